@@ -1,0 +1,55 @@
+/* op.h - what an op is: a shape rule, a cost, and plain-C reference kernels. One file in src/op/ each. */
+#ifndef KD_OP_H
+#define KD_OP_H
+#include <kdas/backend.h>
+#include "base/base.h"
+
+typedef struct kd_op {
+    const char *name;
+    int         min_inputs, max_inputs; /* between them: optional, absent at the end */
+    uint32_t    state;                  /* bit i: input i is read and written, and has no gradient */
+    uint32_t    constant;               /* bit i: input i never receives a gradient                */
+    size_t      attr_size;
+    /* Check node->in and node->attr, set node->out. On failure kd_fail() with the shapes. */
+    kdas_status (*infer)(kdas_node_desc *node);
+    /* Multiply-accumulates by the `macs` rule, and cost by thop's rule; NULL: none. */
+    int64_t (*macs)(const kdas_node_desc *node);
+    double (*thop)(const kdas_node_desc *node);
+    kdas_kernel ref; /* runs on host memory, one thread, the definition in code */
+} kd_op;
+
+/* Every op that may stand in a graph: kd_op_conv2d, ... */
+#define OP(number, NAME, name) extern const kd_op kd_op_##name;
+#define UPDATE(number, NAME, name) extern const kdas_kernel kd_update_##name;
+#include <kdas/ops.def>
+#undef OP
+#undef UPDATE
+
+/* The record with this number, or NULL. (src/op/ops.c) */
+const kd_op *kd_op_find(int32_t number);
+/* The reference UPDATE kernel with this number, or NULL. */
+const kdas_kernel *kd_update_find(int32_t number);
+/* Name of any number in ops.def, "?" for others. */
+const char *kd_op_name(int32_t number);
+
+/* ---- Helpers for op files ---- */
+
+static inline int64_t kd_elements(const kdas_desc *d)
+{
+    return d->dim[0] * d->dim[1] * d->dim[2] * d->dim[3];
+}
+static inline int64_t kd_rows(const kdas_desc *d) { return d->dim[0] * d->dim[1] * d->dim[2]; }
+static inline bool    kd_present(const kdas_desc *d) { return d->dim[0] != 0; }
+static inline kdas_desc kd_desc(int64_t n, int64_t h, int64_t w, int64_t c)
+{
+    return (kdas_desc){ KDAS_F32, 4, { n, h, w, c } };
+}
+static inline bool kd_same_dims(const kdas_desc *a, const kdas_desc *b)
+{
+    return a->dim[0] == b->dim[0] && a->dim[1] == b->dim[1] && a->dim[2] == b->dim[2] &&
+           a->dim[3] == b->dim[3];
+}
+/* "2x64x64x3" into one of a few per-thread buffers, for error sentences. (src/op/ops.c) */
+const char *kd_dims_text(const kdas_desc *d);
+
+#endif

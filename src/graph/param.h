@@ -1,0 +1,67 @@
+/* param.h - a model's parameters: one list of names, one flat block of values on the device, and, for the
+ * trainable ones, one block of gradients. Values are kept in PyTorch's order. */
+#ifndef KD_PARAM_H
+#define KD_PARAM_H
+#include <kdas/backend.h>
+#include "base/context.h"
+
+typedef enum kd_init_rule {
+    KD_INIT_ZERO,
+    KD_INIT_ONE,
+    KD_INIT_NORMAL,  /* mean 0, standard deviation a                     */
+    KD_INIT_UNIFORM, /* within +-a                                       */
+} kd_init_rule;
+
+typedef enum kd_param_kind {
+    KD_TRAINABLE, /* has a gradient; the first part of the block */
+    KD_BUFFER,    /* running statistics                          */
+    KD_COUNTER    /* one number, int64 in files                  */
+} kd_param_kind;
+
+typedef struct kd_init {
+    kd_param_kind kind;
+    kd_init_rule  rule;
+    float         a;
+} kd_init;
+
+typedef struct kd_param_entry {
+    char     *name;
+    int       rank;
+    int64_t   dim[KDAS_MAX_DIMS]; /* trailing ones */
+    int64_t   count;              /* elements      */
+    int64_t   offset;             /* in elements: into values; into grads too if trainable */
+    kd_init   init;
+} kd_param_entry;
+
+typedef struct kd_params kd_params;
+
+kdas_status kd_params_create(kd_params **out, kdas_context *ctx);
+void        kd_params_destroy(kd_params *p);
+
+/* Index of `name`; added if it is new and the list is not sealed. Negative with the sentence set when the
+ * shape differs from the one known, or the name is new and the list sealed, or memory is out. */
+int kd_params_declare(kd_params *p, const char *name, kd_init init, int rank, const int64_t *dims);
+int kd_params_find(const kd_params *p, const char *name); /* -1: none */
+
+/* Fix the list and make the blocks; values are zero until initialised. */
+kdas_status kd_params_seal(kd_params *p, bool gradients);
+/* Draw initial values; the same seed gives the same values whatever the order of names. */
+kdas_status kd_params_init(kd_params *p, uint64_t seed);
+
+int                   kd_params_count(const kd_params *p);
+const kd_param_entry *kd_params_at(const kd_params *p, int i);
+int64_t               kd_params_trainable(const kd_params *p); /* elements */
+int64_t               kd_params_total(const kd_params *p);     /* elements, buffers too */
+
+float *kd_params_values(kd_params *p); /* device memory, total elements     */
+float *kd_params_grads(kd_params *p);  /* device memory, trainable elements; NULL without gradients */
+
+/* Raised whenever values change, so that kernels repack what they keep. */
+uint64_t kd_params_version(const kd_params *p);
+void     kd_params_touch(kd_params *p);
+
+/* Copies between an entry and host memory. */
+kdas_status kd_params_read(kd_params *p, int i, float *to);
+kdas_status kd_params_write(kd_params *p, int i, const float *from);
+
+#endif

@@ -1,0 +1,67 @@
+/* linear.c - y = x W^T + b over the last axis. x (N,H,W,C), W (O,C), b (O) -> y (N,H,W,O). */
+#include "op/op_util.h"
+
+static kdas_status linear_infer(kdas_node_desc *node)
+{
+    const kdas_desc *x = &node->in[0], *w = &node->in[1], *b = &node->in[2];
+
+    if (w->dim[1] * w->dim[2] * w->dim[3] != x->dim[3])
+        return kd_fail(KDAS_ESHAPE, "linear: input %s does not fit weight %s", kd_dims_text(x),
+                       kd_dims_text(w));
+    if (kd_present(b) && kd_elements(b) != w->dim[0])
+        return kd_fail(KDAS_ESHAPE, "linear: bias %s does not fit weight %s", kd_dims_text(b),
+                       kd_dims_text(w));
+    node->out = kd_desc(x->dim[0], x->dim[1], x->dim[2], w->dim[0]);
+    return KDAS_OK;
+}
+
+static kdas_status linear_forward(kdas_device *device, const kdas_call *call)
+{
+    const float *x = call->in[0], *w = call->in[1], *b = call->in[2];
+    float       *y    = call->out;
+    int64_t      rows = kd_rows(&call->node->out);
+    int64_t      ci = call->node->in[0].dim[3], co = call->node->out.dim[3];
+
+    (void)device;
+    for (int64_t r = 0; r < rows; r++, x += ci, y += co)
+        for (int64_t o = 0; o < co; o++) {
+            float sum = b ? b[o] : 0;
+            for (int64_t i = 0; i < ci; i++)
+                sum += x[i] * w[o * ci + i];
+            y[o] = sum;
+        }
+    return KDAS_OK;
+}
+
+static kdas_status linear_backward(kdas_device *device, const kdas_call *call)
+{
+    const float *x = call->in[0], *w = call->in[1], *dy = call->dout;
+    float       *dx = call->din[0], *dw = call->din[1], *db = call->din[2];
+    int64_t      rows = kd_rows(&call->node->out);
+    int64_t      ci = call->node->in[0].dim[3], co = call->node->out.dim[3];
+
+    (void)device;
+    for (int64_t r = 0; r < rows; r++, x += ci, dy += co)
+        for (int64_t o = 0; o < co; o++) {
+            for (int64_t i = 0; dx && i < ci; i++)
+                dx[r * ci + i] += dy[o] * w[o * ci + i];
+            for (int64_t i = 0; dw && i < ci; i++)
+                dw[o * ci + i] += dy[o] * x[i];
+            if (db) db[o] += dy[o];
+        }
+    return KDAS_OK;
+}
+
+static int64_t linear_macs(const kdas_node_desc *node)
+{
+    return kd_elements(&node->out) * node->in[0].dim[3];
+}
+
+static double linear_thop(const kdas_node_desc *node) { return (double)linear_macs(node); }
+
+const kd_op kd_op_linear = {
+    .name = "linear", .min_inputs = 2, .max_inputs = 3, .infer = linear_infer,
+    .macs = linear_macs, .thop = linear_thop,
+    .ref = { .op = KDAS_OP_LINEAR, .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+             .forward = linear_forward, .backward = linear_backward },
+};

@@ -1,0 +1,33 @@
+/* relu.c - max(x, 0). */
+#include "op/op_util.h"
+
+static kdas_status relu_forward(kdas_device *device, const kdas_call *call)
+{
+    const float *x = call->in[0];
+    float       *y = call->out;
+    int64_t      n = kd_elements(&call->node->out);
+
+    (void)device;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] > 0 ? x[i] : 0;
+    return KDAS_OK;
+}
+
+static kdas_status relu_backward(kdas_device *device, const kdas_call *call)
+{
+    const float *y  = call->out;
+    const float *dy = call->dout;
+    float       *dx = call->din[0];
+    int64_t      n  = kd_elements(&call->node->out);
+
+    (void)device;
+    for (int64_t i = 0; i < n; i++)
+        dx[i] += y[i] > 0 ? dy[i] : 0;
+    return KDAS_OK;
+}
+
+const kd_op kd_op_relu = {
+    .name = "relu", .min_inputs = 1, .max_inputs = 1, .infer = kd_infer_same,
+    .ref = { .op = KDAS_OP_RELU, .needs = KDAS_NEEDS_OUT, .flags = KDAS_KERNEL_INPLACE,
+             .forward = relu_forward, .backward = relu_backward },
+};
