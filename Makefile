@@ -1,34 +1,53 @@
-# libkdas. `make help` lists the targets; objects sit in build/<config>/.
-VERSION := 0.1.0
-SOVERSION := 0
-PREFIX ?= /usr/local
-LIBDIR ?= $(PREFIX)/lib
+# libkdas. `make help` lists the targets; objects sit in build/<config>/, libraries in lib/, programs in bin/.
+# New files need no line here: src/**/*.c, examples/*.c, test/check_*.c and test/support/*.c are found.
+VERSION   := $(shell sed -n 's/^.define KDAS_VERSION_[MP][A-Z]* //p' include/kdas/base.h | paste -sd.)
+SOVERSION := $(shell sed -n 's/^.define KDAS_ABI //p' include/kdas/base.h)
+PREFIX     ?= /usr/local
+LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
-BINDIR ?= $(PREFIX)/bin
-DESTDIR ?=
-CC ?= gcc
+BINDIR     ?= $(PREFIX)/bin
+DESTDIR    ?=
+CC  ?= gcc
 CXX ?= g++
-CONFIG ?= release
+# release, asan (address and undefined behaviour) or tsan (data races)
+CONFIG   ?= release
+FIXTURES ?= test/golden/fixtures
 
-CFLAGS ?= -O2 -g
-CPPFLAGS += -Iinclude -Isrc $(ONEDNN_CFLAGS)
-WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-missing-field-initializers
-KD_CFLAGS := -std=gnu11 -fPIC -fvisibility=hidden -fopenmp -fno-math-errno -fno-trapping-math $(WARN)
-ONEDNN_LIBS ?= -ldnnl
+# ---- Flags ----------------------------------------------------------------------------------------
+# CFLAGS, CXXFLAGS, CPPFLAGS and LDFLAGS are the builder's. For a oneDNN outside the system's folders:
+#   make ONEDNN_CFLAGS=-I/opt/dnnl/include ONEDNN_LIBS="-L/opt/dnnl/lib -Wl,-rpath,/opt/dnnl/lib -ldnnl"
+CFLAGS   ?= -O2 -g
+CXXFLAGS ?= -O2 -g
+ONEDNN_LIBS     ?= -ldnnl
 OPENBLAS_CFLAGS := $(shell pkg-config --cflags openblas 2>/dev/null)
-OPENBLAS_LIBS := $(shell pkg-config --libs openblas 2>/dev/null || echo -lopenblas)
-LIBS := $(ONEDNN_LIBS) $(OPENBLAS_LIBS) -lcjson -lgomp -lpthread -ldl -lm
-CPPFLAGS += $(OPENBLAS_CFLAGS)
+OPENBLAS_LIBS   := $(shell pkg-config --libs openblas 2>/dev/null || echo -lopenblas)
+SYSTEM_LIBS     := -lgomp -lpthread -ldl -lm
+LIBS            := $(ONEDNN_LIBS) $(OPENBLAS_LIBS) -lcjson $(SYSTEM_LIBS)
 
-ifeq ($(CONFIG),asan)
-  KD_CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-  LDFLAGS += -fsanitize=address,undefined
-endif
-ifeq ($(CONFIG),tsan)
-  KD_CFLAGS += -fsanitize=thread
-  LDFLAGS += -fsanitize=thread
-endif
+WARN          := -Wall -Wextra -Wshadow -Wno-missing-field-initializers
+C_WARN        := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
+SANITIZE_asan := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+SANITIZE_tsan := -fsanitize=thread -fno-omit-frame-pointer
+SANITIZE      := $(SANITIZE_$(CONFIG))
 
+LIB_CFLAGS  := -std=gnu11 -fPIC -fvisibility=hidden -fopenmp -fno-math-errno -fno-trapping-math
+LIB_COMPILE  = $(CC) -Iinclude -Isrc $(ONEDNN_CFLAGS) $(OPENBLAS_CFLAGS) $(CPPFLAGS) $(CFLAGS) \
+               $(LIB_CFLAGS) $(C_WARN) $(SANITIZE)
+TEST_COMPILE = $(LIB_COMPILE) -Itest
+TEST_COMPILE_CXX = $(CXX) -std=c++17 -Iinclude -Itest $(CPPFLAGS) $(CXXFLAGS) $(WARN) $(SANITIZE)
+# Programs see the public headers alone, as any host would.
+HOST_COMPILE     = $(CC) -std=gnu11 -Iinclude $(CPPFLAGS) $(CFLAGS) $(C_WARN) $(SANITIZE)
+HOST_COMPILE_CXX = $(CXX) -std=c++17 -Iinclude $(CPPFLAGS) $(CXXFLAGS) $(WARN) $(SANITIZE)
+LINK     = $(CC) $(SANITIZE) $(LDFLAGS)
+LINK_CXX = $(CXX) $(SANITIZE) $(LDFLAGS)
+
+# One source, three instruction sets: files in simd/ are compiled once for each.
+SIMD_avx512 := -DKD_ISA=avx512 -march=x86-64-v4 -mprefer-vector-width=512
+SIMD_avx2   := -DKD_ISA=avx2 -march=x86-64-v3
+SIMD_plain  := -DKD_ISA=plain
+SIMD_CFLAGS := -O3 -ffast-math -fno-finite-math-only
+
+# ---- Files ----------------------------------------------------------------------------------------
 B := build/$(CONFIG)
 ifeq ($(CONFIG),release)
   LIBOUT := lib
@@ -38,48 +57,233 @@ else
   BINOUT := $(B)/bin
 endif
 
-# One source, three instruction sets: files in simd/ are compiled once for each.
-SIMD_SRC := $(wildcard src/backend/cpu/simd/*.c)
-SRC := $(filter-out $(SIMD_SRC),$(shell find src -name '*.c' -not -path 'src/backend/cuda/*' | sort))
-OBJ := $(SRC:%.c=$(B)/%.o) \
-       $(foreach i,avx512 avx2 plain,$(SIMD_SRC:src/backend/cpu/simd/%.c=$(B)/src/backend/cpu/simd/%.$(i).o))
-SIMD_avx512 := -DKD_ISA=avx512 -march=x86-64-v4 -mprefer-vector-width=512
-SIMD_avx2 := -DKD_ISA=avx2 -march=x86-64-v3
-SIMD_plain := -DKD_ISA=plain
-SIMD_CFLAGS := -O3 -ffast-math -fno-finite-math-only
+HEADERS  := $(sort $(wildcard include/kdas/*.h include/kdas/*.def))
+SIMD_DIR := src/backend/cpu/simd
+SIMD_SRC := $(sort $(wildcard $(SIMD_DIR)/*.c))
+SRC      := $(filter-out $(SIMD_SRC),$(sort $(shell find src -name '*.c' -not -path 'src/backend/cuda/*')))
+OBJ      := $(SRC:%.c=$(B)/%.o) \
+            $(foreach isa,avx512 avx2 plain,$(SIMD_SRC:%.c=$(B)/%.$(isa).o))
+SHARED   := $(LIBOUT)/libkdas.so.$(VERSION)
+STATIC   := $(LIBOUT)/libkdas.a
 
-SHARED := $(LIBOUT)/libkdas.so.$(VERSION)
-STATIC := $(LIBOUT)/libkdas.a
-PROGRAMS := $(patsubst examples/%.c,$(BINOUT)/%,$(wildcard examples/kdas-*.c))
-SAMPLES := $(patsubst examples/%.c,$(B)/examples/%,$(filter-out $(wildcard examples/kdas-*.c),$(wildcard examples/*.c))) \
-           $(patsubst examples/%.cpp,$(B)/examples/%,$(wildcard examples/*.cpp))
+# kdas-*: programs to install. Other files with a main are samples, for reading; `check` runs them.
+PROGRAM_SRC := $(sort $(wildcard examples/kdas-*.c))
+BENCH_SRC   := $(sort $(wildcard bench/kdas-*.c))
+COMMON_SRC  := $(sort $(wildcard examples/common*.c))
+SAMPLE_SRC  := $(filter-out $(PROGRAM_SRC) $(COMMON_SRC),$(sort $(wildcard examples/*.c)))
+SAMPLE_CXX  := $(sort $(wildcard examples/*.cpp))
+COMMON      := $(COMMON_SRC:%.c=$(B)/%.o)
+PROGRAMS    := $(PROGRAM_SRC:examples/%.c=$(BINOUT)/%)
+BENCHES     := $(BENCH_SRC:bench/%.c=$(BINOUT)/%)
+C_SAMPLES   := $(SAMPLE_SRC:%.c=$(B)/%)
+CXX_SAMPLES := $(SAMPLE_CXX:%.cpp=$(B)/%)
+SAMPLES     := $(C_SAMPLES) $(CXX_SAMPLES)
 
-all: lib programs ## build the libraries and the programs
-lib: $(SHARED) $(STATIC)
-programs: $(PROGRAMS) $(SAMPLES)
+SUITE_SRC   := $(sort $(wildcard test/check_*.c))
+SUITE_CXX   := $(sort $(wildcard test/check_*.cpp))
+SUPPORT_SRC := $(sort $(wildcard test/support/*.c) $(filter-out $(SUITE_SRC),$(wildcard test/*.c)))
+GOLDEN_SRC  := $(sort $(wildcard test/golden/*.c))
+C_SUITES    := $(SUITE_SRC:%.c=$(B)/%)
+CXX_SUITES  := $(SUITE_CXX:%.cpp=$(B)/%)
+SUITES      := $(C_SUITES) $(CXX_SUITES)
+# make check-suites ONLY="base context" runs check_base and check_context
+ifdef ONLY
+  SUITES := $(ONLY:%=$(B)/test/check_%)
+endif
+GOLDEN      := $(if $(GOLDEN_SRC),$(B)/test/golden/check_golden)
+SUPPORT     := $(B)/test/libsupport.a
+CHECK_CFLAGS := $(shell pkg-config --cflags check 2>/dev/null)
+CHECK_LIBS   := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck_pic -lrt -lm -lsubunit)
 
-$(B)/%.o: %.c
+# Programs find the library by the path from their own folder to its: $(call RPATH,from,to)
+RPATH     = -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to=$(1) $(2))'
+EVERY_OBJ = $(OBJ) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(COMMON_SRC) $(SAMPLE_SRC) \
+            $(SUITE_SRC) $(SUPPORT_SRC) $(GOLDEN_SRC)) $(patsubst %.cpp,$(B)/%.o,$(SAMPLE_CXX) $(SUITE_CXX))
+
+# ---- Build ----------------------------------------------------------------------------------------
+# A command is shown by its kind and its product; whole with V=1.
+SAY = $(if $(V),,@printf '  %-4s %s\n' $(1) $@;)
+
+all: lib programs ## build the libraries, the programs and the samples (the default)
+lib: $(SHARED) $(STATIC) ## build lib/libkdas.so and lib/libkdas.a
+programs: $(PROGRAMS) $(BENCHES) $(SAMPLES) ## build bin/kdas-* and the samples
+
+# The flags and the list of objects, written when they change: what depends on them is then made anew.
+FORCE:
+define KEEP
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(KD_CFLAGS) -MMD -MP -c $< -o $@
-
-define simd_rule
-$(B)/src/backend/cpu/simd/%.$(1).o: src/backend/cpu/simd/%.c
-	@mkdir -p $$(@D)
-	$$(CC) $$(CPPFLAGS) $$(CFLAGS) $$(KD_CFLAGS) $$(SIMD_CFLAGS) $$(SIMD_$(1)) -MMD -MP -c $$< -o $$@
+	@printf '%s\n' '$(subst ','\'',$(1))' >$@.new; cmp -s $@.new $@ || cp $@.new $@; rm -f $@.new
 endef
-$(foreach i,avx512 avx2 plain,$(eval $(call simd_rule,$(i))))
+$(B)/.flags: FORCE
+	$(call KEEP,$(LIB_COMPILE) $(HOST_COMPILE_CXX) $(SIMD_CFLAGS) $(SIMD_avx512) $(SIMD_avx2))
+$(B)/.objects: FORCE
+	$(call KEEP,$(LINK) $(OBJ) $(LIBS))
 
-$(SHARED): $(OBJ) lib/libkdas.map
+$(B)/src/%.o: src/%.c $(B)/.flags
 	@mkdir -p $(@D)
-	$(CC) -shared -Wl,-soname,libkdas.so.$(SOVERSION) -Wl,--version-script=lib/libkdas.map -Wl,--no-undefined \
-	  $(LDFLAGS) -o $@ $(OBJ) $(LIBS)
-	ln -sf libkdas.so.$(VERSION) $(LIBOUT)/libkdas.so.$(SOVERSION)
-	ln -sf libkdas.so.$(SOVERSION) $(LIBOUT)/libkdas.so
-
-$(STATIC): $(OBJ)
+	$(call SAY,CC)$(LIB_COMPILE) -MMD -MP -c $< -o $@
+define SIMD_RULE
+$(B)/$(SIMD_DIR)/%.$(1).o: $(SIMD_DIR)/%.c $(B)/.flags
+	@mkdir -p $$(@D)
+	$$(call SAY,CC)$$(LIB_COMPILE) $$(SIMD_CFLAGS) $$(SIMD_$(1)) -MMD -MP -c $$< -o $$@
+endef
+$(foreach isa,avx512 avx2 plain,$(eval $(call SIMD_RULE,$(isa))))
+$(B)/test/%.o: test/%.c $(B)/.flags
 	@mkdir -p $(@D)
-	rm -f $@
-	ar rcs $@ $(OBJ)
+	$(call SAY,CC)$(TEST_COMPILE) $(CHECK_CFLAGS) -I$(B)/test -MMD -MP -c $< -o $@
+$(B)/test/%.o: test/%.cpp $(B)/.flags
+	@mkdir -p $(@D)
+	$(call SAY,CXX)$(TEST_COMPILE_CXX) $(CHECK_CFLAGS) -I$(B)/test -MMD -MP -c $< -o $@
+$(B)/%.o: %.c $(B)/.flags
+	@mkdir -p $(@D)
+	$(call SAY,CC)$(HOST_COMPILE) -MMD -MP -c $< -o $@
+$(B)/%.o: %.cpp $(B)/.flags
+	@mkdir -p $(@D)
+	$(call SAY,CXX)$(HOST_COMPILE_CXX) -MMD -MP -c $< -o $@
+-include $(EVERY_OBJ:.o=.d)
 
--include $(OBJ:.o=.d)
-.PHONY: all lib programs
+$(SHARED): $(OBJ) lib/libkdas.map $(B)/.objects
+	@mkdir -p $(@D)
+	$(call SAY,LINK)$(LINK) -shared -Wl,-soname,libkdas.so.$(SOVERSION) -Wl,--version-script=lib/libkdas.map \
+	  -Wl,--no-undefined -o $@ $(OBJ) $(LIBS)
+	@ln -sf libkdas.so.$(VERSION) $(LIBOUT)/libkdas.so.$(SOVERSION)
+	@ln -sf libkdas.so.$(SOVERSION) $(LIBOUT)/libkdas.so
+$(STATIC): $(OBJ) $(B)/.objects
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(call SAY,AR)ar rcs $@ $(OBJ)
+
+$(PROGRAMS): $(BINOUT)/%: $(B)/examples/%.o $(COMMON) $(SHARED)
+	@mkdir -p $(@D)
+	$(call SAY,LINK)$(LINK) -o $@ $< $(COMMON) $(SHARED) -lpthread -lm $(call RPATH,$(BINOUT),$(LIBOUT))
+$(BENCHES): $(BINOUT)/%: $(B)/bench/%.o $(COMMON) $(SHARED)
+	@mkdir -p $(@D)
+	$(call SAY,LINK)$(LINK) -o $@ $< $(COMMON) $(SHARED) -lpthread -lm $(call RPATH,$(BINOUT),$(LIBOUT))
+$(C_SAMPLES): %: %.o $(SHARED)
+	$(call SAY,LINK)$(LINK) -o $@ $< $(SHARED) -lm $(call RPATH,$(B)/examples,$(LIBOUT))
+$(CXX_SAMPLES): %: %.o $(SHARED)
+	$(call SAY,LINK)$(LINK_CXX) -o $@ $< $(SHARED) -lm $(call RPATH,$(B)/examples,$(LIBOUT))
+
+# ---- Tests ----------------------------------------------------------------------------------------
+# Suites link the static library, so that they may call what is internal.
+tests: all $(SUITES) $(GOLDEN) ## build every test
+$(SUPPORT): $(SUPPORT_SRC:%.c=$(B)/%.o)
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(call SAY,AR)ar rcs $@ $^
+$(C_SUITES): %: %.o $(SUPPORT) $(STATIC)
+	$(call SAY,LINK)$(LINK) -o $@ $< $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
+$(CXX_SUITES): %: %.o $(SUPPORT) $(STATIC)
+	$(call SAY,LINK)$(LINK_CXX) -o $@ $< $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
+$(B)/test/golden/check_golden: $(GOLDEN_SRC:%.c=$(B)/%.o) $(SUPPORT) $(STATIC)
+	$(call SAY,LINK)$(LINK) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
+
+# What the headers declare, one line for a function, for the tests of the ABI.
+$(B)/test/declared.def: $(HEADERS) test/abi/declared.sh
+	@mkdir -p $(@D)
+	@CC="$(CC)" test/abi/declared.sh def > $@
+$(B)/test/every_header.h: $(HEADERS) test/abi/declared.sh
+	@mkdir -p $(@D)
+	@CC="$(CC)" test/abi/declared.sh headers > $@
+$(patsubst test/%,$(B)/test/%.o,$(basename $(wildcard test/check_abi_*.c test/check_abi_*.cpp))): \
+  $(B)/test/declared.def $(B)/test/every_header.h
+
+# A test that hangs is killed; sanitizers slow all tests down, see check-all.
+export CK_DEFAULT_TIMEOUT ?= 300
+export KDAS_BIN := $(BINOUT)
+RUN := LOGS=$(B)/log test/run.sh
+GOLDEN_RUN := $(if $(GOLDEN),"$(GOLDEN) $(FIXTURES)")
+
+check: tests ## build and run every test; ends with a one-line summary
+	@CC="$(CC)" CXX="$(CXX)" MAKE="$(MAKE_COMMAND)" \
+	  $(RUN) $(SUITES) $(GOLDEN_RUN) $(SAMPLES) test/check_install.sh
+check-suites: $(if $(ONLY),$(SUITES),tests) ## check without the install; ONLY="base data" runs just those
+	@$(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES))
+check-golden: $(GOLDEN) ## compare with the golden values in FIXTURES=DIR
+	$(GOLDEN) $(FIXTURES)
+check-layers: ## prove the direction of includes
+	test/layers.sh
+DUMP        := test/abi/libkdas-$(SOVERSION).abi
+PLUGIN_DUMP := test/abi/backend-$(shell sed -n 's/^.define KDAS_BACKEND_ABI //p' include/kdas/backend.h).abi
+check-abi: lib $(B)/test/declared.def ## compare symbols, headers and types with what is promised
+	@CC="$(CC)" CXX="$(CXX)" SHARED=$(SHARED) STATIC=$(STATIC) LIBS="$(LIBS)" DECLARED=$(B)/test/declared.def \
+	  SYMBOLS=lib/libkdas.sym DUMP=$(DUMP) PLUGIN_DUMP=$(PLUGIN_DUMP) WORK=$(B)/abi test/abi/check.sh
+symbols: $(SHARED) ## write lib/libkdas.sym from the library (a promise: look at the difference)
+	test/abi/exported.sh $(SHARED) > $(B)/symbols && mv $(B)/symbols lib/libkdas.sym
+abi-dump: $(SHARED) ## write test/abi/*.abi from the library (a promise, too)
+	test/abi/dump.sh $(SHARED) > $(B)/dump && mv $(B)/dump $(DUMP)
+	CC="$(CC)" test/abi/plugin.sh $(B)/plugin.so
+	test/abi/dump.sh $(B)/plugin.so > $(B)/dump && mv $(B)/dump $(PLUGIN_DUMP)
+
+# libgomp and the compute libraries are not built for TSan, which would take their barriers for races.
+# So its run has OpenMP teams of one; the threads of the loader and of several contexts remain.
+NAMED = $(filter $(1:%=$(B)/test/check_%),$(SUITES))
+TSAN_SUITES     ?= $(call NAMED,base context% data% loader% thread%)
+VALGRIND_SUITES ?= $(call NAMED,context% step)
+SAN := $(CURDIR)/test/sanitize
+VALGRIND := valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=9 \
+            --suppressions=$(SAN)/valgrind.supp
+check-all: ## check under ASan and UBSan, the threads under TSan, a small step under valgrind
+	$(MAKE) CONFIG=asan check-asan
+	$(MAKE) CONFIG=tsan check-tsan
+	$(MAKE) check-valgrind
+check-asan: tests
+	@ASAN_OPTIONS=allocator_may_return_null=1:detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LSAN_OPTIONS=suppressions=$(SAN)/lsan.supp:print_suppressions=0 CK_TIMEOUT_MULTIPLIER=4 \
+	  $(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES))
+check-tsan: $(TSAN_SUITES)
+	@TSAN_OPTIONS=suppressions=$(SAN)/tsan.supp:ignore_noninstrumented_modules=1:allocator_may_return_null=1 \
+	  OMP_THREAD_LIMIT=1 CK_TIMEOUT_MULTIPLIER=8 $(RUN) $(TSAN_SUITES)
+check-valgrind: $(VALGRIND_SUITES)
+	@CK_TIMEOUT_MULTIPLIER=20 $(RUN) $(VALGRIND_SUITES:%="$(VALGRIND) %")
+
+bench: all ## measure speed and memory
+	@test -x $(BINOUT)/kdas-bench || { echo "bench: there is no $(BINOUT)/kdas-bench"; exit 1; }
+	$(BINOUT)/kdas-bench
+
+# ---- Machine --------------------------------------------------------------------------------------
+BUILD_DEPS := gcc g++ make pkg-config libdnnl-dev libopenblas-openmp-dev libstb-dev libcjson-dev
+# gfortran: openblas.pc names its library for static links, which check tries
+CHECK_DEPS := check abigail-tools valgrind gfortran
+deps: ## install what is missing (Debian)
+	@missing=; for p in $(BUILD_DEPS) $(CHECK_DEPS); do \
+	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	test -n "$$missing" || exit 0; sudo=; test "$$(id -u)" = 0 || sudo=sudo; echo "installing:$$missing"; \
+	$$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y --no-install-recommends $$missing
+demo: ## install what is missing, build, and distil a student on synthetic frames into demo/
+	$(MAKE) deps CHECK_DEPS=
+	$(MAKE) all
+	$(BINOUT)/kdas-distill --demo --out demo
+
+# Installed programs are linked anew: the path from BINDIR to LIBDIR is not that of the build tree.
+D := $(DESTDIR)
+install: all ## install under PREFIX (LIBDIR, INCLUDEDIR, BINDIR; all below DESTDIR)
+	install -d $(D)$(LIBDIR)/pkgconfig $(D)$(INCLUDEDIR)/kdas $(D)$(BINDIR)
+	install -m 755 $(SHARED) $(D)$(LIBDIR)/
+	ln -sf libkdas.so.$(VERSION) $(D)$(LIBDIR)/libkdas.so.$(SOVERSION)
+	ln -sf libkdas.so.$(SOVERSION) $(D)$(LIBDIR)/libkdas.so
+	install -m 644 $(STATIC) $(D)$(LIBDIR)/
+	install -m 644 $(HEADERS) $(D)$(INCLUDEDIR)/kdas/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	  -e 's|@VERSION@|$(VERSION)|' -e 's|@PRIVATE@|$(ONEDNN_LIBS) $(SYSTEM_LIBS)|' \
+	  pkgconfig/kdas.pc.in > $(D)$(LIBDIR)/pkgconfig/kdas.pc
+	set -e; for p in $(notdir $(PROGRAMS)); do \
+	  $(LINK) -o $(D)$(BINDIR)/$$p $(B)/examples/$$p.o $(COMMON) $(SHARED) -lpthread -lm \
+	    $(call RPATH,$(BINDIR),$(LIBDIR)); done
+uninstall: ## remove what install put there
+	rm -f $(addprefix $(D)$(LIBDIR)/,libkdas.so libkdas.so.$(SOVERSION) libkdas.so.$(VERSION) libkdas.a \
+	  pkgconfig/kdas.pc) $(addprefix $(D)$(BINDIR)/,$(notdir $(PROGRAMS)))
+	rm -rf $(D)$(INCLUDEDIR)/kdas
+format: ## lay out the sources as .clang-format says
+	clang-format -i $$(find include src examples test bench -name '*.[ch]' -o -name '*.cpp')
+clean: ## remove what was built
+	rm -rf build bin lib/libkdas.so* lib/libkdas.a
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: all lib programs tests check check-suites check-golden check-layers check-abi check-all check-asan \
+  check-tsan check-valgrind symbols abi-dump bench deps demo install uninstall format clean help FORCE

@@ -92,6 +92,7 @@ typedef enum kdas_op_number {
  * ADAMW         p (state), g, m (state), v (state)     decoupled decay, then Adam, in PyTorch's order
  * SGD           p (state), g, m (state; dim[0] 0 without momentum)
  * SUM_SQUARES   x                                      out: one double, the sum of squares
+ * AXPY          y (state), x                           y += factor * x (kdas_scale_attr; offset unused)
  */
 typedef struct kdas_conv_attr {
     int32_t stride, pad;
@@ -247,7 +248,7 @@ typedef struct kdas_kernel {
 
 /* ---- Backend ------------------------------------------------------------------------------------- */
 
-/* What the host lends to a backend. */
+/* What the host lends to a backend; outlives the device. */
 typedef struct kdas_host {
     uint32_t abi; /* KDAS_BACKEND_ABI of the host */
     size_t   size;

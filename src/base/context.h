@@ -1,10 +1,8 @@
 /* context.h - the inside of kdas_context. The backend folder makes and destroys it; everybody may read. */
 #ifndef KD_CONTEXT_H
 #define KD_CONTEXT_H
+#include <kdas/backend.h>
 #include "base/base.h"
-
-struct kdas_backend;
-struct kdas_device;
 
 struct kdas_context {
     kdas_alloc_fn alloc;
@@ -15,11 +13,12 @@ struct kdas_context {
     int32_t       threads;
     atomic_int    cancelled;
 
-    const struct kdas_backend *backend; /* the table in use                           */
-    struct kdas_device        *device;  /* what its open() gave                       */
-    void                      *library; /* the plug-in's dlopen handle, else NULL      */
-    bool                       host_memory; /* device memory can be read and written by the host */
-    char                       device_text[160];
+    kdas_host           host;        /* what the backend is lent                             */
+    const kdas_backend *backend;     /* the table in use                                     */
+    kdas_device        *device;      /* what its open() gave                                 */
+    void               *library;     /* the plug-in's dlopen handle, else NULL               */
+    bool                host_memory; /* device memory can be read and written by the host    */
+    char                device_text[160];
 };
 
 #endif

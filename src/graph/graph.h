@@ -56,9 +56,8 @@ kdas_status kd_graph_status(const kd_graph *g); /* restores the sentence too */
 
 int            kd_graph_nodes(const kd_graph *g);
 const kd_node *kd_graph_node(const kd_graph *g, int i);
-int            kd_graph_taps(const kd_graph *g);
+/* Outputs and taps in the order they were named; NULL past the last. `node` may be NULL. */
+const char    *kd_graph_output(const kd_graph *g, int i, const kd_node **node);
 const char    *kd_graph_tap(const kd_graph *g, int i, const kd_node **node);
-
-/* ---- Ops as functions (src/op/build.c would be above us, so they are in op/op_build.h) ---- */
 
 #endif

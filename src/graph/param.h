@@ -15,7 +15,7 @@ typedef enum kd_init_rule {
 typedef enum kd_param_kind {
     KD_TRAINABLE, /* has a gradient; the first part of the block */
     KD_BUFFER,    /* running statistics                          */
-    KD_COUNTER    /* one number, int64 in files                  */
+    KD_COUNTER    /* training batches seen: one number, kept on the host, int64 in files */
 } kd_param_kind;
 
 typedef struct kd_init {
@@ -31,6 +31,7 @@ typedef struct kd_param_entry {
     int64_t   count;              /* elements      */
     int64_t   offset;             /* in elements: into values; into grads too if trainable */
     kd_init   init;
+    int64_t   counter;            /* the value of a KD_COUNTER */
 } kd_param_entry;
 
 typedef struct kd_params kd_params;
@@ -38,8 +39,8 @@ typedef struct kd_params kd_params;
 kdas_status kd_params_create(kd_params **out, kdas_context *ctx);
 void        kd_params_destroy(kd_params *p);
 
-/* Index of `name`; added if it is new and the list is not sealed. Negative with the sentence set when the
- * shape differs from the one known, or the name is new and the list sealed, or memory is out. */
+/* Index of `name`; added if it is new and the list is not sealed. A negative status with the sentence set
+ * when the shape differs from the one known, or the name is new and the list sealed, or memory is out. */
 int kd_params_declare(kd_params *p, const char *name, kd_init init, int rank, const int64_t *dims);
 int kd_params_find(const kd_params *p, const char *name); /* -1: none */
 
@@ -50,8 +51,9 @@ kdas_status kd_params_init(kd_params *p, uint64_t seed);
 
 int                   kd_params_count(const kd_params *p);
 const kd_param_entry *kd_params_at(const kd_params *p, int i);
-int64_t               kd_params_trainable(const kd_params *p); /* elements */
-int64_t               kd_params_total(const kd_params *p);     /* elements, buffers too */
+int64_t               kd_params_numbers(const kd_params *p);   /* trainable numbers, sealed or not   */
+int64_t               kd_params_trainable(const kd_params *p); /* elements of the block of gradients */
+int64_t               kd_params_total(const kd_params *p);     /* elements of the block of values    */
 
 float *kd_params_values(kd_params *p); /* device memory, total elements     */
 float *kd_params_grads(kd_params *p);  /* device memory, trainable elements; NULL without gradients */
@@ -59,9 +61,16 @@ float *kd_params_grads(kd_params *p);  /* device memory, trainable elements; NUL
 /* Raised whenever values change, so that kernels repack what they keep. */
 uint64_t kd_params_version(const kd_params *p);
 void     kd_params_touch(kd_params *p);
+/* The same for the buffers alone, which a training forward changes. */
+uint64_t kd_params_stats_version(const kd_params *p);
+void     kd_params_touch_stats(kd_params *p);
 
-/* Copies between an entry and host memory. */
+/* Add one to every KD_COUNTER. */
+void kd_params_count_up(kd_params *p);
+
+/* Copies between an entry (or its gradient) and host memory. */
 kdas_status kd_params_read(kd_params *p, int i, float *to);
+kdas_status kd_params_read_grad(kd_params *p, int i, float *to);
 kdas_status kd_params_write(kd_params *p, int i, const float *from);
 
 #endif

@@ -1,22 +1,30 @@
 /* program.h - a compiled graph: a flat list of prepared kernels over one planned arena. */
 #ifndef KD_PROGRAM_H
 #define KD_PROGRAM_H
+#include "graph/device.h"
 #include "graph/graph.h"
 
 typedef struct kd_program kd_program;
 
+/* Memory that several programs use in turn; it grows to the largest need. What a program left in it is gone
+ * once another has run. It must outlive its programs. */
+typedef struct kd_arena kd_arena;
+kd_arena *kd_arena_create(kdas_context *ctx);
+void      kd_arena_destroy(kd_arena *arena);
+
 /* Compile and keep the graph (it belongs to the program, also on failure). A program with a backward has
  * the gradients of its outputs as inputs of that backward: see kd_program_grad(). */
-kdas_status kd_program_create(kd_program **out, kd_graph *g);
+kdas_status kd_program_create(kd_program **out, kd_graph *g, kd_arena *arena);
 void        kd_program_destroy(kd_program *p);
 kd_graph   *kd_program_graph(kd_program *p);
 
-/* Device memory of a kept node (input, output, kept tap): its value, and its gradient (NULL: it has none). */
+/* Device memory of a kept node (input, output, kept tap): its value, and its gradient (NULL: it has none).
+ * It moves when another program makes the arena grow: ask again for each step. */
 float *kd_program_value(kd_program *p, const kd_node *node);
 float *kd_program_grad(kd_program *p, const kd_node *node);
 
-/* Let an input live in memory of the caller instead of the arena; again at any time. `grad` may be NULL:
- * the gradient then stays in the arena, or is dropped if the input wants none. */
+/* An input's value lives in memory of the caller: lend it before the first run, and again at any time. Its
+ * gradient is in the arena, unless `grad` (may be NULL) lends memory for it. */
 void kd_program_bind(kd_program *p, const kd_node *input, float *value, float *grad);
 
 /* Run. `seed` decides random draws. Backward adds into the parameters' gradients, and sets those of the
@@ -29,14 +37,5 @@ typedef struct kd_program_memory {
     size_t arena, packed, unshared;
 } kd_program_memory;
 kd_program_memory kd_program_memory_use(const kd_program *p);
-
-/* Device helpers over the context's backend. */
-void       *kd_device_alloc(kdas_context *ctx, size_t bytes);
-void        kd_device_free(kdas_context *ctx, void *memory);
-kdas_status kd_device_upload(kdas_context *ctx, void *to, const void *from, size_t bytes);
-kdas_status kd_device_download(kdas_context *ctx, void *to, const void *from, size_t bytes);
-kdas_status kd_device_zero(kdas_context *ctx, void *memory, size_t bytes);
-/* Run an UPDATE kernel of the device, or its reference. */
-kdas_status kd_device_update(kdas_context *ctx, int32_t op, const kdas_call *call);
 
 #endif

@@ -3,14 +3,13 @@
 
 static kdas_status linear_infer(kdas_node_desc *node)
 {
-    const kdas_desc *x = &node->in[0], *w = &node->in[1], *b = &node->in[2];
+    const kdas_desc *x = &node->in[0], *w = &node->in[1];
 
+    KD_RETURN(kd_op_check(node));
     if (w->dim[1] * w->dim[2] * w->dim[3] != x->dim[3])
         return kd_fail(KDAS_ESHAPE, "linear: input %s does not fit weight %s", kd_dims_text(x),
                        kd_dims_text(w));
-    if (kd_present(b) && kd_elements(b) != w->dim[0])
-        return kd_fail(KDAS_ESHAPE, "linear: bias %s does not fit weight %s", kd_dims_text(b),
-                       kd_dims_text(w));
+    KD_RETURN(kd_op_check_vectors(node, 2, 2, w->dim[0]));
     node->out = kd_desc(x->dim[0], x->dim[1], x->dim[2], w->dim[0]);
     return KDAS_OK;
 }
@@ -25,10 +24,10 @@ static kdas_status linear_forward(kdas_device *device, const kdas_call *call)
     (void)device;
     for (int64_t r = 0; r < rows; r++, x += ci, y += co)
         for (int64_t o = 0; o < co; o++) {
-            float sum = b ? b[o] : 0;
+            double sum = b ? b[o] : 0;
             for (int64_t i = 0; i < ci; i++)
-                sum += x[i] * w[o * ci + i];
-            y[o] = sum;
+                sum += (double)x[i] * w[o * ci + i];
+            y[o] = (float)sum;
         }
     return KDAS_OK;
 }
@@ -41,14 +40,26 @@ static kdas_status linear_backward(kdas_device *device, const kdas_call *call)
     int64_t      ci = call->node->in[0].dim[3], co = call->node->out.dim[3];
 
     (void)device;
-    for (int64_t r = 0; r < rows; r++, x += ci, dy += co)
-        for (int64_t o = 0; o < co; o++) {
-            for (int64_t i = 0; dx && i < ci; i++)
-                dx[r * ci + i] += dy[o] * w[o * ci + i];
-            for (int64_t i = 0; dw && i < ci; i++)
-                dw[o * ci + i] += dy[o] * x[i];
-            if (db) db[o] += dy[o];
+    for (int64_t r = 0; dx && r < rows; r++)
+        for (int64_t i = 0; i < ci; i++) {
+            double sum = 0;
+            for (int64_t o = 0; o < co; o++)
+                sum += (double)dy[r * co + o] * w[o * ci + i];
+            dx[r * ci + i] += (float)sum;
         }
+    for (int64_t o = 0; dw && o < co; o++)
+        for (int64_t i = 0; i < ci; i++) {
+            double sum = 0;
+            for (int64_t r = 0; r < rows; r++)
+                sum += (double)dy[r * co + o] * x[r * ci + i];
+            dw[o * ci + i] += (float)sum;
+        }
+    for (int64_t o = 0; db && o < co; o++) {
+        double sum = 0;
+        for (int64_t r = 0; r < rows; r++)
+            sum += dy[r * co + o];
+        db[o] += (float)sum;
+    }
     return KDAS_OK;
 }
 

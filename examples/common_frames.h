@@ -1,0 +1,19 @@
+/* common_frames.h - the frames of a run: to train on, held out, and the test sets. */
+#ifndef COMMON_FRAMES_H
+#define COMMON_FRAMES_H
+#include <kdas/data.h>
+#include "common_settings.h"
+
+typedef struct frames {
+    kdas_dataset  *train, *validation; /* validation NULL: nothing is held out */
+    kdas_dataset **tests;
+    char         **test_names; /* those of the folders */
+    int            test_count;
+} frames;
+
+/* Open DIR/TrainDataset and every DIR/TestDataset/NAME. False after a sentence. */
+bool frames_open(frames *f, kdas_context *context, const settings *s);
+void frames_close(frames *f);
+/* Write synthetic frames into such folders: s->scenes to train on, and a test set "scenes". */
+bool frames_make(kdas_context *context, const settings *s, const char *dir);
+#endif

@@ -1,0 +1,32 @@
+/* common_history.h - what a training run has told: its curves, kept for the report. */
+#ifndef COMMON_HISTORY_H
+#define COMMON_HISTORY_H
+#include <kdas/train.h>
+#include <stdbool.h>
+
+typedef struct step_point {
+    double epoch; /* fraction of the run: 2.5 is the middle of the third epoch */
+    double total, lr;
+    double raw[KDAS_TERMS], weighted[KDAS_TERMS], gradient[KDAS_TERMS];
+} step_point;
+
+typedef struct epoch_point {
+    double epoch, dice, loss; /* of validation; dice < 0: none */
+} epoch_point;
+
+typedef struct history {
+    const char  *label;
+    step_point  *steps;
+    int64_t      step_count, step_room;
+    epoch_point *epochs;
+    int64_t      epoch_count, epoch_room;
+    double       best_dice; /* < 0: none */
+    int64_t      best_epoch;
+    double       seconds, images_per_second, waited;
+} history;
+
+void history_begin(history *h, const char *label);
+void history_end(history *h);
+/* Note what kdas_train told. */
+void history_note(history *h, const kdas_train_state *state);
+#endif

@@ -1,0 +1,89 @@
+/* common_progress.c - a training run as its user sees it: a bar on a terminal, plain lines elsewhere. */
+#include "common_progress.h"
+#include <math.h>
+#include <stdio.h>
+#include <unistd.h>
+#include "common_say.h"
+
+enum { BAR = 16, BETWEEN_LINES = 10 /* seconds, where there is no terminal */ };
+
+void progress_begin(progress *p, history *h, bool quiet)
+{
+    *p = (progress){ .history = h, .quiet = quiet, .terminal = isatty(STDOUT_FILENO) };
+}
+
+static const char *clock_text(char *text, size_t size, double seconds)
+{
+    long whole = isfinite(seconds) && seconds > 0 ? lround(seconds) : 0;
+
+    if (whole >= 3600) {
+        snprintf(text, size, "%ld:%02ld:%02ld", whole / 3600, whole / 60 % 60, whole % 60);
+    } else {
+        snprintf(text, size, "%ld:%02ld", whole / 60, whole % 60);
+    }
+    return text;
+}
+
+/* "loss 1.234 (seg 1.1 kd 0.1)": shares of the total, those that are not switched off. */
+static int loss_text(char *text, size_t size, const kdas_step_report *r)
+{
+    static const char *const names[KDAS_TERMS] = { "seg", "kd", "sgm" };
+    int at = snprintf(text, size, "loss %.4f", r->total), shown = 0;
+
+    for (int i = 0; i < KDAS_TERMS; i++) {
+        if (r->raw[i] == 0 && r->weighted[i] == 0) continue;
+        at += snprintf(text + at, size - (size_t)at, "%s%s %.4g", shown++ ? " " : " (", names[i], r->weighted[i]);
+    }
+    if (shown) at += snprintf(text + at, size - (size_t)at, ")");
+    return at;
+}
+
+static void tell_step(progress *p, const kdas_train_state *s)
+{
+    char line[400], loss[160], left[32], bar[BAR + 1];
+    int  filled = (int)(BAR * s->batch / s->batches);
+
+    for (int i = 0; i < BAR; i++) bar[i] = i < filled ? '=' : i == filled ? '>' : ' ';
+    bar[BAR] = '\0';
+    loss_text(loss, sizeof loss, s->report);
+    snprintf(line, sizeof line, "%s  epoch %lld/%lld [%s] %lld/%lld  %s  lr %.3g  %.1f images/s  %s left",
+             p->history->label, (long long)s->epoch, (long long)s->epochs, bar, (long long)s->batch,
+             (long long)s->batches, loss, s->report->lr, s->images_per_second,
+             clock_text(left, sizeof left, s->seconds_left));
+    if (p->terminal) {
+        say_redraw(line);
+    } else if (s->seconds - p->told >= BETWEEN_LINES) {
+        p->told = s->seconds;
+        puts(line);
+        fflush(stdout);
+    }
+}
+
+static void tell_epoch(progress *p, const kdas_train_state *s)
+{
+    char dice[64] = "", time[32];
+
+    if (s->validation_dice >= 0) {
+        snprintf(dice, sizeof dice, "  validation Dice %.4f%s", s->validation_dice, s->is_best ? " (best)" : "");
+    }
+    say_redraw(NULL);
+    printf("%s  epoch %lld/%lld  mean loss %.4f%s  lr %.3g  %.1f images/s  %s\n", p->history->label,
+           (long long)s->epoch, (long long)s->epochs, s->mean_total, dice, s->report ? s->report->lr : 0.0,
+           s->images_per_second, clock_text(time, sizeof time, s->seconds));
+    fflush(stdout);
+    p->told = s->seconds;
+}
+
+int progress_event(void *user, const kdas_train_state *state)
+{
+    progress *p = user;
+
+    history_note(p->history, state);
+    if (p->quiet) return 0;
+    if (state->event == KDAS_EVENT_EPOCH) {
+        tell_epoch(p, state);
+    } else {
+        tell_step(p, state);
+    }
+    return 0;
+}

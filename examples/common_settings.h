@@ -1,0 +1,39 @@
+/* common_settings.h - what kdas-distill is told on its command line. */
+#ifndef COMMON_SETTINGS_H
+#define COMMON_SETTINGS_H
+#include <kdas/loss.h>
+#include <kdas/optim.h>
+#include <stdbool.h>
+
+enum { MAX_ROWS = 8, MAX_SCALES = 8 };
+
+typedef struct settings {
+    const char *data, *out;
+    bool        demo, resume, quiet, skip_bad;
+    const char *student, *teacher, *student_weights, *teacher_weights;
+    int64_t     teacher_epochs; /* 0: the teacher is not trained here */
+    int64_t     epochs, max_steps, batch, accumulate, size[2], warmup, workers, threads, seed, save_every;
+    int64_t     pictures; /* of each set */
+    int64_t     scenes;   /* of the demo's training folder */
+    const char *scales_text, *presets_text;
+    float       scales[MAX_SCALES];
+    int         scale_count;
+    double      lr, weight_decay, clip, drop_path, val_fraction;
+    const char *optimizer, *schedule, *device, *isa;
+    /* These change what a preset says; NULL or negative: they do not. */
+    const char *seg, *guidance, *sym, *axis;
+    double      tau, guidance_weight;
+
+    char  *presets[MAX_ROWS]; /* one student is trained for each */
+    int    preset_count;
+    char  *command; /* the whole command line */
+} settings;
+
+/* Read the command line. -1: go on; else the exit code, and what is wrong has been said. */
+int  settings_read(settings *s, int argc, char **argv);
+void settings_free(settings *s);
+/* The objective of a preset with the command line's changes. */
+kdas_status settings_loss(const settings *s, const char *preset, kdas_loss_options *out);
+/* The optimizer's options for a run of `updates` updates. */
+void settings_optim(const settings *s, int64_t updates, kdas_optim_options *out);
+#endif

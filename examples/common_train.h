@@ -1,0 +1,28 @@
+/* common_train.h - one training: a model, its objective and a folder for its files. */
+#ifndef COMMON_TRAIN_H
+#define COMMON_TRAIN_H
+#include <kdas/train.h>
+#include "common_frames.h"
+#include "common_history.h"
+
+typedef struct training {
+    const char  *label;   /* what the user calls it           */
+    char        *dir;     /* for last.kdas, best.safetensors, log.csv; freed by training_end   */
+    kdas_model  *model;   /* trained                          */
+    kdas_model  *teacher; /* NULL: the objective needs none   */
+    kdas_loss   *loss;
+    int64_t      epochs;
+    history      history;
+    kdas_status  status;  /* of the run                       */
+} training;
+
+/* Make model and objective, and load the weights to start from, so that what is wrong with them is
+ * said before any work is done. `weights` may be NULL. `dir` is taken over. */
+bool training_begin(training *t, kdas_context *context, const settings *s, const char *label,
+                    const char *model, const char *preset, const char *weights, char *dir);
+void training_end(training *t);
+/* Train, then give the model the weights of its best epoch. False after a sentence or a cancel. */
+bool training_run(training *t, const settings *s, const frames *f);
+/* A model for inference alone, with the weights of a file; NULL after a sentence. */
+kdas_model *frozen_model(kdas_context *context, const char *name, const char *weights);
+#endif

@@ -1,0 +1,121 @@
+/* kdas/data.h - batches, folder datasets, synthetic scenes, and the loader that keeps ahead of a step. */
+#ifndef KDAS_DATA_H
+#define KDAS_DATA_H
+#include <kdas/image.h>
+KDAS_BEGIN
+
+/* ---- Batch: what a step eats -------------------------------------------------------------------
+ * N images (N,H,W,3), float, ImageNet-normalised RGB, and N masks (N,H,W,1) of 0 and 1. */
+typedef struct kdas_batch kdas_batch;
+
+/* Make room for `count` images of height x width; zeros. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
+KDAS_API kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t count,
+                                       int64_t height, int64_t width);
+KDAS_API void        kdas_batch_destroy(kdas_batch *batch); /* NULL is fine */
+/* Put an image, and its mask unless NULL, at place `i`: resized (antialiased; masks by the same filter,
+ * then thresholded at one half), normalised. A mask is GREY8 (> 127 is polyp) or GREYF32 (> 0.5) of the
+ * image's size. KDAS_EINVAL, KDAS_ESHAPE (mask and image differ), KDAS_ENOMEM. Since 0.1. */
+KDAS_API kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_view *image,
+                                    const kdas_view *mask);
+KDAS_API int64_t kdas_batch_count(const kdas_batch *batch);
+KDAS_API int64_t kdas_batch_height(const kdas_batch *batch);
+KDAS_API int64_t kdas_batch_width(const kdas_batch *batch);
+/* The numbers themselves, to read or to fill: images (N,H,W,3), masks (N,H,W,1). Since 0.1. */
+KDAS_API float *kdas_batch_images(kdas_batch *batch);
+KDAS_API float *kdas_batch_masks(kdas_batch *batch);
+/* Use the first `count` places only, 1 <= count <= the number made. Since 0.1. */
+KDAS_API kdas_status kdas_batch_resize(kdas_batch *batch, int64_t count);
+
+/* ---- Dataset: a list of frames with masks ------------------------------------------------------ */
+typedef struct kdas_dataset kdas_dataset;
+
+/* What to do with a file that cannot be used. */
+typedef enum kdas_bad_file {
+    KDAS_BAD_FILE_REFUSE = 0, /* the call fails and names it            */
+    KDAS_BAD_FILE_SKIP   = 1  /* it is logged, counted and left out     */
+} kdas_bad_file;
+
+typedef struct kdas_dataset_options {
+    size_t   size;
+    int32_t  bad_file; /* kdas_bad_file; default REFUSE                                        */
+    uint64_t cache;    /* bytes of decoded frames to keep in memory; default 2 GiB             */
+} kdas_dataset_options;
+KDAS_API void kdas_dataset_options_init(kdas_dataset_options *options, size_t size);
+
+/* Open DIR/images and DIR/masks (or DIR/image and DIR/mask), matched by base name, in byte order of the
+ * names. Every image's header is read and must fit its mask's; pixels are decoded when first used.
+ * KDAS_ENOTFOUND (folder), KDAS_EFORMAT (file), KDAS_ESHAPE (mask of another size, no mask). Since 0.1. */
+KDAS_API kdas_status kdas_dataset_open(kdas_dataset **out, kdas_context *context, const char *dir,
+                                       const kdas_dataset_options *options);
+
+/* Synthetic colonoscopy-like frames with masks, the same for the same seed. */
+typedef struct kdas_scene_options {
+    size_t   size;
+    uint64_t seed;          /* default 1                                       */
+    int64_t  count;         /* frames, >= 1; default 64                        */
+    int64_t  width, height; /* pixels, 32..4096; default 352 x 352             */
+    float    empty;         /* share of frames without a polyp; default 0      */
+    float    contrast;      /* of polyps against mucosa, 0..1; default 0.5     */
+} kdas_scene_options;
+KDAS_API void kdas_scene_options_init(kdas_scene_options *options, size_t size);
+/* A dataset of scenes, drawn when used. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
+KDAS_API kdas_status kdas_dataset_synthetic(kdas_dataset **out, kdas_context *context,
+                                            const kdas_scene_options *options);
+/* Draw scene `i` alone: an RGB8 frame and its GREY8 mask (0 and 255). Since 0.1. */
+KDAS_API kdas_status kdas_scene_draw(kdas_image **image, kdas_image **mask, kdas_context *context,
+                                     const kdas_scene_options *options, int64_t i);
+
+/* Hold out a share of the frames, chosen by seed: `rest` has the others, `part` the held-out ones, both in
+ * order. They share the decoded frames with `from`, which may be destroyed first. Since 0.1. */
+KDAS_API kdas_status kdas_dataset_split(kdas_dataset **rest, kdas_dataset **part,
+                                        const kdas_dataset *from, double share, uint64_t seed);
+KDAS_API void        kdas_dataset_destroy(kdas_dataset *dataset); /* NULL is fine */
+KDAS_API int64_t     kdas_dataset_count(const kdas_dataset *dataset);
+/* Files left out when bad files are skipped. Since 0.1. */
+KDAS_API int64_t     kdas_dataset_skipped(const kdas_dataset *dataset);
+/* Base name of a frame without its ending; NULL out of range. Lives as long as the dataset. Since 0.1. */
+KDAS_API const char *kdas_dataset_name(const kdas_dataset *dataset, int64_t i);
+/* A hash of the names and sizes of the frames, in order: says which split a run used. Since 0.1. */
+KDAS_API uint64_t    kdas_dataset_hash(const kdas_dataset *dataset);
+/* Decode frame `i`: RGB8 and its GREY8 mask (0 or 255). The caller destroys both. Since 0.1. */
+KDAS_API kdas_status kdas_dataset_get(kdas_dataset *dataset, int64_t i, kdas_image **image,
+                                      kdas_image **mask);
+
+/* ---- Loader: shuffled, augmented batches, made by worker threads ahead of the step --------------- */
+typedef struct kdas_loader kdas_loader;
+
+typedef struct kdas_loader_options {
+    size_t       size;
+    int64_t      batch;         /* images in a batch, >= 1; default 8                              */
+    int64_t      height, width; /* multiples of 32; default 352 x 352                              */
+    const float *scales;        /* multi-scale training: each batch is made once for each, its size
+                                   rounded to 32; NULL (default): 1.0 alone                         */
+    int32_t      scale_count;   /* at most 8                                                       */
+    int32_t      shuffle;       /* default 1                                                       */
+    int32_t      augment;       /* flips and rotation, the same for image and mask; default 1      */
+    float        rotation;      /* degrees, uniform in +-; default 90                              */
+    int32_t      drop_last;     /* leave out a last batch that is not full; default 0              */
+    int32_t      workers;       /* threads, >= 0; 0: batches are made in the call; default 1       */
+    int32_t      ahead;         /* batches kept ready, >= 1; default 3                             */
+    uint64_t     seed;          /* decides order and augmentation; default 1                       */
+} kdas_loader_options;
+KDAS_API void kdas_loader_options_init(kdas_loader_options *options, size_t size);
+
+/* Batches over `dataset`, which must outlive the loader. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
+KDAS_API kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset,
+                                        const kdas_loader_options *options);
+KDAS_API void        kdas_loader_destroy(kdas_loader *loader); /* NULL is fine; joins the workers */
+/* Batches in an epoch, scales counted. Since 0.1. */
+KDAS_API int64_t     kdas_loader_batches(const kdas_loader *loader);
+/* The next batch; *out is NULL at the end of an epoch (the following call starts the next). It stays valid
+ * until the next call. What a batch holds depends on seed and position alone, not on workers.
+ * Errors of a frame's file come out here. Since 0.1. */
+KDAS_API kdas_status kdas_loader_next(kdas_loader *loader, kdas_batch **out);
+/* Position: batches given out since creation, ends of epochs not counted; seek continues from there. */
+KDAS_API int64_t     kdas_loader_position(const kdas_loader *loader);
+KDAS_API kdas_status kdas_loader_seek(kdas_loader *loader, int64_t position);
+/* Seconds that kdas_loader_next has spent waiting for workers. Since 0.1. */
+KDAS_API double      kdas_loader_waited(const kdas_loader *loader);
+
+KDAS_END
+#endif

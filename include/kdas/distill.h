@@ -1,0 +1,78 @@
+/* kdas/distill.h - one distillation step, whole or in phases, and its checkpoint. */
+#ifndef KDAS_DISTILL_H
+#define KDAS_DISTILL_H
+#include <kdas/loss.h>
+#include <kdas/model.h>
+#include <kdas/optim.h>
+KDAS_BEGIN
+
+typedef struct kdas_distiller kdas_distiller;
+
+typedef struct kdas_distiller_options {
+    size_t  size;
+    int32_t accumulate; /* micro-batches whose mean gradient makes one update, >= 1; default 1 */
+    int32_t gradient_norms; /* measure what each term sends (kdas_loss_report.gradient); default 1 */
+} kdas_distiller_options;
+KDAS_API void kdas_distiller_options_init(kdas_distiller_options *options, size_t size);
+
+/* Pair a student with its teacher, objective and optimizer; all outlive the distiller. `teacher` is frozen: run
+ * for inference, never changed; NULL: the objective needs none, or the host hands its maps in. The two models
+ * share no memory but the batch. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
+KDAS_API kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kdas_model *student,
+                                           kdas_loss *loss, kdas_optim *optim,
+                                           const kdas_distiller_options *options);
+KDAS_API void        kdas_distiller_destroy(kdas_distiller *distiller); /* NULL is fine */
+
+/* What a step found. Set `size`. */
+typedef struct kdas_step_report {
+    size_t  size;
+    double  total;                /* as in kdas_loss_report */
+    double  raw[KDAS_TERMS];
+    double  weighted[KDAS_TERMS];
+    double  gradient[KDAS_TERMS];
+    double  lr;                   /* of the update that this step made, or will make */
+    int32_t updated;              /* whether this step ended with an update          */
+    double  seconds[4];           /* teacher, student forward, objective and backward, update */
+} kdas_step_report;
+
+/* A whole step on the batch: forward, backward, and after every `accumulate`-th batch an update.
+ * `report` may be NULL. KDAS_ENUMERIC: the loss or a gradient is not finite; parameters are unchanged and the
+ * gathered gradients dropped. KDAS_ECANCELLED likewise. After the first step of a size nothing is allocated.
+ * Since 0.1. */
+KDAS_API kdas_status kdas_distiller_step(kdas_distiller *distiller, kdas_batch *batch,
+                                         kdas_step_report *report);
+
+/* The phases, for hosts that want to act between them: forward, then backward, then update. Skipping an update
+ * keeps gathering gradients; kdas_model_zero_gradients(student) drops them. KDAS_ESTATE out of order. */
+KDAS_API kdas_status kdas_distiller_forward(kdas_distiller *distiller, kdas_batch *batch);
+KDAS_API kdas_status kdas_distiller_backward(kdas_distiller *distiller, kdas_step_report *report);
+KDAS_API kdas_status kdas_distiller_update(kdas_distiller *distiller, kdas_step_report *report);
+
+/* The host's own teacher: its maps for the batch of the coming forward, copied by it. `maps.map[i]` belongs to
+ * student output i. Must be called before each forward when there is no teacher model. Since 0.1. */
+KDAS_API kdas_status kdas_distiller_set_teacher_maps(kdas_distiller *distiller, const kdas_maps *maps);
+
+/* ---- Checkpoint ---------------------------------------------------------------------------------- */
+
+/* Values of the host that travel in a checkpoint: epoch, sampler position, best score, ... */
+typedef struct kdas_progress {
+    size_t   size;
+    int64_t  epoch;    /* whole epochs done                                  */
+    int64_t  position; /* kdas_loader_position                               */
+    uint64_t seed;     /* of the run                                         */
+    double   best;     /* best validation score so far                       */
+    int64_t  best_epoch;
+} kdas_progress;
+
+/* Write student, optimizer state, step counts, random state, options and progress; to a temporary file, synced
+ * and renamed, so that a kill leaves the last good one. `notes` (may be NULL) is kept as text, e.g. the
+ * command line. KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
+KDAS_API kdas_status kdas_checkpoint_save(const kdas_distiller *distiller, const char *path,
+                                          const kdas_progress *progress, const char *notes);
+/* Read it back into a distiller made alike (same student model, optimizer rule); all or nothing.
+ * KDAS_EIO, KDAS_EFORMAT (not a checkpoint, cut off, damaged), KDAS_EINVAL (of another model, rule or objective: the
+ * sentence says which). A run resumed at an epoch's or step's end gives the same bits as an unbroken one. */
+KDAS_API kdas_status kdas_checkpoint_load(kdas_distiller *distiller, const char *path,
+                                          kdas_progress *progress);
+KDAS_END
+#endif

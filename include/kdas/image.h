@@ -1,0 +1,55 @@
+/* kdas/image.h - pixels: views of the host's memory, image files, and the input resize. */
+#ifndef KDAS_IMAGE_H
+#define KDAS_IMAGE_H
+#include <kdas/base.h>
+KDAS_BEGIN
+
+/* Order and type of a pixel's samples. 8-bit samples run 0..255, float ones 0..1. */
+typedef enum kdas_pixel {
+    KDAS_PIXEL_GREY8   = 1,
+    KDAS_PIXEL_RGB8    = 2,
+    KDAS_PIXEL_BGR8    = 3,
+    KDAS_PIXEL_RGBA8   = 4, /* alpha is ignored */
+    KDAS_PIXEL_BGRA8   = 5,
+    KDAS_PIXEL_GREYF32 = 6,
+    KDAS_PIXEL_RGBF32  = 7
+} kdas_pixel;
+
+/* Pixels in the host's memory, top row first. A plain value: fill every member. */
+typedef struct kdas_view {
+    const void *data;
+    int64_t     width, height; /* pixels, >= 1                                        */
+    int64_t     stride;        /* bytes from a row to the next; 0: rows are packed    */
+    kdas_pixel  pixel;
+} kdas_view;
+
+/* An image owned by the library: 8-bit, packed rows. */
+typedef struct kdas_image kdas_image;
+
+/* Largest side and area that a file may have; more is refused before memory is taken. */
+#define KDAS_IMAGE_MAX_SIDE   16384
+#define KDAS_IMAGE_MAX_PIXELS (64 * 1024 * 1024)
+
+/* Make an empty (black) image; `pixel` is GREY8, RGB8 or RGBA8. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
+KDAS_API kdas_status kdas_image_create(kdas_image **out, kdas_context *context, int64_t width,
+                                       int64_t height, kdas_pixel pixel);
+/* Read a JPEG, PNG or BMP file as GREY8 or RGB8. KDAS_EIO (open, read), KDAS_EFORMAT (not an image of
+ * these kinds, cut off, 0 pixels, too large), KDAS_ENOMEM; the sentence names the file. Since 0.1. */
+KDAS_API kdas_status kdas_image_load(kdas_image **out, kdas_context *context, const char *path,
+                                     kdas_pixel pixel);
+/* Write 8-bit pixels as PNG, or JPEG (quality 90) where the path ends in .jpg or .jpeg; through a
+ * temporary file, so that `path` is whole or untouched. KDAS_EIO, KDAS_EINVAL. Since 0.1. */
+KDAS_API kdas_status kdas_image_save(kdas_context *context, const char *path, const kdas_view *view);
+KDAS_API void        kdas_image_destroy(kdas_image *image); /* NULL is fine */
+
+/* A view of an image's pixels, valid as long as the image. Since 0.1. */
+KDAS_API kdas_view kdas_image_view(const kdas_image *image);
+/* The same memory, to write to. Since 0.1. */
+KDAS_API uint8_t *kdas_image_pixels(kdas_image *image);
+
+/* Resize as Pillow's BILINEAR: a triangle filter, widened when shrinking (antialiased), in two 8-bit
+ * passes; at most 1 away from Pillow. `view` is 8-bit; out has its pixel order without alpha. Since 0.1. */
+KDAS_API kdas_status kdas_image_resize(kdas_image **out, kdas_context *context, const kdas_view *view,
+                                       int64_t width, int64_t height);
+KDAS_END
+#endif

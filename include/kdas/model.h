@@ -1,0 +1,118 @@
+/* kdas/model.h - networks by name: make, load, save, run forward and backward, look inside. */
+#ifndef KDAS_MODEL_H
+#define KDAS_MODEL_H
+#include <kdas/data.h>
+KDAS_BEGIN
+
+/* ---- What there is ------------------------------------------------------------------------------ */
+
+/* Name of model `i`, "pvt_v2_b0" ... "polyp_pvt_b5"; NULL past the last. Static. Since 0.1. */
+KDAS_API const char *kdas_model_name(int32_t i);
+
+/* How operations are counted. MACS: multiply-accumulates of every convolution, linear and attention or
+ * graph product, no bias. THOP: as the Python counter thop 0.1 counts the published modules. */
+typedef enum kdas_count_rule { KDAS_COUNT_MACS = 0, KDAS_COUNT_THOP = 1 } kdas_count_rule;
+
+/* Cost of a named model for one height x width image (multiples of 32): trainable parameters and operations
+ * by `rule`. Either output may be NULL. KDAS_ENOTFOUND, KDAS_ESHAPE, KDAS_ENOMEM. Since 0.1. */
+KDAS_API kdas_status kdas_model_cost(int64_t *parameters, double *operations, kdas_context *context,
+                                     const char *name, int64_t height, int64_t width,
+                                     kdas_count_rule rule);
+
+/* ---- Make, load, save --------------------------------------------------------------------------- */
+typedef struct kdas_model kdas_model;
+
+typedef struct kdas_model_options {
+    size_t   size;
+    uint64_t seed;      /* of the initial values and of drop path; default 1                  */
+    float    drop_path; /* rate of the deepest block, rising linearly from 0; default 0.1     */
+    int32_t  trainable; /* 0: no memory for gradients, inference alone; default 1             */
+} kdas_model_options;
+KDAS_API void kdas_model_options_init(kdas_model_options *options, size_t size);
+
+/* Make a model with the published initialisation. KDAS_ENOTFOUND (name), KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
+KDAS_API kdas_status kdas_model_create(kdas_model **out, kdas_context *context, const char *name,
+                                       const kdas_model_options *options);
+KDAS_API void        kdas_model_destroy(kdas_model *model); /* NULL is fine */
+
+typedef struct kdas_load_options {
+    size_t      size;
+    int32_t     partial; /* 1: tensors missing from the file keep their values; default 0    */
+    int32_t     extra;   /* 1: tensors that the model lacks are passed over; default 0       */
+    const char *prefix;  /* put before each name of the file, e.g. "backbone."; default NULL */
+} kdas_load_options;
+KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
+
+/* Load a safetensors file; names are those of the published state_dict. All or nothing: on failure the model
+ * is as it was. KDAS_EIO, KDAS_EFORMAT, KDAS_ENOTFOUND (tensor missing, or not the model's), KDAS_ESHAPE; the
+ * sentence names file and tensor. Since 0.1. */
+KDAS_API kdas_status kdas_model_load(kdas_model *model, const char *path, const kdas_load_options *options);
+/* Save as safetensors, atomically; PyTorch loads it with load_state_dict. KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
+KDAS_API kdas_status kdas_model_save(const kdas_model *model, const char *path);
+/* Give `to` the values of `from`, a model of the same name. KDAS_EINVAL. Since 0.1. */
+KDAS_API kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from);
+
+/* ---- Tensors: parameters and buffers, in PyTorch's order of axes --------------------------------- */
+KDAS_API int64_t     kdas_model_parameters(const kdas_model *model); /* trainable numbers */
+KDAS_API int32_t     kdas_model_tensors(const kdas_model *model);    /* how many tensors  */
+/* Name; its rank (0..4), dims (may be NULL, room for 4) and whether it is trainable. NULL past the last. */
+KDAS_API const char *kdas_model_tensor(const kdas_model *model, int32_t i, int32_t *rank, int64_t *dims,
+                                       int32_t *trainable);
+KDAS_API int32_t     kdas_model_find(const kdas_model *model, const char *name); /* -1: none */
+/* Copy values to or from host memory of the tensor's size. KDAS_EINVAL. Since 0.1. */
+KDAS_API kdas_status kdas_model_read(const kdas_model *model, int32_t i, float *to);
+KDAS_API kdas_status kdas_model_write(kdas_model *model, int32_t i, const float *from);
+/* The gradient gathered so far. KDAS_ESTATE: not trainable. Since 0.1. */
+KDAS_API kdas_status kdas_model_read_gradient(const kdas_model *model, int32_t i, float *to);
+KDAS_API kdas_status kdas_model_zero_gradients(kdas_model *model);
+
+/* ---- Run ---------------------------------------------------------------------------------------- */
+
+/* INFER keeps nothing for a backward; EVAL uses running statistics and can be differentiated; TRAIN uses
+ * batch statistics, updates the running ones and draws drop path. */
+typedef enum kdas_mode { KDAS_MODE_INFER = 0, KDAS_MODE_EVAL = 1, KDAS_MODE_TRAIN = 2 } kdas_mode;
+
+/* Run the batch's images through the network. Sides must be multiples of 32. The first run of a size and mode
+ * compiles it. KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.1. */
+KDAS_API kdas_status kdas_model_forward(kdas_model *model, kdas_mode mode, kdas_batch *batch);
+/* Outputs of the last forward, shallow to deep: polyp_pvt has "P1", "P2" (N,H,W,1), pvt_v2 "x1" .. "x4". */
+KDAS_API int32_t     kdas_model_outputs(const kdas_model *model);
+/* Name and dims (N,H,W,C; `dims` may be NULL) of an output; NULL past the last or before a forward. */
+KDAS_API const char *kdas_model_output(const kdas_model *model, int32_t i, int64_t *dims);
+/* Copy an output, or a tap that is kept, to host memory. KDAS_ENOTFOUND, KDAS_ESTATE. Since 0.1. */
+KDAS_API kdas_status kdas_model_read_output(kdas_model *model, const char *name, float *to);
+/* Backward of the last forward (EVAL or TRAIN), once. gradients[i] belongs to output i, NULL: zero. Adds into
+ * the parameters' gradients. KDAS_ESTATE without a forward. Since 0.1. */
+KDAS_API kdas_status kdas_model_backward(kdas_model *model, const float *const *gradients);
+
+/* ---- Taps: values inside the network, for feature distillation ------------------------------------ */
+/* Name of tap `i`; NULL past the last. Lives as long as the model. Since 0.1. */
+KDAS_API const char *kdas_model_tap(const kdas_model *model, int32_t i);
+/* Keep a tap's value in later forwards. Programs compiled so far are dropped. KDAS_ENOTFOUND. Since 0.1. */
+KDAS_API kdas_status kdas_model_keep_tap(kdas_model *model, const char *name);
+/* Dims of a kept tap or output after a forward. KDAS_ESTATE, KDAS_ENOTFOUND. Since 0.1. */
+KDAS_API kdas_status kdas_model_tap_dims(const kdas_model *model, const char *name, int64_t *dims);
+/* Add a gradient at a kept tap, between forward and backward. Since 0.1. */
+KDAS_API kdas_status kdas_model_add_gradient(kdas_model *model, const char *name, const float *gradient);
+
+/* ---- Look inside ---------------------------------------------------------------------------------- */
+
+/* One op of the network at a size; plain value. */
+typedef struct kdas_layer {
+    size_t      size; /* set it to sizeof before the call */
+    const char *name; /* "backbone.block1.0.attn.q.linear"; lives until the next kdas_model_layer call */
+    const char *op;
+    int64_t     dims[4]; /* of its output */
+    int64_t     parameters;
+    double      macs, thop;
+} kdas_layer;
+/* Layer `i` of the network for height x width; KDAS_ENOTFOUND past the last. Since 0.1. */
+KDAS_API kdas_status kdas_model_layer(kdas_model *model, int64_t height, int64_t width, int32_t i,
+                                      kdas_layer *out);
+/* Bytes that a program of this size needs: activations and gradients in one arena, and weights in the
+ * kernels' own layout. Compiles it if need be. Since 0.1. */
+KDAS_API kdas_status kdas_model_memory(kdas_model *model, kdas_mode mode, int64_t count, int64_t height,
+                                       int64_t width, size_t *arena, size_t *packed);
+
+KDAS_END
+#endif

@@ -1,0 +1,129 @@
+/* context.c - making a context: hooks, thread count, and the device that a name stands for. */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "backend/registry.h"
+#include "base/context.h"
+
+static void *host_malloc(void *user, size_t bytes)
+{
+    (void)user;
+    return malloc(bytes);
+}
+static void host_free(void *user, void *memory)
+{
+    (void)user;
+    free(memory);
+}
+
+/* What a backend is lent: thin forwards to the context. */
+static void *lend_alloc(void *user, size_t bytes) { return kd_alloc(user, bytes); }
+static void  lend_free(void *user, void *memory) { kd_free(user, memory); }
+static void  lend_log(void *user, kdas_log_level level, const char *text)
+{
+    kd_log(user, level, "%s", text);
+}
+
+static int32_t cores_at_hand(void)
+{
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    return (int32_t)KD_MAX(CPU_COUNT(&set), 1);
+}
+
+void kdas_context_options_init(kdas_context_options *options, size_t size)
+{
+    kdas_context_options defaults = { .size = size, .device = "cpu" };
+
+    if (!options || size < sizeof size) return;
+    memset(options, 0, size);
+    memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
+}
+
+static kdas_status check_options(const kdas_context_options *o)
+{
+    if (!o->device) return kd_fail(KDAS_EINVAL, "context: device is NULL");
+    if (o->threads < 0 || o->threads > 1024)
+        return kd_fail(KDAS_EINVAL, "context: threads is %d, not 0 to 1024", o->threads);
+    if (!o->alloc != !o->free)
+        return kd_fail(KDAS_EINVAL, "context: set both memory hooks or neither");
+    if (o->isa && strcmp(o->isa, "avx512") && strcmp(o->isa, "avx2") && strcmp(o->isa, "plain"))
+        return kd_fail(KDAS_EINVAL, "context: isa '%.32s' is not avx512, avx2 or plain", o->isa);
+    return KDAS_OK;
+}
+
+static kdas_status open_device(kdas_context *ctx, const kdas_context_options *o)
+{
+    kdas_device_options options = { .size = sizeof options, .threads = ctx->threads, .isa = o->isa };
+    char                name[64], why[256] = "";
+
+    ctx->host = (kdas_host){ .abi = KDAS_BACKEND_ABI, .size = sizeof ctx->host, .user = ctx,
+                             .alloc = lend_alloc, .free = lend_free, .log = lend_log, .fail = kd_fail };
+
+    KD_RETURN(kd_backend_parse(name, sizeof name, &options.index, o->device));
+    KD_RETURN(kd_backend_find(&ctx->backend, &ctx->library, name));
+    if (ctx->backend->probe(options.index, why, sizeof why) <= 0)
+        return kd_fail(KDAS_EBACKEND, "device '%s' cannot be used: %s", o->device, why);
+    KD_RETURN(ctx->backend->open(&ctx->device, &ctx->host, &options));
+    ctx->host_memory = ctx->backend->host_memory;
+    ctx->backend->describe(ctx->device, ctx->device_text, sizeof ctx->device_text);
+    return KDAS_OK;
+}
+
+kdas_status kdas_context_create(kdas_context **out, const kdas_context_options *options)
+{
+    kdas_context_options o;
+    kdas_context        *ctx;
+    kdas_status          st;
+
+    if (!out) return kd_fail(KDAS_EINVAL, "context: out is NULL");
+    *out = NULL;
+    kdas_context_options_init(&o, sizeof o);
+    KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_context_options"));
+    KD_RETURN(check_options(&o));
+    if (!o.alloc) {
+        o.alloc = host_malloc;
+        o.free  = host_free;
+    }
+    ctx = o.alloc(o.alloc_user, sizeof *ctx);
+    if (!ctx) return kd_fail(KDAS_ENOMEM, "out of memory: %zu bytes were needed", sizeof *ctx);
+    memset(ctx, 0, sizeof *ctx);
+    ctx->alloc      = o.alloc;
+    ctx->free       = o.free;
+    ctx->alloc_user = o.alloc_user;
+    ctx->log        = o.log;
+    ctx->log_user   = o.log_user;
+    ctx->threads    = o.threads ? o.threads : cores_at_hand();
+    atomic_init(&ctx->cancelled, 0);
+    st = open_device(ctx, &o);
+    if (st != KDAS_OK) {
+        kdas_context_destroy(ctx);
+        return st;
+    }
+    *out = ctx;
+    return KDAS_OK;
+}
+
+void kdas_context_destroy(kdas_context *ctx)
+{
+    if (!ctx) return;
+    if (ctx->device) ctx->backend->close(ctx->device);
+    kd_backend_unload(ctx->library);
+    ctx->free(ctx->alloc_user, ctx);
+}
+
+void kdas_context_cancel(kdas_context *ctx)
+{
+    if (ctx) atomic_store(&ctx->cancelled, 1);
+}
+
+void kdas_context_resume(kdas_context *ctx)
+{
+    if (ctx) atomic_store(&ctx->cancelled, 0);
+}
+
+int32_t     kdas_context_threads(const kdas_context *ctx) { return ctx ? ctx->threads : 0; }
+const char *kdas_context_device(const kdas_context *ctx) { return ctx ? ctx->device_text : ""; }

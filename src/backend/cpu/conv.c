@@ -1,0 +1,73 @@
+/* conv.c - CONV2D: x (N,H,W,C), w (O,C,kh,kw), [b (O)] -> (N,H',W',O), computed by oneDNN. */
+#include "backend/cpu/onednn.h"
+
+static size_t round64(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+static size_t bytes_of(const kdas_desc *d)
+{
+    return (size_t)(d->dim[0] * d->dim[1] * d->dim[2] * d->dim[3]) * sizeof(float);
+}
+
+static kdas_status conv2d_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+{
+    kd_conv_sizes sizes;
+    kd_conv      *conv;
+    size_t        data = 0;
+
+    KD_RETURN(kd_conv_create(&conv, device->onednn, node, &sizes));
+    /* a gradient that must be added to is computed beside it first */
+    if (node->wants & 1) data = round64(bytes_of(&node->in[0])) + sizes.data;
+    plan->state         = conv;
+    plan->packed        = sizes.packed;
+    plan->work_forward  = sizes.forward;
+    plan->work_backward = KD_MAX(data, sizes.weights);
+    return KDAS_OK;
+}
+
+static void conv2d_release(kdas_device *device, void *state)
+{
+    (void)device;
+    kd_conv_destroy(state);
+}
+
+static kdas_status conv2d_pack(kdas_device *device, const kdas_call *call)
+{
+    (void)device;
+    return kd_conv_pack(call->state, call->in[1], call->packed);
+}
+
+static kdas_status conv2d_forward(kdas_device *device, const kdas_call *call)
+{
+    (void)device;
+    return kd_conv_forward(call->state, call->in[0], call->packed, call->in[2], call->out, call->work);
+}
+
+/* dx += the gradient that lies in `fresh`. */
+static void add_into(float *dx, const float *fresh, int64_t n)
+{
+#pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < n; i++)
+        dx[i] += fresh[i];
+}
+
+static kdas_status conv2d_backward(kdas_device *device, const kdas_call *call)
+{
+    size_t x_bytes = bytes_of(&call->node->in[0]);
+    bool   add     = call->add & 1;
+
+    (void)device;
+    if (call->din[1] || call->din[2])
+        KD_RETURN(kd_conv_backward_weights(call->state, call->in[0], call->dout, call->din[1],
+                                           call->din[2], call->work));
+    if (!call->din[0]) return KDAS_OK;
+    KD_RETURN(kd_conv_backward_data(call->state, call->dout, call->packed,
+                                    add ? call->work : call->din[0],
+                                    (char *)call->work + round64(x_bytes)));
+    if (add) add_into(call->din[0], call->work, (int64_t)(x_bytes / sizeof(float)));
+    return KDAS_OK;
+}
+
+const kd_cpu_kernel kd_cpu_conv2d = {
+    .prepare = conv2d_prepare, .release = conv2d_release, .pack = conv2d_pack,
+    .forward = conv2d_forward, .backward = conv2d_backward,
+};

@@ -1,0 +1,112 @@
+/* device.c - opening the CPU: the best instruction set at hand and below the limit that was asked for,
+ * and the thread count, which holds for own kernels and oneDNN alike.
+ *
+ * The limit comes from the option `isa` or the environment variable KDAS_CPU_ISA, the lower one wins.
+ * oneDNN keeps one limit for the whole process and takes it only before its first use: a context with a
+ * lower limit than an earlier one bounds the own kernels, and says in the log that oneDNN is not. */
+#include <cpuid.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/onednn.h"
+
+static const char *const isa_names[] = { "plain", "avx2", "avx512" }; /* rising */
+
+static int isa_of_cpu(void)
+{
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+        !__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2"))
+        return 0;
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+        !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512dq") ||
+        !__builtin_cpu_supports("avx512vl"))
+        return 1;
+    return 2;
+}
+
+/* Lower *level to what `name` allows; NULL and "" allow all. */
+static kdas_status limit_isa(const kdas_host *host, int *level, const char *name, const char *source)
+{
+    if (!name || !*name) return KDAS_OK;
+    for (int i = 0; i < (int)KD_COUNT(isa_names); i++) {
+        if (strcmp(name, isa_names[i])) continue;
+        *level = KD_MIN(*level, i);
+        return KDAS_OK;
+    }
+    return host->fail(KDAS_EINVAL, "cpu: %s is '%.32s', not avx512, avx2 or plain", source, name);
+}
+
+static const kd_cpu_code *code_for(int level)
+{
+    return level == 2 ? &kd_code_avx512 : level == 1 ? &kd_code_avx2 : &kd_code_plain;
+}
+
+kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host, const kdas_device_options *options)
+{
+    kdas_device *device;
+    kdas_status  st;
+    int          limit = (int)KD_COUNT(isa_names) - 1, level;
+
+    *out = NULL;
+    KD_RETURN(limit_isa(host, &limit, options->isa, "isa"));
+    KD_RETURN(limit_isa(host, &limit, getenv("KDAS_CPU_ISA"), "KDAS_CPU_ISA"));
+    device = host->alloc(host->user, sizeof *device);
+    if (!device) return host->fail(KDAS_ENOMEM, "cpu: no memory for the device");
+    level   = KD_MIN(limit, isa_of_cpu());
+    *device = (kdas_device){ .host = *host, .threads = KD_MAX(options->threads, 1),
+                             .isa = isa_names[level], .code = code_for(level) };
+    st = kd_onednn_open(&device->onednn, host, isa_names[limit]);
+    if (st != KDAS_OK) {
+        kd_cpu_close(device);
+        return st;
+    }
+    *out = device;
+    return KDAS_OK;
+}
+
+void kd_cpu_close(kdas_device *device)
+{
+    kdas_host host;
+
+    if (!device) return;
+    host = device->host;
+    kd_onednn_close(device->onednn);
+    host.free(host.user, device);
+}
+
+/* The processor's own name, or "x86-64". */
+static void cpu_name(char name[49])
+{
+    unsigned int part[12];
+
+    strcpy(name, "x86-64");
+    for (unsigned int i = 0; i < 3; i++)
+        if (!__get_cpuid(0x80000002u + i, &part[4 * i], &part[4 * i + 1], &part[4 * i + 2],
+                         &part[4 * i + 3]))
+            return;
+    memcpy(name, part, 48);
+    name[48] = 0;
+    for (size_t n = strlen(name); n > 0 && name[n - 1] == ' '; n--)
+        name[n - 1] = 0;
+}
+
+void kd_cpu_describe(kdas_device *device, char *text, size_t size)
+{
+    char name[49], onednn[32];
+
+    cpu_name(name);
+    kd_onednn_version(onednn, sizeof onednn);
+    snprintf(text, size, "cpu: %s, %s, %d thread%s, oneDNN %s", name, device->isa, device->threads,
+             device->threads == 1 ? "" : "s", onednn);
+}
+
+void kd_cpu_enter(kdas_device *device)
+{
+    device->outer_threads = omp_get_max_threads();
+    omp_set_num_threads(device->threads);
+}
+
+void kd_cpu_leave(kdas_device *device) { omp_set_num_threads(device->outer_threads); }

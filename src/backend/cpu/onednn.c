@@ -1,0 +1,440 @@
+/* onednn.c - see onednn.h. What differs between 2.6 and v3 is in the first part; the rest is the same for both.
+ *
+ * Scratch memory is the caller's (user scratchpad mode) and memory objects are made once, without memory:
+ * a run only sets their pointers. Activations are channels-last (tag acdb), all strides dense. */
+#include <oneapi/dnnl/dnnl.h>
+#include <stdio.h>
+#include <string.h>
+#include "backend/cpu/onednn.h"
+
+struct kd_onednn {
+    kdas_host     host;
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+};
+
+/* ---- the two interfaces ---- */
+
+/* A convolution's operands as oneDNN counts them: x, weights, bias (absent: ndims 0), out. */
+typedef struct geometry {
+    dnnl_dims_t x, w, b, out, stride, pad, dilation;
+    bool        bias;
+} geometry;
+
+#if DNNL_VERSION_MAJOR >= 3
+typedef dnnl_memory_desc_t       layout; /* a handle */
+typedef const_dnnl_memory_desc_t layout_ref;
+#define REF(l) (l)
+
+static dnnl_status_t layout_make(layout *out, int rank, const dnnl_dims_t dims, dnnl_format_tag_t tag)
+{
+    return dnnl_memory_desc_create_with_tag(out, rank, dims, dnnl_f32, tag);
+}
+static void layout_free(layout *l)
+{
+    if (*l) dnnl_memory_desc_destroy(*l);
+    *l = NULL;
+}
+static dnnl_status_t append_sum(dnnl_post_ops_t ops)
+{
+    return dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef);
+}
+#else
+typedef dnnl_memory_desc_t        layout; /* a value */
+typedef const dnnl_memory_desc_t *layout_ref;
+#define REF(l) (&(l))
+
+static dnnl_status_t layout_make(layout *out, int rank, const dnnl_dims_t dims, dnnl_format_tag_t tag)
+{
+    return dnnl_memory_desc_init_by_tag(out, rank, dims, dnnl_f32, tag);
+}
+static void layout_free(layout *l) { (void)l; }
+static dnnl_status_t append_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1.0f); }
+#endif
+
+typedef enum direction { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS } direction;
+
+/* The layouts of one convolution; `any` lets the primitive choose that of the weights. */
+typedef struct layouts {
+    layout x, any, b, out;
+} layouts;
+
+static void layouts_free(layouts *l)
+{
+    layout_free(&l->x);
+    layout_free(&l->any);
+    layout_free(&l->b);
+    layout_free(&l->out);
+}
+
+static dnnl_status_t layouts_make(layouts *l, const geometry *g)
+{
+    dnnl_status_t s = layout_make(&l->x, 4, g->x, dnnl_acdb);
+
+    if (!s) s = layout_make(&l->any, 4, g->w, dnnl_format_tag_any);
+    if (!s) s = layout_make(&l->out, 4, g->out, dnnl_acdb);
+    if (!s && g->bias) s = layout_make(&l->b, 1, g->b, dnnl_a);
+    return s;
+}
+
+/* The primitive descriptor of one direction; `hint`: that of the forward, for the other two. */
+static dnnl_status_t describe(dnnl_primitive_desc_t *out, dnnl_engine_t engine, direction way,
+                              const geometry *g, const layouts *l, const_dnnl_primitive_attr_t attr,
+                              const_dnnl_primitive_desc_t hint)
+{
+    const dnnl_alg_kind_t alg = dnnl_convolution_direct;
+    layout_ref            b   = g->bias ? REF(l->b) : NULL;
+#if DNNL_VERSION_MAJOR >= 3
+    switch (way) {
+    case FORWARD:
+        return dnnl_convolution_forward_primitive_desc_create(
+            out, engine, dnnl_forward_training, alg, l->x, l->any, b, l->out, g->stride, g->dilation,
+            g->pad, g->pad, attr);
+    case BACKWARD_DATA:
+        return dnnl_convolution_backward_data_primitive_desc_create(
+            out, engine, alg, l->x, l->any, l->out, g->stride, g->dilation, g->pad, g->pad, hint, attr);
+    default:
+        return dnnl_convolution_backward_weights_primitive_desc_create(
+            out, engine, alg, l->x, l->any, b, l->out, g->stride, g->dilation, g->pad, g->pad, hint,
+            attr);
+    }
+#else
+    dnnl_convolution_desc_t op;
+    dnnl_status_t           s;
+
+    if (way == FORWARD)
+        s = dnnl_convolution_forward_desc_init(&op, dnnl_forward_training, alg, REF(l->x), REF(l->any),
+                                               b, REF(l->out), g->stride, g->pad, g->pad);
+    else if (way == BACKWARD_DATA)
+        s = dnnl_convolution_backward_data_desc_init(&op, alg, REF(l->x), REF(l->any), REF(l->out),
+                                                     g->stride, g->pad, g->pad);
+    else
+        s = dnnl_convolution_backward_weights_desc_init(&op, alg, REF(l->x), REF(l->any), b,
+                                                        REF(l->out), g->stride, g->pad, g->pad);
+    return s ? s : dnnl_primitive_desc_create(out, &op, attr, engine, hint);
+#endif
+}
+
+static size_t layout_bytes(layout_ref l) { return (dnnl_memory_desc_get_size(l) + 63) & ~(size_t)63; }
+
+/* ---- device ---- */
+
+static kdas_status failed(const kdas_host *host, dnnl_status_t s, const char *what)
+{
+    return host->fail(s == dnnl_out_of_memory ? KDAS_ENOMEM : KDAS_EBACKEND,
+                      "cpu: oneDNN could not %s (its status %d)", what, (int)s);
+}
+
+static void limit_isa(const kdas_host *host, const char *isa)
+{
+    dnnl_cpu_isa_t most = strcmp(isa, "avx2") ? dnnl_cpu_isa_sse41 : dnnl_cpu_isa_avx2;
+
+    if (!strcmp(isa, "avx512")) return;
+    if (dnnl_set_max_cpu_isa(most) != dnnl_success && dnnl_get_effective_cpu_isa() != most)
+        host->log(host->user, KDAS_LOG_INFO,
+                  "cpu: oneDNN was in use already and keeps its instruction set; own kernels obey");
+}
+
+kdas_status kd_onednn_open(kd_onednn **out, const kdas_host *host, const char *isa)
+{
+    kd_onednn    *dnn = host->alloc(host->user, sizeof *dnn);
+    dnnl_status_t s;
+
+    *out = NULL;
+    if (!dnn) return host->fail(KDAS_ENOMEM, "cpu: no memory for oneDNN's engine");
+    *dnn = (kd_onednn){ .host = *host };
+    limit_isa(host, isa);
+    s = dnnl_engine_create(&dnn->engine, dnnl_cpu, 0);
+    if (!s) s = dnnl_stream_create(&dnn->stream, dnn->engine, dnnl_stream_default_flags);
+    if (s) {
+        kd_onednn_close(dnn);
+        return failed(host, s, "start");
+    }
+    *out = dnn;
+    return KDAS_OK;
+}
+
+void kd_onednn_close(kd_onednn *dnn)
+{
+    kdas_host host;
+
+    if (!dnn) return;
+    host = dnn->host;
+    if (dnn->stream) dnnl_stream_destroy(dnn->stream);
+    if (dnn->engine) dnnl_engine_destroy(dnn->engine);
+    host.free(host.user, dnn);
+}
+
+void kd_onednn_version(char *text, size_t size)
+{
+    const dnnl_version_t *v = dnnl_version();
+
+    snprintf(text, size, "%d.%d.%d", v->major, v->minor, v->patch);
+}
+
+/* ---- a prepared primitive with its operands ---- */
+
+enum { MAX_ARGS = 5 };
+
+typedef struct pass {
+    dnnl_primitive_t primitive;
+    dnnl_exec_arg_t  arg[MAX_ARGS];
+    int              args;
+    size_t           scratch; /* bytes */
+} pass;
+
+static void pass_free(pass *p)
+{
+    for (int i = 0; i < p->args; i++)
+        dnnl_memory_destroy(p->arg[i].memory);
+    if (p->primitive) dnnl_primitive_destroy(p->primitive);
+    *p = (pass){ 0 };
+}
+
+static dnnl_status_t pass_arg(pass *p, dnnl_engine_t engine, int name, layout_ref l)
+{
+    dnnl_status_t s = dnnl_memory_create(&p->arg[p->args].memory, l, engine, DNNL_MEMORY_NONE);
+
+    if (s) return s;
+    p->arg[p->args++].arg = name;
+    return s;
+}
+
+/* Make the primitive and its scratch operand; the others follow with pass_arg(). */
+static dnnl_status_t pass_make(pass *p, dnnl_engine_t engine, const_dnnl_primitive_desc_t desc)
+{
+    layout_ref    scratch = dnnl_primitive_desc_query_md(desc, dnnl_query_scratchpad_md, 0);
+    dnnl_status_t s       = dnnl_primitive_create(&p->primitive, desc);
+
+    if (s) return s;
+    p->scratch = layout_bytes(scratch);
+    return pass_arg(p, engine, DNNL_ARG_SCRATCHPAD, scratch);
+}
+
+/* Run with pointers in the order of the operands: scratch first. */
+static dnnl_status_t pass_run(pass *p, dnnl_stream_t stream, void *const *pointer)
+{
+    dnnl_status_t s;
+
+    for (int i = 0; i < p->args; i++) {
+        s = dnnl_memory_set_data_handle(p->arg[i].memory, pointer[i]);
+        if (s) return s;
+    }
+    s = dnnl_primitive_execute(p->primitive, stream, p->args, p->arg);
+    return s ? s : dnnl_stream_wait(stream);
+}
+
+/* ---- convolution ---- */
+
+struct kd_conv {
+    kd_onednn *dnn;
+    geometry   g;
+    pass       forward, data, weights;
+    pass       pack_forward, pack_data; /* PyTorch's order to the primitives' */
+    pass       unpack;                  /* and back, adding                    */
+    size_t     packed_forward;          /* bytes of the forward's weights      */
+    size_t     fresh_weights, fresh_bias;
+};
+
+static geometry geometry_of(const kdas_node_desc *node)
+{
+    const kdas_conv_attr *a = node->attr;
+    const int64_t        *x = node->in[0].dim, *w = node->in[1].dim, *out = node->out.dim;
+
+    return (geometry){
+        .x        = { x[0], x[3], x[1], x[2] },
+        .w        = { w[0], w[1], w[2], w[3] },
+        .b        = { w[0] },
+        .out      = { out[0], out[3], out[1], out[2] },
+        .stride   = { a->stride, a->stride },
+        .pad      = { a->pad, a->pad },
+        .bias     = node->inputs > 2 && node->in[2].dim[0] != 0,
+    };
+}
+
+/* A reorder of the weights from one layout into the other; `add`: adding into it. */
+static dnnl_status_t make_reorder(pass *p, kd_onednn *dnn, layout_ref from, layout_ref to, bool add)
+{
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_post_ops_t       ops  = NULL;
+    dnnl_primitive_desc_t desc = NULL;
+    dnnl_status_t         s    = dnnl_primitive_attr_create(&attr);
+
+    if (!s) s = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
+    if (!s && add) s = dnnl_post_ops_create(&ops);
+    if (!s && add) s = append_sum(ops);
+    if (!s && add) s = dnnl_primitive_attr_set_post_ops(attr, ops);
+    if (!s)
+        s = dnnl_reorder_primitive_desc_create(&desc, from, dnn->engine, to, dnn->engine, attr);
+    if (!s) s = pass_make(p, dnn->engine, desc);
+    if (!s) s = pass_arg(p, dnn->engine, DNNL_ARG_FROM, from);
+    if (!s) s = pass_arg(p, dnn->engine, DNNL_ARG_TO, to);
+    if (desc) dnnl_primitive_desc_destroy(desc);
+    if (ops) dnnl_post_ops_destroy(ops);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    return s;
+}
+
+static dnnl_status_t make_forward(kd_conv *c, const_dnnl_primitive_desc_t desc, const layouts *l,
+                                  layout_ref plain)
+{
+    dnnl_engine_t engine = c->dnn->engine;
+    layout_ref    w      = dnnl_primitive_desc_query_md(desc, dnnl_query_weights_md, 0);
+    dnnl_status_t s      = pass_make(&c->forward, engine, desc);
+
+    c->packed_forward = layout_bytes(w);
+    if (!s) s = pass_arg(&c->forward, engine, DNNL_ARG_SRC, REF(l->x));
+    if (!s) s = pass_arg(&c->forward, engine, DNNL_ARG_WEIGHTS, w);
+    if (!s) s = pass_arg(&c->forward, engine, DNNL_ARG_DST, REF(l->out));
+    if (!s && c->g.bias) s = pass_arg(&c->forward, engine, DNNL_ARG_BIAS, REF(l->b));
+    return s ? s : make_reorder(&c->pack_forward, c->dnn, plain, w, false);
+}
+
+static dnnl_status_t make_data(kd_conv *c, const_dnnl_primitive_desc_t desc, const layouts *l,
+                               layout_ref plain, size_t *packed)
+{
+    dnnl_engine_t engine = c->dnn->engine;
+    layout_ref    w      = dnnl_primitive_desc_query_md(desc, dnnl_query_weights_md, 0);
+    dnnl_status_t s      = pass_make(&c->data, engine, desc);
+
+    *packed += layout_bytes(w);
+    if (!s) s = pass_arg(&c->data, engine, DNNL_ARG_DIFF_DST, REF(l->out));
+    if (!s) s = pass_arg(&c->data, engine, DNNL_ARG_WEIGHTS, w);
+    if (!s) s = pass_arg(&c->data, engine, DNNL_ARG_DIFF_SRC, REF(l->x));
+    return s ? s : make_reorder(&c->pack_data, c->dnn, plain, w, false);
+}
+
+static dnnl_status_t make_weights(kd_conv *c, const_dnnl_primitive_desc_t desc, const layouts *l,
+                                  layout_ref plain)
+{
+    dnnl_engine_t engine = c->dnn->engine;
+    layout_ref    w      = dnnl_primitive_desc_query_md(desc, dnnl_query_diff_weights_md, 0);
+    dnnl_status_t s      = pass_make(&c->weights, engine, desc);
+
+    c->fresh_weights = layout_bytes(w);
+    c->fresh_bias    = c->g.bias ? layout_bytes(REF(l->b)) : 0;
+    if (!s) s = pass_arg(&c->weights, engine, DNNL_ARG_SRC, REF(l->x));
+    if (!s) s = pass_arg(&c->weights, engine, DNNL_ARG_DIFF_DST, REF(l->out));
+    if (!s) s = pass_arg(&c->weights, engine, DNNL_ARG_DIFF_WEIGHTS, w);
+    if (!s && c->g.bias) s = pass_arg(&c->weights, engine, DNNL_ARG_DIFF_BIAS, REF(l->b));
+    return s ? s : make_reorder(&c->unpack, c->dnn, w, plain, true);
+}
+
+/* Make all passes that `wants` asks for. */
+static dnnl_status_t make_passes(kd_conv *c, uint32_t wants, size_t *packed)
+{
+    dnnl_engine_t         engine = c->dnn->engine;
+    dnnl_primitive_attr_t attr   = NULL;
+    dnnl_primitive_desc_t forward = NULL, data = NULL, weights = NULL;
+    layouts               l;
+    layout                plain;
+    dnnl_status_t         s;
+
+    memset(&l, 0, sizeof l);
+    memset(&plain, 0, sizeof plain);
+    s = layouts_make(&l, &c->g);
+    if (!s) s = layout_make(&plain, 4, c->g.w, dnnl_abcd);
+    if (!s) s = dnnl_primitive_attr_create(&attr);
+    if (!s) s = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
+    if (!s) s = describe(&forward, engine, FORWARD, &c->g, &l, attr, NULL);
+    if (!s) s = make_forward(c, forward, &l, REF(plain));
+    *packed = c->packed_forward;
+    if (!s && (wants & 1)) s = describe(&data, engine, BACKWARD_DATA, &c->g, &l, attr, forward);
+    if (!s && (wants & 1)) s = make_data(c, data, &l, REF(plain), packed);
+    if (!s && (wants & 6)) s = describe(&weights, engine, BACKWARD_WEIGHTS, &c->g, &l, attr, forward);
+    if (!s && (wants & 6)) s = make_weights(c, weights, &l, REF(plain));
+    if (weights) dnnl_primitive_desc_destroy(weights);
+    if (data) dnnl_primitive_desc_destroy(data);
+    if (forward) dnnl_primitive_desc_destroy(forward);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    layout_free(&plain);
+    layouts_free(&l);
+    return s;
+}
+
+kdas_status kd_conv_create(kd_conv **out, kd_onednn *dnn, const kdas_node_desc *node,
+                           kd_conv_sizes *sizes)
+{
+    kd_conv      *c = dnn->host.alloc(dnn->host.user, sizeof *c);
+    dnnl_status_t s;
+
+    *out = NULL;
+    if (!c) return dnn->host.fail(KDAS_ENOMEM, "conv2d: no memory for its plan");
+    *c = (kd_conv){ .dnn = dnn, .g = geometry_of(node) };
+    s  = make_passes(c, node->wants, &sizes->packed);
+    if (s) {
+        kd_conv_destroy(c);
+        return failed(&dnn->host, s, "prepare conv2d");
+    }
+    sizes->forward = c->forward.scratch;
+    sizes->data    = c->data.scratch;
+    sizes->weights = c->fresh_weights + c->fresh_bias + KD_MAX(c->weights.scratch, c->unpack.scratch);
+    /* weights are packed with no scratch of their own: pack() has none to give */
+    if (c->pack_forward.scratch || c->pack_data.scratch) {
+        kd_conv_destroy(c);
+        return dnn->host.fail(KDAS_EBACKEND, "conv2d: oneDNN wants scratch memory to reorder weights");
+    }
+    *out = c;
+    return KDAS_OK;
+}
+
+void kd_conv_destroy(kd_conv *c)
+{
+    kdas_host host;
+
+    if (!c) return;
+    host = c->dnn->host;
+    pass_free(&c->forward);
+    pass_free(&c->data);
+    pass_free(&c->weights);
+    pass_free(&c->pack_forward);
+    pass_free(&c->pack_data);
+    pass_free(&c->unpack);
+    host.free(host.user, c);
+}
+
+static kdas_status run(kd_conv *c, pass *p, void *const *pointer, const char *what)
+{
+    dnnl_status_t s = pass_run(p, c->dnn->stream, pointer);
+
+    return s ? failed(&c->dnn->host, s, what) : KDAS_OK;
+}
+
+kdas_status kd_conv_pack(kd_conv *c, const float *w, void *packed)
+{
+    void *to_forward[] = { NULL, (void *)w, packed };
+    void *to_data[]    = { NULL, (void *)w, (char *)packed + c->packed_forward };
+
+    KD_RETURN(run(c, &c->pack_forward, to_forward, "pack the weights of conv2d"));
+    return c->data.primitive ? run(c, &c->pack_data, to_data, "pack the weights of conv2d") : KDAS_OK;
+}
+
+kdas_status kd_conv_forward(kd_conv *c, const float *x, const void *packed, const float *b, float *out,
+                            void *work)
+{
+    void *pointer[] = { work, (void *)x, (void *)packed, out, (void *)b };
+
+    return run(c, &c->forward, pointer, "run conv2d");
+}
+
+kdas_status kd_conv_backward_data(kd_conv *c, const float *dout, const void *packed, float *dx,
+                                  void *work)
+{
+    void *pointer[] = { work, (void *)dout, (char *)packed + c->packed_forward, dx };
+
+    return run(c, &c->data, pointer, "run conv2d's gradient of x");
+}
+
+kdas_status kd_conv_backward_weights(kd_conv *c, const float *x, const float *dout, float *dw,
+                                     float *db, void *work)
+{
+    char  *scratch   = (char *)work + c->fresh_weights + c->fresh_bias;
+    float *fresh_b   = (float *)((char *)work + c->fresh_weights);
+    void  *pointer[] = { scratch, (void *)x, (void *)dout, work, fresh_b };
+    void  *back[]    = { scratch, work, dw };
+
+    KD_RETURN(run(c, &c->weights, pointer, "run conv2d's gradient of the weights"));
+    for (int64_t i = 0; db && i < c->g.b[0]; i++)
+        db[i] += fresh_b[i];
+    return dw ? run(c, &c->unpack, back, "add conv2d's gradient of the weights") : KDAS_OK;
+}

@@ -1,0 +1,38 @@
+/* onednn.h - the one door to oneDNN: convolution with N,H,W,C activations and PyTorch's weights.
+ * onednn.c builds with 2.6 and with v3; nothing else includes a header of oneDNN. */
+#ifndef KD_ONEDNN_H
+#define KD_ONEDNN_H
+#include "backend/cpu/cpu.h"
+
+/* `isa`: the most that oneDNN may use, "avx512" for no limit. It is process-wide and too late once oneDNN
+ * has been used; the log then says so. */
+kdas_status kd_onednn_open(kd_onednn **out, const kdas_host *host, const char *isa);
+void        kd_onednn_close(kd_onednn *dnn); /* NULL is fine */
+void        kd_onednn_version(char *text, size_t size);
+
+/* ---- Convolution ----
+ * Weights live in three layouts: PyTorch's (Cout,Cin,kh,kw) outside, and the ones that the primitives
+ * like best, which kd_conv_pack() writes. All sizes are in bytes. */
+typedef struct kd_conv kd_conv;
+
+typedef struct kd_conv_sizes {
+    size_t packed;                /* kd_conv_pack() fills it, forward and backward to x read it */
+    size_t forward;               /* work of forward                                            */
+    size_t data, weights;         /* work of the two halves of backward                         */
+} kd_conv_sizes;
+
+/* Make what the node needs: forward, and the halves of backward that node->wants. */
+kdas_status kd_conv_create(kd_conv **out, kd_onednn *dnn, const kdas_node_desc *node,
+                           kd_conv_sizes *sizes);
+void        kd_conv_destroy(kd_conv *conv); /* NULL is fine */
+kdas_status kd_conv_pack(kd_conv *conv, const float *w, void *packed);
+kdas_status kd_conv_forward(kd_conv *conv, const float *x, const void *packed, const float *b,
+                            float *out, void *work);
+/* Sets dx. */
+kdas_status kd_conv_backward_data(kd_conv *conv, const float *dout, const void *packed, float *dx,
+                                  void *work);
+/* Adds into dw (PyTorch's order) and db; either may be NULL. */
+kdas_status kd_conv_backward_weights(kd_conv *conv, const float *x, const float *dout, float *dw,
+                                     float *db, void *work);
+
+#endif

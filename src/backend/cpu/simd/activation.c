@@ -1,0 +1,143 @@
+/* activation.c - GELU, RELU, SIGMOID, SCALE and DROP_PATH: one value in, one out. All of them may work in
+ * place, forward and backward. */
+#include "backend/cpu/simd/fmath.h"
+
+/* A loop over all elements of the output, each thread in a range of whole cache lines. `i` is the index. */
+#define EACH_ELEMENT(n, body)                                                       \
+    _Pragma("omp parallel for schedule(static)")                                    \
+    for (int t = 0; t < device->threads; t++) {                                     \
+        int64_t begin_ = part_of_line(n, t, device->threads);                       \
+        int64_t end_   = part_of_line(n, t + 1, device->threads);                   \
+        _Pragma("omp simd")                                                         \
+        for (int64_t i = begin_; i < end_; i++)                                     \
+            body;                                                                   \
+    }
+
+/* Backward: dx = value, or dx += value. */
+#define EACH_GRADIENT(value)                                \
+    do {                                                    \
+        int64_t n_ = numel(&call->node->out);               \
+        if (adds(call, 0)) EACH_ELEMENT(n_, dx[i] += value) \
+        else EACH_ELEMENT(n_, dx[i] = value)                \
+    } while (0)
+
+static kdas_status gelu_forward(kdas_device *device, const kdas_call *call)
+{
+    const float *x = call->in[0];
+    float       *y = call->out;
+
+    EACH_ELEMENT(numel(&call->node->out), y[i] = x[i] * normal_f(x[i]))
+    return KDAS_OK;
+}
+
+/* d/dx x F(x) = F(x) + x f(x), f the normal density. */
+INLINE float gelu_slope(float x)
+{
+    return normal_f(x) + 0.398942280f * x * exp_f(-0.5f * x * x);
+}
+
+static kdas_status gelu_backward(kdas_device *device, const kdas_call *call)
+{
+    const float *x = call->in[0], *dy = call->dout;
+    float       *dx = call->din[0];
+
+    EACH_GRADIENT(dy[i] * gelu_slope(x[i]));
+    return KDAS_OK;
+}
+
+static kdas_status relu_forward(kdas_device *device, const kdas_call *call)
+{
+    const float *x = call->in[0];
+    float       *y = call->out;
+
+    EACH_ELEMENT(numel(&call->node->out), y[i] = x[i] > 0 ? x[i] : 0)
+    return KDAS_OK;
+}
+
+static kdas_status relu_backward(kdas_device *device, const kdas_call *call)
+{
+    const float *y = call->out, *dy = call->dout;
+    float       *dx = call->din[0];
+
+    EACH_GRADIENT(y[i] > 0 ? dy[i] : 0);
+    return KDAS_OK;
+}
+
+static kdas_status sigmoid_forward(kdas_device *device, const kdas_call *call)
+{
+    const float *x = call->in[0];
+    float       *y = call->out;
+
+    EACH_ELEMENT(numel(&call->node->out), y[i] = logistic_f(x[i]))
+    return KDAS_OK;
+}
+
+static kdas_status sigmoid_backward(kdas_device *device, const kdas_call *call)
+{
+    const float *y = call->out, *dy = call->dout;
+    float       *dx = call->din[0];
+
+    EACH_GRADIENT(dy[i] * y[i] * (1.0f - y[i]));
+    return KDAS_OK;
+}
+
+static kdas_status scale_forward(kdas_device *device, const kdas_call *call)
+{
+    const kdas_scale_attr *a = call->node->attr;
+    const float           *x = call->in[0], factor = a->factor, offset = a->offset;
+    float                 *y = call->out;
+
+    EACH_ELEMENT(numel(&call->node->out), y[i] = x[i] * factor + offset)
+    return KDAS_OK;
+}
+
+static kdas_status scale_backward(kdas_device *device, const kdas_call *call)
+{
+    const float *dy = call->dout, factor = ((const kdas_scale_attr *)call->node->attr)->factor;
+    float       *dx = call->din[0];
+
+    EACH_GRADIENT(dy[i] * factor);
+    return KDAS_OK;
+}
+
+/* What image n is multiplied with: 1/(1-p), or 0 if it is dropped. */
+static float kept(const kdas_call *call, int64_t n)
+{
+    float keep = 1.0f - ((const kdas_drop_attr *)call->node->attr)->p;
+
+    if (!(call->node->flags & KDAS_NODE_TRAIN)) return 1.0f;
+    return kdas_unit(call->seed, (uint64_t)n) < keep ? 1.0f / keep : 0.0f;
+}
+
+/* to = factor from for every image, or += ; a dropped image is zero whatever `from` holds. */
+static void drop(kdas_device *device, const kdas_call *call, float *to, const float *from, bool add)
+{
+    int64_t size = image_numel(&call->node->out), images = call->node->out.dim[0];
+
+    for (int64_t n = 0; n < images; n++, to += size, from += size) {
+        float factor = kept(call, n);
+
+        if (factor == 0.0f && add) continue;
+        if (factor == 0.0f) EACH_ELEMENT(size, to[i] = 0)
+        else if (add) EACH_ELEMENT(size, to[i] += factor * from[i])
+        else if (factor != 1.0f || to != from) EACH_ELEMENT(size, to[i] = factor * from[i])
+    }
+}
+
+static kdas_status drop_path_forward(kdas_device *device, const kdas_call *call)
+{
+    drop(device, call, call->out, call->in[0], false);
+    return KDAS_OK;
+}
+
+static kdas_status drop_path_backward(kdas_device *device, const kdas_call *call)
+{
+    drop(device, call, call->din[0], call->dout, adds(call, 0));
+    return KDAS_OK;
+}
+
+const kd_cpu_kernel KD_SIMD(gelu)      = { .forward = gelu_forward, .backward = gelu_backward };
+const kd_cpu_kernel KD_SIMD(relu)      = { .forward = relu_forward, .backward = relu_backward };
+const kd_cpu_kernel KD_SIMD(sigmoid)   = { .forward = sigmoid_forward, .backward = sigmoid_backward };
+const kd_cpu_kernel KD_SIMD(scale)     = { .forward = scale_forward, .backward = scale_backward };
+const kd_cpu_kernel KD_SIMD(drop_path) = { .forward = drop_path_forward, .backward = drop_path_backward };

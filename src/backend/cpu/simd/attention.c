@@ -1,0 +1,271 @@
+/* attention.c - ATTENTION: q (N,H,W,C), kv (N,h,w,2C) -> (N,H,W,C), in blocks of query rows.
+ *
+ * For an image, a head and a block of rows: S = Q K^T, softmax in the cache, O = S V. The matrix of all
+ * scores is never written; backward makes the blocks again from the logarithm of each row's sum, the
+ * only thing saved: (N, heads, queries). With P the softmax, and g = dO V^T:
+ *   dS = P (g - sum_j P g) scale,  dQ = dS K,  dK = dS^T Q,  dV = P^T dO.
+ * Work is divided in tasks (image, head, chunk of queries) whose number follows from the shape alone;
+ * the gradients of keys and values are summed for each task and then joined in order. */
+#include "backend/cpu/simd/fmath.h"
+#include "backend/cpu/simd/gemm.h"
+
+enum { CHUNK = 1024 };
+
+typedef struct shape {
+    int64_t images, queries, keys, heads, width; /* width: channels of one head */
+    int64_t channels, chunk, chunks, tasks;
+    int64_t block, ld;                           /* query rows at a time; keys padded to whole panels */
+    float   scale;
+} shape;
+
+static shape shape_of(const kdas_node_desc *node)
+{
+    const kdas_attention_attr *a = node->attr;
+    const kdas_desc           *q = &node->in[0], *kv = &node->in[1];
+    shape                      s = { .images = q->dim[0], .queries = q->dim[1] * q->dim[2],
+                                     .keys = kv->dim[1] * kv->dim[2], .heads = a->heads,
+                                     .width = q->dim[3] / a->heads, .channels = q->dim[3],
+                                     .scale = a->scale };
+
+    s.chunks = ceil_div(s.queries, CHUNK);
+    s.chunk  = ceil_div(s.queries, s.chunks);
+    s.tasks  = s.images * s.heads * s.chunks;
+    s.ld     = round_up(s.keys, LANES);
+    s.block  = 16384 / s.ld / TILE_ROWS * TILE_ROWS; /* 64 KiB of scores */
+    s.block  = s.block < TILE_ROWS ? TILE_ROWS : s.block > 8 * TILE_ROWS ? 8 * TILE_ROWS : s.block;
+    return s;
+}
+
+typedef struct task {
+    int64_t      first, end; /* queries */
+    const float *q, *k, *v;  /* of query 0 and key 0; rows are channels and 2 channels apart */
+    int64_t      at;         /* offset of query 0 in q, out and their gradients */
+    int64_t      kv_at;      /* offset of key 0 in kv's gradient                */
+    int64_t      row;        /* index of query 0 among the rows that are saved  */
+} task;
+
+static task task_of(const kdas_call *call, const shape *s, int64_t i)
+{
+    int64_t chunk = i % s->chunks, head = i / s->chunks % s->heads, image = i / s->chunks / s->heads;
+    task    t;
+
+    t.first = chunk * s->chunk;
+    t.end   = t.first + s->chunk < s->queries ? t.first + s->chunk : s->queries;
+    t.at    = image * s->queries * s->channels + head * s->width;
+    t.kv_at = image * s->keys * 2 * s->channels + head * s->width;
+    t.row   = (image * s->heads + head) * s->queries;
+    t.q     = (const float *)call->in[0] + t.at;
+    t.k     = (const float *)call->in[1] + t.kv_at;
+    t.v     = t.k + s->channels;
+    return t;
+}
+
+/* ---- scratch: one part for each thread ---- */
+
+static size_t forward_bytes(const shape *s)
+{
+    return floats(packed_numel(s->width, s->keys)) + floats(packed_numel(s->keys, s->width)) +
+           floats(s->block * s->ld);
+}
+
+static size_t backward_bytes(const shape *s)
+{
+    return 2 * floats(packed_numel(s->width, s->keys)) + floats(packed_numel(s->keys, s->width)) +
+           2 * floats(packed_numel(s->block, s->width)) + 2 * floats(s->block * s->ld);
+}
+
+/* Sums for keys and values of one task, where several tasks share them. */
+static size_t partial_bytes(const shape *s)
+{
+    return s->chunks > 1 ? floats(2 * s->keys * s->width) : 0;
+}
+
+static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+{
+    shape  s       = shape_of(node);
+    size_t threads = (size_t)device->threads;
+
+    plan->saved         = floats(s.images * s.heads * s.queries);
+    plan->work_forward  = threads * forward_bytes(&s);
+    plan->work_backward = threads * backward_bytes(&s) + (size_t)s.tasks * partial_bytes(&s);
+    return KDAS_OK;
+}
+
+/* ---- forward ---- */
+
+/* S (rows,ld) -> softmax over the keys, unnormalised: e^(scale s - max). Returns 1/sum and the logarithm
+ * of the sum for each row. */
+static void softmax_rows(const shape *s, float *S, int64_t rows, float *inverse, float *log_sum)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        float *row = S + i * s->ld, most = row[0], sum = 0;
+
+#pragma omp simd reduction(max : most)
+        for (int64_t j = 0; j < s->keys; j++)
+            most = row[j] > most ? row[j] : most;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < s->keys; j++) {
+            row[j] = exp_f(s->scale * (row[j] - most));
+            sum += row[j];
+        }
+        inverse[i] = 1.0f / sum;
+        log_sum[i] = s->scale * most + logf(sum);
+    }
+}
+
+static void forward_task(const kdas_call *call, const shape *s, const task *t, void *work)
+{
+    float  *keys   = carve(&work, floats(packed_numel(s->width, s->keys)));
+    float  *values = carve(&work, floats(packed_numel(s->keys, s->width)));
+    float  *S      = work, *out = (float *)call->out + t->at, *saved = (float *)call->saved + t->row;
+    int64_t C      = s->channels;
+
+    pack_panels(keys, t->k, s->width, s->keys, 1, 2 * C, 1.0f);
+    pack_panels(values, t->v, s->keys, s->width, 2 * C, 1, 1.0f);
+    for (int64_t r = t->first; r < t->end; r += s->block) {
+        int64_t rows = t->end - r < s->block ? t->end - r : s->block;
+        float   inverse[8 * TILE_ROWS];
+
+        gemm(rows, s->keys, s->width, t->q + r * C, C, 1, keys, NULL, S, s->ld, false);
+        softmax_rows(s, S, rows, inverse, saved + r);
+        gemm(rows, s->width, s->keys, S, s->ld, 1, values, NULL, out + r * C, C, false);
+        for (int64_t i = 0; i < rows; i++)
+#pragma omp simd
+            for (int64_t c = 0; c < s->width; c++)
+                out[(r + i) * C + c] *= inverse[i];
+    }
+}
+
+static kdas_status forward(kdas_device *device, const kdas_call *call)
+{
+    shape s = shape_of(call->node);
+
+#pragma omp parallel for schedule(static)
+    for (int p = 0; p < device->threads; p++)
+        for (int64_t i = PART(s.tasks, p, device->threads); i < PART(s.tasks, p + 1, device->threads);
+             i++) {
+            task t = task_of(call, &s, i);
+            forward_task(call, &s, &t, (char *)call->work + (size_t)p * forward_bytes(&s));
+        }
+    return KDAS_OK;
+}
+
+/* ---- backward ---- */
+
+/* S: scores -> P; G: dO V^T -> dS. */
+static void scores_backward(const shape *s, float *S, float *G, int64_t rows, const float *log_sum)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        float *p = S + i * s->ld, *g = G + i * s->ld, dot = 0, shift = log_sum[i];
+
+#pragma omp simd reduction(+ : dot)
+        for (int64_t j = 0; j < s->keys; j++) {
+            p[j] = exp_f(s->scale * p[j] - shift);
+            dot += p[j] * g[j];
+        }
+#pragma omp simd
+        for (int64_t j = 0; j < s->keys; j++)
+            g[j] = p[j] * (g[j] - dot) * s->scale;
+    }
+}
+
+/* `dk`, `dv`: (keys, width) with rows ld apart, added into. */
+static void backward_task(const kdas_call *call, const shape *s, const task *t, void *work, float *dk,
+                          float *dv, int64_t ld)
+{
+    float       *keys_t   = carve(&work, floats(packed_numel(s->width, s->keys)));
+    float       *values_t = carve(&work, floats(packed_numel(s->width, s->keys)));
+    float       *keys     = carve(&work, floats(packed_numel(s->keys, s->width)));
+    float       *q_panel  = carve(&work, floats(packed_numel(s->block, s->width)));
+    float       *g_panel  = carve(&work, floats(packed_numel(s->block, s->width)));
+    float       *S        = carve(&work, floats(s->block * s->ld)), *G = work;
+    const float *dout     = (const float *)call->dout + t->at, *saved = (const float *)call->saved + t->row;
+    float       *dq       = call->din[0] ? (float *)call->din[0] + t->at : NULL;
+    int64_t      C        = s->channels;
+
+    pack_panels(keys_t, t->k, s->width, s->keys, 1, 2 * C, 1.0f);
+    pack_panels(values_t, t->v, s->width, s->keys, 1, 2 * C, 1.0f);
+    if (dq) pack_panels(keys, t->k, s->keys, s->width, 2 * C, 1, 1.0f);
+    for (int64_t r = t->first; r < t->end; r += s->block) {
+        int64_t      rows = t->end - r < s->block ? t->end - r : s->block;
+        const float *q = t->q + r * C, *g = dout + r * C;
+
+        gemm(rows, s->keys, s->width, q, C, 1, keys_t, NULL, S, s->ld, false);
+        gemm(rows, s->keys, s->width, g, C, 1, values_t, NULL, G, s->ld, false);
+        scores_backward(s, S, G, rows, saved + r);
+        if (dq) gemm(rows, s->width, s->keys, G, s->ld, 1, keys, NULL, dq + r * C, C, adds(call, 0));
+        if (!dk) continue;
+        pack_panels(q_panel, q, rows, s->width, C, 1, 1.0f);
+        pack_panels(g_panel, g, rows, s->width, C, 1, 1.0f);
+        gemm(s->keys, s->width, rows, G, 1, s->ld, q_panel, NULL, dk, ld, true);
+        gemm(s->keys, s->width, rows, S, 1, s->ld, g_panel, NULL, dv, ld, true);
+    }
+}
+
+/* The gradient rows of one head: zero them unless they are added to, then add the chunks' sums. */
+static void zero_head(const shape *s, float *dk)
+{
+    for (int64_t j = 0; j < s->keys; j++) {
+        memset(dk + j * 2 * s->channels, 0, (size_t)s->width * sizeof(float));
+        memset(dk + j * 2 * s->channels + s->channels, 0, (size_t)s->width * sizeof(float));
+    }
+}
+
+static void join_head(const shape *s, float *dk, const float *partial)
+{
+    for (int64_t chunk = 0; chunk < s->chunks; chunk++)
+        for (int half = 0; half < 2; half++)
+            for (int64_t j = 0; j < s->keys; j++) {
+                float       *to   = dk + j * 2 * s->channels + half * s->channels;
+                const float *from = partial + (size_t)chunk * (partial_bytes(s) / sizeof(float)) +
+                                    (half * s->keys + j) * s->width;
+#pragma omp simd
+                for (int64_t c = 0; c < s->width; c++)
+                    to[c] += from[c];
+            }
+}
+
+static void backward_tasks(const kdas_call *call, const shape *s, int64_t first, int64_t end, char *work,
+                           char *partials)
+{
+    for (int64_t i = first; i < end; i++) {
+        task    t  = task_of(call, s, i);
+        float  *dk = call->din[1] ? (float *)call->din[1] + t.kv_at : NULL, *dv = dk + s->channels;
+        int64_t ld = 2 * s->channels;
+
+        if (!dk) dv = NULL;
+        if (dk && s->chunks > 1) {
+            dk = (float *)(partials + (size_t)i * partial_bytes(s));
+            dv = dk + s->keys * s->width;
+            ld = s->width;
+            memset(dk, 0, partial_bytes(s));
+        } else if (dk && !adds(call, 1)) {
+            zero_head(s, dk);
+        }
+        backward_task(call, s, &t, work, dk, dv, ld);
+    }
+}
+
+static kdas_status backward(kdas_device *device, const kdas_call *call)
+{
+    shape s        = shape_of(call->node);
+    int   parts    = device->threads;
+    char *partials = (char *)call->work + (size_t)parts * backward_bytes(&s);
+
+#pragma omp parallel for schedule(static)
+    for (int p = 0; p < parts; p++)
+        backward_tasks(call, &s, PART(s.tasks, p, parts), PART(s.tasks, p + 1, parts),
+                       (char *)call->work + (size_t)p * backward_bytes(&s), partials);
+    if (s.chunks == 1 || !call->din[1]) return KDAS_OK;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < s.images * s.heads; i++) {
+        task   t  = task_of(call, &s, i * s.chunks);
+        float *dk = (float *)call->din[1] + t.kv_at;
+
+        if (!adds(call, 1)) zero_head(&s, dk);
+        join_head(&s, dk, (const float *)(partials + (size_t)(i * s.chunks) * partial_bytes(&s)));
+    }
+    return KDAS_OK;
+}
+
+const kd_cpu_kernel KD_SIMD(attention) = { .prepare = prepare, .forward = forward, .backward = backward };

@@ -1,0 +1,314 @@
+/* dwconv2d.c - DWCONV2D: x (N,H,W,C), w (C,1,k,k), [b (C)], each channel by its own filter.
+ *
+ * packed: w as (k*k, C), b (zeros if absent), w turned by 180 degrees. All loops run along C, the axis
+ * that is dense. The common filter (3x3, stride 1, pad 1) takes STRIP neighbouring outputs at a time, so
+ * that a value of x and of w is loaded once for several products; others go tap by tap.
+ * The gradient of x is the same convolution of dout with the turned filter. That of w: each part of the
+ * rows (n,y) has its own sums, (k*k + 1, C) with db last, which are joined in order. */
+#include "backend/cpu/simd/simd.h"
+
+enum { STRIP = 4, WEIGHTS_STRIP = LANES == 16 ? 8 : 4 };
+
+typedef struct shape {
+    int64_t N, H, W, C, Ho, Wo, kh, kw, stride, pad, ld; /* ld: C in whole cache lines */
+    bool    common;
+} shape;
+
+static shape shape_of(const kdas_node_desc *node)
+{
+    const kdas_conv_attr *a = node->attr;
+    const int64_t        *x = node->in[0].dim, *w = node->in[1].dim, *y = node->out.dim;
+    shape s = { x[0], x[1], x[2], x[3], y[1], y[2], w[2], w[3], a->stride, a->pad, 0, false };
+
+    s.ld     = round_up(s.C, 16);
+    s.common = s.kh == 3 && s.kw == 3 && s.stride == 1 && s.pad == 1;
+    return s;
+}
+
+static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+{
+    shape s = shape_of(node);
+
+    plan->packed = floats((2 * s.kh * s.kw + 1) * s.ld);
+    if (node->wants & 6)
+        plan->work_backward = floats((s.kh * s.kw + 1) * s.ld) * (size_t)device->threads;
+    return KDAS_OK;
+}
+
+static kdas_status pack(kdas_device *device, const kdas_call *call)
+{
+    shape        s = shape_of(call->node);
+    const float *w = call->in[1], *b = call->node->inputs > 2 ? call->in[2] : NULL;
+    int64_t      taps = s.kh * s.kw;
+    float       *to = call->packed, *turned = to + (taps + 1) * s.ld;
+
+    (void)device;
+    for (int64_t c = 0; c < s.C; c++) {
+        for (int64_t k = 0; k < taps; k++)
+            to[k * s.ld + c] = turned[(taps - 1 - k) * s.ld + c] = w[c * taps + k];
+        to[taps * s.ld + c] = b ? b[c] : 0;
+    }
+    return KDAS_OK;
+}
+
+/* ---- 3x3, stride 1, pad 1 ---- */
+
+/* The three rows around row y of an image; NULL outside of it. */
+INLINE void three_rows(const float *row[3], const float *image, int64_t y, const shape *s)
+{
+    for (int i = 0; i < 3; i++) {
+        int64_t at = y - 1 + i;
+
+        row[i] = at >= 0 && at < s->H ? image + at * s->W * s->C : NULL;
+    }
+}
+
+/* Columns x-1 .. x+n of a row, zero outside of the image; `at` points to column x. */
+INLINE void window(vec *v, const int n, const float *at, int64_t x, const shape *s, bool whole, int64_t m)
+{
+    v[0] = x > 0 ? load_some(at - s->C, whole, m) : (vec){ 0 };
+#pragma GCC unroll 8
+    for (int j = 0; j < n; j++)
+        v[j + 1] = load_some(at + j * s->C, whole, m);
+    v[n + 1] = x + n < s->W ? load_some(at + n * s->C, whole, m) : (vec){ 0 };
+}
+
+/* LANES channels from c on, of n outputs from column x on. */
+INLINE void strip(const int n, const float *const row[3], const float *w, const float *b, float *out,
+                  int64_t x, int64_t c, const shape *s, bool add, bool whole)
+{
+    int64_t m = s->C - c;
+    vec     sum[STRIP], v[STRIP + 2];
+
+#pragma GCC unroll 4
+    for (int j = 0; j < n; j++) {
+        sum[j] = b ? load(b + c) : (vec){ 0 };
+        if (add) sum[j] += load_some(out + (x + j) * s->C + c, whole, m);
+    }
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; i++) {
+        vec w0 = load(w + 3 * i * s->ld + c), w1 = load(w + (3 * i + 1) * s->ld + c);
+        vec w2 = load(w + (3 * i + 2) * s->ld + c);
+
+        if (!row[i]) continue;
+        window(v, n, row[i] + x * s->C + c, x, s, whole, m);
+#pragma GCC unroll 4
+        for (int j = 0; j < n; j++)
+            sum[j] += w0 * v[j] + w1 * v[j + 1] + w2 * v[j + 2];
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < n; j++)
+        store_some(out + (x + j) * s->C + c, sum[j], whole, m);
+}
+
+#define STRIP_OF(n)                                                 \
+    do {                                                            \
+        int64_t c = 0;                                              \
+        for (; c + LANES <= s->C; c += LANES)                       \
+            strip(n, row, w, b, out, x, c, s, add, true);           \
+        if (c < s->C) strip(n, row, w, b, out, x, c, s, add, false); \
+        x += n;                                                     \
+    } while (0)
+
+/* One row of outputs; b may be NULL. */
+static void common_row(const float *image, const float *w, const float *b, float *out, int64_t y,
+                       const shape *s, bool add)
+{
+    const float *row[3];
+    int64_t      x = 0;
+
+    three_rows(row, image, y, s);
+    while (x + STRIP <= s->W)
+        STRIP_OF(STRIP);
+    if (x + 2 <= s->W) STRIP_OF(2);
+    if (x < s->W) STRIP_OF(1);
+}
+
+/* LANES channels of the sums for w (9, then db): n outputs' gradients times the values around them. */
+INLINE void weights_strip(const int n, const float *const row[3], const float *dy, float *sum, int64_t x,
+                          int64_t c, const shape *s, bool whole)
+{
+    int64_t m = s->C - c;
+    vec     g[WEIGHTS_STRIP], v[WEIGHTS_STRIP + 2], all = load(sum + 9 * s->ld + c);
+
+#pragma GCC unroll 8
+    for (int j = 0; j < n; j++) {
+        g[j] = load_some(dy + (x + j) * s->C + c, whole, m);
+        all += g[j];
+    }
+    store(sum + 9 * s->ld + c, all);
+    for (int i = 0; i < 3; i++) {
+        float *to = sum + 3 * i * s->ld + c;
+        vec    w0 = load(to), w1 = load(to + s->ld), w2 = load(to + 2 * s->ld);
+
+        if (!row[i]) continue;
+        window(v, n, row[i] + x * s->C + c, x, s, whole, m);
+#pragma GCC unroll 8
+        for (int j = 0; j < n; j++) {
+            w0 += g[j] * v[j];
+            w1 += g[j] * v[j + 1];
+            w2 += g[j] * v[j + 2];
+        }
+        store(to, w0);
+        store(to + s->ld, w1);
+        store(to + 2 * s->ld, w2);
+    }
+}
+
+#define WEIGHTS_STRIP_OF(n)                                            \
+    do {                                                               \
+        int64_t c = 0;                                                 \
+        for (; c + LANES <= s->C; c += LANES)                          \
+            weights_strip(n, row, dy, sum, x, c, s, true);             \
+        if (c < s->C) weights_strip(n, row, dy, sum, x, c, s, false);  \
+        x += n;                                                        \
+    } while (0)
+
+static void common_weights_row(const float *image, const float *dy, float *sum, int64_t y, const shape *s)
+{
+    const float *row[3];
+    int64_t      x = 0;
+
+    three_rows(row, image, y, s);
+    while (x + WEIGHTS_STRIP <= s->W)
+        WEIGHTS_STRIP_OF(WEIGHTS_STRIP);
+    if (WEIGHTS_STRIP > 4 && x + 4 <= s->W) WEIGHTS_STRIP_OF(4);
+    if (x + 2 <= s->W) WEIGHTS_STRIP_OF(2);
+    if (x < s->W) WEIGHTS_STRIP_OF(1);
+}
+
+/* ---- any filter ---- */
+
+static void any_row(const float *image, const float *w, const float *b, float *out, int64_t y,
+                    const shape *s)
+{
+    for (int64_t x = 0; x < s->Wo; x++, out += s->C) {
+        memcpy(out, b, (size_t)s->C * sizeof(float));
+        for (int64_t k = 0; k < s->kh * s->kw; k++) {
+            int64_t iy = y * s->stride - s->pad + k / s->kw, ix = x * s->stride - s->pad + k % s->kw;
+
+            if (iy < 0 || iy >= s->H || ix < 0 || ix >= s->W) continue;
+#pragma omp simd
+            for (int64_t c = 0; c < s->C; c++)
+                out[c] += w[k * s->ld + c] * image[(iy * s->W + ix) * s->C + c];
+        }
+    }
+}
+
+/* The gradient of row y of x gathers from every output that read it. */
+static void any_data_row(const float *dimage, const float *w, float *dx, int64_t y, const shape *s,
+                         bool add)
+{
+    for (int64_t x = 0; x < s->W; x++, dx += s->C) {
+        if (!add) memset(dx, 0, (size_t)s->C * sizeof(float));
+        for (int64_t k = 0; k < s->kh * s->kw; k++) {
+            int64_t ty = y + s->pad - k / s->kw, tx = x + s->pad - k % s->kw;
+            int64_t oy = ty / s->stride, ox = tx / s->stride;
+
+            if (ty < 0 || tx < 0 || ty % s->stride || tx % s->stride || oy >= s->Ho || ox >= s->Wo)
+                continue;
+#pragma omp simd
+            for (int64_t c = 0; c < s->C; c++)
+                dx[c] += w[k * s->ld + c] * dimage[(oy * s->Wo + ox) * s->C + c];
+        }
+    }
+}
+
+static void any_weights_row(const float *image, const float *dy, float *sum, int64_t y, const shape *s)
+{
+    float *db = sum + s->kh * s->kw * s->ld;
+
+    for (int64_t x = 0; x < s->Wo; x++, dy += s->C) {
+#pragma omp simd
+        for (int64_t c = 0; c < s->C; c++)
+            db[c] += dy[c];
+        for (int64_t k = 0; k < s->kh * s->kw; k++) {
+            int64_t iy = y * s->stride - s->pad + k / s->kw, ix = x * s->stride - s->pad + k % s->kw;
+
+            if (iy < 0 || iy >= s->H || ix < 0 || ix >= s->W) continue;
+#pragma omp simd
+            for (int64_t c = 0; c < s->C; c++)
+                sum[k * s->ld + c] += dy[c] * image[(iy * s->W + ix) * s->C + c];
+        }
+    }
+}
+
+/* ---- the op ---- */
+
+static kdas_status forward(kdas_device *device, const kdas_call *call)
+{
+    shape        s = shape_of(call->node);
+    const float *x = call->in[0], *w = call->packed, *b = w + s.kh * s.kw * s.ld;
+    float       *out = call->out;
+
+    (void)device;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < s.N * s.Ho; r++) {
+        const float *image = x + r / s.Ho * s.H * s.W * s.C;
+        float       *to    = out + r * s.Wo * s.C;
+
+        if (s.common) common_row(image, w, b, to, r % s.Ho, &s, false);
+        else any_row(image, w, b, to, r % s.Ho, &s);
+    }
+    return KDAS_OK;
+}
+
+static void backward_data(const kdas_call *call, const shape *s)
+{
+    const float *dout = call->dout, *w = call->packed, *turned = w + (s->kh * s->kw + 1) * s->ld;
+    float       *dx = call->din[0];
+    bool         add = adds(call, 0);
+
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < s->N * s->H; r++) {
+        const float *image = dout + r / s->H * s->Ho * s->Wo * s->C;
+        float       *to    = dx + r * s->W * s->C;
+
+        if (s->common) common_row(image, turned, NULL, to, r % s->H, s, add);
+        else any_data_row(image, w, to, r % s->H, s, add);
+    }
+}
+
+/* Join the parts' sums; w's go to (C, k*k). */
+static void join_weights(const kdas_call *call, const shape *s, const float *sums, int parts)
+{
+    int64_t taps = s->kh * s->kw, part = (taps + 1) * s->ld;
+    float  *dw = call->din[1], *db = call->din[2];
+
+    for (int t = 0; t < parts; t++, sums += part) {
+        for (int64_t c = 0; dw && c < s->C; c++)
+            for (int64_t k = 0; k < taps; k++)
+                dw[c * taps + k] += sums[k * s->ld + c];
+        for (int64_t c = 0; db && c < s->C; c++)
+            db[c] += sums[taps * s->ld + c];
+    }
+}
+
+static kdas_status backward(kdas_device *device, const kdas_call *call)
+{
+    shape        s = shape_of(call->node);
+    const float *x = call->in[0], *dout = call->dout;
+    int64_t      rows = s.N * s.Ho, part = (s.kh * s.kw + 1) * s.ld;
+    int          parts = device->threads;
+
+    if (call->din[0]) backward_data(call, &s);
+    if (!call->din[1] && !call->din[2]) return KDAS_OK;
+#pragma omp parallel for schedule(static)
+    for (int t = 0; t < parts; t++) {
+        float *sum = (float *)call->work + t * part;
+
+        memset(sum, 0, (size_t)part * sizeof(float));
+        for (int64_t r = PART(rows, t, parts); r < PART(rows, t + 1, parts); r++) {
+            const float *image = x + r / s.Ho * s.H * s.W * s.C, *dy = dout + r * s.Wo * s.C;
+
+            if (s.common) common_weights_row(image, dy, sum, r % s.Ho, &s);
+            else any_weights_row(image, dy, sum, r % s.Ho, &s);
+        }
+    }
+    join_weights(call, &s, call->work, parts);
+    return KDAS_OK;
+}
+
+const kd_cpu_kernel KD_SIMD(dwconv2d) = {
+    .prepare = prepare, .pack = pack, .forward = forward, .backward = backward,
+};

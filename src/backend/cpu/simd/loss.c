@@ -1,0 +1,404 @@
+/* loss.c - BCE, OVERLAP, KL and SQUARE_ERROR, one value for each image (N,1,1,1), and MEAN of everything.
+ *
+ * Sums run over chunks of fixed length, each with f32 lanes and joined in f64 in order, so they depend on
+ * the shape alone and not on the thread count. saved holds what backward would have to sum again. */
+#include "backend/cpu/simd/fmath.h"
+
+enum { CHUNK = 8192, MOST_SUMS = 4 };
+
+typedef struct shape {
+    int64_t images, size, chunks; /* size: elements of an image */
+} shape;
+
+static shape shape_of(const kdas_node_desc *node)
+{
+    shape s = { node->in[0].dim[0], image_numel(&node->in[0]), 0 };
+
+    s.chunks = ceil_div(s.size, CHUNK);
+    return s;
+}
+
+/* scratch: MOST_SUMS doubles for each chunk; saved: as many floats for each image */
+static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+{
+    shape s = shape_of(node);
+
+    (void)device;
+    plan->saved        = floats(s.images * MOST_SUMS);
+    plan->work_forward = doubles(s.images * s.chunks * MOST_SUMS);
+    return KDAS_OK;
+}
+
+/* One chunk: elements begin .. end-1 of all images' values. */
+typedef struct chunk {
+    int64_t image, begin, end;
+} chunk;
+
+static chunk chunk_of(const shape *s, int64_t i)
+{
+    int64_t image = i / s->chunks, at = i % s->chunks * CHUNK;
+    int64_t n = s->size - at < CHUNK ? s->size - at : CHUNK;
+
+    return (chunk){ image, image * s->size + at, image * s->size + at + n };
+}
+
+#define EACH_CHUNK(s, c)                              \
+    _Pragma("omp parallel for schedule(static)")      \
+    for (int64_t k_ = 0; k_ < (s).images * (s).chunks; k_++) \
+        for (chunk c = chunk_of(&(s), k_), *once_ = &c; once_; once_ = NULL)
+
+/* Sum number `which` of an image. */
+static double sum_of(const shape *s, const double *sums, int64_t image, int which)
+{
+    double sum = 0;
+
+    for (int64_t k = 0; k < s->chunks; k++)
+        sum += sums[(image * s->chunks + k) * MOST_SUMS + which];
+    return sum;
+}
+
+static double *chunk_sums(const kdas_call *call, const shape *s, const chunk *c)
+{
+    int64_t k = (c->begin - c->image * s->size) / CHUNK;
+
+    return (double *)call->work + (c->image * s->chunks + k) * MOST_SUMS;
+}
+
+static const float *weights_of(const kdas_call *call)
+{
+    return call->node->inputs > 2 && call->node->in[2].dim[0] ? call->in[2] : NULL;
+}
+
+/* ---- bce ---- */
+
+static kdas_status bce_forward(kdas_device *device, const kdas_call *call)
+{
+    shape        s = shape_of(call->node);
+    const float *p = call->in[0], *y = call->in[1], *w = weights_of(call);
+    float       *out = call->out, *saved = call->saved;
+
+    (void)device;
+    EACH_CHUNK(s, c)
+    {
+        float   loss = 0, weight = 0;
+        double *sums = chunk_sums(call, &s, &c);
+
+        if (w)
+#pragma omp simd reduction(+ : loss, weight)
+            for (int64_t i = c.begin; i < c.end; i++) {
+                loss += w[i] * bce_f(p[i], y[i]);
+                weight += w[i];
+            }
+        else
+#pragma omp simd reduction(+ : loss)
+            for (int64_t i = c.begin; i < c.end; i++)
+                loss += bce_f(p[i], y[i]);
+        sums[0] = loss;
+        sums[1] = w ? weight : (double)(c.end - c.begin);
+    }
+    for (int64_t n = 0; n < s.images; n++) {
+        double weight = sum_of(&s, call->work, n, 1);
+
+        out[n]               = (float)(sum_of(&s, call->work, n, 0) / weight);
+        saved[n * MOST_SUMS] = (float)(1 / weight);
+    }
+    return KDAS_OK;
+}
+
+/* dp = dout w (sigmoid(p) - y) / sum(w) */
+static kdas_status bce_backward(kdas_device *device, const kdas_call *call)
+{
+    shape        s = shape_of(call->node);
+    const float *p = call->in[0], *y = call->in[1], *w = weights_of(call), *dout = call->dout;
+    const float *saved = call->saved;
+    float       *dp = call->din[0];
+    bool         add = adds(call, 0);
+
+    (void)device;
+    if (!dp) return KDAS_OK;
+    EACH_CHUNK(s, c)
+    {
+        float share = dout[c.image] * saved[c.image * MOST_SUMS];
+
+#pragma omp simd
+        for (int64_t i = c.begin; i < c.end; i++) {
+            float d = share * (w ? w[i] : 1.0f) * (logistic_f(p[i]) - y[i]);
+
+            dp[i] = add ? dp[i] + d : d;
+        }
+    }
+    return KDAS_OK;
+}
+
+/* ---- overlap ---- */
+
+/* sums: w s y and w (s + y); saved: numerator and denominator of the overlap. */
+static kdas_status overlap_forward(kdas_device *device, const kdas_call *call)
+{
+    const kdas_overlap_attr *attr = call->node->attr;
+    shape                    s = shape_of(call->node);
+    const float             *p = call->in[0], *y = call->in[1], *w = weights_of(call);
+    float                   *out = call->out, *saved = call->saved;
+
+    (void)device;
+    EACH_CHUNK(s, c)
+    {
+        float   both = 0, all = 0;
+        double *sums = chunk_sums(call, &s, &c);
+
+#pragma omp simd reduction(+ : both, all)
+        for (int64_t i = c.begin; i < c.end; i++) {
+            float q = logistic_f(p[i]), weight = w ? w[i] : 1.0f;
+
+            both += weight * q * y[i];
+            all += weight * (q + y[i]);
+        }
+        sums[0] = both;
+        sums[1] = all;
+    }
+    for (int64_t n = 0; n < s.images; n++) {
+        double both = sum_of(&s, call->work, n, 0), all = sum_of(&s, call->work, n, 1);
+        double above = (attr->jaccard ? both : 2 * both) + attr->smooth;
+        double below = (attr->jaccard ? all - both : all) + attr->smooth;
+
+        out[n]                   = (float)(1 - above / below);
+        saved[n * MOST_SUMS]     = (float)above;
+        saved[n * MOST_SUMS + 1] = (float)below;
+    }
+    return KDAS_OK;
+}
+
+/* With A/B the overlap: d = (A B' - A' B) / B^2 s (1 - s); dice: A' = 2 w y, B' = w; jaccard: A' = w y,
+ * B' = w (1 - y). */
+static kdas_status overlap_backward(kdas_device *device, const kdas_call *call)
+{
+    const kdas_overlap_attr *attr = call->node->attr;
+    shape                    s = shape_of(call->node);
+    const float *p = call->in[0], *y = call->in[1], *w = weights_of(call), *dout = call->dout;
+    const float *saved = call->saved;
+    float       *dp = call->din[0], above_y = attr->jaccard ? 1 : 2, below_y = attr->jaccard ? 1 : 0;
+    bool         add = adds(call, 0);
+
+    (void)device;
+    if (!dp) return KDAS_OK;
+    EACH_CHUNK(s, c)
+    {
+        float above = saved[c.image * MOST_SUMS], inverse = 1.0f / saved[c.image * MOST_SUMS + 1];
+        float share = dout[c.image] * inverse, overlap = above * inverse;
+
+#pragma omp simd
+        for (int64_t i = c.begin; i < c.end; i++) {
+            float q = logistic_f(p[i]), weight = w ? w[i] : 1.0f;
+            float d = share * weight * (overlap * (1.0f - below_y * y[i]) - above_y * y[i]) * q *
+                      (1.0f - q);
+
+            dp[i] = add ? dp[i] + d : d;
+        }
+    }
+    return KDAS_OK;
+}
+
+/* ---- kl ---- */
+
+/* Of one image's softmax(x / tau): its largest x and 1 / sum(e^((x - largest) / tau)). */
+typedef struct softmax {
+    float  most, inverse;
+    double log_sum;
+} softmax;
+
+/* Join the chunks: sums[at] is a chunk's largest value, sums[at + 1] its sum. */
+static softmax join_softmax(const shape *s, const double *sums, int64_t image, int at, double tau)
+{
+    const double *chunk0 = sums + image * s->chunks * MOST_SUMS + at;
+    double        most = chunk0[0], sum = 0;
+
+    for (int64_t k = 1; k < s->chunks; k++)
+        most = chunk0[k * MOST_SUMS] > most ? chunk0[k * MOST_SUMS] : most;
+    for (int64_t k = 0; k < s->chunks; k++)
+        sum += chunk0[k * MOST_SUMS + 1] * exp((chunk0[k * MOST_SUMS] - most) / tau);
+    return (softmax){ (float)most, (float)(1 / sum), most / tau + log(sum) };
+}
+
+static void chunk_softmax(const float *x, int64_t begin, int64_t end, float inverse_tau, double *sums)
+{
+    float most = x[begin], sum = 0;
+
+#pragma omp simd reduction(max : most)
+    for (int64_t i = begin; i < end; i++)
+        most = x[i] > most ? x[i] : most;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = begin; i < end; i++)
+        sum += exp_f((x[i] - most) * inverse_tau);
+    sums[0] = most;
+    sums[1] = sum;
+}
+
+/* A term of KL(pt || ps), d = log ps - log pt. Because ps and pt both sum to 1, pt (e^d - 1 - d) has the
+ * same sum as -pt d; it is never negative, so that nothing cancels and two nearly equal maps do not
+ * drown in rounding. Near 0 it is taken from the series. */
+INLINE float kl_term(float ps, float pt, float d)
+{
+    float near = pt * d * d * (0.5f + d * (1.66666667e-1f + d * (4.16666667e-2f + d * 8.33333333e-3f)));
+
+    return fabsf(d) < 0.1f ? near : ps - pt - pt * d;
+}
+
+/* saved: most and inverse of s, most and inverse of t */
+static kdas_status kl_forward(kdas_device *device, const kdas_call *call)
+{
+    shape        s = shape_of(call->node);
+    double       tau = ((const kdas_kl_attr *)call->node->attr)->tau;
+    const float *x = call->in[0], *t = call->in[1], inverse_tau = (float)(1 / tau);
+    float       *out = call->out, *saved = call->saved;
+
+    (void)device;
+    EACH_CHUNK(s, c)
+    {
+        chunk_softmax(x, c.begin, c.end, inverse_tau, chunk_sums(call, &s, &c));
+        chunk_softmax(t, c.begin, c.end, inverse_tau, chunk_sums(call, &s, &c) + 2);
+    }
+    for (int64_t n = 0; n < s.images; n++) {
+        softmax ps = join_softmax(&s, call->work, n, 0, tau);
+        softmax pt = join_softmax(&s, call->work, n, 2, tau);
+
+        saved[n * MOST_SUMS]     = ps.most;
+        saved[n * MOST_SUMS + 1] = ps.inverse;
+        saved[n * MOST_SUMS + 2] = pt.most;
+        saved[n * MOST_SUMS + 3] = pt.inverse;
+        out[n]                   = (float)(ps.log_sum - pt.log_sum); /* read below, then replaced */
+    }
+    EACH_CHUNK(s, c)
+    {
+        const float *of = saved + c.image * MOST_SUMS, shift = out[c.image];
+        float        sum = 0;
+
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = c.begin; i < c.end; i++)
+            sum += kl_term(of[1] * exp_f((x[i] - of[0]) * inverse_tau),
+                           of[3] * exp_f((t[i] - of[2]) * inverse_tau),
+                           (x[i] - t[i]) * inverse_tau - shift);
+        chunk_sums(call, &s, &c)[0] = sum;
+    }
+    for (int64_t n = 0; n < s.images; n++)
+        out[n] = (float)(tau * tau * sum_of(&s, call->work, n, 0));
+    return KDAS_OK;
+}
+
+/* ds = dout tau (ps - pt) */
+static kdas_status kl_backward(kdas_device *device, const kdas_call *call)
+{
+    shape        s = shape_of(call->node);
+    float        tau = ((const kdas_kl_attr *)call->node->attr)->tau, inverse_tau = 1.0f / tau;
+    const float *x = call->in[0], *t = call->in[1], *dout = call->dout, *saved = call->saved;
+    float       *ds = call->din[0];
+    bool         add = adds(call, 0);
+
+    (void)device;
+    if (!ds) return KDAS_OK;
+    EACH_CHUNK(s, c)
+    {
+        const float *of = saved + c.image * MOST_SUMS;
+        float        share = dout[c.image] * tau;
+
+#pragma omp simd
+        for (int64_t i = c.begin; i < c.end; i++) {
+            float d = share * (of[1] * exp_f((x[i] - of[0]) * inverse_tau) -
+                               of[3] * exp_f((t[i] - of[2]) * inverse_tau));
+
+            ds[i] = add ? ds[i] + d : d;
+        }
+    }
+    return KDAS_OK;
+}
+
+/* ---- square error ---- */
+
+static kdas_status square_error_forward(kdas_device *device, const kdas_call *call)
+{
+    shape        s = shape_of(call->node);
+    const float *a = call->in[0], *b = call->in[1];
+    float       *out = call->out;
+
+    (void)device;
+    EACH_CHUNK(s, c)
+    {
+        float sum = 0;
+
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = c.begin; i < c.end; i++)
+            sum += (a[i] - b[i]) * (a[i] - b[i]);
+        chunk_sums(call, &s, &c)[0] = sum;
+    }
+    for (int64_t n = 0; n < s.images; n++)
+        out[n] = (float)(sum_of(&s, call->work, n, 0) / (double)s.size);
+    return KDAS_OK;
+}
+
+static kdas_status square_error_backward(kdas_device *device, const kdas_call *call)
+{
+    shape        s = shape_of(call->node);
+    const float *a = call->in[0], *b = call->in[1], *dout = call->dout;
+    float       *da = call->din[0];
+    bool         add = adds(call, 0);
+
+    (void)device;
+    if (!da) return KDAS_OK;
+    EACH_CHUNK(s, c)
+    {
+        float share = dout[c.image] * (float)(2.0 / (double)s.size);
+
+#pragma omp simd
+        for (int64_t i = c.begin; i < c.end; i++)
+            da[i] = (add ? da[i] : 0) + share * (a[i] - b[i]);
+    }
+    return KDAS_OK;
+}
+
+/* ---- mean of all ---- */
+
+static kdas_status mean_forward(kdas_device *device, const kdas_call *call)
+{
+    shape        s = shape_of(call->node);
+    const float *x = call->in[0];
+    double       all = 0;
+
+    (void)device;
+    EACH_CHUNK(s, c)
+    {
+        float sum = 0;
+
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = c.begin; i < c.end; i++)
+            sum += x[i];
+        chunk_sums(call, &s, &c)[0] = sum;
+    }
+    for (int64_t n = 0; n < s.images; n++)
+        all += sum_of(&s, call->work, n, 0);
+    *(float *)call->out = (float)(all / (double)(s.images * s.size));
+    return KDAS_OK;
+}
+
+static kdas_status mean_backward(kdas_device *device, const kdas_call *call)
+{
+    shape  s = shape_of(call->node);
+    float *dx = call->din[0], share = *(const float *)call->dout / (float)(s.images * s.size);
+    bool   add = adds(call, 0);
+
+    (void)device;
+    EACH_CHUNK(s, c)
+#pragma omp simd
+    for (int64_t i = c.begin; i < c.end; i++)
+        dx[i] = add ? dx[i] + share : share;
+    return KDAS_OK;
+}
+
+#define LOSS(name)                                                                         \
+    const kd_cpu_kernel KD_SIMD(name) = {                                                  \
+        .prepare = prepare, .forward = name##_forward, .backward = name##_backward,        \
+    };
+
+LOSS(bce)
+LOSS(overlap)
+LOSS(kl)
+LOSS(square_error)
+LOSS(mean)

@@ -1,0 +1,117 @@
+/* matmul.c - MATMUL: alpha op(a) op(b) for each (image, head) of a (N,H,.,.) and b (N,H,.,.).
+ *
+ * All three products, forward and the two gradients, are one strided product whose task is a matrix and
+ * a chunk of its columns; the chunk's part of the right operand is packed into the thread's scratch. */
+#include "backend/cpu/simd/gemm.h"
+
+enum { CHUNK = 8 * PANEL };
+
+/* C (M,N) = alpha A (M,K) B (K,N), each batch `batches` apart by its own size. */
+typedef struct product {
+    int64_t      M, N, K, batches;
+    const float *a, *b;
+    int64_t      ai, ak, bk, bn; /* strides of rows and columns of A and B */
+    float       *c;              /* dense */
+    float        alpha;
+    bool         add;
+} product;
+
+static size_t part_bytes(int64_t k) { return floats(packed_numel(k, CHUNK)); }
+
+static void run(const product *p, int parts, char *work)
+{
+    int64_t chunks = ceil_div(p->N, CHUNK), tasks = p->batches * chunks;
+
+#pragma omp parallel for schedule(static)
+    for (int t = 0; t < parts; t++) {
+        float *panels = (float *)(work + (size_t)t * part_bytes(p->K));
+
+        for (int64_t i = PART(tasks, t, parts); i < PART(tasks, t + 1, parts); i++) {
+            int64_t batch = i / chunks, n = i % chunks * CHUNK;
+            int64_t cols = p->N - n < CHUNK ? p->N - n : CHUNK;
+
+            pack_panels(panels, p->b + batch * p->K * p->N + n * p->bn, p->K, cols, p->bk, p->bn,
+                        p->alpha);
+            gemm(p->M, cols, p->K, p->a + batch * p->M * p->K, p->ai, p->ak, panels, NULL,
+                 p->c + batch * p->M * p->N + n, p->N, p->add);
+        }
+    }
+}
+
+static product forward_product(const kdas_node_desc *node)
+{
+    const kdas_matmul_attr *attr = node->attr;
+    const kdas_desc        *a = &node->in[0], *out = &node->out, *b = &node->in[1];
+
+    return (product){
+        .M = out->dim[2], .N = out->dim[3], .K = a->dim[attr->transpose_a ? 2 : 3],
+        .batches = out->dim[0] * out->dim[1],
+        .ai = attr->transpose_a ? 1 : a->dim[3], .ak = attr->transpose_a ? a->dim[3] : 1,
+        .bk = attr->transpose_b ? 1 : b->dim[3], .bn = attr->transpose_b ? b->dim[3] : 1,
+        .alpha = attr->alpha,
+    };
+}
+
+static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+{
+    product p       = forward_product(node);
+    size_t  threads = (size_t)device->threads;
+
+    plan->work_forward  = threads * part_bytes(p.K);
+    plan->work_backward = threads * part_bytes(KD_MAX(KD_MAX(p.M, p.N), p.K));
+    return KDAS_OK;
+}
+
+static kdas_status forward(kdas_device *device, const kdas_call *call)
+{
+    product p = forward_product(call->node);
+
+    p.a = call->in[0];
+    p.b = call->in[1];
+    p.c = call->out;
+    run(&p, device->threads, call->work);
+    return KDAS_OK;
+}
+
+/* With G = dout (M,N): the gradient of op(a) is G op(b)^T, that of op(b) is op(a)^T G; each is written
+ * down transposed where the operand is. */
+static kdas_status backward(kdas_device *device, const kdas_call *call)
+{
+    const product           f    = forward_product(call->node);
+    const kdas_matmul_attr *attr = call->node->attr;
+    const float            *a = call->in[0], *b = call->in[1], *g = call->dout;
+
+    if (call->din[0]) {
+        product p = { .batches = f.batches, .c = call->din[0], .alpha = f.alpha, .add = adds(call, 0) };
+
+        p.K = f.N;
+        if (attr->transpose_a) { /* (K,M) = op(b) G^T */
+            p.M = f.K, p.N = f.M;
+            p.a = b, p.ai = f.bk, p.ak = f.bn;
+            p.b = g, p.bk = 1, p.bn = f.N;
+        } else {
+            p.M = f.M, p.N = f.K;
+            p.a = g, p.ai = f.N, p.ak = 1;
+            p.b = b, p.bk = f.bn, p.bn = f.bk;
+        }
+        run(&p, device->threads, call->work);
+    }
+    if (call->din[1]) {
+        product p = { .batches = f.batches, .c = call->din[1], .alpha = f.alpha, .add = adds(call, 1) };
+
+        p.K = f.M;
+        if (attr->transpose_b) { /* (N,K) = G^T op(a) */
+            p.M = f.N, p.N = f.K;
+            p.a = g, p.ai = 1, p.ak = f.N;
+            p.b = a, p.bk = f.ai, p.bn = f.ak;
+        } else {
+            p.M = f.K, p.N = f.N;
+            p.a = a, p.ai = f.ak, p.ak = f.ai;
+            p.b = g, p.bk = f.N, p.bn = 1;
+        }
+        run(&p, device->threads, call->work);
+    }
+    return KDAS_OK;
+}
+
+const kd_cpu_kernel KD_SIMD(matmul) = { .prepare = prepare, .forward = forward, .backward = backward };

@@ -1,0 +1,199 @@
+/* resize.c - RESIZE: bilinear, x (N,H,W,C) -> (N,H',W',C), one axis after the other.
+ *
+ * prepare() makes tables for both axes, so that a run is nothing but sums. Forward, for an output row: mix
+ * two rows of x into scratch, then two of its pixels for each output. Backward gathers instead of
+ * scattering: a row of x collects from the run of output rows that read it, then each pixel from its
+ * run of columns; no two threads write one place, and the order of a sum is fixed. */
+#include "backend/cpu/simd/simd.h"
+
+/* One axis from `in` to `out` samples. Output i is x[at0] + share (x[at1] - x[at0]); sample j of x went
+ * into outputs first[j] .. first[j] + count[j] - 1 with weights from weight[begin[j]] on. */
+typedef struct axis {
+    int64_t  in, out;
+    int32_t *at0, *at1;
+    float   *share;
+    int32_t *first, *count, *begin;
+    float   *weight; /* 2 out */
+} axis;
+
+typedef struct tables {
+    axis high, wide;
+} tables;
+
+static size_t axis_bytes(int64_t in, int64_t out) { return 5 * floats(out) + 3 * floats(in); }
+
+static void carve_axis(axis *a, void **at)
+{
+    a->at0    = carve(at, floats(a->out));
+    a->at1    = carve(at, floats(a->out));
+    a->share  = carve(at, floats(a->out));
+    a->first  = carve(at, floats(a->in));
+    a->count  = carve(at, floats(a->in));
+    a->begin  = carve(at, floats(a->in));
+    a->weight = carve(at, 2 * floats(a->out));
+}
+
+static void fill_forward(axis *a, bool align)
+{
+    double ratio = !align ? (double)a->in / (double)a->out
+                   : a->out > 1 ? (double)(a->in - 1) / (double)(a->out - 1) : 0;
+
+    for (int64_t i = 0; i < a->out; i++) {
+        double  from = align ? (double)i * ratio : ((double)i + 0.5) * ratio - 0.5;
+        int64_t at;
+
+        if (from < 0) from = 0;
+        at          = KD_MIN((int64_t)from, a->in - 1);
+        a->at0[i]   = (int32_t)at;
+        a->at1[i]   = (int32_t)KD_MIN(at + 1, a->in - 1);
+        a->share[i] = (float)(from - (double)at);
+    }
+}
+
+/* Turn the table around. Positions rise with i, so each sample's outputs are one run. */
+static void fill_backward(axis *a)
+{
+    int32_t used = 0;
+
+    for (int32_t j = 0, low = 0; j < a->in; j++) {
+        while (low < a->out && a->at1[low] < j)
+            low++;
+        a->first[j] = low;
+        a->begin[j] = used;
+        for (int32_t i = low; i < a->out && a->at0[i] <= j; i++)
+            a->weight[used++] = (a->at0[i] == j ? 1.0f - a->share[i] : 0) +
+                                (a->at1[i] == j ? a->share[i] : 0);
+        a->count[j] = used - a->begin[j];
+    }
+}
+
+static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+{
+    const kdas_resize_attr *attr = node->attr;
+    const int64_t          *x = node->in[0].dim, *y = node->out.dim;
+    size_t                  bytes = axis_bytes(x[1], y[1]) + axis_bytes(x[2], y[2]);
+    tables                 *t = device->host.alloc(device->host.user, floats(sizeof *t) + bytes);
+    void                   *at;
+
+    if (!t) return device->host.fail(KDAS_ENOMEM, "resize: no memory for its tables");
+    *t = (tables){ { .in = x[1], .out = y[1] }, { .in = x[2], .out = y[2] } };
+    at = (char *)t + floats(sizeof *t);
+    carve_axis(&t->high, &at);
+    carve_axis(&t->wide, &at);
+    fill_forward(&t->high, attr->align);
+    fill_forward(&t->wide, attr->align);
+    fill_backward(&t->high);
+    fill_backward(&t->wide);
+    plan->state         = t;
+    plan->work_forward  = floats(x[2] * x[3]) * (size_t)device->threads;
+    plan->work_backward = floats(y[2] * y[3]) * (size_t)device->threads;
+    return KDAS_OK;
+}
+
+/* ---- forward ---- */
+
+static void forward_row(const tables *t, const float *image, float *mixed, float *out, int64_t y,
+                        int64_t C)
+{
+    const axis  *w = &t->wide;
+    int64_t      n = w->in * C;
+    const float *r0 = image + t->high.at0[y] * n, *r1 = image + t->high.at1[y] * n;
+    float        share = t->high.share[y];
+
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        mixed[i] = r0[i] + share * (r1[i] - r0[i]);
+    if (C == 1) {
+#pragma omp simd
+        for (int64_t x = 0; x < w->out; x++) {
+            float v0 = mixed[w->at0[x]], v1 = mixed[w->at1[x]];
+
+            out[x] = v0 + w->share[x] * (v1 - v0);
+        }
+        return;
+    }
+    for (int64_t x = 0; x < w->out; x++) {
+        const float *p0 = mixed + w->at0[x] * C, *p1 = mixed + w->at1[x] * C;
+        float        s  = w->share[x];
+
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++)
+            out[x * C + c] = p0[c] + s * (p1[c] - p0[c]);
+    }
+}
+
+static kdas_status forward(kdas_device *device, const kdas_call *call)
+{
+    const tables *t = call->state;
+    const float  *x = call->in[0];
+    float        *out = call->out;
+    int64_t       C = call->node->out.dim[3], rows = call->node->out.dim[0] * t->high.out;
+
+#pragma omp parallel for schedule(static)
+    for (int p = 0; p < device->threads; p++) {
+        float *mixed = (float *)((char *)call->work + floats(t->wide.in * C) * (size_t)p);
+
+        for (int64_t r = PART(rows, p, device->threads); r < PART(rows, p + 1, device->threads); r++)
+            forward_row(t, x + r / t->high.out * t->high.in * t->wide.in * C, mixed,
+                        out + r * t->wide.out * C, r % t->high.out, C);
+    }
+    return KDAS_OK;
+}
+
+/* ---- backward ---- */
+
+static void backward_row(const tables *t, const float *dimage, float *mixed, float *dx, int64_t y,
+                         int64_t C, bool add)
+{
+    const axis *w = &t->wide, *h = &t->high;
+    int64_t     n = w->out * C;
+
+    memset(mixed, 0, (size_t)n * sizeof(float));
+    for (int32_t k = 0; k < h->count[y]; k++) {
+        const float *row = dimage + (h->first[y] + k) * n;
+        float        share = h->weight[h->begin[y] + k];
+
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++)
+            mixed[i] += share * row[i];
+    }
+    for (int64_t x = 0; x < w->in; x++, dx += C) {
+        const float *from = mixed + w->first[x] * C, *weight = w->weight + w->begin[x];
+        int32_t      count = w->count[x];
+
+        if (C == 1) {
+            float sum = 0;
+
+#pragma omp simd reduction(+ : sum)
+            for (int32_t k = 0; k < count; k++)
+                sum += weight[k] * from[k];
+            PUT(add, dx[0], sum);
+            continue;
+        }
+        if (!add) memset(dx, 0, (size_t)C * sizeof(float));
+        for (int32_t k = 0; k < count; k++)
+#pragma omp simd
+            for (int64_t c = 0; c < C; c++)
+                dx[c] += weight[k] * from[k * C + c];
+    }
+}
+
+static kdas_status backward(kdas_device *device, const kdas_call *call)
+{
+    const tables *t = call->state;
+    const float  *dout = call->dout;
+    float        *dx = call->din[0];
+    int64_t       C = call->node->out.dim[3], rows = call->node->out.dim[0] * t->high.in;
+
+#pragma omp parallel for schedule(static)
+    for (int p = 0; p < device->threads; p++) {
+        float *mixed = (float *)((char *)call->work + floats(t->wide.out * C) * (size_t)p);
+
+        for (int64_t r = PART(rows, p, device->threads); r < PART(rows, p + 1, device->threads); r++)
+            backward_row(t, dout + r / t->high.in * t->high.out * t->wide.out * C, mixed,
+                         dx + r * t->wide.in * C, r % t->high.in, C, adds(call, 0));
+    }
+    return KDAS_OK;
+}
+
+const kd_cpu_kernel KD_SIMD(resize) = { .prepare = prepare, .forward = forward, .backward = backward };

@@ -1,0 +1,171 @@
+/* shape.c - CONCAT, SLICE, CROP and TRANSPOSE: values that only move. */
+#include "backend/cpu/simd/simd.h"
+
+/* Copy rows of n floats, or add them. */
+INLINE void move_row(float *to, const float *from, int64_t n, bool add)
+{
+    if (!add) memcpy(to, from, (size_t)n * sizeof(float));
+    else
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++)
+            to[i] += from[i];
+}
+
+static void move_rows(float *to, int64_t to_ld, const float *from, int64_t from_ld, int64_t rows,
+                      int64_t n, bool add)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++)
+        move_row(to + r * to_ld, from + r * from_ld, n, add);
+}
+
+static void zero_rows(float *to, int64_t ld, int64_t rows, int64_t n)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++)
+        memset(to + r * ld, 0, (size_t)n * sizeof(float));
+}
+
+/* ---- concat ---- */
+
+static kdas_status concat_forward(kdas_device *device, const kdas_call *call)
+{
+    const kdas_node_desc *node = call->node;
+    int64_t               rows = row_count(&node->out), C = node->out.dim[3], at = 0;
+
+    (void)device;
+    for (int i = 0; i < node->inputs; at += node->in[i].dim[3], i++)
+        move_rows((float *)call->out + at, C, call->in[i], node->in[i].dim[3], rows, node->in[i].dim[3],
+                  false);
+    return KDAS_OK;
+}
+
+static kdas_status concat_backward(kdas_device *device, const kdas_call *call)
+{
+    const kdas_node_desc *node = call->node;
+    int64_t               rows = row_count(&node->out), C = node->out.dim[3], at = 0;
+
+    (void)device;
+    for (int i = 0; i < node->inputs; at += node->in[i].dim[3], i++)
+        if (call->din[i])
+            move_rows(call->din[i], node->in[i].dim[3], (const float *)call->dout + at, C, rows,
+                      node->in[i].dim[3], adds(call, i));
+    return KDAS_OK;
+}
+
+/* ---- slice ---- */
+
+static kdas_status slice_forward(kdas_device *device, const kdas_call *call)
+{
+    const kdas_slice_attr *a = call->node->attr;
+
+    (void)device;
+    move_rows(call->out, a->count, (const float *)call->in[0] + a->start, call->node->in[0].dim[3],
+              row_count(&call->node->out), a->count, false);
+    return KDAS_OK;
+}
+
+static kdas_status slice_backward(kdas_device *device, const kdas_call *call)
+{
+    const kdas_slice_attr *a = call->node->attr;
+    int64_t                C = call->node->in[0].dim[3], rows = row_count(&call->node->out);
+    float                 *dx = call->din[0];
+
+    (void)device;
+    if (!adds(call, 0)) zero_rows(dx, C, rows, C);
+    move_rows(dx + a->start, C, call->dout, a->count, rows, a->count, true);
+    return KDAS_OK;
+}
+
+/* ---- crop ---- */
+
+/* Offset in x of row r of the output. */
+static int64_t crop_offset(const kdas_node_desc *node, int64_t r)
+{
+    const kdas_crop_attr *a = node->attr;
+    const int64_t        *x = node->in[0].dim;
+    int64_t               n = r / a->height, y = r % a->height + a->top;
+
+    return ((n * x[1] + y) * x[2] + a->left) * x[3];
+}
+
+static kdas_status crop_forward(kdas_device *device, const kdas_call *call)
+{
+    const kdas_node_desc *node = call->node;
+    const float          *x = call->in[0];
+    float                *y = call->out;
+    int64_t               n = node->out.dim[2] * node->out.dim[3];
+
+    (void)device;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < node->out.dim[0] * node->out.dim[1]; r++)
+        move_row(y + r * n, x + crop_offset(node, r), n, false);
+    return KDAS_OK;
+}
+
+static kdas_status crop_backward(kdas_device *device, const kdas_call *call)
+{
+    const kdas_node_desc *node = call->node;
+    const float          *dy = call->dout;
+    float                *dx = call->din[0];
+    int64_t               n = node->out.dim[2] * node->out.dim[3];
+
+    (void)device;
+    if (!adds(call, 0)) {
+        int64_t wide = node->in[0].dim[2] * node->in[0].dim[3];
+        zero_rows(dx, wide, node->in[0].dim[0] * node->in[0].dim[1], wide);
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < node->out.dim[0] * node->out.dim[1]; r++)
+        move_row(dx + crop_offset(node, r), dy + r * n, n, true);
+    return KDAS_OK;
+}
+
+/* ---- transpose ---- */
+
+enum { TILE = 16 };
+
+/* `batches` matrices (rows,cols) to (cols,rows), tile by tile so that both sides stay in cache lines. */
+static void transpose(float *to, const float *from, int64_t batches, int64_t rows, int64_t cols,
+                      bool add)
+{
+    int64_t tiles = ceil_div(cols, TILE);
+
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < batches * tiles; i++) {
+        int64_t      c0 = i % tiles * TILE, c1 = c0 + TILE < cols ? c0 + TILE : cols;
+        const float *x = from + i / tiles * rows * cols;
+        float       *y = to + i / tiles * rows * cols;
+
+        for (int64_t r0 = 0; r0 < rows; r0 += TILE) {
+            int64_t r1 = r0 + TILE < rows ? r0 + TILE : rows;
+
+            for (int64_t c = c0; c < c1; c++)
+                for (int64_t r = r0; r < r1; r++)
+                    PUT(add, y[c * rows + r], x[r * cols + c]);
+        }
+    }
+}
+
+static kdas_status transpose_forward(kdas_device *device, const kdas_call *call)
+{
+    const int64_t *d = call->node->in[0].dim;
+
+    (void)device;
+    transpose(call->out, call->in[0], d[0] * d[1], d[2], d[3], false);
+    return KDAS_OK;
+}
+
+static kdas_status transpose_backward(kdas_device *device, const kdas_call *call)
+{
+    const int64_t *d = call->node->out.dim;
+
+    (void)device;
+    transpose(call->din[0], call->dout, d[0] * d[1], d[2], d[3], adds(call, 0));
+    return KDAS_OK;
+}
+
+const kd_cpu_kernel KD_SIMD(concat)    = { .forward = concat_forward, .backward = concat_backward };
+const kd_cpu_kernel KD_SIMD(slice)     = { .forward = slice_forward, .backward = slice_backward };
+const kd_cpu_kernel KD_SIMD(crop)      = { .forward = crop_forward, .backward = crop_backward };
+const kd_cpu_kernel KD_SIMD(transpose) = { .forward = transpose_forward, .backward = transpose_backward };

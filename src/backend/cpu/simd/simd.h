@@ -1,0 +1,108 @@
+/* simd.h - what the files of this folder share. Each of them is compiled three times, with KD_ISA set to
+ * avx512, avx2 or plain and the compiler's flags to match, and exports KD_SIMD(name): kd_<name>_<isa>.
+ * Everything in the headers here is static, so that no copy can take the place of another.
+ *
+ * How work is divided: PART(n, t, T) cuts a range in T parts, one for each thread of the device, and a
+ * part's scratch belongs to the part and not to the thread that runs it. So a result depends on the
+ * inputs and the thread count alone, whatever OpenMP does. */
+#ifndef KD_SIMD_H
+#define KD_SIMD_H
+#include <math.h>
+#include <string.h>
+#include "backend/cpu/cpu.h"
+
+#define KD_JOIN_(name, isa) kd_##name##_##isa
+#define KD_JOIN(name, isa)  KD_JOIN_(name, isa)
+#define KD_SIMD(name)       KD_JOIN(name, KD_ISA)
+
+/* Lanes of a vector, and rows of a tile of the matrix product that leave registers for operands. */
+#if defined(__AVX512F__)
+enum { LANES = 16, TILE_ROWS = 14 };
+#elif defined(__AVX2__)
+enum { LANES = 8, TILE_ROWS = 6 };
+#else
+enum { LANES = 4, TILE_ROWS = 5 };
+#endif
+typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
+/* the same, anywhere in memory */
+typedef float loose_vec
+    __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
+
+#define INLINE static inline __attribute__((always_inline, unused))
+
+INLINE vec  load(const float *p) { return *(const loose_vec *)p; }
+INLINE void store(float *p, vec v) { *(loose_vec *)p = v; }
+/* The first n lanes alone; the others are zero, or left. `whole`: all of them. */
+INLINE vec load_some(const float *p, bool whole, int64_t n)
+{
+    vec v = { 0 };
+
+    if (whole) return load(p);
+    memcpy(&v, p, (size_t)n * sizeof(float));
+    return v;
+}
+INLINE void store_some(float *p, vec v, bool whole, int64_t n)
+{
+    if (whole) store(p, v);
+    else memcpy(p, &v, (size_t)n * sizeof(float));
+}
+
+/* ---- shapes ---- */
+
+INLINE int64_t numel(const kdas_desc *d) { return d->dim[0] * d->dim[1] * d->dim[2] * d->dim[3]; }
+/* Rows of C values: N H W. */
+INLINE int64_t row_count(const kdas_desc *d) { return d->dim[0] * d->dim[1] * d->dim[2]; }
+INLINE int64_t image_numel(const kdas_desc *d) { return d->dim[1] * d->dim[2] * d->dim[3]; }
+INLINE int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+INLINE int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
+
+/* ---- work ---- */
+
+/* First index of part t of T. */
+#define PART(n, t, T) ((n) * (int64_t)(t) / (T))
+/* The same in whole cache lines of floats, for ranges of single elements. */
+INLINE int64_t part_of_line(int64_t n, int t, int T)
+{
+    int64_t at = PART((n + 15) / 16, t, T) * 16;
+
+    return at < n ? at : n;
+}
+
+/* Bytes of n floats, rounded up to whole cache lines: what scratch is carved in. */
+INLINE size_t floats(int64_t n) { return ((size_t)n * sizeof(float) + 63) & ~(size_t)63; }
+INLINE size_t doubles(int64_t n) { return ((size_t)n * sizeof(double) + 63) & ~(size_t)63; }
+/* Take `bytes` from *at. */
+INLINE void *carve(void **at, size_t bytes)
+{
+    void *taken = *at;
+
+    *at = (char *)*at + bytes;
+    return taken;
+}
+
+/* to = value, or to += value */
+#define PUT(add, to, value)     \
+    do {                        \
+        if (add) (to) += value; \
+        else (to) = value;      \
+    } while (0)
+
+/* Does din[i] hold a value to add to? */
+INLINE bool adds(const kdas_call *call, int i) { return call->add >> i & 1; }
+
+/* out (n) += each of `parts` rows of `ld` floats, in order: joins partial sums the same way always. */
+static void __attribute__((unused)) add_parts(float *out, const float *part, int64_t n, int64_t ld,
+                                              int parts)
+{
+#pragma omp parallel for schedule(static) if (n * parts > 16384)
+    for (int64_t b = 0; b < n; b += 256) {
+        int64_t end = b + 256 < n ? b + 256 : n;
+
+        for (int t = 0; t < parts; t++)
+#pragma omp simd
+            for (int64_t i = b; i < end; i++)
+                out[i] += part[t * ld + i];
+    }
+}
+
+#endif

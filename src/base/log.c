@@ -1,0 +1,30 @@
+/* log.c - lines for the host's log callback, and the host's wish to stop. */
+#include <stdio.h>
+#include <time.h>
+#include "base/context.h"
+
+void kd_log(kdas_context *ctx, kdas_log_level level, const char *format, ...)
+{
+    char    text[512];
+    va_list args;
+
+    if (!ctx->log) return;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    ctx->log(ctx->log_user, level, text);
+}
+
+kdas_status kd_check_cancel(const kdas_context *ctx)
+{
+    if (!atomic_load_explicit(&ctx->cancelled, memory_order_relaxed)) return KDAS_OK;
+    return kd_fail(KDAS_ECANCELLED, "the host asked to stop");
+}
+
+double kd_now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}

@@ -1,0 +1,429 @@
+/* checkpoint.c - the state of a distiller in a file: the student's tensors, the optimizer's
+ * moments, gradients that wait for their update, counters, seeds and options. Loading reads all of
+ * it into host memory and checks it before anything is changed. */
+#include "distill/checkpoint.h"
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include "distill/distiller.h"
+#include "io/container.h"
+#include "optim/optim.h"
+
+/* ---- the options that travel ---- */
+
+typedef enum field_type { FLOAT32, INT32, INT64 } field_type;
+
+typedef struct field {
+    const char *name; /* of its record */
+    size_t      offset;
+    field_type  type;
+} field;
+
+#define OPTIM_FIELD(member, type)                                                                  \
+    {                                                                                              \
+        "optim." #member, offsetof(kdas_optim_options, member), type                               \
+    }
+static const field optim_fields[] = {
+    OPTIM_FIELD(lr, FLOAT32),          OPTIM_FIELD(weight_decay, FLOAT32),
+    OPTIM_FIELD(beta1, FLOAT32),       OPTIM_FIELD(beta2, FLOAT32),
+    OPTIM_FIELD(eps, FLOAT32),         OPTIM_FIELD(momentum, FLOAT32),
+    OPTIM_FIELD(nesterov, INT32),      OPTIM_FIELD(clamp, FLOAT32),
+    OPTIM_FIELD(clip_norm, FLOAT32),   OPTIM_FIELD(warmup, INT64),
+    OPTIM_FIELD(total, INT64),         OPTIM_FIELD(step_every, INT64),
+    OPTIM_FIELD(step_factor, FLOAT32), OPTIM_FIELD(power, FLOAT32),
+    OPTIM_FIELD(lr_min, FLOAT32),
+};
+
+#define LOSS_FIELD(member)                                                                         \
+    {                                                                                              \
+        "loss." #member, offsetof(kdas_loss_options, member), FLOAT32                              \
+    }
+static const field loss_fields[] = { LOSS_FIELD(tau), LOSS_FIELD(seg_weight),
+                                     LOSS_FIELD(guidance_weight) };
+
+/* A double holds every field without loss, whole numbers up to 2^53. */
+static double get_field(const void *options, const field *f)
+{
+    const char *at = (const char *)options + f->offset;
+
+    switch (f->type) {
+    case FLOAT32: return *(const float *)at;
+    case INT32: return *(const int32_t *)at;
+    default: return (double)*(const int64_t *)at;
+    }
+}
+
+/* False, and nothing set, where the value does not fit. */
+static bool set_field(void *options, const field *f, double value)
+{
+    static const double most[] = { [FLOAT32] = FLT_MAX, [INT32] = INT32_MAX, [INT64] = 0x1p53 };
+    char               *at     = (char *)options + f->offset;
+
+    if (!(fabs(value) <= most[f->type])) return false;
+    switch (f->type) {
+    case FLOAT32: *(float *)at = (float)value; break;
+    case INT32: *(int32_t *)at = (int32_t)value; break;
+    case INT64: *(int64_t *)at = (int64_t)value; break;
+    }
+    return true;
+}
+
+/* ---- the blocks ---- */
+
+#define BLOCKS (2 + KD_OPTIM_SLOTS) /* values, gradients, moments */
+
+/* A flat block on the device, its copy on the host, and how the names of its records begin. */
+typedef struct block {
+    char   prefix[40];
+    bool   trainable; /* holds the trainable parameters alone */
+    float *device, *host;
+    size_t bytes;
+} block;
+
+typedef struct snapshot {
+    kdas_context *ctx;
+    kd_params    *params;
+    block         block[BLOCKS];
+    int           blocks;
+} snapshot;
+
+static kdas_status add_block(snapshot *s, const char *prefix, bool trainable, float *device)
+{
+    block  *b = &s->block[s->blocks];
+    int64_t n = trainable ? kd_params_trainable(s->params) : kd_params_total(s->params);
+
+    snprintf(b->prefix, sizeof b->prefix, "%s", prefix);
+    b->trainable = trainable;
+    b->device    = device;
+    b->bytes     = (size_t)n * sizeof(float);
+    b->host      = kd_calloc(s->ctx, (size_t)n, sizeof(float));
+    if (!b->host) return KDAS_ENOMEM;
+    s->blocks++;
+    return KDAS_OK;
+}
+
+/* The blocks of a distiller, with room on the host; gradients only where some are gathered. */
+static kdas_status snapshot_init(snapshot *s, const kdas_distiller *d, bool gradients)
+{
+    const kdas_optim *optim = d->optim;
+
+    *s = (snapshot){ .ctx = d->ctx, .params = d->student->params };
+    KD_RETURN(add_block(s, "student", false, kd_params_values(s->params)));
+    if (gradients) KD_RETURN(add_block(s, "gradient", true, kd_params_grads(s->params)));
+    for (int i = 0; i < optim->slots; i++)
+        KD_RETURN(add_block(s, optim->rule->slot_name[i], true, optim->slot[i]));
+    return KDAS_OK;
+}
+
+static void snapshot_finish(snapshot *s)
+{
+    for (int i = 0; i < s->blocks; i++)
+        kd_free(s->ctx, s->block[i].host);
+}
+
+/* Call `each` for every tensor of every block with the name of its record. */
+typedef kdas_status (*tensor_fn)(void *user, const char *record, int rank, const int64_t *dims,
+                                 float *host);
+
+static kdas_status each_tensor(snapshot *s, tensor_fn each, void *user)
+{
+    for (int k = 0; k < s->blocks; k++) {
+        const block *b = &s->block[k];
+
+        for (int i = 0; i < kd_params_count(s->params); i++) {
+            const kd_param_entry *e = kd_params_at(s->params, i);
+            char                  record[512];
+
+            if (b->trainable && e->init.kind != KD_TRAINABLE) continue;
+            snprintf(record, sizeof record, "%s.%s", b->prefix, e->name);
+            KD_RETURN(each(user, record, e->rank, e->dim, b->host + e->offset));
+        }
+    }
+    return KDAS_OK;
+}
+
+/* ---- save ---- */
+
+static kdas_status put_tensor(void *user, const char *record, int rank, const int64_t *dims,
+                              float *host)
+{
+    return kd_container_put(user, record, KD_ST_F32, rank, dims, host);
+}
+
+static kdas_status put_fields(kd_container_writer *w, const field *f, size_t count,
+                              const void *options)
+{
+    for (size_t i = 0; i < count; i++)
+        KD_RETURN(kd_container_put_f64(w, f[i].name, get_field(options, &f[i])));
+    return KDAS_OK;
+}
+
+static kdas_status put_options(kd_container_writer *w, const kdas_distiller *d)
+{
+    const kdas_optim_options *o = &d->optim->options;
+    const kdas_loss_options  *l = &d->loss->options;
+
+    KD_RETURN(kd_container_put_text(w, "model", d->student->def->name));
+    KD_RETURN(kd_container_put_f64(w, "model.drop_path", d->student->options.drop_path));
+    KD_RETURN(kd_container_put_text(w, "optim.rule", o->rule));
+    KD_RETURN(kd_container_put_text(w, "optim.schedule", o->schedule));
+    KD_RETURN(kd_container_put_text(w, "optim.no_decay", o->no_decay ? o->no_decay : ""));
+    KD_RETURN(put_fields(w, optim_fields, KD_COUNT(optim_fields), o));
+    KD_RETURN(kd_container_put_text(w, "loss.seg", l->seg));
+    KD_RETURN(kd_container_put_text(w, "loss.guidance", l->guidance));
+    KD_RETURN(kd_container_put_text(w, "loss.sym", l->sym));
+    KD_RETURN(kd_container_put_text(w, "loss.axis", l->axis));
+    return put_fields(w, loss_fields, KD_COUNT(loss_fields), l);
+}
+
+static kdas_status put_counts(kd_container_writer *w, const kdas_distiller *d,
+                              const kdas_progress *p)
+{
+    KD_RETURN(kd_container_put_i64(w, "optim.updates", d->optim->updates));
+    KD_RETURN(kd_container_put_u64(w, "random.seed", d->student->options.seed));
+    KD_RETURN(kd_container_put_u64(w, "random.forwards", d->student->forwards));
+    KD_RETURN(kd_container_put_i64(w, "micro", d->micro));
+    KD_RETURN(kd_container_put_i64(w, "micro.accumulate", d->options.accumulate));
+    KD_RETURN(kd_container_put_i64(w, "progress.epoch", p->epoch));
+    KD_RETURN(kd_container_put_i64(w, "progress.position", p->position));
+    KD_RETURN(kd_container_put_u64(w, "progress.seed", p->seed));
+    KD_RETURN(kd_container_put_f64(w, "progress.best", p->best));
+    return kd_container_put_i64(w, "progress.best_epoch", p->best_epoch);
+}
+
+/* Notes are the host's bytes: what is not UTF-8 is put as '?', so as not to lose a checkpoint. */
+static kdas_status put_notes(kd_container_writer *w, kdas_context *ctx, const char *notes)
+{
+    char       *text = kd_strdup(ctx, notes ? notes : "");
+    kdas_status st;
+
+    if (!text) return KDAS_ENOMEM;
+    if (!kd_st_is_utf8(text, strlen(text)))
+        for (char *c = text; *c; c++)
+            if ((unsigned char)*c >= 0x80) *c = '?';
+    st = kd_container_put_text(w, "notes", text);
+    kd_free(ctx, text);
+    return st;
+}
+
+kdas_status kd_checkpoint_save(const kdas_distiller *d, const char *path,
+                               const kdas_progress *progress, const char *notes, const double *sums,
+                               int count)
+{
+    kd_container_writer *w = NULL;
+    kdas_progress        p = { .size = sizeof p };
+    snapshot             s = { 0 };
+    kdas_status          st;
+
+    KD_RETURN(kd_take_options(&p, sizeof p, progress, "kdas_progress"));
+    KD_TRY(snapshot_init(&s, d, d->micro > 0));
+    for (int i = 0; i < s.blocks; i++)
+        KD_TRY(kd_device_download(d->ctx, s.block[i].host, s.block[i].device, s.block[i].bytes));
+    KD_TRY(kd_container_create(&w, d->ctx));
+    KD_TRY(put_options(w, d));
+    KD_TRY(put_counts(w, d, &p));
+    KD_TRY(put_notes(w, d->ctx, notes));
+    if (count) KD_TRY(kd_container_put(w, "sums", KD_ST_F64, 1, &(int64_t){ count }, sums));
+    KD_TRY(each_tensor(&s, put_tensor, w));
+    KD_TRY(kd_container_save(w, path));
+done:
+    kd_container_discard(w);
+    snapshot_finish(&s);
+    return st;
+}
+
+kdas_status kdas_checkpoint_save(const kdas_distiller *distiller, const char *path,
+                                 const kdas_progress *progress, const char *notes)
+{
+    if (!distiller || !path)
+        return kd_fail(KDAS_EINVAL, "kdas_checkpoint_save: distiller or path is NULL");
+    return kd_checkpoint_save(distiller, path, progress, notes, NULL, 0);
+}
+
+/* ---- load ---- */
+
+/* All that a file says, before any of it is believed. */
+typedef struct content {
+    kdas_optim_options optim;
+    kdas_loss_options  loss; /* its numbers */
+    kdas_progress      progress;
+    int64_t            updates, micro, accumulate;
+    uint64_t           seed, forwards;
+} content;
+
+static kdas_status get_tensor(void *user, const char *record, int rank, const int64_t *dims,
+                              float *host)
+{
+    return kd_container_get(user, record, KD_ST_F32, rank, dims, host);
+}
+
+static kdas_status get_fields(kd_container *c, const field *f, size_t count, void *options)
+{
+    for (size_t i = 0; i < count; i++) {
+        double value;
+
+        KD_RETURN(kd_container_get_f64(c, f[i].name, &value));
+        if (!set_field(options, &f[i], value))
+            return kd_fail(KDAS_EFORMAT, "'%s': %s cannot be %g", kd_container_path(c), f[i].name,
+                           value);
+    }
+    return KDAS_OK;
+}
+
+/* The text of a record must be ours: KDAS_EINVAL says what differs. */
+static kdas_status match_text(kd_container *c, const char *record, const char *ours)
+{
+    const char *theirs;
+
+    KD_RETURN(kd_container_get_text(c, record, &theirs));
+    if (strcmp(theirs, ours) == 0) return KDAS_OK;
+    return kd_fail(KDAS_EINVAL, "'%s' is of another run: its %s is '%.64s', here it is '%s'",
+                   kd_container_path(c), record, theirs, ours);
+}
+
+static kdas_status match_number(kd_container *c, const char *record, double ours)
+{
+    double theirs;
+
+    KD_RETURN(kd_container_get_f64(c, record, &theirs));
+    if (theirs == ours) return KDAS_OK;
+    return kd_fail(KDAS_EINVAL, "'%s' is of another run: its %s is %g, here it is %g",
+                   kd_container_path(c), record, theirs, ours);
+}
+
+/* What must be as it was, since it cannot be restored or would change what the run means. */
+static kdas_status match(kd_container *c, const kdas_distiller *d)
+{
+    const kdas_loss_options *l = &d->loss->options;
+
+    KD_RETURN(match_text(c, "model", d->student->def->name));
+    KD_RETURN(match_number(c, "model.drop_path", d->student->options.drop_path));
+    KD_RETURN(match_text(c, "optim.rule", d->optim->options.rule));
+    KD_RETURN(match_text(c, "loss.seg", l->seg));
+    KD_RETURN(match_text(c, "loss.guidance", l->guidance));
+    KD_RETURN(match_text(c, "loss.sym", l->sym));
+    KD_RETURN(match_text(c, "loss.axis", l->axis));
+    for (size_t i = 0; i < KD_COUNT(loss_fields); i++)
+        KD_RETURN(match_number(c, loss_fields[i].name, get_field(l, &loss_fields[i])));
+    return KDAS_OK;
+}
+
+static kdas_status get_counts(kd_container *c, content *to)
+{
+    KD_RETURN(kd_container_get_i64(c, "optim.updates", &to->updates));
+    KD_RETURN(kd_container_get_u64(c, "random.seed", &to->seed));
+    KD_RETURN(kd_container_get_u64(c, "random.forwards", &to->forwards));
+    KD_RETURN(kd_container_get_i64(c, "micro", &to->micro));
+    KD_RETURN(kd_container_get_i64(c, "micro.accumulate", &to->accumulate));
+    KD_RETURN(kd_container_get_i64(c, "progress.epoch", &to->progress.epoch));
+    KD_RETURN(kd_container_get_i64(c, "progress.position", &to->progress.position));
+    KD_RETURN(kd_container_get_u64(c, "progress.seed", &to->progress.seed));
+    KD_RETURN(kd_container_get_f64(c, "progress.best", &to->progress.best));
+    return kd_container_get_i64(c, "progress.best_epoch", &to->progress.best_epoch);
+}
+
+/* The optimizer goes on as it was, said aloud where it was made otherwise. The length of the run
+ * alone is the host's to change: a run may be made longer. */
+static kdas_status get_optim(kd_container *c, const kdas_distiller *d, content *to)
+{
+    const kdas_optim_options *ours = &d->optim->options;
+    const char               *no_decay;
+
+    to->optim = *ours;
+    KD_RETURN(get_fields(c, optim_fields, KD_COUNT(optim_fields), &to->optim));
+    KD_RETURN(kd_container_get_text(c, "optim.schedule", &to->optim.schedule));
+    KD_RETURN(kd_container_get_text(c, "optim.no_decay", &no_decay));
+    to->optim.no_decay = *no_decay ? no_decay : NULL;
+    if (ours->total > 0) to->optim.total = ours->total;
+    for (size_t i = 0; i < KD_COUNT(optim_fields); i++)
+        if (get_field(&to->optim, &optim_fields[i]) != get_field(ours, &optim_fields[i]))
+            kd_warn(d->ctx, "%s goes on at %g, as '%s' has it, not at %g", optim_fields[i].name,
+                    get_field(&to->optim, &optim_fields[i]), kd_container_path(c),
+                    get_field(ours, &optim_fields[i]));
+    if (strcmp(to->optim.schedule, ours->schedule) != 0)
+        kd_warn(d->ctx, "the schedule goes on as '%s', as '%s' has it, not '%s'",
+                to->optim.schedule, kd_container_path(c), ours->schedule);
+    return KDAS_OK;
+}
+
+static kdas_status check_counts(kd_container *c, const kdas_distiller *d, const content *to)
+{
+    if (to->micro < 0 || to->micro > INT32_MAX || to->updates < 0 || to->progress.epoch < 0 ||
+        to->progress.position < 0)
+        return kd_fail(KDAS_EFORMAT, "'%s': a count is below 0", kd_container_path(c));
+    if (to->micro > 0 && to->accumulate != d->options.accumulate)
+        return kd_fail(KDAS_EINVAL,
+                       "'%s' waits with %lld of %lld micro-batches, here %d make an update",
+                       kd_container_path(c), (long long)to->micro, (long long)to->accumulate,
+                       d->options.accumulate);
+    return KDAS_OK;
+}
+
+/* Everything has been read: put it in place. */
+static kdas_status commit(kdas_distiller *d, const content *from, const snapshot *s)
+{
+    KD_RETURN(kd_optim_restore(d->optim, &from->optim, from->updates));
+    if (from->micro == 0) KD_RETURN(kdas_model_zero_gradients(d->student));
+    for (int i = 0; i < s->blocks; i++)
+        KD_RETURN(
+            kd_device_upload(d->ctx, s->block[i].device, s->block[i].host, s->block[i].bytes));
+    kd_params_touch(d->student->params);
+    kd_params_touch_stats(d->student->params);
+    d->student->options.seed = from->seed;
+    d->student->forwards     = from->forwards;
+    d->micro                 = (int32_t)from->micro;
+    d->phase                 = KD_PHASE_IDLE;
+    return KDAS_OK;
+}
+
+static kdas_status read_content(kd_container *c, const kdas_distiller *d, content *to)
+{
+    *to = (content){ .progress = { .size = sizeof to->progress } };
+    KD_RETURN(match(c, d));
+    KD_RETURN(get_counts(c, to));
+    KD_RETURN(check_counts(c, d, to));
+    return get_optim(c, d, to);
+}
+
+/* A record that is missing from a whole file: it is not a checkpoint of this kind. */
+static kdas_status as_format(kdas_status st)
+{
+    return st == KDAS_ENOTFOUND ? kd_fail(KDAS_EFORMAT, "%s", kdas_last_error()) : st;
+}
+
+kdas_status kd_checkpoint_load(kdas_distiller *d, const char *path, kdas_progress *progress,
+                               double *sums, int count)
+{
+    kd_container *c = NULL;
+    snapshot      s = { 0 };
+    content       from;
+    kdas_status   st;
+
+    if (progress && progress->size < sizeof progress->size)
+        return kd_fail(KDAS_EINVAL, "kdas_progress: size is not set");
+    KD_TRY(kd_container_open(&c, d->ctx, path));
+    KD_TRY(as_format(read_content(c, d, &from)));
+    KD_TRY(snapshot_init(&s, d, from.micro > 0));
+    KD_TRY(as_format(each_tensor(&s, get_tensor, c)));
+    KD_TRY(commit(d, &from, &s));
+    if (count) memset(sums, 0, (size_t)count * sizeof *sums);
+    if (count && kd_container_find(c, "sums"))
+        kd_container_get(c, "sums", KD_ST_F64, 1, &(int64_t){ count }, sums);
+    if (progress) {
+        from.progress.size = progress->size;
+        memcpy(progress, &from.progress, KD_MIN(progress->size, sizeof from.progress));
+    }
+done:
+    kd_container_close(c);
+    snapshot_finish(&s);
+    return st;
+}
+
+kdas_status kdas_checkpoint_load(kdas_distiller *distiller, const char *path,
+                                 kdas_progress *progress)
+{
+    if (!distiller || !path)
+        return kd_fail(KDAS_EINVAL, "kdas_checkpoint_load: distiller or path is NULL");
+    return kd_checkpoint_load(distiller, path, progress, NULL, 0);
+}

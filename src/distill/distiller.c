@@ -1,0 +1,301 @@
+/* distiller.c - the step: teacher, student, objective, update. */
+#include <math.h>
+#include <string.h>
+#include "distill/distiller.h"
+
+void kdas_distiller_options_init(kdas_distiller_options *options, size_t size)
+{
+    kdas_distiller_options defaults = { .size = size, .accumulate = 1, .gradient_norms = 1 };
+
+    if (!options || size < sizeof size) return;
+    memset(options, 0, size);
+    memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
+}
+
+/* The networks must end in one-channel maps, as many in the teacher as in the student. */
+static kdas_status check_models(const kdas_model *teacher, const kdas_model *student)
+{
+    const kd_node *node;
+    int32_t        maps = kdas_model_outputs(student);
+
+    for (int i = 0; kd_graph_output(student->shape, i, &node); i++)
+        if (node->desc.out.dim[3] != 1)
+            return kd_fail(KDAS_EINVAL, "'%s' has no one-channel maps to distil", student->def->name);
+    if (!teacher) return KDAS_OK;
+    if (kdas_model_outputs(teacher) != maps)
+        return kd_fail(KDAS_EINVAL, "teacher '%s' has %d maps, student '%s' has %d", teacher->def->name,
+                       kdas_model_outputs(teacher), student->def->name, maps);
+    for (int i = 0; kd_graph_output(teacher->shape, i, &node); i++)
+        if (node->desc.out.dim[3] != 1)
+            return kd_fail(KDAS_EINVAL, "'%s' has no one-channel maps to distil from", teacher->def->name);
+    return KDAS_OK;
+}
+
+kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kdas_model *student,
+                                  kdas_loss *loss, kdas_optim *optim, const kdas_distiller_options *options)
+{
+    kdas_distiller_options o;
+    kdas_distiller        *d;
+
+    if (!out) return kd_fail(KDAS_EINVAL, "kdas_distiller_create: out is NULL");
+    *out = NULL;
+    if (!student || !loss || !optim)
+        return kd_fail(KDAS_EINVAL, "kdas_distiller_create: student, loss or optim is NULL");
+    if (teacher == student)
+        return kd_fail(KDAS_EINVAL, "a model cannot be its own teacher; make a second one and copy");
+    if ((teacher && teacher->ctx != student->ctx) || loss->ctx != student->ctx)
+        return kd_fail(KDAS_EINVAL, "teacher, student and loss are not of one context");
+    if (!student->options.trainable)
+        return kd_fail(KDAS_ESTATE, "student '%s' was made without gradients (trainable = 0)",
+                       student->def->name);
+    kdas_distiller_options_init(&o, sizeof o);
+    KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_distiller_options"));
+    if (o.accumulate < 1 || o.accumulate > 65536)
+        return kd_fail(KDAS_EINVAL, "distiller: accumulate is %d, not 1 to 65536", o.accumulate);
+    KD_RETURN(check_models(teacher, student));
+    d = kd_calloc(student->ctx, 1, sizeof *d);
+    if (!d) return KDAS_ENOMEM;
+    d->ctx     = student->ctx;
+    d->teacher = teacher;
+    d->student = student;
+    d->loss    = loss;
+    d->optim   = optim;
+    d->options = o;
+    *out       = d;
+    return KDAS_OK;
+}
+
+void kdas_distiller_destroy(kdas_distiller *d)
+{
+    if (!d) return;
+    kd_device_unstage(d->ctx, &d->images);
+    kd_device_unstage(d->ctx, &d->masks);
+    kd_device_free(d->ctx, d->host_teacher.memory);
+    kd_free(d->ctx, d);
+}
+
+/* ---- the host's own teacher ---- */
+
+kdas_status kdas_distiller_set_teacher_maps(kdas_distiller *d, const kdas_maps *maps)
+{
+    size_t bytes;
+
+    if (!d || !maps || !maps->map) return kd_fail(KDAS_EINVAL, "set_teacher_maps: an argument is NULL");
+    if (maps->maps != kdas_model_outputs(d->student))
+        return kd_fail(KDAS_ESHAPE, "the teacher has %d maps, the student %d", maps->maps,
+                       kdas_model_outputs(d->student));
+    if (maps->count < 1 || maps->height < 1 || maps->width < 1)
+        return kd_fail(KDAS_ESHAPE, "the teacher's maps are %lldx%lldx%lld", (long long)maps->count,
+                       (long long)maps->height, (long long)maps->width);
+    for (int i = 0; i < maps->maps; i++)
+        if (!maps->map[i]) return kd_fail(KDAS_EINVAL, "map %d of the teacher is NULL", i);
+    bytes = (size_t)(maps->count * maps->height * maps->width) * sizeof(float);
+    d->host_teacher.fresh = false;
+    if (d->host_teacher.bytes < bytes * (size_t)maps->maps) {
+        kd_device_free(d->ctx, d->host_teacher.memory);
+        d->host_teacher.bytes  = 0;
+        d->host_teacher.memory = kd_device_alloc(d->ctx, bytes * (size_t)maps->maps);
+        if (!d->host_teacher.memory) return KDAS_ENOMEM;
+        d->host_teacher.bytes = bytes * (size_t)maps->maps;
+    }
+    for (int i = 0; i < maps->maps; i++)
+        KD_RETURN(kd_device_upload(d->ctx, (char *)d->host_teacher.memory + bytes * (size_t)i, maps->map[i],
+                                   bytes));
+    d->host_teacher.maps  = maps->maps;
+    d->host_teacher.n     = maps->count;
+    d->host_teacher.h     = maps->height;
+    d->host_teacher.w     = maps->width;
+    d->host_teacher.fresh = true;
+    return KDAS_OK;
+}
+
+/* ---- forward ---- */
+
+static kdas_status place_host_teacher(kdas_distiller *d, int64_t n)
+{
+    size_t each;
+
+    if (!d->host_teacher.fresh)
+        return kd_fail(KDAS_ESTATE, "guidance \"%s\" needs a teacher: give a model, or set its maps before "
+                                    "each forward",
+                       d->loss->guidance_name);
+    if (d->host_teacher.n != n)
+        return kd_fail(KDAS_ESHAPE, "the teacher's maps are of %lld images, the batch has %lld",
+                       (long long)d->host_teacher.n, (long long)n);
+    each            = (size_t)(n * d->host_teacher.h * d->host_teacher.w);
+    d->at.teacher_h = d->host_teacher.h;
+    d->at.teacher_w = d->host_teacher.w;
+    for (int i = 0; i < d->host_teacher.maps; i++)
+        d->at.teacher[i] = d->host_teacher.memory + each * (size_t)i;
+    d->host_teacher.fresh = false;
+    return KDAS_OK;
+}
+
+static kdas_status run_teacher(kdas_distiller *d, float *images, int64_t n, int64_t h, int64_t w)
+{
+    const kd_node *node;
+
+    d->at.teacher_h = h;
+    d->at.teacher_w = w;
+    if (!kdas_loss_needs_teacher(d->loss)) return KDAS_OK;
+    if (!d->teacher) return place_host_teacher(d, n);
+    KD_RETURN(kd_model_run(d->teacher, KD_INFER, images, n, h, w));
+    for (int i = 0; (node = kd_model_output_node(d->teacher, i, NULL)); i++) {
+        d->at.teacher[i] = kd_program_value(d->teacher->current, node);
+        d->at.teacher_h  = node->desc.out.dim[1];
+        d->at.teacher_w  = node->desc.out.dim[2];
+    }
+    return KDAS_OK;
+}
+
+static kdas_status run_student(kdas_distiller *d, float *images, int64_t n, int64_t h, int64_t w)
+{
+    const kd_node *node;
+
+    KD_RETURN(kd_model_run(d->student, KD_TRAIN, images, n, h, w));
+    for (d->at.maps = 0; (node = kd_model_output_node(d->student, d->at.maps, NULL)); d->at.maps++) {
+        d->at.student[d->at.maps]  = kd_program_value(d->student->current, node);
+        d->at.gradient[d->at.maps] = kd_program_grad(d->student->current, node);
+        d->at.h                    = node->desc.out.dim[1];
+        d->at.w                    = node->desc.out.dim[2];
+    }
+    return KDAS_OK;
+}
+
+static kdas_status forward(kdas_distiller *d, kdas_batch *batch, kdas_step_report *r)
+{
+    int64_t n, h, w;
+    float  *images;
+    double  start = kd_now();
+
+    if (!d || !batch) return kd_fail(KDAS_EINVAL, "distiller: distiller or batch is NULL");
+    n = kdas_batch_count(batch);
+    h = kdas_batch_height(batch);
+    w = kdas_batch_width(batch);
+    KD_RETURN(kd_check_size(n, h, w));
+    d->phase = KD_PHASE_IDLE;
+    d->at.n  = n;
+    KD_RETURN(kd_device_stage(d->ctx, &d->images, &images, kdas_batch_images(batch),
+                              (size_t)(n * h * w * 3) * sizeof(float)));
+    KD_RETURN(kd_device_stage(d->ctx, &d->masks, &d->at.mask, kdas_batch_masks(batch),
+                              (size_t)(n * h * w) * sizeof(float)));
+    KD_RETURN(run_teacher(d, images, n, h, w));
+    r->seconds[0] = kd_now() - start;
+    KD_RETURN(run_student(d, images, n, h, w));
+    if (d->at.h != h || d->at.w != w)
+        return kd_fail(KDAS_ESHAPE, "the student's maps are %lldx%lld, the masks %lldx%lld",
+                       (long long)d->at.h, (long long)d->at.w, (long long)h, (long long)w);
+    r->seconds[1] = kd_now() - start - r->seconds[0];
+    d->phase      = KD_PHASE_FORWARD;
+    return KDAS_OK;
+}
+
+kdas_status kdas_distiller_forward(kdas_distiller *d, kdas_batch *batch)
+{
+    kdas_step_report r = { 0 };
+
+    return forward(d, batch, &r);
+}
+
+/* ---- backward ---- */
+
+static kdas_status backward(kdas_distiller *d, kdas_step_report *r)
+{
+    kdas_loss_report loss = { .size = sizeof loss };
+    double           start = kd_now();
+
+    if (d->phase != KD_PHASE_FORWARD) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
+    d->phase = KD_PHASE_IDLE;
+    KD_RETURN(kd_loss_run(d->loss, &d->at, 1.0f / (float)d->options.accumulate, d->options.gradient_norms,
+                          &loss));
+    KD_RETURN(kd_program_backward(d->student->current));
+    d->micro++;
+    d->phase = KD_PHASE_BACKWARD;
+    r->total = loss.total;
+    memcpy(r->raw, loss.raw, sizeof r->raw);
+    memcpy(r->weighted, loss.weighted, sizeof r->weighted);
+    memcpy(r->gradient, loss.gradient, sizeof r->gradient);
+    r->seconds[2] = kd_now() - start;
+    return KDAS_OK;
+}
+
+static kdas_status check_report(const kdas_distiller *d, const kdas_step_report *report)
+{
+    if (!d) return kd_fail(KDAS_EINVAL, "the distiller is NULL");
+    if (report && report->size < sizeof report->size)
+        return kd_fail(KDAS_EINVAL, "kdas_step_report: size is not set");
+    return KDAS_OK;
+}
+
+static void give_report(kdas_step_report *to, kdas_step_report *r)
+{
+    if (!to) return;
+    r->size = to->size;
+    memcpy(to, r, KD_MIN(to->size, sizeof *r));
+}
+
+kdas_status kdas_distiller_backward(kdas_distiller *d, kdas_step_report *report)
+{
+    kdas_step_report r = { 0 };
+
+    KD_RETURN(check_report(d, report));
+    KD_RETURN(backward(d, &r));
+    r.lr = kdas_optim_lr(d->optim);
+    give_report(report, &r);
+    return KDAS_OK;
+}
+
+/* ---- update ---- */
+
+static kdas_status update(kdas_distiller *d, kdas_step_report *r)
+{
+    double start = kd_now();
+
+    if (d->micro == 0) return kd_fail(KDAS_ESTATE, "an update comes after a backward");
+    r->lr = kdas_optim_lr(d->optim);
+    KD_RETURN(kdas_optim_step(d->optim));
+    KD_RETURN(kdas_model_zero_gradients(d->student));
+    d->micro      = 0;
+    d->phase      = KD_PHASE_IDLE;
+    r->updated    = 1;
+    r->seconds[3] = kd_now() - start;
+    return KDAS_OK;
+}
+
+kdas_status kdas_distiller_update(kdas_distiller *d, kdas_step_report *report)
+{
+    kdas_step_report r = { 0 };
+
+    KD_RETURN(check_report(d, report));
+    KD_RETURN(update(d, &r));
+    give_report(report, &r);
+    return KDAS_OK;
+}
+
+/* ---- the whole step ---- */
+
+static kdas_status step(kdas_distiller *d, kdas_batch *batch, kdas_step_report *r)
+{
+    KD_RETURN(forward(d, batch, r));
+    KD_RETURN(backward(d, r));
+    r->lr = kdas_optim_lr(d->optim);
+    return d->micro >= d->options.accumulate ? update(d, r) : KDAS_OK;
+}
+
+kdas_status kdas_distiller_step(kdas_distiller *d, kdas_batch *batch, kdas_step_report *report)
+{
+    kdas_step_report r = { 0 };
+    kdas_status      st;
+
+    KD_RETURN(check_report(d, report));
+    st = step(d, batch, &r);
+    if (st == KDAS_OK) {
+        give_report(report, &r);
+        return KDAS_OK;
+    }
+    d->phase = KD_PHASE_IDLE; /* drop what was gathered: the next step starts clean */
+    d->micro = 0;
+    kd_device_zero(d->ctx, kd_params_grads(d->student->params),
+                   (size_t)kd_params_trainable(d->student->params) * sizeof(float));
+    return st;
+}

@@ -1,0 +1,31 @@
+/* arena.c - memory that several programs use in turn. */
+#include "graph/program_inside.h"
+
+kd_arena *kd_arena_create(kdas_context *ctx)
+{
+    kd_arena *arena = kd_calloc(ctx, 1, sizeof *arena);
+
+    if (arena) arena->ctx = ctx;
+    return arena;
+}
+
+void kd_arena_destroy(kd_arena *arena)
+{
+    if (!arena) return;
+    kd_device_free(arena->ctx, arena->memory);
+    kd_free(arena->ctx, arena);
+}
+
+/* The old memory goes first: nothing in it outlives a change of programs. */
+kdas_status kd_arena_reserve(kd_arena *arena, size_t bytes)
+{
+    if (bytes <= arena->bytes) return KDAS_OK;
+    kd_device_free(arena->ctx, arena->memory);
+    arena->forward_of = NULL;
+    arena->bytes      = 0;
+    arena->moves++;
+    arena->memory = kd_device_alloc(arena->ctx, bytes);
+    if (!arena->memory) return KDAS_ENOMEM;
+    arena->bytes = bytes;
+    return KDAS_OK;
+}

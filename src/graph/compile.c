@@ -1,0 +1,134 @@
+/* compile.c - from a graph to a program: fold, choose and prepare kernels, plan memory. */
+#include <string.h>
+#include "graph/program_inside.h"
+
+/* Ops that need no kernel: their value is another node's memory. */
+static bool is_alias(const kd_node *node)
+{
+    return node->kind == KD_NODE_OP && node->op->ref.op == KDAS_OP_RESHAPE;
+}
+
+static kdas_status choose_kernel(kd_program *p, int i)
+{
+    kd_node     *node = p->graph->node[i];
+    kd_slot     *slot = &p->slot[i];
+    kdas_context *ctx = p->ctx;
+
+    if (node->kind != KD_NODE_OP || slot->root != i) return KDAS_OK;
+    slot->kernel = kd_device_kernel(ctx, &node->desc, &node->op->ref);
+    if (!slot->kernel)
+        return kd_fail(KDAS_EUNSUPPORTED, "device '%s' cannot run %s (%s)", ctx->backend->name,
+                       node->op->name, node->name);
+    if (node->desc.wants && !slot->kernel->backward)
+        return kd_fail(KDAS_EUNSUPPORTED, "device '%s' has no gradient of %s (%s)", ctx->backend->name,
+                       node->op->name, node->name);
+    if (!slot->kernel->prepare) return KDAS_OK;
+    if (slot->kernel->prepare(ctx->device, &node->desc, &slot->plan) != KDAS_OK) {
+        kdas_status st = kd_fail_in(KDAS_EBACKEND, "%s", node->name);
+
+        memset(&slot->plan, 0, sizeof slot->plan);
+        return st;
+    }
+    return KDAS_OK;
+}
+
+/* Memory for parameters in the kernels' own layout; it lives as long as the program. */
+static kdas_status make_packed(kd_program *p)
+{
+    size_t bytes = 0, at = 0;
+
+    for (int i = 0; i < p->nodes; i++)
+        bytes += (p->slot[i].plan.packed + KDAS_ALIGNMENT - 1) & ~(size_t)(KDAS_ALIGNMENT - 1);
+    p->packed_bytes = bytes;
+    if (bytes == 0) return KDAS_OK;
+    p->packed = kd_device_alloc(p->ctx, bytes);
+    if (!p->packed) return KDAS_ENOMEM;
+    for (int i = 0; i < p->nodes; i++) {
+        if (p->slot[i].plan.packed == 0) continue;
+        p->slot[i].forward.packed = p->packed + at;
+        at += (p->slot[i].plan.packed + KDAS_ALIGNMENT - 1) & ~(size_t)(KDAS_ALIGNMENT - 1);
+    }
+    return KDAS_OK;
+}
+
+static kdas_status compile(kd_program *p)
+{
+    kd_graph *g = p->graph;
+
+    KD_RETURN(kd_graph_status(g));
+    p->nodes = (int)g->count;
+    p->slot  = kd_calloc(p->ctx, g->count + 1, sizeof *p->slot);
+    if (!p->slot) return KDAS_ENOMEM;
+    for (int i = 0; i < p->nodes; i++) {
+        kd_slot *s = &p->slot[i];
+
+        s->root  = is_alias(g->node[i]) ? p->slot[g->node[i]->in[0]->id].root : i;
+        s->value = s->grad = s->saved = s->packed = s->work_forward = s->work_backward = -1;
+        s->grad_writer = s->fold = -1;
+    }
+    if (g->mode == KD_INFER) KD_RETURN(kd_fold_find(p));
+    for (int i = 0; i < p->nodes; i++)
+        KD_RETURN(choose_kernel(p, i));
+    KD_RETURN(make_packed(p));
+    KD_RETURN(kd_plan(p));
+    KD_RETURN(kd_arena_reserve(p->arena, p->arena_bytes));
+    kd_program_resolve(p);
+    return KDAS_OK;
+}
+
+kdas_status kd_program_create(kd_program **out, kd_graph *g, kd_arena *arena)
+{
+    kd_program *p;
+    kdas_status st;
+
+    *out = NULL;
+    if (!g) return KDAS_ENOMEM;
+    p = kd_calloc(g->ctx, 1, sizeof *p);
+    if (!p) {
+        kd_graph_destroy(g);
+        return KDAS_ENOMEM;
+    }
+    p->ctx   = g->ctx;
+    p->graph = g;
+    p->arena = arena;
+    st       = compile(p);
+    if (st != KDAS_OK) {
+        kd_program_destroy(p);
+        return st;
+    }
+    *out = p;
+    return KDAS_OK;
+}
+
+void kd_program_destroy(kd_program *p)
+{
+    if (!p) return;
+    for (int i = 0; p->slot && i < p->nodes; i++) {
+        const kdas_kernel *k = p->slot[i].kernel;
+
+        if (k && k->release && p->slot[i].plan.state)
+            k->release(p->ctx->device, p->slot[i].plan.state);
+    }
+    for (size_t i = 0; i < p->folds; i++) {
+        kd_device_free(p->ctx, p->fold[i].weight);
+        kd_device_free(p->ctx, p->fold[i].bias);
+    }
+    if (p->arena->forward_of == p) p->arena->forward_of = NULL;
+    kd_device_free(p->ctx, p->packed);
+    kd_free(p->ctx, p->fold);
+    kd_free(p->ctx, p->storage);
+    kd_free(p->ctx, p->slot);
+    kd_graph_destroy(p->graph);
+    kd_free(p->ctx, p);
+}
+
+kd_graph *kd_program_graph(kd_program *p) { return p->graph; }
+
+kd_program_memory kd_program_memory_use(const kd_program *p)
+{
+    kd_program_memory m = { .arena = p->arena_bytes, .packed = p->packed_bytes };
+
+    for (size_t i = 0; i < p->storages; i++)
+        if (p->storage[i].first <= p->storage[i].last) m.unshared += p->storage[i].bytes;
+    return m;
+}

@@ -1,0 +1,86 @@
+/* device.c - see device.h. */
+#include "graph/device.h"
+#include "graph/op.h"
+
+void *kd_device_alloc(kdas_context *ctx, size_t bytes)
+{
+    void *memory = ctx->backend->alloc(ctx->device, KD_MAX(bytes, 1));
+
+    if (!memory) kd_fail(KDAS_ENOMEM, "out of device memory: %zu bytes were needed", bytes);
+    return memory;
+}
+
+void kd_device_free(kdas_context *ctx, void *memory)
+{
+    if (memory) ctx->backend->free(ctx->device, memory);
+}
+
+kdas_status kd_device_upload(kdas_context *ctx, void *to, const void *from, size_t bytes)
+{
+    return ctx->backend->upload(ctx->device, to, from, bytes);
+}
+
+kdas_status kd_device_download(kdas_context *ctx, void *to, const void *from, size_t bytes)
+{
+    return ctx->backend->download(ctx->device, to, from, bytes);
+}
+
+kdas_status kd_device_zero(kdas_context *ctx, void *memory, size_t bytes)
+{
+    return ctx->backend->zero(ctx->device, memory, bytes);
+}
+
+kdas_status kd_device_stage(kdas_context *ctx, kd_staging *staging, float **out, const float *from,
+                            size_t bytes)
+{
+    if (ctx->host_memory) {
+        *out = (float *)from;
+        return KDAS_OK;
+    }
+    if (staging->bytes < bytes) {
+        kd_device_unstage(ctx, staging);
+        staging->memory = kd_device_alloc(ctx, bytes);
+        if (!staging->memory) return KDAS_ENOMEM;
+        staging->bytes = bytes;
+    }
+    *out = staging->memory;
+    return kd_device_upload(ctx, staging->memory, from, bytes);
+}
+
+void kd_device_unstage(kdas_context *ctx, kd_staging *staging)
+{
+    kd_device_free(ctx, staging->memory);
+    *staging = (kd_staging){ 0 };
+}
+
+void kd_device_enter(kdas_context *ctx)
+{
+    if (ctx->backend->enter) ctx->backend->enter(ctx->device);
+}
+
+void kd_device_leave(kdas_context *ctx)
+{
+    if (ctx->backend->leave) ctx->backend->leave(ctx->device);
+}
+
+const kdas_kernel *kd_device_kernel(kdas_context *ctx, const kdas_node_desc *node,
+                                    const kdas_kernel *reference)
+{
+    for (const kdas_kernel *k = ctx->backend->kernels; k && k->op; k++)
+        if (k->op == node->op && (!k->supports || k->supports(ctx->device, node))) return k;
+    return ctx->host_memory ? reference : NULL;
+}
+
+kdas_status kd_device_update(kdas_context *ctx, const kdas_kernel *reference, const kdas_call *call)
+{
+    const kdas_kernel *kernel = kd_device_kernel(ctx, call->node, reference);
+    kdas_status        st;
+
+    if (!kernel)
+        return kd_fail(KDAS_EUNSUPPORTED, "device '%s' has no %s", ctx->backend->name,
+                       kd_op_name(call->node->op));
+    kd_device_enter(ctx);
+    st = kernel->forward(ctx->device, call);
+    kd_device_leave(ctx);
+    return st;
+}

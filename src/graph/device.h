@@ -1,0 +1,31 @@
+/* device.h - the context's backend as plain calls: memory, copies, and UPDATE kernels. */
+#ifndef KD_DEVICE_H
+#define KD_DEVICE_H
+#include <kdas/backend.h>
+#include "base/context.h"
+
+void       *kd_device_alloc(kdas_context *ctx, size_t bytes); /* NULL: KDAS_ENOMEM, sentence set */
+void        kd_device_free(kdas_context *ctx, void *memory);
+kdas_status kd_device_upload(kdas_context *ctx, void *to, const void *from, size_t bytes);
+kdas_status kd_device_download(kdas_context *ctx, void *to, const void *from, size_t bytes);
+kdas_status kd_device_zero(kdas_context *ctx, void *memory, size_t bytes);
+void        kd_device_enter(kdas_context *ctx);
+void        kd_device_leave(kdas_context *ctx);
+
+/* Let kernels read host data: *out is `from` itself where device memory is the host's, else a copy in the
+ * staging memory, which grows as needed and holds one thing at a time. */
+typedef struct kd_staging {
+    void  *memory;
+    size_t bytes;
+} kd_staging;
+kdas_status kd_device_stage(kdas_context *ctx, kd_staging *staging, float **out, const float *from,
+                            size_t bytes);
+void        kd_device_unstage(kdas_context *ctx, kd_staging *staging);
+
+/* The backend's kernel for a node, or `reference` where it has none and memory is the host's, or NULL. */
+const kdas_kernel *kd_device_kernel(kdas_context *ctx, const kdas_node_desc *node,
+                                    const kdas_kernel *reference);
+/* Run an UPDATE kernel (ops.def) on flat blocks. */
+kdas_status kd_device_update(kdas_context *ctx, const kdas_kernel *reference, const kdas_call *call);
+
+#endif

@@ -1,0 +1,91 @@
+/* fold.c - for inference: a batch norm that follows a convolution or linear alone becomes part of its
+ * weights, computed anew whenever parameters or running statistics change. */
+#include <math.h>
+#include <string.h>
+#include "graph/program_inside.h"
+
+static bool can_take_norm(const kd_node *node)
+{
+    return node->kind == KD_NODE_OP && !node->keep &&
+           (node->op->ref.op == KDAS_OP_CONV2D || node->op->ref.op == KDAS_OP_LINEAR);
+}
+
+static int readers(const kd_program *p, const kd_node *of)
+{
+    int n = 0;
+
+    for (int i = of->id + 1; i < p->nodes; i++)
+        for (int k = 0; k < KDAS_MAX_INPUTS; k++)
+            n += p->graph->node[i]->in[k] == of;
+    return n;
+}
+
+static kdas_status add_fold(kd_program *p, kd_node *node, const kd_node *norm)
+{
+    const kdas_desc *w = &node->desc.in[1];
+    kd_fold         *f;
+
+    KD_RETURN(kd_grow(p->ctx, (void **)&p->fold, &p->fold_capacity, p->folds + 1, sizeof *p->fold));
+    f  = &p->fold[p->folds++];
+    *f = (kd_fold){ .node = node->id, .norm = norm->id };
+    f->weight = kd_device_alloc(p->ctx, (size_t)kd_elements(w) * sizeof(float));
+    f->bias   = kd_device_alloc(p->ctx, (size_t)w->dim[0] * sizeof(float));
+    if (!f->weight || !f->bias) return KDAS_ENOMEM;
+    p->slot[node->id].fold = (int)p->folds - 1;
+    p->slot[norm->id].root = node->id;
+    node->desc.in[2]       = (kdas_desc){ KDAS_F32, 1, { w->dim[0], 1, 1, 1 } };
+    return KDAS_OK;
+}
+
+kdas_status kd_fold_find(kd_program *p)
+{
+    for (int i = 0; i < p->nodes; i++) {
+        kd_node *norm = p->graph->node[i];
+
+        if (norm->kind != KD_NODE_OP || norm->op->ref.op != KDAS_OP_BATCH_NORM) continue;
+        if (can_take_norm(norm->in[0]) && readers(p, norm->in[0]) == 1)
+            KD_RETURN(add_fold(p, norm->in[0], norm));
+    }
+    /* what reshapes a folded norm has the same memory too */
+    for (int i = 0; i < p->nodes; i++)
+        if (p->slot[i].root != i) p->slot[i].root = p->slot[p->slot[i].root].root;
+    return KDAS_OK;
+}
+
+/* Host copies of the operands, scaled, and sent back. Runs when weights change, not in a step. */
+static kdas_status compute(kd_program *p, const kd_fold *f)
+{
+    const kd_node *node = p->graph->node[f->node], *norm = p->graph->node[f->norm];
+    kd_params     *params = p->graph->params;
+    int64_t        co     = node->desc.in[1].dim[0], n = kd_elements(&node->desc.in[1]);
+    float          eps    = ((const kdas_norm_attr *)norm->desc.attr)->eps;
+    float         *w      = kd_alloc(p->ctx, (size_t)(n + 5 * co) * sizeof *w);
+    float         *b = w + n, *stat = b + co;
+    kdas_status    st = KDAS_OK;
+
+    if (!w) return KDAS_ENOMEM;
+    KD_TRY(kd_params_read(params, node->in[1]->param, w));
+    memset(b, 0, (size_t)co * sizeof *b);
+    if (node->in[2]) KD_TRY(kd_params_read(params, node->in[2]->param, b));
+    for (int i = 0; i < 4; i++) /* gamma, beta, mean, var */
+        KD_TRY(kd_params_read(params, norm->in[1 + i]->param, stat + i * co));
+    for (int64_t o = 0; o < co; o++) {
+        float scale = stat[o] / sqrtf(stat[3 * co + o] + eps);
+
+        for (int64_t i = 0; i < n / co; i++)
+            w[o * (n / co) + i] *= scale;
+        b[o] = (b[o] - stat[2 * co + o]) * scale + stat[co + o];
+    }
+    KD_TRY(kd_device_upload(p->ctx, f->weight, w, (size_t)n * sizeof *w));
+    KD_TRY(kd_device_upload(p->ctx, f->bias, b, (size_t)co * sizeof *b));
+done:
+    kd_free(p->ctx, w);
+    return st;
+}
+
+kdas_status kd_fold_compute(kd_program *p)
+{
+    for (size_t i = 0; i < p->folds; i++)
+        KD_RETURN(compute(p, &p->fold[i]));
+    return KDAS_OK;
+}

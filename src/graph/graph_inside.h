@@ -1,0 +1,37 @@
+/* graph_inside.h - the inside of a graph, for the files of src/graph/ alone. */
+#ifndef KD_GRAPH_INSIDE_H
+#define KD_GRAPH_INSIDE_H
+#include "base/pool.h"
+#include "graph/graph.h"
+
+#define KD_MAX_SCOPES 16
+#define KD_MAX_NAME   256
+#define KD_MAX_KEPT   64
+
+typedef enum kd_name_kind { KD_NAME_INPUT, KD_NAME_OUTPUT, KD_NAME_TAP } kd_name_kind;
+
+typedef struct kd_named {
+    kd_name_kind kind;
+    char        *name;
+    kd_node     *node;
+} kd_named;
+
+struct kd_graph {
+    kdas_context *ctx;
+    kd_params    *params;
+    kd_mode       mode;
+    kd_pool       pool; /* nodes, attributes, names */
+    kd_node     **node;
+    size_t        count, capacity;
+    kd_named     *named; /* inputs, outputs, taps */
+    size_t        named_count, named_capacity;
+    char         *kept[KD_MAX_KEPT]; /* taps that the caller will read */
+    size_t        kept_count;
+    char          scope[KD_MAX_NAME];
+    uint16_t      scope_end[KD_MAX_SCOPES];
+    int           depth;
+    kdas_status   status;
+    char          sentence[512];
+};
+
+#endif

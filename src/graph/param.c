@@ -1,0 +1,195 @@
+/* param.c - the list of a model's parameters and their blocks. Each entry starts at a multiple of 16
+ * floats; the gaps stay zero, so that whole-block passes (AdamW, norms, zeroing) may run over them. */
+#include <string.h>
+#include "graph/device.h"
+#include "graph/param.h"
+
+#define ALIGN_FLOATS (KDAS_ALIGNMENT / (int64_t)sizeof(float))
+
+struct kd_params {
+    kdas_context    *ctx;
+    kd_param_entry **entry;
+    size_t           count, capacity;
+    bool             sealed;
+    int64_t          trainable, total; /* elements, gaps counted */
+    float           *values, *grads;
+    uint64_t         version, stats_version;
+};
+
+kdas_status kd_params_create(kd_params **out, kdas_context *ctx)
+{
+    *out = kd_calloc(ctx, 1, sizeof **out);
+    if (!*out) return KDAS_ENOMEM;
+    (*out)->ctx     = ctx;
+    (*out)->version = 1;
+    return KDAS_OK;
+}
+
+static void destroy_entry(kdas_context *ctx, kd_param_entry *e)
+{
+    if (e) kd_free(ctx, e->name);
+    kd_free(ctx, e);
+}
+
+void kd_params_destroy(kd_params *p)
+{
+    if (!p) return;
+    for (size_t i = 0; i < p->count; i++)
+        destroy_entry(p->ctx, p->entry[i]);
+    kd_device_free(p->ctx, p->values);
+    kd_device_free(p->ctx, p->grads);
+    kd_free(p->ctx, p->entry);
+    kd_free(p->ctx, p);
+}
+
+int kd_params_find(const kd_params *p, const char *name)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (strcmp(p->entry[i]->name, name) == 0) return (int)i;
+    return -1;
+}
+
+static int add_entry(kd_params *p, const char *name, kd_init init, int rank, const int64_t *dims)
+{
+    kd_param_entry *e;
+
+    if (kd_grow(p->ctx, (void **)&p->entry, &p->capacity, p->count + 1, sizeof *p->entry) != KDAS_OK)
+        return KDAS_ENOMEM;
+    e = kd_calloc(p->ctx, 1, sizeof *e);
+    if (!e) return KDAS_ENOMEM;
+    e->name  = kd_strdup(p->ctx, name);
+    e->rank  = rank;
+    e->count = 1;
+    e->init  = init;
+    for (int i = 0; i < KDAS_MAX_DIMS; i++) {
+        e->dim[i] = i < rank ? dims[i] : 1;
+        e->count *= e->dim[i];
+    }
+    if (!e->name) {
+        destroy_entry(p->ctx, e);
+        return KDAS_ENOMEM;
+    }
+    p->entry[p->count] = e;
+    return (int)p->count++;
+}
+
+int kd_params_declare(kd_params *p, const char *name, kd_init init, int rank, const int64_t *dims)
+{
+    int i = kd_params_find(p, name);
+
+    if (i < 0 && p->sealed)
+        return kd_fail(KDAS_ESTATE, "parameter '%s' is not part of the model", name);
+    if (i < 0) return add_entry(p, name, init, rank, dims);
+    if (p->entry[i]->rank != rank ||
+        (rank && memcmp(p->entry[i]->dim, dims, (size_t)rank * sizeof *dims) != 0))
+        return kd_fail(KDAS_ESHAPE, "parameter '%s' is used with two shapes", name);
+    return i;
+}
+
+kdas_status kd_params_seal(kd_params *p, bool gradients)
+{
+    for (int pass = 0; pass < 2; pass++) { /* trainable entries first */
+        for (size_t i = 0; i < p->count; i++) {
+            kd_param_entry *e = p->entry[i];
+
+            if ((e->init.kind == KD_TRAINABLE) != (pass == 0)) continue;
+            e->offset = p->total;
+            p->total += (e->count + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
+        }
+        if (pass == 0) p->trainable = p->total;
+    }
+    p->sealed = true;
+    p->values = kd_device_alloc(p->ctx, (size_t)p->total * sizeof(float));
+    if (!p->values) return KDAS_ENOMEM;
+    KD_RETURN(kd_device_zero(p->ctx, p->values, (size_t)p->total * sizeof(float)));
+    if (!gradients) return KDAS_OK;
+    p->grads = kd_device_alloc(p->ctx, (size_t)p->trainable * sizeof(float));
+    if (!p->grads) return KDAS_ENOMEM;
+    return kd_device_zero(p->ctx, p->grads, (size_t)p->trainable * sizeof(float));
+}
+
+static void draw(float *to, const kd_param_entry *e, uint64_t seed)
+{
+    kd_random r = kd_random_make(seed, kd_hash64(e->name));
+
+    for (int64_t i = 0; i < e->count; i++)
+        switch (e->init.rule) {
+        case KD_INIT_ZERO: to[i] = 0; break;
+        case KD_INIT_ONE: to[i] = 1; break;
+        case KD_INIT_NORMAL: to[i] = e->init.a * (float)kd_random_normal(&r); break;
+        case KD_INIT_UNIFORM:
+            to[i] = (float)kd_random_between(&r, -e->init.a, e->init.a);
+            break;
+        }
+}
+
+kdas_status kd_params_init(kd_params *p, uint64_t seed)
+{
+    int64_t     largest = 1;
+    float      *values;
+    kdas_status st = KDAS_OK;
+
+    for (size_t i = 0; i < p->count; i++)
+        largest = KD_MAX(largest, p->entry[i]->count);
+    values = kd_alloc(p->ctx, (size_t)largest * sizeof *values);
+    if (!values) return KDAS_ENOMEM;
+    for (size_t i = 0; i < p->count; i++) {
+        draw(values, p->entry[i], seed);
+        KD_TRY(kd_params_write(p, (int)i, values));
+    }
+done:
+    kd_free(p->ctx, values);
+    return st;
+}
+
+int                   kd_params_count(const kd_params *p) { return (int)p->count; }
+const kd_param_entry *kd_params_at(const kd_params *p, int i) { return p->entry[i]; }
+int64_t kd_params_numbers(const kd_params *p)
+{
+    int64_t n = 0;
+
+    for (size_t i = 0; i < p->count; i++)
+        if (p->entry[i]->init.kind == KD_TRAINABLE) n += p->entry[i]->count;
+    return n;
+}
+
+int64_t               kd_params_trainable(const kd_params *p) { return p->trainable; }
+int64_t               kd_params_total(const kd_params *p) { return p->total; }
+float                *kd_params_values(kd_params *p) { return p->values; }
+float                *kd_params_grads(kd_params *p) { return p->grads; }
+uint64_t              kd_params_version(const kd_params *p) { return p->version; }
+void                  kd_params_touch(kd_params *p) { p->version++; }
+uint64_t              kd_params_stats_version(const kd_params *p) { return p->stats_version; }
+void                  kd_params_touch_stats(kd_params *p) { p->stats_version++; }
+
+static size_t entry_bytes(const kd_param_entry *e) { return (size_t)e->count * sizeof(float); }
+
+void kd_params_count_up(kd_params *p)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (p->entry[i]->init.kind == KD_COUNTER) p->entry[i]->counter++;
+}
+
+kdas_status kd_params_read(kd_params *p, int i, float *to)
+{
+    if (p->entry[i]->init.kind == KD_COUNTER) {
+        *to = (float)p->entry[i]->counter;
+        return KDAS_OK;
+    }
+    return kd_device_download(p->ctx, to, p->values + p->entry[i]->offset, entry_bytes(p->entry[i]));
+}
+
+kdas_status kd_params_read_grad(kd_params *p, int i, float *to)
+{
+    return kd_device_download(p->ctx, to, p->grads + p->entry[i]->offset, entry_bytes(p->entry[i]));
+}
+
+kdas_status kd_params_write(kd_params *p, int i, const float *from)
+{
+    kd_params_touch(p);
+    if (p->entry[i]->init.kind == KD_COUNTER) {
+        p->entry[i]->counter = (int64_t)*from;
+        return KDAS_OK;
+    }
+    return kd_device_upload(p->ctx, p->values + p->entry[i]->offset, from, entry_bytes(p->entry[i]));
+}

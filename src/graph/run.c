@@ -1,0 +1,207 @@
+/* run.c - running a program: no allocation, no lookup, no branch on what a node is. */
+#include "graph/program_inside.h"
+
+static void *storage_memory(const kd_program *p, int storage)
+{
+    const kd_storage *s = storage < 0 ? NULL : &p->storage[storage];
+
+    if (!s) return NULL;
+    if (s->bound) return s->memory;
+    return p->arena->memory + s->offset;
+}
+
+static void *operand(const kd_program *p, int i, int k)
+{
+    const kd_node *in   = p->graph->node[i]->in[k];
+    int            fold = p->slot[i].fold;
+
+    if (fold >= 0 && k == 1) return p->fold[fold].weight;
+    if (fold >= 0 && k == 2) return p->fold[fold].bias;
+    if (!in) return NULL;
+    if (in->kind == KD_NODE_PARAM)
+        return kd_params_values(p->graph->params) + kd_params_at(p->graph->params, in->param)->offset;
+    return storage_memory(p, p->slot[in->id].value);
+}
+
+static void *operand_grad(const kd_program *p, int i, int k)
+{
+    const kd_node *node = p->graph->node[i], *in = node->in[k];
+
+    if (!in || !(node->desc.wants >> k & 1)) return NULL;
+    if (in->kind == KD_NODE_PARAM)
+        return kd_params_grads(p->graph->params) + kd_params_at(p->graph->params, in->param)->offset;
+    return storage_memory(p, p->slot[in->id].grad);
+}
+
+void kd_program_resolve(kd_program *p)
+{
+    p->arena_moves = p->arena->moves;
+    for (int i = 0; i < p->nodes; i++) {
+        kd_slot   *slot = &p->slot[i];
+        kdas_call *c    = &slot->forward;
+
+        if (!slot->kernel) continue;
+        c->node  = &p->graph->node[i]->desc;
+        c->state = slot->plan.state;
+        c->out   = storage_memory(p, slot->value);
+        c->saved = storage_memory(p, slot->saved);
+        c->work  = storage_memory(p, slot->work_forward);
+        for (int k = 0; k < KDAS_MAX_INPUTS; k++)
+            c->in[k] = operand(p, i, k);
+        slot->backward = *c;
+        c              = &slot->backward;
+        c->dout        = storage_memory(p, slot->grad);
+        c->work        = storage_memory(p, slot->work_backward);
+        c->add         = slot->add;
+        for (int k = 0; k < KDAS_MAX_INPUTS; k++)
+            c->din[k] = operand_grad(p, i, k);
+    }
+}
+
+/* ---- what the caller reads and lends ---- */
+
+float *kd_program_value(kd_program *p, const kd_node *node)
+{
+    return node && node->keep ? storage_memory(p, p->slot[node->id].value) : NULL;
+}
+
+float *kd_program_grad(kd_program *p, const kd_node *node)
+{
+    return node && node->keep ? storage_memory(p, p->slot[node->id].grad) : NULL;
+}
+
+static bool bind(kd_program *p, int storage, float *memory)
+{
+    kd_storage *s = storage < 0 ? NULL : &p->storage[storage];
+
+    if (!s || !memory || (s->bound && s->memory == memory)) return false;
+    s->bound  = true;
+    s->memory = memory;
+    return true;
+}
+
+void kd_program_bind(kd_program *p, const kd_node *input, float *value, float *grad)
+{
+    bool changed = bind(p, p->slot[input->id].value, value);
+
+    changed |= bind(p, p->slot[input->id].grad, grad);
+    if (changed) kd_program_resolve(p);
+}
+
+/* ---- running ---- */
+
+static kdas_status in_node(const kd_program *p, int i, kdas_status st)
+{
+    return kd_fail_in(st, "%s", p->graph->node[i]->name);
+}
+
+static kdas_status pack(kd_program *p)
+{
+    kd_params *params = p->graph->params;
+    uint64_t   version, stats;
+
+    if (!params) return KDAS_OK;
+    version = kd_params_version(params);
+    stats   = p->folds ? kd_params_stats_version(params) : 0;
+    if (p->version == version && p->stats_version == stats) return KDAS_OK;
+    KD_RETURN(kd_fold_compute(p));
+    for (int i = 0; i < p->nodes; i++) {
+        const kdas_kernel *k = p->slot[i].kernel;
+
+        if (!k || !k->pack) continue;
+        kdas_status st = k->pack(p->ctx->device, &p->slot[i].forward);
+        if (st != KDAS_OK) return in_node(p, i, st);
+    }
+    p->version       = version;
+    p->stats_version = stats;
+    return KDAS_OK;
+}
+
+/* The caller adds its share into the gradients of outputs and kept taps: start them at zero. */
+static kdas_status clear_outside_grads(kd_program *p)
+{
+    for (int i = 0; i < p->nodes; i++) {
+        const kd_node *node = p->graph->node[i];
+
+        if (!node->keep || node->kind != KD_NODE_OP || p->slot[i].grad < 0) continue;
+        KD_RETURN(kd_device_zero(p->ctx, storage_memory(p, p->slot[i].grad),
+                                 (size_t)kd_elements(&node->desc.out) * sizeof(float)));
+    }
+    return KDAS_OK;
+}
+
+static kdas_status run_forward(kd_program *p, uint64_t seed)
+{
+    KD_RETURN(pack(p));
+    for (int i = 0; i < p->nodes; i++) {
+        kd_slot    *slot = &p->slot[i];
+        kdas_status st;
+
+        if (!slot->kernel) continue;
+        KD_RETURN(kd_check_cancel(p->ctx));
+        slot->forward.seed = slot->backward.seed = kd_mix64(seed ^ kd_mix64((uint64_t)i + 1));
+        st = slot->kernel->forward(p->ctx->device, &slot->forward);
+        if (st != KDAS_OK) return in_node(p, i, st);
+    }
+    if (p->graph->mode == KD_TRAIN && p->graph->params) kd_params_touch_stats(p->graph->params);
+    return kd_has_backward(p) ? clear_outside_grads(p) : KDAS_OK;
+}
+
+kdas_status kd_program_forward(kd_program *p, uint64_t seed)
+{
+    kdas_status st;
+
+    KD_RETURN(kd_arena_reserve(p->arena, p->arena_bytes)); /* lost if another's growth failed */
+    if (p->arena_moves != p->arena->moves) kd_program_resolve(p);
+    p->arena->forward_of = NULL;
+    kd_device_enter(p->ctx);
+    st = run_forward(p, seed);
+    kd_device_leave(p->ctx);
+    if (st == KDAS_OK) p->arena->forward_of = p;
+    return st;
+}
+
+/* Zero the gradients that node i is the first to add into. */
+static kdas_status clear_grads(kd_program *p, int i)
+{
+    const kd_node *node = p->graph->node[i];
+
+    for (int k = 0; k < KDAS_MAX_INPUTS; k++) {
+        const kd_slot *root;
+
+        if (!node->in[k] || !(node->desc.wants >> k & 1)) continue;
+        root = &p->slot[p->slot[node->in[k]->id].root];
+        if (root->grad_writer != i || !root->zero_grad) continue;
+        KD_RETURN(kd_device_zero(p->ctx, storage_memory(p, root->grad),
+                                 (size_t)kd_elements(&node->desc.in[k]) * sizeof(float)));
+    }
+    return KDAS_OK;
+}
+
+static kdas_status run_backward(kd_program *p)
+{
+    for (int i = p->nodes - 1; i >= 0; i--) {
+        kd_slot    *slot = &p->slot[i];
+        kdas_status st;
+
+        if (!slot->kernel || !p->graph->node[i]->desc.wants || !slot->backward.dout) continue;
+        KD_RETURN(kd_check_cancel(p->ctx));
+        KD_RETURN(clear_grads(p, i));
+        st = slot->kernel->backward(p->ctx->device, &slot->backward);
+        if (st != KDAS_OK) return in_node(p, i, st);
+    }
+    return KDAS_OK;
+}
+
+kdas_status kd_program_backward(kd_program *p)
+{
+    kdas_status st;
+
+    if (!kd_has_backward(p)) return kd_fail(KDAS_ESTATE, "an inference program has no backward");
+    if (p->arena->forward_of != p) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
+    p->arena->forward_of = NULL; /* in-place backward consumes what forward left */
+    kd_device_enter(p->ctx);
+    st = run_backward(p);
+    kd_device_leave(p->ctx);
+    return st;
+}

@@ -1,0 +1,330 @@
+/* file.c - reading files, and writing them so that a reader sees the old content or the new, never
+ * half. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "io/file.h"
+
+#define BUFFER (64 * 1024)
+
+struct kd_file {
+    kdas_context *ctx;
+    char         *path;
+    int           fd;
+    uint64_t      size;
+};
+
+struct kd_writer {
+    kdas_context  *ctx;
+    char          *path; /* where it shall appear, links followed    */
+    char          *temp; /* where it grows                           */
+    int            fd;
+    kdas_status    status; /* the first failure                        */
+    int            error;  /* its errno                                */
+    size_t         used;   /* bytes in buffer                          */
+    unsigned char *buffer;
+};
+
+const char *kd_error_text(int error)
+{
+    static _Thread_local char text[128];
+
+    return strerror_r(error, text, sizeof text); /* GNU's: returns the text */
+}
+
+/* ---- Reading --------------------------------------------------------------------------------- */
+
+kdas_status kd_file_open(kd_file **out, kdas_context *ctx, const char *path)
+{
+    kdas_status st = KDAS_OK;
+    kd_file    *f  = kd_calloc(ctx, 1, sizeof *f);
+    struct stat s;
+
+    *out = NULL;
+    if (!f) return KDAS_ENOMEM;
+    f->ctx  = ctx;
+    f->fd   = -1;
+    f->path = kd_strdup(ctx, path);
+    if (!f->path) {
+        st = KDAS_ENOMEM;
+        goto done;
+    }
+    f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hold us */
+    if (f->fd < 0 || fstat(f->fd, &s) != 0) {
+        int error = errno;
+
+        st = kd_fail(error == ENOENT || error == ENOTDIR ? KDAS_ENOTFOUND : KDAS_EIO,
+                     "cannot open '%s': %s", path, kd_error_text(error));
+        goto done;
+    }
+    if (!S_ISREG(s.st_mode)) {
+        st = kd_fail(KDAS_EIO, "'%s' is %s, not a file", path,
+                     S_ISDIR(s.st_mode) ? "a folder" : "a device or pipe");
+        goto done;
+    }
+    f->size = (uint64_t)s.st_size;
+    *out    = f;
+    f       = NULL;
+done:
+    kd_file_close(f);
+    return st;
+}
+
+void kd_file_close(kd_file *file)
+{
+    if (!file) return;
+    if (file->fd >= 0) close(file->fd);
+    kd_free(file->ctx, file->path);
+    kd_free(file->ctx, file);
+}
+
+uint64_t kd_file_size(const kd_file *file)
+{
+    return file->size;
+}
+const char *kd_file_path(const kd_file *file)
+{
+    return file->path;
+}
+
+kdas_status kd_file_read(kd_file *file, uint64_t offset, void *to, size_t n)
+{
+    char *p = to;
+
+    while (n > 0) {
+        ssize_t got = pread(file->fd, p, KD_MIN(n, (size_t)1 << 30), (off_t)offset);
+
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0)
+            return kd_fail(KDAS_EIO, "cannot read '%s': %s", file->path, kd_error_text(errno));
+        if (got == 0)
+            return kd_fail(KDAS_EFORMAT, "'%s' is cut off: %zu bytes are missing at byte %llu",
+                           file->path, n, (unsigned long long)offset);
+        p += got;
+        n -= (size_t)got;
+        offset += (uint64_t)got;
+    }
+    return KDAS_OK;
+}
+
+kdas_status kd_file_read_all(kdas_context *ctx, const char *path, uint64_t limit, size_t spare,
+                             void **data, size_t *size)
+{
+    kdas_status st   = KDAS_OK;
+    kd_file    *f    = NULL;
+    char       *text = NULL;
+
+    KD_TRY(kd_file_open(&f, ctx, path));
+    if (f->size > limit) {
+        st = kd_fail(KDAS_EFORMAT, "'%s' has %llu bytes; at most %llu are read", path,
+                     (unsigned long long)f->size, (unsigned long long)limit);
+        goto done;
+    }
+    text = kd_alloc(ctx, (size_t)f->size + spare);
+    if (!text) {
+        st = KDAS_ENOMEM;
+        goto done;
+    }
+    KD_TRY(kd_file_read(f, 0, text, (size_t)f->size));
+    memset(text + f->size, 0, spare);
+    *data = text;
+    *size = (size_t)f->size;
+    text  = NULL;
+done:
+    kd_free(ctx, text);
+    kd_file_close(f);
+    return st;
+}
+
+/* ---- Writing --------------------------------------------------------------------------------- */
+
+/* Keep the first failure: what comes after it is only its echo. */
+static kdas_status writer_failed(kd_writer *w, int error)
+{
+    if (w->status == KDAS_OK) {
+        w->status = KDAS_EIO;
+        w->error  = error;
+    }
+    return kd_fail(w->status, "cannot write '%s': %s", w->path, kd_error_text(w->error));
+}
+
+/* Find the file that shall be replaced, and the permissions that its successor inherits (0: the
+ * usual). */
+static kdas_status writer_target(kd_writer *w, const char *path, mode_t *mode)
+{
+    char        real[PATH_MAX];
+    struct stat s;
+
+    *mode = 0;
+    if (!*path) return kd_fail(KDAS_EIO, "cannot write a file without a name");
+    if (stat(path, &s) == 0) {
+        if (!S_ISREG(s.st_mode))
+            return kd_fail(KDAS_EIO, "cannot write '%s': it is %s, not a file", path,
+                           S_ISDIR(s.st_mode) ? "a folder" : "a device or pipe");
+        *mode = s.st_mode & 0777;
+        if (realpath(path, real)) path = real;
+    }
+    w->path = kd_strdup(w->ctx, path);
+    return w->path ? KDAS_OK : KDAS_ENOMEM;
+}
+
+/* Create a temporary file that nobody else has, beside the target. */
+static kdas_status writer_temp(kd_writer *w)
+{
+    static atomic_uint counter;
+    int                error = EEXIST;
+
+    for (int tries = 0; tries < 1000; tries++) {
+        w->temp = kd_printf(w->ctx, "%s.tmp-%ld-%u", w->path, (long)getpid(),
+                            atomic_fetch_add(&counter, 1));
+        if (!w->temp) return KDAS_ENOMEM;
+        w->fd = open(w->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (w->fd >= 0) return KDAS_OK;
+        error = errno;
+        kd_free(w->ctx, w->temp);
+        w->temp = NULL;
+        if (error != EEXIST) break; /* else a killed process left it: take the next number */
+    }
+    return writer_failed(w, error);
+}
+
+kdas_status kd_writer_open(kd_writer **out, kdas_context *ctx, const char *path)
+{
+    kdas_status st;
+    mode_t      mode;
+    kd_writer  *w = kd_calloc(ctx, 1, sizeof *w);
+
+    *out = NULL;
+    if (!w) return KDAS_ENOMEM;
+    w->ctx    = ctx;
+    w->fd     = -1;
+    w->buffer = kd_alloc(ctx, BUFFER);
+    if (!w->buffer) {
+        st = KDAS_ENOMEM;
+        goto done;
+    }
+    KD_TRY(writer_target(w, path, &mode));
+    KD_TRY(writer_temp(w));
+    if (mode && fchmod(w->fd, mode) != 0) {
+        st = writer_failed(w, errno);
+        goto done;
+    }
+    *out = w;
+    w    = NULL;
+done:
+    kd_writer_discard(w);
+    return st;
+}
+
+static kdas_status write_through(kd_writer *w, const unsigned char *p, size_t n)
+{
+    while (n > 0) {
+        ssize_t put = write(w->fd, p, KD_MIN(n, (size_t)1 << 30));
+
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return writer_failed(w, errno);
+        p += put;
+        n -= (size_t)put;
+    }
+    return KDAS_OK;
+}
+
+static kdas_status write_buffer(kd_writer *w)
+{
+    size_t n = w->used;
+
+    w->used = 0;
+    return write_through(w, w->buffer, n);
+}
+
+kdas_status kd_writer_put(kd_writer *writer, const void *data, size_t n)
+{
+    if (writer->status != KDAS_OK) return writer_failed(writer, 0);
+    if (n > BUFFER - writer->used) KD_RETURN(write_buffer(writer));
+    if (n >= BUFFER) return write_through(writer, data, n);
+    if (n > 0) memcpy(writer->buffer + writer->used, data, n);
+    writer->used += n;
+    return KDAS_OK;
+}
+
+/* The rename itself must reach the disk. Some file systems cannot sync a folder, and say EINVAL. */
+static kdas_status sync_folder(kd_writer *w)
+{
+    char *slash = strrchr(w->path, '/');
+    int   fd, error = 0;
+
+    if (slash) {
+        char kept = slash[1];
+
+        slash[1] = 0;
+        fd       = open(w->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        slash[1] = kept;
+    } else {
+        fd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    }
+    if (fd < 0) return KDAS_OK; /* a folder may be written to and yet not be readable */
+    if (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP) error = errno;
+    close(fd);
+    return error ? writer_failed(w, error) : KDAS_OK;
+}
+
+kdas_status kd_writer_commit(kd_writer **writer)
+{
+    kd_writer  *w = *writer;
+    kdas_status st;
+
+    *writer = NULL;
+    if (w->status != KDAS_OK) {
+        st = writer_failed(w, 0);
+        goto done;
+    }
+    KD_TRY(write_buffer(w));
+    if (fsync(w->fd) != 0) {
+        st = writer_failed(w, errno);
+        goto done;
+    }
+    st    = close(w->fd) == 0 ? KDAS_OK : writer_failed(w, errno);
+    w->fd = -1;
+    if (st != KDAS_OK) goto done;
+    if (rename(w->temp, w->path) != 0) {
+        st = writer_failed(w, errno);
+        goto done;
+    }
+    kd_free(w->ctx, w->temp);
+    w->temp = NULL;
+    st      = sync_folder(w);
+done:
+    kd_writer_discard(w);
+    return st;
+}
+
+void kd_writer_discard(kd_writer *writer)
+{
+    if (!writer) return;
+    if (writer->fd >= 0) close(writer->fd);
+    if (writer->temp) unlink(writer->temp);
+    kd_free(writer->ctx, writer->temp);
+    kd_free(writer->ctx, writer->path);
+    kd_free(writer->ctx, writer->buffer);
+    kd_free(writer->ctx, writer);
+}
+
+kdas_status kd_file_write_all(kdas_context *ctx, const char *path, const void *data, size_t n)
+{
+    kdas_status st;
+    kd_writer  *w = NULL;
+
+    KD_TRY(kd_writer_open(&w, ctx, path));
+    KD_TRY(kd_writer_put(w, data, n));
+    st = kd_writer_commit(&w);
+done:
+    kd_writer_discard(w);
+    return st;
+}

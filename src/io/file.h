@@ -1,0 +1,72 @@
+/* file.h - files and folders: random reads, whole-file reads with a limit, writers that replace a
+ * file in one step or not at all, path text, folder listings. Every sentence names the path. */
+#ifndef KD_FILE_H
+#define KD_FILE_H
+#include "base/base.h"
+
+/* What errno's value means; the thread's, until its next call. Does not allocate. */
+const char *kd_error_text(int error);
+
+/* ---- Reading --------------------------------------------------------------------------------- */
+typedef struct kd_file kd_file;
+
+/* Open a regular file. KDAS_ENOTFOUND (no such file), KDAS_EIO (folder, device, permission),
+ * ENOMEM. */
+kdas_status kd_file_open(kd_file **out, kdas_context *ctx, const char *path);
+void        kd_file_close(kd_file *file); /* NULL is fine */
+uint64_t    kd_file_size(const kd_file *file);
+const char *kd_file_path(const kd_file *file);
+/* Read exactly n bytes at `offset`; a file that ends before is KDAS_EFORMAT. */
+kdas_status kd_file_read(kd_file *file, uint64_t offset, void *to, size_t n);
+
+/* A whole file, refused above `limit` bytes before memory is taken. `spare` zero bytes follow the
+ * content (1 makes it a string). The caller frees *data with kd_free. */
+kdas_status kd_file_read_all(kdas_context *ctx, const char *path, uint64_t limit, size_t spare,
+                             void **data, size_t *size);
+
+/* ---- Writing ----------------------------------------------------------------------------------
+ * Bytes go to "<path>.tmp-<pid>-<n>" in the same folder; commit syncs it, renames it over `path`
+ * and syncs the folder. A kill at any moment leaves the old file or the new one, and at worst a
+ * temporary file. A symbolic link is followed; what exists and is not a regular file is refused. */
+typedef struct kd_writer kd_writer;
+
+kdas_status kd_writer_open(kd_writer **out, kdas_context *ctx, const char *path);
+/* After a failure the writer stays failed: commit repeats the first failure. */
+kdas_status kd_writer_put(kd_writer *writer, const void *data, size_t n);
+/* Make the file appear. The writer is destroyed whatever the outcome and *writer is NULL. */
+kdas_status kd_writer_commit(kd_writer **writer);
+/* Destroy and leave `path` as it was. NULL is fine. */
+void kd_writer_discard(kd_writer *writer);
+
+/* The three calls above for one block. */
+kdas_status kd_file_write_all(kdas_context *ctx, const char *path, const void *data, size_t n);
+
+/* ---- Paths ----------------------------------------------------------------------------------- */
+
+/* "dir/name", with one slash between; an empty dir gives the name. kd_free it. */
+char *kd_path_join(kdas_context *ctx, const char *dir, const char *name);
+/* The part after the last slash, inside `path`. */
+const char *kd_path_base(const char *path);
+/* The ending with its dot, inside `path`, or "" ("a/b.tar.gz": ".gz"; ".hidden": ""). */
+const char *kd_path_extension(const char *path);
+/* 1 if the ending is `extension` (".png"), whatever the case of its letters. */
+bool kd_path_has_extension(const char *path, const char *extension);
+/* The base name without its ending. kd_free it. */
+char *kd_path_stem(kdas_context *ctx, const char *path);
+
+bool kd_is_file(const char *path);
+bool kd_is_folder(const char *path);
+/* Make a folder and those above it that are missing. KDAS_EIO. */
+kdas_status kd_make_folders(kdas_context *ctx, const char *path);
+
+typedef struct kd_names {
+    char **name;
+    size_t count, capacity;
+} kd_names;
+
+/* Names in a folder in byte order; those that begin with a dot are left out. `out` comes zeroed or
+ * used before. KDAS_ENOTFOUND (no such folder), KDAS_EIO, KDAS_ENOMEM: out is then empty. */
+kdas_status kd_list_folder(kd_names *out, kdas_context *ctx, const char *path);
+void        kd_names_clear(kd_names *names, kdas_context *ctx);
+
+#endif

@@ -1,0 +1,289 @@
+/* image.c - images as handles, views of pixels, loading and saving. */
+#include <string.h>
+#include "io/image.h"
+
+#define MAX_FILE (512u * 1024 * 1024) /* bytes of an image file; the decoder counts with int */
+
+/* ---- Views ----------------------------------------------------------------------------------- */
+
+int kd_pixel_samples(kdas_pixel pixel)
+{
+    switch (pixel) {
+    case KDAS_PIXEL_GREY8:
+    case KDAS_PIXEL_GREYF32: return 1;
+    case KDAS_PIXEL_RGB8:
+    case KDAS_PIXEL_BGR8:
+    case KDAS_PIXEL_RGBF32: return 3;
+    case KDAS_PIXEL_RGBA8:
+    case KDAS_PIXEL_BGRA8: return 4;
+    }
+    return 0;
+}
+
+int kd_pixel_colours(kdas_pixel pixel)
+{
+    return KD_MIN(kd_pixel_samples(pixel), 3);
+}
+
+bool kd_pixel_is_float(kdas_pixel pixel)
+{
+    return pixel == KDAS_PIXEL_GREYF32 || pixel == KDAS_PIXEL_RGBF32;
+}
+
+static int64_t row_bytes(const kdas_view *view)
+{
+    int64_t sample = kd_pixel_is_float(view->pixel) ? (int64_t)sizeof(float) : 1;
+
+    return view->width * kd_pixel_samples(view->pixel) * sample;
+}
+
+int64_t kd_view_stride(const kdas_view *view)
+{
+    return view->stride ? view->stride : row_bytes(view);
+}
+
+static kdas_status check_size(int64_t width, int64_t height, const char *what)
+{
+    if (width < 1 || height < 1 || width > KDAS_IMAGE_MAX_SIDE || height > KDAS_IMAGE_MAX_SIDE ||
+        width * height > KDAS_IMAGE_MAX_PIXELS)
+        return kd_fail(
+            KDAS_EINVAL, "%s: %lldx%lld pixels; sides are 1 to %d, at most %d pixels in all", what,
+            (long long)width, (long long)height, KDAS_IMAGE_MAX_SIDE, KDAS_IMAGE_MAX_PIXELS);
+    return KDAS_OK;
+}
+
+kdas_status kd_view_check(const kdas_view *view, const char *what)
+{
+    if (!view) return kd_fail(KDAS_EINVAL, "%s: the view is NULL", what);
+    if (!view->data) return kd_fail(KDAS_EINVAL, "%s: the view has no data", what);
+    if (!kd_pixel_samples(view->pixel))
+        return kd_fail(KDAS_EINVAL, "%s: %d is no kdas_pixel", what, (int)view->pixel);
+    KD_RETURN(check_size(view->width, view->height, what));
+    if (view->stride && view->stride < row_bytes(view))
+        return kd_fail(KDAS_EINVAL, "%s: a stride of %lld bytes for rows of %lld", what,
+                       (long long)view->stride, (long long)row_bytes(view));
+    return KDAS_OK;
+}
+
+/* Luma with weights .299 .587 .114 in 16 bits, rounded. */
+static uint8_t luma(int r, int g, int b)
+{
+    return (uint8_t)((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16);
+}
+
+void kd_view_pack(uint8_t *to, kdas_pixel pixel, const kdas_view *view)
+{
+    int  step = kd_pixel_samples(view->pixel), colours = kd_pixel_samples(pixel);
+    bool bgr = view->pixel == KDAS_PIXEL_BGR8 || view->pixel == KDAS_PIXEL_BGRA8;
+    int  r = bgr ? 2 : 0, g = 1, b = bgr ? 0 : 2;
+
+    if (step == 1) r = g = b = 0;
+    for (int64_t y = 0; y < view->height; y++) {
+        const uint8_t *p = kd_view_row(view, y);
+
+        if (view->pixel == pixel) {
+            memcpy(to, p, (size_t)row_bytes(view));
+            to += row_bytes(view);
+            continue;
+        }
+        for (int64_t x = 0; x < view->width; x++, p += step, to += colours) {
+            if (colours == 1) {
+                to[0] = luma(p[r], p[g], p[b]);
+            } else {
+                to[0] = p[r];
+                to[1] = p[g];
+                to[2] = p[b];
+            }
+        }
+    }
+}
+
+/* ---- Handles --------------------------------------------------------------------------------- */
+
+/* Pixels as they come; whoever calls has checked the size. */
+static kdas_status image_make(kdas_image **out, kdas_context *ctx, int64_t width, int64_t height,
+                              kdas_pixel pixel)
+{
+    int         channels = kd_pixel_samples(pixel);
+    kdas_image *image    = kd_calloc(ctx, 1, sizeof *image);
+
+    if (!image) return KDAS_ENOMEM;
+    *image = (kdas_image){ ctx,      width, height,
+                           channels, pixel, kd_alloc(ctx, (size_t)(width * height * channels)) };
+    if (!image->pixels) {
+        kd_free(ctx, image);
+        return KDAS_ENOMEM;
+    }
+    *out = image;
+    return KDAS_OK;
+}
+
+kdas_status kdas_image_create(kdas_image **out, kdas_context *context, int64_t width,
+                              int64_t height, kdas_pixel pixel)
+{
+    if (!out) return kd_fail(KDAS_EINVAL, "kdas_image_create: out is NULL");
+    *out = NULL;
+    if (!context) return kd_fail(KDAS_EINVAL, "kdas_image_create: the context is NULL");
+    if (pixel != KDAS_PIXEL_GREY8 && pixel != KDAS_PIXEL_RGB8 && pixel != KDAS_PIXEL_RGBA8)
+        return kd_fail(KDAS_EINVAL, "kdas_image_create: pixel %d is not GREY8, RGB8 or RGBA8",
+                       (int)pixel);
+    KD_RETURN(check_size(width, height, "kdas_image_create"));
+    KD_RETURN(image_make(out, context, width, height, pixel));
+    memset((*out)->pixels, 0, (size_t)(width * height * (*out)->channels));
+    return KDAS_OK;
+}
+
+void kdas_image_destroy(kdas_image *image)
+{
+    if (!image) return;
+    kd_free(image->ctx, image->pixels);
+    kd_free(image->ctx, image);
+}
+
+kdas_view kdas_image_view(const kdas_image *image)
+{
+    if (!image) return (kdas_view){ 0 };
+    return (kdas_view){ image->pixels, image->width, image->height, image->width * image->channels,
+                        image->pixel };
+}
+
+uint8_t *kdas_image_pixels(kdas_image *image)
+{
+    return image ? image->pixels : NULL;
+}
+
+/* ---- Files ----------------------------------------------------------------------------------- */
+
+/* The file's bytes, known to be whole. */
+static kdas_status read_whole(kdas_context *ctx, const char *path, kd_image_info *info,
+                              uint8_t **bytes, size_t *end)
+{
+    kdas_status st   = KDAS_OK;
+    kd_file    *file = NULL;
+    uint64_t    n;
+
+    KD_TRY(kd_file_open(&file, ctx, path));
+    KD_TRY(kd_image_info_read(info, file));
+    n = kd_file_size(file);
+    if (n > MAX_FILE) {
+        st = kd_fail(KDAS_EFORMAT, "'%s' has %llu bytes; at most %u are read", path,
+                     (unsigned long long)n, MAX_FILE);
+        goto done;
+    }
+    *bytes = kd_alloc(ctx, (size_t)n + KD_CODEC_SPARE);
+    if (!*bytes) {
+        st = KDAS_ENOMEM;
+        goto done;
+    }
+    KD_TRY(kd_file_read(file, 0, *bytes, (size_t)n));
+    KD_TRY(kd_image_check_whole(info, path, *bytes, (size_t)n, end));
+done:
+    kd_file_close(file);
+    return st;
+}
+
+/* Put a grey image in the place of a colour one. */
+static kdas_status drop_colour(kdas_image **image)
+{
+    kdas_view   view = kdas_image_view(*image);
+    kdas_image *grey;
+
+    KD_RETURN(image_make(&grey, (*image)->ctx, view.width, view.height, KDAS_PIXEL_GREY8));
+    kd_view_pack(grey->pixels, KDAS_PIXEL_GREY8, &view);
+    kdas_image_destroy(*image);
+    *image = grey;
+    return KDAS_OK;
+}
+
+kdas_status kdas_image_load(kdas_image **out, kdas_context *context, const char *path,
+                            kdas_pixel pixel)
+{
+    kdas_status   st    = KDAS_OK;
+    kdas_image   *image = NULL;
+    uint8_t      *bytes = NULL;
+    size_t        end   = 0;
+    kd_image_info info;
+    kdas_pixel    decoded;
+
+    if (!out) return kd_fail(KDAS_EINVAL, "kdas_image_load: out is NULL");
+    *out = NULL;
+    if (!context || !path)
+        return kd_fail(KDAS_EINVAL, "kdas_image_load: the %s is NULL",
+                       context ? "path" : "context");
+    if (pixel != KDAS_PIXEL_GREY8 && pixel != KDAS_PIXEL_RGB8)
+        return kd_fail(KDAS_EINVAL, "kdas_image_load: pixel %d is not GREY8 or RGB8", (int)pixel);
+
+    KD_TRY(read_whole(context, path, &info, &bytes, &end));
+    decoded = pixel == KDAS_PIXEL_GREY8 && info.channels <= 2 ? KDAS_PIXEL_GREY8 : KDAS_PIXEL_RGB8;
+    KD_TRY(image_make(&image, context, info.width, info.height, decoded));
+    KD_TRY(kd_codec_decode(context, image->pixels, image->channels, &info, path, bytes, end));
+    if (decoded != pixel) KD_TRY(drop_colour(&image));
+    *out  = image;
+    image = NULL;
+done:
+    kd_free(context, bytes);
+    kdas_image_destroy(image);
+    return st;
+}
+
+kdas_status kdas_image_save(kdas_context *context, const char *path, const kdas_view *view)
+{
+    kdas_status    st     = KDAS_OK;
+    kd_writer     *writer = NULL;
+    uint8_t       *packed = NULL;
+    const uint8_t *pixels;
+    kdas_pixel     pixel;
+    bool           jpeg;
+
+    if (!context || !path)
+        return kd_fail(KDAS_EINVAL, "kdas_image_save: the %s is NULL",
+                       context ? "path" : "context");
+    KD_RETURN(kd_view_check(view, "kdas_image_save"));
+    if (kd_pixel_is_float(view->pixel))
+        return kd_fail(KDAS_EINVAL, "kdas_image_save: pixels must be 8-bit to go to '%s'", path);
+
+    jpeg   = kd_path_has_extension(path, ".jpg") || kd_path_has_extension(path, ".jpeg");
+    pixel  = kd_pixel_colours(view->pixel) == 1 ? KDAS_PIXEL_GREY8 : KDAS_PIXEL_RGB8;
+    pixels = view->data;
+    if (view->pixel != pixel || kd_view_stride(view) != row_bytes(view)) {
+        pixels = packed =
+            kd_alloc(context, (size_t)(view->width * view->height * kd_pixel_samples(pixel)));
+        if (!packed) return KDAS_ENOMEM;
+        kd_view_pack(packed, pixel, view);
+    }
+    KD_TRY(kd_writer_open(&writer, context, path));
+    KD_TRY(kd_codec_encode(context, writer, jpeg ? KD_IMAGE_JPEG : KD_IMAGE_PNG, pixels,
+                           view->width, view->height, kd_pixel_samples(pixel)));
+    st = kd_writer_commit(&writer);
+done:
+    kd_writer_discard(writer);
+    kd_free(context, packed);
+    return st;
+}
+
+kdas_status kdas_image_resize(kdas_image **out, kdas_context *context, const kdas_view *view,
+                              int64_t width, int64_t height)
+{
+    kdas_status st    = KDAS_OK;
+    kdas_image *image = NULL;
+    kdas_pixel  pixel;
+
+    if (!out) return kd_fail(KDAS_EINVAL, "kdas_image_resize: out is NULL");
+    *out = NULL;
+    if (!context) return kd_fail(KDAS_EINVAL, "kdas_image_resize: the context is NULL");
+    KD_RETURN(kd_view_check(view, "kdas_image_resize"));
+    if (kd_pixel_is_float(view->pixel))
+        return kd_fail(KDAS_EINVAL, "kdas_image_resize: pixels must be 8-bit");
+    KD_RETURN(check_size(width, height, "kdas_image_resize"));
+
+    pixel = view->pixel == KDAS_PIXEL_RGBA8   ? KDAS_PIXEL_RGB8
+            : view->pixel == KDAS_PIXEL_BGRA8 ? KDAS_PIXEL_BGR8
+                                              : view->pixel;
+    KD_TRY(image_make(&image, context, width, height, pixel));
+    KD_TRY(kd_resize_bytes(context, image->pixels, width, height, view));
+    *out  = image;
+    image = NULL;
+done:
+    kdas_image_destroy(image);
+    return st;
+}

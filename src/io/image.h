@@ -1,0 +1,90 @@
+/* image.h - inside of images: views of pixels, what a file's header says, codecs, the resize. */
+#ifndef KD_IMAGE_H
+#define KD_IMAGE_H
+#include <kdas/image.h>
+#include "base/base.h"
+#include "io/file.h"
+
+struct kdas_image {
+    kdas_context *ctx;
+    int64_t       width, height;
+    int           channels;
+    kdas_pixel    pixel;
+    uint8_t      *pixels; /* (height,width,channels) */
+};
+
+/* ---- Views (image.c)
+ * ------------------------------------------------------------------------------ */
+
+int     kd_pixel_samples(kdas_pixel pixel); /* stored in a pixel: 1, 3 or 4; 0: no such pixel */
+int     kd_pixel_colours(kdas_pixel pixel); /* of them not alpha: 1 or 3 */
+bool    kd_pixel_is_float(kdas_pixel pixel);
+int64_t kd_view_stride(const kdas_view *view); /* bytes, with 0 resolved */
+
+static inline const void *kd_view_row(const kdas_view *view, int64_t y)
+{
+    return (const char *)view->data + y * kd_view_stride(view);
+}
+
+/* KDAS_EINVAL with a sentence that begins with `what` unless every member makes sense. */
+kdas_status kd_view_check(const kdas_view *view, const char *what);
+/* Copy an 8-bit view as `pixel`, GREY8 or RGB8, into `to` (height,width,1 or 3). Grey is Rec. 601
+ * luma, rounded as Pillow does. */
+void kd_view_pack(uint8_t *to, kdas_pixel pixel, const kdas_view *view);
+
+/* ---- What a file says (image_info.c)
+ * -------------------------------------------------------------- */
+
+typedef enum kd_image_kind { KD_IMAGE_JPEG = 1, KD_IMAGE_PNG = 2, KD_IMAGE_BMP = 3 } kd_image_kind;
+
+typedef struct kd_image_info {
+    kd_image_kind kind;
+    int64_t       width, height;
+    int           channels; /* as stored: 1 grey, 2 grey and alpha, 3 colour or palette, 4 */
+} kd_image_info;
+
+/* Read the header alone. Fails as kdas_image_load does for a file that it would refuse on sight:
+ * another kind, 0 pixels, too large. */
+kdas_status kd_image_info_read(kd_image_info *out, kd_file *file);
+kdas_status kd_image_info_load(kd_image_info *out, kdas_context *ctx, const char *path);
+/* Walk a file that is in memory and see that it is whole; decoders fill what is missing with grey.
+ * *end is where its image ends: for JPEG the offset of the end marker. */
+kdas_status kd_image_check_whole(const kd_image_info *info, const char *path, const uint8_t *bytes,
+                                 size_t n, size_t *end);
+
+/* ---- Codecs (image_codec.c)
+ * ----------------------------------------------------------------------- */
+
+/* Room behind the file's bytes that the decoder may write to. */
+#define KD_CODEC_SPARE 16
+
+/* Decode a file that passed kd_image_check_whole into `to` (height,width,channels); channels is 1
+ * or 3, and 1 only where the file has no colour. `path` is for the sentence. */
+kdas_status kd_codec_decode(kdas_context *ctx, uint8_t *to, int channels, const kd_image_info *info,
+                            const char *path, uint8_t *bytes, size_t end);
+/* Encode `pixels` (height,width,channels), channels 1 or 3, as PNG or JPEG into a writer. */
+kdas_status kd_codec_encode(kdas_context *ctx, kd_writer *writer, kd_image_kind kind,
+                            const uint8_t *pixels, int64_t width, int64_t height, int channels);
+
+/* ---- Resize (resize.c): Pillow's BILINEAR
+ * ----------------------------------------------------------- */
+
+/* A resize whose weights and scratch are made once, for frames of one size. `pixel_bytes` is the
+ * most that a pixel takes without alpha: 1 or 3 for 8-bit views, 4 or 12 for float ones. */
+typedef struct kd_resizer kd_resizer;
+kdas_status kd_resizer_create(kd_resizer **out, kdas_context *ctx, int64_t width, int64_t height,
+                              int64_t from_width, int64_t from_height, size_t pixel_bytes);
+void        kd_resizer_destroy(kd_resizer *resizer); /* NULL is fine */
+/* What the two functions below do, with nothing allocated; `from` has the size stated. */
+void kd_resizer_bytes(kd_resizer *resizer, uint8_t *to, const kdas_view *from);
+void kd_resizer_floats(kd_resizer *resizer, float *to, const kdas_view *from);
+
+/* An 8-bit view to `to` (height,width,colours), its order kept, alpha dropped. Two 8-bit passes
+ * with 22-bit fixed-point weights: Pillow's bits. */
+kdas_status kd_resize_bytes(kdas_context *ctx, uint8_t *to, int64_t width, int64_t height,
+                            const kdas_view *from);
+/* A float view to `to` (height,width,colours), accumulated in double, as Pillow's mode F. */
+kdas_status kd_resize_floats(kdas_context *ctx, float *to, int64_t width, int64_t height,
+                             const kdas_view *from);
+
+#endif

@@ -1,0 +1,204 @@
+/* image_codec.c - the one place that knows stb_image and stb_image_write.
+ *
+ * Both run inside a session: their memory comes from the context's hooks and is kept in a list, and
+ * what they cannot survive (memory that runs out in the middle of the PNG writer, an assertion that
+ * a damaged file makes false) leaves by longjmp; the list is then freed. Nothing is printed,
+ * nothing aborts. */
+#include <setjmp.h>
+#include <string.h>
+#include "io/image.h"
+
+/* A block that the codec holds; its bytes follow. */
+struct block {
+    struct block *next, **link;
+    size_t        pad[2]; /* keeps the bytes aligned to 16 */
+};
+
+struct session {
+    kdas_context *ctx;
+    struct block *blocks;
+    size_t        limit;  /* of one block: damaged files ask for more than their image can need */
+    kdas_status   status; /* KDAS_OK until something fails */
+    const char   *reason; /* the codec's words, or NULL: the sentence is set */
+    jmp_buf       escape;
+
+    /* the work: decode `bytes` to `to`, or encode `from` to `writer` */
+    const kd_image_info *info;
+    uint8_t             *bytes;
+    size_t               end;
+    int                  channels;
+    uint8_t             *to;
+    const uint8_t       *from;
+    kd_writer           *writer;
+};
+
+static _Thread_local struct session *current;
+
+static _Noreturn void codec_escape(kdas_status status, const char *reason)
+{
+    current->status = status;
+    current->reason = reason;
+    longjmp(current->escape, 1);
+}
+
+static void *codec_alloc(size_t n)
+{
+    struct block *b;
+
+    if (n > current->limit) codec_escape(KDAS_EFORMAT, "its data are larger than its size allows");
+    b = kd_calloc(current->ctx, 1, sizeof *b + n); /* zeros: a damaged file may leave holes */
+    if (!b) codec_escape(KDAS_ENOMEM, NULL);
+    b->next = current->blocks;
+    b->link = &current->blocks;
+    if (b->next) b->next->link = &b->next;
+    current->blocks = b;
+    return b + 1;
+}
+
+static void codec_free(void *memory)
+{
+    struct block *b = memory;
+
+    if (!b) return;
+    b--;
+    *b->link = b->next;
+    if (b->next) b->next->link = b->link;
+    kd_free(current->ctx, b);
+}
+
+static void *codec_realloc(void *memory, size_t old, size_t n)
+{
+    void *wider = codec_alloc(n);
+
+    if (memory) memcpy(wider, memory, KD_MIN(old, n));
+    codec_free(memory);
+    return wider;
+}
+
+#define CODEC_ASSERT(x)                                                                            \
+    ((x) ? (void)0 : codec_escape(KDAS_EFORMAT, "its data contradict themselves"))
+
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_STATIC
+#define STBI_ONLY_JPEG
+#define STBI_ONLY_PNG
+#define STBI_ONLY_BMP
+#define STBI_NO_STDIO
+#define STBI_MAX_DIMENSIONS           KDAS_IMAGE_MAX_SIDE
+#define STBI_ASSERT(x)                CODEC_ASSERT(x)
+#define STBI_MALLOC(n)                codec_alloc(n)
+#define STBI_REALLOC_SIZED(p, old, n) codec_realloc(p, old, n)
+#define STBI_FREE(p)                  codec_free(p)
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#define STB_IMAGE_WRITE_STATIC
+#define STBI_WRITE_NO_STDIO
+#define STBIW_ASSERT(x)                CODEC_ASSERT(x)
+#define STBIW_MALLOC(n)                codec_alloc((size_t)(n))
+#define STBIW_REALLOC_SIZED(p, old, n) codec_realloc(p, (size_t)(old), (size_t)(n))
+#define STBIW_FREE(p)                  codec_free(p)
+/* What is switched off stays declared, and GCC says so at the end of the file. */
+#pragma GCC diagnostic ignored "-Wunused-function"
+#include <stb/stb_image.h>
+#include <stb/stb_image_write.h>
+
+/* ---- Sessions -------------------------------------------------------------------------------- */
+
+static kdas_status run(struct session *s, void (*work)(struct session *))
+{
+    current = s;
+    if (setjmp(s->escape) == 0) work(s);
+    while (s->blocks)
+        codec_free(s->blocks + 1);
+    current = NULL;
+    return s->status;
+}
+
+/* ---- Decoding -------------------------------------------------------------------------------- */
+
+/* stb_image takes data that end early for zeros. So zeros are put before the end marker, more than
+ * it reads ahead: if it has met the marker all the same, the last scan wanted bits that are not
+ * there. */
+static stbi_uc *decode_jpeg(struct session *s, int *w, int *h)
+{
+    enum { AHEAD = 8 };
+    stbi__context in;
+    stbi__jpeg   *jpeg = codec_alloc(sizeof *jpeg); /* zeroed */
+    stbi_uc      *pixels;
+    int           components;
+
+    memset(s->bytes + s->end, 0, AHEAD);
+    s->bytes[s->end + AHEAD]     = 0xFF;
+    s->bytes[s->end + AHEAD + 1] = 0xD9;
+    stbi__start_mem(&in, s->bytes, (int)(s->end + AHEAD + 2));
+    jpeg->s = &in;
+    stbi__setup_jpeg(jpeg);
+    pixels = load_jpeg_image(jpeg, w, h, &components, s->channels);
+    if (pixels && jpeg->nomore) codec_escape(KDAS_EFORMAT, "its coded data end early");
+    return pixels;
+}
+
+static void decode(struct session *s)
+{
+    int      w = 0, h = 0, components;
+    stbi_uc *pixels;
+
+    if (s->info->kind == KD_IMAGE_JPEG)
+        pixels = decode_jpeg(s, &w, &h);
+    else
+        pixels = stbi_load_from_memory(s->bytes, (int)s->end, &w, &h, &components, s->channels);
+    if (!pixels) codec_escape(KDAS_EFORMAT, stbi_failure_reason());
+    if (w != s->info->width || h != s->info->height)
+        codec_escape(KDAS_EFORMAT, "it says two different sizes");
+    memcpy(s->to, pixels, (size_t)w * (size_t)h * (size_t)s->channels);
+}
+
+kdas_status kd_codec_decode(kdas_context *ctx, uint8_t *to, int channels, const kd_image_info *info,
+                            const char *path, uint8_t *bytes, size_t end)
+{
+    struct session s = {
+        .ctx = ctx, .to = to, .channels = channels, .info = info, .bytes = bytes, .end = end
+    };
+
+    /* 16-bit RGBA is 8 bytes a pixel; JPEG pads to whole blocks; chunks gather in doubling buffers.
+     */
+    s.limit = 8 * (size_t)(info->width + 64) * (size_t)(info->height + 64) + 2 * end + (1u << 20);
+    run(&s, decode);
+    if (s.reason) kd_fail(s.status, "'%s' is damaged: the decoder says \"%s\"", path, s.reason);
+    return s.status;
+}
+
+/* ---- Encoding -------------------------------------------------------------------------------- */
+
+static void put(void *user, void *data, int n)
+{
+    struct session *s = user;
+
+    if (s->status == KDAS_OK) s->status = kd_writer_put(s->writer, data, (size_t)n);
+}
+
+static void encode(struct session *s)
+{
+    int w = (int)s->info->width, h = (int)s->info->height, done;
+
+    if (s->info->kind == KD_IMAGE_JPEG)
+        done = stbi_write_jpg_to_func(put, s, w, h, s->channels, s->from, 90);
+    else
+        done = stbi_write_png_to_func(put, s, w, h, s->channels, s->from, w * s->channels);
+    if (!done) codec_escape(KDAS_EIO, "it does not take these pixels");
+}
+
+kdas_status kd_codec_encode(kdas_context *ctx, kd_writer *writer, kd_image_kind kind,
+                            const uint8_t *pixels, int64_t width, int64_t height, int channels)
+{
+    kd_image_info  info = { kind, width, height, channels };
+    struct session s    = { .ctx      = ctx,
+                            .limit    = SIZE_MAX / 2,
+                            .info     = &info,
+                            .channels = channels,
+                            .from     = pixels,
+                            .writer   = writer };
+
+    run(&s, encode);
+    if (s.reason) kd_fail(s.status, "the image encoder says \"%s\"", s.reason);
+    return s.status;
+}

@@ -1,0 +1,282 @@
+/* evaluator.c - collects the images of a set and reports their figures, alone and together. */
+#include <math.h>
+#include <string.h>
+#include "base/context.h"
+#include "metric/metric.h"
+
+typedef enum rule { MEAN, BEST, PLAIN } rule;
+
+static const struct {
+    const char *name;
+    rule        rule;
+    int         source; /* kd_curve or, for PLAIN, kd_plain */
+} metrics[KDAS_METRIC_COUNT] = {
+#define METRIC(id, name, rule, source) [KDAS_METRIC_##id] = { name, rule, source },
+#include "metric/metrics.def"
+#undef METRIC
+};
+
+typedef struct score {
+    char  *name;
+    double figure[KDAS_METRIC_COUNT];
+} score;
+
+struct kdas_evaluator {
+    kdas_context *ctx;
+    score        *images;
+    size_t        capacity;
+    int64_t       count, empty;
+    double        sum[KD_CURVES][KD_THRESHOLDS]; /* of the images' curves */
+};
+
+/* ---- figures ---- */
+
+const char *kdas_metric_name(kdas_metric metric)
+{
+    return (unsigned)metric < KDAS_METRIC_COUNT ? metrics[metric].name : NULL;
+}
+
+int kdas_metric_find(const char *name)
+{
+    for (int i = 0; name && i < KDAS_METRIC_COUNT; i++)
+        if (strcmp(metrics[i].name, name) == 0) return i;
+    return -1;
+}
+
+static double mean_of(const double *curve)
+{
+    double sum = 0;
+
+    for (int j = 0; j < KD_THRESHOLDS; j++)
+        sum += curve[j];
+    return sum / KD_THRESHOLDS;
+}
+
+/* Largest value of a curve; NaN if it has one. */
+static double best_of(const double *curve)
+{
+    double best = curve[0];
+
+    for (int j = 1; j < KD_THRESHOLDS && !isnan(best); j++)
+        if (!(curve[j] <= best)) best = curve[j];
+    return best;
+}
+
+static void set_figures(score *out, double curves[KD_CURVES][KD_THRESHOLDS],
+                        const double plain[KD_PLAINS])
+{
+    for (int i = 0; i < KDAS_METRIC_COUNT; i++) {
+        int source = metrics[i].source;
+
+        switch (metrics[i].rule) {
+        case MEAN: out->figure[i] = mean_of(curves[source]); break;
+        case BEST: out->figure[i] = best_of(curves[source]); break;
+        case PLAIN: out->figure[i] = plain[source]; break;
+        }
+    }
+}
+
+/* ---- adding images ---- */
+
+/* How an image is called in a sentence. */
+static const char *called(const char *name) { return name ? name : "(no name)"; }
+
+static kdas_status check_view(const char *name, const char *what, const kdas_view *view)
+{
+    if (!view || !view->data)
+        return kd_fail(KDAS_EINVAL, "image '%s': the %s is NULL", called(name), what);
+    if (view->pixel != KDAS_PIXEL_GREY8)
+        return kd_fail(KDAS_EINVAL, "image '%s': the %s must be GREY8, not pixel kind %d",
+                       called(name), what, (int)view->pixel);
+    if (view->width < 1 || view->height < 1 || view->width > KDAS_IMAGE_MAX_SIDE ||
+        view->height > KDAS_IMAGE_MAX_SIDE)
+        return kd_fail(KDAS_EINVAL, "image '%s': the %s is %lld x %lld; sides must be 1 to %d",
+                       called(name), what, (long long)view->width, (long long)view->height,
+                       KDAS_IMAGE_MAX_SIDE);
+    if (view->stride != 0 && view->stride < view->width)
+        return kd_fail(KDAS_EINVAL, "image '%s': the %s is %lld wide, but its stride is %lld",
+                       called(name), what, (long long)view->width, (long long)view->stride);
+    return KDAS_OK;
+}
+
+/* Make room for one more image, so that adding it cannot fail half-way. */
+static kdas_status take_place(kdas_evaluator *evaluator, const char *name, char **copy)
+{
+    void *images = evaluator->images;
+
+    KD_RETURN(kd_grow(evaluator->ctx, &images, &evaluator->capacity, (size_t)evaluator->count + 1,
+                      sizeof(score)));
+    evaluator->images = images;
+    *copy = kd_strdup(evaluator->ctx, name ? name : "");
+    return *copy ? KDAS_OK : KDAS_ENOMEM;
+}
+
+static kdas_status add_pair(kdas_evaluator *evaluator, const char *name, const kd_pair *pair)
+{
+    double      curves[KD_CURVES][KD_THRESHOLDS];
+    double      plain[KD_PLAINS];
+    kd_tally    tally;
+    char       *copy = NULL;
+    kdas_status st   = KDAS_OK;
+
+    KD_TRY(take_place(evaluator, name, &copy));
+    kd_tally_make(&tally, pair);
+    KD_TRY(kd_weighted_f(&plain[KD_WFM], evaluator->ctx, pair, &tally));
+    kd_curves(curves, &tally);
+    kd_overlap_at_half(&plain[KD_DICE_50], &plain[KD_IOU_50], &tally);
+    plain[KD_SM]  = kd_s_measure(pair, &tally);
+    plain[KD_MAE] = kd_mean_error(&tally);
+
+    set_figures(&evaluator->images[evaluator->count], curves, plain);
+    evaluator->images[evaluator->count].name = copy;
+    for (int i = 0; i < KD_CURVES; i++)
+        for (int j = 0; j < KD_THRESHOLDS; j++)
+            evaluator->sum[i][j] += curves[i][j];
+    evaluator->empty += tally.polyp == 0;
+    evaluator->count++;
+    copy = NULL;
+done:
+    kd_free(evaluator->ctx, copy);
+    return st;
+}
+
+kdas_status kdas_evaluator_add(kdas_evaluator *evaluator, const char *name,
+                               const kdas_view *prediction, const kdas_view *truth)
+{
+    kd_pair pair;
+
+    if (!evaluator) return kd_fail(KDAS_EINVAL, "the evaluator is NULL");
+    KD_RETURN(check_view(name, "prediction", prediction));
+    KD_RETURN(check_view(name, "truth", truth));
+    if (prediction->width != truth->width || prediction->height != truth->height)
+        return kd_fail(KDAS_ESHAPE, "image '%s': prediction of %lld x %lld, truth of %lld x %lld",
+                       called(name), (long long)prediction->width, (long long)prediction->height,
+                       (long long)truth->width, (long long)truth->height);
+    pair = (kd_pair){
+        .prediction        = prediction->data,
+        .truth             = truth->data,
+        .width             = truth->width,
+        .height            = truth->height,
+        .prediction_stride = prediction->stride ? prediction->stride : prediction->width,
+        .truth_stride      = truth->stride ? truth->stride : truth->width,
+    };
+    return add_pair(evaluator, name, &pair);
+}
+
+static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
+
+/* What a map file would hold: probabilities, stretched over the image's range, cut to 8 bits. All
+ * logits are finite and lie between `least` and `most`; the sigmoid keeps their order. */
+static void logits_to_map(uint8_t *map, const float *logits, int64_t n, float least, float most)
+{
+    double low = sigmoid(least), range = sigmoid(most) - low + 1e-8;
+
+    for (int64_t i = 0; i < n; i++)
+        map[i] = (uint8_t)((sigmoid(logits[i]) - low) / range * 255);
+}
+
+kdas_status kdas_evaluator_add_logits(kdas_evaluator *evaluator, const char *name,
+                                      const float *logits, const kdas_view *truth)
+{
+    float       least = INFINITY, most = -INFINITY;
+    uint8_t    *map;
+    kdas_view   view;
+    kdas_status st;
+    int64_t     n;
+
+    if (!evaluator) return kd_fail(KDAS_EINVAL, "the evaluator is NULL");
+    KD_RETURN(check_view(name, "truth", truth));
+    if (!logits) return kd_fail(KDAS_EINVAL, "image '%s': the logits are NULL", called(name));
+    n = truth->width * truth->height;
+    for (int64_t i = 0; i < n; i++) {
+        if (!isfinite(logits[i]))
+            return kd_fail(KDAS_ENUMERIC, "image '%s': the logit of pixel (%lld, %lld) is %f",
+                           called(name), (long long)(i % truth->width),
+                           (long long)(i / truth->width), (double)logits[i]);
+        least = KD_MIN(least, logits[i]);
+        most  = KD_MAX(most, logits[i]);
+    }
+    map = kd_alloc(evaluator->ctx, (size_t)n);
+    if (!map) return KDAS_ENOMEM;
+    logits_to_map(map, logits, n, least, most);
+    view = (kdas_view){ map, truth->width, truth->height, 0, KDAS_PIXEL_GREY8 };
+    st   = kdas_evaluator_add(evaluator, name, &view, truth);
+    kd_free(evaluator->ctx, map);
+    return st;
+}
+
+/* ---- the handle ---- */
+
+kdas_status kdas_evaluator_create(kdas_evaluator **out, kdas_context *context)
+{
+    kdas_evaluator *evaluator;
+
+    if (!out) return kd_fail(KDAS_EINVAL, "the place for the evaluator is NULL");
+    *out = NULL;
+    if (!context) return kd_fail(KDAS_EINVAL, "the context is NULL");
+    evaluator = kd_calloc(context, 1, sizeof *evaluator);
+    if (!evaluator) return KDAS_ENOMEM;
+    evaluator->ctx = context;
+    *out           = evaluator;
+    return KDAS_OK;
+}
+
+void kdas_evaluator_reset(kdas_evaluator *evaluator)
+{
+    if (!evaluator) return;
+    for (int64_t i = 0; i < evaluator->count; i++)
+        kd_free(evaluator->ctx, evaluator->images[i].name);
+    memset(evaluator->sum, 0, sizeof evaluator->sum);
+    evaluator->count = evaluator->empty = 0;
+}
+
+void kdas_evaluator_destroy(kdas_evaluator *evaluator)
+{
+    if (!evaluator) return;
+    kdas_evaluator_reset(evaluator);
+    kd_free(evaluator->ctx, evaluator->images);
+    kd_free(evaluator->ctx, evaluator);
+}
+
+/* ---- reading ---- */
+
+int64_t kdas_evaluator_count(const kdas_evaluator *evaluator)
+{
+    return evaluator ? evaluator->count : 0;
+}
+
+int64_t kdas_evaluator_empty(const kdas_evaluator *evaluator)
+{
+    return evaluator ? evaluator->empty : 0;
+}
+
+const char *kdas_evaluator_name(const kdas_evaluator *evaluator, int64_t i)
+{
+    return evaluator && i >= 0 && i < evaluator->count ? evaluator->images[i].name : NULL;
+}
+
+static double set_figure(const kdas_evaluator *evaluator, kdas_metric metric)
+{
+    double n = (double)evaluator->count, sum = 0;
+
+    if (metrics[metric].rule == BEST) return best_of(evaluator->sum[metrics[metric].source]) / n;
+    for (int64_t i = 0; i < evaluator->count; i++)
+        sum += evaluator->images[i].figure[metric];
+    return sum / n;
+}
+
+kdas_status kdas_evaluator_get(const kdas_evaluator *evaluator, int64_t i, kdas_metric metric,
+                               double *out)
+{
+    if (!evaluator) return kd_fail(KDAS_EINVAL, "the evaluator is NULL");
+    if (!out) return kd_fail(KDAS_EINVAL, "the place for the figure is NULL");
+    if (!kdas_metric_name(metric))
+        return kd_fail(KDAS_EINVAL, "there is no metric number %d", (int)metric);
+    if (evaluator->count == 0)
+        return kd_fail(KDAS_ESTATE, "no image has been added to the evaluator");
+    if (i >= evaluator->count)
+        return kd_fail(KDAS_EINVAL, "image %lld was asked for, but the evaluator has %lld",
+                       (long long)i, (long long)evaluator->count);
+    *out = i < 0 ? set_figure(evaluator, metric) : evaluator->images[i].figure[metric];
+    return KDAS_OK;
+}

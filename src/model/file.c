@@ -1,0 +1,135 @@
+/* file.c - a model's tensors in a safetensors file, under the names of the published state_dict. */
+#include <stdio.h>
+#include <string.h>
+#include "io/safetensors.h"
+#include "model/model.h"
+
+/* ---- load ---- */
+
+void kdas_load_options_init(kdas_load_options *options, size_t size)
+{
+    kdas_load_options defaults = { .size = size };
+
+    if (!options || size < sizeof size) return;
+    memset(options, 0, size);
+    memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
+}
+
+/* Where each of the model's entries is in the file, NULL: it is not. */
+typedef struct pairing {
+    const kd_st_tensor **tensor;
+    int64_t              largest; /* elements of the largest entry */
+} pairing;
+
+static kdas_status fit(const kd_param_entry *e, const kd_st_tensor *t, const char *path)
+{
+    bool same = t->rank == e->rank;
+
+    for (int i = 0; same && i < e->rank; i++)
+        same = t->dim[i] == e->dim[i];
+    if (same) return KDAS_OK;
+    return kd_fail(KDAS_ESHAPE, "'%s': tensor '%s' has rank %d and %lld elements, the model wants rank %d and %lld",
+                   path, t->name, t->rank, (long long)t->count, e->rank, (long long)e->count);
+}
+
+static kdas_status pair(pairing *p, const kdas_model *m, const kd_safetensors *file,
+                        const kdas_load_options *o)
+{
+    const char *path = kd_safetensors_path(file);
+    char        name[512];
+
+    for (int64_t i = 0; i < kd_safetensors_count(file); i++) {
+        const kd_st_tensor *t = kd_safetensors_at(file, i);
+        int                 k;
+
+        snprintf(name, sizeof name, "%s%s", o->prefix ? o->prefix : "", t->name);
+        k = kd_params_find(m->params, name);
+        if (k >= 0) {
+            KD_RETURN(fit(kd_params_at(m->params, k), t, path));
+            p->tensor[k] = t;
+            p->largest   = KD_MAX(p->largest, t->count);
+        } else if (!o->extra)
+            return kd_fail(KDAS_ENOTFOUND, "'%s': model '%s' has no tensor '%s'", path, m->def->name, name);
+    }
+    for (int k = 0; k < kd_params_count(m->params); k++)
+        if (!p->tensor[k] && !o->partial)
+            return kd_fail(KDAS_ENOTFOUND, "'%s' lacks the tensor '%s' of model '%s'", path,
+                           kd_params_at(m->params, k)->name, m->def->name);
+    return KDAS_OK;
+}
+
+/* Everything is read before anything is written, so that a failure leaves the model as it was. */
+static kdas_status read_all(const pairing *p, kdas_model *m, kd_safetensors *file)
+{
+    int         count = kd_params_count(m->params);
+    float     **values = kd_calloc(m->ctx, (size_t)count + 1, sizeof *values);
+    kdas_status st     = values ? KDAS_OK : KDAS_ENOMEM;
+
+    for (int k = 0; values && k < count && st == KDAS_OK; k++) {
+        if (!p->tensor[k]) continue;
+        values[k] = kd_alloc(m->ctx, (size_t)p->tensor[k]->count * sizeof(float));
+        st = values[k] ? kd_safetensors_read_float(file, p->tensor[k], values[k]) : KDAS_ENOMEM;
+    }
+    for (int k = 0; values && k < count && st == KDAS_OK; k++)
+        if (values[k]) st = kd_params_write(m->params, k, values[k]);
+    for (int k = 0; values && k < count; k++)
+        kd_free(m->ctx, values[k]);
+    kd_free(m->ctx, values);
+    return st;
+}
+
+kdas_status kdas_model_load(kdas_model *m, const char *path, const kdas_load_options *options)
+{
+    kdas_load_options o;
+    kd_safetensors   *file = NULL;
+    pairing           p    = { 0 };
+    kdas_status       st;
+
+    if (!m || !path) return kd_fail(KDAS_EINVAL, "kdas_model_load: model or path is NULL");
+    kdas_load_options_init(&o, sizeof o);
+    KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_load_options"));
+    p.tensor = kd_calloc(m->ctx, (size_t)kd_params_count(m->params) + 1, sizeof *p.tensor);
+    if (!p.tensor) return KDAS_ENOMEM;
+    KD_TRY(kd_safetensors_open(&file, m->ctx, path));
+    KD_TRY(pair(&p, m, file, &o));
+    KD_TRY(read_all(&p, m, file));
+done:
+    kd_safetensors_close(file);
+    kd_free(m->ctx, p.tensor);
+    return st;
+}
+
+/* ---- save ---- */
+
+static kdas_status put_entry(kd_st_writer *writer, kdas_model *m, int i, float *values)
+{
+    const kd_param_entry *e = kd_params_at(m->params, i);
+
+    if (e->init.kind == KD_COUNTER)
+        return kd_st_writer_put_scalar(writer, e->name, KD_ST_I64, &e->counter);
+    KD_RETURN(kd_params_read(m->params, i, values));
+    return kd_st_writer_put(writer, e->name, KD_ST_F32, e->rank, e->dim, values);
+}
+
+kdas_status kdas_model_save(const kdas_model *model, const char *path)
+{
+    kdas_model   *m      = (kdas_model *)model; /* reading values does not change the model */
+    kd_st_writer *writer = NULL;
+    float        *values = NULL;
+    kdas_status   st;
+
+    if (!m || !path) return kd_fail(KDAS_EINVAL, "kdas_model_save: model or path is NULL");
+    KD_TRY(kd_st_writer_create(&writer, m->ctx));
+    st     = KDAS_ENOMEM;
+    values = kd_alloc(m->ctx, (size_t)kd_params_total(m->params) * sizeof *values);
+    if (!values) goto done;
+    KD_TRY(kd_st_writer_put_text(writer, "format", "pt"));
+    KD_TRY(kd_st_writer_put_text(writer, "model", m->def->name));
+    for (int i = 0; i < kd_params_count(m->params); i++)
+        KD_TRY(put_entry(writer, m, i, values + kd_params_at(m->params, i)->offset));
+    KD_TRY(kd_st_writer_save(writer, path, false));
+done:
+    kd_st_writer_destroy(writer);
+    kd_free(m->ctx, values);
+    return st;
+}

@@ -1,0 +1,97 @@
+/* registry.c - models by name, from models.def, and what they cost. */
+#include <string.h>
+#include "model/model.h"
+
+#define MODEL(name, function, variant) void function(kd_graph *g, kd_node *image, int v, float drop_path);
+#include "model/models.def"
+#undef MODEL
+
+static const kd_model_def defs[] = {
+#define MODEL(name, function, variant) { #name, variant, function },
+#include "model/models.def"
+#undef MODEL
+};
+
+const kd_model_def *kd_model_def_at(int i)
+{
+    return i >= 0 && i < (int)KD_COUNT(defs) ? &defs[i] : NULL;
+}
+
+const kd_model_def *kd_model_def_find(const char *name)
+{
+    for (size_t i = 0; i < KD_COUNT(defs); i++)
+        if (strcmp(defs[i].name, name) == 0) return &defs[i];
+    kd_fail(KDAS_ENOTFOUND, "there is no model '%.64s'; kdas_model_name lists them", name);
+    return NULL;
+}
+
+const char *kdas_model_name(int32_t i)
+{
+    const kd_model_def *def = kd_model_def_at(i);
+
+    return def ? def->name : NULL;
+}
+
+kdas_status kd_check_size(int64_t n, int64_t h, int64_t w)
+{
+    if (n < 1 || n > KD_MAX_BATCH)
+        return kd_fail(KDAS_EINVAL, "a batch of %lld images; it must be 1 to %d", (long long)n, KD_MAX_BATCH);
+    if (h < 32 || w < 32 || h > KD_MAX_SIDE || w > KD_MAX_SIDE || h % 32 || w % 32)
+        return kd_fail(KDAS_ESHAPE, "the size %lldx%lld will not do: sides are multiples of 32 up to %d",
+                       (long long)h, (long long)w, KD_MAX_SIDE);
+    return KDAS_OK;
+}
+
+kdas_status kd_model_build(kd_graph **out, kdas_context *ctx, const kd_model_def *def, kd_params *params,
+                           kd_mode mode, kdas_desc image, float drop_path, char *const *kept, size_t kept_count)
+{
+    kd_graph   *g = kd_graph_create(ctx, params, mode);
+    kdas_status st = KDAS_OK;
+
+    *out = NULL;
+    if (!g) return KDAS_ENOMEM;
+    for (size_t i = 0; i < kept_count; i++)
+        KD_TRY(kd_keep_tap(g, kept[i]));
+    def->build(g, kd_input(g, "image", image, false), def->variant, drop_path);
+    KD_TRY(kd_graph_status(g));
+    *out = g;
+    g    = NULL;
+done:
+    kd_graph_destroy(g);
+    return st;
+}
+
+kdas_status kdas_model_cost(int64_t *parameters, double *operations, kdas_context *ctx, const char *name,
+                            int64_t height, int64_t width, kdas_count_rule rule)
+{
+    const kd_model_def *def;
+    kd_params          *params = NULL;
+    kd_graph           *g      = NULL;
+    kdas_status         st;
+
+    if (!ctx || !name) return kd_fail(KDAS_EINVAL, "kdas_model_cost: context or name is NULL");
+    if (rule != KDAS_COUNT_MACS && rule != KDAS_COUNT_THOP)
+        return kd_fail(KDAS_EINVAL, "there is no counting rule %d", (int)rule);
+    def = kd_model_def_find(name);
+    if (!def) return KDAS_ENOTFOUND;
+    KD_RETURN(kd_check_size(1, height, width));
+    KD_TRY(kd_params_create(&params, ctx));
+    KD_TRY(kd_model_build(&g, ctx, def, params, KD_INFER, kd_desc(1, height, width, 3), 0, NULL, 0));
+    if (parameters) *parameters = kd_params_numbers(params);
+    if (operations) {
+        *operations = 0;
+        for (int i = 0; i < kd_graph_nodes(g); i++)
+            *operations += kd_node_cost(kd_graph_node(g, i), rule);
+    }
+done:
+    kd_graph_destroy(g);
+    kd_params_destroy(params);
+    return st;
+}
+
+double kd_node_cost(const kd_node *node, kdas_count_rule rule)
+{
+    if (node->kind != KD_NODE_OP) return 0;
+    if (rule == KDAS_COUNT_THOP) return node->op->thop ? node->op->thop(&node->desc) : 0;
+    return node->op->macs ? (double)node->op->macs(&node->desc) : 0;
+}

@@ -1,0 +1,93 @@
+/* tensors.c - a model's parameters and buffers by name: read, write, load, save, copy. */
+#include <string.h>
+#include "model/model.h"
+
+int64_t kdas_model_parameters(const kdas_model *m) { return m ? kd_params_numbers(m->params) : 0; }
+int32_t kdas_model_tensors(const kdas_model *m) { return m ? kd_params_count(m->params) : 0; }
+
+static bool has_tensor(const kdas_model *m, int32_t i)
+{
+    return m && i >= 0 && i < kd_params_count(m->params);
+}
+
+const char *kdas_model_tensor(const kdas_model *m, int32_t i, int32_t *rank, int64_t *dims, int32_t *trainable)
+{
+    const kd_param_entry *e;
+
+    if (!has_tensor(m, i)) return NULL;
+    e = kd_params_at(m->params, i);
+    if (rank) *rank = e->rank;
+    if (dims) memcpy(dims, e->dim, sizeof e->dim);
+    if (trainable) *trainable = e->init.kind == KD_TRAINABLE;
+    return e->name;
+}
+
+int32_t kdas_model_find(const kdas_model *m, const char *name)
+{
+    return m && name ? kd_params_find(m->params, name) : -1;
+}
+
+static kdas_status check_tensor(const kdas_model *m, int32_t i, const void *memory)
+{
+    if (!m || !memory) return kd_fail(KDAS_EINVAL, "model or memory is NULL");
+    if (!has_tensor(m, i))
+        return kd_fail(KDAS_EINVAL, "'%s' has no tensor %d, only %d", m->def->name, i,
+                       kd_params_count(m->params));
+    return KDAS_OK;
+}
+
+kdas_status kdas_model_read(const kdas_model *m, int32_t i, float *to)
+{
+    KD_RETURN(check_tensor(m, i, to));
+    return kd_params_read(m->params, i, to);
+}
+
+kdas_status kdas_model_write(kdas_model *m, int32_t i, const float *from)
+{
+    KD_RETURN(check_tensor(m, i, from));
+    return kd_params_write(m->params, i, from);
+}
+
+static kdas_status check_trainable(const kdas_model *m)
+{
+    if (!m) return kd_fail(KDAS_EINVAL, "the model is NULL");
+    if (!kd_params_grads(m->params))
+        return kd_fail(KDAS_ESTATE, "model '%s' was made without gradients (trainable = 0)", m->def->name);
+    return KDAS_OK;
+}
+
+kdas_status kdas_model_read_gradient(const kdas_model *m, int32_t i, float *to)
+{
+    KD_RETURN(check_tensor(m, i, to));
+    KD_RETURN(check_trainable(m));
+    if (kd_params_at(m->params, i)->init.kind != KD_TRAINABLE)
+        return kd_fail(KDAS_EINVAL, "'%s' has no gradient", kd_params_at(m->params, i)->name);
+    return kd_params_read_grad(m->params, i, to);
+}
+
+kdas_status kdas_model_zero_gradients(kdas_model *m)
+{
+    KD_RETURN(check_trainable(m));
+    return kd_device_zero(m->ctx, kd_params_grads(m->params),
+                          (size_t)kd_params_trainable(m->params) * sizeof(float));
+}
+
+/* Give every entry of `to` the values that `from` holds, through host memory. */
+kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from)
+{
+    float      *values;
+    kdas_status st = KDAS_OK;
+
+    if (!to || !from) return kd_fail(KDAS_EINVAL, "kdas_model_copy: a model is NULL");
+    if (to->def != from->def)
+        return kd_fail(KDAS_EINVAL, "'%s' cannot take the values of '%s'", to->def->name, from->def->name);
+    values = kd_alloc(from->ctx, (size_t)kd_params_total(from->params) * sizeof *values);
+    if (!values) return KDAS_ENOMEM;
+    for (int i = 0; i < kd_params_count(from->params); i++) {
+        KD_TRY(kd_params_read(from->params, i, values));
+        KD_TRY(kd_params_write(to->params, i, values));
+    }
+done:
+    kd_free(from->ctx, values);
+    return st;
+}

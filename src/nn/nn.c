@@ -1,0 +1,138 @@
+/* nn.c - see nn.h. */
+#include <math.h>
+#include "nn/nn.h"
+
+kdas_desc kd_shape(const kd_node *node)
+{
+    return node ? node->desc.out : (kdas_desc){ KDAS_F32, 4, { 0, 0, 0, 0 } };
+}
+
+static kd_init trainable(kd_init_rule rule, float a) { return (kd_init){ KD_TRAINABLE, rule, a }; }
+
+static kd_init uniform_by(int64_t fan_in)
+{
+    return trainable(KD_INIT_UNIFORM, fan_in ? 1.0f / sqrtf((float)fan_in) : 0);
+}
+
+static kd_node *weight(kd_graph *g, kd_init init, int rank, int64_t o, int64_t i, int64_t kh, int64_t kw)
+{
+    return kd_param(g, "weight", init, rank, (const int64_t[]){ o, i, kh, kw });
+}
+
+static kd_node *vector(kd_graph *g, const char *name, kd_init init, int64_t n)
+{
+    return kd_param(g, name, init, 1, &n);
+}
+
+static kd_node *bias_of(kd_graph *g, bool wanted, kd_style style, int64_t out, int64_t fan_in)
+{
+    if (!wanted) return NULL;
+    return vector(g, "bias", style == KD_STYLE_PVT ? trainable(KD_INIT_ZERO, 0) : uniform_by(fan_in), out);
+}
+
+kd_node *kd_linear_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, bool bias, kd_style style)
+{
+    int64_t  c = kd_shape(x).dim[3];
+    kd_node *w, *b;
+
+    if (!x) return NULL;
+    kd_scope(g, "%s", name);
+    w = weight(g, style == KD_STYLE_PVT ? trainable(KD_INIT_NORMAL, 0.02f) : uniform_by(c), 2, out, c, 1, 1);
+    b = bias_of(g, bias, style, out, c);
+    x = kd_linear(g, x, w, b);
+    kd_scope_end(g);
+    return x;
+}
+
+kd_node *kd_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, int k, int stride, int pad,
+                       bool bias, kd_style style)
+{
+    int64_t  c = kd_shape(x).dim[3], fan_in = c * k * k;
+    kd_init  init = style == KD_STYLE_PVT
+                        ? trainable(KD_INIT_NORMAL, sqrtf(2.0f / (float)(k * k * out)))
+                        : uniform_by(fan_in);
+    kd_node *w, *b;
+
+    if (!x) return NULL;
+    kd_scope(g, "%s", name);
+    w = weight(g, init, 4, out, c, k, k);
+    b = bias_of(g, bias, style, out, fan_in);
+    x = k == 1 && stride == 1 && pad == 0 ? kd_linear(g, x, w, b) : kd_conv2d(g, x, w, b, stride, pad);
+    kd_scope_end(g);
+    return x;
+}
+
+kd_node *kd_pointwise_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, bool bias)
+{
+    int64_t  c = kd_shape(x).dim[3];
+    kd_node *w, *b;
+
+    if (!x) return NULL;
+    kd_scope(g, "%s", name);
+    w = weight(g, uniform_by(c), 3, out, c, 1, 1);
+    b = bias_of(g, bias, KD_STYLE_TORCH, out, c);
+    x = kd_linear(g, x, w, b);
+    kd_scope_end(g);
+    return x;
+}
+
+kd_node *kd_dwconv_layer(kd_graph *g, const char *name, kd_node *x)
+{
+    int64_t  c = kd_shape(x).dim[3];
+    kd_node *w, *b;
+
+    if (!x) return NULL;
+    kd_scope(g, "%s", name);
+    w = weight(g, trainable(KD_INIT_NORMAL, sqrtf(2.0f / 9.0f)), 4, c, 1, 3, 3);
+    b = bias_of(g, true, KD_STYLE_PVT, c, 9);
+    x = kd_dwconv2d(g, x, w, b, 1, 1);
+    kd_scope_end(g);
+    return x;
+}
+
+kd_node *kd_norm_layer(kd_graph *g, const char *name, kd_node *x, float eps)
+{
+    int64_t  c = kd_shape(x).dim[3];
+    kd_node *gamma, *beta;
+
+    if (!x) return NULL;
+    kd_scope(g, "%s", name);
+    gamma = vector(g, "weight", trainable(KD_INIT_ONE, 0), c);
+    beta  = vector(g, "bias", trainable(KD_INIT_ZERO, 0), c);
+    x     = kd_layer_norm(g, x, gamma, beta, eps);
+    kd_scope_end(g);
+    return x;
+}
+
+static kd_node *batch_norm_layer(kd_graph *g, const char *name, kd_node *x)
+{
+    const kd_init zero = { KD_BUFFER, KD_INIT_ZERO, 0 }, one = { KD_BUFFER, KD_INIT_ONE, 0 };
+    int64_t       c = kd_shape(x).dim[3];
+    kd_node      *gamma, *beta, *mean, *var;
+
+    if (!x) return NULL;
+    kd_scope(g, "%s", name);
+    gamma = vector(g, "weight", trainable(KD_INIT_ONE, 0), c);
+    beta  = vector(g, "bias", trainable(KD_INIT_ZERO, 0), c);
+    mean  = vector(g, "running_mean", zero, c);
+    var   = vector(g, "running_var", one, c);
+    kd_param(g, "num_batches_tracked", (kd_init){ KD_COUNTER, KD_INIT_ZERO, 0 }, 0, NULL);
+    x = kd_batch_norm(g, x, gamma, beta, mean, var, 1e-5f, 0.1f);
+    kd_scope_end(g);
+    return x;
+}
+
+kd_node *kd_conv_bn(kd_graph *g, const char *name, kd_node *x, int64_t out, int k, int pad)
+{
+    kd_scope(g, "%s", name);
+    x = kd_conv_layer(g, "conv", x, out, k, 1, pad, false, KD_STYLE_TORCH);
+    x = batch_norm_layer(g, "bn", x);
+    kd_scope_end(g);
+    return x;
+}
+
+kd_node *kd_residual(kd_graph *g, kd_node *x, kd_node *branch, float drop_path)
+{
+    if (drop_path > 0 && kd_graph_mode(g) == KD_TRAIN) branch = kd_drop_path(g, branch, drop_path);
+    return kd_add(g, x, branch);
+}

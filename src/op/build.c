@@ -1,0 +1,198 @@
+/* build.c - the ops as functions that add a node to a graph. Only an op whose operands are all there
+ * becomes a node; what is missing has already left its error in the graph. */
+#include "op/build.h"
+
+/* `needed` operands may not be NULL; those after them are optional. */
+static kd_node *node(kd_graph *g, const kd_op *op, const void *attr, int needed, int inputs,
+                     kd_node *const *in)
+{
+    for (int i = 0; i < needed; i++)
+        if (!in[i]) return NULL;
+    return kd_apply(g, op, attr, inputs, in);
+}
+
+#define IN(...) (kd_node *[]){ __VA_ARGS__ }
+
+/* ---- With parameters ---- */
+
+kd_node *kd_conv2d(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad)
+{
+    kdas_conv_attr attr = { .stride = stride, .pad = pad };
+
+    return node(g, &kd_op_conv2d, &attr, 2, b ? 3 : 2, IN(x, w, b));
+}
+
+kd_node *kd_dwconv2d(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad)
+{
+    kdas_conv_attr attr = { .stride = stride, .pad = pad };
+
+    return node(g, &kd_op_dwconv2d, &attr, 2, b ? 3 : 2, IN(x, w, b));
+}
+
+kd_node *kd_linear(kd_graph *g, kd_node *x, kd_node *w, kd_node *b)
+{
+    return node(g, &kd_op_linear, NULL, 2, b ? 3 : 2, IN(x, w, b));
+}
+
+kd_node *kd_layer_norm(kd_graph *g, kd_node *x, kd_node *gamma, kd_node *beta, float eps)
+{
+    kdas_norm_attr attr = { .eps = eps };
+
+    return node(g, &kd_op_layer_norm, &attr, 3, 3, IN(x, gamma, beta));
+}
+
+kd_node *kd_batch_norm(kd_graph *g, kd_node *x, kd_node *gamma, kd_node *beta, kd_node *mean,
+                       kd_node *var, float eps, float momentum)
+{
+    kdas_norm_attr attr = { .eps = eps, .momentum = momentum };
+
+    return node(g, &kd_op_batch_norm, &attr, 5, 5, IN(x, gamma, beta, mean, var));
+}
+
+/* ---- Elementwise ---- */
+
+kd_node *kd_gelu(kd_graph *g, kd_node *x) { return node(g, &kd_op_gelu, NULL, 1, 1, IN(x)); }
+kd_node *kd_relu(kd_graph *g, kd_node *x) { return node(g, &kd_op_relu, NULL, 1, 1, IN(x)); }
+kd_node *kd_sigmoid(kd_graph *g, kd_node *x) { return node(g, &kd_op_sigmoid, NULL, 1, 1, IN(x)); }
+
+kd_node *kd_add(kd_graph *g, kd_node *a, kd_node *b)
+{
+    return node(g, &kd_op_add, NULL, 2, 2, IN(a, b));
+}
+
+kd_node *kd_sub(kd_graph *g, kd_node *a, kd_node *b)
+{
+    return node(g, &kd_op_sub, NULL, 2, 2, IN(a, b));
+}
+
+kd_node *kd_mul(kd_graph *g, kd_node *a, kd_node *b)
+{
+    return node(g, &kd_op_mul, NULL, 2, 2, IN(a, b));
+}
+
+kd_node *kd_scale(kd_graph *g, kd_node *x, float factor, float offset)
+{
+    kdas_scale_attr attr = { .factor = factor, .offset = offset };
+
+    return node(g, &kd_op_scale, &attr, 1, 1, IN(x));
+}
+
+kd_node *kd_drop_path(kd_graph *g, kd_node *x, float p)
+{
+    kdas_drop_attr attr = { .p = p };
+
+    return node(g, &kd_op_drop_path, &attr, 1, 1, IN(x));
+}
+
+/* ---- Moving data ---- */
+
+kd_node *kd_concat(kd_graph *g, int n, kd_node *const *nodes)
+{
+    return node(g, &kd_op_concat, NULL, n, n, nodes);
+}
+
+kd_node *kd_slice(kd_graph *g, kd_node *x, int64_t start, int64_t count)
+{
+    kdas_slice_attr attr = { .start = start, .count = count };
+
+    return node(g, &kd_op_slice, &attr, 1, 1, IN(x));
+}
+
+kd_node *kd_crop(kd_graph *g, kd_node *x, int64_t top, int64_t left, int64_t height, int64_t width)
+{
+    kdas_crop_attr attr = { .top = top, .left = left, .height = height, .width = width };
+
+    return node(g, &kd_op_crop, &attr, 1, 1, IN(x));
+}
+
+kd_node *kd_transpose(kd_graph *g, kd_node *x)
+{
+    return node(g, &kd_op_transpose, NULL, 1, 1, IN(x));
+}
+
+kd_node *kd_reshape(kd_graph *g, kd_node *x, int64_t n, int64_t h, int64_t w, int64_t c)
+{
+    kdas_desc attr = kd_desc(n, h, w, c);
+
+    return node(g, &kd_op_reshape, &attr, 1, 1, IN(x));
+}
+
+kd_node *kd_resize(kd_graph *g, kd_node *x, int64_t height, int64_t width, bool align, bool counted)
+{
+    kdas_resize_attr attr = { .height = height, .width = width, .align = align, .counted = counted };
+
+    return node(g, &kd_op_resize, &attr, 1, 1, IN(x));
+}
+
+kd_node *kd_pool_avg(kd_graph *g, kd_node *x, int64_t height, int64_t width, int64_t counted)
+{
+    kdas_pool_attr attr = { .height = height, .width = width, .counted = counted };
+
+    return node(g, &kd_op_pool_avg, &attr, 1, 1, IN(x));
+}
+
+kd_node *kd_pool_max(kd_graph *g, kd_node *x) { return node(g, &kd_op_pool_max, NULL, 1, 1, IN(x)); }
+
+kd_node *kd_channel_mean(kd_graph *g, kd_node *x)
+{
+    return node(g, &kd_op_channel_mean, NULL, 1, 1, IN(x));
+}
+
+kd_node *kd_channel_max(kd_graph *g, kd_node *x)
+{
+    return node(g, &kd_op_channel_max, NULL, 1, 1, IN(x));
+}
+
+/* ---- Along the last axis, products ---- */
+
+kd_node *kd_softmax(kd_graph *g, kd_node *x) { return node(g, &kd_op_softmax, NULL, 1, 1, IN(x)); }
+kd_node *kd_center(kd_graph *g, kd_node *x) { return node(g, &kd_op_center, NULL, 1, 1, IN(x)); }
+
+kd_node *kd_attention(kd_graph *g, kd_node *q, kd_node *kv, int heads, float scale)
+{
+    kdas_attention_attr attr = { .heads = heads, .scale = scale };
+
+    return node(g, &kd_op_attention, &attr, 2, 2, IN(q, kv));
+}
+
+kd_node *kd_matmul(kd_graph *g, kd_node *a, kd_node *b, bool transpose_a, bool transpose_b, float alpha)
+{
+    kdas_matmul_attr attr = { .transpose_a = transpose_a, .transpose_b = transpose_b, .alpha = alpha };
+
+    return node(g, &kd_op_matmul, &attr, 2, 2, IN(a, b));
+}
+
+/* ---- Losses ---- */
+
+kd_node *kd_bce(kd_graph *g, kd_node *p, kd_node *y, kd_node *w)
+{
+    return node(g, &kd_op_bce, NULL, 2, w ? 3 : 2, IN(p, y, w));
+}
+
+kd_node *kd_overlap(kd_graph *g, kd_node *p, kd_node *y, kd_node *w, bool jaccard, float smooth)
+{
+    kdas_overlap_attr attr = { .jaccard = jaccard, .smooth = smooth };
+
+    return node(g, &kd_op_overlap, &attr, 2, w ? 3 : 2, IN(p, y, w));
+}
+
+kd_node *kd_kl(kd_graph *g, kd_node *s, kd_node *t, float tau)
+{
+    kdas_kl_attr attr = { .tau = tau };
+
+    return node(g, &kd_op_kl, &attr, 2, 2, IN(s, t));
+}
+
+kd_node *kd_square_error(kd_graph *g, kd_node *a, kd_node *b)
+{
+    return node(g, &kd_op_square_error, NULL, 2, 2, IN(a, b));
+}
+
+kd_node *kd_boundary(kd_graph *g, kd_node *y, int window, float gain)
+{
+    kdas_boundary_attr attr = { .window = window, .gain = gain };
+
+    return node(g, &kd_op_boundary, &attr, 1, 1, IN(y));
+}
+
+kd_node *kd_mean(kd_graph *g, kd_node *x) { return node(g, &kd_op_mean, NULL, 1, 1, IN(x)); }

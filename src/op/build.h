@@ -1,0 +1,54 @@
+/* build.h - the ops as functions that add a node to a graph, for blocks, models and losses. Activations are
+ * (N,H,W,C). A NULL operand gives NULL, so a chain needs no checks: the graph keeps its first error. */
+#ifndef KD_OP_BUILD_H
+#define KD_OP_BUILD_H
+#include "graph/graph.h"
+
+/* ---- With parameters; `b` (the bias) may be NULL where it is last ---- */
+kd_node *kd_conv2d(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad);
+kd_node *kd_dwconv2d(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad);
+kd_node *kd_linear(kd_graph *g, kd_node *x, kd_node *w, kd_node *b);
+kd_node *kd_layer_norm(kd_graph *g, kd_node *x, kd_node *gamma, kd_node *beta, float eps);
+kd_node *kd_batch_norm(kd_graph *g, kd_node *x, kd_node *gamma, kd_node *beta, kd_node *mean,
+                       kd_node *var, float eps, float momentum);
+
+/* ---- Elementwise ---- */
+kd_node *kd_gelu(kd_graph *g, kd_node *x);
+kd_node *kd_relu(kd_graph *g, kd_node *x);
+kd_node *kd_sigmoid(kd_graph *g, kd_node *x);
+/* b's axes are a's or 1. */
+kd_node *kd_add(kd_graph *g, kd_node *a, kd_node *b);
+kd_node *kd_sub(kd_graph *g, kd_node *a, kd_node *b);
+kd_node *kd_mul(kd_graph *g, kd_node *a, kd_node *b);
+kd_node *kd_scale(kd_graph *g, kd_node *x, float factor, float offset);
+kd_node *kd_drop_path(kd_graph *g, kd_node *x, float p);
+
+/* ---- Moving data ---- */
+kd_node *kd_concat(kd_graph *g, int n, kd_node *const *nodes); /* along C, 2 to 8 */
+kd_node *kd_slice(kd_graph *g, kd_node *x, int64_t start, int64_t count);
+kd_node *kd_crop(kd_graph *g, kd_node *x, int64_t top, int64_t left, int64_t height, int64_t width);
+kd_node *kd_transpose(kd_graph *g, kd_node *x); /* (N,H,R,C) to (N,H,C,R) */
+kd_node *kd_reshape(kd_graph *g, kd_node *x, int64_t n, int64_t h, int64_t w, int64_t c);
+/* `counted`: whether, or how many times, thop counts the op. */
+kd_node *kd_resize(kd_graph *g, kd_node *x, int64_t height, int64_t width, bool align, bool counted);
+kd_node *kd_pool_avg(kd_graph *g, kd_node *x, int64_t height, int64_t width, int64_t counted);
+kd_node *kd_pool_max(kd_graph *g, kd_node *x);     /* (N,1,1,C) */
+kd_node *kd_channel_mean(kd_graph *g, kd_node *x); /* (N,H,W,1) */
+kd_node *kd_channel_max(kd_graph *g, kd_node *x);  /* (N,H,W,1) */
+
+/* ---- Along the last axis, products ---- */
+kd_node *kd_softmax(kd_graph *g, kd_node *x);
+kd_node *kd_center(kd_graph *g, kd_node *x);
+kd_node *kd_attention(kd_graph *g, kd_node *q, kd_node *kv, int heads, float scale);
+kd_node *kd_matmul(kd_graph *g, kd_node *a, kd_node *b, bool transpose_a, bool transpose_b,
+                   float alpha);
+
+/* ---- Losses: one value for each image, (N,1,1,1); `w` (weights) may be NULL ---- */
+kd_node *kd_bce(kd_graph *g, kd_node *p, kd_node *y, kd_node *w);
+kd_node *kd_overlap(kd_graph *g, kd_node *p, kd_node *y, kd_node *w, bool jaccard, float smooth);
+kd_node *kd_kl(kd_graph *g, kd_node *s, kd_node *t, float tau);
+kd_node *kd_square_error(kd_graph *g, kd_node *a, kd_node *b);
+kd_node *kd_boundary(kd_graph *g, kd_node *y, int window, float gain); /* weights, y's shape */
+kd_node *kd_mean(kd_graph *g, kd_node *x);                             /* (1,1,1,1)          */
+
+#endif

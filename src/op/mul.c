@@ -1,0 +1,35 @@
+/* mul.c - a times b elementwise, b broadcast to a's (N,H,W,C). */
+#include "op/op_util.h"
+
+static kdas_status mul_forward(kdas_device *device, const kdas_call *call)
+{
+    const kdas_desc *as = &call->node->in[0], *bs = &call->node->in[1];
+    const float     *a = call->in[0], *b = call->in[1];
+    float           *y = call->out;
+    int64_t          n = kd_elements(as);
+
+    (void)device;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = a[i] * b[kd_broadcast_index(as, bs, i)];
+    return KDAS_OK;
+}
+
+static kdas_status mul_backward(kdas_device *device, const kdas_call *call)
+{
+    const kdas_desc *as = &call->node->in[0], *bs = &call->node->in[1];
+    const float     *a = call->in[0], *b = call->in[1], *dy = call->dout;
+    float           *da = call->din[0], *db = call->din[1];
+    int64_t          n = kd_elements(as);
+
+    (void)device;
+    for (int64_t i = 0; da && i < n; i++)
+        da[i] += dy[i] * b[kd_broadcast_index(as, bs, i)];
+    if (db) kd_broadcast_reduce(call->node, 1, dy, a, db);
+    return KDAS_OK;
+}
+
+const kd_op kd_op_mul = {
+    .name = "mul", .min_inputs = 2, .max_inputs = 2, .infer = kd_infer_broadcast,
+    .ref = { .op = KDAS_OP_MUL, .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+             .flags = KDAS_KERNEL_INPLACE, .forward = mul_forward, .backward = mul_backward },
+};

@@ -1,0 +1,67 @@
+/* optim.h - the inside of kdas_optim: state blocks, counters, and what a rule's file defines. */
+#ifndef KD_OPTIM_H
+#define KD_OPTIM_H
+#include <kdas/optim.h>
+#include "graph/device.h"
+#include "graph/param.h"
+
+#define KD_OPTIM_SLOTS 2 /* most state blocks that a rule keeps */
+
+/* One call of a rule: a stretch of the flat blocks whose parameters share a weight decay. */
+typedef struct kd_update {
+    int64_t first, count; /* elements                                        */
+    float   lr, weight_decay;
+    float   grad_scale; /* the gradient is multiplied by this              */
+    int64_t step;       /* 1 for the first update                          */
+} kd_update;
+
+typedef struct kd_optim_rule {
+    const char *name;
+    const char *slot_name[KD_OPTIM_SLOTS];           /* as PyTorch calls its state buffers */
+    int (*slots)(const kdas_optim_options *options); /* how many of them are kept */
+    kdas_status (*step)(kdas_optim *optim, const kd_update *update);
+} kd_optim_rule;
+
+const kd_optim_rule *kd_optim_rule_find(const char *name); /* NULL: none */
+
+/* A run of neighbouring parameters that share a weight decay. */
+typedef struct kd_optim_range {
+    int64_t first, count; /* elements, the gaps between parameters counted */
+    bool    decay;
+} kd_optim_range;
+
+struct kdas_optim {
+    kdas_context        *ctx;
+    kd_params           *params;
+    const kd_optim_rule *rule;
+    kdas_optim_options   options; /* strings are static or ours */
+    char                *no_decay;
+    kd_optim_range      *range;
+    size_t               ranges, range_capacity;
+    int                  slots;
+    float               *slot[KD_OPTIM_SLOTS]; /* device memory, kd_params_trainable() elements */
+    double              *squares;              /* device memory, one sum of squares             */
+    int64_t              updates;
+};
+
+/* As kdas_optim_create, for parameters without a model around them. */
+kdas_status kd_optim_create_for(kdas_optim **out, kdas_context *ctx, kd_params *params,
+                                const kdas_optim_options *options);
+/* Run an UPDATE kernel on the stretch of `blocks` blocks; a NULL block is an absent operand. */
+kdas_status kd_optim_run(kdas_optim *optim, int32_t op, const void *attr, const kd_update *update,
+                         int blocks, float *const *block);
+
+/* Check options against each other and their ranges; the strings become static ones, but for
+ * no_decay. */
+kdas_status kd_optim_check(kdas_optim_options *options);
+/* Go on as another optimizer did: its options (checked here; the rule must be the same) and its
+ * count. The state blocks are the caller's to fill. On failure nothing is changed. */
+kdas_status kd_optim_restore(kdas_optim *optim, const kdas_optim_options *options, int64_t updates);
+
+/* ---- schedule.c ---- */
+/* The static name of a schedule, or NULL. */
+const char *kd_schedule_find(const char *name);
+/* Learning rate of update t under options that have been checked. */
+double kd_schedule_lr(const kdas_optim_options *options, int64_t t);
+
+#endif

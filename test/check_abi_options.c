@@ -1,0 +1,132 @@
+/* check_abi_options.c - every option struct of the public headers follows the rules of docs/abi.md: the list
+ * comes from the headers, so that a new struct is held to them without a line here. */
+#include <check.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "every_header.h"
+
+typedef struct option_type {
+    const char *name;
+    void (*init)(void *options, size_t size);
+    size_t size;
+} option_type;
+
+#define FUNCTION(name)
+#define OPTIONS(type)                                                           \
+    static void init_##type(void *out, size_t size) { type##_init(out, size); } \
+    _Static_assert(offsetof(type, size) == 0, #type " begins with its size");
+#include "declared.def"
+#undef OPTIONS
+
+static const option_type types[] = {
+#define OPTIONS(type) { #type, init_##type, sizeof(type) },
+#include "declared.def"
+#undef OPTIONS
+};
+#define TYPES ((int)(sizeof types / sizeof types[0]))
+
+/* A program may be older or newer than the library: its struct is shorter or longer. The block has a fence
+ * behind it, so that a write past the size given is seen. */
+enum { FENCE = 64, NEWER = 200 };
+
+static unsigned char *filled(size_t bytes, int value)
+{
+    unsigned char *block = malloc(bytes);
+
+    ck_assert_ptr_nonnull(block);
+    memset(block, value, bytes);
+    return block;
+}
+
+static void check_init(const option_type *t, size_t size)
+{
+    unsigned char *a = filled(size + FENCE, 0xAA), *b = filled(size + FENCE, 0x55);
+    size_t         told;
+
+    t->init(a, size);
+    t->init(b, size);
+    memcpy(&told, a, sizeof told);
+    ck_assert_msg(told == size, "%s: size is %zu after init with %zu", t->name, told, size);
+    for (size_t i = 0; i < size; i++)
+        ck_assert_msg(a[i] == b[i], "%s: byte %zu of %zu is left unset by init", t->name, i, size);
+    for (size_t i = size; i < size + FENCE; i++)
+        ck_assert_msg(a[i] == 0xAA && b[i] == 0x55, "%s: init with %zu writes byte %zu", t->name,
+                      size, i);
+    for (size_t i = t->size; i < size; i++)
+        ck_assert_msg(a[i] == 0, "%s: init leaves byte %zu beyond what is known set", t->name, i);
+    free(a);
+    free(b);
+}
+
+START_TEST(init_sets_every_byte_and_no_other) { check_init(&types[_i], types[_i].size); }
+END_TEST
+
+START_TEST(init_fills_what_an_older_program_has)
+{
+    for (size_t size = sizeof(size_t); size < types[_i].size; size += 4)
+        check_init(&types[_i], size);
+}
+END_TEST
+
+START_TEST(init_clears_what_a_newer_program_has) { check_init(&types[_i], types[_i].size + NEWER); }
+END_TEST
+
+START_TEST(older_and_newer_programs_get_the_same_defaults)
+{
+    const option_type *t     = &types[_i];
+    size_t             older = (sizeof(size_t) + t->size) / 2;
+    unsigned char     *a = filled(t->size, 1), *b = filled(t->size, 2);
+
+    t->init(a, t->size);
+    t->init(b, older);
+    ck_assert_int_eq(memcmp(a + sizeof(size_t), b + sizeof(size_t), older - sizeof(size_t)), 0);
+    free(a);
+    free(b);
+}
+END_TEST
+
+START_TEST(init_survives_null_and_a_size_too_small)
+{
+    unsigned char block[64];
+
+    types[_i].init(NULL, types[_i].size);
+    types[_i].init(NULL, 0);
+    memset(block, 0x77, sizeof block);
+    for (size_t size = 0; size < sizeof(size_t); size++)
+        types[_i].init(block, size);
+    for (size_t i = 0; i < sizeof block; i++)
+        ck_assert_uint_eq(block[i], 0x77);
+}
+END_TEST
+
+START_TEST(the_headers_declare_option_structs)
+{
+    int found = 0;
+
+    for (int i = 0; i < TYPES; i++)
+        found += strcmp(types[i].name, "kdas_context_options") == 0;
+    ck_assert_int_eq(found, 1);
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *s      = suite_create("abi: options");
+    TCase   *rules  = tcase_create("rules");
+    SRunner *runner = srunner_create(s);
+    int      failed;
+
+    tcase_add_test(rules, the_headers_declare_option_structs);
+    tcase_add_loop_test(rules, init_sets_every_byte_and_no_other, 0, TYPES);
+    tcase_add_loop_test(rules, init_fills_what_an_older_program_has, 0, TYPES);
+    tcase_add_loop_test(rules, init_clears_what_a_newer_program_has, 0, TYPES);
+    tcase_add_loop_test(rules, older_and_newer_programs_get_the_same_defaults, 0, TYPES);
+    tcase_add_loop_test(rules, init_survives_null_and_a_size_too_small, 0, TYPES);
+    suite_add_tcase(s, rules);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,308 @@
+/* check_context.c - contexts and devices by name: what is refused and how it is said, the host's hooks, and
+ * many contexts at once (also run under TSan). */
+#include <check.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <kdas/backend.h>
+#include <kdas/base.h>
+
+static kdas_context_options one_thread(void)
+{
+    kdas_context_options o;
+
+    kdas_context_options_init(&o, sizeof o);
+    o.threads = 1;
+    return o;
+}
+
+/* Creating with `o` fails with `status`, leaves NULL and a sentence that has `word` in it. */
+static void refuse(const kdas_context_options *o, kdas_status status, const char *word)
+{
+    kdas_context *context = (kdas_context *)o;
+
+    ck_assert_int_eq(kdas_context_create(&context, o), status);
+    ck_assert_ptr_null(context);
+    ck_assert_msg(strstr(kdas_last_error(), word) != NULL, "'%s' does not name '%s'",
+                  kdas_last_error(), word);
+}
+
+START_TEST(defaults_give_a_context_with_a_thread_for_each_core)
+{
+    kdas_context *context = NULL;
+
+    ck_assert_int_eq(kdas_context_create(&context, NULL), KDAS_OK);
+    ck_assert_int_ge(kdas_context_threads(context), 1);
+    ck_assert_int_le(kdas_context_threads(context), sysconf(_SC_NPROCESSORS_ONLN));
+    ck_assert_uint_gt(strlen(kdas_context_device(context)), 3);
+    kdas_context_destroy(context);
+}
+END_TEST
+
+START_TEST(every_built_in_device_opens)
+{
+    static const char *const names[] = { "cpu", "reference", "cpu:0" };
+    kdas_context_options     o       = one_thread();
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        kdas_context *context = NULL;
+
+        o.device = names[i];
+        ck_assert_int_eq(kdas_backend_probe(names[i], NULL, 0), 1);
+        ck_assert_int_eq(kdas_context_create(&context, &o), KDAS_OK);
+        ck_assert_int_eq(kdas_context_threads(context), 1);
+        kdas_context_destroy(context);
+    }
+}
+END_TEST
+
+START_TEST(settings_out_of_range_are_refused)
+{
+    kdas_context_options o = one_thread();
+
+    o.threads = -1;
+    refuse(&o, KDAS_EINVAL, "threads");
+    o.threads = 1000000;
+    refuse(&o, KDAS_EINVAL, "threads");
+    o     = one_thread();
+    o.isa = "sse9";
+    refuse(&o, KDAS_EINVAL, "sse9");
+    o        = one_thread();
+    o.device = NULL;
+    refuse(&o, KDAS_EINVAL, "device");
+    o      = one_thread();
+    o.free = (kdas_free_fn)(void (*)(void))free;
+    refuse(&o, KDAS_EINVAL, "hooks");
+    o      = one_thread();
+    o.size = 0;
+    refuse(&o, KDAS_EINVAL, "kdas_context_options");
+}
+END_TEST
+
+START_TEST(device_names_that_cannot_be_are_refused_by_name)
+{
+    static const struct {
+        const char *device;
+        kdas_status status;
+        const char *word;
+    } rows[] = {
+        { "warp", KDAS_ENOTFOUND, "warp" },
+        { "", KDAS_EINVAL, "''" },
+        { ":0", KDAS_EINVAL, ":0" },
+        { "cpu:", KDAS_EINVAL, "cpu:" },
+        { "cpu:one", KDAS_EINVAL, "cpu:one" },
+        { "cpu:-1", KDAS_EINVAL, "cpu:-1" },
+        { "../cpu", KDAS_EINVAL, "../cpu" },
+        { "/etc/passwd", KDAS_EINVAL, "/etc/passwd" },
+        { "cpu:99999999999999999999", KDAS_EINVAL, "cpu:9" },
+    };
+    kdas_context_options o = one_thread();
+    char                 why[200];
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        o.device = rows[i].device;
+        refuse(&o, rows[i].status, rows[i].word);
+        ck_assert_int_eq(kdas_backend_probe(rows[i].device, why, sizeof why), 0);
+        ck_assert_ptr_nonnull(strstr(why, rows[i].word));
+    }
+}
+END_TEST
+
+START_TEST(a_probe_never_writes_past_its_buffer)
+{
+    for (size_t size = 0; size < 40; size++) {
+        char why[64];
+
+        memset(why, '#', sizeof why);
+        ck_assert_int_eq(kdas_backend_probe("warp", why, size), 0);
+        if (size) ck_assert_uint_lt(strlen(why), size);
+        for (size_t i = size; i < sizeof why; i++)
+            ck_assert_int_eq(why[i], '#');
+    }
+    ck_assert_int_eq(kdas_backend_probe(NULL, NULL, 0), 0);
+}
+END_TEST
+
+/* ---- Plug-ins: a folder on the search path with a file that is not one ---- */
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+
+    ck_assert_ptr_nonnull(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+START_TEST(a_file_that_is_not_a_plug_in_is_named)
+{
+    char                 folder[] = "/tmp/kdas-plugin-XXXXXX", path[64];
+    kdas_context_options o        = one_thread();
+
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/libkdas-fake.so", folder);
+    write_file(path, "this is no shared object\n");
+    setenv("KDAS_BACKEND_PATH", folder, 1);
+    o.device = "fake";
+    refuse(&o, KDAS_EBACKEND, path);
+    unlink(path);
+    refuse(&o, KDAS_ENOTFOUND, "fake");
+    rmdir(folder);
+}
+END_TEST
+
+START_TEST(a_library_without_the_entry_is_not_a_plug_in)
+{
+    char                 folder[] = "/tmp/kdas-plugin-XXXXXX", path[64];
+    kdas_context_options o        = one_thread();
+
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/libkdas-other.so", folder);
+    ck_assert_int_eq(symlink("/lib/x86_64-linux-gnu/libm.so.6", path), 0);
+    setenv("KDAS_BACKEND_PATH", folder, 1);
+    o.device = "other";
+    if (access(path, R_OK) == 0)
+        refuse(&o, KDAS_EBACKEND, KDAS_BACKEND_ENTRY);
+    else
+        printf("SKIP a_library_without_the_entry_is_not_a_plug_in: libm is elsewhere\n");
+    unlink(path);
+    rmdir(folder);
+}
+END_TEST
+
+/* ---- Memory hooks ---- */
+
+typedef struct counter {
+    atomic_long taken, given_back;
+    long        fail_at; /* the allocation that fails, counted from 1; 0: none */
+} counter;
+
+static void *counted_alloc(void *user, size_t bytes)
+{
+    counter *c = user;
+    long     n = atomic_fetch_add(&c->taken, 1) + 1;
+    void    *p = n == c->fail_at ? NULL : malloc(bytes);
+
+    if (!p) atomic_fetch_add(&c->given_back, 1);
+    return p;
+}
+
+static void counted_free(void *user, void *memory)
+{
+    atomic_fetch_add(&((counter *)user)->given_back, 1);
+    free(memory);
+}
+
+START_TEST(a_context_fails_cleanly_at_every_allocation)
+{
+    static const char *const devices[] = { "cpu", "reference" };
+    kdas_context_options     o         = one_thread();
+    kdas_context            *context;
+    counter                  c;
+
+    o.device     = devices[_i];
+    o.alloc      = counted_alloc;
+    o.free       = counted_free;
+    o.alloc_user = &c;
+    for (long k = 1;; k++) {
+        kdas_status st;
+
+        c  = (counter){ .fail_at = k };
+        st = kdas_context_create(&context, &o);
+        if (st == KDAS_OK) {
+            ck_assert_int_gt(k, 1); /* the hooks are in use */
+            ck_assert_int_lt(c.taken, k);
+            kdas_context_destroy(context);
+            ck_assert_int_eq(c.taken, c.given_back);
+            return;
+        }
+        ck_assert_int_eq(st, KDAS_ENOMEM);
+        ck_assert_ptr_null(context);
+        ck_assert_uint_gt(strlen(kdas_last_error()), 0);
+        ck_assert_int_eq(c.taken, c.given_back);
+    }
+}
+END_TEST
+
+START_TEST(destroying_nothing_is_fine)
+{
+    kdas_context_destroy(NULL);
+    kdas_context_cancel(NULL);
+    kdas_context_resume(NULL);
+    ck_assert_int_eq(kdas_context_threads(NULL), 0);
+    ck_assert_str_eq(kdas_context_device(NULL), "");
+}
+END_TEST
+
+/* ---- Threads ---- */
+
+enum { THREADS = 4, ROUNDS = 20 };
+
+static void *make_and_destroy(void *arg)
+{
+    kdas_context_options o = one_thread();
+    char                 wanted[32];
+
+    snprintf(wanted, sizeof wanted, "nowhere%d", *(int *)arg);
+    for (int i = 0; i < ROUNDS; i++) {
+        kdas_context *context = NULL;
+
+        o.device = i % 2 ? "reference" : "cpu";
+        if (kdas_context_create(&context, &o) != KDAS_OK) return "no context";
+        kdas_context_cancel(context);
+        kdas_context_destroy(context);
+        o.device = wanted; /* each thread reads its own sentence */
+        if (kdas_context_create(&context, &o) != KDAS_ENOTFOUND)
+            return "a device that is not there";
+        if (!strstr(kdas_last_error(), wanted)) return "another thread's sentence";
+    }
+    return NULL;
+}
+
+START_TEST(contexts_of_several_threads_do_not_meet)
+{
+    pthread_t threads[THREADS];
+    int       numbers[THREADS];
+
+    for (int i = 0; i < THREADS; i++) {
+        numbers[i] = i;
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, make_and_destroy, &numbers[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        void *wrong = NULL;
+
+        pthread_join(threads[i], &wrong);
+        ck_assert_msg(wrong == NULL, "thread %d: %s", i, (char *)wrong);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *s      = suite_create("context");
+    TCase   *create = tcase_create("create");
+    TCase   *rest   = tcase_create("memory and threads");
+    SRunner *runner = srunner_create(s);
+    int      failed;
+
+    tcase_add_test(create, defaults_give_a_context_with_a_thread_for_each_core);
+    tcase_add_test(create, every_built_in_device_opens);
+    tcase_add_test(create, settings_out_of_range_are_refused);
+    tcase_add_test(create, device_names_that_cannot_be_are_refused_by_name);
+    tcase_add_test(create, a_probe_never_writes_past_its_buffer);
+    tcase_add_test(create, a_file_that_is_not_a_plug_in_is_named);
+    tcase_add_test(create, a_library_without_the_entry_is_not_a_plug_in);
+    suite_add_tcase(s, create);
+    tcase_add_loop_test(rest, a_context_fails_cleanly_at_every_allocation, 0, 2);
+    tcase_add_test(rest, destroying_nothing_is_fine);
+    tcase_add_test(rest, contexts_of_several_threads_do_not_meet);
+    suite_add_tcase(s, rest);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,81 @@
+#!/bin/bash
+# check_install.sh - install, and let strangers in: a C and a C++ program that know nothing but pkg-config
+# build against the installed copy, shared and static, and run. Then a staged install (DESTDIR) with another
+# LIBDIR, its programs, and the removal of everything. Ends with "N passed, N failed".
+set -u
+cd "$(dirname "$0")/.." || exit 1
+source=$PWD
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/kdas-install.XXXXXX") || exit 1
+trap 'rm -rf "$tmp"' EXIT
+cc=${CC:-gcc} cxx=${CXX:-g++} make=${MAKE:-make}
+passed=0 failed=0
+
+claim() # TEXT COMMAND...
+{
+    local text=$1
+    shift
+    if "$@" >"$tmp/said" 2>&1; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        printf 'FAILED: %s\n' "$text"
+        sed 's/^/    /' "$tmp/said"
+    fi
+}
+
+# ---- An installed copy, in a folder of its own ----
+prefix=$tmp/prefix
+plain=(PREFIX="$prefix" LIBDIR="$prefix/lib" INCLUDEDIR="$prefix/include" BINDIR="$prefix/bin" DESTDIR=)
+claim "make install works" "$make" install "${plain[@]}"
+claim "kdas.pc states the version of the headers" \
+    test "$(PKG_CONFIG_PATH=$prefix/lib/pkgconfig pkg-config --modversion kdas)" = \
+    "$(sed -n 's/^#define KDAS_VERSION_[MP][A-Z]* //p' include/kdas/base.h | paste -sd.)"
+claim "every public header and ops.def is installed" diff -r include/kdas "$prefix/include/kdas"
+
+# The second copy has no shared library, so that -lkdas can only mean the static one.
+cp -a "$prefix" "$tmp/static" || exit 1
+rm -f "$tmp"/static/lib/libkdas.so*
+sed -i "s|^\(.*\)=$prefix|\1=$tmp/static|" "$tmp/static/lib/pkgconfig/kdas.pc"
+
+stranger() # COMPILER STANDARD SOURCE COPY [--static]: build outside the tree and run
+{
+    local program=$tmp/stranger flags libs mode=${5:---shared}
+    flags=$(PKG_CONFIG_PATH=$4/lib/pkgconfig pkg-config --cflags kdas) || return 1
+    libs=$(PKG_CONFIG_PATH=$4/lib/pkgconfig pkg-config "$mode" --libs kdas) || return 1
+    rm -f "$program"
+    # shellcheck disable=SC2086 # flags are lists of words
+    (cd "$tmp" && "$1" "-std=$2" -Wall -Wextra -pedantic -Werror $flags -o "$program" "$source/$3" $libs) &&
+        (cd "$tmp" && LD_LIBRARY_PATH=$4/lib:${LD_LIBRARY_PATH:-} "$program")
+}
+c=test/abi/stranger.c cpp=test/abi/stranger.cpp static=$tmp/static
+claim "a C99 program builds against the shared library and runs" stranger "$cc" c99 $c "$prefix"
+claim "a C++ program builds against the shared library and runs" stranger "$cxx" c++11 $cpp "$prefix"
+claim "a C99 program builds against the static library and runs" stranger "$cc" c99 $c "$static" --static
+claim "a C++ program builds against the static library and runs" stranger "$cxx" c++11 $cpp "$static" --static
+alone() { stranger "$cc" c99 $c "$static" --static && ! readelf -d "$tmp/stranger" | grep libkdas; }
+claim "a static program does not ask for libkdas.so" alone
+
+# ---- A staged copy, as a packager makes it ----
+stage=$tmp/stage
+staged=(PREFIX=/usr LIBDIR=/usr/lib/some-triplet INCLUDEDIR=/usr/include BINDIR=/usr/bin DESTDIR="$stage")
+claim "make install honours DESTDIR and LIBDIR" "$make" install "${staged[@]}"
+inside() { [ "$(ls "$stage")" = usr ] && [ -e "$stage/usr/lib/some-triplet/libkdas.so" ]; }
+claim "a staged install writes below DESTDIR alone" inside
+clean_pc() { ! grep -n "$tmp" "$stage/usr/lib/some-triplet/pkgconfig/kdas.pc"; }
+claim "kdas.pc does not know DESTDIR" clean_pc
+finds_library() # PROGRAM: the staged copy, by a path relative to itself, not the one in the build tree
+{
+    LD_LIBRARY_PATH='' ldd "$1" | tee "$tmp/ldd"
+    found=$(awk '/libkdas/ { print $3 }' "$tmp/ldd")
+    [ "$(realpath "$found")" = "$(realpath "$stage/usr/lib/some-triplet/libkdas.so")" ]
+}
+for program in "$stage"/usr/bin/*; do
+    [ -x "$program" ] || continue
+    claim "installed $(basename "$program") finds the installed library" finds_library "$program"
+done
+claim "make uninstall works" "$make" uninstall "${staged[@]}"
+nothing_left() { ! find "$stage" ! -type d | grep .; }
+claim "make uninstall leaves no file behind" nothing_left
+
+printf '%d passed, %d failed\n' $passed $failed
+[ $failed = 0 ]

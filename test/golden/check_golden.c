@@ -1,0 +1,92 @@
+/* check_golden.c - compare the library with golden values computed in float64.
+ *
+ * usage: check_golden [DIR] [DEVICE]     runs every case of DIR/manifest.tsv, prints the worst error of each and
+ * ends with "N passed, N failed". DIR may be any folder that the reference's make_fixtures.py made.
+ *
+ * Bounds, for single precision against float64: digests to 1e-4 of their scale (the tensor's norm; twice
+ * that for gradients through batch statistics), maps to 2e-4 of their range element by element, losses to 1e-4
+ * relative, metrics to 1e-9, resized pixels to 1 of 255. Each file says where it uses another one and why. */
+#include <stdlib.h>
+#include <string.h>
+#include "golden/golden.h"
+
+static const struct {
+    const char *kind;
+    bool (*run)(golden_case *c);
+} kinds[] = {
+    { "forward", golden_forward }, { "losses", golden_losses },   { "grad", golden_grad },
+    { "adamw", golden_adamw },     { "objective", golden_objective }, { "metrics", golden_metrics },
+    { "resize", golden_resize },
+};
+
+static bool parse(golden_case *c, char *line)
+{
+    char *save, *cell = strtok_r(line, "\t\r\n", &save);
+
+    if (!cell) return false;
+    snprintf(c->kind, sizeof c->kind, "%s", cell);
+    cell = strtok_r(NULL, "\t\r\n", &save);
+    snprintf(c->name, sizeof c->name, "%s", cell ? cell : "");
+    while ((cell = strtok_r(NULL, "\t\r\n", &save)) && c->pairs < 24) {
+        char *equals = strchr(cell, '=');
+
+        if (!equals) continue;
+        *equals = 0;
+        snprintf(c->key[c->pairs], GOLDEN_TEXT, "%s", cell);
+        snprintf(c->value[c->pairs++], GOLDEN_TEXT, "%s", equals + 1);
+    }
+    return true;
+}
+
+/* 1: passed, 0: failed. A kind that nobody knows fails: it would otherwise look tested. */
+static int run_case(golden_case *c)
+{
+    bool ran = false, known = false, good;
+
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strcmp(kinds[i].kind, c->kind) == 0) {
+            known = true;
+            ran   = kinds[i].run(c);
+        }
+    if (!known) golden_stop(c, "no such kind");
+    good = ran && c->worst <= c->bound && c->where[0];
+    if (ran) printf("%-4s %-9s %-48s worst %.2e of %.0e at %s\n", good ? "ok" : "FAIL", c->kind, c->name, c->worst,
+                    c->bound, c->where[0] ? c->where : "(nothing was compared)");
+    fflush(stdout);
+    return good;
+}
+
+int main(int argc, char **argv)
+{
+    const char          *folder = argc > 1 ? argv[1] : "test/golden/fixtures";
+    kdas_context_options options;
+    kdas_context        *ctx;
+    char                 path[4096], line[4096];
+    FILE                *manifest;
+    int                  passed = 0, failed = 0;
+
+    snprintf(path, sizeof path, "%s/manifest.tsv", folder);
+    manifest = fopen(path, "r");
+    if (!manifest) {
+        fprintf(stderr, "check_golden: '%s' cannot be opened\n", path);
+        return 2;
+    }
+    kdas_context_options_init(&options, sizeof options);
+    if (argc > 2) options.device = argv[2];
+    if (kdas_context_create(&ctx, &options) != KDAS_OK) {
+        fprintf(stderr, "check_golden: %s\n", kdas_last_error());
+        fclose(manifest);
+        return 2;
+    }
+    while (fgets(line, sizeof line, manifest)) {
+        golden_case c = { .ctx = ctx, .folder = folder };
+
+        if (!parse(&c, line)) continue;
+        if (run_case(&c)) passed++;
+        else failed++;
+    }
+    fclose(manifest);
+    kdas_context_destroy(ctx);
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed || !passed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

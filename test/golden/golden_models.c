@@ -1,0 +1,359 @@
+/* golden_models.c - kinds forward, losses, grad, adamw: whole networks. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "golden/golden.h"
+#include "support/check_util.h"
+
+/* A student, its teacher and a batch, as the parameters of a case say. */
+typedef struct pair {
+    kdas_model *student, *teacher;
+    kdas_batch *batch;
+} pair;
+
+static kdas_status make_model(kdas_model **out, const golden_case *c, const char *size, const char *fill, bool trainable)
+{
+    kdas_model_options o;
+    char               name[GOLDEN_TEXT + 16];
+    kdas_status        st;
+
+    kdas_model_options_init(&o, sizeof o);
+    o.drop_path = 0;
+    o.trainable = trainable;
+    snprintf(name, sizeof name, "polyp_pvt_%s", size);
+    st = kdas_model_create(out, c->ctx, name, &o);
+    return st == KDAS_OK ? golden_fill_model(*out, fill) : st;
+}
+
+static void destroy_pair(pair *p)
+{
+    kdas_batch_destroy(p->batch);
+    kdas_model_destroy(p->student);
+    kdas_model_destroy(p->teacher);
+}
+
+static kdas_status make_pair(pair *p, const golden_case *c, bool *ok)
+{
+    const char *image = golden_text(c, "image", ok), *mask = golden_text(c, "mask", ok);
+    kdas_status st;
+
+    st = make_model(&p->student, c, "b0", golden_text(c, "student", ok), true);
+    if (st == KDAS_OK) st = make_model(&p->teacher, c, "b2", golden_text(c, "teacher", ok), false);
+    if (st == KDAS_OK)
+        st = golden_batch(&p->batch, c, image, mask, golden_int(c, "batch", ok), golden_int(c, "height", ok),
+                          golden_int(c, "width", ok));
+    return st;
+}
+
+/* ---- forward ---- */
+
+static double map_error(const float *got, const float *want, int64_t n, int64_t h, int64_t w, int64_t stride)
+{
+    int64_t oh = (h + stride - 1) / stride, ow = (w + stride - 1) / stride;
+    double  low = INFINITY, high = -INFINITY, worst = 0;
+
+    for (int64_t i = 0; i < n * oh * ow; i++) {
+        int64_t x = i % ow * stride, y = i / ow % oh * stride, b = i / (ow * oh);
+
+        low   = fmin(low, (double)want[i]);
+        high  = fmax(high, (double)want[i]);
+        worst = fmax(worst, fabs((double)got[(b * h + y) * w + x] - (double)want[i]));
+    }
+    return worst / fmax(high - low, 1e-30);
+}
+
+static void check_value(golden_case *c, kdas_model *m, const golden_table *t, const char *node, const char *key,
+                        int64_t stride)
+{
+    int64_t dims[4], n, count;
+    float  *nhwc, *nchw, *want;
+    char    where[GOLDEN_TEXT];
+    int     row = golden_row(t, key);
+
+    if (row < 0 || kdas_model_tap_dims(m, node, dims) != KDAS_OK) {
+        golden_note(c, INFINITY, key);
+        return;
+    }
+    n    = dims[0] * dims[1] * dims[2] * dims[3];
+    nhwc = malloc((size_t)n * sizeof *nhwc);
+    nchw = malloc((size_t)n * sizeof *nchw);
+    if (nhwc && nchw && kdas_model_read_output(m, node, nhwc) == KDAS_OK) {
+        kd_test_to_nchw(nchw, nhwc, dims[0], dims[3], dims[1], dims[2]);
+        golden_note(c, golden_digest_error(t, row, key, nchw, n), key);
+        want = dims[3] == 1 ? golden_tensor(c, c->name, key, &count, NULL) : NULL;
+        snprintf(where, sizeof where, "%s, an element", key);
+        if (want) golden_note(c, map_error(nhwc, want, dims[0], dims[1], dims[2], stride) / 2, where);
+        else if (dims[3] == 1) golden_note(c, INFINITY, where);
+        free(want);
+    } else golden_note(c, INFINITY, key);
+    free(nhwc);
+    free(nchw);
+}
+
+bool golden_forward(golden_case *c)
+{
+    static const char *const taps[4] = { "backbone.x1", "backbone.x2", "backbone.x3", "backbone.x4" };
+    static const char *const keys[4] = { "x1", "x2", "x3", "x4" };
+    golden_table            *t  = golden_read_table(c, c->name);
+    kdas_model              *m  = NULL;
+    kdas_batch              *b  = NULL;
+    bool                     ok = true, ran = false;
+    int64_t                  stride = golden_int(c, "stride", &ok);
+
+    c->bound = 1e-4; /* element errors are halved: 2e-4 of the range */
+    if (!t) return golden_stop(c, "its table cannot be read");
+    GOLDEN_DO(c, make_model(&m, c, golden_text(c, "model", &ok), golden_text(c, "fill", &ok), false));
+    for (int i = 0; i < 4; i++)
+        GOLDEN_DO(c, kdas_model_keep_tap(m, taps[i]));
+    GOLDEN_DO(c, golden_batch(&b, c, golden_text(c, "image", &ok), NULL, golden_int(c, "batch", &ok),
+                              golden_int(c, "height", &ok), golden_int(c, "width", &ok)));
+    GOLDEN_DO(c, kdas_model_forward(m, KDAS_MODE_INFER, b));
+    for (int i = 0; i < 4; i++)
+        check_value(c, m, t, taps[i], keys[i], stride);
+    check_value(c, m, t, "P1", "P1", stride);
+    check_value(c, m, t, "P2", "P2", stride);
+    ran = ok;
+done:
+    kdas_batch_destroy(b);
+    kdas_model_destroy(m);
+    golden_free_table(t);
+    return ran;
+}
+
+/* ---- one step under an objective ---- */
+
+static kdas_status step_once(kdas_loss_report *report, const golden_case *c, pair *p,
+                             const kdas_loss_options *options)
+{
+    int64_t     n = kdas_batch_count(p->batch), h = kdas_batch_height(p->batch), w = kdas_batch_width(p->batch);
+    size_t      bytes = (size_t)(n * h * w) * sizeof(float);
+    float      *memory = malloc(6 * bytes);
+    const char *outputs[2] = { "P1", "P2" };
+    const float *s[2], *t[2];
+    float       *g[2];
+    kdas_maps   student = { s, 2, n, h, w }, teacher = { t, 2, n, h, w };
+    kdas_loss  *loss = NULL;
+    kdas_status st   = KDAS_ENOMEM;
+
+    for (int i = 0; memory && i < 2; i++) {
+        s[i] = memory + (size_t)i * (bytes / sizeof *memory);
+        t[i] = memory + (size_t)(2 + i) * (bytes / sizeof *memory);
+        g[i] = memory + (size_t)(4 + i) * (bytes / sizeof *memory);
+    }
+    if (memory) st = kdas_model_zero_gradients(p->student);
+    if (st == KDAS_OK) st = kdas_model_forward(p->student, KDAS_MODE_TRAIN, p->batch);
+    if (st == KDAS_OK) st = kdas_model_forward(p->teacher, KDAS_MODE_INFER, p->batch);
+    for (int i = 0; i < 2 && st == KDAS_OK; i++) {
+        st = kdas_model_read_output(p->student, outputs[i], (float *)s[i]);
+        if (st == KDAS_OK) st = kdas_model_read_output(p->teacher, outputs[i], (float *)t[i]);
+    }
+    if (st == KDAS_OK) st = kdas_loss_create(&loss, c->ctx, options);
+    if (st == KDAS_OK) st = kdas_loss_evaluate(loss, &student, &teacher, kdas_batch_masks(p->batch), g, report);
+    if (st == KDAS_OK) st = kdas_model_backward(p->student, (const float *const *)g);
+    kdas_loss_destroy(loss);
+    free(memory);
+    return st;
+}
+
+static double relative(double got, double want) { return fabs(got - want) / fmax(fabs(want), 1e-3); }
+
+/* "grad_BxHxW_SEG_GUIDANCE_SYM" as the losses table names its rows. */
+static void note_losses(golden_case *c, const golden_table *t, int row, const kdas_loss_report *r, bool published)
+{
+    double third = published ? r->raw[KDAS_TERM_SGM] : r->raw[KDAS_TERM_KD];
+    double fourth = published ? 0 : r->raw[KDAS_TERM_SGM];
+
+    golden_note(c, relative(r->total, strtod(t->cell[row][1], NULL)), t->cell[row][0]);
+    golden_note(c, relative(r->raw[KDAS_TERM_SEG], strtod(t->cell[row][2], NULL)), t->cell[row][0]);
+    golden_note(c, relative(third, strtod(t->cell[row][3], NULL)), t->cell[row][0]);
+    golden_note(c, relative(fourth, strtod(t->cell[row][4], NULL)), t->cell[row][0]);
+}
+
+static bool options_of_row(kdas_loss_options *o, const char *row, bool *published)
+{
+    static const char *const segs[] = { "bce_dice", "bce_jaccard", "structure" };
+    static const char *const guidances[][2] = { { "_none_", "none" }, { "_kl_", "kl" },
+                                                { "_attention_sgm_", "attention+sgm" },
+                                                { "_attention_", "attention" } };
+
+    kdas_loss_options_init(o, sizeof *o);
+    *published = strncmp(row, "published", 9) == 0;
+    if (*published) return kdas_loss_options_preset(o, "published_code") == KDAS_OK;
+    o->seg = o->guidance = NULL;
+    for (size_t i = 0; i < 3; i++)
+        if (strstr(row, segs[i])) o->seg = segs[i];
+    for (size_t i = 0; i < 4 && !o->guidance; i++)
+        if (strstr(row, guidances[i][0])) o->guidance = guidances[i][1];
+    o->sym = strstr(row, "_sum") ? "sum" : "covariance";
+    return o->seg && o->guidance;
+}
+
+bool golden_losses(golden_case *c)
+{
+    golden_table *t = golden_read_table(c, c->name);
+    pair          p = { 0 };
+    bool          ok = true, ran = false;
+
+    c->bound = 1e-4;
+    if (!t) return golden_stop(c, "its table cannot be read");
+    for (int row = 0; row < t->rows; row++) {
+        kdas_loss_options o;
+        kdas_loss_report  r = { .size = sizeof r };
+        bool              published;
+
+        if (!options_of_row(&o, t->cell[row][0], &published)) {
+            golden_stop(c, t->cell[row][0]);
+            goto done;
+        }
+        destroy_pair(&p); /* running statistics start anew for each row */
+        p = (pair){ 0 };
+        GOLDEN_DO(c, make_pair(&p, c, &ok));
+        GOLDEN_DO(c, step_once(&r, c, &p, &o));
+        note_losses(c, t, row, &r, published);
+    }
+    ran = ok;
+done:
+    destroy_pair(&p);
+    golden_free_table(t);
+    return ran;
+}
+
+/* ---- grad ---- */
+
+/* Zero in exact arithmetic: the key half of every kv bias (softmax ignores a shift), and the bias before the
+ * batch norm of Translayer4_1. What stands there is rounding, judged against the largest gradient. */
+static bool is_noise(const char *key) { return strstr(key, "backbone.norm4.bias") != NULL; }
+
+static int compare_tensor(golden_case *c, kdas_model *m, const golden_table *t, int row, bool gradient, double largest)
+{
+    const char *key = t->cell[row][0];
+    int32_t     i = kdas_model_find(m, key), trainable;
+    int64_t     dim[4], n;
+    float      *values;
+    double      error = INFINITY;
+
+    if (i < 0) {
+        golden_note(c, INFINITY, key);
+        return 0;
+    }
+    kdas_model_tensor(m, i, NULL, dim, &trainable);
+    n      = dim[0] * dim[1] * dim[2] * dim[3];
+    values = malloc((size_t)n * sizeof *values);
+    if (values && (gradient && trainable ? kdas_model_read_gradient(m, i, values)
+                                         : kdas_model_read(m, i, values)) == KDAS_OK) {
+        error = golden_digest_error(t, row, key, values, n);
+        if (gradient && trainable) { /* a tensor's gradient may be small beside the others' */
+            double norm = strtod(t->cell[row][3], NULL);
+
+            error *= norm / fmax(norm, is_noise(key) ? largest : 1e-3 * largest);
+        }
+    }
+    free(values);
+    golden_note(c, error, key);
+    return 1;
+}
+
+bool golden_grad(golden_case *c)
+{
+    golden_table     *t = golden_read_table(c, c->name);
+    pair              p = { 0 };
+    kdas_loss_options o;
+    kdas_loss_report  r = { .size = sizeof r };
+    bool              ok = true, ran = false;
+    double            largest = 0;
+
+    c->bound = 2e-4; /* gradients through batch statistics of few values lose a digit more */
+    if (!t) return golden_stop(c, "its table cannot be read");
+    kdas_loss_options_init(&o, sizeof o);
+    o.seg      = golden_text(c, "seg", &ok);
+    o.guidance = golden_text(c, "guidance", &ok);
+    o.sym      = golden_text(c, "sym", &ok);
+    GOLDEN_DO(c, make_pair(&p, c, &ok));
+    GOLDEN_DO(c, step_once(&r, c, &p, &o));
+    for (int row = 0; row < t->rows; row++)
+        if (!strstr(t->cell[row][0], "running_")) largest = fmax(largest, strtod(t->cell[row][3], NULL));
+    for (int row = 0; row < t->rows; row++)
+        compare_tensor(c, p.student, t, row, true, largest);
+    ran = ok;
+done:
+    destroy_pair(&p);
+    golden_free_table(t);
+    return ran;
+}
+
+/* ---- adamw ---- */
+
+/* Adam turns the noise of a zero gradient into steps of +-lr: those tensors are judged by 2 lr a step and
+ * element, which is c->bound's unit here. */
+static void compare_after_adamw(golden_case *c, kdas_model *m, const golden_table *t, int row, double reach)
+{
+    const char *key = t->cell[row][0];
+    int32_t     i   = kdas_model_find(m, key);
+    int64_t     dim[4], n;
+    float      *values;
+
+    if (!strstr(key, "attn.kv.bias") && !is_noise(key)) {
+        compare_tensor(c, m, t, row, false, 0);
+        return;
+    }
+    kdas_model_tensor(m, i, NULL, dim, NULL);
+    n      = dim[0];
+    values = malloc((size_t)n * sizeof *values);
+    if (!values || kdas_model_read(m, i, values) != KDAS_OK) golden_note(c, INFINITY, key);
+    else {
+        double norm = strtod(t->cell[row][3], NULL), error = golden_digest_error(t, row, key, values, n) * norm;
+
+        golden_note(c, c->bound * error / (reach * sqrt((double)n)), key);
+    }
+    free(values);
+}
+
+bool golden_adamw(golden_case *c)
+{
+    golden_table          *t = golden_read_table(c, c->name), *curve = NULL;
+    pair                   p = { 0 };
+    kdas_loss             *loss = NULL;
+    kdas_optim            *optim = NULL;
+    kdas_distiller        *d = NULL;
+    kdas_optim_options     o;
+    char                   name[2 * GOLDEN_TEXT];
+    bool                   ok = true, ran = false;
+    int64_t                steps = golden_int(c, "steps", &ok);
+
+    c->bound = 2e-4;
+    snprintf(name, sizeof name, "%s_curve", c->name);
+    curve = golden_read_table(c, name);
+    if (!t || !curve) {
+        golden_stop(c, "its tables cannot be read");
+        goto done;
+    }
+    kdas_optim_options_init(&o, sizeof o);
+    o.lr           = (float)golden_real(c, "lr", &ok);
+    o.beta1        = (float)golden_real(c, "beta1", &ok);
+    o.beta2        = (float)golden_real(c, "beta2", &ok);
+    o.eps          = (float)golden_real(c, "eps", &ok);
+    o.weight_decay = (float)golden_real(c, "weight_decay", &ok);
+    o.clamp        = (float)golden_real(c, "clamp", &ok);
+    GOLDEN_DO(c, make_pair(&p, c, &ok));
+    GOLDEN_DO(c, kdas_loss_create(&loss, c->ctx, NULL));
+    GOLDEN_DO(c, kdas_optim_create(&optim, p.student, &o));
+    GOLDEN_DO(c, kdas_distiller_create(&d, p.teacher, p.student, loss, optim, NULL));
+    for (int64_t i = 0; i < steps; i++) {
+        kdas_step_report r = { .size = sizeof r };
+
+        GOLDEN_DO(c, kdas_distiller_step(d, p.batch, &r));
+        snprintf(name, sizeof name, "loss before step %lld", (long long)i + 1);
+        golden_note(c, i < curve->rows ? relative(r.total, strtod(curve->cell[i][0], NULL)) : INFINITY, name);
+    }
+    for (int row = 0; row < t->rows; row++)
+        compare_after_adamw(c, p.student, t, row, 2 * (double)o.lr * (double)steps);
+    ran = ok;
+done:
+    kdas_distiller_destroy(d);
+    kdas_optim_destroy(optim);
+    kdas_loss_destroy(loss);
+    destroy_pair(&p);
+    golden_free_table(t);
+    golden_free_table(curve);
+    return ran;
+}

@@ -1,0 +1,123 @@
+#!/bin/bash
+# layers.sh [ROOT] - prove the direction of includes: a folder of src/ may include only from itself and from
+# those before it in `order`; the CPU backend knows only what a plug-in would; examples know only what a host
+# would. Prints each include that breaks a rule as FILE:LINE, then "N passed, N failed".
+set -u
+cd "${1:-$(dirname "$0")/..}" || exit 1
+order=(base tensor io backend graph op nn model loss optim data metric distill)
+passed=0 failed=0
+
+rank() # FOLDER: its place in the order, empty if it has none
+{
+    local i
+    for i in "${!order[@]}"; do
+        [ "${order[i]}" = "$1" ] && echo "$i"
+    done
+}
+
+folder() # PATH below src/: the layer that it belongs to; a backend is one of its own
+{
+    case $1 in
+    backend/*/*) cut -d/ -f1-2 <<<"$1" ;;
+    *) cut -d/ -f1 <<<"$1" ;;
+    esac
+}
+
+# An include in quotes: relative to the file, else to src/. Prints the path below src/.
+resolve() # FILE NAME
+{
+    local path
+    for path in "$(dirname "$1")/$2" "src/$2"; do
+        [ -f "$path" ] && realpath --relative-to=src "$path" && return
+    done
+    return 1
+}
+
+why_not_system() # FOLDER NAME: a reason why <NAME> may not be included there
+{
+    case $1:$2 in
+    *:'a macro') echo "which file that is cannot be read here" ;;
+    backend/*:kdas/base.h | backend/*:kdas/backend.h | backend/*:kdas/ops.def) ;;
+    backend/*:kdas/*) echo "a backend knows only base.h, backend.h and ops.def" ;;
+    *:kdas/*) [ -f "include/$2" ] || echo "there is no such public header" ;;
+    backend/*) ;;
+    *:dnnl* | *:oneapi/* | *:*cblas* | *:openblas* | *:lapack* | *:cuda* | *:cublas* | *:cudnn*)
+        echo "compute libraries belong to a backend" ;;
+    esac
+}
+
+why_not_ours() # FOLDER FILE NAME: a reason why "NAME" may not be included by FILE
+{
+    local path to
+    path=$(resolve "$2" "$3") || { echo "no such file beside it or in src/"; return; }
+    to=$(folder "$path")
+    [ "$to" = "$1" ] && return
+    case $1 in
+    backend/*) [ "$to" = base ] || echo "a backend knows only base/ and itself" ;;
+    backend) # the registry names the table of the built-in backend, and nothing else of it
+        [ "$path" = backend/cpu/cpu.h ] || [ "$(rank "$to")" -lt "$(rank backend)" ] ||
+            echo "$to is not above backend" ;;
+    *)
+        case $to in backend/*) echo "only the registry knows a particular backend"; return ;; esac
+        [ -n "$(rank "$to")" ] && [ "$(rank "$to")" -lt "$(rank "$1")" ] || echo "$to is not above $1" ;;
+    esac
+}
+
+judge() # WHERE INCLUDE REASON
+{
+    if [ -z "$3" ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        printf '%s: %s: %s\n' "$1" "$2" "$3"
+    fi
+}
+
+# every_include FOLDER...: lines FILE:LINE:<name> or FILE:LINE:"name"
+every_include()
+{
+    grep -rnE --include='*.[ch]' --include='*.cpp' --include='*.cu' --include='*.def' --include='*.inc' \
+        '^[[:space:]]*#[[:space:]]*include' "$@" 2>/dev/null |
+        sed -E 's/^([^:]*:[0-9]+:)[^<"]*(<[^>]*>|"[^"]*"|).*/\1\2/; s/:$/:<a macro>/'
+}
+
+while IFS=: read -r file line include; do
+    layer=$(folder "${file#src/}")
+    name=${include:1:-1}
+    case $layer in
+    backend/*) known=yes ;;
+    *) known=$(rank "$layer") ;;
+    esac
+    if [ -z "$known" ]; then
+        judge "$file:$line" "$include" "src/$layer has no place in the order"
+    elif [ "${include:0:1}" = '<' ]; then
+        judge "$file:$line" "$include" "$(why_not_system "$layer" "$name")"
+    else
+        judge "$file:$line" "$include" "$(why_not_ours "$layer" "$file" "$name")"
+    fi
+done < <(every_include src)
+
+while IFS=: read -r file line include; do
+    reason=
+    case $include in
+    '<kdas/'*) [ -f "include/${include:1:-1}" ] || reason="there is no such public header" ;;
+    '<stddef.h>' | '<stdint.h>') ;;
+    *) reason="a public header includes only <kdas/...>, <stddef.h> and <stdint.h>" ;;
+    esac
+    judge "$file:$line" "$include" "$reason"
+done < <(every_include include)
+
+while IFS=: read -r file line include; do
+    reason=
+    case $include in
+    '<kdas/'*) [ -f "include/${include:1:-1}" ] || reason="there is no such public header" ;;
+    '<dnnl'* | '<oneapi'* | *cblas* | *cJSON* | '<stb'*) reason="an example stands on libkdas and the system alone" ;;
+    '<'*) ;;
+    '"common'*) ;;
+    *) reason="an example includes only <kdas/...>, system headers and common*.h" ;;
+    esac
+    judge "$file:$line" "$include" "$reason"
+done < <(every_include examples)
+
+printf '%d passed, %d failed\n' $passed $failed
+[ $failed = 0 ]
