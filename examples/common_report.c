@@ -2,7 +2,6 @@
 #include "common_report.h"
 #include <errno.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common_chart.h"
@@ -81,18 +80,16 @@ bool report_begin(report *r, const char *path, const char *title, const char *su
     return true;
 }
 
-bool report_end(report *r)
+bool report_end(report *r, bool keep)
 {
     bool written;
 
     fputs("</main></body></html>\n", r->file);
     written = !ferror(r->file);
     if (fclose(r->file) != 0) written = false;
-    if (written && rename(r->part, r->path) != 0) written = false;
-    if (!written) {
-        say_error("cannot write '%s': %s", r->path, strerror(errno));
-        remove(r->part);
-    }
+    if (written && keep && rename(r->part, r->path) != 0) written = false;
+    if (!written) say_error("cannot write '%s': %s", r->path, strerror(errno));
+    if (!written || !keep) remove(r->part);
     free(r->path);
     free(r->part);
     *r = (report){ 0 };
@@ -308,14 +305,9 @@ void report_fact(report *r, const char *key, const char *format, ...)
 {
     va_list list;
     char   *text;
-    int     length;
 
     va_start(list, format);
-    length = vsnprintf(NULL, 0, format, list);
-    va_end(list);
-    text = need((size_t)length + 1);
-    va_start(list, format);
-    vsnprintf(text, (size_t)length + 1, format, list);
+    text = text_of_list(format, list);
     va_end(list);
     element(r->file, "<dt>", key, "</dt>");
     element(r->file, "<dd><code>", text, "</code></dd>\n");

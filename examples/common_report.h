@@ -14,8 +14,8 @@ typedef struct report {
 
 /* False after a sentence. */
 bool report_begin(report *r, const char *path, const char *title, const char *subtitle);
-/* Put the page in its place. False after a sentence: what stood there is untouched. */
-bool report_end(report *r);
+/* Put the page in its place, or drop it. False after a sentence: what stood there is untouched. */
+bool report_end(report *r, bool keep);
 
 void report_section(report *r, const char *title, const char *text);
 /* Large figures in a row: call begin, tile ..., end. */

@@ -1,6 +1,5 @@
 /* common_say.c - how the programs speak. */
 #include "common_say.h"
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -74,18 +73,27 @@ void *need(size_t bytes) { return there(calloc(1, bytes ? bytes : 1)); }
 
 void *need_more(void *memory, size_t bytes) { return there(realloc(memory, bytes ? bytes : 1)); }
 
+char *text_of_list(const char *format, va_list list)
+{
+    va_list again;
+    char   *text;
+    int     length;
+
+    va_copy(again, list);
+    length = vsnprintf(NULL, 0, format, again);
+    va_end(again);
+    text = need((size_t)length + 1);
+    vsnprintf(text, (size_t)length + 1, format, list);
+    return text;
+}
+
 char *text_of(const char *format, ...)
 {
     va_list list;
     char   *text;
-    int     length;
 
     va_start(list, format);
-    length = vsnprintf(NULL, 0, format, list);
-    va_end(list);
-    text = need((size_t)length + 1);
-    va_start(list, format);
-    vsnprintf(text, (size_t)length + 1, format, list);
+    text = text_of_list(format, list);
     va_end(list);
     return text;
 }

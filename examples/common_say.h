@@ -2,6 +2,7 @@
 #ifndef COMMON_SAY_H
 #define COMMON_SAY_H
 #include <kdas/base.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -28,4 +29,5 @@ void say_redraw(const char *line);
 void *need(size_t bytes);
 void *need_more(void *memory, size_t bytes);
 char *text_of(const char *format, ...) SAY_PRINTF(1, 2);
+char *text_of_list(const char *format, va_list list) SAY_PRINTF(1, 0);
 #endif

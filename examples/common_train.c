@@ -65,7 +65,7 @@ static bool set_aside(const training *t)
     return done;
 }
 
-static bool make_loader(kdas_loader **out, const settings *s, kdas_dataset *frames)
+static bool make_loader(kdas_loader **out, const settings *s, kdas_dataset *dataset)
 {
     kdas_loader_options options;
 
@@ -77,7 +77,7 @@ static bool make_loader(kdas_loader **out, const settings *s, kdas_dataset *fram
     options.scale_count = s->scale_count;
     options.workers     = (int32_t)s->workers;
     options.seed        = (uint64_t)s->seed;
-    return ok(kdas_loader_create(out, frames, &options));
+    return ok(kdas_loader_create(out, dataset, &options));
 }
 
 static bool make_optim(kdas_optim **out, const training *t, const settings *s, const kdas_loader *loader)

@@ -365,25 +365,25 @@ START_TEST(any_allocation_may_fail_and_nothing_is_half_added)
         long before = kd_test_heap.live;
         int  added;
 
-        kd_test_heap.grant = k;
+        kd_test_heap.fail = k;
         if (kdas_evaluator_create(&made, kd_ctx) != KDAS_OK) {
-            kd_test_heap.grant = -1;
             ck_assert_ptr_null(made);
             ck_assert_int_eq(kd_test_heap.live, before);
             refusals++;
             continue;
         }
-        added              = fill_up(made, map, logits, mask, 0);
-        kd_test_heap.grant = -1;
+        added = fill_up(made, map, logits, mask, 0);
         if (added < 10) { /* what went in is right, and the rest can follow */
             refusals++;
             fill_up(made, map, logits, mask, added);
         }
         kd_assert_ok(kdas_evaluator_get(made, -1, KDAS_METRIC_MEAN_DICE, &value));
         ck_assert_double_eq(value, want);
+        for (int i = 0; i < 10; i++)
+            ck_assert_str_eq(kdas_evaluator_name(made, i), i % 2 ? "z" : "p");
         kdas_evaluator_destroy(made);
         ck_assert_int_eq(kd_test_heap.live, before);
-        if (added == 10) break;
+        if (kd_test_heap.fail >= 0) break; /* there was no allocation k */
     }
     ck_assert_int_gt(refusals, 20);
 }

@@ -213,6 +213,65 @@ static double naive_weighted_f(const uint8_t *map, const uint8_t *mask, int64_t 
     return 2 * recall * precision / (recall + precision + KD_EPS);
 }
 
+/* Naive: likeness of one region, from its definition: means first, then deviations. */
+static double naive_region(const uint8_t *map, const uint8_t *mask, int64_t stride, int64_t width,
+                           int64_t height)
+{
+    double n = (double)(width * height), k = n - 1 + KD_EPS;
+    double x = 0, y = 0, xx = 0, yy = 0, xy = 0, alpha, beta;
+
+    for (int64_t i = 0; i < width * height; i++) {
+        x += map[i / width * stride + i % width] / 255.0 / n;
+        y += (mask[i / width * stride + i % width] > 127) / n;
+    }
+    for (int64_t i = 0; i < width * height; i++) {
+        double dx = map[i / width * stride + i % width] / 255.0 - x;
+        double dy = (mask[i / width * stride + i % width] > 127) - y;
+
+        xx += dx * dx / k;
+        yy += dy * dy / k;
+        xy += dx * dy / k;
+    }
+    alpha = 4 * x * y * xy;
+    beta  = (x * x + y * y) * (xx + yy);
+    return alpha != 0 ? alpha / (beta + KD_EPS) : beta == 0;
+}
+
+/* Naive: likeness of the map's values (or what they lack to 1) on one class of the mask. */
+static double naive_object(const uint8_t *map, const uint8_t *mask, int64_t n, bool polyp)
+{
+    double count = 0, mean = 0, variance = 0;
+
+    for (int64_t i = 0; i < n; i++) {
+        if ((mask[i] > 127) != polyp) continue;
+        count += 1;
+        mean += (polyp ? map[i] : 255 - map[i]) / 255.0;
+    }
+    mean /= count;
+    for (int64_t i = 0; i < n; i++)
+        if ((mask[i] > 127) == polyp)
+            variance += pow((polyp ? map[i] : 255 - map[i]) / 255.0 - mean, 2) / count;
+    return count / (double)n * 2 * mean / (mean * mean + 1 + sqrt(variance) + KD_EPS);
+}
+
+/* Naive: structure measure of a mask with both classes, for the centre that the caller says. */
+static double naive_s_measure(const uint8_t *map, const uint8_t *mask, int64_t width,
+                              int64_t height, int64_t row, int64_t column)
+{
+    int64_t n   = width * height;
+    double  sum = naive_object(map, mask, n, true) + naive_object(map, mask, n, false);
+
+    for (int part = 0; part < 4; part++) {
+        int64_t top = part / 2 ? row : 0, left = part % 2 ? column : 0;
+        int64_t h = part / 2 ? height - row : row, w = part % 2 ? width - column : column;
+        int64_t at = top * width + left;
+
+        if (w > 0 && h > 0)
+            sum += naive_region(map + at, mask + at, width, w, h) * (double)(w * h) / (double)n;
+    }
+    return fmax(0, sum / 2);
+}
+
 /* Sizes, some with sides shorter than the blur's window, and the share of the mask that is polyp:
  * around sparse polyp many pixels have several nearest ones. */
 static const struct {
@@ -243,7 +302,7 @@ static void make_shape(int i, uint8_t *map, uint8_t *mask)
 START_TEST(figures_follow_the_definitions)
 {
     uint8_t                  map[MOST_PIXELS], mask[MOST_PIXELS];
-    double                   curves[KD_CURVES][KD_THRESHOLDS];
+    double                   curves[KD_CURVES][KD_THRESHOLDS], polyp = 0, row = 0, column = 0;
     static const kdas_metric means[KD_CURVES] = { KDAS_METRIC_MEAN_DICE, KDAS_METRIC_MEAN_IOU,
                                                   KDAS_METRIC_MEAN_SEN, KDAS_METRIC_MEAN_SPE,
                                                   KDAS_METRIC_MEAN_EM };
@@ -264,8 +323,47 @@ START_TEST(figures_follow_the_definitions)
         kd_test_assert_figure(0, means[c], mean, 1e-12);
         kd_test_assert_figure(0, bests[c], best, 1e-12);
     }
+    for (int64_t i = 0; i < shapes[_i].width * shapes[_i].height; i++) {
+        if (mask[i] <= 127) continue;
+        polyp += 1;
+        row += (double)(i / shapes[_i].width);
+        column += (double)(i % shapes[_i].width);
+    }
+    kd_test_assert_figure(0, KDAS_METRIC_SM,
+                          naive_s_measure(map, mask, shapes[_i].width, shapes[_i].height,
+                                          llrint(row / polyp), llrint(column / polyp)),
+                          1e-12);
     kd_test_assert_figure(0, KDAS_METRIC_WFM,
                           naive_weighted_f(map, mask, shapes[_i].width, shapes[_i].height), 1e-12);
+}
+END_TEST
+
+START_TEST(a_centre_on_a_half_goes_to_the_even_pixel)
+{
+    /* Two rows and two columns of polyp: the centroid is 2.5 or 3.5 each way. */
+    uint8_t map[64], mask[64];
+    int64_t top = 2 + _i % 2, left = 2 + _i / 2;
+
+    for (int64_t i = 0; i < 64; i++) {
+        map[i] = (uint8_t)(kd_test_unit("metric.half", (uint64_t)i) * 127.5 + 127.5);
+        mask[i] =
+            i / 8 - top >= 0 && i / 8 - top < 2 && i % 8 - left >= 0 && i % 8 - left < 2 ? 255 : 0;
+    }
+    kd_test_add(map, mask, 8, 8);
+    kd_test_assert_figure(0, KDAS_METRIC_SM,
+                          naive_s_measure(map, mask, 8, 8, _i % 2 ? 4 : 2, _i / 2 ? 4 : 2), 1e-13);
+}
+END_TEST
+
+START_TEST(structure_measure_is_never_negative)
+{
+    uint8_t map[MOST_PIXELS], mask[MOST_PIXELS];
+
+    kd_test_pair(map, mask, 32, 32, "metric.inverse");
+    for (int i = 0; i < MOST_PIXELS; i++)
+        map[i] = 255 - mask[i];
+    kd_test_add(map, mask, 32, 32);
+    kd_test_assert_figure(0, KDAS_METRIC_SM, 0, 0);
 }
 END_TEST
 
@@ -366,6 +464,8 @@ int main(void)
     tcase_add_loop_test(tests, published_predictions_give_published_figures, 0,
                         KD_COUNT(real_sets));
     tcase_add_loop_test(tests, figures_follow_the_definitions, 0, KD_COUNT(shapes));
+    tcase_add_loop_test(tests, a_centre_on_a_half_goes_to_the_even_pixel, 0, 4);
+    tcase_add_test(tests, structure_measure_is_never_negative);
     tcase_add_loop_test(tests, nearest_polyp_pixel_is_exact_and_ties_go_left_then_up, 0,
                         KD_COUNT(shapes));
     tcase_add_test(tests, thresholds_round_as_the_published_ones);

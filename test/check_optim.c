@@ -650,7 +650,7 @@ START_TEST(any_allocation_may_fail)
     }
     ck_assert_int_ge(tries, 6); /* handle, names, ranges, two moments, the sum */
     finish(&s);
-    kd_test_assert_balanced(&memory);
+    kd_test_assert_given_back(&memory);
 }
 END_TEST
 

@@ -66,8 +66,7 @@ kdas_status kd_codec_decode(kdas_context *ctx, uint8_t *to, int channels, const 
 kdas_status kd_codec_encode(kdas_context *ctx, kd_writer *writer, kd_image_kind kind,
                             const uint8_t *pixels, int64_t width, int64_t height, int channels);
 
-/* ---- Resize (resize.c): Pillow's BILINEAR
- * ----------------------------------------------------------- */
+/* ---- Resize (resize.c): Pillow's BILINEAR ---------------------------------------------------- */
 
 /* A resize whose weights and scratch are made once, for frames of one size. `pixel_bytes` is the
  * most that a pixel takes without alpha: 1 or 3 for 8-bit views, 4 or 12 for float ones. */

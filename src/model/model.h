@@ -12,6 +12,12 @@ typedef struct kd_model_def {
     void (*build)(kd_graph *g, kd_node *image, int variant, float drop_path);
 } kd_model_def;
 
+/* The build functions that models.def names. */
+#define MODEL(name, function, variant_) \
+    void function(kd_graph *g, kd_node *image, int variant, float drop_path);
+#include "model/models.def"
+#undef MODEL
+
 const kd_model_def *kd_model_def_at(int i); /* models.def in order; NULL past the last */
 const kd_model_def *kd_model_def_find(const char *name);
 

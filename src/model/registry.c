@@ -2,10 +2,6 @@
 #include <string.h>
 #include "model/model.h"
 
-#define MODEL(name, function, variant) void function(kd_graph *g, kd_node *image, int v, float drop_path);
-#include "model/models.def"
-#undef MODEL
-
 static const kd_model_def defs[] = {
 #define MODEL(name, function, variant) { #name, variant, function },
 #include "model/models.def"

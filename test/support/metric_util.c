@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include "support/check_util.h"
 
-kd_test_memory  kd_test_heap = { .grant = -1 };
+kd_test_memory  kd_test_heap = { .fail = -1 };
 kdas_context   *kd_ctx;
 kdas_evaluator *kd_eval;
 
@@ -14,8 +14,7 @@ static void *counted_alloc(void *user, size_t bytes)
     kd_test_memory *heap = user;
     void           *block;
 
-    if (heap->grant == 0) return NULL;
-    if (heap->grant > 0) heap->grant--;
+    if (heap->fail >= 0 && heap->fail-- == 0) return NULL;
     block = malloc(bytes);
     heap->live += block != NULL;
     return block;
@@ -45,7 +44,7 @@ kdas_context *kd_test_context(int threads)
 
 void kd_test_evaluator_start(void)
 {
-    kd_test_heap = (kd_test_memory){ .grant = -1 };
+    kd_test_heap = (kd_test_memory){ .fail = -1 };
     kd_ctx       = kd_test_context(1);
     kd_assert_ok(kdas_evaluator_create(&kd_eval, kd_ctx));
 }

@@ -6,8 +6,8 @@
 
 /* Memory of the contexts made here. */
 typedef struct kd_test_memory {
-    long live;  /* blocks not yet freed                  */
-    long grant; /* allocations still granted; < 0: all   */
+    long live; /* blocks not yet freed                         */
+    long fail; /* allocations until one fails, once; < 0: none */
 } kd_test_memory;
 extern kd_test_memory kd_test_heap;
 

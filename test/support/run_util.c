@@ -45,7 +45,7 @@ kdas_context *kd_test_device(const char *device, kd_test_meter *memory)
     return ctx;
 }
 
-void kd_test_assert_balanced(const kd_test_meter *memory)
+void kd_test_assert_given_back(const kd_test_meter *memory)
 {
     ck_assert_int_eq(atomic_load(&memory->taken), atomic_load(&memory->given_back));
 }

@@ -17,6 +17,6 @@ kdas_context *kd_test_device(const char *device, kd_test_meter *memory);
 kdas_context *kd_test_try_device(const char *device, kd_test_meter *memory);
 
 /* Fail the running test unless all that was taken has been given back. */
-void kd_test_assert_balanced(const kd_test_meter *memory);
+void kd_test_assert_given_back(const kd_test_meter *memory);
 
 #endif

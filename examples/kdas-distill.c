@@ -1,0 +1,166 @@
+/* kdas-distill - train a small network under the guidance of a large one, and report on it.
+ *
+ * Everything that can be wrong with names, weights, folders and options is found before the first
+ * step: then the teacher is trained, if that was asked for, then a student for every preset. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "common_args.h"
+#include "common_files.h"
+#include "common_results.h"
+#include "common_say.h"
+#include "common_stop.h"
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool open_context(work *w)
+{
+    kdas_context_options options;
+
+    kdas_context_options_init(&options, sizeof options);
+    options.device  = w->settings.device;
+    options.threads = (int32_t)w->settings.threads;
+    options.isa     = w->settings.isa;
+    options.log     = say_log;
+    if (!ok(kdas_context_create(&w->context, &options))) return false;
+    stop_on_signal(w->context);
+    return true;
+}
+
+/* A folder for one of several trainings, the run's own for the only one. */
+static char *folder_of(const work *w, const char *name)
+{
+    return name ? text_of("%s/%s", w->settings.out, name) : text_of("%s", w->settings.out);
+}
+
+/* Make every student with its objective, and the teacher or what trains it. */
+static bool prepare(work *w)
+{
+    const settings *s           = &w->settings;
+    bool            several     = s->preset_count > 1;
+    bool            needs_teacher = false;
+
+    for (int i = 0; i < s->preset_count; i++) {
+        const char *name = several ? s->presets[i] : NULL;
+        training   *row  = &w->rows[i];
+
+        w->row_count = i + 1;
+        if (!training_begin(row, w->context, s, name ? name : "student", s->student, s->presets[i],
+                            s->student_weights, folder_of(w, name))) {
+            return false;
+        }
+        needs_teacher = needs_teacher || kdas_loss_needs_teacher(row->loss);
+    }
+    if (s->teacher_weights) {
+        w->teacher = frozen_model(w->context, s->teacher, s->teacher_weights);
+        return w->teacher != NULL;
+    }
+    if (s->teacher_epochs) {
+        if (!training_begin(&w->teaching, w->context, s, "teacher", s->teacher, "baseline", NULL,
+                            folder_of(w, "teacher"))) {
+            return false;
+        }
+        w->teaching.epochs = s->teacher_epochs;
+        return true;
+    }
+    if (needs_teacher) {
+        say_error("this objective needs a teacher: give --teacher-weights FILE or --teacher-epochs N");
+    }
+    return !needs_teacher;
+}
+
+/* Train the teacher and keep its best epoch, frozen. */
+static bool teach(work *w)
+{
+    char *best = text_of("%s/best.safetensors", w->teaching.dir);
+    bool  done = training_run(&w->teaching, &w->settings, &w->frames);
+
+    if (done && path_exists(best)) {
+        w->teacher = frozen_model(w->context, w->settings.teacher, best);
+        done       = w->teacher != NULL;
+    } else if (done) {
+        say_error("the teacher has finished no epoch: allow it more than %lld steps",
+                  (long long)w->settings.max_steps);
+        done = false;
+    }
+    free(best);
+    return done;
+}
+
+static void introduce(const work *w)
+{
+    const frames *f = &w->frames;
+
+    if (w->settings.quiet) return;
+    printf("libkdas %s on %s, %d threads\n", kdas_version_string(), kdas_context_device(w->context),
+           kdas_context_threads(w->context));
+    printf("%lld frames to train on, %lld held out", (long long)kdas_dataset_count(f->train),
+           f->validation ? (long long)kdas_dataset_count(f->validation) : 0);
+    for (int i = 0; i < f->test_count; i++) {
+        printf("%s %s %lld", i ? "," : "; test sets:", f->test_names[i],
+               (long long)kdas_dataset_count(f->tests[i]));
+    }
+    putchar('\n');
+    fflush(stdout);
+}
+
+static bool run(work *w)
+{
+    settings *s    = &w->settings;
+    char     *made = NULL;
+    double    start = now();
+    bool      done = folder_ready(s->out) && open_context(w) && prepare(w);
+
+    if (done && s->demo) {
+        s->data = made = text_of("%s/data", s->out);
+        done    = frames_make(w->context, s, made);
+    }
+    done = done && frames_open(&w->frames, w->context, s);
+    if (done) introduce(w);
+    if (done && s->teacher_epochs) done = teach(w);
+    for (int i = 0; i < w->row_count && done; i++) {
+        w->rows[i].teacher = kdas_loss_needs_teacher(w->rows[i].loss) ? w->teacher : NULL;
+        done               = training_run(&w->rows[i], s, &w->frames);
+    }
+    w->seconds = now() - start;
+    done       = done && results_write(w);
+    say_redraw(NULL);
+    free(made);
+    return done;
+}
+
+static void end(work *w)
+{
+    stop_on_signal(NULL);
+    for (int i = 0; i < w->row_count; i++) training_end(&w->rows[i]);
+    training_end(&w->teaching);
+    kdas_model_destroy(w->teacher);
+    frames_close(&w->frames);
+    kdas_context_destroy(w->context);
+    settings_free(&w->settings);
+}
+
+int main(int argc, char **argv)
+{
+    work w    = { .row_count = 0 };
+    int  code = 0;
+    bool done;
+
+    say_as("kdas-distill");
+    code = settings_read(&w.settings, argc, argv);
+    if (code >= 0) {
+        settings_free(&w.settings);
+        return code;
+    }
+    done = run(&w);
+    code = stop_asked() ? EXIT_INTERRUPTED : done ? EXIT_FINE : EXIT_FAILED;
+    if (stop_asked()) say_error("interrupted; '%s --resume' goes on", w.settings.command);
+    end(&w);
+    return code;
+}

@@ -1,0 +1,765 @@
+/* check_safetensors.c - tensors and checkpoints on disk: what was put in comes out bit by bit, what
+ * others write is read, and a file that lies, is cut off or altered gets a sentence. */
+#include <check.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "io/container.h"
+#include "io/safetensors.h"
+#include "support/check_util.h"
+#include "support/files.h"
+
+static kd_test_memory memory;
+static kdas_context   context, *ctx = &context;
+
+static void setup(void)
+{
+    kd_test_folder_make();
+    kd_test_bare_context(ctx, &memory);
+}
+
+static void teardown(void)
+{
+    kd_test_assert_balanced(&memory);
+    kd_test_folder_remove();
+}
+
+/* A file with this header and n bytes of data 0, 1, 2, ... */
+static const char *lay(const char *header, size_t n)
+{
+    const char    *path   = kd_test_path("laid.safetensors");
+    uint64_t       length = strlen(header);
+    unsigned char *file   = malloc(8 + length + n);
+
+    memcpy(file, &length, 8);
+    memcpy(file + 8, header, length);
+    for (size_t i = 0; i < n; i++)
+        file[8 + length + i] = (unsigned char)i;
+    kd_test_write(path, file, 8 + length + n);
+    free(file);
+    return path;
+}
+
+/* ---- Round trip ---- */
+
+static const float   floats[6] = { 1.5f, -0.0f, 3e38f, 1e-40f, INFINITY, -7 };
+static const int64_t longs[2]  = { INT64_MIN, INT64_MAX };
+static const uint8_t bytes[3]  = { 0, 127, 255 };
+
+/* One file of everything: types, ranks, an empty tensor, names that need escapes. */
+static kdas_status write_all(const char *path, bool checksum)
+{
+    const int64_t dims[8] = { 2, 3, 1, 1, 1, 1, 1, 1 }, two = 2, three = 3, none[2] = { 0, 5 };
+    kdas_status   st;
+    kd_st_writer *w;
+    double        scalar = 0.1;
+
+    KD_RETURN(kd_st_writer_create(&w, ctx));
+    KD_TRY(kd_st_writer_put_text(w, "note", "a \"quoted\" \\ text\nof two lines, \xC3\xA9"));
+    KD_TRY(kd_st_writer_put(w, "z.floats", KD_ST_F32, 8, dims, floats));
+    KD_TRY(kd_st_writer_put(w, "longs", KD_ST_I64, 1, &two, longs));
+    KD_TRY(kd_st_writer_put(w, "by\"tes\t\xE2\x82\xAC", KD_ST_U8, 1, &three, bytes));
+    KD_TRY(kd_st_writer_put_scalar(w, "scalar", KD_ST_F64, &scalar));
+    KD_TRY(kd_st_writer_put(w, "empty", KD_ST_F32, 2, none, NULL));
+    st = kd_st_writer_save(w, path, checksum);
+done:
+    kd_st_writer_destroy(w);
+    return st;
+}
+
+START_TEST(what_is_written_is_read_back)
+{
+    const char         *path = kd_test_path("all.safetensors");
+    kd_safetensors     *f;
+    const kd_st_tensor *t;
+    int64_t             l[2];
+    float               got[6];
+
+    kd_assert_ok(write_all(path, _i));
+    kd_assert_ok(kd_safetensors_open(&f, ctx, path));
+    ck_assert_int_eq(kd_safetensors_count(f), 5);
+    t = kd_safetensors_find(f, "z.floats");
+    ck_assert_ptr_nonnull(t);
+    ck_assert_int_eq(t->rank, 8);
+    ck_assert_int_eq(t->dim[0], 2);
+    ck_assert_int_eq(t->dim[1], 3);
+    kd_assert_ok(kd_safetensors_read(f, t, got));
+    ck_assert(kd_test_same_bits(got, floats, sizeof floats));
+    kd_assert_ok(kd_safetensors_read(f, kd_safetensors_find(f, "longs"), l));
+    ck_assert(kd_test_same_bits(l, longs, sizeof longs));
+    ck_assert_int_eq(kd_safetensors_find(f, "by\"tes\t\xE2\x82\xAC")->bytes, 3);
+    kd_assert_ok(kd_safetensors_read_float(f, kd_safetensors_find(f, "scalar"), got));
+    ck_assert(got[0] == 0.1f);
+    t = kd_safetensors_find(f, "empty");
+    ck_assert_int_eq(t->count, 0);
+    ck_assert_int_eq(t->dim[1], 5);
+    kd_assert_ok(kd_safetensors_read_float(f, t, NULL));
+    ck_assert_str_eq(kd_safetensors_text(f, "note"),
+                     "a \"quoted\" \\ text\nof two lines, \xC3\xA9");
+    ck_assert_ptr_null(kd_safetensors_text(f, "other"));
+    ck_assert_ptr_null(kd_safetensors_find(f, "z"));
+    ck_assert_ptr_null(kd_safetensors_at(f, 5));
+    for (int64_t i = 1; i < 5; i++)
+        ck_assert_int_lt(
+            strcmp(kd_safetensors_at(f, i - 1)->name, kd_safetensors_at(f, i)->name), 0);
+    kd_assert_status(kd_safetensors_verify(f), _i ? KDAS_OK : KDAS_EFORMAT);
+    kd_safetensors_close(f);
+}
+END_TEST
+
+START_TEST(the_file_is_the_one_that_the_format_asks_for)
+{
+    static const char want[] =
+        "\x90\0\0\0\0\0\0\0"
+        "{\"__metadata__\":{\"format\":\"torch\"},"
+        "\"b\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[0,3]},"
+        "\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[3,7]}}     "
+        "\0\x7F\xFF\0\0\xC0\x3F";
+    const int64_t  three = 3;
+    kd_st_writer  *w;
+    unsigned char *got;
+    size_t         n;
+
+    kd_assert_ok(kd_st_writer_create(&w, ctx));
+    kd_assert_ok(kd_st_writer_put(w, "b", KD_ST_U8, 1, &three, bytes));
+    kd_assert_ok(kd_st_writer_put(w, "a", KD_ST_F32, 0, NULL, floats));
+    kd_assert_ok(kd_st_writer_put_text(w, "format", "torch"));
+    kd_assert_ok(kd_st_writer_save(w, kd_test_path("x"), false));
+    kd_st_writer_destroy(w);
+    got = kd_test_read(kd_test_path("x"), &n);
+    ck_assert_uint_eq(n, sizeof want - 1);
+    ck_assert_mem_eq(got, want, n);
+    free(got);
+}
+END_TEST
+
+/* Each type: its bytes, and what they are as float. */
+static const struct {
+    const char *dtype;
+    size_t      size;
+    const char *data;
+    float       want[3];
+} types[] = {
+    { "F32", 4, "\0\0\x80\x3F\0\0\0\xC0\0\0\x80\x7F", { 1, -2, INFINITY } },
+    { "F64", 8, "\0\0\0\0\0\0\xF0\x3F\0\0\0\0\0\0\0\xC0\0\0\0\0\0\0\0\x80", { 1, -2, -0.0f } },
+    { "F16", 2, "\0\x3C\x01\x80\0\xFC", { 1, -0x1p-24f, -INFINITY } },
+    { "F16", 2, "\xFF\x7B\0\x04\xFF\x03", { 65504, 0x1p-14f, 1023 * 0x1p-24f } },
+    { "BF16", 2, "\x80\x3F\0\xC0\x80\x7F", { 1, -2, INFINITY } },
+    { "I64", 8, "\1\0\0\0\0\0\0\0\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF\0\0\0\0\0\0\0\x80",
+      { 1, -2, -0x1p63f } },
+    { "I32", 4, "\1\0\0\0\xFE\xFF\xFF\xFF\0\0\0\x80", { 1, -2, -0x1p31f } },
+    { "I16", 2, "\1\0\xFE\xFF\0\x80", { 1, -2, -32768 } },
+    { "I8", 1, "\1\xFE\x80", { 1, -2, -128 } },
+    { "U64", 8, "\1\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x80", { 1, 2, 0x1p63f } },
+    { "U32", 4, "\1\0\0\0\2\0\0\0\0\0\0\x80", { 1, 2, 0x1p31f } },
+    { "U16", 2, "\1\0\2\0\0\x80", { 1, 2, 32768 } },
+    { "U8", 1, "\1\2\xFF", { 1, 2, 255 } },
+    { "BOOL", 1, "\1\0\x7F", { 1, 0, 1 } },
+};
+
+START_TEST(each_type_is_read_as_float)
+{
+    char            header[256];
+    const char     *path;
+    kd_safetensors *f;
+    float           got[3];
+    unsigned char  *file;
+    size_t          n, size = 3 * types[_i].size;
+
+    snprintf(header, sizeof header, "{\"t\":{\"dtype\":\"%s\",\"shape\":[3],\"data_offsets\":[0,%zu]}}",
+             types[_i].dtype, size);
+    path = lay(header, size);
+    file = kd_test_read(path, &n);
+    memcpy(file + n - size, types[_i].data, size);
+    kd_test_write(path, file, n);
+    free(file);
+    kd_assert_ok(kd_safetensors_open(&f, ctx, path));
+    ck_assert_str_eq(kd_st_dtype_name(kd_safetensors_at(f, 0)->dtype), types[_i].dtype);
+    kd_assert_ok(kd_safetensors_read_float(f, kd_safetensors_at(f, 0), got));
+    ck_assert(kd_test_same_bits(got, types[_i].want, sizeof got));
+    kd_safetensors_close(f);
+}
+END_TEST
+
+START_TEST(a_tensor_larger_than_a_read_step_is_converted_whole)
+{
+    enum { N = 30000 };
+    const int64_t   n = N;
+    static double   data[N];
+    static float    got[N];
+    kd_st_writer   *w;
+    kd_safetensors *f;
+
+    for (int i = 0; i < N; i++)
+        data[i] = i / 7.0;
+    kd_assert_ok(kd_st_writer_create(&w, ctx));
+    kd_assert_ok(kd_st_writer_put(w, "t", KD_ST_F64, 1, &n, data));
+    kd_assert_ok(kd_st_writer_save(w, kd_test_path("x"), false));
+    kd_st_writer_destroy(w);
+    kd_assert_ok(kd_safetensors_open(&f, ctx, kd_test_path("x")));
+    kd_assert_ok(kd_safetensors_read_float(f, kd_safetensors_at(f, 0), got));
+    kd_safetensors_close(f);
+    for (int i = 0; i < N; i++)
+        ck_assert(got[i] == (float)data[i]);
+}
+END_TEST
+
+START_TEST(files_of_the_python_library_are_read)
+{
+    const char         *dir = kd_test_shared("fixtures/resize.safetensors");
+    kd_safetensors     *f;
+    const kd_st_tensor *t;
+
+    if (!dir) return;
+    kd_assert_ok(kd_safetensors_open(&f, ctx, dir));
+    ck_assert_int_eq(kd_safetensors_count(f), 8);
+    t = kd_safetensors_find(f, "in2");
+    ck_assert_ptr_nonnull(t);
+    ck_assert_int_eq(t->dtype, KD_ST_U8);
+    ck_assert_int_eq(t->count, 90 * 131 * 3);
+    kd_safetensors_close(f);
+}
+END_TEST
+
+/* ---- Headers that lie; 8 bytes of data follow each ---- */
+
+#define ENTRY(type, shape, from, to) \
+    "{\"dtype\":\"" type "\",\"shape\":[" shape "],\"data_offsets\":[" from "," to "]}"
+#define WHOLE ENTRY("U8", "8", "0", "8")
+
+static const struct {
+    const char *header, *sentence;
+} lies[] = {
+    { "{\"t\":" ENTRY("U8", "16", "0", "16") "}", "tensor 't'" },
+    { "{\"t\":" ENTRY("U8", "8", "1000000000000", "1000000000008") "}", "past the end" },
+    { "{\"t\":" ENTRY("U8", "8", "8", "0") "}", "not two whole numbers in order" },
+    { "{\"t\":" ENTRY("U8", "8", "-8", "0") "}", "not two whole numbers" },
+    { "{\"t\":" ENTRY("U8", "8", "0.5", "8.5") "}", "not two whole numbers" },
+    { "{\"t\":" ENTRY("U8", "8", "0", "1e300") "}", "not two whole numbers" },
+    { "{\"t\":" ENTRY("F32", "8", "0", "8") "}", "needs 32 bytes, it has 8" },
+    { "{\"t\":" ENTRY("F32", "1", "0", "8") "}", "needs 4 bytes, it has 8" },
+    { "{\"t\":" ENTRY("U8", "9223372036854775808", "0", "8") "}", "not a whole number" },
+    { "{\"t\":" ENTRY("U8", "9007199254740992,9007199254740992", "0", "8") "}", "can be counted" },
+    { "{\"t\":" ENTRY("F64", "4503599627370496,512", "0", "8") "}", "can be counted" },
+    { "{\"t\":" ENTRY("U8", "-8", "0", "8") "}", "not a whole number" },
+    { "{\"t\":" ENTRY("U8", "2.5", "0", "8") "}", "not a whole number" },
+    { "{\"t\":" ENTRY("U8", "\"8\"", "0", "8") "}", "not a whole number" },
+    { "{\"t\":" ENTRY("U8", "1,1,1,1,1,1,1,1,8", "0", "8") "}", "8 dimensions" },
+    { "{\"t\":" ENTRY("F8_E4M3", "8", "0", "8") "}", "'F8_E4M3' is not known" },
+    { "{\"t\":" ENTRY("", "8", "0", "8") "}", "is not known" },
+    { "{\"a\":" ENTRY("U8", "5", "0", "5") ",\"b\":" ENTRY("U8", "4", "4", "8") "}", "overlap" },
+    { "{\"a\":" WHOLE ",\"b\":" WHOLE "}", "overlap" },
+    { "{\"a\":" ENTRY("U8", "3", "0", "3") ",\"b\":" ENTRY("U8", "4", "4", "8") "}", "no tensor" },
+    { "{\"a\":" ENTRY("U8", "7", "0", "7") "}", "no tensor" },
+    { "{\"a\":" ENTRY("U8", "7", "1", "8") "}", "no tensor" },
+    { "{}", "no tensor" },
+    { "{\"a\":" WHOLE ",\"a\":" ENTRY("U8", "0", "8", "8") "}", "used twice" },
+    { "{\"a\":[]}", "not an object" },
+    { "{\"a\":" WHOLE "} {", "follows the JSON" },
+    { "{\"a\":" WHOLE ",}", "not JSON" },
+    { "{\"a\":", "not JSON" },
+    { "[1]", "not a JSON object" },
+    { "not json at all", "not a JSON object" },
+    { "", "not a JSON object" },
+    { "{\"a\xFF\":" WHOLE "}", "not UTF-8" },
+    { "{\"a\\u0000b\":" WHOLE "}", "NUL" },
+    { "{\"a\":{\"shape\":[8],\"data_offsets\":[0,8]}}", "no dtype" },
+    { "{\"a\":{\"dtype\":\"U8\",\"data_offsets\":[0,8]}}", "no shape" },
+    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[8]}}", "data_offsets" },
+    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0]}}", "data_offsets" },
+    { "{\"__metadata__\":{\"k\":1},\"a\":" WHOLE "}", "more than strings" },
+    { "{\"__metadata__\":[],\"a\":" WHOLE "}", "not an object" },
+    { "{\"__metadata__\":{\"k\":\"1\",\"k\":\"2\"},\"a\":" WHOLE "}", "twice" },
+    { "{\"__metadata__\":{},\"__metadata__\":{},\"a\":" WHOLE "}", "two __metadata__" },
+};
+
+START_TEST(a_lying_header_is_refused_by_name)
+{
+    const char     *path = lay(lies[_i].header, 8);
+    kd_safetensors *f    = (kd_safetensors *)&memory;
+
+    kd_assert_status(kd_safetensors_open(&f, ctx, path), KDAS_EFORMAT);
+    ck_assert_ptr_null(f);
+    kd_assert_sentence(path);
+    kd_assert_sentence(lies[_i].sentence);
+}
+END_TEST
+
+START_TEST(the_rows_above_are_refused_for_their_lie_alone)
+{
+    kd_safetensors *f;
+
+    kd_assert_ok(kd_safetensors_open(&f, ctx, lay("{\"t\":" WHOLE "}", 8)));
+    kd_safetensors_close(f);
+    kd_assert_ok(kd_safetensors_open(&f, ctx, lay("{\"__metadata__\":null,\"t\":" WHOLE "}   ", 8)));
+    kd_safetensors_close(f);
+    kd_assert_ok(kd_safetensors_open(&f, ctx, lay("{}", 0)));
+    ck_assert_int_eq(kd_safetensors_count(f), 0);
+    ck_assert_ptr_null(kd_safetensors_find(f, "t"));
+    kd_safetensors_close(f);
+}
+END_TEST
+
+START_TEST(a_header_length_beyond_the_file_is_refused)
+{
+    static const unsigned char files[][9] = {
+        { 255, 255, 255, 255, 255, 255, 255, 255, '{' }, { 0, 0, 0, 0, 0, 0, 0, 128, '{' },
+        { 2, 0, 0, 0, 0, 0, 0, 0, '{' },                 { 'P', 'K', 3, 4, 9, 9, 9, 9, 9 },
+        { 0x80, 2, 0x8A, 10, 'l', 9, 9, 9, 9 },
+    };
+    kd_safetensors *f;
+
+    for (size_t i = 0; i < KD_COUNT(files); i++)
+        for (size_t n = 0; n <= 9; n += i == 0 ? 1 : 9) {
+            kd_test_write(kd_test_path("x"), files[i], n);
+            kd_assert_status(kd_safetensors_open(&f, ctx, kd_test_path("x")), KDAS_EFORMAT);
+            kd_assert_sentence("/x'");
+        }
+    kd_assert_sentence("pickle");
+}
+END_TEST
+
+START_TEST(depth_and_number_are_bounded)
+{
+    enum { DEEP = 100000, MANY = 5000000 };
+    char           *text = malloc(MANY + 1);
+    kd_safetensors *f;
+
+    memset(text, '[', DEEP);
+    memcpy(text, "{\"a\":", 5);
+    text[DEEP] = 0;
+    kd_assert_status(kd_safetensors_open(&f, ctx, lay(text, 0)), KDAS_EFORMAT);
+    kd_assert_sentence("not JSON");
+    for (int i = 5; i < MANY; i++)
+        text[i] = i % 2 ? '0' : ',';
+    memcpy(text, "{\"a\":[", 6);
+    text[MANY] = 0;
+    kd_assert_status(kd_safetensors_open(&f, ctx, lay(text, 0)), KDAS_EFORMAT);
+    kd_assert_sentence("too many");
+    free(text);
+}
+END_TEST
+
+START_TEST(a_pytorch_file_is_told_from_damage)
+{
+    const char     *path = kd_test_shared("data/quirks/pvt_v2_b2.truncated.pth");
+    kd_safetensors *f;
+
+    if (!path) return;
+    kd_assert_status(kd_safetensors_open(&f, ctx, path), KDAS_EFORMAT);
+    kd_assert_sentence("pvt_v2_b2.truncated.pth");
+    kd_assert_sentence("export it to safetensors");
+}
+END_TEST
+
+/* ---- Writers refuse ---- */
+
+START_TEST(a_writer_refuses_what_no_reader_would_take)
+{
+    const int64_t good = 3, minus = -1, huge[2] = { INT64_MAX, 2 };
+    kd_st_writer *w;
+
+    kd_assert_ok(kd_st_writer_create(&w, ctx));
+    kd_assert_ok(kd_st_writer_put(w, "t", KD_ST_U8, 1, &good, bytes));
+    kd_assert_status(kd_st_writer_put(w, "t", KD_ST_U8, 1, &good, bytes), KDAS_EINVAL);
+    kd_assert_sentence("'t' is put twice");
+    kd_assert_status(kd_st_writer_put(w, "", KD_ST_U8, 1, &good, bytes), KDAS_EINVAL);
+    kd_assert_status(kd_st_writer_put(w, NULL, KD_ST_U8, 1, &good, bytes), KDAS_EINVAL);
+    kd_assert_status(kd_st_writer_put(w, "__metadata__", KD_ST_U8, 1, &good, bytes), KDAS_EINVAL);
+    kd_assert_status(kd_st_writer_put(w, "\xC0\x80", KD_ST_U8, 1, &good, bytes), KDAS_EINVAL);
+    kd_assert_status(kd_st_writer_put(w, "u", KD_ST_U8, 1, &good, NULL), KDAS_EINVAL);
+    kd_assert_status(kd_st_writer_put(w, "u", KD_ST_U8, 1, NULL, bytes), KDAS_EINVAL);
+    kd_assert_status(kd_st_writer_put(w, "u", KD_ST_U8, 9, &good, bytes), KDAS_EINVAL);
+    kd_assert_status(kd_st_writer_put(w, "u", KD_ST_DTYPES, 1, &good, bytes), KDAS_EINVAL);
+    kd_assert_status(kd_st_writer_put(w, "u", KD_ST_U8, 1, &minus, bytes), KDAS_EINVAL);
+    kd_assert_status(kd_st_writer_put(w, "u", KD_ST_U8, 2, huge, bytes), KDAS_EINVAL);
+    kd_assert_ok(kd_st_writer_put_text(w, "checksum", "mine"));
+    kd_assert_status(kd_st_writer_put_text(w, "checksum", "again"), KDAS_EINVAL);
+    kd_assert_status(kd_st_writer_put_text(w, "k", "\xFF"), KDAS_EINVAL);
+    kd_assert_status(kd_st_writer_save(w, kd_test_path("x"), true), KDAS_EINVAL);
+    ck_assert_int_eq(kd_test_entries(kd_test_path(NULL)), 0);
+    kd_assert_ok(kd_st_writer_save(w, kd_test_path("x"), false));
+    kd_st_writer_destroy(w);
+}
+END_TEST
+
+START_TEST(utf8_is_told_from_other_bytes)
+{
+    static const char *const good[] = { "",     "abc",          "\xC3\xA9",         "\xE2\x82\xAC",
+                                        "\x7F", "\xED\x9F\xBF", "\xF0\x9F\x98\x80", "\xF4\x8F\xBF\xBF" };
+    static const char *const bad[]  = { "\x80",         "\xC3",         "\xC0\x80",         "\xE0\x80\x80",
+                                        "\xED\xA0\x80", "\xE2\x82",     "\xF4\x90\x80\x80", "\xF8\x88\x80\x80",
+                                        "a\xFF",        "\xF0\x80\x80\x80" };
+
+    for (size_t i = 0; i < KD_COUNT(good); i++)
+        ck_assert_msg(kd_st_is_utf8(good[i], strlen(good[i])), "row %zu", i);
+    for (size_t i = 0; i < KD_COUNT(bad); i++)
+        ck_assert_msg(!kd_st_is_utf8(bad[i], strlen(bad[i])), "row %zu", i);
+    ck_assert(!kd_st_is_utf8("a\0b", 3));
+}
+END_TEST
+
+/* ---- Damage by chance, memory that runs out ---- */
+
+START_TEST(files_altered_at_random_never_crash_the_reader)
+{
+    const char    *path = kd_test_path("x");
+    kd_random      r    = kd_random_make(11, 0);
+    unsigned char *file, *copy;
+    size_t         n;
+    int            opened = 0;
+
+    kd_assert_ok(write_all(path, false));
+    file = kd_test_read(path, &n);
+    copy = malloc(n);
+    for (int i = 0; i < 6000; i++) {
+        kd_safetensors *f;
+        float           out[8];
+        size_t          m = kd_random_below(&r, 8) ? n : (size_t)kd_random_below(&r, (int64_t)n);
+
+        memcpy(copy, file, n);
+        for (int64_t k = kd_random_below(&r, 4); k >= 0; k--) /* digits often: they are the lies */
+            copy[kd_random_below(&r, (int64_t)n)] =
+                (unsigned char)(kd_random_below(&r, 2) ? '0' + kd_random_below(&r, 10)
+                                                       : kd_random_below(&r, 256));
+        kd_test_write(path, copy, m);
+        if (kd_safetensors_open(&f, ctx, path) != KDAS_OK) {
+            kd_assert_sentence("/x'");
+            continue;
+        }
+        opened++;
+        for (int64_t k = 0; k < kd_safetensors_count(f); k++)
+            if (kd_safetensors_at(f, k)->count <= 8)
+                kd_assert_ok(kd_safetensors_read_float(f, kd_safetensors_at(f, k), out));
+        kd_safetensors_close(f);
+    }
+    ck_assert_int_gt(opened, 100); /* some alterations are harmless: the test reaches the tensors */
+    free(file);
+    free(copy);
+}
+END_TEST
+
+START_TEST(each_allocation_that_fails_is_survived)
+{
+    const char *path = kd_test_path("x");
+
+    for (int k = 1;; k++) {
+        kdas_status     st, read;
+        kd_safetensors *f;
+
+        kd_test_write(path, "old", 3);
+        kd_test_bare_context(ctx, &memory);
+        memory.fail_at = k;
+        st             = write_all(path, true);
+        if (st != KDAS_OK) {
+            kd_assert_status(st, KDAS_ENOMEM);
+            kd_test_assert_text(path, "old");
+            kd_test_assert_balanced(&memory);
+            ck_assert_int_eq(kd_test_entries(kd_test_path(NULL)), 1);
+            continue;
+        }
+        kd_test_bare_context(ctx, &memory);
+        memory.fail_at = k;
+        read           = kd_safetensors_open(&f, ctx, path);
+        if (read == KDAS_OK) read = kd_safetensors_verify(f);
+        kd_safetensors_close(f);
+        kd_test_assert_balanced(&memory);
+        kd_assert_status(read, memory.asked < k ? KDAS_OK : KDAS_ENOMEM);
+        if (read == KDAS_OK) break;
+    }
+    for (int k = 1;; k++) { /* the reader needs fewer than the writer: from 1 for itself */
+        kd_safetensors *f;
+        kdas_status     st;
+
+        kd_test_bare_context(ctx, &memory);
+        memory.fail_at = k;
+        st             = kd_safetensors_open(&f, ctx, path);
+        kd_safetensors_close(f);
+        kd_test_assert_balanced(&memory);
+        kd_assert_status(st, memory.asked < k ? KDAS_OK : KDAS_ENOMEM);
+        if (st == KDAS_OK) break;
+    }
+}
+END_TEST
+
+/* ---- Checkpoints ---- */
+
+static kdas_status save_checkpoint(const char *path, int64_t step)
+{
+    const int64_t        dims[2] = { 2, 3 };
+    kdas_status          st;
+    kd_container_writer *w;
+
+    KD_RETURN(kd_container_create(&w, ctx));
+    KD_TRY(kd_container_put(w, "model.w", KD_ST_F32, 2, dims, floats));
+    KD_TRY(kd_container_put_i64(w, "step", step));
+    KD_TRY(kd_container_put_i64(w, "least", INT64_MIN));
+    KD_TRY(kd_container_put_u64(w, "random", UINT64_C(0xFEDCBA9876543211)));
+    KD_TRY(kd_container_put_f64(w, "loss", 0.1));
+    KD_TRY(kd_container_put_f64(w, "nan", NAN));
+    KD_TRY(kd_container_put_text(w, "student", "polyp_pvt_b0"));
+    KD_TRY(kd_container_put_text(w, "trap", "\"checksum\":\"00000000\""));
+    st = kd_container_save(w, path);
+done:
+    kd_container_discard(w);
+    return st;
+}
+
+START_TEST(records_come_back_exactly)
+{
+    const char   *path = kd_test_path("last.kdas"), *text;
+    const int64_t dims[2] = { 2, 3 };
+    kd_container *c;
+    float         got[6];
+    int64_t       i;
+    uint64_t      u;
+    double        d;
+
+    kd_assert_ok(save_checkpoint(path, 9007199254740993)); /* 2^53 + 1: no double holds it */
+    kd_assert_ok(kd_container_open(&c, ctx, path));
+    kd_assert_ok(kd_container_get(c, "model.w", KD_ST_F32, 2, dims, got));
+    ck_assert(kd_test_same_bits(got, floats, sizeof floats));
+    kd_assert_ok(kd_container_get_i64(c, "step", &i));
+    ck_assert_int_eq(i, 9007199254740993);
+    kd_assert_ok(kd_container_get_i64(c, "least", &i));
+    ck_assert_int_eq(i, INT64_MIN);
+    kd_assert_ok(kd_container_get_u64(c, "random", &u));
+    ck_assert_uint_eq(u, UINT64_C(0xFEDCBA9876543211));
+    kd_assert_ok(kd_container_get_f64(c, "loss", &d));
+    ck_assert(d == 0.1);
+    kd_assert_ok(kd_container_get_f64(c, "nan", &d));
+    ck_assert(isnan(d));
+    kd_assert_ok(kd_container_get_text(c, "student", &text));
+    ck_assert_str_eq(text, "polyp_pvt_b0");
+    kd_assert_ok(kd_container_get_text(c, "trap", &text));
+    ck_assert_str_eq(text, "\"checksum\":\"00000000\"");
+    ck_assert_int_eq(kd_container_count(c), 6);
+    kd_container_close(c);
+}
+END_TEST
+
+START_TEST(a_record_that_is_not_as_asked_is_named)
+{
+    const char   *path = kd_test_path("last.kdas"), *text = "kept";
+    const int64_t dims[2] = { 3, 2 };
+    kd_container *c;
+    float         got[6] = { 0 };
+    int64_t       i      = 5;
+    double        d      = 5;
+
+    kd_assert_ok(save_checkpoint(path, 1));
+    kd_assert_ok(kd_container_open(&c, ctx, path));
+    kd_assert_status(kd_container_get(c, "model.w", KD_ST_F32, 2, dims, got), KDAS_ESHAPE);
+    kd_assert_sentence("'model.w'");
+    kd_assert_sentence("F32 2x3, not F32 3x2");
+    kd_assert_status(kd_container_get(c, "model.w", KD_ST_F64, 0, NULL, got), KDAS_ESHAPE);
+    kd_assert_sentence("F32 2x3, not F64 scalar");
+    kd_assert_status(kd_container_get(c, "none", KD_ST_F32, 2, dims, got), KDAS_ENOTFOUND);
+    kd_assert_sentence("'none'");
+    kd_assert_sentence(path);
+    kd_assert_status(kd_container_get_i64(c, "loss", &i), KDAS_EFORMAT);
+    kd_assert_status(kd_container_get_i64(c, "student", &i), KDAS_ENOTFOUND);
+    kd_assert_status(kd_container_get_f64(c, "model.w", &d), KDAS_EFORMAT);
+    kd_assert_status(kd_container_get_text(c, "loss", &text), KDAS_ENOTFOUND);
+    kd_assert_status(kd_container_get_text(c, "format", &text), KDAS_ENOTFOUND);
+    ck_assert_str_eq(text, "kept");
+    ck_assert(i == 5 && d == 5 && got[0] == 0);
+    kd_container_close(c);
+}
+END_TEST
+
+START_TEST(a_name_is_used_once_whatever_its_kind)
+{
+    kd_container_writer *w;
+
+    kd_assert_ok(kd_container_create(&w, ctx));
+    kd_assert_ok(kd_container_put_i64(w, "a", 1));
+    kd_assert_status(kd_container_put_text(w, "a", "x"), KDAS_EINVAL);
+    kd_assert_sentence("'a'");
+    kd_assert_ok(kd_container_put_text(w, "b", "x"));
+    kd_assert_status(kd_container_put_f64(w, "b", 1), KDAS_EINVAL);
+    kd_assert_status(kd_container_put_text(w, "format", "x"), KDAS_EINVAL);
+    kd_assert_status(kd_container_put_text(w, "checksum", "x"), KDAS_EINVAL);
+    kd_assert_status(kd_container_put_i64(w, NULL, 1), KDAS_EINVAL);
+    kd_container_discard(w);
+}
+END_TEST
+
+START_TEST(no_flipped_bit_goes_unnoticed)
+{
+    const char    *path = kd_test_path("last.kdas");
+    unsigned char *file;
+    size_t         n;
+
+    kd_assert_ok(save_checkpoint(path, 1));
+    file = kd_test_read(path, &n);
+    for (size_t i = 0; i < 8 * n; i++) {
+        kd_container *c;
+
+        file[i / 8] ^= (unsigned char)(1 << i % 8);
+        kd_test_write(path, file, n);
+        file[i / 8] ^= (unsigned char)(1 << i % 8);
+        ck_assert_msg(kd_container_open(&c, ctx, path) == KDAS_EFORMAT, "bit %zu of byte %zu", i % 8,
+                      i / 8);
+        kd_assert_sentence(path);
+    }
+    free(file);
+}
+END_TEST
+
+START_TEST(no_cut_goes_unnoticed)
+{
+    const char    *path = kd_test_path("last.kdas");
+    unsigned char *file;
+    size_t         n;
+
+    kd_assert_ok(save_checkpoint(path, 1));
+    file = kd_test_read(path, &n);
+    for (size_t i = 0; i < n; i++) {
+        kd_container *c;
+
+        kd_test_write(path, file, i);
+        ck_assert_msg(kd_container_open(&c, ctx, path) == KDAS_EFORMAT, "cut at %zu", i);
+    }
+    free(file);
+}
+END_TEST
+
+START_TEST(what_is_no_checkpoint_of_ours_is_told_so)
+{
+    const char   *path = kd_test_path("x");
+    kd_st_writer *w;
+    kd_container *c;
+
+    kd_assert_status(kd_container_open(&c, ctx, kd_test_path("none")), KDAS_ENOTFOUND);
+    kd_assert_ok(write_all(path, true));
+    kd_assert_status(kd_container_open(&c, ctx, path), KDAS_EFORMAT);
+    kd_assert_sentence("not a libkdas checkpoint");
+    kd_assert_ok(kd_st_writer_create(&w, ctx));
+    kd_assert_ok(kd_st_writer_put_text(w, "format", KD_CONTAINER_FORMAT));
+    kd_assert_ok(kd_st_writer_save(w, path, true));
+    kd_assert_status(kd_container_open(&c, ctx, path), KDAS_EFORMAT);
+    kd_assert_sentence("without a version");
+    kd_assert_ok(kd_st_writer_put_text(w, "version", "2"));
+    kd_assert_ok(kd_st_writer_save(w, path, true));
+    kd_assert_status(kd_container_open(&c, ctx, path), KDAS_EFORMAT);
+    kd_assert_sentence("newer libkdas");
+    kd_st_writer_destroy(w);
+    kd_assert_ok(kd_st_writer_create(&w, ctx));
+    kd_assert_ok(kd_st_writer_put_text(w, "format", KD_CONTAINER_FORMAT));
+    kd_assert_ok(kd_st_writer_put_text(w, "version", "1"));
+    kd_assert_ok(kd_st_writer_save(w, path, false));
+    kd_assert_status(kd_container_open(&c, ctx, path), KDAS_EFORMAT);
+    kd_assert_sentence("no checksum");
+    ck_assert_ptr_null(c);
+    kd_st_writer_destroy(w);
+}
+END_TEST
+
+START_TEST(checkpoints_survive_each_allocation_that_fails)
+{
+    const char *path = kd_test_path("x");
+
+    kd_assert_ok(save_checkpoint(path, 1));
+    for (int k = 1, done = 0; !done; k++) {
+        kd_container *c = NULL;
+        kdas_status   st;
+
+        kd_test_bare_context(ctx, &memory);
+        memory.fail_at = k;
+        st             = save_checkpoint(path, 2);
+        kd_test_assert_balanced(&memory);
+        kd_assert_status(st, memory.asked < k ? KDAS_OK : KDAS_ENOMEM);
+        done = st == KDAS_OK;
+
+        kd_test_bare_context(ctx, &memory);
+        memory.fail_at = k;
+        st             = kd_container_open(&c, ctx, path);
+        kd_assert_status(st, memory.asked < k ? KDAS_OK : KDAS_ENOMEM);
+        ck_assert_int_eq(c == NULL, st != KDAS_OK);
+        kd_container_close(c);
+        kd_test_assert_balanced(&memory);
+    }
+}
+END_TEST
+
+/* A child saves checkpoint after checkpoint and is killed at any moment; the file is always whole. */
+START_TEST(a_kill_leaves_the_last_good_checkpoint)
+{
+    const char *path = kd_test_path("last.kdas");
+    kd_random   r    = kd_random_make((uint64_t)_i + 1, 0);
+    int64_t     step, before = 0;
+
+    kd_assert_ok(save_checkpoint(path, 0));
+    for (int round = 0; round < 40; round++) {
+        struct timespec pause = { 0, 300000 + 100 * (long)kd_random_below(&r, 60000) };
+        kd_container   *c;
+        pid_t           child = fork();
+
+        ck_assert_int_ge(child, 0);
+        if (child == 0)
+            for (step = before;; step++)
+                if (save_checkpoint(path, step) != KDAS_OK) _exit(1);
+        nanosleep(&pause, NULL);
+        ck_assert_int_eq(kill(child, SIGKILL), 0);
+        ck_assert_int_eq(waitpid(child, &(int){ 0 }, 0), child);
+        kd_assert_ok(kd_container_open(&c, ctx, path));
+        kd_assert_ok(kd_container_get_i64(c, "step", &step));
+        ck_assert_int_ge(step, before);
+        before = step;
+        kd_container_close(c);
+    }
+    ck_assert_int_gt(before, 0); /* the child did get to write */
+}
+END_TEST
+
+static Suite *safetensors_suite(void)
+{
+    Suite *s = suite_create("safetensors");
+    TCase *t = tcase_create("tensors"), *c = tcase_create("checkpoints");
+
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_loop_test(t, what_is_written_is_read_back, 0, 2);
+    tcase_add_test(t, the_file_is_the_one_that_the_format_asks_for);
+    tcase_add_loop_test(t, each_type_is_read_as_float, 0, KD_COUNT(types));
+    tcase_add_test(t, a_tensor_larger_than_a_read_step_is_converted_whole);
+    tcase_add_test(t, files_of_the_python_library_are_read);
+    tcase_add_loop_test(t, a_lying_header_is_refused_by_name, 0, KD_COUNT(lies));
+    tcase_add_test(t, the_rows_above_are_refused_for_their_lie_alone);
+    tcase_add_test(t, a_header_length_beyond_the_file_is_refused);
+    tcase_add_test(t, depth_and_number_are_bounded);
+    tcase_add_test(t, a_pytorch_file_is_told_from_damage);
+    tcase_add_test(t, a_writer_refuses_what_no_reader_would_take);
+    tcase_add_test(t, utf8_is_told_from_other_bytes);
+    tcase_add_test(t, files_altered_at_random_never_crash_the_reader);
+    tcase_add_test(t, each_allocation_that_fails_is_survived);
+    suite_add_tcase(s, t);
+
+    tcase_add_checked_fixture(c, setup, teardown);
+    tcase_add_test(c, records_come_back_exactly);
+    tcase_add_test(c, a_record_that_is_not_as_asked_is_named);
+    tcase_add_test(c, a_name_is_used_once_whatever_its_kind);
+    tcase_add_test(c, no_flipped_bit_goes_unnoticed);
+    tcase_add_test(c, no_cut_goes_unnoticed);
+    tcase_add_test(c, what_is_no_checkpoint_of_ours_is_told_so);
+    tcase_add_test(c, checkpoints_survive_each_allocation_that_fails);
+    tcase_add_test(c, a_kill_leaves_the_last_good_checkpoint);
+    suite_add_tcase(s, c);
+    return s;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(safetensors_suite());
+    int      failed;
+
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
