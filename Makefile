@@ -1,5 +1,5 @@
 # libkdas. `make help` lists the targets; objects sit in build/<config>/, libraries in lib/, programs in bin/.
-# New files need no line here: src/**/*.c, examples/*.c, test/check_*.c and test/support/*.c are found.
+# New files need no line here: src/**/*.c, examples/*.c, test/check_* and test/support/*.c are found.
 VERSION   := $(shell sed -n 's/^.define KDAS_VERSION_[MP][A-Z]* //p' include/kdas/base.h | paste -sd.)
 SOVERSION := $(shell sed -n 's/^.define KDAS_ABI //p' include/kdas/base.h)
 PREFIX     ?= /usr/local
@@ -91,6 +91,7 @@ ifdef ONLY
   SUITES := $(ONLY:%=$(B)/test/check_%)
 endif
 GOLDEN      := $(if $(GOLDEN_SRC),$(B)/test/golden/check_golden)
+SCRIPTS     := $(sort $(wildcard test/check_*.sh))
 SUPPORT     := $(B)/test/libsupport.a
 CHECK_CFLAGS := $(shell pkg-config --cflags check 2>/dev/null)
 CHECK_LIBS   := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck_pic -lrt -lm -lsubunit)
@@ -196,8 +197,8 @@ GOLDEN_RUN := $(if $(GOLDEN),"$(GOLDEN) $(FIXTURES)")
 
 check: tests ## build and run every test; ends with a one-line summary
 	@CC="$(CC)" CXX="$(CXX)" MAKE="$(MAKE_COMMAND)" \
-	  $(RUN) $(SUITES) $(GOLDEN_RUN) $(SAMPLES) test/check_install.sh
-check-suites: $(if $(ONLY),$(SUITES),tests) ## check without the install; ONLY="base data" runs just those
+	  $(RUN) $(SUITES) $(GOLDEN_RUN) $(SAMPLES) $(SCRIPTS)
+check-suites: $(if $(ONLY),$(SUITES),tests) ## check without its scripts; ONLY="base data" runs just those
 	@$(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES))
 check-golden: $(GOLDEN) ## compare with the golden values in FIXTURES=DIR
 	$(GOLDEN) $(FIXTURES)

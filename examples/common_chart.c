@@ -24,7 +24,7 @@ void html_text(FILE *file, const char *text)
 /* ---- Axes --------------------------------------------------------------------------------------- */
 
 typedef struct axes {
-    double x_end, low, high;
+    double x_end, low, high, step; /* step: of y's marks, unless it runs in decades */
     bool   log_y;
 } axes;
 
@@ -49,7 +49,7 @@ static double nice_step(double span, int wanted)
 
 static bool find_axes(const chart *c, axes *a)
 {
-    double low = INFINITY, high = -INFINITY, step;
+    double low = INFINITY, high = -INFINITY;
 
     for (int k = 0; k < c->count; k++) {
         for (int64_t i = 0; i < c->lines[k].count; i++) {
@@ -73,20 +73,20 @@ static bool find_axes(const chart *c, axes *a)
         low -= 0.5 * fabs(high) + 1e-12;
         high += 0.5 * fabs(high) + 1e-12;
     }
-    step    = nice_step(high - low, 4);
-    a->low  = step * floor(low / step + 1e-9);
-    a->high = step * ceil(high / step - 1e-9);
+    a->step = nice_step(high - low, 4);
+    a->low  = a->step * floor(low / a->step + 1e-9);
+    a->high = a->step * ceil(high / a->step - 1e-9);
     return true;
 }
 
 static void write_axes(FILE *file, const chart *c, const axes *a)
 {
-    double x_step = nice_step(a->x_end, 5), y_step = nice_step(a->high - a->low, 4);
-    int    ticks  = a->log_y ? (int)lround(log10(a->high / a->low)) : (int)lround((a->high - a->low) / y_step);
+    double x_step = nice_step(a->x_end, 5);
+    int    ticks  = (int)lround(a->log_y ? log10(a->high / a->low) : (a->high - a->low) / a->step);
     int    skip   = a->log_y ? 1 + ticks / 6 : 1;
 
     for (int i = 0; i <= ticks; i += skip) {
-        double value = a->log_y ? a->low * pow(10, i) : a->low + i * y_step;
+        double value = a->log_y ? a->low * pow(10, i) : a->low + i * a->step;
         double y     = at_y(a, value);
 
         if (fabs(value) < 1e-9 * (a->high - a->low)) value = 0;

@@ -29,4 +29,6 @@ void history_begin(history *h, const char *label);
 void history_end(history *h);
 /* Note what kdas_train told. */
 void history_note(history *h, const kdas_train_state *state);
+/* After a resumed run: put the epochs that log.csv has from before in front, one point each. */
+void history_read_log(history *h, const char *path);
 #endif

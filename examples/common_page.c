@@ -77,7 +77,7 @@ static void write_curves(report *r, const work *w)
     history          runs[MAX_MODELS];
     int              colours[MAX_MODELS], count = 0;
 
-    if (w->teaching.model || w->teaching.history.step_count) {
+    if (w->teaching.label) {
         runs[count]      = w->teaching.history;
         colours[count++] = 0;
     }
@@ -141,8 +141,8 @@ static void training_fact(report *r, const char *key, const training *t)
 {
     const history *h = &t->history;
 
-    report_fact(r, key, "%lld epochs, %.1f s, %.1f images/s, %.1f s of it waiting for frames; best epoch %lld",
-                (long long)t->epochs, h->seconds, h->images_per_second, h->waited, (long long)h->best_epoch);
+    report_fact(r, key, "best epoch %lld of %lld; %.1f s, %.1f s of it waiting for frames; %.1f images/s",
+                (long long)h->best_epoch, (long long)t->epochs, h->seconds, h->waited, h->images_per_second);
 }
 
 static void write_facts(report *r, const work *w)
@@ -158,7 +158,7 @@ static void write_facts(report *r, const work *w)
     report_fact(r, "Command", "%s", s->command);
     report_fact(r, "Finished", "%s", date);
     report_fact(r, "Library", "libkdas %s, ABI %d", kdas_version_string(), kdas_abi());
-    report_fact(r, "Device", "%s, %d threads", kdas_context_device(w->context), kdas_context_threads(w->context));
+    report_fact(r, "Device", "%s", kdas_context_device(w->context));
     report_fact(r, "Networks", "student %s%s%s; teacher %s%s%s", s->student, s->student_weights ? " from " : "",
                 s->student_weights ? s->student_weights : "", w->teacher ? s->teacher : "none",
                 w->teacher && s->teacher_weights ? " from " : "",
@@ -172,7 +172,7 @@ static void write_facts(report *r, const work *w)
     set_fact(r, "Training", w->frames.train);
     if (w->frames.validation) set_fact(r, "Validation", w->frames.validation);
     for (int i = 0; i < w->frames.test_count; i++) set_fact(r, w->frames.test_names[i], w->frames.tests[i]);
-    if (w->teaching.model) training_fact(r, "Run: teacher", &w->teaching);
+    if (w->teaching.label) training_fact(r, "Run: teacher", &w->teaching);
     for (int i = 0; i < w->row_count; i++) {
         char key[80];
 
@@ -190,10 +190,11 @@ bool page_write(const work *w, const cast *c, const stage *t, const scores *s)
     char           *path  = text_of("%s/report.html", o->out);
     char           *title = w->teacher ? text_of("%s, taught by %s", o->student, o->teacher)
                                        : text_of("%s, without a teacher", o->student);
-    char           *lead  = text_of("Trained on %lld %s of polyps at %lldx%lld, %lld epochs, objective %s.",
+    char           *lead  = text_of("%lld %s to train on, at %lldx%lld, %lld epoch%s; %s %s.",
                                     (long long)kdas_dataset_count(w->frames.train),
                                     o->demo ? "synthetic frames" : "frames", (long long)o->size[0],
-                                    (long long)o->size[1], (long long)o->epochs, o->presets_text);
+                                    (long long)o->size[1], (long long)o->epochs, o->epochs == 1 ? "" : "s",
+                                    w->row_count > 1 ? "objectives" : "objective", o->presets_text);
     report          r;
     bool            done = report_begin(&r, path, title, lead);
 

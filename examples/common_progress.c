@@ -2,10 +2,11 @@
 #include "common_progress.h"
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 #include "common_say.h"
 
-enum { BAR = 16, BETWEEN_LINES = 10 /* seconds, where there is no terminal */ };
+enum { FEWEST_CELLS = 4, MOST_CELLS = 32, BETWEEN_LINES = 10 /* seconds, where there is no terminal */ };
 
 void progress_begin(progress *p, history *h, bool quiet)
 {
@@ -25,35 +26,47 @@ static const char *clock_text(char *text, size_t size, double seconds)
 }
 
 /* "loss 1.234 (seg 1.1 kd 0.1)": shares of the total, those that are not switched off. */
-static int loss_text(char *text, size_t size, const kdas_step_report *r)
+static void loss_text(char *text, size_t size, const kdas_step_report *r)
 {
     static const char *const names[KDAS_TERMS] = { "seg", "kd", "sgm" };
-    int at = snprintf(text, size, "loss %.4f", r->total), shown = 0;
+    int at = snprintf(text, size, "loss %.3f", r->total), shown = 0;
 
     for (int i = 0; i < KDAS_TERMS; i++) {
         if (r->raw[i] == 0 && r->weighted[i] == 0) continue;
-        at += snprintf(text + at, size - (size_t)at, "%s%s %.4g", shown++ ? " " : " (", names[i], r->weighted[i]);
+        at += snprintf(text + at, size - (size_t)at, "%s%s %.3g", shown++ ? " " : " (", names[i], r->weighted[i]);
     }
-    if (shown) at += snprintf(text + at, size - (size_t)at, ")");
-    return at;
+    if (shown) snprintf(text + at, size - (size_t)at, ")");
+}
+
+/* "[===>    ] " in what the rest of the line leaves free; "" where that is too little. */
+static void bar_text(char *text, int room, double done)
+{
+    int cells = room - 3 < MOST_CELLS ? room - 3 : MOST_CELLS, filled = (int)(cells * done);
+
+    *text = '\0';
+    if (cells < FEWEST_CELLS) return;
+    *text++ = '[';
+    for (int i = 0; i < cells; i++) *text++ = i < filled ? '=' : i == filled ? '>' : ' ';
+    memcpy(text, "] ", 3);
 }
 
 static void tell_step(progress *p, const kdas_train_state *s)
 {
-    char line[400], loss[160], left[32], bar[BAR + 1];
-    int  filled = (int)(BAR * s->batch / s->batches);
+    char head[120], tail[280], loss[160], left[32], bar[MOST_CELLS + 4], line[448];
 
-    for (int i = 0; i < BAR; i++) bar[i] = i < filled ? '=' : i == filled ? '>' : ' ';
-    bar[BAR] = '\0';
+    if (!p->terminal && s->seconds - p->told < BETWEEN_LINES) return;
+    p->told = s->seconds;
     loss_text(loss, sizeof loss, s->report);
-    snprintf(line, sizeof line, "%s  epoch %lld/%lld [%s] %lld/%lld  %s  lr %.3g  %.1f images/s  %s left",
-             p->history->label, (long long)s->epoch, (long long)s->epochs, bar, (long long)s->batch,
-             (long long)s->batches, loss, s->report->lr, s->images_per_second,
-             clock_text(left, sizeof left, s->seconds_left));
+    snprintf(head, sizeof head, "%.40s %lld/%lld ", p->history->label, (long long)s->epoch, (long long)s->epochs);
+    snprintf(tail, sizeof tail, "%lld/%lld  %s left  %s  lr %.3g  %.1f images/s", (long long)s->batch,
+             (long long)s->batches, clock_text(left, sizeof left, s->seconds_left), loss, s->report->lr,
+             s->images_per_second);
+    bar_text(bar, p->terminal ? say_columns() - 1 - (int)(strlen(head) + strlen(tail)) : 0,
+             (double)s->batch / (double)s->batches);
+    snprintf(line, sizeof line, "%s%s%s", head, bar, tail);
     if (p->terminal) {
         say_redraw(line);
-    } else if (s->seconds - p->told >= BETWEEN_LINES) {
-        p->told = s->seconds;
+    } else {
         puts(line);
         fflush(stdout);
     }

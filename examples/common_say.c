@@ -47,17 +47,20 @@ void say_log(void *user, kdas_log_level level, const char *text)
     if (level == KDAS_LOG_WARN) say_error("warning: %s", text);
 }
 
-void say_redraw(const char *line)
+int say_columns(void)
 {
     struct winsize window;
-    int            columns = 80;
 
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 ? window.ws_col : 80;
+}
+
+void say_redraw(const char *line)
+{
     if (!line) {
         take_away();
         return;
     }
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0) columns = window.ws_col;
-    printf("\r%.*s\033[K", columns - 1, line);
+    printf("\r%.*s\033[K", say_columns() - 1, line);
     fflush(stdout);
     drawn = true;
 }

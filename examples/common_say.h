@@ -24,6 +24,8 @@ void say_log(void *user, kdas_log_level level, const char *text);
 /* Draw `line` over the one drawn last, as far as the terminal is wide; NULL takes it away. What is
  * said in between appears above it. */
 void say_redraw(const char *line);
+/* Columns of the terminal, 80 where it does not tell. */
+int say_columns(void);
 
 /* Memory and text that must be there: without it the program ends with a sentence. */
 void *need(size_t bytes);

@@ -169,6 +169,16 @@ kdas_status settings_loss(const settings *s, const char *preset, kdas_loss_optio
     return KDAS_OK;
 }
 
+kdas_status settings_teacher_loss(const settings *s, kdas_loss_options *out)
+{
+    kdas_status status;
+
+    kdas_loss_options_init(out, sizeof *out);
+    status = kdas_loss_options_preset(out, "baseline");
+    if (s->seg) out->seg = s->seg;
+    return status;
+}
+
 void settings_optim(const settings *s, int64_t updates, kdas_optim_options *out)
 {
     kdas_optim_options_init(out, sizeof *out);

@@ -9,17 +9,16 @@
 #include "common_stop.h"
 
 bool training_begin(training *t, kdas_context *context, const settings *s, const char *label,
-                    const char *model, const char *preset, const char *weights, char *dir)
+                    const char *model, const kdas_loss_options *loss, const char *weights, char *dir)
 {
     kdas_model_options options;
-    kdas_loss_options  loss;
 
     *t = (training){ .label = label, .dir = dir, .epochs = s->epochs };
     history_begin(&t->history, label);
     kdas_model_options_init(&options, sizeof options);
     options.seed      = (uint64_t)s->seed;
     options.drop_path = (float)s->drop_path;
-    return ok(settings_loss(s, preset, &loss)) && ok(kdas_loss_create(&t->loss, context, &loss)) &&
+    return ok(kdas_loss_create(&t->loss, context, loss)) &&
            ok(kdas_model_create(&t->model, context, model, &options)) &&
            (!weights || ok(kdas_model_load(t->model, weights, NULL))) && folder_ready(dir);
 }
@@ -116,6 +115,14 @@ static kdas_status train(training *t, const settings *s, const frames *f, kdas_d
     return status;
 }
 
+static void remember_earlier(training *t)
+{
+    char *path = text_of("%s/log.csv", t->dir);
+
+    history_read_log(&t->history, path);
+    free(path);
+}
+
 /* The weights of the best epoch; those of the last step where no epoch was finished. */
 static bool take_best(training *t)
 {
@@ -146,5 +153,6 @@ bool training_run(training *t, const settings *s, const frames *f)
     kdas_distiller_destroy(distiller);
     kdas_optim_destroy(optim);
     kdas_loader_destroy(loader);
+    if (done && s->resume) remember_earlier(t);
     return done && take_best(t);
 }

@@ -19,7 +19,7 @@ typedef struct training {
 /* Make model and objective, and load the weights to start from, so that what is wrong with them is
  * said before any work is done. `weights` may be NULL. `dir` is taken over. */
 bool training_begin(training *t, kdas_context *context, const settings *s, const char *label,
-                    const char *model, const char *preset, const char *weights, char *dir);
+                    const char *model, const kdas_loss_options *loss, const char *weights, char *dir);
 void training_end(training *t);
 /* Train, then give the model the weights of its best epoch. False after a sentence or a cancel. */
 bool training_run(training *t, const settings *s, const frames *f);

@@ -3,7 +3,6 @@
  * Everything that can be wrong with names, weights, folders and options is found before the first
  * step: then the teacher is trained, if that was asked for, then a student for every preset. */
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 #include "common_args.h"
 #include "common_files.h"
@@ -42,16 +41,18 @@ static char *folder_of(const work *w, const char *name)
 /* Make every student with its objective, and the teacher or what trains it. */
 static bool prepare(work *w)
 {
-    const settings *s           = &w->settings;
-    bool            several     = s->preset_count > 1;
-    bool            needs_teacher = false;
+    const settings   *s             = &w->settings;
+    bool              several       = s->preset_count > 1;
+    bool              needs_teacher = false;
+    kdas_loss_options loss;
 
     for (int i = 0; i < s->preset_count; i++) {
         const char *name = several ? s->presets[i] : NULL;
         training   *row  = &w->rows[i];
 
+        if (!ok(settings_loss(s, s->presets[i], &loss))) return false;
         w->row_count = i + 1;
-        if (!training_begin(row, w->context, s, name ? name : "student", s->student, s->presets[i],
+        if (!training_begin(row, w->context, s, name ? name : "student", s->student, &loss,
                             s->student_weights, folder_of(w, name))) {
             return false;
         }
@@ -62,7 +63,8 @@ static bool prepare(work *w)
         return w->teacher != NULL;
     }
     if (s->teacher_epochs) {
-        if (!training_begin(&w->teaching, w->context, s, "teacher", s->teacher, "baseline", NULL,
+        if (!ok(settings_teacher_loss(s, &loss)) ||
+            !training_begin(&w->teaching, w->context, s, "teacher", s->teacher, &loss, NULL,
                             folder_of(w, "teacher"))) {
             return false;
         }
@@ -75,22 +77,17 @@ static bool prepare(work *w)
     return !needs_teacher;
 }
 
-/* Train the teacher and keep its best epoch, frozen. */
+/* Train the teacher and keep its best epoch, frozen: without the memory that training takes. */
 static bool teach(work *w)
 {
     char *best = text_of("%s/best.safetensors", w->teaching.dir);
     bool  done = training_run(&w->teaching, &w->settings, &w->frames);
 
-    if (done && path_exists(best)) {
-        w->teacher = frozen_model(w->context, w->settings.teacher, best);
-        done       = w->teacher != NULL;
-    } else if (done) {
-        say_error("the teacher has finished no epoch: allow it more than %lld steps",
-                  (long long)w->settings.max_steps);
-        done = false;
-    }
+    kdas_model_destroy(w->teaching.model);
+    w->teaching.model = NULL;
+    if (done) w->teacher = frozen_model(w->context, w->settings.teacher, best);
     free(best);
-    return done;
+    return done && w->teacher;
 }
 
 static void introduce(const work *w)
@@ -98,8 +95,7 @@ static void introduce(const work *w)
     const frames *f = &w->frames;
 
     if (w->settings.quiet) return;
-    printf("libkdas %s on %s, %d threads\n", kdas_version_string(), kdas_context_device(w->context),
-           kdas_context_threads(w->context));
+    printf("libkdas %s on %s\n", kdas_version_string(), kdas_context_device(w->context));
     printf("%lld frames to train on, %lld held out", (long long)kdas_dataset_count(f->train),
            f->validation ? (long long)kdas_dataset_count(f->validation) : 0);
     for (int i = 0; i < f->test_count; i++) {

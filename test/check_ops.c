@@ -1,12 +1,10 @@
-/* check_ops.c - the ops' definitions: gradients against finite differences, values against closed forms,
- * shape rules, costs, and what the kernels promise. All on the reference kernels. */
+/* check_ops.c - the ops' definitions, on the reference kernels: gradients against finite
+ * differences, values against closed forms, and what kernels promise. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "base/context.h"
-#include "op/build.h"
 #include "support/check_util.h"
 #include "support/op_run.h"
 
@@ -29,8 +27,8 @@ START_TEST(every_op_has_a_record_and_a_case)
     int cases = 0;
 
     for (size_t i = 0; i < KD_COUNT(listed); i++) {
-        const kd_op       *op  = kd_op_find(listed[i].number);
-        const kdas_kernel *ref = kd_op_reference(listed[i].number);
+        const kd_op       *op   = kd_op_find(listed[i].number);
+        const kdas_kernel *ref  = kd_op_reference(listed[i].number);
         int                rows = 0;
 
         ck_assert_str_eq(kd_op_name(listed[i].number), listed[i].name);
@@ -86,8 +84,8 @@ static double slope(kd_op_run *run, float *x, float step)
     return (up - down) / ((double)high - low);
 }
 
-/* Central differences, extrapolated to fourth order: the error falls with step^4, so that the step can be
- * wide enough for the rounding of f32 outputs. */
+/* Central differences, extrapolated to fourth order: the error falls with step^4, so that the
+ * step can be wide enough for the rounding of f32 outputs. */
 static double difference(kd_op_run *run, int input, int64_t i, float step)
 {
     float *x = &run->in[input][i];
@@ -108,8 +106,9 @@ static void check_gradient(kd_op_run *run, int input)
     for (int64_t i = 0; i < n; i++)
         largest = fmax(largest, fabs(want[i]));
     for (int64_t s = 0; s < samples; s++) {
-        int64_t i   = samples == n ? s : (int64_t)((kd_test_unit(c->name, s) * 0.5 + 0.5) * (double)n);
-        double  got = difference(run, input, i, step);
+        int64_t i =
+            samples == n ? s : (int64_t)((kd_test_unit(c->name, s) * 0.5 + 0.5) * (double)n);
+        double got = difference(run, input, i, step);
 
         ck_assert_msg(fabs(got - want[i]) <= tolerance * largest + 1e-9,
                       "%s: gradient %lld of input %d is %.7g, but differences give %.7g "
@@ -136,23 +135,26 @@ END_TEST
 
 /* ---- What kernels promise ---- */
 
-/* The runner itself fails on reads of what may not be read (they come out as NaN) and on stray writes. */
+/* The runner itself fails on reads of what may not be read (they come out as NaN) and on stray
+ * writes. */
 START_TEST(reference_keeps_its_promises)
 {
     const kd_op_case   *c       = &kd_op_cases[_i];
-    const kd_op_options inplace = { .inplace = true, .seed = 5 }, forward = { .forward_only = true, .seed = 5 };
-    const kd_op_options plain = { .seed = 5 };
+    const kd_op_options inplace = { .inplace = true, .seed = 5 },
+                        forward = { .forward_only = true, .seed = 5 };
+    const kd_op_options plain   = { .seed = 5 };
     kd_op_run           a, b;
     char                why[300];
 
     kd_assert_ok(kd_op_run_case(&a, c, NULL, NULL, &plain));
     if (a.node.out.dtype == KDAS_F32)
         for (int64_t i = 0; a.call.out && i < kd_elements(&a.node.out); i++)
-            ck_assert_msg(isfinite(((float *)a.out)[i]), "%s: out[%lld] is not finite", c->name, (long long)i);
+            ck_assert_msg(isfinite(((float *)a.out)[i]), "%s: out[%lld] is not finite", c->name,
+                          (long long)i);
     for (int k = 0; k < KDAS_MAX_INPUTS; k++)
         for (int64_t i = 0; a.din[k] && i < kd_elements(&a.node.in[k]); i++)
-            ck_assert_msg(isfinite(a.din[k][i]), "%s: gradient %lld of input %d is not finite", c->name,
-                          (long long)i, k);
+            ck_assert_msg(isfinite(a.din[k][i]), "%s: gradient %lld of input %d is not finite",
+                          c->name, (long long)i, k);
     kd_assert_ok(kd_op_run_case(&b, c, NULL, NULL, &inplace));
     ck_assert_msg(kd_op_same(&b, &a, -1, why, sizeof why), "%s in place: %s", c->name, why);
     kd_op_close(&b);
@@ -196,14 +198,16 @@ typedef struct closed_form {
     const float *out;
 } closed_form;
 
-#define D(...)          { .desc = { KDAS_F32, 4, { __VA_ARGS__ } } }
-#define V(...)          (const float[]){ __VA_ARGS__ }
+/* Tables, read by rows. */
+/* clang-format off */
+#define D(...)            { .desc = { KDAS_F32, 4, { __VA_ARGS__ } } }
+#define V(...)            (const float[]){ __VA_ARGS__ }
 #define ATTR(member, ...) .attr.member = { __VA_ARGS__ }
 #define FORM(NAME, text, attr_, shapes, values, result, ...) \
-    { .test = { .name = text, .op = KDAS_OP_##NAME, .in = { CF_OPEN shapes }, attr_, __VA_ARGS__ }, \
-      .in = { CF_OPEN values }, .out = result }
-#define CF_OPEN(...) __VA_ARGS__
-#define NONE .attr.kl = { 1 }
+    { .test = { .name = text, .op = KDAS_OP_##NAME, .in = { OPEN shapes }, attr_, __VA_ARGS__ }, \
+      .in = { OPEN values }, .out = result }
+#define OPEN(...)         __VA_ARGS__
+#define NONE              .attr.kl = { 1 }
 
 static const float ones[12] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
 
@@ -216,8 +220,8 @@ static const closed_form closed_forms[] = {
     FORM(CONV2D, "conv weights are (O,C,kh,kw)", ATTR(conv, 2, 0), (D(1, 1, 3, 2), D(2, 2, 1, 2)),
          (V(1, 2, 3, 4, 5, 6), V(1, 0, 0, 0, 0, 0, 0, 1)), V(1, 4)),
     FORM(DWCONV2D, "dwconv keeps channels apart", ATTR(conv, 1, 0),
-         (D(1, 1, 2, 2), D(2, 1, 1, 2), D(2, 1, 1, 1)), (V(1, 2, 3, 4), V(1, 10, 100, 1000), V(5, 6)),
-         V(36, 4206)),
+         (D(1, 1, 2, 2), D(2, 1, 1, 2), D(2, 1, 1, 1)),
+         (V(1, 2, 3, 4), V(1, 10, 100, 1000), V(5, 6)), V(36, 4206)),
     FORM(LINEAR, "linear", NONE, (D(1, 1, 2, 2), D(2, 2, 1, 1), D(2, 1, 1, 1)),
          (V(1, 2, 3, 4), V(1, 10, 100, 1000), V(0.5f, -0.5f)), V(21.5f, 2099.5f, 43.5f, 4299.5f)),
     FORM(LAYER_NORM, "layer_norm of 1 3", ATTR(norm, 1e-12f, 0),
@@ -242,51 +246,56 @@ static const closed_form closed_forms[] = {
     FORM(SCALE, "scale form", ATTR(scale, 2, 1), (D(1, 1, 1, 2)), (V(1, -3)), V(3, -5)),
     FORM(CONCAT, "concat form", NONE, (D(1, 1, 2, 1), D(1, 1, 2, 2)), (V(1, 2), V(3, 4, 5, 6)),
          V(1, 3, 4, 2, 5, 6)),
-    FORM(SLICE, "slice form", ATTR(slice, 1, 2), (D(1, 1, 2, 3)), (V(1, 2, 3, 4, 5, 6)), V(2, 3, 5, 6)),
-    FORM(CROP, "crop form", ATTR(crop, 1, 0, 1, 2), (D(1, 2, 3, 1)), (V(1, 2, 3, 4, 5, 6)), V(4, 5)),
-    FORM(TRANSPOSE, "transpose form", NONE, (D(1, 1, 2, 3)), (V(1, 2, 3, 4, 5, 6)), V(1, 4, 2, 5, 3, 6)),
-    FORM(RESHAPE, "reshape form", ATTR(dims, KDAS_F32, 4, { 1, 1, 2, 2 }), (D(1, 2, 2, 1)), (V(1, 2, 3, 4)),
-         V(1, 2, 3, 4)),
+    FORM(SLICE, "slice form", ATTR(slice, 1, 2), (D(1, 1, 2, 3)), (V(1, 2, 3, 4, 5, 6)),
+         V(2, 3, 5, 6)),
+    FORM(CROP, "crop form", ATTR(crop, 1, 0, 1, 2), (D(1, 2, 3, 1)), (V(1, 2, 3, 4, 5, 6)),
+         V(4, 5)),
+    FORM(TRANSPOSE, "transpose form", NONE, (D(1, 1, 2, 3)), (V(1, 2, 3, 4, 5, 6)),
+         V(1, 4, 2, 5, 3, 6)),
+    FORM(RESHAPE, "reshape form", ATTR(dims, KDAS_F32, 4, { 1, 1, 2, 2 }), (D(1, 2, 2, 1)),
+         (V(1, 2, 3, 4)), V(1, 2, 3, 4)),
     FORM(RESIZE, "resize, corners on corners", ATTR(resize, 1, 3, 1, 0), (D(1, 1, 2, 1)), (V(0, 1)),
          V(0, 0.5f, 1)),
     FORM(RESIZE, "resize, half-pixel centres", ATTR(resize, 1, 4, 0, 0), (D(1, 1, 2, 1)), (V(0, 1)),
          V(0, 0.25f, 0.75f, 1)),
     FORM(RESIZE, "resize, two rows", ATTR(resize, 3, 1, 1, 0), (D(1, 2, 2, 1)), (V(0, 1, 4, 5)),
          V(0, 2, 4)),
-    FORM(POOL_AVG, "pool_avg, windows overlap", ATTR(pool, 1, 2, 0), (D(1, 1, 5, 1)), (V(0, 1, 2, 3, 7)),
-         V(1, 4)),
+    FORM(POOL_AVG, "pool_avg, windows overlap", ATTR(pool, 1, 2, 0), (D(1, 1, 5, 1)),
+         (V(0, 1, 2, 3, 7)), V(1, 4)),
     FORM(POOL_MAX, "pool_max form", NONE, (D(1, 2, 1, 2)), (V(1, 4, 3, 2)), V(3, 4)),
     FORM(CHANNEL_MEAN, "channel_mean form", NONE, (D(1, 1, 2, 2)), (V(1, 4, 3, 2)), V(2.5f, 2.5f)),
     FORM(CHANNEL_MAX, "channel_max form", NONE, (D(1, 1, 2, 2)), (V(1, 4, 3, 2)), V(4, 3)),
     FORM(SOFTMAX, "softmax form", NONE, (D(1, 1, 1, 3)), (V(1000, 1000, -1000)), V(0.5f, 0.5f, 0)),
-    FORM(ATTENTION, "attention of equal scores is the mean", ATTR(attention, 1, 1), (D(1, 1, 1, 2), D(1, 1, 2, 4)),
-         (V(0, 0), V(5, 6, 1, 2, 7, 8, 3, 4)), V(2, 3)),
-    FORM(ATTENTION, "attention, each head by itself", ATTR(attention, 2, 1), (D(1, 1, 1, 2), D(1, 1, 2, 4)),
-         (V(100, 100), V(1, 0, 1, 2, 0, 1, 3, 4)), V(1, 4)),
-    FORM(MATMUL, "matmul form", ATTR(matmul, 0, 0, 2), (D(1, 1, 2, 2), D(1, 1, 2, 1)), (V(1, 2, 3, 4), V(1, 10)),
-         V(42, 86)),
+    FORM(ATTENTION, "attention of equal scores is the mean", ATTR(attention, 1, 1),
+         (D(1, 1, 1, 2), D(1, 1, 2, 4)), (V(0, 0), V(5, 6, 1, 2, 7, 8, 3, 4)), V(2, 3)),
+    FORM(ATTENTION, "attention, each head by itself", ATTR(attention, 2, 1),
+         (D(1, 1, 1, 2), D(1, 1, 2, 4)), (V(100, 100), V(1, 0, 1, 2, 0, 1, 3, 4)), V(1, 4)),
+    FORM(MATMUL, "matmul form", ATTR(matmul, 0, 0, 2), (D(1, 1, 2, 2), D(1, 1, 2, 1)),
+         (V(1, 2, 3, 4), V(1, 10)), V(42, 86)),
     FORM(MATMUL, "matmul form, a transposed", ATTR(matmul, 1, 0, 1), (D(1, 1, 2, 2), D(1, 1, 2, 1)),
          (V(1, 2, 3, 4), V(1, 10)), V(31, 42)),
     FORM(CENTER, "center form", NONE, (D(1, 1, 2, 2)), (V(1, 3, 10, 20)), V(-1, 1, -5, 5)),
     FORM(MEAN, "mean form", NONE, (D(2, 1, 1, 2)), (V(1, 3, 10, 20)), V(8.5f)),
-    FORM(BCE, "bce form", NONE, (D(2, 1, 1, 2), D(2, 1, 1, 2)), (V(0, 0, 1000, -1000), V(1, 0, 0, 0)),
-         V(0.69314718f, 500)),
+    FORM(BCE, "bce form", NONE, (D(2, 1, 1, 2), D(2, 1, 1, 2)),
+         (V(0, 0, 1000, -1000), V(1, 0, 0, 0)), V(0.69314718f, 500)),
     FORM(BCE, "bce form, weighted", NONE, (D(1, 1, 1, 2), D(1, 1, 1, 2), D(1, 1, 1, 2)),
          (V(8, -1000), V(0, 1), V(3, 1)), V(0.75f * 8.00033541f + 250)),
-    FORM(OVERLAP, "dice form", ATTR(overlap, 0, 1), (D(1, 1, 2, 1), D(1, 1, 2, 1)), (V(0, 0), V(1, 0)),
-         V(1 / 3.0f)),
-    FORM(OVERLAP, "jaccard form", ATTR(overlap, 1, 1), (D(1, 1, 2, 1), D(1, 1, 2, 1)), (V(0, 0), V(1, 0)),
-         V(0.4f)),
-    FORM(OVERLAP, "jaccard form, weighted", ATTR(overlap, 1, 1), (D(1, 1, 2, 1), D(1, 1, 2, 1), D(1, 1, 2, 1)),
-         (V(0, 0), V(1, 0), V(2, 4)), V(0.6f)),
-    FORM(BOUNDARY, "boundary form", ATTR(boundary, 3, 9), (D(1, 2, 2, 1)), (V(1, 1, 1, 1)), V(6, 6, 6, 6)),
-    FORM(KL, "kl form", ATTR(kl, 2), (D(1, 1, 2, 1), D(1, 1, 2, 1)), (V(2 * 1.09861229f, 0), V(0, 0)),
-         V(4 * 0.14384104f)),
+    FORM(OVERLAP, "dice form", ATTR(overlap, 0, 1), (D(1, 1, 2, 1), D(1, 1, 2, 1)),
+         (V(0, 0), V(1, 0)), V(1 / 3.0f)),
+    FORM(OVERLAP, "jaccard form", ATTR(overlap, 1, 1), (D(1, 1, 2, 1), D(1, 1, 2, 1)),
+         (V(0, 0), V(1, 0)), V(0.4f)),
+    FORM(OVERLAP, "jaccard form, weighted", ATTR(overlap, 1, 1),
+         (D(1, 1, 2, 1), D(1, 1, 2, 1), D(1, 1, 2, 1)), (V(0, 0), V(1, 0), V(2, 4)), V(0.6f)),
+    FORM(BOUNDARY, "boundary form", ATTR(boundary, 3, 9), (D(1, 2, 2, 1)), (V(1, 1, 1, 1)),
+         V(6, 6, 6, 6)),
+    FORM(KL, "kl form", ATTR(kl, 2), (D(1, 1, 2, 1), D(1, 1, 2, 1)),
+         (V(2 * 1.09861229f, 0), V(0, 0)), V(4 * 0.14384104f)),
     FORM(KL, "kl of a map with itself moved up", ATTR(kl, 1), (D(1, 1, 3, 1), D(1, 1, 3, 1)),
          (V(501, 502, 503), V(1, 2, 3)), V(0)),
-    FORM(SQUARE_ERROR, "square_error form", NONE, (D(2, 1, 1, 2), D(2, 1, 1, 2)), (V(1, 2, 3, 4), V(0, 4, 3, 4)),
-         V(2.5f, 0)),
+    FORM(SQUARE_ERROR, "square_error form", NONE, (D(2, 1, 1, 2), D(2, 1, 1, 2)),
+         (V(1, 2, 3, 4), V(0, 4, 3, 4)), V(2.5f, 0)),
 };
+/* clang-format on */
 
 START_TEST(closed_forms_hold)
 {
@@ -301,7 +310,8 @@ START_TEST(closed_forms_hold)
         float got = ((float *)run.out)[i];
 
         ck_assert_msg(fabsf(got - f->out[i]) <= 2e-6f * fmaxf(1, fabsf(f->out[i])),
-                      "%s: out[%lld] is %.8g, not %.8g", f->test.name, (long long)i, got, f->out[i]);
+                      "%s: out[%lld] is %.8g, not %.8g", f->test.name, (long long)i, got,
+                      f->out[i]);
     }
     if (f->test.op == KDAS_OP_BATCH_NORM && (f->test.flags & KDAS_NODE_TRAIN)) {
         ck_assert_float_eq_tol(run.in[3][0], 0.75f * 4 + 0.25f * 2, 1e-6f);
@@ -316,11 +326,14 @@ END_TEST
 
 START_TEST(first_of_equal_ones_receives_the_gradient)
 {
-    const kd_op_case pool = { .name = "ties", .op = KDAS_OP_POOL_MAX, .wants = 1, .in = { D(1, 2, 2, 1) } };
-    const kd_op_case channel = { .name = "ties", .op = KDAS_OP_CHANNEL_MAX, .wants = 1,
-                                 .in = { D(1, 1, 1, 4) } };
-    const float      values[] = { 1, 7, 7, 2 };
-    kd_op_run        run;
+    const kd_op_case pool = {
+        .name = "ties", .op = KDAS_OP_POOL_MAX, .wants = 1, .in = { D(1, 2, 2, 1) }
+    };
+    const kd_op_case channel = {
+        .name = "ties", .op = KDAS_OP_CHANNEL_MAX, .wants = 1, .in = { D(1, 1, 1, 4) }
+    };
+    const float values[] = { 1, 7, 7, 2 };
+    kd_op_run   run;
 
     for (int k = 0; k < 2; k++) {
         kd_assert_ok(kd_op_open(&run, k ? &channel : &pool, NULL, NULL, NULL));
@@ -328,7 +341,8 @@ START_TEST(first_of_equal_ones_receives_the_gradient)
         run.dout[0] = 3;
         kd_assert_ok(kd_op_forward(&run));
         kd_assert_ok(kd_op_backward(&run));
-        ck_assert(run.din[0][0] == 0 && run.din[0][1] == 3 && run.din[0][2] == 0 && run.din[0][3] == 0);
+        ck_assert(run.din[0][0] == 0 && run.din[0][1] == 3 && run.din[0][2] == 0 &&
+                  run.din[0][3] == 0);
         kd_op_close(&run);
     }
 }
@@ -336,8 +350,9 @@ END_TEST
 
 START_TEST(nan_is_not_hidden)
 {
-    static const int32_t ops[] = { KDAS_OP_RELU, KDAS_OP_GELU, KDAS_OP_SIGMOID, KDAS_OP_POOL_MAX,
-                                   KDAS_OP_CHANNEL_MAX, KDAS_OP_SOFTMAX, KDAS_OP_MEAN };
+    static const int32_t ops[] = { KDAS_OP_RELU,     KDAS_OP_GELU,        KDAS_OP_SIGMOID,
+                                   KDAS_OP_POOL_MAX, KDAS_OP_CHANNEL_MAX, KDAS_OP_SOFTMAX,
+                                   KDAS_OP_MEAN };
 
     for (size_t k = 0; k < KD_COUNT(ops); k++) {
         const kd_op_case c = { .name = "nan", .op = ops[k], .in = { D(1, 1, 1, 3) } };
@@ -359,9 +374,11 @@ END_TEST
 
 START_TEST(drop_path_is_a_pure_function_of_its_seed)
 {
-    const kd_op_case c = { .name = "drop", .op = KDAS_OP_DROP_PATH, .flags = KDAS_NODE_TRAIN,
-                           .attr.drop = { 0.3f },
-                           .in = { { .desc = { KDAS_F32, 4, { 2000, 1, 1, 1 } }, .scale = 1 } } };
+    const kd_op_case c    = { .name      = "drop",
+                              .op        = KDAS_OP_DROP_PATH,
+                              .flags     = KDAS_NODE_TRAIN,
+                              .attr.drop = { 0.3f },
+                              .in        = { D(2000, 1, 1, 1) } };
     int              kept = 0, changed = 0;
     float            first[2000];
 
@@ -371,6 +388,7 @@ START_TEST(drop_path_is_a_pure_function_of_its_seed)
         const float        *out;
 
         kd_assert_ok(kd_op_open(&run, &c, NULL, NULL, &options));
+        kd_test_fill(run.in[0], 2000, "drop", 1, 2);
         kd_assert_ok(kd_op_forward(&run));
         out = run.out;
         for (int i = 0; i < 2000; i++) {
@@ -406,8 +424,13 @@ static void run_update(int32_t op, const void *attr, void *const *in)
 
 START_TEST(adamw_follows_its_formula)
 {
-    kdas_adamw_attr a = { .lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f,
-                          .weight_decay = 0.1f, .grad_scale = 0.5f, .clamp = 0.4f };
+    kdas_adamw_attr a = { .lr           = 0.01f,
+                          .beta1        = 0.9f,
+                          .beta2        = 0.999f,
+                          .eps          = 1e-8f,
+                          .weight_decay = 0.1f,
+                          .grad_scale   = 0.5f,
+                          .clamp        = 0.4f };
     float           p[COUNT], g[COUNT], m[COUNT] = { 0 }, v[COUNT] = { 0 };
     double          dp[COUNT], dm[COUNT] = { 0 }, dv[COUNT] = { 0 };
     char            name[32];
@@ -423,10 +446,10 @@ START_TEST(adamw_follows_its_formula)
             double d = fmin(fmax(0.5 * g[i], -(double)a.clamp), (double)a.clamp), mhat, vhat;
 
             dp[i] -= (double)a.lr * a.weight_decay * dp[i];
-            dm[i]  = (double)a.beta1 * dm[i] + (1 - (double)a.beta1) * d;
-            dv[i]  = (double)a.beta2 * dv[i] + (1 - (double)a.beta2) * d * d;
-            mhat   = dm[i] / (1 - pow((double)a.beta1, (double)a.step));
-            vhat   = dv[i] / (1 - pow((double)a.beta2, (double)a.step));
+            dm[i] = (double)a.beta1 * dm[i] + (1 - (double)a.beta1) * d;
+            dv[i] = (double)a.beta2 * dv[i] + (1 - (double)a.beta2) * d * d;
+            mhat  = dm[i] / (1 - pow((double)a.beta1, (double)a.step));
+            vhat  = dv[i] / (1 - pow((double)a.beta2, (double)a.step));
             dp[i] -= (double)a.lr * mhat / (sqrt(vhat) + (double)a.eps);
         }
     }
@@ -447,8 +470,12 @@ static const struct {
 START_TEST(sgd_follows_its_formula)
 {
     bool          moment = sgd_kinds[_i].momentum > 0;
-    kdas_sgd_attr a      = { .lr = 0.05f, .momentum = sgd_kinds[_i].momentum, .weight_decay = 0.01f,
-                             .grad_scale = 2, .clamp = 1, .nesterov = sgd_kinds[_i].nesterov };
+    kdas_sgd_attr a      = { .lr           = 0.05f,
+                             .momentum     = sgd_kinds[_i].momentum,
+                             .weight_decay = 0.01f,
+                             .grad_scale   = 2,
+                             .clamp        = 1,
+                             .nesterov     = sgd_kinds[_i].nesterov };
     float         p[COUNT], g[COUNT], m[COUNT];
     double        dp[COUNT], dm[COUNT];
     char          name[32];
@@ -478,8 +505,13 @@ END_TEST
 
 START_TEST(a_nan_gradient_passes_the_clamp)
 {
-    kdas_adamw_attr a = { .lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .grad_scale = 1,
-                          .clamp = 0.4f, .step = 1 };
+    kdas_adamw_attr a        = { .lr         = 0.01f,
+                                 .beta1      = 0.9f,
+                                 .beta2      = 0.999f,
+                                 .eps        = 1e-8f,
+                                 .grad_scale = 1,
+                                 .clamp      = 0.4f,
+                                 .step       = 1 };
     float           p[COUNT] = { 0 }, g[COUNT] = { NAN }, m[COUNT] = { 0 }, v[COUNT] = { 0 };
 
     run_update(KDAS_OP_ADAMW, &a, (void *[]){ p, g, m, v });
@@ -491,8 +523,9 @@ START_TEST(sum_of_squares_is_exact_in_double)
 {
     float          x[COUNT];
     double         sum = 0, out = -1;
-    kdas_node_desc node = { .op = KDAS_OP_SUM_SQUARES, .inputs = 1,
-                            .in = { { KDAS_F32, 1, { COUNT, 1, 1, 1 } } } };
+    kdas_node_desc node = { .op     = KDAS_OP_SUM_SQUARES,
+                            .inputs = 1,
+                            .in     = { { KDAS_F32, 1, { COUNT, 1, 1, 1 } } } };
     kdas_call      call = { .node = &node, .in = { x }, .out = &out };
 
     kd_test_fill(x, COUNT, "sum", 1e5, 0);
@@ -505,259 +538,11 @@ END_TEST
 
 START_TEST(axpy_adds_a_multiple)
 {
-    kdas_scale_attr a = { .factor = -2, .offset = 100 };
+    kdas_scale_attr a        = { .factor = -2, .offset = 100 };
     float           y[COUNT] = { 1, 2 }, x[COUNT] = { 3, 0.5f };
 
     run_update(KDAS_OP_AXPY, &a, (void *[]){ y, x, NULL, NULL });
     ck_assert(y[0] == -5 && y[1] == 1 && y[2] == 0);
-}
-END_TEST
-
-/* ---- Shape rules ---- */
-
-typedef struct refusal {
-    kd_op_case  test;
-    kdas_status status;
-    const char *part; /* of the sentence, besides the op's name */
-} refusal;
-
-#define REFUSE(NAME, status_, part_, attr_, ...) \
-    { { .name = #NAME, .op = KDAS_OP_##NAME, attr_, .in = { __VA_ARGS__ } }, status_, part_ }
-
-static const refusal refusals[] = {
-    REFUSE(CONV2D, KDAS_ESHAPE, "1x4x4x3", ATTR(conv, 1, 0), D(1, 4, 4, 3), D(8, 2, 3, 3)),
-    REFUSE(CONV2D, KDAS_ESHAPE, "smaller", ATTR(conv, 1, 0), D(1, 2, 4, 3), D(8, 3, 3, 3)),
-    REFUSE(CONV2D, KDAS_ESHAPE, "9x1x1x1", ATTR(conv, 1, 1), D(1, 4, 4, 3), D(8, 3, 3, 3), D(9, 1, 1, 1)),
-    REFUSE(CONV2D, KDAS_EINVAL, "stride 0", ATTR(conv, 0, 1), D(1, 4, 4, 3), D(8, 3, 3, 3)),
-    REFUSE(CONV2D, KDAS_EINVAL, "padding -1", ATTR(conv, 1, -1), D(1, 4, 4, 3), D(8, 3, 3, 3)),
-    REFUSE(CONV2D, KDAS_EINVAL, "inputs", ATTR(conv, 1, 0), D(1, 4, 4, 3)),
-    REFUSE(CONV2D, KDAS_ESHAPE, "1x-4x4x3", ATTR(conv, 1, 0), D(1, -4, 4, 3), D(8, 3, 3, 3)),
-    REFUSE(CONV2D, KDAS_ESHAPE, "impossible", ATTR(conv, 1, 0), D(1 << 30, 1 << 30, 1 << 30, 3),
-           D(8, 3, 3, 3)),
-    REFUSE(DWCONV2D, KDAS_ESHAPE, "4x1x3x3", ATTR(conv, 1, 1), D(1, 4, 4, 3), D(4, 1, 3, 3)),
-    REFUSE(DWCONV2D, KDAS_ESHAPE, "3x2x3x3", ATTR(conv, 1, 1), D(1, 4, 4, 3), D(3, 2, 3, 3)),
-    REFUSE(DWCONV2D, KDAS_ESHAPE, "smaller", ATTR(conv, 1, 0), D(1, 2, 4, 3), D(3, 1, 3, 3)),
-    REFUSE(LINEAR, KDAS_ESHAPE, "5x4x1x1", NONE, D(1, 2, 2, 3), D(5, 4, 1, 1)),
-    REFUSE(LINEAR, KDAS_ESHAPE, "4x1x1x1", NONE, D(1, 2, 2, 3), D(5, 3, 1, 1), D(4, 1, 1, 1)),
-    REFUSE(LAYER_NORM, KDAS_ESHAPE, "4x1x1x1", ATTR(norm, 1e-5f, 0), D(1, 2, 2, 3), D(3, 1, 1, 1), D(4, 1, 1, 1)),
-    REFUSE(LAYER_NORM, KDAS_EINVAL, "eps", ATTR(norm, 0, 0), D(1, 2, 2, 3), D(3, 1, 1, 1), D(3, 1, 1, 1)),
-    REFUSE(BATCH_NORM, KDAS_ESHAPE, "2x1x1x1", ATTR(norm, 1e-5f, 0.1f), D(1, 2, 2, 3), D(3, 1, 1, 1),
-           D(3, 1, 1, 1), D(3, 1, 1, 1), D(2, 1, 1, 1)),
-    REFUSE(BATCH_NORM, KDAS_EINVAL, "momentum 2", ATTR(norm, 1e-5f, 2), D(1, 2, 2, 3), D(3, 1, 1, 1),
-           D(3, 1, 1, 1), D(3, 1, 1, 1), D(3, 1, 1, 1)),
-    REFUSE(ADD, KDAS_ESHAPE, "broadcast", NONE, D(1, 2, 2, 3), D(1, 2, 2, 2)),
-    REFUSE(SUB, KDAS_ESHAPE, "2x2x2x3", NONE, D(1, 2, 2, 3), D(2, 2, 2, 3)),
-    REFUSE(MUL, KDAS_ESHAPE, "1x1x1x3", NONE, D(1, 1, 1, 1), D(1, 1, 1, 3)),
-    REFUSE(SCALE, KDAS_EINVAL, "finite", ATTR(scale, INFINITY, 0), D(1, 1, 1, 1)),
-    REFUSE(CONCAT, KDAS_ESHAPE, "input 1 is 1x2x3x3", NONE, D(1, 2, 2, 3), D(1, 2, 3, 3)),
-    REFUSE(CONCAT, KDAS_EINVAL, "input 1 is missing", NONE, D(1, 2, 2, 3), D(0), D(1, 2, 2, 3)),
-    REFUSE(SLICE, KDAS_ESHAPE, "1x2x2x3", ATTR(slice, 1, 3), D(1, 2, 2, 3)),
-    REFUSE(SLICE, KDAS_ESHAPE, "0 channels", ATTR(slice, 1, 0), D(1, 2, 2, 3)),
-    REFUSE(SLICE, KDAS_ESHAPE, "from", ATTR(slice, 1, INT64_MAX), D(1, 2, 2, 3)),
-    REFUSE(CROP, KDAS_ESHAPE, "1x2x2x3", ATTR(crop, 1, 0, 2, 2), D(1, 2, 2, 3)),
-    REFUSE(CROP, KDAS_ESHAPE, "1x2x2x3", ATTR(crop, 0, -1, 2, 2), D(1, 2, 2, 3)),
-    REFUSE(RESHAPE, KDAS_ESHAPE, "12 elements", ATTR(dims, KDAS_F32, 4, { 1, 1, 1, 11 }), D(1, 2, 2, 3)),
-    REFUSE(RESHAPE, KDAS_ESHAPE, "cannot become", ATTR(dims, KDAS_F32, 4, { 1, 1, -1, -12 }), D(1, 2, 2, 3)),
-    REFUSE(RESIZE, KDAS_ESHAPE, "0x4", ATTR(resize, 0, 4, 0, 0), D(1, 2, 2, 3)),
-    REFUSE(POOL_AVG, KDAS_ESHAPE, "4x-1", ATTR(pool, 4, -1, 0), D(1, 2, 2, 3)),
-    REFUSE(ATTENTION, KDAS_EINVAL, "2 heads", ATTR(attention, 2, 1), D(1, 2, 2, 3), D(1, 2, 2, 6)),
-    REFUSE(ATTENTION, KDAS_EINVAL, "0 heads", ATTR(attention, 0, 1), D(1, 2, 2, 3), D(1, 2, 2, 6)),
-    REFUSE(ATTENTION, KDAS_ESHAPE, "1x2x2x4", ATTR(attention, 1, 1), D(1, 2, 2, 3), D(1, 2, 2, 4)),
-    REFUSE(ATTENTION, KDAS_ESHAPE, "2x2x2x6", ATTR(attention, 1, 1), D(1, 2, 2, 3), D(2, 2, 2, 6)),
-    REFUSE(MATMUL, KDAS_ESHAPE, "1x1x2x3 transposed", ATTR(matmul, 1, 0, 1), D(1, 1, 2, 3), D(1, 1, 3, 2)),
-    REFUSE(MATMUL, KDAS_ESHAPE, "1x2x3x2", ATTR(matmul, 0, 0, 1), D(1, 1, 2, 3), D(1, 2, 3, 2)),
-    REFUSE(MATMUL, KDAS_EINVAL, "alpha", ATTR(matmul, 0, 0, NAN), D(1, 1, 2, 3), D(1, 1, 3, 2)),
-    REFUSE(DROP_PATH, KDAS_EINVAL, "probability 1", ATTR(drop, 1), D(1, 2, 2, 3)),
-    REFUSE(DROP_PATH, KDAS_EINVAL, "probability nan", ATTR(drop, NAN), D(1, 2, 2, 3)),
-    REFUSE(BCE, KDAS_ESHAPE, "input 1 is 1x2x2x2", NONE, D(1, 2, 2, 1), D(1, 2, 2, 2)),
-    REFUSE(BCE, KDAS_ESHAPE, "input 2 is 1x2x1x1", NONE, D(1, 2, 2, 1), D(1, 2, 2, 1), D(1, 2, 1, 1)),
-    REFUSE(OVERLAP, KDAS_ESHAPE, "input 1", ATTR(overlap, 0, 1), D(1, 2, 2, 1), D(2, 2, 2, 1)),
-    REFUSE(OVERLAP, KDAS_EINVAL, "smooth", ATTR(overlap, 0, -1), D(1, 2, 2, 1), D(1, 2, 2, 1)),
-    REFUSE(BOUNDARY, KDAS_EINVAL, "window 4", ATTR(boundary, 4, 5), D(1, 2, 2, 1)),
-    REFUSE(KL, KDAS_ESHAPE, "1x2x2x1", ATTR(kl, 1), D(1, 2, 2, 1), D(1, 2, 1, 1)),
-    REFUSE(KL, KDAS_EINVAL, "temperature 0", ATTR(kl, 0), D(1, 2, 2, 1), D(1, 2, 2, 1)),
-    REFUSE(SQUARE_ERROR, KDAS_ESHAPE, "2x2x2x1", NONE, D(1, 2, 2, 1), D(2, 2, 2, 1)),
-};
-
-START_TEST(bad_shapes_and_attributes_are_refused_by_name)
-{
-    const refusal *r = &refusals[_i];
-    kd_op_run      run;
-
-    kd_assert_status(kd_op_open(&run, &r->test, NULL, NULL, NULL), r->status);
-    kd_assert_sentence(kd_op_name(r->test.op));
-    kd_assert_sentence(r->part);
-    kd_op_close(&run);
-}
-END_TEST
-
-START_TEST(missing_attributes_and_foreign_types_are_refused)
-{
-    for (size_t i = 0; i < KD_COUNT(listed); i++) {
-        const kd_op   *op   = kd_op_find(listed[i].number);
-        kdas_node_desc node = { .op = listed[i].number };
-
-        if (!op) continue;
-        node.inputs = op->min_inputs - 1;
-        kd_assert_status(op->infer(&node), KDAS_EINVAL);
-        kd_assert_sentence(op->name);
-        node.inputs = op->max_inputs + 1;
-        kd_assert_status(op->infer(&node), KDAS_EINVAL);
-        node.inputs = op->min_inputs;
-        for (int k = 0; k < node.inputs; k++)
-            node.in[k] = (kdas_desc){ KDAS_BF16, 4, { 1, 1, 1, 1 } };
-        if (op->attr_size) {
-            kd_assert_status(op->infer(&node), KDAS_EINVAL);
-            kd_assert_sentence("attributes are missing");
-            node.attr = &(kd_test_attr){ .dims = { KDAS_F32, 4, { 1, 1, 1, 1 } } };
-        }
-        kd_assert_status(op->infer(&node), KDAS_EUNSUPPORTED);
-        kd_assert_sentence(op->name);
-    }
-}
-END_TEST
-
-START_TEST(shapes_in_a_sentence_do_not_overwrite_each_other)
-{
-    kdas_desc   d[4];
-    const char *text[4];
-    char        want[4][32];
-
-    for (int i = 0; i < 4; i++) {
-        d[i]    = kd_desc(i + 1, 10 * i, 352, INT64_MIN);
-        text[i] = kd_dims_text(&d[i]);
-        snprintf(want[i], sizeof want[i], "%dx%dx352x", i + 1, 10 * i);
-    }
-    for (int i = 0; i < 4; i++)
-        ck_assert(strncmp(text[i], want[i], strlen(want[i])) == 0);
-}
-END_TEST
-
-/* ---- Costs ---- */
-
-static const struct {
-    kd_op_case test;
-    int64_t    macs;
-    double     thop;
-} costs[] = {
-    { { .name = "patch embedding", .op = KDAS_OP_CONV2D, .attr.conv = { 4, 3 },
-        .in = { D(1, 352, 352, 3), D(32, 3, 7, 7), D(32, 1, 1, 1) } }, 36427776, 36427776 },
-    { { .name = "depthwise", .op = KDAS_OP_DWCONV2D, .attr.conv = { 1, 1 },
-        .in = { D(2, 88, 88, 256), D(256, 1, 3, 3) } }, 35684352, 35684352 },
-    { { .name = "linear", .op = KDAS_OP_LINEAR, .in = { D(1, 88, 88, 32), D(256, 32, 1, 1) } },
-      63438848, 63438848 },
-    { { .name = "attention", .op = KDAS_OP_ATTENTION, .attr.attention = { 1, 1 },
-        .in = { D(1, 88, 88, 32), D(1, 11, 11, 64) } }, 59969536, 0 },
-    { { .name = "matmul", .op = KDAS_OP_MATMUL, .attr.matmul = { 1, 0, 1 },
-        .in = { D(1, 1, 1936, 16), D(1, 1, 1936, 16) } }, 495616, 0 },
-    { { .name = "layer norm", .op = KDAS_OP_LAYER_NORM, .attr.norm = { 1e-6f },
-        .in = { D(1, 88, 88, 32), D(32, 1, 1, 1), D(32, 1, 1, 1) } }, 0, 991232 },
-    { { .name = "batch norm", .op = KDAS_OP_BATCH_NORM, .attr.norm = { 1e-6f },
-        .in = { D(1, 44, 44, 32), D(32, 1, 1, 1), D(32, 1, 1, 1), D(32, 1, 1, 1), D(32, 1, 1, 1) } },
-      0, 247808 },
-    { { .name = "resize, counted", .op = KDAS_OP_RESIZE, .attr.resize = { 44, 44, 1, 1 },
-        .in = { D(1, 22, 22, 32) } }, 0, 681472 },
-    { { .name = "resize, not counted", .op = KDAS_OP_RESIZE, .attr.resize = { 44, 44, 1, 0 },
-        .in = { D(1, 22, 22, 32) } }, 0, 0 },
-    { { .name = "pool", .op = KDAS_OP_POOL_AVG, .attr.pool = { 6, 6, 3 }, .in = { D(1, 44, 44, 16) } },
-      0, 3 * 16 * (1936 + 36) },
-    { { .name = "gelu", .op = KDAS_OP_GELU, .in = { D(1, 44, 44, 16) } }, 0, 0 },
-};
-
-START_TEST(costs_are_those_of_the_counters)
-{
-    for (size_t i = 0; i < KD_COUNT(costs); i++) {
-        const kd_op   *op   = kd_op_find(costs[i].test.op);
-        kdas_node_desc node = { .op = costs[i].test.op, .attr = &costs[i].test.attr };
-
-        for (int k = 0; k < KDAS_MAX_INPUTS; k++) {
-            node.in[k] = costs[i].test.in[k].desc;
-            if (kd_present(&node.in[k])) node.inputs = k + 1;
-        }
-        kd_assert_ok(op->infer(&node));
-        ck_assert_int_eq(op->macs ? op->macs(&node) : 0, costs[i].macs);
-        ck_assert_double_eq_tol(op->thop ? op->thop(&node) : 0, costs[i].thop, 0.01);
-    }
-}
-END_TEST
-
-/* ---- Building ---- */
-
-static void *plain_alloc(void *user, size_t bytes)
-{
-    (void)user;
-    return malloc(bytes);
-}
-
-static void plain_free(void *user, void *memory)
-{
-    (void)user;
-    free(memory);
-}
-
-static void assert_dims(const kd_node *node, int64_t n, int64_t h, int64_t w, int64_t c)
-{
-    kdas_desc want = kd_desc(n, h, w, c);
-
-    ck_assert_ptr_nonnull(node);
-    ck_assert_msg(kd_same_dims(&node->desc.out, &want), "%s is %s, not %s", node->op->name,
-                  kd_dims_text(&node->desc.out), kd_dims_text(&want));
-}
-
-START_TEST(builders_make_nodes_of_the_right_shape)
-{
-    kdas_context ctx = { .alloc = plain_alloc, .free = plain_free };
-    kd_graph    *g   = kd_graph_create(&ctx, NULL, KD_TRAIN);
-    kd_node     *x   = kd_input(g, "x", kd_desc(2, 6, 4, 8), true);
-    kd_node     *w   = kd_input(g, "w", (kdas_desc){ KDAS_F32, 4, { 5, 8, 3, 3 } }, true);
-    kd_node     *dw  = kd_input(g, "dw", (kdas_desc){ KDAS_F32, 4, { 8, 1, 3, 3 } }, true);
-    kd_node     *m   = kd_input(g, "m", (kdas_desc){ KDAS_F32, 2, { 16, 8, 1, 1 } }, true);
-    kd_node     *c   = kd_input(g, "c", (kdas_desc){ KDAS_F32, 1, { 8, 1, 1, 1 } }, true);
-    kd_node     *y, *all[3] = { x, x, x };
-
-    assert_dims(kd_conv2d(g, x, w, NULL, 2, 1), 2, 3, 2, 5);
-    assert_dims(kd_dwconv2d(g, x, dw, c, 1, 1), 2, 6, 4, 8);
-    y = kd_linear(g, x, m, NULL);
-    assert_dims(y, 2, 6, 4, 16);
-    assert_dims(kd_layer_norm(g, x, c, c, 1e-6f), 2, 6, 4, 8);
-    assert_dims(kd_batch_norm(g, x, c, c, c, c, 1e-5f, 0.1f), 2, 6, 4, 8);
-    assert_dims(kd_gelu(g, x), 2, 6, 4, 8);
-    assert_dims(kd_relu(g, kd_sigmoid(g, x)), 2, 6, 4, 8);
-    assert_dims(kd_add(g, x, kd_sub(g, x, kd_mul(g, x, x))), 2, 6, 4, 8);
-    assert_dims(kd_scale(g, kd_drop_path(g, x, 0.1f), 2, 0), 2, 6, 4, 8);
-    assert_dims(kd_concat(g, 3, all), 2, 6, 4, 24);
-    assert_dims(kd_slice(g, x, 1, 3), 2, 6, 4, 3);
-    assert_dims(kd_crop(g, x, 1, 1, 4, 2), 2, 4, 2, 8);
-    assert_dims(kd_transpose(g, x), 2, 6, 8, 4);
-    assert_dims(kd_reshape(g, x, 2, 1, 24, 8), 2, 1, 24, 8);
-    assert_dims(kd_resize(g, x, 12, 2, true, false), 2, 12, 2, 8);
-    assert_dims(kd_pool_avg(g, x, 3, 3, 1), 2, 3, 3, 8);
-    assert_dims(kd_pool_max(g, x), 2, 1, 1, 8);
-    assert_dims(kd_channel_mean(g, x), 2, 6, 4, 1);
-    assert_dims(kd_channel_max(g, kd_softmax(g, kd_center(g, x))), 2, 6, 4, 1);
-    assert_dims(kd_attention(g, x, y, 2, 0.5f), 2, 6, 4, 8);
-    assert_dims(kd_matmul(g, x, x, true, false, 1), 2, 6, 8, 8);
-    assert_dims(kd_bce(g, x, x, NULL), 2, 1, 1, 1);
-    assert_dims(kd_overlap(g, x, x, kd_boundary(g, x, 5, 5), true, 1), 2, 1, 1, 1);
-    assert_dims(kd_mean(g, kd_add(g, kd_kl(g, x, x, 2), kd_square_error(g, x, x))), 1, 1, 1, 1);
-    kd_assert_ok(kd_graph_status(g));
-    kd_graph_destroy(g);
-}
-END_TEST
-
-START_TEST(builders_pass_the_first_error_on)
-{
-    kdas_context ctx = { .alloc = plain_alloc, .free = plain_free };
-    kd_graph    *g   = kd_graph_create(&ctx, NULL, KD_INFER);
-    kd_node     *x   = kd_input(g, "x", kd_desc(1, 4, 4, 8), false);
-    kd_node     *bad = kd_slice(g, x, 5, 4);
-
-    ck_assert_ptr_null(bad);
-    ck_assert_ptr_null(kd_add(g, x, kd_relu(g, bad)));
-    ck_assert_ptr_null(kd_concat(g, 2, (kd_node *[]){ bad, x }));
-    kd_assert_status(kd_graph_status(g), KDAS_ESHAPE);
-    kd_assert_sentence("slice: 1x4x4x8 does not have 4 channels from 5 on");
-    kd_graph_destroy(g);
 }
 END_TEST
 
@@ -768,8 +553,7 @@ int main(void)
     TCase   *cases   = tcase_create("cases");
     TCase   *forms   = tcase_create("forms");
     TCase   *updates = tcase_create("updates");
-    TCase   *rules   = tcase_create("rules");
-    TCase   *all[]   = { table, cases, forms, updates, rules };
+    TCase   *all[]   = { table, cases, forms, updates };
     SRunner *runner  = srunner_create(suite);
     int      failed;
 
@@ -788,12 +572,6 @@ int main(void)
     tcase_add_test(updates, a_nan_gradient_passes_the_clamp);
     tcase_add_test(updates, sum_of_squares_is_exact_in_double);
     tcase_add_test(updates, axpy_adds_a_multiple);
-    tcase_add_loop_test(rules, bad_shapes_and_attributes_are_refused_by_name, 0, (int)KD_COUNT(refusals));
-    tcase_add_test(rules, missing_attributes_and_foreign_types_are_refused);
-    tcase_add_test(rules, shapes_in_a_sentence_do_not_overwrite_each_other);
-    tcase_add_test(rules, costs_are_those_of_the_counters);
-    tcase_add_test(rules, builders_make_nodes_of_the_right_shape);
-    tcase_add_test(rules, builders_pass_the_first_error_on);
     for (size_t i = 0; i < KD_COUNT(all); i++)
         suite_add_tcase(suite, all[i]);
     srunner_run_all(runner, CK_ENV);

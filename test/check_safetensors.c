@@ -1,6 +1,8 @@
 /* check_safetensors.c - tensors and checkpoints on disk: what was put in comes out bit by bit, what
  * others write is read, and a file that lies, is cut off or altered gets a sentence. */
+#include <cjson/cJSON.h>
 #include <check.h>
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -105,8 +107,8 @@ START_TEST(what_is_written_is_read_back)
     ck_assert_ptr_null(kd_safetensors_find(f, "z"));
     ck_assert_ptr_null(kd_safetensors_at(f, 5));
     for (int64_t i = 1; i < 5; i++)
-        ck_assert_int_lt(
-            strcmp(kd_safetensors_at(f, i - 1)->name, kd_safetensors_at(f, i)->name), 0);
+        ck_assert_int_lt(strcmp(kd_safetensors_at(f, i - 1)->name, kd_safetensors_at(f, i)->name),
+                         0);
     kd_assert_status(kd_safetensors_verify(f), _i ? KDAS_OK : KDAS_EFORMAT);
     kd_safetensors_close(f);
 }
@@ -114,16 +116,15 @@ END_TEST
 
 START_TEST(the_file_is_the_one_that_the_format_asks_for)
 {
-    static const char want[] =
-        "\x90\0\0\0\0\0\0\0"
-        "{\"__metadata__\":{\"format\":\"torch\"},"
-        "\"b\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[0,3]},"
-        "\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[3,7]}}     "
-        "\0\x7F\xFF\0\0\xC0\x3F";
-    const int64_t  three = 3;
-    kd_st_writer  *w;
-    unsigned char *got;
-    size_t         n;
+    static const char want[] = "\x90\0\0\0\0\0\0\0"
+                               "{\"__metadata__\":{\"format\":\"torch\"},"
+                               "\"b\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[0,3]},"
+                               "\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[3,7]}}     "
+                               "\0\x7F\xFF\0\0\xC0\x3F";
+    const int64_t     three  = 3;
+    kd_st_writer     *w;
+    unsigned char    *got;
+    size_t            n;
 
     kd_assert_ok(kd_st_writer_create(&w, ctx));
     kd_assert_ok(kd_st_writer_put(w, "b", KD_ST_U8, 1, &three, bytes));
@@ -150,7 +151,9 @@ static const struct {
     { "F16", 2, "\0\x3C\x01\x80\0\xFC", { 1, -0x1p-24f, -INFINITY } },
     { "F16", 2, "\xFF\x7B\0\x04\xFF\x03", { 65504, 0x1p-14f, 1023 * 0x1p-24f } },
     { "BF16", 2, "\x80\x3F\0\xC0\x80\x7F", { 1, -2, INFINITY } },
-    { "I64", 8, "\1\0\0\0\0\0\0\0\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF\0\0\0\0\0\0\0\x80",
+    { "I64",
+      8,
+      "\1\0\0\0\0\0\0\0\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF\0\0\0\0\0\0\0\x80",
       { 1, -2, -0x1p63f } },
     { "I32", 4, "\1\0\0\0\xFE\xFF\xFF\xFF\0\0\0\x80", { 1, -2, -0x1p31f } },
     { "I16", 2, "\1\0\xFE\xFF\0\x80", { 1, -2, -32768 } },
@@ -171,8 +174,9 @@ START_TEST(each_type_is_read_as_float)
     unsigned char  *file;
     size_t          n, size = 3 * types[_i].size;
 
-    snprintf(header, sizeof header, "{\"t\":{\"dtype\":\"%s\",\"shape\":[3],\"data_offsets\":[0,%zu]}}",
-             types[_i].dtype, size);
+    snprintf(header, sizeof header,
+             "{\"t\":{\"dtype\":\"%s\",\"shape\":[3],\"data_offsets\":[0,%zu]}}", types[_i].dtype,
+             size);
     path = lay(header, size);
     file = kd_test_read(path, &n);
     memcpy(file + n - size, types[_i].data, size);
@@ -211,12 +215,12 @@ END_TEST
 
 START_TEST(files_of_the_python_library_are_read)
 {
-    const char         *dir = kd_test_shared("fixtures/resize.safetensors");
+    const char         *path = kd_test_shared("fixtures/resize.safetensors");
     kd_safetensors     *f;
     const kd_st_tensor *t;
 
-    if (!dir) return;
-    kd_assert_ok(kd_safetensors_open(&f, ctx, dir));
+    if (!path) return;
+    kd_assert_ok(kd_safetensors_open(&f, ctx, path));
     ck_assert_int_eq(kd_safetensors_count(f), 8);
     t = kd_safetensors_find(f, "in2");
     ck_assert_ptr_nonnull(t);
@@ -296,7 +300,8 @@ START_TEST(the_rows_above_are_refused_for_their_lie_alone)
 
     kd_assert_ok(kd_safetensors_open(&f, ctx, lay("{\"t\":" WHOLE "}", 8)));
     kd_safetensors_close(f);
-    kd_assert_ok(kd_safetensors_open(&f, ctx, lay("{\"__metadata__\":null,\"t\":" WHOLE "}   ", 8)));
+    kd_assert_ok(
+        kd_safetensors_open(&f, ctx, lay("{\"__metadata__\":null,\"t\":" WHOLE "}   ", 8)));
     kd_safetensors_close(f);
     kd_assert_ok(kd_safetensors_open(&f, ctx, lay("{}", 0)));
     ck_assert_int_eq(kd_safetensors_count(f), 0);
@@ -308,8 +313,10 @@ END_TEST
 START_TEST(a_header_length_beyond_the_file_is_refused)
 {
     static const unsigned char files[][9] = {
-        { 255, 255, 255, 255, 255, 255, 255, 255, '{' }, { 0, 0, 0, 0, 0, 0, 0, 128, '{' },
-        { 2, 0, 0, 0, 0, 0, 0, 0, '{' },                 { 'P', 'K', 3, 4, 9, 9, 9, 9, 9 },
+        { 255, 255, 255, 255, 255, 255, 255, 255, '{' },
+        { 0, 0, 0, 0, 0, 0, 0, 128, '{' },
+        { 2, 0, 0, 0, 0, 0, 0, 0, '{' },
+        { 'P', 'K', 3, 4, 9, 9, 9, 9, 9 },
         { 0x80, 2, 0x8A, 10, 'l', 9, 9, 9, 9 },
     };
     kd_safetensors *f;
@@ -390,11 +397,20 @@ END_TEST
 
 START_TEST(utf8_is_told_from_other_bytes)
 {
-    static const char *const good[] = { "",     "abc",          "\xC3\xA9",         "\xE2\x82\xAC",
-                                        "\x7F", "\xED\x9F\xBF", "\xF0\x9F\x98\x80", "\xF4\x8F\xBF\xBF" };
-    static const char *const bad[]  = { "\x80",         "\xC3",         "\xC0\x80",         "\xE0\x80\x80",
-                                        "\xED\xA0\x80", "\xE2\x82",     "\xF4\x90\x80\x80", "\xF8\x88\x80\x80",
-                                        "a\xFF",        "\xF0\x80\x80\x80" };
+    static const char *const good[] = {
+        "",     "abc",          "\xC3\xA9",         "\xE2\x82\xAC",
+        "\x7F", "\xED\x9F\xBF", "\xF0\x9F\x98\x80", "\xF4\x8F\xBF\xBF"
+    };
+    static const char *const bad[] = { "\x80",
+                                       "\xC3",
+                                       "\xC0\x80",
+                                       "\xE0\x80\x80",
+                                       "\xED\xA0\x80",
+                                       "\xE2\x82",
+                                       "\xF4\x90\x80\x80",
+                                       "\xF8\x88\x80\x80",
+                                       "a\xFF",
+                                       "\xF0\x80\x80\x80" };
 
     for (size_t i = 0; i < KD_COUNT(good); i++)
         ck_assert_msg(kd_st_is_utf8(good[i], strlen(good[i])), "row %zu", i);
@@ -448,42 +464,64 @@ START_TEST(each_allocation_that_fails_is_survived)
 {
     const char *path = kd_test_path("x");
 
-    for (int k = 1;; k++) {
-        kdas_status     st, read;
+    for (int k = 1, done = 0; !done; k++) {
         kd_safetensors *f;
+        kdas_status     st;
 
         kd_test_write(path, "old", 3);
         kd_test_bare_context(ctx, &memory);
         memory.fail_at = k;
         st             = write_all(path, true);
-        if (st != KDAS_OK) {
-            kd_assert_status(st, KDAS_ENOMEM);
-            kd_test_assert_text(path, "old");
-            kd_test_assert_balanced(&memory);
-            ck_assert_int_eq(kd_test_entries(kd_test_path(NULL)), 1);
-            continue;
-        }
-        kd_test_bare_context(ctx, &memory);
-        memory.fail_at = k;
-        read           = kd_safetensors_open(&f, ctx, path);
-        if (read == KDAS_OK) read = kd_safetensors_verify(f);
-        kd_safetensors_close(f);
+        kd_assert_status(st, memory.asked < k ? KDAS_OK : KDAS_ENOMEM);
         kd_test_assert_balanced(&memory);
-        kd_assert_status(read, memory.asked < k ? KDAS_OK : KDAS_ENOMEM);
-        if (read == KDAS_OK) break;
-    }
-    for (int k = 1;; k++) { /* the reader needs fewer than the writer: from 1 for itself */
-        kd_safetensors *f;
-        kdas_status     st;
+        ck_assert_int_eq(kd_test_entries(kd_test_path(NULL)), 1);
+        if (st != KDAS_OK) kd_test_assert_text(path, "old");
+        done = st == KDAS_OK;
 
+        kd_test_bare_context(ctx, &memory);
+        kd_assert_ok(write_all(path, true));
         kd_test_bare_context(ctx, &memory);
         memory.fail_at = k;
         st             = kd_safetensors_open(&f, ctx, path);
+        ck_assert_int_eq(f == NULL, st != KDAS_OK);
+        if (st == KDAS_OK) st = kd_safetensors_verify(f);
+        kd_assert_status(st, memory.asked < k ? KDAS_OK : KDAS_ENOMEM);
         kd_safetensors_close(f);
         kd_test_assert_balanced(&memory);
-        kd_assert_status(st, memory.asked < k ? KDAS_OK : KDAS_ENOMEM);
-        if (st == KDAS_OK) break;
+        done = done && st == KDAS_OK;
     }
+}
+END_TEST
+
+/* cJSON takes its memory from malloc, not from the context; here the test plays a malloc that fails. */
+static long json_asked, json_fail_at;
+
+static void *json_alloc(size_t bytes_wanted)
+{
+    if (++json_asked != json_fail_at) return malloc(bytes_wanted);
+    errno = ENOMEM;
+    return NULL;
+}
+
+START_TEST(memory_that_fails_inside_json_is_told_from_bad_json)
+{
+    const char *path  = kd_test_path("x");
+    cJSON_Hooks hooks = { json_alloc, free };
+    kdas_status st;
+
+    kd_assert_ok(write_all(path, false));
+    cJSON_InitHooks(&hooks);
+    do {
+        kd_safetensors *f;
+
+        json_asked = 0;
+        json_fail_at++;
+        st = kd_safetensors_open(&f, ctx, path);
+        kd_assert_status(st, json_asked < json_fail_at ? KDAS_OK : KDAS_ENOMEM);
+        kd_safetensors_close(f);
+    } while (st != KDAS_OK);
+    cJSON_InitHooks(NULL);
+    ck_assert_int_gt(json_fail_at, 20);
 }
 END_TEST
 
@@ -512,7 +550,7 @@ done:
 
 START_TEST(records_come_back_exactly)
 {
-    const char   *path = kd_test_path("last.kdas"), *text;
+    const char   *path    = kd_test_path("last.kdas"), *text;
     const int64_t dims[2] = { 2, 3 };
     kd_container *c;
     float         got[6];
@@ -604,8 +642,8 @@ START_TEST(no_flipped_bit_goes_unnoticed)
         file[i / 8] ^= (unsigned char)(1 << i % 8);
         kd_test_write(path, file, n);
         file[i / 8] ^= (unsigned char)(1 << i % 8);
-        ck_assert_msg(kd_container_open(&c, ctx, path) == KDAS_EFORMAT, "bit %zu of byte %zu", i % 8,
-                      i / 8);
+        ck_assert_msg(kd_container_open(&c, ctx, path) == KDAS_EFORMAT, "bit %zu of byte %zu",
+                      i % 8, i / 8);
         kd_assert_sentence(path);
     }
     free(file);
@@ -738,6 +776,7 @@ static Suite *safetensors_suite(void)
     tcase_add_test(t, utf8_is_told_from_other_bytes);
     tcase_add_test(t, files_altered_at_random_never_crash_the_reader);
     tcase_add_test(t, each_allocation_that_fails_is_survived);
+    tcase_add_test(t, memory_that_fails_inside_json_is_told_from_bad_json);
     suite_add_tcase(s, t);
 
     tcase_add_checked_fixture(c, setup, teardown);

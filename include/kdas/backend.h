@@ -117,7 +117,7 @@ typedef struct kdas_crop_attr {
 typedef struct kdas_resize_attr {
     int64_t height, width;
     int32_t align; /* corners map to corners */
-    int32_t counted; /* thop counts this one; kernels ignore it */
+    int32_t counted; /* times thop counts this one; kernels ignore it */
 } kdas_resize_attr;
 
 typedef struct kdas_pool_attr {

@@ -58,7 +58,7 @@ KDAS_API kdas_status kdas_distiller_set_teacher_maps(kdas_distiller *distiller, 
 typedef struct kdas_progress {
     size_t   size;
     int64_t  epoch;    /* whole epochs done                                  */
-    int64_t  position; /* kdas_loader_position                               */
+    int64_t  position; /* batches given out by the loader: kdas_loader_seek  */
     uint64_t seed;     /* of the run                                         */
     double   best;     /* best validation score so far                       */
     int64_t  best_epoch;
@@ -69,9 +69,11 @@ typedef struct kdas_progress {
  * command line. KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_checkpoint_save(const kdas_distiller *distiller, const char *path,
                                           const kdas_progress *progress, const char *notes);
-/* Read it back into a distiller made alike (same student model, optimizer rule); all or nothing.
- * KDAS_EIO, KDAS_EFORMAT (not a checkpoint, cut off, damaged), KDAS_EINVAL (of another model, rule or objective: the
- * sentence says which). A run resumed at an epoch's or step's end gives the same bits as an unbroken one. */
+/* Read it back into a distiller made alike; all or nothing. The optimizer goes on with the checkpoint's options
+ * (a difference is logged as a warning) but for `total`, which a longer run may raise. `progress` may be NULL.
+ * KDAS_ENOTFOUND (no such file), KDAS_EIO, KDAS_EFORMAT (not a checkpoint, cut off, damaged), KDAS_EINVAL (of
+ * another model, drop path, rule or objective: the sentence says which). A run resumed at a step's end gives the
+ * same bits as an unbroken one. Since 0.1. */
 KDAS_API kdas_status kdas_checkpoint_load(kdas_distiller *distiller, const char *path,
                                           kdas_progress *progress);
 KDAS_END

@@ -76,13 +76,24 @@ static void plan_colours(kd_scene *s, kd_random *r)
     set_colour(s->tint, between(r, 0.02, 0.07), between(r, 0.05, 0.10), between(r, 0.01, 0.07));
 }
 
-/* Long diameters of 7% to 44% of the side; small ones are more frequent, as in life. */
+/* Pull a polyp's middle towards the picture's until it is `inset` away from the cut corner. */
+static void keep_from_corner(const kd_scene *s, kd_scene_polyp *p, float inset, float right, float bottom)
+{
+    float ex  = KD_MIN(p->x, right - p->x) - s->margin_x, ey = KD_MIN(p->y, bottom - p->y) - s->margin_y;
+    float gap = (s->corner + inset - ex - ey) / 2;
+
+    if (s->corner == 0 || gap <= 0) return;
+    p->x += 2 * p->x < right ? gap : -gap;
+    p->y += 2 * p->y < bottom ? gap : -gap;
+}
+
+/* Long diameters of 8% to 44% of the side. */
 static void plan_polyp(kd_scene *s, kd_random *r, kd_scene_polyp *p, float right, float bottom)
 {
     float size = between(r, 0, 1), turn = between(r, 0, 0.5), inset;
     int   kind = (int)kd_random_below(r, 3);
 
-    p->a      = 0.035f + 0.185f * size * (0.45f + 0.55f * size);
+    p->a      = 0.04f + 0.18f * size;
     p->b      = p->a * between(r, 0.58, 1.0);
     p->height = p->b * between(r, 0.55, 1.1);
     p->cos    = (float)kd_cos_turns(turn);
@@ -90,7 +101,8 @@ static void plan_polyp(kd_scene *s, kd_random *r, kd_scene_polyp *p, float right
     inset     = 0.08f + 0.75f * p->a;
     p->x      = between(r, s->margin_x + inset, right - s->margin_x - inset);
     p->y      = between(r, s->margin_y + inset, bottom - s->margin_y - inset);
-    p->seed   = kd_random_u64(r);
+    keep_from_corner(s, p, inset, right, bottom);
+    p->seed = kd_random_u64(r);
     switch (kind) {
     case 0: set_colour(p->colour, 0.03f, -0.17f, -0.12f); break;   /* reddened             */
     case 1: set_colour(p->colour, 0.12f, 0.10f, 0.10f); break;     /* paler than its ground */

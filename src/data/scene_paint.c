@@ -147,20 +147,20 @@ static void paint_polyp_row(struct canvas *c, int index, int64_t y, int64_t left
     float                 r2    = far_x * far_x + far_y * far_y;
 
     memset(wobble, 0, (size_t)s->width * sizeof *wobble);
-    kd_noise_row(&c->wobble, y, 0.62f, wobble);
+    kd_noise_row(&c->wobble, y, 0.8f, wobble);
     for (int64_t x = left; x < right; x++) {
         float px = ((float)x + 0.5f) / s->side, dx = px - p->x;
         float u  = (dx * p->cos + dy * p->sin) / p->a, v = (dy * p->cos - dx * p->sin) / p->b;
         float q  = root(u * u + v * v);
         float inside, dome, open;
 
-        q += wobble[x] * q * (q < 1 ? 1 : 1 / q);
+        q += KD_MAX(wobble[x], -0.35f) * KD_MIN(q, 1.0f); /* so that it stays within 1.8 of its axes */
         inside = smooth((1 + soft - q) / (2 * soft));
-        dome   = q < 1 ? 1 - q * q : 0;
-        dome *= 1.2f - 0.2f * dome;
+        dome   = KD_MAX(1 - q * q * 0.85f, 0.0f);
+        dome *= 0.45f + 0.55f * dome;
         if (q < 1) mask[y * s->width + x] = 255;
         open = open_shade(s, r2 + 0.03f, px, py); /* it stands before the folds' shadows */
-        relief[x] = relief[x] * (1 - 0.75f * inside) + dome_height * dome * inside;
+        relief[x] = relief[x] * (1 - 0.6f * inside) + dome_height * dome;
         shade[x] *= 1 - 0.30f * (0.2f + 0.8f * s->contrast) * smooth((1.35f - q) / 0.35f) * (1 - inside);
         shade[x] += (open - shade[x]) * inside;
         if (inside > cover[x]) {
@@ -174,13 +174,13 @@ static kdas_status paint_polyp(struct canvas *c, int index, uint8_t *mask)
 {
     const kd_scene       *s     = c->scene;
     const kd_scene_polyp *p     = &s->polyp[index];
-    float                 reach = 1.6f * p->a;
+    float                 reach = 1.8f * p->a;
     int64_t               left  = KD_MAX((int64_t)((p->x - reach) * s->side), 0);
     int64_t               top   = KD_MAX((int64_t)((p->y - reach) * s->side), 0);
     int64_t               right = KD_MIN((int64_t)((p->x + reach) * s->side) + 1, s->width);
     int64_t               below = KD_MIN((int64_t)((p->y + reach) * s->side) + 1, s->height);
 
-    KD_RETURN(kd_noise_init(&c->wobble, c->ctx, p->seed, 0.85f / p->a, s));
+    KD_RETURN(kd_noise_init(&c->wobble, c->ctx, p->seed, 1.05f / p->a, s));
     for (int64_t y = top; y < below; y++)
         paint_polyp_row(c, index, y, left, right, mask);
     kd_noise_finish(&c->wobble, c->ctx);
@@ -273,7 +273,7 @@ static void light_row(struct canvas *c, int64_t y, uint8_t *rgb, uint8_t *mask)
         if (frame < 0.5f) mask[at] = 0; /* what cannot be seen is not marked */
         light = light_at(s, px, py, gx, gy);
         colour_at(c, px, py, at, tone[x], pits[x], colour);
-        shine = 1.7f * light.highlight * shade * clamp01(0.15f + 2.6f * wet[x]);
+        shine = 1.5f * light.highlight * shade * clamp01(-0.05f + 2.4f * wet[x]);
         lit   = s->brightness * shade * (0.22f + 0.98f * light.diffuse);
         for (int k = 0; k < 3; k++) {
             /* what little light comes out of the depth is red */

@@ -20,9 +20,9 @@ typedef struct field {
     field_type  type;
 } field;
 
-#define OPTIM_FIELD(member, type)                                                                  \
-    {                                                                                              \
-        "optim." #member, offsetof(kdas_optim_options, member), type                               \
+#define OPTIM_FIELD(member, type)                                    \
+    {                                                                \
+        "optim." #member, offsetof(kdas_optim_options, member), type \
     }
 static const field optim_fields[] = {
     OPTIM_FIELD(lr, FLOAT32),          OPTIM_FIELD(weight_decay, FLOAT32),
@@ -35,9 +35,9 @@ static const field optim_fields[] = {
     OPTIM_FIELD(lr_min, FLOAT32),
 };
 
-#define LOSS_FIELD(member)                                                                         \
-    {                                                                                              \
-        "loss." #member, offsetof(kdas_loss_options, member), FLOAT32                              \
+#define LOSS_FIELD(member)                                            \
+    {                                                                 \
+        "loss." #member, offsetof(kdas_loss_options, member), FLOAT32 \
     }
 static const field loss_fields[] = { LOSS_FIELD(tau), LOSS_FIELD(seg_weight),
                                      LOSS_FIELD(guidance_weight) };
@@ -120,6 +120,21 @@ static void snapshot_finish(snapshot *s)
 {
     for (int i = 0; i < s->blocks; i++)
         kd_free(s->ctx, s->block[i].host);
+}
+
+/* Counters live beside the blocks; in a file they are tensors of one number like the rest. */
+static kdas_status each_counter(snapshot *s, bool write)
+{
+    for (int i = 0; i < kd_params_count(s->params); i++) {
+        const kd_param_entry *e = kd_params_at(s->params, i);
+
+        if (e->init.kind != KD_COUNTER) continue;
+        if (write)
+            KD_RETURN(kd_params_write(s->params, i, s->block[0].host + e->offset));
+        else
+            KD_RETURN(kd_params_read(s->params, i, s->block[0].host + e->offset));
+    }
+    return KDAS_OK;
 }
 
 /* Call `each` for every tensor of every block with the name of its record. */
@@ -220,6 +235,7 @@ kdas_status kd_checkpoint_save(const kdas_distiller *d, const char *path,
     KD_TRY(snapshot_init(&s, d, d->micro > 0));
     for (int i = 0; i < s.blocks; i++)
         KD_TRY(kd_device_download(d->ctx, s.block[i].host, s.block[i].device, s.block[i].bytes));
+    KD_TRY(each_counter(&s, false));
     KD_TRY(kd_container_create(&w, d->ctx));
     KD_TRY(put_options(w, d));
     KD_TRY(put_counts(w, d, &p));
@@ -361,13 +377,14 @@ static kdas_status check_counts(kd_container *c, const kdas_distiller *d, const 
 }
 
 /* Everything has been read: put it in place. */
-static kdas_status commit(kdas_distiller *d, const content *from, const snapshot *s)
+static kdas_status commit(kdas_distiller *d, const content *from, snapshot *s)
 {
     KD_RETURN(kd_optim_restore(d->optim, &from->optim, from->updates));
     if (from->micro == 0) KD_RETURN(kdas_model_zero_gradients(d->student));
     for (int i = 0; i < s->blocks; i++)
         KD_RETURN(
             kd_device_upload(d->ctx, s->block[i].device, s->block[i].host, s->block[i].bytes));
+    KD_RETURN(each_counter(s, true));
     kd_params_touch(d->student->params);
     kd_params_touch_stats(d->student->params);
     d->student->options.seed = from->seed;

@@ -13,6 +13,7 @@ static kdas_status choose_kernel(kd_program *p, int i)
     kd_node     *node = p->graph->node[i];
     kd_slot     *slot = &p->slot[i];
     kdas_context *ctx = p->ctx;
+    kdas_status   st;
 
     if (node->kind != KD_NODE_OP || slot->root != i) return KDAS_OK;
     slot->kernel = kd_device_kernel(ctx, &node->desc, &node->op->ref);
@@ -23,9 +24,9 @@ static kdas_status choose_kernel(kd_program *p, int i)
         return kd_fail(KDAS_EUNSUPPORTED, "device '%s' has no gradient of %s (%s)", ctx->backend->name,
                        node->op->name, node->name);
     if (!slot->kernel->prepare) return KDAS_OK;
-    if (slot->kernel->prepare(ctx->device, &node->desc, &slot->plan) != KDAS_OK) {
-        kdas_status st = kd_fail_in(KDAS_EBACKEND, "%s", node->name);
-
+    st = slot->kernel->prepare(ctx->device, &node->desc, &slot->plan);
+    if (st != KDAS_OK) {
+        st = kd_fail_in(st, "%s", node->name);
         memset(&slot->plan, 0, sizeof slot->plan);
         return st;
     }

@@ -85,14 +85,8 @@ void kd_file_close(kd_file *file)
     kd_free(file->ctx, file);
 }
 
-uint64_t kd_file_size(const kd_file *file)
-{
-    return file->size;
-}
-const char *kd_file_path(const kd_file *file)
-{
-    return file->path;
-}
+uint64_t    kd_file_size(const kd_file *file) { return file->size; }
+const char *kd_file_path(const kd_file *file) { return file->path; }
 
 kdas_status kd_file_read(kd_file *file, uint64_t offset, void *to, size_t n)
 {

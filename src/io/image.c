@@ -20,10 +20,7 @@ int kd_pixel_samples(kdas_pixel pixel)
     return 0;
 }
 
-int kd_pixel_colours(kdas_pixel pixel)
-{
-    return KD_MIN(kd_pixel_samples(pixel), 3);
-}
+int kd_pixel_colours(kdas_pixel pixel) { return KD_MIN(kd_pixel_samples(pixel), 3); }
 
 bool kd_pixel_is_float(kdas_pixel pixel)
 {
@@ -147,10 +144,7 @@ kdas_view kdas_image_view(const kdas_image *image)
                         image->pixel };
 }
 
-uint8_t *kdas_image_pixels(kdas_image *image)
-{
-    return image ? image->pixels : NULL;
-}
+uint8_t *kdas_image_pixels(kdas_image *image) { return image ? image->pixels : NULL; }
 
 /* ---- Files ----------------------------------------------------------------------------------- */
 

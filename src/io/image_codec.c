@@ -75,7 +75,7 @@ static void *codec_realloc(void *memory, size_t old, size_t n)
     return wider;
 }
 
-#define CODEC_ASSERT(x)                                                                            \
+#define CODEC_ASSERT(x) \
     ((x) ? (void)0 : codec_escape(KDAS_EFORMAT, "its data contradict themselves"))
 
 #define STB_IMAGE_IMPLEMENTATION
@@ -96,6 +96,8 @@ static void *codec_realloc(void *memory, size_t old, size_t n)
 #define STBIW_MALLOC(n)                codec_alloc((size_t)(n))
 #define STBIW_REALLOC_SIZED(p, old, n) codec_realloc(p, (size_t)(old), (size_t)(n))
 #define STBIW_FREE(p)                  codec_free(p)
+/* Both shift and add signed numbers over their ends, and mean them to wrap. */
+#pragma GCC optimize("wrapv")
 /* What is switched off stays declared, and GCC says so at the end of the file. */
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include <stb/stb_image.h>
@@ -142,11 +144,16 @@ static void decode(struct session *s)
     int      w = 0, h = 0, components;
     stbi_uc *pixels;
 
+    stbi__g_failure_reason = NULL; /* not every failure sets it */
     if (s->info->kind == KD_IMAGE_JPEG)
         pixels = decode_jpeg(s, &w, &h);
     else
         pixels = stbi_load_from_memory(s->bytes, (int)s->end, &w, &h, &components, s->channels);
-    if (!pixels) codec_escape(KDAS_EFORMAT, stbi_failure_reason());
+    if (!pixels) {
+        const char *reason = stbi_failure_reason();
+
+        codec_escape(KDAS_EFORMAT, reason ? reason : "its data make no sense");
+    }
     if (w != s->info->width || h != s->info->height)
         codec_escape(KDAS_EFORMAT, "it says two different sizes");
     memcpy(s->to, pixels, (size_t)w * (size_t)h * (size_t)s->channels);

@@ -8,22 +8,10 @@
 
 #define MAX_SEGMENTS 4096 /* of a JPEG before its frame header: more is no image */
 
-static uint32_t be16(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 8 | p[1];
-}
-static uint32_t be32(const uint8_t *p)
-{
-    return be16(p) << 16 | be16(p + 2);
-}
-static uint32_t le16(const uint8_t *p)
-{
-    return (uint32_t)p[1] << 8 | p[0];
-}
-static uint32_t le32(const uint8_t *p)
-{
-    return le16(p + 2) << 16 | le16(p);
-}
+static uint32_t be16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
+static uint32_t be32(const uint8_t *p) { return be16(p) << 16 | be16(p + 2); }
+static uint32_t le16(const uint8_t *p) { return (uint32_t)p[1] << 8 | p[0]; }
+static uint32_t le32(const uint8_t *p) { return le16(p + 2) << 16 | le16(p); }
 
 static kdas_status damaged(const char *path, const char *why)
 {
@@ -100,9 +88,8 @@ static kdas_status jpeg_header(kd_image_info *out, kd_file *file)
     for (int i = 0; i < MAX_SEGMENTS; i++) {
         if (at + 4 > size) return cut_off(path, "JPEG");
         KD_RETURN(kd_file_read(file, at, s, 4));
-        if (s[0] != 0xFF) return damaged(path, "a JPEG marker is missing");
-        if (s[1] == 0xFF) {
-            at++; /* a filling byte */
+        if (s[0] != 0xFF || s[1] == 0xFF) {
+            at++; /* bytes between segments fill up */
         } else if (s[1] == 0xC0 || s[1] == 0xC1 || s[1] == 0xC2) {
             if (at + sizeof s > size) return cut_off(path, "JPEG");
             KD_RETURN(kd_file_read(file, at, s, sizeof s));
@@ -191,6 +178,43 @@ static size_t skip_scan(const uint8_t *bytes, size_t n, size_t at)
     return n;
 }
 
+/* A segment's Huffman tables: for each, a byte, 16 counts of codes, and a symbol for each code.
+ * Decoders fill arrays of 256 from them, some without counting. */
+static bool huffman_fits(const uint8_t *table, size_t n)
+{
+    while (n >= 17) {
+        size_t codes = 0;
+
+        for (int i = 1; i <= 16; i++)
+            codes += table[i];
+        if (codes > 256 || codes > n - 17) return false;
+        table += 17 + codes;
+        n -= 17 + codes;
+    }
+    return n == 0;
+}
+
+/* A frame header: precision, height, width, how many components, then for each a byte, its sampling
+ * factors, a byte. Factors that do not divide the largest make decoders read beside their rows. */
+static bool sampling_fits(const uint8_t *frame, size_t n)
+{
+    int most_h = 1, most_v = 1;
+
+    if (n < 6 || n != 6 + 3 * (size_t)frame[5]) return false;
+    for (size_t i = 7; i < n; i += 3) {
+        int h = frame[i] >> 4, v = frame[i] & 15;
+
+        if (h < 1 || h > 4 || v < 1 || v > 4) return false;
+        most_h = KD_MAX(most_h, h);
+        most_v = KD_MAX(most_v, v);
+    }
+    for (size_t i = 7; i < n; i += 3)
+        if (most_h % (frame[i] >> 4) || most_v % (frame[i] & 15)) return false;
+    return true;
+}
+
+/* Every segment that the decoder can come to is checked here first: both go from one to the next by
+ * the same lengths, and where they could part the decoder gives up. */
 static kdas_status jpeg_whole(const char *path, const uint8_t *bytes, size_t n, size_t *end)
 {
     size_t at      = 2;
@@ -200,7 +224,7 @@ static kdas_status jpeg_whole(const char *path, const uint8_t *bytes, size_t n, 
         size_t  mark = at, length;
         uint8_t code;
 
-        if (bytes[at] != 0xFF) return damaged(path, "a JPEG marker is missing");
+        if (bytes[at++] != 0xFF) continue;
         while (at < n && bytes[at] == 0xFF)
             at++;
         if (at == n) break;
@@ -216,6 +240,10 @@ static kdas_status jpeg_whole(const char *path, const uint8_t *bytes, size_t n, 
         length = be16(bytes + at);
         if (length < 2) return damaged(path, "a JPEG segment has no length");
         if (length > n - at) break;
+        if (code == 0xC4 && !huffman_fits(bytes + at + 2, length - 2))
+            return damaged(path, "a Huffman table does not fit its segment");
+        if (code >= 0xC0 && code <= 0xC2 && !sampling_fits(bytes + at + 2, length - 2))
+            return damaged(path, "the sampling of its components cannot be");
         huffman |= code == 0xC4;
         quantiser |= code == 0xDB;
         at += length;

@@ -75,10 +75,7 @@ static kdas_status axis_init(struct axis *axis, kdas_context *ctx, int64_t from,
 }
 
 /* Only vast reductions, whose many weights round up together, need the upper bound. */
-static inline uint8_t round_byte(int32_t sum)
-{
-    return (uint8_t)KD_MIN(sum >> FRACTION, 255);
-}
+static inline uint8_t round_byte(int32_t sum) { return (uint8_t)KD_MIN(sum >> FRACTION, 255); }
 
 /* ---- 8-bit ----------------------------------------------------------------------------------- */
 

@@ -42,14 +42,8 @@ static const struct {
     [KD_ST_BOOL] = { "BOOL", 1 },
 };
 
-const char *kd_st_dtype_name(kd_st_dtype dtype)
-{
-    return dtypes[dtype].name;
-}
-size_t kd_st_dtype_size(kd_st_dtype dtype)
-{
-    return dtypes[dtype].size;
-}
+const char *kd_st_dtype_name(kd_st_dtype dtype) { return dtypes[dtype].name; }
+size_t      kd_st_dtype_size(kd_st_dtype dtype) { return dtypes[dtype].size; }
 
 int64_t kd_st_elements(int rank, const int64_t *dims)
 {
@@ -353,14 +347,8 @@ void kd_safetensors_close(kd_safetensors *file)
     kd_free(file->ctx, file);
 }
 
-const char *kd_safetensors_path(const kd_safetensors *file)
-{
-    return kd_file_path(file->file);
-}
-int64_t kd_safetensors_count(const kd_safetensors *file)
-{
-    return file->count;
-}
+const char *kd_safetensors_path(const kd_safetensors *file) { return kd_file_path(file->file); }
+int64_t     kd_safetensors_count(const kd_safetensors *file) { return file->count; }
 
 const kd_st_tensor *kd_safetensors_at(const kd_safetensors *file, int64_t i)
 {
@@ -409,12 +397,12 @@ static float bfloat_to_float(uint16_t b)
 }
 
 /* n elements of type T at `from` (which may lie anywhere), each through `expression` of x. */
-#define EACH(T, expression)                                                                        \
-    for (size_t i = 0; i < n; i++) {                                                               \
-        T x;                                                                                       \
-        memcpy(&x, from + i * sizeof x, sizeof x);                                                 \
-        to[i] = (float)(expression);                                                               \
-    }                                                                                              \
+#define EACH(T, expression)                        \
+    for (size_t i = 0; i < n; i++) {               \
+        T x;                                       \
+        memcpy(&x, from + i * sizeof x, sizeof x); \
+        to[i] = (float)(expression);               \
+    }                                              \
     break
 
 static void to_floats(float *to, const unsigned char *from, size_t n, kd_st_dtype dtype)

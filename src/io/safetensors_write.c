@@ -148,10 +148,7 @@ static void say_n(struct text *t, const char *s, size_t n)
     t->n += n;
 }
 
-static void say(struct text *t, const char *s)
-{
-    say_n(t, s, strlen(s));
-}
+static void say(struct text *t, const char *s) { say_n(t, s, strlen(s)); }
 
 static void say_number(struct text *t, uint64_t v)
 {
@@ -221,10 +218,7 @@ static void say_header(struct text *t, const kd_st_writer *w, bool checksum)
         say(t, " ");
 }
 
-static const void *entry_data(const struct entry *e)
-{
-    return e->data ? e->data : e->value;
-}
+static const void *entry_data(const struct entry *e) { return e->data ? e->data : e->value; }
 
 /* The checksum's digits come first in the metadata, so that no other text can be taken for them. */
 static void fill_checksum(const kd_st_writer *w, char *header, size_t n)

@@ -46,7 +46,7 @@ static kd_node *teacher_input(kd_graph *g, int i, const kd_loss_place *at)
     snprintf(name, sizeof name, "teacher%d", i);
     map = kd_input(g, name, kd_desc(at->n, at->teacher_h, at->teacher_w, 1), false);
     if (at->teacher_h == at->h && at->teacher_w == at->w) return map;
-    return kd_resize(g, map, at->h, at->w, 0, false);
+    return kd_resize(g, map, at->h, at->w, false, 0);
 }
 
 static kdas_status compile_term(kd_term_program *k, kdas_loss *loss, int t, const kd_loss_place *at)

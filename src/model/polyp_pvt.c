@@ -8,7 +8,8 @@
 #define STATES   16 /* of the similarity graph */
 #define MIDS     4  /* its nodes are MIDS x MIDS */
 
-static kd_node *times(kd_graph *g, kd_node *x, double factor, int align, bool counted)
+/* `counted`: how often the published code runs it as a module, which is what thop counts. */
+static kd_node *times(kd_graph *g, kd_node *x, double factor, bool align, int counted)
 {
     kdas_desc s = kd_shape(x);
 
@@ -16,7 +17,7 @@ static kd_node *times(kd_graph *g, kd_node *x, double factor, int align, bool co
                      counted);
 }
 
-static kd_node *up2(kd_graph *g, kd_node *x) { return times(g, x, 2, 1, true); }
+static kd_node *up2(kd_graph *g, kd_node *x, int counted) { return times(g, x, 2, true, counted); }
 
 /* The cascaded fusion module; x1 is the deepest map (strides 32, 16, 8). */
 static kd_node *cfm(kd_graph *g, kd_node *x1, kd_node *x2, kd_node *x3)
@@ -25,14 +26,14 @@ static kd_node *cfm(kd_graph *g, kd_node *x1, kd_node *x2, kd_node *x3)
     kd_node  *up_x1, *a, *b, *x;
 
     kd_scope(g, "CFM");
-    up_x1 = up2(g, x1);
+    up_x1 = up2(g, x1, 3);
     a = kd_mul(g, x2, kd_conv_bn(g, "conv_upsample1", up_x1, c, 3, 1));
-    b = kd_mul(g, kd_conv_bn(g, "conv_upsample2", up2(g, up_x1), c, 3, 1),
-               kd_conv_bn(g, "conv_upsample3", up2(g, x2), c, 3, 1));
+    b = kd_mul(g, kd_conv_bn(g, "conv_upsample2", up2(g, up_x1, 1), c, 3, 1),
+               kd_conv_bn(g, "conv_upsample3", up2(g, x2, 1), c, 3, 1));
     b = kd_mul(g, b, x3);
     x = kd_conv_bn(g, "conv_upsample4", up_x1, c, 3, 1);
     x = kd_conv_bn(g, "conv_concat2", kd_concat(g, 2, (kd_node *[]){ a, x }), 2 * c, 3, 1);
-    x = kd_conv_bn(g, "conv_upsample5", up2(g, x), 2 * c, 3, 1);
+    x = kd_conv_bn(g, "conv_upsample5", up2(g, x, 1), 2 * c, 3, 1);
     x = kd_conv_bn(g, "conv_concat3", kd_concat(g, 2, (kd_node *[]){ b, x }), 3 * c, 3, 1);
     x = kd_conv_bn(g, "conv4", x, c, 3, 1);
     kd_scope_end(g);
@@ -109,7 +110,7 @@ static kd_node *sam(kd_graph *g, kd_node *x, kd_node *edge)
 
 static kd_node *head(kd_graph *g, const char *name, kd_node *x)
 {
-    return times(g, kd_conv_layer(g, name, x, 1, 1, 1, 0, true, KD_STYLE_TORCH), 8, 0, false);
+    return times(g, kd_conv_layer(g, name, x, 1, 1, 1, 0, true, KD_STYLE_TORCH), 8, false, 0);
 }
 
 void kd_build_polyp_pvt(kd_graph *g, kd_node *image, int variant, float drop_path)
@@ -131,7 +132,7 @@ void kd_build_polyp_pvt(kd_graph *g, kd_node *image, int variant, float drop_pat
     t3      = kd_conv_bn(g, "Translayer3_1", map[2], CHANNELS, 1, 0);
     t4      = kd_conv_bn(g, "Translayer4_1", map[3], CHANNELS, 1, 0);
     fused   = kd_tap(g, "cfm", cfm(g, t4, t3, t2));
-    joined  = kd_tap(g, "sam", sam(g, fused, times(g, shallow, 0.5, 1, false)));
+    joined  = kd_tap(g, "sam", sam(g, fused, times(g, shallow, 0.5, true, 1)));
     kd_output(g, "P1", head(g, "out_CFM", fused));
     kd_output(g, "P2", head(g, "out_SAM", joined));
 }

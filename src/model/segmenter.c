@@ -139,8 +139,7 @@ done:
 static const float mean[3]      = { 0.485f, 0.456f, 0.406f }; /* ImageNet's, as in training */
 static const float deviation[3] = { 0.229f, 0.224f, 0.225f };
 
-/* Pixels at the network's size to (H,W,3) around 0; grey stands for all three colours. `order` maps red,
- * green and blue to the pixel's samples. */
+/* Pixels at the network's size to (H,W,3) around 0; grey stands for all three colours. */
 static void normalise(kdas_segmenter *s, const kdas_view *frame)
 {
     bool           is_float = kd_pixel_is_float(frame->pixel);

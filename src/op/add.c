@@ -28,7 +28,12 @@ static kdas_status add_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_add = {
-    .name = "add", .min_inputs = 2, .max_inputs = 2, .infer = kd_infer_broadcast,
-    .ref = { .op = KDAS_OP_ADD, .flags = KDAS_KERNEL_INPLACE, .forward = add_forward,
-             .backward = add_backward },
+    .name       = "add",
+    .min_inputs = 2,
+    .max_inputs = 2,
+    .infer      = kd_infer_broadcast,
+    .ref        = { .op       = KDAS_OP_ADD,
+                    .flags    = KDAS_KERNEL_INPLACE,
+                    .forward  = add_forward,
+                    .backward = add_backward },
 };

@@ -1,5 +1,5 @@
-/* attention.c - every pixel of q looks at every pixel of kv: softmax over keys of (q . k) scale, times values.
- * q (N,H,W,C); kv (N,h,w,2C): keys in the first C channels, values in the last C; y (N,H,W,C).
+/* attention.c - every pixel of q looks at every pixel of kv: softmax over keys of (q . k) scale,
+ * times values. q, y (N,H,W,C); kv (N,h,w,2C): keys in the first C channels, values in the last C.
  * Head i has channels i C/heads .. (i+1) C/heads - 1 of each. */
 #include "op/op_util.h"
 
@@ -18,10 +18,14 @@ static kdas_status attention_infer(kdas_node_desc *node)
     return KDAS_OK;
 }
 
-static int64_t keys_of(const kdas_node_desc *node) { return node->in[1].dim[1] * node->in[1].dim[2]; }
+static int64_t keys_of(const kdas_node_desc *node)
+{
+    return node->in[1].dim[1] * node->in[1].dim[2];
+}
 
 /* Scratch: the probabilities of one query's keys; backward also their gradients. */
-static kdas_status attention_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+static kdas_status attention_prepare(kdas_device *device, const kdas_node_desc *node,
+                                     kdas_plan *plan)
 {
     (void)device;
     plan->work_forward  = (size_t)keys_of(node) * sizeof(double);
@@ -31,9 +35,9 @@ static kdas_status attention_prepare(kdas_device *device, const kdas_node_desc *
 
 /* One head of one query: where its parts start, and how long they are. */
 typedef struct query {
-    int64_t q;      /* offset in q, y and their gradients                        */
-    int64_t kv;     /* offset of the image's first key in kv; values: + channels */
-    int64_t size;   /* channels of the head                                      */
+    int64_t q;    /* offset in q, y and their gradients                        */
+    int64_t kv;   /* offset of the image's first key in kv; values: + channels */
+    int64_t size; /* channels of the head                                      */
     int64_t keys, channels;
 } query;
 
@@ -42,8 +46,8 @@ static query query_at(const kdas_node_desc *node, int64_t i)
 {
     const kdas_attention_attr *attr = node->attr;
     const int64_t             *q    = node->in[0].dim;
-    query                      s    = { .size = q[3] / attr->heads, .keys = keys_of(node), .channels = q[3] };
-    int64_t                    row = i / attr->heads, head = i % attr->heads;
+    query   s   = { .size = q[3] / attr->heads, .keys = keys_of(node), .channels = q[3] };
+    int64_t row = i / attr->heads, head = i % attr->heads;
 
     s.q  = row * q[3] + head * s.size;
     s.kv = row / (q[1] * q[2]) * s.keys * 2 * q[3] + head * s.size;
@@ -102,7 +106,8 @@ static kdas_status attention_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* dv = p dy; the scores' gradient is p (v . dy - sum_j p_j v_j . dy) scale, and flows to q and k. */
+/* dv = p dy; the scores' gradient is p (v . dy - sum_j p_j v_j . dy) scale, and flows to q and
+ * k. */
 static kdas_status attention_backward(kdas_device *device, const kdas_call *call)
 {
     const kdas_attention_attr *attr = call->node->attr;
@@ -147,9 +152,15 @@ static int64_t attention_macs(const kdas_node_desc *node)
 }
 
 const kd_op kd_op_attention = {
-    .name = "attention", .min_inputs = 2, .max_inputs = 2, .attr_size = sizeof(kdas_attention_attr),
-    .infer = attention_infer, .macs = attention_macs,
-    .ref = { .op = KDAS_OP_ATTENTION, .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
-             .prepare = attention_prepare, .forward = attention_forward,
-             .backward = attention_backward },
+    .name       = "attention",
+    .min_inputs = 2,
+    .max_inputs = 2,
+    .attr_size  = sizeof(kdas_attention_attr),
+    .infer      = attention_infer,
+    .macs       = attention_macs,
+    .ref        = { .op       = KDAS_OP_ATTENTION,
+                    .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+                    .prepare  = attention_prepare,
+                    .forward  = attention_forward,
+                    .backward = attention_backward },
 };

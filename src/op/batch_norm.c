@@ -1,6 +1,6 @@
 /* batch_norm.c - each channel over N, H and W: y = (x - mean) / sqrt(var + eps) g + b.
- * x (N,H,W,C), g, b, mean, var (C each). Training takes the statistics of the batch and moves the running
- * ones towards them; else the running ones are used, and are constants in the gradient.
+ * x (N,H,W,C), g, b, mean, var (C each). Training takes the statistics of the batch and moves the
+ * running ones towards them; else the running ones are used, and are constants in the gradient.
  * saved: for each channel the mean and the reciprocal standard deviation that forward used. */
 #include "op/op_util.h"
 
@@ -19,7 +19,8 @@ static kdas_status batch_norm_infer(kdas_node_desc *node)
     return kd_op_check_vectors(node, 1, 4, node->out.dim[3]);
 }
 
-static kdas_status batch_norm_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+static kdas_status batch_norm_prepare(kdas_device *device, const kdas_node_desc *node,
+                                      kdas_plan *plan)
 {
     (void)device;
     plan->saved = (size_t)node->out.dim[3] * sizeof(channel_stat);
@@ -27,8 +28,8 @@ static kdas_status batch_norm_prepare(kdas_device *device, const kdas_node_desc 
 }
 
 /* Statistics of channel c over the batch; *mean and *var, the running ones, move by `momentum`. */
-static channel_stat batch_statistics(const kdas_node_desc *node, const float *x, int64_t c, float *mean,
-                                     float *var)
+static channel_stat batch_statistics(const kdas_node_desc *node, const float *x, int64_t c,
+                                     float *mean, float *var)
 {
     const kdas_norm_attr *attr = node->attr;
     int64_t               rows = kd_rows(&node->out), channels = node->out.dim[3];
@@ -65,8 +66,8 @@ static kdas_status batch_norm_forward(kdas_device *device, const kdas_call *call
     return KDAS_OK;
 }
 
-/* With z = (x - mean) scale: dx = g scale (dy - mean(dy) - z mean(dy z)); without the means when the
- * statistics are constants. */
+/* With z = (x - mean) scale: dx = g scale (dy - mean(dy) - z mean(dy z)); without the means when
+ * the statistics are constants. */
 static kdas_status batch_norm_backward(kdas_device *device, const kdas_call *call)
 {
     const kdas_node_desc *node = call->node;
@@ -95,12 +96,23 @@ static kdas_status batch_norm_backward(kdas_device *device, const kdas_call *cal
     return KDAS_OK;
 }
 
-static double batch_norm_thop(const kdas_node_desc *node) { return 4.0 * (double)kd_elements(&node->out); }
+static double batch_norm_thop(const kdas_node_desc *node)
+{
+    return 4.0 * (double)kd_elements(&node->out);
+}
 
 const kd_op kd_op_batch_norm = {
-    .name = "batch_norm", .min_inputs = 5, .max_inputs = 5, .state = 1u << 3 | 1u << 4,
-    .attr_size = sizeof(kdas_norm_attr), .infer = batch_norm_infer, .thop = batch_norm_thop,
-    .ref = { .op = KDAS_OP_BATCH_NORM, .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
-             .flags = KDAS_KERNEL_INPLACE, .prepare = batch_norm_prepare,
-             .forward = batch_norm_forward, .backward = batch_norm_backward },
+    .name       = "batch_norm",
+    .min_inputs = 5,
+    .max_inputs = 5,
+    .state      = 1u << 3 | 1u << 4,
+    .attr_size  = sizeof(kdas_norm_attr),
+    .infer      = batch_norm_infer,
+    .thop       = batch_norm_thop,
+    .ref        = { .op       = KDAS_OP_BATCH_NORM,
+                    .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+                    .flags    = KDAS_KERNEL_INPLACE,
+                    .prepare  = batch_norm_prepare,
+                    .forward  = batch_norm_forward,
+                    .backward = batch_norm_backward },
 };

@@ -1,5 +1,6 @@
-/* bce.c - binary cross entropy of logits p against targets y, weighted by w (1 if absent), for each image:
- * sum(w l) / sum(w), l = max(p,0) - p y + log(1 + exp(-|p|)). All (N,H,W,C) -> (N,1,1,1). */
+/* bce.c - binary cross entropy of logits p against targets y, weighted by w (1 if absent):
+ * for each image sum(w l) / sum(w), l = max(p,0) - p y + log(1 + exp(-|p|)).
+ * All (N,H,W,C) -> (N,1,1,1). */
 #include "op/op_util.h"
 
 /* Sum of an image's weights; `size` without weights. */
@@ -46,8 +47,13 @@ static kdas_status bce_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_bce = {
-    .name = "bce", .min_inputs = 2, .max_inputs = 3, .constant = 1u << 1 | 1u << 2,
-    .infer = kd_infer_loss,
-    .ref = { .op = KDAS_OP_BCE, .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1) | KDAS_NEEDS_IN(2),
-             .forward = bce_forward, .backward = bce_backward },
+    .name       = "bce",
+    .min_inputs = 2,
+    .max_inputs = 3,
+    .constant   = 1u << 1 | 1u << 2,
+    .infer      = kd_infer_loss,
+    .ref        = { .op       = KDAS_OP_BCE,
+                    .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1) | KDAS_NEEDS_IN(2),
+                    .forward  = bce_forward,
+                    .backward = bce_backward },
 };

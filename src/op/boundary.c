@@ -1,5 +1,6 @@
-/* boundary.c - weights that are large near the edges of a mask: 1 + gain |box(y) - y|, box the mean over
- * window x window with zeros outside, always divided by window^2. (N,H,W,C) -> the same; no gradient. */
+/* boundary.c - weights that are large near the edges of a mask: 1 + gain |box(y) - y|, box the
+ * mean over window x window with zeros outside, always divided by window^2.
+ * (N,H,W,C) -> the same; no gradient. */
 #include "op/op_util.h"
 
 static kdas_status boundary_infer(kdas_node_desc *node)
@@ -14,7 +15,8 @@ static kdas_status boundary_infer(kdas_node_desc *node)
 }
 
 /* Scratch: sums along the rows of one image. */
-static kdas_status boundary_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+static kdas_status boundary_prepare(kdas_device *device, const kdas_node_desc *node,
+                                    kdas_plan *plan)
 {
     (void)device;
     plan->work_forward = (size_t)kd_image_elements(&node->out) * sizeof(double);
@@ -52,7 +54,11 @@ static kdas_status boundary_forward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_boundary = {
-    .name = "boundary", .min_inputs = 1, .max_inputs = 1, .constant = 1u << 0,
-    .attr_size = sizeof(kdas_boundary_attr), .infer = boundary_infer,
+    .name       = "boundary",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .constant   = 1u << 0,
+    .attr_size  = sizeof(kdas_boundary_attr),
+    .infer      = boundary_infer,
     .ref = { .op = KDAS_OP_BOUNDARY, .prepare = boundary_prepare, .forward = boundary_forward },
 };

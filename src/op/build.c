@@ -1,5 +1,5 @@
-/* build.c - the ops as functions that add a node to a graph. Only an op whose operands are all there
- * becomes a node; what is missing has already left its error in the graph. */
+/* build.c - the ops as functions that add a node to a graph. Only an op whose operands are all
+ * there becomes a node; what is missing has already left its error in the graph. */
 #include "op/build.h"
 
 /* `needed` operands may not be NULL; those after them are optional. */
@@ -11,7 +11,8 @@ static kd_node *node(kd_graph *g, const kd_op *op, const void *attr, int needed,
     return kd_apply(g, op, attr, inputs, in);
 }
 
-#define IN(...) (kd_node *[]){ __VA_ARGS__ }
+#define IN(...) \
+    (kd_node *[]) { __VA_ARGS__ }
 
 /* ---- With parameters ---- */
 
@@ -117,9 +118,11 @@ kd_node *kd_reshape(kd_graph *g, kd_node *x, int64_t n, int64_t h, int64_t w, in
     return node(g, &kd_op_reshape, &attr, 1, 1, IN(x));
 }
 
-kd_node *kd_resize(kd_graph *g, kd_node *x, int64_t height, int64_t width, bool align, bool counted)
+kd_node *kd_resize(kd_graph *g, kd_node *x, int64_t height, int64_t width, bool align, int counted)
 {
-    kdas_resize_attr attr = { .height = height, .width = width, .align = align, .counted = counted };
+    kdas_resize_attr attr = {
+        .height = height, .width = width, .align = align, .counted = counted
+    };
 
     return node(g, &kd_op_resize, &attr, 1, 1, IN(x));
 }
@@ -131,7 +134,10 @@ kd_node *kd_pool_avg(kd_graph *g, kd_node *x, int64_t height, int64_t width, int
     return node(g, &kd_op_pool_avg, &attr, 1, 1, IN(x));
 }
 
-kd_node *kd_pool_max(kd_graph *g, kd_node *x) { return node(g, &kd_op_pool_max, NULL, 1, 1, IN(x)); }
+kd_node *kd_pool_max(kd_graph *g, kd_node *x)
+{
+    return node(g, &kd_op_pool_max, NULL, 1, 1, IN(x));
+}
 
 kd_node *kd_channel_mean(kd_graph *g, kd_node *x)
 {
@@ -155,9 +161,12 @@ kd_node *kd_attention(kd_graph *g, kd_node *q, kd_node *kv, int heads, float sca
     return node(g, &kd_op_attention, &attr, 2, 2, IN(q, kv));
 }
 
-kd_node *kd_matmul(kd_graph *g, kd_node *a, kd_node *b, bool transpose_a, bool transpose_b, float alpha)
+kd_node *kd_matmul(kd_graph *g, kd_node *a, kd_node *b, bool transpose_a, bool transpose_b,
+                   float alpha)
 {
-    kdas_matmul_attr attr = { .transpose_a = transpose_a, .transpose_b = transpose_b, .alpha = alpha };
+    kdas_matmul_attr attr = { .transpose_a = transpose_a,
+                              .transpose_b = transpose_b,
+                              .alpha       = alpha };
 
     return node(g, &kd_op_matmul, &attr, 2, 2, IN(a, b));
 }

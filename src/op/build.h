@@ -1,5 +1,6 @@
-/* build.h - the ops as functions that add a node to a graph, for blocks, models and losses. Activations are
- * (N,H,W,C). A NULL operand gives NULL, so a chain needs no checks: the graph keeps its first error. */
+/* build.h - the ops as functions that add a node to a graph, for blocks, models and losses.
+ * Activations are (N,H,W,C). A NULL operand gives NULL, so a chain needs no checks: the graph
+ * keeps its first error. */
 #ifndef KD_OP_BUILD_H
 #define KD_OP_BUILD_H
 #include "graph/graph.h"
@@ -29,8 +30,9 @@ kd_node *kd_slice(kd_graph *g, kd_node *x, int64_t start, int64_t count);
 kd_node *kd_crop(kd_graph *g, kd_node *x, int64_t top, int64_t left, int64_t height, int64_t width);
 kd_node *kd_transpose(kd_graph *g, kd_node *x); /* (N,H,R,C) to (N,H,C,R) */
 kd_node *kd_reshape(kd_graph *g, kd_node *x, int64_t n, int64_t h, int64_t w, int64_t c);
-/* `counted`: whether, or how many times, thop counts the op. */
-kd_node *kd_resize(kd_graph *g, kd_node *x, int64_t height, int64_t width, bool align, bool counted);
+/* `counted`: how many times thop counts the op. */
+kd_node *kd_resize(kd_graph *g, kd_node *x, int64_t height, int64_t width, bool align,
+                   int counted);
 kd_node *kd_pool_avg(kd_graph *g, kd_node *x, int64_t height, int64_t width, int64_t counted);
 kd_node *kd_pool_max(kd_graph *g, kd_node *x);     /* (N,1,1,C) */
 kd_node *kd_channel_mean(kd_graph *g, kd_node *x); /* (N,H,W,1) */

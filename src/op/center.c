@@ -44,7 +44,12 @@ static kdas_status center_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_center = {
-    .name = "center", .min_inputs = 1, .max_inputs = 1, .infer = kd_infer_same,
-    .ref = { .op = KDAS_OP_CENTER, .flags = KDAS_KERNEL_INPLACE, .forward = center_forward,
-             .backward = center_backward },
+    .name       = "center",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .infer      = kd_infer_same,
+    .ref        = { .op       = KDAS_OP_CENTER,
+                    .flags    = KDAS_KERNEL_INPLACE,
+                    .forward  = center_forward,
+                    .backward = center_backward },
 };

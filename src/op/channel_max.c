@@ -1,5 +1,5 @@
-/* channel_max.c - the largest channel of each pixel: (N,H,W,C) -> (N,H,W,1). The first of equal ones
- * receives the gradient. */
+/* channel_max.c - the largest channel of each pixel: (N,H,W,C) -> (N,H,W,1). The first of equal
+ * ones receives the gradient. */
 #include "op/op_util.h"
 
 static kdas_status channel_max_infer(kdas_node_desc *node)
@@ -7,8 +7,7 @@ static kdas_status channel_max_infer(kdas_node_desc *node)
     const int64_t *x = node->in[0].dim;
 
     KD_RETURN(kd_op_check(node));
-    node->out = kd_desc(x[0], x[1], x[2], 1);
-    return KDAS_OK;
+    return kd_op_output(node, x[0], x[1], x[2], 1);
 }
 
 /* A NaN counts as the largest. */
@@ -23,8 +22,8 @@ static int64_t find_largest(const float *x, int64_t n)
 
 static kdas_status channel_max_forward(kdas_device *device, const kdas_call *call)
 {
-    const float *x = call->in[0];
-    float       *y = call->out;
+    const float *x    = call->in[0];
+    float       *y    = call->out;
     int64_t      rows = kd_rows(&call->node->out), channels = call->node->in[0].dim[3];
 
     (void)device;
@@ -36,7 +35,7 @@ static kdas_status channel_max_forward(kdas_device *device, const kdas_call *cal
 static kdas_status channel_max_backward(kdas_device *device, const kdas_call *call)
 {
     const float *x = call->in[0], *dy = call->dout;
-    float       *dx = call->din[0];
+    float       *dx   = call->din[0];
     int64_t      rows = kd_rows(&call->node->out), channels = call->node->in[0].dim[3];
 
     (void)device;
@@ -46,7 +45,12 @@ static kdas_status channel_max_backward(kdas_device *device, const kdas_call *ca
 }
 
 const kd_op kd_op_channel_max = {
-    .name = "channel_max", .min_inputs = 1, .max_inputs = 1, .infer = channel_max_infer,
-    .ref = { .op = KDAS_OP_CHANNEL_MAX, .needs = KDAS_NEEDS_IN(0), .forward = channel_max_forward,
-             .backward = channel_max_backward },
+    .name       = "channel_max",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .infer      = channel_max_infer,
+    .ref        = { .op       = KDAS_OP_CHANNEL_MAX,
+                    .needs    = KDAS_NEEDS_IN(0),
+                    .forward  = channel_max_forward,
+                    .backward = channel_max_backward },
 };

@@ -6,14 +6,13 @@ static kdas_status channel_mean_infer(kdas_node_desc *node)
     const int64_t *x = node->in[0].dim;
 
     KD_RETURN(kd_op_check(node));
-    node->out = kd_desc(x[0], x[1], x[2], 1);
-    return KDAS_OK;
+    return kd_op_output(node, x[0], x[1], x[2], 1);
 }
 
 static kdas_status channel_mean_forward(kdas_device *device, const kdas_call *call)
 {
-    const float *x = call->in[0];
-    float       *y = call->out;
+    const float *x    = call->in[0];
+    float       *y    = call->out;
     int64_t      rows = kd_rows(&call->node->out), channels = call->node->in[0].dim[3];
 
     (void)device;
@@ -28,8 +27,8 @@ static kdas_status channel_mean_forward(kdas_device *device, const kdas_call *ca
 
 static kdas_status channel_mean_backward(kdas_device *device, const kdas_call *call)
 {
-    const float *dy = call->dout;
-    float       *dx = call->din[0];
+    const float *dy   = call->dout;
+    float       *dx   = call->din[0];
     int64_t      rows = kd_rows(&call->node->out), channels = call->node->in[0].dim[3];
 
     (void)device;
@@ -40,7 +39,11 @@ static kdas_status channel_mean_backward(kdas_device *device, const kdas_call *c
 }
 
 const kd_op kd_op_channel_mean = {
-    .name = "channel_mean", .min_inputs = 1, .max_inputs = 1, .infer = channel_mean_infer,
-    .ref = { .op = KDAS_OP_CHANNEL_MEAN, .forward = channel_mean_forward,
-             .backward = channel_mean_backward },
+    .name       = "channel_mean",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .infer      = channel_mean_infer,
+    .ref        = { .op       = KDAS_OP_CHANNEL_MEAN,
+                    .forward  = channel_mean_forward,
+                    .backward = channel_mean_backward },
 };

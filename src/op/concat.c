@@ -1,9 +1,10 @@
-/* concat.c - 2 to 8 operands side by side along C: (N,H,W,C0), (N,H,W,C1), .. -> (N,H,W,C0+C1+..). */
+/* concat.c - 2 to 8 operands side by side along C:
+ * (N,H,W,C0), (N,H,W,C1), .. -> (N,H,W,C0+C1+..). */
 #include "op/op_util.h"
 
 static kdas_status concat_infer(kdas_node_desc *node)
 {
-    const kdas_desc *a = &node->in[0];
+    const kdas_desc *a        = &node->in[0];
     int64_t          channels = 0;
 
     KD_RETURN(kd_op_check(node));
@@ -12,12 +13,11 @@ static kdas_status concat_infer(kdas_node_desc *node)
 
         if (!kd_present(b)) break;
         if (b->dim[0] != a->dim[0] || b->dim[1] != a->dim[1] || b->dim[2] != a->dim[2])
-            return kd_fail(KDAS_ESHAPE, "concat: input %d is %s, but input 0 is %s", i, kd_dims_text(b),
-                           kd_dims_text(a));
+            return kd_fail(KDAS_ESHAPE, "concat: input %d is %s, but input 0 is %s", i,
+                           kd_dims_text(b), kd_dims_text(a));
         channels += b->dim[3];
     }
-    node->out = kd_desc(a->dim[0], a->dim[1], a->dim[2], channels);
-    return KDAS_OK;
+    return kd_op_output(node, a->dim[0], a->dim[1], a->dim[2], channels);
 }
 
 static kdas_status concat_forward(kdas_device *device, const kdas_call *call)
@@ -58,6 +58,9 @@ static kdas_status concat_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_concat = {
-    .name = "concat", .min_inputs = 2, .max_inputs = 8, .infer = concat_infer,
-    .ref = { .op = KDAS_OP_CONCAT, .forward = concat_forward, .backward = concat_backward },
+    .name       = "concat",
+    .min_inputs = 2,
+    .max_inputs = 8,
+    .infer      = concat_infer,
+    .ref        = { .op = KDAS_OP_CONCAT, .forward = concat_forward, .backward = concat_backward },
 };

@@ -1,4 +1,5 @@
-/* conv2d.c - cross-correlation with zero padding. x (N,H,W,C), w (O,C,kh,kw), b (O) -> y (N,P,Q,O). */
+/* conv2d.c - cross-correlation with zero padding.
+ * x (N,H,W,C), w (O,C,kh,kw), b (O) -> y (N,P,Q,O). */
 #include "op/op_util.h"
 
 static kdas_status conv2d_infer(kdas_node_desc *node)
@@ -20,8 +21,7 @@ static kdas_status conv2d_infer(kdas_node_desc *node)
     if (h < 0 || q < 0)
         return kd_fail(KDAS_ESHAPE, "conv2d: input %s is smaller than weight %s", kd_dims_text(x),
                        kd_dims_text(w));
-    node->out = kd_desc(x->dim[0], h / attr->stride + 1, q / attr->stride + 1, w->dim[0]);
-    return KDAS_OK;
+    return kd_op_output(node, x->dim[0], h / attr->stride + 1, q / attr->stride + 1, w->dim[0]);
 }
 
 /* The sizes of a call by short names. */
@@ -34,8 +34,17 @@ static conv_sizes sizes_of(const kdas_node_desc *node)
     const kdas_conv_attr *attr = node->attr;
     const int64_t        *x = node->in[0].dim, *k = node->in[1].dim, *y = node->out.dim;
 
-    return (conv_sizes){ .n = x[0], .h = x[1], .w = x[2], .c = x[3], .o = k[0], .kh = k[2], .kw = k[3],
-                         .p = y[1], .q = y[2], .stride = attr->stride, .pad = attr->pad };
+    return (conv_sizes){ .n      = x[0],
+                         .h      = x[1],
+                         .w      = x[2],
+                         .c      = x[3],
+                         .o      = k[0],
+                         .kh     = k[2],
+                         .kw     = k[3],
+                         .p      = y[1],
+                         .q      = y[2],
+                         .stride = attr->stride,
+                         .pad    = attr->pad };
 }
 
 /* Where tap (i,j) of output (p,q) falls in image n: offset of channel 0, or -1 in the padding. */
@@ -96,8 +105,8 @@ static void backward_data(const conv_sizes *s, float *dx, const float *w, const 
                     }
 }
 
-static double weight_gradient(const conv_sizes *s, const float *x, const float *dy, int64_t o, int64_t c,
-                              int64_t i, int64_t j)
+static double weight_gradient(const conv_sizes *s, const float *x, const float *dy, int64_t o,
+                              int64_t c, int64_t i, int64_t j)
 {
     double sum = 0;
 
@@ -142,8 +151,15 @@ static int64_t conv2d_macs(const kdas_node_desc *node)
 static double conv2d_thop(const kdas_node_desc *node) { return (double)conv2d_macs(node); }
 
 const kd_op kd_op_conv2d = {
-    .name = "conv2d", .min_inputs = 2, .max_inputs = 3, .attr_size = sizeof(kdas_conv_attr),
-    .infer = conv2d_infer, .macs = conv2d_macs, .thop = conv2d_thop,
-    .ref = { .op = KDAS_OP_CONV2D, .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
-             .forward = conv2d_forward, .backward = conv2d_backward },
+    .name       = "conv2d",
+    .min_inputs = 2,
+    .max_inputs = 3,
+    .attr_size  = sizeof(kdas_conv_attr),
+    .infer      = conv2d_infer,
+    .macs       = conv2d_macs,
+    .thop       = conv2d_thop,
+    .ref        = { .op       = KDAS_OP_CONV2D,
+                    .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+                    .forward  = conv2d_forward,
+                    .backward = conv2d_backward },
 };

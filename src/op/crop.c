@@ -12,8 +12,7 @@ static kdas_status crop_infer(kdas_node_desc *node)
         return kd_fail(KDAS_ESHAPE, "crop: %lldx%lld from (%lld,%lld) on is not inside %s",
                        (long long)a->height, (long long)a->width, (long long)a->top,
                        (long long)a->left, kd_dims_text(x));
-    node->out = kd_desc(x->dim[0], a->height, a->width, x->dim[3]);
-    return KDAS_OK;
+    return kd_op_output(node, x->dim[0], a->height, a->width, x->dim[3]);
 }
 
 /* Offset in x of the first element of row r (over N and height) of the output. */
@@ -56,7 +55,10 @@ static kdas_status crop_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_crop = {
-    .name = "crop", .min_inputs = 1, .max_inputs = 1, .attr_size = sizeof(kdas_crop_attr),
-    .infer = crop_infer,
-    .ref = { .op = KDAS_OP_CROP, .forward = crop_forward, .backward = crop_backward },
+    .name       = "crop",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .attr_size  = sizeof(kdas_crop_attr),
+    .infer      = crop_infer,
+    .ref        = { .op = KDAS_OP_CROP, .forward = crop_forward, .backward = crop_backward },
 };

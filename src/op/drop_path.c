@@ -1,5 +1,5 @@
-/* drop_path.c - stochastic depth: in training each image is kept with probability 1-p and divided by it,
- * or set to 0; else nothing happens. Which images are kept is a pure function of the call's seed. */
+/* drop_path.c - stochastic depth: in training each image is kept with probability 1-p and
+ * divided by it, or set to 0; else nothing happens. Which ones is a pure function of the seed. */
 #include "op/op_util.h"
 
 static kdas_status drop_path_infer(kdas_node_desc *node)
@@ -23,8 +23,8 @@ static float factor_of(const kdas_call *call, int64_t n)
 
 static kdas_status drop_path_forward(kdas_device *device, const kdas_call *call)
 {
-    const float *x = call->in[0];
-    float       *y = call->out;
+    const float *x    = call->in[0];
+    float       *y    = call->out;
     int64_t      size = kd_image_elements(&call->node->out), n = call->node->out.dim[0] * size;
 
     (void)device;
@@ -35,8 +35,8 @@ static kdas_status drop_path_forward(kdas_device *device, const kdas_call *call)
 
 static kdas_status drop_path_backward(kdas_device *device, const kdas_call *call)
 {
-    const float *dy = call->dout;
-    float       *dx = call->din[0];
+    const float *dy   = call->dout;
+    float       *dx   = call->din[0];
     int64_t      size = kd_image_elements(&call->node->out), n = call->node->out.dim[0] * size;
 
     (void)device;
@@ -46,8 +46,13 @@ static kdas_status drop_path_backward(kdas_device *device, const kdas_call *call
 }
 
 const kd_op kd_op_drop_path = {
-    .name = "drop_path", .min_inputs = 1, .max_inputs = 1, .attr_size = sizeof(kdas_drop_attr),
-    .infer = drop_path_infer,
-    .ref = { .op = KDAS_OP_DROP_PATH, .flags = KDAS_KERNEL_INPLACE, .forward = drop_path_forward,
-             .backward = drop_path_backward },
+    .name       = "drop_path",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .attr_size  = sizeof(kdas_drop_attr),
+    .infer      = drop_path_infer,
+    .ref        = { .op       = KDAS_OP_DROP_PATH,
+                    .flags    = KDAS_KERNEL_INPLACE,
+                    .forward  = drop_path_forward,
+                    .backward = drop_path_backward },
 };

@@ -9,8 +9,8 @@ static kdas_status dwconv2d_infer(kdas_node_desc *node)
 
     KD_RETURN(kd_op_check(node));
     if (attr->stride < 1 || attr->pad < 0)
-        return kd_fail(KDAS_EINVAL, "dwconv2d: stride %d or padding %d is out of range", attr->stride,
-                       attr->pad);
+        return kd_fail(KDAS_EINVAL, "dwconv2d: stride %d or padding %d is out of range",
+                       attr->stride, attr->pad);
     if (w->dim[0] != x->dim[3] || w->dim[1] != 1)
         return kd_fail(KDAS_ESHAPE, "dwconv2d: input %s does not fit weight %s", kd_dims_text(x),
                        kd_dims_text(w));
@@ -20,11 +20,11 @@ static kdas_status dwconv2d_infer(kdas_node_desc *node)
     if (h < 0 || q < 0)
         return kd_fail(KDAS_ESHAPE, "dwconv2d: input %s is smaller than weight %s", kd_dims_text(x),
                        kd_dims_text(w));
-    node->out = kd_desc(x->dim[0], h / attr->stride + 1, q / attr->stride + 1, x->dim[3]);
-    return KDAS_OK;
+    return kd_op_output(node, x->dim[0], h / attr->stride + 1, q / attr->stride + 1, x->dim[3]);
 }
 
-/* Where tap t of output row r (over N,P,Q) falls: offset of channel 0 in x, or -1 in the padding. */
+/* Where tap t of output row r (over N,P,Q) falls: offset of channel 0 in x,
+ * or -1 in the padding. */
 static int64_t tap(const kdas_node_desc *node, int64_t r, int64_t t)
 {
     const kdas_conv_attr *attr = node->attr;
@@ -42,8 +42,8 @@ static kdas_status dwconv2d_forward(kdas_device *device, const kdas_call *call)
 {
     const kdas_node_desc *node = call->node;
     const float          *x = call->in[0], *w = call->in[1], *b = call->in[2];
-    float                *y    = call->out;
-    int64_t               taps = node->in[1].dim[2] * node->in[1].dim[3], channels = node->out.dim[3];
+    float                *y = call->out;
+    int64_t taps = node->in[1].dim[2] * node->in[1].dim[3], channels = node->out.dim[3];
 
     (void)device;
     for (int64_t r = 0; r < kd_rows(&node->out); r++, y += channels) {
@@ -79,7 +79,7 @@ static kdas_status dwconv2d_backward(kdas_device *device, const kdas_call *call)
     const kdas_node_desc *node = call->node;
     const float          *x = call->in[0], *w = call->in[1], *dy = call->dout;
     float                *dx = call->din[0], *dw = call->din[1], *db = call->din[2];
-    int64_t               taps = node->in[1].dim[2] * node->in[1].dim[3], channels = node->out.dim[3];
+    int64_t taps = node->in[1].dim[2] * node->in[1].dim[3], channels = node->out.dim[3];
 
     (void)device;
     for (int64_t r = 0; dx && r < kd_rows(&node->out); r++)
@@ -105,8 +105,15 @@ static int64_t dwconv2d_macs(const kdas_node_desc *node)
 static double dwconv2d_thop(const kdas_node_desc *node) { return (double)dwconv2d_macs(node); }
 
 const kd_op kd_op_dwconv2d = {
-    .name = "dwconv2d", .min_inputs = 2, .max_inputs = 3, .attr_size = sizeof(kdas_conv_attr),
-    .infer = dwconv2d_infer, .macs = dwconv2d_macs, .thop = dwconv2d_thop,
-    .ref = { .op = KDAS_OP_DWCONV2D, .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
-             .forward = dwconv2d_forward, .backward = dwconv2d_backward },
+    .name       = "dwconv2d",
+    .min_inputs = 2,
+    .max_inputs = 3,
+    .attr_size  = sizeof(kdas_conv_attr),
+    .infer      = dwconv2d_infer,
+    .macs       = dwconv2d_macs,
+    .thop       = dwconv2d_thop,
+    .ref        = { .op       = KDAS_OP_DWCONV2D,
+                    .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+                    .forward  = dwconv2d_forward,
+                    .backward = dwconv2d_backward },
 };

@@ -29,7 +29,13 @@ static kdas_status gelu_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_gelu = {
-    .name = "gelu", .min_inputs = 1, .max_inputs = 1, .infer = kd_infer_same,
-    .ref = { .op = KDAS_OP_GELU, .needs = KDAS_NEEDS_IN(0), .flags = KDAS_KERNEL_INPLACE,
-             .forward = gelu_forward, .backward = gelu_backward },
+    .name       = "gelu",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .infer      = kd_infer_same,
+    .ref        = { .op       = KDAS_OP_GELU,
+                    .needs    = KDAS_NEEDS_IN(0),
+                    .flags    = KDAS_KERNEL_INPLACE,
+                    .forward  = gelu_forward,
+                    .backward = gelu_backward },
 };

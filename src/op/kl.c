@@ -64,8 +64,14 @@ static kdas_status kl_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_kl = {
-    .name = "kl", .min_inputs = 2, .max_inputs = 2, .constant = 1u << 1,
-    .attr_size = sizeof(kdas_kl_attr), .infer = kl_infer,
-    .ref = { .op = KDAS_OP_KL, .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1), .forward = kl_forward,
-             .backward = kl_backward },
+    .name       = "kl",
+    .min_inputs = 2,
+    .max_inputs = 2,
+    .constant   = 1u << 1,
+    .attr_size  = sizeof(kdas_kl_attr),
+    .infer      = kl_infer,
+    .ref        = { .op       = KDAS_OP_KL,
+                    .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+                    .forward  = kl_forward,
+                    .backward = kl_backward },
 };

@@ -73,12 +73,21 @@ static kdas_status layer_norm_backward(kdas_device *device, const kdas_call *cal
     return KDAS_OK;
 }
 
-static double layer_norm_thop(const kdas_node_desc *node) { return 4.0 * (double)kd_elements(&node->out); }
+static double layer_norm_thop(const kdas_node_desc *node)
+{
+    return 4.0 * (double)kd_elements(&node->out);
+}
 
 const kd_op kd_op_layer_norm = {
-    .name = "layer_norm", .min_inputs = 3, .max_inputs = 3, .attr_size = sizeof(kdas_norm_attr),
-    .infer = layer_norm_infer, .thop = layer_norm_thop,
-    .ref = { .op = KDAS_OP_LAYER_NORM, .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
-             .flags = KDAS_KERNEL_INPLACE, .forward = layer_norm_forward,
-             .backward = layer_norm_backward },
+    .name       = "layer_norm",
+    .min_inputs = 3,
+    .max_inputs = 3,
+    .attr_size  = sizeof(kdas_norm_attr),
+    .infer      = layer_norm_infer,
+    .thop       = layer_norm_thop,
+    .ref        = { .op       = KDAS_OP_LAYER_NORM,
+                    .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+                    .flags    = KDAS_KERNEL_INPLACE,
+                    .forward  = layer_norm_forward,
+                    .backward = layer_norm_backward },
 };

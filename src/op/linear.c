@@ -10,8 +10,7 @@ static kdas_status linear_infer(kdas_node_desc *node)
         return kd_fail(KDAS_ESHAPE, "linear: input %s does not fit weight %s", kd_dims_text(x),
                        kd_dims_text(w));
     KD_RETURN(kd_op_check_vectors(node, 2, 2, w->dim[0]));
-    node->out = kd_desc(x->dim[0], x->dim[1], x->dim[2], w->dim[0]);
-    return KDAS_OK;
+    return kd_op_output(node, x->dim[0], x->dim[1], x->dim[2], w->dim[0]);
 }
 
 static kdas_status linear_forward(kdas_device *device, const kdas_call *call)
@@ -71,8 +70,14 @@ static int64_t linear_macs(const kdas_node_desc *node)
 static double linear_thop(const kdas_node_desc *node) { return (double)linear_macs(node); }
 
 const kd_op kd_op_linear = {
-    .name = "linear", .min_inputs = 2, .max_inputs = 3, .infer = linear_infer,
-    .macs = linear_macs, .thop = linear_thop,
-    .ref = { .op = KDAS_OP_LINEAR, .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
-             .forward = linear_forward, .backward = linear_backward },
+    .name       = "linear",
+    .min_inputs = 2,
+    .max_inputs = 3,
+    .infer      = linear_infer,
+    .macs       = linear_macs,
+    .thop       = linear_thop,
+    .ref        = { .op       = KDAS_OP_LINEAR,
+                    .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+                    .forward  = linear_forward,
+                    .backward = linear_backward },
 };

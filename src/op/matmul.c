@@ -1,8 +1,9 @@
-/* matmul.c - alpha op(a) op(b) on the last two axes, op transposing or not. a (N,H,.,.), b (N,H,.,.)
- * -> y (N,H,rows,cols). */
+/* matmul.c - alpha op(a) op(b) on the last two axes, op transposing or not.
+ * a (N,H,.,.), b (N,H,.,.) -> y (N,H,rows,cols). */
 #include "op/op_util.h"
 
-/* A factor as a matrix of rows x cols: steps in memory from one to the next, and from matrix to matrix. */
+/* A factor as a matrix of rows x cols: steps in memory from one to the next, and from matrix to
+ * matrix. */
 typedef struct factor {
     int64_t rows, cols, row_step, col_step, size;
 } factor;
@@ -29,8 +30,7 @@ static kdas_status matmul_infer(kdas_node_desc *node)
                        attr->transpose_b ? " transposed" : "");
     if (!isfinite(attr->alpha))
         return kd_fail(KDAS_EINVAL, "matmul: alpha %g is not finite", (double)attr->alpha);
-    node->out = kd_desc(a->dim[0], a->dim[1], fa.rows, fb.cols);
-    return KDAS_OK;
+    return kd_op_output(node, a->dim[0], a->dim[1], fa.rows, fb.cols);
 }
 
 /* Element (i,j) of a product of one matrix each. */
@@ -43,14 +43,11 @@ static double product_at(const float *a, factor fa, const float *b, factor fb, i
     return sum;
 }
 
-static factor flip(factor f)
-{
-    return (factor){ f.cols, f.rows, f.col_step, f.row_step, f.size };
-}
+static factor flip(factor f) { return (factor){ f.cols, f.rows, f.col_step, f.row_step, f.size }; }
 
 /* y += or = alpha a b for every matrix of the batch; y has steps of its own. */
-static void products(const kdas_node_desc *node, const float *a, factor fa, const float *b, factor fb,
-                     float *y, factor fy, bool add)
+static void products(const kdas_node_desc *node, const float *a, factor fa, const float *b,
+                     factor fb, float *y, factor fy, bool add)
 {
     double  alpha = ((const kdas_matmul_attr *)node->attr)->alpha;
     int64_t batch = node->out.dim[0] * node->out.dim[1];
@@ -72,7 +69,8 @@ static kdas_status matmul_forward(kdas_device *device, const kdas_call *call)
 
     (void)device;
     products(node, call->in[0], factor_of(&node->in[0], attr->transpose_a), call->in[1],
-             factor_of(&node->in[1], attr->transpose_b), call->out, factor_of(&node->out, false), false);
+             factor_of(&node->in[1], attr->transpose_b), call->out, factor_of(&node->out, false),
+             false);
     return KDAS_OK;
 }
 
@@ -81,15 +79,13 @@ static kdas_status matmul_backward(kdas_device *device, const kdas_call *call)
 {
     const kdas_node_desc   *node = call->node;
     const kdas_matmul_attr *attr = node->attr;
-    factor                  fa = factor_of(&node->in[0], attr->transpose_a);
-    factor                  fb = factor_of(&node->in[1], attr->transpose_b);
-    factor                  fy = factor_of(&node->out, false);
+    factor                  fa   = factor_of(&node->in[0], attr->transpose_a);
+    factor                  fb   = factor_of(&node->in[1], attr->transpose_b);
+    factor                  fy   = factor_of(&node->out, false);
 
     (void)device;
-    if (call->din[0])
-        products(node, call->dout, fy, call->in[1], flip(fb), call->din[0], fa, true);
-    if (call->din[1])
-        products(node, call->in[0], flip(fa), call->dout, fy, call->din[1], fb, true);
+    if (call->din[0]) products(node, call->dout, fy, call->in[1], flip(fb), call->din[0], fa, true);
+    if (call->din[1]) products(node, call->in[0], flip(fa), call->dout, fy, call->din[1], fb, true);
     return KDAS_OK;
 }
 
@@ -101,8 +97,14 @@ static int64_t matmul_macs(const kdas_node_desc *node)
 }
 
 const kd_op kd_op_matmul = {
-    .name = "matmul", .min_inputs = 2, .max_inputs = 2, .attr_size = sizeof(kdas_matmul_attr),
-    .infer = matmul_infer, .macs = matmul_macs,
-    .ref = { .op = KDAS_OP_MATMUL, .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
-             .forward = matmul_forward, .backward = matmul_backward },
+    .name       = "matmul",
+    .min_inputs = 2,
+    .max_inputs = 2,
+    .attr_size  = sizeof(kdas_matmul_attr),
+    .infer      = matmul_infer,
+    .macs       = matmul_macs,
+    .ref        = { .op       = KDAS_OP_MATMUL,
+                    .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+                    .forward  = matmul_forward,
+                    .backward = matmul_backward },
 };

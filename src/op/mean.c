@@ -4,8 +4,7 @@
 static kdas_status mean_infer(kdas_node_desc *node)
 {
     KD_RETURN(kd_op_check(node));
-    node->out = kd_desc(1, 1, 1, 1);
-    return KDAS_OK;
+    return kd_op_output(node, 1, 1, 1, 1);
 }
 
 static kdas_status mean_forward(kdas_device *device, const kdas_call *call)
@@ -34,6 +33,9 @@ static kdas_status mean_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_mean = {
-    .name = "mean", .min_inputs = 1, .max_inputs = 1, .infer = mean_infer,
-    .ref = { .op = KDAS_OP_MEAN, .forward = mean_forward, .backward = mean_backward },
+    .name       = "mean",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .infer      = mean_infer,
+    .ref        = { .op = KDAS_OP_MEAN, .forward = mean_forward, .backward = mean_backward },
 };

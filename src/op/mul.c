@@ -29,7 +29,13 @@ static kdas_status mul_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_mul = {
-    .name = "mul", .min_inputs = 2, .max_inputs = 2, .infer = kd_infer_broadcast,
-    .ref = { .op = KDAS_OP_MUL, .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
-             .flags = KDAS_KERNEL_INPLACE, .forward = mul_forward, .backward = mul_backward },
+    .name       = "mul",
+    .min_inputs = 2,
+    .max_inputs = 2,
+    .infer      = kd_infer_broadcast,
+    .ref        = { .op       = KDAS_OP_MUL,
+                    .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+                    .flags    = KDAS_KERNEL_INPLACE,
+                    .forward  = mul_forward,
+                    .backward = mul_backward },
 };

@@ -5,12 +5,15 @@
 #include <string.h>
 #include "graph/op.h"
 
-/* What every infer() starts with: the record of node->op wants this many inputs, all with sides of at
- * least 1, f32, absent ones at the end only; and attributes if it has any. (ops.c) */
+/* What every infer() starts with: the record of node->op wants this many inputs, all with sides
+ * of at least 1, f32, absent ones at the end only; and attributes if it has any. (ops.c) */
 kdas_status kd_op_check(const kdas_node_desc *node);
+/* What infer() ends with: set node->out to (n,h,w,c), a size that memory could have. (ops.c) */
+kdas_status kd_op_output(kdas_node_desc *node, int64_t n, int64_t h, int64_t w, int64_t c);
 /* Inputs `first` .. `last` that are present have the shape of input 0. (ops.c) */
 kdas_status kd_op_check_same(const kdas_node_desc *node, int first, int last);
-/* Inputs `first` .. `last` that are present are vectors with one value for each of `n` channels. (ops.c) */
+/* Inputs `first` .. `last` that are present are vectors with one value for each of `n`
+ * channels. (ops.c) */
 kdas_status kd_op_check_vectors(const kdas_node_desc *node, int first, int last, int64_t n);
 
 /* out = in[0]'s shape. (ops.c) */
@@ -34,8 +37,8 @@ static inline int64_t kd_broadcast_index(const kdas_desc *a, const kdas_desc *b,
     }
     return at;
 }
-/* db[j] += factor * sum of dy[i] times[i] over the elements i of a that go with j; `times` NULL: ones.
- * (ops.c) */
+/* db[j] += factor * sum of dy[i] times[i] over the elements i of a that go with j; `times` NULL:
+ * ones. (ops.c) */
 void kd_broadcast_reduce(const kdas_node_desc *node, double factor, const float *dy,
                          const float *times, float *db);
 

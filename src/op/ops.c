@@ -1,5 +1,5 @@
-/* ops.c - the list of ops by number, and the checks that shape rules share. A new op needs its line in
- * ops.def and nothing here. */
+/* ops.c - the list of ops by number, and the checks that shape rules share. A new op needs its
+ * line in ops.def and nothing here. */
 #include <stdio.h>
 #include "op/op_util.h"
 
@@ -7,7 +7,8 @@ const kd_op *kd_op_find(int32_t number)
 {
     switch (number) {
 #define OP(number, NAME, name) \
-    case number: return &kd_op_##name;
+    case number:               \
+        return &kd_op_##name;
 #define UPDATE(number, NAME, name)
 #include <kdas/ops.def>
 #undef OP
@@ -21,7 +22,8 @@ const kdas_kernel *kd_update_find(int32_t number)
     switch (number) {
 #define OP(number, NAME, name)
 #define UPDATE(number, NAME, name) \
-    case number: return &kd_update_##name;
+    case number:                   \
+        return &kd_update_##name;
 #include <kdas/ops.def>
 #undef OP
 #undef UPDATE
@@ -33,7 +35,8 @@ const char *kd_op_name(int32_t number)
 {
     switch (number) {
 #define OP(number, NAME, name) \
-    case number: return #name;
+    case number:               \
+        return #name;
 #define UPDATE(number, NAME, name) OP(number, NAME, name)
 #include <kdas/ops.def>
 #undef OP
@@ -57,19 +60,25 @@ const char *kd_dims_text(const kdas_desc *d)
 /* ---- Shape rules ---- */
 
 /* Sides of at least 1 and, together, few enough that byte counts cannot overflow. */
-static kdas_status check_sides(const kdas_node_desc *node, int i)
+static bool possible(const kdas_desc *d)
 {
-    const kdas_desc *d    = &node->in[i];
-    int64_t          left = INT64_MAX / 64;
+    int64_t left = INT64_MAX / 64;
 
-    if (d->dtype != KDAS_F32)
-        return kd_fail(KDAS_EUNSUPPORTED, "%s: input %d is not of 32-bit floats", kd_op_name(node->op), i);
     for (int k = 0; k < KDAS_MAX_DIMS; k++) {
-        if (d->dim[k] < 1 || d->dim[k] > left)
-            return kd_fail(KDAS_ESHAPE, "%s: input %d has an impossible shape %s",
-                           kd_op_name(node->op), i, kd_dims_text(d));
+        if (d->dim[k] < 1 || d->dim[k] > left) return false;
         left /= d->dim[k];
     }
+    return true;
+}
+
+static kdas_status check_input(const kdas_node_desc *node, int i)
+{
+    if (node->in[i].dtype != KDAS_F32)
+        return kd_fail(KDAS_EUNSUPPORTED, "%s: input %d is not of 32-bit floats",
+                       kd_op_name(node->op), i);
+    if (!possible(&node->in[i]))
+        return kd_fail(KDAS_ESHAPE, "%s: input %d has an impossible shape %s", kd_op_name(node->op),
+                       i, kd_dims_text(&node->in[i]));
     return KDAS_OK;
 }
 
@@ -87,10 +96,19 @@ kdas_status kd_op_check(const kdas_node_desc *node)
     for (int i = 0; i < node->inputs; i++) {
         if (!kd_present(&node->in[i])) continue;
         if (present++ != i) return kd_fail(KDAS_EINVAL, "%s: input %d is missing", op->name, i - 1);
-        KD_RETURN(check_sides(node, i));
+        KD_RETURN(check_input(node, i));
     }
     if (present < op->min_inputs)
         return kd_fail(KDAS_EINVAL, "%s: input %d is missing", op->name, present);
+    return KDAS_OK;
+}
+
+kdas_status kd_op_output(kdas_node_desc *node, int64_t n, int64_t h, int64_t w, int64_t c)
+{
+    node->out = kd_desc(n, h, w, c);
+    if (!possible(&node->out))
+        return kd_fail(KDAS_ESHAPE, "%s: the result of %s would have the impossible shape %s",
+                       kd_op_name(node->op), kd_dims_text(&node->in[0]), kd_dims_text(&node->out));
     return KDAS_OK;
 }
 
@@ -98,8 +116,9 @@ kdas_status kd_op_check_same(const kdas_node_desc *node, int first, int last)
 {
     for (int i = first; i <= last; i++)
         if (kd_present(&node->in[i]) && !kd_same_dims(&node->in[i], &node->in[0]))
-            return kd_fail(KDAS_ESHAPE, "%s: input %d is %s, but input 0 is %s", kd_op_name(node->op),
-                           i, kd_dims_text(&node->in[i]), kd_dims_text(&node->in[0]));
+            return kd_fail(KDAS_ESHAPE, "%s: input %d is %s, but input 0 is %s",
+                           kd_op_name(node->op), i, kd_dims_text(&node->in[i]),
+                           kd_dims_text(&node->in[0]));
     return KDAS_OK;
 }
 
@@ -117,16 +136,14 @@ kdas_status kd_infer_same(kdas_node_desc *node)
     const int64_t *d = node->in[0].dim;
 
     KD_RETURN(kd_op_check(node));
-    node->out = kd_desc(d[0], d[1], d[2], d[3]);
-    return KDAS_OK;
+    return kd_op_output(node, d[0], d[1], d[2], d[3]);
 }
 
 kdas_status kd_infer_loss(kdas_node_desc *node)
 {
     KD_RETURN(kd_op_check(node));
     KD_RETURN(kd_op_check_same(node, 1, node->inputs - 1));
-    node->out = kd_desc(node->in[0].dim[0], 1, 1, 1);
-    return KDAS_OK;
+    return kd_op_output(node, node->in[0].dim[0], 1, 1, 1);
 }
 
 kdas_status kd_infer_broadcast(kdas_node_desc *node)

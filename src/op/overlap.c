@@ -1,6 +1,6 @@
-/* overlap.c - one minus the overlap of s = sigmoid(p) with targets y, weighted by w (1 if absent). With
- * I = sum(w s y) and U = sum(w (s + y)), for each image:
- * dice: 1 - (2I + smooth) / (U + smooth); jaccard: 1 - (I + smooth) / (U - I + smooth).
+/* overlap.c - one minus the overlap of s = sigmoid(p) with targets y, weighted by w (1 if
+ * absent). With I = sum(w s y) and U = sum(w (s + y)), for each image
+ * dice is 1 - (2I + smooth) / (U + smooth), jaccard 1 - (I + smooth) / (U - I + smooth).
  * All (N,H,W,C) -> (N,1,1,1). */
 #include "op/op_util.h"
 
@@ -52,9 +52,9 @@ static kdas_status overlap_forward(kdas_device *device, const kdas_call *call)
 static kdas_status overlap_backward(kdas_device *device, const kdas_call *call)
 {
     const kdas_overlap_attr *attr = call->node->attr;
-    const float             *p = call->in[0], *y = call->in[1], *w = call->in[2], *dout = call->dout;
-    float                   *dp   = call->din[0];
-    int64_t                  size = kd_image_elements(&call->node->in[0]);
+    const float *p = call->in[0], *y = call->in[1], *w = call->in[2], *dout = call->dout;
+    float       *dp   = call->din[0];
+    int64_t      size = kd_image_elements(&call->node->in[0]);
 
     (void)device;
     for (int64_t n = 0; n < call->node->out.dim[0]; n++, p += size, y += size, w += w ? size : 0) {
@@ -73,8 +73,14 @@ static kdas_status overlap_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_overlap = {
-    .name = "overlap", .min_inputs = 2, .max_inputs = 3, .constant = 1u << 1 | 1u << 2,
-    .attr_size = sizeof(kdas_overlap_attr), .infer = overlap_infer,
-    .ref = { .op = KDAS_OP_OVERLAP, .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1) | KDAS_NEEDS_IN(2),
-             .forward = overlap_forward, .backward = overlap_backward },
+    .name       = "overlap",
+    .min_inputs = 2,
+    .max_inputs = 3,
+    .constant   = 1u << 1 | 1u << 2,
+    .attr_size  = sizeof(kdas_overlap_attr),
+    .infer      = overlap_infer,
+    .ref        = { .op       = KDAS_OP_OVERLAP,
+                    .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1) | KDAS_NEEDS_IN(2),
+                    .forward  = overlap_forward,
+                    .backward = overlap_backward },
 };

@@ -1,5 +1,5 @@
-/* pool_avg.c - adaptive average: window i of `out` over `in` samples is floor(i in/out) .. ceil((i+1) in/out)-1.
- * (N,H,W,C) -> (N,h,w,C); windows overlap where out does not divide in. */
+/* pool_avg.c - adaptive average: (N,H,W,C) -> (N,h,w,C). Window i of `out` over `in` samples is
+ * floor(i in/out) .. ceil((i+1) in/out)-1; windows overlap where out does not divide in. */
 #include "op/op_util.h"
 
 static kdas_status pool_avg_infer(kdas_node_desc *node)
@@ -11,8 +11,7 @@ static kdas_status pool_avg_infer(kdas_node_desc *node)
     if (attr->height < 1 || attr->width < 1 || attr->height > INT32_MAX || attr->width > INT32_MAX)
         return kd_fail(KDAS_ESHAPE, "pool_avg: %s cannot become %lldx%lld", kd_dims_text(x),
                        (long long)attr->height, (long long)attr->width);
-    node->out = kd_desc(x->dim[0], attr->height, attr->width, x->dim[3]);
-    return KDAS_OK;
+    return kd_op_output(node, x->dim[0], attr->height, attr->width, x->dim[3]);
 }
 
 typedef struct window {
@@ -26,14 +25,16 @@ static window window_of(const kdas_node_desc *node, int64_t r)
     const int64_t *in = node->in[0].dim, *out = node->out.dim;
     int64_t        n = r / (out[1] * out[2]), i = r / out[2] % out[1], j = r % out[2];
 
-    return (window){ .top = i * in[1] / out[1], .bottom = ((i + 1) * in[1] + out[1] - 1) / out[1],
-                     .left = j * in[2] / out[2], .right = ((j + 1) * in[2] + out[2] - 1) / out[2],
-                     .first = n * in[1] * in[2] * in[3] };
+    return (window){ .top    = i * in[1] / out[1],
+                     .bottom = ((i + 1) * in[1] + out[1] - 1) / out[1],
+                     .left   = j * in[2] / out[2],
+                     .right  = ((j + 1) * in[2] + out[2] - 1) / out[2],
+                     .first  = n * in[1] * in[2] * in[3] };
 }
 
 static kdas_status pool_avg_forward(kdas_device *device, const kdas_call *call)
 {
-    const kdas_node_desc *node = call->node;
+    const kdas_node_desc *node  = call->node;
     int64_t               width = node->in[0].dim[2], channels = node->out.dim[3];
     float                *y = call->out;
 
@@ -55,7 +56,7 @@ static kdas_status pool_avg_forward(kdas_device *device, const kdas_call *call)
 
 static kdas_status pool_avg_backward(kdas_device *device, const kdas_call *call)
 {
-    const kdas_node_desc *node = call->node;
+    const kdas_node_desc *node  = call->node;
     int64_t               width = node->in[0].dim[2], channels = node->out.dim[3];
     const float          *dy = call->dout;
 
@@ -78,13 +79,17 @@ static double pool_avg_thop(const kdas_node_desc *node)
 {
     const kdas_pool_attr *attr = node->attr;
     const int64_t        *in = node->in[0].dim, *out = node->out.dim;
-    double ratio = (double)in[1] / (double)out[1] * ((double)in[2] / (double)out[2]);
+    double                ratio = (double)in[1] / (double)out[1] * ((double)in[2] / (double)out[2]);
 
     return (double)attr->counted * (ratio + 1) * (double)kd_elements(&node->out);
 }
 
 const kd_op kd_op_pool_avg = {
-    .name = "pool_avg", .min_inputs = 1, .max_inputs = 1, .attr_size = sizeof(kdas_pool_attr),
-    .infer = pool_avg_infer, .thop = pool_avg_thop,
+    .name       = "pool_avg",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .attr_size  = sizeof(kdas_pool_attr),
+    .infer      = pool_avg_infer,
+    .thop       = pool_avg_thop,
     .ref = { .op = KDAS_OP_POOL_AVG, .forward = pool_avg_forward, .backward = pool_avg_backward },
 };

@@ -1,12 +1,11 @@
-/* pool_max.c - the largest of each channel in an image: (N,H,W,C) -> (N,1,1,C). The first of equal ones,
- * in row order, receives the gradient. */
+/* pool_max.c - the largest of each channel in an image: (N,H,W,C) -> (N,1,1,C). The first of
+ * equal ones, in row order, receives the gradient. */
 #include "op/op_util.h"
 
 static kdas_status pool_max_infer(kdas_node_desc *node)
 {
     KD_RETURN(kd_op_check(node));
-    node->out = kd_desc(node->in[0].dim[0], 1, 1, node->in[0].dim[3]);
-    return KDAS_OK;
+    return kd_op_output(node, node->in[0].dim[0], 1, 1, node->in[0].dim[3]);
 }
 
 /* Offset in x of the largest of channel c of image n; a NaN counts as the largest. */
@@ -22,8 +21,8 @@ static int64_t find_largest(const kdas_node_desc *node, const float *x, int64_t 
 
 static kdas_status pool_max_forward(kdas_device *device, const kdas_call *call)
 {
-    const float *x = call->in[0];
-    float       *y = call->out;
+    const float *x        = call->in[0];
+    float       *y        = call->out;
     int64_t      channels = call->node->out.dim[3], n = kd_elements(&call->node->out);
 
     (void)device;
@@ -35,7 +34,7 @@ static kdas_status pool_max_forward(kdas_device *device, const kdas_call *call)
 static kdas_status pool_max_backward(kdas_device *device, const kdas_call *call)
 {
     const float *x = call->in[0], *dy = call->dout;
-    float       *dx = call->din[0];
+    float       *dx       = call->din[0];
     int64_t      channels = call->node->out.dim[3], n = kd_elements(&call->node->out);
 
     (void)device;
@@ -45,7 +44,12 @@ static kdas_status pool_max_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_pool_max = {
-    .name = "pool_max", .min_inputs = 1, .max_inputs = 1, .infer = pool_max_infer,
-    .ref = { .op = KDAS_OP_POOL_MAX, .needs = KDAS_NEEDS_IN(0), .forward = pool_max_forward,
-             .backward = pool_max_backward },
+    .name       = "pool_max",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .infer      = pool_max_infer,
+    .ref        = { .op       = KDAS_OP_POOL_MAX,
+                    .needs    = KDAS_NEEDS_IN(0),
+                    .forward  = pool_max_forward,
+                    .backward = pool_max_backward },
 };

@@ -27,7 +27,13 @@ static kdas_status relu_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_relu = {
-    .name = "relu", .min_inputs = 1, .max_inputs = 1, .infer = kd_infer_same,
-    .ref = { .op = KDAS_OP_RELU, .needs = KDAS_NEEDS_OUT, .flags = KDAS_KERNEL_INPLACE,
-             .forward = relu_forward, .backward = relu_backward },
+    .name       = "relu",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .infer      = kd_infer_same,
+    .ref        = { .op       = KDAS_OP_RELU,
+                    .needs    = KDAS_NEEDS_OUT,
+                    .flags    = KDAS_KERNEL_INPLACE,
+                    .forward  = relu_forward,
+                    .backward = relu_backward },
 };

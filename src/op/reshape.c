@@ -1,5 +1,5 @@
-/* reshape.c - the same memory under other dims; the attribute is the wanted shape, a kdas_desc. A program
- * runs no kernel for it; these copies are for those who call it alone. */
+/* reshape.c - the same memory under other dims; the attribute is the wanted shape, a kdas_desc.
+ * A program runs no kernel for it; these copies are for those who call it alone. */
 #include "op/op_util.h"
 
 static kdas_status reshape_infer(kdas_node_desc *node)
@@ -7,14 +7,10 @@ static kdas_status reshape_infer(kdas_node_desc *node)
     const kdas_desc *want = node->attr, *x = &node->in[0];
 
     KD_RETURN(kd_op_check(node));
-    for (int k = 0; k < KDAS_MAX_DIMS; k++)
-        if (want->dim[k] < 1 || want->dim[k] > kd_elements(x))
-            return kd_fail(KDAS_ESHAPE, "reshape: %s cannot become %s", kd_dims_text(x),
-                           kd_dims_text(want));
-    if (kd_elements(want) != kd_elements(x))
+    KD_RETURN(kd_op_output(node, want->dim[0], want->dim[1], want->dim[2], want->dim[3]));
+    if (kd_elements(&node->out) != kd_elements(x))
         return kd_fail(KDAS_ESHAPE, "reshape: %s has %lld elements, %s has %lld", kd_dims_text(x),
                        (long long)kd_elements(x), kd_dims_text(want), (long long)kd_elements(want));
-    node->out = kd_desc(want->dim[0], want->dim[1], want->dim[2], want->dim[3]);
     return KDAS_OK;
 }
 
@@ -38,8 +34,13 @@ static kdas_status reshape_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_reshape = {
-    .name = "reshape", .min_inputs = 1, .max_inputs = 1, .attr_size = sizeof(kdas_desc),
-    .infer = reshape_infer,
-    .ref = { .op = KDAS_OP_RESHAPE, .flags = KDAS_KERNEL_INPLACE, .forward = reshape_forward,
-             .backward = reshape_backward },
+    .name       = "reshape",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .attr_size  = sizeof(kdas_desc),
+    .infer      = reshape_infer,
+    .ref        = { .op       = KDAS_OP_RESHAPE,
+                    .flags    = KDAS_KERNEL_INPLACE,
+                    .forward  = reshape_forward,
+                    .backward = reshape_backward },
 };

@@ -1,6 +1,7 @@
 /* resize.c - bilinear to another height and width, without antialiasing. (N,H,W,C) -> (N,h,w,C).
  * An output sample mixes the samples at floor(s) and floor(s)+1 of its source position s:
- * corners aligned: s = i (in-1)/(out-1); else half-pixel centres: s = (i+.5) in/out - .5, at least 0. */
+ * corners aligned: s = i (in-1)/(out-1);
+ * else half-pixel centres: s = (i+.5) in/out - .5, at least 0. */
 #include "op/op_util.h"
 
 static kdas_status resize_infer(kdas_node_desc *node)
@@ -12,8 +13,7 @@ static kdas_status resize_infer(kdas_node_desc *node)
     if (attr->height < 1 || attr->width < 1 || attr->height > INT32_MAX || attr->width > INT32_MAX)
         return kd_fail(KDAS_ESHAPE, "resize: %s cannot become %lldx%lld", kd_dims_text(x),
                        (long long)attr->height, (long long)attr->width);
-    node->out = kd_desc(x->dim[0], attr->height, attr->width, x->dim[3]);
-    return KDAS_OK;
+    return kd_op_output(node, x->dim[0], attr->height, attr->width, x->dim[3]);
 }
 
 /* The two samples of an axis that output sample i is made of, and their shares. */
@@ -80,11 +80,15 @@ static double resize_thop(const kdas_node_desc *node)
 {
     const kdas_resize_attr *attr = node->attr;
 
-    return attr->counted ? 11.0 * (double)kd_elements(&node->out) : 0;
+    return 11.0 * attr->counted * (double)kd_elements(&node->out);
 }
 
 const kd_op kd_op_resize = {
-    .name = "resize", .min_inputs = 1, .max_inputs = 1, .attr_size = sizeof(kdas_resize_attr),
-    .infer = resize_infer, .thop = resize_thop,
-    .ref = { .op = KDAS_OP_RESIZE, .forward = resize_forward, .backward = resize_backward },
+    .name       = "resize",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .attr_size  = sizeof(kdas_resize_attr),
+    .infer      = resize_infer,
+    .thop       = resize_thop,
+    .ref        = { .op = KDAS_OP_RESIZE, .forward = resize_forward, .backward = resize_backward },
 };

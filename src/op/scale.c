@@ -7,8 +7,8 @@ static kdas_status scale_infer(kdas_node_desc *node)
 
     KD_RETURN(kd_infer_same(node));
     if (!isfinite(attr->factor) || !isfinite(attr->offset))
-        return kd_fail(KDAS_EINVAL, "scale: factor %g or offset %g is not finite", (double)attr->factor,
-                       (double)attr->offset);
+        return kd_fail(KDAS_EINVAL, "scale: factor %g or offset %g is not finite",
+                       (double)attr->factor, (double)attr->offset);
     return KDAS_OK;
 }
 
@@ -39,8 +39,13 @@ static kdas_status scale_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_scale = {
-    .name = "scale", .min_inputs = 1, .max_inputs = 1, .attr_size = sizeof(kdas_scale_attr),
-    .infer = scale_infer,
-    .ref = { .op = KDAS_OP_SCALE, .flags = KDAS_KERNEL_INPLACE, .forward = scale_forward,
-             .backward = scale_backward },
+    .name       = "scale",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .attr_size  = sizeof(kdas_scale_attr),
+    .infer      = scale_infer,
+    .ref        = { .op       = KDAS_OP_SCALE,
+                    .flags    = KDAS_KERNEL_INPLACE,
+                    .forward  = scale_forward,
+                    .backward = scale_backward },
 };

@@ -26,7 +26,13 @@ static kdas_status sigmoid_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_sigmoid = {
-    .name = "sigmoid", .min_inputs = 1, .max_inputs = 1, .infer = kd_infer_same,
-    .ref = { .op = KDAS_OP_SIGMOID, .needs = KDAS_NEEDS_OUT, .flags = KDAS_KERNEL_INPLACE,
-             .forward = sigmoid_forward, .backward = sigmoid_backward },
+    .name       = "sigmoid",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .infer      = kd_infer_same,
+    .ref        = { .op       = KDAS_OP_SIGMOID,
+                    .needs    = KDAS_NEEDS_OUT,
+                    .flags    = KDAS_KERNEL_INPLACE,
+                    .forward  = sigmoid_forward,
+                    .backward = sigmoid_backward },
 };

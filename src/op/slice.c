@@ -11,8 +11,7 @@ static kdas_status slice_infer(kdas_node_desc *node)
         attr->count > x->dim[3] - attr->start)
         return kd_fail(KDAS_ESHAPE, "slice: %s does not have %lld channels from %lld on",
                        kd_dims_text(x), (long long)attr->count, (long long)attr->start);
-    node->out = kd_desc(x->dim[0], x->dim[1], x->dim[2], attr->count);
-    return KDAS_OK;
+    return kd_op_output(node, x->dim[0], x->dim[1], x->dim[2], attr->count);
 }
 
 static kdas_status slice_forward(kdas_device *device, const kdas_call *call)
@@ -43,7 +42,10 @@ static kdas_status slice_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_slice = {
-    .name = "slice", .min_inputs = 1, .max_inputs = 1, .attr_size = sizeof(kdas_slice_attr),
-    .infer = slice_infer,
-    .ref = { .op = KDAS_OP_SLICE, .forward = slice_forward, .backward = slice_backward },
+    .name       = "slice",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .attr_size  = sizeof(kdas_slice_attr),
+    .infer      = slice_infer,
+    .ref        = { .op = KDAS_OP_SLICE, .forward = slice_forward, .backward = slice_backward },
 };

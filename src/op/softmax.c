@@ -41,7 +41,13 @@ static kdas_status softmax_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_softmax = {
-    .name = "softmax", .min_inputs = 1, .max_inputs = 1, .infer = kd_infer_same,
-    .ref = { .op = KDAS_OP_SOFTMAX, .needs = KDAS_NEEDS_OUT, .flags = KDAS_KERNEL_INPLACE,
-             .forward = softmax_forward, .backward = softmax_backward },
+    .name       = "softmax",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .infer      = kd_infer_same,
+    .ref        = { .op       = KDAS_OP_SOFTMAX,
+                    .needs    = KDAS_NEEDS_OUT,
+                    .flags    = KDAS_KERNEL_INPLACE,
+                    .forward  = softmax_forward,
+                    .backward = softmax_backward },
 };

@@ -1,4 +1,5 @@
-/* square_error.c - the mean of (a-b)^2 for each image: (N,H,W,C) twice -> (N,1,1,1); b is constant. */
+/* square_error.c - the mean of (a-b)^2 for each image; b is constant.
+ * a, b (N,H,W,C) -> (N,1,1,1). */
 #include "op/op_util.h"
 
 static kdas_status square_error_forward(kdas_device *device, const kdas_call *call)
@@ -32,8 +33,13 @@ static kdas_status square_error_backward(kdas_device *device, const kdas_call *c
 }
 
 const kd_op kd_op_square_error = {
-    .name = "square_error", .min_inputs = 2, .max_inputs = 2, .constant = 1u << 1,
-    .infer = kd_infer_loss,
-    .ref = { .op = KDAS_OP_SQUARE_ERROR, .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
-             .forward = square_error_forward, .backward = square_error_backward },
+    .name       = "square_error",
+    .min_inputs = 2,
+    .max_inputs = 2,
+    .constant   = 1u << 1,
+    .infer      = kd_infer_loss,
+    .ref        = { .op       = KDAS_OP_SQUARE_ERROR,
+                    .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+                    .forward  = square_error_forward,
+                    .backward = square_error_backward },
 };

@@ -28,7 +28,12 @@ static kdas_status sub_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_op kd_op_sub = {
-    .name = "sub", .min_inputs = 2, .max_inputs = 2, .infer = kd_infer_broadcast,
-    .ref = { .op = KDAS_OP_SUB, .flags = KDAS_KERNEL_INPLACE, .forward = sub_forward,
-             .backward = sub_backward },
+    .name       = "sub",
+    .min_inputs = 2,
+    .max_inputs = 2,
+    .infer      = kd_infer_broadcast,
+    .ref        = { .op       = KDAS_OP_SUB,
+                    .flags    = KDAS_KERNEL_INPLACE,
+                    .forward  = sub_forward,
+                    .backward = sub_backward },
 };

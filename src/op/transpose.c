@@ -6,8 +6,7 @@ static kdas_status transpose_infer(kdas_node_desc *node)
     const int64_t *x = node->in[0].dim;
 
     KD_RETURN(kd_op_check(node));
-    node->out = kd_desc(x[0], x[1], x[3], x[2]);
-    return KDAS_OK;
+    return kd_op_output(node, x[0], x[1], x[3], x[2]);
 }
 
 static kdas_status transpose_forward(kdas_device *device, const kdas_call *call)
@@ -39,6 +38,11 @@ static kdas_status transpose_backward(kdas_device *device, const kdas_call *call
 }
 
 const kd_op kd_op_transpose = {
-    .name = "transpose", .min_inputs = 1, .max_inputs = 1, .infer = transpose_infer,
-    .ref = { .op = KDAS_OP_TRANSPOSE, .forward = transpose_forward, .backward = transpose_backward },
+    .name       = "transpose",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .infer      = transpose_infer,
+    .ref        = { .op       = KDAS_OP_TRANSPOSE,
+                    .forward  = transpose_forward,
+                    .backward = transpose_backward },
 };

@@ -1,7 +1,9 @@
-/* update.c - what runs outside graphs, on flat blocks of floats: optimizers, norms, sums of gradients. */
+/* update.c - what runs outside graphs, on flat blocks of floats: optimizers, norms, sums of
+ * gradients. */
 #include "op/op_util.h"
 
-/* The gradient as the optimizers see it: scaled, then held within +-clamp (0: not); a NaN stays one. */
+/* The gradient as the optimizers see it: scaled, then held within +-clamp (0: not); a NaN stays
+ * one. */
 static double gradient_of(float g, float scale, float clamp)
 {
     double v = (double)g * scale;
@@ -22,9 +24,9 @@ static kdas_status adamw_forward(kdas_device *device, const kdas_call *call)
 
     (void)device;
     for (int64_t i = 0; i < call->node->in[0].dim[0]; i++) {
-        double g     = gradient_of(grad[i], a->grad_scale, a->clamp);
-        double m_new = m[i] + (1 - (double)a->beta1) * (g - m[i]);
-        double v_new = (double)a->beta2 * v[i] + (1 - (double)a->beta2) * g * g;
+        double g       = gradient_of(grad[i], a->grad_scale, a->clamp);
+        double m_new   = m[i] + (1 - (double)a->beta1) * (g - m[i]);
+        double v_new   = (double)a->beta2 * v[i] + (1 - (double)a->beta2) * g * g;
         double decayed = p[i] * (1 - (double)a->lr * a->weight_decay);
 
         p[i] = (float)(decayed - a->lr / first * m_new / (sqrt(v_new) / second + a->eps));
@@ -82,5 +84,6 @@ static kdas_status axpy_forward(kdas_device *device, const kdas_call *call)
 
 const kdas_kernel kd_update_adamw       = { .op = KDAS_OP_ADAMW, .forward = adamw_forward };
 const kdas_kernel kd_update_sgd         = { .op = KDAS_OP_SGD, .forward = sgd_forward };
-const kdas_kernel kd_update_sum_squares = { .op = KDAS_OP_SUM_SQUARES, .forward = sum_squares_forward };
+const kdas_kernel kd_update_sum_squares = { .op      = KDAS_OP_SUM_SQUARES,
+                                            .forward = sum_squares_forward };
 const kdas_kernel kd_update_axpy        = { .op = KDAS_OP_AXPY, .forward = axpy_forward };

@@ -79,7 +79,7 @@ int main(int argc, char **argv)
         return 2;
     }
     while (fgets(line, sizeof line, manifest)) {
-        golden_case c = { .ctx = ctx, .folder = folder };
+        golden_case c = { .ctx = ctx, .folder = folder, .reference = strcmp(options.device, "reference") == 0 };
 
         if (!parse(&c, line)) continue;
         if (run_case(&c)) passed++;

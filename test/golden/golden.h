@@ -11,6 +11,7 @@
 typedef struct golden_case {
     kdas_context *ctx;
     const char   *folder;
+    bool          reference; /* the device runs the reference kernels */
     char          kind[GOLDEN_TEXT], name[GOLDEN_TEXT];
     char          key[24][GOLDEN_TEXT], value[24][GOLDEN_TEXT];
     int           pairs;

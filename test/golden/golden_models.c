@@ -224,6 +224,14 @@ done:
  * batch norm of Translayer4_1. What stands there is rounding, judged against the largest gradient. */
 static bool is_noise(const char *key) { return strstr(key, "backbone.norm4.bias") != NULL; }
 
+/* The channel attention's gradient comes through a maximum over channels: where two of them are equal to
+ * single precision, rounding decides which one receives it, and these small sums follow. Kernels that do not
+ * sum in double get ten times the bound there. */
+static bool hangs_on_ties(const golden_case *c, const char *key)
+{
+    return !c->reference && strncmp(key, "ca.", 3) == 0;
+}
+
 static int compare_tensor(golden_case *c, kdas_model *m, const golden_table *t, int row, bool gradient, double largest)
 {
     const char *key = t->cell[row][0];
@@ -246,6 +254,7 @@ static int compare_tensor(golden_case *c, kdas_model *m, const golden_table *t, 
             double norm = strtod(t->cell[row][3], NULL);
 
             error *= norm / fmax(norm, is_noise(key) ? largest : 1e-3 * largest);
+            if (hangs_on_ties(c, key)) error /= 10;
         }
     }
     free(values);

@@ -112,8 +112,8 @@ void kd_test_assert_close(const float *got, const float *want, int64_t n, double
     double  worst = kd_test_worst(got, want, n, 1e-30, &at);
 
     if (!(worst <= tolerance))
-        ck_abort_msg("%s:%d: %s[%lld] is %.9g, not %.9g: error %.3g, allowed %.3g", file, line, what,
-                     (long long)at, got[at], want[at], worst, tolerance);
+        ck_abort_msg("%s:%d: %s[%lld] is %.9g, not %.9g: error %.3g, allowed %.3g", file, line,
+                     what, (long long)at, got[at], want[at], worst, tolerance);
 }
 
 void kd_test_assert_status(int got, int want, const char *what, const char *file, int line)
@@ -127,7 +127,8 @@ void kd_test_assert_status(int got, int want, const char *what, const char *file
 void kd_test_assert_sentence(const char *part, const char *file, int line)
 {
     if (!strstr(kdas_last_error(), part))
-        ck_abort_msg("%s:%d: the error '%s' does not name '%s'", file, line, kdas_last_error(), part);
+        ck_abort_msg("%s:%d: the error '%s' does not name '%s'", file, line, kdas_last_error(),
+                     part);
 }
 
 const char *kd_test_shared(const char *name)

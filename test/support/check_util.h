@@ -5,13 +5,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Draw i of the stream called `name`, in [-1, 1):
- *   u = top 53 bits of splitmix64's finaliser of fnv1a64(name) + (i + 1) 0x9E3779B97F4A7C15, over 2^53;
- *   2 u - 1. The scripts that make golden tensors use the same rule. */
+/* Draw i of the stream called `name`, in [-1, 1): 2 u - 1, where u = top 53 bits / 2^53 of
+ * splitmix64's finaliser of fnv1a64(name) + (i + 1) 0x9E3779B97F4A7C15. The scripts that make
+ * golden tensors use the same rule. */
 double kd_test_unit(const char *name, uint64_t i);
 /* out[i] = shift + scale * draw i, computed in double and rounded once. */
 void kd_test_fill(float *out, int64_t n, const char *name, double scale, double shift);
-/* Binary ellipses, one for each image, centre and radii drawn from the name: (N,H,W,1) of 0 and 1. */
+/* Binary ellipses, one for each image, centre and radii drawn from the name.
+ * (N,H,W,1) of 0 and 1. */
 void kd_test_ellipses(float *out, int64_t n, int64_t h, int64_t w, const char *name);
 
 /* NCHW memory to NHWC and back, for golden tensors kept in PyTorch's order. */

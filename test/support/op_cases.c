@@ -1,18 +1,21 @@
-/* op_cases.c - shapes and settings for every op in ops.def: those of Polyp-PVT scaled down, and awkward
- * ones (odd channel counts, not square, batch 1). A test fails for an op without a row here. */
+/* op_cases.c - shapes and settings for every op in ops.def: those of Polyp-PVT scaled down, and
+ * awkward ones (odd channel counts, not square, batch 1). An op without a row here fails a test. */
 #include "support/op_cases.h"
+
+/* A table, read by rows. */
+/* clang-format off */
 
 /* Activations (N,H,W,C) and parameters; values in +-1 unless said otherwise. */
 #define VALUES(kind, scale_, shift_, n, h, w, c) \
     { .desc = { KDAS_F32, 4, { n, h, w, c } }, .values = kind, .scale = scale_, .shift = shift_ }
-#define X(n, h, w, c)       VALUES(KD_VALUES_UNIFORM, 1.0f, 0.0f, n, h, w, c)
-#define WIDE(n, h, w, c)    VALUES(KD_VALUES_UNIFORM, 4.0f, 0.0f, n, h, w, c)
-#define MASK(n, h, w, c)    VALUES(KD_VALUES_BINARY, 1.0f, 0.0f, n, h, w, c)
-#define SOFT(n, h, w, c)    VALUES(KD_VALUES_UNIFORM, 0.5f, 0.5f, n, h, w, c) /* in [0, 1)  */
-#define WEIGHT(n, h, w, c)  VALUES(KD_VALUES_UNIFORM, 2.5f, 3.5f, n, h, w, c) /* in [1, 6)  */
-#define APART(n, h, w, c)   VALUES(KD_VALUES_APART, 1.0f, 0.0f, n, h, w, c)
-#define RANKS(n, h, w, c)   VALUES(KD_VALUES_RANKS, 0.125f, 0.0f, n, h, w, c)
-#define TIES(n, h, w, c)    VALUES(KD_VALUES_TIES, 1.0f, 0.0f, n, h, w, c)
+#define X(n, h, w, c)      VALUES(KD_VALUES_UNIFORM, 1.0f, 0.0f, n, h, w, c)
+#define WIDE(n, h, w, c)   VALUES(KD_VALUES_UNIFORM, 4.0f, 0.0f, n, h, w, c)
+#define MASK(n, h, w, c)   VALUES(KD_VALUES_BINARY, 1.0f, 0.0f, n, h, w, c)
+#define SOFT(n, h, w, c)   VALUES(KD_VALUES_UNIFORM, 0.5f, 0.5f, n, h, w, c) /* in [0, 1)  */
+#define WEIGHT(n, h, w, c) VALUES(KD_VALUES_UNIFORM, 2.5f, 3.5f, n, h, w, c) /* in [1, 6)  */
+#define APART(n, h, w, c)  VALUES(KD_VALUES_APART, 1.0f, 0.0f, n, h, w, c)
+#define RANKS(n, h, w, c)  VALUES(KD_VALUES_RANKS, 0.125f, 0.0f, n, h, w, c)
+#define TIES(n, h, w, c)   VALUES(KD_VALUES_TIES, 1.0f, 0.0f, n, h, w, c)
 #define PARAM(scale_, shift_, rank_, a, b, c, d) \
     { .desc = { KDAS_F32, rank_, { a, b, c, d } }, .scale = scale_, .shift = shift_, .param = true }
 #define KERNEL(o, c, kh, kw) PARAM(0.5f, 0.0f, 4, o, c, kh, kw)
@@ -24,11 +27,11 @@
 #define FLAT(scale_, shift_, n) \
     { .desc = { KDAS_F32, 1, { n, 1, 1, 1 } }, .scale = scale_, .shift = shift_ }
 
-#define WANTS(mask) .wants = mask
-#define A(member, ...) .attr.member = { __VA_ARGS__ }
-#define NO_FD .step = -1.0f
+#define WANTS(mask)           .wants = mask
+#define A(member, ...)        .attr.member = { __VA_ARGS__ }
+#define NO_FD                 .step = -1.0f
 #define CASE(NAME, text, ...) { .name = text, .op = KDAS_OP_##NAME, __VA_ARGS__ },
-#define IN(...) .in = { __VA_ARGS__ }
+#define IN(...)               .in = { __VA_ARGS__ }
 
 const kd_op_case kd_op_cases[] = {
     /* ---- convolutions ---- */
@@ -61,7 +64,8 @@ const kd_op_case kd_op_cases[] = {
     CASE(CONV2D, "conv2d, the gradient of the bias alone", A(conv, 1, 1), WANTS(4),
          IN(X(1, 5, 6, 7), KERNEL(5, 7, 3, 3), BIAS(5)))
 
-#define DWCONV(text, s, p, ...) CASE(DWCONV2D, "dwconv2d " text, A(conv, s, p), WANTS(7), IN(__VA_ARGS__))
+#define DWCONV(text, s, p, ...) \
+    CASE(DWCONV2D, "dwconv2d " text, A(conv, s, p), WANTS(7), IN(__VA_ARGS__))
     DWCONV("3x3 p1 of 64", 1, 1, X(1, 7, 9, 64), KERNEL(64, 1, 3, 3), BIAS(64))
     DWCONV("3x3 p1 of 17", 1, 1, X(2, 5, 6, 17), KERNEL(17, 1, 3, 3), BIAS(17))
     DWCONV("3x3 p1 of 33, one row", 1, 1, X(2, 1, 6, 33), KERNEL(33, 1, 3, 3), BIAS(33))
@@ -98,8 +102,9 @@ const kd_op_case kd_op_cases[] = {
          IN(X(1, 5, 6, 16), MATRIX(24, 16), BIAS(24)))
 
     /* ---- norms ---- */
-#define NORM(text, eps, ...) CASE(LAYER_NORM, "layer_norm " text, A(norm, eps, 0), WANTS(7), \
-    .fd_tolerance = 5e-4, IN(__VA_ARGS__))
+#define NORM(text, eps, ...)                                                              \
+    CASE(LAYER_NORM, "layer_norm " text, A(norm, eps, 0), WANTS(7), .fd_tolerance = 5e-4, \
+         IN(__VA_ARGS__))
     NORM("of 32", 1e-6f, X(2, 3, 5, 32), GAIN(32), BIAS(32))
     NORM("of 160", 1e-6f, X(1, 3, 4, 160), GAIN(160), BIAS(160))
     NORM("of 256, eps 1e-5", 1e-5f, X(1, 2, 3, 256), GAIN(256), BIAS(256))
@@ -113,8 +118,9 @@ const kd_op_case kd_op_cases[] = {
     CASE(LAYER_NORM, "layer_norm of 64, larger", A(norm, 1e-6f, 0), WANTS(7), .large = true,
          .tolerance = 2e-5, .fd_tolerance = 5e-4, IN(X(2, 44, 40, 64), GAIN(64), BIAS(64)))
 
-#define BATCH(text, f, ...) CASE(BATCH_NORM, "batch_norm " text, A(norm, 1e-5f, 0.1f), WANTS(7), \
-    .flags = f, .fd_tolerance = 5e-4, IN(__VA_ARGS__))
+#define BATCH(text, f, ...)                                                          \
+    CASE(BATCH_NORM, "batch_norm " text, A(norm, 1e-5f, 0.1f), WANTS(7), .flags = f, \
+         .fd_tolerance = 5e-4, IN(__VA_ARGS__))
 #define STATS(c) GAIN(c), BIAS(c), MOMENT(c), VARIANCE(c)
     BATCH("train of 32", KDAS_NODE_TRAIN, X(2, 5, 4, 32), STATS(32))
     BATCH("train of 17", KDAS_NODE_TRAIN, X(3, 3, 4, 17), STATS(17))
@@ -124,8 +130,8 @@ const kd_op_case kd_op_cases[] = {
     BATCH("eval of 7", 0, X(1, 3, 4, 7), STATS(7))
     CASE(BATCH_NORM, "batch_norm train, one element of each channel", A(norm, 1e-5f, 0.1f),
          WANTS(7), .flags = KDAS_NODE_TRAIN, NO_FD, IN(X(1, 1, 1, 5), STATS(5)))
-    CASE(BATCH_NORM, "batch_norm train, momentum 0.5, far from zero", A(norm, 1e-3f, 0.5f), WANTS(7),
-         .flags = KDAS_NODE_TRAIN, .tolerance = 2e-4, .fd_tolerance = 1e-2,
+    CASE(BATCH_NORM, "batch_norm train, momentum 0.5, far from zero", A(norm, 1e-3f, 0.5f),
+         WANTS(7), .flags = KDAS_NODE_TRAIN, .tolerance = 2e-4, .fd_tolerance = 1e-2,
          IN(VALUES(KD_VALUES_UNIFORM, 1.0f, 20.0f, 2, 4, 4, 33), STATS(33)))
     CASE(BATCH_NORM, "batch_norm train of 64, larger", A(norm, 1e-5f, 0.1f), WANTS(7),
          .flags = KDAS_NODE_TRAIN, .large = true, .tolerance = 2e-5, .fd_tolerance = 1e-3,
@@ -142,15 +148,16 @@ const kd_op_case kd_op_cases[] = {
     CASE(SIGMOID, "sigmoid, saturated", WANTS(1), NO_FD,
          IN(VALUES(KD_VALUES_UNIFORM, 100.0f, 0.0f, 1, 5, 6, 33)))
 
-#define BINARY(NAME, name) \
-    CASE(NAME, name, WANTS(3), IN(X(2, 3, 5, 17), X(2, 3, 5, 17))) \
-    CASE(NAME, name " a value for each channel and image", WANTS(3), IN(X(2, 5, 3, 33), X(2, 1, 1, 33))) \
-    CASE(NAME, name " a value for each pixel", WANTS(3), IN(X(2, 5, 3, 32), X(2, 5, 3, 1))) \
+#define BINARY(NAME, name)                                                                     \
+    CASE(NAME, name, WANTS(3), IN(X(2, 3, 5, 17), X(2, 3, 5, 17)))                             \
+    CASE(NAME, name " a value for each channel and image", WANTS(3),                           \
+         IN(X(2, 5, 3, 33), X(2, 1, 1, 33)))                                                   \
+    CASE(NAME, name " a value for each pixel", WANTS(3), IN(X(2, 5, 3, 32), X(2, 5, 3, 1)))    \
     CASE(NAME, name " a value for each channel", WANTS(3), IN(X(3, 2, 4, 26), X(1, 1, 1, 26))) \
-    CASE(NAME, name " one image to all", WANTS(3), IN(X(3, 2, 4, 5), X(1, 2, 4, 5))) \
-    CASE(NAME, name " one value", WANTS(3), IN(X(2, 2, 3, 5), X(1, 1, 1, 1))) \
-    CASE(NAME, name " a value for each row", WANTS(3), IN(X(2, 3, 4, 3), X(2, 3, 1, 1))) \
-    CASE(NAME, name " a value for each image", WANTS(3), IN(X(3, 3, 4, 2), X(3, 1, 1, 1))) \
+    CASE(NAME, name " one image to all", WANTS(3), IN(X(3, 2, 4, 5), X(1, 2, 4, 5)))           \
+    CASE(NAME, name " one value", WANTS(3), IN(X(2, 2, 3, 5), X(1, 1, 1, 1)))                  \
+    CASE(NAME, name " a value for each row", WANTS(3), IN(X(2, 3, 4, 3), X(2, 3, 1, 1)))       \
+    CASE(NAME, name " a value for each image", WANTS(3), IN(X(3, 3, 4, 2), X(3, 1, 1, 1)))     \
     CASE(NAME, name ", the gradient of b alone", WANTS(2), IN(X(2, 3, 4, 8), X(2, 1, 1, 8)))
     BINARY(ADD, "add")
     BINARY(SUB, "sub")
@@ -167,11 +174,13 @@ const kd_op_case kd_op_cases[] = {
 
     /* ---- moving data ---- */
     CASE(CONCAT, "concat two", WANTS(3), IN(X(2, 3, 4, 32), X(2, 3, 4, 32)))
-    CASE(CONCAT, "concat three odd ones", WANTS(7), IN(X(1, 3, 4, 5), X(1, 3, 4, 17), X(1, 3, 4, 2)))
+    CASE(CONCAT, "concat three odd ones", WANTS(7),
+         IN(X(1, 3, 4, 5), X(1, 3, 4, 17), X(1, 3, 4, 2)))
     CASE(CONCAT, "concat eight", WANTS(0xff),
-         IN(X(2, 2, 3, 1), X(2, 2, 3, 2), X(2, 2, 3, 3), X(2, 2, 3, 4), X(2, 2, 3, 5), X(2, 2, 3, 6),
-            X(2, 2, 3, 7), X(2, 2, 3, 8)))
-    CASE(CONCAT, "concat one and one, the second wanted", WANTS(2), IN(X(2, 5, 4, 1), X(2, 5, 4, 1)))
+         IN(X(2, 2, 3, 1), X(2, 2, 3, 2), X(2, 2, 3, 3), X(2, 2, 3, 4), X(2, 2, 3, 5),
+            X(2, 2, 3, 6), X(2, 2, 3, 7), X(2, 2, 3, 8)))
+    CASE(CONCAT, "concat one and one, the second wanted", WANTS(2),
+         IN(X(2, 5, 4, 1), X(2, 5, 4, 1)))
     CASE(CONCAT, "concat twins", WANTS(3), .twin = true, IN(X(1, 3, 2, 5), X(1, 3, 2, 5)))
     CASE(SLICE, "slice the second of two", A(slice, 1, 1), WANTS(1), IN(X(2, 3, 4, 2)))
     CASE(SLICE, "slice the middle", A(slice, 5, 17), WANTS(1), IN(X(2, 3, 4, 33)))
@@ -233,7 +242,8 @@ const kd_op_case kd_op_cases[] = {
     ATTENTION_CASE("two heads of 1", 2, 1.0f, X(1, 2, 3, 2), X(1, 3, 1, 4))
     ATTENTION_CASE("one key", 1, 0.25f, X(1, 3, 3, 16), X(1, 1, 1, 32))
     CASE(ATTENTION, "attention of large scores", A(attention, 1, 1.0f), WANTS(3), NO_FD,
-         .tolerance = 5e-5, IN(VALUES(KD_VALUES_UNIFORM, 10.0f, 0.0f, 1, 4, 5, 33), WIDE(1, 3, 3, 66)))
+         .tolerance = 5e-5,
+         IN(VALUES(KD_VALUES_UNIFORM, 10.0f, 0.0f, 1, 4, 5, 33), WIDE(1, 3, 3, 66)))
     CASE(ATTENTION, "attention, the gradient of q alone", A(attention, 2, 0.25f), WANTS(1),
          IN(X(1, 3, 4, 32), X(1, 2, 2, 64)))
     CASE(ATTENTION, "attention, the gradient of kv alone", A(attention, 2, 0.25f), WANTS(2),
@@ -286,15 +296,18 @@ const kd_op_case kd_op_cases[] = {
     OVERLAP_CASE("dice", 0, 1.0f, X(2, 5, 7, 1), MASK(2, 5, 7, 1))
     OVERLAP_CASE("jaccard", 1, 1.0f, X(2, 5, 7, 1), MASK(2, 5, 7, 1))
     OVERLAP_CASE("dice, weighted", 0, 1.0f, WIDE(3, 6, 5, 1), MASK(3, 6, 5, 1), WEIGHT(3, 6, 5, 1))
-    OVERLAP_CASE("jaccard, weighted", 1, 1.0f, WIDE(1, 6, 5, 1), MASK(1, 6, 5, 1), WEIGHT(1, 6, 5, 1))
+    OVERLAP_CASE("jaccard, weighted", 1, 1.0f, WIDE(1, 6, 5, 1), MASK(1, 6, 5, 1),
+         WEIGHT(1, 6, 5, 1))
     OVERLAP_CASE("dice, smooth 1e-5", 0, 1e-5f, WIDE(1, 4, 5, 1), MASK(1, 4, 5, 1))
     CASE(OVERLAP, "overlap jaccard of an empty mask", A(overlap, 1, 1.0f), WANTS(1), .step = 0.1f,
          IN(X(1, 4, 5, 1), VALUES(KD_VALUES_UNIFORM, 0.0f, 0.0f, 1, 4, 5, 1)))
     CASE(OVERLAP, "overlap jaccard, larger", A(overlap, 1, 1.0f), WANTS(1), .large = true,
          .tolerance = 2e-5, .step = 0.25f, .fd_tolerance = 1e-2,
          IN(WIDE(2, 96, 88, 1), MASK(2, 96, 88, 1), WEIGHT(2, 96, 88, 1)))
-    CASE(BOUNDARY, "boundary 31, larger than the window", A(boundary, 31, 5.0f), IN(MASK(2, 40, 37, 1)))
-    CASE(BOUNDARY, "boundary 31, smaller than the window", A(boundary, 31, 5.0f), IN(MASK(1, 9, 13, 1)))
+    CASE(BOUNDARY, "boundary 31, larger than the window", A(boundary, 31, 5.0f),
+         IN(MASK(2, 40, 37, 1)))
+    CASE(BOUNDARY, "boundary 31, smaller than the window", A(boundary, 31, 5.0f),
+         IN(MASK(1, 9, 13, 1)))
     CASE(BOUNDARY, "boundary 5", A(boundary, 5, 2.0f), IN(SOFT(2, 7, 11, 1)))
     CASE(BOUNDARY, "boundary 1 is 1", A(boundary, 1, 5.0f), IN(MASK(1, 4, 4, 1)))
     CASE(BOUNDARY, "boundary 5 of one pixel", A(boundary, 5, 5.0f), IN(MASK(3, 1, 1, 1)))
@@ -314,16 +327,17 @@ const kd_op_case kd_op_cases[] = {
 
     /* ---- updates ---- */
 #define ADAMW_CASE(text, step, decay, scale, clamp, n) \
-    CASE(ADAMW, "adamw " text, A(adamw, 1e-2f, 0.9f, 0.999f, 1e-8f, decay, scale, clamp, step), \
-         .state = 13, NO_FD, IN(FLAT(1, 0, n), FLAT(1, 0, n), FLAT(0.1f, 0, n), FLAT(0.01f, 0.02f, n)))
+    CASE(ADAMW, "adamw " text, \
+         A(adamw, 1e-2f, 0.9f, 0.999f, 1e-8f, decay, scale, clamp, step), .state = 13, NO_FD, \
+         IN(FLAT(1, 0, n), FLAT(1, 0, n), FLAT(0.1f, 0, n), FLAT(0.01f, 0.02f, n)))
     ADAMW_CASE("first step", 1, 0.01f, 1.0f, 0.0f, 37)
     ADAMW_CASE("later step, clamped", 7, 0.1f, 0.5f, 0.2f, 257)
     ADAMW_CASE("without decay", 1000, 0.0f, 1.0f, 0.0f, 64)
     ADAMW_CASE("one element", 2, 0.01f, 1.0f, 0.5f, 1)
     ADAMW_CASE("a block", 3, 1e-4f, 0.25f, 0.5f, 4099)
 #define SGD_CASE(text, step, momentum, nesterov, clamp, n) \
-    CASE(SGD, "sgd " text, A(sgd, 0.05f, momentum, 5e-4f, 0.5f, clamp, nesterov, step), .state = 5, \
-         NO_FD, IN(FLAT(1, 0, n), FLAT(1, 0, n), FLAT(0.1f, 0, n)))
+    CASE(SGD, "sgd " text, A(sgd, 0.05f, momentum, 5e-4f, 0.5f, clamp, nesterov, step), \
+         .state = 5, NO_FD, IN(FLAT(1, 0, n), FLAT(1, 0, n), FLAT(0.1f, 0, n)))
     SGD_CASE("first step", 1, 0.9f, 0, 0.0f, 37)
     SGD_CASE("later step, clamped", 5, 0.9f, 0, 0.2f, 257)
     SGD_CASE("nesterov, first step", 1, 0.9f, 1, 0.0f, 64)
@@ -333,7 +347,8 @@ const kd_op_case kd_op_cases[] = {
     CASE(SUM_SQUARES, "sum_squares of one", NO_FD, IN(FLAT(1, 0, 1)))
     CASE(SUM_SQUARES, "sum_squares of 257", NO_FD, IN(FLAT(1, 0, 257)))
     CASE(SUM_SQUARES, "sum_squares of many", NO_FD, .tolerance = 1e-6, IN(FLAT(3, 1, 50021)))
-    CASE(AXPY, "axpy", A(scale, -0.75f, 9.0f), .state = 1, NO_FD, IN(FLAT(1, 0, 65), FLAT(1, 0, 65)))
+    CASE(AXPY, "axpy", A(scale, -0.75f, 9.0f), .state = 1, NO_FD,
+         IN(FLAT(1, 0, 65), FLAT(1, 0, 65)))
     CASE(AXPY, "axpy of a block", A(scale, 1.0f, 0), .state = 1, NO_FD,
          IN(FLAT(1, 0, 4099), FLAT(2, 0, 4099)))
 };

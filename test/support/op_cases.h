@@ -42,17 +42,17 @@ typedef union kd_test_attr {
 typedef struct kd_op_case {
     const char     *name; /* op and what is special, "conv2d 7x7 s4 p3 3>32" */
     int32_t         op;
-    uint32_t        flags; /* KDAS_NODE_*                                                          */
-    uint32_t        wants; /* bit i: the gradient of input i is compared                           */
-    uint32_t        state; /* UPDATE kernels: bit i: input i is written (a graph op's record says) */
-    int             inputs; /* 0: as many as are present; more: absent ones at the end are counted  */
+    uint32_t        flags;  /* KDAS_NODE_*                                              */
+    uint32_t        wants;  /* bit i: the gradient of input i is compared               */
+    uint32_t        state;  /* of an UPDATE kernel, bit i: it writes input i            */
+    int             inputs; /* 0: as many as are present; more: absent ones are counted */
     kd_test_attr    attr;
     kd_test_operand in[KDAS_MAX_INPUTS];
-    bool            twin;      /* input 1 is input 0: the same memory, one gradient; see op_run.h   */
-    bool            large;     /* takes the reference more than some milliseconds                   */
-    double          tolerance; /* backends against the reference, relative to the largest value; 0: 1e-5 */
-    float           step;      /* finite differences: step; 0: 0.03; negative: not differentiable   */
-    double          fd_tolerance; /* relative to the largest gradient of the input; 0: 2e-4         */
+    bool            twin;         /* input 1 is input 0: the same memory, one gradient     */
+    bool            large;        /* takes the reference more than some milliseconds       */
+    double          tolerance;    /* against the reference, of the largest value; 0: 1e-5  */
+    float           step;         /* of finite differences; 0: 0.03; negative: kinks, none */
+    double          fd_tolerance; /* of the input's largest gradient; 0: 2e-4              */
 } kd_op_case;
 
 extern const kd_op_case kd_op_cases[];

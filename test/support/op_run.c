@@ -69,8 +69,8 @@ static kdas_status block_new(kd_op_run *run, void **out, size_t bytes)
     if (b)
         memory = b->alloc(run->place.device, bytes + GUARD);
     else
-        memory = aligned_alloc(KDAS_ALIGNMENT,
-                               (bytes + GUARD + KDAS_ALIGNMENT - 1) / KDAS_ALIGNMENT * KDAS_ALIGNMENT);
+        memory = aligned_alloc(KDAS_ALIGNMENT, (bytes + GUARD + KDAS_ALIGNMENT - 1) /
+                                                   KDAS_ALIGNMENT * KDAS_ALIGNMENT);
     if (!memory) return kd_fail(KDAS_ENOMEM, "the test is out of device memory");
     run->blocks[run->block_count++] = (kd_op_block){ memory, bytes };
     *out                            = memory;
@@ -133,7 +133,9 @@ static void fill_operand(float *out, const kd_test_operand *in, const char *name
         switch (in->values) {
         case KD_VALUES_BINARY: out[i] = out[i] > 0.1f; break;
         case KD_VALUES_TIES: out[i] = out[i] < -0.3f ? 0.0f : out[i] < 0.3f ? 0.5f : 1.0f; break;
-        case KD_VALUES_APART: out[i] = copysignf(0.25f * in->scale + 0.75f * fabsf(out[i]), out[i]); break;
+        case KD_VALUES_APART:
+            out[i] = copysignf(0.25f * in->scale + 0.75f * fabsf(out[i]), out[i]);
+            break;
         default: break;
         }
 }
@@ -407,9 +409,10 @@ static bool same_floats(const float *got, const float *want, int64_t n, double t
     return false;
 }
 
-bool kd_op_same(const kd_op_run *got, const kd_op_run *want, double tolerance, char *why, size_t size)
+bool kd_op_same(const kd_op_run *got, const kd_op_run *want, double tolerance, char *why,
+                size_t size)
 {
-    const kdas_node_desc *node = &want->node;
+    const kdas_node_desc *node  = &want->node;
     uint32_t              state = kd_op_state(want->test);
     char                  what[32];
 

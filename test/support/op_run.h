@@ -1,7 +1,7 @@
-/* op_run.h - runs one case of op_cases.h on one kernel of any backend, and hunts for broken promises:
- * memory that a kernel may not read holds NaN (out before forward, scratch, gradients that it sets,
- * operands that it did not list in `needs`), memory that it may not write is compared afterwards, and
- * every block ends with a guard. */
+/* op_run.h - runs one case of op_cases.h on one kernel of any backend, and hunts for broken
+ * promises: memory that a kernel may not read holds NaN (out before forward, scratch, gradients
+ * that it sets, operands that it did not list in `needs`), memory that it may not write is
+ * compared afterwards, and every block ends with a guard. */
 #ifndef KD_TEST_OP_RUN_H
 #define KD_TEST_OP_RUN_H
 #include "graph/op.h"
@@ -13,11 +13,12 @@ typedef struct kd_op_place {
 } kd_op_place;
 
 typedef struct kd_op_options {
-    bool     add;              /* gradients start from known values, which the kernel adds to; else they
-                                  start unknown (KDAS_KERNEL_SETS) or zero                            */
-    bool     forward_only;     /* no gradient is wanted                                               */
-    bool     inplace;          /* where the kernel allows: out in in[0]'s memory, din[0] in dout's     */
-    uint64_t seed;             /* for call->seed */
+    /* Gradients start from known values, which the kernel adds to; else they start unknown
+     * (KDAS_KERNEL_SETS) or at zero. */
+    bool     add;
+    bool     forward_only; /* no gradient is wanted                                       */
+    bool     inplace;      /* where allowed: out in in[0]'s memory, din[0] in dout's      */
+    uint64_t seed;         /* for call->seed                                              */
 } kd_op_options;
 
 struct kd_op_block; /* device memory with its guard */
@@ -27,21 +28,21 @@ typedef struct kd_op_run {
     const kd_op_case  *test;
     const kdas_kernel *kernel;
     kdas_node_desc     node;
-    bool               supported;             /* what the kernel's supports() said; else nothing ran */
-    float             *in[KDAS_MAX_INPUTS];   /* may be changed between runs; state inputs are updated */
-    void              *out;                   /* float, or one double (SUM_SQUARES)                  */
-    float             *dout;
-    float             *din[KDAS_MAX_INPUTS];  /* NULL: not wanted                                    */
-    kd_op_options      options;
-    kd_op_place        place;
-    kdas_plan          plan;
-    kdas_call          call;
+    bool               supported;      /* what the kernel's supports() said; else nothing ran */
+    float        *in[KDAS_MAX_INPUTS]; /* may be changed between runs; state inputs are updated */
+    void         *out;                 /* float, or one double (SUM_SQUARES)                  */
+    float        *dout;
+    float        *din[KDAS_MAX_INPUTS]; /* NULL: not wanted                                    */
+    kd_op_options options;
+    kd_op_place   place;
+    kdas_plan     plan;
+    kdas_call     call;
     struct kd_op_block *blocks;
-    int                block_count;
+    int                 block_count;
 } kd_op_run;
 
-/* Infer, fill, prepare. `kernel` NULL: the reference; `place` and `options` NULL: host memory, all 0.
- * Close it also after a failure. */
+/* Infer, fill, prepare. `kernel` NULL: the reference; `place` and `options` NULL: host memory,
+ * all 0. Close it also after a failure. */
 kdas_status kd_op_open(kd_op_run *run, const kd_op_case *test, const kdas_kernel *kernel,
                        const kd_op_place *place, const kd_op_options *options);
 /* Upload the inputs, pack, run forward, bring `out` and state inputs back. */
@@ -56,7 +57,8 @@ kdas_status kd_op_run_case(kd_op_run *run, const kd_op_case *test, const kdas_ke
 
 /* Compare out, updated states and gradients of two runs of a case. A negative tolerance: same bits.
  * False: `why` receives a sentence with the worst element. */
-bool kd_op_same(const kd_op_run *got, const kd_op_run *want, double tolerance, char *why, size_t size);
+bool kd_op_same(const kd_op_run *got, const kd_op_run *want, double tolerance, char *why,
+                size_t size);
 
 /* Bytes of an operand of this shape; bit mask of inputs that the case's op writes. */
 size_t   kd_op_bytes(const kdas_desc *desc);

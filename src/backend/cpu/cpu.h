@@ -31,6 +31,7 @@ struct kdas_device {
     int                     threads;
     const char             *isa;  /* "avx512", "avx2" or "plain" */
     const kd_cpu_code      *code; /* the kernels of that instruction set */
+    size_t                  large; /* bytes; larger outputs are written past the caches */
     kd_onednn              *onednn;
     int                     outer_threads; /* OpenMP's setting outside of enter .. leave */
 };

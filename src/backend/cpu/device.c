@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/onednn.h"
 
@@ -39,6 +40,14 @@ static kdas_status limit_isa(const kdas_host *host, int *level, const char *name
     return host->fail(KDAS_EINVAL, "cpu: %s is '%.32s', not avx512, avx2 or plain", source, name);
 }
 
+/* Half of the last cache: what is larger will be gone before its reader comes. */
+static size_t large_bytes(void)
+{
+    long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+
+    return (size_t)(cache > 0 ? cache : 32 << 20) / 2;
+}
+
 static const kd_cpu_code *code_for(int level)
 {
     return level == 2 ? &kd_code_avx512 : level == 1 ? &kd_code_avx2 : &kd_code_plain;
@@ -57,7 +66,8 @@ kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host, const kdas_dev
     if (!device) return host->fail(KDAS_ENOMEM, "cpu: no memory for the device");
     level   = KD_MIN(limit, isa_of_cpu());
     *device = (kdas_device){ .host = *host, .threads = KD_MAX(options->threads, 1),
-                             .isa = isa_names[level], .code = code_for(level) };
+                             .isa = isa_names[level], .code = code_for(level),
+                             .large = large_bytes() };
     st = kd_onednn_open(&device->onednn, host, isa_names[limit]);
     if (st != KDAS_OK) {
         kd_cpu_close(device);

@@ -93,23 +93,30 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 
 /* ---- forward ---- */
 
-/* S (rows,ld) -> softmax over the keys, unnormalised: e^(scale s - max). Returns 1/sum and the logarithm
- * of the sum for each row. */
-static void softmax_rows(const shape *s, float *S, int64_t rows, float *inverse, float *log_sum)
-{
-    for (int64_t i = 0; i < rows; i++) {
-        float *row = S + i * s->ld, most = row[0], sum = 0;
+/* A row of scores is padded to whole vectors, and all of them are computed with: loops without a rest. */
+INLINE int64_t whole_row(const shape *s) { return s->ld / LANES * LANES; }
 
-#pragma omp simd reduction(max : most)
-        for (int64_t j = 0; j < s->keys; j++)
-            most = row[j] > most ? row[j] : most;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < s->keys; j++) {
-            row[j] = exp_f(s->scale * (row[j] - most));
-            sum += row[j];
+/* S (rows,ld), already scaled -> softmax over the keys without its denominator: e^(s - max). `sum` receives
+ * that, `most` the maxima. The padding becomes 0 or nearly so. */
+static void softmax_rows(const shape *s, float *S, int64_t rows, float *sum, float *most)
+{
+    int64_t n = whole_row(s);
+
+    for (int64_t i = 0; i < rows; i++) {
+        float *row = S + i * s->ld, top = row[0], all = 0;
+
+        for (int64_t j = s->keys; j < n; j++)
+            row[j] = -1e30f;
+#pragma omp simd reduction(max : top)
+        for (int64_t j = 0; j < n; j++)
+            top = row[j] > top ? row[j] : top;
+#pragma omp simd reduction(+ : all)
+        for (int64_t j = 0; j < n; j++) {
+            row[j] = exp_f(row[j] - top);
+            all += row[j];
         }
-        inverse[i] = 1.0f / sum;
-        log_sum[i] = s->scale * most + logf(sum);
+        sum[i]  = all;
+        most[i] = top;
     }
 }
 
@@ -120,19 +127,25 @@ static void forward_task(const kdas_call *call, const shape *s, const task *t, v
     float  *S      = work, *out = (float *)call->out + t->at, *saved = (float *)call->saved + t->row;
     int64_t C      = s->channels;
 
-    pack_panels(keys, t->k, s->width, s->keys, 1, 2 * C, 1.0f);
+    pack_panels(keys, t->k, s->width, s->keys, 1, 2 * C, s->scale);
     pack_panels(values, t->v, s->keys, s->width, 2 * C, 1, 1.0f);
     for (int64_t r = t->first; r < t->end; r += s->block) {
         int64_t rows = t->end - r < s->block ? t->end - r : s->block;
-        float   inverse[8 * TILE_ROWS];
+        float   sum[8 * TILE_ROWS], most[8 * TILE_ROWS];
 
-        gemm(rows, s->keys, s->width, t->q + r * C, C, 1, keys, NULL, S, s->ld, false);
-        softmax_rows(s, S, rows, inverse, saved + r);
-        gemm(rows, s->width, s->keys, S, s->ld, 1, values, NULL, out + r * C, C, false);
+        gemm(rows, s->ld, s->width, t->q + r * C, C, 1, keys, NULL, S, s->ld, SET);
+        softmax_rows(s, S, rows, sum, most);
+        gemm(rows, s->width, s->keys, S, s->ld, 1, values, NULL, out + r * C, C, SET);
+#pragma omp simd
         for (int64_t i = 0; i < rows; i++)
+            saved[r + i] = most[i] + log_f(sum[i]);
+        for (int64_t i = 0; i < rows; i++) {
+            float inverse = 1.0f / sum[i];
+
 #pragma omp simd
             for (int64_t c = 0; c < s->width; c++)
-                out[(r + i) * C + c] *= inverse[i];
+                out[(r + i) * C + c] *= inverse;
+        }
     }
 }
 
@@ -152,20 +165,22 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 
 /* ---- backward ---- */
 
-/* S: scores -> P; G: dO V^T -> dS. */
+/* S: scores -> P; G: dO V^T -> dS. G is 0 in the padding, whatever S becomes there. */
 static void scores_backward(const shape *s, float *S, float *G, int64_t rows, const float *log_sum)
 {
+    int64_t n = whole_row(s);
+
     for (int64_t i = 0; i < rows; i++) {
-        float *p = S + i * s->ld, *g = G + i * s->ld, dot = 0, shift = log_sum[i];
+        float *p = S + i * s->ld, *g = G + i * s->ld, dot = 0, shift = log_sum[i], scale = s->scale;
 
 #pragma omp simd reduction(+ : dot)
-        for (int64_t j = 0; j < s->keys; j++) {
-            p[j] = exp_f(s->scale * p[j] - shift);
+        for (int64_t j = 0; j < n; j++) {
+            p[j] = exp_f(p[j] - shift);
             dot += p[j] * g[j];
         }
 #pragma omp simd
-        for (int64_t j = 0; j < s->keys; j++)
-            g[j] = p[j] * (g[j] - dot) * s->scale;
+        for (int64_t j = 0; j < n; j++)
+            g[j] = p[j] * (g[j] - dot) * scale;
     }
 }
 
@@ -183,22 +198,24 @@ static void backward_task(const kdas_call *call, const shape *s, const task *t, 
     float       *dq       = call->din[0] ? (float *)call->din[0] + t->at : NULL;
     int64_t      C        = s->channels;
 
-    pack_panels(keys_t, t->k, s->width, s->keys, 1, 2 * C, 1.0f);
+    pack_panels(keys_t, t->k, s->width, s->keys, 1, 2 * C, s->scale);
     pack_panels(values_t, t->v, s->width, s->keys, 1, 2 * C, 1.0f);
     if (dq) pack_panels(keys, t->k, s->keys, s->width, 2 * C, 1, 1.0f);
     for (int64_t r = t->first; r < t->end; r += s->block) {
         int64_t      rows = t->end - r < s->block ? t->end - r : s->block;
         const float *q = t->q + r * C, *g = dout + r * C;
 
-        gemm(rows, s->keys, s->width, q, C, 1, keys_t, NULL, S, s->ld, false);
-        gemm(rows, s->keys, s->width, g, C, 1, values_t, NULL, G, s->ld, false);
+        gemm(rows, s->ld, s->width, q, C, 1, keys_t, NULL, S, s->ld, SET);
+        gemm(rows, s->ld, s->width, g, C, 1, values_t, NULL, G, s->ld, SET);
         scores_backward(s, S, G, rows, saved + r);
-        if (dq) gemm(rows, s->width, s->keys, G, s->ld, 1, keys, NULL, dq + r * C, C, adds(call, 0));
+        if (dq)
+            gemm(rows, s->width, s->keys, G, s->ld, 1, keys, NULL, dq + r * C, C,
+                 put_of(adds(call, 0)));
         if (!dk) continue;
         pack_panels(q_panel, q, rows, s->width, C, 1, 1.0f);
         pack_panels(g_panel, g, rows, s->width, C, 1, 1.0f);
-        gemm(s->keys, s->width, rows, G, 1, s->ld, q_panel, NULL, dk, ld, true);
-        gemm(s->keys, s->width, rows, S, 1, s->ld, g_panel, NULL, dv, ld, true);
+        gemm(s->keys, s->width, rows, G, 1, s->ld, q_panel, NULL, dk, ld, ADD);
+        gemm(s->keys, s->width, rows, S, 1, s->ld, g_panel, NULL, dv, ld, ADD);
     }
 }
 

@@ -73,9 +73,12 @@ INLINE void window(vec *v, const int n, const float *at, int64_t x, const shape 
     v[n + 1] = x + n < s->W ? load_some(at + n * s->C, whole, m) : (vec){ 0 };
 }
 
+/* How results are written; STREAM: past the caches, C a multiple of whole cache lines. */
+typedef enum put_mode { SET, ADD, STREAM } put_mode;
+
 /* LANES channels from c on, of n outputs from column x on. */
 INLINE void strip(const int n, const float *const row[3], const float *w, const float *b, float *out,
-                  int64_t x, int64_t c, const shape *s, bool add, bool whole)
+                  int64_t x, int64_t c, const shape *s, put_mode put, bool whole)
 {
     int64_t m = s->C - c;
     vec     sum[STRIP], v[STRIP + 2];
@@ -83,7 +86,7 @@ INLINE void strip(const int n, const float *const row[3], const float *w, const 
 #pragma GCC unroll 4
     for (int j = 0; j < n; j++) {
         sum[j] = b ? load(b + c) : (vec){ 0 };
-        if (add) sum[j] += load_some(out + (x + j) * s->C + c, whole, m);
+        if (put == ADD) sum[j] += load_some(out + (x + j) * s->C + c, whole, m);
     }
 #pragma GCC unroll 3
     for (int i = 0; i < 3; i++) {
@@ -98,21 +101,22 @@ INLINE void strip(const int n, const float *const row[3], const float *w, const 
     }
 #pragma GCC unroll 4
     for (int j = 0; j < n; j++)
-        store_some(out + (x + j) * s->C + c, sum[j], whole, m);
+        if (put == STREAM) stream(out + (x + j) * s->C + c, sum[j]);
+        else store_some(out + (x + j) * s->C + c, sum[j], whole, m);
 }
 
 #define STRIP_OF(n)                                                 \
     do {                                                            \
         int64_t c = 0;                                              \
         for (; c + LANES <= s->C; c += LANES)                       \
-            strip(n, row, w, b, out, x, c, s, add, true);           \
-        if (c < s->C) strip(n, row, w, b, out, x, c, s, add, false); \
+            strip(n, row, w, b, out, x, c, s, put, true);           \
+        if (c < s->C) strip(n, row, w, b, out, x, c, s, put, false); \
         x += n;                                                     \
     } while (0)
 
 /* One row of outputs; b may be NULL. */
 static void common_row(const float *image, const float *w, const float *b, float *out, int64_t y,
-                       const shape *s, bool add)
+                       const shape *s, put_mode put)
 {
     const float *row[3];
     int64_t      x = 0;
@@ -235,37 +239,46 @@ static void any_weights_row(const float *image, const float *dy, float *sum, int
 
 /* ---- the op ---- */
 
+static put_mode put_of(const kdas_device *device, const float *to, const kdas_desc *d, bool add)
+{
+    if (add) return ADD;
+    return streams(device, to, d->dim[3], (size_t)numel(d) * sizeof *to) ? STREAM : SET;
+}
+
 static kdas_status forward(kdas_device *device, const kdas_call *call)
 {
     shape        s = shape_of(call->node);
     const float *x = call->in[0], *w = call->packed, *b = w + s.kh * s.kw * s.ld;
     float       *out = call->out;
+    put_mode     put = put_of(device, out, &call->node->out, false);
 
-    (void)device;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < s.N * s.Ho; r++) {
         const float *image = x + r / s.Ho * s.H * s.W * s.C;
         float       *to    = out + r * s.Wo * s.C;
 
-        if (s.common) common_row(image, w, b, to, r % s.Ho, &s, false);
+        if (s.common) common_row(image, w, b, to, r % s.Ho, &s, put);
         else any_row(image, w, b, to, r % s.Ho, &s);
+        stream_done();
     }
     return KDAS_OK;
 }
 
-static void backward_data(const kdas_call *call, const shape *s)
+static void backward_data(kdas_device *device, const kdas_call *call, const shape *s)
 {
     const float *dout = call->dout, *w = call->packed, *turned = w + (s->kh * s->kw + 1) * s->ld;
     float       *dx = call->din[0];
     bool         add = adds(call, 0);
+    put_mode     put = put_of(device, dx, &call->node->in[0], add);
 
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < s->N * s->H; r++) {
         const float *image = dout + r / s->H * s->Ho * s->Wo * s->C;
         float       *to    = dx + r * s->W * s->C;
 
-        if (s->common) common_row(image, turned, NULL, to, r % s->H, s, add);
+        if (s->common) common_row(image, turned, NULL, to, r % s->H, s, put);
         else any_data_row(image, w, to, r % s->H, s, add);
+        stream_done();
     }
 }
 
@@ -291,7 +304,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     int64_t      rows = s.N * s.Ho, part = (s.kh * s.kw + 1) * s.ld;
     int          parts = device->threads;
 
-    if (call->din[0]) backward_data(call, &s);
+    if (call->din[0]) backward_data(device, call, &s);
     if (!call->din[1] && !call->din[2]) return KDAS_OK;
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < parts; t++) {

@@ -41,6 +41,18 @@ INLINE float log1p_f(float x)
     return 2.0f * (s + s * q * p);
 }
 
+/* log(x) for normal x > 0: x = 2^n (1 + f) with 0 <= f < 1. */
+INLINE float log_f(float x)
+{
+    int32_t bits, fraction;
+    float   m;
+
+    memcpy(&bits, &x, sizeof bits);
+    fraction = (bits & 0x007fffff) | 0x3f800000;
+    memcpy(&m, &fraction, sizeof m);
+    return (float)((bits >> 23) - 127) * 0.693147181f + log1p_f(m - 1.0f);
+}
+
 /* 1 / (1 + e^-x), from the side where e^.. is small. */
 INLINE float logistic_f(float x)
 {

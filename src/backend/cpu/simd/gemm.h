@@ -15,6 +15,10 @@
 
 enum { PANEL = 2 * LANES };
 
+/* What happens to C. STREAM: set, past the caches; C is aligned and N a multiple of PANEL. */
+typedef enum put_mode { SET, ADD, STREAM } put_mode;
+INLINE put_mode put_of(bool add) { return add ? ADD : SET; }
+
 /* Floats of a packed B. */
 INLINE int64_t packed_numel(int64_t k, int64_t n) { return k * round_up(n, LANES); }
 
@@ -41,9 +45,10 @@ static void __attribute__((unused)) pack_panels(float *to, const float *b, int64
 }
 
 /* One tile of `rows` by `vecs` vectors; both are constants where this is inlined. `bias`: what a row
- * starts from, or NULL. Pointers to A are kept for every third row, the two between are an index away. */
+ * starts from, or NULL. `ahead`: how far from each value of A to fetch what comes next, or 0. Pointers to A
+ * are kept for every third row, the two between are an index away. */
 INLINE void tile(const int rows, const int vecs, int64_t K, const float *a, int64_t ai, int64_t ak,
-                 const float *b, const float *bias, float *c, int64_t ldc, bool add)
+                 const float *b, const float *bias, float *c, int64_t ldc, put_mode put, int64_t ahead)
 {
     vec          sum[TILE_ROWS][2];
     const float *at[(TILE_ROWS + 2) / 3];
@@ -56,40 +61,50 @@ INLINE void tile(const int rows, const int vecs, int64_t K, const float *a, int6
 #pragma GCC unroll 16
     for (int i = 0; i < (rows + 2) / 3; i++)
         at[i] = a + 3 * i * ai;
-    for (int64_t k = 0; k < K; k++) {
-        vec b0 = load(b), b1 = vecs > 1 ? load(b + LANES) : (vec){ 0 };
+    for (int64_t k = 0; k < K;) {
+        int64_t end = K - k < 16 ? K : k + 16; /* a cache line of each row of A */
+
+        if (ahead)
+#pragma GCC unroll 16
+            for (int i = 0; i < rows; i++)
+                __builtin_prefetch(at[i / 3] + (i % 3) * ai + ahead, 0, 2);
+        for (; k < end; k++) {
+            vec b0 = load(b), b1 = vecs > 1 ? load(b + LANES) : (vec){ 0 };
 
 #pragma GCC unroll 16
-        for (int i = 0; i < rows; i++) {
-            vec s = (vec){ 0 } + at[i / 3][(i % 3) * ai];
+            for (int i = 0; i < rows; i++) {
+                vec s = (vec){ 0 } + at[i / 3][(i % 3) * ai];
 
-            sum[i][0] += s * b0;
-            if (vecs > 1) sum[i][1] += s * b1;
+                sum[i][0] += s * b0;
+                if (vecs > 1) sum[i][1] += s * b1;
+            }
+#pragma GCC unroll 16
+            for (int i = 0; i < (rows + 2) / 3; i++)
+                at[i] += ak;
+            b += vecs * LANES;
         }
-#pragma GCC unroll 16
-        for (int i = 0; i < (rows + 2) / 3; i++)
-            at[i] += ak;
-        b += vecs * LANES;
     }
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < vecs; j++) {
             float *p = c + i * ldc + j * LANES;
-            store(p, add ? load(p) + sum[i][j] : sum[i][j]);
+
+            if (put == STREAM) stream(p, sum[i][j]);
+            else store(p, put == ADD ? load(p) + sum[i][j] : sum[i][j]);
         }
 }
 
-#define TILE_CASE(rows)                                                  \
-    case rows:                                                           \
-        if (wide) tile(rows, 2, K, a, ai, ak, b, bias, c, ldc, add); \
-        else tile(rows, 1, K, a, ai, ak, b, bias, c, ldc, add);    \
+#define TILE_CASE(rows)                                                        \
+    case rows:                                                                 \
+        if (wide) tile(rows, 2, K, a, ai, ak, b, bias, c, ldc, put, ahead);    \
+        else tile(rows, 1, K, a, ai, ak, b, bias, c, ldc, put, ahead);         \
         break;
 
 static __attribute__((noinline, unused)) void any_tile(int64_t rows, bool wide, int64_t K,
                                                        const float *a, int64_t ai, int64_t ak,
                                                        const float *b, const float *bias, float *c,
-                                                       int64_t ldc, bool add)
+                                                       int64_t ldc, put_mode put, int64_t ahead)
 {
     switch (rows) {
         TILE_CASE(1)
@@ -114,25 +129,32 @@ static __attribute__((noinline, unused)) void any_tile(int64_t rows, bool wide, 
     }
 }
 
-/* The same where C ends inside the panel, after `cols` columns. */
-static __attribute__((noinline, unused)) void edge_tile(int64_t rows, bool wide, int64_t K,
-                                                        const float *a, int64_t ai, int64_t ak,
-                                                        const float *b, const float *bias, float *c,
-                                                        int64_t ldc, int64_t cols, bool add)
+/* The same for the panel from column n on, where C may end inside it. */
+static void __attribute__((unused)) panel_tile(int64_t rows, int64_t n, int64_t N, int64_t K,
+                                               const float *a, int64_t ai, int64_t ak,
+                                               const float *packed, const float *bias, float *c,
+                                               int64_t ldc, put_mode put, int64_t ahead)
 {
-    float whole[TILE_ROWS * PANEL];
+    bool         wide = N - n > LANES;
+    int64_t      width = wide ? PANEL : LANES;
+    const float *b = packed + n * K, *start = bias ? bias + n : NULL;
+    float        whole[TILE_ROWS * PANEL];
 
-    any_tile(rows, wide, K, a, ai, ak, b, bias, whole, PANEL, false);
+    if (N - n >= width) {
+        any_tile(rows, wide, K, a, ai, ak, b, start, c + n, ldc, put, ahead);
+        return;
+    }
+    any_tile(rows, wide, K, a, ai, ak, b, start, whole, PANEL, SET, ahead);
     for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < cols; j++)
-            PUT(add, c[i * ldc + j], whole[i * PANEL + j]);
+        for (int64_t j = 0; j < N - n; j++)
+            PUT(put == ADD, c[i * ldc + n + j], whole[i * PANEL + j]);
 }
 
 /* C = A B (+ bias for each column), or C += A B. A at a[m ai + k ak], B packed, C at c[m ldc + n].
  * `bias`, if not NULL, holds round_up(N, LANES) values. */
 static void __attribute__((unused)) gemm(int64_t M, int64_t N, int64_t K, const float *a, int64_t ai,
                                          int64_t ak, const float *packed, const float *bias, float *c,
-                                         int64_t ldc, bool add)
+                                         int64_t ldc, put_mode put)
 {
     int64_t tiles = ceil_div(M, TILE_ROWS);
     /* rows of A that stay in the second-level cache while the panels go by */
@@ -142,21 +164,14 @@ static void __attribute__((unused)) gemm(int64_t M, int64_t N, int64_t K, const 
     for (int64_t t0 = 0; t0 < tiles; t0 += block) {
         int64_t t1 = t0 + block < tiles ? t0 + block : tiles;
 
-        for (int64_t n = 0; n < N; n += PANEL) {
-            bool    wide = N - n > LANES;
-            int64_t width = wide ? PANEL : LANES, cols = N - n < width ? N - n : width;
-
+        for (int64_t n = 0; n < N; n += PANEL)
             for (int64_t t = t0; t < t1; t++) { /* tiles of even height: no thin last one */
                 int64_t m = PART(M, t, tiles), rows = PART(M, t + 1, tiles) - m;
+                int64_t ahead = n == 0 && ak == 1 ? rows * ai : 0;
 
-                if (cols == width)
-                    any_tile(rows, wide, K, a + m * ai, ai, ak, packed + n * K, bias ? bias + n : NULL,
-                             c + m * ldc + n, ldc, add);
-                else
-                    edge_tile(rows, wide, K, a + m * ai, ai, ak, packed + n * K, bias ? bias + n : NULL,
-                              c + m * ldc + n, ldc, cols, add);
+                panel_tile(rows, n, N, K, a + m * ai, ai, ak, packed, bias, c + m * ldc, ldc, put,
+                           ahead);
             }
-        }
     }
 }
 

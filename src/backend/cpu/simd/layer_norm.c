@@ -65,6 +65,10 @@ INLINE void backward_row(const float *x, const float *g, const float *dy, const 
     m1 /= (float)C;
     m2 /= (float)C;
     if (!dx) return;
+    if (C == 1) { /* a value is its own mean: exactly 0, where r would magnify rounding */
+        if (!add) dx[0] = 0;
+        return;
+    }
     if (add)
 #pragma omp simd
         for (int64_t c = 0; c < C; c++)

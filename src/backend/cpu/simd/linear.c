@@ -58,15 +58,22 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* C (rows,n) = A (rows,k) B (+ bias), rows divided over the threads. */
-static void by_rows(int parts, int64_t rows, int64_t n, int64_t k, const float *a, const float *packed,
-                    const float *bias, float *c, bool add)
+/* C (rows,n) = A (rows,k) B (+ bias), rows divided over the threads. A panel of a row is a whole cache line
+ * but for the shortest vectors, so large results can be streamed. */
+static void by_rows(const kdas_device *device, int64_t rows, int64_t n, int64_t k, const float *a,
+                    const float *packed, const float *bias, float *c, bool add)
 {
+    int      parts = device->threads;
+    put_mode put   = put_of(add);
+
+    if (!add && PANEL >= 16 && n % PANEL == 0 && streams(device, c, n, (size_t)(rows * n) * sizeof *c))
+        put = STREAM;
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < parts; t++) {
         int64_t m = PART(rows, t, parts), end = PART(rows, t + 1, parts);
 
-        gemm(end - m, n, k, a + m * k, k, 1, packed, bias, c + m * n, n, add);
+        gemm(end - m, n, k, a + m * k, k, 1, packed, bias, c + m * n, n, put);
+        stream_done();
     }
 }
 
@@ -76,7 +83,7 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     void        *at = call->packed;
     const float *w  = carve(&at, floats(packed_numel(s.in, s.out)));
 
-    by_rows(device->threads, s.rows, s.out, s.in, call->in[0], w, at, call->out, false);
+    by_rows(device, s.rows, s.out, s.in, call->in[0], w, at, call->out, false);
     return KDAS_OK;
 }
 
@@ -90,7 +97,8 @@ static void add_columns(float *sum, const float *dy, int64_t rows, int64_t ld, i
             sum[o] += dy[r * ld + o];
 }
 
-/* dW and db of one part: rows of x and dy against columns o0 .. o1-1 of dy. */
+/* dW and db of one part: rows of x and dy against columns o0 .. o1-1 of dy. The sums of the columns come
+ * first: they bring the block of dy into the cache in order, where the product then reads it across. */
 static void weights_part(const kdas_call *call, const shape *s, int depth, int across, char *work)
 {
     void        *at    = work + part_bytes(s) * (size_t)(depth * s->across + across);
@@ -100,18 +108,19 @@ static void weights_part(const kdas_call *call, const shape *s, int depth, int a
     float       *db    = own ? at : call->din[2];
     const float *x = call->in[0], *dy = call->dout;
     int64_t      o0 = PART(s->out, across, s->across), o1 = PART(s->out, across + 1, s->across);
-    int64_t      r1 = PART(s->rows, depth + 1, s->depth);
+    int64_t      r0 = PART(s->rows, depth, s->depth), r1 = PART(s->rows, depth + 1, s->depth);
+    int64_t      block = 131072 / (s->in + o1 - o0);
 
+    block = block < 64 ? 64 : block > BLOCK ? BLOCK : block;
     if (own) memset(db + o0, 0, (size_t)(o1 - o0) * sizeof(float));
-    for (int64_t r = PART(s->rows, depth, s->depth), first = r; r < r1; r += BLOCK) {
-        int64_t n = r1 - r < BLOCK ? r1 - r : BLOCK;
+    for (int64_t r = r0; r < r1; r += block) {
+        int64_t n = r1 - r < block ? r1 - r : block;
 
-        if (call->din[1]) {
-            pack_panels(panel, x + r * s->in, n, s->in, s->in, 1, 1.0f);
-            gemm(o1 - o0, s->in, n, dy + r * s->out + o0, 1, s->out, panel, NULL, dw + o0 * s->in,
-                 s->in, !own || r > first);
-        }
-        if (call->din[2]) add_columns(db, dy + r * s->out, n, s->out, o0, o1);
+        if (db) add_columns(db, dy + r * s->out, n, s->out, o0, o1);
+        if (!call->din[1]) continue;
+        pack_panels(panel, x + r * s->in, n, s->in, s->in, 1, 1.0f);
+        gemm(o1 - o0, s->in, n, dy + r * s->out + o0, 1, s->out, panel, NULL, dw + o0 * s->in, s->in,
+             put_of(!own || r > r0));
     }
 }
 
@@ -122,7 +131,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 
     if (call->din[0]) {
         at = (char *)at + floats(packed_numel(s.in, s.out)) + floats(round_up(s.out, LANES));
-        by_rows(device->threads, s.rows, s.in, s.out, call->dout, at, NULL, call->din[0],
+        by_rows(device, s.rows, s.in, s.out, call->dout, at, NULL, call->din[0],
                 adds(call, 0));
     }
     if (!call->din[1] && !call->din[2]) return KDAS_OK;

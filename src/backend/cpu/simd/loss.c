@@ -71,6 +71,24 @@ static const float *weights_of(const kdas_call *call)
 
 /* ---- bce ---- */
 
+INLINE void bce_chunk(const float *p, const float *y, const float *w, chunk c, double *sums)
+{
+    float loss = 0, weight = 0;
+
+    if (w)
+#pragma omp simd reduction(+ : loss, weight)
+        for (int64_t i = c.begin; i < c.end; i++) {
+            loss += w[i] * bce_f(p[i], y[i]);
+            weight += w[i];
+        }
+    else
+#pragma omp simd reduction(+ : loss)
+        for (int64_t i = c.begin; i < c.end; i++)
+            loss += bce_f(p[i], y[i]);
+    sums[0] = loss;
+    sums[1] = w ? weight : (double)(c.end - c.begin);
+}
+
 static kdas_status bce_forward(kdas_device *device, const kdas_call *call)
 {
     shape        s = shape_of(call->node);
@@ -79,23 +97,7 @@ static kdas_status bce_forward(kdas_device *device, const kdas_call *call)
 
     (void)device;
     EACH_CHUNK(s, c)
-    {
-        float   loss = 0, weight = 0;
-        double *sums = chunk_sums(call, &s, &c);
-
-        if (w)
-#pragma omp simd reduction(+ : loss, weight)
-            for (int64_t i = c.begin; i < c.end; i++) {
-                loss += w[i] * bce_f(p[i], y[i]);
-                weight += w[i];
-            }
-        else
-#pragma omp simd reduction(+ : loss)
-            for (int64_t i = c.begin; i < c.end; i++)
-                loss += bce_f(p[i], y[i]);
-        sums[0] = loss;
-        sums[1] = w ? weight : (double)(c.end - c.begin);
-    }
+        bce_chunk(p, y, w, c, chunk_sums(call, &s, &c));
     for (int64_t n = 0; n < s.images; n++) {
         double weight = sum_of(&s, call->work, n, 1);
 
@@ -105,7 +107,18 @@ static kdas_status bce_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* dp = dout w (sigmoid(p) - y) / sum(w) */
+/* dp = share w (sigmoid(p) - y), `weighted` and `add` constants */
+INLINE void bce_chunk_backward(const float *p, const float *y, const float *w, float *dp, chunk c,
+                               float share, const bool weighted, const bool add)
+{
+#pragma omp simd
+    for (int64_t i = c.begin; i < c.end; i++) {
+        float d = share * (weighted ? w[i] : 1.0f) * (logistic_f(p[i]) - y[i]);
+
+        dp[i] = add ? dp[i] + d : d;
+    }
+}
+
 static kdas_status bce_backward(kdas_device *device, const kdas_call *call)
 {
     shape        s = shape_of(call->node);
@@ -120,19 +133,34 @@ static kdas_status bce_backward(kdas_device *device, const kdas_call *call)
     {
         float share = dout[c.image] * saved[c.image * MOST_SUMS];
 
-#pragma omp simd
-        for (int64_t i = c.begin; i < c.end; i++) {
-            float d = share * (w ? w[i] : 1.0f) * (logistic_f(p[i]) - y[i]);
-
-            dp[i] = add ? dp[i] + d : d;
-        }
+        if (w && add) bce_chunk_backward(p, y, w, dp, c, share, true, true);
+        else if (w) bce_chunk_backward(p, y, w, dp, c, share, true, false);
+        else if (add) bce_chunk_backward(p, y, w, dp, c, share, false, true);
+        else bce_chunk_backward(p, y, w, dp, c, share, false, false);
     }
     return KDAS_OK;
 }
 
 /* ---- overlap ---- */
 
-/* sums: w s y and w (s + y); saved: numerator and denominator of the overlap. */
+/* sums: w s y and w (s + y) */
+INLINE void overlap_chunk(const float *p, const float *y, const float *w, chunk c, double *sums,
+                          const bool weighted)
+{
+    float both = 0, all = 0;
+
+#pragma omp simd reduction(+ : both, all)
+    for (int64_t i = c.begin; i < c.end; i++) {
+        float q = logistic_f(p[i]), weight = weighted ? w[i] : 1.0f;
+
+        both += weight * q * y[i];
+        all += weight * (q + y[i]);
+    }
+    sums[0] = both;
+    sums[1] = all;
+}
+
+/* saved: numerator and denominator of the overlap */
 static kdas_status overlap_forward(kdas_device *device, const kdas_call *call)
 {
     const kdas_overlap_attr *attr = call->node->attr;
@@ -143,18 +171,8 @@ static kdas_status overlap_forward(kdas_device *device, const kdas_call *call)
     (void)device;
     EACH_CHUNK(s, c)
     {
-        float   both = 0, all = 0;
-        double *sums = chunk_sums(call, &s, &c);
-
-#pragma omp simd reduction(+ : both, all)
-        for (int64_t i = c.begin; i < c.end; i++) {
-            float q = logistic_f(p[i]), weight = w ? w[i] : 1.0f;
-
-            both += weight * q * y[i];
-            all += weight * (q + y[i]);
-        }
-        sums[0] = both;
-        sums[1] = all;
+        if (w) overlap_chunk(p, y, w, c, chunk_sums(call, &s, &c), true);
+        else overlap_chunk(p, y, w, c, chunk_sums(call, &s, &c), false);
     }
     for (int64_t n = 0; n < s.images; n++) {
         double both = sum_of(&s, call->work, n, 0), all = sum_of(&s, call->work, n, 1);
@@ -168,7 +186,25 @@ static kdas_status overlap_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* With A/B the overlap: d = (A B' - A' B) / B^2 s (1 - s); dice: A' = 2 w y, B' = w; jaccard: A' = w y,
+/* What a chunk's slope is made of: d = share w (overlap (1 - below_y y) - above_y y) s (1 - s). */
+typedef struct slope {
+    float share, overlap, above_y, below_y;
+} slope;
+
+INLINE void overlap_chunk_backward(const float *p, const float *y, const float *w, float *dp, chunk c,
+                                   slope k, const bool weighted, const bool add)
+{
+#pragma omp simd
+    for (int64_t i = c.begin; i < c.end; i++) {
+        float q = logistic_f(p[i]), weight = weighted ? w[i] : 1.0f;
+        float d = k.overlap * (1.0f - k.below_y * y[i]) - k.above_y * y[i];
+
+        d *= k.share * weight * q * (1.0f - q);
+        dp[i] = add ? dp[i] + d : d;
+    }
+}
+
+/* With A/B the overlap: (A B' - A' B) / B^2 s (1 - s); dice: A' = 2 w y, B' = w; jaccard: A' = w y,
  * B' = w (1 - y). */
 static kdas_status overlap_backward(kdas_device *device, const kdas_call *call)
 {
@@ -176,24 +212,20 @@ static kdas_status overlap_backward(kdas_device *device, const kdas_call *call)
     shape                    s = shape_of(call->node);
     const float *p = call->in[0], *y = call->in[1], *w = weights_of(call), *dout = call->dout;
     const float *saved = call->saved;
-    float       *dp = call->din[0], above_y = attr->jaccard ? 1 : 2, below_y = attr->jaccard ? 1 : 0;
+    float       *dp = call->din[0];
     bool         add = adds(call, 0);
 
     (void)device;
     if (!dp) return KDAS_OK;
     EACH_CHUNK(s, c)
     {
-        float above = saved[c.image * MOST_SUMS], inverse = 1.0f / saved[c.image * MOST_SUMS + 1];
-        float share = dout[c.image] * inverse, overlap = above * inverse;
+        float above = saved[c.image * MOST_SUMS], below = saved[c.image * MOST_SUMS + 1];
+        slope k = { dout[c.image] / below, above / below, attr->jaccard ? 1 : 2, attr->jaccard ? 1 : 0 };
 
-#pragma omp simd
-        for (int64_t i = c.begin; i < c.end; i++) {
-            float q = logistic_f(p[i]), weight = w ? w[i] : 1.0f;
-            float d = share * weight * (overlap * (1.0f - below_y * y[i]) - above_y * y[i]) * q *
-                      (1.0f - q);
-
-            dp[i] = add ? dp[i] + d : d;
-        }
+        if (w && add) overlap_chunk_backward(p, y, w, dp, c, k, true, true);
+        else if (w) overlap_chunk_backward(p, y, w, dp, c, k, true, false);
+        else if (add) overlap_chunk_backward(p, y, w, dp, c, k, false, true);
+        else overlap_chunk_backward(p, y, w, dp, c, k, false, false);
     }
     return KDAS_OK;
 }
@@ -270,12 +302,12 @@ static kdas_status kl_forward(kdas_device *device, const kdas_call *call)
     EACH_CHUNK(s, c)
     {
         const float *of = saved + c.image * MOST_SUMS, shift = out[c.image];
-        float        sum = 0;
+        float        sum = 0, x0 = of[0], xs = of[1], t0 = of[2], ts = of[3];
 
 #pragma omp simd reduction(+ : sum)
         for (int64_t i = c.begin; i < c.end; i++)
-            sum += kl_term(of[1] * exp_f((x[i] - of[0]) * inverse_tau),
-                           of[3] * exp_f((t[i] - of[2]) * inverse_tau),
+            sum += kl_term(xs * exp_f((x[i] - x0) * inverse_tau),
+                           ts * exp_f((t[i] - t0) * inverse_tau),
                            (x[i] - t[i]) * inverse_tau - shift);
         chunk_sums(call, &s, &c)[0] = sum;
     }
@@ -298,12 +330,12 @@ static kdas_status kl_backward(kdas_device *device, const kdas_call *call)
     EACH_CHUNK(s, c)
     {
         const float *of = saved + c.image * MOST_SUMS;
-        float        share = dout[c.image] * tau;
+        float        share = dout[c.image] * tau, x0 = of[0], xs = of[1], t0 = of[2], ts = of[3];
 
 #pragma omp simd
         for (int64_t i = c.begin; i < c.end; i++) {
-            float d = share * (of[1] * exp_f((x[i] - of[0]) * inverse_tau) -
-                               of[3] * exp_f((t[i] - of[2]) * inverse_tau));
+            float d = share * (xs * exp_f((x[i] - x0) * inverse_tau) -
+                               ts * exp_f((t[i] - t0) * inverse_tau));
 
             ds[i] = add ? ds[i] + d : d;
         }

@@ -33,7 +33,7 @@ static void run(const product *p, int parts, char *work)
             pack_panels(panels, p->b + batch * p->K * p->N + n * p->bn, p->K, cols, p->bk, p->bn,
                         p->alpha);
             gemm(p->M, cols, p->K, p->a + batch * p->M * p->K, p->ai, p->ak, panels, NULL,
-                 p->c + batch * p->M * p->N + n, p->N, p->add);
+                 p->c + batch * p->M * p->N + n, p->N, put_of(p->add));
         }
     }
 }

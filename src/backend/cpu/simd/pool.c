@@ -200,13 +200,14 @@ static kdas_status channel_max_forward(kdas_device *device, const kdas_call *cal
     for (int64_t r = 0; r < rows; r++) {
         const float *x = in + r * C;
         float        most = x[0];
-        int32_t      at = 0;
+        int32_t      at = (int32_t)C - 1;
 
 #pragma omp simd reduction(max : most)
         for (int64_t c = 0; c < C; c++)
             most = x[c] > most ? x[c] : most;
-        while (at + 1 < C && x[at] < most)
-            at++;
+#pragma omp simd reduction(min : at)
+        for (int32_t c = 0; c < (int32_t)C; c++)
+            at = x[c] == most && c < at ? c : at;
         out[r]   = most;
         saved[r] = at;
     }

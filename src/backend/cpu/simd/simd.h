@@ -7,6 +7,7 @@
  * inputs and the thread count alone, whatever OpenMP does. */
 #ifndef KD_SIMD_H
 #define KD_SIMD_H
+#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 #include "backend/cpu/cpu.h"
@@ -32,6 +33,26 @@ typedef float loose_vec
 
 INLINE vec  load(const float *p) { return *(const loose_vec *)p; }
 INLINE void store(float *p, vec v) { *(loose_vec *)p = v; }
+/* Write past the caches: p must be aligned to a whole vector. Large outputs are not read again before they
+ * would have been evicted; this saves reading them in to be overwritten. */
+INLINE void stream(float *p, vec v)
+{
+#if defined(__AVX512F__)
+    _mm512_stream_ps(p, (__m512)v);
+#elif defined(__AVX2__)
+    _mm256_stream_ps(p, (__m256)v);
+#else
+    _mm_stream_ps(p, (__m128)v);
+#endif
+}
+/* Before other threads may read what was streamed. */
+INLINE void stream_done(void) { _mm_sfence(); }
+/* Is an output of `bytes` at p, in rows of `ld` floats, to be streamed? */
+INLINE bool streams(const kdas_device *device, const float *p, int64_t ld, size_t bytes)
+{
+    return bytes > device->large && (uintptr_t)p % 64 == 0 && ld % 16 == 0;
+}
+
 /* The first n lanes alone; the others are zero, or left. `whole`: all of them. */
 INLINE vec load_some(const float *p, bool whole, int64_t n)
 {

@@ -1,0 +1,353 @@
+/* bench_kernels.c - times single kernels of the CPU backend at the shapes of a training step (batch 8,
+ * 352x352) and prints them as TSV: op, shape, pass, milliseconds, GFLOP/s, GB/s of operands touched once.
+ *
+ *   bench_kernels [-t THREADS] [-i ISA] [-r REPEATS] [PART_OF_NAME]
+ *
+ * The first lines are the machine's own limits: multiplications of registers, and memory copied. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "backend/cpu/cpu.h"
+#include "graph/op.h"
+
+typedef union attributes {
+    kdas_conv_attr      conv;
+    kdas_norm_attr      norm;
+    kdas_scale_attr     scale;
+    kdas_resize_attr    resize;
+    kdas_pool_attr      pool;
+    kdas_attention_attr attention;
+    kdas_matmul_attr    matmul;
+    kdas_drop_attr      drop;
+    kdas_overlap_attr   overlap;
+    kdas_boundary_attr  boundary;
+    kdas_kl_attr        kl;
+    kdas_adamw_attr     adamw;
+} attributes;
+
+typedef struct bench {
+    const char *name;
+    int32_t     op;
+    uint32_t    wants, flags;
+    attributes  attr;
+    int64_t     in[5][4];
+} bench;
+
+#define CONV(text, wants, n, h, w, c, o, k, s, p)                                      \
+    { text, KDAS_OP_CONV2D, wants, 0, { .conv = { s, p } },                            \
+      { { n, h, w, c }, { o, c, k, k } } }
+#define DW(n, h, w, c)                                                                 \
+    { "dwconv", KDAS_OP_DWCONV2D, 7, 0, { .conv = { 1, 1 } },                          \
+      { { n, h, w, c }, { c, 1, 3, 3 }, { c, 1, 1, 1 } } }
+#define LINEAR(n, h, w, c, o)                                                          \
+    { "linear", KDAS_OP_LINEAR, 7, 0, { { 0 } },                                       \
+      { { n, h, w, c }, { o, c, 1, 1 }, { o, 1, 1, 1 } } }
+#define ATTENTION(n, h, w, c, heads)                                                   \
+    { "attention", KDAS_OP_ATTENTION, 3, 0, { .attention = { heads, 0.1f } },          \
+      { { n, h, w, c }, { n, 11, 11, 2 * c } } }
+#define UNARY(text, OP, n, h, w, c) { text, KDAS_OP_##OP, 1, 0, { { 0 } }, { { n, h, w, c } } }
+#define NORM(n, h, w, c)                                                               \
+    { "layer_norm", KDAS_OP_LAYER_NORM, 7, 0, { .norm = { 1e-6f, 0 } },                \
+      { { n, h, w, c }, { c, 1, 1, 1 }, { c, 1, 1, 1 } } }
+#define BATCH(n, h, w, c)                                                              \
+    { "batch_norm", KDAS_OP_BATCH_NORM, 7, KDAS_NODE_TRAIN, { .norm = { 1e-5f, 0.1f } }, \
+      { { n, h, w, c }, { c, 1, 1, 1 }, { c, 1, 1, 1 }, { c, 1, 1, 1 }, { c, 1, 1, 1 } } }
+
+static const bench benches[] = {
+    LINEAR(8, 88, 88, 32, 32),
+    LINEAR(8, 88, 88, 32, 256),
+    LINEAR(8, 88, 88, 256, 32),
+    LINEAR(8, 44, 44, 64, 512),
+    LINEAR(8, 44, 44, 512, 64),
+    LINEAR(8, 22, 22, 160, 640),
+    LINEAR(8, 22, 22, 640, 160),
+    LINEAR(8, 11, 11, 256, 1024),
+    LINEAR(8, 11, 11, 1024, 256),
+    LINEAR(8, 88, 88, 64, 512),
+    LINEAR(8, 88, 88, 512, 64),
+    LINEAR(8, 44, 44, 128, 1024),
+    LINEAR(8, 44, 44, 1024, 128),
+    LINEAR(8, 22, 22, 320, 1280),
+    LINEAR(8, 11, 11, 512, 2048),
+    LINEAR(8, 88, 88, 32, 1),
+    CONV("conv 7x7 s4", 6, 8, 352, 352, 3, 32, 7, 4, 3),
+    CONV("conv 7x7 s4", 0, 8, 352, 352, 3, 64, 7, 4, 3),
+    CONV("conv 3x3 s2", 7, 8, 88, 88, 32, 64, 3, 2, 1),
+    CONV("conv 3x3 s2", 7, 8, 44, 44, 64, 160, 3, 2, 1),
+    CONV("conv 3x3 s2", 7, 8, 22, 22, 160, 256, 3, 2, 1),
+    CONV("conv 8x8 s8", 7, 8, 88, 88, 32, 32, 8, 8, 0),
+    CONV("conv 4x4 s4", 7, 8, 44, 44, 64, 64, 4, 4, 0),
+    CONV("conv 2x2 s2", 7, 8, 22, 22, 160, 160, 2, 2, 0),
+    CONV("conv 3x3", 7, 8, 44, 44, 32, 32, 3, 1, 1),
+    CONV("conv 3x3", 7, 8, 44, 44, 64, 64, 3, 1, 1),
+    CONV("conv 3x3", 7, 8, 44, 44, 96, 96, 3, 1, 1),
+    CONV("conv 7x7", 7, 8, 88, 88, 2, 1, 7, 1, 3),
+    DW(8, 88, 88, 256),
+    DW(8, 44, 44, 512),
+    DW(8, 22, 22, 640),
+    DW(8, 11, 11, 1024),
+    ATTENTION(8, 88, 88, 32, 1),
+    ATTENTION(8, 44, 44, 64, 2),
+    ATTENTION(8, 22, 22, 160, 5),
+    ATTENTION(8, 11, 11, 256, 8),
+    ATTENTION(8, 88, 88, 64, 1),
+    NORM(8, 88, 88, 32),
+    NORM(8, 44, 44, 64),
+    NORM(8, 22, 22, 160),
+    NORM(8, 11, 11, 256),
+    BATCH(8, 88, 88, 32),
+    BATCH(8, 44, 44, 96),
+    UNARY("gelu", GELU, 8, 88, 88, 256),
+    UNARY("gelu", GELU, 8, 22, 22, 640),
+    UNARY("relu", RELU, 8, 44, 44, 32),
+    UNARY("sigmoid", SIGMOID, 8, 88, 88, 1),
+    { "add", KDAS_OP_ADD, 3, 0, { { 0 } }, { { 8, 88, 88, 32 }, { 8, 88, 88, 32 } } },
+    { "mul by channel", KDAS_OP_MUL, 3, 0, { { 0 } }, { { 8, 88, 88, 32 }, { 8, 1, 1, 32 } } },
+    { "mul by pixel", KDAS_OP_MUL, 3, 0, { { 0 } }, { { 8, 88, 88, 32 }, { 8, 88, 88, 1 } } },
+    { "drop_path", KDAS_OP_DROP_PATH, 1, KDAS_NODE_TRAIN, { .drop = { 0.1f } }, { { 8, 88, 88, 32 } } },
+    { "resize x2", KDAS_OP_RESIZE, 1, 0, { .resize = { 44, 44, 1, 0 } }, { { 8, 22, 22, 32 } } },
+    { "resize x1/2", KDAS_OP_RESIZE, 1, 0, { .resize = { 44, 44, 1, 0 } }, { { 8, 88, 88, 32 } } },
+    { "resize x8", KDAS_OP_RESIZE, 1, 0, { .resize = { 352, 352, 0, 0 } }, { { 8, 44, 44, 1 } } },
+    UNARY("softmax", SOFTMAX, 8, 44, 44, 32),
+    UNARY("softmax", SOFTMAX, 8, 1, 352, 352),
+    UNARY("pool_max", POOL_MAX, 8, 88, 88, 32),
+    { "pool_avg", KDAS_OP_POOL_AVG, 1, 0, { .pool = { 1, 1, 0 } }, { { 8, 88, 88, 32 } } },
+    UNARY("channel_mean", CHANNEL_MEAN, 8, 88, 88, 32),
+    UNARY("channel_max", CHANNEL_MAX, 8, 88, 88, 32),
+    { "concat", KDAS_OP_CONCAT, 3, 0, { { 0 } }, { { 8, 44, 44, 64 }, { 8, 44, 44, 32 } } },
+    { "matmul 352^3", KDAS_OP_MATMUL, 3, 0, { .matmul = { 0, 1, 0.05f } },
+      { { 8, 1, 352, 352 }, { 8, 1, 352, 352 } } },
+    { "matmul 16 16 1936", KDAS_OP_MATMUL, 3, 0, { .matmul = { 0, 0, 1 } },
+      { { 8, 1, 1936, 16 }, { 8, 1, 16, 16 } } },
+    { "matmul 16 1936 16", KDAS_OP_MATMUL, 3, 0, { .matmul = { 1, 0, 1 } },
+      { { 8, 1, 1936, 16 }, { 8, 1, 1936, 16 } } },
+    { "bce", KDAS_OP_BCE, 1, 0, { { 0 } }, { { 8, 352, 352, 1 }, { 8, 352, 352, 1 } } },
+    { "overlap", KDAS_OP_OVERLAP, 1, 0, { .overlap = { 0, 1 } }, { { 8, 352, 352, 1 }, { 8, 352, 352, 1 } } },
+    { "kl", KDAS_OP_KL, 1, 0, { .kl = { 2 } }, { { 8, 352, 352, 1 }, { 8, 352, 352, 1 } } },
+    { "boundary", KDAS_OP_BOUNDARY, 0, 0, { .boundary = { 31, 5 } }, { { 8, 352, 352, 1 } } },
+    { "adamw", KDAS_OP_ADAMW, 0, 0, { .adamw = { 1e-4f, 0.9f, 0.999f, 1e-8f, 1e-4f, 1, 0.5f, 3 } },
+      { { 3650740, 1, 1, 1 }, { 3650740, 1, 1, 1 }, { 3650740, 1, 1, 1 }, { 3650740, 1, 1, 1 } } },
+    { "sum_squares", KDAS_OP_SUM_SQUARES, 0, 0, { { 0 } }, { { 3650740, 1, 1, 1 } } },
+};
+
+/* ---- a device that lives on malloc ---- */
+
+static void *lend(void *user, size_t bytes)
+{
+    (void)user;
+    return aligned_alloc(KDAS_ALIGNMENT, (bytes + KDAS_ALIGNMENT) / KDAS_ALIGNMENT * KDAS_ALIGNMENT);
+}
+static void take_back(void *user, void *memory)
+{
+    (void)user;
+    free(memory);
+}
+static void log_line(void *user, kdas_log_level level, const char *text)
+{
+    (void)user, (void)level;
+    fprintf(stderr, "%s\n", text);
+}
+static const kdas_host host = { .abi = KDAS_BACKEND_ABI, .size = sizeof host, .alloc = lend,
+                                .free = take_back, .log = log_line, .fail = kd_fail };
+
+static void die_on(kdas_status st)
+{
+    if (st == KDAS_OK) return;
+    fprintf(stderr, "bench_kernels: %s\n", kdas_last_error());
+    exit(EXIT_FAILURE);
+}
+
+static float *numbers(int64_t n)
+{
+    float *p = lend(NULL, (size_t)n * sizeof *p);
+
+    if (!p) die_on(kd_fail(KDAS_ENOMEM, "out of memory"));
+    for (int64_t i = 0; i < n; i++)
+        p[i] = 0.25f + (float)(kd_mix64((uint64_t)i) >> 40) / 16777216.0f;
+    return p;
+}
+
+/* ---- one kernel ---- */
+
+static const kdas_kernel *kernel_of(int32_t op)
+{
+    for (const kdas_kernel *k = kd_backend_cpu.kernels; k->op; k++)
+        if (k->op == op) return k;
+    return NULL;
+}
+
+/* The attributes' memory stays that of `b`. */
+static kdas_node_desc node_of(const bench *b)
+{
+    const kd_op   *op   = kd_op_find(b->op);
+    kdas_node_desc node = { .op = b->op, .wants = b->wants, .flags = b->flags, .attr = &b->attr };
+
+    for (int i = 0; i < 5 && b->in[i][0]; i++, node.inputs++) {
+        node.in[i] = kd_desc(b->in[i][0], b->in[i][1], b->in[i][2], b->in[i][3]);
+        if (i > 0 && b->in[i][3] == 1 && b->in[i][2] == 1) node.in[i].rank = b->in[i][1] == 1 ? 1 : 2;
+    }
+    node.out = kd_desc(1, 1, 1, 2);
+    if (op) die_on(op->infer(&node));
+    return node;
+}
+
+typedef struct totals {
+    double flops, forward_bytes, backward_bytes;
+} totals;
+
+static totals totals_of(const bench *b, const kdas_node_desc *node)
+{
+    const kd_op *op = kd_op_find(b->op);
+    totals       t  = { op && op->macs ? 2.0 * (double)op->macs(node) : 0, 0, 0 };
+    double       in = 0, back = 0;
+
+    for (int i = 0; i < node->inputs; i++) {
+        in += (double)kd_elements(&node->in[i]);
+        if (b->wants >> i & 1) back += (double)kd_elements(&node->in[i]);
+        if (kernel_of(b->op)->needs & KDAS_NEEDS_IN(i)) back += (double)kd_elements(&node->in[i]);
+    }
+    if (kernel_of(b->op)->needs & KDAS_NEEDS_OUT) back += (double)kd_elements(&node->out);
+    t.forward_bytes  = 4 * (in + (double)kd_elements(&node->out));
+    t.backward_bytes = 4 * (back + (double)kd_elements(&node->out));
+    return t;
+}
+
+static void print(const bench *b, const char *pass, double seconds, double flops, double bytes)
+{
+    char shape[96];
+    int  at = snprintf(shape, sizeof shape, "%lldx%lldx%lldx%lld", (long long)b->in[0][0],
+                       (long long)b->in[0][1], (long long)b->in[0][2], (long long)b->in[0][3]);
+
+    if (b->op == KDAS_OP_LINEAR || b->op == KDAS_OP_CONV2D)
+        snprintf(shape + at, sizeof shape - (size_t)at, ">%lld", (long long)b->in[1][0]);
+    printf("%s\t%s\t%s\t%.3f\t%.0f\t%.1f\n", b->name, shape, pass, 1e3 * seconds, flops / seconds * 1e-9,
+           bytes / seconds * 1e-9);
+    fflush(stdout);
+}
+
+typedef kdas_status (*step)(kdas_device *device, const kdas_call *call);
+
+/* The best of several runs. */
+static double best_of(int repeats, step run, kdas_device *device, const kdas_call *call)
+{
+    double best = HUGE_VAL;
+
+    for (int i = 0; i <= repeats; i++) {
+        double start = kd_now(), seconds;
+
+        die_on(run(device, call));
+        seconds = kd_now() - start;
+        if (i > 0 && seconds < best) best = seconds;
+    }
+    return best;
+}
+
+/* All gradients at once, or those of x and of the parameters one after the other. */
+static void measure_backward(const bench *b, const kdas_kernel *k, kdas_device *device, kdas_call *call,
+                             int repeats, totals t)
+{
+    void *dx = call->din[0], *dw = call->din[1], *db = call->din[2];
+
+    if (b->op != KDAS_OP_LINEAR && b->op != KDAS_OP_CONV2D && b->op != KDAS_OP_DWCONV2D) {
+        print(b, "backward", best_of(repeats, k->backward, device, call), 2.5 * t.flops,
+              t.backward_bytes);
+        return;
+    }
+    if (dx) {
+        call->din[1] = call->din[2] = NULL;
+        print(b, "dx", best_of(repeats, k->backward, device, call), t.flops, t.forward_bytes);
+        call->din[0] = NULL;
+    }
+    call->din[1] = dw;
+    call->din[2] = db;
+    print(b, "dw", best_of(repeats, k->backward, device, call), t.flops, t.forward_bytes);
+    call->din[0] = dx;
+}
+
+static void measure(const bench *b, kdas_device *device, int repeats)
+{
+    const kdas_kernel *k    = kernel_of(b->op);
+    kdas_node_desc     node = node_of(b);
+    totals             t    = totals_of(b, &node);
+    kdas_plan          plan = { 0 };
+    kdas_call          call = { .node = &node };
+
+    die_on(k->prepare(device, &node, &plan));
+    call.state  = plan.state;
+    call.saved  = lend(NULL, plan.saved);
+    call.packed = lend(NULL, plan.packed);
+    call.work   = lend(NULL, KD_MAX(plan.work_forward, plan.work_backward));
+    call.out    = numbers(kd_elements(&node.out));
+    call.dout   = numbers(kd_elements(&node.out));
+    for (int i = 0; i < node.inputs; i++) {
+        call.in[i] = numbers(kd_elements(&node.in[i]));
+        if (!(b->wants >> i & 1)) continue;
+        call.din[i] = numbers(kd_elements(&node.in[i]));
+        if (i > 0 && node.in[i].rank < 4) call.add |= 1u << i;
+    }
+    if (plan.packed) {
+        die_on(k->pack(device, &call));
+        print(b, "pack", best_of(repeats, k->pack, device, &call), 0, (double)plan.packed);
+    }
+    print(b, "forward", best_of(repeats, k->forward, device, &call), t.flops, t.forward_bytes);
+    if (b->wants && k->backward) measure_backward(b, k, device, &call, repeats, t);
+    k->release(device, plan.state);
+    for (int i = 0; i < node.inputs; i++) {
+        free(call.in[i]);
+        free(call.din[i]);
+    }
+    free(call.saved);
+    free(call.packed);
+    free(call.work);
+    free(call.out);
+    free((void *)call.dout);
+}
+
+/* What memory gives to all threads: one block copied to another, both larger than the caches. */
+static void measure_copy(int repeats)
+{
+    const int64_t n = 32 << 20;
+    float        *from = numbers(n), *to = numbers(n);
+    double        best = HUGE_VAL;
+
+    for (int i = 0; i < repeats; i++) {
+        double start = kd_now();
+
+#pragma omp parallel for schedule(static)
+        for (int64_t j = 0; j < n; j++)
+            to[j] = from[j];
+        best = KD_MIN(best, kd_now() - start);
+    }
+    printf("copy\t%lld\tforward\t%.3f\t0\t%.1f\n", (long long)n, 1e3 * best, 8.0 * (double)n / best * 1e-9);
+    free(from);
+    free(to);
+}
+
+int main(int argc, char **argv)
+{
+    kdas_device_options options = { .size = sizeof options, .threads = 2 };
+    kdas_device        *device;
+    const char         *part = "";
+    char                text[160];
+    int                 repeats = 5, option;
+
+    while ((option = getopt(argc, argv, "t:i:r:")) != -1) {
+        if (option == 't') options.threads = atoi(optarg);
+        else if (option == 'i') options.isa = optarg;
+        else if (option == 'r') repeats = KD_MAX(atoi(optarg), 1);
+        else return EXIT_FAILURE;
+    }
+    if (optind < argc) part = argv[optind];
+    die_on(kd_backend_cpu.open(&device, &host, &options));
+    kd_backend_cpu.describe(device, text, sizeof text);
+    printf("# %s\nop\tshape\tpass\tms\tGFLOP/s\tGB/s\n", text);
+    kd_backend_cpu.enter(device);
+    if (!*part) measure_copy(repeats);
+    for (size_t i = 0; i < KD_COUNT(benches); i++)
+        if (strstr(benches[i].name, part)) measure(&benches[i], device, repeats);
+    kd_backend_cpu.leave(device);
+    kd_backend_cpu.close(device);
+    return EXIT_SUCCESS;
+}

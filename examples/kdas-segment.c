@@ -1,0 +1,179 @@
+/* kdas-segment - draw the polyps in frames: for each IMAGE a mask of the frame's own size,
+ * OUT/NAME_mask.png (0 and 255), and OUT/NAME_overlay.png, the frame with the mask's area tinted and its
+ * outline drawn; pixels outside the mask are the frame's own. */
+#include <kdas/infer.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common_args.h"
+#include "common_files.h"
+#include "common_picture.h"
+#include "common_say.h"
+#include "common_stop.h"
+
+typedef struct settings {
+    const char *model, *weights, *out, *device, *isa;
+    int64_t     size[2], threads;
+    double      threshold;
+    bool        probability, quiet;
+    char      **images;
+    int         count;
+} settings;
+
+static int read_settings(settings *s, int argc, char **argv)
+{
+    const option options[] = {
+        { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0, "polyp_pvt_b0 (default) ... polyp_pvt_b5" },
+        { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0, "its trained weights, safetensors" },
+        { OPTION_TEXT, "--out", "DIR", &s->out, 0, 0, "folder for the pictures" },
+        { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, "input of the network (352)" },
+        { OPTION_REAL, "--threshold", "X", &s->threshold, 0, 1, "probability from which it is polyp (0.5)" },
+        { OPTION_FLAG, "--probability", NULL, &s->probability, 0, 0, "write NAME_probability.png, too" },
+        { OPTION_WHOLE, "--threads", "N", &s->threads, 0, 4096, "compute threads (one a core)" },
+        { OPTION_TEXT, "--device", "NAME", &s->device, 0, 0, "cpu (default), reference, or a plug-in's name" },
+        { OPTION_TEXT, "--isa", "NAME", &s->isa, 0, 0, "most to use of: avx512, avx2, plain" },
+        { OPTION_FLAG, "--quiet", NULL, &s->quiet, 0, 0, "say nothing of frames that are fine" },
+    };
+    const program p = { .name = "kdas-segment",
+                        .usage = "--weights FILE --out DIR [option]... IMAGE...",
+                        .about = "Segment polyps in colonoscopy frames (JPEG, PNG, BMP).",
+                        .options = options,
+                        .count = COUNT(options),
+                        .after = "Writes NAME_mask.png and NAME_overlay.png at each frame's own size." };
+    int code;
+
+    *s   = (settings){ .model = "polyp_pvt_b0", .device = "cpu", .size = { 352, 352 }, .threshold = 0.5 };
+    code = args_read(&p, argc, argv, &s->count);
+    if (code >= 0) return code;
+    s->images = argv + 1;
+    if (!s->weights) return args_wrong(&p, "--weights is missing: which file holds the trained network?");
+    if (!s->out) return args_wrong(&p, "--out is missing: where shall the pictures go?");
+    if (s->count == 0) return args_wrong(&p, "there is no image to segment");
+    return -1;
+}
+
+/* Two images of one base name would write the same files. */
+static bool names_differ(const settings *s)
+{
+    bool   differ = true;
+    char **names  = need((size_t)s->count * sizeof *names);
+
+    for (int i = 0; i < s->count; i++) names[i] = base_name(s->images[i]);
+    for (int i = 0; i < s->count && differ; i++) {
+        for (int k = 0; k < i && differ; k++) {
+            if (strcmp(names[i], names[k]) != 0) continue;
+            say_error("'%s' and '%s' would both be written as '%s_mask.png'", s->images[k], s->images[i], names[i]);
+            differ = false;
+        }
+    }
+    for (int i = 0; i < s->count; i++) free(names[i]);
+    free(names);
+    return differ;
+}
+
+static bool save(kdas_context *context, const settings *s, const char *name, const char *kind,
+                 const void *pixels, const kdas_view *like, kdas_pixel pixel)
+{
+    kdas_view view = { pixels, like->width, like->height, 0, pixel };
+    char     *path = text_of("%s/%s_%s.png", s->out, name, kind);
+    bool      done = ok(kdas_image_save(context, path, &view));
+
+    free(path);
+    return done;
+}
+
+static bool segment(kdas_context *context, const settings *s, kdas_segmenter *segmenter, const char *path)
+{
+    kdas_image *image = NULL;
+    kdas_view   frame;
+    uint8_t    *mask;
+    char       *name;
+    size_t      pixels, inside = 0;
+    bool        done;
+
+    if (!ok(kdas_image_load(&image, context, path, KDAS_PIXEL_RGB8))) return false;
+    frame  = kdas_image_view(image);
+    pixels = (size_t)(frame.width * frame.height);
+    mask   = need(pixels);
+    name   = base_name(path);
+    done   = true;
+    if (s->probability) {
+        done = ok(kdas_segmenter_probability(segmenter, &frame, mask, 0)) &&
+               save(context, s, name, "probability", mask, &frame, KDAS_PIXEL_GREY8);
+    }
+    done = done && ok(kdas_segmenter_mask(segmenter, &frame, mask, 0)) &&
+           save(context, s, name, "mask", mask, &frame, KDAS_PIXEL_GREY8);
+    if (done) {
+        uint8_t *rgb = kdas_image_pixels(image);
+
+        picture_overlay(rgb, mask, frame.width, frame.height, colour_student,
+                        picture_line(frame.width, frame.height));
+        done = save(context, s, name, "overlay", rgb, &frame, KDAS_PIXEL_RGB8);
+        for (size_t i = 0; i < pixels; i++) inside += mask[i] > 127;
+    }
+    if (done && !s->quiet) {
+        printf("%s: %lldx%lld, %.1f %% polyp\n", path, (long long)frame.width, (long long)frame.height,
+               100.0 * (double)inside / (double)pixels);
+        fflush(stdout);
+    }
+    free(mask);
+    free(name);
+    kdas_image_destroy(image);
+    return done;
+}
+
+/* Frames that cannot be used are named and passed over; how many there were decides the exit code. */
+static int segment_all(kdas_context *context, const settings *s, kdas_segmenter *segmenter)
+{
+    int failed = 0;
+
+    for (int i = 0; i < s->count && !stop_asked(); i++) {
+        if (!segment(context, s, segmenter, s->images[i])) failed++;
+    }
+    if (stop_asked()) return EXIT_INTERRUPTED;
+    if (failed) say_error("%d of %d images failed", failed, s->count);
+    return failed ? EXIT_FAILED : EXIT_FINE;
+}
+
+static int run(const settings *s)
+{
+    kdas_context_options   context_options;
+    kdas_model_options     model_options;
+    kdas_segmenter_options options;
+    kdas_context          *context   = NULL;
+    kdas_model            *model     = NULL;
+    kdas_segmenter        *segmenter = NULL;
+    int                    code      = EXIT_FAILED;
+
+    kdas_context_options_init(&context_options, sizeof context_options);
+    context_options.device  = s->device;
+    context_options.threads = (int32_t)s->threads;
+    context_options.isa     = s->isa;
+    context_options.log     = say_log;
+    kdas_model_options_init(&model_options, sizeof model_options);
+    model_options.trainable = 0;
+    kdas_segmenter_options_init(&options, sizeof options);
+    options.height    = s->size[0];
+    options.width     = s->size[1];
+    options.threshold = (float)s->threshold;
+    if (names_differ(s) && folder_ready(s->out) && ok(kdas_context_create(&context, &context_options)) &&
+        ok(kdas_model_create(&model, context, s->model, &model_options)) &&
+        ok(kdas_model_load(model, s->weights, NULL)) && ok(kdas_segmenter_create(&segmenter, model, &options))) {
+        stop_on_signal(context);
+        code = segment_all(context, s, segmenter);
+        stop_on_signal(NULL);
+    }
+    kdas_segmenter_destroy(segmenter);
+    kdas_model_destroy(model);
+    kdas_context_destroy(context);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    settings s;
+    int      code;
+
+    say_as("kdas-segment");
+    code = read_settings(&s, argc, argv);
+    return code >= 0 ? code : run(&s);
+}

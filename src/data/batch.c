@@ -1,0 +1,188 @@
+/* batch.c - batches: from pixels of any kind and size to normalised floats and masks of 0 and 1. */
+#include <string.h>
+#include "base/context.h"
+#include "data/batch.h"
+#include "io/image.h"
+
+/* ImageNet's statistics, R G B. Steps in float, in this order, give the usual pipeline's bits. */
+static const float mean[3] = { 0.485f, 0.456f, 0.406f };
+static const float std[3]  = { 0.229f, 0.224f, 0.225f };
+
+static inline float normal(float v, int colour) { return (v - mean[colour]) / std[colour]; }
+
+kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t count, int64_t height,
+                              int64_t width)
+{
+    kdas_batch *batch;
+    size_t      pixels;
+
+    if (!out) return kd_fail(KDAS_EINVAL, "kdas_batch_create: out is NULL");
+    *out = NULL;
+    if (!context) return kd_fail(KDAS_EINVAL, "kdas_batch_create: the context is NULL");
+    if (count < 1 || count > INT32_MAX || height < 1 || width < 1 || height > KDAS_IMAGE_MAX_SIDE ||
+        width > KDAS_IMAGE_MAX_SIDE)
+        return kd_fail(KDAS_EINVAL, "kdas_batch_create: %lld images of %lldx%lld; sides are 1 to %d",
+                       (long long)count, (long long)width, (long long)height, KDAS_IMAGE_MAX_SIDE);
+
+    batch = kd_calloc(context, 1, sizeof *batch);
+    if (!batch) return KDAS_ENOMEM;
+    pixels        = (size_t)count * (size_t)height * (size_t)width; /* < 2^59 */
+    *batch        = (kdas_batch){ context, count, count, height, width, NULL, NULL };
+    batch->images = kd_calloc(context, pixels, 3 * sizeof(float));
+    batch->masks  = batch->images ? kd_calloc(context, pixels, sizeof(float)) : NULL;
+    if (!batch->masks) {
+        kdas_batch_destroy(batch);
+        return KDAS_ENOMEM;
+    }
+    *out = batch;
+    return KDAS_OK;
+}
+
+void kdas_batch_destroy(kdas_batch *batch)
+{
+    if (!batch) return;
+    kd_free(batch->ctx, batch->images);
+    kd_free(batch->ctx, batch->masks);
+    kd_free(batch->ctx, batch);
+}
+
+int64_t kdas_batch_count(const kdas_batch *batch) { return batch ? batch->count : 0; }
+int64_t kdas_batch_height(const kdas_batch *batch) { return batch ? batch->height : 0; }
+int64_t kdas_batch_width(const kdas_batch *batch) { return batch ? batch->width : 0; }
+float  *kdas_batch_images(kdas_batch *batch) { return batch ? batch->images : NULL; }
+float  *kdas_batch_masks(kdas_batch *batch) { return batch ? batch->masks : NULL; }
+
+kdas_status kdas_batch_resize(kdas_batch *batch, int64_t count)
+{
+    if (!batch) return kd_fail(KDAS_EINVAL, "kdas_batch_resize: the batch is NULL");
+    if (count < 1 || count > batch->room)
+        return kd_fail(KDAS_EINVAL, "kdas_batch_resize: %lld places of a batch made for %lld",
+                       (long long)count, (long long)batch->room);
+    batch->count = count;
+    return KDAS_OK;
+}
+
+/* ---- Filling a place ---- */
+
+/* 8-bit samples, `step` a pixel with its R, G and B at order[], to n normalised pixels. */
+static void put_bytes(float *to, const uint8_t *from, int64_t n, int step, const int order[3])
+{
+    float value[3][256];
+
+    for (int v = 0; v < 256; v++)
+        for (int c = 0; c < 3; c++)
+            value[c][v] = normal((float)v / 255.0f, c);
+    for (int64_t i = 0; i < n; i++, from += step, to += 3) {
+        to[0] = value[0][from[order[0]]];
+        to[1] = value[1][from[order[1]]];
+        to[2] = value[2][from[order[2]]];
+    }
+}
+
+static void put_floats(float *to, const float *from, int64_t n, int step)
+{
+    for (int64_t i = 0; i < n; i++, from += step, to += 3)
+        for (int c = 0; c < 3; c++)
+            to[c] = normal(from[step == 1 ? 0 : c], c);
+}
+
+static void put_mask(float *to, const uint8_t *from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = from[i] >= 128;
+}
+
+void kd_batch_put(kdas_batch *batch, int64_t i, const uint8_t *rgb, const uint8_t *mask)
+{
+    static const int order[3] = { 0, 1, 2 };
+    int64_t          n        = batch->height * batch->width;
+
+    put_bytes(batch->images + 3 * i * n, rgb, n, 3, order);
+    put_mask(batch->masks + i * n, mask, n);
+}
+
+/* The image at the batch's size, its samples' type and order kept, alpha dropped. */
+static kdas_status fit_image(void **out, const kdas_batch *batch, const kdas_view *image)
+{
+    size_t n = (size_t)(batch->height * batch->width * kd_pixel_colours(image->pixel));
+    bool   f = kd_pixel_is_float(image->pixel);
+
+    *out = kd_alloc(batch->ctx, f ? n * sizeof(float) : n);
+    if (!*out) return KDAS_ENOMEM;
+    if (f) return kd_resize_floats(batch->ctx, *out, batch->width, batch->height, image);
+    return kd_resize_bytes(batch->ctx, *out, batch->width, batch->height, image);
+}
+
+/* The mask as 0 and 255, then at the batch's size by the image's filter. */
+static kdas_status fit_mask(uint8_t **out, const kdas_batch *batch, const kdas_view *mask)
+{
+    kdas_status st     = KDAS_OK;
+    uint8_t    *binary = kd_alloc(batch->ctx, (size_t)(mask->width * mask->height)), *to = binary;
+    kdas_view   view   = { binary, mask->width, mask->height, 0, KDAS_PIXEL_GREY8 };
+
+    if (!binary) return KDAS_ENOMEM;
+    for (int64_t y = 0; y < mask->height; y++) {
+        const void *row = kd_view_row(mask, y);
+
+        for (int64_t x = 0; x < mask->width; x++)
+            *to++ = (mask->pixel == KDAS_PIXEL_GREY8 ? ((const uint8_t *)row)[x] > 127
+                                                     : ((const float *)row)[x] > 0.5f) ? 255 : 0;
+    }
+    *out = kd_alloc(batch->ctx, (size_t)(batch->height * batch->width));
+    st   = *out ? kd_resize_bytes(batch->ctx, *out, batch->width, batch->height, &view) : KDAS_ENOMEM;
+    kd_free(batch->ctx, binary);
+    return st;
+}
+
+static kdas_status check_set(const kdas_batch *batch, int64_t i, const kdas_view *image,
+                             const kdas_view *mask)
+{
+    if (!batch) return kd_fail(KDAS_EINVAL, "kdas_batch_set: the batch is NULL");
+    if (i < 0 || i >= batch->count)
+        return kd_fail(KDAS_EINVAL, "kdas_batch_set: there is no place %lld of %lld", (long long)i,
+                       (long long)batch->count);
+    KD_RETURN(kd_view_check(image, "kdas_batch_set: image"));
+    if (!mask) return KDAS_OK;
+    KD_RETURN(kd_view_check(mask, "kdas_batch_set: mask"));
+    if (mask->pixel != KDAS_PIXEL_GREY8 && mask->pixel != KDAS_PIXEL_GREYF32)
+        return kd_fail(KDAS_EINVAL, "kdas_batch_set: the mask's pixel %d is not GREY8 or GREYF32",
+                       (int)mask->pixel);
+    if (mask->width != image->width || mask->height != image->height)
+        return kd_fail(KDAS_ESHAPE, "kdas_batch_set: a mask of %lldx%lld for an image of %lldx%lld",
+                       (long long)mask->width, (long long)mask->height, (long long)image->width,
+                       (long long)image->height);
+    return KDAS_OK;
+}
+
+kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_view *image, const kdas_view *mask)
+{
+    kdas_status st     = KDAS_OK;
+    void       *pixels = NULL;
+    uint8_t    *truth  = NULL;
+    int64_t     n;
+    int         step;
+    bool        bgr;
+
+    KD_RETURN(check_set(batch, i, image, mask));
+    KD_TRY(fit_image(&pixels, batch, image));
+    if (mask) KD_TRY(fit_mask(&truth, batch, mask));
+
+    n    = batch->height * batch->width;
+    step = kd_pixel_colours(image->pixel);
+    bgr  = image->pixel == KDAS_PIXEL_BGR8 || image->pixel == KDAS_PIXEL_BGRA8;
+    if (kd_pixel_is_float(image->pixel))
+        put_floats(batch->images + 3 * i * n, pixels, n, step);
+    else
+        put_bytes(batch->images + 3 * i * n, pixels, n, step,
+                  step == 1 ? (const int[]){ 0, 0, 0 }
+                  : bgr     ? (const int[]){ 2, 1, 0 }
+                            : (const int[]){ 0, 1, 2 });
+    if (mask)
+        put_mask(batch->masks + i * n, truth, n);
+    else
+        memset(batch->masks + i * n, 0, (size_t)n * sizeof(float));
+done:
+    kd_free(batch->ctx, pixels);
+    kd_free(batch->ctx, truth);
+    return st;
+}

@@ -1,0 +1,237 @@
+/* dataset.c - datasets as handles: opened from a folder, drawn, split; and their frames handed out. */
+#include <string.h>
+#include "base/context.h"
+#include "data/dataset.h"
+#include "data/scene.h"
+#include "io/image.h"
+
+void kdas_dataset_options_init(kdas_dataset_options *options, size_t size)
+{
+    kdas_dataset_options defaults = { size, KDAS_BAD_FILE_REFUSE, (uint64_t)2 << 30 };
+
+    if (!options || size < sizeof size) return;
+    memset(options, 0, size);
+    memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
+}
+
+/* ---- Making ---- */
+
+/* A dataset with room for `count` frames of a store, whose user it becomes. */
+static kdas_status dataset_make(kdas_dataset **out, kd_frames *frames, int64_t count)
+{
+    kdas_dataset *dataset = kd_calloc(frames->ctx, 1, sizeof *dataset);
+
+    *out = NULL;
+    if (!dataset) return KDAS_ENOMEM;
+    *dataset = (kdas_dataset){ frames->ctx, NULL,
+                               kd_calloc(frames->ctx, (size_t)count, sizeof(size_t)), count };
+    if (!dataset->index) {
+        kd_free(frames->ctx, dataset);
+        return KDAS_ENOMEM;
+    }
+    dataset->frames = kd_frames_share(frames);
+    *out            = dataset;
+    return KDAS_OK;
+}
+
+/* All frames of a store, in its order. */
+static kdas_status dataset_of_all(kdas_dataset **out, kd_frames *frames)
+{
+    KD_RETURN(dataset_make(out, frames, (int64_t)frames->count));
+    for (size_t i = 0; i < frames->count; i++)
+        (*out)->index[i] = i;
+    return KDAS_OK;
+}
+
+kdas_status kdas_dataset_open(kdas_dataset **out, kdas_context *context, const char *dir,
+                              const kdas_dataset_options *options)
+{
+    kdas_status          st     = KDAS_OK;
+    kd_frames           *frames = NULL;
+    kdas_dataset_options o;
+
+    if (!out) return kd_fail(KDAS_EINVAL, "kdas_dataset_open: out is NULL");
+    *out = NULL;
+    if (!context || !dir)
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_open: the %s is NULL", context ? "folder" : "context");
+    kdas_dataset_options_init(&o, sizeof o);
+    KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_dataset_options"));
+    if (o.bad_file != KDAS_BAD_FILE_REFUSE && o.bad_file != KDAS_BAD_FILE_SKIP)
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_options: bad_file is %d", o.bad_file);
+
+    KD_TRY(kd_frames_create(&frames, context, o.cache));
+    KD_TRY(kd_frames_scan(frames, dir, o.bad_file == KDAS_BAD_FILE_SKIP));
+    st = dataset_of_all(out, frames);
+done:
+    kd_frames_drop(frames);
+    return st;
+}
+
+kdas_status kdas_dataset_synthetic(kdas_dataset **out, kdas_context *context,
+                                   const kdas_scene_options *options)
+{
+    kdas_status          st     = KDAS_OK;
+    kd_frames           *frames = NULL;
+    kdas_dataset_options defaults;
+    kdas_scene_options   o;
+
+    if (!out) return kd_fail(KDAS_EINVAL, "kdas_dataset_synthetic: out is NULL");
+    *out = NULL;
+    if (!context) return kd_fail(KDAS_EINVAL, "kdas_dataset_synthetic: the context is NULL");
+    kdas_scene_options_init(&o, sizeof o);
+    KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_scene_options"));
+    KD_RETURN(kd_scene_check(&o, "kdas_scene_options"));
+
+    kdas_dataset_options_init(&defaults, sizeof defaults);
+    KD_TRY(kd_frames_create(&frames, context, defaults.cache));
+    frames->scene = o;
+    for (int64_t i = 0; i < o.count; i++)
+        KD_TRY(kd_frames_add(frames, (kd_frame){ .name   = kd_printf(context, "scene-%06lld", (long long)i),
+                                                 .width  = o.width,
+                                                 .height = o.height }));
+    st = dataset_of_all(out, frames);
+done:
+    kd_frames_drop(frames);
+    return st;
+}
+
+/* How many of n frames a share is: the nearest number, but no share between 0 and 1 takes all or nothing
+ * where there is a choice. */
+static int64_t share_count(double share, int64_t n)
+{
+    int64_t k = (int64_t)(share * (double)n + 0.5);
+
+    if (share > 0 && k == 0 && n > 1) return 1;
+    if (share < 1 && k == n && n > 1) return n - 1;
+    return k;
+}
+
+/* held[i] = 1 for k of n frames, chosen by the head of a shuffle. */
+static kdas_status choose(uint8_t *held, kdas_context *ctx, int64_t n, int64_t k, uint64_t seed)
+{
+    static const uint64_t stream = 0x73706C6974; /* "split": apart from other draws of this seed */
+    kd_random             r      = kd_random_make(seed, stream);
+    int64_t              *order  = kd_alloc(ctx, (size_t)n * sizeof *order);
+
+    if (!order) return KDAS_ENOMEM;
+    for (int64_t i = 0; i < n; i++)
+        order[i] = i;
+    for (int64_t i = 0; i < k; i++) {
+        int64_t j = i + kd_random_below(&r, n - i), t = order[i];
+
+        order[i]       = order[j];
+        order[j]       = t;
+        held[order[i]] = 1;
+    }
+    kd_free(ctx, order);
+    return KDAS_OK;
+}
+
+kdas_status kdas_dataset_split(kdas_dataset **rest, kdas_dataset **part, const kdas_dataset *from,
+                               double share, uint64_t seed)
+{
+    kdas_status   st = KDAS_OK;
+    kdas_dataset *two[2] = { NULL, NULL };
+    uint8_t      *held   = NULL;
+    int64_t       k, at[2] = { 0, 0 };
+
+    if (rest) *rest = NULL;
+    if (part) *part = NULL;
+    if (!rest || !part || rest == part || !from)
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_split: %s",
+                       !from ? "the dataset is NULL" : "rest and part must be two places");
+    if (!(share >= 0 && share <= 1))
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_split: the share is %g, not 0 to 1", share);
+
+    k    = share_count(share, from->count);
+    held = kd_calloc(from->ctx, (size_t)from->count, 1);
+    if (!held) return KDAS_ENOMEM;
+    KD_TRY(choose(held, from->ctx, from->count, k, seed));
+    KD_TRY(dataset_make(&two[0], from->frames, from->count - k));
+    KD_TRY(dataset_make(&two[1], from->frames, k));
+    for (int64_t i = 0; i < from->count; i++)
+        two[held[i]]->index[at[held[i]]++] = from->index[i];
+    *rest  = two[0];
+    *part  = two[1];
+    two[0] = two[1] = NULL;
+done:
+    kdas_dataset_destroy(two[0]);
+    kdas_dataset_destroy(two[1]);
+    kd_free(from->ctx, held);
+    return st;
+}
+
+void kdas_dataset_destroy(kdas_dataset *dataset)
+{
+    if (!dataset) return;
+    kd_frames_drop(dataset->frames);
+    kd_free(dataset->ctx, dataset->index);
+    kd_free(dataset->ctx, dataset);
+}
+
+/* ---- Asking ---- */
+
+int64_t kdas_dataset_count(const kdas_dataset *dataset) { return dataset ? dataset->count : 0; }
+int64_t kdas_dataset_skipped(const kdas_dataset *dataset)
+{
+    return dataset ? dataset->frames->skipped : 0;
+}
+
+static const kd_frame *frame_at(const kdas_dataset *dataset, int64_t i)
+{
+    return &dataset->frames->frame[dataset->index[i]];
+}
+
+const char *kdas_dataset_name(const kdas_dataset *dataset, int64_t i)
+{
+    return dataset && i >= 0 && i < dataset->count ? frame_at(dataset, i)->name : NULL;
+}
+
+uint64_t kdas_dataset_hash(const kdas_dataset *dataset)
+{
+    uint64_t h = kd_mix64((uint64_t)kdas_dataset_count(dataset));
+
+    for (int64_t i = 0; i < kdas_dataset_count(dataset); i++) {
+        const kd_frame *f = frame_at(dataset, i);
+
+        h = kd_mix64(h ^ kd_hash64(f->name));
+        h = kd_mix64(h ^ ((uint64_t)f->width << 32 | (uint64_t)f->height));
+    }
+    return h;
+}
+
+/* A copy of lent pixels that the caller may keep. */
+static kdas_status copy_view(kdas_image **out, kdas_context *ctx, const kdas_view *view)
+{
+    KD_RETURN(kdas_image_create(out, ctx, view->width, view->height, view->pixel));
+    kd_view_pack(kdas_image_pixels(*out), view->pixel, view);
+    return KDAS_OK;
+}
+
+kdas_status kdas_dataset_get(kdas_dataset *dataset, int64_t i, kdas_image **image, kdas_image **mask)
+{
+    kdas_status st    = KDAS_OK;
+    kdas_image *frame = NULL, *truth = NULL;
+    kd_loan     loan  = { 0 };
+
+    if (image) *image = NULL;
+    if (mask) *mask = NULL;
+    if (!dataset || !image || !mask)
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_get: the %s is NULL",
+                       !dataset ? "dataset" : !image ? "image" : "mask");
+    if (i < 0 || i >= dataset->count)
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_get: there is no frame %lld of %lld", (long long)i,
+                       (long long)dataset->count);
+
+    KD_TRY(kd_dataset_lend(&loan, dataset, i));
+    KD_TRY(copy_view(&frame, dataset->ctx, &loan.image));
+    KD_TRY(copy_view(&truth, dataset->ctx, &loan.mask));
+    *image = frame;
+    *mask  = truth;
+    frame = truth = NULL;
+done:
+    kd_loan_return(&loan);
+    kdas_image_destroy(frame);
+    kdas_image_destroy(truth);
+    return st;
+}

@@ -1,0 +1,145 @@
+/* frames.c - the store of frames: decoding, and keeping what fits the budget. What is kept stays until the
+ * end: every epoch visits every frame once, in another order, so that throwing out the least recently used
+ * would throw out just what comes next. */
+#include "base/context.h"
+#include "data/frames.h"
+#include "io/image.h"
+
+kdas_status kd_frames_create(kd_frames **out, kdas_context *ctx, uint64_t budget)
+{
+    kd_frames *frames = kd_calloc(ctx, 1, sizeof *frames);
+
+    *out = NULL;
+    if (!frames) return KDAS_ENOMEM;
+    frames->ctx    = ctx;
+    frames->budget = budget;
+    atomic_init(&frames->users, 1);
+    if (pthread_mutex_init(&frames->lock, NULL) != 0) {
+        kd_free(ctx, frames);
+        return kd_fail(KDAS_ENOMEM, "a mutex could not be made");
+    }
+    *out = frames;
+    return KDAS_OK;
+}
+
+kd_frames *kd_frames_share(kd_frames *frames)
+{
+    atomic_fetch_add(&frames->users, 1);
+    return frames;
+}
+
+static void frame_finish(kdas_context *ctx, kd_frame *frame)
+{
+    kd_free(ctx, frame->name);
+    kd_free(ctx, frame->image_path);
+    kd_free(ctx, frame->mask_path);
+    kdas_image_destroy(frame->image);
+    kdas_image_destroy(frame->mask);
+}
+
+void kd_frames_drop(kd_frames *frames)
+{
+    if (!frames || atomic_fetch_sub(&frames->users, 1) != 1) return;
+    for (size_t i = 0; i < frames->count; i++)
+        frame_finish(frames->ctx, &frames->frame[i]);
+    pthread_mutex_destroy(&frames->lock);
+    kd_free(frames->ctx, frames->frame);
+    kd_free(frames->ctx, frames);
+}
+
+kdas_status kd_frames_add(kd_frames *frames, kd_frame frame)
+{
+    kdas_status st = frame.name ? KDAS_OK : KDAS_ENOMEM;
+
+    if (st == KDAS_OK)
+        st = kd_grow(frames->ctx, (void **)&frames->frame, &frames->capacity, frames->count + 1,
+                     sizeof frame);
+    if (st == KDAS_OK)
+        frames->frame[frames->count++] = frame;
+    else
+        frame_finish(frames->ctx, &frame);
+    return st;
+}
+
+/* ---- Decoding ---- */
+
+static kdas_status decode_file(kdas_image **out, kd_frames *frames, const kd_frame *frame,
+                               const char *path, kdas_pixel pixel)
+{
+    kdas_view view;
+
+    KD_RETURN(kdas_image_load(out, frames->ctx, path, pixel));
+    view = kdas_image_view(*out);
+    if (view.width == frame->width && view.height == frame->height) return KDAS_OK;
+    kdas_image_destroy(*out);
+    *out = NULL;
+    return kd_fail(KDAS_EFORMAT, "'%s' was %lldx%lld when the dataset was opened and is %lldx%lld now",
+                   path, (long long)frame->width, (long long)frame->height, (long long)view.width,
+                   (long long)view.height);
+}
+
+static kdas_status decode(kdas_image **image, kdas_image **mask, kd_frames *frames, size_t i)
+{
+    const kd_frame *frame = &frames->frame[i];
+    kdas_status     st    = KDAS_OK;
+    uint8_t        *p;
+
+    if (!frame->image_path)
+        return kdas_scene_draw(image, mask, frames->ctx, &frames->scene, (int64_t)i);
+    KD_TRY(decode_file(image, frames, frame, frame->image_path, KDAS_PIXEL_RGB8));
+    KD_TRY(decode_file(mask, frames, frame, frame->mask_path, KDAS_PIXEL_GREY8));
+    p = kdas_image_pixels(*mask);
+    for (int64_t k = 0; k < frame->width * frame->height; k++)
+        p[k] = p[k] > 127 ? 255 : 0;
+done:
+    if (st != KDAS_OK) {
+        kdas_image_destroy(*image);
+        *image = NULL;
+    }
+    return st;
+}
+
+/* Keep a frame just decoded if it fits, and unless another thread was first. True: the store owns it. */
+static bool keep(kd_frames *frames, kd_frame *frame, kdas_image *image, kdas_image *mask)
+{
+    uint64_t bytes = (uint64_t)(frame->width * frame->height) * 4;
+    bool     kept;
+
+    pthread_mutex_lock(&frames->lock);
+    kept = !frame->image && bytes <= frames->budget - frames->used;
+    if (kept) {
+        frame->image = image;
+        frame->mask  = mask;
+        frames->used += bytes;
+    }
+    pthread_mutex_unlock(&frames->lock);
+    return kept;
+}
+
+kdas_status kd_frames_lend(kd_loan *out, kd_frames *frames, size_t i)
+{
+    kd_frame   *frame = &frames->frame[i];
+    kdas_image *image, *mask;
+    bool        kept;
+
+    *out = (kd_loan){ 0 };
+    pthread_mutex_lock(&frames->lock);
+    image = frame->image;
+    mask  = frame->mask;
+    pthread_mutex_unlock(&frames->lock);
+    kept = image != NULL;
+    if (!kept) {
+        KD_RETURN(decode(&image, &mask, frames, i));
+        kept = keep(frames, frame, image, mask);
+    }
+    *out = (kd_loan){ kdas_image_view(image), kdas_image_view(mask), kept ? NULL : image,
+                      kept ? NULL : mask };
+    return KDAS_OK;
+}
+
+void kd_loan_return(kd_loan *loan)
+{
+    kdas_image_destroy(loan->own_image);
+    kdas_image_destroy(loan->own_mask);
+    *loan = (kd_loan){ 0 };
+}

@@ -1,0 +1,46 @@
+/* frames.h - the store of frames behind datasets: where each comes from, and those that are kept decoded.
+ * Datasets that were split from one another share a store. It is safe to use from several threads. */
+#ifndef KD_FRAMES_H
+#define KD_FRAMES_H
+#include <pthread.h>
+#include <kdas/data.h>
+#include "base/base.h"
+
+typedef struct kd_frame {
+    char       *name;                    /* base name without its ending         */
+    char       *image_path, *mask_path;  /* NULL: a scene, drawn                 */
+    int64_t     width, height;           /* as the headers said, mask and image  */
+    kdas_image *image, *mask;            /* kept decoded, or NULL; under `lock`  */
+} kd_frame;
+
+typedef struct kd_frames {
+    kdas_context      *ctx;
+    atomic_int         users;
+    pthread_mutex_t    lock;
+    uint64_t           budget, used; /* bytes of decoded frames; used is under `lock` */
+    kdas_scene_options scene;
+    kd_frame          *frame;
+    size_t             count, capacity;
+    int64_t            skipped; /* frames that were left out when the folder was read */
+} kd_frames;
+
+/* An empty store with one user. */
+kdas_status kd_frames_create(kd_frames **out, kdas_context *ctx, uint64_t budget);
+/* One user more; one less, the last one destroys it. NULL is fine. */
+kd_frames *kd_frames_share(kd_frames *frames);
+void       kd_frames_drop(kd_frames *frames);
+/* Append a frame. Takes over the strings whether it succeeds or not; a NULL name is a failed allocation. */
+kdas_status kd_frames_add(kd_frames *frames, kd_frame frame);
+
+/* Fill an empty store from a folder (folder.c). */
+kdas_status kd_frames_scan(kd_frames *frames, const char *dir, bool skip_bad);
+
+/* A decoded frame on loan: RGB8, and GREY8 of 0 and 255. Give it back. */
+typedef struct kd_loan {
+    kdas_view   image, mask;
+    kdas_image *own_image, *own_mask; /* freed when given back; NULL: the store keeps them */
+} kd_loan;
+kdas_status kd_frames_lend(kd_loan *out, kd_frames *frames, size_t i);
+void        kd_loan_return(kd_loan *loan);
+
+#endif

@@ -1,0 +1,332 @@
+/* loader.c - the ring of groups that worker threads fill ahead of the step.
+ *
+ * The ring has a slot for the group whose batches the host is reading, and slots for those to come; group
+ * g always stands in slot g % slots. A worker takes one sample at a time, of the earliest group that has
+ * samples left, so that the next batch is finished first however many workers there are. What a sample is
+ * depends on the plan alone. All members below `lock` in kdas_loader, and the slots but for the pixels of
+ * samples that a worker has taken, are used under the lock. */
+#include <signal.h>
+#include <string.h>
+#include "base/context.h"
+#include "data/loader.h"
+
+struct slot {
+    int64_t     group; /* -1: none yet */
+    int64_t     size, taken, done; /* samples of the group: all, given to workers, finished */
+    int64_t    *frame;             /* (batch) */
+    kdas_batch *batch[KD_LOADER_SCALES];
+    kdas_status status; /* of the first sample that failed */
+    int64_t     failed; /* its number                      */
+    char        sentence[512];
+};
+
+struct worker {
+    kdas_loader      *loader;
+    pthread_t         thread;
+    kd_loader_scratch scratch;
+};
+
+struct kdas_loader {
+    kdas_context  *ctx;
+    kd_loader_plan plan;
+    int            workers, started; /* wanted, running threads; without workers `worker` has one scratch */
+    struct worker *worker;
+    int64_t       *order; /* (frames) of epoch order_epoch */
+    int64_t        order_epoch;
+    int64_t        position;
+    bool           ended; /* the next call says that an epoch is over */
+    double         waited;
+
+    pthread_mutex_t lock;
+    pthread_cond_t  more, finished; /* samples to take; a group is done, or idle */
+    bool            stop;
+    int64_t         slots;
+    struct slot    *slot;
+};
+
+/* ---- Workers ---- */
+
+/* The earliest group with samples left, or NULL. */
+static struct slot *open_slot(kdas_loader *l)
+{
+    struct slot *best = NULL;
+
+    for (int64_t i = 0; i < l->slots; i++) {
+        struct slot *s = &l->slot[i];
+
+        if (s->group >= 0 && s->taken < s->size && (!best || s->group < best->group)) best = s;
+    }
+    return best;
+}
+
+/* Take a sample of a group and make it; the lock is held on entry and on return, not between. */
+static void make_sample(kdas_loader *l, struct slot *s, kd_loader_scratch *scratch)
+{
+    int64_t     i = s->taken++, frame = s->frame[i], epoch = s->group / l->plan.groups;
+    kdas_status st;
+
+    pthread_mutex_unlock(&l->lock);
+    st = kd_loader_make(&l->plan, scratch, epoch, frame, i, s->batch);
+    pthread_mutex_lock(&l->lock);
+    if (st != KDAS_OK && i < s->failed) {
+        s->status = st;
+        s->failed = i;
+        strncpy(s->sentence, kdas_last_error(), sizeof s->sentence - 1);
+    }
+    if (++s->done == s->taken) pthread_cond_broadcast(&l->finished);
+}
+
+static void *work(void *argument)
+{
+    struct worker *w = argument;
+    kdas_loader   *l = w->loader;
+    struct slot   *s;
+
+    pthread_mutex_lock(&l->lock);
+    while (!l->stop) {
+        s = open_slot(l);
+        if (s)
+            make_sample(l, s, &w->scratch);
+        else
+            pthread_cond_wait(&l->more, &l->lock);
+    }
+    pthread_mutex_unlock(&l->lock);
+    return NULL;
+}
+
+/* ---- The ring; the lock is held ---- */
+
+static void slot_restart(struct slot *s)
+{
+    s->taken = s->done = 0;
+    s->status          = KDAS_OK;
+    s->failed          = INT64_MAX;
+}
+
+/* Let no worker take more of a slot, and wait for those who have. */
+static void slot_quiesce(kdas_loader *l, struct slot *s)
+{
+    s->size = s->taken;
+    while (s->done < s->taken)
+        pthread_cond_wait(&l->finished, &l->lock);
+}
+
+static void slot_assign(kdas_loader *l, struct slot *s, int64_t group)
+{
+    int64_t epoch = group / l->plan.groups, first = group % l->plan.groups * l->plan.batch;
+
+    slot_quiesce(l, s);
+    if (l->order_epoch != epoch) {
+        kd_loader_plan_order(&l->plan, epoch, l->order);
+        l->order_epoch = epoch;
+    }
+    s->group = group;
+    s->size  = kd_loader_plan_group_size(&l->plan, group);
+    memcpy(s->frame, l->order + first, (size_t)s->size * sizeof *s->frame);
+    for (int k = 0; k < l->plan.scales; k++)
+        kdas_batch_resize(s->batch[k], s->size);
+    slot_restart(s);
+}
+
+/* Have the ring hold `group` and those after it; what it holds of them already stays. */
+static void ring_move(kdas_loader *l, int64_t group)
+{
+    bool moved = false;
+
+    for (int64_t g = group; g < group + l->slots; g++) {
+        struct slot *s = &l->slot[g % l->slots];
+
+        if (s->group == g) continue;
+        slot_assign(l, s, g);
+        moved = true;
+    }
+    if (moved) pthread_cond_broadcast(&l->more);
+}
+
+/* ---- Making and destroying ---- */
+
+static kdas_status make_slots(kdas_loader *l, int32_t ahead)
+{
+    const kd_loader_plan *plan = &l->plan;
+
+    /* enough groups for `ahead` batches after the one that is being read */
+    l->slots = l->workers ? (ahead + plan->scales - 1) / plan->scales + 1 : 1;
+    l->slot  = kd_calloc(l->ctx, (size_t)l->slots, sizeof *l->slot);
+    if (!l->slot) return KDAS_ENOMEM;
+    for (int64_t i = 0; i < l->slots; i++) {
+        struct slot *s = &l->slot[i];
+
+        s->group = -1;
+        s->frame = kd_alloc(l->ctx, (size_t)plan->batch * sizeof *s->frame);
+        if (!s->frame) return KDAS_ENOMEM;
+        for (int k = 0; k < plan->scales; k++)
+            KD_RETURN(kdas_batch_create(&s->batch[k], l->ctx, plan->batch, plan->height[k],
+                                        plan->width[k]));
+    }
+    return KDAS_OK;
+}
+
+static kdas_status make_scratch(kdas_loader *l)
+{
+    int n = KD_MAX(l->workers, 1);
+
+    l->worker = kd_calloc(l->ctx, (size_t)n, sizeof *l->worker);
+    if (!l->worker) return KDAS_ENOMEM;
+    for (int i = 0; i < n; i++) {
+        l->worker[i].loader = l;
+        KD_RETURN(kd_loader_scratch_init(&l->worker[i].scratch, &l->plan));
+    }
+    return KDAS_OK;
+}
+
+/* Workers leave all signals to the host's threads. */
+static kdas_status start_workers(kdas_loader *l)
+{
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (l->started < l->workers &&
+           pthread_create(&l->worker[l->started].thread, NULL, work, &l->worker[l->started]) == 0)
+        l->started++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (l->started < l->workers)
+        return kd_fail(KDAS_ENOMEM, "kdas_loader_create: worker thread %d of %d cannot be started",
+                       l->started + 1, l->workers);
+    return KDAS_OK;
+}
+
+kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset,
+                               const kdas_loader_options *options)
+{
+    kdas_status         st = KDAS_OK;
+    kdas_loader        *l  = NULL;
+    kdas_loader_options o;
+    kd_loader_plan      plan;
+
+    if (!out) return kd_fail(KDAS_EINVAL, "kdas_loader_create: out is NULL");
+    *out = NULL;
+    if (!dataset) return kd_fail(KDAS_EINVAL, "kdas_loader_create: the dataset is NULL");
+    KD_RETURN(kd_loader_plan_init(&plan, &o, dataset, options));
+
+    l = kd_calloc(dataset->ctx, 1, sizeof *l);
+    if (!l) return KDAS_ENOMEM;
+    l->ctx         = dataset->ctx;
+    l->plan        = plan;
+    l->workers     = o.workers;
+    l->order_epoch = -1;
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->more, NULL);
+    pthread_cond_init(&l->finished, NULL);
+    l->order = kd_alloc(l->ctx, (size_t)plan.frames * sizeof *l->order);
+    if (!l->order) {
+        st = KDAS_ENOMEM;
+        goto done;
+    }
+    KD_TRY(make_slots(l, o.ahead));
+    KD_TRY(make_scratch(l));
+    ring_move(l, 0);
+    KD_TRY(start_workers(l));
+    *out = l;
+    l    = NULL;
+done:
+    kdas_loader_destroy(l);
+    return st;
+}
+
+void kdas_loader_destroy(kdas_loader *l)
+{
+    if (!l) return;
+    pthread_mutex_lock(&l->lock);
+    l->stop = true;
+    pthread_cond_broadcast(&l->more);
+    pthread_mutex_unlock(&l->lock);
+    for (int i = 0; i < l->started; i++)
+        pthread_join(l->worker[i].thread, NULL);
+    for (int i = 0; l->worker && i < KD_MAX(l->workers, 1); i++)
+        kd_loader_scratch_finish(&l->worker[i].scratch, &l->plan);
+    for (int64_t i = 0; l->slot && i < l->slots; i++) {
+        kd_free(l->ctx, l->slot[i].frame);
+        for (int k = 0; k < l->plan.scales; k++)
+            kdas_batch_destroy(l->slot[i].batch[k]);
+    }
+    pthread_cond_destroy(&l->finished);
+    pthread_cond_destroy(&l->more);
+    pthread_mutex_destroy(&l->lock);
+    kd_free(l->ctx, l->worker);
+    kd_free(l->ctx, l->slot);
+    kd_free(l->ctx, l->order);
+    kd_free(l->ctx, l);
+}
+
+/* ---- Reading ---- */
+
+int64_t kdas_loader_batches(const kdas_loader *loader)
+{
+    return loader ? loader->plan.groups * loader->plan.scales : 0;
+}
+
+void kd_loader_size(const kdas_loader *loader, int64_t *height, int64_t *width)
+{
+    *height = loader->plan.base_height;
+    *width  = loader->plan.base_width;
+}
+
+int64_t kdas_loader_position(const kdas_loader *loader) { return loader ? loader->position : 0; }
+double  kdas_loader_waited(const kdas_loader *loader) { return loader ? loader->waited : 0; }
+
+kdas_status kdas_loader_seek(kdas_loader *loader, int64_t position)
+{
+    if (!loader) return kd_fail(KDAS_EINVAL, "kdas_loader_seek: the loader is NULL");
+    if (position < 0 || position > INT64_MAX / 2)
+        return kd_fail(KDAS_EINVAL, "kdas_loader_seek: there is no position %lld", (long long)position);
+    loader->position = position;
+    loader->ended    = false;
+    pthread_mutex_lock(&loader->lock);
+    ring_move(loader, position / loader->plan.scales);
+    pthread_mutex_unlock(&loader->lock);
+    return KDAS_OK;
+}
+
+/* Have all samples of a slot; the lock is held. */
+static void slot_complete(kdas_loader *l, struct slot *s)
+{
+    double start = kd_now();
+
+    while (l->workers == 0 && s->taken < s->size)
+        make_sample(l, s, &l->worker[0].scratch);
+    while (s->done < s->size)
+        pthread_cond_wait(&l->finished, &l->lock);
+    l->waited += kd_now() - start;
+}
+
+kdas_status kdas_loader_next(kdas_loader *loader, kdas_batch **out)
+{
+    kdas_loader *l  = loader;
+    kdas_status  st = KDAS_OK;
+    struct slot *s;
+    int64_t      group;
+
+    if (out) *out = NULL;
+    if (!l || !out)
+        return kd_fail(KDAS_EINVAL, "kdas_loader_next: the %s is NULL", l ? "place of the batch" : "loader");
+    if (l->ended) {
+        l->ended = false;
+        return KDAS_OK;
+    }
+    group = l->position / l->plan.scales;
+    pthread_mutex_lock(&l->lock);
+    ring_move(l, group);
+    s = &l->slot[group % l->slots];
+    slot_complete(l, s);
+    if (s->status != KDAS_OK) {
+        st = kd_fail(s->status, "%s", s->sentence);
+        slot_restart(s); /* asked again, it is tried again */
+        pthread_cond_broadcast(&l->more);
+    } else {
+        *out     = s->batch[l->position % l->plan.scales];
+        l->ended = ++l->position % kdas_loader_batches(l) == 0;
+    }
+    pthread_mutex_unlock(&l->lock);
+    return st;
+}

@@ -1,0 +1,45 @@
+/* loader.h - inside of the loader: the plan (what each batch holds), making samples, and the ring. */
+#ifndef KD_LOADER_H
+#define KD_LOADER_H
+#include <pthread.h>
+#include "data/batch.h"
+#include "data/dataset.h"
+
+enum { KD_LOADER_SCALES = 8, KD_LOADER_WORKERS = 64, KD_LOADER_AHEAD = 1024 };
+
+/* What batches are made of: options that have been checked. The frames of a batch are a group; a group
+ * gives one batch for each scale. Groups are counted on through the epochs. */
+typedef struct kd_loader_plan {
+    kdas_dataset *dataset;
+    int64_t       batch, frames; /* places of a batch, frames of the dataset */
+    int64_t       groups;        /* in an epoch                              */
+    int64_t       base_height, base_width; /* at scale 1 */
+    int           scales;
+    int64_t       height[KD_LOADER_SCALES], width[KD_LOADER_SCALES];
+    bool          shuffle, augment;
+    double        rotation;
+    uint64_t      seed;
+} kd_loader_plan;
+
+/* Check a host's options (NULL: defaults) and make the plan of them; *o receives them all. */
+kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kdas_dataset *dataset,
+                                const kdas_loader_options *options);
+/* The order of an epoch's frames, into order (frames). */
+void    kd_loader_plan_order(const kd_loader_plan *plan, int64_t epoch, int64_t *order);
+int64_t kd_loader_plan_group_size(const kd_loader_plan *plan, int64_t group);
+
+/* A worker's own memory: a frame at the largest size, before and after augmentation. */
+typedef struct kd_loader_scratch {
+    uint8_t *rgb[2], *mask[2];
+} kd_loader_scratch;
+kdas_status kd_loader_scratch_init(kd_loader_scratch *scratch, const kd_loader_plan *plan);
+void        kd_loader_scratch_finish(kd_loader_scratch *scratch, const kd_loader_plan *plan);
+
+/* Put frame `frame` of the dataset, as epoch `epoch` shows it, at place i of every scale's batch. */
+kdas_status kd_loader_make(const kd_loader_plan *plan, kd_loader_scratch *scratch, int64_t epoch,
+                           int64_t frame, int64_t i, kdas_batch *const *batch);
+
+/* The sides asked for: those of a batch at scale 1. */
+void kd_loader_size(const kdas_loader *loader, int64_t *height, int64_t *width);
+
+#endif

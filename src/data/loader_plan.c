@@ -1,0 +1,172 @@
+/* loader_plan.c - what the loader's batches hold, as a function of options and position alone, and the
+ * making of one sample. Nothing here knows of threads. */
+#include <math.h>
+#include <string.h>
+#include "base/context.h"
+#include "data/augment.h"
+#include "data/loader.h"
+#include "io/image.h"
+
+void kdas_loader_options_init(kdas_loader_options *options, size_t size)
+{
+    kdas_loader_options defaults = { .size = size, .batch = 8, .height = 352, .width = 352, .shuffle = 1,
+                                     .augment = 1, .rotation = 90, .workers = 1, .ahead = 3, .seed = 1 };
+
+    if (!options || size < sizeof size) return;
+    memset(options, 0, size);
+    memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
+}
+
+static kdas_status check_options(const kdas_loader_options *o, int64_t frames)
+{
+    if (frames < 1) return kd_fail(KDAS_EINVAL, "kdas_loader_create: the dataset has no frames");
+    if (o->batch < 1 || o->batch > 65536)
+        return kd_fail(KDAS_EINVAL, "kdas_loader_options: batch is %lld, not 1 to 65536",
+                       (long long)o->batch);
+    if (o->height < 32 || o->width < 32 || o->height % 32 || o->width % 32 ||
+        o->height > KDAS_IMAGE_MAX_SIDE || o->width > KDAS_IMAGE_MAX_SIDE)
+        return kd_fail(KDAS_EINVAL, "kdas_loader_options: %lldx%lld pixels; sides are multiples of 32",
+                       (long long)o->width, (long long)o->height);
+    if (o->scale_count < 0 || o->scale_count > KD_LOADER_SCALES || !o->scales != !o->scale_count)
+        return kd_fail(KDAS_EINVAL, "kdas_loader_options: scale_count is %d with %s; at most %d",
+                       o->scale_count, o->scales ? "scales" : "no scales", KD_LOADER_SCALES);
+    if (!(o->rotation >= 0 && o->rotation <= 180))
+        return kd_fail(KDAS_EINVAL, "kdas_loader_options: rotation is %g degrees, not 0 to 180",
+                       (double)o->rotation);
+    if (o->workers < 0 || o->workers > KD_LOADER_WORKERS)
+        return kd_fail(KDAS_EINVAL, "kdas_loader_options: workers is %d, not 0 to %d", o->workers,
+                       KD_LOADER_WORKERS);
+    if (o->ahead < 1 || o->ahead > KD_LOADER_AHEAD)
+        return kd_fail(KDAS_EINVAL, "kdas_loader_options: ahead is %d, not 1 to %d", o->ahead,
+                       KD_LOADER_AHEAD);
+    if (o->drop_last && frames < o->batch)
+        return kd_fail(KDAS_EINVAL,
+                       "kdas_loader_options: %lld frames fill no batch of %lld, and drop_last is set",
+                       (long long)frames, (long long)o->batch);
+    return KDAS_OK;
+}
+
+/* A side at a scale, rounded to 32 (halves to even). */
+static int64_t scaled(int64_t side, float scale)
+{
+    return (int64_t)rint((double)side * (double)scale / 32) * 32;
+}
+
+static kdas_status plan_scales(kd_loader_plan *plan, const kdas_loader_options *o)
+{
+    static const float one = 1.0f;
+    const float       *scale = o->scales ? o->scales : &one;
+
+    plan->scales = KD_MAX(o->scale_count, 1);
+    for (int s = 0; s < plan->scales; s++) {
+        bool fits = scale[s] > 0 && scale[s] <= 16;
+
+        plan->height[s] = fits ? scaled(o->height, scale[s]) : 0;
+        plan->width[s]  = fits ? scaled(o->width, scale[s]) : 0;
+        if (plan->height[s] < 32 || plan->width[s] < 32 || plan->height[s] > KDAS_IMAGE_MAX_SIDE ||
+            plan->width[s] > KDAS_IMAGE_MAX_SIDE)
+            return kd_fail(KDAS_EINVAL, "kdas_loader_options: scale %g of %lldx%lld pixels cannot be used",
+                           (double)scale[s], (long long)o->width, (long long)o->height);
+    }
+    return KDAS_OK;
+}
+
+kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kdas_dataset *dataset,
+                                const kdas_loader_options *options)
+{
+    int64_t frames = kdas_dataset_count(dataset);
+
+    kdas_loader_options_init(o, sizeof *o);
+    KD_RETURN(kd_take_options(o, sizeof *o, options, "kdas_loader_options"));
+    KD_RETURN(check_options(o, frames));
+    *plan = (kd_loader_plan){ .dataset = dataset, .batch = o->batch, .frames = frames,
+                              .shuffle = o->shuffle, .augment = o->augment, .rotation = o->rotation,
+                              .seed = o->seed, .base_height = o->height, .base_width = o->width };
+    plan->groups = o->drop_last ? frames / o->batch : (frames + o->batch - 1) / o->batch;
+    return plan_scales(plan, o);
+}
+
+void kd_loader_plan_order(const kd_loader_plan *plan, int64_t epoch, int64_t *order)
+{
+    kd_random r = kd_random_make(plan->seed, (uint64_t)epoch);
+
+    for (int64_t i = 0; i < plan->frames; i++)
+        order[i] = i;
+    for (int64_t i = plan->frames - 1; plan->shuffle && i > 0; i--) {
+        int64_t j = kd_random_below(&r, i + 1), t = order[i];
+
+        order[i] = order[j];
+        order[j] = t;
+    }
+}
+
+int64_t kd_loader_plan_group_size(const kd_loader_plan *plan, int64_t group)
+{
+    return KD_MIN(plan->batch, plan->frames - group % plan->groups * plan->batch);
+}
+
+/* ---- A sample ---- */
+
+void kd_loader_scratch_finish(kd_loader_scratch *scratch, const kd_loader_plan *plan)
+{
+    for (int k = 0; k < 2; k++) {
+        kd_free(plan->dataset->ctx, scratch->rgb[k]);
+        kd_free(plan->dataset->ctx, scratch->mask[k]);
+    }
+    *scratch = (kd_loader_scratch){ 0 };
+}
+
+kdas_status kd_loader_scratch_init(kd_loader_scratch *scratch, const kd_loader_plan *plan)
+{
+    kdas_context *ctx    = plan->dataset->ctx;
+    int64_t       pixels = 0;
+
+    *scratch = (kd_loader_scratch){ 0 };
+    for (int s = 0; s < plan->scales; s++)
+        pixels = KD_MAX(pixels, plan->height[s] * plan->width[s]);
+    for (int k = 0; k < 2; k++) {
+        scratch->rgb[k]  = kd_alloc(ctx, (size_t)pixels * 3);
+        scratch->mask[k] = kd_alloc(ctx, (size_t)pixels);
+        if (scratch->rgb[k] && scratch->mask[k]) continue;
+        kd_loader_scratch_finish(scratch, plan);
+        return KDAS_ENOMEM;
+    }
+    return KDAS_OK;
+}
+
+static kdas_status fit(uint8_t *to, kdas_context *ctx, int64_t width, int64_t height,
+                       const kdas_view *from)
+{
+    if (from->width != width || from->height != height)
+        return kd_resize_bytes(ctx, to, width, height, from);
+    kd_view_pack(to, from->pixel, from);
+    return KDAS_OK;
+}
+
+kdas_status kd_loader_make(const kd_loader_plan *plan, kd_loader_scratch *scratch, int64_t epoch,
+                           int64_t frame, int64_t i, kdas_batch *const *batch)
+{
+    kdas_context *ctx  = plan->dataset->ctx;
+    kdas_status   st   = KDAS_OK;
+    kd_loan       loan = { 0 };
+    kd_augment    augment;
+
+    KD_TRY(kd_dataset_lend(&loan, plan->dataset, frame));
+    augment = kd_augment_draw(plan->seed, (uint64_t)epoch, (uint64_t)frame, plan->rotation);
+    for (int s = 0; s < plan->scales; s++) {
+        int64_t w = plan->width[s], h = plan->height[s];
+        double  aspect = (double)loan.image.width / (double)w * (double)h / (double)loan.image.height;
+
+        KD_TRY(fit(scratch->rgb[0], ctx, w, h, &loan.image));
+        KD_TRY(fit(scratch->mask[0], ctx, w, h, &loan.mask));
+        for (int64_t k = 0; k < w * h; k++)
+            scratch->mask[0][k] = scratch->mask[0][k] >= 128 ? 255 : 0;
+        if (plan->augment)
+            kd_augment_apply(&augment, aspect, w, h, scratch->rgb[1], scratch->mask[1], scratch->rgb[0],
+                             scratch->mask[0]);
+        kd_batch_put(batch[s], i, scratch->rgb[plan->augment], scratch->mask[plan->augment]);
+    }
+done:
+    kd_loan_return(&loan);
+    return st;
+}

@@ -1,0 +1,92 @@
+/* evaluate.c - a model's figures on a dataset: each frame by itself, at its own size. */
+#include "distill/evaluate.h"
+#include "base/context.h"
+#include "io/image.h"
+#include "model/model.h"
+#include "model/segmenter.h"
+
+typedef struct evaluation {
+    kdas_context   *ctx;
+    kdas_evaluator *evaluator;
+    kdas_dataset   *dataset;
+    kdas_segmenter *segmenter;
+    float          *logits; /* at the frame's size; grows */
+    size_t          capacity;
+    kdas_loss      *loss;  /* NULL: figures alone           */
+    kdas_batch     *batch; /* the truth at the network's size */
+    double          loss_sum;
+} evaluation;
+
+/* The segmentation term of the maps that the segmenter has just made. */
+static kdas_status add_loss(evaluation *e, const kdas_view *image, const kdas_view *truth)
+{
+    kdas_loss_report report = { .size = sizeof report };
+    const float     *map[8];
+    kdas_maps        maps = { .map = map, .count = 1 };
+
+    while (maps.maps < (int32_t)KD_COUNT(map) &&
+           (map[maps.maps] = kd_segmenter_map(e->segmenter, maps.maps, &maps.height, &maps.width)))
+        maps.maps++;
+    KD_RETURN(kdas_batch_set(e->batch, 0, image, truth));
+    KD_RETURN(kdas_loss_evaluate(e->loss, &maps, NULL, kdas_batch_masks(e->batch), NULL, &report));
+    e->loss_sum += report.raw[KDAS_TERM_SEG];
+    return KDAS_OK;
+}
+
+static kdas_status add_frame(evaluation *e, int64_t i)
+{
+    const char *name  = kdas_dataset_name(e->dataset, i);
+    kdas_image *image = NULL, *mask = NULL;
+    kdas_view   frame, truth;
+    kdas_status st;
+
+    KD_TRY(kdas_dataset_get(e->dataset, i, &image, &mask));
+    frame = kdas_image_view(image);
+    truth = kdas_image_view(mask);
+    KD_TRY(kd_grow(e->ctx, (void **)&e->logits, &e->capacity, (size_t)(frame.width * frame.height),
+                   sizeof *e->logits));
+    KD_TRY(kdas_segmenter_logits(e->segmenter, &frame, e->logits));
+    if (e->loss) KD_TRY(add_loss(e, &frame, &truth));
+    KD_TRY(kdas_evaluator_add_logits(e->evaluator, name, e->logits, &truth));
+done:
+    kdas_image_destroy(image);
+    kdas_image_destroy(mask);
+    return st == KDAS_OK || st == KDAS_ECANCELLED ? st : kd_fail_in(st, "frame '%s'", name);
+}
+
+kdas_status kd_evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_dataset *dataset,
+                        int64_t height, int64_t width, int64_t limit, kdas_loss *loss,
+                        double *mean_loss)
+{
+    evaluation e = { .ctx = model->ctx, .evaluator = evaluator, .dataset = dataset, .loss = loss };
+    int64_t    count = kdas_dataset_count(dataset);
+    kdas_segmenter_options options;
+    kdas_status            st;
+
+    if (limit > 0) count = KD_MIN(count, limit);
+    kdas_segmenter_options_init(&options, sizeof options);
+    options.height = height;
+    options.width  = width;
+    KD_TRY(kdas_segmenter_create(&e.segmenter, model, &options));
+    if (loss) KD_TRY(kdas_batch_create(&e.batch, e.ctx, 1, height, width));
+    for (int64_t i = 0; i < count; i++) {
+        KD_TRY(kd_check_cancel(e.ctx));
+        KD_TRY(add_frame(&e, i));
+    }
+    if (loss) *mean_loss = e.loss_sum / (double)KD_MAX(count, 1);
+done:
+    kdas_segmenter_destroy(e.segmenter);
+    kdas_batch_destroy(e.batch);
+    kd_free(e.ctx, e.logits);
+    return st;
+}
+
+kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_dataset *dataset,
+                          int64_t height, int64_t width, int64_t limit)
+{
+    if (!evaluator || !model || !dataset)
+        return kd_fail(KDAS_EINVAL, "kdas_evaluate: evaluator, model or dataset is NULL");
+    if (limit < 0)
+        return kd_fail(KDAS_EINVAL, "kdas_evaluate: limit is %lld, below 0", (long long)limit);
+    return kd_evaluate(evaluator, model, dataset, height, width, limit, NULL, NULL);
+}

@@ -1,0 +1,353 @@
+/* train.c - the run: epochs of steps, validation, and the files that survive a kill. What is done
+ * is what last.kdas says: best.safetensors and log.csv are written before it, and made again alike
+ * if a kill comes between. */
+#include "distill/train.h"
+#include <string.h>
+#include "distill/checkpoint.h"
+#include "data/loader.h"
+#include "distill/evaluate.h"
+#include "io/file.h"
+
+typedef struct run {
+    kdas_context      *ctx;
+    kdas_distiller    *distiller;
+    kdas_loader       *loader;
+    kdas_dataset      *validation;
+    kdas_train_options options;
+    char              *last, *best; /* paths; NULL without an output folder */
+    kd_train_log       log;
+    kdas_loss         *loss;      /* the objective's segmentation term alone */
+    kdas_evaluator    *evaluator; /* of the validation set                   */
+    kdas_progress      progress;
+    double             sum[KD_SUMS];
+    kdas_step_report   report;
+    kdas_train_state   state;
+    int64_t            batches, steps; /* in an epoch; in the whole run                 */
+    int64_t            batch;          /* done in the epoch under way                   */
+    bool               stop;           /* the host's callback has asked to              */
+    double             started;        /* this call                                     */
+    int64_t            steps_here;     /* steps and validations of this call, and their */
+    int64_t            checks_here;    /* seconds: what the time left is reckoned from  */
+    double             step_seconds, check_seconds;
+} run;
+
+/* ---- options ---- */
+
+void kdas_train_options_init(kdas_train_options *options, size_t size)
+{
+    kdas_train_options defaults = { .size = size, .epochs = 20 };
+
+    if (!options || size < sizeof size) return;
+    memset(options, 0, size);
+    memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
+}
+
+static kdas_status check_options(const kdas_train_options *o)
+{
+    if (o->epochs < 1 || o->epochs > INT32_MAX)
+        return kd_fail(KDAS_EINVAL, "train: epochs is %lld, not 1 to %d", (long long)o->epochs,
+                       INT32_MAX);
+    if (o->max_steps < 0)
+        return kd_fail(KDAS_EINVAL, "train: max_steps is %lld, below 0", (long long)o->max_steps);
+    if (o->save_every < 0)
+        return kd_fail(KDAS_EINVAL, "train: save_every is %lld, below 0", (long long)o->save_every);
+    return kd_check_size(1, o->height, o->width);
+}
+
+static int64_t run_step(const run *r) { return r->progress.epoch * r->batches + r->batch; }
+
+/* ---- files ---- */
+
+static kdas_status save(run *r)
+{
+    if (!r->last) return KDAS_OK;
+    r->progress.position = run_step(r);
+    return kd_checkpoint_save(r->distiller, r->last, &r->progress, r->options.notes, r->sum,
+                              KD_SUMS);
+}
+
+/* Make the folder, and see that a file can be made in it: a run must not find out at its end. */
+static kdas_status open_folder(run *r)
+{
+    const char *dir    = r->options.out;
+    kd_writer  *writer = NULL;
+
+    if (!dir) return KDAS_OK;
+    KD_RETURN(kd_make_folders(r->ctx, dir));
+    r->last = kd_path_join(r->ctx, dir, "last.kdas");
+    r->best = kd_path_join(r->ctx, dir, "best.safetensors");
+    if (!r->last || !r->best) return KDAS_ENOMEM;
+    KD_RETURN(kd_writer_open(&writer, r->ctx, r->last));
+    kd_writer_discard(writer);
+    return KDAS_OK;
+}
+
+static kdas_status open_log(run *r)
+{
+    char       *path;
+    kdas_status st;
+
+    if (!r->last) return KDAS_OK;
+    path = kd_path_join(r->ctx, r->options.out, "log.csv");
+    if (!path) return KDAS_ENOMEM;
+    st = kd_train_log_init(&r->log, r->ctx, path, r->progress.epoch);
+    kd_free(r->ctx, path);
+    return st;
+}
+
+/* Go on from the checkpoint, if there is one. */
+static kdas_status resume(run *r)
+{
+    kdas_progress p = { .size = sizeof p };
+
+    r->progress = (kdas_progress){ .size = sizeof p, .seed = r->options.seed, .best = -1 };
+    if (!r->options.resume || !r->last || !kd_is_file(r->last)) return KDAS_OK;
+    KD_RETURN(kd_checkpoint_load(r->distiller, r->last, &p, r->sum, KD_SUMS));
+    if (p.seed != r->options.seed)
+        return kd_fail(KDAS_EINVAL, "'%s' is of a run with seed %llu, not %llu", r->last,
+                       (unsigned long long)p.seed, (unsigned long long)r->options.seed);
+    r->progress = p;
+    r->batch    = p.position - p.epoch * r->batches;
+    if (r->batch < 0 || r->batch > r->batches)
+        return kd_fail(KDAS_EINVAL,
+                       "'%s' stands at batch %lld after %lld epochs, but an epoch has %lld batches",
+                       r->last, (long long)p.position, (long long)p.epoch, (long long)r->batches);
+    kd_info(r->ctx, "resumed after epoch %lld, batch %lld", (long long)p.epoch,
+            (long long)r->batch);
+    return KDAS_OK;
+}
+
+/* ---- what the host is told ---- */
+
+static void count_left(run *r, kdas_train_state *s)
+{
+    double steps  = (double)(r->steps - run_step(r));
+    double checks = r->validation ? (double)(r->steps / r->batches - r->progress.epoch) : 0;
+
+    if (r->steps_here) s->seconds_left = steps * r->step_seconds / (double)r->steps_here;
+    if (r->checks_here) s->seconds_left += checks * r->check_seconds / (double)r->checks_here;
+}
+
+static void tell(run *r, kdas_event event, int64_t epoch)
+{
+    kdas_train_state *s = &r->state;
+
+    s->size    = sizeof *s;
+    s->event   = event;
+    s->epoch   = epoch;
+    s->epochs  = r->options.epochs;
+    s->batch   = event == KDAS_EVENT_EPOCH ? r->batches : r->batch;
+    s->batches = r->batches;
+    s->step    = run_step(r);
+    s->steps   = r->steps;
+    s->report  = &r->report;
+    s->seconds = kd_now() - r->started;
+    s->waited  = kdas_loader_waited(r->loader);
+    count_left(r, s);
+    if (r->options.progress && r->options.progress(r->options.user, s) != 0) r->stop = true;
+}
+
+/* ---- a step ---- */
+
+static void add_to_sums(run *r, int64_t images, double seconds, double waited)
+{
+    double *sum = r->sum;
+
+    sum[KD_SUM_TOTAL] += r->report.total;
+    for (int t = 0; t < KDAS_TERMS; t++) {
+        sum[KD_SUM_RAW + t] += r->report.raw[t];
+        sum[KD_SUM_WEIGHTED + t] += r->report.weighted[t];
+        sum[KD_SUM_GRADIENT + t] += r->report.gradient[t];
+    }
+    sum[KD_SUM_STEPS] += 1;
+    sum[KD_SUM_IMAGES] += (double)images;
+    sum[KD_SUM_SECONDS] += seconds;
+    sum[KD_SUM_WAITED] += waited;
+    sum[KD_SUM_LR] = r->report.lr;
+    r->step_seconds += seconds;
+    r->steps_here++;
+    r->state.mean_total        = sum[KD_SUM_TOTAL] / sum[KD_SUM_STEPS];
+    r->state.images_per_second = sum[KD_SUM_IMAGES] / KD_MAX(sum[KD_SUM_SECONDS], 1e-9);
+}
+
+/* The loader marks the end of an epoch with NULL; epochs are counted here. */
+static kdas_status next_batch(run *r, kdas_batch **batch)
+{
+    KD_RETURN(kdas_loader_next(r->loader, batch));
+    if (!*batch) KD_RETURN(kdas_loader_next(r->loader, batch));
+    return *batch ? KDAS_OK : kd_fail(KDAS_ESTATE, "train: the loader gives no batches");
+}
+
+static kdas_status step(run *r)
+{
+    double      start = kd_now(), waited = kdas_loader_waited(r->loader);
+    kdas_batch *batch;
+    kdas_status st;
+
+    KD_RETURN(next_batch(r, &batch));
+    waited              = kdas_loader_waited(r->loader) - waited;
+    r->report           = (kdas_step_report){ .size = sizeof r->report };
+    r->ctx->finish_step = true; /* half a step could not be resumed */
+    st                  = kdas_distiller_step(r->distiller, batch, &r->report);
+    r->ctx->finish_step = false;
+    if (st != KDAS_OK)
+        return kd_fail_in(st, "epoch %lld, batch %lld", (long long)r->progress.epoch + 1,
+                          (long long)r->batch + 1);
+    r->batch++;
+    add_to_sums(r, kdas_batch_count(batch), kd_now() - start, waited);
+    return KDAS_OK;
+}
+
+/* Whether the host has asked to stop: KDAS_ECANCELLED. */
+static kdas_status check_stop(const run *r)
+{
+    if (r->stop) return kd_fail(KDAS_ECANCELLED, "the host's progress callback asked to stop");
+    return kd_check_cancel(r->ctx);
+}
+
+/* The rest of the epoch's steps, or as many as the run may still make. */
+static kdas_status run_steps(run *r)
+{
+    while (r->batch < r->batches && run_step(r) < r->steps) {
+        KD_RETURN(check_stop(r));
+        KD_RETURN(step(r));
+        tell(r, KDAS_EVENT_STEP, r->progress.epoch + 1);
+        if (r->options.save_every && run_step(r) % r->options.save_every == 0 &&
+            r->batch < r->batches)
+            KD_RETURN(save(r));
+    }
+    return check_stop(r);
+}
+
+/* ---- the end of an epoch ---- */
+
+static kdas_status validate(run *r, kd_train_row *row)
+{
+    double start = kd_now();
+
+    if (!r->validation) return KDAS_OK;
+    kdas_evaluator_reset(r->evaluator);
+    KD_RETURN(kd_evaluate(r->evaluator, r->distiller->student, r->validation, r->options.height,
+                          r->options.width, 0, r->loss, &row->validation_loss));
+    KD_RETURN(kdas_evaluator_get(r->evaluator, -1, KDAS_METRIC_DICE_50, &row->validation_dice));
+    r->check_seconds += kd_now() - start;
+    r->checks_here++;
+    return KDAS_OK;
+}
+
+/* Validate, keep the student if it is the best, and write the epoch down. An epoch that the limit
+ * of steps cuts short is validated like a whole one, but can be taken up again. */
+static kdas_status end_epoch(run *r)
+{
+    kd_train_row row = { .epoch           = r->progress.epoch + 1,
+                         .step            = run_step(r),
+                         .sum             = r->sum,
+                         .validation_dice = -1,
+                         .validation_loss = -1 };
+
+    KD_RETURN(validate(r, &row));
+    row.best = !r->validation || row.validation_dice > r->progress.best;
+    if (row.best) {
+        if (r->best) KD_RETURN(kdas_model_save(r->distiller->student, r->best));
+        r->progress.best       = row.validation_dice;
+        r->progress.best_epoch = row.epoch;
+    }
+    if (r->last) KD_RETURN(kd_train_log_add(&r->log, &row));
+    if (r->batch == r->batches) {
+        r->progress.epoch++;
+        r->batch = 0;
+        memset(r->sum, 0, sizeof r->sum);
+    }
+    KD_RETURN(save(r));
+    r->state.validation_dice = row.validation_dice;
+    r->state.validation_loss = row.validation_loss;
+    r->state.best_dice       = r->progress.best;
+    r->state.best_epoch      = r->progress.best_epoch;
+    r->state.is_best         = row.best;
+    tell(r, KDAS_EVENT_EPOCH, row.epoch);
+    return KDAS_OK;
+}
+
+static kdas_status run_epochs(run *r)
+{
+    if (run_step(r) >= r->steps && r->batch == 0) return KDAS_OK; /* all of it was done before */
+    for (;;) {
+        KD_RETURN(run_steps(r));
+        KD_RETURN(end_epoch(r));
+        if (run_step(r) >= r->steps) return KDAS_OK;
+        KD_RETURN(check_stop(r));
+    }
+}
+
+/* ---- start and end ---- */
+
+/* What validation needs: an evaluator, and the objective's segmentation term without the rest. */
+static kdas_status open_validation(run *r)
+{
+    kdas_loss_options options = r->distiller->loss->options;
+
+    if (!r->validation) return KDAS_OK;
+    if (kdas_dataset_count(r->validation) == 0)
+        return kd_fail(KDAS_EINVAL, "train: the validation set is empty");
+    options.guidance   = "none";
+    options.seg_weight = 1;
+    KD_RETURN(kdas_loss_create(&r->loss, r->ctx, &options));
+    return kdas_evaluator_create(&r->evaluator, r->ctx);
+}
+
+static kdas_status start(run *r)
+{
+    r->batches = kdas_loader_batches(r->loader);
+    if (r->batches < 1) return kd_fail(KDAS_EINVAL, "train: an epoch of the loader has no batches");
+    r->steps = r->options.epochs * r->batches;
+    if (r->options.max_steps) r->steps = KD_MIN(r->steps, r->options.max_steps);
+    KD_RETURN(open_folder(r));
+    KD_RETURN(open_validation(r));
+    KD_RETURN(resume(r));
+    KD_RETURN(open_log(r));
+    r->state.best_dice       = r->progress.best;
+    r->state.best_epoch      = r->progress.best_epoch;
+    r->state.validation_dice = r->state.validation_loss = -1;
+    return kdas_loader_seek(r->loader, run_step(r));
+}
+
+/* A cancel between steps: keep what is done. */
+static kdas_status save_cancelled(run *r)
+{
+    KD_RETURN(save(r));
+    return kd_fail(KDAS_ECANCELLED, "stopped after step %lld of %lld", (long long)run_step(r),
+                   (long long)r->steps);
+}
+
+static void finish(run *r)
+{
+    kd_train_log_finish(&r->log);
+    kdas_evaluator_destroy(r->evaluator);
+    kdas_loss_destroy(r->loss);
+    kd_free(r->ctx, r->last);
+    kd_free(r->ctx, r->best);
+}
+
+kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader, kdas_dataset *validation,
+                       const kdas_train_options *options)
+{
+    run         r = { .distiller = distiller, .loader = loader, .validation = validation };
+    kdas_status st;
+
+    if (!distiller || !loader)
+        return kd_fail(KDAS_EINVAL, "kdas_train: distiller or loader is NULL");
+    kdas_train_options_init(&r.options, sizeof r.options);
+    KD_RETURN(kd_take_options(&r.options, sizeof r.options, options, "kdas_train_options"));
+    r.ctx     = distiller->ctx;
+    r.started = kd_now();
+    if (r.options.height == 0 && r.options.width == 0)
+        kd_loader_size(loader, &r.options.height, &r.options.width);
+    KD_RETURN(check_options(&r.options));
+    st = start(&r);
+    if (st == KDAS_OK) {
+        st = run_epochs(&r);
+        if (st == KDAS_ECANCELLED) st = save_cancelled(&r);
+    }
+    finish(&r);
+    return st;
+}

@@ -1,0 +1,45 @@
+/* train.h - the inside of a run: its state, and the table of its epochs. */
+#ifndef KD_TRAIN_H
+#define KD_TRAIN_H
+#include <kdas/train.h>
+#include "distill/distiller.h"
+
+/* Sums over the steps of an epoch, as they travel in a checkpoint. */
+enum {
+    KD_SUM_TOTAL,
+    KD_SUM_RAW,
+    KD_SUM_WEIGHTED = KD_SUM_RAW + KDAS_TERMS,
+    KD_SUM_GRADIENT = KD_SUM_WEIGHTED + KDAS_TERMS,
+    KD_SUM_STEPS    = KD_SUM_GRADIENT + KDAS_TERMS,
+    KD_SUM_IMAGES,
+    KD_SUM_SECONDS, /* of steps; validation and files are not counted */
+    KD_SUM_WAITED,  /* of them for data                               */
+    KD_SUM_LR,      /* of the last step: no sum                       */
+    KD_SUMS
+};
+
+/* ---- train_log.c: log.csv, a header and a line for each epoch ---- */
+
+typedef struct kd_train_log {
+    kdas_context *ctx;
+    char         *path;
+    char         *text; /* all of the file */
+    size_t        used, capacity;
+} kd_train_log;
+
+/* An epoch, as it is written down. */
+typedef struct kd_train_row {
+    int64_t       epoch, step;
+    const double *sum;                              /* KD_SUMS                 */
+    double        validation_dice, validation_loss; /* below 0: not validated */
+    bool          best;
+} kd_train_row;
+
+/* Start a log, or go on with the file's lines up to epoch `keep`; later ones belong to epochs that
+ * the checkpoint does not have yet, and will be run again. The file is not touched. */
+kdas_status kd_train_log_init(kd_train_log *log, kdas_context *ctx, const char *path, int64_t keep);
+void        kd_train_log_finish(kd_train_log *log);
+/* Add a line and replace the file. */
+kdas_status kd_train_log_add(kd_train_log *log, const kd_train_row *row);
+
+#endif

@@ -1,0 +1,259 @@
+#!/bin/bash
+# check_programs.sh - the programs as their users meet them: what they write, what they say of bad input,
+# and their exit codes (0 fine, 1 failed, 2 wrong command line, 130 interrupted). Small synthetic frames
+# throughout. KDAS_BIN names the folder of the programs. Ends with "N passed, N failed".
+set -u
+cd "$(dirname "$0")/.." || exit 1
+bin=$(realpath "${KDAS_BIN:-bin}")
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/kdas-programs.XXXXXX") || exit 1
+trap 'rm -rf "$tmp"' EXIT
+passed=0 failed=0
+
+claim() # TEXT COMMAND...
+{
+    local text=$1
+    shift
+    if "$@" >"$tmp/said" 2>&1; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        printf 'FAILED: %s\n' "$text"
+        sed 's/^/    /' "$tmp/said" | tail -n 20
+    fi
+}
+
+ends() # CODE PATTERN PROGRAM ARGUMENT...: the exit code, and what stands on stderr
+{
+    local code=$1 pattern=$2 program=$3 got
+    shift 3
+    timeout 120 "$bin/$program" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+    got=$?
+    cat "$tmp/out" "$tmp/err"
+    echo "exit code $got, expected $code and stderr with '$pattern'"
+    [ $got = "$code" ] && grep -q -e "$pattern" "$tmp/err"
+}
+wrong() { ends 2 "--help" "$@"; }      # a command line that cannot be meant
+fails() { ends 1 "$2: .*$1" "${@:2}"; } # PATTERN PROGRAM ARGUMENT...
+all_exist() { local f; for f in "$@"; do [ -s "$f" ] || { echo "no $f"; return 1; }; done; }
+none_exist() { local f; for f in "$@"; do [ ! -e "$f" ] || { echo "there is $f"; return 1; }; done; }
+says() # PATTERN PROGRAM ARGUMENT...
+{
+    "$bin/$2" "${@:3}" >"$tmp/out" 2>&1 || return 1
+    grep -q -e "$1" "$tmp/out" || { cat "$tmp/out"; return 1; }
+}
+
+# ---- Every program explains itself --------------------------------------------------------------------
+for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate; do
+    claim "$program --help says how it is used" says "usage:\|Usage:" $program --help
+    claim "$program --version names the library" says "libkdas" $program --version
+    claim "$program refuses an option that it lacks" ends 2 "no-such-option" $program --no-such-option
+done
+
+# ---- Command lines ------------------------------------------------------------------------------------
+d=kdas-distill
+claim "a run needs frames" wrong $d --out "$tmp/x"
+claim "a run has one source of frames" wrong $d --data "$tmp" --demo --out "$tmp/x"
+claim "a run needs a folder" wrong $d --data "$tmp"
+claim "a batch is at least one image" wrong $d --demo --out "$tmp/x" --batch 0
+claim "a size is divided by 32" wrong $d --demo --out "$tmp/x" --size 100
+claim "a size is a number" wrong $d --demo --out "$tmp/x" --size 64xtall
+claim "a learning rate is a number" wrong $d --demo --out "$tmp/x" --lr fast
+claim "scales are a list of numbers" wrong $d --demo --out "$tmp/x" --scales 0.75,,1
+claim "an option wants its value" wrong $d --demo --out
+claim "a wrong command line leaves nothing behind" none_exist "$tmp/x"
+
+# ---- The demonstration, as small as it gets -----------------------------------------------------------
+demo=$tmp/demo
+small=(--size 64 --batch 4 --threads 2)
+claim "kdas-distill --demo runs" ends 0 "" $d --demo --out "$demo" --scenes 16 --epochs 2 --teacher polyp_pvt_b0 \
+    --teacher-epochs 1 --pictures 2 "${small[@]}"
+cp "$tmp/out" "$tmp/demo.out"
+claim "the demonstration leaves its frames" all_exist "$demo"/data/TrainDataset/{images,masks}/scene00015.png \
+    "$demo"/data/TestDataset/scenes/{images,masks}/scene00003.png
+for row in teacher baseline kl attention paper; do
+    claim "$row leaves checkpoint, weights and log" all_exist "$demo/$row"/{last.kdas,best.safetensors,log.csv}
+done
+claim "the demonstration leaves figures and a report" all_exist "$demo"/{scores.csv,report.html}
+claim "a picture is drawn of each frame that was asked for" test "$(ls "$demo"/overlays | grep -c '\.png$')" = 2
+left_over() { ! find "$demo" -name '*.part*' -o -name '*.tmp*' -o -name '.kdas-*' | grep .; }
+claim "nothing half-written is left" left_over
+table() { grep -c "^  \(teacher\|baseline\|kl\|attention\|paper\) .*0\.[0-9]" "$tmp/demo.out" | grep -qx 5; }
+claim "the table has the teacher and the four rows" table
+finite() { ! grep -i -n "nan\|inf," "$demo/scores.csv" "$demo"/*/log.csv; }
+claim "every figure is a number" finite
+
+report=$demo/report.html
+alone() { ! grep -n -i -e '<script' -e 'https\?://' -e '<link' -e '@import' -e 'url(' "$report"; }
+claim "the report stands alone" alone
+count() { [ "$(grep -o -e "$2" "$report" | wc -l)" = "$1" ]; }
+claim "the report holds the pictures" count 2 'src="data:image/jpeg;base64,'
+claim "the report has the curves" count 9 '<svg '
+claim "the report has the field's columns" count 1 '<th>meanDice</th><th>meanIoU</th><th>wFm</th>'
+claim "the report tells the command" grep -q -- '--demo --out' "$report"
+claim "the report tells the split" grep -q 'split hash [0-9a-f]\{16\}' "$report"
+balanced() # every element that is opened is closed
+{
+    local tag
+    for tag in main figure svg table tr td th ul li dl dd dt div h2 h3 p b; do
+        [ "$(grep -o "<$tag[ >]" "$report" | wc -l)" = "$(grep -o "</$tag>" "$report" | wc -l)" ] || { echo "$tag"; return 1; }
+    done
+}
+claim "the report's elements are closed" balanced
+
+# ---- From folders; broken off and taken up again ------------------------------------------------------
+data=$demo/data teacher=(--teacher polyp_pvt_b0 --teacher-weights "$demo/teacher/best.safetensors")
+run=(--data "$data" "${teacher[@]}" "${small[@]}" --val-fraction 0 --pictures 0)
+claim "a run over folders ends well" ends 0 "" $d "${run[@]}" --out "$tmp/whole" --max-steps 6
+claim "a run can be cut short" ends 0 "" $d "${run[@]}" --out "$tmp/cut" --max-steps 3
+claim "a run goes on where it stopped" ends 0 "" $d "${run[@]}" --out "$tmp/cut" --max-steps 6 --resume
+claim "a run taken up again ends with the same bits" cmp "$tmp/whole/best.safetensors" "$tmp/cut/best.safetensors"
+claim "a run that starts anew keeps the old one" ends 0 "" $d "${run[@]}" --out "$tmp/cut" --max-steps 1
+claim "the old run's files have other names" cmp "$tmp/whole/best.safetensors" "$tmp/cut/best.safetensors.old"
+claim "a student starts from weights" ends 0 "" $d "${run[@]}" --out "$tmp/warm" --max-steps 1 --preset baseline \
+    --student-weights "$tmp/whole/best.safetensors"
+
+interrupted() # a long run, ended by Ctrl-C as soon as its first checkpoint is there
+{
+    local pid code i
+    "$bin/$d" "${run[@]}" --out "$tmp/long" --epochs 10000 --save-every 1 >"$tmp/long.out" 2>&1 </dev/null &
+    pid=$!
+    for i in $(seq 300); do
+        [ -s "$tmp/long/last.kdas" ] && break
+        sleep 0.1
+    done
+    kill -INT $pid
+    wait $pid
+    code=$?
+    cat "$tmp/long.out"
+    echo "exit code $code"
+    [ $code = 130 ] && [ -s "$tmp/long/last.kdas" ]
+}
+claim "Ctrl-C saves and ends with 130" interrupted
+claim "a run that was interrupted can be taken up again" ends 0 "" $d "${run[@]}" --out "$tmp/long" --epochs 10000 \
+    --max-steps 1 --resume
+
+# ---- What is wrong is found before work begins --------------------------------------------------------
+o=(--out "$tmp/bad")
+claim "a missing folder is named" fails "$tmp/nowhere" $d --data "$tmp/nowhere" --preset baseline "${o[@]}" "${small[@]}"
+claim "an objective that needs a teacher says so" fails "teacher" $d --data "$data" "${o[@]}" "${small[@]}"
+claim "an unknown student is named" fails "polyp_pvt_b9" $d "${run[@]}" "${o[@]}" --student polyp_pvt_b9
+claim "an unknown preset is named" fails "nonsense" $d "${run[@]}" "${o[@]}" --preset paper,nonsense
+claim "an unknown guidance is named" fails "nonsense" $d "${run[@]}" "${o[@]}" --guidance nonsense
+claim "an unknown device is named" fails "nonsense" $d "${run[@]}" "${o[@]}" --device nonsense
+claim "missing weights are named" fails "$tmp/none.safetensors" $d --data "$data" "${o[@]}" \
+    --teacher-weights "$tmp/none.safetensors"
+echo "these are no weights" >"$tmp/text.safetensors"
+claim "a file that holds no weights is named" fails "text.safetensors" $d --data "$data" "${o[@]}" \
+    --teacher-weights "$tmp/text.safetensors"
+claim "weights of another model are refused" fails "best.safetensors" $d --data "$data" "${o[@]}" \
+    --teacher polyp_pvt_b1 --teacher-weights "$demo/teacher/best.safetensors"
+claim "a checkpoint of another model is refused" fails "last.kdas" $d "${run[@]}" --out "$tmp/cut" --resume \
+    --student polyp_pvt_b1
+claim "a folder below a file cannot be made" fails "$tmp/text.safetensors" $d "${run[@]}" \
+    --out "$tmp/text.safetensors/out"
+claim "nothing was trained on the way" none_exist "$tmp"/bad/{log.csv,last.kdas,report.html}
+
+broken=$tmp/broken
+copy() { rm -rf "$broken" && cp -r "$data" "$broken"; }
+base=(--data "$broken" --preset baseline "${o[@]}" "${small[@]}" --max-steps 1 --pictures 0)
+copy && rm "$broken/TrainDataset/masks/scene00003.png"
+claim "an image without a mask is named" fails "scene00003" $d "${base[@]}"
+claim "an image without a mask can be left out" ends 0 "scene00003" $d "${base[@]}" --skip-bad
+copy && echo "no image" >"$broken/TestDataset/scenes/images/scene00001.png"
+claim "a text file named .png is named" fails "scene00001.png" $d "${base[@]}"
+copy && head -c 2000 "$data/TrainDataset/images/scene00002.png" >"$broken/TrainDataset/images/scene00002.png"
+claim "an image that breaks off is named" fails "scene00002" $d "${base[@]}" --max-steps 0 --epochs 1
+copy && rm -r "$broken/TestDataset"
+claim "a run without test sets is measured on the frames held out" ends 0 "" $d "${base[@]}" --max-steps 1
+
+# ---- kdas-evaluate agrees with kdas-distill -----------------------------------------------------------
+same_figures()
+{
+    "$bin/kdas-evaluate" --model polyp_pvt_b0 --weights "$demo/paper/best.safetensors" --size 64 --threads 2 \
+        --data "$data/TestDataset/scenes" --csv "$tmp/figures.csv" || return 1
+    cat "$tmp/figures.csv" "$demo/scores.csv"
+    awk -F, '
+        function columns(   i) { for (i = 1; i <= NF; i++) at[$i] = i }
+        FNR == 1 { columns(); file++; next }
+        file == 1 { dice = $at["meanDice"]; wfm = $at["wFm"] }
+        file == 2 && $2 == "paper" { same = dice == $at["meanDice"] && wfm == $at["wFm"] && dice != "" }
+        END { exit !same }' "$tmp/figures.csv" "$demo/scores.csv"
+}
+claim "kdas-evaluate finds the figures of kdas-distill" same_figures
+
+# ---- kdas-segment -------------------------------------------------------------------------------------
+s=kdas-segment scenes=$data/TestDataset/scenes/images
+net=(--weights "$demo/paper/best.safetensors" --size 64 --threads 2)
+claim "kdas-segment draws frames" ends 0 "" $s "${net[@]}" --out "$tmp/seg" "$scenes"/scene0000{0,1}.png
+claim "mask and overlay are written" all_exist "$tmp"/seg/scene0000{0,1}_{mask,overlay}.png
+size_of() { od -An -tx1 -j16 -N8 "$1"; } # width and height, from the PNG's header
+same_size() { [ "$(size_of "$tmp/seg/scene00000_mask.png")" = "$(size_of "$scenes/scene00000.png")" ]; }
+claim "a mask has its frame's size" same_size
+claim "a threshold that nothing reaches gives an empty mask" ends 0 "" $s "${net[@]}" --out "$tmp/none" \
+    --threshold 1 "$scenes/scene00000.png"
+claim "without a mask the frame is untouched" cmp "$tmp/none/scene00000_overlay.png" "$scenes/scene00000.png"
+
+# Some of the frame is polyp: the threshold is the median of the probabilities found.
+cat >"$tmp/outside.c" <<'END'
+#include <kdas/image.h>
+#include <stdio.h>
+#include <string.h>
+int main(int argc, char **argv)
+{
+    kdas_context *c;
+    kdas_image   *image[3];
+    kdas_view     v[3];
+    long          outside = 0, inside = 0, area = 0;
+
+    if (argc != 4 || kdas_context_create(&c, NULL)) return 1;
+    for (int i = 0; i < 3; i++) {
+        if (kdas_image_load(&image[i], c, argv[i + 1], i == 2 ? KDAS_PIXEL_GREY8 : KDAS_PIXEL_RGB8)) return 1;
+        v[i] = kdas_image_view(image[i]);
+    }
+    for (long i = 0; i < v[0].width * v[0].height; i++) {
+        int polyp = ((const unsigned char *)v[2].data)[i] > 127;
+        int differs = memcmp((const char *)v[0].data + 3 * i, (const char *)v[1].data + 3 * i, 3) != 0;
+
+        area += polyp;
+        inside += polyp && differs;
+        outside += !polyp && differs;
+    }
+    printf("%ld of %ld pixels changed inside, %ld outside\n", inside, area, outside);
+    return !(area > 0 && inside > area / 2 && outside == 0);
+}
+END
+untouched()
+{
+    local t
+    "${CC:-gcc}" -Iinclude -o "$tmp/outside" "$tmp/outside.c" "$bin/../lib/libkdas.so" -Wl,-rpath,"$bin/../lib" || return 1
+    for t in 0.2 0.3 0.4 0.5 0.6 0.7 0.8; do # whichever divides this barely trained network's map
+        "$bin/$s" "${net[@]}" --out "$tmp/part" --threshold $t "$scenes/scene00002.png" | tee "$tmp/part.txt" || return 1
+        grep -q ' \(0\|100\)\.0 % polyp' "$tmp/part.txt" && continue
+        "$tmp/outside" "$scenes/scene00002.png" "$tmp/part/scene00002_overlay.png" "$tmp/part/scene00002_mask.png"
+        return
+    done
+    return 1
+}
+claim "pixels outside the mask are untouched" untouched
+echo "no image" >"$tmp/text.png"
+claim "a file that is no image is named" fails "text.png" $s "${net[@]}" --out "$tmp/mixed" "$tmp/text.png" "$scenes/scene00000.png"
+claim "the other frames are drawn all the same" all_exist "$tmp/mixed/scene00000_mask.png"
+claim "nothing is drawn of a file that is no image" none_exist "$tmp/mixed/text_mask.png"
+cp "$scenes/scene00000.png" "$tmp/scene00000.png"
+claim "two frames of one name are refused" fails "scene00000" $s "${net[@]}" --out "$tmp/twice" "$tmp/scene00000.png" "$scenes/scene00000.png"
+claim "missing weights are named by kdas-segment" fails "none.safetensors" $s --weights "$tmp/none.safetensors" --out "$tmp/seg" "$tmp/scene00000.png"
+claim "kdas-segment needs weights" wrong $s --out "$tmp/seg" "$tmp/scene00000.png"
+claim "kdas-segment needs an image" wrong $s "${net[@]}" --out "$tmp/seg"
+
+# ---- kdas-inspect -------------------------------------------------------------------------------------
+i=kdas-inspect
+claim "kdas-inspect lists the models" says "polyp_pvt_b5 " $i
+claim "kdas-inspect knows the published count of parameters" says "polyp_pvt_b0 *3650740 *1\.904 " $i
+claim "kdas-inspect prints taps" says "tap *cfm " $i polyp_pvt_b0 --size 64
+claim "kdas-inspect takes frames that are not square" says "output *P2 *2x64x96x1" $i polyp_pvt_b0 --size 64x96 --batch 2
+claim "kdas-inspect prints the memory of a step" says "training step *[0-9.]* MiB" $i polyp_pvt_b0 --size 64
+claim "kdas-inspect names an unknown model" fails "unet9" $i unet9
+claim "kdas-inspect refuses two models" wrong $i polyp_pvt_b0 polyp_pvt_b1
+
+printf '%d passed, %d failed\n' $passed $failed
+[ $failed = 0 ]
