@@ -168,10 +168,12 @@ $(CXX_SAMPLES): %: %.o $(SHARED)
 # ---- Tests ----------------------------------------------------------------------------------------
 # Suites link the static library, so that they may call what is internal.
 tests: all $(SUITES) $(GOLDEN) ## build every test
-$(SUPPORT): $(SUPPORT_SRC:%.c=$(B)/%.o)
+$(B)/.support: FORCE
+	$(call KEEP,$(SUPPORT_SRC))
+$(SUPPORT): $(SUPPORT_SRC:%.c=$(B)/%.o) $(B)/.support
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(call SAY,AR)ar rcs $@ $^
+	$(call SAY,AR)ar rcs $@ $(filter %.o,$^)
 $(C_SUITES): %: %.o $(SUPPORT) $(STATIC)
 	$(call SAY,LINK)$(LINK) -o $@ $< $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
 $(CXX_SUITES): %: %.o $(SUPPORT) $(STATIC)
@@ -284,6 +286,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 .DEFAULT_GOAL := all
+MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all lib programs tests check check-suites check-golden check-layers check-abi check-all check-asan \

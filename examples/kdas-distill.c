@@ -156,7 +156,9 @@ int main(int argc, char **argv)
     }
     done = run(&w);
     code = stop_asked() ? EXIT_INTERRUPTED : done ? EXIT_FINE : EXIT_FAILED;
-    if (stop_asked()) say_error("interrupted; '%s --resume' goes on", w.settings.command);
+    if (stop_asked()) {
+        say_error("interrupted; '%s%s' goes on", w.settings.command, w.settings.resume ? "" : " --resume");
+    }
     end(&w);
     return code;
 }

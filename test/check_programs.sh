@@ -26,11 +26,11 @@ ends() # CODE PATTERN PROGRAM ARGUMENT...: the exit code, and what stands on std
 {
     local code=$1 pattern=$2 program=$3 got
     shift 3
-    timeout 120 "$bin/$program" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+    timeout 300 "$bin/$program" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
     got=$?
     cat "$tmp/out" "$tmp/err"
     echo "exit code $got, expected $code and stderr with '$pattern'"
-    [ $got = "$code" ] && grep -q -e "$pattern" "$tmp/err"
+    [ $got = "$code" ] && { [ -z "$pattern" ] || grep -q -e "$pattern" "$tmp/err"; }
 }
 wrong() { ends 2 "--help" "$@"; }      # a command line that cannot be meant
 fails() { ends 1 "$2: .*$1" "${@:2}"; } # PATTERN PROGRAM ARGUMENT...
@@ -64,7 +64,7 @@ claim "a wrong command line leaves nothing behind" none_exist "$tmp/x"
 
 # ---- The demonstration, as small as it gets -----------------------------------------------------------
 demo=$tmp/demo
-small=(--size 64 --batch 4 --threads 2)
+small=(--size 64 --batch 4 --threads 1) # one: the machine may be busy with other tests
 claim "kdas-distill --demo runs" ends 0 "" $d --demo --out "$demo" --scenes 16 --epochs 2 --teacher polyp_pvt_b0 \
     --teacher-epochs 1 --pictures 2 "${small[@]}"
 cp "$tmp/out" "$tmp/demo.out"
@@ -169,7 +169,7 @@ claim "a run without test sets is measured on the frames held out" ends 0 "" $d 
 # ---- kdas-evaluate agrees with kdas-distill -----------------------------------------------------------
 same_figures()
 {
-    "$bin/kdas-evaluate" --model polyp_pvt_b0 --weights "$demo/paper/best.safetensors" --size 64 --threads 2 \
+    "$bin/kdas-evaluate" --model polyp_pvt_b0 --weights "$demo/paper/best.safetensors" --size 64 --threads 1 \
         --data "$data/TestDataset/scenes" --csv "$tmp/figures.csv" || return 1
     cat "$tmp/figures.csv" "$demo/scores.csv"
     awk -F, '
@@ -183,7 +183,7 @@ claim "kdas-evaluate finds the figures of kdas-distill" same_figures
 
 # ---- kdas-segment -------------------------------------------------------------------------------------
 s=kdas-segment scenes=$data/TestDataset/scenes/images
-net=(--weights "$demo/paper/best.safetensors" --size 64 --threads 2)
+net=(--weights "$demo/paper/best.safetensors" --size 64 --threads 1)
 claim "kdas-segment draws frames" ends 0 "" $s "${net[@]}" --out "$tmp/seg" "$scenes"/scene0000{0,1}.png
 claim "mask and overlay are written" all_exist "$tmp"/seg/scene0000{0,1}_{mask,overlay}.png
 size_of() { od -An -tx1 -j16 -N8 "$1"; } # width and height, from the PNG's header

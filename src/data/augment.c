@@ -6,11 +6,14 @@
 kd_augment kd_augment_draw(uint64_t seed, uint64_t epoch, uint64_t frame, double rotation)
 {
     kd_random  r = kd_random_make(kd_mix64(seed ^ kd_mix64(epoch + 1)), frame);
-    kd_augment a = { .flip_x = kd_random_u64(&r) >> 63, .flip_y = kd_random_u64(&r) >> 63 };
-    double     turn = kd_random_between(&r, -rotation, rotation) / 360;
+    kd_augment a;
+    double     turn;
 
-    a.cos = kd_cos_turns(turn);
-    a.sin = kd_sin_turns(turn);
+    a.flip_x = kd_random_u64(&r) >> 63;
+    a.flip_y = kd_random_u64(&r) >> 63;
+    turn     = kd_random_between(&r, -rotation, rotation) / 360;
+    a.cos    = kd_cos_turns(turn);
+    a.sin    = kd_sin_turns(turn);
     return a;
 }
 

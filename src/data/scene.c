@@ -1,5 +1,6 @@
-/* scene.c - synthetic scenes: options, and the dice that decide what a frame shows. Each scene has its own
- * stream of random numbers, a function of (seed, index); contrast and size change no draw. */
+/* scene.c - synthetic scenes: options, and the dice that decide what a frame shows. Each scene has its
+ * own stream of random numbers, a function of (seed, index); contrast and size change no draw. One draw
+ * a statement: compilers differ in the order of arguments and of initialisers. */
 #include <string.h>
 #include "data/scene.h"
 #include "data/plain_math.h"
@@ -71,9 +72,11 @@ static void plan_colours(kd_scene *s, kd_random *r)
 {
     float pale = between(r, 0, 1);
 
+    s->tint[0] = between(r, 0.02, 0.07);
+    s->tint[1] = between(r, 0.05, 0.10);
+    s->tint[2] = between(r, 0.01, 0.07);
     /* from a saturated orange-red to a pale pink */
     set_colour(s->mucosa, 0.74f + 0.08f * pale, 0.35f + 0.17f * pale, 0.24f + 0.19f * pale);
-    set_colour(s->tint, between(r, 0.02, 0.07), between(r, 0.05, 0.10), between(r, 0.01, 0.07));
 }
 
 /* Pull a polyp's middle towards the picture's until it is `inset` away from the cut corner. */
@@ -90,8 +93,10 @@ static void keep_from_corner(const kd_scene *s, kd_scene_polyp *p, float inset, 
 /* Long diameters of 8% to 44% of the side. */
 static void plan_polyp(kd_scene *s, kd_random *r, kd_scene_polyp *p, float right, float bottom)
 {
-    float size = between(r, 0, 1), turn = between(r, 0, 0.5), inset;
+    float size = between(r, 0, 1);
+    float turn = between(r, 0, 0.5);
     int   kind = (int)kd_random_below(r, 3);
+    float inset;
 
     p->a      = 0.04f + 0.18f * size;
     p->b      = p->a * between(r, 0.58, 1.0);
@@ -140,14 +145,17 @@ static void plan_polyps(kd_scene *s, kd_random *r, float empty, float right, flo
 /* Patches with the colours of polyps but no edge and no dome, residue, and bubbles. */
 static void plan_distractors(kd_scene *s, kd_random *r, float right, float bottom)
 {
-    float pool_x = between(r, 0, right), pool_y = between(r, 0, bottom);
+    float pool_x = between(r, 0, right);
+    float pool_y = between(r, 0, bottom);
 
     s->blotches = (int)kd_random_below(r, KD_SCENE_BLOTCHES + 1);
     for (int i = 0; i < s->blotches; i++) {
         kd_scene_spot *b = &s->blotch[i];
 
-        *b = (kd_scene_spot){ between(r, 0, right), between(r, 0, bottom), between(r, 0.06, 0.22),
-                              between(r, 0.4, 1.0), { 0 } };
+        b->x      = between(r, 0, right);
+        b->y      = between(r, 0, bottom);
+        b->radius = between(r, 0.06, 0.22);
+        b->amount = between(r, 0.4, 1.0);
         switch (kd_random_below(r, 4)) {
         case 0: set_colour(b->colour, 0.02f, -0.13f, -0.09f); break;
         case 1: set_colour(b->colour, 0.08f, 0.08f, 0.07f); break;
@@ -156,9 +164,14 @@ static void plan_distractors(kd_scene *s, kd_random *r, float right, float botto
         }
     }
     s->bubbles = chance(r, 0.45) ? 1 + (int)kd_random_below(r, KD_SCENE_BUBBLES) : 0;
-    for (int i = 0; i < s->bubbles; i++)
-        s->bubble[i] = (kd_scene_spot){ pool_x + between(r, -0.12, 0.12), pool_y + between(r, -0.12, 0.12),
-                                        between(r, 0.006, 0.026), between(r, 0.3, 0.9), { 0 } };
+    for (int i = 0; i < s->bubbles; i++) {
+        kd_scene_spot *b = &s->bubble[i];
+
+        b->x      = pool_x + between(r, -0.12, 0.12);
+        b->y      = pool_y + between(r, -0.12, 0.12);
+        b->radius = between(r, 0.006, 0.026);
+        b->amount = between(r, 0.3, 0.9);
+    }
 }
 
 void kd_scene_plan(kd_scene *scene, const kdas_scene_options *o, int64_t i)

@@ -34,12 +34,15 @@ void kd_scene_vessels(const kd_scene *s, float *field)
     int         roots = (int)(s->vessels * 7);
     struct walk todo[WALKS];
 
-    for (; count < roots; count++)
-        todo[count] = (struct walk){ (float)kd_random_between(&r, 0, right),
-                                     (float)kd_random_between(&r, 0, bottom),
-                                     (float)kd_random_unit(&r),
-                                     (float)kd_random_between(&r, 0.0018, 0.0042),
-                                     (float)kd_random_between(&r, 0.3, 0.9) };
+    for (; count < roots; count++) { /* one draw a statement: their order must be the same everywhere */
+        struct walk *w = &todo[count];
+
+        w->x      = (float)kd_random_between(&r, 0, right);
+        w->y      = (float)kd_random_between(&r, 0, bottom);
+        w->turn   = (float)kd_random_unit(&r);
+        w->width  = (float)kd_random_between(&r, 0.0018, 0.0042);
+        w->length = (float)kd_random_between(&r, 0.3, 0.9);
+    }
     for (int used = 0; used < count; used++) {
         struct walk w    = todo[used];
         float       bend = 0;
