@@ -222,10 +222,9 @@ abi-dump: $(SHARED) ## write test/abi/*.abi from the library (a promise, too)
 # So its run has OpenMP teams of one; the threads of the loader and of several contexts remain.
 NAMED = $(filter $(1:%=$(B)/test/check_%),$(SUITES))
 TSAN_SUITES     ?= $(call NAMED,base context% data% loader% thread%)
-VALGRIND_SUITES ?= $(call NAMED,context% step)
+VALGRIND_RUN    ?= $(call NAMED,context%) $(B)/test/abi/stranger
 SAN := $(CURDIR)/test/sanitize
-VALGRIND := valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=9 \
-            --suppressions=$(SAN)/valgrind.supp
+VALGRIND := valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=9
 check-all: ## check under ASan and UBSan, the threads under TSan, a small step under valgrind
 	$(MAKE) CONFIG=asan check-asan
 	$(MAKE) CONFIG=tsan check-tsan
@@ -237,8 +236,10 @@ check-asan: tests
 check-tsan: $(TSAN_SUITES)
 	@TSAN_OPTIONS=suppressions=$(SAN)/tsan.supp:ignore_noninstrumented_modules=1:allocator_may_return_null=1 \
 	  OMP_THREAD_LIMIT=1 CK_TIMEOUT_MULTIPLIER=8 $(RUN) $(TSAN_SUITES)
-check-valgrind: $(VALGRIND_SUITES)
-	@CK_TIMEOUT_MULTIPLIER=20 $(RUN) $(VALGRIND_SUITES:%="$(VALGRIND) %")
+$(B)/test/abi/stranger: %: %.o $(STATIC)
+	$(call SAY,LINK)$(LINK) -o $@ $< $(STATIC) $(LIBS)
+check-valgrind: $(VALGRIND_RUN)
+	@CK_TIMEOUT_MULTIPLIER=20 $(RUN) $(VALGRIND_RUN:%="$(VALGRIND) %")
 
 bench: all ## measure speed and memory
 	@test -x $(BINOUT)/kdas-bench || { echo "bench: there is no $(BINOUT)/kdas-bench"; exit 1; }

@@ -1,7 +1,7 @@
 /* bench_kernels.c - times single kernels of the CPU backend at the shapes of a training step (batch 8,
  * 352x352) and prints them as TSV: op, shape, pass, milliseconds, GFLOP/s, GB/s of operands touched once.
  *
- *   bench_kernels [-t THREADS] [-i ISA] [-r REPEATS] [PART_OF_NAME]
+ *   bench_kernels [-t THREADS] [-i ISA] [-r REPEATS] [-l BYTES_OF_A_LARGE_OUTPUT] [PART_OF_NAME]
  *
  * The first lines are the machine's own limits: multiplications of registers, and memory copied. */
 #include <math.h>
@@ -343,15 +343,18 @@ int main(int argc, char **argv)
     const char         *part = "";
     char                text[160];
     int                 repeats = 5, option;
+    double              large = 0;
 
-    while ((option = getopt(argc, argv, "t:i:r:")) != -1) {
+    while ((option = getopt(argc, argv, "t:i:r:l:")) != -1) {
         if (option == 't') options.threads = atoi(optarg);
         else if (option == 'i') options.isa = optarg;
         else if (option == 'r') repeats = KD_MAX(atoi(optarg), 1);
+        else if (option == 'l') large = atof(optarg);
         else return EXIT_FAILURE;
     }
     if (optind < argc) part = argv[optind];
     die_on(kd_backend_cpu.open(&device, &host, &options));
+    if (large > 0) device->large = (size_t)large;
     kd_backend_cpu.describe(device, text, sizeof text);
     printf("# %s\nop\tshape\tpass\tms\tGFLOP/s\tGB/s\n", text);
     kd_backend_cpu.enter(device);

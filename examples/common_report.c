@@ -42,7 +42,7 @@ static const char style[] =
     "i.c4{background:var(--c4)}i.c5{background:var(--c5)}.legend i.patch{width:14px;height:14px;border-radius:3px;"
     "border:1px solid var(--line)}\n"
     ".table{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:12.5px;"
-    "font-variant-numeric:tabular-nums}th,td{padding:7px 8px;text-align:right;white-space:nowrap}"
+    "font-variant-numeric:tabular-nums}th,td{padding:7px 6px;text-align:right;white-space:nowrap}"
     "th{color:var(--soft);font-weight:500}tr+tr td,tr+tr th{border-top:1px solid var(--line)}"
     "th:first-child{text-align:left;position:sticky;left:0;background:var(--card)}tbody th{color:var(--ink)}"
     "td.top{font-weight:700;background:var(--good)}\n"

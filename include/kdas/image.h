@@ -34,16 +34,16 @@ typedef struct kdas_image kdas_image;
  * Since 0.1. */
 KDAS_API kdas_status kdas_image_create(kdas_image **out, kdas_context *context, int64_t width,
                                        int64_t height, kdas_pixel pixel);
-/* Read a JPEG, PNG or BMP file, told apart by content, as GREY8 (of colours: Rec. 601 luma) or RGB8.
- * 16-bit samples are cut to 8, alpha is dropped, EXIF orientation is not applied. A file that is not
- * whole is refused, never filled up. KDAS_ENOTFOUND (no such file), KDAS_EIO (open, read),
- * KDAS_EFORMAT (not an image of these kinds, cut off, damaged, 0 pixels, too large), KDAS_ENOMEM; the
- * sentence names the file. Since 0.1. */
+/* Read a JPEG, PNG or BMP file, told apart by content, as GREY8 (of colours: Rec. 601 luma) or
+ * RGB8. 16-bit samples are cut to 8, alpha is dropped, EXIF orientation is not applied. A file that
+ * is not whole is refused, never filled up. KDAS_ENOTFOUND (no such file), KDAS_EIO (open, read),
+ * KDAS_EFORMAT (not an image of these kinds, cut off, damaged, 0 pixels, too large), KDAS_ENOMEM;
+ * the sentence names the file. Since 0.1. */
 KDAS_API kdas_status kdas_image_load(kdas_image **out, kdas_context *context, const char *path,
                                      kdas_pixel pixel);
 /* Write 8-bit pixels as PNG, or JPEG (quality 90) where the path ends in .jpg or .jpeg; through a
- * temporary file, so that `path` is whole or untouched. Alpha is not written. KDAS_EIO, KDAS_EINVAL,
- * KDAS_ENOMEM. Since 0.1. */
+ * temporary file, so that `path` is whole or untouched. Alpha is not written. KDAS_EIO,
+ * KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_image_save(kdas_context *context, const char *path,
                                      const kdas_view *view);
 KDAS_API void        kdas_image_destroy(kdas_image *image); /* NULL is fine */

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/onednn.h"
 
@@ -40,13 +39,9 @@ static kdas_status limit_isa(const kdas_host *host, int *level, const char *name
     return host->fail(KDAS_EINVAL, "cpu: %s is '%.32s', not avx512, avx2 or plain", source, name);
 }
 
-/* Half of the last cache: what is larger will be gone before its reader comes. */
-static size_t large_bytes(void)
-{
-    long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-
-    return (size_t)(cache > 0 ? cache : 32 << 20) / 2;
-}
+/* An output of this size is gone from the caches before its reader comes, whatever the machine. (What the
+ * system says of the last cache's size is not to be relied on.) */
+enum { LARGE = 16 << 20 };
 
 static const kd_cpu_code *code_for(int level)
 {
@@ -67,7 +62,7 @@ kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host, const kdas_dev
     level   = KD_MIN(limit, isa_of_cpu());
     *device = (kdas_device){ .host = *host, .threads = KD_MAX(options->threads, 1),
                              .isa = isa_names[level], .code = code_for(level),
-                             .large = large_bytes() };
+                             .large = LARGE };
     st = kd_onednn_open(&device->onednn, host, isa_names[limit]);
     if (st != KDAS_OK) {
         kd_cpu_close(device);

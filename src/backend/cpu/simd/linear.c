@@ -1,22 +1,30 @@
 /* linear.c - LINEAR: y (rows,O) = x (rows,C) W^T + b, W (O,C).
  *
  * packed: W^T as panels for y = x W^T | bias, padded | W as panels for dx = dy W, if wanted.
- * dW = dy^T x sums over many rows into few elements, so its threads divide the rows as well as W's rows:
- * `depth` parts of the rows, each with sums of its own that are joined in order, times `across` parts of
- * O. Large weights are divided across alone and need no sums of their own. */
+ *
+ * dW = dy^T x sums over many rows into few elements. The wider of dy and x is read where it lies, the
+ * narrower is packed, so that dW comes out transposed if x is the wider. Threads divide the rows in `depth`
+ * parts, each with sums of its own that are joined in order, times `across` parts of the wide axis: large
+ * weights are divided across alone. */
 #include "backend/cpu/simd/gemm.h"
 
-enum { BLOCK = 256 }; /* rows of x that are packed at a time for dW */
+enum { BLOCK = 256 }; /* most rows that are packed at a time for dW */
 
 typedef struct shape {
     int64_t rows, in, out;
-    int     depth, across; /* how backward divides the work for dW */
+    int64_t wide, narrow;  /* of in and out, the larger and the smaller */
+    bool    flip;          /* x is the wide one: sums are (in,out)       */
+    int     depth, across; /* how backward divides the work for dW       */
 } shape;
 
 static shape shape_of(const kdas_node_desc *node, int threads)
 {
-    shape s = { row_count(&node->out), node->in[0].dim[3], node->out.dim[3], 1, 1 };
+    shape s = { .rows = row_count(&node->out), .in = node->in[0].dim[3], .out = node->out.dim[3],
+                .across = 1 };
 
+    s.flip   = s.in > s.out;
+    s.wide   = s.flip ? s.in : s.out;
+    s.narrow = s.flip ? s.out : s.in;
     while (s.across * 2 <= threads && threads % (s.across * 2) == 0 &&
            s.in * s.out / s.across > 65536)
         s.across *= 2;
@@ -27,10 +35,10 @@ static shape shape_of(const kdas_node_desc *node, int threads)
 
 static bool has_bias(const kdas_node_desc *node) { return node->inputs > 2 && node->in[2].dim[0]; }
 
-/* One part's scratch for dW: packed x, then its own sums for W and b. */
+/* One part's scratch for dW: packed rows, then its own sums for W and b. */
 static size_t part_bytes(const shape *s)
 {
-    return floats(packed_numel(BLOCK, s->in)) + floats(s->in * s->out) + floats(s->out);
+    return floats(packed_numel(BLOCK, s->narrow)) + floats(s->in * s->out) + floats(s->out);
 }
 
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
@@ -87,69 +95,96 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* Sums of columns first .. end-1 of dy's rows. */
-static void add_columns(float *sum, const float *dy, int64_t rows, int64_t ld, int64_t first,
-                        int64_t end)
+/* sum (n) += the rows of dy */
+static void add_columns(float *sum, const float *dy, int64_t rows, int64_t n)
 {
     for (int64_t r = 0; r < rows; r++)
 #pragma omp simd
-        for (int64_t o = first; o < end; o++)
-            sum[o] += dy[r * ld + o];
+        for (int64_t o = 0; o < n; o++)
+            sum[o] += dy[r * n + o];
 }
 
-/* dW and db of one part: rows of x and dy against columns o0 .. o1-1 of dy. The sums of the columns come
- * first: they bring the block of dy into the cache in order, where the product then reads it across. */
+/* A part's own sums: for W (wide,narrow) and, where across is 0, for b. */
+typedef struct part_sums {
+    float *panel, *dw, *db;
+} part_sums;
+
+static part_sums sums_of(const shape *s, char *work, int depth, int across)
+{
+    void     *at = work + part_bytes(s) * (size_t)(depth * s->across + across);
+    part_sums p;
+
+    p.panel = carve(&at, floats(packed_numel(BLOCK, s->narrow)));
+    p.dw    = carve(&at, floats(s->in * s->out));
+    p.db    = at;
+    return p;
+}
+
 static void weights_part(const kdas_call *call, const shape *s, int depth, int across, char *work)
 {
-    void        *at    = work + part_bytes(s) * (size_t)(depth * s->across + across);
-    float       *panel = carve(&at, floats(packed_numel(BLOCK, s->in)));
-    bool         own   = s->depth > 1; /* else straight into the gradients */
-    float       *dw    = own ? carve(&at, floats(s->in * s->out)) : call->din[1];
-    float       *db    = own ? at : call->din[2];
-    const float *x = call->in[0], *dy = call->dout;
-    int64_t      o0 = PART(s->out, across, s->across), o1 = PART(s->out, across + 1, s->across);
+    part_sums    p = sums_of(s, work, depth, across);
+    const float *x = call->in[0], *dy = call->dout, *wide = s->flip ? x : dy, *narrow = s->flip ? dy : x;
+    int64_t      w0 = PART(s->wide, across, s->across), w1 = PART(s->wide, across + 1, s->across);
     int64_t      r0 = PART(s->rows, depth, s->depth), r1 = PART(s->rows, depth + 1, s->depth);
-    int64_t      block = 131072 / (s->in + o1 - o0);
+    int64_t      block = 131072 / (s->narrow + w1 - w0);
 
     block = block < 64 ? 64 : block > BLOCK ? BLOCK : block;
-    if (own) memset(db + o0, 0, (size_t)(o1 - o0) * sizeof(float));
+    memset(p.db, 0, (size_t)s->out * sizeof(float));
     for (int64_t r = r0; r < r1; r += block) {
         int64_t n = r1 - r < block ? r1 - r : block;
 
-        if (db) add_columns(db, dy + r * s->out, n, s->out, o0, o1);
+        if (call->din[2] && across == 0) add_columns(p.db, dy + r * s->out, n, s->out);
         if (!call->din[1]) continue;
-        pack_panels(panel, x + r * s->in, n, s->in, s->in, 1, 1.0f);
-        gemm(o1 - o0, s->in, n, dy + r * s->out + o0, 1, s->out, panel, NULL, dw + o0 * s->in, s->in,
-             put_of(!own || r > r0));
+        pack_panels(p.panel, narrow + r * s->narrow, n, s->narrow, s->narrow, 1, 1.0f);
+        gemm(w1 - w0, s->narrow, n, wide + r * s->wide + w0, 1, s->wide, p.panel, NULL,
+             p.dw + w0 * s->narrow, s->narrow, put_of(r > r0));
     }
+}
+
+/* `columns` columns of dw (out,in) += the sums (columns,out) of every depth. */
+static void add_flipped(float *dw, const float *sums, const shape *s, int64_t columns, int64_t ld)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t i0 = 0; i0 < columns; i0 += 16) {
+        int64_t i1 = i0 + 16 < columns ? i0 + 16 : columns;
+
+        for (int d = 0; d < s->depth; d++)
+            for (int64_t o = 0; o < s->out; o++)
+                for (int64_t i = i0; i < i1; i++)
+                    dw[o * s->in + i] += sums[d * ld + i * s->out + o];
+    }
+}
+
+/* Each part `across` holds its own rows of the sums; they are gathered depth by depth. */
+static void join_parts(const kdas_call *call, const shape *s, char *work)
+{
+    int64_t ld = (int64_t)(part_bytes(s) / sizeof(float)) * s->across;
+    float  *dw = call->din[1], *db = call->din[2];
+
+    for (int a = 0; dw && a < s->across; a++) {
+        int64_t      w0 = PART(s->wide, a, s->across), w1 = PART(s->wide, a + 1, s->across);
+        const float *own = sums_of(s, work, 0, a).dw + w0 * s->narrow;
+
+        if (!s->flip) add_parts(dw + w0 * s->narrow, own, (w1 - w0) * s->narrow, ld, s->depth);
+        else add_flipped(dw + w0, own, s, w1 - w0, ld);
+    }
+    if (db) add_parts(db, sums_of(s, work, 0, 0).db, s->out, ld, s->depth);
 }
 
 static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
     shape s  = shape_of(call->node, device->threads);
-    void *at = call->packed, *work = call->work;
+    void *at = call->packed;
 
     if (call->din[0]) {
         at = (char *)at + floats(packed_numel(s.in, s.out)) + floats(round_up(s.out, LANES));
-        by_rows(device, s.rows, s.in, s.out, call->dout, at, NULL, call->din[0],
-                adds(call, 0));
+        by_rows(device, s.rows, s.in, s.out, call->dout, at, NULL, call->din[0], adds(call, 0));
     }
     if (!call->din[1] && !call->din[2]) return KDAS_OK;
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < s.depth * s.across; t++)
-        weights_part(call, &s, t / s.across, t % s.across, work);
-    if (s.depth == 1) return KDAS_OK;
-    for (int a = 0; a < s.across; a++) {
-        int64_t      o0 = PART(s.out, a, s.across), o1 = PART(s.out, a + 1, s.across);
-        int64_t      ld = (int64_t)(part_bytes(&s) / sizeof(float)) * s.across;
-        const float *own = (float *)((char *)work + part_bytes(&s) * (size_t)a +
-                                     floats(packed_numel(BLOCK, s.in)));
-        const float *own_b = (const float *)((const char *)own + floats(s.in * s.out));
-
-        if (call->din[1])
-            add_parts((float *)call->din[1] + o0 * s.in, own + o0 * s.in, (o1 - o0) * s.in, ld, s.depth);
-        if (call->din[2]) add_parts((float *)call->din[2] + o0, own_b + o0, o1 - o0, ld, s.depth);
-    }
+        weights_part(call, &s, t / s.across, t % s.across, call->work);
+    join_parts(call, &s, call->work);
     return KDAS_OK;
 }
 
