@@ -26,8 +26,8 @@ LIBS            := $(ONEDNN_LIBS) $(OPENBLAS_LIBS) -lcjson $(SYSTEM_LIBS)
 
 WARN          := -Wall -Wextra -Wshadow -Wno-missing-field-initializers
 C_WARN        := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
-SANITIZE_asan := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-SANITIZE_tsan := -fsanitize=thread -fno-omit-frame-pointer
+SANITIZE_asan := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -Wno-format-truncation
+SANITIZE_tsan := -fsanitize=thread -fno-omit-frame-pointer -Wno-format-truncation
 SANITIZE      := $(SANITIZE_$(CONFIG))
 
 LIB_CFLAGS  := -std=gnu11 -fPIC -fvisibility=hidden -fopenmp -fno-math-errno -fno-trapping-math

@@ -262,8 +262,8 @@ static void measure_backward(const bench *b, const kdas_kernel *k, kdas_device *
     void *dx = call->din[0], *dw = call->din[1], *db = call->din[2];
 
     if (b->op != KDAS_OP_LINEAR && b->op != KDAS_OP_CONV2D && b->op != KDAS_OP_DWCONV2D) {
-        print(b, "backward", best_of(repeats, k->backward, device, call), 2.5 * t.flops,
-              t.backward_bytes);
+        print(b, "backward", best_of(repeats, k->backward, device, call),
+              (b->op == KDAS_OP_ATTENTION ? 2.5 : 2.0) * t.flops, t.backward_bytes);
         return;
     }
     if (dx) {

@@ -212,6 +212,9 @@ static inline float kdas_unit(uint64_t seed, uint64_t n)
     return (float)(z >> 40) / 16777216.0f;
 }
 
+/* Two inputs may be one tensor: then their din[] are one memory, the second's bit in `add` is set, and a
+ * kernel writes din[0] before din[1]. */
+
 #define KDAS_ALIGNMENT 64
 
 /* ---- Kernels ------------------------------------------------------------------------------------- */

@@ -33,7 +33,8 @@ static struct map map_make(const kd_augment *a, double aspect, int64_t width, in
     double     cx = (double)(width - 1) / 2, cy = (double)(height - 1) / 2;
     double     along = a->sin / aspect, down = a->sin * aspect;
     double     fx = a->flip_x ? -1 : 1, fy = a->flip_y ? -1 : 1;
-    struct map m = { fixed(fx * a->cos), fixed(fy * along), 0, fixed(-fx * down), fixed(fy * a->cos), 0 };
+    struct map m = { fixed(fx * a->cos), fixed(fy * along),  0,
+                     fixed(-fx * down),  fixed(fy * a->cos), 0 };
 
     /* the middle stays: u(cx, cy) = cx, v(cx, cy) = cy */
     m.u0 = fixed(cx - fx * a->cos * cx - fy * along * cy);
@@ -42,12 +43,12 @@ static struct map map_make(const kd_augment *a, double aspect, int64_t width, in
 }
 
 /* Bilinear at (u,v); neighbours outside are black, so that the edge is smooth. */
-static inline void sample(uint8_t to[3], const uint8_t *from, int64_t width, int64_t height, int64_t u,
-                          int64_t v)
+static inline void sample(uint8_t to[3], const uint8_t *from, int64_t width, int64_t height,
+                          int64_t u, int64_t v)
 {
     int64_t  x = u >> 32, y = v >> 32;
     uint32_t fx = (uint32_t)u >> 24, fy = (uint32_t)v >> 24;
-    uint32_t w[4] = { (256 - fx) * (256 - fy), fx * (256 - fy), (256 - fx) * fy, fx * fy };
+    uint32_t w[4]   = { (256 - fx) * (256 - fy), fx * (256 - fy), (256 - fx) * fy, fx * fy };
     uint32_t sum[3] = { 32768, 32768, 32768 };
 
     for (int k = 0; k < 4; k++) {
@@ -63,17 +64,19 @@ static inline void sample(uint8_t to[3], const uint8_t *from, int64_t width, int
 }
 
 /* The same where all neighbours are inside: most pixels. */
-static inline void sample_inside(uint8_t to[3], const uint8_t *p, int64_t width, uint32_t fx, uint32_t fy)
+static inline void sample_inside(uint8_t to[3], const uint8_t *p, int64_t width, uint32_t fx,
+                                 uint32_t fy)
 {
     const uint8_t *q = p + 3 * width;
-    uint32_t       a = (256 - fx) * (256 - fy), b = fx * (256 - fy), c = (256 - fx) * fy, d = fx * fy;
+    uint32_t a = (256 - fx) * (256 - fy), b = fx * (256 - fy), c = (256 - fx) * fy, d = fx * fy;
 
     for (int k = 0; k < 3; k++)
         to[k] = (uint8_t)((a * p[k] + b * p[k + 3] + c * q[k] + d * q[k + 3] + 32768) >> 16);
 }
 
 void kd_augment_apply(const kd_augment *augment, double aspect, int64_t width, int64_t height,
-                      uint8_t *rgb, uint8_t *mask, const uint8_t *from_rgb, const uint8_t *from_mask)
+                      uint8_t *rgb, uint8_t *mask, const uint8_t *from_rgb,
+                      const uint8_t *from_mask)
 {
     static const int64_t half = (int64_t)1 << 31;
     struct map           m    = map_make(augment, aspect, width, height);

@@ -14,6 +14,7 @@ kd_augment kd_augment_draw(uint64_t seed, uint64_t epoch, uint64_t frame, double
  * nearest, 0 where nothing is. The picture may have been squeezed from another shape: `aspect` is how much
  * more it was shrunk across than down, and the rotation is then the one in the picture's own shape. */
 void kd_augment_apply(const kd_augment *augment, double aspect, int64_t width, int64_t height,
-                      uint8_t *rgb, uint8_t *mask, const uint8_t *from_rgb, const uint8_t *from_mask);
+                      uint8_t *rgb, uint8_t *mask, const uint8_t *from_rgb,
+                      const uint8_t *from_mask);
 
 #endif

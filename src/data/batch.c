@@ -10,8 +10,8 @@ static const float std[3]  = { 0.229f, 0.224f, 0.225f };
 
 static inline float normal(float v, int colour) { return (v - mean[colour]) / std[colour]; }
 
-kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t count, int64_t height,
-                              int64_t width)
+kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t count,
+                              int64_t height, int64_t width)
 {
     kdas_batch *batch;
     size_t      pixels;
@@ -21,7 +21,8 @@ kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t c
     if (!context) return kd_fail(KDAS_EINVAL, "kdas_batch_create: the context is NULL");
     if (count < 1 || count > INT32_MAX || height < 1 || width < 1 || height > KDAS_IMAGE_MAX_SIDE ||
         width > KDAS_IMAGE_MAX_SIDE)
-        return kd_fail(KDAS_EINVAL, "kdas_batch_create: %lld images of %lldx%lld; sides are 1 to %d",
+        return kd_fail(KDAS_EINVAL,
+                       "kdas_batch_create: %lld images of %lldx%lld; sides are 1 to %d",
                        (long long)count, (long long)width, (long long)height, KDAS_IMAGE_MAX_SIDE);
 
     batch = kd_calloc(context, 1, sizeof *batch);
@@ -118,7 +119,7 @@ static kdas_status fit_mask(uint8_t **out, const kdas_batch *batch, const kdas_v
 {
     kdas_status st     = KDAS_OK;
     uint8_t    *binary = kd_alloc(batch->ctx, (size_t)(mask->width * mask->height)), *to = binary;
-    kdas_view   view   = { binary, mask->width, mask->height, 0, KDAS_PIXEL_GREY8 };
+    kdas_view   view = { binary, mask->width, mask->height, 0, KDAS_PIXEL_GREY8 };
 
     if (!binary) return KDAS_ENOMEM;
     for (int64_t y = 0; y < mask->height; y++) {
@@ -126,10 +127,12 @@ static kdas_status fit_mask(uint8_t **out, const kdas_batch *batch, const kdas_v
 
         for (int64_t x = 0; x < mask->width; x++)
             *to++ = (mask->pixel == KDAS_PIXEL_GREY8 ? ((const uint8_t *)row)[x] > 127
-                                                     : ((const float *)row)[x] > 0.5f) ? 255 : 0;
+                                                     : ((const float *)row)[x] > 0.5f)
+                        ? 255
+                        : 0;
     }
     *out = kd_alloc(batch->ctx, (size_t)(batch->height * batch->width));
-    st   = *out ? kd_resize_bytes(batch->ctx, *out, batch->width, batch->height, &view) : KDAS_ENOMEM;
+    st = *out ? kd_resize_bytes(batch->ctx, *out, batch->width, batch->height, &view) : KDAS_ENOMEM;
     kd_free(batch->ctx, binary);
     return st;
 }
@@ -154,7 +157,8 @@ static kdas_status check_set(const kdas_batch *batch, int64_t i, const kdas_view
     return KDAS_OK;
 }
 
-kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_view *image, const kdas_view *mask)
+kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_view *image,
+                           const kdas_view *mask)
 {
     kdas_status st     = KDAS_OK;
     void       *pixels = NULL;

@@ -53,7 +53,8 @@ kdas_status kdas_dataset_open(kdas_dataset **out, kdas_context *context, const c
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_dataset_open: out is NULL");
     *out = NULL;
     if (!context || !dir)
-        return kd_fail(KDAS_EINVAL, "kdas_dataset_open: the %s is NULL", context ? "folder" : "context");
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_open: the %s is NULL",
+                       context ? "folder" : "context");
     kdas_dataset_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_dataset_options"));
     if (o.bad_file != KDAS_BAD_FILE_REFUSE && o.bad_file != KDAS_BAD_FILE_SKIP)
@@ -86,9 +87,10 @@ kdas_status kdas_dataset_synthetic(kdas_dataset **out, kdas_context *context,
     KD_TRY(kd_frames_create(&frames, context, defaults.cache));
     frames->scene = o;
     for (int64_t i = 0; i < o.count; i++)
-        KD_TRY(kd_frames_add(frames, (kd_frame){ .name   = kd_printf(context, "scene-%06lld", (long long)i),
-                                                 .width  = o.width,
-                                                 .height = o.height }));
+        KD_TRY(kd_frames_add(frames,
+                             (kd_frame){ .name   = kd_printf(context, "scene-%06lld", (long long)i),
+                                         .width  = o.width,
+                                         .height = o.height }));
     st = dataset_of_all(out, frames);
 done:
     kd_frames_drop(frames);
@@ -130,7 +132,7 @@ static kdas_status choose(uint8_t *held, kdas_context *ctx, int64_t n, int64_t k
 kdas_status kdas_dataset_split(kdas_dataset **rest, kdas_dataset **part, const kdas_dataset *from,
                                double share, uint64_t seed)
 {
-    kdas_status   st = KDAS_OK;
+    kdas_status   st     = KDAS_OK;
     kdas_dataset *two[2] = { NULL, NULL };
     uint8_t      *held   = NULL;
     int64_t       k, at[2] = { 0, 0 };
@@ -208,20 +210,23 @@ static kdas_status copy_view(kdas_image **out, kdas_context *ctx, const kdas_vie
     return KDAS_OK;
 }
 
-kdas_status kdas_dataset_get(kdas_dataset *dataset, int64_t i, kdas_image **image, kdas_image **mask)
+kdas_status kdas_dataset_get(kdas_dataset *dataset, int64_t i, kdas_image **image,
+                             kdas_image **mask)
 {
     kdas_status st    = KDAS_OK;
     kdas_image *frame = NULL, *truth = NULL;
-    kd_loan     loan  = { 0 };
+    kd_loan     loan = { 0 };
 
     if (image) *image = NULL;
     if (mask) *mask = NULL;
     if (!dataset || !image || !mask)
         return kd_fail(KDAS_EINVAL, "kdas_dataset_get: the %s is NULL",
-                       !dataset ? "dataset" : !image ? "image" : "mask");
+                       !dataset ? "dataset"
+                       : !image ? "image"
+                                : "mask");
     if (i < 0 || i >= dataset->count)
-        return kd_fail(KDAS_EINVAL, "kdas_dataset_get: there is no frame %lld of %lld", (long long)i,
-                       (long long)dataset->count);
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_get: there is no frame %lld of %lld",
+                       (long long)i, (long long)dataset->count);
 
     KD_TRY(kd_dataset_lend(&loan, dataset, i));
     KD_TRY(copy_view(&frame, dataset->ctx, &loan.image));

@@ -44,9 +44,10 @@ static bool has_ending(const char *name, const char *const *endings)
     return false;
 }
 
-static kdas_status add_picture(struct side *side, kdas_context *ctx, const char *name, bool readable)
+static kdas_status add_picture(struct side *side, kdas_context *ctx, const char *name,
+                               bool readable)
 {
-    struct picture p = { kd_path_stem(ctx, name), kd_path_join(ctx, side->dir, name), readable };
+    struct picture p  = { kd_path_stem(ctx, name), kd_path_join(ctx, side->dir, name), readable };
     kdas_status    st = KDAS_OK;
 
     if (!p.stem || !p.path)
@@ -69,8 +70,8 @@ done:
 static kdas_status side_list(struct side *side, kdas_context *ctx)
 {
     static const char *const ours[]   = { ".jpg", ".jpeg", ".png", ".bmp", NULL };
-    static const char *const others[] = { ".tif", ".tiff", ".gif", ".webp", ".jp2", ".avif", ".heic",
-                                          ".ppm", ".pgm",  NULL };
+    static const char *const others[] = { ".tif",  ".tiff", ".gif", ".webp", ".jp2",
+                                          ".avif", ".heic", ".ppm", ".pgm",  NULL };
     kdas_status              st       = KDAS_OK;
     kd_names                 names    = { 0 };
 
@@ -88,8 +89,8 @@ done:
 }
 
 /* DIR/images or DIR/image, whichever there is. */
-static kdas_status side_find(struct side *side, kdas_context *ctx, const char *dir, const char *plural,
-                             const char *singular)
+static kdas_status side_find(struct side *side, kdas_context *ctx, const char *dir,
+                             const char *plural, const char *singular)
 {
     side->dir = kd_path_join(ctx, dir, plural);
     if (!side->dir) return KDAS_ENOMEM;
@@ -150,8 +151,8 @@ static kdas_status add_group(kd_frames *frames, const struct group *g, const str
     KD_RETURN(kd_image_info_load(&image, ctx, g->image->path));
     KD_RETURN(kd_image_info_load(&mask, ctx, g->mask->path));
     if (mask.width != image.width || mask.height != image.height)
-        return kd_fail(KDAS_ESHAPE, "'%s' is %lldx%lld, but its image '%s' is %lldx%lld", g->mask->path,
-                       (long long)mask.width, (long long)mask.height, g->image->path,
+        return kd_fail(KDAS_ESHAPE, "'%s' is %lldx%lld, but its image '%s' is %lldx%lld",
+                       g->mask->path, (long long)mask.width, (long long)mask.height, g->image->path,
                        (long long)image.width, (long long)image.height);
     frame = (kd_frame){ .image_path = kd_strdup(ctx, g->image->path),
                         .mask_path  = kd_strdup(ctx, g->mask->path),

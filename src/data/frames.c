@@ -73,8 +73,9 @@ static kdas_status decode_file(kdas_image **out, kd_frames *frames, const kd_fra
     if (view.width == frame->width && view.height == frame->height) return KDAS_OK;
     kdas_image_destroy(*out);
     *out = NULL;
-    return kd_fail(KDAS_EFORMAT, "'%s' was %lldx%lld when the dataset was opened and is %lldx%lld now",
-                   path, (long long)frame->width, (long long)frame->height, (long long)view.width,
+    return kd_fail(KDAS_EFORMAT,
+                   "'%s' was %lldx%lld when the dataset was opened and is %lldx%lld now", path,
+                   (long long)frame->width, (long long)frame->height, (long long)view.width,
                    (long long)view.height);
 }
 

@@ -7,10 +7,10 @@
 #include "base/base.h"
 
 typedef struct kd_frame {
-    char       *name;                    /* base name without its ending         */
-    char       *image_path, *mask_path;  /* NULL: a scene, drawn                 */
-    int64_t     width, height;           /* as the headers said, mask and image  */
-    kdas_image *image, *mask;            /* kept decoded, or NULL; under `lock`  */
+    char       *name;                   /* base name without its ending         */
+    char       *image_path, *mask_path; /* NULL: a scene, drawn                 */
+    int64_t     width, height;          /* as the headers said, mask and image  */
+    kdas_image *image, *mask;           /* kept decoded, or NULL; under `lock`  */
 } kd_frame;
 
 typedef struct kd_frames {

@@ -11,7 +11,7 @@
 #include "data/loader.h"
 
 struct slot {
-    int64_t     group; /* -1: none yet */
+    int64_t     group;             /* -1: none yet */
     int64_t     size, taken, done; /* samples of the group: all, given to workers, finished */
     int64_t    *frame;             /* (batch) */
     kdas_batch *batch[KD_LOADER_SCALES];
@@ -29,7 +29,7 @@ struct worker {
 struct kdas_loader {
     kdas_context  *ctx;
     kd_loader_plan plan;
-    int            workers, started; /* wanted, running threads; without workers `worker` has one scratch */
+    int workers, started; /* wanted, running threads; without workers `worker` has one scratch */
     struct worker *worker;
     int64_t       *order; /* (frames) of epoch order_epoch */
     int64_t        order_epoch;
@@ -279,7 +279,8 @@ kdas_status kdas_loader_seek(kdas_loader *loader, int64_t position)
 {
     if (!loader) return kd_fail(KDAS_EINVAL, "kdas_loader_seek: the loader is NULL");
     if (position < 0 || position > INT64_MAX / 2)
-        return kd_fail(KDAS_EINVAL, "kdas_loader_seek: there is no position %lld", (long long)position);
+        return kd_fail(KDAS_EINVAL, "kdas_loader_seek: there is no position %lld",
+                       (long long)position);
     loader->position = position;
     loader->ended    = false;
     pthread_mutex_lock(&loader->lock);
@@ -309,7 +310,8 @@ kdas_status kdas_loader_next(kdas_loader *loader, kdas_batch **out)
 
     if (out) *out = NULL;
     if (!l || !out)
-        return kd_fail(KDAS_EINVAL, "kdas_loader_next: the %s is NULL", l ? "place of the batch" : "loader");
+        return kd_fail(KDAS_EINVAL, "kdas_loader_next: the %s is NULL",
+                       l ? "place of the batch" : "loader");
     if (l->ended) {
         l->ended = false;
         return KDAS_OK;

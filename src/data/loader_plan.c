@@ -9,8 +9,16 @@
 
 void kdas_loader_options_init(kdas_loader_options *options, size_t size)
 {
-    kdas_loader_options defaults = { .size = size, .batch = 8, .height = 352, .width = 352, .shuffle = 1,
-                                     .augment = 1, .rotation = 90, .workers = 1, .ahead = 3, .seed = 1 };
+    kdas_loader_options defaults = { .size     = size,
+                                     .batch    = 8,
+                                     .height   = 352,
+                                     .width    = 352,
+                                     .shuffle  = 1,
+                                     .augment  = 1,
+                                     .rotation = 90,
+                                     .workers  = 1,
+                                     .ahead    = 3,
+                                     .seed     = 1 };
 
     if (!options || size < sizeof size) return;
     memset(options, 0, size);
@@ -25,7 +33,8 @@ static kdas_status check_options(const kdas_loader_options *o, int64_t frames)
                        (long long)o->batch);
     if (o->height < 32 || o->width < 32 || o->height % 32 || o->width % 32 ||
         o->height > KDAS_IMAGE_MAX_SIDE || o->width > KDAS_IMAGE_MAX_SIDE)
-        return kd_fail(KDAS_EINVAL, "kdas_loader_options: %lldx%lld pixels; sides are multiples of 32",
+        return kd_fail(KDAS_EINVAL,
+                       "kdas_loader_options: %lldx%lld pixels; sides are multiples of 32",
                        (long long)o->width, (long long)o->height);
     if (o->scale_count < 0 || o->scale_count > KD_LOADER_SCALES || !o->scales != !o->scale_count)
         return kd_fail(KDAS_EINVAL, "kdas_loader_options: scale_count is %d with %s; at most %d",
@@ -40,9 +49,10 @@ static kdas_status check_options(const kdas_loader_options *o, int64_t frames)
         return kd_fail(KDAS_EINVAL, "kdas_loader_options: ahead is %d, not 1 to %d", o->ahead,
                        KD_LOADER_AHEAD);
     if (o->drop_last && frames < o->batch)
-        return kd_fail(KDAS_EINVAL,
-                       "kdas_loader_options: %lld frames fill no batch of %lld, and drop_last is set",
-                       (long long)frames, (long long)o->batch);
+        return kd_fail(
+            KDAS_EINVAL,
+            "kdas_loader_options: %lld frames fill no batch of %lld, and drop_last is set",
+            (long long)frames, (long long)o->batch);
     return KDAS_OK;
 }
 
@@ -54,7 +64,7 @@ static int64_t scaled(int64_t side, float scale)
 
 static kdas_status plan_scales(kd_loader_plan *plan, const kdas_loader_options *o)
 {
-    static const float one = 1.0f;
+    static const float one   = 1.0f;
     const float       *scale = o->scales ? o->scales : &one;
 
     plan->scales = KD_MAX(o->scale_count, 1);
@@ -65,7 +75,8 @@ static kdas_status plan_scales(kd_loader_plan *plan, const kdas_loader_options *
         plan->width[s]  = fits ? scaled(o->width, scale[s]) : 0;
         if (plan->height[s] < 32 || plan->width[s] < 32 || plan->height[s] > KDAS_IMAGE_MAX_SIDE ||
             plan->width[s] > KDAS_IMAGE_MAX_SIDE)
-            return kd_fail(KDAS_EINVAL, "kdas_loader_options: scale %g of %lldx%lld pixels cannot be used",
+            return kd_fail(KDAS_EINVAL,
+                           "kdas_loader_options: scale %g of %lldx%lld pixels cannot be used",
                            (double)scale[s], (long long)o->width, (long long)o->height);
     }
     return KDAS_OK;
@@ -79,9 +90,15 @@ kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kd
     kdas_loader_options_init(o, sizeof *o);
     KD_RETURN(kd_take_options(o, sizeof *o, options, "kdas_loader_options"));
     KD_RETURN(check_options(o, frames));
-    *plan = (kd_loader_plan){ .dataset = dataset, .batch = o->batch, .frames = frames,
-                              .shuffle = o->shuffle, .augment = o->augment, .rotation = o->rotation,
-                              .seed = o->seed, .base_height = o->height, .base_width = o->width };
+    *plan        = (kd_loader_plan){ .dataset     = dataset,
+                                     .batch       = o->batch,
+                                     .frames      = frames,
+                                     .shuffle     = o->shuffle,
+                                     .augment     = o->augment,
+                                     .rotation    = o->rotation,
+                                     .seed        = o->seed,
+                                     .base_height = o->height,
+                                     .base_width  = o->width };
     plan->groups = o->drop_last ? frames / o->batch : (frames + o->batch - 1) / o->batch;
     return plan_scales(plan, o);
 }
@@ -155,15 +172,16 @@ kdas_status kd_loader_make(const kd_loader_plan *plan, kd_loader_scratch *scratc
     augment = kd_augment_draw(plan->seed, (uint64_t)epoch, (uint64_t)frame, plan->rotation);
     for (int s = 0; s < plan->scales; s++) {
         int64_t w = plan->width[s], h = plan->height[s];
-        double  aspect = (double)loan.image.width / (double)w * (double)h / (double)loan.image.height;
+        double  aspect =
+            (double)loan.image.width / (double)w * (double)h / (double)loan.image.height;
 
         KD_TRY(fit(scratch->rgb[0], ctx, w, h, &loan.image));
         KD_TRY(fit(scratch->mask[0], ctx, w, h, &loan.mask));
         for (int64_t k = 0; k < w * h; k++)
             scratch->mask[0][k] = scratch->mask[0][k] >= 128 ? 255 : 0;
         if (plan->augment)
-            kd_augment_apply(&augment, aspect, w, h, scratch->rgb[1], scratch->mask[1], scratch->rgb[0],
-                             scratch->mask[0]);
+            kd_augment_apply(&augment, aspect, w, h, scratch->rgb[1], scratch->mask[1],
+                             scratch->rgb[0], scratch->mask[0]);
         kd_batch_put(batch[s], i, scratch->rgb[plan->augment], scratch->mask[plan->augment]);
     }
 done:

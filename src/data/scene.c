@@ -80,9 +80,11 @@ static void plan_colours(kd_scene *s, kd_random *r)
 }
 
 /* Pull a polyp's middle towards the picture's until it is `inset` away from the cut corner. */
-static void keep_from_corner(const kd_scene *s, kd_scene_polyp *p, float inset, float right, float bottom)
+static void keep_from_corner(const kd_scene *s, kd_scene_polyp *p, float inset, float right,
+                             float bottom)
 {
-    float ex  = KD_MIN(p->x, right - p->x) - s->margin_x, ey = KD_MIN(p->y, bottom - p->y) - s->margin_y;
+    float ex  = KD_MIN(p->x, right - p->x) - s->margin_x,
+          ey  = KD_MIN(p->y, bottom - p->y) - s->margin_y;
     float gap = (s->corner + inset - ex - ey) / 2;
 
     if (s->corner == 0 || gap <= 0) return;
@@ -181,8 +183,11 @@ void kd_scene_plan(kd_scene *scene, const kdas_scene_options *o, int64_t i)
     float     right  = (float)o->width / side;
     float     bottom = (float)o->height / side;
 
-    *scene = (kd_scene){ .width = o->width, .height = o->height, .side = side,
-                         .contrast = o->contrast, .seed = kd_random_u64(&r) };
+    *scene = (kd_scene){ .width    = o->width,
+                         .height   = o->height,
+                         .side     = side,
+                         .contrast = o->contrast,
+                         .seed     = kd_random_u64(&r) };
     plan_view(scene, &r, right, bottom);
     plan_colours(scene, &r);
     plan_polyps(scene, &r, o->empty, right, bottom);
@@ -201,7 +206,9 @@ kdas_status kdas_scene_draw(kdas_image **image, kdas_image **mask, kdas_context 
     if (mask) *mask = NULL;
     if (!image || !mask || !context)
         return kd_fail(KDAS_EINVAL, "kdas_scene_draw: the %s is NULL",
-                       !image ? "image" : !mask ? "mask" : "context");
+                       !image  ? "image"
+                       : !mask ? "mask"
+                               : "context");
     kdas_scene_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_scene_options"));
     KD_RETURN(kd_scene_check(&o, "kdas_scene_options"));

@@ -31,7 +31,7 @@ typedef struct kd_scene {
     float lumen_x, lumen_y, lumen_squash, lumen_size; /* the dark end of the tube */
     float fold_count, fold_depth, fold_warp;
     float light_x, light_y, brightness;
-    float mucosa[3], tint[3]; /* base colour, and the direction in which it wanders */
+    float mucosa[3], tint[3];         /* base colour, and the direction in which it wanders */
     float margin_x, margin_y, corner; /* the black frame of the endoscope */
     float vessels;
     float grain;

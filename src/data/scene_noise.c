@@ -54,14 +54,14 @@ kdas_status kd_noise_init(kd_noise *noise, kdas_context *ctx, uint64_t seed, flo
 
 void kd_noise_row(kd_noise *noise, int64_t y, float amount, float *row)
 {
-    float        at    = ((float)y + 0.5f) * noise->step, w[4];
-    int64_t      top   = (int64_t)at, n = noise->columns;
+    float        at  = ((float)y + 0.5f) * noise->step, w[4];
+    int64_t      top = (int64_t)at, n = noise->columns;
     const float *below = noise->lattice + top * n;
 
     spline(at - (float)top, w);
     for (int64_t x = 0; x < n; x++)
-        noise->column[x] = amount * (w[0] * below[x] + w[1] * below[n + x] + w[2] * below[2 * n + x] +
-                                     w[3] * below[3 * n + x]);
+        noise->column[x] = amount * (w[0] * below[x] + w[1] * below[n + x] +
+                                     w[2] * below[2 * n + x] + w[3] * below[3 * n + x]);
     for (int64_t x = 0; x < noise->width; x++) {
         const float *v = noise->column + noise->first[x], *h = noise->weight + 4 * x;
 

@@ -7,17 +7,19 @@
 
 /* Every noise of a picture: cells along the shorter side, and how much of it there is. */
 enum { WARP, PATCH, BUMP_1, BUMP_2, BUMP_3, BUMP_4, TONE_1, TONE_2, WET, PITS, NOISES };
-static const struct { float cells, amount; } noises[NOISES] = {
-    [WARP] = { 2.6f, 1 },         /* bends the folds                 */
-    [PATCH] = { 3.2f, 1 },        /* where folds are strong          */
-    [BUMP_1] = { 5, 0.040f },     /* relief of the wall, four scales */
-    [BUMP_2] = { 11, 0.015f },    //
-    [BUMP_3] = { 29, 0.0060f },   //
-    [BUMP_4] = { 66, 0.0017f },   //
-    [TONE_1] = { 3.5f, 1.2f },    /* colour of the wall, two scales  */
-    [TONE_2] = { 17, 0.45f },     //
-    [WET] = { 14, 1 },            /* where the wall is wet           */
-    [PITS] = { 75, 1 },           /* texture of polyps               */
+static const struct {
+    float cells, amount;
+} noises[NOISES] = {
+    [WARP]   = { 2.6f, 1 },     /* bends the folds                 */
+    [PATCH]  = { 3.2f, 1 },     /* where folds are strong          */
+    [BUMP_1] = { 5, 0.040f },   /* relief of the wall, four scales */
+    [BUMP_2] = { 11, 0.015f },  //
+    [BUMP_3] = { 29, 0.0060f }, //
+    [BUMP_4] = { 66, 0.0017f }, //
+    [TONE_1] = { 3.5f, 1.2f },  /* colour of the wall, two scales  */
+    [TONE_2] = { 17, 0.45f },   //
+    [WET]    = { 14, 1 },       /* where the wall is wet           */
+    [PITS]   = { 75, 1 },       /* texture of polyps               */
 };
 
 enum { ROWS = 4 };
@@ -26,13 +28,14 @@ enum { ROWS = 4 };
 struct canvas {
     kdas_context   *ctx;
     const kd_scene *scene;
-    kd_noise        noise[NOISES], wobble; /* wobble: of one polyp's boundary, made and freed as it is cut */
-    float          *relief;                /* height above the wall                    */
-    float          *shade;                 /* share of the light that arrives          */
-    float          *vessel;                /* 0 .. 1                                   */
-    float          *cover;                 /* 0 mucosa .. 1 polyp                      */
-    uint8_t        *owner;                 /* 1 + index of the polyp that covers       */
-    float          *row[ROWS];             /* (width) each                             */
+    kd_noise        noise[NOISES],
+        wobble;         /* wobble: of one polyp's boundary, made and freed as it is cut */
+    float   *relief;    /* height above the wall                    */
+    float   *shade;     /* share of the light that arrives          */
+    float   *vessel;    /* 0 .. 1                                   */
+    float   *cover;     /* 0 mucosa .. 1 polyp                      */
+    uint8_t *owner;     /* 1 + index of the polyp that covers       */
+    float   *row[ROWS]; /* (width) each                             */
 };
 
 static void canvas_finish(struct canvas *c)
@@ -50,7 +53,7 @@ static void canvas_finish(struct canvas *c)
 
 static kdas_status canvas_init(struct canvas *c, kdas_context *ctx, const kd_scene *scene)
 {
-    size_t n = (size_t)(scene->width * scene->height);
+    size_t n    = (size_t)(scene->width * scene->height);
     bool   rows = true;
 
     *c        = (struct canvas){ .ctx = ctx, .scene = scene };
@@ -63,9 +66,11 @@ static kdas_status canvas_init(struct canvas *c, kdas_context *ctx, const kd_sce
         c->row[i] = kd_calloc(ctx, (size_t)scene->width, sizeof(float));
         rows      = rows && c->row[i];
     }
-    if (!rows || !c->relief || !c->shade || !c->vessel || !c->cover || !c->owner) return KDAS_ENOMEM;
+    if (!rows || !c->relief || !c->shade || !c->vessel || !c->cover || !c->owner)
+        return KDAS_ENOMEM;
     for (int i = 0; i < NOISES; i++)
-        KD_RETURN(kd_noise_init(&c->noise[i], ctx, scene->seed + (uint64_t)i, noises[i].cells, scene));
+        KD_RETURN(
+            kd_noise_init(&c->noise[i], ctx, scene->seed + (uint64_t)i, noises[i].cells, scene));
     return KDAS_OK;
 }
 
@@ -89,7 +94,10 @@ static inline float root(float x) { return __builtin_sqrtf(x); }
 /* ---- The wall ---- */
 
 /* A fold across one period: a slope that rises away from the lens to a ridge at 0.78, then falls. */
-static inline float fold_height(float t) { return t < 0.78f ? smooth(t / 0.78f) : smooth((1 - t) / 0.22f); }
+static inline float fold_height(float t)
+{
+    return t < 0.78f ? smooth(t / 0.78f) : smooth((1 - t) / 0.22f);
+}
 /* The shadow that it throws on what lies behind: deepest right after the ridge. */
 static inline float fold_shadow(float t)
 {
@@ -110,14 +118,16 @@ static inline float open_shade(const kd_scene *s, float r2, float px, float py)
 static void paint_wall_row(struct canvas *c, int64_t y)
 {
     const kd_scene *s    = c->scene;
-    const float    *warp = noise_row(c, WARP, y, c->row[0]), *patch = noise_row(c, PATCH, y, c->row[1]);
-    float          *relief = c->relief + y * s->width, *shade = c->shade + y * s->width;
-    float           py = ((float)y + 0.5f) / s->side, dy = (py - s->lumen_y) * s->lumen_squash;
+    const float    *warp = noise_row(c, WARP, y, c->row[0]),
+                *patch   = noise_row(c, PATCH, y, c->row[1]);
+    float *relief = c->relief + y * s->width, *shade = c->shade + y * s->width;
+    float  py = ((float)y + 0.5f) / s->side, dy = (py - s->lumen_y) * s->lumen_squash;
 
     for (int64_t x = 0; x < s->width; x++) {
         float px = ((float)x + 0.5f) / s->side, dx = px - s->lumen_x;
         float r        = root(dx * dx + dy * dy);
-        float bent     = KD_MAX(r + (0.05f + 0.45f * r) * s->fold_warp * warp[x], 0.0f), r2 = bent * bent;
+        float bent     = KD_MAX(r + (0.05f + 0.45f * r) * s->fold_warp * warp[x], 0.0f),
+              r2       = bent * bent;
         float phase    = s->fold_count / (bent + 0.12f) + s->fold_warp * (patch[x] + 1);
         float t        = phase - (float)(int32_t)phase;
         float strength = s->fold_depth * smooth(0.5f + 1.7f * patch[x]) * smooth(r / 0.2f);
@@ -140,31 +150,33 @@ static void paint_polyp_row(struct canvas *c, int index, int64_t y, int64_t left
     const kd_scene_polyp *p      = &s->polyp[index];
     float                *wobble = c->row[0], *relief = c->relief + y * s->width;
     float                *cover = c->cover + y * s->width, *shade = c->shade + y * s->width;
-    float                 soft  = 0.07f + 0.7f / (s->side * p->b);
+    float                 soft        = 0.07f + 0.7f / (s->side * p->b);
     float                 dome_height = p->height * (0.35f + 0.65f * s->contrast);
     float                 py = ((float)y + 0.5f) / s->side, dy = py - p->y;
     float                 far_y = (p->y - s->lumen_y) * s->lumen_squash, far_x = p->x - s->lumen_x;
-    float                 r2    = far_x * far_x + far_y * far_y;
+    float                 r2 = far_x * far_x + far_y * far_y;
 
     memset(wobble, 0, (size_t)s->width * sizeof *wobble);
     kd_noise_row(&c->wobble, y, 0.8f, wobble);
     for (int64_t x = left; x < right; x++) {
         float px = ((float)x + 0.5f) / s->side, dx = px - p->x;
-        float u  = (dx * p->cos + dy * p->sin) / p->a, v = (dy * p->cos - dx * p->sin) / p->b;
-        float q  = root(u * u + v * v);
+        float u = (dx * p->cos + dy * p->sin) / p->a, v = (dy * p->cos - dx * p->sin) / p->b;
+        float q = root(u * u + v * v);
         float inside, dome, open;
 
-        q += KD_MAX(wobble[x], -0.35f) * KD_MIN(q, 1.0f); /* so that it stays within 1.8 of its axes */
+        q += KD_MAX(wobble[x], -0.35f) *
+             KD_MIN(q, 1.0f); /* so that it stays within 1.8 of its axes */
         inside = smooth((1 + soft - q) / (2 * soft));
         dome   = KD_MAX(1 - q * q * 0.85f, 0.0f);
         dome *= 0.45f + 0.55f * dome;
         if (q < 1) mask[y * s->width + x] = 255;
-        open = open_shade(s, r2 + 0.03f, px, py); /* it stands before the folds' shadows */
+        open      = open_shade(s, r2 + 0.03f, px, py); /* it stands before the folds' shadows */
         relief[x] = relief[x] * (1 - 0.6f * inside) + dome_height * dome;
-        shade[x] *= 1 - 0.30f * (0.2f + 0.8f * s->contrast) * smooth((1.35f - q) / 0.35f) * (1 - inside);
+        shade[x] *=
+            1 - 0.30f * (0.2f + 0.8f * s->contrast) * smooth((1.35f - q) / 0.35f) * (1 - inside);
         shade[x] += (open - shade[x]) * inside;
         if (inside > cover[x]) {
-            cover[x]                       = inside;
+            cover[x]                   = inside;
             c->owner[y * s->width + x] = (uint8_t)(index + 1);
         }
     }
@@ -215,14 +227,14 @@ static inline void colour_at(const struct canvas *c, float px, float py, int64_t
 {
     static const float blood[3] = { 0.13f, 0.20f, 0.12f };
     const kd_scene    *s        = c->scene;
-    float              cover    = c->cover[at], blood_here = c->vessel[at] * (1 - 0.8f * cover);
+    float              cover = c->cover[at], blood_here = c->vessel[at] * (1 - 0.8f * cover);
 
     for (int k = 0; k < 3; k++)
         colour[k] = s->mucosa[k] + s->tint[k] * tone - blood[k] * blood_here;
     for (int i = 0; i < s->blotches; i++) {
         const kd_scene_spot *b  = &s->blotch[i];
         float                dx = px - b->x, dy = py - b->y;
-        float                d  = 1 - (dx * dx + dy * dy) / (b->radius * b->radius);
+        float                d = 1 - (dx * dx + dy * dy) / (b->radius * b->radius);
 
         if (d <= 0) continue;
         for (int k = 0; k < 3; k++)
@@ -241,9 +253,11 @@ static inline void colour_at(const struct canvas *c, float px, float py, int64_t
 static inline float frame_at(const kd_scene *s, float px, float py)
 {
     float half_x = 0.5f * (float)s->width / s->side, half_y = 0.5f * (float)s->height / s->side;
-    float dx = px > half_x ? px - half_x : half_x - px, dy = py > half_y ? py - half_y : half_y - py;
-    float ex = half_x - s->margin_x - dx, ey = half_y - s->margin_y - dy; /* to the straight edges */
-    float e  = KD_MIN(ex, ey), corner = (ex + ey - s->corner) * 0.7071f;
+    float dx = px > half_x ? px - half_x : half_x - px,
+          dy = py > half_y ? py - half_y : half_y - py;
+    float ex = half_x - s->margin_x - dx,
+          ey = half_y - s->margin_y - dy; /* to the straight edges */
+    float e = KD_MIN(ex, ey), corner = (ex + ey - s->corner) * 0.7071f;
 
     if (s->corner > 0) e = KD_MIN(e, corner);
     if (s->margin_x == 0 && s->margin_y == 0 && s->corner == 0) return 1;
@@ -254,10 +268,10 @@ static inline uint8_t to_byte(float v) { return (uint8_t)(clamp01(v) * 255 + 0.5
 
 static void light_row(struct canvas *c, int64_t y, uint8_t *rgb, uint8_t *mask)
 {
-    const kd_scene *s     = c->scene;
-    int64_t         w     = s->width;
-    float          *tone  = noise_row(c, TONE_1, y, c->row[0]);
-    const float    *wet   = noise_row(c, WET, y, c->row[1]), *pits = noise_row(c, PITS, y, c->row[2]);
+    const kd_scene *s    = c->scene;
+    int64_t         w    = s->width;
+    float          *tone = noise_row(c, TONE_1, y, c->row[0]);
+    const float    *wet = noise_row(c, WET, y, c->row[1]), *pits = noise_row(c, PITS, y, c->row[2]);
     const float    *here  = c->relief + y * w;
     const float    *above = y > 0 ? here - w : here, *below = y + 1 < s->height ? here + w : here;
     float           py = ((float)y + 0.5f) / s->side, slope = 0.5f * s->side;
@@ -322,12 +336,13 @@ static void camera_row(const kd_scene *s, int64_t y, const uint8_t *above, const
         float    all  = (float)((int32_t)(bits & 0xFFFF) + (int32_t)(bits >> 16 & 0xFFFF) - 0xFFFF);
 
         for (int k = 0; k < 3; k++, l++, m++, r++) {
-            int32_t sum = above[l] + 2 * above[m] + above[r] + 2 * here[l] + 4 * here[m] + 2 * here[r] +
-                          below[l] + 2 * below[m] + below[r];
+            int32_t sum = above[l] + 2 * above[m] + above[r] + 2 * here[l] + 4 * here[m] +
+                          2 * here[r] + below[l] + 2 * below[m] + below[r];
             float own = (float)(int32_t)(bits >> (32 + 10 * k) & 0x3FF) - 511.5f;
 
             to[m] = to_byte(((float)sum * (1 / 16.0f) +
-                             s->grain * (all * (1 / 32768.0f) + own * (1 / 1024.0f))) * (1 / 255.0f));
+                             s->grain * (all * (1 / 32768.0f) + own * (1 / 1024.0f))) *
+                            (1 / 255.0f));
         }
     }
 }

@@ -28,13 +28,14 @@ static void stamp(const kd_scene *s, float *field, float x, float y, float width
 void kd_scene_vessels(const kd_scene *s, float *field)
 {
     enum { STEPS = 400 };
-    kd_random   r     = kd_random_make(s->seed, 1);
-    float       right = (float)s->width / s->side, bottom = (float)s->height / s->side, step = 0.004f;
-    int         count = 0;
-    int         roots = (int)(s->vessels * 7);
+    kd_random r     = kd_random_make(s->seed, 1);
+    float     right = (float)s->width / s->side, bottom = (float)s->height / s->side, step = 0.004f;
+    int       count = 0;
+    int       roots = (int)(s->vessels * 7);
     struct walk todo[WALKS];
 
-    for (; count < roots; count++) { /* one draw a statement: their order must be the same everywhere */
+    for (; count < roots;
+         count++) { /* one draw a statement: their order must be the same everywhere */
         struct walk *w = &todo[count];
 
         w->x      = (float)kd_random_between(&r, 0, right);

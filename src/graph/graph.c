@@ -82,10 +82,11 @@ void kd_scope_end(kd_graph *g)
 
 static const char *full_name(kd_graph *g, const char *name)
 {
-    char text[KD_MAX_NAME];
+    size_t n    = strlen(g->scope) + strlen(name) + 2;
+    char  *text = kd_pool_alloc(&g->pool, n);
 
-    snprintf(text, sizeof text, "%s%s%s", g->scope, g->scope[0] && name[0] ? "." : "", name);
-    return kd_pool_strdup(&g->pool, text);
+    if (text) snprintf(text, n, "%s%s%s", g->scope, g->scope[0] && name[0] ? "." : "", name);
+    return text;
 }
 
 static kd_node *set_name(kd_graph *g, kd_name_kind kind, const char *name, kd_node *node, bool keep)

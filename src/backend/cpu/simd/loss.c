@@ -316,11 +316,28 @@ static kdas_status kl_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
+/* One image's softmaxes as kl_forward() saved them, and what its gradient is multiplied with. */
+typedef struct pair {
+    float s_most, s_inverse, t_most, t_inverse, inverse_tau, share;
+} pair;
+
+INLINE void kl_chunk_backward(const float *x, const float *t, float *ds, chunk c, pair k, const bool add)
+{
+#pragma omp simd
+    for (int64_t i = c.begin; i < c.end; i++) {
+        float ps = k.s_inverse * exp_f((x[i] - k.s_most) * k.inverse_tau);
+        float pt = k.t_inverse * exp_f((t[i] - k.t_most) * k.inverse_tau);
+        float d  = k.share * (ps - pt);
+
+        ds[i] = add ? ds[i] + d : d;
+    }
+}
+
 /* ds = dout tau (ps - pt) */
 static kdas_status kl_backward(kdas_device *device, const kdas_call *call)
 {
     shape        s = shape_of(call->node);
-    float        tau = ((const kdas_kl_attr *)call->node->attr)->tau, inverse_tau = 1.0f / tau;
+    float        tau = ((const kdas_kl_attr *)call->node->attr)->tau;
     const float *x = call->in[0], *t = call->in[1], *dout = call->dout, *saved = call->saved;
     float       *ds = call->din[0];
     bool         add = adds(call, 0);
@@ -330,15 +347,10 @@ static kdas_status kl_backward(kdas_device *device, const kdas_call *call)
     EACH_CHUNK(s, c)
     {
         const float *of = saved + c.image * MOST_SUMS;
-        float        share = dout[c.image] * tau, x0 = of[0], xs = of[1], t0 = of[2], ts = of[3];
+        pair         k = { of[0], of[1], of[2], of[3], 1.0f / tau, dout[c.image] * tau };
 
-#pragma omp simd
-        for (int64_t i = c.begin; i < c.end; i++) {
-            float d = share * (xs * exp_f((x[i] - x0) * inverse_tau) -
-                               ts * exp_f((t[i] - t0) * inverse_tau));
-
-            ds[i] = add ? ds[i] + d : d;
-        }
+        if (add) kl_chunk_backward(x, t, ds, c, k, true);
+        else kl_chunk_backward(x, t, ds, c, k, false);
     }
     return KDAS_OK;
 }
