@@ -69,9 +69,9 @@ static bool find_axes(const chart *c, axes *a)
         return true;
     }
     if (low > 0 && low < 0.6 * high) low = 0; /* a curve that falls far shows how far */
-    if (high - low < 1e-12 + 1e-6 * fabs(high)) {
-        low -= 0.5 * fabs(high) + 1e-12;
-        high += 0.5 * fabs(high) + 1e-12;
+    if (high - low < 1e-12 + 1e-6 * fabs(high)) { /* a constant: leave room on both sides */
+        low = low > 0 ? 0 : low - 1e-12 - 0.5 * fabs(low);
+        high += 0.3 * fabs(high) + 1e-12;
     }
     a->step = nice_step(high - low, 4);
     a->low  = a->step * floor(low / a->step + 1e-9);

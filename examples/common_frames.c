@@ -83,10 +83,11 @@ static bool write_scenes(kdas_context *context, const settings *s, int64_t count
     bool               done   = folder_ready(images) && folder_ready(masks);
 
     kdas_scene_options_init(&options, sizeof options);
-    options.seed   = seed;
-    options.count  = count;
-    options.height = s->size[0] < 128 ? 128 : s->size[0];
-    options.width  = s->size[1] < 128 ? 128 : s->size[1];
+    options.seed     = seed;
+    options.count    = count;
+    options.contrast = 0.8f; /* plain enough to be learned in a minute or two */
+    options.height   = s->size[0] < 128 ? 128 : s->size[0];
+    options.width    = s->size[1] < 128 ? 128 : s->size[1];
     if (done) { /* scenes of an earlier demo, which may have had more of them */
         folder_clear(images, ".png");
         folder_clear(masks, ".png");

@@ -42,7 +42,10 @@ void history_note(history *h, const kdas_train_state *state)
     h->images_per_second = state->images_per_second;
     h->waited            = state->waited;
     if (state->event == KDAS_EVENT_EPOCH) {
-        *add_epoch(h) = (epoch_point){ (double)state->epoch, state->validation_dice, state->validation_loss };
+        /* An epoch that the limit of steps cuts short ends where its last step is. */
+        double at = h->step_count ? h->steps[h->step_count - 1].epoch : (double)state->epoch;
+
+        *add_epoch(h) = (epoch_point){ at, state->validation_dice, state->validation_loss };
         h->best_dice  = state->best_dice;
         h->best_epoch = state->best_epoch;
     } else {

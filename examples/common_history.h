@@ -11,7 +11,7 @@ typedef struct step_point {
 } step_point;
 
 typedef struct epoch_point {
-    double epoch, dice, loss; /* of validation; dice < 0: none */
+    double epoch, dice, loss; /* when; what validation found, dice < 0: nothing */
 } epoch_point;
 
 typedef struct history {

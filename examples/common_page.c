@@ -141,8 +141,8 @@ static void training_fact(report *r, const char *key, const training *t)
 {
     const history *h = &t->history;
 
-    report_fact(r, key, "best epoch %lld of %lld; %.1f s, %.1f s of it waiting for frames; %.1f images/s",
-                (long long)h->best_epoch, (long long)t->epochs, h->seconds, h->waited, h->images_per_second);
+    report_fact(r, key, "lr %g; best epoch %lld of %lld; %.1f s, %.1f s of it waiting for frames; %.1f images/s",
+                t->lr, (long long)h->best_epoch, (long long)t->epochs, h->seconds, h->waited, h->images_per_second);
 }
 
 static void write_facts(report *r, const work *w)
@@ -164,8 +164,8 @@ static void write_facts(report *r, const work *w)
                 w->teacher && s->teacher_weights ? " from " : "",
                 w->teacher && s->teacher_weights ? s->teacher_weights : "");
     for (int i = 0; i < w->row_count; i++) objective_fact(r, w, i);
-    report_fact(r, "Optimizer", "%s, lr %g, weight decay %g, schedule %s, warm-up %lld, clip %g", s->optimizer,
-                s->lr, s->weight_decay, s->schedule, (long long)s->warmup, s->clip);
+    report_fact(r, "Optimizer", "%s, weight decay %g, schedule %s, warm-up %lld, clip %g", s->optimizer,
+                s->weight_decay, s->schedule, (long long)s->warmup, s->clip);
     report_fact(r, "Batches", "%lld images of %lldx%lld, scales %s, %lld to an update", (long long)s->batch,
                 (long long)s->size[0], (long long)s->size[1], s->scales_text, (long long)s->accumulate);
     report_fact(r, "Seed", "%lld", (long long)s->seed);

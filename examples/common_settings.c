@@ -95,6 +95,7 @@ int settings_read(settings *s, int argc, char **argv)
         { OPTION_TEXT, "--teacher-weights", "FILE", &s->teacher_weights, 0, 0, "the trained teacher, or" },
         { OPTION_WHOLE, "--teacher-epochs", "N", &s->teacher_epochs, 1, 1000000,
           "train it first, on the same frames" },
+        { OPTION_REAL, "--teacher-lr", "X", &s->teacher_lr, 1e-12, 1e3, "its learning rate (that of --lr)" },
         { OPTION_REAL, "--drop-path", "X", &s->drop_path, 0, 0.99, "rate of the deepest block (0.1)" },
         { OPTION_GROUP, "Objective" },
         { OPTION_TEXT, "--preset", "NAME,...", &s->presets_text, 0, 0,
@@ -179,11 +180,11 @@ kdas_status settings_teacher_loss(const settings *s, kdas_loss_options *out)
     return status;
 }
 
-void settings_optim(const settings *s, int64_t updates, kdas_optim_options *out)
+void settings_optim(const settings *s, double lr, int64_t updates, kdas_optim_options *out)
 {
     kdas_optim_options_init(out, sizeof *out);
     out->rule         = s->optimizer;
-    out->lr           = (float)s->lr;
+    out->lr           = (float)lr;
     out->weight_decay = (float)s->weight_decay;
     out->clip_norm    = (float)s->clip;
     out->schedule     = s->schedule;

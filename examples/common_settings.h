@@ -18,7 +18,7 @@ typedef struct settings {
     const char *scales_text, *presets_text;
     float       scales[MAX_SCALES];
     int         scale_count;
-    double      lr, weight_decay, clip, drop_path, val_fraction;
+    double      lr, teacher_lr, weight_decay, clip, drop_path, val_fraction;
     const char *optimizer, *schedule, *device, *isa;
     /* These change what a preset says; NULL or negative: they do not. */
     const char *seg, *guidance, *sym, *axis;
@@ -36,6 +36,6 @@ void settings_free(settings *s);
  * segmentation term alone. */
 kdas_status settings_loss(const settings *s, const char *preset, kdas_loss_options *out);
 kdas_status settings_teacher_loss(const settings *s, kdas_loss_options *out);
-/* The optimizer's options for a run of `updates` updates. */
-void settings_optim(const settings *s, int64_t updates, kdas_optim_options *out);
+/* The optimizer's options for a run of `updates` updates from the learning rate `lr`. */
+void settings_optim(const settings *s, double lr, int64_t updates, kdas_optim_options *out);
 #endif

@@ -13,7 +13,7 @@ bool training_begin(training *t, kdas_context *context, const settings *s, const
 {
     kdas_model_options options;
 
-    *t = (training){ .label = label, .dir = dir, .epochs = s->epochs };
+    *t = (training){ .label = label, .dir = dir, .epochs = s->epochs, .lr = s->lr };
     history_begin(&t->history, label);
     kdas_model_options_init(&options, sizeof options);
     options.seed      = (uint64_t)s->seed;
@@ -85,7 +85,7 @@ static bool make_optim(kdas_optim **out, const training *t, const settings *s, c
     int64_t            steps = t->epochs * kdas_loader_batches(loader);
 
     if (s->max_steps && s->max_steps < steps) steps = s->max_steps;
-    settings_optim(s, (steps + s->accumulate - 1) / s->accumulate, &options);
+    settings_optim(s, t->lr, (steps + s->accumulate - 1) / s->accumulate, &options);
     return ok(kdas_optim_create(out, t->model, &options));
 }
 

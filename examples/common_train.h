@@ -12,6 +12,7 @@ typedef struct training {
     kdas_model  *teacher; /* NULL: the objective needs none   */
     kdas_loss   *loss;
     int64_t      epochs;
+    double       lr;
     history      history;
     kdas_status  status;  /* of the run                       */
 } training;

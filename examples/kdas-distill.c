@@ -69,6 +69,7 @@ static bool prepare(work *w)
             return false;
         }
         w->teaching.epochs = s->teacher_epochs;
+        if (s->teacher_lr > 0) w->teaching.lr = s->teacher_lr;
         return true;
     }
     if (needs_teacher) {

@@ -1,4 +1,4 @@
-/* check_data.c - batches from pixels of every kind; folder datasets, good and bad; split; the cache. */
+/* check_data.c - batches from pixels of every kind; datasets: folders good and bad, split, kept. */
 #include <check.h>
 #include <math.h>
 #include <pthread.h>
@@ -74,7 +74,8 @@ static void teardown(void)
 static uint8_t byte_at(int64_t i) { return (uint8_t)(kd_mix64((uint64_t)i + 7) >> 56); }
 
 /* "<folder>/<name>" written with pixels that depend on `salt`. */
-static void write_picture(const char *name, int64_t width, int64_t height, kdas_pixel pixel, int salt)
+static void write_picture(const char *name, int64_t width, int64_t height, kdas_pixel pixel,
+                          int salt)
 {
     int       samples = pixel == KDAS_PIXEL_GREY8 ? 1 : 3;
     uint8_t  *data    = malloc((size_t)(width * height * samples));
@@ -160,7 +161,8 @@ START_TEST(a_new_batch_is_zeros_of_the_size_asked)
 
     ck_assert(kdas_batch_count(b) == 3 && kdas_batch_height(b) == 32 && kdas_batch_width(b) == 64);
     for (int64_t i = 0; i < 3 * 32 * 64; i++)
-        if (kdas_batch_images(b)[3 * i] != 0 || kdas_batch_masks(b)[i] != 0) ck_abort_msg("at %d", (int)i);
+        if (kdas_batch_images(b)[3 * i] != 0 || kdas_batch_masks(b)[i] != 0)
+            ck_abort_msg("at %d", (int)i);
     kd_assert_status(kdas_batch_resize(b, 0), KDAS_EINVAL);
     kd_assert_status(kdas_batch_resize(b, 4), KDAS_EINVAL);
     kd_assert_sentence("4 places of a batch made for 3");
@@ -222,8 +224,8 @@ END_TEST
 /* The resize has golden values of its own; here: that it is the one in use, for all kinds. */
 START_TEST(other_sizes_go_through_the_input_resize)
 {
-    static const kdas_pixel kinds[] = { KDAS_PIXEL_RGB8, KDAS_PIXEL_BGR8, KDAS_PIXEL_RGBA8,
-                                        KDAS_PIXEL_BGRA8 };
+    static const kdas_pixel kinds[]    = { KDAS_PIXEL_RGB8, KDAS_PIXEL_BGR8, KDAS_PIXEL_RGBA8,
+                                           KDAS_PIXEL_BGRA8 };
     static const int64_t    sizes[][2] = { { 32, 32 }, { 5, 7 }, { 4, 20 } };
     float                   memory[(W * 4 + 5) * H];
 
@@ -238,8 +240,9 @@ START_TEST(other_sizes_go_through_the_input_resize)
             view = image_of(memory, kinds[k]);
             kd_assert_ok(kdas_batch_set(b, 0, &view, NULL));
             for (int64_t i = 0; i < w * h * 3; i++)
-                ck_assert_float_eq(kdas_batch_images(b)[i],
-                                   normal((float)kdas_image_pixels(want)[i] / 255.0f, (int)(i % 3)));
+                ck_assert_float_eq(
+                    kdas_batch_images(b)[i],
+                    normal((float)kdas_image_pixels(want)[i] / 255.0f, (int)(i % 3)));
         }
         view = image_of(memory, KDAS_PIXEL_RGBF32); /* without the two roundings to 8 bits */
         kd_assert_ok(kdas_batch_set(b, 0, &view, NULL));
@@ -255,15 +258,15 @@ END_TEST
 
 START_TEST(masks_are_cut_at_one_half_before_and_after_the_resize)
 {
-    static const uint8_t bytes[8] = { 0, 1, 127, 128, 129, 200, 254, 255 };
-    const float          floats[8] = { 0, 0.4f, 0.5f, 0.50001f, 0.6f, 1, NAN, -3 };
-    static const float   want_bytes[8] = { 0, 0, 0, 1, 1, 1, 1, 1 };
+    static const uint8_t bytes[8]       = { 0, 1, 127, 128, 129, 200, 254, 255 };
+    const float          floats[8]      = { 0, 0.4f, 0.5f, 0.50001f, 0.6f, 1, NAN, -3 };
+    static const float   want_bytes[8]  = { 0, 0, 0, 1, 1, 1, 1, 1 };
     static const float   want_floats[8] = { 0, 0, 0, 1, 1, 1, 0, 0 };
-    static const uint8_t edge[4] = { 255, 255, 90, 90 }; /* at twice the size the edge stays in the middle */
-    uint8_t              grey[8] = { 0 };
-    kdas_view            image   = { grey, 8, 1, 0, KDAS_PIXEL_GREY8 };
-    kdas_view            mask    = { bytes, 8, 1, 0, KDAS_PIXEL_GREY8 };
-    kdas_batch          *b       = batch_of(1, 1, 8);
+    static const uint8_t edge[4]        = { 255, 255, 90, 90 };
+    uint8_t              grey[8]        = { 0 };
+    kdas_view            image          = { grey, 8, 1, 0, KDAS_PIXEL_GREY8 };
+    kdas_view            mask           = { bytes, 8, 1, 0, KDAS_PIXEL_GREY8 };
+    kdas_batch          *b              = batch_of(1, 1, 8);
 
     kd_assert_ok(kdas_batch_set(b, 0, &image, &mask));
     ck_assert(kd_test_same_bits(kdas_batch_masks(b), want_bytes, sizeof want_bytes));
@@ -275,7 +278,7 @@ START_TEST(masks_are_cut_at_one_half_before_and_after_the_resize)
     image.width = 4;
     mask        = (kdas_view){ edge, 4, 1, 0, KDAS_PIXEL_GREY8 };
     kd_assert_ok(kdas_batch_set(b, 0, &image, &mask));
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 8; i++) /* at twice the size the edge stays in the middle */
         ck_assert_float_eq(kdas_batch_masks(b)[i], i < 4);
     kd_assert_ok(kdas_batch_set(b, 0, &image, NULL)); /* no mask: no polyp */
     for (int i = 0; i < 8; i++)
@@ -286,8 +289,9 @@ END_TEST
 
 START_TEST(a_failed_set_leaves_the_place_as_it_was)
 {
-    uint8_t     data[20 * 20 * 4] = { 1, 2, 3 };
-    kdas_view   good = { data, 20, 20, 0, KDAS_PIXEL_RGB8 }, truth = { data, 20, 20, 0, KDAS_PIXEL_GREY8 };
+    uint8_t   data[20 * 20 * 4] = { 1, 2, 3 };
+    kdas_view good              = { data, 20, 20, 0, KDAS_PIXEL_RGB8 };
+    kdas_view truth             = { data, 20, 20, 0, KDAS_PIXEL_GREY8 };
     kdas_view   bad;
     kdas_batch *b = batch_of(2, 32, 32);
     float       before[2];
@@ -295,10 +299,10 @@ START_TEST(a_failed_set_leaves_the_place_as_it_was)
     kd_assert_ok(kdas_batch_set(b, 0, &good, &truth));
     kdas_batch_images(b)[5] = before[0] = 17.0f;
     kdas_batch_masks(b)[5] = before[1] = 18.0f;
-#define REFUSED(i, image, mask, status, part)                           \
-    kd_assert_status(kdas_batch_set(b, i, image, mask), status);        \
-    kd_assert_sentence(part);                                           \
-    ck_assert_float_eq(kdas_batch_images(b)[5], before[0]);             \
+#define REFUSED(i, image, mask, status, part)                    \
+    kd_assert_status(kdas_batch_set(b, i, image, mask), status); \
+    kd_assert_sentence(part);                                    \
+    ck_assert_float_eq(kdas_batch_images(b)[5], before[0]);      \
     ck_assert_float_eq(kdas_batch_masks(b)[5], before[1])
     REFUSED(-1, &good, NULL, KDAS_EINVAL, "place -1");
     REFUSED(2, &good, NULL, KDAS_EINVAL, "place 2 of 2");
@@ -449,10 +453,14 @@ static const struct {
     kdas_status status;
     const char *part;
 } bad_files[] = {
-    { no_mask, KDAS_ESHAPE, "images/bad.png" },     { no_image, KDAS_ESHAPE, "masks/bad.png" },
-    { other_size, KDAS_ESHAPE, "8x7" },             { two_images, KDAS_EFORMAT, "images/bad.jpg" },
-    { two_masks, KDAS_EFORMAT, "masks/bad.jpg" },   { text_file, KDAS_EFORMAT, "images/bad.png" },
-    { empty_mask, KDAS_EFORMAT, "masks/bad.png" },  { tiff_image, KDAS_EFORMAT, "images/bad.tif" },
+    { no_mask, KDAS_ESHAPE, "images/bad.png" },
+    { no_image, KDAS_ESHAPE, "masks/bad.png" },
+    { other_size, KDAS_ESHAPE, "8x7" },
+    { two_images, KDAS_EFORMAT, "images/bad.jpg" },
+    { two_masks, KDAS_EFORMAT, "masks/bad.jpg" },
+    { text_file, KDAS_EFORMAT, "images/bad.png" },
+    { empty_mask, KDAS_EFORMAT, "masks/bad.png" },
+    { tiff_image, KDAS_EFORMAT, "images/bad.tif" },
     { dangling_link, KDAS_ENOTFOUND, "images/bad.png" },
 };
 
@@ -492,7 +500,8 @@ START_TEST(missing_or_empty_folders_are_named)
     kdas_dataset        *dataset = NULL;
     kdas_dataset_options o;
 
-    kd_assert_status(kdas_dataset_open(&dataset, &context, "/nowhere/at/all", NULL), KDAS_ENOTFOUND);
+    kd_assert_status(kdas_dataset_open(&dataset, &context, "/nowhere/at/all", NULL),
+                     KDAS_ENOTFOUND);
     kd_assert_sentence("/nowhere/at/all");
     kd_assert_status(kdas_dataset_open(&dataset, &context, folder, NULL), KDAS_ENOTFOUND);
     kd_assert_sentence("images");
@@ -519,11 +528,11 @@ END_TEST
 START_TEST(masks_become_binary_whatever_their_channels)
 {
     static const uint8_t grey[4] = { 0, 127, 128, 255 };
-    static const uint8_t rgb[12] = { 0, 0, 0, 255, 0, 0, 0, 255, 0, 200, 200, 200 }; /* red: luma 76 */
-    static const uint8_t want[2][4] = { { 0, 0, 255, 255 }, { 0, 0, 255, 255 } };
-    kdas_view            g = { grey, 4, 1, 0, KDAS_PIXEL_GREY8 }, c = { rgb, 4, 1, 0, KDAS_PIXEL_RGB8 };
-    kdas_dataset        *dataset;
-    char                 path[256];
+    static const uint8_t rgb[12] = { 0, 0, 0, 255, 0, 0, 0, 255, 0, 200, 200, 200 };
+    static const uint8_t want[4] = { 0, 0, 255, 255 }; /* red has a luma of 76, green of 150 */
+    kdas_view     g = { grey, 4, 1, 0, KDAS_PIXEL_GREY8 }, c = { rgb, 4, 1, 0, KDAS_PIXEL_RGB8 };
+    kdas_dataset *dataset;
+    char          path[256];
 
     for (int i = 0; i < 2; i++) {
         snprintf(path, sizeof path, "%s/images/%c.png", folder, 'a' + i);
@@ -537,7 +546,7 @@ START_TEST(masks_become_binary_whatever_their_channels)
 
         kd_assert_ok(kdas_dataset_get(dataset, i, &image, &mask));
         ck_assert(memcmp(kdas_image_pixels(image), rgb, sizeof rgb) == 0);
-        ck_assert(memcmp(kdas_image_pixels(mask), want[i], 4) == 0);
+        ck_assert(memcmp(kdas_image_pixels(mask), want, 4) == 0);
         kdas_image_destroy(image);
         kdas_image_destroy(mask);
     }
@@ -732,7 +741,8 @@ START_TEST(shares_at_the_edge_keep_their_promise)
     static const struct {
         double  share;
         int64_t of, want;
-    } rows[] = { { 0, 5, 0 }, { 1, 5, 5 }, { 0.01, 5, 1 }, { 0.99, 5, 4 }, { 0.5, 1, 1 }, { 0.1, 1, 0 } };
+    } rows[] = { { 0, 5, 0 },    { 1, 5, 5 },   { 0.01, 5, 1 },
+                 { 0.99, 5, 4 }, { 0.5, 1, 1 }, { 0.1, 1, 0 } };
     kdas_dataset *rest, *part, *all;
 
     for (size_t i = 0; i < KD_COUNT(rows); i++) {
@@ -764,7 +774,9 @@ START_TEST(the_hash_tells_names_and_sizes_apart)
     write_pair("a", 8, 9);
     for (int i = 0; i < 3; i++) {
         if (i == 1) write_pair("a", 9, 8);
-        if (i == 2) run("cd '%s' && mv images/a.png images/b.png && mv masks/a.png masks/b.png%s", folder, "");
+        if (i == 2)
+            run("cd '%s' && mv images/a.png images/b.png && mv masks/a.png masks/b.png%s", folder,
+                "");
         dataset = open_with(KDAS_BAD_FILE_REFUSE, 0);
         hash[i] = kdas_dataset_hash(dataset);
         kdas_dataset_destroy(dataset);
@@ -787,7 +799,8 @@ START_TEST(scene_datasets_give_the_drawn_scenes)
     for (int again = 0; again < 2; again++) { /* drawn, then kept */
         kd_assert_ok(kdas_dataset_get(dataset, 2, &image[0], &mask[0]));
         kd_assert_ok(kdas_scene_draw(&image[1], &mask[1], &context, &o, 2));
-        ck_assert(memcmp(kdas_image_pixels(image[0]), kdas_image_pixels(image[1]), 48 * 48 * 3) == 0);
+        ck_assert(memcmp(kdas_image_pixels(image[0]), kdas_image_pixels(image[1]), 48 * 48 * 3) ==
+                  0);
         ck_assert(memcmp(kdas_image_pixels(mask[0]), kdas_image_pixels(mask[1]), 48 * 48) == 0);
         for (int i = 0; i < 2; i++) {
             kdas_image_destroy(image[i]);

@@ -1,5 +1,5 @@
-/* check_loader.c - the loader: contents that depend on seed and position alone, whatever the workers do;
- * epochs, scales, resume; augmentation; frames that go bad; memory that runs out. */
+/* check_loader.c - the loader: contents that depend on seed and position alone, whatever the
+ * workers do; epochs, scales, resume; augmentation; frames that go bad; memory that runs out. */
 #include <check.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -16,9 +16,9 @@
 
 /* ---- A context whose memory is counted and can run out; workers use it too ---- */
 
-static atomic_long  taken, given_back;
-static atomic_long  fail_at; /* the allocation that fails, counted from 1; 0: none */
-static kdas_context context;
+static atomic_long   taken, given_back;
+static atomic_long   fail_at; /* the allocation that fails, counted from 1; 0: none */
+static kdas_context  context;
 static kdas_dataset *scenes; /* 22 small frames */
 
 static void *counted_alloc(void *user, size_t bytes)
@@ -116,7 +116,7 @@ START_TEST(workers_change_no_bit)
 {
     enum { N = 18 }; /* two epochs */
     static const int    workers[] = { 0, 1, 3 }, ahead[] = { 1, 3, 9 };
-    kdas_loader_options o         = options_for(8, 64, 96);
+    kdas_loader_options o = options_for(8, 64, 96);
     uint64_t            want[N], got[N];
 
     o.scales      = three;
@@ -171,8 +171,8 @@ START_TEST(plain_batches_are_the_datasets_frames_in_order)
             pixels = kdas_image_view(image);
             truth  = kdas_image_view(mask);
             kd_assert_ok(kdas_batch_set(want, 0, &pixels, &truth));
-            ck_assert(kd_test_same_bits(kdas_batch_images(b) + 3 * i * size, kdas_batch_images(want),
-                                        (size_t)size * 3 * sizeof(float)));
+            ck_assert(kd_test_same_bits(kdas_batch_images(b) + 3 * i * size,
+                                        kdas_batch_images(want), (size_t)size * 3 * sizeof(float)));
             ck_assert(kd_test_same_bits(kdas_batch_masks(b) + i * size, kdas_batch_masks(want),
                                         (size_t)size * sizeof(float)));
             kdas_image_destroy(image);
@@ -195,7 +195,8 @@ static int64_t epoch_frames(uint64_t *out, kdas_loader *loader)
         kd_assert_ok(kdas_loader_next(loader, &b));
         if (!b) return n;
         for (int64_t i = 0; i < kdas_batch_count(b); i++)
-            out[n++] = kd_hash_bytes(kdas_batch_images(b) + 3 * i * size, (size_t)size * 3 * sizeof(float));
+            out[n++] = kd_hash_bytes(kdas_batch_images(b) + 3 * i * size,
+                                     (size_t)size * 3 * sizeof(float));
     }
 }
 
@@ -299,7 +300,8 @@ START_TEST(seek_continues_as_if_unbroken)
         kd_assert_ok(kdas_loader_next(loader, &b));
         ck_assert_ptr_nonnull(b);
         ck_assert_msg(batch_hash(b) == want[from], "batch %d", from);
-        if (from + 1 < N) ck_assert_msg(batch_hash(next(loader)) == want[from + 1], "after %d", from);
+        if (from + 1 < N)
+            ck_assert_msg(batch_hash(next(loader)) == want[from + 1], "after %d", from);
         kdas_loader_destroy(loader);
     }
     o.workers = 3;
@@ -365,12 +367,14 @@ END_TEST
 
 /* ---- Augmentation ---- */
 
-/* A folder of one frame: its red is its mask, a disc in a corner; green and blue tell where a pixel was. */
+/* A folder of one frame: its red is its mask, a disc in a corner; green and blue tell where a
+ * pixel was. */
 static char folder[64];
 
-static void make_folder(const char *name, int64_t width, int64_t height, double cx, double cy, double r)
+static void make_folder(const char *name, int64_t width, int64_t height, double cx, double cy,
+                        double r)
 {
-    uint8_t *rgb  = malloc((size_t)(width * height) * 3), *mask = malloc((size_t)(width * height));
+    uint8_t  *rgb = malloc((size_t)(width * height) * 3), *mask = malloc((size_t)(width * height));
     kdas_view image = { rgb, width, height, 0, KDAS_PIXEL_RGB8 };
     kdas_view truth = { mask, width, height, 0, KDAS_PIXEL_GREY8 };
     char      path[128];
@@ -421,7 +425,7 @@ static kdas_dataset *open_folder(uint64_t cache)
 
 START_TEST(image_and_mask_move_together)
 {
-    kdas_loader_options o = options_for(1, 64, 64);
+    kdas_loader_options o    = options_for(1, 64, 64);
     int64_t             same = 0, all = 0, border = 0;
     kdas_dataset       *dataset;
     kdas_loader        *loader;
@@ -454,7 +458,7 @@ END_TEST
 
 START_TEST(without_rotation_flips_are_exact_and_all_four_occur)
 {
-    kdas_loader_options o = options_for(1, 32, 64);
+    kdas_loader_options o       = options_for(1, 32, 64);
     int                 seen[4] = { 0 };
     kdas_dataset       *dataset;
     kdas_loader        *loader;
@@ -499,8 +503,8 @@ START_TEST(without_rotation_flips_are_exact_and_all_four_occur)
 }
 END_TEST
 
-/* A disc in the middle of a wide frame is an ellipse in a square batch. Turned in the frame's own shape it
- * stays that ellipse; turned in the batch's it would not. */
+/* A disc in the middle of a wide frame is an ellipse in a square batch. Turned in the frame's own
+ * shape it stays that ellipse; turned in the batch's it would not. */
 START_TEST(rotation_is_in_the_frames_own_shape)
 {
     kdas_loader_options o = options_for(1, 64, 64);
@@ -598,16 +602,16 @@ END_TEST
 START_TEST(options_out_of_range_are_refused)
 {
     static const float  bad_scales[][1] = { { 0 }, { -1 }, { 0.1f }, { 1000 }, { NAN } };
-    kdas_loader_options good = options_for(4, 64, 64), o;
-    kdas_loader        *loader = NULL;
+    kdas_loader_options good            = options_for(4, 64, 64), o;
+    kdas_loader        *loader          = NULL;
     kdas_dataset       *rest, *none;
     kdas_batch         *b;
 
-#define REFUSED(change, part)                                                  \
-    o = good;                                                                  \
-    change;                                                                    \
-    kd_assert_status(kdas_loader_create(&loader, scenes, &o), KDAS_EINVAL);    \
-    kd_assert_sentence(part);                                                  \
+#define REFUSED(change, part)                                               \
+    o = good;                                                               \
+    change;                                                                 \
+    kd_assert_status(kdas_loader_create(&loader, scenes, &o), KDAS_EINVAL); \
+    kd_assert_sentence(part);                                               \
     ck_assert_ptr_null(loader)
     REFUSED(o.batch = 0, "batch is 0");
     REFUSED(o.height = 63, "64x63");
@@ -640,8 +644,8 @@ START_TEST(options_out_of_range_are_refused)
 }
 END_TEST
 
-/* Every allocation of creation and of the first batches fails once: a status, nothing leaked (teardown
- * counts), and the loader that lives on gives the right batch when asked again. */
+/* Every allocation of creation and of the first batches fails once: a status, nothing leaked
+ * (teardown counts), and the loader that lives on gives the right batch when asked again. */
 START_TEST(any_allocation_may_fail)
 {
     kdas_loader_options o = options_for(2, 32, 32);
@@ -693,7 +697,7 @@ START_TEST(real_frames_load_in_field_layout)
     kdas_dataset       *dataset;
     kdas_loader        *loader;
     kdas_batch         *b;
-    int64_t             n = 0;
+    int64_t             n     = 0;
     double              polyp = 0;
 
     if (!dir) return;

@@ -1,4 +1,4 @@
-/* check_scene.c - synthetic scenes: the same everywhere, exact masks, neither trivial nor hopeless. */
+/* check_scene.c - synthetic scenes: the same everywhere, exact masks, not trivial. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,8 +92,8 @@ END_TEST
 
 #define GOLDEN_HASH 0x24e59ab12cb32857u
 
-/* The bits of a few scenes, as first drawn: another machine or compiler has to give them too. Whoever
- * changes the look of scenes writes the new number here. */
+/* The bits of a few scenes, as first drawn: another machine or compiler has to give them too.
+ * Whoever changes the look of scenes writes the new number here. */
 START_TEST(bits_are_those_of_other_machines)
 {
     kdas_scene_options o = options_for(112, 96, 12);
@@ -149,8 +149,8 @@ END_TEST
 
 START_TEST(masks_are_binary_and_of_the_promised_sizes)
 {
-    kdas_scene_options o = options_for(128, 96, 200);
-    double             mean = 0;
+    kdas_scene_options o     = options_for(128, 96, 200);
+    double             mean  = 0;
     int64_t            other = 0;
 
     for (int64_t i = 0; i < o.count; i++) {
@@ -158,7 +158,8 @@ START_TEST(masks_are_binary_and_of_the_promised_sizes)
 
         for (int64_t k = 0; k < d.n; k++)
             other += d.truth[k] != 0 && d.truth[k] != 255;
-        ck_assert_msg(share(&d) > 0.001 && share(&d) < 0.4, "scene %lld: %g", (long long)i, share(&d));
+        ck_assert_msg(share(&d) > 0.001 && share(&d) < 0.4, "scene %lld: %g", (long long)i,
+                      share(&d));
         mean += share(&d) / (double)o.count;
         drop(&d);
     }
@@ -180,7 +181,7 @@ static bool outside(const kd_scene *s, int64_t x, int64_t y)
 
 START_TEST(outside_the_endoscopes_frame_all_is_black_and_unmarked)
 {
-    kdas_scene_options o = options_for(128, 96, 60);
+    kdas_scene_options o    = options_for(128, 96, 60);
     int64_t            seen = 0, bright = 0, marked = 0;
 
     for (int64_t i = 0; i < o.count; i++) {
@@ -204,7 +205,7 @@ END_TEST
 
 START_TEST(empty_is_the_share_of_scenes_without_polyps)
 {
-    kdas_scene_options o = options_for(48, 48, 200);
+    kdas_scene_options o    = options_for(48, 48, 200);
     int                none = 0;
 
     o.empty = 0.5f;
@@ -271,7 +272,7 @@ START_TEST(mucosa_is_red_before_green_before_blue)
     kdas_scene_options o = options_for(64, 64, 30);
 
     for (int64_t i = 0; i < o.count; i++) {
-        struct drawn d = draw(&o, i);
+        struct drawn d      = draw(&o, i);
         int64_t      sum[3] = { 0 };
 
         for (int64_t k = 0; k < d.n; k++)
@@ -289,7 +290,7 @@ END_TEST
 START_TEST(no_threshold_on_a_colour_finds_the_polyps)
 {
     static int64_t     count[3][256][2];
-    kdas_scene_options o = options_for(96, 96, 60);
+    kdas_scene_options o    = options_for(96, 96, 60);
     double             best = 0;
 
     memset(count, 0, sizeof count);
@@ -324,14 +325,14 @@ END_TEST
 
 START_TEST(options_out_of_range_are_refused)
 {
-    kdas_scene_options good = options_for(64, 64, 4), o;
+    kdas_scene_options good  = options_for(64, 64, 4), o;
     kdas_image        *image = NULL, *mask = NULL;
 
-#define REFUSED(change, part)                                                              \
-    o = good;                                                                              \
-    change;                                                                                \
-    kd_assert_status(kdas_scene_draw(&image, &mask, &context, &o, 0), KDAS_EINVAL);        \
-    kd_assert_sentence(part);                                                              \
+#define REFUSED(change, part)                                                       \
+    o = good;                                                                       \
+    change;                                                                         \
+    kd_assert_status(kdas_scene_draw(&image, &mask, &context, &o, 0), KDAS_EINVAL); \
+    kd_assert_sentence(part);                                                       \
     ck_assert(!image && !mask)
     REFUSED(o.count = 0, "count");
     REFUSED(o.width = 31, "31x64");

@@ -1,4 +1,4 @@
-/* kdas/data.h - batches, folder datasets, synthetic scenes, and the loader that keeps ahead of a step. */
+/* kdas/data.h - batches, folder datasets, synthetic scenes, and the loader ahead of the step. */
 #ifndef KDAS_DATA_H
 #define KDAS_DATA_H
 #include <kdas/image.h>
@@ -12,10 +12,11 @@ typedef struct kdas_batch kdas_batch;
 KDAS_API kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t count,
                                        int64_t height, int64_t width);
 KDAS_API void        kdas_batch_destroy(kdas_batch *batch); /* NULL is fine */
-/* Put an image, and its mask unless NULL, at place `i`: resized (antialiased; masks by the same filter,
- * then thresholded at one half), normalised. A grey image fills all three colours. A mask is GREY8 (> 127
- * is polyp) or GREYF32 (> 0.5) of the image's size; without one the place's mask becomes 0.
- * KDAS_EINVAL, KDAS_ESHAPE (mask and image differ), KDAS_ENOMEM: the place is as before. Since 0.1. */
+/* Put an image, and its mask unless NULL, at place `i`: resized (antialiased; masks by the same
+ * filter, then thresholded at one half), normalised. A grey image fills all three colours. A mask
+ * is GREY8 (> 127 is polyp) or GREYF32 (> 0.5) of the image's size; without one the place's mask
+ * becomes 0. KDAS_EINVAL, KDAS_ESHAPE (mask and image differ), KDAS_ENOMEM: the place is as
+ * before. Since 0.1. */
 KDAS_API kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_view *image,
                                     const kdas_view *mask);
 KDAS_API int64_t kdas_batch_count(const kdas_batch *batch);
@@ -27,7 +28,7 @@ KDAS_API float *kdas_batch_masks(kdas_batch *batch);
 /* Use the first `count` places only, 1 <= count <= the number made. Since 0.1. */
 KDAS_API kdas_status kdas_batch_resize(kdas_batch *batch, int64_t count);
 
-/* ---- Dataset: a list of frames with masks ------------------------------------------------------ */
+/* ---- Dataset: a list of frames with masks --------------------------------------------------- */
 typedef struct kdas_dataset kdas_dataset;
 
 /* What to do with a file that cannot be used. */
@@ -43,12 +44,13 @@ typedef struct kdas_dataset_options {
 } kdas_dataset_options;
 KDAS_API void kdas_dataset_options_init(kdas_dataset_options *options, size_t size);
 
-/* Open DIR/images and DIR/masks (or DIR/image and DIR/mask), matched by base name, in byte order of the
- * names. Every image's header is read and must fit its mask's; pixels are decoded when first used. A mask
- * may have any number of channels; what is brighter than 127 is polyp. Hidden files and files that do not
- * end like a picture are none of the dataset's; a picture of a kind that is not read is a bad file.
- * KDAS_ENOTFOUND (folder, no pictures), KDAS_EFORMAT (file, two files of one base name, no frame left),
- * KDAS_ESHAPE (mask of another size, no mask, no image), KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
+/* Open DIR/images and DIR/masks (or DIR/image and DIR/mask), matched by base name, in byte order
+ * of the names. Every image's header is read and must fit its mask's; pixels are decoded when
+ * first used. A mask may have any number of channels; what is brighter than 127 is polyp. Hidden
+ * files and files that do not end like a picture are none of the dataset's; a picture of a kind
+ * that is not read is a bad file. KDAS_ENOTFOUND (folder, no pictures), KDAS_EFORMAT (file, two
+ * files of one base name, no frame left), KDAS_ESHAPE (mask of another size, no mask, no image),
+ * KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_dataset_open(kdas_dataset **out, kdas_context *context, const char *dir,
                                        const kdas_dataset_options *options);
 
@@ -69,42 +71,44 @@ KDAS_API kdas_status kdas_dataset_synthetic(kdas_dataset **out, kdas_context *co
 KDAS_API kdas_status kdas_scene_draw(kdas_image **image, kdas_image **mask, kdas_context *context,
                                      const kdas_scene_options *options, int64_t i);
 
-/* Hold out a share of the frames, 0 to 1, chosen by seed: `rest` has the others, `part` the held-out ones,
- * both in order. The number is the nearest whole one, but a share between 0 and 1 leaves neither side empty
- * where there are two frames. They share the decoded frames, and the budget for them, with `from`, which
- * may be destroyed first. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
+/* Hold out a share of the frames, 0 to 1, chosen by seed: `rest` has the others, `part` the
+ * held-out ones, both in order. The number is the nearest whole one, but a share between 0 and 1
+ * leaves neither side empty where there are two frames. They share the decoded frames, and the
+ * budget for them, with `from`, which may be destroyed first.
+ * KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_dataset_split(kdas_dataset **rest, kdas_dataset **part,
                                         const kdas_dataset *from, double share, uint64_t seed);
 KDAS_API void        kdas_dataset_destroy(kdas_dataset *dataset); /* NULL is fine */
 KDAS_API int64_t     kdas_dataset_count(const kdas_dataset *dataset);
-/* Frames (base names) left out when bad files are skipped, in the folder that was opened. Since 0.1. */
+/* Frames (base names) of the folder that were left out as bad. Since 0.1. */
 KDAS_API int64_t     kdas_dataset_skipped(const kdas_dataset *dataset);
-/* Base name of a frame without its ending; NULL out of range. Lives as long as the dataset. Since 0.1. */
+/* Base name of a frame without its ending, for the dataset's life; NULL out of range. Since 0.1. */
 KDAS_API const char *kdas_dataset_name(const kdas_dataset *dataset, int64_t i);
 /* A hash of the names and sizes of the frames, in order: says which split a run used. Since 0.1. */
 KDAS_API uint64_t    kdas_dataset_hash(const kdas_dataset *dataset);
-/* Decode frame `i`: RGB8 and its GREY8 mask (0 or 255). The caller destroys both. Several threads may ask
- * at once. A file that went bad after opening is named: KDAS_EFORMAT, KDAS_EIO, KDAS_ENOTFOUND. Since 0.1. */
+/* Decode frame `i`: RGB8 and its GREY8 mask (0 or 255). The caller destroys both. Several threads
+ * may ask at once. A file that went bad after opening is named: KDAS_EFORMAT, KDAS_EIO,
+ * KDAS_ENOTFOUND. Since 0.1. */
 KDAS_API kdas_status kdas_dataset_get(kdas_dataset *dataset, int64_t i, kdas_image **image,
                                       kdas_image **mask);
 
-/* ---- Loader: shuffled, augmented batches, made by worker threads ahead of the step --------------- */
+/* ---- Loader: shuffled, augmented batches, made by worker threads ahead of the step ----------- */
 typedef struct kdas_loader kdas_loader;
 
 typedef struct kdas_loader_options {
     size_t       size;
-    int64_t      batch;         /* images in a batch, >= 1; default 8                              */
-    int64_t      height, width; /* multiples of 32; default 352 x 352                              */
+    int64_t      batch;         /* images in a batch, >= 1; default 8                         */
+    int64_t      height, width; /* multiples of 32; default 352 x 352                         */
     const float *scales;        /* multi-scale training: each batch is made once for each, its size
-                                   rounded to 32; NULL (default): 1.0 alone; not kept               */
-    int32_t      scale_count;   /* at most 8                                                       */
-    int32_t      shuffle;       /* default 1                                                       */
-    int32_t      augment;       /* flips and rotation, the same for image and mask; default 1      */
-    float        rotation;      /* degrees, uniform in +-, 0..180; default 90                      */
-    int32_t      drop_last;     /* leave out a last batch that is not full; default 0              */
-    int32_t      workers;       /* threads, 0..64; 0: batches are made in the call; default 1      */
-    int32_t      ahead;         /* batches kept ready, 1..1024; default 3                          */
-    uint64_t     seed;          /* decides order and augmentation; default 1                       */
+                                   rounded to 32; NULL (default): 1.0 alone; not kept         */
+    int32_t      scale_count;   /* at most 8                                                  */
+    int32_t      shuffle;       /* default 1                                                  */
+    int32_t      augment;       /* flips and rotation, the same for image and mask; default 1 */
+    float        rotation;      /* degrees, uniform in +-, 0..180; default 90                 */
+    int32_t      drop_last;     /* leave out a last batch that is not full; default 0         */
+    int32_t      workers;       /* threads, 0..64; 0: batches are made in the call; default 1 */
+    int32_t      ahead;         /* batches kept ready, 1..1024; default 3                     */
+    uint64_t     seed;          /* decides order and augmentation; default 1                  */
 } kdas_loader_options;
 KDAS_API void kdas_loader_options_init(kdas_loader_options *options, size_t size);
 
@@ -114,17 +118,18 @@ KDAS_API kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset
 KDAS_API void        kdas_loader_destroy(kdas_loader *loader); /* NULL is fine; joins the workers */
 /* Batches in an epoch, scales counted. Since 0.1. */
 KDAS_API int64_t     kdas_loader_batches(const kdas_loader *loader);
-/* The next batch; *out is NULL at the end of an epoch (the following call starts the next). It stays valid
- * until the next call. What a batch holds depends on seed and position alone, not on workers.
- * Errors of a frame's file come out here, at the batch that needs it; the position stays, so that another
- * call tries again, and a seek to the next position passes over it. Since 0.1. */
+/* The next batch; *out is NULL at the end of an epoch (the following call starts the next). It
+ * stays valid until the next call. What a batch holds depends on seed and position alone, not on
+ * workers. Errors of a frame's file come out here, at the batch that needs it; the position stays,
+ * so that another call tries again, and a seek to the next position passes over it. Since 0.1. */
 KDAS_API kdas_status kdas_loader_next(kdas_loader *loader, kdas_batch **out);
 /* Batches given out since creation, ends of epochs not counted. Since 0.1. */
 KDAS_API int64_t     kdas_loader_position(const kdas_loader *loader);
 /* Continue from a position, >= 0: the next call gives the batch there, also where an epoch begins.
  * KDAS_EINVAL. Since 0.1. */
 KDAS_API kdas_status kdas_loader_seek(kdas_loader *loader, int64_t position);
-/* Seconds that kdas_loader_next has spent waiting for workers, or without them making batches. Since 0.1. */
+/* Seconds that kdas_loader_next has spent waiting for workers, or without them making batches.
+ * Since 0.1. */
 KDAS_API double      kdas_loader_waited(const kdas_loader *loader);
 
 KDAS_END

@@ -1,5 +1,6 @@
-/* augment.c - flips and rotation. They are done after the resize, where there are fewest pixels, but turn
- * the frame in its own shape: the result is that of rotating first, up to the order of two filters. */
+/* augment.c - flips and rotation. They are done after the resize, where there are fewest pixels,
+ * but turn the frame in its own shape: the result is that of rotating first, up to the order of
+ * two filters. */
 #include "data/augment.h"
 #include "data/plain_math.h"
 
@@ -27,7 +28,7 @@ static int64_t fixed(double v)
     return v < 0 ? -(int64_t)(0.5 - v * 4294967296.0) : (int64_t)(v * 4294967296.0 + 0.5);
 }
 
-/* Undo the flips, then turn back around the middle. Without a turn all numbers are whole: exact copies. */
+/* Undo the flips, then turn back around the middle. Without a turn all is whole: exact copies. */
 static struct map map_make(const kd_augment *a, double aspect, int64_t width, int64_t height)
 {
     double     cx = (double)(width - 1) / 2, cy = (double)(height - 1) / 2;

@@ -8,11 +8,12 @@ typedef struct kd_augment {
     double cos, sin; /* of the rotation */
 } kd_augment;
 
-/* The dice for a frame in an epoch: flips with one half each, an angle uniform in +-rotation degrees. */
+/* The dice for a frame in an epoch: two flips, and an angle uniform in +-rotation degrees. */
 kd_augment kd_augment_draw(uint64_t seed, uint64_t epoch, uint64_t frame, double rotation);
-/* Apply to a packed frame: rgb (height,width,3), bilinear, black where nothing is; mask (height,width),
- * nearest, 0 where nothing is. The picture may have been squeezed from another shape: `aspect` is how much
- * more it was shrunk across than down, and the rotation is then the one in the picture's own shape. */
+/* Apply to a packed frame: rgb (height,width,3), bilinear, black where nothing is; mask
+ * (height,width), nearest, 0 where nothing is. The picture may have been squeezed from another
+ * shape: `aspect` is how much more it was shrunk across than down, and the rotation is then the
+ * one in the picture's own shape. */
 void kd_augment_apply(const kd_augment *augment, double aspect, int64_t width, int64_t height,
                       uint8_t *rgb, uint8_t *mask, const uint8_t *from_rgb,
                       const uint8_t *from_mask);

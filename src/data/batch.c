@@ -126,10 +126,10 @@ static kdas_status fit_mask(uint8_t **out, const kdas_batch *batch, const kdas_v
         const void *row = kd_view_row(mask, y);
 
         for (int64_t x = 0; x < mask->width; x++)
-            *to++ = (mask->pixel == KDAS_PIXEL_GREY8 ? ((const uint8_t *)row)[x] > 127
-                                                     : ((const float *)row)[x] > 0.5f)
-                        ? 255
-                        : 0;
+            if (mask->pixel == KDAS_PIXEL_GREY8)
+                *to++ = ((const uint8_t *)row)[x] > 127 ? 255 : 0;
+            else
+                *to++ = ((const float *)row)[x] > 0.5f ? 255 : 0;
     }
     *out = kd_alloc(batch->ctx, (size_t)(batch->height * batch->width));
     st = *out ? kd_resize_bytes(batch->ctx, *out, batch->width, batch->height, &view) : KDAS_ENOMEM;

@@ -12,8 +12,8 @@ struct kdas_batch {
     float        *masks;  /* (room,height,width,1) */
 };
 
-/* Put a packed frame of the batch's size at place i: rgb (height,width,3), mask (height,width), where 128
- * and more is polyp. */
+/* Put a packed frame of the batch's size at place i: rgb (height,width,3), mask (height,width),
+ * where 128 and more is polyp. */
 void kd_batch_put(kdas_batch *batch, int64_t i, const uint8_t *rgb, const uint8_t *mask);
 
 #endif

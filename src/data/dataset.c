@@ -1,4 +1,4 @@
-/* dataset.c - datasets as handles: opened from a folder, drawn, split; and their frames handed out. */
+/* dataset.c - datasets as handles: from a folder or drawn; split; their frames handed out. */
 #include <string.h>
 #include "base/context.h"
 #include "data/dataset.h"
@@ -97,8 +97,8 @@ done:
     return st;
 }
 
-/* How many of n frames a share is: the nearest number, but no share between 0 and 1 takes all or nothing
- * where there is a choice. */
+/* How many of n frames a share is: the nearest number, but no share between 0 and 1 takes all or
+ * nothing where there is a choice. */
 static int64_t share_count(double share, int64_t n)
 {
     int64_t k = (int64_t)(share * (double)n + 0.5);

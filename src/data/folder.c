@@ -1,5 +1,6 @@
-/* folder.c - reading a dataset's folders: which image goes with which mask, and whether they fit. No pixel
- * is decoded here. A picture that cannot be used is refused or skipped as asked, never passed over. */
+/* folder.c - reading a dataset's folders: which image goes with which mask, and whether they fit.
+ * No pixel is decoded here. A picture that cannot be used is refused or skipped as asked, never
+ * passed over. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/context.h"

@@ -1,6 +1,6 @@
-/* frames.c - the store of frames: decoding, and keeping what fits the budget. What is kept stays until the
- * end: every epoch visits every frame once, in another order, so that throwing out the least recently used
- * would throw out just what comes next. */
+/* frames.c - the store of frames: decoding, and keeping what fits the budget. What is kept stays
+ * until the end: every epoch visits every frame once, in another order, so that throwing out the
+ * least recently used would throw out just what comes next. */
 #include "base/context.h"
 #include "data/frames.h"
 #include "io/image.h"
@@ -100,7 +100,7 @@ done:
     return st;
 }
 
-/* Keep a frame just decoded if it fits, and unless another thread was first. True: the store owns it. */
+/* Keep a frame just decoded if it fits and no other thread was first. True: the store owns it. */
 static bool keep(kd_frames *frames, kd_frame *frame, kdas_image *image, kdas_image *mask)
 {
     uint64_t bytes = (uint64_t)(frame->width * frame->height) * 4;

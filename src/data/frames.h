@@ -1,5 +1,6 @@
-/* frames.h - the store of frames behind datasets: where each comes from, and those that are kept decoded.
- * Datasets that were split from one another share a store. It is safe to use from several threads. */
+/* frames.h - the store of frames behind datasets: where each comes from, and those that are kept
+ * decoded. Datasets that were split from one another share a store. It is safe to use from several
+ * threads. */
 #ifndef KD_FRAMES_H
 #define KD_FRAMES_H
 #include <pthread.h>
@@ -29,7 +30,7 @@ kdas_status kd_frames_create(kd_frames **out, kdas_context *ctx, uint64_t budget
 /* One user more; one less, the last one destroys it. NULL is fine. */
 kd_frames *kd_frames_share(kd_frames *frames);
 void       kd_frames_drop(kd_frames *frames);
-/* Append a frame. Takes over the strings whether it succeeds or not; a NULL name is a failed allocation. */
+/* Append a frame. Takes over its strings, also on failure; a NULL name is a failed allocation. */
 kdas_status kd_frames_add(kd_frames *frames, kd_frame frame);
 
 /* Fill an empty store from a folder (folder.c). */

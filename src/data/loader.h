@@ -1,4 +1,4 @@
-/* loader.h - inside of the loader: the plan (what each batch holds), making samples, and the ring. */
+/* loader.h - inside of the loader: the plan (what each batch holds), making one sample. */
 #ifndef KD_LOADER_H
 #define KD_LOADER_H
 #include <pthread.h>
@@ -7,8 +7,8 @@
 
 enum { KD_LOADER_SCALES = 8, KD_LOADER_WORKERS = 64, KD_LOADER_AHEAD = 1024 };
 
-/* What batches are made of: options that have been checked. The frames of a batch are a group; a group
- * gives one batch for each scale. Groups are counted on through the epochs. */
+/* What batches are made of: options that have been checked. The frames of a batch are a group; a
+ * group gives one batch for each scale. Groups are counted on through the epochs. */
 typedef struct kd_loader_plan {
     kdas_dataset *dataset;
     int64_t       batch, frames;           /* places of a batch, frames of the dataset */
@@ -35,7 +35,8 @@ typedef struct kd_loader_scratch {
 kdas_status kd_loader_scratch_init(kd_loader_scratch *scratch, const kd_loader_plan *plan);
 void        kd_loader_scratch_finish(kd_loader_scratch *scratch, const kd_loader_plan *plan);
 
-/* Put frame `frame` of the dataset, as epoch `epoch` shows it, at place i of every scale's batch. */
+/* Put frame `frame` of the dataset, as epoch `epoch` shows it, at place i of every scale's batch.
+ * */
 kdas_status kd_loader_make(const kd_loader_plan *plan, kd_loader_scratch *scratch, int64_t epoch,
                            int64_t frame, int64_t i, kdas_batch *const *batch);
 

@@ -1,5 +1,5 @@
-/* loader_plan.c - what the loader's batches hold, as a function of options and position alone, and the
- * making of one sample. Nothing here knows of threads. */
+/* loader_plan.c - what the loader's batches hold, as a function of options and position alone, and
+ * the making of one sample. Nothing here knows of threads. */
 #include <math.h>
 #include <string.h>
 #include "base/context.h"

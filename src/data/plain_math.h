@@ -1,6 +1,6 @@
-/* plain_math.h - sine and cosine from + - * alone, so that scenes and augmentation are the same bits on
- * every machine with IEEE arithmetic. Include it last: it keeps the file that includes it from being
- * compiled with fused multiply-adds, which round once where others round twice. */
+/* plain_math.h - sine and cosine from + - * alone, so that scenes and augmentation are the same
+ * bits on every machine with IEEE arithmetic. Include it last: it keeps the file that includes it
+ * from being compiled with fused multiply-adds, which round once where others round twice. */
 #ifndef KD_PLAIN_MATH_H
 #define KD_PLAIN_MATH_H
 #include <stdint.h>

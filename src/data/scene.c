@@ -1,6 +1,6 @@
-/* scene.c - synthetic scenes: options, and the dice that decide what a frame shows. Each scene has its
- * own stream of random numbers, a function of (seed, index); contrast and size change no draw. One draw
- * a statement: compilers differ in the order of arguments and of initialisers. */
+/* scene.c - synthetic scenes: options, and the dice that decide what a frame shows. Each scene has
+ * its own stream of random numbers, a function of (seed, index); contrast and size change no draw.
+ * One draw a statement: compilers differ in the order of arguments and of initialisers. */
 #include <string.h>
 #include "data/scene.h"
 #include "data/plain_math.h"
@@ -44,7 +44,8 @@ static void set_colour(float colour[3], float r, float g, float b)
     colour[2] = b;
 }
 
-/* Where the camera looks: along the tube (the lumen is in the picture), or at its wall (far outside). */
+/* Where the camera looks: along the tube (the lumen is in the picture), or at its wall (far
+ * outside). */
 static void plan_view(kd_scene *s, kd_random *r, float right, float bottom)
 {
     bool  wall  = chance(r, 0.4);
@@ -83,8 +84,8 @@ static void plan_colours(kd_scene *s, kd_random *r)
 static void keep_from_corner(const kd_scene *s, kd_scene_polyp *p, float inset, float right,
                              float bottom)
 {
-    float ex  = KD_MIN(p->x, right - p->x) - s->margin_x,
-          ey  = KD_MIN(p->y, bottom - p->y) - s->margin_y;
+    float ex  = KD_MIN(p->x, right - p->x) - s->margin_x;
+    float ey  = KD_MIN(p->y, bottom - p->y) - s->margin_y;
     float gap = (s->corner + inset - ex - ey) / 2;
 
     if (s->corner == 0 || gap <= 0) return;

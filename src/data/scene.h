@@ -1,7 +1,8 @@
-/* scene.h - inside of the synthetic scenes: what one is made of, and the steps from that to pixels.
+/* scene.h - inside of the synthetic scenes: what one is made of, and the steps from that to
+ * pixels.
  *
- * Places and lengths are in units of the shorter side, so that a scene looks the same at every size; a
- * pixel (x,y) is at ((x + 0.5) / side, (y + 0.5) / side). */
+ * Places and lengths are in units of the shorter side, so that a scene looks the same at every
+ * size; a pixel (x,y) is at ((x + 0.5) / side, (y + 0.5) / side). */
 #ifndef KD_SCENE_H
 #define KD_SCENE_H
 #include <kdas/data.h>

@@ -1,6 +1,6 @@
-/* scene_paint.c - from a planned scene to pixels, as a small renderer: a relief of the wall (bumps, folds,
- * domes of polyps), lit by a lamp beside the lens, with colour, vessels, wet highlights, and what a camera
- * adds: the black frame, a slight blur, grain. */
+/* scene_paint.c - from a planned scene to pixels, as a small renderer: a relief of the wall
+ * (bumps, folds, domes of polyps), lit by a lamp beside the lens, with colour, vessels, wet
+ * highlights, and what a camera adds: the black frame, a slight blur, grain. */
 #include <string.h>
 #include "data/scene.h"
 #include "data/plain_math.h"
@@ -13,11 +13,11 @@ static const struct {
     [WARP]   = { 2.6f, 1 },     /* bends the folds                 */
     [PATCH]  = { 3.2f, 1 },     /* where folds are strong          */
     [BUMP_1] = { 5, 0.040f },   /* relief of the wall, four scales */
-    [BUMP_2] = { 11, 0.015f },  //
-    [BUMP_3] = { 29, 0.0060f }, //
-    [BUMP_4] = { 66, 0.0017f }, //
+    [BUMP_2] = { 11, 0.015f },
+    [BUMP_3] = { 29, 0.0060f },
+    [BUMP_4] = { 66, 0.0017f },
     [TONE_1] = { 3.5f, 1.2f },  /* colour of the wall, two scales  */
-    [TONE_2] = { 17, 0.45f },   //
+    [TONE_2] = { 17, 0.45f },
     [WET]    = { 14, 1 },       /* where the wall is wet           */
     [PITS]   = { 75, 1 },       /* texture of polyps               */
 };
@@ -28,14 +28,14 @@ enum { ROWS = 4 };
 struct canvas {
     kdas_context   *ctx;
     const kd_scene *scene;
-    kd_noise        noise[NOISES],
-        wobble;         /* wobble: of one polyp's boundary, made and freed as it is cut */
-    float   *relief;    /* height above the wall                    */
-    float   *shade;     /* share of the light that arrives          */
-    float   *vessel;    /* 0 .. 1                                   */
-    float   *cover;     /* 0 mucosa .. 1 polyp                      */
-    uint8_t *owner;     /* 1 + index of the polyp that covers       */
-    float   *row[ROWS]; /* (width) each                             */
+    kd_noise        noise[NOISES];
+    kd_noise        wobble;    /* of one polyp's boundary, while it is painted */
+    float          *relief;    /* height above the wall                        */
+    float          *shade;     /* share of the light that arrives              */
+    float          *vessel;    /* 0 .. 1                                       */
+    float          *cover;     /* 0 mucosa .. 1 polyp                          */
+    uint8_t        *owner;     /* 1 + index of the polyp that covers           */
+    float          *row[ROWS]; /* (width) each                                 */
 };
 
 static void canvas_finish(struct canvas *c)
@@ -93,7 +93,8 @@ static inline float root(float x) { return __builtin_sqrtf(x); }
 
 /* ---- The wall ---- */
 
-/* A fold across one period: a slope that rises away from the lens to a ridge at 0.78, then falls. */
+/* A fold across one period: a slope that rises away from the lens to a ridge at 0.78, then falls.
+ * */
 static inline float fold_height(float t)
 {
     return t < 0.78f ? smooth(t / 0.78f) : smooth((1 - t) / 0.22f);
@@ -104,8 +105,8 @@ static inline float fold_shadow(float t)
     return t > 0.8f ? smooth((t - 0.8f) / 0.14f) : smooth(1 - t / 0.4f);
 }
 
-/* Light on what faces the lens at (px, py), r2 being its squared distance from the lumen: less down the
- * tube, less far from the lamp. */
+/* Light on what faces the lens at (px, py), r2 being its squared distance from the lumen: less
+ * down the tube, less far from the lamp. */
 static inline float open_shade(const kd_scene *s, float r2, float px, float py)
 {
     float lx = px - s->light_x, ly = py - s->light_y;
@@ -113,27 +114,26 @@ static inline float open_shade(const kd_scene *s, float r2, float px, float py)
     return r2 / (r2 + s->lumen_size * s->lumen_size) / (1 + 0.8f * (lx * lx + ly * ly));
 }
 
-/* Seen along a tube, a ring of the wall at depth z appears at radius 1/z around the lumen: folds that are
- * equally far apart in depth crowd towards the dark middle. */
+/* Seen along a tube, a ring of the wall at depth z appears at radius 1/z around the lumen: folds
+ * that are equally far apart in depth crowd towards the dark middle. */
 static void paint_wall_row(struct canvas *c, int64_t y)
 {
     const kd_scene *s    = c->scene;
-    const float    *warp = noise_row(c, WARP, y, c->row[0]),
-                *patch   = noise_row(c, PATCH, y, c->row[1]);
-    float *relief = c->relief + y * s->width, *shade = c->shade + y * s->width;
-    float  py = ((float)y + 0.5f) / s->side, dy = (py - s->lumen_y) * s->lumen_squash;
+    const float    *warp   = noise_row(c, WARP, y, c->row[0]);
+    const float    *patch  = noise_row(c, PATCH, y, c->row[1]);
+    float          *relief = c->relief + y * s->width, *shade = c->shade + y * s->width;
+    float           py = ((float)y + 0.5f) / s->side, dy = (py - s->lumen_y) * s->lumen_squash;
 
     for (int64_t x = 0; x < s->width; x++) {
         float px = ((float)x + 0.5f) / s->side, dx = px - s->lumen_x;
         float r        = root(dx * dx + dy * dy);
-        float bent     = KD_MAX(r + (0.05f + 0.45f * r) * s->fold_warp * warp[x], 0.0f),
-              r2       = bent * bent;
+        float bent     = KD_MAX(r + (0.05f + 0.45f * r) * s->fold_warp * warp[x], 0.0f);
         float phase    = s->fold_count / (bent + 0.12f) + s->fold_warp * (patch[x] + 1);
         float t        = phase - (float)(int32_t)phase;
         float strength = s->fold_depth * smooth(0.5f + 1.7f * patch[x]) * smooth(r / 0.2f);
 
         relief[x] = 0.11f * r * strength * fold_height(t);
-        shade[x]  = open_shade(s, r2, px, py) * (1 - 0.5f * strength * fold_shadow(t));
+        shade[x]  = open_shade(s, bent * bent, px, py) * (1 - 0.5f * strength * fold_shadow(t));
     }
     for (int i = BUMP_1; i <= BUMP_4; i++)
         kd_noise_row(&c->noise[i], y, noises[i].amount, relief);
@@ -141,8 +141,8 @@ static void paint_wall_row(struct canvas *c, int64_t y)
 
 /* ---- Polyps ---- */
 
-/* One row of a polyp: q is 0 in its middle and 1 on its boundary, an ellipse bent by noise. The mask is
- * exactly q < 1; colour and relief pass over softly around it. */
+/* One row of a polyp: q is 0 in its middle and 1 on its boundary, an ellipse bent by noise. The
+ * mask is exactly q < 1; colour and relief pass over softly around it. */
 static void paint_polyp_row(struct canvas *c, int index, int64_t y, int64_t left, int64_t right,
                             uint8_t *mask)
 {
@@ -164,8 +164,8 @@ static void paint_polyp_row(struct canvas *c, int index, int64_t y, int64_t left
         float q = root(u * u + v * v);
         float inside, dome, open;
 
-        q += KD_MAX(wobble[x], -0.35f) *
-             KD_MIN(q, 1.0f); /* so that it stays within 1.8 of its axes */
+        /* bounded, so that the polyp and its shadow stay within 1.8 of its axes */
+        q += KD_MAX(wobble[x], -0.35f) * KD_MIN(q, 1.0f);
         inside = smooth((1 + soft - q) / (2 * soft));
         dome   = KD_MAX(1 - q * q * 0.85f, 0.0f);
         dome *= 0.45f + 0.55f * dome;
@@ -205,7 +205,8 @@ struct light {
     float diffuse, highlight;
 };
 
-/* A lamp near the lens lights the relief's slope (gx, gy) at (px, py); the lens looks straight down. */
+/* A lamp near the lens lights the relief's slope (gx, gy) at (px, py); the lens looks straight
+ * down. */
 static inline struct light light_at(const kd_scene *s, float px, float py, float gx, float gy)
 {
     float lx = s->light_x - px, ly = s->light_y - py, lz = 0.85f;
@@ -253,10 +254,9 @@ static inline void colour_at(const struct canvas *c, float px, float py, int64_t
 static inline float frame_at(const kd_scene *s, float px, float py)
 {
     float half_x = 0.5f * (float)s->width / s->side, half_y = 0.5f * (float)s->height / s->side;
-    float dx = px > half_x ? px - half_x : half_x - px,
-          dy = py > half_y ? py - half_y : half_y - py;
-    float ex = half_x - s->margin_x - dx,
-          ey = half_y - s->margin_y - dy; /* to the straight edges */
+    float dx = px > half_x ? px - half_x : half_x - px;
+    float dy = py > half_y ? py - half_y : half_y - py;
+    float ex = half_x - s->margin_x - dx, ey = half_y - s->margin_y - dy; /* to straight edges */
     float e = KD_MIN(ex, ey), corner = (ex + ey - s->corner) * 0.7071f;
 
     if (s->corner > 0) e = KD_MIN(e, corner);
@@ -325,8 +325,8 @@ static void paint_bubble(const kd_scene *s, const kd_scene_spot *b, uint8_t *rgb
 
 /* ---- The camera ---- */
 
-/* Blur a row of n samples by 1 2 1 both ways (`above`, `here`, `below` are the sharp rows; from `here` to
- * `to`) and add grain: per pixel one draw for all colours and a smaller one for each. */
+/* Blur a row of n samples by 1 2 1 both ways (`above`, `here`, `below` are the sharp rows; from
+ * `here` to `to`) and add grain: per pixel one draw for all colours and a smaller one for each. */
 static void camera_row(const kd_scene *s, int64_t y, const uint8_t *above, const uint8_t *here,
                        const uint8_t *below, uint8_t *to)
 {

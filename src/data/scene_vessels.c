@@ -34,8 +34,7 @@ void kd_scene_vessels(const kd_scene *s, float *field)
     int       roots = (int)(s->vessels * 7);
     struct walk todo[WALKS];
 
-    for (; count < roots;
-         count++) { /* one draw a statement: their order must be the same everywhere */
+    for (; count < roots; count++) { /* one draw a statement: their order must be fixed */
         struct walk *w = &todo[count];
 
         w->x      = (float)kd_random_between(&r, 0, right);

@@ -14,6 +14,7 @@ INLINE void move_row(float *to, const float *from, int64_t n, bool add)
 static void move_rows(float *to, int64_t to_ld, const float *from, int64_t from_ld, int64_t rows,
                       int64_t n, bool add)
 {
+    if (n == 0) return; /* an absent input */
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++)
         move_row(to + r * to_ld, from + r * from_ld, n, add);
