@@ -22,7 +22,7 @@ int args_wrong(const program *p, const char *format, ...)
     return EXIT_USAGE;
 }
 
-/* ---- Help --------------------------------------------------------------------------------------- */
+/* ---- Help ------------------------------------------------------------------------------------ */
 
 static void print_help(const program *p)
 {
@@ -57,7 +57,7 @@ static void print_help(const program *p)
     if (p->after) printf("\n%s\n", p->after);
 }
 
-/* ---- Values ------------------------------------------------------------------------------------- */
+/* ---- Values ---------------------------------------------------------------------------------- */
 
 static bool read_whole(const char *text, int64_t *out)
 {
@@ -146,20 +146,21 @@ static int take(const program *p, const option *o, const char *text)
         return -1;
     case OPTION_SIZE:
         if (read_size(text, o->to)) return -1;
-        return args_wrong(p, "%s wants N or HxW, multiples of 32 from 32 to 8192, not '%s'", o->name,
-                          text);
+        return args_wrong(p, "%s wants N or HxW, multiples of 32 from 32 to 8192, not '%s'",
+                          o->name, text);
     default: return -1;
     }
 }
 
-/* ---- Lines -------------------------------------------------------------------------------------- */
+/* ---- Lines ----------------------------------------------------------------------------------- */
 
 static const option *find(const program *p, const char *text, size_t length)
 {
     for (int i = 0; i < p->count; i++) {
         const option *o = &p->options[i];
 
-        if (o->kind != OPTION_GROUP && strlen(o->name) == length && !memcmp(o->name, text, length)) {
+        if (o->kind != OPTION_GROUP && strlen(o->name) == length &&
+            !memcmp(o->name, text, length)) {
             return o;
         }
     }
@@ -187,7 +188,8 @@ int args_read(const program *p, int argc, char **argv, int *rest)
             return EXIT_FINE;
         }
         if (!strcmp(text, "--")) {
-            while (++i < argc) argv[1 + plain++] = argv[i];
+            while (++i < argc)
+                argv[1 + plain++] = argv[i];
             break;
         }
         if (text[0] != '-' || !text[1]) {
@@ -214,11 +216,13 @@ char *args_joined(int argc, char **argv)
     size_t room = 1;
     char  *line, *at;
 
-    for (int i = 0; i < argc; i++) room += 4 * strlen(argv[i]) + 3;
+    for (int i = 0; i < argc; i++)
+        room += 4 * strlen(argv[i]) + 3;
     at = line = need(room);
     for (int i = 0; i < argc; i++) {
-        bool bare = argv[i][0] && !argv[i][strspn(argv[i], "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop"
-                                                           "qrstuvwxyz0123456789_-+=.,/:@%")];
+        bool bare =
+            argv[i][0] && !argv[i][strspn(argv[i], "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop"
+                                                   "qrstuvwxyz0123456789_-+=.,/:@%")];
 
         if (i) *at++ = ' ';
         if (!bare) *at++ = '\'';

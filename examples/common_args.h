@@ -31,9 +31,9 @@ typedef struct program {
     const char   *after; /* a paragraph below them, or NULL                    */
 } program;
 
-/* Read a command line: "--name value", "--name=value", "--" ends the options. What is no option is
- * moved to the front of argv[1..], *rest says how many. Returns -1 to go on, else the exit code: after
- * --help and --version 0, after a sentence about a wrong option EXIT_USAGE. */
+/* Read a command line: "--name value", "--name=value", "--" ends the options. What is no option
+ * is moved to the front of argv[1..], *rest says how many. Returns -1 to go on, else the exit
+ * code: after --help and --version 0, after a sentence about a wrong option EXIT_USAGE. */
 int args_read(const program *p, int argc, char **argv, int *rest);
 /* Say what is wrong with the command line; returns EXIT_USAGE. */
 int args_wrong(const program *p, const char *format, ...) __attribute__((format(printf, 2, 3)));

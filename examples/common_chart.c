@@ -21,7 +21,7 @@ void html_text(FILE *file, const char *text)
     }
 }
 
-/* ---- Axes --------------------------------------------------------------------------------------- */
+/* ---- Axes ------------------------------------------------------------------------------------ */
 
 typedef struct axes {
     double x_end, low, high, step; /* step: of y's marks, unless it runs in decades */
@@ -32,7 +32,8 @@ static double at_x(const axes *a, double x) { return LEFT + (RIGHT - LEFT) * x /
 
 static double at_y(const axes *a, double y)
 {
-    double part = a->log_y ? log(y / a->low) / log(a->high / a->low) : (y - a->low) / (a->high - a->low);
+    double part =
+        a->log_y ? log(y / a->low) / log(a->high / a->low) : (y - a->low) / (a->high - a->low);
 
     return BOTTOM - (BOTTOM - TOP) * part;
 }
@@ -68,7 +69,7 @@ static bool find_axes(const chart *c, axes *a)
         if (a->high / a->low < 9) a->high = 10 * a->low;
         return true;
     }
-    if (low > 0 && low < 0.6 * high) low = 0; /* a curve that falls far shows how far */
+    if (low > 0 && low < 0.6 * high) low = 0;     /* a curve that falls far shows how far */
     if (high - low < 1e-12 + 1e-6 * fabs(high)) { /* a constant: leave room on both sides */
         low = low > 0 ? 0 : low - 1e-12 - 0.5 * fabs(low);
         high += 0.3 * fabs(high) + 1e-12;
@@ -91,12 +92,13 @@ static void write_axes(FILE *file, const chart *c, const axes *a)
 
         if (fabs(value) < 1e-9 * (a->high - a->low)) value = 0;
         fprintf(file, "<path class=\"grid\" d=\"M%d %.1fH%d\"/>", LEFT, y, RIGHT);
-        fprintf(file, "<text class=\"tick\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.4g</text>\n", LEFT - 6,
-                y + 3.5, value);
+        fprintf(file, "<text class=\"tick\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.4g</text>\n",
+                LEFT - 6, y + 3.5, value);
     }
     if (x_step < 1 && a->x_end >= 1) x_step = 1;
     for (int i = 0; i * x_step <= a->x_end * (1 + 1e-9); i++) {
-        fprintf(file, "<text class=\"tick\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.4g</text>\n",
+        fprintf(file,
+                "<text class=\"tick\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.4g</text>\n",
                 at_x(a, i * x_step), BOTTOM + 15, i * x_step);
     }
     fprintf(file, "<path class=\"axis\" d=\"M%d %dH%d\"/>", LEFT, BOTTOM, RIGHT);
@@ -105,7 +107,7 @@ static void write_axes(FILE *file, const chart *c, const axes *a)
     fputs("</text>\n", file);
 }
 
-/* ---- Lines -------------------------------------------------------------------------------------- */
+/* ---- Lines ----------------------------------------------------------------------------------- */
 
 /* At most POINTS points, each the mean of a run of neighbours. The caller frees x and y. */
 static series thinned(const chart *c, const series *s)
@@ -140,7 +142,8 @@ static double mean_around(const series *s, int64_t i, int64_t reach)
 
     if (i < span) span = i;
     if (s->count - 1 - i < span) span = s->count - 1 - i;
-    for (int64_t k = i - span; k <= i + span; k++) sum += s->y[k];
+    for (int64_t k = i - span; k <= i + span; k++)
+        sum += s->y[k];
     return sum / (double)(2 * span + 1);
 }
 
@@ -148,7 +151,8 @@ static void write_path(FILE *file, const axes *a, const series *s, int64_t reach
 {
     fprintf(file, "<path class=\"%s c%d\" d=\"", kind, s->colour);
     for (int64_t i = 0; i < s->count; i++) {
-        fprintf(file, "%c%.1f %.1f", i ? 'L' : 'M', at_x(a, s->x[i]), at_y(a, mean_around(s, i, reach)));
+        fprintf(file, "%c%.1f %.1f", i ? 'L' : 'M', at_x(a, s->x[i]),
+                at_y(a, mean_around(s, i, reach)));
     }
     fputs("\"><title>", file);
     html_text(file, s->name);
@@ -162,8 +166,8 @@ static void write_dots(FILE *file, const axes *a, const series *s, bool alone)
     for (int64_t i = 0; i < s->count; i++) {
         if (s->y[i] > s->y[best]) best = i;
         if (s->count <= 60) {
-            fprintf(file, "<circle class=\"dot c%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"2\"><title>", s->colour,
-                    at_x(a, s->x[i]), at_y(a, s->y[i]));
+            fprintf(file, "<circle class=\"dot c%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"2\"><title>",
+                    s->colour, at_x(a, s->x[i]), at_y(a, s->y[i]));
             html_text(file, s->name);
             fprintf(file, " %g: %.4f</title></circle>", s->x[i], s->y[i]);
         }
@@ -173,8 +177,11 @@ static void write_dots(FILE *file, const axes *a, const series *s, bool alone)
     if (alone) {
         double x = at_x(a, s->x[best]);
 
-        fprintf(file, "<text class=\"mark\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%.3f</text>\n", x,
-                at_y(a, s->y[best]) + 18, x > RIGHT - 30 ? "end" : x < LEFT + 30 ? "start" : "middle",
+        fprintf(file, "<text class=\"mark\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%.3f</text>\n",
+                x, at_y(a, s->y[best]) + 18,
+                x > RIGHT - 30  ? "end"
+                : x < LEFT + 30 ? "start"
+                                : "middle",
                 s->y[best]);
     }
 }
@@ -199,13 +206,16 @@ void chart_write(FILE *file, const chart *c)
     int  shown = 0;
 
     if (!find_axes(c, &a)) return;
-    for (int k = 0; k < c->count; k++) shown += c->lines[k].count > 0;
+    for (int k = 0; k < c->count; k++)
+        shown += c->lines[k].count > 0;
     fputs("<figure><figcaption>", file);
     html_text(file, c->title);
-    fprintf(file, "</figcaption>\n<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"", WIDTH, HEIGHT);
+    fprintf(file, "</figcaption>\n<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"", WIDTH,
+            HEIGHT);
     html_text(file, c->title);
     fputs("\">\n", file);
     write_axes(file, c, &a);
-    for (int k = 0; k < c->count; k++) write_line(file, c, &a, &c->lines[k], shown == 1);
+    for (int k = 0; k < c->count; k++)
+        write_line(file, c, &a, &c->lines[k], shown == 1);
     fputs("</svg></figure>\n", file);
 }

@@ -100,7 +100,8 @@ int folder_names(char ***out, const char *dir)
 
 void folder_names_free(char **names, int count)
 {
-    for (int i = 0; i < count; i++) free(names[i]);
+    for (int i = 0; i < count; i++)
+        free(names[i]);
     free(names);
 }
 

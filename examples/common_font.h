@@ -3,7 +3,7 @@
 #define COMMON_FONT_H
 #include <stdint.h>
 
-/* Seven rows, top first, the low five bits of each from left to right. Lower case is written as upper
- * case, what the font lacks as an empty box. */
+/* Seven rows, top first, the low five bits of each from left to right. Lower case is written as
+ * upper case, what the font lacks as an empty box. */
 const uint8_t *font_rows(char letter);
 #endif

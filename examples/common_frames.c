@@ -13,7 +13,7 @@ static bool open_folder(kdas_dataset **out, kdas_context *context, const setting
 
     kdas_dataset_options_init(&options, sizeof options);
     options.bad_file = s->skip_bad ? KDAS_BAD_FILE_SKIP : KDAS_BAD_FILE_REFUSE;
-    done = ok(kdas_dataset_open(out, context, dir, &options));
+    done             = ok(kdas_dataset_open(out, context, dir, &options));
     free(dir);
     return done;
 }
@@ -27,7 +27,8 @@ bool frames_open(frames *f, kdas_context *context, const settings *s)
     *f   = (frames){ 0 };
     done = open_folder(&all, context, s, text_of("%s/TrainDataset", s->data));
     if (done && s->val_fraction > 0) {
-        done = ok(kdas_dataset_split(&f->train, &f->validation, all, s->val_fraction, (uint64_t)s->seed));
+        done = ok(
+            kdas_dataset_split(&f->train, &f->validation, all, s->val_fraction, (uint64_t)s->seed));
         kdas_dataset_destroy(all);
     } else {
         f->train = all;
@@ -46,7 +47,8 @@ bool frames_open(frames *f, kdas_context *context, const settings *s)
 
 void frames_close(frames *f)
 {
-    for (int i = 0; f->tests && i < f->test_count; i++) kdas_dataset_destroy(f->tests[i]);
+    for (int i = 0; f->tests && i < f->test_count; i++)
+        kdas_dataset_destroy(f->tests[i]);
     free(f->tests);
     folder_names_free(f->test_names, f->test_count);
     kdas_dataset_destroy(f->validation);
@@ -54,9 +56,10 @@ void frames_close(frames *f)
     *f = (frames){ 0 };
 }
 
-/* ---- Synthetic frames --------------------------------------------------------------------------- */
+/* ---- Synthetic frames ------------------------------------------------------------------------ */
 
-static bool write_scene(kdas_context *context, const kdas_scene_options *options, int64_t i, const char *dir)
+static bool write_scene(kdas_context *context, const kdas_scene_options *options, int64_t i,
+                        const char *dir)
 {
     kdas_image *image = NULL, *mask = NULL;
     char       *image_path = text_of("%s/images/scene%05lld.png", dir, (long long)i);
@@ -76,11 +79,12 @@ static bool write_scene(kdas_context *context, const kdas_scene_options *options
     return done;
 }
 
-static bool write_scenes(kdas_context *context, const settings *s, int64_t count, uint64_t seed, char *dir)
+static bool write_scenes(kdas_context *context, const settings *s, int64_t count, uint64_t seed,
+                         char *dir)
 {
     kdas_scene_options options;
     char              *images = text_of("%s/images", dir), *masks = text_of("%s/masks", dir);
-    bool               done   = folder_ready(images) && folder_ready(masks);
+    bool               done = folder_ready(images) && folder_ready(masks);
 
     kdas_scene_options_init(&options, sizeof options);
     options.seed     = seed;

@@ -61,9 +61,10 @@ void history_note(history *h, const kdas_train_state *state)
     }
 }
 
-/* ---- Epochs of an earlier call, from log.csv ----------------------------------------------------- */
+/* ---- Epochs of an earlier call, from log.csv ------------------------------------------------- */
 
-/* The cell of `line` under the column that `header` calls `name`; NaN where it is empty or missing. */
+/* The cell of `line` under the column that `header` calls `name`; NaN where it is empty or
+ * missing. */
 static double cell(const char *header, const char *line, const char *name)
 {
     size_t length = strlen(name);
@@ -106,7 +107,8 @@ static void take_line(history *h, const char *header, const char *line)
         point->weighted[i] = kind_cell(header, line, terms[i], "weighted");
         point->gradient[i] = kind_cell(header, line, terms[i], "gradient");
     }
-    *add_epoch(h) = (epoch_point){ epoch, isnan(dice) ? -1 : dice, cell(header, line, "validation_loss") };
+    *add_epoch(h) =
+        (epoch_point){ epoch, isnan(dice) ? -1 : dice, cell(header, line, "validation_loss") };
     if (cell(header, line, "best") > 0) {
         h->best_epoch = (int64_t)epoch;
         h->best_dice  = isnan(dice) ? -1 : dice;
@@ -131,8 +133,10 @@ void history_read_log(history *h, const char *path)
         }
     }
     fclose(file);
-    for (int64_t i = 0; i < h->step_count; i++) *add_step(&all) = h->steps[i];
-    for (int64_t i = 0; i < h->epoch_count; i++) *add_epoch(&all) = h->epochs[i];
+    for (int64_t i = 0; i < h->step_count; i++)
+        *add_step(&all) = h->steps[i];
+    for (int64_t i = 0; i < h->epoch_count; i++)
+        *add_epoch(&all) = h->epochs[i];
     all.seconds += h->seconds;
     all.waited += h->waited;
     if (h->step_count) all.images_per_second = h->images_per_second;

@@ -8,7 +8,7 @@
 #include "common_results.h"
 #include "common_say.h"
 
-/* ---- Figures at the top ------------------------------------------------------------------------- */
+/* ---- Figures at the top ---------------------------------------------------------------------- */
 
 static void set_tile(report *r, const cast *c, const scores *s, int set)
 {
@@ -17,7 +17,8 @@ static void set_tile(report *r, const cast *c, const scores *s, int set)
     double teacher = c->students ? scores_get(s, set, 0, KDAS_METRIC_MEAN_DICE) : NAN;
 
     for (int m = best + 1; m < c->count; m++) {
-        if (scores_get(s, set, m, KDAS_METRIC_MEAN_DICE) > scores_get(s, set, best, KDAS_METRIC_MEAN_DICE)) {
+        if (scores_get(s, set, m, KDAS_METRIC_MEAN_DICE) >
+            scores_get(s, set, best, KDAS_METRIC_MEAN_DICE)) {
             best = m;
         }
     }
@@ -33,15 +34,16 @@ static void model_tile(report *r, const work *w)
     double  macs = 0;
     char    figure[32], note[160];
 
-    kdas_model_cost(&student, &macs, w->context, w->settings.student, w->settings.size[0], w->settings.size[1],
-                    KDAS_COUNT_MACS);
+    kdas_model_cost(&student, &macs, w->context, w->settings.student, w->settings.size[0],
+                    w->settings.size[1], KDAS_COUNT_MACS);
     snprintf(figure, sizeof figure, "%.2f M", (double)student / 1e6);
-    snprintf(note, sizeof note, "%.3f GMAC at %lldx%lld", macs / 1e9, (long long)w->settings.size[0],
-             (long long)w->settings.size[1]);
+    snprintf(note, sizeof note, "%.3f GMAC at %lldx%lld", macs / 1e9,
+             (long long)w->settings.size[0], (long long)w->settings.size[1]);
     if (w->teacher) {
         kdas_model_cost(&teacher, NULL, w->context, w->settings.teacher, w->settings.size[0],
                         w->settings.size[1], KDAS_COUNT_MACS);
-        snprintf(note, sizeof note, "of the teacher's %.2f M; %.3f GMAC", (double)teacher / 1e6, macs / 1e9);
+        snprintf(note, sizeof note, "of the teacher's %.2f M; %.3f GMAC", (double)teacher / 1e6,
+                 macs / 1e9);
     }
     report_tile(r, "Parameters of the student", figure, note);
 }
@@ -60,16 +62,18 @@ static void write_tiles(report *r, const work *w, const cast *c, const scores *s
         snprintf(note, sizeof note, "%s, epoch %lld", best->label, (long long)best->best_epoch);
         report_tile(r, "Best validation Dice", figure, note);
     }
-    for (int set = 0; set < s->sets && set < 4; set++) set_tile(r, c, s, set);
+    for (int set = 0; set < s->sets && set < 4; set++)
+        set_tile(r, c, s, set);
     model_tile(r, w);
     snprintf(figure, sizeof figure, w->seconds < 5400 ? "%.1f min" : "%.1f h",
              w->seconds < 5400 ? w->seconds / 60 : w->seconds / 3600);
-    snprintf(note, sizeof note, "%.1f images/s at the end", w->rows[w->row_count - 1].history.images_per_second);
+    snprintf(note, sizeof note, "%.1f images/s at the end",
+             w->rows[w->row_count - 1].history.images_per_second);
     report_tile(r, "All of it took", figure, note);
     report_tiles_end(r);
 }
 
-/* ---- Curves and pictures ------------------------------------------------------------------------ */
+/* ---- Curves and pictures --------------------------------------------------------------------- */
 
 static void write_curves(report *r, const work *w)
 {
@@ -86,7 +90,8 @@ static void write_curves(report *r, const work *w)
         colours[count++] = i + 1 == w->row_count ? 1 : others[i % COUNT(others)];
     }
     report_section(r, "Curves",
-                   "Loss terms as the paper writes them, before they are weighted; of each term also the norm of "
+                   "Loss terms as the paper writes them, before they are weighted; of each term "
+                   "also the norm of "
                    "the gradient that it sends to the student's maps. Lines are moving means.");
     report_curves(r, runs, colours, count);
 }
@@ -103,7 +108,8 @@ static bool write_pictures(report *r, const work *w, const cast *c, const stage 
 
     if (w->settings.pictures > 0 && t->count > 0) {
         report_section(r, "Pictures",
-                       "Frames of each set from the student's worst to its best, evenly spaced in rank. Figures in "
+                       "Frames of each set from the student's worst to its best, evenly spaced in "
+                       "rank. Figures in "
                        "captions are the frame's Dice at 0.5.");
         report_legend(r);
         for (int set = 0; set < t->count && done; set++) {
@@ -114,14 +120,15 @@ static bool write_pictures(report *r, const work *w, const cast *c, const stage 
     return done;
 }
 
-/* ---- Facts -------------------------------------------------------------------------------------- */
+/* ---- Facts ----------------------------------------------------------------------------------- */
 
 static void set_fact(report *r, const char *key, const kdas_dataset *set)
 {
     char skipped[64] = "";
 
     if (kdas_dataset_skipped(set)) {
-        snprintf(skipped, sizeof skipped, ", %lld files left out", (long long)kdas_dataset_skipped(set));
+        snprintf(skipped, sizeof skipped, ", %lld files left out",
+                 (long long)kdas_dataset_skipped(set));
     }
     report_fact(r, key, "%lld frames, split hash %016llx%s", (long long)kdas_dataset_count(set),
                 (unsigned long long)kdas_dataset_hash(set), skipped);
@@ -132,17 +139,21 @@ static void objective_fact(report *r, const work *w, int row)
     kdas_loss_options o;
 
     if (settings_loss(&w->settings, w->settings.presets[row], &o) != KDAS_OK) return;
-    report_fact(r, row ? "" : "Objective", "%s: seg %s, guidance %s, sym %s, axis %s, tau %g, weights %g and %g",
-                w->settings.presets[row], o.seg, o.guidance, o.sym, o.axis, (double)o.tau, (double)o.seg_weight,
-                (double)o.guidance_weight);
+    report_fact(r, row ? "" : "Objective",
+                "%s: seg %s, guidance %s, sym %s, axis %s, tau %g, weights %g and %g",
+                w->settings.presets[row], o.seg, o.guidance, o.sym, o.axis, (double)o.tau,
+                (double)o.seg_weight, (double)o.guidance_weight);
 }
 
 static void training_fact(report *r, const char *key, const training *t)
 {
     const history *h = &t->history;
 
-    report_fact(r, key, "lr %g; best epoch %lld of %lld; %.1f s, %.1f s of it waiting for frames; %.1f images/s",
-                t->lr, (long long)h->best_epoch, (long long)t->epochs, h->seconds, h->waited, h->images_per_second);
+    report_fact(
+        r, key,
+        "lr %g; best epoch %lld of %lld; %.1f s, %.1f s of it waiting for frames; %.1f images/s",
+        t->lr, (long long)h->best_epoch, (long long)t->epochs, h->seconds, h->waited,
+        h->images_per_second);
 }
 
 static void write_facts(report *r, const work *w)
@@ -159,19 +170,22 @@ static void write_facts(report *r, const work *w)
     report_fact(r, "Finished", "%s", date);
     report_fact(r, "Library", "libkdas %s, ABI %d", kdas_version_string(), kdas_abi());
     report_fact(r, "Device", "%s", kdas_context_device(w->context));
-    report_fact(r, "Networks", "student %s%s%s; teacher %s%s%s", s->student, s->student_weights ? " from " : "",
-                s->student_weights ? s->student_weights : "", w->teacher ? s->teacher : "none",
-                w->teacher && s->teacher_weights ? " from " : "",
+    report_fact(r, "Networks", "student %s%s%s; teacher %s%s%s", s->student,
+                s->student_weights ? " from " : "", s->student_weights ? s->student_weights : "",
+                w->teacher ? s->teacher : "none", w->teacher && s->teacher_weights ? " from " : "",
                 w->teacher && s->teacher_weights ? s->teacher_weights : "");
-    for (int i = 0; i < w->row_count; i++) objective_fact(r, w, i);
-    report_fact(r, "Optimizer", "%s, weight decay %g, schedule %s, warm-up %lld, clip %g", s->optimizer,
-                s->weight_decay, s->schedule, (long long)s->warmup, s->clip);
-    report_fact(r, "Batches", "%lld images of %lldx%lld, scales %s, %lld to an update", (long long)s->batch,
-                (long long)s->size[0], (long long)s->size[1], s->scales_text, (long long)s->accumulate);
+    for (int i = 0; i < w->row_count; i++)
+        objective_fact(r, w, i);
+    report_fact(r, "Optimizer", "%s, weight decay %g, schedule %s, warm-up %lld, clip %g",
+                s->optimizer, s->weight_decay, s->schedule, (long long)s->warmup, s->clip);
+    report_fact(r, "Batches", "%lld images of %lldx%lld, scales %s, %lld to an update",
+                (long long)s->batch, (long long)s->size[0], (long long)s->size[1], s->scales_text,
+                (long long)s->accumulate);
     report_fact(r, "Seed", "%lld", (long long)s->seed);
     set_fact(r, "Training", w->frames.train);
     if (w->frames.validation) set_fact(r, "Validation", w->frames.validation);
-    for (int i = 0; i < w->frames.test_count; i++) set_fact(r, w->frames.test_names[i], w->frames.tests[i]);
+    for (int i = 0; i < w->frames.test_count; i++)
+        set_fact(r, w->frames.test_names[i], w->frames.tests[i]);
     if (w->teaching.label) training_fact(r, "Run: teacher", &w->teaching);
     for (int i = 0; i < w->row_count; i++) {
         char key[80];
@@ -182,7 +196,19 @@ static void write_facts(report *r, const work *w)
     report_facts_end(r);
 }
 
-/* ---- The page ----------------------------------------------------------------------------------- */
+/* ---- The page -------------------------------------------------------------------------------- */
+
+static char *lead_text(const work *w)
+{
+    const settings *s    = &w->settings;
+    const history  *h    = &w->rows[w->row_count - 1].history;
+    double          made = h->epoch_count ? h->epochs[h->epoch_count - 1].epoch : 0;
+
+    return text_of("%lld %s to train on, at %lldx%lld, %.3g epochs; objective%s %s.",
+                   (long long)kdas_dataset_count(w->frames.train),
+                   s->demo ? "synthetic frames" : "frames", (long long)s->size[0],
+                   (long long)s->size[1], made, w->row_count > 1 ? "s" : "", s->presets_text);
+}
 
 bool page_write(const work *w, const cast *c, const stage *t, const scores *s)
 {
@@ -190,18 +216,15 @@ bool page_write(const work *w, const cast *c, const stage *t, const scores *s)
     char           *path  = text_of("%s/report.html", o->out);
     char           *title = w->teacher ? text_of("%s, taught by %s", o->student, o->teacher)
                                        : text_of("%s, without a teacher", o->student);
-    char           *lead  = text_of("%lld %s to train on, at %lldx%lld, %lld epoch%s; %s %s.",
-                                    (long long)kdas_dataset_count(w->frames.train),
-                                    o->demo ? "synthetic frames" : "frames", (long long)o->size[0],
-                                    (long long)o->size[1], (long long)o->epochs, o->epochs == 1 ? "" : "s",
-                                    w->row_count > 1 ? "objectives" : "objective", o->presets_text);
+    char           *lead  = lead_text(w);
     report          r;
     bool            done = report_begin(&r, path, title, lead);
 
     if (done) {
         write_tiles(&r, w, c, s);
         if (s->sets) {
-            report_section(&r, "Figures", "Means over the frames of each set; of mae alone less is better.");
+            report_section(&r, "Figures",
+                           "Means over the frames of each set; of mae alone less is better.");
             report_scores(&r, s);
         }
         write_curves(&r, w);

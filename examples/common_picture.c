@@ -20,7 +20,7 @@ static void blend(uint8_t *pixel, colour c, int share) /* share of c, 0..255 */
     pixel[2] = (uint8_t)((pixel[2] * (255 - share) + c.b * share + 127) / 255);
 }
 
-/* ---- Overlays ----------------------------------------------------------------------------------- */
+/* ---- Overlays -------------------------------------------------------------------------------- */
 
 int picture_line(int64_t width, int64_t height)
 {
@@ -29,14 +29,17 @@ int picture_line(int64_t width, int64_t height)
     return side < 300 ? 1 : (int)(side / 200);
 }
 
-/* Whether a pixel of the mask has one that is not within `reach`, along rows, columns or diagonals. */
-static bool at_edge(const uint8_t *mask, int64_t width, int64_t height, int64_t x, int64_t y, int reach)
+/* Whether a pixel of the mask has one that is not within `reach`, along rows, columns or
+ * diagonals. */
+static bool at_edge(const uint8_t *mask, int64_t width, int64_t height, int64_t x, int64_t y,
+                    int reach)
 {
     for (int64_t dy = -reach; dy <= reach; dy++) {
         for (int64_t dx = -reach; dx <= reach; dx++) {
             int64_t u = x + dx, v = y + dy;
 
-            if (dx * dx + dy * dy > reach * reach + reach || u < 0 || v < 0 || u >= width || v >= height) {
+            if (dx * dx + dy * dy > reach * reach + reach || u < 0 || v < 0 || u >= width ||
+                v >= height) {
                 continue;
             }
             if (mask[v * width + u] < 128) return true;
@@ -51,13 +54,14 @@ void picture_overlay(uint8_t *rgb, const uint8_t *mask, int64_t width, int64_t h
     for (int64_t y = 0; y < height; y++) {
         for (int64_t x = 0; x < width; x++) {
             if (mask[y * width + x] < 128) continue;
-            blend(rgb + 3 * (y * width + x), tint, at_edge(mask, width, height, x, y, line) ? 255 : 70);
+            blend(rgb + 3 * (y * width + x), tint,
+                  at_edge(mask, width, height, x, y, line) ? 255 : 70);
         }
     }
 }
 
-void picture_text(uint8_t *rgb, int64_t width, int64_t height, int64_t x, int64_t y, int dot, colour c,
-                  const char *text)
+void picture_text(uint8_t *rgb, int64_t width, int64_t height, int64_t x, int64_t y, int dot,
+                  colour c, const char *text)
 {
     for (; *text; text++, x += 6 * dot) {
         const uint8_t *rows = font_rows(*text);
@@ -66,20 +70,21 @@ void picture_text(uint8_t *rgb, int64_t width, int64_t height, int64_t x, int64_
             for (int64_t u = x; u < x + 5 * dot; u++) {
                 bool lit = rows[(v - y) / dot] >> (4 - (u - x) / dot) & 1;
 
-                if (lit && u >= 0 && v >= 0 && u < width && v < height) blend(rgb + 3 * (v * width + u), c, 255);
+                if (lit && u >= 0 && v >= 0 && u < width && v < height)
+                    blend(rgb + 3 * (v * width + u), c, 255);
             }
         }
     }
 }
 
-/* ---- Sheets ------------------------------------------------------------------------------------- */
+/* ---- Sheets ---------------------------------------------------------------------------------- */
 
 bool sheet_begin(sheet *s, kdas_context *context, const kdas_view *frame, int panels)
 {
     kdas_view view;
     uint8_t  *pixels;
 
-    *s = (sheet){ .context = context, .panels = panels, .width = PANEL_WIDTH };
+    *s        = (sheet){ .context = context, .panels = panels, .width = PANEL_WIDTH };
     s->height = (PANEL_WIDTH * frame->height + frame->width / 2) / frame->width;
     if (s->height < 32) s->height = 32;
     if (s->height > 4 * PANEL_WIDTH) s->height = 4 * PANEL_WIDTH;
@@ -91,7 +96,8 @@ bool sheet_begin(sheet *s, kdas_context *context, const kdas_view *frame, int pa
     }
     view   = kdas_image_view(s->image);
     pixels = kdas_image_pixels(s->image);
-    for (int64_t i = 0; i < view.width * view.height; i++) blend(pixels + 3 * i, ground, 255);
+    for (int64_t i = 0; i < view.width * view.height; i++)
+        blend(pixels + 3 * i, ground, 255);
     return true;
 }
 
@@ -111,9 +117,11 @@ static void place(sheet *s, int i, const char *caption, const uint8_t *pixels)
     char      text[PANEL_WIDTH / (6 * DOT) + 1];
 
     snprintf(text, sizeof text, "%s", caption);
-    picture_text(rgb, view.width, view.height, left, MARGIN + (CAPTION - 7 * DOT) / 2 - 2, DOT, ink, text);
+    picture_text(rgb, view.width, view.height, left, MARGIN + (CAPTION - 7 * DOT) / 2 - 2, DOT, ink,
+                 text);
     for (int64_t y = 0; y < s->height; y++) {
-        memcpy(rgb + 3 * ((top + y) * view.width + left), pixels + 3 * y * s->width, (size_t)(3 * s->width));
+        memcpy(rgb + 3 * ((top + y) * view.width + left), pixels + 3 * y * s->width,
+               (size_t)(3 * s->width));
     }
 }
 
@@ -145,9 +153,10 @@ bool sheet_mask(sheet *s, int i, const char *caption, const kdas_view *mask, col
     return true;
 }
 
-/* Where the masks differ from each other or, together, from the truth; the frame is dimmed and grey. */
-static void paint_difference(const sheet *s, uint8_t *pixels, const uint8_t *truth, const uint8_t *a,
-                             const uint8_t *b)
+/* Where the masks differ from each other or, together, from the truth; the frame is dimmed and
+ * grey. */
+static void paint_difference(const sheet *s, uint8_t *pixels, const uint8_t *truth,
+                             const uint8_t *a, const uint8_t *b)
 {
     for (int64_t i = 0; i < s->width * s->height; i++) {
         uint8_t *p    = pixels + 3 * i;
@@ -166,8 +175,8 @@ static void paint_difference(const sheet *s, uint8_t *pixels, const uint8_t *tru
     }
 }
 
-bool sheet_difference(sheet *s, int i, const char *caption, const kdas_view *truth, const kdas_view *a,
-                      const kdas_view *b)
+bool sheet_difference(sheet *s, int i, const char *caption, const kdas_view *truth,
+                      const kdas_view *a, const kdas_view *b)
 {
     const kdas_view *from[3]  = { truth, a, b };
     kdas_image      *small[3] = { NULL, NULL, NULL };
@@ -184,6 +193,7 @@ bool sheet_difference(sheet *s, int i, const char *caption, const kdas_view *tru
         place(s, i, caption, pixels);
         free(pixels);
     }
-    for (int k = 0; k < 3; k++) kdas_image_destroy(small[k]);
+    for (int k = 0; k < 3; k++)
+        kdas_image_destroy(small[k]);
     return done;
 }

@@ -1,4 +1,5 @@
-/* common_progress.c - a training run as its user sees it: a bar on a terminal, plain lines elsewhere. */
+/* common_progress.c - a training run as its user sees it: a bar on a terminal, plain lines
+ * elsewhere. */
 #include "common_progress.h"
 #include <math.h>
 #include <stdio.h>
@@ -6,7 +7,11 @@
 #include <unistd.h>
 #include "common_say.h"
 
-enum { FEWEST_CELLS = 4, MOST_CELLS = 32, BETWEEN_LINES = 10 /* seconds, where there is no terminal */ };
+enum {
+    FEWEST_CELLS  = 4,
+    MOST_CELLS    = 32,
+    BETWEEN_LINES = 10 /* seconds, where there is no terminal */
+};
 
 void progress_begin(progress *p, history *h, bool quiet)
 {
@@ -29,11 +34,12 @@ static const char *clock_text(char *text, size_t size, double seconds)
 static void loss_text(char *text, size_t size, const kdas_step_report *r)
 {
     static const char *const names[KDAS_TERMS] = { "seg", "kd", "sgm" };
-    int at = snprintf(text, size, "loss %.3f", r->total), shown = 0;
+    int                      at = snprintf(text, size, "loss %.3f", r->total), shown = 0;
 
     for (int i = 0; i < KDAS_TERMS; i++) {
         if (r->raw[i] == 0 && r->weighted[i] == 0) continue;
-        at += snprintf(text + at, size - (size_t)at, "%s%s %.3g", shown++ ? " " : " (", names[i], r->weighted[i]);
+        at += snprintf(text + at, size - (size_t)at, "%s%s %.3g", shown++ ? " " : " (", names[i],
+                       r->weighted[i]);
     }
     if (shown) snprintf(text + at, size - (size_t)at, ")");
 }
@@ -46,7 +52,8 @@ static void bar_text(char *text, int room, double done)
     *text = '\0';
     if (cells < FEWEST_CELLS) return;
     *text++ = '[';
-    for (int i = 0; i < cells; i++) *text++ = i < filled ? '=' : i == filled ? '>' : ' ';
+    for (int i = 0; i < cells; i++)
+        *text++ = i < filled ? '=' : i == filled ? '>' : ' ';
     memcpy(text, "] ", 3);
 }
 
@@ -57,9 +64,11 @@ static void tell_step(progress *p, const kdas_train_state *s)
     if (!p->terminal && s->seconds - p->told < BETWEEN_LINES) return;
     p->told = s->seconds;
     loss_text(loss, sizeof loss, s->report);
-    snprintf(head, sizeof head, "%.40s %lld/%lld ", p->history->label, (long long)s->epoch, (long long)s->epochs);
-    snprintf(tail, sizeof tail, "%lld/%lld  %s left  %s  lr %.3g  %.1f images/s", (long long)s->batch,
-             (long long)s->batches, clock_text(left, sizeof left, s->seconds_left), loss, s->report->lr,
+    snprintf(head, sizeof head, "%.40s %lld/%lld ", p->history->label, (long long)s->epoch,
+             (long long)s->epochs);
+    snprintf(tail, sizeof tail, "%lld/%lld  %s left  %s  lr %.3g  %.1f images/s",
+             (long long)s->batch, (long long)s->batches,
+             clock_text(left, sizeof left, s->seconds_left), loss, s->report->lr,
              s->images_per_second);
     bar_text(bar, p->terminal ? say_columns() - 1 - (int)(strlen(head) + strlen(tail)) : 0,
              (double)s->batch / (double)s->batches);
@@ -77,12 +86,14 @@ static void tell_epoch(progress *p, const kdas_train_state *s)
     char dice[64] = "", time[32];
 
     if (s->validation_dice >= 0) {
-        snprintf(dice, sizeof dice, "  validation Dice %.4f%s", s->validation_dice, s->is_best ? " (best)" : "");
+        snprintf(dice, sizeof dice, "  validation Dice %.4f%s", s->validation_dice,
+                 s->is_best ? " (best)" : "");
     }
     say_redraw(NULL);
     printf("%s  epoch %lld/%lld  mean loss %.4f%s  lr %.3g  %.1f images/s  %s\n", p->history->label,
-           (long long)s->epoch, (long long)s->epochs, s->mean_total, dice, s->report ? s->report->lr : 0.0,
-           s->images_per_second, clock_text(time, sizeof time, s->seconds));
+           (long long)s->epoch, (long long)s->epochs, s->mean_total, dice,
+           s->report ? s->report->lr : 0.0, s->images_per_second,
+           clock_text(time, sizeof time, s->seconds));
     fflush(stdout);
     p->told = s->seconds;
 }

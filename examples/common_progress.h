@@ -1,4 +1,5 @@
-/* common_progress.h - a training run as its user sees it: a bar on a terminal, plain lines elsewhere. */
+/* common_progress.h - a training run as its user sees it: a bar on a terminal, plain lines
+ * elsewhere. */
 #ifndef COMMON_PROGRESS_H
 #define COMMON_PROGRESS_H
 #include "common_history.h"

@@ -11,46 +11,67 @@
 
 /* Colours c0 .. c5 of the curves agree with those of the pictures: teacher blue, student orange. */
 static const char style[] =
-    ":root{color-scheme:light dark;--page:#f7f8fa;--card:#fff;--ink:#1c2330;--soft:#5d6778;--line:#dfe3ea;"
-    "--good:#e8f1ea;--c0:#2779b5;--c1:#d9730d;--c2:#3a8f5c;--c3:#9c4a97;--c4:#7a7f89;--c5:#a88400}\n"
-    "@media(prefers-color-scheme:dark){:root{--page:#12151b;--card:#1a1e26;--ink:#e4e8ef;--soft:#98a2b3;"
-    "--line:#2e3541;--good:#1f3328;--c0:#5db2ea;--c1:#ffa544;--c2:#68c48f;--c3:#d288cc;--c4:#a6adba;"
+    ":root{color-scheme:light "
+    "dark;--page:#f7f8fa;--card:#fff;--ink:#1c2330;--soft:#5d6778;--line:#dfe3ea;"
+    "--good:#e8f1ea;--c0:#2779b5;--c1:#d9730d;--c2:#3a8f5c;--c3:#9c4a97;--c4:#7a7f89;--c5:#a88400}"
+    "\n"
+    "@media(prefers-color-scheme:dark){:root{--page:#12151b;--card:#1a1e26;--ink:#e4e8ef;--soft:#"
+    "98a2b3;"
+    "--line:#2e3541;--good:#1f3328;--c0:#5db2ea;--c1:#ffa544;--c2:#68c48f;--c3:#d288cc;--c4:#"
+    "a6adba;"
     "--c5:#d9bb4a}}\n"
     "*{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);"
     "font:15px/1.55 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',sans-serif}\n"
     "main{max-width:1180px;margin:0 auto;padding:40px 24px 72px}h1{font-size:27px;line-height:1.2;"
-    "margin:0 0 6px;letter-spacing:-.01em}h2{font-size:19px;margin:44px 0 4px}h3{font-size:15px;margin:22px 0 8px}\n"
+    "margin:0 0 6px;letter-spacing:-.01em}h2{font-size:19px;margin:44px 0 "
+    "4px}h3{font-size:15px;margin:22px 0 8px}\n"
     ".lead,.text{color:var(--soft);margin:0 0 14px;max-width:80ch}\n"
-    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));gap:12px;margin:24px 0}\n"
-    ".tile,figure,.table,dl{background:var(--card);border:1px solid var(--line);border-radius:10px}\n"
+    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));gap:12px;margin:"
+    "24px 0}\n"
+    ".tile,figure,.table,dl{background:var(--card);border:1px solid "
+    "var(--line);border-radius:10px}\n"
     ".tile{padding:14px 16px}.tile b{display:block;font-size:25px;line-height:1.25;font-weight:600;"
     "font-variant-numeric:tabular-nums}.tile span{color:var(--soft);font-size:13px;display:block}\n"
     ".grid2{display:grid;grid-template-columns:repeat(auto-fill,minmax(330px,1fr));gap:14px}\n"
-    "figure{margin:0;padding:12px 14px 8px}figcaption{font-size:13px;font-weight:600;margin-bottom:4px}\n"
+    "figure{margin:0;padding:12px 14px "
+    "8px}figcaption{font-size:13px;font-weight:600;margin-bottom:4px}\n"
     "svg{display:block;width:100%;height:auto}.tick,.mark{font-size:11px;fill:var(--soft);"
     "font-variant-numeric:tabular-nums}.mark{fill:var(--ink);font-weight:600}\n"
     ".grid{stroke:var(--line);stroke-width:1}.axis{stroke:var(--soft);stroke-width:1}\n"
-    ".line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}.haze{fill:none;stroke-width:1;"
+    ".line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}.haze{fill:none;"
+    "stroke-width:1;"
     "opacity:.28}.best{fill:none;stroke-width:1.5}\n"
-    "path.c0,.best.c0{stroke:var(--c0)}path.c1,.best.c1{stroke:var(--c1)}path.c2,.best.c2{stroke:var(--c2)}"
-    "path.c3,.best.c3{stroke:var(--c3)}path.c4,.best.c4{stroke:var(--c4)}path.c5,.best.c5{stroke:var(--c5)}\n"
+    "path.c0,.best.c0{stroke:var(--c0)}path.c1,.best.c1{stroke:var(--c1)}path.c2,.best.c2{stroke:"
+    "var(--c2)}"
+    "path.c3,.best.c3{stroke:var(--c3)}path.c4,.best.c4{stroke:var(--c4)}path.c5,.best.c5{stroke:"
+    "var(--c5)}\n"
     ".dot.c0{fill:var(--c0)}.dot.c1{fill:var(--c1)}.dot.c2{fill:var(--c2)}.dot.c3{fill:var(--c3)}"
     ".dot.c4{fill:var(--c4)}.dot.c5{fill:var(--c5)}\n"
-    ".legend{display:flex;flex-wrap:wrap;gap:4px 20px;margin:0 0 14px;padding:0;list-style:none;font-size:13px}"
-    ".legend i{display:inline-block;width:22px;height:4px;border-radius:2px;margin-right:7px;vertical-align:middle}\n"
-    "i.c0{background:var(--c0)}i.c1{background:var(--c1)}i.c2{background:var(--c2)}i.c3{background:var(--c3)}"
-    "i.c4{background:var(--c4)}i.c5{background:var(--c5)}.legend i.patch{width:14px;height:14px;border-radius:3px;"
+    ".legend{display:flex;flex-wrap:wrap;gap:4px 20px;margin:0 0 "
+    "14px;padding:0;list-style:none;font-size:13px}"
+    ".legend "
+    "i{display:inline-block;width:22px;height:4px;border-radius:2px;margin-right:7px;vertical-"
+    "align:middle}\n"
+    "i.c0{background:var(--c0)}i.c1{background:var(--c1)}i.c2{background:var(--c2)}i.c3{background:"
+    "var(--c3)}"
+    "i.c4{background:var(--c4)}i.c5{background:var(--c5)}.legend "
+    "i.patch{width:14px;height:14px;border-radius:3px;"
     "border:1px solid var(--line)}\n"
     ".table{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:12.5px;"
     "font-variant-numeric:tabular-nums}th,td{padding:7px 6px;text-align:right;white-space:nowrap}"
     "th{color:var(--soft);font-weight:500}tr+tr td,tr+tr th{border-top:1px solid var(--line)}"
-    "th:first-child{text-align:left;position:sticky;left:0;background:var(--card)}tbody th{color:var(--ink)}"
+    "th:first-child{text-align:left;position:sticky;left:0;background:var(--card)}tbody "
+    "th{color:var(--ink)}"
     "td.top{font-weight:700;background:var(--good)}\n"
-    "figure.picture{margin-bottom:14px;padding:10px}figure.picture img{width:100%;height:auto;display:block;"
+    "figure.picture{margin-bottom:14px;padding:10px}figure.picture "
+    "img{width:100%;height:auto;display:block;"
     "border-radius:6px}figure.picture figcaption{font-weight:400;color:var(--soft)}\n"
-    "dl{display:grid;grid-template-columns:max-content 1fr;gap:6px 22px;padding:16px 18px;margin:0;font-size:14px}"
-    "dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}code{font:13px/1.5 ui-monospace,'SF Mono',Menlo,Consolas,monospace}\n"
-    "@media(max-width:640px){main{padding:24px 14px}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:10px}}\n"
+    "dl{display:grid;grid-template-columns:max-content 1fr;gap:6px 22px;padding:16px "
+    "18px;margin:0;font-size:14px}"
+    "dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}code{font:13px/1.5 ui-monospace,'SF "
+    "Mono',Menlo,Consolas,monospace}\n"
+    "@media(max-width:640px){main{padding:24px "
+    "14px}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:10px}}\n"
     "@media print{figure,.tile,.table{break-inside:avoid}}\n";
 
 static void element(FILE *file, const char *open, const char *text, const char *close)
@@ -72,7 +93,8 @@ bool report_begin(report *r, const char *path, const char *title, const char *su
         return false;
     }
     fputs("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n", r->file);
+          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
+          r->file);
     element(r->file, "<title>", title, "</title>\n");
     fprintf(r->file, "<style>\n%s</style></head>\n<body><main>\n", style);
     element(r->file, "<h1>", title, "</h1>\n");
@@ -113,7 +135,7 @@ void report_tile(report *r, const char *label, const char *figure, const char *n
 
 void report_tiles_end(report *r) { fputs("</div>\n", r->file); }
 
-/* ---- Curves ------------------------------------------------------------------------------------- */
+/* ---- Curves ---------------------------------------------------------------------------------- */
 
 /* One number of every step; the member is given by its offset in step_point. */
 static void step_lines(chart *c, const history *runs, const int *colours, int count, size_t offset)
@@ -124,7 +146,7 @@ static void step_lines(chart *c, const history *runs, const int *colours, int co
         series        *line = &c->lines[c->count];
         bool           any  = false;
 
-        *line = (series){ .name = h->label, .colour = colours[k], .count = h->step_count };
+        *line   = (series){ .name = h->label, .colour = colours[k], .count = h->step_count };
         line->x = need((size_t)h->step_count * sizeof *line->x);
         line->y = need((size_t)h->step_count * sizeof *line->y);
         for (int64_t i = 0; i < h->step_count; i++) {
@@ -148,7 +170,7 @@ static void validation_lines(chart *c, const history *runs, const int *colours, 
         const history *h    = &runs[k];
         series        *line = &c->lines[c->count++];
 
-        *line = (series){ .name = h->label, .colour = colours[k] };
+        *line   = (series){ .name = h->label, .colour = colours[k] };
         line->x = need((size_t)h->epoch_count * sizeof *line->x);
         line->y = need((size_t)h->epoch_count * sizeof *line->y);
         for (int64_t i = 0; i < h->epoch_count; i++) {
@@ -178,8 +200,10 @@ void report_curves(report *r, const history *runs, const int *colours, int count
         { "Total loss", offsetof(step_point, total), false, true },
         { "Segmentation term", offsetof(step_point, raw[KDAS_TERM_SEG]), false, true },
         { "Distillation term (KD)", offsetof(step_point, raw[KDAS_TERM_KD]), true, true },
-        { "Symmetrical structure term (SGM)", offsetof(step_point, raw[KDAS_TERM_SGM]), true, true },
-        { "Gradient sent by segmentation", offsetof(step_point, gradient[KDAS_TERM_SEG]), true, true },
+        { "Symmetrical structure term (SGM)", offsetof(step_point, raw[KDAS_TERM_SGM]), true,
+          true },
+        { "Gradient sent by segmentation", offsetof(step_point, gradient[KDAS_TERM_SEG]), true,
+          true },
         { "Gradient sent by KD", offsetof(step_point, gradient[KDAS_TERM_KD]), true, true },
         { "Gradient sent by SGM", offsetof(step_point, gradient[KDAS_TERM_SGM]), true, true },
         { "Learning rate", offsetof(step_point, lr), false, false },
@@ -190,7 +214,8 @@ void report_curves(report *r, const history *runs, const int *colours, int count
     for (int k = 0; k < count; k++) {
         fprintf(r->file, "<li><i class=\"c%d\"></i>", colours[k]);
         element(r->file, "", runs[k].label, "</li>");
-        for (int64_t i = 0; i < runs[k].step_count; i++) c.x_end = fmax(c.x_end, runs[k].steps[i].epoch);
+        for (int64_t i = 0; i < runs[k].step_count; i++)
+            c.x_end = fmax(c.x_end, runs[k].steps[i].epoch);
     }
     fputs("</ul>\n<div class=\"grid2\">\n", r->file);
     validation_lines(&c, runs, colours, count);
@@ -206,7 +231,7 @@ void report_curves(report *r, const history *runs, const int *colours, int count
     fputs("</div>\n", r->file);
 }
 
-/* ---- Tables ------------------------------------------------------------------------------------- */
+/* ---- Tables ---------------------------------------------------------------------------------- */
 
 /* Figures that print alike share the place of honour. */
 static bool is_top(const scores *s, int set, int model, kdas_metric metric)
@@ -225,7 +250,8 @@ void report_scores(report *r, const scores *s)
 {
     for (int set = 0; set < s->sets; set++) {
         element(r->file, "<h3>", s->set_names[set], "");
-        fprintf(r->file, ", %lld frames</h3>\n<div class=\"table\"><table><thead><tr><th>model</th>",
+        fprintf(r->file,
+                ", %lld frames</h3>\n<div class=\"table\"><table><thead><tr><th>model</th>",
                 (long long)kdas_evaluator_count(scores_cell(s, set, 0)));
         for (int k = 0; k < KDAS_METRIC_COUNT; k++) {
             element(r->file, "<th>", kdas_metric_name((kdas_metric)k), "</th>");
@@ -244,7 +270,7 @@ void report_scores(report *r, const scores *s)
     }
 }
 
-/* ---- Pictures ----------------------------------------------------------------------------------- */
+/* ---- Pictures -------------------------------------------------------------------------------- */
 
 static void write_base64(FILE *file, const unsigned char *bytes, size_t size)
 {
@@ -297,7 +323,7 @@ bool report_picture(report *r, const char *path, const char *type, const char *c
     return true;
 }
 
-/* ---- Facts -------------------------------------------------------------------------------------- */
+/* ---- Facts ----------------------------------------------------------------------------------- */
 
 void report_facts_begin(report *r) { fputs("<dl>\n", r->file); }
 

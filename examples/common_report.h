@@ -1,5 +1,5 @@
-/* common_report.h - report.html: one file that holds its curves, tables and pictures, written from the
- * top down. Needs neither scripts nor other files, and reads in light and dark. */
+/* common_report.h - report.html: one file that holds its curves, tables and pictures, written
+ * from the top down. Needs neither scripts nor other files, and reads in light and dark. */
 #ifndef COMMON_REPORT_H
 #define COMMON_REPORT_H
 #include <stdbool.h>
@@ -31,6 +31,7 @@ void report_legend(report *r);
 bool report_picture(report *r, const char *path, const char *type, const char *caption);
 /* Pairs of a word and what it stands for: call begin, fact ..., end. */
 void report_facts_begin(report *r);
-void report_fact(report *r, const char *key, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void report_fact(report *r, const char *key, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 void report_facts_end(report *r);
 #endif

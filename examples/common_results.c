@@ -32,8 +32,8 @@ static bool measure(const work *w, const cast *c, const stage *t, scores *s)
         if (stop_asked()) return false;
         snprintf(line, sizeof line, "measuring %s on %s", c->name[model], t->names[set]);
         if (!w->settings.quiet && isatty(STDOUT_FILENO)) say_redraw(line);
-        if (!ok(kdas_evaluate(scores_cell(s, set, model), c->model[model], t->sets[set], w->settings.size[0],
-                              w->settings.size[1], 0))) {
+        if (!ok(kdas_evaluate(scores_cell(s, set, model), c->model[model], t->sets[set],
+                              w->settings.size[0], w->settings.size[1], 0))) {
             return false;
         }
     }
@@ -43,10 +43,10 @@ static bool measure(const work *w, const cast *c, const stage *t, scores *s)
 
 bool results_write(const work *w)
 {
-    char         *held = "validation";
+    char         *held     = "validation";
     kdas_dataset *held_set = w->frames.validation;
-    cast          c = find_cast(w);
-    stage         t = { w->frames.tests, w->frames.test_names, w->frames.test_count };
+    cast          c        = find_cast(w);
+    stage         t        = { w->frames.tests, w->frames.test_names, w->frames.test_count };
     scores        s;
     char         *csv;
     bool          done;

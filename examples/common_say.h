@@ -1,4 +1,5 @@
-/* common_say.h - how the programs speak: sentences on stderr, a line that is redrawn, exit codes. */
+/* common_say.h - how the programs speak: sentences on stderr, a line that is redrawn, exit
+ * codes. */
 #ifndef COMMON_SAY_H
 #define COMMON_SAY_H
 #include <kdas/base.h>
@@ -9,14 +10,15 @@
 enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
 #define SAY_PRINTF(f, a) __attribute__((format(printf, f, a)))
-#define COUNT(array)    ((int)(sizeof(array) / sizeof((array)[0])))
+#define COUNT(array)     ((int)(sizeof(array) / sizeof((array)[0])))
 
 /* The name that sentences begin with. */
 void        say_as(const char *program);
 const char *say_name(void);
 /* "program: sentence" on stderr. */
 void say_error(const char *format, ...) SAY_PRINTF(1, 2);
-/* True on success. Else the library's sentence is said, but for a cancel, which the user asked for. */
+/* True on success. Else the library's sentence is said, but for a cancel, which the user asked
+ * for. */
 bool ok(kdas_status status);
 /* Receives a context's log (kdas_log_fn): warnings and errors are said, the rest is dropped. */
 void say_log(void *user, kdas_log_level level, const char *text);

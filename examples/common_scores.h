@@ -1,4 +1,5 @@
-/* common_scores.h - figures of several models on several sets of frames: printed, written, compared. */
+/* common_scores.h - figures of several models on several sets of frames: printed, written,
+ * compared. */
 #ifndef COMMON_SCORES_H
 #define COMMON_SCORES_H
 #include <kdas/metric.h>

@@ -12,7 +12,8 @@ typedef struct settings {
     bool        demo, resume, quiet, skip_bad;
     const char *student, *teacher, *student_weights, *teacher_weights;
     int64_t     teacher_epochs; /* 0: the teacher is not trained here */
-    int64_t     epochs, max_steps, batch, accumulate, size[2], warmup, workers, threads, seed, save_every;
+    int64_t     epochs, max_steps, batch, accumulate, size[2], warmup, workers, threads, seed,
+        save_every;
     int64_t     pictures; /* of each set */
     int64_t     scenes;   /* of the demo's training folder */
     const char *scales_text, *presets_text;
@@ -24,16 +25,16 @@ typedef struct settings {
     const char *seg, *guidance, *sym, *axis;
     double      tau, guidance_weight;
 
-    char  *presets[MAX_ROWS]; /* one student is trained for each */
-    int    preset_count;
-    char  *command; /* the whole command line */
+    char *presets[MAX_ROWS]; /* one student is trained for each */
+    int   preset_count;
+    char *command; /* the whole command line */
 } settings;
 
 /* Read the command line. -1: go on; else the exit code, and what is wrong has been said. */
 int  settings_read(settings *s, int argc, char **argv);
 void settings_free(settings *s);
-/* The objective of a preset with the command line's changes, and what a teacher is trained on: the same
- * segmentation term alone. */
+/* The objective of a preset with the command line's changes, and what a teacher is trained on:
+ * the same segmentation term alone. */
 kdas_status settings_loss(const settings *s, const char *preset, kdas_loss_options *out);
 kdas_status settings_teacher_loss(const settings *s, kdas_loss_options *out);
 /* The optimizer's options for a run of `updates` updates from the learning rate `lr`. */

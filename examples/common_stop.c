@@ -1,4 +1,5 @@
-/* common_stop.c - Ctrl-C: the first one asks to stop at the next safe point, the second ends at once. */
+/* common_stop.c - Ctrl-C: the first one asks to stop at the next safe point, the second ends at
+ * once. */
 #include "common_stop.h"
 #include <signal.h>
 #include <stdatomic.h>
@@ -10,13 +11,14 @@ static volatile sig_atomic_t   asked;
 
 static void stop(int signal_number)
 {
-    static const char text[] = "\nstopping after this step; once more ends at once\n";
+    static const char text[]  = "\nstopping after this step; once more ends at once\n";
     kdas_context     *context = atomic_load(&running);
 
     (void)signal_number;
     if (asked) _exit(EXIT_INTERRUPTED);
     asked = 1;
-    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) asked = 1; /* nobody listens: stop all the same */
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        asked = 1; /* nobody listens: stop all the same */
     if (context) kdas_context_cancel(context);
 }
 

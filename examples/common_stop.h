@@ -1,4 +1,5 @@
-/* common_stop.h - Ctrl-C: the first one asks to stop at the next safe point, the second ends at once. */
+/* common_stop.h - Ctrl-C: the first one asks to stop at the next safe point, the second ends at
+ * once. */
 #ifndef COMMON_STOP_H
 #define COMMON_STOP_H
 #include <kdas/base.h>

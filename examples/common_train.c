@@ -9,7 +9,8 @@
 #include "common_stop.h"
 
 bool training_begin(training *t, kdas_context *context, const settings *s, const char *label,
-                    const char *model, const kdas_loss_options *loss, const char *weights, char *dir)
+                    const char *model, const kdas_loss_options *loss, const char *weights,
+                    char *dir)
 {
     kdas_model_options options;
 
@@ -79,7 +80,8 @@ static bool make_loader(kdas_loader **out, const settings *s, kdas_dataset *data
     return ok(kdas_loader_create(out, dataset, &options));
 }
 
-static bool make_optim(kdas_optim **out, const training *t, const settings *s, const kdas_loader *loader)
+static bool make_optim(kdas_optim **out, const training *t, const settings *s,
+                       const kdas_loader *loader)
 {
     kdas_optim_options options;
     int64_t            steps = t->epochs * kdas_loader_batches(loader);
@@ -143,7 +145,7 @@ bool training_run(training *t, const settings *s, const frames *f)
 
     kdas_distiller_options_init(&options, sizeof options);
     options.accumulate = (int32_t)s->accumulate;
-    done = (s->resume || set_aside(t)) && make_loader(&loader, s, f->train) &&
+    done               = (s->resume || set_aside(t)) && make_loader(&loader, s, f->train) &&
            make_optim(&optim, t, s, loader) &&
            ok(kdas_distiller_create(&distiller, t->teacher, t->model, t->loss, optim, &options));
     if (done) {

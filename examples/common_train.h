@@ -6,21 +6,22 @@
 #include "common_history.h"
 
 typedef struct training {
-    const char  *label;   /* what the user calls it           */
-    char        *dir;     /* for last.kdas, best.safetensors, log.csv; freed by training_end   */
-    kdas_model  *model;   /* trained                          */
-    kdas_model  *teacher; /* NULL: the objective needs none   */
-    kdas_loss   *loss;
-    int64_t      epochs;
-    double       lr;
-    history      history;
-    kdas_status  status;  /* of the run                       */
+    const char *label;   /* what the user calls it           */
+    char       *dir;     /* for last.kdas, best.safetensors, log.csv; freed by training_end   */
+    kdas_model *model;   /* trained                          */
+    kdas_model *teacher; /* NULL: the objective needs none   */
+    kdas_loss  *loss;
+    int64_t     epochs;
+    double      lr;
+    history     history;
+    kdas_status status; /* of the run                       */
 } training;
 
 /* Make model and objective, and load the weights to start from, so that what is wrong with them is
  * said before any work is done. `weights` may be NULL. `dir` is taken over. */
 bool training_begin(training *t, kdas_context *context, const settings *s, const char *label,
-                    const char *model, const kdas_loss_options *loss, const char *weights, char *dir);
+                    const char *model, const kdas_loss_options *loss, const char *weights,
+                    char *dir);
 void training_end(training *t);
 /* Train, then give the model the weights of its best epoch. False after a sentence or a cancel. */
 bool training_run(training *t, const settings *s, const frames *f);

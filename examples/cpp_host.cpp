@@ -1,4 +1,4 @@
-// cpp_host.cpp - libkdas from C++11: handles that destroy themselves, statuses that become exceptions.
+// cpp_host.cpp - libkdas from C++11: handles that destroy themselves, statuses as exceptions.
 #include <kdas/kdas.h>
 #include <cstdio>
 #include <memory>
@@ -53,10 +53,10 @@ static kdas::Model train(kdas_context *context, kdas_dataset *scenes, int64_t si
     auto student   = kdas::make<kdas::Model>(kdas_model_create, context, "polyp_pvt_b0", nullptr);
     auto loss      = kdas::make<kdas::Loss>(kdas_loss_create, context, &objective);
     auto optim     = kdas::make<kdas::Optim>(kdas_optim_create, student.get(), nullptr);
-    auto distiller = kdas::make<kdas::Distiller>(kdas_distiller_create, nullptr, student.get(), loss.get(),
-                                                 optim.get(), nullptr);
-    auto        loader = kdas::make<kdas::Loader>(kdas_loader_create, scenes, &loading);
-    kdas_batch *batch  = nullptr;
+    auto distiller = kdas::make<kdas::Distiller>(kdas_distiller_create, nullptr, student.get(),
+                                                 loss.get(), optim.get(), nullptr);
+    auto loader    = kdas::make<kdas::Loader>(kdas_loader_create, scenes, &loading);
+    kdas_batch *batch = nullptr;
 
     for (kdas::check(kdas_loader_next(loader.get(), &batch)); batch;
          kdas::check(kdas_loader_next(loader.get(), &batch))) {
@@ -83,7 +83,7 @@ try {
     kdas_segmenter_options input;
     kdas_segmenter_options_init(&input, sizeof input);
     input.height = input.width = side;
-    auto        segmenter = kdas::make<kdas::Segmenter>(kdas_segmenter_create, student.get(), &input);
+    auto segmenter    = kdas::make<kdas::Segmenter>(kdas_segmenter_create, student.get(), &input);
     kdas_image *frame = nullptr, *truth = nullptr;
     kdas::check(kdas_dataset_get(scenes.get(), 0, &frame, &truth));
     kdas::Image          keep_frame(frame), keep_truth(truth);

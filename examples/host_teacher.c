@@ -1,5 +1,6 @@
-/* host_teacher.c - a teacher that libkdas knows nothing of: its maps are handed in as plain buffers. Here
- * they are soft copies of the truth, of half the frames' size; they could come from any other library. */
+/* host_teacher.c - a teacher that libkdas knows nothing of: its maps are handed in as plain
+ * buffers. Here they are soft copies of the truth, of half the frames' size; they could come
+ * from any other library. */
 #include <kdas/kdas.h>
 #include <stdio.h>
 
@@ -71,8 +72,10 @@ int main(void)
     kdas_distiller *distiller = NULL;
     kdas_batch     *batch     = NULL;
 
-    int failed = kdas_context_create(&context, NULL) || kdas_model_create(&student, context, "polyp_pvt_b0", NULL) ||
-                 kdas_loss_create(&loss, context, NULL) || kdas_optim_create(&optim, student, NULL) ||
+    int failed = kdas_context_create(&context, NULL) ||
+                 kdas_model_create(&student, context, "polyp_pvt_b0", NULL) ||
+                 kdas_loss_create(&loss, context, NULL) ||
+                 kdas_optim_create(&optim, student, NULL) ||
                  kdas_distiller_create(&distiller, NULL, student, loss, optim, NULL) ||
                  kdas_batch_create(&batch, context, BATCH, SIDE, SIDE) || fill(context, batch) ||
                  distil(distiller, batch);

@@ -73,7 +73,8 @@ static bool prepare(work *w)
         return true;
     }
     if (needs_teacher) {
-        say_error("this objective needs a teacher: give --teacher-weights FILE or --teacher-epochs N");
+        say_error(
+            "this objective needs a teacher: give --teacher-weights FILE or --teacher-epochs N");
     }
     return !needs_teacher;
 }
@@ -109,14 +110,14 @@ static void introduce(const work *w)
 
 static bool run(work *w)
 {
-    settings *s    = &w->settings;
-    char     *made = NULL;
+    settings *s     = &w->settings;
+    char     *made  = NULL;
     double    start = now();
-    bool      done = folder_ready(s->out) && open_context(w) && prepare(w);
+    bool      done  = folder_ready(s->out) && open_context(w) && prepare(w);
 
     if (done && s->demo) {
         s->data = made = text_of("%s/data", s->out);
-        done    = frames_make(w->context, s, made);
+        done           = frames_make(w->context, s, made);
     }
     done = done && frames_open(&w->frames, w->context, s);
     if (done) introduce(w);
@@ -135,7 +136,8 @@ static bool run(work *w)
 static void end(work *w)
 {
     stop_on_signal(NULL);
-    for (int i = 0; i < w->row_count; i++) training_end(&w->rows[i]);
+    for (int i = 0; i < w->row_count; i++)
+        training_end(&w->rows[i]);
     training_end(&w->teaching);
     kdas_model_destroy(w->teacher);
     frames_close(&w->frames);
@@ -158,7 +160,8 @@ int main(int argc, char **argv)
     done = run(&w);
     code = stop_asked() ? EXIT_INTERRUPTED : done ? EXIT_FINE : EXIT_FAILED;
     if (stop_asked()) {
-        say_error("interrupted; '%s%s' goes on", w.settings.command, w.settings.resume ? "" : " --resume");
+        say_error("interrupted; '%s%s' goes on", w.settings.command,
+                  w.settings.resume ? "" : " --resume");
     }
     end(&w);
     return code;

@@ -1,5 +1,5 @@
-/* kdas-inspect - look into a network: its layers, what can be distilled, and what it costs. Without a
- * model's name: all models. */
+/* kdas-inspect - look into a network: its layers, what can be distilled, and what it costs.
+ * Without a model's name: all models. */
 #include <kdas/model.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,27 +15,31 @@ static int read_settings(settings *s, int argc, char **argv)
 {
     const option options[] = {
         { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, "of the input (352)" },
-        { OPTION_WHOLE, "--batch", "N", &s->batch, 1, 4096, "images, for the memory of a step (1)" },
+        { OPTION_WHOLE, "--batch", "N", &s->batch, 1, 4096,
+          "images, for the memory of a step (1)" },
         { OPTION_WHOLE, "--threads", "N", &s->threads, 0, 4096, "compute threads (one a core)" },
     };
-    const program p = { .name = "kdas-inspect",
-                        .usage = "MODEL [option]...\n[option]...",
-                        .about = "Print a network's layers, taps, outputs and cost; without a name, all networks.",
-                        .options = options,
-                        .count = COUNT(options),
-                        .after = "MACs are multiply-accumulates of every convolution, linear, attention and graph\n"
-                                 "product, without biases; thop is what the Python counter of that name reports.\n"
-                                 "Both count one image." };
+    const program p = {
+        .name  = "kdas-inspect",
+        .usage = "MODEL [option]...\n[option]...",
+        .about = "Print a network's layers, taps, outputs and cost; without a name, all networks.",
+        .options = options,
+        .count   = COUNT(options),
+        .after = "MACs are multiply-accumulates of every convolution, linear, attention and graph\n"
+                 "product, without biases; thop is what the Python counter of that name reports.\n"
+                 "Both count one image."
+    };
     int rest, code;
 
     *s   = (settings){ .size = { 352, 352 }, .batch = 1 };
     code = args_read(&p, argc, argv, &rest);
-    if (code < 0 && rest > 1) code = args_wrong(&p, "one model at a time, not '%s' as well", argv[2]);
+    if (code < 0 && rest > 1)
+        code = args_wrong(&p, "one model at a time, not '%s' as well", argv[2]);
     if (rest) s->model = argv[1];
     return code;
 }
 
-/* ---- All models --------------------------------------------------------------------------------- */
+/* ---- All models ------------------------------------------------------------------------------ */
 
 static bool list_models(kdas_context *context, const settings *s)
 {
@@ -47,8 +51,10 @@ static bool list_models(kdas_context *context, const settings *s)
         int64_t parameters;
         double  macs, thop;
 
-        if (!ok(kdas_model_cost(&parameters, &macs, context, name, s->size[0], s->size[1], KDAS_COUNT_MACS)) ||
-            !ok(kdas_model_cost(NULL, &thop, context, name, s->size[0], s->size[1], KDAS_COUNT_THOP))) {
+        if (!ok(kdas_model_cost(&parameters, &macs, context, name, s->size[0], s->size[1],
+                                KDAS_COUNT_MACS)) ||
+            !ok(kdas_model_cost(NULL, &thop, context, name, s->size[0], s->size[1],
+                                KDAS_COUNT_THOP))) {
             return false;
         }
         printf("%-16s %14lld %12.3f %12.3f\n", name, (long long)parameters, macs / 1e9, thop / 1e9);
@@ -56,27 +62,30 @@ static bool list_models(kdas_context *context, const settings *s)
     return true;
 }
 
-/* ---- One model ---------------------------------------------------------------------------------- */
+/* ---- One model ------------------------------------------------------------------------------- */
 
 /* "2x88x88x64": (N,H,W,C) without leading ones where there is no image. */
 static const char *dims_text(char *text, size_t size, const int64_t dims[4])
 {
-    snprintf(text, size, "%lldx%lldx%lldx%lld", (long long)dims[0], (long long)dims[1], (long long)dims[2],
-             (long long)dims[3]);
+    snprintf(text, size, "%lldx%lldx%lldx%lld", (long long)dims[0], (long long)dims[1],
+             (long long)dims[2], (long long)dims[3]);
     return text;
 }
 
 static bool print_layers(kdas_model *model, const settings *s, double *macs, double *thop)
 {
-    kdas_layer layer = { .size = sizeof layer };
+    kdas_layer  layer = { .size = sizeof layer };
     kdas_status status;
     char        dims[96];
 
     *macs = *thop = 0;
-    printf("%-46s %-13s %-18s %11s %12s\n", "layer", "op", "output (N,H,W,C)", "parameters", "MMACs");
-    for (int32_t i = 0; (status = kdas_model_layer(model, s->size[0], s->size[1], i, &layer)) == KDAS_OK; i++) {
+    printf("%-46s %-13s %-18s %11s %12s\n", "layer", "op", "output (N,H,W,C)", "parameters",
+           "MMACs");
+    for (int32_t i = 0;
+         (status = kdas_model_layer(model, s->size[0], s->size[1], i, &layer)) == KDAS_OK; i++) {
         printf("%-46s %-13s %-18s %11lld %12.3f\n", layer.name, layer.op,
-               dims_text(dims, sizeof dims, layer.dims), (long long)layer.parameters, layer.macs / 1e6);
+               dims_text(dims, sizeof dims, layer.dims), (long long)layer.parameters,
+               layer.macs / 1e6);
         *macs += layer.macs;
         *thop += layer.thop;
     }
@@ -90,8 +99,8 @@ static bool print_tensors(const kdas_model *model)
     for (int32_t i = 0; i < count; i++) {
         if (kdas_model_tensor(model, i, NULL, NULL, &trainable)) buffers += !trainable;
     }
-    printf("%-16s %lld in %d tensors, and %d buffers\n", "parameters", (long long)kdas_model_parameters(model),
-           count - buffers, buffers);
+    printf("%-16s %lld in %d tensors, and %d buffers\n", "parameters",
+           (long long)kdas_model_parameters(model), count - buffers, buffers);
     return true;
 }
 
@@ -106,14 +115,16 @@ static bool print_memory(kdas_model *model, const settings *s)
     } kinds[] = { { "inference", KDAS_MODE_INFER, 1 }, { "training step", KDAS_MODE_TRAIN, 4 } };
 
     for (int i = 0; i < COUNT(kinds); i++) {
-        size_t arena, packed, values = 4 * (size_t)kdas_model_parameters(model) * (size_t)kinds[i].copies;
+        size_t arena, packed,
+            values = 4 * (size_t)kdas_model_parameters(model) * (size_t)kinds[i].copies;
 
-        if (!ok(kdas_model_memory(model, kinds[i].mode, s->batch, s->size[0], s->size[1], &arena, &packed))) {
+        if (!ok(kdas_model_memory(model, kinds[i].mode, s->batch, s->size[0], s->size[1], &arena,
+                                  &packed))) {
             return false;
         }
-        printf("%-16s %.1f MiB: activations %.1f, weights%s %.1f, kernels' layouts %.1f\n", kinds[i].name,
-               mebibytes(arena + packed + values), mebibytes(arena), i ? " with gradients and moments" : "",
-               mebibytes(values), mebibytes(packed));
+        printf("%-16s %.1f MiB: activations %.1f, weights%s %.1f, kernels' layouts %.1f\n",
+               kinds[i].name, mebibytes(arena + packed + values), mebibytes(arena),
+               i ? " with gradients and moments" : "", mebibytes(values), mebibytes(packed));
     }
     return true;
 }
@@ -127,7 +138,8 @@ static bool print_places(kdas_context *context, kdas_model *model, const setting
     char        text[96];
     bool        done = true;
 
-    for (int32_t i = 0; done && (name = kdas_model_tap(model, i)); i++) done = ok(kdas_model_keep_tap(model, name));
+    for (int32_t i = 0; done && (name = kdas_model_tap(model, i)); i++)
+        done = ok(kdas_model_keep_tap(model, name));
     done = done && ok(kdas_batch_create(&batch, context, s->batch, s->size[0], s->size[1])) &&
            ok(kdas_model_forward(model, KDAS_MODE_INFER, batch));
     if (done) puts("\ntaps and outputs (N,H,W,C)");
@@ -151,10 +163,11 @@ static bool inspect(kdas_context *context, const settings *s)
                 print_layers(model, s, &macs, &thop);
 
     if (done) {
-        printf("\n%s, %lld images of %lldx%lld\n", s->model, (long long)s->batch, (long long)s->size[0],
-               (long long)s->size[1]);
+        printf("\n%s, %lld images of %lldx%lld\n", s->model, (long long)s->batch,
+               (long long)s->size[0], (long long)s->size[1]);
         print_tensors(model);
-        printf("%-16s %.3f G an image\n%-16s %.3f G an image\n", "MACs", macs / 1e9, "thop FLOPs", thop / 1e9);
+        printf("%-16s %.3f G an image\n%-16s %.3f G an image\n", "MACs", macs / 1e9, "thop FLOPs",
+               thop / 1e9);
         done = print_memory(model, s) && print_places(context, model, s);
     }
     kdas_model_destroy(model);
@@ -175,7 +188,7 @@ int main(int argc, char **argv)
     kdas_context_options_init(&options, sizeof options);
     options.threads = (int32_t)s.threads;
     options.log     = say_log;
-    done = ok(kdas_context_create(&context, &options)) &&
+    done            = ok(kdas_context_create(&context, &options)) &&
            (s.model ? inspect(context, &s) : list_models(context, &s));
     kdas_context_destroy(context);
     return done ? EXIT_FINE : EXIT_FAILED;

@@ -1,6 +1,6 @@
 /* kdas-segment - draw the polyps in frames: for each IMAGE a mask of the frame's own size,
- * OUT/NAME_mask.png (0 and 255), and OUT/NAME_overlay.png, the frame with the mask's area tinted and its
- * outline drawn; pixels outside the mask are the frame's own. */
+ * OUT/NAME_mask.png (0 and 255), and OUT/NAME_overlay.png, the frame with the mask's area tinted
+ * and its outline drawn; pixels outside the mask are the frame's own. */
 #include <kdas/infer.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,30 +22,38 @@ typedef struct settings {
 static int read_settings(settings *s, int argc, char **argv)
 {
     const option options[] = {
-        { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0, "polyp_pvt_b0 (default) ... polyp_pvt_b5" },
+        { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
+          "polyp_pvt_b0 (default) ... polyp_pvt_b5" },
         { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0, "its trained weights, safetensors" },
         { OPTION_TEXT, "--out", "DIR", &s->out, 0, 0, "folder for the pictures" },
         { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, "input of the network (352)" },
-        { OPTION_REAL, "--threshold", "X", &s->threshold, 0, 1, "probability from which it is polyp (0.5)" },
-        { OPTION_FLAG, "--probability", NULL, &s->probability, 0, 0, "write NAME_probability.png, too" },
+        { OPTION_REAL, "--threshold", "X", &s->threshold, 0, 1,
+          "probability from which it is polyp (0.5)" },
+        { OPTION_FLAG, "--probability", NULL, &s->probability, 0, 0,
+          "write NAME_probability.png, too" },
         { OPTION_WHOLE, "--threads", "N", &s->threads, 0, 4096, "compute threads (one a core)" },
-        { OPTION_TEXT, "--device", "NAME", &s->device, 0, 0, "cpu (default), reference, or a plug-in's name" },
+        { OPTION_TEXT, "--device", "NAME", &s->device, 0, 0,
+          "cpu (default), reference, or a plug-in's name" },
         { OPTION_TEXT, "--isa", "NAME", &s->isa, 0, 0, "most to use of: avx512, avx2, plain" },
         { OPTION_FLAG, "--quiet", NULL, &s->quiet, 0, 0, "say nothing of frames that are fine" },
     };
-    const program p = { .name = "kdas-segment",
-                        .usage = "--weights FILE --out DIR [option]... IMAGE...",
-                        .about = "Segment polyps in colonoscopy frames (JPEG, PNG, BMP).",
+    const program p = { .name    = "kdas-segment",
+                        .usage   = "--weights FILE --out DIR [option]... IMAGE...",
+                        .about   = "Segment polyps in colonoscopy frames (JPEG, PNG, BMP).",
                         .options = options,
-                        .count = COUNT(options),
-                        .after = "Writes NAME_mask.png and NAME_overlay.png at each frame's own size." };
-    int code;
+                        .count   = COUNT(options),
+                        .after =
+                            "Writes NAME_mask.png and NAME_overlay.png at each frame's own size." };
+    int           code;
 
-    *s   = (settings){ .model = "polyp_pvt_b0", .device = "cpu", .size = { 352, 352 }, .threshold = 0.5 };
+    *s = (settings){
+        .model = "polyp_pvt_b0", .device = "cpu", .size = { 352, 352 }, .threshold = 0.5
+    };
     code = args_read(&p, argc, argv, &s->count);
     if (code >= 0) return code;
     s->images = argv + 1;
-    if (!s->weights) return args_wrong(&p, "--weights is missing: which file holds the trained network?");
+    if (!s->weights)
+        return args_wrong(&p, "--weights is missing: which file holds the trained network?");
     if (!s->out) return args_wrong(&p, "--out is missing: where shall the pictures go?");
     if (s->count == 0) return args_wrong(&p, "there is no image to segment");
     return -1;
@@ -57,15 +65,18 @@ static bool names_differ(const settings *s)
     bool   differ = true;
     char **names  = need((size_t)s->count * sizeof *names);
 
-    for (int i = 0; i < s->count; i++) names[i] = base_name(s->images[i]);
+    for (int i = 0; i < s->count; i++)
+        names[i] = base_name(s->images[i]);
     for (int i = 0; i < s->count && differ; i++) {
         for (int k = 0; k < i && differ; k++) {
             if (strcmp(names[i], names[k]) != 0) continue;
-            say_error("'%s' and '%s' would both be written as '%s_mask.png'", s->images[k], s->images[i], names[i]);
+            say_error("'%s' and '%s' would both be written as '%s_mask.png'", s->images[k],
+                      s->images[i], names[i]);
             differ = false;
         }
     }
-    for (int i = 0; i < s->count; i++) free(names[i]);
+    for (int i = 0; i < s->count; i++)
+        free(names[i]);
     free(names);
     return differ;
 }
@@ -81,7 +92,8 @@ static bool save(kdas_context *context, const settings *s, const char *name, con
     return done;
 }
 
-static bool segment(kdas_context *context, const settings *s, kdas_segmenter *segmenter, const char *path)
+static bool segment(kdas_context *context, const settings *s, kdas_segmenter *segmenter,
+                    const char *path)
 {
     kdas_image *image = NULL;
     kdas_view   frame;
@@ -108,11 +120,12 @@ static bool segment(kdas_context *context, const settings *s, kdas_segmenter *se
         picture_overlay(rgb, mask, frame.width, frame.height, colour_student,
                         picture_line(frame.width, frame.height));
         done = save(context, s, name, "overlay", rgb, &frame, KDAS_PIXEL_RGB8);
-        for (size_t i = 0; i < pixels; i++) inside += mask[i] > 127;
+        for (size_t i = 0; i < pixels; i++)
+            inside += mask[i] > 127;
     }
     if (done && !s->quiet) {
-        printf("%s: %lldx%lld, %.1f %% polyp\n", path, (long long)frame.width, (long long)frame.height,
-               100.0 * (double)inside / (double)pixels);
+        printf("%s: %lldx%lld, %.1f %% polyp\n", path, (long long)frame.width,
+               (long long)frame.height, 100.0 * (double)inside / (double)pixels);
         fflush(stdout);
     }
     free(mask);
@@ -121,7 +134,8 @@ static bool segment(kdas_context *context, const settings *s, kdas_segmenter *se
     return done;
 }
 
-/* Frames that cannot be used are named and passed over; how many there were decides the exit code. */
+/* Frames that cannot be used are named and passed over; how many there were decides the exit
+ * code. */
 static int segment_all(kdas_context *context, const settings *s, kdas_segmenter *segmenter)
 {
     int failed = 0;
@@ -155,9 +169,11 @@ static int run(const settings *s)
     options.height    = s->size[0];
     options.width     = s->size[1];
     options.threshold = (float)s->threshold;
-    if (names_differ(s) && folder_ready(s->out) && ok(kdas_context_create(&context, &context_options)) &&
+    if (names_differ(s) && folder_ready(s->out) &&
+        ok(kdas_context_create(&context, &context_options)) &&
         ok(kdas_model_create(&model, context, s->model, &model_options)) &&
-        ok(kdas_model_load(model, s->weights, NULL)) && ok(kdas_segmenter_create(&segmenter, model, &options))) {
+        ok(kdas_model_load(model, s->weights, NULL)) &&
+        ok(kdas_segmenter_create(&segmenter, model, &options))) {
         stop_on_signal(context);
         code = segment_all(context, s, segmenter);
         stop_on_signal(NULL);

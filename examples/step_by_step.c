@@ -1,22 +1,23 @@
-/* step_by_step.c - drive every phase of distillation yourself: load a batch, forward, backward, look at the
- * gradients, update. The teacher here is untrained; give it weights with kdas_model_load(). */
+/* step_by_step.c - drive every phase of distillation yourself: load a batch, forward, backward,
+ * look at the gradients, update. The teacher here is untrained; give it weights with
+ * kdas_model_load(). */
 #include <kdas/kdas.h>
 #include <stdio.h>
 
-#define TRY(call)                                             \
-    do {                                                      \
-        if ((call) != KDAS_OK) {                              \
+#define TRY(call)                                                  \
+    do {                                                           \
+        if ((call) != KDAS_OK) {                                   \
             fprintf(stderr, "%s: %s\n", #call, kdas_last_error()); \
-            goto done;                                        \
-        }                                                     \
+            goto done;                                             \
+        }                                                          \
     } while (0)
 
 enum { BATCH = 4, SIDE = 64, STEPS = 6 };
 
 int main(void)
 {
-    kdas_context   *context   = NULL;
-    kdas_model     *teacher   = NULL, *student = NULL;
+    kdas_context   *context = NULL;
+    kdas_model     *teacher = NULL, *student = NULL;
     kdas_loss      *loss      = NULL;
     kdas_optim     *optim     = NULL;
     kdas_distiller *distiller = NULL;
@@ -57,10 +58,11 @@ int main(void)
         TRY(kdas_loader_next(loader, &batch));
         if (!batch) TRY(kdas_loader_next(loader, &batch)); /* NULL was the end of an epoch */
         TRY(kdas_distiller_forward(distiller, batch));     /* both networks */
-        TRY(kdas_distiller_backward(distiller, &report));  /* the objective, and gradients gathered */
-        TRY(kdas_optim_gradient_norm(optim, &norm));       /* look, before anything changes */
-        printf("step %d: loss %.4f = seg %.4f + kd %.4f + sgm %.4f, gradient norm %.3f", step, report.total,
-               report.weighted[KDAS_TERM_SEG], report.weighted[KDAS_TERM_KD],
+        TRY(kdas_distiller_backward(distiller,
+                                    &report));       /* the objective, and gradients gathered */
+        TRY(kdas_optim_gradient_norm(optim, &norm)); /* look, before anything changes */
+        printf("step %d: loss %.4f = seg %.4f + kd %.4f + sgm %.4f, gradient norm %.3f", step,
+               report.total, report.weighted[KDAS_TERM_SEG], report.weighted[KDAS_TERM_KD],
                report.weighted[KDAS_TERM_SGM], norm);
         if (step % 2 == 0) {
             TRY(kdas_distiller_update(distiller, &report));

@@ -266,6 +266,12 @@ const kd_op_case kd_op_cases[] = {
     MATMUL_CASE("of a map: a b' 16x24", 0, 1, 0.20412415f, X(2, 1, 16, 24), X(2, 1, 16, 24))
     MATMUL_CASE("of a map: a b 32x32", 0, 0, 1.0f, X(1, 1, 32, 32), X(1, 1, 32, 32))
     MATMUL_CASE("1x1x1", 0, 0, 1.0f, X(3, 1, 1, 1), X(3, 1, 1, 1))
+    MATMUL_CASE("a b, 97 by 130 by 99", 0, 0, 1.0f, X(1, 1, 97, 130), X(1, 1, 130, 99))
+    MATMUL_CASE("a b', 97 by 130 by 99", 0, 1, 0.5f, X(3, 1, 97, 130), X(3, 1, 99, 130))
+    MATMUL_CASE("a' b, 97 by 130 by 99", 1, 0, -2.0f, X(1, 2, 130, 97), X(1, 2, 130, 99))
+    MATMUL_CASE("a' b', 97 by 130 by 99", 1, 1, 1.5f, X(2, 1, 130, 97), X(2, 1, 99, 130))
+    CASE(MATMUL, "matmul twins: a a' of 96", A(matmul, 0, 1, 0.25f), WANTS(3), .twin = true,
+         IN(X(2, 1, 96, 112), X(2, 1, 96, 112)))
     CASE(MATMUL, "matmul twins: a a'", A(matmul, 0, 1, 0.25f), WANTS(3), .twin = true,
          IN(X(2, 1, 11, 16), X(2, 1, 11, 16)))
     CASE(MATMUL, "matmul twins: a' a", A(matmul, 1, 0, 0.25f), WANTS(3), .twin = true,

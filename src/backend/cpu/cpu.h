@@ -53,4 +53,7 @@ void        kd_cpu_leave(kdas_device *device);
 /* ---- conv.c: CONV2D on oneDNN ---- */
 extern const kd_cpu_kernel kd_cpu_conv2d;
 
+/* ---- matmul.c: MATMUL on OpenBLAS where it is large, else in simd/ ---- */
+extern const kd_cpu_kernel kd_cpu_matmul;
+
 #endif

@@ -21,7 +21,9 @@ static int update_f32(kdas_device *device, const kdas_node_desc *node)
 
 static const kd_cpu_kernel *code_of(const kdas_device *device, int32_t op)
 {
-    return op == KDAS_OP_CONV2D ? &kd_cpu_conv2d : (*device->code)[op];
+    if (op == KDAS_OP_CONV2D) return &kd_cpu_conv2d;
+    if (op == KDAS_OP_MATMUL) return &kd_cpu_matmul;
+    return (*device->code)[op];
 }
 
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)

@@ -10,9 +10,10 @@ INLINE float exp_f(float x)
 {
     const float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
     float       c = x < -87.3f ? -87.3f : x > 88.0f ? 88.0f : x, n, r, p, scale;
-    int32_t     exponent = (int32_t)(c * 1.44269504f + 127.5f), bits = exponent << 23;
+    int32_t     exponent = (int32_t)(c * 1.44269504f + 127.5f);
+    uint32_t    bits     = (uint32_t)exponent << 23; /* of 2^n */
 
-    n = (float)(exponent - 127);
+    n = (float)exponent - 127.0f;
     r = (c - n * ln2_high) - n * ln2_low;
     p = 1.98412698e-4f;
     p = p * r + 1.38888889e-3f;

@@ -1,0 +1,116 @@
+/* matmul.c - MATMUL: large products (the attention of whole maps, H x H) by OpenBLAS, which is ahead of the own
+ * kernel there; small and thin ones (16-wide operands, thousands of rows) by the own kernel in simd/.
+ *
+ * OpenBLAS is called from within a parallel region, so that each product runs on one thread and the
+ * products of a batch side by side; only where there are fewer products than threads does it use its own
+ * threads, which are OpenMP's. It chooses its instruction set by itself (OPENBLAS_CORETYPE limits it). */
+#include <cblas.h>
+#include "backend/cpu/cpu.h"
+
+#define LARGE 96 /* smallest extent from which on OpenBLAS was measured ahead */
+
+/* One product alpha op(A) op(B) of M x K and K x N; rows and columns of A and B as they are stored. */
+typedef struct product {
+    int64_t units; /* N x H of them */
+    int     m, n, k;
+    int     a_cols, b_cols;
+    bool    ta, tb;
+    float   alpha;
+    int64_t a_size, b_size, c_size;
+} product;
+
+static product product_of(const kdas_node_desc *node)
+{
+    const kdas_matmul_attr *attr = node->attr;
+    const int64_t          *a = node->in[0].dim, *b = node->in[1].dim, *c = node->out.dim;
+
+    return (product){ .units = c[0] * c[1], .m = (int)c[2], .n = (int)c[3],
+                      .k = (int)(attr->transpose_a ? a[2] : a[3]), .a_cols = (int)a[3],
+                      .b_cols = (int)b[3], .ta = attr->transpose_a, .tb = attr->transpose_b,
+                      .alpha = attr->alpha, .a_size = a[2] * a[3], .b_size = b[2] * b[3],
+                      .c_size = c[2] * c[3] };
+}
+
+static bool is_large(const kdas_node_desc *node)
+{
+    product p = product_of(node);
+
+    return p.m >= LARGE && p.n >= LARGE && p.k >= LARGE;
+}
+
+/* C = alpha op(A) op(B) + beta C, all row by row. */
+static void gemm(bool ta, bool tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
+                 int ldb, float beta, float *c)
+{
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, alpha,
+                a, lda, b, ldb, beta, c, n);
+}
+
+static void forward_unit(const product *p, const kdas_call *call, int64_t u)
+{
+    const float *a = call->in[0], *b = call->in[1];
+
+    gemm(p->ta, p->tb, p->m, p->n, p->k, p->alpha, a + u * p->a_size, p->a_cols, b + u * p->b_size,
+         p->b_cols, 0, (float *)call->out + u * p->c_size);
+}
+
+/* The gradient of an operand that is stored transposed is the transposed product. */
+static void backward_unit(const product *p, const kdas_call *call, int64_t u)
+{
+    const float *a = (const float *)call->in[0] + u * p->a_size;
+    const float *b = (const float *)call->in[1] + u * p->b_size;
+    const float *dc = (const float *)call->dout + u * p->c_size;
+    float       *da = call->din[0] ? (float *)call->din[0] + u * p->a_size : NULL;
+    float       *db = call->din[1] ? (float *)call->din[1] + u * p->b_size : NULL;
+    float        beta_a = (float)(call->add & 1), beta_b = (float)(call->add >> 1 & 1);
+
+    if (da && !p->ta)
+        gemm(false, !p->tb, p->m, p->k, p->n, p->alpha, dc, p->n, b, p->b_cols, beta_a, da);
+    else if (da)
+        gemm(p->tb, true, p->k, p->m, p->n, p->alpha, b, p->b_cols, dc, p->n, beta_a, da);
+    if (db && !p->tb)
+        gemm(!p->ta, false, p->k, p->n, p->m, p->alpha, a, p->a_cols, dc, p->n, beta_b, db);
+    else if (db)
+        gemm(true, p->ta, p->n, p->k, p->m, p->alpha, dc, p->n, a, p->a_cols, beta_b, db);
+}
+
+static void each_unit(const kdas_device *device, const kdas_call *call,
+                      void (*run)(const product *p, const kdas_call *call, int64_t u))
+{
+    product p = product_of(call->node);
+
+    if (p.units >= device->threads)
+#pragma omp parallel for schedule(static)
+        for (int64_t u = 0; u < p.units; u++)
+            run(&p, call, u);
+    else
+        for (int64_t u = 0; u < p.units; u++)
+            run(&p, call, u);
+}
+
+/* ---- The kernel: one of the two, by shape ---- */
+
+static const kd_cpu_kernel *own(const kdas_device *device) { return (*device->code)[KDAS_OP_MATMUL]; }
+
+static kdas_status matmul_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+{
+    return is_large(node) || !own(device)->prepare ? KDAS_OK : own(device)->prepare(device, node, plan);
+}
+
+static kdas_status matmul_forward(kdas_device *device, const kdas_call *call)
+{
+    if (!is_large(call->node)) return own(device)->forward(device, call);
+    each_unit(device, call, forward_unit);
+    return KDAS_OK;
+}
+
+static kdas_status matmul_backward(kdas_device *device, const kdas_call *call)
+{
+    if (!is_large(call->node)) return own(device)->backward(device, call);
+    each_unit(device, call, backward_unit);
+    return KDAS_OK;
+}
+
+const kd_cpu_kernel kd_cpu_matmul = {
+    .prepare = matmul_prepare, .forward = matmul_forward, .backward = matmul_backward,
+};
