@@ -257,7 +257,7 @@ deps: ## install what is missing (Debian)
 	  apt-get install -y --no-install-recommends $$missing
 demo: ## install what is missing, build, and distil a student on synthetic frames into demo/
 	$(MAKE) deps CHECK_DEPS=
-	$(MAKE) all
+	$(MAKE) -j$$(nproc) all
 	$(BINOUT)/kdas-distill --demo --out demo
 
 # Installed programs are linked anew: the path from BINDIR to LIBDIR is not that of the build tree.

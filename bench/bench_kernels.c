@@ -1,9 +1,11 @@
-/* bench_kernels.c - times single kernels of the CPU backend at the shapes of a training step (batch 8,
- * 352x352) and prints them as TSV: op, shape, pass, milliseconds, GFLOP/s, GB/s of operands touched once.
+/* bench_kernels.c - times single kernels of the CPU backend at the shapes of a training step
+ * (batch 8, 352x352) and prints them as TSV: op, shape, pass, milliseconds, GFLOP/s, GB/s of
+ * operands touched once.
  *
  *   bench_kernels [-t THREADS] [-i ISA] [-r REPEATS] [-l BYTES_OF_A_LARGE_OUTPUT] [PART_OF_NAME]
  *
- * The first lines are the machine's own limits: multiplications of registers, and memory copied. */
+ * The first lines are the machine's own limits: multiplications of registers, and memory
+ * copied. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,25 +38,26 @@ typedef struct bench {
     int64_t     in[5][4];
 } bench;
 
-#define CONV(text, wants, n, h, w, c, o, k, s, p)                                      \
-    { text, KDAS_OP_CONV2D, wants, 0, { .conv = { s, p } },                            \
-      { { n, h, w, c }, { o, c, k, k } } }
-#define DW(n, h, w, c)                                                                 \
-    { "dwconv", KDAS_OP_DWCONV2D, 7, 0, { .conv = { 1, 1 } },                          \
+/* clang-format off */
+#define CONV(text, wants, n, h, w, c, o, k, s, p) \
+    { text, KDAS_OP_CONV2D, wants, 0, { .conv = { s, p } }, { { n, h, w, c }, { o, c, k, k } } }
+#define DW(n, h, w, c)                                      \
+    { "dwconv", KDAS_OP_DWCONV2D, 7, 0, { .conv = { 1, 1 } }, \
       { { n, h, w, c }, { c, 1, 3, 3 }, { c, 1, 1, 1 } } }
-#define LINEAR(n, h, w, c, o)                                                          \
-    { "linear", KDAS_OP_LINEAR, 7, 0, { { 0 } },                                       \
+#define LINEAR(n, h, w, c, o)                       \
+    { "linear", KDAS_OP_LINEAR, 7, 0, { { 0 } },    \
       { { n, h, w, c }, { o, c, 1, 1 }, { o, 1, 1, 1 } } }
-#define ATTENTION(n, h, w, c, heads)                                                   \
-    { "attention", KDAS_OP_ATTENTION, 3, 0, { .attention = { heads, 0.1f } },          \
+#define ATTENTION(n, h, w, c, heads)                                            \
+    { "attention", KDAS_OP_ATTENTION, 3, 0, { .attention = { heads, 0.1f } },   \
       { { n, h, w, c }, { n, 11, 11, 2 * c } } }
 #define UNARY(text, OP, n, h, w, c) { text, KDAS_OP_##OP, 1, 0, { { 0 } }, { { n, h, w, c } } }
-#define NORM(n, h, w, c)                                                               \
-    { "layer_norm", KDAS_OP_LAYER_NORM, 7, 0, { .norm = { 1e-6f, 0 } },                \
+#define NORM(n, h, w, c)                                                    \
+    { "layer_norm", KDAS_OP_LAYER_NORM, 7, 0, { .norm = { 1e-6f, 0 } },     \
       { { n, h, w, c }, { c, 1, 1, 1 }, { c, 1, 1, 1 } } }
-#define BATCH(n, h, w, c)                                                              \
-    { "batch_norm", KDAS_OP_BATCH_NORM, 7, KDAS_NODE_TRAIN, { .norm = { 1e-5f, 0.1f } }, \
+#define BATCH(n, h, w, c)                                                                   \
+    { "batch_norm", KDAS_OP_BATCH_NORM, 7, KDAS_NODE_TRAIN, { .norm = { 1e-5f, 0.1f } },    \
       { { n, h, w, c }, { c, 1, 1, 1 }, { c, 1, 1, 1 }, { c, 1, 1, 1 }, { c, 1, 1, 1 } } }
+/* clang-format on */
 
 static const bench benches[] = {
     LINEAR(8, 88, 88, 32, 32),
@@ -107,7 +110,12 @@ static const bench benches[] = {
     { "add", KDAS_OP_ADD, 3, 0, { { 0 } }, { { 8, 88, 88, 32 }, { 8, 88, 88, 32 } } },
     { "mul by channel", KDAS_OP_MUL, 3, 0, { { 0 } }, { { 8, 88, 88, 32 }, { 8, 1, 1, 32 } } },
     { "mul by pixel", KDAS_OP_MUL, 3, 0, { { 0 } }, { { 8, 88, 88, 32 }, { 8, 88, 88, 1 } } },
-    { "drop_path", KDAS_OP_DROP_PATH, 1, KDAS_NODE_TRAIN, { .drop = { 0.1f } }, { { 8, 88, 88, 32 } } },
+    { "drop_path",
+      KDAS_OP_DROP_PATH,
+      1,
+      KDAS_NODE_TRAIN,
+      { .drop = { 0.1f } },
+      { { 8, 88, 88, 32 } } },
     { "resize x2", KDAS_OP_RESIZE, 1, 0, { .resize = { 44, 44, 1, 0 } }, { { 8, 22, 22, 32 } } },
     { "resize x1/2", KDAS_OP_RESIZE, 1, 0, { .resize = { 44, 44, 1, 0 } }, { { 8, 88, 88, 32 } } },
     { "resize x8", KDAS_OP_RESIZE, 1, 0, { .resize = { 352, 352, 0, 0 } }, { { 8, 44, 44, 1 } } },
@@ -118,17 +126,38 @@ static const bench benches[] = {
     UNARY("channel_mean", CHANNEL_MEAN, 8, 88, 88, 32),
     UNARY("channel_max", CHANNEL_MAX, 8, 88, 88, 32),
     { "concat", KDAS_OP_CONCAT, 3, 0, { { 0 } }, { { 8, 44, 44, 64 }, { 8, 44, 44, 32 } } },
-    { "matmul 352^3", KDAS_OP_MATMUL, 3, 0, { .matmul = { 0, 1, 0.05f } },
+    { "matmul 352^3",
+      KDAS_OP_MATMUL,
+      3,
+      0,
+      { .matmul = { 0, 1, 0.05f } },
       { { 8, 1, 352, 352 }, { 8, 1, 352, 352 } } },
-    { "matmul 16 16 1936", KDAS_OP_MATMUL, 3, 0, { .matmul = { 0, 0, 1 } },
+    { "matmul 16 16 1936",
+      KDAS_OP_MATMUL,
+      3,
+      0,
+      { .matmul = { 0, 0, 1 } },
       { { 8, 1, 1936, 16 }, { 8, 1, 16, 16 } } },
-    { "matmul 16 1936 16", KDAS_OP_MATMUL, 3, 0, { .matmul = { 1, 0, 1 } },
+    { "matmul 16 1936 16",
+      KDAS_OP_MATMUL,
+      3,
+      0,
+      { .matmul = { 1, 0, 1 } },
       { { 8, 1, 1936, 16 }, { 8, 1, 1936, 16 } } },
     { "bce", KDAS_OP_BCE, 1, 0, { { 0 } }, { { 8, 352, 352, 1 }, { 8, 352, 352, 1 } } },
-    { "overlap", KDAS_OP_OVERLAP, 1, 0, { .overlap = { 0, 1 } }, { { 8, 352, 352, 1 }, { 8, 352, 352, 1 } } },
+    { "overlap",
+      KDAS_OP_OVERLAP,
+      1,
+      0,
+      { .overlap = { 0, 1 } },
+      { { 8, 352, 352, 1 }, { 8, 352, 352, 1 } } },
     { "kl", KDAS_OP_KL, 1, 0, { .kl = { 2 } }, { { 8, 352, 352, 1 }, { 8, 352, 352, 1 } } },
     { "boundary", KDAS_OP_BOUNDARY, 0, 0, { .boundary = { 31, 5 } }, { { 8, 352, 352, 1 } } },
-    { "adamw", KDAS_OP_ADAMW, 0, 0, { .adamw = { 1e-4f, 0.9f, 0.999f, 1e-8f, 1e-4f, 1, 0.5f, 3 } },
+    { "adamw",
+      KDAS_OP_ADAMW,
+      0,
+      0,
+      { .adamw = { 1e-4f, 0.9f, 0.999f, 1e-8f, 1e-4f, 1, 0.5f, 3 } },
       { { 3650740, 1, 1, 1 }, { 3650740, 1, 1, 1 }, { 3650740, 1, 1, 1 }, { 3650740, 1, 1, 1 } } },
     { "sum_squares", KDAS_OP_SUM_SQUARES, 0, 0, { { 0 } }, { { 3650740, 1, 1, 1 } } },
 };
@@ -138,7 +167,8 @@ static const bench benches[] = {
 static void *lend(void *user, size_t bytes)
 {
     (void)user;
-    return aligned_alloc(KDAS_ALIGNMENT, (bytes + KDAS_ALIGNMENT) / KDAS_ALIGNMENT * KDAS_ALIGNMENT);
+    return aligned_alloc(KDAS_ALIGNMENT,
+                         (bytes + KDAS_ALIGNMENT) / KDAS_ALIGNMENT * KDAS_ALIGNMENT);
 }
 static void take_back(void *user, void *memory)
 {
@@ -150,8 +180,12 @@ static void log_line(void *user, kdas_log_level level, const char *text)
     (void)user, (void)level;
     fprintf(stderr, "%s\n", text);
 }
-static const kdas_host host = { .abi = KDAS_BACKEND_ABI, .size = sizeof host, .alloc = lend,
-                                .free = take_back, .log = log_line, .fail = kd_fail };
+static const kdas_host host = { .abi   = KDAS_BACKEND_ABI,
+                                .size  = sizeof host,
+                                .alloc = lend,
+                                .free  = take_back,
+                                .log   = log_line,
+                                .fail  = kd_fail };
 
 static void die_on(kdas_status st)
 {
@@ -187,7 +221,8 @@ static kdas_node_desc node_of(const bench *b)
 
     for (int i = 0; i < 5 && b->in[i][0]; i++, node.inputs++) {
         node.in[i] = kd_desc(b->in[i][0], b->in[i][1], b->in[i][2], b->in[i][3]);
-        if (i > 0 && b->in[i][3] == 1 && b->in[i][2] == 1) node.in[i].rank = b->in[i][1] == 1 ? 1 : 2;
+        if (i > 0 && b->in[i][3] == 1 && b->in[i][2] == 1)
+            node.in[i].rank = b->in[i][1] == 1 ? 1 : 2;
     }
     node.out = kd_desc(1, 1, 1, 2);
     if (op) die_on(op->infer(&node));
@@ -223,8 +258,8 @@ static void print(const bench *b, const char *pass, double seconds, double flops
 
     if (b->op == KDAS_OP_LINEAR || b->op == KDAS_OP_CONV2D)
         snprintf(shape + at, sizeof shape - (size_t)at, ">%lld", (long long)b->in[1][0]);
-    printf("%s\t%s\t%s\t%.3f\t%.0f\t%.1f\n", b->name, shape, pass, 1e3 * seconds, flops / seconds * 1e-9,
-           bytes / seconds * 1e-9);
+    printf("%s\t%s\t%s\t%.3f\t%.0f\t%.1f\n", b->name, shape, pass, 1e3 * seconds,
+           flops / seconds * 1e-9, bytes / seconds * 1e-9);
     fflush(stdout);
 }
 
@@ -256,8 +291,8 @@ static double best_of(int repeats, step run, kdas_device *device, const kdas_cal
 }
 
 /* All gradients at once, or those of x and of the parameters one after the other. */
-static void measure_backward(const bench *b, const kdas_kernel *k, kdas_device *device, kdas_call *call,
-                             int repeats, totals t)
+static void measure_backward(const bench *b, const kdas_kernel *k, kdas_device *device,
+                             kdas_call *call, int repeats, totals t)
 {
     void *dx = call->din[0], *dw = call->din[1], *db = call->din[2];
 
@@ -319,7 +354,7 @@ static void measure(const bench *b, kdas_device *device, int repeats)
 /* What memory gives to all threads: one block copied to another, both larger than the caches. */
 static void measure_copy(int repeats)
 {
-    const int64_t n = 32 << 20;
+    const int64_t n    = 32 << 20;
     float        *from = numbers(n), *to = numbers(n);
     double        best = HUGE_VAL;
 
@@ -331,7 +366,8 @@ static void measure_copy(int repeats)
             to[j] = from[j];
         best = KD_MIN(best, kd_now() - start);
     }
-    printf("copy\t%lld\tforward\t%.3f\t0\t%.1f\n", (long long)n, 1e3 * best, 8.0 * (double)n / best * 1e-9);
+    printf("copy\t%lld\tforward\t%.3f\t0\t%.1f\n", (long long)n, 1e3 * best,
+           8.0 * (double)n / best * 1e-9);
     free(from);
     free(to);
 }
@@ -343,14 +379,19 @@ int main(int argc, char **argv)
     const char         *part = "";
     char                text[160];
     int                 repeats = 5, option;
-    double              large = 0;
+    double              large   = 0;
 
     while ((option = getopt(argc, argv, "t:i:r:l:")) != -1) {
-        if (option == 't') options.threads = atoi(optarg);
-        else if (option == 'i') options.isa = optarg;
-        else if (option == 'r') repeats = KD_MAX(atoi(optarg), 1);
-        else if (option == 'l') large = atof(optarg);
-        else return EXIT_FAILURE;
+        if (option == 't')
+            options.threads = atoi(optarg);
+        else if (option == 'i')
+            options.isa = optarg;
+        else if (option == 'r')
+            repeats = KD_MAX(atoi(optarg), 1);
+        else if (option == 'l')
+            large = atof(optarg);
+        else
+            return EXIT_FAILURE;
     }
     if (optind < argc) part = argv[optind];
     die_on(kd_backend_cpu.open(&device, &host, &options));

@@ -160,7 +160,7 @@ static void write_facts(report *r, const work *w)
 {
     const settings *s   = &w->settings;
     time_t          now = time(NULL);
-    char            date[64];
+    char            date[64], warmup[32];
 
     strftime(date, sizeof date, "%Y-%m-%d %H:%M %Z", localtime(&now));
     report_section(r, "How it was made",
@@ -176,8 +176,9 @@ static void write_facts(report *r, const work *w)
                 w->teacher && s->teacher_weights ? s->teacher_weights : "");
     for (int i = 0; i < w->row_count; i++)
         objective_fact(r, w, i);
-    report_fact(r, "Optimizer", "%s, weight decay %g, schedule %s, warm-up %lld, clip %g",
-                s->optimizer, s->weight_decay, s->schedule, (long long)s->warmup, s->clip);
+    snprintf(warmup, sizeof warmup, s->warmup < 0 ? "a quarter" : "%lld", (long long)s->warmup);
+    report_fact(r, "Optimizer", "%s, weight decay %g, schedule %s, warm-up %s, clip %g",
+                s->optimizer, s->weight_decay, s->schedule, warmup, s->clip);
     report_fact(r, "Batches", "%lld images of %lldx%lld, scales %s, %lld to an update",
                 (long long)s->batch, (long long)s->size[0], (long long)s->size[1], s->scales_text,
                 (long long)s->accumulate);

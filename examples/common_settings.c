@@ -34,13 +34,14 @@ static void defaults(settings *s, bool demo)
     s->out            = "demo";
     s->presets_text   = "baseline,kl,attention,paper";
     s->teacher        = "polyp_pvt_b1";
-    s->teacher_epochs = 8;
-    s->teacher_lr     = 2e-4;
+    s->teacher_epochs = 10;
+    s->teacher_lr     = 3e-4;
     s->size[0]        = 96;
     s->size[1]        = 96;
-    s->epochs         = 8;
+    s->epochs         = 6;
     s->batch          = 4;
-    s->lr             = 5e-4;
+    s->lr             = 1e-3;
+    s->warmup         = -1;
     s->schedule       = "cosine";
     s->drop_path      = 0;
     s->val_fraction   = 0.15;
@@ -147,7 +148,8 @@ int settings_read(settings *s, int argc, char **argv)
         { OPTION_REAL, "--lr", "X", &s->lr, 1e-12, 1e3, "learning rate (1e-4)" },
         { OPTION_TEXT, "--schedule", "NAME", &s->schedule, 0, 0,
           "constant (default), cosine, poly, or step: a tenth at\neach third of the run" },
-        { OPTION_WHOLE, "--warmup", "N", &s->warmup, 0, 1e15, "updates of linear warm-up (0)" },
+        { OPTION_WHOLE, "--warmup", "N", &s->warmup, 0, 1e15,
+          "updates of linear warm-up (0; demo: a quarter)" },
         { OPTION_REAL, "--weight-decay", "X", &s->weight_decay, 0, 1e3, "weight decay (1e-4)" },
         { OPTION_REAL, "--clip", "X", &s->clip, 0, 1e9,
           "largest norm of the whole gradient (none)" },
@@ -232,7 +234,7 @@ void settings_optim(const settings *s, double lr, int64_t updates, kdas_optim_op
     out->weight_decay = (float)s->weight_decay;
     out->clip_norm    = (float)s->clip;
     out->schedule     = s->schedule;
-    out->warmup       = s->warmup;
+    out->warmup       = s->warmup < 0 ? updates / 4 : s->warmup;
     out->total        = updates;
     out->step_every   = updates >= 3 ? updates / 3 : 1;
 }

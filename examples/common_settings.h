@@ -12,8 +12,8 @@ typedef struct settings {
     bool        demo, resume, quiet, skip_bad;
     const char *student, *teacher, *student_weights, *teacher_weights;
     int64_t     teacher_epochs; /* 0: the teacher is not trained here */
-    int64_t     epochs, max_steps, batch, accumulate, size[2], warmup, workers, threads, seed,
-        save_every;
+    int64_t     epochs, max_steps, batch, accumulate, size[2], workers, threads, seed, save_every;
+    int64_t     warmup;   /* updates; below 0: a quarter of the run */
     int64_t     pictures; /* of each set */
     int64_t     scenes;   /* of the demo's training folder */
     const char *scales_text, *presets_text;

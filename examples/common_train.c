@@ -91,6 +91,17 @@ static bool make_optim(kdas_optim **out, const training *t, const settings *s,
     return ok(kdas_optim_create(out, t->model, &options));
 }
 
+bool training_check(training *t, const settings *s, const frames *f)
+{
+    kdas_loader *loader = NULL;
+    kdas_optim  *optim  = NULL;
+    bool         done   = make_loader(&loader, s, f->train) && make_optim(&optim, t, s, loader);
+
+    kdas_optim_destroy(optim);
+    kdas_loader_destroy(loader);
+    return done;
+}
+
 /* The run itself; its status is the caller's to judge. */
 static kdas_status train(training *t, const settings *s, const frames *f, kdas_distiller *distiller,
                          kdas_loader *loader)

@@ -23,6 +23,8 @@ bool training_begin(training *t, kdas_context *context, const settings *s, const
                     const char *model, const kdas_loss_options *loss, const char *weights,
                     char *dir);
 void training_end(training *t);
+/* See that loader and optimizer can be made as they are asked for, before anything is trained. */
+bool training_check(training *t, const settings *s, const frames *f);
 /* Train, then give the model the weights of its best epoch. False after a sentence or a cancel. */
 bool training_run(training *t, const settings *s, const frames *f);
 /* A model for inference alone, with the weights of a file; NULL after a sentence. */

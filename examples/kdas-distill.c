@@ -120,6 +120,9 @@ static bool run(work *w)
         done           = frames_make(w->context, s, made);
     }
     done = done && frames_open(&w->frames, w->context, s);
+    for (int i = 0; i < w->row_count && done; i++) {
+        done = training_check(&w->rows[i], s, &w->frames);
+    }
     if (done) introduce(w);
     if (done && s->teacher_epochs) done = teach(w);
     for (int i = 0; i < w->row_count && done; i++) {

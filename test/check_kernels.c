@@ -1,5 +1,6 @@
-/* check_kernels.c - the CPU backend: every kernel against the reference kernel of its op, on each instruction
- * set that this machine has and with several thread counts; equal bits from run to run; opening a device. */
+/* check_kernels.c - the CPU backend: every kernel against the reference kernel of its op, on each
+ * instruction set that this machine has and with several thread counts; equal bits from run to
+ * run; opening a device. */
 #define _GNU_SOURCE
 #include <check.h>
 #include <math.h>
@@ -24,7 +25,8 @@ static void *lend(void *user, size_t bytes)
     (void)user;
     if (allocations_left == 0) return NULL;
     if (allocations_left > 0) allocations_left--;
-    memory = aligned_alloc(KDAS_ALIGNMENT, (bytes + KDAS_ALIGNMENT) / KDAS_ALIGNMENT * KDAS_ALIGNMENT);
+    memory =
+        aligned_alloc(KDAS_ALIGNMENT, (bytes + KDAS_ALIGNMENT) / KDAS_ALIGNMENT * KDAS_ALIGNMENT);
     if (memory) blocks_held++;
     return memory;
 }
@@ -41,8 +43,12 @@ static void log_nothing(void *user, kdas_log_level level, const char *text)
     (void)user, (void)level, (void)text;
 }
 
-static const kdas_host host = { .abi = KDAS_BACKEND_ABI, .size = sizeof host, .alloc = lend,
-                                .free = take_back, .log = log_nothing, .fail = kd_fail };
+static const kdas_host host = { .abi   = KDAS_BACKEND_ABI,
+                                .size  = sizeof host,
+                                .alloc = lend,
+                                .free  = take_back,
+                                .log   = log_nothing,
+                                .fail  = kd_fail };
 
 static const char *const isas[] = { "avx512", "avx2", "plain" };
 enum { ISAS = 3 };
@@ -66,14 +72,14 @@ static const kdas_kernel *kernel_of(const kdas_device *device, const kd_op_case 
 
 /* ---- against the reference ---- */
 
-static void check_same(const kd_op_run *got, const kd_op_run *want, double tolerance, const char *isa,
-                       int threads, const kd_op_options *o)
+static void check_same(const kd_op_run *got, const kd_op_run *want, double tolerance,
+                       const char *isa, int threads, const kd_op_options *o)
 {
     char why[256];
 
     if (kd_op_same(got, want, tolerance, why, sizeof why)) return;
-    ck_abort_msg("%s, %s, %d threads%s%s: %s", got->test->name, isa, threads, o->add ? ", adding" : "",
-                 o->inplace ? ", in place" : "", why);
+    ck_abort_msg("%s, %s, %d threads%s%s: %s", got->test->name, isa, threads,
+                 o->add ? ", adding" : "", o->inplace ? ", in place" : "", why);
 }
 
 static void run_case(kd_op_run *run, const kd_op_case *test, kdas_device *device,
@@ -85,7 +91,8 @@ static void run_case(kd_op_run *run, const kd_op_case *test, kdas_device *device
         ck_abort_msg("%s: %s", test->name, kdas_last_error());
 }
 
-/* One case on one instruction set: with 1, 2 and 3 threads; then gradients added to, and in place. */
+/* One case on one instruction set: with 1, 2 and 3 threads; then gradients added to, and in
+ * place. */
 static void compare_case(const kd_op_case *test, const char *isa)
 {
     for (int way = 0; way < 4; way++) {
@@ -120,37 +127,80 @@ static bool machine_has(const char *isa)
 }
 
 /* Shapes that reach past one chunk, block, panel or part of the CPU's own kernels. */
-#define OPERAND(n, h, w, c) { .desc = { KDAS_F32, 4, { n, h, w, c } }, .scale = 1.0f }
-#define WEIGHT(r, a, b, c, d) { .desc = { KDAS_F32, r, { a, b, c, d } }, .scale = 0.5f, .param = true }
+#define OPERAND(n, h, w, c)                                    \
+    {                                                          \
+        .desc = { KDAS_F32, 4, { n, h, w, c } }, .scale = 1.0f \
+    }
+#define WEIGHT(r, a, b, c, d)                                                 \
+    {                                                                         \
+        .desc = { KDAS_F32, r, { a, b, c, d } }, .scale = 0.5f, .param = true \
+    }
 static const kd_op_case wide_cases[] = {
-    { .name = "linear of more rows than a block", .op = KDAS_OP_LINEAR, .wants = 7,
-      .in = { OPERAND(2, 33, 31, 20), WEIGHT(2, 50, 20, 1, 1), WEIGHT(1, 50, 1, 1, 1) } },
-    { .name = "linear whose weights are divided", .op = KDAS_OP_LINEAR, .wants = 7, .tolerance = 2e-5,
-      .in = { OPERAND(1, 9, 31, 320), WEIGHT(2, 517, 320, 1, 1), WEIGHT(1, 517, 1, 1, 1) } },
-    { .name = "linear whose rows are whole pages", .op = KDAS_OP_LINEAR, .wants = 7, .tolerance = 2e-5,
-      .in = { OPERAND(1, 3, 7, 1024), WEIGHT(2, 37, 1024, 1, 1), WEIGHT(1, 37, 1, 1, 1) } },
-    { .name = "matmul whose rows are whole pages", .op = KDAS_OP_MATMUL, .wants = 3,
-      .attr.matmul = { 0, 1, 1.0f }, .in = { OPERAND(1, 1, 40, 1024), OPERAND(1, 1, 30, 1024) },
-      .tolerance = 2e-5 },
-    { .name = "attention of three chunks", .op = KDAS_OP_ATTENTION, .wants = 3, .tolerance = 2e-5,
-      .attr.attention = { 2, 0.25f }, .in = { OPERAND(2, 46, 47, 22), OPERAND(2, 5, 7, 44) } },
-    { .name = "attention to many keys", .op = KDAS_OP_ATTENTION, .wants = 3,
-      .attr.attention = { 1, 0.2f }, .in = { OPERAND(1, 9, 11, 16), OPERAND(1, 40, 41, 32) } },
-    { .name = "matmul of more columns than a chunk", .op = KDAS_OP_MATMUL, .wants = 3,
-      .attr.matmul = { 1, 0, 0.5f }, .in = { OPERAND(2, 1, 9, 16), OPERAND(2, 1, 9, 700) } },
-    { .name = "matmul transposed to more columns than a chunk", .op = KDAS_OP_MATMUL, .wants = 3,
-      .attr.matmul = { 0, 1, 2.0f }, .in = { OPERAND(1, 2, 300, 5), OPERAND(1, 2, 310, 5) } },
-    { .name = "bce of more than a chunk", .op = KDAS_OP_BCE, .wants = 1,
-      .in = { OPERAND(2, 99, 101, 1), OPERAND(2, 99, 101, 1), OPERAND(0, 0, 0, 0) } },
-    { .name = "kl of more than a chunk", .op = KDAS_OP_KL, .wants = 1, .attr.kl = { 2 },
-      .in = { OPERAND(2, 99, 101, 1), OPERAND(2, 99, 101, 1) } },
-    { .name = "mean of more than a chunk", .op = KDAS_OP_MEAN, .wants = 1, .tolerance = 1e-4,
-      .in = { OPERAND(3, 99, 101, 1) } },
-    { .name = "boundary of several strips", .op = KDAS_OP_BOUNDARY, .attr.boundary = { 31, 5 },
-      .in = { { .desc = { KDAS_F32, 4, { 2, 77, 40, 1 } }, .values = KD_VALUES_BINARY } } },
-    { .name = "dwconv2d 3x3 of every strip", .op = KDAS_OP_DWCONV2D, .wants = 7, .attr.conv = { 1, 1 },
+    { .name  = "linear of more rows than a block",
+      .op    = KDAS_OP_LINEAR,
+      .wants = 7,
+      .in    = { OPERAND(2, 33, 31, 20), WEIGHT(2, 50, 20, 1, 1), WEIGHT(1, 50, 1, 1, 1) } },
+    { .name      = "linear whose weights are divided",
+      .op        = KDAS_OP_LINEAR,
+      .wants     = 7,
       .tolerance = 2e-5,
-      .in = { OPERAND(2, 13, 23, 40), WEIGHT(4, 40, 1, 3, 3), WEIGHT(1, 40, 1, 1, 1) } },
+      .in        = { OPERAND(1, 9, 31, 320), WEIGHT(2, 517, 320, 1, 1), WEIGHT(1, 517, 1, 1, 1) } },
+    { .name      = "linear whose rows are whole pages",
+      .op        = KDAS_OP_LINEAR,
+      .wants     = 7,
+      .tolerance = 2e-5,
+      .in        = { OPERAND(1, 3, 7, 1024), WEIGHT(2, 37, 1024, 1, 1), WEIGHT(1, 37, 1, 1, 1) } },
+    { .name        = "matmul whose rows are whole pages",
+      .op          = KDAS_OP_MATMUL,
+      .wants       = 3,
+      .attr.matmul = { 0, 1, 1.0f },
+      .in          = { OPERAND(1, 1, 40, 1024), OPERAND(1, 1, 30, 1024) },
+      .tolerance   = 2e-5 },
+    { .name           = "attention of three chunks",
+      .op             = KDAS_OP_ATTENTION,
+      .wants          = 3,
+      .tolerance      = 2e-5,
+      .attr.attention = { 2, 0.25f },
+      .in             = { OPERAND(2, 46, 47, 22), OPERAND(2, 5, 7, 44) } },
+    { .name           = "attention to many keys",
+      .op             = KDAS_OP_ATTENTION,
+      .wants          = 3,
+      .attr.attention = { 1, 0.2f },
+      .in             = { OPERAND(1, 9, 11, 16), OPERAND(1, 40, 41, 32) } },
+    { .name        = "matmul of more columns than a chunk",
+      .op          = KDAS_OP_MATMUL,
+      .wants       = 3,
+      .attr.matmul = { 1, 0, 0.5f },
+      .in          = { OPERAND(2, 1, 9, 16), OPERAND(2, 1, 9, 700) } },
+    { .name        = "matmul transposed to more columns than a chunk",
+      .op          = KDAS_OP_MATMUL,
+      .wants       = 3,
+      .attr.matmul = { 0, 1, 2.0f },
+      .in          = { OPERAND(1, 2, 300, 5), OPERAND(1, 2, 310, 5) } },
+    { .name  = "bce of more than a chunk",
+      .op    = KDAS_OP_BCE,
+      .wants = 1,
+      .in    = { OPERAND(2, 99, 101, 1), OPERAND(2, 99, 101, 1), OPERAND(0, 0, 0, 0) } },
+    { .name    = "kl of more than a chunk",
+      .op      = KDAS_OP_KL,
+      .wants   = 1,
+      .attr.kl = { 2 },
+      .in      = { OPERAND(2, 99, 101, 1), OPERAND(2, 99, 101, 1) } },
+    { .name      = "mean of more than a chunk",
+      .op        = KDAS_OP_MEAN,
+      .wants     = 1,
+      .tolerance = 1e-4,
+      .in        = { OPERAND(3, 99, 101, 1) } },
+    { .name          = "boundary of several strips",
+      .op            = KDAS_OP_BOUNDARY,
+      .attr.boundary = { 31, 5 },
+      .in = { { .desc = { KDAS_F32, 4, { 2, 77, 40, 1 } }, .values = KD_VALUES_BINARY } } },
+    { .name      = "dwconv2d 3x3 of every strip",
+      .op        = KDAS_OP_DWCONV2D,
+      .wants     = 7,
+      .attr.conv = { 1, 1 },
+      .tolerance = 2e-5,
+      .in        = { OPERAND(2, 13, 23, 40), WEIGHT(4, 40, 1, 3, 3), WEIGHT(1, 40, 1, 1, 1) } },
 };
 enum { WIDE_CASES = sizeof wide_cases / sizeof *wide_cases };
 
@@ -191,7 +241,7 @@ END_TEST
 
 START_TEST(infers_without_gradients)
 {
-    const kd_op_case *test = case_at(_i);
+    const kd_op_case *test    = case_at(_i);
     kd_op_options     options = { .forward_only = true, .seed = 17 };
     kdas_device      *device  = open_device(NULL, 2);
     kd_op_run         got, want;
@@ -231,9 +281,10 @@ END_TEST
 START_TEST(types_other_than_f32_are_declined)
 {
     kdas_device   *device = open_device(NULL, 1);
-    kdas_node_desc node   = { .op = KDAS_OP_RELU, .inputs = 1, .in = { kd_desc(1, 2, 3, 4) },
-                              .out = kd_desc(1, 2, 3, 4) };
-    kd_op_case     test   = { .op = KDAS_OP_RELU };
+    kdas_node_desc node   = {
+          .op = KDAS_OP_RELU, .inputs = 1, .in = { kd_desc(1, 2, 3, 4) }, .out = kd_desc(1, 2, 3, 4)
+    };
+    kd_op_case test = { .op = KDAS_OP_RELU };
 
     ck_assert(kernel_of(device, &test)->supports(device, &node));
     node.in[0].dtype = node.out.dtype = KDAS_BF16;
@@ -244,8 +295,10 @@ END_TEST
 
 /* ---- accuracy of the functions that the kernels bring along ---- */
 
-/* Run an op of one input over n values from `low` in steps, and give the largest |got - want(x)|. */
-static double worst_error(int32_t op, double low, double high, double (*want)(double), const char *isa)
+/* Run an op of one input over n values from `low` in steps, and give the largest |got -
+ * want(x)|. */
+static double worst_error(int32_t op, double low, double high, double (*want)(double),
+                          const char *isa)
 {
     enum { N = 40000 };
     kd_op_case    test    = { .name = "accuracy", .op = op, .in = { OPERAND(1, 1, N, 1) } };
@@ -284,16 +337,17 @@ END_TEST
 
 START_TEST(a_nan_is_not_lost)
 {
-    static const int32_t ops[] = { KDAS_OP_GELU, KDAS_OP_SIGMOID, KDAS_OP_SCALE, KDAS_OP_SOFTMAX,
-                                   KDAS_OP_CENTER, KDAS_OP_MEAN };
-    kdas_device         *device = open_device(isas[_i], 1);
-    kd_op_place          place  = { &kd_backend_cpu, device };
+    static const int32_t ops[]   = { KDAS_OP_GELU,    KDAS_OP_SIGMOID, KDAS_OP_SCALE,
+                                     KDAS_OP_SOFTMAX, KDAS_OP_CENTER,  KDAS_OP_MEAN };
+    kdas_device         *device  = open_device(isas[_i], 1);
+    kd_op_place          place   = { &kd_backend_cpu, device };
     kd_op_options        options = { .forward_only = true };
 
     for (size_t i = 0; i < KD_COUNT(ops); i++) {
-        kd_op_case test = { .name = "nan", .op = ops[i], .attr.scale = { 2, 1 },
-                            .in = { OPERAND(1, 1, 1, 37) } };
-        kd_op_run  run;
+        kd_op_case test = {
+            .name = "nan", .op = ops[i], .attr.scale = { 2, 1 }, .in = { OPERAND(1, 1, 1, 37) }
+        };
+        kd_op_run run;
 
         kd_assert_ok(kd_op_open(&run, &test, kernel_of(device, &test), &place, &options));
         run.in[0][0] = NAN;
@@ -382,7 +436,7 @@ END_TEST
 START_TEST(reference_has_memory_and_no_kernels)
 {
     kdas_device_options options = { .size = sizeof options, .threads = 1 };
-    const kdas_backend *b = &kd_backend_reference;
+    const kdas_backend *b       = &kd_backend_reference;
     kdas_device        *device;
     char                text[80], back[4] = "";
     char               *memory;
@@ -407,13 +461,14 @@ END_TEST
 
 /* ---- memory ---- */
 
-/* Open, prepare every case, close, while allocation number k fails: a status and a sentence, no leak. */
+/* Open, prepare every case, close, while allocation number k fails: a status and a sentence, no
+ * leak. */
 START_TEST(a_failing_allocation_is_reported_and_leaks_nothing)
 {
-    const kd_op_case *test = case_at(_i);
+    const kd_op_case   *test    = case_at(_i);
     kdas_device_options options = { .size = sizeof options, .threads = 2 };
-    const kdas_kernel *kernel = kernel_of(NULL, test);
-    bool               done   = test->op == KDAS_OP_RESHAPE;
+    const kdas_kernel  *kernel  = kernel_of(NULL, test);
+    bool                done    = test->op == KDAS_OP_RESHAPE;
 
     for (int k = 0; !done; k++) {
         kdas_device   *device;
@@ -470,8 +525,8 @@ static Suite *kernels_suite(void)
     return suite;
 }
 
-/* Threads that wait by spinning would make thousands of tiny runs take minutes on a busy machine. OpenMP
- * reads this when it is loaded, so the program starts again. */
+/* Threads that wait by spinning would make thousands of tiny runs take minutes on a busy machine.
+ * OpenMP reads this when it is loaded, so the program starts again. */
 static void wait_passively(char **argv)
 {
     if (getenv("OMP_WAIT_POLICY")) return;

@@ -149,6 +149,9 @@ claim "weights of another model are refused" fails "best.safetensors" $d --data 
     --teacher polyp_pvt_b1 --teacher-weights "$demo/teacher/best.safetensors"
 claim "a checkpoint of another model is refused" fails "last.kdas" $d "${run[@]}" --out "$tmp/cut" --resume \
     --student polyp_pvt_b1
+claim "a warm-up longer than the run is refused before the teacher is trained" fails "warm" $d --data "$data" \
+    --teacher polyp_pvt_b0 --teacher-epochs 9 --epochs 1 --schedule cosine --warmup 20 "${small[@]}" "${o[@]}"
+claim "no teacher was trained for it" none_exist "$tmp/bad/teacher/last.kdas"
 claim "a folder below a file cannot be made" fails "$tmp/text.safetensors" $d "${run[@]}" \
     --out "$tmp/text.safetensors/out"
 claim "nothing was trained on the way" none_exist "$tmp"/bad/{log.csv,last.kdas,report.html}

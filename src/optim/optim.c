@@ -370,10 +370,7 @@ kdas_status kdas_optim_step(kdas_optim *optim)
 
 /* ---- looking and turning ---- */
 
-int64_t kdas_optim_updates(const kdas_optim *optim)
-{
-    return optim ? optim->updates : 0;
-}
+int64_t kdas_optim_updates(const kdas_optim *optim) { return optim ? optim->updates : 0; }
 
 double kdas_optim_lr(const kdas_optim *optim)
 {

@@ -2,10 +2,7 @@
  *   g += wd p;  m = momentum m + g (m = g at first);  p -= lr (nesterov ? g + momentum m : m). */
 #include "optim/optim.h"
 
-static int sgd_slots(const kdas_optim_options *options)
-{
-    return options->momentum > 0;
-}
+static int sgd_slots(const kdas_optim_options *options) { return options->momentum > 0; }
 
 static kdas_status sgd_step(kdas_optim *optim, const kd_update *update)
 {

@@ -39,7 +39,8 @@ static kdas_status conv2d_pack(kdas_device *device, const kdas_call *call)
 static kdas_status conv2d_forward(kdas_device *device, const kdas_call *call)
 {
     (void)device;
-    return kd_conv_forward(call->state, call->in[0], call->packed, call->in[2], call->out, call->work);
+    return kd_conv_forward(call->state, call->in[0], call->packed, call->in[2], call->out,
+                           call->work);
 }
 
 /* dx += the gradient that lies in `fresh`. */
@@ -68,6 +69,9 @@ static kdas_status conv2d_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_cpu_kernel kd_cpu_conv2d = {
-    .prepare = conv2d_prepare, .release = conv2d_release, .pack = conv2d_pack,
-    .forward = conv2d_forward, .backward = conv2d_backward,
+    .prepare  = conv2d_prepare,
+    .release  = conv2d_release,
+    .pack     = conv2d_pack,
+    .forward  = conv2d_forward,
+    .backward = conv2d_backward,
 };

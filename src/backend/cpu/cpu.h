@@ -1,12 +1,13 @@
-/* cpu.h - the CPU backend seen from within: the device, and the kernels that come in one copy for each
- * instruction set. Like a plug-in, this folder knows kdas/backend.h and src/base/ and nothing else. */
+/* cpu.h - the CPU backend seen from within: the device, and the kernels that come in one copy for
+ * each instruction set. Like a plug-in, this folder knows kdas/backend.h and src/base/ and nothing
+ * else. */
 #ifndef KD_CPU_H
 #define KD_CPU_H
 #include <kdas/backend.h>
 #include "base/base.h"
 
-/* The tables of the two backends that are always there: "cpu", and "reference", which has memory and
- * not one kernel, so that everything runs on the plain-C kernels of the ops. */
+/* The tables of the two backends that are always there: "cpu", and "reference", which has memory
+ * and not one kernel, so that everything runs on the plain-C kernels of the ops. */
 extern const kdas_backend kd_backend_cpu;
 extern const kdas_backend kd_backend_reference;
 
@@ -27,13 +28,13 @@ typedef const kd_cpu_kernel *kd_cpu_code[KD_CPU_OPS];
 extern const kd_cpu_code     kd_code_avx512, kd_code_avx2, kd_code_plain;
 
 struct kdas_device {
-    kdas_host               host;
-    int                     threads;
-    const char             *isa;  /* "avx512", "avx2" or "plain" */
-    const kd_cpu_code      *code; /* the kernels of that instruction set */
-    size_t                  large; /* bytes; larger outputs are written past the caches */
-    kd_onednn              *onednn;
-    int                     outer_threads; /* OpenMP's setting outside of enter .. leave */
+    kdas_host          host;
+    int                threads;
+    const char        *isa;   /* "avx512", "avx2" or "plain" */
+    const kd_cpu_code *code;  /* the kernels of that instruction set */
+    size_t             large; /* bytes; larger outputs are written past the caches */
+    kd_onednn         *onednn;
+    int                outer_threads; /* OpenMP's setting outside of enter .. leave */
 };
 
 /* ---- memory.c: device memory that is the host's ---- */
@@ -44,7 +45,8 @@ kdas_status kd_cpu_zero(kdas_device *device, void *memory, size_t bytes);
 kdas_status kd_cpu_sync(kdas_device *device);
 
 /* ---- device.c: which instruction set, and the OpenMP threads of a run ---- */
-kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host, const kdas_device_options *options);
+kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host,
+                        const kdas_device_options *options);
 void        kd_cpu_close(kdas_device *device);
 void        kd_cpu_describe(kdas_device *device, char *text, size_t size);
 void        kd_cpu_enter(kdas_device *device);

@@ -1,9 +1,10 @@
-/* device.c - opening the CPU: the best instruction set at hand and below the limit that was asked for,
- * and the thread count, which holds for own kernels and oneDNN alike.
+/* device.c - opening the CPU: the best instruction set at hand and below the limit that was asked
+ * for, and the thread count, which holds for own kernels and oneDNN alike.
  *
- * The limit comes from the option `isa` or the environment variable KDAS_CPU_ISA, the lower one wins.
- * oneDNN keeps one limit for the whole process and takes it only before its first use: a context with a
- * lower limit than an earlier one bounds the own kernels, and says in the log that oneDNN is not. */
+ * The limit comes from the option `isa` or the environment variable KDAS_CPU_ISA, the lower one
+ * wins. oneDNN keeps one limit for the whole process and takes it only before its first use: a
+ * context with a lower limit than an earlier one bounds the own kernels, and says in the log that
+ * oneDNN is not. */
 #include <cpuid.h>
 #include <omp.h>
 #include <stdio.h>
@@ -28,7 +29,8 @@ static int isa_of_cpu(void)
 }
 
 /* Lower *level to what `name` allows; NULL and "" allow all. */
-static kdas_status limit_isa(const kdas_host *host, int *level, const char *name, const char *source)
+static kdas_status limit_isa(const kdas_host *host, int *level, const char *name,
+                             const char *source)
 {
     if (!name || !*name) return KDAS_OK;
     for (int i = 0; i < (int)KD_COUNT(isa_names); i++) {
@@ -39,8 +41,8 @@ static kdas_status limit_isa(const kdas_host *host, int *level, const char *name
     return host->fail(KDAS_EINVAL, "cpu: %s is '%.32s', not avx512, avx2 or plain", source, name);
 }
 
-/* An output of this size is gone from the caches before its reader comes, whatever the machine. (What the
- * system says of the last cache's size is not to be relied on.) */
+/* An output of this size is gone from the caches before its reader comes, whatever the machine.
+ * (What the system says of the last cache's size is not to be relied on.) */
 enum { LARGE = 16 << 20 };
 
 static const kd_cpu_code *code_for(int level)
@@ -48,7 +50,8 @@ static const kd_cpu_code *code_for(int level)
     return level == 2 ? &kd_code_avx512 : level == 1 ? &kd_code_avx2 : &kd_code_plain;
 }
 
-kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host, const kdas_device_options *options)
+kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host,
+                        const kdas_device_options *options)
 {
     kdas_device *device;
     kdas_status  st;
@@ -60,10 +63,12 @@ kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host, const kdas_dev
     device = host->alloc(host->user, sizeof *device);
     if (!device) return host->fail(KDAS_ENOMEM, "cpu: no memory for the device");
     level   = KD_MIN(limit, isa_of_cpu());
-    *device = (kdas_device){ .host = *host, .threads = KD_MAX(options->threads, 1),
-                             .isa = isa_names[level], .code = code_for(level),
-                             .large = LARGE };
-    st = kd_onednn_open(&device->onednn, host, isa_names[limit]);
+    *device = (kdas_device){ .host    = *host,
+                             .threads = KD_MAX(options->threads, 1),
+                             .isa     = isa_names[level],
+                             .code    = code_for(level),
+                             .large   = LARGE };
+    st      = kd_onednn_open(&device->onednn, host, isa_names[limit]);
     if (st != KDAS_OK) {
         kd_cpu_close(device);
         return st;

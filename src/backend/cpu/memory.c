@@ -7,7 +7,10 @@ void *kd_cpu_alloc(kdas_device *device, size_t bytes)
     return device->host.alloc(device->host.user, bytes);
 }
 
-void kd_cpu_free(kdas_device *device, void *memory) { device->host.free(device->host.user, memory); }
+void kd_cpu_free(kdas_device *device, void *memory)
+{
+    device->host.free(device->host.user, memory);
+}
 
 kdas_status kd_cpu_copy(kdas_device *device, void *to, const void *from, size_t bytes)
 {

@@ -1,7 +1,9 @@
-/* onednn.c - see onednn.h. What differs between 2.6 and v3 is in the first part; the rest is the same for both.
+/* onednn.c - see onednn.h. What differs between 2.6 and v3 is in the first part; the rest is the
+ * same for both.
  *
- * Scratch memory is the caller's (user scratchpad mode) and memory objects are made once, without memory:
- * a run only sets their pointers. Activations are channels-last (tag acdb), all strides dense. */
+ * Scratch memory is the caller's (user scratchpad mode) and memory objects are made once, without
+ * memory: a run only sets their pointers. Activations are channels-last (tag acdb), all strides
+ * dense. */
 #include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,7 +28,8 @@ typedef dnnl_memory_desc_t       layout; /* a handle */
 typedef const_dnnl_memory_desc_t layout_ref;
 #define REF(l) (l)
 
-static dnnl_status_t layout_make(layout *out, int rank, const dnnl_dims_t dims, dnnl_format_tag_t tag)
+static dnnl_status_t layout_make(layout *out, int rank, const dnnl_dims_t dims,
+                                 dnnl_format_tag_t tag)
 {
     return dnnl_memory_desc_create_with_tag(out, rank, dims, dnnl_f32, tag);
 }
@@ -44,11 +47,12 @@ typedef dnnl_memory_desc_t        layout; /* a value */
 typedef const dnnl_memory_desc_t *layout_ref;
 #define REF(l) (&(l))
 
-static dnnl_status_t layout_make(layout *out, int rank, const dnnl_dims_t dims, dnnl_format_tag_t tag)
+static dnnl_status_t layout_make(layout *out, int rank, const dnnl_dims_t dims,
+                                 dnnl_format_tag_t tag)
 {
     return dnnl_memory_desc_init_by_tag(out, rank, dims, dnnl_f32, tag);
 }
-static void layout_free(layout *l) { (void)l; }
+static void          layout_free(layout *l) { (void)l; }
 static dnnl_status_t append_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1.0f); }
 #endif
 
@@ -88,11 +92,12 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *out, dnnl_engine_t engine, 
     switch (way) {
     case FORWARD:
         return dnnl_convolution_forward_primitive_desc_create(
-            out, engine, dnnl_forward_training, alg, l->x, l->any, b, l->out, g->stride, g->dilation,
-            g->pad, g->pad, attr);
+            out, engine, dnnl_forward_training, alg, l->x, l->any, b, l->out, g->stride,
+            g->dilation, g->pad, g->pad, attr);
     case BACKWARD_DATA:
-        return dnnl_convolution_backward_data_primitive_desc_create(
-            out, engine, alg, l->x, l->any, l->out, g->stride, g->dilation, g->pad, g->pad, hint, attr);
+        return dnnl_convolution_backward_data_primitive_desc_create(out, engine, alg, l->x, l->any,
+                                                                    l->out, g->stride, g->dilation,
+                                                                    g->pad, g->pad, hint, attr);
     default:
         return dnnl_convolution_backward_weights_primitive_desc_create(
             out, engine, alg, l->x, l->any, b, l->out, g->stride, g->dilation, g->pad, g->pad, hint,
@@ -103,8 +108,9 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *out, dnnl_engine_t engine, 
     dnnl_status_t           s;
 
     if (way == FORWARD)
-        s = dnnl_convolution_forward_desc_init(&op, dnnl_forward_training, alg, REF(l->x), REF(l->any),
-                                               b, REF(l->out), g->stride, g->pad, g->pad);
+        s = dnnl_convolution_forward_desc_init(&op, dnnl_forward_training, alg, REF(l->x),
+                                               REF(l->any), b, REF(l->out), g->stride, g->pad,
+                                               g->pad);
     else if (way == BACKWARD_DATA)
         s = dnnl_convolution_backward_data_desc_init(&op, alg, REF(l->x), REF(l->any), REF(l->out),
                                                      g->stride, g->pad, g->pad);
@@ -115,7 +121,10 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *out, dnnl_engine_t engine, 
 #endif
 }
 
-static size_t layout_bytes(layout_ref l) { return (dnnl_memory_desc_get_size(l) + 63) & ~(size_t)63; }
+static size_t layout_bytes(layout_ref l)
+{
+    return (dnnl_memory_desc_get_size(l) + 63) & ~(size_t)63;
+}
 
 /* ---- device ---- */
 
@@ -242,13 +251,13 @@ static geometry geometry_of(const kdas_node_desc *node)
     const int64_t        *x = node->in[0].dim, *w = node->in[1].dim, *out = node->out.dim;
 
     return (geometry){
-        .x        = { x[0], x[3], x[1], x[2] },
-        .w        = { w[0], w[1], w[2], w[3] },
-        .b        = { w[0] },
-        .out      = { out[0], out[3], out[1], out[2] },
-        .stride   = { a->stride, a->stride },
-        .pad      = { a->pad, a->pad },
-        .bias     = node->inputs > 2 && node->in[2].dim[0] != 0,
+        .x      = { x[0], x[3], x[1], x[2] },
+        .w      = { w[0], w[1], w[2], w[3] },
+        .b      = { w[0] },
+        .out    = { out[0], out[3], out[1], out[2] },
+        .stride = { a->stride, a->stride },
+        .pad    = { a->pad, a->pad },
+        .bias   = node->inputs > 2 && node->in[2].dim[0] != 0,
     };
 }
 
@@ -264,8 +273,7 @@ static dnnl_status_t make_reorder(pass *p, kd_onednn *dnn, layout_ref from, layo
     if (!s && add) s = dnnl_post_ops_create(&ops);
     if (!s && add) s = append_sum(ops);
     if (!s && add) s = dnnl_primitive_attr_set_post_ops(attr, ops);
-    if (!s)
-        s = dnnl_reorder_primitive_desc_create(&desc, from, dnn->engine, to, dnn->engine, attr);
+    if (!s) s = dnnl_reorder_primitive_desc_create(&desc, from, dnn->engine, to, dnn->engine, attr);
     if (!s) s = pass_make(p, dnn->engine, desc);
     if (!s) s = pass_arg(p, dnn->engine, DNNL_ARG_FROM, from);
     if (!s) s = pass_arg(p, dnn->engine, DNNL_ARG_TO, to);
@@ -323,8 +331,8 @@ static dnnl_status_t make_weights(kd_conv *c, const_dnnl_primitive_desc_t desc, 
 /* Make all passes that `wants` asks for. */
 static dnnl_status_t make_passes(kd_conv *c, uint32_t wants, size_t *packed)
 {
-    dnnl_engine_t         engine = c->dnn->engine;
-    dnnl_primitive_attr_t attr   = NULL;
+    dnnl_engine_t         engine  = c->dnn->engine;
+    dnnl_primitive_attr_t attr    = NULL;
     dnnl_primitive_desc_t forward = NULL, data = NULL, weights = NULL;
     layouts               l;
     layout                plain;
@@ -341,7 +349,8 @@ static dnnl_status_t make_passes(kd_conv *c, uint32_t wants, size_t *packed)
     *packed = c->packed_forward;
     if (!s && (wants & 1)) s = describe(&data, engine, BACKWARD_DATA, &c->g, &l, attr, forward);
     if (!s && (wants & 1)) s = make_data(c, data, &l, REF(plain), packed);
-    if (!s && (wants & 6)) s = describe(&weights, engine, BACKWARD_WEIGHTS, &c->g, &l, attr, forward);
+    if (!s && (wants & 6))
+        s = describe(&weights, engine, BACKWARD_WEIGHTS, &c->g, &l, attr, forward);
     if (!s && (wants & 6)) s = make_weights(c, weights, &l, REF(plain));
     if (weights) dnnl_primitive_desc_destroy(weights);
     if (data) dnnl_primitive_desc_destroy(data);
@@ -368,11 +377,13 @@ kdas_status kd_conv_create(kd_conv **out, kd_onednn *dnn, const kdas_node_desc *
     }
     sizes->forward = c->forward.scratch;
     sizes->data    = c->data.scratch;
-    sizes->weights = c->fresh_weights + c->fresh_bias + KD_MAX(c->weights.scratch, c->unpack.scratch);
+    sizes->weights =
+        c->fresh_weights + c->fresh_bias + KD_MAX(c->weights.scratch, c->unpack.scratch);
     /* weights are packed with no scratch of their own: pack() has none to give */
     if (c->pack_forward.scratch || c->pack_data.scratch) {
         kd_conv_destroy(c);
-        return dnn->host.fail(KDAS_EBACKEND, "conv2d: oneDNN wants scratch memory to reorder weights");
+        return dnn->host.fail(KDAS_EBACKEND,
+                              "conv2d: oneDNN wants scratch memory to reorder weights");
     }
     *out = c;
     return KDAS_OK;
@@ -406,11 +417,12 @@ kdas_status kd_conv_pack(kd_conv *c, const float *w, void *packed)
     void *to_data[]    = { NULL, (void *)w, (char *)packed + c->packed_forward };
 
     KD_RETURN(run(c, &c->pack_forward, to_forward, "pack the weights of conv2d"));
-    return c->data.primitive ? run(c, &c->pack_data, to_data, "pack the weights of conv2d") : KDAS_OK;
+    return c->data.primitive ? run(c, &c->pack_data, to_data, "pack the weights of conv2d")
+                             : KDAS_OK;
 }
 
-kdas_status kd_conv_forward(kd_conv *c, const float *x, const void *packed, const float *b, float *out,
-                            void *work)
+kdas_status kd_conv_forward(kd_conv *c, const float *x, const void *packed, const float *b,
+                            float *out, void *work)
 {
     void *pointer[] = { work, (void *)x, (void *)packed, out, (void *)b };
 

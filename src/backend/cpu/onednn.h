@@ -4,21 +4,20 @@
 #define KD_ONEDNN_H
 #include "backend/cpu/cpu.h"
 
-/* `isa`: the most that oneDNN may use, "avx512" for no limit. It is process-wide and too late once oneDNN
- * has been used; the log then says so. */
+/* `isa`: the most that oneDNN may use, "avx512" for no limit. It is process-wide and too late once
+ * oneDNN has been used; the log then says so. */
 kdas_status kd_onednn_open(kd_onednn **out, const kdas_host *host, const char *isa);
 void        kd_onednn_close(kd_onednn *dnn); /* NULL is fine */
 void        kd_onednn_version(char *text, size_t size);
 
-/* ---- Convolution ----
- * Weights live in three layouts: PyTorch's (Cout,Cin,kh,kw) outside, and the ones that the primitives
- * like best, which kd_conv_pack() writes. All sizes are in bytes. */
+/* ---- Convolution ---- Weights live in three layouts: PyTorch's (Cout,Cin,kh,kw) outside, and the
+ * ones that the primitives like best, which kd_conv_pack() writes. All sizes are in bytes. */
 typedef struct kd_conv kd_conv;
 
 typedef struct kd_conv_sizes {
-    size_t packed;                /* kd_conv_pack() fills it, forward and backward to x read it */
-    size_t forward;               /* work of forward                                            */
-    size_t data, weights;         /* work of the two halves of backward                         */
+    size_t packed;        /* kd_conv_pack() fills it, forward and backward to x read it */
+    size_t forward;       /* work of forward                                            */
+    size_t data, weights; /* work of the two halves of backward                         */
 } kd_conv_sizes;
 
 /* Make what the node needs: forward, and the halves of backward that node->wants. */

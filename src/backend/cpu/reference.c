@@ -42,8 +42,19 @@ static void reference_describe(kdas_device *device, char *text, size_t size)
 static const kdas_kernel none[] = { { .op = 0 } };
 
 const kdas_backend kd_backend_reference = {
-    .abi = KDAS_BACKEND_ABI, .size = sizeof(kdas_backend), .name = "reference", .kernels = none,
-    .host_memory = 1, .probe = reference_probe, .open = reference_open, .close = reference_close,
-    .describe = reference_describe, .alloc = kd_cpu_alloc, .free = kd_cpu_free,
-    .upload = kd_cpu_copy, .download = kd_cpu_copy, .zero = kd_cpu_zero, .sync = kd_cpu_sync,
+    .abi         = KDAS_BACKEND_ABI,
+    .size        = sizeof(kdas_backend),
+    .name        = "reference",
+    .kernels     = none,
+    .host_memory = 1,
+    .probe       = reference_probe,
+    .open        = reference_open,
+    .close       = reference_close,
+    .describe    = reference_describe,
+    .alloc       = kd_cpu_alloc,
+    .free        = kd_cpu_free,
+    .upload      = kd_cpu_copy,
+    .download    = kd_cpu_copy,
+    .zero        = kd_cpu_zero,
+    .sync        = kd_cpu_sync,
 };

@@ -61,16 +61,31 @@ static void release_block(kdas_device *device, void *state)
     if (state) device->host.free(device->host.user, state);
 }
 
-static void release_conv2d(kdas_device *device, void *state) { kd_cpu_conv2d.release(device, state); }
+static void release_conv2d(kdas_device *device, void *state)
+{
+    kd_cpu_conv2d.release(device, state);
+}
 
 static const kdas_kernel kernels[] = {
-    { .op = KDAS_OP_CONV2D, .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1), .flags = KDAS_KERNEL_SETS,
-      .supports = all_f32, .prepare = prepare, .release = release_conv2d, .pack = pack,
-      .forward = forward, .backward = backward },
-#define KERNEL(NUMBER, name, needs_, flags_, backward_)                                                 \
-    { .op = KDAS_OP_##NUMBER, .needs = needs_, .flags = flags_,                                         \
-      .supports = KDAS_OP_##NUMBER >= KDAS_OP_ADAMW ? update_f32 : all_f32, .prepare = prepare,         \
-      .release = release_block, .pack = pack, .forward = forward, .backward = backward_ },
+    { .op       = KDAS_OP_CONV2D,
+      .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+      .flags    = KDAS_KERNEL_SETS,
+      .supports = all_f32,
+      .prepare  = prepare,
+      .release  = release_conv2d,
+      .pack     = pack,
+      .forward  = forward,
+      .backward = backward },
+#define KERNEL(NUMBER, name, needs_, flags_, backward_)                     \
+    { .op       = KDAS_OP_##NUMBER,                                         \
+      .needs    = needs_,                                                   \
+      .flags    = flags_,                                                   \
+      .supports = KDAS_OP_##NUMBER >= KDAS_OP_ADAMW ? update_f32 : all_f32, \
+      .prepare  = prepare,                                                  \
+      .release  = release_block,                                            \
+      .pack     = pack,                                                     \
+      .forward  = forward,                                                  \
+      .backward = backward_ },
 #include "backend/cpu/kernels.def"
 #undef KERNEL
     { .op = 0 },
@@ -84,9 +99,21 @@ static int cpu_probe(int32_t index, char *why, size_t size)
 }
 
 const kdas_backend kd_backend_cpu = {
-    .abi = KDAS_BACKEND_ABI, .size = sizeof(kdas_backend), .name = "cpu", .kernels = kernels,
-    .host_memory = 1, .probe = cpu_probe, .open = kd_cpu_open, .close = kd_cpu_close,
-    .describe = kd_cpu_describe, .alloc = kd_cpu_alloc, .free = kd_cpu_free, .upload = kd_cpu_copy,
-    .download = kd_cpu_copy, .zero = kd_cpu_zero, .sync = kd_cpu_sync, .enter = kd_cpu_enter,
-    .leave = kd_cpu_leave,
+    .abi         = KDAS_BACKEND_ABI,
+    .size        = sizeof(kdas_backend),
+    .name        = "cpu",
+    .kernels     = kernels,
+    .host_memory = 1,
+    .probe       = cpu_probe,
+    .open        = kd_cpu_open,
+    .close       = kd_cpu_close,
+    .describe    = kd_cpu_describe,
+    .alloc       = kd_cpu_alloc,
+    .free        = kd_cpu_free,
+    .upload      = kd_cpu_copy,
+    .download    = kd_cpu_copy,
+    .zero        = kd_cpu_zero,
+    .sync        = kd_cpu_sync,
+    .enter       = kd_cpu_enter,
+    .leave       = kd_cpu_leave,
 };

@@ -1,28 +1,29 @@
-/* activation.c - GELU, RELU, SIGMOID, SCALE and DROP_PATH: one value in, one out. All of them may work in
- * place, forward and backward. */
+/* activation.c - GELU, RELU, SIGMOID, SCALE and DROP_PATH: one value in, one out. All of them may
+ * work in place, forward and backward. */
 #include "backend/cpu/simd/fmath.h"
 
-/* A loop over all elements of the output, each thread in a range of whole cache lines. `i` is the index. */
-#define EACH_ELEMENT(n, body)                                                       \
-    _Pragma("omp parallel for schedule(static)")                                    \
-    for (int t = 0; t < device->threads; t++) {                                     \
-        int64_t begin_ = part_of_line(n, t, device->threads);                       \
-        int64_t end_   = part_of_line(n, t + 1, device->threads);                   \
-        _Pragma("omp simd")                                                         \
-        for (int64_t i = begin_; i < end_; i++)                                     \
-            body;                                                                   \
+/* A loop over all elements of the output, each thread in a range of whole cache lines. `i` is the
+ * index. */
+#define EACH_ELEMENT(n, body)                                                              \
+    _Pragma("omp parallel for schedule(static)") for (int t = 0; t < device->threads; t++) \
+    {                                                                                      \
+        int64_t begin_ = part_of_line(n, t, device->threads);                              \
+        int64_t end_   = part_of_line(n, t + 1, device->threads);                          \
+        _Pragma("omp simd") for (int64_t i = begin_; i < end_; i++) body;                  \
     }
 
 /* Backward: dx = value, or dx += value. */
-#define EACH_GRADIENT(value)                                \
-    do {                                                    \
-        int64_t n_ = numel(&call->node->out);               \
-        if (adds(call, 0)) EACH_ELEMENT(n_, dx[i] += value) \
-        else EACH_ELEMENT(n_, dx[i] = value)                \
+#define EACH_GRADIENT(value)                  \
+    do {                                      \
+        int64_t n_ = numel(&call->node->out); \
+        if (adds(call, 0))                    \
+            EACH_ELEMENT(n_, dx[i] += value)  \
+        else                                  \
+            EACH_ELEMENT(n_, dx[i] = value)   \
     } while (0)
 
-/* GELU acts on the largest tensors of a network, so its results may be streamed: block by block, through a
- * buffer that stays in the first cache. */
+/* GELU acts on the largest tensors of a network, so its results may be streamed: block by block,
+ * through a buffer that stays in the first cache. */
 enum { BLOCK = 256 };
 
 INLINE void gelu_block(const float *x, float *y, int64_t n)
@@ -67,8 +68,10 @@ static void gelu(const kdas_device *device, const kdas_desc *d, const float *x, 
             int64_t m = end - i < BLOCK ? end - i : BLOCK;
             float   fresh[BLOCK];
 
-            if (dy) gelu_block_backward(x + i, dy + i, fresh, m);
-            else gelu_block(x + i, fresh, m);
+            if (dy)
+                gelu_block_backward(x + i, dy + i, fresh, m);
+            else
+                gelu_block(x + i, fresh, m);
             put_block(to + i, fresh, m, add, past);
         }
         stream_done();
@@ -160,9 +163,12 @@ static void drop(kdas_device *device, const kdas_call *call, float *to, const fl
         float factor = kept(call, n);
 
         if (factor == 0.0f && add) continue;
-        if (factor == 0.0f) EACH_ELEMENT(size, to[i] = 0)
-        else if (add) EACH_ELEMENT(size, to[i] += factor * from[i])
-        else if (factor != 1.0f || to != from) EACH_ELEMENT(size, to[i] = factor * from[i])
+        if (factor == 0.0f)
+            EACH_ELEMENT(size, to[i] = 0)
+        else if (add)
+            EACH_ELEMENT(size, to[i] += factor * from[i])
+        else if (factor != 1.0f || to != from)
+            EACH_ELEMENT(size, to[i] = factor * from[i])
     }
 }
 
@@ -178,8 +184,9 @@ static kdas_status drop_path_backward(kdas_device *device, const kdas_call *call
     return KDAS_OK;
 }
 
-const kd_cpu_kernel KD_SIMD(gelu)      = { .forward = gelu_forward, .backward = gelu_backward };
-const kd_cpu_kernel KD_SIMD(relu)      = { .forward = relu_forward, .backward = relu_backward };
-const kd_cpu_kernel KD_SIMD(sigmoid)   = { .forward = sigmoid_forward, .backward = sigmoid_backward };
-const kd_cpu_kernel KD_SIMD(scale)     = { .forward = scale_forward, .backward = scale_backward };
-const kd_cpu_kernel KD_SIMD(drop_path) = { .forward = drop_path_forward, .backward = drop_path_backward };
+const kd_cpu_kernel KD_SIMD(gelu)    = { .forward = gelu_forward, .backward = gelu_backward };
+const kd_cpu_kernel KD_SIMD(relu)    = { .forward = relu_forward, .backward = relu_backward };
+const kd_cpu_kernel KD_SIMD(sigmoid) = { .forward = sigmoid_forward, .backward = sigmoid_backward };
+const kd_cpu_kernel KD_SIMD(scale)   = { .forward = scale_forward, .backward = scale_backward };
+const kd_cpu_kernel KD_SIMD(drop_path) = { .forward  = drop_path_forward,
+                                           .backward = drop_path_backward };

@@ -1,15 +1,15 @@
 /* arith.c - ADD, SUB and MUL of a (N,H,W,C) with b, whose axes are a's or 1.
  *
- * Axes are merged first: neighbours that b shares with a become one axis, so do neighbours that b lacks.
- * Equal shapes end as one long row, a value for each channel as (pixels, C), one for each pixel as
- * (pixels, C) with a single value to a row. */
+ * Axes are merged first: neighbours that b shares with a become one axis, so do neighbours that b
+ * lacks. Equal shapes end as one long row, a value for each channel as (pixels, C), one for each
+ * pixel as (pixels, C) with a single value to a row. */
 #include "backend/cpu/simd/simd.h"
 
 typedef enum operation { SUM, DIFFERENCE, PRODUCT } operation;
 
 typedef struct shape {
-    int64_t dim[4];    /* of a and out; merged, with leading ones */
-    int64_t step[4];   /* of b: 0 where it repeats                */
+    int64_t dim[4];  /* of a and out; merged, with leading ones */
+    int64_t step[4]; /* of b: 0 where it repeats                */
     int64_t b_numel;
     bool    equal;
 } shape;
@@ -17,10 +17,10 @@ typedef struct shape {
 static shape shape_of(const kdas_node_desc *node)
 {
     const int64_t *a = node->in[0].dim, *b = node->in[1].dim;
-    shape          s = { { 1, 1, 1, 1 }, { 0 }, numel(&node->in[1]), true };
+    shape          s         = { { 1, 1, 1, 1 }, { 0 }, numel(&node->in[1]), true };
     bool           shared[4] = { true, true, true, true };
-    int            at = 4;
-    int64_t        step = 1;
+    int            at        = 4;
+    int64_t        step      = 1;
 
     for (int i = 3; i >= 0; i--) {
         if (a[i] == 1) continue;
@@ -29,15 +29,18 @@ static shape shape_of(const kdas_node_desc *node)
     }
     for (int i = 3; i >= 0; i--) {
         s.step[i] = shared[i] && s.dim[i] > 1 ? step : 0;
-        if (shared[i]) step *= s.dim[i];
-        else s.equal = false;
+        if (shared[i])
+            step *= s.dim[i];
+        else
+            s.equal = false;
     }
     return s;
 }
 
 INLINE int64_t b_offset(const shape *s, int64_t row)
 {
-    int64_t i2 = row % s->dim[2], i1 = row / s->dim[2] % s->dim[1], i0 = row / s->dim[2] / s->dim[1];
+    int64_t i2 = row % s->dim[2], i1 = row / s->dim[2] % s->dim[1],
+            i0 = row / s->dim[2] / s->dim[1];
 
     return i0 * s->step[0] + i1 * s->step[1] + i2 * s->step[2];
 }
@@ -99,7 +102,8 @@ INLINE void give(float *to, const float *fresh, int64_t n, bool add)
         to[i] = add ? to[i] + fresh[i] : fresh[i];
 }
 
-/* Equal shapes: both gradients in one pass. They may be one array (x op x), which is added to second. */
+/* Equal shapes: both gradients in one pass. They may be one array (x op x), which is added to
+ * second. */
 INLINE void backward_equal(kdas_device *device, const kdas_call *call, operation op)
 {
     const float *a = call->in[0], *b = call->in[1], *g = call->dout;
@@ -109,7 +113,8 @@ INLINE void backward_equal(kdas_device *device, const kdas_call *call, operation
 
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++)
-        for (int64_t i = part_of_line(n, t, device->threads), end = part_of_line(n, t + 1, device->threads);
+        for (int64_t i   = part_of_line(n, t, device->threads),
+                     end = part_of_line(n, t + 1, device->threads);
              i < end; i += 256) {
             int64_t m = end - i < 256 ? end - i : 256;
             float   fresh_a[256], fresh_b[256];
@@ -130,7 +135,7 @@ INLINE void backward_a(kdas_device *device, const kdas_call *call, const shape *
     segments     g = segments_of(s, device->threads);
     int64_t      n = s->dim[3];
     const float *b = call->in[1], *dout = call->dout;
-    float       *da = call->din[0];
+    float       *da  = call->din[0];
     bool         add = adds(call, 0);
 
     if (op != PRODUCT && !add && da == dout) return;
@@ -164,17 +169,17 @@ INLINE void reduce_row(float *db, const float *dout, const float *a, int64_t beg
         db[0] += sign * sum;
         return;
     }
-#pragma omp simd
+#pragma omp      simd
     for (int64_t c = begin; c < end; c++)
         db[c] += op == PRODUCT ? dout[c] * a[c] : sign * dout[c];
 }
 
-/* db sums over the axes that b lacks. Threads divide the outermost axis that it has, so that none writes
- * what another does; a single value for all is summed by one. */
+/* db sums over the axes that b lacks. Threads divide the outermost axis that it has, so that none
+ * writes what another does; a single value for all is summed by one. */
 INLINE void backward_b(kdas_device *device, const kdas_call *call, const shape *s, operation op)
 {
     const float *a = call->in[0], *dout = call->dout;
-    float       *db = call->din[1];
+    float       *db   = call->din[1];
     int          axis = 0;
 
     while (axis < 3 && !s->step[axis])
@@ -195,8 +200,8 @@ INLINE void backward_b(kdas_device *device, const kdas_call *call, const shape *
                 for (int64_t i2 = low[2]; i2 < high[2]; i2++) {
                     int64_t row = (i0 * s->dim[1] + i1) * s->dim[2] + i2, at = row * s->dim[3];
 
-                    reduce_row(db + b_offset(s, row), dout + at, op == PRODUCT ? a + at : NULL, low[3],
-                               high[3], !s->step[3], op);
+                    reduce_row(db + b_offset(s, row), dout + at, op == PRODUCT ? a + at : NULL,
+                               low[3], high[3], !s->step[3], op);
                 }
     }
 }
@@ -214,17 +219,17 @@ INLINE void backward(kdas_device *device, const kdas_call *call, operation op)
     if (call->din[0]) backward_a(device, call, &s, op);
 }
 
-#define ARITH(name, op)                                                             \
-    static kdas_status name##_forward(kdas_device *device, const kdas_call *call)   \
-    {                                                                               \
-        forward(device, call, op);                                                  \
-        return KDAS_OK;                                                             \
-    }                                                                               \
-    static kdas_status name##_backward(kdas_device *device, const kdas_call *call)  \
-    {                                                                               \
-        backward(device, call, op);                                                 \
-        return KDAS_OK;                                                             \
-    }                                                                               \
+#define ARITH(name, op)                                                            \
+    static kdas_status name##_forward(kdas_device *device, const kdas_call *call)  \
+    {                                                                              \
+        forward(device, call, op);                                                 \
+        return KDAS_OK;                                                            \
+    }                                                                              \
+    static kdas_status name##_backward(kdas_device *device, const kdas_call *call) \
+    {                                                                              \
+        backward(device, call, op);                                                \
+        return KDAS_OK;                                                            \
+    }                                                                              \
     const kd_cpu_kernel KD_SIMD(name) = { .forward = name##_forward, .backward = name##_backward };
 
 ARITH(add, SUM)

@@ -1,11 +1,11 @@
 /* attention.c - ATTENTION: q (N,H,W,C), kv (N,h,w,2C) -> (N,H,W,C), in blocks of query rows.
  *
- * For an image, a head and a block of rows: S = Q K^T, softmax in the cache, O = S V. The matrix of all
- * scores is never written; backward makes the blocks again from the logarithm of each row's sum, the
- * only thing saved: (N, heads, queries). With P the softmax, and g = dO V^T:
+ * For an image, a head and a block of rows: S = Q K^T, softmax in the cache, O = S V. The matrix
+ * of all scores is never written; backward makes the blocks again from the logarithm of each row's
+ * sum, the only thing saved: (N, heads, queries). With P the softmax, and g = dO V^T:
  *   dS = P (g - sum_j P g) scale,  dQ = dS K,  dK = dS^T Q,  dV = P^T dO.
- * Work is divided in tasks (image, head, chunk of queries) whose number follows from the shape alone;
- * the gradients of keys and values are summed for each task and then joined in order. */
+ * Work is divided in tasks (image, head, chunk of queries) whose number follows from the shape
+ * alone; the gradients of keys and values are summed for each task and then joined in order. */
 #include "backend/cpu/simd/fmath.h"
 #include "backend/cpu/simd/gemm.h"
 
@@ -14,7 +14,7 @@ enum { CHUNK = 1024 };
 typedef struct shape {
     int64_t images, queries, keys, heads, width; /* width: channels of one head */
     int64_t channels, chunk, chunks, tasks;
-    int64_t block, ld;                           /* query rows at a time; keys padded to whole panels */
+    int64_t block, ld; /* query rows at a time; keys padded to whole panels */
     float   scale;
 } shape;
 
@@ -22,10 +22,13 @@ static shape shape_of(const kdas_node_desc *node)
 {
     const kdas_attention_attr *a = node->attr;
     const kdas_desc           *q = &node->in[0], *kv = &node->in[1];
-    shape                      s = { .images = q->dim[0], .queries = q->dim[1] * q->dim[2],
-                                     .keys = kv->dim[1] * kv->dim[2], .heads = a->heads,
-                                     .width = q->dim[3] / a->heads, .channels = q->dim[3],
-                                     .scale = a->scale };
+    shape                      s = { .images   = q->dim[0],
+                                     .queries  = q->dim[1] * q->dim[2],
+                                     .keys     = kv->dim[1] * kv->dim[2],
+                                     .heads    = a->heads,
+                                     .width    = q->dim[3] / a->heads,
+                                     .channels = q->dim[3],
+                                     .scale    = a->scale };
 
     s.chunks = ceil_div(s.queries, CHUNK);
     s.chunk  = ceil_div(s.queries, s.chunks);
@@ -46,8 +49,9 @@ typedef struct task {
 
 static task task_of(const kdas_call *call, const shape *s, int64_t i)
 {
-    int64_t chunk = i % s->chunks, head = i / s->chunks % s->heads, image = i / s->chunks / s->heads;
-    task    t;
+    int64_t chunk = i % s->chunks, head = i / s->chunks % s->heads,
+            image = i / s->chunks / s->heads;
+    task t;
 
     t.first = chunk * s->chunk;
     t.end   = t.first + s->chunk < s->queries ? t.first + s->chunk : s->queries;
@@ -93,11 +97,12 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 
 /* ---- forward ---- */
 
-/* A row of scores is padded to whole vectors, and all of them are computed with: loops without a rest. */
+/* A row of scores is padded to whole vectors, and all of them are computed with: loops without a
+ * rest. */
 INLINE int64_t whole_row(const shape *s) { return s->ld / LANES * LANES; }
 
-/* S (rows,ld), already scaled -> softmax over the keys without its denominator: e^(s - max). `sum` receives
- * that, `most` the maxima. The padding becomes 0 or nearly so. */
+/* S (rows,ld), already scaled -> softmax over the keys without its denominator: e^(s - max). `sum`
+ * receives that, `most` the maxima. The padding becomes 0 or nearly so. */
 static void softmax_rows(const shape *s, float *S, int64_t rows, float *sum, float *most)
 {
     int64_t n = whole_row(s);
@@ -124,8 +129,8 @@ static void forward_task(const kdas_call *call, const shape *s, const task *t, v
 {
     float  *keys   = carve(&work, floats(packed_numel(s->width, s->keys)));
     float  *values = carve(&work, floats(packed_numel(s->keys, s->width)));
-    float  *S      = work, *out = (float *)call->out + t->at, *saved = (float *)call->saved + t->row;
-    int64_t C      = s->channels;
+    float  *S = work, *out = (float *)call->out + t->at, *saved = (float *)call->saved + t->row;
+    int64_t C = s->channels;
 
     pack_panels(keys, t->k, s->width, s->keys, 1, 2 * C, s->scale);
     pack_panels(values, t->v, s->keys, s->width, 2 * C, 1, 1.0f);
@@ -155,8 +160,8 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 
 #pragma omp parallel for schedule(static)
     for (int p = 0; p < device->threads; p++)
-        for (int64_t i = PART(s.tasks, p, device->threads); i < PART(s.tasks, p + 1, device->threads);
-             i++) {
+        for (int64_t i = PART(s.tasks, p, device->threads);
+             i < PART(s.tasks, p + 1, device->threads); i++) {
             task t = task_of(call, &s, i);
             forward_task(call, &s, &t, (char *)call->work + (size_t)p * forward_bytes(&s));
         }
@@ -185,18 +190,19 @@ static void scores_backward(const shape *s, float *S, float *G, int64_t rows, co
 }
 
 /* `dk`, `dv`: (keys, width) with rows ld apart, added into. */
-static void backward_task(const kdas_call *call, const shape *s, const task *t, void *work, float *dk,
-                          float *dv, int64_t ld)
+static void backward_task(const kdas_call *call, const shape *s, const task *t, void *work,
+                          float *dk, float *dv, int64_t ld)
 {
     float       *keys_t   = carve(&work, floats(packed_numel(s->width, s->keys)));
     float       *values_t = carve(&work, floats(packed_numel(s->width, s->keys)));
     float       *keys     = carve(&work, floats(packed_numel(s->keys, s->width)));
     float       *q_panel  = carve(&work, floats(packed_numel(s->block, s->width)));
     float       *g_panel  = carve(&work, floats(packed_numel(s->block, s->width)));
-    float       *S        = carve(&work, floats(s->block * s->ld)), *G = work;
-    const float *dout     = (const float *)call->dout + t->at, *saved = (const float *)call->saved + t->row;
-    float       *dq       = call->din[0] ? (float *)call->din[0] + t->at : NULL;
-    int64_t      C        = s->channels;
+    float       *S = carve(&work, floats(s->block * s->ld)), *G = work;
+    const float *dout  = (const float *)call->dout + t->at,
+                *saved = (const float *)call->saved + t->row;
+    float  *dq         = call->din[0] ? (float *)call->din[0] + t->at : NULL;
+    int64_t C          = s->channels;
 
     pack_panels(keys_t, t->k, s->width, s->keys, 1, 2 * C, s->scale);
     pack_panels(values_t, t->v, s->width, s->keys, 1, 2 * C, 1.0f);
@@ -242,8 +248,8 @@ static void join_head(const shape *s, float *dk, const float *partial)
             }
 }
 
-static void backward_tasks(const kdas_call *call, const shape *s, int64_t first, int64_t end, char *work,
-                           char *partials)
+static void backward_tasks(const kdas_call *call, const shape *s, int64_t first, int64_t end,
+                           char *work, char *partials)
 {
     for (int64_t i = first; i < end; i++) {
         task    t  = task_of(call, s, i);
@@ -285,4 +291,6 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-const kd_cpu_kernel KD_SIMD(attention) = { .prepare = prepare, .forward = forward, .backward = backward };
+const kd_cpu_kernel KD_SIMD(attention) = { .prepare  = prepare,
+                                           .forward  = forward,
+                                           .backward = backward };

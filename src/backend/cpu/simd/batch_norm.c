@@ -1,8 +1,9 @@
-/* batch_norm.c - BATCH_NORM over N,H,W for each channel of x (rows,C); see backend.h for the statistics.
+/* batch_norm.c - BATCH_NORM over N,H,W for each channel of x (rows,C); see backend.h for the
+ * statistics.
  *
- * saved: the mean and 1/sqrt(var + eps) that were used, (2,C), each padded to whole cache lines. Sums
- * over rows are made in blocks of 64 rows in f32 and joined in f64, so that they do not drift.
- * Backward, h = (x - mean) r, M rows: dg = sum dy h, db = sum dy, and
+ * saved: the mean and 1/sqrt(var + eps) that were used, (2,C), each padded to whole cache lines.
+ * Sums over rows are made in blocks of 64 rows in f32 and joined in f64, so that they do not
+ * drift. Backward, h = (x - mean) r, M rows: dg = sum dy h, db = sum dy, and
  *   batch statistics: dx = g r (dy - (db + h dg) / M);  running ones: dx = g r dy. */
 #include "backend/cpu/simd/simd.h"
 
@@ -24,13 +25,14 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 
 /* What is summed over rows for each channel: a first and a second quantity. */
 typedef struct sums {
-    const float *x, *dy;    /* dy NULL: forward                     */
-    const float *mean, *r;  /* mean NULL: the sum of x alone        */
+    const float *x, *dy;   /* dy NULL: forward                     */
+    const float *mean, *r; /* mean NULL: the sum of x alone        */
 } sums;
 
 INLINE void add_row(const sums *s, int64_t row, int64_t C, float *first, float *second)
 {
-    const float *x = s->x + row * C, *dy = s->dy ? s->dy + row * C : NULL, *mean = s->mean, *r = s->r;
+    const float *x = s->x + row * C, *dy = s->dy ? s->dy + row * C : NULL, *mean = s->mean,
+                *r = s->r;
 
     if (dy)
 #pragma omp simd
@@ -94,7 +96,7 @@ static void batch_statistics(kdas_device *device, const kdas_call *call, float *
     const kdas_norm_attr *a = call->node->attr;
     int64_t               C = call->node->out.dim[3], rows = row_count(&call->node->out);
     float                *running_mean = call->in[3], *running_var = call->in[4];
-    sums                  s            = { .x = call->in[0] };
+    sums                  s = { .x = call->in[0] };
     double               *first, *second, M = (double)rows;
 
     sum_rows(&s, rows, C, call->work, device->threads, &first, &second);
@@ -152,15 +154,15 @@ INLINE void backward_row(const float *x, const float *dy, float *dx, int64_t C, 
 static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
     int64_t      C = call->node->out.dim[3], rows = row_count(&call->node->out);
-    int64_t      ld = (int64_t)(floats(C) / sizeof(float));
+    int64_t      ld   = (int64_t)(floats(C) / sizeof(float));
     const float *mean = call->saved, *r = mean + ld, *x = call->in[0], *g = call->in[1];
     const float *dy = call->dout;
     float       *dx = call->din[0], *dg = call->din[1], *db = call->din[2];
     char        *work = call->work;
-    float       *shift = (float *)(work + part_bytes(C) * (size_t)device->threads), *slope = shift + ld;
-    sums         s = { x, dy, mean, r };
-    double      *sum_dy, *sum_dy_h;
-    bool         add = adds(call, 0);
+    float  *shift = (float *)(work + part_bytes(C) * (size_t)device->threads), *slope = shift + ld;
+    sums    s = { x, dy, mean, r };
+    double *sum_dy, *sum_dy_h;
+    bool    add = adds(call, 0);
 
     if (dg || db || of_batch(call)) {
         sum_rows(&s, rows, C, work, device->threads, &sum_dy, &sum_dy_h);
@@ -180,5 +182,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_cpu_kernel KD_SIMD(batch_norm) = {
-    .prepare = prepare, .forward = forward, .backward = backward,
+    .prepare  = prepare,
+    .forward  = forward,
+    .backward = backward,
 };

@@ -1,7 +1,9 @@
-/* boundary.c - BOUNDARY: 1 + gain |box(y) - y|, box the window x window mean with zeros outside; y (N,H,W,C).
+/* boundary.c - BOUNDARY: 1 + gain |box(y) - y|, box the window x window mean with zeros outside; y
+ * (N,H,W,C).
  *
- * Two running sums: down the columns, one row in and one row out, then along the row. Strips of rows
- * start anew, so that the sums (in f64) stay short and the strips can run beside each other. */
+ * Two running sums: down the columns, one row in and one row out, then along the row. Strips of
+ * rows start anew, so that the sums (in f64) stay short and the strips can run beside each
+ * other. */
 #include "backend/cpu/simd/simd.h"
 
 enum { STRIP = 32 };
@@ -13,7 +15,8 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 }
 
 /* column += sign * row, unless the row lies outside of the image */
-static void slide(double *column, const float *image, int64_t row, int64_t H, int64_t n, double sign)
+static void slide(double *column, const float *image, int64_t row, int64_t H, int64_t n,
+                  double sign)
 {
     if (row < 0 || row >= H) return;
 #pragma omp simd
@@ -59,18 +62,19 @@ static void strip(const kdas_node_desc *node, const float *image, float *out, in
 
 static kdas_status forward(kdas_device *device, const kdas_call *call)
 {
-    const kdas_desc *d = &call->node->in[0];
+    const kdas_desc *d    = &call->node->in[0];
     int64_t          size = image_numel(d), strips = ceil_div(d->dim[1], STRIP);
     int64_t          tasks = d->dim[0] * strips;
-    const float     *y = call->in[0];
-    float           *out = call->out;
+    const float     *y     = call->in[0];
+    float           *out   = call->out;
 
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
-        double *column = (double *)((char *)call->work +
-                                    doubles(d->dim[2] * d->dim[3]) * (size_t)t);
+        double *column =
+            (double *)((char *)call->work + doubles(d->dim[2] * d->dim[3]) * (size_t)t);
 
-        for (int64_t i = PART(tasks, t, device->threads); i < PART(tasks, t + 1, device->threads); i++)
+        for (int64_t i = PART(tasks, t, device->threads); i < PART(tasks, t + 1, device->threads);
+             i++)
             strip(call->node, y + i / strips * size, out + i / strips * size, i % strips * STRIP,
                   column);
     }

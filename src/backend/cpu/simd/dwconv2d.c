@@ -1,10 +1,10 @@
 /* dwconv2d.c - DWCONV2D: x (N,H,W,C), w (C,1,k,k), [b (C)], each channel by its own filter.
  *
- * packed: w as (k*k, C), b (zeros if absent), w turned by 180 degrees. All loops run along C, the axis
- * that is dense. The common filter (3x3, stride 1, pad 1) takes STRIP neighbouring outputs at a time, so
- * that a value of x and of w is loaded once for several products; others go tap by tap.
- * The gradient of x is the same convolution of dout with the turned filter. That of w: each part of the
- * rows (n,y) has its own sums, (k*k + 1, C) with db last, which are joined in order. */
+ * packed: w as (k*k, C), b (zeros if absent), w turned by 180 degrees. All loops run along C, the
+ * axis that is dense. The common filter (3x3, stride 1, pad 1) takes STRIP neighbouring outputs at
+ * a time, so that a value of x and of w is loaded once for several products; others go tap by tap.
+ * The gradient of x is the same convolution of dout with the turned filter. That of w: each part
+ * of the rows (n,y) has its own sums, (k*k + 1, C) with db last, which are joined in order. */
 #include "backend/cpu/simd/simd.h"
 
 enum { STRIP = 4, WEIGHTS_STRIP = LANES == 16 ? 8 : 4 };
@@ -64,7 +64,8 @@ INLINE void three_rows(const float *row[3], const float *image, int64_t y, const
 }
 
 /* Columns x-1 .. x+n of a row, zero outside of the image; `at` points to column x. */
-INLINE void window(vec *v, const int n, const float *at, int64_t x, const shape *s, bool whole, int64_t m)
+INLINE void window(vec *v, const int n, const float *at, int64_t x, const shape *s, bool whole,
+                   int64_t m)
 {
     v[0] = x > 0 ? load_some(at - s->C, whole, m) : (vec){ 0 };
 #pragma GCC unroll 8
@@ -77,8 +78,8 @@ INLINE void window(vec *v, const int n, const float *at, int64_t x, const shape 
 typedef enum put_mode { SET, ADD, STREAM } put_mode;
 
 /* LANES channels from c on, of n outputs from column x on. */
-INLINE void strip(const int n, const float *const row[3], const float *w, const float *b, float *out,
-                  int64_t x, int64_t c, const shape *s, put_mode put, bool whole)
+INLINE void strip(const int n, const float *const row[3], const float *w, const float *b,
+                  float *out, int64_t x, int64_t c, const shape *s, put_mode put, bool whole)
 {
     int64_t m = s->C - c;
     vec     sum[STRIP], v[STRIP + 2];
@@ -101,17 +102,19 @@ INLINE void strip(const int n, const float *const row[3], const float *w, const 
     }
 #pragma GCC unroll 4
     for (int j = 0; j < n; j++)
-        if (put == STREAM) stream(out + (x + j) * s->C + c, sum[j]);
-        else store_some(out + (x + j) * s->C + c, sum[j], whole, m);
+        if (put == STREAM)
+            stream(out + (x + j) * s->C + c, sum[j]);
+        else
+            store_some(out + (x + j) * s->C + c, sum[j], whole, m);
 }
 
-#define STRIP_OF(n)                                                 \
-    do {                                                            \
-        int64_t c = 0;                                              \
-        for (; c + LANES <= s->C; c += LANES)                       \
-            strip(n, row, w, b, out, x, c, s, put, true);           \
+#define STRIP_OF(n)                                                  \
+    do {                                                             \
+        int64_t c = 0;                                               \
+        for (; c + LANES <= s->C; c += LANES)                        \
+            strip(n, row, w, b, out, x, c, s, put, true);            \
         if (c < s->C) strip(n, row, w, b, out, x, c, s, put, false); \
-        x += n;                                                     \
+        x += n;                                                      \
     } while (0)
 
 /* One row of outputs; b may be NULL. */
@@ -128,9 +131,10 @@ static void common_row(const float *image, const float *w, const float *b, float
     if (x < s->W) STRIP_OF(1);
 }
 
-/* LANES channels of the sums for w (9, then db): n outputs' gradients times the values around them. */
-INLINE void weights_strip(const int n, const float *const row[3], const float *dy, float *sum, int64_t x,
-                          int64_t c, const shape *s, bool whole)
+/* LANES channels of the sums for w (9, then db): n outputs' gradients times the values around
+ * them. */
+INLINE void weights_strip(const int n, const float *const row[3], const float *dy, float *sum,
+                          int64_t x, int64_t c, const shape *s, bool whole)
 {
     int64_t m = s->C - c;
     vec     g[WEIGHTS_STRIP], v[WEIGHTS_STRIP + 2], all = load(sum + 9 * s->ld + c);
@@ -159,16 +163,17 @@ INLINE void weights_strip(const int n, const float *const row[3], const float *d
     }
 }
 
-#define WEIGHTS_STRIP_OF(n)                                            \
-    do {                                                               \
-        int64_t c = 0;                                                 \
-        for (; c + LANES <= s->C; c += LANES)                          \
-            weights_strip(n, row, dy, sum, x, c, s, true);             \
-        if (c < s->C) weights_strip(n, row, dy, sum, x, c, s, false);  \
-        x += n;                                                        \
+#define WEIGHTS_STRIP_OF(n)                                           \
+    do {                                                              \
+        int64_t c = 0;                                                \
+        for (; c + LANES <= s->C; c += LANES)                         \
+            weights_strip(n, row, dy, sum, x, c, s, true);            \
+        if (c < s->C) weights_strip(n, row, dy, sum, x, c, s, false); \
+        x += n;                                                       \
     } while (0)
 
-static void common_weights_row(const float *image, const float *dy, float *sum, int64_t y, const shape *s)
+static void common_weights_row(const float *image, const float *dy, float *sum, int64_t y,
+                               const shape *s)
 {
     const float *row[3];
     int64_t      x = 0;
@@ -189,7 +194,8 @@ static void any_row(const float *image, const float *w, const float *b, float *o
     for (int64_t x = 0; x < s->Wo; x++, out += s->C) {
         memcpy(out, b, (size_t)s->C * sizeof(float));
         for (int64_t k = 0; k < s->kh * s->kw; k++) {
-            int64_t iy = y * s->stride - s->pad + k / s->kw, ix = x * s->stride - s->pad + k % s->kw;
+            int64_t iy = y * s->stride - s->pad + k / s->kw,
+                    ix = x * s->stride - s->pad + k % s->kw;
 
             if (iy < 0 || iy >= s->H || ix < 0 || ix >= s->W) continue;
 #pragma omp simd
@@ -218,7 +224,8 @@ static void any_data_row(const float *dimage, const float *w, float *dx, int64_t
     }
 }
 
-static void any_weights_row(const float *image, const float *dy, float *sum, int64_t y, const shape *s)
+static void any_weights_row(const float *image, const float *dy, float *sum, int64_t y,
+                            const shape *s)
 {
     float *db = sum + s->kh * s->kw * s->ld;
 
@@ -227,7 +234,8 @@ static void any_weights_row(const float *image, const float *dy, float *sum, int
         for (int64_t c = 0; c < s->C; c++)
             db[c] += dy[c];
         for (int64_t k = 0; k < s->kh * s->kw; k++) {
-            int64_t iy = y * s->stride - s->pad + k / s->kw, ix = x * s->stride - s->pad + k % s->kw;
+            int64_t iy = y * s->stride - s->pad + k / s->kw,
+                    ix = x * s->stride - s->pad + k % s->kw;
 
             if (iy < 0 || iy >= s->H || ix < 0 || ix >= s->W) continue;
 #pragma omp simd
@@ -257,8 +265,10 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
         const float *image = x + r / s.Ho * s.H * s.W * s.C;
         float       *to    = out + r * s.Wo * s.C;
 
-        if (s.common) common_row(image, w, b, to, r % s.Ho, &s, put);
-        else any_row(image, w, b, to, r % s.Ho, &s);
+        if (s.common)
+            common_row(image, w, b, to, r % s.Ho, &s, put);
+        else
+            any_row(image, w, b, to, r % s.Ho, &s);
         stream_done();
     }
     return KDAS_OK;
@@ -267,7 +277,7 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 static void backward_data(kdas_device *device, const kdas_call *call, const shape *s)
 {
     const float *dout = call->dout, *w = call->packed, *turned = w + (s->kh * s->kw + 1) * s->ld;
-    float       *dx = call->din[0];
+    float       *dx  = call->din[0];
     bool         add = adds(call, 0);
     put_mode     put = put_of(device, dx, &call->node->in[0], add);
 
@@ -276,8 +286,10 @@ static void backward_data(kdas_device *device, const kdas_call *call, const shap
         const float *image = dout + r / s->H * s->Ho * s->Wo * s->C;
         float       *to    = dx + r * s->W * s->C;
 
-        if (s->common) common_row(image, turned, NULL, to, r % s->H, s, put);
-        else any_data_row(image, w, to, r % s->H, s, add);
+        if (s->common)
+            common_row(image, turned, NULL, to, r % s->H, s, put);
+        else
+            any_data_row(image, w, to, r % s->H, s, add);
         stream_done();
     }
 }
@@ -314,8 +326,10 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
         for (int64_t r = PART(rows, t, parts); r < PART(rows, t + 1, parts); r++) {
             const float *image = x + r / s.Ho * s.H * s.W * s.C, *dy = dout + r * s.Wo * s.C;
 
-            if (s.common) common_weights_row(image, dy, sum, r % s.Ho, &s);
-            else any_weights_row(image, dy, sum, r % s.Ho, &s);
+            if (s.common)
+                common_weights_row(image, dy, sum, r % s.Ho, &s);
+            else
+                any_weights_row(image, dy, sum, r % s.Ho, &s);
         }
     }
     join_weights(call, &s, call->work, parts);
@@ -323,5 +337,8 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_cpu_kernel KD_SIMD(dwconv2d) = {
-    .prepare = prepare, .pack = pack, .forward = forward, .backward = backward,
+    .prepare  = prepare,
+    .pack     = pack,
+    .forward  = forward,
+    .backward = backward,
 };

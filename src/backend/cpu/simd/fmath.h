@@ -1,15 +1,15 @@
-/* fmath.h - exp, log1p, the logistic and the normal distribution for loops that become vectors: no calls,
- * no branches. Errors are those of f32 arithmetic, some units in the last place. */
+/* fmath.h - exp, log1p, the logistic and the normal distribution for loops that become vectors: no
+ * calls, no branches. Errors are those of f32 arithmetic, some units in the last place. */
 #ifndef KD_FMATH_H
 #define KD_FMATH_H
 #include "backend/cpu/simd/simd.h"
 
-/* e^x = 2^n e^r, n the integer nearest x / ln 2, e^r by its series up to r^7 (|r| <= ln 2 / 2). x is held
- * within -87.3 and 88, where the result is about 1e-38 and 1e38. */
+/* e^x = 2^n e^r, n the integer nearest x / ln 2, e^r by its series up to r^7 (|r| <= ln 2 / 2). x
+ * is held within -87.3 and 88, where the result is about 1e-38 and 1e38. */
 INLINE float exp_f(float x)
 {
     const float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
-    float       c = x < -87.3f ? -87.3f : x > 88.0f ? 88.0f : x, n, r, p, scale;
+    float       c        = x < -87.3f ? -87.3f : x > 88.0f ? 88.0f : x, n, r, p, scale;
     int32_t     exponent = (int32_t)(c * 1.44269504f + 127.5f);
     uint32_t    bits     = (uint32_t)exponent << 23; /* of 2^n */
 
@@ -68,8 +68,9 @@ INLINE float bce_f(float x, float y)
     return (x > 0 ? x : 0.0f) - x * y + log1p_f(exp_f(-fabsf(x)));
 }
 
-/* The normal distribution function, 1/2 + z P(z^2) / Q(z^2): a rational function fitted to it with equal
- * weight on [-5.6, 5.6] (error 1e-8 before rounding), outside of which it is 0 or 1 to f32. */
+/* The normal distribution function, 1/2 + z P(z^2) / Q(z^2): a rational function fitted to it with
+ * equal weight on [-5.6, 5.6] (error 1e-8 before rounding), outside of which it is 0 or 1 to
+ * f32. */
 INLINE float normal_f(float x)
 {
     float z = x < -5.6f ? -5.6f : x > 5.6f ? 5.6f : x, t = z * z, p, q;

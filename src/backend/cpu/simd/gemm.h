@@ -1,14 +1,14 @@
-/* gemm.h - the matrix product behind LINEAR, ATTENTION and MATMUL, for one thread: C (M,N) from A (M,K)
- * and B (K,N).
+/* gemm.h - the matrix product behind LINEAR, ATTENTION and small MATMULs, for one thread: C (M,N)
+ * from A (M,K) and B (K,N).
  *
- * A is read where it lies, with any stride for rows and for columns, so that a transposed one costs
- * nothing. B is packed into panels of PANEL columns, each (K, PANEL) and dense; a last panel of at most
- * LANES columns is (K, LANES); columns past N are zero. One tile, TILE_ROWS by PANEL, stays in registers
- * over all of K. No memory is needed but the panels.
+ * A is read where it lies, with any stride for rows and for columns, so that a transposed one
+ * costs nothing. B is packed into panels of PANEL columns, each (K, PANEL) and dense; a last panel
+ * of at most LANES columns is (K, LANES); columns past N are zero. One tile, TILE_ROWS by PANEL,
+ * stays in registers over all of K. No memory is needed but the panels.
  *
- * It was chosen by measurement: at the shapes of PVTv2 (K and N of 32 to 512, many rows) it is level with
- * or ahead of dnnl_sgemm and well ahead of OpenBLAS, which both copy A first, and it takes the bias
- * along, allocates nothing and depends on no state. */
+ * It was chosen by measurement: at the shapes of PVTv2 (K and N of 32 to 512, many rows) it is
+ * level with or ahead of dnnl_sgemm and well ahead of OpenBLAS, which both copy A first, and it
+ * takes the bias along, allocates nothing and depends on no state. */
 #ifndef KD_GEMM_H
 #define KD_GEMM_H
 #include "backend/cpu/simd/simd.h"
@@ -30,7 +30,8 @@ INLINE int64_t cols_at(int64_t n, int64_t N)
 }
 
 /* `cols` values into a row of a panel, zeros up to `width`. */
-INLINE void pack_row(float *to, const float *from, int64_t step, int64_t cols, int64_t width, float alpha)
+INLINE void pack_row(float *to, const float *from, int64_t step, int64_t cols, int64_t width,
+                     float alpha)
 {
     if (step == 1 && cols == PANEL)
         for (int64_t j = 0; j < PANEL; j++)
@@ -46,8 +47,8 @@ INLINE void pack_row(float *to, const float *from, int64_t step, int64_t cols, i
 }
 
 /* Pack B, element (k, n) at b[k bk + n bn], times alpha. It is read along its dense axis. */
-static void __attribute__((unused)) pack_panels(float *to, const float *b, int64_t K, int64_t N,
-                                                int64_t bk, int64_t bn, float alpha)
+static void __attribute__((unused))
+pack_panels(float *to, const float *b, int64_t K, int64_t N, int64_t bk, int64_t bn, float alpha)
 {
     if (bn == 1) {
         for (int64_t k = 0; k < K; k++)
@@ -62,12 +63,13 @@ static void __attribute__((unused)) pack_panels(float *to, const float *b, int64
                      width_at(n, N), alpha);
 }
 
-/* One tile of `rows` by `vecs` vectors; both are constants where this is inlined. `bias`: what a row
- * starts from, or NULL. `ahead`: how far from each value of A lies what will be wanted next, or 0; it is
- * fetched line by line along the dense axis of A. Pointers to A are kept for every third row, the two
- * between are an index away. */
+/* One tile of `rows` by `vecs` vectors; both are constants where this is inlined. `bias`: what a
+ * row starts from, or NULL. `ahead`: how far from each value of A lies what will be wanted next,
+ * or 0; it is fetched line by line along the dense axis of A. Pointers to A are kept for every
+ * third row, the two between are an index away. */
 INLINE void tile(const int rows, const int vecs, int64_t K, const float *a, int64_t ai, int64_t ak,
-                 const float *b, const float *bias, float *c, int64_t ldc, put_mode put, int64_t ahead)
+                 const float *b, const float *bias, float *c, int64_t ldc, put_mode put,
+                 int64_t ahead)
 {
     vec          sum[TILE_ROWS][2];
     const float *at[(TILE_ROWS + 2) / 3];
@@ -111,15 +113,19 @@ INLINE void tile(const int rows, const int vecs, int64_t K, const float *a, int6
         for (int j = 0; j < vecs; j++) {
             float *p = c + i * ldc + j * LANES;
 
-            if (put == STREAM) stream(p, sum[i][j]);
-            else store(p, put == ADD ? load(p) + sum[i][j] : sum[i][j]);
+            if (put == STREAM)
+                stream(p, sum[i][j]);
+            else
+                store(p, put == ADD ? load(p) + sum[i][j] : sum[i][j]);
         }
 }
 
-#define TILE_CASE(rows)                                                        \
-    case rows:                                                                 \
-        if (wide) tile(rows, 2, K, a, ai, ak, b, bias, c, ldc, put, ahead);    \
-        else tile(rows, 1, K, a, ai, ak, b, bias, c, ldc, put, ahead);         \
+#define TILE_CASE(rows)                                               \
+    case rows:                                                        \
+        if (wide)                                                     \
+            tile(rows, 2, K, a, ai, ak, b, bias, c, ldc, put, ahead); \
+        else                                                          \
+            tile(rows, 1, K, a, ai, ak, b, bias, c, ldc, put, ahead); \
         break;
 
 static __attribute__((noinline, unused)) void any_tile(int64_t rows, bool wide, int64_t K,
@@ -151,13 +157,12 @@ static __attribute__((noinline, unused)) void any_tile(int64_t rows, bool wide, 
 }
 
 /* The same for one panel `b`, that from column n on; C may end inside it. */
-static void __attribute__((unused)) panel_tile(int64_t rows, int64_t n, int64_t N, int64_t K,
-                                               const float *a, int64_t ai, int64_t ak, const float *b,
-                                               const float *bias, float *c, int64_t ldc, put_mode put,
-                                               int64_t ahead)
+static void __attribute__((unused))
+panel_tile(int64_t rows, int64_t n, int64_t N, int64_t K, const float *a, int64_t ai, int64_t ak,
+           const float *b, const float *bias, float *c, int64_t ldc, put_mode put, int64_t ahead)
 {
-    bool         wide = width_at(n, N) == PANEL;
-    int64_t      cols = cols_at(n, N);
+    bool         wide  = width_at(n, N) == PANEL;
+    int64_t      cols  = cols_at(n, N);
     const float *start = bias ? bias + n : NULL;
     float        whole[TILE_ROWS * PANEL];
 
@@ -171,13 +176,13 @@ static void __attribute__((unused)) panel_tile(int64_t rows, int64_t n, int64_t 
             PUT(put == ADD, c[i * ldc + n + j], whole[i * PANEL + j]);
 }
 
-/* Rows of A that lie whole pages apart all fall into the same few places of the first cache. They are copied
- * side by side first, PIECE columns at a time. */
+/* Rows of A that lie whole pages apart all fall into the same few places of the first cache. They
+ * are copied side by side first, PIECE columns at a time. */
 enum { PIECE = 512, PAGE = 1024 /* floats */ };
 
-static void __attribute__((unused)) gemm_of_pages(int64_t M, int64_t N, int64_t K, const float *a,
-                                                  int64_t ai, const float *packed, const float *bias,
-                                                  float *c, int64_t ldc, bool add)
+static void __attribute__((unused))
+gemm_of_pages(int64_t M, int64_t N, int64_t K, const float *a, int64_t ai, const float *packed,
+              const float *bias, float *c, int64_t ldc, bool add)
 {
     int64_t tiles = ceil_div(M, TILE_ROWS);
 
@@ -200,9 +205,9 @@ static void __attribute__((unused)) gemm_of_pages(int64_t M, int64_t N, int64_t 
 
 /* C = A B (+ bias for each column), or C += A B. A at a[m ai + k ak], B packed, C at c[m ldc + n].
  * `bias`, if not NULL, holds round_up(N, LANES) values. */
-static void __attribute__((unused)) gemm(int64_t M, int64_t N, int64_t K, const float *a, int64_t ai,
-                                         int64_t ak, const float *packed, const float *bias, float *c,
-                                         int64_t ldc, put_mode put)
+static void __attribute__((unused))
+gemm(int64_t M, int64_t N, int64_t K, const float *a, int64_t ai, int64_t ak, const float *packed,
+     const float *bias, float *c, int64_t ldc, put_mode put)
 {
     int64_t tiles = ceil_div(M, TILE_ROWS);
     /* rows of A that stay in the second-level cache while the panels go by */
@@ -221,8 +226,8 @@ static void __attribute__((unused)) gemm(int64_t M, int64_t N, int64_t K, const 
                 int64_t m = PART(M, t, tiles), rows = PART(M, t + 1, tiles) - m;
                 int64_t ahead = n > 0 ? 0 : ak == 1 ? rows * ai : K * ak;
 
-                panel_tile(rows, n, N, K, a + m * ai, ai, ak, packed + n * K, bias, c + m * ldc, ldc,
-                           put, ahead);
+                panel_tile(rows, n, N, K, a + m * ai, ai, ak, packed + n * K, bias, c + m * ldc,
+                           ldc, put, ahead);
             }
     }
 }

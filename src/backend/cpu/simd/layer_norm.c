@@ -38,7 +38,7 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     const float *x = call->in[0], *g = call->in[1], *b = call->in[2];
     float       *y = call->out, *saved = call->saved;
     int64_t      rows = row_count(&call->node->out), C = call->node->out.dim[3];
-    float        eps  = ((const kdas_norm_attr *)call->node->attr)->eps;
+    float        eps = ((const kdas_norm_attr *)call->node->attr)->eps;
 
     (void)device;
 #pragma omp parallel for schedule(static)
@@ -48,8 +48,8 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 }
 
 /* `dg`, `db`: sums of the part; `dx` may be NULL, or dy itself. */
-INLINE void backward_row(const float *x, const float *g, const float *dy, const float *saved, float *dx,
-                         float *dg, float *db, int64_t C, bool add)
+INLINE void backward_row(const float *x, const float *g, const float *dy, const float *saved,
+                         float *dx, float *dg, float *db, int64_t C, bool add)
 {
     float mean = saved[0], r = saved[1], m1 = 0, m2 = 0;
 
@@ -84,7 +84,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     const float *x = call->in[0], *g = call->in[1], *dy = call->dout, *saved = call->saved;
     float       *dx = call->din[0], *sums = call->work;
     int64_t      rows = row_count(&call->node->out), C = call->node->out.dim[3];
-    int64_t      ld = (int64_t)(floats(C) / sizeof(float));
+    int64_t      ld    = (int64_t)(floats(C) / sizeof(float));
     int          parts = device->threads;
 
 #pragma omp parallel for schedule(static)
@@ -102,5 +102,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_cpu_kernel KD_SIMD(layer_norm) = {
-    .prepare = prepare, .forward = forward, .backward = backward,
+    .prepare  = prepare,
+    .forward  = forward,
+    .backward = backward,
 };

@@ -2,10 +2,10 @@
  *
  * packed: W^T as panels for y = x W^T | bias, padded | W as panels for dx = dy W, if wanted.
  *
- * dW = dy^T x sums over many rows into few elements. The wider of dy and x is read where it lies, the
- * narrower is packed, so that dW comes out transposed if x is the wider. Threads divide the rows in `depth`
- * parts, each with sums of its own that are joined in order, times `across` parts of the wide axis: large
- * weights are divided across alone. */
+ * dW = dy^T x sums over many rows into few elements. The wider of dy and x is read where it lies,
+ * the narrower is packed, so that dW comes out transposed if x is the wider. Threads divide the
+ * rows in `depth` parts, each with sums of its own that are joined in order, times `across` parts
+ * of the wide axis: large weights are divided across alone. */
 #include "backend/cpu/simd/gemm.h"
 
 enum { BLOCK = 256 }; /* most rows that are packed at a time for dW */
@@ -19,7 +19,9 @@ typedef struct shape {
 
 static shape shape_of(const kdas_node_desc *node, int threads)
 {
-    shape s = { .rows = row_count(&node->out), .in = node->in[0].dim[3], .out = node->out.dim[3],
+    shape s = { .rows   = row_count(&node->out),
+                .in     = node->in[0].dim[3],
+                .out    = node->out.dim[3],
                 .across = 1 };
 
     s.flip   = s.in > s.out;
@@ -53,8 +55,8 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 
 static kdas_status pack(kdas_device *device, const kdas_call *call)
 {
-    shape        s  = shape_of(call->node, device->threads);
-    void        *at = call->packed;
+    shape        s       = shape_of(call->node, device->threads);
+    void        *at      = call->packed;
     float       *forward = carve(&at, floats(packed_numel(s.in, s.out)));
     float       *bias    = carve(&at, floats(round_up(s.out, LANES)));
     const float *w       = call->in[1];
@@ -66,15 +68,16 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* C (rows,n) = A (rows,k) B (+ bias), rows divided over the threads. A panel of a row is a whole cache line
- * but for the shortest vectors, so large results can be streamed. */
+/* C (rows,n) = A (rows,k) B (+ bias), rows divided over the threads. A panel of a row is a whole
+ * cache line but for the shortest vectors, so large results can be streamed. */
 static void by_rows(const kdas_device *device, int64_t rows, int64_t n, int64_t k, const float *a,
                     const float *packed, const float *bias, float *c, bool add)
 {
     int      parts = device->threads;
     put_mode put   = put_of(add);
 
-    if (!add && PANEL >= 16 && n % PANEL == 0 && streams(device, c, n, (size_t)(rows * n) * sizeof *c))
+    if (!add && PANEL >= 16 && n % PANEL == 0 &&
+        streams(device, c, n, (size_t)(rows * n) * sizeof *c))
         put = STREAM;
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < parts; t++) {
@@ -123,10 +126,11 @@ static part_sums sums_of(const shape *s, char *work, int depth, int across)
 static void weights_part(const kdas_call *call, const shape *s, int depth, int across, char *work)
 {
     part_sums    p = sums_of(s, work, depth, across);
-    const float *x = call->in[0], *dy = call->dout, *wide = s->flip ? x : dy, *narrow = s->flip ? dy : x;
-    int64_t      w0 = PART(s->wide, across, s->across), w1 = PART(s->wide, across + 1, s->across);
-    int64_t      r0 = PART(s->rows, depth, s->depth), r1 = PART(s->rows, depth + 1, s->depth);
-    int64_t      block = 131072 / (s->narrow + w1 - w0);
+    const float *x = call->in[0], *dy = call->dout, *wide = s->flip ? x : dy,
+                *narrow = s->flip ? dy : x;
+    int64_t w0 = PART(s->wide, across, s->across), w1 = PART(s->wide, across + 1, s->across);
+    int64_t r0 = PART(s->rows, depth, s->depth), r1 = PART(s->rows, depth + 1, s->depth);
+    int64_t block = 131072 / (s->narrow + w1 - w0);
 
     block = block < 64 ? 64 : block > BLOCK ? BLOCK : block;
     memset(p.db, 0, (size_t)s->out * sizeof(float));
@@ -165,8 +169,10 @@ static void join_parts(const kdas_call *call, const shape *s, char *work)
         int64_t      w0 = PART(s->wide, a, s->across), w1 = PART(s->wide, a + 1, s->across);
         const float *own = sums_of(s, work, 0, a).dw + w0 * s->narrow;
 
-        if (!s->flip) add_parts(dw + w0 * s->narrow, own, (w1 - w0) * s->narrow, ld, s->depth);
-        else add_flipped(dw + w0, own, s, w1 - w0, ld);
+        if (!s->flip)
+            add_parts(dw + w0 * s->narrow, own, (w1 - w0) * s->narrow, ld, s->depth);
+        else
+            add_flipped(dw + w0, own, s, w1 - w0, ld);
     }
     if (db) add_parts(db, sums_of(s, work, 0, 0).db, s->out, ld, s->depth);
 }
@@ -189,5 +195,8 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_cpu_kernel KD_SIMD(linear) = {
-    .prepare = prepare, .pack = pack, .forward = forward, .backward = backward,
+    .prepare  = prepare,
+    .pack     = pack,
+    .forward  = forward,
+    .backward = backward,
 };

@@ -1,7 +1,9 @@
-/* loss.c - BCE, OVERLAP, KL and SQUARE_ERROR, one value for each image (N,1,1,1), and MEAN of everything.
+/* loss.c - BCE, OVERLAP, KL and SQUARE_ERROR, one value for each image (N,1,1,1), and MEAN of
+ * everything.
  *
- * Sums run over chunks of fixed length, each with f32 lanes and joined in f64 in order, so they depend on
- * the shape alone and not on the thread count. saved holds what backward would have to sum again. */
+ * Sums run over chunks of fixed length, each with f32 lanes and joined in f64 in order, so they
+ * depend on the shape alone and not on the thread count. saved holds what backward would have to
+ * sum again. */
 #include "backend/cpu/simd/fmath.h"
 
 enum { CHUNK = 8192, MOST_SUMS = 4 };
@@ -42,10 +44,13 @@ static chunk chunk_of(const shape *s, int64_t i)
     return (chunk){ image, image * s->size + at, image * s->size + at + n };
 }
 
-#define EACH_CHUNK(s, c)                              \
-    _Pragma("omp parallel for schedule(static)")      \
-    for (int64_t k_ = 0; k_ < (s).images * (s).chunks; k_++) \
+/* The loop over all chunks: c is one. */
+/* clang-format off */
+#define EACH_CHUNK(s, c)                                                \
+    _Pragma("omp parallel for schedule(static)")                        \
+    for (int64_t k_ = 0; k_ < (s).images * (s).chunks; k_++)            \
         for (chunk c = chunk_of(&(s), k_), *once_ = &c; once_; once_ = NULL)
+/* clang-format on */
 
 /* Sum number `which` of an image. */
 static double sum_of(const shape *s, const double *sums, int64_t image, int which)
@@ -97,7 +102,7 @@ static kdas_status bce_forward(kdas_device *device, const kdas_call *call)
 
     (void)device;
     EACH_CHUNK(s, c)
-        bce_chunk(p, y, w, c, chunk_sums(call, &s, &c));
+    bce_chunk(p, y, w, c, chunk_sums(call, &s, &c));
     for (int64_t n = 0; n < s.images; n++) {
         double weight = sum_of(&s, call->work, n, 1);
 
@@ -124,8 +129,8 @@ static kdas_status bce_backward(kdas_device *device, const kdas_call *call)
     shape        s = shape_of(call->node);
     const float *p = call->in[0], *y = call->in[1], *w = weights_of(call), *dout = call->dout;
     const float *saved = call->saved;
-    float       *dp = call->din[0];
-    bool         add = adds(call, 0);
+    float       *dp    = call->din[0];
+    bool         add   = adds(call, 0);
 
     (void)device;
     if (!dp) return KDAS_OK;
@@ -133,10 +138,14 @@ static kdas_status bce_backward(kdas_device *device, const kdas_call *call)
     {
         float share = dout[c.image] * saved[c.image * MOST_SUMS];
 
-        if (w && add) bce_chunk_backward(p, y, w, dp, c, share, true, true);
-        else if (w) bce_chunk_backward(p, y, w, dp, c, share, true, false);
-        else if (add) bce_chunk_backward(p, y, w, dp, c, share, false, true);
-        else bce_chunk_backward(p, y, w, dp, c, share, false, false);
+        if (w && add)
+            bce_chunk_backward(p, y, w, dp, c, share, true, true);
+        else if (w)
+            bce_chunk_backward(p, y, w, dp, c, share, true, false);
+        else if (add)
+            bce_chunk_backward(p, y, w, dp, c, share, false, true);
+        else
+            bce_chunk_backward(p, y, w, dp, c, share, false, false);
     }
     return KDAS_OK;
 }
@@ -164,15 +173,17 @@ INLINE void overlap_chunk(const float *p, const float *y, const float *w, chunk 
 static kdas_status overlap_forward(kdas_device *device, const kdas_call *call)
 {
     const kdas_overlap_attr *attr = call->node->attr;
-    shape                    s = shape_of(call->node);
+    shape                    s    = shape_of(call->node);
     const float             *p = call->in[0], *y = call->in[1], *w = weights_of(call);
     float                   *out = call->out, *saved = call->saved;
 
     (void)device;
     EACH_CHUNK(s, c)
     {
-        if (w) overlap_chunk(p, y, w, c, chunk_sums(call, &s, &c), true);
-        else overlap_chunk(p, y, w, c, chunk_sums(call, &s, &c), false);
+        if (w)
+            overlap_chunk(p, y, w, c, chunk_sums(call, &s, &c), true);
+        else
+            overlap_chunk(p, y, w, c, chunk_sums(call, &s, &c), false);
     }
     for (int64_t n = 0; n < s.images; n++) {
         double both = sum_of(&s, call->work, n, 0), all = sum_of(&s, call->work, n, 1);
@@ -191,8 +202,8 @@ typedef struct slope {
     float share, overlap, above_y, below_y;
 } slope;
 
-INLINE void overlap_chunk_backward(const float *p, const float *y, const float *w, float *dp, chunk c,
-                                   slope k, const bool weighted, const bool add)
+INLINE void overlap_chunk_backward(const float *p, const float *y, const float *w, float *dp,
+                                   chunk c, slope k, const bool weighted, const bool add)
 {
 #pragma omp simd
     for (int64_t i = c.begin; i < c.end; i++) {
@@ -209,23 +220,28 @@ INLINE void overlap_chunk_backward(const float *p, const float *y, const float *
 static kdas_status overlap_backward(kdas_device *device, const kdas_call *call)
 {
     const kdas_overlap_attr *attr = call->node->attr;
-    shape                    s = shape_of(call->node);
+    shape                    s    = shape_of(call->node);
     const float *p = call->in[0], *y = call->in[1], *w = weights_of(call), *dout = call->dout;
     const float *saved = call->saved;
-    float       *dp = call->din[0];
-    bool         add = adds(call, 0);
+    float       *dp    = call->din[0];
+    bool         add   = adds(call, 0);
 
     (void)device;
     if (!dp) return KDAS_OK;
     EACH_CHUNK(s, c)
     {
         float above = saved[c.image * MOST_SUMS], below = saved[c.image * MOST_SUMS + 1];
-        slope k = { dout[c.image] / below, above / below, attr->jaccard ? 1 : 2, attr->jaccard ? 1 : 0 };
+        slope k = { dout[c.image] / below, above / below, attr->jaccard ? 1 : 2,
+                    attr->jaccard ? 1 : 0 };
 
-        if (w && add) overlap_chunk_backward(p, y, w, dp, c, k, true, true);
-        else if (w) overlap_chunk_backward(p, y, w, dp, c, k, true, false);
-        else if (add) overlap_chunk_backward(p, y, w, dp, c, k, false, true);
-        else overlap_chunk_backward(p, y, w, dp, c, k, false, false);
+        if (w && add)
+            overlap_chunk_backward(p, y, w, dp, c, k, true, true);
+        else if (w)
+            overlap_chunk_backward(p, y, w, dp, c, k, true, false);
+        else if (add)
+            overlap_chunk_backward(p, y, w, dp, c, k, false, true);
+        else
+            overlap_chunk_backward(p, y, w, dp, c, k, false, false);
     }
     return KDAS_OK;
 }
@@ -251,7 +267,8 @@ static softmax join_softmax(const shape *s, const double *sums, int64_t image, i
     return (softmax){ (float)most, (float)(1 / sum), most / tau + log(sum) };
 }
 
-static void chunk_softmax(const float *x, int64_t begin, int64_t end, float inverse_tau, double *sums)
+static void chunk_softmax(const float *x, int64_t begin, int64_t end, float inverse_tau,
+                          double *sums)
 {
     float most = x[begin], sum = 0;
 
@@ -265,12 +282,13 @@ static void chunk_softmax(const float *x, int64_t begin, int64_t end, float inve
     sums[1] = sum;
 }
 
-/* A term of KL(pt || ps), d = log ps - log pt. Because ps and pt both sum to 1, pt (e^d - 1 - d) has the
- * same sum as -pt d; it is never negative, so that nothing cancels and two nearly equal maps do not
- * drown in rounding. Near 0 it is taken from the series. */
+/* A term of KL(pt || ps), d = log ps - log pt. Because ps and pt both sum to 1, pt (e^d - 1 - d)
+ * has the same sum as -pt d; it is never negative, so that nothing cancels and two nearly equal
+ * maps do not drown in rounding. Near 0 it is taken from the series. */
 INLINE float kl_term(float ps, float pt, float d)
 {
-    float near = pt * d * d * (0.5f + d * (1.66666667e-1f + d * (4.16666667e-2f + d * 8.33333333e-3f)));
+    float near =
+        pt * d * d * (0.5f + d * (1.66666667e-1f + d * (4.16666667e-2f + d * 8.33333333e-3f)));
 
     return fabsf(d) < 0.1f ? near : ps - pt - pt * d;
 }
@@ -278,7 +296,7 @@ INLINE float kl_term(float ps, float pt, float d)
 /* saved: most and inverse of s, most and inverse of t */
 static kdas_status kl_forward(kdas_device *device, const kdas_call *call)
 {
-    shape        s = shape_of(call->node);
+    shape        s   = shape_of(call->node);
     double       tau = ((const kdas_kl_attr *)call->node->attr)->tau;
     const float *x = call->in[0], *t = call->in[1], inverse_tau = (float)(1 / tau);
     float       *out = call->out, *saved = call->saved;
@@ -306,9 +324,9 @@ static kdas_status kl_forward(kdas_device *device, const kdas_call *call)
 
 #pragma omp simd reduction(+ : sum)
         for (int64_t i = c.begin; i < c.end; i++)
-            sum += kl_term(xs * exp_f((x[i] - x0) * inverse_tau),
-                           ts * exp_f((t[i] - t0) * inverse_tau),
-                           (x[i] - t[i]) * inverse_tau - shift);
+            sum +=
+                kl_term(xs * exp_f((x[i] - x0) * inverse_tau),
+                        ts * exp_f((t[i] - t0) * inverse_tau), (x[i] - t[i]) * inverse_tau - shift);
         chunk_sums(call, &s, &c)[0] = sum;
     }
     for (int64_t n = 0; n < s.images; n++)
@@ -321,7 +339,8 @@ typedef struct pair {
     float s_most, s_inverse, t_most, t_inverse, inverse_tau, share;
 } pair;
 
-INLINE void kl_chunk_backward(const float *x, const float *t, float *ds, chunk c, pair k, const bool add)
+INLINE void kl_chunk_backward(const float *x, const float *t, float *ds, chunk c, pair k,
+                              const bool add)
 {
 #pragma omp simd
     for (int64_t i = c.begin; i < c.end; i++) {
@@ -336,10 +355,10 @@ INLINE void kl_chunk_backward(const float *x, const float *t, float *ds, chunk c
 /* ds = dout tau (ps - pt) */
 static kdas_status kl_backward(kdas_device *device, const kdas_call *call)
 {
-    shape        s = shape_of(call->node);
+    shape        s   = shape_of(call->node);
     float        tau = ((const kdas_kl_attr *)call->node->attr)->tau;
     const float *x = call->in[0], *t = call->in[1], *dout = call->dout, *saved = call->saved;
-    float       *ds = call->din[0];
+    float       *ds  = call->din[0];
     bool         add = adds(call, 0);
 
     (void)device;
@@ -347,10 +366,12 @@ static kdas_status kl_backward(kdas_device *device, const kdas_call *call)
     EACH_CHUNK(s, c)
     {
         const float *of = saved + c.image * MOST_SUMS;
-        pair         k = { of[0], of[1], of[2], of[3], 1.0f / tau, dout[c.image] * tau };
+        pair         k  = { of[0], of[1], of[2], of[3], 1.0f / tau, dout[c.image] * tau };
 
-        if (add) kl_chunk_backward(x, t, ds, c, k, true);
-        else kl_chunk_backward(x, t, ds, c, k, false);
+        if (add)
+            kl_chunk_backward(x, t, ds, c, k, true);
+        else
+            kl_chunk_backward(x, t, ds, c, k, false);
     }
     return KDAS_OK;
 }
@@ -382,7 +403,7 @@ static kdas_status square_error_backward(kdas_device *device, const kdas_call *c
 {
     shape        s = shape_of(call->node);
     const float *a = call->in[0], *b = call->in[1], *dout = call->dout;
-    float       *da = call->din[0];
+    float       *da  = call->din[0];
     bool         add = adds(call, 0);
 
     (void)device;
@@ -402,8 +423,8 @@ static kdas_status square_error_backward(kdas_device *device, const kdas_call *c
 
 static kdas_status mean_forward(kdas_device *device, const kdas_call *call)
 {
-    shape        s = shape_of(call->node);
-    const float *x = call->in[0];
+    shape        s   = shape_of(call->node);
+    const float *x   = call->in[0];
     double       all = 0;
 
     (void)device;
@@ -424,7 +445,7 @@ static kdas_status mean_forward(kdas_device *device, const kdas_call *call)
 
 static kdas_status mean_backward(kdas_device *device, const kdas_call *call)
 {
-    shape  s = shape_of(call->node);
+    shape  s  = shape_of(call->node);
     float *dx = call->din[0], share = *(const float *)call->dout / (float)(s.images * s.size);
     bool   add = adds(call, 0);
 
@@ -436,9 +457,11 @@ static kdas_status mean_backward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-#define LOSS(name)                                                                         \
-    const kd_cpu_kernel KD_SIMD(name) = {                                                  \
-        .prepare = prepare, .forward = name##_forward, .backward = name##_backward,        \
+#define LOSS(name)                        \
+    const kd_cpu_kernel KD_SIMD(name) = { \
+        .prepare  = prepare,              \
+        .forward  = name##_forward,       \
+        .backward = name##_backward,      \
     };
 
 LOSS(bce)

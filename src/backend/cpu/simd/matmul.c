@@ -1,7 +1,8 @@
 /* matmul.c - MATMUL: alpha op(a) op(b) for each (image, head) of a (N,H,.,.) and b (N,H,.,.).
  *
- * All three products, forward and the two gradients, are one strided product whose task is a matrix and
- * a chunk of its columns; the chunk's part of the right operand is packed into the thread's scratch. */
+ * All three products, forward and the two gradients, are one strided product whose task is a
+ * matrix and a chunk of its columns; the chunk's part of the right operand is packed into the
+ * thread's scratch. */
 #include "backend/cpu/simd/gemm.h"
 
 enum { CHUNK = 8 * PANEL };
@@ -44,11 +45,15 @@ static product forward_product(const kdas_node_desc *node)
     const kdas_desc        *a = &node->in[0], *out = &node->out, *b = &node->in[1];
 
     return (product){
-        .M = out->dim[2], .N = out->dim[3], .K = a->dim[attr->transpose_a ? 2 : 3],
+        .M       = out->dim[2],
+        .N       = out->dim[3],
+        .K       = a->dim[attr->transpose_a ? 2 : 3],
         .batches = out->dim[0] * out->dim[1],
-        .ai = attr->transpose_a ? 1 : a->dim[3], .ak = attr->transpose_a ? a->dim[3] : 1,
-        .bk = attr->transpose_b ? 1 : b->dim[3], .bn = attr->transpose_b ? b->dim[3] : 1,
-        .alpha = attr->alpha,
+        .ai      = attr->transpose_a ? 1 : a->dim[3],
+        .ak      = attr->transpose_a ? a->dim[3] : 1,
+        .bk      = attr->transpose_b ? 1 : b->dim[3],
+        .bn      = attr->transpose_b ? b->dim[3] : 1,
+        .alpha   = attr->alpha,
     };
 }
 
@@ -73,8 +78,8 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* With G = dout (M,N): the gradient of op(a) is G op(b)^T, that of op(b) is op(a)^T G; each is written
- * down transposed where the operand is. */
+/* With G = dout (M,N): the gradient of op(a) is G op(b)^T, that of op(b) is op(a)^T G; each is
+ * written down transposed where the operand is. */
 static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
     const product           f    = forward_product(call->node);
@@ -82,7 +87,9 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     const float            *a = call->in[0], *b = call->in[1], *g = call->dout;
 
     if (call->din[0]) {
-        product p = { .batches = f.batches, .c = call->din[0], .alpha = f.alpha, .add = adds(call, 0) };
+        product p = {
+            .batches = f.batches, .c = call->din[0], .alpha = f.alpha, .add = adds(call, 0)
+        };
 
         p.K = f.N;
         if (attr->transpose_a) { /* (K,M) = op(b) G^T */
@@ -97,7 +104,9 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
         run(&p, device->threads, call->work);
     }
     if (call->din[1]) {
-        product p = { .batches = f.batches, .c = call->din[1], .alpha = f.alpha, .add = adds(call, 1) };
+        product p = {
+            .batches = f.batches, .c = call->din[1], .alpha = f.alpha, .add = adds(call, 1)
+        };
 
         p.K = f.M;
         if (attr->transpose_b) { /* (N,K) = G^T op(a) */
@@ -114,4 +123,6 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-const kd_cpu_kernel KD_SIMD(matmul) = { .prepare = prepare, .forward = forward, .backward = backward };
+const kd_cpu_kernel KD_SIMD(matmul) = { .prepare  = prepare,
+                                        .forward  = forward,
+                                        .backward = backward };

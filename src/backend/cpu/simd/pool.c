@@ -42,8 +42,8 @@ static kdas_status pool_avg_forward(kdas_device *device, const kdas_call *call)
 }
 
 /* A row of dx gathers from the windows that cover it; neighbouring windows may overlap. */
-static void average_row_backward(const kdas_node_desc *node, const float *dy, float *dx, int64_t row,
-                                 bool add)
+static void average_row_backward(const kdas_node_desc *node, const float *dy, float *dx,
+                                 int64_t row, bool add)
 {
     const int64_t *in = node->in[0].dim, *out = node->out.dim;
     int64_t        n = row / in[1], y = row % in[1], C = in[3];
@@ -53,10 +53,10 @@ static void average_row_backward(const kdas_node_desc *node, const float *dy, fl
         if (!add) memset(dx, 0, (size_t)C * sizeof(float));
         for (int64_t oy = low_of(y, out[1], in[1]); oy < high_of(y, out[1], in[1]); oy++)
             for (int64_t ox = low_of(x, out[2], in[2]); ox < high_of(x, out[2], in[2]); ox++) {
-                const float *from = dy + ((n * out[1] + oy) * out[2] + ox) * C;
-                int64_t h = high_of(oy, in[1], out[1]) - low_of(oy, in[1], out[1]);
-                int64_t w = high_of(ox, in[2], out[2]) - low_of(ox, in[2], out[2]);
-                float   share = 1.0f / (float)(h * w);
+                const float *from  = dy + ((n * out[1] + oy) * out[2] + ox) * C;
+                int64_t      h     = high_of(oy, in[1], out[1]) - low_of(oy, in[1], out[1]);
+                int64_t      w     = high_of(ox, in[2], out[2]) - low_of(ox, in[2], out[2]);
+                float        share = 1.0f / (float)(h * w);
 
 #pragma omp simd
                 for (int64_t c = 0; c < C; c++)
@@ -78,7 +78,8 @@ static kdas_status pool_avg_backward(kdas_device *device, const kdas_call *call)
 
 /* ---- largest of each channel: saved, the pixel's index (N,C) as i32 ---- */
 
-static kdas_status pool_max_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+static kdas_status pool_max_prepare(kdas_device *device, const kdas_node_desc *node,
+                                    kdas_plan *plan)
 {
     (void)device;
     plan->saved = floats(numel(&node->out));
@@ -87,10 +88,10 @@ static kdas_status pool_max_prepare(kdas_device *device, const kdas_node_desc *n
 
 static kdas_status pool_max_forward(kdas_device *device, const kdas_call *call)
 {
-    const int64_t *in = call->node->in[0].dim;
+    const int64_t *in     = call->node->in[0].dim;
     int64_t        pixels = in[1] * in[2], C = in[3], lines = ceil_div(C, 16);
-    const float   *x = call->in[0];
-    float         *y = call->out;
+    const float   *x     = call->in[0];
+    float         *y     = call->out;
     int32_t       *saved = call->saved;
 
     (void)device;
@@ -120,7 +121,8 @@ static void zero(kdas_device *device, float *to, int64_t n)
 {
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
-        int64_t begin = part_of_line(n, t, device->threads), end = part_of_line(n, t + 1, device->threads);
+        int64_t begin = part_of_line(n, t, device->threads),
+                end   = part_of_line(n, t + 1, device->threads);
 
         memset(to + begin, 0, (size_t)(end - begin) * sizeof(float));
     }
@@ -128,10 +130,10 @@ static void zero(kdas_device *device, float *to, int64_t n)
 
 static kdas_status pool_max_backward(kdas_device *device, const kdas_call *call)
 {
-    const int64_t *in = call->node->in[0].dim;
+    const int64_t *in     = call->node->in[0].dim;
     int64_t        pixels = in[1] * in[2], C = in[3];
-    const float   *dy = call->dout;
-    float         *dx = call->din[0];
+    const float   *dy    = call->dout;
+    float         *dx    = call->din[0];
     const int32_t *saved = call->saved;
 
     if (!adds(call, 0)) zero(device, dx, numel(&call->node->in[0]));
@@ -144,8 +146,8 @@ static kdas_status pool_max_backward(kdas_device *device, const kdas_call *call)
 
 static kdas_status channel_mean_forward(kdas_device *device, const kdas_call *call)
 {
-    const float *x = call->in[0];
-    float       *y = call->out;
+    const float *x    = call->in[0];
+    float       *y    = call->out;
     int64_t      rows = row_count(&call->node->out), C = call->node->in[0].dim[3];
 
     (void)device;
@@ -163,8 +165,8 @@ static kdas_status channel_mean_forward(kdas_device *device, const kdas_call *ca
 
 static kdas_status channel_mean_backward(kdas_device *device, const kdas_call *call)
 {
-    const float *dy = call->dout;
-    float       *dx = call->din[0];
+    const float *dy   = call->dout;
+    float       *dx   = call->din[0];
     int64_t      rows = row_count(&call->node->out), C = call->node->in[0].dim[3];
     bool         add = adds(call, 0);
 
@@ -181,7 +183,8 @@ static kdas_status channel_mean_backward(kdas_device *device, const kdas_call *c
 }
 
 /* saved: the channel's index for each pixel, i32 */
-static kdas_status channel_max_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+static kdas_status channel_max_prepare(kdas_device *device, const kdas_node_desc *node,
+                                       kdas_plan *plan)
 {
     (void)device;
     plan->saved = floats(row_count(&node->out));
@@ -190,17 +193,17 @@ static kdas_status channel_max_prepare(kdas_device *device, const kdas_node_desc
 
 static kdas_status channel_max_forward(kdas_device *device, const kdas_call *call)
 {
-    const float *in = call->in[0];
-    float       *out = call->out;
+    const float *in    = call->in[0];
+    float       *out   = call->out;
     int32_t     *saved = call->saved;
     int64_t      rows = row_count(&call->node->out), C = call->node->in[0].dim[3];
 
     (void)device;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
-        const float *x = in + r * C;
+        const float *x    = in + r * C;
         float        most = x[0];
-        int32_t      at = (int32_t)C - 1;
+        int32_t      at   = (int32_t)C - 1;
 
 #pragma omp simd reduction(max : most)
         for (int64_t c = 0; c < C; c++)
@@ -216,8 +219,8 @@ static kdas_status channel_max_forward(kdas_device *device, const kdas_call *cal
 
 static kdas_status channel_max_backward(kdas_device *device, const kdas_call *call)
 {
-    const float   *dy = call->dout;
-    float         *dx = call->din[0];
+    const float   *dy    = call->dout;
+    float         *dx    = call->din[0];
     const int32_t *saved = call->saved;
     int64_t        rows = row_count(&call->node->out), C = call->node->in[0].dim[3];
     bool           add = adds(call, 0);
@@ -231,13 +234,19 @@ static kdas_status channel_max_backward(kdas_device *device, const kdas_call *ca
     return KDAS_OK;
 }
 
-const kd_cpu_kernel KD_SIMD(pool_avg) = { .forward = pool_avg_forward, .backward = pool_avg_backward };
+const kd_cpu_kernel KD_SIMD(pool_avg) = { .forward  = pool_avg_forward,
+                                          .backward = pool_avg_backward };
 const kd_cpu_kernel KD_SIMD(pool_max) = {
-    .prepare = pool_max_prepare, .forward = pool_max_forward, .backward = pool_max_backward,
+    .prepare  = pool_max_prepare,
+    .forward  = pool_max_forward,
+    .backward = pool_max_backward,
 };
 const kd_cpu_kernel KD_SIMD(channel_mean) = {
-    .forward = channel_mean_forward, .backward = channel_mean_backward,
+    .forward  = channel_mean_forward,
+    .backward = channel_mean_backward,
 };
 const kd_cpu_kernel KD_SIMD(channel_max) = {
-    .prepare = channel_max_prepare, .forward = channel_max_forward, .backward = channel_max_backward,
+    .prepare  = channel_max_prepare,
+    .forward  = channel_max_forward,
+    .backward = channel_max_backward,
 };

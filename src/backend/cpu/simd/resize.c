@@ -1,13 +1,14 @@
 /* resize.c - RESIZE: bilinear, x (N,H,W,C) -> (N,H',W',C), one axis after the other.
  *
- * prepare() makes tables for both axes, so that a run is nothing but sums. Forward, for an output row: mix
- * two rows of x into scratch, then two of its pixels for each output. Backward gathers instead of
- * scattering: a row of x collects from the run of output rows that read it, then each pixel from its
- * run of columns; no two threads write one place, and the order of a sum is fixed. */
+ * prepare() makes tables for both axes, so that a run is nothing but sums. Forward, for an output
+ * row: mix two rows of x into scratch, then two of its pixels for each output. Backward gathers
+ * instead of scattering: a row of x collects from the run of output rows that read it, then each
+ * pixel from its run of columns; no two threads write one place, and the order of a sum is
+ * fixed. */
 #include "backend/cpu/simd/simd.h"
 
-/* One axis from `in` to `out` samples. Output i is x[at0] + share (x[at1] - x[at0]); sample j of x went
- * into outputs first[j] .. first[j] + count[j] - 1 with weights from weight[begin[j]] on. */
+/* One axis from `in` to `out` samples. Output i is x[at0] + share (x[at1] - x[at0]); sample j of x
+ * went into outputs first[j] .. first[j] + count[j] - 1 with weights from weight[begin[j]] on. */
 typedef struct axis {
     int64_t  in, out;
     int32_t *at0, *at1;
@@ -35,8 +36,9 @@ static void carve_axis(axis *a, void **at)
 
 static void fill_forward(axis *a, bool align)
 {
-    double ratio = !align ? (double)a->in / (double)a->out
-                   : a->out > 1 ? (double)(a->in - 1) / (double)(a->out - 1) : 0;
+    double ratio = !align       ? (double)a->in / (double)a->out
+                   : a->out > 1 ? (double)(a->in - 1) / (double)(a->out - 1)
+                                : 0;
 
     for (int64_t i = 0; i < a->out; i++) {
         double  from = align ? (double)i * ratio : ((double)i + 0.5) * ratio - 0.5;
@@ -61,8 +63,8 @@ static void fill_backward(axis *a)
         a->first[j] = low;
         a->begin[j] = used;
         for (int32_t i = low; i < a->out && a->at0[i] <= j; i++)
-            a->weight[used++] = (a->at0[i] == j ? 1.0f - a->share[i] : 0) +
-                                (a->at1[i] == j ? a->share[i] : 0);
+            a->weight[used++] =
+                (a->at0[i] == j ? 1.0f - a->share[i] : 0) + (a->at1[i] == j ? a->share[i] : 0);
         a->count[j] = used - a->begin[j];
     }
 }
@@ -95,8 +97,8 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 static void forward_row(const tables *t, const float *image, float *mixed, float *out, int64_t y,
                         int64_t C)
 {
-    const axis  *w = &t->wide;
-    int64_t      n = w->in * C;
+    const axis  *w  = &t->wide;
+    int64_t      n  = w->in * C;
     const float *r0 = image + t->high.at0[y] * n, *r1 = image + t->high.at1[y] * n;
     float        share = t->high.share[y];
 
@@ -114,7 +116,7 @@ static void forward_row(const tables *t, const float *image, float *mixed, float
     }
     for (int64_t x = 0; x < w->out; x++) {
         const float *p0 = mixed + w->at0[x] * C, *p1 = mixed + w->at1[x] * C;
-        float        s  = w->share[x];
+        float        s = w->share[x];
 
 #pragma omp simd
         for (int64_t c = 0; c < C; c++)
@@ -124,8 +126,8 @@ static void forward_row(const tables *t, const float *image, float *mixed, float
 
 static kdas_status forward(kdas_device *device, const kdas_call *call)
 {
-    const tables *t = call->state;
-    const float  *x = call->in[0];
+    const tables *t   = call->state;
+    const float  *x   = call->in[0];
     float        *out = call->out;
     int64_t       C = call->node->out.dim[3], rows = call->node->out.dim[0] * t->high.out;
 
@@ -133,7 +135,8 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     for (int p = 0; p < device->threads; p++) {
         float *mixed = (float *)((char *)call->work + floats(t->wide.in * C) * (size_t)p);
 
-        for (int64_t r = PART(rows, p, device->threads); r < PART(rows, p + 1, device->threads); r++)
+        for (int64_t r = PART(rows, p, device->threads); r < PART(rows, p + 1, device->threads);
+             r++)
             forward_row(t, x + r / t->high.out * t->high.in * t->wide.in * C, mixed,
                         out + r * t->wide.out * C, r % t->high.out, C);
     }
@@ -150,7 +153,7 @@ static void backward_row(const tables *t, const float *dimage, float *mixed, flo
 
     memset(mixed, 0, (size_t)n * sizeof(float));
     for (int32_t k = 0; k < h->count[y]; k++) {
-        const float *row = dimage + (h->first[y] + k) * n;
+        const float *row   = dimage + (h->first[y] + k) * n;
         float        share = h->weight[h->begin[y] + k];
 
 #pragma omp simd
@@ -180,20 +183,23 @@ static void backward_row(const tables *t, const float *dimage, float *mixed, flo
 
 static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
-    const tables *t = call->state;
+    const tables *t    = call->state;
     const float  *dout = call->dout;
-    float        *dx = call->din[0];
+    float        *dx   = call->din[0];
     int64_t       C = call->node->out.dim[3], rows = call->node->out.dim[0] * t->high.in;
 
 #pragma omp parallel for schedule(static)
     for (int p = 0; p < device->threads; p++) {
         float *mixed = (float *)((char *)call->work + floats(t->wide.out * C) * (size_t)p);
 
-        for (int64_t r = PART(rows, p, device->threads); r < PART(rows, p + 1, device->threads); r++)
+        for (int64_t r = PART(rows, p, device->threads); r < PART(rows, p + 1, device->threads);
+             r++)
             backward_row(t, dout + r / t->high.in * t->high.out * t->wide.out * C, mixed,
                          dx + r * t->wide.in * C, r % t->high.in, C, adds(call, 0));
     }
     return KDAS_OK;
 }
 
-const kd_cpu_kernel KD_SIMD(resize) = { .prepare = prepare, .forward = forward, .backward = backward };
+const kd_cpu_kernel KD_SIMD(resize) = { .prepare  = prepare,
+                                        .forward  = forward,
+                                        .backward = backward };

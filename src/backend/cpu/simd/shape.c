@@ -4,7 +4,8 @@
 /* Copy rows of n floats, or add them. */
 INLINE void move_row(float *to, const float *from, int64_t n, bool add)
 {
-    if (!add) memcpy(to, from, (size_t)n * sizeof(float));
+    if (!add)
+        memcpy(to, from, (size_t)n * sizeof(float));
     else
 #pragma omp simd
         for (int64_t i = 0; i < n; i++)
@@ -36,8 +37,8 @@ static kdas_status concat_forward(kdas_device *device, const kdas_call *call)
 
     (void)device;
     for (int i = 0; i < node->inputs; at += node->in[i].dim[3], i++)
-        move_rows((float *)call->out + at, C, call->in[i], node->in[i].dim[3], rows, node->in[i].dim[3],
-                  false);
+        move_rows((float *)call->out + at, C, call->in[i], node->in[i].dim[3], rows,
+                  node->in[i].dim[3], false);
     return KDAS_OK;
 }
 
@@ -93,9 +94,9 @@ static int64_t crop_offset(const kdas_node_desc *node, int64_t r)
 static kdas_status crop_forward(kdas_device *device, const kdas_call *call)
 {
     const kdas_node_desc *node = call->node;
-    const float          *x = call->in[0];
-    float                *y = call->out;
-    int64_t               n = node->out.dim[2] * node->out.dim[3];
+    const float          *x    = call->in[0];
+    float                *y    = call->out;
+    int64_t               n    = node->out.dim[2] * node->out.dim[3];
 
     (void)device;
 #pragma omp parallel for schedule(static)
@@ -107,9 +108,9 @@ static kdas_status crop_forward(kdas_device *device, const kdas_call *call)
 static kdas_status crop_backward(kdas_device *device, const kdas_call *call)
 {
     const kdas_node_desc *node = call->node;
-    const float          *dy = call->dout;
-    float                *dx = call->din[0];
-    int64_t               n = node->out.dim[2] * node->out.dim[3];
+    const float          *dy   = call->dout;
+    float                *dx   = call->din[0];
+    int64_t               n    = node->out.dim[2] * node->out.dim[3];
 
     (void)device;
     if (!adds(call, 0)) {
@@ -126,7 +127,8 @@ static kdas_status crop_backward(kdas_device *device, const kdas_call *call)
 
 enum { TILE = 16 };
 
-/* `batches` matrices (rows,cols) to (cols,rows), tile by tile so that both sides stay in cache lines. */
+/* `batches` matrices (rows,cols) to (cols,rows), tile by tile so that both sides stay in cache
+ * lines. */
 static void transpose(float *to, const float *from, int64_t batches, int64_t rows, int64_t cols,
                       bool add)
 {
@@ -169,4 +171,5 @@ static kdas_status transpose_backward(kdas_device *device, const kdas_call *call
 const kd_cpu_kernel KD_SIMD(concat)    = { .forward = concat_forward, .backward = concat_backward };
 const kd_cpu_kernel KD_SIMD(slice)     = { .forward = slice_forward, .backward = slice_backward };
 const kd_cpu_kernel KD_SIMD(crop)      = { .forward = crop_forward, .backward = crop_backward };
-const kd_cpu_kernel KD_SIMD(transpose) = { .forward = transpose_forward, .backward = transpose_backward };
+const kd_cpu_kernel KD_SIMD(transpose) = { .forward  = transpose_forward,
+                                           .backward = transpose_backward };

@@ -1,10 +1,11 @@
-/* simd.h - what the files of this folder share. Each of them is compiled three times, with KD_ISA set to
- * avx512, avx2 or plain and the compiler's flags to match, and exports KD_SIMD(name): kd_<name>_<isa>.
- * Everything in the headers here is static, so that no copy can take the place of another.
+/* simd.h - what the files of this folder share. Each of them is compiled three times, with KD_ISA
+ * set to avx512, avx2 or plain and the compiler's flags to match, and exports KD_SIMD(name):
+ * kd_<name>_<isa>. Everything in the headers here is static, so that no copy can take the place of
+ * another.
  *
- * How work is divided: PART(n, t, T) cuts a range in T parts, one for each thread of the device, and a
- * part's scratch belongs to the part and not to the thread that runs it. So a result depends on the
- * inputs and the thread count alone, whatever OpenMP does. */
+ * How work is divided: PART(n, t, T) cuts a range in T parts, one for each thread of the device,
+ * and a part's scratch belongs to the part and not to the thread that runs it. So a result depends
+ * on the inputs and the thread count alone, whatever OpenMP does. */
 #ifndef KD_SIMD_H
 #define KD_SIMD_H
 #include <immintrin.h>
@@ -33,8 +34,8 @@ typedef float loose_vec
 
 INLINE vec  load(const float *p) { return *(const loose_vec *)p; }
 INLINE void store(float *p, vec v) { *(loose_vec *)p = v; }
-/* Write past the caches: p must be aligned to a whole vector. Large outputs are not read again before they
- * would have been evicted; this saves reading them in to be overwritten. */
+/* Write past the caches: p must be aligned to a whole vector. Large outputs are not read again
+ * before they would have been evicted; this saves reading them in to be overwritten. */
 INLINE void stream(float *p, vec v)
 {
 #if defined(__AVX512F__)
@@ -64,8 +65,10 @@ INLINE vec load_some(const float *p, bool whole, int64_t n)
 }
 INLINE void store_some(float *p, vec v, bool whole, int64_t n)
 {
-    if (whole) store(p, v);
-    else memcpy(p, &v, (size_t)n * sizeof(float));
+    if (whole)
+        store(p, v);
+    else
+        memcpy(p, &v, (size_t)n * sizeof(float));
 }
 
 /* ---- shapes ---- */
@@ -102,18 +105,21 @@ INLINE void *carve(void **at, size_t bytes)
 }
 
 /* to = value, or to += value */
-#define PUT(add, to, value)     \
-    do {                        \
-        if (add) (to) += value; \
-        else (to) = value;      \
+#define PUT(add, to, value) \
+    do {                    \
+        if (add)            \
+            (to) += value;  \
+        else                \
+            (to) = value;   \
     } while (0)
 
 /* Does din[i] hold a value to add to? */
 INLINE bool adds(const kdas_call *call, int i) { return call->add >> i & 1; }
 
-/* out (n) += each of `parts` rows of `ld` floats, in order: joins partial sums the same way always. */
-static void __attribute__((unused)) add_parts(float *out, const float *part, int64_t n, int64_t ld,
-                                              int parts)
+/* out (n) += each of `parts` rows of `ld` floats, in order: joins partial sums the same way
+ * always. */
+static void __attribute__((unused))
+add_parts(float *out, const float *part, int64_t n, int64_t ld, int parts)
 {
 #pragma omp parallel for schedule(static) if (n * parts > 16384)
     for (int64_t b = 0; b < n; b += 256) {

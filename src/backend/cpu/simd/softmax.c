@@ -3,8 +3,8 @@
 
 static kdas_status softmax_forward(kdas_device *device, const kdas_call *call)
 {
-    const float *in = call->in[0];
-    float       *out = call->out;
+    const float *in   = call->in[0];
+    float       *out  = call->out;
     int64_t      rows = row_count(&call->node->out), C = call->node->out.dim[3];
 
     (void)device;
@@ -33,7 +33,7 @@ static kdas_status softmax_forward(kdas_device *device, const kdas_call *call)
 static kdas_status softmax_backward(kdas_device *device, const kdas_call *call)
 {
     const float *out = call->out, *dout = call->dout;
-    float       *din = call->din[0];
+    float       *din  = call->din[0];
     int64_t      rows = row_count(&call->node->out), C = call->node->out.dim[3];
     bool         add = adds(call, 0);
 

@@ -2,14 +2,12 @@
 #include "backend/cpu/simd/simd.h"
 
 /* A range of whole cache lines for each thread; `i` is the index. */
-#define EACH(n, body)                                                  \
-    _Pragma("omp parallel for schedule(static)")                       \
-    for (int t = 0; t < device->threads; t++) {                        \
-        int64_t begin_ = part_of_line(n, t, device->threads);          \
-        int64_t end_   = part_of_line(n, t + 1, device->threads);      \
-        _Pragma("omp simd")                                            \
-        for (int64_t i = begin_; i < end_; i++)                        \
-            body                                                       \
+#define EACH(n, body)                                                                      \
+    _Pragma("omp parallel for schedule(static)") for (int t = 0; t < device->threads; t++) \
+    {                                                                                      \
+        int64_t begin_ = part_of_line(n, t, device->threads);                              \
+        int64_t end_   = part_of_line(n, t + 1, device->threads);                          \
+        _Pragma("omp simd") for (int64_t i = begin_; i < end_; i++) body                   \
     }
 
 /* The gradient as the rules see it; a NaN stays one. */
@@ -31,12 +29,12 @@ static kdas_status adamw_forward(kdas_device *device, const kdas_call *call)
     const kdas_adamw_attr *a = call->node->attr;
     float                 *p = call->in[0], *m = call->in[2], *v = call->in[3];
     const float           *grad = call->in[1];
-    int64_t                n = call->node->in[0].dim[0];
-    double                 c1 = 1 - pow(a->beta1, (double)a->step);
-    float  rate = (float)(a->lr / c1), decay = (float)(1 - (double)a->lr * a->weight_decay);
-    float  root = (float)(1 / sqrt(1 - pow(a->beta2, (double)a->step))), eps = a->eps;
-    float  fresh1 = (float)(1 - (double)a->beta1), fresh2 = (float)(1 - (double)a->beta2);
-    float  beta2 = a->beta2, scale = a->grad_scale, limit = limit_of(a->clamp);
+    int64_t                n    = call->node->in[0].dim[0];
+    double                 c1   = 1 - pow(a->beta1, (double)a->step);
+    float rate = (float)(a->lr / c1), decay = (float)(1 - (double)a->lr * a->weight_decay);
+    float root = (float)(1 / sqrt(1 - pow(a->beta2, (double)a->step))), eps = a->eps;
+    float fresh1 = (float)(1 - (double)a->beta1), fresh2 = (float)(1 - (double)a->beta2);
+    float beta2 = a->beta2, scale = a->grad_scale, limit = limit_of(a->clamp);
 
     EACH(n, {
         float g = gradient_of(grad[i], scale, limit);
@@ -54,7 +52,7 @@ static kdas_status sgd_forward(kdas_device *device, const kdas_call *call)
     const kdas_sgd_attr *a = call->node->attr;
     float               *p = call->in[0], *m = call->in[2];
     const float         *grad = call->in[1];
-    int64_t              n = call->node->in[0].dim[0];
+    int64_t              n    = call->node->in[0].dim[0];
     float scale = a->grad_scale, limit = limit_of(a->clamp), decay = a->weight_decay, lr = a->lr;
     float momentum = a->momentum;
     float own = a->nesterov ? 1.0f : 0.0f, rest = a->nesterov ? a->momentum : 1.0f;
@@ -77,9 +75,9 @@ static kdas_status sgd_forward(kdas_device *device, const kdas_call *call)
 static kdas_status axpy_forward(kdas_device *device, const kdas_call *call)
 {
     float        factor = ((const kdas_scale_attr *)call->node->attr)->factor;
-    float       *y = call->in[0];
-    const float *x = call->in[1];
-    int64_t      n = call->node->in[0].dim[0];
+    float       *y      = call->in[0];
+    const float *x      = call->in[1];
+    int64_t      n      = call->node->in[0].dim[0];
 
     EACH(n, y[i] += factor * x[i];)
     return KDAS_OK;
