@@ -326,17 +326,21 @@ START_TEST(nan_in_the_images_stops_the_step_before_the_weights)
     kd_test_rig_options o = kd_test_rig_usual();
     kd_test_rig         rig;
     kdas_batch         *b;
-    float               before[1024], after[1024];
-    int32_t             q;
+    float               before[1024], after[1024], statistics[2][32];
+    int32_t             q, mean;
 
     kd_test_rig_make(&rig, &o);
     q = kdas_model_find(rig.student, "backbone.block1.0.attn.q.weight");
-    b = draw(rig.ctx, 2, "b");
+    mean = kdas_model_find(rig.student, "Translayer2_0.bn.running_mean");
+    b    = draw(rig.ctx, 2, "b");
     kd_assert_ok(kdas_model_read(rig.student, q, before));
+    kd_assert_ok(kdas_model_read(rig.student, mean, statistics[0]));
     kdas_batch_images(b)[77] = NAN;
     kd_assert_status(kdas_distiller_step(rig.distiller, b, NULL), KDAS_ENUMERIC);
     kd_assert_ok(kdas_model_read(rig.student, q, after));
+    kd_assert_ok(kdas_model_read(rig.student, mean, statistics[1]));
     ck_assert(kd_test_same_bits(before, after, sizeof before));
+    ck_assert(kd_test_same_bits(statistics[0], statistics[1], sizeof statistics[0]));
     ck_assert_int_eq(kdas_optim_updates(rig.optim), 0);
     kdas_batch_destroy(b);
     kd_test_rig_finish(&rig);

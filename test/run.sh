@@ -3,6 +3,8 @@
 # script. A suite's counts are read from Check's closing line, others from "N passed, N failed"; a command
 # that prints neither counts as one. What fails is named again at the end; the exit status is then 1.
 set -u
+# Threads that spin while they wait cost a loaded machine dearly; the suites' parallel regions are tiny.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 logs=${LOGS:-build/log}
 mkdir -p "$logs"
 ran=0 passed=0 failed=0 skipped=0 bad=()

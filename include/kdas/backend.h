@@ -53,7 +53,8 @@ typedef enum kdas_op_number {
  * LINEAR        x, w (O,C), [b (O)]                    over the last axis
  * LAYER_NORM    x, g (C), b (C)                        over the last axis, biased variance
  * BATCH_NORM    x, g, b, mean, var (C each)            over N,H,W; train: batch statistics (biased for x,
- *               unbiased into var), mean and var become (1-momentum) old + momentum new; else: mean, var
+ *               unbiased into var), mean and var become (1-momentum) old + momentum new, unless
+ *               that is not finite; else: mean, var
  * GELU          x                                      x/2 (1 + erf(x/sqrt 2))
  * RELU, SIGMOID x
  * ADD, SUB, MUL a, b                                   b's axes are a's or 1 (broadcast); out is a's shape

@@ -41,8 +41,10 @@ static channel_stat batch_statistics(const kdas_node_desc *node, const float *x,
     for (int64_t r = 0; r < rows; r++)
         v += (x[r * channels + c] - m) * (x[r * channels + c] - m);
     unbiased = v / (double)KD_MAX(rows - 1, 1);
-    *mean    = (float)((1 - momentum) * *mean + momentum * m);
-    *var     = (float)((1 - momentum) * *var + momentum * unbiased);
+    if (isfinite(m) && isfinite(unbiased)) { /* one bad batch must not spoil the model */
+        *mean = (float)((1 - momentum) * *mean + momentum * m);
+        *var  = (float)((1 - momentum) * *var + momentum * unbiased);
+    }
     return (channel_stat){ m, 1 / sqrt(v / (double)rows + attr->eps) };
 }
 

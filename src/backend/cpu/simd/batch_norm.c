@@ -107,7 +107,8 @@ static void batch_statistics(kdas_device *device, const kdas_call *call, float *
     for (int64_t c = 0; c < C; c++) {
         double var = first[c] / M, unbiased = rows > 1 ? first[c] / (M - 1) : var;
 
-        r[c]            = (float)(1.0 / sqrt(var + a->eps));
+        r[c] = (float)(1.0 / sqrt(var + a->eps));
+        if (!isfinite(mean[c]) || !isfinite(unbiased)) continue;
         running_mean[c] = (1.0f - a->momentum) * running_mean[c] + a->momentum * mean[c];
         running_var[c]  = (1.0f - a->momentum) * running_var[c] + a->momentum * (float)unbiased;
     }
