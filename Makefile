@@ -75,6 +75,9 @@ SAMPLE_CXX  := $(sort $(wildcard examples/*.cpp))
 COMMON      := $(COMMON_SRC:%.c=$(B)/%.o)
 PROGRAMS    := $(PROGRAM_SRC:examples/%.c=$(BINOUT)/%)
 BENCHES     := $(BENCH_SRC:bench/%.c=$(BINOUT)/%)
+# They time what is internal, so they link the static library.
+INSIDE_SRC  := $(sort $(wildcard bench/bench_*.c))
+INSIDE      := $(INSIDE_SRC:%.c=$(B)/%)
 C_SAMPLES   := $(SAMPLE_SRC:%.c=$(B)/%)
 CXX_SAMPLES := $(SAMPLE_CXX:%.cpp=$(B)/%)
 SAMPLES     := $(C_SAMPLES) $(CXX_SAMPLES)
@@ -98,7 +101,7 @@ CHECK_LIBS   := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck_pic 
 
 # Programs find the library by the path from their own folder to its: $(call RPATH,from,to)
 RPATH     = -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to=$(1) $(2))'
-EVERY_OBJ = $(OBJ) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(COMMON_SRC) $(SAMPLE_SRC) \
+EVERY_OBJ = $(OBJ) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(INSIDE_SRC) $(COMMON_SRC) $(SAMPLE_SRC) \
             $(SUITE_SRC) $(SUPPORT_SRC) $(GOLDEN_SRC)) $(patsubst %.cpp,$(B)/%.o,$(SAMPLE_CXX) $(SUITE_CXX))
 
 # ---- Build ----------------------------------------------------------------------------------------
@@ -135,6 +138,9 @@ $(B)/test/%.o: test/%.c $(B)/.flags
 $(B)/test/%.o: test/%.cpp $(B)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CXX)$(TEST_COMPILE_CXX) $(CHECK_CFLAGS) -I$(B)/test -MMD -MP -c $< -o $@
+$(INSIDE:%=%.o): $(B)/%.o: %.c $(B)/.flags
+	@mkdir -p $(@D)
+	$(call SAY,CC)$(TEST_COMPILE) -MMD -MP -c $< -o $@
 $(B)/%.o: %.c $(B)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CC)$(HOST_COMPILE) -MMD -MP -c $< -o $@
@@ -241,6 +247,10 @@ $(B)/test/abi/stranger: %: %.o $(STATIC)
 check-valgrind: $(VALGRIND_RUN)
 	@CK_TIMEOUT_MULTIPLIER=20 $(RUN) $(VALGRIND_RUN:%="$(VALGRIND) %")
 
+$(INSIDE): %: %.o $(STATIC)
+	$(call SAY,LINK)$(LINK) -o $@ $< $(STATIC) $(LIBS)
+bench-kernels: $(INSIDE) ## measure single kernels of the CPU backend
+	$(B)/bench/bench_kernels
 bench: all ## measure speed and memory
 	@test -x $(BINOUT)/kdas-bench || { echo "bench: there is no $(BINOUT)/kdas-bench"; exit 1; }
 	$(BINOUT)/kdas-bench
@@ -290,5 +300,5 @@ help: ## this list
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all lib programs tests check check-suites check-golden check-layers check-abi check-all check-asan \
+.PHONY: bench-kernels all lib programs tests check check-suites check-golden check-layers check-abi check-all check-asan \
   check-tsan check-valgrind symbols abi-dump bench deps demo install uninstall format clean help FORCE
