@@ -13,7 +13,8 @@ INLINE float exp_f(float x)
     int32_t     exponent = (int32_t)(c * 1.44269504f + 127.5f);
     uint32_t    bits     = (uint32_t)exponent << 23; /* of 2^n */
 
-    n = (float)exponent - 127.0f;
+    /* taken off as an integer: of float(int(y)) - 127 the compiler makes a call to trunc() */
+    n = (float)(int32_t)((uint32_t)exponent - 127u);
     r = (c - n * ln2_high) - n * ln2_low;
     p = 1.98412698e-4f;
     p = p * r + 1.38888889e-3f;
