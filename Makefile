@@ -1,7 +1,7 @@
 # libkdas. `make help` lists the targets; objects sit in build/<config>/, libraries in lib/, programs in bin/.
 # New files need no line here: src/**/*.c, examples/*.c, test/check_* and test/support/*.c are found.
-VERSION   := $(shell sed -n 's/^.define KDAS_VERSION_[MP][A-Z]* //p' include/kdas/base.h | paste -sd.)
-SOVERSION := $(shell sed -n 's/^.define KDAS_ABI //p' include/kdas/base.h)
+VERSION   := $(shell sed -n 's/^.define KDAS_VERSION_[MP][A-Z]*  *//p' include/kdas/base.h | paste -sd.)
+SOVERSION := $(shell sed -n 's/^.define KDAS_ABI  *//p' include/kdas/base.h)
 PREFIX     ?= /usr/local
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
@@ -213,7 +213,7 @@ check-golden: $(GOLDEN) ## compare with the golden values in FIXTURES=DIR
 check-layers: ## prove the direction of includes
 	test/layers.sh
 DUMP        := test/abi/libkdas-$(SOVERSION).abi
-PLUGIN_DUMP := test/abi/backend-$(shell sed -n 's/^.define KDAS_BACKEND_ABI //p' include/kdas/backend.h).abi
+PLUGIN_DUMP := test/abi/backend-$(shell sed -n 's/^.define KDAS_BACKEND_ABI  *//p' include/kdas/backend.h).abi
 check-abi: lib $(B)/test/declared.def ## compare symbols, headers and types with what is promised
 	@CC="$(CC)" CXX="$(CXX)" SHARED=$(SHARED) STATIC=$(STATIC) LIBS="$(LIBS)" DECLARED=$(B)/test/declared.def \
 	  SYMBOLS=lib/libkdas.sym DUMP=$(DUMP) PLUGIN_DUMP=$(PLUGIN_DUMP) WORK=$(B)/abi test/abi/check.sh

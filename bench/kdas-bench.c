@@ -21,8 +21,13 @@ typedef struct settings {
     bool        phases;
 } settings;
 
-static settings set = { .student = "polyp_pvt_b0", .teacher = "polyp_pvt_b2", .device = "cpu", .batch = 8,
-                        .size = { 352, 352 }, .reps = 5, .warm_up = 2 };
+static settings set = { .student = "polyp_pvt_b0",
+                        .teacher = "polyp_pvt_b2",
+                        .device  = "cpu",
+                        .batch   = 8,
+                        .size    = { 352, 352 },
+                        .reps    = 5,
+                        .warm_up = 2 };
 
 static const option options[] = {
     { OPTION_TEXT, "--student", "MODEL", &set.student, 0, 0, "default polyp_pvt_b0" },
@@ -30,8 +35,10 @@ static const option options[] = {
     { OPTION_WHOLE, "--batch", "N", &set.batch, 1, 1024, "images in a step; default 8" },
     { OPTION_SIZE, "--size", "N|HxW", set.size, 32, 4096, "pixels, multiples of 32; default 352" },
     { OPTION_WHOLE, "--threads", "N", &set.threads, 0, 1024, "0 (default): one for each core" },
-    { OPTION_TEXT, "--device", "NAME", &set.device, 0, 0, "cpu (default), reference, or a plug-in" },
-    { OPTION_TEXT, "--isa", "NAME", &set.isa, 0, 0, "most the kernels may use: avx512, avx2, plain" },
+    { OPTION_TEXT, "--device", "NAME", &set.device, 0, 0,
+      "cpu (default), reference, or a plug-in" },
+    { OPTION_TEXT, "--isa", "NAME", &set.isa, 0, 0,
+      "most the kernels may use: avx512, avx2, plain" },
     { OPTION_WHOLE, "--reps", "N", &set.reps, 1, MAX_REPS, "timed runs; default 5" },
     { OPTION_WHOLE, "--warm-up", "N", &set.warm_up, 1, MAX_REPS, "runs before; default 2" },
     { OPTION_TEXT, "--only", "FIGURE", &set.only, 0, 0, "infer or step; default both" },
@@ -39,8 +46,8 @@ static const option options[] = {
 };
 
 static const program self = {
-    "kdas-bench", "[OPTION...]", "Time a distillation step and inference; one TSV row a figure.", options,
-    COUNT(options), NULL
+    "kdas-bench", "[OPTION...]",  "Time a distillation step and inference; one TSV row a figure.",
+    options,      COUNT(options), NULL
 };
 
 static double now(void)
@@ -118,7 +125,8 @@ static bool infer(kdas_context *ctx, kdas_model *model, const char *who, int64_t
 
 static bool step(kdas_context *ctx, kdas_model *teacher, kdas_model *student)
 {
-    static const char *const phase[4] = { "teacher", "student_forward", "objective_backward", "update" };
+    static const char *const phase[4] = { "teacher", "student_forward", "objective_backward",
+                                          "update" };
     static double            seconds[5][MAX_REPS];
     kdas_loss               *loss  = NULL;
     kdas_optim              *optim = NULL;
@@ -127,7 +135,8 @@ static bool step(kdas_context *ctx, kdas_model *teacher, kdas_model *student)
     char                     figure[64];
     bool                     good = make_batch(&batch, ctx, set.batch);
 
-    good = good && ok(kdas_loss_create(&loss, ctx, NULL)) && ok(kdas_optim_create(&optim, student, NULL)) &&
+    good = good && ok(kdas_loss_create(&loss, ctx, NULL)) &&
+           ok(kdas_optim_create(&optim, student, NULL)) &&
            ok(kdas_distiller_create(&d, teacher, student, loss, optim, NULL));
     for (int64_t i = -set.warm_up; good && i < set.reps; i++) {
         kdas_step_report report = { .size = sizeof report };
@@ -161,11 +170,13 @@ static bool run(kdas_context *ctx)
 
     kdas_model_options_init(&frozen, sizeof frozen);
     frozen.trainable = 0;
-    good = ok(kdas_model_create(&student, ctx, set.student, NULL)) &&
+    good             = ok(kdas_model_create(&student, ctx, set.student, NULL)) &&
            ok(kdas_model_create(&teacher, ctx, set.teacher, &frozen));
     if (good && (!set.only || strcmp(set.only, "infer") == 0)) {
-        good = infer(ctx, student, "student", 1) && (set.batch == 1 || infer(ctx, student, "student", set.batch)) &&
-               infer(ctx, teacher, "teacher", 1) && (set.batch == 1 || infer(ctx, teacher, "teacher", set.batch));
+        good = infer(ctx, student, "student", 1) &&
+               (set.batch == 1 || infer(ctx, student, "student", set.batch)) &&
+               infer(ctx, teacher, "teacher", 1) &&
+               (set.batch == 1 || infer(ctx, teacher, "teacher", set.batch));
     }
     if (good && (!set.only || strcmp(set.only, "step") == 0)) good = step(ctx, teacher, student);
     kdas_model_destroy(teacher);
@@ -192,9 +203,11 @@ int main(int argc, char **argv)
     o.isa     = set.isa;
     o.log     = say_log;
     if (!ok(kdas_context_create(&ctx, &o))) return EXIT_FAILED;
-    printf("# libkdas %s, %s, threads=%d size=%lldx%lld reps=%lld warm-up=%lld\n# figure\tseconds\timages/s\tpeak MiB\n",
-           kdas_version_string(), kdas_context_device(ctx), kdas_context_threads(ctx), (long long)set.size[0],
-           (long long)set.size[1], (long long)set.reps, (long long)set.warm_up);
+    printf("# libkdas %s, %s, threads=%d size=%lldx%lld reps=%lld warm-up=%lld\n# "
+           "figure\tseconds\timages/s\tpeak MiB\n",
+           kdas_version_string(), kdas_context_device(ctx), kdas_context_threads(ctx),
+           (long long)set.size[0], (long long)set.size[1], (long long)set.reps,
+           (long long)set.warm_up);
     good = run(ctx);
     kdas_context_destroy(ctx);
     return good ? EXIT_FINE : EXIT_FAILED;

@@ -41,8 +41,9 @@ static kd_graph *build(kd_params *params, kd_mode mode, bool keep)
 
     ck_assert_ptr_nonnull(g);
     if (keep) kd_assert_ok(kd_keep_tap(g, "mix"));
-    kd_output(g, "loss", kd_mean(g, kd_mul(g, tangle(g, kd_input(g, "x", kd_desc(2, 3, 4, 5), true)),
-                                           kd_input(g, "y", kd_desc(2, 1, 6, 12), false))));
+    kd_output(g, "loss",
+              kd_mean(g, kd_mul(g, tangle(g, kd_input(g, "x", kd_desc(2, 3, 4, 5), true)),
+                                kd_input(g, "y", kd_desc(2, 1, 6, 12), false))));
     return g;
 }
 
@@ -266,9 +267,11 @@ START_TEST(norm_folds_into_the_layer_before_it)
         kd_graph *g = kd_graph_create(ctx, params, pass == 2 ? KD_INFER : KD_EVAL);
         kd_node  *y = kd_input(g, "x", kd_desc(2, 5, 5, 3), false);
 
-        y = kd_conv2d(g, y, kd_param(g, "w", uniform(0.5f), 4, (const int64_t[]){ 4, 3, 3, 3 }), NULL, 1, 1);
-        y = kd_batch_norm(g, y, kd_param(g, "gamma", uniform(1), 1, &c), kd_param(g, "beta", uniform(1), 1, &c),
-                          kd_param(g, "mean", zero, 1, &c), kd_param(g, "var", one, 1, &c), 1e-5f, 0.1f);
+        y = kd_conv2d(g, y, kd_param(g, "w", uniform(0.5f), 4, (const int64_t[]){ 4, 3, 3, 3 }),
+                      NULL, 1, 1);
+        y = kd_batch_norm(g, y, kd_param(g, "gamma", uniform(1), 1, &c),
+                          kd_param(g, "beta", uniform(1), 1, &c), kd_param(g, "mean", zero, 1, &c),
+                          kd_param(g, "var", one, 1, &c), 1e-5f, 0.1f);
         kd_output(g, "y", y);
         if (pass == 0) {
             kd_assert_ok(kd_graph_status(g));
@@ -290,7 +293,8 @@ START_TEST(norm_folds_into_the_layer_before_it)
         memcpy(eval, kd_program_value(program[0], out[0]), sizeof eval);
         kd_assert_ok(kd_program_forward(program[1], 0));
         kd_assert_close(kd_program_value(program[1], out[1]), eval, 200, 1e-6);
-        kd_params_values(params)[kd_params_at(params, kd_params_find(params, "var"))->offset] = 2.5f;
+        kd_params_values(params)[kd_params_at(params, kd_params_find(params, "var"))->offset] =
+            2.5f;
         kd_params_touch_stats(params);
     }
     kd_program_destroy(program[0]);
@@ -317,7 +321,8 @@ START_TEST(values_depend_on_seed_and_name_not_on_order)
     kd_assert_ok(kd_params_read(p[1], 1, b));
     ck_assert(kd_test_same_bits(a, b, sizeof a));
     ck_assert_int_eq(kd_params_declare(p[0], "late", uniform(1), 1, &n), KDAS_ESTATE);
-    ck_assert_int_eq(kd_params_declare(p[0], "w", uniform(1), 2, (const int64_t[]){ 3, 3 }), KDAS_ESHAPE);
+    ck_assert_int_eq(kd_params_declare(p[0], "w", uniform(1), 2, (const int64_t[]){ 3, 3 }),
+                     KDAS_ESHAPE);
     kd_params_destroy(p[0]);
     kd_params_destroy(p[1]);
 }
@@ -325,7 +330,7 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("graph");
+    Suite   *suite      = suite_create("graph");
     TCase   *build_case = tcase_create("build"), *run = tcase_create("run");
     SRunner *runner;
     int      failed;

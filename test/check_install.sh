@@ -29,7 +29,7 @@ plain=(PREFIX="$prefix" LIBDIR="$prefix/lib" INCLUDEDIR="$prefix/include" BINDIR
 claim "make install works" "$make" install "${plain[@]}"
 claim "kdas.pc states the version of the headers" \
     test "$(PKG_CONFIG_PATH=$prefix/lib/pkgconfig pkg-config --modversion kdas)" = \
-    "$(sed -n 's/^#define KDAS_VERSION_[MP][A-Z]* //p' include/kdas/base.h | paste -sd.)"
+    "$(sed -n 's/^#define KDAS_VERSION_[MP][A-Z]*  *//p' include/kdas/base.h | paste -sd.)"
 claim "every public header and ops.def is installed" diff -r include/kdas "$prefix/include/kdas"
 
 # The second copy has no shared library, so that -lkdas can only mean the static one.

@@ -9,16 +9,17 @@
 #include "support/check_util.h"
 #include "support/run_util.h"
 
-#define N 2
-#define H 32
-#define W 48
+#define N     2
+#define H     32
+#define W     48
 #define COUNT (N * H * W)
 
 static kdas_context *ctx;
 static float         s1[COUNT], s2[COUNT], t1[COUNT], t2[COUNT], y[COUNT], g1[COUNT], g2[COUNT];
-static const float  *const student_maps[] = { s1, s2 }, *const teacher_maps[] = { t1, t2 };
-static float        *const gradients[] = { g1, g2 };
-static const kdas_maps student = { student_maps, 2, N, H, W }, teacher = { teacher_maps, 2, N, H, W };
+static const float *const student_maps[] = { s1, s2 }, *const teacher_maps[] = { t1, t2 };
+static float *const    gradients[] = { g1, g2 };
+static const kdas_maps student     = { student_maps, 2, N, H, W },
+                       teacher     = { teacher_maps, 2, N, H, W };
 
 static void open_context(void)
 {
@@ -54,7 +55,7 @@ static const char *const presets[] = { "paper", "baseline", "kl", "attention" };
 
 START_TEST(gradient_matches_finite_difference)
 {
-    kdas_loss *loss = make(presets[_i]);
+    kdas_loss *loss   = make(presets[_i]);
     float     *maps[] = { s1, s2 }, copy[2][COUNT], h = 0.05f;
 
     evaluate(loss);
@@ -95,8 +96,8 @@ END_TEST
 
 START_TEST(gradient_norm_is_that_of_the_maps)
 {
-    kdas_loss       *loss = make("baseline");
-    kdas_loss_report r    = evaluate(loss);
+    kdas_loss       *loss    = make("baseline");
+    kdas_loss_report r       = evaluate(loss);
     double           squares = 0;
 
     for (int i = 0; i < COUNT; i++)
@@ -132,10 +133,10 @@ static void count_warnings(void *user, kdas_log_level level, const char *text)
 
 START_TEST(term_that_sends_nothing_is_reported_once)
 {
-    static float         square[N * W * W], teacher_square[N * W * W], mask[N * W * W], g[N * W * W];
-    const float         *sm[] = { square }, *tm[] = { teacher_square };
-    float               *gm[] = { g };
-    kdas_maps            s = { sm, 1, N, W, W }, t = { tm, 1, N, W, W };
+    static float square[N * W * W], teacher_square[N * W * W], mask[N * W * W], g[N * W * W];
+    const float *sm[] = { square }, *tm[] = { teacher_square };
+    float       *gm[] = { g };
+    kdas_maps    s = { sm, 1, N, W, W }, t = { tm, 1, N, W, W };
     kdas_context_options o;
     kdas_context        *logged;
     kdas_loss_options    lo;
@@ -194,15 +195,17 @@ START_TEST(row_axis_is_the_mean_of_the_rows)
     o.axis     = "row";
     kd_assert_ok(kdas_loss_create(&loss, ctx, &o));
     for (int row = 0; row < 2 * N * H; row++) {
-        const float *s = (row < N * H ? s1 : s2) + row % (N * H) * W, *t = (row < N * H ? t1 : t2) + row % (N * H) * W;
-        double       zs = 0, zt = 0, kl = 0;
+        const float *s = (row < N * H ? s1 : s2) + row % (N * H) * W,
+                    *t = (row < N * H ? t1 : t2) + row % (N * H) * W;
+        double zs = 0, zt = 0, kl = 0;
 
         for (int i = 0; i < W; i++) {
             zs += exp((double)s[i] / 2);
             zt += exp((double)t[i] / 2);
         }
         for (int i = 0; i < W; i++)
-            kl += exp((double)t[i] / 2) / zt * ((double)t[i] / 2 - log(zt) - (double)s[i] / 2 + log(zs));
+            kl += exp((double)t[i] / 2) / zt *
+                  ((double)t[i] / 2 - log(zt) - (double)s[i] / 2 + log(zs));
         want += 4 * kl / (N * H);
     }
     ck_assert_double_eq_tol(evaluate(loss).raw[KDAS_TERM_KD], want, 1e-5 * want);
@@ -217,12 +220,12 @@ START_TEST(options_out_of_range_are_refused_with_their_name)
     kdas_loss_options o;
     kdas_loss        *loss;
 
-#define REFUSED(change, status, word)                    \
-    kdas_loss_options_init(&o, sizeof o);                \
-    change;                                              \
-    loss = (kdas_loss *)&o;                              \
+#define REFUSED(change, status, word)                           \
+    kdas_loss_options_init(&o, sizeof o);                       \
+    change;                                                     \
+    loss = (kdas_loss *)&o;                                     \
     kd_assert_status(kdas_loss_create(&loss, ctx, &o), status); \
-    ck_assert_ptr_null(loss);                            \
+    ck_assert_ptr_null(loss);                                   \
     kd_assert_sentence(word)
     REFUSED(o.tau = 0, KDAS_EINVAL, "tau");
     REFUSED(o.tau = NAN, KDAS_EINVAL, "tau");
@@ -242,9 +245,9 @@ END_TEST
 
 START_TEST(maps_that_do_not_fit_are_refused)
 {
-    kdas_loss       *loss = make("paper");
-    kdas_loss_report r    = { .size = sizeof r, .total = 7 };
-    kdas_maps        one = { teacher_maps, 1, N, H, W };
+    kdas_loss        *loss = make("paper");
+    kdas_loss_report  r    = { .size = sizeof r, .total = 7 };
+    kdas_maps         one  = { teacher_maps, 1, N, H, W };
     kdas_loss_options o;
     kdas_loss        *sum;
 
@@ -302,7 +305,7 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("loss");
+    Suite   *suite  = suite_create("loss");
     TCase   *values = tcase_create("values"), *refused = tcase_create("refused");
     SRunner *runner;
     int      failed;

@@ -47,9 +47,9 @@ static const struct {
     int64_t     parameters;
     double      macs, thop;
 } known[] = {
-    { "pvt_v2_b0", 3409760, 1.5355, 0 },      { "pvt_v2_b1", 13496000, 5.4816, 0 },
-    { "pvt_v2_b2", 24849856, 10.4597, 0 },    { "pvt_v2_b3", 44725696, 17.8159, 0 },
-    { "pvt_v2_b4", 62043072, 26.0708, 0 },    { "pvt_v2_b5", 81443008, 30.2803, 0 },
+    { "pvt_v2_b0", 3409760, 1.5355, 0 },         { "pvt_v2_b1", 13496000, 5.4816, 0 },
+    { "pvt_v2_b2", 24849856, 10.4597, 0 },       { "pvt_v2_b3", 44725696, 17.8159, 0 },
+    { "pvt_v2_b4", 62043072, 26.0708, 0 },       { "pvt_v2_b5", 81443008, 30.2803, 0 },
     { "polyp_pvt_b0", 3650740, 1.9041, 1.6898 }, { "polyp_pvt_b2", 25107604, 10.8437, 10.0184 },
 };
 
@@ -58,7 +58,8 @@ START_TEST(costs_equal_the_published_ones)
     int64_t parameters;
     double  macs, thop;
 
-    kd_assert_ok(kdas_model_cost(&parameters, &macs, ctx, known[_i].name, 352, 352, KDAS_COUNT_MACS));
+    kd_assert_ok(
+        kdas_model_cost(&parameters, &macs, ctx, known[_i].name, 352, 352, KDAS_COUNT_MACS));
     kd_assert_ok(kdas_model_cost(NULL, &thop, ctx, known[_i].name, 352, 352, KDAS_COUNT_THOP));
     ck_assert_int_eq(parameters, known[_i].parameters);
     ck_assert_double_eq_tol(macs / 1e9, known[_i].macs, 0.6e-4);
@@ -85,8 +86,8 @@ END_TEST
 
 START_TEST(layers_add_up_to_the_whole)
 {
-    kdas_model *m = make("polyp_pvt_b0");
-    kdas_layer  l = { .size = sizeof l };
+    kdas_model *m    = make("polyp_pvt_b0");
+    kdas_layer  l    = { .size = sizeof l };
     double      macs = 0, thop = 0;
     int         i = 0;
 
@@ -110,7 +111,8 @@ static void shape_text(char *text, size_t size, int rank, const int64_t *dims)
 
     snprintf(text, size, "scalar");
     for (int i = 0; i < rank; i++)
-        used += (size_t)snprintf(text + used, size - used, i ? "x%lld" : "%lld", (long long)dims[i]);
+        used +=
+            (size_t)snprintf(text + used, size - used, i ? "x%lld" : "%lld", (long long)dims[i]);
 }
 
 START_TEST(tensors_are_those_of_the_published_state_dict)
@@ -176,8 +178,10 @@ START_TEST(initial_values_follow_the_published_rule)
             sum += (double)v[k];
             squares += ((double)v[k] - rows[r].mean) * ((double)v[k] - rows[r].mean);
         }
-        ck_assert_double_eq_tol(sum / (double)n, rows[r].mean, 4 * rows[r].deviation / sqrt((double)n) + 1e-12);
-        ck_assert_double_eq_tol(sqrt(squares / (double)n), rows[r].deviation, 0.03 * rows[r].deviation + 1e-12);
+        ck_assert_double_eq_tol(sum / (double)n, rows[r].mean,
+                                4 * rows[r].deviation / sqrt((double)n) + 1e-12);
+        ck_assert_double_eq_tol(sqrt(squares / (double)n), rows[r].deviation,
+                                0.03 * rows[r].deviation + 1e-12);
         free(v);
     }
     kdas_model_destroy(m);
@@ -211,12 +215,13 @@ END_TEST
 START_TEST(saved_model_loads_back_with_the_same_bits)
 {
     kdas_model_options o;
-    kdas_model        *a = make("polyp_pvt_b0"), *b;
-    kdas_batch        *x = draw(2, 32, 32);
+    kdas_model        *a       = make("polyp_pvt_b0"), *b;
+    kdas_batch        *x       = draw(2, 32, 32);
     int32_t            counter = kdas_model_find(a, "CFM.conv4.bn.num_batches_tracked");
-    float              seen = 0;
+    float              seen    = 0;
 
-    kd_assert_ok(kdas_model_forward(a, KDAS_MODE_TRAIN, x)); /* moves running statistics and counters */
+    kd_assert_ok(
+        kdas_model_forward(a, KDAS_MODE_TRAIN, x)); /* moves running statistics and counters */
     kd_assert_ok(kdas_model_save(a, kd_test_path("a.safetensors")));
     kdas_model_options_init(&o, sizeof o);
     o.seed = 9;
@@ -234,7 +239,8 @@ END_TEST
 
 START_TEST(file_that_does_not_fit_changes_nothing)
 {
-    kdas_model       *student = make("polyp_pvt_b0"), *keep = make("polyp_pvt_b0"), *backbone = make("pvt_v2_b0");
+    kdas_model *student = make("polyp_pvt_b0"), *keep = make("polyp_pvt_b0"),
+               *backbone    = make("pvt_v2_b0");
     kdas_model       *other = make("polyp_pvt_b1");
     kdas_load_options o;
 
@@ -250,7 +256,7 @@ START_TEST(file_that_does_not_fit_changes_nothing)
     o.prefix = "backbone.";
     kd_assert_status(kdas_model_load(student, kd_test_path("backbone"), &o), KDAS_ENOTFOUND);
     kd_assert_sentence("lacks the tensor");
-    o.prefix = NULL;
+    o.prefix  = NULL;
     o.partial = 1;
     kd_assert_status(kdas_model_load(student, kd_test_path("backbone"), &o), KDAS_ENOTFOUND);
     kd_test_assert_same_weights(student, keep);
@@ -276,8 +282,10 @@ START_TEST(backbone_file_loads_into_the_network_by_prefix)
     o.prefix  = "backbone.";
     o.partial = 1;
     kd_assert_ok(kdas_model_load(student, kd_test_path("backbone"), &o));
-    kd_assert_ok(kdas_model_read(backbone, kdas_model_find(backbone, "patch_embed1.proj.weight"), a));
-    kd_assert_ok(kdas_model_read(student, kdas_model_find(student, "backbone.patch_embed1.proj.weight"), b));
+    kd_assert_ok(
+        kdas_model_read(backbone, kdas_model_find(backbone, "patch_embed1.proj.weight"), a));
+    kd_assert_ok(
+        kdas_model_read(student, kdas_model_find(student, "backbone.patch_embed1.proj.weight"), b));
     ck_assert(kd_test_same_bits(a, b, sizeof a));
     kdas_model_destroy(backbone);
     kdas_model_destroy(student);
@@ -288,8 +296,10 @@ END_TEST
 
 START_TEST(outputs_have_the_batchs_size_whatever_it_is)
 {
-    static const int64_t sizes[][3] = { { 1, 32, 32 }, { 3, 32, 96 }, { 1, 160, 64 }, { 2, 64, 64 } };
-    kdas_model          *m = make("polyp_pvt_b0");
+    static const int64_t sizes[][3] = {
+        { 1, 32, 32 }, { 3, 32, 96 }, { 1, 160, 64 }, { 2, 64, 64 }
+    };
+    kdas_model *m = make("polyp_pvt_b0");
 
     for (size_t s = 0; s < 4; s++) {
         kdas_batch *x = draw(sizes[s][0], sizes[s][1], sizes[s][2]);
@@ -299,7 +309,8 @@ START_TEST(outputs_have_the_batchs_size_whatever_it_is)
         ck_assert_str_eq(kdas_model_output(m, 0, dims), "P1");
         ck_assert_str_eq(kdas_model_output(m, 1, NULL), "P2");
         ck_assert_ptr_null(kdas_model_output(m, 2, NULL));
-        ck_assert(dims[0] == sizes[s][0] && dims[1] == sizes[s][1] && dims[2] == sizes[s][2] && dims[3] == 1);
+        ck_assert(dims[0] == sizes[s][0] && dims[1] == sizes[s][1] && dims[2] == sizes[s][2] &&
+                  dims[3] == 1);
         kdas_batch_destroy(x);
     }
     kdas_model_destroy(m);
@@ -308,11 +319,12 @@ END_TEST
 
 START_TEST(images_of_a_batch_do_not_mix_in_inference)
 {
-    kdas_model *m = make("polyp_pvt_b0");
+    kdas_model *m   = make("polyp_pvt_b0");
     kdas_batch *two = draw(2, 64, 32), *one = draw(1, 64, 32);
     float       both[2 * 64 * 32], alone[64 * 32];
 
-    memcpy(kdas_batch_images(one), kdas_batch_images(two) + 64 * 32 * 3, 64 * 32 * 3 * sizeof(float));
+    memcpy(kdas_batch_images(one), kdas_batch_images(two) + 64 * 32 * 3,
+           64 * 32 * 3 * sizeof(float));
     kd_assert_ok(kdas_model_forward(m, KDAS_MODE_INFER, two));
     kd_assert_ok(kdas_model_read_output(m, "P2", both));
     kd_assert_ok(kdas_model_forward(m, KDAS_MODE_INFER, one));
@@ -346,13 +358,13 @@ END_TEST
 
 START_TEST(taps_are_read_and_take_gradients)
 {
-    kdas_model  *m = make("polyp_pvt_b0");
-    kdas_batch  *x = draw(1, 32, 64);
+    kdas_model  *m       = make("polyp_pvt_b0");
+    kdas_batch  *x       = draw(1, 32, 64);
     const float *none[2] = { NULL, NULL };
     float        value[8 * 16 * 32], push[8 * 16 * 32], grad[4704];
     int64_t      dims[4];
     int          count = 0;
-    double       sum = 0;
+    double       sum   = 0;
 
     while (kdas_model_tap(m, count))
         count++;
@@ -369,7 +381,8 @@ START_TEST(taps_are_read_and_take_gradients)
         push[i] = value[i];
     kd_assert_ok(kdas_model_add_gradient(m, "backbone.x1", push));
     kd_assert_ok(kdas_model_backward(m, none));
-    kd_assert_ok(kdas_model_read_gradient(m, kdas_model_find(m, "backbone.patch_embed1.proj.weight"), grad));
+    kd_assert_ok(
+        kdas_model_read_gradient(m, kdas_model_find(m, "backbone.patch_embed1.proj.weight"), grad));
     for (int i = 0; i < 4704; i++)
         sum += fabs((double)grad[i]);
     ck_assert(sum > 0);
@@ -418,10 +431,10 @@ START_TEST(failing_allocations_leak_nothing)
     bool done = false;
 
     for (long k = 1; k < 20000 && !done; k += 1 + k / 16) { /* create, save, load, compile, run */
-        kd_test_meter m = { 0 };
-        kdas_context *c = kd_test_device("cpu", &m);
+        kd_test_meter m     = { 0 };
+        kdas_context *c     = kd_test_device("cpu", &m);
         kdas_model   *model = NULL;
-        kdas_batch   *x = NULL;
+        kdas_batch   *x     = NULL;
         kdas_status   st;
 
         m.fail_at = m.taken + k;
@@ -443,13 +456,14 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("model");
+    Suite   *suite   = suite_create("model");
     TCase   *tensors = tcase_create("tensors"), *run = tcase_create("run");
     SRunner *runner;
     int      failed;
 
     tcase_add_checked_fixture(tensors, open_context, close_context);
-    tcase_add_loop_test(tensors, costs_equal_the_published_ones, 0, (int)(sizeof known / sizeof known[0]));
+    tcase_add_loop_test(tensors, costs_equal_the_published_ones, 0,
+                        (int)(sizeof known / sizeof known[0]));
     tcase_add_test(tensors, every_listed_model_can_be_costed_at_any_size);
     tcase_add_test(tensors, layers_add_up_to_the_whole);
     tcase_add_loop_test(tensors, tensors_are_those_of_the_published_state_dict, 0, 2);

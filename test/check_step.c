@@ -122,13 +122,15 @@ START_TEST(gathered_micro_batches_make_one_update)
     wa = kd_test_weights(one.student, &n);
     wb = kd_test_weights(four.student, &m);
     ck_assert_uint_eq(n, m);
-    for (int32_t t = 0, at = 0; t < kdas_model_tensors(one.student); t++) { /* running statistics moved 4 times */
+    for (int32_t t = 0, at = 0; t < kdas_model_tensors(one.student);
+         t++) { /* running statistics moved 4 times */
         int64_t d[4], count;
         int32_t trainable;
 
         kdas_model_tensor(one.student, t, NULL, d, &trainable);
         count = d[0] * d[1] * d[2] * d[3];
-        for (int64_t i = 0; trainable && i < count; i++) /* Adam's first step is lr * sign(g) where g is noise */
+        for (int64_t i = 0; trainable && i < count;
+             i++) /* Adam's first step is lr * sign(g) where g is noise */
             ck_assert_double_eq_tol((double)wa[at + i], (double)wb[at + i], 2.1e-3);
         if (trainable && count > 4096) kd_assert_close(wa + at, wb + at, count, 2e-2);
         at += (int32_t)count;
@@ -166,14 +168,17 @@ START_TEST(mean_gradient_of_single_images_is_that_of_the_batch)
     for (int pass = 0; pass < 2; pass++) { /* together, then one by one */
         kd_assert_ok(kdas_model_zero_gradients(m));
         for (int k = 0; k < (pass ? K : 1); k++) {
-            kdas_batch   *b = pass ? one : all;
-            const float  *t[2] = { kdas_batch_images(b), kdas_batch_images(b) + AREA }, *s[2] = { maps[0], maps[1] };
-            kdas_maps     student = { s, 2, pass ? 1 : K, SIDE, SIDE }, teacher = student;
-            static float  other[2][K * AREA];
+            kdas_batch  *b       = pass ? one : all;
+            const float *t[2]    = { kdas_batch_images(b), kdas_batch_images(b) + AREA },
+                        *s[2]    = { maps[0], maps[1] };
+            kdas_maps    student = { s, 2, pass ? 1 : K, SIDE, SIDE }, teacher = student;
+            static float other[2][K * AREA];
 
             if (pass) {
-                memcpy(kdas_batch_images(one), kdas_batch_images(all) + k * AREA * 3, AREA * 3 * sizeof(float));
-                memcpy(kdas_batch_masks(one), kdas_batch_masks(all) + k * AREA, AREA * sizeof(float));
+                memcpy(kdas_batch_images(one), kdas_batch_images(all) + k * AREA * 3,
+                       AREA * 3 * sizeof(float));
+                memcpy(kdas_batch_masks(one), kdas_batch_masks(all) + k * AREA,
+                       AREA * sizeof(float));
             }
             kd_test_fill(other[0], K * AREA, "t0", 2, 0);
             kd_test_fill(other[1], K * AREA, "t1", 2, 0);
@@ -183,7 +188,8 @@ START_TEST(mean_gradient_of_single_images_is_that_of_the_batch)
             kd_assert_ok(kdas_model_forward(m, KDAS_MODE_EVAL, b));
             kd_assert_ok(kdas_model_read_output(m, "P1", maps[0]));
             kd_assert_ok(kdas_model_read_output(m, "P2", maps[1]));
-            kd_assert_ok(kdas_loss_evaluate(loss, &student, &teacher, kdas_batch_masks(b), gradient, NULL));
+            kd_assert_ok(
+                kdas_loss_evaluate(loss, &student, &teacher, kdas_batch_masks(b), gradient, NULL));
             kd_assert_ok(kdas_model_backward(m, (const float *const *)gradient));
         }
         n = 0;
@@ -230,7 +236,8 @@ START_TEST(host_teacher_equals_a_model_with_the_same_maps)
         kdas_batch *a = draw(model.ctx, 2, "b"), *b = draw(host.ctx, 2, "b");
         double      total = step(&model, a).total;
 
-        kd_assert_status(kdas_distiller_forward(host.distiller, b), KDAS_ESTATE); /* maps are used once */
+        kd_assert_status(kdas_distiller_forward(host.distiller, b),
+                         KDAS_ESTATE); /* maps are used once */
         kd_assert_sentence("teacher");
         kd_assert_ok(kdas_model_forward(model.teacher, KDAS_MODE_INFER, a));
         kd_assert_ok(kdas_model_read_output(model.teacher, "P1", maps[0]));
@@ -330,7 +337,7 @@ START_TEST(nan_in_the_images_stops_the_step_before_the_weights)
     int32_t             q, mean;
 
     kd_test_rig_make(&rig, &o);
-    q = kdas_model_find(rig.student, "backbone.block1.0.attn.q.weight");
+    q    = kdas_model_find(rig.student, "backbone.block1.0.attn.q.weight");
     mean = kdas_model_find(rig.student, "Translayer2_0.bn.running_mean");
     b    = draw(rig.ctx, 2, "b");
     kd_assert_ok(kdas_model_read(rig.student, q, before));
@@ -377,14 +384,21 @@ START_TEST(pairings_that_make_no_sense_are_refused)
     kd_test_rig_make(&rig, &o);
     kd_assert_ok(kdas_model_create(&backbone, rig.ctx, "pvt_v2_b0", NULL));
     kd_assert_ok(kdas_loss_create(&elsewhere, other, NULL));
-    kd_assert_status(kdas_distiller_create(&d, NULL, backbone, rig.loss, rig.optim, NULL), KDAS_EINVAL);
-    kd_assert_status(kdas_distiller_create(&d, backbone, rig.student, rig.loss, rig.optim, NULL), KDAS_EINVAL);
-    kd_assert_status(kdas_distiller_create(&d, rig.student, rig.student, rig.loss, rig.optim, NULL), KDAS_EINVAL);
-    kd_assert_status(kdas_distiller_create(&d, rig.teacher, rig.student, elsewhere, rig.optim, NULL), KDAS_EINVAL);
-    kd_assert_status(kdas_distiller_create(&d, rig.teacher, rig.teacher, rig.loss, rig.optim, NULL), KDAS_EINVAL);
+    kd_assert_status(kdas_distiller_create(&d, NULL, backbone, rig.loss, rig.optim, NULL),
+                     KDAS_EINVAL);
+    kd_assert_status(kdas_distiller_create(&d, backbone, rig.student, rig.loss, rig.optim, NULL),
+                     KDAS_EINVAL);
+    kd_assert_status(kdas_distiller_create(&d, rig.student, rig.student, rig.loss, rig.optim, NULL),
+                     KDAS_EINVAL);
+    kd_assert_status(
+        kdas_distiller_create(&d, rig.teacher, rig.student, elsewhere, rig.optim, NULL),
+        KDAS_EINVAL);
+    kd_assert_status(kdas_distiller_create(&d, rig.teacher, rig.teacher, rig.loss, rig.optim, NULL),
+                     KDAS_EINVAL);
     kdas_distiller_options_init(&p, sizeof p);
     p.accumulate = 0;
-    kd_assert_status(kdas_distiller_create(&d, rig.teacher, rig.student, rig.loss, rig.optim, &p), KDAS_EINVAL);
+    kd_assert_status(kdas_distiller_create(&d, rig.teacher, rig.student, rig.loss, rig.optim, &p),
+                     KDAS_EINVAL);
     kd_assert_sentence("accumulate");
     ck_assert_ptr_null(d);
     kdas_loss_destroy(elsewhere);

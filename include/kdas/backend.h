@@ -117,14 +117,14 @@ typedef struct kdas_crop_attr {
 
 typedef struct kdas_resize_attr {
     int64_t height, width;
-    int32_t align; /* corners map to corners */
+    int32_t align;   /* corners map to corners */
     int32_t counted; /* times thop counts this one; kernels ignore it */
 } kdas_resize_attr;
 
 typedef struct kdas_pool_attr {
     int64_t height, width;
     int64_t counted; /* times thop counts this one; kernels ignore it */
-} kdas_pool_attr; /* POOL_AVG */
+} kdas_pool_attr;    /* POOL_AVG */
 
 typedef struct kdas_attention_attr {
     int32_t heads;
@@ -194,13 +194,13 @@ typedef struct kdas_plan {
 typedef struct kdas_call {
     const kdas_node_desc *node;
     void                 *state;
-    void                 *in[KDAS_MAX_INPUTS];  /* read only, but for inputs marked (state)           */
-    void                 *out;                  /* forward writes, backward may read if it needs it   */
-    const void           *dout;                 /* backward: gradient of out                          */
-    void                 *din[KDAS_MAX_INPUTS]; /* backward: gradient of each input, NULL: not wanted */
-    uint32_t              add;                  /* bit i: add into din[i]; else din[i] holds no value */
-    void                 *saved, *packed, *work;
-    uint64_t              seed;                 /* random draws are a pure function of it             */
+    void       *in[KDAS_MAX_INPUTS];  /* read only, but for inputs marked (state)           */
+    void       *out;                  /* forward writes, backward may read if it needs it   */
+    const void *dout;                 /* backward: gradient of out                          */
+    void       *din[KDAS_MAX_INPUTS]; /* backward: gradient of each input, NULL: not wanted */
+    uint32_t    add;                  /* bit i: add into din[i]; else din[i] holds no value */
+    void       *saved, *packed, *work;
+    uint64_t    seed; /* random draws are a pure function of it             */
 } kdas_call;
 
 /* Draw n of a call's seed, in [0,1): what DROP_PATH compares. splitmix64, top 24 bits. */
@@ -257,7 +257,8 @@ typedef struct kdas_host {
     uint32_t abi; /* KDAS_BACKEND_ABI of the host */
     size_t   size;
     void    *user;
-    void *(*alloc)(void *user, size_t bytes); /* host memory, KDAS_ALIGNMENT-aligned; NULL: none left */
+    void *(*alloc)(void  *user,
+                   size_t bytes); /* host memory, KDAS_ALIGNMENT-aligned; NULL: none left */
     void (*free)(void *user, void *memory);
     void (*log)(void *user, kdas_log_level level, const char *text);
     /* Set the thread's error sentence and return `status`. */
@@ -280,7 +281,8 @@ typedef struct kdas_backend {
                                      * runs on the reference kernels                       */
     /* A score, 0: cannot be used here, and `why` says so in a sentence. */
     int (*probe)(int32_t index, char *why, size_t size);
-    kdas_status (*open)(kdas_device **out, const kdas_host *host, const kdas_device_options *options);
+    kdas_status (*open)(kdas_device **out, const kdas_host *host,
+                        const kdas_device_options *options);
     void (*close)(kdas_device *device);
     void (*describe)(kdas_device *device, char *text, size_t size); /* one line */
 

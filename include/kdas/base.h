@@ -22,8 +22,8 @@
 #define KDAS_VERSION_MAJOR 0
 #define KDAS_VERSION_MINOR 1
 #define KDAS_VERSION_PATCH 0
-#define KDAS_VERSION (KDAS_VERSION_MAJOR * 10000 + KDAS_VERSION_MINOR * 100 + KDAS_VERSION_PATCH)
-#define KDAS_ABI 0
+#define KDAS_VERSION       (KDAS_VERSION_MAJOR * 10000 + KDAS_VERSION_MINOR * 100 + KDAS_VERSION_PATCH)
+#define KDAS_ABI           0
 
 KDAS_BEGIN
 
@@ -42,17 +42,17 @@ KDAS_API int kdas_abi(void);
  * outputs untouched (created handles are set to NULL) and nothing half done. */
 typedef enum kdas_status {
     KDAS_OK           = 0,
-    KDAS_EINVAL       = -1,  /* an argument or option is out of range, or NULL where it may not be */
-    KDAS_ENOMEM       = -2,  /* an allocation failed                                               */
-    KDAS_EIO          = -3,  /* a file could not be opened, read, written or renamed               */
-    KDAS_EFORMAT      = -4,  /* a file's content is not what its kind promises                     */
-    KDAS_ENOTFOUND    = -5,  /* no such name: model, tensor, rule, folder, file                    */
-    KDAS_ESHAPE       = -6,  /* sizes do not fit each other                                        */
-    KDAS_EUNSUPPORTED = -7,  /* known, but not offered here                                        */
-    KDAS_ENUMERIC     = -8,  /* NaN or infinity where a number must be                             */
-    KDAS_ECANCELLED   = -9,  /* the host asked to stop                                             */
-    KDAS_EBACKEND     = -10, /* the compute library or device failed                               */
-    KDAS_ESTATE       = -11  /* the call comes too early or too late in the order of calls         */
+    KDAS_EINVAL       = -1, /* an argument or option is out of range, or NULL where it may not be */
+    KDAS_ENOMEM       = -2, /* an allocation failed                                               */
+    KDAS_EIO          = -3, /* a file could not be opened, read, written or renamed               */
+    KDAS_EFORMAT      = -4, /* a file's content is not what its kind promises                     */
+    KDAS_ENOTFOUND    = -5, /* no such name: model, tensor, rule, folder, file                    */
+    KDAS_ESHAPE       = -6, /* sizes do not fit each other                                        */
+    KDAS_EUNSUPPORTED = -7, /* known, but not offered here                                        */
+    KDAS_ENUMERIC     = -8, /* NaN or infinity where a number must be                             */
+    KDAS_ECANCELLED   = -9, /* the host asked to stop                                             */
+    KDAS_EBACKEND = -10,    /* the compute library or device failed                               */
+    KDAS_ESTATE   = -11     /* the call comes too early or too late in the order of calls         */
 } kdas_status;
 
 /* Name of a status, "KDAS_EINVAL"; "KDAS_E?" for an unknown one. Static. Since 0.1. */
@@ -87,12 +87,12 @@ typedef struct kdas_context kdas_context;
 
 /* Settings. Call kdas_context_options_init() first, then change what you need. */
 typedef struct kdas_context_options {
-    size_t        size;    /* set by init; members are only added at the end                      */
-    const char   *device;  /* "cpu" (default), "reference" (plain C), or a plug-in: "name[:index]" */
-    int32_t       threads; /* compute threads, >= 1; 0 (default): one for each core at hand        */
-    const char   *isa;     /* most the CPU kernels may use: "avx512", "avx2", "plain"; NULL: all   */
-    kdas_log_fn   log;     /* NULL (default): silent                                              */
-    void         *log_user;
+    size_t      size;    /* set by init; members are only added at the end                      */
+    const char *device;  /* "cpu" (default), "reference" (plain C), or a plug-in: "name[:index]" */
+    int32_t     threads; /* compute threads, >= 1; 0 (default): one for each core at hand        */
+    const char *isa;     /* most the CPU kernels may use: "avx512", "avx2", "plain"; NULL: all   */
+    kdas_log_fn log;     /* NULL (default): silent                                              */
+    void       *log_user;
     kdas_alloc_fn alloc; /* NULL (default): malloc; set both or neither                          */
     kdas_free_fn  free;
     void         *alloc_user;

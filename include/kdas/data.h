@@ -19,9 +19,9 @@ KDAS_API void        kdas_batch_destroy(kdas_batch *batch); /* NULL is fine */
  * before. Since 0.1. */
 KDAS_API kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_view *image,
                                     const kdas_view *mask);
-KDAS_API int64_t kdas_batch_count(const kdas_batch *batch);
-KDAS_API int64_t kdas_batch_height(const kdas_batch *batch);
-KDAS_API int64_t kdas_batch_width(const kdas_batch *batch);
+KDAS_API int64_t     kdas_batch_count(const kdas_batch *batch);
+KDAS_API int64_t     kdas_batch_height(const kdas_batch *batch);
+KDAS_API int64_t     kdas_batch_width(const kdas_batch *batch);
 /* The numbers themselves, to read or to fill: images (N,H,W,3), masks (N,H,W,1). Since 0.1. */
 KDAS_API float *kdas_batch_images(kdas_batch *batch);
 KDAS_API float *kdas_batch_masks(kdas_batch *batch);
@@ -81,11 +81,11 @@ KDAS_API kdas_status kdas_dataset_split(kdas_dataset **rest, kdas_dataset **part
 KDAS_API void        kdas_dataset_destroy(kdas_dataset *dataset); /* NULL is fine */
 KDAS_API int64_t     kdas_dataset_count(const kdas_dataset *dataset);
 /* Frames (base names) of the folder that were left out as bad. Since 0.1. */
-KDAS_API int64_t     kdas_dataset_skipped(const kdas_dataset *dataset);
+KDAS_API int64_t kdas_dataset_skipped(const kdas_dataset *dataset);
 /* Base name of a frame without its ending, for the dataset's life; NULL out of range. Since 0.1. */
 KDAS_API const char *kdas_dataset_name(const kdas_dataset *dataset, int64_t i);
 /* A hash of the names and sizes of the frames, in order: says which split a run used. Since 0.1. */
-KDAS_API uint64_t    kdas_dataset_hash(const kdas_dataset *dataset);
+KDAS_API uint64_t kdas_dataset_hash(const kdas_dataset *dataset);
 /* Decode frame `i`: RGB8 and its GREY8 mask (0 or 255). The caller destroys both. Several threads
  * may ask at once. A file that went bad after opening is named: KDAS_EFORMAT, KDAS_EIO,
  * KDAS_ENOTFOUND. Since 0.1. */
@@ -117,20 +117,20 @@ KDAS_API kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset
                                         const kdas_loader_options *options);
 KDAS_API void        kdas_loader_destroy(kdas_loader *loader); /* NULL is fine; joins the workers */
 /* Batches in an epoch, scales counted. Since 0.1. */
-KDAS_API int64_t     kdas_loader_batches(const kdas_loader *loader);
+KDAS_API int64_t kdas_loader_batches(const kdas_loader *loader);
 /* The next batch; *out is NULL at the end of an epoch (the following call starts the next). It
  * stays valid until the next call. What a batch holds depends on seed and position alone, not on
  * workers. Errors of a frame's file come out here, at the batch that needs it; the position stays,
  * so that another call tries again, and a seek to the next position passes over it. Since 0.1. */
 KDAS_API kdas_status kdas_loader_next(kdas_loader *loader, kdas_batch **out);
 /* Batches given out since creation, ends of epochs not counted. Since 0.1. */
-KDAS_API int64_t     kdas_loader_position(const kdas_loader *loader);
+KDAS_API int64_t kdas_loader_position(const kdas_loader *loader);
 /* Continue from a position, >= 0: the next call gives the batch there, also where an epoch begins.
  * KDAS_EINVAL. Since 0.1. */
 KDAS_API kdas_status kdas_loader_seek(kdas_loader *loader, int64_t position);
 /* Seconds that kdas_loader_next has spent waiting for workers, or without them making batches.
  * Since 0.1. */
-KDAS_API double      kdas_loader_waited(const kdas_loader *loader);
+KDAS_API double kdas_loader_waited(const kdas_loader *loader);
 
 KDAS_END
 #endif

@@ -11,28 +11,29 @@ typedef struct kdas_distiller kdas_distiller;
 typedef struct kdas_distiller_options {
     size_t  size;
     int32_t accumulate; /* micro-batches whose mean gradient makes one update, >= 1; default 1 */
-    int32_t gradient_norms; /* measure what each term sends (kdas_loss_report.gradient); default 1 */
+    int32_t
+        gradient_norms; /* measure what each term sends (kdas_loss_report.gradient); default 1 */
 } kdas_distiller_options;
 KDAS_API void kdas_distiller_options_init(kdas_distiller_options *options, size_t size);
 
 /* Pair a student with its teacher, objective and optimizer; all outlive the distiller. `teacher` is frozen: run
  * for inference, never changed; NULL: the objective needs none, or the host hands its maps in. The two models
  * share no memory but the batch. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
-KDAS_API kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kdas_model *student,
-                                           kdas_loss *loss, kdas_optim *optim,
+KDAS_API kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher,
+                                           kdas_model *student, kdas_loss *loss, kdas_optim *optim,
                                            const kdas_distiller_options *options);
 KDAS_API void        kdas_distiller_destroy(kdas_distiller *distiller); /* NULL is fine */
 
 /* What a step found. Set `size`. */
 typedef struct kdas_step_report {
     size_t  size;
-    double  total;                /* as in kdas_loss_report */
+    double  total; /* as in kdas_loss_report */
     double  raw[KDAS_TERMS];
     double  weighted[KDAS_TERMS];
     double  gradient[KDAS_TERMS];
-    double  lr;                   /* of the update that this step made, or will make */
-    int32_t updated;              /* whether this step ended with an update          */
-    double  seconds[4];           /* teacher, student forward, objective and backward, update */
+    double  lr;         /* of the update that this step made, or will make */
+    int32_t updated;    /* whether this step ended with an update          */
+    double  seconds[4]; /* teacher, student forward, objective and backward, update */
 } kdas_step_report;
 
 /* A whole step on the batch: forward, backward, and after every `accumulate`-th batch an update.
@@ -50,7 +51,8 @@ KDAS_API kdas_status kdas_distiller_update(kdas_distiller *distiller, kdas_step_
 
 /* The host's own teacher: its maps for the batch of the coming forward, copied by it. `maps.map[i]` belongs to
  * student output i. Must be called before each forward when there is no teacher model. Since 0.1. */
-KDAS_API kdas_status kdas_distiller_set_teacher_maps(kdas_distiller *distiller, const kdas_maps *maps);
+KDAS_API kdas_status kdas_distiller_set_teacher_maps(kdas_distiller  *distiller,
+                                                     const kdas_maps *maps);
 
 /* ---- Checkpoint ---------------------------------------------------------------------------------- */
 

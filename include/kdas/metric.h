@@ -45,7 +45,7 @@ typedef struct kdas_evaluator kdas_evaluator;
 KDAS_API kdas_status kdas_evaluator_create(kdas_evaluator **out, kdas_context *context);
 KDAS_API void        kdas_evaluator_destroy(kdas_evaluator *evaluator); /* NULL is fine */
 /* Forget all images. Since 0.1. */
-KDAS_API void        kdas_evaluator_reset(kdas_evaluator *evaluator);
+KDAS_API void kdas_evaluator_reset(kdas_evaluator *evaluator);
 
 /* Add an image: `prediction` GREY8 (the min-max normalised map times 255) and `truth` GREY8
  * (> 127 is polyp) of the same size, sides at most KDAS_IMAGE_MAX_SIDE. `name` (may be NULL) is
@@ -62,9 +62,9 @@ KDAS_API kdas_status kdas_evaluator_add_logits(kdas_evaluator *evaluator, const 
                                                const float *logits, const kdas_view *truth);
 
 /* Images added. Since 0.1. */
-KDAS_API int64_t     kdas_evaluator_count(const kdas_evaluator *evaluator);
+KDAS_API int64_t kdas_evaluator_count(const kdas_evaluator *evaluator);
 /* How many of their truths were empty. Since 0.1. */
-KDAS_API int64_t     kdas_evaluator_empty(const kdas_evaluator *evaluator);
+KDAS_API int64_t kdas_evaluator_empty(const kdas_evaluator *evaluator);
 /* Name of image `i`, "" if it has none; NULL out of range. Valid until reset. Since 0.1. */
 KDAS_API const char *kdas_evaluator_name(const kdas_evaluator *evaluator, int64_t i);
 /* Figure of the whole set (i < 0) or of image i alone. KDAS_ESTATE without images, KDAS_EINVAL

@@ -46,18 +46,19 @@ KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
 /* Load a safetensors file; names are those of the published state_dict. All or nothing: on failure the model
  * is as it was. KDAS_EIO, KDAS_EFORMAT, KDAS_ENOTFOUND (tensor missing, or not the model's), KDAS_ESHAPE; the
  * sentence names file and tensor. Since 0.1. */
-KDAS_API kdas_status kdas_model_load(kdas_model *model, const char *path, const kdas_load_options *options);
+KDAS_API kdas_status kdas_model_load(kdas_model *model, const char *path,
+                                     const kdas_load_options *options);
 /* Save as safetensors, atomically; PyTorch loads it with load_state_dict. KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_model_save(const kdas_model *model, const char *path);
 /* Give `to` the values of `from`, a model of the same name. KDAS_EINVAL. Since 0.1. */
 KDAS_API kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from);
 
 /* ---- Tensors: parameters and buffers, in PyTorch's order of axes --------------------------------- */
-KDAS_API int64_t     kdas_model_parameters(const kdas_model *model); /* trainable numbers */
-KDAS_API int32_t     kdas_model_tensors(const kdas_model *model);    /* how many tensors  */
+KDAS_API int64_t kdas_model_parameters(const kdas_model *model); /* trainable numbers */
+KDAS_API int32_t kdas_model_tensors(const kdas_model *model);    /* how many tensors  */
 /* Name; its rank (0..4), dims (may be NULL, room for 4) and whether it is trainable. NULL past the last. */
-KDAS_API const char *kdas_model_tensor(const kdas_model *model, int32_t i, int32_t *rank, int64_t *dims,
-                                       int32_t *trainable);
+KDAS_API const char *kdas_model_tensor(const kdas_model *model, int32_t i, int32_t *rank,
+                                       int64_t *dims, int32_t *trainable);
 KDAS_API int32_t     kdas_model_find(const kdas_model *model, const char *name); /* -1: none */
 /* Copy values to or from host memory of the tensor's size. KDAS_EINVAL. Since 0.1. */
 KDAS_API kdas_status kdas_model_read(const kdas_model *model, int32_t i, float *to);
@@ -76,7 +77,7 @@ typedef enum kdas_mode { KDAS_MODE_INFER = 0, KDAS_MODE_EVAL = 1, KDAS_MODE_TRAI
  * compiles it. KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.1. */
 KDAS_API kdas_status kdas_model_forward(kdas_model *model, kdas_mode mode, kdas_batch *batch);
 /* Outputs of the last forward, shallow to deep: polyp_pvt has "P1", "P2" (N,H,W,1), pvt_v2 "x1" .. "x4". */
-KDAS_API int32_t     kdas_model_outputs(const kdas_model *model);
+KDAS_API int32_t kdas_model_outputs(const kdas_model *model);
 /* Name and dims (N,H,W,C; `dims` may be NULL) of an output; NULL past the last or before a forward. */
 KDAS_API const char *kdas_model_output(const kdas_model *model, int32_t i, int64_t *dims);
 /* Copy an output, or a tap that is kept, to host memory. KDAS_ENOTFOUND, KDAS_ESTATE. Since 0.1. */
@@ -93,14 +94,15 @@ KDAS_API kdas_status kdas_model_keep_tap(kdas_model *model, const char *name);
 /* Dims of a kept tap or output after a forward. KDAS_ESTATE, KDAS_ENOTFOUND. Since 0.1. */
 KDAS_API kdas_status kdas_model_tap_dims(const kdas_model *model, const char *name, int64_t *dims);
 /* Add a gradient at a kept tap, between forward and backward. Since 0.1. */
-KDAS_API kdas_status kdas_model_add_gradient(kdas_model *model, const char *name, const float *gradient);
+KDAS_API kdas_status kdas_model_add_gradient(kdas_model *model, const char *name,
+                                             const float *gradient);
 
 /* ---- Look inside ---------------------------------------------------------------------------------- */
 
 /* One op of the network at a size; plain value. */
 typedef struct kdas_layer {
     size_t      size; /* set it to sizeof before the call */
-    const char *name; /* "backbone.block1.0.attn.q.linear"; lives until the next kdas_model_layer call */
+    const char *name; /* "backbone.block1.0.attn.q.linear"; until the next such call */
     const char *op;
     int64_t     dims[4]; /* of its output */
     int64_t     parameters;
@@ -111,8 +113,9 @@ KDAS_API kdas_status kdas_model_layer(kdas_model *model, int64_t height, int64_t
                                       kdas_layer *out);
 /* Bytes that a program of this size needs: activations and gradients in one arena, and weights in the
  * kernels' own layout. Compiles it if need be. Since 0.1. */
-KDAS_API kdas_status kdas_model_memory(kdas_model *model, kdas_mode mode, int64_t count, int64_t height,
-                                       int64_t width, size_t *arena, size_t *packed);
+KDAS_API kdas_status kdas_model_memory(kdas_model *model, kdas_mode mode, int64_t count,
+                                       int64_t height, int64_t width, size_t *arena,
+                                       size_t *packed);
 
 KDAS_END
 #endif

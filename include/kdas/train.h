@@ -12,35 +12,35 @@ typedef enum kdas_event { KDAS_EVENT_STEP = 0, KDAS_EVENT_EPOCH = 1 } kdas_event
 typedef struct kdas_train_state {
     size_t                  size;
     int32_t                 event; /* kdas_event                                                  */
-    int64_t                 epoch, epochs;         /* current (from 1) and planned                 */
-    int64_t                 batch, batches;        /* within the epoch (from 1)                    */
-    int64_t                 step, steps;           /* of the run; steps: planned                   */
-    const kdas_step_report *report;                /* of the last step                             */
-    double                  mean_total;            /* mean loss of the epoch so far                */
-    double                  images_per_second;     /* of the epoch's steps so far                 */
+    int64_t                 epoch, epochs;     /* current (from 1) and planned                 */
+    int64_t                 batch, batches;    /* within the epoch (from 1)                    */
+    int64_t                 step, steps;       /* of the run; steps: planned                   */
+    const kdas_step_report *report;            /* of the last step                             */
+    double                  mean_total;        /* mean loss of the epoch so far                */
+    double                  images_per_second; /* of the epoch's steps so far                 */
     double                  seconds, seconds_left; /* since the call, and likely to come          */
-    double                  waited;                /* seconds spent waiting for data               */
-    double                  validation_dice;       /* EPOCH: mean Dice at 0.5; -1 without validation */
-    double                  validation_loss;       /* EPOCH: its objective's segmentation term      */
-    double                  best_dice;             /* so far; -1: none yet                        */
+    double                  waited;          /* seconds spent waiting for data               */
+    double                  validation_dice; /* EPOCH: mean Dice at 0.5; -1 without validation */
+    double                  validation_loss; /* EPOCH: its objective's segmentation term      */
+    double                  best_dice;       /* so far; -1: none yet                        */
     int64_t                 best_epoch;
-    int32_t                 is_best;               /* EPOCH: this one is the best                  */
+    int32_t                 is_best; /* EPOCH: this one is the best                  */
 } kdas_train_state;
 
 /* Return 0 to go on; anything else ends the run after this step, checkpoint included. */
 typedef int (*kdas_train_fn)(void *user, const kdas_train_state *state);
 
 typedef struct kdas_train_options {
-    size_t        size;
-    int64_t       epochs;     /* >= 1; default 20                                                   */
-    int64_t       max_steps;  /* stop after so many steps, 0 (default): no limit                    */
-    const char   *out;        /* folder for last.kdas, best.safetensors, log.csv; NULL: no files    */
-    int32_t       resume;     /* continue from out/last.kdas if it is there; default 0              */
-    int64_t       save_every; /* steps between checkpoints beside those at epochs' ends; 0: none    */
-    int64_t       height, width; /* of validation frames; default: the loader's                     */
-    uint64_t      seed;       /* noted in the checkpoint; a resume with another is refused          */
-    const char   *notes;      /* kept in the checkpoint, e.g. the command line                      */
-    kdas_train_fn progress;   /* may be NULL                                                        */
+    size_t      size;
+    int64_t     epochs;     /* >= 1; default 20                                                   */
+    int64_t     max_steps;  /* stop after so many steps, 0 (default): no limit                    */
+    const char *out;        /* folder for last.kdas, best.safetensors, log.csv; NULL: no files    */
+    int32_t     resume;     /* continue from out/last.kdas if it is there; default 0              */
+    int64_t     save_every; /* steps between checkpoints beside those at epochs' ends; 0: none    */
+    int64_t     height, width; /* of validation frames; default: the loader's                     */
+    uint64_t    seed;       /* noted in the checkpoint; a resume with another is refused          */
+    const char *notes;      /* kept in the checkpoint, e.g. the command line                      */
+    kdas_train_fn progress; /* may be NULL                                                        */
     void         *user;
 } kdas_train_options;
 KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
@@ -54,12 +54,13 @@ KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
  * KDAS_ECANCELLED unless it was complete; resume goes on from there, with the same bits as an unbroken run. A NaN
  * loss ends it with KDAS_ENUMERIC, files as of the last good checkpoint. KDAS_EIO before the first step: `out`
  * cannot be made or written to. KDAS_EINVAL (range; a checkpoint of another run), KDAS_ESHAPE. Since 0.1. */
-KDAS_API kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader, kdas_dataset *validation,
-                                const kdas_train_options *options);
+KDAS_API kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader,
+                                kdas_dataset *validation, const kdas_train_options *options);
 /* Segment the frames of `dataset` (the first `limit` of them, 0: all), each by itself at the network's height x
  * width and judged at its own size, and collect the figures in `evaluator`. KDAS_EINVAL (a model without maps),
  * KDAS_ESHAPE (sides), KDAS_ENUMERIC, KDAS_ECANCELLED; a frame's error names it. Since 0.1. */
-KDAS_API kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_dataset *dataset,
-                                   int64_t height, int64_t width, int64_t limit);
+KDAS_API kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model,
+                                   kdas_dataset *dataset, int64_t height, int64_t width,
+                                   int64_t limit);
 KDAS_END
 #endif

@@ -57,11 +57,18 @@ static kdas_status check_options(const kdas_context_options *o)
 
 static kdas_status open_device(kdas_context *ctx, const kdas_context_options *o)
 {
-    kdas_device_options options = { .size = sizeof options, .threads = ctx->threads, .isa = o->isa };
+    kdas_device_options options = { .size    = sizeof options,
+                                    .threads = ctx->threads,
+                                    .isa     = o->isa };
     char                name[64], why[256] = "";
 
-    ctx->host = (kdas_host){ .abi = KDAS_BACKEND_ABI, .size = sizeof ctx->host, .user = ctx,
-                             .alloc = lend_alloc, .free = lend_free, .log = lend_log, .fail = kd_fail };
+    ctx->host = (kdas_host){ .abi   = KDAS_BACKEND_ABI,
+                             .size  = sizeof ctx->host,
+                             .user  = ctx,
+                             .alloc = lend_alloc,
+                             .free  = lend_free,
+                             .log   = lend_log,
+                             .fail  = kd_fail };
 
     KD_RETURN(kd_backend_parse(name, sizeof name, &options.index, o->device));
     KD_RETURN(kd_backend_find(&ctx->backend, &ctx->library, name));

@@ -23,7 +23,8 @@ kdas_status kd_backend_parse(char *name, size_t size, int32_t *index, const char
     if (colon) {
         value = strtol(colon + 1, &end, 10);
         if (end == colon + 1 || *end || value < 0 || value > 1024)
-            return kd_fail(KDAS_EINVAL, "device '%.64s': the index is not a number from 0 to 1024", device);
+            return kd_fail(KDAS_EINVAL, "device '%.64s': the index is not a number from 0 to 1024",
+                           device);
     }
     memcpy(name, device, n);
     name[n] = 0;
@@ -49,7 +50,8 @@ static kdas_status open_plugin(const kdas_backend **out, void **library, const c
         return KDAS_OK;
     }
     if (!table)
-        kd_fail(KDAS_EBACKEND, "'%s' is not a libkdas plug-in: it has no %s", path, KDAS_BACKEND_ENTRY);
+        kd_fail(KDAS_EBACKEND, "'%s' is not a libkdas plug-in: it has no %s", path,
+                KDAS_BACKEND_ENTRY);
     else
         kd_fail(KDAS_EBACKEND, "'%s' has backend ABI %u, this library has %d", path, table->abi,
                 KDAS_BACKEND_ABI);
@@ -68,8 +70,10 @@ static void plugin_folder(char *folder, size_t size)
     if (!dladdr((const void *)&built_in, &info) || !info.dli_fname) return;
     snprintf(folder, size, "%s", info.dli_fname);
     slash = strrchr(folder, '/');
-    if (slash) *slash = 0;
-    else snprintf(folder, size, ".");
+    if (slash)
+        *slash = 0;
+    else
+        snprintf(folder, size, ".");
     if (strlen(folder) + 6 < size) strcat(folder, "/kdas");
 }
 
@@ -97,7 +101,8 @@ kdas_status kd_backend_find(const kdas_backend **out, void **library, const char
     snprintf(path, sizeof path, "%.3000s/libkdas-%s.so", folder, name);
     st = open_plugin(out, library, path);
     if (st == KDAS_ENOTFOUND)
-        kd_fail(st, "there is no device '%s': neither built in nor a plug-in in '%s'", name, folder);
+        kd_fail(st, "there is no device '%s': neither built in nor a plug-in in '%s'", name,
+                folder);
     return st;
 }
 

@@ -22,16 +22,16 @@ kdas_status kd_fail(kdas_status status, const char *format, ...) KD_PRINTF(2, 3)
 kdas_status kd_fail_in(kdas_status status, const char *format, ...) KD_PRINTF(2, 3);
 
 /* In a function with `kdas_status st` and a label `done`: run, and leave on failure. */
-#define KD_TRY(call)                \
-    do {                            \
-        st = (call);                \
+#define KD_TRY(call)                  \
+    do {                              \
+        st = (call);                  \
         if (st != KDAS_OK) goto done; \
     } while (0)
 /* In a function that has nothing to clean up. */
-#define KD_RETURN(call)                     \
-    do {                                    \
-        kdas_status st_ = (call);           \
-        if (st_ != KDAS_OK) return st_;     \
+#define KD_RETURN(call)                 \
+    do {                                \
+        kdas_status st_ = (call);       \
+        if (st_ != KDAS_OK) return st_; \
     } while (0)
 
 /* ---- context.h holds struct kdas_context; memory.c ---- */
@@ -61,19 +61,19 @@ kdas_status kd_check_cancel(const kdas_context *ctx);
 kdas_status kd_take_options(void *ours, size_t ours_size, const void *theirs, const char *what);
 
 /* ---- random.c: counter-based draws; the same (seed, counter) gives the same value anywhere ---- */
-uint64_t kd_mix64(uint64_t x);                        /* splitmix64's finaliser                */
-uint64_t kd_hash64(const char *text);                 /* fnv1a64                               */
-uint64_t kd_hash_bytes(const void *data, size_t n);   /* fnv1a64                               */
+uint64_t kd_mix64(uint64_t x);                      /* splitmix64's finaliser                */
+uint64_t kd_hash64(const char *text);               /* fnv1a64                               */
+uint64_t kd_hash_bytes(const void *data, size_t n); /* fnv1a64                               */
 
 typedef struct kd_random {
     uint64_t seed, counter;
 } kd_random;
 kd_random kd_random_make(uint64_t seed, uint64_t stream);
 uint64_t  kd_random_u64(kd_random *r);
-double    kd_random_unit(kd_random *r);                         /* [0, 1)     */
+double    kd_random_unit(kd_random *r); /* [0, 1)     */
 double    kd_random_between(kd_random *r, double low, double high);
 double    kd_random_normal(kd_random *r);
-int64_t   kd_random_below(kd_random *r, int64_t n);             /* 0 .. n - 1 */
+int64_t   kd_random_below(kd_random *r, int64_t n); /* 0 .. n - 1 */
 
 /* ---- time ---- */
 double kd_now(void); /* monotonic seconds */

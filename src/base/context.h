@@ -12,7 +12,7 @@ struct kdas_context {
     void         *log_user;
     int32_t       threads;
     atomic_int    cancelled;
-    bool          finish_step; /* a run that saves on a cancel: the step under way goes to its end */
+    bool finish_step; /* a run that saves on a cancel: the step under way goes to its end */
 
     kdas_host           host;        /* what the backend is lent                             */
     const kdas_backend *backend;     /* the table in use                                     */

@@ -17,7 +17,8 @@ void kd_log(kdas_context *ctx, kdas_log_level level, const char *format, ...)
 
 kdas_status kd_check_cancel(const kdas_context *ctx)
 {
-    if (ctx->finish_step || !atomic_load_explicit(&ctx->cancelled, memory_order_relaxed)) return KDAS_OK;
+    if (ctx->finish_step || !atomic_load_explicit(&ctx->cancelled, memory_order_relaxed))
+        return KDAS_OK;
     return kd_fail(KDAS_ECANCELLED, "the host asked to stop");
 }
 

@@ -12,8 +12,8 @@ kdas_status kd_take_options(void *ours, size_t ours_size, const void *theirs, co
         return kd_fail(KDAS_EINVAL, "%s: size is %zu; call the init function first", what, size);
     for (size_t i = ours_size; i < size; i++)
         if (((const unsigned char *)theirs)[i])
-            return kd_fail(KDAS_EINVAL, "%s: a member is set that this library (%s) does not know", what,
-                           kdas_version_string());
+            return kd_fail(KDAS_EINVAL, "%s: a member is set that this library (%s) does not know",
+                           what, kdas_version_string());
     memcpy(ours, theirs, KD_MIN(size, ours_size));
     memcpy(ours, &ours_size, sizeof ours_size);
     return KDAS_OK;

@@ -10,16 +10,13 @@ enum { WARP, PATCH, BUMP_1, BUMP_2, BUMP_3, BUMP_4, TONE_1, TONE_2, WET, PITS, N
 static const struct {
     float cells, amount;
 } noises[NOISES] = {
-    [WARP]   = { 2.6f, 1 },     /* bends the folds                 */
-    [PATCH]  = { 3.2f, 1 },     /* where folds are strong          */
-    [BUMP_1] = { 5, 0.040f },   /* relief of the wall, four scales */
-    [BUMP_2] = { 11, 0.015f },
-    [BUMP_3] = { 29, 0.0060f },
-    [BUMP_4] = { 66, 0.0017f },
-    [TONE_1] = { 3.5f, 1.2f },  /* colour of the wall, two scales  */
-    [TONE_2] = { 17, 0.45f },
-    [WET]    = { 14, 1 },       /* where the wall is wet           */
-    [PITS]   = { 75, 1 },       /* texture of polyps               */
+    [WARP]   = { 2.6f, 1 },   /* bends the folds                 */
+    [PATCH]  = { 3.2f, 1 },   /* where folds are strong          */
+    [BUMP_1] = { 5, 0.040f }, /* relief of the wall, four scales */
+    [BUMP_2] = { 11, 0.015f },  [BUMP_3] = { 29, 0.0060f },
+    [BUMP_4] = { 66, 0.0017f }, [TONE_1] = { 3.5f, 1.2f }, /* colour of the wall, two scales  */
+    [TONE_2] = { 17, 0.45f },   [WET] = { 14, 1 },         /* where the wall is wet           */
+    [PITS] = { 75, 1 },                                    /* texture of polyps               */
 };
 
 enum { ROWS = 4 };
@@ -118,7 +115,7 @@ static inline float open_shade(const kd_scene *s, float r2, float px, float py)
  * that are equally far apart in depth crowd towards the dark middle. */
 static void paint_wall_row(struct canvas *c, int64_t y)
 {
-    const kd_scene *s    = c->scene;
+    const kd_scene *s      = c->scene;
     const float    *warp   = noise_row(c, WARP, y, c->row[0]);
     const float    *patch  = noise_row(c, PATCH, y, c->row[1]);
     float          *relief = c->relief + y * s->width, *shade = c->shade + y * s->width;

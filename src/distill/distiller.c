@@ -20,19 +20,22 @@ static kdas_status check_models(const kdas_model *teacher, const kdas_model *stu
 
     for (int i = 0; kd_graph_output(student->shape, i, &node); i++)
         if (node->desc.out.dim[3] != 1)
-            return kd_fail(KDAS_EINVAL, "'%s' has no one-channel maps to distil", student->def->name);
+            return kd_fail(KDAS_EINVAL, "'%s' has no one-channel maps to distil",
+                           student->def->name);
     if (!teacher) return KDAS_OK;
     if (kdas_model_outputs(teacher) != maps)
-        return kd_fail(KDAS_EINVAL, "teacher '%s' has %d maps, student '%s' has %d", teacher->def->name,
-                       kdas_model_outputs(teacher), student->def->name, maps);
+        return kd_fail(KDAS_EINVAL, "teacher '%s' has %d maps, student '%s' has %d",
+                       teacher->def->name, kdas_model_outputs(teacher), student->def->name, maps);
     for (int i = 0; kd_graph_output(teacher->shape, i, &node); i++)
         if (node->desc.out.dim[3] != 1)
-            return kd_fail(KDAS_EINVAL, "'%s' has no one-channel maps to distil from", teacher->def->name);
+            return kd_fail(KDAS_EINVAL, "'%s' has no one-channel maps to distil from",
+                           teacher->def->name);
     return KDAS_OK;
 }
 
 kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kdas_model *student,
-                                  kdas_loss *loss, kdas_optim *optim, const kdas_distiller_options *options)
+                                  kdas_loss *loss, kdas_optim *optim,
+                                  const kdas_distiller_options *options)
 {
     kdas_distiller_options o;
     kdas_distiller        *d;
@@ -42,7 +45,8 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
     if (!student || !loss || !optim)
         return kd_fail(KDAS_EINVAL, "kdas_distiller_create: student, loss or optim is NULL");
     if (teacher == student)
-        return kd_fail(KDAS_EINVAL, "a model cannot be its own teacher; make a second one and copy");
+        return kd_fail(KDAS_EINVAL,
+                       "a model cannot be its own teacher; make a second one and copy");
     if ((teacher && teacher->ctx != student->ctx) || loss->ctx != student->ctx)
         return kd_fail(KDAS_EINVAL, "teacher, student and loss are not of one context");
     if (!student->options.trainable)
@@ -80,7 +84,8 @@ kdas_status kdas_distiller_set_teacher_maps(kdas_distiller *d, const kdas_maps *
 {
     size_t bytes;
 
-    if (!d || !maps || !maps->map) return kd_fail(KDAS_EINVAL, "set_teacher_maps: an argument is NULL");
+    if (!d || !maps || !maps->map)
+        return kd_fail(KDAS_EINVAL, "set_teacher_maps: an argument is NULL");
     if (maps->maps != kdas_model_outputs(d->student))
         return kd_fail(KDAS_ESHAPE, "the teacher has %d maps, the student %d", maps->maps,
                        kdas_model_outputs(d->student));
@@ -89,7 +94,7 @@ kdas_status kdas_distiller_set_teacher_maps(kdas_distiller *d, const kdas_maps *
                        (long long)maps->height, (long long)maps->width);
     for (int i = 0; i < maps->maps; i++)
         if (!maps->map[i]) return kd_fail(KDAS_EINVAL, "map %d of the teacher is NULL", i);
-    bytes = (size_t)(maps->count * maps->height * maps->width) * sizeof(float);
+    bytes                 = (size_t)(maps->count * maps->height * maps->width) * sizeof(float);
     d->host_teacher.fresh = false;
     if (d->host_teacher.bytes < bytes * (size_t)maps->maps) {
         kd_device_free(d->ctx, d->host_teacher.memory);
@@ -99,8 +104,8 @@ kdas_status kdas_distiller_set_teacher_maps(kdas_distiller *d, const kdas_maps *
         d->host_teacher.bytes = bytes * (size_t)maps->maps;
     }
     for (int i = 0; i < maps->maps; i++)
-        KD_RETURN(kd_device_upload(d->ctx, (char *)d->host_teacher.memory + bytes * (size_t)i, maps->map[i],
-                                   bytes));
+        KD_RETURN(kd_device_upload(d->ctx, (char *)d->host_teacher.memory + bytes * (size_t)i,
+                                   maps->map[i], bytes));
     d->host_teacher.maps  = maps->maps;
     d->host_teacher.n     = maps->count;
     d->host_teacher.h     = maps->height;
@@ -116,8 +121,9 @@ static kdas_status place_host_teacher(kdas_distiller *d, int64_t n)
     size_t each;
 
     if (!d->host_teacher.fresh)
-        return kd_fail(KDAS_ESTATE, "guidance \"%s\" needs a teacher: give a model, or set its maps before "
-                                    "each forward",
+        return kd_fail(KDAS_ESTATE,
+                       "guidance \"%s\" needs a teacher: give a model, or set its maps before "
+                       "each forward",
                        d->loss->guidance_name);
     if (d->host_teacher.n != n)
         return kd_fail(KDAS_ESHAPE, "the teacher's maps are of %lld images, the batch has %lld",
@@ -153,7 +159,8 @@ static kdas_status run_student(kdas_distiller *d, float *images, int64_t n, int6
     const kd_node *node;
 
     KD_RETURN(kd_model_run(d->student, KD_TRAIN, images, n, h, w));
-    for (d->at.maps = 0; (node = kd_model_output_node(d->student, d->at.maps, NULL)); d->at.maps++) {
+    for (d->at.maps = 0; (node = kd_model_output_node(d->student, d->at.maps, NULL));
+         d->at.maps++) {
         d->at.student[d->at.maps]  = kd_program_value(d->student->current, node);
         d->at.gradient[d->at.maps] = kd_program_grad(d->student->current, node);
         d->at.h                    = node->desc.out.dim[1];
@@ -201,13 +208,13 @@ kdas_status kdas_distiller_forward(kdas_distiller *d, kdas_batch *batch)
 
 static kdas_status backward(kdas_distiller *d, kdas_step_report *r)
 {
-    kdas_loss_report loss = { .size = sizeof loss };
+    kdas_loss_report loss  = { .size = sizeof loss };
     double           start = kd_now();
 
     if (d->phase != KD_PHASE_FORWARD) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
     d->phase = KD_PHASE_IDLE;
-    KD_RETURN(kd_loss_run(d->loss, &d->at, 1.0f / (float)d->options.accumulate, d->options.gradient_norms,
-                          &loss));
+    KD_RETURN(kd_loss_run(d->loss, &d->at, 1.0f / (float)d->options.accumulate,
+                          d->options.gradient_norms, &loss));
     KD_RETURN(kd_program_backward(d->student->current));
     d->micro++;
     d->phase = KD_PHASE_BACKWARD;

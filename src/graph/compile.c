@@ -10,9 +10,9 @@ static bool is_alias(const kd_node *node)
 
 static kdas_status choose_kernel(kd_program *p, int i)
 {
-    kd_node     *node = p->graph->node[i];
-    kd_slot     *slot = &p->slot[i];
-    kdas_context *ctx = p->ctx;
+    kd_node      *node = p->graph->node[i];
+    kd_slot      *slot = &p->slot[i];
+    kdas_context *ctx  = p->ctx;
     kdas_status   st;
 
     if (node->kind != KD_NODE_OP || slot->root != i) return KDAS_OK;
@@ -21,8 +21,8 @@ static kdas_status choose_kernel(kd_program *p, int i)
         return kd_fail(KDAS_EUNSUPPORTED, "device '%s' cannot run %s (%s)", ctx->backend->name,
                        node->op->name, node->name);
     if (node->desc.wants && !slot->kernel->backward)
-        return kd_fail(KDAS_EUNSUPPORTED, "device '%s' has no gradient of %s (%s)", ctx->backend->name,
-                       node->op->name, node->name);
+        return kd_fail(KDAS_EUNSUPPORTED, "device '%s' has no gradient of %s (%s)",
+                       ctx->backend->name, node->op->name, node->name);
     if (!slot->kernel->prepare) return KDAS_OK;
     st = slot->kernel->prepare(ctx->device, &node->desc, &slot->plan);
     if (st != KDAS_OK) {

@@ -26,6 +26,7 @@ void        kd_device_unstage(kdas_context *ctx, kd_staging *staging);
 const kdas_kernel *kd_device_kernel(kdas_context *ctx, const kdas_node_desc *node,
                                     const kdas_kernel *reference);
 /* Run an UPDATE kernel (ops.def) on flat blocks. */
-kdas_status kd_device_update(kdas_context *ctx, const kdas_kernel *reference, const kdas_call *call);
+kdas_status kd_device_update(kdas_context *ctx, const kdas_kernel *reference,
+                             const kdas_call *call);
 
 #endif

@@ -26,8 +26,8 @@ static kdas_status add_fold(kd_program *p, kd_node *node, const kd_node *norm)
     kd_fold         *f;
 
     KD_RETURN(kd_grow(p->ctx, (void **)&p->fold, &p->fold_capacity, p->folds + 1, sizeof *p->fold));
-    f  = &p->fold[p->folds++];
-    *f = (kd_fold){ .node = node->id, .norm = norm->id };
+    f         = &p->fold[p->folds++];
+    *f        = (kd_fold){ .node = node->id, .norm = norm->id };
     f->weight = kd_device_alloc(p->ctx, (size_t)kd_elements(w) * sizeof(float));
     f->bias   = kd_device_alloc(p->ctx, (size_t)w->dim[0] * sizeof(float));
     if (!f->weight || !f->bias) return KDAS_ENOMEM;
@@ -57,9 +57,9 @@ static kdas_status compute(kd_program *p, const kd_fold *f)
 {
     const kd_node *node = p->graph->node[f->node], *norm = p->graph->node[f->norm];
     kd_params     *params = p->graph->params;
-    int64_t        co     = node->desc.in[1].dim[0], n = kd_elements(&node->desc.in[1]);
-    float          eps    = ((const kdas_norm_attr *)norm->desc.attr)->eps;
-    float         *w      = kd_alloc(p->ctx, (size_t)(n + 5 * co) * sizeof *w);
+    int64_t        co = node->desc.in[1].dim[0], n = kd_elements(&node->desc.in[1]);
+    float          eps = ((const kdas_norm_attr *)norm->desc.attr)->eps;
+    float         *w   = kd_alloc(p->ctx, (size_t)(n + 5 * co) * sizeof *w);
     float         *b = w + n, *stat = b + co;
     kdas_status    st = KDAS_OK;
 

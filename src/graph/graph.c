@@ -92,7 +92,8 @@ static const char *full_name(kd_graph *g, const char *name)
 static kd_node *set_name(kd_graph *g, kd_name_kind kind, const char *name, kd_node *node, bool keep)
 {
     if (!node) return NULL;
-    if (kd_grow(g->ctx, (void **)&g->named, &g->named_capacity, g->named_count + 1, sizeof *g->named))
+    if (kd_grow(g->ctx, (void **)&g->named, &g->named_capacity, g->named_count + 1,
+                sizeof *g->named))
         return keep_error(g, KDAS_ENOMEM);
     g->named[g->named_count++] = (kd_named){ kind, kd_pool_strdup(&g->pool, name), node };
     if (!g->named[g->named_count - 1].name) return keep_error(g, KDAS_ENOMEM);

@@ -13,13 +13,13 @@ typedef enum kd_node_kind { KD_NODE_INPUT, KD_NODE_PARAM, KD_NODE_OP } kd_node_k
 struct kd_node {
     kd_node_kind   kind;
     int            id;
-    const kd_op   *op;                     /* KD_NODE_OP */
-    kdas_node_desc desc;                   /* desc.out is the node's shape for every kind */
+    const kd_op   *op;   /* KD_NODE_OP */
+    kdas_node_desc desc; /* desc.out is the node's shape for every kind */
     kd_node       *in[KDAS_MAX_INPUTS];
-    int            param;                  /* KD_NODE_PARAM: index in the graph's kd_params */
-    const char    *name;                   /* scope and local name, "backbone.block1.0.attn.q" */
-    bool           grad;                   /* a gradient flows through here in training   */
-    bool           keep;                   /* read from outside: value (and gradient) live through a step */
+    int            param; /* KD_NODE_PARAM: index in the graph's kd_params */
+    const char    *name;  /* scope and local name, "backbone.block1.0.attn.q" */
+    bool           grad;  /* a gradient flows through here in training   */
+    bool           keep;  /* read from outside: value (and gradient) live through a step */
 };
 
 typedef enum kd_mode {
@@ -57,7 +57,7 @@ kdas_status kd_graph_status(const kd_graph *g); /* restores the sentence too */
 int            kd_graph_nodes(const kd_graph *g);
 const kd_node *kd_graph_node(const kd_graph *g, int i);
 /* Outputs and taps in the order they were named; NULL past the last. `node` may be NULL. */
-const char    *kd_graph_output(const kd_graph *g, int i, const kd_node **node);
-const char    *kd_graph_tap(const kd_graph *g, int i, const kd_node **node);
+const char *kd_graph_output(const kd_graph *g, int i, const kd_node **node);
+const char *kd_graph_tap(const kd_graph *g, int i, const kd_node **node);
 
 #endif

@@ -7,8 +7,8 @@
 typedef struct kd_op {
     const char *name;
     int         min_inputs, max_inputs; /* between them: optional, absent at the end */
-    uint32_t    state;                  /* bit i: input i is read and written, and has no gradient */
-    uint32_t    constant;               /* bit i: input i never receives a gradient                */
+    uint32_t    state;    /* bit i: input i is read and written, and has no gradient */
+    uint32_t    constant; /* bit i: input i never receives a gradient                */
     size_t      attr_size;
     /* Check node->in and node->attr, set node->out. On failure kd_fail() with the shapes. */
     kdas_status (*infer)(kdas_node_desc *node);
@@ -19,7 +19,7 @@ typedef struct kd_op {
 } kd_op;
 
 /* Every op that may stand in a graph: kd_op_conv2d, ... */
-#define OP(number, NAME, name) extern const kd_op kd_op_##name;
+#define OP(number, NAME, name)     extern const kd_op kd_op_##name;
 #define UPDATE(number, NAME, name) extern const kdas_kernel kd_update_##name;
 #include <kdas/ops.def>
 #undef OP
@@ -38,8 +38,8 @@ static inline int64_t kd_elements(const kdas_desc *d)
 {
     return d->dim[0] * d->dim[1] * d->dim[2] * d->dim[3];
 }
-static inline int64_t kd_rows(const kdas_desc *d) { return d->dim[0] * d->dim[1] * d->dim[2]; }
-static inline bool    kd_present(const kdas_desc *d) { return d->dim[0] != 0; }
+static inline int64_t   kd_rows(const kdas_desc *d) { return d->dim[0] * d->dim[1] * d->dim[2]; }
+static inline bool      kd_present(const kdas_desc *d) { return d->dim[0] != 0; }
 static inline kdas_desc kd_desc(int64_t n, int64_t h, int64_t w, int64_t c)
 {
     return (kdas_desc){ KDAS_F32, 4, { n, h, w, c } };

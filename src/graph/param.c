@@ -53,7 +53,8 @@ static int add_entry(kd_params *p, const char *name, kd_init init, int rank, con
 {
     kd_param_entry *e;
 
-    if (kd_grow(p->ctx, (void **)&p->entry, &p->capacity, p->count + 1, sizeof *p->entry) != KDAS_OK)
+    if (kd_grow(p->ctx, (void **)&p->entry, &p->capacity, p->count + 1, sizeof *p->entry) !=
+        KDAS_OK)
         return KDAS_ENOMEM;
     e = kd_calloc(p->ctx, 1, sizeof *e);
     if (!e) return KDAS_ENOMEM;
@@ -117,9 +118,7 @@ static void draw(float *to, const kd_param_entry *e, uint64_t seed)
         case KD_INIT_ZERO: to[i] = 0; break;
         case KD_INIT_ONE: to[i] = 1; break;
         case KD_INIT_NORMAL: to[i] = e->init.a * (float)kd_random_normal(&r); break;
-        case KD_INIT_UNIFORM:
-            to[i] = (float)kd_random_between(&r, -e->init.a, e->init.a);
-            break;
+        case KD_INIT_UNIFORM: to[i] = (float)kd_random_between(&r, -e->init.a, e->init.a); break;
         }
 }
 
@@ -144,7 +143,7 @@ done:
 
 int                   kd_params_count(const kd_params *p) { return (int)p->count; }
 const kd_param_entry *kd_params_at(const kd_params *p, int i) { return p->entry[i]; }
-int64_t kd_params_numbers(const kd_params *p)
+int64_t               kd_params_numbers(const kd_params *p)
 {
     int64_t n = 0;
 
@@ -153,14 +152,14 @@ int64_t kd_params_numbers(const kd_params *p)
     return n;
 }
 
-int64_t               kd_params_trainable(const kd_params *p) { return p->trainable; }
-int64_t               kd_params_total(const kd_params *p) { return p->total; }
-float                *kd_params_values(kd_params *p) { return p->values; }
-float                *kd_params_grads(kd_params *p) { return p->grads; }
-uint64_t              kd_params_version(const kd_params *p) { return p->version; }
-void                  kd_params_touch(kd_params *p) { p->version++; }
-uint64_t              kd_params_stats_version(const kd_params *p) { return p->stats_version; }
-void                  kd_params_touch_stats(kd_params *p) { p->stats_version++; }
+int64_t  kd_params_trainable(const kd_params *p) { return p->trainable; }
+int64_t  kd_params_total(const kd_params *p) { return p->total; }
+float   *kd_params_values(kd_params *p) { return p->values; }
+float   *kd_params_grads(kd_params *p) { return p->grads; }
+uint64_t kd_params_version(const kd_params *p) { return p->version; }
+void     kd_params_touch(kd_params *p) { p->version++; }
+uint64_t kd_params_stats_version(const kd_params *p) { return p->stats_version; }
+void     kd_params_touch_stats(kd_params *p) { p->stats_version++; }
 
 static size_t entry_bytes(const kd_param_entry *e) { return (size_t)e->count * sizeof(float); }
 
@@ -176,7 +175,8 @@ kdas_status kd_params_read(kd_params *p, int i, float *to)
         *to = (float)p->entry[i]->counter;
         return KDAS_OK;
     }
-    return kd_device_download(p->ctx, to, p->values + p->entry[i]->offset, entry_bytes(p->entry[i]));
+    return kd_device_download(p->ctx, to, p->values + p->entry[i]->offset,
+                              entry_bytes(p->entry[i]));
 }
 
 kdas_status kd_params_read_grad(kd_params *p, int i, float *to)
@@ -191,5 +191,6 @@ kdas_status kd_params_write(kd_params *p, int i, const float *from)
         p->entry[i]->counter = (int64_t)*from;
         return KDAS_OK;
     }
-    return kd_device_upload(p->ctx, p->values + p->entry[i]->offset, from, entry_bytes(p->entry[i]));
+    return kd_device_upload(p->ctx, p->values + p->entry[i]->offset, from,
+                            entry_bytes(p->entry[i]));
 }

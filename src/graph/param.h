@@ -25,13 +25,13 @@ typedef struct kd_init {
 } kd_init;
 
 typedef struct kd_param_entry {
-    char     *name;
-    int       rank;
-    int64_t   dim[KDAS_MAX_DIMS]; /* trailing ones */
-    int64_t   count;              /* elements      */
-    int64_t   offset;             /* in elements: into values; into grads too if trainable */
-    kd_init   init;
-    int64_t   counter;            /* the value of a KD_COUNTER */
+    char   *name;
+    int     rank;
+    int64_t dim[KDAS_MAX_DIMS]; /* trailing ones */
+    int64_t count;              /* elements      */
+    int64_t offset;             /* in elements: into values; into grads too if trainable */
+    kd_init init;
+    int64_t counter; /* the value of a KD_COUNTER */
 } kd_param_entry;
 
 typedef struct kd_params kd_params;
@@ -51,12 +51,13 @@ kdas_status kd_params_init(kd_params *p, uint64_t seed);
 
 int                   kd_params_count(const kd_params *p);
 const kd_param_entry *kd_params_at(const kd_params *p, int i);
-int64_t               kd_params_numbers(const kd_params *p);   /* trainable numbers, sealed or not   */
-int64_t               kd_params_trainable(const kd_params *p); /* elements of the block of gradients */
-int64_t               kd_params_total(const kd_params *p);     /* elements of the block of values    */
+int64_t kd_params_numbers(const kd_params *p);   /* trainable numbers, sealed or not   */
+int64_t kd_params_trainable(const kd_params *p); /* elements of the block of gradients */
+int64_t kd_params_total(const kd_params *p);     /* elements of the block of values    */
 
 float *kd_params_values(kd_params *p); /* device memory, total elements     */
-float *kd_params_grads(kd_params *p);  /* device memory, trainable elements; NULL without gradients */
+float *kd_params_grads(
+    kd_params *p); /* device memory, trainable elements; NULL without gradients */
 
 /* Raised whenever values change, so that kernels repack what they keep. */
 uint64_t kd_params_version(const kd_params *p);

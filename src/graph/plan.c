@@ -8,7 +8,8 @@
 
 static int new_storage(kd_program *p, size_t bytes)
 {
-    if (kd_grow(p->ctx, (void **)&p->storage, &p->storage_capacity, p->storages + 1, sizeof *p->storage))
+    if (kd_grow(p->ctx, (void **)&p->storage, &p->storage_capacity, p->storages + 1,
+                sizeof *p->storage))
         return -2;
     p->storage[p->storages] = (kd_storage){ .bytes = bytes, .first = INT32_MAX, .last = -1 };
     return (int)p->storages++;
@@ -94,9 +95,12 @@ static kdas_status plan_values(kd_program *p)
         int      last;
 
         if (slot->root != i || node->kind == KD_NODE_PARAM) continue;
-        if (node->kind == KD_NODE_INPUT) slot->value = new_storage(p, 0); /* lent by the caller */
-        else if (runs(p, i) && in_place(p, i)) slot->value = p->slot[p->slot[node->in[0]->id].root].value;
-        else slot->value = new_storage(p, value_bytes(node));
+        if (node->kind == KD_NODE_INPUT)
+            slot->value = new_storage(p, 0); /* lent by the caller */
+        else if (runs(p, i) && in_place(p, i))
+            slot->value = p->slot[p->slot[node->in[0]->id].root].value;
+        else
+            slot->value = new_storage(p, value_bytes(node));
         if (slot->value < 0) return KDAS_ENOMEM;
         last = last_read(p, i, &backward);
         live(p, slot->value, node->kind == KD_NODE_INPUT ? 0 : i);
@@ -140,14 +144,15 @@ static bool grad_in_place(const kd_program *p, int writer, int input)
 static kdas_status plan_grads(kd_program *p)
 {
     for (int i = p->nodes - 1; i >= 0; i--) { /* writers come before what they write to */
-        kd_node *node = p->graph->node[i];
-        kd_slot *slot = &p->slot[i];
+        kd_node *node    = p->graph->node[i];
+        kd_slot *slot    = &p->slot[i];
         bool     outside = kept(p, i);
-        int      input = 0;
+        int      input   = 0;
 
         if (slot->root != i || !node->grad || node->kind == KD_NODE_PARAM) continue;
         slot->grad_writer = first_writer(p, i, &input);
-        if (slot->grad_writer < 0 && (!outside || node->kind == KD_NODE_INPUT)) continue; /* none comes */
+        if (slot->grad_writer < 0 && (!outside || node->kind == KD_NODE_INPUT))
+            continue; /* none comes */
         if (!outside && grad_in_place(p, slot->grad_writer, input))
             slot->grad = p->slot[slot->grad_writer].grad;
         else
@@ -209,7 +214,8 @@ static kdas_status plan_extra(kd_program *p, int i)
         live(p, slot->work_forward, i);
     }
     if (slot->plan.work_backward && runs_backward(p, i)) {
-        if ((slot->work_backward = new_storage(p, slot->plan.work_backward)) < 0) return KDAS_ENOMEM;
+        if ((slot->work_backward = new_storage(p, slot->plan.work_backward)) < 0)
+            return KDAS_ENOMEM;
         live(p, slot->work_backward, backward_tick(p, i));
     }
     return KDAS_OK;

@@ -9,8 +9,8 @@ typedef struct kd_program kd_program;
 /* Memory that several programs use in turn; it grows to the largest need. What a program left in it is gone
  * once another has run. It must outlive its programs. */
 typedef struct kd_arena kd_arena;
-kd_arena *kd_arena_create(kdas_context *ctx);
-void      kd_arena_destroy(kd_arena *arena);
+kd_arena               *kd_arena_create(kdas_context *ctx);
+void                    kd_arena_destroy(kd_arena *arena);
 
 /* Compile and keep the graph (it belongs to the program, also on failure). A program with a backward has
  * the gradients of its outputs as inputs of that backward: see kd_program_grad(). */

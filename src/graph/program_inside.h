@@ -15,17 +15,18 @@ typedef struct kd_storage {
 
 /* What a program keeps for each node. Storages are indices, -1: none. */
 typedef struct kd_slot {
-    const kdas_kernel *kernel; /* NULL: an input, a parameter, or nothing to run (reshape, folded norm) */
-    kdas_plan          plan;
-    int                root;      /* the node whose memory this one's value is (itself, or what it reshapes) */
-    int                value;     /* storage of the value           */
-    int                grad;      /* storage of the gradient        */
-    int                saved, packed, work_forward, work_backward;
-    bool               zero_grad; /* the gradient is zeroed before its first writer adds into it */
-    int                grad_writer; /* node whose backward writes the gradient first, -1: none, or the caller */
-    int                fold;        /* index in program->fold for conv and linear with a folded norm, -1 */
-    uint32_t           add;         /* call->add of the backward                                         */
-    kdas_call          forward, backward;
+    /* NULL: an input, a parameter, or nothing to run (reshape, folded norm) */
+    const kdas_kernel *kernel;
+    kdas_plan plan;
+    int       root;  /* the node whose memory this one's value is (itself, or what it reshapes) */
+    int       value; /* storage of the value           */
+    int       grad;  /* storage of the gradient        */
+    int       saved, packed, work_forward, work_backward;
+    bool      zero_grad; /* the gradient is zeroed before its first writer adds into it */
+    int grad_writer; /* node whose backward writes the gradient first, -1: none, or the caller */
+    int fold;        /* index in program->fold for conv and linear with a folded norm, -1 */
+    uint32_t  add;   /* call->add of the backward                                         */
+    kdas_call forward, backward;
 } kd_slot;
 
 /* A batch norm folded into the convolution or linear before it: w' = w s, b' = b s + t. */
@@ -60,7 +61,7 @@ struct kd_arena {
 };
 
 /* fold.c */
-kdas_status kd_fold_find(kd_program *p);   /* choose pairs, before kernels are prepared */
+kdas_status kd_fold_find(kd_program *p);    /* choose pairs, before kernels are prepared */
 kdas_status kd_fold_compute(kd_program *p); /* fill weight and bias                     */
 /* plan.c: storages, their lives and places. */
 kdas_status kd_plan(kd_program *p);

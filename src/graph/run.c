@@ -19,7 +19,8 @@ static void *operand(const kd_program *p, int i, int k)
     if (fold >= 0 && k == 2) return p->fold[fold].bias;
     if (!in) return NULL;
     if (in->kind == KD_NODE_PARAM)
-        return kd_params_values(p->graph->params) + kd_params_at(p->graph->params, in->param)->offset;
+        return kd_params_values(p->graph->params) +
+               kd_params_at(p->graph->params, in->param)->offset;
     return storage_memory(p, p->slot[in->id].value);
 }
 
@@ -29,7 +30,8 @@ static void *operand_grad(const kd_program *p, int i, int k)
 
     if (!in || !(node->desc.wants >> k & 1)) return NULL;
     if (in->kind == KD_NODE_PARAM)
-        return kd_params_grads(p->graph->params) + kd_params_at(p->graph->params, in->param)->offset;
+        return kd_params_grads(p->graph->params) +
+               kd_params_at(p->graph->params, in->param)->offset;
     return storage_memory(p, p->slot[in->id].grad);
 }
 

@@ -60,7 +60,8 @@ kdas_status kd_view_check(const kdas_view *view, const char *what)
         return kd_fail(KDAS_EINVAL, "%s: a stride of %lld bytes for rows of %lld", what,
                        (long long)view->stride, (long long)row_bytes(view));
     if (view->pixel >= KDAS_PIXEL_GREYF32 && (view->stride % 4 || (uintptr_t)view->data % 4))
-        return kd_fail(KDAS_EINVAL, "%s: float pixels want data and stride in multiples of 4 bytes", what);
+        return kd_fail(KDAS_EINVAL, "%s: float pixels want data and stride in multiples of 4 bytes",
+                       what);
     return KDAS_OK;
 }
 

@@ -46,7 +46,7 @@ static kd_node *symmetrical(kd_graph *g, kd_node *a, const char *kind)
 /* Eq. 3, 6: tau^2 / N sum_n KL(softmax(t_n / tau) || softmax(s_n / tau)), n over what `axis` says. */
 static kd_node *kl(kd_graph *g, kd_node *s, kd_node *t, const kdas_loss_options *o)
 {
-    kdas_desc d = shape(s);
+    kdas_desc d             = shape(s);
     int64_t   distributions = d.dim[0], each;
 
     if (!s || !t) return NULL;

@@ -9,14 +9,15 @@ static const char *const term_names[KDAS_TERMS] = { "seg", "kd", "sgm" };
 
 static double weight_of(const kdas_loss *loss, int t)
 {
-    return t == KDAS_TERM_SEG ? (double)loss->options.seg_weight : (double)loss->options.guidance_weight;
+    return t == KDAS_TERM_SEG ? (double)loss->options.seg_weight
+                              : (double)loss->options.guidance_weight;
 }
 
 static bool is_on(const kdas_loss *loss, int t)
 {
-    bool there = t == KDAS_TERM_SEG ? true
-                                    : t == KDAS_TERM_KD ? loss->guidance->kd != NULL
-                                                        : loss->guidance->sgm != NULL;
+    bool there = t == KDAS_TERM_SEG  ? true
+                 : t == KDAS_TERM_KD ? loss->guidance->kd != NULL
+                                     : loss->guidance->sgm != NULL;
 
     return there && weight_of(loss, t) > 0;
 }
@@ -87,13 +88,14 @@ static kdas_status programs_for(kd_term_program **out, kdas_loss *loss, const kd
 
     for (size_t i = 0; i < loss->programs; i++) {
         *out = loss->program[i];
-        if ((*out)->maps == at->maps && (*out)->n == at->n && (*out)->h == at->h && (*out)->w == at->w &&
-            (*out)->teacher_h == at->teacher_h && (*out)->teacher_w == at->teacher_w)
+        if ((*out)->maps == at->maps && (*out)->n == at->n && (*out)->h == at->h &&
+            (*out)->w == at->w && (*out)->teacher_h == at->teacher_h &&
+            (*out)->teacher_w == at->teacher_w)
             return KDAS_OK;
     }
     *out = NULL;
-    KD_RETURN(kd_grow(loss->ctx, (void **)&loss->program, &loss->program_capacity, loss->programs + 1,
-                      sizeof *loss->program));
+    KD_RETURN(kd_grow(loss->ctx, (void **)&loss->program, &loss->program_capacity,
+                      loss->programs + 1, sizeof *loss->program));
     k = kd_calloc(loss->ctx, 1, sizeof *k);
     if (!k) return KDAS_ENOMEM;
     k->maps      = at->maps;
@@ -147,14 +149,16 @@ static bool wants_gradient(const kd_loss_place *at)
 }
 
 /* Backward of one term, weighted; its gradients are added to the caller's. */
-static kdas_status send_gradient(kdas_loss *loss, const kd_term_program *k, int t, const kd_loss_place *at,
-                                 float scale, bool norms, kdas_loss_report *r)
+static kdas_status send_gradient(kdas_loss *loss, const kd_term_program *k, int t,
+                                 const kd_loss_place *at, float scale, bool norms,
+                                 kdas_loss_report *r)
 {
-    int64_t count = at->n * at->h * at->w;
-    float   seed  = (float)weight_of(loss, t) * scale;
+    int64_t count   = at->n * at->h * at->w;
+    float   seed    = (float)weight_of(loss, t) * scale;
     double  squares = 0;
 
-    KD_RETURN(kd_device_upload(loss->ctx, kd_program_grad(k->program[t], k->value[t]), &seed, sizeof seed));
+    KD_RETURN(kd_device_upload(loss->ctx, kd_program_grad(k->program[t], k->value[t]), &seed,
+                               sizeof seed));
     KD_RETURN(kd_program_backward(k->program[t]));
     for (int i = 0; i < at->maps; i++) {
         const float *g = kd_program_grad(k->program[t], k->student[t][i]);
@@ -166,14 +170,15 @@ static kdas_status send_gradient(kdas_loss *loss, const kd_term_program *k, int 
     r->gradient[t] = sqrt(squares) / (double)scale;
     if (norms && squares == 0 && !loss->warned[t]) {
         loss->warned[t] = true;
-        kd_warn(loss->ctx, "the %s term is switched on but sends a gradient of exactly zero to the student",
+        kd_warn(loss->ctx,
+                "the %s term is switched on but sends a gradient of exactly zero to the student",
                 term_names[t]);
     }
     return KDAS_OK;
 }
 
-static kdas_status run_term(kdas_loss *loss, const kd_term_program *k, int t, const kd_loss_place *at,
-                            float scale, bool norms, kdas_loss_report *r)
+static kdas_status run_term(kdas_loss *loss, const kd_term_program *k, int t,
+                            const kd_loss_place *at, float scale, bool norms, kdas_loss_report *r)
 {
     kd_program *p = k->program[t];
     float       value;
@@ -184,7 +189,8 @@ static kdas_status run_term(kdas_loss *loss, const kd_term_program *k, int t, co
         if (k->teacher[t][i]) kd_program_bind(p, k->teacher[t][i], at->teacher[i], NULL);
     }
     KD_RETURN(kd_program_forward(p, 0));
-    KD_RETURN(kd_device_download(loss->ctx, &value, kd_program_value(p, k->value[t]), sizeof value));
+    KD_RETURN(
+        kd_device_download(loss->ctx, &value, kd_program_value(p, k->value[t]), sizeof value));
     if (!isfinite(value))
         return kd_fail(KDAS_ENUMERIC, "the %s term of the loss is not finite (%g)", term_names[t],
                        (double)value);
@@ -220,10 +226,11 @@ kdas_status kd_loss_run(kdas_loss *loss, const kd_loss_place *at, float scale, b
 static kdas_status check_maps(const kdas_maps *m, const char *whose)
 {
     if (!m->map || m->maps < 1 || m->maps > KD_MAX_MAPS)
-        return kd_fail(KDAS_EINVAL, "loss: the %s has %d maps, not 1 to %d", whose, m->maps, KD_MAX_MAPS);
+        return kd_fail(KDAS_EINVAL, "loss: the %s has %d maps, not 1 to %d", whose, m->maps,
+                       KD_MAX_MAPS);
     if (m->count < 1 || m->height < 1 || m->width < 1)
-        return kd_fail(KDAS_ESHAPE, "loss: the %s's maps are %lldx%lldx%lld", whose, (long long)m->count,
-                       (long long)m->height, (long long)m->width);
+        return kd_fail(KDAS_ESHAPE, "loss: the %s's maps are %lldx%lldx%lld", whose,
+                       (long long)m->count, (long long)m->height, (long long)m->width);
     for (int i = 0; i < m->maps; i++)
         if (!m->map[i]) return kd_fail(KDAS_EINVAL, "loss: map %d of the %s is NULL", i, whose);
     return KDAS_OK;
@@ -233,16 +240,18 @@ static kdas_status check_pair(const kdas_maps *s, const kdas_maps *t)
 {
     KD_RETURN(check_maps(t, "teacher"));
     if (t->maps != s->maps || t->count != s->count)
-        return kd_fail(KDAS_ESHAPE, "loss: the teacher has %d maps of %lld images, the student %d of %lld",
+        return kd_fail(KDAS_ESHAPE,
+                       "loss: the teacher has %d maps of %lld images, the student %d of %lld",
                        t->maps, (long long)t->count, s->maps, (long long)s->count);
     return KDAS_OK;
 }
 
 /* Everything that the terms read and write, in one piece of device memory unless that is the host's. */
-static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps *s, const kdas_maps *t,
-                             const float *masks, float *const *gradients)
+static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps *s,
+                             const kdas_maps *t, const float *masks, float *const *gradients)
 {
-    size_t n = (size_t)(at->n * at->h * at->w), tn = (size_t)(at->n * at->teacher_h * at->teacher_w);
+    size_t n    = (size_t)(at->n * at->h * at->w),
+           tn   = (size_t)(at->n * at->teacher_h * at->teacher_w);
     size_t maps = (size_t)s->maps, total = (n + maps * (2 * n + (t ? tn : 0))) * sizeof(float);
     float *to;
 
@@ -277,8 +286,9 @@ static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps
     return KDAS_OK;
 }
 
-kdas_status kdas_loss_evaluate(kdas_loss *loss, const kdas_maps *s, const kdas_maps *t, const float *masks,
-                               float *const *gradients, kdas_loss_report *report)
+kdas_status kdas_loss_evaluate(kdas_loss *loss, const kdas_maps *s, const kdas_maps *t,
+                               const float *masks, float *const *gradients,
+                               kdas_loss_report *report)
 {
     kd_loss_place at = { 0 };
 
@@ -286,8 +296,10 @@ kdas_status kdas_loss_evaluate(kdas_loss *loss, const kdas_maps *s, const kdas_m
     if (report && report->size < sizeof report->size)
         return kd_fail(KDAS_EINVAL, "kdas_loss_report: size is not set");
     KD_RETURN(check_maps(s, "student"));
-    if (!kdas_loss_needs_teacher(loss)) t = NULL;
-    else if (!t) return kd_fail(KDAS_EINVAL, "guidance \"%s\" needs a teacher's maps", loss->guidance_name);
+    if (!kdas_loss_needs_teacher(loss))
+        t = NULL;
+    else if (!t)
+        return kd_fail(KDAS_EINVAL, "guidance \"%s\" needs a teacher's maps", loss->guidance_name);
     if (t) KD_RETURN(check_pair(s, t));
     at.maps      = s->maps;
     at.n         = s->count;

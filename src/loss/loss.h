@@ -32,12 +32,13 @@ kd_node *kd_loss_term(kd_graph *g, kdas_term term, const kdas_loss *loss, const 
 /* Where the maps of a step are, in device memory. */
 typedef struct kd_loss_place {
     int32_t maps;
-    int64_t n, h, w;                 /* of the student's maps and the mask */
+    int64_t n, h, w; /* of the student's maps and the mask */
     int64_t teacher_h, teacher_w;
     float  *student[KD_MAX_MAPS];
-    float  *teacher[KD_MAX_MAPS];    /* NULL: no teacher */
+    float  *teacher[KD_MAX_MAPS]; /* NULL: no teacher */
     float  *mask;
-    float  *gradient[KD_MAX_MAPS];   /* the weighted sum over the terms is written here; NULL: not wanted */
+    float  *gradient
+        [KD_MAX_MAPS]; /* the weighted sum over the terms is written here; NULL: not wanted */
 } kd_loss_place;
 
 /* Evaluate on device memory. The gradients are multiplied by `scale` (1 / micro-batches). `norms` asks for
@@ -49,18 +50,19 @@ kdas_status kd_loss_run(kdas_loss *loss, const kd_loss_place *place, float scale
 
 /* One term's compiled program for one shape. */
 typedef struct kd_term_program {
-    int32_t       maps;
-    int64_t       n, h, w, teacher_h, teacher_w;
-    kd_program   *program[KDAS_TERMS]; /* NULL: the term is off */
-    const kd_node *student[KDAS_TERMS][KD_MAX_MAPS], *teacher[KDAS_TERMS][KD_MAX_MAPS], *mask[KDAS_TERMS];
+    int32_t        maps;
+    int64_t        n, h, w, teacher_h, teacher_w;
+    kd_program    *program[KDAS_TERMS]; /* NULL: the term is off */
+    const kd_node *student[KDAS_TERMS][KD_MAX_MAPS], *teacher[KDAS_TERMS][KD_MAX_MAPS],
+        *mask[KDAS_TERMS];
     const kd_node *value[KDAS_TERMS];
 } kd_term_program;
 
 struct kdas_loss {
-    kdas_context      *ctx;
-    kdas_loss_options  options; /* its strings are the names below */
-    char               seg[KD_LOSS_NAME], guidance_name[KD_LOSS_NAME], sym[KD_LOSS_NAME], axis[KD_LOSS_NAME];
-    kd_seg_fn          seg_fn;
+    kdas_context     *ctx;
+    kdas_loss_options options; /* its strings are the names below */
+    char      seg[KD_LOSS_NAME], guidance_name[KD_LOSS_NAME], sym[KD_LOSS_NAME], axis[KD_LOSS_NAME];
+    kd_seg_fn seg_fn;
     const kd_guidance *guidance;
     kd_arena          *arena; /* the terms run one after the other */
     kd_term_program  **program;

@@ -5,8 +5,13 @@
 
 void kdas_loss_options_init(kdas_loss_options *options, size_t size)
 {
-    kdas_loss_options defaults = { .size = size, .seg = "bce_dice", .guidance = "attention+sgm",
-                                   .sym = "covariance", .axis = "spatial", .tau = 2, .seg_weight = 1,
+    kdas_loss_options defaults = { .size            = size,
+                                   .seg             = "bce_dice",
+                                   .guidance        = "attention+sgm",
+                                   .sym             = "covariance",
+                                   .axis            = "spatial",
+                                   .tau             = 2,
+                                   .seg_weight      = 1,
                                    .guidance_weight = 0.2f };
 
     if (!options || size < sizeof size) return;
@@ -22,12 +27,14 @@ static const struct {
     { "baseline", { 0, "bce_dice", "none", "covariance", "spatial", 2, 1, 0.2f } },
     { "kl", { 0, "bce_dice", "kl", "covariance", "spatial", 2, 1, 0.2f } },
     { "attention", { 0, "bce_dice", "attention", "covariance", "spatial", 2, 1, 0.2f } },
-    { "published_code", { 0, "structure_published", "published", "sum", "channel", 2, 0.7f, 0.3f } },
+    { "published_code",
+      { 0, "structure_published", "published", "sum", "channel", 2, 0.7f, 0.3f } },
 };
 
 kdas_status kdas_loss_options_preset(kdas_loss_options *options, const char *preset)
 {
-    if (!options || !preset) return kd_fail(KDAS_EINVAL, "kdas_loss_options_preset: an argument is NULL");
+    if (!options || !preset)
+        return kd_fail(KDAS_EINVAL, "kdas_loss_options_preset: an argument is NULL");
     if (options->size < sizeof options->size)
         return kd_fail(KDAS_EINVAL, "kdas_loss_options: call the init function first");
     for (size_t i = 0; i < KD_COUNT(presets); i++) {
@@ -54,7 +61,8 @@ static kdas_status check(const kdas_loss_options *o)
     if (!(o->seg_weight >= 0 && o->seg_weight < 1e9f))
         return kd_fail(KDAS_EINVAL, "loss: seg_weight is %g, below 0", (double)o->seg_weight);
     if (!(o->guidance_weight >= 0 && o->guidance_weight < 1e9f))
-        return kd_fail(KDAS_EINVAL, "loss: guidance_weight is %g, below 0", (double)o->guidance_weight);
+        return kd_fail(KDAS_EINVAL, "loss: guidance_weight is %g, below 0",
+                       (double)o->guidance_weight);
     return KDAS_OK;
 }
 
@@ -71,7 +79,8 @@ kdas_status kdas_loss_create(kdas_loss **out, kdas_context *ctx, const kdas_loss
     kdas_loss_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_loss_options"));
     KD_RETURN(check(&o));
-    if (!(seg = kd_seg_find(o.seg)) || !(guidance = kd_guidance_find(o.guidance))) return KDAS_ENOTFOUND;
+    if (!(seg = kd_seg_find(o.seg)) || !(guidance = kd_guidance_find(o.guidance)))
+        return KDAS_ENOTFOUND;
     loss = kd_calloc(ctx, 1, sizeof *loss);
     if (!loss) return KDAS_ENOMEM;
     loss->ctx      = ctx;

@@ -10,19 +10,22 @@ static kd_node *boundary(kd_graph *g, kd_node *y) { return kd_boundary(g, y, 31,
 
 static kd_node *bce_dice(kd_graph *g, kd_node *p, kd_node *y)
 {
-    return kd_add(g, kd_mean(g, kd_bce(g, p, y, NULL)), kd_mean(g, kd_overlap(g, p, y, NULL, false, SMOOTH)));
+    return kd_add(g, kd_mean(g, kd_bce(g, p, y, NULL)),
+                  kd_mean(g, kd_overlap(g, p, y, NULL, false, SMOOTH)));
 }
 
 static kd_node *bce_jaccard(kd_graph *g, kd_node *p, kd_node *y)
 {
-    return kd_add(g, kd_mean(g, kd_bce(g, p, y, NULL)), kd_mean(g, kd_overlap(g, p, y, NULL, true, SMOOTH)));
+    return kd_add(g, kd_mean(g, kd_bce(g, p, y, NULL)),
+                  kd_mean(g, kd_overlap(g, p, y, NULL, true, SMOOTH)));
 }
 
 static kd_node *structure(kd_graph *g, kd_node *p, kd_node *y)
 {
     kd_node *w = boundary(g, y);
 
-    return kd_add(g, kd_mean(g, kd_bce(g, p, y, w)), kd_mean(g, kd_overlap(g, p, y, w, true, SMOOTH)));
+    return kd_add(g, kd_mean(g, kd_bce(g, p, y, w)),
+                  kd_mean(g, kd_overlap(g, p, y, w, true, SMOOTH)));
 }
 
 /* As the published code runs: its BCE is averaged before it is weighted, so that the weight cancels. */
@@ -30,7 +33,8 @@ static kd_node *structure_published(kd_graph *g, kd_node *p, kd_node *y)
 {
     kd_node *w = boundary(g, y);
 
-    return kd_add(g, kd_mean(g, kd_bce(g, p, y, NULL)), kd_mean(g, kd_overlap(g, p, y, w, true, SMOOTH)));
+    return kd_add(g, kd_mean(g, kd_bce(g, p, y, NULL)),
+                  kd_mean(g, kd_overlap(g, p, y, w, true, SMOOTH)));
 }
 
 static const struct {

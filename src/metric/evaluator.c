@@ -107,7 +107,7 @@ static kdas_status take_place(kdas_evaluator *evaluator, const char *name, char 
     KD_RETURN(kd_grow(evaluator->ctx, &images, &evaluator->capacity, (size_t)evaluator->count + 1,
                       sizeof(score)));
     evaluator->images = images;
-    *copy = kd_strdup(evaluator->ctx, name ? name : "");
+    *copy             = kd_strdup(evaluator->ctx, name ? name : "");
     return *copy ? KDAS_OK : KDAS_ENOMEM;
 }
 

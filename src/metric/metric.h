@@ -8,9 +8,9 @@
 #include <kdas/metric.h>
 #include "base/base.h"
 
-#define KD_LEVELS     256          /* values of a pixel                                     */
-#define KD_THRESHOLDS 256          /* 255/255, 254/255 .. 0/255                             */
-#define KD_EPS        0x1p-52      /* double's epsilon; it guards divisions in the formulas */
+#define KD_LEVELS     256     /* values of a pixel                                     */
+#define KD_THRESHOLDS 256     /* 255/255, 254/255 .. 0/255                             */
+#define KD_EPS        0x1p-52 /* double's epsilon; it guards divisions in the formulas */
 
 /* A prediction and its truth, or a window of both: 8-bit, (H,W), strides in bytes. */
 typedef struct kd_pair {

@@ -31,9 +31,9 @@ static double region_likeness(const kd_tally *tally)
     kd_moments all = { in.n + out.n, in.sum + out.sum, in.squares + out.squares };
     double     n = (double)all.n, k = n * (n - 1 + KD_EPS);
     double     x = (double)all.sum / 255 / n, y = (double)in.n / n;
-    double     xx = kd_moments_spread(all) / (255 * 255) / k;
-    double     yy = (double)((__int128)in.n * out.n) / k; /* n * sum(g * g) - sum(g)^2 */
-    double     xy = (double)((__int128)all.n * in.sum - (__int128)all.sum * in.n) / 255 / k;
+    double     xx    = kd_moments_spread(all) / (255 * 255) / k;
+    double     yy    = (double)((__int128)in.n * out.n) / k; /* n * sum(g * g) - sum(g)^2 */
+    double     xy    = (double)((__int128)all.n * in.sum - (__int128)all.sum * in.n) / 255 / k;
     double     alpha = 4 * x * y * xy, beta = (x * x + y * y) * (xx + yy);
 
     if (alpha != 0) return alpha / (beta + KD_EPS);

@@ -28,8 +28,10 @@ static kdas_status fit(const kd_param_entry *e, const kd_st_tensor *t, const cha
     for (int i = 0; same && i < e->rank; i++)
         same = t->dim[i] == e->dim[i];
     if (same) return KDAS_OK;
-    return kd_fail(KDAS_ESHAPE, "'%s': tensor '%s' has rank %d and %lld elements, the model wants rank %d and %lld",
-                   path, t->name, t->rank, (long long)t->count, e->rank, (long long)e->count);
+    return kd_fail(
+        KDAS_ESHAPE,
+        "'%s': tensor '%s' has rank %d and %lld elements, the model wants rank %d and %lld", path,
+        t->name, t->rank, (long long)t->count, e->rank, (long long)e->count);
 }
 
 static kdas_status pair(pairing *p, const kdas_model *m, const kd_safetensors *file,
@@ -49,7 +51,8 @@ static kdas_status pair(pairing *p, const kdas_model *m, const kd_safetensors *f
             p->tensor[k] = t;
             p->largest   = KD_MAX(p->largest, t->count);
         } else if (!o->extra)
-            return kd_fail(KDAS_ENOTFOUND, "'%s': model '%s' has no tensor '%s'", path, m->def->name, name);
+            return kd_fail(KDAS_ENOTFOUND, "'%s': model '%s' has no tensor '%s'", path,
+                           m->def->name, name);
     }
     for (int k = 0; k < kd_params_count(m->params); k++)
         if (!p->tensor[k] && !o->partial)
@@ -61,7 +64,7 @@ static kdas_status pair(pairing *p, const kdas_model *m, const kd_safetensors *f
 /* Everything is read before anything is written, so that a failure leaves the model as it was. */
 static kdas_status read_all(const pairing *p, kdas_model *m, kd_safetensors *file)
 {
-    int         count = kd_params_count(m->params);
+    int         count  = kd_params_count(m->params);
     float     **values = kd_calloc(m->ctx, (size_t)count + 1, sizeof *values);
     kdas_status st     = values ? KDAS_OK : KDAS_ENOMEM;
 

@@ -18,7 +18,8 @@ void kdas_model_options_init(kdas_model_options *options, size_t size)
 static kdas_status declare(kdas_model *m)
 {
     KD_RETURN(kd_params_create(&m->params, m->ctx));
-    KD_RETURN(kd_model_build(&m->shape, m->ctx, m->def, m->params, KD_INFER, kd_desc(1, 32, 32, 3), 0, NULL, 0));
+    KD_RETURN(kd_model_build(&m->shape, m->ctx, m->def, m->params, KD_INFER, kd_desc(1, 32, 32, 3),
+                             0, NULL, 0));
     KD_RETURN(kd_params_seal(m->params, m->options.trainable));
     return kd_params_init(m->params, m->options.seed);
 }
@@ -37,7 +38,8 @@ kdas_status kdas_model_create(kdas_model **out, kdas_context *ctx, const char *n
     kdas_model_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_model_options"));
     if (!(o.drop_path >= 0 && o.drop_path < 1))
-        return kd_fail(KDAS_EINVAL, "model: drop_path is %g, not 0 to below 1", (double)o.drop_path);
+        return kd_fail(KDAS_EINVAL, "model: drop_path is %g, not 0 to below 1",
+                       (double)o.drop_path);
     def = kd_model_def_find(name);
     if (!def) return KDAS_ENOTFOUND;
     m = kd_calloc(ctx, 1, sizeof *m);
@@ -80,8 +82,8 @@ void kdas_model_destroy(kdas_model *m)
 
 /* ---- programs ---- */
 
-kdas_status kd_model_program_for(kd_program **out, kdas_model *m, kd_mode mode, int64_t n, int64_t h,
-                                 int64_t w)
+kdas_status kd_model_program_for(kd_program **out, kdas_model *m, kd_mode mode, int64_t n,
+                                 int64_t h, int64_t w)
 {
     kd_graph   *g;
     kd_program *p;
@@ -97,17 +99,20 @@ kdas_status kd_model_program_for(kd_program **out, kdas_model *m, kd_mode mode, 
     }
     KD_RETURN(kd_check_size(n, h, w));
     if (mode != KD_INFER && !m->options.trainable)
-        return kd_fail(KDAS_ESTATE, "model '%s' was made without gradients (trainable = 0)", m->def->name);
-    KD_RETURN(kd_grow(m->ctx, (void **)&m->program, &m->program_capacity, m->programs + 1, sizeof *m->program));
-    KD_RETURN(kd_model_build(&g, m->ctx, m->def, m->params, mode, kd_desc(n, h, w, 3), m->options.drop_path,
-                             m->kept, m->kept_count));
+        return kd_fail(KDAS_ESTATE, "model '%s' was made without gradients (trainable = 0)",
+                       m->def->name);
+    KD_RETURN(kd_grow(m->ctx, (void **)&m->program, &m->program_capacity, m->programs + 1,
+                      sizeof *m->program));
+    KD_RETURN(kd_model_build(&g, m->ctx, m->def, m->params, mode, kd_desc(n, h, w, 3),
+                             m->options.drop_path, m->kept, m->kept_count));
     KD_RETURN(kd_program_create(&p, g, m->arena));
     m->program[m->programs++] = (kd_model_program){ mode, n, h, w, p };
     *out                      = p;
     return KDAS_OK;
 }
 
-kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, int64_t h, int64_t w)
+kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, int64_t h,
+                         int64_t w)
 {
     kd_program *p;
 
@@ -125,8 +130,8 @@ kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, 
 
 const kd_node *kd_model_output_node(const kdas_model *m, int i, const char **name)
 {
-    const kd_node *node  = NULL;
-    const char    *found = m->current ? kd_graph_output(kd_program_graph(m->current), i, &node) : NULL;
+    const kd_node *node = NULL;
+    const char *found = m->current ? kd_graph_output(kd_program_graph(m->current), i, &node) : NULL;
 
     if (name) *name = found;
     return found ? node : NULL;
@@ -178,7 +183,8 @@ static kdas_status find_kept(const kd_node **out, const kdas_model *m, const cha
     if (!m || !name) return kd_fail(KDAS_EINVAL, "model or name is NULL");
     if (!m->current) return kd_fail(KDAS_ESTATE, "there was no forward yet");
     node = kd_find(kd_program_graph(m->current), name);
-    if (!node) return kd_fail(KDAS_ENOTFOUND, "'%s' has no output or tap '%.64s'", m->def->name, name);
+    if (!node)
+        return kd_fail(KDAS_ENOTFOUND, "'%s' has no output or tap '%.64s'", m->def->name, name);
     if (!node->keep)
         return kd_fail(KDAS_ESTATE, "tap '%s' is not kept; call kdas_model_keep_tap first", name);
     *out = node;
@@ -203,7 +209,8 @@ kdas_status kdas_model_backward(kdas_model *m, const float *const *gradients)
 {
     const kd_node *node;
 
-    if (!m || !gradients) return kd_fail(KDAS_EINVAL, "kdas_model_backward: model or gradients is NULL");
+    if (!m || !gradients)
+        return kd_fail(KDAS_EINVAL, "kdas_model_backward: model or gradients is NULL");
     if (!m->current) return kd_fail(KDAS_ESTATE, "there was no forward yet");
     if (kd_graph_mode(kd_program_graph(m->current)) == KD_INFER)
         return kd_fail(KDAS_ESTATE, "a forward in mode INFER has no backward");
@@ -239,7 +246,8 @@ kdas_status kdas_model_keep_tap(kdas_model *m, const char *name)
         return kd_fail(KDAS_ENOTFOUND, "'%s' has no tap '%.64s'", m->def->name, name);
     for (size_t i = 0; i < m->kept_count; i++)
         if (strcmp(m->kept[i], name) == 0) return KDAS_OK;
-    KD_RETURN(kd_grow(m->ctx, (void **)&m->kept, &m->kept_capacity, m->kept_count + 1, sizeof *m->kept));
+    KD_RETURN(
+        kd_grow(m->ctx, (void **)&m->kept, &m->kept_capacity, m->kept_count + 1, sizeof *m->kept));
     copy = kd_strdup(m->ctx, name);
     if (!copy) return KDAS_ENOMEM;
     m->kept[m->kept_count++] = copy;
@@ -287,16 +295,19 @@ static int64_t op_parameters(const kd_node *node)
     return n;
 }
 
-kdas_status kdas_model_layer(kdas_model *m, int64_t height, int64_t width, int32_t i, kdas_layer *out)
+kdas_status kdas_model_layer(kdas_model *m, int64_t height, int64_t width, int32_t i,
+                             kdas_layer *out)
 {
     kdas_layer  layer = { .size = sizeof layer };
     kd_graph   *g;
     kdas_status st = kd_fail(KDAS_ENOTFOUND, "there is no layer %d", i);
 
     if (!m || !out || out->size < sizeof out->size)
-        return kd_fail(KDAS_EINVAL, "kdas_model_layer: model or out is NULL, or its size is not set");
+        return kd_fail(KDAS_EINVAL,
+                       "kdas_model_layer: model or out is NULL, or its size is not set");
     KD_RETURN(kd_check_size(1, height, width));
-    KD_RETURN(kd_model_build(&g, m->ctx, m->def, m->params, KD_INFER, kd_desc(1, height, width, 3), 0, NULL, 0));
+    KD_RETURN(kd_model_build(&g, m->ctx, m->def, m->params, KD_INFER, kd_desc(1, height, width, 3),
+                             0, NULL, 0));
     for (int k = 0; k < kd_graph_nodes(g) && i >= 0; k++) {
         const kd_node *node = kd_graph_node(g, k);
 
@@ -316,8 +327,8 @@ kdas_status kdas_model_layer(kdas_model *m, int64_t height, int64_t width, int32
     return st;
 }
 
-kdas_status kdas_model_memory(kdas_model *m, kdas_mode mode, int64_t count, int64_t height, int64_t width,
-                              size_t *arena, size_t *packed)
+kdas_status kdas_model_memory(kdas_model *m, kdas_mode mode, int64_t count, int64_t height,
+                              int64_t width, size_t *arena, size_t *packed)
 {
     kd_program       *p;
     kd_program_memory use;

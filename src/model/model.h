@@ -26,9 +26,9 @@ const kd_model_def *kd_model_def_find(const char *name);
 /* A batch size within bounds, and sides that are multiples of 32. */
 kdas_status kd_check_size(int64_t n, int64_t h, int64_t w);
 /* A graph of the network; `image` is its input's shape. */
-kdas_status kd_model_build(kd_graph **out, kdas_context *ctx, const kd_model_def *def, kd_params *params,
-                           kd_mode mode, kdas_desc image, float drop_path, char *const *kept,
-                           size_t kept_count);
+kdas_status kd_model_build(kd_graph **out, kdas_context *ctx, const kd_model_def *def,
+                           kd_params *params, kd_mode mode, kdas_desc image, float drop_path,
+                           char *const *kept, size_t kept_count);
 double      kd_node_cost(const kd_node *node, kdas_count_rule rule);
 
 /* A compiled size and mode. */
@@ -43,24 +43,25 @@ struct kdas_model {
     const kd_model_def *def;
     kdas_model_options  options;
     kd_params          *params;
-    kd_arena           *arena;    /* shared by all programs: one runs at a time */
+    kd_arena           *arena; /* shared by all programs: one runs at a time */
     kd_model_program   *program;
     size_t              programs, program_capacity;
-    kd_program         *current;  /* of the last forward; NULL before */
-    kd_graph           *shape;    /* the graph that declared the parameters: taps and outputs by name */
-    char              **kept;     /* taps that the host asked for */
-    size_t              kept_count, kept_capacity;
-    uint64_t            forwards; /* training forwards so far: the random state */
-    kd_staging          images;   /* the batch on a device that cannot read the host's memory */
-    char                layer_name[256];
+    kd_program         *current; /* of the last forward; NULL before */
+    kd_graph  *shape; /* the graph that declared the parameters: taps and outputs by name */
+    char     **kept;  /* taps that the host asked for */
+    size_t     kept_count, kept_capacity;
+    uint64_t   forwards; /* training forwards so far: the random state */
+    kd_staging images;   /* the batch on a device that cannot read the host's memory */
+    char       layer_name[256];
 };
 
 /* The program for a size and mode, compiled if new. */
-kdas_status kd_model_program_for(kd_program **out, kdas_model *model, kd_mode mode, int64_t n, int64_t h,
-                                 int64_t w);
+kdas_status kd_model_program_for(kd_program **out, kdas_model *model, kd_mode mode, int64_t n,
+                                 int64_t h, int64_t w);
 /* Run it on images in device memory (n,h,w,3), which are bound, not copied; sets model->current. Training
  * forwards count up model->forwards. */
-kdas_status kd_model_run(kdas_model *model, kd_mode mode, float *images, int64_t n, int64_t h, int64_t w);
+kdas_status kd_model_run(kdas_model *model, kd_mode mode, float *images, int64_t n, int64_t h,
+                         int64_t w);
 
 /* Output `i` of the last forward's graph, in order, with its name; NULL past the last or before a forward. */
 const kd_node *kd_model_output_node(const kdas_model *model, int i, const char **name);

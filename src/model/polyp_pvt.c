@@ -13,8 +13,8 @@ static kd_node *times(kd_graph *g, kd_node *x, double factor, bool align, int co
 {
     kdas_desc s = kd_shape(x);
 
-    return kd_resize(g, x, (int64_t)((double)s.dim[1] * factor), (int64_t)((double)s.dim[2] * factor), align,
-                     counted);
+    return kd_resize(g, x, (int64_t)((double)s.dim[1] * factor),
+                     (int64_t)((double)s.dim[2] * factor), align, counted);
 }
 
 static kd_node *up2(kd_graph *g, kd_node *x, int counted) { return times(g, x, 2, true, counted); }
@@ -27,15 +27,15 @@ static kd_node *cfm(kd_graph *g, kd_node *x1, kd_node *x2, kd_node *x3)
 
     kd_scope(g, "CFM");
     up_x1 = up2(g, x1, 3);
-    a = kd_mul(g, x2, kd_conv_bn(g, "conv_upsample1", up_x1, c, 3, 1));
-    b = kd_mul(g, kd_conv_bn(g, "conv_upsample2", up2(g, up_x1, 1), c, 3, 1),
-               kd_conv_bn(g, "conv_upsample3", up2(g, x2, 1), c, 3, 1));
-    b = kd_mul(g, b, x3);
-    x = kd_conv_bn(g, "conv_upsample4", up_x1, c, 3, 1);
-    x = kd_conv_bn(g, "conv_concat2", kd_concat(g, 2, (kd_node *[]){ a, x }), 2 * c, 3, 1);
-    x = kd_conv_bn(g, "conv_upsample5", up2(g, x, 1), 2 * c, 3, 1);
-    x = kd_conv_bn(g, "conv_concat3", kd_concat(g, 2, (kd_node *[]){ b, x }), 3 * c, 3, 1);
-    x = kd_conv_bn(g, "conv4", x, c, 3, 1);
+    a     = kd_mul(g, x2, kd_conv_bn(g, "conv_upsample1", up_x1, c, 3, 1));
+    b     = kd_mul(g, kd_conv_bn(g, "conv_upsample2", up2(g, up_x1, 1), c, 3, 1),
+                   kd_conv_bn(g, "conv_upsample3", up2(g, x2, 1), c, 3, 1));
+    b     = kd_mul(g, b, x3);
+    x     = kd_conv_bn(g, "conv_upsample4", up_x1, c, 3, 1);
+    x     = kd_conv_bn(g, "conv_concat2", kd_concat(g, 2, (kd_node *[]){ a, x }), 2 * c, 3, 1);
+    x     = kd_conv_bn(g, "conv_upsample5", up2(g, x, 1), 2 * c, 3, 1);
+    x     = kd_conv_bn(g, "conv_concat3", kd_concat(g, 2, (kd_node *[]){ b, x }), 3 * c, 3, 1);
+    x     = kd_conv_bn(g, "conv4", x, c, 3, 1);
     kd_scope_end(g);
     return x;
 }
@@ -97,13 +97,15 @@ static kd_node *sam(kd_graph *g, kd_node *x, kd_node *edge)
     edge   = kd_slice(g, kd_softmax(g, edge), 1, 1);
     state  = as_matrix(g, kd_conv_layer(g, "conv_state", x, STATES, 1, 1, 0, true, KD_STYLE_TORCH));
     proj   = kd_conv_layer(g, "conv_proj", x, STATES, 1, 1, 0, true, KD_STYLE_TORCH);
-    anchor = kd_pool_avg(g, kd_mul(g, proj, edge), MIDS + 2, MIDS + 2, 3); /* upstream pools three times */
-    anchor = as_matrix(g, kd_crop(g, anchor, 1, 1, MIDS, MIDS));           /* (N,1,nodes,STATES) */
-    assign = kd_softmax(g, kd_matmul(g, as_matrix(g, proj), anchor, false, true, 1)); /* (N,1,HW,nodes) */
-    node   = gcn(g, kd_matmul(g, state, assign, true, false, 1));          /* (N,1,STATES,nodes) */
-    y      = kd_matmul(g, assign, node, false, true, 1);                   /* (N,1,HW,STATES) */
-    y      = kd_reshape(g, y, s.dim[0], s.dim[1], s.dim[2], STATES);
-    y      = kd_conv_layer(g, "conv_extend", y, CHANNELS, 1, 1, 0, false, KD_STYLE_TORCH);
+    anchor = kd_pool_avg(g, kd_mul(g, proj, edge), MIDS + 2, MIDS + 2,
+                         3);                                     /* upstream pools three times */
+    anchor = as_matrix(g, kd_crop(g, anchor, 1, 1, MIDS, MIDS)); /* (N,1,nodes,STATES) */
+    assign = kd_softmax(
+        g, kd_matmul(g, as_matrix(g, proj), anchor, false, true, 1)); /* (N,1,HW,nodes) */
+    node = gcn(g, kd_matmul(g, state, assign, true, false, 1));       /* (N,1,STATES,nodes) */
+    y    = kd_matmul(g, assign, node, false, true, 1);                /* (N,1,HW,STATES) */
+    y    = kd_reshape(g, y, s.dim[0], s.dim[1], s.dim[2], STATES);
+    y    = kd_conv_layer(g, "conv_extend", y, CHANNELS, 1, 1, 0, false, KD_STYLE_TORCH);
     kd_scope_end(g);
     return kd_add(g, x, y);
 }
@@ -115,7 +117,8 @@ static kd_node *head(kd_graph *g, const char *name, kd_node *x)
 
 void kd_build_polyp_pvt(kd_graph *g, kd_node *image, int variant, float drop_path)
 {
-    static const char *const tap[4] = { "backbone.x1", "backbone.x2", "backbone.x3", "backbone.x4" };
+    static const char *const tap[4] = { "backbone.x1", "backbone.x2", "backbone.x3",
+                                        "backbone.x4" };
     kd_node                 *map[4], *x1, *cim, *t2, *t3, *t4, *shallow, *fused, *joined;
 
     kd_scope(g, "backbone");

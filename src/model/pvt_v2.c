@@ -78,7 +78,7 @@ void kd_pvt_v2(kd_graph *g, kd_node *image, int variant, float drop_path, kd_nod
 {
     const config *c      = &configs[variant];
     int           blocks = c->depth[0] + c->depth[1] + c->depth[2] + c->depth[3], done = 0;
-    kd_node      *x      = image;
+    kd_node      *x = image;
 
     for (int s = 0; s < 4; s++) {
         char name[8];

@@ -31,17 +31,20 @@ const char *kdas_model_name(int32_t i)
 kdas_status kd_check_size(int64_t n, int64_t h, int64_t w)
 {
     if (n < 1 || n > KD_MAX_BATCH)
-        return kd_fail(KDAS_EINVAL, "a batch of %lld images; it must be 1 to %d", (long long)n, KD_MAX_BATCH);
+        return kd_fail(KDAS_EINVAL, "a batch of %lld images; it must be 1 to %d", (long long)n,
+                       KD_MAX_BATCH);
     if (h < 32 || w < 32 || h > KD_MAX_SIDE || w > KD_MAX_SIDE || h % 32 || w % 32)
-        return kd_fail(KDAS_ESHAPE, "the size %lldx%lld will not do: sides are multiples of 32 up to %d",
+        return kd_fail(KDAS_ESHAPE,
+                       "the size %lldx%lld will not do: sides are multiples of 32 up to %d",
                        (long long)h, (long long)w, KD_MAX_SIDE);
     return KDAS_OK;
 }
 
-kdas_status kd_model_build(kd_graph **out, kdas_context *ctx, const kd_model_def *def, kd_params *params,
-                           kd_mode mode, kdas_desc image, float drop_path, char *const *kept, size_t kept_count)
+kdas_status kd_model_build(kd_graph **out, kdas_context *ctx, const kd_model_def *def,
+                           kd_params *params, kd_mode mode, kdas_desc image, float drop_path,
+                           char *const *kept, size_t kept_count)
 {
-    kd_graph   *g = kd_graph_create(ctx, params, mode);
+    kd_graph   *g  = kd_graph_create(ctx, params, mode);
     kdas_status st = KDAS_OK;
 
     *out = NULL;
@@ -57,8 +60,8 @@ done:
     return st;
 }
 
-kdas_status kdas_model_cost(int64_t *parameters, double *operations, kdas_context *ctx, const char *name,
-                            int64_t height, int64_t width, kdas_count_rule rule)
+kdas_status kdas_model_cost(int64_t *parameters, double *operations, kdas_context *ctx,
+                            const char *name, int64_t height, int64_t width, kdas_count_rule rule)
 {
     const kd_model_def *def;
     kd_params          *params = NULL;
@@ -72,7 +75,8 @@ kdas_status kdas_model_cost(int64_t *parameters, double *operations, kdas_contex
     if (!def) return KDAS_ENOTFOUND;
     KD_RETURN(kd_check_size(1, height, width));
     KD_TRY(kd_params_create(&params, ctx));
-    KD_TRY(kd_model_build(&g, ctx, def, params, KD_INFER, kd_desc(1, height, width, 3), 0, NULL, 0));
+    KD_TRY(
+        kd_model_build(&g, ctx, def, params, KD_INFER, kd_desc(1, height, width, 3), 0, NULL, 0));
     if (parameters) *parameters = kd_params_numbers(params);
     if (operations) {
         *operations = 0;

@@ -10,7 +10,8 @@ static bool has_tensor(const kdas_model *m, int32_t i)
     return m && i >= 0 && i < kd_params_count(m->params);
 }
 
-const char *kdas_model_tensor(const kdas_model *m, int32_t i, int32_t *rank, int64_t *dims, int32_t *trainable)
+const char *kdas_model_tensor(const kdas_model *m, int32_t i, int32_t *rank, int64_t *dims,
+                              int32_t *trainable)
 {
     const kd_param_entry *e;
 
@@ -52,7 +53,8 @@ static kdas_status check_trainable(const kdas_model *m)
 {
     if (!m) return kd_fail(KDAS_EINVAL, "the model is NULL");
     if (!kd_params_grads(m->params))
-        return kd_fail(KDAS_ESTATE, "model '%s' was made without gradients (trainable = 0)", m->def->name);
+        return kd_fail(KDAS_ESTATE, "model '%s' was made without gradients (trainable = 0)",
+                       m->def->name);
     return KDAS_OK;
 }
 
@@ -80,7 +82,8 @@ kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from)
 
     if (!to || !from) return kd_fail(KDAS_EINVAL, "kdas_model_copy: a model is NULL");
     if (to->def != from->def)
-        return kd_fail(KDAS_EINVAL, "'%s' cannot take the values of '%s'", to->def->name, from->def->name);
+        return kd_fail(KDAS_EINVAL, "'%s' cannot take the values of '%s'", to->def->name,
+                       from->def->name);
     values = kd_alloc(from->ctx, (size_t)kd_params_total(from->params) * sizeof *values);
     if (!values) return KDAS_ENOMEM;
     for (int i = 0; i < kd_params_count(from->params); i++) {

@@ -14,7 +14,8 @@ static kd_init uniform_by(int64_t fan_in)
     return trainable(KD_INIT_UNIFORM, fan_in ? 1.0f / sqrtf((float)fan_in) : 0);
 }
 
-static kd_node *weight(kd_graph *g, kd_init init, int rank, int64_t o, int64_t i, int64_t kh, int64_t kw)
+static kd_node *weight(kd_graph *g, kd_init init, int rank, int64_t o, int64_t i, int64_t kh,
+                       int64_t kw)
 {
     return kd_param(g, "weight", init, rank, (const int64_t[]){ o, i, kh, kw });
 }
@@ -27,25 +28,28 @@ static kd_node *vector(kd_graph *g, const char *name, kd_init init, int64_t n)
 static kd_node *bias_of(kd_graph *g, bool wanted, kd_style style, int64_t out, int64_t fan_in)
 {
     if (!wanted) return NULL;
-    return vector(g, "bias", style == KD_STYLE_PVT ? trainable(KD_INIT_ZERO, 0) : uniform_by(fan_in), out);
+    return vector(g, "bias",
+                  style == KD_STYLE_PVT ? trainable(KD_INIT_ZERO, 0) : uniform_by(fan_in), out);
 }
 
-kd_node *kd_linear_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, bool bias, kd_style style)
+kd_node *kd_linear_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, bool bias,
+                         kd_style style)
 {
     int64_t  c = kd_shape(x).dim[3];
     kd_node *w, *b;
 
     if (!x) return NULL;
     kd_scope(g, "%s", name);
-    w = weight(g, style == KD_STYLE_PVT ? trainable(KD_INIT_NORMAL, 0.02f) : uniform_by(c), 2, out, c, 1, 1);
+    w = weight(g, style == KD_STYLE_PVT ? trainable(KD_INIT_NORMAL, 0.02f) : uniform_by(c), 2, out,
+               c, 1, 1);
     b = bias_of(g, bias, style, out, c);
     x = kd_linear(g, x, w, b);
     kd_scope_end(g);
     return x;
 }
 
-kd_node *kd_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, int k, int stride, int pad,
-                       bool bias, kd_style style)
+kd_node *kd_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, int k, int stride,
+                       int pad, bool bias, kd_style style)
 {
     int64_t  c = kd_shape(x).dim[3], fan_in = c * k * k;
     kd_init  init = style == KD_STYLE_PVT
@@ -57,7 +61,8 @@ kd_node *kd_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, i
     kd_scope(g, "%s", name);
     w = weight(g, init, 4, out, c, k, k);
     b = bias_of(g, bias, style, out, fan_in);
-    x = k == 1 && stride == 1 && pad == 0 ? kd_linear(g, x, w, b) : kd_conv2d(g, x, w, b, stride, pad);
+    x = k == 1 && stride == 1 && pad == 0 ? kd_linear(g, x, w, b)
+                                          : kd_conv2d(g, x, w, b, stride, pad);
     kd_scope_end(g);
     return x;
 }

@@ -8,10 +8,11 @@
 typedef enum kd_style { KD_STYLE_PVT, KD_STYLE_TORCH } kd_style;
 
 /* x (N,H,W,C) -> (N,H,W,out). Parameters NAME.weight (out,C), [NAME.bias (out)]. */
-kd_node *kd_linear_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, bool bias, kd_style style);
+kd_node *kd_linear_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, bool bias,
+                         kd_style style);
 /* A convolution of k x k; 1 x 1 ones of stride 1 run as linear. NAME.weight (out,C,k,k), [NAME.bias]. */
-kd_node *kd_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, int k, int stride, int pad,
-                       bool bias, kd_style style);
+kd_node *kd_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, int k, int stride,
+                       int pad, bool bias, kd_style style);
 /* A 1-D pointwise convolution over the last axis: weight (out,C,1) as Conv1d names it. */
 kd_node *kd_pointwise_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, bool bias);
 /* 3 x 3 depthwise convolution with bias. NAME.weight (C,1,3,3), NAME.bias. */

@@ -31,8 +31,7 @@ kd_node *kd_crop(kd_graph *g, kd_node *x, int64_t top, int64_t left, int64_t hei
 kd_node *kd_transpose(kd_graph *g, kd_node *x); /* (N,H,R,C) to (N,H,C,R) */
 kd_node *kd_reshape(kd_graph *g, kd_node *x, int64_t n, int64_t h, int64_t w, int64_t c);
 /* `counted`: how many times thop counts the op. */
-kd_node *kd_resize(kd_graph *g, kd_node *x, int64_t height, int64_t width, bool align,
-                   int counted);
+kd_node *kd_resize(kd_graph *g, kd_node *x, int64_t height, int64_t width, bool align, int counted);
 kd_node *kd_pool_avg(kd_graph *g, kd_node *x, int64_t height, int64_t width, int64_t counted);
 kd_node *kd_pool_max(kd_graph *g, kd_node *x);     /* (N,1,1,C) */
 kd_node *kd_channel_mean(kd_graph *g, kd_node *x); /* (N,H,W,1) */

@@ -30,7 +30,7 @@ static_ours()
     ! nm -g --defined-only "$STATIC" 2>/dev/null | awk 'NF == 3 && $2 ~ /[A-Z]/ { print $3 }' |
         grep -vE '^(kdas|kd)_|^__(asan|odr|tsan|ubsan)'
 }
-abi=$(sed -n 's/^#define KDAS_ABI //p' include/kdas/base.h)
+abi=$(sed -n 's/^#define KDAS_ABI  *//p' include/kdas/base.h)
 soname_ours() { readelf -d "$SHARED" | grep -F "[libkdas.so.$abi]"; }
 claim "the library exports what $SYMBOLS lists" diff -u "$SYMBOLS" "$WORK/exported"
 claim "the library exports what the headers declare" diff -u "$WORK/declared" "$WORK/exported"

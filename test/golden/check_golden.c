@@ -14,7 +14,7 @@ static const struct {
     const char *kind;
     bool (*run)(golden_case *c);
 } kinds[] = {
-    { "forward", golden_forward }, { "losses", golden_losses },   { "grad", golden_grad },
+    { "forward", golden_forward }, { "losses", golden_losses },       { "grad", golden_grad },
     { "adamw", golden_adamw },     { "objective", golden_objective }, { "metrics", golden_metrics },
     { "resize", golden_resize },
 };
@@ -50,8 +50,9 @@ static int run_case(golden_case *c)
         }
     if (!known) golden_stop(c, "no such kind");
     good = ran && c->worst <= c->bound && c->where[0];
-    if (ran) printf("%-4s %-9s %-48s worst %.2e of %.0e at %s\n", good ? "ok" : "FAIL", c->kind, c->name, c->worst,
-                    c->bound, c->where[0] ? c->where : "(nothing was compared)");
+    if (ran)
+        printf("%-4s %-9s %-48s worst %.2e of %.0e at %s\n", good ? "ok" : "FAIL", c->kind, c->name,
+               c->worst, c->bound, c->where[0] ? c->where : "(nothing was compared)");
     fflush(stdout);
     return good;
 }
@@ -79,11 +80,15 @@ int main(int argc, char **argv)
         return 2;
     }
     while (fgets(line, sizeof line, manifest)) {
-        golden_case c = { .ctx = ctx, .folder = folder, .reference = strcmp(options.device, "reference") == 0 };
+        golden_case c = { .ctx       = ctx,
+                          .folder    = folder,
+                          .reference = strcmp(options.device, "reference") == 0 };
 
         if (!parse(&c, line)) continue;
-        if (run_case(&c)) passed++;
-        else failed++;
+        if (run_case(&c))
+            passed++;
+        else
+            failed++;
     }
     fclose(manifest);
     kdas_context_destroy(ctx);

@@ -40,17 +40,19 @@ void          golden_free_table(golden_table *t);
 int golden_row(const golden_table *t, const char *key);
 
 /* A tensor of "name.safetensors" as floats; the caller frees it. NULL: cannot be read. */
-float *golden_tensor(const golden_case *c, const char *name, const char *tensor, int64_t *count, int64_t dims[4]);
+float *golden_tensor(const golden_case *c, const char *name, const char *tensor, int64_t *count,
+                     int64_t dims[4]);
 
 /* Compare a tensor (in PyTorch's order) with a row's sum, L2 norm and probe: the errors relative to the norm (for
  * the sum and the probe, to norm * sqrt(n / 3), their size for a random tensor, times the bound). */
-double golden_digest_error(const golden_table *t, int row, const char *key, const float *values, int64_t n);
+double golden_digest_error(const golden_table *t, int row, const char *key, const float *values,
+                           int64_t n);
 
 /* Fill a model's tensors as the reference's fill_model does. */
 kdas_status golden_fill_model(kdas_model *model, const char *prefix);
 /* Images drawn by name into a new batch, and ellipses as its masks unless `mask` is NULL. */
-kdas_status golden_batch(kdas_batch **out, const golden_case *c, const char *image, const char *mask,
-                         int64_t n, int64_t h, int64_t w);
+kdas_status golden_batch(kdas_batch **out, const golden_case *c, const char *image,
+                         const char *mask, int64_t n, int64_t h, int64_t w);
 
 /* The kinds; true: ran to the end (the errors are then judged), false: could not run, and why is printed. */
 bool golden_forward(golden_case *c);
@@ -63,9 +65,12 @@ bool golden_resize(golden_case *c);
 
 /* Say why a case could not run; returns false. */
 bool golden_stop(const golden_case *c, const char *why);
-#define GOLDEN_DO(c, call) \
-    do { \
-        if ((call) != KDAS_OK) { golden_stop(c, kdas_last_error()); goto done; } \
+#define GOLDEN_DO(c, call)                     \
+    do {                                       \
+        if ((call) != KDAS_OK) {               \
+            golden_stop(c, kdas_last_error()); \
+            goto done;                         \
+        }                                      \
     } while (0)
 
 #endif

@@ -51,12 +51,14 @@ golden_table *golden_read_table(const golden_case *c, const char *name)
     t->text = calloc(1, (size_t)size + 1);
     if (!t->text || fread(t->text, 1, (size_t)size, f) != (size_t)size) goto failed;
     fclose(f);
-    for (line = strtok_r(t->text, "\n", &save); line && t->rows < 4096; line = strtok_r(NULL, "\n", &save)) {
+    for (line = strtok_r(t->text, "\n", &save); line && t->rows < 4096;
+         line = strtok_r(NULL, "\n", &save)) {
         char *inner, *cell;
         int   n = 0;
 
         if (line[0] == '#') continue;
-        for (cell = strtok_r(line, "\t", &inner); cell && n < 6; cell = strtok_r(NULL, "\t", &inner))
+        for (cell = strtok_r(line, "\t", &inner); cell && n < 6;
+             cell = strtok_r(NULL, "\t", &inner))
             t->cell[t->rows][n++] = cell;
         t->columns[t->rows++] = n;
     }
@@ -80,7 +82,8 @@ int golden_row(const golden_table *t, const char *key)
     return -1;
 }
 
-float *golden_tensor(const golden_case *c, const char *name, const char *tensor, int64_t *count, int64_t dims[4])
+float *golden_tensor(const golden_case *c, const char *name, const char *tensor, int64_t *count,
+                     int64_t dims[4])
 {
     kd_safetensors     *file;
     const kd_st_tensor *t;
@@ -106,7 +109,8 @@ float *golden_tensor(const golden_case *c, const char *name, const char *tensor,
 
 /* The three figures have the scale of the norm: a sum and a probe of n values that differ by e * norm in norm
  * differ by at most e * norm * sqrt(n), and by about e * norm where the differences are random. */
-double golden_digest_error(const golden_table *t, int row, const char *key, const float *values, int64_t n)
+double golden_digest_error(const golden_table *t, int row, const char *key, const float *values,
+                           int64_t n)
 {
     char   probe[GOLDEN_TEXT + 8];
     double sum = 0, squares = 0, dot = 0, norm = strtod(t->cell[row][3], NULL), error;
@@ -145,19 +149,23 @@ kdas_status golden_fill_model(kdas_model *model, const char *prefix)
     int64_t     dim[4];
 
     for (int32_t i = 0; (name = kdas_model_tensor(model, i, &rank, dim, NULL)); i++) {
-        int64_t     n = dim[0] * dim[1] * dim[2] * dim[3];
+        int64_t     n      = dim[0] * dim[1] * dim[2] * dim[3];
         float      *values = calloc((size_t)n, sizeof *values);
         char        full[256];
         kdas_status st;
 
         if (!values) return KDAS_ENOMEM;
         snprintf(full, sizeof full, "%s.%s", prefix, name);
-        if (ends_with(name, ".running_var")) kd_test_fill(values, n, full, 0.2, 1.0);
+        if (ends_with(name, ".running_var"))
+            kd_test_fill(values, n, full, 0.2, 1.0);
         else if (ends_with(name, ".running_mean") || ends_with(name, ".bias"))
             kd_test_fill(values, n, full, 0.1, 0.0);
-        else if (ends_with(name, ".num_batches_tracked")) values[0] = 0;
-        else if (is_norm(name)) kd_test_fill(values, n, full, 0.1, 1.0);
-        else kd_test_fill(values, n, full, sqrt(3.0 / (double)(n / dim[0])), 0.0);
+        else if (ends_with(name, ".num_batches_tracked"))
+            values[0] = 0;
+        else if (is_norm(name))
+            kd_test_fill(values, n, full, 0.1, 1.0);
+        else
+            kd_test_fill(values, n, full, sqrt(3.0 / (double)(n / dim[0])), 0.0);
         st = kdas_model_write(model, i, values);
         free(values);
         if (st != KDAS_OK) return st;
@@ -165,8 +173,8 @@ kdas_status golden_fill_model(kdas_model *model, const char *prefix)
     return KDAS_OK;
 }
 
-kdas_status golden_batch(kdas_batch **out, const golden_case *c, const char *image, const char *mask,
-                         int64_t n, int64_t h, int64_t w)
+kdas_status golden_batch(kdas_batch **out, const golden_case *c, const char *image,
+                         const char *mask, int64_t n, int64_t h, int64_t w)
 {
     kdas_status st    = kdas_batch_create(out, c->ctx, n, h, w);
     float      *drawn = malloc((size_t)(n * h * w * 3) * sizeof *drawn);

@@ -11,7 +11,8 @@ typedef struct pair {
     kdas_batch *batch;
 } pair;
 
-static kdas_status make_model(kdas_model **out, const golden_case *c, const char *size, const char *fill, bool trainable)
+static kdas_status make_model(kdas_model **out, const golden_case *c, const char *size,
+                              const char *fill, bool trainable)
 {
     kdas_model_options o;
     char               name[GOLDEN_TEXT + 16];
@@ -40,14 +41,15 @@ static kdas_status make_pair(pair *p, const golden_case *c, bool *ok)
     st = make_model(&p->student, c, "b0", golden_text(c, "student", ok), true);
     if (st == KDAS_OK) st = make_model(&p->teacher, c, "b2", golden_text(c, "teacher", ok), false);
     if (st == KDAS_OK)
-        st = golden_batch(&p->batch, c, image, mask, golden_int(c, "batch", ok), golden_int(c, "height", ok),
-                          golden_int(c, "width", ok));
+        st = golden_batch(&p->batch, c, image, mask, golden_int(c, "batch", ok),
+                          golden_int(c, "height", ok), golden_int(c, "width", ok));
     return st;
 }
 
 /* ---- forward ---- */
 
-static double map_error(const float *got, const float *want, int64_t n, int64_t h, int64_t w, int64_t stride)
+static double map_error(const float *got, const float *want, int64_t n, int64_t h, int64_t w,
+                        int64_t stride)
 {
     int64_t oh = (h + stride - 1) / stride, ow = (w + stride - 1) / stride;
     double  low = INFINITY, high = -INFINITY, worst = 0;
@@ -62,8 +64,8 @@ static double map_error(const float *got, const float *want, int64_t n, int64_t 
     return worst / fmax(high - low, 1e-30);
 }
 
-static void check_value(golden_case *c, kdas_model *m, const golden_table *t, const char *node, const char *key,
-                        int64_t stride)
+static void check_value(golden_case *c, kdas_model *m, const golden_table *t, const char *node,
+                        const char *key, int64_t stride)
 {
     int64_t dims[4], n, count;
     float  *nhwc, *nchw, *want;
@@ -82,31 +84,37 @@ static void check_value(golden_case *c, kdas_model *m, const golden_table *t, co
         golden_note(c, golden_digest_error(t, row, key, nchw, n), key);
         want = dims[3] == 1 ? golden_tensor(c, c->name, key, &count, NULL) : NULL;
         snprintf(where, sizeof where, "%s, an element", key);
-        if (want) golden_note(c, map_error(nhwc, want, dims[0], dims[1], dims[2], stride) / 2, where);
-        else if (dims[3] == 1) golden_note(c, INFINITY, where);
+        if (want)
+            golden_note(c, map_error(nhwc, want, dims[0], dims[1], dims[2], stride) / 2, where);
+        else if (dims[3] == 1)
+            golden_note(c, INFINITY, where);
         free(want);
-    } else golden_note(c, INFINITY, key);
+    } else
+        golden_note(c, INFINITY, key);
     free(nhwc);
     free(nchw);
 }
 
 bool golden_forward(golden_case *c)
 {
-    static const char *const taps[4] = { "backbone.x1", "backbone.x2", "backbone.x3", "backbone.x4" };
+    static const char *const taps[4] = { "backbone.x1", "backbone.x2", "backbone.x3",
+                                         "backbone.x4" };
     static const char *const keys[4] = { "x1", "x2", "x3", "x4" };
-    golden_table            *t  = golden_read_table(c, c->name);
-    kdas_model              *m  = NULL;
-    kdas_batch              *b  = NULL;
+    golden_table            *t       = golden_read_table(c, c->name);
+    kdas_model              *m       = NULL;
+    kdas_batch              *b       = NULL;
     bool                     ok = true, ran = false;
     int64_t                  stride = golden_int(c, "stride", &ok);
 
     c->bound = 1e-4; /* element errors are halved: 2e-4 of the range */
     if (!t) return golden_stop(c, "its table cannot be read");
-    GOLDEN_DO(c, make_model(&m, c, golden_text(c, "model", &ok), golden_text(c, "fill", &ok), false));
+    GOLDEN_DO(c,
+              make_model(&m, c, golden_text(c, "model", &ok), golden_text(c, "fill", &ok), false));
     for (int i = 0; i < 4; i++)
         GOLDEN_DO(c, kdas_model_keep_tap(m, taps[i]));
-    GOLDEN_DO(c, golden_batch(&b, c, golden_text(c, "image", &ok), NULL, golden_int(c, "batch", &ok),
-                              golden_int(c, "height", &ok), golden_int(c, "width", &ok)));
+    GOLDEN_DO(c,
+              golden_batch(&b, c, golden_text(c, "image", &ok), NULL, golden_int(c, "batch", &ok),
+                           golden_int(c, "height", &ok), golden_int(c, "width", &ok)));
     GOLDEN_DO(c, kdas_model_forward(m, KDAS_MODE_INFER, b));
     for (int i = 0; i < 4; i++)
         check_value(c, m, t, taps[i], keys[i], stride);
@@ -125,15 +133,16 @@ done:
 static kdas_status step_once(kdas_loss_report *report, const golden_case *c, pair *p,
                              const kdas_loss_options *options)
 {
-    int64_t     n = kdas_batch_count(p->batch), h = kdas_batch_height(p->batch), w = kdas_batch_width(p->batch);
-    size_t      bytes = (size_t)(n * h * w) * sizeof(float);
-    float      *memory = malloc(6 * bytes);
-    const char *outputs[2] = { "P1", "P2" };
+    int64_t n = kdas_batch_count(p->batch), h = kdas_batch_height(p->batch),
+            w               = kdas_batch_width(p->batch);
+    size_t       bytes      = (size_t)(n * h * w) * sizeof(float);
+    float       *memory     = malloc(6 * bytes);
+    const char  *outputs[2] = { "P1", "P2" };
     const float *s[2], *t[2];
     float       *g[2];
-    kdas_maps   student = { s, 2, n, h, w }, teacher = { t, 2, n, h, w };
-    kdas_loss  *loss = NULL;
-    kdas_status st   = KDAS_ENOMEM;
+    kdas_maps    student = { s, 2, n, h, w }, teacher = { t, 2, n, h, w };
+    kdas_loss   *loss = NULL;
+    kdas_status  st   = KDAS_ENOMEM;
 
     for (int i = 0; memory && i < 2; i++) {
         s[i] = memory + (size_t)i * (bytes / sizeof *memory);
@@ -148,19 +157,24 @@ static kdas_status step_once(kdas_loss_report *report, const golden_case *c, pai
         if (st == KDAS_OK) st = kdas_model_read_output(p->teacher, outputs[i], (float *)t[i]);
     }
     if (st == KDAS_OK) st = kdas_loss_create(&loss, c->ctx, options);
-    if (st == KDAS_OK) st = kdas_loss_evaluate(loss, &student, &teacher, kdas_batch_masks(p->batch), g, report);
+    if (st == KDAS_OK)
+        st = kdas_loss_evaluate(loss, &student, &teacher, kdas_batch_masks(p->batch), g, report);
     if (st == KDAS_OK) st = kdas_model_backward(p->student, (const float *const *)g);
     kdas_loss_destroy(loss);
     free(memory);
     return st;
 }
 
-static double relative(double got, double want) { return fabs(got - want) / fmax(fabs(want), 1e-3); }
+static double relative(double got, double want)
+{
+    return fabs(got - want) / fmax(fabs(want), 1e-3);
+}
 
 /* "grad_BxHxW_SEG_GUIDANCE_SYM" as the losses table names its rows. */
-static void note_losses(golden_case *c, const golden_table *t, int row, const kdas_loss_report *r, bool published)
+static void note_losses(golden_case *c, const golden_table *t, int row, const kdas_loss_report *r,
+                        bool published)
 {
-    double third = published ? r->raw[KDAS_TERM_SGM] : r->raw[KDAS_TERM_KD];
+    double third  = published ? r->raw[KDAS_TERM_SGM] : r->raw[KDAS_TERM_KD];
     double fourth = published ? 0 : r->raw[KDAS_TERM_SGM];
 
     golden_note(c, relative(r->total, strtod(t->cell[row][1], NULL)), t->cell[row][0]);
@@ -171,8 +185,9 @@ static void note_losses(golden_case *c, const golden_table *t, int row, const kd
 
 static bool options_of_row(kdas_loss_options *o, const char *row, bool *published)
 {
-    static const char *const segs[] = { "bce_dice", "bce_jaccard", "structure" };
-    static const char *const guidances[][2] = { { "_none_", "none" }, { "_kl_", "kl" },
+    static const char *const segs[]         = { "bce_dice", "bce_jaccard", "structure" };
+    static const char *const guidances[][2] = { { "_none_", "none" },
+                                                { "_kl_", "kl" },
                                                 { "_attention_sgm_", "attention+sgm" },
                                                 { "_attention_", "attention" } };
 
@@ -190,8 +205,8 @@ static bool options_of_row(kdas_loss_options *o, const char *row, bool *publishe
 
 bool golden_losses(golden_case *c)
 {
-    golden_table *t = golden_read_table(c, c->name);
-    pair          p = { 0 };
+    golden_table *t  = golden_read_table(c, c->name);
+    pair          p  = { 0 };
     bool          ok = true, ran = false;
 
     c->bound = 1e-4;
@@ -232,10 +247,11 @@ static bool hangs_on_ties(const golden_case *c, const char *key)
     return !c->reference && strncmp(key, "ca.", 3) == 0;
 }
 
-static int compare_tensor(golden_case *c, kdas_model *m, const golden_table *t, int row, bool gradient, double largest)
+static int compare_tensor(golden_case *c, kdas_model *m, const golden_table *t, int row,
+                          bool gradient, double largest)
 {
     const char *key = t->cell[row][0];
-    int32_t     i = kdas_model_find(m, key), trainable;
+    int32_t     i   = kdas_model_find(m, key), trainable;
     int64_t     dim[4], n;
     float      *values;
     double      error = INFINITY;
@@ -267,7 +283,7 @@ bool golden_grad(golden_case *c)
     golden_table     *t = golden_read_table(c, c->name);
     pair              p = { 0 };
     kdas_loss_options o;
-    kdas_loss_report  r = { .size = sizeof r };
+    kdas_loss_report  r  = { .size = sizeof r };
     bool              ok = true, ran = false;
     double            largest = 0;
 
@@ -280,7 +296,8 @@ bool golden_grad(golden_case *c)
     GOLDEN_DO(c, make_pair(&p, c, &ok));
     GOLDEN_DO(c, step_once(&r, c, &p, &o));
     for (int row = 0; row < t->rows; row++)
-        if (!strstr(t->cell[row][0], "running_")) largest = fmax(largest, strtod(t->cell[row][3], NULL));
+        if (!strstr(t->cell[row][0], "running_"))
+            largest = fmax(largest, strtod(t->cell[row][3], NULL));
     for (int row = 0; row < t->rows; row++)
         compare_tensor(c, p.student, t, row, true, largest);
     ran = ok;
@@ -296,10 +313,12 @@ done:
  * element, which is c->bound's unit here; so is the mean that batch norm takes of what norm4.bias shifts. */
 static bool walks_at_random(const char *key)
 {
-    return strstr(key, "attn.kv.bias") || is_noise(key) || strcmp(key, "Translayer4_1.bn.running_mean") == 0;
+    return strstr(key, "attn.kv.bias") || is_noise(key) ||
+           strcmp(key, "Translayer4_1.bn.running_mean") == 0;
 }
 
-static void compare_after_adamw(golden_case *c, kdas_model *m, const golden_table *t, int row, double reach)
+static void compare_after_adamw(golden_case *c, kdas_model *m, const golden_table *t, int row,
+                                double reach)
 {
     const char *key = t->cell[row][0];
     int32_t     i   = kdas_model_find(m, key);
@@ -313,9 +332,11 @@ static void compare_after_adamw(golden_case *c, kdas_model *m, const golden_tabl
     kdas_model_tensor(m, i, NULL, dim, NULL);
     n      = dim[0];
     values = malloc((size_t)n * sizeof *values);
-    if (!values || kdas_model_read(m, i, values) != KDAS_OK) golden_note(c, INFINITY, key);
+    if (!values || kdas_model_read(m, i, values) != KDAS_OK)
+        golden_note(c, INFINITY, key);
     else {
-        double norm = strtod(t->cell[row][3], NULL), error = golden_digest_error(t, row, key, values, n) * norm;
+        double norm  = strtod(t->cell[row][3], NULL),
+               error = golden_digest_error(t, row, key, values, n) * norm;
 
         golden_note(c, c->bound * error / (reach * sqrt((double)n)), key);
     }
@@ -324,15 +345,15 @@ static void compare_after_adamw(golden_case *c, kdas_model *m, const golden_tabl
 
 bool golden_adamw(golden_case *c)
 {
-    golden_table          *t = golden_read_table(c, c->name), *curve = NULL;
-    pair                   p = { 0 };
-    kdas_loss             *loss = NULL;
-    kdas_optim            *optim = NULL;
-    kdas_distiller        *d = NULL;
-    kdas_optim_options     o;
-    char                   name[2 * GOLDEN_TEXT];
-    bool                   ok = true, ran = false;
-    int64_t                steps = golden_int(c, "steps", &ok);
+    golden_table      *t = golden_read_table(c, c->name), *curve = NULL;
+    pair               p     = { 0 };
+    kdas_loss         *loss  = NULL;
+    kdas_optim        *optim = NULL;
+    kdas_distiller    *d     = NULL;
+    kdas_optim_options o;
+    char               name[2 * GOLDEN_TEXT];
+    bool               ok = true, ran = false;
+    int64_t            steps = golden_int(c, "steps", &ok);
 
     c->bound = 2e-4;
     snprintf(name, sizeof name, "%s_curve", c->name);
@@ -357,7 +378,9 @@ bool golden_adamw(golden_case *c)
 
         GOLDEN_DO(c, kdas_distiller_step(d, p.batch, &r));
         snprintf(name, sizeof name, "loss before step %lld", (long long)i + 1);
-        golden_note(c, i < curve->rows ? relative(r.total, strtod(curve->cell[i][0], NULL)) : INFINITY, name);
+        golden_note(c,
+                    i < curve->rows ? relative(r.total, strtod(curve->cell[i][0], NULL)) : INFINITY,
+                    name);
     }
     for (int row = 0; row < t->rows; row++)
         compare_after_adamw(c, p.student, t, row, 2 * (double)o.lr * (double)steps);

@@ -7,7 +7,7 @@
 /* ---- objective ---- */
 
 typedef struct maps {
-    float *s[2], *t[2], *y, *g[2];
+    float  *s[2], *t[2], *y, *g[2];
     int64_t n;
 } maps;
 
@@ -54,17 +54,20 @@ static void compare_gradient(golden_case *c, const char *key, int i, const float
     free(want);
 }
 
-static double relative(double got, double want) { return fabs(got - want) / fmax(fabs(want), 1e-3); }
+static double relative(double got, double want)
+{
+    return fabs(got - want) / fmax(fabs(want), 1e-3);
+}
 
 static bool objective_row(golden_case *c, maps *m, char *const *cell, int64_t h, int64_t w)
 {
     char              key[GOLDEN_TEXT], *save, *text;
     kdas_loss_options o;
-    kdas_loss_report  r = { .size = sizeof r };
+    kdas_loss_report  r    = { .size = sizeof r };
     kdas_loss        *loss = NULL;
-    kdas_maps         s = { (const float *const *)m->s, 2, m->n / (h * w), h, w };
-    kdas_maps         t = { (const float *const *)m->t, 2, m->n / (h * w), h, w };
-    bool              ran = false;
+    kdas_maps         s    = { (const float *const *)m->s, 2, m->n / (h * w), h, w };
+    kdas_maps         t    = { (const float *const *)m->t, 2, m->n / (h * w), h, w };
+    bool              ran  = false;
 
     snprintf(key, sizeof key, "%s", cell[0]);
     text = key;
@@ -88,8 +91,8 @@ done:
 
 bool golden_objective(golden_case *c)
 {
-    golden_table *t = golden_read_table(c, c->name);
-    maps          m = { 0 };
+    golden_table *t  = golden_read_table(c, c->name);
+    maps          m  = { 0 };
     bool          ok = true, ran;
     int64_t       h = golden_int(c, "height", &ok), w = golden_int(c, "width", &ok);
 
@@ -140,8 +143,8 @@ static bool add_pairs(golden_case *c, kdas_evaluator *e, int64_t pairs)
 
 bool golden_metrics(golden_case *c)
 {
-    golden_table   *t = golden_read_table(c, c->name);
-    kdas_evaluator *e = NULL;
+    golden_table   *t  = golden_read_table(c, c->name);
+    kdas_evaluator *e  = NULL;
     bool            ok = true, ran = false;
 
     c->bound = 1e-9; /* both sides compute in double */
@@ -152,7 +155,7 @@ bool golden_metrics(golden_case *c)
         goto done;
     }
     for (int row = 0; row < t->rows; row++) {
-        int64_t image = strcmp(t->cell[row][0], "all") == 0 ? -1 : atoll(t->cell[row][0]);
+        int64_t image  = strcmp(t->cell[row][0], "all") == 0 ? -1 : atoll(t->cell[row][0]);
         int     metric = kdas_metric_find(t->cell[row][1]);
         double  got;
         char    where[GOLDEN_TEXT];
@@ -160,7 +163,8 @@ bool golden_metrics(golden_case *c)
         snprintf(where, sizeof where, "%s of %s", t->cell[row][1], t->cell[row][0]);
         if (metric < 0 || kdas_evaluator_get(e, image, (kdas_metric)metric, &got) != KDAS_OK)
             golden_note(c, INFINITY, where);
-        else golden_note(c, fabs(got - strtod(t->cell[row][2], NULL)), where);
+        else
+            golden_note(c, fabs(got - strtod(t->cell[row][2], NULL)), where);
     }
     ran = ok;
 done:
@@ -180,8 +184,8 @@ bool golden_resize(golden_case *c)
     for (int i = 0; i < images && ok; i++) {
         int64_t     in[4], out[4];
         uint8_t    *pixels = bytes(c, "in", i, in), *want = bytes(c, "out", i, out);
-        kdas_view   view   = { pixels, in[1], in[0], 0, KDAS_PIXEL_RGB8 };
-        kdas_image *got    = NULL;
+        kdas_view   view = { pixels, in[1], in[0], 0, KDAS_PIXEL_RGB8 };
+        kdas_image *got  = NULL;
         char        where[32];
 
         snprintf(where, sizeof where, "image %d", i);

@@ -24,10 +24,17 @@ static product product_of(const kdas_node_desc *node)
     const kdas_matmul_attr *attr = node->attr;
     const int64_t          *a = node->in[0].dim, *b = node->in[1].dim, *c = node->out.dim;
 
-    return (product){ .units = c[0] * c[1], .m = (int)c[2], .n = (int)c[3],
-                      .k = (int)(attr->transpose_a ? a[2] : a[3]), .a_cols = (int)a[3],
-                      .b_cols = (int)b[3], .ta = attr->transpose_a, .tb = attr->transpose_b,
-                      .alpha = attr->alpha, .a_size = a[2] * a[3], .b_size = b[2] * b[3],
+    return (product){ .units  = c[0] * c[1],
+                      .m      = (int)c[2],
+                      .n      = (int)c[3],
+                      .k      = (int)(attr->transpose_a ? a[2] : a[3]),
+                      .a_cols = (int)a[3],
+                      .b_cols = (int)b[3],
+                      .ta     = attr->transpose_a,
+                      .tb     = attr->transpose_b,
+                      .alpha  = attr->alpha,
+                      .a_size = a[2] * a[3],
+                      .b_size = b[2] * b[3],
                       .c_size = c[2] * c[3] };
 }
 
@@ -39,11 +46,11 @@ static bool is_large(const kdas_node_desc *node)
 }
 
 /* C = alpha op(A) op(B) + beta C, all row by row. */
-static void gemm(bool ta, bool tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
-                 int ldb, float beta, float *c)
+static void gemm(bool ta, bool tb, int m, int n, int k, float alpha, const float *a, int lda,
+                 const float *b, int ldb, float beta, float *c)
 {
-    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, alpha,
-                a, lda, b, ldb, beta, c, n);
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n,
+                k, alpha, a, lda, b, ldb, beta, c, n);
 }
 
 static void forward_unit(const product *p, const kdas_call *call, int64_t u)
@@ -57,11 +64,11 @@ static void forward_unit(const product *p, const kdas_call *call, int64_t u)
 /* The gradient of an operand that is stored transposed is the transposed product. */
 static void backward_unit(const product *p, const kdas_call *call, int64_t u)
 {
-    const float *a = (const float *)call->in[0] + u * p->a_size;
-    const float *b = (const float *)call->in[1] + u * p->b_size;
-    const float *dc = (const float *)call->dout + u * p->c_size;
-    float       *da = call->din[0] ? (float *)call->din[0] + u * p->a_size : NULL;
-    float       *db = call->din[1] ? (float *)call->din[1] + u * p->b_size : NULL;
+    const float *a      = (const float *)call->in[0] + u * p->a_size;
+    const float *b      = (const float *)call->in[1] + u * p->b_size;
+    const float *dc     = (const float *)call->dout + u * p->c_size;
+    float       *da     = call->din[0] ? (float *)call->din[0] + u * p->a_size : NULL;
+    float       *db     = call->din[1] ? (float *)call->din[1] + u * p->b_size : NULL;
     float        beta_a = (float)(call->add & 1), beta_b = (float)(call->add >> 1 & 1);
 
     if (da && !p->ta)
@@ -90,11 +97,15 @@ static void each_unit(const kdas_device *device, const kdas_call *call,
 
 /* ---- The kernel: one of the two, by shape ---- */
 
-static const kd_cpu_kernel *own(const kdas_device *device) { return (*device->code)[KDAS_OP_MATMUL]; }
+static const kd_cpu_kernel *own(const kdas_device *device)
+{
+    return (*device->code)[KDAS_OP_MATMUL];
+}
 
 static kdas_status matmul_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
-    return is_large(node) || !own(device)->prepare ? KDAS_OK : own(device)->prepare(device, node, plan);
+    return is_large(node) || !own(device)->prepare ? KDAS_OK
+                                                   : own(device)->prepare(device, node, plan);
 }
 
 static kdas_status matmul_forward(kdas_device *device, const kdas_call *call)
@@ -112,5 +123,7 @@ static kdas_status matmul_backward(kdas_device *device, const kdas_call *call)
 }
 
 const kd_cpu_kernel kd_cpu_matmul = {
-    .prepare = matmul_prepare, .forward = matmul_forward, .backward = matmul_backward,
+    .prepare  = matmul_prepare,
+    .forward  = matmul_forward,
+    .backward = matmul_backward,
 };
