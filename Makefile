@@ -265,10 +265,11 @@ deps: ## install what is missing (Debian)
 	test -n "$$missing" || exit 0; sudo=; test "$$(id -u)" = 0 || sudo=sudo; echo "installing:$$missing"; \
 	$$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive \
 	  apt-get install -y --no-install-recommends $$missing
+# On a machine that does other work, too, threads that spin long while they wait cost several times the time.
 demo: ## install what is missing, build, and distil a student on synthetic frames into demo/
 	$(MAKE) deps CHECK_DEPS=
 	$(MAKE) -j$$(nproc) all
-	$(BINOUT)/kdas-distill --demo --out demo
+	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-3000} $(BINOUT)/kdas-distill --demo --out demo
 
 # Installed programs are linked anew: the path from BINDIR to LIBDIR is not that of the build tree.
 D := $(DESTDIR)

@@ -50,12 +50,14 @@ static void model_tile(report *r, const work *w)
 
 static void write_tiles(report *r, const work *w, const cast *c, const scores *s)
 {
-    const history *best = &w->rows[0].history;
+    const history *best    = &w->rows[0].history;
+    double         seconds = w->teaching.history.seconds;
     char           figure[32], note[160];
 
     report_tiles_begin(r);
     for (int i = 0; i < w->row_count; i++) {
         if (w->rows[i].history.best_dice > best->best_dice) best = &w->rows[i].history;
+        seconds += w->rows[i].history.seconds;
     }
     if (best->best_dice >= 0) {
         snprintf(figure, sizeof figure, "%.3f", best->best_dice);
@@ -65,11 +67,11 @@ static void write_tiles(report *r, const work *w, const cast *c, const scores *s
     for (int set = 0; set < s->sets && set < 4; set++)
         set_tile(r, c, s, set);
     model_tile(r, w);
-    snprintf(figure, sizeof figure, w->seconds < 5400 ? "%.1f min" : "%.1f h",
-             w->seconds < 5400 ? w->seconds / 60 : w->seconds / 3600);
+    snprintf(figure, sizeof figure, seconds < 5400 ? "%.1f min" : "%.1f h",
+             seconds < 5400 ? seconds / 60 : seconds / 3600);
     snprintf(note, sizeof note, "%.1f images/s at the end",
              w->rows[w->row_count - 1].history.images_per_second);
-    report_tile(r, "All of it took", figure, note);
+    report_tile(r, "Training took", figure, note);
     report_tiles_end(r);
 }
 
@@ -103,20 +105,24 @@ static bool embed(void *user, const char *jpeg, const char *caption)
 
 static bool write_pictures(report *r, const work *w, const cast *c, const stage *t, const scores *s)
 {
-    char *dir  = text_of("%s/overlays", w->settings.out);
-    bool  done = folder_ready(dir);
+    const char *last = c->name[c->count - 1];
+    char       *dir  = text_of("%s/overlays", w->settings.out);
+    char       *text =
+        text_of("Frames of each set from the worst to the best of '%s', evenly spaced in rank. "
+                "Figures in captions are the frame's Dice at 0.5. The last panel compares %s "
+                "with '%s'.",
+                last, w->teacher ? "the teacher" : "the truth", last);
+    bool done = folder_ready(dir);
 
     if (w->settings.pictures > 0 && t->count > 0) {
-        report_section(r, "Pictures",
-                       "Frames of each set from the student's worst to its best, evenly spaced in "
-                       "rank. Figures in "
-                       "captions are the frame's Dice at 0.5.");
+        report_section(r, "Pictures", text);
         report_legend(r);
         for (int set = 0; set < t->count && done; set++) {
             done = gallery_draw(w, c, t, s, set, dir, embed, r);
         }
     }
     free(dir);
+    free(text);
     return done;
 }
 

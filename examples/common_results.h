@@ -14,7 +14,6 @@ typedef struct work {
     training      teaching;       /* the teacher's own, if it was trained here */
     training      rows[MAX_ROWS]; /* a student each                  */
     int           row_count;
-    double        seconds; /* since the program's start */
 } work;
 
 /* Measure all models on the test sets (on the frames held out where there are none), print the

@@ -3,20 +3,11 @@
  * Everything that can be wrong with names, weights, folders and options is found before the first
  * step: then the teacher is trained, if that was asked for, then a student for every preset. */
 #include <stdlib.h>
-#include <time.h>
 #include "common_args.h"
 #include "common_files.h"
 #include "common_results.h"
 #include "common_say.h"
 #include "common_stop.h"
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static bool open_context(work *w)
 {
@@ -110,10 +101,9 @@ static void introduce(const work *w)
 
 static bool run(work *w)
 {
-    settings *s     = &w->settings;
-    char     *made  = NULL;
-    double    start = now();
-    bool      done  = folder_ready(s->out) && open_context(w) && prepare(w);
+    settings *s    = &w->settings;
+    char     *made = NULL;
+    bool      done = folder_ready(s->out) && open_context(w) && prepare(w);
 
     if (done && s->demo) {
         s->data = made = text_of("%s/data", s->out);
@@ -129,8 +119,7 @@ static bool run(work *w)
         w->rows[i].teacher = kdas_loss_needs_teacher(w->rows[i].loss) ? w->teacher : NULL;
         done               = training_run(&w->rows[i], s, &w->frames);
     }
-    w->seconds = now() - start;
-    done       = done && results_write(w);
+    done = done && results_write(w);
     say_redraw(NULL);
     free(made);
     return done;
