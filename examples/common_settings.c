@@ -88,6 +88,101 @@ static int check(settings *s, const program *p, int rest, char **argv)
     return -1;
 }
 
+/* ---- The command line -------------------------------------------------------------------------- */
+
+static settings given; /* what the table below writes to */
+
+static const option options[] = {
+    { OPTION_GROUP, "Frames" },
+    { OPTION_TEXT, "--data", "DIR", &given.data, 0, 0,
+      "folder with TrainDataset/{images,masks} and\nTestDataset/NAME/{images,masks}" },
+    { OPTION_FLAG, "--demo", NULL, &given.demo, 0, 0,
+      "make synthetic frames, train a teacher, and distil\nunder the four rows of the paper's "
+      "Table 3" },
+    { OPTION_WHOLE, "--scenes", "N", &given.scenes, 4, 100000, "demo: training frames (240)" },
+    { OPTION_REAL, "--val-fraction", "X", &given.val_fraction, 0, 0.9,
+      "share of the training frames held out to choose the\nbest epoch (0.1); 0: the last one "
+      "is kept" },
+    { OPTION_FLAG, "--skip-bad", NULL, &given.skip_bad, 0, 0,
+      "leave out files that cannot be used" },
+    { OPTION_SIZE, "--size", "N|HxW", given.size, 0, 0, "input of the networks (352)" },
+    { OPTION_TEXT, "--scales", "LIST", &given.scales_text, 0, 0,
+      "train each batch at these scales, like 0.75,1,1.25 (1)" },
+    { OPTION_WHOLE, "--batch", "N", &given.batch, 1, 4096, "images in a batch (8)" },
+    { OPTION_WHOLE, "--workers", "N", &given.workers, 0, 64, "threads that make batches (1)" },
+    { OPTION_GROUP, "Networks" },
+    { OPTION_TEXT, "--student", "MODEL", &given.student, 0, 0,
+      "polyp_pvt_b0 (default) ... polyp_pvt_b5" },
+    { OPTION_TEXT, "--student-weights", "FILE", &given.student_weights, 0, 0, "start from these" },
+    { OPTION_TEXT, "--teacher", "MODEL", &given.teacher, 0, 0, "polyp_pvt_b2 (default)" },
+    { OPTION_TEXT, "--teacher-weights", "FILE", &given.teacher_weights, 0, 0,
+      "the trained teacher, or" },
+    { OPTION_WHOLE, "--teacher-epochs", "N", &given.teacher_epochs, 1, 1000000,
+      "train it first, on the same frames" },
+    { OPTION_REAL, "--teacher-lr", "X", &given.teacher_lr, 1e-12, 1e3,
+      "its learning rate (that of --lr)" },
+    { OPTION_REAL, "--drop-path", "X", &given.drop_path, 0, 0.99,
+      "rate of the deepest block (0.1)" },
+    { OPTION_GROUP, "Objective" },
+    { OPTION_TEXT, "--preset", "NAME,...", &given.presets_text, 0, 0,
+      "paper (default), baseline, kl, attention or\npublished_code; of several, each trains a "
+      "student" },
+    { OPTION_TEXT, "--seg", "NAME", &given.seg, 0, 0,
+      "bce_dice, bce_jaccard, structure or\nstructure_published" },
+    { OPTION_TEXT, "--guidance", "NAME", &given.guidance, 0, 0,
+      "none, kl, attention, attention+sgm or published" },
+    { OPTION_TEXT, "--sym", "NAME", &given.sym, 0, 0, "covariance or sum" },
+    { OPTION_TEXT, "--axis", "NAME", &given.axis, 0, 0, "spatial, row or channel" },
+    { OPTION_REAL, "--tau", "X", &given.tau, 1e-3, 1e3, "temperature (2)" },
+    { OPTION_REAL, "--guidance-weight", "X", &given.guidance_weight, 0, 1e6,
+      "weight of the guidance (0.2)" },
+    { OPTION_GROUP, "Training" },
+    { OPTION_WHOLE, "--epochs", "N", &given.epochs, 1, 1000000, "passes over the frames (20)" },
+    { OPTION_WHOLE, "--max-steps", "N", &given.max_steps, 0, 1e15,
+      "end each training after so many steps" },
+    { OPTION_TEXT, "--optimizer", "NAME", &given.optimizer, 0, 0, "adamw (default) or sgd" },
+    { OPTION_REAL, "--lr", "X", &given.lr, 1e-12, 1e3, "learning rate (1e-4)" },
+    { OPTION_TEXT, "--schedule", "NAME", &given.schedule, 0, 0,
+      "constant (default), cosine, poly, or step: a tenth at\neach third of the run" },
+    { OPTION_WHOLE, "--warmup", "N", &given.warmup, 0, 1e15,
+      "updates of linear warm-up (0; demo: a quarter)" },
+    { OPTION_REAL, "--weight-decay", "X", &given.weight_decay, 0, 1e3, "weight decay (1e-4)" },
+    { OPTION_REAL, "--clip", "X", &given.clip, 0, 1e9,
+      "largest norm of the whole gradient (none)" },
+    { OPTION_WHOLE, "--accumulate", "N", &given.accumulate, 1, 100000,
+      "batches that make one update (1)" },
+    { OPTION_WHOLE, "--seed", "N", &given.seed, 0, 9e15,
+      "decides weights, order, flips, split (1)" },
+    { OPTION_GROUP, "Machine and files" },
+    { OPTION_TEXT, "--out", "DIR", &given.out, 0, 0, "folder for all results" },
+    { OPTION_FLAG, "--resume", NULL, &given.resume, 0, 0,
+      "go on where the run in --out was stopped" },
+    { OPTION_WHOLE, "--save-every", "N", &given.save_every, 0, 1e15,
+      "steps between checkpoints within an epoch" },
+    { OPTION_WHOLE, "--pictures", "N", &given.pictures, 0, 1000, "frames of each set to draw (4)" },
+    { OPTION_WHOLE, "--threads", "N", &given.threads, 0, 4096, "compute threads (one a core)" },
+    { OPTION_TEXT, "--device", "NAME", &given.device, 0, 0,
+      "cpu (default), reference, or a plug-in's name" },
+    { OPTION_TEXT, "--isa", "NAME", &given.isa, 0, 0, "most to use of: avx512, avx2, plain" },
+    { OPTION_FLAG, "--quiet", NULL, &given.quiet, 0, 0, "no progress, results alone" },
+};
+
+static const program self = {
+    .name    = "kdas-distill",
+    .usage   = "--data DIR --out DIR (--teacher-weights FILE | --teacher-epochs N) [option]...\n"
+               "--demo [--out DIR] [option]...",
+    .about   = "Train a small polyp-segmentation network under the guidance of a large one.",
+    .options = options,
+    .count   = COUNT(options),
+    .after =
+        "Writes last.kdas (to go on from), best.safetensors (the best epoch on the frames held "
+        "out),\n"
+        "log.csv (every term of every step), scores.csv, overlays/*.png and report.html; a "
+        "teacher\n"
+        "trained here is in teacher/, and of several presets each has a folder of its own.\n"
+        "Ctrl-C finishes the step, saves and ends with 130; --resume goes on from there.",
+};
+
 int settings_read(settings *s, int argc, char **argv)
 {
     bool demo = false;
@@ -95,100 +190,11 @@ int settings_read(settings *s, int argc, char **argv)
 
     for (int i = 1; i < argc; i++)
         demo = demo || !strcmp(argv[i], "--demo");
-    defaults(s, demo);
-    const option options[] = {
-        { OPTION_GROUP, "Frames" },
-        { OPTION_TEXT, "--data", "DIR", &s->data, 0, 0,
-          "folder with TrainDataset/{images,masks} and\nTestDataset/NAME/{images,masks}" },
-        { OPTION_FLAG, "--demo", NULL, &s->demo, 0, 0,
-          "make synthetic frames, train a teacher, and distil\nunder the four rows of the paper's "
-          "Table 3" },
-        { OPTION_WHOLE, "--scenes", "N", &s->scenes, 4, 100000, "demo: training frames (240)" },
-        { OPTION_REAL, "--val-fraction", "X", &s->val_fraction, 0, 0.9,
-          "share of the training frames held out to choose the\nbest epoch (0.1); 0: the last one "
-          "is kept" },
-        { OPTION_FLAG, "--skip-bad", NULL, &s->skip_bad, 0, 0,
-          "leave out files that cannot be used" },
-        { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, "input of the networks (352)" },
-        { OPTION_TEXT, "--scales", "LIST", &s->scales_text, 0, 0,
-          "train each batch at these scales, like 0.75,1,1.25 (1)" },
-        { OPTION_WHOLE, "--batch", "N", &s->batch, 1, 4096, "images in a batch (8)" },
-        { OPTION_WHOLE, "--workers", "N", &s->workers, 0, 64, "threads that make batches (1)" },
-        { OPTION_GROUP, "Networks" },
-        { OPTION_TEXT, "--student", "MODEL", &s->student, 0, 0,
-          "polyp_pvt_b0 (default) ... polyp_pvt_b5" },
-        { OPTION_TEXT, "--student-weights", "FILE", &s->student_weights, 0, 0, "start from these" },
-        { OPTION_TEXT, "--teacher", "MODEL", &s->teacher, 0, 0, "polyp_pvt_b2 (default)" },
-        { OPTION_TEXT, "--teacher-weights", "FILE", &s->teacher_weights, 0, 0,
-          "the trained teacher, or" },
-        { OPTION_WHOLE, "--teacher-epochs", "N", &s->teacher_epochs, 1, 1000000,
-          "train it first, on the same frames" },
-        { OPTION_REAL, "--teacher-lr", "X", &s->teacher_lr, 1e-12, 1e3,
-          "its learning rate (that of --lr)" },
-        { OPTION_REAL, "--drop-path", "X", &s->drop_path, 0, 0.99,
-          "rate of the deepest block (0.1)" },
-        { OPTION_GROUP, "Objective" },
-        { OPTION_TEXT, "--preset", "NAME,...", &s->presets_text, 0, 0,
-          "paper (default), baseline, kl, attention or\npublished_code; of several, each trains a "
-          "student" },
-        { OPTION_TEXT, "--seg", "NAME", &s->seg, 0, 0,
-          "bce_dice, bce_jaccard, structure or\nstructure_published" },
-        { OPTION_TEXT, "--guidance", "NAME", &s->guidance, 0, 0,
-          "none, kl, attention, attention+sgm or published" },
-        { OPTION_TEXT, "--sym", "NAME", &s->sym, 0, 0, "covariance or sum" },
-        { OPTION_TEXT, "--axis", "NAME", &s->axis, 0, 0, "spatial, row or channel" },
-        { OPTION_REAL, "--tau", "X", &s->tau, 1e-3, 1e3, "temperature (2)" },
-        { OPTION_REAL, "--guidance-weight", "X", &s->guidance_weight, 0, 1e6,
-          "weight of the guidance (0.2)" },
-        { OPTION_GROUP, "Training" },
-        { OPTION_WHOLE, "--epochs", "N", &s->epochs, 1, 1000000, "passes over the frames (20)" },
-        { OPTION_WHOLE, "--max-steps", "N", &s->max_steps, 0, 1e15,
-          "end each training after so many steps" },
-        { OPTION_TEXT, "--optimizer", "NAME", &s->optimizer, 0, 0, "adamw (default) or sgd" },
-        { OPTION_REAL, "--lr", "X", &s->lr, 1e-12, 1e3, "learning rate (1e-4)" },
-        { OPTION_TEXT, "--schedule", "NAME", &s->schedule, 0, 0,
-          "constant (default), cosine, poly, or step: a tenth at\neach third of the run" },
-        { OPTION_WHOLE, "--warmup", "N", &s->warmup, 0, 1e15,
-          "updates of linear warm-up (0; demo: a quarter)" },
-        { OPTION_REAL, "--weight-decay", "X", &s->weight_decay, 0, 1e3, "weight decay (1e-4)" },
-        { OPTION_REAL, "--clip", "X", &s->clip, 0, 1e9,
-          "largest norm of the whole gradient (none)" },
-        { OPTION_WHOLE, "--accumulate", "N", &s->accumulate, 1, 100000,
-          "batches that make one update (1)" },
-        { OPTION_WHOLE, "--seed", "N", &s->seed, 0, 9e15,
-          "decides weights, order, flips, split (1)" },
-        { OPTION_GROUP, "Machine and files" },
-        { OPTION_TEXT, "--out", "DIR", &s->out, 0, 0, "folder for all results" },
-        { OPTION_FLAG, "--resume", NULL, &s->resume, 0, 0,
-          "go on where the run in --out was stopped" },
-        { OPTION_WHOLE, "--save-every", "N", &s->save_every, 0, 1e15,
-          "steps between checkpoints within an epoch" },
-        { OPTION_WHOLE, "--pictures", "N", &s->pictures, 0, 1000,
-          "frames of each set to draw (4)" },
-        { OPTION_WHOLE, "--threads", "N", &s->threads, 0, 4096, "compute threads (one a core)" },
-        { OPTION_TEXT, "--device", "NAME", &s->device, 0, 0,
-          "cpu (default), reference, or a plug-in's name" },
-        { OPTION_TEXT, "--isa", "NAME", &s->isa, 0, 0, "most to use of: avx512, avx2, plain" },
-        { OPTION_FLAG, "--quiet", NULL, &s->quiet, 0, 0, "no progress, results alone" },
-    };
-    const program p = {
-        .name  = "kdas-distill",
-        .usage = "--data DIR --out DIR (--teacher-weights FILE | --teacher-epochs N) [option]...\n"
-                 "--demo [--out DIR] [option]...",
-        .about = "Train a small polyp-segmentation network under the guidance of a large one.",
-        .options = options,
-        .count   = COUNT(options),
-        .after =
-            "Writes last.kdas (to go on from), best.safetensors (the best epoch on the frames held "
-            "out),\n"
-            "log.csv (every term of every step), scores.csv, overlays/*.png and report.html; a "
-            "teacher\n"
-            "trained here is in teacher/, and of several presets each has a folder of its own.\n"
-            "Ctrl-C finishes the step, saves and ends with 130; --resume goes on from there.",
-    };
-    code = args_read(&p, argc, argv, &rest);
-    if (code < 0) code = check(s, &p, rest, argv);
-    if (code < 0) s->command = args_joined(argc, argv);
+    defaults(&given, demo);
+    code = args_read(&self, argc, argv, &rest);
+    if (code < 0) code = check(&given, &self, rest, argv);
+    if (code < 0) given.command = args_joined(argc, argv);
+    *s = given;
     return code;
 }
 
