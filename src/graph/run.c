@@ -126,8 +126,8 @@ static kdas_status clear_outside_grads(kd_program *p)
         const kd_node *node = p->graph->node[i];
 
         if (!node->keep || node->kind != KD_NODE_OP || p->slot[i].grad < 0) continue;
-        KD_RETURN(kd_device_zero(p->ctx, storage_memory(p, p->slot[i].grad),
-                                 (size_t)kd_elements(&node->desc.out) * sizeof(float)));
+        KD_RETURN(
+            kd_device_zero(p->ctx, storage_memory(p, p->slot[i].grad), kd_bytes(&node->desc.out)));
     }
     return KDAS_OK;
 }
@@ -174,8 +174,8 @@ static kdas_status clear_grads(kd_program *p, int i)
         if (!node->in[k] || !(node->desc.wants >> k & 1)) continue;
         root = &p->slot[p->slot[node->in[k]->id].root];
         if (root->grad_writer != i || !root->zero_grad) continue;
-        KD_RETURN(kd_device_zero(p->ctx, storage_memory(p, root->grad),
-                                 (size_t)kd_elements(&node->desc.in[k]) * sizeof(float)));
+        KD_RETURN(
+            kd_device_zero(p->ctx, storage_memory(p, root->grad), kd_bytes(&node->desc.in[k])));
     }
     return KDAS_OK;
 }
