@@ -71,10 +71,6 @@ kd_work kd_work_of(const kdas_node_desc *node, const kdas_kernel *kernel, kdas_p
     case KDAS_PROFILE_FORWARD:
     case KDAS_PROFILE_UPDATE: return forward_work(node);
     case KDAS_PROFILE_BACKWARD: return backward_work(node, kernel);
-    case KDAS_PROFILE_PACK: /* what is read; the packed copy is the plan's */
-        for (int k = 1; k < node->inputs; k++)
-            work.bytes += bytes_of(&node->in[k]);
-        return work;
     default: return work;
     }
 }
@@ -124,6 +120,17 @@ static bool has_part(const kd_program *p, int i, kdas_profile_part part)
     }
 }
 
+/* Parameters read, and the packed copy written. Kernels that keep none have nothing to do. */
+static double pack_bytes(const kd_program *p, int i)
+{
+    const kd_node *node  = p->graph->node[i];
+    double         bytes = (double)p->slot[i].plan.packed;
+
+    for (int k = 0; bytes > 0 && k < KDAS_MAX_INPUTS; k++)
+        if (node->in[k] && node->in[k]->kind == KD_NODE_PARAM) bytes += bytes_of(&node->desc.in[k]);
+    return bytes;
+}
+
 static kdas_status find_rows(kd_program *p, kd_profile_slot *slots)
 {
     for (int i = 0; i < p->nodes; i++) {
@@ -137,7 +144,7 @@ static kdas_status find_rows(kd_program *p, kd_profile_slot *slots)
             slots[i].work[part] =
                 kd_work_of(&node->desc, p->slot[i].kernel, (kdas_profile_part)part);
         }
-        slots[i].work[KDAS_PROFILE_PACK].bytes += (double)p->slot[i].plan.packed;
+        slots[i].work[KDAS_PROFILE_PACK].bytes = pack_bytes(p, i);
     }
     return KDAS_OK;
 }
