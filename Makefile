@@ -83,6 +83,9 @@ BENCHES     := $(BENCH_SRC:bench/%.c=$(BINOUT)/%)
 # They time what is internal, so they link the static library.
 INSIDE_SRC  := $(sort $(wildcard bench/bench_*.c))
 INSIDE      := $(INSIDE_SRC:%.c=$(B)/%)
+# The other files of bench/ are parts of the benches.
+BENCH_PARTS_SRC := $(filter-out $(BENCH_SRC) $(INSIDE_SRC),$(sort $(wildcard bench/*.c)))
+BENCH_PARTS     := $(BENCH_PARTS_SRC:%.c=$(B)/%.o)
 C_SAMPLES   := $(SAMPLE_SRC:%.c=$(B)/%)
 CXX_SAMPLES := $(SAMPLE_CXX:%.cpp=$(B)/%)
 SAMPLES     := $(C_SAMPLES) $(CXX_SAMPLES)
@@ -106,7 +109,7 @@ CHECK_LIBS   := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck_pic 
 
 # Programs find the library by the path from their own folder to its: $(call RPATH,from,to)
 RPATH     = -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to=$(1) $(2))'
-EVERY_OBJ = $(OBJ) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(INSIDE_SRC) $(COMMON_SRC) $(SAMPLE_SRC) \
+EVERY_OBJ = $(OBJ) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(BENCH_PARTS_SRC) $(INSIDE_SRC) $(COMMON_SRC) $(SAMPLE_SRC) \
             $(SUITE_SRC) $(SUPPORT_SRC) $(GOLDEN_SRC)) $(patsubst %.cpp,$(B)/%.o,$(SAMPLE_CXX) $(SUITE_CXX))
 
 # ---- Build ----------------------------------------------------------------------------------------
@@ -168,9 +171,9 @@ $(STATIC): $(OBJ) $(B)/.objects
 $(PROGRAMS): $(BINOUT)/%: $(B)/examples/%.o $(COMMON) $(SHARED)
 	@mkdir -p $(@D)
 	$(call SAY,LINK)$(LINK) -o $@ $< $(COMMON) $(SHARED) -lpthread -lm $(call RPATH,$(BINOUT),$(LIBOUT))
-$(BENCHES): $(BINOUT)/%: $(B)/bench/%.o $(COMMON) $(SHARED)
+$(BENCHES): $(BINOUT)/%: $(B)/bench/%.o $(BENCH_PARTS) $(COMMON) $(SHARED)
 	@mkdir -p $(@D)
-	$(call SAY,LINK)$(LINK) -o $@ $< $(COMMON) $(SHARED) -lpthread -lm $(call RPATH,$(BINOUT),$(LIBOUT))
+	$(call SAY,LINK)$(LINK) -o $@ $< $(BENCH_PARTS) $(COMMON) $(SHARED) -lpthread -lm $(call RPATH,$(BINOUT),$(LIBOUT))
 $(C_SAMPLES): %: %.o $(SHARED)
 	$(call SAY,LINK)$(LINK) -o $@ $< $(SHARED) -lm $(call RPATH,$(B)/examples,$(LIBOUT))
 $(CXX_SAMPLES): %: %.o $(SHARED)

@@ -1,187 +1,123 @@
-/* kdas-bench.c - seconds, images a second and peak memory of a distillation step and of inference: the
- * same figures as a PyTorch peer would print, one TSV row each.
- *
- * A step is: student forward (training mode), teacher forward (inference), the objective, backward, clamp,
- * AdamW. Each figure is the median of --reps runs after --warm-up runs; making models and compiling for the
- * size are outside the timer, everything in kdas_distiller_step and kdas_model_forward is inside. */
-#include <kdas/kdas.h>
+/* kdas-bench.c - time a distillation step, inference and live frames: one TSV row a figure, the median of
+ * several runs after some that do not count. With --profile, where each figure's time goes; with --grow,
+ * how time and memory grow. The rows are those of PyTorch's peer script, to be set side by side. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <time.h>
 #include "../examples/common_args.h"
-#include "../examples/common_say.h"
-
-#define MAX_REPS 1000
-
-typedef struct settings {
-    const char *student, *teacher, *device, *isa, *only;
-    int64_t     batch, size[2], threads, reps, warm_up;
-    bool        phases;
-} settings;
-
-static settings set = { .student = "polyp_pvt_b0",
-                        .teacher = "polyp_pvt_b2",
-                        .device  = "cpu",
-                        .batch   = 8,
-                        .size    = { 352, 352 },
-                        .reps    = 5,
-                        .warm_up = 2 };
+#include "bench.h"
 
 static const option options[] = {
     { OPTION_TEXT, "--student", "MODEL", &set.student, 0, 0, "default polyp_pvt_b0" },
     { OPTION_TEXT, "--teacher", "MODEL", &set.teacher, 0, 0, "default polyp_pvt_b2" },
-    { OPTION_WHOLE, "--batch", "N", &set.batch, 1, 1024, "images in a step; default 8" },
+    { OPTION_WHOLE, "--batch", "N", &set.batch, 1, 1024,
+      "images in a step; default 8; with --grow the most: default 64" },
     { OPTION_SIZE, "--size", "N|HxW", set.size, 32, 4096, "pixels, multiples of 32; default 352" },
-    { OPTION_WHOLE, "--threads", "N", &set.threads, 0, 1024, "0 (default): one for each core" },
+    { OPTION_WHOLE, "--threads", "N", &set.threads, 1, 1024, "default: one for each core" },
     { OPTION_TEXT, "--device", "NAME", &set.device, 0, 0,
       "cpu (default), reference, or a plug-in" },
     { OPTION_TEXT, "--isa", "NAME", &set.isa, 0, 0,
       "most the kernels may use: avx512, avx2, plain" },
+    { OPTION_TEXT, "--dtype", "NAME", &set.dtype, 0, 0, "f32 (default) or bf16" },
     { OPTION_WHOLE, "--reps", "N", &set.reps, 1, MAX_REPS, "timed runs; default 5" },
     { OPTION_WHOLE, "--warm-up", "N", &set.warm_up, 1, MAX_REPS, "runs before; default 2" },
-    { OPTION_TEXT, "--only", "FIGURE", &set.only, 0, 0, "infer or step; default both" },
+    { OPTION_TEXT, "--only", "NAMES", &set.only, 0, 0,
+      "of student, teacher, infer (both), step, frame,\nwith commas; default infer,step" },
+    { OPTION_TEXT, "--frame", "WxH", &set.frame_text, 0, 0,
+      "also whole RGB frames of that size, to a mask,\nbeside the network alone" },
     { OPTION_FLAG, "--phases", NULL, &set.phases, 0, 0, "split the step into its phases" },
+    { OPTION_FLAG, "--profile", NULL, &set.profile, 0, 0,
+      "after each figure: time, operations and bytes by\nop and node, against the machine's "
+      "rates" },
+    { OPTION_TEXT, "--profile-tsv", "FILE", &set.profile_tsv, 0, 0,
+      "write every row of the profiles there" },
+    { OPTION_FLAG, "--grow", NULL, &set.grow, 0, 0,
+      "instead: time and memory a pixel, batch 1 to 64\nand 7/11 to 2 times --size" },
 };
 
 static const program self = {
-    "kdas-bench", "[OPTION...]",  "Time a distillation step and inference; one TSV row a figure.",
-    options,      COUNT(options), NULL
+    "kdas-bench",
+    "[OPTION...]",
+    "Time a distillation step, inference and live frames; one TSV row a figure.",
+    options,
+    COUNT(options),
+    NULL
 };
 
-static double now(void)
-{
-    struct timespec t;
+/* ---- settings that are more than a number ---- */
 
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+static bool known_figure(const char *name, size_t length)
+{
+    static const char *const names[] = { "student", "teacher", "infer", "step", "frame" };
+
+    for (int i = 0; i < COUNT(names); i++)
+        if (strlen(names[i]) == length && !strncmp(names[i], name, length)) return true;
+    return false;
 }
 
-static int ascending(const void *a, const void *b)
+/* -1 to go on, else the exit code. */
+static int check_only(void)
 {
-    double x = *(const double *)a, y = *(const double *)b;
+    for (const char *at = set.only; at;) {
+        size_t length = strcspn(at, ",");
 
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int64_t n)
-{
-    qsort(values, (size_t)n, sizeof *values, ascending);
-    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
-
-static double peak_mib(void)
-{
-    struct rusage use;
-
-    getrusage(RUSAGE_SELF, &use);
-    return (double)use.ru_maxrss / 1024;
-}
-
-static void print_row(const char *figure, double seconds, int64_t images)
-{
-    printf("%s\t%.5f\t%.3f\t%.0f\n", figure, seconds, (double)images / seconds, peak_mib());
-    fflush(stdout);
-}
-
-/* Any values do: the work does not depend on them. */
-static bool make_batch(kdas_batch **out, kdas_context *ctx, int64_t count)
-{
-    int64_t  n     = count * set.size[0] * set.size[1];
-    uint64_t state = 1;
-
-    if (!ok(kdas_batch_create(out, ctx, count, set.size[0], set.size[1]))) return false;
-    for (int64_t i = 0; i < n * 3; i++) {
-        state                      = state * 6364136223846793005u + 1442695040888963407u;
-        kdas_batch_images(*out)[i] = (float)(state >> 40) / 8388608.0f - 1.0f;
-        if (i < n) kdas_batch_masks(*out)[i] = (float)(state >> 63);
+        if (!known_figure(at, length))
+            return args_wrong(&self,
+                              "--only takes student, teacher, infer, step and frame, not '%.*s'",
+                              (int)length, at);
+        at = at[length] ? at + length + 1 : NULL;
     }
-    return true;
+    return -1;
 }
 
-/* ---- The figures -------------------------------------------------------------------------------- */
-
-static bool infer(kdas_context *ctx, kdas_model *model, const char *who, int64_t count)
+/* "1920x1080": width first, as frames are spoken of. */
+static int check_frame(void)
 {
-    kdas_batch *batch = NULL;
-    double      seconds[MAX_REPS];
-    char        figure[64];
-    bool        good = make_batch(&batch, ctx, count);
+    long long width, height;
+    int       end = 0;
 
-    for (int64_t i = -set.warm_up; good && i < set.reps; i++) {
-        double start = now();
-
-        good = ok(kdas_model_forward(model, KDAS_MODE_INFER, batch));
-        if (i >= 0) seconds[i] = now() - start;
-    }
-    if (good) {
-        snprintf(figure, sizeof figure, "infer_%s_b%lld", who, (long long)count);
-        print_row(figure, median(seconds, set.reps), count);
-    }
-    kdas_batch_destroy(batch);
-    return good;
+    if (!set.frame_text) return -1;
+    if (sscanf(set.frame_text, "%lldx%lld%n", &width, &height, &end) != 2 || set.frame_text[end] ||
+        width < 16 || height < 16 || width > 16384 || height > 16384)
+        return args_wrong(&self, "--frame wants WxH, each from 16 to 16384, not '%s'",
+                          set.frame_text);
+    set.frame[0] = height;
+    set.frame[1] = width;
+    return -1;
 }
 
-static bool step(kdas_context *ctx, kdas_model *teacher, kdas_model *student)
+static int check_settings(int rest, char **argv)
 {
-    static const char *const phase[4] = { "teacher", "student_forward", "objective_backward",
-                                          "update" };
-    static double            seconds[5][MAX_REPS];
-    kdas_loss               *loss  = NULL;
-    kdas_optim              *optim = NULL;
-    kdas_distiller          *d     = NULL;
-    kdas_batch              *batch = NULL;
-    char                     figure[64];
-    bool                     good = make_batch(&batch, ctx, set.batch);
+    int code;
 
-    good = good && ok(kdas_loss_create(&loss, ctx, NULL)) &&
-           ok(kdas_optim_create(&optim, student, NULL)) &&
-           ok(kdas_distiller_create(&d, teacher, student, loss, optim, NULL));
-    for (int64_t i = -set.warm_up; good && i < set.reps; i++) {
-        kdas_step_report report = { .size = sizeof report };
-        double           start  = now();
-
-        good = ok(kdas_distiller_step(d, batch, &report));
-        for (int k = 0; i >= 0 && k < 4; k++)
-            seconds[k][i] = report.seconds[k];
-        if (i >= 0) seconds[4][i] = now() - start;
-    }
-    for (int k = 0; good && set.phases && k < 4; k++) {
-        snprintf(figure, sizeof figure, "  %s", phase[k]);
-        print_row(figure, median(seconds[k], set.reps), set.batch);
-    }
-    if (good) {
-        snprintf(figure, sizeof figure, "step_b%lld", (long long)set.batch);
-        print_row(figure, median(seconds[4], set.reps), set.batch);
-    }
-    kdas_distiller_destroy(d);
-    kdas_optim_destroy(optim);
-    kdas_loss_destroy(loss);
-    kdas_batch_destroy(batch);
-    return good;
+    if (rest) return args_wrong(&self, "there is nothing to do with '%s'", argv[1]);
+    if ((code = check_only()) >= 0 || (code = check_frame()) >= 0) return code;
+    if (set.dtype && strcmp(set.dtype, "f32") && strcmp(set.dtype, "bf16"))
+        return args_wrong(&self, "--dtype takes f32 or bf16, not '%s'", set.dtype);
+    if (set.profile_tsv) set.profile = true;
+    if (set.grow && (set.profile || set.only || set.frame_text))
+        return args_wrong(&self, "--grow goes without --only, --frame and --profile");
+    if (set.batch == 0) set.batch = set.grow ? 64 : 8;
+    return -1;
 }
 
-static bool run(kdas_context *ctx)
-{
-    kdas_model_options frozen;
-    kdas_model        *student = NULL, *teacher = NULL;
-    bool               good;
+/* ---- the context ---- */
 
-    kdas_model_options_init(&frozen, sizeof frozen);
-    frozen.trainable = 0;
-    good             = ok(kdas_model_create(&student, ctx, set.student, NULL)) &&
-           ok(kdas_model_create(&teacher, ctx, set.teacher, &frozen));
-    if (good && (!set.only || strcmp(set.only, "infer") == 0)) {
-        good = infer(ctx, student, "student", 1) &&
-               (set.batch == 1 || infer(ctx, student, "student", set.batch)) &&
-               infer(ctx, teacher, "teacher", 1) &&
-               (set.batch == 1 || infer(ctx, teacher, "teacher", set.batch));
-    }
-    if (good && (!set.only || strcmp(set.only, "step") == 0)) good = step(ctx, teacher, student);
-    kdas_model_destroy(teacher);
-    kdas_model_destroy(student);
-    return good;
+static void print_head(const kdas_context *ctx)
+{
+    printf("# libkdas %s, %s, threads=%d size=%lldx%lld dtype=%s reps=%lld warm-up=%lld\n",
+           kdas_version_string(), kdas_context_device(ctx), kdas_context_threads(ctx),
+           (long long)set.size[0], (long long)set.size[1], set.dtype ? set.dtype : "f32",
+           (long long)set.reps, (long long)set.warm_up);
+    if (set.grow) return;
+    printf(
+        "# inside the timer: infer: forward of a batch in memory, to the maps; step: student and "
+        "teacher forward,\n"
+        "# objective, backward, clamp, AdamW, gradients cleared; frame: RGB bytes in, resize, "
+        "normalise, network,\n"
+        "# enlarge, threshold, mask out. Outside: compiling, filling the batch. Seconds: median "
+        "of the runs.\n"
+        "# figure\tseconds\timages/s\tpeak MiB\n");
 }
 
 int main(int argc, char **argv)
@@ -193,22 +129,20 @@ int main(int argc, char **argv)
 
     say_as(self.name);
     code = args_read(&self, argc, argv, &rest);
+    if (code < 0) code = check_settings(rest, argv);
     if (code >= 0) return code;
-    if (rest) return args_wrong(&self, "there is nothing to do with '%s'", argv[1]);
-    if (set.only && strcmp(set.only, "infer") && strcmp(set.only, "step"))
-        return args_wrong(&self, "--only takes infer or step");
     kdas_context_options_init(&o, sizeof o);
     o.device  = set.device;
     o.threads = (int32_t)set.threads;
     o.isa     = set.isa;
     o.log     = say_log;
+    if (set.dtype && !strcmp(set.dtype, "bf16")) o.precision = KDAS_PRECISION_BF16;
+    if (!profile_open()) return EXIT_FAILED;
+    if (set.profile && !profile_roof(&o)) return EXIT_FAILED;
     if (!ok(kdas_context_create(&ctx, &o))) return EXIT_FAILED;
-    printf("# libkdas %s, %s, threads=%d size=%lldx%lld reps=%lld warm-up=%lld\n# "
-           "figure\tseconds\timages/s\tpeak MiB\n",
-           kdas_version_string(), kdas_context_device(ctx), kdas_context_threads(ctx),
-           (long long)set.size[0], (long long)set.size[1], (long long)set.reps,
-           (long long)set.warm_up);
-    good = run(ctx);
+    print_head(ctx);
+    good = set.grow ? run_growth(ctx) : run_figures(ctx);
     kdas_context_destroy(ctx);
+    good &= profile_close();
     return good ? EXIT_FINE : EXIT_FAILED;
 }

@@ -43,7 +43,7 @@ says() # PATTERN PROGRAM ARGUMENT...
 }
 
 # ---- Every program explains itself --------------------------------------------------------------------
-for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate; do
+for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-bench; do
     claim "$program --help says how it is used" says "usage:\|Usage:" $program --help
     claim "$program --version names the library" says "libkdas" $program --version
     claim "$program refuses an option that it lacks" ends 2 "no-such-option" $program --no-such-option
@@ -257,6 +257,62 @@ claim "kdas-inspect takes frames that are not square" says "output *P2 *2x64x96x
 claim "kdas-inspect prints the memory of a step" says "training step *[0-9.]* MiB" $i polyp_pvt_b0 --size 64
 claim "kdas-inspect names an unknown model" fails "unet9" $i unet9
 claim "kdas-inspect refuses two models" wrong $i polyp_pvt_b0 polyp_pvt_b1
+
+# ---- kdas-bench ---------------------------------------------------------------------------------------
+b=kdas-bench
+tiny=(--teacher polyp_pvt_b0 --batch 2 --size 64 --threads 1 --reps 1 --warm-up 1)
+figures() # NAME...: a row of each, in this order, with four columns of numbers
+{
+    printf '%s\n' "$@" >"$tmp/expected"
+    grep -v '^#' "$tmp/bench" >"$tmp/rows"
+    cut -f1 "$tmp/rows" | diff "$tmp/expected" - || return 1
+    awk -F'\t' 'NF != 4 || !($2 > 0 && $3 > 0 && $4 > 0) { print; bad = 1 } END { exit bad }' "$tmp/rows"
+}
+claim "kdas-bench times inference, a step and frames" ends 0 "" $b "${tiny[@]}" --frame 200x100 \
+    --profile-tsv "$tmp/profile.tsv"
+cp "$tmp/out" "$tmp/bench"
+claim "kdas-bench prints a row for each figure" figures infer_student_b1 infer_student_b2 infer_teacher_b1 \
+    infer_teacher_b2 frame_network frame_200x100 step_b2
+claim "kdas-bench tells what is inside the timer" grep -q '^# inside the timer:' "$tmp/bench"
+claim "kdas-bench measures the machine" grep -q '^# measured: gemm [0-9.]* GFLOP/s (f32), triad [0-9.]* GB/s$' "$tmp/bench"
+claim "kdas-bench tells the step's share of the machine" grep -q \
+    '^# step_b2: [0-9.]* GFLOP .* [0-9.]* GFLOP/s, [0-9.]*% of the gemm rate$' "$tmp/bench"
+claim "kdas-bench tells what a whole frame costs" grep -q '^# frame_200x100 takes [0-9.]* times' "$tmp/bench"
+for title in op program node; do
+    claim "a profile has a table by $title for each figure" test "$(grep -c "^# $title .*share" "$tmp/bench")" = 5
+done
+tsv_sound() # the operations of a step: student forward and twice that backward, teacher forward
+{
+    awk -F'\t' '
+        $1 == "step_b2" && $4 ~ /^(conv2d|dwconv2d|linear|attention|matmul|mix_ffn)$/ && $3 ~ /polyp/ { flop += $9 }
+        $8 < 0 || NF != 10 { exit 2 }
+        END { print flop; exit !(flop > 0) }' "$tmp/profile.tsv" >"$tmp/flop" || return 1
+    cat "$tmp/flop" "$tmp/bench"
+    awk -v flop="$(cat "$tmp/flop")" '/^# step_b2: / { ratio = flop / ($3 * 1e9) }
+        END { print ratio; exit !(ratio > 0.7 && ratio < 1.2) }' "$tmp/bench" # the line has one digit after the point
+}
+claim "the profile's file holds the operations of the step" tsv_sound
+claim "kdas-bench times what it is asked for" ends 0 "" $b "${tiny[@]}" --only student,step --phases
+cp "$tmp/out" "$tmp/bench"
+claim "the step is split into its phases" figures infer_student_b1 infer_student_b2 step_b2 "  teacher" \
+    "  student_forward" "  objective_backward" "  update"
+claim "kdas-bench tells how time and memory grow" ends 0 "" $b "${tiny[@]}" --size 32 --grow
+growth() { [ "$(grep -v '^#' "$tmp/out" | awk -F'\t' 'NF == 10 && $6 >= 1 && $10 >= 1' | wc -l)" = 10 ]; }
+claim "growth is told against the best line" growth
+bf16() # where the processor or the library lacks it, a refusal that names it
+{
+    "$bin/$b" "${tiny[@]}" --only student --dtype bf16 >"$tmp/out" 2>&1 || { [ $? = 1 ] && grep -qi bf16 "$tmp/out"; }
+}
+claim "bf16 is timed, or refused with a sentence" bf16
+claim "kdas-bench needs a thread" wrong $b --threads 0
+claim "kdas-bench refuses ten thousand threads" wrong $b --threads 10000
+claim "kdas-bench refuses a type that it lacks" wrong $b --dtype f16
+claim "kdas-bench refuses a figure that it lacks" wrong $b --only step,walk
+claim "a frame has a width and a height" wrong $b --frame 1080p
+claim "a frame is not larger than can be" wrong $b --frame 100000x100
+claim "growth is a table of its own" wrong $b --grow --profile
+claim "a profile that cannot be written is named" fails "nowhere/profile.tsv" $b "${tiny[@]}" --profile-tsv "$tmp/nowhere/profile.tsv"
+claim "kdas-bench names an unknown model" fails "unet9" $b "${tiny[@]}" --student unet9
 
 printf '%d passed, %d failed\n' $passed $failed
 [ $failed = 0 ]

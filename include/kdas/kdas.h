@@ -10,5 +10,6 @@
 #include <kdas/metric.h>
 #include <kdas/model.h>
 #include <kdas/optim.h>
+#include <kdas/profile.h>
 #include <kdas/train.h>
 #endif

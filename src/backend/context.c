@@ -148,6 +148,7 @@ kdas_status kdas_context_create(kdas_context **out, const kdas_context_options *
 void kdas_context_destroy(kdas_context *ctx)
 {
     if (!ctx) return;
+    kd_profile_finish(ctx);
     if (ctx->device) ctx->backend->close(ctx->device);
     kd_backend_unload(ctx->library);
     ctx->free(ctx->alloc_user, ctx);

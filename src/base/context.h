@@ -2,7 +2,7 @@
 #ifndef KD_CONTEXT_H
 #define KD_CONTEXT_H
 #include <kdas/backend.h>
-#include "base/base.h"
+#include "base/profile.h"
 
 struct kdas_context {
     kdas_alloc_fn alloc;
@@ -12,7 +12,9 @@ struct kdas_context {
     void         *log_user;
     int32_t       threads;
     atomic_int    cancelled;
-    bool finish_step; /* a run that saves on a cancel: the step under way goes to its end */
+    bool        finish_step; /* a run that saves on a cancel: the step under way goes to its end */
+    bool        profiling;   /* then `profile` is there */
+    kd_profile *profile;     /* NULL until it is first switched on */
 
     kdas_host           host;        /* what the backend is lent                             */
     const kdas_backend *backend;     /* the table in use                                     */

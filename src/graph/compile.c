@@ -1,4 +1,5 @@
 /* compile.c - from a graph to a program: fold, choose and prepare kernels, plan memory. */
+#include <stdio.h>
 #include <string.h>
 #include "graph/program_inside.h"
 
@@ -119,11 +120,21 @@ void kd_program_destroy(kd_program *p)
     kd_free(p->ctx, p->fold);
     kd_free(p->ctx, p->storage);
     kd_free(p->ctx, p->slot);
+    kd_free(p->ctx, p->profile);
     kd_graph_destroy(p->graph);
     kd_free(p->ctx, p);
 }
 
 kd_graph *kd_program_graph(kd_program *p) { return p->graph; }
+
+void kd_program_label(kd_program *p, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(p->label, sizeof p->label, format, args);
+    va_end(args);
+}
 
 kd_program_memory kd_program_memory_use(const kd_program *p)
 {

@@ -1,6 +1,7 @@
 /* device.c - see device.h. */
 #include "graph/device.h"
 #include "graph/op.h"
+#include "graph/profile.h"
 
 void *kd_device_alloc(kdas_context *ctx, size_t bytes)
 {
@@ -74,13 +75,17 @@ const kdas_kernel *kd_device_kernel(kdas_context *ctx, const kdas_node_desc *nod
 kdas_status kd_device_update(kdas_context *ctx, const kdas_kernel *reference, const kdas_call *call)
 {
     const kdas_kernel *kernel = kd_device_kernel(ctx, call->node, reference);
+    double             start;
     kdas_status        st;
 
     if (!kernel)
         return kd_fail(KDAS_EUNSUPPORTED, "device '%s' has no %s", ctx->backend->name,
                        kd_op_name(call->node->op));
+    start = kd_profile_start(ctx);
     kd_device_enter(ctx);
     st = kernel->forward(ctx->device, call);
     kd_device_leave(ctx);
-    return st;
+    if (st != KDAS_OK || !ctx->profiling) return st;
+    return kd_profile_stop(ctx, start, "", kd_op_name(call->node->op), "", KDAS_PROFILE_UPDATE,
+                           kd_work_of(call->node, kernel, KDAS_PROFILE_UPDATE));
 }

@@ -17,6 +17,8 @@ void                    kd_arena_destroy(kd_arena *arena);
 kdas_status kd_program_create(kd_program **out, kd_graph *g, kd_arena *arena);
 void        kd_program_destroy(kd_program *p);
 kd_graph   *kd_program_graph(kd_program *p);
+/* What the profile calls it: "polyp_pvt_b0 train 16x352x352". */
+void kd_program_label(kd_program *p, const char *format, ...) KD_PRINTF(2, 3);
 
 /* Device memory of a kept node (input, output, kept tap): its value, and its gradient (NULL: it has none).
  * It moves when another program makes the arena grow: ask again for each step. */

@@ -2,6 +2,7 @@
 #ifndef KD_PROGRAM_INSIDE_H
 #define KD_PROGRAM_INSIDE_H
 #include "graph/graph_inside.h"
+#include "graph/profile.h"
 #include "graph/program.h"
 
 /* A stretch of memory with a life, in ticks: forward of node i at i, the caller's turn at `nodes`,
@@ -50,6 +51,9 @@ struct kd_program {
     char         *packed;
     size_t        packed_bytes;
     uint64_t      version, stats_version; /* of the parameters when last packed */
+
+    kd_profile_slot *profile;   /* for each node; NULL until it ran with the profile on */
+    char             label[96]; /* what the profile calls it                            */
 };
 
 struct kd_arena {

@@ -92,9 +92,35 @@ void kd_program_bind(kd_program *p, const kd_node *input, float *value, float *g
 
 /* ---- running ---- */
 
-static kdas_status in_node(const kd_program *p, int i, kdas_status st)
+typedef kdas_status (*kernel_fn)(kdas_device *device, const kdas_call *call);
+
+static kdas_status run_node(kd_program *p, int i, kdas_profile_part part, kernel_fn run,
+                            const kdas_call *call)
 {
-    return kd_fail_in(st, "%s", p->graph->node[i]->name);
+    double      start = kd_profile_start(p->ctx);
+    kdas_status st    = run(p->ctx->device, call);
+
+    if (st == KDAS_OK && p->ctx->profiling) st = kd_profile_node(p, i, part, start);
+    return st == KDAS_OK ? st : kd_fail_in(st, "%s", p->graph->node[i]->name);
+}
+
+static kdas_status zero_for(kd_program *p, int i, void *memory, const kdas_desc *desc)
+{
+    size_t bytes = kd_bytes(desc);
+    double start = kd_profile_start(p->ctx);
+
+    KD_RETURN(kd_device_zero(p->ctx, memory, bytes));
+    return p->ctx->profiling ? kd_profile_node_zero(p, i, start, bytes) : KDAS_OK;
+}
+
+static kdas_status fold(kd_program *p)
+{
+    double start = kd_profile_start(p->ctx);
+
+    if (!p->folds) return KDAS_OK;
+    KD_RETURN(kd_fold_compute(p));
+    if (!p->ctx->profiling) return KDAS_OK;
+    return kd_profile_stop(p->ctx, start, p->label, "fold", "", KDAS_PROFILE_PACK, (kd_work){ 0 });
 }
 
 static kdas_status pack(kd_program *p)
@@ -106,13 +132,12 @@ static kdas_status pack(kd_program *p)
     version = kd_params_version(params);
     stats   = p->folds ? kd_params_stats_version(params) : 0;
     if (p->version == version && p->stats_version == stats) return KDAS_OK;
-    KD_RETURN(kd_fold_compute(p));
+    KD_RETURN(fold(p));
     for (int i = 0; i < p->nodes; i++) {
         const kdas_kernel *k = p->slot[i].kernel;
 
         if (!k || !k->pack) continue;
-        kdas_status st = k->pack(p->ctx->device, &p->slot[i].forward);
-        if (st != KDAS_OK) return in_node(p, i, st);
+        KD_RETURN(run_node(p, i, KDAS_PROFILE_PACK, k->pack, &p->slot[i].forward));
     }
     p->version       = version;
     p->stats_version = stats;
@@ -126,8 +151,7 @@ static kdas_status clear_outside_grads(kd_program *p)
         const kd_node *node = p->graph->node[i];
 
         if (!node->keep || node->kind != KD_NODE_OP || p->slot[i].grad < 0) continue;
-        KD_RETURN(
-            kd_device_zero(p->ctx, storage_memory(p, p->slot[i].grad), kd_bytes(&node->desc.out)));
+        KD_RETURN(zero_for(p, i, storage_memory(p, p->slot[i].grad), &node->desc.out));
     }
     return KDAS_OK;
 }
@@ -136,14 +160,12 @@ static kdas_status run_forward(kd_program *p, uint64_t seed)
 {
     KD_RETURN(pack(p));
     for (int i = 0; i < p->nodes; i++) {
-        kd_slot    *slot = &p->slot[i];
-        kdas_status st;
+        kd_slot *slot = &p->slot[i];
 
         if (!slot->kernel) continue;
         KD_RETURN(kd_check_cancel(p->ctx));
         slot->forward.seed = slot->backward.seed = kd_mix64(seed ^ kd_mix64((uint64_t)i + 1));
-        st = slot->kernel->forward(p->ctx->device, &slot->forward);
-        if (st != KDAS_OK) return in_node(p, i, st);
+        KD_RETURN(run_node(p, i, KDAS_PROFILE_FORWARD, slot->kernel->forward, &slot->forward));
     }
     if (p->graph->mode == KD_TRAIN && p->graph->params) kd_params_touch_stats(p->graph->params);
     return kd_has_backward(p) ? clear_outside_grads(p) : KDAS_OK;
@@ -155,6 +177,7 @@ kdas_status kd_program_forward(kd_program *p, uint64_t seed)
 
     KD_RETURN(kd_arena_reserve(p->arena, p->arena_bytes)); /* lost if another's growth failed */
     if (p->arena_moves != p->arena->moves) kd_program_resolve(p);
+    if (p->ctx->profiling) KD_RETURN(kd_profile_program(p));
     p->arena->forward_of = NULL;
     kd_device_enter(p->ctx);
     st = run_forward(p, seed);
@@ -174,8 +197,7 @@ static kdas_status clear_grads(kd_program *p, int i)
         if (!node->in[k] || !(node->desc.wants >> k & 1)) continue;
         root = &p->slot[p->slot[node->in[k]->id].root];
         if (root->grad_writer != i || !root->zero_grad) continue;
-        KD_RETURN(
-            kd_device_zero(p->ctx, storage_memory(p, root->grad), kd_bytes(&node->desc.in[k])));
+        KD_RETURN(zero_for(p, i, storage_memory(p, root->grad), &node->desc.in[k]));
     }
     return KDAS_OK;
 }
@@ -183,14 +205,12 @@ static kdas_status clear_grads(kd_program *p, int i)
 static kdas_status run_backward(kd_program *p)
 {
     for (int i = p->nodes - 1; i >= 0; i--) {
-        kd_slot    *slot = &p->slot[i];
-        kdas_status st;
+        kd_slot *slot = &p->slot[i];
 
         if (!slot->kernel || !p->graph->node[i]->desc.wants || !slot->backward.dout) continue;
         KD_RETURN(kd_check_cancel(p->ctx));
         KD_RETURN(clear_grads(p, i));
-        st = slot->kernel->backward(p->ctx->device, &slot->backward);
-        if (st != KDAS_OK) return in_node(p, i, st);
+        KD_RETURN(run_node(p, i, KDAS_PROFILE_BACKWARD, slot->kernel->backward, &slot->backward));
     }
     return KDAS_OK;
 }
@@ -201,6 +221,7 @@ kdas_status kd_program_backward(kd_program *p)
 
     if (!kd_has_backward(p)) return kd_fail(KDAS_ESTATE, "an inference program has no backward");
     if (p->arena->forward_of != p) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
+    if (p->ctx->profiling) KD_RETURN(kd_profile_program(p));
     p->arena->forward_of = NULL; /* in-place backward consumes what forward left */
     kd_device_enter(p->ctx);
     st = run_backward(p);

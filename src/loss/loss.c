@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include "graph/profile.h"
 #include "loss/loss.h"
 #include "op/build.h"
 
@@ -71,7 +72,10 @@ static kdas_status compile_term(kd_term_program *k, kdas_loss *loss, int t, cons
         k->student[t][i] = m.student[i];
         k->teacher[t][i] = kd_find(g, name);
     }
-    return kd_program_create(&k->program[t], g, loss->arena);
+    KD_RETURN(kd_program_create(&k->program[t], g, loss->arena));
+    kd_program_label(k->program[t], "loss.%s %lldx%lldx%lld", term_names[t], (long long)at->n,
+                     (long long)at->h, (long long)at->w);
+    return KDAS_OK;
 }
 
 static void destroy_programs(kd_term_program *k, kdas_context *ctx)
@@ -210,8 +214,8 @@ kdas_status kd_loss_run(kdas_loss *loss, const kd_loss_place *at, float scale, b
     KD_RETURN(programs_for(&k, loss, at));
     for (int i = 0; i < at->maps; i++)
         if (at->gradient[i])
-            KD_RETURN(kd_device_zero(loss->ctx, at->gradient[i],
-                                     (size_t)(at->n * at->h * at->w) * sizeof(float)));
+            KD_RETURN(kd_profile_zero(loss->ctx, "loss", at->gradient[i],
+                                      (size_t)(at->n * at->h * at->w) * sizeof(float)));
     for (int t = 0; t < KDAS_TERMS; t++)
         if (k->program[t]) KD_RETURN(run_term(loss, k, t, at, scale, norms, &r));
     if (report) {

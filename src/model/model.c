@@ -82,6 +82,10 @@ void kdas_model_destroy(kdas_model *m)
 
 /* ---- programs ---- */
 
+static const char *const mode_names[] = {
+    [KD_INFER] = "infer", [KD_EVAL] = "eval", [KD_TRAIN] = "train"
+};
+
 kdas_status kd_model_program_for(kd_program **out, kdas_model *m, kd_mode mode, int64_t n,
                                  int64_t h, int64_t w)
 {
@@ -106,6 +110,8 @@ kdas_status kd_model_program_for(kd_program **out, kdas_model *m, kd_mode mode, 
     KD_RETURN(kd_model_build(&g, m->ctx, m->def, m->params, mode, kd_desc(n, h, w, 3),
                              m->options.drop_path, m->kept, m->kept_count));
     KD_RETURN(kd_program_create(&p, g, m->arena));
+    kd_program_label(p, "%s %s %lldx%lldx%lld", m->def->name, mode_names[mode], (long long)n,
+                     (long long)h, (long long)w);
     m->program[m->programs++] = (kd_model_program){ mode, n, h, w, p };
     *out                      = p;
     return KDAS_OK;

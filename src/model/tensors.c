@@ -1,5 +1,6 @@
 /* tensors.c - a model's parameters and buffers by name: read, write, load, save, copy. */
 #include <string.h>
+#include "graph/profile.h"
 #include "model/model.h"
 
 int64_t kdas_model_parameters(const kdas_model *m) { return m ? kd_params_numbers(m->params) : 0; }
@@ -70,8 +71,8 @@ kdas_status kdas_model_read_gradient(const kdas_model *m, int32_t i, float *to)
 kdas_status kdas_model_zero_gradients(kdas_model *m)
 {
     KD_RETURN(check_trainable(m));
-    return kd_device_zero(m->ctx, kd_params_grads(m->params),
-                          (size_t)kd_params_trainable(m->params) * sizeof(float));
+    return kd_profile_zero(m->ctx, m->def->name, kd_params_grads(m->params),
+                           (size_t)kd_params_trainable(m->params) * sizeof(float));
 }
 
 /* Give every entry of `to` the values that `from` holds, through host memory. */

@@ -1,0 +1,299 @@
+/* figures.c - the figures of kdas-bench: inference, a distillation step, and live frames. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include "bench.h"
+
+settings set = { .student = "polyp_pvt_b0",
+                 .teacher = "polyp_pvt_b2",
+                 .device  = "cpu",
+                 .size    = { 352, 352 },
+                 .frame   = { 1080, 1920 },
+                 .reps    = 5,
+                 .warm_up = 2 };
+
+/* ---- Timing -------------------------------------------------------------------------------------- */
+
+double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+double median(double *values, int64_t n)
+{
+    qsort(values, (size_t)n, sizeof *values, ascending);
+    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+double peak_mib(void)
+{
+    struct rusage use;
+
+    getrusage(RUSAGE_SELF, &use);
+    return (double)use.ru_maxrss / 1024;
+}
+
+void print_row(const char *name, double seconds, int64_t images)
+{
+    printf("%s\t%.5f\t%.3f\t%.0f\n", name, seconds, (double)images / seconds, peak_mib());
+    fflush(stdout);
+}
+
+static bool time_figure(kdas_context *ctx, const figure *f)
+{
+    double seconds[MAX_REPS], middle;
+
+    for (int64_t i = -set.warm_up; i < set.reps; i++) {
+        double start = now();
+
+        if (!f->run(f->state)) return false;
+        if (i >= 0) seconds[i] = now() - start;
+    }
+    middle = median(seconds, set.reps);
+    print_row(f->name, middle, f->images);
+    return !set.profile || profile_figure(ctx, f, middle);
+}
+
+bool wanted(const char *name)
+{
+    const char *at     = set.only ? set.only : set.frame_text ? "infer,step,frame" : "infer,step";
+    size_t      length = strlen(name);
+
+    for (; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+        if (!strncmp(at, name, length) && (!at[length] || at[length] == ',')) return true;
+    return false;
+}
+
+/* ---- What is timed ------------------------------------------------------------------------------- */
+
+/* Any values do: the work does not depend on them. */
+bool make_batch(kdas_batch **out, kdas_context *ctx, int64_t count, int64_t height, int64_t width)
+{
+    int64_t  n     = count * height * width;
+    uint64_t state = 1;
+
+    if (!ok(kdas_batch_create(out, ctx, count, height, width))) return false;
+    for (int64_t i = 0; i < n * 3; i++) {
+        state                      = state * 6364136223846793005u + 1442695040888963407u;
+        kdas_batch_images(*out)[i] = (float)(state >> 40) / 8388608.0f - 1.0f;
+        if (i < n) kdas_batch_masks(*out)[i] = (float)(state >> 63);
+    }
+    return true;
+}
+
+bool make_model(kdas_model **out, kdas_context *ctx, const char *name, bool trainable)
+{
+    kdas_model_options o;
+
+    kdas_model_options_init(&o, sizeof o);
+    o.trainable = trainable;
+    return ok(kdas_model_create(out, ctx, name, &o));
+}
+
+bool trainer_open(trainer *t, kdas_context *ctx, int64_t count, int64_t height, int64_t width)
+{
+    return make_batch(&t->batch, ctx, count, height, width) &&
+           ok(kdas_loss_create(&t->loss, ctx, NULL)) &&
+           ok(kdas_optim_create(&t->optim, t->student, NULL)) &&
+           ok(kdas_distiller_create(&t->distiller, t->teacher, t->student, t->loss, t->optim,
+                                    NULL));
+}
+
+void trainer_close(trainer *t)
+{
+    kdas_distiller_destroy(t->distiller);
+    kdas_optim_destroy(t->optim);
+    kdas_loss_destroy(t->loss);
+    kdas_batch_destroy(t->batch);
+}
+
+/* Operations of an image of the size that is set, two for each multiply-accumulate. */
+static bool flop_of(double *out, kdas_context *ctx, const char *name)
+{
+    if (!ok(kdas_model_cost(NULL, out, ctx, name, set.size[0], set.size[1], KDAS_COUNT_MACS)))
+        return false;
+    *out *= 2;
+    return true;
+}
+
+/* ---- Inference ----------------------------------------------------------------------------------- */
+
+typedef struct forward {
+    kdas_model *model;
+    kdas_batch *batch;
+} forward;
+
+static bool run_forward(void *state)
+{
+    const forward *f = state;
+
+    return ok(kdas_model_forward(f->model, KDAS_MODE_INFER, f->batch));
+}
+
+static bool infer(kdas_context *ctx, kdas_model *model, const char *name, const char *who,
+                  int64_t count)
+{
+    forward state = { .model = model };
+    figure  f     = { .images = count, .run = run_forward, .state = &state };
+    bool    good;
+
+    snprintf(f.name, sizeof f.name, "infer_%s_b%lld", who, (long long)count);
+    good = flop_of(&f.flop, ctx, name) &&
+           make_batch(&state.batch, ctx, count, set.size[0], set.size[1]);
+    f.flop *= (double)count;
+    good = good && time_figure(ctx, &f);
+    kdas_batch_destroy(state.batch);
+    return good;
+}
+
+static bool infer_both(kdas_context *ctx, kdas_model *model, const char *name, const char *who)
+{
+    return infer(ctx, model, name, who, 1) &&
+           (set.batch == 1 || infer(ctx, model, name, who, set.batch));
+}
+
+/* ---- The step ------------------------------------------------------------------------------------ */
+
+enum { PHASES = 4 };
+
+typedef struct stepping {
+    trainer t;
+    double  seconds[PHASES][MAX_REPS]; /* of the last runs, a ring */
+    int64_t runs;
+} stepping;
+
+static bool run_step(void *state)
+{
+    stepping        *s      = state;
+    kdas_step_report report = { .size = sizeof report };
+
+    if (!ok(kdas_distiller_step(s->t.distiller, s->t.batch, &report))) return false;
+    for (int k = 0; k < PHASES; k++)
+        s->seconds[k][s->runs % set.reps] = report.seconds[k];
+    s->runs++;
+    return true;
+}
+
+static void print_phases(stepping *s)
+{
+    static const char *const name[PHASES] = { "  teacher", "  student_forward",
+                                              "  objective_backward", "  update" };
+
+    for (int k = 0; k < PHASES; k++)
+        print_row(name[k], median(s->seconds[k], set.reps), set.batch);
+}
+
+static bool step(kdas_context *ctx, kdas_model *teacher, kdas_model *student)
+{
+    static stepping s;
+    figure          f = { .images = set.batch, .run = run_step, .state = &s };
+    double          of_student, of_teacher;
+    bool            good;
+
+    s.t = (trainer){ .student = student, .teacher = teacher };
+    snprintf(f.name, sizeof f.name, "step_b%lld", (long long)set.batch);
+    good = flop_of(&of_student, ctx, set.student) && flop_of(&of_teacher, ctx, set.teacher);
+    if (good) f.flop = (3 * of_student + of_teacher) * (double)set.batch;
+    good = good && trainer_open(&s.t, ctx, set.batch, set.size[0], set.size[1]) &&
+           time_figure(ctx, &f);
+    if (good && set.phases) print_phases(&s);
+    trainer_close(&s.t);
+    return good;
+}
+
+/* ---- Live frames --------------------------------------------------------------------------------- */
+
+typedef struct live {
+    kdas_segmenter *segmenter;
+    kdas_view       frame;
+    uint8_t        *mask;
+    forward         network;
+} live;
+
+static bool open_live(live *l, kdas_context *ctx, kdas_model *model)
+{
+    kdas_segmenter_options o;
+    int64_t                pixels = set.frame[0] * set.frame[1];
+    uint8_t               *rgb    = need((size_t)pixels * 3);
+
+    for (int64_t i = 0; i < pixels * 3; i++) /* a soft pattern: nothing depends on it */
+        rgb[i] = (uint8_t)(i / 3 % set.frame[1] / 8 + i / 3 / set.frame[1] / 4 + i % 3 * 40);
+    l->frame = (kdas_view){
+        .data = rgb, .width = set.frame[1], .height = set.frame[0], .pixel = KDAS_PIXEL_RGB8
+    };
+    l->mask = need((size_t)pixels);
+    kdas_segmenter_options_init(&o, sizeof o);
+    o.height         = set.size[0];
+    o.width          = set.size[1];
+    o.frame_height   = set.frame[0];
+    o.frame_width    = set.frame[1];
+    l->network.model = model;
+    return make_batch(&l->network.batch, ctx, 1, set.size[0], set.size[1]) &&
+           ok(kdas_segmenter_create(&l->segmenter, model, &o));
+}
+
+/* Network and whole frame in turn, so that whatever else the machine does meets both alike. */
+static bool frame(kdas_context *ctx, kdas_model *model)
+{
+    double seconds[2][MAX_REPS], middle[2];
+    char   name[64];
+    live   l    = { 0 };
+    bool   good = open_live(&l, ctx, model);
+
+    for (int64_t i = -set.warm_up; good && i < set.reps; i++) {
+        double start = now(), between, end;
+
+        good    = run_forward(&l.network);
+        between = now();
+        good    = good && ok(kdas_segmenter_mask(l.segmenter, &l.frame, l.mask, 0));
+        end     = now();
+        if (i < 0) continue;
+        seconds[0][i] = between - start;
+        seconds[1][i] = end - between;
+    }
+    if (good) {
+        for (int k = 0; k < 2; k++)
+            middle[k] = median(seconds[k], set.reps);
+        print_row("frame_network", middle[0], 1);
+        snprintf(name, sizeof name, "frame_%lldx%lld", (long long)set.frame[1],
+                 (long long)set.frame[0]);
+        print_row(name, middle[1], 1);
+        printf("# %s takes %.3f times the network alone\n", name, middle[1] / middle[0]);
+    }
+    kdas_segmenter_destroy(l.segmenter);
+    kdas_batch_destroy(l.network.batch);
+    free((void *)l.frame.data);
+    free(l.mask);
+    return good;
+}
+
+/* ---- All ----------------------------------------------------------------------------------------- */
+
+bool run_figures(kdas_context *ctx)
+{
+    kdas_model *student = NULL, *teacher = NULL;
+    bool        of_student = wanted("infer") || wanted("student");
+    bool        of_teacher = wanted("infer") || wanted("teacher");
+    bool        good       = make_model(&student, ctx, set.student, wanted("step"));
+
+    if (of_teacher || wanted("step")) good = good && make_model(&teacher, ctx, set.teacher, false);
+    if (of_student) good = good && infer_both(ctx, student, set.student, "student");
+    if (of_teacher) good = good && infer_both(ctx, teacher, set.teacher, "teacher");
+    if (wanted("frame")) good = good && frame(ctx, student);
+    if (wanted("step")) good = good && step(ctx, teacher, student);
+    kdas_model_destroy(teacher);
+    kdas_model_destroy(student);
+    return good;
+}

@@ -1,0 +1,178 @@
+/* roof.c - what the machine does at most: a large matrix product on the ways that the library has to one, and
+ * a stream through memory. The fastest run counts: what else the machine does can only slow one down. */
+#include <kdas/profile.h>
+#include <string.h>
+#include "graph/program.h"
+
+#define SIDE          640                /* of the products that run side by side, one a thread   */
+#define ROWS          4096               /* of the product with packed weights                    */
+#define WIDTH         1024               /* of its input and its output                           */
+#define STREAM        ((size_t)32 << 20) /* numbers in each of the two blocks: 256 MiB together   */
+#define LEAST_RUNS    3
+#define LEAST_SECONDS 0.3
+
+typedef kdas_status (*run_fn)(void *what);
+
+/* Seconds of the fastest of several runs, after one that does not count. */
+static kdas_status fastest(double *out, kdas_context *ctx, run_fn run, void *what)
+{
+    double began = kd_now(), best = 0;
+
+    KD_RETURN(run(what));
+    for (int i = 0; i < LEAST_RUNS || kd_now() - began < LEAST_SECONDS; i++) {
+        double start = kd_now(), seconds;
+
+        KD_RETURN(run(what));
+        if (ctx->backend->sync) KD_RETURN(ctx->backend->sync(ctx->device));
+        seconds = kd_now() - start;
+        if (i == 0 || seconds < best) best = seconds;
+        KD_RETURN(kd_check_cancel(ctx));
+    }
+    *out = best;
+    return KDAS_OK;
+}
+
+/* ---- products ---- */
+
+static kdas_status run_program(void *program) { return kd_program_forward(program, 0); }
+
+/* One product for each thread, (1,threads,SIDE,SIDE), or one with a weight; *operations of a run. */
+static kd_node *add_product(kd_graph *g, kd_params *params, int32_t threads, double *operations)
+{
+    const kd_init          weight = { KD_TRAINABLE, KD_INIT_UNIFORM, 0.1f };
+    const kdas_matmul_attr attr   = { .alpha = 1 };
+    kd_node               *in[2];
+
+    if (params) {
+        in[0]       = kd_input(g, "a", kd_desc(1, 1, ROWS, WIDTH), false);
+        in[1]       = kd_param(g, "w", weight, 2, (const int64_t[]){ WIDTH, WIDTH });
+        *operations = 2.0 * ROWS * WIDTH * WIDTH;
+        return kd_apply(g, &kd_op_linear, NULL, 2, in);
+    }
+    in[0]       = kd_input(g, "a", kd_desc(1, threads, SIDE, SIDE), false);
+    in[1]       = kd_input(g, "b", kd_desc(1, threads, SIDE, SIDE), false);
+    *operations = 2.0 * SIDE * SIDE * SIDE * threads;
+    return kd_apply(g, &kd_op_matmul, &attr, 2, in);
+}
+
+static kdas_status fill_inputs(kd_program *p, kdas_context *ctx, float *host, float *device)
+{
+    const kd_node *a = kd_find(kd_program_graph(p), "a"), *b = kd_find(kd_program_graph(p), "b");
+    int64_t        n = kd_elements(&a->desc.out);
+
+    for (int64_t i = 0; i < n; i++)
+        host[i] = (float)(i % 251) / 251 - 0.5f;
+    KD_RETURN(kd_device_upload(ctx, device, host, (size_t)n * sizeof *host));
+    kd_program_bind(p, a, device, NULL);
+    if (b) kd_program_bind(p, b, device, NULL);
+    return KDAS_OK;
+}
+
+static kdas_status time_product(double *rate, kdas_context *ctx, kd_params *params)
+{
+    kd_arena   *arena = kd_arena_create(ctx);
+    kd_graph   *g     = kd_graph_create(ctx, params, KD_INFER);
+    kd_program *p     = NULL;
+    float      *host = NULL, *device = NULL;
+    size_t      numbers    = KD_MAX((size_t)ctx->threads * SIDE * SIDE, (size_t)ROWS * WIDTH);
+    double      operations = 0, seconds;
+    kdas_status st         = KDAS_OK;
+
+    if (!arena || !g) {
+        kd_graph_destroy(g);
+        kd_arena_destroy(arena);
+        return KDAS_ENOMEM;
+    }
+    kd_output(g, "c", add_product(g, params, ctx->threads, &operations));
+    if (params) st = kd_params_seal(params, false);
+    if (st == KDAS_OK && params) st = kd_params_init(params, 1);
+    if (st != KDAS_OK) kd_graph_destroy(g);
+    if (st != KDAS_OK) goto done;
+    KD_TRY(kd_program_create(&p, g, arena));
+    st     = KDAS_ENOMEM;
+    host   = kd_alloc(ctx, numbers * sizeof *host);
+    device = host ? kd_device_alloc(ctx, numbers * sizeof *device) : NULL;
+    if (!device) goto done;
+    KD_TRY(fill_inputs(p, ctx, host, device));
+    KD_TRY(fastest(&seconds, ctx, run_program, p));
+    *rate = operations / seconds;
+done:
+    kd_program_destroy(p);
+    kd_device_free(ctx, device);
+    kd_free(ctx, host);
+    kd_arena_destroy(arena);
+    return st;
+}
+
+static kdas_status time_products(double *out, kdas_context *ctx)
+{
+    kd_params  *params = NULL;
+    double      plain, packed;
+    kdas_status st = KDAS_OK;
+
+    KD_TRY(time_product(&plain, ctx, NULL));
+    KD_TRY(kd_params_create(&params, ctx));
+    KD_TRY(time_product(&packed, ctx, params));
+    *out = KD_MAX(plain, packed);
+done:
+    kd_params_destroy(params);
+    return st;
+}
+
+/* ---- memory ---- */
+
+typedef struct stream {
+    kdas_context *ctx;
+    float        *x, *y;
+} stream;
+
+static kdas_status run_stream(void *what)
+{
+    const kdas_scale_attr once = { .factor = 1 };
+    const stream         *s    = what;
+    kdas_node_desc        desc = { .op = KDAS_OP_AXPY, .inputs = 2, .attr = &once };
+    kdas_call             call = { .node = &desc, .in = { s->y, s->x } };
+
+    desc.in[0] = desc.in[1] = (kdas_desc){ KDAS_F32, 1, { (int64_t)STREAM, 1, 1, 1 } };
+    return kd_device_update(s->ctx, &kd_update_axpy, &call);
+}
+
+static kdas_status time_stream(double *rate, kdas_context *ctx)
+{
+    size_t      bytes = STREAM * sizeof(float);
+    stream      s     = { .ctx = ctx };
+    double      seconds;
+    kdas_status st = KDAS_ENOMEM;
+
+    s.x = kd_device_alloc(ctx, bytes);
+    s.y = s.x ? kd_device_alloc(ctx, bytes) : NULL;
+    if (!s.y) goto done;
+    KD_TRY(kd_device_zero(ctx, s.x, bytes));
+    KD_TRY(kd_device_zero(ctx, s.y, bytes));
+    KD_TRY(fastest(&seconds, ctx, run_stream, &s));
+    *rate = 3 * (double)bytes / seconds;
+done:
+    kd_device_free(ctx, s.x);
+    kd_device_free(ctx, s.y);
+    return st;
+}
+
+kdas_status kdas_profile_measure(kdas_context *ctx, kdas_profile_roof *out)
+{
+    kdas_profile_roof roof = { 0 };
+    kdas_status       st   = KDAS_OK;
+    bool              profiling;
+
+    if (!ctx || !out) return kd_fail(KDAS_EINVAL, "kdas_profile_measure: context or out is NULL");
+    if (out->size < sizeof out->size)
+        return kd_fail(KDAS_EINVAL, "kdas_profile_roof: size is not set");
+    profiling      = ctx->profiling;
+    ctx->profiling = false;
+    KD_TRY(time_products(&roof.gemm, ctx));
+    KD_TRY(time_stream(&roof.triad, ctx));
+    roof.size = out->size;
+    memcpy(out, &roof, KD_MIN(out->size, sizeof roof));
+done:
+    ctx->profiling = profiling;
+    return st;
+}
