@@ -40,7 +40,7 @@ typedef float loose_vec
 /* ---- elements ---- */
 
 /* The upper half of a float's bits. */
-typedef struct __attribute__((may_alias)) bf16 {
+typedef struct bf16 {
     uint16_t bits;
 } bf16;
 
