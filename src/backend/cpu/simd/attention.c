@@ -2,7 +2,7 @@
  *
  * For an image, a head and a block of rows: S = Q K^T, softmax in the cache, O = S V. The matrix
  * of all scores is never written; backward makes the blocks again from the logarithm of each row's
- * sum, the only thing saved: (N, heads, queries). With P the softmax, and g = dO V^T:
+ * sum, to base 2, the only thing saved: (N, heads, queries). With P the softmax, and g = dO V^T:
  *   dS = P (g - sum_j P g) scale,  dQ = dS K,  dK = dS^T Q,  dV = P^T dO.
  * Work is divided in tasks (image, head, chunk of queries) whose number follows from the shape
  * alone; the gradients of keys and values are summed for each task and then joined in order. */
@@ -10,6 +10,7 @@
 #include "backend/cpu/simd/gemm.h"
 
 enum { CHUNK = 1024 };
+#define LOG2_E 1.44269504f
 
 typedef struct shape {
     int64_t images, queries, keys, heads, width; /* width: channels of one head */
@@ -105,27 +106,32 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
  * rest. */
 INLINE int64_t whole_row(const shape *s) { return s->ld / LANES * LANES; }
 
-/* S (rows,ld), already scaled -> softmax over the keys without its denominator: e^(s - max). `sum`
- * receives that, `most` the maxima. The padding becomes 0 or nearly so. */
-static void softmax_rows(const shape *s, float *S, int64_t rows, float *sum, float *most)
+/* S (rows,ld), the logarithms to base 2 of what is looked for -> P, the softmax over the keys without
+ * its denominator: 2^(s - max); P may be S. `sum` receives the denominators, `most` the maxima. The
+ * padding becomes 0 or nearly so. */
+static void softmax_rows(const shape *s, float *S, elem *P, int64_t rows, float *sum, float *most)
 {
     int64_t n = whole_row(s);
 
     for (int64_t i = 0; i < rows; i++) {
-        float *row = S + i * s->ld, top = row[0], all = 0;
+        float *row = S + i * s->ld;
+        vec    top, all = { 0 };
+        float  highest;
 
         for (int64_t j = s->keys; j < n; j++)
             row[j] = -1e30f;
-#pragma omp simd reduction(max : top)
-        for (int64_t j = 0; j < n; j++)
-            top = row[j] > top ? row[j] : top;
-#pragma omp simd reduction(+ : all)
-        for (int64_t j = 0; j < n; j++) {
-            row[j] = exp_f(row[j] - top);
-            all += row[j];
+        top = load_f(row);
+        for (int64_t j = LANES; j < n; j += LANES)
+            top = max_v(top, load_f(row + j));
+        highest = lanes_max(top);
+        for (int64_t j = 0; j < n; j += LANES) {
+            vec e = exp2_v(load_f(row + j) - highest);
+
+            all += e;
+            store(P + i * s->ld + j, e);
         }
-        sum[i]  = all;
-        most[i] = top;
+        sum[i]  = lanes_sum(all);
+        most[i] = highest;
     }
 }
 
@@ -156,22 +162,21 @@ static void forward_task(const kdas_call *call, const shape *s, const task *t, v
     unit   *values = carve(&work, floats(packed_numel(s->keys, s->width)));
     float  *O      = carve(&work, floats(s->block * s->width));
     float  *S = carve(&work, block_bytes(s)), *saved = (float *)call->saved + t->row;
-    elem   *out = (elem *)call->out + t->at;
+    elem   *out = (elem *)call->out + t->at, *P = HALF ? work : (void *)S;
     int64_t C = s->channels, keys_whole = round_up(s->keys, DEPTH);
 
-    pack_panels(keys, t->k, s->width, s->keys, 1, 2 * C, s->scale);
+    pack_panels(keys, t->k, s->width, s->keys, 1, 2 * C, s->scale * LOG2_E);
     pack_panels(values, t->v, s->keys, s->width, 2 * C, 1, 1.0f);
     for (int64_t r = t->first; r < t->end; r += s->block) {
         int64_t rows = t->end - r < s->block ? t->end - r : s->block;
         float   sum[8 * TILE_ROWS], most[8 * TILE_ROWS];
 
         gemm(rows, s->ld, s->width, t->q + r * C, C, 1, keys, NULL, S, s->ld, SET);
-        softmax_rows(s, S, rows, sum, most);
-        gemm(rows, s->width, keys_whole, as_elements(s, S, rows, work), s->ld, 1, values, NULL, O,
-             s->width, SET);
+        softmax_rows(s, S, P, rows, sum, most);
+        gemm(rows, s->width, keys_whole, P, s->ld, 1, values, NULL, O, s->width, SET);
 #pragma omp simd
         for (int64_t i = 0; i < rows; i++)
-            saved[r + i] = most[i] + log_f(sum[i]);
+            saved[r + i] = most[i] + LOG2_E * log_f(sum[i]);
         divide_rows(out + r * C, O, sum, rows, s);
     }
 }
@@ -192,22 +197,24 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 
 /* ---- backward ---- */
 
-/* S: scores -> P; G: dO V^T -> dS. G is 0 in the padding, whatever S becomes there. */
+/* S: scores to base 2 -> P; G: dO V^T -> dS. G is 0 in the padding, whatever S becomes there. */
 static void scores_backward(const shape *s, float *S, float *G, int64_t rows, const float *log_sum)
 {
     int64_t n = whole_row(s);
 
     for (int64_t i = 0; i < rows; i++) {
-        float *p = S + i * s->ld, *g = G + i * s->ld, dot = 0, shift = log_sum[i], scale = s->scale;
+        float *p = S + i * s->ld, *g = G + i * s->ld, mean;
+        vec    dot = { 0 };
 
-#pragma omp simd reduction(+ : dot)
-        for (int64_t j = 0; j < n; j++) {
-            p[j] = exp_f(p[j] - shift);
-            dot += p[j] * g[j];
+        for (int64_t j = 0; j < n; j += LANES) {
+            vec e = exp2_v(load_f(p + j) - log_sum[i]);
+
+            dot += e * load_f(g + j);
+            store_f(p + j, e);
         }
-#pragma omp simd
-        for (int64_t j = 0; j < n; j++)
-            g[j] = p[j] * (g[j] - dot) * scale;
+        mean = lanes_sum(dot);
+        for (int64_t j = 0; j < n; j += LANES)
+            store_f(g + j, load_f(p + j) * (load_f(g + j) - mean) * s->scale);
     }
 }
 
@@ -243,7 +250,7 @@ static void backward_task(const kdas_call *call, const shape *s, const task *t, 
     elem        *dq    = call->din[0] ? (elem *)call->din[0] + t->at : NULL;
     int64_t      C     = s->channels;
 
-    pack_panels(keys_t, t->k, s->width, s->keys, 1, 2 * C, s->scale);
+    pack_panels(keys_t, t->k, s->width, s->keys, 1, 2 * C, s->scale * LOG2_E);
     pack_panels(values_t, t->v, s->width, s->keys, 1, 2 * C, 1.0f);
     if (dq) pack_panels(keys, t->k, s->keys, s->width, 2 * C, 1, 1.0f);
     for (int64_t r = t->first; r < t->end; r += s->block) {

@@ -16,19 +16,24 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 INLINE void forward_row(const elem *x, const float *g, const float *b, elem *y, float *saved,
                         int64_t C, float eps)
 {
-    float mean = 0, var = 0, r;
+    vec   sum = { 0 }, squares = { 0 };
+    float mean, r;
 
-#pragma omp simd reduction(+ : mean)
-    for (int64_t c = 0; c < C; c++)
-        mean += num(x[c]);
-    mean /= (float)C;
-#pragma omp simd reduction(+ : var)
-    for (int64_t c = 0; c < C; c++)
-        var += (num(x[c]) - mean) * (num(x[c]) - mean);
-    r = 1.0f / sqrtf(var / (float)C + eps);
-#pragma omp simd
-    for (int64_t c = 0; c < C; c++)
-        set(y[c], (num(x[c]) - mean) * r * g[c] + b[c]);
+    EACH_VECTOR(C)
+    sum += load_some(x + c, whole, left);
+    mean = lanes_sum(sum) / (float)C;
+    EACH_VECTOR(C)
+    {
+        vec d = masked(load_some(x + c, whole, left) - mean, whole, left);
+
+        squares += d * d;
+    }
+    r = 1.0f / sqrtf(lanes_sum(squares) / (float)C + eps);
+    EACH_VECTOR(C)
+    store_some(y + c,
+               (load_some(x + c, whole, left) - mean) * r * load_some(g + c, whole, left) +
+                   load_some(b + c, whole, left),
+               whole, left);
     saved[0] = mean;
     saved[1] = r;
 }
@@ -49,36 +54,35 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* `dg`, `db`: sums of the part; `dx` may be NULL, or dy itself. */
+/* `dg`, `db`: sums of the part, in whole vectors; `dx` may be NULL, or dy itself. */
 INLINE void backward_row(const elem *x, const float *g, const elem *dy, const float *saved,
                          elem *dx, float *dg, float *db, int64_t C, bool add)
 {
-    float mean = saved[0], r = saved[1], m1 = 0, m2 = 0;
+    float mean = saved[0], r = saved[1], m1, m2;
+    vec   e_sum = { 0 }, eh_sum = { 0 };
 
-#pragma omp simd reduction(+ : m1, m2)
-    for (int64_t c = 0; c < C; c++) {
-        float d = num(dy[c]), h = (num(x[c]) - mean) * r, e = d * g[c];
+    EACH_VECTOR(C)
+    {
+        vec d = load_some(dy + c, whole, left), e = d * load_some(g + c, whole, left);
+        vec h = (load_some(x + c, whole, left) - mean) * r;
 
-        m1 += e;
-        m2 += e * h;
-        dg[c] += d * h;
-        db[c] += d;
+        e_sum += e;
+        eh_sum += e * h;
+        store_f(dg + c, load_f(dg + c) + d * h);
+        store_f(db + c, load_f(db + c) + d);
     }
-    m1 /= (float)C;
-    m2 /= (float)C;
+    m1 = lanes_sum(e_sum) / (float)C;
+    m2 = lanes_sum(eh_sum) / (float)C;
     if (!dx) return;
-    if (C == 1) { /* a value is its own mean: exactly 0, where r would magnify rounding */
-        if (!add) set(dx[0], 0);
-        return;
+    EACH_VECTOR(C)
+    {
+        vec d = load_some(dy + c, whole, left) * load_some(g + c, whole, left) - m1 -
+                (load_some(x + c, whole, left) - mean) * (r * m2);
+
+        d *= C > 1 ? r : 0; /* a value is its own mean: exactly 0, where r would magnify rounding */
+        if (add) d += load_some(dx + c, whole, left);
+        store_some(dx + c, d, whole, left);
     }
-    if (add)
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++)
-            set(dx[c], num(dx[c]) + r * (num(dy[c]) * g[c] - m1 - (num(x[c]) - mean) * r * m2));
-    else
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++)
-            set(dx[c], r * (num(dy[c]) * g[c] - m1 - (num(x[c]) - mean) * r * m2));
 }
 
 static kdas_status backward(kdas_device *device, const kdas_call *call)

@@ -119,24 +119,83 @@ INLINE bool streams(const kdas_device *device, const elem *p, int64_t ld, size_t
 }
 
 /* The first n lanes alone; the others are zero, or left. `whole`: all of them. */
-INLINE vec load_some(const elem *p, bool whole, int64_t n)
-{
-    elem part[LANES] = { 0 };
-
-    if (whole) return load(p);
-    memcpy(part, p, (size_t)n * sizeof(elem));
-    return load((const elem *)part);
-}
-INLINE void store_some(elem *p, vec v, bool whole, int64_t n)
-{
-    elem part[LANES];
-
-    if (whole) {
-        store(p, v);
-        return;
+#define DEFINE_SOME(type, letter)                                          \
+    INLINE vec load_some_##letter(const type *p, bool whole, int64_t n)    \
+    {                                                                      \
+        type part[LANES] = { 0 };                                          \
+                                                                           \
+        if (whole) return load_##letter(p);                                \
+        memcpy(part, p, (size_t)n * sizeof(type));                         \
+        return load_##letter(part);                                        \
+    }                                                                      \
+    INLINE void store_some_##letter(type *p, vec v, bool whole, int64_t n) \
+    {                                                                      \
+        type part[LANES];                                                  \
+                                                                           \
+        if (whole) {                                                       \
+            store_##letter(p, v);                                          \
+            return;                                                        \
+        }                                                                  \
+        store_##letter(part, v);                                           \
+        memcpy(p, part, (size_t)n * sizeof(type));                         \
     }
-    store((elem *)part, v);
-    memcpy(p, part, (size_t)n * sizeof(elem));
+DEFINE_SOME(float, f)
+#ifdef KD_HALF
+DEFINE_SOME(bf16, h)
+#endif
+#undef DEFINE_SOME
+#define load_some(p, whole, n)     BY_TYPE(p, load_some)(p, whole, n)
+#define store_some(p, v, whole, n) BY_TYPE(p, store_some)(p, v, whole, n)
+
+/* A row of n elements in vectors, the last one perhaps not whole: from c on, `left` of them. */
+#define EACH_VECTOR(n)                                               \
+    for (int64_t c = 0, left = (n), whole = left >= LANES; left > 0; \
+         c += LANES, left -= LANES, whole = left >= LANES)
+
+/* Lanes beyond the row's end become 0. */
+INLINE vec masked(vec v, bool whole, int64_t left)
+{
+    for (int i = 0; !whole && i < LANES; i++)
+        v[i] = i < left ? v[i] : 0;
+    return v;
+}
+
+/* The larger of each lane. */
+INLINE vec max_v(vec a, vec b)
+{
+#if defined(__AVX512F__)
+    return (vec)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vec)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return (vec)_mm_max_ps((__m128)a, (__m128)b);
+#endif
+}
+
+/* The largest lane, and the sum of all. */
+INLINE float lanes_max(vec v)
+{
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#else
+    float most = v[0];
+
+    for (int i = 1; i < LANES; i++)
+        most = v[i] > most ? v[i] : most;
+    return most;
+#endif
+}
+INLINE float lanes_sum(vec v)
+{
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)v);
+#else
+    float sum = 0;
+
+    for (int i = 0; i < LANES; i++)
+        sum += v[i];
+    return sum;
+#endif
 }
 
 /* ---- shapes ---- */
