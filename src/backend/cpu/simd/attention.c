@@ -106,12 +106,25 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
  * rest. */
 INLINE int64_t whole_row(const shape *s) { return s->ld / LANES * LANES; }
 
-/* S (rows,ld), the logarithms to base 2 of what is looked for -> P, the softmax over the keys without
- * its denominator: 2^(s - max); P may be S. `sum` receives the denominators, `most` the maxima. The
- * padding becomes 0 or nearly so. */
+/* Scores are multiplied by this before 2 is raised to them. Not 0, which would let the padding in. */
+INLINE float factor_of(const shape *s) { return s->scale == 0 ? 1e-20f : s->scale * LOG2_E; }
+
+/* Scores times c, rounded: fused with a subtraction, the largest less itself would not be 0. */
+INLINE vec scaled(const float *scores, float c)
+{
+    vec v = load_f(scores) * c;
+
+    __asm__("" : "+v"(v));
+    return v;
+}
+
+/* S (rows,ld) = Q K^T -> P, the softmax over the keys without its denominator: 2^(c s - max) with
+ * c = scale / ln 2; P may be S. `sum` receives the denominators, `most` the maxima. The padding becomes
+ * 0 or nearly so. (The scale is not packed with the keys: halves of them would lose bits by it.) */
 static void softmax_rows(const shape *s, float *S, elem *P, int64_t rows, float *sum, float *most)
 {
     int64_t n = whole_row(s);
+    float   c = factor_of(s);
 
     for (int64_t i = 0; i < rows; i++) {
         float *row = S + i * s->ld;
@@ -119,13 +132,13 @@ static void softmax_rows(const shape *s, float *S, elem *P, int64_t rows, float 
         float  highest;
 
         for (int64_t j = s->keys; j < n; j++)
-            row[j] = -1e30f;
-        top = load_f(row);
+            row[j] = s->scale < 0 ? 1e30f : -1e30f;
+        top = scaled(row, c);
         for (int64_t j = LANES; j < n; j += LANES)
-            top = max_v(top, load_f(row + j));
+            top = max_v(top, scaled(row + j, c));
         highest = lanes_max(top);
         for (int64_t j = 0; j < n; j += LANES) {
-            vec e = exp2_v(load_f(row + j) - highest);
+            vec e = exp2_v(scaled(row + j, c) - highest);
 
             all += e;
             store(P + i * s->ld + j, e);
@@ -165,7 +178,7 @@ static void forward_task(const kdas_call *call, const shape *s, const task *t, v
     elem   *out = (elem *)call->out + t->at, *P = HALF ? work : (void *)S;
     int64_t C = s->channels, keys_whole = round_up(s->keys, DEPTH);
 
-    pack_panels(keys, t->k, s->width, s->keys, 1, 2 * C, s->scale * LOG2_E);
+    pack_panels(keys, t->k, s->width, s->keys, 1, 2 * C, 1.0f);
     pack_panels(values, t->v, s->keys, s->width, 2 * C, 1, 1.0f);
     for (int64_t r = t->first; r < t->end; r += s->block) {
         int64_t rows = t->end - r < s->block ? t->end - r : s->block;
@@ -197,17 +210,18 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 
 /* ---- backward ---- */
 
-/* S: scores to base 2 -> P; G: dO V^T -> dS. G is 0 in the padding, whatever S becomes there. */
+/* S: Q K^T -> P; G: dO V^T -> dS. G is 0 in the padding, whatever S becomes there. */
 static void scores_backward(const shape *s, float *S, float *G, int64_t rows, const float *log_sum)
 {
     int64_t n = whole_row(s);
+    float   c = factor_of(s);
 
     for (int64_t i = 0; i < rows; i++) {
         float *p = S + i * s->ld, *g = G + i * s->ld, mean;
         vec    dot = { 0 };
 
         for (int64_t j = 0; j < n; j += LANES) {
-            vec e = exp2_v(load_f(p + j) - log_sum[i]);
+            vec e = exp2_v(scaled(p + j, c) - log_sum[i]);
 
             dot += e * load_f(g + j);
             store_f(p + j, e);
@@ -250,7 +264,7 @@ static void backward_task(const kdas_call *call, const shape *s, const task *t, 
     elem        *dq    = call->din[0] ? (elem *)call->din[0] + t->at : NULL;
     int64_t      C     = s->channels;
 
-    pack_panels(keys_t, t->k, s->width, s->keys, 1, 2 * C, s->scale * LOG2_E);
+    pack_panels(keys_t, t->k, s->width, s->keys, 1, 2 * C, 1.0f);
     pack_panels(values_t, t->v, s->width, s->keys, 1, 2 * C, 1.0f);
     if (dq) pack_panels(keys, t->k, s->keys, s->width, 2 * C, 1, 1.0f);
     for (int64_t r = t->first; r < t->end; r += s->block) {
