@@ -3,7 +3,8 @@
  *
  * OpenBLAS is called from within a parallel region, so that each product runs on one thread and the
  * products of a batch side by side; only where there are fewer products than threads does it use its own
- * threads, which are OpenMP's. It chooses its instruction set by itself (OPENBLAS_CORETYPE limits it). */
+ * threads, which are OpenMP's. A matrix times its own transpose is symmetric: half of it is computed and
+ * mirrored, and its gradient is one product, (G + G^T) A, instead of two. OpenBLAS chooses its instruction set by itself (OPENBLAS_CORETYPE limits it). */
 #include <cblas.h>
 #include "backend/cpu/cpu.h"
 
@@ -81,18 +82,52 @@ static void backward_unit(const product *p, const kdas_call *call, int64_t u)
         gemm(true, p->ta, p->n, p->k, p->m, p->alpha, dc, p->n, a, p->a_cols, beta_b, db);
 }
 
-static void each_unit(const kdas_device *device, const kdas_call *call,
-                      void (*run)(const product *p, const kdas_call *call, int64_t u))
-{
-    product p = product_of(call->node);
+/* ---- A A^T ---- */
 
-    if (p.units >= device->threads)
+static bool is_square_of_one(const product *p, const kdas_call *call)
+{
+    return call->in[0] == call->in[1] && !p->ta && p->tb;
+}
+
+static void forward_symmetric(const product *p, const kdas_call *call, int64_t u)
+{
+    const float *a = (const float *)call->in[0] + u * p->a_size;
+    float       *c = (float *)call->out + u * p->c_size;
+    int          n = p->n;
+
+    cblas_ssyrk(CblasRowMajor, CblasUpper, CblasNoTrans, n, p->k, p->alpha, a, p->a_cols, 0, c, n);
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < i; j++)
+            c[(int64_t)i * n + j] = c[(int64_t)j * n + i];
+}
+
+/* da (+)= alpha (G + G^T) A, where both operands' gradients are one; the sum lies in the scratch of u. */
+static void backward_symmetric(const product *p, const kdas_call *call, int64_t u)
+{
+    const float *a   = (const float *)call->in[0] + u * p->a_size;
+    const float *g   = (const float *)call->dout + u * p->c_size;
+    float       *da  = (float *)call->din[0] + u * p->a_size;
+    float       *sum = (float *)call->work + u * p->c_size;
+    int          n   = p->n;
+
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++)
+            sum[(int64_t)i * n + j] = g[(int64_t)i * n + j] + g[(int64_t)j * n + i];
+    gemm(false, false, n, p->k, n, p->alpha, sum, n, a, p->a_cols, (float)(call->add & 1), da);
+}
+
+typedef void (*unit_fn)(const product *p, const kdas_call *call, int64_t u);
+
+static void each_unit(const kdas_device *device, const product *p, const kdas_call *call,
+                      unit_fn run)
+{
+    if (p->units >= device->threads)
 #pragma omp parallel for schedule(static)
-        for (int64_t u = 0; u < p.units; u++)
-            run(&p, call, u);
+        for (int64_t u = 0; u < p->units; u++)
+            run(p, call, u);
     else
-        for (int64_t u = 0; u < p.units; u++)
-            run(&p, call, u);
+        for (int64_t u = 0; u < p->units; u++)
+            run(p, call, u);
 }
 
 /* ---- The kernel: one of the two, by shape ---- */
@@ -104,21 +139,32 @@ static const kd_cpu_kernel *own(const kdas_device *device)
 
 static kdas_status matmul_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
-    return is_large(node) || !own(device)->prepare ? KDAS_OK
-                                                   : own(device)->prepare(device, node, plan);
+    product p = product_of(node);
+
+    if (!is_large(node))
+        return own(device)->prepare ? own(device)->prepare(device, node, plan) : KDAS_OK;
+    /* whether the operands are one shows when it runs */
+    if (!p.ta && p.tb && p.m == p.n && node->wants == 3)
+        plan->work_backward = (size_t)(p.units * p.c_size) * sizeof(float);
+    return KDAS_OK;
 }
 
 static kdas_status matmul_forward(kdas_device *device, const kdas_call *call)
 {
+    product p = product_of(call->node);
+
     if (!is_large(call->node)) return own(device)->forward(device, call);
-    each_unit(device, call, forward_unit);
+    each_unit(device, &p, call, is_square_of_one(&p, call) ? forward_symmetric : forward_unit);
     return KDAS_OK;
 }
 
 static kdas_status matmul_backward(kdas_device *device, const kdas_call *call)
 {
+    product p   = product_of(call->node);
+    bool    one = is_square_of_one(&p, call) && call->din[0] && call->din[0] == call->din[1];
+
     if (!is_large(call->node)) return own(device)->backward(device, call);
-    each_unit(device, call, backward_unit);
+    each_unit(device, &p, call, one ? backward_symmetric : backward_unit);
     return KDAS_OK;
 }
 
