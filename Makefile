@@ -41,7 +41,11 @@ HOST_COMPILE_CXX = $(CXX) -std=c++17 -Iinclude $(CPPFLAGS) $(CXXFLAGS) $(WARN) $
 LINK     = $(CC) $(SANITIZE) $(LDFLAGS)
 LINK_CXX = $(CXX) $(SANITIZE) $(LDFLAGS)
 
-# One source, three instruction sets: files in simd/ are compiled once for each.
+# One source, several instruction sets: files in simd/ are compiled once for each; for bf16, those that
+# have such kernels.
+SIMD_ISAS   := avx512 avx2 plain bf16
+SIMD_bf16   := -DKD_ISA=bf16 -DKD_HALF -march=x86-64-v4 -mavx512bf16 -mprefer-vector-width=512
+HALF_FILES  := activation arith attention batch_norm dwconv2d layer_norm linear resize shape table
 SIMD_avx512 := -DKD_ISA=avx512 -march=x86-64-v4 -mprefer-vector-width=512
 SIMD_avx2   := -DKD_ISA=avx2 -march=x86-64-v3
 SIMD_plain  := -DKD_ISA=plain
@@ -62,7 +66,8 @@ SIMD_DIR := src/backend/cpu/simd
 SIMD_SRC := $(sort $(wildcard $(SIMD_DIR)/*.c))
 SRC      := $(filter-out $(SIMD_SRC),$(sort $(shell find src -name '*.c' -not -path 'src/backend/cuda/*')))
 OBJ      := $(SRC:%.c=$(B)/%.o) \
-            $(foreach isa,avx512 avx2 plain,$(SIMD_SRC:%.c=$(B)/%.$(isa).o))
+            $(foreach isa,avx512 avx2 plain,$(SIMD_SRC:%.c=$(B)/%.$(isa).o)) \
+            $(HALF_FILES:%=$(B)/$(SIMD_DIR)/%.bf16.o)
 SHARED   := $(LIBOUT)/libkdas.so.$(VERSION)
 STATIC   := $(LIBOUT)/libkdas.a
 
@@ -122,7 +127,7 @@ define KEEP
 	@printf '%s\n' '$(subst ','\'',$(1))' >$@.new; cmp -s $@.new $@ || cp $@.new $@; rm -f $@.new
 endef
 $(B)/.flags: FORCE
-	$(call KEEP,$(LIB_COMPILE) $(HOST_COMPILE_CXX) $(SIMD_CFLAGS) $(SIMD_avx512) $(SIMD_avx2))
+	$(call KEEP,$(LIB_COMPILE) $(HOST_COMPILE_CXX) $(SIMD_CFLAGS) $(foreach isa,$(SIMD_ISAS),$(SIMD_$(isa))))
 $(B)/.objects: FORCE
 	$(call KEEP,$(LINK) $(OBJ) $(LIBS))
 
@@ -134,7 +139,7 @@ $(B)/$(SIMD_DIR)/%.$(1).o: $(SIMD_DIR)/%.c $(B)/.flags
 	@mkdir -p $$(@D)
 	$$(call SAY,CC)$$(LIB_COMPILE) $$(SIMD_CFLAGS) $$(SIMD_$(1)) -MMD -MP -c $$< -o $$@
 endef
-$(foreach isa,avx512 avx2 plain,$(eval $(call SIMD_RULE,$(isa))))
+$(foreach isa,$(SIMD_ISAS),$(eval $(call SIMD_RULE,$(isa))))
 $(B)/test/%.o: test/%.c $(B)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CC)$(TEST_COMPILE) $(CHECK_CFLAGS) -I$(B)/test -MMD -MP -c $< -o $@

@@ -2,7 +2,9 @@
  * (batch 8, 352x352) and prints them as TSV: op, shape, pass, milliseconds, GFLOP/s, GB/s of
  * operands touched once.
  *
- *   bench_kernels [-t THREADS] [-i ISA] [-r REPEATS] [-l BYTES_OF_A_LARGE_OUTPUT] [PART_OF_NAME]
+ *   bench_kernels [-b] [-t THREADS] [-i ISA] [-r REPEATS] [-l BYTES_OF_A_LARGE_OUTPUT] [PART_OF_NAME]
+ *
+ * -b: the kernels with bf16 activations, where there are such.
  *
  * The first lines are the machine's own limits: multiplications of registers, and memory
  * copied. */
@@ -204,13 +206,41 @@ static float *numbers(int64_t n)
     return p;
 }
 
+/* An operand's values: floats, or the upper halves of floats. */
+static void *operand(const kdas_desc *d)
+{
+    int64_t   n = kd_elements(d);
+    float    *p = numbers(n);
+    uint16_t *h = (uint16_t *)p;
+
+    for (int64_t i = 0; d->dtype == KDAS_BF16 && i < n; i++)
+        memcpy(&h[i], (char *)&p[i] + 2, sizeof *h);
+    return p;
+}
+
 /* ---- one kernel ---- */
+
+static bool half; /* measure the kernels with bf16 activations */
 
 static const kdas_kernel *kernel_of(int32_t op)
 {
     for (const kdas_kernel *k = kd_backend_cpu.kernels; k->op; k++)
-        if (k->op == op) return k;
+        if (k->op == op) return half && k[1].op == op ? k + 1 : k;
     return NULL;
+}
+
+/* Make activations bf16, as the kernel would have them: the first of its inputs, the first two, or all. */
+static bool make_half(kdas_device *device, const kdas_kernel *k, kdas_node_desc *node)
+{
+    static const uint32_t activations[] = { 1, 3, 0xff };
+
+    node->out.dtype = KDAS_BF16;
+    for (size_t m = 0; m < KD_COUNT(activations); m++) {
+        for (int i = 0; i < node->inputs; i++)
+            node->in[i].dtype = activations[m] >> i & 1 ? KDAS_BF16 : KDAS_F32;
+        if (k->supports(device, node)) return true;
+    }
+    return false;
 }
 
 /* The attributes' memory stays that of `b`. */
@@ -240,13 +270,13 @@ static totals totals_of(const bench *b, const kdas_node_desc *node)
     double       in = 0, back = 0;
 
     for (int i = 0; i < node->inputs; i++) {
-        in += (double)kd_elements(&node->in[i]);
-        if (b->wants >> i & 1) back += (double)kd_elements(&node->in[i]);
-        if (kernel_of(b->op)->needs & KDAS_NEEDS_IN(i)) back += (double)kd_elements(&node->in[i]);
+        in += (double)kd_bytes(&node->in[i]);
+        if (b->wants >> i & 1) back += (double)kd_bytes(&node->in[i]);
+        if (kernel_of(b->op)->needs & KDAS_NEEDS_IN(i)) back += (double)kd_bytes(&node->in[i]);
     }
-    if (kernel_of(b->op)->needs & KDAS_NEEDS_OUT) back += (double)kd_elements(&node->out);
-    t.forward_bytes  = 4 * (in + (double)kd_elements(&node->out));
-    t.backward_bytes = 4 * (back + (double)kd_elements(&node->out));
+    if (kernel_of(b->op)->needs & KDAS_NEEDS_OUT) back += (double)kd_bytes(&node->out);
+    t.forward_bytes  = in + (double)kd_bytes(&node->out);
+    t.backward_bytes = back + (double)kd_bytes(&node->out);
     return t;
 }
 
@@ -316,21 +346,23 @@ static void measure(const bench *b, kdas_device *device, int repeats)
 {
     const kdas_kernel *k    = kernel_of(b->op);
     kdas_node_desc     node = node_of(b);
-    totals             t    = totals_of(b, &node);
+    totals             t;
     kdas_plan          plan = { 0 };
     kdas_call          call = { .node = &node };
 
+    if (half && !make_half(device, k, &node)) return;
+    t = totals_of(b, &node);
     die_on(k->prepare(device, &node, &plan));
     call.state  = plan.state;
     call.saved  = lend(NULL, plan.saved);
     call.packed = lend(NULL, plan.packed);
     call.work   = lend(NULL, KD_MAX(plan.work_forward, plan.work_backward));
-    call.out    = numbers(kd_elements(&node.out));
-    call.dout   = numbers(kd_elements(&node.out));
+    call.out    = operand(&node.out);
+    call.dout   = operand(&node.out);
     for (int i = 0; i < node.inputs; i++) {
-        call.in[i] = numbers(kd_elements(&node.in[i]));
+        call.in[i] = operand(&node.in[i]);
         if (!(b->wants >> i & 1)) continue;
-        call.din[i] = numbers(kd_elements(&node.in[i]));
+        call.din[i] = operand(&node.in[i]);
         if (i > 0 && node.in[i].rank < 4) call.add |= 1u << i;
     }
     if (plan.packed) {
@@ -381,8 +413,10 @@ int main(int argc, char **argv)
     int                 repeats = 5, option;
     double              large   = 0;
 
-    while ((option = getopt(argc, argv, "t:i:r:l:")) != -1) {
-        if (option == 't')
+    while ((option = getopt(argc, argv, "bt:i:r:l:")) != -1) {
+        if (option == 'b')
+            half = true;
+        else if (option == 't')
             options.threads = atoi(optarg);
         else if (option == 'i')
             options.isa = optarg;

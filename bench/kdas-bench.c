@@ -103,22 +103,6 @@ static int check_settings(int rest, char **argv)
 
 /* ---- the context ---- */
 
-/* 1 where kdas_context_options has `precision`. */
-#define HAS_PRECISION 0
-
-static bool choose_precision(kdas_context_options *o)
-{
-#if HAS_PRECISION
-    if (set.dtype && !strcmp(set.dtype, "bf16")) o->precision = KDAS_PRECISION_BF16;
-    return true;
-#else
-    (void)o;
-    if (!set.dtype || !strcmp(set.dtype, "f32")) return true;
-    say_error("--dtype bf16: this libkdas computes in 32-bit floats alone");
-    return false;
-#endif
-}
-
 static void print_head(const kdas_context *ctx)
 {
     printf("# libkdas %s, %s, threads=%d size=%lldx%lld dtype=%s reps=%lld warm-up=%lld\n",
@@ -152,7 +136,8 @@ int main(int argc, char **argv)
     o.threads = (int32_t)set.threads;
     o.isa     = set.isa;
     o.log     = say_log;
-    if (!choose_precision(&o) || !profile_open()) return EXIT_FAILED;
+    if (set.dtype && !strcmp(set.dtype, "bf16")) o.precision = KDAS_PRECISION_BF16;
+    if (!profile_open()) return EXIT_FAILED;
     if (set.profile && !profile_roof(&o)) return EXIT_FAILED;
     if (!ok(kdas_context_create(&ctx, &o))) return EXIT_FAILED;
     print_head(ctx);

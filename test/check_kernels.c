@@ -70,6 +70,14 @@ static const kdas_kernel *kernel_of(const kdas_device *device, const kd_op_case 
     return NULL;
 }
 
+/* The kernel that takes activations in bf16: an op's second one; NULL: it has none. */
+static const kdas_kernel *half_kernel_of(const kd_op_case *test)
+{
+    const kdas_kernel *k = kernel_of(NULL, test);
+
+    return k && k[1].op == test->op ? k + 1 : NULL;
+}
+
 /* ---- against the reference ---- */
 
 static void check_same(const kd_op_run *got, const kd_op_run *want, double tolerance,
@@ -113,6 +121,27 @@ static void compare_case(const kd_op_case *test, const char *isa)
             kd_op_close(&got);
             kd_backend_cpu.close(device);
         }
+        kd_op_close(&want);
+    }
+}
+
+/* One case with activations in bf16 against the reference in f32 on the same values. An output is off
+ * by its own rounding, 2^-9 of itself; what is rounded on the way (probabilities, rows that are paired)
+ * and gradients that are added to by halves make that a few times more of the largest element. */
+static void compare_half(const kd_op_case *test, kdas_device *device)
+{
+    kd_op_place place = { &kd_backend_cpu, device };
+
+    for (int way = 0; way < 4; way++) {
+        kd_op_options options = { .add = way & 1, .inplace = way & 2, .seed = 17, .half = true };
+        kd_op_run     want, got;
+
+        kd_assert_ok(kd_op_run_case(&want, test, NULL, NULL, &options));
+        if (kd_op_run_case(&got, test, half_kernel_of(test), &place, &options) != KDAS_OK)
+            ck_abort_msg("%s in bf16: %s", test->name, kdas_last_error());
+        ck_assert_msg(got.supported, "%s: bf16 is refused", test->name);
+        check_same(&got, &want, 1.0 / 128, "bf16", device->threads, &options);
+        kd_op_close(&got);
         kd_op_close(&want);
     }
 }
@@ -177,6 +206,12 @@ static const kd_op_case wide_cases[] = {
       .wants       = 3,
       .attr.matmul = { 0, 1, 2.0f },
       .in          = { OPERAND(1, 2, 300, 5), OPERAND(1, 2, 310, 5) } },
+    { .name      = "cast to bf16",
+      .op        = KDAS_OP_CAST,
+      .wants     = 1,
+      .tolerance = -1,
+      .attr.cast = { KDAS_BF16 },
+      .in        = { OPERAND(2, 5, 7, 9) } },
     { .name  = "bce of more than a chunk",
       .op    = KDAS_OP_BCE,
       .wants = 1,
@@ -216,6 +251,21 @@ START_TEST(equals_the_reference)
 
     if (test->op == KDAS_OP_RESHAPE) return; /* never reaches a kernel */
     if (machine_has(isa)) compare_case(test, isa);
+}
+END_TEST
+
+START_TEST(with_halves_it_follows_the_reference)
+{
+    const kd_op_case *test = case_at(_i);
+
+    if (!half_kernel_of(test)) return;
+    for (int threads = 1; threads <= 3; threads++) {
+        kdas_device *device = open_device(NULL, threads);
+
+        if (threads == 3) device->large = 0;
+        if (device->half) compare_half(test, device);
+        kd_backend_cpu.close(device);
+    }
 }
 END_TEST
 
@@ -504,6 +554,7 @@ static Suite *kernels_suite(void)
 
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, equals_the_reference, 0, ISAS * cases);
+    tcase_add_loop_test(t, with_halves_it_follows_the_reference, 0, cases);
     tcase_add_loop_test(t, gives_the_same_bits_again, 0, cases);
     tcase_add_loop_test(t, infers_without_gradients, 0, cases);
     tcase_add_loop_test(t, gelu_is_that_of_the_error_function, 0, ISAS);

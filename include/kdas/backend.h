@@ -88,6 +88,8 @@ typedef enum kdas_op_number {
  *               all its elements: (N,1,1,1)
  * SQUARE_ERROR  a, b                                   for each image the mean of (a-b)^2: (N,1,1,1)
  * RESHAPE       x                                      the same memory under other dims; never reaches a kernel
+ * CAST          x                                      the same values in another dtype: f32 to bf16 (to nearest, ties to
+ *               even) or back; a gradient comes in the type of its value
  *
  * UPDATE kernels have a forward alone, on flat blocks of dim[0] elements:
  * ADAMW         p (state), g, m (state), v (state)     decoupled decay, then Adam, in PyTorch's order
@@ -149,6 +151,10 @@ typedef struct kdas_boundary_attr {
     int32_t window; /* odd */
     float   gain;
 } kdas_boundary_attr;
+
+typedef struct kdas_cast_attr {
+    int32_t dtype; /* kdas_dtype of out */
+} kdas_cast_attr;
 
 typedef struct kdas_kl_attr {
     float tau;

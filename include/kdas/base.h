@@ -85,6 +85,15 @@ typedef void (*kdas_free_fn)(void *user, void *memory);
  * handles made from it. */
 typedef struct kdas_context kdas_context;
 
+/* What networks made from a context compute in. BF16: activations and matrix products in bf16, sums in f32;
+ * parameters, their gradients, statistics, losses and all that is read from outside stay f32, and so do
+ * files. It is for speed and memory; a CPU needs AVX-512 BF16 for it. */
+typedef enum kdas_precision {
+    KDAS_PRECISION_F32          = 0,
+    KDAS_PRECISION_BF16         = 1, /* a device that cannot do it is refused              */
+    KDAS_PRECISION_BF16_IF_ABLE = 2  /* on a device that cannot do it: f32, and a log line */
+} kdas_precision;
+
 /* Settings. Call kdas_context_options_init() first, then change what you need. */
 typedef struct kdas_context_options {
     size_t      size;    /* set by init; members are only added at the end                      */
@@ -96,6 +105,7 @@ typedef struct kdas_context_options {
     kdas_alloc_fn alloc; /* NULL (default): malloc; set both or neither                          */
     kdas_free_fn  free;
     void         *alloc_user;
+    int32_t       precision; /* kdas_precision; KDAS_PRECISION_F32 (default). Since 0.2      */
 } kdas_context_options;
 
 /* Write the defaults; pass sizeof *options. Since 0.1. */
@@ -103,7 +113,7 @@ KDAS_API void kdas_context_options_init(kdas_context_options *options, size_t si
 
 /* Make a context. `options` may be NULL (defaults) and is not kept, nor are its strings.
  * KDAS_EINVAL (range), KDAS_ENOTFOUND (device), KDAS_EBACKEND (device cannot be used),
- * KDAS_ENOMEM. Since 0.1. */
+ * KDAS_EUNSUPPORTED (precision), KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_context_create(kdas_context **out, const kdas_context_options *options);
 /* Destroy after all its handles. NULL is fine. Since 0.1. */
 KDAS_API void kdas_context_destroy(kdas_context *context);
@@ -115,6 +125,8 @@ KDAS_API void kdas_context_cancel(kdas_context *context);
 KDAS_API void kdas_context_resume(kdas_context *context);
 /* Compute threads in use. Since 0.1. */
 KDAS_API int32_t kdas_context_threads(const kdas_context *context);
+/* KDAS_PRECISION_F32 or KDAS_PRECISION_BF16: what is in use. Since 0.2. */
+KDAS_API kdas_precision kdas_context_precision(const kdas_context *context);
 /* A line about the device: name, instruction set, libraries. Lives as long as the context. Since 0.1. */
 KDAS_API const char *kdas_context_device(const kdas_context *context);
 

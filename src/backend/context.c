@@ -52,6 +52,36 @@ static kdas_status check_options(const kdas_context_options *o)
         return kd_fail(KDAS_EINVAL, "context: set both memory hooks or neither");
     if (o->isa && strcmp(o->isa, "avx512") && strcmp(o->isa, "avx2") && strcmp(o->isa, "plain"))
         return kd_fail(KDAS_EINVAL, "context: isa '%.32s' is not avx512, avx2 or plain", o->isa);
+    if (o->precision < KDAS_PRECISION_F32 || o->precision > KDAS_PRECISION_BF16_IF_ABLE)
+        return kd_fail(KDAS_EINVAL, "context: precision is %d, not a kdas_precision",
+                       (int)o->precision);
+    return KDAS_OK;
+}
+
+/* Has the backend kernels with bf16 activations here? Asked with a linear layer. */
+static bool can_half(const kdas_context *ctx)
+{
+    const kdas_node_desc node = { .op     = KDAS_OP_LINEAR,
+                                  .inputs = 2,
+                                  .in     = { { KDAS_BF16, 4, { 1, 1, 16, 16 } },
+                                              { KDAS_F32, 2, { 16, 16, 1, 1 } } },
+                                  .out    = { KDAS_BF16, 4, { 1, 1, 16, 16 } } };
+
+    for (const kdas_kernel *k = ctx->backend->kernels; k && k->op; k++)
+        if (k->op == node.op && k->supports && k->supports(ctx->device, &node)) return true;
+    return false;
+}
+
+static kdas_status choose_precision(kdas_context *ctx, const kdas_context_options *o)
+{
+    if (o->precision == KDAS_PRECISION_F32) return KDAS_OK;
+    ctx->half = can_half(ctx);
+    if (ctx->half) return KDAS_OK;
+    if (o->precision == KDAS_PRECISION_BF16)
+        return kd_fail(KDAS_EUNSUPPORTED,
+                       "context: %s has no kernels for bf16 (x86 needs AVX-512 BF16)",
+                       ctx->device_text);
+    kd_log(ctx, KDAS_LOG_WARN, "%s has no kernels for bf16: computing in f32", ctx->device_text);
     return KDAS_OK;
 }
 
@@ -106,6 +136,7 @@ kdas_status kdas_context_create(kdas_context **out, const kdas_context_options *
     ctx->threads    = o.threads ? o.threads : cores_at_hand();
     atomic_init(&ctx->cancelled, 0);
     st = open_device(ctx, &o);
+    if (st == KDAS_OK) st = choose_precision(ctx, &o);
     if (st != KDAS_OK) {
         kdas_context_destroy(ctx);
         return st;
@@ -133,5 +164,11 @@ void kdas_context_resume(kdas_context *ctx)
     if (ctx) atomic_store(&ctx->cancelled, 0);
 }
 
-int32_t     kdas_context_threads(const kdas_context *ctx) { return ctx ? ctx->threads : 0; }
+int32_t kdas_context_threads(const kdas_context *ctx) { return ctx ? ctx->threads : 0; }
+
+kdas_precision kdas_context_precision(const kdas_context *ctx)
+{
+    return ctx && ctx->half ? KDAS_PRECISION_BF16 : KDAS_PRECISION_F32;
+}
+
 const char *kdas_context_device(const kdas_context *ctx) { return ctx ? ctx->device_text : ""; }

@@ -20,6 +20,7 @@ struct kdas_context {
     const kdas_backend *backend;     /* the table in use                                     */
     kdas_device        *device;      /* what its open() gave                                 */
     void               *library;     /* the plug-in's dlopen handle, else NULL               */
+    bool                half;        /* networks compute in bf16                             */
     bool                host_memory; /* device memory can be read and written by the host    */
     char                device_text[160];
 };

@@ -13,6 +13,7 @@ kd_graph *kd_graph_create(kdas_context *ctx, kd_params *params, kd_mode mode)
     g->ctx    = ctx;
     g->params = params;
     g->mode   = mode;
+    g->half   = ctx->half && params;
     kd_pool_init(&g->pool, ctx);
     return g;
 }
@@ -169,17 +170,22 @@ static void connect(kd_graph *g, kd_node *node, int inputs, kd_node *const *in)
     node->grad = d->wants != 0;
 }
 
-kd_node *kd_apply(kd_graph *g, const kd_op *op, const void *attr, int inputs, kd_node *const *in)
+kd_node *kd_apply(kd_graph *g, const kd_op *op, const void *attr, int inputs,
+                  kd_node *const *operands)
 {
-    kd_node    *node;
+    kd_node    *node, *in[KDAS_MAX_INPUTS] = { 0 };
+    kdas_dtype  type;
     kdas_status st;
 
     if (g->status != KDAS_OK) return NULL;
+    for (int i = 0; i < KD_MIN(inputs, KDAS_MAX_INPUTS); i++)
+        in[i] = operands[i];
     for (int i = 0; i < op->min_inputs; i++)
         if (i >= inputs || !in[i])
             return kd_graph_fail(g, KDAS_EINVAL, "%s: input %d is missing", op->name, i);
     if (inputs > op->max_inputs)
         return kd_graph_fail(g, KDAS_EINVAL, "%s: %d inputs are too many", op->name, inputs);
+    type = kd_choose_type(g, op, attr, inputs, in);
     node = new_node(g, KD_NODE_OP, op->name);
     if (!node) return NULL;
     node->op = op;
@@ -191,13 +197,14 @@ kd_node *kd_apply(kd_graph *g, const kd_op *op, const void *attr, int inputs, kd
         memcpy(copy, attr, op->attr_size);
         node->desc.attr = copy;
     }
-    st = op->infer(&node->desc);
+    st                   = op->infer(&node->desc);
+    node->desc.out.dtype = type;
     return st == KDAS_OK ? node : keep_error(g, st);
 }
 
 kd_node *kd_output(kd_graph *g, const char *name, kd_node *node)
 {
-    return set_name(g, KD_NAME_OUTPUT, name, node, true);
+    return set_name(g, KD_NAME_OUTPUT, name, kd_cast(g, node, KDAS_F32), true);
 }
 
 kd_node *kd_tap(kd_graph *g, const char *name, kd_node *node)
@@ -207,7 +214,8 @@ kd_node *kd_tap(kd_graph *g, const char *name, kd_node *node)
     if (!node) return NULL;
     for (size_t i = 0; i < g->kept_count; i++)
         keep |= strcmp(g->kept[i], name) == 0;
-    return set_name(g, KD_NAME_TAP, name, node, keep);
+    set_name(g, KD_NAME_TAP, name, keep ? kd_cast(g, node, KDAS_F32) : node, keep);
+    return g->status == KDAS_OK ? node : NULL;
 }
 
 kdas_status kd_keep_tap(kd_graph *g, const char *name)

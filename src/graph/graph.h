@@ -20,6 +20,7 @@ struct kd_node {
     const char    *name;  /* scope and local name, "backbone.block1.0.attn.q" */
     bool           grad;  /* a gradient flows through here in training   */
     bool           keep;  /* read from outside: value (and gradient) live through a step */
+    kd_node       *twin;  /* its value in the other type (bf16, f32), NULL: not needed yet */
 };
 
 typedef enum kd_mode {
@@ -28,7 +29,8 @@ typedef enum kd_mode {
     KD_TRAIN = 2  /* batch statistics, drop path, with a backward */
 } kd_mode;
 
-/* `params` may be NULL for a graph without parameters; new names are added to it until it is sealed. */
+/* `params` may be NULL for a graph without parameters; new names are added to it until it is sealed. Where
+ * the context computes in bf16, a graph with parameters does (types.c); its outputs and kept taps are f32. */
 kd_graph *kd_graph_create(kdas_context *ctx, kd_params *params, kd_mode mode);
 void      kd_graph_destroy(kd_graph *g);
 kd_mode   kd_graph_mode(const kd_graph *g);
@@ -43,6 +45,8 @@ kd_node *kd_input(kd_graph *g, const char *name, kdas_desc desc, bool grad);
 kd_node *kd_param(kd_graph *g, const char *name, kd_init init, int rank, const int64_t *dims);
 /* Add a node. Trailing optional inputs may be left out; `attr` is copied. NULL in, NULL out. */
 kd_node *kd_apply(kd_graph *g, const kd_op *op, const void *attr, int inputs, kd_node *const *in);
+/* x in this type: itself, or a CAST of it. */
+kd_node *kd_cast(kd_graph *g, kd_node *x, kdas_dtype dtype);
 /* Name a node that can be read from outside; kept alive through the step if `keep`. */
 kd_node *kd_tap(kd_graph *g, const char *name, kd_node *node);
 kd_node *kd_output(kd_graph *g, const char *name, kd_node *node);

@@ -20,6 +20,7 @@ struct kd_graph {
     kdas_context *ctx;
     kd_params    *params;
     kd_mode       mode;
+    bool          half; /* products in bf16 */
     kd_pool       pool; /* nodes, attributes, names */
     kd_node     **node;
     size_t        count, capacity;
@@ -33,5 +34,8 @@ struct kd_graph {
     kdas_status   status;
     char          sentence[512];
 };
+
+/* types.c: the type that a node's activations get; `in` is cast to it where it must be. */
+kdas_dtype kd_choose_type(kd_graph *g, const kd_op *op, const void *attr, int inputs, kd_node **in);
 
 #endif

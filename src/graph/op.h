@@ -38,6 +38,14 @@ static inline int64_t kd_elements(const kdas_desc *d)
 {
     return d->dim[0] * d->dim[1] * d->dim[2] * d->dim[3];
 }
+static inline size_t kd_type_size(int32_t dtype)
+{
+    return dtype == KDAS_BF16 || dtype == KDAS_F16 ? 2 : dtype == KDAS_F64 ? 8 : 4;
+}
+static inline size_t kd_bytes(const kdas_desc *d)
+{
+    return (size_t)kd_elements(d) * kd_type_size(d->dtype);
+}
 static inline int64_t   kd_rows(const kdas_desc *d) { return d->dim[0] * d->dim[1] * d->dim[2]; }
 static inline bool      kd_present(const kdas_desc *d) { return d->dim[0] != 0; }
 static inline kdas_desc kd_desc(int64_t n, int64_t h, int64_t w, int64_t c)

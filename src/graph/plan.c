@@ -31,10 +31,7 @@ static bool runs_backward(const kd_program *p, int i)
     return runs(p, i) && kd_has_backward(p) && p->graph->node[i]->desc.wants;
 }
 
-static size_t value_bytes(const kd_node *node)
-{
-    return (size_t)kd_elements(&node->desc.out) * sizeof(float);
-}
+static size_t value_bytes(const kd_node *node) { return kd_bytes(&node->desc.out); }
 
 /* ---- values ---- */
 
@@ -137,8 +134,7 @@ static bool grad_in_place(const kd_program *p, int writer, int input)
     const uint32_t need = KDAS_KERNEL_INPLACE_BACKWARD | KDAS_KERNEL_SETS;
 
     return input == 0 && (w->kernel->flags & need) == need && !kept(p, writer) && w->grad >= 0 &&
-           value_bytes(p->graph->node[writer]) ==
-               (size_t)kd_elements(&p->graph->node[writer]->desc.in[0]) * sizeof(float);
+           value_bytes(p->graph->node[writer]) == kd_bytes(&p->graph->node[writer]->desc.in[0]);
 }
 
 static kdas_status plan_grads(kd_program *p)

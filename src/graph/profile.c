@@ -4,15 +4,7 @@
 
 /* ---- what a node costs ---- */
 
-static double bytes_of(const kdas_desc *d)
-{
-    static const int size[] = { [KDAS_F32] = 4, [KDAS_BF16] = 2, [KDAS_F16] = 2,
-                                [KDAS_F64] = 8, [KDAS_U8] = 1,   [KDAS_I64] = 8 };
-
-    return kd_present(d) && (unsigned)d->dtype < KD_COUNT(size)
-               ? (double)kd_elements(d) * size[d->dtype]
-               : 0;
-}
+static double bytes_of(const kdas_desc *d) { return kd_present(d) ? (double)kd_bytes(d) : 0; }
 
 /* Inputs that a forward writes too: what the op's record says, in training; of updates, all but gradients. */
 static uint32_t written_inputs(const kdas_node_desc *node)

@@ -18,15 +18,15 @@ typedef struct kd_storage {
 typedef struct kd_slot {
     /* NULL: an input, a parameter, or nothing to run (reshape, folded norm) */
     const kdas_kernel *kernel;
-    kdas_plan plan;
-    int       root;  /* the node whose memory this one's value is (itself, or what it reshapes) */
-    int       value; /* storage of the value           */
-    int       grad;  /* storage of the gradient        */
-    int       saved, packed, work_forward, work_backward;
-    bool      zero_grad; /* the gradient is zeroed before its first writer adds into it */
-    int grad_writer; /* node whose backward writes the gradient first, -1: none, or the caller */
-    int fold;        /* index in program->fold for conv and linear with a folded norm, -1 */
-    uint32_t  add;   /* call->add of the backward                                         */
+    kdas_plan          plan;
+    int  root;  /* the node whose memory this one's value is (itself, or what it reshapes) */
+    int  value; /* storage of the value           */
+    int  grad;  /* storage of the gradient        */
+    int  saved, packed, work_forward, work_backward;
+    bool zero_grad;   /* the gradient is zeroed before its first writer adds into it */
+    int  grad_writer; /* node whose backward writes the gradient first, -1: none, or the caller */
+    int  fold;        /* index in program->fold for conv and linear with a folded norm, -1 */
+    uint32_t  add;    /* call->add of the backward                                         */
     kdas_call forward, backward;
 } kd_slot;
 

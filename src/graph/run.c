@@ -106,7 +106,7 @@ static kdas_status run_node(kd_program *p, int i, kdas_profile_part part, kernel
 
 static kdas_status zero_for(kd_program *p, int i, void *memory, const kdas_desc *desc)
 {
-    size_t bytes = (size_t)kd_elements(desc) * sizeof(float);
+    size_t bytes = kd_bytes(desc);
     double start = kd_profile_start(p->ctx);
 
     KD_RETURN(kd_device_zero(p->ctx, memory, bytes));

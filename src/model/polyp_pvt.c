@@ -112,7 +112,8 @@ static kd_node *sam(kd_graph *g, kd_node *x, kd_node *edge)
 
 static kd_node *head(kd_graph *g, const char *name, kd_node *x)
 {
-    return times(g, kd_conv_layer(g, name, x, 1, 1, 1, 0, true, KD_STYLE_TORCH), 8, false, 0);
+    x = kd_conv_layer(g, name, x, 1, 1, 1, 0, true, KD_STYLE_TORCH);
+    return times(g, kd_cast(g, x, KDAS_F32), 8, false, 0);
 }
 
 void kd_build_polyp_pvt(kd_graph *g, kd_node *image, int variant, float drop_path)

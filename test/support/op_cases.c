@@ -318,6 +318,7 @@ const kd_op_case kd_op_cases[] = {
     CASE(BOUNDARY, "boundary 1 is 1", A(boundary, 1, 5.0f), IN(MASK(1, 4, 4, 1)))
     CASE(BOUNDARY, "boundary 5 of one pixel", A(boundary, 5, 5.0f), IN(MASK(3, 1, 1, 1)))
     CASE(BOUNDARY, "boundary 3 of two channels", A(boundary, 3, 1.0f), IN(MASK(1, 5, 4, 2)))
+    CASE(CAST, "cast to the same type", A(cast, KDAS_F32), WANTS(1), IN(X(2, 3, 5, 7)))
 #define KL_CASE(text, tau, ...) CASE(KL, "kl " text, A(kl, tau), WANTS(1), IN(__VA_ARGS__))
     KL_CASE("tau 1", 1.0f, X(2, 5, 7, 1), X(2, 5, 7, 1))
     KL_CASE("tau 2", 2.0f, WIDE(3, 6, 5, 1), WIDE(3, 6, 5, 1))

@@ -20,6 +20,23 @@ size_t kd_op_bytes(const kdas_desc *desc)
     return (size_t)kd_elements(desc) * (desc->dtype == KDAS_F64 ? sizeof(double) : sizeof(float));
 }
 
+/* The same on the device, where elements may be bf16. */
+static size_t device_bytes(const kdas_desc *desc)
+{
+    return desc->dtype == KDAS_BF16 ? kd_op_bytes(desc) / 2 : kd_op_bytes(desc);
+}
+
+/* The nearest value that bf16 has. */
+static float to_half(float f)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &f, sizeof bits);
+    if (!isnan(f)) bits = (bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
 uint32_t kd_op_state(const kd_op_case *test)
 {
     const kd_op *op = kd_op_find(test->op);
@@ -51,6 +68,36 @@ static kdas_status download(kd_op_run *run, void *to, const void *from, size_t b
 
     if (b) return b->download(run->place.device, to, from, bytes);
     memcpy(to, from, bytes);
+    return KDAS_OK;
+}
+
+/* An operand: host arrays are of floats, what bf16 has of them are their upper halves. */
+static kdas_status send(kd_op_run *run, void *to, const void *from, const kdas_desc *desc)
+{
+    size_t      n = (size_t)kd_elements(desc);
+    uint16_t   *half;
+    kdas_status st;
+
+    if (desc->dtype != KDAS_BF16) return upload(run, to, from, kd_op_bytes(desc));
+    half = malloc(n * sizeof *half + 1);
+    if (!half) return kd_fail(KDAS_ENOMEM, "the test is out of memory");
+    for (size_t i = 0; i < n; i++)
+        memcpy(&half[i], (const char *)from + 4 * i + 2, sizeof *half);
+    st = upload(run, to, half, n * sizeof *half);
+    free(half);
+    return st;
+}
+
+static kdas_status receive(kd_op_run *run, void *to, const void *from, const kdas_desc *desc)
+{
+    char       *bytes = to;
+    kdas_status st    = download(run, to, from, device_bytes(desc));
+
+    if (st != KDAS_OK || desc->dtype != KDAS_BF16) return st;
+    for (int64_t i = kd_elements(desc) - 1; i >= 0; i--) {
+        memmove(bytes + 4 * i + 2, bytes + 2 * i, 2);
+        memset(bytes + 4 * i, 0, 2);
+    }
     return KDAS_OK;
 }
 
@@ -150,7 +197,26 @@ static kdas_status host_new(void *out, size_t bytes)
 
 static bool is_twin(const kd_op_run *run, int i) { return run->test->twin && i == 1; }
 
+/* An activation's values, where the run is one with halves. */
+static void round_operand(const kd_op_run *run, float *values, const kdas_desc *desc)
+{
+    for (int64_t i = 0; run->options.half && i < kd_elements(desc); i++)
+        values[i] = to_half(values[i]);
+}
+
 /* ---- Open ---- */
+
+/* Activations become bf16 if the kernel can do it. */
+static void make_half(kd_op_run *run)
+{
+    kdas_node_desc node = run->node;
+
+    if (!run->options.half || !run->kernel->supports) return;
+    for (int i = 0; i < node.inputs; i++)
+        if (kd_present(&node.in[i]) && !run->test->in[i].param) node.in[i].dtype = KDAS_BF16;
+    node.out.dtype = KDAS_BF16;
+    run->node      = node;
+}
 
 static kdas_status make_node(kd_op_run *run)
 {
@@ -184,23 +250,25 @@ static kdas_status make_operands(kd_op_run *run)
         KD_RETURN(host_new(&run->in[i], bytes));
         snprintf(name, sizeof name, "%s.in%d", run->test->name, is_twin(run, i) ? 0 : i);
         fill_operand(run->in[i], &run->test->in[i], name);
+        if (!run->test->in[i].param) round_operand(run, run->in[i], &node->in[i]);
         if (is_twin(run, i))
             run->call.in[i] = run->call.in[0];
         else
-            KD_RETURN(block_new(run, &run->call.in[i], bytes));
+            KD_RETURN(block_new(run, &run->call.in[i], device_bytes(&node->in[i])));
         if (!(node->wants >> i & 1)) continue;
         KD_RETURN(host_new(&run->din[i], bytes));
         if (is_twin(run, i) && run->call.din[0])
             run->call.din[i] = run->call.din[0];
         else
-            KD_RETURN(block_new(run, &run->call.din[i], bytes));
+            KD_RETURN(block_new(run, &run->call.din[i], device_bytes(&node->in[i])));
     }
     KD_RETURN(host_new(&run->out, kd_op_bytes(&node->out)));
-    KD_RETURN(block_new(run, &run->call.out, kd_op_bytes(&node->out)));
+    KD_RETURN(block_new(run, &run->call.out, device_bytes(&node->out)));
     if (!node->wants) return KDAS_OK;
     KD_RETURN(host_new(&run->dout, kd_op_bytes(&node->out)));
     snprintf(name, sizeof name, "%s.dout", run->test->name);
     kd_test_fill(run->dout, kd_elements(&node->out), name, 1, 0);
+    round_operand(run, run->dout, &node->out);
     return KDAS_OK;
 }
 
@@ -229,6 +297,7 @@ kdas_status kd_op_open(kd_op_run *run, const kd_op_case *test, const kdas_kernel
     if (place) run->place = *place;
     if (options) run->options = *options;
     KD_RETURN(make_node(run));
+    make_half(run);
     kernel         = run->kernel;
     run->supported = !kernel->supports || kernel->supports(run->place.device, &run->node);
     if (!run->supported) return KDAS_OK;
@@ -241,7 +310,7 @@ kdas_status kd_op_open(kd_op_run *run, const kd_op_case *test, const kdas_kernel
     KD_RETURN(block_new(run, &run->call.packed, run->plan.packed));
     share_memory(run);
     if (run->node.wants && !run->call.dout) {
-        KD_RETURN(block_new(run, &dout, kd_op_bytes(&run->node.out)));
+        KD_RETURN(block_new(run, &dout, device_bytes(&run->node.out)));
         run->call.dout = dout;
     }
     return KDAS_OK;
@@ -309,11 +378,11 @@ static kdas_status check_inputs(kd_op_run *run, uint32_t skip)
 
         if (!run->in[i] || (skip >> i & 1) || run->call.in[i] == run->call.out) continue;
         if (state >> i & 1) {
-            KD_RETURN(download(run, run->in[i], run->call.in[i], bytes));
+            KD_RETURN(receive(run, run->in[i], run->call.in[i], &run->node.in[i]));
             continue;
         }
         KD_RETURN(host_new(&seen, bytes));
-        st = download(run, seen, run->call.in[i], bytes);
+        st = receive(run, seen, run->call.in[i], &run->node.in[i]);
         if (st == KDAS_OK && memcmp(seen, run->in[i], bytes))
             st = kd_fail(KDAS_ESTATE, "%s changed its input %d", run->test->name, i);
         free(seen);
@@ -324,19 +393,19 @@ static kdas_status check_inputs(kd_op_run *run, uint32_t skip)
 
 kdas_status kd_op_forward(kd_op_run *run)
 {
-    size_t bytes = kd_op_bytes(&run->node.out);
+    size_t bytes = device_bytes(&run->node.out);
 
     KD_RETURN(poison(run, run->call.out, bytes));
     for (int i = 0; i < run->node.inputs; i++)
         if (run->in[i] && !is_twin(run, i))
-            KD_RETURN(upload(run, run->call.in[i], run->in[i], kd_op_bytes(&run->node.in[i])));
+            KD_RETURN(send(run, run->call.in[i], run->in[i], &run->node.in[i]));
     if (run->test->twin) memcpy(run->in[1], run->in[0], kd_op_bytes(&run->node.in[0]));
     KD_RETURN(poison(run, run->call.saved, run->plan.saved));
     KD_RETURN(poison(run, run->call.packed, run->plan.packed));
     if (run->kernel->pack) KD_RETURN(run_step(run, run->kernel->pack, run->plan.work_forward));
     KD_RETURN(run_step(run, run->kernel->forward, run->plan.work_forward));
     KD_RETURN(check_inputs(run, 0));
-    return run->call.out ? download(run, run->out, run->call.out, bytes) : KDAS_OK;
+    return run->call.out ? receive(run, run->out, run->call.out, &run->node.out) : KDAS_OK;
 }
 
 /* What din[i] holds before backward: unknown, zero, or known values to be added to. */
@@ -346,12 +415,14 @@ static kdas_status start_gradient(kd_op_run *run, int i)
     bool   param = run->test->in[i].param, sets = run->kernel->flags & KDAS_KERNEL_SETS;
     char   name[160];
 
-    if (!run->options.add && !param && sets) return poison(run, run->call.din[i], bytes);
+    if (!run->options.add && !param && sets)
+        return poison(run, run->call.din[i], device_bytes(&run->node.in[i]));
     run->call.add |= 1u << i;
     memset(run->din[i], 0, bytes);
     snprintf(name, sizeof name, "%s.base%d", run->test->name, i);
     if (run->options.add) kd_test_fill(run->din[i], kd_elements(&run->node.in[i]), name, 1, 0);
-    return upload(run, run->call.din[i], run->din[i], bytes);
+    if (!param) round_operand(run, run->din[i], &run->node.in[i]);
+    return send(run, run->call.din[i], run->din[i], &run->node.in[i]);
 }
 
 kdas_status kd_op_backward(kd_op_run *run)
@@ -364,10 +435,10 @@ kdas_status kd_op_backward(kd_op_run *run)
         if (!run->in[i] || (needs & KDAS_NEEDS_IN(i)) || run->call.in[i] == run->call.out) continue;
         if (run->test->twin && i < 2 && (needs & 3u)) continue;
         hidden |= 1u << i;
-        KD_RETURN(poison(run, run->call.in[i], kd_op_bytes(&run->node.in[i])));
+        KD_RETURN(poison(run, run->call.in[i], device_bytes(&run->node.in[i])));
     }
     if (!(needs & KDAS_NEEDS_OUT))
-        KD_RETURN(poison(run, run->call.out, kd_op_bytes(&run->node.out)));
+        KD_RETURN(poison(run, run->call.out, device_bytes(&run->node.out)));
     run->call.add = 0;
     for (int i = 0; i < run->node.inputs; i++)
         if (run->call.din[i]) {
@@ -376,12 +447,12 @@ kdas_status kd_op_backward(kd_op_run *run)
             else
                 KD_RETURN(start_gradient(run, i));
         }
-    KD_RETURN(upload(run, (void *)run->call.dout, run->dout, kd_op_bytes(&run->node.out)));
+    KD_RETURN(send(run, (void *)run->call.dout, run->dout, &run->node.out));
     KD_RETURN(run_step(run, run->kernel->backward, run->plan.work_backward));
     KD_RETURN(check_inputs(run, hidden));
     for (int i = 0; i < run->node.inputs; i++)
         if (run->call.din[i])
-            KD_RETURN(download(run, run->din[i], run->call.din[i], kd_op_bytes(&run->node.in[i])));
+            KD_RETURN(receive(run, run->din[i], run->call.din[i], &run->node.in[i]));
     return KDAS_OK;
 }
 

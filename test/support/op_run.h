@@ -15,10 +15,13 @@ typedef struct kd_op_place {
 typedef struct kd_op_options {
     /* Gradients start from known values, which the kernel adds to; else they start unknown
      * (KDAS_KERNEL_SETS) or at zero. */
-    bool     add;
-    bool     forward_only; /* no gradient is wanted                                       */
-    bool     inplace;      /* where allowed: out in in[0]'s memory, din[0] in dout's      */
-    uint64_t seed;         /* for call->seed                                              */
+    bool add;
+    bool forward_only; /* no gradient is wanted                                       */
+    bool inplace;      /* where allowed: out in in[0]'s memory, din[0] in dout's      */
+    /* Activations (and their gradients) hold values that bf16 can: on a kernel that supports it, in
+     * bf16; on the reference, in f32. Host arrays are float all the same. */
+    bool     half;
+    uint64_t seed; /* for call->seed                                              */
 } kd_op_options;
 
 struct kd_op_block; /* device memory with its guard */

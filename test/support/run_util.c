@@ -25,16 +25,17 @@ static void counted_free(void *user, void *memory)
 }
 
 static kdas_context *make_context(const char *device, kd_test_meter *meter, kdas_log_fn log,
-                                  void *log_user)
+                                  void *log_user, kdas_precision precision)
 {
     kdas_context_options o;
     kdas_context        *ctx;
 
     kdas_context_options_init(&o, sizeof o);
-    o.device   = device;
-    o.threads  = 2;
-    o.log      = log;
-    o.log_user = log_user;
+    o.device    = device;
+    o.threads   = 2;
+    o.log       = log;
+    o.log_user  = log_user;
+    o.precision = precision;
     if (meter) {
         o.alloc      = counted_alloc;
         o.free       = counted_free;
@@ -46,7 +47,7 @@ static kdas_context *make_context(const char *device, kd_test_meter *meter, kdas
 
 kdas_context *kd_test_device(const char *device, kd_test_meter *meter)
 {
-    return make_context(device, meter, NULL, NULL);
+    return make_context(device, meter, NULL, NULL, KDAS_PRECISION_F32);
 }
 
 void kd_test_assert_given_back(const kd_test_meter *meter)
@@ -73,7 +74,7 @@ void kd_test_rig_make(kd_test_rig *rig, const kd_test_rig_options *o)
 {
     kdas_model_options teacher = o->model;
 
-    *rig              = (kd_test_rig){ .ctx = make_context("cpu", o->meter, o->log, o->log_user) };
+    *rig = (kd_test_rig){ .ctx = make_context("cpu", o->meter, o->log, o->log_user, o->precision) };
     teacher.seed      = 8;
     teacher.trainable = 0;
     if (o->teacher) kd_assert_ok(kdas_model_create(&rig->teacher, rig->ctx, o->teacher, &teacher));

@@ -31,6 +31,7 @@ typedef struct kd_test_rig_options {
     kdas_log_fn            log;
     void                  *log_user;
     kd_test_meter         *meter;
+    kdas_precision         precision; /* f32 */
 } kd_test_rig_options;
 
 typedef struct kd_test_rig {

@@ -5,7 +5,9 @@ static size_t round64(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 static size_t bytes_of(const kdas_desc *d)
 {
-    return (size_t)(d->dim[0] * d->dim[1] * d->dim[2] * d->dim[3]) * sizeof(float);
+    size_t size = d->dtype == KDAS_BF16 ? 2 : sizeof(float);
+
+    return (size_t)(d->dim[0] * d->dim[1] * d->dim[2] * d->dim[3]) * size;
 }
 
 static kdas_status conv2d_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
@@ -43,12 +45,14 @@ static kdas_status conv2d_forward(kdas_device *device, const kdas_call *call)
                            call->work);
 }
 
-/* dx += the gradient that lies in `fresh`. */
-static void add_into(float *dx, const float *fresh, int64_t n)
+/* dx += the gradient that lies in `fresh`, by the kernel of ADD. */
+static kdas_status add_into(kdas_device *device, const kdas_desc *x, void *dx, void *fresh)
 {
-#pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < n; i++)
-        dx[i] += fresh[i];
+    const kd_cpu_code *code = x->dtype == KDAS_BF16 ? device->half : device->code;
+    kdas_node_desc     node = { .op = KDAS_OP_ADD, .inputs = 2, .in = { *x, *x }, .out = *x };
+    kdas_call          call = { .node = &node, .in = { dx, fresh }, .out = dx };
+
+    return (*code)[KDAS_OP_ADD]->forward(device, &call);
 }
 
 static kdas_status conv2d_backward(kdas_device *device, const kdas_call *call)
@@ -56,7 +60,6 @@ static kdas_status conv2d_backward(kdas_device *device, const kdas_call *call)
     size_t x_bytes = bytes_of(&call->node->in[0]);
     bool   add     = call->add & 1;
 
-    (void)device;
     if (call->din[1] || call->din[2])
         KD_RETURN(kd_conv_backward_weights(call->state, call->in[0], call->dout, call->din[1],
                                            call->din[2], call->work));
@@ -64,8 +67,7 @@ static kdas_status conv2d_backward(kdas_device *device, const kdas_call *call)
     KD_RETURN(kd_conv_backward_data(call->state, call->dout, call->packed,
                                     add ? call->work : call->din[0],
                                     (char *)call->work + round64(x_bytes)));
-    if (add) add_into(call->din[0], call->work, (int64_t)(x_bytes / sizeof(float)));
-    return KDAS_OK;
+    return add ? add_into(device, &call->node->in[0], call->din[0], call->work) : KDAS_OK;
 }
 
 const kd_cpu_kernel kd_cpu_conv2d = {

@@ -25,13 +25,14 @@ typedef struct kd_cpu_kernel {
 /* All of them, by the op's number; a number without a kernel has NULL. */
 #define KD_CPU_OPS 80
 typedef const kd_cpu_kernel *kd_cpu_code[KD_CPU_OPS];
-extern const kd_cpu_code     kd_code_avx512, kd_code_avx2, kd_code_plain;
+extern const kd_cpu_code     kd_code_avx512, kd_code_avx2, kd_code_plain, kd_code_bf16;
 
 struct kdas_device {
     kdas_host          host;
     int                threads;
     const char        *isa;   /* "avx512", "avx2" or "plain" */
     const kd_cpu_code *code;  /* the kernels of that instruction set */
+    const kd_cpu_code *half;  /* those for bf16 activations, NULL: not on this CPU */
     size_t             large; /* bytes; larger outputs are written past the caches */
     kd_onednn         *onednn;
     int                outer_threads; /* OpenMP's setting outside of enter .. leave */

@@ -41,6 +41,13 @@ static kdas_status limit_isa(const kdas_host *host, int *level, const char *name
     return host->fail(KDAS_EINVAL, "cpu: %s is '%.32s', not avx512, avx2 or plain", source, name);
 }
 
+/* Kernels with bf16 activations need AVX-512's own products of them: on other CPUs they would be
+ * slower than f32. */
+static const kd_cpu_code *half_code(int level)
+{
+    return level == 2 && __builtin_cpu_supports("avx512bf16") ? &kd_code_bf16 : NULL;
+}
+
 /* An output of this size is gone from the caches before its reader comes, whatever the machine.
  * (What the system says of the last cache's size is not to be relied on.) */
 enum { LARGE = 16 << 20 };
@@ -67,6 +74,7 @@ kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host,
                              .threads = KD_MAX(options->threads, 1),
                              .isa     = isa_names[level],
                              .code    = code_for(level),
+                             .half    = half_code(level),
                              .large   = LARGE };
     st      = kd_onednn_open(&device->onednn, host, isa_names[limit]);
     if (st != KDAS_OK) {
@@ -109,8 +117,9 @@ void kd_cpu_describe(kdas_device *device, char *text, size_t size)
 
     cpu_name(name);
     kd_onednn_version(onednn, sizeof onednn);
-    snprintf(text, size, "cpu: %s, %s, %d thread%s, oneDNN %s", name, device->isa, device->threads,
-             device->threads == 1 ? "" : "s", onednn);
+    snprintf(text, size, "cpu: %s, %s%s, %d thread%s, oneDNN %s", name, device->isa,
+             device->half ? " + bf16" : "", device->threads, device->threads == 1 ? "" : "s",
+             onednn);
 }
 
 void kd_cpu_enter(kdas_device *device)

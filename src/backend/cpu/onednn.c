@@ -19,8 +19,9 @@ struct kd_onednn {
 
 /* A convolution's operands as oneDNN counts them: x, weights, bias (absent: ndims 0), out. */
 typedef struct geometry {
-    dnnl_dims_t x, w, b, out, stride, pad, dilation;
-    bool        bias;
+    dnnl_dims_t      x, w, b, out, stride, pad, dilation;
+    dnnl_data_type_t type; /* of x, out and packed weights; others are f32 */
+    bool             bias;
 } geometry;
 
 #if DNNL_VERSION_MAJOR >= 3
@@ -29,9 +30,9 @@ typedef const_dnnl_memory_desc_t layout_ref;
 #define REF(l) (l)
 
 static dnnl_status_t layout_make(layout *out, int rank, const dnnl_dims_t dims,
-                                 dnnl_format_tag_t tag)
+                                 dnnl_data_type_t type, dnnl_format_tag_t tag)
 {
-    return dnnl_memory_desc_create_with_tag(out, rank, dims, dnnl_f32, tag);
+    return dnnl_memory_desc_create_with_tag(out, rank, dims, type, tag);
 }
 static void layout_free(layout *l)
 {
@@ -48,9 +49,9 @@ typedef const dnnl_memory_desc_t *layout_ref;
 #define REF(l) (&(l))
 
 static dnnl_status_t layout_make(layout *out, int rank, const dnnl_dims_t dims,
-                                 dnnl_format_tag_t tag)
+                                 dnnl_data_type_t type, dnnl_format_tag_t tag)
 {
-    return dnnl_memory_desc_init_by_tag(out, rank, dims, dnnl_f32, tag);
+    return dnnl_memory_desc_init_by_tag(out, rank, dims, type, tag);
 }
 static void          layout_free(layout *l) { (void)l; }
 static dnnl_status_t append_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1.0f); }
@@ -58,26 +59,29 @@ static dnnl_status_t append_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_appe
 
 typedef enum direction { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS } direction;
 
-/* The layouts of one convolution; `any` lets the primitive choose that of the weights. */
+/* The layouts of one convolution; `any` lets the primitive choose that of the weights, `any_f32` that of
+ * their gradient. */
 typedef struct layouts {
-    layout x, any, b, out;
+    layout x, any, any_f32, b, out;
 } layouts;
 
 static void layouts_free(layouts *l)
 {
     layout_free(&l->x);
     layout_free(&l->any);
+    layout_free(&l->any_f32);
     layout_free(&l->b);
     layout_free(&l->out);
 }
 
 static dnnl_status_t layouts_make(layouts *l, const geometry *g)
 {
-    dnnl_status_t s = layout_make(&l->x, 4, g->x, dnnl_acdb);
+    dnnl_status_t s = layout_make(&l->x, 4, g->x, g->type, dnnl_acdb);
 
-    if (!s) s = layout_make(&l->any, 4, g->w, dnnl_format_tag_any);
-    if (!s) s = layout_make(&l->out, 4, g->out, dnnl_acdb);
-    if (!s && g->bias) s = layout_make(&l->b, 1, g->b, dnnl_a);
+    if (!s) s = layout_make(&l->any, 4, g->w, g->type, dnnl_format_tag_any);
+    if (!s) s = layout_make(&l->any_f32, 4, g->w, dnnl_f32, dnnl_format_tag_any);
+    if (!s) s = layout_make(&l->out, 4, g->out, g->type, dnnl_acdb);
+    if (!s && g->bias) s = layout_make(&l->b, 1, g->b, dnnl_f32, dnnl_a);
     return s;
 }
 
@@ -100,8 +104,8 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *out, dnnl_engine_t engine, 
                                                                     g->pad, g->pad, hint, attr);
     default:
         return dnnl_convolution_backward_weights_primitive_desc_create(
-            out, engine, alg, l->x, l->any, b, l->out, g->stride, g->dilation, g->pad, g->pad, hint,
-            attr);
+            out, engine, alg, l->x, l->any_f32, b, l->out, g->stride, g->dilation, g->pad, g->pad,
+            hint, attr);
     }
 #else
     dnnl_convolution_desc_t op;
@@ -115,7 +119,7 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *out, dnnl_engine_t engine, 
         s = dnnl_convolution_backward_data_desc_init(&op, alg, REF(l->x), REF(l->any), REF(l->out),
                                                      g->stride, g->pad, g->pad);
     else
-        s = dnnl_convolution_backward_weights_desc_init(&op, alg, REF(l->x), REF(l->any), b,
+        s = dnnl_convolution_backward_weights_desc_init(&op, alg, REF(l->x), REF(l->any_f32), b,
                                                         REF(l->out), g->stride, g->pad, g->pad);
     return s ? s : dnnl_primitive_desc_create(out, &op, attr, engine, hint);
 #endif
@@ -257,6 +261,7 @@ static geometry geometry_of(const kdas_node_desc *node)
         .out    = { out[0], out[3], out[1], out[2] },
         .stride = { a->stride, a->stride },
         .pad    = { a->pad, a->pad },
+        .type   = node->in[0].dtype == KDAS_BF16 ? dnnl_bf16 : dnnl_f32,
         .bias   = node->inputs > 2 && node->in[2].dim[0] != 0,
     };
 }
@@ -341,7 +346,7 @@ static dnnl_status_t make_passes(kd_conv *c, uint32_t wants, size_t *packed)
     memset(&l, 0, sizeof l);
     memset(&plain, 0, sizeof plain);
     s = layouts_make(&l, &c->g);
-    if (!s) s = layout_make(&plain, 4, c->g.w, dnnl_abcd);
+    if (!s) s = layout_make(&plain, 4, c->g.w, dnnl_f32, dnnl_abcd);
     if (!s) s = dnnl_primitive_attr_create(&attr);
     if (!s) s = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
     if (!s) s = describe(&forward, engine, FORWARD, &c->g, &l, attr, NULL);
@@ -421,15 +426,15 @@ kdas_status kd_conv_pack(kd_conv *c, const float *w, void *packed)
                              : KDAS_OK;
 }
 
-kdas_status kd_conv_forward(kd_conv *c, const float *x, const void *packed, const float *b,
-                            float *out, void *work)
+kdas_status kd_conv_forward(kd_conv *c, const void *x, const void *packed, const float *b,
+                            void *out, void *work)
 {
     void *pointer[] = { work, (void *)x, (void *)packed, out, (void *)b };
 
     return run(c, &c->forward, pointer, "run conv2d");
 }
 
-kdas_status kd_conv_backward_data(kd_conv *c, const float *dout, const void *packed, float *dx,
+kdas_status kd_conv_backward_data(kd_conv *c, const void *dout, const void *packed, void *dx,
                                   void *work)
 {
     void *pointer[] = { work, (void *)dout, (char *)packed + c->packed_forward, dx };
@@ -437,7 +442,7 @@ kdas_status kd_conv_backward_data(kd_conv *c, const float *dout, const void *pac
     return run(c, &c->data, pointer, "run conv2d's gradient of x");
 }
 
-kdas_status kd_conv_backward_weights(kd_conv *c, const float *x, const float *dout, float *dw,
+kdas_status kd_conv_backward_weights(kd_conv *c, const void *x, const void *dout, float *dw,
                                      float *db, void *work)
 {
     char  *scratch   = (char *)work + c->fresh_weights + c->fresh_bias;

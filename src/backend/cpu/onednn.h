@@ -10,7 +10,7 @@ kdas_status kd_onednn_open(kd_onednn **out, const kdas_host *host, const char *i
 void        kd_onednn_close(kd_onednn *dnn); /* NULL is fine */
 void        kd_onednn_version(char *text, size_t size);
 
-/* ---- Convolution ---- Weights live in three layouts: PyTorch's (Cout,Cin,kh,kw) outside, and the
+/* ---- Convolution ---- x, out and their gradients are f32 or bf16, as the node says. Weights live in three layouts: PyTorch's (Cout,Cin,kh,kw) outside, and the
  * ones that the primitives like best, which kd_conv_pack() writes. All sizes are in bytes. */
 typedef struct kd_conv kd_conv;
 
@@ -25,13 +25,13 @@ kdas_status kd_conv_create(kd_conv **out, kd_onednn *dnn, const kdas_node_desc *
                            kd_conv_sizes *sizes);
 void        kd_conv_destroy(kd_conv *conv); /* NULL is fine */
 kdas_status kd_conv_pack(kd_conv *conv, const float *w, void *packed);
-kdas_status kd_conv_forward(kd_conv *conv, const float *x, const void *packed, const float *b,
-                            float *out, void *work);
+kdas_status kd_conv_forward(kd_conv *conv, const void *x, const void *packed, const float *b,
+                            void *out, void *work);
 /* Sets dx. */
-kdas_status kd_conv_backward_data(kd_conv *conv, const float *dout, const void *packed, float *dx,
+kdas_status kd_conv_backward_data(kd_conv *conv, const void *dout, const void *packed, void *dx,
                                   void *work);
 /* Adds into dw (PyTorch's order) and db; either may be NULL. */
-kdas_status kd_conv_backward_weights(kd_conv *conv, const float *x, const float *dout, float *dw,
+kdas_status kd_conv_backward_weights(kd_conv *conv, const void *x, const void *dout, float *dw,
                                      float *db, void *work);
 
 #endif

@@ -3,13 +3,43 @@
 #include <stdio.h>
 #include "backend/cpu/cpu.h"
 
-/* Every kernel here is for f32; other types are the reference's or another kernel's. */
+static const kd_cpu_kernel *code_of(const kdas_device *device, int32_t op, bool half)
+{
+    if (op == KDAS_OP_CONV2D) return &kd_cpu_conv2d;
+    if (half) return device->half ? (*device->half)[op] : NULL;
+    if (op == KDAS_OP_MATMUL) return &kd_cpu_matmul;
+    return (*device->code)[op];
+}
+
+/* In a list of kernels that name an op twice, once for f32 and once for bf16. */
+static bool is_half(const kdas_node_desc *node)
+{
+    return node->op != KDAS_OP_CAST && node->out.dtype == KDAS_BF16;
+}
+
 static int all_f32(kdas_device *device, const kdas_node_desc *node)
 {
     (void)device;
     for (int i = 0; i < node->inputs; i++)
         if (node->in[i].dim[0] && node->in[i].dtype != KDAS_F32) return 0;
     return node->out.dtype == KDAS_F32;
+}
+
+/* `inputs`: bits of those that are activations, and so bf16 like the output. */
+static int with_half(kdas_device *device, const kdas_node_desc *node, uint32_t inputs)
+{
+    if (!device->half || node->out.dtype != KDAS_BF16) return 0;
+    for (int i = 0; i < node->inputs; i++)
+        if (node->in[i].dim[0] && node->in[i].dtype != (inputs >> i & 1 ? KDAS_BF16 : KDAS_F32))
+            return 0;
+    return 1;
+}
+
+static int known_types(kdas_device *device, const kdas_node_desc *node)
+{
+    (void)device;
+    return (node->in[0].dtype == KDAS_F32 || node->in[0].dtype == KDAS_BF16) &&
+           (node->out.dtype == KDAS_F32 || node->out.dtype == KDAS_BF16);
 }
 
 /* An update's node need not have a shape for `out`. */
@@ -19,16 +49,9 @@ static int update_f32(kdas_device *device, const kdas_node_desc *node)
     return node->in[0].dtype == KDAS_F32;
 }
 
-static const kd_cpu_kernel *code_of(const kdas_device *device, int32_t op)
-{
-    if (op == KDAS_OP_CONV2D) return &kd_cpu_conv2d;
-    if (op == KDAS_OP_MATMUL) return &kd_cpu_matmul;
-    return (*device->code)[op];
-}
-
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
-    const kd_cpu_kernel *code = code_of(device, node->op);
+    const kd_cpu_kernel *code = code_of(device, node->op, is_half(node));
     kdas_status          st;
 
     if (!code->prepare) return KDAS_OK;
@@ -40,19 +63,19 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 
 static kdas_status pack(kdas_device *device, const kdas_call *call)
 {
-    const kd_cpu_kernel *code = code_of(device, call->node->op);
+    const kd_cpu_kernel *code = code_of(device, call->node->op, is_half(call->node));
 
     return code->pack ? code->pack(device, call) : KDAS_OK;
 }
 
 static kdas_status forward(kdas_device *device, const kdas_call *call)
 {
-    return code_of(device, call->node->op)->forward(device, call);
+    return code_of(device, call->node->op, is_half(call->node))->forward(device, call);
 }
 
 static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
-    return code_of(device, call->node->op)->backward(device, call);
+    return code_of(device, call->node->op, is_half(call->node))->backward(device, call);
 }
 
 /* Kernels in simd/ keep nothing, or one block from the host's allocator. */
@@ -66,29 +89,46 @@ static void release_conv2d(kdas_device *device, void *state)
     kd_cpu_conv2d.release(device, state);
 }
 
-static const kdas_kernel kernels[] = {
-    { .op       = KDAS_OP_CONV2D,
-      .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
-      .flags    = KDAS_KERNEL_SETS,
-      .supports = all_f32,
-      .prepare  = prepare,
-      .release  = release_conv2d,
-      .pack     = pack,
-      .forward  = forward,
-      .backward = backward },
-#define KERNEL(NUMBER, name, needs_, flags_, backward_)                     \
-    { .op       = KDAS_OP_##NUMBER,                                         \
-      .needs    = needs_,                                                   \
-      .flags    = flags_,                                                   \
-      .supports = KDAS_OP_##NUMBER >= KDAS_OP_ADAMW ? update_f32 : all_f32, \
-      .prepare  = prepare,                                                  \
-      .release  = release_block,                                            \
-      .pack     = pack,                                                     \
-      .forward  = forward,                                                  \
-      .backward = backward_ },
+/* One supports() for each kernel that has a copy for bf16. */
+#define KERNEL(NUMBER, name, needs_, flags_, backward_)
+#define BOTH(NUMBER, name, needs_, flags_, backward_, inputs)               \
+    static int name##_half(kdas_device *device, const kdas_node_desc *node) \
+    {                                                                       \
+        return with_half(device, node, inputs);                             \
+    }
+BOTH(CONV2D, conv2d, 0, 0, backward, KDAS_NEEDS_IN(0))
 #include "backend/cpu/kernels.def"
 #undef KERNEL
-    { .op = 0 },
+#undef BOTH
+
+#define ROW(NUMBER, needs_, flags_, supports_, release_, backward_) \
+    { .op       = KDAS_OP_##NUMBER,                                 \
+      .needs    = needs_,                                           \
+      .flags    = flags_,                                           \
+      .supports = supports_,                                        \
+      .prepare  = prepare,                                          \
+      .release  = release_,                                         \
+      .pack     = pack,                                             \
+      .forward  = forward,                                          \
+      .backward = backward_ },
+
+static const kdas_kernel kernels[] = {
+#define CONV2D_NEEDS (KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1))
+    ROW(CONV2D, CONV2D_NEEDS, KDAS_KERNEL_SETS, all_f32, release_conv2d, backward)
+        ROW(CONV2D, CONV2D_NEEDS, KDAS_KERNEL_SETS, conv2d_half, release_conv2d, backward)
+#define KERNEL(NUMBER, name, needs_, flags_, backward_)  \
+    ROW(NUMBER, needs_, flags_,                          \
+        KDAS_OP_##NUMBER >= KDAS_OP_ADAMW  ? update_f32  \
+        : KDAS_OP_##NUMBER == KDAS_OP_CAST ? known_types \
+                                           : all_f32,    \
+        release_block, backward_)
+#define BOTH(NUMBER, name, needs_, flags_, backward_, inputs) \
+    KERNEL(NUMBER, name, needs_, flags_, backward_)           \
+    ROW(NUMBER, needs_, flags_, name##_half, release_block, backward_)
+#include "backend/cpu/kernels.def"
+#undef KERNEL
+#undef BOTH
+            { .op = 0 },
 };
 
 static int cpu_probe(int32_t index, char *why, size_t size)

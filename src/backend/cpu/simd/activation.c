@@ -13,52 +13,55 @@
     }
 
 /* Backward: dx = value, or dx += value. */
-#define EACH_GRADIENT(value)                  \
-    do {                                      \
-        int64_t n_ = numel(&call->node->out); \
-        if (adds(call, 0))                    \
-            EACH_ELEMENT(n_, dx[i] += value)  \
-        else                                  \
-            EACH_ELEMENT(n_, dx[i] = value)   \
+#define EACH_GRADIENT(value)                                   \
+    do {                                                       \
+        int64_t n_ = numel(&call->node->out);                  \
+        if (adds(call, 0))                                     \
+            EACH_ELEMENT(n_, set(dx[i], num(dx[i]) + (value))) \
+        else                                                   \
+            EACH_ELEMENT(n_, set(dx[i], value))                \
     } while (0)
 
 /* GELU acts on the largest tensors of a network, so its results may be streamed: block by block,
  * through a buffer that stays in the first cache. */
 enum { BLOCK = 256 };
 
-INLINE void gelu_block(const float *x, float *y, int64_t n)
+INLINE void gelu_block(const elem *x, float *y, int64_t n)
 {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++)
-        y[i] = x[i] * normal_f(x[i]);
+        y[i] = num(x[i]) * normal_f(num(x[i]));
 }
 
 /* d/dx x F(x) = F(x) + x f(x), f the normal density. */
-INLINE void gelu_block_backward(const float *x, const float *dy, float *dx, int64_t n)
+INLINE void gelu_block_backward(const elem *from, const elem *dy, float *dx, int64_t n)
 {
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++)
-        dx[i] = dy[i] * (normal_f(x[i]) + 0.398942280f * x[i] * exp_f(-0.5f * x[i] * x[i]));
+    for (int64_t i = 0; i < n; i++) {
+        float x = num(from[i]);
+
+        dx[i] = num(dy[i]) * (normal_f(x) + 0.398942280f * x * exp_f(-0.5f * x * x));
+    }
 }
 
 /* to = fresh, to += fresh or past the caches; n is a multiple of LANES where it is streamed. */
-INLINE void put_block(float *to, const float *fresh, int64_t n, bool add, bool past)
+INLINE void put_block(elem *to, const float *fresh, int64_t n, bool add, bool past)
 {
     if (past && n == BLOCK)
         for (int64_t i = 0; i < n; i += LANES)
-            stream(to + i, load(fresh + i));
+            stream(to + i, load_f(fresh + i));
     else
 #pragma omp simd
         for (int64_t i = 0; i < n; i++)
-            to[i] = add ? to[i] + fresh[i] : fresh[i];
+            set(to[i], add ? num(to[i]) + fresh[i] : fresh[i]);
 }
 
 /* `dy` NULL: forward, to = gelu(x). Else to = dy gelu'(x), or +=. */
-static void gelu(const kdas_device *device, const kdas_desc *d, const float *x, const float *dy,
-                 float *to, bool add)
+static void gelu(const kdas_device *device, const kdas_desc *d, const elem *x, const elem *dy,
+                 elem *to, bool add)
 {
     int64_t n    = numel(d);
-    bool    past = !add && to != x && to != dy && streams(device, to, 16, (size_t)n * sizeof *to);
+    bool    past = !add && to != x && to != dy && streams(device, to, LINE, (size_t)n * sizeof *to);
 
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
@@ -92,56 +95,58 @@ static kdas_status gelu_backward(kdas_device *device, const kdas_call *call)
 
 static kdas_status relu_forward(kdas_device *device, const kdas_call *call)
 {
-    const float *x = call->in[0];
-    float       *y = call->out;
+    const elem *x = call->in[0];
+    elem       *y = call->out;
 
-    EACH_ELEMENT(numel(&call->node->out), y[i] = x[i] > 0 ? x[i] : 0)
+    EACH_ELEMENT(numel(&call->node->out), set(y[i], num(x[i]) > 0 ? num(x[i]) : 0))
     return KDAS_OK;
 }
 
 static kdas_status relu_backward(kdas_device *device, const kdas_call *call)
 {
-    const float *y = call->out, *dy = call->dout;
-    float       *dx = call->din[0];
+    const elem *y = call->out, *dy = call->dout;
+    elem       *dx = call->din[0];
 
-    EACH_GRADIENT(y[i] > 0 ? dy[i] : 0);
+    EACH_GRADIENT(num(y[i]) > 0 ? num(dy[i]) : 0);
     return KDAS_OK;
 }
 
 static kdas_status sigmoid_forward(kdas_device *device, const kdas_call *call)
 {
-    const float *x = call->in[0];
-    float       *y = call->out;
+    const elem *x = call->in[0];
+    elem       *y = call->out;
 
-    EACH_ELEMENT(numel(&call->node->out), y[i] = logistic_f(x[i]))
+    EACH_ELEMENT(numel(&call->node->out), set(y[i], logistic_f(num(x[i]))))
     return KDAS_OK;
 }
 
 static kdas_status sigmoid_backward(kdas_device *device, const kdas_call *call)
 {
-    const float *y = call->out, *dy = call->dout;
-    float       *dx = call->din[0];
+    const elem *y = call->out, *dy = call->dout;
+    elem       *dx = call->din[0];
 
-    EACH_GRADIENT(dy[i] * y[i] * (1.0f - y[i]));
+    EACH_GRADIENT(num(dy[i]) * num(y[i]) * (1.0f - num(y[i])));
     return KDAS_OK;
 }
 
 static kdas_status scale_forward(kdas_device *device, const kdas_call *call)
 {
-    const kdas_scale_attr *a = call->node->attr;
-    const float           *x = call->in[0], factor = a->factor, offset = a->offset;
-    float                 *y = call->out;
+    const kdas_scale_attr *a      = call->node->attr;
+    const elem            *x      = call->in[0];
+    const float            factor = a->factor, offset = a->offset;
+    elem                  *y = call->out;
 
-    EACH_ELEMENT(numel(&call->node->out), y[i] = x[i] * factor + offset)
+    EACH_ELEMENT(numel(&call->node->out), set(y[i], num(x[i]) * factor + offset))
     return KDAS_OK;
 }
 
 static kdas_status scale_backward(kdas_device *device, const kdas_call *call)
 {
-    const float *dy = call->dout, factor = ((const kdas_scale_attr *)call->node->attr)->factor;
-    float       *dx = call->din[0];
+    const elem *dy     = call->dout;
+    const float factor = ((const kdas_scale_attr *)call->node->attr)->factor;
+    elem       *dx     = call->din[0];
 
-    EACH_GRADIENT(dy[i] * factor);
+    EACH_GRADIENT(num(dy[i]) * factor);
     return KDAS_OK;
 }
 
@@ -155,7 +160,7 @@ static float kept(const kdas_call *call, int64_t n)
 }
 
 /* to = factor from for every image, or += ; a dropped image is zero whatever `from` holds. */
-static void drop(kdas_device *device, const kdas_call *call, float *to, const float *from, bool add)
+static void drop(kdas_device *device, const kdas_call *call, elem *to, const elem *from, bool add)
 {
     int64_t size = image_numel(&call->node->out), images = call->node->out.dim[0];
 
@@ -164,11 +169,11 @@ static void drop(kdas_device *device, const kdas_call *call, float *to, const fl
 
         if (factor == 0.0f && add) continue;
         if (factor == 0.0f)
-            EACH_ELEMENT(size, to[i] = 0)
+            EACH_ELEMENT(size, set(to[i], 0))
         else if (add)
-            EACH_ELEMENT(size, to[i] += factor * from[i])
+            EACH_ELEMENT(size, set(to[i], num(to[i]) + factor * num(from[i])))
         else if (factor != 1.0f || to != from)
-            EACH_ELEMENT(size, to[i] = factor * from[i])
+            EACH_ELEMENT(size, set(to[i], factor * num(from[i])))
     }
 }
 

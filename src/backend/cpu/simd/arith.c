@@ -64,52 +64,62 @@ INLINE float combine(operation op, float a, float b)
     return op == SUM ? a + b : op == DIFFERENCE ? a - b : a * b;
 }
 
+/* Sums for b are made in f32, of halves beside its gradient. */
+static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+{
+    shape s = shape_of(node);
+
+    (void)device;
+    if (HALF && !s.equal && (node->wants & 2)) plan->work_backward = floats(s.b_numel);
+    return KDAS_OK;
+}
+
 /* ---- forward ---- */
 
 INLINE void forward(kdas_device *device, const kdas_call *call, operation op)
 {
-    shape        s = shape_of(call->node);
-    segments     g = segments_of(&s, device->threads);
-    int64_t      n = s.dim[3];
-    const float *a = call->in[0], *b = call->in[1];
-    float       *out = call->out;
+    shape       s = shape_of(call->node);
+    segments    g = segments_of(&s, device->threads);
+    int64_t     n = s.dim[3];
+    const elem *a = call->in[0], *b = call->in[1];
+    elem       *out = call->out;
 
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < g.total; i++) {
-        int64_t      row = i / g.in_row, part = i % g.in_row;
-        int64_t      begin = part_of_line(n, (int)part, (int)g.in_row);
-        int64_t      end   = part_of_line(n, (int)part + 1, (int)g.in_row);
-        const float *x = a + row * n, *y = b + b_offset(&s, row);
-        float       *to = out + row * n;
+        int64_t     row = i / g.in_row, part = i % g.in_row;
+        int64_t     begin = part_of_line(n, (int)part, (int)g.in_row);
+        int64_t     end   = part_of_line(n, (int)part + 1, (int)g.in_row);
+        const elem *x = a + row * n, *y = b + b_offset(&s, row);
+        elem       *to = out + row * n;
 
         if (s.step[3])
 #pragma omp simd
             for (int64_t c = begin; c < end; c++)
-                to[c] = combine(op, x[c], y[c]);
+                set(to[c], combine(op, num(x[c]), num(y[c])));
         else
 #pragma omp simd
             for (int64_t c = begin; c < end; c++)
-                to[c] = combine(op, x[c], y[0]);
+                set(to[c], combine(op, num(x[c]), num(y[0])));
     }
 }
 
 /* ---- backward ---- */
 
-INLINE void give(float *to, const float *fresh, int64_t n, bool add)
+INLINE void give(elem *to, const float *fresh, int64_t n, bool add)
 {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++)
-        to[i] = add ? to[i] + fresh[i] : fresh[i];
+        set(to[i], add ? num(to[i]) + fresh[i] : fresh[i]);
 }
 
 /* Equal shapes: both gradients in one pass. They may be one array (x op x), which is added to
  * second. */
 INLINE void backward_equal(kdas_device *device, const kdas_call *call, operation op)
 {
-    const float *a = call->in[0], *b = call->in[1], *g = call->dout;
-    float       *da = call->din[0], *db = call->din[1];
-    bool         add_a = adds(call, 0), add_b = adds(call, 1);
-    int64_t      n = numel(&call->node->out);
+    const elem *a = call->in[0], *b = call->in[1], *g = call->dout;
+    elem       *da = call->din[0], *db = call->din[1];
+    bool        add_a = adds(call, 0), add_b = adds(call, 1);
+    int64_t     n = numel(&call->node->out);
 
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++)
@@ -121,8 +131,10 @@ INLINE void backward_equal(kdas_device *device, const kdas_call *call, operation
 
 #pragma omp simd
             for (int64_t j = 0; j < m; j++) {
-                fresh_a[j] = op == PRODUCT ? g[i + j] * b[i + j] : g[i + j];
-                fresh_b[j] = op == PRODUCT ? g[i + j] * a[i + j] : op == SUM ? g[i + j] : -g[i + j];
+                float d = num(g[i + j]);
+
+                fresh_a[j] = op == PRODUCT ? d * num(b[i + j]) : d;
+                fresh_b[j] = op == PRODUCT ? d * num(a[i + j]) : op == SUM ? d : -d;
             }
             if (da) give(da + i, fresh_a, m, add_a);
             if (db) give(db + i, fresh_b, m, add_b);
@@ -132,32 +144,33 @@ INLINE void backward_equal(kdas_device *device, const kdas_call *call, operation
 /* da = dout, or dout b. */
 INLINE void backward_a(kdas_device *device, const kdas_call *call, const shape *s, operation op)
 {
-    segments     g = segments_of(s, device->threads);
-    int64_t      n = s->dim[3];
-    const float *b = call->in[1], *dout = call->dout;
-    float       *da  = call->din[0];
-    bool         add = adds(call, 0);
+    segments    g = segments_of(s, device->threads);
+    int64_t     n = s->dim[3];
+    const elem *b = call->in[1], *dout = call->dout;
+    elem       *da  = call->din[0];
+    bool        add = adds(call, 0);
 
     if (op != PRODUCT && !add && da == dout) return;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < g.total; i++) {
-        int64_t      row = i / g.in_row, part = i % g.in_row;
-        int64_t      begin = part_of_line(n, (int)part, (int)g.in_row);
-        int64_t      end   = part_of_line(n, (int)part + 1, (int)g.in_row);
-        const float *from = dout + row * n, *y = op == PRODUCT ? b + b_offset(s, row) : NULL;
-        float       *to = da + row * n;
+        int64_t     row = i / g.in_row, part = i % g.in_row;
+        int64_t     begin = part_of_line(n, (int)part, (int)g.in_row);
+        int64_t     end   = part_of_line(n, (int)part + 1, (int)g.in_row);
+        const elem *from = dout + row * n, *y = op == PRODUCT ? b + b_offset(s, row) : NULL;
+        elem       *to = da + row * n;
 
 #pragma omp simd
         for (int64_t c = begin; c < end; c++) {
-            float d = op != PRODUCT ? from[c] : from[c] * (s->step[3] ? y[c] : y[0]);
+            float d = num(from[c]);
 
-            to[c] = add ? to[c] + d : d;
+            if (op == PRODUCT) d *= s->step[3] ? num(y[c]) : num(y[0]);
+            set(to[c], add ? num(to[c]) + d : d);
         }
     }
 }
 
 /* Add what columns begin .. end-1 of a row send to b. */
-INLINE void reduce_row(float *db, const float *dout, const float *a, int64_t begin, int64_t end,
+INLINE void reduce_row(float *db, const elem *dout, const elem *a, int64_t begin, int64_t end,
                        bool single, operation op)
 {
     float sum = 0, sign = op == DIFFERENCE ? -1.0f : 1.0f;
@@ -165,26 +178,26 @@ INLINE void reduce_row(float *db, const float *dout, const float *a, int64_t beg
     if (single) {
 #pragma omp simd reduction(+ : sum)
         for (int64_t c = begin; c < end; c++)
-            sum += op == PRODUCT ? dout[c] * a[c] : dout[c];
+            sum += op == PRODUCT ? num(dout[c]) * num(a[c]) : num(dout[c]);
         db[0] += sign * sum;
         return;
     }
 #pragma omp      simd
     for (int64_t c = begin; c < end; c++)
-        db[c] += op == PRODUCT ? dout[c] * a[c] : sign * dout[c];
+        db[c] += op == PRODUCT ? num(dout[c]) * num(a[c]) : sign * num(dout[c]);
 }
 
 /* db sums over the axes that b lacks. Threads divide the outermost axis that it has, so that none
  * writes what another does; a single value for all is summed by one. */
 INLINE void backward_b(kdas_device *device, const kdas_call *call, const shape *s, operation op)
 {
-    const float *a = call->in[0], *dout = call->dout;
-    float       *db   = call->din[1];
-    int          axis = 0;
+    const elem *a = call->in[0], *dout = call->dout;
+    float      *db   = HALF ? call->work : call->din[1];
+    int         axis = 0;
 
     while (axis < 3 && !s->step[axis])
         axis++;
-    if (!adds(call, 1)) memset(db, 0, (size_t)s->b_numel * sizeof(float));
+    if (HALF || !adds(call, 1)) memset(db, 0, (size_t)s->b_numel * sizeof(float));
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
         int64_t low[4] = { 0 }, high[4] = { s->dim[0], s->dim[1], s->dim[2], s->dim[3] };
@@ -204,6 +217,7 @@ INLINE void backward_b(kdas_device *device, const kdas_call *call, const shape *
                                low[3], high[3], !s->step[3], op);
                 }
     }
+    if (HALF) give(call->din[1], db, s->b_numel, adds(call, 1));
 }
 
 INLINE void backward(kdas_device *device, const kdas_call *call, operation op)
@@ -230,7 +244,8 @@ INLINE void backward(kdas_device *device, const kdas_call *call, operation op)
         backward(device, call, op);                                                \
         return KDAS_OK;                                                            \
     }                                                                              \
-    const kd_cpu_kernel KD_SIMD(name) = { .forward = name##_forward, .backward = name##_backward };
+    const kd_cpu_kernel KD_SIMD(                                                   \
+        name) = { .prepare = prepare, .forward = name##_forward, .backward = name##_backward };
 
 ARITH(add, SUM)
 ARITH(sub, DIFFERENCE)

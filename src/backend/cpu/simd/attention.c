@@ -40,11 +40,11 @@ static shape shape_of(const kdas_node_desc *node)
 }
 
 typedef struct task {
-    int64_t      first, end; /* queries */
-    const float *q, *k, *v;  /* of query 0 and key 0; rows are channels and 2 channels apart */
-    int64_t      at;         /* offset of query 0 in q, out and their gradients */
-    int64_t      kv_at;      /* offset of key 0 in kv's gradient                */
-    int64_t      row;        /* index of query 0 among the rows that are saved  */
+    int64_t     first, end; /* queries */
+    const elem *q, *k, *v;  /* of query 0 and key 0; rows are channels and 2 channels apart */
+    int64_t     at;         /* offset of query 0 in q, out and their gradients */
+    int64_t     kv_at;      /* offset of key 0 in kv's gradient                */
+    int64_t     row;        /* index of query 0 among the rows that are saved  */
 } task;
 
 static task task_of(const kdas_call *call, const shape *s, int64_t i)
@@ -58,30 +58,34 @@ static task task_of(const kdas_call *call, const shape *s, int64_t i)
     t.at    = image * s->queries * s->channels + head * s->width;
     t.kv_at = image * s->keys * 2 * s->channels + head * s->width;
     t.row   = (image * s->heads + head) * s->queries;
-    t.q     = (const float *)call->in[0] + t.at;
-    t.k     = (const float *)call->in[1] + t.kv_at;
+    t.q     = (const elem *)call->in[0] + t.at;
+    t.k     = (const elem *)call->in[1] + t.kv_at;
     t.v     = t.k + s->channels;
     return t;
 }
 
 /* ---- scratch: one part for each thread ---- */
 
+/* Blocks of scores are floats; what a product reads of them is made elements, where those differ. */
+static size_t block_bytes(const shape *s) { return floats(s->block * s->ld); }
+static size_t copy_bytes(const shape *s) { return HALF ? block_bytes(s) : 0; }
+
 static size_t forward_bytes(const shape *s)
 {
     return floats(packed_numel(s->width, s->keys)) + floats(packed_numel(s->keys, s->width)) +
-           floats(s->block * s->ld);
+           floats(s->block * s->width) + block_bytes(s) + copy_bytes(s);
 }
 
 static size_t backward_bytes(const shape *s)
 {
     return 2 * floats(packed_numel(s->width, s->keys)) + floats(packed_numel(s->keys, s->width)) +
-           2 * floats(packed_numel(s->block, s->width)) + 2 * floats(s->block * s->ld);
+           2 * floats(packed_numel(s->block, s->width)) + 2 * block_bytes(s) + copy_bytes(s);
 }
 
-/* Sums for keys and values of one task, where several tasks share them. */
+/* Sums for keys and values of one task, where several tasks share them or they are not floats. */
 static size_t partial_bytes(const shape *s)
 {
-    return s->chunks > 1 ? floats(2 * s->keys * s->width) : 0;
+    return s->chunks > 1 || HALF ? floats(2 * s->keys * s->width) : 0;
 }
 
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
@@ -125,12 +129,35 @@ static void softmax_rows(const shape *s, float *S, int64_t rows, float *sum, flo
     }
 }
 
+/* S as elements; the last key may stand alone in its unit: what is beside it meets a zero. */
+INLINE const elem *as_elements(const shape *s, const float *S, int64_t rows, void *copy)
+{
+    if (!HALF) return (const elem *)S;
+    for (int64_t i = 0; i < rows * s->ld; i += LANES)
+        store((elem *)copy + i, load_f(S + i));
+    return copy;
+}
+
+/* out (rows, width), rows C apart = O / sum */
+INLINE void divide_rows(elem *out, const float *O, const float *sum, int64_t rows, const shape *s)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        float inverse = 1.0f / sum[i];
+
+#pragma omp simd
+        for (int64_t c = 0; c < s->width; c++)
+            set(out[i * s->channels + c], O[i * s->width + c] * inverse);
+    }
+}
+
 static void forward_task(const kdas_call *call, const shape *s, const task *t, void *work)
 {
-    float  *keys   = carve(&work, floats(packed_numel(s->width, s->keys)));
-    float  *values = carve(&work, floats(packed_numel(s->keys, s->width)));
-    float  *S = work, *out = (float *)call->out + t->at, *saved = (float *)call->saved + t->row;
-    int64_t C = s->channels;
+    unit   *keys   = carve(&work, floats(packed_numel(s->width, s->keys)));
+    unit   *values = carve(&work, floats(packed_numel(s->keys, s->width)));
+    float  *O      = carve(&work, floats(s->block * s->width));
+    float  *S = carve(&work, block_bytes(s)), *saved = (float *)call->saved + t->row;
+    elem   *out = (elem *)call->out + t->at;
+    int64_t C = s->channels, keys_whole = round_up(s->keys, DEPTH);
 
     pack_panels(keys, t->k, s->width, s->keys, 1, 2 * C, s->scale);
     pack_panels(values, t->v, s->keys, s->width, 2 * C, 1, 1.0f);
@@ -140,17 +167,12 @@ static void forward_task(const kdas_call *call, const shape *s, const task *t, v
 
         gemm(rows, s->ld, s->width, t->q + r * C, C, 1, keys, NULL, S, s->ld, SET);
         softmax_rows(s, S, rows, sum, most);
-        gemm(rows, s->width, s->keys, S, s->ld, 1, values, NULL, out + r * C, C, SET);
+        gemm(rows, s->width, keys_whole, as_elements(s, S, rows, work), s->ld, 1, values, NULL, O,
+             s->width, SET);
 #pragma omp simd
         for (int64_t i = 0; i < rows; i++)
             saved[r + i] = most[i] + log_f(sum[i]);
-        for (int64_t i = 0; i < rows; i++) {
-            float inverse = 1.0f / sum[i];
-
-#pragma omp simd
-            for (int64_t c = 0; c < s->width; c++)
-                out[(r + i) * C + c] *= inverse;
-        }
+        divide_rows(out + r * C, O, sum, rows, s);
     }
 }
 
@@ -189,43 +211,60 @@ static void scores_backward(const shape *s, float *S, float *G, int64_t rows, co
     }
 }
 
+/* dk += dS^T q, dv += P^T dout for a block of rows: sums over rows. `copy`: room for a block. */
+INLINE void keys_backward(const shape *s, const float *S, const float *G, int64_t rows,
+                          const unit *q_panel, const unit *g_panel, float *dk, float *dv,
+                          int64_t ld, void *copy)
+{
+#ifdef KD_HALF
+    pair_rows((unit *)copy, G, rows, s->keys, s->ld);
+    gemm(s->keys, s->width, rows, (const unit *)copy, 1, s->keys, q_panel, NULL, dk, ld, ADD);
+    pair_rows((unit *)copy, S, rows, s->keys, s->ld);
+    gemm(s->keys, s->width, rows, (const unit *)copy, 1, s->keys, g_panel, NULL, dv, ld, ADD);
+#else
+    (void)copy;
+    gemm(s->keys, s->width, rows, G, 1, s->ld, q_panel, NULL, dk, ld, ADD);
+    gemm(s->keys, s->width, rows, S, 1, s->ld, g_panel, NULL, dv, ld, ADD);
+#endif
+}
+
 /* `dk`, `dv`: (keys, width) with rows ld apart, added into. */
 static void backward_task(const kdas_call *call, const shape *s, const task *t, void *work,
                           float *dk, float *dv, int64_t ld)
 {
-    float       *keys_t   = carve(&work, floats(packed_numel(s->width, s->keys)));
-    float       *values_t = carve(&work, floats(packed_numel(s->width, s->keys)));
-    float       *keys     = carve(&work, floats(packed_numel(s->keys, s->width)));
-    float       *q_panel  = carve(&work, floats(packed_numel(s->block, s->width)));
-    float       *g_panel  = carve(&work, floats(packed_numel(s->block, s->width)));
-    float       *S = carve(&work, floats(s->block * s->ld)), *G = work;
-    const float *dout  = (const float *)call->dout + t->at,
-                *saved = (const float *)call->saved + t->row;
-    float  *dq         = call->din[0] ? (float *)call->din[0] + t->at : NULL;
-    int64_t C          = s->channels;
+    unit        *keys_t   = carve(&work, floats(packed_numel(s->width, s->keys)));
+    unit        *values_t = carve(&work, floats(packed_numel(s->width, s->keys)));
+    unit        *keys     = carve(&work, floats(packed_numel(s->keys, s->width)));
+    unit        *q_panel  = carve(&work, floats(packed_numel(s->block, s->width)));
+    unit        *g_panel  = carve(&work, floats(packed_numel(s->block, s->width)));
+    float       *S = carve(&work, block_bytes(s)), *G = carve(&work, block_bytes(s));
+    const elem  *dout  = (const elem *)call->dout + t->at;
+    const float *saved = (const float *)call->saved + t->row;
+    elem        *dq    = call->din[0] ? (elem *)call->din[0] + t->at : NULL;
+    int64_t      C     = s->channels;
 
     pack_panels(keys_t, t->k, s->width, s->keys, 1, 2 * C, s->scale);
     pack_panels(values_t, t->v, s->width, s->keys, 1, 2 * C, 1.0f);
     if (dq) pack_panels(keys, t->k, s->keys, s->width, 2 * C, 1, 1.0f);
     for (int64_t r = t->first; r < t->end; r += s->block) {
-        int64_t      rows = t->end - r < s->block ? t->end - r : s->block;
-        const float *q = t->q + r * C, *g = dout + r * C;
+        int64_t     rows = t->end - r < s->block ? t->end - r : s->block;
+        const elem *q = t->q + r * C, *g = dout + r * C;
 
         gemm(rows, s->ld, s->width, q, C, 1, keys_t, NULL, S, s->ld, SET);
         gemm(rows, s->ld, s->width, g, C, 1, values_t, NULL, G, s->ld, SET);
         scores_backward(s, S, G, rows, saved + r);
         if (dq)
-            gemm(rows, s->width, s->keys, G, s->ld, 1, keys, NULL, dq + r * C, C,
-                 put_of(adds(call, 0)));
+            gemm(rows, s->width, round_up(s->keys, DEPTH), as_elements(s, G, rows, work), s->ld, 1,
+                 keys, NULL, dq + r * C, C, put_of(adds(call, 0)));
         if (!dk) continue;
         pack_panels(q_panel, q, rows, s->width, C, 1, 1.0f);
         pack_panels(g_panel, g, rows, s->width, C, 1, 1.0f);
-        gemm(s->keys, s->width, rows, G, 1, s->ld, q_panel, NULL, dk, ld, ADD);
-        gemm(s->keys, s->width, rows, S, 1, s->ld, g_panel, NULL, dv, ld, ADD);
+        keys_backward(s, S, G, rows, q_panel, g_panel, dk, dv, ld, work);
     }
 }
 
-/* The gradient rows of one head: zero them unless they are added to, then add the chunks' sums. */
+#ifndef KD_HALF
+/* The gradient rows of one head. */
 static void zero_head(const shape *s, float *dk)
 {
     for (int64_t j = 0; j < s->keys; j++) {
@@ -233,19 +272,26 @@ static void zero_head(const shape *s, float *dk)
         memset(dk + j * 2 * s->channels + s->channels, 0, (size_t)s->width * sizeof(float));
     }
 }
+#endif
 
-static void join_head(const shape *s, float *dk, const float *partial)
+/* Set or add to one head's gradient rows the sums of all its chunks. */
+static void join_head(const shape *s, elem *dk, const float *partial, bool add)
 {
-    for (int64_t chunk = 0; chunk < s->chunks; chunk++)
-        for (int half = 0; half < 2; half++)
-            for (int64_t j = 0; j < s->keys; j++) {
-                float       *to   = dk + j * 2 * s->channels + half * s->channels;
-                const float *from = partial + (size_t)chunk * (partial_bytes(s) / sizeof(float)) +
-                                    (half * s->keys + j) * s->width;
+    int64_t apart = (int64_t)(partial_bytes(s) / sizeof(float));
+
+    for (int64_t i = 0; i < 2 * s->keys; i++) { /* keys, then values */
+        elem        *to   = dk + i % s->keys * 2 * s->channels + i / s->keys * s->channels;
+        const float *from = partial + i * s->width;
+
 #pragma omp simd
-                for (int64_t c = 0; c < s->width; c++)
-                    to[c] += from[c];
-            }
+        for (int64_t c = 0; c < s->width; c++) {
+            float sum = 0;
+
+            for (int64_t chunk = 0; chunk < s->chunks; chunk++)
+                sum += from[chunk * apart + c];
+            PUT(add, to[c], sum);
+        }
+    }
 }
 
 static void backward_tasks(const kdas_call *call, const shape *s, int64_t first, int64_t end,
@@ -253,18 +299,22 @@ static void backward_tasks(const kdas_call *call, const shape *s, int64_t first,
 {
     for (int64_t i = first; i < end; i++) {
         task    t  = task_of(call, s, i);
-        float  *dk = call->din[1] ? (float *)call->din[1] + t.kv_at : NULL, *dv = dk + s->channels;
-        int64_t ld = 2 * s->channels;
+        float  *dk = NULL, *dv = NULL;
+        int64_t ld = s->width;
 
-        if (!dk) dv = NULL;
-        if (dk && s->chunks > 1) {
+        if (call->din[1] && partial_bytes(s)) {
             dk = (float *)(partials + (size_t)i * partial_bytes(s));
             dv = dk + s->keys * s->width;
-            ld = s->width;
             memset(dk, 0, partial_bytes(s));
-        } else if (dk && !adds(call, 1)) {
-            zero_head(s, dk);
         }
+#ifndef KD_HALF
+        else if (call->din[1]) {
+            dk = (float *)call->din[1] + t.kv_at;
+            dv = dk + s->channels;
+            ld = 2 * s->channels;
+            if (!adds(call, 1)) zero_head(s, dk);
+        }
+#endif
         backward_task(call, s, &t, work, dk, dv, ld);
     }
 }
@@ -279,14 +329,14 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     for (int p = 0; p < parts; p++)
         backward_tasks(call, &s, PART(s.tasks, p, parts), PART(s.tasks, p + 1, parts),
                        (char *)call->work + (size_t)p * backward_bytes(&s), partials);
-    if (s.chunks == 1 || !call->din[1]) return KDAS_OK;
+    if (!partial_bytes(&s) || !call->din[1]) return KDAS_OK;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < s.images * s.heads; i++) {
-        task   t  = task_of(call, &s, i * s.chunks);
-        float *dk = (float *)call->din[1] + t.kv_at;
+        task t = task_of(call, &s, i * s.chunks);
 
-        if (!adds(call, 1)) zero_head(&s, dk);
-        join_head(&s, dk, (const float *)(partials + (size_t)(i * s.chunks) * partial_bytes(&s)));
+        join_head(&s, (elem *)call->din[1] + t.kv_at,
+                  (const float *)(partials + (size_t)(i * s.chunks) * partial_bytes(&s)),
+                  adds(call, 1));
     }
     return KDAS_OK;
 }

@@ -25,29 +25,29 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 
 /* What is summed over rows for each channel: a first and a second quantity. */
 typedef struct sums {
-    const float *x, *dy;   /* dy NULL: forward                     */
+    const elem  *x, *dy;   /* dy NULL: forward                     */
     const float *mean, *r; /* mean NULL: the sum of x alone        */
 } sums;
 
 INLINE void add_row(const sums *s, int64_t row, int64_t C, float *first, float *second)
 {
-    const float *x = s->x + row * C, *dy = s->dy ? s->dy + row * C : NULL, *mean = s->mean,
-                *r = s->r;
+    const elem  *x = s->x + row * C, *dy = s->dy ? s->dy + row * C : NULL;
+    const float *mean = s->mean, *r = s->r;
 
     if (dy)
 #pragma omp simd
         for (int64_t c = 0; c < C; c++) {
-            first[c] += dy[c];
-            second[c] += dy[c] * (x[c] - mean[c]) * r[c];
+            first[c] += num(dy[c]);
+            second[c] += num(dy[c]) * (num(x[c]) - mean[c]) * r[c];
         }
     else if (mean)
 #pragma omp simd
         for (int64_t c = 0; c < C; c++)
-            first[c] += (x[c] - mean[c]) * (x[c] - mean[c]);
+            first[c] += (num(x[c]) - mean[c]) * (num(x[c]) - mean[c]);
     else
 #pragma omp simd
         for (int64_t c = 0; c < C; c++)
-            first[c] += x[c];
+            first[c] += num(x[c]);
 }
 
 /* Sums of one part of the rows into the doubles of its scratch. */
@@ -117,10 +117,11 @@ static void batch_statistics(kdas_device *device, const kdas_call *call, float *
 static kdas_status forward(kdas_device *device, const kdas_call *call)
 {
     const kdas_norm_attr *a = call->node->attr;
-    const float          *x = call->in[0], *g = call->in[1], *b = call->in[2], *var = call->in[4];
+    const elem           *x = call->in[0];
+    const float          *g = call->in[1], *b = call->in[2], *var = call->in[4];
     int64_t               C = call->node->out.dim[3], rows = row_count(&call->node->out);
-    float                *y = call->out, *mean = call->saved;
-    float                *r = mean + floats(C) / sizeof(float);
+    elem                 *y    = call->out;
+    float                *mean = call->saved, *r = mean + floats(C) / sizeof(float);
 
     if (of_batch(call)) {
         batch_statistics(device, call, mean, r);
@@ -133,22 +134,22 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     for (int64_t i = 0; i < rows; i++)
 #pragma omp simd
         for (int64_t c = 0; c < C; c++)
-            y[i * C + c] = (x[i * C + c] - mean[c]) * r[c] * g[c] + b[c];
+            set(y[i * C + c], (num(x[i * C + c]) - mean[c]) * r[c] * g[c] + b[c]);
     return KDAS_OK;
 }
 
 /* dx = scale (dy - shift - h slope); shift and slope are NULL with running statistics. */
-INLINE void backward_row(const float *x, const float *dy, float *dx, int64_t C, const float *mean,
+INLINE void backward_row(const elem *x, const elem *dy, elem *dx, int64_t C, const float *mean,
                          const float *r, const float *g, const float *shift, const float *slope,
                          bool add)
 {
 #pragma omp simd
     for (int64_t c = 0; c < C; c++) {
-        float d = dy[c];
+        float d = num(dy[c]);
 
-        if (shift) d -= shift[c] + (x[c] - mean[c]) * r[c] * slope[c];
+        if (shift) d -= shift[c] + (num(x[c]) - mean[c]) * r[c] * slope[c];
         d *= g[c] * r[c];
-        dx[c] = add ? dx[c] + d : d;
+        set(dx[c], add ? num(dx[c]) + d : d);
     }
 }
 
@@ -156,9 +157,10 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
     int64_t      C = call->node->out.dim[3], rows = row_count(&call->node->out);
     int64_t      ld   = (int64_t)(floats(C) / sizeof(float));
-    const float *mean = call->saved, *r = mean + ld, *x = call->in[0], *g = call->in[1];
-    const float *dy = call->dout;
-    float       *dx = call->din[0], *dg = call->din[1], *db = call->din[2];
+    const float *mean = call->saved, *r = mean + ld, *g = call->in[1];
+    const elem  *x = call->in[0], *dy = call->dout;
+    elem        *dx = call->din[0];
+    float       *dg = call->din[1], *db = call->din[2];
     char        *work = call->work;
     float  *shift = (float *)(work + part_bytes(C) * (size_t)device->threads), *slope = shift + ld;
     sums    s = { x, dy, mean, r };

@@ -54,7 +54,7 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
 /* ---- 3x3, stride 1, pad 1 ---- */
 
 /* The three rows around row y of an image; NULL outside of it. */
-INLINE void three_rows(const float *row[3], const float *image, int64_t y, const shape *s)
+INLINE void three_rows(const elem *row[3], const elem *image, int64_t y, const shape *s)
 {
     for (int i = 0; i < 3; i++) {
         int64_t at = y - 1 + i;
@@ -64,7 +64,7 @@ INLINE void three_rows(const float *row[3], const float *image, int64_t y, const
 }
 
 /* Columns x-1 .. x+n of a row, zero outside of the image; `at` points to column x. */
-INLINE void window(vec *v, const int n, const float *at, int64_t x, const shape *s, bool whole,
+INLINE void window(vec *v, const int n, const elem *at, int64_t x, const shape *s, bool whole,
                    int64_t m)
 {
     v[0] = x > 0 ? load_some(at - s->C, whole, m) : (vec){ 0 };
@@ -78,8 +78,8 @@ INLINE void window(vec *v, const int n, const float *at, int64_t x, const shape 
 typedef enum put_mode { SET, ADD, STREAM } put_mode;
 
 /* LANES channels from c on, of n outputs from column x on. */
-INLINE void strip(const int n, const float *const row[3], const float *w, const float *b,
-                  float *out, int64_t x, int64_t c, const shape *s, put_mode put, bool whole)
+INLINE void strip(const int n, const elem *const row[3], const float *w, const float *b, elem *out,
+                  int64_t x, int64_t c, const shape *s, put_mode put, bool whole)
 {
     int64_t m = s->C - c;
     vec     sum[STRIP], v[STRIP + 2];
@@ -118,11 +118,11 @@ INLINE void strip(const int n, const float *const row[3], const float *w, const 
     } while (0)
 
 /* One row of outputs; b may be NULL. */
-static void common_row(const float *image, const float *w, const float *b, float *out, int64_t y,
+static void common_row(const elem *image, const float *w, const float *b, elem *out, int64_t y,
                        const shape *s, put_mode put)
 {
-    const float *row[3];
-    int64_t      x = 0;
+    const elem *row[3];
+    int64_t     x = 0;
 
     three_rows(row, image, y, s);
     while (x + STRIP <= s->W)
@@ -133,7 +133,7 @@ static void common_row(const float *image, const float *w, const float *b, float
 
 /* LANES channels of the sums for w (9, then db): n outputs' gradients times the values around
  * them. */
-INLINE void weights_strip(const int n, const float *const row[3], const float *dy, float *sum,
+INLINE void weights_strip(const int n, const elem *const row[3], const elem *dy, float *sum,
                           int64_t x, int64_t c, const shape *s, bool whole)
 {
     int64_t m = s->C - c;
@@ -172,11 +172,11 @@ INLINE void weights_strip(const int n, const float *const row[3], const float *d
         x += n;                                                       \
     } while (0)
 
-static void common_weights_row(const float *image, const float *dy, float *sum, int64_t y,
+static void common_weights_row(const elem *image, const elem *dy, float *sum, int64_t y,
                                const shape *s)
 {
-    const float *row[3];
-    int64_t      x = 0;
+    const elem *row[3];
+    int64_t     x = 0;
 
     three_rows(row, image, y, s);
     while (x + WEIGHTS_STRIP <= s->W)
@@ -186,45 +186,62 @@ static void common_weights_row(const float *image, const float *dy, float *sum, 
     if (x < s->W) WEIGHTS_STRIP_OF(1);
 }
 
-/* ---- any filter ---- */
+/* ---- any filter: CHUNK channels at a time ---- */
 
-static void any_row(const float *image, const float *w, const float *b, float *out, int64_t y,
+enum { CHUNK = 64 };
+
+/* sum (m) += w times the values at `from` */
+INLINE void add_tap(float *sum, const float *w, const elem *from, int64_t m)
+{
+#pragma omp simd
+    for (int64_t c = 0; c < m; c++)
+        sum[c] += w[c] * num(from[c]);
+}
+
+static void any_row(const elem *image, const float *w, const float *b, elem *out, int64_t y,
                     const shape *s)
 {
-    for (int64_t x = 0; x < s->Wo; x++, out += s->C) {
-        memcpy(out, b, (size_t)s->C * sizeof(float));
+    for (int64_t i = 0; i < s->Wo * ceil_div(s->C, CHUNK); i++) {
+        int64_t x = i % s->Wo, c = i / s->Wo * CHUNK, m = s->C - c < CHUNK ? s->C - c : CHUNK;
+        float   sum[CHUNK];
+
+        memcpy(sum, b + c, (size_t)m * sizeof(float));
         for (int64_t k = 0; k < s->kh * s->kw; k++) {
             int64_t iy = y * s->stride - s->pad + k / s->kw,
                     ix = x * s->stride - s->pad + k % s->kw;
 
             if (iy < 0 || iy >= s->H || ix < 0 || ix >= s->W) continue;
-#pragma omp simd
-            for (int64_t c = 0; c < s->C; c++)
-                out[c] += w[k * s->ld + c] * image[(iy * s->W + ix) * s->C + c];
+            add_tap(sum, w + k * s->ld + c, image + (iy * s->W + ix) * s->C + c, m);
         }
+#pragma omp simd
+        for (int64_t j = 0; j < m; j++)
+            set(out[x * s->C + c + j], sum[j]);
     }
 }
 
 /* The gradient of row y of x gathers from every output that read it. */
-static void any_data_row(const float *dimage, const float *w, float *dx, int64_t y, const shape *s,
+static void any_data_row(const elem *dimage, const float *w, elem *dx, int64_t y, const shape *s,
                          bool add)
 {
-    for (int64_t x = 0; x < s->W; x++, dx += s->C) {
-        if (!add) memset(dx, 0, (size_t)s->C * sizeof(float));
+    for (int64_t i = 0; i < s->W * ceil_div(s->C, CHUNK); i++) {
+        int64_t x = i % s->W, c = i / s->W * CHUNK, m = s->C - c < CHUNK ? s->C - c : CHUNK;
+        float   sum[CHUNK] = { 0 };
+
         for (int64_t k = 0; k < s->kh * s->kw; k++) {
             int64_t ty = y + s->pad - k / s->kw, tx = x + s->pad - k % s->kw;
             int64_t oy = ty / s->stride, ox = tx / s->stride;
 
             if (ty < 0 || tx < 0 || ty % s->stride || tx % s->stride || oy >= s->Ho || ox >= s->Wo)
                 continue;
-#pragma omp simd
-            for (int64_t c = 0; c < s->C; c++)
-                dx[c] += w[k * s->ld + c] * dimage[(oy * s->Wo + ox) * s->C + c];
+            add_tap(sum, w + k * s->ld + c, dimage + (oy * s->Wo + ox) * s->C + c, m);
         }
+#pragma omp simd
+        for (int64_t j = 0; j < m; j++)
+            PUT(add, dx[x * s->C + c + j], sum[j]);
     }
 }
 
-static void any_weights_row(const float *image, const float *dy, float *sum, int64_t y,
+static void any_weights_row(const elem *image, const elem *dy, float *sum, int64_t y,
                             const shape *s)
 {
     float *db = sum + s->kh * s->kw * s->ld;
@@ -232,7 +249,7 @@ static void any_weights_row(const float *image, const float *dy, float *sum, int
     for (int64_t x = 0; x < s->Wo; x++, dy += s->C) {
 #pragma omp simd
         for (int64_t c = 0; c < s->C; c++)
-            db[c] += dy[c];
+            db[c] += num(dy[c]);
         for (int64_t k = 0; k < s->kh * s->kw; k++) {
             int64_t iy = y * s->stride - s->pad + k / s->kw,
                     ix = x * s->stride - s->pad + k % s->kw;
@@ -240,14 +257,14 @@ static void any_weights_row(const float *image, const float *dy, float *sum, int
             if (iy < 0 || iy >= s->H || ix < 0 || ix >= s->W) continue;
 #pragma omp simd
             for (int64_t c = 0; c < s->C; c++)
-                sum[k * s->ld + c] += dy[c] * image[(iy * s->W + ix) * s->C + c];
+                sum[k * s->ld + c] += num(dy[c]) * num(image[(iy * s->W + ix) * s->C + c]);
         }
     }
 }
 
 /* ---- the op ---- */
 
-static put_mode put_of(const kdas_device *device, const float *to, const kdas_desc *d, bool add)
+static put_mode put_of(const kdas_device *device, const elem *to, const kdas_desc *d, bool add)
 {
     if (add) return ADD;
     return streams(device, to, d->dim[3], (size_t)numel(d) * sizeof *to) ? STREAM : SET;
@@ -256,14 +273,15 @@ static put_mode put_of(const kdas_device *device, const float *to, const kdas_de
 static kdas_status forward(kdas_device *device, const kdas_call *call)
 {
     shape        s = shape_of(call->node);
-    const float *x = call->in[0], *w = call->packed, *b = w + s.kh * s.kw * s.ld;
-    float       *out = call->out;
+    const elem  *x = call->in[0];
+    const float *w = call->packed, *b = w + s.kh * s.kw * s.ld;
+    elem        *out = call->out;
     put_mode     put = put_of(device, out, &call->node->out, false);
 
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < s.N * s.Ho; r++) {
-        const float *image = x + r / s.Ho * s.H * s.W * s.C;
-        float       *to    = out + r * s.Wo * s.C;
+        const elem *image = x + r / s.Ho * s.H * s.W * s.C;
+        elem       *to    = out + r * s.Wo * s.C;
 
         if (s.common)
             common_row(image, w, b, to, r % s.Ho, &s, put);
@@ -276,15 +294,16 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 
 static void backward_data(kdas_device *device, const kdas_call *call, const shape *s)
 {
-    const float *dout = call->dout, *w = call->packed, *turned = w + (s->kh * s->kw + 1) * s->ld;
-    float       *dx  = call->din[0];
+    const elem  *dout = call->dout;
+    const float *w = call->packed, *turned = w + (s->kh * s->kw + 1) * s->ld;
+    elem        *dx  = call->din[0];
     bool         add = adds(call, 0);
     put_mode     put = put_of(device, dx, &call->node->in[0], add);
 
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < s->N * s->H; r++) {
-        const float *image = dout + r / s->H * s->Ho * s->Wo * s->C;
-        float       *to    = dx + r * s->W * s->C;
+        const elem *image = dout + r / s->H * s->Ho * s->Wo * s->C;
+        elem       *to    = dx + r * s->W * s->C;
 
         if (s->common)
             common_row(image, turned, NULL, to, r % s->H, s, put);
@@ -311,10 +330,10 @@ static void join_weights(const kdas_call *call, const shape *s, const float *sum
 
 static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
-    shape        s = shape_of(call->node);
-    const float *x = call->in[0], *dout = call->dout;
-    int64_t      rows = s.N * s.Ho, part = (s.kh * s.kw + 1) * s.ld;
-    int          parts = device->threads;
+    shape       s = shape_of(call->node);
+    const elem *x = call->in[0], *dout = call->dout;
+    int64_t     rows = s.N * s.Ho, part = (s.kh * s.kw + 1) * s.ld;
+    int         parts = device->threads;
 
     if (call->din[0]) backward_data(device, call, &s);
     if (!call->din[1] && !call->din[2]) return KDAS_OK;
@@ -324,7 +343,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 
         memset(sum, 0, (size_t)part * sizeof(float));
         for (int64_t r = PART(rows, t, parts); r < PART(rows, t + 1, parts); r++) {
-            const float *image = x + r / s.Ho * s.H * s.W * s.C, *dy = dout + r * s.Wo * s.C;
+            const elem *image = x + r / s.Ho * s.H * s.W * s.C, *dy = dout + r * s.Wo * s.C;
 
             if (s.common)
                 common_weights_row(image, dy, sum, r % s.Ho, &s);

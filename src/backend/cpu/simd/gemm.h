@@ -1,10 +1,13 @@
-/* gemm.h - the matrix product behind LINEAR, ATTENTION and small MATMULs, for one thread: C (M,N)
- * from A (M,K) and B (K,N).
+/* gemm.h - the matrix product behind LINEAR, ATTENTION, MIX_FFN and small MATMULs, for one thread:
+ * C (M,N) from A (M,K) and B (K,N).
  *
- * A is read where it lies, with any stride for rows and for columns, so that a transposed one
- * costs nothing. B is packed into panels of PANEL columns, each (K, PANEL) and dense; a last panel
- * of at most LANES columns is (K, LANES); columns past N are zero. One tile, TILE_ROWS by PANEL,
- * stays in registers over all of K. No memory is needed but the panels.
+ * What is multiplied at a time is a unit: a float, or two neighbours along K in bf16, summed up in
+ * f32. A is read where it lies. Of floats it may have any stride for rows and columns, so that a
+ * transposed one costs nothing; of bf16 its rows are dense along K, or it lies in units (a transposed
+ * one is made into those by pair_rows()). B is packed into panels of PANEL columns, each (K, PANEL)
+ * units and dense; a last panel of at most LANES columns is (K, LANES); columns past N and rows past
+ * K are zero. One tile, TILE_ROWS by PANEL, stays in registers over all of K. No memory is needed but
+ * the panels.
  *
  * It was chosen by measurement: at the shapes of PVTv2 (K and N of 32 to 512, many rows) it is
  * level with or ahead of dnnl_sgemm and well ahead of OpenBLAS, which both copy A first, and it
@@ -15,12 +18,41 @@
 
 enum { PANEL = 2 * LANES };
 
+#ifdef KD_HALF
+/* Two elements, the lower k first. */
+typedef struct __attribute__((may_alias)) unit {
+    uint32_t bits;
+} unit;
+enum { DEPTH = 2 };
+INLINE vec mac(vec sum, const char *a, vec b)
+{
+    uint32_t both;
+
+    memcpy(&both, a, sizeof both);
+    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)both), (__m512bh)b);
+}
+INLINE unit unit_of(float low, float high)
+{
+    return (unit){ to_bf16(low).bits | (uint32_t)to_bf16(high).bits << 16 };
+}
+#else
+typedef float unit;
+enum { DEPTH = 1 };
+INLINE vec  mac(vec sum, const char *a, vec b) { return sum + *(const float *)a * b; }
+INLINE unit unit_of(float low, float high)
+{
+    (void)high;
+    return low;
+}
+#endif
+
+/* Units along K; units of a packed B, each as wide as a float. */
+INLINE int64_t units_of(int64_t k) { return (k + DEPTH - 1) / DEPTH; }
+INLINE int64_t packed_numel(int64_t k, int64_t n) { return units_of(k) * round_up(n, LANES); }
+
 /* What happens to C. STREAM: set, past the caches; C is aligned and N a multiple of PANEL. */
 typedef enum put_mode { SET, ADD, STREAM } put_mode;
 INLINE put_mode put_of(bool add) { return add ? ADD : SET; }
-
-/* Floats of a packed B. */
-INLINE int64_t packed_numel(int64_t k, int64_t n) { return k * round_up(n, LANES); }
 
 /* The panel that starts at column n: its width, and how many of its columns exist. */
 INLINE int64_t width_at(int64_t n, int64_t N) { return N - n <= LANES ? LANES : PANEL; }
@@ -29,77 +61,134 @@ INLINE int64_t cols_at(int64_t n, int64_t N)
     return N - n < width_at(n, N) ? N - n : width_at(n, N);
 }
 
-/* `cols` values into a row of a panel, zeros up to `width`. */
-INLINE void pack_row(float *to, const float *from, int64_t step, int64_t cols, int64_t width,
-                     float alpha)
-{
-    if (step == 1 && cols == PANEL)
-        for (int64_t j = 0; j < PANEL; j++)
-            to[j] = alpha * from[j];
-    else if (step == 1)
-        for (int64_t j = 0; j < cols; j++)
-            to[j] = alpha * from[j];
-    else
-        for (int64_t j = 0; j < cols; j++)
-            to[j] = alpha * from[j * step];
-    for (int64_t j = cols; j < width; j++)
-        to[j] = 0;
-}
+/* ---- packing ---- */
 
-/* Pack B, element (k, n) at b[k bk + n bn], times alpha. It is read along its dense axis. */
-static void __attribute__((unused))
-pack_panels(float *to, const float *b, int64_t K, int64_t N, int64_t bk, int64_t bn, float alpha)
+/* pack_panels_<type>: B, element (k, n) at b[k bk + n bn], times alpha, to panels. It is read along
+ * its dense axis. pack_row: `cols` units of the rows k and k+1 into a row of a panel, zeros up to
+ * `width`; `next`: where row k+1 is from row k, 0: there is none. */
+#define DEFINE_PACK(type, letter)                                                                 \
+    INLINE void pack_row_##letter(unit *to, const type *from, int64_t next, int64_t step,         \
+                                  int64_t cols, int64_t width, float alpha)                       \
+    {                                                                                             \
+        if (step == 1 && next)                                                                    \
+            for (int64_t j = 0; j < cols; j++)                                                    \
+                to[j] = unit_of(alpha * num(from[j]), alpha * num(from[j + next]));               \
+        else if (step == 1)                                                                       \
+            for (int64_t j = 0; j < cols; j++)                                                    \
+                to[j] = unit_of(alpha * num(from[j]), 0);                                         \
+        else if (next)                                                                            \
+            for (int64_t j = 0; j < cols; j++)                                                    \
+                to[j] = unit_of(alpha * num(from[j * step]), alpha * num(from[j * step + next])); \
+        else                                                                                      \
+            for (int64_t j = 0; j < cols; j++)                                                    \
+                to[j] = unit_of(alpha * num(from[j * step]), 0);                                  \
+        for (int64_t j = cols; j < width; j++)                                                    \
+            to[j] = unit_of(0, 0);                                                                \
+    }                                                                                             \
+    INLINE void pack_at_##letter(unit *to, const type *b, int64_t K, int64_t N, int64_t bk,       \
+                                 int64_t bn, float alpha, int64_t k, int64_t n)                   \
+    {                                                                                             \
+        int64_t next = DEPTH > 1 && k * DEPTH + 1 < K ? bk : 0;                                   \
+                                                                                                  \
+        pack_row_##letter(to + n * units_of(K) + k * width_at(n, N), b + k * DEPTH * bk + n * bn, \
+                          next, bn, cols_at(n, N), width_at(n, N), alpha);                        \
+    }                                                                                             \
+    static void __attribute__((unused)) pack_panels_##letter(                                     \
+        unit *to, const type *b, int64_t K, int64_t N, int64_t bk, int64_t bn, float alpha)       \
+    {                                                                                             \
+        if (bn == 1)                                                                              \
+            for (int64_t k = 0; k < units_of(K); k++)                                             \
+                for (int64_t n = 0; n < N; n += PANEL)                                            \
+                    pack_at_##letter(to, b, K, N, bk, 1, alpha, k, n);                            \
+        else                                                                                      \
+            for (int64_t n = 0; n < N; n += PANEL)                                                \
+                for (int64_t k = 0; k < units_of(K); k++)                                         \
+                    pack_at_##letter(to, b, K, N, bk, bn, alpha, k, n);                           \
+    }
+DEFINE_PACK(float, f)
+#ifdef KD_HALF
+DEFINE_PACK(bf16, h)
+#endif
+#undef DEFINE_PACK
+#define pack_panels(to, b, K, N, bk, bn, alpha) BY_TYPE(b, pack_panels)(to, b, K, N, bk, bn, alpha)
+
+/* ---- one tile ---- */
+
+/* Where the product goes: floats, or elements. */
+typedef struct target {
+    char    *at;
+    int64_t  ld;   /* from row to row, in bytes */
+    bool     wide; /* floats */
+    put_mode put;
+} target;
+
+INLINE void put_tile(const target *c, int64_t i, int64_t j, vec sum)
 {
-    if (bn == 1) {
-        for (int64_t k = 0; k < K; k++)
-            for (int64_t n = 0; n < N; n += PANEL)
-                pack_row(to + n * K + k * width_at(n, N), b + k * bk + n, 1, cols_at(n, N),
-                         width_at(n, N), alpha);
+    char *p = c->at + i * c->ld;
+#ifdef KD_HALF
+    if (!c->wide) {
+        bf16 *h = (bf16 *)p + j;
+
+        if (c->put == STREAM)
+            stream_h(h, sum);
+        else
+            store_h(h, c->put == ADD ? load_h(h) + sum : sum);
         return;
     }
-    for (int64_t n = 0; n < N; n += PANEL)
-        for (int64_t k = 0; k < K; k++)
-            pack_row(to + n * K + k * width_at(n, N), b + k * bk + n * bn, bn, cols_at(n, N),
-                     width_at(n, N), alpha);
+#endif
+    float *f = (float *)p + j;
+
+    if (c->put == STREAM)
+        stream_f(f, sum);
+    else
+        store_f(f, c->put == ADD ? load_f(f) + sum : sum);
 }
 
+/* Where A lies: row i, unit k at a[i ai + k ak], in bytes. */
+typedef struct source {
+    const char *at;
+    int64_t     ai, ak;
+} source;
+
 /* One tile of `rows` by `vecs` vectors; both are constants where this is inlined. `bias`: what a
- * row starts from, or NULL. `ahead`: how far from each value of A lies what will be wanted next,
- * or 0; it is fetched line by line along the dense axis of A. Pointers to A are kept for every
+ * row starts from, or NULL. `ahead`: how far, in bytes, from each unit of A lies what will be wanted
+ * next, or 0; it is fetched line by line along the dense axis of A. Pointers to A are kept for every
  * third row, the two between are an index away. */
-INLINE void tile(const int rows, const int vecs, int64_t K, const float *a, int64_t ai, int64_t ak,
-                 const float *b, const float *bias, float *c, int64_t ldc, put_mode put,
-                 int64_t ahead)
+INLINE void tile(const int rows, const int vecs, int64_t K, const source *a, const unit *packed,
+                 const float *bias, const target *c, int64_t ahead)
 {
     vec          sum[TILE_ROWS][2];
-    const float *at[(TILE_ROWS + 2) / 3];
-    int64_t      below = ak == 1 ? 0 : ahead;
+    const char  *at[(TILE_ROWS + 2) / 3];
+    const float *b  = (const float *)packed;
+    int64_t      ai = a->ai, ak = a->ak;
+    bool         along = ak == sizeof(unit);
+    int64_t      below = along ? 0 : ahead;
 
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < vecs; j++)
-            sum[i][j] = bias ? load(bias + j * LANES) : (vec){ 0 };
+            sum[i][j] = bias ? load_f(bias + j * LANES) : (vec){ 0 };
 #pragma GCC unroll 16
     for (int i = 0; i < (rows + 2) / 3; i++)
-        at[i] = a + 3 * i * ai;
+        at[i] = a->at + 3 * i * ai;
     for (int64_t k = 0; k < K;) {
         int64_t end = K - k < 16 ? K : k + 16; /* a cache line of each row of A */
 
-        if (ahead && ak == 1)
+        if (ahead && along)
 #pragma GCC unroll 16
             for (int i = 0; i < rows; i++)
                 __builtin_prefetch(at[i / 3] + (i % 3) * ai + ahead, 0, 2);
         for (; k < end; k++) {
-            vec b0 = load(b), b1 = vecs > 1 ? load(b + LANES) : (vec){ 0 };
+            vec b0 = load_f(b), b1 = vecs > 1 ? load_f(b + LANES) : (vec){ 0 };
 
             __builtin_prefetch(at[0] + below, 0, 2);
 #pragma GCC unroll 16
             for (int i = 0; i < rows; i++) {
-                vec s = (vec){ 0 } + at[i / 3][(i % 3) * ai];
+                const char *unit_at = at[i / 3] + (i % 3) * ai;
 
-                sum[i][0] += s * b0;
-                if (vecs > 1) sum[i][1] += s * b1;
+                sum[i][0] = mac(sum[i][0], unit_at, b0);
+                if (vecs > 1) sum[i][1] = mac(sum[i][1], unit_at, b1);
             }
 #pragma GCC unroll 16
             for (int i = 0; i < (rows + 2) / 3; i++)
@@ -110,28 +199,22 @@ INLINE void tile(const int rows, const int vecs, int64_t K, const float *a, int6
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
-        for (int j = 0; j < vecs; j++) {
-            float *p = c + i * ldc + j * LANES;
-
-            if (put == STREAM)
-                stream(p, sum[i][j]);
-            else
-                store(p, put == ADD ? load(p) + sum[i][j] : sum[i][j]);
-        }
+        for (int j = 0; j < vecs; j++)
+            put_tile(c, i, j * LANES, sum[i][j]);
 }
 
-#define TILE_CASE(rows)                                               \
-    case rows:                                                        \
-        if (wide)                                                     \
-            tile(rows, 2, K, a, ai, ak, b, bias, c, ldc, put, ahead); \
-        else                                                          \
-            tile(rows, 1, K, a, ai, ak, b, bias, c, ldc, put, ahead); \
+#define TILE_CASE(rows)                                  \
+    case rows:                                           \
+        if (two)                                         \
+            tile(rows, 2, K, a, packed, bias, c, ahead); \
+        else                                             \
+            tile(rows, 1, K, a, packed, bias, c, ahead); \
         break;
 
-static __attribute__((noinline, unused)) void any_tile(int64_t rows, bool wide, int64_t K,
-                                                       const float *a, int64_t ai, int64_t ak,
-                                                       const float *b, const float *bias, float *c,
-                                                       int64_t ldc, put_mode put, int64_t ahead)
+static __attribute__((noinline, unused)) void any_tile(int64_t rows, bool two, int64_t K,
+                                                       const source *a, const unit *packed,
+                                                       const float *bias, const target *c,
+                                                       int64_t ahead)
 {
     switch (rows) {
         TILE_CASE(1)
@@ -156,65 +239,96 @@ static __attribute__((noinline, unused)) void any_tile(int64_t rows, bool wide, 
     }
 }
 
-/* The same for one panel `b`, that from column n on; C may end inside it. */
-static void __attribute__((unused))
-panel_tile(int64_t rows, int64_t n, int64_t N, int64_t K, const float *a, int64_t ai, int64_t ak,
-           const float *b, const float *bias, float *c, int64_t ldc, put_mode put, int64_t ahead)
+/* The first n columns of a tile of floats into C. */
+static __attribute__((noinline, unused)) void put_columns(const target *c, const float *whole,
+                                                          int64_t rows, int64_t cols)
 {
-    bool         wide  = width_at(n, N) == PANEL;
-    int64_t      cols  = cols_at(n, N);
-    const float *start = bias ? bias + n : NULL;
-    float        whole[TILE_ROWS * PANEL];
-
-    if (cols == width_at(n, N)) {
-        any_tile(rows, wide, K, a, ai, ak, b, start, c + n, ldc, put, ahead);
-        return;
-    }
-    any_tile(rows, wide, K, a, ai, ak, b, start, whole, PANEL, SET, ahead);
     for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < cols; j++)
-            PUT(put == ADD, c[i * ldc + n + j], whole[i * PANEL + j]);
+        for (int64_t j = 0; j < cols; j++) {
+            float value = whole[i * PANEL + j];
+
+            if (c->wide)
+                PUT(c->put == ADD, ((float *)(c->at + i * c->ld))[j], value);
+            else
+                PUT(c->put == ADD, ((elem *)(c->at + i * c->ld))[j], value);
+        }
 }
 
+/* Bytes from one column of C to the next. */
+INLINE int64_t column_size(const target *c)
+{
+    return c->wide ? (int64_t)sizeof(float) : (int64_t)sizeof(elem);
+}
+
+/* The same for one panel `b`, that from column n on; C may end inside it. */
+static void __attribute__((unused))
+panel_tile(int64_t rows, int64_t n, int64_t N, int64_t K, const source *a, const unit *b,
+           const float *bias, const target *c, int64_t ahead)
+{
+    bool         two   = width_at(n, N) == PANEL;
+    int64_t      cols  = cols_at(n, N);
+    const float *start = bias ? bias + n : NULL;
+    target       to    = *c;
+
+    to.at += n * column_size(c);
+    if (cols == width_at(n, N)) {
+        any_tile(rows, two, K, a, b, start, &to, ahead);
+    } else {
+        float  whole[TILE_ROWS * PANEL];
+        target all = { (char *)whole, sizeof(float) * PANEL, true, SET };
+
+        any_tile(rows, two, K, a, b, start, &all, ahead);
+        put_columns(&to, whole, rows, cols);
+    }
+}
+
+/* ---- the product ---- */
+
 /* Rows of A that lie whole pages apart all fall into the same few places of the first cache. They
- * are copied side by side first, PIECE columns at a time. */
-enum { PIECE = 512, PAGE = 1024 /* floats */ };
+ * are copied side by side first, PIECE units at a time; so are rows whose last unit is not whole,
+ * to be filled up with zeros. */
+enum { PIECE = 512, PAGE = 4096 /* bytes */ };
 
 static void __attribute__((unused))
-gemm_of_pages(int64_t M, int64_t N, int64_t K, const float *a, int64_t ai, const float *packed,
-              const float *bias, float *c, int64_t ldc, bool add)
+gemm_of_copies(int64_t M, int64_t N, int64_t K, const source *a, const unit *packed,
+               const float *bias, const target *c)
 {
-    int64_t tiles = ceil_div(M, TILE_ROWS);
+    int64_t tiles = ceil_div(M, TILE_ROWS), units = units_of(K);
 
     for (int64_t t = 0; t < tiles; t++) {
         int64_t m = PART(M, t, tiles), rows = PART(M, t + 1, tiles) - m;
+        target  to = *c;
 
-        for (int64_t k = 0; k < K; k += PIECE) {
-            int64_t depth = K - k < PIECE ? K - k : PIECE;
-            float   copy[TILE_ROWS][PIECE + 16];
+        to.at += m * c->ld;
+        for (int64_t k = 0; k < units; k += PIECE) {
+            int64_t depth = units - k < PIECE ? units - k : PIECE;
+            int64_t elems = K - k * DEPTH < depth * DEPTH ? K - k * DEPTH : depth * DEPTH;
+            unit    copy[TILE_ROWS][PIECE + 16];
+            source  from = { (const char *)copy, sizeof copy[0], sizeof(unit) };
 
-            for (int64_t i = 0; i < rows; i++)
-                memcpy(copy[i], a + (m + i) * ai + k, (size_t)depth * sizeof(float));
+            for (int64_t i = 0; i < rows; i++) {
+                copy[i][depth - 1] = unit_of(0, 0);
+                memcpy(copy[i], a->at + (m + i) * a->ai + k * a->ak, (size_t)elems * sizeof(elem));
+            }
+            to.put = c->put == ADD || k ? ADD : SET;
             for (int64_t n = 0; n < N; n += PANEL)
-                panel_tile(rows, n, N, depth, copy[0], PIECE + 16, 1,
-                           packed + n * K + k * width_at(n, N), k ? NULL : bias, c + m * ldc, ldc,
-                           put_of(add || k), 0);
+                panel_tile(rows, n, N, depth, &from, packed + n * units + k * width_at(n, N),
+                           k ? NULL : bias, &to, 0);
         }
     }
 }
 
-/* C = A B (+ bias for each column), or C += A B. A at a[m ai + k ak], B packed, C at c[m ldc + n].
- * `bias`, if not NULL, holds round_up(N, LANES) values. */
+/* K in elements; strides in bytes. */
 static void __attribute__((unused))
-gemm(int64_t M, int64_t N, int64_t K, const float *a, int64_t ai, int64_t ak, const float *packed,
-     const float *bias, float *c, int64_t ldc, put_mode put)
+gemm_at(int64_t M, int64_t N, int64_t K, source a, const unit *packed, const float *bias, target c)
 {
-    int64_t tiles = ceil_div(M, TILE_ROWS);
+    int64_t tiles = ceil_div(M, TILE_ROWS), units = units_of(K);
     /* rows of A that stay in the second-level cache while the panels go by */
-    int64_t block = 65536 / (K * TILE_ROWS);
+    int64_t block = 65536 / (units * TILE_ROWS);
+    bool    along = a.ak == sizeof(unit);
 
-    if (ak == 1 && ai % PAGE == 0 && M > 1) {
-        gemm_of_pages(M, N, K, a, ai, packed, bias, c, ldc, put == ADD);
+    if (along && ((a.ai % PAGE == 0 && M > 1) || K % DEPTH)) {
+        gemm_of_copies(M, N, K, &a, packed, bias, &c);
         return;
     }
     block = block < 1 ? 1 : block > 16 ? 16 : block;
@@ -224,12 +338,47 @@ gemm(int64_t M, int64_t N, int64_t K, const float *a, int64_t ai, int64_t ak, co
         for (int64_t n = 0; n < N; n += PANEL)
             for (int64_t t = t0; t < t1; t++) { /* tiles of even height: no thin last one */
                 int64_t m = PART(M, t, tiles), rows = PART(M, t + 1, tiles) - m;
-                int64_t ahead = n > 0 ? 0 : ak == 1 ? rows * ai : K * ak;
+                int64_t ahead = n > 0 ? 0 : along ? rows * a.ai : units * a.ak;
+                source  from  = { a.at + m * a.ai, a.ai, a.ak };
+                target  to    = { c.at + m * c.ld, c.ld, c.wide, c.put };
 
-                panel_tile(rows, n, N, K, a + m * ai, ai, ak, packed + n * K, bias, c + m * ldc,
-                           ldc, put, ahead);
+                panel_tile(rows, n, N, units, &from, packed + n * units, bias, &to, ahead);
             }
     }
 }
+
+/* C = A B (+ bias for each column), or C += A B. A at a[m ai + k ak], B packed, C at c[m ldc + n].
+ * `bias`, if not NULL, holds round_up(N, LANES) values. A may be elements with ak 1, or units with K
+ * counted in elements and ak in units; C elements or floats. */
+#define gemm(M, N, K, a, ai, ak, packed, bias, c, ldc, put)                    \
+    gemm_at(                                                                   \
+        M, N, K,                                                               \
+        (source){ (const char *)(a), (ai) * (int64_t)sizeof *(a),              \
+                  sizeof *(a) < sizeof(unit) ? (int64_t)sizeof(unit)           \
+                                             : (ak) * (int64_t)sizeof(unit) }, \
+        packed, bias,                                                          \
+        (target){ (char *)(c), (ldc) * (int64_t)sizeof *(c), sizeof *(c) == sizeof(float), put })
+
+/* ---- a transposed A ---- */
+
+#ifdef KD_HALF
+/* Rows k and k+1 (M elements each, `ld` apart) side by side: to (K/2, M), the A of a product over
+ * the rows: ai 1, ak M. */
+#define DEFINE_PAIRS(type, letter)                                                   \
+    static void __attribute__((unused))                                              \
+    pair_rows_##letter(unit *to, const type *from, int64_t K, int64_t M, int64_t ld) \
+    {                                                                                \
+        for (int64_t k = 0; k < K; k += 2, to += M) {                                \
+            const type *low = from + k * ld, *high = low + ld;                       \
+                                                                                     \
+            for (int64_t m = 0; m < M; m++)                                          \
+                to[m] = unit_of(num(low[m]), k + 1 < K ? num(high[m]) : 0);          \
+        }                                                                            \
+    }
+DEFINE_PAIRS(float, f)
+DEFINE_PAIRS(bf16, h)
+#undef DEFINE_PAIRS
+#define pair_rows(to, from, K, M, ld) BY_TYPE(from, pair_rows)(to, from, K, M, ld)
+#endif
 
 #endif

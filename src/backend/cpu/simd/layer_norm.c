@@ -13,30 +13,32 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
     return KDAS_OK;
 }
 
-INLINE void forward_row(const float *x, const float *g, const float *b, float *y, float *saved,
+INLINE void forward_row(const elem *x, const float *g, const float *b, elem *y, float *saved,
                         int64_t C, float eps)
 {
     float mean = 0, var = 0, r;
 
 #pragma omp simd reduction(+ : mean)
     for (int64_t c = 0; c < C; c++)
-        mean += x[c];
+        mean += num(x[c]);
     mean /= (float)C;
 #pragma omp simd reduction(+ : var)
     for (int64_t c = 0; c < C; c++)
-        var += (x[c] - mean) * (x[c] - mean);
+        var += (num(x[c]) - mean) * (num(x[c]) - mean);
     r = 1.0f / sqrtf(var / (float)C + eps);
 #pragma omp simd
     for (int64_t c = 0; c < C; c++)
-        y[c] = (x[c] - mean) * r * g[c] + b[c];
+        set(y[c], (num(x[c]) - mean) * r * g[c] + b[c]);
     saved[0] = mean;
     saved[1] = r;
 }
 
 static kdas_status forward(kdas_device *device, const kdas_call *call)
 {
-    const float *x = call->in[0], *g = call->in[1], *b = call->in[2];
-    float       *y = call->out, *saved = call->saved;
+    const elem  *x = call->in[0];
+    const float *g = call->in[1], *b = call->in[2];
+    elem        *y     = call->out;
+    float       *saved = call->saved;
     int64_t      rows = row_count(&call->node->out), C = call->node->out.dim[3];
     float        eps = ((const kdas_norm_attr *)call->node->attr)->eps;
 
@@ -48,41 +50,43 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 }
 
 /* `dg`, `db`: sums of the part; `dx` may be NULL, or dy itself. */
-INLINE void backward_row(const float *x, const float *g, const float *dy, const float *saved,
-                         float *dx, float *dg, float *db, int64_t C, bool add)
+INLINE void backward_row(const elem *x, const float *g, const elem *dy, const float *saved,
+                         elem *dx, float *dg, float *db, int64_t C, bool add)
 {
     float mean = saved[0], r = saved[1], m1 = 0, m2 = 0;
 
 #pragma omp simd reduction(+ : m1, m2)
     for (int64_t c = 0; c < C; c++) {
-        float h = (x[c] - mean) * r, e = dy[c] * g[c];
+        float d = num(dy[c]), h = (num(x[c]) - mean) * r, e = d * g[c];
 
         m1 += e;
         m2 += e * h;
-        dg[c] += dy[c] * h;
-        db[c] += dy[c];
+        dg[c] += d * h;
+        db[c] += d;
     }
     m1 /= (float)C;
     m2 /= (float)C;
     if (!dx) return;
     if (C == 1) { /* a value is its own mean: exactly 0, where r would magnify rounding */
-        if (!add) dx[0] = 0;
+        if (!add) set(dx[0], 0);
         return;
     }
     if (add)
 #pragma omp simd
         for (int64_t c = 0; c < C; c++)
-            dx[c] += r * (dy[c] * g[c] - m1 - (x[c] - mean) * r * m2);
+            set(dx[c], num(dx[c]) + r * (num(dy[c]) * g[c] - m1 - (num(x[c]) - mean) * r * m2));
     else
 #pragma omp simd
         for (int64_t c = 0; c < C; c++)
-            dx[c] = r * (dy[c] * g[c] - m1 - (x[c] - mean) * r * m2);
+            set(dx[c], r * (num(dy[c]) * g[c] - m1 - (num(x[c]) - mean) * r * m2));
 }
 
 static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
-    const float *x = call->in[0], *g = call->in[1], *dy = call->dout, *saved = call->saved;
-    float       *dx = call->din[0], *sums = call->work;
+    const elem  *x = call->in[0], *dy = call->dout;
+    const float *g = call->in[1], *saved = call->saved;
+    elem        *dx   = call->din[0];
+    float       *sums = call->work;
     int64_t      rows = row_count(&call->node->out), C = call->node->out.dim[3];
     int64_t      ld    = (int64_t)(floats(C) / sizeof(float));
     int          parts = device->threads;

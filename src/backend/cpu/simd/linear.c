@@ -3,8 +3,8 @@
  * packed: W^T as panels for y = x W^T | bias, padded | W as panels for dx = dy W, if wanted.
  *
  * dW = dy^T x sums over many rows into few elements. The wider of dy and x is read where it lies,
- * the narrower is packed, so that dW comes out transposed if x is the wider. Threads divide the
- * rows in `depth` parts, each with sums of its own that are joined in order, times `across` parts
+ * the narrower is packed, so that dW comes out transposed if x is the wider (in bf16 the wider is
+ * first brought into units, two rows side by side). Threads divide the rows in `depth` parts, each with sums of its own that are joined in order, times `across` parts
  * of the wide axis: large weights are divided across alone. */
 #include "backend/cpu/simd/gemm.h"
 
@@ -40,7 +40,8 @@ static bool has_bias(const kdas_node_desc *node) { return node->inputs > 2 && no
 /* One part's scratch for dW: packed rows, then its own sums for W and b. */
 static size_t part_bytes(const shape *s)
 {
-    return floats(packed_numel(BLOCK, s->narrow)) + floats(s->in * s->out) + floats(s->out);
+    return floats(packed_numel(BLOCK, s->narrow)) + floats(s->in * s->out) + floats(s->out) +
+           (DEPTH > 1 ? floats(units_of(BLOCK) * s->wide) : 0);
 }
 
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
@@ -57,7 +58,7 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
 {
     shape        s       = shape_of(call->node, device->threads);
     void        *at      = call->packed;
-    float       *forward = carve(&at, floats(packed_numel(s.in, s.out)));
+    unit        *forward = carve(&at, floats(packed_numel(s.in, s.out)));
     float       *bias    = carve(&at, floats(round_up(s.out, LANES)));
     const float *w       = call->in[1];
 
@@ -70,13 +71,13 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
 
 /* C (rows,n) = A (rows,k) B (+ bias), rows divided over the threads. A panel of a row is a whole
  * cache line but for the shortest vectors, so large results can be streamed. */
-static void by_rows(const kdas_device *device, int64_t rows, int64_t n, int64_t k, const float *a,
-                    const float *packed, const float *bias, float *c, bool add)
+static void by_rows(const kdas_device *device, int64_t rows, int64_t n, int64_t k, const elem *a,
+                    const unit *packed, const float *bias, elem *c, bool add)
 {
     int      parts = device->threads;
     put_mode put   = put_of(add);
 
-    if (!add && PANEL >= 16 && n % PANEL == 0 &&
+    if (!add && PANEL >= LINE && n % PANEL == 0 &&
         streams(device, c, n, (size_t)(rows * n) * sizeof *c))
         put = STREAM;
 #pragma omp parallel for schedule(static)
@@ -90,26 +91,27 @@ static void by_rows(const kdas_device *device, int64_t rows, int64_t n, int64_t 
 
 static kdas_status forward(kdas_device *device, const kdas_call *call)
 {
-    shape        s  = shape_of(call->node, device->threads);
-    void        *at = call->packed;
-    const float *w  = carve(&at, floats(packed_numel(s.in, s.out)));
+    shape       s  = shape_of(call->node, device->threads);
+    void       *at = call->packed;
+    const unit *w  = carve(&at, floats(packed_numel(s.in, s.out)));
 
     by_rows(device, s.rows, s.out, s.in, call->in[0], w, at, call->out, false);
     return KDAS_OK;
 }
 
 /* sum (n) += the rows of dy */
-static void add_columns(float *sum, const float *dy, int64_t rows, int64_t n)
+static void add_columns(float *sum, const elem *dy, int64_t rows, int64_t n)
 {
     for (int64_t r = 0; r < rows; r++)
 #pragma omp simd
         for (int64_t o = 0; o < n; o++)
-            sum[o] += dy[r * n + o];
+            sum[o] += num(dy[r * n + o]);
 }
 
 /* A part's own sums: for W (wide,narrow) and, where across is 0, for b. */
 typedef struct part_sums {
-    float *panel, *dw, *db;
+    unit  *panel, *pairs;
+    float *dw, *db;
 } part_sums;
 
 static part_sums sums_of(const shape *s, char *work, int depth, int across)
@@ -119,15 +121,16 @@ static part_sums sums_of(const shape *s, char *work, int depth, int across)
 
     p.panel = carve(&at, floats(packed_numel(BLOCK, s->narrow)));
     p.dw    = carve(&at, floats(s->in * s->out));
-    p.db    = at;
+    p.db    = carve(&at, floats(s->out));
+    p.pairs = at;
     return p;
 }
 
 static void weights_part(const kdas_call *call, const shape *s, int depth, int across, char *work)
 {
-    part_sums    p = sums_of(s, work, depth, across);
-    const float *x = call->in[0], *dy = call->dout, *wide = s->flip ? x : dy,
-                *narrow = s->flip ? dy : x;
+    part_sums   p = sums_of(s, work, depth, across);
+    const elem *x = call->in[0], *dy = call->dout, *wide = s->flip ? x : dy,
+               *narrow = s->flip ? dy : x;
     int64_t w0 = PART(s->wide, across, s->across), w1 = PART(s->wide, across + 1, s->across);
     int64_t r0 = PART(s->rows, depth, s->depth), r1 = PART(s->rows, depth + 1, s->depth);
     int64_t block = 131072 / (s->narrow + w1 - w0);
@@ -140,8 +143,14 @@ static void weights_part(const kdas_call *call, const shape *s, int depth, int a
         if (call->din[2] && across == 0) add_columns(p.db, dy + r * s->out, n, s->out);
         if (!call->din[1]) continue;
         pack_panels(p.panel, narrow + r * s->narrow, n, s->narrow, s->narrow, 1, 1.0f);
+#ifdef KD_HALF
+        pair_rows(p.pairs, wide + r * s->wide + w0, n, w1 - w0, s->wide);
+        gemm(w1 - w0, s->narrow, n, p.pairs, 1, w1 - w0, p.panel, NULL, p.dw + w0 * s->narrow,
+             s->narrow, put_of(r > r0));
+#else
         gemm(w1 - w0, s->narrow, n, wide + r * s->wide + w0, 1, s->wide, p.panel, NULL,
              p.dw + w0 * s->narrow, s->narrow, put_of(r > r0));
+#endif
     }
 }
 

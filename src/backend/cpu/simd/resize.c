@@ -88,29 +88,29 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
     fill_backward(&t->wide);
     plan->state         = t;
     plan->work_forward  = floats(x[2] * x[3]) * (size_t)device->threads;
-    plan->work_backward = floats(y[2] * y[3]) * (size_t)device->threads;
+    plan->work_backward = (floats(y[2] * y[3]) + floats(x[3])) * (size_t)device->threads;
     return KDAS_OK;
 }
 
 /* ---- forward ---- */
 
-static void forward_row(const tables *t, const float *image, float *mixed, float *out, int64_t y,
+static void forward_row(const tables *t, const elem *image, float *mixed, elem *out, int64_t y,
                         int64_t C)
 {
-    const axis  *w  = &t->wide;
-    int64_t      n  = w->in * C;
-    const float *r0 = image + t->high.at0[y] * n, *r1 = image + t->high.at1[y] * n;
-    float        share = t->high.share[y];
+    const axis *w  = &t->wide;
+    int64_t     n  = w->in * C;
+    const elem *r0 = image + t->high.at0[y] * n, *r1 = image + t->high.at1[y] * n;
+    float       share = t->high.share[y];
 
 #pragma omp simd
     for (int64_t i = 0; i < n; i++)
-        mixed[i] = r0[i] + share * (r1[i] - r0[i]);
+        mixed[i] = num(r0[i]) + share * (num(r1[i]) - num(r0[i]));
     if (C == 1) {
 #pragma omp simd
         for (int64_t x = 0; x < w->out; x++) {
             float v0 = mixed[w->at0[x]], v1 = mixed[w->at1[x]];
 
-            out[x] = v0 + w->share[x] * (v1 - v0);
+            set(out[x], v0 + w->share[x] * (v1 - v0));
         }
         return;
     }
@@ -120,15 +120,15 @@ static void forward_row(const tables *t, const float *image, float *mixed, float
 
 #pragma omp simd
         for (int64_t c = 0; c < C; c++)
-            out[x * C + c] = p0[c] + s * (p1[c] - p0[c]);
+            set(out[x * C + c], p0[c] + s * (p1[c] - p0[c]));
     }
 }
 
 static kdas_status forward(kdas_device *device, const kdas_call *call)
 {
     const tables *t   = call->state;
-    const float  *x   = call->in[0];
-    float        *out = call->out;
+    const elem   *x   = call->in[0];
+    elem         *out = call->out;
     int64_t       C = call->node->out.dim[3], rows = call->node->out.dim[0] * t->high.out;
 
 #pragma omp parallel for schedule(static)
@@ -145,20 +145,21 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 
 /* ---- backward ---- */
 
-static void backward_row(const tables *t, const float *dimage, float *mixed, float *dx, int64_t y,
-                         int64_t C, bool add)
+/* Scratch: `mixed`, a row of the output, and `pixel`, C values. */
+static void backward_row(const tables *t, const elem *dimage, float *mixed, float *pixel, elem *dx,
+                         int64_t y, int64_t C, bool add)
 {
     const axis *w = &t->wide, *h = &t->high;
     int64_t     n = w->out * C;
 
     memset(mixed, 0, (size_t)n * sizeof(float));
     for (int32_t k = 0; k < h->count[y]; k++) {
-        const float *row   = dimage + (h->first[y] + k) * n;
-        float        share = h->weight[h->begin[y] + k];
+        const elem *row   = dimage + (h->first[y] + k) * n;
+        float       share = h->weight[h->begin[y] + k];
 
 #pragma omp simd
         for (int64_t i = 0; i < n; i++)
-            mixed[i] += share * row[i];
+            mixed[i] += share * num(row[i]);
     }
     for (int64_t x = 0; x < w->in; x++, dx += C) {
         const float *from = mixed + w->first[x] * C, *weight = w->weight + w->begin[x];
@@ -173,29 +174,34 @@ static void backward_row(const tables *t, const float *dimage, float *mixed, flo
             PUT(add, dx[0], sum);
             continue;
         }
-        if (!add) memset(dx, 0, (size_t)C * sizeof(float));
+        memset(pixel, 0, (size_t)C * sizeof(float));
         for (int32_t k = 0; k < count; k++)
 #pragma omp simd
             for (int64_t c = 0; c < C; c++)
-                dx[c] += weight[k] * from[k * C + c];
+                pixel[c] += weight[k] * from[k * C + c];
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++)
+            PUT(add, dx[c], pixel[c]);
     }
 }
 
 static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
     const tables *t    = call->state;
-    const float  *dout = call->dout;
-    float        *dx   = call->din[0];
+    const elem   *dout = call->dout;
+    elem         *dx   = call->din[0];
     int64_t       C = call->node->out.dim[3], rows = call->node->out.dim[0] * t->high.in;
+    size_t        row = floats(t->wide.out * C);
 
 #pragma omp parallel for schedule(static)
     for (int p = 0; p < device->threads; p++) {
-        float *mixed = (float *)((char *)call->work + floats(t->wide.out * C) * (size_t)p);
+        char *mixed = (char *)call->work + (row + floats(C)) * (size_t)p;
 
         for (int64_t r = PART(rows, p, device->threads); r < PART(rows, p + 1, device->threads);
              r++)
-            backward_row(t, dout + r / t->high.in * t->high.out * t->wide.out * C, mixed,
-                         dx + r * t->wide.in * C, r % t->high.in, C, adds(call, 0));
+            backward_row(t, dout + r / t->high.in * t->high.out * t->wide.out * C, (float *)mixed,
+                         (float *)(mixed + row), dx + r * t->wide.in * C, r % t->high.in, C,
+                         adds(call, 0));
     }
     return KDAS_OK;
 }

@@ -1,18 +1,18 @@
 /* shape.c - CONCAT, SLICE, CROP and TRANSPOSE: values that only move. */
 #include "backend/cpu/simd/simd.h"
 
-/* Copy rows of n floats, or add them. */
-INLINE void move_row(float *to, const float *from, int64_t n, bool add)
+/* Copy a row of n elements, or add it. */
+INLINE void move_row(elem *to, const elem *from, int64_t n, bool add)
 {
     if (!add)
-        memcpy(to, from, (size_t)n * sizeof(float));
+        memcpy(to, from, (size_t)n * sizeof(elem));
     else
 #pragma omp simd
         for (int64_t i = 0; i < n; i++)
-            to[i] += from[i];
+            set(to[i], num(to[i]) + num(from[i]));
 }
 
-static void move_rows(float *to, int64_t to_ld, const float *from, int64_t from_ld, int64_t rows,
+static void move_rows(elem *to, int64_t to_ld, const elem *from, int64_t from_ld, int64_t rows,
                       int64_t n, bool add)
 {
     if (n == 0) return; /* an absent input */
@@ -21,11 +21,11 @@ static void move_rows(float *to, int64_t to_ld, const float *from, int64_t from_
         move_row(to + r * to_ld, from + r * from_ld, n, add);
 }
 
-static void zero_rows(float *to, int64_t ld, int64_t rows, int64_t n)
+static void zero_rows(elem *to, int64_t ld, int64_t rows, int64_t n)
 {
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++)
-        memset(to + r * ld, 0, (size_t)n * sizeof(float));
+        memset(to + r * ld, 0, (size_t)n * sizeof(elem));
 }
 
 /* ---- concat ---- */
@@ -37,7 +37,7 @@ static kdas_status concat_forward(kdas_device *device, const kdas_call *call)
 
     (void)device;
     for (int i = 0; i < node->inputs; at += node->in[i].dim[3], i++)
-        move_rows((float *)call->out + at, C, call->in[i], node->in[i].dim[3], rows,
+        move_rows((elem *)call->out + at, C, call->in[i], node->in[i].dim[3], rows,
                   node->in[i].dim[3], false);
     return KDAS_OK;
 }
@@ -50,7 +50,7 @@ static kdas_status concat_backward(kdas_device *device, const kdas_call *call)
     (void)device;
     for (int i = 0; i < node->inputs; at += node->in[i].dim[3], i++)
         if (call->din[i])
-            move_rows(call->din[i], node->in[i].dim[3], (const float *)call->dout + at, C, rows,
+            move_rows(call->din[i], node->in[i].dim[3], (const elem *)call->dout + at, C, rows,
                       node->in[i].dim[3], adds(call, i));
     return KDAS_OK;
 }
@@ -62,7 +62,7 @@ static kdas_status slice_forward(kdas_device *device, const kdas_call *call)
     const kdas_slice_attr *a = call->node->attr;
 
     (void)device;
-    move_rows(call->out, a->count, (const float *)call->in[0] + a->start, call->node->in[0].dim[3],
+    move_rows(call->out, a->count, (const elem *)call->in[0] + a->start, call->node->in[0].dim[3],
               row_count(&call->node->out), a->count, false);
     return KDAS_OK;
 }
@@ -71,7 +71,7 @@ static kdas_status slice_backward(kdas_device *device, const kdas_call *call)
 {
     const kdas_slice_attr *a = call->node->attr;
     int64_t                C = call->node->in[0].dim[3], rows = row_count(&call->node->out);
-    float                 *dx = call->din[0];
+    elem                  *dx = call->din[0];
 
     (void)device;
     if (!adds(call, 0)) zero_rows(dx, C, rows, C);
@@ -94,8 +94,8 @@ static int64_t crop_offset(const kdas_node_desc *node, int64_t r)
 static kdas_status crop_forward(kdas_device *device, const kdas_call *call)
 {
     const kdas_node_desc *node = call->node;
-    const float          *x    = call->in[0];
-    float                *y    = call->out;
+    const elem           *x    = call->in[0];
+    elem                 *y    = call->out;
     int64_t               n    = node->out.dim[2] * node->out.dim[3];
 
     (void)device;
@@ -108,8 +108,8 @@ static kdas_status crop_forward(kdas_device *device, const kdas_call *call)
 static kdas_status crop_backward(kdas_device *device, const kdas_call *call)
 {
     const kdas_node_desc *node = call->node;
-    const float          *dy   = call->dout;
-    float                *dx   = call->din[0];
+    const elem           *dy   = call->dout;
+    elem                 *dx   = call->din[0];
     int64_t               n    = node->out.dim[2] * node->out.dim[3];
 
     (void)device;
@@ -129,23 +129,23 @@ enum { TILE = 16 };
 
 /* `batches` matrices (rows,cols) to (cols,rows), tile by tile so that both sides stay in cache
  * lines. */
-static void transpose(float *to, const float *from, int64_t batches, int64_t rows, int64_t cols,
+static void transpose(elem *to, const elem *from, int64_t batches, int64_t rows, int64_t cols,
                       bool add)
 {
     int64_t tiles = ceil_div(cols, TILE);
 
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < batches * tiles; i++) {
-        int64_t      c0 = i % tiles * TILE, c1 = c0 + TILE < cols ? c0 + TILE : cols;
-        const float *x = from + i / tiles * rows * cols;
-        float       *y = to + i / tiles * rows * cols;
+        int64_t     c0 = i % tiles * TILE, c1 = c0 + TILE < cols ? c0 + TILE : cols;
+        const elem *x = from + i / tiles * rows * cols;
+        elem       *y = to + i / tiles * rows * cols;
 
         for (int64_t r0 = 0; r0 < rows; r0 += TILE) {
             int64_t r1 = r0 + TILE < rows ? r0 + TILE : rows;
 
             for (int64_t c = c0; c < c1; c++)
                 for (int64_t r = r0; r < r1; r++)
-                    PUT(add, y[c * rows + r], x[r * cols + c]);
+                    PUT(add, y[c * rows + r], num(x[r * cols + c]));
         }
     }
 }

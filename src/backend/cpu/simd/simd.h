@@ -1,7 +1,12 @@
-/* simd.h - what the files of this folder share. Each of them is compiled three times, with KD_ISA
+/* simd.h - what the files of this folder share. Each of them is compiled several times, with KD_ISA
  * set to avx512, avx2 or plain and the compiler's flags to match, and exports KD_SIMD(name):
  * kd_<name>_<isa>. Everything in the headers here is static, so that no copy can take the place of
  * another.
+ *
+ * KD_ISA bf16 is a fourth copy, of AVX-512 with its BF16 instructions, whose activations are stored
+ * in 16 bits: those are of type `elem`, which is float in the other copies. Arithmetic is in f32
+ * everywhere, parameters and statistics are float. Read an element with num(x), write it with
+ * set(x, value), a vector of them with load() and store(), which take floats as well.
  *
  * How work is divided: PART(n, t, T) cuts a range in T parts, one for each thread of the device,
  * and a part's scratch belongs to the part and not to the thread that runs it. So a result depends
@@ -32,11 +37,50 @@ typedef float loose_vec
 
 #define INLINE static inline __attribute__((always_inline, unused))
 
-INLINE vec  load(const float *p) { return *(const loose_vec *)p; }
-INLINE void store(float *p, vec v) { *(loose_vec *)p = v; }
+/* ---- elements ---- */
+
+/* The upper half of a float's bits. */
+typedef struct bf16 {
+    uint16_t bits;
+} bf16;
+
+#ifdef KD_HALF
+typedef bf16 elem;
+enum { HALF = 1 };
+#else
+typedef float elem;
+enum { HALF = 0 };
+#endif
+#define LINE ((int64_t)(64 / sizeof(elem))) /* elements of a cache line */
+
+INLINE float from_bf16(bf16 v)
+{
+    uint32_t bits = (uint32_t)v.bits << 16;
+    float    f;
+
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+/* To nearest, ties to even; NaN stays NaN. */
+INLINE bf16 to_bf16(float f)
+{
+    uint32_t bits, up;
+
+    memcpy(&bits, &f, sizeof bits);
+    up = bits + 0x7fffu + (bits >> 16 & 1u);
+    up = (bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x400000u : up;
+    return (bf16){ (uint16_t)(up >> 16) };
+}
+INLINE float same_f(float f) { return f; }
+
+#define num(x)        _Generic((x), bf16 : from_bf16, float : same_f)(x)
+#define set(x, value) ((x) = _Generic((x), bf16 : to_bf16, float : same_f)(value))
+
+INLINE vec  load_f(const float *p) { return *(const loose_vec *)p; }
+INLINE void store_f(float *p, vec v) { *(loose_vec *)p = v; }
 /* Write past the caches: p must be aligned to a whole vector. Large outputs are not read again
  * before they would have been evicted; this saves reading them in to be overwritten. */
-INLINE void stream(float *p, vec v)
+INLINE void stream_f(float *p, vec v)
 {
 #if defined(__AVX512F__)
     _mm512_stream_ps(p, (__m512)v);
@@ -46,29 +90,53 @@ INLINE void stream(float *p, vec v)
     _mm_stream_ps(p, (__m128)v);
 #endif
 }
+
+#ifdef KD_HALF
+INLINE vec load_h(const bf16 *p)
+{
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i_u *)p));
+
+    return (vec)_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+INLINE __m256i halves(vec v) { return (__m256i)_mm512_cvtneps_pbh((__m512)v); }
+INLINE void    store_h(bf16 *p, vec v) { _mm256_storeu_si256((__m256i_u *)p, halves(v)); }
+INLINE void    stream_h(bf16 *p, vec v) { _mm256_stream_si256((__m256i *)p, halves(v)); }
+#define BY_TYPE(p, f) \
+    _Generic((p), const bf16 * : f##_h, bf16 * : f##_h, const float * : f##_f, float * : f##_f)
+#else
+#define BY_TYPE(p, f) f##_f
+#endif
+#define load(p)      BY_TYPE(p, load)(p)
+#define store(p, v)  BY_TYPE(p, store)(p, v)
+#define stream(p, v) BY_TYPE(p, stream)(p, v)
+
 /* Before other threads may read what was streamed. */
 INLINE void stream_done(void) { _mm_sfence(); }
-/* Is an output of `bytes` at p, in rows of `ld` floats, to be streamed? */
-INLINE bool streams(const kdas_device *device, const float *p, int64_t ld, size_t bytes)
+/* Is an output of `bytes` at p, in rows of `ld` elements, to be streamed? */
+INLINE bool streams(const kdas_device *device, const elem *p, int64_t ld, size_t bytes)
 {
-    return bytes > device->large && (uintptr_t)p % 64 == 0 && ld % 16 == 0;
+    return bytes > device->large && (uintptr_t)p % 64 == 0 && ld % LINE == 0;
 }
 
 /* The first n lanes alone; the others are zero, or left. `whole`: all of them. */
-INLINE vec load_some(const float *p, bool whole, int64_t n)
+INLINE vec load_some(const elem *p, bool whole, int64_t n)
 {
-    vec v = { 0 };
+    elem part[LANES] = { 0 };
 
     if (whole) return load(p);
-    memcpy(&v, p, (size_t)n * sizeof(float));
-    return v;
+    memcpy(part, p, (size_t)n * sizeof(elem));
+    return load((const elem *)part);
 }
-INLINE void store_some(float *p, vec v, bool whole, int64_t n)
+INLINE void store_some(elem *p, vec v, bool whole, int64_t n)
 {
-    if (whole)
+    elem part[LANES];
+
+    if (whole) {
         store(p, v);
-    else
-        memcpy(p, &v, (size_t)n * sizeof(float));
+        return;
+    }
+    store((elem *)part, v);
+    memcpy(p, part, (size_t)n * sizeof(elem));
 }
 
 /* ---- shapes ---- */
@@ -84,10 +152,10 @@ INLINE int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
 
 /* First index of part t of T. */
 #define PART(n, t, T) ((n) * (int64_t)(t) / (T))
-/* The same in whole cache lines of floats, for ranges of single elements. */
+/* The same in whole cache lines, for ranges of single elements. */
 INLINE int64_t part_of_line(int64_t n, int t, int T)
 {
-    int64_t at = PART((n + 15) / 16, t, T) * 16;
+    int64_t at = PART((n + LINE - 1) / LINE, t, T) * LINE;
 
     return at < n ? at : n;
 }
@@ -105,12 +173,12 @@ INLINE void *carve(void **at, size_t bytes)
 }
 
 /* to = value, or to += value */
-#define PUT(add, to, value) \
-    do {                    \
-        if (add)            \
-            (to) += value;  \
-        else                \
-            (to) = value;   \
+#define PUT(add, to, value)             \
+    do {                                \
+        if (add)                        \
+            set(to, num(to) + (value)); \
+        else                            \
+            set(to, value);             \
     } while (0)
 
 /* Does din[i] hold a value to add to? */

@@ -1,0 +1,248 @@
+/* check_precision.c - networks in bf16 beside the same networks in f32: maps, gradients, a training run, and
+ * what happens where bf16 cannot be had. On a CPU without bf16 products only the last can be shown. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <kdas/kdas.h>
+#include "support/check_util.h"
+#include "support/run_util.h"
+
+#define SIDE 64
+#define AREA (SIDE * SIDE)
+
+static kdas_status try_context(kdas_context **out, const char *device, const char *isa,
+                               kdas_precision precision, kdas_log_fn log, void *user)
+{
+    kdas_context_options o;
+
+    kdas_context_options_init(&o, sizeof o);
+    o.device    = device;
+    o.isa       = isa;
+    o.threads   = 2;
+    o.precision = precision;
+    o.log       = log;
+    o.log_user  = user;
+    return kdas_context_create(out, &o);
+}
+
+static bool machine_can(void)
+{
+    kdas_context *ctx;
+    bool          can = try_context(&ctx, "cpu", NULL, KDAS_PRECISION_BF16, NULL, NULL) == KDAS_OK;
+
+    kdas_context_destroy(ctx);
+    if (!can) printf("SKIP: this CPU has no products in bf16\n");
+    return can;
+}
+
+/* ---- asking for it ---- */
+
+static void count_line(void *user, kdas_log_level level, const char *text)
+{
+    *(int *)user += level == KDAS_LOG_WARN && strstr(text, "f32");
+}
+
+START_TEST(where_it_cannot_be_had_it_is_refused_or_replaced)
+{
+    static const char *const way[][2] = { { "reference", NULL }, { "cpu", "avx2" } };
+
+    for (int i = 0; i < 2; i++) {
+        kdas_context *ctx;
+        int           lines = 0;
+
+        ck_assert_int_eq(try_context(&ctx, way[i][0], way[i][1], KDAS_PRECISION_BF16, NULL, NULL),
+                         KDAS_EUNSUPPORTED);
+        ck_assert_ptr_null(ctx);
+        ck_assert_ptr_nonnull(strstr(kdas_last_error(), "bf16"));
+        kd_assert_ok(try_context(&ctx, way[i][0], way[i][1], KDAS_PRECISION_BF16_IF_ABLE,
+                                 count_line, &lines));
+        ck_assert_int_eq(kdas_context_precision(ctx), KDAS_PRECISION_F32);
+        ck_assert_int_eq(lines, 1);
+        kdas_context_destroy(ctx);
+    }
+}
+END_TEST
+
+START_TEST(precisions_out_of_range_are_refused)
+{
+    for (int i = 0; i < 2; i++) {
+        kdas_context *ctx;
+
+        ck_assert_int_eq(try_context(&ctx, "cpu", NULL, (kdas_precision)(i ? 3 : -1), NULL, NULL),
+                         KDAS_EINVAL);
+        ck_assert_ptr_nonnull(strstr(kdas_last_error(), "precision"));
+    }
+}
+END_TEST
+
+START_TEST(the_context_says_what_is_in_use)
+{
+    kdas_context *ctx;
+
+    kd_assert_ok(try_context(&ctx, "cpu", NULL, KDAS_PRECISION_F32, NULL, NULL));
+    ck_assert_int_eq(kdas_context_precision(ctx), KDAS_PRECISION_F32);
+    kdas_context_destroy(ctx);
+    if (!machine_can()) return;
+    kd_assert_ok(try_context(&ctx, "cpu", NULL, KDAS_PRECISION_BF16_IF_ABLE, NULL, NULL));
+    ck_assert_int_eq(kdas_context_precision(ctx), KDAS_PRECISION_BF16);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
+/* ---- beside f32 ---- */
+
+typedef struct pair {
+    kd_test_rig f32, bf16;
+} pair;
+
+static void pair_make(pair *p)
+{
+    kd_test_rig_options o = kd_test_rig_usual();
+
+    kd_test_rig_make(&p->f32, &o);
+    o.precision = KDAS_PRECISION_BF16;
+    kd_test_rig_make(&p->bf16, &o);
+}
+
+static void pair_finish(pair *p)
+{
+    kd_test_rig_finish(&p->f32);
+    kd_test_rig_finish(&p->bf16);
+}
+
+static kdas_batch *draw(kdas_context *ctx, int i)
+{
+    kdas_batch *b;
+    char        name[32];
+
+    snprintf(name, sizeof name, "precision.%d", i);
+    kd_assert_ok(kdas_batch_create(&b, ctx, 2, SIDE, SIDE));
+    kd_test_fill(kdas_batch_images(b), 2 * AREA * 3, name, 1, 0);
+    kd_test_ellipses(kdas_batch_masks(b), 2, SIDE, SIDE, name);
+    return b;
+}
+
+/* |a - b| / |b|, and the cosine of the angle between them. */
+static double distance(const float *a, const float *b, size_t n, double *cosine)
+{
+    double apart = 0, aa = 0, bb = 0, ab = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        apart += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        aa += (double)a[i] * a[i];
+        bb += (double)b[i] * b[i];
+        ab += (double)a[i] * b[i];
+    }
+    *cosine = ab / sqrt(aa * bb);
+    return sqrt(apart / bb);
+}
+
+static float *maps_of(kdas_context *ctx, kdas_model *model, kdas_mode mode)
+{
+    kdas_batch *b   = draw(ctx, 0);
+    float      *map = malloc(2 * 2 * AREA * sizeof *map);
+
+    kd_assert_ok(kdas_model_forward(model, mode, b));
+    kd_assert_ok(kdas_model_read_output(model, "P1", map));
+    kd_assert_ok(kdas_model_read_output(model, "P2", map + 2 * AREA));
+    kdas_batch_destroy(b);
+    return map;
+}
+
+/* bf16 keeps 8 bits of each activation, an error of at most 2^-9 = 0.2 % each; some dozens of layers add theirs
+ * up at random to 1 to 2 % of the maps. In training mode batch norm divides by the spread of a few dozen values of
+ * an untrained network, which magnifies that some times. */
+START_TEST(maps_stay_close_to_those_of_f32)
+{
+    pair p;
+
+    if (!machine_can()) return;
+    pair_make(&p);
+    for (int mode = 0; mode < 2; mode++) {
+        kdas_mode m    = mode ? KDAS_MODE_TRAIN : KDAS_MODE_INFER;
+        float    *want = maps_of(p.f32.ctx, p.f32.student, m);
+        float    *got  = maps_of(p.bf16.ctx, p.bf16.student, m);
+        double    cosine, apart = distance(got, want, 4 * AREA, &cosine);
+
+        ck_assert_msg(apart > 1e-6, "the maps are those of f32: bf16 was not used");
+        ck_assert_msg(apart < (mode ? 0.1 : 0.03), "mode %d: the maps are %.4f apart", mode, apart);
+        free(want);
+        free(got);
+    }
+    pair_finish(&p);
+}
+END_TEST
+
+START_TEST(training_follows_the_loss_curve_of_f32)
+{
+    enum { STEPS = 24, LAST = 8 };
+    double end[2] = { 0 }, start[2] = { 0 };
+    pair   p;
+
+    if (!machine_can()) return;
+    pair_make(&p);
+    for (int t = 0; t < STEPS; t++) {
+        kd_test_rig *rig[2] = { &p.f32, &p.bf16 };
+        double       total[2];
+
+        for (int i = 0; i < 2; i++) {
+            kdas_step_report report = { .size = sizeof report };
+            kdas_batch      *b      = draw(rig[i]->ctx, t % 3);
+
+            kd_assert_ok(kdas_distiller_step(rig[i]->distiller, b, &report));
+            kdas_batch_destroy(b);
+            total[i] = report.total;
+            if (t == 0) start[i] = total[i];
+            if (t >= STEPS - LAST) end[i] += total[i] / LAST;
+        }
+        ck_assert_msg(fabs(total[1] - total[0]) < 0.05 * start[0],
+                      "step %d: %.5f in f32, %.5f in bf16 (from %.5f)", t, total[0], total[1],
+                      start[0]);
+    }
+    ck_assert_msg(end[0] < 0.8 * start[0], "f32 does not learn: %g to %g", start[0], end[0]);
+    ck_assert_msg(fabs(end[1] - end[0]) < 0.02 * start[0], "the ends: %.5f in f32, %.5f in bf16",
+                  end[0], end[1]);
+    pair_finish(&p);
+}
+END_TEST
+
+START_TEST(the_same_step_gives_the_same_bits)
+{
+    kd_test_rig_options o = kd_test_rig_usual();
+    kd_test_rig         a, b;
+
+    if (!machine_can()) return;
+    o.precision = KDAS_PRECISION_BF16;
+    kd_test_rig_make(&a, &o);
+    kd_test_rig_make(&b, &o);
+    for (int t = 0; t < 3; t++)
+        ck_assert(kd_test_rig_step(&a, t) == kd_test_rig_step(&b, t));
+    kd_test_assert_same_weights(a.student, b.student);
+    kd_test_rig_finish(&a);
+    kd_test_rig_finish(&b);
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *suite = suite_create("precision");
+    TCase   *t     = tcase_create("precision");
+    SRunner *runner;
+    int      failed;
+
+    tcase_set_timeout(t, 120);
+    tcase_add_test(t, where_it_cannot_be_had_it_is_refused_or_replaced);
+    tcase_add_test(t, precisions_out_of_range_are_refused);
+    tcase_add_test(t, the_context_says_what_is_in_use);
+    tcase_add_test(t, maps_stay_close_to_those_of_f32);
+    tcase_add_test(t, training_follows_the_loss_curve_of_f32);
+    tcase_add_test(t, the_same_step_gives_the_same_bits);
+    suite_add_tcase(suite, t);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
