@@ -262,6 +262,10 @@ bench-kernels: $(INSIDE) ## measure single kernels of the CPU backend
 bench: all ## measure speed and memory
 	@test -x $(BINOUT)/kdas-bench || { echo "bench: there is no $(BINOUT)/kdas-bench"; exit 1; }
 	$(BINOUT)/kdas-bench
+bench-profile: all ## measure where the time of a step goes
+	$(BINOUT)/kdas-bench --only step --profile
+bench-compare: all ## measure libkdas and its peers in turn; installs them outside of this tree
+	bench/compare
 
 # ---- Machine --------------------------------------------------------------------------------------
 BUILD_DEPS := gcc g++ make pkg-config libdnnl-dev libopenblas-openmp-dev libstb-dev libcjson-dev
@@ -309,5 +313,5 @@ help: ## this list
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: bench-kernels all lib programs tests check check-suites check-golden check-layers check-abi check-all check-asan \
+.PHONY: bench-kernels bench-profile bench-compare all lib programs tests check check-suites check-golden check-layers check-abi check-all check-asan \
   check-tsan check-valgrind symbols abi-dump bench deps demo install uninstall format clean help FORCE

@@ -2,7 +2,6 @@
  * several runs after some that do not count. With --profile, where each figure's time goes; with --grow,
  * how time and memory grow. The rows are those of PyTorch's peer script, to be set side by side. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include "../examples/common_args.h"
 #include "bench.h"

@@ -39,8 +39,9 @@ bool profile_roof(const kdas_context_options *options)
     close(ends[0]);
     waitpid(child, &status, 0);
     if (!good || status) return false; /* the child has said why */
-    printf("# measured: gemm %.1f GFLOP/s (f32), triad %.1f GB/s\n", 1e-9 * roof.gemm,
-           1e-9 * roof.triad);
+    printf("# measured: gemm %.1f GFLOP/s (f32), ", 1e-9 * roof.gemm);
+    if (roof.gemm_bf16 > 0) printf("%.1f GFLOP/s (bf16), ", 1e-9 * roof.gemm_bf16);
+    printf("triad %.1f GB/s\n", 1e-9 * roof.triad);
     return true;
 }
 
@@ -54,7 +55,7 @@ bool profile_open(void)
         say_error("'%s' cannot be written", set.profile_tsv);
         return false;
     }
-    fputs("figure\truns\tprogram\top\tnode\tpart\tcalls\tseconds\tflop\tbytes\n", tsv);
+    fputs("figure\truns\tprogram\top\tnode\tpart\tcalls\tseconds\tflop\tbytes\tprecision\n", tsv);
     return true;
 }
 
@@ -80,7 +81,8 @@ typedef struct sum {
 /* A node is bound by its operations or its bytes, whichever take longer. */
 static double least_seconds(const kdas_profile_row *r)
 {
-    double work = r->flop / roof.gemm, moves = r->bytes / roof.triad;
+    bool   half = r->precision == KDAS_PRECISION_BF16 && roof.gemm_bf16 > 0;
+    double work = r->flop / (half ? roof.gemm_bf16 : roof.gemm), moves = r->bytes / roof.triad;
 
     return work > moves ? work : moves;
 }
@@ -180,10 +182,20 @@ static void write_rows(const figure *f, const kdas_profile_row *rows, int count)
     for (int i = 0; tsv && i < count; i++) {
         const kdas_profile_row *r = &rows[i];
 
-        fprintf(tsv, "%s\t%lld\t%s\t%s\t%s\t%s\t%lld\t%.9f\t%.0f\t%.0f\n", f->name,
+        fprintf(tsv, "%s\t%lld\t%s\t%s\t%s\t%s\t%lld\t%.9f\t%.0f\t%.0f\t%s\n", f->name,
                 (long long)set.reps, r->program, r->op, r->node, kdas_profile_part_name(r->part),
-                (long long)r->calls, r->seconds, r->flop, r->bytes);
+                (long long)r->calls, r->seconds, r->flop, r->bytes,
+                r->precision == KDAS_PRECISION_BF16 ? "bf16" : "f32");
     }
+}
+
+static void print_share(const figure *f, double seconds)
+{
+    double rate = f->flop / seconds, best = roof.gemm_bf16 > 0 ? roof.gemm_bf16 : roof.gemm;
+
+    printf("# %s: %.1f GFLOP of multiply-accumulates, %.1f GFLOP/s, %.1f%% of the %sgemm rate\n",
+           f->name, 1e-9 * f->flop, 1e-9 * rate, 100 * rate / best,
+           roof.gemm_bf16 > 0 ? "bf16 " : "");
 }
 
 bool profile_figure(kdas_context *ctx, const figure *f, double seconds)
@@ -209,9 +221,7 @@ bool profile_figure(kdas_context *ctx, const figure *f, double seconds)
         inside += rows[i].seconds;
     }
     if (good) {
-        printf("# %s: %.1f GFLOP of multiply-accumulates, %.1f GFLOP/s, %.1f%% of the gemm rate\n",
-               f->name, 1e-9 * f->flop, 1e-9 * f->flop / seconds,
-               100 * f->flop / seconds / roof.gemm);
+        print_share(f, seconds);
         printf("# profiled: %.3f ms a run, %.1f%% of it in rows. Roof: the least time that the "
                "measured "
                "rates allow, of the time taken.\n",

@@ -424,6 +424,37 @@ START_TEST(the_roof_is_measured_and_leaves_no_rows)
 }
 END_TEST
 
+/* Rows tell bf16 from f32; what stands outside of the network's products stays f32. */
+START_TEST(rows_tell_their_precision)
+{
+    kdas_context_options o;
+    kdas_context        *ctx;
+    kdas_model          *m;
+    kdas_batch          *b;
+    kdas_profile_roof    roof  = { .size = sizeof roof };
+    int                  count = 0, half = 0;
+
+    kdas_context_options_init(&o, sizeof o);
+    o.threads   = 2;
+    o.precision = KDAS_PRECISION_BF16_IF_ABLE;
+    kd_assert_ok(kdas_context_create(&ctx, &o));
+    b = draw(ctx, 1, SIDE);
+    kd_assert_ok(kdas_model_create(&m, ctx, "polyp_pvt_b0", NULL));
+    kd_assert_ok(kdas_context_profile(ctx, 1));
+    kd_assert_ok(kdas_model_forward(m, KDAS_MODE_INFER, b));
+    for (; count < kdas_profile_count(ctx); count++)
+        half += row_at(ctx, count).precision == KDAS_PRECISION_BF16;
+    ck_assert_int_gt(count, half);
+    kd_assert_ok(kdas_profile_measure(ctx, &roof));
+    ck_assert_int_eq(kdas_context_precision(ctx) == KDAS_PRECISION_BF16, half > 0);
+    ck_assert_int_eq(roof.gemm_bf16 > 0, half > 0);
+    ck_assert_double_gt(roof.gemm, 0);
+    kdas_batch_destroy(b);
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
 START_TEST(the_roof_without_memory_is_a_status)
 {
     for (long k = 1; k < 20; k += 3) {
@@ -463,6 +494,7 @@ int main(void)
     tcase_add_test(use, misuse_is_refused_with_a_sentence);
     suite_add_tcase(suite, use);
     tcase_add_test(roof, the_roof_is_measured_and_leaves_no_rows);
+    tcase_add_test(roof, rows_tell_their_precision);
     tcase_add_test(roof, the_roof_without_memory_is_a_status);
     suite_add_tcase(suite, roof);
     runner = srunner_create(suite);

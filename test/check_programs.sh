@@ -285,7 +285,7 @@ tsv_sound() # the operations of a step: student forward and twice that backward,
 {
     awk -F'\t' '
         $1 == "step_b2" && $4 ~ /^(conv2d|dwconv2d|linear|attention|matmul|mix_ffn)$/ && $3 ~ /polyp/ { flop += $9 }
-        $8 < 0 || NF != 10 { exit 2 }
+        $8 < 0 || NF != 11 { exit 2 }
         END { print flop; exit !(flop > 0) }' "$tmp/profile.tsv" >"$tmp/flop" || return 1
     cat "$tmp/flop" "$tmp/bench"
     awk -v flop="$(cat "$tmp/flop")" '/^# step_b2: / { ratio = flop / ($3 * 1e9) }
@@ -313,6 +313,26 @@ claim "a frame is not larger than can be" wrong $b --frame 100000x100
 claim "growth is a table of its own" wrong $b --grow --profile
 claim "a profile that cannot be written is named" fails "nowhere/profile.tsv" $b "${tiny[@]}" --profile-tsv "$tmp/nowhere/profile.tsv"
 claim "kdas-bench names an unknown model" fails "unet9" $b "${tiny[@]}" --student unet9
+
+# ---- bench/compare, as far as it goes without the peers ---------------------------------------------------
+compare() # CODE PATTERN ARGUMENT...
+{
+    local code=$1 pattern=$2 got
+    shift 2
+    bench/compare --kdas-bench "$bin/kdas-bench" --venv "$tmp/venv" --reference "$tmp/nowhere" "$@" >"$tmp/out" 2>&1
+    got=$?
+    cat "$tmp/out"
+    [ $got = "$code" ] && grep -q -e "$pattern" "$tmp/out"
+}
+if command -v python3 >/dev/null; then
+    claim "compare without the peers' network is skipped" compare 0 "^SKIP: .*polyp_pvt.py"
+    claim "compare says how it is used" compare 0 "--reference DIR" --help
+    claim "compare refuses a peer that it lacks" compare 2 "there is no 'mxnet'" --only mxnet
+    claim "compare refuses no round at all" compare 2 "0 is not from 1" --rounds 0
+    claim "compare installs nothing for a wrong command line" none_exist "$tmp/venv"
+else
+    echo "SKIP: bench/compare needs python3"
+fi
 
 printf '%d passed, %d failed\n' $passed $failed
 [ $failed = 0 ]

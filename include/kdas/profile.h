@@ -42,7 +42,8 @@ typedef struct kdas_profile_row {
     double flop;
     /* Operands read and results written, each once, parameters too: what must pass between the memory
      * and the kernel if no cache helps and nothing is read twice. */
-    double bytes;
+    double         bytes;
+    kdas_precision precision; /* of its first operand */
 } kdas_profile_row;
 
 /* How many rows have had a call since the last reset; 0 for NULL. Since 0.2. */
@@ -60,10 +61,12 @@ typedef struct kdas_profile_roof {
     double
         gemm; /* operations a second of a large f32 matrix product, the better of two ways to it */
     double
-        triad; /* bytes a second of y += a x over 256 MiB: x and y read, y written                */
+        triad; /* bytes a second of y += a x over 256 MiB: x and y read, y written               */
+    double
+        gemm_bf16; /* as gemm, of a product in bf16; 0: the context computes in f32              */
 } kdas_profile_roof;
 
-/* Measure for about a second. It takes 256 MiB for its time; the profile does not see it. KDAS_EINVAL (NULL, or
+/* Measure for one or two seconds. It takes 256 MiB for its time; the profile does not see it. KDAS_EINVAL (NULL, or
  * size not set), KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.2. */
 KDAS_API kdas_status kdas_profile_measure(kdas_context *context, kdas_profile_roof *out);
 

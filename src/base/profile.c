@@ -59,7 +59,7 @@ static uint64_t key_of(const char *program, const char *op, const char *node,
 }
 
 kdas_status kd_profile_row(int32_t *out, kdas_context *ctx, const char *program, const char *op,
-                           const char *node, kdas_profile_part part)
+                           const char *node, kdas_profile_part part, kdas_precision precision)
 {
     kd_profile *p   = ctx->profile;
     uint64_t    key = key_of(program, op, node, part);
@@ -77,8 +77,9 @@ kdas_status kd_profile_row(int32_t *out, kdas_context *ctx, const char *program,
     KD_RETURN(kd_grow(ctx, (void **)&p->row, &p->row_capacity, p->rows + 1, sizeof *p->row));
     KD_RETURN(
         kd_grow(ctx, (void **)&p->called, &p->called_capacity, p->rows + 1, sizeof *p->called));
-    new.sum.program = kd_pool_strdup(&p->names, program);
-    new.sum.node    = kd_pool_strdup(&p->names, node);
+    new.sum.precision = precision;
+    new.sum.program   = kd_pool_strdup(&p->names, program);
+    new.sum.node      = kd_pool_strdup(&p->names, node);
     if (!new.sum.program || !new.sum.node) return KDAS_ENOMEM;
     p->row[p->rows] = new;
     *out            = (int32_t)p->rows++;

@@ -82,7 +82,7 @@ kdas_status kd_profile_stop(kdas_context *ctx, double start, const char *program
 
     KD_RETURN(finished(ctx));
     seconds = kd_now() - start;
-    KD_RETURN(kd_profile_row(&row, ctx, program, op, node, part));
+    KD_RETURN(kd_profile_row(&row, ctx, program, op, node, part, KDAS_PRECISION_F32));
     kd_profile_add(ctx, row, seconds, work.flop, work.bytes);
     return KDAS_OK;
 }
@@ -123,6 +123,11 @@ static double pack_bytes(const kd_program *p, int i)
     return bytes;
 }
 
+static kdas_precision precision_of(const kd_node *node)
+{
+    return node->desc.in[0].dtype == KDAS_BF16 ? KDAS_PRECISION_BF16 : KDAS_PRECISION_F32;
+}
+
 static kdas_status find_rows(kd_program *p, kd_profile_slot *slots)
 {
     for (int i = 0; i < p->nodes; i++) {
@@ -132,7 +137,7 @@ static kdas_status find_rows(kd_program *p, kd_profile_slot *slots)
             slots[i].row[part] = -1;
             if (!has_part(p, i, (kdas_profile_part)part)) continue;
             KD_RETURN(kd_profile_row(&slots[i].row[part], p->ctx, p->label, node->op->name,
-                                     node->name, (kdas_profile_part)part));
+                                     node->name, (kdas_profile_part)part, precision_of(node)));
             slots[i].work[part] =
                 kd_work_of(&node->desc, p->slot[i].kernel, (kdas_profile_part)part);
         }
