@@ -181,7 +181,7 @@ kd_node *kd_apply(kd_graph *g, const kd_op *op, const void *attr, int inputs,
     for (int i = 0; i < KD_MIN(inputs, KDAS_MAX_INPUTS); i++)
         in[i] = operands[i];
     for (int i = 0; i < op->min_inputs; i++)
-        if (i >= inputs || !in[i])
+        if (i >= inputs || (!in[i] && !(op->optional >> i & 1)))
             return kd_graph_fail(g, KDAS_EINVAL, "%s: input %d is missing", op->name, i);
     if (inputs > op->max_inputs)
         return kd_graph_fail(g, KDAS_EINVAL, "%s: %d inputs are too many", op->name, inputs);
