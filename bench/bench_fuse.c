@@ -1,7 +1,9 @@
 /* bench_fuse.c - the feed-forward blocks of PVTv2 fused into one op and as the ops that they are built of:
  * best time of either in one process, run in turn, with memory.
  *
- *   bench_fuse [-t THREADS] [-r REPEATS] [-b BATCH] [-i avx512|avx2|plain] */
+ *   bench_fuse [-t THREADS] [-r REPEATS] [-b BATCH] [-i avx512|avx2|plain] [-h]
+ *
+ * -h: activations in bf16, with a cast before and after the block. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,13 +145,15 @@ int main(int argc, char **argv)
     kdas_context_options_init(&o, sizeof o);
     o.device  = "cpu";
     o.threads = 2;
-    while ((option = getopt(argc, argv, "t:r:b:i:")) != -1) {
+    while ((option = getopt(argc, argv, "t:r:b:i:h")) != -1) {
         if (option == 't')
             o.threads = atoi(optarg);
         else if (option == 'r')
             repeats = KD_MAX(atoi(optarg), 1);
         else if (option == 'b')
             batch = atoi(optarg);
+        else if (option == 'h')
+            o.precision = KDAS_PRECISION_BF16;
         else if (option == 'i')
             o.isa = optarg;
         else
