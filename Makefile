@@ -45,7 +45,7 @@ LINK_CXX = $(CXX) $(SANITIZE) $(LDFLAGS)
 # have such kernels.
 SIMD_ISAS   := avx512 avx2 plain bf16
 SIMD_bf16   := -DKD_ISA=bf16 -DKD_HALF -march=x86-64-v4 -mavx512bf16 -mprefer-vector-width=512
-HALF_FILES  := activation arith attention batch_norm dwconv2d layer_norm linear resize shape table
+HALF_FILES  := activation arith attention batch_norm dwconv2d layer_norm linear mix_ffn mix_ffn_backward resize shape table
 SIMD_avx512 := -DKD_ISA=avx512 -march=x86-64-v4 -mprefer-vector-width=512
 SIMD_avx2   := -DKD_ISA=avx2 -march=x86-64-v3
 SIMD_plain  := -DKD_ISA=plain

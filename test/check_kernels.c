@@ -127,10 +127,12 @@ static void compare_case(const kd_op_case *test, const char *isa)
 
 /* One case with activations in bf16 against the reference in f32 on the same values. An output is off
  * by its own rounding, 2^-9 of itself; what is rounded on the way (probabilities, rows that are paired)
- * and gradients that are added to by halves make that a few times more of the largest element. */
+ * and gradients that are added to by halves make that a few times more of the largest element; four ops
+ * in one round four times. */
 static void compare_half(const kd_op_case *test, kdas_device *device)
 {
-    kd_op_place place = { &kd_backend_cpu, device };
+    kd_op_place place     = { &kd_backend_cpu, device };
+    double      tolerance = test->op == KDAS_OP_MIX_FFN ? 1.0 / 64 : 1.0 / 128;
 
     for (int way = 0; way < 4; way++) {
         kd_op_options options = { .add = way & 1, .inplace = way & 2, .seed = 17, .half = true };
@@ -140,7 +142,7 @@ static void compare_half(const kd_op_case *test, kdas_device *device)
         if (kd_op_run_case(&got, test, half_kernel_of(test), &place, &options) != KDAS_OK)
             ck_abort_msg("%s in bf16: %s", test->name, kdas_last_error());
         ck_assert_msg(got.supported, "%s: bf16 is refused", test->name);
-        check_same(&got, &want, 1.0 / 128, "bf16", device->threads, &options);
+        check_same(&got, &want, tolerance, "bf16", device->threads, &options);
         kd_op_close(&got);
         kd_op_close(&want);
     }
@@ -236,6 +238,27 @@ static const kd_op_case wide_cases[] = {
       .attr.conv = { 1, 1 },
       .tolerance = 2e-5,
       .in        = { OPERAND(2, 13, 23, 40), WEIGHT(4, 40, 1, 3, 3), WEIGHT(1, 40, 1, 1, 1) } },
+#define FFN(text, mask, n, h, w, c, f, o)                                              \
+    {                                                                                  \
+        .name = text, .op = KDAS_OP_MIX_FFN, .wants = mask, .tolerance = 2e-5, .in = { \
+            OPERAND(n, h, w, c),                                                       \
+            WEIGHT(2, f, c, 1, 1),                                                     \
+            WEIGHT(1, f, 1, 1, 1),                                                     \
+            WEIGHT(4, f, 1, 3, 3),                                                     \
+            WEIGHT(1, f, 1, 1, 1),                                                     \
+            WEIGHT(2, o, f, 1, 1),                                                     \
+            WEIGHT(1, o, 1, 1, 1),                                                     \
+            OPERAND(n, h, w, o)                                                        \
+        }                                                                              \
+    }
+    FFN("mix_ffn of several bands", 255, 1, 45, 40, 7, 50, 7),
+    FFN("mix_ffn of several bands that keeps fc1", 255, 1, 45, 40, 50, 33, 9),
+    FFN("mix_ffn of bands of one row", 255, 1, 7, 450, 5, 20, 5),
+    FFN("mix_ffn of images that end inside a part", 255, 5, 17, 5, 48, 64, 48),
+    FFN("mix_ffn whose panels are divided", 255, 1, 6, 7, 20, 700, 33),
+    FFN("mix_ffn whose panels are divided, keeping fc1", 255, 1, 3, 9, 64, 533, 64),
+    FFN("mix_ffn whose panels are divided, without dx", 126, 1, 6, 7, 20, 700, 33),
+    FFN("mix_ffn without the parameters' gradients", 129, 2, 21, 20, 50, 70, 50),
 };
 enum { WIDE_CASES = sizeof wide_cases / sizeof *wide_cases };
 

@@ -92,6 +92,19 @@ static const refusal refusals[] = {
     REFUSE(BOUNDARY, KDAS_EINVAL, "window 4", ATTR(boundary, 4, 5), D(1, 2, 2, 1)),
     REFUSE(KL, KDAS_ESHAPE, "1x2x2x1", ATTR(kl, 1), D(1, 2, 2, 1), D(1, 2, 1, 1)),
     REFUSE(KL, KDAS_EINVAL, "temperature 0", ATTR(kl, 0), D(1, 2, 2, 1), D(1, 2, 2, 1)),
+    REFUSE(MIX_FFN, KDAS_EINVAL, "input 3 is missing", NONE, D(1, 2, 2, 3), D(8, 3, 1, 1), D(0), D(0),
+           D(0), D(2, 8, 1, 1)),
+    REFUSE(MIX_FFN, KDAS_EINVAL, "inputs", NONE, D(1, 2, 2, 3), D(8, 3, 1, 1)),
+    REFUSE(MIX_FFN, KDAS_ESHAPE, "8x4x1x1", NONE, D(1, 2, 2, 3), D(8, 4, 1, 1), D(0),
+           D(8, 1, 3, 3), D(0), D(2, 8, 1, 1)),
+    REFUSE(MIX_FFN, KDAS_ESHAPE, "9x1x1x1", NONE, D(1, 2, 2, 3), D(8, 3, 1, 1), D(9, 1, 1, 1),
+           D(8, 1, 3, 3), D(0), D(2, 8, 1, 1)),
+    REFUSE(MIX_FFN, KDAS_ESHAPE, "8x1x5x5 is not 3x3", NONE, D(1, 2, 2, 3), D(8, 3, 1, 1), D(0),
+           D(8, 1, 5, 5), D(0), D(2, 8, 1, 1)),
+    REFUSE(MIX_FFN, KDAS_ESHAPE, "2x9x1x1", NONE, D(1, 2, 2, 3), D(8, 3, 1, 1), D(0),
+           D(8, 1, 3, 3), D(0), D(2, 9, 1, 1)),
+    REFUSE(MIX_FFN, KDAS_ESHAPE, "residual is 1x2x2x3", NONE, D(1, 2, 2, 3), D(8, 3, 1, 1), D(0),
+           D(8, 1, 3, 3), D(0), D(2, 8, 1, 1), D(0), D(1, 2, 2, 3)),
     REFUSE(SQUARE_ERROR, KDAS_ESHAPE, "2x2x2x1", NONE, D(1, 2, 2, 1), D(2, 2, 2, 1)),
 };
 /* clang-format on */
@@ -181,6 +194,8 @@ static const struct {
     COST(RESIZE, 0, 681472, ATTR(resize, 44, 44, 1, 1), D(1, 22, 22, 32))
     COST(RESIZE, 0, 0, ATTR(resize, 44, 44, 1, 0), D(1, 22, 22, 32))
     COST(POOL_AVG, 0, 3 * 16 * (1936 + 36), ATTR(pool, 6, 6, 3), D(1, 44, 44, 16))
+    COST(MIX_FFN, 2 * 63438848 + 17842176, 2 * 63438848 + 17842176, NONE, D(1, 88, 88, 32),
+         D(256, 32, 1, 1), D(0), D(256, 1, 3, 3), D(0), D(32, 256, 1, 1))
     COST(GELU, 0, 0, NONE, D(1, 44, 44, 16))
 };
 /* clang-format on */

@@ -88,6 +88,10 @@ typedef enum kdas_op_number {
  *               all its elements: (N,1,1,1)
  * SQUARE_ERROR  a, b                                   for each image the mean of (a-b)^2: (N,1,1,1)
  * RESHAPE       x                                      the same memory under other dims; never reaches a kernel
+ * MIX_FFN       x, w1 (F,C), [b1 (F)], wd (F,1,3,3), [bd (F)], w2 (O,F), [b2 (O)], [residual (N,H,W,O)]
+ *               linear(gelu(dwconv2d(linear(x, w1, b1), wd, bd)), w2, b2) + residual; stride and padding
+ *               are 1. A graph is built of the four ops; where a backend has this kernel and
+ *               supports the node, the graph is compiled to it
  * CAST          x                                      the same values in another dtype: f32 to bf16 (to nearest, ties to
  *               even) or back; a gradient comes in the type of its value
  *

@@ -12,6 +12,7 @@ struct kdas_context {
     void         *log_user;
     int32_t       threads;
     atomic_int    cancelled;
+    bool          unfused;   /* programs run op by op, as they were built: for comparisons */
     bool        finish_step; /* a run that saves on a cancel: the step under way goes to its end */
     bool        profiling;   /* then `profile` is there */
     kd_profile *profile;     /* NULL until it is first switched on */

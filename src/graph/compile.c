@@ -1,4 +1,4 @@
-/* compile.c - from a graph to a program: fold, choose and prepare kernels, plan memory. */
+/* compile.c - from a graph to a program: fuse, fold, choose and prepare kernels, plan memory. */
 #include <stdio.h>
 #include <string.h>
 #include "graph/program_inside.h"
@@ -16,7 +16,7 @@ static kdas_status choose_kernel(kd_program *p, int i)
     kdas_context *ctx  = p->ctx;
     kdas_status   st;
 
-    if (node->kind != KD_NODE_OP || slot->root != i) return KDAS_OK;
+    if (node->kind != KD_NODE_OP || node->absorbed || slot->root != i) return KDAS_OK;
     slot->kernel = kd_device_kernel(ctx, &node->desc, &node->op->ref);
     if (!slot->kernel)
         return kd_fail(KDAS_EUNSUPPORTED, "device '%s' cannot run %s (%s)", ctx->backend->name,
@@ -68,6 +68,7 @@ static kdas_status compile(kd_program *p)
         s->value = s->grad = s->saved = s->packed = s->work_forward = s->work_backward = -1;
         s->grad_writer = s->fold = -1;
     }
+    KD_RETURN(kd_fuse(p));
     if (g->mode == KD_INFER) KD_RETURN(kd_fold_find(p));
     for (int i = 0; i < p->nodes; i++)
         KD_RETURN(choose_kernel(p, i));

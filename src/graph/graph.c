@@ -153,8 +153,7 @@ kd_node *kd_param(kd_graph *g, const char *name, kd_init init, int rank, const i
     return node;
 }
 
-/* Take the operands' shapes over, and decide which gradients are wanted. */
-static void connect(kd_graph *g, kd_node *node, int inputs, kd_node *const *in)
+void kd_connect(kd_graph *g, kd_node *node, int inputs, kd_node *const *in)
 {
     kdas_node_desc *d = &node->desc;
 
@@ -181,7 +180,7 @@ kd_node *kd_apply(kd_graph *g, const kd_op *op, const void *attr, int inputs,
     for (int i = 0; i < KD_MIN(inputs, KDAS_MAX_INPUTS); i++)
         in[i] = operands[i];
     for (int i = 0; i < op->min_inputs; i++)
-        if (i >= inputs || !in[i])
+        if (i >= inputs || (!in[i] && !(op->optional >> i & 1)))
             return kd_graph_fail(g, KDAS_EINVAL, "%s: input %d is missing", op->name, i);
     if (inputs > op->max_inputs)
         return kd_graph_fail(g, KDAS_EINVAL, "%s: %d inputs are too many", op->name, inputs);
@@ -189,7 +188,7 @@ kd_node *kd_apply(kd_graph *g, const kd_op *op, const void *attr, int inputs,
     node = new_node(g, KD_NODE_OP, op->name);
     if (!node) return NULL;
     node->op = op;
-    connect(g, node, inputs, in);
+    kd_connect(g, node, inputs, in);
     if (op->attr_size) {
         void *copy = kd_pool_alloc(&g->pool, op->attr_size);
 

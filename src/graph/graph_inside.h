@@ -37,5 +37,7 @@ struct kd_graph {
 
 /* types.c: the type that a node's activations get; `in` is cast to it where it must be. */
 kdas_dtype kd_choose_type(kd_graph *g, const kd_op *op, const void *attr, int inputs, kd_node **in);
+/* graph.c: take the operands' shapes over, and decide which gradients are wanted. */
+void kd_connect(kd_graph *g, kd_node *node, int inputs, kd_node *const *in);
 
 #endif

@@ -7,6 +7,7 @@
 typedef struct kd_op {
     const char *name;
     int         min_inputs, max_inputs; /* between them: optional, absent at the end */
+    uint32_t    optional; /* bit i: input i may be absent although later ones are there */
     uint32_t    state;    /* bit i: input i is read and written, and has no gradient */
     uint32_t    constant; /* bit i: input i never receives a gradient                */
     size_t      attr_size;

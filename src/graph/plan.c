@@ -91,7 +91,7 @@ static kdas_status plan_values(kd_program *p)
         bool     backward;
         int      last;
 
-        if (slot->root != i || node->kind == KD_NODE_PARAM) continue;
+        if (slot->root != i || node->kind == KD_NODE_PARAM || node->absorbed) continue;
         if (node->kind == KD_NODE_INPUT)
             slot->value = new_storage(p, 0); /* lent by the caller */
         else if (runs(p, i) && in_place(p, i))

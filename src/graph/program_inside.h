@@ -1,4 +1,4 @@
-/* program_inside.h - the inside of a program, for compile.c, fold.c, plan.c and run.c alone. */
+/* program_inside.h - the inside of a program, for compile.c, fuse.c, fold.c, plan.c and run.c alone. */
 #ifndef KD_PROGRAM_INSIDE_H
 #define KD_PROGRAM_INSIDE_H
 #include "graph/graph_inside.h"
@@ -64,6 +64,8 @@ struct kd_arena {
     const kd_program *forward_of; /* whose forward it holds, NULL: nobody's */
 };
 
+/* fuse.c: one node for chains that the backend can do in one go. */
+kdas_status kd_fuse(kd_program *p);
 /* fold.c */
 kdas_status kd_fold_find(kd_program *p);    /* choose pairs, before kernels are prepared */
 kdas_status kd_fold_compute(kd_program *p); /* fill weight and bias                     */

@@ -6,7 +6,8 @@
 #include "graph/op.h"
 
 /* What every infer() starts with: the record of node->op wants this many inputs, all with sides
- * of at least 1, f32, absent ones at the end only; and attributes if it has any. (ops.c) */
+ * of at least 1, f32, absent ones at the end only, but for those marked optional; and attributes if it
+ * has any. (ops.c) */
 kdas_status kd_op_check(const kdas_node_desc *node);
 /* What infer() ends with: set node->out to (n,h,w,c), a size that memory could have. (ops.c) */
 kdas_status kd_op_output(kdas_node_desc *node, int64_t n, int64_t h, int64_t w, int64_t c);

@@ -85,7 +85,7 @@ static kdas_status check_input(const kdas_node_desc *node, int i)
 kdas_status kd_op_check(const kdas_node_desc *node)
 {
     const kd_op *op      = kd_op_find(node->op);
-    int          present = 0;
+    int          missing = -1;
 
     if (!op) return kd_fail(KDAS_EINVAL, "there is no op with number %d", (int)node->op);
     if (node->inputs < op->min_inputs || node->inputs > op->max_inputs)
@@ -94,12 +94,13 @@ kdas_status kd_op_check(const kdas_node_desc *node)
     if (op->attr_size && !node->attr)
         return kd_fail(KDAS_EINVAL, "%s: attributes are missing", op->name);
     for (int i = 0; i < node->inputs; i++) {
-        if (!kd_present(&node->in[i])) continue;
-        if (present++ != i) return kd_fail(KDAS_EINVAL, "%s: input %d is missing", op->name, i - 1);
-        KD_RETURN(check_input(node, i));
+        bool present = kd_present(&node->in[i]);
+
+        if (!present && missing < 0 && !(op->optional >> i & 1)) missing = i;
+        if (missing >= 0 && (present || missing < op->min_inputs))
+            return kd_fail(KDAS_EINVAL, "%s: input %d is missing", op->name, missing);
+        if (present) KD_RETURN(check_input(node, i));
     }
-    if (present < op->min_inputs)
-        return kd_fail(KDAS_EINVAL, "%s: input %d is missing", op->name, present);
     return KDAS_OK;
 }
 

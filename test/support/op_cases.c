@@ -332,6 +332,35 @@ const kd_op_case kd_op_cases[] = {
     CASE(SQUARE_ERROR, "square_error", WANTS(1), IN(X(2, 5, 7, 3), X(2, 5, 7, 3)))
     CASE(SQUARE_ERROR, "square_error of a map", WANTS(1), IN(WIDE(1, 9, 8, 1), X(1, 9, 8, 1)))
 
+    /* ---- several ops in one ---- */
+#define ABSENT { .desc = { KDAS_F32, 0, { 0 } } }
+#define FFN(text, n, h, w, c, f, o, ...)                                                        \
+    CASE(MIX_FFN, "mix_ffn " text, WANTS(255),                                                  \
+         IN(X(n, h, w, c), MATRIX(f, c), BIAS(f), KERNEL(f, 1, 3, 3), BIAS(f), MATRIX(o, f),    \
+            BIAS(o), X(n, h, w, o)), __VA_ARGS__)
+    FFN("8>32>8", 2, 5, 6, 8, 32, 8)
+    FFN("32>128>32", 1, 7, 9, 32, 128, 32, .tolerance = 2e-5)
+    FFN("odd 5>33>7", 2, 4, 3, 5, 33, 7)
+    FFN("odd 17>70>17, oblong", 1, 3, 11, 17, 70, 17)
+    FFN("3>17>1, one row", 2, 1, 6, 3, 17, 1)
+    FFN("3>16>2, one column", 1, 6, 1, 3, 16, 2)
+    FFN("1>5>1, one pixel", 3, 1, 1, 1, 5, 1)
+    FFN("16>64>16, larger", 2, 23, 26, 16, 64, 16, .large = true, .tolerance = 5e-5)
+    CASE(MIX_FFN, "mix_ffn without biases", WANTS(171),
+         IN(X(1, 4, 5, 6), MATRIX(20, 6), ABSENT, KERNEL(20, 1, 3, 3), ABSENT, MATRIX(6, 20),
+            ABSENT, X(1, 4, 5, 6)))
+    CASE(MIX_FFN, "mix_ffn without a residual", WANTS(127),
+         IN(X(2, 3, 5, 4), MATRIX(24, 4), BIAS(24), KERNEL(24, 1, 3, 3), BIAS(24), MATRIX(6, 24),
+            BIAS(6)))
+    CASE(MIX_FFN, "mix_ffn of weights and a map alone", WANTS(43),
+         IN(X(2, 5, 4, 4), MATRIX(9, 4), ABSENT, KERNEL(9, 1, 3, 3), ABSENT, MATRIX(4, 9)))
+    CASE(MIX_FFN, "mix_ffn, the gradients of x and of the residual alone", WANTS(129),
+         IN(X(1, 5, 6, 7), MATRIX(18, 7), BIAS(18), KERNEL(18, 1, 3, 3), BIAS(18), MATRIX(7, 18),
+            BIAS(7), X(1, 5, 6, 7)))
+    CASE(MIX_FFN, "mix_ffn, the gradients of the parameters alone", WANTS(126),
+         IN(X(1, 5, 6, 7), MATRIX(18, 7), BIAS(18), KERNEL(18, 1, 3, 3), BIAS(18), MATRIX(7, 18),
+            BIAS(7), X(1, 5, 6, 7)))
+
     /* ---- updates ---- */
 #define ADAMW_CASE(text, step, decay, scale, clamp, n) \
     CASE(ADAMW, "adamw " text, \

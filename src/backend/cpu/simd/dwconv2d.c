@@ -5,9 +5,7 @@
  * a time, so that a value of x and of w is loaded once for several products; others go tap by tap.
  * The gradient of x is the same convolution of dout with the turned filter. That of w: each part
  * of the rows (n,y) has its own sums, (k*k + 1, C) with db last, which are joined in order. */
-#include "backend/cpu/simd/simd.h"
-
-enum { STRIP = 4, WEIGHTS_STRIP = LANES == 16 ? 8 : 4 };
+#include "backend/cpu/simd/dwconv.h"
 
 typedef struct shape {
     int64_t N, H, W, C, Ho, Wo, kh, kw, stride, pad, ld; /* ld: C in whole cache lines */
@@ -63,17 +61,6 @@ INLINE void three_rows(const elem *row[3], const elem *image, int64_t y, const s
     }
 }
 
-/* Columns x-1 .. x+n of a row, zero outside of the image; `at` points to column x. */
-INLINE void window(vec *v, const int n, const elem *at, int64_t x, const shape *s, bool whole,
-                   int64_t m)
-{
-    v[0] = x > 0 ? load_some(at - s->C, whole, m) : (vec){ 0 };
-#pragma GCC unroll 8
-    for (int j = 0; j < n; j++)
-        v[j + 1] = load_some(at + j * s->C, whole, m);
-    v[n + 1] = x + n < s->W ? load_some(at + n * s->C, whole, m) : (vec){ 0 };
-}
-
 /* How results are written; STREAM: past the caches, C a multiple of whole cache lines. */
 typedef enum put_mode { SET, ADD, STREAM } put_mode;
 
@@ -81,25 +68,19 @@ typedef enum put_mode { SET, ADD, STREAM } put_mode;
 INLINE void strip(const int n, const elem *const row[3], const float *w, const float *b, elem *out,
                   int64_t x, int64_t c, const shape *s, put_mode put, bool whole)
 {
-    int64_t m = s->C - c;
-    vec     sum[STRIP], v[STRIP + 2];
+    const elem *at[3] = { row[0] ? row[0] + c : NULL, row[1] + c, row[2] ? row[2] + c : NULL };
+    int64_t     m     = s->C - c;
+    vec         sum[STRIP], taps[9];
 
+#pragma GCC unroll 9
+    for (int k = 0; k < 9; k++)
+        taps[k] = load(w + k * s->ld + c);
 #pragma GCC unroll 4
     for (int j = 0; j < n; j++) {
         sum[j] = b ? load(b + c) : (vec){ 0 };
         if (put == ADD) sum[j] += load_some(out + (x + j) * s->C + c, whole, m);
     }
-#pragma GCC unroll 3
-    for (int i = 0; i < 3; i++) {
-        vec w0 = load(w + 3 * i * s->ld + c), w1 = load(w + (3 * i + 1) * s->ld + c);
-        vec w2 = load(w + (3 * i + 2) * s->ld + c);
-
-        if (!row[i]) continue;
-        window(v, n, row[i] + x * s->C + c, x, s, whole, m);
-#pragma GCC unroll 4
-        for (int j = 0; j < n; j++)
-            sum[j] += w0 * v[j] + w1 * v[j + 1] + w2 * v[j + 2];
-    }
+    add_taps(sum, n, at, taps, x, (line){ s->W, s->C }, whole, m);
 #pragma GCC unroll 4
     for (int j = 0; j < n; j++)
         if (put == STREAM)
@@ -137,7 +118,7 @@ INLINE void weights_strip(const int n, const elem *const row[3], const elem *dy,
                           int64_t x, int64_t c, const shape *s, bool whole)
 {
     int64_t m = s->C - c;
-    vec     g[WEIGHTS_STRIP], v[WEIGHTS_STRIP + 2], all = load(sum + 9 * s->ld + c);
+    vec     g[WEIGHTS_STRIP], all = load(sum + 9 * s->ld + c);
 
 #pragma GCC unroll 8
     for (int j = 0; j < n; j++) {
@@ -146,20 +127,13 @@ INLINE void weights_strip(const int n, const elem *const row[3], const elem *dy,
     }
     store(sum + 9 * s->ld + c, all);
     for (int i = 0; i < 3; i++) {
-        float *to = sum + 3 * i * s->ld + c;
-        vec    w0 = load(to), w1 = load(to + s->ld), w2 = load(to + 2 * s->ld);
+        float *to   = sum + 3 * i * s->ld + c;
+        vec    w[3] = { load(to), load(to + s->ld), load(to + 2 * s->ld) };
 
         if (!row[i]) continue;
-        window(v, n, row[i] + x * s->C + c, x, s, whole, m);
-#pragma GCC unroll 8
-        for (int j = 0; j < n; j++) {
-            w0 += g[j] * v[j];
-            w1 += g[j] * v[j + 1];
-            w2 += g[j] * v[j + 2];
-        }
-        store(to, w0);
-        store(to + s->ld, w1);
-        store(to + 2 * s->ld, w2);
+        add_products(w, n, row[i] + c, g, x, (line){ s->W, s->C }, whole, m);
+        for (int k = 0; k < 3; k++)
+            store(to + k * s->ld, w[k]);
     }
 }
 

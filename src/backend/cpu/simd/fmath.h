@@ -4,7 +4,20 @@
 #define KD_FMATH_H
 #include "backend/cpu/simd/simd.h"
 
-/* e^x = 2^n e^r, n the integer nearest x / ln 2, e^r by its series up to r^7 (|r| <= ln 2 / 2). x
+/* e^r, r a float or a vec: the series up to r^7, |r| <= ln 2 / 2. */
+#define EXP_SERIES(r)                                                             \
+    (((((((1.98412698e-4f * (r) + 1.38888889e-3f) * (r) + 8.33333333e-3f) * (r) + \
+         4.16666667e-2f) *                                                        \
+            (r) +                                                                 \
+        1.66666667e-1f) *                                                         \
+           (r) +                                                                  \
+       0.5f) *                                                                    \
+          (r) +                                                                   \
+      1.0f) *                                                                     \
+         (r) +                                                                    \
+     1.0f)
+
+/* e^x = 2^n e^r, n the integer nearest x / ln 2, e^r by its series. x
  * is held within -87.3 and 88, where the result is about 1e-38 and 1e38. */
 INLINE float exp_f(float x)
 {
@@ -16,14 +29,7 @@ INLINE float exp_f(float x)
     /* taken off as an integer: of float(int(y)) - 127 the compiler makes a call to trunc() */
     n = (float)(int32_t)((uint32_t)exponent - 127u);
     r = (c - n * ln2_high) - n * ln2_low;
-    p = 1.98412698e-4f;
-    p = p * r + 1.38888889e-3f;
-    p = p * r + 8.33333333e-3f;
-    p = p * r + 4.16666667e-2f;
-    p = p * r + 1.66666667e-1f;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
+    p = EXP_SERIES(r);
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;
 }
@@ -94,26 +100,62 @@ INLINE float bce_f(float x, float y)
     return (x > 0 ? x : 0.0f) - x * y + log1p_f(exp_f(-fabsf(x)));
 }
 
+/* P and Q of normal_f, t a float or a vec. */
+#define NORMAL_P(t)                                                                               \
+    (((((2.21441451e-8f * (t) + 6.35603649e-6f) * (t) + 1.73833113e-4f) * (t) + 4.70715254e-3f) * \
+          (t) +                                                                                   \
+      3.43747983e-2f) *                                                                           \
+         (t) +                                                                                    \
+     3.98942222e-1f)
+#define NORMAL_Q(t)                                                                              \
+    (((((1.18014013e-6f * (t) + 7.50942154e-5f) * (t) + 1.9128828e-3f) * (t) + 2.89392687e-2f) * \
+          (t) +                                                                                  \
+      2.52830558e-1f) *                                                                          \
+         (t) +                                                                                   \
+     1.0f)
+
 /* The normal distribution function, 1/2 + z P(z^2) / Q(z^2): a rational function fitted to it with
  * equal weight on [-5.6, 5.6] (error 1e-8 before rounding), outside of which it is 0 or 1 to
  * f32. */
 INLINE float normal_f(float x)
 {
-    float z = x < -5.6f ? -5.6f : x > 5.6f ? 5.6f : x, t = z * z, p, q;
+    float z = x < -5.6f ? -5.6f : x > 5.6f ? 5.6f : x, t = z * z;
 
-    p = 2.21441451e-8f;
-    p = p * t + 6.35603649e-6f;
-    p = p * t + 1.73833113e-4f;
-    p = p * t + 4.70715254e-3f;
-    p = p * t + 3.43747983e-2f;
-    p = p * t + 3.98942222e-1f;
-    q = 1.18014013e-6f;
-    q = q * t + 7.50942154e-5f;
-    q = q * t + 1.9128828e-3f;
-    q = q * t + 2.89392687e-2f;
-    q = q * t + 2.52830558e-1f;
-    q = q * t + 1.0f;
-    return 0.5f + z * p / q;
+    return 0.5f + z * NORMAL_P(t) / NORMAL_Q(t);
+}
+
+/* ---- the same for a vector in registers ---- */
+
+/* x held within +-limit; a NaN stays one. */
+INLINE vec hold(vec x, float limit)
+{
+    vec high = (vec){ 0 } + limit;
+#if defined(__AVX512F__)
+    return (vec)_mm512_min_ps((__m512)high, _mm512_max_ps((__m512)-high, (__m512)x));
+#elif defined(__AVX2__)
+    return (vec)_mm256_min_ps((__m256)high, _mm256_max_ps((__m256)-high, (__m256)x));
+#else
+    return (vec)_mm_min_ps((__m128)high, _mm_max_ps((__m128)-high, (__m128)x));
+#endif
+}
+
+INLINE vec exp_v(vec x)
+{
+    const float     ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+    typedef int32_t ints __attribute__((vector_size(sizeof(vec))));
+    vec             c = hold(x, 87.3f), n, r;
+    ints            e = __builtin_convertvector(c * 1.44269504f + 127.5f, ints);
+
+    n = __builtin_convertvector(e - 127, vec);
+    r = (c - n * ln2_high) - n * ln2_low;
+    return EXP_SERIES(r) * (vec)(e << 23);
+}
+
+INLINE vec normal_v(vec x)
+{
+    vec z = hold(x, 5.6f), t = z * z;
+
+    return 0.5f + z * NORMAL_P(t) / NORMAL_Q(t);
 }
 
 #endif

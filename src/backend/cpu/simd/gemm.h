@@ -148,6 +148,7 @@ INLINE void put_tile(const target *c, int64_t i, int64_t j, vec sum)
 typedef struct source {
     const char *at;
     int64_t     ai, ak;
+    bool        near; /* it is in a cache already: nothing is fetched ahead */
 } source;
 
 /* One tile of `rows` by `vecs` vectors; both are constants where this is inlined. `bias`: what a
@@ -304,7 +305,7 @@ gemm_of_copies(int64_t M, int64_t N, int64_t K, const source *a, const unit *pac
             int64_t depth = units - k < PIECE ? units - k : PIECE;
             int64_t elems = K - k * DEPTH < depth * DEPTH ? K - k * DEPTH : depth * DEPTH;
             unit    copy[TILE_ROWS][PIECE + 16];
-            source  from = { (const char *)copy, sizeof copy[0], sizeof(unit) };
+            source  from = { (const char *)copy, sizeof copy[0], sizeof(unit), true };
 
             for (int64_t i = 0; i < rows; i++) {
                 copy[i][depth - 1] = unit_of(0, 0);
@@ -338,8 +339,8 @@ gemm_at(int64_t M, int64_t N, int64_t K, source a, const unit *packed, const flo
         for (int64_t n = 0; n < N; n += PANEL)
             for (int64_t t = t0; t < t1; t++) { /* tiles of even height: no thin last one */
                 int64_t m = PART(M, t, tiles), rows = PART(M, t + 1, tiles) - m;
-                int64_t ahead = n > 0 ? 0 : along ? rows * a.ai : units * a.ak;
-                source  from  = { a.at + m * a.ai, a.ai, a.ak };
+                int64_t ahead = n > 0 || a.near ? 0 : along ? rows * a.ai : units * a.ak;
+                source  from  = { a.at + m * a.ai, a.ai, a.ak, a.near };
                 target  to    = { c.at + m * c.ld, c.ld, c.wide, c.put };
 
                 panel_tile(rows, n, N, units, &from, packed + n * units, bias, &to, ahead);
@@ -350,13 +351,19 @@ gemm_at(int64_t M, int64_t N, int64_t K, source a, const unit *packed, const flo
 /* C = A B (+ bias for each column), or C += A B. A at a[m ai + k ak], B packed, C at c[m ldc + n].
  * `bias`, if not NULL, holds round_up(N, LANES) values. A may be elements with ak 1, or units with K
  * counted in elements and ak in units; C elements or floats. */
-#define gemm(M, N, K, a, ai, ak, packed, bias, c, ldc, put)                    \
-    gemm_at(                                                                   \
-        M, N, K,                                                               \
-        (source){ (const char *)(a), (ai) * (int64_t)sizeof *(a),              \
-                  sizeof *(a) < sizeof(unit) ? (int64_t)sizeof(unit)           \
-                                             : (ak) * (int64_t)sizeof(unit) }, \
-        packed, bias,                                                          \
+#define gemm(M, N, K, a, ai, ak, packed, bias, c, ldc, put) \
+    gemm_of(M, N, K, a, ai, ak, false, packed, bias, c, ldc, put)
+/* The same for an A that is in a cache already, because panels are multiplied one at a time. */
+#define gemm_near(M, N, K, a, ai, ak, packed, bias, c, ldc, put) \
+    gemm_of(M, N, K, a, ai, ak, true, packed, bias, c, ldc, put)
+#define gemm_of(M, N, K, a, ai, ak, near, packed, bias, c, ldc, put)         \
+    gemm_at(                                                                 \
+        M, N, K,                                                             \
+        (source){ (const char *)(a), (ai) * (int64_t)sizeof *(a),            \
+                  sizeof *(a) < sizeof(unit) ? (int64_t)sizeof(unit)         \
+                                             : (ak) * (int64_t)sizeof(unit), \
+                  near },                                                    \
+        packed, bias,                                                        \
         (target){ (char *)(c), (ldc) * (int64_t)sizeof *(c), sizeof *(c) == sizeof(float), put })
 
 /* ---- a transposed A ---- */

@@ -221,6 +221,7 @@ INLINE int64_t part_of_line(int64_t n, int t, int T)
 
 /* Bytes of n floats, rounded up to whole cache lines: what scratch is carved in. */
 INLINE size_t floats(int64_t n) { return ((size_t)n * sizeof(float) + 63) & ~(size_t)63; }
+INLINE size_t elems(int64_t n) { return ((size_t)n * sizeof(elem) + 63) & ~(size_t)63; }
 INLINE size_t doubles(int64_t n) { return ((size_t)n * sizeof(double) + 63) & ~(size_t)63; }
 /* Take `bytes` from *at. */
 INLINE void *carve(void **at, size_t bytes)
