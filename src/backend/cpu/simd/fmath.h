@@ -34,31 +34,6 @@ INLINE float exp_f(float x)
     return p * scale;
 }
 
-/* 2^x for a vector, x <= 128; far below -126 it becomes 0 or nearly so. With AVX-512: 2^n 2^r, n the
- * integer nearest x, 2^r by the polynomial of degree 5 with the least relative error, 1e-7, on
- * [-1/2, 1/2]. */
-INLINE vec exp2_v(vec x)
-{
-#if defined(__AVX512F__)
-    vec n = (vec)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    vec r = x - n, p = r * 1.32764719e-3f + 9.67554133e-3f;
-
-    p = p * r + 5.55071327e-2f;
-    p = p * r + 2.40221197e-1f;
-    p = p * r + 6.93146967e-1f;
-    p = p * r + 1.0f;
-    return (vec)_mm512_scalef_ps((__m512)p, (__m512)n);
-#else
-    float in[LANES], out[LANES];
-
-    store_f(in, x);
-#pragma omp simd
-    for (int i = 0; i < LANES; i++)
-        out[i] = exp_f(in[i] * 0.693147181f);
-    return load_f(out);
-#endif
-}
-
 /* log(1 + x) for 0 <= x <= 1: 2 atanh(s) with s = x / (2 + x) <= 1/3. */
 INLINE float log1p_f(float x)
 {
@@ -139,23 +114,55 @@ INLINE vec hold(vec x, float limit)
 #endif
 }
 
-INLINE vec exp_v(vec x)
+/* 2^x = 2^n 2^r, n the integer nearest x, 2^r by the polynomial of degree 5 with the least relative
+ * error, 1e-7, on [-1/2, 1/2]. x <= 127; below -126 the result is 2^-126 or less. */
+INLINE vec exp2_v(vec x)
 {
-    const float     ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+#if defined(__AVX512F__)
+    vec n = (vec)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    vec r = x - n;
+#else
     typedef int32_t ints __attribute__((vector_size(sizeof(vec))));
-    vec             c = hold(x, 87.3f), n, r;
-    ints            e = __builtin_convertvector(c * 1.44269504f + 127.5f, ints);
+    vec             c = hold(x, 126.0f), n, r;
+    ints            e = __builtin_convertvector(c + 127.5f, ints);
 
     n = __builtin_convertvector(e - 127, vec);
-    r = (c - n * ln2_high) - n * ln2_low;
-    return EXP_SERIES(r) * (vec)(e << 23);
+    r = c - n;
+#endif
+    vec p = r * 1.32764719e-3f + 9.67554133e-3f;
+
+    p = p * r + 5.55071327e-2f;
+    p = p * r + 2.40221197e-1f;
+    p = p * r + 6.93146967e-1f;
+    p = p * r + 1.0f;
+#if defined(__AVX512F__)
+    return (vec)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    return p * (vec)(e << 23);
+#endif
 }
 
+/* For x of moderate size: the product with 1 / ln 2 is rounded. */
+INLINE vec exp_v(vec x) { return exp2_v(x * 1.44269504f); }
+
+/* Where halves are what it is for, 1/2 + z P(z^2) with an error of 3e-5 at most, and no division. */
 INLINE vec normal_v(vec x)
 {
+#ifdef KD_HALF
+    vec z = hold(x, 4.0f), t = z * z, p = t * -1.58078594e-9f + 1.21711088e-7f;
+
+    p = p * t - 4.10086588e-6f;
+    p = p * t + 8.06673876e-5f;
+    p = p * t - 1.04820434e-3f;
+    p = p * t + 9.66487399e-3f;
+    p = p * t - 6.61753789e-2f;
+    p = p * t + 3.9884751e-1f;
+    return 0.5f + z * p;
+#else
     vec z = hold(x, 5.6f), t = z * z;
 
     return 0.5f + z * NORMAL_P(t) / NORMAL_Q(t);
+#endif
 }
 
 #endif
