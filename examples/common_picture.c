@@ -51,11 +51,17 @@ static bool at_edge(const uint8_t *mask, int64_t width, int64_t height, int64_t 
 void picture_overlay(uint8_t *rgb, const uint8_t *mask, int64_t width, int64_t height, colour tint,
                      int line)
 {
+    kdas_view            frame = { rgb, width, height, 0, KDAS_PIXEL_RGB8 };
+    kdas_view            where = { mask, width, height, 0, KDAS_PIXEL_GREY8 };
+    kdas_overlay_options o;
+
+    kdas_overlay_options_init(&o, sizeof o);
+    memcpy(o.colour, (uint8_t[]){ tint.r, tint.g, tint.b }, sizeof o.colour);
+    if (!ok(kdas_image_overlay(&frame, &where, rgb, 0, &o))) return;
     for (int64_t y = 0; y < height; y++) {
         for (int64_t x = 0; x < width; x++) {
-            if (mask[y * width + x] < 128) continue;
-            blend(rgb + 3 * (y * width + x), tint,
-                  at_edge(mask, width, height, x, y, line) ? 255 : 70);
+            if (mask[y * width + x] >= 128 && at_edge(mask, width, height, x, y, line))
+                blend(rgb + 3 * (y * width + x), tint, 255);
         }
     }
 }

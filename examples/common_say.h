@@ -7,7 +7,13 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
+enum {
+    EXIT_FINE        = 0,
+    EXIT_FAILED      = 1,
+    EXIT_USAGE       = 2,
+    EXIT_INTERRUPTED = 130,
+    EXIT_CLOSED      = 141 /* nobody reads what is written: as if SIGPIPE had ended the program */
+};
 
 #define SAY_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define COUNT(array)     ((int)(sizeof(array) / sizeof((array)[0])))

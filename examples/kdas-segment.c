@@ -1,23 +1,57 @@
 /* kdas-segment - draw the polyps in frames: for each IMAGE a mask of the frame's own size,
  * OUT/NAME_mask.png (0 and 255), and OUT/NAME_overlay.png, the frame with the mask's area tinted
- * and its outline drawn; pixels outside the mask are the frame's own. */
+ * and its outline drawn; pixels outside the mask are the frame's own. With --raw it stands in a
+ * pipe of raw video: frames on standard input, masks or tinted frames on standard output. */
 #include <kdas/infer.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "common_args.h"
 #include "common_files.h"
+#include "common_live.h"
 #include "common_picture.h"
 #include "common_say.h"
 #include "common_stop.h"
+#include "common_stream.h"
 
 typedef struct settings {
-    const char *model, *weights, *out, *device, *isa;
+    const char *model, *weights, *out, *device, *isa, *raw;
     int64_t     size[2], threads;
-    double      threshold;
-    bool        probability, quiet;
+    double      threshold, smoothing, hysteresis;
+    bool        probability, overlay, quiet;
+    kdas_view   format; /* of raw frames */
     char      **images;
     int         count;
 } settings;
+
+/* What a stream wants, and what only a stream can have. */
+static int check_settings(const program *p, settings *s)
+{
+    const char *wrong;
+
+    if (!s->weights)
+        return args_wrong(p, "--weights is missing: which file holds the trained network?");
+    if (!s->raw) {
+        if (s->overlay || s->smoothing > 0 || s->hysteresis > 0)
+            return args_wrong(p, "--overlay, --smoothing and --hysteresis go with --raw");
+        if (!s->out) return args_wrong(p, "--out is missing: where shall the pictures go?");
+        if (s->count == 0) return args_wrong(p, "there is no image to segment");
+        return -1;
+    }
+    wrong = stream_format(&s->format, s->raw);
+    if (wrong) return args_wrong(p, "--raw %s, not '%s'", wrong, s->raw);
+    if (s->out) return args_wrong(p, "--raw writes to standard output: --out is not wanted");
+    if (s->count > 1 || (s->count == 1 && strcmp(s->images[0], "-") != 0))
+        return args_wrong(p, "--raw reads standard input: '%s' is not wanted", s->images[0]);
+    if (s->overlay && s->probability)
+        return args_wrong(p, "--overlay and --probability: standard output takes one of them");
+    if (s->hysteresis > s->threshold)
+        return args_wrong(p, "--hysteresis is %g, above the threshold of %g", s->hysteresis,
+                          s->threshold);
+    if (isatty(STDOUT_FILENO))
+        return args_wrong(p, "--raw writes video to standard output, which is a terminal");
+    return -1;
+}
 
 static int read_settings(settings *s, int argc, char **argv)
 {
@@ -30,16 +64,28 @@ static int read_settings(settings *s, int argc, char **argv)
         { OPTION_REAL, "--threshold", "X", &s->threshold, 0, 1,
           "probability from which it is polyp (0.5)" },
         { OPTION_FLAG, "--probability", NULL, &s->probability, 0, 0,
-          "write NAME_probability.png, too" },
+          "write NAME_probability.png, too; in a stream: probabilities for masks" },
         { OPTION_WHOLE, "--threads", "N", &s->threads, 0, 4096, "compute threads (one a core)" },
         { OPTION_TEXT, "--device", "NAME", &s->device, 0, 0,
           "cpu (default), reference, or a plug-in's name" },
         { OPTION_TEXT, "--isa", "NAME", &s->isa, 0, 0, "most to use of: avx512, avx2, plain" },
         { OPTION_FLAG, "--quiet", NULL, &s->quiet, 0, 0, "say nothing of frames that are fine" },
+        { OPTION_GROUP, "Video in a pipe:", NULL, NULL, 0, 0, NULL },
+        { OPTION_TEXT, "--raw", "WxH:FORMAT", &s->raw, 0, 0,
+          "frames come on standard input: gray, rgb24, bgr24, rgba, bgra;\n"
+          "masks go to standard output (gray)" },
+        { OPTION_FLAG, "--overlay", NULL, &s->overlay, 0, 0,
+          "write the frames instead, masks as a tint on them" },
+        { OPTION_REAL, "--smoothing", "X", &s->smoothing, 0, 0.999,
+          "weight of the past in each probability (0)" },
+        { OPTION_REAL, "--hysteresis", "X", &s->hysteresis, 0, 1,
+          "probability down to which polyp stays polyp (off)" },
     };
     const program p = { .name    = "kdas-segment",
-                        .usage   = "--weights FILE --out DIR [option]... IMAGE...",
-                        .about   = "Segment polyps in colonoscopy frames (JPEG, PNG, BMP).",
+                        .usage   = "--weights FILE --out DIR [option]... IMAGE...\n"
+                                   "--weights FILE --raw WxH:FORMAT [option]... [-]",
+                        .about   = "Segment polyps in colonoscopy frames (JPEG, PNG, BMP, or raw "
+                                   "video in a pipe).",
                         .options = options,
                         .count   = COUNT(options),
                         .after =
@@ -52,11 +98,7 @@ static int read_settings(settings *s, int argc, char **argv)
     code = args_read(&p, argc, argv, &s->count);
     if (code >= 0) return code;
     s->images = argv + 1;
-    if (!s->weights)
-        return args_wrong(&p, "--weights is missing: which file holds the trained network?");
-    if (!s->out) return args_wrong(&p, "--out is missing: where shall the pictures go?");
-    if (s->count == 0) return args_wrong(&p, "there is no image to segment");
-    return -1;
+    return check_settings(&p, s);
 }
 
 /* Two images of one base name would write the same files. */
@@ -148,11 +190,26 @@ static int segment_all(kdas_context *context, const settings *s, kdas_segmenter 
     return failed ? EXIT_FAILED : EXIT_FINE;
 }
 
+static kdas_segmenter_options segmenter_options(const settings *s)
+{
+    kdas_segmenter_options options;
+
+    kdas_segmenter_options_init(&options, sizeof options);
+    options.height       = s->size[0];
+    options.width        = s->size[1];
+    options.threshold    = (float)s->threshold;
+    options.smoothing    = (float)s->smoothing;
+    options.hysteresis   = (float)s->hysteresis;
+    options.frame_height = s->format.height; /* 0 for pictures: of any size */
+    options.frame_width  = s->format.width;
+    return options;
+}
+
 static int run(const settings *s)
 {
+    kdas_segmenter_options options = segmenter_options(s);
     kdas_context_options   context_options;
     kdas_model_options     model_options;
-    kdas_segmenter_options options;
     kdas_context          *context   = NULL;
     kdas_model            *model     = NULL;
     kdas_segmenter        *segmenter = NULL;
@@ -165,17 +222,18 @@ static int run(const settings *s)
     context_options.log     = say_log;
     kdas_model_options_init(&model_options, sizeof model_options);
     model_options.trainable = 0;
-    kdas_segmenter_options_init(&options, sizeof options);
-    options.height    = s->size[0];
-    options.width     = s->size[1];
-    options.threshold = (float)s->threshold;
-    if (names_differ(s) && folder_ready(s->out) &&
+    if ((s->raw || (names_differ(s) && folder_ready(s->out))) &&
         ok(kdas_context_create(&context, &context_options)) &&
         ok(kdas_model_create(&model, context, s->model, &model_options)) &&
         ok(kdas_model_load(model, s->weights, NULL)) &&
         ok(kdas_segmenter_create(&segmenter, model, &options))) {
+        live_output output = s->overlay       ? LIVE_OVERLAY
+                             : s->probability ? LIVE_PROBABILITY
+                                              : LIVE_MASK;
+
         stop_on_signal(context);
-        code = segment_all(context, s, segmenter);
+        code = s->raw ? live_run(segmenter, &s->format, output, s->quiet)
+                      : segment_all(context, s, segmenter);
         stop_on_signal(NULL);
     }
     kdas_segmenter_destroy(segmenter);

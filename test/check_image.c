@@ -164,6 +164,38 @@ START_TEST(resize_reads_strides_and_drops_alpha)
 }
 END_TEST
 
+/* Reductions with many taps, enlargements, rows shorter than a vector, both at once. */
+static const int64_t resizes[][4] = { { 1920, 20, 352, 11 }, { 640, 33, 352, 31 },
+                                      { 9, 4, 200, 7 },      { 5, 3, 4, 2 },
+                                      { 5000, 2, 2, 5 },     { 31, 300, 33, 1 },
+                                      { 1, 1, 40, 40 },      { 352, 9, 352, 4 } };
+
+START_TEST(vector_rows_give_the_plain_ones_bits)
+{
+    int64_t from_width = resizes[_i][0], from_height = resizes[_i][1];
+    int64_t width = resizes[_i][2], height = resizes[_i][3];
+
+    for (int pixel = KDAS_PIXEL_GREY8; pixel <= KDAS_PIXEL_BGRA8; pixel++) {
+        int64_t   row    = from_width * kd_pixel_samples((kdas_pixel)pixel);
+        int64_t   stride = row + pixel % 2 * 5, n = stride * (from_height - 1) + row;
+        size_t    out  = (size_t)(width * height * kd_pixel_colours((kdas_pixel)pixel));
+        uint8_t  *data = malloc((size_t)n), *got = malloc(out), *want = malloc(out);
+        kdas_view view = { data, from_width, from_height, stride, (kdas_pixel)pixel };
+
+        for (int64_t i = 0; i < n; i++) /* of exactly the size: a read past the end is seen */
+            data[i] = i % 7 ? kd_test_value(i) : 255;
+        context.plain = true;
+        kd_assert_ok(kd_resize_bytes(ctx, want, width, height, &view));
+        context.plain = false;
+        kd_assert_ok(kd_resize_bytes(ctx, got, width, height, &view));
+        ck_assert_msg(!memcmp(got, want, out), "pixel %d differs", pixel);
+        free(data);
+        free(got);
+        free(want);
+    }
+}
+END_TEST
+
 /* ---- Saving and loading ---- */
 
 START_TEST(a_png_comes_back_exactly)
@@ -416,6 +448,7 @@ static Suite *image_suite(void)
     tcase_add_test(resize, resize_to_the_same_size_copies_and_constants_stay);
     tcase_add_test(resize, resize_of_the_longest_row_keeps_white);
     tcase_add_test(resize, resize_reads_strides_and_drops_alpha);
+    tcase_add_loop_test(resize, vector_rows_give_the_plain_ones_bits, 0, KD_COUNT(resizes));
     suite_add_tcase(s, resize);
 
     tcase_add_checked_fixture(files, setup, teardown);

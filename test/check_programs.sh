@@ -248,6 +248,142 @@ claim "missing weights are named by kdas-segment" fails "none.safetensors" $s --
 claim "kdas-segment needs weights" wrong $s --out "$tmp/seg" "$tmp/scene00000.png"
 claim "kdas-segment needs an image" wrong $s "${net[@]}" --out "$tmp/seg"
 
+# ---- kdas-segment in a pipe ---------------------------------------------------------------------------
+# Pixels of pictures as raw video, and what a stream of overlays may change.
+cat >"$tmp/raw.c" <<'END'
+#include <kdas/image.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+static unsigned char *file(const char *path, size_t *size)
+{
+    FILE          *f = fopen(path, "rb");
+    unsigned char *bytes = malloc(1 << 24);
+
+    *size = f ? fread(bytes, 1, 1 << 24, f) : 0;
+    return bytes;
+}
+int main(int argc, char **argv) /* gray|rgb24 IMAGE..., size IMAGE, or outside FRAMES OVERLAYS MASKS */
+{
+    kdas_context *c;
+    kdas_pixel    pixel = argc > 1 && !strcmp(argv[1], "gray") ? KDAS_PIXEL_GREY8 : KDAS_PIXEL_RGB8;
+
+    if (argc == 5 && !strcmp(argv[1], "outside")) {
+        size_t         n[3], inside = 0, outside = 0;
+        unsigned char *b[3];
+
+        for (int i = 0; i < 3; i++)
+            b[i] = file(argv[2 + i], &n[i]);
+        for (size_t i = 0; i < n[0] && n[1] == n[0]; i++)
+            *(b[2][i / 3] ? &inside : &outside) += b[0][i] != b[1][i];
+        printf("%zu, %zu, %zu bytes; %zu changed inside, %zu outside\n", n[0], n[1], n[2], inside, outside);
+        return !(n[0] == n[1] && n[0] == 3 * n[2] && inside > 0 && outside == 0);
+    }
+    if (kdas_context_create(&c, NULL)) return 1;
+    for (int i = 2; i < argc; i++) {
+        kdas_image *image;
+        kdas_view   v;
+
+        if (kdas_image_load(&image, c, argv[i], pixel)) return 1;
+        v = kdas_image_view(image);
+        if (!strcmp(argv[1], "size"))
+            printf("%ldx%ld\n", (long)v.width, (long)v.height);
+        else
+            fwrite(v.data, 1, (size_t)(v.stride * v.height), stdout);
+    }
+    return 0;
+}
+END
+"${CC:-gcc}" -Iinclude -o "$tmp/raw" "$tmp/raw.c" "$bin/../lib/libkdas.so" -Wl,-rpath,"$bin/../lib"
+three=("$scenes"/scene0000{0,1,2}.png) video=$tmp/video.rgb
+"$tmp/raw" rgb24 "${three[@]}" >"$video"
+side=$("$tmp/raw" size "${three[0]}") frame=$(($(stat -c %s "$video") / 3))
+# A threshold that divides the network's maps, as found for the pictures above.
+for t in $(LC_ALL=C seq 0.30 0.01 0.70); do
+    "$bin/$s" "${net[@]}" --raw "$side:rgb24" --threshold $t --quiet <"$video" >"$tmp/masks.gray" || break
+    [ "$(tr -d '\0' <"$tmp/masks.gray" | wc -c)" -gt 100 ] && [ "$(tr -d '\377' <"$tmp/masks.gray" | wc -c)" -gt 100 ] && break
+done
+piped() # CODE PATTERN ARGUMENT...: the exit code and stderr of a stream from "$video" to $tmp/piped
+{
+    local code=$1 pattern=$2 got
+    shift 2
+    timeout 300 "$bin/$s" "${net[@]}" --threshold $t "$@" <"$video" >"$tmp/piped" 2>"$tmp/err"
+    got=$?
+    cat "$tmp/err"
+    echo "exit code $got, expected $code and stderr with '$pattern'"
+    [ $got = "$code" ] && if [ -n "$pattern" ]; then grep -q -e "$pattern" "$tmp/err"; else [ ! -s "$tmp/err" ]; fi
+}
+stream_masks() # the pictures' own
+{
+    piped 0 "network *[0-9.]* *[0-9.]* *[0-9.]*$" --raw "$side:rgb24" - && grep -q "3 frames of $side" "$tmp/err" &&
+        "$bin/$s" "${net[@]}" --threshold $t --out "$tmp/stills" "${three[@]}" &&
+        "$tmp/raw" gray "$tmp"/stills/scene0000{0,1,2}_mask.png >"$tmp/stills.gray" && cmp "$tmp/stills.gray" "$tmp/piped"
+}
+claim "a stream's masks are those of its pictures, and it says how long they took" stream_masks
+claim "a quiet stream says nothing" piped 0 "" --raw "$side:rgb24" --quiet
+stream_overlays() { piped 0 "" --raw "$side:rgb24" --overlay --quiet && "$tmp/raw" outside "$video" "$tmp/piped" "$tmp/masks.gray"; }
+claim "a stream's overlays change nothing outside the masks" stream_overlays
+claim "a stream is smoothed" piped 0 "" --raw "$side:rgb24" --smoothing 0.9 --hysteresis 0.2 --quiet
+smoothed() { ! cmp "$tmp/piped" "$tmp/masks.gray" && cmp -n $((frame / 3)) "$tmp/piped" "$tmp/masks.gray"; }
+claim "smoothing leaves the first frame and changes others" smoothed
+stream_probabilities() { piped 0 "" --raw "$side:rgb24" --probability --quiet && [ "$(stat -c %s "$tmp/piped")" = $frame ]; }
+claim "a stream of probabilities has a byte for each pixel" stream_probabilities
+head -c $((frame * 2 + 1000)) "$video" >"$tmp/cut.rgb"
+video=$tmp/cut.rgb
+claim "a stream that ends in a frame's midst says so" piped 1 "1000 bytes into frame 3, which has $frame" --raw "$side:rgb24"
+claim "the whole frames before are written" cmp "$tmp/piped" <(head -c $((frame / 3 * 2)) "$tmp/masks.gray")
+video=/dev/null
+claim "a stream without a frame has failed" piped 1 "no frame" --raw "$side:rgb24"
+video=$tmp/video.rgb
+closed() # nobody reads on: it stops and is quiet
+{
+    local codes
+    for i in $(seq 50); do cat "$video"; done 2>/dev/null |
+        "$bin/$s" "${net[@]}" --raw "$side:rgb24" --overlay 2>"$tmp/err" | head -c 10 >/dev/null
+    codes=("${PIPESTATUS[@]}")
+    echo "exit codes ${codes[*]}"
+    cat "$tmp/err"
+    [ "${codes[1]}" = 141 ] && [ ! -s "$tmp/err" ]
+}
+claim "a stream that nobody reads ends quietly" closed
+stopped() # a camera that sends no further frame
+{
+    local pid code i
+    mkfifo "$tmp/camera" || return 1
+    : >"$tmp/piped"
+    "$bin/$s" "${net[@]}" --raw "$side:rgb24" <"$tmp/camera" >>"$tmp/piped" 2>"$tmp/err" &
+    pid=$!
+    exec 7>"$tmp/camera"
+    head -c $((frame + 9)) "$video" >&7
+    for i in $(seq 300); do
+        [ "$(stat -c %s "$tmp/piped")" = $((frame / 3)) ] && break
+        sleep 0.1
+    done
+    kill -INT $pid
+    wait $pid
+    code=$?
+    exec 7>&-
+    cat "$tmp/err"
+    echo "exit code $code"
+    [ $code = 130 ] && grep -q "1 frame of" "$tmp/err"
+}
+claim "Ctrl-C ends a stream that waits for its next frame" stopped
+raw=("${net[@]}" --raw)
+claim "a format is width, height and a name" wrong $s "${raw[@]}" 640x480
+claim "an unknown format is named" ends 2 "yuv420p" $s "${raw[@]}" 640x480:yuv420p
+claim "a width is a number" wrong $s "${raw[@]}" widex480:rgb24
+claim "a frame has pixels" wrong $s "${raw[@]}" 0x480:rgb24
+claim "a frame is not too large" wrong $s "${raw[@]}" 16385x2:rgb24
+claim "a frame's area is bounded" wrong $s "${raw[@]}" 16384x16384:gray
+claim "a size has no sign" wrong $s "${raw[@]}" -- -640x480:rgb24
+claim "a stream wants no folder" wrong $s "${raw[@]}" 64x64:rgb24 --out "$tmp/seg"
+claim "a stream wants no image" wrong $s "${raw[@]}" 64x64:rgb24 "$tmp/scene00000.png"
+claim "a stream writes one kind of frames" wrong $s "${raw[@]}" 64x64:rgb24 --overlay --probability
+claim "the past never has all the weight" wrong $s "${raw[@]}" 64x64:rgb24 --smoothing 1
+claim "hysteresis is not above the threshold" wrong $s "${raw[@]}" 64x64:rgb24 --hysteresis 0.6
+claim "pictures have no past" wrong $s "${net[@]}" --out "$tmp/seg" --smoothing 0.5 "$tmp/scene00000.png"
+claim "missing weights are named in a stream" fails "none.safetensors" $s --weights "$tmp/none.safetensors" --raw 64x64:gray
+
 # ---- kdas-inspect -------------------------------------------------------------------------------------
 i=kdas-inspect
 claim "kdas-inspect lists the models" says "polyp_pvt_b5 " $i

@@ -58,5 +58,23 @@ KDAS_API uint8_t *kdas_image_pixels(kdas_image *image);
  * KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_image_resize(kdas_image **out, kdas_context *context,
                                        const kdas_view *view, int64_t width, int64_t height);
+
+/* How a mask is shown on a frame. Call kdas_overlay_options_init() first. */
+typedef struct kdas_overlay_options {
+    size_t size; /* set by init; members are only added at the end                           */
+    uint8_t
+          colour[3]; /* red, green, blue; default orange, 255 160 30. Grey frames take its luma  */
+    float opacity;   /* of the tint, 0 (nothing to see) .. 1 (nothing else); default 0.275       */
+} kdas_overlay_options;
+/* Write the defaults; pass sizeof *options. Since 0.2. */
+KDAS_API void kdas_overlay_options_init(kdas_overlay_options *options, size_t size);
+
+/* Tint a frame where a mask of its size (GREY8) is 128 or more. `out` has the frame's pixel order, rows
+ * `stride` bytes apart (0: packed); all other pixels, and alpha, are the frame's bytes, and what lies
+ * between its rows is not written. `out` may be the frame's own memory, with its stride, and then nothing
+ * else is touched; it may not overlap the frame otherwise. `options` may be NULL (defaults). Any thread.
+ * KDAS_EINVAL (a view, stride or option out of range, float pixels), KDAS_ESHAPE (sizes differ). Since 0.2. */
+KDAS_API kdas_status kdas_image_overlay(const kdas_view *frame, const kdas_view *mask, void *out,
+                                        int64_t stride, const kdas_overlay_options *options);
 KDAS_END
 #endif

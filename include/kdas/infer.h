@@ -1,6 +1,7 @@
 /* kdas/infer.h - segmenting frames with a trained network: fixed size, nothing allocated after opening. */
 #ifndef KDAS_INFER_H
 #define KDAS_INFER_H
+#include <kdas/image.h>
 #include <kdas/model.h>
 KDAS_BEGIN
 
@@ -12,6 +13,10 @@ typedef struct kdas_segmenter_options {
     int64_t frame_height,
         frame_width; /* of the frames; 0 (default): of any size, the first of a size allocates */
     float threshold; /* polyp is where the probability is at least this, 0..1; default 0.5 */
+    /* For frames that follow each other; see kdas_segmenter_reset(). Since 0.2. */
+    float smoothing;  /* weight of the past in each probability, >= 0, < 1; default 0: none */
+    float hysteresis; /* what was polyp stays so down to this probability, > 0, <= threshold;
+                       * default 0: the threshold alone decides */
 } kdas_segmenter_options;
 KDAS_API void kdas_segmenter_options_init(kdas_segmenter_options *options, size_t size);
 
@@ -22,9 +27,14 @@ KDAS_API kdas_status kdas_segmenter_create(kdas_segmenter **out, kdas_model *mod
                                            const kdas_segmenter_options *options);
 KDAS_API void        kdas_segmenter_destroy(kdas_segmenter *segmenter); /* NULL is fine */
 
-/* Logits P1 + P2 at the frame's size (height x width floats, bilinear, half-pixel). The frame is resized to the
- * network's size as kdas_batch_set does; of grey pixels all three colours are made. KDAS_EINVAL, KDAS_ESHAPE (a
- * frame of another size than stated), KDAS_ENUMERIC (weights that give NaN), KDAS_ECANCELLED. Since 0.1. */
+/* ---- A frame in, what is wanted out -----------------------------------------------------------------
+ * Each call runs the network once. Frames are 8-bit or float views of the host's memory; they are resized to
+ * the network's size as kdas_batch_set does, and of grey pixels all three colours are made. All work is shared
+ * out among the context's threads. All can fail with KDAS_EINVAL, KDAS_ESHAPE (a frame of another size than
+ * stated), KDAS_ENUMERIC (weights that give NaN) and KDAS_ECANCELLED, and then leave `out` and the past as they
+ * were; where the frames' size was not stated, with KDAS_ENOMEM. */
+
+/* Logits P1 + P2 at the frame's size (height x width floats, bilinear, half-pixel). Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_logits(kdas_segmenter *segmenter, const kdas_view *frame,
                                            float *out);
 /* Mask at the frame's size, 0 and 255, one byte a pixel, rows `stride` bytes apart (0: packed). Since 0.1. */
@@ -33,5 +43,49 @@ KDAS_API kdas_status kdas_segmenter_mask(kdas_segmenter *segmenter, const kdas_v
 /* Probability times 255, rounded, likewise. Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_probability(kdas_segmenter *segmenter, const kdas_view *frame,
                                                 uint8_t *out, int64_t stride);
+/* The frame (8-bit) with its mask as a tint, as kdas_image_overlay makes it: same pixel order, and all bytes
+ * outside the mask are the frame's. Rows are `stride` bytes apart (0: packed). `out` may be the frame's own
+ * memory, with its stride. `options` may be NULL (defaults). Since 0.2. */
+KDAS_API kdas_status kdas_segmenter_overlay(kdas_segmenter *segmenter, const kdas_view *frame,
+                                            void *out, int64_t stride,
+                                            const kdas_overlay_options *options);
+
+/* ---- Frames that follow each other ------------------------------------------------------------------
+ * With smoothing w, each sample of the network's map takes the probability w * past + (1 - w) * new, and that is
+ * the next frame's past; all four calls above speak of it. A sample that jumps from 0 to 1 passes 0.5 after
+ * log(0.5) / log(w) frames, whatever the logits. With hysteresis h, a pixel of the frame becomes polyp at the
+ * threshold and stays so while its probability is at least h; the past is the last mask, made by
+ * kdas_segmenter_mask or kdas_segmenter_overlay. The first frame has no past and comes out as if both were off,
+ * and so does one of another size than the last. */
+
+/* Forget the past: at a cut, or when another video begins. KDAS_EINVAL. Since 0.2. */
+KDAS_API kdas_status kdas_segmenter_reset(kdas_segmenter *segmenter);
+
+/* ---- How long it takes ------------------------------------------------------------------------------ */
+
+typedef enum kdas_segmenter_stage {
+    KDAS_STAGE_INPUT   = 0, /* resize, normalise                                    */
+    KDAS_STAGE_NETWORK = 1, /* and the maps' way back from the device               */
+    KDAS_STAGE_OUTPUT  = 2, /* smoothing, enlarging, threshold, what the call makes */
+    KDAS_STAGE_WHOLE   = 3  /* from the beginning of the call to its end            */
+} kdas_segmenter_stage;
+#define KDAS_STAGES        4
+#define KDAS_TIMING_WINDOW 1024 /* frames that are remembered */
+
+/* Set `size` before the call. Seconds of the clock on the wall, by stage. */
+typedef struct kdas_timing_report {
+    size_t  size;
+    int64_t frames;            /* that came out since opening or kdas_segmenter_timing_reset() */
+    int64_t window;            /* the last of them, which p50, p99 and max speak of            */
+    double  last[KDAS_STAGES]; /* all 0 before the first frame                                 */
+    double  p50[KDAS_STAGES];  /* nearest rank: half of the frames took no longer              */
+    double  p99[KDAS_STAGES];
+    double  max[KDAS_STAGES];
+} kdas_timing_report;
+
+/* Frames that failed do not count. KDAS_EINVAL. Since 0.2. */
+KDAS_API kdas_status kdas_segmenter_timing(kdas_segmenter *segmenter, kdas_timing_report *out);
+/* Begin to count anew, after frames that warmed the caches up, say. KDAS_EINVAL. Since 0.2. */
+KDAS_API kdas_status kdas_segmenter_timing_reset(kdas_segmenter *segmenter);
 KDAS_END
 #endif

@@ -43,6 +43,14 @@ void kdas_context_options_init(kdas_context_options *options, size_t size)
     memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
 }
 
+/* Whether vector code is ruled out, by the option or the environment as for the CPU backend. */
+static bool plain_asked(const char *isa)
+{
+    const char *limit = getenv("KDAS_CPU_ISA");
+
+    return (isa && !strcmp(isa, "plain")) || (limit && !strcmp(limit, "plain"));
+}
+
 static kdas_status check_options(const kdas_context_options *o)
 {
     if (!o->device) return kd_fail(KDAS_EINVAL, "context: device is NULL");
@@ -134,6 +142,7 @@ kdas_status kdas_context_create(kdas_context **out, const kdas_context_options *
     ctx->log        = o.log;
     ctx->log_user   = o.log_user;
     ctx->threads    = o.threads ? o.threads : cores_at_hand();
+    ctx->plain      = plain_asked(o.isa);
     atomic_init(&ctx->cancelled, 0);
     st = open_device(ctx, &o);
     if (st == KDAS_OK) st = choose_precision(ctx, &o);

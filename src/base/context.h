@@ -11,6 +11,7 @@ struct kdas_context {
     kdas_log_fn   log;
     void         *log_user;
     int32_t       threads;
+    bool          plain; /* isa "plain": no vector code outside the backend either */
     atomic_int    cancelled;
     bool          unfused;   /* programs run op by op, as they were built: for comparisons */
     bool        finish_step; /* a run that saves on a cancel: the step under way goes to its end */

@@ -74,9 +74,12 @@ typedef struct kd_resizer kd_resizer;
 kdas_status kd_resizer_create(kd_resizer **out, kdas_context *ctx, int64_t width, int64_t height,
                               int64_t from_width, int64_t from_height, size_t pixel_bytes);
 void        kd_resizer_destroy(kd_resizer *resizer); /* NULL is fine */
-/* What the two functions below do, with nothing allocated; `from` has the size stated. */
-void kd_resizer_bytes(kd_resizer *resizer, uint8_t *to, const kdas_view *from);
-void kd_resizer_floats(kd_resizer *resizer, float *to, const kdas_view *from);
+/* Its two passes, for a view of the size stated; nothing is allocated. Rows of a pass may be shared
+ * out among threads. First the input rows that count, top .. bottom-1, each to the new width; then
+ * output rows y into `to`, (width,colours) of floats or bytes as the view's pixels are. */
+void kd_resizer_span(const kd_resizer *resizer, int64_t *top, int64_t *bottom);
+void kd_resizer_across(kd_resizer *resizer, const kdas_view *from, int64_t begin, int64_t end);
+void kd_resizer_down(const kd_resizer *resizer, void *to, kdas_pixel pixel, int64_t y);
 
 /* An 8-bit view to `to` (height,width,colours), its order kept, alpha dropped. Two 8-bit passes
  * with 22-bit fixed-point weights: Pillow's bits. */

@@ -4,37 +4,28 @@
  * rounded half up. */
 #include <math.h>
 #include <string.h>
-#include "io/image.h"
-
-#define FRACTION 22
-#define HALF     (1 << (FRACTION - 1))
-
-/* Where the samples along an axis come from: output i is the sum of weight[i * taps + k] times
- * input first[i] + k over k < count[i]. */
-struct axis {
-    int64_t  size, taps;
-    int32_t *first, *count;
-    double  *weight;
-    int32_t *fixed; /* weight in units of 2^-FRACTION */
-};
+#include "base/context.h"
+#include "io/resize.h"
 
 struct kd_resizer {
     kdas_context *ctx;
-    struct axis   across, down;
+    kd_axis       across, down;
+    bool          avx2;
     int64_t       top, bottom; /* rows of the input that are needed    */
     void         *rows;        /* those rows at the new width          */
 };
 
-static void axis_finish(struct axis *axis, kdas_context *ctx)
+static void axis_finish(kd_axis *axis, kdas_context *ctx)
 {
     kd_free(ctx, axis->first);
     kd_free(ctx, axis->count);
     kd_free(ctx, axis->weight);
     kd_free(ctx, axis->fixed);
+    kd_free(ctx, axis->split);
 }
 
 /* Weights of output sample i: a triangle, `support` to each side of its centre; they sum to 1. */
-static void axis_fill(struct axis *axis, int64_t i, int64_t from, double scale, double support)
+static void axis_fill(kd_axis *axis, int64_t i, int64_t from, double scale, double support)
 {
     double *w      = axis->weight + i * axis->taps;
     double  centre = ((double)i + 0.5) * scale, sum = 0, slope = 1.0 / support;
@@ -51,18 +42,19 @@ static void axis_fill(struct axis *axis, int64_t i, int64_t from, double scale, 
     }
     for (int64_t k = 0; k < last - first; k++) {
         if (sum != 0.0) w[k] /= sum;
-        axis->fixed[i * axis->taps + k] = (int32_t)(w[k] * (1 << FRACTION) + 0.5);
+        axis->fixed[i * axis->taps + k] = (int32_t)(w[k] * (1 << KD_RESIZE_FRACTION) + 0.5);
     }
     while (axis->count[i] > 1 && w[axis->count[i] - 1] == 0.0)
         axis->count[i]--; /* the triangle's foot; all but one weight where the size stays */
 }
 
-static kdas_status axis_init(struct axis *axis, kdas_context *ctx, int64_t from, int64_t to)
+static kdas_status axis_init(kd_axis *axis, kdas_context *ctx, int64_t from, int64_t to)
 {
     double scale   = (double)from / (double)to;
     double support = KD_MAX(scale, 1.0);
 
     axis->size   = to;
+    axis->from   = from;
     axis->taps   = (int64_t)ceil(support) * 2 + 1;
     axis->first  = kd_calloc(ctx, (size_t)to, sizeof *axis->first);
     axis->count  = kd_calloc(ctx, (size_t)to, sizeof *axis->count);
@@ -74,19 +66,44 @@ static kdas_status axis_init(struct axis *axis, kdas_context *ctx, int64_t from,
     return KDAS_OK;
 }
 
+/* Put the weights as the vector rows want them. Those read 16 bytes for four taps, so outputs near
+ * the row's end are not theirs. */
+static kdas_status axis_split(kd_axis *axis, kdas_context *ctx)
+{
+    axis->fours = (axis->taps + 3) / 4;
+    axis->split = kd_calloc(ctx, (size_t)(axis->size * axis->fours) * 8, sizeof *axis->split);
+    if (!axis->split) return KDAS_ENOMEM;
+    for (int64_t i = 0; i < axis->size; i++)
+        for (int32_t k = 0; k < axis->count[i]; k++) {
+            int16_t *four = axis->split + (i * axis->fours + k / 4) * 8;
+            int32_t  w    = axis->fixed[i * axis->taps + k];
+
+            four[k % 4]     = (int16_t)(w >> KD_RESIZE_SPLIT);
+            four[k % 4 + 4] = (int16_t)(w & ((1 << KD_RESIZE_SPLIT) - 1));
+        }
+    while (axis->inner < axis->size - 1 &&
+           (axis->first[axis->inner] + 4 * (axis->fours - 1)) * 3 + 16 <= axis->from * 3)
+        axis->inner++;
+    return KDAS_OK;
+}
+
 /* Only vast reductions, whose many weights round up together, need the upper bound. */
-static inline uint8_t round_byte(int32_t sum) { return (uint8_t)KD_MIN(sum >> FRACTION, 255); }
+static inline uint8_t round_byte(int32_t sum)
+{
+    return (uint8_t)KD_MIN(sum >> KD_RESIZE_FRACTION, 255);
+}
 
 /* ---- 8-bit ----------------------------------------------------------------------------------- */
 
-/* A row of pixels of `step` samples, the first three of which count; `step` is a constant where it
- * is used. */
-static inline void row_of_three(uint8_t *to, const uint8_t *from, const struct axis *axis, int step)
+/* Outputs x .. of a row of pixels of `step` samples, the first three of which count; `step` is a
+ * constant where it is used. */
+static inline void row_of_three(uint8_t *to, const uint8_t *from, const kd_axis *axis, int64_t x,
+                                int step)
 {
-    for (int64_t x = 0; x < axis->size; x++, to += 3) {
+    for (to += 3 * x; x < axis->size; x++, to += 3) {
         const int32_t *w = axis->fixed + x * axis->taps;
         const uint8_t *p = from + (int64_t)axis->first[x] * step;
-        int32_t        r = HALF, g = HALF, b = HALF;
+        int32_t        r = KD_RESIZE_HALF, g = KD_RESIZE_HALF, b = KD_RESIZE_HALF;
 
         for (int32_t k = 0; k < axis->count[x]; k++, p += step) {
             r += p[0] * w[k];
@@ -99,12 +116,12 @@ static inline void row_of_three(uint8_t *to, const uint8_t *from, const struct a
     }
 }
 
-static void row_of_one(uint8_t *to, const uint8_t *from, const struct axis *axis)
+static void row_of_one(uint8_t *to, const uint8_t *from, const kd_axis *axis)
 {
     for (int64_t x = 0; x < axis->size; x++) {
         const int32_t *w   = axis->fixed + x * axis->taps;
         const uint8_t *p   = from + axis->first[x];
-        int32_t        sum = HALF;
+        int32_t        sum = KD_RESIZE_HALF;
 
         for (int32_t k = 0; k < axis->count[x]; k++)
             sum += p[k] * w[k];
@@ -112,32 +129,39 @@ static void row_of_one(uint8_t *to, const uint8_t *from, const struct axis *axis
     }
 }
 
-/* Row y of `from` at the new width. */
-static void row_bytes(uint8_t *to, const kdas_view *from, int64_t y, const struct axis *axis)
+/* Two rows, which may be one, at the new width. */
+static void two_rows(uint8_t *to[2], const uint8_t *const from[2], int samples, const kd_axis *axis)
 {
-    const uint8_t *row = kd_view_row(from, y);
+    int64_t done = 0;
 
-    switch (kd_pixel_samples(from->pixel)) {
-    case 1: row_of_one(to, row, axis); break;
-    case 3: row_of_three(to, row, axis, 3); break;
-    default: row_of_three(to, row, axis, 4); break;
+    if (axis->split && samples > 1) {
+        kd_resize_rows_avx2(to, from, axis, samples);
+        done = axis->inner;
     }
+    for (int i = 0; i < 2; i++)
+        switch (samples) {
+        case 1: row_of_one(to[i], from[i], axis); break;
+        case 3: row_of_three(to[i], from[i], axis, done, 3); break;
+        default: row_of_three(to[i], from[i], axis, done, 4); break;
+        }
 }
 
-/* Output row y from rows of n samples; `rows` holds those from row `top` on. */
-static void column_bytes(uint8_t *to, const uint8_t *rows, int64_t top, int64_t n,
-                         const struct axis *axis, int64_t y)
+/* Output row y from rows of n samples; `rows` holds those from row r->top on. */
+static void column_bytes(const kd_resizer *r, uint8_t *to, int64_t n, int64_t y)
 {
     enum { TILE = 512 };
-    const int32_t *w = axis->fixed + y * axis->taps;
+    const kd_axis *axis = &r->down;
+    const uint8_t *rows = (const uint8_t *)r->rows + (axis->first[y] - r->top) * n;
+    const int32_t *w    = axis->fixed + y * axis->taps;
     int32_t        sum[TILE];
+    int64_t        at = 0;
 
-    rows += (axis->first[y] - top) * n;
-    for (int64_t at = 0; at < n; at += TILE) {
+    if (r->avx2) at = kd_resize_column_avx2(to, rows, n, w, axis->count[y]);
+    for (; at < n; at += TILE) {
         int m = (int)KD_MIN(n - at, TILE);
 
         for (int i = 0; i < m; i++)
-            sum[i] = HALF;
+            sum[i] = KD_RESIZE_HALF;
         for (int32_t k = 0; k < axis->count[y]; k++) {
             const uint8_t *p = rows + k * n + at;
 #pragma omp simd
@@ -150,20 +174,24 @@ static void column_bytes(uint8_t *to, const uint8_t *rows, int64_t top, int64_t 
     }
 }
 
-void kd_resizer_bytes(kd_resizer *r, uint8_t *to, const kdas_view *from)
+static void across_bytes(kd_resizer *r, const kdas_view *from, int64_t begin, int64_t end)
 {
-    int64_t  n    = r->across.size * kd_pixel_colours(from->pixel);
-    uint8_t *rows = r->rows;
+    int      samples = kd_pixel_samples(from->pixel);
+    int64_t  n       = r->across.size * kd_pixel_colours(from->pixel);
+    uint8_t *rows    = r->rows;
 
-    for (int64_t y = r->top; y < r->bottom; y++)
-        row_bytes(rows + (y - r->top) * n, from, y, &r->across);
-    for (int64_t y = 0; y < r->down.size; y++)
-        column_bytes(to + y * n, rows, r->top, n, &r->down, y);
+    for (int64_t y = begin; y < end; y += 2) {
+        int64_t        next   = KD_MIN(y + 1, end - 1);
+        uint8_t       *to[2]  = { rows + (y - r->top) * n, rows + (next - r->top) * n };
+        const uint8_t *row[2] = { kd_view_row(from, y), kd_view_row(from, next) };
+
+        two_rows(to, row, samples, &r->across);
+    }
 }
 
 /* ---- Float ----------------------------------------------------------------------------------- */
 
-static void row_floats(float *to, const float *from, const struct axis *axis, int colours)
+static void row_floats(float *to, const float *from, const kd_axis *axis, int colours)
 {
     for (int64_t x = 0; x < axis->size; x++)
         for (int c = 0; c < colours; c++) {
@@ -177,12 +205,12 @@ static void row_floats(float *to, const float *from, const struct axis *axis, in
         }
 }
 
-static void column_floats(float *to, const float *rows, int64_t top, int64_t n,
-                          const struct axis *axis, int64_t y)
+static void column_floats(const kd_resizer *r, float *to, int64_t n, int64_t y)
 {
-    const double *w = axis->weight + y * axis->taps;
+    const kd_axis *axis = &r->down;
+    const float   *rows = (const float *)r->rows + (axis->first[y] - r->top) * n;
+    const double  *w    = axis->weight + y * axis->taps;
 
-    rows += (axis->first[y] - top) * n;
     for (int64_t i = 0; i < n; i++) {
         double sum = 0;
 
@@ -192,16 +220,48 @@ static void column_floats(float *to, const float *rows, int64_t top, int64_t n,
     }
 }
 
-void kd_resizer_floats(kd_resizer *r, float *to, const kdas_view *from)
+static void across_floats(kd_resizer *r, const kdas_view *from, int64_t begin, int64_t end)
 {
     int     colours = kd_pixel_colours(from->pixel);
     int64_t n       = r->across.size * colours;
     float  *rows    = r->rows;
 
-    for (int64_t y = r->top; y < r->bottom; y++)
+    for (int64_t y = begin; y < end; y++)
         row_floats(rows + (y - r->top) * n, kd_view_row(from, y), &r->across, colours);
+}
+
+/* ---- The passes ------------------------------------------------------------------------------ */
+
+void kd_resizer_span(const kd_resizer *r, int64_t *top, int64_t *bottom)
+{
+    *top    = r->top;
+    *bottom = r->bottom;
+}
+
+void kd_resizer_across(kd_resizer *r, const kdas_view *from, int64_t begin, int64_t end)
+{
+    if (kd_pixel_is_float(from->pixel))
+        across_floats(r, from, begin, end);
+    else
+        across_bytes(r, from, begin, end);
+}
+
+void kd_resizer_down(const kd_resizer *r, void *to, kdas_pixel pixel, int64_t y)
+{
+    int64_t n = r->across.size * kd_pixel_colours(pixel);
+
+    if (kd_pixel_is_float(pixel))
+        column_floats(r, to, n, y);
+    else
+        column_bytes(r, to, n, y);
+}
+
+/* All rows of both passes, `row` bytes of output apart. */
+static void resize(kd_resizer *r, void *to, const kdas_view *from, size_t row)
+{
+    kd_resizer_across(r, from, r->top, r->bottom);
     for (int64_t y = 0; y < r->down.size; y++)
-        column_floats(to + y * n, rows, r->top, n, &r->down, y);
+        kd_resizer_down(r, (char *)to + (size_t)y * row, from->pixel, y);
 }
 
 /* ---- Make, and use once ---------------------------------------------------------------------- */
@@ -214,9 +274,11 @@ kdas_status kd_resizer_create(kd_resizer **out, kdas_context *ctx, int64_t width
 
     *out = NULL;
     if (!r) return KDAS_ENOMEM;
-    r->ctx = ctx;
+    r->ctx  = ctx;
+    r->avx2 = !ctx->plain && kd_resize_has_avx2();
     KD_TRY(axis_init(&r->across, ctx, from_width, width));
     KD_TRY(axis_init(&r->down, ctx, from_height, height));
+    if (r->avx2) KD_TRY(axis_split(&r->across, ctx));
     r->top    = r->down.first[0];
     r->bottom = r->down.first[height - 1] + r->down.count[height - 1];
     r->rows   = kd_alloc(ctx, (size_t)((r->bottom - r->top) * width) * pixel_bytes);
@@ -247,7 +309,7 @@ kdas_status kd_resize_bytes(kdas_context *ctx, uint8_t *to, int64_t width, int64
 
     KD_RETURN(kd_resizer_create(&r, ctx, width, height, from->width, from->height,
                                 (size_t)kd_pixel_colours(from->pixel)));
-    kd_resizer_bytes(r, to, from);
+    resize(r, to, from, (size_t)(width * kd_pixel_colours(from->pixel)));
     kd_resizer_destroy(r);
     return KDAS_OK;
 }
@@ -259,7 +321,7 @@ kdas_status kd_resize_floats(kdas_context *ctx, float *to, int64_t width, int64_
 
     KD_RETURN(kd_resizer_create(&r, ctx, width, height, from->width, from->height,
                                 (size_t)kd_pixel_colours(from->pixel) * sizeof *to));
-    kd_resizer_floats(r, to, from);
+    resize(r, to, from, (size_t)(width * kd_pixel_colours(from->pixel)) * sizeof *to);
     kd_resizer_destroy(r);
     return KDAS_OK;
 }

@@ -3,38 +3,29 @@
 #include "model/segmenter.h"
 #include <math.h>
 #include <string.h>
-#include "io/image.h"
+#include "base/parallel.h"
+#include "model/frame.h"
 #include "model/model.h"
+#include "model/timing.h"
 
 #define MAX_MAPS 8
-
-/* Where a line of output samples comes from: between input `low` and `high`, `part` of the way. */
-typedef struct line {
-    int32_t *low, *high;
-    float   *part;
-} line;
-
-/* What depends on the frames' size. */
-typedef struct frame_size {
-    int64_t     height, width; /* 0: none yet */
-    kd_resizer *resizer;
-    line        across, down;
-    float      *row; /* a row of logits of the frame's width */
-} frame_size;
 
 struct kdas_segmenter {
     kdas_context          *ctx;
     kdas_model            *model;
     kdas_segmenter_options options;
-    frame_size             frame;
-    float                 *resized; /* (H,W,1 or 3), floats or bytes                     */
-    float                 *input;   /* (H,W,3), normalised                               */
+    kd_edges               edges;
+    kd_frame              *frame; /* NULL: no frame's size is known yet  */
+    float                 *input; /* (H,W,3), normalised                 */
     kd_staging             staging;
     int                    maps;
     int64_t                map_height, map_width;
     float                 *map[MAX_MAPS]; /* (map_height,map_width) logits of the last run */
-    float                 *sum;           /* of the maps                                   */
-    float                 *between;       /* a row of it, between two                      */
+    float                 *sum;           /* of the maps, smoothed                         */
+    float                 *past;          /* smoothed probabilities; NULL: no smoothing    */
+    bool                   has_past;
+    kd_timing              timing;
+    double                 at[KDAS_STAGES]; /* when the stages of this run began */
 };
 
 /* ---- options ---- */
@@ -55,6 +46,12 @@ static kdas_status check_options(const kdas_segmenter_options *o)
     KD_RETURN(kd_check_size(1, o->height, o->width));
     if (!(o->threshold >= 0 && o->threshold <= 1))
         return kd_fail(KDAS_EINVAL, "segmenter: threshold is %g, not 0 to 1", (double)o->threshold);
+    if (!(o->smoothing >= 0 && o->smoothing < 1))
+        return kd_fail(KDAS_EINVAL, "segmenter: smoothing is %g, not from 0 to below 1",
+                       (double)o->smoothing);
+    if (!(o->hysteresis >= 0 && o->hysteresis <= o->threshold))
+        return kd_fail(KDAS_EINVAL, "segmenter: hysteresis is %g, not 0 to the threshold of %g",
+                       (double)o->hysteresis, (double)o->threshold);
     if (o->frame_height == 0 && o->frame_width == 0) return KDAS_OK;
     if (o->frame_height < 1 || o->frame_width < 1 || o->frame_height > KDAS_IMAGE_MAX_SIDE ||
         o->frame_width > KDAS_IMAGE_MAX_SIDE)
@@ -75,87 +72,24 @@ static kdas_status check_model(const kdas_model *model, int *maps)
     return KDAS_OK;
 }
 
-/* ---- the frames' size ---- */
-
-static void line_finish(line *l, kdas_context *ctx)
-{
-    kd_free(ctx, l->low);
-    kd_free(ctx, l->high);
-    kd_free(ctx, l->part);
-}
-
-/* Bilinear, half-pixel centres: src = (dst + 1/2) from/to - 1/2, clamped to the line. */
-static kdas_status line_init(line *l, kdas_context *ctx, int64_t from, int64_t to)
-{
-    l->low  = kd_alloc(ctx, (size_t)to * sizeof *l->low);
-    l->high = kd_alloc(ctx, (size_t)to * sizeof *l->high);
-    l->part = kd_alloc(ctx, (size_t)to * sizeof *l->part);
-    if (!l->low || !l->high || !l->part) return KDAS_ENOMEM;
-    for (int64_t i = 0; i < to; i++) {
-        double at  = ((double)i + 0.5) * (double)from / (double)to - 0.5;
-        double low = floor(KD_MAX(at, 0.0));
-
-        l->low[i]  = (int32_t)low;
-        l->high[i] = (int32_t)KD_MIN((int64_t)low + 1, from - 1);
-        l->part[i] = (float)(KD_MAX(at, 0.0) - low);
-    }
-    return KDAS_OK;
-}
-
-static void frame_finish(frame_size *f, kdas_context *ctx)
-{
-    kd_resizer_destroy(f->resizer);
-    line_finish(&f->across, ctx);
-    line_finish(&f->down, ctx);
-    kd_free(ctx, f->row);
-}
+/* ---- run ---- */
 
 /* Make ready for frames of a size; on failure the segmenter stays ready for those it was. */
 static kdas_status frame_set(kdas_segmenter *s, int64_t height, int64_t width)
 {
-    frame_size  f  = { .height = height, .width = width };
-    kdas_status st = KDAS_OK;
+    kd_frame_sizes sizes = { .height       = height,
+                             .width        = width,
+                             .input_height = s->options.height,
+                             .input_width  = s->options.width,
+                             .map_height   = s->map_height,
+                             .map_width    = s->map_width };
+    kd_frame      *frame;
 
-    if (s->frame.height == height && s->frame.width == width) return KDAS_OK;
-    KD_TRY(kd_resizer_create(&f.resizer, s->ctx, s->options.width, s->options.height, width, height,
-                             3 * sizeof(float)));
-    KD_TRY(line_init(&f.across, s->ctx, s->map_width, width));
-    KD_TRY(line_init(&f.down, s->ctx, s->map_height, height));
-    f.row = kd_alloc(s->ctx, (size_t)width * sizeof *f.row);
-    if (!f.row) {
-        st = KDAS_ENOMEM;
-        goto done;
-    }
-    frame_finish(&s->frame, s->ctx);
-    s->frame = f;
+    KD_RETURN(kd_frame_create(&frame, s->ctx, &sizes, s->options.hysteresis > 0));
+    kd_frame_destroy(s->frame);
+    s->frame    = frame;
+    s->has_past = false;
     return KDAS_OK;
-done:
-    frame_finish(&f, s->ctx);
-    return st;
-}
-
-/* ---- run ---- */
-
-static const float mean[3]      = { 0.485f, 0.456f, 0.406f }; /* ImageNet's, as in training */
-static const float deviation[3] = { 0.229f, 0.224f, 0.225f };
-
-/* Pixels at the network's size to (H,W,3) around 0; grey stands for all three colours. */
-static void normalise(kdas_segmenter *s, const kdas_view *frame)
-{
-    bool           is_float = kd_pixel_is_float(frame->pixel);
-    int            colours  = kd_pixel_colours(frame->pixel);
-    bool           bgr      = frame->pixel == KDAS_PIXEL_BGR8 || frame->pixel == KDAS_PIXEL_BGRA8;
-    int            order[3] = { bgr ? 2 : 0, 1, bgr ? 0 : 2 };
-    const float   *floats   = s->resized;
-    const uint8_t *bytes    = (const uint8_t *)s->resized;
-
-    for (int64_t i = 0; i < s->options.height * s->options.width; i++)
-        for (int c = 0; c < 3; c++) {
-            int64_t at    = i * colours + (colours == 1 ? 0 : order[c]);
-            float   value = is_float ? floats[at] : (float)bytes[at] / 255.0f;
-
-            s->input[i * 3 + c] = (value - mean[c]) / deviation[c];
-        }
 }
 
 /* Run the network on s->input. */
@@ -180,42 +114,99 @@ static kdas_status fetch_maps(kdas_segmenter *s)
     return KDAS_OK;
 }
 
-static kdas_status add_maps(kdas_segmenter *s)
+typedef struct sum_job {
+    kdas_segmenter *s;
+    atomic_bool     wild; /* a sum is not finite */
+} sum_job;
+
+static void sum_rows(void *user, int64_t begin, int64_t end, int thread)
 {
-    bool finite = true;
+    sum_job              *job   = user;
+    const kdas_segmenter *s     = job->s;
+    float                 check = 0; /* NaN once a value is not finite */
 
-    for (int64_t k = 0; k < s->map_height * s->map_width; k++) {
-        float sum = 0;
+    (void)thread;
+    for (int64_t y = begin; y < end; y++) {
+        float *sum = s->sum + y * s->map_width;
 
-        for (int i = 0; i < s->maps; i++)
-            sum += s->map[i][k];
-        s->sum[k] = sum;
-        finite &= isfinite(sum) != 0;
+        memset(sum, 0, (size_t)s->map_width * sizeof *sum);
+        for (int i = 0; i < s->maps; i++) {
+            const float *map = s->map[i] + y * s->map_width;
+
+#pragma omp simd
+            for (int64_t x = 0; x < s->map_width; x++)
+                sum[x] += map[x];
+        }
+#pragma omp simd reduction(+ : check)
+        for (int64_t x = 0; x < s->map_width; x++)
+            check += sum[x] * 0.0f;
     }
-    if (finite) return KDAS_OK;
-    return kd_fail(KDAS_ENUMERIC, "segmenter: '%s' gives logits that are not finite",
-                   s->model->def->name);
+    if (!isfinite(check)) atomic_store(&job->wild, true);
 }
 
-kdas_status kd_segmenter_run(kdas_segmenter *s, const kdas_view *frame)
+/* The past and the new probability become the next past, and its logit the sum. Probabilities are held off 0
+ * and 1 by half a float's step below 1, so that logits stay finite. */
+static void smooth_rows(void *user, int64_t begin, int64_t end, int thread)
+{
+    const kdas_segmenter *s = ((sum_job *)user)->s;
+    float                 w = s->options.smoothing, least = 0x1p-24f;
+
+    (void)thread;
+    for (int64_t i = begin * s->map_width; i < end * s->map_width; i++) {
+        float p = 1 / (1 + expf(-s->sum[i]));
+
+        if (!s->has_past) {
+            s->past[i] = p;
+            continue;
+        }
+        s->past[i] = w * s->past[i] + (1 - w) * p;
+        p          = KD_MIN(KD_MAX(s->past[i], least), 1 - least);
+        s->sum[i]  = logf(p / (1 - p));
+    }
+}
+
+static kdas_status add_maps(kdas_segmenter *s)
+{
+    sum_job job   = { .s = s };
+    int64_t least = 1 + 8192 / s->map_width; /* rows that are worth a thread */
+
+    kd_parallel_rows(s->ctx, s->map_height, least, sum_rows, &job);
+    if (atomic_load(&job.wild))
+        return kd_fail(KDAS_ENUMERIC, "segmenter: '%s' gives logits that are not finite",
+                       s->model->def->name);
+    if (s->past) {
+        kd_parallel_rows(s->ctx, s->map_height, least, smooth_rows, &job);
+        s->has_past = true;
+    }
+    return KDAS_OK;
+}
+
+/* From a frame to s->sum. The caller makes of it what is wanted, and ends with done(). */
+static kdas_status run(kdas_segmenter *s, const kdas_view *frame)
 {
     const kdas_segmenter_options *o = &s->options;
 
+    s->at[KDAS_STAGE_INPUT] = kd_now();
     KD_RETURN(kd_view_check(frame, "segmenter"));
     if (o->frame_width && (frame->width != o->frame_width || frame->height != o->frame_height))
         return kd_fail(KDAS_ESHAPE,
                        "segmenter: a frame of %lldx%lld, but it was opened for %lldx%lld",
                        (long long)frame->width, (long long)frame->height, (long long)o->frame_width,
                        (long long)o->frame_height);
-    KD_RETURN(frame_set(s, frame->height, frame->width));
-    if (kd_pixel_is_float(frame->pixel))
-        kd_resizer_floats(s->frame.resizer, s->resized, frame);
-    else
-        kd_resizer_bytes(s->frame.resizer, (uint8_t *)s->resized, frame);
-    normalise(s, frame);
+    if (!kd_frame_fits(s->frame, frame)) KD_RETURN(frame_set(s, frame->height, frame->width));
+    kd_frame_input(s->frame, s->input, frame);
+    s->at[KDAS_STAGE_NETWORK] = kd_now();
     KD_RETURN(run_network(s));
     KD_RETURN(fetch_maps(s));
+    s->at[KDAS_STAGE_OUTPUT] = kd_now();
     return add_maps(s);
+}
+
+static kdas_status done(kdas_segmenter *s)
+{
+    s->at[KDAS_STAGE_WHOLE] = kd_now();
+    kd_timing_add(&s->timing, s->at);
+    return KDAS_OK;
 }
 
 const float *kd_segmenter_map(const kdas_segmenter *s, int i, int64_t *height, int64_t *width)
@@ -233,9 +224,8 @@ static kdas_status first_run(kdas_segmenter *s)
     const kd_node *node;
     int64_t        pixels = s->options.height * s->options.width;
 
-    s->resized = kd_calloc(s->ctx, (size_t)pixels * 3, sizeof *s->resized);
-    s->input   = kd_calloc(s->ctx, (size_t)pixels * 3, sizeof *s->input);
-    if (!s->resized || !s->input) return KDAS_ENOMEM;
+    s->input = kd_calloc(s->ctx, (size_t)pixels * 3, sizeof *s->input);
+    if (!s->input) return KDAS_ENOMEM;
     KD_RETURN(run_network(s));
     for (int i = 0; i < s->maps; i++) {
         node = kd_model_output_node(s->model, i, NULL);
@@ -247,10 +237,12 @@ static kdas_status first_run(kdas_segmenter *s)
         s->map[i]     = kd_calloc(s->ctx, (size_t)kd_elements(&node->desc.out), sizeof(float));
         if (!s->map[i]) return KDAS_ENOMEM;
     }
-    s->between = kd_calloc(s->ctx, (size_t)s->map_width, sizeof(float));
-    s->sum     = kd_calloc(s->ctx, (size_t)(s->map_height * s->map_width), sizeof(float));
-    return s->between && s->sum ? KDAS_OK : KDAS_ENOMEM;
+    s->sum = kd_calloc(s->ctx, (size_t)(s->map_height * s->map_width), sizeof(float));
+    return s->sum ? KDAS_OK : KDAS_ENOMEM;
 }
+
+/* sigmoid(z) >= p where z >= log(p / (1 - p)), from -inf to inf: no exponential for each pixel. */
+static float logit_of(float p) { return logf(p) - log1pf(-p); }
 
 kdas_status kdas_segmenter_create(kdas_segmenter **out, kdas_model *model,
                                   const kdas_segmenter_options *options)
@@ -272,8 +264,18 @@ kdas_status kdas_segmenter_create(kdas_segmenter **out, kdas_model *model,
     s->ctx     = model->ctx;
     s->model   = model;
     s->options = o;
+    s->edges   = (kd_edges){ logit_of(o.threshold),
+                             logit_of(o.hysteresis > 0 ? o.hysteresis : o.threshold) };
     s->maps    = maps;
+    KD_TRY(kd_timing_init(&s->timing, s->ctx));
     KD_TRY(first_run(s));
+    if (o.smoothing > 0) {
+        s->past = kd_calloc(s->ctx, (size_t)(s->map_height * s->map_width), sizeof *s->past);
+        if (!s->past) {
+            st = KDAS_ENOMEM;
+            goto done;
+        }
+    }
     if (o.frame_width) KD_TRY(frame_set(s, o.frame_height, o.frame_width));
     *out = s;
     s    = NULL;
@@ -285,92 +287,98 @@ done:
 void kdas_segmenter_destroy(kdas_segmenter *s)
 {
     if (!s) return;
-    frame_finish(&s->frame, s->ctx);
+    kd_frame_destroy(s->frame);
     for (int i = 0; i < MAX_MAPS; i++)
         kd_free(s->ctx, s->map[i]);
     kd_device_unstage(s->ctx, &s->staging);
+    kd_timing_finish(&s->timing);
     kd_free(s->ctx, s->sum);
-    kd_free(s->ctx, s->between);
-    kd_free(s->ctx, s->resized);
+    kd_free(s->ctx, s->past);
     kd_free(s->ctx, s->input);
     kd_free(s->ctx, s);
 }
 
+kdas_status kdas_segmenter_reset(kdas_segmenter *s)
+{
+    if (!s) return kd_fail(KDAS_EINVAL, "kdas_segmenter_reset: the segmenter is NULL");
+    s->has_past = false;
+    if (s->frame) kd_frame_forget(s->frame);
+    return KDAS_OK;
+}
+
 /* ---- what comes out ---- */
-
-/* Row y of the logits at the frame's size. */
-static void enlarge_row(kdas_segmenter *s, float *to, int64_t y)
-{
-    const frame_size *f    = &s->frame;
-    const float      *low  = s->sum + f->down.low[y] * s->map_width;
-    const float      *high = s->sum + f->down.high[y] * s->map_width;
-
-    for (int64_t x = 0; x < s->map_width; x++)
-        s->between[x] = low[x] + f->down.part[y] * (high[x] - low[x]);
-    for (int64_t x = 0; x < f->width; x++) {
-        float a = s->between[f->across.low[x]], b = s->between[f->across.high[x]];
-
-        to[x] = a + f->across.part[x] * (b - a);
-    }
-}
-
-void kd_segmenter_enlarge(kdas_segmenter *s, float *out)
-{
-    for (int64_t y = 0; y < s->frame.height; y++)
-        enlarge_row(s, out + y * s->frame.width, y);
-}
 
 kdas_status kdas_segmenter_logits(kdas_segmenter *s, const kdas_view *frame, float *out)
 {
     if (!s || !out) return kd_fail(KDAS_EINVAL, "kdas_segmenter_logits: an argument is NULL");
-    KD_RETURN(kd_segmenter_run(s, frame));
-    kd_segmenter_enlarge(s, out);
-    return KDAS_OK;
+    KD_RETURN(run(s, frame));
+    kd_frame_logits(s->frame, out, s->sum);
+    return done(s);
 }
 
-/* A byte for each logit of a row. */
-typedef void (*to_bytes_fn)(uint8_t *to, const float *logits, int64_t n, float threshold);
-
-/* sigmoid(z) >= t where z >= log(t / (1 - t)): no exponential for each pixel. */
-static void row_to_mask(uint8_t *to, const float *logits, int64_t n, float threshold)
-{
-    float edge = logf(threshold) - log1pf(-threshold); /* -inf .. inf */
-
-    for (int64_t x = 0; x < n; x++)
-        to[x] = logits[x] >= edge ? 255 : 0;
-}
-
-static void row_to_probability(uint8_t *to, const float *logits, int64_t n, float threshold)
-{
-    (void)threshold;
-    for (int64_t x = 0; x < n; x++)
-        to[x] = (uint8_t)(255 / (1 + expf(-logits[x])) + 0.5f);
-}
-
-static kdas_status to_bytes(kdas_segmenter *s, const kdas_view *frame, uint8_t *out, int64_t stride,
-                            to_bytes_fn convert)
+/* Whether a byte for each pixel can go to `out`. */
+static kdas_status check_bytes(const kdas_segmenter *s, const kdas_view *frame, const uint8_t *out,
+                               int64_t stride)
 {
     if (!s || !out) return kd_fail(KDAS_EINVAL, "segmenter: segmenter or out is NULL");
     if (frame && stride && stride < frame->width)
         return kd_fail(KDAS_EINVAL, "segmenter: rows of %lld pixels do not fit a stride of %lld",
                        (long long)frame->width, (long long)stride);
-    KD_RETURN(kd_segmenter_run(s, frame));
-    for (int64_t y = 0; y < frame->height; y++) {
-        enlarge_row(s, s->frame.row, y);
-        convert(out + y * (stride ? stride : frame->width), s->frame.row, frame->width,
-                s->options.threshold);
-    }
     return KDAS_OK;
 }
 
-kdas_status kdas_segmenter_mask(kdas_segmenter *segmenter, const kdas_view *frame, uint8_t *out,
+kdas_status kdas_segmenter_mask(kdas_segmenter *s, const kdas_view *frame, uint8_t *out,
                                 int64_t stride)
 {
-    return to_bytes(segmenter, frame, out, stride, row_to_mask);
+    KD_RETURN(check_bytes(s, frame, out, stride));
+    KD_RETURN(run(s, frame));
+    kd_frame_mask(s->frame, out, stride, s->sum, s->edges);
+    return done(s);
 }
 
-kdas_status kdas_segmenter_probability(kdas_segmenter *segmenter, const kdas_view *frame,
-                                       uint8_t *out, int64_t stride)
+kdas_status kdas_segmenter_probability(kdas_segmenter *s, const kdas_view *frame, uint8_t *out,
+                                       int64_t stride)
 {
-    return to_bytes(segmenter, frame, out, stride, row_to_probability);
+    KD_RETURN(check_bytes(s, frame, out, stride));
+    KD_RETURN(run(s, frame));
+    kd_frame_probability(s->frame, out, stride, s->sum);
+    return done(s);
+}
+
+kdas_status kdas_segmenter_overlay(kdas_segmenter *s, const kdas_view *frame, void *out,
+                                   int64_t stride, const kdas_overlay_options *options)
+{
+    kd_tint tint;
+
+    if (!s) return kd_fail(KDAS_EINVAL, "kdas_segmenter_overlay: the segmenter is NULL");
+    KD_RETURN(kd_view_check(frame, "kdas_segmenter_overlay"));
+    KD_RETURN(kd_overlay_check(frame, out, stride, "kdas_segmenter_overlay"));
+    KD_RETURN(kd_tint_init(&tint, options, frame->pixel));
+    KD_RETURN(run(s, frame));
+    kd_frame_overlay(s->frame, out, stride, frame, &tint, s->sum, s->edges);
+    return done(s);
+}
+
+/* ---- how long it takes ---- */
+
+kdas_status kdas_segmenter_timing(kdas_segmenter *s, kdas_timing_report *out)
+{
+    kdas_timing_report report = { 0 };
+    size_t             size;
+
+    if (!s || !out) return kd_fail(KDAS_EINVAL, "kdas_segmenter_timing: an argument is NULL");
+    size = out->size;
+    if (size < sizeof size || size > 65536)
+        return kd_fail(KDAS_EINVAL, "kdas_timing_report: size is not set");
+    report.size = size;
+    kd_timing_get(&s->timing, &report);
+    memcpy(out, &report, KD_MIN(size, sizeof report));
+    return KDAS_OK;
+}
+
+kdas_status kdas_segmenter_timing_reset(kdas_segmenter *s)
+{
+    if (!s) return kd_fail(KDAS_EINVAL, "kdas_segmenter_timing_reset: the segmenter is NULL");
+    s->timing.frames = 0;
+    return KDAS_OK;
 }

@@ -1,0 +1,60 @@
+/* timing.c - a ring of the last frames' seconds, sorted when somebody asks. */
+#include "model/timing.h"
+#include <stdlib.h>
+
+kdas_status kd_timing_init(kd_timing *t, kdas_context *ctx)
+{
+    *t        = (kd_timing){ .ctx = ctx };
+    t->ring   = kd_calloc(ctx, (size_t)KDAS_STAGES * KDAS_TIMING_WINDOW, sizeof *t->ring);
+    t->sorted = kd_calloc(ctx, KDAS_TIMING_WINDOW, sizeof *t->sorted);
+    return t->ring && t->sorted ? KDAS_OK : KDAS_ENOMEM;
+}
+
+void kd_timing_finish(kd_timing *t)
+{
+    if (!t->ctx) return;
+    kd_free(t->ctx, t->ring);
+    kd_free(t->ctx, t->sorted);
+}
+
+void kd_timing_add(kd_timing *t, const double at[KDAS_STAGES])
+{
+    double *slot = t->ring + t->frames++ % KDAS_TIMING_WINDOW;
+
+    slot[KDAS_STAGE_INPUT * KDAS_TIMING_WINDOW]   = at[1] - at[0];
+    slot[KDAS_STAGE_NETWORK * KDAS_TIMING_WINDOW] = at[2] - at[1];
+    slot[KDAS_STAGE_OUTPUT * KDAS_TIMING_WINDOW]  = at[3] - at[2];
+    slot[KDAS_STAGE_WHOLE * KDAS_TIMING_WINDOW]   = at[3] - at[0];
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* The smallest value that at least `share` percent of n sorted ones do not exceed. */
+static double percentile(const double *sorted, int64_t n, int64_t share)
+{
+    return sorted[(n * share + 99) / 100 - 1];
+}
+
+void kd_timing_get(kd_timing *t, kdas_timing_report *out)
+{
+    int64_t n = KD_MIN(t->frames, KDAS_TIMING_WINDOW);
+
+    out->frames = t->frames;
+    out->window = n;
+    for (int stage = 0; stage < KDAS_STAGES && n > 0; stage++) {
+        const double *ring = t->ring + stage * KDAS_TIMING_WINDOW;
+
+        for (int64_t i = 0; i < n; i++)
+            t->sorted[i] = ring[i];
+        qsort(t->sorted, (size_t)n, sizeof *t->sorted, by_value);
+        out->last[stage] = ring[(t->frames - 1) % KDAS_TIMING_WINDOW];
+        out->p50[stage]  = percentile(t->sorted, n, 50);
+        out->p99[stage]  = percentile(t->sorted, n, 99);
+        out->max[stage]  = t->sorted[n - 1];
+    }
+}
