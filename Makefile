@@ -257,8 +257,9 @@ check-valgrind: $(VALGRIND_RUN)
 
 $(INSIDE): %: %.o $(STATIC)
 	$(call SAY,LINK)$(LINK) -o $@ $< $(STATIC) $(LIBS)
-bench-kernels: $(INSIDE) ## measure single kernels of the CPU backend
+bench-kernels: $(INSIDE) ## measure single kernels of the CPU backend, and fused ones against their parts
 	$(B)/bench/bench_kernels
+	$(B)/bench/bench_fuse
 bench: all ## measure speed and memory
 	@test -x $(BINOUT)/kdas-bench || { echo "bench: there is no $(BINOUT)/kdas-bench"; exit 1; }
 	$(BINOUT)/kdas-bench
