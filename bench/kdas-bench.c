@@ -112,7 +112,8 @@ static void print_head(const kdas_context *ctx)
     printf(
         "# inside the timer: infer: forward of a batch in memory, to the maps; step: student and "
         "teacher forward,\n"
-        "# objective, backward, clamp, AdamW, gradients cleared; frame: RGB bytes in, resize, "
+        "# objective (no norms of its terms), backward, clamp, AdamW, gradients cleared; frame: "
+        "RGB bytes in, resize, "
         "normalise, network,\n"
         "# enlarge, threshold, mask out. Outside: compiling, filling the batch. Seconds: median "
         "of the runs.\n"

@@ -198,6 +198,60 @@ START_TEST(backward_wants_a_forward_of_its_own)
 }
 END_TEST
 
+/* Two outputs of one tangle, of which only the second reads z. */
+static kd_program *two_outputs(kd_arena *arena)
+{
+    kd_graph *g = kd_graph_create(ctx, NULL, KD_EVAL);
+    kd_node  *x = kd_input(g, "x", kd_desc(2, 1, 4, 6), true),
+            *z  = kd_input(g, "z", kd_desc(2, 1, 4, 6), true), *s, *c;
+    kd_program *p;
+
+    kd_graph_keep_tape(g);
+    s = kd_matmul(g, kd_softmax(g, kd_matmul(g, x, x, false, true, 0.7f)), x, false, false, 1);
+    kd_output(g, "first", kd_mean(g, kd_mul(g, kd_gelu(g, s), s)));
+    c = kd_center(g, kd_add(g, s, kd_sigmoid(g, z)));
+    kd_output(g, "second",
+              kd_mean(g, kd_mul(g, kd_matmul(g, c, c, false, true, 1),
+                                kd_matmul(g, c, x, false, true, 1))));
+    kd_assert_ok(kd_program_create(&p, g, arena));
+    return p;
+}
+
+START_TEST(backward_of_each_output_sums_to_that_of_all)
+{
+    static const char *const names[] = { "first", "second" };
+    kd_arena                *arena   = kd_arena_create(ctx);
+    kd_program              *p       = two_outputs(arena);
+    kd_graph                *g       = kd_program_graph(p);
+    float x[48], z[48], dx[48], dz[48], sum_x[48] = { 0 }, sum_z[48] = { 0 }, first[48];
+
+    kd_test_fill(x, 48, "x", 2, 0);
+    kd_test_fill(z, 48, "z", 2, 0);
+    kd_program_bind(p, kd_find(g, "x"), x, dx);
+    kd_program_bind(p, kd_find(g, "z"), z, dz);
+    kd_assert_status(kd_program_backward_of(p, kd_find(g, "first")), KDAS_ESTATE);
+    kd_assert_ok(kd_program_forward(p, 0));
+    for (int i = 0; i < 2; i++)
+        *kd_program_grad(p, kd_find(g, names[i])) = 1.5f;
+    for (int i = 0; i < 2; i++) {
+        kd_assert_ok(kd_program_backward_of(p, kd_find(g, names[i])));
+        for (int k = 0; k < 48; k++) {
+            if (i == 0) first[k] = dx[k];
+            if (i == 0) ck_assert(dz[k] == 0);
+            sum_x[k] += dx[k];
+            sum_z[k] += dz[k];
+        }
+    }
+    kd_assert_ok(kd_program_backward_of(p, kd_find(g, "first")));
+    ck_assert_mem_eq(dx, first, sizeof dx); /* what the others ran is not to be seen */
+    kd_assert_ok(kd_program_backward(p));
+    kd_assert_close(sum_x, dx, 48, 1e-5);
+    kd_assert_close(sum_z, dz, 48, 1e-5);
+    kd_program_destroy(p);
+    kd_arena_destroy(arena);
+}
+END_TEST
+
 START_TEST(programs_of_one_arena_run_in_turn)
 {
     net         n;
@@ -347,6 +401,7 @@ int main(void)
     tcase_add_test(run, inference_needs_less_memory_and_gives_the_same_value);
     tcase_add_test(run, parameter_gradients_gather_until_they_are_zeroed);
     tcase_add_test(run, backward_wants_a_forward_of_its_own);
+    tcase_add_test(run, backward_of_each_output_sums_to_that_of_all);
     tcase_add_test(run, programs_of_one_arena_run_in_turn);
     tcase_add_test(run, norm_folds_into_the_layer_before_it);
     suite_add_tcase(suite, run);

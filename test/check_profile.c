@@ -54,7 +54,7 @@ static kdas_batch *draw(kdas_context *ctx, int64_t n, int64_t side)
 
 START_TEST(a_step_shows_every_part_of_its_work)
 {
-    static const char *const loss[] = { "loss.seg 2x64x64", "loss.kd 2x64x64", "loss.sgm 2x64x64" };
+    static const char *const loss[] = { "loss.seg+kd 2x64x64", "loss.seg+kd+sgm 2x64x64" };
     const char *teacher = "polyp_pvt_b0 infer 2x64x64", *student = "polyp_pvt_b0 train 2x64x64";
     kd_test_rig_options o = kd_test_rig_usual();
     kd_test_rig         rig;

@@ -94,6 +94,61 @@ START_TEST(phases_out_of_order_are_refused)
 }
 END_TEST
 
+/* ---- Norms of the terms' gradients ---- */
+
+static float *gradients(const kdas_model *m, int64_t *n)
+{
+    float *all = malloc((size_t)kdas_model_parameters(m) * sizeof *all);
+
+    *n = 0;
+    for (int32_t i = 0; i < kdas_model_tensors(m); i++) {
+        int64_t d[4];
+        int32_t trainable;
+
+        kdas_model_tensor(m, i, NULL, d, &trainable);
+        if (!trainable) continue;
+        kd_assert_ok(kdas_model_read_gradient(m, i, all + *n));
+        *n += d[0] * d[1] * d[2] * d[3];
+    }
+    return all;
+}
+
+static const char *const objectives[] = { "paper", "baseline", "kl", "published_code" };
+
+START_TEST(norms_cost_nothing_but_time)
+{
+    float           *g[2];
+    int64_t          n[2];
+    kdas_step_report r[2] = { { .size = sizeof *r }, { .size = sizeof *r } };
+
+    for (int norms = 0; norms < 2; norms++) {
+        kd_test_rig_options o = kd_test_rig_usual();
+        kd_test_rig         rig;
+        kdas_batch         *b;
+
+        o.distiller.gradient_norms = norms;
+        kd_assert_ok(kdas_loss_options_preset(&o.loss, objectives[_i]));
+        kd_test_rig_make(&rig, &o);
+        b = draw(rig.ctx, 2, "b");
+        kd_assert_ok(kdas_distiller_forward(rig.distiller, b));
+        kd_assert_ok(kdas_distiller_backward(rig.distiller, &r[norms]));
+        g[norms] = gradients(rig.student, &n[norms]);
+        kdas_batch_destroy(b);
+        kd_test_rig_finish(&rig);
+    }
+    ck_assert(r[0].total == r[1].total);
+    for (int t = 0; t < KDAS_TERMS; t++) {
+        ck_assert(r[0].raw[t] == r[1].raw[t]);
+        ck_assert(r[0].gradient[t] == 0);
+    }
+    ck_assert(r[1].gradient[KDAS_TERM_SEG] > 0);
+    ck_assert_int_eq(n[0], n[1]);
+    ck_assert_double_lt(kd_test_rms_error(g[0], g[1], n[0]), 1e-5);
+    free(g[0]);
+    free(g[1]);
+}
+END_TEST
+
 /* ---- Gathering gradients ---- */
 
 /* Micro-batches of the same images see the same batch statistics, so that their mean gradient is that of
@@ -449,6 +504,7 @@ int main(void)
     tcase_add_test(learn, loss_falls_on_one_batch);
     tcase_add_test(learn, phases_equal_the_whole_step);
     tcase_add_test(learn, phases_out_of_order_are_refused);
+    tcase_add_loop_test(learn, norms_cost_nothing_but_time, 0, 4);
     tcase_add_test(learn, gathered_micro_batches_make_one_update);
     tcase_add_test(learn, mean_gradient_of_single_images_is_that_of_the_batch);
     tcase_add_test(learn, host_teacher_equals_a_model_with_the_same_maps);

@@ -11,8 +11,9 @@ typedef struct kdas_distiller kdas_distiller;
 typedef struct kdas_distiller_options {
     size_t  size;
     int32_t accumulate; /* micro-batches whose mean gradient makes one update, >= 1; default 1 */
-    int32_t
-        gradient_norms; /* measure what each term sends (kdas_loss_report.gradient); default 1 */
+    /* Measure what each term sends (kdas_loss_report.gradient); default 1. Where KD and SGM share their
+     * attention, 0 spares a second backward of it. */
+    int32_t gradient_norms;
 } kdas_distiller_options;
 KDAS_API void kdas_distiller_options_init(kdas_distiller_options *options, size_t size);
 

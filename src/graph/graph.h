@@ -35,6 +35,8 @@ typedef enum kd_mode {
 kd_graph *kd_graph_create(kdas_context *ctx, kd_params *params, kd_mode mode);
 void      kd_graph_destroy(kd_graph *g);
 kd_mode   kd_graph_mode(const kd_graph *g);
+/* Its program keeps what backward reads, so that kd_program_backward_of() can run for each output. */
+void kd_graph_keep_tape(kd_graph *g);
 
 /* Name prefixes: parameters and ops inside are called "<scopes joined by .>.<name>". */
 void kd_scope(kd_graph *g, const char *format, ...) KD_PRINTF(2, 3);

@@ -21,6 +21,7 @@ struct kd_graph {
     kd_params    *params;
     kd_mode       mode;
     bool          half; /* products in bf16 */
+    bool          tape; /* backward may run more than once after a forward */
     kd_pool       pool; /* nodes, attributes, names */
     kd_node     **node;
     size_t        count, capacity;

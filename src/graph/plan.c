@@ -102,7 +102,7 @@ static kdas_status plan_values(kd_program *p)
         last = last_read(p, i, &backward);
         live(p, slot->value, node->kind == KD_NODE_INPUT ? 0 : i);
         if (last >= 0) live(p, slot->value, last);
-        if (kept(p, i)) live(p, slot->value, end_tick(p));
+        if (kept(p, i) || (backward && p->graph->tape)) live(p, slot->value, end_tick(p));
     }
     for (int i = 0; i < p->nodes; i++)
         p->slot[i].value = p->slot[p->slot[i].root].value;
@@ -203,7 +203,8 @@ static kdas_status plan_extra(kd_program *p, int i)
     if (slot->plan.saved) {
         if ((slot->saved = new_storage(p, slot->plan.saved)) < 0) return KDAS_ENOMEM;
         live(p, slot->saved, i);
-        if (runs_backward(p, i)) live(p, slot->saved, backward_tick(p, i));
+        if (runs_backward(p, i))
+            live(p, slot->saved, p->graph->tape ? end_tick(p) : backward_tick(p, i));
     }
     if (slot->plan.work_forward) {
         if ((slot->work_forward = new_storage(p, slot->plan.work_forward)) < 0) return KDAS_ENOMEM;

@@ -33,6 +33,9 @@ void kd_program_bind(kd_program *p, const kd_node *input, float *value, float *g
  * inputs. Gradients of outputs and kept taps are what the caller last put there. */
 kdas_status kd_program_forward(kd_program *p, uint64_t seed);
 kdas_status kd_program_backward(kd_program *p);
+/* Backward of one output alone, whatever lies at the others, where the graph keeps its tape: any number of
+ * times after a forward. Inputs that the output does not depend on get zeros. */
+kdas_status kd_program_backward_of(kd_program *p, const kd_node *output);
 
 /* Bytes: the arena, what kernels keep packed, and the sum of all buffers without any sharing. */
 typedef struct kd_program_memory {

@@ -27,6 +27,7 @@ typedef struct kd_slot {
     int  grad_writer; /* node whose backward writes the gradient first, -1: none, or the caller */
     int  fold;        /* index in program->fold for conv and linear with a folded norm, -1 */
     uint32_t  add;    /* call->add of the backward                                         */
+    bool      given;  /* kd_program_backward_of(): something has been put in its gradient  */
     kdas_call forward, backward;
 } kd_slot;
 

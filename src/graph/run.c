@@ -1,4 +1,5 @@
 /* run.c - running a program: no allocation, no lookup, no branch on what a node is. */
+#include <assert.h>
 #include "graph/program_inside.h"
 
 static void *storage_memory(const kd_program *p, int storage)
@@ -215,16 +216,78 @@ static kdas_status run_backward(kd_program *p)
     return KDAS_OK;
 }
 
+static kdas_status ready_for_backward(kd_program *p)
+{
+    if (!kd_has_backward(p)) return kd_fail(KDAS_ESTATE, "an inference program has no backward");
+    if (p->arena->forward_of != p) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
+    return p->ctx->profiling ? kd_profile_program(p) : KDAS_OK;
+}
+
 kdas_status kd_program_backward(kd_program *p)
 {
     kdas_status st;
 
-    if (!kd_has_backward(p)) return kd_fail(KDAS_ESTATE, "an inference program has no backward");
-    if (p->arena->forward_of != p) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
-    if (p->ctx->profiling) KD_RETURN(kd_profile_program(p));
-    p->arena->forward_of = NULL; /* in-place backward consumes what forward left */
+    KD_RETURN(ready_for_backward(p));
+    p->arena->forward_of = NULL; /* gradients take the place of what forward left */
     kd_device_enter(p->ctx);
     st = run_backward(p);
+    kd_device_leave(p->ctx);
+    if (st == KDAS_OK && p->graph->tape) p->arena->forward_of = p;
+    return st;
+}
+
+/* ---- backward of one output ---- */
+
+/* Which gradients node i adds to and which it sets: another node than the planned one may be first. */
+static kdas_status claim(kd_program *p, int i, kdas_call *call)
+{
+    const kd_node *node = p->graph->node[i];
+
+    call->add = 0;
+    for (int k = 0; k < KDAS_MAX_INPUTS; k++) {
+        const kd_node *in = node->in[k];
+        kd_slot       *root;
+        bool           sets = p->slot[i].kernel->flags & KDAS_KERNEL_SETS;
+
+        if (!in || !call->din[k]) continue;
+        root = &p->slot[p->slot[in->id].root];
+        if (in->kind == KD_NODE_PARAM || root->given || !sets) call->add |= 1u << k;
+        if (in->kind != KD_NODE_PARAM && !root->given && !sets)
+            KD_RETURN(zero_for(p, i, call->din[k], &node->desc.in[k]));
+        root->given = true;
+    }
+    return KDAS_OK;
+}
+
+/* Only what the output is made of has been given a gradient when its turn comes. */
+static kdas_status run_backward_of(kd_program *p, int output)
+{
+    for (int i = 0; i < p->nodes; i++)
+        p->slot[i].given = i == p->slot[output].root;
+    for (int i = p->nodes - 1; i >= 0; i--) {
+        const kd_node *node = p->graph->node[i];
+        kd_slot       *slot = &p->slot[i];
+        kdas_call      call = slot->backward;
+
+        if (node->kind == KD_NODE_INPUT && slot->grad >= 0 && !slot->given)
+            KD_RETURN(
+                kd_device_zero(p->ctx, storage_memory(p, slot->grad), kd_bytes(&node->desc.out)));
+        if (!slot->kernel || !slot->given || !node->desc.wants || !call.dout) continue;
+        KD_RETURN(kd_check_cancel(p->ctx));
+        KD_RETURN(claim(p, i, &call));
+        KD_RETURN(run_node(p, i, KDAS_PROFILE_BACKWARD, slot->kernel->backward, &call));
+    }
+    return KDAS_OK;
+}
+
+kdas_status kd_program_backward_of(kd_program *p, const kd_node *output)
+{
+    kdas_status st;
+
+    assert(p->graph->tape && output->keep);
+    KD_RETURN(ready_for_backward(p));
+    kd_device_enter(p->ctx);
+    st = run_backward_of(p, output->id);
     kd_device_leave(p->ctx);
     return st;
 }

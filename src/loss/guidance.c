@@ -58,53 +58,46 @@ static kd_node *kl(kd_graph *g, kd_node *s, kd_node *t, const kdas_loss_options 
     return kd_mean(g, kd_kl(g, s, t, o->tau));
 }
 
-static kd_node *kl_term(kd_graph *g, const kd_loss_maps *m, const kdas_loss_options *o)
+static kd_node *kl_term(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
 {
-    kd_node *sum = NULL;
-
-    for (int i = 0; i < m->count; i++) {
-        kd_node *term = kl(g, as_matrix(g, m->student[i]), as_matrix(g, m->teacher[i]), o);
-
-        sum = i ? kd_add(g, sum, term) : term;
-    }
-    return sum;
+    return kl(g, as_matrix(g, m->student), as_matrix(g, m->teacher), o);
 }
 
-static kd_node *attention_term(kd_graph *g, const kd_loss_maps *m, const kdas_loss_options *o)
+/* Both terms read the attention: whoever comes first builds it. */
+static void attend(kd_graph *g, kd_loss_map *m)
 {
-    kd_node *sum = NULL;
-
-    for (int i = 0; i < m->count; i++) {
-        kd_node *term = kl(g, attention(g, m->student[i]), attention(g, m->teacher[i]), o);
-
-        sum = i ? kd_add(g, sum, term) : term;
-    }
-    return sum;
+    if (!m->student_attention) m->student_attention = attention(g, m->student);
+    if (!m->teacher_attention) m->teacher_attention = attention(g, m->teacher);
 }
 
-/* The SGM reads the deepest map alone. */
-static kd_node *sgm_term(kd_graph *g, const kd_loss_maps *m, const kdas_loss_options *o)
+static kd_node *attention_term(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
 {
-    int last = m->count - 1;
-
-    return kl(g, symmetrical(g, attention(g, m->student[last]), o->sym),
-              symmetrical(g, attention(g, m->teacher[last]), o->sym), o);
+    attend(g, m);
+    return kl(g, m->student_attention, m->teacher_attention, o);
 }
 
-/* As the published code runs: the squared difference of P + P^T, first map. */
-static kd_node *published_term(kd_graph *g, const kd_loss_maps *m, const kdas_loss_options *o)
+static kd_node *sgm_term(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
+{
+    attend(g, m);
+    return kl(g, symmetrical(g, m->student_attention, o->sym),
+              symmetrical(g, m->teacher_attention, o->sym), o);
+}
+
+/* As the published code runs: the squared difference of P + P^T. */
+static kd_node *published_term(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
 {
     (void)o;
-    return kd_mean(g, kd_square_error(g, symmetrical(g, as_matrix(g, m->student[0]), "sum"),
-                                      symmetrical(g, as_matrix(g, m->teacher[0]), "sum")));
+    return kd_mean(g, kd_square_error(g, symmetrical(g, as_matrix(g, m->student), "sum"),
+                                      symmetrical(g, as_matrix(g, m->teacher), "sum")));
 }
 
+/* The SGM reads the deepest map alone, in the published code the first. */
 static const kd_guidance rows[] = {
-    { "none", NULL, NULL },
-    { "kl", kl_term, NULL },
-    { "attention", attention_term, NULL },
-    { "attention+sgm", attention_term, sgm_term },
-    { "published", kl_term, published_term },
+    { "none", NULL, NULL, KD_DEEPEST_MAP },
+    { "kl", kl_term, NULL, KD_DEEPEST_MAP },
+    { "attention", attention_term, NULL, KD_DEEPEST_MAP },
+    { "attention+sgm", attention_term, sgm_term, KD_DEEPEST_MAP },
+    { "published", kl_term, published_term, KD_FIRST_MAP },
 };
 
 const kd_guidance *kd_guidance_find(const char *name)

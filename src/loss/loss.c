@@ -1,121 +1,8 @@
-/* loss.c - evaluating the objective: each term is a small program from maps to one number. */
+/* loss.c - evaluating the objective, map after map. */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 #include "graph/profile.h"
 #include "loss/loss.h"
-#include "op/build.h"
-
-static const char *const term_names[KDAS_TERMS] = { "seg", "kd", "sgm" };
-
-static double weight_of(const kdas_loss *loss, int t)
-{
-    return t == KDAS_TERM_SEG ? (double)loss->options.seg_weight
-                              : (double)loss->options.guidance_weight;
-}
-
-static bool is_on(const kdas_loss *loss, int t)
-{
-    bool there = t == KDAS_TERM_SEG  ? true
-                 : t == KDAS_TERM_KD ? loss->guidance->kd != NULL
-                                     : loss->guidance->sgm != NULL;
-
-    return there && weight_of(loss, t) > 0;
-}
-
-kd_node *kd_loss_term(kd_graph *g, kdas_term term, const kdas_loss *loss, const kd_loss_maps *m)
-{
-    kd_node *sum = NULL;
-
-    if (term == KDAS_TERM_KD) return loss->guidance->kd(g, m, &loss->options);
-    if (term == KDAS_TERM_SGM) return loss->guidance->sgm(g, m, &loss->options);
-    for (int i = 0; i < m->count; i++) {
-        kd_node *one = loss->seg_fn(g, m->student[i], m->mask);
-
-        sum = i ? kd_add(g, sum, one) : one;
-    }
-    return sum;
-}
-
-/* ---- compile ---- */
-
-/* A teacher's map of another size is brought to the student's. */
-static kd_node *teacher_input(kd_graph *g, int i, const kd_loss_place *at)
-{
-    char     name[16];
-    kd_node *map;
-
-    snprintf(name, sizeof name, "teacher%d", i);
-    map = kd_input(g, name, kd_desc(at->n, at->teacher_h, at->teacher_w, 1), false);
-    if (at->teacher_h == at->h && at->teacher_w == at->w) return map;
-    return kd_resize(g, map, at->h, at->w, false, 0);
-}
-
-static kdas_status compile_term(kd_term_program *k, kdas_loss *loss, int t, const kd_loss_place *at)
-{
-    kd_graph    *g = kd_graph_create(loss->ctx, NULL, KD_EVAL);
-    kd_loss_maps m = { .count = at->maps };
-    char         name[16];
-
-    if (!g) return KDAS_ENOMEM;
-    kd_scope(g, "%s", term_names[t]);
-    m.mask = kd_input(g, "mask", kd_desc(at->n, at->h, at->w, 1), false);
-    for (int i = 0; i < at->maps; i++) {
-        snprintf(name, sizeof name, "student%d", i);
-        m.student[i] = kd_input(g, name, kd_desc(at->n, at->h, at->w, 1), true);
-        if (t != KDAS_TERM_SEG) m.teacher[i] = teacher_input(g, i, at);
-    }
-    k->value[t] = kd_output(g, "value", kd_loss_term(g, (kdas_term)t, loss, &m));
-    k->mask[t]  = m.mask;
-    for (int i = 0; i < at->maps; i++) {
-        snprintf(name, sizeof name, "teacher%d", i);
-        k->student[t][i] = m.student[i];
-        k->teacher[t][i] = kd_find(g, name);
-    }
-    KD_RETURN(kd_program_create(&k->program[t], g, loss->arena));
-    kd_program_label(k->program[t], "loss.%s %lldx%lldx%lld", term_names[t], (long long)at->n,
-                     (long long)at->h, (long long)at->w);
-    return KDAS_OK;
-}
-
-static void destroy_programs(kd_term_program *k, kdas_context *ctx)
-{
-    for (int t = 0; k && t < KDAS_TERMS; t++)
-        kd_program_destroy(k->program[t]);
-    kd_free(ctx, k);
-}
-
-static kdas_status programs_for(kd_term_program **out, kdas_loss *loss, const kd_loss_place *at)
-{
-    kd_term_program *k;
-    kdas_status      st = KDAS_OK;
-
-    for (size_t i = 0; i < loss->programs; i++) {
-        *out = loss->program[i];
-        if ((*out)->maps == at->maps && (*out)->n == at->n && (*out)->h == at->h &&
-            (*out)->w == at->w && (*out)->teacher_h == at->teacher_h &&
-            (*out)->teacher_w == at->teacher_w)
-            return KDAS_OK;
-    }
-    *out = NULL;
-    KD_RETURN(kd_grow(loss->ctx, (void **)&loss->program, &loss->program_capacity,
-                      loss->programs + 1, sizeof *loss->program));
-    k = kd_calloc(loss->ctx, 1, sizeof *k);
-    if (!k) return KDAS_ENOMEM;
-    k->maps      = at->maps;
-    k->n         = at->n;
-    k->h         = at->h;
-    k->w         = at->w;
-    k->teacher_h = at->teacher_h;
-    k->teacher_w = at->teacher_w;
-    for (int t = 0; t < KDAS_TERMS; t++)
-        if (is_on(loss, t)) KD_TRY(compile_term(k, loss, t, at));
-    loss->program[loss->programs++] = *out = k;
-    return KDAS_OK;
-done:
-    destroy_programs(k, loss->ctx);
-    return st;
-}
 
 /* ---- run ---- */
 
@@ -145,82 +32,153 @@ static kdas_status add_to(kdas_loss *loss, float *y, const float *x, int64_t cou
     return kd_device_update(loss->ctx, &kd_update_axpy, &call);
 }
 
-static bool wants_gradient(const kd_loss_place *at)
+/* What one evaluation gathers over the maps. */
+typedef struct run {
+    kdas_loss           *loss;
+    const kd_loss_place *at;
+    float                scale;
+    bool                 norms, backward;
+    const float         *weight;              /* of the mask, NULL: no term wants it */
+    double               squares[KDAS_TERMS]; /* of the terms' gradients             */
+    kdas_loss_report     r;
+} run;
+
+static kdas_status give_seed(const run *r, const kd_loss_program *k, int t)
 {
-    for (int i = 0; i < at->maps; i++)
-        if (at->gradient[i]) return true;
-    return false;
+    float seed = (float)kd_loss_weight(r->loss, t) * r->scale;
+
+    return kd_device_upload(r->loss->ctx, kd_program_grad(k->program, k->value[t]), &seed,
+                            sizeof seed);
 }
 
-/* Backward of one term, weighted; its gradients are added to the caller's. */
-static kdas_status send_gradient(kdas_loss *loss, const kd_term_program *k, int t,
-                                 const kd_loss_place *at, float scale, bool norms,
-                                 kdas_loss_report *r)
+/* Each term's backward by itself, for the norms; what they send is added to the caller's gradient. */
+static kdas_status send_apart(run *r, const kd_loss_program *k, int map)
 {
-    int64_t count   = at->n * at->h * at->w;
-    float   seed    = (float)weight_of(loss, t) * scale;
-    double  squares = 0;
+    int64_t count = r->at->n * r->at->h * r->at->w;
+    float  *to    = r->at->gradient[map];
 
-    KD_RETURN(kd_device_upload(loss->ctx, kd_program_grad(k->program[t], k->value[t]), &seed,
-                               sizeof seed));
-    KD_RETURN(kd_program_backward(k->program[t]));
-    for (int i = 0; i < at->maps; i++) {
-        const float *g = kd_program_grad(k->program[t], k->student[t][i]);
+    if (to) KD_RETURN(kd_profile_zero(r->loss->ctx, "loss", to, (size_t)count * sizeof(float)));
+    for (int t = 0; t < KDAS_TERMS; t++) {
+        const float *sent;
 
-        if (!g) continue; /* this term does not read the map */
-        if (norms) KD_RETURN(sum_squares(loss, g, count, &squares));
-        if (at->gradient[i]) KD_RETURN(add_to(loss, at->gradient[i], g, count));
-    }
-    r->gradient[t] = sqrt(squares) / (double)scale;
-    if (norms && squares == 0 && !loss->warned[t]) {
-        loss->warned[t] = true;
-        kd_warn(loss->ctx,
-                "the %s term is switched on but sends a gradient of exactly zero to the student",
-                term_names[t]);
+        if (!k->value[t]) continue;
+        KD_RETURN(give_seed(r, k, t));
+        KD_RETURN(kd_program_backward_of(k->program, k->value[t]));
+        sent = kd_program_grad(k->program, k->student);
+        KD_RETURN(sum_squares(r->loss, sent, count, &r->squares[t]));
+        if (to) KD_RETURN(add_to(r->loss, to, sent, count));
     }
     return KDAS_OK;
 }
 
-static kdas_status run_term(kdas_loss *loss, const kd_term_program *k, int t,
-                            const kd_loss_place *at, float scale, bool norms, kdas_loss_report *r)
+/* One backward for all terms, straight into the caller's gradient. */
+static kdas_status send_together(const run *r, const kd_loss_program *k, int map)
 {
-    kd_program *p = k->program[t];
-    float       value;
+    if (!r->at->gradient[map]) return KDAS_OK;
+    for (int t = 0; t < KDAS_TERMS; t++)
+        if (k->value[t]) KD_RETURN(give_seed(r, k, t));
+    return kd_program_backward(k->program);
+}
 
-    kd_program_bind(p, k->mask[t], at->mask, NULL);
-    for (int i = 0; i < at->maps; i++) {
-        kd_program_bind(p, k->student[t][i], at->student[i], NULL);
-        if (k->teacher[t][i]) kd_program_bind(p, k->teacher[t][i], at->teacher[i], NULL);
+static kdas_status read_values(run *r, const kd_loss_program *k)
+{
+    for (int t = 0; t < KDAS_TERMS; t++) {
+        float value;
+
+        if (!k->value[t]) continue;
+        KD_RETURN(kd_device_download(r->loss->ctx, &value,
+                                     kd_program_value(k->program, k->value[t]), sizeof value));
+        if (!isfinite(value))
+            return kd_fail(KDAS_ENUMERIC, "the %s term of the loss is not finite (%g)",
+                           kd_term_names[t], (double)value);
+        r->r.on[t] = 1;
+        r->r.raw[t] += (double)value;
     }
-    KD_RETURN(kd_program_forward(p, 0));
-    KD_RETURN(
-        kd_device_download(loss->ctx, &value, kd_program_value(p, k->value[t]), sizeof value));
-    if (!isfinite(value))
-        return kd_fail(KDAS_ENUMERIC, "the %s term of the loss is not finite (%g)", term_names[t],
-                       (double)value);
-    r->on[t]       = 1;
-    r->raw[t]      = (double)value;
-    r->weighted[t] = weight_of(loss, t) * (double)value;
-    r->total += r->weighted[t];
-    return wants_gradient(at) ? send_gradient(loss, k, t, at, scale, norms, r) : KDAS_OK;
+    return KDAS_OK;
+}
+
+static kdas_status run_map(run *r, const kd_loss_key *key, int map)
+{
+    const kd_loss_place *at     = r->at;
+    size_t               bytes  = (size_t)(at->n * at->h * at->w) * sizeof(float);
+    bool                 direct = r->backward && !r->norms;
+    kd_loss_program     *k;
+
+    if (!key->terms)
+        return at->gradient[map] ? kd_profile_zero(r->loss->ctx, "loss", at->gradient[map], bytes)
+                                 : KDAS_OK;
+    KD_RETURN(kd_loss_program_for(&k, r->loss, key));
+    kd_program_bind(k->program, k->student, at->student[map], direct ? at->gradient[map] : NULL);
+    if (k->teacher) kd_program_bind(k->program, k->teacher, at->teacher[map], NULL);
+    if (k->mask) kd_program_bind(k->program, k->mask, at->mask, NULL);
+    if (k->weight) kd_program_bind(k->program, k->weight, (float *)r->weight, NULL);
+    KD_RETURN(kd_program_forward(k->program, 0));
+    KD_RETURN(read_values(r, k));
+    if (!r->backward) return KDAS_OK;
+    return r->norms ? send_apart(r, k, map) : send_together(r, k, map);
+}
+
+/* The weights of the mask, once for all maps. */
+static kdas_status run_weight(run *r, kd_loss_key key)
+{
+    kd_loss_program *k;
+
+    key.terms = 0;
+    key.apart = false;
+    KD_RETURN(kd_loss_program_for(&k, r->loss, &key));
+    kd_program_bind(k->program, k->mask, r->at->mask, NULL);
+    KD_RETURN(kd_program_forward(k->program, 0));
+    r->weight = kd_program_value(k->program, k->weight);
+    return KDAS_OK;
+}
+
+static kdas_status run_maps(run *r)
+{
+    const kd_loss_place *at  = r->at;
+    kd_loss_key          key = { at->n, at->h, at->w, at->teacher_h, at->teacher_w, 0, false };
+
+    for (int i = 0; i < at->maps; i++)
+        r->backward |= at->gradient[i] != NULL;
+    if (r->loss->seg->weighted && kd_loss_weight(r->loss, KDAS_TERM_SEG) > 0)
+        KD_RETURN(run_weight(r, key));
+    for (int i = 0; i < at->maps; i++) {
+        key.terms = kd_loss_terms(r->loss, i, at->maps);
+        key.apart = r->norms && r->backward;
+        KD_RETURN(run_map(r, &key, i));
+    }
+    return KDAS_OK;
+}
+
+/* Weigh the terms, take the norms. */
+static void finish_report(run *r)
+{
+    kdas_loss *loss = r->loss;
+
+    for (int t = 0; t < KDAS_TERMS; t++) {
+        if (!r->r.on[t]) continue;
+        r->r.weighted[t] = kd_loss_weight(loss, t) * r->r.raw[t];
+        r->r.total += r->r.weighted[t];
+        r->r.gradient[t] = sqrt(r->squares[t]) / (double)r->scale;
+        if (r->norms && r->backward && r->squares[t] == 0 && !loss->warned[t]) {
+            loss->warned[t] = true;
+            kd_warn(loss->ctx,
+                    "the %s term is switched on but sends a gradient of exactly zero to the "
+                    "student",
+                    kd_term_names[t]);
+        }
+    }
 }
 
 kdas_status kd_loss_run(kdas_loss *loss, const kd_loss_place *at, float scale, bool norms,
                         kdas_loss_report *report)
 {
-    kdas_loss_report r = { .size = sizeof r };
-    kd_term_program *k;
+    run r = { .loss = loss, .at = at, .scale = scale, .norms = norms, .r = { .size = sizeof r.r } };
 
-    KD_RETURN(programs_for(&k, loss, at));
-    for (int i = 0; i < at->maps; i++)
-        if (at->gradient[i])
-            KD_RETURN(kd_profile_zero(loss->ctx, "loss", at->gradient[i],
-                                      (size_t)(at->n * at->h * at->w) * sizeof(float)));
-    for (int t = 0; t < KDAS_TERMS; t++)
-        if (k->program[t]) KD_RETURN(run_term(loss, k, t, at, scale, norms, &r));
+    KD_RETURN(run_maps(&r));
+    finish_report(&r);
     if (report) {
-        r.size = KD_MIN(report->size, sizeof r);
-        memcpy(report, &r, r.size);
+        r.r.size = KD_MIN(report->size, sizeof r.r);
+        memcpy(report, &r.r, r.r.size);
     }
     return KDAS_OK;
 }
@@ -323,11 +281,10 @@ kdas_status kdas_loss_evaluate(kdas_loss *loss, const kdas_maps *s, const kdas_m
 void kdas_loss_destroy(kdas_loss *loss)
 {
     if (!loss) return;
-    for (size_t i = 0; i < loss->programs; i++)
-        destroy_programs(loss->program[i], loss->ctx);
-    kd_free(loss->ctx, loss->program);
+    kd_loss_programs_destroy(loss);
     kd_device_unstage(loss->ctx, &loss->staging);
     kd_arena_destroy(loss->arena);
+    kd_arena_destroy(loss->weight_arena);
     kd_device_free(loss->ctx, loss->norm);
     kd_free(loss->ctx, loss);
 }

@@ -7,27 +7,32 @@
 
 #define KD_MAX_MAPS 8
 
-/* The maps that a term is made of, logits (N,H,W,1), shallow to deep, and the targets. */
-typedef struct kd_loss_maps {
-    int      count;
-    kd_node *student[KD_MAX_MAPS], *teacher[KD_MAX_MAPS]; /* teacher: NULL where no term needs it */
-    kd_node *mask;
-} kd_loss_maps;
+/* One map of the student and what it is compared with, (N,H,W,1), maps as logits. */
+typedef struct kd_loss_map {
+    kd_node *student, *teacher; /* teacher: NULL where no term reads it */
+    kd_node *mask, *weight;     /* targets; their weights, NULL where the term has none */
+    kd_node *student_attention, *teacher_attention; /* NULL until a term has built them */
+} kd_loss_map;
 
-/* How a segmentation term for one map is built, a row of seg.c's table. */
-typedef kd_node *(*kd_seg_fn)(kd_graph *g, kd_node *logits, kd_node *mask);
-kd_seg_fn kd_seg_find(const char *name); /* NULL with the sentence set (KDAS_ENOTFOUND) */
-
-/* What guides the student, a row of guidance.c's table. Either function may be NULL. */
-typedef struct kd_guidance {
+/* A segmentation term for one map, a row of seg.c's table: its unweighted value (1,1,1,1). */
+typedef struct kd_seg {
     const char *name;
-    kd_node *(*kd)(kd_graph *g, const kd_loss_maps *maps, const kdas_loss_options *o);
-    kd_node *(*sgm)(kd_graph *g, const kd_loss_maps *maps, const kdas_loss_options *o);
+    kd_node *(*build)(kd_graph *g, const kd_loss_map *map);
+    bool weighted; /* reads map->weight */
+} kd_seg;
+const kd_seg *kd_seg_find(const char *name); /* NULL with the sentence set (KDAS_ENOTFOUND) */
+kd_node      *kd_seg_weight(kd_graph *g, kd_node *mask);
+
+/* What guides the student, a row of guidance.c's table: terms for one map, either may be NULL. kd is
+ * summed over the maps, sgm reads one of them. */
+typedef kd_node *(*kd_guidance_fn)(kd_graph *g, kd_loss_map *map, const kdas_loss_options *o);
+typedef enum kd_sgm_map { KD_FIRST_MAP, KD_DEEPEST_MAP } kd_sgm_map;
+typedef struct kd_guidance {
+    const char    *name;
+    kd_guidance_fn kd, sgm;
+    kd_sgm_map     sgm_map;
 } kd_guidance;
 const kd_guidance *kd_guidance_find(const char *name); /* NULL with the sentence set */
-
-/* Build one term: its unweighted value (1,1,1,1). */
-kd_node *kd_loss_term(kd_graph *g, kdas_term term, const kdas_loss *loss, const kd_loss_maps *maps);
 
 /* Where the maps of a step are, in device memory. */
 typedef struct kd_loss_place {
@@ -46,26 +51,40 @@ typedef struct kd_loss_place {
 kdas_status kd_loss_run(kdas_loss *loss, const kd_loss_place *place, float scale, bool norms,
                         kdas_loss_report *report);
 
-#define KD_LOSS_NAME 24
+/* ---- programs.c: what is compiled for a shape ---- */
 
-/* One term's compiled program for one shape. */
-typedef struct kd_term_program {
-    int32_t        maps;
-    int64_t        n, h, w, teacher_h, teacher_w;
-    kd_program    *program[KDAS_TERMS]; /* NULL: the term is off */
-    const kd_node *student[KDAS_TERMS][KD_MAX_MAPS], *teacher[KDAS_TERMS][KD_MAX_MAPS],
-        *mask[KDAS_TERMS];
+/* What a program is made for. */
+typedef struct kd_loss_key {
+    int64_t  n, h, w, teacher_h, teacher_w;
+    uint32_t terms; /* 1 << kdas_term: those that read the map; 0: the weights of the mask */
+    bool     apart; /* the gradient of each term by itself, for norms                      */
+} kd_loss_key;
+
+/* All terms of one map, so that what they share is computed once, or the weights. NULL: not there. */
+typedef struct kd_loss_program {
+    kd_loss_key    key;
+    kd_program    *program;
+    const kd_node *student, *teacher, *mask, *weight;
     const kd_node *value[KDAS_TERMS];
-} kd_term_program;
+} kd_loss_program;
+
+extern const char *const kd_term_names[KDAS_TERMS];
+
+uint32_t kd_loss_terms(const kdas_loss *loss, int map, int maps); /* those that map has, as bits */
+double   kd_loss_weight(const kdas_loss *loss, int term);
+kdas_status kd_loss_program_for(kd_loss_program **out, kdas_loss *loss, const kd_loss_key *key);
+void        kd_loss_programs_destroy(kdas_loss *loss);
+
+#define KD_LOSS_NAME 24
 
 struct kdas_loss {
     kdas_context     *ctx;
     kdas_loss_options options; /* its strings are the names below */
-    char      seg[KD_LOSS_NAME], guidance_name[KD_LOSS_NAME], sym[KD_LOSS_NAME], axis[KD_LOSS_NAME];
-    kd_seg_fn seg_fn;
+    char seg_name[KD_LOSS_NAME], guidance_name[KD_LOSS_NAME], sym[KD_LOSS_NAME], axis[KD_LOSS_NAME];
+    const kd_seg      *seg;
     const kd_guidance *guidance;
-    kd_arena          *arena; /* the terms run one after the other */
-    kd_term_program  **program;
+    kd_arena          *arena, *weight_arena; /* maps are evaluated one after the other */
+    kd_loss_program  **program;
     size_t             programs, program_capacity;
     kd_staging         staging;
     void              *norm; /* device memory for a sum of squares */

@@ -71,7 +71,7 @@ kdas_status kdas_loss_create(kdas_loss **out, kdas_context *ctx, const kdas_loss
     kdas_loss_options  o;
     kdas_loss         *loss;
     const kd_guidance *guidance;
-    kd_seg_fn          seg;
+    const kd_seg      *seg;
 
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_loss_create: out is NULL");
     *out = NULL;
@@ -85,19 +85,20 @@ kdas_status kdas_loss_create(kdas_loss **out, kdas_context *ctx, const kdas_loss
     if (!loss) return KDAS_ENOMEM;
     loss->ctx      = ctx;
     loss->options  = o;
-    loss->seg_fn   = seg;
+    loss->seg      = seg;
     loss->guidance = guidance;
-    snprintf(loss->seg, sizeof loss->seg, "%s", o.seg);
+    snprintf(loss->seg_name, sizeof loss->seg_name, "%s", o.seg);
     snprintf(loss->guidance_name, sizeof loss->guidance_name, "%s", o.guidance);
     snprintf(loss->sym, sizeof loss->sym, "%s", o.sym);
     snprintf(loss->axis, sizeof loss->axis, "%s", o.axis);
-    loss->options.seg      = loss->seg;
+    loss->options.seg      = loss->seg_name;
     loss->options.guidance = loss->guidance_name;
     loss->options.sym      = loss->sym;
     loss->options.axis     = loss->axis;
     loss->arena            = kd_arena_create(ctx);
+    loss->weight_arena     = kd_arena_create(ctx);
     loss->norm             = kd_device_alloc(ctx, KDAS_ALIGNMENT);
-    if (!loss->arena || !loss->norm) {
+    if (!loss->arena || !loss->weight_arena || !loss->norm) {
         kdas_loss_destroy(loss);
         return KDAS_ENOMEM;
     }
