@@ -1,6 +1,7 @@
 /* check_fuse.c - chains of nodes that are compiled to one: which are, which are not, and that values and
  * gradients are those of the ops one by one. */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/context.h"
@@ -257,6 +258,34 @@ START_TEST(fused_network_equals_its_ops)
 }
 END_TEST
 
+/* A network of four times two blocks, in f32 and in bf16. */
+START_TEST(every_block_of_a_network_is_fused)
+{
+    kdas_context_options o;
+    kdas_model_options   mo;
+    kdas_context        *ctx;
+    kdas_model          *m;
+    kd_program          *p;
+
+    kdas_context_options_init(&o, sizeof o);
+    o.device    = "cpu";
+    o.precision = _i % 2 ? KDAS_PRECISION_BF16 : KDAS_PRECISION_F32;
+    if (kdas_context_create(&ctx, &o) != KDAS_OK) {
+        ck_assert_int_eq(o.precision, KDAS_PRECISION_BF16); /* not on every machine */
+        printf("SKIP %s\n", kdas_last_error());
+        return;
+    }
+    kdas_model_options_init(&mo, sizeof mo);
+    mo.drop_path = 0;
+    kd_assert_ok(kdas_model_create(&m, ctx, "polyp_pvt_b0", &mo));
+    kd_assert_ok(kd_model_program_for(&p, m, _i < 2 ? KD_INFER : KD_TRAIN, 1, SIDE, SIDE));
+    ck_assert_int_eq(count_of(kd_program_graph(p), KDAS_OP_MIX_FFN), 8);
+    ck_assert_int_eq(count_of(kd_program_graph(p), KDAS_OP_GELU), 0);
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
 /* ---- memory ---- */
 
 START_TEST(compiling_without_memory_is_reported_and_leaks_nothing)
@@ -304,6 +333,7 @@ int main(void)
     tcase_add_test(t, residual_goes_along_where_it_can);
     tcase_add_test(t, reference_runs_op_by_op);
     tcase_add_loop_test(t, fused_network_equals_its_ops, 0, 3);
+    tcase_add_loop_test(t, every_block_of_a_network_is_fused, 0, 4);
     tcase_add_test(t, compiling_without_memory_is_reported_and_leaks_nothing);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);

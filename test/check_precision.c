@@ -165,6 +165,54 @@ START_TEST(maps_stay_close_to_those_of_f32)
 }
 END_TEST
 
+/* The gradients of all trainable tensors, one after the other, after forward and backward of a step. */
+static float *gradients_of(kd_test_rig *rig, size_t *count)
+{
+    kdas_step_report report = { .size = sizeof report };
+    kdas_batch      *b      = draw(rig->ctx, 1);
+    float           *all    = NULL;
+    size_t           used   = 0;
+    int64_t          dims[4];
+    int32_t          rank, trainable;
+
+    kd_assert_ok(kdas_distiller_forward(rig->distiller, b));
+    kd_assert_ok(kdas_distiller_backward(rig->distiller, &report));
+    kdas_batch_destroy(b);
+    for (int32_t i = 0; kdas_model_tensor(rig->student, i, &rank, dims, &trainable); i++) {
+        size_t n = 1;
+
+        if (!trainable) continue;
+        for (int32_t k = 0; k < rank; k++)
+            n *= (size_t)dims[k];
+        all = realloc(all, (used + n) * sizeof *all);
+        kd_assert_ok(kdas_model_read_gradient(rig->student, i, all + used));
+        used += n;
+    }
+    *count = used;
+    return all;
+}
+
+/* The angle between the two gradients, and what is off as a share of the one in f32. */
+START_TEST(gradients_point_where_those_of_f32_point)
+{
+    pair   p;
+    size_t n, n_half;
+    float *want, *got;
+    double cosine, apart;
+
+    if (!kd_test_can_half()) return;
+    pair_make(&p);
+    want  = gradients_of(&p.f32, &n);
+    got   = gradients_of(&p.bf16, &n_half);
+    apart = distance(got, want, n, &cosine);
+    ck_assert_uint_eq(n, n_half);
+    ck_assert_msg(cosine > 0.99 && apart < 0.12, "cosine %.5f, %.4f apart", cosine, apart);
+    free(want);
+    free(got);
+    pair_finish(&p);
+}
+END_TEST
+
 START_TEST(training_follows_the_loss_curve_of_f32)
 {
     enum { STEPS = 24, LAST = 8 };
@@ -227,6 +275,7 @@ int main(void)
     tcase_add_test(t, precisions_out_of_range_are_refused);
     tcase_add_test(t, the_context_says_what_is_in_use);
     tcase_add_test(t, maps_stay_close_to_those_of_f32);
+    tcase_add_test(t, gradients_point_where_those_of_f32_point);
     tcase_add_test(t, training_follows_the_loss_curve_of_f32);
     tcase_add_test(t, the_same_step_gives_the_same_bits);
     suite_add_tcase(suite, t);

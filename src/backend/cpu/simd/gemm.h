@@ -371,16 +371,22 @@ gemm_at(int64_t M, int64_t N, int64_t K, source a, const unit *packed, const flo
 #ifdef KD_HALF
 /* Rows k and k+1 (M elements each, `ld` apart) side by side: to (K/2, M), the A of a product over
  * the rows: ai 1, ak M. */
+INLINE unit pair_f(float low, float high) { return unit_of(low, high); }
+INLINE unit pair_h(bf16 low, bf16 high) { return (unit){ low.bits | (uint32_t)high.bits << 16 }; }
 #define DEFINE_PAIRS(type, letter)                                                   \
     static void __attribute__((unused))                                              \
     pair_rows_##letter(unit *to, const type *from, int64_t K, int64_t M, int64_t ld) \
     {                                                                                \
-        for (int64_t k = 0; k < K; k += 2, to += M) {                                \
+        int64_t k = 0;                                                               \
+                                                                                     \
+        for (; k + 1 < K; k += 2, to += M) {                                         \
             const type *low = from + k * ld, *high = low + ld;                       \
                                                                                      \
             for (int64_t m = 0; m < M; m++)                                          \
-                to[m] = unit_of(num(low[m]), k + 1 < K ? num(high[m]) : 0);          \
+                to[m] = pair_##letter(low[m], high[m]);                              \
         }                                                                            \
+        for (int64_t m = 0; k < K && m < M; m++)                                     \
+            to[m] = pair_##letter(from[k * ld + m], (type){ 0 });                    \
     }
 DEFINE_PAIRS(float, f)
 DEFINE_PAIRS(bf16, h)

@@ -26,14 +26,15 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
             to[k * PANEL] = to[(TURNED + TAPS - 1 - k) * PANEL] = wd[f * TAPS + k];
         to[BIAS_ROW * PANEL] = bd ? bd[f] : 0;
     }
-    for (int64_t f = 0; f < s.F; f += GROUP * PANEL)
-        pack_panels(p.w2 + f / (GROUP * PANEL) * packed_numel(GROUP * PANEL, s.O), w2 + f,
-                    s.F - f < GROUP * PANEL ? s.F - f : GROUP * PANEL, s.O, 1, s.F, 1.0f);
-    if (!call->node->wants) return KDAS_OK;
-    pack_panels(p.back_w2, w2, s.O, s.F, s.F, 1, 1.0f);
-    for (int64_t i = 0; i < s.panels; i++)
-        pack_panels(p.back_w1 + i * packed_numel(PANEL, s.C), w1 + i * PANEL * s.C,
-                    panel_cols(&s, i), s.C, s.C, 1, 1.0f);
+    if (call->node->wants) pack_panels(p.back_w2, w2, s.O, s.F, s.F, 1, 1.0f);
+    for (int64_t i = 0; i * GROUP * PANEL < s.F; i++) {
+        int64_t f = i * GROUP * PANEL, n = s.F - f < GROUP * PANEL ? s.F - f : GROUP * PANEL;
+
+        pack_panels(p.w2 + i * packed_numel(GROUP * PANEL, s.O), w2 + f, n, s.O, 1, s.F, 1.0f);
+        if (call->node->wants)
+            pack_panels(p.back_w1 + i * packed_numel(GROUP * PANEL, s.C), w1 + f * s.C, n, s.C, s.C,
+                        1, 1.0f);
+    }
     return KDAS_OK;
 }
 

@@ -67,7 +67,7 @@ typedef struct ffn_packed {
     float *filter;  /* for each panel (FILTER_ROWS, PANEL)                    */
     unit  *w2;      /* for each GROUP of panels its rows of W2^T (F,O), panels */
     unit  *back_w2; /* W2 (O,F), panels                                       */
-    unit  *back_w1; /* for each panel its rows of W1 (F,C), panels            */
+    unit  *back_w1; /* for each GROUP of panels its rows of W1 (F,C), panels   */
 } ffn_packed;
 
 /* Places in `memory`; the bytes of all of them. */
@@ -81,7 +81,10 @@ INLINE size_t ffn_pack_layout(ffn_packed *p, const ffn_shape *s, bool backward, 
     p->filter  = carve(&at, floats(s->panels * FILTER_ROWS * PANEL));
     p->w2      = carve(&at, floats(ceil_div(s->panels, GROUP) * packed_numel(GROUP * PANEL, s->O)));
     p->back_w2 = backward ? carve(&at, floats(packed_numel(s->O, s->F))) : NULL;
-    p->back_w1 = backward ? carve(&at, floats(s->panels * packed_numel(PANEL, s->C))) : NULL;
+    p->back_w1 =
+        backward
+            ? carve(&at, floats(ceil_div(s->panels, GROUP) * packed_numel(GROUP * PANEL, s->C)))
+            : NULL;
     return (size_t)((char *)at - (char *)memory);
 }
 

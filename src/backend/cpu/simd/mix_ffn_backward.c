@@ -35,6 +35,7 @@ typedef struct scratch {
     elem  *hidden, *above_hidden;     /* a: (band + 4, W, PANEL); two rows of each panel */
     elem  *gradient, *above_gradient; /* dg, then dz: (band + 2, W, PANEL); two rows     */
     elem  *active;                    /* g, then da: (band + 2, W, PANEL)                */
+    elem  *group;                     /* da of a group of panels: (band, W, GROUP PANEL)  */
     float *dx;                        /* (band, W, C)                                    */
     unit  *x, *dout, *panel;          /* bf16: both, and one of g and da, brought into units     */
 } scratch;
@@ -56,6 +57,7 @@ static size_t scratch_layout(scratch *t, const ffn_shape *s, void *memory)
     t->gradient       = carve(&at, elems((band + 2) * row));
     t->above_gradient = carve(&at, elems(s->panels * 2 * row));
     t->active         = carve(&at, elems((band + 2) * row));
+    t->group          = carve(&at, elems(band * s->W * GROUP * PANEL));
     t->dx             = carve(&at, s->across > 1 ? 0 : floats(band * s->W * s->C));
     t->x              = carve(&at, DEPTH > 1 ? floats(units_of(pixels) * s->C) : 0);
     t->dout           = carve(&at, DEPTH > 1 ? floats(units_of(pixels) * s->O) : 0);
@@ -157,8 +159,8 @@ static void filter_row(const ffn_shape *s, const row_map *a, const elem *dz, int
     }
 }
 
-INLINE vec turned_strip(const int n, const elem *const row[3], const vec *w, elem *da, int64_t x,
-                        line l)
+INLINE vec turned_strip(const int n, const elem *const row[3], const vec *w, elem *da, elem *group,
+                        int64_t x, line l)
 {
     vec sum[STRIP] = { { 0 } }, all = { 0 };
 
@@ -166,14 +168,15 @@ INLINE vec turned_strip(const int n, const elem *const row[3], const vec *w, ele
 #pragma GCC unroll 4
     for (int j = 0; j < n; j++) {
         store(da + (x + j) * l.step, sum[j]);
+        store(group + (x + j) * GROUP * PANEL, sum[j]);
         all += sum[j];
     }
     return all;
 }
 
-/* Row y of da, from dz; db1 += its sum. */
+/* Row y of da, from dz, into its own map and that of its group; db1 += its sum. */
 static void turned_row(const ffn_shape *s, const row_map *dz, const float *filter, int64_t y,
-                       elem *da, float *db1)
+                       elem *da, elem *group, float *db1)
 {
     line l = { s->W, dz->step };
 
@@ -184,7 +187,7 @@ static void turned_row(const ffn_shape *s, const row_map *dz, const float *filte
         three_rows_of(row, dz, s, y, c);
         for (int k = 0; k < TAPS; k++)
             w[k] = load(filter + (TURNED + k) * PANEL + c);
-        BY_STRIPS(s->W, x, n, sum += turned_strip(n, row, w, da + c, x, l));
+        BY_STRIPS(s->W, x, n, sum += turned_strip(n, row, w, da + c, group + c, x, l));
         store(db1 + c, sum);
     }
 }
@@ -240,7 +243,7 @@ static void add_outer(const task *k, int64_t pixels, int64_t M, int64_t width, c
 {
 #ifdef KD_HALF
     (void)a;
-    pack_panels(k->t.panel, b, pixels, width, width, 1, 1.0f);
+    pair_rows(k->t.panel, b, pixels, width, width);
     gemm_near(M, width, pixels, units, 1, M, k->t.panel, NULL, c, width, put_of(k->again));
 #else
     (void)units;
@@ -277,24 +280,33 @@ static row_map activate_panel(const task *k, const row_band *b, const span *r, i
     return dz;
 }
 
-/* da of the band's rows of one panel, and what it gives for W1, b1 and x. */
-static void hidden_panel(const task *k, const row_band *b, int64_t p, const row_map *dz, float *dx)
+/* da of the band's rows of one panel, and what it gives for W1 and b1. */
+static void hidden_panel(const task *k, const row_band *b, int64_t p, const row_map *dz)
 {
-    const ffn_shape *s = k->s;
-    const elem      *x = (const elem *)k->call->in[FFN_X] + (b->n * s->H + b->begin) * s->W * s->C;
-    int64_t          pixels      = (b->end - b->begin) * s->W;
-    row_map          da          = { k->t.active, b->begin, dz->step };
+    const ffn_shape *s      = k->s;
+    const float     *filter = k->w.filter + p * FILTER_ROWS * PANEL;
+    const elem      *x  = (const elem *)k->call->in[FFN_X] + (b->n * s->H + b->begin) * s->W * s->C;
+    row_map          da = { k->t.active, b->begin, dz->step };
     float            none[PANEL] = { 0 };
 
     for (int64_t y = b->begin; y < b->end; y++)
-        turned_row(s, dz, k->w.filter + p * FILTER_ROWS * PANEL, y, row_at(&da, s, y),
+        turned_row(s, dz, filter, y, row_at(&da, s, y),
+                   k->t.group + ((y - b->begin) * s->W * GROUP + p % GROUP) * PANEL,
                    k->sums.b1 ? k->sums.b1 + p * PANEL : none);
     if (k->call->din[FFN_W1])
-        add_outer(k, pixels, s->C, da.step, x, k->t.x, da.at, k->sums.w1 + p * s->C * PANEL);
-    if (dx)
-        gemm_near(pixels, s->C, panel_cols(s, p), da.at, da.step, 1,
-                  k->w.back_w1 + p * packed_numel(PANEL, s->C), NULL, dx, s->C,
-                  put_of(p > b->panel));
+        add_outer(k, (b->end - b->begin) * s->W, s->C, da.step, x, k->t.x, da.at,
+                  k->sums.w1 + p * s->C * PANEL);
+}
+
+/* What da of the group of panels that ends with p gives for x. */
+static void add_group(const task *k, const row_band *b, int64_t p, float *dx)
+{
+    const ffn_shape *s = k->s;
+    int64_t          g = p / GROUP, f = g * GROUP * PANEL;
+
+    gemm_near((b->end - b->begin) * s->W, s->C, p * PANEL + panel_cols(s, p) - f, k->t.group,
+              GROUP * PANEL, 1, k->w.back_w1 + g * packed_numel(GROUP * PANEL, s->C), NULL, dx,
+              s->C, put_of(g * GROUP > b->panel));
 }
 
 /* sums (n) += the rows of dout. */
@@ -324,7 +336,8 @@ static void backward_band(const task *k, const row_band *b)
     for (int64_t p = b->panel; p < b->panels; p++) {
         row_map dz = activate_panel(k, b, &r, p);
 
-        if (k->hidden) hidden_panel(k, b, p, &dz, dx);
+        if (k->hidden) hidden_panel(k, b, p, &dz);
+        if (dx && (p % GROUP == GROUP - 1 || p + 1 == b->panels)) add_group(k, b, p, dx);
     }
     if (b->panel == 0 && call->din[FFN_B2])
         add_columns(k->sums.b2, (const elem *)call->dout + (b->n * s->H + b->begin) * s->W * s->O,
