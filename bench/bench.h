@@ -3,13 +3,15 @@
 #define BENCH_H
 #include <kdas/kdas.h>
 #include <stdbool.h>
+#include "../examples/common_context.h"
 #include "../examples/common_say.h"
 
 #define MAX_REPS 1000
 
 typedef struct settings {
-    const char *student, *teacher, *device, *isa, *dtype, *only, *frame_text, *profile_tsv;
-    int64_t     batch, size[2], threads, reps, warm_up;
+    const char *student, *teacher, *only, *frame_text, *profile_tsv;
+    int64_t     batch, size[2], reps, warm_up;
+    machine     machine;
     int64_t     frame[2]; /* height, width */
     bool        phases, profile, grow;
 } settings;

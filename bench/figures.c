@@ -8,7 +8,6 @@
 
 settings set = { .student = "polyp_pvt_b0",
                  .teacher = "polyp_pvt_b2",
-                 .device  = "cpu",
                  .size    = { 352, 352 },
                  .frame   = { 1080, 1920 },
                  .reps    = 5,

@@ -12,12 +12,7 @@ static const option options[] = {
     { OPTION_WHOLE, "--batch", "N", &set.batch, 1, 1024,
       "images in a step; default 8; with --grow the most: default 64" },
     { OPTION_SIZE, "--size", "N|HxW", set.size, 32, 4096, "pixels, multiples of 32; default 352" },
-    { OPTION_WHOLE, "--threads", "N", &set.threads, 1, 1024, "default: one for each core" },
-    { OPTION_TEXT, "--device", "NAME", &set.device, 0, 0,
-      "cpu (default), reference, or a plug-in" },
-    { OPTION_TEXT, "--isa", "NAME", &set.isa, 0, 0,
-      "most the kernels may use: avx512, avx2, plain" },
-    { OPTION_TEXT, "--dtype", "NAME", &set.dtype, 0, 0, "f32 (default) or bf16" },
+    MACHINE_OPTIONS(set.machine),
     { OPTION_WHOLE, "--reps", "N", &set.reps, 1, MAX_REPS, "timed runs; default 5" },
     { OPTION_WHOLE, "--warm-up", "N", &set.warm_up, 1, MAX_REPS, "runs before; default 2" },
     { OPTION_TEXT, "--only", "NAMES", &set.only, 0, 0,
@@ -91,8 +86,6 @@ static int check_settings(int rest, char **argv)
 
     if (rest) return args_wrong(&self, "there is nothing to do with '%s'", argv[1]);
     if ((code = check_only()) >= 0 || (code = check_frame()) >= 0) return code;
-    if (set.dtype && strcmp(set.dtype, "f32") && strcmp(set.dtype, "bf16"))
-        return args_wrong(&self, "--dtype takes f32 or bf16, not '%s'", set.dtype);
     if (set.profile_tsv) set.profile = true;
     if (set.grow && (set.profile || set.only || set.frame_text))
         return args_wrong(&self, "--grow goes without --only, --frame and --profile");
@@ -106,8 +99,8 @@ static void print_head(const kdas_context *ctx)
 {
     printf("# libkdas %s, %s, threads=%d size=%lldx%lld dtype=%s reps=%lld warm-up=%lld\n",
            kdas_version_string(), kdas_context_device(ctx), kdas_context_threads(ctx),
-           (long long)set.size[0], (long long)set.size[1], set.dtype ? set.dtype : "f32",
-           (long long)set.reps, (long long)set.warm_up);
+           (long long)set.size[0], (long long)set.size[1], context_dtype(ctx), (long long)set.reps,
+           (long long)set.warm_up);
     if (set.grow) return;
     printf(
         "# inside the timer: infer: forward of a batch in memory, to the maps; step: student and "
@@ -131,12 +124,7 @@ int main(int argc, char **argv)
     code = args_read(&self, argc, argv, &rest);
     if (code < 0) code = check_settings(rest, argv);
     if (code >= 0) return code;
-    kdas_context_options_init(&o, sizeof o);
-    o.device  = set.device;
-    o.threads = (int32_t)set.threads;
-    o.isa     = set.isa;
-    o.log     = say_log;
-    if (set.dtype && !strcmp(set.dtype, "bf16")) o.precision = KDAS_PRECISION_BF16;
+    o = context_options(&set.machine);
     if (!profile_open()) return EXIT_FAILED;
     if (set.profile && !profile_roof(&o)) return EXIT_FAILED;
     if (!ok(kdas_context_create(&ctx, &o))) return EXIT_FAILED;

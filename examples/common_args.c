@@ -103,6 +103,23 @@ static bool read_size(const char *text, int64_t out[2])
     return true;
 }
 
+/* Which of "one|other" it is, from 0. */
+static bool read_choice(const char *words, const char *text, int64_t *out)
+{
+    size_t length = strlen(text);
+
+    for (int64_t i = 0;; i++) {
+        size_t word = strcspn(words, "|");
+
+        if (word == length && !memcmp(words, text, length)) {
+            *out = i;
+            return true;
+        }
+        if (!words[word]) return false;
+        words += word + 1;
+    }
+}
+
 int args_list(const char *text, float *out, int room)
 {
     int count = 0;
@@ -148,6 +165,9 @@ static int take(const program *p, const option *o, const char *text)
         if (read_size(text, o->to)) return -1;
         return args_wrong(p, "%s wants N or HxW, multiples of 32 from 32 to 8192, not '%s'",
                           o->name, text);
+    case OPTION_CHOICE:
+        if (read_choice(o->value, text, o->to)) return -1;
+        return args_wrong(p, "%s wants one of %s, not '%s'", o->name, o->value, text);
     default: return -1;
     }
 }

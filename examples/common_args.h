@@ -10,7 +10,8 @@ typedef enum option_kind {
     OPTION_TEXT,  /* to: const char *                          */
     OPTION_WHOLE, /* to: int64_t, low..high                    */
     OPTION_REAL,  /* to: double, low..high                     */
-    OPTION_SIZE   /* to: int64_t[2], height and width; a multiple of 32 each, "N" or "HxW" */
+    OPTION_SIZE,  /* to: int64_t[2], height and width; a multiple of 32 each, "N" or "HxW" */
+    OPTION_CHOICE /* to: int64_t, which of the words of `value`, "one|other", from 0   */
 } option_kind;
 
 typedef struct option {

@@ -175,7 +175,8 @@ static void write_facts(report *r, const work *w)
     report_fact(r, "Command", "%s", s->command);
     report_fact(r, "Finished", "%s", date);
     report_fact(r, "Library", "libkdas %s, ABI %d", kdas_version_string(), kdas_abi());
-    report_fact(r, "Device", "%s", kdas_context_device(w->context));
+    report_fact(r, "Device", "%s; %d threads, in %s", kdas_context_device(w->context),
+                (int)kdas_context_threads(w->context), context_dtype(w->context));
     report_fact(r, "Networks", "student %s%s%s; teacher %s%s%s", s->student,
                 s->student_weights ? " from " : "", s->student_weights ? s->student_weights : "",
                 w->teacher ? s->teacher : "none", w->teacher && s->teacher_weights ? " from " : "",

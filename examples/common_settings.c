@@ -24,7 +24,6 @@ static void defaults(settings *s, bool demo)
                      .val_fraction    = 0.1,
                      .optimizer       = "adamw",
                      .schedule        = "constant",
-                     .device          = "cpu",
                      .tau             = -1,
                      .guidance_weight = -1,
                      .scenes          = 240 };
@@ -160,10 +159,7 @@ static const option options[] = {
     { OPTION_WHOLE, "--save-every", "N", &given.save_every, 0, 1e15,
       "steps between checkpoints within an epoch" },
     { OPTION_WHOLE, "--pictures", "N", &given.pictures, 0, 1000, "frames of each set to draw (4)" },
-    { OPTION_WHOLE, "--threads", "N", &given.threads, 0, 4096, "compute threads (one a core)" },
-    { OPTION_TEXT, "--device", "NAME", &given.device, 0, 0,
-      "cpu (default), reference, or a plug-in's name" },
-    { OPTION_TEXT, "--isa", "NAME", &given.isa, 0, 0, "most to use of: avx512, avx2, plain" },
+    MACHINE_OPTIONS(given.machine),
     { OPTION_FLAG, "--quiet", NULL, &given.quiet, 0, 0, "no progress, results alone" },
 };
 

@@ -4,6 +4,7 @@
 #include <kdas/loss.h>
 #include <kdas/optim.h>
 #include <stdbool.h>
+#include "common_context.h"
 
 enum { MAX_ROWS = 8, MAX_SCALES = 8 };
 
@@ -12,7 +13,7 @@ typedef struct settings {
     bool        demo, resume, quiet, skip_bad;
     const char *student, *teacher, *student_weights, *teacher_weights;
     int64_t     teacher_epochs; /* 0: the teacher is not trained here */
-    int64_t     epochs, max_steps, batch, accumulate, size[2], workers, threads, seed, save_every;
+    int64_t     epochs, max_steps, batch, accumulate, size[2], workers, seed, save_every;
     int64_t     warmup;   /* updates; below 0: a quarter of the run */
     int64_t     pictures; /* of each set */
     int64_t     scenes;   /* of the demo's training folder */
@@ -20,7 +21,8 @@ typedef struct settings {
     float       scales[MAX_SCALES];
     int         scale_count;
     double      lr, teacher_lr, weight_decay, clip, drop_path, val_fraction;
-    const char *optimizer, *schedule, *device, *isa;
+    const char *optimizer, *schedule;
+    machine     machine;
     /* These change what a preset says; NULL or negative: they do not. */
     const char *seg, *guidance, *sym, *axis;
     double      tau, guidance_weight;

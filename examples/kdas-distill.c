@@ -11,14 +11,7 @@
 
 static bool open_context(work *w)
 {
-    kdas_context_options options;
-
-    kdas_context_options_init(&options, sizeof options);
-    options.device  = w->settings.device;
-    options.threads = (int32_t)w->settings.threads;
-    options.isa     = w->settings.isa;
-    options.log     = say_log;
-    if (!ok(kdas_context_create(&w->context, &options))) return false;
+    if (!context_open(&w->context, &w->settings.machine)) return false;
     stop_on_signal(w->context);
     return true;
 }
@@ -88,7 +81,8 @@ static void introduce(const work *w)
     const frames *f = &w->frames;
 
     if (w->settings.quiet) return;
-    printf("libkdas %s on %s\n", kdas_version_string(), kdas_context_device(w->context));
+    printf("libkdas %s on %s, in %s\n", kdas_version_string(), kdas_context_device(w->context),
+           context_dtype(w->context));
     printf("%lld frames to train on, %lld held out", (long long)kdas_dataset_count(f->train),
            f->validation ? (long long)kdas_dataset_count(f->validation) : 0);
     for (int i = 0; i < f->test_count; i++) {

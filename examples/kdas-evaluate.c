@@ -9,6 +9,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 #include "common_args.h"
+#include "common_context.h"
 #include "common_files.h"
 #include "common_say.h"
 #include "common_stop.h"
@@ -16,10 +17,11 @@
 /* ---- Settings -------------------------------------------------------------------------------- */
 
 static struct {
-    const char *predictions, *masks, *model, *weights, *csv, *per_image, *device;
+    const char *predictions, *masks, *model, *weights, *csv, *per_image;
     bool        data;
-    int64_t     size[2], threads;
-} set_to = { .device = "cpu", .size = { 352, 352 } };
+    int64_t     size[2];
+    machine     machine;
+} set_to = { .size = { 352, 352 } };
 
 static const option options[] = {
     { OPTION_GROUP, "Maps on disk" },
@@ -33,9 +35,7 @@ static const option options[] = {
     { OPTION_FLAG, "--data", "DIR...", &set_to.data,
       .help = "sets: folders that hold images/ and masks/" },
     { OPTION_SIZE, "--size", "N", set_to.size, .help = "of the network's input: N or HxW (352)" },
-    { OPTION_WHOLE, "--threads", "N", &set_to.threads, 1, 1024,
-      "compute threads (one for each core)" },
-    { OPTION_TEXT, "--device", "NAME", &set_to.device, .help = "where to compute (cpu)" },
+    MACHINE_OPTIONS(set_to.machine),
     { OPTION_GROUP, "Output" },
     { OPTION_TEXT, "--csv", "FILE", &set_to.csv,
       .help = "write every figure of every set, in full precision" },
@@ -334,17 +334,6 @@ static bool write_table(const char *path, char **dirs, int count, kdas_evaluator
 
 /* ---- The run --------------------------------------------------------------------------------- */
 
-static bool context_open(kdas_context **out)
-{
-    kdas_context_options settings;
-
-    kdas_context_options_init(&settings, sizeof settings);
-    settings.log     = say_log;
-    settings.threads = (int32_t)set_to.threads;
-    settings.device  = set_to.device;
-    return ok(kdas_context_create(out, &settings));
-}
-
 /* One row for each of `dirs`. */
 static bool run(char **dirs, int count, kdas_evaluator **sets, kdas_context *context,
                 kdas_model *model)
@@ -382,7 +371,7 @@ int main(int argc, char **argv)
     dirs  = maps ? &maps : argv + 1;
     count = maps ? 1 : count;
     sets  = need((size_t)count * sizeof *sets);
-    fine  = context_open(&context);
+    fine  = context_open(&context, &set_to.machine);
     if (fine) {
         stop_on_signal(context);
         fine = (!set_to.model || model_open(&model, context)) &&

@@ -4,11 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common_args.h"
+#include "common_context.h"
 #include "common_say.h"
 
 typedef struct settings {
     const char *model;
-    int64_t     size[2], batch, threads;
+    int64_t     size[2], batch;
+    machine     machine;
 } settings;
 
 static int read_settings(settings *s, int argc, char **argv)
@@ -17,7 +19,7 @@ static int read_settings(settings *s, int argc, char **argv)
         { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, "of the input (352)" },
         { OPTION_WHOLE, "--batch", "N", &s->batch, 1, 4096,
           "images, for the memory of a step (1)" },
-        { OPTION_WHOLE, "--threads", "N", &s->threads, 0, 4096, "compute threads (one a core)" },
+        MACHINE_OPTIONS(s->machine),
     };
     const program p = {
         .name  = "kdas-inspect",
@@ -176,19 +178,15 @@ static bool inspect(kdas_context *context, const settings *s)
 
 int main(int argc, char **argv)
 {
-    kdas_context_options options;
-    kdas_context        *context = NULL;
-    settings             s;
-    int                  code;
-    bool                 done;
+    kdas_context *context = NULL;
+    settings      s;
+    int           code;
+    bool          done;
 
     say_as("kdas-inspect");
     code = read_settings(&s, argc, argv);
     if (code >= 0) return code;
-    kdas_context_options_init(&options, sizeof options);
-    options.threads = (int32_t)s.threads;
-    options.log     = say_log;
-    done            = ok(kdas_context_create(&context, &options)) &&
+    done = context_open(&context, &s.machine) &&
            (s.model ? inspect(context, &s) : list_models(context, &s));
     kdas_context_destroy(context);
     return done ? EXIT_FINE : EXIT_FAILED;

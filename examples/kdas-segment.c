@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "common_args.h"
+#include "common_context.h"
 #include "common_files.h"
 #include "common_live.h"
 #include "common_picture.h"
@@ -15,8 +16,9 @@
 #include "common_stream.h"
 
 typedef struct settings {
-    const char *model, *weights, *out, *device, *isa, *raw;
-    int64_t     size[2], threads;
+    const char *model, *weights, *out, *raw;
+    int64_t     size[2];
+    machine     machine;
     double      threshold, smoothing, hysteresis;
     bool        probability, overlay, quiet;
     kdas_view   format; /* of raw frames */
@@ -65,10 +67,7 @@ static int read_settings(settings *s, int argc, char **argv)
           "probability from which it is polyp (0.5)" },
         { OPTION_FLAG, "--probability", NULL, &s->probability, 0, 0,
           "write NAME_probability.png, too; in a stream: probabilities for masks" },
-        { OPTION_WHOLE, "--threads", "N", &s->threads, 0, 4096, "compute threads (one a core)" },
-        { OPTION_TEXT, "--device", "NAME", &s->device, 0, 0,
-          "cpu (default), reference, or a plug-in's name" },
-        { OPTION_TEXT, "--isa", "NAME", &s->isa, 0, 0, "most to use of: avx512, avx2, plain" },
+        MACHINE_OPTIONS(s->machine),
         { OPTION_FLAG, "--quiet", NULL, &s->quiet, 0, 0, "say nothing of frames that are fine" },
         { OPTION_GROUP, "Video in a pipe:", NULL, NULL, 0, 0, NULL },
         { OPTION_TEXT, "--raw", "WxH:FORMAT", &s->raw, 0, 0,
@@ -92,9 +91,7 @@ static int read_settings(settings *s, int argc, char **argv)
                             "Writes NAME_mask.png and NAME_overlay.png at each frame's own size." };
     int           code;
 
-    *s = (settings){
-        .model = "polyp_pvt_b0", .device = "cpu", .size = { 352, 352 }, .threshold = 0.5
-    };
+    *s   = (settings){ .model = "polyp_pvt_b0", .size = { 352, 352 }, .threshold = 0.5 };
     code = args_read(&p, argc, argv, &s->count);
     if (code >= 0) return code;
     s->images = argv + 1;
@@ -208,22 +205,16 @@ static kdas_segmenter_options segmenter_options(const settings *s)
 static int run(const settings *s)
 {
     kdas_segmenter_options options = segmenter_options(s);
-    kdas_context_options   context_options;
     kdas_model_options     model_options;
     kdas_context          *context   = NULL;
     kdas_model            *model     = NULL;
     kdas_segmenter        *segmenter = NULL;
     int                    code      = EXIT_FAILED;
 
-    kdas_context_options_init(&context_options, sizeof context_options);
-    context_options.device  = s->device;
-    context_options.threads = (int32_t)s->threads;
-    context_options.isa     = s->isa;
-    context_options.log     = say_log;
     kdas_model_options_init(&model_options, sizeof model_options);
     model_options.trainable = 0;
     if ((s->raw || (names_differ(s) && folder_ready(s->out))) &&
-        ok(kdas_context_create(&context, &context_options)) &&
+        context_open(&context, &s->machine) &&
         ok(kdas_model_create(&model, context, s->model, &model_options)) &&
         ok(kdas_model_load(model, s->weights, NULL)) &&
         ok(kdas_segmenter_create(&segmenter, model, &options))) {

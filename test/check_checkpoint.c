@@ -17,10 +17,13 @@
 static const struct {
     const char *rule, *schedule;
     int         accumulate, before, after; /* steps before and after the checkpoint */
+    int         precision;
 } cases[] = {
     { "adamw", "constant", 1, 2, 2 },
     { "sgd", "poly", 1, 2, 2 },
     { "adamw", "cosine", 3, 4, 3 }, /* one micro-batch waits */
+    { "adamw", "constant", 1, 2, 2, KDAS_PRECISION_BF16 },
+    { "sgd", "poly", 3, 4, 3, KDAS_PRECISION_BF16 },
 };
 
 static kd_test_rig_options options_of(int i)
@@ -31,6 +34,7 @@ static kd_test_rig_options options_of(int i)
     o.optim.schedule       = cases[i].schedule;
     o.optim.total          = 10;
     o.distiller.accumulate = cases[i].accumulate;
+    o.precision            = (kdas_precision)cases[i].precision;
     return o;
 }
 
@@ -41,6 +45,7 @@ START_TEST(a_resumed_run_gives_the_bits_of_an_unbroken_one)
     double              last = 0;
     int                 t    = 0;
 
+    if (o.precision != KDAS_PRECISION_F32 && !kd_test_can_half()) return;
     kd_test_rig_make(&whole, &o);
     for (t = 0; t < cases[_i].before + cases[_i].after; t++)
         last = kd_test_rig_step(&whole, t);
@@ -170,6 +175,39 @@ START_TEST(the_optimizer_goes_on_as_it_was_and_says_so)
     ck_assert_double_eq_tol(kdas_optim_lr(rig.optim), 0.25 * 19 / 20, 1e-12);
     ck_assert_ptr_nonnull(strstr(warning, "optim.lr"));
     kd_test_rig_finish(&rig);
+}
+END_TEST
+
+/* What is kept is f32: nothing is lost, and another processor can go on. */
+START_TEST(a_run_may_go_on_in_another_precision_and_says_so)
+{
+    static const kdas_precision way[2] = { KDAS_PRECISION_F32, KDAS_PRECISION_BF16 };
+    char                        warning[1024];
+    kd_test_rig_options         o = kd_test_rig_usual();
+    kd_test_rig                 from, to;
+
+    if (!kd_test_can_half()) return;
+    o.log      = keep_warning;
+    o.log_user = warning;
+    for (int i = 0; i < 2; i++) {
+        o.precision  = way[i];
+        o.model.seed = 1;
+        kd_test_rig_make(&from, &o);
+        kd_test_rig_step(&from, 0);
+        kd_assert_ok(kdas_checkpoint_save(from.distiller, kd_test_path("c.kdas"), NULL, NULL));
+        o.precision  = way[!i];
+        o.model.seed = 2;
+        kd_test_rig_make(&to, &o);
+        *warning = '\0';
+        kd_assert_ok(kdas_checkpoint_load(to.distiller, kd_test_path("c.kdas"), NULL));
+        ck_assert_ptr_nonnull(strstr(warning, i ? "goes on in f32" : "goes on in bf16"));
+        ck_assert_ptr_nonnull(strstr(warning, i ? "made in bf16" : "made in f32"));
+        kd_test_assert_same_weights(to.student, from.student);
+        ck_assert_int_eq(kdas_optim_updates(to.optim), 1);
+        kd_test_rig_step(&to, 1);
+        kd_test_rig_finish(&to);
+        kd_test_rig_finish(&from);
+    }
 }
 END_TEST
 
@@ -336,7 +374,7 @@ START_TEST(a_whole_file_that_says_the_impossible_is_refused)
     kd_test_rig_step(&rig, 0);
     kd_assert_ok(kdas_checkpoint_save(rig.distiller, path, NULL, NULL));
     forge(rig.ctx, path, bad, "nothing", 0, 0);
-    kd_assert_ok(kdas_checkpoint_load(rig.distiller, bad, NULL)); /* an honest copy */
+    kd_assert_ok(kdas_checkpoint_load(rig.distiller, bad, NULL)); /* honest, and as 0.1 made it */
     for (size_t i = 0; i < KD_COUNT(lies); i++) {
         forge(rig.ctx, path, bad, lies[i].record, lies[i].number, lies[i].whole);
         assert_refused(&rig, bad, lies[i].status, NULL);
@@ -466,6 +504,7 @@ static Suite *checkpoint_suite(void)
     tcase_add_test(bits, progress_comes_back_exactly);
     tcase_add_test(bits, notes_are_kept_whatever_bytes_they_have);
     tcase_add_test(bits, the_optimizer_goes_on_as_it_was_and_says_so);
+    tcase_add_test(bits, a_run_may_go_on_in_another_precision_and_says_so);
     suite_add_tcase(s, bits);
 
     tcase_add_checked_fixture(refused, kd_test_folder_make, kd_test_folder_remove);

@@ -27,16 +27,6 @@ static kdas_status try_context(kdas_context **out, const char *device, const cha
     return kdas_context_create(out, &o);
 }
 
-static bool machine_can(void)
-{
-    kdas_context *ctx;
-    bool          can = try_context(&ctx, "cpu", NULL, KDAS_PRECISION_BF16, NULL, NULL) == KDAS_OK;
-
-    kdas_context_destroy(ctx);
-    if (!can) printf("SKIP: this CPU has no products in bf16\n");
-    return can;
-}
-
 /* ---- asking for it ---- */
 
 static void count_line(void *user, kdas_log_level level, const char *text)
@@ -84,7 +74,7 @@ START_TEST(the_context_says_what_is_in_use)
     kd_assert_ok(try_context(&ctx, "cpu", NULL, KDAS_PRECISION_F32, NULL, NULL));
     ck_assert_int_eq(kdas_context_precision(ctx), KDAS_PRECISION_F32);
     kdas_context_destroy(ctx);
-    if (!machine_can()) return;
+    if (!kd_test_can_half()) return;
     kd_assert_ok(try_context(&ctx, "cpu", NULL, KDAS_PRECISION_BF16_IF_ABLE, NULL, NULL));
     ck_assert_int_eq(kdas_context_precision(ctx), KDAS_PRECISION_BF16);
     kdas_context_destroy(ctx);
@@ -158,7 +148,7 @@ START_TEST(maps_stay_close_to_those_of_f32)
 {
     pair p;
 
-    if (!machine_can()) return;
+    if (!kd_test_can_half()) return;
     pair_make(&p);
     for (int mode = 0; mode < 2; mode++) {
         kdas_mode m    = mode ? KDAS_MODE_TRAIN : KDAS_MODE_INFER;
@@ -210,7 +200,7 @@ START_TEST(gradients_point_where_those_of_f32_point)
     float *want, *got;
     double cosine, apart;
 
-    if (!machine_can()) return;
+    if (!kd_test_can_half()) return;
     pair_make(&p);
     want  = gradients_of(&p.f32, &n);
     got   = gradients_of(&p.bf16, &n_half);
@@ -229,7 +219,7 @@ START_TEST(training_follows_the_loss_curve_of_f32)
     double end[2] = { 0 }, start[2] = { 0 };
     pair   p;
 
-    if (!machine_can()) return;
+    if (!kd_test_can_half()) return;
     pair_make(&p);
     for (int t = 0; t < STEPS; t++) {
         kd_test_rig *rig[2] = { &p.f32, &p.bf16 };
@@ -261,7 +251,7 @@ START_TEST(the_same_step_gives_the_same_bits)
     kd_test_rig_options o = kd_test_rig_usual();
     kd_test_rig         a, b;
 
-    if (!machine_can()) return;
+    if (!kd_test_can_half()) return;
     o.precision = KDAS_PRECISION_BF16;
     kd_test_rig_make(&a, &o);
     kd_test_rig_make(&b, &o);

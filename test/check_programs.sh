@@ -60,6 +60,12 @@ claim "a size is a number" wrong $d --demo --out "$tmp/x" --size 64xtall
 claim "a learning rate is a number" wrong $d --demo --out "$tmp/x" --lr fast
 claim "scales are a list of numbers" wrong $d --demo --out "$tmp/x" --scales 0.75,,1
 claim "an option wants its value" wrong $d --demo --out
+for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-bench; do
+    claim "$program refuses ten thousand threads" ends 2 "threads .* 1024, not '10000'" $program --threads 10000
+    claim "$program refuses less than no thread" wrong $program --threads -1
+    claim "$program names the types that there are" ends 2 "f32|bf16|auto, not 'f16'" $program --dtype f16
+    claim "$program wants a whole type" wrong $program --dtype bf
+done
 claim "a wrong command line leaves nothing behind" none_exist "$tmp/x"
 
 # ---- The demonstration, as small as it gets -----------------------------------------------------------
@@ -131,6 +137,39 @@ interrupted() # a long run, ended by Ctrl-C as soon as its first checkpoint is t
 claim "Ctrl-C saves and ends with 130" interrupted
 claim "a run that was interrupted can be taken up again" ends 0 "" $d "${run[@]}" --out "$tmp/long" --epochs 10000 \
     --max-steps 1 --resume
+
+# ---- In bf16, where the processor can; there are two ways without it everywhere ------------------------
+claim "bf16 where it cannot be had is refused" fails "bf16" $d "${run[@]}" --out "$tmp/half" --dtype bf16 --isa avx2
+claim "auto takes f32 there and says so" ends 0 "computing in f32" $d "${run[@]}" --out "$tmp/auto" --max-steps 3 \
+    --dtype auto --isa avx2
+claim "kdas-evaluate refuses bf16 where it cannot be had" fails "bf16" kdas-evaluate --model polyp_pvt_b0 --weights \
+    "$demo/paper/best.safetensors" --size 64 --data "$data/TestDataset/scenes" --dtype bf16 --device reference
+if says "polyp" kdas-inspect --dtype bf16; then
+    half=("${run[@]}" --dtype bf16)
+    claim "a run in bf16 ends well" ends 0 "" $d "${half[@]}" --out "$tmp/half" --max-steps 6
+    claim "it says what it computes in" grep -q '^libkdas .*, in bf16$' "$tmp/out"
+    claim "its report says so" grep -q 'in bf16</code>' "$tmp/half/report.html"
+    differs() { ! cmp "$tmp/whole/best.safetensors" "$tmp/half/best.safetensors"; }
+    claim "it was computed in bf16" differs
+    close_to_f32() # the mean loss of the last epoch, within a twentieth
+    {
+        awk -F, 'FNR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+            { total[FILENAME] = $at["total"]; print FILENAME, $at["total"] }
+            END { a = total[ARGV[1]]; b = total[ARGV[2]]; exit !(a > 0 && b > 0.95 * a && b < 1.05 * a) }' \
+            "$tmp/whole/log.csv" "$tmp/half/log.csv"
+    }
+    claim "its losses are near those of f32" close_to_f32
+    claim "a run in bf16 can be cut short" ends 0 "" $d "${half[@]}" --out "$tmp/halfcut" --max-steps 3
+    cp -r "$tmp/halfcut" "$tmp/mixed_types"
+    claim "a run in bf16 is taken up" ends 0 "" $d "${half[@]}" --out "$tmp/halfcut" --max-steps 6 --resume
+    claim "it ends with the bits of the unbroken one" cmp "$tmp/half/best.safetensors" "$tmp/halfcut/best.safetensors"
+    claim "a run may go on in the other type and says so" ends 0 "goes on in f32; .*last.kdas' was made in bf16" $d \
+        "${run[@]}" --out "$tmp/mixed_types" --max-steps 6 --resume
+    claim "kdas-evaluate takes bf16" says "scenes" kdas-evaluate --model polyp_pvt_b0 --weights \
+        "$tmp/half/best.safetensors" --size 64 --threads 1 --data "$data/TestDataset/scenes" --dtype bf16
+else
+    echo "SKIP: this processor has no products in bf16"
+fi
 
 # ---- What is wrong is found before work begins --------------------------------------------------------
 o=(--out "$tmp/bad")
@@ -328,6 +367,19 @@ smoothed() { ! cmp "$tmp/piped" "$tmp/masks.gray" && cmp -n $((frame / 3)) "$tmp
 claim "smoothing leaves the first frame and changes others" smoothed
 stream_probabilities() { piped 0 "" --raw "$side:rgb24" --probability --quiet && [ "$(stat -c %s "$tmp/piped")" = $frame ]; }
 claim "a stream of probabilities has a byte for each pixel" stream_probabilities
+stream_in_auto() # masks alike but for pixels near the threshold
+{
+    piped 0 "${1:-}" --raw "$side:rgb24" --quiet --dtype auto ${1:+--isa avx2} || return 1
+    cmp -l "$tmp/piped" "$tmp/masks.gray" | wc -l >"$tmp/apart"
+    echo "of $frame pixels are apart: $(cat "$tmp/apart")"
+    [ "$(stat -c %s "$tmp/piped")" = $frame ] && [ $(($(cat "$tmp/apart") * 10)) -lt $frame ]
+}
+if says "polyp" kdas-inspect --dtype bf16; then
+    claim "a stream takes what the processor has" stream_in_auto
+fi
+claim "a stream on a processor without bf16 is in f32 and says so" stream_in_auto "computing in f32"
+piped_bf16() { piped 1 "bf16" --raw "$side:rgb24" --dtype bf16 --isa avx2 && [ ! -s "$tmp/piped" ]; }
+claim "a stream in bf16 without such a processor is refused" piped_bf16
 head -c $((frame * 2 + 1000)) "$video" >"$tmp/cut.rgb"
 video=$tmp/cut.rgb
 claim "a stream that ends in a frame's midst says so" piped 1 "1000 bytes into frame 3, which has $frame" --raw "$side:rgb24"
@@ -440,9 +492,9 @@ bf16() # where the processor or the library lacks it, a refusal that names it
     "$bin/$b" "${tiny[@]}" --only student --dtype bf16 >"$tmp/out" 2>&1 || { [ $? = 1 ] && grep -qi bf16 "$tmp/out"; }
 }
 claim "bf16 is timed, or refused with a sentence" bf16
-claim "kdas-bench needs a thread" wrong $b --threads 0
-claim "kdas-bench refuses ten thousand threads" wrong $b --threads 10000
-claim "kdas-bench refuses a type that it lacks" wrong $b --dtype f16
+claim "no threads stands for one a core" ends 0 "" $b "${tiny[@]}" --only student --threads 0
+a_core() { grep -q "threads=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) " "$tmp/out"; }
+claim "one a core are as many as there are" a_core
 claim "kdas-bench refuses a figure that it lacks" wrong $b --only step,walk
 claim "a frame has a width and a height" wrong $b --frame 1080p
 claim "a frame is not larger than can be" wrong $b --frame 100000x100

@@ -73,10 +73,11 @@ typedef struct kdas_progress {
 KDAS_API kdas_status kdas_checkpoint_save(const kdas_distiller *distiller, const char *path,
                                           const kdas_progress *progress, const char *notes);
 /* Read it back into a distiller made alike; all or nothing. The optimizer goes on with the checkpoint's options
- * (a difference is logged as a warning) but for `total`, which a longer run may raise. `progress` may be NULL.
+ * (a difference is logged as a warning) but for `total`, which a longer run may raise. A run may go on in another
+ * precision (logged likewise), since all that a checkpoint holds is f32. `progress` may be NULL.
  * KDAS_ENOTFOUND (no such file), KDAS_EIO, KDAS_EFORMAT (not a checkpoint, cut off, damaged), KDAS_EINVAL (of
  * another model, drop path, rule or objective: the sentence says which). A run resumed at a step's end gives the
- * same bits as an unbroken one. Since 0.1. */
+ * same bits as an unbroken one in the same precision. Since 0.1. */
 KDAS_API kdas_status kdas_checkpoint_load(kdas_distiller *distiller, const char *path,
                                           kdas_progress *progress);
 KDAS_END

@@ -69,6 +69,12 @@ static bool set_field(void *options, const field *f, double value)
     return true;
 }
 
+/* What the networks compute in. */
+static const char *precision_of(const kdas_distiller *d)
+{
+    return kdas_context_precision(d->ctx) == KDAS_PRECISION_BF16 ? "bf16" : "f32";
+}
+
 /* ---- the blocks ---- */
 
 #define BLOCKS (2 + KD_OPTIM_SLOTS) /* values, gradients, moments */
@@ -181,6 +187,7 @@ static kdas_status put_options(kd_container_writer *w, const kdas_distiller *d)
 
     KD_RETURN(kd_container_put_text(w, "model", d->student->def->name));
     KD_RETURN(kd_container_put_f64(w, "model.drop_path", d->student->options.drop_path));
+    KD_RETURN(kd_container_put_text(w, "precision", precision_of(d)));
     KD_RETURN(kd_container_put_text(w, "optim.rule", o->rule));
     KD_RETURN(kd_container_put_text(w, "optim.schedule", o->schedule));
     KD_RETURN(kd_container_put_text(w, "optim.no_decay", o->no_decay ? o->no_decay : ""));
@@ -363,6 +370,17 @@ static kdas_status get_optim(kd_container *c, const kdas_distiller *d, content *
     return KDAS_OK;
 }
 
+/* A run may go on in another precision, since all that is kept is f32; but not with the same bits. */
+static void look_at_precision(kd_container *c, const kdas_distiller *d)
+{
+    const char *theirs, *ours = precision_of(d);
+
+    if (kd_container_get_text(c, "precision", &theirs) != KDAS_OK) return; /* a file of 0.1 */
+    if (strcmp(theirs, ours) != 0)
+        kd_warn(d->ctx, "the run goes on in %s; '%s' was made in %.64s", ours, kd_container_path(c),
+                theirs);
+}
+
 static kdas_status check_counts(kd_container *c, const kdas_distiller *d, const content *to)
 {
     if (to->micro < 0 || to->micro > INT32_MAX || to->updates < 0 || to->progress.epoch < 0 ||
@@ -400,7 +418,9 @@ static kdas_status read_content(kd_container *c, const kdas_distiller *d, conten
     KD_RETURN(match(c, d));
     KD_RETURN(get_counts(c, to));
     KD_RETURN(check_counts(c, d, to));
-    return get_optim(c, d, to);
+    KD_RETURN(get_optim(c, d, to));
+    look_at_precision(c, d);
+    return KDAS_OK;
 }
 
 /* A record that is missing from a whole file: it is not a checkpoint of this kind. */

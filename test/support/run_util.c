@@ -50,6 +50,20 @@ kdas_context *kd_test_device(const char *device, kd_test_meter *meter)
     return make_context(device, meter, NULL, NULL, KDAS_PRECISION_F32);
 }
 
+bool kd_test_can_half(void)
+{
+    kdas_context_options o;
+    kdas_context        *ctx;
+    bool                 can;
+
+    kdas_context_options_init(&o, sizeof o);
+    o.precision = KDAS_PRECISION_BF16;
+    can         = kdas_context_create(&ctx, &o) == KDAS_OK;
+    kdas_context_destroy(ctx);
+    if (!can) printf("SKIP: this CPU has no products in bf16\n");
+    return can;
+}
+
 void kd_test_assert_given_back(const kd_test_meter *meter)
 {
     ck_assert_int_eq(atomic_load(&meter->taken), atomic_load(&meter->given_back));

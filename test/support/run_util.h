@@ -4,6 +4,7 @@
 #define KD_TEST_RUN_UTIL_H
 #include <kdas/kdas.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 /* ---- A context on a device ---- */
 
@@ -16,6 +17,8 @@ typedef struct kd_test_meter {
 /* A context on a device, with counted memory unless `meter` is NULL, and two threads. Fails the
  * running test if it cannot be made. */
 kdas_context *kd_test_device(const char *device, kd_test_meter *meter);
+/* Whether this CPU has products in bf16; where not, says on standard output that the test is skipped. */
+bool kd_test_can_half(void);
 /* Fail the running test unless all that was taken has been given back. */
 void kd_test_assert_given_back(const kd_test_meter *meter);
 

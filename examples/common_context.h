@@ -1,0 +1,34 @@
+/* common_context.h - where a program computes and in what: the options that all programs share, and the context
+ * that they ask for. */
+#ifndef COMMON_CONTEXT_H
+#define COMMON_CONTEXT_H
+#include <kdas/base.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct machine {
+    const char *device, *isa; /* NULL: the library's choice */
+    int64_t     threads;      /* 0: one a core              */
+    int64_t     precision;    /* kdas_precision             */
+} machine;
+
+/* Rows of an option table that write to `m`, a machine of zeros. --dtype has the order of kdas_precision. */
+/* clang-format off */
+#define MACHINE_OPTIONS(m)                                                            \
+    { OPTION_WHOLE, "--threads", "N", &(m).threads, 0, 1024,                          \
+      "compute threads; 0 (default): one a core" },                                   \
+    { OPTION_TEXT, "--device", "NAME", &(m).device, 0, 0,                             \
+      "cpu (default), reference, or a plug-in's name" },                              \
+    { OPTION_TEXT, "--isa", "NAME", &(m).isa, 0, 0,                                   \
+      "most to use of: avx512, avx2, plain" },                                        \
+    { OPTION_CHOICE, "--dtype", "f32|bf16|auto", &(m).precision, 0, 0,                \
+      "what networks compute in (f32); auto: bf16 where the\ndevice can" }
+/* clang-format on */
+
+/* The options as the library takes them, with the program's log. */
+kdas_context_options context_options(const machine *m);
+/* False after the library's sentence. */
+bool context_open(kdas_context **out, const machine *m);
+/* "f32" or "bf16": what is in use. */
+const char *context_dtype(const kdas_context *context);
+#endif
