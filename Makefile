@@ -244,7 +244,7 @@ check-all: ## check under ASan and UBSan, the threads under TSan, a small step u
 	$(MAKE) CONFIG=tsan check-tsan
 	$(MAKE) check-valgrind
 check-asan: tests
-	@ASAN_OPTIONS=allocator_may_return_null=1:detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	@ASAN_OPTIONS=allocator_may_return_null=1:detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LSAN_OPTIONS=suppressions=$(SAN)/lsan.supp:print_suppressions=0 CK_TIMEOUT_MULTIPLIER=4 \
 	  $(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES))
 check-tsan: $(TSAN_SUITES)
