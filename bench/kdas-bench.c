@@ -16,7 +16,7 @@ static const option options[] = {
     { OPTION_TEXT, "--device", "NAME", &set.device, 0, 0,
       "cpu (default), reference, or a plug-in" },
     { OPTION_TEXT, "--isa", "NAME", &set.isa, 0, 0,
-      "most the kernels may use: avx512, avx2, plain" },
+      "most the kernels may use: amx, avx512, avx2, plain" },
     { OPTION_TEXT, "--dtype", "NAME", &set.dtype, 0, 0, "f32 (default) or bf16" },
     { OPTION_WHOLE, "--reps", "N", &set.reps, 1, MAX_REPS, "timed runs; default 5" },
     { OPTION_WHOLE, "--warm-up", "N", &set.warm_up, 1, MAX_REPS, "runs before; default 2" },

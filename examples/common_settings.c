@@ -163,7 +163,7 @@ static const option options[] = {
     { OPTION_WHOLE, "--threads", "N", &given.threads, 0, 4096, "compute threads (one a core)" },
     { OPTION_TEXT, "--device", "NAME", &given.device, 0, 0,
       "cpu (default), reference, or a plug-in's name" },
-    { OPTION_TEXT, "--isa", "NAME", &given.isa, 0, 0, "most to use of: avx512, avx2, plain" },
+    { OPTION_TEXT, "--isa", "NAME", &given.isa, 0, 0, "most to use of: amx, avx512, avx2, plain" },
     { OPTION_FLAG, "--quiet", NULL, &given.quiet, 0, 0, "no progress, results alone" },
 };
 

@@ -68,7 +68,7 @@ static int read_settings(settings *s, int argc, char **argv)
         { OPTION_WHOLE, "--threads", "N", &s->threads, 0, 4096, "compute threads (one a core)" },
         { OPTION_TEXT, "--device", "NAME", &s->device, 0, 0,
           "cpu (default), reference, or a plug-in's name" },
-        { OPTION_TEXT, "--isa", "NAME", &s->isa, 0, 0, "most to use of: avx512, avx2, plain" },
+        { OPTION_TEXT, "--isa", "NAME", &s->isa, 0, 0, "most to use of: amx, avx512, avx2, plain" },
         { OPTION_FLAG, "--quiet", NULL, &s->quiet, 0, 0, "say nothing of frames that are fine" },
         { OPTION_GROUP, "Video in a pipe:", NULL, NULL, 0, 0, NULL },
         { OPTION_TEXT, "--raw", "WxH:FORMAT", &s->raw, 0, 0,

@@ -77,11 +77,12 @@ START_TEST(with_halves_it_follows_the_reference)
     const kd_op_case *test = kd_test_cpu_case(_i);
 
     if (!kd_test_cpu_half_kernel(test)) return;
-    for (int threads = 1; threads <= 3; threads++) {
-        kdas_device *device = kd_test_cpu_open(NULL, threads);
+    for (int i = 0; i < 6; i++) { /* with AMX, where it is, and without */
+        int          threads = i % 3 + 1;
+        kdas_device *device  = kd_test_cpu_open(i < 3 ? NULL : "avx512", threads);
 
         if (threads == 3) device->large = 0;
-        if (device->half) kd_test_cpu_compare_half(test, device);
+        if (device->half && (i < 3 || kd_cpu_has_tiles())) kd_test_cpu_compare_half(test, device);
         kd_backend_cpu.close(device);
     }
 }
@@ -277,6 +278,26 @@ START_TEST(describes_itself_in_one_line)
 }
 END_TEST
 
+START_TEST(tiles_are_used_where_they_are_and_may_be)
+{
+    kdas_device *all = kd_test_cpu_open(NULL, 1), *asked = kd_test_cpu_open("amx", 1),
+                *less = kd_test_cpu_open("avx512", 1);
+    char text[160];
+
+    ck_assert_ptr_eq(all->half, asked->half);
+    ck_assert(all->half != &kd_code_amx || kd_cpu_has_tiles());
+    ck_assert(!all->half == !less->half);
+    ck_assert(!less->half || less->half == &kd_code_bf16);
+    kd_backend_cpu.describe(all, text, sizeof text);
+    ck_assert(!strstr(text, " + amx") == (all->half != &kd_code_amx));
+    kd_backend_cpu.describe(less, text, sizeof text);
+    ck_assert_ptr_null(strstr(text, " + amx"));
+    kd_backend_cpu.close(all);
+    kd_backend_cpu.close(asked);
+    kd_backend_cpu.close(less);
+}
+END_TEST
+
 START_TEST(threads_are_set_inside_and_restored_outside)
 {
     kdas_device *device = kd_test_cpu_open(NULL, 3);
@@ -387,6 +408,7 @@ static Suite *kernels_suite(void)
     tcase_add_test(t, an_unknown_instruction_set_is_refused);
     tcase_add_test(t, the_lower_of_option_and_environment_holds);
     tcase_add_test(t, describes_itself_in_one_line);
+    tcase_add_test(t, tiles_are_used_where_they_are_and_may_be);
     tcase_add_test(t, threads_are_set_inside_and_restored_outside);
     tcase_add_test(t, only_device_0_exists);
     tcase_add_test(t, reference_has_memory_and_no_kernels);
