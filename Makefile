@@ -42,9 +42,13 @@ LINK     = $(CC) $(SANITIZE) $(LDFLAGS)
 LINK_CXX = $(CXX) $(SANITIZE) $(LDFLAGS)
 
 # One source, several instruction sets: files in simd/ are compiled once for each; for bf16, those that
-# have such kernels.
-SIMD_ISAS   := avx512 avx2 plain bf16
+# have such kernels; for amx, those with matrix products, and for a test with the tiles emulated. (The
+# tiles' instructions are in assembly, which needs no flag of the compiler.)
+SIMD_ISAS   := avx512 avx2 plain bf16 amx emulated
 SIMD_bf16   := -DKD_ISA=bf16 -DKD_HALF -march=x86-64-v4 -mavx512bf16 -mprefer-vector-width=512
+SIMD_amx    := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=amx -DKD_AMX
+SIMD_emulated := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=emulated -DKD_AMX -DKD_AMX_EMULATED
+AMX_FILES   := attention linear mix_ffn mix_ffn_backward table
 HALF_FILES  := activation arith attention batch_norm dwconv2d layer_norm linear mix_ffn mix_ffn_backward resize shape table
 SIMD_avx512 := -DKD_ISA=avx512 -march=x86-64-v4 -mprefer-vector-width=512
 SIMD_avx2   := -DKD_ISA=avx2 -march=x86-64-v3
@@ -67,7 +71,7 @@ SIMD_SRC := $(sort $(wildcard $(SIMD_DIR)/*.c))
 SRC      := $(filter-out $(SIMD_SRC),$(sort $(shell find src -name '*.c' -not -path 'src/backend/cuda/*')))
 OBJ      := $(SRC:%.c=$(B)/%.o) \
             $(foreach isa,avx512 avx2 plain,$(SIMD_SRC:%.c=$(B)/%.$(isa).o)) \
-            $(HALF_FILES:%=$(B)/$(SIMD_DIR)/%.bf16.o)
+            $(HALF_FILES:%=$(B)/$(SIMD_DIR)/%.bf16.o) $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.amx.o)
 SHARED   := $(LIBOUT)/libkdas.so.$(VERSION)
 STATIC   := $(LIBOUT)/libkdas.a
 
@@ -104,12 +108,13 @@ endif
 GOLDEN      := $(if $(GOLDEN_SRC),$(B)/test/golden/check_golden)
 SCRIPTS     := $(sort $(wildcard test/check_*.sh))
 SUPPORT     := $(B)/test/libsupport.a
+EMULATED    := $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.emulated.o)
 CHECK_CFLAGS := $(shell pkg-config --cflags check 2>/dev/null)
 CHECK_LIBS   := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck_pic -lrt -lm -lsubunit)
 
 # Programs find the library by the path from their own folder to its: $(call RPATH,from,to)
 RPATH     = -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to=$(1) $(2))'
-EVERY_OBJ = $(OBJ) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(BENCH_PARTS_SRC) $(INSIDE_SRC) $(COMMON_SRC) $(SAMPLE_SRC) \
+EVERY_OBJ = $(OBJ) $(EMULATED) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(BENCH_PARTS_SRC) $(INSIDE_SRC) $(COMMON_SRC) $(SAMPLE_SRC) \
             $(SUITE_SRC) $(SUPPORT_SRC) $(GOLDEN_SRC)) $(patsubst %.cpp,$(B)/%.o,$(SAMPLE_CXX) $(SUITE_CXX))
 
 # ---- Build ----------------------------------------------------------------------------------------
@@ -189,7 +194,8 @@ $(SUPPORT): $(SUPPORT_SRC:%.c=$(B)/%.o) $(B)/.support
 	@rm -f $@
 	$(call SAY,AR)ar rcs $@ $(filter %.o,$^)
 $(C_SUITES): %: %.o $(SUPPORT) $(STATIC)
-	$(call SAY,LINK)$(LINK) -o $@ $< $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
+	$(call SAY,LINK)$(LINK) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
+$(B)/test/check_amx: $(EMULATED)
 $(CXX_SUITES): %: %.o $(SUPPORT) $(STATIC)
 	$(call SAY,LINK)$(LINK_CXX) -o $@ $< $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
 $(B)/test/golden/check_golden: $(GOLDEN_SRC:%.c=$(B)/%.o) $(SUPPORT) $(STATIC)

@@ -20,7 +20,7 @@ typedef struct machine {
     { OPTION_TEXT, "--device", "NAME", &(m).device, 0, 0,                             \
       "cpu (default), reference, or a plug-in's name" },                              \
     { OPTION_TEXT, "--isa", "NAME", &(m).isa, 0, 0,                                   \
-      "most to use of: avx512, avx2, plain" },                                        \
+      "most to use of: amx, avx512, avx2, plain" },                                        \
     { OPTION_CHOICE, "--dtype", "f32|bf16|auto", &(m).precision, 0, 0,                \
       "what networks compute in (f32); auto: bf16 where the\ndevice can" }
 /* clang-format on */

@@ -11,91 +11,19 @@
 #include <unistd.h>
 #include "backend/cpu/cpu.h"
 #include "support/check_util.h"
-#include "support/op_run.h"
-
-/* ---- a host and its device ---- */
-
-static int allocations_left = -1; /* before they fail; negative: they do not */
-static int blocks_held;
-
-static void *lend(void *user, size_t bytes)
-{
-    void *memory;
-
-    (void)user;
-    if (allocations_left == 0) return NULL;
-    if (allocations_left > 0) allocations_left--;
-    memory =
-        aligned_alloc(KDAS_ALIGNMENT, (bytes + KDAS_ALIGNMENT) / KDAS_ALIGNMENT * KDAS_ALIGNMENT);
-    if (memory) blocks_held++;
-    return memory;
-}
-
-static void take_back(void *user, void *memory)
-{
-    (void)user;
-    if (memory) blocks_held--;
-    free(memory);
-}
-
-static void log_nothing(void *user, kdas_log_level level, const char *text)
-{
-    (void)user, (void)level, (void)text;
-}
-
-static const kdas_host host = { .abi   = KDAS_BACKEND_ABI,
-                                .size  = sizeof host,
-                                .alloc = lend,
-                                .free  = take_back,
-                                .log   = log_nothing,
-                                .fail  = kd_fail };
+#include "support/cpu_util.h"
 
 static const char *const isas[] = { "avx512", "avx2", "plain" };
 enum { ISAS = 3 };
 
-static kdas_device *open_device(const char *isa, int threads)
-{
-    kdas_device_options options = { .size = sizeof options, .threads = threads, .isa = isa };
-    kdas_device        *device;
-
-    kd_assert_ok(kd_backend_cpu.open(&device, &host, &options));
-    return device;
-}
-
-static const kdas_kernel *kernel_of(const kdas_device *device, const kd_op_case *test)
-{
-    (void)device;
-    for (const kdas_kernel *k = kd_backend_cpu.kernels; k->op; k++)
-        if (k->op == test->op) return k;
-    return NULL;
-}
-
-/* The kernel that takes activations in bf16: an op's second one; NULL: it has none. */
-static const kdas_kernel *half_kernel_of(const kd_op_case *test)
-{
-    const kdas_kernel *k = kernel_of(NULL, test);
-
-    return k && k[1].op == test->op ? k + 1 : NULL;
-}
-
 /* ---- against the reference ---- */
-
-static void check_same(const kd_op_run *got, const kd_op_run *want, double tolerance,
-                       const char *isa, int threads, const kd_op_options *o)
-{
-    char why[256];
-
-    if (kd_op_same(got, want, tolerance, why, sizeof why)) return;
-    ck_abort_msg("%s, %s, %d threads%s%s: %s", got->test->name, isa, threads,
-                 o->add ? ", adding" : "", o->inplace ? ", in place" : "", why);
-}
 
 static void run_case(kd_op_run *run, const kd_op_case *test, kdas_device *device,
                      const kd_op_options *options)
 {
     kd_op_place place = { &kd_backend_cpu, device };
 
-    if (kd_op_run_case(run, test, kernel_of(device, test), &place, options) != KDAS_OK)
+    if (kd_op_run_case(run, test, kd_test_cpu_kernel(test), &place, options) != KDAS_OK)
         ck_abort_msg("%s: %s", test->name, kdas_last_error());
 }
 
@@ -110,14 +38,14 @@ static void compare_case(const kd_op_case *test, const char *isa)
         if (kd_op_run_case(&want, test, NULL, NULL, &options) != KDAS_OK)
             ck_abort_msg("%s on the reference: %s", test->name, kdas_last_error());
         for (int threads = way ? 2 : 1; threads <= (way ? 2 : 3); threads++) {
-            kdas_device *device = open_device(isa, threads);
+            kdas_device *device = kd_test_cpu_open(isa, threads);
             kd_op_run    got;
 
             ck_assert_str_eq(device->isa, isa);
             if (threads == 3) device->large = 0; /* every output is written past the caches */
             run_case(&got, test, device, &options);
             ck_assert(got.supported);
-            check_same(&got, &want, kd_case_tolerance(test), isa, threads, &options);
+            kd_test_cpu_assert_same(&got, &want, kd_case_tolerance(test), isa, threads, &options);
             kd_op_close(&got);
             kd_backend_cpu.close(device);
         }
@@ -125,151 +53,18 @@ static void compare_case(const kd_op_case *test, const char *isa)
     }
 }
 
-/* One case with activations in bf16 against the reference in f32 on the same values. An output is off
- * by its own rounding, 2^-9 of itself; what is rounded on the way (probabilities, rows that are paired)
- * and gradients that are added to by halves make that a few times more of the largest element; four ops
- * in one round four times. */
-static void compare_half(const kd_op_case *test, kdas_device *device)
-{
-    kd_op_place place     = { &kd_backend_cpu, device };
-    double      tolerance = test->op == KDAS_OP_MIX_FFN ? 1.0 / 64 : 1.0 / 128;
-
-    for (int way = 0; way < 4; way++) {
-        kd_op_options options = { .add = way & 1, .inplace = way & 2, .seed = 17, .half = true };
-        kd_op_run     want, got;
-
-        kd_assert_ok(kd_op_run_case(&want, test, NULL, NULL, &options));
-        if (kd_op_run_case(&got, test, half_kernel_of(test), &place, &options) != KDAS_OK)
-            ck_abort_msg("%s in bf16: %s", test->name, kdas_last_error());
-        ck_assert_msg(got.supported, "%s: bf16 is refused", test->name);
-        check_same(&got, &want, tolerance, "bf16", device->threads, &options);
-        kd_op_close(&got);
-        kd_op_close(&want);
-    }
-}
-
 static bool machine_has(const char *isa)
 {
-    kdas_device *device = open_device(isa, 1);
+    kdas_device *device = kd_test_cpu_open(isa, 1);
     bool         has    = !strcmp(device->isa, isa);
 
     kd_backend_cpu.close(device);
     return has;
 }
 
-/* Shapes that reach past one chunk, block, panel or part of the CPU's own kernels. */
-#define OPERAND(n, h, w, c)                                    \
-    {                                                          \
-        .desc = { KDAS_F32, 4, { n, h, w, c } }, .scale = 1.0f \
-    }
-#define WEIGHT(r, a, b, c, d)                                                 \
-    {                                                                         \
-        .desc = { KDAS_F32, r, { a, b, c, d } }, .scale = 0.5f, .param = true \
-    }
-static const kd_op_case wide_cases[] = {
-    { .name  = "linear of more rows than a block",
-      .op    = KDAS_OP_LINEAR,
-      .wants = 7,
-      .in    = { OPERAND(2, 33, 31, 20), WEIGHT(2, 50, 20, 1, 1), WEIGHT(1, 50, 1, 1, 1) } },
-    { .name      = "linear whose weights are divided",
-      .op        = KDAS_OP_LINEAR,
-      .wants     = 7,
-      .tolerance = 2e-5,
-      .in        = { OPERAND(1, 9, 31, 320), WEIGHT(2, 517, 320, 1, 1), WEIGHT(1, 517, 1, 1, 1) } },
-    { .name      = "linear whose rows are whole pages",
-      .op        = KDAS_OP_LINEAR,
-      .wants     = 7,
-      .tolerance = 2e-5,
-      .in        = { OPERAND(1, 3, 7, 1024), WEIGHT(2, 37, 1024, 1, 1), WEIGHT(1, 37, 1, 1, 1) } },
-    { .name        = "matmul whose rows are whole pages",
-      .op          = KDAS_OP_MATMUL,
-      .wants       = 3,
-      .attr.matmul = { 0, 1, 1.0f },
-      .in          = { OPERAND(1, 1, 40, 1024), OPERAND(1, 1, 30, 1024) },
-      .tolerance   = 2e-5 },
-    { .name           = "attention of three chunks",
-      .op             = KDAS_OP_ATTENTION,
-      .wants          = 3,
-      .tolerance      = 2e-5,
-      .attr.attention = { 2, 0.25f },
-      .in             = { OPERAND(2, 46, 47, 22), OPERAND(2, 5, 7, 44) } },
-    { .name           = "attention to many keys",
-      .op             = KDAS_OP_ATTENTION,
-      .wants          = 3,
-      .attr.attention = { 1, 0.2f },
-      .in             = { OPERAND(1, 9, 11, 16), OPERAND(1, 40, 41, 32) } },
-    { .name        = "matmul of more columns than a chunk",
-      .op          = KDAS_OP_MATMUL,
-      .wants       = 3,
-      .attr.matmul = { 1, 0, 0.5f },
-      .in          = { OPERAND(2, 1, 9, 16), OPERAND(2, 1, 9, 700) } },
-    { .name        = "matmul transposed to more columns than a chunk",
-      .op          = KDAS_OP_MATMUL,
-      .wants       = 3,
-      .attr.matmul = { 0, 1, 2.0f },
-      .in          = { OPERAND(1, 2, 300, 5), OPERAND(1, 2, 310, 5) } },
-    { .name      = "cast to bf16",
-      .op        = KDAS_OP_CAST,
-      .wants     = 1,
-      .tolerance = -1,
-      .attr.cast = { KDAS_BF16 },
-      .in        = { OPERAND(2, 5, 7, 9) } },
-    { .name  = "bce of more than a chunk",
-      .op    = KDAS_OP_BCE,
-      .wants = 1,
-      .in    = { OPERAND(2, 99, 101, 1), OPERAND(2, 99, 101, 1), OPERAND(0, 0, 0, 0) } },
-    { .name    = "kl of more than a chunk",
-      .op      = KDAS_OP_KL,
-      .wants   = 1,
-      .attr.kl = { 2 },
-      .in      = { OPERAND(2, 99, 101, 1), OPERAND(2, 99, 101, 1) } },
-    { .name      = "mean of more than a chunk",
-      .op        = KDAS_OP_MEAN,
-      .wants     = 1,
-      .tolerance = 1e-4,
-      .in        = { OPERAND(3, 99, 101, 1) } },
-    { .name          = "boundary of several strips",
-      .op            = KDAS_OP_BOUNDARY,
-      .attr.boundary = { 31, 5 },
-      .in = { { .desc = { KDAS_F32, 4, { 2, 77, 40, 1 } }, .values = KD_VALUES_BINARY } } },
-    { .name      = "dwconv2d 3x3 of every strip",
-      .op        = KDAS_OP_DWCONV2D,
-      .wants     = 7,
-      .attr.conv = { 1, 1 },
-      .tolerance = 2e-5,
-      .in        = { OPERAND(2, 13, 23, 40), WEIGHT(4, 40, 1, 3, 3), WEIGHT(1, 40, 1, 1, 1) } },
-#define FFN(text, mask, n, h, w, c, f, o)                                              \
-    {                                                                                  \
-        .name = text, .op = KDAS_OP_MIX_FFN, .wants = mask, .tolerance = 2e-5, .in = { \
-            OPERAND(n, h, w, c),                                                       \
-            WEIGHT(2, f, c, 1, 1),                                                     \
-            WEIGHT(1, f, 1, 1, 1),                                                     \
-            WEIGHT(4, f, 1, 3, 3),                                                     \
-            WEIGHT(1, f, 1, 1, 1),                                                     \
-            WEIGHT(2, o, f, 1, 1),                                                     \
-            WEIGHT(1, o, 1, 1, 1),                                                     \
-            OPERAND(n, h, w, o)                                                        \
-        }                                                                              \
-    }
-    FFN("mix_ffn of several bands", 255, 1, 45, 40, 7, 50, 7),
-    FFN("mix_ffn of several bands that keeps fc1", 255, 1, 45, 40, 50, 33, 9),
-    FFN("mix_ffn of bands of one row", 255, 1, 7, 450, 5, 20, 5),
-    FFN("mix_ffn of images that end inside a part", 255, 5, 17, 5, 48, 64, 48),
-    FFN("mix_ffn whose panels are divided", 255, 1, 6, 7, 20, 700, 33),
-    FFN("mix_ffn whose panels are divided, keeping fc1", 255, 1, 3, 9, 64, 533, 64),
-    FFN("mix_ffn whose panels are divided, without dx", 126, 1, 6, 7, 20, 700, 33),
-    FFN("mix_ffn without the parameters' gradients", 129, 2, 21, 20, 50, 70, 50),
-};
-enum { WIDE_CASES = sizeof wide_cases / sizeof *wide_cases };
-
-static const kd_op_case *case_at(int i)
-{
-    return i < kd_op_case_count ? &kd_op_cases[i] : &wide_cases[i - kd_op_case_count];
-}
-
 START_TEST(equals_the_reference)
 {
-    const kd_op_case *test = case_at(_i / ISAS);
+    const kd_op_case *test = kd_test_cpu_case(_i / ISAS);
     const char       *isa  = isas[_i % ISAS];
 
     if (test->op == KDAS_OP_RESHAPE) return; /* never reaches a kernel */
@@ -279,14 +74,15 @@ END_TEST
 
 START_TEST(with_halves_it_follows_the_reference)
 {
-    const kd_op_case *test = case_at(_i);
+    const kd_op_case *test = kd_test_cpu_case(_i);
 
-    if (!half_kernel_of(test)) return;
-    for (int threads = 1; threads <= 3; threads++) {
-        kdas_device *device = open_device(NULL, threads);
+    if (!kd_test_cpu_half_kernel(test)) return;
+    for (int i = 0; i < 6; i++) { /* with AMX, where it is, and without */
+        int          threads = i % 3 + 1;
+        kdas_device *device  = kd_test_cpu_open(i < 3 ? NULL : "avx512", threads);
 
         if (threads == 3) device->large = 0;
-        if (device->half) compare_half(test, device);
+        if (device->half && (i < 3 || kd_cpu_has_tiles())) kd_test_cpu_compare_half(test, device);
         kd_backend_cpu.close(device);
     }
 }
@@ -294,17 +90,17 @@ END_TEST
 
 START_TEST(gives_the_same_bits_again)
 {
-    const kd_op_case *test = case_at(_i);
+    const kd_op_case *test = kd_test_cpu_case(_i);
 
     if (test->op == KDAS_OP_RESHAPE) return;
     for (int threads = 1; threads <= 3; threads++) {
         kd_op_options options = { .seed = 17 };
-        kdas_device  *device  = open_device(NULL, threads);
+        kdas_device  *device  = kd_test_cpu_open(NULL, threads);
         kd_op_run     first, second;
 
         run_case(&first, test, device, &options);
         run_case(&second, test, device, &options);
-        check_same(&second, &first, -1, device->isa, threads, &options);
+        kd_test_cpu_assert_same(&second, &first, -1, device->isa, threads, &options);
         kd_op_close(&first);
         kd_op_close(&second);
         kd_backend_cpu.close(device);
@@ -314,15 +110,15 @@ END_TEST
 
 START_TEST(infers_without_gradients)
 {
-    const kd_op_case *test    = case_at(_i);
+    const kd_op_case *test    = kd_test_cpu_case(_i);
     kd_op_options     options = { .forward_only = true, .seed = 17 };
-    kdas_device      *device  = open_device(NULL, 2);
+    kdas_device      *device  = kd_test_cpu_open(NULL, 2);
     kd_op_run         got, want;
 
     if (test->op != KDAS_OP_RESHAPE) {
         kd_assert_ok(kd_op_run_case(&want, test, NULL, NULL, &options));
         run_case(&got, test, device, &options);
-        check_same(&got, &want, kd_case_tolerance(test), device->isa, 2, &options);
+        kd_test_cpu_assert_same(&got, &want, kd_case_tolerance(test), device->isa, 2, &options);
         kd_op_close(&got);
         kd_op_close(&want);
     }
@@ -345,7 +141,7 @@ START_TEST(every_op_but_reshape_has_a_kernel)
     for (size_t i = 0; i < KD_COUNT(numbers); i++) {
         kd_op_case test = { .op = numbers[i] };
 
-        ck_assert_msg(!kernel_of(NULL, &test) == (numbers[i] == KDAS_OP_RESHAPE), "op %d (%s)",
+        ck_assert_msg(!kd_test_cpu_kernel(&test) == (numbers[i] == KDAS_OP_RESHAPE), "op %d (%s)",
                       numbers[i], kd_op_name(numbers[i]));
     }
 }
@@ -353,15 +149,15 @@ END_TEST
 
 START_TEST(types_other_than_f32_are_declined)
 {
-    kdas_device   *device = open_device(NULL, 1);
+    kdas_device   *device = kd_test_cpu_open(NULL, 1);
     kdas_node_desc node   = {
           .op = KDAS_OP_RELU, .inputs = 1, .in = { kd_desc(1, 2, 3, 4) }, .out = kd_desc(1, 2, 3, 4)
     };
     kd_op_case test = { .op = KDAS_OP_RELU };
 
-    ck_assert(kernel_of(device, &test)->supports(device, &node));
+    ck_assert(kd_test_cpu_kernel(&test)->supports(device, &node));
     node.in[0].dtype = node.out.dtype = KDAS_BF16;
-    ck_assert(!kernel_of(device, &test)->supports(device, &node));
+    ck_assert(!kd_test_cpu_kernel(&test)->supports(device, &node));
     kd_backend_cpu.close(device);
 }
 END_TEST
@@ -374,14 +170,14 @@ static double worst_error(int32_t op, double low, double high, double (*want)(do
                           const char *isa)
 {
     enum { N = 40000 };
-    kd_op_case    test    = { .name = "accuracy", .op = op, .in = { OPERAND(1, 1, N, 1) } };
+    kd_op_case    test    = { .name = "accuracy", .op = op, .in = { KD_TEST_OPERAND(1, 1, N, 1) } };
     kd_op_options options = { .forward_only = true };
-    kdas_device  *device  = open_device(isa, 2);
+    kdas_device  *device  = kd_test_cpu_open(isa, 2);
     kd_op_place   place   = { &kd_backend_cpu, device };
     kd_op_run     run;
     double        worst = 0;
 
-    kd_assert_ok(kd_op_open(&run, &test, kernel_of(device, &test), &place, &options));
+    kd_assert_ok(kd_op_open(&run, &test, kd_test_cpu_kernel(&test), &place, &options));
     for (int i = 0; i < N; i++)
         run.in[0][i] = (float)(low + (high - low) * i / N);
     kd_assert_ok(kd_op_forward(&run));
@@ -412,17 +208,18 @@ START_TEST(a_nan_is_not_lost)
 {
     static const int32_t ops[]   = { KDAS_OP_GELU,    KDAS_OP_SIGMOID, KDAS_OP_SCALE,
                                      KDAS_OP_SOFTMAX, KDAS_OP_CENTER,  KDAS_OP_MEAN };
-    kdas_device         *device  = open_device(isas[_i], 1);
+    kdas_device         *device  = kd_test_cpu_open(isas[_i], 1);
     kd_op_place          place   = { &kd_backend_cpu, device };
     kd_op_options        options = { .forward_only = true };
 
     for (size_t i = 0; i < KD_COUNT(ops); i++) {
-        kd_op_case test = {
-            .name = "nan", .op = ops[i], .attr.scale = { 2, 1 }, .in = { OPERAND(1, 1, 1, 37) }
-        };
-        kd_op_run run;
+        kd_op_case test = { .name       = "nan",
+                            .op         = ops[i],
+                            .attr.scale = { 2, 1 },
+                            .in         = { KD_TEST_OPERAND(1, 1, 1, 37) } };
+        kd_op_run  run;
 
-        kd_assert_ok(kd_op_open(&run, &test, kernel_of(device, &test), &place, &options));
+        kd_assert_ok(kd_op_open(&run, &test, kd_test_cpu_kernel(&test), &place, &options));
         run.in[0][0] = NAN;
         kd_assert_ok(kd_op_forward(&run));
         ck_assert_msg(isnan(((float *)run.out)[0]), "%s", kd_op_name(ops[i]));
@@ -439,12 +236,12 @@ START_TEST(an_unknown_instruction_set_is_refused)
     kdas_device_options options = { .size = sizeof options, .threads = 1, .isa = "mmx" };
     kdas_device        *device  = (kdas_device *)&options;
 
-    kd_assert_status(kd_backend_cpu.open(&device, &host, &options), KDAS_EINVAL);
+    kd_assert_status(kd_backend_cpu.open(&device, &kd_test_cpu_host, &options), KDAS_EINVAL);
     kd_assert_sentence("mmx");
     ck_assert_ptr_null(device);
     options.isa = NULL;
     setenv("KDAS_CPU_ISA", "neon", 1);
-    kd_assert_status(kd_backend_cpu.open(&device, &host, &options), KDAS_EINVAL);
+    kd_assert_status(kd_backend_cpu.open(&device, &kd_test_cpu_host, &options), KDAS_EINVAL);
     kd_assert_sentence("KDAS_CPU_ISA");
     unsetenv("KDAS_CPU_ISA");
 }
@@ -455,11 +252,11 @@ START_TEST(the_lower_of_option_and_environment_holds)
     kdas_device *device;
 
     setenv("KDAS_CPU_ISA", "plain", 1);
-    device = open_device("avx2", 1);
+    device = kd_test_cpu_open("avx2", 1);
     ck_assert_str_eq(device->isa, "plain");
     kd_backend_cpu.close(device);
     setenv("KDAS_CPU_ISA", "avx512", 1);
-    device = open_device("plain", 1);
+    device = kd_test_cpu_open("plain", 1);
     ck_assert_str_eq(device->isa, "plain");
     kd_backend_cpu.close(device);
     unsetenv("KDAS_CPU_ISA");
@@ -468,7 +265,7 @@ END_TEST
 
 START_TEST(describes_itself_in_one_line)
 {
-    kdas_device *device = open_device("plain", 2);
+    kdas_device *device = kd_test_cpu_open("plain", 2);
     char         text[160], small[8];
 
     kd_backend_cpu.describe(device, text, sizeof text);
@@ -481,9 +278,29 @@ START_TEST(describes_itself_in_one_line)
 }
 END_TEST
 
+START_TEST(tiles_are_used_where_they_are_and_may_be)
+{
+    kdas_device *all = kd_test_cpu_open(NULL, 1), *asked = kd_test_cpu_open("amx", 1),
+                *less = kd_test_cpu_open("avx512", 1);
+    char text[160];
+
+    ck_assert_ptr_eq(all->half, asked->half);
+    ck_assert(all->half != &kd_code_amx || kd_cpu_has_tiles());
+    ck_assert(!all->half == !less->half);
+    ck_assert(!less->half || less->half == &kd_code_bf16);
+    kd_backend_cpu.describe(all, text, sizeof text);
+    ck_assert(!strstr(text, " + amx") == (all->half != &kd_code_amx));
+    kd_backend_cpu.describe(less, text, sizeof text);
+    ck_assert_ptr_null(strstr(text, " + amx"));
+    kd_backend_cpu.close(all);
+    kd_backend_cpu.close(asked);
+    kd_backend_cpu.close(less);
+}
+END_TEST
+
 START_TEST(threads_are_set_inside_and_restored_outside)
 {
-    kdas_device *device = open_device(NULL, 3);
+    kdas_device *device = kd_test_cpu_open(NULL, 3);
 
     omp_set_num_threads(5);
     kd_backend_cpu.enter(device);
@@ -514,7 +331,7 @@ START_TEST(reference_has_memory_and_no_kernels)
     char                text[80], back[4] = "";
     char               *memory;
 
-    kd_assert_ok(b->open(&device, &host, &options));
+    kd_assert_ok(b->open(&device, &kd_test_cpu_host, &options));
     ck_assert_int_eq(b->kernels[0].op, 0);
     ck_assert_int_eq(b->host_memory, 1);
     b->describe(device, text, sizeof text);
@@ -528,7 +345,7 @@ START_TEST(reference_has_memory_and_no_kernels)
     b->free(device, memory);
     b->close(device);
     b->close(NULL);
-    ck_assert_int_eq(blocks_held, 0);
+    ck_assert_int_eq(kd_test_cpu_blocks, 0);
 }
 END_TEST
 
@@ -538,9 +355,9 @@ END_TEST
  * leak. */
 START_TEST(a_failing_allocation_is_reported_and_leaks_nothing)
 {
-    const kd_op_case   *test    = case_at(_i);
+    const kd_op_case   *test    = kd_test_cpu_case(_i);
     kdas_device_options options = { .size = sizeof options, .threads = 2 };
-    const kdas_kernel  *kernel  = kernel_of(NULL, test);
+    const kdas_kernel  *kernel  = kd_test_cpu_kernel(test);
     bool                done    = test->op == KDAS_OP_RESHAPE;
 
     for (int k = 0; !done; k++) {
@@ -551,18 +368,18 @@ START_TEST(a_failing_allocation_is_reported_and_leaks_nothing)
         kdas_status    st;
 
         kd_assert_ok(kd_op_open(&shapes, test, NULL, NULL, NULL));
-        node             = shapes.node;
-        allocations_left = k;
-        st               = kd_backend_cpu.open(&device, &host, &options);
+        node                    = shapes.node;
+        kd_test_cpu_allocations = k;
+        st                      = kd_backend_cpu.open(&device, &kd_test_cpu_host, &options);
         if (st == KDAS_OK) {
             st = kernel->prepare(device, &node, &plan);
             if (st == KDAS_OK) kernel->release(device, plan.state);
             kd_backend_cpu.close(device);
         }
-        done             = st == KDAS_OK;
-        allocations_left = -1;
+        done                    = st == KDAS_OK;
+        kd_test_cpu_allocations = -1;
         kd_op_close(&shapes);
-        ck_assert_int_eq(blocks_held, 0);
+        ck_assert_int_eq(kd_test_cpu_blocks, 0);
         if (st != KDAS_OK) ck_assert_int_eq(st, KDAS_ENOMEM);
         ck_assert_int_lt(k, 100);
     }
@@ -573,7 +390,7 @@ static Suite *kernels_suite(void)
 {
     Suite *suite = suite_create("kernels");
     TCase *t     = tcase_create("against the reference");
-    int    cases = kd_op_case_count + WIDE_CASES;
+    int    cases = kd_test_cpu_cases();
 
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, equals_the_reference, 0, ISAS * cases);
@@ -591,6 +408,7 @@ static Suite *kernels_suite(void)
     tcase_add_test(t, an_unknown_instruction_set_is_refused);
     tcase_add_test(t, the_lower_of_option_and_environment_holds);
     tcase_add_test(t, describes_itself_in_one_line);
+    tcase_add_test(t, tiles_are_used_where_they_are_and_may_be);
     tcase_add_test(t, threads_are_set_inside_and_restored_outside);
     tcase_add_test(t, only_device_0_exists);
     tcase_add_test(t, reference_has_memory_and_no_kernels);

@@ -87,7 +87,7 @@ typedef struct kdas_context kdas_context;
 
 /* What networks made from a context compute in. BF16: activations and matrix products in bf16, sums in f32;
  * parameters, their gradients, statistics, losses and all that is read from outside stay f32, and so do
- * files. It is for speed and memory; a CPU needs AVX-512 BF16 for it. */
+ * files. It is for speed and memory; a CPU needs AVX-512 BF16 for it, and AMX is used where it is. */
 typedef enum kdas_precision {
     KDAS_PRECISION_F32          = 0,
     KDAS_PRECISION_BF16         = 1, /* a device that cannot do it is refused              */
@@ -99,7 +99,8 @@ typedef struct kdas_context_options {
     size_t      size;    /* set by init; members are only added at the end                      */
     const char *device;  /* "cpu" (default), "reference" (plain C), or a plug-in: "name[:index]" */
     int32_t     threads; /* compute threads, >= 1; 0 (default): one for each core at hand        */
-    const char *isa;     /* most the CPU kernels may use: "avx512", "avx2", "plain"; NULL: all   */
+    const char *isa;     /* most the CPU kernels may use: "amx" (since 0.2), "avx512" (with its
+                          * BF16), "avx2", "plain"; NULL: all                                    */
     kdas_log_fn log;     /* NULL (default): silent                                              */
     void       *log_user;
     kdas_alloc_fn alloc; /* NULL (default): malloc; set both or neither                          */

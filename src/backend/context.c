@@ -58,8 +58,10 @@ static kdas_status check_options(const kdas_context_options *o)
         return kd_fail(KDAS_EINVAL, "context: threads is %d, not 0 to 1024", o->threads);
     if (!o->alloc != !o->free)
         return kd_fail(KDAS_EINVAL, "context: set both memory hooks or neither");
-    if (o->isa && strcmp(o->isa, "avx512") && strcmp(o->isa, "avx2") && strcmp(o->isa, "plain"))
-        return kd_fail(KDAS_EINVAL, "context: isa '%.32s' is not avx512, avx2 or plain", o->isa);
+    if (o->isa && strcmp(o->isa, "amx") && strcmp(o->isa, "avx512") && strcmp(o->isa, "avx2") &&
+        strcmp(o->isa, "plain"))
+        return kd_fail(KDAS_EINVAL, "context: isa '%.32s' is not amx, avx512, avx2 or plain",
+                       o->isa);
     if (o->precision < KDAS_PRECISION_F32 || o->precision > KDAS_PRECISION_BF16_IF_ABLE)
         return kd_fail(KDAS_EINVAL, "context: precision is %d, not a kdas_precision",
                        (int)o->precision);

@@ -25,7 +25,7 @@ typedef struct kd_cpu_kernel {
 /* All of them, by the op's number; a number without a kernel has NULL. */
 #define KD_CPU_OPS 80
 typedef const kd_cpu_kernel *kd_cpu_code[KD_CPU_OPS];
-extern const kd_cpu_code     kd_code_avx512, kd_code_avx2, kd_code_plain, kd_code_bf16;
+extern const kd_cpu_code     kd_code_avx512, kd_code_avx2, kd_code_plain, kd_code_bf16, kd_code_amx;
 
 struct kdas_device {
     kdas_host          host;
@@ -52,6 +52,22 @@ void        kd_cpu_close(kdas_device *device);
 void        kd_cpu_describe(kdas_device *device, char *text, size_t size);
 void        kd_cpu_enter(kdas_device *device);
 void        kd_cpu_leave(kdas_device *device);
+
+/* ---- amx.c: matrix tiles ---- */
+
+/* Are there tiles with products of bf16, and has the system lent them to this process? It is asked to. */
+bool kd_cpu_has_tiles(void);
+
+/* Do two copies of the kernels for bf16 compute the same but for rounding? KDAS_ENOMEM: it was not to be
+ * found out. */
+kdas_status kd_cpu_agree(bool *out, const kdas_host *host, const kd_cpu_code *tried,
+                         const kd_cpu_code *known);
+
+/* What kd_cpu_agree() has said: 0 not yet, 1 yes, -1 no. */
+typedef atomic_int kd_cpu_verdict;
+/* `tried` if it agrees with `known`, else that, and a warning. Any thread may call it. */
+kdas_status kd_cpu_trusted(const kd_cpu_code **out, const kdas_host *host, kd_cpu_verdict *verdict,
+                           const kd_cpu_code *tried, const kd_cpu_code *known);
 
 /* ---- conv.c: CONV2D on oneDNN ---- */
 extern const kd_cpu_kernel kd_cpu_conv2d;

@@ -13,19 +13,21 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/onednn.h"
 
-static const char *const isa_names[] = { "plain", "avx2", "avx512" }; /* rising */
+enum { PLAIN, AVX2, AVX512, AMX }; /* rising */
+static const char *const isa_names[] = { "plain", "avx2", "avx512", "amx" };
 
+/* Of f32 kernels: AMX adds nothing to those of AVX-512. */
 static int isa_of_cpu(void)
 {
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
         !__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2"))
-        return 0;
+        return PLAIN;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512dq") ||
         !__builtin_cpu_supports("avx512vl"))
-        return 1;
-    return 2;
+        return AVX2;
+    return AVX512;
 }
 
 /* Lower *level to what `name` allows; NULL and "" allow all. */
@@ -38,14 +40,19 @@ static kdas_status limit_isa(const kdas_host *host, int *level, const char *name
         *level = KD_MIN(*level, i);
         return KDAS_OK;
     }
-    return host->fail(KDAS_EINVAL, "cpu: %s is '%.32s', not avx512, avx2 or plain", source, name);
+    return host->fail(KDAS_EINVAL, "cpu: %s is '%.32s', not amx, avx512, avx2 or plain", source,
+                      name);
 }
 
 /* Kernels with bf16 activations need AVX-512's own products of them: on other CPUs they would be
- * slower than f32. */
-static const kd_cpu_code *half_code(int level)
+ * slower than f32. Those on tiles have to show first that they are right. */
+static kdas_status choose_half(const kd_cpu_code **out, const kdas_host *host, int limit, int level)
 {
-    return level == 2 && __builtin_cpu_supports("avx512bf16") ? &kd_code_bf16 : NULL;
+    static kd_cpu_verdict verdict;
+
+    *out = level == AVX512 && __builtin_cpu_supports("avx512bf16") ? &kd_code_bf16 : NULL;
+    if (!*out || limit < AMX || !kd_cpu_has_tiles()) return KDAS_OK;
+    return kd_cpu_trusted(out, host, &verdict, &kd_code_amx, &kd_code_bf16);
 }
 
 /* An output of this size is gone from the caches before its reader comes, whatever the machine.
@@ -54,27 +61,29 @@ enum { LARGE = 16 << 20 };
 
 static const kd_cpu_code *code_for(int level)
 {
-    return level == 2 ? &kd_code_avx512 : level == 1 ? &kd_code_avx2 : &kd_code_plain;
+    return level == AVX512 ? &kd_code_avx512 : level == AVX2 ? &kd_code_avx2 : &kd_code_plain;
 }
 
 kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host,
                         const kdas_device_options *options)
 {
-    kdas_device *device;
-    kdas_status  st;
-    int          limit = (int)KD_COUNT(isa_names) - 1, level;
+    kdas_device       *device;
+    kdas_status        st;
+    int                limit = AMX, level;
+    const kd_cpu_code *half;
 
     *out = NULL;
     KD_RETURN(limit_isa(host, &limit, options->isa, "isa"));
     KD_RETURN(limit_isa(host, &limit, getenv("KDAS_CPU_ISA"), "KDAS_CPU_ISA"));
+    level = KD_MIN(limit, isa_of_cpu());
+    KD_RETURN(choose_half(&half, host, limit, level));
     device = host->alloc(host->user, sizeof *device);
     if (!device) return host->fail(KDAS_ENOMEM, "cpu: no memory for the device");
-    level   = KD_MIN(limit, isa_of_cpu());
     *device = (kdas_device){ .host    = *host,
                              .threads = KD_MAX(options->threads, 1),
                              .isa     = isa_names[level],
                              .code    = code_for(level),
-                             .half    = half_code(level),
+                             .half    = half,
                              .large   = LARGE };
     st      = kd_onednn_open(&device->onednn, host, isa_names[limit]);
     if (st != KDAS_OK) {
@@ -117,9 +126,9 @@ void kd_cpu_describe(kdas_device *device, char *text, size_t size)
 
     cpu_name(name);
     kd_onednn_version(onednn, sizeof onednn);
-    snprintf(text, size, "cpu: %s, %s%s, %d thread%s, oneDNN %s", name, device->isa,
-             device->half ? " + bf16" : "", device->threads, device->threads == 1 ? "" : "s",
-             onednn);
+    snprintf(text, size, "cpu: %s, %s%s%s, %d thread%s, oneDNN %s", name, device->isa,
+             device->half ? " + bf16" : "", device->half == &kd_code_amx ? " + amx" : "",
+             device->threads, device->threads == 1 ? "" : "s", onednn);
 }
 
 void kd_cpu_enter(kdas_device *device)

@@ -140,10 +140,13 @@ static kdas_status failed(const kdas_host *host, dnnl_status_t s, const char *wh
 
 static void limit_isa(const kdas_host *host, const char *isa)
 {
-    dnnl_cpu_isa_t most = strcmp(isa, "avx2") ? dnnl_cpu_isa_sse41 : dnnl_cpu_isa_avx2;
+    dnnl_cpu_isa_t most = !strcmp(isa, "avx512") ? dnnl_cpu_isa_avx512_core_bf16
+                          : !strcmp(isa, "avx2") ? dnnl_cpu_isa_avx2
+                                                 : dnnl_cpu_isa_sse41;
 
-    if (!strcmp(isa, "avx512")) return;
-    if (dnnl_set_max_cpu_isa(most) != dnnl_success && dnnl_get_effective_cpu_isa() != most)
+    if (!strcmp(isa, "amx")) return;
+    /* a set of instructions is a set of bits that holds those below it */
+    if (dnnl_set_max_cpu_isa(most) != dnnl_success && dnnl_get_effective_cpu_isa() & ~most)
         host->log(host->user, KDAS_LOG_INFO,
                   "cpu: oneDNN was in use already and keeps its instruction set; own kernels obey");
 }

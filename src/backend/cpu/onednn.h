@@ -4,7 +4,7 @@
 #define KD_ONEDNN_H
 #include "backend/cpu/cpu.h"
 
-/* `isa`: the most that oneDNN may use, "avx512" for no limit. It is process-wide and too late once
+/* `isa`: the most that oneDNN may use, "amx" for no limit. It is process-wide and too late once
  * oneDNN has been used; the log then says so. */
 kdas_status kd_onednn_open(kd_onednn **out, const kdas_host *host, const char *isa);
 void        kd_onednn_close(kd_onednn *dnn); /* NULL is fine */

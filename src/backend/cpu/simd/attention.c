@@ -238,10 +238,10 @@ INLINE void keys_backward(const shape *s, const float *S, const float *G, int64_
                           int64_t ld, void *copy)
 {
 #ifdef KD_HALF
-    pair_rows((unit *)copy, G, rows, s->keys, s->ld);
-    gemm(s->keys, s->width, rows, (const unit *)copy, 1, s->keys, q_panel, NULL, dk, ld, ADD);
-    pair_rows((unit *)copy, S, rows, s->keys, s->ld);
-    gemm(s->keys, s->width, rows, (const unit *)copy, 1, s->keys, g_panel, NULL, dv, ld, ADD);
+    turn_rows((unit *)copy, G, rows, s->keys, s->ld);
+    gemm_turned(s->keys, s->width, rows, copy, q_panel, dk, ld, ADD);
+    turn_rows((unit *)copy, S, rows, s->keys, s->ld);
+    gemm_turned(s->keys, s->width, rows, copy, g_panel, dv, ld, ADD);
 #else
     (void)copy;
     gemm(s->keys, s->width, rows, G, 1, s->ld, q_panel, NULL, dk, ld, ADD);

@@ -7,7 +7,7 @@
  * one is made into those by pair_rows()). B is packed into panels of PANEL columns, each (K, PANEL)
  * units and dense; a last panel of at most LANES columns is (K, LANES); columns past N and rows past
  * K are zero. One tile, TILE_ROWS by PANEL, stays in registers over all of K. No memory is needed but
- * the panels.
+ * the panels. With AMX the same operands are multiplied by other instructions: gemm_amx.h.
  *
  * It was chosen by measurement: at the shapes of PVTv2 (K and N of 32 to 512, many rows) it is
  * level with or ahead of dnnl_sgemm and well ahead of OpenBLAS, which both copy A first, and it
@@ -285,6 +285,10 @@ panel_tile(int64_t rows, int64_t n, int64_t N, int64_t K, const source *a, const
 
 /* ---- the product ---- */
 
+#ifdef KD_AMX
+#include "backend/cpu/simd/gemm_amx.h"
+#endif
+
 /* Rows of A that lie whole pages apart all fall into the same few places of the first cache. They
  * are copied side by side first, PIECE units at a time; so are rows whose last unit is not whole,
  * to be filled up with zeros. */
@@ -328,6 +332,12 @@ gemm_at(int64_t M, int64_t N, int64_t K, source a, const unit *packed, const flo
     int64_t block = 65536 / (units * TILE_ROWS);
     bool    along = a.ak == sizeof(unit);
 
+#ifdef KD_AMX
+    if (suits_tiles(M, K, &a)) {
+        gemm_of_tiles(M, N, units, &a, packed, bias, &c);
+        return;
+    }
+#endif
     if (along && ((a.ai % PAGE == 0 && M > 1) || K % DEPTH)) {
         gemm_of_copies(M, N, K, &a, packed, bias, &c);
         return;
@@ -392,6 +402,30 @@ DEFINE_PAIRS(float, f)
 DEFINE_PAIRS(bf16, h)
 #undef DEFINE_PAIRS
 #define pair_rows(to, from, K, M, ld) BY_TYPE(from, pair_rows)(to, from, K, M, ld)
+
+/* turn_rows: the same rows as the A of gemm_turned(), M units for each two of them, which lie as
+ * multiplying likes them best: paired, or for AMX dense along K, (M, K/2). */
+#ifdef KD_AMX
+#define turn_rows(to, from, K, M, ld) BY_TYPE(from, turn_rows)(to, from, K, M, ld)
+#else
+#define turn_rows pair_rows
+#endif
+
+/* C (M,N) = A B, or += A B, with the A that turn_rows() has made of K rows. */
+static void __attribute__((unused))
+gemm_turned(int64_t M, int64_t N, int64_t K, const void *turned, const unit *packed, float *c,
+            int64_t ldc, put_mode put)
+{
+    const int64_t size = sizeof(unit);
+#ifdef KD_AMX
+    source a = { turned, units_of(K) * size, size, true };
+#else
+    source a = { turned, size, M * size, true };
+#endif
+
+    gemm_at(M, N, round_up(K, DEPTH), a, packed, NULL,
+            (target){ (char *)c, ldc * (int64_t)sizeof *c, true, put });
+}
 #endif
 
 #endif

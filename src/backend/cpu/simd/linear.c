@@ -4,7 +4,7 @@
  *
  * dW = dy^T x sums over many rows into few elements. The wider of dy and x is read where it lies,
  * the narrower is packed, so that dW comes out transposed if x is the wider (in bf16 the wider is
- * first brought into units, two rows side by side). Threads divide the rows in `depth` parts, each with sums of its own that are joined in order, times `across` parts
+ * first brought into units of two rows). Threads divide the rows in `depth` parts, each with sums of its own that are joined in order, times `across` parts
  * of the wide axis: large weights are divided across alone. */
 #include "backend/cpu/simd/gemm.h"
 
@@ -144,9 +144,9 @@ static void weights_part(const kdas_call *call, const shape *s, int depth, int a
         if (!call->din[1]) continue;
         pack_panels(p.panel, narrow + r * s->narrow, n, s->narrow, s->narrow, 1, 1.0f);
 #ifdef KD_HALF
-        pair_rows(p.pairs, wide + r * s->wide + w0, n, w1 - w0, s->wide);
-        gemm(w1 - w0, s->narrow, n, p.pairs, 1, w1 - w0, p.panel, NULL, p.dw + w0 * s->narrow,
-             s->narrow, put_of(r > r0));
+        turn_rows(p.pairs, wide + r * s->wide + w0, n, w1 - w0, s->wide);
+        gemm_turned(w1 - w0, s->narrow, n, p.pairs, p.panel, p.dw + w0 * s->narrow, s->narrow,
+                    put_of(r > r0));
 #else
         gemm(w1 - w0, s->narrow, n, wide + r * s->wide + w0, 1, s->wide, p.panel, NULL,
              p.dw + w0 * s->narrow, s->narrow, put_of(r > r0));

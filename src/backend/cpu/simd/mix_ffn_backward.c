@@ -244,7 +244,7 @@ static void add_outer(const task *k, int64_t pixels, int64_t M, int64_t width, c
 #ifdef KD_HALF
     (void)a;
     pair_rows(k->t.panel, b, pixels, width, width);
-    gemm_near(M, width, pixels, units, 1, M, k->t.panel, NULL, c, width, put_of(k->again));
+    gemm_turned(M, width, pixels, units, k->t.panel, c, width, put_of(k->again));
 #else
     (void)units;
     gemm_near(M, width, pixels, a, 1, M, b, NULL, c, width, put_of(k->again));
@@ -329,9 +329,9 @@ static void backward_band(const task *k, const row_band *b)
     const elem *own = (const elem *)call->dout + (b->n * s->H + r.o0) * s->W * s->O;
 
     if (call->din[FFN_W2] && r.o0 < r.o1)
-        pair_rows(k->t.dout, own, (r.o1 - r.o0) * s->W, s->O, s->O);
+        turn_rows(k->t.dout, own, (r.o1 - r.o0) * s->W, s->O, s->O);
     if (call->din[FFN_W1])
-        pair_rows(k->t.x, (const elem *)call->in[FFN_X] + at, count / s->C, s->C, s->C);
+        turn_rows(k->t.x, (const elem *)call->in[FFN_X] + at, count / s->C, s->C, s->C);
 #endif
     for (int64_t p = b->panel; p < b->panels; p++) {
         row_map dz = activate_panel(k, b, &r, p);

@@ -8,6 +8,8 @@
  * everywhere, parameters and statistics are float. Read an element with num(x), write it with
  * set(x, value), a vector of them with load() and store(), which take floats as well.
  *
+ * KD_ISA amx is that copy again (KD_AMX), of the files with matrix products, which AMX tiles make.
+ *
  * How work is divided: PART(n, t, T) cuts a range in T parts, one for each thread of the device,
  * and a part's scratch belongs to the part and not to the thread that runs it. So a result depends
  * on the inputs and the thread count alone, whatever OpenMP does. */

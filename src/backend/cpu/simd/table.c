@@ -1,19 +1,28 @@
 /* table.c - the kernels of one instruction set by the op's number. */
 #include "backend/cpu/simd/simd.h"
 
-/* The copy for bf16 has some of them. */
+/* The copy for bf16 has some of them; that for AMX only the products, and takes the others from there. */
 #ifdef KD_HALF
 #define KERNEL(NUMBER, name, needs, flags, backward)
 #else
 #define KERNEL(NUMBER, name, needs, flags, backward) BOTH(NUMBER, name, needs, flags, backward, 0)
 #endif
 
-#define BOTH(NUMBER, name, needs, flags, backward, half) extern const kd_cpu_kernel KD_SIMD(name);
+#ifdef KD_AMX
+#define OTHER(name) KD_JOIN(name, bf16)
+#else
+#define OTHER(name) KD_SIMD(name)
+#endif
+
+#define PRODUCT(NUMBER, name, needs, flags, backward, half) \
+    extern const kd_cpu_kernel KD_SIMD(name);
+#define BOTH(NUMBER, name, needs, flags, backward, half) extern const kd_cpu_kernel OTHER(name);
 #include "backend/cpu/kernels.def"
 #undef BOTH
 
 const kd_cpu_code KD_SIMD(code) = {
-#define BOTH(NUMBER, name, needs, flags, backward, half) [KDAS_OP_##NUMBER] = &KD_SIMD(name),
+#define PRODUCT(NUMBER, name, needs, flags, backward, half) [KDAS_OP_##NUMBER] = &KD_SIMD(name),
+#define BOTH(NUMBER, name, needs, flags, backward, half)    [KDAS_OP_##NUMBER] = &OTHER(name),
 #include "backend/cpu/kernels.def"
 #undef BOTH
 };

@@ -1,0 +1,207 @@
+/* cpu_util.c - see cpu_util.h. */
+#include "support/cpu_util.h"
+#include "support/check_util.h"
+#include <check.h>
+#include <stdlib.h>
+
+/* ---- a host and its device ---- */
+
+int kd_test_cpu_allocations = -1;
+int kd_test_cpu_blocks;
+
+static void *lend(void *user, size_t bytes)
+{
+    void *memory;
+
+    (void)user;
+    if (kd_test_cpu_allocations == 0) return NULL;
+    if (kd_test_cpu_allocations > 0) kd_test_cpu_allocations--;
+    memory =
+        aligned_alloc(KDAS_ALIGNMENT, (bytes + KDAS_ALIGNMENT) / KDAS_ALIGNMENT * KDAS_ALIGNMENT);
+    if (memory) kd_test_cpu_blocks++;
+    return memory;
+}
+
+static void take_back(void *user, void *memory)
+{
+    (void)user;
+    if (memory) kd_test_cpu_blocks--;
+    free(memory);
+}
+
+static void log_nothing(void *user, kdas_log_level level, const char *text)
+{
+    (void)user, (void)level, (void)text;
+}
+
+const kdas_host kd_test_cpu_host = { .abi   = KDAS_BACKEND_ABI,
+                                     .size  = sizeof kd_test_cpu_host,
+                                     .alloc = lend,
+                                     .free  = take_back,
+                                     .log   = log_nothing,
+                                     .fail  = kd_fail };
+
+kdas_device *kd_test_cpu_open(const char *isa, int threads)
+{
+    kdas_device_options options = { .size = sizeof options, .threads = threads, .isa = isa };
+    kdas_device        *device;
+
+    kd_assert_ok(kd_backend_cpu.open(&device, &kd_test_cpu_host, &options));
+    return device;
+}
+
+const kdas_kernel *kd_test_cpu_kernel(const kd_op_case *test)
+{
+    for (const kdas_kernel *k = kd_backend_cpu.kernels; k->op; k++)
+        if (k->op == test->op) return k;
+    return NULL;
+}
+
+const kdas_kernel *kd_test_cpu_half_kernel(const kd_op_case *test)
+{
+    const kdas_kernel *k = kd_test_cpu_kernel(test);
+
+    return k && k[1].op == test->op ? k + 1 : NULL;
+}
+
+/* ---- comparing ---- */
+
+void kd_test_cpu_assert_same(const kd_op_run *got, const kd_op_run *want, double tolerance,
+                             const char *isa, int threads, const kd_op_options *o)
+{
+    char why[256];
+
+    if (kd_op_same(got, want, tolerance, why, sizeof why)) return;
+    ck_abort_msg("%s, %s, %d threads%s%s: %s", got->test->name, isa, threads,
+                 o->add ? ", adding" : "", o->inplace ? ", in place" : "", why);
+}
+
+void kd_test_cpu_compare_half(const kd_op_case *test, kdas_device *device)
+{
+    kd_op_place place     = { &kd_backend_cpu, device };
+    double      tolerance = test->op == KDAS_OP_MIX_FFN ? 1.0 / 64 : 1.0 / 128;
+
+    for (int way = 0; way < 4; way++) {
+        kd_op_options options = { .add = way & 1, .inplace = way & 2, .seed = 17, .half = true };
+        kd_op_run     want, got;
+
+        kd_assert_ok(kd_op_run_case(&want, test, NULL, NULL, &options));
+        if (kd_op_run_case(&got, test, kd_test_cpu_half_kernel(test), &place, &options) != KDAS_OK)
+            ck_abort_msg("%s in bf16: %s", test->name, kdas_last_error());
+        ck_assert_msg(got.supported, "%s: bf16 is refused", test->name);
+        kd_test_cpu_assert_same(&got, &want, tolerance, "bf16", device->threads, &options);
+        kd_op_close(&got);
+        kd_op_close(&want);
+    }
+}
+
+/* ---- cases ---- */
+
+/* Shapes that reach past one chunk, block, panel or part of the CPU's own kernels. */
+static const kd_op_case wide_cases[] = {
+    { .name  = "linear of more rows than a block",
+      .op    = KDAS_OP_LINEAR,
+      .wants = 7,
+      .in    = { KD_TEST_OPERAND(2, 33, 31, 20), KD_TEST_WEIGHT(2, 50, 20, 1, 1),
+                 KD_TEST_WEIGHT(1, 50, 1, 1, 1) } },
+    { .name      = "linear whose weights are divided",
+      .op        = KDAS_OP_LINEAR,
+      .wants     = 7,
+      .tolerance = 2e-5,
+      .in        = { KD_TEST_OPERAND(1, 9, 31, 320), KD_TEST_WEIGHT(2, 517, 320, 1, 1),
+                     KD_TEST_WEIGHT(1, 517, 1, 1, 1) } },
+    { .name      = "linear whose rows are whole pages",
+      .op        = KDAS_OP_LINEAR,
+      .wants     = 7,
+      .tolerance = 2e-5,
+      .in        = { KD_TEST_OPERAND(1, 3, 7, 1024), KD_TEST_WEIGHT(2, 37, 1024, 1, 1),
+                     KD_TEST_WEIGHT(1, 37, 1, 1, 1) } },
+    { .name        = "matmul whose rows are whole pages",
+      .op          = KDAS_OP_MATMUL,
+      .wants       = 3,
+      .attr.matmul = { 0, 1, 1.0f },
+      .in          = { KD_TEST_OPERAND(1, 1, 40, 1024), KD_TEST_OPERAND(1, 1, 30, 1024) },
+      .tolerance   = 2e-5 },
+    { .name           = "attention of three chunks",
+      .op             = KDAS_OP_ATTENTION,
+      .wants          = 3,
+      .tolerance      = 2e-5,
+      .attr.attention = { 2, 0.25f },
+      .in             = { KD_TEST_OPERAND(2, 46, 47, 22), KD_TEST_OPERAND(2, 5, 7, 44) } },
+    { .name           = "attention to many keys",
+      .op             = KDAS_OP_ATTENTION,
+      .wants          = 3,
+      .attr.attention = { 1, 0.2f },
+      .in             = { KD_TEST_OPERAND(1, 9, 11, 16), KD_TEST_OPERAND(1, 40, 41, 32) } },
+    { .name        = "matmul of more columns than a chunk",
+      .op          = KDAS_OP_MATMUL,
+      .wants       = 3,
+      .attr.matmul = { 1, 0, 0.5f },
+      .in          = { KD_TEST_OPERAND(2, 1, 9, 16), KD_TEST_OPERAND(2, 1, 9, 700) } },
+    { .name        = "matmul transposed to more columns than a chunk",
+      .op          = KDAS_OP_MATMUL,
+      .wants       = 3,
+      .attr.matmul = { 0, 1, 2.0f },
+      .in          = { KD_TEST_OPERAND(1, 2, 300, 5), KD_TEST_OPERAND(1, 2, 310, 5) } },
+    { .name      = "cast to bf16",
+      .op        = KDAS_OP_CAST,
+      .wants     = 1,
+      .tolerance = -1,
+      .attr.cast = { KDAS_BF16 },
+      .in        = { KD_TEST_OPERAND(2, 5, 7, 9) } },
+    { .name  = "bce of more than a chunk",
+      .op    = KDAS_OP_BCE,
+      .wants = 1,
+      .in    = { KD_TEST_OPERAND(2, 99, 101, 1), KD_TEST_OPERAND(2, 99, 101, 1),
+                 KD_TEST_OPERAND(0, 0, 0, 0) } },
+    { .name    = "kl of more than a chunk",
+      .op      = KDAS_OP_KL,
+      .wants   = 1,
+      .attr.kl = { 2 },
+      .in      = { KD_TEST_OPERAND(2, 99, 101, 1), KD_TEST_OPERAND(2, 99, 101, 1) } },
+    { .name      = "mean of more than a chunk",
+      .op        = KDAS_OP_MEAN,
+      .wants     = 1,
+      .tolerance = 1e-4,
+      .in        = { KD_TEST_OPERAND(3, 99, 101, 1) } },
+    { .name          = "boundary of several strips",
+      .op            = KDAS_OP_BOUNDARY,
+      .attr.boundary = { 31, 5 },
+      .in = { { .desc = { KDAS_F32, 4, { 2, 77, 40, 1 } }, .values = KD_VALUES_BINARY } } },
+    { .name      = "dwconv2d 3x3 of every strip",
+      .op        = KDAS_OP_DWCONV2D,
+      .wants     = 7,
+      .attr.conv = { 1, 1 },
+      .tolerance = 2e-5,
+      .in        = { KD_TEST_OPERAND(2, 13, 23, 40), KD_TEST_WEIGHT(4, 40, 1, 3, 3),
+                     KD_TEST_WEIGHT(1, 40, 1, 1, 1) } },
+#define FFN(text, mask, n, h, w, c, f, o)                                              \
+    {                                                                                  \
+        .name = text, .op = KDAS_OP_MIX_FFN, .wants = mask, .tolerance = 2e-5, .in = { \
+            KD_TEST_OPERAND(n, h, w, c),                                               \
+            KD_TEST_WEIGHT(2, f, c, 1, 1),                                             \
+            KD_TEST_WEIGHT(1, f, 1, 1, 1),                                             \
+            KD_TEST_WEIGHT(4, f, 1, 3, 3),                                             \
+            KD_TEST_WEIGHT(1, f, 1, 1, 1),                                             \
+            KD_TEST_WEIGHT(2, o, f, 1, 1),                                             \
+            KD_TEST_WEIGHT(1, o, 1, 1, 1),                                             \
+            KD_TEST_OPERAND(n, h, w, o)                                                \
+        }                                                                              \
+    }
+    FFN("mix_ffn of several bands", 255, 1, 45, 40, 7, 50, 7),
+    FFN("mix_ffn of several bands that keeps fc1", 255, 1, 45, 40, 50, 33, 9),
+    FFN("mix_ffn of bands of one row", 255, 1, 7, 450, 5, 20, 5),
+    FFN("mix_ffn of images that end inside a part", 255, 5, 17, 5, 48, 64, 48),
+    FFN("mix_ffn whose panels are divided", 255, 1, 6, 7, 20, 700, 33),
+    FFN("mix_ffn whose panels are divided, keeping fc1", 255, 1, 3, 9, 64, 533, 64),
+    FFN("mix_ffn whose panels are divided, without dx", 126, 1, 6, 7, 20, 700, 33),
+    FFN("mix_ffn without the parameters' gradients", 129, 2, 21, 20, 50, 70, 50),
+};
+enum { WIDE_CASES = sizeof wide_cases / sizeof *wide_cases };
+
+int kd_test_cpu_cases(void) { return kd_op_case_count + WIDE_CASES; }
+
+const kd_op_case *kd_test_cpu_case(int i)
+{
+    return i < kd_op_case_count ? &kd_op_cases[i] : &wide_cases[i - kd_op_case_count];
+}
