@@ -20,8 +20,8 @@ enum { FFN_X, FFN_W1, FFN_B1, FFN_WD, FFN_BD, FFN_W2, FFN_B2, FFN_RESIDUAL };
 /* Rows of a panel's block of the filter: nine taps, the bias, the taps turned by 180 degrees; and of
  * its gradient: nine taps and the bias. */
 enum { TAPS = 9, BIAS_ROW = 9, TURNED = 10, FILTER_ROWS = 19, FILTER_SUMS = 10 };
-/* Panels that go into one product with W2 in forward. */
-enum { GROUP = 4 };
+/* Panels that go into one product with W2 in forward: 128 channels, of long vectors. */
+enum { GROUP = LANES == 16 ? 4 : 8 };
 
 typedef struct ffn_shape {
     int64_t N, H, W, C, F, O;

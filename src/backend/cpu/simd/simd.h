@@ -149,10 +149,15 @@ DEFINE_SOME(bf16, h)
 #define load_some(p, whole, n)     BY_TYPE(p, load_some)(p, whole, n)
 #define store_some(p, v, whole, n) BY_TYPE(p, store_some)(p, v, whole, n)
 
-/* A row of n elements in vectors, the last one perhaps not whole: from c on, `left` of them. */
-#define EACH_VECTOR(n)                                               \
-    for (int64_t c = 0, left = (n), whole = left >= LANES; left > 0; \
-         c += LANES, left -= LANES, whole = left >= LANES)
+/* A row of n elements in vectors, the last one perhaps not whole: from c on, `left` of them. What follows is
+ * compiled twice: for whole vectors, where nothing is asked, and for the rest. */
+/* clang-format off */
+#define EACH_VECTOR(n)                                                    \
+    _Pragma("GCC unroll 2")                                               \
+    for (int whole = 1; whole >= 0; whole--)                              \
+        for (int64_t c = whole ? 0 : (n) / LANES * LANES, left = (n) - c; \
+             left >= (whole ? LANES : 1); c += LANES, left -= LANES)
+/* clang-format on */
 
 /* Lanes beyond the row's end become 0. */
 INLINE vec masked(vec v, bool whole, int64_t left)
@@ -174,11 +179,22 @@ INLINE vec max_v(vec a, vec b)
 #endif
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+/* The halves of a vector. */
+INLINE __m128 low_half(vec v) { return _mm256_castps256_ps128((__m256)v); }
+INLINE __m128 high_half(vec v) { return _mm256_extractf128_ps((__m256)v, 1); }
+#endif
+
 /* The largest lane, and the sum of all. */
 INLINE float lanes_max(vec v)
 {
 #if defined(__AVX512F__)
     return _mm512_reduce_max_ps((__m512)v);
+#elif defined(__AVX2__)
+    __m128 four = _mm_max_ps(low_half(v), high_half(v));
+    __m128 two  = _mm_max_ps(four, _mm_movehl_ps(four, four));
+
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 #else
     float most = v[0];
 
@@ -191,6 +207,11 @@ INLINE float lanes_sum(vec v)
 {
 #if defined(__AVX512F__)
     return _mm512_reduce_add_ps((__m512)v);
+#elif defined(__AVX2__)
+    __m128 four = _mm_add_ps(low_half(v), high_half(v));
+    __m128 two  = _mm_add_ps(four, _mm_movehl_ps(four, four));
+
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 #else
     float sum = 0;
 
