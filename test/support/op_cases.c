@@ -207,6 +207,8 @@ const kd_op_case kd_op_cases[] = {
     RESIZE_CASE("of one pixel half-pixel", 3, 2, 0, X(1, 1, 1, 2))
     RESIZE_CASE("to one pixel aligned", 1, 1, 1, X(1, 4, 3, 3))
     RESIZE_CASE("to one pixel half-pixel", 1, 1, 0, X(1, 5, 3, 3))
+    RESIZE_CASE("up to an odd width of a map", 4, 37, 0, X(2, 3, 5, 1))
+    RESIZE_CASE("down x3 of a map, outputs apart", 3, 20, 1, X(1, 7, 61, 1))
     RESIZE_CASE("to its own size", 4, 3, 0, X(1, 4, 3, 5))
     CASE(RESIZE, "resize up x8 half-pixel of a map, larger", A(resize, 176, 176, 0, 0), WANTS(1),
          .large = true, IN(X(2, 22, 22, 1)))

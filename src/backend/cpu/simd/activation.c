@@ -159,21 +159,35 @@ static float kept(const kdas_call *call, int64_t n)
     return kdas_unit(call->seed, (uint64_t)n) < keep ? 1.0f / keep : 0.0f;
 }
 
-/* to = factor from for every image, or += ; a dropped image is zero whatever `from` holds. */
+/* to = factor from, or +=; a dropped image is zero whatever `from` holds. */
+static void drop_part(elem *to, const elem *from, int64_t n, float factor, bool add)
+{
+    if (factor == 0.0f && add) return;
+    if (factor == 1.0f && !add && to == from) return;
+    if (factor == 0.0f)
+        memset(to, 0, (size_t)n * sizeof(elem));
+    else
+        EACH_VECTOR(n)
+        {
+            vec v = factor * load_some(from + c, whole, left);
+
+            if (add) v += load_some(to + c, whole, left);
+            store_some(to + c, v, whole, left);
+        }
+}
+
+/* Each thread has its piece of every image, so that a dropped one leaves none without work. */
 static void drop(kdas_device *device, const kdas_call *call, elem *to, const elem *from, bool add)
 {
     int64_t size = image_numel(&call->node->out), images = call->node->out.dim[0];
 
-    for (int64_t n = 0; n < images; n++, to += size, from += size) {
-        float factor = kept(call, n);
+#pragma omp parallel for schedule(static)
+    for (int t = 0; t < device->threads; t++) {
+        int64_t begin = part_of_line(size, t, device->threads);
+        int64_t count = part_of_line(size, t + 1, device->threads) - begin;
 
-        if (factor == 0.0f && add) continue;
-        if (factor == 0.0f)
-            EACH_ELEMENT(size, set(to[i], 0))
-        else if (add)
-            EACH_ELEMENT(size, set(to[i], num(to[i]) + factor * num(from[i])))
-        else if (factor != 1.0f || to != from)
-            EACH_ELEMENT(size, set(to[i], factor * num(from[i])))
+        for (int64_t n = 0; n < images; n++)
+            drop_part(to + n * size + begin, from + n * size + begin, count, kept(call, n), add);
     }
 }
 

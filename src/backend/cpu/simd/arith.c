@@ -45,24 +45,39 @@ INLINE int64_t b_offset(const shape *s, int64_t row)
     return i0 * s->step[0] + i1 * s->step[1] + i2 * s->step[2];
 }
 
-/* Rows are cut in segments where there are too few of them for the threads. */
-typedef struct segments {
-    int64_t rows, in_row, total;
-} segments;
+/* A thread's share: some rows, or a piece of every row where there are too few of them. */
+typedef struct share {
+    int64_t row, rows_end, column, columns;
+} share;
 
-static segments segments_of(const shape *s, int threads)
+static share share_of(const shape *s, int t, int threads)
 {
-    segments g = { s->dim[0] * s->dim[1] * s->dim[2], 1, 0 };
+    int64_t rows = s->dim[0] * s->dim[1] * s->dim[2], n = s->dim[3];
+    int64_t column = part_of_line(n, t, threads);
 
-    if (g.rows < 4 * threads) g.in_row = threads;
-    g.total = g.rows * g.in_row;
-    return g;
+    if (rows < 4 * threads)
+        return (share){ 0, rows, column, part_of_line(n, t + 1, threads) - column };
+    return (share){ PART(rows, t, threads), PART(rows, t + 1, threads), 0, n };
 }
 
-INLINE float combine(operation op, float a, float b)
+/* Rows of a along which b moves by `step`, and their first place in both. */
+typedef struct stretch {
+    int64_t rows, a, b, step;
+} stretch;
+
+/* The next stretch of a share: until the last but one axis ends. */
+INLINE stretch next_stretch(const shape *s, share *h)
 {
-    return op == SUM ? a + b : op == DIFFERENCE ? a - b : a * b;
+    int64_t rows = s->dim[2] - h->row % s->dim[2];
+    stretch at   = { rows, h->row * s->dim[3] + h->column, b_offset(s, h->row), s->step[2] };
+
+    if (s->step[3]) at.b += h->column;
+    if (at.rows > h->rows_end - h->row) at.rows = h->rows_end - h->row;
+    h->row += at.rows;
+    return at;
 }
+
+#define COMBINE(op, a, b) ((op) == SUM ? (a) + (b) : (op) == DIFFERENCE ? (a) - (b) : (a) * (b))
 
 /* Sums for b are made in f32, of halves beside its gradient. */
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
@@ -76,40 +91,45 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 
 /* ---- forward ---- */
 
+/* n values of a row; a single b is first spread over a vector. */
+INLINE void forward_row(const elem *x, const elem *y, elem *to, int64_t n, bool single,
+                        operation op)
+{
+    vec b = (vec){ 0 } + (single ? num(y[0]) : 0);
+
+    EACH_VECTOR(n)
+    {
+        if (!single) b = load_some(y + c, whole, left);
+        store_some(to + c, COMBINE(op, load_some(x + c, whole, left), b), whole, left);
+    }
+}
+
 INLINE void forward(kdas_device *device, const kdas_call *call, operation op)
 {
     shape       s = shape_of(call->node);
-    segments    g = segments_of(&s, device->threads);
-    int64_t     n = s.dim[3];
     const elem *a = call->in[0], *b = call->in[1];
     elem       *out = call->out;
 
 #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < g.total; i++) {
-        int64_t     row = i / g.in_row, part = i % g.in_row;
-        int64_t     begin = part_of_line(n, (int)part, (int)g.in_row);
-        int64_t     end   = part_of_line(n, (int)part + 1, (int)g.in_row);
-        const elem *x = a + row * n, *y = b + b_offset(&s, row);
-        elem       *to = out + row * n;
+    for (int t = 0; t < device->threads; t++)
+        for (share h = share_of(&s, t, device->threads); h.row < h.rows_end;) {
+            stretch at = next_stretch(&s, &h);
 
-        if (s.step[3])
-#pragma omp simd
-            for (int64_t c = begin; c < end; c++)
-                set(to[c], combine(op, num(x[c]), num(y[c])));
-        else
-#pragma omp simd
-            for (int64_t c = begin; c < end; c++)
-                set(to[c], combine(op, num(x[c]), num(y[0])));
-    }
+            for (int64_t r = 0; r < at.rows; r++, at.a += s.dim[3], at.b += at.step)
+                if (s.step[3])
+                    forward_row(a + at.a, b + at.b, out + at.a, h.columns, false, op);
+                else
+                    forward_row(a + at.a, b + at.b, out + at.a, h.columns, true, op);
+        }
 }
 
 /* ---- backward ---- */
 
-INLINE void give(elem *to, const float *fresh, int64_t n, bool add)
+/* to = fresh, or += */
+INLINE void give(elem *to, vec fresh, bool add, bool whole, int64_t left)
 {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++)
-        set(to[i], add ? num(to[i]) + fresh[i] : fresh[i]);
+    if (add) fresh += load_some(to, whole, left);
+    store_some(to, fresh, whole, left);
 }
 
 /* Equal shapes: both gradients in one pass. They may be one array (x op x), which is added to
@@ -122,69 +142,81 @@ INLINE void backward_equal(kdas_device *device, const kdas_call *call, operation
     int64_t     n = numel(&call->node->out);
 
 #pragma omp parallel for schedule(static)
-    for (int t = 0; t < device->threads; t++)
-        for (int64_t i   = part_of_line(n, t, device->threads),
-                     end = part_of_line(n, t + 1, device->threads);
-             i < end; i += 256) {
-            int64_t m = end - i < 256 ? end - i : 256;
-            float   fresh_a[256], fresh_b[256];
+    for (int t = 0; t < device->threads; t++) {
+        int64_t begin = part_of_line(n, t, device->threads);
 
-#pragma omp simd
-            for (int64_t j = 0; j < m; j++) {
-                float d = num(g[i + j]);
+        EACH_VECTOR(part_of_line(n, t + 1, device->threads) - begin)
+        {
+            int64_t i = begin + c;
+            vec     d = load_some(g + i, whole, left), fresh_a = d, fresh_b = d;
 
-                fresh_a[j] = op == PRODUCT ? d * num(b[i + j]) : d;
-                fresh_b[j] = op == PRODUCT ? d * num(a[i + j]) : op == SUM ? d : -d;
+            if (op == PRODUCT) {
+                fresh_a *= load_some(b + i, whole, left);
+                fresh_b *= load_some(a + i, whole, left);
+            } else if (op == DIFFERENCE) {
+                fresh_b = -d;
             }
-            if (da) give(da + i, fresh_a, m, add_a);
-            if (db) give(db + i, fresh_b, m, add_b);
+            if (da) give(da + i, fresh_a, add_a, whole, left);
+            if (db) give(db + i, fresh_b, add_b, whole, left);
         }
+    }
 }
 
 /* da = dout, or dout b. */
+INLINE void backward_row(const elem *dout, const elem *y, elem *da, int64_t n, bool single,
+                         bool add, operation op)
+{
+    vec b = (vec){ 0 } + (op == PRODUCT && single ? num(y[0]) : 0);
+
+    EACH_VECTOR(n)
+    {
+        vec d = load_some(dout + c, whole, left);
+
+        if (op == PRODUCT) d *= single ? b : load_some(y + c, whole, left);
+        give(da + c, d, add, whole, left);
+    }
+}
+
 INLINE void backward_a(kdas_device *device, const kdas_call *call, const shape *s, operation op)
 {
-    segments    g = segments_of(s, device->threads);
-    int64_t     n = s->dim[3];
     const elem *b = call->in[1], *dout = call->dout;
     elem       *da  = call->din[0];
     bool        add = adds(call, 0);
 
     if (op != PRODUCT && !add && da == dout) return;
 #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < g.total; i++) {
-        int64_t     row = i / g.in_row, part = i % g.in_row;
-        int64_t     begin = part_of_line(n, (int)part, (int)g.in_row);
-        int64_t     end   = part_of_line(n, (int)part + 1, (int)g.in_row);
-        const elem *from = dout + row * n, *y = op == PRODUCT ? b + b_offset(s, row) : NULL;
-        elem       *to = da + row * n;
+    for (int t = 0; t < device->threads; t++)
+        for (share h = share_of(s, t, device->threads); h.row < h.rows_end;) {
+            stretch at = next_stretch(s, &h);
 
-#pragma omp simd
-        for (int64_t c = begin; c < end; c++) {
-            float d = num(from[c]);
-
-            if (op == PRODUCT) d *= s->step[3] ? num(y[c]) : num(y[0]);
-            set(to[c], add ? num(to[c]) + d : d);
+            for (int64_t r = 0; r < at.rows; r++, at.a += s->dim[3], at.b += at.step)
+                if (s->step[3])
+                    backward_row(dout + at.a, b + at.b, da + at.a, h.columns, false, add, op);
+                else
+                    backward_row(dout + at.a, b + at.b, da + at.a, h.columns, true, add, op);
         }
-    }
 }
 
 /* Add what columns begin .. end-1 of a row send to b. */
 INLINE void reduce_row(float *db, const elem *dout, const elem *a, int64_t begin, int64_t end,
                        bool single, operation op)
 {
-    float sum = 0, sign = op == DIFFERENCE ? -1.0f : 1.0f;
+    vec sum = { 0 };
 
-    if (single) {
-#pragma omp simd reduction(+ : sum)
-        for (int64_t c = begin; c < end; c++)
-            sum += op == PRODUCT ? num(dout[c]) * num(a[c]) : num(dout[c]);
-        db[0] += sign * sum;
-        return;
+    dout += begin;
+    a += op == PRODUCT ? begin : 0;
+    EACH_VECTOR(end - begin)
+    {
+        vec d = load_some(dout + c, whole, left);
+
+        if (op == PRODUCT) d *= load_some(a + c, whole, left);
+        if (op == DIFFERENCE) d = -d;
+        if (single)
+            sum += d;
+        else
+            store_some(db + begin + c, load_some(db + begin + c, whole, left) + d, whole, left);
     }
-#pragma omp      simd
-    for (int64_t c = begin; c < end; c++)
-        db[c] += op == PRODUCT ? num(dout[c]) * num(a[c]) : sign * num(dout[c]);
+    if (single) db[0] += lanes_sum(sum);
 }
 
 /* db sums over the axes that b lacks. Threads divide the outermost axis that it has, so that none
@@ -213,11 +245,19 @@ INLINE void backward_b(kdas_device *device, const kdas_call *call, const shape *
                 for (int64_t i2 = low[2]; i2 < high[2]; i2++) {
                     int64_t row = (i0 * s->dim[1] + i1) * s->dim[2] + i2, at = row * s->dim[3];
 
-                    reduce_row(db + b_offset(s, row), dout + at, op == PRODUCT ? a + at : NULL,
-                               low[3], high[3], !s->step[3], op);
+                    float *to = db + i0 * s->step[0] + i1 * s->step[1] + i2 * s->step[2];
+
+                    if (s->step[3])
+                        reduce_row(to, dout + at, op == PRODUCT ? a + at : NULL, low[3], high[3],
+                                   false, op);
+                    else
+                        reduce_row(to, dout + at, op == PRODUCT ? a + at : NULL, low[3], high[3],
+                                   true, op);
                 }
     }
-    if (HALF) give(call->din[1], db, s->b_numel, adds(call, 1));
+    if (!HALF) return;
+    EACH_VECTOR(s->b_numel)
+    give((elem *)call->din[1] + c, load_some(db + c, whole, left), adds(call, 1), whole, left);
 }
 
 INLINE void backward(kdas_device *device, const kdas_call *call, operation op)

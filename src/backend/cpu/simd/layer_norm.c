@@ -13,29 +13,70 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
     return KDAS_OK;
 }
 
-INLINE void forward_row(const elem *x, const float *g, const float *b, elem *y, float *saved,
-                        int64_t C, float eps)
+/* Rows go four at a time, so that their sums, each of which waits for the step before it, overlap, and one
+ * root serves all. */
+enum { ROWS = 4 };
+typedef float quad __attribute__((vector_size(ROWS * sizeof(float))));
+
+/* A fourth of the lanes that have the same sum. */
+INLINE quad fold_lanes(vec v)
 {
-    vec   sum = { 0 }, squares = { 0 };
-    float mean, r;
+#if defined(__AVX512F__)
+    __m256 h =
+        _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+
+    return (quad)_mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+#elif defined(__AVX2__)
+    return (quad)_mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
+#else
+    return (quad)v;
+#endif
+}
+
+/* The sum of each vector's lanes. */
+INLINE quad lanes_sums(const vec v[ROWS])
+{
+    __m128 a = (__m128)fold_lanes(v[0]), b = (__m128)fold_lanes(v[1]), c = (__m128)fold_lanes(v[2]),
+           d = (__m128)fold_lanes(v[3]);
+
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    return (quad)_mm_add_ps(_mm_add_ps(a, b), _mm_add_ps(c, d));
+}
+
+/* `rows` of them, 1 to ROWS; `exact`: C is whole vectors. Both are constants. */
+INLINE void forward_rows(const elem *x, const float *g, const float *b, elem *y, float *saved,
+                         int64_t C, float eps, const int rows, const bool exact)
+{
+    vec  sum[ROWS] = { 0 }, squares[ROWS] = { 0 };
+    quad mean, r;
 
     EACH_VECTOR(C)
-    sum += load_some(x + c, whole, left);
-    mean = lanes_sum(sum) / (float)C;
+    for (int i = 0; i < rows; i++)
+        sum[i] += load_some(x + i * C + c, exact || whole, left);
+    mean = lanes_sums(sum) / (float)C;
+    EACH_VECTOR(C)
+    for (int i = 0; i < rows; i++) {
+        vec d = load_some(x + i * C + c, exact || whole, left) - mean[i];
+
+        d = masked(d, exact || whole, left);
+        squares[i] += d * d;
+    }
+    r = 1.0f / (quad)_mm_sqrt_ps((__m128)(lanes_sums(squares) / (float)C + eps));
     EACH_VECTOR(C)
     {
-        vec d = masked(load_some(x + c, whole, left) - mean, whole, left);
+        vec gain = load_some(g + c, exact || whole, left);
+        vec bias = load_some(b + c, exact || whole, left);
 
-        squares += d * d;
+        for (int i = 0; i < rows; i++)
+            store_some(y + i * C + c,
+                       (load_some(x + i * C + c, exact || whole, left) - mean[i]) * r[i] * gain +
+                           bias,
+                       exact || whole, left);
     }
-    r = 1.0f / sqrtf(lanes_sum(squares) / (float)C + eps);
-    EACH_VECTOR(C)
-    store_some(y + c,
-               (load_some(x + c, whole, left) - mean) * r * load_some(g + c, whole, left) +
-                   load_some(b + c, whole, left),
-               whole, left);
-    saved[0] = mean;
-    saved[1] = r;
+    for (int i = 0; i < rows; i++) {
+        saved[2 * i]     = mean[i];
+        saved[2 * i + 1] = r[i];
+    }
 }
 
 static kdas_status forward(kdas_device *device, const kdas_call *call)
@@ -49,40 +90,89 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 
     (void)device;
 #pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < rows; r++)
-        forward_row(x + r * C, g, b, y + r * C, saved + 2 * r, C, eps);
+    for (int64_t r = 0; r < rows; r += ROWS) {
+        const elem *from = x + r * C;
+        elem       *to   = y + r * C;
+
+        if (r + ROWS > rows)
+            for (int64_t i = 0; i < rows - r; i++)
+                forward_rows(from + i * C, g, b, to + i * C, saved + 2 * (r + i), C, eps, 1, false);
+        else if (C % LANES == 0)
+            forward_rows(from, g, b, to, saved + 2 * r, C, eps, ROWS, true);
+        else
+            forward_rows(from, g, b, to, saved + 2 * r, C, eps, ROWS, false);
+    }
     return KDAS_OK;
 }
 
-/* `dg`, `db`: sums of the part, in whole vectors; `dx` may be NULL, or dy itself. */
-INLINE void backward_row(const elem *x, const float *g, const elem *dy, const float *saved,
-                         elem *dx, float *dg, float *db, int64_t C, bool add)
+/* What all rows of a part share. `dg`, `db`: its sums, in whole vectors. */
+typedef struct gradients {
+    const float *g;
+    float       *dg, *db;
+    int64_t      C;
+    bool         add; /* to dx */
+} gradients;
+
+/* `rows` of them, as above; `dx` may be NULL, or dy itself. */
+INLINE void backward_rows(const gradients *to, const elem *x, const elem *dy, const float *saved,
+                          elem *dx, const int rows, const bool exact)
 {
-    float mean = saved[0], r = saved[1], m1, m2;
-    vec   e_sum = { 0 }, eh_sum = { 0 };
+    const int64_t C           = to->C;
+    const float  *g           = to->g;
+    vec           e_sum[ROWS] = { 0 }, eh_sum[ROWS] = { 0 };
+    quad          m1, m2;
 
     EACH_VECTOR(C)
     {
-        vec d = load_some(dy + c, whole, left), e = d * load_some(g + c, whole, left);
-        vec h = (load_some(x + c, whole, left) - mean) * r;
+        vec gain = load_some(g + c, exact || whole, left);
+        vec dg = load_f(to->dg + c), db = load_f(to->db + c);
 
-        e_sum += e;
-        eh_sum += e * h;
-        store_f(dg + c, load_f(dg + c) + d * h);
-        store_f(db + c, load_f(db + c) + d);
+        for (int i = 0; i < rows; i++) {
+            vec d = load_some(dy + i * C + c, exact || whole, left), e = d * gain;
+            vec h =
+                (load_some(x + i * C + c, exact || whole, left) - saved[2 * i]) * saved[2 * i + 1];
+
+            e_sum[i] += e;
+            eh_sum[i] += e * h;
+            dg += d * h;
+            db += d;
+        }
+        store_f(to->dg + c, dg);
+        store_f(to->db + c, db);
     }
-    m1 = lanes_sum(e_sum) / (float)C;
-    m2 = lanes_sum(eh_sum) / (float)C;
     if (!dx) return;
+    m1 = lanes_sums(e_sum) / (float)C;
+    m2 = lanes_sums(eh_sum) / (float)C;
     EACH_VECTOR(C)
     {
-        vec d = load_some(dy + c, whole, left) * load_some(g + c, whole, left) - m1 -
-                (load_some(x + c, whole, left) - mean) * (r * m2);
+        vec gain = load_some(g + c, exact || whole, left);
 
-        d *= C > 1 ? r : 0; /* a value is its own mean: exactly 0, where r would magnify rounding */
-        if (add) d += load_some(dx + c, whole, left);
-        store_some(dx + c, d, whole, left);
+        for (int i = 0; i < rows; i++) {
+            float mean = saved[2 * i], r = saved[2 * i + 1];
+            vec   d = load_some(dy + i * C + c, exact || whole, left) * gain - m1[i] -
+                    (load_some(x + i * C + c, exact || whole, left) - mean) * (r * m2[i]);
+
+            /* a value is its own mean: exactly 0, where r would magnify rounding */
+            d *= C > 1 ? r : 0;
+            if (to->add) d += load_some(dx + i * C + c, exact || whole, left);
+            store_some(dx + i * C + c, d, exact || whole, left);
+        }
     }
+}
+
+static void backward_part(const gradients *to, const elem *x, const elem *dy, const float *saved,
+                          elem *dx, int64_t rows)
+{
+    int64_t C = to->C, r = 0;
+
+    memset(to->dg, 0, floats(C));
+    memset(to->db, 0, floats(C));
+    if (C % LANES == 0)
+        for (; r + ROWS <= rows; r += ROWS)
+            backward_rows(to, x + r * C, dy + r * C, saved + 2 * r, dx ? dx + r * C : NULL, ROWS,
+                          true);
+    for (; r < rows; r++)
+        backward_rows(to, x + r * C, dy + r * C, saved + 2 * r, dx ? dx + r * C : NULL, 1, false);
 }
 
 static kdas_status backward(kdas_device *device, const kdas_call *call)
@@ -97,12 +187,12 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < parts; t++) {
-        float *dg = sums + 2 * t * ld, *db = dg + ld;
+        float    *dg    = sums + 2 * t * ld;
+        int64_t   begin = PART(rows, t, parts), end = PART(rows, t + 1, parts);
+        gradients to = { g, dg, dg + ld, C, adds(call, 0) };
 
-        memset(dg, 0, 2 * floats(C));
-        for (int64_t r = PART(rows, t, parts); r < PART(rows, t + 1, parts); r++)
-            backward_row(x + r * C, g, dy + r * C, saved + 2 * r, dx ? dx + r * C : NULL, dg, db, C,
-                         adds(call, 0));
+        backward_part(&to, x + begin * C, dy + begin * C, saved + 2 * begin,
+                      dx ? dx + begin * C : NULL, end - begin);
     }
     if (call->din[1]) add_parts(call->din[1], sums, C, 2 * ld, parts);
     if (call->din[2]) add_parts(call->din[2], sums + ld, C, 2 * ld, parts);

@@ -69,6 +69,9 @@ static void fill_backward(axis *a)
     }
 }
 
+/* A row of x, and what pick() reads past its end. */
+static size_t mixed_bytes(int64_t n) { return floats(n + LANES); }
+
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
     const kdas_resize_attr *attr = node->attr;
@@ -87,40 +90,82 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
     fill_backward(&t->high);
     fill_backward(&t->wide);
     plan->state         = t;
-    plan->work_forward  = floats(x[2] * x[3]) * (size_t)device->threads;
-    plan->work_backward = (floats(y[2] * y[3]) + floats(x[3])) * (size_t)device->threads;
+    plan->work_forward  = mixed_bytes(x[2] * x[3]) * (size_t)device->threads;
+    plan->work_backward = floats(y[2] * y[3]) * (size_t)device->threads;
     return KDAS_OK;
 }
 
 /* ---- forward ---- */
 
-static void forward_row(const tables *t, const elem *image, float *mixed, elem *out, int64_t y,
-                        int64_t C)
+/* mixed (n) = r0 + share (r1 - r0) */
+static void mix_rows(const elem *r0, const elem *r1, float share, float *mixed, int64_t n)
 {
-    const axis *w  = &t->wide;
-    int64_t     n  = w->in * C;
-    const elem *r0 = image + t->high.at0[y] * n, *r1 = image + t->high.at1[y] * n;
-    float       share = t->high.share[y];
-
 #pragma omp simd
     for (int64_t i = 0; i < n; i++)
         mixed[i] = num(r0[i]) + share * (num(r1[i]) - num(r0[i]));
-    if (C == 1) {
-#pragma omp simd
-        for (int64_t x = 0; x < w->out; x++) {
-            float v0 = mixed[w->at0[x]], v1 = mixed[w->at1[x]];
+}
 
-            set(out[x], v0 + w->share[x] * (v1 - v0));
-        }
+/* Lane i: p[at[i]]. Where `near`, all of them lie in the vector from p[first] on. */
+INLINE vec pick(const float *p, const int32_t *at, int32_t first, bool near)
+{
+    vec v;
+
+#if defined(__AVX512F__)
+    if (near)
+        return (vec)_mm512_permutexvar_ps(
+            _mm512_sub_epi32(_mm512_loadu_si512(at), _mm512_set1_epi32(first)),
+            _mm512_loadu_ps(p + first));
+#elif defined(__AVX2__)
+    if (near)
+        return (vec)_mm256_permutevar8x32_ps(
+            _mm256_loadu_ps(p + first),
+            _mm256_sub_epi32(_mm256_loadu_si256((const __m256i_u *)at), _mm256_set1_epi32(first)));
+#else
+    (void)first, (void)near;
+#endif
+    for (int i = 0; i < LANES; i++)
+        v[i] = p[at[i]];
+    return v;
+}
+
+/* Pixels of one value: a vector of outputs at a time. */
+static void mix_single(const axis *w, const float *mixed, elem *out)
+{
+    int64_t x = 0;
+
+    for (; x + LANES <= w->out; x += LANES) {
+        int32_t first = w->at0[x];
+        bool    near  = w->at1[x + LANES - 1] - first < LANES;
+        vec     v0    = pick(mixed, w->at0 + x, first, near);
+        vec     v1    = pick(mixed, w->at1 + x, first, near);
+
+        store(out + x, v0 + load_f(w->share + x) * (v1 - v0));
+    }
+    for (; x < w->out; x++) {
+        float v0 = mixed[w->at0[x]], v1 = mixed[w->at1[x]];
+
+        set(out[x], v0 + w->share[x] * (v1 - v0));
+    }
+}
+
+static void forward_row(const tables *t, const elem *image, float *mixed, elem *out, int64_t y,
+                        int64_t C)
+{
+    const axis *w = &t->wide;
+    int64_t     n = w->in * C;
+
+    mix_rows(image + t->high.at0[y] * n, image + t->high.at1[y] * n, t->high.share[y], mixed, n);
+    if (C == 1) {
+        mix_single(w, mixed, out);
         return;
     }
-    for (int64_t x = 0; x < w->out; x++) {
+    for (int64_t x = 0; x < w->out; x++, out += C) {
         const float *p0 = mixed + w->at0[x] * C, *p1 = mixed + w->at1[x] * C;
-        float        s = w->share[x];
+        float        share = w->share[x];
 
 #pragma omp simd
         for (int64_t c = 0; c < C; c++)
-            set(out[x * C + c], p0[c] + s * (p1[c] - p0[c]));
+            set(out[c], p0[c] + share * (p1[c] - p0[c]));
     }
 }
 
@@ -133,7 +178,7 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 
 #pragma omp parallel for schedule(static)
     for (int p = 0; p < device->threads; p++) {
-        float *mixed = (float *)((char *)call->work + floats(t->wide.in * C) * (size_t)p);
+        float *mixed = (float *)((char *)call->work + mixed_bytes(t->wide.in * C) * (size_t)p);
 
         for (int64_t r = PART(rows, p, device->threads); r < PART(rows, p + 1, device->threads);
              r++)
@@ -145,22 +190,29 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 
 /* ---- backward ---- */
 
-/* Scratch: `mixed`, a row of the output, and `pixel`, C values. */
-static void backward_row(const tables *t, const elem *dimage, float *mixed, float *pixel, elem *dx,
-                         int64_t y, int64_t C, bool add)
+/* mixed (n) = the run of output rows that row y of x went into, weighted */
+static void gather_rows(const axis *h, const elem *dimage, int64_t y, float *mixed, int64_t n)
 {
-    const axis *w = &t->wide, *h = &t->high;
-    int64_t     n = w->out * C;
+    const float *weight = h->weight + h->begin[y];
+    const elem  *row    = dimage + h->first[y] * n;
 
     memset(mixed, 0, (size_t)n * sizeof(float));
-    for (int32_t k = 0; k < h->count[y]; k++) {
-        const elem *row   = dimage + (h->first[y] + k) * n;
-        float       share = h->weight[h->begin[y] + k];
+    for (int32_t k = 0; k < h->count[y]; k++, row += n) {
+        float share = weight[k];
 
 #pragma omp simd
         for (int64_t i = 0; i < n; i++)
             mixed[i] += share * num(row[i]);
     }
+}
+
+/* Scratch: `mixed`, a row of the output. */
+static void backward_row(const tables *t, const elem *dimage, float *mixed, elem *dx, int64_t y,
+                         int64_t C, bool add)
+{
+    const axis *w = &t->wide;
+
+    gather_rows(&t->high, dimage, y, mixed, w->out * C);
     for (int64_t x = 0; x < w->in; x++, dx += C) {
         const float *from = mixed + w->first[x] * C, *weight = w->weight + w->begin[x];
         int32_t      count = w->count[x];
@@ -174,14 +226,15 @@ static void backward_row(const tables *t, const elem *dimage, float *mixed, floa
             PUT(add, dx[0], sum);
             continue;
         }
-        memset(pixel, 0, (size_t)C * sizeof(float));
-        for (int32_t k = 0; k < count; k++)
-#pragma omp simd
-            for (int64_t c = 0; c < C; c++)
-                pixel[c] += weight[k] * from[k * C + c];
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++)
-            PUT(add, dx[c], pixel[c]);
+        EACH_VECTOR(C)
+        {
+            vec sum = { 0 };
+
+            for (int32_t k = 0; k < count; k++)
+                sum += weight[k] * load_some(from + k * C + c, whole, left);
+            if (add) sum += load_some(dx + c, whole, left);
+            store_some(dx + c, sum, whole, left);
+        }
     }
 }
 
@@ -191,17 +244,15 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     const elem   *dout = call->dout;
     elem         *dx   = call->din[0];
     int64_t       C = call->node->out.dim[3], rows = call->node->out.dim[0] * t->high.in;
-    size_t        row = floats(t->wide.out * C);
 
 #pragma omp parallel for schedule(static)
     for (int p = 0; p < device->threads; p++) {
-        char *mixed = (char *)call->work + (row + floats(C)) * (size_t)p;
+        float *mixed = (float *)((char *)call->work + floats(t->wide.out * C) * (size_t)p);
 
         for (int64_t r = PART(rows, p, device->threads); r < PART(rows, p + 1, device->threads);
              r++)
-            backward_row(t, dout + r / t->high.in * t->high.out * t->wide.out * C, (float *)mixed,
-                         (float *)(mixed + row), dx + r * t->wide.in * C, r % t->high.in, C,
-                         adds(call, 0));
+            backward_row(t, dout + r / t->high.in * t->high.out * t->wide.out * C, mixed,
+                         dx + r * t->wide.in * C, r % t->high.in, C, adds(call, 0));
     }
     return KDAS_OK;
 }
