@@ -25,6 +25,12 @@ const char *golden_text(const golden_case *c, const char *key, bool *ok);
 int64_t     golden_int(const golden_case *c, const char *key, bool *ok);
 double      golden_real(const golden_case *c, const char *key, bool *ok);
 
+/* The bound of a case that runs networks, for what they compute in. */
+static inline double golden_bound(const golden_case *c, double f32, double bf16)
+{
+    return kdas_context_precision(c->ctx) == KDAS_PRECISION_BF16 ? bf16 : f32;
+}
+
 /* Note an error; the largest one is printed. */
 void golden_note(golden_case *c, double error, const char *where);
 

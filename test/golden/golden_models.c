@@ -106,7 +106,7 @@ bool golden_forward(golden_case *c)
     bool                     ok = true, ran = false;
     int64_t                  stride = golden_int(c, "stride", &ok);
 
-    c->bound = 1e-4; /* element errors are halved: 2e-4 of the range */
+    c->bound = golden_bound(c, 1e-4, 0.5); /* element errors are halved: 2e-4 of the range */
     if (!t) return golden_stop(c, "its table cannot be read");
     GOLDEN_DO(c,
               make_model(&m, c, golden_text(c, "model", &ok), golden_text(c, "fill", &ok), false));
@@ -209,7 +209,7 @@ bool golden_losses(golden_case *c)
     pair          p  = { 0 };
     bool          ok = true, ran = false;
 
-    c->bound = 1e-4;
+    c->bound = golden_bound(c, 1e-4, 0.15);
     if (!t) return golden_stop(c, "its table cannot be read");
     for (int row = 0; row < t->rows; row++) {
         kdas_loss_options o;
@@ -287,7 +287,8 @@ bool golden_grad(golden_case *c)
     bool              ok = true, ran = false;
     double            largest = 0;
 
-    c->bound = 2e-4; /* gradients through batch statistics of few values lose a digit more */
+    /* gradients through batch statistics of few values lose a digit more */
+    c->bound = golden_bound(c, 2e-4, 0.5);
     if (!t) return golden_stop(c, "its table cannot be read");
     kdas_loss_options_init(&o, sizeof o);
     o.seg      = golden_text(c, "seg", &ok);
@@ -310,11 +311,13 @@ done:
 /* ---- adamw ---- */
 
 /* Adam turns the noise of a zero gradient into steps of +-lr: those tensors are judged by 2 lr a step and
- * element, which is c->bound's unit here; so is the mean that batch norm takes of what norm4.bias shifts. */
-static bool walks_at_random(const char *key)
+ * element, which is c->bound's unit here; so is the mean that batch norm takes of what norm4.bias shifts. In bf16 that
+ * mean is off by the rounding of what it is taken of, as other means are, which is more: it is judged as they are. */
+static bool walks_at_random(const golden_case *c, const char *key)
 {
     return strstr(key, "attn.kv.bias") || is_noise(key) ||
-           strcmp(key, "Translayer4_1.bn.running_mean") == 0;
+           (strcmp(key, "Translayer4_1.bn.running_mean") == 0 &&
+            kdas_context_precision(c->ctx) == KDAS_PRECISION_F32);
 }
 
 static void compare_after_adamw(golden_case *c, kdas_model *m, const golden_table *t, int row,
@@ -325,7 +328,7 @@ static void compare_after_adamw(golden_case *c, kdas_model *m, const golden_tabl
     int64_t     dim[4], n;
     float      *values;
 
-    if (!walks_at_random(key)) {
+    if (!walks_at_random(c, key)) {
         compare_tensor(c, m, t, row, false, 0);
         return;
     }
@@ -355,7 +358,7 @@ bool golden_adamw(golden_case *c)
     bool               ok = true, ran = false;
     int64_t            steps = golden_int(c, "steps", &ok);
 
-    c->bound = 2e-4;
+    c->bound = golden_bound(c, 2e-4, 0.5);
     snprintf(name, sizeof name, "%s_curve", c->name);
     curve = golden_read_table(c, name);
     if (!t || !curve) {
