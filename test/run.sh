@@ -8,9 +8,12 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 logs=${LOGS:-build/log}
 mkdir -p "$logs"
 ran=0 passed=0 failed=0 skipped=0 bad=()
+declare -A seen=()
 
 for command in "$@"; do
     name=$(basename "$(tr ' ' '\n' <<<"$command" | grep -m1 -E 'check_|examples/' || echo "$command")")
+    seen[$name]=$((${seen[$name]:-0} + 1))
+    [ "${seen[$name]}" = 1 ] || name=$name-${seen[$name]} # the same program again: a log of its own
     log=$logs/$name.log
     printf '== %s\n' "$name"
     bash -c "exec timeout 7200 $command" 2>&1 </dev/null | tee "$log"

@@ -10,7 +10,7 @@
  * In bf16 networks are held to bounds of their own, with the worst of a case's hundreds of tensors and elements
  * in mind. These untrained networks magnify rounding: PyTorch's own autocast leaves their maps 0.2 to 7 % off (and
  * single elements up to the whole of a narrow range), and a bias whose gradient nearly cancels is off by more. What
- * is seen here is 1 to 30 % for that worst one; check_precision.c holds the whole gradient's direction. */
+ * is seen here is 1 to 40 % for that worst one; check_precision.c holds the whole gradient's direction. */
 #include <stdlib.h>
 #include <string.h>
 #include "golden/golden.h"
@@ -67,6 +67,7 @@ int main(int argc, char **argv)
     const char          *folder = argc > 1 ? argv[1] : "test/golden/fixtures";
     kdas_context_options options;
     kdas_context        *ctx;
+    kdas_status          status;
     char                 path[4096], line[4096];
     FILE                *manifest;
     int                  passed = 0, failed = 0;
@@ -80,10 +81,14 @@ int main(int argc, char **argv)
     kdas_context_options_init(&options, sizeof options);
     if (argc > 2) options.device = argv[2];
     if (argc > 3 && !strcmp(argv[3], "bf16")) options.precision = KDAS_PRECISION_BF16;
-    if (kdas_context_create(&ctx, &options) != KDAS_OK) {
-        fprintf(stderr, "check_golden: %s\n", kdas_last_error());
+    status = kdas_context_create(&ctx, &options);
+    if (status != KDAS_OK) {
+        bool skip = status == KDAS_EUNSUPPORTED && options.precision == KDAS_PRECISION_BF16;
+
+        fprintf(skip ? stdout : stderr, "%scheck_golden: %s\n", skip ? "SKIP: " : "",
+                kdas_last_error());
         fclose(manifest);
-        return 2;
+        return skip ? EXIT_SUCCESS : 2;
     }
     while (fgets(line, sizeof line, manifest)) {
         golden_case c = { .ctx       = ctx,
