@@ -9,7 +9,7 @@
 #include <kdas/base.h>
 KDAS_BEGIN
 
-#define KDAS_BACKEND_ABI 1
+#define KDAS_BACKEND_ABI 2
 #define KDAS_MAX_INPUTS  8
 #define KDAS_MAX_DIMS    4
 
@@ -92,8 +92,8 @@ typedef enum kdas_op_number {
  *               linear(gelu(dwconv2d(linear(x, w1, b1), wd, bd)), w2, b2) + residual; stride and padding
  *               are 1. A graph is built of the four ops; where a backend has this kernel and
  *               supports the node, the graph is compiled to it
- * CAST          x                                      the same values in another dtype: f32 to bf16 (to nearest, ties to
- *               even) or back; a gradient comes in the type of its value
+ * CAST          x                                      the same values in another dtype: f32 to bf16 or f16 (to nearest, ties
+ *               to even) or back; a gradient comes in the type of its value
  *
  * UPDATE kernels have a forward alone, on flat blocks of dim[0] elements:
  * ADAMW         p (state), g, m (state), v (state)     decoupled decay, then Adam, in PyTorch's order
@@ -277,9 +277,12 @@ typedef struct kdas_host {
 
 typedef struct kdas_device_options {
     size_t      size;
-    int32_t     index;   /* "name:index", else 0              */
-    int32_t     threads; /* compute threads, >= 1             */
-    const char *isa;     /* kdas_context_options.isa, or NULL */
+    int32_t     index;         /* "name:index", else 0              */
+    int32_t     threads;       /* compute threads, >= 1             */
+    const char *isa;           /* kdas_context_options.isa, or NULL */
+    int32_t     deterministic; /* the same bits from run to run: no sum in an order that varies */
+    int32_t     tf32;          /* products of f32 may round their factors to TF32; a device that
+                                * has none is asked for nothing                                 */
 } kdas_device_options;
 
 typedef struct kdas_backend {
@@ -305,6 +308,28 @@ typedef struct kdas_backend {
     /* Around every run of kernels from one thread; may be NULL. */
     void (*enter)(kdas_device *device);
     void (*leave)(kdas_device *device);
+
+    /* Kernels, zero() and upload() may return before their work is done, but do it in the order in which they
+     * were called; upload() has read `from_host` by then; download() and sync() wait. What follows may be NULL. */
+
+    /* Bytes of device memory: free now, and in all. */
+    kdas_status (*memory)(kdas_device *device, size_t *available, size_t *total);
+    /* Host memory from which uploads are fast; any thread, while the device is open. NULL: none left. */
+    void *(*host_alloc)(kdas_device *device, size_t bytes);
+    void (*host_free)(kdas_device *device, void *memory);
+    /* Begin an upload beside the kernels that come later. It starts when the work given so far is done; from
+     * arrive() on, kernels find the bytes at `to`. Until then the caller leaves `from_host` alone. */
+    kdas_status (*upload_ahead)(kdas_device *device, void *to, const void *from_host, size_t bytes);
+    kdas_status (*arrive)(kdas_device *device);
+    /* All four or none. Between record() and recorded(), kernels and zero() are noted down, not run; `*out`
+     * is then what replay() runs, as often as wanted, until forget(). Where that cannot be, recorded() says
+     * why with a status, and *out is NULL: nothing has run. Addresses and attributes are those noted down. */
+    kdas_status (*record)(kdas_device *device);
+    kdas_status (*recorded)(kdas_device *device, void **out);
+    kdas_status (*replay)(kdas_device *device, void *record);
+    void (*forget)(kdas_device *device, void *record);
+    /* Has the device products with TF32 factors? */
+    int (*has_tf32)(kdas_device *device);
 } kdas_backend;
 
 /* The symbol a plug-in exports. */

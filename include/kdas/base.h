@@ -85,13 +85,19 @@ typedef void (*kdas_free_fn)(void *user, void *memory);
  * handles made from it. */
 typedef struct kdas_context kdas_context;
 
-/* What networks made from a context compute in. BF16: activations and matrix products in bf16, sums in f32;
- * parameters, their gradients, statistics, losses and all that is read from outside stay f32, and so do
- * files. It is for speed and memory; a CPU needs AVX-512 BF16 for it, and AMX is used where it is. */
+/* What networks made from a context compute in. BF16, F16: activations and matrix products in 16 bits, sums in
+ * f32; parameters, their gradients, statistics, losses and all that is read from outside stay f32, and so
+ * do files. It is for speed and memory. BF16 needs a CPU with AVX-512 BF16 (AMX is used where it is) or a
+ * GPU from sm_80; F16 a GPU, and a loss scale for training, see kdas_optim_options.loss_scale. TF32: f32,
+ * but a GPU from sm_80 may round the factors of matrix products to 10 bits of fraction. */
 typedef enum kdas_precision {
-    KDAS_PRECISION_F32          = 0,
-    KDAS_PRECISION_BF16         = 1, /* a device that cannot do it is refused              */
-    KDAS_PRECISION_BF16_IF_ABLE = 2  /* on a device that cannot do it: f32, and a log line */
+    KDAS_PRECISION_F32  = 0,
+    KDAS_PRECISION_BF16 = 1, /* a device that cannot do it is refused                       */
+    KDAS_PRECISION_BF16_IF_ABLE =
+        2,                   /* on a device that cannot do it: f32, and a log line          */
+    KDAS_PRECISION_F16  = 3, /* a device that cannot do it is refused. Since 0.3            */
+    KDAS_PRECISION_TF32 = 4, /* a device that cannot do it is refused. Since 0.3            */
+    KDAS_PRECISION_AUTO = 5 /* bf16 if able, else f16 if able, else f32 and a log line. Since 0.3 */
 } kdas_precision;
 
 /* Settings. Call kdas_context_options_init() first, then change what you need. */
@@ -107,6 +113,8 @@ typedef struct kdas_context_options {
     kdas_free_fn  free;
     void         *alloc_user;
     int32_t       precision; /* kdas_precision; KDAS_PRECISION_F32 (default). Since 0.2      */
+    int32_t deterministic; /* 1 (default): same inputs, threads and device give the same bits; 0: a
+                                  * GPU may take algorithms that sum in any order. Since 0.3            */
 } kdas_context_options;
 
 /* Write the defaults; pass sizeof *options. Since 0.1. */
@@ -126,7 +134,7 @@ KDAS_API void kdas_context_cancel(kdas_context *context);
 KDAS_API void kdas_context_resume(kdas_context *context);
 /* Compute threads in use. Since 0.1. */
 KDAS_API int32_t kdas_context_threads(const kdas_context *context);
-/* KDAS_PRECISION_F32 or KDAS_PRECISION_BF16: what is in use. Since 0.2. */
+/* What is in use: KDAS_PRECISION_F32, _BF16, _F16 or _TF32. Since 0.2. */
 KDAS_API kdas_precision kdas_context_precision(const kdas_context *context);
 /* A line about the device: name, instruction set, libraries. Lives as long as the context. Since 0.1. */
 KDAS_API const char *kdas_context_device(const kdas_context *context);

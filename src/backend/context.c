@@ -36,7 +36,7 @@ static int32_t cores_at_hand(void)
 
 void kdas_context_options_init(kdas_context_options *options, size_t size)
 {
-    kdas_context_options defaults = { .size = size, .device = "cpu" };
+    kdas_context_options defaults = { .size = size, .device = "cpu", .deterministic = 1 };
 
     if (!options || size < sizeof size) return;
     memset(options, 0, size);
@@ -62,44 +62,74 @@ static kdas_status check_options(const kdas_context_options *o)
         strcmp(o->isa, "plain"))
         return kd_fail(KDAS_EINVAL, "context: isa '%.32s' is not amx, avx512, avx2 or plain",
                        o->isa);
-    if (o->precision < KDAS_PRECISION_F32 || o->precision > KDAS_PRECISION_BF16_IF_ABLE)
+    if (o->precision < KDAS_PRECISION_F32 || o->precision > KDAS_PRECISION_AUTO)
         return kd_fail(KDAS_EINVAL, "context: precision is %d, not a kdas_precision",
                        (int)o->precision);
     return KDAS_OK;
 }
 
-/* Has the backend kernels with bf16 activations here? Asked with a linear layer. */
-static bool can_half(const kdas_context *ctx)
+/* Has the backend kernels with activations of this type here? Asked with a linear layer. */
+static bool can_compute_in(const kdas_context *ctx, kdas_dtype type)
 {
     const kdas_node_desc node = { .op     = KDAS_OP_LINEAR,
                                   .inputs = 2,
-                                  .in     = { { KDAS_BF16, 4, { 1, 1, 16, 16 } },
+                                  .in     = { { type, 4, { 1, 1, 16, 16 } },
                                               { KDAS_F32, 2, { 16, 16, 1, 1 } } },
-                                  .out    = { KDAS_BF16, 4, { 1, 1, 16, 16 } } };
+                                  .out    = { type, 4, { 1, 1, 16, 16 } } };
 
     for (const kdas_kernel *k = ctx->backend->kernels; k && k->op; k++)
-        if (k->op == node.op && k->supports && k->supports(ctx->device, &node)) return true;
+        if (k->op == node.op && (!k->supports || k->supports(ctx->device, &node))) return true;
     return false;
+}
+
+static kdas_status refuse_precision(const kdas_context *ctx, int32_t precision)
+{
+    switch (precision) {
+    case KDAS_PRECISION_TF32:
+        return kd_fail(KDAS_EUNSUPPORTED,
+                       "context: %s has no products in tf32 (a GPU from sm_80 has)",
+                       ctx->device_text);
+    case KDAS_PRECISION_F16:
+        return kd_fail(KDAS_EUNSUPPORTED, "context: %s has no kernels for f16 (a GPU has)",
+                       ctx->device_text);
+    default:
+        return kd_fail(KDAS_EUNSUPPORTED,
+                       "context: %s has no kernels for bf16 (x86 needs AVX-512 BF16, a GPU sm_80)",
+                       ctx->device_text);
+    }
 }
 
 static kdas_status choose_precision(kdas_context *ctx, const kdas_context_options *o)
 {
+    bool bf16 = o->precision == KDAS_PRECISION_BF16 ||
+                o->precision == KDAS_PRECISION_BF16_IF_ABLE || o->precision == KDAS_PRECISION_AUTO;
+    bool f16 = o->precision == KDAS_PRECISION_F16 || o->precision == KDAS_PRECISION_AUTO;
+
+    ctx->type = KDAS_F32;
     if (o->precision == KDAS_PRECISION_F32) return KDAS_OK;
-    ctx->half = can_half(ctx);
-    if (ctx->half) return KDAS_OK;
-    if (o->precision == KDAS_PRECISION_BF16)
-        return kd_fail(KDAS_EUNSUPPORTED,
-                       "context: %s has no kernels for bf16 (x86 needs AVX-512 BF16)",
-                       ctx->device_text);
-    kd_log(ctx, KDAS_LOG_WARN, "%s has no kernels for bf16: computing in f32", ctx->device_text);
+    if (o->precision == KDAS_PRECISION_TF32) {
+        ctx->tf32 = ctx->backend->has_tf32 && ctx->backend->has_tf32(ctx->device);
+        return ctx->tf32 ? KDAS_OK : refuse_precision(ctx, o->precision);
+    }
+    if (bf16 && can_compute_in(ctx, KDAS_BF16))
+        ctx->type = KDAS_BF16;
+    else if (f16 && can_compute_in(ctx, KDAS_F16))
+        ctx->type = KDAS_F16;
+    if (ctx->type != KDAS_F32) return KDAS_OK;
+    if (o->precision == KDAS_PRECISION_BF16 || o->precision == KDAS_PRECISION_F16)
+        return refuse_precision(ctx, o->precision);
+    kd_log(ctx, KDAS_LOG_WARN, "%s has no kernels for %s: computing in f32", ctx->device_text,
+           f16 ? "bf16 or f16" : "bf16");
     return KDAS_OK;
 }
 
 static kdas_status open_device(kdas_context *ctx, const kdas_context_options *o)
 {
-    kdas_device_options options = { .size    = sizeof options,
-                                    .threads = ctx->threads,
-                                    .isa     = o->isa };
+    kdas_device_options options = { .size          = sizeof options,
+                                    .threads       = ctx->threads,
+                                    .isa           = o->isa,
+                                    .deterministic = o->deterministic,
+                                    .tf32          = o->precision == KDAS_PRECISION_TF32 };
     char                name[64], why[256] = "";
 
     ctx->host = (kdas_host){ .abi   = KDAS_BACKEND_ABI,
@@ -179,7 +209,10 @@ int32_t kdas_context_threads(const kdas_context *ctx) { return ctx ? ctx->thread
 
 kdas_precision kdas_context_precision(const kdas_context *ctx)
 {
-    return ctx && ctx->half ? KDAS_PRECISION_BF16 : KDAS_PRECISION_F32;
+    if (!ctx) return KDAS_PRECISION_F32;
+    if (ctx->type == KDAS_BF16) return KDAS_PRECISION_BF16;
+    if (ctx->type == KDAS_F16) return KDAS_PRECISION_F16;
+    return ctx->tf32 ? KDAS_PRECISION_TF32 : KDAS_PRECISION_F32;
 }
 
 const char *kdas_context_device(const kdas_context *ctx) { return ctx ? ctx->device_text : ""; }

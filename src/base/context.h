@@ -22,7 +22,8 @@ struct kdas_context {
     const kdas_backend *backend;     /* the table in use                                     */
     kdas_device        *device;      /* what its open() gave                                 */
     void               *library;     /* the plug-in's dlopen handle, else NULL               */
-    bool                half;        /* networks compute in bf16                             */
+    kdas_dtype          type;        /* of networks' activations: KDAS_F32, _BF16 or _F16    */
+    bool                tf32;        /* products of f32 round their factors                  */
     bool                host_memory; /* device memory can be read and written by the host    */
     char                device_text[160];
 };

@@ -13,7 +13,7 @@ kd_graph *kd_graph_create(kdas_context *ctx, kd_params *params, kd_mode mode)
     g->ctx    = ctx;
     g->params = params;
     g->mode   = mode;
-    g->half   = ctx->half && params;
+    g->type   = params ? ctx->type : KDAS_F32;
     kd_pool_init(&g->pool, ctx);
     return g;
 }

@@ -20,7 +20,7 @@ struct kd_graph {
     kdas_context *ctx;
     kd_params    *params;
     kd_mode       mode;
-    bool          half; /* products in bf16 */
+    kdas_dtype    type; /* of products: KDAS_F32, _BF16 or _F16 */
     bool          tape; /* backward may run more than once after a forward */
     kd_pool       pool; /* nodes, attributes, names */
     kd_node     **node;

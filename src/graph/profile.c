@@ -125,7 +125,11 @@ static double pack_bytes(const kd_program *p, int i)
 
 static kdas_precision precision_of(const kd_node *node)
 {
-    return node->desc.in[0].dtype == KDAS_BF16 ? KDAS_PRECISION_BF16 : KDAS_PRECISION_F32;
+    switch (node->desc.in[0].dtype) {
+    case KDAS_BF16: return KDAS_PRECISION_BF16;
+    case KDAS_F16: return KDAS_PRECISION_F16;
+    default: return KDAS_PRECISION_F32;
+    }
 }
 
 static kdas_status find_rows(kd_program *p, kd_profile_slot *slots)

@@ -119,17 +119,17 @@ done:
 
 static kdas_status time_products(kdas_profile_roof *out, kdas_context *ctx)
 {
-    bool        half = ctx->half;
+    kdas_dtype  type = ctx->type;
     double      plain, packed;
     kdas_status st = KDAS_OK;
 
-    if (half) KD_TRY(time_weighted(&out->gemm_bf16, ctx));
-    ctx->half = false;
+    if (type != KDAS_F32) KD_TRY(time_weighted(&out->gemm_bf16, ctx));
+    ctx->type = KDAS_F32;
     KD_TRY(time_product(&plain, ctx, NULL));
     KD_TRY(time_weighted(&packed, ctx));
     out->gemm = KD_MAX(plain, packed);
 done:
-    ctx->half = half;
+    ctx->type = type;
     return st;
 }
 
