@@ -123,6 +123,21 @@ static __device__ __forceinline__ float block_max(float x)
     return x;
 }
 
+/* For the last few values of a sum. */
+static __device__ __forceinline__ double block_sum_f64(double x)
+{
+    __shared__ double part[KD_BLOCK];
+
+    __syncthreads(); /* the last call's result has been read */
+    part[threadIdx.x] = x;
+    for (int half = KD_BLOCK / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half) part[threadIdx.x] += part[threadIdx.x + half];
+    }
+    __syncthreads();
+    return part[0];
+}
+
 /* ---- The host's part --------------------------------------------------------------------------------- */
 
 #ifdef KD_HOST
