@@ -35,6 +35,7 @@ typedef struct kd_test_rig_options {
     void                  *log_user;
     kd_test_meter         *meter;
     kdas_precision         precision; /* f32 */
+    const char            *device;    /* NULL: "cpu" */
 } kd_test_rig_options;
 
 typedef struct kd_test_rig {

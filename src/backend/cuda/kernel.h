@@ -130,7 +130,7 @@ static __device__ __forceinline__ double block_sum_f64(double x)
 
     __syncthreads(); /* the last call's result has been read */
     part[threadIdx.x] = x;
-    for (int half = KD_BLOCK / 2; half > 0; half /= 2) {
+    for (unsigned half = KD_BLOCK / 2; half > 0; half /= 2) {
         __syncthreads();
         if (threadIdx.x < half) part[threadIdx.x] += part[threadIdx.x + half];
     }
