@@ -85,7 +85,7 @@ struct kd_program {
     int     *lent; /* storages that a caller may lend */
     int      lent_count;
     uint64_t record_clock;
-    kd_record pack_record; /* of parameters, which stay where they are */
+    kd_record pack_record; /* of parameters, which no caller lends */
 
     kd_profile_slot *profile;   /* for each node; NULL until it ran with the profile on */
     char             label[96]; /* what the profile calls it                            */

@@ -84,12 +84,12 @@ void kd_records_drop(kd_program *p)
 {
     for (int i = 0; p->record && i < KD_RECORD_SETS; i++)
         drop_set(p, &p->record[i]);
+    drop(p, &p->pack_record);
 }
 
 void kd_records_destroy(kd_program *p)
 {
     kd_records_drop(p);
-    drop(p, &p->pack_record);
     kd_free(p->ctx, p->record);
     kd_free(p->ctx, p->record_lent);
     kd_free(p->ctx, p->lent);
@@ -154,7 +154,6 @@ static void give_up(kd_program *p)
 
     snprintf(why, sizeof why, "%s", kdas_last_error());
     kd_records_drop(p);
-    drop(p, &p->pack_record);
     kd_free(p->ctx, p->record);
     p->record = NULL;
     if (p->ctx->told_unrecorded) return;
