@@ -213,11 +213,25 @@ kdas_status kd_record_run(kd_program *p, kd_record_part part, kd_run_fn run)
     return plainly(p) ? run(p) : run_record(p, &find_set(p)->part[part], run);
 }
 
-kdas_status kd_record_pack(kd_program *p, kd_run_fn run)
+/* Is anything packed, and nothing of what a caller lends (a weight that is an input)? */
+static bool packs_alone(const kd_program *p)
 {
     bool any = false;
 
-    for (int i = 0; i < p->nodes && !any; i++)
-        any = p->slot[i].kernel && p->slot[i].kernel->pack;
-    return !any || p->folds || plainly(p) ? run(p) : run_record(p, &p->pack_record, run);
+    for (int i = 0; i < p->nodes; i++) {
+        if (!p->slot[i].kernel || !p->slot[i].kernel->pack) continue;
+        any = true;
+        for (int k = 1; k < KDAS_MAX_INPUTS; k++) {
+            const kd_node *in = p->graph->node[i]->in[k];
+
+            if (in && in->kind == KD_NODE_INPUT) return false;
+        }
+    }
+    return any;
+}
+
+kdas_status kd_record_pack(kd_program *p, kd_run_fn run)
+{
+    if (plainly(p) || p->folds || !packs_alone(p)) return run(p);
+    return run_record(p, &p->pack_record, run);
 }

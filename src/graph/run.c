@@ -126,14 +126,6 @@ static kdas_status fold(kd_program *p)
     return kd_profile_stop(p->ctx, start, p->label, "fold", "", KDAS_PROFILE_PACK, (kd_work){ 0 });
 }
 
-/* Is operand n of node i a parameter, or made of parameters? */
-static bool is_parameter(const kd_program *p, int i, int n)
-{
-    const kd_node *in = p->graph->node[i]->in[n];
-
-    return (in && in->kind == KD_NODE_PARAM) || (n > 0 && n < 3 && p->slot[i].fold >= 0);
-}
-
 static kdas_status pack_nodes(kd_program *p)
 {
     for (int i = 0; i < p->nodes; i++) {
@@ -141,9 +133,7 @@ static kdas_status pack_nodes(kd_program *p)
         kdas_call          call = p->slot[i].forward;
 
         if (!k || !k->pack) continue;
-        call.out = call.saved = NULL; /* a record of this outlives what callers lend */
-        for (int n = 0; n < KDAS_MAX_INPUTS; n++)
-            if (!is_parameter(p, i, n)) call.in[n] = NULL;
+        call.in[0] = call.out = call.saved = NULL; /* a record of this outlives what callers lend */
         KD_RETURN(run_node(p, i, KDAS_PROFILE_PACK, k->pack, &call));
     }
     return KDAS_OK;
