@@ -130,9 +130,9 @@ static __device__ __forceinline__ double block_sum_f64(double x)
 
     __syncthreads(); /* the last call's result has been read */
     part[threadIdx.x] = x;
-    for (unsigned half = KD_BLOCK / 2; half > 0; half /= 2) {
+    for (unsigned n = KD_BLOCK / 2; n > 0; n /= 2) {
         __syncthreads();
-        if (threadIdx.x < half) part[threadIdx.x] += part[threadIdx.x + half];
+        if (threadIdx.x < n) part[threadIdx.x] += part[threadIdx.x + n];
     }
     __syncthreads();
     return part[0];
