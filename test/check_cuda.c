@@ -399,7 +399,7 @@ int main(int argc, char **argv)
     tcase_add_loop_test(cards, a_precision_is_had_where_the_card_has_it, 0, KD_COUNT(precisions));
     suite_add_tcase(suite, cards);
     tcase_add_checked_fixture(memory, kd_test_cuda_path, NULL);
-    tcase_set_timeout(memory, 60);
+    tcase_set_timeout(memory, 240);
     tcase_add_test(memory, a_model_too_large_is_a_status);
     tcase_add_test(memory, a_card_too_small_for_a_context_is_a_status);
     tcase_add_test(memory, a_batch_too_large_leaves_room_for_a_smaller_one);
@@ -407,7 +407,7 @@ int main(int argc, char **argv)
     tcase_add_test(memory, from_the_third_step_on_nothing_is_allocated);
     suite_add_tcase(suite, memory);
     tcase_add_checked_fixture(faults, kd_test_cuda_path, NULL);
-    tcase_set_timeout(faults, 60);
+    tcase_set_timeout(faults, 240);
     tcase_add_loop_test(faults, a_card_lost_in_a_step_is_a_status_and_the_host_lives_on, 0,
                         MOMENTS);
     suite_add_tcase(suite, faults);

@@ -380,7 +380,7 @@ int main(int argc, char **argv)
     kd_test_cuda_wait_passively(argv);
     tcase_add_checked_fixture(t, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_checked_fixture(t, kd_test_cuda_path, NULL);
-    tcase_set_timeout(t, 60);
+    tcase_set_timeout(t, 240);
     tcase_add_loop_test(t, a_step_is_that_of_the_cpu, 0, KD_COUNT(rules));
     tcase_add_test(t, the_same_seed_gives_the_same_bits);
     tcase_add_test(t, replayed_records_give_the_bits_of_plain_runs);

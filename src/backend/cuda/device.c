@@ -187,11 +187,14 @@ void kd_cuda_close(kdas_device *device)
 
 /* ---- the rest ---- */
 
+/* An error of the card that was the thread's before is not taken for one of this card. */
 void kd_cuda_enter(kdas_device *device)
 {
     int now = -1;
 
-    if (cudaGetDevice(&now) != cudaSuccess || now != device->index) cudaSetDevice(device->index);
+    if (cudaGetDevice(&now) == cudaSuccess && now == device->index) return;
+    cudaSetDevice(device->index);
+    cudaGetLastError();
 }
 
 int kd_cuda_has_tf32(kdas_device *device) { return device->major >= 8; }

@@ -23,6 +23,7 @@ static kdas_status status_of(cudaError_t error)
 {
     switch (error) {
     case cudaErrorMemoryAllocation: return KDAS_ENOMEM;
+    case cudaErrorNotSupported:
     case cudaErrorStreamCaptureUnsupported:
     case cudaErrorStreamCaptureInvalidated: return KDAS_EUNSUPPORTED;
     default: return KDAS_EBACKEND;
