@@ -35,11 +35,16 @@ typedef struct kdas_step_report {
     double  lr;         /* of the update that this step made, or will make */
     int32_t updated;    /* whether this step ended with an update          */
     double  seconds[4]; /* teacher, student forward, objective and backward, update */
+    double
+        loss_scale; /* of this step's gradients; the losses and norms above are without it. Since 0.3 */
+    int32_t
+        skipped; /* whether its update was skipped, for overflow at that scale. Since 0.3          */
 } kdas_step_report;
 
 /* A whole step on the batch: forward, backward, and after every `accumulate`-th batch an update.
- * `report` may be NULL. KDAS_ENUMERIC: the loss or a gradient is not finite; parameters are unchanged and the
- * gathered gradients dropped. KDAS_ECANCELLED likewise. After the first step of a size nothing is allocated.
+ * `report` may be NULL. An update that overflows at the optimizer's loss scale is skipped, and its gradients dropped
+ * (kdas_optim_options.loss_scale). KDAS_ENUMERIC: the loss is not finite, or a gradient that no scale is to blame
+ * for; parameters are unchanged and the gathered gradients dropped. KDAS_ECANCELLED likewise. After the first step of a size nothing is allocated.
  * Since 0.1. */
 KDAS_API kdas_status kdas_distiller_step(kdas_distiller *distiller, kdas_batch *batch,
                                          kdas_step_report *report);
