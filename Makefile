@@ -147,7 +147,7 @@ endef
 $(foreach isa,$(SIMD_ISAS),$(eval $(call SIMD_RULE,$(isa))))
 $(B)/test/%.o: test/%.c $(B)/.flags
 	@mkdir -p $(@D)
-	$(call SAY,CC)$(TEST_COMPILE) $(CHECK_CFLAGS) -I$(B)/test -MMD -MP -c $< -o $@
+	$(call SAY,CC)$(TEST_COMPILE) $(CHECK_CFLAGS) -I$(B)/test -DKD_EMULATED='"$(abspath $(B)/emulated)"' -MMD -MP -c $< -o $@
 $(B)/test/%.o: test/%.cpp $(B)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CXX)$(TEST_COMPILE_CXX) $(CHECK_CFLAGS) -I$(B)/test -MMD -MP -c $< -o $@
@@ -273,6 +273,9 @@ bench-profile: all ## measure where the time of a step goes
 	$(BINOUT)/kdas-bench --only step --profile
 bench-compare: all ## measure libkdas and its peers in turn; installs them outside of this tree
 	bench/compare
+
+# ---- CUDA -----------------------------------------------------------------------------------------
+include src/backend/cuda/build.mk
 
 # ---- Machine --------------------------------------------------------------------------------------
 BUILD_DEPS := gcc g++ make pkg-config libdnnl-dev libopenblas-openmp-dev libstb-dev libcjson-dev

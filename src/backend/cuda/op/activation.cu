@@ -1,0 +1,82 @@
+/* activation.cu - GELU, RELU, SIGMOID, element by element. */
+#include "backend/cuda/kernel.h"
+
+static __device__ float gelu(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678f)); }
+
+/* Of gelu: the normal distribution's integral, and x times its density. */
+static __device__ float gelu_slope(float x)
+{
+    return 0.5f * (1.0f + erff(x * 0.70710678f)) + x * 0.39894228f * expf(-0.5f * x * x);
+}
+
+static __device__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+KERNEL(gelu_forward)(const elem *x, elem *y, int64_t n) { EACH(i, n) set(&y[i], gelu(num(x[i]))); }
+
+KERNEL(gelu_backward)(const elem *x, const elem *dy, elem *dx, int add, int64_t n)
+{
+    EACH(i, n) give(&dx[i], num(dy[i]) * gelu_slope(num(x[i])), add);
+}
+
+KERNEL(relu_forward)(const elem *x, elem *y, int64_t n)
+{
+    EACH(i, n)
+    {
+        float v = num(x[i]);
+
+        set(&y[i], v < 0 ? 0 : v); /* a NaN stays one */
+    }
+}
+
+KERNEL(relu_backward)(const elem *y, const elem *dy, elem *dx, int add, int64_t n)
+{
+    EACH(i, n) give(&dx[i], num(y[i]) > 0 ? num(dy[i]) : 0, add);
+}
+
+KERNEL(sigmoid_forward)(const elem *x, elem *y, int64_t n)
+{
+    EACH(i, n) set(&y[i], sigmoid(num(x[i])));
+}
+
+KERNEL(sigmoid_backward)(const elem *y, const elem *dy, elem *dx, int add, int64_t n)
+{
+    EACH(i, n)
+    {
+        float s = num(y[i]);
+
+        give(&dx[i], num(dy[i]) * s * (1 - s), add);
+    }
+}
+
+#ifdef KD_HOST
+
+#define FORWARD(name)                                                                         \
+    static kdas_status name(kdas_device *device, const kdas_call *call)                       \
+    {                                                                                         \
+        int64_t n = elements(&call->node->out);                                               \
+                                                                                              \
+        return LAUNCH_EACH(device, name, n, (const elem *)call->in[0], (elem *)call->out, n); \
+    }
+/* From the input, or from the output. */
+#define BACKWARD(name, value)                                                              \
+    static kdas_status name(kdas_device *device, const kdas_call *call)                    \
+    {                                                                                      \
+        int64_t n = elements(&call->node->out);                                            \
+                                                                                           \
+        if (!call->din[0]) return KDAS_OK;                                                 \
+        return LAUNCH_EACH(device, name, n, (const elem *)value, (const elem *)call->dout, \
+                           (elem *)call->din[0], adds(call, 0), n);                        \
+    }
+
+FORWARD(gelu_forward)
+BACKWARD(gelu_backward, call->in[0])
+FORWARD(relu_forward)
+BACKWARD(relu_backward, call->out)
+FORWARD(sigmoid_forward)
+BACKWARD(sigmoid_backward, call->out)
+
+KD_OP(gelu, NULL, NULL, NULL, gelu_forward, gelu_backward)
+KD_OP(relu, NULL, NULL, NULL, relu_forward, relu_backward)
+KD_OP(sigmoid, NULL, NULL, NULL, sigmoid_forward, sigmoid_backward)
+
+#endif

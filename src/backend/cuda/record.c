@@ -1,0 +1,49 @@
+/* record.c - a run of kernels as a CUDA graph: captured once, launched as often as wanted. */
+#include "backend/cuda/cuda.h"
+
+kdas_status kd_cuda_record(kdas_device *device)
+{
+    device->op = NULL;
+    kd_cuda_enter(device);
+    KD_RETURN(kd_cuda_check(
+        device, cudaStreamBeginCapture(device->stream, cudaStreamCaptureModeThreadLocal),
+        "cudaStreamBeginCapture"));
+    device->recording = true;
+    return KDAS_OK;
+}
+
+/* Whatever has gone wrong since record(), capture ends here. */
+kdas_status kd_cuda_recorded(kdas_device *device, void **out)
+{
+    cudaGraph_t     graph = NULL;
+    cudaGraphExec_t ready = NULL;
+    cudaError_t     error;
+
+    *out              = NULL;
+    device->op        = NULL;
+    device->recording = false;
+    kd_cuda_enter(device);
+    error = cudaStreamEndCapture(device->stream, &graph);
+    if (error == cudaSuccess) error = cudaGraphInstantiateWithFlags(&ready, graph, 0);
+    if (graph) cudaGraphDestroy(graph);
+    if (error != cudaSuccess && error != cudaErrorMemoryAllocation)
+        return device->host.fail(KDAS_EUNSUPPORTED, "cuda:%d: no graph of this run: %s",
+                                 device->index, cudaGetErrorString(error));
+    KD_RETURN(kd_cuda_check(device, error, "graph"));
+    *out = ready;
+    return KDAS_OK;
+}
+
+kdas_status kd_cuda_replay(kdas_device *device, void *record)
+{
+    device->op = NULL;
+    kd_cuda_enter(device);
+    return kd_cuda_check(device, cudaGraphLaunch((cudaGraphExec_t)record, device->stream), "graph");
+}
+
+void kd_cuda_forget(kdas_device *device, void *record)
+{
+    if (!record) return;
+    kd_cuda_enter(device);
+    if (cudaGraphExecDestroy((cudaGraphExec_t)record) != cudaSuccess) cudaGetLastError();
+}

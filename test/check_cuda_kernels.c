@@ -1,0 +1,158 @@
+/* check_cuda_kernels.c - the CUDA plug-in's kernels against the reference kernel of their op: the table of cases
+ * that the CPU's kernels are tested with, in f32 and in 16 bits; equal bits from run to run. It runs on the
+ * emulated card, or on a real one, see cuda_util.h. */
+#define _GNU_SOURCE
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "support/check_util.h"
+#include "support/cpu_util.h"
+#include "support/cuda_util.h"
+
+enum { WAYS = 4 }; /* gradients set or added to; in memory of their own or in place */
+
+static kd_op_options way_options(int way)
+{
+    return (kd_op_options){ .add = way & 1, .inplace = way & 2, .seed = 17 };
+}
+
+static void run_case(kd_op_run *run, const kd_op_case *test, const kdas_kernel *kernel,
+                     kdas_device *device, const kd_op_options *options)
+{
+    kd_op_place place = { kd_test_cuda(), device };
+
+    if (kd_op_run_case(run, test, kernel, &place, options) != KDAS_OK)
+        ck_abort_msg("%s: %s", test->name, kdas_last_error());
+    ck_assert_msg(run->supported, "%s: it is declined", test->name);
+}
+
+static void assert_same(const kd_op_run *got, const kd_op_run *want, double tolerance,
+                        const char *type)
+{
+    char why[256];
+
+    if (!kd_op_same(got, want, tolerance, why, sizeof why))
+        ck_abort_msg("%s, %s%s%s: %s", got->test->name, type, got->options.add ? ", adding" : "",
+                     got->options.inplace ? ", in place" : "", why);
+}
+
+/* The plug-in has this kernel; RESHAPE never reaches one. */
+static const kdas_kernel *kernel_of(const kd_op_case *test)
+{
+    return test->op == KDAS_OP_RESHAPE ? NULL : kd_test_cuda_kernel(test, 0);
+}
+
+START_TEST(equals_the_reference)
+{
+    const kd_op_case  *test   = kd_test_cpu_case(_i / WAYS);
+    kd_op_options      o      = way_options(_i % WAYS);
+    const kdas_kernel *kernel = kernel_of(test);
+    kdas_device       *device;
+    kd_op_run          want, got;
+
+    if (!kernel) return;
+    device = kd_test_cuda_open(0);
+    kd_assert_ok(kd_op_run_case(&want, test, NULL, NULL, &o));
+    run_case(&got, test, kernel, device, &o);
+    assert_same(&got, &want, kd_case_tolerance(test), "f32");
+    kd_op_close(&got);
+    kd_op_close(&want);
+    kd_test_cuda()->close(device);
+}
+END_TEST
+
+START_TEST(gives_the_same_bits_again)
+{
+    const kd_op_case  *test   = kd_test_cpu_case(_i);
+    kd_op_options      o      = { .seed = 17 };
+    const kdas_kernel *kernel = kernel_of(test);
+    kdas_device       *device;
+    kd_op_run          first, second;
+
+    if (!kernel) return;
+    device = kd_test_cuda_open(0);
+    run_case(&first, test, kernel, device, &o);
+    run_case(&second, test, kernel, device, &o);
+    assert_same(&second, &first, -1, "again");
+    kd_op_close(&first);
+    kd_op_close(&second);
+    kd_test_cuda()->close(device);
+}
+END_TEST
+
+START_TEST(infers_without_gradients)
+{
+    const kd_op_case  *test   = kd_test_cpu_case(_i);
+    kd_op_options      o      = { .forward_only = true, .seed = 17 };
+    const kdas_kernel *kernel = kernel_of(test);
+    kdas_device       *device;
+    kd_op_run          want, got;
+
+    if (!kernel) return;
+    device = kd_test_cuda_open(0);
+    kd_assert_ok(kd_op_run_case(&want, test, NULL, NULL, &o));
+    run_case(&got, test, kernel, device, &o);
+    assert_same(&got, &want, kd_case_tolerance(test), "f32, forward alone");
+    kd_op_close(&got);
+    kd_op_close(&want);
+    kd_test_cuda()->close(device);
+}
+END_TEST
+
+START_TEST(every_op_but_reshape_has_a_kernel)
+{
+    static const int32_t numbers[] = {
+#define OP(number, NAME, name)     number,
+#define UPDATE(number, NAME, name) number,
+#include <kdas/ops.def>
+#undef OP
+#undef UPDATE
+    };
+
+    for (size_t i = 0; i < KD_COUNT(numbers); i++) {
+        kd_op_case test = { .op = numbers[i] };
+
+        ck_assert_msg(!kd_test_cuda_kernel(&test, 0) == (numbers[i] == KDAS_OP_RESHAPE),
+                      "op %d (%s)", numbers[i], kd_op_name(numbers[i]));
+    }
+}
+END_TEST
+
+static Suite *cuda_kernels_suite(void)
+{
+    Suite *suite = suite_create("cuda kernels");
+    TCase *t     = tcase_create("against the reference");
+    int    cases = kd_test_cpu_cases();
+
+    tcase_set_timeout(t, 60);
+    tcase_add_loop_test(t, equals_the_reference, 0, WAYS * cases);
+    tcase_add_loop_test(t, gives_the_same_bits_again, 0, cases);
+    tcase_add_loop_test(t, infers_without_gradients, 0, cases);
+    tcase_add_test(t, every_op_but_reshape_has_a_kernel);
+    suite_add_tcase(suite, t);
+    return suite;
+}
+
+/* The emulation's products are OpenBLAS's, whose threads are to wait without spinning. OpenMP reads this when
+ * it is loaded, so the program starts again. */
+static void wait_passively(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY")) return;
+    setenv("OMP_WAIT_POLICY", "passive", 1);
+    execv("/proc/self/exe", argv);
+}
+
+int main(int argc, char **argv)
+{
+    SRunner *runner;
+    int      failed;
+
+    (void)argc;
+    wait_passively(argv);
+    runner = srunner_create(cuda_kernels_suite());
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
