@@ -182,14 +182,14 @@ static kdas_status move_window(kdas_device *device, const kdas_call *call, bool 
     const kdas_crop_attr *a = (const kdas_crop_attr *)call->node->attr;
     const int64_t        *x = call->node->in[0].dim, *y = call->node->out.dim;
     int64_t               n = y[2] * y[3], first = (a->top * x[2] + a->left) * x[3];
-    stack                 whole = { x[1] * x[2] * x[3], x[2] * x[3] }, window = { y[1] * n, n };
+    stack                 whole = { x[1] * x[2] * x[3], x[2] * x[3] }, dense = { y[1] * n, n };
     elem                 *to = inside ? (elem *)call->din[0] + first : (elem *)call->out;
     const elem *from = inside ? (const elem *)call->dout : (const elem *)call->in[0] + first;
     int         width =
         KD_MIN(width_of(n, to, from, NULL, NULL), whole.image % 4 || whole.line % 4 ? 1 : 4);
 
-    return LAUNCH_MATRIX(device, shape_move, y[0] * y[1], n, width, to, inside ? whole : window,
-                         from, inside ? window : whole, y[0] * y[1], y[1], n, add, width);
+    return LAUNCH_MATRIX(device, shape_move, y[0] * y[1], n, width, to, inside ? whole : dense,
+                         from, inside ? dense : whole, y[0] * y[1], y[1], n, add, width);
 }
 
 static kdas_status crop_forward(kdas_device *device, const kdas_call *call)
