@@ -101,6 +101,8 @@ static kdas_status open_streams(kdas_device *device)
     KD_RETURN(kd_cuda_check(device,
                             cudaEventCreateWithFlags(&device->arrived, cudaEventDisableTiming),
                             "cudaEventCreate"));
+    KD_RETURN(kd_cuda_check(
+        device, cudaMalloc((void **)&device->sums, KD_CUDA_SUMS * sizeof(double)), "cudaMalloc"));
     return kd_cuda_check(device, cudaMallocHost((void **)&device->small, SMALL_BYTES),
                          "cudaMallocHost");
 }
@@ -173,6 +175,7 @@ void kd_cuda_close(kdas_device *device)
 #endif
     if (device->blas) cublasDestroy(device->blas);
     if (device->blas_work) cudaFree(device->blas_work);
+    if (device->sums) cudaFree(device->sums);
     if (device->small) cudaFreeHost(device->small);
     if (device->computed) cudaEventDestroy(device->computed);
     if (device->arrived) cudaEventDestroy(device->arrived);
