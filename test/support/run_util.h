@@ -35,6 +35,8 @@ typedef struct kd_test_rig_options {
     void                  *log_user;
     kd_test_meter         *meter;
     kdas_precision         precision; /* f32 */
+    void (*adapt)(
+        kdas_context *ctx); /* called before anything is made from the context; may be NULL */
 } kd_test_rig_options;
 
 typedef struct kd_test_rig {
