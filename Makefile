@@ -240,8 +240,8 @@ check: tests ## build and run every test; ends with a one-line summary
 	  $(RUN) $(SUITES) $(GOLDEN_RUN) $(SAMPLES) $(SCRIPTS)
 check-suites: $(if $(ONLY),$(SUITES),tests) ## check without its scripts; ONLY="base data" runs just those
 	@$(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES))
-check-golden: $(GOLDEN) ## compare with the golden values in FIXTURES=DIR, in DTYPE=f32 or bf16
-	$(GOLDEN) $(FIXTURES) cpu $(DTYPE)
+check-golden: $(GOLDEN) ## compare with the golden values in FIXTURES=DIR, on DEVICE=cpu, in DTYPE=f32, bf16, f16 or tf32
+	$(GOLDEN) $(FIXTURES) $(or $(DEVICE),cpu) $(DTYPE)
 check-layers: ## prove the direction of includes
 	test/layers.sh
 DUMP        := test/abi/libkdas-$(SOVERSION).abi
