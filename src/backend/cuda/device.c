@@ -1,5 +1,6 @@
 /* device.c - a card: whether it can be used, opening it, closing it, and a line about it. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "backend/cuda/cuda.h"
 
@@ -122,9 +123,13 @@ static kdas_status open_blas(kdas_device *device)
                               "cublasSetAtomicsMode");
 }
 
+/* KDAS_CUDA_CUDNN=0 does without: convolutions are products of cuBLAS then. */
 static kdas_status open_dnn(kdas_device *device)
 {
 #ifdef KD_CUDNN
+    const char *wanted = getenv("KDAS_CUDA_CUDNN");
+
+    if (wanted && !strcmp(wanted, "0")) return KDAS_OK;
     KD_RETURN(kd_cuda_check_dnn(device, cudnnCreate(&device->dnn), "cudnnCreate"));
     KD_RETURN(
         kd_cuda_check_dnn(device, cudnnSetStream(device->dnn, device->stream), "cudnnSetStream"));
