@@ -55,9 +55,9 @@ EMULATOR_SRC := $(sort $(wildcard $(EMULATOR_DIR)/*.c $(EMULATOR_DIR)/*.cpp))
 EB           := $(B)/emulated
 EMULATOR_OBJ := $(patsubst %,$(EB)/%.o,$(basename $(EMULATOR_SRC)))
 EMULATED_PLUGIN := $(EB)/libkdas-cuda.so
-EMULATED_CC   = $(CC) -std=gnu11 -Iinclude -Isrc -I$(EMULATOR_DIR) -DKD_CUDNN $(OPENBLAS_CFLAGS) $(CPPFLAGS) $(CFLAGS) \
+EMULATED_CC   = $(CC) -std=gnu11 -Iinclude -Isrc -I$(EMULATOR_DIR) $(if $(wildcard $(EMULATOR_DIR)/cudnn.h),-DKD_CUDNN) $(OPENBLAS_CFLAGS) $(CPPFLAGS) $(CFLAGS) \
                 -fPIC -fvisibility=hidden $(C_WARN) $(SANITIZE)
-EMULATED_CXX  = $(CXX) -std=c++17 -Iinclude -Isrc -I$(EMULATOR_DIR) -DKD_CUDNN $(OPENBLAS_CFLAGS) $(CPPFLAGS) $(CXXFLAGS) \
+EMULATED_CXX  = $(CXX) -std=c++17 -Iinclude -Isrc -I$(EMULATOR_DIR) $(if $(wildcard $(EMULATOR_DIR)/cudnn.h),-DKD_CUDNN) $(OPENBLAS_CFLAGS) $(CPPFLAGS) $(CXXFLAGS) \
                 -fPIC -fvisibility=hidden $(WARN) $(SANITIZE)
 
 $(EB)/.flags: FORCE

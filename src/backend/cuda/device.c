@@ -198,6 +198,16 @@ void kd_cuda_enter(kdas_device *device)
 
 int kd_cuda_has_tf32(kdas_device *device) { return device->major >= 8; }
 
+static bool has_dnn(const kdas_device *device)
+{
+#ifdef KD_CUDNN
+    return device->dnn;
+#else
+    (void)device;
+    return false;
+#endif
+}
+
 void kd_cuda_describe(kdas_device *device, char *text, size_t size)
 {
     int version = 0;
@@ -206,11 +216,7 @@ void kd_cuda_describe(kdas_device *device, char *text, size_t size)
     snprintf(text, size, "cuda:%d: %s, sm_%d%d, %d processors, CUDA %d.%d%s%s", device->index,
              device->name, device->major, device->minor, device->processors, version / 1000,
              version % 1000 / 10,
-#ifdef KD_CUDNN
-             ", cuDNN",
-#else
-             "",
-#endif
+             has_dnn(device) ? ", cuDNN" : "",
              device->tf32 ? ", TF32" : "");
 }
 

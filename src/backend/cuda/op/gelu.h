@@ -1,6 +1,7 @@
 /* gelu.h - GELU and its slope, for the op itself and for what has it inside. */
 #ifndef KD_CUDA_GELU_H
 #define KD_CUDA_GELU_H
+#include "backend/cuda/kernel.h"
 
 static __device__ __forceinline__ float gelu(float x)
 {

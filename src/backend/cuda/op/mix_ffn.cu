@@ -109,7 +109,7 @@ static kdas_status mix_ffn_pack(kdas_device *device, const kdas_call *call)
 
     KD_RETURN(KD_TYPED(kd_cuda_dwconv_pack)(device, (float *)call->packed,
                                             (const float *)call->in[WD], DW_TAPS, s.filter.c));
-    if (KD_ELEM == KDAS_F32) return KDAS_OK;
+    if (s.pack_w1 == 0) return KDAS_OK;
     KD_RETURN(KD_TYPED(kd_cuda_narrow)(device, (void *)w1_of(call, &s), (const float *)call->in[W1],
                                        s.fc1.in * s.fc1.out));
     return KD_TYPED(kd_cuda_narrow)(device, (void *)w2_of(call, &s), (const float *)call->in[W2],
