@@ -121,6 +121,8 @@ EMULATOR_OBJ := $(EMULATOR_SRC:test/emulator/%.cpp=$(B)/emulated/%.o)
 EMULATOR_FLAGS = -Itest/emulator -Iinclude $(OPENBLAS_CFLAGS) $(CPPFLAGS) -fPIC -fvisibility=hidden -fno-math-errno \
                  -fno-trapping-math -Wno-unknown-pragmas $(SANITIZE)
 EMULATOR_CXX   = $(CXX) -std=gnu++17 $(CXXFLAGS) $(WARN) $(EMULATOR_FLAGS)
+# Checks in kernels, whose failure the emulation reports. (The sanitizers' own configurations have them already.)
+EMULATOR_CHECKS := $(if $(SANITIZE),,-fsanitize=alignment,bounds -fno-sanitize-recover=all)
 EMULATOR_SUITES := $(patsubst %.cpp,$(B)/%,$(filter test/check_emulator%,$(SUITE_CXX)))
 
 EVERY_OBJ = $(OBJ) $(EMULATED) $(EMULATOR_OBJ) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(BENCH_PARTS_SRC) $(INSIDE_SRC) $(COMMON_SRC) $(SAMPLE_SRC) \
@@ -165,7 +167,7 @@ $(EMULATOR_OBJ): $(B)/emulated/%.o: test/emulator/%.cpp $(B)/.flags
 	$(call SAY,CXX)$(EMULATOR_CXX) -MMD -MP -c $< -o $@
 $(EMULATOR_SUITES:%=%.o): $(B)/%.o: %.cpp $(B)/.flags
 	@mkdir -p $(@D)
-	$(call SAY,CXX)$(EMULATOR_CXX) -Itest $(CHECK_CFLAGS) -MMD -MP -c $< -o $@
+	$(call SAY,CXX)$(EMULATOR_CXX) $(EMULATOR_CHECKS) -Itest $(CHECK_CFLAGS) -MMD -MP -c $< -o $@
 $(INSIDE:%=%.o): $(B)/%.o: %.c $(B)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CC)$(TEST_COMPILE) -MMD -MP -c $< -o $@

@@ -88,6 +88,7 @@ cudaError_t               failure;
 volatile bool             running; // a kernel, on the thread `runner`
 pthread_t                 runner;
 const void *volatile fault_address;
+volatile bool faulted;
 volatile bool fault_misaligned;
 
 // ---- Order ----------------------------------------------------------------------------------------
@@ -232,6 +233,52 @@ unsigned kd_emulated_vote(kd_emulated_place place, unsigned mask, int yes)
     }
     return (unsigned)fibers[me].value;
 }
+
+// ---- Checks that the compiler puts into kernels -------------------------------------------------
+
+#if !defined(__SANITIZE_ADDRESS__)
+// Kernels are compiled with -fsanitize=alignment,bounds and without its library: what it would call is here. Each check
+// begins its data with the place.
+struct checked_place {
+    const char *file;
+    uint32_t    line, column;
+};
+
+[[noreturn]] static void fail_check(cudaError_t error, const checked_place *place, const char *what,
+                                    unsigned long long value)
+{
+    char text[128];
+
+    std::snprintf(text, sizeof text, what, value);
+    if (!running) {
+        std::fprintf(stderr, "%s:%u: %s\n", place->file, place->line, text);
+        std::abort();
+    }
+    failure = explain(error, "'%s', block (%u,%u,%u), thread %d: %s at %s:%u", kernel->name,
+                      blockIdx.x, blockIdx.y, blockIdx.z, current, text, place->file, place->line);
+    leave_for_good();
+}
+
+extern "C" {
+__attribute__((visibility("hidden"))) void __ubsan_handle_type_mismatch_v1_abort(void *data,
+                                                                                 void *address);
+__attribute__((visibility("hidden"))) void __ubsan_handle_out_of_bounds_abort(void *data,
+                                                                              void *index);
+
+void __ubsan_handle_type_mismatch_v1_abort(void *data, void *address)
+{
+    fail_check(cudaErrorMisalignedAddress, (const checked_place *)data,
+               "address 0x%llx is not aligned as its type wants",
+               (unsigned long long)(uintptr_t)address);
+}
+
+void __ubsan_handle_out_of_bounds_abort(void *data, void *index)
+{
+    fail_check(cudaErrorIllegalAddress, (const checked_place *)data,
+               "index %llu is outside of its array", (unsigned long long)(uintptr_t)index);
+}
+}
+#endif
 
 namespace emulator {
 namespace {
@@ -444,6 +491,7 @@ void kernel_fault(const void *address, bool misaligned)
     fault_address    = address;
     fault_misaligned = misaligned;
     failure          = cudaErrorIllegalAddress;
+    faulted          = true;
     leave_for_good();
 }
 
@@ -467,6 +515,7 @@ cudaError_t run_kernel(int device, void *payload)
     threadIdx     = { 0, 0, 0 };
     failure       = cudaSuccess;
     fault_address = nullptr;
+    faulted       = false;
     set_order();
     all_idle();
     catch_faults();
@@ -474,7 +523,7 @@ cudaError_t run_kernel(int device, void *payload)
     running = true;
     error   = run_blocks();
     running = false;
-    if (error == cudaErrorIllegalAddress) error = report_fault();
+    if (faulted) error = report_fault();
     return error;
 }
 } // namespace emulator

@@ -37,17 +37,18 @@ const struct {
 } errors[] = {
 #define ERROR(name, text) { name, #name, text },
     ERROR(cudaSuccess, "no error") ERROR(cudaErrorInvalidValue, "invalid argument") ERROR(
-        cudaErrorMemoryAllocation, "out of memory") ERROR(cudaErrorInitializationError,
-                                                          "initialization error")
-        ERROR(cudaErrorCudartUnloading, "driver shutting down") ERROR(
-            cudaErrorInvalidConfiguration,
-            "invalid configuration argument") ERROR(cudaErrorInvalidMemcpyDirection,
-                                                    "invalid copy direction for memcpy")
-            ERROR(cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA "
-                                               "runtime version") ERROR(
-                cudaErrorDevicesUnavailable,
-                "CUDA-capable devices are busy or unavailable") ERROR(cudaErrorInvalidDeviceFunction,
-                                                                      "invalid device function")
+        cudaErrorMemoryAllocation,
+        "out of memory") ERROR(cudaErrorInitializationError,
+                               "initialization error") ERROR(cudaErrorCudartUnloading,
+                                                             "driver shutting down")
+        ERROR(cudaErrorInvalidConfiguration, "invalid configuration argument") ERROR(
+            cudaErrorInvalidMemcpyDirection,
+            "invalid copy direction for memcpy") ERROR(cudaErrorInsufficientDriver,
+                                                       "CUDA driver version is insufficient for "
+                                                       "CUDA "
+                                                       "runtime version")
+            ERROR(cudaErrorDevicesUnavailable, "CUDA-capable devices are busy or unavailable") ERROR(
+                cudaErrorInvalidDeviceFunction, "invalid device function")
                 ERROR(cudaErrorNoDevice, "no CUDA-capable device is detected") ERROR(
                     cudaErrorInvalidDevice,
                     "invalid device ordinal") ERROR(cudaErrorNoKernelImageForDevice,
@@ -59,9 +60,10 @@ const struct {
                         cudaErrorNotReady,
                         "device not ready") ERROR(cudaErrorIllegalAddress,
                                                   "an illegal memory access was encountered")
-                        ERROR(cudaErrorLaunchOutOfResources, "too many resources requested for "
-                                                             "launch") ERROR(
-                            cudaErrorLaunchTimeout, "the launch timed out and was terminated")
+                        ERROR(cudaErrorLaunchOutOfResources,
+                              "too many resources requested for "
+                              "launch") ERROR(cudaErrorLaunchTimeout,
+                                              "the launch timed out and was terminated")
                             ERROR(cudaErrorAssert, "device-side assert triggered") ERROR(
                                 cudaErrorHardwareStackError,
                                 "hardware stack error") ERROR(cudaErrorIllegalInstruction,

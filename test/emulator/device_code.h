@@ -17,7 +17,7 @@
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__   static __attribute__((section("kd_shared")))
-#define __constant__ static const
+#define __constant__
 
 #pragma GCC visibility push(hidden)
 extern uint3           threadIdx, blockIdx;
