@@ -240,8 +240,8 @@ check: tests ## build and run every test; ends with a one-line summary
 	  $(RUN) $(SUITES) $(GOLDEN_RUN) $(SAMPLES) $(SCRIPTS)
 check-suites: $(if $(ONLY),$(SUITES),tests) ## check without its scripts; ONLY="base data" runs just those
 	@$(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES))
-check-golden: $(GOLDEN) ## compare with the golden values in FIXTURES=DIR, in DTYPE=f32 or bf16
-	$(GOLDEN) $(FIXTURES) cpu $(DTYPE)
+check-golden: $(GOLDEN) ## compare with the golden values in FIXTURES=DIR, on DEVICE=cpu, in DTYPE=f32, bf16, f16 or tf32
+	$(GOLDEN) $(FIXTURES) $(or $(DEVICE),cpu) $(DTYPE)
 check-layers: ## prove the direction of includes
 	test/layers.sh
 DUMP        := test/abi/libkdas-$(SOVERSION).abi
@@ -311,7 +311,8 @@ demo: ## install what is missing, build, and distil a student on synthetic frame
 	$(MAKE) -j$$(nproc) all
 	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-3000} $(BINOUT)/kdas-distill --demo --out demo
 
-# Installed programs are linked anew: the path from BINDIR to LIBDIR is not that of the build tree.
+# Installed programs are linked anew: the path from BINDIR to LIBDIR is not that of the build tree. The CUDA plug-in
+# comes along if it was built (CUDA_PLUGIN= does without); libkdas finds it in the folder kdas beside itself.
 D := $(DESTDIR)
 install: all ## install under PREFIX (LIBDIR, INCLUDEDIR, BINDIR; all below DESTDIR)
 	install -d $(D)$(LIBDIR)/pkgconfig $(D)$(INCLUDEDIR)/kdas $(D)$(BINDIR)
@@ -323,19 +324,21 @@ install: all ## install under PREFIX (LIBDIR, INCLUDEDIR, BINDIR; all below DEST
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	  -e 's|@VERSION@|$(VERSION)|' -e 's|@PRIVATE@|$(ONEDNN_LIBS) $(SYSTEM_LIBS)|' \
 	  pkgconfig/kdas.pc.in > $(D)$(LIBDIR)/pkgconfig/kdas.pc
+	test ! -f "$(CUDA_PLUGIN)" || install -D -m 755 $(CUDA_PLUGIN) $(D)$(LIBDIR)/kdas/$(notdir $(CUDA_PLUGIN))
 	set -e; for p in $(notdir $(PROGRAMS)); do \
 	  $(LINK) -o $(D)$(BINDIR)/$$p $(B)/examples/$$p.o $(COMMON) $(SHARED) -lpthread -lm \
 	    $(call RPATH,$(BINDIR),$(LIBDIR)); done
 uninstall: ## remove what install put there
 	rm -f $(addprefix $(D)$(LIBDIR)/,libkdas.so libkdas.so.$(SOVERSION) libkdas.so.$(VERSION) libkdas.a \
-	  pkgconfig/kdas.pc) $(addprefix $(D)$(BINDIR)/,$(notdir $(PROGRAMS)))
+	  pkgconfig/kdas.pc kdas/libkdas-cuda.so) $(addprefix $(D)$(BINDIR)/,$(notdir $(PROGRAMS)))
 	rm -rf $(D)$(INCLUDEDIR)/kdas
+	test ! -d $(D)$(LIBDIR)/kdas || rmdir --ignore-fail-on-non-empty $(D)$(LIBDIR)/kdas
 format: ## lay out the sources as .clang-format says
-	clang-format -i $$(find include src examples test bench -name '*.[ch]' -o -name '*.cpp')
+	clang-format -i $$(find include src examples test bench -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu')
 clean: ## remove what was built
-	rm -rf build bin lib/libkdas.so* lib/libkdas.a
+	rm -rf build bin lib/kdas lib/libkdas.so* lib/libkdas.a
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile src/backend/cuda/build.mk | expand -t 18
 
 .DEFAULT_GOAL := all
 MAKEFLAGS += --no-builtin-rules

@@ -211,6 +211,9 @@ typedef struct kdas_call {
     uint32_t    add;                  /* bit i: add into din[i]; else din[i] holds no value */
     void       *saved, *packed, *work;
     uint64_t    seed; /* random draws are a pure function of it             */
+    /* Device memory that holds the seed by the time the kernel runs; NULL: `seed` is it. What is noted down
+     * by record() must read it here, since each replay has another. */
+    const uint64_t *seed_at;
 } kdas_call;
 
 /* Draw n of a call's seed, in [0,1): what DROP_PATH compares. splitmix64, top 24 bits. */

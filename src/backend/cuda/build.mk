@@ -1,9 +1,14 @@
 # build.mk - the CUDA plug-in: `make cuda` with the toolkit, and its emulation on the CPU, which tests need
 # and which needs no toolkit. One source in op/ is compiled once for each type of activations.
 NVCC      ?= nvcc
-CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC) 2>/dev/null)))
+# Asked for when first needed, and once: other targets do not wait for it.
+ifndef CUDA_HOME
+CUDA_HOME   = $(eval CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC) 2>/dev/null))))$(CUDA_HOME)
+endif
 # The cards that the toolkit can build for, of those that have been thought of; and PTX of the lowest for others.
-CUDA_ARCHS ?= $(filter 70 75 80 86 89 90 100,$(patsubst sm_%,%,$(shell $(NVCC) --list-gpu-code 2>/dev/null)))
+ifndef CUDA_ARCHS
+CUDA_ARCHS  = $(eval CUDA_ARCHS := $(filter 70 75 80 86 89 90 100,$(patsubst sm_%,%,$(shell $(NVCC) --list-gpu-code 2>/dev/null))))$(CUDA_ARCHS)
+endif
 # cuDNN, where the toolkit's folders have it; CUDNN= does without
 CUDNN     ?= $(if $(wildcard $(CUDA_HOME)/include/cudnn.h /usr/include/cudnn.h /usr/include/x86_64-linux-gnu/cudnn.h),yes)
 
@@ -11,7 +16,7 @@ CUDA_DIR := src/backend/cuda
 CUDA_C   := $(sort $(wildcard $(CUDA_DIR)/*.c))
 CUDA_OPS := $(sort $(wildcard $(CUDA_DIR)/op/*.cu))
 # Those without activations of 16 bits
-CUDA_F32_OPS := $(filter $(CUDA_DIR)/op/loss%.cu $(CUDA_DIR)/op/update.cu $(CUDA_DIR)/op/cast.cu,$(CUDA_OPS))
+CUDA_F32_OPS := $(filter $(CUDA_DIR)/op/loss%.cu $(CUDA_DIR)/op/update.cu $(CUDA_DIR)/op/cast.cu $(CUDA_DIR)/op/softmax.cu,$(CUDA_OPS))
 CUDA_OBJ := $(CUDA_C:%.c=%.o) $(CUDA_OPS:%.cu=%.f32.o) \
             $(foreach type,f16 bf16,$(patsubst %.cu,%.$(type).o,$(filter-out $(CUDA_F32_OPS),$(CUDA_OPS))))
 
@@ -49,6 +54,14 @@ $(CUDA_PLUGIN): $(CUDA_OBJ:%=$(CB)/%) lib/libkdas-plugin.map
 	$(call SAY,LINK)$(CC) $(LDFLAGS) -shared -Wl,--version-script=lib/libkdas-plugin.map -Wl,--no-undefined -Wl,-z,nodelete \
 	  -o $@ $(CUDA_OBJ:%=$(CB)/%) $(CUDA_LIBS)
 
+# What can be known of it without a card; see the scripts.
+# CUDA_HEADERS=yes: more of it, for 2.4 GB
+CUDA_SEEN := build/cuda-parts
+check-cuda-build: lib programs $(if $(shell command -v $(NVCC) 2>/dev/null),cuda) ## look at the CUDA plug-in as built; compile its kernels for the V100
+	@CC="$(CC)" PLUGIN=$(CUDA_PLUGIN) ARCHS="$(CUDA_ARCHS)" SOURCES=$(words $(filter-out $(CUDA_C:%.c=%.o),$(CUDA_OBJ))) \
+	  OPS="$(CUDA_OPS)" F32_OPS="$(CUDA_F32_OPS)" SHARED=$(SHARED) WORK=$(CUDA_SEEN) \
+	  SUMMARY=check-cuda-build $(RUN) test/cuda/check_toolkit.sh test/cuda/check_volta.sh
+
 # ---- Emulated on the CPU --------------------------------------------------------------------------
 EMULATOR_DIR := test/emulator
 EMULATOR_SRC := $(sort $(wildcard $(EMULATOR_DIR)/*.c $(EMULATOR_DIR)/*.cpp))
@@ -81,4 +94,4 @@ $(filter $(B)/test/check_cuda%,$(C_SUITES)): | $(EMULATED_PLUGIN)
 emulated: $(EMULATED_PLUGIN) ## build the CUDA plug-in for a card that is emulated on the CPU (for tests)
 
 -include $(CUDA_OBJ:%.o=$(CB)/%.d) $(CUDA_OBJ:%.o=$(EB)/%.d) $(EMULATOR_OBJ:.o=.d)
-.PHONY: cuda cuda-toolkit emulated
+.PHONY: cuda cuda-toolkit check-cuda-build emulated
