@@ -25,7 +25,7 @@ CUDA_LOWEST  = $(firstword $(CUDA_ARCHS))
 CUDA_CODE    = $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$(a),code=sm_$(a)) \
                -gencode=arch=compute_$(CUDA_LOWEST),code=compute_$(CUDA_LOWEST)
 NVCCFLAGS   ?= -O3
-NVCC_COMPILE = $(NVCC) -std=c++17 -Iinclude -Isrc $(CPPFLAGS) $(NVCCFLAGS) -Xcompiler -fPIC,-fvisibility=hidden
+NVCC_COMPILE = $(NVCC) -std=c++17 -Iinclude -Isrc $(if $(CUDNN),-DKD_CUDNN) $(CPPFLAGS) $(NVCCFLAGS) -Xcompiler -fPIC,-fvisibility=hidden
 CUDA_CC      = $(CC) -std=gnu11 -Iinclude -Isrc -isystem $(CUDA_HOME)/include $(if $(CUDNN),-DKD_CUDNN) $(CPPFLAGS) \
                $(CFLAGS) -fPIC -fvisibility=hidden $(C_WARN)
 CUDA_LIBS    = -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 $(if $(CUDNN),-lcudnn) -lcublas -lcudart_static \
