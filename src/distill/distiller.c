@@ -202,6 +202,12 @@ kdas_status kdas_distiller_forward(kdas_distiller *d, kdas_batch *batch)
 
 /* ---- backward ---- */
 
+/* What the gradients of a micro-batch are multiplied by: a mean is wanted, and the optimizer's loss scale. */
+static float gradient_scale(const kdas_distiller *d)
+{
+    return 1.0f / (float)d->options.accumulate * (float)kdas_optim_loss_scale(d->optim);
+}
+
 /* `read`: somebody will look at what the objective found. */
 static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
 {
@@ -210,8 +216,8 @@ static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
 
     if (d->phase != KD_PHASE_FORWARD) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
     d->phase = KD_PHASE_IDLE;
-    KD_RETURN(kd_loss_run(d->loss, &d->at, 1.0f / (float)d->options.accumulate,
-                          d->options.gradient_norms, read ? &loss : NULL));
+    KD_RETURN(kd_loss_run(d->loss, &d->at, gradient_scale(d), d->options.gradient_norms,
+                          read ? &loss : NULL));
     KD_RETURN(kd_program_backward(d->student->current));
     d->micro++;
     d->phase = KD_PHASE_BACKWARD;
@@ -221,6 +227,13 @@ static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
     memcpy(r->gradient, loss.gradient, sizeof r->gradient);
     r->seconds[2] = kd_now() - start;
     return KDAS_OK;
+}
+
+/* What an update is, or will be, made with. */
+static void look_at_optim(const kdas_distiller *d, kdas_step_report *r)
+{
+    r->lr         = kdas_optim_lr(d->optim);
+    r->loss_scale = kdas_optim_loss_scale(d->optim);
 }
 
 static kdas_status check_report(const kdas_distiller *d, const kdas_step_report *report)
@@ -244,7 +257,7 @@ kdas_status kdas_distiller_backward(kdas_distiller *d, kdas_step_report *report)
 
     KD_RETURN(check_report(d, report));
     KD_RETURN(backward(d, report != NULL, &r));
-    r.lr = kdas_optim_lr(d->optim);
+    look_at_optim(d, &r);
     give_report(report, &r);
     return KDAS_OK;
 }
@@ -253,15 +266,17 @@ kdas_status kdas_distiller_backward(kdas_distiller *d, kdas_step_report *report)
 
 static kdas_status update(kdas_distiller *d, kdas_step_report *r)
 {
-    double start = kd_now();
+    double  start   = kd_now();
+    int64_t skipped = kdas_optim_skipped(d->optim);
 
     if (d->micro == 0) return kd_fail(KDAS_ESTATE, "an update comes after a backward");
-    r->lr = kdas_optim_lr(d->optim);
+    look_at_optim(d, r);
     KD_RETURN(kdas_optim_step(d->optim));
     KD_RETURN(kdas_model_zero_gradients(d->student));
     d->micro      = 0;
     d->phase      = KD_PHASE_IDLE;
-    r->updated    = 1;
+    r->skipped    = kdas_optim_skipped(d->optim) != skipped;
+    r->updated    = !r->skipped;
     r->seconds[3] = kd_now() - start;
     return KDAS_OK;
 }
@@ -282,7 +297,7 @@ static kdas_status step(kdas_distiller *d, kdas_batch *batch, bool read, kdas_st
 {
     KD_RETURN(forward(d, batch, r));
     KD_RETURN(backward(d, read, r));
-    r->lr = kdas_optim_lr(d->optim);
+    look_at_optim(d, r);
     return d->micro >= d->options.accumulate ? update(d, r) : KDAS_OK;
 }
 

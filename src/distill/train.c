@@ -145,6 +145,7 @@ static void tell(run *r, kdas_event event, int64_t epoch)
     s->report  = &r->report;
     s->seconds = kd_now() - r->started;
     s->waited  = kdas_loader_waited(r->loader);
+    s->skipped = kdas_optim_skipped(r->distiller->optim);
     count_left(r, s);
     if (r->options.progress && r->options.progress(r->options.user, s) != 0) r->stop = true;
 }
@@ -268,7 +269,9 @@ static kdas_status end_epoch(run *r)
                          .step            = run_step(r),
                          .sum             = r->sum,
                          .validation_dice = -1,
-                         .validation_loss = -1 };
+                         .validation_loss = -1,
+                         .loss_scale      = kdas_optim_loss_scale(r->distiller->optim),
+                         .skipped         = kdas_optim_skipped(r->distiller->optim) };
 
     KD_RETURN(validate(r, &row));
     row.best = !r->validation || row.validation_dice > r->progress.best;
