@@ -60,7 +60,7 @@ int kd_cuda_probe(int32_t index, char *why, size_t size)
     error = cudaSetDevice(index);
     if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kd_cuda_sample_kernel);
     if (error != cudaSuccess) cudaGetLastError();
-    cudaSetDevice(before);
+    if (cudaSetDevice(before) != cudaSuccess) cudaGetLastError(); /* that one may have failed */
     if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction)
         return no(why, size, "this plug-in was built without code for compute capability %d.%d",
                   major, minor);
@@ -221,9 +221,7 @@ void kd_cuda_describe(kdas_device *device, char *text, size_t size)
     cudaRuntimeGetVersion(&version);
     snprintf(text, size, "cuda:%d: %s, sm_%d%d, %d processors, CUDA %d.%d%s%s", device->index,
              device->name, device->major, device->minor, device->processors, version / 1000,
-             version % 1000 / 10,
-             has_dnn(device) ? ", cuDNN" : "",
-             device->tf32 ? ", TF32" : "");
+             version % 1000 / 10, has_dnn(device) ? ", cuDNN" : "", device->tf32 ? ", TF32" : "");
 }
 
 unsigned kd_cuda_grid(const kdas_device *device, int64_t n)
