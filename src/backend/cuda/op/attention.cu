@@ -4,7 +4,7 @@
  * rows begin where tensor cores like them to.
  *
  * Where all images' scores would take too much memory, a stretch of images is done at a time. */
-#include "backend/cuda/op/rows.h"
+#include "backend/cuda/kernel.h"
 
 #define MOST_SCORES ((int64_t)1 << 30) /* bytes that scores may take; one image's may be more */
 
