@@ -4,7 +4,7 @@
  * rows begin where tensor cores like them to.
  *
  * Where all images' scores would take too much memory, a stretch of images is done at a time. */
-#include "backend/cuda/op/rows.h"
+#include "backend/cuda/kernel.h"
 
 #define MOST_SCORES ((int64_t)1 << 30) /* bytes that scores may take; one image's may be more */
 
@@ -69,21 +69,26 @@ KERNEL(attention_softmax)(const float *s, elem *p, int64_t rows, int columns, in
     }
 }
 
-/* ds = p (dp - the row's sum of p dp) scale. ds may be the memory of dp. */
+/* ds = p (dp - the row's mean of dp) scale, where p are the mean's weights. They are divided by their sum once more: rounded to
+ * 16 bits it is 1 but nearly, which would count where one key has almost all. ds may be the memory of dp. */
 KERNEL(attention_slope)
 (const elem *p, const float *dp, elem *ds, float scale, int64_t rows, int columns, int64_t step)
 {
     for (int64_t first = (int64_t)blockIdx.x * WARPS; first < rows;
          first += (int64_t)gridDim.x * WARPS) {
         int64_t r = first + threadIdx.x / 32, at = r * step;
-        int     end = r < rows ? columns : 0;
-        float   sum = 0;
+        int     end  = r < rows ? columns : 0;
+        float   mean = 0, weight = 0;
 
+        for (int i = threadIdx.x % 32; i < end; i += 32) {
+            mean += num(p[at + i]) * dp[at + i];
+            weight += num(p[at + i]);
+        }
+        mean   = warp_sum(mean);
+        weight = warp_sum(weight);
+        mean   = end ? mean / weight : 0;
         for (int i = threadIdx.x % 32; i < end; i += 32)
-            sum += num(p[at + i]) * dp[at + i];
-        sum = warp_sum(sum);
-        for (int i = threadIdx.x % 32; i < end; i += 32)
-            set(&ds[at + i], num(p[at + i]) * (dp[at + i] - sum) * scale);
+            set(&ds[at + i], num(p[at + i]) * (dp[at + i] - mean) * scale);
     }
 }
 
