@@ -9,6 +9,7 @@
 enum { NODES = 20 }; /* in the table of the most expensive */
 
 static kdas_profile_roof roof = { .size = sizeof roof };
+static kdas_precision    half; /* the 16-bit type of networks, where roof.gemm_bf16 is above 0 */
 static FILE             *tsv;
 
 /* ---- The machine --------------------------------------------------------------------------------- */
@@ -18,7 +19,9 @@ static int measure_into(int pipe, const kdas_context_options *options)
     kdas_context *ctx;
 
     if (!ok(kdas_context_create(&ctx, options)) || !ok(kdas_profile_measure(ctx, &roof))) return 1;
-    return write(pipe, &roof, sizeof roof) != sizeof roof;
+    half = kdas_context_precision(ctx);
+    return write(pipe, &roof, sizeof roof) != sizeof roof ||
+           write(pipe, &half, sizeof half) != sizeof half;
 }
 
 /* A child, because the largest memory that a process ever had is what its figures report. */
@@ -35,12 +38,14 @@ bool profile_roof(const kdas_context_options *options)
     }
     if (child == 0) _exit(measure_into(ends[1], options));
     close(ends[1]);
-    good = read(ends[0], &roof, sizeof roof) == sizeof roof;
+    good = read(ends[0], &roof, sizeof roof) == sizeof roof &&
+           read(ends[0], &half, sizeof half) == sizeof half;
     close(ends[0]);
     waitpid(child, &status, 0);
     if (!good || status) return false; /* the child has said why */
     printf("# measured: gemm %.1f GFLOP/s (f32), ", 1e-9 * roof.gemm);
-    if (roof.gemm_bf16 > 0) printf("%.1f GFLOP/s (bf16), ", 1e-9 * roof.gemm_bf16);
+    if (roof.gemm_bf16 > 0)
+        printf("%.1f GFLOP/s (%s), ", 1e-9 * roof.gemm_bf16, precision_word(half));
     printf("triad %.1f GB/s\n", 1e-9 * roof.triad);
     return true;
 }
@@ -81,8 +86,8 @@ typedef struct sum {
 /* A node is bound by its operations or its bytes, whichever take longer. */
 static double least_seconds(const kdas_profile_row *r)
 {
-    bool   half = r->precision == KDAS_PRECISION_BF16 && roof.gemm_bf16 > 0;
-    double work = r->flop / (half ? roof.gemm_bf16 : roof.gemm), moves = r->bytes / roof.triad;
+    bool   in_half = roof.gemm_bf16 > 0 && r->precision == half;
+    double work = r->flop / (in_half ? roof.gemm_bf16 : roof.gemm), moves = r->bytes / roof.triad;
 
     return work > moves ? work : moves;
 }
@@ -184,8 +189,7 @@ static void write_rows(const figure *f, const kdas_profile_row *rows, int count)
 
         fprintf(tsv, "%s\t%lld\t%s\t%s\t%s\t%s\t%lld\t%.9f\t%.0f\t%.0f\t%s\n", f->name,
                 (long long)set.reps, r->program, r->op, r->node, kdas_profile_part_name(r->part),
-                (long long)r->calls, r->seconds, r->flop, r->bytes,
-                r->precision == KDAS_PRECISION_BF16 ? "bf16" : "f32");
+                (long long)r->calls, r->seconds, r->flop, r->bytes, precision_word(r->precision));
     }
 }
 
@@ -193,9 +197,9 @@ static void print_share(const figure *f, double seconds)
 {
     double rate = f->flop / seconds, best = roof.gemm_bf16 > 0 ? roof.gemm_bf16 : roof.gemm;
 
-    printf("# %s: %.1f GFLOP of multiply-accumulates, %.1f GFLOP/s, %.1f%% of the %sgemm rate\n",
+    printf("# %s: %.1f GFLOP of multiply-accumulates, %.1f GFLOP/s, %.1f%% of the %s%sgemm rate\n",
            f->name, 1e-9 * f->flop, 1e-9 * rate, 100 * rate / best,
-           roof.gemm_bf16 > 0 ? "bf16 " : "");
+           roof.gemm_bf16 > 0 ? precision_word(half) : "", roof.gemm_bf16 > 0 ? " " : "");
 }
 
 bool profile_figure(kdas_context *ctx, const figure *f, double seconds)

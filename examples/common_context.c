@@ -2,9 +2,14 @@
 #include "common_context.h"
 #include "common_say.h"
 
-_Static_assert(KDAS_PRECISION_F32 == 0 && KDAS_PRECISION_BF16 == 1 &&
-                   KDAS_PRECISION_BF16_IF_ABLE == 2,
-               "--dtype's alternatives are kdas_precision, counted");
+/* The words of --dtype in their order. */
+static const struct {
+    const char    *word;
+    kdas_precision precision;
+} dtypes[] = {
+    { "f32", KDAS_PRECISION_F32 },   { "bf16", KDAS_PRECISION_BF16 }, { "f16", KDAS_PRECISION_F16 },
+    { "tf32", KDAS_PRECISION_TF32 }, { "auto", KDAS_PRECISION_AUTO },
+};
 
 kdas_context_options context_options(const machine *m)
 {
@@ -14,7 +19,7 @@ kdas_context_options context_options(const machine *m)
     if (m->device) options.device = m->device;
     options.isa       = m->isa;
     options.threads   = (int32_t)m->threads;
-    options.precision = (int32_t)m->precision;
+    options.precision = (int32_t)dtypes[m->dtype].precision;
     options.log       = say_log;
     return options;
 }
@@ -26,7 +31,14 @@ bool context_open(kdas_context **out, const machine *m)
     return ok(kdas_context_create(out, &options));
 }
 
+const char *precision_word(kdas_precision precision)
+{
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
+        if (dtypes[i].precision == precision) return dtypes[i].word;
+    return "?";
+}
+
 const char *context_dtype(const kdas_context *context)
 {
-    return kdas_context_precision(context) == KDAS_PRECISION_BF16 ? "bf16" : "f32";
+    return precision_word(kdas_context_precision(context));
 }

@@ -83,16 +83,17 @@ static void tell_step(progress *p, const kdas_train_state *s)
 
 static void tell_epoch(progress *p, const kdas_train_state *s)
 {
-    char dice[64] = "", time[32];
+    char dice[64] = "", skipped[48] = "", time[32];
 
     if (s->validation_dice >= 0) {
         snprintf(dice, sizeof dice, "  validation Dice %.4f%s", s->validation_dice,
                  s->is_best ? " (best)" : "");
     }
+    if (s->skipped) snprintf(skipped, sizeof skipped, "  %lld skipped", (long long)s->skipped);
     say_redraw(NULL);
-    printf("%s  epoch %lld/%lld  mean loss %.4f%s  lr %.3g  %.1f images/s  %s\n", p->history->label,
-           (long long)s->epoch, (long long)s->epochs, s->mean_total, dice,
-           s->report ? s->report->lr : 0.0, s->images_per_second,
+    printf("%s  epoch %lld/%lld  mean loss %.4f%s  lr %.3g  %.1f images/s%s  %s\n",
+           p->history->label, (long long)s->epoch, (long long)s->epochs, s->mean_total, dice,
+           s->report ? s->report->lr : 0.0, s->images_per_second, skipped,
            clock_text(time, sizeof time, s->seconds));
     fflush(stdout);
     p->told = s->seconds;

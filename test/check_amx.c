@@ -93,7 +93,7 @@ static void step_in_whole_numbers(kd_op_run *run, const kd_op_case *test, const 
  * the reference. */
 START_TEST(whole_numbers_come_out_exactly)
 {
-    kd_op_options options = { .half = true };
+    kd_op_options options = { .half = KDAS_BF16 };
     kdas_device  *device  = emulated(1 + _i % 2);
 
     if (!device) return;
@@ -125,7 +125,7 @@ END_TEST
 START_TEST(all_three_products_are_made_by_tiles)
 {
     kd_op_case    test    = linear_of(64, 32, 96);
-    kd_op_options options = { .half = true };
+    kd_op_options options = { .half = KDAS_BF16 };
     kdas_device  *device  = emulated(1);
     kd_op_place   place   = { &kd_backend_cpu, device };
     kd_op_run     run;
@@ -148,7 +148,7 @@ START_TEST(a_nan_stays_in_its_row)
 {
     enum { ROWS = 53, IN = 38, OUT = 40 };
     kd_op_case    test    = linear_of(ROWS, IN, OUT);
-    kd_op_options options = { .half = true, .forward_only = true };
+    kd_op_options options = { .half = KDAS_BF16, .forward_only = true };
     kdas_device  *device  = emulated(1);
     kd_op_place   place   = { &kd_backend_cpu, device };
     kd_op_run     run;
@@ -173,7 +173,7 @@ END_TEST
 START_TEST(gives_the_same_bits_again)
 {
     const kd_op_case *test    = kd_test_cpu_case(_i);
-    kd_op_options     options = { .half = true, .seed = 17 };
+    kd_op_options     options = { .half = KDAS_BF16, .seed = 17 };
 
     if (!kd_test_cpu_half_kernel(test)) return;
     for (int threads = 1; threads <= 3; threads++) {

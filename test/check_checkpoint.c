@@ -312,7 +312,9 @@ START_TEST(a_damaged_file_is_refused_and_nothing_is_changed)
 }
 END_TEST
 
-/* A file as it was saved, but for one record. */
+#define LEFT_OUT INT64_MIN
+
+/* A file as it was saved, but for one record, which has another number or is left out. */
 static void forge(kdas_context *ctx, const char *from, const char *to, const char *record,
                   double number, int64_t whole)
 {
@@ -329,6 +331,7 @@ static void forge(kdas_context *ctx, const char *from, const char *to, const cha
     for (int64_t i = 0; i < kd_container_count(file); i++) {
         const kd_st_tensor *t = kd_container_at(file, i);
 
+        if (whole == LEFT_OUT && strcmp(t->name, record) == 0) continue;
         dtype   = t->dtype;
         data[i] = malloc(t->bytes + 1);
         kd_assert_ok(kd_container_get(file, t->name, dtype, t->rank, t->dim, data[i]));
@@ -359,12 +362,24 @@ START_TEST(a_whole_file_that_says_the_impossible_is_refused)
         int64_t     whole;
         kdas_status status;
     } lies[] = {
-        { "optim.updates", 0, -1, KDAS_EFORMAT },   { "micro", 0, -1, KDAS_EFORMAT },
-        { "micro", 0, INT64_MAX, KDAS_EFORMAT },    { "progress.position", 0, -7, KDAS_EFORMAT },
-        { "optim.total", 1e300, 0, KDAS_EFORMAT },  { "optim.nesterov", 1e10, 0, KDAS_EFORMAT },
-        { "optim.lr", 1e39, 0, KDAS_EFORMAT },      { "optim.lr", 0.0 / 0.0, 0, KDAS_EFORMAT },
-        { "optim.lr", -1, 0, KDAS_EINVAL },         { "optim.beta1", 1, 0, KDAS_EINVAL },
+        { "optim.updates", 0, -1, KDAS_EFORMAT },
+        { "micro", 0, -1, KDAS_EFORMAT },
+        { "micro", 0, INT64_MAX, KDAS_EFORMAT },
+        { "progress.position", 0, -7, KDAS_EFORMAT },
+        { "optim.total", 1e300, 0, KDAS_EFORMAT },
+        { "optim.nesterov", 1e10, 0, KDAS_EFORMAT },
+        { "optim.lr", 1e39, 0, KDAS_EFORMAT },
+        { "optim.lr", 0.0 / 0.0, 0, KDAS_EFORMAT },
+        { "optim.lr", -1, 0, KDAS_EINVAL },
+        { "optim.beta1", 1, 0, KDAS_EINVAL },
         { "optim.schedule", 0, 0, KDAS_ENOTFOUND },
+        { "optim.loss_scale", 3, 0, KDAS_EINVAL },
+        { "scale.value", 3, 0, KDAS_EFORMAT },
+        { "scale.value", 0x1p25, 0, KDAS_EFORMAT },
+        { "scale.value", 0.0 / 0.0, 0, KDAS_EFORMAT },
+        { "scale.good", 0, -1, KDAS_EFORMAT },
+        { "scale.skipped", 0, -1, KDAS_EFORMAT },
+        { "scale.good", 0, LEFT_OUT, KDAS_EFORMAT },
     };
     kd_test_rig_options o    = kd_test_rig_usual();
     const char         *path = kd_test_path("c.kdas"), *bad = kd_test_path("bad.kdas");
@@ -379,6 +394,31 @@ START_TEST(a_whole_file_that_says_the_impossible_is_refused)
         forge(rig.ctx, path, bad, lies[i].record, lies[i].number, lies[i].whole);
         assert_refused(&rig, bad, lies[i].status, NULL);
     }
+    kd_test_rig_finish(&rig);
+}
+END_TEST
+
+START_TEST(a_file_of_before_the_loss_scale_starts_it_as_the_options_do)
+{
+    static const char *const later[] = { "optim.loss_scale", "optim.loss_scale_every",
+                                         "scale.value", "scale.good", "scale.skipped" };
+    kd_test_rig_options      o       = kd_test_rig_usual();
+    const char              *path[2] = { kd_test_path("c.kdas"), kd_test_path("older.kdas") };
+    kd_test_rig              rig;
+
+    kd_test_rig_make(&rig, &o);
+    kd_test_rig_step(&rig, 0);
+    kd_assert_ok(kdas_checkpoint_save(rig.distiller, path[0], NULL, NULL));
+    for (size_t i = 0; i < KD_COUNT(later); i++)
+        forge(rig.ctx, path[i % 2], path[1 - i % 2], later[i], 0, LEFT_OUT);
+    kd_test_rig_finish(&rig);
+    o.optim.loss_scale = 512;
+    kd_test_rig_make(&rig, &o);
+    kd_assert_ok(kdas_checkpoint_load(rig.distiller, path[1], NULL));
+    ck_assert_int_eq(kdas_optim_updates(rig.optim), 1);
+    ck_assert_double_eq(kdas_optim_loss_scale(rig.optim), 512);
+    ck_assert_int_eq(kdas_optim_skipped(rig.optim), 0);
+    kd_test_rig_step(&rig, 1);
     kd_test_rig_finish(&rig);
 }
 END_TEST
@@ -512,6 +552,7 @@ static Suite *checkpoint_suite(void)
     tcase_add_test(refused, waiting_micro_batches_need_the_same_accumulation);
     tcase_add_test(refused, a_damaged_file_is_refused_and_nothing_is_changed);
     tcase_add_test(refused, a_whole_file_that_says_the_impossible_is_refused);
+    tcase_add_test(refused, a_file_of_before_the_loss_scale_starts_it_as_the_options_do);
     tcase_add_test(refused, a_file_of_few_records_is_not_a_checkpoint_of_ours);
     tcase_add_test(refused, a_folder_that_is_not_there_is_named_and_the_old_file_stays);
     tcase_add_test(refused, arguments_that_are_null_are_refused);

@@ -1,7 +1,8 @@
 #!/bin/bash
 # check_install.sh - install, and let strangers in: a C and a C++ program that know nothing but pkg-config
 # build against the installed copy, shared and static, and run. Then a staged install (DESTDIR) with another
-# LIBDIR, its programs, and the removal of everything. Ends with "N passed, N failed".
+# LIBDIR, its programs, the CUDA plug-in (the emulated one), and the removal of everything. Ends with "N passed, N
+# failed".
 set -u
 cd "$(dirname "$0")/.." || exit 1
 source=$PWD
@@ -25,12 +26,17 @@ claim() # TEXT COMMAND...
 
 # ---- An installed copy, in a folder of its own ----
 prefix=$tmp/prefix
-plain=(PREFIX="$prefix" LIBDIR="$prefix/lib" INCLUDEDIR="$prefix/include" BINDIR="$prefix/bin" DESTDIR=)
+plain=(PREFIX="$prefix" LIBDIR="$prefix/lib" INCLUDEDIR="$prefix/include" BINDIR="$prefix/bin" DESTDIR= CUDA_PLUGIN=)
 claim "make install works" "$make" install "${plain[@]}"
 claim "kdas.pc states the version of the headers" \
     test "$(PKG_CONFIG_PATH=$prefix/lib/pkgconfig pkg-config --modversion kdas)" = \
     "$(sed -n 's/^#define KDAS_VERSION_[MP][A-Z]*  *//p' include/kdas/base.h | paste -sd.)"
 claim "every public header and ops.def is installed" diff -r include/kdas "$prefix/include/kdas"
+
+# asks PROGRAM: for the device "cuda"; the library's sentence if it has none
+asks() { env -u KDAS_BACKEND_PATH -u LD_LIBRARY_PATH OMP_WAIT_POLICY=passive "$1" pvt_v2_b0 --size 64 --device cuda; }
+no_plugin() { ! asks "$prefix/bin/kdas-inspect" 2>"$tmp/why" && grep "there is no device 'cuda'.* '$prefix/.*/kdas'" "$tmp/why"; }
+claim "without the CUDA plug-in an installed program says so, and where it looked" no_plugin
 
 # The second copy has no shared library, so that -lkdas can only mean the static one.
 cp -a "$prefix" "$tmp/static" || exit 1
@@ -58,6 +64,8 @@ claim "a static program does not ask for libkdas.so" alone
 # ---- A staged copy, as a packager makes it ----
 stage=$tmp/stage
 staged=(PREFIX=/usr LIBDIR=/usr/lib/some-triplet INCLUDEDIR=/usr/include BINDIR=/usr/bin DESTDIR="$stage")
+emulated=$source/build/release/emulated/libkdas-cuda.so
+[ -f "$emulated" ] && staged+=(CUDA_PLUGIN="$emulated") || staged+=(CUDA_PLUGIN=)
 claim "make install honours DESTDIR and LIBDIR" "$make" install "${staged[@]}"
 inside() { [ "$(ls "$stage")" = usr ] && [ -e "$stage/usr/lib/some-triplet/libkdas.so" ]; }
 claim "a staged install writes below DESTDIR alone" inside
@@ -73,8 +81,13 @@ for program in "$stage"/usr/bin/*; do
     [ -x "$program" ] || continue
     claim "installed $(basename "$program") finds the installed library" finds_library "$program"
 done
+if [ -f "$emulated" ]; then
+    claim "an installed program finds the CUDA plug-in beside the installed library" asks "$stage/usr/bin/kdas-inspect"
+else
+    echo "SKIP: the CUDA plug-in is installed, found and removed: build it by 'make emulated' first"
+fi
 claim "make uninstall works" "$make" uninstall "${staged[@]}"
-nothing_left() { ! find "$stage" ! -type d | grep .; }
+nothing_left() { ! find "$stage" ! -type d | grep . && [ ! -e "$stage/usr/lib/some-triplet/kdas" ]; }
 claim "make uninstall leaves no file behind" nothing_left
 
 printf '%d passed, %d failed\n' $passed $failed

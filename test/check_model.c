@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <kdas/kdas.h>
+#include "base/context.h"
 #include "support/check_util.h"
 #include "support/files.h"
 #include "support/run_util.h"
@@ -391,6 +392,33 @@ START_TEST(taps_are_read_and_take_gradients)
 }
 END_TEST
 
+/* What the host hands in is copied there, and must not stand where the images are. */
+START_TEST(a_gradient_at_a_tap_is_the_same_on_a_device_with_memory_of_its_own)
+{
+    static float grad[2][4704], push[8 * 16 * 32];
+    const float *none[2] = { NULL, NULL };
+
+    kd_test_fill(push, KD_COUNT(push), "push", 1, 0);
+    for (int own = 0; own < 2; own++) {
+        kdas_model *m = make("polyp_pvt_b0");
+        kdas_batch *x = draw(1, 32, 64);
+
+        ctx->host_memory = !own;
+        kd_assert_ok(kdas_model_keep_tap(m, "backbone.x1"));
+        kd_assert_ok(kdas_model_forward(m, KDAS_MODE_EVAL, x));
+        kd_assert_ok(kdas_model_add_gradient(m, "backbone.x1", push));
+        kd_assert_ok(kdas_model_backward(m, none));
+        kd_assert_ok(kdas_model_read_gradient(
+            m, kdas_model_find(m, "backbone.patch_embed1.proj.weight"), grad[own]));
+        kdas_batch_destroy(x);
+        kdas_model_destroy(m);
+        ctx->host_memory = true;
+    }
+    ck_assert_float_ne(grad[0][0], 0);
+    ck_assert(kd_test_same_bits(grad[0], grad[1], sizeof grad[0]));
+}
+END_TEST
+
 START_TEST(misuse_is_refused_with_a_sentence)
 {
     kdas_model_options o;
@@ -478,6 +506,7 @@ int main(void)
     tcase_add_test(run, images_of_a_batch_do_not_mix_in_inference);
     tcase_add_test(run, infer_and_eval_agree_and_train_differs);
     tcase_add_test(run, taps_are_read_and_take_gradients);
+    tcase_add_test(run, a_gradient_at_a_tap_is_the_same_on_a_device_with_memory_of_its_own);
     tcase_add_test(run, misuse_is_refused_with_a_sentence);
     tcase_add_test(run, failing_allocations_leak_nothing);
     suite_add_tcase(suite, run);

@@ -142,7 +142,7 @@ START_TEST(missing_attributes_and_foreign_types_are_refused)
         kd_assert_status(op->infer(&node), KDAS_EINVAL);
         node.inputs = op->min_inputs;
         for (int k = 0; k < node.inputs; k++)
-            node.in[k] = (kdas_desc){ KDAS_F16, 4, { 1, 1, 1, 1 } };
+            node.in[k] = (kdas_desc){ KDAS_F64, 4, { 1, 1, 1, 1 } };
         if (op->attr_size) {
             kd_assert_status(op->infer(&node), KDAS_EINVAL);
             kd_assert_sentence("attributes are missing");

@@ -14,7 +14,7 @@ static const char *const devices[] = { "reference", "cpu" };
 /* Set a member by its offset, and what the sentence must name. */
 static const struct {
     size_t at;
-    enum { FLOAT, WHOLE, TEXT } type;
+    enum { FLOAT, WHOLE, SHORT, TEXT } type;
     double      value;
     const char *text, *named;
     int         status;
@@ -43,6 +43,13 @@ static const struct {
     { MEMBER(step_factor), FLOAT, 0, NULL, "step_factor", KDAS_EINVAL },
     { MEMBER(power), FLOAT, -1, NULL, "power", KDAS_EINVAL },
     { MEMBER(lr_min), FLOAT, 1, NULL, "lr_min", KDAS_EINVAL },
+    { MEMBER(loss_scale), FLOAT, 3, NULL, "loss_scale", KDAS_EINVAL },
+    { MEMBER(loss_scale), FLOAT, 0.5, NULL, "loss_scale", KDAS_EINVAL },
+    { MEMBER(loss_scale), FLOAT, -1024, NULL, "loss_scale", KDAS_EINVAL },
+    { MEMBER(loss_scale), FLOAT, 0x1p25, NULL, "loss_scale", KDAS_EINVAL },
+    { MEMBER(loss_scale), FLOAT, NAN, NULL, "loss_scale", KDAS_EINVAL },
+    { MEMBER(loss_scale), FLOAT, INFINITY, NULL, "loss_scale", KDAS_EINVAL },
+    { MEMBER(loss_scale_every), SHORT, -1, NULL, "loss_scale_every", KDAS_EINVAL },
     { MEMBER(size), WHOLE, 0, NULL, "size", KDAS_EINVAL },
 };
 
@@ -51,13 +58,15 @@ START_TEST(options_out_of_range_are_refused_by_name)
     kdas_optim_options o      = kd_test_optim_options("adamw");
     char              *member = (char *)&o + refused[_i].at;
     float              number = (float)refused[_i].value;
-    int64_t            whole  = (int64_t)refused[_i].value;
+    int64_t            whole  = refused[_i].type == FLOAT ? 0 : (int64_t)refused[_i].value;
+    int32_t            small  = (int32_t)whole;
     kd_test_optim      s;
 
     kd_test_optim_params(&s, "reference", NULL);
     switch (refused[_i].type) {
     case FLOAT: memcpy(member, &number, sizeof number); break;
     case WHOLE: memcpy(member, &whole, sizeof whole); break;
+    case SHORT: memcpy(member, &small, sizeof small); break;
     case TEXT: memcpy(member, &refused[_i].text, sizeof refused[_i].text); break;
     }
     s.optim = (kdas_optim *)&s;
@@ -151,19 +160,19 @@ START_TEST(an_optimizer_is_restored_whole_or_not_at_all)
     kd_test_optim_make(&s, "reference", &o);
     o.lr       = 0.5f;
     o.no_decay = "bias";
-    kd_assert_ok(kd_optim_restore(s.optim, &o, 17));
+    kd_assert_ok(kd_optim_restore(s.optim, &o, 17, NULL));
     ck_assert_int_eq(kdas_optim_updates(s.optim), 17);
     ck_assert_double_eq(kdas_optim_lr(s.optim), 0.5);
     ck_assert_uint_eq(s.optim->ranges, 3);
 
     o.momentum = 0; /* other state blocks */
-    kd_assert_status(kd_optim_restore(s.optim, &o, 1), KDAS_EINVAL);
+    kd_assert_status(kd_optim_restore(s.optim, &o, 1, NULL), KDAS_EINVAL);
     o    = kd_test_optim_options("adamw");
     o.lr = 0.1f;
-    kd_assert_status(kd_optim_restore(s.optim, &o, 1), KDAS_EINVAL);
+    kd_assert_status(kd_optim_restore(s.optim, &o, 1, NULL), KDAS_EINVAL);
     kd_assert_sentence("adamw");
     o = kd_test_optim_options("sgd");
-    kd_assert_status(kd_optim_restore(s.optim, &o, -1), KDAS_EINVAL);
+    kd_assert_status(kd_optim_restore(s.optim, &o, -1, NULL), KDAS_EINVAL);
     ck_assert_int_eq(kdas_optim_updates(s.optim), 17);
     ck_assert_double_eq(kdas_optim_lr(s.optim), 0.5);
     kd_test_optim_finish(&s);

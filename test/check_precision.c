@@ -55,12 +55,49 @@ START_TEST(where_it_cannot_be_had_it_is_refused_or_replaced)
 }
 END_TEST
 
+/* No device of this library's own has f16 or TF32: a plug-in may. */
+START_TEST(what_only_other_devices_have_is_refused_by_name)
+{
+    static const char *const    devices[] = { "reference", "cpu" };
+    static const kdas_precision asked[]   = { KDAS_PRECISION_F16, KDAS_PRECISION_TF32 };
+    static const char *const    names[]   = { "f16", "tf32" };
+
+    for (int i = 0; i < 4; i++) {
+        kdas_context *ctx = (kdas_context *)&ctx;
+
+        ck_assert_int_eq(try_context(&ctx, devices[i / 2], NULL, asked[i % 2], NULL, NULL),
+                         KDAS_EUNSUPPORTED);
+        ck_assert_ptr_null(ctx);
+        ck_assert_ptr_nonnull(strstr(kdas_last_error(), names[i % 2]));
+    }
+}
+END_TEST
+
+START_TEST(auto_takes_what_there_is)
+{
+    kdas_context *ctx;
+    int           lines = 0;
+    bool          can   = kd_test_can_half();
+
+    kd_assert_ok(try_context(&ctx, "reference", NULL, KDAS_PRECISION_AUTO, count_line, &lines));
+    ck_assert_int_eq(kdas_context_precision(ctx), KDAS_PRECISION_F32);
+    ck_assert_int_eq(lines, 1);
+    kdas_context_destroy(ctx);
+    kd_assert_ok(try_context(&ctx, "cpu", NULL, KDAS_PRECISION_AUTO, count_line, &lines));
+    ck_assert_int_eq(kdas_context_precision(ctx), can ? KDAS_PRECISION_BF16 : KDAS_PRECISION_F32);
+    ck_assert_int_eq(lines, can ? 1 : 2);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
 START_TEST(precisions_out_of_range_are_refused)
 {
     for (int i = 0; i < 2; i++) {
         kdas_context *ctx;
 
-        ck_assert_int_eq(try_context(&ctx, "cpu", NULL, (kdas_precision)(i ? 3 : -1), NULL, NULL),
+        ck_assert_int_eq(try_context(&ctx, "cpu", NULL,
+                                     (kdas_precision)(i ? KDAS_PRECISION_AUTO + 1 : -1), NULL,
+                                     NULL),
                          KDAS_EINVAL);
         ck_assert_ptr_nonnull(strstr(kdas_last_error(), "precision"));
     }
@@ -272,6 +309,8 @@ int main(void)
 
     tcase_set_timeout(t, 120);
     tcase_add_test(t, where_it_cannot_be_had_it_is_refused_or_replaced);
+    tcase_add_test(t, what_only_other_devices_have_is_refused_by_name);
+    tcase_add_test(t, auto_takes_what_there_is);
     tcase_add_test(t, precisions_out_of_range_are_refused);
     tcase_add_test(t, the_context_says_what_is_in_use);
     tcase_add_test(t, maps_stay_close_to_those_of_f32);

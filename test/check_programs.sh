@@ -63,7 +63,7 @@ claim "an option wants its value" wrong $d --demo --out
 for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-bench; do
     claim "$program refuses ten thousand threads" ends 2 "threads .* 1024, not '10000'" $program --threads 10000
     claim "$program refuses less than no thread" wrong $program --threads -1
-    claim "$program names the types that there are" ends 2 "f32|bf16|auto, not 'f16'" $program --dtype f16
+    claim "$program names the types that there are" ends 2 "f32|bf16|f16|tf32|auto, not 'f64'" $program --dtype f64
     claim "$program wants a whole type" wrong $program --dtype bf
 done
 claim "a wrong command line leaves nothing behind" none_exist "$tmp/x"
@@ -140,6 +140,9 @@ claim "a run that was interrupted can be taken up again" ends 0 "" $d "${run[@]}
 
 # ---- In bf16, where the processor can; there are two ways without it everywhere ------------------------
 claim "bf16 where it cannot be had is refused" fails "bf16" $d "${run[@]}" --out "$tmp/half" --dtype bf16 --isa avx2
+for type in f16 tf32; do
+    claim "$type on a device without it is refused" fails "$type" $d "${run[@]}" --out "$tmp/half" --dtype $type
+done
 claim "auto takes f32 there and says so" ends 0 "computing in f32" $d "${run[@]}" --out "$tmp/auto" --max-steps 3 \
     --dtype auto --isa avx2
 claim "kdas-evaluate refuses bf16 where it cannot be had" fails "bf16" kdas-evaluate --model polyp_pvt_b0 --weights \

@@ -1,7 +1,8 @@
 #!/bin/bash
 # layers.sh [ROOT] - prove the direction of includes: a folder of src/ may include only from itself and from
-# those before it in `order`; the CPU backend knows only what a plug-in would; examples know only what a host
-# would. Prints each include that breaks a rule as FILE:LINE, then "N passed, N failed".
+# those before it in `order`; the CPU backend knows only what a plug-in would, and the CUDA plug-in, which links to
+# nothing of the library, kdas/backend.h alone; CUDA's headers are its and its emulator's; examples know only what a
+# host would. Prints each include that breaks a rule as FILE:LINE, then "N passed, N failed".
 set -u
 cd "${1:-$(dirname "$0")/..}" || exit 1
 order=(base tensor io backend graph op nn model loss optim data metric distill)
@@ -40,9 +41,12 @@ why_not_system() # FOLDER NAME: a reason why <NAME> may not be included there
     backend/*:kdas/base.h | backend/*:kdas/backend.h | backend/*:kdas/ops.def) ;;
     backend/*:kdas/*) echo "a backend knows only base.h, backend.h and ops.def" ;;
     *:kdas/*) [ -f "include/$2" ] || echo "there is no such public header" ;;
+    backend/cuda:dnnl* | backend/cuda:oneapi/* | backend/cuda:*cblas* | backend/cuda:openblas*)
+        echo "the CUDA plug-in needs no library of the CPU's" ;;
+    backend/cuda:*) ;;
+    *:cuda* | *:cublas* | *:cudnn*) echo "CUDA belongs to its plug-in" ;;
     backend/*) ;;
-    *:dnnl* | *:oneapi/* | *:*cblas* | *:openblas* | *:lapack* | *:cuda* | *:cublas* | *:cudnn*)
-        echo "compute libraries belong to a backend" ;;
+    *:dnnl* | *:oneapi/* | *:*cblas* | *:openblas* | *:lapack*) echo "compute libraries belong to a backend" ;;
     esac
 }
 
@@ -53,6 +57,7 @@ why_not_ours() # FOLDER FILE NAME: a reason why "NAME" may not be included by FI
     to=$(folder "$path")
     [ "$to" = "$1" ] && return
     case $1 in
+    backend/cuda) echo "the CUDA plug-in links to nothing of the library" ;;
     backend/*) [ "$to" = base ] || echo "a backend knows only base/ and itself" ;;
     backend) # the registry names the table of the built-in backend, and nothing else of it
         [ "$path" = backend/cpu/cpu.h ] || [ "$(rank "$to")" -lt "$(rank backend)" ] ||
@@ -118,6 +123,16 @@ while IFS=: read -r file line include; do
     esac
     judge "$file:$line" "$include" "$reason"
 done < <(every_include examples)
+
+# Tests may look inside the library; CUDA is the emulator's and its suite's alone.
+while IFS=: read -r file line include; do
+    reason=
+    case $file:$include in
+    test/emulator/* | test/check_emulator*) ;;
+    *:[\<\"]cuda[._]* | *:[\<\"]cublas* | *:[\<\"]cudnn*) reason="CUDA belongs to its plug-in and the emulator" ;;
+    esac
+    judge "$file:$line" "$include" "$reason"
+done < <(every_include test bench)
 
 printf '%d passed, %d failed\n' $passed $failed
 [ $failed = 0 ]

@@ -22,7 +22,8 @@ KDAS_API kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_vie
 KDAS_API int64_t     kdas_batch_count(const kdas_batch *batch);
 KDAS_API int64_t     kdas_batch_height(const kdas_batch *batch);
 KDAS_API int64_t     kdas_batch_width(const kdas_batch *batch);
-/* The numbers themselves, to read or to fill: images (N,H,W,3), masks (N,H,W,1). Since 0.1. */
+/* The numbers themselves, to read or to fill: images (N,H,W,3), masks (N,H,W,1). What is written here after
+ * kdas_distiller_prefetch() is not seen: prefetch again. Since 0.1. */
 KDAS_API float *kdas_batch_images(kdas_batch *batch);
 KDAS_API float *kdas_batch_masks(kdas_batch *batch);
 /* Use the first `count` places only, 1 <= count <= the number made. Since 0.1. */
@@ -119,7 +120,8 @@ KDAS_API void        kdas_loader_destroy(kdas_loader *loader); /* NULL is fine; 
 /* Batches in an epoch, scales counted. Since 0.1. */
 KDAS_API int64_t kdas_loader_batches(const kdas_loader *loader);
 /* The next batch; *out is NULL at the end of an epoch (the following call starts the next). It
- * stays valid until the next call. What a batch holds depends on seed and position alone, not on
+ * stays valid until the next call; on a device that uploads ahead (kdas_distiller_prefetch), until
+ * the next but one, since 0.3. What a batch holds depends on seed and position alone, not on
  * workers. Errors of a frame's file come out here, at the batch that needs it; the position stays,
  * so that another call tries again, and a seek to the next position passes over it. Since 0.1. */
 KDAS_API kdas_status kdas_loader_next(kdas_loader *loader, kdas_batch **out);

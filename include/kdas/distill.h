@@ -32,17 +32,34 @@ typedef struct kdas_step_report {
     double  raw[KDAS_TERMS];
     double  weighted[KDAS_TERMS];
     double  gradient[KDAS_TERMS];
-    double  lr;         /* of the update that this step made, or will make */
-    int32_t updated;    /* whether this step ended with an update          */
-    double  seconds[4]; /* teacher, student forward, objective and backward, update */
+    double  lr;      /* of the update that this step made, or will make */
+    int32_t updated; /* whether this step ended with an update          */
+    /* teacher, student forward, objective and backward, update; where a device works beside the host,
+     * until a part was handed over, or waited for */
+    double seconds[4];
+    double
+        loss_scale; /* of this step's gradients; losses and norms are without it. Since 0.3        */
+    int32_t
+        skipped; /* whether its update was skipped, for overflow at that scale. Since 0.3       */
 } kdas_step_report;
 
 /* A whole step on the batch: forward, backward, and after every `accumulate`-th batch an update.
- * `report` may be NULL. KDAS_ENUMERIC: the loss or a gradient is not finite; parameters are unchanged and the
- * gathered gradients dropped. KDAS_ECANCELLED likewise. After the first step of a size nothing is allocated.
+ * `report` may be NULL: then a device with memory of its own is asked for nothing but, with an update, whether the
+ * gradients are finite; and the loss itself is not looked at. An update that overflows at the optimizer's
+ * loss scale is skipped, and its gradients dropped (kdas_optim_options.loss_scale). KDAS_ENUMERIC: the loss
+ * is not finite, or a gradient that no scale is to blame for; parameters are unchanged and the gathered
+ * gradients dropped. KDAS_ECANCELLED likewise. After the first step of a size nothing is allocated.
  * Since 0.1. */
 KDAS_API kdas_status kdas_distiller_step(kdas_distiller *distiller, kdas_batch *batch,
                                          kdas_step_report *report);
+
+/* Begin to upload `batch` beside the computing of the step that is called next, with another batch; the step or
+ * forward with this one finds it on the device. The batch stays alive and as it is until then, or until another
+ * prefetch: one that kdas_batch_set() or kdas_batch_resize() has changed is uploaded again by its step, but whoever
+ * writes through kdas_batch_images() or kdas_batch_masks() must prefetch again. Two batches can wait; a third takes
+ * the place of the older. Works on devices that upload beside kernels, on others it does nothing. KDAS_EINVAL,
+ * KDAS_ENOMEM, KDAS_EBACKEND. Since 0.3. */
+KDAS_API kdas_status kdas_distiller_prefetch(kdas_distiller *distiller, kdas_batch *batch);
 
 /* The phases, for hosts that want to act between them: forward, then backward, then update. Skipping an update
  * keeps gathering gradients; kdas_model_zero_gradients(student) drops them. KDAS_ESTATE out of order. */

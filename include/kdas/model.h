@@ -93,7 +93,8 @@ KDAS_API const char *kdas_model_tap(const kdas_model *model, int32_t i);
 KDAS_API kdas_status kdas_model_keep_tap(kdas_model *model, const char *name);
 /* Dims of a kept tap or output after a forward. KDAS_ESTATE, KDAS_ENOTFOUND. Since 0.1. */
 KDAS_API kdas_status kdas_model_tap_dims(const kdas_model *model, const char *name, int64_t *dims);
-/* Add a gradient at a kept tap, between forward and backward. Since 0.1. */
+/* Add a gradient at a kept tap, between forward and backward; under a loss scale (kdas_optim_loss_scale),
+ * multiplied by it. Since 0.1. */
 KDAS_API kdas_status kdas_model_add_gradient(kdas_model *model, const char *name,
                                              const float *gradient);
 

@@ -33,6 +33,13 @@ typedef struct kdas_optim_options {
         step_factor; /* step: what the rate is multiplied by, > 0; default 0.1                   */
     float power;     /* poly: (1 - s/(total - warmup))^power; default 0.9                        */
     float lr_min;    /* cosine, poly: the rate never falls below, <= lr; default 0               */
+    /* What losses are multiplied by before the backward pass, so that small gradients survive f16; the update
+     * divides by it. A power of two, 1 to 2^24; 0 (default): 65536 where the context computes in f16, else 1
+     * and fixed. See kdas_optim_loss_scale. Since 0.3. */
+    float loss_scale;
+    /* Updates without overflow after which the scale is doubled, up to 2^24; an overflow skips the update
+     * and halves the scale, down to 1. 0: it is fixed, and overflow an error. Default 2000. Since 0.3. */
+    int32_t loss_scale_every;
 } kdas_optim_options;
 KDAS_API void kdas_optim_options_init(kdas_optim_options *options, size_t size);
 
@@ -43,11 +50,21 @@ KDAS_API kdas_status kdas_optim_create(kdas_optim **out, kdas_model *model,
                                        const kdas_optim_options *options);
 KDAS_API void        kdas_optim_destroy(kdas_optim *optim); /* NULL is fine */
 
-/* Update the parameters from their gradients (clip by norm first, then clamp), then advance the schedule.
- * Gradients are left as they are. KDAS_ENUMERIC: a gradient is not finite, the sentence names the first such
- * parameter and nothing was changed. Since 0.1. */
+/* Update the parameters from their gradients (divided by the loss scale, clipped by norm, then clamped), then
+ * advance the schedule. Gradients are left as they are. KDAS_ENUMERIC: a gradient is not finite, the sentence
+ * names the first such parameter and nothing was changed. Since 0.1.
+ * Since 0.3, where the loss scale is not fixed and above 1: a gradient that is not finite is an overflow; the
+ * update is skipped (parameters, moments, count and schedule stay as they are), counted in kdas_optim_skipped, and
+ * the scale halved; the status is KDAS_OK. Zero the gradients after it as after any update. */
 KDAS_API kdas_status kdas_optim_step(kdas_optim *optim);
-/* Global L2 norm of the gradients, before any clipping. KDAS_ENUMERIC as above. Since 0.1. */
+/* What to multiply a loss, or the gradients given to kdas_model_backward, by, until the next kdas_optim_step; a
+ * distiller does it itself. All of an update's gradients are gathered under one scale, those that
+ * kdas_model_read_gradient shows among them. A power of two; 1 where no scale is in use (NULL: 1). Since 0.3. */
+KDAS_API double kdas_optim_loss_scale(const kdas_optim *optim);
+/* Updates skipped so far for overflow (NULL: 0). Since 0.3. */
+KDAS_API int64_t kdas_optim_skipped(const kdas_optim *optim);
+/* Global L2 norm of the gradients, without the loss scale, before any clipping. KDAS_ENUMERIC: one is not finite.
+ * Since 0.1. */
 KDAS_API kdas_status kdas_optim_gradient_norm(kdas_optim *optim, double *out);
 /* Updates made so far, and the learning rate of the next one (NULL: 0 and NaN). Since 0.1. */
 KDAS_API int64_t kdas_optim_updates(const kdas_optim *optim);

@@ -62,8 +62,8 @@ typedef struct kdas_profile_roof {
         gemm; /* operations a second of a large f32 matrix product, the better of two ways to it */
     double
         triad; /* bytes a second of y += a x over 256 MiB: x and y read, y written               */
-    double
-        gemm_bf16; /* as gemm, of a product in bf16; 0: the context computes in f32              */
+    double gemm_bf16; /* as gemm, of a product in bf16, or f16 where that is what the context
+                      computes in; 0: it computes in f32                                       */
 } kdas_profile_roof;
 
 /* Measure for one or two seconds. It takes 256 MiB for its time; the profile does not see it. KDAS_EINVAL (NULL, or

@@ -25,6 +25,7 @@ typedef struct kdas_train_state {
     double                  best_dice;       /* so far; -1: none yet                        */
     int64_t                 best_epoch;
     int32_t                 is_best; /* EPOCH: this one is the best                  */
+    int64_t                 skipped; /* updates of the run skipped for overflow. Since 0.3 */
 } kdas_train_state;
 
 /* Return 0 to go on; anything else ends the run after this step, checkpoint included. */
@@ -48,7 +49,8 @@ KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
 /* Train the distiller's student on the loader's batches, from its first one on. After each epoch `validation`
  * (may be NULL: then the last epoch counts as best) is segmented and the student kept if its mean Dice at 0.5 is
  * the best so far; the validation set is the only one that decides. An epoch that max_steps cuts short is
- * validated too, and finished by a later resume. log.csv has a line for each epoch: means over its steps.
+ * validated too, and finished by a later resume. log.csv has a line for each epoch: means over its steps, and since
+ * 0.3 the loss scale and the updates that overflow has made the run skip so far (kdas_optim_options.loss_scale).
  *
  * A cancel of the context, or a callback that does not return 0, finishes the step, saves, and ends the run with
  * KDAS_ECANCELLED unless it was complete; resume goes on from there, with the same bits as an unbroken run. A NaN

@@ -123,14 +123,15 @@ static kdas_status choose_precision(kdas_context *ctx, const kdas_context_option
     return KDAS_OK;
 }
 
-static kdas_status open_device(kdas_context *ctx, const kdas_context_options *o)
+static kdas_status open_device(kdas_context *ctx, const kdas_context_options *o, int32_t index)
 {
-    kdas_device_options options = { .size          = sizeof options,
-                                    .threads       = ctx->threads,
-                                    .isa           = o->isa,
-                                    .deterministic = o->deterministic,
-                                    .tf32          = o->precision == KDAS_PRECISION_TF32 };
-    char                name[64], why[256] = "";
+    kdas_device_options options  = { .size          = sizeof options,
+                                     .index         = index,
+                                     .threads       = ctx->threads,
+                                     .isa           = o->isa,
+                                     .deterministic = o->deterministic,
+                                     .tf32          = o->precision == KDAS_PRECISION_TF32 };
+    char                why[256] = "";
 
     ctx->host = (kdas_host){ .abi   = KDAS_BACKEND_ABI,
                              .size  = sizeof ctx->host,
@@ -140,8 +141,6 @@ static kdas_status open_device(kdas_context *ctx, const kdas_context_options *o)
                              .log   = lend_log,
                              .fail  = kd_fail };
 
-    KD_RETURN(kd_backend_parse(name, sizeof name, &options.index, o->device));
-    KD_RETURN(kd_backend_find(&ctx->backend, &ctx->library, name));
     if (ctx->backend->probe(options.index, why, sizeof why) <= 0)
         return kd_fail(KDAS_EBACKEND, "device '%s' cannot be used: %s", o->device, why);
     KD_RETURN(ctx->backend->open(&ctx->device, &ctx->host, &options));
@@ -150,40 +149,76 @@ static kdas_status open_device(kdas_context *ctx, const kdas_context_options *o)
     return KDAS_OK;
 }
 
-kdas_status kdas_context_create(kdas_context **out, const kdas_context_options *options)
+static kdas_status take_options(kdas_context_options *o, const kdas_context_options *options)
 {
-    kdas_context_options o;
-    kdas_context        *ctx;
-    kdas_status          st;
-
-    if (!out) return kd_fail(KDAS_EINVAL, "context: out is NULL");
-    *out = NULL;
-    kdas_context_options_init(&o, sizeof o);
-    KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_context_options"));
-    KD_RETURN(check_options(&o));
-    if (!o.alloc) {
-        o.alloc = host_malloc;
-        o.free  = host_free;
+    kdas_context_options_init(o, sizeof *o);
+    KD_RETURN(kd_take_options(o, sizeof *o, options, "kdas_context_options"));
+    KD_RETURN(check_options(o));
+    if (!o->alloc) {
+        o->alloc = host_malloc;
+        o->free  = host_free;
     }
-    ctx = o.alloc(o.alloc_user, sizeof *ctx);
-    if (!ctx) return kd_fail(KDAS_ENOMEM, "out of memory: %zu bytes were needed", sizeof *ctx);
+    return KDAS_OK;
+}
+
+/* A context on a table; `library` is closed with it, also on failure. */
+static kdas_status create(kdas_context **out, const kdas_context_options *o,
+                          const kdas_backend *table, void *library, int32_t index)
+{
+    kdas_context *ctx = o->alloc(o->alloc_user, sizeof *ctx);
+    kdas_status   st;
+
+    if (!ctx) {
+        kd_backend_unload(library);
+        return kd_fail(KDAS_ENOMEM, "out of memory: %zu bytes were needed", sizeof *ctx);
+    }
     memset(ctx, 0, sizeof *ctx);
-    ctx->alloc      = o.alloc;
-    ctx->free       = o.free;
-    ctx->alloc_user = o.alloc_user;
-    ctx->log        = o.log;
-    ctx->log_user   = o.log_user;
-    ctx->threads    = o.threads ? o.threads : cores_at_hand();
-    ctx->plain      = plain_asked(o.isa);
+    ctx->alloc      = o->alloc;
+    ctx->free       = o->free;
+    ctx->alloc_user = o->alloc_user;
+    ctx->log        = o->log;
+    ctx->log_user   = o->log_user;
+    ctx->threads    = o->threads ? o->threads : cores_at_hand();
+    ctx->plain      = plain_asked(o->isa);
+    ctx->library    = library;
+    kd_backend_take(&ctx->table, table);
+    ctx->backend = &ctx->table;
     atomic_init(&ctx->cancelled, 0);
-    st = open_device(ctx, &o);
-    if (st == KDAS_OK) st = choose_precision(ctx, &o);
+    st = open_device(ctx, o, index);
+    if (st == KDAS_OK) st = choose_precision(ctx, o);
     if (st != KDAS_OK) {
         kdas_context_destroy(ctx);
         return st;
     }
     *out = ctx;
     return KDAS_OK;
+}
+
+kdas_status kdas_context_create(kdas_context **out, const kdas_context_options *options)
+{
+    kdas_context_options o;
+    const kdas_backend  *table;
+    void                *library;
+    int32_t              index;
+    char                 name[64];
+
+    if (!out) return kd_fail(KDAS_EINVAL, "context: out is NULL");
+    *out = NULL;
+    KD_RETURN(take_options(&o, options));
+    KD_RETURN(kd_backend_parse(name, sizeof name, &index, o.device));
+    KD_RETURN(kd_backend_find(&table, &library, name));
+    return create(out, &o, table, library, index);
+}
+
+kdas_status kd_context_create_on(kdas_context **out, const kdas_context_options *options,
+                                 const kdas_backend *table)
+{
+    kdas_context_options o;
+
+    *out = NULL;
+    KD_RETURN(take_options(&o, options));
+    KD_RETURN(kd_backend_check(table, table->name));
+    return create(out, &o, table, NULL, 0);
 }
 
 void kdas_context_destroy(kdas_context *ctx)

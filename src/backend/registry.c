@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,32 +33,101 @@ kdas_status kd_backend_parse(char *name, size_t size, int32_t *index, const char
     return KDAS_OK;
 }
 
+/* Functions that come together or not at all. */
+static const struct {
+    size_t      first, last; /* offsets in the table */
+    const char *names;
+} groups[] = {
+    { offsetof(kdas_backend, host_alloc), offsetof(kdas_backend, host_free),
+      "host_alloc and host_free" },
+    { offsetof(kdas_backend, upload_ahead), offsetof(kdas_backend, arrive),
+      "upload_ahead and arrive" },
+    { offsetof(kdas_backend, record), offsetof(kdas_backend, forget),
+      "record, recorded, replay and forget" },
+};
+
+typedef void (*any_fn)(void);
+
+/* All functions of a table are pointers of one size, one after the other. */
+static int functions_in(const kdas_backend *table, size_t first, size_t last)
+{
+    int n = 0;
+
+    for (size_t at = first; at <= last; at += sizeof(any_fn)) {
+        any_fn fn;
+
+        memcpy(&fn, (const char *)table + at, sizeof fn);
+        n += fn != NULL;
+    }
+    return n;
+}
+
+/* How many of them there are. */
+static int functions_wanted(size_t first, size_t last)
+{
+    return (int)((last - first) / sizeof(any_fn)) + 1;
+}
+
+void kd_backend_take(kdas_backend *to, const kdas_backend *from)
+{
+    memset(to, 0, sizeof *to);
+    memcpy(to, from, KD_MIN(from->size, sizeof *to));
+}
+
+kdas_status kd_backend_check(const kdas_backend *table, const char *path)
+{
+    const size_t first = offsetof(kdas_backend, probe), last = offsetof(kdas_backend, sync);
+    kdas_backend ours;
+
+    if (table->abi != KDAS_BACKEND_ABI)
+        return kd_fail(KDAS_EBACKEND, "'%s' has backend ABI %u, this library has %d", path,
+                       table->abi, KDAS_BACKEND_ABI);
+    if (table->size < last + sizeof(any_fn))
+        return kd_fail(KDAS_EBACKEND, "'%s': its table of %zu bytes ends before sync()", path,
+                       table->size);
+    kd_backend_take(&ours, table);
+    if (!ours.name || functions_in(&ours, first, last) < functions_wanted(first, last))
+        return kd_fail(KDAS_EBACKEND, "'%s': its table lacks a name or one of probe() .. sync()",
+                       path);
+    for (size_t i = 0; i < KD_COUNT(groups); i++) {
+        int n = functions_in(&ours, groups[i].first, groups[i].last);
+
+        if (n && n < functions_wanted(groups[i].first, groups[i].last))
+            return kd_fail(KDAS_EBACKEND, "'%s': its table has some of %s, and not all", path,
+                           groups[i].names);
+    }
+    return KDAS_OK;
+}
+
 /* Open one file and check its table. KDAS_ENOTFOUND: there is no such file. */
 static kdas_status open_plugin(const kdas_backend **out, void **library, const char *path)
 {
     kdas_backend_entry_fn entry;
     const kdas_backend   *table;
     void                 *symbol;
+    kdas_status           st;
 
     if (access(path, F_OK) != 0) return kd_fail(KDAS_ENOTFOUND, "there is no plug-in '%s'", path);
+    KD_RETURN(kd_plugin_file_check(path));
     *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!*library) return kd_fail(KDAS_EBACKEND, "'%s' cannot be loaded: %s", path, dlerror());
     symbol = dlsym(*library, KDAS_BACKEND_ENTRY);
     memcpy(&entry, &symbol, sizeof entry);
     table = symbol ? entry() : NULL;
-    if (table && table->abi == KDAS_BACKEND_ABI && table->size >= sizeof *table) {
+    if (!symbol)
+        st = kd_fail(KDAS_EBACKEND, "'%s' is not a libkdas plug-in: it has no %s", path,
+                     KDAS_BACKEND_ENTRY);
+    else if (!table)
+        st = kd_fail(KDAS_EBACKEND, "'%s': its %s gives no table", path, KDAS_BACKEND_ENTRY);
+    else
+        st = kd_backend_check(table, path);
+    if (st == KDAS_OK) {
         *out = table;
         return KDAS_OK;
     }
-    if (!table)
-        kd_fail(KDAS_EBACKEND, "'%s' is not a libkdas plug-in: it has no %s", path,
-                KDAS_BACKEND_ENTRY);
-    else
-        kd_fail(KDAS_EBACKEND, "'%s' has backend ABI %u, this library has %d", path, table->abi,
-                KDAS_BACKEND_ABI);
     dlclose(*library);
     *library = NULL;
-    return KDAS_EBACKEND;
+    return st;
 }
 
 /* The folder "kdas" beside the shared library (or the program that it was linked into). */
@@ -101,8 +171,9 @@ kdas_status kd_backend_find(const kdas_backend **out, void **library, const char
     snprintf(path, sizeof path, "%.3000s/libkdas-%s.so", folder, name);
     st = open_plugin(out, library, path);
     if (st == KDAS_ENOTFOUND)
-        kd_fail(st, "there is no device '%s': neither built in nor a plug-in in '%s'", name,
-                folder);
+        kd_fail(st,
+                "there is no device '%s': neither built in nor a plug-in libkdas-%s.so in '%s'%s",
+                name, name, folder, getenv("KDAS_BACKEND_PATH") ? " or KDAS_BACKEND_PATH" : "");
     return st;
 }
 

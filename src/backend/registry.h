@@ -10,6 +10,17 @@
 kdas_status kd_backend_find(const kdas_backend **out, void **library, const char *name);
 void        kd_backend_unload(void *library); /* NULL is fine */
 
+/* KDAS_EBACKEND for a shared object whose file is cut off (plugin_file.c). */
+kdas_status kd_plugin_file_check(const char *path);
+/* Can this library use the table? KDAS_EBACKEND with what is wrong with it; `path` says whose it is. */
+kdas_status kd_backend_check(const kdas_backend *table, const char *path);
+/* A copy of a table that may be shorter or longer than this library's: what it lacks is NULL. */
+void kd_backend_take(kdas_backend *to, const kdas_backend *from);
+
+/* A context on a table that needs no finding, whatever options->device says. */
+kdas_status kd_context_create_on(kdas_context **out, const kdas_context_options *options,
+                                 const kdas_backend *table);
+
 /* "cuda:1" -> name "cuda" and index 1; an index defaults to 0. KDAS_EINVAL. */
 kdas_status kd_backend_parse(char *name, size_t size, int32_t *index, const char *device);
 

@@ -13,13 +13,16 @@ struct kdas_context {
     int32_t       threads;
     bool          plain; /* isa "plain": no vector code outside the backend either */
     atomic_int    cancelled;
-    bool          unfused;   /* programs run op by op, as they were built: for comparisons */
+    bool          unfused;    /* programs run op by op, as they were built: for comparisons */
+    bool          unrecorded; /* and call by call, also on devices that replay: for comparisons */
+    bool        told_unrecorded; /* the log has been told that a program cannot be recorded      */
     bool        finish_step; /* a run that saves on a cancel: the step under way goes to its end */
     bool        profiling;   /* then `profile` is there */
     kd_profile *profile;     /* NULL until it is first switched on */
 
     kdas_host           host;        /* what the backend is lent                             */
-    const kdas_backend *backend;     /* the table in use                                     */
+    const kdas_backend *backend;     /* the table in use: `table`                            */
+    kdas_backend        table;       /* a copy; what the backend's own is too short for is 0 */
     kdas_device        *device;      /* what its open() gave                                 */
     void               *library;     /* the plug-in's dlopen handle, else NULL               */
     kdas_dtype          type;        /* of networks' activations: KDAS_F32, _BF16 or _F16    */

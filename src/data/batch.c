@@ -10,6 +10,55 @@ static const float std[3]  = { 0.229f, 0.224f, 0.225f };
 
 static inline float normal(float v, int colour) { return (v - mean[colour]) / std[colour]; }
 
+/* No number twice in a process, so that a new batch in an old one's place is not taken for it. */
+static uint64_t new_content(void)
+{
+    static _Atomic uint64_t last;
+
+    return atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
+}
+
+static void changed(kdas_batch *batch)
+{
+    atomic_store_explicit(&batch->content, new_content(), memory_order_relaxed);
+}
+
+uint64_t kd_batch_content(kdas_batch *batch)
+{
+    return atomic_load_explicit(&batch->content, memory_order_relaxed);
+}
+
+/* Zeros. From the device's own host memory, which uploads are fast from, unless that runs out. */
+static kdas_status make_pixels(kdas_batch *batch, size_t pixels)
+{
+    const kdas_backend *backend = &batch->ctx->table;
+    kdas_device        *device  = batch->ctx->device;
+
+    batch->pinned = backend->host_alloc != NULL;
+    if (batch->pinned) {
+        batch->images = backend->host_alloc(device, pixels * 3 * sizeof(float));
+        batch->masks  = batch->images ? backend->host_alloc(device, pixels * sizeof(float)) : NULL;
+        if (batch->masks) {
+            memset(batch->images, 0, pixels * 3 * sizeof(float));
+            memset(batch->masks, 0, pixels * sizeof(float));
+            return KDAS_OK;
+        }
+        if (batch->images) backend->host_free(device, batch->images);
+        batch->pinned = false;
+    }
+    batch->images = kd_calloc(batch->ctx, pixels, 3 * sizeof(float));
+    batch->masks  = batch->images ? kd_calloc(batch->ctx, pixels, sizeof(float)) : NULL;
+    return batch->masks ? KDAS_OK : KDAS_ENOMEM;
+}
+
+static void free_pixels(kdas_batch *batch, float *pixels)
+{
+    if (!batch->pinned)
+        kd_free(batch->ctx, pixels);
+    else if (pixels)
+        batch->ctx->table.host_free(batch->ctx->device, pixels);
+}
+
 kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t count,
                               int64_t height, int64_t width)
 {
@@ -27,11 +76,13 @@ kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t c
 
     batch = kd_calloc(context, 1, sizeof *batch);
     if (!batch) return KDAS_ENOMEM;
-    pixels        = (size_t)count * (size_t)height * (size_t)width; /* < 2^59 */
-    *batch        = (kdas_batch){ context, count, count, height, width, NULL, NULL };
-    batch->images = kd_calloc(context, pixels, 3 * sizeof(float));
-    batch->masks  = batch->images ? kd_calloc(context, pixels, sizeof(float)) : NULL;
-    if (!batch->masks) {
+    pixels       = (size_t)count * (size_t)height * (size_t)width; /* < 2^59 */
+    batch->ctx   = context;
+    batch->count = batch->room = count;
+    batch->height              = height;
+    batch->width               = width;
+    changed(batch);
+    if (make_pixels(batch, pixels) != KDAS_OK) {
         kdas_batch_destroy(batch);
         return KDAS_ENOMEM;
     }
@@ -42,8 +93,8 @@ kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t c
 void kdas_batch_destroy(kdas_batch *batch)
 {
     if (!batch) return;
-    kd_free(batch->ctx, batch->images);
-    kd_free(batch->ctx, batch->masks);
+    free_pixels(batch, batch->images);
+    free_pixels(batch, batch->masks);
     kd_free(batch->ctx, batch);
 }
 
@@ -59,6 +110,7 @@ kdas_status kdas_batch_resize(kdas_batch *batch, int64_t count)
     if (count < 1 || count > batch->room)
         return kd_fail(KDAS_EINVAL, "kdas_batch_resize: %lld places of a batch made for %lld",
                        (long long)count, (long long)batch->room);
+    if (count != batch->count) changed(batch);
     batch->count = count;
     return KDAS_OK;
 }
@@ -100,6 +152,7 @@ void kd_batch_put(kdas_batch *batch, int64_t i, const uint8_t *rgb, const uint8_
 
     put_bytes(batch->images + 3 * i * n, rgb, n, 3, order);
     put_mask(batch->masks + i * n, mask, n);
+    changed(batch);
 }
 
 /* The image at the batch's size, its samples' type and order kept, alpha dropped. */
@@ -185,6 +238,7 @@ kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_view *image,
         put_mask(batch->masks + i * n, truth, n);
     else
         memset(batch->masks + i * n, 0, (size_t)n * sizeof(float));
+    changed(batch);
 done:
     kd_free(batch->ctx, pixels);
     kd_free(batch->ctx, truth);

@@ -10,7 +10,12 @@ struct kdas_batch {
     int64_t       height, width;
     float        *images; /* (room,height,width,3) */
     float        *masks;  /* (room,height,width,1) */
+    bool          pinned; /* images and masks are of the device's own host memory                 */
+    _Atomic uint64_t content; /* another number, never used before, whenever the batch is changed */
 };
+
+/* What it holds now, as a number; writing through kdas_batch_images() is not noticed. */
+uint64_t kd_batch_content(kdas_batch *batch);
 
 /* Put a packed frame of the batch's size at place i: rgb (height,width,3), mask (height,width),
  * where 128 and more is polyp. */

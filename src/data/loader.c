@@ -1,7 +1,8 @@
 /* loader.c - the ring of groups that worker threads fill ahead of the step.
  *
  * The ring has a slot for the group whose batches the host is reading, and slots for those to
- * come; group g always stands in slot g % slots. A worker takes one sample at a time, of the
+ * come; where the device uploads ahead, one more for the group before, whose batch a step is still
+ * using when the next is fetched to be uploaded. Group g always stands in slot g % slots. A worker takes one sample at a time, of the
  * earliest group that has samples left, so that the next batch is finished first however many
  * workers there are. What a sample is depends on the plan alone. All members below `lock` in
  * kdas_loader, and the slots but for the pixels of samples that a worker has taken, are used under
@@ -41,7 +42,7 @@ struct kdas_loader {
     pthread_mutex_t lock;
     pthread_cond_t  more, finished; /* samples to take; a group is done, or idle */
     bool            stop;
-    int64_t         slots;
+    int64_t         slots, behind; /* all; those for groups that have been read: 0 or 1 */
     struct slot    *slot;
 };
 
@@ -134,7 +135,7 @@ static void ring_move(kdas_loader *l, int64_t group)
 {
     bool moved = false;
 
-    for (int64_t g = group; g < group + l->slots; g++) {
+    for (int64_t g = group; g < group + l->slots - l->behind; g++) {
         struct slot *s = &l->slot[g % l->slots];
 
         if (s->group == g) continue;
@@ -151,8 +152,9 @@ static kdas_status make_slots(kdas_loader *l, int32_t ahead)
     const kd_loader_plan *plan = &l->plan;
 
     /* enough groups for `ahead` batches after the one that is being read */
-    l->slots = l->workers ? (ahead + plan->scales - 1) / plan->scales + 1 : 1;
-    l->slot  = kd_calloc(l->ctx, (size_t)l->slots, sizeof *l->slot);
+    l->behind = l->ctx->table.upload_ahead != NULL;
+    l->slots  = (l->workers ? (ahead + plan->scales - 1) / plan->scales + 1 : 1) + l->behind;
+    l->slot   = kd_calloc(l->ctx, (size_t)l->slots, sizeof *l->slot);
     if (!l->slot) return KDAS_ENOMEM;
     for (int64_t i = 0; i < l->slots; i++) {
         struct slot *s = &l->slot[i];
@@ -272,6 +274,8 @@ void kd_loader_size(const kdas_loader *loader, int64_t *height, int64_t *width)
     *height = loader->plan.base_height;
     *width  = loader->plan.base_width;
 }
+
+bool kd_loader_keeps_last(const kdas_loader *loader) { return loader->behind > 0; }
 
 int64_t kdas_loader_position(const kdas_loader *loader) { return loader ? loader->position : 0; }
 double  kdas_loader_waited(const kdas_loader *loader) { return loader ? loader->waited : 0; }

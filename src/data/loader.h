@@ -40,6 +40,8 @@ void        kd_loader_scratch_finish(kd_loader_scratch *scratch, const kd_loader
 kdas_status kd_loader_make(const kd_loader_plan *plan, kd_loader_scratch *scratch, int64_t epoch,
                            int64_t frame, int64_t i, kdas_batch *const *batch);
 
+/* Does a batch stay valid until the next call but one, so that the next can be fetched during its step? */
+bool kd_loader_keeps_last(const kdas_loader *loader);
 /* The sides asked for: those of a batch at scale 1. */
 void kd_loader_size(const kdas_loader *loader, int64_t *height, int64_t *width);
 

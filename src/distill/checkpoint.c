@@ -34,6 +34,9 @@ static const field optim_fields[] = {
     OPTIM_FIELD(step_factor, FLOAT32), OPTIM_FIELD(power, FLOAT32),
     OPTIM_FIELD(lr_min, FLOAT32),
 };
+/* Files of before 0.3 lack these; ours then hold. */
+static const field later_optim_fields[] = { OPTIM_FIELD(loss_scale, FLOAT32),
+                                            OPTIM_FIELD(loss_scale_every, INT32) };
 
 #define LOSS_FIELD(member)                                            \
     {                                                                 \
@@ -72,7 +75,12 @@ static bool set_field(void *options, const field *f, double value)
 /* What the networks compute in. */
 static const char *precision_of(const kdas_distiller *d)
 {
-    return kdas_context_precision(d->ctx) == KDAS_PRECISION_BF16 ? "bf16" : "f32";
+    switch (kdas_context_precision(d->ctx)) {
+    case KDAS_PRECISION_BF16: return "bf16";
+    case KDAS_PRECISION_F16: return "f16";
+    case KDAS_PRECISION_TF32: return "tf32";
+    default: return "f32";
+    }
 }
 
 /* ---- the blocks ---- */
@@ -192,6 +200,7 @@ static kdas_status put_options(kd_container_writer *w, const kdas_distiller *d)
     KD_RETURN(kd_container_put_text(w, "optim.schedule", o->schedule));
     KD_RETURN(kd_container_put_text(w, "optim.no_decay", o->no_decay ? o->no_decay : ""));
     KD_RETURN(put_fields(w, optim_fields, KD_COUNT(optim_fields), o));
+    KD_RETURN(put_fields(w, later_optim_fields, KD_COUNT(later_optim_fields), o));
     KD_RETURN(kd_container_put_text(w, "loss.seg", l->seg));
     KD_RETURN(kd_container_put_text(w, "loss.guidance", l->guidance));
     KD_RETURN(kd_container_put_text(w, "loss.sym", l->sym));
@@ -203,6 +212,9 @@ static kdas_status put_counts(kd_container_writer *w, const kdas_distiller *d,
                               const kdas_progress *p)
 {
     KD_RETURN(kd_container_put_i64(w, "optim.updates", d->optim->updates));
+    KD_RETURN(kd_container_put_f64(w, "scale.value", (double)d->optim->scale.value));
+    KD_RETURN(kd_container_put_i64(w, "scale.good", d->optim->scale.good));
+    KD_RETURN(kd_container_put_i64(w, "scale.skipped", d->optim->scale.skipped));
     KD_RETURN(kd_container_put_u64(w, "random.seed", d->student->options.seed));
     KD_RETURN(kd_container_put_u64(w, "random.forwards", d->student->forwards));
     KD_RETURN(kd_container_put_i64(w, "micro", d->micro));
@@ -271,6 +283,8 @@ typedef struct content {
     kdas_optim_options optim;
     kdas_loss_options  loss; /* its numbers */
     kdas_progress      progress;
+    kd_loss_scale      scale;     /* to go on with */
+    double             was_scale; /* that the gathered gradients have */
     int64_t            updates, micro, accumulate;
     uint64_t           seed, forwards;
 } content;
@@ -346,6 +360,25 @@ static kdas_status get_counts(kd_container *c, content *to)
     return kd_container_get_i64(c, "progress.best_epoch", &to->progress.best_epoch);
 }
 
+/* Fields that a file may lack as a whole; *to is then as it was. */
+static kdas_status get_later_fields(kd_container *c, const field *f, size_t count, void *to)
+{
+    for (size_t i = 0; i < count; i++)
+        if (kd_container_find(c, f[i].name)) KD_RETURN(get_fields(c, &f[i], 1, to));
+    return KDAS_OK;
+}
+
+static void warn_of_fields(const kd_container *c, const kdas_distiller *d, const field *f,
+                           size_t count, const kdas_optim_options *theirs)
+{
+    const kdas_optim_options *ours = &d->optim->options;
+
+    for (size_t i = 0; i < count; i++)
+        if (get_field(theirs, &f[i]) != get_field(ours, &f[i]))
+            kd_warn(d->ctx, "%s goes on at %g, as '%s' has it, not at %g", f[i].name,
+                    get_field(theirs, &f[i]), kd_container_path(c), get_field(ours, &f[i]));
+}
+
 /* The optimizer goes on as it was, said aloud where it was made otherwise. The length of the run
  * alone is the host's to change: a run may be made longer. */
 static kdas_status get_optim(kd_container *c, const kdas_distiller *d, content *to)
@@ -355,15 +388,13 @@ static kdas_status get_optim(kd_container *c, const kdas_distiller *d, content *
 
     to->optim = *ours;
     KD_RETURN(get_fields(c, optim_fields, KD_COUNT(optim_fields), &to->optim));
+    KD_RETURN(get_later_fields(c, later_optim_fields, KD_COUNT(later_optim_fields), &to->optim));
     KD_RETURN(kd_container_get_text(c, "optim.schedule", &to->optim.schedule));
     KD_RETURN(kd_container_get_text(c, "optim.no_decay", &no_decay));
     to->optim.no_decay = *no_decay ? no_decay : NULL;
     if (ours->total > 0) to->optim.total = ours->total;
-    for (size_t i = 0; i < KD_COUNT(optim_fields); i++)
-        if (get_field(&to->optim, &optim_fields[i]) != get_field(ours, &optim_fields[i]))
-            kd_warn(d->ctx, "%s goes on at %g, as '%s' has it, not at %g", optim_fields[i].name,
-                    get_field(&to->optim, &optim_fields[i]), kd_container_path(c),
-                    get_field(ours, &optim_fields[i]));
+    warn_of_fields(c, d, optim_fields, KD_COUNT(optim_fields), &to->optim);
+    warn_of_fields(c, d, later_optim_fields, KD_COUNT(later_optim_fields), &to->optim);
     if (strcmp(to->optim.schedule, ours->schedule) != 0)
         kd_warn(d->ctx, "the schedule goes on as '%s', as '%s' has it, not '%s'",
                 to->optim.schedule, kd_container_path(c), ours->schedule);
@@ -371,14 +402,40 @@ static kdas_status get_optim(kd_container *c, const kdas_distiller *d, content *
 }
 
 /* A run may go on in another precision, since all that is kept is f32; but not with the same bits. */
-static void look_at_precision(kd_container *c, const kdas_distiller *d)
+static bool same_precision(kd_container *c, const kdas_distiller *d)
 {
     const char *theirs, *ours = precision_of(d);
 
-    if (kd_container_get_text(c, "precision", &theirs) != KDAS_OK) return; /* a file of 0.1 */
-    if (strcmp(theirs, ours) != 0)
+    if (kd_container_get_text(c, "precision", &theirs) != KDAS_OK) /* a file of 0.1 */
+        theirs = "f32";
+    else if (strcmp(theirs, ours) != 0)
         kd_warn(d->ctx, "the run goes on in %s; '%s' was made in %.64s", ours, kd_container_path(c),
                 theirs);
+    return strcmp(theirs, ours) == 0;
+}
+
+/* The loss scale goes on where it was, unless it is one that follows the precision, and that is another. A file
+ * of before 0.3 had none. */
+static kdas_status get_scale(kd_container *c, const kdas_distiller *d, content *to)
+{
+    bool    same = same_precision(c, d);
+    int64_t good, skipped;
+
+    kd_scale_start(&to->scale, &to->optim, d->ctx->type);
+    to->was_scale = 1;
+    if (!kd_container_find(c, "scale.value")) return KDAS_OK;
+    KD_RETURN(kd_container_get_f64(c, "scale.value", &to->was_scale));
+    KD_RETURN(kd_container_get_i64(c, "scale.good", &good));
+    KD_RETURN(kd_container_get_i64(c, "scale.skipped", &skipped));
+    if (!kd_scale_possible(to->was_scale) || good < 0 || good > INT32_MAX || skipped < 0)
+        return kd_fail(KDAS_EFORMAT,
+                       "'%s': a loss scale cannot be %g after %lld updates, %lld skipped",
+                       kd_container_path(c), to->was_scale, (long long)good, (long long)skipped);
+    to->scale.skipped = skipped;
+    if (to->scale.every == 0 || (!same && to->optim.loss_scale == 0)) return KDAS_OK;
+    to->scale.value = (float)to->was_scale;
+    to->scale.good  = (int32_t)good;
+    return KDAS_OK;
 }
 
 static kdas_status check_counts(kd_container *c, const kdas_distiller *d, const content *to)
@@ -394,10 +451,21 @@ static kdas_status check_counts(kd_container *c, const kdas_distiller *d, const 
     return KDAS_OK;
 }
 
+/* Gradients that wait were gathered under the scale of their time. */
+static void rescale_gradients(snapshot *s, const content *from)
+{
+    float factor = from->scale.value / (float)from->was_scale;
+
+    for (int k = 0; k < s->blocks && factor != 1; k++)
+        for (size_t i = 0;
+             !strcmp(s->block[k].prefix, "gradient") && i < s->block[k].bytes / sizeof(float); i++)
+            s->block[k].host[i] *= factor;
+}
+
 /* Everything has been read: put it in place. */
 static kdas_status commit(kdas_distiller *d, const content *from, snapshot *s)
 {
-    KD_RETURN(kd_optim_restore(d->optim, &from->optim, from->updates));
+    KD_RETURN(kd_optim_restore(d->optim, &from->optim, from->updates, &from->scale));
     if (from->micro == 0) KD_RETURN(kdas_model_zero_gradients(d->student));
     for (int i = 0; i < s->blocks; i++)
         KD_RETURN(
@@ -419,8 +487,7 @@ static kdas_status read_content(kd_container *c, const kdas_distiller *d, conten
     KD_RETURN(get_counts(c, to));
     KD_RETURN(check_counts(c, d, to));
     KD_RETURN(get_optim(c, d, to));
-    look_at_precision(c, d);
-    return KDAS_OK;
+    return get_scale(c, d, to);
 }
 
 /* A record that is missing from a whole file: it is not a checkpoint of this kind. */
@@ -443,6 +510,7 @@ kdas_status kd_checkpoint_load(kdas_distiller *d, const char *path, kdas_progres
     KD_TRY(as_format(read_content(c, d, &from)));
     KD_TRY(snapshot_init(&s, d, from.micro > 0));
     KD_TRY(as_format(each_tensor(&s, get_tensor, c)));
+    rescale_gradients(&s, &from);
     KD_TRY(commit(d, &from, &s));
     if (count) memset(sums, 0, (size_t)count * sizeof *sums);
     if (count && kd_container_find(c, "sums"))

@@ -72,8 +72,7 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
 void kdas_distiller_destroy(kdas_distiller *d)
 {
     if (!d) return;
-    kd_device_unstage(d->ctx, &d->images);
-    kd_device_unstage(d->ctx, &d->masks);
+    kd_upload_finish(d);
     kd_device_free(d->ctx, d->host_teacher.memory);
     kd_free(d->ctx, d);
 }
@@ -182,10 +181,7 @@ static kdas_status forward(kdas_distiller *d, kdas_batch *batch, kdas_step_repor
     KD_RETURN(kd_check_size(n, h, w));
     d->phase = KD_PHASE_IDLE;
     d->at.n  = n;
-    KD_RETURN(kd_device_stage(d->ctx, &d->images, &images, kdas_batch_images(batch),
-                              (size_t)(n * h * w * 3) * sizeof(float)));
-    KD_RETURN(kd_device_stage(d->ctx, &d->masks, &d->at.mask, kdas_batch_masks(batch),
-                              (size_t)(n * h * w) * sizeof(float)));
+    KD_RETURN(kd_upload_batch(d, batch, &images, &d->at.mask));
     KD_RETURN(run_teacher(d, images, n, h, w));
     r->seconds[0] = kd_now() - start;
     KD_RETURN(run_student(d, images, n, h, w));
@@ -206,15 +202,22 @@ kdas_status kdas_distiller_forward(kdas_distiller *d, kdas_batch *batch)
 
 /* ---- backward ---- */
 
-static kdas_status backward(kdas_distiller *d, kdas_step_report *r)
+/* What the gradients of a micro-batch are multiplied by: a mean is wanted, and the optimizer's loss scale. */
+static float gradient_scale(const kdas_distiller *d)
+{
+    return 1.0f / (float)d->options.accumulate * (float)kdas_optim_loss_scale(d->optim);
+}
+
+/* `read`: somebody will look at what the objective found. */
+static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
 {
     kdas_loss_report loss  = { .size = sizeof loss };
     double           start = kd_now();
 
     if (d->phase != KD_PHASE_FORWARD) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
     d->phase = KD_PHASE_IDLE;
-    KD_RETURN(kd_loss_run(d->loss, &d->at, 1.0f / (float)d->options.accumulate,
-                          d->options.gradient_norms, &loss));
+    KD_RETURN(kd_loss_run(d->loss, &d->at, gradient_scale(d), d->options.gradient_norms,
+                          read ? &loss : NULL));
     KD_RETURN(kd_program_backward(d->student->current));
     d->micro++;
     d->phase = KD_PHASE_BACKWARD;
@@ -224,6 +227,13 @@ static kdas_status backward(kdas_distiller *d, kdas_step_report *r)
     memcpy(r->gradient, loss.gradient, sizeof r->gradient);
     r->seconds[2] = kd_now() - start;
     return KDAS_OK;
+}
+
+/* What an update is, or will be, made with. */
+static void look_at_optim(const kdas_distiller *d, kdas_step_report *r)
+{
+    r->lr         = kdas_optim_lr(d->optim);
+    r->loss_scale = kdas_optim_loss_scale(d->optim);
 }
 
 static kdas_status check_report(const kdas_distiller *d, const kdas_step_report *report)
@@ -246,8 +256,8 @@ kdas_status kdas_distiller_backward(kdas_distiller *d, kdas_step_report *report)
     kdas_step_report r = { 0 };
 
     KD_RETURN(check_report(d, report));
-    KD_RETURN(backward(d, &r));
-    r.lr = kdas_optim_lr(d->optim);
+    KD_RETURN(backward(d, report != NULL, &r));
+    look_at_optim(d, &r);
     give_report(report, &r);
     return KDAS_OK;
 }
@@ -256,15 +266,17 @@ kdas_status kdas_distiller_backward(kdas_distiller *d, kdas_step_report *report)
 
 static kdas_status update(kdas_distiller *d, kdas_step_report *r)
 {
-    double start = kd_now();
+    double  start   = kd_now();
+    int64_t skipped = kdas_optim_skipped(d->optim);
 
     if (d->micro == 0) return kd_fail(KDAS_ESTATE, "an update comes after a backward");
-    r->lr = kdas_optim_lr(d->optim);
+    look_at_optim(d, r);
     KD_RETURN(kdas_optim_step(d->optim));
     KD_RETURN(kdas_model_zero_gradients(d->student));
     d->micro      = 0;
     d->phase      = KD_PHASE_IDLE;
-    r->updated    = 1;
+    r->skipped    = kdas_optim_skipped(d->optim) != skipped;
+    r->updated    = !r->skipped;
     r->seconds[3] = kd_now() - start;
     return KDAS_OK;
 }
@@ -281,11 +293,11 @@ kdas_status kdas_distiller_update(kdas_distiller *d, kdas_step_report *report)
 
 /* ---- the whole step ---- */
 
-static kdas_status step(kdas_distiller *d, kdas_batch *batch, kdas_step_report *r)
+static kdas_status step(kdas_distiller *d, kdas_batch *batch, bool read, kdas_step_report *r)
 {
     KD_RETURN(forward(d, batch, r));
-    KD_RETURN(backward(d, r));
-    r->lr = kdas_optim_lr(d->optim);
+    KD_RETURN(backward(d, read, r));
+    look_at_optim(d, r);
     return d->micro >= d->options.accumulate ? update(d, r) : KDAS_OK;
 }
 
@@ -295,7 +307,7 @@ kdas_status kdas_distiller_step(kdas_distiller *d, kdas_batch *batch, kdas_step_
     kdas_status      st;
 
     KD_RETURN(check_report(d, report));
-    st = step(d, batch, &r);
+    st = step(d, batch, report != NULL, &r);
     if (st == KDAS_OK) {
         give_report(report, &r);
         return KDAS_OK;

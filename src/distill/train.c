@@ -25,6 +25,8 @@ typedef struct run {
     int64_t            batches, steps; /* in an epoch; in the whole run                 */
     int64_t            batch;          /* done in the epoch under way                   */
     bool               stop;           /* the host's callback has asked to              */
+    bool               looks_ahead;    /* the next batch is uploaded during a step      */
+    kdas_batch        *ahead;          /* which waits for its step; NULL: none          */
     double             started;        /* this call                                     */
     int64_t            steps_here;     /* steps and validations of this call, and their */
     int64_t            checks_here;    /* seconds: what the time left is reckoned from  */
@@ -143,6 +145,7 @@ static void tell(run *r, kdas_event event, int64_t epoch)
     s->report  = &r->report;
     s->seconds = kd_now() - r->started;
     s->waited  = kdas_loader_waited(r->loader);
+    s->skipped = kdas_optim_skipped(r->distiller->optim);
     count_left(r, s);
     if (r->options.progress && r->options.progress(r->options.user, s) != 0) r->stop = true;
 }
@@ -173,9 +176,31 @@ static void add_to_sums(run *r, int64_t images, double seconds, double waited)
 /* The loader marks the end of an epoch with NULL; epochs are counted here. */
 static kdas_status next_batch(run *r, kdas_batch **batch)
 {
+    *batch   = r->ahead;
+    r->ahead = NULL;
+    if (*batch) return KDAS_OK;
     KD_RETURN(kdas_loader_next(r->loader, batch));
     if (!*batch) KD_RETURN(kdas_loader_next(r->loader, batch));
     return *batch ? KDAS_OK : kd_fail(KDAS_ESTATE, "train: the loader gives no batches");
+}
+
+/* Fetch the batch of the epoch's next step and begin to upload it. A frame that cannot be read is that step's to
+ * report: the loader tries it again. */
+static kdas_status look_ahead(run *r)
+{
+    if (!r->looks_ahead || r->batch + 1 >= r->batches || run_step(r) + 1 >= r->steps)
+        return KDAS_OK;
+    if (kdas_loader_next(r->loader, &r->ahead) != KDAS_OK || !r->ahead) return KDAS_OK;
+    return kdas_distiller_prefetch(r->distiller, r->ahead);
+}
+
+/* The loader stands where the steps do. */
+static void forget_ahead(run *r)
+{
+    if (!r->looks_ahead) return;
+    kd_upload_settle(r->distiller);
+    if (r->ahead) kdas_loader_seek(r->loader, kdas_loader_position(r->loader) - 1);
+    r->ahead = NULL;
 }
 
 static kdas_status step(run *r)
@@ -185,6 +210,7 @@ static kdas_status step(run *r)
     kdas_status st;
 
     KD_RETURN(next_batch(r, &batch));
+    KD_RETURN(look_ahead(r));
     waited              = kdas_loader_waited(r->loader) - waited;
     r->report           = (kdas_step_report){ .size = sizeof r->report };
     r->ctx->finish_step = true; /* half a step could not be resumed */
@@ -243,7 +269,9 @@ static kdas_status end_epoch(run *r)
                          .step            = run_step(r),
                          .sum             = r->sum,
                          .validation_dice = -1,
-                         .validation_loss = -1 };
+                         .validation_loss = -1,
+                         .loss_scale      = kdas_optim_loss_scale(r->distiller->optim),
+                         .skipped         = kdas_optim_skipped(r->distiller->optim) };
 
     KD_RETURN(validate(r, &row));
     row.best = !r->validation || row.validation_dice > r->progress.best;
@@ -297,7 +325,8 @@ static kdas_status open_validation(run *r)
 
 static kdas_status start(run *r)
 {
-    r->batches = kdas_loader_batches(r->loader);
+    r->batches     = kdas_loader_batches(r->loader);
+    r->looks_ahead = r->ctx->backend->upload_ahead && kd_loader_keeps_last(r->loader);
     if (r->batches < 1) return kd_fail(KDAS_EINVAL, "train: an epoch of the loader has no batches");
     r->steps = r->options.epochs * r->batches;
     if (r->options.max_steps) r->steps = KD_MIN(r->steps, r->options.max_steps);
@@ -346,6 +375,7 @@ kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader, kdas_data
     st = start(&r);
     if (st == KDAS_OK) {
         st = run_epochs(&r);
+        forget_ahead(&r);
         if (st == KDAS_ECANCELLED) st = save_cancelled(&r);
     }
     finish(&r);

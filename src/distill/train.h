@@ -33,6 +33,8 @@ typedef struct kd_train_row {
     const double *sum;                              /* KD_SUMS                 */
     double        validation_dice, validation_loss; /* below 0: not validated */
     bool          best;
+    double        loss_scale; /* of the next update                */
+    int64_t       skipped;    /* updates so far, in the whole run  */
 } kd_train_row;
 
 /* Start a log, or go on with the file's lines up to epoch `keep`; later ones belong to epochs that

@@ -8,10 +8,13 @@
 
 #define MAX_LOG (64u << 20) /* bytes */
 
-static const char header[] =
-    "epoch,step,lr,total,seg_raw,seg_weighted,seg_gradient,kd_raw,kd_weighted,kd_gradient,"
-    "sgm_raw,sgm_weighted,sgm_gradient,images_per_second,seconds,waited,validation_dice,"
-    "validation_loss,best\n";
+#define COLUMNS                                                                             \
+    "epoch,step,lr,total,seg_raw,seg_weighted,seg_gradient,kd_raw,kd_weighted,kd_gradient," \
+    "sgm_raw,sgm_weighted,sgm_gradient,images_per_second,seconds,waited,validation_dice,"   \
+    "validation_loss,best"
+
+static const char header[]     = COLUMNS ",loss_scale,skipped\n";
+static const char old_header[] = COLUMNS "\n"; /* of before 0.3: the scale was 1 */
 
 static kdas_status append(kd_train_log *log, const char *text, size_t n)
 {
@@ -24,13 +27,16 @@ static kdas_status append(kd_train_log *log, const char *text, size_t n)
 /* Take over the whole lines of epochs 1 .. keep from a log of this kind; another file is let go. */
 static kdas_status take_lines(kd_train_log *log, const char *text, int64_t keep)
 {
-    const char *line = text, *end;
+    bool        old  = strncmp(text, old_header, strlen(old_header)) == 0;
+    const char *rest = old ? ",1,0\n" : "\n", *line, *end;
 
-    if (strncmp(text, header, strlen(header)) != 0) return KDAS_OK;
-    for (line += strlen(header); (end = strchr(line, '\n')); line = end + 1) {
+    if (!old && strncmp(text, header, strlen(header)) != 0) return KDAS_OK;
+    for (line = strchr(text, '\n') + 1; (end = strchr(line, '\n')); line = end + 1) {
         long long epoch = strtoll(line, NULL, 10);
 
-        if (epoch >= 1 && epoch <= keep) KD_RETURN(append(log, line, (size_t)(end + 1 - line)));
+        if (epoch < 1 || epoch > keep) continue;
+        KD_RETURN(append(log, line, (size_t)(end - line)));
+        KD_RETURN(append(log, rest, strlen(rest)));
     }
     return KDAS_OK;
 }
@@ -80,10 +86,11 @@ kdas_status kd_train_log_add(kd_train_log *log, const kd_train_row *row)
         n += snprintf(line + n, sizeof line - (size_t)n, ",%.9g,%.9g,%.9g",
                       sum[KD_SUM_RAW + t] / steps, sum[KD_SUM_WEIGHTED + t] / steps,
                       sum[KD_SUM_GRADIENT + t] / steps);
-    n += snprintf(line + n, sizeof line - (size_t)n, ",%.6g,%.6g,%.6g,%s,%s,%d\n",
+    n += snprintf(line + n, sizeof line - (size_t)n, ",%.6g,%.6g,%.6g,%s,%s,%d,%.9g,%lld\n",
                   seconds > 0 ? sum[KD_SUM_IMAGES] / seconds : 0.0, seconds, sum[KD_SUM_WAITED],
                   cell(dice, sizeof dice, row->validation_dice),
-                  cell(loss, sizeof loss, row->validation_loss), row->best);
+                  cell(loss, sizeof loss, row->validation_loss), row->best, row->loss_scale,
+                  (long long)row->skipped);
     KD_RETURN(append(log, line, (size_t)n));
     return kd_file_write_all(log->ctx, log->path, log->text, log->used);
 }

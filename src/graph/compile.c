@@ -66,7 +66,7 @@ static kdas_status compile(kd_program *p)
 
         s->root  = is_alias(g->node[i]) ? p->slot[g->node[i]->in[0]->id].root : i;
         s->value = s->grad = s->saved = s->packed = s->work_forward = s->work_backward = -1;
-        s->grad_writer = s->fold = -1;
+        s->grad_writer = s->fold = s->draw = -1;
     }
     KD_RETURN(kd_fuse(p));
     if (g->mode == KD_INFER) KD_RETURN(kd_fold_find(p));
@@ -74,6 +74,7 @@ static kdas_status compile(kd_program *p)
         KD_RETURN(choose_kernel(p, i));
     KD_RETURN(make_packed(p));
     KD_RETURN(kd_plan(p));
+    KD_RETURN(kd_records_create(p));
     KD_RETURN(kd_arena_reserve(p->arena, p->arena_bytes));
     kd_program_resolve(p);
     return KDAS_OK;
@@ -106,6 +107,7 @@ kdas_status kd_program_create(kd_program **out, kd_graph *g, kd_arena *arena)
 void kd_program_destroy(kd_program *p)
 {
     if (!p) return;
+    kd_records_destroy(p);
     for (int i = 0; p->slot && i < p->nodes; i++) {
         const kdas_kernel *k = p->slot[i].kernel;
 

@@ -1,13 +1,41 @@
 /* device.c - see device.h. */
+#include <stdio.h>
 #include "graph/device.h"
 #include "graph/op.h"
 #include "graph/profile.h"
+
+/* "3 MiB", or bytes where they are few. Needs are rounded up, what is there is rounded down. */
+static const char *amount(char *to, size_t size, size_t bytes)
+{
+    const size_t mib = (size_t)1 << 20;
+
+    if (bytes < mib)
+        snprintf(to, size, "%zu bytes", bytes);
+    else
+        snprintf(to, size, "%zu MiB", bytes / mib + (bytes % mib != 0));
+    return to;
+}
+
+/* A device that has failed says so when it is asked, and that is why there is no memory. */
+static void fail_memory(kdas_context *ctx, size_t bytes)
+{
+    const kdas_backend *backend   = ctx->backend;
+    size_t              available = 0, total = 0;
+    char                needed[32];
+
+    amount(needed, sizeof needed, bytes);
+    if (!backend->memory)
+        kd_fail(KDAS_ENOMEM, "out of device memory: %s were needed (%s)", needed, ctx->device_text);
+    else if (backend->memory(ctx->device, &available, &total) == KDAS_OK)
+        kd_fail(KDAS_ENOMEM, "out of device memory: %s were needed, %zu of %zu MiB are free (%s)",
+                needed, available >> 20, total >> 20, ctx->device_text);
+}
 
 void *kd_device_alloc(kdas_context *ctx, size_t bytes)
 {
     void *memory = ctx->backend->alloc(ctx->device, KD_MAX(bytes, 1));
 
-    if (!memory) kd_fail(KDAS_ENOMEM, "out of device memory: %zu bytes were needed", bytes);
+    if (!memory) fail_memory(ctx, bytes);
     return memory;
 }
 
@@ -31,6 +59,16 @@ kdas_status kd_device_zero(kdas_context *ctx, void *memory, size_t bytes)
     return ctx->backend->zero(ctx->device, memory, bytes);
 }
 
+kdas_status kd_device_reserve(kdas_context *ctx, kd_staging *staging, size_t bytes)
+{
+    if (staging->bytes >= bytes) return KDAS_OK;
+    kd_device_unstage(ctx, staging);
+    staging->memory = kd_device_alloc(ctx, bytes);
+    if (!staging->memory) return KDAS_ENOMEM;
+    staging->bytes = bytes;
+    return KDAS_OK;
+}
+
 kdas_status kd_device_stage(kdas_context *ctx, kd_staging *staging, float **out, const float *from,
                             size_t bytes)
 {
@@ -38,12 +76,7 @@ kdas_status kd_device_stage(kdas_context *ctx, kd_staging *staging, float **out,
         *out = (float *)from;
         return KDAS_OK;
     }
-    if (staging->bytes < bytes) {
-        kd_device_unstage(ctx, staging);
-        staging->memory = kd_device_alloc(ctx, bytes);
-        if (!staging->memory) return KDAS_ENOMEM;
-        staging->bytes = bytes;
-    }
+    KD_RETURN(kd_device_reserve(ctx, staging, bytes));
     *out = staging->memory;
     return kd_device_upload(ctx, staging->memory, from, bytes);
 }

@@ -20,6 +20,8 @@ typedef struct kd_staging {
 } kd_staging;
 kdas_status kd_device_stage(kdas_context *ctx, kd_staging *staging, float **out, const float *from,
                             size_t bytes);
+/* Have room for so many bytes; what was there goes if there was not. */
+kdas_status kd_device_reserve(kdas_context *ctx, kd_staging *staging, size_t bytes);
 void        kd_device_unstage(kdas_context *ctx, kd_staging *staging);
 
 /* The backend's kernel for a node, or `reference` where it has none and memory is the host's, or NULL. */

@@ -10,6 +10,7 @@ typedef struct kd_op {
     uint32_t    optional; /* bit i: input i may be absent although later ones are there */
     uint32_t    state;    /* bit i: input i is read and written, and has no gradient */
     uint32_t    constant; /* bit i: input i never receives a gradient                */
+    bool        draws;    /* in training it reads the call's seed                */
     size_t      attr_size;
     /* Check node->in and node->attr, set node->out. On failure kd_fail() with the shapes. */
     kdas_status (*infer)(kdas_node_desc *node);

@@ -26,6 +26,7 @@ typedef struct kd_slot {
     bool zero_grad;   /* the gradient is zeroed before its first writer adds into it */
     int  grad_writer; /* node whose backward writes the gradient first, -1: none, or the caller */
     int  fold;        /* index in program->fold for conv and linear with a folded norm, -1 */
+    int  draw;        /* index in program->seed of what draws at random, -1: it does not   */
     uint32_t  add;    /* call->add of the backward                                         */
     bool      given;  /* kd_program_backward_of(): something has been put in its gradient  */
     kdas_call forward, backward;
@@ -36,6 +37,28 @@ typedef struct kd_fold {
     int    node, norm;
     float *weight, *bias; /* device memory */
 } kd_fold;
+
+/* The parts of a program that a device may keep as a record. */
+typedef enum kd_record_part {
+    KD_RECORD_FORWARD,
+    KD_RECORD_BACKWARD,
+    KD_RECORD_PARTS
+} kd_record_part;
+
+/* A run that is made again and again: plainly first, then recorded, then replayed. */
+typedef struct kd_record {
+    void *made; /* the backend's; NULL: none yet */
+    bool  ran;  /* plainly, without a failure    */
+} kd_record;
+
+/* The records of a program with certain memory lent to it. A record holds addresses, and callers lend in
+ * turn: two slots for batches, or the maps of an objective one after the other. */
+typedef struct kd_record_set {
+    float   **lent; /* memory of each of program->lent; NULL: in the arena */
+    kd_record part[KD_RECORD_PARTS];
+    uint64_t  used; /* when last, 0: never */
+} kd_record_set;
+enum { KD_RECORD_SETS = 16 };
 
 struct kd_program {
     kdas_context *ctx;
@@ -52,6 +75,17 @@ struct kd_program {
     char         *packed;
     size_t        packed_bytes;
     uint64_t      version, stats_version; /* of the parameters when last packed */
+
+    uint64_t *seed, *device_seed; /* one for each node that draws: host memory, device memory */
+    int       draws;
+
+    kd_record_set
+            *record; /* KD_RECORD_SETS of them; NULL: the device keeps no records, or not of this */
+    float  **record_lent;
+    int     *lent; /* storages that a caller may lend */
+    int      lent_count;
+    uint64_t record_clock;
+    kd_record pack_record; /* of parameters, which no caller lends */
 
     kd_profile_slot *profile;   /* for each node; NULL until it ran with the profile on */
     char             label[96]; /* what the profile calls it                            */
@@ -74,8 +108,18 @@ kdas_status kd_fold_compute(kd_program *p); /* fill weight and bias             
 kdas_status kd_plan(kd_program *p);
 /* arena.c: make room. */
 kdas_status kd_arena_reserve(kd_arena *arena, size_t bytes);
-/* run.c: set the pointers in all calls. */
+/* run.c: set the pointers in all calls; records go if the arena has moved. */
 void kd_program_resolve(kd_program *p);
+/* record.c: room for records and seeds, where the device keeps records; after planning. */
+kdas_status kd_records_create(kd_program *p);
+void        kd_records_destroy(kd_program *p);
+void        kd_records_drop(kd_program *p); /* nothing that was recorded holds any more */
+/* Run a part, or the packing, by its record if there is one, and make one once it has run plainly. */
+typedef kdas_status (*kd_run_fn)(kd_program *p);
+kdas_status kd_record_run(kd_program *p, kd_record_part part, kd_run_fn run);
+kdas_status kd_record_pack(kd_program *p, kd_run_fn run);
+/* Give each node that draws its seed of this forward. */
+kdas_status kd_program_seed(kd_program *p, uint64_t seed);
 
 static inline bool kd_has_backward(const kd_program *p) { return p->graph->mode != KD_INFER; }
 

@@ -38,6 +38,7 @@ static void *operand_grad(const kd_program *p, int i, int k)
 
 void kd_program_resolve(kd_program *p)
 {
+    if (p->arena_moves != p->arena->moves) kd_records_drop(p);
     p->arena_moves = p->arena->moves;
     for (int i = 0; i < p->nodes; i++) {
         kd_slot   *slot = &p->slot[i];
@@ -49,6 +50,7 @@ void kd_program_resolve(kd_program *p)
         c->out   = storage_memory(p, slot->value);
         c->saved = storage_memory(p, slot->saved);
         c->work  = storage_memory(p, slot->work_forward);
+        if (slot->draw >= 0) c->seed_at = p->device_seed + slot->draw;
         for (int k = 0; k < KDAS_MAX_INPUTS; k++)
             c->in[k] = operand(p, i, k);
         slot->backward = *c;
@@ -124,6 +126,19 @@ static kdas_status fold(kd_program *p)
     return kd_profile_stop(p->ctx, start, p->label, "fold", "", KDAS_PROFILE_PACK, (kd_work){ 0 });
 }
 
+static kdas_status pack_nodes(kd_program *p)
+{
+    for (int i = 0; i < p->nodes; i++) {
+        const kdas_kernel *k    = p->slot[i].kernel;
+        kdas_call          call = p->slot[i].forward;
+
+        if (!k || !k->pack) continue;
+        call.in[0] = call.out = call.saved = NULL; /* a record of this outlives what callers lend */
+        KD_RETURN(run_node(p, i, KDAS_PROFILE_PACK, k->pack, &call));
+    }
+    return KDAS_OK;
+}
+
 static kdas_status pack(kd_program *p)
 {
     kd_params *params = p->graph->params;
@@ -134,12 +149,7 @@ static kdas_status pack(kd_program *p)
     stats   = p->folds ? kd_params_stats_version(params) : 0;
     if (p->version == version && p->stats_version == stats) return KDAS_OK;
     KD_RETURN(fold(p));
-    for (int i = 0; i < p->nodes; i++) {
-        const kdas_kernel *k = p->slot[i].kernel;
-
-        if (!k || !k->pack) continue;
-        KD_RETURN(run_node(p, i, KDAS_PROFILE_PACK, k->pack, &p->slot[i].forward));
-    }
+    KD_RETURN(kd_record_pack(p, pack_nodes));
     p->version       = version;
     p->stats_version = stats;
     return KDAS_OK;
@@ -157,19 +167,25 @@ static kdas_status clear_outside_grads(kd_program *p)
     return KDAS_OK;
 }
 
-static kdas_status run_forward(kd_program *p, uint64_t seed)
+static kdas_status run_forward(kd_program *p)
 {
-    KD_RETURN(pack(p));
     for (int i = 0; i < p->nodes; i++) {
         kd_slot *slot = &p->slot[i];
 
         if (!slot->kernel) continue;
         KD_RETURN(kd_check_cancel(p->ctx));
-        slot->forward.seed = slot->backward.seed = kd_mix64(seed ^ kd_mix64((uint64_t)i + 1));
         KD_RETURN(run_node(p, i, KDAS_PROFILE_FORWARD, slot->kernel->forward, &slot->forward));
     }
-    if (p->graph->mode == KD_TRAIN && p->graph->params) kd_params_touch_stats(p->graph->params);
     return kd_has_backward(p) ? clear_outside_grads(p) : KDAS_OK;
+}
+
+static kdas_status forward(kd_program *p, uint64_t seed)
+{
+    KD_RETURN(pack(p));
+    KD_RETURN(kd_program_seed(p, seed));
+    KD_RETURN(kd_record_run(p, KD_RECORD_FORWARD, run_forward));
+    if (p->graph->mode == KD_TRAIN && p->graph->params) kd_params_touch_stats(p->graph->params);
+    return KDAS_OK;
 }
 
 kdas_status kd_program_forward(kd_program *p, uint64_t seed)
@@ -181,7 +197,7 @@ kdas_status kd_program_forward(kd_program *p, uint64_t seed)
     if (p->ctx->profiling) KD_RETURN(kd_profile_program(p));
     p->arena->forward_of = NULL;
     kd_device_enter(p->ctx);
-    st = run_forward(p, seed);
+    st = forward(p, seed);
     kd_device_leave(p->ctx);
     if (st == KDAS_OK) p->arena->forward_of = p;
     return st;
@@ -230,7 +246,7 @@ kdas_status kd_program_backward(kd_program *p)
     KD_RETURN(ready_for_backward(p));
     p->arena->forward_of = NULL; /* gradients take the place of what forward left */
     kd_device_enter(p->ctx);
-    st = run_backward(p);
+    st = kd_record_run(p, KD_RECORD_BACKWARD, run_backward);
     kd_device_leave(p->ctx);
     if (st == KDAS_OK && p->graph->tape) p->arena->forward_of = p;
     return st;

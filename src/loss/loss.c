@@ -6,18 +6,15 @@
 
 /* ---- run ---- */
 
+/* One double, on the device. */
 static kdas_status sum_squares(kdas_loss *loss, const float *x, int64_t count, double *sum)
 {
     kdas_node_desc desc = { .op = KDAS_OP_SUM_SQUARES, .inputs = 1 };
-    kdas_call      call = { .node = &desc, .out = loss->norm };
-    double         value;
+    kdas_call      call = { .node = &desc, .out = sum };
 
     desc.in[0] = (kdas_desc){ KDAS_F32, 1, { count, 1, 1, 1 } };
     call.in[0] = (void *)x;
-    KD_RETURN(kd_device_update(loss->ctx, &kd_update_sum_squares, &call));
-    KD_RETURN(kd_device_download(loss->ctx, &value, loss->norm, sizeof value));
-    *sum += value;
-    return KDAS_OK;
+    return kd_device_update(loss->ctx, &kd_update_sum_squares, &call);
 }
 
 static kdas_status add_to(kdas_loss *loss, float *y, const float *x, int64_t count)
@@ -38,6 +35,8 @@ typedef struct run {
     const kd_loss_place *at;
     float                scale;
     bool                 norms, backward;
+    bool                 read; /* somebody will look at what is found */
+    uint32_t             terms[KD_MAX_MAPS], measured[KD_MAX_MAPS]; /* with a value, with a norm */
     const float         *weight;              /* of the mask, NULL: no term wants it */
     double               squares[KDAS_TERMS]; /* of the terms' gradients             */
     kdas_loss_report     r;
@@ -65,7 +64,10 @@ static kdas_status send_apart(run *r, const kd_loss_program *k, int map)
         KD_RETURN(give_seed(r, k, t));
         KD_RETURN(kd_program_backward_of(k->program, k->value[t]));
         sent = kd_program_grad(k->program, k->student);
-        KD_RETURN(sum_squares(r->loss, sent, count, &r->squares[t]));
+        if (r->read) {
+            KD_RETURN(sum_squares(r->loss, sent, count, &r->loss->found->squares[map][t]));
+            r->measured[map] |= 1u << t;
+        }
         if (to) KD_RETURN(add_to(r->loss, to, sent, count));
     }
     return KDAS_OK;
@@ -80,20 +82,45 @@ static kdas_status send_together(const run *r, const kd_loss_program *k, int map
     return kd_program_backward(k->program);
 }
 
-static kdas_status read_values(run *r, const kd_loss_program *k)
+static kdas_status take_value(run *r, int t, float value)
 {
-    for (int t = 0; t < KDAS_TERMS; t++) {
-        float value;
+    if (!isfinite(value))
+        return kd_fail(KDAS_ENUMERIC, "the %s term of the loss is not finite (%g)",
+                       kd_term_names[t], (double)value);
+    r->r.on[t] = 1;
+    r->r.raw[t] += (double)value;
+    return KDAS_OK;
+}
 
-        if (!k->value[t]) continue;
-        KD_RETURN(kd_device_download(r->loss->ctx, &value,
-                                     kd_program_value(k->program, k->value[t]), sizeof value));
-        if (!isfinite(value))
-            return kd_fail(KDAS_ENUMERIC, "the %s term of the loss is not finite (%g)",
-                           kd_term_names[t], (double)value);
-        r->r.on[t] = 1;
-        r->r.raw[t] += (double)value;
+/* The terms' values: at once from the host's memory; else they are laid side by side, until all maps are done. */
+static kdas_status keep_values(run *r, const kd_loss_program *k, int map)
+{
+    kdas_loss *loss = r->loss;
+
+    for (int t = 0; r->read && t < KDAS_TERMS; t++) {
+        const float *value = kd_program_value(k->program, k->value[t]);
+
+        if (!value) continue;
+        r->terms[map] |= 1u << t;
+        KD_RETURN(loss->ctx->host_memory ? take_value(r, t, *value)
+                                         : add_to(loss, &loss->found->value[map][t].is, value, 1));
     }
+    return KDAS_OK;
+}
+
+/* What was found, in one download. Values are looked at in the order in which they came. */
+static kdas_status fetch(run *r)
+{
+    kdas_context *ctx = r->loss->ctx;
+    kd_loss_found found;
+
+    KD_RETURN(kd_device_download(ctx, &found, r->loss->found, sizeof found));
+    for (int map = 0; map < r->at->maps; map++)
+        for (int t = 0; t < KDAS_TERMS; t++) {
+            if ((r->terms[map] >> t & 1) && !ctx->host_memory)
+                KD_RETURN(take_value(r, t, found.value[map][t].is));
+            if (r->measured[map] >> t & 1) r->squares[t] += found.squares[map][t];
+        }
     return KDAS_OK;
 }
 
@@ -113,7 +140,7 @@ static kdas_status run_map(run *r, const kd_loss_key *key, int map)
     if (k->mask) kd_program_bind(k->program, k->mask, at->mask, NULL);
     if (k->weight) kd_program_bind(k->program, k->weight, (float *)r->weight, NULL);
     KD_RETURN(kd_program_forward(k->program, 0));
-    KD_RETURN(read_values(r, k));
+    KD_RETURN(keep_values(r, k, map));
     if (!r->backward) return KDAS_OK;
     return r->norms ? send_apart(r, k, map) : send_together(r, k, map);
 }
@@ -174,7 +201,11 @@ kdas_status kd_loss_run(kdas_loss *loss, const kd_loss_place *at, float scale, b
 {
     run r = { .loss = loss, .at = at, .scale = scale, .norms = norms, .r = { .size = sizeof r.r } };
 
+    r.read = report || loss->ctx->host_memory;
+    if (r.read) KD_RETURN(kd_device_zero(loss->ctx, loss->found, sizeof *loss->found));
     KD_RETURN(run_maps(&r));
+    if (!r.read) return KDAS_OK;
+    KD_RETURN(fetch(&r));
     finish_report(&r);
     if (report) {
         r.r.size = KD_MIN(report->size, sizeof r.r);
@@ -226,12 +257,7 @@ static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps
         }
         return KDAS_OK;
     }
-    if (loss->staging.bytes < total) {
-        kd_device_unstage(loss->ctx, &loss->staging);
-        loss->staging.memory = kd_device_alloc(loss->ctx, total);
-        if (!loss->staging.memory) return KDAS_ENOMEM;
-        loss->staging.bytes = total;
-    }
+    KD_RETURN(kd_device_reserve(loss->ctx, &loss->staging, total));
     at->mask = to = loss->staging.memory;
     KD_RETURN(kd_device_upload(loss->ctx, to, masks, n * sizeof *to));
     to += n;
@@ -285,6 +311,6 @@ void kdas_loss_destroy(kdas_loss *loss)
     kd_device_unstage(loss->ctx, &loss->staging);
     kd_arena_destroy(loss->arena);
     kd_arena_destroy(loss->weight_arena);
-    kd_device_free(loss->ctx, loss->norm);
+    kd_device_free(loss->ctx, loss->found);
     kd_free(loss->ctx, loss);
 }

@@ -46,8 +46,17 @@ typedef struct kd_loss_place {
         [KD_MAX_MAPS]; /* the weighted sum over the terms is written here; NULL: not wanted */
 } kd_loss_place;
 
+/* What a report is made of, gathered in device memory so that it is fetched in one go. */
+typedef struct kd_loss_found {
+    double squares[KD_MAX_MAPS][KDAS_TERMS]; /* of a term's gradient: one map's share */
+    struct {
+        float is, gap[KDAS_ALIGNMENT / sizeof(float) - 1]; /* a block for kernels */
+    } value[KD_MAX_MAPS][KDAS_TERMS];                      /* of a term, unweighted: likewise */
+} kd_loss_found;
+
 /* Evaluate on device memory. The gradients are multiplied by `scale` (1 / micro-batches). `norms` asks for
- * report->gradient. */
+ * report->gradient. Without a report nothing is fetched from a device with memory of its own, and a term that
+ * is not finite is not noticed here; on the host's memory it always is. */
 kdas_status kd_loss_run(kdas_loss *loss, const kd_loss_place *place, float scale, bool norms,
                         kdas_loss_report *report);
 
@@ -87,7 +96,7 @@ struct kdas_loss {
     kd_loss_program  **program;
     size_t             programs, program_capacity;
     kd_staging         staging;
-    void              *norm; /* device memory for a sum of squares */
+    kd_loss_found     *found; /* device memory */
     bool               warned[KDAS_TERMS];
 };
 

@@ -97,8 +97,8 @@ kdas_status kdas_loss_create(kdas_loss **out, kdas_context *ctx, const kdas_loss
     loss->options.axis     = loss->axis;
     loss->arena            = kd_arena_create(ctx);
     loss->weight_arena     = kd_arena_create(ctx);
-    loss->norm             = kd_device_alloc(ctx, KDAS_ALIGNMENT);
-    if (!loss->arena || !loss->weight_arena || !loss->norm) {
+    loss->found            = kd_device_alloc(ctx, sizeof *loss->found);
+    if (!loss->arena || !loss->weight_arena || !loss->found) {
         kdas_loss_destroy(loss);
         return KDAS_ENOMEM;
     }

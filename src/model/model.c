@@ -74,6 +74,7 @@ void kdas_model_destroy(kdas_model *m)
     kd_free(m->ctx, m->kept);
     kd_free(m->ctx, m->program);
     kd_device_unstage(m->ctx, &m->images);
+    kd_device_unstage(m->ctx, &m->gradient);
     kd_graph_destroy(m->shape);
     kd_arena_destroy(m->arena);
     kd_params_destroy(m->params);
@@ -283,7 +284,7 @@ kdas_status kdas_model_add_gradient(kdas_model *m, const char *name, const float
     KD_RETURN(find_kept(&node, m, name));
     call.in[0] = kd_program_grad(m->current, node);
     if (!call.in[0]) return kd_fail(KDAS_ESTATE, "'%s' takes no gradient in mode INFER", name);
-    KD_RETURN(kd_device_stage(m->ctx, &m->images, &device, gradient, node_bytes(node)));
+    KD_RETURN(kd_device_stage(m->ctx, &m->gradient, &device, gradient, node_bytes(node)));
     call.in[1] = device;
     desc.in[0] = desc.in[1] = (kdas_desc){ KDAS_F32, 1, { kd_elements(&node->desc.out), 1, 1, 1 } };
     return kd_device_update(m->ctx, &kd_update_axpy, &call);

@@ -52,6 +52,7 @@ struct kdas_model {
     size_t     kept_count, kept_capacity;
     uint64_t   forwards; /* training forwards so far: the random state */
     kd_staging images;   /* the batch on a device that cannot read the host's memory */
+    kd_staging gradient; /* likewise what a host adds at a tap                       */
     char       layer_name[256];
 };
 

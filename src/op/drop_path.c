@@ -49,6 +49,7 @@ const kd_op kd_op_drop_path = {
     .name       = "drop_path",
     .min_inputs = 1,
     .max_inputs = 1,
+    .draws      = true,
     .attr_size  = sizeof(kdas_drop_attr),
     .infer      = drop_path_infer,
     .ref        = { .op       = KDAS_OP_DROP_PATH,

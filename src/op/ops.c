@@ -73,8 +73,10 @@ static bool possible(const kdas_desc *d)
 
 static kdas_status check_input(const kdas_node_desc *node, int i)
 {
-    if (node->in[i].dtype != KDAS_F32 && node->in[i].dtype != KDAS_BF16)
-        return kd_fail(KDAS_EUNSUPPORTED, "%s: input %d is neither f32 nor bf16",
+    int32_t dtype = node->in[i].dtype;
+
+    if (dtype != KDAS_F32 && dtype != KDAS_BF16 && dtype != KDAS_F16)
+        return kd_fail(KDAS_EUNSUPPORTED, "%s: input %d is neither f32 nor bf16 nor f16",
                        kd_op_name(node->op), i);
     if (!possible(&node->in[i]))
         return kd_fail(KDAS_ESHAPE, "%s: input %d has an impossible shape %s", kd_op_name(node->op),

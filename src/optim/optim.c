@@ -30,19 +30,20 @@ const kd_optim_rule *kd_optim_rule_find(const char *name)
 void kdas_optim_options_init(kdas_optim_options *options, size_t size)
 {
     kdas_optim_options defaults = {
-        .size         = size,
-        .rule         = "adamw",
-        .lr           = 1e-4f,
-        .weight_decay = 1e-4f,
-        .beta1        = 0.9f,
-        .beta2        = 0.999f,
-        .eps          = 1e-8f,
-        .momentum     = 0.9f,
-        .clamp        = 0.5f,
-        .schedule     = "constant",
-        .step_every   = 1000,
-        .step_factor  = 0.1f,
-        .power        = 0.9f,
+        .size             = size,
+        .rule             = "adamw",
+        .lr               = 1e-4f,
+        .weight_decay     = 1e-4f,
+        .beta1            = 0.9f,
+        .beta2            = 0.999f,
+        .eps              = 1e-8f,
+        .momentum         = 0.9f,
+        .clamp            = 0.5f,
+        .schedule         = "constant",
+        .step_every       = 1000,
+        .step_factor      = 0.1f,
+        .power            = 0.9f,
+        .loss_scale_every = 2000,
     };
 
     if (!options || size < sizeof size) return;
@@ -113,7 +114,8 @@ static kdas_status check_schedule(kdas_optim_options *o)
 kdas_status kd_optim_check(kdas_optim_options *options)
 {
     KD_RETURN(check_rule(options));
-    return check_schedule(options);
+    KD_RETURN(check_schedule(options));
+    return kd_scale_check(options);
 }
 
 /* ---- which parameters decay ---- */
@@ -216,6 +218,7 @@ kdas_status kd_optim_create_for(kdas_optim **out, kdas_context *ctx, kd_params *
     optim->slots  = optim->rule->slots(&o);
     KD_TRY(take(optim, &o));
     KD_TRY(make_blocks(optim));
+    kd_scale_start(&optim->scale, &optim->options, ctx->type);
     *out  = optim;
     optim = NULL;
 done:
@@ -243,7 +246,8 @@ void kdas_optim_destroy(kdas_optim *optim)
     kd_free(optim->ctx, optim);
 }
 
-kdas_status kd_optim_restore(kdas_optim *optim, const kdas_optim_options *options, int64_t updates)
+kdas_status kd_optim_restore(kdas_optim *optim, const kdas_optim_options *options, int64_t updates,
+                             const kd_loss_scale *scale)
 {
     kdas_optim_options o = *options;
 
@@ -258,6 +262,8 @@ kdas_status kd_optim_restore(kdas_optim *optim, const kdas_optim_options *option
         return kd_fail(KDAS_EINVAL, "optimizer: %lld updates cannot be", (long long)updates);
     KD_RETURN(take(optim, &o));
     optim->updates = updates;
+    kd_scale_start(&optim->scale, &optim->options, optim->ctx->type);
+    if (scale) optim->scale = *scale;
     return KDAS_OK;
 }
 
@@ -321,7 +327,7 @@ kdas_status kdas_optim_gradient_norm(kdas_optim *optim, double *out)
     if (!optim || !out) return kd_fail(KDAS_EINVAL, "optimizer: %s is NULL", optim ? "out" : "it");
     KD_RETURN(sum_squares(optim, &sum));
     if (!isfinite(sum)) KD_RETURN(inspect(optim, &sum));
-    *out = sqrt(sum);
+    *out = sqrt(sum) / (double)optim->scale.value;
     return KDAS_OK;
 }
 
@@ -347,15 +353,38 @@ static double clip_factor(const kdas_optim_options *o, double norm)
     return o->clip_norm > 0 ? KD_MIN(o->clip_norm / (norm + 1e-6), 1.0) : 1;
 }
 
+/* The norm before the update; *skip: the gradients overflowed, and the scale has been halved for it. */
+static kdas_status norm_or_skip(kdas_optim *optim, double *norm, bool *skip)
+{
+    double sum;
+
+    *skip = false;
+    KD_RETURN(sum_squares(optim, &sum));
+    if (!isfinite(sum)) {
+        *skip = kd_scale_overflow(&optim->scale);
+        if (*skip) return KDAS_OK;
+        KD_RETURN(inspect(optim, &sum));
+    }
+    *norm = sqrt(sum) / (double)optim->scale.value;
+    return KDAS_OK;
+}
+
 kdas_status kdas_optim_step(kdas_optim *optim)
 {
-    double    norm;
+    double    norm = 0;
+    bool      skip;
     kd_update update;
 
     if (!optim) return kd_fail(KDAS_EINVAL, "optimizer: it is NULL");
-    KD_RETURN(kdas_optim_gradient_norm(optim, &norm));
+    KD_RETURN(norm_or_skip(optim, &norm, &skip));
+    if (skip) {
+        kd_info(optim->ctx,
+                "the gradients overflowed: an update is skipped, the loss scale is now %g",
+                (double)optim->scale.value);
+        return KDAS_OK;
+    }
     update.lr         = (float)kd_schedule_lr(&optim->options, optim->updates);
-    update.grad_scale = (float)clip_factor(&optim->options, norm);
+    update.grad_scale = (float)(clip_factor(&optim->options, norm) / (double)optim->scale.value);
     update.step       = optim->updates + 1;
     kd_params_touch(optim->params);
     for (size_t i = 0; i < optim->ranges; i++) {
@@ -365,12 +394,20 @@ kdas_status kdas_optim_step(kdas_optim *optim)
         KD_RETURN(optim->rule->step(optim, &update));
     }
     optim->updates++;
+    kd_scale_passed(&optim->scale);
     return KDAS_OK;
 }
 
 /* ---- looking and turning ---- */
 
 int64_t kdas_optim_updates(const kdas_optim *optim) { return optim ? optim->updates : 0; }
+
+double kdas_optim_loss_scale(const kdas_optim *optim)
+{
+    return optim ? (double)optim->scale.value : 1;
+}
+
+int64_t kdas_optim_skipped(const kdas_optim *optim) { return optim ? optim->scale.skipped : 0; }
 
 double kdas_optim_lr(const kdas_optim *optim)
 {

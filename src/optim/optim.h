@@ -30,6 +30,14 @@ typedef struct kd_optim_range {
     bool    decay;
 } kd_optim_range;
 
+/* What losses are multiplied by, and what has become of it. */
+typedef struct kd_loss_scale {
+    float   value;   /* a power of two, 1 to KD_SCALE_MOST             */
+    int32_t every;   /* updates after which it is doubled; 0: it stays */
+    int32_t good;    /* updates since it was changed                   */
+    int64_t skipped; /* updates, for overflow                          */
+} kd_loss_scale;
+
 struct kdas_optim {
     kdas_context        *ctx;
     kd_params           *params;
@@ -42,6 +50,7 @@ struct kdas_optim {
     float               *slot[KD_OPTIM_SLOTS]; /* device memory, kd_params_trainable() elements */
     double              *squares;              /* device memory, one sum of squares             */
     int64_t              updates;
+    kd_loss_scale        scale;
 };
 
 /* As kdas_optim_create, for parameters without a model around them. */
@@ -54,9 +63,25 @@ kdas_status kd_optim_run(kdas_optim *optim, int32_t op, const void *attr, const 
 /* Check options against each other and their ranges; the strings become static ones, but for
  * no_decay. */
 kdas_status kd_optim_check(kdas_optim_options *options);
-/* Go on as another optimizer did: its options (checked here; the rule must be the same) and its
- * count. The state blocks are the caller's to fill. On failure nothing is changed. */
-kdas_status kd_optim_restore(kdas_optim *optim, const kdas_optim_options *options, int64_t updates);
+/* Go on as another optimizer did: its options (checked here; the rule must be the same), its count and
+ * its scale (NULL: as the options start it). The state blocks are the caller's to fill. On failure nothing
+ * is changed. */
+kdas_status kd_optim_restore(kdas_optim *optim, const kdas_optim_options *options, int64_t updates,
+                             const kd_loss_scale *scale);
+
+/* ---- scale.c ---- */
+#define KD_SCALE_F16  65536.0f   /* where f16 starts */
+#define KD_SCALE_MOST 16777216.0 /* 2^24: lifts the least that f16 has to 1 */
+
+bool        kd_scale_possible(double scale);
+kdas_status kd_scale_check(const kdas_optim_options *options);
+/* As the options have it for networks that compute in `type`. */
+void kd_scale_start(kd_loss_scale *scale, const kdas_optim_options *options, kdas_dtype type);
+/* The gradients overflowed: true, the update is skipped and the scale halved; false: the scale is not to
+ * blame, or fixed. */
+bool kd_scale_overflow(kd_loss_scale *scale);
+/* An update was made. */
+void kd_scale_passed(kd_loss_scale *scale);
 
 /* ---- schedule.c ---- */
 /* The static name of a schedule, or NULL. */

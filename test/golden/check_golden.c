@@ -1,13 +1,13 @@
 /* check_golden.c - compare the library with golden values computed in float64.
  *
- * usage: check_golden [DIR] [DEVICE] [f32|bf16]     runs every case of DIR/manifest.tsv, prints the worst error of each and
+ * usage: check_golden [DIR] [DEVICE] [f32|bf16|f16|tf32]     runs every case of DIR/manifest.tsv, prints the worst error of each and
  * ends with "N passed, N failed". DIR may be any folder that the reference's make_fixtures.py made.
  *
  * Bounds, for single precision against float64: digests to 1e-4 of their scale (the tensor's norm; twice
  * that for gradients through batch statistics), maps to 2e-4 of their range element by element, losses to 1e-4
  * relative, metrics to 1e-9, resized pixels to 1 of 255. Each file says where it uses another one and why.
  *
- * In bf16 networks are held to bounds of their own, with the worst of a case's hundreds of tensors and elements
+ * In bf16, and in f16 and TF32, which round to 3 bits more, networks are held to bounds of their own, with the worst of a case's hundreds of tensors and elements
  * in mind. These untrained networks magnify rounding: PyTorch's own autocast leaves their maps 0.2 to 7 % off (and
  * single elements up to the whole of a narrow range), and a bias whose gradient nearly cancels is off by more. What
  * is seen here is 1 to 40 % for that worst one; check_precision.c holds the whole gradient's direction. */
@@ -23,6 +23,24 @@ static const struct {
     { "adamw", golden_adamw },     { "objective", golden_objective }, { "metrics", golden_metrics },
     { "resize", golden_resize },
 };
+
+static bool read_dtype(int32_t *precision, const char *word)
+{
+    static const struct {
+        const char    *word;
+        kdas_precision precision;
+    } words[] = { { "f32", KDAS_PRECISION_F32 },
+                  { "bf16", KDAS_PRECISION_BF16 },
+                  { "f16", KDAS_PRECISION_F16 },
+                  { "tf32", KDAS_PRECISION_TF32 } };
+
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strcmp(words[i].word, word) == 0) {
+            *precision = words[i].precision;
+            return true;
+        }
+    return false;
+}
 
 static bool parse(golden_case *c, char *line)
 {
@@ -72,18 +90,21 @@ int main(int argc, char **argv)
     FILE                *manifest;
     int                  passed = 0, failed = 0;
 
+    kdas_context_options_init(&options, sizeof options);
+    if (argc > 2) options.device = argv[2];
+    if (argc > 3 && !read_dtype(&options.precision, argv[3])) {
+        fprintf(stderr, "check_golden: '%s' is not f32, bf16, f16 or tf32\n", argv[3]);
+        return 2;
+    }
     snprintf(path, sizeof path, "%s/manifest.tsv", folder);
     manifest = fopen(path, "r");
     if (!manifest) {
         fprintf(stderr, "check_golden: '%s' cannot be opened\n", path);
         return 2;
     }
-    kdas_context_options_init(&options, sizeof options);
-    if (argc > 2) options.device = argv[2];
-    if (argc > 3 && !strcmp(argv[3], "bf16")) options.precision = KDAS_PRECISION_BF16;
     status = kdas_context_create(&ctx, &options);
     if (status != KDAS_OK) {
-        bool skip = status == KDAS_EUNSUPPORTED && options.precision == KDAS_PRECISION_BF16;
+        bool skip = status == KDAS_EUNSUPPORTED && options.precision != KDAS_PRECISION_F32;
 
         fprintf(skip ? stdout : stderr, "%scheck_golden: %s\n", skip ? "SKIP: " : "",
                 kdas_last_error());

@@ -159,6 +159,8 @@ static kdas_status step_once(kdas_loss_report *report, const golden_case *c, pai
     if (st == KDAS_OK) st = kdas_loss_create(&loss, c->ctx, options);
     if (st == KDAS_OK)
         st = kdas_loss_evaluate(loss, &student, &teacher, kdas_batch_masks(p->batch), g, report);
+    for (int64_t i = 0; i < 2 * n * h * w && st == KDAS_OK; i++)
+        g[0][i] *= golden_scale(c);
     if (st == KDAS_OK) st = kdas_model_backward(p->student, (const float *const *)g);
     kdas_loss_destroy(loss);
     free(memory);
@@ -265,6 +267,8 @@ static int compare_tensor(golden_case *c, kdas_model *m, const golden_table *t, 
     values = malloc((size_t)n * sizeof *values);
     if (values && (gradient && trainable ? kdas_model_read_gradient(m, i, values)
                                          : kdas_model_read(m, i, values)) == KDAS_OK) {
+        for (int64_t k = 0; k < n && gradient && trainable; k++)
+            values[k] /= golden_scale(c);
         error = golden_digest_error(t, row, key, values, n);
         if (gradient && trainable) { /* a tensor's gradient may be small beside the others' */
             double norm = strtod(t->cell[row][3], NULL);
@@ -311,7 +315,7 @@ done:
 /* ---- adamw ---- */
 
 /* Adam turns the noise of a zero gradient into steps of +-lr: those tensors are judged by 2 lr a step and
- * element, which is c->bound's unit here; so is the mean that batch norm takes of what norm4.bias shifts. In bf16 that
+ * element, which is c->bound's unit here; so is the mean that batch norm takes of what norm4.bias shifts. In fewer bits that
  * mean is off by the rounding of what it is taken of, as other means are, which is more: it is judged as they are. */
 static bool walks_at_random(const golden_case *c, const char *key)
 {
@@ -366,12 +370,14 @@ bool golden_adamw(golden_case *c)
         goto done;
     }
     kdas_optim_options_init(&o, sizeof o);
-    o.lr           = (float)golden_real(c, "lr", &ok);
-    o.beta1        = (float)golden_real(c, "beta1", &ok);
-    o.beta2        = (float)golden_real(c, "beta2", &ok);
-    o.eps          = (float)golden_real(c, "eps", &ok);
-    o.weight_decay = (float)golden_real(c, "weight_decay", &ok);
-    o.clamp        = (float)golden_real(c, "clamp", &ok);
+    o.lr               = (float)golden_real(c, "lr", &ok);
+    o.beta1            = (float)golden_real(c, "beta1", &ok);
+    o.beta2            = (float)golden_real(c, "beta2", &ok);
+    o.eps              = (float)golden_real(c, "eps", &ok);
+    o.weight_decay     = (float)golden_real(c, "weight_decay", &ok);
+    o.clamp            = (float)golden_real(c, "clamp", &ok);
+    o.loss_scale       = golden_scale(c);
+    o.loss_scale_every = 0;
     GOLDEN_DO(c, make_pair(&p, c, &ok));
     GOLDEN_DO(c, kdas_loss_create(&loss, c->ctx, NULL));
     GOLDEN_DO(c, kdas_optim_create(&optim, p.student, &o));

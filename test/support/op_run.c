@@ -1,6 +1,7 @@
 /* op_run.c - runs a case of op_cases.c on one kernel; what it watches for is in op_run.h. */
 #include "support/op_run.h"
 #include "support/check_util.h"
+#include "support/halves.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,21 +21,15 @@ size_t kd_op_bytes(const kdas_desc *desc)
     return (size_t)kd_elements(desc) * (desc->dtype == KDAS_F64 ? sizeof(double) : sizeof(float));
 }
 
-/* The same on the device, where elements may be bf16. */
-static size_t device_bytes(const kdas_desc *desc)
+static bool is_half(const kdas_desc *desc)
 {
-    return desc->dtype == KDAS_BF16 ? kd_op_bytes(desc) / 2 : kd_op_bytes(desc);
+    return desc->dtype == KDAS_BF16 || desc->dtype == KDAS_F16;
 }
 
-/* The nearest value that bf16 has. */
-static float to_half(float f)
+/* The same on the device, where elements may be halves. */
+static size_t device_bytes(const kdas_desc *desc)
 {
-    uint32_t bits;
-
-    memcpy(&bits, &f, sizeof bits);
-    if (!isnan(f)) bits = (bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u;
-    memcpy(&f, &bits, sizeof f);
-    return f;
+    return is_half(desc) ? kd_op_bytes(desc) / 2 : kd_op_bytes(desc);
 }
 
 uint32_t kd_op_state(const kd_op_case *test)
@@ -71,18 +66,19 @@ static kdas_status download(kd_op_run *run, void *to, const void *from, size_t b
     return KDAS_OK;
 }
 
-/* An operand: host arrays are of floats, what bf16 has of them are their upper halves. */
+/* An operand: host arrays are of floats, which are values that halves can have where the operand is of those. */
 static kdas_status send(kd_op_run *run, void *to, const void *from, const kdas_desc *desc)
 {
-    size_t      n = (size_t)kd_elements(desc);
-    uint16_t   *half;
-    kdas_status st;
+    size_t       n = (size_t)kd_elements(desc);
+    const float *f = from;
+    uint16_t    *half;
+    kdas_status  st;
 
-    if (desc->dtype != KDAS_BF16) return upload(run, to, from, kd_op_bytes(desc));
+    if (!is_half(desc)) return upload(run, to, from, kd_op_bytes(desc));
     half = malloc(n * sizeof *half + 1);
     if (!half) return kd_fail(KDAS_ENOMEM, "the test is out of memory");
     for (size_t i = 0; i < n; i++)
-        memcpy(&half[i], (const char *)from + 4 * i + 2, sizeof *half);
+        half[i] = kd_test_half_bits(f[i], desc->dtype);
     st = upload(run, to, half, n * sizeof *half);
     free(half);
     return st;
@@ -90,15 +86,19 @@ static kdas_status send(kd_op_run *run, void *to, const void *from, const kdas_d
 
 static kdas_status receive(kd_op_run *run, void *to, const void *from, const kdas_desc *desc)
 {
-    char       *bytes = to;
-    kdas_status st    = download(run, to, from, device_bytes(desc));
+    size_t      n = (size_t)kd_elements(desc);
+    float      *f = to;
+    uint16_t   *half;
+    kdas_status st;
 
-    if (st != KDAS_OK || desc->dtype != KDAS_BF16) return st;
-    for (int64_t i = kd_elements(desc) - 1; i >= 0; i--) {
-        memmove(bytes + 4 * i + 2, bytes + 2 * i, 2);
-        memset(bytes + 4 * i, 0, 2);
-    }
-    return KDAS_OK;
+    if (!is_half(desc)) return download(run, to, from, kd_op_bytes(desc));
+    half = malloc(n * sizeof *half + 1);
+    if (!half) return kd_fail(KDAS_ENOMEM, "the test is out of memory");
+    st = download(run, half, from, n * sizeof *half);
+    for (size_t i = 0; st == KDAS_OK && i < n; i++)
+        f[i] = kd_test_half_value(half[i], desc->dtype);
+    free(half);
+    return st;
 }
 
 /* A block for each purpose; NULL in *out for a size of 0. */
@@ -124,7 +124,7 @@ static kdas_status block_new(kd_op_run *run, void **out, size_t bytes)
     return upload(run, memory + bytes, guard, GUARD);
 }
 
-/* Fill device memory with NaNs (every float and double of it is one). */
+/* Fill device memory with NaNs (every float, double and half of it is one). */
 static kdas_status poison(kd_op_run *run, void *memory, size_t bytes)
 {
     void       *nans;
@@ -201,41 +201,48 @@ static bool is_twin(const kd_op_run *run, int i) { return run->test->twin && i =
 static void round_operand(const kd_op_run *run, float *values, const kdas_desc *desc)
 {
     for (int64_t i = 0; run->options.half && i < kd_elements(desc); i++)
-        values[i] = to_half(values[i]);
+        values[i] = kd_test_round_half(values[i], run->options.half);
 }
 
 /* ---- Open ---- */
 
-/* Activations become bf16 if the kernel can do it. */
-static void make_half(kd_op_run *run)
+/* Activations become halves; a cast has its own types. */
+static void make_half(kdas_node_desc *node, const kd_op_case *c, int32_t half)
 {
-    kdas_node_desc node = run->node;
-
-    if (!run->options.half || !run->kernel->supports) return;
-    for (int i = 0; i < node.inputs; i++)
-        if (kd_present(&node.in[i]) && !run->test->in[i].param) node.in[i].dtype = KDAS_BF16;
-    node.out.dtype = KDAS_BF16;
-    run->node      = node;
+    if (!half || c->op == KDAS_OP_CAST) return;
+    for (int i = 0; i < node->inputs; i++)
+        if (kd_present(&node->in[i]) && !c->in[i].param) node->in[i].dtype = half;
+    node->out.dtype = half;
 }
 
-static kdas_status make_node(kd_op_run *run)
+kdas_status kd_op_node(kdas_node_desc *node, const kd_op_case *c, const kd_op_options *options)
 {
-    const kd_op_case *c    = run->test;
-    const kd_op      *op   = kd_op_find(c->op);
-    kdas_node_desc   *node = &run->node;
+    const kd_op  *op   = kd_op_find(c->op);
+    kd_op_options none = { 0 };
 
+    if (!options) options = &none;
+    memset(node, 0, sizeof *node);
     node->op    = c->op;
     node->flags = c->flags;
-    node->wants = run->options.forward_only ? 0 : c->wants;
+    node->wants = options->forward_only ? 0 : c->wants;
     node->attr  = &c->attr;
     for (int i = 0; i < KDAS_MAX_INPUTS; i++) {
         node->in[i] = c->in[i].desc;
         if (kd_present(&c->in[i].desc)) node->inputs = i + 1;
     }
     node->inputs = KD_MAX(node->inputs, c->inputs);
-    if (op) return op->infer(node);
+    if (op) KD_RETURN(op->infer(node));
     if (c->op == KDAS_OP_SUM_SQUARES) node->out = (kdas_desc){ KDAS_F64, 1, { 1, 1, 1, 1 } };
+    if (op) make_half(node, c, options->half);
     return KDAS_OK;
+}
+
+const kdas_kernel *kd_op_kernel_for(const kdas_backend *backend, kdas_device *device,
+                                    const kdas_node_desc *node)
+{
+    for (const kdas_kernel *k = backend->kernels; k && k->op; k++)
+        if (k->op == node->op && (!k->supports || k->supports(device, node))) return k;
+    return NULL;
 }
 
 static kdas_status make_operands(kd_op_run *run)
@@ -276,7 +283,7 @@ static kdas_status make_operands(kd_op_run *run)
 static void share_memory(kd_op_run *run)
 {
     const kdas_kernel *k    = run->kernel;
-    bool               same = kd_op_bytes(&run->node.in[0]) == kd_op_bytes(&run->node.out);
+    bool               same = device_bytes(&run->node.in[0]) == device_bytes(&run->node.out);
 
     if (!run->options.inplace || !same || run->test->twin) return;
     if ((k->flags & KDAS_KERNEL_INPLACE) && (!run->node.wants || !(k->needs & KDAS_NEEDS_IN(0))))
@@ -289,16 +296,17 @@ static void share_memory(kd_op_run *run)
 kdas_status kd_op_open(kd_op_run *run, const kd_op_case *test, const kdas_kernel *kernel,
                        const kd_op_place *place, const kd_op_options *options)
 {
-    void *dout = NULL;
+    const kdas_kernel *reference = kd_op_reference(test->op);
+    kd_op_options      how       = options ? *options : (kd_op_options){ 0 };
+    void              *dout      = NULL;
 
     memset(run, 0, sizeof *run);
     run->test   = test;
-    run->kernel = kernel ? kernel : kd_op_reference(test->op);
+    run->kernel = kernel = kernel ? kernel : reference;
     if (place) run->place = *place;
-    if (options) run->options = *options;
-    KD_RETURN(make_node(run));
-    make_half(run);
-    kernel         = run->kernel;
+    run->options = how;
+    if (kernel == reference) how.half = 0;
+    KD_RETURN(kd_op_node(&run->node, test, &how));
     run->supported = !kernel->supports || kernel->supports(run->place.device, &run->node);
     if (!run->supported) return KDAS_OK;
     if (kernel->prepare) KD_RETURN(kernel->prepare(run->place.device, &run->node, &run->plan));

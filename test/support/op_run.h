@@ -18,9 +18,10 @@ typedef struct kd_op_options {
     bool add;
     bool forward_only; /* no gradient is wanted                                       */
     bool inplace;      /* where allowed: out in in[0]'s memory, din[0] in dout's      */
-    /* Activations (and their gradients) hold values that bf16 can: on a kernel that supports it, in
-     * bf16; on the reference, in f32. Host arrays are float all the same. */
-    bool     half;
+    /* KDAS_BF16 or KDAS_F16: activations (and their gradients) hold values that this type can: on a
+     * backend's kernel, in this type; on the reference, in f32. Host arrays are float all the same.
+     * 0: everything is f32. */
+    int32_t  half;
     uint64_t seed; /* for call->seed                                              */
 } kd_op_options;
 
@@ -43,6 +44,12 @@ typedef struct kd_op_run {
     struct kd_op_block *blocks;
     int                 block_count;
 } kd_op_run;
+
+/* The node of a case, as a backend's kernel under `options` (NULL: all 0) gets it. */
+kdas_status kd_op_node(kdas_node_desc *node, const kd_op_case *test, const kd_op_options *options);
+/* The first row of a backend's table that can do a node, as the library would choose; NULL: none can. */
+const kdas_kernel *kd_op_kernel_for(const kdas_backend *backend, kdas_device *device,
+                                    const kdas_node_desc *node);
 
 /* Infer, fill, prepare. `kernel` NULL: the reference; `place` and `options` NULL: host memory,
  * all 0. Close it also after a failure. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "support/check_util.h"
+#include "support/far_device.h"
 
 /* ---- a context on a device ---- */
 
@@ -41,8 +42,16 @@ static kdas_context *make_context(const char *device, kd_test_meter *meter, kdas
         o.free       = counted_free;
         o.alloc_user = meter;
     }
-    kd_assert_ok(kdas_context_create(&ctx, &o));
+    if (strcmp(device, "far") == 0)
+        kd_assert_ok(kd_test_far_try(&ctx, &o));
+    else
+        kd_assert_ok(kdas_context_create(&ctx, &o));
     return ctx;
+}
+
+kdas_context *kd_test_far_context(kd_test_meter *meter, kdas_log_fn log, void *user)
+{
+    return make_context("far", meter, log, user, KDAS_PRECISION_F32);
 }
 
 kdas_context *kd_test_device(const char *device, kd_test_meter *meter)
@@ -88,7 +97,9 @@ void kd_test_rig_make(kd_test_rig *rig, const kd_test_rig_options *o)
 {
     kdas_model_options teacher = o->model;
 
-    *rig = (kd_test_rig){ .ctx = make_context("cpu", o->meter, o->log, o->log_user, o->precision) };
+    *rig = (kd_test_rig){ .ctx = make_context(o->device ? o->device : "cpu", o->meter, o->log,
+                                              o->log_user, o->precision) };
+    if (o->adapt) o->adapt(rig->ctx);
     teacher.seed      = 8;
     teacher.trainable = 0;
     if (o->teacher) kd_assert_ok(kdas_model_create(&rig->teacher, rig->ctx, o->teacher, &teacher));

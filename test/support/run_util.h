@@ -14,7 +14,7 @@ typedef struct kd_test_meter {
     long        fail_at; /* the allocation that fails, counted from 1, and all after it; 0: none */
 } kd_test_meter;
 
-/* A context on a device, with counted memory unless `meter` is NULL, and two threads. Fails the
+/* A context on a device ("far": that of far_device.h), with counted memory unless `meter` is NULL, and two threads. Fails the
  * running test if it cannot be made. */
 kdas_context *kd_test_device(const char *device, kd_test_meter *meter);
 /* Whether this CPU has products in bf16; where not, says on standard output that the test is skipped. */
@@ -35,6 +35,8 @@ typedef struct kd_test_rig_options {
     void                  *log_user;
     kd_test_meter         *meter;
     kdas_precision         precision; /* f32 */
+    const char            *device;    /* NULL: "cpu"; "far" is that of far_device.h, too */
+    void (*adapt)(kdas_context *ctx); /* before anything is made from the context; NULL: nothing */
 } kd_test_rig_options;
 
 typedef struct kd_test_rig {

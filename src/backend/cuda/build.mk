@@ -1,9 +1,14 @@
 # build.mk - the CUDA plug-in: `make cuda` with the toolkit, and its emulation on the CPU, which tests need
 # and which needs no toolkit. One source in op/ is compiled once for each type of activations.
 NVCC      ?= nvcc
-CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC) 2>/dev/null)))
+# Asked for when first needed, and once: other targets do not wait for it.
+ifndef CUDA_HOME
+CUDA_HOME   = $(eval CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC) 2>/dev/null))))$(CUDA_HOME)
+endif
 # The cards that the toolkit can build for, of those that have been thought of; and PTX of the lowest for others.
-CUDA_ARCHS ?= $(filter 70 75 80 86 89 90 100,$(patsubst sm_%,%,$(shell $(NVCC) --list-gpu-code 2>/dev/null)))
+ifndef CUDA_ARCHS
+CUDA_ARCHS  = $(eval CUDA_ARCHS := $(filter 70 75 80 86 89 90 100,$(patsubst sm_%,%,$(shell $(NVCC) --list-gpu-code 2>/dev/null))))$(CUDA_ARCHS)
+endif
 # cuDNN, where the toolkit's folders have it; CUDNN= does without
 CUDNN     ?= $(if $(wildcard $(CUDA_HOME)/include/cudnn.h /usr/include/cudnn.h /usr/include/x86_64-linux-gnu/cudnn.h),yes)
 
@@ -20,7 +25,7 @@ CUDA_LOWEST  = $(firstword $(CUDA_ARCHS))
 CUDA_CODE    = $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$(a),code=sm_$(a)) \
                -gencode=arch=compute_$(CUDA_LOWEST),code=compute_$(CUDA_LOWEST)
 NVCCFLAGS   ?= -O3
-NVCC_COMPILE = $(NVCC) -std=c++17 -Iinclude -Isrc $(CPPFLAGS) $(NVCCFLAGS) -Xcompiler -fPIC,-fvisibility=hidden
+NVCC_COMPILE = $(NVCC) -std=c++17 -Iinclude -Isrc $(if $(CUDNN),-DKD_CUDNN) $(CPPFLAGS) $(NVCCFLAGS) -Xcompiler -fPIC,-fvisibility=hidden
 CUDA_CC      = $(CC) -std=gnu11 -Iinclude -Isrc -isystem $(CUDA_HOME)/include $(if $(CUDNN),-DKD_CUDNN) $(CPPFLAGS) \
                $(CFLAGS) -fPIC -fvisibility=hidden $(C_WARN)
 CUDA_LIBS    = -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 $(if $(CUDNN),-lcudnn) -lcublas -lcudart_static \
@@ -49,6 +54,14 @@ $(CUDA_PLUGIN): $(CUDA_OBJ:%=$(CB)/%) lib/libkdas-plugin.map
 	$(call SAY,LINK)$(CC) $(LDFLAGS) -shared -Wl,--version-script=lib/libkdas-plugin.map -Wl,--no-undefined -Wl,-z,nodelete \
 	  -o $@ $(CUDA_OBJ:%=$(CB)/%) $(CUDA_LIBS)
 
+# What can be known of it without a card; see the scripts.
+# CUDA_HEADERS=yes: more of it, for 2.4 GB
+CUDA_SEEN := build/cuda-parts
+check-cuda-build: lib programs $(if $(shell command -v $(NVCC) 2>/dev/null),cuda) ## look at the CUDA plug-in as built; compile its kernels for the V100
+	@CC="$(CC)" PLUGIN=$(CUDA_PLUGIN) ARCHS="$(CUDA_ARCHS)" SOURCES=$(words $(filter-out $(CUDA_C:%.c=%.o),$(CUDA_OBJ))) \
+	  OPS="$(CUDA_OPS)" F32_OPS="$(CUDA_F32_OPS)" SHARED=$(SHARED) WORK=$(CUDA_SEEN) \
+	  SUMMARY=check-cuda-build $(RUN) test/cuda/check_toolkit.sh test/cuda/check_volta.sh
+
 # ---- Emulated on the CPU --------------------------------------------------------------------------
 EMULATOR_DIR := test/emulator
 EMULATOR_SRC := $(sort $(wildcard $(EMULATOR_DIR)/*.c $(EMULATOR_DIR)/*.cpp))
@@ -58,10 +71,12 @@ EMULATED_PLUGIN := $(EB)/libkdas-cuda.so
 EMULATED_CC   = $(CC) -std=gnu11 -Iinclude -Isrc -I$(EMULATOR_DIR) -DKD_CUDNN $(OPENBLAS_CFLAGS) $(CPPFLAGS) $(CFLAGS) \
                 -fPIC -fvisibility=hidden $(C_WARN) $(SANITIZE)
 EMULATED_CXX  = $(CXX) -std=c++17 -Iinclude -Isrc -I$(EMULATOR_DIR) -DKD_CUDNN $(OPENBLAS_CFLAGS) $(CPPFLAGS) $(CXXFLAGS) \
-                -fPIC -fvisibility=hidden $(WARN) $(SANITIZE)
+                -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math $(WARN) -Wno-unknown-pragmas $(SANITIZE)
+# Checks in kernels, which the emulation reports; where sanitizers are on, they are theirs.
+EMULATED_CHECKS := $(if $(SANITIZE),,-fsanitize=alignment,bounds -fno-sanitize-recover=all)
 
 $(EB)/.flags: FORCE
-	$(call KEEP,$(EMULATED_CC) $(EMULATED_CXX))
+	$(call KEEP,$(EMULATED_CC) $(EMULATED_CXX) $(EMULATED_CHECKS))
 $(EB)/%.o: %.c $(EB)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CC)$(EMULATED_CC) -MMD -MP -c $< -o $@
@@ -71,14 +86,20 @@ $(EB)/%.o: %.cpp $(EB)/.flags
 define EMULATED_RULE
 $(EB)/%.$(1).o: %.cu $(EB)/.flags
 	@mkdir -p $$(@D)
-	$$(call SAY,CXX)$$(EMULATED_CXX) -x c++ -DKD_TYPE_$(1) -MMD -MP -c $$< -o $$@
+	$$(call SAY,CXX)$$(EMULATED_CXX) $(EMULATED_CHECKS) -include cuda_runtime.h -x c++ -DKD_TYPE_$(1) -MMD -MP -c $$< -o $$@
 endef
 $(foreach type,f32 f16 bf16,$(eval $(call EMULATED_RULE,$(type))))
 $(EMULATED_PLUGIN): $(CUDA_OBJ:%=$(EB)/%) $(EMULATOR_OBJ)
 	@mkdir -p $(@D)
 	$(call SAY,LINK)$(CXX) $(SANITIZE) $(LDFLAGS) -shared -Wl,--no-undefined -o $@ $^ $(OPENBLAS_LIBS) -lpthread -ldl -lm
 $(filter $(B)/test/check_cuda%,$(C_SUITES)): | $(EMULATED_PLUGIN)
+# What the emulation itself is tested with: kernels in a suite that has it inside.
+EMULATOR_SUITES := $(patsubst %.cpp,$(B)/%,$(filter test/check_emulator%,$(SUITE_CXX)))
+$(EMULATOR_SUITES:%=%.o): $(B)/%.o: %.cpp $(EB)/.flags
+	@mkdir -p $(@D)
+	$(call SAY,CXX)$(EMULATED_CXX) $(EMULATED_CHECKS) -Itest $(CHECK_CFLAGS) -MMD -MP -c $< -o $@
+$(EMULATOR_SUITES): $(EMULATOR_OBJ)
 emulated: $(EMULATED_PLUGIN) ## build the CUDA plug-in for a card that is emulated on the CPU (for tests)
 
 -include $(CUDA_OBJ:%.o=$(CB)/%.d) $(CUDA_OBJ:%.o=$(EB)/%.d) $(EMULATOR_OBJ:.o=.d)
-.PHONY: cuda cuda-toolkit emulated
+.PHONY: cuda cuda-toolkit check-cuda-build emulated

@@ -114,6 +114,21 @@ static __device__ __forceinline__ float block_max(float x)
     return x;
 }
 
+/* For the last few values of a sum. */
+static __device__ __forceinline__ double block_sum_f64(double x)
+{
+    __shared__ double part[KD_BLOCK];
+
+    __syncthreads(); /* the last call's result has been read */
+    part[threadIdx.x] = x;
+    for (unsigned n = KD_BLOCK / 2; n > 0; n /= 2) {
+        __syncthreads();
+        if (threadIdx.x < n) part[threadIdx.x] += part[threadIdx.x + n];
+    }
+    __syncthreads();
+    return part[0];
+}
+
 /* ---- The host's part --------------------------------------------------------------------------------- */
 
 #ifdef KD_HOST

@@ -1,0 +1,238 @@
+/* record.c - programs on devices that keep records of runs: a part of a program runs plainly the first time, so
+ * that libraries have made what they make at first use; the second time it is recorded, and replayed from then
+ * on. What differs from run to run lies outside of it: seeds are uploaded before, memory that the caller lends
+ * has a record of its own. */
+#include <stdio.h>
+#include <string.h>
+#include "graph/program_inside.h"
+
+/* ---- room ---- */
+
+static bool draws(const kd_program *p, int i)
+{
+    const kd_node *node = p->graph->node[i];
+
+    return p->slot[i].kernel && node->op->draws && (node->desc.flags & KDAS_NODE_TRAIN);
+}
+
+/* Seeds of replays are read from the device. */
+static kdas_status make_seeds(kd_program *p)
+{
+    size_t bytes;
+
+    for (int i = 0; i < p->nodes; i++)
+        if (draws(p, i)) p->draws++;
+    if (!p->draws) return KDAS_OK;
+    bytes          = (size_t)p->draws * sizeof *p->seed;
+    p->seed        = kd_alloc(p->ctx, bytes);
+    p->device_seed = p->seed ? kd_device_alloc(p->ctx, bytes) : NULL;
+    if (!p->device_seed) return KDAS_ENOMEM;
+    for (int i = 0, at = 0; i < p->nodes; i++)
+        if (draws(p, i)) p->slot[i].draw = at++;
+    return KDAS_OK;
+}
+
+/* Inputs and their gradients. */
+static void find_lent(kd_program *p)
+{
+    for (int i = 0; i < p->nodes; i++) {
+        if (p->graph->node[i]->kind != KD_NODE_INPUT) continue;
+        if (p->slot[i].value >= 0) p->lent[p->lent_count++] = p->slot[i].value;
+        if (p->slot[i].grad >= 0) p->lent[p->lent_count++] = p->slot[i].grad;
+    }
+}
+
+static size_t inputs_of(const kd_program *p)
+{
+    size_t n = 0;
+
+    for (int i = 0; i < p->nodes; i++)
+        n += p->graph->node[i]->kind == KD_NODE_INPUT;
+    return n;
+}
+
+kdas_status kd_records_create(kd_program *p)
+{
+    size_t room = 2 * inputs_of(p) + 1;
+
+    if (!p->ctx->backend->record) return KDAS_OK;
+    KD_RETURN(make_seeds(p));
+    p->lent        = kd_calloc(p->ctx, room, sizeof *p->lent);
+    p->record_lent = kd_calloc(p->ctx, KD_RECORD_SETS * room, sizeof *p->record_lent);
+    p->record      = kd_calloc(p->ctx, KD_RECORD_SETS, sizeof *p->record);
+    if (!p->lent || !p->record_lent || !p->record) return KDAS_ENOMEM;
+    for (size_t i = 0; i < KD_RECORD_SETS; i++)
+        p->record[i].lent = p->record_lent + i * room;
+    find_lent(p);
+    return KDAS_OK;
+}
+
+/* It has run all the same, wherever that was: the next time it can be recorded. */
+static void drop(kd_program *p, kd_record *record)
+{
+    if (record->made) p->ctx->backend->forget(p->ctx->device, record->made);
+    record->made = NULL;
+}
+
+static void drop_set(kd_program *p, kd_record_set *set)
+{
+    for (int k = 0; k < KD_RECORD_PARTS; k++)
+        drop(p, &set->part[k]);
+    set->used = 0;
+}
+
+void kd_records_drop(kd_program *p)
+{
+    for (int i = 0; p->record && i < KD_RECORD_SETS; i++)
+        drop_set(p, &p->record[i]);
+    drop(p, &p->pack_record);
+}
+
+void kd_records_destroy(kd_program *p)
+{
+    kd_records_drop(p);
+    kd_free(p->ctx, p->record);
+    kd_free(p->ctx, p->record_lent);
+    kd_free(p->ctx, p->lent);
+    kd_free(p->ctx, p->seed);
+    kd_device_free(p->ctx, p->device_seed);
+}
+
+/* ---- seeds ---- */
+
+kdas_status kd_program_seed(kd_program *p, uint64_t seed)
+{
+    for (int i = 0; i < p->nodes; i++) {
+        kd_slot *slot = &p->slot[i];
+
+        if (!slot->kernel) continue;
+        slot->forward.seed = slot->backward.seed = kd_mix64(seed ^ kd_mix64((uint64_t)i + 1));
+        if (slot->draw >= 0) p->seed[slot->draw] = slot->forward.seed;
+    }
+    if (!p->device_seed) return KDAS_OK;
+    return kd_device_upload(p->ctx, p->device_seed, p->seed, (size_t)p->draws * sizeof *p->seed);
+}
+
+/* ---- records ---- */
+
+static float *lent_now(const kd_program *p, int i)
+{
+    const kd_storage *s = &p->storage[p->lent[i]];
+
+    return s->bound ? s->memory : NULL;
+}
+
+static bool fits(const kd_program *p, const kd_record_set *set)
+{
+    for (int i = 0; set->used && i < p->lent_count; i++)
+        if (set->lent[i] != lent_now(p, i)) return false;
+    return set->used > 0;
+}
+
+/* The set for the memory that is lent now; the one unused for longest makes way for a new one. */
+static kd_record_set *find_set(kd_program *p)
+{
+    kd_record_set *oldest = p->record, *found = NULL;
+
+    for (int i = 0; i < KD_RECORD_SETS && !found; i++) {
+        if (p->record[i].used < oldest->used) oldest = &p->record[i];
+        if (fits(p, &p->record[i])) found = &p->record[i];
+    }
+    if (!found) {
+        found = oldest;
+        drop_set(p, found);
+        for (int i = 0; i < p->lent_count; i++)
+            found->lent[i] = lent_now(p, i);
+    }
+    found->used = ++p->record_clock;
+    return found;
+}
+
+/* It cannot be recorded: from now on it runs plainly, and the log hears of the first such program. */
+static void give_up(kd_program *p)
+{
+    char why[512];
+
+    snprintf(why, sizeof why, "%s", kdas_last_error());
+    kd_records_drop(p);
+    kd_free(p->ctx, p->record);
+    p->record = NULL;
+    if (p->ctx->told_unrecorded) return;
+    p->ctx->told_unrecorded = true;
+    kd_warn(p->ctx, "'%s' cannot be recorded, it runs call by call: %s", p->label, why);
+}
+
+/* Note the calls of `run` down; nothing of them has run afterwards. */
+static kdas_status make(kd_program *p, kd_record *record, kd_run_fn run)
+{
+    const kdas_backend *backend = p->ctx->backend;
+    kdas_device        *device  = p->ctx->device;
+    void               *made    = NULL;
+    char                why[512];
+    kdas_status         st, end;
+
+    KD_RETURN(backend->record(device));
+    st = run(p);
+    snprintf(why, sizeof why, "%s", kdas_last_error()); /* ending it may say something else */
+    end = backend->recorded(device, &made);
+    if (st == KDAS_OK && end == KDAS_OK) {
+        record->made = made;
+        return KDAS_OK;
+    }
+    if (made) backend->forget(device, made);
+    return st == KDAS_OK ? end : kd_fail(st, "%s", why);
+}
+
+static kdas_status run_record(kd_program *p, kd_record *record, kd_run_fn run)
+{
+    kdas_status st = KDAS_OK;
+
+    if (!record->ran) {
+        st          = run(p);
+        record->ran = st == KDAS_OK;
+        return st;
+    }
+    KD_RETURN(kd_check_cancel(p->ctx));
+    if (!record->made) st = make(p, record, run);
+    if (st == KDAS_OK) {
+        st = p->ctx->backend->replay(p->ctx->device, record->made);
+        if (st != KDAS_OK && st != KDAS_EUNSUPPORTED) return kd_fail_in(st, "%s", p->label);
+    }
+    if (st != KDAS_EUNSUPPORTED) return st;
+    give_up(p);
+    return run(p);
+}
+
+/* Timing goes node by node. */
+static bool plainly(const kd_program *p)
+{
+    return !p->record || p->ctx->unrecorded || p->ctx->profiling;
+}
+
+kdas_status kd_record_run(kd_program *p, kd_record_part part, kd_run_fn run)
+{
+    return plainly(p) ? run(p) : run_record(p, &find_set(p)->part[part], run);
+}
+
+/* Is anything packed, and nothing of what a caller lends (a weight that is an input)? */
+static bool packs_alone(const kd_program *p)
+{
+    bool any = false;
+
+    for (int i = 0; i < p->nodes; i++) {
+        if (!p->slot[i].kernel || !p->slot[i].kernel->pack) continue;
+        any = true;
+        for (int k = 1; k < KDAS_MAX_INPUTS; k++) {
+            const kd_node *in = p->graph->node[i]->in[k];
+
+            if (in && in->kind == KD_NODE_INPUT) return false;
+        }
+    }
+    return any;
+}
+
+kdas_status kd_record_pack(kd_program *p, kd_run_fn run)
+{
+    if (plainly(p) || p->folds || !packs_alone(p)) return run(p);
+    return run_record(p, &p->pack_record, run);
+}
