@@ -114,18 +114,7 @@ CHECK_LIBS   := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck_pic 
 
 # Programs find the library by the path from their own folder to its: $(call RPATH,from,to)
 RPATH     = -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to=$(1) $(2))'
-# CUDA on the host, for tests of the plug-in where there is no GPU: $(B)/emulated/libkdas-cuda.so is linked of these
-# and of the plug-in's own sources, compiled with test/emulator/'s headers in place of NVIDIA's.
-EMULATOR_SRC := $(sort $(wildcard test/emulator/*.cpp))
-EMULATOR_OBJ := $(EMULATOR_SRC:test/emulator/%.cpp=$(B)/emulated/%.o)
-EMULATOR_FLAGS = -Itest/emulator -Iinclude $(OPENBLAS_CFLAGS) $(CPPFLAGS) -fPIC -fvisibility=hidden -fno-math-errno \
-                 -fno-trapping-math -Wno-unknown-pragmas $(SANITIZE)
-EMULATOR_CXX   = $(CXX) -std=gnu++17 $(CXXFLAGS) $(WARN) $(EMULATOR_FLAGS)
-# Checks in kernels, whose failure the emulation reports. (The sanitizers' own configurations have them already.)
-EMULATOR_CHECKS := $(if $(SANITIZE),,-fsanitize=alignment,bounds -fno-sanitize-recover=all)
-EMULATOR_SUITES := $(patsubst %.cpp,$(B)/%,$(filter test/check_emulator%,$(SUITE_CXX)))
-
-EVERY_OBJ = $(OBJ) $(EMULATED) $(EMULATOR_OBJ) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(BENCH_PARTS_SRC) $(INSIDE_SRC) $(COMMON_SRC) $(SAMPLE_SRC) \
+EVERY_OBJ = $(OBJ) $(EMULATED) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(BENCH_PARTS_SRC) $(INSIDE_SRC) $(COMMON_SRC) $(SAMPLE_SRC) \
             $(SUITE_SRC) $(SUPPORT_SRC) $(GOLDEN_SRC)) $(patsubst %.cpp,$(B)/%.o,$(SAMPLE_CXX) $(SUITE_CXX))
 
 # ---- Build ----------------------------------------------------------------------------------------
@@ -143,7 +132,7 @@ define KEEP
 	@printf '%s\n' '$(subst ','\'',$(1))' >$@.new; cmp -s $@.new $@ || cp $@.new $@; rm -f $@.new
 endef
 $(B)/.flags: FORCE
-	$(call KEEP,$(LIB_COMPILE) $(HOST_COMPILE_CXX) $(EMULATOR_CXX) $(SIMD_CFLAGS) $(foreach isa,$(SIMD_ISAS),$(SIMD_$(isa))))
+	$(call KEEP,$(LIB_COMPILE) $(HOST_COMPILE_CXX) $(SIMD_CFLAGS) $(foreach isa,$(SIMD_ISAS),$(SIMD_$(isa))))
 $(B)/.objects: FORCE
 	$(call KEEP,$(LINK) $(OBJ) $(LIBS))
 
@@ -162,12 +151,6 @@ $(B)/test/%.o: test/%.c $(B)/.flags
 $(B)/test/%.o: test/%.cpp $(B)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CXX)$(TEST_COMPILE_CXX) $(CHECK_CFLAGS) -I$(B)/test -MMD -MP -c $< -o $@
-$(EMULATOR_OBJ): $(B)/emulated/%.o: test/emulator/%.cpp $(B)/.flags
-	@mkdir -p $(@D)
-	$(call SAY,CXX)$(EMULATOR_CXX) -MMD -MP -c $< -o $@
-$(EMULATOR_SUITES:%=%.o): $(B)/%.o: %.cpp $(B)/.flags
-	@mkdir -p $(@D)
-	$(call SAY,CXX)$(EMULATOR_CXX) $(EMULATOR_CHECKS) -Itest $(CHECK_CFLAGS) -MMD -MP -c $< -o $@
 $(INSIDE:%=%.o): $(B)/%.o: %.c $(B)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CC)$(TEST_COMPILE) -MMD -MP -c $< -o $@
@@ -215,7 +198,6 @@ $(C_SUITES): %: %.o $(SUPPORT) $(STATIC)
 $(B)/test/check_amx: $(EMULATED)
 $(CXX_SUITES): %: %.o $(SUPPORT) $(STATIC)
 	$(call SAY,LINK)$(LINK_CXX) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
-$(EMULATOR_SUITES): $(EMULATOR_OBJ)
 $(B)/test/golden/check_golden: $(GOLDEN_SRC:%.c=$(B)/%.o) $(SUPPORT) $(STATIC)
 	$(call SAY,LINK)$(LINK) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
 

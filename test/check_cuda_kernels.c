@@ -1,11 +1,9 @@
 /* check_cuda_kernels.c - the CUDA plug-in's kernels against the reference kernel of their op: the table of cases
  * that the CPU's kernels are tested with, in f32 and in 16 bits; equal bits from run to run. It runs on the
  * emulated card, or on a real one, see cuda_util.h. */
-#define _GNU_SOURCE
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "support/check_util.h"
 #include "support/cpu_util.h"
 #include "support/cuda_util.h"
@@ -45,7 +43,7 @@ static const kdas_kernel *kernel_of(const kd_op_case *test)
 
 START_TEST(equals_the_reference)
 {
-    const kd_op_case  *test   = kd_test_cpu_case(_i / WAYS);
+    const kd_op_case  *test   = kd_test_cuda_case(_i / WAYS);
     kd_op_options      o      = way_options(_i % WAYS);
     const kdas_kernel *kernel = kernel_of(test);
     kdas_device       *device;
@@ -64,7 +62,7 @@ END_TEST
 
 START_TEST(gives_the_same_bits_again)
 {
-    const kd_op_case  *test   = kd_test_cpu_case(_i);
+    const kd_op_case  *test   = kd_test_cuda_case(_i);
     kd_op_options      o      = { .seed = 17 };
     const kdas_kernel *kernel = kernel_of(test);
     kdas_device       *device;
@@ -83,7 +81,7 @@ END_TEST
 
 START_TEST(infers_without_gradients)
 {
-    const kd_op_case  *test   = kd_test_cpu_case(_i);
+    const kd_op_case  *test   = kd_test_cuda_case(_i);
     kd_op_options      o      = { .forward_only = true, .seed = 17 };
     const kdas_kernel *kernel = kernel_of(test);
     kdas_device       *device;
@@ -123,7 +121,7 @@ static Suite *cuda_kernels_suite(void)
 {
     Suite *suite = suite_create("cuda kernels");
     TCase *t     = tcase_create("against the reference");
-    int    cases = kd_test_cpu_cases();
+    int    cases = kd_test_cuda_cases();
 
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, equals_the_reference, 0, WAYS * cases);
@@ -134,22 +132,13 @@ static Suite *cuda_kernels_suite(void)
     return suite;
 }
 
-/* The emulation's products are OpenBLAS's, whose threads are to wait without spinning. OpenMP reads this when
- * it is loaded, so the program starts again. */
-static void wait_passively(char **argv)
-{
-    if (getenv("OMP_WAIT_POLICY")) return;
-    setenv("OMP_WAIT_POLICY", "passive", 1);
-    execv("/proc/self/exe", argv);
-}
-
 int main(int argc, char **argv)
 {
     SRunner *runner;
     int      failed;
 
     (void)argc;
-    wait_passively(argv);
+    kd_test_cuda_wait_passively(argv);
     runner = srunner_create(cuda_kernels_suite());
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);

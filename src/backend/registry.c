@@ -108,6 +108,7 @@ static kdas_status open_plugin(const kdas_backend **out, void **library, const c
     kdas_status           st;
 
     if (access(path, F_OK) != 0) return kd_fail(KDAS_ENOTFOUND, "there is no plug-in '%s'", path);
+    KD_RETURN(kd_plugin_file_check(path));
     *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!*library) return kd_fail(KDAS_EBACKEND, "'%s' cannot be loaded: %s", path, dlerror());
     symbol = dlsym(*library, KDAS_BACKEND_ENTRY);

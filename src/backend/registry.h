@@ -10,6 +10,8 @@
 kdas_status kd_backend_find(const kdas_backend **out, void **library, const char *name);
 void        kd_backend_unload(void *library); /* NULL is fine */
 
+/* KDAS_EBACKEND for a shared object whose file is cut off (plugin_file.c). */
+kdas_status kd_plugin_file_check(const char *path);
 /* Can this library use the table? KDAS_EBACKEND with what is wrong with it; `path` says whose it is. */
 kdas_status kd_backend_check(const kdas_backend *table, const char *path);
 /* A copy of a table that may be shorter or longer than this library's: what it lacks is NULL. */

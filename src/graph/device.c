@@ -16,6 +16,7 @@ static const char *amount(char *to, size_t size, size_t bytes)
     return to;
 }
 
+/* A device that has failed says so when it is asked, and that is why there is no memory. */
 static void fail_memory(kdas_context *ctx, size_t bytes)
 {
     const kdas_backend *backend   = ctx->backend;
@@ -23,9 +24,9 @@ static void fail_memory(kdas_context *ctx, size_t bytes)
     char                needed[32];
 
     amount(needed, sizeof needed, bytes);
-    if (!backend->memory || backend->memory(ctx->device, &available, &total) != KDAS_OK)
+    if (!backend->memory)
         kd_fail(KDAS_ENOMEM, "out of device memory: %s were needed (%s)", needed, ctx->device_text);
-    else
+    else if (backend->memory(ctx->device, &available, &total) == KDAS_OK)
         kd_fail(KDAS_ENOMEM, "out of device memory: %s were needed, %zu of %zu MiB are free (%s)",
                 needed, available >> 20, total >> 20, ctx->device_text);
 }

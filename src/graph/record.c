@@ -67,10 +67,11 @@ kdas_status kd_records_create(kd_program *p)
     return KDAS_OK;
 }
 
+/* It has run all the same, wherever that was: the next time it can be recorded. */
 static void drop(kd_program *p, kd_record *record)
 {
     if (record->made) p->ctx->backend->forget(p->ctx->device, record->made);
-    *record = (kd_record){ 0 };
+    record->made = NULL;
 }
 
 static void drop_set(kd_program *p, kd_record_set *set)

@@ -234,9 +234,13 @@ cublasStatus_t cublasGemmStridedBatchedEx(
                                     { C, Ctype, m, n, ldc, strideC } };
     const cublasStatus_t status = check(p, transa, transb, compute);
     if (status != CUBLAS_STATUS_SUCCESS) return status;
-    // Matrices of C that overlap have no defined value.
-    if (batch > 1 && (unsigned long long)std::llabs(strideC) * size_of(Ctype) < p.c.bytes())
-        return CUBLAS_STATUS_INVALID_VALUE;
+    // Matrices of C that overlap have no defined value. They may lie side by side, each with columns between
+    // another's: the heads of an attention do.
+    const unsigned long long step  = (unsigned long long)std::llabs(strideC);
+    const bool               apart = step * size_of(Ctype) >= p.c.bytes();
+    const bool beside              = step >= (unsigned)m && step * (batch - 1) + m <= (unsigned)ldc;
+
+    if (batch > 1 && !apart && !beside) return CUBLAS_STATUS_INVALID_VALUE;
     return submit(handle, p);
 }
 

@@ -37,6 +37,8 @@ typedef enum cudaError {
     cudaErrorHardwareStackError       = 714,
     cudaErrorIllegalInstruction       = 715,
     cudaErrorMisalignedAddress        = 716,
+    cudaErrorInvalidAddressSpace      = 717,
+    cudaErrorInvalidPc                = 718,
     cudaErrorLaunchFailure            = 719,
     cudaErrorNotPermitted             = 800,
     cudaErrorNotSupported             = 801,

@@ -35,82 +35,57 @@ const struct {
     cudaError_t error;
     const char *name, *text;
 } errors[] = {
-#define ERROR(name, text) { name, #name, text },
-    ERROR(cudaSuccess, "no error") ERROR(cudaErrorInvalidValue, "invalid argument") ERROR(
-        cudaErrorMemoryAllocation,
-        "out of memory") ERROR(cudaErrorInitializationError,
-                               "initialization error") ERROR(cudaErrorCudartUnloading,
-                                                             "driver shutting down")
-        ERROR(cudaErrorInvalidConfiguration, "invalid configuration argument") ERROR(
-            cudaErrorInvalidMemcpyDirection,
-            "invalid copy direction for memcpy") ERROR(cudaErrorInsufficientDriver,
-                                                       "CUDA driver version is insufficient for "
-                                                       "CUDA "
-                                                       "runtime version")
-            ERROR(cudaErrorDevicesUnavailable, "CUDA-capable devices are busy or unavailable") ERROR(
-                cudaErrorInvalidDeviceFunction, "invalid device function")
-                ERROR(cudaErrorNoDevice, "no CUDA-capable device is detected") ERROR(
-                    cudaErrorInvalidDevice,
-                    "invalid device ordinal") ERROR(cudaErrorNoKernelImageForDevice,
-                                                    "no kernel image is available for execution on "
-                                                    "the device") ERROR(cudaErrorECCUncorrectable,
-                                                                        "uncorrectable ECC error "
-                                                                        "encountered")
-                    ERROR(cudaErrorInvalidResourceHandle, "invalid resource handle") ERROR(
-                        cudaErrorNotReady,
-                        "device not ready") ERROR(cudaErrorIllegalAddress,
-                                                  "an illegal memory access was encountered")
-                        ERROR(cudaErrorLaunchOutOfResources,
-                              "too many resources requested for "
-                              "launch") ERROR(cudaErrorLaunchTimeout,
-                                              "the launch timed out and was terminated")
-                            ERROR(cudaErrorAssert, "device-side assert triggered") ERROR(
-                                cudaErrorHardwareStackError,
-                                "hardware stack error") ERROR(cudaErrorIllegalInstruction,
-                                                              "an illegal instruction was "
-                                                              "encountered")
-                                ERROR(cudaErrorMisalignedAddress, "misaligned address") ERROR(
-                                    cudaErrorLaunchFailure,
-                                    "unspecified launch failure") ERROR(cudaErrorNotPermitted,
-                                                                        "operation not permitted")
-                                    ERROR(cudaErrorNotSupported, "operation not supported") ERROR(
-                                        cudaErrorSystemNotReady, "system not yet initialized")
-                                        ERROR(
-                                            cudaErrorSystemDriverMismatch,
-                                            "system has unsupported display driver / cuda driver "
-                                            "combination") ERROR(cudaErrorStreamCaptureUnsupported,
-                                                                 "operation not permitted when "
-                                                                 "stream is capturing")
-                                            ERROR(cudaErrorStreamCaptureInvalidated,
-                                                  "operation failed due to a previous error during "
-                                                  "capture") ERROR(cudaErrorStreamCaptureMerge,
-                                                                   "operation would result in a "
-                                                                   "merge of separate capture "
-                                                                   "sequences")
-                                                ERROR(
-                                                    cudaErrorStreamCaptureUnmatched,
-                                                    "capture was not ended in the same stream as "
-                                                    "it began") ERROR(cudaErrorStreamCaptureUnjoined,
-                                                                      "capturing stream has "
-                                                                      "unjoined work")
-                                                    ERROR(cudaErrorStreamCaptureIsolation,
-                                                          "dependency created on uncaptured work "
-                                                          "in another stream")
-                                                        ERROR(
-                                                            cudaErrorStreamCaptureImplicit,
-                                                            "operation would make the legacy "
-                                                            "stream depend on a capturing blocking "
-                                                            "stream") ERROR(cudaErrorCapturedEvent,
-                                                                            "operation not "
-                                                                            "permitted on an event "
-                                                                            "last recorded in a "
-                                                                            "capturing stream")
-                                                            ERROR(cudaErrorStreamCaptureWrongThread,
-                                                                  "attempt to terminate a "
-                                                                  "thread-local capture sequence "
-                                                                  "from another thread")
-                                                                ERROR(cudaErrorUnknown,
-                                                                      "unknown error")
+#define ERROR(name) name, #name
+    { ERROR(cudaSuccess), "no error" },
+    { ERROR(cudaErrorInvalidValue), "invalid argument" },
+    { ERROR(cudaErrorMemoryAllocation), "out of memory" },
+    { ERROR(cudaErrorInitializationError), "initialization error" },
+    { ERROR(cudaErrorCudartUnloading), "driver shutting down" },
+    { ERROR(cudaErrorInvalidConfiguration), "invalid configuration argument" },
+    { ERROR(cudaErrorInvalidMemcpyDirection), "invalid copy direction for memcpy" },
+    { ERROR(cudaErrorInsufficientDriver),
+      "CUDA driver version is insufficient for CUDA runtime version" },
+    { ERROR(cudaErrorDevicesUnavailable), "CUDA-capable devices are busy or unavailable" },
+    { ERROR(cudaErrorInvalidDeviceFunction), "invalid device function" },
+    { ERROR(cudaErrorNoDevice), "no CUDA-capable device is detected" },
+    { ERROR(cudaErrorInvalidDevice), "invalid device ordinal" },
+    { ERROR(cudaErrorNoKernelImageForDevice),
+      "no kernel image is available for execution on the device" },
+    { ERROR(cudaErrorECCUncorrectable), "uncorrectable ECC error encountered" },
+    { ERROR(cudaErrorInvalidResourceHandle), "invalid resource handle" },
+    { ERROR(cudaErrorNotReady), "device not ready" },
+    { ERROR(cudaErrorIllegalAddress), "an illegal memory access was encountered" },
+    { ERROR(cudaErrorLaunchOutOfResources), "too many resources requested for launch" },
+    { ERROR(cudaErrorLaunchTimeout), "the launch timed out and was terminated" },
+    { ERROR(cudaErrorAssert), "device-side assert triggered" },
+    { ERROR(cudaErrorHardwareStackError), "hardware stack error" },
+    { ERROR(cudaErrorIllegalInstruction), "an illegal instruction was encountered" },
+    { ERROR(cudaErrorMisalignedAddress), "misaligned address" },
+    { ERROR(cudaErrorInvalidPc), "invalid program counter" },
+    { ERROR(cudaErrorLaunchFailure), "unspecified launch failure" },
+    { ERROR(cudaErrorNotPermitted), "operation not permitted" },
+    { ERROR(cudaErrorNotSupported), "operation not supported" },
+    { ERROR(cudaErrorSystemNotReady), "system not yet initialized" },
+    { ERROR(cudaErrorSystemDriverMismatch),
+      "system has unsupported display driver / cuda driver combination" },
+    { ERROR(cudaErrorStreamCaptureUnsupported),
+      "operation not permitted when stream is capturing" },
+    { ERROR(cudaErrorStreamCaptureInvalidated),
+      "operation failed due to a previous error during capture" },
+    { ERROR(cudaErrorStreamCaptureMerge),
+      "operation would result in a merge of separate capture sequences" },
+    { ERROR(cudaErrorStreamCaptureUnmatched),
+      "capture was not ended in the same stream as it began" },
+    { ERROR(cudaErrorStreamCaptureUnjoined), "capturing stream has unjoined work" },
+    { ERROR(cudaErrorStreamCaptureIsolation),
+      "dependency created on uncaptured work in another stream" },
+    { ERROR(cudaErrorStreamCaptureImplicit),
+      "operation would make the legacy stream depend on a capturing blocking stream" },
+    { ERROR(cudaErrorCapturedEvent),
+      "operation not permitted on an event last recorded in a capturing stream" },
+    { ERROR(cudaErrorStreamCaptureWrongThread),
+      "attempt to terminate a thread-local capture sequence from another thread" },
+    { ERROR(cudaErrorUnknown), "unknown error" },
 #undef ERROR
 };
 } // namespace

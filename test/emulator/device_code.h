@@ -104,10 +104,9 @@ inline int kd_emulated_all(kd_emulated_place place, unsigned mask, int yes)
 
 #define KD_EMULATED_PLACE(what) (kd_emulated_place{ what, __FILE__, __LINE__ })
 #define __syncthreads()         kd_emulated_barrier(KD_EMULATED_PLACE("__syncthreads"))
-// The comma goes where no mask is given.
-#define __syncwarp(...)     kd_emulated_sync(KD_EMULATED_PLACE("__syncwarp"), ##__VA_ARGS__)
-#define __shfl_sync(...)    kd_emulated_shfl(KD_EMULATED_PLACE("__shfl_sync"), __VA_ARGS__)
-#define __shfl_up_sync(...) kd_emulated_shfl_up(KD_EMULATED_PLACE("__shfl_up_sync"), __VA_ARGS__)
+#define __syncwarp(...)         kd_emulated_sync(KD_EMULATED_PLACE("__syncwarp") __VA_OPT__(, ) __VA_ARGS__)
+#define __shfl_sync(...)        kd_emulated_shfl(KD_EMULATED_PLACE("__shfl_sync"), __VA_ARGS__)
+#define __shfl_up_sync(...)     kd_emulated_shfl_up(KD_EMULATED_PLACE("__shfl_up_sync"), __VA_ARGS__)
 #define __shfl_down_sync(...) \
     kd_emulated_shfl_down(KD_EMULATED_PLACE("__shfl_down_sync"), __VA_ARGS__)
 #define __shfl_xor_sync(...) kd_emulated_shfl_xor(KD_EMULATED_PLACE("__shfl_xor_sync"), __VA_ARGS__)

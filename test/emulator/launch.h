@@ -60,7 +60,9 @@ static inline void kd_emulated_queue(cudaStream_t stream, const char *name, void
     };
 }
 
-#define KD_LAUNCH(device, kernel, ...)                                  \
+// By way of another macro, so that a kernel's name is that which macros make of it.
+#define KD_LAUNCH(device, ...) KD_EMULATED_LAUNCH(device, __VA_ARGS__)
+#define KD_EMULATED_LAUNCH(device, kernel, ...)                         \
     (kd_emulated_queue((device)->stream, #kernel, kernel, __VA_ARGS__), \
      kd_cuda_launched((device), #kernel))
 

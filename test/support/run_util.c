@@ -99,6 +99,7 @@ void kd_test_rig_make(kd_test_rig *rig, const kd_test_rig_options *o)
 
     *rig = (kd_test_rig){ .ctx = make_context(o->device ? o->device : "cpu", o->meter, o->log,
                                               o->log_user, o->precision) };
+    if (o->adapt) o->adapt(rig->ctx);
     teacher.seed      = 8;
     teacher.trainable = 0;
     if (o->teacher) kd_assert_ok(kdas_model_create(&rig->teacher, rig->ctx, o->teacher, &teacher));

@@ -36,6 +36,7 @@ typedef struct kd_test_rig_options {
     kd_test_meter         *meter;
     kdas_precision         precision; /* f32 */
     const char            *device;    /* NULL: "cpu"; "far" is that of far_device.h, too */
+    void (*adapt)(kdas_context *ctx); /* before anything is made from the context; NULL: nothing */
 } kd_test_rig_options;
 
 typedef struct kd_test_rig {

@@ -16,7 +16,7 @@ CUDA_DIR := src/backend/cuda
 CUDA_C   := $(sort $(wildcard $(CUDA_DIR)/*.c))
 CUDA_OPS := $(sort $(wildcard $(CUDA_DIR)/op/*.cu))
 # Those without activations of 16 bits
-CUDA_F32_OPS := $(filter $(CUDA_DIR)/op/loss%.cu $(CUDA_DIR)/op/update.cu $(CUDA_DIR)/op/cast.cu,$(CUDA_OPS))
+CUDA_F32_OPS := $(filter $(CUDA_DIR)/op/loss%.cu $(CUDA_DIR)/op/update.cu $(CUDA_DIR)/op/cast.cu $(CUDA_DIR)/op/softmax.cu,$(CUDA_OPS))
 CUDA_OBJ := $(CUDA_C:%.c=%.o) $(CUDA_OPS:%.cu=%.f32.o) \
             $(foreach type,f16 bf16,$(patsubst %.cu,%.$(type).o,$(filter-out $(CUDA_F32_OPS),$(CUDA_OPS))))
 
@@ -25,7 +25,7 @@ CUDA_LOWEST  = $(firstword $(CUDA_ARCHS))
 CUDA_CODE    = $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$(a),code=sm_$(a)) \
                -gencode=arch=compute_$(CUDA_LOWEST),code=compute_$(CUDA_LOWEST)
 NVCCFLAGS   ?= -O3
-NVCC_COMPILE = $(NVCC) -std=c++17 -Iinclude -Isrc $(CPPFLAGS) $(NVCCFLAGS) -Xcompiler -fPIC,-fvisibility=hidden
+NVCC_COMPILE = $(NVCC) -std=c++17 -Iinclude -Isrc $(if $(CUDNN),-DKD_CUDNN) $(CPPFLAGS) $(NVCCFLAGS) -Xcompiler -fPIC,-fvisibility=hidden
 CUDA_CC      = $(CC) -std=gnu11 -Iinclude -Isrc -isystem $(CUDA_HOME)/include $(if $(CUDNN),-DKD_CUDNN) $(CPPFLAGS) \
                $(CFLAGS) -fPIC -fvisibility=hidden $(C_WARN)
 CUDA_LIBS    = -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 $(if $(CUDNN),-lcudnn) -lcublas -lcudart_static \
@@ -71,10 +71,12 @@ EMULATED_PLUGIN := $(EB)/libkdas-cuda.so
 EMULATED_CC   = $(CC) -std=gnu11 -Iinclude -Isrc -I$(EMULATOR_DIR) -DKD_CUDNN $(OPENBLAS_CFLAGS) $(CPPFLAGS) $(CFLAGS) \
                 -fPIC -fvisibility=hidden $(C_WARN) $(SANITIZE)
 EMULATED_CXX  = $(CXX) -std=c++17 -Iinclude -Isrc -I$(EMULATOR_DIR) -DKD_CUDNN $(OPENBLAS_CFLAGS) $(CPPFLAGS) $(CXXFLAGS) \
-                -fPIC -fvisibility=hidden $(WARN) $(SANITIZE)
+                -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math $(WARN) -Wno-unknown-pragmas $(SANITIZE)
+# Checks in kernels, which the emulation reports; where sanitizers are on, they are theirs.
+EMULATED_CHECKS := $(if $(SANITIZE),,-fsanitize=alignment,bounds -fno-sanitize-recover=all)
 
 $(EB)/.flags: FORCE
-	$(call KEEP,$(EMULATED_CC) $(EMULATED_CXX))
+	$(call KEEP,$(EMULATED_CC) $(EMULATED_CXX) $(EMULATED_CHECKS))
 $(EB)/%.o: %.c $(EB)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CC)$(EMULATED_CC) -MMD -MP -c $< -o $@
@@ -84,13 +86,19 @@ $(EB)/%.o: %.cpp $(EB)/.flags
 define EMULATED_RULE
 $(EB)/%.$(1).o: %.cu $(EB)/.flags
 	@mkdir -p $$(@D)
-	$$(call SAY,CXX)$$(EMULATED_CXX) -x c++ -DKD_TYPE_$(1) -MMD -MP -c $$< -o $$@
+	$$(call SAY,CXX)$$(EMULATED_CXX) $(EMULATED_CHECKS) -include cuda_runtime.h -x c++ -DKD_TYPE_$(1) -MMD -MP -c $$< -o $$@
 endef
 $(foreach type,f32 f16 bf16,$(eval $(call EMULATED_RULE,$(type))))
 $(EMULATED_PLUGIN): $(CUDA_OBJ:%=$(EB)/%) $(EMULATOR_OBJ)
 	@mkdir -p $(@D)
 	$(call SAY,LINK)$(CXX) $(SANITIZE) $(LDFLAGS) -shared -Wl,--no-undefined -o $@ $^ $(OPENBLAS_LIBS) -lpthread -ldl -lm
 $(filter $(B)/test/check_cuda%,$(C_SUITES)): | $(EMULATED_PLUGIN)
+# What the emulation itself is tested with: kernels in a suite that has it inside.
+EMULATOR_SUITES := $(patsubst %.cpp,$(B)/%,$(filter test/check_emulator%,$(SUITE_CXX)))
+$(EMULATOR_SUITES:%=%.o): $(B)/%.o: %.cpp $(EB)/.flags
+	@mkdir -p $(@D)
+	$(call SAY,CXX)$(EMULATED_CXX) $(EMULATED_CHECKS) -Itest $(CHECK_CFLAGS) -MMD -MP -c $< -o $@
+$(EMULATOR_SUITES): $(EMULATOR_OBJ)
 emulated: $(EMULATED_PLUGIN) ## build the CUDA plug-in for a card that is emulated on the CPU (for tests)
 
 -include $(CUDA_OBJ:%.o=$(CB)/%.d) $(CUDA_OBJ:%.o=$(EB)/%.d) $(EMULATOR_OBJ:.o=.d)

@@ -39,6 +39,8 @@ extern const kdas_kernel kd_cuda_kernels[];
 
 /* ---- The device ------------------------------------------------------------------------------------ */
 
+#define KD_CUDA_SUMS 1024
+
 struct kdas_device {
     kdas_host host;
     int       index, major, minor, processors; /* of the card                                   */
@@ -51,6 +53,7 @@ struct kdas_device {
     cudaEvent_t computed, arrived;
     cublasHandle_t blas;
     void          *blas_work;
+    double        *sums; /* KD_CUDA_SUMS of them: scratch of SUM_SQUARES, which has no plan */
 #ifdef KD_CUDNN
     cudnnHandle_t dnn;
 #endif

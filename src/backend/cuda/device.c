@@ -1,5 +1,6 @@
 /* device.c - a card: whether it can be used, opening it, closing it, and a line about it. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "backend/cuda/cuda.h"
 
@@ -101,6 +102,8 @@ static kdas_status open_streams(kdas_device *device)
     KD_RETURN(kd_cuda_check(device,
                             cudaEventCreateWithFlags(&device->arrived, cudaEventDisableTiming),
                             "cudaEventCreate"));
+    KD_RETURN(kd_cuda_check(
+        device, cudaMalloc((void **)&device->sums, KD_CUDA_SUMS * sizeof(double)), "cudaMalloc"));
     return kd_cuda_check(device, cudaMallocHost((void **)&device->small, SMALL_BYTES),
                          "cudaMallocHost");
 }
@@ -122,9 +125,13 @@ static kdas_status open_blas(kdas_device *device)
                               "cublasSetAtomicsMode");
 }
 
+/* KDAS_CUDA_CUDNN=0 does without: convolutions are products of cuBLAS then. */
 static kdas_status open_dnn(kdas_device *device)
 {
 #ifdef KD_CUDNN
+    const char *wanted = getenv("KDAS_CUDA_CUDNN");
+
+    if (wanted && !strcmp(wanted, "0")) return KDAS_OK;
     KD_RETURN(kd_cuda_check_dnn(device, cudnnCreate(&device->dnn), "cudnnCreate"));
     KD_RETURN(
         kd_cuda_check_dnn(device, cudnnSetStream(device->dnn, device->stream), "cudnnSetStream"));
@@ -173,6 +180,7 @@ void kd_cuda_close(kdas_device *device)
 #endif
     if (device->blas) cublasDestroy(device->blas);
     if (device->blas_work) cudaFree(device->blas_work);
+    if (device->sums) cudaFree(device->sums);
     if (device->small) cudaFreeHost(device->small);
     if (device->computed) cudaEventDestroy(device->computed);
     if (device->arrived) cudaEventDestroy(device->arrived);
@@ -193,6 +201,16 @@ void kd_cuda_enter(kdas_device *device)
 
 int kd_cuda_has_tf32(kdas_device *device) { return device->major >= 8; }
 
+static bool has_dnn(const kdas_device *device)
+{
+#ifdef KD_CUDNN
+    return device->dnn;
+#else
+    (void)device;
+    return false;
+#endif
+}
+
 void kd_cuda_describe(kdas_device *device, char *text, size_t size)
 {
     int version = 0;
@@ -201,11 +219,7 @@ void kd_cuda_describe(kdas_device *device, char *text, size_t size)
     snprintf(text, size, "cuda:%d: %s, sm_%d%d, %d processors, CUDA %d.%d%s%s", device->index,
              device->name, device->major, device->minor, device->processors, version / 1000,
              version % 1000 / 10,
-#ifdef KD_CUDNN
-             ", cuDNN",
-#else
-             "",
-#endif
+             has_dnn(device) ? ", cuDNN" : "",
              device->tf32 ? ", TF32" : "");
 }
 

@@ -23,26 +23,17 @@ typedef unsigned long long uint64_t;
 /* ---- Types and names --------------------------------------------------------------------------------- */
 
 #if defined KD_TYPE_f16
-#include <cuda_fp16.h>
+#include "backend/cuda/half.h"
 #define KD_TYPED(name) name##_f16
 typedef uint16_t                        elem;
-static __device__ __forceinline__ float num(elem x) { return __half2float(__ushort_as_half(x)); }
-static __device__ __forceinline__ elem  made(float x)
-{
-    return __half_as_ushort(__float2half_rn(x));
-}
-#elif defined KD_TYPE_bf16
+static __device__ __forceinline__ float num(elem x) { return from_f16(x); }
+static __device__ __forceinline__ elem  made(float x) { return to_f16(x); }
+#elif defined                           KD_TYPE_bf16
+#include "backend/cuda/half.h"
 #define KD_TYPED(name) name##_bf16
 typedef uint16_t                        elem;
-static __device__ __forceinline__ float num(elem x) { return __uint_as_float((uint32_t)x << 16); }
-/* To nearest, ties to even; a NaN stays one. */
-static __device__ __forceinline__ elem made(float x)
-{
-    uint32_t bits = __float_as_uint(x);
-
-    if (x != x) return (elem)(bits >> 16 | 0x40u);
-    return (elem)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
-}
+static __device__ __forceinline__ float num(elem x) { return from_bf16(x); }
+static __device__ __forceinline__ elem  made(float x) { return to_bf16(x); }
 #else
 #define KD_TYPED(name) name##_f32
 typedef float                           elem;
@@ -122,6 +113,21 @@ static __device__ __forceinline__ float block_max(float x)
     for (int i = 1; i < KD_BLOCK / 32; i++)
         x = part[i] > x || part[i] != part[i] ? part[i] : x;
     return x;
+}
+
+/* For the last few values of a sum. */
+static __device__ __forceinline__ double block_sum_f64(double x)
+{
+    __shared__ double part[KD_BLOCK];
+
+    __syncthreads(); /* the last call's result has been read */
+    part[threadIdx.x] = x;
+    for (unsigned n = KD_BLOCK / 2; n > 0; n /= 2) {
+        __syncthreads();
+        if (threadIdx.x < n) part[threadIdx.x] += part[threadIdx.x + n];
+    }
+    __syncthreads();
+    return part[0];
 }
 
 /* ---- The host's part --------------------------------------------------------------------------------- */

@@ -135,23 +135,40 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     return device->lost ? lost(device) : k->backward(device, call);
 }
 
-/* Kernels keep nothing, or one block from the host's allocator. */
-static void release_block(kdas_device *device, void *state)
+/* What a kernel keeps is one block from the host's allocator, unless it says how to release it. */
+static void release_state(kdas_device *device, const kd_cuda_kernel *k, void *state)
 {
-    if (state) device->host.free(device->host.user, state);
+    if (state && k->release)
+        k->release(device, state);
+    else if (state)
+        device->host.free(device->host.user, state);
 }
+
+/* Which kernel it was, the host does not say again. */
+#define RELEASE(name, type)                                               \
+    static void release_##name##_##type(kdas_device *device, void *state) \
+    {                                                                     \
+        release_state(device, &kd_cuda_##name##_##type, state);           \
+    }
+#define KERNEL(NUMBER, name, needs, flags, backward) RELEASE(name, f32)
+#define BOTH(NUMBER, name, needs, flags, backward, inputs) \
+    RELEASE(name, f32) RELEASE(name, f16) RELEASE(name, bf16)
+#include "backend/cuda/kernels.def"
+#undef KERNEL
+#undef BOTH
+#undef RELEASE
 
 /* ---- the table ---- */
 
-#define ROW(NUMBER, needs_, flags_, supports_, backward_) \
-    { .op       = KDAS_OP_##NUMBER,                       \
-      .needs    = needs_,                                 \
-      .flags    = flags_,                                 \
-      .supports = supports_,                              \
-      .prepare  = prepare,                                \
-      .release  = release_block,                          \
-      .pack     = pack,                                   \
-      .forward  = forward,                                \
+#define ROW(NUMBER, needs_, flags_, supports_, release_, backward_) \
+    { .op       = KDAS_OP_##NUMBER,                                 \
+      .needs    = needs_,                                           \
+      .flags    = flags_,                                           \
+      .supports = supports_,                                        \
+      .prepare  = prepare,                                          \
+      .release  = release_,                                         \
+      .pack     = pack,                                             \
+      .forward  = forward,                                          \
       .backward = backward_ },
 
 const kdas_kernel kd_cuda_kernels[] = {
@@ -160,11 +177,11 @@ const kdas_kernel kd_cuda_kernels[] = {
         KDAS_OP_##NUMBER >= KDAS_OP_ADAMW  ? update_f32  \
         : KDAS_OP_##NUMBER == KDAS_OP_CAST ? known_types \
                                            : all_f32,    \
-        backward_)
-#define BOTH(NUMBER, name, needs_, flags_, backward_, inputs) \
-    KERNEL(NUMBER, name, needs_, flags_, backward_)           \
-    ROW(NUMBER, needs_, flags_, name##_f16, backward_)        \
-    ROW(NUMBER, needs_, flags_, name##_bf16, backward_)
+        release_##name##_f32, backward_)
+#define BOTH(NUMBER, name, needs_, flags_, backward_, inputs)                \
+    KERNEL(NUMBER, name, needs_, flags_, backward_)                          \
+    ROW(NUMBER, needs_, flags_, name##_f16, release_##name##_f16, backward_) \
+    ROW(NUMBER, needs_, flags_, name##_bf16, release_##name##_bf16, backward_)
 #include "backend/cuda/kernels.def"
 #undef KERNEL
 #undef BOTH

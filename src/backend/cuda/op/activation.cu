@@ -1,13 +1,6 @@
 /* activation.cu - GELU, RELU, SIGMOID, element by element. */
 #include "backend/cuda/kernel.h"
-
-static __device__ float gelu(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678f)); }
-
-/* Of gelu: the normal distribution's integral, and x times its density. */
-static __device__ float gelu_slope(float x)
-{
-    return 0.5f * (1.0f + erff(x * 0.70710678f)) + x * 0.39894228f * expf(-0.5f * x * x);
-}
+#include "backend/cuda/op/gelu.h"
 
 static __device__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 

@@ -1,0 +1,306 @@
+/* batch_norm.cu - BATCH_NORM over N,H,W for each channel of x (rows,C).
+ *
+ * saved: the mean and r = 1/sqrt(var + eps) that were used, (2,C). Backward, with h = (x - mean) r and M rows:
+ * dg = sum dy h, db = sum dy, and
+ *   batch statistics: dx = g r (dy - (db + h dg) / M);  running ones: dx = g r dy.
+ * Sums over rows are made in stretches, see columns.cu: blocks of 32 columns by 8 rows, then a warp for each
+ * channel. Of a stretch we keep mean and sum of squared distances, and not sums of x and of x x, which
+ * would cancel where the mean is large. */
+#include "backend/cuda/wide.h"
+
+enum { LANES = 8 }; /* rows of a block */
+
+/* ---- the batch's statistics ---- */
+
+/* Those of a stretch, of the rows that fall to one thread: every eighth. Distances from the first of them
+ * are small enough to be squared and summed. */
+KERNEL(batch_norm_parts)
+(const elem *x, float *part_mean, float *part_square, int64_t rows, int64_t C, int64_t stretch)
+{
+    __shared__ float means[LANES][33], squares[LANES][33];
+    int              lane = threadIdx.x % 32, row = threadIdx.x / 32;
+    int64_t          c = (int64_t)blockIdx.x * 32 + lane, first = (int64_t)blockIdx.y * stretch;
+    int64_t          end  = first + stretch < rows ? first + stretch : rows;
+    float            base = 0, sum = 0, square = 0, mean = 0, n = 0;
+
+    if (c < C && first + row < end) base = num(x[(first + row) * C + c]);
+    for (int64_t r = first + row; c < C && r < end; r += LANES) {
+        float d = num(x[r * C + c]) - base;
+
+        sum += d;
+        square += d * d;
+        n += 1;
+    }
+    if (n > 0) {
+        mean = base + sum / n;
+        square -= sum * sum / n;
+        if (square < 0) square = 0;
+    }
+    means[row][lane]   = mean;
+    squares[row][lane] = square;
+    __syncthreads();
+    if (row > 0 || c >= C) return;
+    mean = square = 0;
+    for (int i = 0; i < LANES; i++)
+        mean += means[i][lane] * (float)((end - first - i + LANES - 1) / LANES);
+    mean /= (float)(end - first);
+    for (int i = 0; i < LANES; i++) {
+        float d = means[i][lane] - mean;
+
+        square += squares[i][lane] + d * d * (float)((end - first - i + LANES - 1) / LANES);
+    }
+    part_mean[blockIdx.y * C + c]   = mean;
+    part_square[blockIdx.y * C + c] = square;
+}
+
+static __device__ __forceinline__ float rows_in(int64_t p, int64_t rows, int64_t stretch)
+{
+    return (float)((p + 1) * stretch < rows ? stretch : rows - p * stretch);
+}
+
+/* Of all stretches, into saved; the running ones move towards them, unless they are not finite: one bad batch
+ * must not spoil the model. */
+KERNEL(batch_norm_statistics)
+(const float *part_mean, const float *part_square, float *saved, float *running_mean,
+ float *running_var, int64_t rows, int64_t C, int64_t stretch, float eps, float momentum)
+{
+    int64_t count = (rows + stretch - 1) / stretch;
+
+    EACH_TEAM(c, C, 32)
+    {
+        float mean = 0, square = 0, unbiased;
+
+        EACH_OF_ROW(p, count, 32) mean += part_mean[p * C + c] * rows_in(p, rows, stretch);
+        mean = warp_sum(mean) / (float)rows;
+        EACH_OF_ROW(p, count, 32)
+        {
+            float d = part_mean[p * C + c] - mean;
+
+            square += part_square[p * C + c] + d * d * rows_in(p, rows, stretch);
+        }
+        square = warp_sum(square);
+        if (threadIdx.x % 32 > 0) continue;
+        unbiased     = square / (float)(rows > 1 ? rows - 1 : 1);
+        saved[c]     = mean;
+        saved[C + c] = 1.0f / sqrtf(square / (float)rows + eps);
+        if (mean - mean != 0 || unbiased - unbiased != 0) continue;
+        running_mean[c] = (1.0f - momentum) * running_mean[c] + momentum * mean;
+        running_var[c]  = (1.0f - momentum) * running_var[c] + momentum * unbiased;
+    }
+}
+
+KERNEL(batch_norm_constants)
+(const float *mean, const float *var, float *saved, int64_t C, float eps)
+{
+    EACH(c, C)
+    {
+        saved[c]     = mean[c];
+        saved[C + c] = 1.0f / sqrtf(var[c] + eps);
+    }
+}
+
+/* ---- y ---- */
+
+static __device__ __forceinline__ void apply(const elem *x, elem *y, const float *saved,
+                                             const float *g, const float *b, int64_t rows,
+                                             int64_t C, const int width)
+{
+    cell at   = cell_of(rows, C, width);
+    few  mean = { { 0, 0, 0, 0 } }, slope = mean, shift = mean, gain;
+
+    if (at.r < rows) {
+        mean  = load_f(saved + at.c, width);
+        slope = load_f(saved + C + at.c, width);
+        gain  = load_f(g + at.c, width);
+        shift = load_f(b + at.c, width);
+        FEW(k, width) slope.v[k] *= gain.v[k];
+    }
+    EACH_ROW(r, at, rows)
+    {
+        few v = load(x + r * C + at.c, width);
+
+        FEW(k, width) v.v[k] = (v.v[k] - mean.v[k]) * slope.v[k] + shift.v[k];
+        store(y + r * C + at.c, v, width);
+    }
+}
+
+KERNEL(batch_norm_apply)
+(const elem *x, elem *y, const float *saved, const float *g, const float *b, int64_t rows,
+ int64_t C, int width)
+{
+    WIDTHS(width, apply, x, y, saved, g, b, rows, C);
+}
+
+/* ---- gradients ---- */
+
+/* Sums of dy and of dy h over a stretch. */
+KERNEL(batch_norm_sums)
+(const elem *x, const elem *dy, const float *saved, float *part_b, float *part_g, int64_t rows,
+ int64_t C, int64_t stretch)
+{
+    __shared__ float sums_b[LANES][33], sums_g[LANES][33];
+    int              lane = threadIdx.x % 32, row = threadIdx.x / 32;
+    int64_t          c = (int64_t)blockIdx.x * 32 + lane, first = (int64_t)blockIdx.y * stretch;
+    int64_t          end  = first + stretch < rows ? first + stretch : rows;
+    float            mean = c < C ? saved[c] : 0, b = 0, g = 0;
+
+    for (int64_t r = first + row; c < C && r < end; r += LANES) {
+        float d = num(dy[r * C + c]);
+
+        b += d;
+        g += d * (num(x[r * C + c]) - mean);
+    }
+    sums_b[row][lane] = b;
+    sums_g[row][lane] = g;
+    __syncthreads();
+    if (row > 0 || c >= C) return;
+    for (int i = 1; i < LANES; i++) {
+        b += sums_b[i][lane];
+        g += sums_g[i][lane];
+    }
+    part_b[blockIdx.y * C + c] = b;
+    part_g[blockIdx.y * C + c] = g * saved[C + c];
+}
+
+/* db += sum dy, dg += sum dy h; means (2,C) of both. */
+KERNEL(batch_norm_gradients)
+(const float *part_b, const float *part_g, float *means, float *db, float *dg, int64_t rows,
+ int64_t C, int64_t count)
+{
+    EACH_TEAM(c, C, 32)
+    {
+        float b = 0, g = 0;
+
+        EACH_OF_ROW(p, count, 32)
+        {
+            b += part_b[p * C + c];
+            g += part_g[p * C + c];
+        }
+        b = warp_sum(b);
+        g = warp_sum(g);
+        if (threadIdx.x % 32 > 0) continue;
+        means[c]     = b / (float)rows;
+        means[C + c] = g / (float)rows;
+        if (db) db[c] += b;
+        if (dg) dg[c] += g;
+    }
+}
+
+/* `means` NULL: the statistics are constants. */
+static __device__ __forceinline__ void give_dx(const elem *x, const elem *dy, elem *dx,
+                                               const float *saved, const float *g,
+                                               const float *means, int64_t rows, int64_t C, int add,
+                                               const int width)
+{
+    cell at   = cell_of(rows, C, width);
+    few  mean = { { 0, 0, 0, 0 } }, slope = mean, shift = mean, bend = mean, r_of = mean;
+
+    if (at.r < rows) {
+        r_of  = load_f(saved + C + at.c, width);
+        slope = load_f(g + at.c, width);
+        FEW(k, width) slope.v[k] *= r_of.v[k];
+    }
+    if (at.r < rows && means) {
+        mean  = load_f(saved + at.c, width);
+        shift = load_f(means + at.c, width);
+        bend  = load_f(means + C + at.c, width);
+        FEW(k, width) bend.v[k] *= r_of.v[k];
+    }
+    EACH_ROW(r, at, rows)
+    {
+        few d = load(dy + r * C + at.c, width), v;
+
+        if (means) {
+            v = load(x + r * C + at.c, width);
+            FEW(k, width) d.v[k] -= shift.v[k] + (v.v[k] - mean.v[k]) * bend.v[k];
+        }
+        FEW(k, width) d.v[k] *= slope.v[k];
+        give_few(dx + r * C + at.c, d, add, width);
+    }
+}
+
+KERNEL(batch_norm_backward)
+(const elem *x, const elem *dy, elem *dx, const float *saved, const float *g, const float *means,
+ int64_t rows, int64_t C, int add, int width)
+{
+    WIDTHS(width, give_dx, x, dy, dx, saved, g, means, rows, C, add);
+}
+
+#ifdef KD_HOST
+
+static bool of_batch(const kdas_node_desc *node) { return node->flags & KDAS_NODE_TRAIN; }
+
+static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+{
+    int64_t C     = node->out.dim[3];
+    size_t  parts = 2 * kd_cuda_parts_bytes(rows_of(&node->out), C);
+
+    (void)device;
+    plan->saved = 2 * (size_t)C * sizeof(float);
+    if (of_batch(node)) plan->work_forward = parts;
+    plan->work_backward = parts + plan->saved;
+    return KDAS_OK;
+}
+
+static dim3 parts_grid(int64_t rows, int64_t C)
+{
+    return dim3((unsigned)KD_CEIL(C, 32), (unsigned)kd_cuda_parts(rows));
+}
+
+static kdas_status batch_statistics(kdas_device *device, const kdas_call *call)
+{
+    const kdas_norm_attr *a    = (const kdas_norm_attr *)call->node->attr;
+    int64_t               rows = rows_of(&call->node->out), C = call->node->out.dim[3];
+    int64_t               stretch = kd_cuda_part_rows(rows);
+    float                *means = (float *)call->work, *squares = means + kd_cuda_parts(rows) * C;
+
+    KD_RETURN(LAUNCH(device, batch_norm_parts, parts_grid(rows, C), KD_BLOCK,
+                     (const elem *)call->in[0], means, squares, rows, C, stretch));
+    return LAUNCH_TEAMS(device, batch_norm_statistics, C, 32, means, squares, (float *)call->saved,
+                        (float *)call->in[3], (float *)call->in[4], rows, C, stretch, a->eps,
+                        a->momentum);
+}
+
+static kdas_status forward(kdas_device *device, const kdas_call *call)
+{
+    const kdas_norm_attr *a = (const kdas_norm_attr *)call->node->attr;
+    const elem           *x = (const elem *)call->in[0];
+    const float          *g = (const float *)call->in[1], *b = (const float *)call->in[2];
+    int64_t               rows = rows_of(&call->node->out), C = call->node->out.dim[3];
+    int width = KD_MIN(width_of(C, x, call->out, NULL, NULL), width_of(C, call->saved, g, b, NULL));
+
+    if (of_batch(call->node))
+        KD_RETURN(batch_statistics(device, call));
+    else
+        KD_RETURN(LAUNCH_EACH(device, batch_norm_constants, C, (const float *)call->in[3],
+                              (const float *)call->in[4], (float *)call->saved, C, a->eps));
+    return LAUNCH_MATRIX(device, batch_norm_apply, rows, C, width, x, (elem *)call->out,
+                         (const float *)call->saved, g, b, rows, C, width);
+}
+
+static kdas_status backward(kdas_device *device, const kdas_call *call)
+{
+    const elem  *x = (const elem *)call->in[0], *dy = (const elem *)call->dout;
+    const float *g = (const float *)call->in[1], *saved = (const float *)call->saved;
+    float       *dg = (float *)call->din[1], *db = (float *)call->din[2];
+    int64_t      rows = rows_of(&call->node->out), C = call->node->out.dim[3];
+    int64_t      count = kd_cuda_parts(rows);
+    float       *means = (float *)call->work, *part_b = means + 2 * C, *part_g = part_b + count * C;
+    int  width = KD_MIN(width_of(C, x, dy, call->din[0], NULL), width_of(C, saved, g, means, NULL));
+    bool varies = of_batch(call->node);
+
+    if (dg || db || varies) {
+        KD_RETURN(LAUNCH(device, batch_norm_sums, parts_grid(rows, C), KD_BLOCK, x, dy, saved,
+                         part_b, part_g, rows, C, kd_cuda_part_rows(rows)));
+        KD_RETURN(LAUNCH_TEAMS(device, batch_norm_gradients, C, 32, (const float *)part_b,
+                               (const float *)part_g, means, db, dg, rows, C, count));
+    }
+    if (!call->din[0]) return KDAS_OK;
+    return LAUNCH_MATRIX(device, batch_norm_backward, rows, C, width, x, dy, (elem *)call->din[0],
+                         saved, g, varies ? (const float *)means : (const float *)NULL, rows, C,
+                         adds(call, 0), width);
+}
+
+KD_OP(batch_norm, prepare, NULL, NULL, forward, backward)
+
+#endif

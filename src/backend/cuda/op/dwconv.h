@@ -1,0 +1,194 @@
+/* dwconv.h - depthwise convolution as DWCONV2D and MIX_FFN share it. x (N,H,W,C); filters are packed (taps, C) in f32, so
+ * that neighbouring threads, which take neighbouring channels, read neighbours.
+ *
+ * 3x3 of stride 1 and padding 1, all that the networks have, is walked along rows: a thread has n channels of a
+ * stretch of a row, reads each column of three once, and keeps the sums of the three outputs that it
+ * reaches. A block takes eight rows, so that a row's second and third reading come from the cache. */
+#ifndef KD_CUDA_DWCONV_H
+#define KD_CUDA_DWCONV_H
+#include "backend/cuda/op/gelu.h"
+#include "backend/cuda/op/rows.h"
+#ifdef KD_HOST
+#include <string.h>
+#endif
+
+enum { DW_TAPS = 9, DW_ROWS = KD_BLOCK / 32, DW_STRETCH = 16 };
+
+/* What is done with an output of the filter. */
+enum {
+    DW_GIVE,         /* it is a gradient or a value          */
+    DW_GELU,         /* gelu of it is the value              */
+    DW_GELU_BACKWARD /* gelu of it to y, and the gradient dy of that becomes the output's, in place */
+};
+
+/* x (N,H,W,C) -> (N,P,Q,C). */
+typedef struct dwconv_shape {
+    int64_t n, h, w, c, p, q, kh, kw, stride, pad;
+} dwconv_shape;
+
+/* A 3x3 filter over a whole batch. */
+typedef struct dwconv_job {
+    const elem  *x;
+    elem        *y, *dy;        /* those that the purpose has no use for: NULL */
+    const float *filter, *bias; /* (9,C), (C) or NULL                         */
+    int64_t      rows;          /* N H                                        */
+    int32_t      h, w, c;
+    int32_t      stretch, stretches; /* of a row's outputs                    */
+    int32_t      turned;             /* by half a turn: what gives the gradient of x */
+    int32_t      add;
+} dwconv_job;
+
+/* ---- on the card ---- */
+
+/* Column `at` of three rows, or zeros: above, in, and below the output's row. */
+static __device__ __forceinline__ void dwconv_column(const int n, float v[3][4],
+                                                     const dwconv_job *j, const elem *row, int y,
+                                                     int at)
+{
+    int64_t line = (int64_t)j->w * j->c;
+
+    for (int k = 0; k < 3; k++) {
+        bool inside = at >= 0 && at < j->w && y + k >= 1 && y + k <= j->h;
+
+        for (int i = 0; i < n; i++)
+            v[k][i] = 0;
+        if (inside) load(n, v[k], row + (k - 1) * line + (int64_t)at * j->c);
+    }
+}
+
+/* sum += the taps of one column of the filter. */
+static __device__ __forceinline__ void dwconv_taps(const int n, float *sum, float v[3][4],
+                                                   float filter[DW_TAPS][4], const int column)
+{
+    for (int k = 0; k < 3; k++)
+        for (int i = 0; i < n; i++)
+            sum[i] += v[k][i] * filter[3 * k + column][i];
+}
+
+static __device__ __forceinline__ void dwconv_put(const int n, const int purpose,
+                                                  const dwconv_job *j, int64_t at, float *sum)
+{
+    float dy[4], active[4];
+
+    if (purpose == DW_GIVE) {
+        give_some(n, j->y + at, sum, j->add);
+        return;
+    }
+    for (int i = 0; i < n; i++)
+        active[i] = gelu(sum[i]);
+    if (j->y) store(n, j->y + at, active);
+    if (purpose == DW_GELU || !j->dy) return;
+    load(n, dy, j->dy + at);
+    for (int i = 0; i < n; i++)
+        dy[i] *= gelu_slope(sum[i]);
+    store(n, j->dy + at, dy);
+}
+
+static __device__ __forceinline__ void dwconv_read_filter(const int n, const dwconv_job *j, int c,
+                                                          float filter[DW_TAPS][4], float *bias)
+{
+    for (int k = 0; k < DW_TAPS; k++)
+        load_floats(n, filter[k], j->filter + (j->turned ? DW_TAPS - 1 - k : k) * j->c + c);
+    for (int i = 0; i < n; i++)
+        bias[i] = 0;
+    if (j->bias) load_floats(n, bias, j->bias + c);
+}
+
+/* A thread's stretch: an output gets the column at its left first, then its own, then the one at its right. */
+static __device__ __forceinline__ void dwconv_walk(const int n, const int purpose,
+                                                   const dwconv_job *j)
+{
+    int         c  = (int)(blockIdx.y * 32 + threadIdx.x % 32) * n;
+    int64_t     r  = (int64_t)(blockIdx.x / j->stretches) * DW_ROWS + threadIdx.x / 32;
+    int         x0 = (int)(blockIdx.x % j->stretches) * j->stretch;
+    int         x1 = x0 + j->stretch < j->w ? x0 + j->stretch : j->w, y = (int)(r % j->h);
+    int64_t     start = r * j->w * j->c + c;
+    const elem *row   = j->x + start;
+    float       filter[DW_TAPS][4], bias[4], v[3][4], next[3][4], left[4], own[4];
+
+    if (r >= j->rows || c >= j->c) return;
+    dwconv_read_filter(n, j, c, filter, bias);
+    for (int i = 0; i < n; i++)
+        left[i] = own[i] = bias[i];
+    dwconv_column(n, v, j, row, y, x0 - 1);
+    dwconv_column(n, next, j, row, y, x0);
+    dwconv_taps(n, own, v, filter, 0);
+    for (int x = x0; x <= x1; x++) {
+        for (int k = 0; k < 3; k++)
+            for (int i = 0; i < n; i++)
+                v[k][i] = next[k][i];
+        dwconv_column(n, next, j, row, y, x < x1 ? x + 1 : -1); /* is on its way meanwhile */
+        dwconv_taps(n, left, v, filter, 2);
+        if (x > x0) dwconv_put(n, purpose, j, start + (int64_t)(x - 1) * j->c, left);
+        dwconv_taps(n, own, v, filter, 1);
+        for (int i = 0; i < n; i++) {
+            left[i] = own[i];
+            own[i]  = bias[i];
+        }
+        dwconv_taps(n, own, v, filter, 0);
+    }
+}
+
+/* ---- on the host ---- */
+
+#ifdef KD_HOST
+
+/* From the sides of x and of the result. */
+static inline dwconv_shape dwconv_shape_of(const int64_t *x, const int64_t *out, int64_t kh,
+                                           int64_t kw, int64_t stride, int64_t pad)
+{
+    dwconv_shape s = { x[0], x[1], x[2], out[3], out[1], out[2], kh, kw, stride, pad };
+
+    return s;
+}
+
+/* Is it one that dwconv_walk() knows? */
+static inline bool dwconv_is_same(const dwconv_shape *s)
+{
+    return s->kh == 3 && s->kw == 3 && s->stride == 1 && s->pad == 1 && s->h < INT32_MAX &&
+           s->w < INT32_MAX - DW_STRETCH && s->c < INT32_MAX / DW_TAPS;
+}
+
+/* How a row is cut: even stretches, shorter ones where threads would be few. */
+static inline dwconv_job dwconv_job_of(const kdas_device *device, const dwconv_shape *s)
+{
+    int64_t    most    = DW_STRETCH;
+    int64_t    threads = s->n * s->h * s->c / (s->c % 4 ? 1 : 4);
+    dwconv_job j;
+
+    while (most > 4 && threads * KD_CEIL(s->w, most) < (int64_t)device->processors * 1024)
+        most /= 2;
+    memset(&j, 0, sizeof j);
+    j.rows      = s->n * s->h;
+    j.h         = (int32_t)s->h;
+    j.w         = (int32_t)s->w;
+    j.c         = (int32_t)s->c;
+    j.stretches = (int32_t)KD_CEIL(s->w, most);
+    j.stretch   = (int32_t)KD_CEIL(s->w, (int64_t)j.stretches);
+    return j;
+}
+
+static inline dim3 dwconv_blocks(const dwconv_job *j)
+{
+    int64_t channels = j->c % 4 ? 32 : 128;
+
+    return dim3((unsigned)(KD_CEIL(j->rows, DW_ROWS) * j->stretches),
+                (unsigned)KD_CEIL(j->c, channels));
+}
+
+KDAS_BEGIN
+/* The filters of w (C,taps) as (taps,C). (dwconv2d.cu) */
+kdas_status KD_TYPED(kd_cuda_dwconv_pack)(kdas_device *device, float *packed, const float *w,
+                                          int64_t taps, int64_t channels);
+/* A job of purpose DW_GIVE. */
+kdas_status KD_TYPED(kd_cuda_dwconv_same)(kdas_device *device, const dwconv_job *job);
+/* Add to the gradients of w and the bias, NULL where they are not wanted; `parts` has the bytes that
+ * kd_cuda_dwconv_parts_bytes() says. */
+kdas_status KD_TYPED(kd_cuda_dwconv_parameters)(kdas_device *device, const dwconv_shape *s,
+                                                const elem *x, const elem *dy, float *dw, float *db,
+                                                float *parts);
+size_t      KD_TYPED(kd_cuda_dwconv_parts_bytes)(const dwconv_shape *s);
+KDAS_END
+
+#endif
+#endif

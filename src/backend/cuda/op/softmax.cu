@@ -1,0 +1,174 @@
+/* softmax.cu - SOFTMAX and CENTER over the last axis of x (rows,C), MEAN of everything; f32 alone. A row goes to
+ * a warp, a long one to a block. */
+#include "backend/cuda/wide.h"
+
+enum { MEAN_BLOCKS = 1024 };
+
+/* y may be x: a thread reads and writes places that are its own. */
+static __device__ __forceinline__ void softmax(const float *in, float *out, int64_t rows, int64_t C,
+                                               const int team)
+{
+    EACH_TEAM(r, rows, team)
+    {
+        const float *x    = in + r * C;
+        float        most = x[0], sum = 0;
+
+        EACH_OF_ROW(c, C, team) most = x[c] > most || x[c] != x[c] ? x[c] : most;
+        most                         = team_max(most, team);
+        EACH_OF_ROW(c, C, team) sum += expf(x[c] - most);
+        sum                                    = 1.0f / team_sum(sum, team);
+        EACH_OF_ROW(c, C, team) out[r * C + c] = expf(x[c] - most) * sum;
+    }
+}
+
+KERNEL(softmax_forward)(const float *x, float *y, int64_t rows, int64_t C, int team)
+{
+    TEAMS(team, softmax, x, y, rows, C);
+}
+
+/* dx = y (dy - sum y dy); dx may be dy. */
+static __device__ __forceinline__ void softmax_dx(const float *out, const float *dout, float *din,
+                                                  int64_t rows, int64_t C, int add, const int team)
+{
+    EACH_TEAM(r, rows, team)
+    {
+        const float *y = out + r * C, *dy = dout + r * C;
+        float        dot = 0;
+
+        EACH_OF_ROW(c, C, team) dot += y[c] * dy[c];
+        dot = team_sum(dot, team);
+        EACH_OF_ROW(c, C, team) give(&din[r * C + c], y[c] * (dy[c] - dot), add);
+    }
+}
+
+KERNEL(softmax_backward)
+(const float *y, const float *dy, float *dx, int64_t rows, int64_t C, int add, int team)
+{
+    TEAMS(team, softmax_dx, y, dy, dx, rows, C, add);
+}
+
+/* to = from - mean(from) for each row, or +=. */
+static __device__ __forceinline__ void center(const float *from, float *to, int64_t rows, int64_t C,
+                                              int add, const int team)
+{
+    EACH_TEAM(r, rows, team)
+    {
+        const float *x   = from + r * C;
+        float        sum = 0;
+
+        EACH_OF_ROW(c, C, team) sum += x[c];
+        sum = team_sum(sum, team) / (float)C;
+        EACH_OF_ROW(c, C, team) give(&to[r * C + c], x[c] - sum, add);
+    }
+}
+
+KERNEL(center_give)(const float *from, float *to, int64_t rows, int64_t C, int add, int team)
+{
+    TEAMS(team, center, from, to, rows, C, add);
+}
+
+KERNEL(mean_parts)(const float *x, float *parts, int64_t n)
+{
+    float sum = 0;
+
+    EACH(i, n) sum += x[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}
+
+/* One block. */
+KERNEL(mean_finish)(const float *parts, float *y, int count, int64_t n)
+{
+    float sum = 0;
+
+    for (int i = threadIdx.x; i < count; i += KD_BLOCK)
+        sum += parts[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) *y = sum / (float)n;
+}
+
+KERNEL(mean_backward)(const float *dy, float *dx, int64_t n, int add)
+{
+    float share = *dy / (float)n;
+
+    EACH(i, n) give(&dx[i], share, add);
+}
+
+#ifdef KD_HOST
+
+static kdas_status softmax_to(kdas_device *device, const kdas_call *call)
+{
+    int64_t rows = rows_of(&call->node->out), C = call->node->out.dim[3];
+    int     team = team_of(C);
+
+    return LAUNCH_TEAMS(device, softmax_forward, rows, team, (const float *)call->in[0],
+                        (float *)call->out, rows, C, team);
+}
+
+static kdas_status softmax_from(kdas_device *device, const kdas_call *call)
+{
+    int64_t rows = rows_of(&call->node->out), C = call->node->out.dim[3];
+    int     team = team_of(C);
+
+    if (!call->din[0]) return KDAS_OK;
+    return LAUNCH_TEAMS(device, softmax_backward, rows, team, (const float *)call->out,
+                        (const float *)call->dout, (float *)call->din[0], rows, C, adds(call, 0),
+                        team);
+}
+
+KD_OP(softmax, NULL, NULL, NULL, softmax_to, softmax_from)
+
+/* The same forward and backward. */
+static kdas_status centered(kdas_device *device, const kdas_call *call, void *to, const void *from,
+                            int add)
+{
+    int64_t rows = rows_of(&call->node->out), C = call->node->out.dim[3];
+    int     team = team_of(C);
+
+    return LAUNCH_TEAMS(device, center_give, rows, team, (const float *)from, (float *)to, rows, C,
+                        add, team);
+}
+
+static kdas_status center_to(kdas_device *device, const kdas_call *call)
+{
+    return centered(device, call, call->out, call->in[0], 0);
+}
+
+static kdas_status center_from(kdas_device *device, const kdas_call *call)
+{
+    if (!call->din[0]) return KDAS_OK;
+    return centered(device, call, call->din[0], call->dout, adds(call, 0));
+}
+
+KD_OP(center, NULL, NULL, NULL, center_to, center_from)
+
+static kdas_status mean_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+{
+    (void)device, (void)node;
+    plan->work_forward = MEAN_BLOCKS * sizeof(float);
+    return KDAS_OK;
+}
+
+static kdas_status mean_to(kdas_device *device, const kdas_call *call)
+{
+    int64_t n      = elements(&call->node->in[0]);
+    int     blocks = (int)KD_MIN(kd_cuda_grid(device, n), (unsigned)MEAN_BLOCKS);
+
+    KD_RETURN(LAUNCH(device, mean_parts, (unsigned)blocks, KD_BLOCK, (const float *)call->in[0],
+                     (float *)call->work, n));
+    return LAUNCH(device, mean_finish, 1, KD_BLOCK, (const float *)call->work, (float *)call->out,
+                  blocks, n);
+}
+
+static kdas_status mean_from(kdas_device *device, const kdas_call *call)
+{
+    int64_t n = elements(&call->node->in[0]);
+
+    if (!call->din[0]) return KDAS_OK;
+    return LAUNCH_EACH(device, mean_backward, n, (const float *)call->dout, (float *)call->din[0],
+                       n, adds(call, 0));
+}
+
+KD_OP(mean, mean_prepare, NULL, NULL, mean_to, mean_from)
+
+#endif

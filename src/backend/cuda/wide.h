@@ -1,0 +1,190 @@
+/* wide.h - what kernels over matrices share: values taken four at a time, threads laid out over rows and
+ * columns, rows given to a warp or to a block.
+ *
+ * `width` says how many neighbours a thread handles at once, 1 or 4; `team`, how many threads have a row, 32 or
+ * KD_BLOCK. Both are constants wherever code is made of them: a kernel branches once, by WIDTHS or TEAMS. */
+#ifndef KD_CUDA_WIDE_H
+#define KD_CUDA_WIDE_H
+#include "backend/cuda/kernel.h"
+
+#ifdef __CUDACC__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL
+#endif
+
+#define WIDTHS(width, body, ...)  \
+    do {                          \
+        if ((width) == 4)         \
+            body(__VA_ARGS__, 4); \
+        else                      \
+            body(__VA_ARGS__, 1); \
+    } while (0)
+#define TEAMS(team, body, ...)           \
+    do {                                 \
+        if ((team) == 32)                \
+            body(__VA_ARGS__, 32);       \
+        else                             \
+            body(__VA_ARGS__, KD_BLOCK); \
+    } while (0)
+
+/* ---- Neighbours ---- */
+
+typedef struct few {
+    float v[4]; /* the first `width` of them */
+} few;
+typedef struct alignas(4 * sizeof(elem)) elems4 {
+    elem v[4];
+} elems4;
+typedef struct alignas(16) floats4 {
+    float v[4];
+} floats4;
+
+#define FEW(k, width) UNROLL for (int k = 0; k < (width); k++)
+
+static __device__ __forceinline__ few load(const elem *x, const int width)
+{
+    few    f = { { 0, 0, 0, 0 } };
+    elems4 all;
+
+    if (width == 4) {
+        all              = *(const elems4 *)x;
+        FEW(k, 4) f.v[k] = num(all.v[k]);
+    } else {
+        f.v[0] = num(*x);
+    }
+    return f;
+}
+
+static __device__ __forceinline__ few load_f(const float *x, const int width)
+{
+    few     f = { { 0, 0, 0, 0 } };
+    floats4 all;
+
+    if (width == 4) {
+        all              = *(const floats4 *)x;
+        FEW(k, 4) f.v[k] = all.v[k];
+    } else {
+        f.v[0] = *x;
+    }
+    return f;
+}
+
+static __device__ __forceinline__ void store(elem *to, few f, const int width)
+{
+    elems4 all;
+
+    if (width == 4) {
+        FEW(k, 4) all.v[k] = made(f.v[k]);
+        *(elems4 *)to      = all;
+    } else {
+        *to = made(f.v[0]);
+    }
+}
+
+static __device__ __forceinline__ void store_f(float *to, few f, const int width)
+{
+    floats4 all;
+
+    if (width == 4) {
+        FEW(k, 4) all.v[k] = f.v[k];
+        *(floats4 *)to     = all;
+    } else {
+        *to = f.v[0];
+    }
+}
+
+/* Gradients: added to what is there, or put in its place. */
+static __device__ __forceinline__ void give_few(elem *to, few f, int add, const int width)
+{
+    few old;
+
+    if (add) {
+        old = load(to, width);
+        FEW(k, width) f.v[k] += old.v[k];
+    }
+    store(to, f, width);
+}
+
+/* a / b for numbers that are not negative: short ones are divided much faster. */
+static __device__ __forceinline__ int64_t over(int64_t a, int64_t b)
+{
+    return (a | b) >> 32 ? a / b : (int64_t)((uint32_t)a / (uint32_t)b);
+}
+
+/* ---- Rows and columns ---- */
+
+/* A thread of LAUNCH_MATRIX has columns c .. c+width-1 of rows r, r+step, ...: what goes with a column is read
+ * once. Threads that have nothing to do find r at the end. */
+typedef struct cell {
+    int64_t r, c, step;
+} cell;
+
+/* Threads side by side in a block, of `groups` that a row needs. */
+static __host__ __device__ __forceinline__ int cells_across(int64_t groups)
+{
+    int64_t blocks = (groups + KD_BLOCK - 1) / KD_BLOCK;
+
+    return (int)((groups + blocks - 1) / blocks);
+}
+
+static __device__ __forceinline__ cell cell_of(int64_t rows, int64_t n, const int width)
+{
+    int  across = cells_across(n / width), high = KD_BLOCK / across;
+    int  y = (int)threadIdx.x / across, x = (int)threadIdx.x - y * across;
+    cell at;
+
+    at.c    = ((int64_t)blockIdx.x * across + x) * width;
+    at.r    = y < high && at.c < n ? (int64_t)blockIdx.y * high + y : rows;
+    at.step = (int64_t)gridDim.y * high;
+    return at;
+}
+
+#define EACH_ROW(r, at, rows) for (int64_t r = (at).r; r < (rows); r += (at).step)
+
+/* A row of `team` threads: r over the rows, c from the thread's place on. */
+#define EACH_TEAM(r, rows, team)                                                          \
+    for (int64_t r = ((int64_t)blockIdx.x * KD_BLOCK + threadIdx.x) / (team); r < (rows); \
+         r += (int64_t)gridDim.x * (KD_BLOCK / (team)))
+#define EACH_OF_ROW(c, n, team) for (int64_t c = (int)threadIdx.x % (team); c < (n); c += (team))
+
+static __device__ __forceinline__ float team_sum(float x, const int team)
+{
+    return team == 32 ? warp_sum(x) : block_sum(x);
+}
+
+static __device__ __forceinline__ float team_max(float x, const int team)
+{
+    return team == 32 ? warp_max(x) : block_max(x);
+}
+
+/* ---- The host's part ---- */
+
+#ifdef KD_HOST
+
+/* 4 if rows of n begin at addresses from which four can be read, else 1. */
+static inline int width_of(int64_t n, const void *a, const void *b, const void *c, const void *d)
+{
+    uintptr_t bits = (uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d;
+
+    return n % 4 == 0 && bits % 16 == 0 ? 4 : 1;
+}
+
+static inline int team_of(int64_t n) { return n > 1024 ? KD_BLOCK : 32; }
+
+static inline dim3 matrix_grid(const kdas_device *device, int64_t rows, int64_t n, int width)
+{
+    int64_t groups = n / width, across = cells_across(groups), x = KD_CEIL(groups, across);
+    int64_t y = KD_CEIL(rows, KD_BLOCK / across), most = (int64_t)device->processors * 16 / x;
+
+    y = KD_MIN(y, KD_MIN(KD_MAX(most, (int64_t)1), (int64_t)65535));
+    return dim3((unsigned)x, (unsigned)y);
+}
+
+#define LAUNCH_MATRIX(device, kernel, rows, n, width, ...) \
+    LAUNCH(device, kernel, matrix_grid(device, rows, n, width), KD_BLOCK, __VA_ARGS__)
+#define LAUNCH_TEAMS(device, kernel, rows, team, ...) \
+    LAUNCH(device, kernel, kd_cuda_grid(device, (rows) * (team)), KD_BLOCK, __VA_ARGS__)
+
+#endif
+#endif

@@ -1,0 +1,158 @@
+/* check_plugin.c - plug-in files that cannot be used: what kdas_backend_probe and kdas_context_create say of each.
+ * The files are made here by the machine's compiler; without one the tests print SKIP. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <kdas/backend.h>
+#include "support/check_util.h"
+#include "support/files.h"
+
+/* A plug-in whose table is `T`, with functions enough to be looked at; it has no device. */
+static const char source[] =
+    "#include <kdas/backend.h>\n"
+    "#include <stdio.h>\n"
+    "#include <stddef.h>\n"
+    "static int probe(int32_t index, char *why, size_t size)\n"
+    "{ if (why && size) snprintf(why, size, \"number %d is not plugged in\", (int)index); return "
+    "0; }\n"
+    "static kdas_status open(kdas_device **out, const kdas_host *h, const kdas_device_options *o)\n"
+    "{ (void)out; (void)o; return h->fail(KDAS_EBACKEND, \"opened\"); }\n"
+    "static void close(kdas_device *d) { (void)d; }\n"
+    "static void describe(kdas_device *d, char *t, size_t n) { (void)d; (void)t; (void)n; }\n"
+    "static void *alloc(kdas_device *d, size_t n) { (void)d; (void)n; return NULL; }\n"
+    "static void release(kdas_device *d, void *m) { (void)d; (void)m; }\n"
+    "static kdas_status copy(kdas_device *d, void *to, const void *from, size_t n)\n"
+    "{ (void)d; (void)to; (void)from; (void)n; return KDAS_OK; }\n"
+    "static kdas_status zero(kdas_device *d, void *m, size_t n)\n"
+    "{ (void)d; (void)m; (void)n; return KDAS_OK; }\n"
+    "static kdas_status now(kdas_device *d) { (void)d; return KDAS_OK; }\n"
+    "static const kdas_backend table = { .abi = KDAS_BACKEND_ABI, .size = sizeof table, .name = "
+    "\"odd\",\n"
+    "    .probe = probe, .open = open, .close = close, .describe = describe, .alloc = alloc,\n"
+    "    .free = release, .upload = copy, .download = copy, .zero = zero, .sync = now, T };\n"
+    "#ifndef ENTRY\n"
+    "#define ENTRY kdas_backend_entry\n"
+    "#endif\n"
+    "const kdas_backend *ENTRY(void);\n"
+    "const kdas_backend *ENTRY(void) { return GIVE; }\n";
+
+static bool run(const char *command) { return system(command) == 0; }
+
+/* Make libkdas-odd.so with these macros; false, and a line, where there is no compiler. */
+static bool make_plugin(const char *macros)
+{
+    const char *cc = getenv("CC");
+    char        command[2048], from[600], to[600];
+
+    snprintf(from, sizeof from, "%s", kd_test_path("odd.c"));
+    snprintf(to, sizeof to, "%s", kd_test_path("libkdas-odd.so"));
+    kd_test_write(from, source, strlen(source));
+    setenv("KDAS_BACKEND_PATH", kd_test_path("."), 1);
+    snprintf(command, sizeof command, "%s -shared -fPIC -w -Iinclude %s -o '%s' '%s'",
+             cc && *cc ? cc : "cc", macros, to, from);
+    if (run(command)) return true;
+    printf("SKIP: no plug-in can be compiled here\n");
+    return false;
+}
+
+/* Both ways to ask say the same, in a sentence that has `word` and, if so, the file's name in it. */
+static void refused(const char *device, kdas_status status, const char *word, bool names_file)
+{
+    kdas_context_options o;
+    kdas_context        *context  = (kdas_context *)&o;
+    char                 why[512] = "";
+
+    kdas_context_options_init(&o, sizeof o);
+    o.device = device;
+    kd_assert_status(kdas_context_create(&context, &o), status);
+    ck_assert_ptr_null(context);
+    kd_assert_sentence(word);
+    if (names_file) kd_assert_sentence("libkdas-odd.so");
+    ck_assert_int_eq(kdas_backend_probe(device, why, sizeof why), 0);
+    ck_assert_msg(strstr(why, word) != NULL, "'%s' does not name '%s'", why, word);
+    o.device = "cpu"; /* which goes on working */
+    kd_assert_ok(kdas_context_create(&context, &o));
+    kdas_context_destroy(context);
+}
+
+static const struct {
+    const char *macros, *word;
+} odd[] = {
+    { "-DT='.abi=1' -DGIVE='&table'", "backend ABI 1" },
+    { "-DT='.abi=KDAS_BACKEND_ABI+1' -DGIVE='&table'", "backend ABI" },
+    { "-DT=0 -DGIVE='&table' -DENTRY=another_entry", KDAS_BACKEND_ENTRY },
+    { "-DT=0 -DGIVE=NULL", "gives no table" },
+    { "-DT='.size=16' -DGIVE='&table'", "ends before" },
+    { "-DT='.sync=NULL' -DGIVE='&table'", "lacks" },
+    { "-DT='.name=NULL' -DGIVE='&table'", "lacks" },
+    { "-DT='.record=now' -DGIVE='&table'", "record" },
+    { "-DT='.arrive=now' -DGIVE='&table'", "upload_ahead" },
+    { "-DT='.host_alloc=alloc' -DGIVE='&table'", "host_free" },
+};
+
+START_TEST(a_plug_in_that_does_not_fit_is_named_with_the_reason)
+{
+    if (!make_plugin(odd[_i].macros)) return;
+    refused("odd", KDAS_EBACKEND, odd[_i].word, true);
+}
+END_TEST
+
+START_TEST(a_plug_in_without_a_device_says_why_in_its_own_words)
+{
+    if (!make_plugin("-DT=.kernels=NULL -DGIVE='&table'")) return;
+    refused("odd", KDAS_EBACKEND, "number 0 is not plugged in", false);
+    refused("odd:7", KDAS_EBACKEND, "number 7 is not plugged in", false);
+}
+END_TEST
+
+START_TEST(a_file_cut_off_anywhere_is_no_plug_in)
+{
+    size_t         size;
+    unsigned char *bytes;
+
+    if (!make_plugin("-DT=.kernels=NULL -DGIVE='&table'")) return;
+    bytes = kd_test_read(kd_test_path("libkdas-odd.so"), &size);
+    unlink(kd_test_path("libkdas-odd.so")); /* one that was loaded may not be written into */
+    for (size_t n = 0; n < size; n = n < 256 ? n + 15 : n < size - 3000 ? n + 997 : n + 101) {
+        kd_test_write(kd_test_path("libkdas-odd.so"), bytes, n);
+        refused("odd", KDAS_EBACKEND, "cannot be loaded", true);
+        unlink(kd_test_path("libkdas-odd.so"));
+    }
+    kd_test_write(kd_test_path("libkdas-odd.so"), bytes, size);
+    refused("odd", KDAS_EBACKEND, "number 0 is not plugged in", false); /* the whole of it is one */
+    free(bytes);
+}
+END_TEST
+
+START_TEST(a_device_without_a_plug_in_is_said_to_have_none)
+{
+    setenv("KDAS_BACKEND_PATH", kd_test_path("."), 1);
+    refused("cuda", KDAS_ENOTFOUND, "nor a plug-in libkdas-cuda.so", false);
+    refused("cuda:1", KDAS_ENOTFOUND, "KDAS_BACKEND_PATH", false);
+    unsetenv("KDAS_BACKEND_PATH");
+    refused("nowhere", KDAS_ENOTFOUND, "nor a plug-in libkdas-nowhere.so", false);
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *suite = suite_create("plugin");
+    TCase   *files = tcase_create("files");
+    SRunner *runner;
+    int      failed;
+
+    tcase_add_checked_fixture(files, kd_test_folder_make, kd_test_folder_remove);
+    tcase_add_loop_test(files, a_plug_in_that_does_not_fit_is_named_with_the_reason, 0,
+                        sizeof odd / sizeof *odd);
+    tcase_add_test(files, a_plug_in_without_a_device_says_why_in_its_own_words);
+    tcase_add_test(files, a_file_cut_off_anywhere_is_no_plug_in);
+    tcase_add_test(files, a_device_without_a_plug_in_is_said_to_have_none);
+    suite_add_tcase(suite, files);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
