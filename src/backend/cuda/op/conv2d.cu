@@ -4,9 +4,11 @@
  * im2col is no waste, and cuDNN not asked.
  *
  * At most KD_CONV_WORK bytes of rows (or one image) are made at a time. */
+#include "backend/cuda/op/rows.h"
+#ifdef KD_HOST
 #include "backend/cuda/dnn.h"
 #include "backend/cuda/layer.h"
-#include "backend/cuda/op/rows.h"
+#endif
 
 /* x (N,H,W,C), y (N,P,Q,O); width = kh kw C. */
 typedef struct conv_shape {

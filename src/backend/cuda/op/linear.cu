@@ -1,6 +1,8 @@
 /* linear.cu - LINEAR on cuBLAS, and what else takes rows: their beginning by a bias, parameters of 16 bits. */
-#include "backend/cuda/layer.h"
 #include "backend/cuda/op/rows.h"
+#ifdef KD_HOST
+#include "backend/cuda/layer.h"
+#endif
 
 static __device__ __forceinline__ void fill(const int n, elem *y, const elem *residual,
                                             const float *bias, int64_t rows, int64_t columns,

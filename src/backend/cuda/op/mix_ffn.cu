@@ -1,8 +1,10 @@
 /* mix_ffn.cu - MIX_FFN: fc2(gelu(dwconv3x3(fc1(x)))) + residual. The linear layers are cuBLAS's; what lies between
  * them is one kernel, and so is its backward as far as the filter's output: of the hidden maps only fc1's is kept, the
  * other two are made again. x (N,H,W,C), hidden maps (N,H,W,F), out (N,H,W,O). */
-#include "backend/cuda/layer.h"
 #include "backend/cuda/op/dwconv.h"
+#ifdef KD_HOST
+#include "backend/cuda/layer.h"
+#endif
 
 enum { X, W1, B1, WD, BD, W2, B2, RESIDUAL };
 
