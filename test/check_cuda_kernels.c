@@ -98,6 +98,29 @@ START_TEST(infers_without_gradients)
 }
 END_TEST
 
+/* Where cuDNN is not there, or lacks the case. */
+START_TEST(convolves_without_cudnn)
+{
+    const kd_op_case  *test   = kd_test_cuda_case(_i);
+    kd_op_options      o      = { .seed = 17 };
+    const kdas_kernel *kernel = kernel_of(test);
+    kdas_device       *device;
+    kd_op_run          want, got;
+
+    if (test->op != KDAS_OP_CONV2D || !kernel) return;
+    setenv("KDAS_CUDA_CUDNN", "0", 1);
+    device = kd_test_cuda_open(0);
+    unsetenv("KDAS_CUDA_CUDNN");
+    kd_assert_ok(kd_op_run_case(&want, test, NULL, NULL, &o));
+    run_case(&got, test, kernel, device, &o);
+    ck_assert_ptr_null(got.plan.state); /* what cuDNN chose would be there */
+    assert_same(&got, &want, kd_case_tolerance(test), "f32, without cuDNN");
+    kd_op_close(&got);
+    kd_op_close(&want);
+    kd_test_cuda()->close(device);
+}
+END_TEST
+
 START_TEST(every_op_but_reshape_has_a_kernel)
 {
     static const int32_t numbers[] = {
@@ -127,6 +150,7 @@ static Suite *cuda_kernels_suite(void)
     tcase_add_loop_test(t, equals_the_reference, 0, WAYS * cases);
     tcase_add_loop_test(t, gives_the_same_bits_again, 0, cases);
     tcase_add_loop_test(t, infers_without_gradients, 0, cases);
+    tcase_add_loop_test(t, convolves_without_cudnn, 0, cases);
     tcase_add_test(t, every_op_but_reshape_has_a_kernel);
     suite_add_tcase(suite, t);
     return suite;
