@@ -1,7 +1,7 @@
-/* conv2d.cu - CONV2D: by cuDNN where it can, or as products of matrices. These have a row for each output, with what its
- * filter covers in the order (kh,kw,C): im2col, and back. The weights are packed (O,kh,kw,C) for both. A filter
- * of 1x1 finds its rows in x itself; one that moves by its own size copies each input once, where
- * im2col is no waste, and cuDNN not asked.
+/* conv2d.cu - CONV2D: by cuDNN where it can, or as products of matrices. These have a row for each
+ * output, with what its filter covers in the order (kh,kw,C): im2col, and back. The weights are
+ * packed (O,kh,kw,C) for both. A filter of 1x1 finds its rows in x itself; one that moves by its
+ * own size copies each input once, where im2col is no waste, and cuDNN not asked.
  *
  * At most KD_CONV_WORK bytes of rows (or one image) are made at a time. */
 #include "backend/cuda/op/linear.h"
@@ -41,8 +41,8 @@ KERNEL(conv2d_rows)(elem *rows, const elem *x, int64_t count, conv_shape s, int 
     WIDTHS(width, rows_of_x, rows, x, count, &s);
 }
 
-/* dx from the rows' gradients: for each input, the outputs that cover it: those p with h = p stride - pad + i,
- * 0 <= i < kh. */
+/* dx from the rows' gradients: for each input, the outputs that cover it: those p with h = p
+ * stride - pad + i, 0 <= i < kh. */
 static __device__ __forceinline__ void x_of_rows(elem *dx, const elem *rows, int64_t count, int add,
                                                  const conv_shape *s, const int width)
 {
@@ -146,8 +146,8 @@ static int64_t images_of(const conv_shape *s)
     return KD_MAX(KD_MIN((int64_t)KD_CONV_WORK / image, s->n), (int64_t)1);
 }
 
-/* What backward keeps in scratch: rows, or what cuDNN asks for; then the packed gradient of the weights; then
- * the parts of the bias's. Forward has the first alone. */
+/* What backward keeps in scratch: rows, or what cuDNN asks for; then the packed gradient of the
+ * weights; then the parts of the bias's. Forward has the first alone. */
 typedef struct scratch {
     size_t rows, weights, parts;
 } scratch;

@@ -1,9 +1,11 @@
-/* dwconv.h - depthwise convolution as DWCONV2D and MIX_FFN share it. x (N,H,W,C); filters are packed (taps, C) in f32, so
- * that neighbouring threads, which take neighbouring channels, read neighbours.
+/* dwconv.h - depthwise convolution as DWCONV2D and MIX_FFN share it. x (N,H,W,C); filters are
+ * packed (taps, C) in f32, so that neighbouring threads, which take neighbouring channels, read
+ * neighbours.
  *
- * 3x3 of stride 1 and padding 1, all that the networks have, is walked along rows: a thread has `width` channels of a
- * stretch of a row, reads each column of three once, and keeps the sums of the three outputs that it
- * reaches. A block takes eight rows, so that a row's second and third reading come from the cache. */
+ * 3x3 of stride 1 and padding 1, all that the networks have, is walked along rows: a thread has
+ * `width` channels of a stretch of a row, reads each column of three once, and keeps the sums of
+ * the three outputs that it reaches. A block takes eight rows, so that a row's second and third
+ * reading come from the cache. */
 #ifndef KD_CUDA_DWCONV_H
 #define KD_CUDA_DWCONV_H
 #include "backend/cuda/op/gelu.h"
@@ -18,7 +20,7 @@ enum { DW_TAPS = 9, DW_ROWS = KD_BLOCK / 32, DW_STRETCH = 16 };
 enum {
     DW_GIVE,         /* it is a gradient or a value          */
     DW_GELU,         /* gelu of it is the value              */
-    DW_GELU_BACKWARD /* gelu of it to y, and the gradient dy of that becomes the output's, in place */
+    DW_GELU_BACKWARD /* the same, and dy becomes the gradient of the output, in place */
 };
 
 /* x (N,H,W,C) -> (N,P,Q,C). */
@@ -81,7 +83,8 @@ static __device__ __forceinline__ void dwconv_put(const int purpose, const dwcon
     store(j->dy + at, dy, width);
 }
 
-/* A thread's stretch: an output gets the column at its left first, then its own, then the one at its right. */
+/* A thread's stretch: an output gets the column at its left first, then its own, then the one at
+ * its right. */
 static __device__ __forceinline__ void dwconv_walk(const int purpose, const dwconv_job *j,
                                                    const int width)
 {
@@ -165,8 +168,8 @@ kdas_status KD_TYPED(kd_cuda_dwconv_pack)(kdas_device *device, float *packed, co
                                           int64_t taps, int64_t channels);
 /* A job of purpose DW_GIVE. */
 kdas_status KD_TYPED(kd_cuda_dwconv_same)(kdas_device *device, const dwconv_job *job);
-/* Add to the gradients of w and the bias, NULL where they are not wanted; `parts` has the bytes that
- * kd_cuda_dwconv_parts_bytes() says. */
+/* Add to the gradients of w and the bias, NULL where they are not wanted; `parts` has the bytes
+ * that kd_cuda_dwconv_parts_bytes() says. */
 kdas_status KD_TYPED(kd_cuda_dwconv_parameters)(kdas_device *device, const dwconv_shape *s,
                                                 const elem *x, const elem *dy, float *dw, float *db,
                                                 float *parts);

@@ -1,4 +1,5 @@
-/* linear.cu - LINEAR on cuBLAS, and what else takes rows: their beginning by a bias, parameters of 16 bits. */
+/* linear.cu - LINEAR on cuBLAS, and what else takes rows: their beginning by a bias, parameters
+ * of 16 bits. */
 #include "backend/cuda/op/linear.h"
 
 static __device__ __forceinline__ void fill(elem *y, const elem *residual, const float *bias,
@@ -75,8 +76,8 @@ static kdas_status linear_pack(kdas_device *device, const kdas_call *call)
     return KD_TYPED(kd_cuda_narrow)(device, call->packed, (const float *)call->in[1], l.in * l.out);
 }
 
-/* The bias is put where the product is added: it costs no more traffic than adding it after, and one rounding
- * less. */
+/* The bias is put where the product is added: it costs no more traffic than adding it after, and
+ * one rounding less. */
 static kdas_status linear_forward(kdas_device *device, const kdas_call *call)
 {
     kd_cuda_layer l    = layer_of(call->node);

@@ -1,4 +1,5 @@
-/* linear.h - what linear.cu has for other ops as well; operands are of the type that a file is compiled for. */
+/* linear.h - what linear.cu has for other ops as well; operands are of the type that a file is
+ * compiled for. */
 #ifndef KD_CUDA_LINEAR_H
 #define KD_CUDA_LINEAR_H
 #include "backend/cuda/wide.h"

@@ -1,6 +1,7 @@
-/* mix_ffn.cu - MIX_FFN: fc2(gelu(dwconv3x3(fc1(x)))) + residual. The linear layers are cuBLAS's; what lies between
- * them is one kernel, and so is its backward as far as the filter's output: of the hidden maps only fc1's is kept, the
- * other two are made again. x (N,H,W,C), hidden maps (N,H,W,F), out (N,H,W,O). */
+/* mix_ffn.cu - MIX_FFN: fc2(gelu(dwconv3x3(fc1(x)))) + residual. The linear layers are cuBLAS's;
+ * what lies between them is one kernel, and so is its backward as far as the filter's output: of
+ * the hidden maps only fc1's is kept, the other two are made again. x (N,H,W,C), hidden maps
+ * (N,H,W,F), out (N,H,W,O). */
 #include "backend/cuda/op/dwconv.h"
 #include "backend/cuda/op/linear.h"
 
@@ -155,7 +156,8 @@ static kdas_status add_bias(kdas_device *device, const kd_cuda_layer *l, const v
     return db ? add_columns(device, (float *)db, dy, l->rows, l->out, parts) : KDAS_OK;
 }
 
-/* `active` receives gelu's output where fc2's weights want it, and `slope` the gradient of the filter's. */
+/* `active` receives gelu's output where fc2's weights want it, and `slope` the gradient of the
+ * filter's. */
 static kdas_status back_to_filter(kdas_device *device, const kdas_call *call, const ffn *s,
                                   elem *active, elem *slope)
 {
