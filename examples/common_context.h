@@ -18,7 +18,7 @@ typedef struct machine {
     { OPTION_WHOLE, "--threads", "N", &(m).threads, 0, 1024,                          \
       "compute threads; 0 (default): one a core" },                                   \
     { OPTION_TEXT, "--device", "NAME", &(m).device, 0, 0,                             \
-      "cpu (default), reference, or a plug-in's name" },                              \
+      "cpu (default), reference, cuda[:N] (card N), or another\nplug-in's name" },     \
     { OPTION_TEXT, "--isa", "NAME", &(m).isa, 0, 0,                                   \
       "most to use of: amx, avx512, avx2, plain" },                                        \
     { OPTION_CHOICE, "--dtype", "f32|bf16|f16|tf32|auto", &(m).dtype, 0, 0,           \

@@ -60,6 +60,60 @@ START_TEST(equals_the_reference)
 }
 END_TEST
 
+/* An output is off by its own rounding, 2^-9 of itself in bf16 and 2^-12 in f16; what is rounded on the way makes
+ * that a few times more of the largest element; four ops in one, whose hidden maps and their gradients are
+ * rounded as well, four times that: most in a sum of few gradients that nearly cancel. */
+static double half_tolerance(const kd_op_case *test, int32_t type)
+{
+    return (test->op == KDAS_OP_MIX_FFN ? 1.0 / 32 : 1.0 / 128) / (type == KDAS_F16 ? 8 : 1);
+}
+
+START_TEST(with_16_bits_it_follows_the_reference)
+{
+    const kd_op_case  *test = kd_test_cuda_case(_i / (2 * WAYS));
+    kd_op_options      o    = way_options(_i % WAYS);
+    kd_op_run          want, got;
+    kdas_node_desc     node;
+    kdas_device       *device;
+    const kdas_kernel *kernel;
+
+    o.half = _i / WAYS % 2 ? KDAS_F16 : KDAS_BF16;
+    if (test->op == KDAS_OP_CAST || test->op == KDAS_OP_RESHAPE) return; /* cases say its types */
+    kd_assert_ok(kd_op_node(&node, test, &o));
+    if (node.in[0].dtype != o.half) return; /* an update */
+    device = kd_test_cuda_open(0);
+    kernel = kd_op_kernel_for(kd_test_cuda(), device, &node);
+    if (kernel) {
+        kd_assert_ok(kd_op_run_case(&want, test, NULL, NULL, &o));
+        run_case(&got, test, kernel, device, &o);
+        assert_same(&got, &want, half_tolerance(test, o.half), o.half == KDAS_F16 ? "f16" : "bf16");
+        kd_op_close(&got);
+        kd_op_close(&want);
+    }
+    kd_test_cuda()->close(device);
+}
+END_TEST
+
+START_TEST(what_networks_are_made_of_has_kernels_of_16_bits)
+{
+    static const int32_t ops[] = {
+        KDAS_OP_CONV2D,   KDAS_OP_DWCONV2D,     KDAS_OP_LINEAR,      KDAS_OP_LAYER_NORM,
+        KDAS_OP_GELU,     KDAS_OP_BATCH_NORM,   KDAS_OP_RELU,        KDAS_OP_SIGMOID,
+        KDAS_OP_ADD,      KDAS_OP_SUB,          KDAS_OP_MUL,         KDAS_OP_SCALE,
+        KDAS_OP_CONCAT,   KDAS_OP_SLICE,        KDAS_OP_CROP,        KDAS_OP_TRANSPOSE,
+        KDAS_OP_RESIZE,   KDAS_OP_ATTENTION,    KDAS_OP_DROP_PATH,   KDAS_OP_MIX_FFN,
+        KDAS_OP_POOL_AVG, KDAS_OP_CHANNEL_MEAN, KDAS_OP_CHANNEL_MAX, KDAS_OP_POOL_MAX,
+    };
+
+    for (size_t i = 0; i < KD_COUNT(ops); i++) {
+        kd_op_case test = { .op = ops[i] };
+
+        for (int nth = 0; nth < 3; nth++)
+            ck_assert_msg(kd_test_cuda_kernel(&test, nth), "%s, copy %d", kd_op_name(ops[i]), nth);
+    }
+}
+END_TEST
+
 START_TEST(gives_the_same_bits_again)
 {
     const kd_op_case  *test   = kd_test_cuda_case(_i);
@@ -98,6 +152,29 @@ START_TEST(infers_without_gradients)
 }
 END_TEST
 
+/* Where cuDNN is not there, or lacks the case. */
+START_TEST(convolves_without_cudnn)
+{
+    const kd_op_case  *test   = kd_test_cuda_case(_i);
+    kd_op_options      o      = { .seed = 17 };
+    const kdas_kernel *kernel = kernel_of(test);
+    kdas_device       *device;
+    kd_op_run          want, got;
+
+    if (test->op != KDAS_OP_CONV2D || !kernel) return;
+    setenv("KDAS_CUDA_CUDNN", "0", 1);
+    device = kd_test_cuda_open(0);
+    unsetenv("KDAS_CUDA_CUDNN");
+    kd_assert_ok(kd_op_run_case(&want, test, NULL, NULL, &o));
+    run_case(&got, test, kernel, device, &o);
+    ck_assert_ptr_null(got.plan.state); /* what cuDNN chose would be there */
+    assert_same(&got, &want, kd_case_tolerance(test), "f32, without cuDNN");
+    kd_op_close(&got);
+    kd_op_close(&want);
+    kd_test_cuda()->close(device);
+}
+END_TEST
+
 START_TEST(every_op_but_reshape_has_a_kernel)
 {
     static const int32_t numbers[] = {
@@ -125,8 +202,11 @@ static Suite *cuda_kernels_suite(void)
 
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, equals_the_reference, 0, WAYS * cases);
+    tcase_add_loop_test(t, with_16_bits_it_follows_the_reference, 0, 2 * WAYS * cases);
+    tcase_add_test(t, what_networks_are_made_of_has_kernels_of_16_bits);
     tcase_add_loop_test(t, gives_the_same_bits_again, 0, cases);
     tcase_add_loop_test(t, infers_without_gradients, 0, cases);
+    tcase_add_loop_test(t, convolves_without_cudnn, 0, cases);
     tcase_add_test(t, every_op_but_reshape_has_a_kernel);
     suite_add_tcase(suite, t);
     return suite;

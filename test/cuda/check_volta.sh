@@ -105,7 +105,7 @@ compile() # VERSION FOLDER SOURCE TYPE
         "$out.cubin" --gpu-architecture=sm_70 --std=c++17 --ptxas-options=-v -DKD_DEVICE_ONLY "-DKD_TYPE_$4" -Isrc \
         $(includes "$2") >"$log" 2>&1; then
         bad "$1: $3 for $4 does not compile"
-        grep -v '^ptxas' "$log" | head -20 | sed 's/^/    /'
+        grep -v '^ptxas' "$log" | head -6 | cut -c1-200 | sed 's/^/    /'
         return
     fi
     kernels_of "$3" "$4" >"$out.want"

@@ -9,6 +9,7 @@
 #include "backend/registry.h"
 #include "support/check_util.h"
 #include "support/cpu_util.h"
+#include "support/cuda_shapes.h"
 #include "support/cuda_util.h"
 
 const kdas_backend *kd_test_cuda(void)
@@ -121,11 +122,17 @@ static const kd_op_case cuda_cases[] = {
       .in        = { FLAT(4200003) } },
 };
 
-int kd_test_cuda_cases(void) { return kd_test_cpu_cases() + (int)KD_COUNT(cuda_cases); }
+int kd_test_cuda_cases(void)
+{
+    return kd_test_cpu_cases() + kd_test_cuda_shape_count + (int)KD_COUNT(cuda_cases);
+}
 
 const kd_op_case *kd_test_cuda_case(int i)
 {
-    return i < kd_test_cpu_cases() ? kd_test_cpu_case(i) : &cuda_cases[i - kd_test_cpu_cases()];
+    if (i < kd_test_cpu_cases()) return kd_test_cpu_case(i);
+    i -= kd_test_cpu_cases();
+    if (i < kd_test_cuda_shape_count) return &kd_test_cuda_shapes[i];
+    return &cuda_cases[i - kd_test_cuda_shape_count];
 }
 
 /* ---- the emulation's own functions ---- */

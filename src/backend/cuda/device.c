@@ -4,8 +4,7 @@
 #include <string.h>
 #include "backend/cuda/cuda.h"
 
-#define SMALL_BYTES     ((size_t)1 << 20)
-#define BLAS_WORK_BYTES ((size_t)32 << 20)
+#define SMALL_BYTES ((size_t)1 << 20)
 
 /* Any kernel of this library: what the file holds for it, it holds for all. */
 extern const void *const kd_cuda_sample_kernel;
@@ -108,16 +107,18 @@ static kdas_status open_streams(kdas_device *device)
                          "cudaMallocHost");
 }
 
-/* The workspace is ours: cuBLAS would allocate its own in the middle of a record. */
+/* The workspace is ours: cuBLAS would allocate its own in the middle of a record. Its size is what NVIDIA
+ * recommends. */
 static kdas_status open_blas(kdas_device *device)
 {
+    const size_t bytes = (size_t)(device->major >= 9 ? 32 : 4) << 20;
+
     KD_RETURN(kd_cuda_check_blas(device, cublasCreate(&device->blas), "cublasCreate"));
     KD_RETURN(kd_cuda_check_blas(device, cublasSetStream(device->blas, device->stream),
                                  "cublasSetStream"));
-    KD_RETURN(kd_cuda_check(device, cudaMalloc(&device->blas_work, BLAS_WORK_BYTES), "cudaMalloc"));
-    KD_RETURN(kd_cuda_check_blas(
-        device, cublasSetWorkspace(device->blas, device->blas_work, BLAS_WORK_BYTES),
-        "cublasSetWorkspace"));
+    KD_RETURN(kd_cuda_check(device, cudaMalloc(&device->blas_work, bytes), "cudaMalloc"));
+    KD_RETURN(kd_cuda_check_blas(device, cublasSetWorkspace(device->blas, device->blas_work, bytes),
+                                 "cublasSetWorkspace"));
     return kd_cuda_check_blas(device,
                               cublasSetAtomicsMode(device->blas, device->deterministic
                                                                      ? CUBLAS_ATOMICS_NOT_ALLOWED

@@ -1,5 +1,6 @@
-/* dnn.c - see dnn.h. The heuristics of cuDNN's v7 calls propose algorithms, which cuDNN 8 and 9 have both; of these
- * the first is taken that fits our scratch and, where asked, gives the same bits every time. */
+/* dnn.c - see dnn.h. The heuristics of cuDNN's v7 calls propose algorithms, which cuDNN 8 and 9
+ * have both; of these the first is taken that fits our scratch and, where asked, gives the same
+ * bits every time. */
 #include <limits.h>
 #include <string.h>
 #include "backend/cuda/dnn.h"
@@ -78,8 +79,8 @@ static cudnnStatus_t describe(const kdas_device *device, const kdas_node_desc *n
 
 /* ---- algorithms ---- */
 
-/* Take a proposal, if it may be taken. cuDNN's f32 algorithms keep the math that was asked for: the default
- * would let TF32 in. */
+/* Take a proposal, if it may be taken. cuDNN's f32 algorithms keep the math that was asked for:
+ * the default would let TF32 in. */
 static bool take(const kdas_device *device, kd_cuda_dnn *d, int way, bool full, int algorithm,
                  cudnnStatus_t status, size_t bytes, cudnnDeterminism_t determinism,
                  cudnnMathType_t math)

@@ -55,7 +55,8 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
         factor_of(&call->node->in[1], call->in[1], attr->transpose_b), call->out, false);
 }
 
-/* d op(a) = alpha dy op(b)', d op(b) = alpha op(a)' dy; where op transposes, both sides are transposed. */
+/* d op(a) = alpha dy op(b)', d op(b) = alpha op(a)' dy; where op transposes, both sides are
+ * transposed. */
 static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
     const kdas_node_desc   *node  = call->node;

@@ -1,10 +1,10 @@
-/* attention.cu - ATTENTION: scores by cuBLAS in f32, a softmax of ours that leaves probabilities of the activations'
- * type, and these times the values. q, y (N,L,C); kv (N,M,2C): keys, then values; scores and probabilities
- * (N, heads, L, step), where a row's M numbers are followed by room up to a multiple of eight, so that
- * rows begin where tensor cores like them to.
+/* attention.cu - ATTENTION: scores by cuBLAS in f32, a softmax of ours that leaves probabilities of
+ * the activations' type, and these times the values. q, y (N,L,C); kv (N,M,2C): keys, then values;
+ * scores and probabilities (N, heads, L, step), where a row's M numbers are followed by room up to
+ * a multiple of eight, so that rows begin where tensor cores like them to.
  *
  * Where all images' scores would take too much memory, a stretch of images is done at a time. */
-#include "backend/cuda/op/rows.h"
+#include "backend/cuda/kernel.h"
 
 #define MOST_SCORES ((int64_t)1 << 30) /* bytes that scores may take; one image's may be more */
 
@@ -69,21 +69,27 @@ KERNEL(attention_softmax)(const float *s, elem *p, int64_t rows, int columns, in
     }
 }
 
-/* ds = p (dp - the row's sum of p dp) scale. ds may be the memory of dp. */
+/* ds = p (dp - the row's mean of dp) scale, where p are the mean's weights. They are divided by
+ * their sum once more: rounded to 16 bits it is 1 but nearly, which would count where one key
+ * has almost all. ds may be the memory of dp. */
 KERNEL(attention_slope)
 (const elem *p, const float *dp, elem *ds, float scale, int64_t rows, int columns, int64_t step)
 {
     for (int64_t first = (int64_t)blockIdx.x * WARPS; first < rows;
          first += (int64_t)gridDim.x * WARPS) {
         int64_t r = first + threadIdx.x / 32, at = r * step;
-        int     end = r < rows ? columns : 0;
-        float   sum = 0;
+        int     end  = r < rows ? columns : 0;
+        float   mean = 0, weight = 0;
 
+        for (int i = threadIdx.x % 32; i < end; i += 32) {
+            mean += num(p[at + i]) * dp[at + i];
+            weight += num(p[at + i]);
+        }
+        mean   = warp_sum(mean);
+        weight = warp_sum(weight);
+        mean   = end ? mean / weight : 0;
         for (int i = threadIdx.x % 32; i < end; i += 32)
-            sum += num(p[at + i]) * dp[at + i];
-        sum = warp_sum(sum);
-        for (int i = threadIdx.x % 32; i < end; i += 32)
-            set(&ds[at + i], num(p[at + i]) * (dp[at + i] - sum) * scale);
+            set(&ds[at + i], num(p[at + i]) * (dp[at + i] - mean) * scale);
     }
 }
 
@@ -140,8 +146,9 @@ static kdas_status attention_prepare(kdas_device *device, const kdas_node_desc *
 
 /* ---- products for every head of every image ---- */
 
-/* A factor or a result: where the first head of the stretch's first image is, the length of a row in memory,
- * and how far it is to the next head and the next image. In elements of its own type. */
+/* A factor or a result: where the first head of the stretch's first image is, the length of a
+ * row in memory, and how far it is to the next head and the next image. In elements of its own
+ * type. */
 typedef struct operand {
     const void *at;
     int64_t     row, head, image;
@@ -163,8 +170,8 @@ static operand transposed(operand o)
 
 static size_t size_of(kdas_dtype type) { return type == KDAS_F32 ? sizeof(float) : 2; }
 
-/* c (m x n) = alpha a b + beta c. One call takes all images of a head or all heads of an image, whichever are
- * more: cuBLAS knows one step between matrices. */
+/* c (m x n) = alpha a b + beta c. One call takes all images of a head or all heads of an image,
+ * whichever are more: cuBLAS knows one step between matrices. */
 static kdas_status multiply(kdas_device *device, const attention_shape *s, int64_t images,
                             int64_t m, int64_t n, int64_t k, operand a, operand b, operand c,
                             kdas_dtype type_c, float alpha, float beta)
@@ -198,7 +205,8 @@ static kdas_status multiply(kdas_device *device, const attention_shape *s, int64
     return KDAS_OK;
 }
 
-/* q, y and their gradients; keys or values and theirs; scores and theirs: of the images from `first`. */
+/* q, y and their gradients; keys or values and theirs; scores and theirs: of the images from
+ * `first`. */
 static operand queries(const attention_shape *s, const void *q, int64_t first)
 {
     return operand_of((const elem *)q + first * s->l * s->c, s->c, s->d, s->l * s->c, false);

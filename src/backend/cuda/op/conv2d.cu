@@ -1,12 +1,13 @@
-/* conv2d.cu - CONV2D: by cuDNN where it can, or as products of matrices. These have a row for each output, with what its
- * filter covers in the order (kh,kw,C): im2col, and back. The weights are packed (O,kh,kw,C) for both. A filter
- * of 1x1 finds its rows in x itself; one that moves by its own size copies each input once, where
- * im2col is no waste, and cuDNN not asked.
+/* conv2d.cu - CONV2D: by cuDNN where it can, or as products of matrices. These have a row for each
+ * output, with what its filter covers in the order (kh,kw,C): im2col, and back. The weights are
+ * packed (O,kh,kw,C) for both. A filter of 1x1 finds its rows in x itself; one that moves by its
+ * own size copies each input once, where im2col is no waste, and cuDNN not asked.
  *
  * At most KD_CONV_WORK bytes of rows (or one image) are made at a time. */
+#include "backend/cuda/op/linear.h"
+#ifdef KD_HOST
 #include "backend/cuda/dnn.h"
-#include "backend/cuda/layer.h"
-#include "backend/cuda/op/rows.h"
+#endif
 
 /* x (N,H,W,C), y (N,P,Q,O); width = kh kw C. */
 typedef struct conv_shape {
@@ -15,78 +16,65 @@ typedef struct conv_shape {
 
 /* ---- im2col and back ---- */
 
-static __device__ __forceinline__ void rows_of_x(const int n, elem *rows, const elem *x,
-                                                 int64_t count, const conv_shape *s,
-                                                 unsigned across)
+static __device__ __forceinline__ void rows_of_x(elem *rows, const elem *x, int64_t count,
+                                                 const conv_shape *s, const int width)
 {
-    EACH_ROW(r, count, across)
+    cell at  = cell_of(count, s->width, width);
+    int  tap = (int)at.c / (int)s->c, c = (int)at.c % (int)s->c, kw = (int)s->kw;
+    int  i = tap / kw - (int)s->pad, j = tap % kw - (int)s->pad, w = (int)s->w;
+
+    EACH_ROW(r, at, count)
     {
-        const elem *image = x + r / (s->p * s->q) * s->h * s->w * s->c;
-        int         top   = (int)(r / s->q % s->p * s->stride - s->pad);
-        int         left  = (int)(r % s->q * s->stride - s->pad);
-        int         c = (int)s->c, kw = (int)s->kw, h = (int)s->h, w = (int)s->w;
+        int64_t line = over(r, s->q), image = over(line, s->p);
+        int     y  = (int)((line - image * s->p) * s->stride) + i;
+        int     to = (int)((r - line * s->q) * s->stride) + j;
+        few     v  = { { 0, 0, 0, 0 } };
 
-        EACH_COLUMN(k, s->width, across, n)
-        {
-            int   tap = (int)k / c, y = top + tap / kw, at = left + tap % kw;
-            float v[4] = { 0, 0, 0, 0 };
-
-            if (y >= 0 && y < h && at >= 0 && at < w)
-                load(n, v, image + ((int64_t)y * w + at) * c + (int)k % c);
-            store(n, rows + r * s->width + k, v);
-        }
+        if (y >= 0 && y < s->h && to >= 0 && to < w)
+            v = load(x + ((image * s->h + y) * w + to) * s->c + c, width);
+        store(rows + r * s->width + at.c, v, width);
     }
 }
 
-KERNEL(conv2d_rows)
-(elem *rows, const elem *x, int64_t count, conv_shape s, unsigned across)
+KERNEL(conv2d_rows)(elem *rows, const elem *x, int64_t count, conv_shape s, int width)
 {
-    if (s.c % 4 == 0)
-        rows_of_x(4, rows, x, count, &s, across);
-    else
-        rows_of_x(1, rows, x, count, &s, across);
+    WIDTHS(width, rows_of_x, rows, x, count, &s);
 }
 
-/* dx from the rows' gradients: for each input, the outputs that cover it: those p with h = p stride - pad + i,
- * 0 <= i < kh. */
-static __device__ __forceinline__ void x_of_rows(const int n, elem *dx, const elem *rows,
-                                                 int64_t count, int add, const conv_shape *s,
-                                                 unsigned across)
+/* dx from the rows' gradients: for each input, the outputs that cover it: those p with h = p
+ * stride - pad + i, 0 <= i < kh. */
+static __device__ __forceinline__ void x_of_rows(elem *dx, const elem *rows, int64_t count, int add,
+                                                 const conv_shape *s, const int width)
 {
-    EACH_ROW(r, count, across)
+    cell at     = cell_of(count, s->c, width);
+    int  stride = (int)s->stride, kh = (int)s->kh, kw = (int)s->kw;
+
+    EACH_ROW(r, at, count)
     {
-        const elem *image = rows + r / (s->h * s->w) * s->p * s->q * s->width;
-        int         h = (int)(r / s->w % s->h + s->pad), w = (int)(r % s->w + s->pad);
-        int         stride = (int)s->stride, kh = (int)s->kh, kw = (int)s->kw, c = (int)s->c;
+        int64_t     line = over(r, s->w), image = over(line, s->h);
+        const elem *from = rows + image * s->p * s->q * s->width + at.c;
+        int         h = (int)(line - image * s->h + s->pad), w = (int)(r - line * s->w + s->pad);
         int         p0 = h < kh ? 0 : (h - kh) / stride + 1, p1 = h / stride;
         int         q0 = w < kw ? 0 : (w - kw) / stride + 1, q1 = w / stride;
+        few         sum = { { 0, 0, 0, 0 } };
 
         p1 = p1 < s->p ? p1 : (int)s->p - 1;
         q1 = q1 < s->q ? q1 : (int)s->q - 1;
-        EACH_COLUMN(k, c, across, n)
-        {
-            float sum[4] = { 0, 0, 0, 0 }, v[4];
+        for (int p = p0; p <= p1; p++)
+            for (int q = q0; q <= q1; q++) {
+                int tap = (h - p * stride) * kw + w - q * stride;
+                few v   = load(from + (p * s->q + q) * s->width + tap * s->c, width);
 
-            for (int p = p0; p <= p1; p++)
-                for (int q = q0; q <= q1; q++) {
-                    int tap = (h - p * stride) * kw + w - q * stride;
-
-                    load(n, v, image + (p * s->q + q) * s->width + (int64_t)tap * c + k);
-                    for (int i = 0; i < n; i++)
-                        sum[i] += v[i];
-                }
-            give_some(n, dx + r * c + k, sum, add);
-        }
+                FEW(k, width) sum.v[k] += v.v[k];
+            }
+        give_few(dx + r * s->c + at.c, sum, add, width);
     }
 }
 
 KERNEL(conv2d_gather)
-(elem *dx, const elem *rows, int64_t count, int add, conv_shape s, unsigned across)
+(elem *dx, const elem *rows, int64_t count, int add, conv_shape s, int width)
 {
-    if (s.c % 4 == 0)
-        x_of_rows(4, dx, rows, count, add, &s, across);
-    else
-        x_of_rows(1, dx, rows, count, add, &s, across);
+    WIDTHS(width, x_of_rows, dx, rows, count, add, &s);
 }
 
 /* ---- weights: (O,C,taps) and (O,taps,C) ---- */
@@ -158,8 +146,8 @@ static int64_t images_of(const conv_shape *s)
     return KD_MAX(KD_MIN((int64_t)KD_CONV_WORK / image, s->n), (int64_t)1);
 }
 
-/* What backward keeps in scratch: rows, or what cuDNN asks for; then the packed gradient of the weights; then
- * the parts of the bias's. Forward has the first alone. */
+/* What backward keeps in scratch: rows, or what cuDNN asks for; then the packed gradient of the
+ * weights; then the parts of the bias's. Forward has the first alone. */
 typedef struct scratch {
     size_t rows, weights, parts;
 } scratch;
@@ -250,13 +238,13 @@ static int64_t step_of(const conv_shape *s) { return is_product(s) ? s->n : imag
 static kdas_status make_rows(kdas_device *device, const kdas_call *call, const conv_shape *s,
                              const stretch *t, const void **out)
 {
-    unsigned across = across_of(s->c % 4 ? s->width : s->width / 4);
+    int width = s->c % 4 ? 1 : 4;
 
     *out = t->x;
     if (is_product(s)) return KDAS_OK;
     *out = call->work;
-    return LAUNCH(device, conv2d_rows, row_blocks(device, t->layer.rows, across), KD_BLOCK,
-                  (elem *)call->work, t->x, t->layer.rows, *s, across);
+    return LAUNCH_MATRIX(device, conv2d_rows, t->layer.rows, s->width, width, (elem *)call->work,
+                         t->x, t->layer.rows, *s, width);
 }
 
 static kdas_status multiply_forward(kdas_device *device, const kdas_call *call, const conv_shape *s,
@@ -276,16 +264,16 @@ static kdas_status multiply_forward(kdas_device *device, const kdas_call *call, 
 static kdas_status multiply_dx(kdas_device *device, const kdas_call *call, const conv_shape *s,
                                const stretch *t)
 {
-    unsigned across = across_of(s->c % 4 ? s->c : s->c / 4);
-    int64_t  pixels = t->layer.rows / (s->p * s->q) * s->h * s->w;
-    elem    *dx     = (elem *)call->din[0] + t->first * s->h * s->w * s->c;
+    int     width  = s->c % 4 ? 1 : 4;
+    int64_t pixels = t->layer.rows / (s->p * s->q) * s->h * s->w;
+    elem   *dx     = (elem *)call->din[0] + t->first * s->h * s->w * s->c;
 
     if (is_product(s))
         return kd_cuda_layer_dx(device, &t->layer, t->y, weights(call, s), dx,
                                 (float)adds(call, 0));
     KD_RETURN(kd_cuda_layer_dx(device, &t->layer, t->y, weights(call, s), call->work, 0));
-    return LAUNCH(device, conv2d_gather, row_blocks(device, pixels, across), KD_BLOCK, dx,
-                  (const elem *)call->work, pixels, adds(call, 0), *s, across);
+    return LAUNCH_MATRIX(device, conv2d_gather, pixels, s->c, width, dx, (const elem *)call->work,
+                         pixels, adds(call, 0), *s, width);
 }
 
 /* dw, which is (O,C) itself where it needs no packing, or the packed gradient. */

@@ -1,13 +1,15 @@
-/* dwconv.h - depthwise convolution as DWCONV2D and MIX_FFN share it. x (N,H,W,C); filters are packed (taps, C) in f32, so
- * that neighbouring threads, which take neighbouring channels, read neighbours.
+/* dwconv.h - depthwise convolution as DWCONV2D and MIX_FFN share it. x (N,H,W,C); filters are
+ * packed (taps, C) in f32, so that neighbouring threads, which take neighbouring channels, read
+ * neighbours.
  *
- * 3x3 of stride 1 and padding 1, all that the networks have, is walked along rows: a thread has n channels of a
- * stretch of a row, reads each column of three once, and keeps the sums of the three outputs that it
- * reaches. A block takes eight rows, so that a row's second and third reading come from the cache. */
+ * 3x3 of stride 1 and padding 1, all that the networks have, is walked along rows: a thread has
+ * `width` channels of a stretch of a row, reads each column of three once, and keeps the sums of
+ * the three outputs that it reaches. A block takes eight rows, so that a row's second and third
+ * reading come from the cache. */
 #ifndef KD_CUDA_DWCONV_H
 #define KD_CUDA_DWCONV_H
 #include "backend/cuda/op/gelu.h"
-#include "backend/cuda/op/rows.h"
+#include "backend/cuda/wide.h"
 #ifdef KD_HOST
 #include <string.h>
 #endif
@@ -18,7 +20,7 @@ enum { DW_TAPS = 9, DW_ROWS = KD_BLOCK / 32, DW_STRETCH = 16 };
 enum {
     DW_GIVE,         /* it is a gradient or a value          */
     DW_GELU,         /* gelu of it is the value              */
-    DW_GELU_BACKWARD /* gelu of it to y, and the gradient dy of that becomes the output's, in place */
+    DW_GELU_BACKWARD /* the same, and dy becomes the gradient of the output, in place */
 };
 
 /* x (N,H,W,C) -> (N,P,Q,C). */
@@ -32,7 +34,7 @@ typedef struct dwconv_job {
     elem        *y, *dy;        /* those that the purpose has no use for: NULL */
     const float *filter, *bias; /* (9,C), (C) or NULL                         */
     int64_t      rows;          /* N H                                        */
-    int32_t      h, w, c;
+    int32_t      h, w, c, width;
     int32_t      stretch, stretches; /* of a row's outputs                    */
     int32_t      turned;             /* by half a turn: what gives the gradient of x */
     int32_t      add;
@@ -41,91 +43,76 @@ typedef struct dwconv_job {
 /* ---- on the card ---- */
 
 /* Column `at` of three rows, or zeros: above, in, and below the output's row. */
-static __device__ __forceinline__ void dwconv_column(const int n, float v[3][4],
-                                                     const dwconv_job *j, const elem *row, int y,
-                                                     int at)
+static __device__ __forceinline__ void dwconv_column(few v[3], const dwconv_job *j, const elem *row,
+                                                     int y, int at, const int width)
 {
     int64_t line = (int64_t)j->w * j->c;
 
-    for (int k = 0; k < 3; k++) {
+    FEW(k, 3)
+    {
         bool inside = at >= 0 && at < j->w && y + k >= 1 && y + k <= j->h;
+        few  zero   = { { 0, 0, 0, 0 } };
 
-        for (int i = 0; i < n; i++)
-            v[k][i] = 0;
-        if (inside) load(n, v[k], row + (k - 1) * line + (int64_t)at * j->c);
+        v[k] = zero;
+        if (inside) v[k] = load(row + (k - 1) * line + (int64_t)at * j->c, width);
     }
 }
 
 /* sum += the taps of one column of the filter. */
-static __device__ __forceinline__ void dwconv_taps(const int n, float *sum, float v[3][4],
-                                                   float filter[DW_TAPS][4], const int column)
+static __device__ __forceinline__ void dwconv_taps(few *sum, const few v[3],
+                                                   const few filter[DW_TAPS], const int column,
+                                                   const int width)
 {
-    for (int k = 0; k < 3; k++)
-        for (int i = 0; i < n; i++)
-            sum[i] += v[k][i] * filter[3 * k + column][i];
+    FEW(k, 3) FEW(i, width) sum->v[i] += v[k].v[i] * filter[3 * k + column].v[i];
 }
 
-static __device__ __forceinline__ void dwconv_put(const int n, const int purpose,
-                                                  const dwconv_job *j, int64_t at, float *sum)
+static __device__ __forceinline__ void dwconv_put(const int purpose, const dwconv_job *j,
+                                                  int64_t at, few sum, const int width)
 {
-    float dy[4], active[4];
+    few dy, active;
 
     if (purpose == DW_GIVE) {
-        give_some(n, j->y + at, sum, j->add);
+        give_few(j->y + at, sum, j->add, width);
         return;
     }
-    for (int i = 0; i < n; i++)
-        active[i] = gelu(sum[i]);
-    if (j->y) store(n, j->y + at, active);
+    FEW(i, width) active.v[i] = gelu(sum.v[i]);
+    if (j->y) store(j->y + at, active, width);
     if (purpose == DW_GELU || !j->dy) return;
-    load(n, dy, j->dy + at);
-    for (int i = 0; i < n; i++)
-        dy[i] *= gelu_slope(sum[i]);
-    store(n, j->dy + at, dy);
+    dy = load(j->dy + at, width);
+    FEW(i, width) dy.v[i] *= gelu_slope(sum.v[i]);
+    store(j->dy + at, dy, width);
 }
 
-static __device__ __forceinline__ void dwconv_read_filter(const int n, const dwconv_job *j, int c,
-                                                          float filter[DW_TAPS][4], float *bias)
+/* A thread's stretch: an output gets the column at its left first, then its own, then the one at
+ * its right. */
+static __device__ __forceinline__ void dwconv_walk(const int purpose, const dwconv_job *j,
+                                                   const int width)
 {
-    for (int k = 0; k < DW_TAPS; k++)
-        load_floats(n, filter[k], j->filter + (j->turned ? DW_TAPS - 1 - k : k) * j->c + c);
-    for (int i = 0; i < n; i++)
-        bias[i] = 0;
-    if (j->bias) load_floats(n, bias, j->bias + c);
-}
-
-/* A thread's stretch: an output gets the column at its left first, then its own, then the one at its right. */
-static __device__ __forceinline__ void dwconv_walk(const int n, const int purpose,
-                                                   const dwconv_job *j)
-{
-    int         c  = (int)(blockIdx.y * 32 + threadIdx.x % 32) * n;
+    int         c  = (int)(blockIdx.y * 32 + threadIdx.x % 32) * width;
     int64_t     r  = (int64_t)(blockIdx.x / j->stretches) * DW_ROWS + threadIdx.x / 32;
     int         x0 = (int)(blockIdx.x % j->stretches) * j->stretch;
     int         x1 = x0 + j->stretch < j->w ? x0 + j->stretch : j->w, y = (int)(r % j->h);
     int64_t     start = r * j->w * j->c + c;
     const elem *row   = j->x + start;
-    float       filter[DW_TAPS][4], bias[4], v[3][4], next[3][4], left[4], own[4];
+    few         filter[DW_TAPS], bias = { { 0, 0, 0, 0 } }, v[3], next[3], left, own;
 
     if (r >= j->rows || c >= j->c) return;
-    dwconv_read_filter(n, j, c, filter, bias);
-    for (int i = 0; i < n; i++)
-        left[i] = own[i] = bias[i];
-    dwconv_column(n, v, j, row, y, x0 - 1);
-    dwconv_column(n, next, j, row, y, x0);
-    dwconv_taps(n, own, v, filter, 0);
+    FEW(k, DW_TAPS)
+    filter[k] = load_f(j->filter + (j->turned ? DW_TAPS - 1 - k : k) * j->c + c, width);
+    if (j->bias) bias = load_f(j->bias + c, width);
+    left = own = bias;
+    dwconv_column(v, j, row, y, x0 - 1, width);
+    dwconv_column(next, j, row, y, x0, width);
+    dwconv_taps(&own, v, filter, 0, width);
     for (int x = x0; x <= x1; x++) {
-        for (int k = 0; k < 3; k++)
-            for (int i = 0; i < n; i++)
-                v[k][i] = next[k][i];
-        dwconv_column(n, next, j, row, y, x < x1 ? x + 1 : -1); /* is on its way meanwhile */
-        dwconv_taps(n, left, v, filter, 2);
-        if (x > x0) dwconv_put(n, purpose, j, start + (int64_t)(x - 1) * j->c, left);
-        dwconv_taps(n, own, v, filter, 1);
-        for (int i = 0; i < n; i++) {
-            left[i] = own[i];
-            own[i]  = bias[i];
-        }
-        dwconv_taps(n, own, v, filter, 0);
+        FEW(k, 3) v[k] = next[k];
+        dwconv_column(next, j, row, y, x < x1 ? x + 1 : -1, width); /* is on its way meanwhile */
+        dwconv_taps(&left, v, filter, 2, width);
+        if (x > x0) dwconv_put(purpose, j, start + (int64_t)(x - 1) * j->c, left, width);
+        dwconv_taps(&own, v, filter, 1, width);
+        left = own;
+        own  = bias;
+        dwconv_taps(&own, v, filter, 0, width);
     }
 }
 
@@ -163,6 +150,7 @@ static inline dwconv_job dwconv_job_of(const kdas_device *device, const dwconv_s
     j.h         = (int32_t)s->h;
     j.w         = (int32_t)s->w;
     j.c         = (int32_t)s->c;
+    j.width     = s->c % 4 ? 1 : 4;
     j.stretches = (int32_t)KD_CEIL(s->w, most);
     j.stretch   = (int32_t)KD_CEIL(s->w, (int64_t)j.stretches);
     return j;
@@ -170,10 +158,8 @@ static inline dwconv_job dwconv_job_of(const kdas_device *device, const dwconv_s
 
 static inline dim3 dwconv_blocks(const dwconv_job *j)
 {
-    int64_t channels = j->c % 4 ? 32 : 128;
-
     return dim3((unsigned)(KD_CEIL(j->rows, DW_ROWS) * j->stretches),
-                (unsigned)KD_CEIL(j->c, channels));
+                (unsigned)KD_CEIL(j->c, 32 * j->width));
 }
 
 KDAS_BEGIN
@@ -182,8 +168,8 @@ kdas_status KD_TYPED(kd_cuda_dwconv_pack)(kdas_device *device, float *packed, co
                                           int64_t taps, int64_t channels);
 /* A job of purpose DW_GIVE. */
 kdas_status KD_TYPED(kd_cuda_dwconv_same)(kdas_device *device, const dwconv_job *job);
-/* Add to the gradients of w and the bias, NULL where they are not wanted; `parts` has the bytes that
- * kd_cuda_dwconv_parts_bytes() says. */
+/* Add to the gradients of w and the bias, NULL where they are not wanted; `parts` has the bytes
+ * that kd_cuda_dwconv_parts_bytes() says. */
 kdas_status KD_TYPED(kd_cuda_dwconv_parameters)(kdas_device *device, const dwconv_shape *s,
                                                 const elem *x, const elem *dy, float *dw, float *db,
                                                 float *parts);

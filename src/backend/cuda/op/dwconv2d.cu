@@ -1,73 +1,67 @@
-/* dwconv2d.cu - DWCONV2D: the networks' 3x3 as dwconv.h walks it, and any other, output by output. Gradients of filters
- * are sums over stretches of rows that are added up in order afterwards. */
+/* dwconv2d.cu - DWCONV2D: the networks' 3x3 as dwconv.h walks it, and any other, output by
+ * output. Gradients of filters are sums over stretches of rows that are added up in order
+ * afterwards. */
 #include "backend/cuda/op/dwconv.h"
 
 /* ---- 3x3, stride 1, padding 1 ---- */
 
-KERNEL(dwconv2d_same)(dwconv_job j)
-{
-    if (j.c % 4 == 0)
-        dwconv_walk(4, DW_GIVE, &j);
-    else
-        dwconv_walk(1, DW_GIVE, &j);
-}
+KERNEL(dwconv2d_same)(dwconv_job j) { WIDTHS(j.width, dwconv_walk, DW_GIVE, &j); }
 
-/* sums[k] += x at tap k times dy, for the outputs of row y; sums[9] += dy. A column of x meets three outputs: the
- * one at its right by its left tap, its own by the middle one, the one at its left by the right one. */
-static __device__ __forceinline__ void add_row(const int n, float sums[DW_TAPS + 1][2],
-                                               const dwconv_job *j, const elem *x, const elem *dy,
-                                               int y)
+/* sums[k] += x at tap k times dy, for the outputs of row y; sums[9] += dy. A column of x meets
+ * three outputs: the one at its right by its left tap, its own by the middle one, the one at its
+ * left by the right one. */
+static __device__ __forceinline__ void add_row(few sums[DW_TAPS + 1], const dwconv_job *j,
+                                               const elem *x, const elem *dy, int y,
+                                               const int width)
 {
-    int64_t line    = (int64_t)j->w * j->c;
-    float   left[2] = { 0, 0 }, own[2] = { 0, 0 }, right[2];
+    int64_t line = (int64_t)j->w * j->c;
+    few     zero = { { 0, 0, 0, 0 } }, left = zero, own = zero, right = load(dy, width);
 
-    load(n, right, dy);
     for (int at = 0; at < j->w; at++) {
-        for (int i = 0; i < n; i++) {
-            left[i]  = own[i];
-            own[i]   = right[i];
-            right[i] = 0;
-            sums[DW_TAPS][i] += own[i];
-        }
-        if (at + 1 < j->w) load(n, right, dy + (int64_t)(at + 1) * j->c);
-        for (int k = 0; k < 3; k++) {
-            float v[2] = { 0, 0 };
+        left  = own;
+        own   = right;
+        right = zero;
+        FEW(i, width) sums[DW_TAPS].v[i] += own.v[i];
+        if (at + 1 < j->w) right = load(dy + (int64_t)(at + 1) * j->c, width);
+        FEW(k, 3)
+        {
+            few v = zero;
 
-            if (y + k >= 1 && y + k <= j->h) load(n, v, x + (k - 1) * line + (int64_t)at * j->c);
-            for (int i = 0; i < n; i++) {
-                sums[3 * k][i] += v[i] * right[i];
-                sums[3 * k + 1][i] += v[i] * own[i];
-                sums[3 * k + 2][i] += v[i] * left[i];
+            if (y + k >= 1 && y + k <= j->h)
+                v = load(x + (k - 1) * line + (int64_t)at * j->c, width);
+            FEW(i, width)
+            {
+                sums[3 * k].v[i] += v.v[i] * right.v[i];
+                sums[3 * k + 1].v[i] += v.v[i] * own.v[i];
+                sums[3 * k + 2].v[i] += v.v[i] * left.v[i];
             }
         }
     }
 }
 
-/* parts[p][k][c], k = 9: of the bias. A block takes 32 n channels of one stretch of rows, a warp every eighth
- * of these. */
-static __device__ __forceinline__ void add_stretch(const int n, const dwconv_job *j, const elem *dy,
-                                                   float *parts, int64_t stretch)
+/* parts[p][k][c], k = 9: of the bias. A block takes 32 times `width` channels of one stretch of
+ * rows, a warp every eighth of these. */
+static __device__ __forceinline__ void add_stretch(const dwconv_job *j, const elem *dy,
+                                                   float *parts, int64_t stretch, const int width)
 {
-    __shared__ float all[DW_ROWS][DW_TAPS + 1][64];
-    int              lane = threadIdx.x % 32 * n, c = (int)blockIdx.x * 32 * n + lane;
+    __shared__ float all[DW_ROWS][DW_TAPS + 1][128];
+    int              lane = threadIdx.x % 32 * width, c = (int)blockIdx.x * 32 * width + lane;
     int64_t          first = blockIdx.y * stretch;
     int64_t          end   = first + stretch < j->rows ? first + stretch : j->rows;
-    float            sums[DW_TAPS + 1][2];
+    few              sums[DW_TAPS + 1], zero = { { 0, 0, 0, 0 } };
 
-    for (int k = 0; k <= DW_TAPS; k++)
-        sums[k][0] = sums[k][1] = 0;
+    FEW(k, DW_TAPS + 1) sums[k] = zero;
     for (int64_t r = first + threadIdx.x / 32; c < j->c && r < end; r += DW_ROWS) {
         int64_t start = r * j->w * j->c + c;
 
-        add_row(n, sums, j, j->x + start, dy + start, (int)(r % j->h));
+        add_row(sums, j, j->x + start, dy + start, (int)(r % j->h), width);
     }
-    for (int k = 0; k <= DW_TAPS; k++)
-        for (int i = 0; i < n; i++)
-            all[threadIdx.x / 32][k][lane + i] = sums[k][i];
+    FEW(k, DW_TAPS + 1) FEW(i, width) all[threadIdx.x / 32][k][lane + i] = sums[k].v[i];
     __syncthreads();
-    for (int i = threadIdx.x; i < (DW_TAPS + 1) * 32 * n; i += KD_BLOCK) {
-        int   k = i / (32 * n), at = i % (32 * n), channel = (int)blockIdx.x * 32 * n + at;
-        float sum = 0;
+    for (int i = threadIdx.x; i < (DW_TAPS + 1) * 32 * width; i += KD_BLOCK) {
+        int   k = i / (32 * width), at = i % (32 * width);
+        int   channel = (int)blockIdx.x * 32 * width + at;
+        float sum     = 0;
 
         for (int row = 0; row < DW_ROWS; row++)
             sum += all[row][k][at];
@@ -77,10 +71,7 @@ static __device__ __forceinline__ void add_stretch(const int n, const dwconv_job
 
 KERNEL(dwconv2d_same_parts)(dwconv_job j, const elem *dy, float *parts, int64_t stretch)
 {
-    if (j.c % 2 == 0)
-        add_stretch(2, &j, dy, parts, stretch);
-    else
-        add_stretch(1, &j, dy, parts, stretch);
+    WIDTHS(j.width, add_stretch, &j, dy, parts, stretch);
 }
 
 /* ---- any ---- */
@@ -105,7 +96,8 @@ KERNEL(dwconv2d_forward)
     }
 }
 
-/* What the outputs that input (h, w) reaches send back: those p with h = p stride - pad + i, 0 <= i < kh. */
+/* What the outputs that input (h, w) reaches send back: those p with h = p stride - pad + i, 0
+ * <= i < kh. */
 KERNEL(dwconv2d_backward)(elem *dx, const elem *dy, const float *filter, int add, dwconv_shape s)
 {
     EACH(at, s.n * s.h * s.w * s.c)
@@ -124,7 +116,8 @@ KERNEL(dwconv2d_backward)(elem *dx, const elem *dy, const float *filter, int add
     }
 }
 
-/* parts[p][k][c], k = taps: of the bias, for a block of 32 channels, one stretch of outputs, and one k. */
+/* parts[p][k][c], k = taps: of the bias, for a block of 32 channels, one stretch of outputs, and
+ * one k. */
 KERNEL(dwconv2d_parts)
 (const elem *x, const elem *dy, float *parts, int64_t stretch, dwconv_shape s)
 {
@@ -154,7 +147,8 @@ KERNEL(dwconv2d_parts)
 
 /* ---- parameters ---- */
 
-/* dw[c][k] += the sum of parts[p][k][c] over p; db[c], of k = taps. A block has 32 channels of one k. */
+/* dw[c][k] += the sum of parts[p][k][c] over p; db[c], of k = taps. A block has 32 channels of
+ * one k. */
 KERNEL(dwconv2d_add)
 (float *dw, float *db, const float *parts, int64_t count, int64_t taps, int64_t channels)
 {
@@ -179,12 +173,12 @@ KERNEL(dwconv2d_pack)(float *packed, const float *w, int64_t taps, int64_t chann
 
 #ifdef KD_HOST
 
-/* How outputs' rows (3x3: rows of the map; else single outputs) are cut for the sums of parameters: enough blocks
- * to fill a card together with those along the channels. */
+/* How outputs' rows (3x3: rows of the map; else single outputs) are cut for the sums of
+ * parameters: enough blocks to fill a card together with those along the channels. */
 static int64_t parts_of(const dwconv_shape *s, int64_t *stretch)
 {
     int64_t rows   = dwconv_is_same(s) ? s->n * s->h : s->n * s->p * s->q;
-    int64_t groups = KD_CEIL(s->c, dwconv_is_same(s) && s->c % 2 == 0 ? 64 : 32);
+    int64_t groups = KD_CEIL(s->c, dwconv_is_same(s) && s->c % 4 == 0 ? 128 : 32);
     int64_t parts  = KD_MAX(KD_MIN(1024 / groups, KD_CEIL(rows, DW_ROWS)), (int64_t)1);
 
     *stretch = KD_CEIL(rows, parts);
@@ -216,13 +210,12 @@ kdas_status KD_TYPED(kd_cuda_dwconv_parameters)(kdas_device *device, const dwcon
     int64_t stretch, count = parts_of(s, &stretch), taps = s->kh * s->kw;
 
     if (dwconv_is_same(s)) {
-        dwconv_job j        = dwconv_job_of(device, s);
-        int64_t    channels = s->c % 2 ? 32 : 64;
+        dwconv_job j = dwconv_job_of(device, s);
 
         j.x = x;
         KD_RETURN(LAUNCH(device, dwconv2d_same_parts,
-                         dim3((unsigned)KD_CEIL(s->c, channels), (unsigned)count), KD_BLOCK, j, dy,
-                         parts, stretch));
+                         dim3((unsigned)KD_CEIL(j.c, 32 * j.width), (unsigned)count), KD_BLOCK, j,
+                         dy, parts, stretch));
     } else
         KD_RETURN(LAUNCH(device, dwconv2d_parts,
                          dim3((unsigned)KD_CEIL(s->c, 32), (unsigned)count, (unsigned)(taps + 1)),

@@ -1,33 +1,30 @@
-/* linear.cu - LINEAR on cuBLAS, and what else takes rows: their beginning by a bias, parameters of 16 bits. */
-#include "backend/cuda/layer.h"
-#include "backend/cuda/op/rows.h"
+/* linear.cu - LINEAR on cuBLAS, and what else takes rows: their beginning by a bias, parameters
+ * of 16 bits. */
+#include "backend/cuda/op/linear.h"
 
-static __device__ __forceinline__ void fill(const int n, elem *y, const elem *residual,
-                                            const float *bias, int64_t rows, int64_t columns,
-                                            unsigned across)
+static __device__ __forceinline__ void fill(elem *y, const elem *residual, const float *bias,
+                                            int64_t rows, int64_t columns, const int width)
 {
-    EACH_ROW(r, rows, across)
-    {
-        EACH_COLUMN(c, columns, across, n)
-        {
-            float v[4] = { 0, 0, 0, 0 }, b[4] = { 0, 0, 0, 0 };
+    cell at = cell_of(rows, columns, width);
+    few  b  = { { 0, 0, 0, 0 } };
 
-            if (residual) load(n, v, residual + r * columns + c);
-            if (bias) load_floats(n, b, bias + c);
-            for (int i = 0; i < n; i++)
-                v[i] += b[i];
-            store(n, y + r * columns + c, v);
+    if (bias && at.r < rows) b = load_f(bias + at.c, width);
+    EACH_ROW(r, at, rows)
+    {
+        few v = b;
+
+        if (residual) {
+            v = load(residual + r * columns + at.c, width);
+            FEW(k, width) v.v[k] += b.v[k];
         }
+        store(y + r * columns + at.c, v, width);
     }
 }
 
 KERNEL(linear_fill)
-(elem *y, const elem *residual, const float *bias, int64_t rows, int64_t columns, unsigned across)
+(elem *y, const elem *residual, const float *bias, int64_t rows, int64_t columns, int width)
 {
-    if (columns % 4 == 0)
-        fill(4, y, residual, bias, rows, columns, across);
-    else
-        fill(1, y, residual, bias, rows, columns, across);
+    WIDTHS(width, fill, y, residual, bias, rows, columns);
 }
 
 KERNEL(linear_narrow)(elem *to, const float *from, int64_t n) { EACH(i, n) set(&to[i], from[i]); }
@@ -37,10 +34,10 @@ KERNEL(linear_narrow)(elem *to, const float *from, int64_t n) { EACH(i, n) set(&
 kdas_status KD_TYPED(kd_cuda_fill_rows)(kdas_device *device, void *y, const void *residual,
                                         const float *bias, int64_t rows, int64_t columns)
 {
-    unsigned across = across_of(columns % 4 ? columns : columns / 4);
+    int width = width_of(columns, y, residual, bias, NULL);
 
-    return LAUNCH(device, linear_fill, row_blocks(device, rows, across), KD_BLOCK, (elem *)y,
-                  (const elem *)residual, bias, rows, columns, across);
+    return LAUNCH_MATRIX(device, linear_fill, rows, columns, width, (elem *)y,
+                         (const elem *)residual, bias, rows, columns, width);
 }
 
 kdas_status KD_TYPED(kd_cuda_narrow)(kdas_device *device, void *to, const float *from, int64_t n)
@@ -79,8 +76,8 @@ static kdas_status linear_pack(kdas_device *device, const kdas_call *call)
     return KD_TYPED(kd_cuda_narrow)(device, call->packed, (const float *)call->in[1], l.in * l.out);
 }
 
-/* The bias is put where the product is added: it costs no more traffic than adding it after, and one rounding
- * less. */
+/* The bias is put where the product is added: it costs no more traffic than adding it after, and
+ * one rounding less. */
 static kdas_status linear_forward(kdas_device *device, const kdas_call *call)
 {
     kd_cuda_layer l    = layer_of(call->node);

@@ -1,32 +1,27 @@
-/* mix_ffn.cu - MIX_FFN: fc2(gelu(dwconv3x3(fc1(x)))) + residual. The linear layers are cuBLAS's; what lies between
- * them is one kernel, and so is its backward as far as the filter's output: of the hidden maps only fc1's is kept, the
- * other two are made again. x (N,H,W,C), hidden maps (N,H,W,F), out (N,H,W,O). */
-#include "backend/cuda/layer.h"
+/* mix_ffn.cu - MIX_FFN: fc2(gelu(dwconv3x3(fc1(x)))) + residual. The linear layers are cuBLAS's;
+ * what lies between them is one kernel, and so is its backward as far as the filter's output: of
+ * the hidden maps only fc1's is kept, the other two are made again. x (N,H,W,C), hidden maps
+ * (N,H,W,F), out (N,H,W,O). */
 #include "backend/cuda/op/dwconv.h"
+#include "backend/cuda/op/linear.h"
 
 enum { X, W1, B1, WD, BD, W2, B2, RESIDUAL };
 
 /* y = gelu(filter(x)) */
-KERNEL(mix_ffn_activate)(dwconv_job j)
-{
-    if (j.c % 4 == 0)
-        dwconv_walk(4, DW_GELU, &j);
-    else
-        dwconv_walk(1, DW_GELU, &j);
-}
+KERNEL(mix_ffn_activate)(dwconv_job j) { WIDTHS(j.width, dwconv_walk, DW_GELU, &j); }
 
 /* The same, and dy becomes the gradient of the filter's output. */
-KERNEL(mix_ffn_slope)(dwconv_job j)
+KERNEL(mix_ffn_slope)(dwconv_job j) { WIDTHS(j.width, dwconv_walk, DW_GELU_BACKWARD, &j); }
+
+static __device__ __forceinline__ void residual(elem *dx, const elem *dy, int add, int64_t n,
+                                                const int width)
 {
-    if (j.c % 4 == 0)
-        dwconv_walk(4, DW_GELU_BACKWARD, &j);
-    else
-        dwconv_walk(1, DW_GELU_BACKWARD, &j);
+    EACH(i, n / width) give_few(dx + i * width, load(dy + i * width, width), add, width);
 }
 
-KERNEL(mix_ffn_residual)(elem *dx, const elem *dy, int add, int64_t n)
+KERNEL(mix_ffn_residual)(elem *dx, const elem *dy, int add, int64_t n, int width)
 {
-    EACH(i, n) give(&dx[i], num(dy[i]), add);
+    WIDTHS(width, residual, dx, dy, add, n);
 }
 
 #ifdef KD_HOST
@@ -161,7 +156,8 @@ static kdas_status add_bias(kdas_device *device, const kd_cuda_layer *l, const v
     return db ? add_columns(device, (float *)db, dy, l->rows, l->out, parts) : KDAS_OK;
 }
 
-/* `active` receives gelu's output where fc2's weights want it, and `slope` the gradient of the filter's. */
+/* `active` receives gelu's output where fc2's weights want it, and `slope` the gradient of the
+ * filter's. */
 static kdas_status back_to_filter(kdas_device *device, const kdas_call *call, const ffn *s,
                                   elem *active, elem *slope)
 {
@@ -195,6 +191,15 @@ static kdas_status back_to_x(kdas_device *device, const kdas_call *call, const f
                             (float)adds(call, X));
 }
 
+static kdas_status give_residual(kdas_device *device, const kdas_call *call)
+{
+    int64_t n     = elements(&call->node->out);
+    int     width = width_of(n, call->din[RESIDUAL], call->dout, NULL, NULL);
+
+    return LAUNCH_EACH(device, mix_ffn_residual, n / width, (elem *)call->din[RESIDUAL],
+                       (const elem *)call->dout, adds(call, RESIDUAL), n, width);
+}
+
 static kdas_status mix_ffn_backward(kdas_device *device, const kdas_call *call)
 {
     ffn      s      = ffn_of(call->node);
@@ -210,10 +215,7 @@ static kdas_status mix_ffn_backward(kdas_device *device, const kdas_call *call)
                                                       slope, dwd, (float *)call->din[BD], parts));
     /* gelu's output has been used */
     if (wants_fc1(wants)) KD_RETURN(back_to_x(device, call, &s, slope, active, parts));
-    if (!call->din[RESIDUAL]) return KDAS_OK;
-    return LAUNCH_EACH(device, mix_ffn_residual, elements(&call->node->out),
-                       (elem *)call->din[RESIDUAL], (const elem *)call->dout, adds(call, RESIDUAL),
-                       elements(&call->node->out));
+    return call->din[RESIDUAL] ? give_residual(device, call) : KDAS_OK;
 }
 
 KD_OP(mix_ffn, mix_ffn_prepare, NULL, mix_ffn_pack, mix_ffn_forward, mix_ffn_backward)
