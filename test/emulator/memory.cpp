@@ -3,6 +3,7 @@
 // pattern that is NaN in every type of float, and looked at whenever a device section ends. A new block holds NaN.
 // A freed one stays a fence: addresses are not used again. Blocks can be touched only within a section.
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -21,6 +22,7 @@ struct block {
     size_t    bytes; // that were asked for
     int       device;
     bool      open; // can be touched now
+    block    *next; // that was opened in this section, before it
     uintptr_t fence() const { return body + pages; }
     uintptr_t start() const { return fence() - (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 };
@@ -37,6 +39,8 @@ size_t           allocations;
 int              depth[MOST_DEVICES]; // of sections
 block            freed[REMEMBERED];
 size_t           freed_count;
+block           *opened[MOST_DEVICES]; // since its section began
+std::atomic_flag opening = ATOMIC_FLAG_INIT;
 struct sigaction others_action; // what to do about faults that are none of ours
 bool             catching;
 
@@ -127,8 +131,34 @@ void say_what_the_host_did(const void *address)
     if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0) return;
 }
 
+// The first touch of a block in a section of its device opens it: most are not touched in most sections. Products
+// touch them from several threads.
+bool open_for_section(const void *address)
+{
+    bool found = false;
+
+    if (!in_device_range(address)) return false;
+    while (opening.test_and_set(std::memory_order_acquire)) {
+    }
+    const auto it = find(address);
+    if (it != blocks().end()) {
+        block          &b  = it->second;
+        const uintptr_t at = (uintptr_t)address;
+
+        found = depth[b.device] > 0 && at >= b.body && at < b.fence();
+        if (found && !b.open) {
+            set_open(b, true);
+            b.next           = opened[b.device];
+            opened[b.device] = &b;
+        }
+    }
+    opening.clear(std::memory_order_release);
+    return found;
+}
+
 void on_fault(int, siginfo_t *info, void *)
 {
+    if (info->si_code == SEGV_ACCERR && open_for_section(info->si_addr)) return;
     // Without an address: the instruction wants alignment.
     kernel_fault(info->si_addr, info->si_code == SI_KERNEL);
     if (in_device_range(info->si_addr)) say_what_the_host_did(info->si_addr);
@@ -161,20 +191,24 @@ void catch_faults()
 
 section::section(int which) : device(which)
 {
-    if (depth[device]++ > 0) return;
-    for (auto &[_, b] : blocks()) {
-        if (b.device == device) set_open(b, true);
-    }
+    catch_faults();
+    if (depth[device]++ == 0) opened[device] = nullptr;
 }
 
 section::~section()
 {
     if (--depth[device] > 0) return;
-    const bool close = locks();
+    if (locks()) {
+        for (block *b = opened[device]; b; b = b->next) {
+            check_around(*b, ALIGNMENT);
+            set_open(*b, false);
+        }
+        return;
+    }
     for (auto &[_, b] : blocks()) {
         if (b.device != device) continue;
+        set_open(b, true);
         check_around(b, ALIGNMENT);
-        if (close) set_open(b, false);
     }
 }
 
