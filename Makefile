@@ -215,7 +215,8 @@ $(patsubst test/%,$(B)/test/%.o,$(basename $(wildcard test/check_abi_*.c test/ch
 export CK_DEFAULT_TIMEOUT ?= 300
 export KDAS_BIN := $(BINOUT)
 RUN := LOGS=$(B)/log test/run.sh
-GOLDEN_RUN := $(if $(GOLDEN),"$(GOLDEN) $(FIXTURES)" "$(GOLDEN) $(FIXTURES) cpu bf16")
+ON_EMULATED := env KDAS_BACKEND_PATH=$(B)/emulated KDAS_EMULATOR_LOCK=0
+GOLDEN_RUN  := $(if $(GOLDEN),"$(GOLDEN) $(FIXTURES)" "$(GOLDEN) $(FIXTURES) cpu bf16" "$(ON_EMULATED) $(GOLDEN) $(FIXTURES) cuda")
 
 check: tests ## build and run every test; ends with a one-line summary
 	@CC="$(CC)" CXX="$(CXX)" MAKE="$(MAKE_COMMAND)" \

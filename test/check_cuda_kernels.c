@@ -220,6 +220,8 @@ int main(int argc, char **argv)
     (void)argc;
     kd_test_cuda_wait_passively(argv);
     runner = srunner_create(cuda_kernels_suite());
+    /* One process for all: to open a card costs more than a case. */
+    if (!getenv("CK_FORK")) srunner_set_fork_status(runner, CK_NOFORK);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);

@@ -25,10 +25,15 @@ const char *golden_text(const golden_case *c, const char *key, bool *ok);
 int64_t     golden_int(const golden_case *c, const char *key, bool *ok);
 double      golden_real(const golden_case *c, const char *key, bool *ok);
 
-/* The bound of a case that runs networks, for what they compute in. */
-static inline double golden_bound(const golden_case *c, double f32, double less)
+/* The bound of a case that runs networks, for what they compute in: bf16 has 7 bits of fraction, f16 and
+ * TF32 have 10. */
+static inline double golden_bound(const golden_case *c, double f32, double bf16)
 {
-    return kdas_context_precision(c->ctx) == KDAS_PRECISION_F32 ? f32 : less;
+    switch (kdas_context_precision(c->ctx)) {
+    case KDAS_PRECISION_F32: return f32;
+    case KDAS_PRECISION_BF16: return bf16;
+    default: return bf16 / 8;
+    }
 }
 
 /* What losses are multiplied by before backward, so that f16 has gradients as small as those of these cases.

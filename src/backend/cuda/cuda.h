@@ -127,6 +127,7 @@ typedef struct kd_cuda_product {
     kdas_dtype  type_c;
     float       alpha, beta;
     int64_t     batch, step_a, step_b, step_c;
+    bool        exact; /* f32 without TF32, whatever was asked for */
 } kd_cuda_product;
 kdas_status kd_cuda_multiply(kdas_device *device, const kd_cuda_product *p);
 

@@ -1,4 +1,5 @@
-/* matmul.c - MATMUL: alpha op(a) op(b) on the last two axes, one batch of products by cuBLAS. */
+/* matmul.c - MATMUL: alpha op(a) op(b) on the last two axes, one batch of products by cuBLAS. The objective is
+ * made of it, which is computed in f32 whatever networks are. */
 #include "backend/cuda/cuda.h"
 
 extern const kd_cuda_kernel kd_cuda_matmul_f32;
@@ -39,6 +40,7 @@ static kdas_status multiply(kdas_device *device, const kdas_node_desc *node, fac
                           .c           = c,
                           .alpha       = ((const kdas_matmul_attr *)node->attr)->alpha,
                           .beta        = add ? 1 : 0,
+                          .exact       = true,
                           .batch       = node->out.dim[0] * node->out.dim[1] };
 
     p.ldc    = p.n;
