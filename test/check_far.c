@@ -574,72 +574,6 @@ START_TEST(every_allocation_may_fail)
 }
 END_TEST
 
-/* ---- Tables ---- */
-
-static kdas_status try_table(const kdas_backend *table)
-{
-    kdas_context_options o;
-    kdas_context        *ctx;
-    kdas_status          st;
-
-    kdas_context_options_init(&o, sizeof o);
-    o.threads = 1;
-    st        = kd_context_create_on(&ctx, &o, table);
-    kdas_context_destroy(ctx);
-    return st;
-}
-
-START_TEST(functions_that_belong_together_come_all_or_not_at_all)
-{
-    static const struct {
-        size_t      at;
-        const char *word;
-    } rows[] = {
-        { offsetof(kdas_backend, record), "record" },
-        { offsetof(kdas_backend, recorded), "recorded" },
-        { offsetof(kdas_backend, replay), "replay" },
-        { offsetof(kdas_backend, forget), "forget" },
-        { offsetof(kdas_backend, arrive), "arrive" },
-        { offsetof(kdas_backend, upload_ahead), "upload_ahead" },
-        { offsetof(kdas_backend, host_alloc), "host_alloc" },
-        { offsetof(kdas_backend, host_free), "host_free" },
-        { offsetof(kdas_backend, alloc), "sync" },
-        { offsetof(kdas_backend, sync), "sync" },
-    };
-
-    for (size_t i = 0; i < KD_COUNT(rows); i++) {
-        kdas_backend table = kd_test_far_table();
-
-        memset((char *)&table + rows[i].at, 0, sizeof(void (*)(void)));
-        kd_assert_status(try_table(&table), KDAS_EBACKEND);
-        kd_assert_sentence(rows[i].word);
-        kd_assert_sentence("'far'");
-    }
-}
-END_TEST
-
-START_TEST(a_table_may_be_shorter_or_longer_than_this_librarys)
-{
-    kdas_backend table = kd_test_far_table();
-
-    table.size = offsetof(kdas_backend,
-                          enter); /* what follows counts as absent, even if half of it is there */
-    kd_assert_ok(try_table(&table));
-    table.size = offsetof(kdas_backend, replay);
-    kd_assert_status(try_table(&table), KDAS_EBACKEND);
-    table.size = sizeof table + 64;
-    kd_assert_ok(try_table(&table));
-    table.size = offsetof(kdas_backend, sync);
-    kd_assert_status(try_table(&table), KDAS_EBACKEND);
-    kd_assert_sentence("ends before");
-    table.size = sizeof table;
-    table.abi  = KDAS_BACKEND_ABI + 1;
-    kd_assert_status(try_table(&table), KDAS_EBACKEND);
-    kd_assert_sentence("backend ABI");
-    kd_test_far_assert_empty();
-}
-END_TEST
-
 static void start(void) { kd_far = (kd_test_far){ 0 }; }
 
 int main(void)
@@ -667,8 +601,6 @@ int main(void)
     tcase_add_test(faults, an_update_that_the_device_lacks_is_named);
     tcase_add_loop_test(faults, a_device_out_of_memory_says_what_was_needed_and_what_is_free, 0, 2);
     tcase_add_loop_test(faults, every_allocation_may_fail, 0, 2);
-    tcase_add_test(faults, functions_that_belong_together_come_all_or_not_at_all);
-    tcase_add_test(faults, a_table_may_be_shorter_or_longer_than_this_librarys);
     suite_add_tcase(suite, faults);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -1,12 +1,16 @@
-/* check_plugin.c - plug-in files that cannot be used: what kdas_backend_probe and kdas_context_create say of each.
+/* check_plugin.c - plug-in files and tables that cannot be used: what kdas_backend_probe and kdas_context_create
+ * say of each.
  * The files are made here by the machine's compiler; without one the tests print SKIP. */
 #include <check.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <kdas/backend.h>
+#include "backend/registry.h"
 #include "support/check_util.h"
+#include "support/far_device.h"
 #include "support/files.h"
 
 /* A plug-in whose table is `T`, with functions enough to be looked at; it has no device. */
@@ -136,10 +140,76 @@ START_TEST(a_device_without_a_plug_in_is_said_to_have_none)
 }
 END_TEST
 
+/* ---- Tables ---- */
+
+static kdas_status try_table(const kdas_backend *table)
+{
+    kdas_context_options o;
+    kdas_context        *ctx;
+    kdas_status          st;
+
+    kdas_context_options_init(&o, sizeof o);
+    o.threads = 1;
+    st        = kd_context_create_on(&ctx, &o, table);
+    kdas_context_destroy(ctx);
+    return st;
+}
+
+START_TEST(functions_that_belong_together_come_all_or_not_at_all)
+{
+    static const struct {
+        size_t      at;
+        const char *word;
+    } rows[] = {
+        { offsetof(kdas_backend, record), "record" },
+        { offsetof(kdas_backend, recorded), "recorded" },
+        { offsetof(kdas_backend, replay), "replay" },
+        { offsetof(kdas_backend, forget), "forget" },
+        { offsetof(kdas_backend, arrive), "arrive" },
+        { offsetof(kdas_backend, upload_ahead), "upload_ahead" },
+        { offsetof(kdas_backend, host_alloc), "host_alloc" },
+        { offsetof(kdas_backend, host_free), "host_free" },
+        { offsetof(kdas_backend, alloc), "sync" },
+        { offsetof(kdas_backend, sync), "sync" },
+    };
+
+    for (size_t i = 0; i < KD_COUNT(rows); i++) {
+        kdas_backend table = kd_test_far_table();
+
+        memset((char *)&table + rows[i].at, 0, sizeof(void (*)(void)));
+        kd_assert_status(try_table(&table), KDAS_EBACKEND);
+        kd_assert_sentence(rows[i].word);
+        kd_assert_sentence("'far'");
+    }
+}
+END_TEST
+
+START_TEST(a_table_may_be_shorter_or_longer_than_this_librarys)
+{
+    kdas_backend table = kd_test_far_table();
+
+    table.size = offsetof(kdas_backend,
+                          enter); /* what follows counts as absent, even if half of it is there */
+    kd_assert_ok(try_table(&table));
+    table.size = offsetof(kdas_backend, replay);
+    kd_assert_status(try_table(&table), KDAS_EBACKEND);
+    table.size = sizeof table + 64;
+    kd_assert_ok(try_table(&table));
+    table.size = offsetof(kdas_backend, sync);
+    kd_assert_status(try_table(&table), KDAS_EBACKEND);
+    kd_assert_sentence("ends before");
+    table.size = sizeof table;
+    table.abi  = KDAS_BACKEND_ABI + 1;
+    kd_assert_status(try_table(&table), KDAS_EBACKEND);
+    kd_assert_sentence("backend ABI");
+    kd_test_far_assert_empty();
+}
+END_TEST
+
 int main(void)
 {
     Suite   *suite = suite_create("plugin");
-    TCase   *files = tcase_create("files");
+    TCase   *files = tcase_create("files"), *tables = tcase_create("tables");
     SRunner *runner;
     int      failed;
 
@@ -150,6 +220,9 @@ int main(void)
     tcase_add_test(files, a_file_cut_off_anywhere_is_no_plug_in);
     tcase_add_test(files, a_device_without_a_plug_in_is_said_to_have_none);
     suite_add_tcase(suite, files);
+    tcase_add_test(tables, functions_that_belong_together_come_all_or_not_at_all);
+    tcase_add_test(tables, a_table_may_be_shorter_or_longer_than_this_librarys);
+    suite_add_tcase(suite, tables);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);

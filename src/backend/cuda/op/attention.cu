@@ -178,7 +178,7 @@ static kdas_status multiply(kdas_device *device, const attention_shape *s, int64
 {
     bool            by_head = s->heads <= images;
     int64_t         calls   = by_head ? s->heads : images;
-    kd_cuda_product p;
+    kd_cuda_product p       = { 0 };
 
     p.m           = m;
     p.n           = n;

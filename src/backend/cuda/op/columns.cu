@@ -24,16 +24,22 @@ KERNEL(columns_parts)
 }
 
 #if !defined KD_TYPE_f16 && !defined KD_TYPE_bf16
+/* Eight threads for a column: one alone would wait for memory as often as there are parts. */
 KERNEL(columns_add)(float *out, const float *parts, int64_t count, int64_t columns)
 {
-    EACH(c, columns)
-    {
-        float sum = 0;
+    __shared__ float sums[8][33];
+    int64_t          c    = (int64_t)blockIdx.x * 32 + threadIdx.x % 32;
+    int              lane = threadIdx.x % 32, row = threadIdx.x / 32;
+    float            sum = 0;
 
-        for (int64_t p = 0; p < count; p++)
-            sum += parts[p * columns + c];
-        out[c] += sum;
-    }
+    for (int64_t p = row; c < columns && p < count; p += 8)
+        sum += parts[p * columns + c];
+    sums[row][lane] = sum;
+    __syncthreads();
+    if (row > 0 || c >= columns) return;
+    for (int i = 1; i < 8; i++)
+        sum += sums[i][lane];
+    out[c] += sum;
 }
 #endif
 
@@ -68,7 +74,9 @@ size_t kd_cuda_parts_bytes(int64_t rows, int64_t columns)
 kdas_status kd_cuda_add_parts(kdas_device *device, float *out, const float *parts, int64_t count,
                               int64_t columns)
 {
-    return LAUNCH_EACH(device, columns_add, columns, out, parts, count, columns);
+    if (columns == 0) return KDAS_OK;
+    return LAUNCH(device, columns_add, (unsigned)KD_CEIL(columns, 32), KD_BLOCK, out, parts, count,
+                  columns);
 }
 #endif
 
