@@ -133,21 +133,23 @@ static bool flop_of(double *out, kdas_context *ctx, const char *name)
 /* ---- Inference ----------------------------------------------------------------------------------- */
 
 typedef struct forward {
-    kdas_model *model;
-    kdas_batch *batch;
+    kdas_context *ctx;
+    kdas_model   *model;
+    kdas_batch   *batch;
 } forward;
 
 static bool run_forward(void *state)
 {
     const forward *f = state;
 
-    return ok(kdas_model_forward(f->model, KDAS_MODE_INFER, f->batch));
+    return ok(kdas_model_forward(f->model, KDAS_MODE_INFER, f->batch)) &&
+           ok(kdas_context_wait(f->ctx));
 }
 
 static bool infer(kdas_context *ctx, kdas_model *model, const char *name, const char *who,
                   int64_t count)
 {
-    forward state = { .model = model };
+    forward state = { .ctx = ctx, .model = model };
     figure  f     = { .images = count, .run = run_forward, .state = &state };
     bool    good;
 
@@ -171,9 +173,10 @@ static bool infer_both(kdas_context *ctx, kdas_model *model, const char *name, c
 enum { PHASES = 4 };
 
 typedef struct stepping {
-    trainer t;
-    double  seconds[PHASES][MAX_REPS]; /* of the last runs, a ring */
-    int64_t runs;
+    kdas_context *ctx;
+    trainer       t;
+    double        seconds[PHASES][MAX_REPS]; /* of the last runs, a ring */
+    int64_t       runs;
 } stepping;
 
 static bool run_step(void *state)
@@ -181,7 +184,9 @@ static bool run_step(void *state)
     stepping        *s      = state;
     kdas_step_report report = { .size = sizeof report };
 
-    if (!ok(kdas_distiller_step(s->t.distiller, s->t.batch, &report))) return false;
+    if (!ok(kdas_distiller_step(s->t.distiller, s->t.batch, &report)) ||
+        !ok(kdas_context_wait(s->ctx)))
+        return false;
     for (int k = 0; k < PHASES; k++)
         s->seconds[k][s->runs % set.reps] = report.seconds[k];
     s->runs++;
@@ -204,7 +209,8 @@ static bool step(kdas_context *ctx, kdas_model *teacher, kdas_model *student)
     double          of_student, of_teacher;
     bool            good;
 
-    s.t = (trainer){ .student = student, .teacher = teacher };
+    s.ctx = ctx;
+    s.t   = (trainer){ .student = student, .teacher = teacher };
     snprintf(f.name, sizeof f.name, "step_b%lld", (long long)set.batch);
     good = flop_of(&of_student, ctx, set.student) && flop_of(&of_teacher, ctx, set.teacher);
     if (good) f.flop = (3 * of_student + of_teacher) * (double)set.batch;
@@ -241,6 +247,7 @@ static bool open_live(live *l, kdas_context *ctx, kdas_model *model)
     o.width          = set.size[1];
     o.frame_height   = set.frame[0];
     o.frame_width    = set.frame[1];
+    l->network.ctx   = ctx;
     l->network.model = model;
     return make_batch(&l->network.batch, ctx, 1, set.size[0], set.size[1]) &&
            ok(kdas_segmenter_create(&l->segmenter, model, &o));

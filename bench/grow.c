@@ -48,7 +48,8 @@ static bool time_forward(line *l, kdas_context *ctx)
     for (int64_t i = -set.warm_up; good && i < set.reps; i++) {
         double start = now(), took;
 
-        good = ok(kdas_model_forward(student, KDAS_MODE_INFER, batch));
+        good =
+            ok(kdas_model_forward(student, KDAS_MODE_INFER, batch)) && ok(kdas_context_wait(ctx));
         took = now() - start;
         if (i >= 0 && (l->seconds == 0 || took < l->seconds)) l->seconds = took;
     }
@@ -68,7 +69,7 @@ static bool time_step(line *l, kdas_context *ctx)
     for (int64_t i = -set.warm_up; good && i < set.reps; i++) {
         double start = now(), took;
 
-        good = ok(kdas_distiller_step(t.distiller, t.batch, NULL));
+        good = ok(kdas_distiller_step(t.distiller, t.batch, NULL)) && ok(kdas_context_wait(ctx));
         took = now() - start;
         if (i >= 0 && (l->seconds == 0 || took < l->seconds)) l->seconds = took;
     }

@@ -60,6 +60,17 @@ START_TEST(every_built_in_device_opens)
 }
 END_TEST
 
+START_TEST(waiting_for_a_cpu_takes_no_time_and_for_nothing_is_refused)
+{
+    kdas_context *ctx;
+
+    ck_assert_int_eq(kdas_context_create(&ctx, NULL), KDAS_OK);
+    ck_assert_int_eq(kdas_context_wait(ctx), KDAS_OK);
+    ck_assert_int_eq(kdas_context_wait(NULL), KDAS_EINVAL);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
 START_TEST(settings_out_of_range_are_refused)
 {
     kdas_context_options o = one_thread();
@@ -291,6 +302,7 @@ int main(void)
 
     tcase_add_test(create, defaults_give_a_context_with_a_thread_for_each_core);
     tcase_add_test(create, every_built_in_device_opens);
+    tcase_add_test(create, waiting_for_a_cpu_takes_no_time_and_for_nothing_is_refused);
     tcase_add_test(create, settings_out_of_range_are_refused);
     tcase_add_test(create, device_names_that_cannot_be_are_refused_by_name);
     tcase_add_test(create, a_probe_never_writes_past_its_buffer);

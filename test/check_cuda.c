@@ -259,6 +259,29 @@ static kdas_batch *draw(kdas_context *ctx)
     return b;
 }
 
+START_TEST(a_wait_ends_what_was_begun)
+{
+    const kd_test_emulator *emulator = kd_test_emulated();
+    kd_test_rig_options     o        = on("cuda");
+    kdas_batch             *batch;
+    kd_test_rig             rig;
+    size_t                  before;
+
+    if (!emulator) return;
+    kd_test_rig_make(&rig, &o);
+    batch = draw(rig.ctx);
+    kd_assert_ok(kdas_model_forward(rig.student, KDAS_MODE_INFER, batch));
+    before = emulator->launches();
+    kd_assert_ok(kdas_context_wait(rig.ctx));
+    ck_assert_uint_gt(emulator->launches(), before); /* they had not begun: streams are queues */
+    before = emulator->launches();
+    kd_assert_ok(kdas_context_wait(rig.ctx));
+    ck_assert_uint_eq(emulator->launches(), before);
+    kdas_batch_destroy(batch);
+    kd_test_rig_finish(&rig);
+}
+END_TEST
+
 START_TEST(all_that_a_context_had_is_given_back)
 {
     const kd_test_emulator *emulator = kd_test_emulated();
@@ -403,6 +426,7 @@ int main(int argc, char **argv)
     tcase_add_test(memory, a_model_too_large_is_a_status);
     tcase_add_test(memory, a_card_too_small_for_a_context_is_a_status);
     tcase_add_test(memory, a_batch_too_large_leaves_room_for_a_smaller_one);
+    tcase_add_test(memory, a_wait_ends_what_was_begun);
     tcase_add_test(memory, all_that_a_context_had_is_given_back);
     tcase_add_test(memory, from_the_third_step_on_nothing_is_allocated);
     suite_add_tcase(suite, memory);

@@ -20,7 +20,7 @@
 
 /* Release of these headers. The ABI number changes only when a built program may break. */
 #define KDAS_VERSION_MAJOR 0
-#define KDAS_VERSION_MINOR 2
+#define KDAS_VERSION_MINOR 3
 #define KDAS_VERSION_PATCH 0
 #define KDAS_VERSION       (KDAS_VERSION_MAJOR * 10000 + KDAS_VERSION_MINOR * 100 + KDAS_VERSION_PATCH)
 #define KDAS_ABI           0
@@ -31,7 +31,7 @@ KDAS_BEGIN
 
 /* Version of the library that is running, as KDAS_VERSION. Any thread. Since 0.1. */
 KDAS_API int kdas_version(void);
-/* The same as text, "0.2.0". Static. Since 0.1. */
+/* The same as text, "0.3.0". Static. Since 0.1. */
 KDAS_API const char *kdas_version_string(void);
 /* ABI number of the library that is running; compare with KDAS_ABI. Since 0.1. */
 KDAS_API int kdas_abi(void);
@@ -132,6 +132,10 @@ KDAS_API void kdas_context_destroy(kdas_context *context);
 KDAS_API void kdas_context_cancel(kdas_context *context);
 /* Forget a cancel that was asked for. Since 0.1. */
 KDAS_API void kdas_context_resume(kdas_context *context);
+/* Wait until the device has done all that it was given. A GPU works beside the host: calls may return before their
+ * work is done, and wait by themselves where they give results back. For timing; nothing to wait for on a
+ * CPU. KDAS_EINVAL (NULL), KDAS_EBACKEND (the device failed). Since 0.3. */
+KDAS_API kdas_status kdas_context_wait(kdas_context *context);
 /* Compute threads in use. Since 0.1. */
 KDAS_API int32_t kdas_context_threads(const kdas_context *context);
 /* What is in use: KDAS_PRECISION_F32, _BF16, _F16 or _TF32. Since 0.2. */

@@ -240,6 +240,12 @@ void kdas_context_resume(kdas_context *ctx)
     if (ctx) atomic_store(&ctx->cancelled, 0);
 }
 
+kdas_status kdas_context_wait(kdas_context *ctx)
+{
+    if (!ctx) return kd_fail(KDAS_EINVAL, "kdas_context_wait: the context is NULL");
+    return ctx->backend->sync(ctx->device);
+}
+
 int32_t kdas_context_threads(const kdas_context *ctx) { return ctx ? ctx->threads : 0; }
 
 kdas_precision kdas_context_precision(const kdas_context *ctx)
