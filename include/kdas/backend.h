@@ -321,7 +321,8 @@ typedef struct kdas_backend {
     void *(*host_alloc)(kdas_device *device, size_t bytes);
     void (*host_free)(kdas_device *device, void *memory);
     /* Begin an upload beside the kernels that come later. It starts when the work given so far is done; from
-     * arrive() on, kernels find the bytes at `to`. Until then the caller leaves `from_host` alone. */
+     * arrive() on, kernels find the bytes at `to` and `from_host` is the caller's again; until then the
+     * caller leaves it alone. */
     kdas_status (*upload_ahead)(kdas_device *device, void *to, const void *from_host, size_t bytes);
     kdas_status (*arrive)(kdas_device *device);
     /* All four or none. Between record() and recorded(), kernels and zero() are noted down, not run; `*out`

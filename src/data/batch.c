@@ -93,6 +93,7 @@ kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t c
 void kdas_batch_destroy(kdas_batch *batch)
 {
     if (!batch) return;
+    if (batch->ahead) batch->ctx->table.arrive(batch->ctx->device); /* or its end is all the same */
     free_pixels(batch, batch->images);
     free_pixels(batch, batch->masks);
     kd_free(batch->ctx, batch);

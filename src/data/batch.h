@@ -11,6 +11,7 @@ struct kdas_batch {
     float        *images; /* (room,height,width,3) */
     float        *masks;  /* (room,height,width,1) */
     bool          pinned; /* images and masks are of the device's own host memory                 */
+    bool          ahead;  /* has been uploaded ahead of a step: that may be under way still       */
     _Atomic uint64_t content; /* another number, never used before, whenever the batch is changed */
 };
 

@@ -70,7 +70,7 @@ kdas_status kdas_distiller_prefetch(kdas_distiller *d, kdas_batch *batch)
     kept = d->phase == KD_PHASE_FORWARD ? d->upload_used : -1; /* backward reads it, too */
     u    = &d->upload[choose(d, batch, kept)];
     KD_RETURN(reserve(d, u, batch));
-    u->under_way = true;
+    u->under_way = batch->ahead = true;
     KD_RETURN(
         backend->upload_ahead(d->ctx->device, u->images.memory, batch->images, image_bytes(batch)));
     KD_RETURN(

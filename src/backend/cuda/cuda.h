@@ -50,7 +50,7 @@ struct kdas_device {
         stream; /* kernels and copies, in order                                           */
     cudaStream_t
                 ahead; /* uploads beside them                                                     */
-    cudaEvent_t computed, arrived;
+    cudaEvent_t computed;
     cublasHandle_t blas;
     void          *blas_work;
     double        *sums; /* KD_CUDA_SUMS of them: scratch of SUM_SQUARES, which has no plan */

@@ -98,9 +98,6 @@ static kdas_status open_streams(kdas_device *device)
     KD_RETURN(kd_cuda_check(device,
                             cudaEventCreateWithFlags(&device->computed, cudaEventDisableTiming),
                             "cudaEventCreate"));
-    KD_RETURN(kd_cuda_check(device,
-                            cudaEventCreateWithFlags(&device->arrived, cudaEventDisableTiming),
-                            "cudaEventCreate"));
     KD_RETURN(kd_cuda_check(
         device, cudaMalloc((void **)&device->sums, KD_CUDA_SUMS * sizeof(double)), "cudaMalloc"));
     return kd_cuda_check(device, cudaMallocHost((void **)&device->small, SMALL_BYTES),
@@ -184,7 +181,6 @@ void kd_cuda_close(kdas_device *device)
     if (device->sums) cudaFree(device->sums);
     if (device->small) cudaFreeHost(device->small);
     if (device->computed) cudaEventDestroy(device->computed);
-    if (device->arrived) cudaEventDestroy(device->arrived);
     if (device->ahead) cudaStreamDestroy(device->ahead);
     if (device->stream) cudaStreamDestroy(device->stream);
     cudaGetLastError();
