@@ -53,12 +53,12 @@ typedef struct kdas_step_report {
 KDAS_API kdas_status kdas_distiller_step(kdas_distiller *distiller, kdas_batch *batch,
                                          kdas_step_report *report);
 
-/* Begin to upload `batch` beside the computing of the step that is called next, with another batch; the step or
- * forward with this one finds it on the device. The batch stays as it is until then, or until
- * another prefetch: one that kdas_batch_set() or kdas_batch_resize() has changed is uploaded again by its step, but whoever
- * writes through kdas_batch_images() or kdas_batch_masks() must prefetch again. Two batches can wait; a third takes
- * the place of the older. Works on devices that upload beside kernels, on others it does nothing. KDAS_EINVAL,
- * KDAS_ENOMEM, KDAS_EBACKEND. Since 0.3. */
+/* Begin to upload `batch` beside the computing of the step that is called next, with another batch; the
+ * step or forward with this one finds it on the device. The batch stays as it is until then, or until
+ * another prefetch: one that kdas_batch_set() or kdas_batch_resize() has changed is uploaded again by its
+ * step, but whoever writes through kdas_batch_images() or kdas_batch_masks() must prefetch again. Two
+ * batches can wait; a third takes the place of the older. Works on devices that upload beside kernels, on
+ * others it does nothing. KDAS_EINVAL, KDAS_ENOMEM, KDAS_EBACKEND. Since 0.3. */
 KDAS_API kdas_status kdas_distiller_prefetch(kdas_distiller *distiller, kdas_batch *batch);
 
 /* The phases, for hosts that want to act between them: forward, then backward, then update. Skipping an update

@@ -1,12 +1,11 @@
 /* loader.c - the ring of groups that worker threads fill ahead of the step.
  *
- * The ring has a slot for the group whose batches the host is reading, and slots for those to
- * come; where the device uploads ahead, one more for the group before, whose batch a step is still
- * using when the next is fetched to be uploaded. Group g always stands in slot g % slots. A worker takes one sample at a time, of the
- * earliest group that has samples left, so that the next batch is finished first however many
- * workers there are. What a sample is depends on the plan alone. All members below `lock` in
- * kdas_loader, and the slots but for the pixels of samples that a worker has taken, are used under
- * the lock. */
+ * The ring has a slot for the group whose batches the host is reading, and slots for those to come; where
+ * the device uploads ahead, one more for the group before, whose batch a step is still using when the next
+ * is fetched to be uploaded. Group g always stands in slot g % slots. A worker takes one sample at a time,
+ * of the earliest group that has samples left, so that the next batch is finished first however many
+ * workers there are. What a sample is depends on the plan alone. All members below `lock` in kdas_loader,
+ * and the slots but for the pixels of samples that a worker has taken, are used under the lock. */
 #include <signal.h>
 #include <string.h>
 #include "base/context.h"

@@ -7,10 +7,11 @@
  * that for gradients through batch statistics), maps to 2e-4 of their range element by element, losses to 1e-4
  * relative, metrics to 1e-9, resized pixels to 1 of 255. Each file says where it uses another one and why.
  *
- * In bf16, and in f16 and TF32, which round to 3 bits more, networks are held to bounds of their own, with the worst of a case's hundreds of tensors and elements
- * in mind. These untrained networks magnify rounding: PyTorch's own autocast leaves their maps 0.2 to 7 % off (and
- * single elements up to the whole of a narrow range), and a bias whose gradient nearly cancels is off by more. What
- * is seen here is 1 to 40 % for that worst one; check_precision.c holds the whole gradient's direction. */
+ * In bf16, and in f16 and TF32, which round to 3 bits more, networks are held to bounds of their own, with
+ * the worst of a case's hundreds of tensors and elements in mind. These untrained networks magnify
+ * rounding: PyTorch's own autocast leaves their maps 0.2 to 7 % off (and single elements up to the whole of
+ * a narrow range), and a bias whose gradient nearly cancels is off by more. What is seen here is 1 to 40 %
+ * for that worst one; check_precision.c holds the whole gradient's direction. */
 #include <stdlib.h>
 #include <string.h>
 #include "golden/golden.h"

@@ -57,8 +57,8 @@ static __device__ __forceinline__ void give(elem *to, float x, int add)
     *to = made(add ? num(*to) + x : x);
 }
 
-/* A kernel, named for its type: KERNEL(relu_forward)(elem *y, ...) { ... }. Two blocks fit on a processor, so that the
- * one computes while the other waits. */
+/* A kernel, named for its type: KERNEL(relu_forward)(elem *y, ...) { ... }. Two blocks fit on a processor,
+ * so that the one computes while the other waits. */
 #define KERNEL(name) extern "C" __global__ void __launch_bounds__(KD_BLOCK, 2) KD_TYPED(name)
 
 /* A loop over 0 .. n-1 by all threads of a one-dimensional grid. */
