@@ -42,15 +42,12 @@ extern const kdas_kernel kd_cuda_kernels[];
 #define KD_CUDA_SUMS 1024
 
 struct kdas_device {
-    kdas_host host;
-    int       index, major, minor, processors; /* of the card                                   */
-    size_t    shared;                          /* bytes of shared memory that a block may have */
-    bool      deterministic, tf32;
-    cudaStream_t
-        stream; /* kernels and copies, in order                                           */
-    cudaStream_t
-                ahead; /* uploads beside them                                                     */
-    cudaEvent_t computed;
+    kdas_host      host;
+    int            index, major, minor, processors; /* of the card */
+    bool           deterministic, tf32;
+    cudaStream_t   stream;   /* kernels and copies, in order */
+    cudaStream_t   ahead;    /* uploads beside them */
+    cudaEvent_t    computed; /* what uploads ahead begin after */
     cublasHandle_t blas;
     void          *blas_work;
     double        *sums; /* KD_CUDA_SUMS of them: scratch of SUM_SQUARES, which has no plan */
@@ -59,8 +56,7 @@ struct kdas_device {
 #endif
     char       *small; /* pinned memory through which small uploads go, a ring */
     size_t      small_at;
-    const char *op; /* what runs, for sentences: an op's or a call's name */
-    bool        recording;
+    const char *op;   /* what runs, for sentences: an op's or a call's name */
     kdas_status lost; /* the card has failed for good: what every later call gives */
     char        name[64];
 };

@@ -82,7 +82,6 @@ static kdas_status read_card(kdas_device *device)
     device->major      = card.major;
     device->minor      = card.minor;
     device->processors = card.multiProcessorCount;
-    device->shared     = card.sharedMemPerBlock;
     snprintf(device->name, sizeof device->name, "%.63s", card.name);
     return KDAS_OK;
 }

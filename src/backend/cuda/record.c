@@ -5,11 +5,9 @@ kdas_status kd_cuda_record(kdas_device *device)
 {
     device->op = NULL;
     kd_cuda_enter(device);
-    KD_RETURN(kd_cuda_check(
-        device, cudaStreamBeginCapture(device->stream, cudaStreamCaptureModeThreadLocal),
-        "cudaStreamBeginCapture"));
-    device->recording = true;
-    return KDAS_OK;
+    return kd_cuda_check(device,
+                         cudaStreamBeginCapture(device->stream, cudaStreamCaptureModeThreadLocal),
+                         "cudaStreamBeginCapture");
 }
 
 /* Whatever has gone wrong since record(), capture ends here. */
@@ -19,9 +17,8 @@ kdas_status kd_cuda_recorded(kdas_device *device, void **out)
     cudaGraphExec_t ready = NULL;
     cudaError_t     error;
 
-    *out              = NULL;
-    device->op        = NULL;
-    device->recording = false;
+    *out       = NULL;
+    device->op = NULL;
     kd_cuda_enter(device);
     error = cudaStreamEndCapture(device->stream, &graph);
     if (error == cudaSuccess) error = cudaGraphInstantiateWithFlags(&ready, graph, 0);
