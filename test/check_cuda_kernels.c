@@ -35,6 +35,18 @@ static void assert_same(const kd_op_run *got, const kd_op_run *want, double tole
                      got->options.inplace ? ", in place" : "", why);
 }
 
+static void assert_follows(const kd_op_case *test, const kdas_kernel *kernel, kdas_device *device,
+                           const kd_op_options *o, double tolerance, const char *type)
+{
+    kd_op_run want, got;
+
+    kd_assert_ok(kd_op_run_case(&want, test, NULL, NULL, o));
+    run_case(&got, test, kernel, device, o);
+    assert_same(&got, &want, tolerance, type);
+    kd_op_close(&got);
+    kd_op_close(&want);
+}
+
 /* The plug-in has this kernel; RESHAPE never reaches one. */
 static const kdas_kernel *kernel_of(const kd_op_case *test)
 {
@@ -47,15 +59,10 @@ START_TEST(equals_the_reference)
     kd_op_options      o      = way_options(_i % WAYS);
     const kdas_kernel *kernel = kernel_of(test);
     kdas_device       *device;
-    kd_op_run          want, got;
 
     if (!kernel) return;
     device = kd_test_cuda_open(0);
-    kd_assert_ok(kd_op_run_case(&want, test, NULL, NULL, &o));
-    run_case(&got, test, kernel, device, &o);
-    assert_same(&got, &want, kd_case_tolerance(test), "f32");
-    kd_op_close(&got);
-    kd_op_close(&want);
+    assert_follows(test, kernel, device, &o, kd_case_tolerance(test), "f32");
     kd_test_cuda()->close(device);
 }
 END_TEST
@@ -72,7 +79,6 @@ START_TEST(with_16_bits_it_follows_the_reference)
 {
     const kd_op_case  *test = kd_test_cuda_case(_i / (2 * WAYS));
     kd_op_options      o    = way_options(_i % WAYS);
-    kd_op_run          want, got;
     kdas_node_desc     node;
     kdas_device       *device;
     const kdas_kernel *kernel;
@@ -83,13 +89,9 @@ START_TEST(with_16_bits_it_follows_the_reference)
     if (node.in[0].dtype != o.half) return; /* an update */
     device = kd_test_cuda_open(0);
     kernel = kd_op_kernel_for(kd_test_cuda(), device, &node);
-    if (kernel) {
-        kd_assert_ok(kd_op_run_case(&want, test, NULL, NULL, &o));
-        run_case(&got, test, kernel, device, &o);
-        assert_same(&got, &want, half_tolerance(test, o.half), o.half == KDAS_F16 ? "f16" : "bf16");
-        kd_op_close(&got);
-        kd_op_close(&want);
-    }
+    if (kernel)
+        assert_follows(test, kernel, device, &o, half_tolerance(test, o.half),
+                       o.half == KDAS_F16 ? "f16" : "bf16");
     kd_test_cuda()->close(device);
 }
 END_TEST
@@ -139,15 +141,10 @@ START_TEST(infers_without_gradients)
     kd_op_options      o      = { .forward_only = true, .seed = 17 };
     const kdas_kernel *kernel = kernel_of(test);
     kdas_device       *device;
-    kd_op_run          want, got;
 
     if (!kernel) return;
     device = kd_test_cuda_open(0);
-    kd_assert_ok(kd_op_run_case(&want, test, NULL, NULL, &o));
-    run_case(&got, test, kernel, device, &o);
-    assert_same(&got, &want, kd_case_tolerance(test), "f32, forward alone");
-    kd_op_close(&got);
-    kd_op_close(&want);
+    assert_follows(test, kernel, device, &o, kd_case_tolerance(test), "f32, forward alone");
     kd_test_cuda()->close(device);
 }
 END_TEST

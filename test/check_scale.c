@@ -241,21 +241,6 @@ static void spoil(const kd_test_rig *rig)
                                   sizeof infinite));
 }
 
-static kdas_step_report step(kd_test_rig *rig, int t)
-{
-    kdas_step_report report = { .size = sizeof report };
-    kdas_batch      *batch;
-    char             name[32];
-
-    snprintf(name, sizeof name, "batch.%d", t);
-    kd_assert_ok(kdas_batch_create(&batch, rig->ctx, 2, 32, 32));
-    kd_test_fill(kdas_batch_images(batch), 2 * 32 * 32 * 3, name, 1, 0);
-    kd_test_ellipses(kdas_batch_masks(batch), 2, 32, 32, name);
-    kd_assert_ok(kdas_distiller_step(rig->distiller, batch, &report));
-    kdas_batch_destroy(batch);
-    return report;
-}
-
 START_TEST(a_scaled_run_gives_the_bits_and_figures_of_a_plain_one)
 {
     static const int    accumulate[] = { 1, 2 };
@@ -272,7 +257,7 @@ START_TEST(a_scaled_run_gives_the_bits_and_figures_of_a_plain_one)
     kd_test_rig_make(&plain, &o);
     for (int t = 0; t < 4; t++) {
         double           scale = kdas_optim_loss_scale(with.optim);
-        kdas_step_report a = step(&plain, t), b = step(&with, t);
+        kdas_step_report a = kd_test_rig_report(&plain, t), b = kd_test_rig_report(&with, t);
 
         ck_assert_double_eq(a.total, b.total);
         ck_assert_double_gt(a.gradient[KDAS_TERM_SEG], 0);
@@ -313,16 +298,16 @@ START_TEST(a_step_that_overflows_tells_and_drops_its_gradients)
 
     kd_test_rig_make(&clean, &o);
     kd_test_rig_make(&spoilt, &o);
-    r = step(&spoilt, 0);
+    r = kd_test_rig_report(&spoilt, 0);
     ck_assert(!r.updated && !r.skipped);
     spoil(&spoilt); /* between two micro-batches */
-    r = step(&spoilt, 1);
+    r = kd_test_rig_report(&spoilt, 1);
     ck_assert(!r.updated && r.skipped);
     ck_assert_double_eq(r.loss_scale, 1024);
     assert_same_trainable(&clean, &spoilt);
     kd_test_rig_finish(&clean);
     for (int t = 2; t < 4; t++)
-        r = step(&spoilt, t);
+        r = kd_test_rig_report(&spoilt, t);
     ck_assert(r.updated && !r.skipped);
     ck_assert_double_eq(r.loss_scale, 512);
     ck_assert_int_eq(kdas_optim_updates(spoilt.optim), 1);
@@ -370,7 +355,7 @@ static kdas_step_report steps(kd_test_rig *rig, int first, int last)
 
     for (int t = first; t < last; t++) {
         if (t == 1 || t == 6) spoil(rig);
-        r = step(rig, t);
+        r = kd_test_rig_report(rig, t);
     }
     return r;
 }
@@ -416,7 +401,7 @@ START_TEST(in_another_precision_the_scale_is_that_precisions_own)
     kd_test_rig_make(&half, &o);
     kd_test_rig_make(&full, &o);
     half.optim->scale = (kd_loss_scale){ .value = 2048, .every = 2000, .good = 7, .skipped = 5 };
-    step(&half, 0); /* waits, 2048 times too large */
+    kd_test_rig_report(&half, 0); /* waits, 2048 times too large */
     half.ctx->type = KDAS_F16;
     kd_assert_ok(kdas_checkpoint_save(half.distiller, kd_test_path("c.kdas"), NULL, NULL));
     kd_assert_ok(kdas_checkpoint_load(full.distiller, kd_test_path("c.kdas"), NULL));

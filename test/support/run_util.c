@@ -120,7 +120,7 @@ void kd_test_rig_finish(kd_test_rig *rig)
     kdas_context_destroy(rig->ctx);
 }
 
-double kd_test_rig_step(kd_test_rig *rig, int t)
+kdas_step_report kd_test_rig_report(kd_test_rig *rig, int t)
 {
     kdas_step_report report = { .size = sizeof report };
     kdas_batch      *batch;
@@ -132,8 +132,10 @@ double kd_test_rig_step(kd_test_rig *rig, int t)
     kd_test_ellipses(kdas_batch_masks(batch), 2, 32, 32, name);
     kd_assert_ok(kdas_distiller_step(rig->distiller, batch, &report));
     kdas_batch_destroy(batch);
-    return report.total;
+    return report;
 }
+
+double kd_test_rig_step(kd_test_rig *rig, int t) { return kd_test_rig_report(rig, t).total; }
 
 float *kd_test_weights(const kdas_model *model, size_t *count)
 {

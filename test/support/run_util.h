@@ -51,8 +51,9 @@ typedef struct kd_test_rig {
 kd_test_rig_options kd_test_rig_usual(void);
 void                kd_test_rig_make(kd_test_rig *rig, const kd_test_rig_options *options);
 void                kd_test_rig_finish(kd_test_rig *rig);
-/* One step on batch number t, two images of 32 x 32 that depend on t alone; the total loss. */
-double kd_test_rig_step(kd_test_rig *rig, int t);
+/* One step on batch number t, two images of 32 x 32 that depend on t alone: its report, or the total loss. */
+kdas_step_report kd_test_rig_report(kd_test_rig *rig, int t);
+double           kd_test_rig_step(kd_test_rig *rig, int t);
 /* All tensors of a model, one after the other, from malloc; *count numbers. */
 float *kd_test_weights(const kdas_model *model, size_t *count);
 /* Fail the running test unless two models hold the same bits. */
