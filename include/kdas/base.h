@@ -20,10 +20,10 @@
 
 /* Release of these headers. The ABI number changes only when a built program may break. */
 #define KDAS_VERSION_MAJOR 0
-#define KDAS_VERSION_MINOR 3
+#define KDAS_VERSION_MINOR 4
 #define KDAS_VERSION_PATCH 0
 #define KDAS_VERSION       (KDAS_VERSION_MAJOR * 10000 + KDAS_VERSION_MINOR * 100 + KDAS_VERSION_PATCH)
-#define KDAS_ABI           0
+#define KDAS_ABI           1
 
 KDAS_BEGIN
 
@@ -31,7 +31,7 @@ KDAS_BEGIN
 
 /* Version of the library that is running, as KDAS_VERSION. Any thread. Since 0.1. */
 KDAS_API int kdas_version(void);
-/* The same as text, "0.3.0". Static. Since 0.1. */
+/* The same as text, "0.4.0". Static. Since 0.1. */
 KDAS_API const char *kdas_version_string(void);
 /* ABI number of the library that is running; compare with KDAS_ABI. Since 0.1. */
 KDAS_API int kdas_abi(void);

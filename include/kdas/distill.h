@@ -14,6 +14,9 @@ typedef struct kdas_distiller_options {
     /* Measure what each term sends (kdas_loss_report.gradient); default 1. Where KD and SGM share their
      * attention, 0 spares a second backward of it. */
     int32_t gradient_norms;
+    /* Decay of a moving average of the student's tensors, 0 <= ema < 1; after update t it is at most
+     * (1 + t) / (10 + t). 0 (default): none is kept. Since 0.4. */
+    float ema;
 } kdas_distiller_options;
 KDAS_API void kdas_distiller_options_init(kdas_distiller_options *options, size_t size);
 

@@ -4,9 +4,17 @@
 #include <kdas/base.h>
 KDAS_BEGIN
 
-/* total = seg_weight * seg + guidance_weight * (kd + sgm), each summed over the maps; see docs/objective.md */
-typedef enum kdas_term { KDAS_TERM_SEG = 0, KDAS_TERM_KD = 1, KDAS_TERM_SGM = 2 } kdas_term;
-#define KDAS_TERMS 3
+/* total = seg_weight * seg + guidance_weight * (kd_weight * kd + sgm_weight * sgm) + feature_weight * feature; seg and kd
+ * are summed over the maps, feature is the mean over the pairs of taps. See docs/objective.md, docs/guidance.md. */
+typedef enum kdas_term {
+    KDAS_TERM_SEG     = 0,
+    KDAS_TERM_KD      = 1,
+    KDAS_TERM_SGM     = 2,
+    KDAS_TERM_FEATURE = 3 /* since 0.4 */
+} kdas_term;
+#define KDAS_TERMS 4
+
+#define KDAS_SHARE_OFF (-1.0f) /* kdas_loss_options.share: no limit */
 
 typedef struct kdas_loss_options {
     size_t size;
@@ -15,16 +23,37 @@ typedef struct kdas_loss_options {
     const char *seg;
     const char *guidance; /* "none", "kl", "attention" (Eq. 1-3), "attention+sgm" (default; Eq. 8),
                              "published" (squared difference of P1 + P1^T, and a KL over one channel) */
-    const char *sym;  /* "covariance" (default; Eq. 4, 5) or "sum" (A + A^T; square maps only) */
+    const char
+        *sym; /* "covariance" (default; Eq. 4, 5), "sum" (A + A^T; square maps only), or since
+                       * 0.4 "correlation" (Pearson's, of rows: bounded by 1) */
     const char *axis; /* what a map is a distribution over before KL: "spatial" (default), "row",
-                             or "channel" (constant for one-channel maps: a fault, kept to show it)  */
+                       * "channel" (constant for one-channel maps: a fault, kept to show it), or since
+                       * 0.4 "pixel" (each pixel: polyp or background) */
     float       tau;  /* temperature, > 0; default 2      */
     float       seg_weight;      /* >= 0; default 1                  */
     float       guidance_weight; /* >= 0; default 0.2                */
+    /* ---- since 0.4 ---- */
+    const char *input; /* what guidance reads: "logits" (default), "probability" (their sigmoid) or
+                             * "standardised" (each map less its mean, over its deviation) */
+    const char *similarity; /* of rows in attention: "dot" (default; Eq. 1) or "cosine" (10 cos) */
+    const char *distance; /* of kd and sgm: "kl" (default; Eq. 3), "squared" or "pearson" (1 - r) */
+    float       kd_weight, sgm_weight; /* >= 0; defaults 1 and 1 */
+    /* Limit what each guidance term sends: it is scaled down so that the norm of its gradient is at most `share`
+     * of seg's, by running means of the norms (decay 0.9). > 0; KDAS_SHARE_OFF (default): no limit */
+    float share;
+    /* Compare taps of student and teacher: "none" (default), "normalised" (squared error of standardised
+     * features), "cosine", "channel" (each channel is a distribution over space) or "attention" (transfer of
+     * channel energies; no projection) */
+    const char *feature;
+    /* Which taps: "teacher:student,..."; NULL (default): those of one stride, 4 to 32 */
+    const char *feature_taps;
+    float       feature_weight; /* >= 0; default 1 */
+    float       feature_tau;    /* temperature of "channel", > 0; default 4 */
 } kdas_loss_options;
 KDAS_API void kdas_loss_options_init(kdas_loss_options *options, size_t size);
-/* Fill in a preset: "paper" (the defaults), "baseline" (no guidance), "kl", "attention" (Table 3's rows), or
- * "published_code" (what the published script optimises). `size` must be set. KDAS_ENOTFOUND. Since 0.1. */
+/* Fill in a preset: "paper" (the defaults), "baseline" (no guidance), "kl", "attention" (Table 3's rows),
+ * "published_code" (what the published script optimises), or since 0.4 "feature" (taps alone) and "kdas" (what
+ * bench/RESULTS.md found best; the default of the programs). `size` must be set. KDAS_ENOTFOUND. Since 0.1. */
 KDAS_API kdas_status kdas_loss_options_preset(kdas_loss_options *options, const char *preset);
 
 /* What an evaluation found. Set `size`; arrays are indexed by kdas_term. */
@@ -46,6 +75,11 @@ KDAS_API kdas_status kdas_loss_create(kdas_loss **out, kdas_context *context,
 KDAS_API void        kdas_loss_destroy(kdas_loss *loss); /* NULL is fine */
 /* Whether it needs a teacher's maps. Since 0.1. */
 KDAS_API int32_t kdas_loss_needs_teacher(const kdas_loss *loss);
+/* Whether it needs a teacher's taps, so a teacher model (kdas_loss_options.feature). Since 0.4. */
+KDAS_API int32_t kdas_loss_needs_taps(const kdas_loss *loss);
+/* Multiply all guidance terms by `factor`, >= 0, from now on (1 at first): for ramps of the host's own;
+ * kdas_train_options has linear ones. A term under factor 0 is not computed. KDAS_EINVAL. Since 0.4. */
+KDAS_API kdas_status kdas_loss_set_guidance_factor(kdas_loss *loss, double factor);
 
 /* Maps in host memory, (count,height,width) logits each, shallow to deep; the last one feeds the SGM.
  * Plain value: fill every member. */

@@ -43,6 +43,11 @@ typedef struct kdas_train_options {
     const char *notes;      /* kept in the checkpoint, e.g. the command line                      */
     kdas_train_fn progress; /* may be NULL                                                        */
     void         *user;
+    /* Guidance rises linearly from 0 over the first ramp_up epochs and falls to 0 over the last ramp_down;
+     * >= 0, fractions allowed; defaults 0: it is whole throughout. Since 0.4. */
+    double ramp_up, ramp_down;
+    int64_t
+        patience; /* end after so many epochs without a better one; 0 (default): never. Since 0.4 */
 } kdas_train_options;
 KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
 
