@@ -28,6 +28,7 @@ struct kdas_distiller {
     kd_phase               phase;
     int32_t                micro; /* batches whose gradients are gathered since the last update */
     kd_loss_place          at;    /* the maps of the last forward */
+    kd_share               share[KDAS_TERMS]; /* the loss's before the step, for one that fails */
     kd_upload              upload[KD_UPLOADS];
     int                    upload_used; /* by the last forward */
     uint64_t               uploads;
