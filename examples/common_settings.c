@@ -115,7 +115,7 @@ static const option options[] = {
     { OPTION_WHOLE, "--workers", "N", &given.workers, 0, 64, "threads that make batches (1)" },
     { OPTION_GROUP, "Networks" },
     { OPTION_TEXT, "--student", "MODEL", &given.student, 0, 0,
-      "polyp_pvt_b0 (default) ... polyp_pvt_b5" },
+      "polyp_pvt_b0 (default) ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4" },
     { OPTION_TEXT, "--student-weights", "FILE", &given.student_weights, 0, 0, "start from these" },
     { OPTION_TEXT, "--teacher", "MODEL", &given.teacher, 0, 0, "polyp_pvt_b2 (default)" },
     { OPTION_TEXT, "--teacher-weights", "FILE", &given.teacher_weights, 0, 0,

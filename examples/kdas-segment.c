@@ -59,7 +59,7 @@ static int read_settings(settings *s, int argc, char **argv)
 {
     const option options[] = {
         { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
-          "polyp_pvt_b0 (default) ... polyp_pvt_b5" },
+          "polyp_pvt_b0 (default) ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4" },
         { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0, "its trained weights, safetensors" },
         { OPTION_TEXT, "--out", "DIR", &s->out, 0, 0, "folder for the pictures" },
         { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, "input of the network (352)" },
