@@ -119,10 +119,13 @@ END_TEST
 
 START_TEST(angles_fill_the_range_and_differ_by_epoch_and_frame)
 {
+    kd_augment_rules flips = {
+        .rotation = 90, .scale_min = 1, .scale_max = 1, .crop = 1, .crop_aspect = 1
+    };
     double low = 1, high = -1;
 
     for (uint64_t i = 0; i < 400; i++) {
-        kd_augment a = kd_augment_draw(5, i % 20, i / 20, 90);
+        kd_augment a = kd_augment_draw(5, i % 20, i / 20, &flips);
 
         ck_assert_double_eq_tol(a.sin * a.sin + a.cos * a.cos, 1, 1e-12);
         ck_assert(a.cos >= -1e-12);
@@ -130,8 +133,8 @@ START_TEST(angles_fill_the_range_and_differ_by_epoch_and_frame)
         high = a.sin > high ? a.sin : high;
     }
     ck_assert(low < -0.99 && high > 0.99);
-    ck_assert(kd_augment_draw(5, 0, 1, 90).sin != kd_augment_draw(5, 1, 0, 90).sin);
-    ck_assert(kd_augment_draw(5, 0, 1, 90).sin != kd_augment_draw(6, 0, 1, 90).sin);
+    ck_assert(kd_augment_draw(5, 0, 1, &flips).sin != kd_augment_draw(5, 1, 0, &flips).sin);
+    ck_assert(kd_augment_draw(5, 0, 1, &flips).sin != kd_augment_draw(6, 0, 1, &flips).sin);
 }
 END_TEST
 

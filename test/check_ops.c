@@ -549,6 +549,22 @@ START_TEST(axpy_adds_a_multiple)
 }
 END_TEST
 
+/* What an average rests on: where nothing changes it stays, and the first value is taken whole. */
+START_TEST(lerp_keeps_what_is_equal_and_copies_onto_zeros)
+{
+    kdas_scale_attr a        = { .factor = 0.1f, .offset = 100 };
+    float           x[COUNT] = { 0.3f, -7e-12f, 4 }, y[COUNT] = { 0.3f, -7e-12f, 2 };
+    float           z[COUNT] = { 0 };
+
+    run_update(KDAS_OP_LERP, &a, (void *[]){ y, x, NULL, NULL });
+    ck_assert(y[0] == x[0] && y[1] == x[1] && y[3] == 0);
+    ck_assert_double_eq_tol(y[2], 2.2, 2e-7);
+    a.factor = 1;
+    run_update(KDAS_OP_LERP, &a, (void *[]){ z, x, NULL, NULL });
+    ck_assert_int_eq(memcmp(z, x, sizeof z), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *suite   = suite_create("ops");
@@ -575,6 +591,7 @@ int main(void)
     tcase_add_test(updates, a_nan_gradient_passes_the_clamp);
     tcase_add_test(updates, sum_of_squares_is_exact_in_double);
     tcase_add_test(updates, axpy_adds_a_multiple);
+    tcase_add_test(updates, lerp_keeps_what_is_equal_and_copies_onto_zeros);
     for (size_t i = 0; i < KD_COUNT(all); i++)
         suite_add_tcase(suite, all[i]);
     srunner_run_all(runner, CK_ENV);

@@ -104,6 +104,8 @@ typedef enum kdas_op_number {
  * SGD           p (state), g, m (state; dim[0] 0 without momentum)
  * SUM_SQUARES   x                                      out: one double, the sum of squares
  * AXPY          y (state), x                           y += factor * x (kdas_scale_attr; offset unused)
+ * LERP          y (state), x                           y += factor * (x - y) (kdas_scale_attr; offset unused), so that
+ *               y stays to the bit where it equals x, and factor 1 on zeros copies x. Since 0.4
  */
 typedef struct kdas_conv_attr {
     int32_t stride;

@@ -110,10 +110,28 @@ typedef struct kdas_loader_options {
     int32_t      workers;       /* threads, 0..64; 0: batches are made in the call; default 1 */
     int32_t      ahead;         /* batches kept ready, 1..1024; default 3                     */
     uint64_t     seed;          /* decides order and augmentation; default 1                  */
+    /* More augmentation, drawn anew for each frame and epoch and off by default; `augment` = 0 switches all of it
+     * off. Mask and image get the same geometry. docs/training.md has the formulas. All since 0.4. */
+    float scale_min, scale_max; /* zoom about the middle, uniform in its logarithm, 0.1..10; 1, 1 */
+    float crop;        /* least share of the frame's area that is cut out and enlarged to the whole,
+                          in (0,1], uniform up to 1; default 1                                */
+    float crop_aspect; /* the cut's shape is the frame's times 1/this .. this, uniform in its
+                          logarithm, 1..4; default 4/3                                        */
+    float brightness;  /* factors uniform in 1 +- this, 0..1; default 0                       */
+    float contrast, saturation;
+    float hue;    /* turn of the colours, uniform in +- this share of a full turn, 0..0.5; 0  */
+    float blur;   /* probability of a Gaussian blur, its sigma uniform in 0.1..2 pixels at
+                     352 x 352 and in proportion at other sizes; default 0                   */
+    float cutout; /* probability that a rectangle of 2 to 20 % of the area shows the frame's
+                     mean colour instead; the mask stays; default 0                           */
+    /* Share of an epoch's frames without a polyp, 0..1; the epoch stays as long as it was. -1 (default): as
+     * they come. Creating the loader then reads every mask once. Since 0.4. */
+    float empty_share;
 } kdas_loader_options;
 KDAS_API void kdas_loader_options_init(kdas_loader_options *options, size_t size);
 
-/* Batches over `dataset`, which must outlive the loader. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
+/* Batches over `dataset`, which must outlive the loader. KDAS_EINVAL, KDAS_ENOMEM; with an empty_share also the
+ * errors of a mask's file. Since 0.1. */
 KDAS_API kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset,
                                         const kdas_loader_options *options);
 KDAS_API void        kdas_loader_destroy(kdas_loader *loader); /* NULL is fine; joins the workers */

@@ -75,6 +75,12 @@ KDAS_API kdas_status kdas_distiller_update(kdas_distiller *distiller, kdas_step_
 KDAS_API kdas_status kdas_distiller_set_teacher_maps(kdas_distiller  *distiller,
                                                      const kdas_maps *maps);
 
+/* Write the moving average of the student (kdas_distiller_options.ema) into `to`, a model of the same name, of
+ * any context. Parameters and running statistics are averaged alike, over the updates that were made; counters of
+ * batches are the student's. Before the first update it is the student itself. KDAS_EINVAL (another model),
+ * KDAS_ESTATE (no average is kept), KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_distiller_read_average(kdas_distiller *distiller, kdas_model *to);
+
 /* ---- Checkpoint ---------------------------------------------------------------------------------- */
 
 /* Values of the host that travel in a checkpoint: epoch, sampler position, best score, ... */
@@ -87,14 +93,15 @@ typedef struct kdas_progress {
     int64_t  best_epoch;
 } kdas_progress;
 
-/* Write student, optimizer state, step counts, random state, options and progress; to a temporary file, synced
+/* Write student, its average if one is kept, optimizer state, step counts, random state, options and progress; to a temporary file, synced
  * and renamed, so that a kill leaves the last good one. `notes` (may be NULL) is kept as text, e.g. the
  * command line. KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_checkpoint_save(const kdas_distiller *distiller, const char *path,
                                           const kdas_progress *progress, const char *notes);
 /* Read it back into a distiller made alike; all or nothing. The optimizer goes on with the checkpoint's options
  * (a difference is logged as a warning) but for `total`, which a longer run may raise. A run may go on in another
- * precision (logged likewise), since all that a checkpoint holds is f32. `progress` may be NULL.
+ * precision (logged likewise), since all that a checkpoint holds is f32. A moving average that the
+ * file lacks begins at the student with the next update (logged). `progress` may be NULL.
  * KDAS_ENOTFOUND (no such file), KDAS_EIO, KDAS_EFORMAT (not a checkpoint, cut off, damaged), KDAS_EINVAL (of
  * another model, drop path, rule or objective: the sentence says which). A run resumed at a step's end gives the
  * same bits as an unbroken one in the same precision. Since 0.1. */

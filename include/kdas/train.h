@@ -26,6 +26,7 @@ typedef struct kdas_train_state {
     int64_t                 best_epoch;
     int32_t                 is_best; /* EPOCH: this one is the best                  */
     int64_t                 skipped; /* updates of the run skipped for overflow. Since 0.3 */
+    int32_t stopped_early; /* EPOCH: the run ends here, for want of a better one. Since 0.4   */
 } kdas_train_state;
 
 /* Return 0 to go on; anything else ends the run after this step, checkpoint included. */
@@ -48,6 +49,9 @@ typedef struct kdas_train_options {
     double ramp_up, ramp_down;
     int64_t
         patience; /* end after so many epochs without a better one; 0 (default): never. Since 0.4 */
+    int32_t
+        evaluate_ema; /* 1 (default): the moving average of the student, if the distiller keeps one, is what is
+                         validated and kept as best; 0: the student is. Since 0.4 */
 } kdas_train_options;
 KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
 
@@ -56,6 +60,10 @@ KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
  * the best so far; the validation set is the only one that decides. An epoch that max_steps cuts short is
  * validated too, and finished by a later resume. log.csv has a line for each epoch: means over its steps, and since
  * 0.3 the loss scale and the updates that overflow has made the run skip so far (kdas_optim_options.loss_scale).
+ *
+ * With `patience` the run ends well (KDAS_OK, stopped_early) once so many epochs after the best one have been no
+ * better; it needs a validation set. Resumed, it does nothing, unless with more patience. last.kdas has the student
+ * and its average, best.safetensors the one that was validated. Since 0.4.
  *
  * A cancel of the context, or a callback that does not return 0, finishes the step, saves, and ends the run with
  * KDAS_ECANCELLED unless it was complete; resume goes on from there, with the same bits as an unbroken run. A NaN

@@ -1,20 +1,78 @@
-/* augment.c - flips and rotation. They are done after the resize, where there are fewest pixels,
+/* augment.c - flips, rotation, zoom and crop. They are done after the resize, where there are fewest pixels,
  * but turn the frame in its own shape: the result is that of rotating first, up to the order of
  * two filters. */
 #include "data/augment.h"
+#include <math.h>
 #include "data/plain_math.h"
 
-kd_augment kd_augment_draw(uint64_t seed, uint64_t epoch, uint64_t frame, double rotation)
+/* Uniform in the logarithm from low to high; exactly low where they are equal. */
+static double between_logs(kd_random *r, double low, double high)
 {
-    kd_random  r = kd_random_make(kd_mix64(seed ^ kd_mix64(epoch + 1)), frame);
-    kd_augment a;
-    double     turn;
+    double t = kd_random_unit(r);
 
-    a.flip_x = kd_random_u64(&r) >> 63;
-    a.flip_y = kd_random_u64(&r) >> 63;
-    turn     = kd_random_between(&r, -rotation, rotation) / 360;
-    a.cos    = kd_cos_turns(turn);
-    a.sin    = kd_sin_turns(turn);
+    return low < high ? low * kd_plain_exp(t * kd_plain_log(high / low)) : low;
+}
+
+/* A window of `area`, a share of the frame's, and the frame's shape times `shape`, as far as it fits. */
+static void window(double *x, double *y, double *width, double *height, kd_random *r, double area,
+                   double shape)
+{
+    double across = kd_random_unit(r), down = kd_random_unit(r);
+
+    shape   = KD_MAX(area, KD_MIN(shape, 1 / area));
+    *width  = KD_MIN(sqrt(area * shape), 1.0);
+    *height = KD_MIN(sqrt(area / shape), 1.0);
+    *x      = across * (1 - *width);
+    *y      = down * (1 - *height);
+}
+
+static void draw_geometry(kd_augment *a, kd_random *r, const kd_augment_rules *rules)
+{
+    double turn, area, shape;
+
+    a->flip_x = kd_random_u64(r) >> 63;
+    a->flip_y = kd_random_u64(r) >> 63;
+    turn      = kd_random_between(r, -rules->rotation, rules->rotation) / 360;
+    a->cos    = kd_cos_turns(turn);
+    a->sin    = kd_sin_turns(turn);
+    a->zoom   = between_logs(r, rules->scale_min, rules->scale_max);
+    area      = kd_random_between(r, rules->crop, 1);
+    shape     = between_logs(r, 1 / rules->crop_aspect, rules->crop_aspect);
+    window(&a->crop_x, &a->crop_y, &a->crop_width, &a->crop_height, r, area, shape);
+    if (rules->crop < 1) return;
+    a->crop_x = a->crop_y = 0;
+    a->crop_width = a->crop_height = 1;
+}
+
+/* A factor around 1; exactly 1 where `by` is 0. */
+static double factor(kd_random *r, double by) { return 1 + kd_random_between(r, -by, by); }
+
+static void draw_colours(kd_augment *a, kd_random *r, const kd_augment_rules *rules)
+{
+    double area, shape, chance;
+
+    a->brightness = factor(r, rules->brightness);
+    a->contrast   = factor(r, rules->contrast);
+    a->saturation = factor(r, rules->saturation);
+    a->hue        = kd_random_between(r, -rules->hue, rules->hue);
+    chance        = kd_random_unit(r);
+    a->blur       = kd_random_between(r, 0.1, 2);
+    if (chance >= rules->blur) a->blur = 0;
+    chance = kd_random_unit(r);
+    area   = kd_random_between(r, 0.02, 0.2);
+    shape  = between_logs(r, 0.5, 2);
+    window(&a->cutout_x, &a->cutout_y, &a->cutout_width, &a->cutout_height, r, area, shape);
+    if (chance >= rules->cutout) a->cutout_width = 0;
+}
+
+kd_augment kd_augment_draw(uint64_t seed, uint64_t epoch, uint64_t view,
+                           const kd_augment_rules *rules)
+{
+    kd_random  r = kd_random_make(kd_mix64(seed ^ kd_mix64(epoch + 1)), view);
+    kd_augment a;
+
+    draw_geometry(&a, &r, rules);
+    draw_colours(&a, &r, rules);
     return a;
 }
 
@@ -28,18 +86,25 @@ static int64_t fixed(double v)
     return v < 0 ? -(int64_t)(0.5 - v * 4294967296.0) : (int64_t)(v * 4294967296.0 + 0.5);
 }
 
-/* Undo the flips, then turn back around the middle. Without a turn all is whole: exact copies. */
+/* The one mapping of a view: every plane of a frame (colours, mask, and whatever else belongs to its pixels)
+ * is warped by it, in kd_augment_apply. A view is the frame, cut out and enlarged (crop), then turned in its own
+ * shape and zoomed about the middle, then flipped; here that is undone: from the middle of the output to the
+ * middle of the cut. Past the edges of a cut the frame goes on. With nothing but flips all is whole: exact
+ * copies. */
 static struct map map_make(const kd_augment *a, double aspect, int64_t width, int64_t height)
 {
     double     cx = (double)(width - 1) / 2, cy = (double)(height - 1) / 2;
+    double     mx = (a->crop_x + a->crop_width / 2) * (double)width - 0.5;
+    double     my = (a->crop_y + a->crop_height / 2) * (double)height - 0.5;
+    double     kx = a->crop_width / a->zoom, ky = a->crop_height / a->zoom;
     double     along = a->sin / aspect, down = a->sin * aspect;
     double     fx = a->flip_x ? -1 : 1, fy = a->flip_y ? -1 : 1;
-    struct map m = { fixed(fx * a->cos), fixed(fy * along),  0,
-                     fixed(-fx * down),  fixed(fy * a->cos), 0 };
+    double     ux = kx * fx * a->cos, uy = kx * fy * along;
+    double     vx = ky * -fx * down, vy = ky * fy * a->cos;
+    struct map m = { fixed(ux), fixed(uy), 0, fixed(vx), fixed(vy), 0 };
 
-    /* the middle stays: u(cx, cy) = cx, v(cx, cy) = cy */
-    m.u0 = fixed(cx - fx * a->cos * cx - fy * along * cy);
-    m.v0 = fixed(cy + fx * down * cx - fy * a->cos * cy);
+    m.u0 = fixed(mx - ux * cx - uy * cy);
+    m.v0 = fixed(my - vx * cx - vy * cy);
     return m;
 }
 

@@ -79,19 +79,26 @@ static kdas_status decode_file(kdas_image **out, kd_frames *frames, const kd_fra
                    (long long)view.height);
 }
 
+static kdas_status decode_mask(kdas_image **mask, kd_frames *frames, const kd_frame *frame)
+{
+    uint8_t *p;
+
+    KD_RETURN(decode_file(mask, frames, frame, frame->mask_path, KDAS_PIXEL_GREY8));
+    p = kdas_image_pixels(*mask);
+    for (int64_t k = 0; k < frame->width * frame->height; k++)
+        p[k] = p[k] > 127 ? 255 : 0;
+    return KDAS_OK;
+}
+
 static kdas_status decode(kdas_image **image, kdas_image **mask, kd_frames *frames, size_t i)
 {
     const kd_frame *frame = &frames->frame[i];
     kdas_status     st    = KDAS_OK;
-    uint8_t        *p;
 
     if (!frame->image_path)
         return kdas_scene_draw(image, mask, frames->ctx, &frames->scene, (int64_t)i);
     KD_TRY(decode_file(image, frames, frame, frame->image_path, KDAS_PIXEL_RGB8));
-    KD_TRY(decode_file(mask, frames, frame, frame->mask_path, KDAS_PIXEL_GREY8));
-    p = kdas_image_pixels(*mask);
-    for (int64_t k = 0; k < frame->width * frame->height; k++)
-        p[k] = p[k] > 127 ? 255 : 0;
+    KD_TRY(decode_mask(mask, frames, frame));
 done:
     if (st != KDAS_OK) {
         kdas_image_destroy(*image);
@@ -143,4 +150,62 @@ void kd_loan_return(kd_loan *loan)
     kdas_image_destroy(loan->own_image);
     kdas_image_destroy(loan->own_mask);
     *loan = (kd_loan){ 0 };
+}
+
+/* ---- Frames without a polyp ---- */
+
+static bool all_zero(const kdas_view *mask)
+{
+    for (int64_t y = 0; y < mask->height; y++) {
+        const uint8_t *row = kd_view_row(mask, y);
+
+        for (int64_t x = 0; x < mask->width; x++)
+            if (row[x]) return false;
+    }
+    return true;
+}
+
+/* Look at the mask: the one that is kept, or a file's alone, or a scene's. */
+static kdas_status look(bool *empty, kd_frames *frames, size_t i)
+{
+    const kd_frame *frame = &frames->frame[i];
+    kdas_image     *mask  = NULL;
+    kdas_view       view;
+    kd_loan         loan;
+
+    if (frame->image_path && !frame->mask_path) {
+        *empty = false;
+        return KDAS_OK;
+    }
+    if (frame->image_path) {
+        KD_RETURN(decode_mask(&mask, frames, frame));
+        view   = kdas_image_view(mask);
+        *empty = all_zero(&view);
+        kdas_image_destroy(mask);
+        return KDAS_OK;
+    }
+    KD_RETURN(kd_frames_lend(&loan, frames, i));
+    *empty = all_zero(&loan.mask);
+    kd_loan_return(&loan);
+    return KDAS_OK;
+}
+
+kdas_status kd_frames_empty(bool *out, kd_frames *frames, size_t i)
+{
+    kd_frame *frame = &frames->frame[i];
+    bool      seen, empty;
+
+    pthread_mutex_lock(&frames->lock);
+    seen  = frame->seen;
+    empty = frame->empty;
+    pthread_mutex_unlock(&frames->lock);
+    if (!seen) {
+        KD_RETURN(look(&empty, frames, i));
+        pthread_mutex_lock(&frames->lock);
+        frame->empty = empty;
+        frame->seen  = true;
+        pthread_mutex_unlock(&frames->lock);
+    }
+    *out = empty;
+    return KDAS_OK;
 }

@@ -12,6 +12,7 @@ typedef struct kd_frame {
     char       *image_path, *mask_path; /* NULL: a scene, drawn                 */
     int64_t     width, height;          /* as the headers said, mask and image  */
     kdas_image *image, *mask;           /* kept decoded, or NULL; under `lock`  */
+    bool        seen, empty; /* its mask has been looked at, and is all 0; under `lock` */
 } kd_frame;
 
 typedef struct kd_frames {
@@ -43,5 +44,8 @@ typedef struct kd_loan {
 } kd_loan;
 kdas_status kd_frames_lend(kd_loan *out, kd_frames *frames, size_t i);
 void        kd_loan_return(kd_loan *loan);
+/* Whether frame i has no polyp; known after the first time. Decodes its mask alone. A frame without a mask is
+ * not known to be empty: false. */
+kdas_status kd_frames_empty(bool *out, kd_frames *frames, size_t i);
 
 #endif

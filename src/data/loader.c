@@ -14,7 +14,7 @@
 struct slot {
     int64_t     group;             /* -1: none yet */
     int64_t     size, taken, done; /* samples of the group: all, given to workers, finished */
-    int64_t    *frame;             /* (batch) */
+    int64_t    *view;              /* (batch) */
     kdas_batch *batch[KD_LOADER_SCALES];
     kdas_status status; /* of the first sample that failed */
     int64_t     failed; /* its number                      */
@@ -63,11 +63,11 @@ static struct slot *open_slot(kdas_loader *l)
 /* Take a sample of a group and make it; the lock is held on entry and on return, not between. */
 static void make_sample(kdas_loader *l, struct slot *s, kd_loader_scratch *scratch)
 {
-    int64_t     i = s->taken++, frame = s->frame[i], epoch = s->group / l->plan.groups;
+    int64_t     i = s->taken++, view = s->view[i], epoch = s->group / l->plan.groups;
     kdas_status st;
 
     pthread_mutex_unlock(&l->lock);
-    st = kd_loader_make(&l->plan, scratch, epoch, frame, i, s->batch);
+    st = kd_loader_make(&l->plan, scratch, epoch, view, i, s->batch);
     pthread_mutex_lock(&l->lock);
     if (st != KDAS_OK && i < s->failed) {
         s->status = st;
@@ -123,7 +123,7 @@ static void slot_assign(kdas_loader *l, struct slot *s, int64_t group)
     }
     s->group = group;
     s->size  = kd_loader_plan_group_size(&l->plan, group);
-    memcpy(s->frame, l->order + first, (size_t)s->size * sizeof *s->frame);
+    memcpy(s->view, l->order + first, (size_t)s->size * sizeof *s->view);
     for (int k = 0; k < l->plan.scales; k++)
         kdas_batch_resize(s->batch[k], s->size);
     slot_restart(s);
@@ -159,8 +159,8 @@ static kdas_status make_slots(kdas_loader *l, int32_t ahead)
         struct slot *s = &l->slot[i];
 
         s->group = -1;
-        s->frame = kd_alloc(l->ctx, (size_t)plan->batch * sizeof *s->frame);
-        if (!s->frame) return KDAS_ENOMEM;
+        s->view  = kd_alloc(l->ctx, (size_t)plan->batch * sizeof *s->view);
+        if (!s->view) return KDAS_ENOMEM;
         for (int k = 0; k < plan->scales; k++)
             KD_RETURN(kdas_batch_create(&s->batch[k], l->ctx, plan->batch, plan->height[k],
                                         plan->width[k]));
@@ -212,7 +212,10 @@ kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset,
     KD_RETURN(kd_loader_plan_init(&plan, &o, dataset, options));
 
     l = kd_calloc(dataset->ctx, 1, sizeof *l);
-    if (!l) return KDAS_ENOMEM;
+    if (!l) {
+        kd_loader_plan_finish(&plan);
+        return KDAS_ENOMEM;
+    }
     l->ctx         = dataset->ctx;
     l->plan        = plan;
     l->workers     = o.workers;
@@ -248,7 +251,7 @@ void kdas_loader_destroy(kdas_loader *l)
     for (int i = 0; l->worker && i < KD_MAX(l->workers, 1); i++)
         kd_loader_scratch_finish(&l->worker[i].scratch, &l->plan);
     for (int64_t i = 0; l->slot && i < l->slots; i++) {
-        kd_free(l->ctx, l->slot[i].frame);
+        kd_free(l->ctx, l->slot[i].view);
         for (int k = 0; k < l->plan.scales; k++)
             kdas_batch_destroy(l->slot[i].batch[k]);
     }
@@ -258,6 +261,7 @@ void kdas_loader_destroy(kdas_loader *l)
     kd_free(l->ctx, l->worker);
     kd_free(l->ctx, l->slot);
     kd_free(l->ctx, l->order);
+    kd_loader_plan_finish(&l->plan);
     kd_free(l->ctx, l);
 }
 

@@ -2,6 +2,7 @@
 #ifndef KD_LOADER_H
 #define KD_LOADER_H
 #include <pthread.h>
+#include "data/augment.h"
 #include "data/batch.h"
 #include "data/dataset.h"
 
@@ -17,28 +18,42 @@ typedef struct kd_loader_plan {
     int           scales;
     int64_t       height[KD_LOADER_SCALES], width[KD_LOADER_SCALES];
     bool          shuffle, augment;
-    double        rotation;
     uint64_t      seed;
+
+    kd_augment_rules rules;
+    uint8_t         *empty;        /* (frames) 1: no polyp in it; NULL: frames come as they are */
+    int64_t          empties, ask; /* such frames, and how many of them an epoch has            */
 } kd_loader_plan;
 
 /* Check a host's options (NULL: defaults) and make the plan of them; *o receives them all. */
 kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kdas_dataset *dataset,
                                 const kdas_loader_options *options);
-/* The order of an epoch's frames, into order (frames). */
+void        kd_loader_plan_finish(kd_loader_plan *plan);
+/* The order of an epoch's views, into order (frames). A view is a frame's number, plus `frames` for each time
+ * that the frame has come before in the epoch. */
 void    kd_loader_plan_order(const kd_loader_plan *plan, int64_t epoch, int64_t *order);
 int64_t kd_loader_plan_group_size(const kd_loader_plan *plan, int64_t group);
 
 /* A worker's own memory: a frame at the largest size, before and after augmentation. */
 typedef struct kd_loader_scratch {
     uint8_t *rgb[2], *mask[2];
+
+    uint16_t *blur; /* NULL where nothing is blurred */
 } kd_loader_scratch;
 kdas_status kd_loader_scratch_init(kd_loader_scratch *scratch, const kd_loader_plan *plan);
 void        kd_loader_scratch_finish(kd_loader_scratch *scratch, const kd_loader_plan *plan);
 
-/* Put frame `frame` of the dataset, as epoch `epoch` shows it, at place i of every scale's batch.
- * */
+/* Put a view of the dataset, as epoch `epoch` shows it, at place i of every scale's batch. */
 kdas_status kd_loader_make(const kd_loader_plan *plan, kd_loader_scratch *scratch, int64_t epoch,
-                           int64_t frame, int64_t i, kdas_batch *const *batch);
+                           int64_t view, int64_t i, kdas_batch *const *batch);
+
+/* ---- sampling.c: how often empty frames come ---- */
+
+/* Look at every mask, and set plan->empty and the counts for a share; with one kind of frames alone they stay as
+ * they come, and a warning is logged. */
+kdas_status kd_sampling_init(kd_loader_plan *plan, double share);
+/* The views of an epoch in the dataset's order, into order (frames). */
+void kd_sampling_views(const kd_loader_plan *plan, kd_random *r, int64_t *order);
 
 /* Does a batch stay valid until the next call but one, so that the next can be fetched during its step? */
 bool kd_loader_keeps_last(const kdas_loader *loader);

@@ -3,26 +3,62 @@
 #include <math.h>
 #include <string.h>
 #include "base/context.h"
-#include "data/augment.h"
 #include "data/loader.h"
 #include "io/image.h"
 
 void kdas_loader_options_init(kdas_loader_options *options, size_t size)
 {
-    kdas_loader_options defaults = { .size     = size,
-                                     .batch    = 8,
-                                     .height   = 352,
-                                     .width    = 352,
-                                     .shuffle  = 1,
-                                     .augment  = 1,
-                                     .rotation = 90,
-                                     .workers  = 1,
-                                     .ahead    = 3,
-                                     .seed     = 1 };
+    kdas_loader_options defaults = { .size        = size,
+                                     .batch       = 8,
+                                     .height      = 352,
+                                     .width       = 352,
+                                     .shuffle     = 1,
+                                     .augment     = 1,
+                                     .rotation    = 90,
+                                     .workers     = 1,
+                                     .ahead       = 3,
+                                     .seed        = 1,
+                                     .scale_min   = 1,
+                                     .scale_max   = 1,
+                                     .crop        = 1,
+                                     .crop_aspect = 4.0f / 3,
+                                     .empty_share = -1 };
 
     if (!options || size < sizeof size) return;
     memset(options, 0, size);
     memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
+}
+
+/* A number within bounds; the comparisons are false for NaN, so that it is refused too. */
+static kdas_status check_range(const char *name, float value, double low, double high)
+{
+    if ((double)value >= low && (double)value <= high) return KDAS_OK;
+    return kd_fail(KDAS_EINVAL, "kdas_loader_options: %s is %g, not %g to %g", name, (double)value,
+                   low, high);
+}
+
+static kdas_status check_augmentation(const kdas_loader_options *o)
+{
+    if (!(o->rotation >= 0 && o->rotation <= 180))
+        return kd_fail(KDAS_EINVAL, "kdas_loader_options: rotation is %g degrees, not 0 to 180",
+                       (double)o->rotation);
+    KD_RETURN(check_range("scale_min", o->scale_min, 0.1f, 10));
+    KD_RETURN(check_range("scale_max", o->scale_max, 0.1f, 10));
+    if (o->scale_min > o->scale_max)
+        return kd_fail(KDAS_EINVAL, "kdas_loader_options: scale_min is %g, above a scale_max of %g",
+                       (double)o->scale_min, (double)o->scale_max);
+    if (!(o->crop > 0 && o->crop <= 1))
+        return kd_fail(KDAS_EINVAL, "kdas_loader_options: crop is %g, not above 0 and up to 1",
+                       (double)o->crop);
+    KD_RETURN(check_range("crop_aspect", o->crop_aspect, 1, 4));
+    KD_RETURN(check_range("brightness", o->brightness, 0, 1));
+    KD_RETURN(check_range("contrast", o->contrast, 0, 1));
+    KD_RETURN(check_range("saturation", o->saturation, 0, 1));
+    KD_RETURN(check_range("hue", o->hue, 0, 0.5));
+    KD_RETURN(check_range("blur", o->blur, 0, 1));
+    KD_RETURN(check_range("cutout", o->cutout, 0, 1));
+    if (o->empty_share == -1) return KDAS_OK;
+    return check_range("empty_share", o->empty_share, 0, 1);
 }
 
 static kdas_status check_options(const kdas_loader_options *o, int64_t frames)
@@ -39,9 +75,6 @@ static kdas_status check_options(const kdas_loader_options *o, int64_t frames)
     if (o->scale_count < 0 || o->scale_count > KD_LOADER_SCALES || !o->scales != !o->scale_count)
         return kd_fail(KDAS_EINVAL, "kdas_loader_options: scale_count is %d with %s; at most %d",
                        o->scale_count, o->scales ? "scales" : "no scales", KD_LOADER_SCALES);
-    if (!(o->rotation >= 0 && o->rotation <= 180))
-        return kd_fail(KDAS_EINVAL, "kdas_loader_options: rotation is %g degrees, not 0 to 180",
-                       (double)o->rotation);
     if (o->workers < 0 || o->workers > KD_LOADER_WORKERS)
         return kd_fail(KDAS_EINVAL, "kdas_loader_options: workers is %d, not 0 to %d", o->workers,
                        KD_LOADER_WORKERS);
@@ -82,6 +115,21 @@ static kdas_status plan_scales(kd_loader_plan *plan, const kdas_loader_options *
     return KDAS_OK;
 }
 
+static kd_augment_rules rules_of(const kdas_loader_options *o)
+{
+    return (kd_augment_rules){ .rotation    = o->rotation,
+                               .scale_min   = o->scale_min,
+                               .scale_max   = o->scale_max,
+                               .crop        = o->crop,
+                               .crop_aspect = o->crop_aspect,
+                               .brightness  = o->brightness,
+                               .contrast    = o->contrast,
+                               .saturation  = o->saturation,
+                               .hue         = o->hue,
+                               .blur        = o->blur,
+                               .cutout      = o->cutout };
+}
+
 kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kdas_dataset *dataset,
                                 const kdas_loader_options *options)
 {
@@ -90,25 +138,36 @@ kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kd
     kdas_loader_options_init(o, sizeof *o);
     KD_RETURN(kd_take_options(o, sizeof *o, options, "kdas_loader_options"));
     KD_RETURN(check_options(o, frames));
+    KD_RETURN(check_augmentation(o));
     *plan        = (kd_loader_plan){ .dataset     = dataset,
                                      .batch       = o->batch,
                                      .frames      = frames,
                                      .shuffle     = o->shuffle,
                                      .augment     = o->augment,
-                                     .rotation    = o->rotation,
+                                     .rules       = rules_of(o),
                                      .seed        = o->seed,
                                      .base_height = o->height,
                                      .base_width  = o->width };
     plan->groups = o->drop_last ? frames / o->batch : (frames + o->batch - 1) / o->batch;
-    return plan_scales(plan, o);
+    KD_RETURN(plan_scales(plan, o));
+    return o->empty_share < 0 ? KDAS_OK : kd_sampling_init(plan, o->empty_share);
+}
+
+void kd_loader_plan_finish(kd_loader_plan *plan)
+{
+    kd_free(plan->dataset->ctx, plan->empty);
+    plan->empty = NULL;
 }
 
 void kd_loader_plan_order(const kd_loader_plan *plan, int64_t epoch, int64_t *order)
 {
     kd_random r = kd_random_make(plan->seed, (uint64_t)epoch);
 
-    for (int64_t i = 0; i < plan->frames; i++)
-        order[i] = i;
+    if (plan->empty)
+        kd_sampling_views(plan, &r, order);
+    else
+        for (int64_t i = 0; i < plan->frames; i++)
+            order[i] = i;
     for (int64_t i = plan->frames - 1; plan->shuffle && i > 0; i--) {
         int64_t j = kd_random_below(&r, i + 1), t = order[i];
 
@@ -130,6 +189,7 @@ void kd_loader_scratch_finish(kd_loader_scratch *scratch, const kd_loader_plan *
         kd_free(plan->dataset->ctx, scratch->rgb[k]);
         kd_free(plan->dataset->ctx, scratch->mask[k]);
     }
+    kd_free(plan->dataset->ctx, scratch->blur);
     *scratch = (kd_loader_scratch){ 0 };
 }
 
@@ -148,7 +208,11 @@ kdas_status kd_loader_scratch_init(kd_loader_scratch *scratch, const kd_loader_p
         kd_loader_scratch_finish(scratch, plan);
         return KDAS_ENOMEM;
     }
-    return KDAS_OK;
+    if (!plan->augment || plan->rules.blur <= 0) return KDAS_OK;
+    scratch->blur = kd_alloc(ctx, (size_t)pixels * 3 * sizeof *scratch->blur);
+    if (scratch->blur) return KDAS_OK;
+    kd_loader_scratch_finish(scratch, plan);
+    return KDAS_ENOMEM;
 }
 
 static kdas_status fit(uint8_t *to, kdas_context *ctx, int64_t width, int64_t height,
@@ -161,15 +225,15 @@ static kdas_status fit(uint8_t *to, kdas_context *ctx, int64_t width, int64_t he
 }
 
 kdas_status kd_loader_make(const kd_loader_plan *plan, kd_loader_scratch *scratch, int64_t epoch,
-                           int64_t frame, int64_t i, kdas_batch *const *batch)
+                           int64_t view, int64_t i, kdas_batch *const *batch)
 {
     kdas_context *ctx  = plan->dataset->ctx;
     kdas_status   st   = KDAS_OK;
     kd_loan       loan = { 0 };
     kd_augment    augment;
 
-    KD_TRY(kd_dataset_lend(&loan, plan->dataset, frame));
-    augment = kd_augment_draw(plan->seed, (uint64_t)epoch, (uint64_t)frame, plan->rotation);
+    KD_TRY(kd_dataset_lend(&loan, plan->dataset, view % plan->frames));
+    augment = kd_augment_draw(plan->seed, (uint64_t)epoch, (uint64_t)view, &plan->rules);
     for (int s = 0; s < plan->scales; s++) {
         int64_t w = plan->width[s], h = plan->height[s];
         double  aspect =
@@ -179,9 +243,11 @@ kdas_status kd_loader_make(const kd_loader_plan *plan, kd_loader_scratch *scratc
         KD_TRY(fit(scratch->mask[0], ctx, w, h, &loan.mask));
         for (int64_t k = 0; k < w * h; k++)
             scratch->mask[0][k] = scratch->mask[0][k] >= 128 ? 255 : 0;
-        if (plan->augment)
+        if (plan->augment) {
             kd_augment_apply(&augment, aspect, w, h, scratch->rgb[1], scratch->mask[1],
                              scratch->rgb[0], scratch->mask[0]);
+            kd_colour_apply(&augment, w, h, scratch->rgb[1], scratch->rgb[0], scratch->blur);
+        }
         kd_batch_put(batch[s], i, scratch->rgb[plan->augment], scratch->mask[plan->augment]);
     }
 done:

@@ -78,7 +78,7 @@ static const char *precision_of(const kdas_distiller *d)
 
 /* ---- the blocks ---- */
 
-#define BLOCKS (2 + KD_OPTIM_SLOTS) /* values, gradients, moments */
+#define BLOCKS (3 + KD_OPTIM_SLOTS) /* values, gradients, moments, average */
 
 /* A flat block on the device, its copy on the host, and how the names of its records begin. */
 typedef struct block {
@@ -110,8 +110,9 @@ static kdas_status add_block(snapshot *s, const char *prefix, bool trainable, fl
     return KDAS_OK;
 }
 
-/* The blocks of a distiller, with room on the host; gradients only where some are gathered. */
-static kdas_status snapshot_init(snapshot *s, const kdas_distiller *d, bool gradients)
+/* The blocks of a distiller, with room on the host; gradients only where some are gathered, the average only
+ * where it has begun. */
+static kdas_status snapshot_init(snapshot *s, const kdas_distiller *d, bool gradients, bool average)
 {
     const kdas_optim *optim = d->optim;
 
@@ -120,7 +121,7 @@ static kdas_status snapshot_init(snapshot *s, const kdas_distiller *d, bool grad
     if (gradients) KD_RETURN(add_block(s, "gradient", true, kd_params_grads(s->params)));
     for (int i = 0; i < optim->slots; i++)
         KD_RETURN(add_block(s, optim->rule->slot_name[i], true, optim->slot[i]));
-    return KDAS_OK;
+    return average ? add_block(s, "average", false, d->average.values) : KDAS_OK;
 }
 
 static void snapshot_finish(snapshot *s)
@@ -158,6 +159,7 @@ static kdas_status each_tensor(snapshot *s, tensor_fn each, void *user)
             char                  record[512];
 
             if (b->trainable && e->init.kind != KD_TRAINABLE) continue;
+            if (k > 0 && e->init.kind == KD_COUNTER) continue; /* the student's */
             snprintf(record, sizeof record, "%s.%s", b->prefix, e->name);
             KD_RETURN(each(user, record, e->rank, e->dim, b->host + e->offset));
         }
@@ -240,6 +242,8 @@ static kdas_status put_counts(kd_container_writer *w, const kdas_distiller *d,
     KD_RETURN(kd_container_put_u64(w, "random.forwards", d->student->forwards));
     KD_RETURN(kd_container_put_i64(w, "micro", d->micro));
     KD_RETURN(kd_container_put_i64(w, "micro.accumulate", d->options.accumulate));
+    if (d->average.begun)
+        KD_RETURN(kd_container_put_f64(w, "average.decay", (double)d->options.ema));
     KD_RETURN(kd_container_put_i64(w, "progress.epoch", p->epoch));
     KD_RETURN(kd_container_put_i64(w, "progress.position", p->position));
     KD_RETURN(kd_container_put_u64(w, "progress.seed", p->seed));
@@ -272,7 +276,7 @@ kdas_status kd_checkpoint_save(const kdas_distiller *d, const char *path,
     kdas_status          st;
 
     KD_RETURN(kd_take_options(&p, sizeof p, progress, "kdas_progress"));
-    KD_TRY(snapshot_init(&s, d, d->micro > 0));
+    KD_TRY(snapshot_init(&s, d, d->micro > 0, d->average.begun));
     for (int i = 0; i < s.blocks; i++)
         KD_TRY(kd_device_download(d->ctx, s.block[i].host, s.block[i].device, s.block[i].bytes));
     KD_TRY(each_counter(&s, false));
@@ -308,6 +312,7 @@ typedef struct content {
     int64_t            updates, micro, accumulate;
     uint64_t           seed, forwards;
     kd_share           share[KDAS_TERMS];
+    bool               average; /* is there, and kept here too */
 } content;
 
 static kdas_status get_tensor(void *user, const char *record, int rank, const int64_t *dims,
@@ -504,6 +509,27 @@ static kdas_status get_scale(kd_container *c, const kdas_distiller *d, content *
     return KDAS_OK;
 }
 
+/* The average goes on where both have one, with the decay that it has here; else it begins with the next update. */
+static kdas_status get_average(kd_container *c, const kdas_distiller *d, content *to)
+{
+    float  ours = d->options.ema;
+    bool   kept = kd_container_find(c, "average.decay") != NULL;
+    double theirs;
+
+    to->average = kept && ours > 0;
+    if (kept && ours == 0)
+        kd_info(d->ctx, "the moving average in '%s' is left out (ema is 0)", kd_container_path(c));
+    if (!kept && ours > 0 && to->updates > 0)
+        kd_info(d->ctx, "'%s' has no moving average: it begins at the student",
+                kd_container_path(c));
+    if (!to->average) return KDAS_OK;
+    KD_RETURN(kd_container_get_f64(c, "average.decay", &theirs));
+    if (theirs != (double)ours)
+        kd_warn(d->ctx, "the moving average goes on with a decay of %g; '%s' had %g", (double)ours,
+                kd_container_path(c), theirs);
+    return KDAS_OK;
+}
+
 static kdas_status check_counts(kd_container *c, const kdas_distiller *d, const content *to)
 {
     if (to->micro < 0 || to->micro > INT32_MAX || to->updates < 0 || to->progress.epoch < 0 ||
@@ -542,6 +568,7 @@ static kdas_status commit(kdas_distiller *d, const content *from, snapshot *s)
     d->student->options.seed = from->seed;
     d->student->forwards     = from->forwards;
     memcpy(d->loss->share, from->share, sizeof from->share);
+    d->average.begun         = from->average;
     d->micro                 = (int32_t)from->micro;
     d->phase                 = KD_PHASE_IDLE;
     return KDAS_OK;
@@ -555,6 +582,7 @@ static kdas_status read_content(kd_container *c, const kdas_distiller *d, conten
     KD_RETURN(check_counts(c, d, to));
     KD_RETURN(get_optim(c, d, to));
     KD_RETURN(get_share(c, d, to));
+    KD_RETURN(get_average(c, d, to));
     return get_scale(c, d, to);
 }
 
@@ -576,7 +604,7 @@ kdas_status kd_checkpoint_load(kdas_distiller *d, const char *path, kdas_progres
         return kd_fail(KDAS_EINVAL, "kdas_progress: size is not set");
     KD_TRY(kd_container_open(&c, d->ctx, path));
     KD_TRY(as_format(read_content(c, d, &from)));
-    KD_TRY(snapshot_init(&s, d, from.micro > 0));
+    KD_TRY(snapshot_init(&s, d, from.micro > 0, from.average));
     KD_TRY(as_format(each_tensor(&s, get_tensor, c)));
     rescale_gradients(&s, &from);
     KD_TRY(commit(d, &from, &s));

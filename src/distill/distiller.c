@@ -39,6 +39,7 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
 {
     kdas_distiller_options o;
     kdas_distiller        *d;
+    kdas_status            st;
 
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_distiller_create: out is NULL");
     *out = NULL;
@@ -56,6 +57,8 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_distiller_options"));
     if (o.accumulate < 1 || o.accumulate > 65536)
         return kd_fail(KDAS_EINVAL, "distiller: accumulate is %d, not 1 to 65536", o.accumulate);
+    if (!(o.ema >= 0 && o.ema < 1))
+        return kd_fail(KDAS_EINVAL, "distiller: ema is %g, not from 0 to below 1", (double)o.ema);
     KD_RETURN(check_models(teacher, student));
     d = kd_calloc(student->ctx, 1, sizeof *d);
     if (!d) return KDAS_ENOMEM;
@@ -65,14 +68,19 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
     d->loss    = loss;
     d->optim   = optim;
     d->options = o;
-    *out       = d;
-    return KDAS_OK;
+    st         = kd_average_init(d);
+    if (st == KDAS_OK)
+        *out = d;
+    else
+        kdas_distiller_destroy(d);
+    return st;
 }
 
 void kdas_distiller_destroy(kdas_distiller *d)
 {
     if (!d) return;
     kd_upload_finish(d);
+    kd_average_finish(d);
     kd_device_free(d->ctx, d->host_teacher.memory);
     kd_free(d->ctx, d);
 }
@@ -283,9 +291,10 @@ static kdas_status update(kdas_distiller *d, kdas_step_report *r)
     look_at_optim(d, r);
     KD_RETURN(kdas_optim_step(d->optim));
     KD_RETURN(kdas_model_zero_gradients(d->student));
+    r->skipped = kdas_optim_skipped(d->optim) != skipped;
+    if (!r->skipped) KD_RETURN(kd_average_update(d));
     d->micro      = 0;
     d->phase      = KD_PHASE_IDLE;
-    r->skipped    = kdas_optim_skipped(d->optim) != skipped;
     r->updated    = !r->skipped;
     r->seconds[3] = kd_now() - start;
     return KDAS_OK;

@@ -38,7 +38,7 @@ typedef struct run {
 
 void kdas_train_options_init(kdas_train_options *options, size_t size)
 {
-    kdas_train_options defaults = { .size = size, .epochs = 20 };
+    kdas_train_options defaults = { .size = size, .epochs = 20, .evaluate_ema = 1 };
 
     if (!options || size < sizeof size) return;
     memset(options, 0, size);
@@ -58,6 +58,8 @@ static kdas_status check_options(const kdas_train_options *o)
         return kd_fail(KDAS_EINVAL, "train: ramp_up is %g, below 0", o->ramp_up);
     if (!(o->ramp_down >= 0 && o->ramp_down < 1e9))
         return kd_fail(KDAS_EINVAL, "train: ramp_down is %g, below 0", o->ramp_down);
+    if (o->patience < 0)
+        return kd_fail(KDAS_EINVAL, "train: patience is %lld, below 0", (long long)o->patience);
     return kd_check_size(1, o->height, o->width);
 }
 
@@ -152,6 +154,7 @@ static void tell(run *r, kdas_event event, int64_t epoch)
     s->waited  = kdas_loader_waited(r->loader);
     s->skipped = kdas_optim_skipped(r->distiller->optim);
     count_left(r, s);
+    if (s->stopped_early) s->seconds_left = 0;
     if (r->options.progress && r->options.progress(r->options.user, s) != 0) r->stop = true;
 }
 
@@ -281,7 +284,34 @@ static kdas_status validate(run *r, kd_train_row *row)
     return KDAS_OK;
 }
 
-/* Validate, keep the student if it is the best, and write the epoch down. An epoch that the limit
+/* Validate, and keep the student, or its average, if it is the best. */
+static kdas_status judge_student(run *r, kd_train_row *row)
+{
+    KD_RETURN(validate(r, row));
+    row->best = !r->validation || row->validation_dice > r->progress.best;
+    return row->best && r->best ? kdas_model_save(r->distiller->student, r->best) : KDAS_OK;
+}
+
+/* The average takes the student's place for it. */
+static kdas_status judge(run *r, kd_train_row *row)
+{
+    kdas_status st, back;
+
+    if (!r->options.evaluate_ema) return judge_student(r, row);
+    KD_RETURN(kd_average_swap(r->distiller));
+    st   = judge_student(r, row);
+    back = kd_average_swap(r->distiller);
+    return st != KDAS_OK ? st : back;
+}
+
+/* Whether the epochs since the best one are as many as the host is ready to wait. */
+static bool out_of_patience(const run *r)
+{
+    return r->options.patience > 0 && r->batch == 0 && r->progress.best_epoch > 0 &&
+           r->progress.epoch - r->progress.best_epoch >= r->options.patience;
+}
+
+/* Judge, and write the epoch down. An epoch that the limit
  * of steps cuts short is validated like a whole one, but can be taken up again. */
 static kdas_status end_epoch(run *r)
 {
@@ -293,10 +323,8 @@ static kdas_status end_epoch(run *r)
                          .loss_scale      = kdas_optim_loss_scale(r->distiller->optim),
                          .skipped         = kdas_optim_skipped(r->distiller->optim) };
 
-    KD_RETURN(validate(r, &row));
-    row.best = !r->validation || row.validation_dice > r->progress.best;
+    KD_RETURN(judge(r, &row));
     if (row.best) {
-        if (r->best) KD_RETURN(kdas_model_save(r->distiller->student, r->best));
         r->progress.best       = row.validation_dice;
         r->progress.best_epoch = row.epoch;
     }
@@ -312,6 +340,7 @@ static kdas_status end_epoch(run *r)
     r->state.best_dice       = r->progress.best;
     r->state.best_epoch      = r->progress.best_epoch;
     r->state.is_best         = row.best;
+    r->state.stopped_early   = out_of_patience(r) && run_step(r) < r->steps;
     tell(r, KDAS_EVENT_EPOCH, row.epoch);
     return KDAS_OK;
 }
@@ -319,10 +348,11 @@ static kdas_status end_epoch(run *r)
 static kdas_status run_epochs(run *r)
 {
     if (run_step(r) >= r->steps && r->batch == 0) return KDAS_OK; /* all of it was done before */
+    if (out_of_patience(r)) return KDAS_OK;
     for (;;) {
         KD_RETURN(run_steps(r));
         KD_RETURN(end_epoch(r));
-        if (run_step(r) >= r->steps) return KDAS_OK;
+        if (run_step(r) >= r->steps || out_of_patience(r)) return KDAS_OK;
         KD_RETURN(check_stop(r));
     }
 }
@@ -334,6 +364,8 @@ static kdas_status open_validation(run *r)
 {
     kdas_loss_options options = r->distiller->loss->options;
 
+    if (!r->validation && r->options.patience)
+        return kd_fail(KDAS_EINVAL, "train: patience needs a validation set");
     if (!r->validation) return KDAS_OK;
     if (kdas_dataset_count(r->validation) == 0)
         return kd_fail(KDAS_EINVAL, "train: the validation set is empty");

@@ -15,7 +15,8 @@ static uint32_t written_inputs(const kdas_node_desc *node)
     switch (node->op) {
     case KDAS_OP_ADAMW: return 1u << 0 | 1u << 2 | 1u << 3;
     case KDAS_OP_SGD: return 1u << 0 | 1u << 2;
-    case KDAS_OP_AXPY: return 1u << 0;
+    case KDAS_OP_AXPY:
+    case KDAS_OP_LERP: return 1u << 0;
     default: return 0;
     }
 }

@@ -82,8 +82,21 @@ static kdas_status axpy_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
+static kdas_status lerp_forward(kdas_device *device, const kdas_call *call)
+{
+    const kdas_scale_attr *attr = call->node->attr;
+    const float           *x    = call->in[1];
+    float                 *y    = call->in[0];
+
+    (void)device;
+    for (int64_t i = 0; i < call->node->in[0].dim[0]; i++)
+        y[i] += attr->factor * (x[i] - y[i]);
+    return KDAS_OK;
+}
+
 const kdas_kernel kd_update_adamw       = { .op = KDAS_OP_ADAMW, .forward = adamw_forward };
 const kdas_kernel kd_update_sgd         = { .op = KDAS_OP_SGD, .forward = sgd_forward };
 const kdas_kernel kd_update_sum_squares = { .op      = KDAS_OP_SUM_SQUARES,
                                             .forward = sum_squares_forward };
 const kdas_kernel kd_update_axpy        = { .op = KDAS_OP_AXPY, .forward = axpy_forward };
+const kdas_kernel kd_update_lerp        = { .op = KDAS_OP_LERP, .forward = lerp_forward };

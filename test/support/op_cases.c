@@ -442,6 +442,10 @@ const kd_op_case kd_op_cases[] = {
          IN(FLAT(1, 0, 65), FLAT(1, 0, 65)))
     CASE(AXPY, "axpy of a block", A(scale, 1.0f, 0), .state = 1, NO_FD,
          IN(FLAT(1, 0, 4099), FLAT(2, 0, 4099)))
+    CASE(LERP, "lerp", A(scale, 0.125f, 9.0f), .state = 1, NO_FD,
+         IN(FLAT(1, 0, 65), FLAT(1, 0, 65)))
+    CASE(LERP, "lerp of a block", A(scale, 1e-3f, 0), .state = 1, NO_FD,
+         IN(FLAT(1, 0, 4099), FLAT(2, 0, 4099)))
 };
 
 const int kd_op_case_count = sizeof kd_op_cases / sizeof kd_op_cases[0];

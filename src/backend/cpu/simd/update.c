@@ -1,4 +1,4 @@
-/* update.c - ADAMW, SGD, AXPY and SUM_SQUARES over flat blocks of in[0].dim[0] elements. */
+/* update.c - ADAMW, SGD, AXPY, LERP and SUM_SQUARES over flat blocks of in[0].dim[0] elements. */
 #include "backend/cpu/simd/simd.h"
 
 /* A range of whole cache lines for each thread; `i` is the index. */
@@ -83,6 +83,18 @@ static kdas_status axpy_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
+/* y (state) += factor (x - y) */
+static kdas_status lerp_forward(kdas_device *device, const kdas_call *call)
+{
+    float        factor = ((const kdas_scale_attr *)call->node->attr)->factor;
+    float       *y      = call->in[0];
+    const float *x      = call->in[1];
+    int64_t      n      = call->node->in[0].dim[0];
+
+    EACH(n, y[i] += factor * (x[i] - y[i]);)
+    return KDAS_OK;
+}
+
 /* In a fixed number of parts, each in blocks of f32 lanes joined in f64. */
 static kdas_status sum_squares_forward(kdas_device *device, const kdas_call *call)
 {
@@ -116,4 +128,5 @@ static kdas_status sum_squares_forward(kdas_device *device, const kdas_call *cal
 const kd_cpu_kernel KD_SIMD(adamw)       = { .forward = adamw_forward };
 const kd_cpu_kernel KD_SIMD(sgd)         = { .forward = sgd_forward };
 const kd_cpu_kernel KD_SIMD(axpy)        = { .forward = axpy_forward };
+const kd_cpu_kernel KD_SIMD(lerp)        = { .forward = lerp_forward };
 const kd_cpu_kernel KD_SIMD(sum_squares) = { .forward = sum_squares_forward };

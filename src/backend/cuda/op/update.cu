@@ -1,4 +1,4 @@
-/* update.cu - ADAMW, SGD, AXPY and SUM_SQUARES over flat blocks of in[0].dim[0] elements. */
+/* update.cu - ADAMW, SGD, AXPY, LERP and SUM_SQUARES over flat blocks of in[0].dim[0] elements. */
 #include "backend/cuda/kernel.h"
 
 /* The gradient as the rules see it; a NaN stays one. */
@@ -58,6 +58,12 @@ KERNEL(sgd_forward)(float *p, const float *grad, float *m, sgd_step a, int64_t n
 KERNEL(axpy_forward)(float *y, const float *x, float factor, int64_t n)
 {
     EACH(i, n) y[i] += factor * x[i];
+}
+
+/* y += factor (x - y) */
+KERNEL(lerp_forward)(float *y, const float *x, float factor, int64_t n)
+{
+    EACH(i, n) y[i] += factor * (x[i] - y[i]);
 }
 
 /* A thread adds SHORT squares in f32 before it goes on in f64, which is slow on many cards. */
@@ -141,6 +147,15 @@ static kdas_status axpy_forward(kdas_device *device, const kdas_call *call)
                        factor, n);
 }
 
+static kdas_status lerp_forward(kdas_device *device, const kdas_call *call)
+{
+    float   factor = ((const kdas_scale_attr *)call->node->attr)->factor;
+    int64_t n      = call->node->in[0].dim[0];
+
+    return LAUNCH_EACH(device, lerp_forward, n, (float *)call->in[0], (const float *)call->in[1],
+                       factor, n);
+}
+
 /* The number of parts depends on the length alone, and so do the bits. */
 static kdas_status sum_squares_forward(kdas_device *device, const kdas_call *call)
 {
@@ -157,5 +172,6 @@ KD_OP(adamw, NULL, NULL, NULL, adamw_forward, NULL)
 KD_OP(sgd, NULL, NULL, NULL, sgd_forward, NULL)
 KD_OP(sum_squares, NULL, NULL, NULL, sum_squares_forward, NULL)
 KD_OP(axpy, NULL, NULL, NULL, axpy_forward, NULL)
+KD_OP(lerp, NULL, NULL, NULL, lerp_forward, NULL)
 
 #endif

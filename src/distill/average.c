@@ -1,0 +1,113 @@
+/* average.c - a moving average of the student: after every update each of its numbers, parameters and running
+ * statistics alike, goes a part of the way to where the student's is. The counters of batches are the
+ * student's. */
+#include <string.h>
+#include "distill/distiller.h"
+#include "graph/device.h"
+#include "graph/op.h"
+#include "optim/optim.h"
+
+enum { ROOM = 65536 }; /* numbers that are exchanged at a time */
+
+kdas_status kd_average_init(kdas_distiller *d)
+{
+    size_t bytes = (size_t)kd_params_total(d->student->params) * sizeof(float);
+
+    if (d->options.ema == 0) return KDAS_OK;
+    d->average.room = kd_alloc(d->ctx, 2 * ROOM * sizeof(float));
+    if (!d->average.room) return KDAS_ENOMEM;
+    d->average.values = kd_device_alloc(d->ctx, bytes);
+    return d->average.values ? KDAS_OK : KDAS_ENOMEM;
+}
+
+void kd_average_finish(kdas_distiller *d)
+{
+    kd_device_free(d->ctx, d->average.values);
+    kd_free(d->ctx, d->average.room);
+}
+
+/* What is left of the way after update t: 1 - min(ema, (1 + t) / (10 + t)), so that an average does not hang on
+ * to where it began. */
+static float part_of_way(float ema, int64_t t)
+{
+    double warm = (1 + (double)t) / (10 + (double)t);
+
+    return (float)(1 - KD_MIN((double)ema, warm));
+}
+
+kdas_status kd_average_update(kdas_distiller *d)
+{
+    kd_params      *params = d->student->params;
+    int64_t         n      = kd_params_total(params);
+    kdas_desc       block  = { .dtype = KDAS_F32, .rank = 1, .dim = { n, 1, 1, 1 } };
+    kdas_scale_attr attr   = { .factor = 1 };
+    kdas_node_desc  node   = {
+           .op = KDAS_OP_LERP, .inputs = 2, .attr = &attr, .in = { block, block }
+    };
+    kdas_call call = { .node = &node, .in = { d->average.values, kd_params_values(params) } };
+
+    if (!d->average.values) return KDAS_OK;
+    if (d->average.begun)
+        attr.factor = part_of_way(d->options.ema, kdas_optim_updates(d->optim));
+    else /* all of the way from zeros: a copy */
+        KD_RETURN(kd_device_zero(d->ctx, d->average.values, (size_t)n * sizeof(float)));
+    KD_RETURN(kd_device_update(d->ctx, &kd_update_lerp, &call));
+    d->average.begun = true;
+    return KDAS_OK;
+}
+
+kdas_status kd_average_swap(kdas_distiller *d)
+{
+    kd_params *params  = d->student->params;
+    float     *student = kd_params_values(params), *average = d->average.values;
+    float     *a = d->average.room, *b = a + ROOM;
+
+    if (!average || !d->average.begun) return KDAS_OK;
+    for (int64_t i = 0; i < kd_params_total(params); i += ROOM) {
+        size_t bytes = (size_t)KD_MIN(kd_params_total(params) - i, ROOM) * sizeof(float);
+
+        KD_RETURN(kd_device_download(d->ctx, a, student + i, bytes));
+        KD_RETURN(kd_device_download(d->ctx, b, average + i, bytes));
+        KD_RETURN(kd_device_upload(d->ctx, student + i, b, bytes));
+        KD_RETURN(kd_device_upload(d->ctx, average + i, a, bytes));
+    }
+    kd_params_touch(params);
+    kd_params_touch_stats(params);
+    return KDAS_OK;
+}
+
+/* A tensor of the average, through host memory. */
+static kdas_status read_tensor(kdas_distiller *d, int i, kd_params *to, float *values)
+{
+    const kd_param_entry *e = kd_params_at(d->student->params, i);
+
+    if (e->init.kind == KD_COUNTER || !d->average.begun)
+        KD_RETURN(kd_params_read(d->student->params, i, values));
+    else
+        KD_RETURN(kd_device_download(d->ctx, values, d->average.values + e->offset,
+                                     (size_t)e->count * sizeof(float)));
+    return kd_params_write(to, i, values);
+}
+
+kdas_status kdas_distiller_read_average(kdas_distiller *d, kdas_model *to)
+{
+    float      *values;
+    kdas_status st = KDAS_OK;
+
+    if (!d || !to)
+        return kd_fail(KDAS_EINVAL, "kdas_distiller_read_average: the %s is NULL",
+                       d ? "model" : "distiller");
+    if (!d->average.values)
+        return kd_fail(KDAS_ESTATE, "the distiller keeps no average (ema is 0)");
+    if (to->def != d->student->def)
+        return kd_fail(KDAS_EINVAL, "'%s' cannot take the average of '%s'", to->def->name,
+                       d->student->def->name);
+    values = kd_alloc(d->ctx, (size_t)kd_params_total(d->student->params) * sizeof *values);
+    if (!values) return KDAS_ENOMEM;
+    for (int i = 0; i < kd_params_count(d->student->params); i++)
+        KD_TRY(read_tensor(d, i, to->params, values));
+    kd_params_touch_stats(to->params);
+done:
+    kd_free(d->ctx, values);
+    return st;
+}
