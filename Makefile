@@ -196,6 +196,7 @@ $(SUPPORT): $(SUPPORT_SRC:%.c=$(B)/%.o) $(B)/.support
 $(C_SUITES): %: %.o $(SUPPORT) $(STATIC)
 	$(call SAY,LINK)$(LINK) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
 $(B)/test/check_amx: $(EMULATED)
+$(B)/test/check_stats: $(B)/examples/common_stats.o
 $(CXX_SUITES): %: %.o $(SUPPORT) $(STATIC)
 	$(call SAY,LINK)$(LINK_CXX) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
 $(B)/test/golden/check_golden: $(GOLDEN_SRC:%.c=$(B)/%.o) $(SUPPORT) $(STATIC)
