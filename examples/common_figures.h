@@ -1,5 +1,5 @@
-/* common_figures.h - the figures of one model on one set of frames, and a file that keeps those of all sets, so
- * that a run that is taken up again need not measure anew. */
+/* common_figures.h - the figures of one model on one set of frames, and a file that keeps those of
+ * all sets, so that a run that is taken up again need not measure anew. */
 #ifndef COMMON_FIGURES_H
 #define COMMON_FIGURES_H
 #include <kdas/data.h>
@@ -23,9 +23,10 @@ typedef struct stage {
 /* False after a sentence. figures_free() gives it back. */
 bool figures_take(figures *f, const kdas_evaluator *evaluator);
 void figures_free(figures *f);
-/* Write those of all sets, whole or not at all. `key` says what they are of. False after a sentence. */
+/* Write those of all sets, whole or not at all. `key` says what they are of. False after a
+ * sentence. */
 bool figures_save(const figures *f, const stage *t, const char *key, const char *path);
-/* Read them back; false, and nothing is said, where there is no such file or it is of another key or other
- * frames. */
+/* Read them back; false, and nothing is said, where there is no such file or it is of another key
+ * or other frames. */
 bool figures_load(figures *f, const stage *t, const char *key, const char *path);
 #endif

@@ -16,7 +16,7 @@ typedef struct frames {
 /* Open DIR/TrainDataset and every DIR/TestDataset/NAME. False after a sentence. */
 bool frames_open(frames *f, kdas_context *context, const settings *s);
 void frames_close(frames *f);
-/* Write synthetic frames into such folders: s->scenes to train on, a test set "scenes", and where the teacher has
- * frames of its own, TeacherDataset. */
+/* Write synthetic frames into such folders: s->scenes to train on, a test set "scenes", and where
+ * the teacher has frames of its own, TeacherDataset. */
 bool frames_make(kdas_context *context, const settings *s, const char *dir);
 #endif

@@ -95,7 +95,7 @@ static double kind_cell(const char *header, const char *line, const char *term, 
 
 static void take_line(history *h, const char *header, const char *line)
 {
-    static const char *const terms[KDAS_TERMS] = { "seg", "kd", "sgm" };
+    static const char *const terms[KDAS_TERMS] = { "seg", "kd", "sgm", "feature" };
     double      epoch = cell(header, line, "epoch"), dice = cell(header, line, "validation_dice");
     step_point *point = add_step(h);
 

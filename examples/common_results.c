@@ -17,7 +17,7 @@ const char *work_row_name(const work *w, int row)
     return w->settings.preset_count > 1 ? w->settings.presets[row] : "student";
 }
 
-/* ---- Figures, as the trainings end ------------------------------------------------------------ */
+/* ---- Figures, as the trainings end ----------------------------------------------------------- */
 
 void results_begin(work *w, bool has_teacher)
 {
@@ -40,7 +40,8 @@ void results_begin(work *w, bool has_teacher)
 
 void results_end(work *w) { scores_end(&w->scores); }
 
-/* What figures are of: the command, but for what no single training depends on; the library; the frames. */
+/* What figures are of: the command, but for what no single training depends on; the library; the
+ * frames. */
 static char *key_of(const work *w, const char *label, int64_t seed)
 {
     return text_of("%s, libkdas %s, %s, seed %lld, frames %016llx", w->settings.recipe,
@@ -124,7 +125,7 @@ bool results_measure_teacher(work *w)
     return measure(w, &w->teaching, "teacher", w->teacher, 0, 0);
 }
 
-/* ---- The end ---------------------------------------------------------------------------------- */
+/* ---- The end --------------------------------------------------------------------------------- */
 
 /* The students of the first seed, as the files have them: trained models keep much more memory. */
 static bool cast_open(cast *c, const work *w)

@@ -21,29 +21,32 @@ typedef struct work {
 training   *work_run(const work *w, int row, int seed);
 const char *work_row_name(const work *w, int row);
 
-/* ---- Figures, as the trainings end ------------------------------------------------------------ */
+/* ---- Figures, as the trainings end ----------------------------------------------------------- */
 
 /* Make room for the figures, when the teacher is known; `has_teacher`: there will be one. */
 void results_begin(work *w, bool has_teacher);
 void results_end(work *w);
-/* Whether an earlier call of the same command has trained and measured this; then its figures are taken. */
+/* Whether an earlier call of the same command has trained and measured this; then its figures are
+ * taken. */
 bool results_known(work *w, int row, int seed);
 bool results_teacher_known(work *w);
-/* Measure on the test sets (on the frames held out where there are none), and keep the figures in the training's
- * folder. False after a sentence or a cancel. */
+/* Measure on the test sets (on the frames held out where there are none), and keep the figures in
+ * the training's folder. False after a sentence or a cancel. */
 bool results_measure(work *w, int row, int seed);
 bool results_measure_teacher(work *w);
 
-/* ---- The end ---------------------------------------------------------------------------------- */
+/* ---- The end --------------------------------------------------------------------------------- */
 
-/* Print the table, write scores.csv, summary.csv, overlays/ and report.html. False after a sentence or a cancel. */
+/* Print the table, write scores.csv, summary.csv, overlays/ and report.html. False after a sentence
+ * or a cancel. */
 bool results_write(const work *w);
 
 /* ---- Parts of it, for the files that make it up ---------------------------------------------- */
 
 enum { MAX_MODELS = MAX_ROWS + 1 };
 
-/* Models in the order of the tables, of the first seed: the teacher, if there is one, then the students. */
+/* Models in the order of the tables, of the first seed: the teacher, if there is one, then the
+ * students. */
 typedef struct cast {
     kdas_model *model[MAX_MODELS]; /* NULL where no pictures are drawn */
     const char *name[MAX_MODELS];

@@ -1,4 +1,5 @@
-/* common_scores.c - figures of several models on several sets of frames, each with one or more seeds. */
+/* common_scores.c - figures of several models on several sets of frames, each with one or more
+ * seeds. */
 #include "common_scores.h"
 #include <errno.h>
 #include <math.h>

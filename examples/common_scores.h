@@ -1,5 +1,5 @@
-/* common_scores.h - figures of several models on several sets of frames, each with one or more seeds: printed,
- * written, compared. */
+/* common_scores.h - figures of several models on several sets of frames, each with one or more
+ * seeds: printed, written, compared. */
 #ifndef COMMON_SCORES_H
 #define COMMON_SCORES_H
 #include "common_figures.h"
@@ -26,15 +26,16 @@ figures *scores_cells(const scores *s, int model, int seed);
 int scores_seeds(const scores *s, int model);
 /* Over the seeds; NaN where it was not measured. */
 spread scores_get(const scores *s, int set, int model, kdas_metric metric);
-/* Whether there is a difference of this model to the baseline with a spread, and that of mean Dice. */
+/* Whether there is a difference of this model to the baseline with a spread, and that of mean Dice.
+ * */
 bool   scores_compared(const scores *s, int model);
 paired scores_paired(const scores *s, int set, int model);
 /* One sentence: which row is ahead. The caller frees it; NULL where nothing was measured. */
 char *scores_verdict(const scores *s);
 /* A table for the terminal: the figures that are quoted most, then the sentence. */
 void scores_print(const scores *s);
-/* Every figure that there is, in full precision: of each seed, and mean, spread and difference to the baseline
- * over the seeds. False after a sentence. */
+/* Every figure that there is, in full precision: of each seed, and mean, spread and difference to
+ * the baseline over the seeds. False after a sentence. */
 bool scores_write_csv(const scores *s, const char *path);
 bool scores_write_summary(const scores *s, const char *path);
 #endif

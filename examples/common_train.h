@@ -26,8 +26,8 @@ bool training_begin(training *t, kdas_context *context, const settings *s, char 
 void training_end(training *t);
 /* Give back model and objective; what the run has told stays. */
 void training_release(training *t);
-/* Rename what an earlier run has left in the folder: a run that starts anew must not be the end of that, nor go
- * on from it when it is stopped and taken up. False after a sentence. */
+/* Rename what an earlier run has left in the folder: a run that starts anew must not be the end of
+ * that, nor go on from it when it is stopped and taken up. False after a sentence. */
 bool training_set_aside(const char *dir);
 /* The run is done, as an earlier call has found: take its log in place of training. */
 void training_remember(training *t);

@@ -78,7 +78,8 @@ static bool prepare_teacher(work *w, bool needed)
     return !needed;
 }
 
-/* Make a student of every row, with the first seed, and the teacher: so that what is wrong is said at once. */
+/* Make a student of every row, with the first seed, and the teacher: so that what is wrong is said
+ * at once. */
 static bool prepare(work *w)
 {
     const settings *s      = &w->settings;
@@ -93,7 +94,7 @@ static bool prepare(work *w)
     return prepare_teacher(w, needed);
 }
 
-/* ---- Training ---------------------------------------------------------------------------------- */
+/* ---- Training -------------------------------------------------------------------------------- */
 
 /* A run that starts anew leaves nothing of an earlier one to be taken for its own. */
 static bool set_aside(const work *w)
