@@ -120,19 +120,29 @@ static void print_spread(spread v, bool sign, int wide)
     printf(" %*s", wide, text);
 }
 
+/* The figures that are quoted most; with a spread there is room for the first of them alone. */
+static int quoted(const scores *s, const kdas_metric **out)
+{
+    static const kdas_metric plain[] = { KDAS_METRIC_MEAN_DICE, KDAS_METRIC_MEAN_IOU,
+                                         KDAS_METRIC_WFM,       KDAS_METRIC_SM,
+                                         KDAS_METRIC_MEAN_EM,   KDAS_METRIC_MAE,
+                                         KDAS_METRIC_DICE_50,   KDAS_METRIC_IOU_50 };
+    static const kdas_metric few[] = { KDAS_METRIC_MEAN_DICE, KDAS_METRIC_MEAN_IOU, KDAS_METRIC_WFM,
+                                       KDAS_METRIC_MAE };
+
+    *out = s->seeds > 1 ? few : plain;
+    return s->seeds > 1 ? COUNT(few) : COUNT(plain);
+}
+
 static void print_set(const scores *s, int set, int name_wide)
 {
-    static const kdas_metric shown[]  = { KDAS_METRIC_MEAN_DICE, KDAS_METRIC_MEAN_IOU,
-                                          KDAS_METRIC_WFM,       KDAS_METRIC_MAE,
-                                          KDAS_METRIC_SM,        KDAS_METRIC_MEAN_EM,
-                                          KDAS_METRIC_DICE_50,   KDAS_METRIC_IOU_50 };
-    bool                     compares = s->seeds > 1 && s->baseline >= 0;
-    int wide = s->seeds > 1 ? 11 : 8, columns = s->seeds > 1 ? 4 : COUNT(shown);
+    const kdas_metric *shown;
+    int                columns = quoted(s, &shown), wide = s->seeds > 1 ? 11 : 8;
 
     printf("%*s", name_wide + 2, "");
     for (int k = 0; k < columns; k++)
         printf(" %*s", wide, kdas_metric_name(shown[k]));
-    puts(compares ? "   Dice to baseline" : "");
+    puts(s->seeds > 1 && s->baseline >= 0 ? "   Dice to baseline" : "");
     for (int m = 0; m < s->models; m++) {
         printf("  %-*s", name_wide, s->model_names[m]);
         for (int k = 0; k < columns; k++)
