@@ -122,7 +122,7 @@ static bool write_scenes(kdas_context *context, const settings *s, int64_t count
 
 bool frames_make(kdas_context *context, const settings *s, const char *dir)
 {
-    int64_t  tests = s->scenes / 4 < 4 ? 4 : s->scenes / 4;
+    int64_t  tests = s->test_scenes ? s->test_scenes : s->scenes / 4 < 4 ? 4 : s->scenes / 4;
     uint64_t seed  = 3 * (uint64_t)s->seed;
 
     return write_scenes(context, s, s->scenes, seed, text_of("%s/TrainDataset", dir)) &&

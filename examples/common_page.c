@@ -102,7 +102,6 @@ static void write_scores(report *r, const work *w)
                : text_of("Means over the frames of each set; of mae alone less is better.");
     report_section(r, "Figures", text);
     free(text);
-    report_differences(r, s);
     if (s->baseline >= 0 && s->seeds > 1) {
         text =
             text_of("Differences are between runs with the same seed: their mean, their standard "
@@ -113,6 +112,7 @@ static void write_scores(report *r, const work *w)
         report_text(r, text);
         free(text);
     }
+    report_differences(r, s);
     report_scores(r, s);
 }
 

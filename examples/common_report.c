@@ -59,7 +59,7 @@ static const char style[] =
     "i.c4{background:var(--c4)}i.c5{background:var(--c5)}.legend "
     "i.patch{width:14px;height:14px;border-radius:3px;"
     "border:1px solid var(--line)}\n"
-    ".table{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:12.5px;"
+    ".table{overflow-x:auto}.narrow{width:fit-content;max-width:100%}table{border-collapse:collapse;width:100%;font-size:12.5px;"
     "font-variant-numeric:tabular-nums}th,td{padding:7px 6px;text-align:right;white-space:nowrap}"
     "th{color:var(--soft);font-weight:500}tr+tr td,tr+tr th{border-top:1px solid var(--line)}"
     "th:first-child{text-align:left;position:sticky;left:0;background:var(--card)}tbody "
@@ -303,7 +303,7 @@ void report_differences(report *r, const scores *s)
     if (s->baseline < 0 || s->seeds < 2) return;
     fputs("<h3>Mean Dice, difference to ", r->file);
     element(r->file, "", s->model_names[s->baseline],
-            "</h3>\n<div class=\"table\"><table><thead><tr><th>model</th>");
+            "</h3>\n<div class=\"table narrow\"><table><thead><tr><th>model</th>");
     if (s->stage.count > 1) fputs("<th>mean of the sets</th>", r->file);
     for (int set = 0; set < s->stage.count; set++)
         element(r->file, "<th>", s->stage.names[set], "</th>");

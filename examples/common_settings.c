@@ -126,6 +126,8 @@ static const option options[] = {
       "make synthetic frames, train a teacher, and distil\nunder the four rows of the paper's "
       "Table 3" },
     { OPTION_WHOLE, "--scenes", "N", &given.scenes, 4, 100000, "demo: training frames (240)" },
+    { OPTION_WHOLE, "--test-scenes", "N", &given.test_scenes, 0, 100000,
+      "demo: frames of the test set (a quarter of those)" },
     { OPTION_WHOLE, "--teacher-scenes", "N", &given.teacher_scenes, 0, 100000,
       "demo: other frames for the teacher alone; 0: it\nlearns from the students' (0)" },
     { OPTION_REAL, "--val-fraction", "X", &given.val_fraction, 0, 0.9,

@@ -19,6 +19,7 @@ typedef struct settings {
     int64_t     warmup;   /* updates; below 0: a quarter of the run */
     int64_t     pictures; /* of each set */
     int64_t     scenes;   /* of the demo's training folder */
+    int64_t     test_scenes;    /* of its test set; 0: a quarter of those to train on */
     int64_t     teacher_scenes; /* of the demo, for its teacher alone; 0: none, it shares them */
     const char *scales_text, *presets_text, *seeds_text;
     float       scales[MAX_SCALES];

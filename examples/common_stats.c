@@ -106,9 +106,9 @@ static void several_seeds(const contest *c, int leader, int other, char *text, s
     if (!paired_is_clear(&p)) {
         snprintf(text, size,
                  "No row is clearly ahead: %s and %s are %.3f apart in mean Dice, with a spread of "
-                 "%.3f over %d seeds, of which %d agree.",
+                 "%.3f over %d seeds (%d of %d agree).",
                  c->names[leader], c->names[other], p.difference.mean, p.difference.deviation,
-                 c->seeds, p.agree);
+                 c->seeds, p.agree, c->seeds);
         return;
     }
     used = snprintf(text, size,

@@ -158,7 +158,7 @@ START_TEST(a_spread_that_forbids_it_is_told)
     const char *text = verdict(values, 3, 3, 0);
 
     ck_begins(text, "No row is clearly ahead: kdas and baseline are 0.033 apart");
-    ck_assert(strstr(text, "over 3 seeds, of which 2 agree."));
+    ck_assert(strstr(text, "over 3 seeds (2 of 3 agree)."));
 }
 END_TEST
 
