@@ -71,20 +71,33 @@ static bool add_to_train(frames *f, kdas_context *context, const settings *s)
     return done;
 }
 
-bool frames_open(frames *f, kdas_context *context, const settings *s)
+/* Open a folder to train on, and hold some of it out. `dir` is freed. */
+static bool open_training(kdas_dataset **train, kdas_dataset **validation, kdas_context *context,
+                          const settings *s, char *dir)
 {
-    kdas_dataset *all   = NULL;
-    char         *tests = text_of("%s/TestDataset", s->data);
-    bool          done;
+    kdas_dataset *all  = NULL;
+    bool          done = open_folder(&all, context, s, dir);
 
-    *f   = (frames){ 0 };
-    done = open_folder(&all, context, s, text_of("%s/TrainDataset", s->data));
     if (done && s->val_fraction > 0) {
-        done = ok(
-            kdas_dataset_split(&f->train, &f->validation, all, s->val_fraction, (uint64_t)s->seed));
+        done = ok(kdas_dataset_split(train, validation, all, s->val_fraction, (uint64_t)s->seed));
         kdas_dataset_destroy(all);
     } else {
-        f->train = all;
+        *train = all;
+    }
+    return done;
+}
+
+bool frames_open(frames *f, kdas_context *context, const settings *s)
+{
+    char *tests = text_of("%s/TestDataset", s->data);
+    bool  done;
+
+    *f = (frames){ 0 };
+    done =
+        open_training(&f->train, &f->validation, context, s, text_of("%s/TrainDataset", s->data));
+    if (done && s->demo && s->teacher_scenes && s->teacher_epochs) {
+        done = open_training(&f->teacher_train, &f->teacher_validation, context, s,
+                             text_of("%s/TeacherDataset", s->data));
     }
     done = done && add_to_train(f, context, s);
     if (done) {
@@ -105,6 +118,8 @@ void frames_close(frames *f)
         kdas_dataset_destroy(f->tests[i]);
     free(f->tests);
     folder_names_free(f->test_names, f->test_count);
+    kdas_dataset_destroy(f->teacher_validation);
+    kdas_dataset_destroy(f->teacher_train);
     kdas_dataset_destroy(f->validation);
     kdas_dataset_destroy(f->train);
     kdas_dataset_destroy(f->labelled);
@@ -162,9 +177,12 @@ static bool write_scenes(kdas_context *context, const settings *s, int64_t count
 
 bool frames_make(kdas_context *context, const settings *s, const char *dir)
 {
-    int64_t  tests = s->scenes / 4 < 4 ? 4 : s->scenes / 4;
-    uint64_t seed  = 2 * (uint64_t)s->seed;
+    int64_t  tests = s->test_scenes ? s->test_scenes : s->scenes / 4 < 4 ? 4 : s->scenes / 4;
+    uint64_t seed  = 3 * (uint64_t)s->seed;
 
     return write_scenes(context, s, s->scenes, seed, text_of("%s/TrainDataset", dir)) &&
-           write_scenes(context, s, tests, seed + 1, text_of("%s/TestDataset/scenes", dir));
+           write_scenes(context, s, tests, seed + 1, text_of("%s/TestDataset/scenes", dir)) &&
+           (!s->teacher_scenes || !s->teacher_epochs ||
+            write_scenes(context, s, s->teacher_scenes, seed + 2,
+                         text_of("%s/TeacherDataset", dir)));
 }

@@ -18,7 +18,7 @@ static void defaults(settings *s, bool demo)
                      .seed            = 1,
                      .pictures        = 4,
                      .scales_text     = "1",
-                     .presets_text    = "paper",
+                     .presets_text    = DEFAULT_PRESET,
                      .lr              = 1e-4,
                      .weight_decay    = 1e-4,
                      .drop_path       = 0.1,
@@ -65,6 +65,29 @@ static bool split_presets(settings *s)
     }
 }
 
+/* "1,2,3" into s->seeds, all of them different; that of --seed where there is no list. */
+static bool read_seeds(settings *s)
+{
+    const char *at = s->seeds_text;
+
+    s->seeds[0]   = s->seed;
+    s->seed_count = at ? 0 : 1;
+    while (at) {
+        char     *end;
+        long long seed = strtoll(at, &end, 10);
+
+        if (*at < '0' || *at > '9' || seed > (long long)9e15 || s->seed_count == MAX_SEEDS) {
+            return false;
+        }
+        for (int i = 0; i < s->seed_count; i++)
+            if (s->seeds[i] == seed) return false;
+        s->seeds[s->seed_count++] = seed;
+        if (*end && *end != ',') return false;
+        at = *end ? end + 1 : NULL;
+    }
+    return true;
+}
+
 /* What no single option shows to be wrong. */
 static int check(settings *s, const program *p, int rest, char **argv)
 {
@@ -92,6 +115,10 @@ static int check(settings *s, const program *p, int rest, char **argv)
         return args_wrong(p, "--preset wants up to %d names like baseline,paper, not '%s'",
                           MAX_ROWS, s->presets_text);
     }
+    if (!read_seeds(s)) {
+        return args_wrong(p, "--seeds wants up to %d different whole numbers like 1,2,3, not '%s'",
+                          MAX_SEEDS, s->seeds_text);
+    }
     return -1;
 }
 
@@ -107,6 +134,10 @@ static const option options[] = {
       "make synthetic frames, train a teacher, and distil\nunder the four rows of the paper's "
       "Table 3" },
     { OPTION_WHOLE, "--scenes", "N", &given.scenes, 4, 100000, "demo: training frames (240)" },
+    { OPTION_WHOLE, "--test-scenes", "N", &given.test_scenes, 0, 100000,
+      "demo: frames of the test set (a quarter of those)" },
+    { OPTION_WHOLE, "--teacher-scenes", "N", &given.teacher_scenes, 0, 100000,
+      "demo: other frames for the teacher alone; 0: it\nlearns from the students' (0)" },
     { OPTION_REAL, "--val-fraction", "X", &given.val_fraction, 0, 0.9,
       "share of the training frames held out to choose the\nbest epoch (0.1); 0: the last one "
       "is kept" },
@@ -138,8 +169,10 @@ static const option options[] = {
       "rate of the deepest block (0.1)" },
     { OPTION_GROUP, "Objective" },
     { OPTION_TEXT, "--preset", "NAME,...", &given.presets_text, 0, 0,
-      "paper (default), baseline, kl, attention,\npublished_code, feature or kdas; of several, "
-      "each\ntrains a student" },
+      "kdas, feature, paper, baseline, kl, attention or
+published_code (" DEFAULT_PRESET
+      "); of several, each trains a
+student" },
     { OPTION_TEXT, "--seg", "NAME", &given.seg, 0, 0,
       "bce_dice, bce_jaccard, structure or\nstructure_published" },
     { OPTION_TEXT, "--guidance", "NAME", &given.guidance, 0, 0,
@@ -181,6 +214,9 @@ static const option options[] = {
       "batches that make one update (1)" },
     { OPTION_WHOLE, "--seed", "N", &given.seed, 0, 9e15,
       "decides weights, order, flips, split (1)" },
+    { OPTION_TEXT, "--seeds", "N,...", &given.seeds_text, 0, 0,
+      "train each preset once with each of these seeds; the\nsplit, a teacher trained here and the "
+      "demo's frames\nstay those of --seed" },
     { OPTION_GROUP, "Machine and files" },
     { OPTION_TEXT, "--out", "DIR", &given.out, 0, 0, "folder for all results" },
     { OPTION_FLAG, "--resume", NULL, &given.resume, 0, 0,
@@ -205,9 +241,38 @@ static const program self = {
         "out),\n"
         "log.csv (every term of every step), scores.csv, overlays/*.png and report.html; a "
         "teacher\n"
-        "trained here is in teacher/, and of several presets each has a folder of its own.\n"
+        "trained here is in teacher/, and of several presets each has a folder of its own, with a\n"
+        "folder seed-N for each of --seeds in it. summary.csv has mean and spread over the seeds.\n"
         "Ctrl-C finishes the step, saves and ends with 130; --resume goes on from there.",
 };
+
+/* The command line without options that change no training, for figures_load(). */
+static char *recipe_of(int argc, char **argv)
+{
+    static const char *const dropped[] = { "--resume", "--quiet",    "--out",       "--seeds",
+                                           "--preset", "--pictures", "--save-every" };
+    enum { FLAGS = 2 }; /* the first of them have no value */
+    char **kept  = need((size_t)argc * sizeof *kept);
+    int    count = 0;
+    char  *text;
+
+    for (int i = 1; i < argc; i++) {
+        size_t length = strcspn(argv[i], "=");
+        int    k      = 0;
+
+        while (k < COUNT(dropped) &&
+               (strlen(dropped[k]) != length || memcmp(dropped[k], argv[i], length) != 0))
+            k++;
+        if (k == COUNT(dropped)) {
+            kept[count++] = argv[i];
+        } else if (k >= FLAGS && !argv[i][length]) {
+            i++;
+        }
+    }
+    text = args_joined(count, kept);
+    free(kept);
+    return text;
+}
 
 int settings_read(settings *s, int argc, char **argv)
 {
@@ -219,7 +284,10 @@ int settings_read(settings *s, int argc, char **argv)
     defaults(&given, demo);
     code = args_read(&self, argc, argv, &rest);
     if (code < 0) code = check(&given, &self, rest, argv);
-    if (code < 0) given.command = args_joined(argc, argv);
+    if (code < 0) {
+        given.command = args_joined(argc, argv);
+        given.recipe  = recipe_of(argc, argv);
+    }
     *s = given;
     return code;
 }
@@ -229,6 +297,7 @@ void settings_free(settings *s)
     for (int i = 0; i < s->preset_count; i++)
         free(s->presets[i]);
     free(s->command);
+    free(s->recipe);
     *s = (settings){ 0 };
 }
 

@@ -6,7 +6,9 @@
 #include <stdbool.h>
 #include "common_context.h"
 
-enum { MAX_ROWS = 8, MAX_SCALES = 8 };
+#define DEFAULT_PRESET "paper" /* where --preset is not given */
+
+enum { MAX_ROWS = 16, MAX_SEEDS = 64, MAX_SCALES = 8 };
 
 typedef struct settings {
     const char *data, *out;
@@ -18,7 +20,9 @@ typedef struct settings {
     int64_t     warmup;   /* updates; below 0: a quarter of the run */
     int64_t     pictures; /* of each set */
     int64_t     scenes;   /* of the demo's training folder */
-    const char *scales_text, *presets_text;
+    int64_t     test_scenes;    /* of its test set; 0: a quarter of those to train on */
+    int64_t     teacher_scenes; /* of the demo, for its teacher alone; 0: none, it shares them */
+    const char *scales_text, *presets_text, *seeds_text;
     float       scales[MAX_SCALES];
     int         scale_count;
     double      lr, teacher_lr, weight_decay, clip, drop_path, val_fraction;
@@ -32,7 +36,11 @@ typedef struct settings {
 
     char *presets[MAX_ROWS]; /* one student is trained for each */
     int   preset_count;
-    char *command; /* the whole command line */
+    /* Each preset is trained with each seed; the one of --seed where --seeds is not given. */
+    int64_t seeds[MAX_SEEDS];
+    int     seed_count;
+    char   *command; /* the whole command line */
+    char   *recipe;  /* without what no single training depends on */
 } settings;
 
 /* Read the command line. -1: go on; else the exit code, and what is wrong has been said. */
