@@ -94,6 +94,8 @@ typedef enum kdas_op_number {
  *               supports the node, the graph is compiled to it
  * CAST          x                                      the same values in another dtype: f32 to bf16 or f16 (to nearest, ties
  *               to even) or back; a gradient comes in the type of its value
+ * STANDARDIZE   x                                      each channel over N,H,W: (x - mean) / (deviation + eps); the
+ *               deviation is unbiased (over count - 1), and 0 of one value alone
  *
  * UPDATE kernels have a forward alone, on flat blocks of dim[0] elements:
  * ADAMW         p (state), g, m (state), v (state)     decoupled decay, then Adam, in PyTorch's order
@@ -108,6 +110,10 @@ typedef struct kdas_conv_attr {
 typedef struct kdas_norm_attr {
     float eps, momentum;
 } kdas_norm_attr; /* LAYER_NORM (momentum unused), BATCH_NORM */
+
+typedef struct kdas_standardize_attr {
+    float eps; /* > 0 */
+} kdas_standardize_attr;
 
 typedef struct kdas_scale_attr {
     float factor, offset;
