@@ -94,6 +94,8 @@ typedef enum kdas_op_number {
  *               supports the node, the graph is compiled to it
  * CAST          x                                      the same values in another dtype: f32 to bf16 or f16 (to nearest, ties
  *               to even) or back; a gradient comes in the type of its value
+ * NORMALIZE     x                                      x / max(|x|, eps) over the last axis, |x|: its L2 norm; below
+ *               eps the divisor is a constant for the gradient, too
  * STANDARDIZE   x                                      each channel over N,H,W: (x - mean) / (deviation + eps); the
  *               deviation is unbiased (over count - 1), and 0 of one value alone
  *
@@ -165,6 +167,10 @@ typedef struct kdas_boundary_attr {
 typedef struct kdas_cast_attr {
     int32_t dtype; /* kdas_dtype of out */
 } kdas_cast_attr;
+
+typedef struct kdas_normalize_attr {
+    float eps; /* > 0 */
+} kdas_normalize_attr;
 
 typedef struct kdas_kl_attr {
     float tau;

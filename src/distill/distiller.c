@@ -123,7 +123,7 @@ static kdas_status place_host_teacher(kdas_distiller *d, int64_t n)
         return kd_fail(KDAS_ESTATE,
                        "guidance \"%s\" needs a teacher: give a model, or set its maps before "
                        "each forward",
-                       d->loss->guidance_name);
+                       d->loss->options.guidance);
     if (d->host_teacher.n != n)
         return kd_fail(KDAS_ESHAPE, "the teacher's maps are of %lld images, the batch has %lld",
                        (long long)d->host_teacher.n, (long long)n);

@@ -5,12 +5,18 @@
 #include "loss/loss.h"
 #include "op/build.h"
 
-const char *const kd_term_names[KDAS_TERMS] = { "seg", "kd", "sgm" };
+const char *const kd_term_names[KDAS_TERMS] = { "seg", "kd", "sgm", "feature" };
 
 double kd_loss_weight(const kdas_loss *loss, int term)
 {
-    return term == KDAS_TERM_SEG ? (double)loss->options.seg_weight
-                                 : (double)loss->options.guidance_weight;
+    const kdas_loss_options *o = &loss->options;
+
+    switch (term) {
+    case KDAS_TERM_SEG: return (double)o->seg_weight;
+    case KDAS_TERM_KD: return (double)o->guidance_weight * (double)o->kd_weight;
+    case KDAS_TERM_SGM: return (double)o->guidance_weight * (double)o->sgm_weight;
+    default: return (double)o->feature_weight;
+    }
 }
 
 uint32_t kd_loss_terms(const kdas_loss *loss, int map, int maps)
@@ -23,7 +29,8 @@ uint32_t kd_loss_terms(const kdas_loss *loss, int map, int maps)
     uint32_t           terms             = 0;
 
     for (int t = 0; t < KDAS_TERMS; t++)
-        if (there[t] && kd_loss_weight(loss, t) > 0) terms |= 1u << t;
+        if (there[t] && kd_loss_weight(loss, t) > 0 && (t == KDAS_TERM_SEG || kd_loss_guides(loss)))
+            terms |= 1u << t;
     return terms;
 }
 

@@ -161,6 +161,13 @@ kd_node *kd_channel_max(kd_graph *g, kd_node *x)
 kd_node *kd_softmax(kd_graph *g, kd_node *x) { return node(g, &kd_op_softmax, NULL, 1, 1, IN(x)); }
 kd_node *kd_center(kd_graph *g, kd_node *x) { return node(g, &kd_op_center, NULL, 1, 1, IN(x)); }
 
+kd_node *kd_normalize(kd_graph *g, kd_node *x, float eps)
+{
+    kdas_normalize_attr attr = { .eps = eps };
+
+    return node(g, &kd_op_normalize, &attr, 1, 1, IN(x));
+}
+
 kd_node *kd_attention(kd_graph *g, kd_node *q, kd_node *kv, int heads, float scale)
 {
     kdas_attention_attr attr = { .heads = heads, .scale = scale };

@@ -41,6 +41,7 @@ kd_node *kd_channel_max(kd_graph *g, kd_node *x);  /* (N,H,W,1) */
 /* ---- Along the last axis, products ---- */
 kd_node *kd_softmax(kd_graph *g, kd_node *x);
 kd_node *kd_center(kd_graph *g, kd_node *x);
+kd_node *kd_normalize(kd_graph *g, kd_node *x, float eps);
 kd_node *kd_attention(kd_graph *g, kd_node *q, kd_node *kv, int heads, float scale);
 kd_node *kd_matmul(kd_graph *g, kd_node *a, kd_node *b, bool transpose_a, bool transpose_b,
                    float alpha);

@@ -79,6 +79,8 @@ const kd_op_case kd_test_cuda_shapes[] = {
     CASE(SOFTMAX, "softmax of many rows", 1, IN(X(1, 9, 31, 37))),
     CASE(CENTER, "center of a row for a block", 1, IN(X(1, 1, 5, 1100))),
     CASE(CENTER, "center of many rows", 1, IN(X(1, 9, 31, 37))),
+    CASE(NORMALIZE, "normalize of a row for a block", 1, A(normalize, 1e-6f), IN(X(1, 1, 5, 1100))),
+    CASE(NORMALIZE, "normalize of many rows", 1, A(normalize, 1e-6f), IN(X(1, 9, 31, 37))),
     CASE(CONV2D, "conv2d 4x4 s4 of rows for several blocks", 7, A(conv, 4, 0),
          IN(X(2, 16, 12, 68), KD_TEST_WEIGHT(4, 20, 68, 4, 4), VECTOR(20))),
     CASE(CONV2D, "conv2d 3x3 s2 p1 by fours, many rows", 7, A(conv, 2, 1),

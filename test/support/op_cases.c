@@ -307,6 +307,15 @@ const kd_op_case kd_op_cases[] = {
     /* ---- losses ---- */
     CASE(CENTER, "center of 16", WANTS(1), IN(X(2, 1, 16, 16)))
     CASE(CENTER, "center of 33", WANTS(1), IN(X(1, 2, 5, 33)))
+    CASE(NORMALIZE, "normalize of 16", A(normalize, 1e-6f), WANTS(1), IN(X(2, 1, 16, 16)))
+    CASE(NORMALIZE, "normalize of 33", A(normalize, 1e-6f), WANTS(1), IN(WIDE(1, 2, 5, 33)))
+    CASE(NORMALIZE, "normalize of a long row", A(normalize, 1e-6f), WANTS(1), .tolerance = 2e-5,
+         .step = 0.1f, .fd_tolerance = 1e-3, IN(X(2, 1, 1, 1501)))
+    CASE(NORMALIZE, "normalize of less than eps", A(normalize, 50.0f), WANTS(1), IN(X(1, 3, 4, 7)))
+    CASE(NORMALIZE, "normalize of zeros", A(normalize, 1e-3f), WANTS(1), NO_FD,
+         IN(VALUES(KD_VALUES_UNIFORM, 0.0f, 0.0f, 1, 2, 3, 5)))
+    CASE(NORMALIZE, "normalize of two", A(normalize, 1e-6f), WANTS(1),
+         IN(VALUES(KD_VALUES_APART, 1.0f, 0.0f, 1, 3, 4, 2)))
     CASE(MEAN, "mean of one", WANTS(1), IN(X(1, 1, 1, 1)))
     CASE(MEAN, "mean of many", WANTS(1), .tolerance = 2e-5, IN(X(3, 4, 5, 7)))
     CASE(MEAN, "mean for each image", WANTS(1), IN(X(5, 1, 1, 1)))

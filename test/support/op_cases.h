@@ -35,6 +35,7 @@ typedef union kd_test_attr {
     kdas_overlap_attr   overlap;
     kdas_boundary_attr  boundary;
     kdas_kl_attr        kl;
+    kdas_normalize_attr normalize;
     kdas_cast_attr      cast;
     kdas_adamw_attr     adamw;
     kdas_sgd_attr       sgd;
