@@ -12,24 +12,34 @@ void kdas_distiller_options_init(kdas_distiller_options *options, size_t size)
     memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
 }
 
-/* The networks must end in one-channel maps, as many in the teacher as in the student. */
-static kdas_status check_models(const kdas_model *teacher, const kdas_model *student)
+/* How many one-channel maps a network ends in; 0 where its outputs are features. */
+static int32_t maps_of(const kdas_model *m)
 {
     const kd_node *node;
-    int32_t        maps = kdas_model_outputs(student);
+    int32_t        maps = 0;
 
-    for (int i = 0; kd_graph_output(student->shape, i, &node); i++)
-        if (node->desc.out.dim[3] != 1)
-            return kd_fail(KDAS_EINVAL, "'%s' has no one-channel maps to distil",
-                           student->def->name);
-    if (!teacher) return KDAS_OK;
-    if (kdas_model_outputs(teacher) != maps)
-        return kd_fail(KDAS_EINVAL, "teacher '%s' has %d maps, student '%s' has %d",
-                       teacher->def->name, kdas_model_outputs(teacher), student->def->name, maps);
-    for (int i = 0; kd_graph_output(teacher->shape, i, &node); i++)
-        if (node->desc.out.dim[3] != 1)
-            return kd_fail(KDAS_EINVAL, "'%s' has no one-channel maps to distil from",
-                           teacher->def->name);
+    for (; kd_graph_output(m->shape, maps, &node); maps++)
+        if (node->desc.out.dim[3] != 1) return 0;
+    return maps;
+}
+
+/* Terms over maps need maps in both networks; features alone need none. */
+static kdas_status check_models(const kdas_model *teacher, const kdas_model *student,
+                                const kdas_loss *loss)
+{
+    bool guided = kdas_loss_needs_teacher(loss);
+
+    if (maps_of(student) == 0 &&
+        (guided || loss->options.seg_weight > 0 || !kdas_loss_needs_taps(loss)))
+        return kd_fail(KDAS_EINVAL,
+                       "student '%s' has no one-channel maps: it can learn features alone, with "
+                       "seg_weight 0 and guidance \"none\"",
+                       student->def->name);
+    if (teacher && guided && maps_of(teacher) == 0)
+        return kd_fail(KDAS_EINVAL,
+                       "teacher '%s' has no one-channel maps for guidance \"%s\": it can give "
+                       "features alone, with guidance \"none\"",
+                       teacher->def->name, loss->options.guidance);
     return KDAS_OK;
 }
 
@@ -39,6 +49,7 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
 {
     kdas_distiller_options o;
     kdas_distiller        *d;
+    kdas_status            st;
 
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_distiller_create: out is NULL");
     *out = NULL;
@@ -56,7 +67,7 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_distiller_options"));
     if (o.accumulate < 1 || o.accumulate > 65536)
         return kd_fail(KDAS_EINVAL, "distiller: accumulate is %d, not 1 to 65536", o.accumulate);
-    KD_RETURN(check_models(teacher, student));
+    KD_RETURN(check_models(teacher, student, loss));
     d = kd_calloc(student->ctx, 1, sizeof *d);
     if (!d) return KDAS_ENOMEM;
     d->ctx     = student->ctx;
@@ -65,13 +76,19 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
     d->loss    = loss;
     d->optim   = optim;
     d->options = o;
-    *out       = d;
+    st         = kd_feature_create(d);
+    if (st != KDAS_OK) {
+        kdas_distiller_destroy(d);
+        return st;
+    }
+    *out = d;
     return KDAS_OK;
 }
 
 void kdas_distiller_destroy(kdas_distiller *d)
 {
     if (!d) return;
+    kd_feature_destroy(d);
     kd_upload_finish(d);
     kd_device_free(d->ctx, d->host_teacher.memory);
     kd_free(d->ctx, d);
@@ -85,9 +102,9 @@ kdas_status kdas_distiller_set_teacher_maps(kdas_distiller *d, const kdas_maps *
 
     if (!d || !maps || !maps->map)
         return kd_fail(KDAS_EINVAL, "set_teacher_maps: an argument is NULL");
-    if (maps->maps != kdas_model_outputs(d->student))
-        return kd_fail(KDAS_ESHAPE, "the teacher has %d maps, the student %d", maps->maps,
-                       kdas_model_outputs(d->student));
+    if (maps->maps < 1 || maps->maps > KD_MAX_MAPS)
+        return kd_fail(KDAS_ESHAPE, "the teacher has %d maps, not 1 to %d", maps->maps,
+                       KD_MAX_MAPS);
     if (maps->count < 1 || maps->height < 1 || maps->width < 1)
         return kd_fail(KDAS_ESHAPE, "the teacher's maps are %lldx%lldx%lld", (long long)maps->count,
                        (long long)maps->height, (long long)maps->width);
@@ -130,22 +147,30 @@ static kdas_status place_host_teacher(kdas_distiller *d, int64_t n)
     each            = (size_t)(n * d->host_teacher.h * d->host_teacher.w);
     d->at.teacher_h = d->host_teacher.h;
     d->at.teacher_w = d->host_teacher.w;
-    for (int i = 0; i < d->host_teacher.maps; i++)
-        d->at.teacher[i] = d->host_teacher.memory + each * (size_t)i;
+    for (int i = 0; i < maps_of(d->student); i++)
+        d->at.teacher[i] =
+            d->host_teacher.memory +
+            each * (size_t)kd_teacher_map(d->host_teacher.maps, maps_of(d->student), i);
     d->host_teacher.fresh = false;
     return KDAS_OK;
 }
 
 static kdas_status run_teacher(kdas_distiller *d, float *images, int64_t n, int64_t h, int64_t w)
 {
+    bool           maps = kdas_loss_needs_teacher(d->loss), features = kd_feature_wanted(d);
     const kd_node *node;
 
     d->at.teacher_h = h;
     d->at.teacher_w = w;
-    if (!kdas_loss_needs_teacher(d->loss)) return KDAS_OK;
+    if (d->feature) d->feature->ready = false;
+    if (!maps && !features) return KDAS_OK;
     if (!d->teacher) return place_host_teacher(d, n);
     KD_RETURN(kd_model_run(d->teacher, KD_INFER, images, n, h, w));
-    for (int i = 0; (node = kd_model_output_node(d->teacher, i, NULL)); i++) {
+    if (d->feature) d->feature->ready = true;
+    for (int i = 0; maps && i < maps_of(d->student); i++) {
+        int from = kd_teacher_map(maps_of(d->teacher), maps_of(d->student), i);
+
+        node             = kd_model_output_node(d->teacher, from, NULL);
         d->at.teacher[i] = kd_program_value(d->teacher->current, node);
         d->at.teacher_h  = node->desc.out.dim[1];
         d->at.teacher_w  = node->desc.out.dim[2];
@@ -158,8 +183,8 @@ static kdas_status run_student(kdas_distiller *d, float *images, int64_t n, int6
     const kd_node *node;
 
     KD_RETURN(kd_model_run(d->student, KD_TRAIN, images, n, h, w));
-    for (d->at.maps = 0; (node = kd_model_output_node(d->student, d->at.maps, NULL));
-         d->at.maps++) {
+    for (d->at.maps = 0; d->at.maps < maps_of(d->student); d->at.maps++) {
+        node                       = kd_model_output_node(d->student, d->at.maps, NULL);
         d->at.student[d->at.maps]  = kd_program_value(d->student->current, node);
         d->at.gradient[d->at.maps] = kd_program_grad(d->student->current, node);
         d->at.h                    = node->desc.out.dim[1];
@@ -185,7 +210,7 @@ static kdas_status forward(kdas_distiller *d, kdas_batch *batch, kdas_step_repor
     KD_RETURN(run_teacher(d, images, n, h, w));
     r->seconds[0] = kd_now() - start;
     KD_RETURN(run_student(d, images, n, h, w));
-    if (d->at.h != h || d->at.w != w)
+    if (d->at.maps && (d->at.h != h || d->at.w != w))
         return kd_fail(KDAS_ESHAPE, "the student's maps are %lldx%lld, the masks %lldx%lld",
                        (long long)d->at.h, (long long)d->at.w, (long long)h, (long long)w);
     r->seconds[1] = kd_now() - start - r->seconds[0];
@@ -218,6 +243,7 @@ static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
     d->phase = KD_PHASE_IDLE;
     KD_RETURN(kd_loss_run(d->loss, &d->at, gradient_scale(d), d->options.gradient_norms,
                           read ? &loss : NULL));
+    KD_RETURN(kd_feature_run(d, gradient_scale(d), read, &loss));
     KD_RETURN(kd_program_backward(d->student->current));
     d->micro++;
     d->phase = KD_PHASE_BACKWARD;
@@ -273,6 +299,7 @@ static kdas_status update(kdas_distiller *d, kdas_step_report *r)
     look_at_optim(d, r);
     KD_RETURN(kdas_optim_step(d->optim));
     KD_RETURN(kdas_model_zero_gradients(d->student));
+    KD_RETURN(kd_feature_zero(d));
     d->micro      = 0;
     d->phase      = KD_PHASE_IDLE;
     r->skipped    = kdas_optim_skipped(d->optim) != skipped;
@@ -316,5 +343,6 @@ kdas_status kdas_distiller_step(kdas_distiller *d, kdas_batch *batch, kdas_step_
     d->micro = 0;
     kd_device_zero(d->ctx, kd_params_grads(d->student->params),
                    (size_t)kd_params_trainable(d->student->params) * sizeof(float));
+    kd_feature_zero(d);
     return st;
 }

@@ -3,6 +3,7 @@
 #define KD_DISTILLER_H
 #include <kdas/distill.h>
 #include "base/context.h"
+#include "distill/feature_step.h"
 #include "loss/loss.h"
 #include "model/model.h"
 
@@ -28,6 +29,7 @@ struct kdas_distiller {
     kd_phase               phase;
     int32_t                micro; /* batches whose gradients are gathered since the last update */
     kd_loss_place          at;    /* the maps of the last forward */
+    kd_feature            *feature; /* NULL: the objective has no features */
     kd_upload              upload[KD_UPLOADS];
     int                    upload_used; /* by the last forward */
     uint64_t               uploads;
