@@ -202,10 +202,13 @@ void report_curves(report *r, const history *runs, const int *colours, int count
         { "Distillation term (KD)", offsetof(step_point, raw[KDAS_TERM_KD]), true, true },
         { "Symmetrical structure term (SGM)", offsetof(step_point, raw[KDAS_TERM_SGM]), true,
           true },
+        { "Feature term", offsetof(step_point, raw[KDAS_TERM_FEATURE]), true, true },
         { "Gradient sent by segmentation", offsetof(step_point, gradient[KDAS_TERM_SEG]), true,
           true },
         { "Gradient sent by KD", offsetof(step_point, gradient[KDAS_TERM_KD]), true, true },
         { "Gradient sent by SGM", offsetof(step_point, gradient[KDAS_TERM_SGM]), true, true },
+        { "Gradient sent by features", offsetof(step_point, gradient[KDAS_TERM_FEATURE]), true,
+          true },
         { "Learning rate", offsetof(step_point, lr), false, false },
     };
     chart c = { .title = "Validation Dice at 0.5", .x_label = "epoch", .dots = true };

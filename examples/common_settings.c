@@ -1,5 +1,6 @@
 /* common_settings.c - what kdas-distill is told on its command line. */
 #include "common_settings.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common_args.h"
@@ -26,6 +27,9 @@ static void defaults(settings *s, bool demo)
                      .schedule        = "constant",
                      .tau             = -1,
                      .guidance_weight = -1,
+                     .kd_weight       = -1,
+                     .sgm_weight      = -1,
+                     .share           = NAN,
                      .scenes          = 240 };
     if (!demo) return;
     /* Small enough for two cores and some minutes, large enough to learn something: of the larger
@@ -124,17 +128,32 @@ static const option options[] = {
       "rate of the deepest block (0.1)" },
     { OPTION_GROUP, "Objective" },
     { OPTION_TEXT, "--preset", "NAME,...", &given.presets_text, 0, 0,
-      "paper (default), baseline, kl, attention or\npublished_code; of several, each trains a "
-      "student" },
+      "paper (default), baseline, kl, attention,\npublished_code, feature or kdas; of several, "
+      "each\ntrains a student" },
     { OPTION_TEXT, "--seg", "NAME", &given.seg, 0, 0,
       "bce_dice, bce_jaccard, structure or\nstructure_published" },
     { OPTION_TEXT, "--guidance", "NAME", &given.guidance, 0, 0,
       "none, kl, attention, attention+sgm or published" },
-    { OPTION_TEXT, "--sym", "NAME", &given.sym, 0, 0, "covariance or sum" },
-    { OPTION_TEXT, "--axis", "NAME", &given.axis, 0, 0, "spatial, row or channel" },
+    { OPTION_TEXT, "--sym", "NAME", &given.sym, 0, 0, "covariance, sum or correlation" },
+    { OPTION_TEXT, "--axis", "NAME", &given.axis, 0, 0,
+      "what a map is a distribution over: spatial, row,\nchannel, or pixel (polyp or not)" },
+    { OPTION_TEXT, "--input", "NAME", &given.input, 0, 0,
+      "what guidance reads: logits, probability or\nstandardised" },
+    { OPTION_TEXT, "--similarity", "NAME", &given.similarity, 0, 0,
+      "of rows in attention: dot or cosine" },
+    { OPTION_TEXT, "--distance", "NAME", &given.distance, 0, 0, "kl, squared or pearson" },
     { OPTION_REAL, "--tau", "X", &given.tau, 1e-3, 1e3, "temperature (2)" },
     { OPTION_REAL, "--guidance-weight", "X", &given.guidance_weight, 0, 1e6,
       "weight of the guidance (0.2)" },
+    { OPTION_REAL, "--kd-weight", "X", &given.kd_weight, 0, 1e6, "of it, weight of KD (1)" },
+    { OPTION_REAL, "--sgm-weight", "X", &given.sgm_weight, 0, 1e6, "of it, weight of the SGM (1)" },
+    { OPTION_REAL, "--share", "X", &given.share, -1, 1e6,
+      "most that a guidance term may send, as a part of the\ngradient of seg; -1: no limit (the "
+      "preset's)" },
+    { OPTION_REAL, "--ramp-up", "X", &given.ramp_up, 0, 1e6,
+      "epochs in which the guidance rises from 0 (0)" },
+    { OPTION_REAL, "--ramp-down", "X", &given.ramp_down, 0, 1e6,
+      "last epochs in which it falls to 0 (0)" },
     { OPTION_GROUP, "Training" },
     { OPTION_WHOLE, "--epochs", "N", &given.epochs, 1, 1000000, "passes over the frames (20)" },
     { OPTION_WHOLE, "--max-steps", "N", &given.max_steps, 0, 1e15,
@@ -213,8 +232,14 @@ kdas_status settings_loss(const settings *s, const char *preset, kdas_loss_optio
     if (s->guidance) out->guidance = s->guidance;
     if (s->sym) out->sym = s->sym;
     if (s->axis) out->axis = s->axis;
+    if (s->input) out->input = s->input;
+    if (s->similarity) out->similarity = s->similarity;
+    if (s->distance) out->distance = s->distance;
     if (s->tau >= 0) out->tau = (float)s->tau;
     if (s->guidance_weight >= 0) out->guidance_weight = (float)s->guidance_weight;
+    if (s->kd_weight >= 0) out->kd_weight = (float)s->kd_weight;
+    if (s->sgm_weight >= 0) out->sgm_weight = (float)s->sgm_weight;
+    if (!isnan(s->share)) out->share = (float)s->share;
     return KDAS_OK;
 }
 

@@ -24,8 +24,10 @@ typedef struct settings {
     const char *optimizer, *schedule;
     machine     machine;
     /* These change what a preset says; NULL or negative: they do not. */
-    const char *seg, *guidance, *sym, *axis;
-    double      tau, guidance_weight;
+    const char *seg, *guidance, *sym, *axis, *input, *similarity, *distance;
+    double      tau, guidance_weight, kd_weight, sgm_weight;
+    double      share; /* NaN: it does not */
+    double      ramp_up, ramp_down; /* epochs */
 
     char *presets[MAX_ROWS]; /* one student is trained for each */
     int   preset_count;

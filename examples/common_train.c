@@ -121,6 +121,8 @@ static kdas_status train(training *t, const settings *s, const frames *f, kdas_d
     options.width      = s->size[1];
     options.seed       = (uint64_t)s->seed;
     options.notes      = s->command;
+    options.ramp_up    = s->ramp_up;
+    options.ramp_down  = s->ramp_down;
     options.progress   = progress_event;
     options.user       = &shown;
     status             = kdas_train(distiller, loader, f->validation, &options);

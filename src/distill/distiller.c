@@ -157,12 +157,14 @@ static kdas_status place_host_teacher(kdas_distiller *d, int64_t n)
 
 static kdas_status run_teacher(kdas_distiller *d, float *images, int64_t n, int64_t h, int64_t w)
 {
-    bool           maps = kdas_loss_needs_teacher(d->loss), features = kd_feature_wanted(d);
+    bool guides = kd_loss_guides(d->loss), maps = guides && kdas_loss_needs_teacher(d->loss);
+    bool features = kd_feature_wanted(d);
     const kd_node *node;
 
     d->at.teacher_h = h;
     d->at.teacher_w = w;
     if (d->feature) d->feature->ready = false;
+    if (!guides) d->host_teacher.fresh = false; /* maps that the host has set go unread */
     if (!maps && !features) return KDAS_OK;
     if (!d->teacher) return place_host_teacher(d, n);
     KD_RETURN(kd_model_run(d->teacher, KD_INFER, images, n, h, w));
@@ -238,13 +240,19 @@ static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
 {
     kdas_loss_report loss  = { .size = sizeof loss };
     double           start = kd_now();
+    kdas_status      st;
 
     if (d->phase != KD_PHASE_FORWARD) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
     d->phase = KD_PHASE_IDLE;
+    memcpy(d->share, d->loss->share, sizeof d->share);
     KD_RETURN(kd_loss_run(d->loss, &d->at, gradient_scale(d), d->options.gradient_norms,
                           read ? &loss : NULL));
-    KD_RETURN(kd_feature_run(d, gradient_scale(d), read, &loss));
-    KD_RETURN(kd_program_backward(d->student->current));
+    st = kd_feature_run(d, gradient_scale(d), read, &loss);
+    if (st == KDAS_OK) st = kd_program_backward(d->student->current);
+    if (st != KDAS_OK) {
+        memcpy(d->loss->share, d->share, sizeof d->share);
+        return st;
+    }
     d->micro++;
     d->phase = KD_PHASE_BACKWARD;
     r->total = loss.total;
@@ -334,11 +342,13 @@ kdas_status kdas_distiller_step(kdas_distiller *d, kdas_batch *batch, kdas_step_
     kdas_status      st;
 
     KD_RETURN(check_report(d, report));
+    memcpy(d->share, d->loss->share, sizeof d->share);
     st = step(d, batch, report != NULL, &r);
     if (st == KDAS_OK) {
         give_report(report, &r);
         return KDAS_OK;
     }
+    memcpy(d->loss->share, d->share, sizeof d->share);
     d->phase = KD_PHASE_IDLE; /* drop what was gathered: the next step starts clean */
     d->micro = 0;
     kd_device_zero(d->ctx, kd_params_grads(d->student->params),

@@ -30,6 +30,7 @@ struct kdas_distiller {
     int32_t                micro; /* batches whose gradients are gathered since the last update */
     kd_loss_place          at;    /* the maps of the last forward */
     kd_feature            *feature; /* NULL: the objective has no features */
+    kd_share               share[KDAS_TERMS]; /* the loss's before the step, for one that fails */
     kd_upload              upload[KD_UPLOADS];
     int                    upload_used; /* by the last forward */
     uint64_t               uploads;

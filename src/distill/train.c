@@ -24,6 +24,7 @@ typedef struct run {
     kdas_train_state   state;
     int64_t            batches, steps; /* in an epoch; in the whole run                 */
     int64_t            batch;          /* done in the epoch under way                   */
+    double             factor;         /* of the guidance as the host had it            */
     bool               stop;           /* the host's callback has asked to              */
     bool               looks_ahead;    /* the next batch is uploaded during a step      */
     kdas_batch        *ahead;          /* which waits for its step; NULL: none          */
@@ -53,6 +54,10 @@ static kdas_status check_options(const kdas_train_options *o)
         return kd_fail(KDAS_EINVAL, "train: max_steps is %lld, below 0", (long long)o->max_steps);
     if (o->save_every < 0)
         return kd_fail(KDAS_EINVAL, "train: save_every is %lld, below 0", (long long)o->save_every);
+    if (!(o->ramp_up >= 0 && o->ramp_up < 1e9))
+        return kd_fail(KDAS_EINVAL, "train: ramp_up is %g, below 0", o->ramp_up);
+    if (!(o->ramp_down >= 0 && o->ramp_down < 1e9))
+        return kd_fail(KDAS_EINVAL, "train: ramp_down is %g, below 0", o->ramp_down);
     return kd_check_size(1, o->height, o->width);
 }
 
@@ -203,6 +208,20 @@ static void forget_ahead(run *r)
     r->ahead = NULL;
 }
 
+/* Guidance rises and falls with the steps of all planned epochs, wherever this call begins and ends. Without ramps
+ * it is the host's. */
+static kdas_status set_ramp(run *r)
+{
+    double up = r->options.ramp_up, down = r->options.ramp_down;
+    double at = (double)run_step(r) / (double)r->batches, end = (double)r->options.epochs;
+    double factor = 1;
+
+    if (up == 0 && down == 0) return KDAS_OK;
+    if (up > 0) factor = KD_MIN(factor, at / up);
+    if (down > 0) factor = KD_MIN(factor, (end - at) / down);
+    return kdas_loss_set_guidance_factor(r->distiller->loss, r->factor * factor);
+}
+
 static kdas_status step(run *r)
 {
     double      start = kd_now(), waited = kdas_loader_waited(r->loader);
@@ -211,6 +230,7 @@ static kdas_status step(run *r)
 
     KD_RETURN(next_batch(r, &batch));
     KD_RETURN(look_ahead(r));
+    KD_RETURN(set_ramp(r));
     waited              = kdas_loader_waited(r->loader) - waited;
     r->report           = (kdas_step_report){ .size = sizeof r->report };
     r->ctx->finish_step = true; /* half a step could not be resumed */
@@ -318,6 +338,8 @@ static kdas_status open_validation(run *r)
     if (kdas_dataset_count(r->validation) == 0)
         return kd_fail(KDAS_EINVAL, "train: the validation set is empty");
     options.guidance   = "none";
+    options.feature    = "none";
+    options.share      = KDAS_SHARE_OFF;
     options.seg_weight = 1;
     KD_RETURN(kdas_loss_create(&r->loss, r->ctx, &options));
     return kdas_evaluator_create(&r->evaluator, r->ctx);
@@ -350,6 +372,7 @@ static kdas_status save_cancelled(run *r)
 
 static void finish(run *r)
 {
+    if (r->options.ramp_up > 0 || r->options.ramp_down > 0) r->distiller->loss->factor = r->factor;
     kd_train_log_finish(&r->log);
     kdas_evaluator_destroy(r->evaluator);
     kdas_loss_destroy(r->loss);
@@ -368,6 +391,7 @@ kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader, kdas_data
     kdas_train_options_init(&r.options, sizeof r.options);
     KD_RETURN(kd_take_options(&r.options, sizeof r.options, options, "kdas_train_options"));
     r.ctx     = distiller->ctx;
+    r.factor  = distiller->loss->factor;
     r.started = kd_now();
     if (r.options.height == 0 && r.options.width == 0)
         kd_loader_size(loader, &r.options.height, &r.options.width);
