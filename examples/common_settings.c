@@ -169,10 +169,8 @@ static const option options[] = {
       "rate of the deepest block (0.1)" },
     { OPTION_GROUP, "Objective" },
     { OPTION_TEXT, "--preset", "NAME,...", &given.presets_text, 0, 0,
-      "kdas, feature, paper, baseline, kl, attention or
-published_code (" DEFAULT_PRESET
-      "); of several, each trains a
-student" },
+      "kdas, feature, paper, baseline, kl, attention or\npublished_code (" DEFAULT_PRESET
+      "); of several, each trains a\nstudent" },
     { OPTION_TEXT, "--seg", "NAME", &given.seg, 0, 0,
       "bce_dice, bce_jaccard, structure or\nstructure_published" },
     { OPTION_TEXT, "--guidance", "NAME", &given.guidance, 0, 0,

@@ -53,6 +53,7 @@ static const refusal refusals[] = {
            D(3, 1, 1, 1), D(3, 1, 1, 1), D(3, 1, 1, 1), D(2, 1, 1, 1)),
     REFUSE(BATCH_NORM, KDAS_EINVAL, "momentum 2", ATTR(norm, 1e-5f, 2), D(1, 2, 2, 3),
            D(3, 1, 1, 1), D(3, 1, 1, 1), D(3, 1, 1, 1), D(3, 1, 1, 1)),
+    REFUSE(STANDARDIZE, KDAS_EINVAL, "eps", ATTR(standardize, 0), D(1, 2, 2, 3)),
     REFUSE(ADD, KDAS_ESHAPE, "broadcast", NONE, D(1, 2, 2, 3), D(1, 2, 2, 2)),
     REFUSE(SUB, KDAS_ESHAPE, "2x2x2x3", NONE, D(1, 2, 2, 3), D(2, 2, 2, 3)),
     REFUSE(MUL, KDAS_ESHAPE, "1x1x1x3", NONE, D(1, 1, 1, 1), D(1, 1, 1, 3)),
@@ -259,7 +260,7 @@ START_TEST(builders_make_nodes_of_the_right_shape)
     assert_dims(y, 2, 6, 4, 16);
     assert_dims(kd_layer_norm(g, x, c, c, 1e-6f), 2, 6, 4, 8);
     assert_dims(kd_batch_norm(g, x, c, c, c, c, 1e-5f, 0.1f), 2, 6, 4, 8);
-    assert_dims(kd_gelu(g, x), 2, 6, 4, 8);
+    assert_dims(kd_gelu(g, kd_standardize(g, x, 1e-4f)), 2, 6, 4, 8);
     assert_dims(kd_relu(g, kd_sigmoid(g, x)), 2, 6, 4, 8);
     assert_dims(kd_add(g, x, kd_sub(g, x, kd_mul(g, x, x))), 2, 6, 4, 8);
     assert_dims(kd_scale(g, kd_drop_path(g, x, 0.1f), 2, 0), 2, 6, 4, 8);

@@ -234,6 +234,8 @@ static const closed_form closed_forms[] = {
     FORM(BATCH_NORM, "batch_norm eval", ATTR(norm, 0.25f, 0.5f),
          (D(1, 1, 2, 1), D(1, 1, 1, 1), D(1, 1, 1, 1), D(1, 1, 1, 1), D(1, 1, 1, 1)),
          (V(1, 3), V(4), V(10), V(1), V(3.75f)), V(10, 14)),
+    FORM(STANDARDIZE, "standardize: unbiased, eps beside the deviation", ATTR(standardize, 1),
+         (D(1, 1, 3, 2)), (V(1, 5, 2, 5, 3, 5)), V(-0.5f, 0, 0, 0, 0.5f, 0)),
     FORM(GELU, "gelu", NONE, (D(1, 1, 1, 5)), (V(-1, 0, 1, 2, 40)),
          V(-0.15865525f, 0, 0.84134475f, 1.95449974f, 40)),
     FORM(RELU, "relu form", NONE, (D(1, 1, 1, 3)), (V(-2, 0, 3)), V(0, 0, 3)),

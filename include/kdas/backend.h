@@ -98,6 +98,8 @@ typedef enum kdas_op_number {
  * NORMALIZE     x                                      x / max(|x|, eps) over the last axis, |x|: its L2 norm; below
  *               eps the divisor is a constant for the gradient, too
  * RELU6         x                                      min(max(x, 0), 6); no gradient where x <= 0 or x >= 6
+ * STANDARDIZE   x                                      each channel over N,H,W: (x - mean) / (deviation + eps); the
+ *               deviation is unbiased (over count - 1), and 0 of one value alone
  *
  * UPDATE kernels have a forward alone, on flat blocks of dim[0] elements:
  * ADAMW         p (state), g, m (state), v (state)     decoupled decay, then Adam, in PyTorch's order
@@ -116,6 +118,10 @@ typedef struct kdas_conv_attr {
 typedef struct kdas_norm_attr {
     float eps, momentum;
 } kdas_norm_attr; /* LAYER_NORM (momentum unused), BATCH_NORM */
+
+typedef struct kdas_standardize_attr {
+    float eps; /* > 0 */
+} kdas_standardize_attr;
 
 typedef struct kdas_scale_attr {
     float factor, offset;

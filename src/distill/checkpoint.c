@@ -124,6 +124,40 @@ static kdas_status snapshot_init(snapshot *s, const kdas_distiller *d, bool grad
     return average ? add_block(s, "average", false, d->average.values) : KDAS_OK;
 }
 
+/* The same of the projections of features; no blocks where there are none. */
+static kdas_status snapshot_init_feature(snapshot *s, const kdas_distiller *d, bool gradients)
+{
+    const kdas_optim *optim = d->optim;
+    char              prefix[40];
+
+    *s = (snapshot){ .ctx = d->ctx };
+    if (!d->feature || !d->feature->params) return KDAS_OK;
+    s->params = d->feature->params;
+    KD_RETURN(add_block(s, "feature", false, kd_params_values(s->params)));
+    if (gradients) KD_RETURN(add_block(s, "feature.gradient", true, kd_params_grads(s->params)));
+    for (int i = 0; i < optim->slots; i++) {
+        snprintf(prefix, sizeof prefix, "feature.%s", optim->rule->slot_name[i]);
+        KD_RETURN(add_block(s, prefix, true, optim->side->slot[i]));
+    }
+    return KDAS_OK;
+}
+
+static kdas_status snapshot_download(snapshot *s)
+{
+    for (int i = 0; i < s->blocks; i++)
+        KD_RETURN(
+            kd_device_download(s->ctx, s->block[i].host, s->block[i].device, s->block[i].bytes));
+    return KDAS_OK;
+}
+
+static kdas_status snapshot_upload(const snapshot *s)
+{
+    for (int i = 0; i < s->blocks; i++)
+        KD_RETURN(
+            kd_device_upload(s->ctx, s->block[i].device, s->block[i].host, s->block[i].bytes));
+    return KDAS_OK;
+}
+
 static void snapshot_finish(snapshot *s)
 {
     for (int i = 0; i < s->blocks; i++)
@@ -251,6 +285,17 @@ static kdas_status put_counts(kd_container_writer *w, const kdas_distiller *d,
     return kd_container_put_i64(w, "progress.best_epoch", p->best_epoch);
 }
 
+/* Who teaches features to whom: without it, the file has none. */
+static kdas_status put_feature(kd_container_writer *w, const kdas_distiller *d)
+{
+    char pairs[KD_FEATURE_PAIRS];
+
+    if (!d->feature) return KDAS_OK;
+    kd_feature_pairs(pairs, d->feature);
+    KD_RETURN(kd_container_put_text(w, "feature.teacher", d->teacher->def->name));
+    return kd_container_put_text(w, "feature.pairs", pairs);
+}
+
 /* Notes are the host's bytes: what is not UTF-8 is put as '?', so as not to lose a checkpoint. */
 static kdas_status put_notes(kd_container_writer *w, kdas_context *ctx, const char *notes)
 {
@@ -272,24 +317,29 @@ kdas_status kd_checkpoint_save(const kdas_distiller *d, const char *path,
 {
     kd_container_writer *w = NULL;
     kdas_progress        p = { .size = sizeof p };
-    snapshot             s = { 0 };
+    snapshot             s = { 0 }, feature = { 0 };
     kdas_status          st;
 
     KD_RETURN(kd_take_options(&p, sizeof p, progress, "kdas_progress"));
     KD_TRY(snapshot_init(&s, d, d->micro > 0, d->average.begun));
-    for (int i = 0; i < s.blocks; i++)
-        KD_TRY(kd_device_download(d->ctx, s.block[i].host, s.block[i].device, s.block[i].bytes));
+    KD_TRY(snapshot_download(&s));
+    KD_TRY(kd_feature_settle(d));
+    KD_TRY(snapshot_init_feature(&feature, d, d->micro > 0));
+    KD_TRY(snapshot_download(&feature));
     KD_TRY(each_counter(&s, false));
     KD_TRY(kd_container_create(&w, d->ctx));
     KD_TRY(put_options(w, d));
+    KD_TRY(put_feature(w, d));
     KD_TRY(put_counts(w, d, &p));
     KD_TRY(put_notes(w, d->ctx, notes));
     if (count) KD_TRY(kd_container_put(w, "sums", KD_ST_F64, 1, &(int64_t){ count }, sums));
     KD_TRY(each_tensor(&s, put_tensor, w));
+    KD_TRY(each_tensor(&feature, put_tensor, w));
     KD_TRY(kd_container_save(w, path));
 done:
     kd_container_discard(w);
     snapshot_finish(&s);
+    snapshot_finish(&feature);
     return st;
 }
 
@@ -353,6 +403,22 @@ static kdas_status match_number(kd_container *c, const char *record, double ours
     if (theirs == ours) return KDAS_OK;
     return kd_fail(KDAS_EINVAL, "'%s' is of another run: its %s is %g, here it is %g",
                    kd_container_path(c), record, theirs, ours);
+}
+
+/* Projections fit the taps that they were trained between. */
+static kdas_status match_feature(kd_container *c, const kdas_distiller *d)
+{
+    bool theirs = kd_container_find(c, "feature.pairs"), ours = d->feature != NULL;
+    char pairs[KD_FEATURE_PAIRS];
+
+    if (theirs != ours)
+        return kd_fail(KDAS_EINVAL, "'%s' is of another run: it was trained %s features, here %s",
+                       kd_container_path(c), theirs ? "with" : "without",
+                       ours ? "there are some" : "there are none");
+    if (!ours) return KDAS_OK;
+    kd_feature_pairs(pairs, d->feature);
+    KD_RETURN(match_text(c, "feature.teacher", d->teacher->def->name));
+    return match_text(c, "feature.pairs", pairs);
 }
 
 /* The objective must be the same. What a file of before 0.4 lacks was then as our defaults have it. */
@@ -543,26 +609,32 @@ static kdas_status check_counts(kd_container *c, const kdas_distiller *d, const 
     return KDAS_OK;
 }
 
+static bool is_gradient(const block *b)
+{
+    return !strcmp(b->prefix, "gradient") || !strcmp(b->prefix, "feature.gradient");
+}
+
 /* Gradients that wait were gathered under the scale of their time. */
 static void rescale_gradients(snapshot *s, const content *from)
 {
     float factor = from->scale.value / (float)from->was_scale;
 
     for (int k = 0; k < s->blocks && factor != 1; k++)
-        for (size_t i = 0;
-             !strcmp(s->block[k].prefix, "gradient") && i < s->block[k].bytes / sizeof(float); i++)
+        for (size_t i = 0; is_gradient(&s->block[k]) && i < s->block[k].bytes / sizeof(float); i++)
             s->block[k].host[i] *= factor;
 }
 
 /* Everything has been read: put it in place. */
-static kdas_status commit(kdas_distiller *d, const content *from, snapshot *s)
+static kdas_status commit(kdas_distiller *d, const content *from, snapshot *s,
+                          const snapshot *feature)
 {
     KD_RETURN(kd_optim_restore(d->optim, &from->optim, from->updates, &from->scale));
     if (from->micro == 0) KD_RETURN(kdas_model_zero_gradients(d->student));
-    for (int i = 0; i < s->blocks; i++)
-        KD_RETURN(
-            kd_device_upload(d->ctx, s->block[i].device, s->block[i].host, s->block[i].bytes));
+    KD_RETURN(kd_feature_zero(d));
+    KD_RETURN(snapshot_upload(s));
+    KD_RETURN(snapshot_upload(feature));
     KD_RETURN(each_counter(s, true));
+    if (feature->params) kd_params_touch(feature->params);
     kd_params_touch(d->student->params);
     kd_params_touch_stats(d->student->params);
     d->student->options.seed = from->seed;
@@ -578,6 +650,7 @@ static kdas_status read_content(kd_container *c, const kdas_distiller *d, conten
 {
     *to = (content){ .progress = { .size = sizeof to->progress } };
     KD_RETURN(match(c, d));
+    KD_RETURN(match_feature(c, d));
     KD_RETURN(get_counts(c, to));
     KD_RETURN(check_counts(c, d, to));
     KD_RETURN(get_optim(c, d, to));
@@ -596,7 +669,7 @@ kdas_status kd_checkpoint_load(kdas_distiller *d, const char *path, kdas_progres
                                double *sums, int count)
 {
     kd_container *c = NULL;
-    snapshot      s = { 0 };
+    snapshot      s = { 0 }, feature = { 0 };
     content       from;
     kdas_status   st;
 
@@ -606,8 +679,11 @@ kdas_status kd_checkpoint_load(kdas_distiller *d, const char *path, kdas_progres
     KD_TRY(as_format(read_content(c, d, &from)));
     KD_TRY(snapshot_init(&s, d, from.micro > 0, from.average));
     KD_TRY(as_format(each_tensor(&s, get_tensor, c)));
+    KD_TRY(snapshot_init_feature(&feature, d, from.micro > 0));
+    KD_TRY(as_format(each_tensor(&feature, get_tensor, c)));
     rescale_gradients(&s, &from);
-    KD_TRY(commit(d, &from, &s));
+    rescale_gradients(&feature, &from);
+    KD_TRY(commit(d, &from, &s, &feature));
     if (count) memset(sums, 0, (size_t)count * sizeof *sums);
     if (count && kd_container_find(c, "sums"))
         kd_container_get(c, "sums", KD_ST_F64, 1, &(int64_t){ count }, sums);
@@ -618,6 +694,7 @@ kdas_status kd_checkpoint_load(kdas_distiller *d, const char *path, kdas_progres
 done:
     kd_container_close(c);
     snapshot_finish(&s);
+    snapshot_finish(&feature);
     return st;
 }
 

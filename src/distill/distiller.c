@@ -13,24 +13,23 @@ void kdas_distiller_options_init(kdas_distiller_options *options, size_t size)
     memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
 }
 
-/* The networks must end in one-channel maps, as many in the teacher as in the student. */
-static kdas_status check_models(const kdas_model *teacher, const kdas_model *student)
+/* Terms over maps need maps in both networks; features alone need none. */
+static kdas_status check_models(const kdas_model *teacher, const kdas_model *student,
+                                const kdas_loss *loss)
 {
-    const kd_node *node;
-    int32_t        maps = kdas_model_outputs(student);
+    bool guided = kdas_loss_needs_teacher(loss);
 
-    for (int i = 0; kd_graph_output(student->shape, i, &node); i++)
-        if (node->desc.out.dim[3] != 1)
-            return kd_fail(KDAS_EINVAL, "'%s' has no one-channel maps to distil",
-                           student->def->name);
-    if (!teacher) return KDAS_OK;
-    if (kdas_model_outputs(teacher) != maps)
-        return kd_fail(KDAS_EINVAL, "teacher '%s' has %d maps, student '%s' has %d",
-                       teacher->def->name, kdas_model_outputs(teacher), student->def->name, maps);
-    for (int i = 0; kd_graph_output(teacher->shape, i, &node); i++)
-        if (node->desc.out.dim[3] != 1)
-            return kd_fail(KDAS_EINVAL, "'%s' has no one-channel maps to distil from",
-                           teacher->def->name);
+    if (kd_maps_of(student) == 0 &&
+        (guided || loss->options.seg_weight > 0 || !kdas_loss_needs_taps(loss)))
+        return kd_fail(KDAS_EINVAL,
+                       "student '%s' has no one-channel maps: it can learn features alone, with "
+                       "seg_weight 0 and guidance \"none\"",
+                       student->def->name);
+    if (teacher && guided && kd_maps_of(teacher) == 0)
+        return kd_fail(KDAS_EINVAL,
+                       "teacher '%s' has no one-channel maps for guidance \"%s\": it can give "
+                       "features alone, with guidance \"none\"",
+                       teacher->def->name, loss->options.guidance);
     return KDAS_OK;
 }
 
@@ -60,7 +59,7 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
         return kd_fail(KDAS_EINVAL, "distiller: accumulate is %d, not 1 to 65536", o.accumulate);
     if (!(o.ema >= 0 && o.ema < 1))
         return kd_fail(KDAS_EINVAL, "distiller: ema is %g, not from 0 to below 1", (double)o.ema);
-    KD_RETURN(check_models(teacher, student));
+    KD_RETURN(check_models(teacher, student, loss));
     d = kd_calloc(student->ctx, 1, sizeof *d);
     if (!d) return KDAS_ENOMEM;
     d->ctx     = student->ctx;
@@ -70,6 +69,7 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
     d->optim   = optim;
     d->options = o;
     st         = kd_average_init(d);
+    if (st == KDAS_OK) st = kd_feature_create(d);
     if (st == KDAS_OK)
         *out = d;
     else
@@ -80,6 +80,7 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
 void kdas_distiller_destroy(kdas_distiller *d)
 {
     if (!d) return;
+    kd_feature_destroy(d);
     kd_upload_finish(d);
     kd_average_finish(d);
     kd_device_free(d->ctx, d->host_teacher.memory);
@@ -87,120 +88,15 @@ void kdas_distiller_destroy(kdas_distiller *d)
     kd_free(d->ctx, d);
 }
 
-/* ---- the host's own teacher ---- */
-
-kdas_status kdas_distiller_set_teacher_maps(kdas_distiller *d, const kdas_maps *maps)
-{
-    size_t bytes;
-
-    if (!d || !maps || !maps->map)
-        return kd_fail(KDAS_EINVAL, "set_teacher_maps: an argument is NULL");
-    if (maps->maps != kdas_model_outputs(d->student))
-        return kd_fail(KDAS_ESHAPE, "the teacher has %d maps, the student %d", maps->maps,
-                       kdas_model_outputs(d->student));
-    if (maps->count < 1 || maps->height < 1 || maps->width < 1)
-        return kd_fail(KDAS_ESHAPE, "the teacher's maps are %lldx%lldx%lld", (long long)maps->count,
-                       (long long)maps->height, (long long)maps->width);
-    for (int i = 0; i < maps->maps; i++)
-        if (!maps->map[i]) return kd_fail(KDAS_EINVAL, "map %d of the teacher is NULL", i);
-    bytes                 = (size_t)(maps->count * maps->height * maps->width) * sizeof(float);
-    d->host_teacher.fresh = false;
-    if (d->host_teacher.bytes < bytes * (size_t)maps->maps) {
-        kd_device_free(d->ctx, d->host_teacher.memory);
-        d->host_teacher.bytes  = 0;
-        d->host_teacher.memory = kd_device_alloc(d->ctx, bytes * (size_t)maps->maps);
-        if (!d->host_teacher.memory) return KDAS_ENOMEM;
-        d->host_teacher.bytes = bytes * (size_t)maps->maps;
-    }
-    for (int i = 0; i < maps->maps; i++)
-        KD_RETURN(kd_device_upload(d->ctx, (char *)d->host_teacher.memory + bytes * (size_t)i,
-                                   maps->map[i], bytes));
-    d->host_teacher.maps  = maps->maps;
-    d->host_teacher.n     = maps->count;
-    d->host_teacher.h     = maps->height;
-    d->host_teacher.w     = maps->width;
-    d->host_teacher.fresh = true;
-    return KDAS_OK;
-}
-
 /* ---- forward ---- */
-
-static kdas_status place_host_teacher(kdas_distiller *d, int64_t n)
-{
-    size_t each;
-
-    if (d->host_teacher.n != n)
-        return kd_fail(KDAS_ESHAPE, "the teacher's maps are of %lld images, the batch has %lld",
-                       (long long)d->host_teacher.n, (long long)n);
-    each            = (size_t)(n * d->host_teacher.h * d->host_teacher.w);
-    d->at.teacher_h = d->host_teacher.h;
-    d->at.teacher_w = d->host_teacher.w;
-    d->teacher_maps = d->host_teacher.maps;
-    for (int i = 0; i < d->host_teacher.maps; i++)
-        d->at.teacher[i] = d->host_teacher.memory + each * (size_t)i;
-    d->host_teacher.fresh = false;
-    return KDAS_OK;
-}
-
-static kdas_status run_teacher_model(kdas_distiller *d, float *images, int64_t n, int64_t h,
-                                     int64_t w)
-{
-    const kd_node *node;
-
-    KD_RETURN(kd_model_run(d->teacher, KD_INFER, images, n, h, w));
-    for (int i = 0; (node = kd_model_output_node(d->teacher, i, NULL)); i++) {
-        d->at.teacher[i] = kd_program_value(d->teacher->current, node);
-        d->at.teacher_h  = node->desc.out.dim[1];
-        d->at.teacher_w  = node->desc.out.dim[2];
-        d->teacher_maps  = i + 1;
-    }
-    return KDAS_OK;
-}
-
-/* The batch's own maps: one, which guides every map of the student. */
-static kdas_status place_batch_teacher(kdas_distiller *d, const kdas_batch *batch, float *maps)
-{
-    bool has;
-
-    KD_RETURN(kd_batch_has_teacher(batch, &has));
-    if (!has)
-        return kd_fail(KDAS_ESTATE,
-                       "%s needs a teacher: give a model, set its maps before each forward, or "
-                       "have them in the batch",
-                       kd_pseudo_wanted(batch) ? "a frame without a mask" : d->loss->options.guidance);
-    d->teacher_maps = 1;
-    for (int i = 0; i < kdas_model_outputs(d->student); i++)
-        d->at.teacher[i] = maps;
-    return KDAS_OK;
-}
-
-static kdas_status run_teacher(kdas_distiller *d, kdas_batch *batch, const kd_uploaded *on)
-{
-    bool wanted = kd_pseudo_wanted(batch);
-
-    d->at.teacher_h = batch->height;
-    d->at.teacher_w = batch->width;
-    if (!kdas_loss_needs_teacher(d->loss) && !wanted) return KDAS_OK;
-    if (!kd_loss_guides(d->loss) && !wanted) { /* at present: maps that the host has set go unread */
-        d->host_teacher.fresh = false;
-        return KDAS_OK;
-    }
-    if (d->teacher)
-        KD_RETURN(run_teacher_model(d, on->images, batch->count, batch->height, batch->width));
-    else if (d->host_teacher.fresh)
-        KD_RETURN(place_host_teacher(d, batch->count));
-    else
-        KD_RETURN(place_batch_teacher(d, batch, on->teacher));
-    return wanted ? kd_pseudo_fill(d, batch) : KDAS_OK;
-}
 
 static kdas_status run_student(kdas_distiller *d, float *images, int64_t n, int64_t h, int64_t w)
 {
     const kd_node *node;
 
     KD_RETURN(kd_model_run(d->student, KD_TRAIN, images, n, h, w));
-    for (d->at.maps = 0; (node = kd_model_output_node(d->student, d->at.maps, NULL));
-         d->at.maps++) {
+    for (d->at.maps = 0; d->at.maps < kd_maps_of(d->student); d->at.maps++) {
+        node                       = kd_model_output_node(d->student, d->at.maps, NULL);
         d->at.student[d->at.maps]  = kd_program_value(d->student->current, node);
         d->at.gradient[d->at.maps] = kd_program_grad(d->student->current, node);
         d->at.h                    = node->desc.out.dim[1];
@@ -225,10 +121,10 @@ static kdas_status forward(kdas_distiller *d, kdas_batch *batch, kdas_step_repor
     KD_RETURN(kd_upload_batch(d, batch, &on));
     d->at.mask   = on.masks;
     d->at.weight = on.weights;
-    KD_RETURN(run_teacher(d, batch, &on));
+    KD_RETURN(kd_teacher_run(d, batch, &on));
     r->seconds[0] = kd_now() - start;
     KD_RETURN(run_student(d, on.images, n, h, w));
-    if (d->at.h != h || d->at.w != w)
+    if (d->at.maps && (d->at.h != h || d->at.w != w))
         return kd_fail(KDAS_ESHAPE, "the student's maps are %lldx%lld, the masks %lldx%lld",
                        (long long)d->at.h, (long long)d->at.w, (long long)h, (long long)w);
     r->seconds[1] = kd_now() - start - r->seconds[0];
@@ -263,7 +159,8 @@ static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
     memcpy(d->share, d->loss->share, sizeof d->share);
     KD_RETURN(kd_loss_run(d->loss, &d->at, gradient_scale(d), d->options.gradient_norms,
                           read ? &loss : NULL));
-    st = kd_program_backward(d->student->current);
+    st = kd_feature_run(d, gradient_scale(d), read, &loss);
+    if (st == KDAS_OK) st = kd_program_backward(d->student->current);
     if (st != KDAS_OK) {
         memcpy(d->loss->share, d->share, sizeof d->share);
         return st;
@@ -322,6 +219,7 @@ static kdas_status update(kdas_distiller *d, kdas_step_report *r)
     look_at_optim(d, r);
     KD_RETURN(kdas_optim_step(d->optim));
     KD_RETURN(kdas_model_zero_gradients(d->student));
+    KD_RETURN(kd_feature_zero(d));
     r->skipped = kdas_optim_skipped(d->optim) != skipped;
     if (!r->skipped) KD_RETURN(kd_average_update(d));
     d->micro      = 0;
@@ -368,5 +266,6 @@ kdas_status kdas_distiller_step(kdas_distiller *d, kdas_batch *batch, kdas_step_
     d->micro = 0;
     kd_device_zero(d->ctx, kd_params_grads(d->student->params),
                    (size_t)kd_params_trainable(d->student->params) * sizeof(float));
+    kd_feature_zero(d);
     return st;
 }

@@ -3,6 +3,7 @@
 #define KD_DISTILLER_H
 #include <kdas/distill.h>
 #include "base/context.h"
+#include "distill/feature_step.h"
 #include "loss/loss.h"
 #include "model/model.h"
 
@@ -35,8 +36,10 @@ struct kdas_distiller {
     kd_phase               phase;
     int32_t                micro; /* batches whose gradients are gathered since the last update */
     kd_loss_place          at;    /* the maps of the last forward */
+    kd_feature            *feature; /* NULL: the objective has no features */
     kd_share               share[KDAS_TERMS]; /* the loss's before the step, for one that fails */
-    int32_t                teacher_maps; /* how many the teacher has there */
+    int32_t                teacher_maps; /* of the teacher in the last forward */
+    float                 *teacher_map[KD_MAX_MAPS];
     kd_upload              upload[KD_UPLOADS];
     int                    upload_used; /* by the last forward */
     uint64_t               uploads;
@@ -55,6 +58,15 @@ struct kdas_distiller {
     kd_pseudo pseudo;
 };
 
+/* ---- teacher.c ---- */
+
+typedef struct kd_uploaded kd_uploaded;
+
+/* How many one-channel maps a network ends in; 0 where its outputs are features. */
+int32_t kd_maps_of(const kdas_model *m);
+/* Run or find the teacher of a batch, put d->at's maps to it, and label frames without a mask. */
+kdas_status kd_teacher_run(kdas_distiller *d, kdas_batch *batch, const kd_uploaded *on);
+
 /* ---- pseudo.c ---- */
 
 /* Whether some frame of the batch has neither a mask nor a teacher's map: it waits for the teacher's output. */
@@ -67,10 +79,10 @@ void        kd_pseudo_finish(kdas_distiller *d);
 /* ---- upload.c ---- */
 
 /* Where a batch is on the device. */
-typedef struct kd_uploaded {
+struct kd_uploaded {
     float *images, *masks;
     float *teacher, *weights; /* NULL: the batch has none */
-} kd_uploaded;
+};
 
 /* The batch on the device: where it was uploaded ahead, or uploaded now. */
 kdas_status kd_upload_batch(kdas_distiller *d, kdas_batch *batch, kd_uploaded *out);

@@ -71,7 +71,7 @@ kdas_status kd_pseudo_fill(kdas_distiller *d, kdas_batch *batch)
     for (int64_t i = 0; i < batch->count; i++)
         if (kd_batch_waits(batch, i)) memset(mask + (size_t)i * each, 0, each * sizeof *mask);
     for (int32_t k = 0; k < d->teacher_maps; k++) {
-        KD_RETURN(kd_device_download(d->ctx, map, d->at.teacher[k], maps * sizeof *map));
+        KD_RETURN(kd_device_download(d->ctx, map, d->teacher_map[k], maps * sizeof *map));
         for (int64_t i = 0; i < batch->count; i++)
             if (kd_batch_waits(batch, i))
                 add_map(mask + (size_t)i * each, h, w, map + i * th * tw, th, tw,

@@ -28,6 +28,7 @@ void kd_graph_destroy(kd_graph *g)
 }
 
 kd_mode kd_graph_mode(const kd_graph *g) { return g->mode; }
+void    kd_graph_stay_f32(kd_graph *g) { g->type = KDAS_F32; }
 void    kd_graph_keep_tape(kd_graph *g) { g->tape = true; }
 
 /* ---- errors ---- */

@@ -35,6 +35,8 @@ typedef enum kd_mode {
 kd_graph *kd_graph_create(kdas_context *ctx, kd_params *params, kd_mode mode);
 void      kd_graph_destroy(kd_graph *g);
 kd_mode   kd_graph_mode(const kd_graph *g);
+/* Compute in f32, whatever the context does; call before building. */
+void kd_graph_stay_f32(kd_graph *g);
 /* Its program keeps what backward reads, so that kd_program_backward_of() can run for each output. */
 void kd_graph_keep_tape(kd_graph *g);
 

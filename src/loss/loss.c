@@ -304,10 +304,10 @@ static kdas_status check_maps(const kdas_maps *m, const char *whose)
 static kdas_status check_pair(const kdas_maps *s, const kdas_maps *t)
 {
     KD_RETURN(check_maps(t, "teacher"));
-    if (t->maps != s->maps || t->count != s->count)
+    if (t->count != s->count)
         return kd_fail(KDAS_ESHAPE,
-                       "loss: the teacher has %d maps of %lld images, the student %d of %lld",
-                       t->maps, (long long)t->count, s->maps, (long long)s->count);
+                       "loss: the teacher has maps of %lld images, the student of %lld",
+                       (long long)t->count, (long long)s->count);
     return KDAS_OK;
 }
 
@@ -327,7 +327,7 @@ static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps
         at->weight = (float *)weights;
         for (int i = 0; i < s->maps; i++) {
             at->student[i]  = (float *)s->map[i];
-            at->teacher[i]  = t ? (float *)t->map[i] : NULL;
+            at->teacher[i]  = t ? (float *)t->map[kd_teacher_map(t->maps, s->maps, i)] : NULL;
             at->gradient[i] = gradients ? gradients[i] : NULL;
         }
         return KDAS_OK;
@@ -348,7 +348,8 @@ static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps
         to += 2 * n;
         if (!t) continue;
         at->teacher[i] = to;
-        KD_RETURN(kd_device_upload(loss->ctx, to, t->map[i], tn * sizeof *to));
+        KD_RETURN(kd_device_upload(loss->ctx, to, t->map[kd_teacher_map(t->maps, s->maps, i)],
+                                   tn * sizeof *to));
         to += tn;
     }
     return KDAS_OK;

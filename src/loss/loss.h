@@ -37,6 +37,13 @@ typedef struct kd_guidance {
 } kd_guidance;
 const kd_guidance *kd_guidance_find(const char *name); /* NULL with the sentence set */
 
+/* The teacher's map that guides map `i` of the student: the deepest guides the deepest, and so on towards the
+ * first; where the teacher has fewer, its first one guides those that are left. */
+static inline int kd_teacher_map(int teacher_maps, int student_maps, int i)
+{
+    return KD_MAX(0, teacher_maps - student_maps + i);
+}
+
 /* Where the maps of a step are, in device memory. */
 typedef struct kd_loss_place {
     int32_t maps;

@@ -102,5 +102,5 @@ void kd_build_pvt_v2(kd_graph *g, kd_node *image, int variant, float drop_path)
 
     kd_pvt_v2(g, image, variant, drop_path, map);
     for (int s = 0; s < 4; s++)
-        kd_output(g, name[s], map[s]);
+        kd_tap(g, name[s], kd_output(g, name[s], map[s]));
 }

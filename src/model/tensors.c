@@ -71,6 +71,7 @@ kdas_status kdas_model_read_gradient(const kdas_model *m, int32_t i, float *to)
 kdas_status kdas_model_zero_gradients(kdas_model *m)
 {
     KD_RETURN(check_trainable(m));
+    m->zeroed++;
     return kd_profile_zero(m->ctx, m->def->name, kd_params_grads(m->params),
                            (size_t)kd_params_trainable(m->params) * sizeof(float));
 }

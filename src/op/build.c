@@ -62,6 +62,13 @@ kd_node *kd_batch_norm(kd_graph *g, kd_node *x, kd_node *gamma, kd_node *beta, k
     return node(g, &kd_op_batch_norm, &attr, 5, 5, IN(x, gamma, beta, mean, var));
 }
 
+kd_node *kd_standardize(kd_graph *g, kd_node *x, float eps)
+{
+    kdas_standardize_attr attr = { .eps = eps };
+
+    return node(g, &kd_op_standardize, &attr, 1, 1, IN(x));
+}
+
 /* ---- Elementwise ---- */
 
 kd_node *kd_gelu(kd_graph *g, kd_node *x) { return node(g, &kd_op_gelu, NULL, 1, 1, IN(x)); }

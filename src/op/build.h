@@ -17,6 +17,7 @@ kd_node *kd_linear(kd_graph *g, kd_node *x, kd_node *w, kd_node *b);
 kd_node *kd_layer_norm(kd_graph *g, kd_node *x, kd_node *gamma, kd_node *beta, float eps);
 kd_node *kd_batch_norm(kd_graph *g, kd_node *x, kd_node *gamma, kd_node *beta, kd_node *mean,
                        kd_node *var, float eps, float momentum);
+kd_node *kd_standardize(kd_graph *g, kd_node *x, float eps); /* no parameters; over N,H,W */
 
 /* ---- Elementwise ---- */
 kd_node *kd_gelu(kd_graph *g, kd_node *x);

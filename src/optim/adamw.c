@@ -22,8 +22,8 @@ static kdas_status adamw_step(kdas_optim *optim, const kd_update *update)
                   .clamp        = o->clamp,
                   .step         = update->step,
     };
-    float *blocks[] = { kd_params_values(optim->params), kd_params_grads(optim->params),
-                        optim->slot[0], optim->slot[1] };
+    float *blocks[] = { kd_params_values(update->params), kd_params_grads(update->params),
+                        update->slot[0], update->slot[1] };
 
     return kd_optim_run(optim, KDAS_OP_ADAMW, &attr, update, KD_COUNT(blocks), blocks);
 }

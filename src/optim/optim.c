@@ -133,6 +133,11 @@ static bool has_part(const char *name, const char *parts)
     return false;
 }
 
+bool kd_optim_decays(const kdas_optim *optim, const char *name)
+{
+    return !has_part(name, optim->no_decay);
+}
+
 /* Runs of trainable parameters, in the order of the blocks; a gap belongs to the parameter before
  * it. */
 static kdas_status find_ranges(kd_optim_range **out, size_t *count, size_t *capacity,
@@ -186,7 +191,7 @@ static kdas_status make_blocks(kdas_optim *optim)
 {
     size_t bytes = (size_t)kd_params_trainable(optim->params) * sizeof(float);
 
-    optim->squares = kd_device_alloc(optim->ctx, sizeof *optim->squares);
+    optim->squares = kd_device_alloc(optim->ctx, 2 * sizeof *optim->squares);
     if (!optim->squares) return KDAS_ENOMEM;
     for (int i = 0; i < optim->slots; i++) {
         optim->slot[i] = kd_device_alloc(optim->ctx, bytes);
@@ -238,6 +243,7 @@ kdas_status kdas_optim_create(kdas_optim **out, kdas_model *model,
 void kdas_optim_destroy(kdas_optim *optim)
 {
     if (!optim) return;
+    kd_optim_side_destroy(optim);
     for (int i = 0; i < KD_OPTIM_SLOTS; i++)
         kd_device_free(optim->ctx, optim->slot[i]);
     kd_device_free(optim->ctx, optim->squares);
@@ -274,26 +280,33 @@ static kdas_desc block_desc(int64_t count)
     return (kdas_desc){ .dtype = KDAS_F32, .rank = 1, .dim = { count, 1, 1, 1 } };
 }
 
-/* Sum of squares over the whole gradient block; its gaps are zero. */
-static kdas_status sum_squares(kdas_optim *optim, double *out)
+/* Sum of squares over the whole gradient block, on the device; its gaps are zero. */
+static kdas_status sum_block(kdas_optim *optim, kd_params *params, double *sum)
 {
     kdas_node_desc node = { .op     = KDAS_OP_SUM_SQUARES,
                             .inputs = 1,
-                            .in     = { block_desc(kd_params_trainable(optim->params)) },
+                            .in     = { block_desc(kd_params_trainable(params)) },
                             .out    = { .dtype = KDAS_F64, .rank = 1, .dim = { 1, 1, 1, 1 } } };
-    kdas_call      call = { .node = &node,
-                            .in   = { kd_params_grads(optim->params) },
-                            .out  = optim->squares };
+    kdas_call      call = { .node = &node, .in = { kd_params_grads(params) }, .out = sum };
 
-    KD_RETURN(kd_device_update(optim->ctx, &kd_update_sum_squares, &call));
-    return kd_device_download(optim->ctx, out, optim->squares, sizeof *out);
+    return kd_device_update(optim->ctx, &kd_update_sum_squares, &call);
+}
+
+/* Of the model's gradients and, where there are some, of those beside: out[1], else 0. */
+static kdas_status sum_squares(kdas_optim *optim, double out[2])
+{
+    size_t count = optim->side ? 2 : 1;
+
+    out[1] = 0;
+    KD_RETURN(sum_block(optim, optim->params, optim->squares));
+    if (optim->side) KD_RETURN(sum_block(optim, optim->side->params, optim->squares + 1));
+    return kd_device_download(optim->ctx, out, optim->squares, count * sizeof *out);
 }
 
 /* The slow way, once something is wrong: name the first parameter whose gradient is not finite. If
  * there is none (the quick sum overflowed), *out is the sum in double. */
-static kdas_status inspect(kdas_optim *optim, double *out)
+static kdas_status inspect(kdas_optim *optim, kd_params *p, double *out)
 {
-    kd_params  *p       = optim->params;
     int64_t     largest = 1;
     float      *g       = NULL;
     kdas_status st      = KDAS_OK;
@@ -322,12 +335,12 @@ done:
 
 kdas_status kdas_optim_gradient_norm(kdas_optim *optim, double *out)
 {
-    double sum;
+    double sum[2];
 
     if (!optim || !out) return kd_fail(KDAS_EINVAL, "optimizer: %s is NULL", optim ? "out" : "it");
-    KD_RETURN(sum_squares(optim, &sum));
-    if (!isfinite(sum)) KD_RETURN(inspect(optim, &sum));
-    *out = sqrt(sum) / (double)optim->scale.value;
+    KD_RETURN(sum_squares(optim, sum));
+    if (!isfinite(sum[0])) KD_RETURN(inspect(optim, optim->params, &sum[0]));
+    *out = sqrt(sum[0]) / (double)optim->scale.value;
     return KDAS_OK;
 }
 
@@ -347,44 +360,51 @@ kdas_status kd_optim_run(kdas_optim *optim, int32_t op, const void *attr, const 
     return kd_device_update(optim->ctx, kd_update_find(op), &call);
 }
 
-/* What the norm's limit leaves of the gradients, as PyTorch's clip_grad_norm_ has it. */
-static double clip_factor(const kdas_optim_options *o, double norm)
+/* As PyTorch's clip_grad_norm_ has it. */
+double kd_optim_clip(const kdas_optim *optim, double norm)
 {
+    const kdas_optim_options *o = &optim->options;
+
     return o->clip_norm > 0 ? KD_MIN(o->clip_norm / (norm + 1e-6), 1.0) : 1;
 }
 
-/* The norm before the update; *skip: the gradients overflowed, and the scale has been halved for it. */
-static kdas_status norm_or_skip(kdas_optim *optim, double *norm, bool *skip)
+/* The norms before the update, of the model's gradients and of those beside; *skip: some overflowed, and the
+ * scale has been halved for it. */
+static kdas_status norms_or_skip(kdas_optim *optim, double norm[2], bool *skip)
 {
-    double sum;
+    double sum[2];
 
     *skip = false;
-    KD_RETURN(sum_squares(optim, &sum));
-    if (!isfinite(sum)) {
+    KD_RETURN(sum_squares(optim, sum));
+    if (!isfinite(sum[0]) || !isfinite(sum[1])) {
         *skip = kd_scale_overflow(&optim->scale);
         if (*skip) return KDAS_OK;
-        KD_RETURN(inspect(optim, &sum));
+        if (!isfinite(sum[0])) KD_RETURN(inspect(optim, optim->params, &sum[0]));
+        if (!isfinite(sum[1])) KD_RETURN(inspect(optim, optim->side->params, &sum[1]));
     }
-    *norm = sqrt(sum) / (double)optim->scale.value;
+    for (int i = 0; i < 2; i++)
+        norm[i] = sqrt(sum[i]) / (double)optim->scale.value;
     return KDAS_OK;
 }
 
 kdas_status kdas_optim_step(kdas_optim *optim)
 {
-    double    norm = 0;
+    double    norm[2];
     bool      skip;
     kd_update update;
 
     if (!optim) return kd_fail(KDAS_EINVAL, "optimizer: it is NULL");
-    KD_RETURN(norm_or_skip(optim, &norm, &skip));
+    KD_RETURN(norms_or_skip(optim, norm, &skip));
     if (skip) {
         kd_info(optim->ctx,
                 "the gradients overflowed: an update is skipped, the loss scale is now %g",
                 (double)optim->scale.value);
         return KDAS_OK;
     }
+    update.params     = optim->params;
+    update.slot       = optim->slot;
     update.lr         = (float)kd_schedule_lr(&optim->options, optim->updates);
-    update.grad_scale = (float)(clip_factor(&optim->options, norm) / (double)optim->scale.value);
+    update.grad_scale = (float)(kd_optim_clip(optim, norm[0]) / (double)optim->scale.value);
     update.step       = optim->updates + 1;
     kd_params_touch(optim->params);
     for (size_t i = 0; i < optim->ranges; i++) {
@@ -393,6 +413,7 @@ kdas_status kdas_optim_step(kdas_optim *optim)
         update.weight_decay = optim->range[i].decay ? optim->options.weight_decay : 0;
         KD_RETURN(optim->rule->step(optim, &update));
     }
+    if (optim->side) KD_RETURN(kd_optim_side_step(optim, update, norm[1]));
     optim->updates++;
     kd_scale_passed(&optim->scale);
     return KDAS_OK;

@@ -7,8 +7,17 @@
 
 #define KD_OPTIM_SLOTS 2 /* most state blocks that a rule keeps */
 
+/* Parameters beside the model's that are trained alike: same rule, rate, decay and clamp, same count of updates. They
+ * are clipped to the same norm, but by their own, so that the model's updates do not depend on them. */
+typedef struct kd_optim_side {
+    kd_params *params;
+    float     *slot[KD_OPTIM_SLOTS]; /* device memory, as in kdas_optim */
+} kd_optim_side;
+
 /* One call of a rule: a stretch of the flat blocks whose parameters share a weight decay. */
 typedef struct kd_update {
+    kd_params    *params;
+    float *const *slot;
     int64_t first, count; /* elements                                        */
     float   lr, weight_decay;
     float   grad_scale; /* the gradient is multiplied by this              */
@@ -48,7 +57,8 @@ struct kdas_optim {
     size_t               ranges, range_capacity;
     int                  slots;
     float               *slot[KD_OPTIM_SLOTS]; /* device memory, kd_params_trainable() elements */
-    double              *squares;              /* device memory, one sum of squares             */
+    double              *squares;              /* device memory, two sums of squares            */
+    kd_optim_side       *side;                 /* NULL: none                                    */
     int64_t              updates;
     kd_loss_scale        scale;
 };
@@ -68,6 +78,19 @@ kdas_status kd_optim_check(kdas_optim_options *options);
  * is changed. */
 kdas_status kd_optim_restore(kdas_optim *optim, const kdas_optim_options *options, int64_t updates,
                              const kd_loss_scale *scale);
+
+/* ---- side.c ---- */
+
+/* Train `params` (sealed, with gradients) beside the model's, with moments of zero, until kd_optim_side_destroy(), which
+ * comes before theirs. KDAS_EINVAL: there are some already. */
+kdas_status kd_optim_side_create(kdas_optim *optim, kd_params *params);
+void        kd_optim_side_destroy(kdas_optim *optim);
+/* Update them by `update`, whose stretch, decay and clipping are set here; `norm` is of their gradients. */
+kdas_status kd_optim_side_step(kdas_optim *optim, kd_update update, double norm);
+
+/* optim.c: what side.c needs of it. */
+bool   kd_optim_decays(const kdas_optim *optim, const char *name);
+double kd_optim_clip(const kdas_optim *optim, double norm); /* what the limit leaves of gradients */
 
 /* ---- scale.c ---- */
 #define KD_SCALE_F16  65536.0f   /* where f16 starts */

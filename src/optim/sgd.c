@@ -16,8 +16,8 @@ static kdas_status sgd_step(kdas_optim *optim, const kd_update *update)
                     .nesterov     = o->nesterov,
                     .step         = update->step,
     };
-    float *blocks[] = { kd_params_values(optim->params), kd_params_grads(optim->params),
-                        optim->slot[0] };
+    float *blocks[] = { kd_params_values(update->params), kd_params_grads(update->params),
+                        update->slot[0] };
 
     return kd_optim_run(optim, KDAS_OP_SGD, &attr, update, KD_COUNT(blocks), blocks);
 }

@@ -178,6 +178,25 @@ const kd_op_case kd_op_cases[] = {
          .flags = KDAS_NODE_TRAIN, .large = true, .tolerance = 2e-5, .fd_tolerance = 1e-3,
          IN(X(4, 22, 20, 64), STATS(64)))
 
+#define STANDARDIZE_CASE(text, ...) \
+    CASE(STANDARDIZE, "standardize " text, A(standardize, 1e-4f), WANTS(1), \
+         .fd_tolerance = 5e-4, __VA_ARGS__)
+    STANDARDIZE_CASE("of 32", IN(X(2, 5, 4, 32)))
+    STANDARDIZE_CASE("of 17", IN(X(3, 3, 4, 17)))
+    STANDARDIZE_CASE("of 1", IN(X(1, 4, 5, 1)))
+    STANDARDIZE_CASE("of 33, one image", IN(X(1, 6, 5, 33)))
+    STANDARDIZE_CASE("of two values of each channel", .tolerance = 1e-3, NO_FD,
+                     IN(X(2, 1, 1, 7)))
+    STANDARDIZE_CASE("of one value of each channel: all are 0", NO_FD, IN(X(1, 1, 1, 5)))
+    STANDARDIZE_CASE("of channels that are constant", NO_FD,
+                     IN(VALUES(KD_VALUES_UNIFORM, 0.0f, 0.5f, 2, 3, 4, 5)))
+    CASE(STANDARDIZE, "standardize, eps 0.5", A(standardize, 0.5f), WANTS(1), .fd_tolerance = 5e-4,
+         IN(X(2, 3, 5, 16)))
+    CASE(STANDARDIZE, "standardize far from zero", A(standardize, 1e-4f), WANTS(1), .tolerance = 2e-4,
+         .fd_tolerance = 1e-2, IN(VALUES(KD_VALUES_UNIFORM, 1.0f, 20.0f, 2, 4, 4, 33)))
+    CASE(STANDARDIZE, "standardize of 64, larger", A(standardize, 1e-4f), WANTS(1), .large = true,
+         .tolerance = 2e-5, .fd_tolerance = 1e-3, IN(X(4, 22, 20, 64)))
+
     /* ---- elementwise ---- */
     CASE(GELU, "gelu", WANTS(1), IN(X(2, 3, 5, 32)))
     CASE(GELU, "gelu, wide", WANTS(1), IN(WIDE(1, 5, 7, 33)))

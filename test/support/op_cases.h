@@ -23,6 +23,7 @@ typedef struct kd_test_operand {
 typedef union kd_test_attr {
     kdas_conv_attr      conv;
     kdas_norm_attr      norm;
+    kdas_standardize_attr standardize;
     kdas_scale_attr     scale;
     kdas_slice_attr     slice;
     kdas_crop_attr      crop;

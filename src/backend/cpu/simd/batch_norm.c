@@ -1,5 +1,5 @@
-/* batch_norm.c - BATCH_NORM over N,H,W for each channel of x (rows,C); see backend.h for the
- * statistics.
+/* batch_norm.c - BATCH_NORM and STANDARDIZE over N,H,W for each channel of x (rows,C); see backend.h for
+ * the statistics.
  *
  * saved: the mean and 1/sqrt(var + eps) that were used, (2,C), each padded to whole cache lines.
  * Sums over rows are made in blocks of 64 rows in f32 and joined in f64, so that they do not
@@ -26,7 +26,7 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 /* What is summed over rows for each channel: a first and a second quantity. */
 typedef struct sums {
     const elem  *x, *dy;   /* dy NULL: forward                     */
-    const float *mean, *r; /* mean NULL: the sum of x alone        */
+    const float *mean, *r; /* mean NULL: the sum of x, or of dy and dy x */
 } sums;
 
 INLINE void add_row(const sums *s, int64_t row, int64_t C, float *first, float *second)
@@ -34,7 +34,13 @@ INLINE void add_row(const sums *s, int64_t row, int64_t C, float *first, float *
     const elem  *x = s->x + row * C, *dy = s->dy ? s->dy + row * C : NULL;
     const float *mean = s->mean, *r = s->r;
 
-    if (dy)
+    if (dy && !mean)
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++) {
+            first[c] += num(dy[c]);
+            second[c] += num(dy[c]) * num(x[c]);
+        }
+    else if (dy)
 #pragma omp simd
         for (int64_t c = 0; c < C; c++) {
             first[c] += num(dy[c]);
@@ -189,3 +195,91 @@ const kd_cpu_kernel KD_SIMD(batch_norm) = {
     .forward  = forward,
     .backward = backward,
 };
+
+/* ---- STANDARDIZE ---- */
+
+#ifndef KD_HALF
+/* saved: r = 1/(deviation + eps) and k = (deviation + eps) / ((M - 1) deviation), (2,C). Backward needs y alone:
+ * dx = r (dy - sum(dy) / M - y k sum(dy y)). */
+static kdas_status standardize_prepare(kdas_device *device, const kdas_node_desc *node,
+                                       kdas_plan *plan)
+{
+    int64_t C = node->in[0].dim[3];
+
+    plan->saved         = 2 * floats(C);
+    plan->work_forward  = part_bytes(C) * (size_t)device->threads + floats(C);
+    plan->work_backward = part_bytes(C) * (size_t)device->threads + 2 * floats(C);
+    return KDAS_OK;
+}
+
+static void standardize_statistics(kdas_device *device, const kdas_call *call, float *mean)
+{
+    const kdas_standardize_attr *a = call->node->attr;
+    int64_t                      C = call->node->out.dim[3], rows = row_count(&call->node->out);
+    float                       *r = call->saved, *k = r + floats(C) / sizeof(float);
+    sums                         s = { .x = call->in[0] };
+    double                      *first, *second, M = (double)rows;
+
+    sum_rows(&s, rows, C, call->work, device->threads, &first, &second);
+    for (int64_t c = 0; c < C; c++)
+        mean[c] = (float)(first[c] / M);
+    s.mean = mean;
+    sum_rows(&s, rows, C, call->work, device->threads, &first, &second);
+    for (int64_t c = 0; c < C; c++) {
+        double deviation = rows > 1 ? sqrt(first[c] / (M - 1)) : 0;
+
+        r[c] = (float)(1 / (deviation + a->eps));
+        k[c] = deviation > 0 ? (float)((deviation + a->eps) / ((M - 1) * deviation)) : 0;
+    }
+}
+
+static kdas_status standardize_forward(kdas_device *device, const kdas_call *call)
+{
+    int64_t      C = call->node->out.dim[3], rows = row_count(&call->node->out);
+    const float *x = call->in[0], *r = call->saved;
+    float       *y    = call->out;
+    float       *mean = (float *)((char *)call->work + part_bytes(C) * (size_t)device->threads);
+
+    standardize_statistics(device, call, mean);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < rows; i++)
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++)
+            y[i * C + c] = (x[i * C + c] - mean[c]) * r[c];
+    return KDAS_OK;
+}
+
+static kdas_status standardize_backward(kdas_device *device, const kdas_call *call)
+{
+    int64_t      C = call->node->out.dim[3], rows = row_count(&call->node->out);
+    int64_t      ld = (int64_t)(floats(C) / sizeof(float));
+    const float *y = call->out, *dy = call->dout, *r = call->saved, *k = r + ld;
+    float       *dx    = call->din[0];
+    float       *shift = (float *)((char *)call->work + part_bytes(C) * (size_t)device->threads);
+    float       *slope = shift + ld;
+    sums         s     = { .x = y, .dy = dy };
+    double      *sum_dy, *sum_dy_y;
+    bool         add = adds(call, 0);
+
+    sum_rows(&s, rows, C, call->work, device->threads, &sum_dy, &sum_dy_y);
+    for (int64_t c = 0; c < C; c++) {
+        shift[c] = (float)(sum_dy[c] / (double)rows);
+        slope[c] = (float)(sum_dy_y[c] * (double)k[c]);
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < rows; i++)
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++) {
+            float d = (dy[i * C + c] - shift[c] - y[i * C + c] * slope[c]) * r[c];
+
+            dx[i * C + c] = add ? dx[i * C + c] + d : d;
+        }
+    return KDAS_OK;
+}
+
+const kd_cpu_kernel KD_SIMD(standardize) = {
+    .prepare  = standardize_prepare,
+    .forward  = standardize_forward,
+    .backward = standardize_backward,
+};
+#endif

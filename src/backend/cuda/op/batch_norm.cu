@@ -1,4 +1,4 @@
-/* batch_norm.cu - BATCH_NORM over N,H,W for each channel of x (rows,C).
+/* batch_norm.cu - BATCH_NORM over N,H,W for each channel of x (rows,C), and STANDARDIZE at the end.
  *
  * saved: the mean and r = 1/sqrt(var + eps) that were used, (2,C). Backward, with h = (x - mean) r and M rows:
  * dg = sum dy h, db = sum dy, and
@@ -111,6 +111,8 @@ static __device__ __forceinline__ void apply(const elem *x, elem *y, const float
     if (at.r < rows) {
         mean  = load_f(saved + at.c, width);
         slope = load_f(saved + C + at.c, width);
+    }
+    if (at.r < rows && g) { /* else 1 and 0 */
         gain  = load_f(g + at.c, width);
         shift = load_f(b + at.c, width);
         FEW(k, width) slope.v[k] *= gain.v[k];
@@ -196,7 +198,9 @@ static __device__ __forceinline__ void give_dx(const elem *x, const elem *dy, el
     few  mean = { { 0, 0, 0, 0 } }, slope = mean, shift = mean, bend = mean, r_of = mean;
 
     if (at.r < rows) {
-        r_of  = load_f(saved + C + at.c, width);
+        r_of = slope = load_f(saved + C + at.c, width);
+    }
+    if (at.r < rows && g) { /* else 1 */
         slope = load_f(g + at.c, width);
         FEW(k, width) slope.v[k] *= r_of.v[k];
     }
@@ -225,6 +229,65 @@ KERNEL(batch_norm_backward)
 {
     WIDTHS(width, give_dx, x, dy, dx, saved, g, means, rows, C, add);
 }
+
+/* ---- STANDARDIZE: f32 alone ---- */
+
+#if !defined KD_TYPE_f16 && !defined KD_TYPE_bf16
+
+/* saved (3,C): the mean, r = 1 / (deviation + eps) and k = (deviation + eps) / ((M - 1) deviation). Backward:
+ * dx = r (dy - sum(dy) / M - y k sum(dy y)), where y = (x - mean) r. */
+KERNEL(standardize_statistics)
+(const float *part_mean, const float *part_square, float *saved, int64_t rows, int64_t C,
+ int64_t stretch, float eps)
+{
+    int64_t count = (rows + stretch - 1) / stretch;
+
+    EACH_TEAM(c, C, 32)
+    {
+        float mean = 0, square = 0, deviation;
+
+        EACH_OF_ROW(p, count, 32) mean += part_mean[p * C + c] * rows_in(p, rows, stretch);
+        mean = warp_sum(mean) / (float)rows;
+        EACH_OF_ROW(p, count, 32)
+        {
+            float d = part_mean[p * C + c] - mean;
+
+            square += part_square[p * C + c] + d * d * rows_in(p, rows, stretch);
+        }
+        square = warp_sum(square);
+        if (threadIdx.x % 32 > 0) continue;
+        deviation        = rows > 1 ? sqrtf(square / (float)(rows - 1)) : 0;
+        saved[c]         = mean;
+        saved[C + c]     = 1.0f / (deviation + eps);
+        saved[2 * C + c] = 0;
+        if (deviation > 0)
+            saved[2 * C + c] = (deviation + eps) / ((float)(rows - 1) * deviation);
+    }
+}
+
+/* shift (C) = sum(dy) / M, bend (C) = k sum(dy y). */
+KERNEL(standardize_gradients)
+(const float *part_b, const float *part_g, const float *saved, float *shift, float *bend,
+ int64_t rows, int64_t C, int64_t count)
+{
+    EACH_TEAM(c, C, 32)
+    {
+        float b = 0, g = 0;
+
+        EACH_OF_ROW(p, count, 32)
+        {
+            b += part_b[p * C + c];
+            g += part_g[p * C + c];
+        }
+        b = warp_sum(b);
+        g = warp_sum(g);
+        if (threadIdx.x % 32 > 0) continue;
+        shift[c] = b / (float)rows;
+        bend[c]  = g * saved[2 * C + c];
+    }
+}
+
+#endif
 
 #ifdef KD_HOST
 
@@ -302,5 +365,60 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 }
 
 KD_OP(batch_norm, prepare, NULL, NULL, forward, backward)
+
+#if !defined KD_TYPE_f16 && !defined KD_TYPE_bf16
+
+static kdas_status standardize_prepare(kdas_device *device, const kdas_node_desc *node,
+                                       kdas_plan *plan)
+{
+    int64_t C     = node->out.dim[3];
+    size_t  parts = 2 * kd_cuda_parts_bytes(rows_of(&node->out), C);
+
+    (void)device;
+    plan->saved         = 3 * (size_t)C * sizeof(float);
+    plan->work_forward  = parts;
+    plan->work_backward = parts + 2 * (size_t)C * sizeof(float);
+    return KDAS_OK;
+}
+
+static kdas_status standardize_forward(kdas_device *device, const kdas_call *call)
+{
+    const kdas_standardize_attr *a    = (const kdas_standardize_attr *)call->node->attr;
+    const float                 *x    = (const float *)call->in[0];
+    int64_t                      rows = rows_of(&call->node->out), C = call->node->out.dim[3];
+    int64_t                      stretch = kd_cuda_part_rows(rows);
+    float *means = (float *)call->work, *squares = means + kd_cuda_parts(rows) * C;
+    int    width = width_of(C, x, call->out, call->saved, NULL);
+
+    KD_RETURN(LAUNCH(device, batch_norm_parts, parts_grid(rows, C), KD_BLOCK, x, means, squares,
+                     rows, C, stretch));
+    KD_RETURN(LAUNCH_TEAMS(device, standardize_statistics, C, 32, (const float *)means,
+                           (const float *)squares, (float *)call->saved, rows, C, stretch, a->eps));
+    return LAUNCH_MATRIX(device, batch_norm_apply, rows, C, width, x, (float *)call->out,
+                         (const float *)call->saved, (const float *)NULL, (const float *)NULL, rows,
+                         C, width);
+}
+
+static kdas_status standardize_backward(kdas_device *device, const kdas_call *call)
+{
+    const float *x = (const float *)call->in[0], *dy = (const float *)call->dout;
+    const float *saved = (const float *)call->saved;
+    int64_t      rows = rows_of(&call->node->out), C = call->node->out.dim[3];
+    int64_t      count = kd_cuda_parts(rows);
+    float       *means = (float *)call->work, *part_b = means + 2 * C, *part_g = part_b + count * C;
+    int width = KD_MIN(width_of(C, x, dy, call->din[0], NULL), width_of(C, saved, means, NULL, NULL));
+
+    KD_RETURN(LAUNCH(device, batch_norm_sums, parts_grid(rows, C), KD_BLOCK, x, dy, saved, part_b,
+                     part_g, rows, C, kd_cuda_part_rows(rows)));
+    KD_RETURN(LAUNCH_TEAMS(device, standardize_gradients, C, 32, (const float *)part_b,
+                           (const float *)part_g, saved, means, means + C, rows, C, count));
+    return LAUNCH_MATRIX(device, batch_norm_backward, rows, C, width, x, dy, (float *)call->din[0],
+                         saved, (const float *)NULL, (const float *)means, rows, C, adds(call, 0),
+                         width);
+}
+
+KD_OP(standardize, standardize_prepare, NULL, NULL, standardize_forward, standardize_backward)
+
+#endif
 
 #endif

@@ -1,0 +1,343 @@
+/* feature_step.c - feature guidance in a step. The taps of both models are inputs of a program of its own; its
+ * gradient at the student's taps is added to what the student's backward begins with. */
+#include "distill/feature_step.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include "distill/distiller.h"
+#include "optim/optim.h"
+
+/* ---- make ---- */
+
+static kdas_status keep_taps(const kd_feature *f, kdas_model *teacher, kdas_model *student)
+{
+    for (int i = 0; i < f->pairs; i++) {
+        KD_RETURN(kdas_model_keep_tap(teacher, f->pair[i].teacher));
+        KD_RETURN(kdas_model_keep_tap(student, f->pair[i].student));
+    }
+    return KDAS_OK;
+}
+
+/* The shape of each tap in the last forward, or at the smallest size. */
+static void take_shapes(kd_feature *f, const kd_graph *teacher, const kd_graph *student)
+{
+    for (int i = 0; i < f->pairs; i++) {
+        f->pair[i].teacher_shape       = kd_find(teacher, f->pair[i].teacher)->desc.out;
+        f->pair[i].student_shape       = kd_find(student, f->pair[i].student)->desc.out;
+        f->pair[i].teacher_shape.dtype = f->pair[i].student_shape.dtype = KDAS_F32;
+    }
+}
+
+/* Losses are in f32, and so are projections, whatever the networks compute in. */
+static kdas_status build(kd_graph **out, kd_feature *f, const kdas_loss_options *o)
+{
+    kd_graph   *g = kd_graph_create(f->ctx, f->params, KD_EVAL);
+    kdas_status st;
+
+    *out = NULL;
+    if (!g) return KDAS_ENOMEM;
+    kd_graph_stay_f32(g);
+    kd_feature_build(g, f->kind, o, f->pair, f->pairs);
+    st = kd_graph_status(g);
+    if (st == KDAS_OK)
+        *out = g;
+    else
+        kd_graph_destroy(g);
+    return st;
+}
+
+/* Declare the projections by a graph at the smallest size, and draw them by the student's seed. */
+static kdas_status make_projections(kd_feature *f, const kdas_distiller *d)
+{
+    kd_graph *g;
+
+    if (!f->kind->projects) return KDAS_OK;
+    KD_RETURN(kd_params_create(&f->params, f->ctx));
+    take_shapes(f, d->teacher->shape, d->student->shape);
+    KD_RETURN(build(&g, f, &d->loss->options));
+    kd_graph_destroy(g);
+    KD_RETURN(kd_params_seal(f->params, true));
+    KD_RETURN(kd_params_init(f->params, d->student->options.seed));
+    return kd_optim_side_create(d->optim, f->params);
+}
+
+static kdas_status create(kdas_distiller *d)
+{
+    kd_feature *f = d->feature;
+
+    f->ctx  = d->ctx;
+    f->kind = kd_feature_find(d->loss->options.feature);
+    if (!f->kind) return KDAS_ENOTFOUND;
+    KD_RETURN(
+        kd_pair_taps(f->pair, &f->pairs, d->teacher, d->student, d->loss->options.feature_taps));
+    f->arena = kd_arena_create(d->ctx);
+    f->found = f->arena ? kd_device_alloc(d->ctx, sizeof *f->found) : NULL;
+    if (!f->found) return KDAS_ENOMEM;
+    KD_RETURN(make_projections(f, d));
+    return keep_taps(f, d->teacher, d->student);
+}
+
+kdas_status kd_feature_create(kdas_distiller *d)
+{
+    if (!kdas_loss_needs_taps(d->loss)) return KDAS_OK;
+    if (!d->teacher)
+        return kd_fail(KDAS_EINVAL,
+                       "feature guidance \"%s\" needs a teacher model; host maps have no taps",
+                       d->loss->options.feature);
+    d->feature = kd_calloc(d->ctx, 1, sizeof *d->feature);
+    return d->feature ? create(d) : KDAS_ENOMEM;
+}
+
+void kd_feature_destroy(kdas_distiller *d)
+{
+    kd_feature *f = d->feature;
+
+    if (!f) return;
+    if (f->params && d->optim->side && d->optim->side->params == f->params)
+        kd_optim_side_destroy(d->optim);
+    for (size_t i = 0; i < f->programs; i++) {
+        kd_program_destroy(f->program[i]->program);
+        kd_free(f->ctx, f->program[i]);
+    }
+    kd_free(f->ctx, f->program);
+    kd_arena_destroy(f->arena);
+    kd_device_free(f->ctx, f->found);
+    kd_params_destroy(f->params);
+    kd_free(f->ctx, f);
+    d->feature = NULL;
+}
+
+/* ---- programs ---- */
+
+static kdas_status compile(kd_feature_program *k, kdas_distiller *d)
+{
+    kd_feature *f = d->feature;
+    kd_graph   *g;
+    char        name[KD_FEATURE_NAME];
+
+    take_shapes(f, kd_program_graph(d->teacher->current), kd_program_graph(d->student->current));
+    KD_RETURN(build(&g, f, &d->loss->options));
+    KD_RETURN(kd_program_create(&k->program, g, f->arena));
+    for (int i = 0; i < f->pairs; i++) {
+        kd_feature_input(name, "teacher", f->pair[i].teacher);
+        k->teacher[i] = kd_find(g, name);
+        kd_feature_input(name, "student", f->pair[i].student);
+        k->student[i] = kd_find(g, name);
+        for (int j = 0; j < i; j++) /* a tap of several pairs is seen to with the first */
+            if (k->student[j] == k->student[i]) k->student[i] = NULL;
+    }
+    k->value = kd_find(g, "feature");
+    kd_program_label(k->program, "loss.feature %lldx%lldx%lld", (long long)k->n, (long long)k->h,
+                     (long long)k->w);
+    return KDAS_OK;
+}
+
+static kdas_status program_for(kd_feature_program **out, kdas_distiller *d)
+{
+    kd_feature         *f     = d->feature;
+    const kd_node      *image = kd_find(kd_program_graph(d->student->current), "image");
+    const int64_t      *dim   = image->desc.out.dim;
+    kd_feature_program *k;
+    kdas_status         st;
+
+    for (size_t i = 0; i < f->programs; i++) {
+        k = *out = f->program[i];
+        if (k->n == dim[0] && k->h == dim[1] && k->w == dim[2]) return KDAS_OK;
+    }
+    *out = NULL;
+    KD_RETURN(kd_grow(f->ctx, (void **)&f->program, &f->program_capacity, f->programs + 1,
+                      sizeof *f->program));
+    k = kd_calloc(f->ctx, 1, sizeof *k);
+    if (!k) return KDAS_ENOMEM;
+    k->n = dim[0];
+    k->h = dim[1];
+    k->w = dim[2];
+    st   = compile(k, d);
+    if (st != KDAS_OK) {
+        kd_free(f->ctx, k);
+        return st;
+    }
+    f->program[f->programs++] = *out = k;
+    return KDAS_OK;
+}
+
+/* ---- run ---- */
+
+/* What one step is about. */
+typedef struct run {
+    kdas_distiller     *d;
+    kd_feature         *f;
+    kd_feature_program *k;
+    double              weight, scale, factor;
+    bool                read;     /* somebody looks at the value       */
+    bool                measured; /* and the norm, or the share does   */
+    double              value, norm;
+} run;
+
+static kd_program *student_of(const run *r) { return r->d->student->current; }
+
+static const kd_node *student_tap(const run *r, int i)
+{
+    return kd_find(kd_program_graph(student_of(r)), r->f->pair[i].student);
+}
+
+static void bind_taps(const run *r)
+{
+    kd_program *teacher = r->d->teacher->current, *student = student_of(r);
+
+    for (int i = 0; i < r->f->pairs; i++) {
+        const kd_node *t = kd_find(kd_program_graph(teacher), r->f->pair[i].teacher);
+
+        kd_program_bind(r->k->program, r->k->teacher[i], kd_program_value(teacher, t), NULL);
+        if (r->k->student[i])
+            kd_program_bind(r->k->program, r->k->student[i],
+                            kd_program_value(student, student_tap(r, i)), NULL);
+    }
+}
+
+static kdas_status add_to(const run *r, float *y, const float *x, int64_t count, double factor)
+{
+    const kdas_scale_attr times = { .factor = (float)factor };
+    kdas_node_desc        desc  = { .op = KDAS_OP_AXPY, .inputs = 2, .attr = &times };
+    kdas_call             call  = { .node = &desc, .in = { y, (void *)x } };
+
+    desc.in[0] = desc.in[1] = (kdas_desc){ KDAS_F32, 1, { count, 1, 1, 1 } };
+    return kd_device_update(r->f->ctx, &kd_update_axpy, &call);
+}
+
+static kdas_status sum_squares(const run *r, const float *x, int64_t count, double *sum)
+{
+    kdas_node_desc desc = { .op = KDAS_OP_SUM_SQUARES, .inputs = 1 };
+    kdas_call      call = { .node = &desc, .in = { (void *)x }, .out = sum };
+
+    desc.in[0] = (kdas_desc){ KDAS_F32, 1, { count, 1, 1, 1 } };
+    return kd_device_update(r->f->ctx, &kd_update_sum_squares, &call);
+}
+
+/* Forward and backward of the term under its weight alone: gradients at the taps lie in the program, those of the
+ * projections are gathered. */
+static kdas_status run_program(const run *r)
+{
+    kd_program *p    = r->k->program;
+    float       seed = (float)(r->weight * r->scale);
+
+    bind_taps(r);
+    KD_RETURN(kd_program_forward(p, 0));
+    if (r->read) KD_RETURN(add_to(r, &r->f->found->value, kd_program_value(p, r->k->value), 1, 1));
+    KD_RETURN(kd_device_upload(r->f->ctx, kd_program_grad(p, r->k->value), &seed, sizeof seed));
+    KD_RETURN(kd_program_backward(p));
+    for (int i = 0; r->measured && i < r->f->pairs; i++) {
+        const kd_node *s = r->k->student[i];
+
+        if (s)
+            KD_RETURN(sum_squares(r, kd_program_grad(p, s), kd_elements(&s->desc.out),
+                                  &r->f->found->squares[i]));
+    }
+    return KDAS_OK;
+}
+
+static kdas_status fetch(run *r)
+{
+    kd_feature_found found;
+    double           sum = 0;
+
+    if (!r->read && !r->measured) return KDAS_OK;
+    KD_RETURN(kd_device_download(r->f->ctx, &found, r->f->found, sizeof found));
+    for (int i = 0; r->measured && i < r->f->pairs; i++)
+        if (r->k->student[i]) sum += found.squares[i];
+    r->value = (double)found.value;
+    r->norm  = sqrt(sum) / r->scale;
+    if (r->read && !isfinite(r->value))
+        return kd_fail(KDAS_ENUMERIC, "the feature term of the loss is not finite (%g)", r->value);
+    return KDAS_OK;
+}
+
+/* To the gradients that the student's backward begins with; hosts may have put theirs there, too. */
+static kdas_status send(const run *r)
+{
+    for (int i = 0; i < r->f->pairs; i++) {
+        const kd_node *s = r->k->student[i];
+
+        if (!s) continue;
+        KD_RETURN(add_to(r, kd_program_grad(student_of(r), student_tap(r, i)),
+                         kd_program_grad(r->k->program, s), kd_elements(&s->desc.out), r->factor));
+    }
+    return KDAS_OK;
+}
+
+static void put_report(const run *r, kdas_loss_report *to)
+{
+    const int t = KDAS_TERM_FEATURE;
+
+    to->on[t]       = 1;
+    to->raw[t]      = r->value;
+    to->weighted[t] = r->weight * r->factor * r->value;
+    to->gradient[t] = r->d->options.gradient_norms ? r->norm * r->factor : 0;
+    to->total += to->weighted[t];
+}
+
+static void warn_of_zero(const run *r)
+{
+    kdas_loss *loss = r->d->loss;
+
+    if (!r->measured || r->norm != 0 || loss->warned[KDAS_TERM_FEATURE]) return;
+    loss->warned[KDAS_TERM_FEATURE] = true;
+    kd_warn(loss->ctx,
+            "the feature term is switched on but sends a gradient of exactly zero to the "
+            "student");
+}
+
+bool kd_feature_wanted(const kdas_distiller *d) { return d->feature && kd_loss_guides(d->loss); }
+
+/* The share and the ramp limit what the student is sent; the projections learn by the weight alone. */
+kdas_status kd_feature_run(kdas_distiller *d, float scale, bool read, kdas_loss_report *report)
+{
+    run  r       = { .d = d, .f = d->feature, .scale = scale };
+    bool limited = kd_share_on(d->loss), first;
+
+    if (!kd_feature_wanted(d) || !r.f->ready) return KDAS_OK;
+    r.weight   = kd_loss_weight(d->loss, KDAS_TERM_FEATURE);
+    r.read     = read || d->ctx->host_memory;
+    r.measured = limited || (read && d->options.gradient_norms);
+    KD_RETURN(kd_feature_settle(d));
+    KD_RETURN(program_for(&r.k, d));
+    KD_RETURN(kd_device_zero(d->ctx, r.f->found, sizeof *r.f->found));
+    KD_RETURN(run_program(&r));
+    KD_RETURN(fetch(&r));
+    first = limited && d->loss->share[KDAS_TERM_FEATURE].count == 0; /* nothing was known */
+    if (first) kd_share_note(d->loss, KDAS_TERM_FEATURE, d->loss->seg_norm, r.norm);
+    r.factor = kd_share_factor(d->loss, KDAS_TERM_FEATURE);
+    KD_RETURN(send(&r));
+    if (limited && !first) kd_share_note(d->loss, KDAS_TERM_FEATURE, d->loss->seg_norm, r.norm);
+    if (read) put_report(&r, report);
+    warn_of_zero(&r);
+    return KDAS_OK;
+}
+
+static kdas_status zero(kd_feature *f, const kdas_model *student)
+{
+    f->zeroed = student->zeroed;
+    if (!f->params) return KDAS_OK;
+    return kd_device_zero(f->ctx, kd_params_grads(f->params),
+                          (size_t)kd_params_trainable(f->params) * sizeof(float));
+}
+
+kdas_status kd_feature_zero(kdas_distiller *d)
+{
+    return d->feature ? zero(d->feature, d->student) : KDAS_OK;
+}
+
+kdas_status kd_feature_settle(const kdas_distiller *d)
+{
+    if (!d->feature || d->feature->zeroed == d->student->zeroed) return KDAS_OK;
+    return zero(d->feature, d->student);
+}
+
+void kd_feature_pairs(char to[KD_FEATURE_PAIRS], const kd_feature *f)
+{
+    int used = 0;
+
+    for (int i = 0; i < f->pairs && used < KD_FEATURE_PAIRS; i++)
+        used += snprintf(to + used, (size_t)(KD_FEATURE_PAIRS - used), "%s%s:%s", i ? "," : "",
+                         f->pair[i].teacher, f->pair[i].student);
+}
