@@ -77,6 +77,8 @@ static bool make_loader(kdas_loader **out, const settings *s, kdas_dataset *data
     options.scale_count = s->scale_count;
     options.workers     = (int32_t)s->workers;
     options.seed        = (uint64_t)s->seed;
+    options.empty_share = (float)s->empty_share;
+    augment_options(&s->augment, &options);
     return ok(kdas_loader_create(out, dataset, &options));
 }
 
@@ -117,6 +119,7 @@ static kdas_status train(training *t, const settings *s, const frames *f, kdas_d
     options.out        = t->dir;
     options.resume     = s->resume;
     options.save_every = s->save_every;
+    options.patience   = s->patience;
     options.height     = s->size[0];
     options.width      = s->size[1];
     options.seed       = (uint64_t)s->seed;
@@ -156,6 +159,7 @@ bool training_run(training *t, const settings *s, const frames *f)
 
     kdas_distiller_options_init(&options, sizeof options);
     options.accumulate = (int32_t)s->accumulate;
+    options.ema        = (float)s->ema;
     done               = (s->resume || set_aside(t)) && make_loader(&loader, s, f->train) &&
            make_optim(&optim, t, s, loader) &&
            ok(kdas_distiller_create(&distiller, t->teacher, t->model, t->loss, optim, &options));
