@@ -95,6 +95,9 @@ static void tell_epoch(progress *p, const kdas_train_state *s)
            p->history->label, (long long)s->epoch, (long long)s->epochs, s->mean_total, dice,
            s->report ? s->report->lr : 0.0, s->images_per_second, skipped,
            clock_text(time, sizeof time, s->seconds));
+    if (s->stopped_early)
+        printf("%s  stopped early: nothing better since epoch %lld\n", p->history->label,
+               (long long)s->best_epoch);
     fflush(stdout);
     p->told = s->seconds;
 }

@@ -30,6 +30,9 @@ static void defaults(settings *s, bool demo)
                      .kd_weight       = -1,
                      .sgm_weight      = -1,
                      .share           = NAN,
+                     .augment         = augment_default(),
+                     .empty_share     = -1,
+                     .clamp           = 0.5,
                      .scenes          = 240 };
     if (!demo) return;
     /* Small enough for two cores and some minutes, large enough to learn something: of the larger
@@ -111,6 +114,9 @@ static int check(settings *s, const program *p, int rest, char **argv)
             p, "--scales wants up to %d numbers from 0.1 to 4 like 0.75,1,1.25, not '%s'",
             MAX_SCALES, s->scales_text);
     }
+    if (augment_wrong(&s->augment)) return args_wrong(p, "%s", augment_wrong(&s->augment));
+    if (s->patience && s->val_fraction == 0)
+        return args_wrong(p, "--patience needs frames held out: --val-fraction above 0");
     if (!split_presets(s)) {
         return args_wrong(p, "--preset wants up to %d names like baseline,paper, not '%s'",
                           MAX_ROWS, s->presets_text);
@@ -149,8 +155,12 @@ static const option options[] = {
     { OPTION_SIZE, "--size", "N|HxW", given.size, 0, 0, "input of the networks (352)" },
     { OPTION_TEXT, "--scales", "LIST", &given.scales_text, 0, 0,
       "train each batch at these scales, like 0.75,1,1.25 (1)" },
+    { OPTION_REAL, "--empty-share", "X", &given.empty_share, 0, 1,
+      "share of an epoch's frames without a polyp (as they\ncome)" },
     { OPTION_WHOLE, "--batch", "N", &given.batch, 1, 4096, "images in a batch (8)" },
     { OPTION_WHOLE, "--workers", "N", &given.workers, 0, 64, "threads that make batches (1)" },
+    { OPTION_GROUP, "Augmentation" },
+    AUGMENT_OPTIONS(given.augment),
     { OPTION_GROUP, "Networks" },
     { OPTION_TEXT, "--student", "MODEL", &given.student, 0, 0,
       "polyp_pvt_b0 (default) ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4" },
@@ -208,6 +218,13 @@ static const option options[] = {
     { OPTION_REAL, "--weight-decay", "X", &given.weight_decay, 0, 1e3, "weight decay (1e-4)" },
     { OPTION_REAL, "--clip", "X", &given.clip, 0, 1e9,
       "largest norm of the whole gradient (none)" },
+    { OPTION_REAL, "--clamp", "X", &given.clamp, 0, 1e9,
+      "hold each number of it within +- this (0.5); 0: not" },
+    { OPTION_REAL, "--ema", "X", &given.ema, 0, 0.999999,
+      "decay of a moving average of the student, like 0.999;\nit is then validated and kept "
+      "(0: none)" },
+    { OPTION_WHOLE, "--patience", "N", &given.patience, 0, 1000000,
+      "end after so many epochs without a better one (0: never)" },
     { OPTION_WHOLE, "--accumulate", "N", &given.accumulate, 1, 100000,
       "batches that make one update (1)" },
     { OPTION_WHOLE, "--seed", "N", &given.seed, 0, 9e15,
@@ -338,6 +355,7 @@ void settings_optim(const settings *s, double lr, int64_t updates, kdas_optim_op
     out->lr           = (float)lr;
     out->weight_decay = (float)s->weight_decay;
     out->clip_norm    = (float)s->clip;
+    out->clamp        = (float)s->clamp;
     out->schedule     = s->schedule;
     out->warmup       = s->warmup < 0 ? updates / 4 : s->warmup;
     out->total        = updates;

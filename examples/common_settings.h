@@ -4,6 +4,7 @@
 #include <kdas/loss.h>
 #include <kdas/optim.h>
 #include <stdbool.h>
+#include "common_augment.h"
 #include "common_context.h"
 
 #define DEFAULT_PRESET "paper" /* where --preset is not given */
@@ -28,6 +29,12 @@ typedef struct settings {
     double      lr, teacher_lr, weight_decay, clip, drop_path, val_fraction;
     const char *optimizer, *schedule;
     machine     machine;
+
+    augmentation augment;
+    double       empty_share; /* below 0: as frames come */
+    double       ema, clamp;
+    int64_t      patience;
+
     /* These change what a preset says; NULL or negative: they do not. */
     const char *seg, *guidance, *sym, *axis, *input, *similarity, *distance;
     double      tau, guidance_weight, kd_weight, sgm_weight;

@@ -86,6 +86,8 @@ static bool make_loader(kdas_loader **out, const training *t, const settings *s,
     options.scale_count = s->scale_count;
     options.workers     = (int32_t)s->workers;
     options.seed        = (uint64_t)t->seed;
+    options.empty_share = (float)s->empty_share;
+    augment_options(&s->augment, &options);
     return ok(kdas_loader_create(out, dataset, &options));
 }
 
@@ -126,6 +128,7 @@ static kdas_status train(training *t, const settings *s, const frames *f, kdas_d
     options.out        = t->dir;
     options.resume     = s->resume;
     options.save_every = s->save_every;
+    options.patience   = s->patience;
     options.height     = s->size[0];
     options.width      = s->size[1];
     options.seed       = (uint64_t)t->seed;
@@ -167,6 +170,7 @@ bool training_run(training *t, const settings *s, const frames *f)
 
     kdas_distiller_options_init(&options, sizeof options);
     options.accumulate = (int32_t)s->accumulate;
+    options.ema        = (float)s->ema;
     done               = make_loader(&loader, t, s, f->train) &&
            make_optim(&optim, t, s, loader) &&
            ok(kdas_distiller_create(&distiller, t->teacher, t->model, t->loss, optim, &options));

@@ -60,6 +60,9 @@ claim "a size is a number" wrong $d --demo --out "$tmp/x" --size 64xtall
 claim "a learning rate is a number" wrong $d --demo --out "$tmp/x" --lr fast
 claim "scales are a list of numbers" wrong $d --demo --out "$tmp/x" --scales 0.75,,1
 claim "an option wants its value" wrong $d --demo --out
+claim "no augmentation is none" ends 2 "--augment none" $d --demo --out "$tmp/x" --augment none --crop 0.5
+claim "a zoom has two factors" ends 2 "--scale-jitter" $d --demo --out "$tmp/x" --scale-jitter 1.5:0.5
+claim "patience needs frames held out" ends 2 "--patience" $d --demo --out "$tmp/x" --patience 2 --val-fraction 0
 for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-bench; do
     claim "$program refuses ten thousand threads" ends 2 "threads .* 1024, not '10000'" $program --threads 10000
     claim "$program refuses less than no thread" wrong $program --threads -1
@@ -275,6 +278,15 @@ if says "polyp" kdas-inspect --dtype bf16; then
 else
     echo "SKIP: this processor has no products in bf16"
 fi
+
+# ---- Views and averages --------------------------------------------------------------------------------
+strong=("${run[@]}" --preset baseline --augment strong --ema 0.9 --empty-share 0)
+claim "strong views and an average" ends 0 "" $d "${strong[@]}" --out "$tmp/strong" --max-steps 6
+claim "such a run can be cut short" ends 0 "" $d "${strong[@]}" --out "$tmp/strongcut" --max-steps 3
+claim "and taken up" ends 0 "" $d "${strong[@]}" --out "$tmp/strongcut" --max-steps 6 --resume
+claim "with the same bits" cmp "$tmp/strong/best.safetensors" "$tmp/strongcut/best.safetensors"
+stops() { says "stopped early" $d "${run[@]}" --preset baseline --out "$tmp/early" --val-fraction 0.3 --epochs 60 --lr 1e-9 --patience 1; }
+claim "a run that gets no better stops" stops
 
 # ---- What is wrong is found before work begins --------------------------------------------------------
 o=(--out "$tmp/bad")

@@ -96,8 +96,8 @@ typedef struct kdas_progress {
     int64_t  best_epoch;
 } kdas_progress;
 
-/* Write student, its average if one is kept, optimizer state, step counts, random state, options and progress; to a temporary file, synced
- * and renamed, so that a kill leaves the last good one. `notes` (may be NULL) is kept as text, e.g. the
+/* Write student, its average if one is kept, optimizer state, step counts, random state, options and progress; to
+ * a temporary file, synced and renamed, so that a kill leaves the last good one. `notes` (may be NULL) is kept as text, e.g. the
  * command line. KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_checkpoint_save(const kdas_distiller *distiller, const char *path,
                                           const kdas_progress *progress, const char *notes);

@@ -49,9 +49,9 @@ typedef struct kdas_train_options {
     double ramp_up, ramp_down;
     int64_t
         patience; /* end after so many epochs without a better one; 0 (default): never. Since 0.4 */
-    int32_t
-        evaluate_ema; /* 1 (default): the moving average of the student, if the distiller keeps one, is what is
-                         validated and kept as best; 0: the student is. Since 0.4 */
+    /* 1 (default): where the distiller keeps a moving average of the student, that is validated and kept as best;
+     * 0: the student itself is. Since 0.4. */
+    int32_t evaluate_ema;
 } kdas_train_options;
 KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
 

@@ -1,5 +1,5 @@
-/* plain_math.h - sine, cosine, exponential and logarithm from + - * / alone, so that scenes and augmentation are the same
- * bits on every machine with IEEE arithmetic. Include it last: it keeps the file that includes it
+/* plain_math.h - sine, cosine, exponential and logarithm from + - * / alone, so that scenes and augmentation are
+ * the same bits on every machine with IEEE arithmetic. Include it last: it keeps the file that includes it
  * from being compiled with fused multiply-adds, which round once where others round twice. */
 #ifndef KD_PLAIN_MATH_H
 #define KD_PLAIN_MATH_H
