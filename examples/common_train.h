@@ -18,10 +18,11 @@ typedef struct training {
 } training;
 
 /* Make model and objective, and load the weights to start from, so that what is wrong with them is
- * said before any work is done. `weights` may be NULL. `dir` is taken over. */
+ * said before any work is done. `weights` and `backbone`, those of the backbone alone, may be NULL. `dir` is taken
+ * over. */
 bool training_begin(training *t, kdas_context *context, const settings *s, const char *label,
                     const char *model, const kdas_loss_options *loss, const char *weights,
-                    char *dir);
+                    const char *backbone, char *dir);
 void training_end(training *t);
 /* See that loader and optimizer can be made as they are asked for, before anything is trained. */
 bool training_check(training *t, const settings *s, const frames *f);

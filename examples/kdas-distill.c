@@ -37,7 +37,7 @@ static bool prepare(work *w)
         if (!ok(settings_loss(s, s->presets[i], &loss))) return false;
         w->row_count = i + 1;
         if (!training_begin(row, w->context, s, name ? name : "student", s->student, &loss,
-                            s->student_weights, folder_of(w, name))) {
+                            s->student_weights, s->backbone_weights, folder_of(w, name))) {
             return false;
         }
         needs_teacher = needs_teacher || kdas_loss_needs_teacher(row->loss);
@@ -49,7 +49,7 @@ static bool prepare(work *w)
     if (s->teacher_epochs) {
         if (!ok(settings_teacher_loss(s, &loss)) ||
             !training_begin(&w->teaching, w->context, s, "teacher", s->teacher, &loss, NULL,
-                            folder_of(w, "teacher"))) {
+                            s->teacher_backbone_weights, folder_of(w, "teacher"))) {
             return false;
         }
         w->teaching.epochs = s->teacher_epochs;
