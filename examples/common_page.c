@@ -256,7 +256,10 @@ static void write_facts(report *r, const work *w)
     report_fact(r, "Device", "%s; %d threads, in %s", kdas_context_device(w->context),
                 (int)kdas_context_threads(w->context), context_dtype(w->context));
     report_fact(r, "Networks", "student %s%s%s; teacher %s%s%s", s->student,
-                s->student_weights ? " from " : "", s->student_weights ? s->student_weights : "",
+                s->student_weights || s->backbone_weights ? " from " : "",
+                s->student_weights    ? s->student_weights
+                : s->backbone_weights ? s->backbone_weights
+                                      : "",
                 w->teacher ? s->teacher : "none", w->teacher && s->teacher_weights ? " from " : "",
                 w->teacher && s->teacher_weights ? s->teacher_weights : "");
     for (int i = 0; i < w->row_count; i++)

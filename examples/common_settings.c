@@ -104,6 +104,12 @@ static int check(settings *s, const program *p, int rest, char **argv)
         return args_wrong(p, "--teacher-maps and %s exclude each other",
                           s->teacher_weights ? "--teacher-weights" : "--teacher-epochs");
     }
+    if (s->student_weights && s->backbone_weights) {
+        return args_wrong(p, "--student-weights and --backbone-weights exclude each other");
+    }
+    if (s->teacher_weights && s->teacher_backbone_weights) {
+        return args_wrong(p, "--teacher-weights and --teacher-backbone-weights exclude each other");
+    }
     if (s->teacher_weights || s->teacher_maps) s->teacher_epochs = 0; /* the demo's default */
     s->scale_count = args_list(s->scales_text, s->scales, MAX_SCALES);
     for (int i = 0; i < s->scale_count; i++) {
@@ -165,6 +171,8 @@ static const option options[] = {
     { OPTION_TEXT, "--student", "MODEL", &given.student, 0, 0,
       "polyp_pvt_b0 (default) ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4" },
     { OPTION_TEXT, "--student-weights", "FILE", &given.student_weights, 0, 0, "start from these" },
+    { OPTION_TEXT, "--backbone-weights", "FILE", &given.backbone_weights, 0, 0,
+      "start the student's backbone from these, such\nas bench/backbone.py makes" },
     { OPTION_TEXT, "--teacher", "MODEL", &given.teacher, 0, 0, "polyp_pvt_b2 (default)" },
     { OPTION_TEXT, "--teacher-weights", "FILE", &given.teacher_weights, 0, 0,
       "the trained teacher, or" },
@@ -173,6 +181,8 @@ static const option options[] = {
     { OPTION_TEXT, "--teacher-maps", "DIR,...", &given.teacher_maps, 0, 0,
       "its maps for all frames to train on, NAME.png or\n.safetensors (kdas-segment --maps); of "
       "several folders\nthe mean" },
+    { OPTION_TEXT, "--teacher-backbone-weights", "FILE", &given.teacher_backbone_weights, 0, 0,
+      "start the backbone of one that is trained from these" },
     { OPTION_REAL, "--teacher-lr", "X", &given.teacher_lr, 1e-12, 1e3,
       "its learning rate (that of --lr)" },
     { OPTION_REAL, "--drop-path", "X", &given.drop_path, 0, 0.99,

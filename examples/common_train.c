@@ -8,9 +8,18 @@
 #include "common_say.h"
 #include "common_stop.h"
 
+static bool load_backbone(kdas_model *model, const char *path)
+{
+    kdas_load_options options;
+
+    kdas_load_options_init(&options, sizeof options);
+    options.part = "backbone.";
+    return ok(kdas_model_load(model, path, &options));
+}
+
 bool training_begin(training *t, kdas_context *context, const settings *s, char *label,
                     const char *model, const kdas_loss_options *loss, const char *weights,
-                    int64_t seed, char *dir)
+                    const char *backbone, int64_t seed, char *dir)
 {
     kdas_model_options options;
 
@@ -21,7 +30,8 @@ bool training_begin(training *t, kdas_context *context, const settings *s, char 
     options.drop_path = (float)s->drop_path;
     return ok(kdas_loss_create(&t->loss, context, loss)) &&
            ok(kdas_model_create(&t->model, context, model, &options)) &&
-           (!weights || ok(kdas_model_load(t->model, weights, NULL))) && folder_ready(dir);
+           (!weights || ok(kdas_model_load(t->model, weights, NULL))) &&
+           (!backbone || load_backbone(t->model, backbone)) && folder_ready(dir);
 }
 
 void training_release(training *t)

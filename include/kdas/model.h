@@ -40,12 +40,17 @@ typedef struct kdas_load_options {
     int32_t     partial; /* 1: tensors missing from the file keep their values; default 0    */
     int32_t     extra;   /* 1: tensors that the model lacks are passed over; default 0       */
     const char *prefix;  /* put before each name of the file, e.g. "backbone."; default NULL */
+    /* Load one part of the model, whose names begin with this, e.g. "backbone."; default NULL: all of it.
+     * Names of the file that lack the beginning are given it. Tensors of the file that the part lacks, such
+     * as a classifier, are passed over; each of the part must be there, but for counters of batches; the
+     * rest of the model keeps its values. Not together with `prefix`. Since 0.4. */
+    const char *part;
 } kdas_load_options;
 KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
 
 /* Load a safetensors file; names are those of the published state_dict. All or nothing: on failure the model
- * is as it was. KDAS_EIO, KDAS_EFORMAT, KDAS_ENOTFOUND (tensor missing, or not the model's), KDAS_ESHAPE; the
- * sentence names file and tensor. Since 0.1. */
+ * is as it was. KDAS_EIO, KDAS_EFORMAT, KDAS_ENOTFOUND (tensor missing, or not the model's; no such part),
+ * KDAS_ESHAPE; the sentence names file and tensor. Since 0.1. */
 KDAS_API kdas_status kdas_model_load(kdas_model *model, const char *path,
                                      const kdas_load_options *options);
 /* Save as safetensors, atomically; PyTorch loads it with load_state_dict. KDAS_EIO, KDAS_ENOMEM. Since 0.1. */

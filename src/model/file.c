@@ -34,12 +34,60 @@ static kdas_status fit(const kd_param_entry *e, const kd_st_tensor *t, const cha
         t->name, t->rank, (long long)t->count, e->rank, (long long)e->count);
 }
 
+static bool begins_with(const char *name, const char *beginning)
+{
+    return strncmp(name, beginning, strlen(beginning)) == 0;
+}
+
+/* The model's entry of a file's tensor, -1: the part has none. */
+static int part_entry(const kdas_model *m, const char *part, const char *tensor)
+{
+    char name[512];
+
+    snprintf(name, sizeof name, "%s%s", begins_with(tensor, part) ? "" : part, tensor);
+    return kd_params_find(m->params, name);
+}
+
+static kdas_status pair_part(pairing *p, const kdas_model *m, const kd_safetensors *file,
+                             const char *part)
+{
+    const char *path  = kd_safetensors_path(file);
+    bool        exist = false, found = false;
+
+    for (int64_t i = 0; i < kd_safetensors_count(file); i++) {
+        const kd_st_tensor *t = kd_safetensors_at(file, i);
+        int                 k = part_entry(m, part, t->name);
+
+        if (k < 0 || (p->tensor[k] && !begins_with(t->name, part))) continue;
+        KD_RETURN(fit(kd_params_at(m->params, k), t, path));
+        p->tensor[k] = t;
+        p->largest   = KD_MAX(p->largest, t->count);
+        found        = true;
+    }
+    for (int k = 0; k < kd_params_count(m->params); k++)
+        exist = exist || begins_with(kd_params_at(m->params, k)->name, part);
+    if (!exist)
+        return kd_fail(KDAS_ENOTFOUND, "model '%s' has no part '%.64s'", m->def->name, part);
+    if (!found)
+        return kd_fail(KDAS_ENOTFOUND, "'%s' has no tensor of the part '%.64s' of model '%s'", path,
+                       part, m->def->name);
+    for (int k = 0; k < kd_params_count(m->params); k++) {
+        const kd_param_entry *e = kd_params_at(m->params, k);
+
+        if (begins_with(e->name, part) && !p->tensor[k] && e->init.kind != KD_COUNTER)
+            return kd_fail(KDAS_ENOTFOUND, "'%s' lacks the tensor '%s' of model '%s'", path,
+                           e->name, m->def->name);
+    }
+    return KDAS_OK;
+}
+
 static kdas_status pair(pairing *p, const kdas_model *m, const kd_safetensors *file,
                         const kdas_load_options *o)
 {
     const char *path = kd_safetensors_path(file);
     char        name[512];
 
+    if (o->part) return pair_part(p, m, file, o->part);
     for (int64_t i = 0; i < kd_safetensors_count(file); i++) {
         const kd_st_tensor *t = kd_safetensors_at(file, i);
         int                 k;
@@ -91,6 +139,10 @@ kdas_status kdas_model_load(kdas_model *m, const char *path, const kdas_load_opt
     if (!m || !path) return kd_fail(KDAS_EINVAL, "kdas_model_load: model or path is NULL");
     kdas_load_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_load_options"));
+    if (o.part && o.prefix)
+        return kd_fail(KDAS_EINVAL, "kdas_model_load: 'part' and 'prefix' exclude each other");
+    if (o.part && !*o.part)
+        return kd_fail(KDAS_EINVAL, "kdas_model_load: 'part' is empty; NULL loads the whole model");
     p.tensor = kd_calloc(m->ctx, (size_t)kd_params_count(m->params) + 1, sizeof *p.tensor);
     if (!p.tensor) return KDAS_ENOMEM;
     KD_TRY(kd_safetensors_open(&file, m->ctx, path));
