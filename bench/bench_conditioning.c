@@ -82,11 +82,11 @@ static void draw(maps *m, int side, double most)
         for (int j = 0; j < side; j++) {
             int at = i * side + j;
 
-            m->student[at] = (float)(most * tanh(4 * depth(m, i, j, 0.52, 0.46)) +
-                                     0.06 * most * noise(&seed));
-            m->teacher[at] = (float)(most * tanh(4 * depth(m, i, j, 0.48, 0.52)) +
-                                     0.06 * most * noise(&seed));
-            m->mask[at]    = depth(m, i, j, 0.48, 0.53) > 0;
+            m->student[at] =
+                (float)(most * tanh(4 * depth(m, i, j, 0.52, 0.46)) + 0.06 * most * noise(&seed));
+            m->teacher[at] =
+                (float)(most * tanh(4 * depth(m, i, j, 0.48, 0.52)) + 0.06 * most * noise(&seed));
+            m->mask[at] = depth(m, i, j, 0.48, 0.53) > 0;
         }
 }
 
@@ -284,8 +284,8 @@ static void tell_gradients(const maps *m, kdas_context *ctx, int way)
 
 static void tell(maps *m, int count, kdas_context *ctx, bool gradients)
 {
-    printf("%-22s %4s %-22s %8s %8s %8s %11s\n", "maps", "W", "attention and sym", "score", "weight",
-           "sources", "entries");
+    printf("%-22s %4s %-22s %8s %8s %8s %11s\n", "maps", "W", "attention and sym", "score",
+           "weight", "sources", "entries");
     for (int i = 0; i < count; i++)
         for (int cosine = 0; cosine < 2; cosine++)
             tell_softmaxes(&m[i], cosine);
@@ -305,8 +305,8 @@ int main(int argc, char **argv)
         const char *name;
         double      most;
         int         side;
-    } drawn[]          = { { "drawn, +-2", 2, 96 },  { "drawn, +-6", 6, 96 },  { "drawn, +-8", 8, 96 },
-                           { "drawn, +-2", 2, 352 }, { "drawn, +-6", 6, 352 }, { "drawn, +-8", 8, 352 } };
+    } drawn[] = { { "drawn, +-2", 2, 96 },  { "drawn, +-6", 6, 96 },  { "drawn, +-8", 8, 96 },
+                  { "drawn, +-2", 2, 352 }, { "drawn, +-6", 6, 352 }, { "drawn, +-8", 8, 352 } };
     bool          alone = argc > 1 && strcmp(argv[1], "-s") == 0;
     int           first = alone ? 2 : 1, count = 0;
     maps          all[MOST_MAPS] = { 0 };

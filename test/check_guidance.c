@@ -199,8 +199,8 @@ START_TEST(presets_say_whether_they_need_maps_or_taps)
     static const struct {
         const char *name;
         int         teacher, taps;
-    } want[] = { { "paper", 1, 0 },          { "baseline", 0, 0 }, { "kl", 1, 0 },
-                 { "attention", 1, 0 },      { "feature", 0, 1 },  { "kdas", 1, 1 },
+    } want[] = { { "paper", 1, 0 },         { "baseline", 0, 0 }, { "kl", 1, 0 },
+                 { "attention", 1, 0 },     { "feature", 0, 1 },  { "kdas", 1, 1 },
                  { "published_code", 1, 0 } };
 
     for (size_t i = 0; i < KD_COUNT(want); i++) {
@@ -304,7 +304,7 @@ static void parts(float weight, float seg[2][COUNT], float kd[2][COUNT], double 
 START_TEST(a_term_sends_its_share_of_seg_from_the_first_evaluation_on)
 {
     static float      seg[2][COUNT], kd[2][COUNT];
-    kdas_loss_options o = strong(50, 0.5f);
+    kdas_loss_options o    = strong(50, 0.5f);
     kdas_loss        *loss = make(&o);
     double            norm[2], factor;
 
@@ -332,7 +332,7 @@ END_TEST
 START_TEST(a_term_below_its_share_is_left_alone)
 {
     static float      free_gradient[COUNT];
-    kdas_loss_options o = strong(1e-3f, 1);
+    kdas_loss_options o       = strong(1e-3f, 1);
     kdas_loss        *limited = make(&o), *unlimited;
     kdas_loss_report  a, b;
 
@@ -467,7 +467,7 @@ START_TEST(a_factor_multiplies_all_guidance)
 {
     static float      seg[2][COUNT], kd[2][COUNT];
     double            norm[2];
-    kdas_loss_options o = strong(4, KDAS_SHARE_OFF);
+    kdas_loss_options o    = strong(4, KDAS_SHARE_OFF);
     kdas_loss        *loss = make(&o);
     kdas_loss_report  r;
 
@@ -497,7 +497,7 @@ END_TEST
 
 START_TEST(under_factor_0_guidance_is_not_computed)
 {
-    kdas_loss_options o    = strong(50, 0.5f), base = strong(0, KDAS_SHARE_OFF);
+    kdas_loss_options o = strong(50, 0.5f), base = strong(0, KDAS_SHARE_OFF);
     kdas_loss        *loss = make(&o), *baseline;
     kdas_loss_report  r    = { .size = sizeof r }, want;
     static float      kept[COUNT];
@@ -591,7 +591,7 @@ static double part_for(const char *similarity, double *norm)
 {
     static float      s[WIDE * WIDE], t[WIDE * WIDE], g[WIDE * WIDE], mask[WIDE * WIDE];
     const float      *sm[] = { s }, *tm[] = { t };
-    float            *gm[] = { g };
+    float            *gm[]       = { g };
     kdas_maps         student_of = { sm, 1, 1, WIDE, WIDE }, teacher_of = { tm, 1, 1, WIDE, WIDE };
     kdas_loss_options o;
     kdas_loss        *loss;

@@ -127,8 +127,8 @@ START_TEST(a_step_that_fails_leaves_the_means_as_they_were)
     kd_test_fill(kdas_batch_images(b), 2 * 32 * 32 * 3, "fail", 1, 0);
     kd_test_ellipses(kdas_batch_masks(b), 2, 32, 32, "fail");
     /* the objective is done when the update finds what is no number among the gradients */
-    kd_assert_ok(kd_device_upload(rig.ctx, kd_params_grads(rig.student->params) + 1000, &nan,
-                                  sizeof nan));
+    kd_assert_ok(
+        kd_device_upload(rig.ctx, kd_params_grads(rig.student->params) + 1000, &nan, sizeof nan));
     kd_assert_status(kdas_distiller_step(rig.distiller, b, &r), KDAS_ENUMERIC);
     ck_assert_mem_eq(before, rig.loss->share, sizeof before);
     kd_assert_ok(kdas_distiller_step(rig.distiller, b, &r));
@@ -189,8 +189,7 @@ static void leave_out(kdas_context *ctx, const char *from, const char *to, const
         kd_assert_ok(kd_container_put(w, t->name, t->dtype, t->rank, t->dim, data[i]));
     }
     for (size_t i = 0; i < KD_COUNT(more) + KD_LOSS_TEXTS; i++) {
-        const char *name =
-            i < KD_COUNT(more) ? more[i] : kd_loss_texts[i - KD_COUNT(more)].name;
+        const char *name = i < KD_COUNT(more) ? more[i] : kd_loss_texts[i - KD_COUNT(more)].name;
 
         if (strcmp(name, record) == 0) continue;
         kd_assert_ok(kd_container_get_text(file, name, &text));
@@ -253,14 +252,14 @@ END_TEST
 
 START_TEST(a_checkpoint_of_another_guidance_is_refused)
 {
-#define CHANGED(change, word)                                                                   \
-    o = kd_test_rig_usual();                                                                    \
-    change;                                                                                     \
-    kd_test_rig_make(&rig, &o);                                                                 \
-    kd_assert_status(kdas_checkpoint_load(rig.distiller, kd_test_path("c.kdas"), NULL),         \
-                     KDAS_EINVAL);                                                              \
-    kd_assert_sentence(word);                                                                   \
-    if (_i) kd_assert_sentence("'logits', here it is 'probability'");                           \
+#define CHANGED(change, word)                                                           \
+    o = kd_test_rig_usual();                                                            \
+    change;                                                                             \
+    kd_test_rig_make(&rig, &o);                                                         \
+    kd_assert_status(kdas_checkpoint_load(rig.distiller, kd_test_path("c.kdas"), NULL), \
+                     KDAS_EINVAL);                                                      \
+    kd_assert_sentence(word);                                                           \
+    if (_i) kd_assert_sentence("'logits', here it is 'probability'");                   \
     kd_test_rig_finish(&rig)
     kd_test_rig_options o = kd_test_rig_usual();
     kd_test_rig         rig;
