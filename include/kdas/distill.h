@@ -12,7 +12,7 @@ typedef struct kdas_distiller_options {
     size_t  size;
     int32_t accumulate; /* micro-batches whose mean gradient makes one update, >= 1; default 1 */
     /* Measure what each term sends (kdas_loss_report.gradient); default 1. Where KD and SGM share their
-     * attention, 0 spares a second backward of it. */
+     * attention, 0 spares a second backward of it. With kdas_loss_options.share they are measured in any case. */
     int32_t gradient_norms;
     /* Decay of a moving average of the student's tensors, 0 <= ema < 1; after update t it is at most
      * (1 + t) / (10 + t). 0 (default): none is kept. Since 0.4. */
@@ -50,7 +50,7 @@ typedef struct kdas_step_report {
  * label (kdas_batch_set_labelled, since 0.4) learn from the teacher, also where the objective has no guidance:
  * KDAS_ESTATE if there is none.
  * `report` may be NULL: then a device with memory of its own is asked for nothing but, with an update, whether the
- * gradients are finite; and the loss itself is not looked at. An update that overflows at the optimizer's
+ * gradients are finite; and the loss itself is not looked at (but for a share, which reads the norms). An update that overflows at the optimizer's
  * loss scale is skipped, and its gradients dropped (kdas_optim_options.loss_scale). KDAS_ENUMERIC: the loss
  * is not finite, or a gradient that no scale is to blame for; parameters are unchanged and the gathered
  * gradients dropped. KDAS_ECANCELLED likewise. After the first step of a size nothing is allocated.

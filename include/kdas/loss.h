@@ -28,7 +28,7 @@ typedef struct kdas_loss_options {
                        * 0.4 "correlation" (Pearson's, of rows: bounded by 1) */
     const char *axis; /* what a map is a distribution over before KL: "spatial" (default), "row",
                        * "channel" (constant for one-channel maps: a fault, kept to show it), or since
-                       * 0.4 "pixel" (each pixel: polyp or background) */
+                       * 0.4 "pixel" (each pixel: polyp or background; of logits alone, and not for the SGM) */
     float       tau;  /* temperature, > 0; default 2      */
     float       seg_weight;      /* >= 0; default 1                  */
     float       guidance_weight; /* >= 0; default 0.2                */
@@ -39,7 +39,8 @@ typedef struct kdas_loss_options {
     const char *distance; /* of kd and sgm: "kl" (default; Eq. 3), "squared" or "pearson" (1 - r) */
     float       kd_weight, sgm_weight; /* >= 0; defaults 1 and 1 */
     /* Limit what each guidance term sends: it is scaled down so that the norm of its gradient is at most `share`
-     * of seg's, by running means of the norms (decay 0.9). > 0; KDAS_SHARE_OFF (default): no limit */
+     * of seg's, by running means of the norms (decay 0.9) up to the evaluation before. > 0, and seg_weight then
+     * too; KDAS_SHARE_OFF (default): no limit */
     float share;
     /* Compare taps of student and teacher: "none" (default), "normalised" (squared error of standardised
      * features), "cosine", "channel" (each channel is a distribution over space) or "attention" (transfer of
@@ -92,7 +93,8 @@ typedef struct kdas_maps {
 /* Evaluate: value and gradients (gradients[i]: memory of student map i's size, or NULL). `teacher` may be NULL
  * if no term needs it; maps of another size than the student's are resized to it (bilinear, half-pixel).
  * `masks` is (count,height,width) of 0..1 at the student's size. A term that is on but sends exactly zero is
- * logged as a warning, once. KDAS_ESHAPE, KDAS_ENUMERIC (NaN), KDAS_ENOMEM. Since 0.1. */
+ * logged as a warning, once. With options.share, an evaluation with gradients moves the running means, and the first one
+ * measures before it sends. KDAS_ESHAPE, KDAS_ENUMERIC (NaN), KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_loss_evaluate(kdas_loss *loss, const kdas_maps *student,
                                         const kdas_maps *teacher, const float *masks,
                                         float *const *gradients, kdas_loss_report *report);

@@ -54,7 +54,7 @@ static void read_maps(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
  * compared by their angle alone. */
 static kd_node *attention(kd_graph *g, kd_node *map, const char *similarity)
 {
-    kd_node *x     = as_matrix(g, map), *u = x;
+    kd_node *x = as_matrix(g, map), *u = x;
     float    scale = x ? 1.0f / sqrtf((float)shape(x).dim[3]) : 0;
 
     if (is(similarity, "cosine")) {
@@ -130,10 +130,8 @@ static kd_node *kl_term(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
 static void attend(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
 {
     read_maps(g, m, o);
-    if (!m->student_attention)
-        m->student_attention = attention(g, m->student_read, o->similarity);
-    if (!m->teacher_attention)
-        m->teacher_attention = attention(g, m->teacher_read, o->similarity);
+    if (!m->student_attention) m->student_attention = attention(g, m->student_read, o->similarity);
+    if (!m->teacher_attention) m->teacher_attention = attention(g, m->teacher_read, o->similarity);
 }
 
 static kd_node *attention_term(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)

@@ -21,8 +21,8 @@ static kdas_status sum_squares(kdas_loss *loss, const float *x, int64_t count, d
 static kdas_status add_to(kdas_loss *loss, float *y, const float *x, int64_t count, double factor)
 {
     const kdas_scale_attr times = { .factor = (float)factor };
-    kdas_node_desc        desc = { .op = KDAS_OP_AXPY, .inputs = 2, .attr = &times };
-    kdas_call             call = { .node = &desc };
+    kdas_node_desc        desc  = { .op = KDAS_OP_AXPY, .inputs = 2, .attr = &times };
+    kdas_call             call  = { .node = &desc };
 
     desc.in[0] = desc.in[1] = (kdas_desc){ KDAS_F32, 1, { count, 1, 1, 1 } };
     call.in[0]              = y;
@@ -39,7 +39,7 @@ typedef struct run {
     bool                 norms;     /* are reported                                       */
     bool                 limited;   /* by a share: they are measured in any case          */
     bool                 measuring; /* and this pass does nothing else: nothing was known */
-    bool                 read; /* somebody will look at what is found */
+    bool                 read;      /* somebody will look at what is found */
     uint32_t             terms[KD_MAX_MAPS], measured[KD_MAX_MAPS]; /* with a value, with a norm */
     const float         *weight;              /* of the mask, NULL: no term wants it */
     double               squares[KDAS_TERMS]; /* of the terms' gradients             */
@@ -74,8 +74,8 @@ static kdas_status send_apart(run *r, const kd_loss_program *k, int map)
             r->measured[map] |= 1u << t;
         }
         if (to)
-            KD_RETURN(add_to(r->loss, to, sent, count,
-                             r->limited ? kd_share_factor(r->loss, t) : 1));
+            KD_RETURN(
+                add_to(r->loss, to, sent, count, r->limited ? kd_share_factor(r->loss, t) : 1));
     }
     return KDAS_OK;
 }
@@ -109,8 +109,9 @@ static kdas_status keep_values(run *r, const kd_loss_program *k, int map)
 
         if (!value) continue;
         r->terms[map] |= 1u << t;
-        KD_RETURN(loss->ctx->host_memory ? take_value(r, t, *value)
-                                         : add_to(loss, &loss->found->value[map][t].is, value, 1, 1));
+        KD_RETURN(loss->ctx->host_memory
+                      ? take_value(r, t, *value)
+                      : add_to(loss, &loss->found->value[map][t].is, value, 1, 1));
     }
     return KDAS_OK;
 }

@@ -9,8 +9,8 @@
 
 /* One map of the student and what it is compared with, (N,H,W,1), maps as logits. */
 typedef struct kd_loss_map {
-    kd_node *student, *teacher; /* teacher: NULL where no term reads it */
-    kd_node *mask, *weight;     /* targets; their weights, NULL where the term has none */
+    kd_node *student, *teacher;           /* teacher: NULL where no term reads it */
+    kd_node *mask, *weight;               /* targets; their weights, NULL where the term has none */
     kd_node *student_read, *teacher_read; /* what guidance reads (options.input) */
     kd_node *student_attention, *teacher_attention; /* all four NULL until a term has built them */
     kd_node *pixel; /* the caller's weights of pixels, a part of `weight`; NULL: all 1 */
@@ -98,7 +98,7 @@ typedef struct kd_loss_program {
 extern const char *const kd_term_names[KDAS_TERMS];
 
 uint32_t kd_loss_terms(const kdas_loss *loss, int map, int maps); /* those that map has, as bits */
-double   kd_loss_weight(const kdas_loss *loss, int term); /* by the options alone */
+double   kd_loss_weight(const kdas_loss *loss, int term);         /* by the options alone */
 kdas_status kd_loss_program_for(kd_loss_program **out, kdas_loss *loss, const kd_loss_key *key);
 void        kd_loss_programs_destroy(kdas_loss *loss);
 
@@ -134,9 +134,9 @@ const char                **kd_loss_text(kdas_loss_options *o, int i);
 float                      *kd_loss_number(kdas_loss_options *o, int i);
 
 struct kdas_loss {
-    kdas_context     *ctx;
-    kdas_loss_options options; /* its strings are those below */
-    char             *text[KD_LOSS_TEXTS];
+    kdas_context      *ctx;
+    kdas_loss_options  options; /* its strings are those below */
+    char              *text[KD_LOSS_TEXTS];
     const kd_seg      *seg;
     const kd_guidance *guidance;
     kd_arena          *arena, *weight_arena; /* maps are evaluated one after the other */

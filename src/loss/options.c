@@ -27,15 +27,14 @@ void kdas_loss_options_init(kdas_loss_options *options, size_t size)
     memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
 }
 
-#define MEMBER(member)                                         \
-    {                                                          \
-        "loss." #member, offsetof(kdas_loss_options, member)   \
+#define MEMBER(member)                                       \
+    {                                                        \
+        "loss." #member, offsetof(kdas_loss_options, member) \
     }
-const kd_loss_member kd_loss_texts[KD_LOSS_TEXTS]     = { MEMBER(seg),        MEMBER(guidance),
-                                                          MEMBER(sym),        MEMBER(axis),
-                                                          MEMBER(input),      MEMBER(similarity),
-                                                          MEMBER(distance),   MEMBER(feature),
-                                                          MEMBER(feature_taps) };
+const kd_loss_member kd_loss_texts[KD_LOSS_TEXTS] = {
+    MEMBER(seg),        MEMBER(guidance), MEMBER(sym),     MEMBER(axis),        MEMBER(input),
+    MEMBER(similarity), MEMBER(distance), MEMBER(feature), MEMBER(feature_taps)
+};
 const kd_loss_member kd_loss_numbers[KD_LOSS_NUMBERS] = {
     MEMBER(tau),        MEMBER(seg_weight), MEMBER(guidance_weight), MEMBER(kd_weight),
     MEMBER(sgm_weight), MEMBER(share),      MEMBER(feature_weight),  MEMBER(feature_tau)
@@ -93,7 +92,8 @@ kdas_status kdas_loss_options_preset(kdas_loss_options *options, const char *pre
         for (int k = 0; k < KD_LOSS_TEXTS; k++)
             if (*kd_loss_text(&change, k)) *kd_loss_text(&o, k) = *kd_loss_text(&change, k);
         for (int k = 0; k < KD_LOSS_NUMBERS; k++)
-            if (*kd_loss_number(&change, k) != 0) *kd_loss_number(&o, k) = *kd_loss_number(&change, k);
+            if (*kd_loss_number(&change, k) != 0)
+                *kd_loss_number(&o, k) = *kd_loss_number(&change, k);
         o.size = options->size;
         memcpy(options, &o, KD_MIN(o.size, sizeof o));
         return KDAS_OK;

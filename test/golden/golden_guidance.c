@@ -25,8 +25,8 @@ static bool draw_maps(const golden_case *c, maps *m)
 {
     bool    ok    = true;
     int64_t batch = golden_int(c, "batch", &ok), h = golden_int(c, "height", &ok),
-            w     = golden_int(c, "width", &ok);
-    double scale  = golden_real(c, "scale", &ok);
+            w    = golden_int(c, "width", &ok);
+    double scale = golden_real(c, "scale", &ok);
 
     m->n    = batch * h * w;
     m->mask = drawn(c, "mask", 0, m->n, 0);
