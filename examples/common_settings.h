@@ -14,6 +14,7 @@ typedef struct settings {
     const char *data, *out;
     bool        demo, resume, quiet, skip_bad;
     const char *student, *teacher, *student_weights, *teacher_weights;
+    const char *teacher_maps, *unlabelled; /* folders, with commas between */
     int64_t     teacher_epochs; /* 0: the teacher is not trained here */
     int64_t     epochs, max_steps, batch, accumulate, size[2], workers, seed, save_every;
     int64_t     warmup;   /* updates; below 0: a quarter of the run */
@@ -43,7 +44,8 @@ typedef struct settings {
 /* Read the command line. -1: go on; else the exit code, and what is wrong has been said. */
 int  settings_read(settings *s, int argc, char **argv);
 void settings_free(settings *s);
-/* The objective of a preset with the command line's changes, and what a teacher is trained on:
+/* The objective of a preset with the command line's changes (without features where the teacher is
+ * there as maps alone), and what a teacher is trained on:
  * the same segmentation term alone. */
 kdas_status settings_loss(const settings *s, const char *preset, kdas_loss_options *out);
 kdas_status settings_teacher_loss(const settings *s, kdas_loss_options *out);

@@ -3,6 +3,7 @@
  * Everything that can be wrong with names, weights, folders and options is found before the first
  * step: then the teacher is trained, if that was asked for, then a student for every preset. */
 #include <stdlib.h>
+#include <string.h>
 #include "common_args.h"
 #include "common_files.h"
 #include "common_results.h"
@@ -39,6 +40,20 @@ static char *label_of(const work *w, int row, int seed)
                : text_of("%s", name);
 }
 
+/* Say where a row loses its feature term, see settings_loss(). */
+static void tell_features_off(const settings *s, const char *preset)
+{
+    settings          live = *s;
+    kdas_loss_options loss;
+
+    live.teacher_maps = NULL;
+    if (!s->teacher_maps || settings_loss(&live, preset, &loss) != KDAS_OK) return;
+    if (loss.feature && strcmp(loss.feature, "none") != 0) {
+        say_error("warning: --teacher-maps has no features of the teacher: %s learns without them",
+                  preset);
+    }
+}
+
 /* Make a student with its objective. */
 static bool begin_run(work *w, int row, int seed)
 {
@@ -71,11 +86,14 @@ static bool prepare_teacher(work *w, bool needed)
         if (s->teacher_lr > 0) w->teaching.lr = s->teacher_lr;
         return true;
     }
-    if (needed) {
-        say_error(
-            "this objective needs a teacher: give --teacher-weights FILE or --teacher-epochs N");
+    if (s->teacher_maps) return true;
+    if (needed || s->unlabelled) {
+        say_error("%s a teacher: give --teacher-weights FILE, --teacher-epochs N or "
+                  "--teacher-maps DIR",
+                  needed ? "this objective needs" : "frames without masks need");
+        return false;
     }
-    return !needed;
+    return true;
 }
 
 /* Make a student of every row, with the first seed, and the teacher: so that what is wrong is said
@@ -89,6 +107,7 @@ static bool prepare(work *w)
     w->runs      = need((size_t)(w->row_count * s->seed_count) * sizeof *w->runs);
     for (int row = 0; row < w->row_count; row++) {
         if (!begin_run(w, row, 0)) return false;
+        tell_features_off(s, s->presets[row]);
         needed = needed || kdas_loss_needs_teacher(work_run(w, row, 0)->loss);
     }
     return prepare_teacher(w, needed);
@@ -120,6 +139,7 @@ static bool teach(work *w)
     frames own  = w->frames;
     bool   done = true;
 
+    if (own.labelled) own.train = own.labelled;
     if (own.teacher_train) {
         own.train      = own.teacher_train;
         own.validation = own.teacher_validation;
@@ -142,7 +162,7 @@ static bool study(work *w, int row, int seed)
     bool      done;
 
     if (!t->model && !begin_run(w, row, seed)) return false;
-    t->teacher = kdas_loss_needs_teacher(t->loss) ? w->teacher : NULL;
+    t->teacher = kdas_loss_needs_teacher(t->loss) || w->settings.unlabelled ? w->teacher : NULL;
     if (results_known(w, row, seed)) {
         training_remember(t);
         done = true;
@@ -160,8 +180,9 @@ static void introduce(const work *w)
     if (w->settings.quiet) return;
     printf("libkdas %s on %s, in %s\n", kdas_version_string(), kdas_context_device(w->context),
            context_dtype(w->context));
-    printf("%lld frames to train on, %lld held out", (long long)kdas_dataset_count(f->train),
-           f->validation ? (long long)kdas_dataset_count(f->validation) : 0);
+    printf("%lld frames to train on", (long long)kdas_dataset_count(f->train));
+    if (f->labelled) printf(" (%lld without masks)", (long long)kdas_dataset_unlabelled(f->train));
+    printf(", %lld held out", f->validation ? (long long)kdas_dataset_count(f->validation) : 0);
     for (int i = 0; i < f->test_count; i++) {
         printf("%s %s %lld", i ? "," : "; test sets:", f->test_names[i],
                (long long)kdas_dataset_count(f->tests[i]));
