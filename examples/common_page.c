@@ -260,8 +260,13 @@ static void write_facts(report *r, const work *w)
                 s->student_weights    ? s->student_weights
                 : s->backbone_weights ? s->backbone_weights
                                       : "",
-                w->teacher ? s->teacher : "none", w->teacher && s->teacher_weights ? " from " : "",
+                w->teacher        ? s->teacher
+                : s->teacher_maps ? "maps"
+                                  : "none",
+                w->teacher && s->teacher_weights ? " from " : "",
                 w->teacher && s->teacher_weights ? s->teacher_weights : "");
+    if (s->teacher_maps) report_fact(r, "Teacher's maps", "%s", s->teacher_maps);
+    if (s->unlabelled) report_fact(r, "Frames without masks", "%s", s->unlabelled);
     for (int i = 0; i < w->row_count; i++)
         objective_fact(r, w, i);
     snprintf(warmup, sizeof warmup, s->warmup < 0 ? "a quarter" : "%lld", (long long)s->warmup);
@@ -297,8 +302,9 @@ bool page_write(const work *w, const cast *c)
 {
     const settings *o     = &w->settings;
     char           *path  = text_of("%s/report.html", o->out);
-    char           *title = w->teacher ? text_of("%s, taught by %s", o->student, o->teacher)
-                                       : text_of("%s, without a teacher", o->student);
+    char           *title = w->teacher        ? text_of("%s, taught by %s", o->student, o->teacher)
+                            : o->teacher_maps ? text_of("%s, taught by maps", o->student)
+                                              : text_of("%s, without a teacher", o->student);
     char           *lead = lead_text(w), *verdict = scores_verdict(&w->scores);
     report          r;
     bool            done = report_begin(&r, path, title, verdict, lead);

@@ -345,6 +345,7 @@ kdas_status settings_loss(const settings *s, const char *preset, kdas_loss_optio
     if (s->kd_weight >= 0) out->kd_weight = (float)s->kd_weight;
     if (s->sgm_weight >= 0) out->sgm_weight = (float)s->sgm_weight;
     if (!isnan(s->share)) out->share = (float)s->share;
+    if (s->teacher_maps) out->feature = "none"; /* maps have no taps */
     return KDAS_OK;
 }
 

@@ -54,7 +54,8 @@ typedef struct settings {
 /* Read the command line. -1: go on; else the exit code, and what is wrong has been said. */
 int  settings_read(settings *s, int argc, char **argv);
 void settings_free(settings *s);
-/* The objective of a preset with the command line's changes, and what a teacher is trained on:
+/* The objective of a preset with the command line's changes (without features where the teacher is
+ * there as maps alone), and what a teacher is trained on:
  * the same segmentation term alone. */
 kdas_status settings_loss(const settings *s, const char *preset, kdas_loss_options *out);
 kdas_status settings_teacher_loss(const settings *s, kdas_loss_options *out);

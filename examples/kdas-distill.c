@@ -3,6 +3,7 @@
  * Everything that can be wrong with names, weights, folders and options is found before the first
  * step: then the teacher is trained, if that was asked for, then a student for every preset. */
 #include <stdlib.h>
+#include <string.h>
 #include "common_args.h"
 #include "common_files.h"
 #include "common_results.h"
@@ -37,6 +38,20 @@ static char *label_of(const work *w, int row, int seed)
     return w->settings.seeds_text
                ? text_of("%s seed %lld", name, (long long)w->settings.seeds[seed])
                : text_of("%s", name);
+}
+
+/* Say where a row loses its feature term, see settings_loss(). */
+static void tell_features_off(const settings *s, const char *preset)
+{
+    settings          live = *s;
+    kdas_loss_options loss;
+
+    live.teacher_maps = NULL;
+    if (!s->teacher_maps || settings_loss(&live, preset, &loss) != KDAS_OK) return;
+    if (loss.feature && strcmp(loss.feature, "none") != 0) {
+        say_error("warning: --teacher-maps has no features of the teacher: %s learns without them",
+                  preset);
+    }
 }
 
 /* Make a student with its objective. */
@@ -94,6 +109,7 @@ static bool prepare(work *w)
     w->runs      = need((size_t)(w->row_count * s->seed_count) * sizeof *w->runs);
     for (int row = 0; row < w->row_count; row++) {
         if (!begin_run(w, row, 0)) return false;
+        tell_features_off(s, s->presets[row]);
         needed = needed || kdas_loss_needs_teacher(work_run(w, row, 0)->loss);
     }
     return prepare_teacher(w, needed);
@@ -148,8 +164,7 @@ static bool study(work *w, int row, int seed)
     bool      done;
 
     if (!t->model && !begin_run(w, row, seed)) return false;
-    t->teacher =
-        kdas_loss_needs_teacher(t->loss) || w->settings.unlabelled ? w->teacher : NULL;
+    t->teacher = kdas_loss_needs_teacher(t->loss) || w->settings.unlabelled ? w->teacher : NULL;
     if (results_known(w, row, seed)) {
         training_remember(t);
         done = true;
