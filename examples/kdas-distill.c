@@ -22,6 +22,12 @@ static char *folder_of(const work *w, const char *name)
     return name ? text_of("%s/%s", w->settings.out, name) : text_of("%s", w->settings.out);
 }
 
+/* Does it read a teacher's maps or features? */
+static bool learns_from(const kdas_loss *loss)
+{
+    return kdas_loss_needs_teacher(loss) || kdas_loss_needs_taps(loss);
+}
+
 /* Make every student with its objective, and the teacher or what trains it. */
 static bool prepare(work *w)
 {
@@ -40,7 +46,7 @@ static bool prepare(work *w)
                             s->student_weights, folder_of(w, name))) {
             return false;
         }
-        needs_teacher = needs_teacher || kdas_loss_needs_teacher(row->loss);
+        needs_teacher = needs_teacher || learns_from(row->loss);
     }
     if (s->teacher_weights) {
         w->teacher = frozen_model(w->context, s->teacher, s->teacher_weights);
@@ -110,7 +116,7 @@ static bool run(work *w)
     if (done) introduce(w);
     if (done && s->teacher_epochs) done = teach(w);
     for (int i = 0; i < w->row_count && done; i++) {
-        w->rows[i].teacher = kdas_loss_needs_teacher(w->rows[i].loss) ? w->teacher : NULL;
+        w->rows[i].teacher = learns_from(w->rows[i].loss) ? w->teacher : NULL;
         done               = training_run(&w->rows[i], s, &w->frames);
     }
     done = done && results_write(w);
