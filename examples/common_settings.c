@@ -27,6 +27,8 @@ static void defaults(settings *s, bool demo)
                      .schedule        = "constant",
                      .tau             = -1,
                      .guidance_weight = -1,
+                     .feature_weight  = -1,
+                     .feature_tau     = -1,
                      .kd_weight       = -1,
                      .sgm_weight      = -1,
                      .share           = NAN,
@@ -215,6 +217,14 @@ static const option options[] = {
       "epochs in which the guidance rises from 0 (0)" },
     { OPTION_REAL, "--ramp-down", "X", &given.ramp_down, 0, 1e6,
       "last epochs in which it falls to 0 (0)" },
+    { OPTION_TEXT, "--feature", "NAME", &given.feature, 0, 0,
+      "compare features: none, normalised, cosine, channel\nor attention" },
+    { OPTION_TEXT, "--feature-taps", "LIST", &given.feature_taps, 0, 0,
+      "teacher:student,...: which (those of one stride);\nkdas-inspect lists a network's taps" },
+    { OPTION_REAL, "--feature-weight", "X", &given.feature_weight, 0, 1e6,
+      "weight of the features (1)" },
+    { OPTION_REAL, "--feature-tau", "X", &given.feature_tau, 1e-3, 1e3,
+      "temperature of channel (4)" },
     { OPTION_GROUP, "Training" },
     { OPTION_WHOLE, "--epochs", "N", &given.epochs, 1, 1000000, "passes over the frames (20)" },
     { OPTION_WHOLE, "--max-steps", "N", &given.max_steps, 0, 1e15,
@@ -342,6 +352,10 @@ kdas_status settings_loss(const settings *s, const char *preset, kdas_loss_optio
     if (s->distance) out->distance = s->distance;
     if (s->tau >= 0) out->tau = (float)s->tau;
     if (s->guidance_weight >= 0) out->guidance_weight = (float)s->guidance_weight;
+    if (s->feature) out->feature = s->feature;
+    if (s->feature_taps) out->feature_taps = s->feature_taps;
+    if (s->feature_weight >= 0) out->feature_weight = (float)s->feature_weight;
+    if (s->feature_tau >= 0) out->feature_tau = (float)s->feature_tau;
     if (s->kd_weight >= 0) out->kd_weight = (float)s->kd_weight;
     if (s->sgm_weight >= 0) out->sgm_weight = (float)s->sgm_weight;
     if (!isnan(s->share)) out->share = (float)s->share;

@@ -41,6 +41,8 @@ typedef struct settings {
     double      tau, guidance_weight, kd_weight, sgm_weight;
     double      share; /* NaN: it does not */
     double      ramp_up, ramp_down; /* epochs */
+    const char *feature, *feature_taps;
+    double      feature_weight, feature_tau;
 
     char *presets[MAX_ROWS]; /* one student is trained for each */
     int   preset_count;

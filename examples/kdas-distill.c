@@ -30,6 +30,12 @@ static char *folder_of(const work *w, int row, int seed)
     return deep;
 }
 
+/* Does it read a teacher's maps or features? */
+static bool learns_from(const kdas_loss *loss)
+{
+    return kdas_loss_needs_teacher(loss) || kdas_loss_needs_taps(loss);
+}
+
 /* What the user calls it: "paper", of several seeds "paper seed 2". */
 static char *label_of(const work *w, int row, int seed)
 {
@@ -110,7 +116,7 @@ static bool prepare(work *w)
     for (int row = 0; row < w->row_count; row++) {
         if (!begin_run(w, row, 0)) return false;
         tell_features_off(s, s->presets[row]);
-        needed = needed || kdas_loss_needs_teacher(work_run(w, row, 0)->loss);
+        needed = needed || learns_from(work_run(w, row, 0)->loss);
     }
     return prepare_teacher(w, needed);
 }
@@ -164,7 +170,7 @@ static bool study(work *w, int row, int seed)
     bool      done;
 
     if (!t->model && !begin_run(w, row, seed)) return false;
-    t->teacher = kdas_loss_needs_teacher(t->loss) || w->settings.unlabelled ? w->teacher : NULL;
+    t->teacher = learns_from(t->loss) || w->settings.unlabelled ? w->teacher : NULL;
     if (results_known(w, row, seed)) {
         training_remember(t);
         done = true;

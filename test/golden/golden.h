@@ -79,6 +79,7 @@ bool golden_grad(golden_case *c);
 bool golden_adamw(golden_case *c);
 bool golden_objective(golden_case *c);
 bool golden_guidance(golden_case *c);
+bool golden_feature(golden_case *c);
 bool golden_metrics(golden_case *c);
 bool golden_resize(golden_case *c);
 
