@@ -139,6 +139,7 @@ static kdas_status run_map(run *r, const kd_loss_key *key, int map)
     if (k->teacher) kd_program_bind(k->program, k->teacher, at->teacher[map], NULL);
     if (k->mask) kd_program_bind(k->program, k->mask, at->mask, NULL);
     if (k->weight) kd_program_bind(k->program, k->weight, (float *)r->weight, NULL);
+    if (k->pixel) kd_program_bind(k->program, k->pixel, at->weight, NULL);
     KD_RETURN(kd_program_forward(k->program, 0));
     KD_RETURN(keep_values(r, k, map));
     if (!r->backward) return KDAS_OK;
@@ -154,6 +155,7 @@ static kdas_status run_weight(run *r, kd_loss_key key)
     key.apart = false;
     KD_RETURN(kd_loss_program_for(&k, r->loss, &key));
     kd_program_bind(k->program, k->mask, r->at->mask, NULL);
+    if (k->pixel) kd_program_bind(k->program, k->pixel, r->at->weight, NULL);
     KD_RETURN(kd_program_forward(k->program, 0));
     r->weight = kd_program_value(k->program, k->weight);
     return KDAS_OK;
@@ -162,7 +164,8 @@ static kdas_status run_weight(run *r, kd_loss_key key)
 static kdas_status run_maps(run *r)
 {
     const kd_loss_place *at  = r->at;
-    kd_loss_key          key = { at->n, at->h, at->w, at->teacher_h, at->teacher_w, 0, false };
+    kd_loss_key          key = { at->n,         at->h, at->w, at->teacher_h,
+                                 at->teacher_w, 0,     false, at->weight != NULL };
 
     for (int i = 0; i < at->maps; i++)
         r->backward |= at->gradient[i] != NULL;
@@ -241,15 +244,18 @@ static kdas_status check_pair(const kdas_maps *s, const kdas_maps *t)
 
 /* Everything that the terms read and write, in one piece of device memory unless that is the host's. */
 static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps *s,
-                             const kdas_maps *t, const float *masks, float *const *gradients)
+                             const kdas_maps *t, const float *masks, const float *weights,
+                             float *const *gradients)
 {
     size_t n    = (size_t)(at->n * at->h * at->w),
            tn   = (size_t)(at->n * at->teacher_h * at->teacher_w);
-    size_t maps = (size_t)s->maps, total = (n + maps * (2 * n + (t ? tn : 0))) * sizeof(float);
+    size_t maps  = (size_t)s->maps;
+    size_t total = ((weights ? 2 * n : n) + maps * (2 * n + (t ? tn : 0))) * sizeof(float);
     float *to;
 
     if (loss->ctx->host_memory) {
-        at->mask = (float *)masks;
+        at->mask   = (float *)masks;
+        at->weight = (float *)weights;
         for (int i = 0; i < s->maps; i++) {
             at->student[i]  = (float *)s->map[i];
             at->teacher[i]  = t ? (float *)t->map[i] : NULL;
@@ -261,6 +267,11 @@ static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps
     at->mask = to = loss->staging.memory;
     KD_RETURN(kd_device_upload(loss->ctx, to, masks, n * sizeof *to));
     to += n;
+    if (weights) {
+        at->weight = to;
+        KD_RETURN(kd_device_upload(loss->ctx, to, weights, n * sizeof *to));
+        to += n;
+    }
     for (int i = 0; i < s->maps; i++) {
         at->student[i] = to;
         KD_RETURN(kd_device_upload(loss->ctx, to, s->map[i], n * sizeof *to));
@@ -277,6 +288,13 @@ static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps
 kdas_status kdas_loss_evaluate(kdas_loss *loss, const kdas_maps *s, const kdas_maps *t,
                                const float *masks, float *const *gradients,
                                kdas_loss_report *report)
+{
+    return kdas_loss_evaluate_weighted(loss, s, t, masks, NULL, gradients, report);
+}
+
+kdas_status kdas_loss_evaluate_weighted(kdas_loss *loss, const kdas_maps *s, const kdas_maps *t,
+                                        const float *masks, const float *weights,
+                                        float *const *gradients, kdas_loss_report *report)
 {
     kd_loss_place at = { 0 };
 
@@ -295,7 +313,7 @@ kdas_status kdas_loss_evaluate(kdas_loss *loss, const kdas_maps *s, const kdas_m
     at.w         = s->width;
     at.teacher_h = t ? t->height : s->height;
     at.teacher_w = t ? t->width : s->width;
-    KD_RETURN(stage_all(loss, &at, s, t, masks, gradients));
+    KD_RETURN(stage_all(loss, &at, s, t, masks, weights, gradients));
     KD_RETURN(kd_loss_run(loss, &at, 1, true, report));
     for (int i = 0; !loss->ctx->host_memory && i < s->maps; i++)
         if (at.gradient[i])

@@ -11,6 +11,7 @@
 typedef struct kd_loss_map {
     kd_node *student, *teacher; /* teacher: NULL where no term reads it */
     kd_node *mask, *weight;     /* targets; their weights, NULL where the term has none */
+    kd_node *pixel; /* the caller's weights of pixels, a part of `weight`; NULL: all 1 */
     kd_node *student_attention, *teacher_attention; /* NULL until a term has built them */
 } kd_loss_map;
 
@@ -19,9 +20,10 @@ typedef struct kd_seg {
     const char *name;
     kd_node *(*build)(kd_graph *g, const kd_loss_map *map);
     bool weighted; /* reads map->weight */
+    bool pixel;    /* reads map->pixel  */
 } kd_seg;
 const kd_seg *kd_seg_find(const char *name); /* NULL with the sentence set (KDAS_ENOTFOUND) */
-kd_node      *kd_seg_weight(kd_graph *g, kd_node *mask);
+kd_node      *kd_seg_weight(kd_graph *g, kd_node *mask, kd_node *pixel); /* pixel may be NULL */
 
 /* What guides the student, a row of guidance.c's table: terms for one map, either may be NULL. kd is
  * summed over the maps, sgm reads one of them. */
@@ -42,6 +44,7 @@ typedef struct kd_loss_place {
     float  *student[KD_MAX_MAPS];
     float  *teacher[KD_MAX_MAPS]; /* NULL: no teacher */
     float  *mask;
+    float  *weight; /* of the mask's pixels; NULL: all 1 */
     float  *gradient
         [KD_MAX_MAPS]; /* the weighted sum over the terms is written here; NULL: not wanted */
 } kd_loss_place;
@@ -67,13 +70,14 @@ typedef struct kd_loss_key {
     int64_t  n, h, w, teacher_h, teacher_w;
     uint32_t terms; /* 1 << kdas_term: those that read the map; 0: the weights of the mask */
     bool     apart; /* the gradient of each term by itself, for norms                      */
+    bool     pixel; /* the mask's pixels have weights                                      */
 } kd_loss_key;
 
 /* All terms of one map, so that what they share is computed once, or the weights. NULL: not there. */
 typedef struct kd_loss_program {
     kd_loss_key    key;
     kd_program    *program;
-    const kd_node *student, *teacher, *mask, *weight;
+    const kd_node *student, *teacher, *mask, *weight, *pixel;
     const kd_node *value[KDAS_TERMS];
 } kd_loss_program;
 

@@ -60,6 +60,7 @@ static void build(kd_graph *g, kd_loss_program *k, const kdas_loss *loss)
 
     if (seg) m.mask = kd_input(g, "mask", shape, false);
     if (seg && loss->seg->weighted) m.weight = kd_input(g, "weight", shape, false);
+    if (seg && key->pixel && loss->seg->pixel) m.pixel = kd_input(g, "pixel", shape, false);
     if (key->terms & ~(1u << KDAS_TERM_SEG)) m.teacher = teacher_input(g, key);
     for (int t = 0; t < KDAS_TERMS; t++)
         if (key->terms >> t & 1) k->value[t] = term(g, t, &m, loss);
@@ -67,14 +68,18 @@ static void build(kd_graph *g, kd_loss_program *k, const kdas_loss *loss)
     k->teacher = kd_find(g, "teacher");
     k->mask    = m.mask;
     k->weight  = m.weight;
+    k->pixel   = m.pixel;
 }
 
 static void build_weight(kd_graph *g, kd_loss_program *k)
 {
-    kd_node *mask = kd_input(g, "mask", kd_desc(k->key.n, k->key.h, k->key.w, 1), false);
+    kd_node *mask  = kd_input(g, "mask", kd_desc(k->key.n, k->key.h, k->key.w, 1), false);
+    kd_node *pixel = NULL;
 
-    k->mask   = mask;
-    k->weight = kd_output(g, "weight", kd_seg_weight(g, mask));
+    k->mask = mask;
+    if (k->key.pixel)
+        k->pixel = pixel = kd_input(g, "pixel", kd_desc(k->key.n, k->key.h, k->key.w, 1), false);
+    k->weight = kd_output(g, "weight", kd_seg_weight(g, mask, pixel));
 }
 
 static kdas_status compile(kd_loss_program *k, kdas_loss *loss)
@@ -105,7 +110,8 @@ static kdas_status compile(kd_loss_program *k, kdas_loss *loss)
 static bool same_key(const kd_loss_key *a, const kd_loss_key *b)
 {
     return a->n == b->n && a->h == b->h && a->w == b->w && a->teacher_h == b->teacher_h &&
-           a->teacher_w == b->teacher_w && a->terms == b->terms && a->apart == b->apart;
+           a->teacher_w == b->teacher_w && a->terms == b->terms && a->apart == b->apart &&
+           a->pixel == b->pixel;
 }
 
 kdas_status kd_loss_program_for(kd_loss_program **out, kdas_loss *loss, const kd_loss_key *key)
