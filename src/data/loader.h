@@ -17,6 +17,8 @@ typedef struct kd_loader_plan {
     int           scales;
     int64_t       height[KD_LOADER_SCALES], width[KD_LOADER_SCALES];
     bool          shuffle, augment;
+    bool          maps;       /* the frames have a teacher's maps          */
+    bool          unlabelled; /* some frames have no mask                  */
     double        rotation;
     uint64_t      seed;
 } kd_loader_plan;
@@ -31,6 +33,7 @@ int64_t kd_loader_plan_group_size(const kd_loader_plan *plan, int64_t group);
 /* A worker's own memory: a frame at the largest size, before and after augmentation. */
 typedef struct kd_loader_scratch {
     uint8_t *rgb[2], *mask[2];
+    float   *map; /* a teacher's, after augmentation; NULL: there are none */
 } kd_loader_scratch;
 kdas_status kd_loader_scratch_init(kd_loader_scratch *scratch, const kd_loader_plan *plan);
 void        kd_loader_scratch_finish(kd_loader_scratch *scratch, const kd_loader_plan *plan);
@@ -42,6 +45,9 @@ kdas_status kd_loader_make(const kd_loader_plan *plan, kd_loader_scratch *scratc
 
 /* Does a batch stay valid until the next call but one, so that the next can be fetched during its step? */
 bool kd_loader_keeps_last(const kdas_loader *loader);
+/* Whether its frames have a teacher's maps; whether some have no mask. */
+bool kd_loader_has_maps(const kdas_loader *loader);
+bool kd_loader_unlabelled(const kdas_loader *loader);
 /* The sides asked for: those of a batch at scale 1. */
 void kd_loader_size(const kdas_loader *loader, int64_t *height, int64_t *width);
 
