@@ -317,10 +317,23 @@ static kdas_status open_validation(run *r)
     if (!r->validation) return KDAS_OK;
     if (kdas_dataset_count(r->validation) == 0)
         return kd_fail(KDAS_EINVAL, "train: the validation set is empty");
+    if (kdas_dataset_unlabelled(r->validation) > 0)
+        return kd_fail(KDAS_EINVAL, "train: %lld frames of the validation set have no mask",
+                       (long long)kdas_dataset_unlabelled(r->validation));
     options.guidance   = "none";
     options.seg_weight = 1;
     KD_RETURN(kdas_loss_create(&r->loss, r->ctx, &options));
     return kdas_evaluator_create(&r->evaluator, r->ctx);
+}
+
+/* Whether there is something to learn from, before the first step. */
+static kdas_status check_teacher(const run *r)
+{
+    if (r->distiller->teacher || kd_loader_has_maps(r->loader)) return KDAS_OK;
+    if (kd_loader_unlabelled(r->loader))
+        return kd_fail(KDAS_EINVAL, "train: there are frames without masks, and neither a teacher "
+                                    "nor its maps to learn them from");
+    return KDAS_OK;
 }
 
 static kdas_status start(run *r)
@@ -330,6 +343,7 @@ static kdas_status start(run *r)
     if (r->batches < 1) return kd_fail(KDAS_EINVAL, "train: an epoch of the loader has no batches");
     r->steps = r->options.epochs * r->batches;
     if (r->options.max_steps) r->steps = KD_MIN(r->steps, r->options.max_steps);
+    KD_RETURN(check_teacher(r));
     KD_RETURN(open_folder(r));
     KD_RETURN(open_validation(r));
     KD_RETURN(resume(r));
