@@ -6,15 +6,68 @@
 #include "common_say.h"
 #include "common_stop.h"
 
-static bool open_folder(kdas_dataset **out, kdas_context *context, const settings *s, char *dir)
+/* Open a folder, whose name is freed. */
+static bool open_as(kdas_dataset **out, kdas_context *context, const settings *s, char *dir,
+                    bool unlabelled)
 {
     kdas_dataset_options options;
     bool                 done;
 
     kdas_dataset_options_init(&options, sizeof options);
-    options.bad_file = s->skip_bad ? KDAS_BAD_FILE_SKIP : KDAS_BAD_FILE_REFUSE;
-    done             = ok(kdas_dataset_open(out, context, dir, &options));
+    options.bad_file   = s->skip_bad ? KDAS_BAD_FILE_SKIP : KDAS_BAD_FILE_REFUSE;
+    options.unlabelled = unlabelled;
+    done               = ok(kdas_dataset_open(out, context, dir, &options));
     free(dir);
+    return done;
+}
+
+static bool open_folder(kdas_dataset **out, kdas_context *context, const settings *s, char *dir)
+{
+    return open_as(out, context, s, dir, false);
+}
+
+/* The next folder of a list with commas, to be freed; NULL at its end. */
+static char *next_folder(const char **list)
+{
+    size_t length;
+    char  *dir;
+
+    if (!*list || !**list) return NULL;
+    length = strcspn(*list, ",");
+    dir    = text_of("%.*s", (int)length, *list);
+    *list += length + ((*list)[length] == ',');
+    return dir;
+}
+
+/* Join a folder of frames without masks to those that are trained on. */
+static bool add_unlabelled(frames *f, kdas_context *context, const settings *s, char *dir)
+{
+    kdas_dataset *more = NULL, *both = NULL;
+    bool          done =
+        open_as(&more, context, s, dir, true) && ok(kdas_dataset_join(&both, f->train, more));
+
+    kdas_dataset_destroy(more);
+    if (!done) return false;
+    if (f->labelled)
+        kdas_dataset_destroy(f->train);
+    else
+        f->labelled = f->train;
+    f->train = both;
+    return true;
+}
+
+static bool add_to_train(frames *f, kdas_context *context, const settings *s)
+{
+    const char *unlabelled = s->unlabelled, *maps = s->teacher_maps;
+    char       *dir;
+    bool        done = true;
+
+    while (done && (dir = next_folder(&unlabelled)))
+        done = add_unlabelled(f, context, s, dir);
+    while (done && (dir = next_folder(&maps))) {
+        done = ok(kdas_dataset_add_maps(f->train, dir));
+        free(dir);
+    }
     return done;
 }
 
@@ -33,6 +86,7 @@ bool frames_open(frames *f, kdas_context *context, const settings *s)
     } else {
         f->train = all;
     }
+    done = done && add_to_train(f, context, s);
     if (done) {
         f->test_count = folder_names(&f->test_names, tests);
         f->tests      = need((size_t)f->test_count * sizeof(kdas_dataset *));
@@ -53,6 +107,7 @@ void frames_close(frames *f)
     folder_names_free(f->test_names, f->test_count);
     kdas_dataset_destroy(f->validation);
     kdas_dataset_destroy(f->train);
+    kdas_dataset_destroy(f->labelled);
     *f = (frames){ 0 };
 }
 

@@ -70,7 +70,11 @@ static int check(settings *s, const program *p, int rest, char **argv)
     if (s->teacher_weights && s->teacher_epochs && !s->demo) {
         return args_wrong(p, "--teacher-weights and --teacher-epochs exclude each other");
     }
-    if (s->teacher_weights) s->teacher_epochs = 0; /* the demo's default */
+    if (s->teacher_maps && (s->teacher_weights || (s->teacher_epochs && !s->demo))) {
+        return args_wrong(p, "--teacher-maps and %s exclude each other",
+                          s->teacher_weights ? "--teacher-weights" : "--teacher-epochs");
+    }
+    if (s->teacher_weights || s->teacher_maps) s->teacher_epochs = 0; /* the demo's default */
     s->scale_count = args_list(s->scales_text, s->scales, MAX_SCALES);
     for (int i = 0; i < s->scale_count; i++) {
         if (s->scales[i] < 0.1f || s->scales[i] > 4.0f) s->scale_count = -1;
@@ -104,6 +108,9 @@ static const option options[] = {
       "is kept" },
     { OPTION_FLAG, "--skip-bad", NULL, &given.skip_bad, 0, 0,
       "leave out files that cannot be used" },
+    { OPTION_TEXT, "--unlabelled", "DIR,...", &given.unlabelled, 0, 0,
+      "frames without masks, in DIR or DIR/images, to train on, too:\nthey learn from the teacher "
+      "alone" },
     { OPTION_SIZE, "--size", "N|HxW", given.size, 0, 0, "input of the networks (352)" },
     { OPTION_TEXT, "--scales", "LIST", &given.scales_text, 0, 0,
       "train each batch at these scales, like 0.75,1,1.25 (1)" },
@@ -117,7 +124,10 @@ static const option options[] = {
     { OPTION_TEXT, "--teacher-weights", "FILE", &given.teacher_weights, 0, 0,
       "the trained teacher, or" },
     { OPTION_WHOLE, "--teacher-epochs", "N", &given.teacher_epochs, 1, 1000000,
-      "train it first, on the same frames" },
+      "train it first, on the same frames, or" },
+    { OPTION_TEXT, "--teacher-maps", "DIR,...", &given.teacher_maps, 0, 0,
+      "its maps for all frames to train on, NAME.png or\n.safetensors (kdas-segment --maps); of "
+      "several folders\nthe mean" },
     { OPTION_REAL, "--teacher-lr", "X", &given.teacher_lr, 1e-12, 1e3,
       "its learning rate (that of --lr)" },
     { OPTION_REAL, "--drop-path", "X", &given.drop_path, 0, 0.99,
@@ -165,7 +175,8 @@ static const option options[] = {
 
 static const program self = {
     .name    = "kdas-distill",
-    .usage   = "--data DIR --out DIR (--teacher-weights FILE | --teacher-epochs N) [option]...\n"
+    .usage   = "--data DIR --out DIR (--teacher-weights FILE | --teacher-epochs N | "
+               "--teacher-maps DIR) [option]...\n"
                "--demo [--out DIR] [option]...",
     .about   = "Train a small polyp-segmentation network under the guidance of a large one.",
     .options = options,

@@ -12,6 +12,7 @@ typedef struct settings {
     const char *data, *out;
     bool        demo, resume, quiet, skip_bad;
     const char *student, *teacher, *student_weights, *teacher_weights;
+    const char *teacher_maps, *unlabelled; /* folders, with commas between */
     int64_t     teacher_epochs; /* 0: the teacher is not trained here */
     int64_t     epochs, max_steps, batch, accumulate, size[2], workers, seed, save_every;
     int64_t     warmup;   /* updates; below 0: a quarter of the run */

@@ -56,18 +56,25 @@ static bool prepare(work *w)
         if (s->teacher_lr > 0) w->teaching.lr = s->teacher_lr;
         return true;
     }
-    if (needs_teacher) {
-        say_error(
-            "this objective needs a teacher: give --teacher-weights FILE or --teacher-epochs N");
+    if (s->teacher_maps) return true;
+    if (needs_teacher || s->unlabelled) {
+        say_error("%s a teacher: give --teacher-weights FILE, --teacher-epochs N or "
+                  "--teacher-maps DIR",
+                  needs_teacher ? "this objective needs" : "frames without masks need");
+        return false;
     }
-    return !needs_teacher;
+    return true;
 }
 
 /* Train the teacher and keep its best epoch, frozen: without the memory that training takes. */
 static bool teach(work *w)
 {
     char *best = text_of("%s/best.safetensors", w->teaching.dir);
-    bool  done = training_run(&w->teaching, &w->settings, &w->frames);
+    frames labelled = w->frames;
+    bool   done;
+
+    if (labelled.labelled) labelled.train = labelled.labelled;
+    done = training_run(&w->teaching, &w->settings, &labelled);
 
     kdas_model_destroy(w->teaching.model);
     w->teaching.model = NULL;
@@ -83,8 +90,9 @@ static void introduce(const work *w)
     if (w->settings.quiet) return;
     printf("libkdas %s on %s, in %s\n", kdas_version_string(), kdas_context_device(w->context),
            context_dtype(w->context));
-    printf("%lld frames to train on, %lld held out", (long long)kdas_dataset_count(f->train),
-           f->validation ? (long long)kdas_dataset_count(f->validation) : 0);
+    printf("%lld frames to train on", (long long)kdas_dataset_count(f->train));
+    if (f->labelled) printf(" (%lld without masks)", (long long)kdas_dataset_unlabelled(f->train));
+    printf(", %lld held out", f->validation ? (long long)kdas_dataset_count(f->validation) : 0);
     for (int i = 0; i < f->test_count; i++) {
         printf("%s %s %lld", i ? "," : "; test sets:", f->test_names[i],
                (long long)kdas_dataset_count(f->tests[i]));
@@ -110,7 +118,8 @@ static bool run(work *w)
     if (done) introduce(w);
     if (done && s->teacher_epochs) done = teach(w);
     for (int i = 0; i < w->row_count && done; i++) {
-        w->rows[i].teacher = kdas_loss_needs_teacher(w->rows[i].loss) ? w->teacher : NULL;
+        w->rows[i].teacher =
+            kdas_loss_needs_teacher(w->rows[i].loss) || s->unlabelled ? w->teacher : NULL;
         done               = training_run(&w->rows[i], s, &w->frames);
     }
     done = done && results_write(w);
