@@ -179,8 +179,13 @@ static void write_facts(report *r, const work *w)
                 (int)kdas_context_threads(w->context), context_dtype(w->context));
     report_fact(r, "Networks", "student %s%s%s; teacher %s%s%s", s->student,
                 s->student_weights ? " from " : "", s->student_weights ? s->student_weights : "",
-                w->teacher ? s->teacher : "none", w->teacher && s->teacher_weights ? " from " : "",
+                w->teacher        ? s->teacher
+                : s->teacher_maps ? "maps"
+                                  : "none",
+                w->teacher && s->teacher_weights ? " from " : "",
                 w->teacher && s->teacher_weights ? s->teacher_weights : "");
+    if (s->teacher_maps) report_fact(r, "Teacher's maps", "%s", s->teacher_maps);
+    if (s->unlabelled) report_fact(r, "Frames without masks", "%s", s->unlabelled);
     for (int i = 0; i < w->row_count; i++)
         objective_fact(r, w, i);
     snprintf(warmup, sizeof warmup, s->warmup < 0 ? "a quarter" : "%lld", (long long)s->warmup);
@@ -222,8 +227,9 @@ bool page_write(const work *w, const cast *c, const stage *t, const scores *s)
 {
     const settings *o     = &w->settings;
     char           *path  = text_of("%s/report.html", o->out);
-    char           *title = w->teacher ? text_of("%s, taught by %s", o->student, o->teacher)
-                                       : text_of("%s, without a teacher", o->student);
+    char           *title = w->teacher        ? text_of("%s, taught by %s", o->student, o->teacher)
+                            : o->teacher_maps ? text_of("%s, taught by maps", o->student)
+                                              : text_of("%s, without a teacher", o->student);
     char           *lead  = lead_text(w);
     report          r;
     bool            done = report_begin(&r, path, title, lead);

@@ -439,6 +439,52 @@ claim "hysteresis is not above the threshold" wrong $s "${raw[@]}" 64x64:rgb24 -
 claim "pictures have no past" wrong $s "${net[@]}" --out "$tmp/seg" --smoothing 0.5 "$tmp/scene00000.png"
 claim "missing weights are named in a stream" fails "none.safetensors" $s --weights "$tmp/none.safetensors" --raw 64x64:gray
 
+# ---- A teacher's maps, and frames without masks -------------------------------------------------------
+train=$data/TrainDataset/images maps=$tmp/maps
+claim "kdas-segment writes maps" ends 0 "" $s --weights "$demo/teacher/best.safetensors" --size 64 --threads 1 --quiet \
+    --maps --out "$maps" "$train"/*.png
+only_maps() { [ "$(ls "$maps" | wc -l)" = 16 ] && all_exist "$maps/scene00015.png"; }
+claim "maps are all that it writes then" only_maps
+deep() { [ "$(od -An -tx1 -j16 -N10 "$1" | tr -d ' \n')" = 000000400000004010"00" ]; } # 64 x 64, 16 bits, grey
+claim "a map has the network's size and 16 bits" deep "$maps/scene00000.png"
+claim "maps may have 8 bits" ends 0 "" $s "${net[@]}" --maps --maps-as png8 --out "$tmp/maps8" "$train/scene00000.png"
+claim "maps may be logits" ends 0 "" $s "${net[@]}" --maps --maps-as logits --out "$tmp/logits" "$train"/*.png
+claim "logits are written as safetensors" all_exist "$tmp/logits/scene00015.safetensors"
+claim "maps and probabilities exclude each other" wrong $s "${net[@]}" --maps --probability --out "$tmp/x" a.png
+claim "a stream has no maps" wrong $s "${net[@]}" --raw 64x64:rgb24 --maps
+cached=(--data "$data" "${small[@]}" --val-fraction 0.2 --pictures 0)
+claim "a student learns from maps" ends 0 "" $d "${cached[@]}" --teacher-maps "$maps" --out "$tmp/cached" --max-steps 6
+taught() { ! cmp "$tmp/cached/best.safetensors" "$tmp/alone/best.safetensors"; }
+claim "the same student learns alone" ends 0 "" $d "${cached[@]}" --preset baseline --out "$tmp/alone" --max-steps 6
+claim "the maps made a difference" taught
+claim "its report says what taught it" grep -q "taught by maps" "$tmp/cached/report.html"
+all=("${cached[@]}" --val-fraction 0 --teacher-maps "$maps")
+claim "a run with maps ends well" ends 0 "" $d "${all[@]}" --out "$tmp/uncut" --max-steps 6
+claim "a run with maps can be cut short" ends 0 "" $d "${all[@]}" --out "$tmp/cachedcut" --max-steps 3
+claim "a run with maps is taken up" ends 0 "" $d "${all[@]}" --out "$tmp/cachedcut" --max-steps 6 --resume
+claim "it ends with the bits of the unbroken run" cmp "$tmp/uncut/best.safetensors" "$tmp/cachedcut/best.safetensors"
+claim "several folders are averaged" ends 0 "" $d "${cached[@]}" --teacher-maps "$maps,$tmp/logits" --out "$tmp/mean" --max-steps 1
+claim "a folder of maps that is not there is named" fails "nowhere" $d "${cached[@]}" --teacher-maps "$tmp/nowhere" "${o[@]}"
+claim "missing maps are counted" fails "no map for 1[0-9] of the 1[0-9] frames" $d "${cached[@]}" --teacher-maps "$tmp/maps8" "${o[@]}"
+claim "maps and weights of a teacher exclude each other" wrong $d "${run[@]}" --teacher-maps "$maps" "${o[@]}"
+mkdir "$tmp/more"
+for i in 0 1 2 3; do cp "$scenes/scene0000$i.png" "$tmp/more/new$i.png"; done
+claim "frames without masks learn from a teacher" ends 0 "" $d "${run[@]}" --unlabelled "$tmp/more" --out "$tmp/un1" --max-steps 2
+claim "it says how many there are" grep -q "20 frames to train on (4 without masks)" "$tmp/out"
+claim "also where the objective has no guidance" ends 0 "" $d "${run[@]}" --preset baseline --unlabelled "$tmp/more" \
+    --out "$tmp/un2" --max-steps 2
+claim "they want a teacher" fails "frames without masks need a teacher" $d "${cached[@]}" --preset baseline \
+    --unlabelled "$tmp/more" "${o[@]}"
+claim "they want maps, too" fails "no map for 4 of the 1[0-9] frames" $d "${cached[@]}" --teacher-maps "$maps" \
+    --unlabelled "$tmp/more" "${o[@]}"
+claim "maps are made for them" ends 0 "" $s --weights "$demo/teacher/best.safetensors" --size 64 --threads 1 --quiet \
+    --maps --out "$maps" "$tmp/more"/*.png
+claim "frames without masks learn from maps" ends 0 "" $d "${cached[@]}" --teacher-maps "$maps" --unlabelled "$tmp/more" \
+    --out "$tmp/un3" --max-steps 4
+claim "a teacher is trained on the frames with masks" ends 0 "" $d "${cached[@]}" --teacher polyp_pvt_b0 --teacher-epochs 1 \
+    --unlabelled "$tmp/more" --out "$tmp/un4" --max-steps 1
+claim "a folder without frames is named" fails "nothing" $d "${run[@]}" --unlabelled "$tmp/nothing" "${o[@]}"
+
 # ---- kdas-inspect -------------------------------------------------------------------------------------
 i=kdas-inspect
 claim "kdas-inspect lists the models" says "polyp_pvt_b5 " $i
