@@ -163,7 +163,9 @@ typedef struct kdas_loader_options {
 } kdas_loader_options;
 KDAS_API void kdas_loader_options_init(kdas_loader_options *options, size_t size);
 
-/* Batches over `dataset`, which must outlive the loader. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
+/* Batches over `dataset`, which must outlive the loader. Of a dataset with a teacher's maps they hold those, moved as
+ * the frames are, probability 0 outside of them; of one with frames without masks, weights (since 0.4).
+ * KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset,
                                         const kdas_loader_options *options);
 KDAS_API void        kdas_loader_destroy(kdas_loader *loader); /* NULL is fine; joins the workers */

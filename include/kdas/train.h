@@ -60,7 +60,8 @@ KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
  * A cancel of the context, or a callback that does not return 0, finishes the step, saves, and ends the run with
  * KDAS_ECANCELLED unless it was complete; resume goes on from there, with the same bits as an unbroken run. A NaN
  * loss ends it with KDAS_ENUMERIC, files as of the last good checkpoint. KDAS_EIO before the first step: `out`
- * cannot be made or written to. KDAS_EINVAL (range; a checkpoint of another run), KDAS_ESHAPE. Since 0.1. */
+ * cannot be made or written to. KDAS_EINVAL (range; a checkpoint of another run; frames without masks and neither a
+ * teacher nor its maps, or in the validation set), KDAS_ESHAPE. Since 0.1. */
 KDAS_API kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader,
                                 kdas_dataset *validation, const kdas_train_options *options);
 /* Segment the frames of `dataset` (the first `limit` of them, 0: all), each by itself at the network's height x
