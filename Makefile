@@ -196,6 +196,7 @@ $(SUPPORT): $(SUPPORT_SRC:%.c=$(B)/%.o) $(B)/.support
 $(C_SUITES): %: %.o $(SUPPORT) $(STATIC)
 	$(call SAY,LINK)$(LINK) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
 $(B)/test/check_amx: $(EMULATED)
+$(B)/test/check_stats: $(B)/examples/common_stats.o
 $(CXX_SUITES): %: %.o $(SUPPORT) $(STATIC)
 	$(call SAY,LINK)$(LINK_CXX) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
 $(B)/test/golden/check_golden: $(GOLDEN_SRC:%.c=$(B)/%.o) $(SUPPORT) $(STATIC)
@@ -218,9 +219,15 @@ RUN := LOGS=$(B)/log test/run.sh
 ON_EMULATED := env KDAS_BACKEND_PATH=$(B)/emulated KDAS_EMULATOR_LOCK=0
 GOLDEN_RUN  := $(if $(GOLDEN),"$(GOLDEN) $(FIXTURES)" "$(GOLDEN) $(FIXTURES) cpu bf16" "$(ON_EMULATED) $(GOLDEN) $(FIXTURES) cuda")
 
-check: tests ## build and run every test; ends with a one-line summary
+# Two more makes: flags that pkg-config gives are read when make starts, before the packages are there.
+JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc))
+check: ## install what is missing, build and run every test (ONLY="base data": just those suites); ends with a one-line summary
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory $(JOBS) $(if $(ONLY),$(SUITES),tests)
+	@$(MAKE) --no-print-directory check-built
+check-built:
 	@CC="$(CC)" CXX="$(CXX)" MAKE="$(MAKE_COMMAND)" \
-	  $(RUN) $(SUITES) $(GOLDEN_RUN) $(SAMPLES) $(SCRIPTS)
+	  $(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES) $(SCRIPTS))
 check-suites: $(if $(ONLY),$(SUITES),tests) ## check without its scripts; ONLY="base data" runs just those
 	@$(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES))
 check-golden: $(GOLDEN) ## compare with the golden values in FIXTURES=DIR, on DEVICE=cpu, in DTYPE=f32, bf16, f16 or tf32
@@ -279,20 +286,17 @@ bench-compare: all ## measure libkdas and its peers in turn; installs them outsi
 include src/backend/cuda/build.mk
 
 # ---- Machine --------------------------------------------------------------------------------------
-BUILD_DEPS := gcc g++ make pkg-config libdnnl-dev libopenblas-openmp-dev libstb-dev libcjson-dev
+BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libopenblas-openmp-dev libstb-dev libcjson-dev
 # gfortran: openblas.pc names its library for static links, which check tries
 CHECK_DEPS := check abigail-tools valgrind gfortran
 deps: ## install what is missing (Debian)
-	@missing=; for p in $(BUILD_DEPS) $(CHECK_DEPS); do \
-	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
-	test -n "$$missing" || exit 0; sudo=; test "$$(id -u)" = 0 || sudo=sudo; echo "installing:$$missing"; \
-	$$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive \
-	  apt-get install -y --no-install-recommends $$missing
+	@.ci/deps $(BUILD_DEPS) $(CHECK_DEPS)
 # On a machine that does other work, too, threads that spin long while they wait cost several times the time.
-demo: ## install what is missing, build, and distil a student on synthetic frames into demo/
+# DEMO="--scenes 16 --epochs 1": options for it
+demo: ## install what is missing, build, and distil students on synthetic frames into demo/
 	$(MAKE) deps CHECK_DEPS=
-	$(MAKE) -j$$(nproc) all
-	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-3000} $(BINOUT)/kdas-distill --demo --out demo
+	$(MAKE) $(JOBS) all
+	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-3000} $(BINOUT)/kdas-distill --demo --out demo $(DEMO)
 
 # Installed programs are linked anew: the path from BINDIR to LIBDIR is not that of the build tree. The CUDA plug-in
 # comes along if it was built (CUDA_PLUGIN= does without); libkdas finds it in the folder kdas beside itself.
@@ -327,5 +331,5 @@ help: ## this list
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: bench-kernels bench-profile bench-compare all lib programs tests check check-suites check-golden check-layers check-abi check-all check-asan \
+.PHONY: bench-kernels bench-profile bench-compare all lib programs tests check check-built check-suites check-golden check-layers check-abi check-all check-asan \
   check-tsan check-valgrind symbols abi-dump bench deps demo install uninstall format clean help FORCE

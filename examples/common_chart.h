@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { CHART_SERIES = 10 };
+enum { CHART_SERIES = 20 };
 
 /* Points in the order of x. Colours are the page's classes c0, c1, ... */
 typedef struct series {

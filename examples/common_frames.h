@@ -5,15 +5,20 @@
 #include "common_settings.h"
 
 typedef struct frames {
-    kdas_dataset  *train, *validation; /* validation NULL: nothing is held out */
+    kdas_dataset *train, *validation; /* validation NULL: nothing is held out */
+    kdas_dataset *labelled;           /* those of `train` with masks; NULL: all have */
+    /* What a teacher trained here learns from; NULL: from the same */
+    kdas_dataset  *teacher_train, *teacher_validation;
     kdas_dataset **tests;
     char         **test_names; /* those of the folders */
     int            test_count;
 } frames;
 
-/* Open DIR/TrainDataset and every DIR/TestDataset/NAME. False after a sentence. */
+/* Open DIR/TrainDataset and every DIR/TestDataset/NAME, and add frames without masks and a teacher's maps to those
+ * that are trained on. False after a sentence. */
 bool frames_open(frames *f, kdas_context *context, const settings *s);
 void frames_close(frames *f);
-/* Write synthetic frames into such folders: s->scenes to train on, and a test set "scenes". */
+/* Write synthetic frames into such folders: s->scenes to train on, a test set "scenes", and where
+ * the teacher has frames of its own, TeacherDataset. */
 bool frames_make(kdas_context *context, const settings *s, const char *dir);
 #endif

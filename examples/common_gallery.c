@@ -1,7 +1,6 @@
 /* common_gallery.c - sheets of chosen frames: frame, truth, every model's mask, and where they
  * differ. */
 #include <kdas/infer.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common_picture.h"
@@ -12,7 +11,6 @@
 typedef struct gallery {
     const work     *work;
     const cast     *cast;
-    const scores   *scores;
     kdas_dataset   *dataset;
     int             set;
     kdas_segmenter *segmenters[MAX_MODELS];
@@ -36,10 +34,7 @@ static int by_dice(const void *a, const void *b)
 
 static double dice_of(const gallery *g, int model, int64_t frame)
 {
-    double dice = NAN;
-
-    kdas_evaluator_get(scores_cell(g->scores, g->set, model), frame, KDAS_METRIC_DICE_50, &dice);
-    return dice;
+    return scores_cells(&g->work->scores, model, 0)[g->set].dice[frame];
 }
 
 /* All frames, worst first for the last student. The caller frees it. */
@@ -133,16 +128,14 @@ static bool draw(const gallery *g, int64_t index, sheet_fn each, void *user)
     return done;
 }
 
-bool gallery_draw(const work *w, const cast *c, const stage *t, const scores *s, int set,
-                  const char *dir, sheet_fn each, void *user)
+bool gallery_draw(const work *w, const cast *c, int set, const char *dir, sheet_fn each, void *user)
 {
     gallery                g = { .work     = w,
                                  .cast     = c,
-                                 .scores   = s,
-                                 .dataset  = t->sets[set],
+                                 .dataset  = w->scores.stage.sets[set],
                                  .set      = set,
                                  .dir      = dir,
-                                 .set_name = t->names[set] };
+                                 .set_name = w->scores.stage.names[set] };
     kdas_segmenter_options options;
     int64_t                count = kdas_dataset_count(g.dataset), wanted = w->settings.pictures;
     ranked                *list = rank(&g, count);

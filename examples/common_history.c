@@ -87,15 +87,17 @@ static double cell(const char *header, const char *line, const char *name)
 
 static double kind_cell(const char *header, const char *line, const char *term, const char *kind)
 {
-    char name[32];
+    char   name[32];
+    double value;
 
     snprintf(name, sizeof name, "%s_%s", term, kind);
-    return cell(header, line, name);
+    value = cell(header, line, name);
+    return isnan(value) ? 0 : value; /* a log of an earlier version lacks terms that came later */
 }
 
 static void take_line(history *h, const char *header, const char *line)
 {
-    static const char *const terms[KDAS_TERMS] = { "seg", "kd", "sgm" };
+    static const char *const terms[KDAS_TERMS] = { "seg", "kd", "sgm", "feature" };
     double      epoch = cell(header, line, "epoch"), dice = cell(header, line, "validation_dice");
     step_point *point = add_step(h);
 

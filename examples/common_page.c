@@ -10,21 +10,31 @@
 
 /* ---- Figures at the top ---------------------------------------------------------------------- */
 
-static void set_tile(report *r, const cast *c, const scores *s, int set)
+static double mean_dice(const scores *s, int set, int model)
 {
-    int    best = c->students;
-    char   label[160], figure[32], note[160];
-    double teacher = c->students ? scores_get(s, set, 0, KDAS_METRIC_MEAN_DICE) : NAN;
+    return scores_get(s, set, model, KDAS_METRIC_MEAN_DICE).mean;
+}
 
-    for (int m = best + 1; m < c->count; m++) {
-        if (scores_get(s, set, m, KDAS_METRIC_MEAN_DICE) >
-            scores_get(s, set, best, KDAS_METRIC_MEAN_DICE)) {
-            best = m;
-        }
+static void set_tile(report *r, const scores *s, int set)
+{
+    int    best = s->students, used;
+    char   label[160], figure[32], note[200];
+    double teacher = s->students ? mean_dice(s, set, 0) : NAN;
+    spread v;
+
+    for (int m = best + 1; m < s->models; m++) {
+        if (mean_dice(s, set, m) > mean_dice(s, set, best)) best = m;
     }
-    snprintf(label, sizeof label, "Mean Dice, %s", s->set_names[set]);
-    snprintf(figure, sizeof figure, "%.3f", scores_get(s, set, best, KDAS_METRIC_MEAN_DICE));
-    snprintf(note, sizeof note, isnan(teacher) ? "%s" : "%s; teacher %.3f", c->name[best], teacher);
+    v = scores_get(s, set, best, KDAS_METRIC_MEAN_DICE);
+    snprintf(label, sizeof label, "Mean Dice, %s", s->stage.names[set]);
+    snprintf(figure, sizeof figure, "%.3f", v.mean);
+    used = snprintf(note, sizeof note, "%.80s", s->model_names[best]);
+    if (v.count > 1) {
+        used += snprintf(note + used, sizeof note - (size_t)used, ", spread %.3f", v.deviation);
+    }
+    if (!isnan(teacher)) {
+        snprintf(note + used, sizeof note - (size_t)used, "; teacher %.3f", teacher);
+    }
     report_tile(r, label, figure, note);
 }
 
@@ -48,31 +58,62 @@ static void model_tile(report *r, const work *w)
     report_tile(r, "Parameters of the student", figure, note);
 }
 
-static void write_tiles(report *r, const work *w, const cast *c, const scores *s)
+static int run_count(const work *w) { return w->row_count * w->settings.seed_count; }
+
+static void write_tiles(report *r, const work *w)
 {
-    const history *best    = &w->rows[0].history;
+    const history *best    = &w->runs[0].history;
     double         seconds = w->teaching.history.seconds;
     char           figure[32], note[160];
 
     report_tiles_begin(r);
-    for (int i = 0; i < w->row_count; i++) {
-        if (w->rows[i].history.best_dice > best->best_dice) best = &w->rows[i].history;
-        seconds += w->rows[i].history.seconds;
+    for (int i = 0; i < run_count(w); i++) {
+        if (w->runs[i].history.best_dice > best->best_dice) best = &w->runs[i].history;
+        seconds += w->runs[i].history.seconds;
     }
     if (best->best_dice >= 0) {
         snprintf(figure, sizeof figure, "%.3f", best->best_dice);
         snprintf(note, sizeof note, "%s, epoch %lld", best->label, (long long)best->best_epoch);
         report_tile(r, "Best validation Dice", figure, note);
     }
-    for (int set = 0; set < s->sets && set < 4; set++)
-        set_tile(r, c, s, set);
+    for (int set = 0; set < w->scores.stage.count && set < 4; set++)
+        set_tile(r, &w->scores, set);
     model_tile(r, w);
     snprintf(figure, sizeof figure, seconds < 5400 ? "%.1f min" : "%.1f h",
              seconds < 5400 ? seconds / 60 : seconds / 3600);
     snprintf(note, sizeof note, "%.1f images/s at the end",
-             w->rows[w->row_count - 1].history.images_per_second);
+             w->runs[run_count(w) - 1].history.images_per_second);
     report_tile(r, "Training took", figure, note);
     report_tiles_end(r);
+}
+
+/* ---- Figures --------------------------------------------------------------------------------- */
+
+static void write_scores(report *r, const work *w)
+{
+    const scores *s = &w->scores;
+    char         *text;
+
+    if (!s->stage.count) return;
+    text = s->seeds > 1
+               ? text_of("Means over the frames of each set and over %d seeds, with the "
+                         "standard deviation over the seeds; of mae alone less is better.",
+                         s->seeds)
+               : text_of("Means over the frames of each set; of mae alone less is better.");
+    report_section(r, "Figures", text);
+    free(text);
+    if (s->baseline >= 0 && s->seeds > 1) {
+        text =
+            text_of("Differences are between runs with the same seed: their mean, their standard "
+                    "deviation, and how many have the sign of the mean. A row is clearly ahead "
+                    "(and marked) if all have one sign and the mean is above %.2f standard "
+                    "errors, the 95 %% quantile of Student's t.",
+                    student_t(s->seeds - 1));
+        report_text(r, text);
+        free(text);
+    }
+    report_differences(r, s);
+    report_scores(r, s);
 }
 
 /* ---- Curves and pictures --------------------------------------------------------------------- */
@@ -82,19 +123,30 @@ static void write_curves(report *r, const work *w)
     static const int others[] = { 2, 3, 4, 5 };
     history          runs[MAX_MODELS];
     int              colours[MAX_MODELS], count = 0;
+    char            *text;
 
     if (w->teaching.label) {
         runs[count]      = w->teaching.history;
         colours[count++] = 0;
     }
     for (int i = 0; i < w->row_count; i++) {
-        runs[count]      = w->rows[i].history;
-        colours[count++] = i + 1 == w->row_count ? 1 : others[i % COUNT(others)];
+        runs[count]       = work_run(w, i, 0)->history;
+        runs[count].label = work_row_name(w, i);
+        colours[count++]  = i + 1 == w->row_count ? 1 : others[i % COUNT(others)];
     }
-    report_section(r, "Curves",
-                   "Loss terms as the paper writes them, before they are weighted; of each term "
-                   "also the norm of "
-                   "the gradient that it sends to the student's maps. Lines are moving means.");
+    text =
+        text_of("Loss terms as the paper writes them, before they are weighted; of each term also "
+                "the norm of the gradient that it sends to the student's maps. Lines are moving "
+                "means.");
+    if (w->settings.seed_count > 1) {
+        char *more =
+            text_of("%s Of the students with seed %lld.", text, (long long)w->settings.seeds[0]);
+
+        free(text);
+        text = more;
+    }
+    report_section(r, "Curves", text);
+    free(text);
     report_curves(r, runs, colours, count);
 }
 
@@ -103,7 +155,7 @@ static bool embed(void *user, const char *jpeg, const char *caption)
     return report_picture(user, jpeg, "image/jpeg", caption);
 }
 
-static bool write_pictures(report *r, const work *w, const cast *c, const stage *t, const scores *s)
+static bool write_pictures(report *r, const work *w, const cast *c)
 {
     const char *last = c->name[c->count - 1];
     char       *dir  = text_of("%s/overlays", w->settings.out);
@@ -114,12 +166,11 @@ static bool write_pictures(report *r, const work *w, const cast *c, const stage 
                 last, w->teacher ? "the teacher" : "the truth", last);
     bool done = folder_ready(dir);
 
-    if (w->settings.pictures > 0 && t->count > 0) {
+    if (w->settings.pictures > 0 && w->scores.stage.count > 0) {
         report_section(r, "Pictures", text);
         report_legend(r);
-        for (int set = 0; set < t->count && done; set++) {
-            done = gallery_draw(w, c, t, s, set, dir, embed, r);
-        }
+        for (int set = 0; set < w->scores.stage.count && done; set++)
+            done = gallery_draw(w, c, set, dir, embed, r);
     }
     free(dir);
     free(text);
@@ -162,6 +213,33 @@ static void training_fact(report *r, const char *key, const training *t)
         h->images_per_second);
 }
 
+static void seed_fact(report *r, const settings *s)
+{
+    char text[MAX_SEEDS * 18] = "";
+    int  used                 = 0;
+
+    for (int i = 0; i < s->seed_count; i++) {
+        used += snprintf(text + used, sizeof text - (size_t)used, "%s%lld", i ? ", " : "",
+                         (long long)s->seeds[i]);
+    }
+    if (s->seeds_text) {
+        report_fact(r, "Seeds", "%s; split and teacher %lld", text, (long long)s->seed);
+    } else {
+        report_fact(r, "Seed", "%s", text);
+    }
+}
+
+static void run_facts(report *r, const work *w)
+{
+    if (w->teaching.label) training_fact(r, "Run: teacher", &w->teaching);
+    for (int i = 0; i < run_count(w); i++) {
+        char *key = text_of("Run: %s", w->runs[i].label);
+
+        training_fact(r, key, &w->runs[i]);
+        free(key);
+    }
+}
+
 static void write_facts(report *r, const work *w)
 {
     const settings *s   = &w->settings;
@@ -189,18 +267,12 @@ static void write_facts(report *r, const work *w)
     report_fact(r, "Batches", "%lld images of %lldx%lld, scales %s, %lld to an update",
                 (long long)s->batch, (long long)s->size[0], (long long)s->size[1], s->scales_text,
                 (long long)s->accumulate);
-    report_fact(r, "Seed", "%lld", (long long)s->seed);
+    seed_fact(r, s);
     set_fact(r, "Training", w->frames.train);
     if (w->frames.validation) set_fact(r, "Validation", w->frames.validation);
     for (int i = 0; i < w->frames.test_count; i++)
         set_fact(r, w->frames.test_names[i], w->frames.tests[i]);
-    if (w->teaching.label) training_fact(r, "Run: teacher", &w->teaching);
-    for (int i = 0; i < w->row_count; i++) {
-        char key[80];
-
-        snprintf(key, sizeof key, "Run: %s", w->rows[i].label);
-        training_fact(r, key, &w->rows[i]);
-    }
+    run_facts(r, w);
     report_facts_end(r);
 }
 
@@ -209,7 +281,7 @@ static void write_facts(report *r, const work *w)
 static char *lead_text(const work *w)
 {
     const settings *s    = &w->settings;
-    const history  *h    = &w->rows[w->row_count - 1].history;
+    const history  *h    = &w->runs[run_count(w) - 1].history;
     double          made = h->epoch_count ? h->epochs[h->epoch_count - 1].epoch : 0;
 
     return text_of("%lld %s to train on, at %lldx%lld, %.3g epochs; objective%s %s.",
@@ -218,25 +290,21 @@ static char *lead_text(const work *w)
                    (long long)s->size[1], made, w->row_count > 1 ? "s" : "", s->presets_text);
 }
 
-bool page_write(const work *w, const cast *c, const stage *t, const scores *s)
+bool page_write(const work *w, const cast *c)
 {
     const settings *o     = &w->settings;
     char           *path  = text_of("%s/report.html", o->out);
     char           *title = w->teacher ? text_of("%s, taught by %s", o->student, o->teacher)
                                        : text_of("%s, without a teacher", o->student);
-    char           *lead  = lead_text(w);
+    char           *lead = lead_text(w), *verdict = scores_verdict(&w->scores);
     report          r;
-    bool            done = report_begin(&r, path, title, lead);
+    bool            done = report_begin(&r, path, title, verdict, lead);
 
     if (done) {
-        write_tiles(&r, w, c, s);
-        if (s->sets) {
-            report_section(&r, "Figures",
-                           "Means over the frames of each set; of mae alone less is better.");
-            report_scores(&r, s);
-        }
+        write_tiles(&r, w);
+        write_scores(&r, w);
         write_curves(&r, w);
-        done = write_pictures(&r, w, c, t, s);
+        done = write_pictures(&r, w, c);
         write_facts(&r, w);
         done = report_end(&r, done) && done;
     }
@@ -244,5 +312,6 @@ bool page_write(const work *w, const cast *c, const stage *t, const scores *s)
     free(path);
     free(title);
     free(lead);
+    free(verdict);
     return done;
 }

@@ -25,6 +25,8 @@ static const char style[] =
     "main{max-width:1180px;margin:0 auto;padding:40px 24px 72px}h1{font-size:27px;line-height:1.2;"
     "margin:0 0 6px;letter-spacing:-.01em}h2{font-size:19px;margin:44px 0 "
     "4px}h3{font-size:15px;margin:22px 0 8px}\n"
+    ".verdict{font-size:17px;font-weight:600;margin:0 0 6px;max-width:80ch}small{display:block;"
+    "font-size:11px;font-weight:400;color:var(--soft)}"
     ".lead,.text{color:var(--soft);margin:0 0 14px;max-width:80ch}\n"
     ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));gap:12px;margin:"
     "24px 0}\n"
@@ -57,7 +59,7 @@ static const char style[] =
     "i.c4{background:var(--c4)}i.c5{background:var(--c5)}.legend "
     "i.patch{width:14px;height:14px;border-radius:3px;"
     "border:1px solid var(--line)}\n"
-    ".table{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:12.5px;"
+    ".table{overflow-x:auto}.narrow{width:fit-content;max-width:100%}table{border-collapse:collapse;width:100%;font-size:12.5px;"
     "font-variant-numeric:tabular-nums}th,td{padding:7px 6px;text-align:right;white-space:nowrap}"
     "th{color:var(--soft);font-weight:500}tr+tr td,tr+tr th{border-top:1px solid var(--line)}"
     "th:first-child{text-align:left;position:sticky;left:0;background:var(--card)}tbody "
@@ -81,7 +83,8 @@ static void element(FILE *file, const char *open, const char *text, const char *
     fputs(close, file);
 }
 
-bool report_begin(report *r, const char *path, const char *title, const char *subtitle)
+bool report_begin(report *r, const char *path, const char *title, const char *verdict,
+                  const char *subtitle)
 {
     r->path = text_of("%s", path);
     r->part = text_of("%s.part", path);
@@ -98,6 +101,7 @@ bool report_begin(report *r, const char *path, const char *title, const char *su
     element(r->file, "<title>", title, "</title>\n");
     fprintf(r->file, "<style>\n%s</style></head>\n<body><main>\n", style);
     element(r->file, "<h1>", title, "</h1>\n");
+    if (verdict) element(r->file, "<p class=\"verdict\">", verdict, "</p>\n");
     element(r->file, "<p class=\"lead\">", subtitle, "</p>\n");
     return true;
 }
@@ -122,6 +126,11 @@ void report_section(report *r, const char *title, const char *text)
 {
     element(r->file, "<h2>", title, "</h2>\n");
     if (text) element(r->file, "<p class=\"text\">", text, "</p>\n");
+}
+
+void report_text(report *r, const char *text)
+{
+    element(r->file, "<p class=\"text\">", text, "</p>\n");
 }
 
 void report_tiles_begin(report *r) { fputs("<div class=\"tiles\">\n", r->file); }
@@ -202,10 +211,13 @@ void report_curves(report *r, const history *runs, const int *colours, int count
         { "Distillation term (KD)", offsetof(step_point, raw[KDAS_TERM_KD]), true, true },
         { "Symmetrical structure term (SGM)", offsetof(step_point, raw[KDAS_TERM_SGM]), true,
           true },
+        { "Feature term", offsetof(step_point, raw[KDAS_TERM_FEATURE]), true, true },
         { "Gradient sent by segmentation", offsetof(step_point, gradient[KDAS_TERM_SEG]), true,
           true },
         { "Gradient sent by KD", offsetof(step_point, gradient[KDAS_TERM_KD]), true, true },
         { "Gradient sent by SGM", offsetof(step_point, gradient[KDAS_TERM_SGM]), true, true },
+        { "Gradient sent by features", offsetof(step_point, gradient[KDAS_TERM_FEATURE]), true,
+          true },
         { "Learning rate", offsetof(step_point, lr), false, false },
     };
     chart c = { .title = "Validation Dice at 0.5", .x_label = "epoch", .dots = true };
@@ -236,38 +248,74 @@ void report_curves(report *r, const history *runs, const int *colours, int count
 /* Figures that print alike share the place of honour. */
 static bool is_top(const scores *s, int set, int model, kdas_metric metric)
 {
-    double mine = round(scores_get(s, set, model, metric) * 1000);
+    double mine = round(scores_get(s, set, model, metric).mean * 1000);
 
     for (int m = 0; m < s->models; m++) {
-        double other = round(scores_get(s, set, m, metric) * 1000);
+        double other = round(scores_get(s, set, m, metric).mean * 1000);
 
         if (metric == KDAS_METRIC_MAE ? other < mine : other > mine) return false;
     }
     return s->models > 1 && !isnan(mine);
 }
 
+static void write_row(report *r, const scores *s, int set, int model)
+{
+    element(r->file, "<tr><th>", s->model_names[model], "</th>");
+    for (int k = 0; k < KDAS_METRIC_COUNT; k++) {
+        spread v = scores_get(s, set, model, (kdas_metric)k);
+
+        fprintf(r->file, "<td%s>%.3f",
+                is_top(s, set, model, (kdas_metric)k) ? " class=\"top\"" : "", v.mean);
+        if (v.count > 1) fprintf(r->file, "<small>&plusmn;%.3f</small>", v.deviation);
+        fputs("</td>", r->file);
+    }
+    fputs("</tr>\n", r->file);
+}
+
 void report_scores(report *r, const scores *s)
 {
-    for (int set = 0; set < s->sets; set++) {
-        element(r->file, "<h3>", s->set_names[set], "");
+    for (int set = 0; set < s->stage.count; set++) {
+        element(r->file, "<h3>", s->stage.names[set], "");
         fprintf(r->file,
                 ", %lld frames</h3>\n<div class=\"table\"><table><thead><tr><th>model</th>",
-                (long long)kdas_evaluator_count(scores_cell(s, set, 0)));
+                (long long)scores_cells(s, 0, 0)[set].frames);
         for (int k = 0; k < KDAS_METRIC_COUNT; k++) {
             element(r->file, "<th>", kdas_metric_name((kdas_metric)k), "</th>");
         }
         fputs("</tr></thead><tbody>\n", r->file);
-        for (int m = 0; m < s->models; m++) {
-            element(r->file, "<tr><th>", s->model_names[m], "</th>");
-            for (int k = 0; k < KDAS_METRIC_COUNT; k++) {
-                fprintf(r->file, "<td%s>%.3f</td>",
-                        is_top(s, set, m, (kdas_metric)k) ? " class=\"top\"" : "",
-                        scores_get(s, set, m, (kdas_metric)k));
-            }
-            fputs("</tr>\n", r->file);
-        }
+        for (int m = 0; m < s->models; m++)
+            write_row(r, s, set, m);
         fputs("</tbody></table></div>\n", r->file);
     }
+}
+
+static void write_difference(report *r, const scores *s, int set, int model)
+{
+    paired p = scores_paired(s, set, model);
+
+    fprintf(r->file, "<td%s>%+.3f<small>&plusmn;%.3f; %d of %d</small></td>",
+            paired_is_clear(&p) && p.difference.mean > 0 ? " class=\"top\"" : "",
+            p.difference.mean, p.difference.deviation, p.agree, p.difference.count);
+}
+
+void report_differences(report *r, const scores *s)
+{
+    if (s->baseline < 0 || s->seeds < 2) return;
+    fputs("<h3>Mean Dice, difference to ", r->file);
+    element(r->file, "", s->model_names[s->baseline],
+            "</h3>\n<div class=\"table narrow\"><table><thead><tr><th>model</th>");
+    if (s->stage.count > 1) fputs("<th>mean of the sets</th>", r->file);
+    for (int set = 0; set < s->stage.count; set++)
+        element(r->file, "<th>", s->stage.names[set], "</th>");
+    fputs("</tr></thead><tbody>\n", r->file);
+    for (int m = s->students; m < s->models; m++) {
+        if (!scores_compared(s, m)) continue;
+        element(r->file, "<tr><th>", s->model_names[m], "</th>");
+        for (int set = s->stage.count > 1 ? ALL_SETS : 0; set < s->stage.count; set++)
+            write_difference(r, s, set, m);
+        fputs("</tr>\n", r->file);
+    }
+    fputs("</tbody></table></div>\n", r->file);
 }
 
 /* ---- Pictures -------------------------------------------------------------------------------- */

@@ -12,12 +12,14 @@ typedef struct report {
     char *path, *part; /* the page, and the file beside it that becomes the page at the end */
 } report;
 
-/* False after a sentence. */
-bool report_begin(report *r, const char *path, const char *title, const char *subtitle);
+/* `verdict` is the page's first line, or NULL. False after a sentence. */
+bool report_begin(report *r, const char *path, const char *title, const char *verdict,
+                  const char *subtitle);
 /* Put the page in its place, or drop it. False after a sentence: what stood there is untouched. */
 bool report_end(report *r, bool keep);
 
 void report_section(report *r, const char *title, const char *text);
+void report_text(report *r, const char *text); /* a paragraph more */
 /* Large figures in a row: call begin, tile ..., end. */
 void report_tiles_begin(report *r);
 void report_tile(report *r, const char *label, const char *figure, const char *note);
@@ -26,6 +28,8 @@ void report_tiles_end(report *r);
 void report_curves(report *r, const history *runs, const int *colours, int count);
 /* A table for each set, the field's columns; the best figure of each column stands out. */
 void report_scores(report *r, const scores *s);
+/* Differences to the baseline in mean Dice, a column for each set; nothing where there are none. */
+void report_differences(report *r, const scores *s);
 /* A picture file, put into the page itself; a legend of coloured words above pictures. */
 void report_legend(report *r);
 bool report_picture(report *r, const char *path, const char *type, const char *caption);

@@ -1,65 +1,171 @@
 /* common_results.c - what a finished kdas-distill hands over: figures, pictures and the report. */
 #include "common_results.h"
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+#include "common_files.h"
 #include "common_say.h"
 #include "common_stop.h"
 
-static cast find_cast(const work *w)
+training *work_run(const work *w, int row, int seed)
 {
-    cast c = { .count = 0 };
-
-    if (w->teacher) {
-        c.model[c.count]  = w->teacher;
-        c.name[c.count++] = "teacher";
-    }
-    c.students = c.count;
-    for (int i = 0; i < w->row_count; i++) {
-        c.model[c.count]  = w->rows[i].model;
-        c.name[c.count++] = w->rows[i].label;
-    }
-    return c;
+    return &w->runs[row * w->settings.seed_count + seed];
 }
 
-static bool measure(const work *w, const cast *c, const stage *t, scores *s)
+const char *work_row_name(const work *w, int row)
 {
-    for (int i = 0; i < t->count * c->count; i++) {
-        int  set = i / c->count, model = i % c->count;
-        char line[200];
+    return w->settings.preset_count > 1 ? w->settings.presets[row] : "student";
+}
 
-        s->set_names[set]     = t->names[set];
-        s->model_names[model] = c->name[model];
-        if (stop_asked()) return false;
-        snprintf(line, sizeof line, "measuring %s on %s", c->name[model], t->names[set]);
-        if (!w->settings.quiet && isatty(STDOUT_FILENO)) say_redraw(line);
-        if (!ok(kdas_evaluate(scores_cell(s, set, model), c->model[model], t->sets[set],
-                              w->settings.size[0], w->settings.size[1], 0))) {
-            return false;
+/* ---- Figures, as the trainings end ----------------------------------------------------------- */
+
+void results_begin(work *w, bool has_teacher)
+{
+    static char *held     = "validation";
+    stage        t        = { w->frames.tests, w->frames.test_names, w->frames.test_count };
+    int          students = has_teacher ? 1 : 0;
+    scores      *s        = &w->scores;
+
+    if (!t.count && w->frames.validation) t = (stage){ &w->frames.validation, &held, 1 };
+    scores_begin(s, &t, students + w->row_count, students, w->settings.seed_count,
+                 w->settings.seeds);
+    if (has_teacher) s->model_names[0] = "teacher";
+    for (int row = 0; row < w->row_count; row++) {
+        s->model_names[students + row] = work_row_name(w, row);
+        if (!strcmp(w->settings.presets[row], "baseline") && w->row_count > 1) {
+            s->baseline = students + row;
         }
     }
+}
+
+void results_end(work *w) { scores_end(&w->scores); }
+
+/* What figures are of: the command, but for what no single training depends on; the library; the
+ * frames. */
+static char *key_of(const work *w, const char *label, int64_t seed)
+{
+    return text_of("%s, libkdas %s, %s, seed %lld, frames %016llx", w->settings.recipe,
+                   kdas_version_string(), label, (long long)seed,
+                   (unsigned long long)kdas_dataset_hash(w->frames.train));
+}
+
+/* Where they are kept: with the training, or for a teacher from a file in the run's own folder. */
+static char *path_of(const work *w, const training *t)
+{
+    return t->dir ? text_of("%s/figures.txt", t->dir)
+                  : text_of("%s/teacher.figures.txt", w->settings.out);
+}
+
+static bool known(work *w, const training *t, const char *label, int model, int seed)
+{
+    char *key = key_of(w, label, t->seed), *path = path_of(w, t);
+    bool  same = w->settings.resume &&
+                figures_load(scores_cells(&w->scores, model, seed), &w->scores.stage, key, path);
+
+    free(key);
+    free(path);
+    return same;
+}
+
+bool results_known(work *w, int row, int seed)
+{
+    return known(w, work_run(w, row, seed), w->settings.presets[row], w->scores.students + row,
+                 seed);
+}
+
+bool results_teacher_known(work *w) { return known(w, &w->teaching, "teacher", 0, 0); }
+
+static bool measure_set(const work *w, figures *f, kdas_model *model, int set)
+{
+    const stage    *t         = &w->scores.stage;
+    kdas_evaluator *evaluator = NULL;
+    bool            done = !stop_asked() && ok(kdas_evaluator_create(&evaluator, w->context)) &&
+                ok(kdas_evaluate(evaluator, model, t->sets[set], w->settings.size[0],
+                                 w->settings.size[1], 0)) &&
+                figures_take(f, evaluator);
+
+    kdas_evaluator_destroy(evaluator);
+    return done;
+}
+
+static bool measure(work *w, const training *t, const char *label, kdas_model *model_of, int model,
+                    int seed)
+{
+    scores  *s   = &w->scores;
+    figures *f   = scores_cells(s, model, seed);
+    char    *key = key_of(w, label, t->seed), *path = path_of(w, t);
+    char    *csv  = text_of("%s/scores.csv", w->settings.out);
+    bool     done = true;
+
+    for (int set = 0; set < s->stage.count && done; set++) {
+        char line[200];
+
+        snprintf(line, sizeof line, "measuring %s on %s", s->model_names[model],
+                 s->stage.names[set]);
+        if (!w->settings.quiet && isatty(STDOUT_FILENO)) say_redraw(line);
+        done = measure_set(w, &f[set], model_of, set);
+    }
     say_redraw(NULL);
-    return true;
+    done = done && figures_save(f, &s->stage, key, path) && scores_write_csv(s, csv);
+    free(key);
+    free(path);
+    free(csv);
+    return done;
+}
+
+bool results_measure(work *w, int row, int seed)
+{
+    const training *t = work_run(w, row, seed);
+
+    return measure(w, t, w->settings.presets[row], t->model, w->scores.students + row, seed);
+}
+
+bool results_measure_teacher(work *w)
+{
+    return measure(w, &w->teaching, "teacher", w->teacher, 0, 0);
+}
+
+/* ---- The end --------------------------------------------------------------------------------- */
+
+/* The students of the first seed, as the files have them: trained models keep much more memory. */
+static bool cast_open(cast *c, const work *w)
+{
+    bool done = true;
+
+    *c = (cast){ .count = w->scores.models, .students = w->scores.students };
+    for (int m = 0; m < c->count; m++)
+        c->name[m] = w->scores.model_names[m];
+    if (!w->settings.pictures || !w->scores.stage.count) return true;
+    if (c->students) c->model[0] = w->teacher;
+    for (int row = 0; row < w->row_count && done; row++) {
+        char *best = text_of("%s/best.safetensors", work_run(w, row, 0)->dir);
+
+        c->model[c->students + row] = frozen_model(w->context, w->settings.student, best);
+        done                        = c->model[c->students + row] != NULL;
+        free(best);
+    }
+    return done;
+}
+
+static void cast_close(cast *c)
+{
+    for (int m = c->students; m < c->count; m++)
+        kdas_model_destroy(c->model[m]);
 }
 
 bool results_write(const work *w)
 {
-    char         *held     = "validation";
-    kdas_dataset *held_set = w->frames.validation;
-    cast          c        = find_cast(w);
-    stage         t        = { w->frames.tests, w->frames.test_names, w->frames.test_count };
-    scores        s;
-    char         *csv;
-    bool          done;
+    char *csv     = text_of("%s/scores.csv", w->settings.out);
+    char *summary = text_of("%s/summary.csv", w->settings.out);
+    cast  c;
+    bool  done = scores_write_csv(&w->scores, csv) && scores_write_summary(&w->scores, summary);
 
-    if (!t.count && held_set) t = (stage){ &held_set, &held, 1 };
-    if (!scores_begin(&s, w->context, t.count, c.count)) return false;
-    csv  = text_of("%s/scores.csv", w->settings.out);
-    done = measure(w, &c, &t, &s) && scores_write_csv(&s, csv);
     if (done) {
-        scores_print(&s);
-        done = page_write(w, &c, &t, &s);
+        scores_print(&w->scores);
+        done = cast_open(&c, w) && page_write(w, &c);
+        cast_close(&c);
     }
     free(csv);
-    scores_end(&s);
+    free(summary);
     return done;
 }

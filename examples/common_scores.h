@@ -1,24 +1,41 @@
-/* common_scores.h - figures of several models on several sets of frames: printed, written,
- * compared. */
+/* common_scores.h - figures of several models on several sets of frames, each with one or more
+ * seeds: printed, written, compared. */
 #ifndef COMMON_SCORES_H
 #define COMMON_SCORES_H
-#include <kdas/metric.h>
-#include <stdbool.h>
+#include "common_figures.h"
+#include "common_stats.h"
 
 typedef struct scores {
-    int              sets, models;
-    const char     **set_names, **model_names; /* the caller's, alive as long as the scores */
-    kdas_evaluator **cells;                    /* (sets,models); NULL: not measured         */
+    stage          stage; /* the sets; the caller's                                              */
+    int            models, seeds;
+    int            students;    /* the models before this one are no rows: they have one seed    */
+    int            baseline;    /* the model that the others are compared with; below 0: none    */
+    const char   **model_names; /* filled in by the caller, alive as long as the scores          */
+    const int64_t *seed_values; /* the caller's                                                  */
+    figures       *cells;       /* (models,seeds,sets)                                           */
 } scores;
 
-/* Room for so many; the names are filled in by the caller. False after a sentence. */
-bool            scores_begin(scores *s, kdas_context *context, int sets, int models);
-void            scores_end(scores *s);
-kdas_evaluator *scores_cell(const scores *s, int set, int model);
-/* NaN where it was not measured. */
-double scores_get(const scores *s, int set, int model, kdas_metric metric);
-/* A table for the terminal: the figures that are quoted most. */
+enum { ALL_SETS = -1 }; /* in place of a set: the mean over the sets */
+
+void scores_begin(scores *s, const stage *t, int models, int students, int seeds,
+                  const int64_t *seed_values);
+void scores_end(scores *s);
+/* Figures of all sets. */
+figures *scores_cells(const scores *s, int model, int seed);
+/* Seeds of a model: all, or one of what is no row. */
+int scores_seeds(const scores *s, int model);
+/* Over the seeds; NaN where it was not measured. */
+spread scores_get(const scores *s, int set, int model, kdas_metric metric);
+/* Whether there is a difference of this model to the baseline with a spread, and that of mean Dice.
+ * */
+bool   scores_compared(const scores *s, int model);
+paired scores_paired(const scores *s, int set, int model);
+/* One sentence: which row is ahead. The caller frees it; NULL where nothing was measured. */
+char *scores_verdict(const scores *s);
+/* A table for the terminal: the figures that are quoted most, then the sentence. */
 void scores_print(const scores *s);
-/* Every figure in full precision. False after a sentence. */
+/* Every figure that there is, in full precision: of each seed, and mean, spread and difference to
+ * the baseline over the seeds. False after a sentence. */
 bool scores_write_csv(const scores *s, const char *path);
+bool scores_write_summary(const scores *s, const char *path);
 #endif

@@ -1,5 +1,6 @@
 /* common_settings.c - what kdas-distill is told on its command line. */
 #include "common_settings.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common_args.h"
@@ -17,7 +18,7 @@ static void defaults(settings *s, bool demo)
                      .seed            = 1,
                      .pictures        = 4,
                      .scales_text     = "1",
-                     .presets_text    = "paper",
+                     .presets_text    = DEFAULT_PRESET,
                      .lr              = 1e-4,
                      .weight_decay    = 1e-4,
                      .drop_path       = 0.1,
@@ -29,6 +30,9 @@ static void defaults(settings *s, bool demo)
                      .augment         = augment_default(),
                      .empty_share     = -1,
                      .clamp           = 0.5,
+                     .kd_weight       = -1,
+                     .sgm_weight      = -1,
+                     .share           = NAN,
                      .scenes          = 240 };
     if (!demo) return;
     /* Small enough for two cores and some minutes, large enough to learn something: of the larger
@@ -64,6 +68,29 @@ static bool split_presets(settings *s)
     }
 }
 
+/* "1,2,3" into s->seeds, all of them different; that of --seed where there is no list. */
+static bool read_seeds(settings *s)
+{
+    const char *at = s->seeds_text;
+
+    s->seeds[0]   = s->seed;
+    s->seed_count = at ? 0 : 1;
+    while (at) {
+        char     *end;
+        long long seed = strtoll(at, &end, 10);
+
+        if (*at < '0' || *at > '9' || seed > (long long)9e15 || s->seed_count == MAX_SEEDS) {
+            return false;
+        }
+        for (int i = 0; i < s->seed_count; i++)
+            if (s->seeds[i] == seed) return false;
+        s->seeds[s->seed_count++] = seed;
+        if (*end && *end != ',') return false;
+        at = *end ? end + 1 : NULL;
+    }
+    return true;
+}
+
 /* What no single option shows to be wrong. */
 static int check(settings *s, const program *p, int rest, char **argv)
 {
@@ -73,7 +100,11 @@ static int check(settings *s, const program *p, int rest, char **argv)
     if (s->teacher_weights && s->teacher_epochs && !s->demo) {
         return args_wrong(p, "--teacher-weights and --teacher-epochs exclude each other");
     }
-    if (s->teacher_weights) s->teacher_epochs = 0; /* the demo's default */
+    if (s->teacher_maps && (s->teacher_weights || (s->teacher_epochs && !s->demo))) {
+        return args_wrong(p, "--teacher-maps and %s exclude each other",
+                          s->teacher_weights ? "--teacher-weights" : "--teacher-epochs");
+    }
+    if (s->teacher_weights || s->teacher_maps) s->teacher_epochs = 0; /* the demo's default */
     s->scale_count = args_list(s->scales_text, s->scales, MAX_SCALES);
     for (int i = 0; i < s->scale_count; i++) {
         if (s->scales[i] < 0.1f || s->scales[i] > 4.0f) s->scale_count = -1;
@@ -90,6 +121,10 @@ static int check(settings *s, const program *p, int rest, char **argv)
         return args_wrong(p, "--preset wants up to %d names like baseline,paper, not '%s'",
                           MAX_ROWS, s->presets_text);
     }
+    if (!read_seeds(s)) {
+        return args_wrong(p, "--seeds wants up to %d different whole numbers like 1,2,3, not '%s'",
+                          MAX_SEEDS, s->seeds_text);
+    }
     return -1;
 }
 
@@ -105,11 +140,18 @@ static const option options[] = {
       "make synthetic frames, train a teacher, and distil\nunder the four rows of the paper's "
       "Table 3" },
     { OPTION_WHOLE, "--scenes", "N", &given.scenes, 4, 100000, "demo: training frames (240)" },
+    { OPTION_WHOLE, "--test-scenes", "N", &given.test_scenes, 0, 100000,
+      "demo: frames of the test set (a quarter of those)" },
+    { OPTION_WHOLE, "--teacher-scenes", "N", &given.teacher_scenes, 0, 100000,
+      "demo: other frames for the teacher alone; 0: it\nlearns from the students' (0)" },
     { OPTION_REAL, "--val-fraction", "X", &given.val_fraction, 0, 0.9,
       "share of the training frames held out to choose the\nbest epoch (0.1); 0: the last one "
       "is kept" },
     { OPTION_FLAG, "--skip-bad", NULL, &given.skip_bad, 0, 0,
       "leave out files that cannot be used" },
+    { OPTION_TEXT, "--unlabelled", "DIR,...", &given.unlabelled, 0, 0,
+      "frames without masks, in DIR or DIR/images, to train on, too:\nthey learn from the teacher "
+      "alone" },
     { OPTION_SIZE, "--size", "N|HxW", given.size, 0, 0, "input of the networks (352)" },
     { OPTION_TEXT, "--scales", "LIST", &given.scales_text, 0, 0,
       "train each batch at these scales, like 0.75,1,1.25 (1)" },
@@ -121,30 +163,50 @@ static const option options[] = {
     AUGMENT_OPTIONS(given.augment),
     { OPTION_GROUP, "Networks" },
     { OPTION_TEXT, "--student", "MODEL", &given.student, 0, 0,
-      "polyp_pvt_b0 (default) ... polyp_pvt_b5" },
+      "polyp_pvt_b0 (default) ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4" },
     { OPTION_TEXT, "--student-weights", "FILE", &given.student_weights, 0, 0, "start from these" },
     { OPTION_TEXT, "--teacher", "MODEL", &given.teacher, 0, 0, "polyp_pvt_b2 (default)" },
     { OPTION_TEXT, "--teacher-weights", "FILE", &given.teacher_weights, 0, 0,
       "the trained teacher, or" },
     { OPTION_WHOLE, "--teacher-epochs", "N", &given.teacher_epochs, 1, 1000000,
-      "train it first, on the same frames" },
+      "train it first, on the same frames, or" },
+    { OPTION_TEXT, "--teacher-maps", "DIR,...", &given.teacher_maps, 0, 0,
+      "its maps for all frames to train on, NAME.png or\n.safetensors (kdas-segment --maps); of "
+      "several folders\nthe mean" },
     { OPTION_REAL, "--teacher-lr", "X", &given.teacher_lr, 1e-12, 1e3,
       "its learning rate (that of --lr)" },
     { OPTION_REAL, "--drop-path", "X", &given.drop_path, 0, 0.99,
       "rate of the deepest block (0.1)" },
     { OPTION_GROUP, "Objective" },
     { OPTION_TEXT, "--preset", "NAME,...", &given.presets_text, 0, 0,
-      "paper (default), baseline, kl, attention or\npublished_code; of several, each trains a "
-      "student" },
+      "kdas, feature, paper, baseline, kl, attention or
+published_code (" DEFAULT_PRESET
+      "); of several, each trains a
+student" },
     { OPTION_TEXT, "--seg", "NAME", &given.seg, 0, 0,
       "bce_dice, bce_jaccard, structure or\nstructure_published" },
     { OPTION_TEXT, "--guidance", "NAME", &given.guidance, 0, 0,
       "none, kl, attention, attention+sgm or published" },
-    { OPTION_TEXT, "--sym", "NAME", &given.sym, 0, 0, "covariance or sum" },
-    { OPTION_TEXT, "--axis", "NAME", &given.axis, 0, 0, "spatial, row or channel" },
+    { OPTION_TEXT, "--sym", "NAME", &given.sym, 0, 0, "covariance, sum or correlation" },
+    { OPTION_TEXT, "--axis", "NAME", &given.axis, 0, 0,
+      "what a map is a distribution over: spatial, row,\nchannel, or pixel (polyp or not)" },
+    { OPTION_TEXT, "--input", "NAME", &given.input, 0, 0,
+      "what guidance reads: logits, probability or\nstandardised" },
+    { OPTION_TEXT, "--similarity", "NAME", &given.similarity, 0, 0,
+      "of rows in attention: dot or cosine" },
+    { OPTION_TEXT, "--distance", "NAME", &given.distance, 0, 0, "kl, squared or pearson" },
     { OPTION_REAL, "--tau", "X", &given.tau, 1e-3, 1e3, "temperature (2)" },
     { OPTION_REAL, "--guidance-weight", "X", &given.guidance_weight, 0, 1e6,
       "weight of the guidance (0.2)" },
+    { OPTION_REAL, "--kd-weight", "X", &given.kd_weight, 0, 1e6, "of it, weight of KD (1)" },
+    { OPTION_REAL, "--sgm-weight", "X", &given.sgm_weight, 0, 1e6, "of it, weight of the SGM (1)" },
+    { OPTION_REAL, "--share", "X", &given.share, -1, 1e6,
+      "most that a guidance term may send, as a part of the\ngradient of seg; -1: no limit (the "
+      "preset's)" },
+    { OPTION_REAL, "--ramp-up", "X", &given.ramp_up, 0, 1e6,
+      "epochs in which the guidance rises from 0 (0)" },
+    { OPTION_REAL, "--ramp-down", "X", &given.ramp_down, 0, 1e6,
+      "last epochs in which it falls to 0 (0)" },
     { OPTION_GROUP, "Training" },
     { OPTION_WHOLE, "--epochs", "N", &given.epochs, 1, 1000000, "passes over the frames (20)" },
     { OPTION_WHOLE, "--max-steps", "N", &given.max_steps, 0, 1e15,
@@ -169,6 +231,9 @@ static const option options[] = {
       "batches that make one update (1)" },
     { OPTION_WHOLE, "--seed", "N", &given.seed, 0, 9e15,
       "decides weights, order, flips, split (1)" },
+    { OPTION_TEXT, "--seeds", "N,...", &given.seeds_text, 0, 0,
+      "train each preset once with each of these seeds; the\nsplit, a teacher trained here and the "
+      "demo's frames\nstay those of --seed" },
     { OPTION_GROUP, "Machine and files" },
     { OPTION_TEXT, "--out", "DIR", &given.out, 0, 0, "folder for all results" },
     { OPTION_FLAG, "--resume", NULL, &given.resume, 0, 0,
@@ -182,7 +247,8 @@ static const option options[] = {
 
 static const program self = {
     .name    = "kdas-distill",
-    .usage   = "--data DIR --out DIR (--teacher-weights FILE | --teacher-epochs N) [option]...\n"
+    .usage   = "--data DIR --out DIR (--teacher-weights FILE | --teacher-epochs N | "
+               "--teacher-maps DIR) [option]...\n"
                "--demo [--out DIR] [option]...",
     .about   = "Train a small polyp-segmentation network under the guidance of a large one.",
     .options = options,
@@ -192,9 +258,38 @@ static const program self = {
         "out),\n"
         "log.csv (every term of every step), scores.csv, overlays/*.png and report.html; a "
         "teacher\n"
-        "trained here is in teacher/, and of several presets each has a folder of its own.\n"
+        "trained here is in teacher/, and of several presets each has a folder of its own, with a\n"
+        "folder seed-N for each of --seeds in it. summary.csv has mean and spread over the seeds.\n"
         "Ctrl-C finishes the step, saves and ends with 130; --resume goes on from there.",
 };
+
+/* The command line without options that change no training, for figures_load(). */
+static char *recipe_of(int argc, char **argv)
+{
+    static const char *const dropped[] = { "--resume", "--quiet",    "--out",       "--seeds",
+                                           "--preset", "--pictures", "--save-every" };
+    enum { FLAGS = 2 }; /* the first of them have no value */
+    char **kept  = need((size_t)argc * sizeof *kept);
+    int    count = 0;
+    char  *text;
+
+    for (int i = 1; i < argc; i++) {
+        size_t length = strcspn(argv[i], "=");
+        int    k      = 0;
+
+        while (k < COUNT(dropped) &&
+               (strlen(dropped[k]) != length || memcmp(dropped[k], argv[i], length) != 0))
+            k++;
+        if (k == COUNT(dropped)) {
+            kept[count++] = argv[i];
+        } else if (k >= FLAGS && !argv[i][length]) {
+            i++;
+        }
+    }
+    text = args_joined(count, kept);
+    free(kept);
+    return text;
+}
 
 int settings_read(settings *s, int argc, char **argv)
 {
@@ -206,7 +301,10 @@ int settings_read(settings *s, int argc, char **argv)
     defaults(&given, demo);
     code = args_read(&self, argc, argv, &rest);
     if (code < 0) code = check(&given, &self, rest, argv);
-    if (code < 0) given.command = args_joined(argc, argv);
+    if (code < 0) {
+        given.command = args_joined(argc, argv);
+        given.recipe  = recipe_of(argc, argv);
+    }
     *s = given;
     return code;
 }
@@ -216,6 +314,7 @@ void settings_free(settings *s)
     for (int i = 0; i < s->preset_count; i++)
         free(s->presets[i]);
     free(s->command);
+    free(s->recipe);
     *s = (settings){ 0 };
 }
 
@@ -230,8 +329,14 @@ kdas_status settings_loss(const settings *s, const char *preset, kdas_loss_optio
     if (s->guidance) out->guidance = s->guidance;
     if (s->sym) out->sym = s->sym;
     if (s->axis) out->axis = s->axis;
+    if (s->input) out->input = s->input;
+    if (s->similarity) out->similarity = s->similarity;
+    if (s->distance) out->distance = s->distance;
     if (s->tau >= 0) out->tau = (float)s->tau;
     if (s->guidance_weight >= 0) out->guidance_weight = (float)s->guidance_weight;
+    if (s->kd_weight >= 0) out->kd_weight = (float)s->kd_weight;
+    if (s->sgm_weight >= 0) out->sgm_weight = (float)s->sgm_weight;
+    if (!isnan(s->share)) out->share = (float)s->share;
     return KDAS_OK;
 }
 

@@ -7,18 +7,23 @@
 #include "common_augment.h"
 #include "common_context.h"
 
-enum { MAX_ROWS = 8, MAX_SCALES = 8 };
+#define DEFAULT_PRESET "paper" /* where --preset is not given */
+
+enum { MAX_ROWS = 16, MAX_SEEDS = 64, MAX_SCALES = 8 };
 
 typedef struct settings {
     const char *data, *out;
     bool        demo, resume, quiet, skip_bad;
     const char *student, *teacher, *student_weights, *teacher_weights;
+    const char *teacher_maps, *unlabelled; /* folders, with commas between */
     int64_t     teacher_epochs; /* 0: the teacher is not trained here */
     int64_t     epochs, max_steps, batch, accumulate, size[2], workers, seed, save_every;
     int64_t     warmup;   /* updates; below 0: a quarter of the run */
     int64_t     pictures; /* of each set */
     int64_t     scenes;   /* of the demo's training folder */
-    const char *scales_text, *presets_text;
+    int64_t     test_scenes;    /* of its test set; 0: a quarter of those to train on */
+    int64_t     teacher_scenes; /* of the demo, for its teacher alone; 0: none, it shares them */
+    const char *scales_text, *presets_text, *seeds_text;
     float       scales[MAX_SCALES];
     int         scale_count;
     double      lr, teacher_lr, weight_decay, clip, drop_path, val_fraction;
@@ -31,12 +36,18 @@ typedef struct settings {
     int64_t      patience;
 
     /* These change what a preset says; NULL or negative: they do not. */
-    const char *seg, *guidance, *sym, *axis;
-    double      tau, guidance_weight;
+    const char *seg, *guidance, *sym, *axis, *input, *similarity, *distance;
+    double      tau, guidance_weight, kd_weight, sgm_weight;
+    double      share; /* NaN: it does not */
+    double      ramp_up, ramp_down; /* epochs */
 
     char *presets[MAX_ROWS]; /* one student is trained for each */
     int   preset_count;
-    char *command; /* the whole command line */
+    /* Each preset is trained with each seed; the one of --seed where --seeds is not given. */
+    int64_t seeds[MAX_SEEDS];
+    int     seed_count;
+    char   *command; /* the whole command line */
+    char   *recipe;  /* without what no single training depends on */
 } settings;
 
 /* Read the command line. -1: go on; else the exit code, and what is wrong has been said. */

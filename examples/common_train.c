@@ -8,27 +8,35 @@
 #include "common_say.h"
 #include "common_stop.h"
 
-bool training_begin(training *t, kdas_context *context, const settings *s, const char *label,
+bool training_begin(training *t, kdas_context *context, const settings *s, char *label,
                     const char *model, const kdas_loss_options *loss, const char *weights,
-                    char *dir)
+                    int64_t seed, char *dir)
 {
     kdas_model_options options;
 
-    *t = (training){ .label = label, .dir = dir, .epochs = s->epochs, .lr = s->lr };
+    *t = (training){ .label = label, .dir = dir, .epochs = s->epochs, .lr = s->lr, .seed = seed };
     history_begin(&t->history, label);
     kdas_model_options_init(&options, sizeof options);
-    options.seed      = (uint64_t)s->seed;
+    options.seed      = (uint64_t)seed;
     options.drop_path = (float)s->drop_path;
     return ok(kdas_loss_create(&t->loss, context, loss)) &&
            ok(kdas_model_create(&t->model, context, model, &options)) &&
            (!weights || ok(kdas_model_load(t->model, weights, NULL))) && folder_ready(dir);
 }
 
-void training_end(training *t)
+void training_release(training *t)
 {
     kdas_loss_destroy(t->loss);
     kdas_model_destroy(t->model);
+    t->loss  = NULL;
+    t->model = NULL;
+}
+
+void training_end(training *t)
+{
+    training_release(t);
     history_end(&t->history);
+    free(t->label);
     free(t->dir);
     *t = (training){ 0 };
 }
@@ -46,14 +54,14 @@ kdas_model *frozen_model(kdas_context *context, const char *name, const char *we
     return NULL;
 }
 
-/* A run that starts anew in a folder with an earlier one's files must not be the end of those. */
-static bool set_aside(const training *t)
+bool training_set_aside(const char *dir)
 {
-    static const char *const names[] = { "last.kdas", "best.safetensors", "log.csv" };
+    static const char *const names[] = { "last.kdas", "best.safetensors", "log.csv",
+                                         "figures.txt" };
     bool                     done    = true;
 
     for (int i = 0; i < COUNT(names) && done; i++) {
-        char *path = text_of("%s/%s", t->dir, names[i]), *old = text_of("%s.old", path);
+        char *path = text_of("%s/%s", dir, names[i]), *old = text_of("%s.old", path);
 
         if (path_exists(path) && rename(path, old) != 0) {
             say_error("cannot rename '%s': %s", path, strerror(errno));
@@ -65,7 +73,8 @@ static bool set_aside(const training *t)
     return done;
 }
 
-static bool make_loader(kdas_loader **out, const settings *s, kdas_dataset *dataset)
+static bool make_loader(kdas_loader **out, const training *t, const settings *s,
+                        kdas_dataset *dataset)
 {
     kdas_loader_options options;
 
@@ -76,8 +85,8 @@ static bool make_loader(kdas_loader **out, const settings *s, kdas_dataset *data
     options.scales      = s->scales;
     options.scale_count = s->scale_count;
     options.workers     = (int32_t)s->workers;
-    options.seed        = (uint64_t)s->seed;
     options.empty_share = (float)s->empty_share;
+    options.seed        = (uint64_t)t->seed;
     augment_options(&s->augment, &options);
     return ok(kdas_loader_create(out, dataset, &options));
 }
@@ -97,7 +106,7 @@ bool training_check(training *t, const settings *s, const frames *f)
 {
     kdas_loader *loader = NULL;
     kdas_optim  *optim  = NULL;
-    bool         done   = make_loader(&loader, s, f->train) && make_optim(&optim, t, s, loader);
+    bool         done   = make_loader(&loader, t, s, f->train) && make_optim(&optim, t, s, loader);
 
     kdas_optim_destroy(optim);
     kdas_loader_destroy(loader);
@@ -122,8 +131,10 @@ static kdas_status train(training *t, const settings *s, const frames *f, kdas_d
     options.patience   = s->patience;
     options.height     = s->size[0];
     options.width      = s->size[1];
-    options.seed       = (uint64_t)s->seed;
+    options.seed       = (uint64_t)t->seed;
     options.notes      = s->command;
+    options.ramp_up    = s->ramp_up;
+    options.ramp_down  = s->ramp_down;
     options.progress   = progress_event;
     options.user       = &shown;
     status             = kdas_train(distiller, loader, f->validation, &options);
@@ -131,7 +142,7 @@ static kdas_status train(training *t, const settings *s, const frames *f, kdas_d
     return status;
 }
 
-static void remember_earlier(training *t)
+void training_remember(training *t)
 {
     char *path = text_of("%s/log.csv", t->dir);
 
@@ -160,7 +171,7 @@ bool training_run(training *t, const settings *s, const frames *f)
     kdas_distiller_options_init(&options, sizeof options);
     options.accumulate = (int32_t)s->accumulate;
     options.ema        = (float)s->ema;
-    done               = (s->resume || set_aside(t)) && make_loader(&loader, s, f->train) &&
+    done               = make_loader(&loader, t, s, f->train) &&
            make_optim(&optim, t, s, loader) &&
            ok(kdas_distiller_create(&distiller, t->teacher, t->model, t->loss, optim, &options));
     if (done) {
@@ -170,6 +181,6 @@ bool training_run(training *t, const settings *s, const frames *f)
     kdas_distiller_destroy(distiller);
     kdas_optim_destroy(optim);
     kdas_loader_destroy(loader);
-    if (done && s->resume) remember_earlier(t);
+    if (done && s->resume) training_remember(t);
     return done && take_best(t);
 }

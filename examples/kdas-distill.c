@@ -17,63 +17,145 @@ static bool open_context(work *w)
 }
 
 /* A folder for one of several trainings, the run's own for the only one. */
-static char *folder_of(const work *w, const char *name)
+static char *folder_of(const work *w, int row, int seed)
 {
-    return name ? text_of("%s/%s", w->settings.out, name) : text_of("%s", w->settings.out);
+    const settings *s = &w->settings;
+    char           *dir =
+        s->preset_count > 1 ? text_of("%s/%s", s->out, s->presets[row]) : text_of("%s", s->out);
+    char *deep = s->seeds_text ? text_of("%s/seed-%lld", dir, (long long)s->seeds[seed]) : NULL;
+
+    if (!deep) return dir;
+    free(dir);
+    return deep;
 }
 
-/* Make every student with its objective, and the teacher or what trains it. */
-static bool prepare(work *w)
+/* What the user calls it: "paper", of several seeds "paper seed 2". */
+static char *label_of(const work *w, int row, int seed)
 {
-    const settings   *s             = &w->settings;
-    bool              several       = s->preset_count > 1;
-    bool              needs_teacher = false;
+    const char *name = work_row_name(w, row);
+
+    return w->settings.seeds_text
+               ? text_of("%s seed %lld", name, (long long)w->settings.seeds[seed])
+               : text_of("%s", name);
+}
+
+/* Make a student with its objective. */
+static bool begin_run(work *w, int row, int seed)
+{
+    const settings   *s = &w->settings;
+    training         *t = work_run(w, row, seed);
     kdas_loss_options loss;
 
-    for (int i = 0; i < s->preset_count; i++) {
-        const char *name = several ? s->presets[i] : NULL;
-        training   *row  = &w->rows[i];
+    return ok(settings_loss(s, s->presets[row], &loss)) &&
+           training_begin(t, w->context, s, label_of(w, row, seed), s->student, &loss,
+                          s->student_weights, s->seeds[seed], folder_of(w, row, seed));
+}
 
-        if (!ok(settings_loss(s, s->presets[i], &loss))) return false;
-        w->row_count = i + 1;
-        if (!training_begin(row, w->context, s, name ? name : "student", s->student, &loss,
-                            s->student_weights, folder_of(w, name))) {
-            return false;
-        }
-        needs_teacher = needs_teacher || kdas_loss_needs_teacher(row->loss);
-    }
+/* Make the teacher, or what trains it. */
+static bool prepare_teacher(work *w, bool needed)
+{
+    const settings   *s = &w->settings;
+    kdas_loss_options loss;
+
     if (s->teacher_weights) {
         w->teacher = frozen_model(w->context, s->teacher, s->teacher_weights);
         return w->teacher != NULL;
     }
     if (s->teacher_epochs) {
         if (!ok(settings_teacher_loss(s, &loss)) ||
-            !training_begin(&w->teaching, w->context, s, "teacher", s->teacher, &loss, NULL,
-                            folder_of(w, "teacher"))) {
+            !training_begin(&w->teaching, w->context, s, text_of("teacher"), s->teacher, &loss,
+                            NULL, s->seed, text_of("%s/teacher", s->out))) {
             return false;
         }
         w->teaching.epochs = s->teacher_epochs;
         if (s->teacher_lr > 0) w->teaching.lr = s->teacher_lr;
         return true;
     }
-    if (needs_teacher) {
-        say_error(
-            "this objective needs a teacher: give --teacher-weights FILE or --teacher-epochs N");
+    if (s->teacher_maps) return true;
+    if (needed || s->unlabelled) {
+        say_error("%s a teacher: give --teacher-weights FILE, --teacher-epochs N or "
+                  "--teacher-maps DIR",
+                  needed ? "this objective needs" : "frames without masks need");
+        return false;
     }
-    return !needs_teacher;
+    return true;
+}
+
+/* Make a student of every row, with the first seed, and the teacher: so that what is wrong is said
+ * at once. */
+static bool prepare(work *w)
+{
+    const settings *s      = &w->settings;
+    bool            needed = false;
+
+    w->row_count = s->preset_count;
+    w->runs      = need((size_t)(w->row_count * s->seed_count) * sizeof *w->runs);
+    for (int row = 0; row < w->row_count; row++) {
+        if (!begin_run(w, row, 0)) return false;
+        needed = needed || kdas_loss_needs_teacher(work_run(w, row, 0)->loss);
+    }
+    return prepare_teacher(w, needed);
+}
+
+/* ---- Training -------------------------------------------------------------------------------- */
+
+/* A run that starts anew leaves nothing of an earlier one to be taken for its own. */
+static bool set_aside(const work *w)
+{
+    char *teacher = text_of("%s/teacher.figures.txt", w->settings.out);
+    bool  done    = !w->teaching.dir || training_set_aside(w->teaching.dir);
+
+    remove(teacher);
+    free(teacher);
+    for (int i = 0; i < w->row_count * w->settings.seed_count && done; i++) {
+        char *dir = folder_of(w, i / w->settings.seed_count, i % w->settings.seed_count);
+
+        done = training_set_aside(dir);
+        free(dir);
+    }
+    return done;
 }
 
 /* Train the teacher and keep its best epoch, frozen: without the memory that training takes. */
 static bool teach(work *w)
 {
-    char *best = text_of("%s/best.safetensors", w->teaching.dir);
-    bool  done = training_run(&w->teaching, &w->settings, &w->frames);
+    char  *best = text_of("%s/best.safetensors", w->teaching.dir);
+    frames own  = w->frames;
+    bool   done = true;
 
-    kdas_model_destroy(w->teaching.model);
-    w->teaching.model = NULL;
+    if (own.labelled) own.train = own.labelled;
+    if (own.teacher_train) {
+        own.train      = own.teacher_train;
+        own.validation = own.teacher_validation;
+    }
+    if (results_teacher_known(w)) {
+        training_remember(&w->teaching);
+    } else {
+        done = training_run(&w->teaching, &w->settings, &own);
+    }
+    training_release(&w->teaching);
     if (done) w->teacher = frozen_model(w->context, w->settings.teacher, best);
     free(best);
     return done && w->teacher;
+}
+
+/* Train and measure one student, unless an earlier call has. */
+static bool study(work *w, int row, int seed)
+{
+    training *t = work_run(w, row, seed);
+    bool      done;
+
+    if (!t->model && !begin_run(w, row, seed)) return false;
+    t->teacher =
+        kdas_loss_needs_teacher(t->loss) || w->settings.unlabelled ? w->teacher : NULL;
+    if (results_known(w, row, seed)) {
+        training_remember(t);
+        done = true;
+    } else {
+        done = training_run(t, &w->settings, &w->frames) && results_measure(w, row, seed);
+    }
+    training_release(t);
+    return done;
 }
 
 static void introduce(const work *w)
@@ -83,8 +165,9 @@ static void introduce(const work *w)
     if (w->settings.quiet) return;
     printf("libkdas %s on %s, in %s\n", kdas_version_string(), kdas_context_device(w->context),
            context_dtype(w->context));
-    printf("%lld frames to train on, %lld held out", (long long)kdas_dataset_count(f->train),
-           f->validation ? (long long)kdas_dataset_count(f->validation) : 0);
+    printf("%lld frames to train on", (long long)kdas_dataset_count(f->train));
+    if (f->labelled) printf(" (%lld without masks)", (long long)kdas_dataset_unlabelled(f->train));
+    printf(", %lld held out", f->validation ? (long long)kdas_dataset_count(f->validation) : 0);
     for (int i = 0; i < f->test_count; i++) {
         printf("%s %s %lld", i ? "," : "; test sets:", f->test_names[i],
                (long long)kdas_dataset_count(f->tests[i]));
@@ -93,41 +176,52 @@ static void introduce(const work *w)
     fflush(stdout);
 }
 
-static bool run(work *w)
+static bool open_frames(work *w)
 {
     settings *s    = &w->settings;
-    char     *made = NULL;
-    bool      done = folder_ready(s->out) && open_context(w) && prepare(w);
+    bool      done = true;
 
-    if (done && s->demo) {
-        s->data = made = text_of("%s/data", s->out);
-        done           = frames_make(w->context, s, made);
+    if (s->demo) {
+        s->data = w->made = text_of("%s/data", s->out);
+        done              = frames_make(w->context, s, w->made);
     }
     done = done && frames_open(&w->frames, w->context, s);
-    for (int i = 0; i < w->row_count && done; i++) {
-        done = training_check(&w->rows[i], s, &w->frames);
+    for (int row = 0; row < w->row_count && done; row++)
+        done = training_check(work_run(w, row, 0), s, &w->frames);
+    return done;
+}
+
+static bool run(work *w)
+{
+    const settings *s    = &w->settings;
+    bool            done = folder_ready(s->out) && open_context(w) && prepare(w) && open_frames(w);
+    bool            has_teacher = w->teacher || s->teacher_epochs;
+
+    if (done) {
+        results_begin(w, has_teacher);
+        introduce(w);
+        done = (s->resume || set_aside(w)) && (!s->teacher_epochs || teach(w));
     }
-    if (done) introduce(w);
-    if (done && s->teacher_epochs) done = teach(w);
-    for (int i = 0; i < w->row_count && done; i++) {
-        w->rows[i].teacher = kdas_loss_needs_teacher(w->rows[i].loss) ? w->teacher : NULL;
-        done               = training_run(&w->rows[i], s, &w->frames);
-    }
+    if (done && has_teacher) done = results_teacher_known(w) || results_measure_teacher(w);
+    for (int i = 0; i < w->row_count * s->seed_count && done; i++)
+        done = study(w, i % w->row_count, i / w->row_count);
     done = done && results_write(w);
     say_redraw(NULL);
-    free(made);
     return done;
 }
 
 static void end(work *w)
 {
     stop_on_signal(NULL);
-    for (int i = 0; i < w->row_count; i++)
-        training_end(&w->rows[i]);
+    for (int i = 0; w->runs && i < w->row_count * w->settings.seed_count; i++)
+        training_end(&w->runs[i]);
+    free(w->runs);
     training_end(&w->teaching);
     kdas_model_destroy(w->teacher);
+    results_end(w);
     frames_close(&w->frames);
     kdas_context_destroy(w->context);
+    free(w->made);
     settings_free(&w->settings);
 }
 

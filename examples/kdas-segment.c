@@ -1,8 +1,11 @@
 /* kdas-segment - draw the polyps in frames: for each IMAGE a mask of the frame's own size,
  * OUT/NAME_mask.png (0 and 255), and OUT/NAME_overlay.png, the frame with the mask's area tinted
- * and its outline drawn; pixels outside the mask are the frame's own. With --raw it stands in a
+ * and its outline drawn; pixels outside the mask are the frame's own. With --maps it writes the
+ * network's probability maps instead, for a student to learn from. With --raw it stands in a
  * pipe of raw video: frames on standard input, masks or tinted frames on standard output. */
+#include <kdas/data.h>
 #include <kdas/infer.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,11 +23,14 @@ typedef struct settings {
     int64_t     size[2];
     machine     machine;
     double      threshold, smoothing, hysteresis;
-    bool        probability, overlay, quiet;
+    bool        probability, overlay, quiet, maps;
+    int64_t     maps_as;
     kdas_view   format; /* of raw frames */
     char      **images;
     int         count;
 } settings;
+
+enum { MAPS_PNG16, MAPS_PNG8, MAPS_LOGITS }; /* --maps-as */
 
 /* What a stream wants, and what only a stream can have. */
 static int check_settings(const program *p, settings *s)
@@ -38,11 +44,14 @@ static int check_settings(const program *p, settings *s)
             return args_wrong(p, "--overlay, --smoothing and --hysteresis go with --raw");
         if (!s->out) return args_wrong(p, "--out is missing: where shall the pictures go?");
         if (s->count == 0) return args_wrong(p, "there is no image to segment");
+        if (s->maps && s->probability)
+            return args_wrong(p, "--maps and --probability exclude each other");
         return -1;
     }
     wrong = stream_format(&s->format, s->raw);
     if (wrong) return args_wrong(p, "--raw %s, not '%s'", wrong, s->raw);
     if (s->out) return args_wrong(p, "--raw writes to standard output: --out is not wanted");
+    if (s->maps) return args_wrong(p, "--maps goes with --out, not with --raw");
     if (s->count > 1 || (s->count == 1 && strcmp(s->images[0], "-") != 0))
         return args_wrong(p, "--raw reads standard input: '%s' is not wanted", s->images[0]);
     if (s->overlay && s->probability)
@@ -59,7 +68,7 @@ static int read_settings(settings *s, int argc, char **argv)
 {
     const option options[] = {
         { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
-          "polyp_pvt_b0 (default) ... polyp_pvt_b5" },
+          "polyp_pvt_b0 (default) ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4" },
         { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0, "its trained weights, safetensors" },
         { OPTION_TEXT, "--out", "DIR", &s->out, 0, 0, "folder for the pictures" },
         { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, "input of the network (352)" },
@@ -67,6 +76,11 @@ static int read_settings(settings *s, int argc, char **argv)
           "probability from which it is polyp (0.5)" },
         { OPTION_FLAG, "--probability", NULL, &s->probability, 0, 0,
           "write NAME_probability.png, too; in a stream: probabilities for masks" },
+        { OPTION_FLAG, "--maps", NULL, &s->maps, 0, 0,
+          "write nothing but NAME.png, the probabilities at the network's size,\n"
+          "as kdas-distill --teacher-maps reads them" },
+        { OPTION_CHOICE, "--maps-as", "png16|png8|logits", &s->maps_as, 0, 0,
+          "grey of 16 bits (default) or 8, or NAME.safetensors" },
         MACHINE_OPTIONS(s->machine),
         { OPTION_FLAG, "--quiet", NULL, &s->quiet, 0, 0, "say nothing of frames that are fine" },
         { OPTION_GROUP, "Video in a pipe:", NULL, NULL, 0, 0, NULL },
@@ -88,7 +102,8 @@ static int read_settings(settings *s, int argc, char **argv)
                         .options = options,
                         .count   = COUNT(options),
                         .after =
-                            "Writes NAME_mask.png and NAME_overlay.png at each frame's own size." };
+                            "Writes NAME_mask.png and NAME_overlay.png at each frame's own size, "
+                            "or with --maps\nmaps to teach a student with." };
     int           code;
 
     *s   = (settings){ .model = "polyp_pvt_b0", .size = { 352, 352 }, .threshold = 0.5 };
@@ -109,8 +124,8 @@ static bool names_differ(const settings *s)
     for (int i = 0; i < s->count && differ; i++) {
         for (int k = 0; k < i && differ; k++) {
             if (strcmp(names[i], names[k]) != 0) continue;
-            say_error("'%s' and '%s' would both be written as '%s_mask.png'", s->images[k],
-                      s->images[i], names[i]);
+            say_error("'%s' and '%s' would both be written as '%s%s.png'", s->images[k],
+                      s->images[i], names[i], s->maps ? "" : "_mask");
             differ = false;
         }
     }
@@ -173,14 +188,70 @@ static bool segment(kdas_context *context, const settings *s, kdas_segmenter *se
     return done;
 }
 
+/* ---- Maps for a student ---- */
+
+static bool save_map(kdas_context *context, const settings *s, const char *path,
+                     const float *logits)
+{
+    char *name = base_name(path);
+    char *file =
+        text_of("%s/%s.%s", s->out, name, s->maps_as == MAPS_LOGITS ? "safetensors" : "png");
+    size_t count = (size_t)(s->size[0] * s->size[1]);
+    bool   done;
+
+    if (s->maps_as == MAPS_PNG8) {
+        uint8_t  *p    = need(count);
+        kdas_view view = { p, s->size[1], s->size[0], 0, KDAS_PIXEL_GREY8 };
+
+        for (size_t i = 0; i < count; i++)
+            p[i] = (uint8_t)(255 / (1 + exp(-(double)logits[i])) + 0.5);
+        done = ok(kdas_image_save(context, file, &view));
+        free(p);
+    } else {
+        done = ok(kdas_map_save(context, file, logits, s->size[0], s->size[1]));
+    }
+    if (done && !s->quiet) {
+        printf("%s: %s\n", path, file);
+        fflush(stdout);
+    }
+    free(name);
+    free(file);
+    return done;
+}
+
+/* The network's map of a frame: the mean of its outputs' logits, since each output of a student is compared with
+ * it. The frame is brought to the network's size first, so that map and frame have the same pixels. */
+static bool write_map(kdas_context *context, const settings *s, kdas_segmenter *segmenter,
+                      int outputs, const char *path)
+{
+    kdas_image *image = NULL, *fitted = NULL;
+    float      *logits = need((size_t)(s->size[0] * s->size[1]) * sizeof *logits);
+    bool        done   = ok(kdas_image_load(&image, context, path, KDAS_PIXEL_RGB8));
+    kdas_view   view   = kdas_image_view(image);
+
+    done = done && ok(kdas_image_resize(&fitted, context, &view, s->size[1], s->size[0]));
+    view = kdas_image_view(fitted);
+    done = done && ok(kdas_segmenter_logits(segmenter, &view, logits));
+    for (int64_t i = 0; done && i < s->size[0] * s->size[1]; i++)
+        logits[i] /= (float)outputs;
+    done = done && save_map(context, s, path, logits);
+    kdas_image_destroy(image);
+    kdas_image_destroy(fitted);
+    free(logits);
+    return done;
+}
+
 /* Frames that cannot be used are named and passed over; how many there were decides the exit
  * code. */
-static int segment_all(kdas_context *context, const settings *s, kdas_segmenter *segmenter)
+static int segment_all(kdas_context *context, const settings *s, kdas_segmenter *segmenter,
+                       int outputs)
 {
     int failed = 0;
 
     for (int i = 0; i < s->count && !stop_asked(); i++) {
-        if (!segment(context, s, segmenter, s->images[i])) failed++;
+        if (s->maps ? !write_map(context, s, segmenter, outputs, s->images[i])
+                    : !segment(context, s, segmenter, s->images[i]))
+            failed++;
     }
     if (stop_asked()) return EXIT_INTERRUPTED;
     if (failed) say_error("%d of %d images failed", failed, s->count);
@@ -224,7 +295,7 @@ static int run(const settings *s)
 
         stop_on_signal(context);
         code = s->raw ? live_run(segmenter, &s->format, output, s->quiet)
-                      : segment_all(context, s, segmenter);
+                      : segment_all(context, s, segmenter, kdas_model_outputs(model));
         stop_on_signal(NULL);
     }
     kdas_segmenter_destroy(segmenter);

@@ -105,6 +105,7 @@ START_TEST(what_networks_are_made_of_has_kernels_of_16_bits)
         KDAS_OP_CONCAT,   KDAS_OP_SLICE,        KDAS_OP_CROP,        KDAS_OP_TRANSPOSE,
         KDAS_OP_RESIZE,   KDAS_OP_ATTENTION,    KDAS_OP_DROP_PATH,   KDAS_OP_MIX_FFN,
         KDAS_OP_POOL_AVG, KDAS_OP_CHANNEL_MEAN, KDAS_OP_CHANNEL_MAX, KDAS_OP_POOL_MAX,
+        KDAS_OP_RELU6,
     };
 
     for (size_t i = 0; i < KD_COUNT(ops); i++) {

@@ -28,19 +28,21 @@ typedef struct refusal {
     { { .name = #NAME, .op = KDAS_OP_##NAME, attr_, .in = { __VA_ARGS__ } }, status_, part_ }
 
 static const refusal refusals[] = {
-    REFUSE(CONV2D, KDAS_ESHAPE, "1x4x4x3", ATTR(conv, 1, 0), D(1, 4, 4, 3), D(8, 2, 3, 3)),
-    REFUSE(CONV2D, KDAS_ESHAPE, "smaller", ATTR(conv, 1, 0), D(1, 2, 4, 3), D(8, 3, 3, 3)),
-    REFUSE(CONV2D, KDAS_ESHAPE, "9x1x1x1", ATTR(conv, 1, 1), D(1, 4, 4, 3), D(8, 3, 3, 3),
+    REFUSE(CONV2D, KDAS_ESHAPE, "1x4x4x3", ATTR(conv, 1, 0, 0), D(1, 4, 4, 3), D(8, 2, 3, 3)),
+    REFUSE(CONV2D, KDAS_ESHAPE, "smaller", ATTR(conv, 1, 0, 0), D(1, 2, 4, 3), D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_ESHAPE, "9x1x1x1", ATTR(conv, 1, 1, 1), D(1, 4, 4, 3), D(8, 3, 3, 3),
            D(9, 1, 1, 1)),
-    REFUSE(CONV2D, KDAS_EINVAL, "stride 0", ATTR(conv, 0, 1), D(1, 4, 4, 3), D(8, 3, 3, 3)),
-    REFUSE(CONV2D, KDAS_EINVAL, "padding -1", ATTR(conv, 1, -1), D(1, 4, 4, 3), D(8, 3, 3, 3)),
-    REFUSE(CONV2D, KDAS_EINVAL, "inputs", ATTR(conv, 1, 0), D(1, 4, 4, 3)),
-    REFUSE(CONV2D, KDAS_ESHAPE, "1x-4x4x3", ATTR(conv, 1, 0), D(1, -4, 4, 3), D(8, 3, 3, 3)),
-    REFUSE(CONV2D, KDAS_ESHAPE, "impossible", ATTR(conv, 1, 0), D(1 << 30, 1 << 30, 1 << 30, 3),
+    REFUSE(CONV2D, KDAS_EINVAL, "stride 0", ATTR(conv, 0, 1, 1), D(1, 4, 4, 3), D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_EINVAL, "padding -1", ATTR(conv, 1, -1, -1), D(1, 4, 4, 3), D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_EINVAL, "1 and -1", ATTR(conv, 1, 1, -1), D(1, 4, 4, 3), D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_EINVAL, "inputs", ATTR(conv, 1, 0, 0), D(1, 4, 4, 3)),
+    REFUSE(CONV2D, KDAS_ESHAPE, "1x-4x4x3", ATTR(conv, 1, 0, 0), D(1, -4, 4, 3), D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_ESHAPE, "impossible", ATTR(conv, 1, 0, 0), D(1 << 30, 1 << 30, 1 << 30, 3),
            D(8, 3, 3, 3)),
-    REFUSE(DWCONV2D, KDAS_ESHAPE, "4x1x3x3", ATTR(conv, 1, 1), D(1, 4, 4, 3), D(4, 1, 3, 3)),
-    REFUSE(DWCONV2D, KDAS_ESHAPE, "3x2x3x3", ATTR(conv, 1, 1), D(1, 4, 4, 3), D(3, 2, 3, 3)),
-    REFUSE(DWCONV2D, KDAS_ESHAPE, "smaller", ATTR(conv, 1, 0), D(1, 2, 4, 3), D(3, 1, 3, 3)),
+    REFUSE(DWCONV2D, KDAS_ESHAPE, "4x1x3x3", ATTR(conv, 1, 1, 1), D(1, 4, 4, 3), D(4, 1, 3, 3)),
+    REFUSE(DWCONV2D, KDAS_ESHAPE, "3x2x3x3", ATTR(conv, 1, 1, 1), D(1, 4, 4, 3), D(3, 2, 3, 3)),
+    REFUSE(DWCONV2D, KDAS_EINVAL, "-2 and 1", ATTR(conv, 1, -2, 1), D(1, 4, 4, 3), D(3, 1, 3, 3)),
+    REFUSE(DWCONV2D, KDAS_ESHAPE, "smaller", ATTR(conv, 1, 0, 0), D(1, 2, 4, 3), D(3, 1, 3, 3)),
     REFUSE(LINEAR, KDAS_ESHAPE, "5x4x1x1", NONE, D(1, 2, 2, 3), D(5, 4, 1, 1)),
     REFUSE(LINEAR, KDAS_ESHAPE, "4x1x1x1", NONE, D(1, 2, 2, 3), D(5, 3, 1, 1), D(4, 1, 1, 1)),
     REFUSE(LAYER_NORM, KDAS_ESHAPE, "4x1x1x1", ATTR(norm, 1e-5f, 0), D(1, 2, 2, 3), D(3, 1, 1, 1),
@@ -72,7 +74,7 @@ static const refusal refusals[] = {
     REFUSE(RESIZE, KDAS_ESHAPE, "result", ATTR(resize, INT32_MAX, INT32_MAX, 0, 0), D(4, 2, 2, 3)),
     REFUSE(MATMUL, KDAS_ESHAPE, "result", ATTR(matmul, 0, 0, 1), D(1, 1, 1LL << 40, 1),
            D(1, 1, 1, 1LL << 40)),
-    REFUSE(CONV2D, KDAS_ESHAPE, "result", ATTR(conv, 1, INT32_MAX), D(4, 4, 4, 3), D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_ESHAPE, "result", ATTR(conv, 1, INT32_MAX, INT32_MAX), D(4, 4, 4, 3), D(8, 3, 3, 3)),
     REFUSE(POOL_AVG, KDAS_ESHAPE, "4x-1", ATTR(pool, 4, -1, 0), D(1, 2, 2, 3)),
     REFUSE(ATTENTION, KDAS_EINVAL, "2 heads", ATTR(attention, 2, 1), D(1, 2, 2, 3), D(1, 2, 2, 6)),
     REFUSE(ATTENTION, KDAS_EINVAL, "0 heads", ATTR(attention, 0, 1), D(1, 2, 2, 3), D(1, 2, 2, 6)),
@@ -182,9 +184,9 @@ static const struct {
     int64_t    macs;
     double     thop;
 } costs[] = {
-    COST(CONV2D, 36427776, 36427776, ATTR(conv, 4, 3), D(1, 352, 352, 3), D(32, 3, 7, 7),
+    COST(CONV2D, 36427776, 36427776, ATTR(conv, 4, 3, 3), D(1, 352, 352, 3), D(32, 3, 7, 7),
          D(32, 1, 1, 1))
-    COST(DWCONV2D, 35684352, 35684352, ATTR(conv, 1, 1), D(2, 88, 88, 256), D(256, 1, 3, 3))
+    COST(DWCONV2D, 35684352, 35684352, ATTR(conv, 1, 1, 1), D(2, 88, 88, 256), D(256, 1, 3, 3))
     COST(LINEAR, 63438848, 63438848, NONE, D(1, 88, 88, 32), D(256, 32, 1, 1))
     COST(ATTENTION, 59969536, 0, ATTR(attention, 1, 1), D(1, 88, 88, 32), D(1, 11, 11, 64))
     COST(MATMUL, 495616, 0, ATTR(matmul, 1, 0, 1), D(1, 1, 1936, 16), D(1, 1, 1936, 16))

@@ -212,14 +212,16 @@ typedef struct closed_form {
 static const float ones[12] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
 
 static const closed_form closed_forms[] = {
-    FORM(CONV2D, "conv of ones counts what is inside", ATTR(conv, 1, 1),
+    FORM(CONV2D, "conv of ones counts what is inside", ATTR(conv, 1, 1, 1),
          (D(1, 3, 4, 1), D(1, 1, 3, 3), D(1, 1, 1, 1)), (ones, ones, V(10)),
          V(14, 16, 16, 14, 16, 19, 19, 16, 14, 16, 16, 14)),
-    FORM(CONV2D, "conv correlates, does not flip", ATTR(conv, 1, 0), (D(1, 2, 2, 1), D(1, 1, 2, 2)),
+    FORM(CONV2D, "conv correlates, does not flip", ATTR(conv, 1, 0, 0), (D(1, 2, 2, 1), D(1, 1, 2, 2)),
          (V(1, 2, 3, 4), V(1, 10, 100, 1000)), V(4321)),
-    FORM(CONV2D, "conv weights are (O,C,kh,kw)", ATTR(conv, 2, 0), (D(1, 1, 3, 2), D(2, 2, 1, 2)),
+    FORM(CONV2D, "conv weights are (O,C,kh,kw)", ATTR(conv, 2, 0, 0), (D(1, 1, 3, 2), D(2, 2, 1, 2)),
          (V(1, 2, 3, 4, 5, 6), V(1, 0, 0, 0, 0, 0, 0, 1)), V(1, 4)),
-    FORM(DWCONV2D, "dwconv keeps channels apart", ATTR(conv, 1, 0),
+    FORM(CONV2D, "conv pads before and after by themselves", ATTR(conv, 2, 0, 1),
+         (D(1, 2, 4, 1), D(1, 1, 3, 3)), (ones, ones), V(6, 4)),
+    FORM(DWCONV2D, "dwconv keeps channels apart", ATTR(conv, 1, 0, 0),
          (D(1, 1, 2, 2), D(2, 1, 1, 2), D(2, 1, 1, 1)),
          (V(1, 2, 3, 4), V(1, 10, 100, 1000), V(5, 6)), V(36, 4206)),
     FORM(LINEAR, "linear", NONE, (D(1, 1, 2, 2), D(2, 2, 1, 1), D(2, 1, 1, 1)),
@@ -235,6 +237,7 @@ static const closed_form closed_forms[] = {
     FORM(GELU, "gelu", NONE, (D(1, 1, 1, 5)), (V(-1, 0, 1, 2, 40)),
          V(-0.15865525f, 0, 0.84134475f, 1.95449974f, 40)),
     FORM(RELU, "relu form", NONE, (D(1, 1, 1, 3)), (V(-2, 0, 3)), V(0, 0, 3)),
+    FORM(RELU6, "relu6 form", NONE, (D(1, 1, 1, 5)), (V(-2, 0, 3, 6, 7)), V(0, 0, 3, 6, 6)),
     FORM(SIGMOID, "sigmoid form", NONE, (D(1, 1, 1, 5)), (V(0, 1, -1, 1000, -1000)),
          V(0.5f, 0.73105858f, 0.26894142f, 1, 0)),
     FORM(SUB, "sub a row", NONE, (D(1, 1, 2, 2), D(1, 1, 1, 2)), (V(1, 2, 3, 4), V(10, 20)),
@@ -352,7 +355,7 @@ START_TEST(nan_is_not_hidden)
 {
     static const int32_t ops[] = { KDAS_OP_RELU,     KDAS_OP_GELU,        KDAS_OP_SIGMOID,
                                    KDAS_OP_POOL_MAX, KDAS_OP_CHANNEL_MAX, KDAS_OP_SOFTMAX,
-                                   KDAS_OP_MEAN };
+                                   KDAS_OP_MEAN,     KDAS_OP_RELU6 };
 
     for (size_t k = 0; k < KD_COUNT(ops); k++) {
         const kd_op_case c = { .name = "nan", .op = ops[k], .in = { D(1, 1, 1, 3) } };

@@ -141,6 +141,108 @@ claim "Ctrl-C saves and ends with 130" interrupted
 claim "a run that was interrupted can be taken up again" ends 0 "" $d "${run[@]}" --out "$tmp/long" --epochs 10000 \
     --max-steps 1 --resume
 
+# ---- Several seeds ------------------------------------------------------------------------------------
+claim "seeds are whole numbers" wrong $d --demo --out "$tmp/x" --seeds 1,two
+claim "seeds differ" wrong $d --demo --out "$tmp/x" --seeds 1,2,1
+claim "a list of seeds has no hole" wrong $d --demo --out "$tmp/x" --seeds 1,,2
+claim "seeds are not below 0" wrong $d --demo --out "$tmp/x" --seeds=-1
+many=(--data "$data" "${teacher[@]}" "${small[@]}" --val-fraction 0.25 --epochs 2 --preset baseline,kl,paper)
+claim "rows are trained with several seeds" ends 0 "" $d "${many[@]}" --pictures 1 --seeds 2,1,7 --out "$tmp/seeds"
+cp "$tmp/out" "$tmp/seeds.out"
+for row in baseline kl paper; do
+    claim "each seed of $row has a folder" all_exist "$tmp/seeds/$row"/seed-{1,2,7}/{last.kdas,best.safetensors,log.csv}
+done
+# fields AWK FILE...: with the fields by name, as f["meanDice"]
+fields() { awk -F, 'FNR == 1 { for (i = 1; i <= NF; i++) name[i] = $i; next } { for (i = 1; i <= NF; i++) f[name[i]] = $i }'" $1" "${@:2}"; }
+claim "scores.csv has a row for each seed" test "$(fields '{ print f["model"], f["seed"] }' "$tmp/seeds/scores.csv" | sort |
+    paste -sd,)" = "baseline 1,baseline 2,baseline 7,kl 1,kl 2,kl 7,paper 1,paper 2,paper 7,teacher "
+mean_and_spread() # of summary.csv, from scores.csv
+{
+    fields '
+        FILENAME ~ /scores/ { dice[f["model"], f["seed"]] = f["meanDice"] }
+        FILENAME ~ /summary/ && f["metric"] == "meanDice" && f["model"] != "teacher" {
+            m = f["model"]; a = dice[m, 1]; b = dice[m, 2]; c = dice[m, 7]; mean = (a + b + c) / 3
+            spread = sqrt(((a - mean) ^ 2 + (b - mean) ^ 2 + (c - mean) ^ 2) / 2)
+            off = f["mean"] - mean; wide = f["deviation"] - spread
+            print m, mean, spread
+            if (off ^ 2 > 1e-24 || wide ^ 2 > 1e-18) bad = 1
+            if (m == "baseline") next
+            a -= dice["baseline", 1]; b -= dice["baseline", 2]; c -= dice["baseline", 7]
+            off = f["difference"] - (a + b + c) / 3
+            sign = a + b + c > 0 ? 1 : -1
+            if (off ^ 2 > 1e-24 || f["agree"] != (a * sign > 0) + (b * sign > 0) + (c * sign > 0)) bad = 1
+            rows++
+        }
+        END { exit bad || rows != 2 }' "$tmp/seeds/scores.csv" "$tmp/seeds/summary.csv"
+}
+claim "summary.csv has mean, spread and difference to the baseline" mean_and_spread
+in_table() { grep -q "^  paper  *0\.[0-9]*+-\.[0-9]* .* [+-]0\.[0-9]*+-\.[0-9]* [123]/3$" "$tmp/seeds.out"; }
+claim "the table has them, too" in_table
+ahead='\(is ahead of\|No row is clearly ahead\).* over 3 seeds'
+claim "a sentence says whether a row is ahead" grep -q "$ahead" "$tmp/seeds.out"
+claim "it is the first line of the report" grep -q "^<p class=\"verdict\">.*$ahead" "$tmp/seeds/report.html"
+split_of() { grep -o 'Validation</dt><dd><code>[^<]*' "$1"; }
+one_seed() # the same run with --seed 7, but for the split, which is that of --seed
+{
+    "$bin/$d" "${run[@]}" --val-fraction 0 --preset baseline --epochs 2 --seed 7 --out "$tmp/seven" &&
+        "$bin/$d" "${run[@]}" --val-fraction 0 --preset baseline --epochs 2 --seeds 7 --out "$tmp/sevens" &&
+        cmp "$tmp/seven/best.safetensors" "$tmp/sevens/seed-7/best.safetensors"
+}
+claim "a seed of a list gives the bits of --seed" one_seed
+same_split()
+{
+    "$bin/$d" "${many[@]}" --pictures 0 --preset baseline --seeds 5 --out "$tmp/other" &&
+        [ -n "$(split_of "$tmp/other/report.html")" ] &&
+        [ "$(split_of "$tmp/other/report.html")" = "$(split_of "$tmp/seeds/report.html")" ]
+}
+claim "all seeds are judged on the same frames held out" same_split
+killed() # SIGNAL: the same in $tmp/killed, ended while the fifth of nine trainings is under way
+{
+    local pid i
+    rm -rf "$tmp/killed"
+    "$bin/$d" "${many[@]}" --pictures 0 --seeds 2,1,7 --save-every 1 --out "$tmp/killed" >"$tmp/killed.out" 2>&1 </dev/null &
+    pid=$!
+    for i in $(seq 1200); do
+        [ -s "$tmp/killed/kl/seed-1/last.kdas" ] && break
+        sleep 0.05
+    done
+    kill -"$1" $pid
+    wait $pid 2>/dev/null
+    [ ! -e "$tmp/killed/report.html" ] || { echo "it was not stopped"; return 1; }
+    stat -c '%n %Y %s' "$tmp"/killed/*/seed-2/{last.kdas,figures.txt} >"$tmp/before"
+}
+trained() { grep -c "^[a-z]* seed $1  epoch" "$tmp/out"; }
+goes_on() # with the scores of the unbroken run; what was finished is neither trained nor measured again
+{
+    ends 0 "" $d "${many[@]}" --pictures 0 --seeds 2,1,7 --save-every 1 --out "$tmp/killed" --resume || return 1
+    stat -c '%n %Y %s' "$tmp"/killed/*/seed-2/{last.kdas,figures.txt} >"$tmp/after"
+    diff "$tmp/before" "$tmp/after" && [ "$(trained 2)" = 0 ] && [ "$(trained 7)" = 6 ] &&
+        cmp "$tmp/seeds/scores.csv" "$tmp/killed/scores.csv" &&
+        cmp "$tmp/seeds/paper/seed-7/best.safetensors" "$tmp/killed/paper/seed-7/best.safetensors"
+}
+for signal in INT KILL; do
+    claim "a study is stopped by SIG$signal" killed $signal
+    claim "it goes on after SIG$signal and ends alike" goes_on
+done
+again=("${many[@]}" --pictures 0 --save-every 1 --out "$tmp/killed" --resume)
+nothing_left() { ends 0 "" $d "${again[@]}" --seeds 2,1,7 && ! grep " epoch " "$tmp/out"; }
+claim "a finished study has nothing left to do" nothing_left
+one_more() { ends 0 "" $d "${again[@]}" --seeds 2,1,7,8 && [ "$(trained 8)" = 6 ] && [ "$(trained 1)" = 0 ]; }
+claim "a seed more trains that seed alone" one_more
+other_recipe() # figures of another command are no longer taken
+{
+    ends 0 "" $d "${again[@]}" --seeds 2,1,7 --epochs 3 && [ "$(trained 2)" = 3 ] && [ "$(trained 7)" = 3 ] &&
+        ! cmp "$tmp/seeds/scores.csv" "$tmp/killed/scores.csv"
+}
+claim "more epochs train on" other_recipe
+anew() # a run from the start that is stopped goes on with what is its own alone
+{
+    cp -r "$tmp/seeds" "$tmp/anew" && "$bin/$d" "${many[@]}" --pictures 1 --seeds 2,1,7 --out "$tmp/anew" --max-steps 1 &&
+        none_exist "$tmp/anew/paper/seed-7/figures.txt.part" &&
+        all_exist "$tmp/anew/paper/seed-7"/{figures.txt,last.kdas,best.safetensors,log.csv}.old
+}
+claim "a run that starts anew keeps the old one of every seed" anew
+
 # ---- In bf16, where the processor can; there are two ways without it everywhere ------------------------
 claim "bf16 where it cannot be had is refused" fails "bf16" $d "${run[@]}" --out "$tmp/half" --dtype bf16 --isa avx2
 for type in f16 tf32; do

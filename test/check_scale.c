@@ -521,6 +521,8 @@ START_TEST(a_log_of_before_the_scale_is_carried_on)
     ck_assert_str_eq(kd_test_table_cell(&t, 1, "validation_dice"), "0.5");
     ck_assert_str_eq(kd_test_table_cell(&t, 1, "loss_scale"), "1");
     ck_assert_str_eq(kd_test_table_cell(&t, 1, "skipped"), "0");
+    ck_assert_str_eq(kd_test_table_cell(&t, 1, "feature_gradient"), "0");
+    ck_assert_str_eq(kd_test_table_cell(&t, 1, "images_per_second"), "9");
     ck_assert_str_eq(kd_test_table_cell(&t, 2, "loss_scale"), "512");
     ck_assert_str_eq(kd_test_table_cell(&t, 2, "skipped"), "3");
     free(t.text);

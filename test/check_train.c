@@ -31,7 +31,7 @@ START_TEST(a_run_tells_its_steps_and_epochs_in_order)
     ck_assert_double_gt(w->last_step.images_per_second, 0);
     ck_assert_double_gt(w->last_step.seconds, 0);
     ck_assert_double_ge(w->last_step.waited, 0);
-    for (int t = 0; t < KDAS_TERMS; t++)
+    for (int t = 0; t <= KDAS_TERM_SGM; t++)
         ck_assert_double_gt(w->report.raw[t], 0);
     ck_assert_int_eq(w->last_epoch.epoch, 2);
     ck_assert_double_ge(w->last_epoch.validation_dice, 0);

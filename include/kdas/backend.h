@@ -9,7 +9,7 @@
 #include <kdas/base.h>
 KDAS_BEGIN
 
-#define KDAS_BACKEND_ABI 2
+#define KDAS_BACKEND_ABI 3
 #define KDAS_MAX_INPUTS  8
 #define KDAS_MAX_DIMS    4
 
@@ -48,8 +48,9 @@ typedef enum kdas_op_number {
 /* x (N,H,W,C) throughout; out first, then what it is made of. An optional input has dim[0] == 0 and a
  * NULL pointer. No attribute struct is named: none is needed.
  *
- * CONV2D        x, w (O,C,kh,kw), [b (O)]              cross-correlation, zero padding
- * DWCONV2D      x, w (C,1,kh,kw), [b (C)]              each channel by its own filter
+ * CONV2D        x, w (O,C,kh,kw), [b (O)]              cross-correlation, zero padding: `pad` rows and columns before
+ *               the first, `pad_end` after the last; (H + pad + pad_end - kh) / stride + 1 rows, rounded down
+ * DWCONV2D      x, w (C,1,kh,kw), [b (C)]              each channel by its own filter, padded likewise
  * LINEAR        x, w (O,C), [b (O)]                    over the last axis
  * LAYER_NORM    x, g (C), b (C)                        over the last axis, biased variance
  * BATCH_NORM    x, g, b, mean, var (C each)            over N,H,W; train: batch statistics (biased for x,
@@ -94,6 +95,9 @@ typedef enum kdas_op_number {
  *               supports the node, the graph is compiled to it
  * CAST          x                                      the same values in another dtype: f32 to bf16 or f16 (to nearest, ties
  *               to even) or back; a gradient comes in the type of its value
+ * NORMALIZE     x                                      x / max(|x|, eps) over the last axis, |x|: its L2 norm; below
+ *               eps the divisor is a constant for the gradient, too
+ * RELU6         x                                      min(max(x, 0), 6); no gradient where x <= 0 or x >= 6
  *
  * UPDATE kernels have a forward alone, on flat blocks of dim[0] elements:
  * ADAMW         p (state), g, m (state), v (state)     decoupled decay, then Adam, in PyTorch's order
@@ -104,8 +108,10 @@ typedef enum kdas_op_number {
  *               y stays to the bit where it equals x, and factor 1 on zeros copies x. Since 0.4
  */
 typedef struct kdas_conv_attr {
-    int32_t stride, pad;
-} kdas_conv_attr; /* CONV2D, DWCONV2D */
+    int32_t stride;
+    int32_t pad;     /* zeros before the first row and column */
+    int32_t pad_end; /* and after the last                    */
+} kdas_conv_attr;    /* CONV2D, DWCONV2D */
 
 typedef struct kdas_norm_attr {
     float eps, momentum;
@@ -161,6 +167,10 @@ typedef struct kdas_boundary_attr {
 typedef struct kdas_cast_attr {
     int32_t dtype; /* kdas_dtype of out */
 } kdas_cast_attr;
+
+typedef struct kdas_normalize_attr {
+    float eps; /* > 0 */
+} kdas_normalize_attr;
 
 typedef struct kdas_kl_attr {
     float tau;

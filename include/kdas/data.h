@@ -29,6 +29,28 @@ KDAS_API float *kdas_batch_masks(kdas_batch *batch);
 /* Use the first `count` places only, 1 <= count <= the number made. Since 0.1. */
 KDAS_API kdas_status kdas_batch_resize(kdas_batch *batch, int64_t count);
 
+/* Beside its image, a place may have a teacher's map, weights of its mask's pixels, and be without a label; setting
+ * the image takes these away again.
+ *
+ * Put a teacher's map at place `i`: probabilities of any size, GREY8 (0..255) or GREYF32 (0..1), resized like the
+ * image. It is kept as logits log(p / (1 - p)), p held off 0 and 1 by 0.5 / 255 (GREY8) or 2^-24. A step takes the
+ * maps where it has no teacher model and kdas_distiller_set_teacher_maps() was not called; then all places must
+ * have one. KDAS_EINVAL, KDAS_ENOMEM: the place is as before. Since 0.4. */
+KDAS_API kdas_status kdas_batch_set_teacher(kdas_batch *batch, int64_t i, const kdas_view *map);
+/* Weigh the pixels of place `i` in the segmentation term: GREYF32, 0..1e6, or GREY8, 255 being 1; of any size,
+ * resized like the image. Places that are not set weigh 1. KDAS_EINVAL, KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_batch_set_weights(kdas_batch *batch, int64_t i, const kdas_view *weights);
+/* Say whether place `i` has a label; it does at first. A place without one learns from the teacher alone: its mask
+ * is where the teacher's probability p is at least 0.5, its weights are |2p - 1| (at least 1/1024). They are
+ * taken from the place's map if it has one, else by the step from its teacher: of several maps, from the mean of
+ * their logits. KDAS_EINVAL, KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_batch_set_labelled(kdas_batch *batch, int64_t i, int32_t labelled);
+KDAS_API int32_t     kdas_batch_labelled(const kdas_batch *batch, int64_t i);
+/* The numbers themselves, like images and masks: the teacher's logits and the weights, (N,H,W,1). NULL where none
+ * were set: no teacher's maps, all weights 1. Since 0.4. */
+KDAS_API float *kdas_batch_teacher(kdas_batch *batch);
+KDAS_API float *kdas_batch_weights(kdas_batch *batch);
+
 /* ---- Dataset: a list of frames with masks --------------------------------------------------- */
 typedef struct kdas_dataset kdas_dataset;
 
@@ -42,6 +64,7 @@ typedef struct kdas_dataset_options {
     size_t   size;
     int32_t  bad_file; /* kdas_bad_file; default REFUSE                                        */
     uint64_t cache;    /* bytes of decoded frames to keep in memory; default 2 GiB             */
+    int32_t  unlabelled; /* there are no masks; default 0. Since 0.4 */
 } kdas_dataset_options;
 KDAS_API void kdas_dataset_options_init(kdas_dataset_options *options, size_t size);
 
@@ -49,9 +72,10 @@ KDAS_API void kdas_dataset_options_init(kdas_dataset_options *options, size_t si
  * of the names. Every image's header is read and must fit its mask's; pixels are decoded when
  * first used. A mask may have any number of channels; what is brighter than 127 is polyp. Hidden
  * files and files that do not end like a picture are none of the dataset's; a picture of a kind
- * that is not read is a bad file. KDAS_ENOTFOUND (folder, no pictures), KDAS_EFORMAT (file, two
- * files of one base name, no frame left), KDAS_ESHAPE (mask of another size, no mask, no image),
- * KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
+ * that is not read is a bad file. With `unlabelled`, DIR/images or DIR/image, or else DIR itself, is
+ * all that is looked at, and the frames have no masks. KDAS_ENOTFOUND (folder, no pictures),
+ * KDAS_EFORMAT (file, two files of one base name, no frame left), KDAS_ESHAPE (mask of another size,
+ * no mask, no image), KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_dataset_open(kdas_dataset **out, kdas_context *context, const char *dir,
                                        const kdas_dataset_options *options);
 
@@ -75,19 +99,45 @@ KDAS_API kdas_status kdas_scene_draw(kdas_image **image, kdas_image **mask, kdas
 /* Hold out a share of the frames, 0 to 1, chosen by seed: `rest` has the others, `part` the
  * held-out ones, both in order. The number is the nearest whole one, but a share between 0 and 1
  * leaves neither side empty where there are two frames. They share the decoded frames, and the
- * budget for them, with `from`, which may be destroyed first.
+ * budget for them, with `from`, which may be destroyed first; so do a teacher's maps.
  * KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_dataset_split(kdas_dataset **rest, kdas_dataset **part,
                                         const kdas_dataset *from, double share, uint64_t seed);
+/* All frames of `a`, then all of `b`, as one dataset; both may be destroyed first. They share decoded
+ * frames and budgets with it. KDAS_EINVAL (contexts differ; one has a teacher's maps, the other has
+ * not), KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_dataset_join(kdas_dataset **out, const kdas_dataset *a,
+                                       const kdas_dataset *b);
+/* Give every frame a teacher's map from the folder `dir`: NAME.png, grey of 8 or 16 bits, probability times 255
+ * or 65535, or NAME.safetensors, the tensor "P1" or the only one, (H,W) with any ones before, floats, logits;
+ * NAME is the frame's base name, the map covers the frame and may be of any size. Other files are not looked at.
+ * Called again, with other folders, a frame's map is the mean of the probabilities, at the size of the largest.
+ * Headers are read now, and files decoded until one is found whose pixels differ: a folder where every map is all of
+ * one value is refused. What is decoded later shares the frames' budget; a file that went bad comes out of the
+ * loader. Datasets that were split or joined from this one before keep what they had. KDAS_ENOTFOUND (folder; maps
+ * of some frames), KDAS_EFORMAT (a file that is damaged, has colours or no map's shape; two files for a frame; no map
+ * with two values), KDAS_EINVAL (two frames of one name), KDAS_EIO, KDAS_ENOMEM: the maps are as before. Not while a
+ * loader is using the dataset. Since 0.4. */
+KDAS_API kdas_status kdas_dataset_add_maps(kdas_dataset *dataset, const char *dir);
+/* Folders of maps that were added; 0: none. Since 0.4. */
+KDAS_API int64_t kdas_dataset_maps(const kdas_dataset *dataset);
+/* Frames without a mask. Since 0.4. */
+KDAS_API int64_t kdas_dataset_unlabelled(const kdas_dataset *dataset);
+/* Write a map as kdas_dataset_add_maps() reads it, (height,width) logits: as logits, tensor "P1", where `path` ends in
+ * .safetensors, else as a PNG of 16-bit probabilities. Whole or not at all. KDAS_EINVAL (range; a logit that is not
+ * finite), KDAS_EIO, KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_map_save(kdas_context *context, const char *path, const float *logits,
+                                   int64_t height, int64_t width);
 KDAS_API void        kdas_dataset_destroy(kdas_dataset *dataset); /* NULL is fine */
 KDAS_API int64_t     kdas_dataset_count(const kdas_dataset *dataset);
 /* Frames (base names) of the folder that were left out as bad. Since 0.1. */
 KDAS_API int64_t kdas_dataset_skipped(const kdas_dataset *dataset);
 /* Base name of a frame without its ending, for the dataset's life; NULL out of range. Since 0.1. */
 KDAS_API const char *kdas_dataset_name(const kdas_dataset *dataset, int64_t i);
-/* A hash of the names and sizes of the frames, in order: says which split a run used. Since 0.1. */
+/* A hash of the names and sizes of the frames, in order: says which split a run used. Since 0.4 also which frames
+ * have no mask, and names and sizes of the maps' files. Since 0.1. */
 KDAS_API uint64_t kdas_dataset_hash(const kdas_dataset *dataset);
-/* Decode frame `i`: RGB8 and its GREY8 mask (0 or 255). The caller destroys both. Several threads
+/* Decode frame `i`: RGB8 and its GREY8 mask (0 or 255), NULL if it has none. The caller destroys both. Several threads
  * may ask at once. A file that went bad after opening is named: KDAS_EFORMAT, KDAS_EIO,
  * KDAS_ENOTFOUND. Since 0.1. */
 KDAS_API kdas_status kdas_dataset_get(kdas_dataset *dataset, int64_t i, kdas_image **image,

@@ -46,7 +46,9 @@ typedef struct kdas_step_report {
         skipped; /* whether its update was skipped, for overflow at that scale. Since 0.3       */
 } kdas_step_report;
 
-/* A whole step on the batch: forward, backward, and after every `accumulate`-th batch an update.
+/* A whole step on the batch: forward, backward, and after every `accumulate`-th batch an update. Images without a
+ * label (kdas_batch_set_labelled, since 0.4) learn from the teacher, also where the objective has no guidance:
+ * KDAS_ESTATE if there is none.
  * `report` may be NULL: then a device with memory of its own is asked for nothing but, with an update, whether the
  * gradients are finite; and the loss itself is not looked at. An update that overflows at the optimizer's
  * loss scale is skipped, and its gradients dropped (kdas_optim_options.loss_scale). KDAS_ENUMERIC: the loss
@@ -71,7 +73,8 @@ KDAS_API kdas_status kdas_distiller_backward(kdas_distiller *distiller, kdas_ste
 KDAS_API kdas_status kdas_distiller_update(kdas_distiller *distiller, kdas_step_report *report);
 
 /* The host's own teacher: its maps for the batch of the coming forward, copied by it. `maps.map[i]` belongs to
- * student output i. Must be called before each forward when there is no teacher model. Since 0.1. */
+ * student output i. Must be called before each forward when there is no teacher model, and the batch has no maps
+ * (kdas_batch_set_teacher, since 0.4: one map, which guides every output). Since 0.1. */
 KDAS_API kdas_status kdas_distiller_set_teacher_maps(kdas_distiller  *distiller,
                                                      const kdas_maps *maps);
 

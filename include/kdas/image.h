@@ -42,8 +42,9 @@ KDAS_API kdas_status kdas_image_create(kdas_image **out, kdas_context *context, 
 KDAS_API kdas_status kdas_image_load(kdas_image **out, kdas_context *context, const char *path,
                                      kdas_pixel pixel);
 /* Write 8-bit pixels as PNG, or JPEG (quality 90) where the path ends in .jpg or .jpeg; through a
- * temporary file, so that `path` is whole or untouched. Alpha is not written. KDAS_EIO,
- * KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
+ * temporary file, so that `path` is whole or untouched. Alpha is not written. GREYF32 becomes a
+ * grey PNG of 16 bits, 0..1 as 0..65535, what is outside cut (since 0.4). KDAS_EIO, KDAS_EINVAL,
+ * KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_image_save(kdas_context *context, const char *path,
                                      const kdas_view *view);
 KDAS_API void        kdas_image_destroy(kdas_image *image); /* NULL is fine */

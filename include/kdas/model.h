@@ -6,7 +6,7 @@ KDAS_BEGIN
 
 /* ---- What there is ------------------------------------------------------------------------------ */
 
-/* Name of model `i`, "pvt_v2_b0" ... "polyp_pvt_b5"; NULL past the last. Static. Since 0.1. */
+/* Name of model `i`, "pvt_v2_b0" ... "lite_fpn4"; NULL past the last. Static. Since 0.1. */
 KDAS_API const char *kdas_model_name(int32_t i);
 
 /* How operations are counted. MACS: multiply-accumulates of every convolution, linear and attention or
@@ -76,7 +76,7 @@ typedef enum kdas_mode { KDAS_MODE_INFER = 0, KDAS_MODE_EVAL = 1, KDAS_MODE_TRAI
 /* Run the batch's images through the network. Sides must be multiples of 32. The first run of a size and mode
  * compiles it. KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.1. */
 KDAS_API kdas_status kdas_model_forward(kdas_model *model, kdas_mode mode, kdas_batch *batch);
-/* Outputs of the last forward, shallow to deep: polyp_pvt has "P1", "P2" (N,H,W,1), pvt_v2 "x1" .. "x4". */
+/* Outputs of the last forward, shallow to deep: polyp_pvt has "P1", "P2" (N,H,W,1), lite_fpn "P1", pvt_v2 "x1" .. "x4". */
 KDAS_API int32_t kdas_model_outputs(const kdas_model *model);
 /* Name and dims (N,H,W,C; `dims` may be NULL) of an output; NULL past the last or before a forward. */
 KDAS_API const char *kdas_model_output(const kdas_model *model, int32_t i, int64_t *dims);

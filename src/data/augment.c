@@ -164,3 +164,27 @@ void kd_augment_apply(const kd_augment *augment, double aspect, int64_t width, i
         }
     }
 }
+
+void kd_augment_plane(const kd_augment *augment, double aspect, int64_t width, int64_t height,
+                      float *to, const float *from, float outside)
+{
+    struct map m = map_make(augment, aspect, width, height);
+
+    for (int64_t y = 0; y < height; y++) {
+        int64_t u = m.uy * y + m.u0, v = m.vy * y + m.v0;
+
+        for (int64_t x = 0; x < width; x++, u += m.ux, v += m.vx) {
+            float fx = (float)((uint32_t)u >> 24) / 256, fy = (float)((uint32_t)v >> 24) / 256;
+            float w[4] = { (1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy };
+            float sum  = 0;
+
+            for (int k = 0; k < 4; k++) {
+                int64_t i = (u >> 32) + (k & 1), j = (v >> 32) + (k >> 1);
+
+                sum += w[k] * (i < 0 || i >= width || j < 0 || j >= height ? outside
+                                                                           : from[j * width + i]);
+            }
+            *to++ = sum;
+        }
+    }
+}

@@ -38,6 +38,9 @@ kd_augment kd_augment_draw(uint64_t seed, uint64_t epoch, uint64_t view,
 void kd_augment_apply(const kd_augment *augment, double aspect, int64_t width, int64_t height,
                       uint8_t *rgb, uint8_t *mask, const uint8_t *from_rgb,
                       const uint8_t *from_mask);
+/* The same for a plane (height,width) of floats that goes with the frame: bilinear, `outside` where nothing is. */
+void kd_augment_plane(const kd_augment *augment, double aspect, int64_t width, int64_t height,
+                      float *to, const float *from, float outside);
 
 /* ---- colour.c ---- */
 

@@ -1,4 +1,5 @@
 /* batch.c - batches: from pixels of any kind and size to normalised floats and masks of 0 and 1. */
+#include <math.h>
 #include <string.h>
 #include "base/context.h"
 #include "data/batch.h"
@@ -82,7 +83,9 @@ kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t c
     batch->height              = height;
     batch->width               = width;
     changed(batch);
-    if (make_pixels(batch, pixels) != KDAS_OK) {
+    batch->mapped     = kd_calloc(context, (size_t)count, 1);
+    batch->unlabelled = kd_calloc(context, (size_t)count, 1);
+    if (!batch->mapped || !batch->unlabelled || make_pixels(batch, pixels) != KDAS_OK) {
         kdas_batch_destroy(batch);
         return KDAS_ENOMEM;
     }
@@ -96,6 +99,10 @@ void kdas_batch_destroy(kdas_batch *batch)
     if (batch->ahead) batch->ctx->table.arrive(batch->ctx->device); /* or its end is all the same */
     free_pixels(batch, batch->images);
     free_pixels(batch, batch->masks);
+    free_pixels(batch, batch->teacher);
+    free_pixels(batch, batch->weights);
+    kd_free(batch->ctx, batch->mapped);
+    kd_free(batch->ctx, batch->unlabelled);
     kd_free(batch->ctx, batch);
 }
 
@@ -146,6 +153,16 @@ static void put_mask(float *to, const uint8_t *from, int64_t n)
         to[i] = from[i] >= 128;
 }
 
+/* A frame has come to a place: what was said of the last one holds no more. */
+static void begin_place(kdas_batch *batch, int64_t i)
+{
+    int64_t n = batch->height * batch->width;
+
+    batch->mapped[i] = batch->unlabelled[i] = 0;
+    for (int64_t k = 0; batch->weights && k < n; k++)
+        batch->weights[i * n + k] = 1;
+}
+
 void kd_batch_put(kdas_batch *batch, int64_t i, const uint8_t *rgb, const uint8_t *mask)
 {
     static const int order[3] = { 0, 1, 2 };
@@ -153,6 +170,7 @@ void kd_batch_put(kdas_batch *batch, int64_t i, const uint8_t *rgb, const uint8_
 
     put_bytes(batch->images + 3 * i * n, rgb, n, 3, order);
     put_mask(batch->masks + i * n, mask, n);
+    begin_place(batch, i);
     changed(batch);
 }
 
@@ -239,9 +257,189 @@ kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_view *image,
         put_mask(batch->masks + i * n, truth, n);
     else
         memset(batch->masks + i * n, 0, (size_t)n * sizeof(float));
+    begin_place(batch, i);
     changed(batch);
 done:
     kd_free(batch->ctx, pixels);
     kd_free(batch->ctx, truth);
     return st;
+}
+
+/* ---- A teacher's maps, weights, places without a mask ---- */
+
+float *kdas_batch_teacher(kdas_batch *batch) { return batch ? batch->teacher : NULL; }
+float *kdas_batch_weights(kdas_batch *batch) { return batch ? batch->weights : NULL; }
+
+int32_t kdas_batch_labelled(const kdas_batch *batch, int64_t i)
+{
+    return batch && i >= 0 && i < batch->count && !batch->unlabelled[i];
+}
+
+/* (room,height,width,1) of zeros, where images and masks come from. */
+static kdas_status make_plane(kdas_batch *batch, float **out)
+{
+    size_t n = (size_t)(batch->room * batch->height * batch->width);
+
+    if (batch->pinned) {
+        *out = batch->ctx->table.host_alloc(batch->ctx->device, n * sizeof(float));
+        if (*out) memset(*out, 0, n * sizeof(float));
+        return *out ? KDAS_OK : kd_fail(KDAS_ENOMEM, "no host memory for a batch's maps");
+    }
+    *out = kd_calloc(batch->ctx, n, sizeof(float));
+    return *out ? KDAS_OK : KDAS_ENOMEM;
+}
+
+kdas_status kd_batch_make_teacher(kdas_batch *batch)
+{
+    return batch->teacher ? KDAS_OK : make_plane(batch, &batch->teacher);
+}
+
+kdas_status kd_batch_make_weights(kdas_batch *batch)
+{
+    float *weights;
+
+    if (batch->weights) return KDAS_OK;
+    KD_RETURN(make_plane(batch, &weights));
+    for (int64_t i = 0; i < batch->room * batch->height * batch->width; i++)
+        weights[i] = 1;
+    batch->weights = weights;
+    return KDAS_OK;
+}
+
+kdas_status kd_batch_has_teacher(const kdas_batch *batch, bool *has)
+{
+    int64_t maps = 0;
+
+    for (int64_t i = 0; i < batch->count; i++)
+        maps += batch->mapped[i];
+    *has = maps == batch->count;
+    if (maps == 0 || *has) return KDAS_OK;
+    return kd_fail(KDAS_ESTATE, "the batch has a teacher's map for %lld of its %lld images",
+                   (long long)maps, (long long)batch->count);
+}
+
+bool kd_batch_waits(const kdas_batch *batch, int64_t i)
+{
+    return batch->unlabelled[i] && !batch->mapped[i];
+}
+
+void kd_pseudo_label(float *mask, float *weights, const float *logits, int64_t n)
+{
+    for (int64_t k = 0; k < n; k++) {
+        float z = logits[k]; /* `mask` may be `logits` */
+
+        mask[k]    = z >= 0;
+        weights[k] = KD_MAX(KD_PSEUDO_LEAST, fabsf(tanhf(z / 2))); /* |2p - 1|; a NaN stays one */
+    }
+}
+
+/* Mask and weights of a place without a label follow its map, whichever came first. */
+static void follow_map(kdas_batch *batch, int64_t i)
+{
+    int64_t n = batch->height * batch->width;
+
+    if (batch->unlabelled[i] && batch->mapped[i])
+        kd_pseudo_label(batch->masks + i * n, batch->weights + i * n, batch->teacher + i * n, n);
+}
+
+void kd_batch_put_teacher(kdas_batch *batch, int64_t i, const float *probability, float least)
+{
+    int64_t n  = batch->height * batch->width;
+    float  *to = batch->teacher + i * n;
+
+    for (int64_t k = 0; k < n; k++) {
+        float p = KD_MIN(KD_MAX(probability[k], least), 1 - least);
+
+        to[k] = logf(p / (1 - p));
+    }
+    batch->mapped[i] = 1;
+    follow_map(batch, i);
+    changed(batch);
+}
+
+static kdas_status check_plane(const kdas_batch *batch, int64_t i, const kdas_view *view,
+                               const char *what)
+{
+    if (!batch) return kd_fail(KDAS_EINVAL, "%s: the batch is NULL", what);
+    if (i < 0 || i >= batch->count)
+        return kd_fail(KDAS_EINVAL, "%s: there is no place %lld of %lld", what, (long long)i,
+                       (long long)batch->count);
+    KD_RETURN(kd_view_check(view, what));
+    if (view->pixel != KDAS_PIXEL_GREY8 && view->pixel != KDAS_PIXEL_GREYF32)
+        return kd_fail(KDAS_EINVAL, "%s: pixel %d is not GREY8 or GREYF32", what, (int)view->pixel);
+    return KDAS_OK;
+}
+
+/* A view as floats of the batch's size, from kd_alloc; none may be below 0 or above `most`. */
+static kdas_status fit_plane(float **out, const kdas_batch *batch, const kdas_view *view,
+                             float most, const char *what)
+{
+    kdas_status st   = KDAS_OK;
+    kdas_view   full = { NULL, view->width, view->height, 0, KDAS_PIXEL_GREYF32 };
+    float      *from = kd_alloc(batch->ctx, (size_t)(view->width * view->height) * sizeof *from);
+
+    if (!from) return KDAS_ENOMEM;
+    full.data = from;
+    for (int64_t k = 0; k < view->width * view->height; k++) {
+        const void *row = kd_view_row(view, k / view->width);
+        int64_t     x   = k % view->width;
+
+        from[k] = view->pixel == KDAS_PIXEL_GREY8 ? (float)((const uint8_t *)row)[x] / 255
+                                                  : ((const float *)row)[x];
+        if (from[k] >= 0 && from[k] <= most) continue;
+        st = kd_fail(KDAS_EINVAL, "%s: %g is not 0 to %g", what, (double)from[k], (double)most);
+        goto done;
+    }
+    *out = kd_alloc(batch->ctx, (size_t)(batch->height * batch->width) * sizeof **out);
+    st =
+        *out ? kd_resize_floats(batch->ctx, *out, batch->width, batch->height, &full) : KDAS_ENOMEM;
+done:
+    kd_free(batch->ctx, from);
+    return st;
+}
+
+kdas_status kdas_batch_set_teacher(kdas_batch *batch, int64_t i, const kdas_view *map)
+{
+    static const char what[] = "kdas_batch_set_teacher";
+    kdas_status       st     = KDAS_OK;
+    float            *p      = NULL;
+
+    KD_RETURN(check_plane(batch, i, map, what));
+    KD_TRY(fit_plane(&p, batch, map, 1, what));
+    KD_TRY(kd_batch_make_teacher(batch));
+    kd_batch_put_teacher(batch, i, p, map->pixel == KDAS_PIXEL_GREY8 ? 0.5f / 255 : 0x1p-24f);
+done:
+    if (batch) kd_free(batch->ctx, p);
+    return st;
+}
+
+kdas_status kdas_batch_set_weights(kdas_batch *batch, int64_t i, const kdas_view *weights)
+{
+    static const char what[] = "kdas_batch_set_weights";
+    kdas_status       st     = KDAS_OK;
+    float            *w      = NULL;
+    int64_t           n;
+
+    KD_RETURN(check_plane(batch, i, weights, what));
+    KD_TRY(fit_plane(&w, batch, weights, 1e6f, what));
+    KD_TRY(kd_batch_make_weights(batch));
+    n = batch->height * batch->width;
+    memcpy(batch->weights + i * n, w, (size_t)n * sizeof *w);
+    changed(batch);
+done:
+    kd_free(batch->ctx, w);
+    return st;
+}
+
+kdas_status kdas_batch_set_labelled(kdas_batch *batch, int64_t i, int32_t labelled)
+{
+    if (!batch) return kd_fail(KDAS_EINVAL, "kdas_batch_set_labelled: the batch is NULL");
+    if (i < 0 || i >= batch->count)
+        return kd_fail(KDAS_EINVAL, "kdas_batch_set_labelled: there is no place %lld of %lld",
+                       (long long)i, (long long)batch->count);
+    if (!labelled) KD_RETURN(kd_batch_make_weights(batch));
+    batch->unlabelled[i] = !labelled;
+    follow_map(batch, i);
+    changed(batch);
+    return KDAS_OK;
 }

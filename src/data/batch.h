@@ -10,7 +10,11 @@ struct kdas_batch {
     int64_t       height, width;
     float        *images; /* (room,height,width,3) */
     float        *masks;  /* (room,height,width,1) */
-    bool          pinned; /* images and masks are of the device's own host memory                 */
+    float        *teacher;    /* logits, likewise; NULL: there are none       */
+    float        *weights;    /* of the masks' pixels, likewise; NULL: all 1  */
+    uint8_t      *mapped;     /* (room): whether the place's map has been set */
+    uint8_t      *unlabelled; /* (room)                                      */
+    bool          pinned; /* floats are of the device's own host memory                           */
     bool          ahead;  /* has been uploaded ahead of a step: that may be under way still       */
     _Atomic uint64_t content; /* another number, never used before, whenever the batch is changed */
 };
@@ -19,7 +23,24 @@ struct kdas_batch {
 uint64_t kd_batch_content(kdas_batch *batch);
 
 /* Put a packed frame of the batch's size at place i: rgb (height,width,3), mask (height,width),
- * where 128 and more is polyp. */
+ * where 128 and more is polyp. The place is labelled then, without a teacher's map, its weights 1. */
 void kd_batch_put(kdas_batch *batch, int64_t i, const uint8_t *rgb, const uint8_t *mask);
+
+/* Make room for teacher's maps (zeros), or for weights (ones), unless there is. */
+kdas_status kd_batch_make_teacher(kdas_batch *batch);
+kdas_status kd_batch_make_weights(kdas_batch *batch);
+/* Put a teacher's map of the batch's size at place i, which has room: probabilities, held off 0 and 1 by
+ * `least`. */
+void kd_batch_put_teacher(kdas_batch *batch, int64_t i, const float *probability, float least);
+/* Whether all places have a teacher's map. KDAS_ESTATE: some have. */
+kdas_status kd_batch_has_teacher(const kdas_batch *batch, bool *has);
+/* Whether mask and weights of place i wait for a teacher: it is not labelled, and has no map. */
+bool kd_batch_waits(const kdas_batch *batch, int64_t i);
+
+/* Least that a pixel of a frame without a mask weighs, so that no frame weighs nothing. */
+#define KD_PSEUDO_LEAST 0x1p-10f
+/* What a frame without a mask learns from: mask and weights of n pixels by a teacher's logits, which may be in
+ * the mask's memory. */
+void kd_pseudo_label(float *mask, float *weights, const float *logits, int64_t n);
 
 #endif

@@ -7,7 +7,9 @@
 
 void kdas_dataset_options_init(kdas_dataset_options *options, size_t size)
 {
-    kdas_dataset_options defaults = { size, KDAS_BAD_FILE_REFUSE, (uint64_t)2 << 30 };
+    kdas_dataset_options defaults = { .size     = size,
+                                      .bad_file = KDAS_BAD_FILE_REFUSE,
+                                      .cache    = (uint64_t)2 << 30 };
 
     if (!options || size < sizeof size) return;
     memset(options, 0, size);
@@ -16,30 +18,36 @@ void kdas_dataset_options_init(kdas_dataset_options *options, size_t size)
 
 /* ---- Making ---- */
 
-/* A dataset with room for `count` frames of a store, whose user it becomes. */
-static kdas_status dataset_make(kdas_dataset **out, kd_frames *frames, int64_t count)
+kdas_status kd_dataset_make(kdas_dataset **out, kdas_context *ctx, int64_t count)
 {
-    kdas_dataset *dataset = kd_calloc(frames->ctx, 1, sizeof *dataset);
+    kdas_dataset *dataset = kd_calloc(ctx, 1, sizeof *dataset);
 
     *out = NULL;
     if (!dataset) return KDAS_ENOMEM;
-    *dataset = (kdas_dataset){ frames->ctx, NULL,
-                               kd_calloc(frames->ctx, (size_t)count, sizeof(size_t)), count };
-    if (!dataset->index) {
-        kd_free(frames->ctx, dataset);
+    dataset->ctx   = ctx;
+    dataset->entry = kd_calloc(ctx, (size_t)count, sizeof *dataset->entry);
+    if (!dataset->entry) {
+        kd_free(ctx, dataset);
         return KDAS_ENOMEM;
     }
-    dataset->frames = kd_frames_share(frames);
-    *out            = dataset;
+    *out = dataset;
     return KDAS_OK;
+}
+
+void kd_dataset_append(kdas_dataset *dataset, kd_entry entry)
+{
+    kd_frames_share(entry.frames);
+    kd_map_share(entry.map);
+    dataset->entry[dataset->count++] = entry;
 }
 
 /* All frames of a store, in its order. */
 static kdas_status dataset_of_all(kdas_dataset **out, kd_frames *frames)
 {
-    KD_RETURN(dataset_make(out, frames, (int64_t)frames->count));
+    KD_RETURN(kd_dataset_make(out, frames->ctx, (int64_t)frames->count));
     for (size_t i = 0; i < frames->count; i++)
-        (*out)->index[i] = i;
+        kd_dataset_append(*out, (kd_entry){ frames, i, NULL });
+    (*out)->skipped = frames->skipped;
     return KDAS_OK;
 }
 
@@ -61,7 +69,8 @@ kdas_status kdas_dataset_open(kdas_dataset **out, kdas_context *context, const c
         return kd_fail(KDAS_EINVAL, "kdas_dataset_options: bad_file is %d", o.bad_file);
 
     KD_TRY(kd_frames_create(&frames, context, o.cache));
-    KD_TRY(kd_frames_scan(frames, dir, o.bad_file == KDAS_BAD_FILE_SKIP));
+    KD_TRY(o.unlabelled ? kd_frames_scan_unlabelled(frames, dir, o.bad_file == KDAS_BAD_FILE_SKIP)
+                        : kd_frames_scan(frames, dir, o.bad_file == KDAS_BAD_FILE_SKIP));
     st = dataset_of_all(out, frames);
 done:
     kd_frames_drop(frames);
@@ -135,7 +144,7 @@ kdas_status kdas_dataset_split(kdas_dataset **rest, kdas_dataset **part, const k
     kdas_status   st     = KDAS_OK;
     kdas_dataset *two[2] = { NULL, NULL };
     uint8_t      *held   = NULL;
-    int64_t       k, at[2] = { 0, 0 };
+    int64_t       k;
 
     if (rest) *rest = NULL;
     if (part) *part = NULL;
@@ -149,10 +158,12 @@ kdas_status kdas_dataset_split(kdas_dataset **rest, kdas_dataset **part, const k
     held = kd_calloc(from->ctx, (size_t)from->count, 1);
     if (!held) return KDAS_ENOMEM;
     KD_TRY(choose(held, from->ctx, from->count, k, seed));
-    KD_TRY(dataset_make(&two[0], from->frames, from->count - k));
-    KD_TRY(dataset_make(&two[1], from->frames, k));
+    KD_TRY(kd_dataset_make(&two[0], from->ctx, from->count - k));
+    KD_TRY(kd_dataset_make(&two[1], from->ctx, k));
     for (int64_t i = 0; i < from->count; i++)
-        two[held[i]]->index[at[held[i]]++] = from->index[i];
+        kd_dataset_append(two[held[i]], from->entry[i]);
+    two[0]->skipped = two[1]->skipped = from->skipped;
+
     *rest  = two[0];
     *part  = two[1];
     two[0] = two[1] = NULL;
@@ -163,30 +174,53 @@ done:
     return st;
 }
 
+kdas_status kdas_dataset_join(kdas_dataset **out, const kdas_dataset *a, const kdas_dataset *b)
+{
+    if (!out) return kd_fail(KDAS_EINVAL, "kdas_dataset_join: out is NULL");
+    *out = NULL;
+    if (!a || !b) return kd_fail(KDAS_EINVAL, "kdas_dataset_join: a dataset is NULL");
+    if (a->ctx != b->ctx)
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_join: the datasets are not of one context");
+    if (a->count && b->count && kd_dataset_has_maps(a) != kd_dataset_has_maps(b))
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_join: one has a teacher's maps, the other has "
+                                    "not; add them to both, or afterwards");
+    KD_RETURN(kd_dataset_make(out, a->ctx, a->count + b->count));
+    for (int64_t i = 0; i < a->count; i++)
+        kd_dataset_append(*out, a->entry[i]);
+    for (int64_t i = 0; i < b->count; i++)
+        kd_dataset_append(*out, b->entry[i]);
+    (*out)->skipped = a->skipped + b->skipped;
+    return KDAS_OK;
+}
+
 void kdas_dataset_destroy(kdas_dataset *dataset)
 {
     if (!dataset) return;
-    kd_frames_drop(dataset->frames);
-    kd_free(dataset->ctx, dataset->index);
+    for (int64_t i = 0; i < dataset->count; i++) {
+        kd_map_drop(dataset->entry[i].map);
+        kd_frames_drop(dataset->entry[i].frames);
+    }
+    kd_free(dataset->ctx, dataset->entry);
     kd_free(dataset->ctx, dataset);
 }
 
 /* ---- Asking ---- */
 
 int64_t kdas_dataset_count(const kdas_dataset *dataset) { return dataset ? dataset->count : 0; }
-int64_t kdas_dataset_skipped(const kdas_dataset *dataset)
-{
-    return dataset ? dataset->frames->skipped : 0;
-}
+int64_t kdas_dataset_skipped(const kdas_dataset *dataset) { return dataset ? dataset->skipped : 0; }
 
-static const kd_frame *frame_at(const kdas_dataset *dataset, int64_t i)
+int64_t kdas_dataset_unlabelled(const kdas_dataset *dataset)
 {
-    return &dataset->frames->frame[dataset->index[i]];
+    int64_t n = 0;
+
+    for (int64_t i = 0; i < kdas_dataset_count(dataset); i++)
+        n += kd_dataset_frame(dataset, i)->unlabelled;
+    return n;
 }
 
 const char *kdas_dataset_name(const kdas_dataset *dataset, int64_t i)
 {
-    return dataset && i >= 0 && i < dataset->count ? frame_at(dataset, i)->name : NULL;
+    return dataset && i >= 0 && i < dataset->count ? kd_dataset_frame(dataset, i)->name : NULL;
 }
 
 uint64_t kdas_dataset_hash(const kdas_dataset *dataset)
@@ -194,10 +228,12 @@ uint64_t kdas_dataset_hash(const kdas_dataset *dataset)
     uint64_t h = kd_mix64((uint64_t)kdas_dataset_count(dataset));
 
     for (int64_t i = 0; i < kdas_dataset_count(dataset); i++) {
-        const kd_frame *f = frame_at(dataset, i);
+        const kd_frame *f = kd_dataset_frame(dataset, i);
 
         h = kd_mix64(h ^ kd_hash64(f->name));
         h = kd_mix64(h ^ ((uint64_t)f->width << 32 | (uint64_t)f->height));
+        if (f->unlabelled) h = kd_mix64(h + 1);
+        if (dataset->entry[i].map) h = kd_mix64(h ^ kd_map_hash(dataset->entry[i].map));
     }
     return h;
 }
@@ -230,7 +266,7 @@ kdas_status kdas_dataset_get(kdas_dataset *dataset, int64_t i, kdas_image **imag
 
     KD_TRY(kd_dataset_lend(&loan, dataset, i));
     KD_TRY(copy_view(&frame, dataset->ctx, &loan.image));
-    KD_TRY(copy_view(&truth, dataset->ctx, &loan.mask));
+    if (loan.mask.data) KD_TRY(copy_view(&truth, dataset->ctx, &loan.mask));
     *image = frame;
     *mask  = truth;
     frame = truth = NULL;

@@ -164,6 +164,15 @@ static kdas_status add_group(kd_frames *frames, const struct group *g, const str
     return kd_frames_add(frames, frame);
 }
 
+/* What becomes of a frame that was added, or not. */
+static kdas_status take(kd_frames *frames, kdas_status st, bool skip_bad)
+{
+    if (st == KDAS_OK || !skip_bad || st == KDAS_ENOMEM) return st;
+    kd_warn(frames->ctx, "left out: %s", kdas_last_error());
+    frames->skipped++;
+    return KDAS_OK;
+}
+
 static kdas_status pair(kd_frames *frames, const struct side *images, const struct side *masks,
                         bool skip_bad)
 {
@@ -175,17 +184,22 @@ static kdas_status pair(kd_frames *frames, const struct side *images, const stru
         const char  *stem = !b || (a && strcmp(a, b) <= 0) ? a : b;
         struct group g    = { images->picture + i, masks->picture + m, run_length(images, i, stem),
                               run_length(masks, m, stem) };
-        kdas_status  st   = add_group(frames, &g, images, masks);
 
-        if (st != KDAS_OK && (!skip_bad || st == KDAS_ENOMEM)) return st;
-        if (st != KDAS_OK) {
-            kd_warn(frames->ctx, "left out: %s", kdas_last_error());
-            frames->skipped++;
-        }
+        KD_RETURN(take(frames, add_group(frames, &g, images, masks), skip_bad));
         i += g.images;
         m += g.masks;
     }
     return KDAS_OK;
+}
+
+/* A folder that gave no frame. */
+static kdas_status check_any(const kd_frames *frames, const struct side *images)
+{
+    if (frames->count) return KDAS_OK;
+    if (frames->skipped)
+        return kd_fail(KDAS_EFORMAT, "none of the %lld frames in '%s' can be used: %s",
+                       (long long)frames->skipped, images->dir, kdas_last_error());
+    return kd_fail(KDAS_ENOTFOUND, "'%s' has no JPEG, PNG or BMP files", images->dir);
 }
 
 kdas_status kd_frames_scan(kd_frames *frames, const char *dir, bool skip_bad)
@@ -197,13 +211,58 @@ kdas_status kd_frames_scan(kd_frames *frames, const char *dir, bool skip_bad)
     KD_TRY(side_find(&images, frames->ctx, dir, "images", "image"));
     KD_TRY(side_find(&masks, frames->ctx, dir, "masks", "mask"));
     KD_TRY(pair(frames, &images, &masks, skip_bad));
-    if (frames->count == 0 && frames->skipped)
-        st = kd_fail(KDAS_EFORMAT, "none of the %lld frames in '%s' can be used: %s",
-                     (long long)frames->skipped, images.dir, kdas_last_error());
-    else if (frames->count == 0)
-        st = kd_fail(KDAS_ENOTFOUND, "'%s' has no JPEG, PNG or BMP files", images.dir);
+    st = check_any(frames, &images);
 done:
     side_finish(&images, frames->ctx);
     side_finish(&masks, frames->ctx);
+    return st;
+}
+
+/* ---- Frames without masks ---- */
+
+static kdas_status add_alone(kd_frames *frames, const struct picture *p, size_t same)
+{
+    kdas_context *ctx = frames->ctx;
+    kd_image_info image;
+    kd_frame      frame;
+
+    if (same > 1)
+        return kd_fail(KDAS_EFORMAT, "'%s' and '%s' have the same base name", p[0].path, p[1].path);
+    if (!p->readable)
+        return kd_fail(KDAS_EFORMAT, "'%s' is not of a kind that is read: JPEG, PNG, BMP", p->path);
+    KD_RETURN(kd_image_info_load(&image, ctx, p->path));
+    frame = (kd_frame){ .image_path = kd_strdup(ctx, p->path),
+                        .unlabelled = true,
+                        .width      = image.width,
+                        .height     = image.height };
+    if (frame.image_path) frame.name = kd_strdup(ctx, p->stem);
+    return kd_frames_add(frames, frame);
+}
+
+/* DIR/images, DIR/image, or DIR itself where it has neither. */
+static kdas_status find_alone(struct side *images, kdas_context *ctx, const char *dir)
+{
+    kdas_status st = side_find(images, ctx, dir, "images", "image");
+
+    if (st != KDAS_ENOTFOUND) return st;
+    kd_free(ctx, images->dir);
+    images->dir = kd_strdup(ctx, dir);
+    return images->dir ? side_list(images, ctx) : KDAS_ENOMEM;
+}
+
+kdas_status kd_frames_scan_unlabelled(kd_frames *frames, const char *dir, bool skip_bad)
+{
+    kdas_status st     = KDAS_OK;
+    struct side images = { 0 };
+
+    if (!kd_is_folder(dir)) return kd_fail(KDAS_ENOTFOUND, "there is no folder '%s'", dir);
+    KD_TRY(find_alone(&images, frames->ctx, dir));
+    for (size_t i = 0, n; i < images.count; i += n) {
+        n = run_length(&images, i, images.picture[i].stem);
+        KD_TRY(take(frames, add_alone(frames, &images.picture[i], n), skip_bad));
+    }
+    st = check_any(frames, &images);
+done:
+    side_finish(&images, frames->ctx);
     return st;
 }

@@ -97,8 +97,9 @@ static kdas_status decode(kdas_image **image, kdas_image **mask, kd_frames *fram
 
     if (!frame->image_path)
         return kdas_scene_draw(image, mask, frames->ctx, &frames->scene, (int64_t)i);
+    *mask = NULL;
     KD_TRY(decode_file(image, frames, frame, frame->image_path, KDAS_PIXEL_RGB8));
-    KD_TRY(decode_mask(mask, frames, frame));
+    if (!frame->unlabelled) KD_TRY(decode_mask(mask, frames, frame));
 done:
     if (st != KDAS_OK) {
         kdas_image_destroy(*image);
@@ -110,7 +111,7 @@ done:
 /* Keep a frame just decoded if it fits and no other thread was first. True: the store owns it. */
 static bool keep(kd_frames *frames, kd_frame *frame, kdas_image *image, kdas_image *mask)
 {
-    uint64_t bytes = (uint64_t)(frame->width * frame->height) * 4;
+    uint64_t bytes = (uint64_t)(frame->width * frame->height) * (mask ? 4 : 3);
     bool     kept;
 
     pthread_mutex_lock(&frames->lock);

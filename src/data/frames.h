@@ -10,6 +10,7 @@
 typedef struct kd_frame {
     char       *name;                   /* base name without its ending         */
     char       *image_path, *mask_path; /* NULL: a scene, drawn                 */
+    bool        unlabelled;             /* there is no mask                     */
     int64_t     width, height;          /* as the headers said, mask and image  */
     kdas_image *image, *mask;           /* kept decoded, or NULL; under `lock`  */
     bool        seen, empty; /* its mask has been looked at, and is all 0; under `lock` */
@@ -34,10 +35,12 @@ void       kd_frames_drop(kd_frames *frames);
 /* Append a frame. Takes over its strings, also on failure; a NULL name is a failed allocation. */
 kdas_status kd_frames_add(kd_frames *frames, kd_frame frame);
 
-/* Fill an empty store from a folder (folder.c). */
+/* Fill an empty store from a folder (folder.c), or from one of frames without masks. */
 kdas_status kd_frames_scan(kd_frames *frames, const char *dir, bool skip_bad);
+kdas_status kd_frames_scan_unlabelled(kd_frames *frames, const char *dir, bool skip_bad);
 
-/* A decoded frame on loan: RGB8, and GREY8 of 0 and 255. Give it back. */
+/* A decoded frame on loan: RGB8, and GREY8 of 0 and 255, or a view without data where there is no
+ * mask. Give it back. */
 typedef struct kd_loan {
     kdas_view   image, mask;
     kdas_image *own_image, *own_mask; /* freed when given back; NULL: the store keeps them */

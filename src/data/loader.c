@@ -161,9 +161,12 @@ static kdas_status make_slots(kdas_loader *l, int32_t ahead)
         s->group = -1;
         s->view  = kd_alloc(l->ctx, (size_t)plan->batch * sizeof *s->view);
         if (!s->view) return KDAS_ENOMEM;
-        for (int k = 0; k < plan->scales; k++)
+        for (int k = 0; k < plan->scales; k++) {
             KD_RETURN(kdas_batch_create(&s->batch[k], l->ctx, plan->batch, plan->height[k],
                                         plan->width[k]));
+            if (plan->maps) KD_RETURN(kd_batch_make_teacher(s->batch[k]));
+            if (plan->unlabelled) KD_RETURN(kd_batch_make_weights(s->batch[k]));
+        }
     }
     return KDAS_OK;
 }
@@ -278,6 +281,8 @@ void kd_loader_size(const kdas_loader *loader, int64_t *height, int64_t *width)
     *width  = loader->plan.base_width;
 }
 
+bool kd_loader_has_maps(const kdas_loader *loader) { return loader->plan.maps; }
+bool kd_loader_unlabelled(const kdas_loader *loader) { return loader->plan.unlabelled; }
 bool kd_loader_keeps_last(const kdas_loader *loader) { return loader->behind > 0; }
 
 int64_t kdas_loader_position(const kdas_loader *loader) { return loader ? loader->position : 0; }

@@ -18,6 +18,8 @@ typedef struct kd_loader_plan {
     int           scales;
     int64_t       height[KD_LOADER_SCALES], width[KD_LOADER_SCALES];
     bool          shuffle, augment;
+    bool          maps;       /* the frames have a teacher's maps          */
+    bool          unlabelled; /* some frames have no mask                  */
     uint64_t      seed;
 
     kd_augment_rules rules;
@@ -39,6 +41,7 @@ typedef struct kd_loader_scratch {
     uint8_t *rgb[2], *mask[2];
 
     uint16_t *blur; /* NULL where nothing is blurred */
+    float   *map; /* a teacher's, after augmentation; NULL: there are none */
 } kd_loader_scratch;
 kdas_status kd_loader_scratch_init(kd_loader_scratch *scratch, const kd_loader_plan *plan);
 void        kd_loader_scratch_finish(kd_loader_scratch *scratch, const kd_loader_plan *plan);
@@ -57,6 +60,9 @@ void kd_sampling_views(const kd_loader_plan *plan, kd_random *r, int64_t *order)
 
 /* Does a batch stay valid until the next call but one, so that the next can be fetched during its step? */
 bool kd_loader_keeps_last(const kdas_loader *loader);
+/* Whether its frames have a teacher's maps; whether some have no mask. */
+bool kd_loader_has_maps(const kdas_loader *loader);
+bool kd_loader_unlabelled(const kdas_loader *loader);
 /* The sides asked for: those of a batch at scale 1. */
 void kd_loader_size(const kdas_loader *loader, int64_t *height, int64_t *width);
 

@@ -145,6 +145,8 @@ kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kd
                                      .shuffle     = o->shuffle,
                                      .augment     = o->augment,
                                      .rules       = rules_of(o),
+                                     .maps        = kd_dataset_has_maps(dataset),
+                                     .unlabelled  = kdas_dataset_unlabelled(dataset) > 0,
                                      .seed        = o->seed,
                                      .base_height = o->height,
                                      .base_width  = o->width };
@@ -190,6 +192,7 @@ void kd_loader_scratch_finish(kd_loader_scratch *scratch, const kd_loader_plan *
         kd_free(plan->dataset->ctx, scratch->mask[k]);
     }
     kd_free(plan->dataset->ctx, scratch->blur);
+    kd_free(plan->dataset->ctx, scratch->map);
     *scratch = (kd_loader_scratch){ 0 };
 }
 
@@ -208,9 +211,12 @@ kdas_status kd_loader_scratch_init(kd_loader_scratch *scratch, const kd_loader_p
         kd_loader_scratch_finish(scratch, plan);
         return KDAS_ENOMEM;
     }
-    if (!plan->augment || plan->rules.blur <= 0) return KDAS_OK;
-    scratch->blur = kd_alloc(ctx, (size_t)pixels * 3 * sizeof *scratch->blur);
-    if (scratch->blur) return KDAS_OK;
+    if (plan->augment && plan->rules.blur > 0)
+        scratch->blur = kd_alloc(ctx, (size_t)pixels * 3 * sizeof *scratch->blur);
+    if (plan->maps) scratch->map = kd_alloc(ctx, (size_t)pixels * sizeof *scratch->map);
+    if ((scratch->blur || !plan->augment || plan->rules.blur <= 0) &&
+        (scratch->map || !plan->maps))
+        return KDAS_OK;
     kd_loader_scratch_finish(scratch, plan);
     return KDAS_ENOMEM;
 }
@@ -221,6 +227,34 @@ static kdas_status fit(uint8_t *to, kdas_context *ctx, int64_t width, int64_t he
     if (from->width != width || from->height != height)
         return kd_resize_bytes(ctx, to, width, height, from);
     kd_view_pack(to, from->pixel, from);
+    return KDAS_OK;
+}
+
+/* The mask at a batch's size, 0 and 255; zeros where there is none. */
+static kdas_status fit_mask(uint8_t *to, kdas_context *ctx, int64_t width, int64_t height,
+                            const kdas_view *from)
+{
+    if (!from->data) {
+        memset(to, 0, (size_t)(width * height));
+        return KDAS_OK;
+    }
+    KD_RETURN(fit(to, ctx, width, height, from));
+    for (int64_t k = 0; k < width * height; k++)
+        to[k] = to[k] >= 128 ? 255 : 0;
+    return KDAS_OK;
+}
+
+/* Put the teacher's map of a frame at place i, moved as the frame was (augment NULL: it was not). Outside of the
+ * frame there is no polyp. */
+static kdas_status put_map(kdas_batch *batch, int64_t i, kd_map *map, float *moved,
+                           const kd_augment *augment, double aspect)
+{
+    float *p;
+
+    KD_RETURN(kd_map_read(&p, map, batch->width, batch->height));
+    if (augment) kd_augment_plane(augment, aspect, batch->width, batch->height, moved, p, 0);
+    kd_batch_put_teacher(batch, i, augment ? moved : p, map->least);
+    kd_free(batch->ctx, p);
     return KDAS_OK;
 }
 
@@ -240,15 +274,17 @@ kdas_status kd_loader_make(const kd_loader_plan *plan, kd_loader_scratch *scratc
             (double)loan.image.width / (double)w * (double)h / (double)loan.image.height;
 
         KD_TRY(fit(scratch->rgb[0], ctx, w, h, &loan.image));
-        KD_TRY(fit(scratch->mask[0], ctx, w, h, &loan.mask));
-        for (int64_t k = 0; k < w * h; k++)
-            scratch->mask[0][k] = scratch->mask[0][k] >= 128 ? 255 : 0;
+        KD_TRY(fit_mask(scratch->mask[0], ctx, w, h, &loan.mask));
         if (plan->augment) {
             kd_augment_apply(&augment, aspect, w, h, scratch->rgb[1], scratch->mask[1],
                              scratch->rgb[0], scratch->mask[0]);
             kd_colour_apply(&augment, w, h, scratch->rgb[1], scratch->rgb[0], scratch->blur);
         }
         kd_batch_put(batch[s], i, scratch->rgb[plan->augment], scratch->mask[plan->augment]);
+        if (!loan.mask.data) KD_TRY(kdas_batch_set_labelled(batch[s], i, 0));
+        if (plan->maps)
+            KD_TRY(put_map(batch[s], i, plan->dataset->entry[view % plan->frames].map, scratch->map,
+                           plan->augment ? &augment : NULL, aspect));
     }
 done:
     kd_loan_return(&loan);

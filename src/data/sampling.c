@@ -14,7 +14,7 @@ kdas_status kd_sampling_init(kd_loader_plan *plan, double share)
     if (!empty) return KDAS_ENOMEM;
     plan->empties = 0;
     for (int64_t i = 0; i < plan->frames; i++) {
-        KD_TRY(kd_frames_empty(&is, plan->dataset->frames, plan->dataset->index[i]));
+        KD_TRY(kd_dataset_empty(&is, plan->dataset, i));
         empty[i] = is;
         plan->empties += is;
     }

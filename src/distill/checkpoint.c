@@ -38,13 +38,6 @@ static const field optim_fields[] = {
 static const field later_optim_fields[] = { OPTIM_FIELD(loss_scale, FLOAT32),
                                             OPTIM_FIELD(loss_scale_every, INT32) };
 
-#define LOSS_FIELD(member)                                            \
-    {                                                                 \
-        "loss." #member, offsetof(kdas_loss_options, member), FLOAT32 \
-    }
-static const field loss_fields[] = { LOSS_FIELD(tau), LOSS_FIELD(seg_weight),
-                                     LOSS_FIELD(guidance_weight) };
-
 /* A double holds every field without loss, whole numbers up to 2^53. */
 static double get_field(const void *options, const field *f)
 {
@@ -190,10 +183,41 @@ static kdas_status put_fields(kd_container_writer *w, const field *f, size_t cou
     return KDAS_OK;
 }
 
+/* The objective's members by their names; a text that is NULL is empty. */
+static kdas_status put_loss(kd_container_writer *w, const kdas_loss *loss)
+{
+    kdas_loss_options o = loss->options;
+
+    for (int i = 0; i < KD_LOSS_TEXTS; i++) {
+        const char *text = *kd_loss_text(&o, i);
+
+        KD_RETURN(kd_container_put_text(w, kd_loss_texts[i].name, text ? text : ""));
+    }
+    for (int i = 0; i < KD_LOSS_NUMBERS; i++)
+        KD_RETURN(
+            kd_container_put_f64(w, kd_loss_numbers[i].name, (double)*kd_loss_number(&o, i)));
+    return KDAS_OK;
+}
+
+/* The running means behind a share: seg, term and count for each term. */
+static const int64_t share_dims[] = { KDAS_TERMS, 3 };
+
+static kdas_status put_share(kd_container_writer *w, const kdas_loss *loss)
+{
+    double means[KDAS_TERMS][3];
+
+    if (!kd_share_on(loss)) return KDAS_OK;
+    for (int t = 0; t < KDAS_TERMS; t++) {
+        means[t][0] = loss->share[t].seg;
+        means[t][1] = loss->share[t].term;
+        means[t][2] = (double)loss->share[t].count;
+    }
+    return kd_container_put(w, "share", KD_ST_F64, 2, share_dims, means);
+}
+
 static kdas_status put_options(kd_container_writer *w, const kdas_distiller *d)
 {
     const kdas_optim_options *o = &d->optim->options;
-    const kdas_loss_options  *l = &d->loss->options;
 
     KD_RETURN(kd_container_put_text(w, "model", d->student->def->name));
     KD_RETURN(kd_container_put_f64(w, "model.drop_path", d->student->options.drop_path));
@@ -203,11 +227,8 @@ static kdas_status put_options(kd_container_writer *w, const kdas_distiller *d)
     KD_RETURN(kd_container_put_text(w, "optim.no_decay", o->no_decay ? o->no_decay : ""));
     KD_RETURN(put_fields(w, optim_fields, KD_COUNT(optim_fields), o));
     KD_RETURN(put_fields(w, later_optim_fields, KD_COUNT(later_optim_fields), o));
-    KD_RETURN(kd_container_put_text(w, "loss.seg", l->seg));
-    KD_RETURN(kd_container_put_text(w, "loss.guidance", l->guidance));
-    KD_RETURN(kd_container_put_text(w, "loss.sym", l->sym));
-    KD_RETURN(kd_container_put_text(w, "loss.axis", l->axis));
-    return put_fields(w, loss_fields, KD_COUNT(loss_fields), l);
+    KD_RETURN(put_loss(w, d->loss));
+    return put_share(w, d->loss);
 }
 
 static kdas_status put_counts(kd_container_writer *w, const kdas_distiller *d,
@@ -285,12 +306,12 @@ kdas_status kdas_checkpoint_save(const kdas_distiller *distiller, const char *pa
 /* All that a file says, before any of it is believed. */
 typedef struct content {
     kdas_optim_options optim;
-    kdas_loss_options  loss; /* its numbers */
     kdas_progress      progress;
     kd_loss_scale      scale;     /* to go on with */
     double             was_scale; /* that the gathered gradients have */
     int64_t            updates, micro, accumulate;
     uint64_t           seed, forwards;
+    kd_share           share[KDAS_TERMS];
     bool               average; /* is there, and kept here too */
 } content;
 
@@ -334,20 +355,65 @@ static kdas_status match_number(kd_container *c, const char *record, double ours
                    kd_container_path(c), record, theirs, ours);
 }
 
+/* The objective must be the same. What a file of before 0.4 lacks was then as our defaults have it. */
+static kdas_status match_loss(kd_container *c, const kdas_loss *loss)
+{
+    kdas_loss_options o = loss->options, defaults;
+
+    kdas_loss_options_init(&defaults, sizeof defaults);
+    for (int i = 0; i < KD_LOSS_TEXTS; i++) {
+        const char *name = kd_loss_texts[i].name, *ours = *kd_loss_text(&o, i),
+                   *usual = *kd_loss_text(&defaults, i);
+
+        if (i < KD_LOSS_FIRST_TEXTS || kd_container_find(c, name))
+            KD_RETURN(match_text(c, name, ours ? ours : ""));
+        else if (strcmp(ours ? ours : "", usual ? usual : "") != 0)
+            return kd_fail(KDAS_EINVAL, "'%s' is of another run: its %s is '%s', here it is '%s'",
+                           kd_container_path(c), name, usual ? usual : "", ours ? ours : "");
+    }
+    for (int i = 0; i < KD_LOSS_NUMBERS; i++) {
+        const char *name = kd_loss_numbers[i].name;
+        double      ours = *kd_loss_number(&o, i), usual = *kd_loss_number(&defaults, i);
+
+        if (i < KD_LOSS_FIRST_NUMBERS || kd_container_find(c, name))
+            KD_RETURN(match_number(c, name, ours));
+        else if (ours != usual)
+            return kd_fail(KDAS_EINVAL, "'%s' is of another run: its %s is %g, here it is %g",
+                           kd_container_path(c), name, usual, ours);
+    }
+    return KDAS_OK;
+}
+
 /* What must be as it was, since it cannot be restored or would change what the run means. */
 static kdas_status match(kd_container *c, const kdas_distiller *d)
 {
-    const kdas_loss_options *l = &d->loss->options;
-
     KD_RETURN(match_text(c, "model", d->student->def->name));
     KD_RETURN(match_number(c, "model.drop_path", d->student->options.drop_path));
     KD_RETURN(match_text(c, "optim.rule", d->optim->options.rule));
-    KD_RETURN(match_text(c, "loss.seg", l->seg));
-    KD_RETURN(match_text(c, "loss.guidance", l->guidance));
-    KD_RETURN(match_text(c, "loss.sym", l->sym));
-    KD_RETURN(match_text(c, "loss.axis", l->axis));
-    for (size_t i = 0; i < KD_COUNT(loss_fields); i++)
-        KD_RETURN(match_number(c, loss_fields[i].name, get_field(l, &loss_fields[i])));
+    return match_loss(c, d->loss);
+}
+
+static kdas_status get_share(kd_container *c, const kdas_distiller *d, content *to)
+{
+    double means[KDAS_TERMS][3];
+
+    if (!kd_share_on(d->loss)) return KDAS_OK;
+    if (!kd_container_find(c, "share")) {
+        kd_info(d->ctx, "'%s' knows no norms of the terms: the running means of the share start anew",
+                kd_container_path(c));
+        return KDAS_OK;
+    }
+    KD_RETURN(kd_container_get(c, "share", KD_ST_F64, 2, share_dims, means));
+    for (int t = 0; t < KDAS_TERMS; t++) {
+        const double *m = means[t];
+
+        if (!(m[0] >= 0 && m[1] >= 0 && m[2] >= 0 && m[0] <= DBL_MAX && m[1] <= DBL_MAX &&
+              m[2] <= 0x1p53))
+            return kd_fail(KDAS_EFORMAT,
+                           "'%s': a share cannot have means of %g and %g after %g evaluations",
+                           kd_container_path(c), m[0], m[1], m[2]);
+        to->share[t] = (kd_share){ m[0], m[1], (int64_t)m[2] };
+    }
     return KDAS_OK;
 }
 
@@ -501,6 +567,7 @@ static kdas_status commit(kdas_distiller *d, const content *from, snapshot *s)
     kd_params_touch_stats(d->student->params);
     d->student->options.seed = from->seed;
     d->student->forwards     = from->forwards;
+    memcpy(d->loss->share, from->share, sizeof from->share);
     d->average.begun         = from->average;
     d->micro                 = (int32_t)from->micro;
     d->phase                 = KD_PHASE_IDLE;
@@ -514,6 +581,7 @@ static kdas_status read_content(kd_container *c, const kdas_distiller *d, conten
     KD_RETURN(get_counts(c, to));
     KD_RETURN(check_counts(c, d, to));
     KD_RETURN(get_optim(c, d, to));
+    KD_RETURN(get_share(c, d, to));
     KD_RETURN(get_average(c, d, to));
     return get_scale(c, d, to);
 }

@@ -1,6 +1,7 @@
 /* distiller.c - the step: teacher, student, objective, update. */
 #include <math.h>
 #include <string.h>
+#include "data/batch.h"
 #include "distill/distiller.h"
 
 void kdas_distiller_options_init(kdas_distiller_options *options, size_t size)
@@ -82,6 +83,7 @@ void kdas_distiller_destroy(kdas_distiller *d)
     kd_upload_finish(d);
     kd_average_finish(d);
     kd_device_free(d->ctx, d->host_teacher.memory);
+    kd_pseudo_finish(d);
     kd_free(d->ctx, d);
 }
 
@@ -127,38 +129,69 @@ static kdas_status place_host_teacher(kdas_distiller *d, int64_t n)
 {
     size_t each;
 
-    if (!d->host_teacher.fresh)
-        return kd_fail(KDAS_ESTATE,
-                       "guidance \"%s\" needs a teacher: give a model, or set its maps before "
-                       "each forward",
-                       d->loss->guidance_name);
     if (d->host_teacher.n != n)
         return kd_fail(KDAS_ESHAPE, "the teacher's maps are of %lld images, the batch has %lld",
                        (long long)d->host_teacher.n, (long long)n);
     each            = (size_t)(n * d->host_teacher.h * d->host_teacher.w);
     d->at.teacher_h = d->host_teacher.h;
     d->at.teacher_w = d->host_teacher.w;
+    d->teacher_maps = d->host_teacher.maps;
     for (int i = 0; i < d->host_teacher.maps; i++)
         d->at.teacher[i] = d->host_teacher.memory + each * (size_t)i;
     d->host_teacher.fresh = false;
     return KDAS_OK;
 }
 
-static kdas_status run_teacher(kdas_distiller *d, float *images, int64_t n, int64_t h, int64_t w)
+static kdas_status run_teacher_model(kdas_distiller *d, float *images, int64_t n, int64_t h,
+                                     int64_t w)
 {
     const kd_node *node;
 
-    d->at.teacher_h = h;
-    d->at.teacher_w = w;
-    if (!kdas_loss_needs_teacher(d->loss)) return KDAS_OK;
-    if (!d->teacher) return place_host_teacher(d, n);
     KD_RETURN(kd_model_run(d->teacher, KD_INFER, images, n, h, w));
     for (int i = 0; (node = kd_model_output_node(d->teacher, i, NULL)); i++) {
         d->at.teacher[i] = kd_program_value(d->teacher->current, node);
         d->at.teacher_h  = node->desc.out.dim[1];
         d->at.teacher_w  = node->desc.out.dim[2];
+        d->teacher_maps  = i + 1;
     }
     return KDAS_OK;
+}
+
+/* The batch's own maps: one, which guides every map of the student. */
+static kdas_status place_batch_teacher(kdas_distiller *d, const kdas_batch *batch, float *maps)
+{
+    bool has;
+
+    KD_RETURN(kd_batch_has_teacher(batch, &has));
+    if (!has)
+        return kd_fail(KDAS_ESTATE,
+                       "%s needs a teacher: give a model, set its maps before each forward, or "
+                       "have them in the batch",
+                       kd_pseudo_wanted(batch) ? "a frame without a mask" : d->loss->options.guidance);
+    d->teacher_maps = 1;
+    for (int i = 0; i < kdas_model_outputs(d->student); i++)
+        d->at.teacher[i] = maps;
+    return KDAS_OK;
+}
+
+static kdas_status run_teacher(kdas_distiller *d, kdas_batch *batch, const kd_uploaded *on)
+{
+    bool wanted = kd_pseudo_wanted(batch);
+
+    d->at.teacher_h = batch->height;
+    d->at.teacher_w = batch->width;
+    if (!kdas_loss_needs_teacher(d->loss) && !wanted) return KDAS_OK;
+    if (!kd_loss_guides(d->loss) && !wanted) { /* at present: maps that the host has set go unread */
+        d->host_teacher.fresh = false;
+        return KDAS_OK;
+    }
+    if (d->teacher)
+        KD_RETURN(run_teacher_model(d, on->images, batch->count, batch->height, batch->width));
+    else if (d->host_teacher.fresh)
+        KD_RETURN(place_host_teacher(d, batch->count));
+    else
+        KD_RETURN(place_batch_teacher(d, batch, on->teacher));
+    return wanted ? kd_pseudo_fill(d, batch) : KDAS_OK;
 }
 
 static kdas_status run_student(kdas_distiller *d, float *images, int64_t n, int64_t h, int64_t w)
@@ -178,9 +211,9 @@ static kdas_status run_student(kdas_distiller *d, float *images, int64_t n, int6
 
 static kdas_status forward(kdas_distiller *d, kdas_batch *batch, kdas_step_report *r)
 {
-    int64_t n, h, w;
-    float  *images;
-    double  start = kd_now();
+    int64_t     n, h, w;
+    kd_uploaded on;
+    double      start = kd_now();
 
     if (!d || !batch) return kd_fail(KDAS_EINVAL, "distiller: distiller or batch is NULL");
     n = kdas_batch_count(batch);
@@ -189,10 +222,12 @@ static kdas_status forward(kdas_distiller *d, kdas_batch *batch, kdas_step_repor
     KD_RETURN(kd_check_size(n, h, w));
     d->phase = KD_PHASE_IDLE;
     d->at.n  = n;
-    KD_RETURN(kd_upload_batch(d, batch, &images, &d->at.mask));
-    KD_RETURN(run_teacher(d, images, n, h, w));
+    KD_RETURN(kd_upload_batch(d, batch, &on));
+    d->at.mask   = on.masks;
+    d->at.weight = on.weights;
+    KD_RETURN(run_teacher(d, batch, &on));
     r->seconds[0] = kd_now() - start;
-    KD_RETURN(run_student(d, images, n, h, w));
+    KD_RETURN(run_student(d, on.images, n, h, w));
     if (d->at.h != h || d->at.w != w)
         return kd_fail(KDAS_ESHAPE, "the student's maps are %lldx%lld, the masks %lldx%lld",
                        (long long)d->at.h, (long long)d->at.w, (long long)h, (long long)w);
@@ -221,12 +256,18 @@ static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
 {
     kdas_loss_report loss  = { .size = sizeof loss };
     double           start = kd_now();
+    kdas_status      st;
 
     if (d->phase != KD_PHASE_FORWARD) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
     d->phase = KD_PHASE_IDLE;
+    memcpy(d->share, d->loss->share, sizeof d->share);
     KD_RETURN(kd_loss_run(d->loss, &d->at, gradient_scale(d), d->options.gradient_norms,
                           read ? &loss : NULL));
-    KD_RETURN(kd_program_backward(d->student->current));
+    st = kd_program_backward(d->student->current);
+    if (st != KDAS_OK) {
+        memcpy(d->loss->share, d->share, sizeof d->share);
+        return st;
+    }
     d->micro++;
     d->phase = KD_PHASE_BACKWARD;
     r->total = loss.total;
@@ -316,11 +357,13 @@ kdas_status kdas_distiller_step(kdas_distiller *d, kdas_batch *batch, kdas_step_
     kdas_status      st;
 
     KD_RETURN(check_report(d, report));
+    memcpy(d->share, d->loss->share, sizeof d->share);
     st = step(d, batch, report != NULL, &r);
     if (st == KDAS_OK) {
         give_report(report, &r);
         return KDAS_OK;
     }
+    memcpy(d->loss->share, d->share, sizeof d->share);
     d->phase = KD_PHASE_IDLE; /* drop what was gathered: the next step starts clean */
     d->micro = 0;
     kd_device_zero(d->ctx, kd_params_grads(d->student->params),

@@ -8,13 +8,20 @@
 
 /* A place on the device for a batch. `batch`: what was uploaded ahead and waits for its step. */
 typedef struct kd_upload {
-    kd_staging        images, masks;
+    kd_staging        images, masks, teacher, weights;
     const kdas_batch *batch;     /* NULL: nothing waits here                      */
     uint64_t          content;   /* of the batch then                             */
     bool              under_way; /* arrive() has not been called since            */
     uint64_t          when;      /* it was uploaded, in prefetches of the distiller */
 } kd_upload;
 enum { KD_UPLOADS = 2 };
+
+/* Masks and weights of a batch in which frames without a mask learn from the teacher's output (pseudo.c). */
+typedef struct kd_pseudo {
+    float     *host; /* mask, weights, one map of the teacher; grows */
+    size_t     count;
+    kd_staging device; /* mask, weights */
+} kd_pseudo;
 
 typedef enum kd_phase { KD_PHASE_IDLE, KD_PHASE_FORWARD, KD_PHASE_BACKWARD } kd_phase;
 
@@ -28,6 +35,8 @@ struct kdas_distiller {
     kd_phase               phase;
     int32_t                micro; /* batches whose gradients are gathered since the last update */
     kd_loss_place          at;    /* the maps of the last forward */
+    kd_share               share[KDAS_TERMS]; /* the loss's before the step, for one that fails */
+    int32_t                teacher_maps; /* how many the teacher has there */
     kd_upload              upload[KD_UPLOADS];
     int                    upload_used; /* by the last forward */
     uint64_t               uploads;
@@ -43,12 +52,28 @@ struct kdas_distiller {
         float *room;   /* host, for values that are exchanged                            */
         bool   begun;  /* by the first update; until then the average is the student     */
     } average;
+    kd_pseudo pseudo;
 };
+
+/* ---- pseudo.c ---- */
+
+/* Whether some frame of the batch has neither a mask nor a teacher's map: it waits for the teacher's output. */
+bool kd_pseudo_wanted(const kdas_batch *batch);
+/* Fill mask and weights of such frames from the teacher's maps of this forward, and put d->at's mask and weight to
+ * them; other frames keep the batch's. */
+kdas_status kd_pseudo_fill(kdas_distiller *d, kdas_batch *batch);
+void        kd_pseudo_finish(kdas_distiller *d);
 
 /* ---- upload.c ---- */
 
+/* Where a batch is on the device. */
+typedef struct kd_uploaded {
+    float *images, *masks;
+    float *teacher, *weights; /* NULL: the batch has none */
+} kd_uploaded;
+
 /* The batch on the device: where it was uploaded ahead, or uploaded now. */
-kdas_status kd_upload_batch(kdas_distiller *d, kdas_batch *batch, float **images, float **masks);
+kdas_status kd_upload_batch(kdas_distiller *d, kdas_batch *batch, kd_uploaded *out);
 /* Let go of batches that wait: the host may use their memory again, and has to upload them anew. */
 kdas_status kd_upload_settle(kdas_distiller *d);
 void        kd_upload_finish(kdas_distiller *d);

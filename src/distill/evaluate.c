@@ -41,6 +41,10 @@ static kdas_status add_frame(evaluation *e, int64_t i)
     kdas_status st;
 
     KD_TRY(kdas_dataset_get(e->dataset, i, &image, &mask));
+    if (!mask) {
+        st = kd_fail(KDAS_EINVAL, "it has no mask to be judged by");
+        goto done;
+    }
     frame = kdas_image_view(image);
     truth = kdas_image_view(mask);
     KD_TRY(kd_grow(e->ctx, (void **)&e->logits, &e->capacity, (size_t)(frame.width * frame.height),

@@ -24,6 +24,7 @@ typedef struct run {
     kdas_train_state   state;
     int64_t            batches, steps; /* in an epoch; in the whole run                 */
     int64_t            batch;          /* done in the epoch under way                   */
+    double             factor;         /* of the guidance as the host had it            */
     bool               stop;           /* the host's callback has asked to              */
     bool               looks_ahead;    /* the next batch is uploaded during a step      */
     kdas_batch        *ahead;          /* which waits for its step; NULL: none          */
@@ -53,6 +54,10 @@ static kdas_status check_options(const kdas_train_options *o)
         return kd_fail(KDAS_EINVAL, "train: max_steps is %lld, below 0", (long long)o->max_steps);
     if (o->save_every < 0)
         return kd_fail(KDAS_EINVAL, "train: save_every is %lld, below 0", (long long)o->save_every);
+    if (!(o->ramp_up >= 0 && o->ramp_up < 1e9))
+        return kd_fail(KDAS_EINVAL, "train: ramp_up is %g, below 0", o->ramp_up);
+    if (!(o->ramp_down >= 0 && o->ramp_down < 1e9))
+        return kd_fail(KDAS_EINVAL, "train: ramp_down is %g, below 0", o->ramp_down);
     if (o->patience < 0)
         return kd_fail(KDAS_EINVAL, "train: patience is %lld, below 0", (long long)o->patience);
     return kd_check_size(1, o->height, o->width);
@@ -206,6 +211,20 @@ static void forget_ahead(run *r)
     r->ahead = NULL;
 }
 
+/* Guidance rises and falls with the steps of all planned epochs, wherever this call begins and ends. Without ramps
+ * it is the host's. */
+static kdas_status set_ramp(run *r)
+{
+    double up = r->options.ramp_up, down = r->options.ramp_down;
+    double at = (double)run_step(r) / (double)r->batches, end = (double)r->options.epochs;
+    double factor = 1;
+
+    if (up == 0 && down == 0) return KDAS_OK;
+    if (up > 0) factor = KD_MIN(factor, at / up);
+    if (down > 0) factor = KD_MIN(factor, (end - at) / down);
+    return kdas_loss_set_guidance_factor(r->distiller->loss, r->factor * factor);
+}
+
 static kdas_status step(run *r)
 {
     double      start = kd_now(), waited = kdas_loader_waited(r->loader);
@@ -214,6 +233,7 @@ static kdas_status step(run *r)
 
     KD_RETURN(next_batch(r, &batch));
     KD_RETURN(look_ahead(r));
+    KD_RETURN(set_ramp(r));
     waited              = kdas_loader_waited(r->loader) - waited;
     r->report           = (kdas_step_report){ .size = sizeof r->report };
     r->ctx->finish_step = true; /* half a step could not be resumed */
@@ -349,10 +369,25 @@ static kdas_status open_validation(run *r)
     if (!r->validation) return KDAS_OK;
     if (kdas_dataset_count(r->validation) == 0)
         return kd_fail(KDAS_EINVAL, "train: the validation set is empty");
+    if (kdas_dataset_unlabelled(r->validation) > 0)
+        return kd_fail(KDAS_EINVAL, "train: %lld frames of the validation set have no mask",
+                       (long long)kdas_dataset_unlabelled(r->validation));
     options.guidance   = "none";
+    options.feature    = "none";
+    options.share      = KDAS_SHARE_OFF;
     options.seg_weight = 1;
     KD_RETURN(kdas_loss_create(&r->loss, r->ctx, &options));
     return kdas_evaluator_create(&r->evaluator, r->ctx);
+}
+
+/* Whether there is something to learn from, before the first step. */
+static kdas_status check_teacher(const run *r)
+{
+    if (r->distiller->teacher || kd_loader_has_maps(r->loader)) return KDAS_OK;
+    if (kd_loader_unlabelled(r->loader))
+        return kd_fail(KDAS_EINVAL, "train: there are frames without masks, and neither a teacher "
+                                    "nor its maps to learn them from");
+    return KDAS_OK;
 }
 
 static kdas_status start(run *r)
@@ -362,6 +397,7 @@ static kdas_status start(run *r)
     if (r->batches < 1) return kd_fail(KDAS_EINVAL, "train: an epoch of the loader has no batches");
     r->steps = r->options.epochs * r->batches;
     if (r->options.max_steps) r->steps = KD_MIN(r->steps, r->options.max_steps);
+    KD_RETURN(check_teacher(r));
     KD_RETURN(open_folder(r));
     KD_RETURN(open_validation(r));
     KD_RETURN(resume(r));
@@ -382,6 +418,7 @@ static kdas_status save_cancelled(run *r)
 
 static void finish(run *r)
 {
+    if (r->options.ramp_up > 0 || r->options.ramp_down > 0) r->distiller->loss->factor = r->factor;
     kd_train_log_finish(&r->log);
     kdas_evaluator_destroy(r->evaluator);
     kdas_loss_destroy(r->loss);
@@ -400,6 +437,7 @@ kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader, kdas_data
     kdas_train_options_init(&r.options, sizeof r.options);
     KD_RETURN(kd_take_options(&r.options, sizeof r.options, options, "kdas_train_options"));
     r.ctx     = distiller->ctx;
+    r.factor  = distiller->loss->factor;
     r.started = kd_now();
     if (r.options.height == 0 && r.options.width == 0)
         kd_loader_size(loader, &r.options.height, &r.options.width);

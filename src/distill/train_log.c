@@ -8,13 +8,12 @@
 
 #define MAX_LOG (64u << 20) /* bytes */
 
-#define COLUMNS                                                                             \
-    "epoch,step,lr,total,seg_raw,seg_weighted,seg_gradient,kd_raw,kd_weighted,kd_gradient," \
-    "sgm_raw,sgm_weighted,sgm_gradient,images_per_second,seconds,waited,validation_dice,"   \
-    "validation_loss,best"
-
-static const char header[]     = COLUMNS ",loss_scale,skipped\n";
-static const char old_header[] = COLUMNS "\n"; /* of before 0.3: the scale was 1 */
+static const char header[] =
+    "epoch,step,lr,total,seg_raw,seg_weighted,seg_gradient,kd_raw,kd_weighted,kd_gradient,"
+    "sgm_raw,sgm_weighted,sgm_gradient,feature_raw,feature_weighted,feature_gradient,"
+    "images_per_second,seconds,waited,validation_dice,validation_loss,best,loss_scale,skipped\n";
+/* How the header of an earlier version begins, too: it may lack some of the columns after that. */
+static const char first_columns[] = "epoch,step,lr,total,seg_raw,";
 
 static kdas_status append(kd_train_log *log, const char *text, size_t n)
 {
@@ -24,19 +23,47 @@ static kdas_status append(kd_train_log *log, const char *text, size_t n)
     return KDAS_OK;
 }
 
+static size_t cell_length(const char *cell) { return strcspn(cell, ",\n"); }
+
+/* The cell of `line` under the column that `columns` calls as `name` begins; NULL where there is no such one. */
+static const char *find_cell(const char *columns, const char *line, const char *name)
+{
+    size_t length = cell_length(name);
+
+    for (;;) {
+        size_t wide = cell_length(columns), full = cell_length(line);
+
+        if (wide == length && memcmp(columns, name, length) == 0) return line;
+        if (columns[wide] != ',' || line[full] != ',') return NULL;
+        columns += wide + 1;
+        line += full + 1;
+    }
+}
+
+/* A line under other columns comes under ours. What was not written down then: the scale was 1, the rest 0. */
+static kdas_status take_line(kd_train_log *log, const char *columns, const char *line)
+{
+    for (const char *name = header;; name += cell_length(name) + 1) {
+        const char *cell = find_cell(columns, line, name);
+        const char *end  = &name[cell_length(name)];
+
+        if (!cell) cell = strncmp(name, "loss_scale,", 11) == 0 ? "1," : "0,";
+        KD_RETURN(append(log, cell, cell_length(cell)));
+        KD_RETURN(append(log, end, 1));
+        if (*end == '\n') return KDAS_OK;
+    }
+}
+
 /* Take over the whole lines of epochs 1 .. keep from a log of this kind; another file is let go. */
 static kdas_status take_lines(kd_train_log *log, const char *text, int64_t keep)
 {
-    bool        old  = strncmp(text, old_header, strlen(old_header)) == 0;
-    const char *rest = old ? ",1,0\n" : "\n", *line, *end;
+    const char *line = strchr(text, '\n'), *end;
 
-    if (!old && strncmp(text, header, strlen(header)) != 0) return KDAS_OK;
-    for (line = strchr(text, '\n') + 1; (end = strchr(line, '\n')); line = end + 1) {
+    if (!line || strncmp(text, first_columns, strlen(first_columns)) != 0) return KDAS_OK;
+    for (line++; (end = strchr(line, '\n')); line = end + 1) {
         long long epoch = strtoll(line, NULL, 10);
 
-        if (epoch < 1 || epoch > keep) continue;
-        KD_RETURN(append(log, line, (size_t)(end - line)));
-        KD_RETURN(append(log, rest, strlen(rest)));
+        if (epoch >= 1 && epoch <= keep) KD_RETURN(take_line(log, text, line));
     }
     return KDAS_OK;
 }

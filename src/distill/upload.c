@@ -48,11 +48,48 @@ static int choose(const kdas_distiller *d, const kdas_batch *batch, int kept)
     return best;
 }
 
+/* What a batch is made of. */
+enum { PARTS = 4 };
+typedef struct part {
+    kd_staging  *staging;
+    const float *from; /* NULL: the batch has none */
+    size_t       bytes;
+} part;
+
+static void find_parts(part parts[PARTS], kd_upload *u, const kdas_batch *batch)
+{
+    parts[0] = (part){ &u->images, batch->images, image_bytes(batch) };
+    parts[1] = (part){ &u->masks, batch->masks, mask_bytes(batch) };
+    parts[2] = (part){ &u->teacher, batch->teacher, mask_bytes(batch) };
+    parts[3] = (part){ &u->weights, batch->weights, mask_bytes(batch) };
+}
+
 static kdas_status reserve(kdas_distiller *d, kd_upload *u, const kdas_batch *batch)
 {
+    part parts[PARTS];
+
     u->batch = NULL;
-    KD_RETURN(kd_device_reserve(d->ctx, &u->images, image_bytes(batch)));
-    return kd_device_reserve(d->ctx, &u->masks, mask_bytes(batch));
+    find_parts(parts, u, batch);
+    for (int i = 0; i < PARTS; i++)
+        if (parts[i].from) KD_RETURN(kd_device_reserve(d->ctx, parts[i].staging, parts[i].bytes));
+    return KDAS_OK;
+}
+
+/* Copy a batch to where it has room; `ahead`: beside the kernels. */
+static kdas_status copy(kdas_distiller *d, kd_upload *u, const kdas_batch *batch, bool ahead)
+{
+    part parts[PARTS];
+
+    find_parts(parts, u, batch);
+    for (int i = 0; i < PARTS; i++) {
+        const part *p = &parts[i];
+
+        if (!p->from) continue;
+        KD_RETURN(ahead ? d->ctx->backend->upload_ahead(d->ctx->device, p->staging->memory, p->from,
+                                                        p->bytes)
+                        : kd_device_upload(d->ctx, p->staging->memory, p->from, p->bytes));
+    }
+    return KDAS_OK;
 }
 
 kdas_status kdas_distiller_prefetch(kdas_distiller *d, kdas_batch *batch)
@@ -71,24 +108,20 @@ kdas_status kdas_distiller_prefetch(kdas_distiller *d, kdas_batch *batch)
     u    = &d->upload[choose(d, batch, kept)];
     KD_RETURN(reserve(d, u, batch));
     u->under_way = batch->ahead = true;
-    KD_RETURN(
-        backend->upload_ahead(d->ctx->device, u->images.memory, batch->images, image_bytes(batch)));
-    KD_RETURN(
-        backend->upload_ahead(d->ctx->device, u->masks.memory, batch->masks, mask_bytes(batch)));
+    KD_RETURN(copy(d, u, batch, true));
     u->batch   = batch;
     u->content = kd_batch_content(batch);
     u->when    = ++d->uploads;
     return KDAS_OK;
 }
 
-kdas_status kd_upload_batch(kdas_distiller *d, kdas_batch *batch, float **images, float **masks)
+kdas_status kd_upload_batch(kdas_distiller *d, kdas_batch *batch, kd_uploaded *out)
 {
     int        at = waiting_for(d, batch);
     kd_upload *u;
 
     if (!has_memory(d)) {
-        *images = batch->images;
-        *masks  = batch->masks;
+        *out = (kd_uploaded){ batch->images, batch->masks, batch->teacher, batch->weights };
         return KDAS_OK;
     }
     if (at < 0 || d->upload[at].content != kd_batch_content(batch)) {
@@ -96,15 +129,15 @@ kdas_status kd_upload_batch(kdas_distiller *d, kdas_batch *batch, float **images
         u  = &d->upload[at];
         if (u->under_way) KD_RETURN(arrive(d));
         KD_RETURN(reserve(d, u, batch));
-        KD_RETURN(kd_device_upload(d->ctx, u->images.memory, batch->images, image_bytes(batch)));
-        KD_RETURN(kd_device_upload(d->ctx, u->masks.memory, batch->masks, mask_bytes(batch)));
+        KD_RETURN(copy(d, u, batch, false));
     }
     u = &d->upload[at];
     if (u->under_way) KD_RETURN(arrive(d));
     u->batch       = NULL; /* whatever is written into it from now on is uploaded again */
     d->upload_used = at;
-    *images        = u->images.memory;
-    *masks         = u->masks.memory;
+    *out =
+        (kd_uploaded){ u->images.memory, u->masks.memory, batch->teacher ? u->teacher.memory : NULL,
+                       batch->weights ? u->weights.memory : NULL };
     return KDAS_OK;
 }
 
@@ -121,5 +154,7 @@ void kd_upload_finish(kdas_distiller *d)
     for (int i = 0; i < KD_UPLOADS; i++) {
         kd_device_unstage(d->ctx, &d->upload[i].images);
         kd_device_unstage(d->ctx, &d->upload[i].masks);
+        kd_device_unstage(d->ctx, &d->upload[i].teacher);
+        kd_device_unstage(d->ctx, &d->upload[i].weights);
     }
 }

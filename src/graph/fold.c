@@ -7,7 +7,8 @@
 static bool can_take_norm(const kd_node *node)
 {
     return node->kind == KD_NODE_OP && !node->keep &&
-           (node->op->ref.op == KDAS_OP_CONV2D || node->op->ref.op == KDAS_OP_LINEAR);
+           (node->op->ref.op == KDAS_OP_CONV2D || node->op->ref.op == KDAS_OP_DWCONV2D ||
+            node->op->ref.op == KDAS_OP_LINEAR);
 }
 
 static int readers(const kd_program *p, const kd_node *of)

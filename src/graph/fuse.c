@@ -31,7 +31,7 @@ static bool is_3x3(const kd_node *node)
     const kdas_conv_attr *a = node->desc.attr;
     const kdas_desc      *w = &node->desc.in[1];
 
-    return w->dim[2] == 3 && w->dim[3] == 3 && a->stride == 1 && a->pad == 1;
+    return w->dim[2] == 3 && w->dim[3] == 3 && a->stride == 1 && a->pad == 1 && a->pad_end == 1;
 }
 
 #define FEED_FORWARD                                                  \

@@ -223,6 +223,66 @@ done:
     return st;
 }
 
+kdas_status kd_image_check_grey(const kd_image_info *info, const char *path)
+{
+    if (info->kind != KD_IMAGE_PNG)
+        return kd_fail(KDAS_EFORMAT, "'%s' is no PNG, whatever its name says", path);
+    if (info->channels > 2)
+        return kd_fail(KDAS_EFORMAT, "'%s' has colours; a map is grey, of 8 or 16 bits", path);
+    return KDAS_OK;
+}
+
+kdas_status kd_image_load_grey16(uint16_t **out, kd_image_info *info, kdas_context *ctx,
+                                 const char *path)
+{
+    kdas_status st      = KDAS_OK;
+    uint8_t    *bytes   = NULL;
+    uint16_t   *samples = NULL;
+    size_t      end     = 0;
+
+    *out = NULL;
+    KD_TRY(read_whole(ctx, path, info, &bytes, &end));
+    KD_TRY(kd_image_check_grey(info, path));
+    samples = kd_alloc(ctx, (size_t)(info->width * info->height) * sizeof *samples);
+    if (!samples) {
+        st = KDAS_ENOMEM;
+        goto done;
+    }
+    KD_TRY(kd_codec_decode16(ctx, samples, info, path, bytes, end));
+    *out    = samples;
+    samples = NULL;
+done:
+    kd_free(ctx, bytes);
+    kd_free(ctx, samples);
+    return st;
+}
+
+/* Floats of 0..1 as a grey PNG of 16 bits. */
+static kdas_status save_grey16(kdas_context *ctx, const char *path, const kdas_view *view)
+{
+    kdas_status st     = KDAS_OK;
+    kd_writer  *writer = NULL;
+    uint16_t   *to     = kd_alloc(ctx, (size_t)(view->width * view->height) * sizeof *to);
+
+    if (!to) return KDAS_ENOMEM;
+    for (int64_t y = 0; y < view->height; y++) {
+        const float *row = kd_view_row(view, y);
+
+        for (int64_t x = 0; x < view->width; x++) {
+            float v = row[x] > 0 ? KD_MIN(row[x], 1.0f) : 0;
+
+            to[y * view->width + x] = (uint16_t)(v * 65535.0f + 0.5f);
+        }
+    }
+    KD_TRY(kd_writer_open(&writer, ctx, path));
+    KD_TRY(kd_codec_encode16(ctx, writer, to, view->width, view->height));
+    st = kd_writer_commit(&writer);
+done:
+    kd_writer_discard(writer);
+    kd_free(ctx, to);
+    return st;
+}
+
 kdas_status kdas_image_save(kdas_context *context, const char *path, const kdas_view *view)
 {
     kdas_status    st     = KDAS_OK;
@@ -236,10 +296,11 @@ kdas_status kdas_image_save(kdas_context *context, const char *path, const kdas_
         return kd_fail(KDAS_EINVAL, "kdas_image_save: the %s is NULL",
                        context ? "path" : "context");
     KD_RETURN(kd_view_check(view, "kdas_image_save"));
+    jpeg = kd_path_has_extension(path, ".jpg") || kd_path_has_extension(path, ".jpeg");
+    if (view->pixel == KDAS_PIXEL_GREYF32 && !jpeg) return save_grey16(context, path, view);
     if (kd_pixel_is_float(view->pixel))
         return kd_fail(KDAS_EINVAL, "kdas_image_save: pixels must be 8-bit to go to '%s'", path);
 
-    jpeg   = kd_path_has_extension(path, ".jpg") || kd_path_has_extension(path, ".jpeg");
     pixel  = kd_pixel_colours(view->pixel) == 1 ? KDAS_PIXEL_GREY8 : KDAS_PIXEL_RGB8;
     pixels = view->data;
     if (view->pixel != pixel || kd_view_stride(view) != row_bytes(view)) {

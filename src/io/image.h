@@ -41,6 +41,7 @@ typedef struct kd_image_info {
     kd_image_kind kind;
     int64_t       width, height;
     int           channels; /* as stored: 1 grey, 2 grey and alpha, 3 colour or palette, 4 */
+    int           bits;     /* of a PNG's sample, else 8                                   */
 } kd_image_info;
 
 /* Read the header alone. Fails as kdas_image_load does for a file that it would refuse on sight:
@@ -52,6 +53,13 @@ kdas_status kd_image_info_load(kd_image_info *out, kdas_context *ctx, const char
 kdas_status kd_image_check_whole(const kd_image_info *info, const char *path, const uint8_t *bytes,
                                  size_t n, size_t *end);
 
+/* Load a grey PNG as 16-bit samples (height,width), from kd_alloc; 8-bit ones are times 257. *info says what the
+ * file has. KDAS_EFORMAT for colours and other kinds of files; else as kdas_image_load. */
+kdas_status kd_image_load_grey16(uint16_t **out, kd_image_info *info, kdas_context *ctx,
+                                 const char *path);
+/* What a file says must make it a grey PNG. */
+kdas_status kd_image_check_grey(const kd_image_info *info, const char *path);
+
 /* ---- Codecs (image_codec.c)
  * ----------------------------------------------------------------------- */
 
@@ -62,6 +70,12 @@ kdas_status kd_image_check_whole(const kd_image_info *info, const char *path, co
  * or 3, and 1 only where the file has no colour. `path` is for the sentence. */
 kdas_status kd_codec_decode(kdas_context *ctx, uint8_t *to, int channels, const kd_image_info *info,
                             const char *path, uint8_t *bytes, size_t end);
+/* Decode a grey PNG likewise, into 16-bit samples (height,width). */
+kdas_status kd_codec_decode16(kdas_context *ctx, uint16_t *to, const kd_image_info *info,
+                              const char *path, uint8_t *bytes, size_t end);
+/* Encode 16-bit samples (height,width) as a grey PNG into a writer. */
+kdas_status kd_codec_encode16(kdas_context *ctx, kd_writer *writer, const uint16_t *samples,
+                              int64_t width, int64_t height);
 /* Encode `pixels` (height,width,channels), channels 1 or 3, as PNG or JPEG into a writer. */
 kdas_status kd_codec_encode(kdas_context *ctx, kd_writer *writer, kd_image_kind kind,
                             const uint8_t *pixels, int64_t width, int64_t height, int channels);

@@ -6,6 +6,7 @@
  * nothing aborts. */
 #include <setjmp.h>
 #include <string.h>
+#include "io/crc.h"
 #include "io/image.h"
 
 /* A block that the codec holds; its bytes follow. */
@@ -28,7 +29,9 @@ struct session {
     size_t               end;
     int                  channels;
     uint8_t             *to;
+    uint16_t            *to16;
     const uint8_t       *from;
+    const uint16_t      *from16;
     kd_writer           *writer;
 };
 
@@ -141,11 +144,13 @@ static stbi_uc *decode_jpeg(struct session *s, int *w, int *h)
 
 static void decode(struct session *s)
 {
-    int      w = 0, h = 0, components;
-    stbi_uc *pixels;
+    int   w = 0, h = 0, components;
+    void *pixels;
 
     stbi__g_failure_reason = NULL; /* not every failure sets it */
-    if (s->info->kind == KD_IMAGE_JPEG)
+    if (s->to16)
+        pixels = stbi_load_16_from_memory(s->bytes, (int)s->end, &w, &h, &components, s->channels);
+    else if (s->info->kind == KD_IMAGE_JPEG)
         pixels = decode_jpeg(s, &w, &h);
     else
         pixels = stbi_load_from_memory(s->bytes, (int)s->end, &w, &h, &components, s->channels);
@@ -156,7 +161,23 @@ static void decode(struct session *s)
     }
     if (w != s->info->width || h != s->info->height)
         codec_escape(KDAS_EFORMAT, "it says two different sizes");
-    memcpy(s->to, pixels, (size_t)w * (size_t)h * (size_t)s->channels);
+    if (s->to16)
+        memcpy(s->to16, pixels, (size_t)w * (size_t)h * sizeof *s->to16);
+    else
+        memcpy(s->to, pixels, (size_t)w * (size_t)h * (size_t)s->channels);
+}
+
+static kdas_status decode_file(struct session *s, const char *path)
+{
+    const kd_image_info *info = s->info;
+
+    /* 16-bit RGBA is 8 bytes a pixel; JPEG pads to whole blocks; chunks gather in doubling buffers.
+     */
+    s->limit =
+        8 * (size_t)(info->width + 64) * (size_t)(info->height + 64) + 2 * s->end + (1u << 20);
+    run(s, decode);
+    if (s->reason) kd_fail(s->status, "'%s' is damaged: the decoder says \"%s\"", path, s->reason);
+    return s->status;
 }
 
 kdas_status kd_codec_decode(kdas_context *ctx, uint8_t *to, int channels, const kd_image_info *info,
@@ -166,12 +187,17 @@ kdas_status kd_codec_decode(kdas_context *ctx, uint8_t *to, int channels, const 
         .ctx = ctx, .to = to, .channels = channels, .info = info, .bytes = bytes, .end = end
     };
 
-    /* 16-bit RGBA is 8 bytes a pixel; JPEG pads to whole blocks; chunks gather in doubling buffers.
-     */
-    s.limit = 8 * (size_t)(info->width + 64) * (size_t)(info->height + 64) + 2 * end + (1u << 20);
-    run(&s, decode);
-    if (s.reason) kd_fail(s.status, "'%s' is damaged: the decoder says \"%s\"", path, s.reason);
-    return s.status;
+    return decode_file(&s, path);
+}
+
+kdas_status kd_codec_decode16(kdas_context *ctx, uint16_t *to, const kd_image_info *info,
+                              const char *path, uint8_t *bytes, size_t end)
+{
+    struct session s = {
+        .ctx = ctx, .to16 = to, .channels = 1, .info = info, .bytes = bytes, .end = end
+    };
+
+    return decode_file(&s, path);
 }
 
 /* ---- Encoding -------------------------------------------------------------------------------- */
@@ -181,6 +207,66 @@ static void put(void *user, void *data, int n)
     struct session *s = user;
 
     if (s->status == KDAS_OK) s->status = kd_writer_put(s->writer, data, (size_t)n);
+}
+
+static void store32(uint8_t *to, uint32_t v)
+{
+    for (int i = 0; i < 4; i++)
+        to[i] = (uint8_t)(v >> (24 - 8 * i));
+}
+
+static void put_chunk(struct session *s, const char *type, const uint8_t *data, uint32_t n)
+{
+    uint8_t head[8], tail[4];
+
+    store32(head, n);
+    memcpy(head + 4, type, 4);
+    store32(tail, kd_crc32(kd_crc32(0, head + 4, 4), data, n));
+    put(s, head, sizeof head);
+    if (n) put(s, (void *)data, (int)n);
+    put(s, tail, sizeof tail);
+}
+
+/* A grey PNG of 16 bits, which stb_image_write lacks. Rows are stored as differences from the row above (filter 2),
+ * which suits maps. */
+static void encode16(struct session *s)
+{
+    size_t   w = (size_t)s->info->width, h = (size_t)s->info->height, row = 2 * w;
+    uint8_t  head[13] = { 0 }, *rows = codec_alloc(h * (row + 1)), *to = rows, *zipped;
+    uint8_t *above = codec_alloc(row); /* zeros: above the first row */
+    int      n;
+
+    for (size_t y = 0; y < h; y++) {
+        *to++ = 2;
+        for (size_t i = 0; i < row; i++, to++) {
+            uint8_t v = (uint8_t)(s->from16[y * w + i / 2] >> (i % 2 ? 0 : 8));
+
+            *to      = (uint8_t)(v - above[i]);
+            above[i] = v;
+        }
+    }
+    zipped = stbi_zlib_compress(rows, (int)(to - rows), &n, 8);
+    if (!zipped) codec_escape(KDAS_EIO, "it does not take these samples");
+    store32(head, (uint32_t)w);
+    store32(head + 4, (uint32_t)h);
+    head[8] = 16;
+    put(s, "\x89PNG\r\n\x1A\n", 8);
+    put_chunk(s, "IHDR", head, sizeof head);
+    put_chunk(s, "IDAT", zipped, (uint32_t)n);
+    put_chunk(s, "IEND", NULL, 0);
+}
+
+kdas_status kd_codec_encode16(kdas_context *ctx, kd_writer *writer, const uint16_t *samples,
+                              int64_t width, int64_t height)
+{
+    kd_image_info  info = { KD_IMAGE_PNG, width, height, 1, 16 };
+    struct session s    = {
+           .ctx = ctx, .limit = SIZE_MAX / 2, .info = &info, .from16 = samples, .writer = writer
+    };
+
+    run(&s, encode16);
+    if (s.reason) kd_fail(s.status, "the image encoder says \"%s\"", s.reason);
+    return s.status;
 }
 
 static void encode(struct session *s)

@@ -58,13 +58,14 @@ static kdas_status png_header(kd_image_info *out, const char *path, const uint8_
     if (be32(head + 8) != 13 || memcmp(head + 12, "IHDR", 4) != 0)
         return damaged(path, "it does not begin with IHDR");
     if (head[25] > 6 || !channels[head[25]]) return damaged(path, "no such PNG colour type");
-    *out = (kd_image_info){ KD_IMAGE_PNG, be32(head + 16), be32(head + 20), channels[head[25]] };
+    *out = (kd_image_info){ KD_IMAGE_PNG, be32(head + 16), be32(head + 20), channels[head[25]],
+                            head[24] };
     return KDAS_OK;
 }
 
 static kdas_status bmp_header(kd_image_info *out, const char *path, const uint8_t *head, size_t n)
 {
-    *out = (kd_image_info){ KD_IMAGE_BMP, 0, 0, 3 };
+    *out = (kd_image_info){ KD_IMAGE_BMP, 0, 0, 3, 8 };
     if (n < 26) return cut_off(path, "BMP");
     if (le32(head + 14) == 12) { /* the oldest header */
         out->width  = le16(head + 18);
@@ -95,7 +96,7 @@ static kdas_status jpeg_header(kd_image_info *out, kd_file *file)
             KD_RETURN(kd_file_read(file, at, s, sizeof s));
             if (s[4] != 8)
                 return kd_fail(KDAS_EFORMAT, "'%s': a JPEG of %d bits is not read", path, s[4]);
-            *out = (kd_image_info){ KD_IMAGE_JPEG, be16(s + 7), be16(s + 5), s[9] };
+            *out = (kd_image_info){ KD_IMAGE_JPEG, be16(s + 7), be16(s + 5), s[9], 8 };
             if (s[9] == 1 || s[9] == 3 || s[9] == 4) return KDAS_OK;
             return damaged(path, "a JPEG has 1, 3 or 4 components");
         } else if (s[1] >= 0xC3 && s[1] <= 0xCF && s[1] != 0xC4 && s[1] != 0xC8 && s[1] != 0xCC) {

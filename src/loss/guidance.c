@@ -18,13 +18,50 @@ static kd_node *as_matrix(kd_graph *g, kd_node *map)
     return kd_reshape(g, map, s.dim[0], 1, s.dim[1], s.dim[2]);
 }
 
-/* Eq. 1, 2: self-attention of one supervision map, softmax(X X^T / sqrt(W)) X; rows are tokens. */
-static kd_node *attention(kd_graph *g, kd_node *map)
+static bool is(const char *a, const char *b) { return strcmp(a, b) == 0; }
+
+/* Images, rows or whatever else `count` of them are, each as one row: (count,1,1,.). */
+static kd_node *as_rows(kd_graph *g, kd_node *x, int64_t count)
 {
-    kd_node *x     = as_matrix(g, map);
+    kdas_desc d = shape(x);
+
+    return kd_reshape(g, x, count, 1, 1, kd_elements(&d) / KD_MAX(count, 1));
+}
+
+#define EPS 1e-6f /* the least norm that is divided by */
+
+/* What guidance reads of a map. Standardised: less the mean of its image, over its deviation. */
+static kd_node *read_map(kd_graph *g, kd_node *map, const char *input)
+{
+    kdas_desc s = shape(map);
+    kd_node  *x;
+
+    if (!map || is(input, "logits")) return map;
+    if (is(input, "probability")) return kd_sigmoid(g, map);
+    x = kd_normalize(g, kd_center(g, as_rows(g, map, s.dim[0])), EPS);
+    x = kd_scale(g, x, sqrtf((float)(s.dim[1] * s.dim[2])), 0);
+    return kd_reshape(g, x, s.dim[0], s.dim[1], s.dim[2], 1);
+}
+
+/* Every term reads the maps so: whoever comes first builds it. */
+static void read_maps(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
+{
+    if (!m->student_read) m->student_read = read_map(g, m->student, o->input);
+    if (!m->teacher_read) m->teacher_read = read_map(g, m->teacher, o->input);
+}
+
+/* Eq. 1, 2: self-attention of one supervision map, softmax(X X^T / sqrt(W)) X; rows are tokens. Cosine: the rows are
+ * compared by their angle alone. */
+static kd_node *attention(kd_graph *g, kd_node *map, const char *similarity)
+{
+    kd_node *x     = as_matrix(g, map), *u = x;
     float    scale = x ? 1.0f / sqrtf((float)shape(x).dim[3]) : 0;
 
-    return kd_matmul(g, kd_softmax(g, kd_matmul(g, x, x, false, true, scale)), x, false, false, 1);
+    if (is(similarity, "cosine")) {
+        u     = kd_normalize(g, x, EPS);
+        scale = 10;
+    }
+    return kd_matmul(g, kd_softmax(g, kd_matmul(g, u, u, false, true, scale)), x, false, false, 1);
 }
 
 /* Eq. 4, 5: the symmetrical structure (N,1,H,H) of an attention map. */
@@ -33,62 +70,91 @@ static kd_node *symmetrical(kd_graph *g, kd_node *a, const char *kind)
     kd_node *c;
 
     if (!a) return NULL;
-    if (strcmp(kind, "sum") == 0) {
+    if (is(kind, "sum")) {
         if (shape(a).dim[2] != shape(a).dim[3])
             return kd_graph_fail(g, KDAS_ESHAPE, "sym \"sum\" wants square maps, not %lldx%lld",
                                  (long long)shape(a).dim[2], (long long)shape(a).dim[3]);
         return kd_add(g, a, kd_transpose(g, a));
     }
-    c = kd_center(g, a); /* the row covariance */
-    return kd_matmul(g, c, c, false, true, 1.0f / (float)shape(a).dim[3]);
+    c = kd_center(g, a);
+    if (is(kind, "correlation")) {
+        c = kd_normalize(g, c, EPS);
+        return kd_matmul(g, c, c, false, true, 1);
+    }
+    return kd_matmul(g, c, c, false, true, 1.0f / (float)shape(a).dim[3]); /* the row covariance */
 }
 
-/* Eq. 3, 6: tau^2 / N sum_n KL(softmax(t_n / tau) || softmax(s_n / tau)), n over what `axis` says. */
-static kd_node *kl(kd_graph *g, kd_node *s, kd_node *t, const kdas_loss_options *o)
+/* tau^2 mean KL(bernoulli(t / tau) || bernoulli(s / tau)): every value is the logit of a pixel. */
+static kd_node *kl_pixel(kd_graph *g, kd_node *s, kd_node *t, float tau)
 {
-    kdas_desc d             = shape(s);
-    int64_t   distributions = d.dim[0], each;
+    kd_node *far = kd_scale(g, t, 1 / tau, 0), *p = kd_sigmoid(g, far);
+    kd_node *cross = kd_bce(g, kd_scale(g, s, 1 / tau, 0), p, NULL), *own = kd_bce(g, far, p, NULL);
+
+    return kd_scale(g, kd_mean(g, kd_sub(g, cross, own)), tau * tau, 0);
+}
+
+/* 1 - the mean of Pearson's correlations of rows, (count,1,1,each). */
+static kd_node *pearson(kd_graph *g, kd_node *s, kd_node *t)
+{
+    float each = (float)shape(s).dim[3];
+
+    s = kd_normalize(g, kd_center(g, s), EPS);
+    t = kd_normalize(g, kd_center(g, t), EPS);
+    return kd_scale(g, kd_mean(g, kd_mul(g, s, t)), -each, 1);
+}
+
+/* How far s is from t: by default Eq. 3, 6, tau^2 / N sum_n KL(softmax(t_n / tau) || softmax(s_n / tau)), n over
+ * what `axis` says. */
+static kd_node *distance(kd_graph *g, kd_node *s, kd_node *t, const kdas_loss_options *o)
+{
+    kdas_desc d     = shape(s);
+    int64_t   count = d.dim[0];
 
     if (!s || !t) return NULL;
-    if (strcmp(o->axis, "row") == 0) distributions = d.dim[0] * d.dim[1] * d.dim[2];
-    if (strcmp(o->axis, "channel") == 0) distributions = kd_elements(&d);
-    each = kd_elements(&d) / distributions;
-    s    = kd_reshape(g, s, distributions, 1, 1, each);
-    t    = kd_reshape(g, t, distributions, 1, 1, each);
-    return kd_mean(g, kd_kl(g, s, t, o->tau));
+    if (is(o->distance, "squared")) return kd_mean(g, kd_square_error(g, s, t));
+    if (is(o->axis, "pixel")) return kl_pixel(g, s, t, o->tau);
+    if (is(o->axis, "row")) count = d.dim[0] * d.dim[1] * d.dim[2];
+    if (is(o->axis, "channel")) count = kd_elements(&d);
+    s = as_rows(g, s, count);
+    t = as_rows(g, t, count);
+    return is(o->distance, "pearson") ? pearson(g, s, t) : kd_mean(g, kd_kl(g, s, t, o->tau));
 }
 
 static kd_node *kl_term(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
 {
-    return kl(g, as_matrix(g, m->student), as_matrix(g, m->teacher), o);
+    read_maps(g, m, o);
+    return distance(g, as_matrix(g, m->student_read), as_matrix(g, m->teacher_read), o);
 }
 
 /* Both terms read the attention: whoever comes first builds it. */
-static void attend(kd_graph *g, kd_loss_map *m)
+static void attend(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
 {
-    if (!m->student_attention) m->student_attention = attention(g, m->student);
-    if (!m->teacher_attention) m->teacher_attention = attention(g, m->teacher);
+    read_maps(g, m, o);
+    if (!m->student_attention)
+        m->student_attention = attention(g, m->student_read, o->similarity);
+    if (!m->teacher_attention)
+        m->teacher_attention = attention(g, m->teacher_read, o->similarity);
 }
 
 static kd_node *attention_term(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
 {
-    attend(g, m);
-    return kl(g, m->student_attention, m->teacher_attention, o);
+    attend(g, m, o);
+    return distance(g, m->student_attention, m->teacher_attention, o);
 }
 
 static kd_node *sgm_term(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
 {
-    attend(g, m);
-    return kl(g, symmetrical(g, m->student_attention, o->sym),
-              symmetrical(g, m->teacher_attention, o->sym), o);
+    attend(g, m, o);
+    return distance(g, symmetrical(g, m->student_attention, o->sym),
+                    symmetrical(g, m->teacher_attention, o->sym), o);
 }
 
 /* As the published code runs: the squared difference of P + P^T. */
 static kd_node *published_term(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
 {
-    (void)o;
-    return kd_mean(g, kd_square_error(g, symmetrical(g, as_matrix(g, m->student), "sum"),
-                                      symmetrical(g, as_matrix(g, m->teacher), "sum")));
+    read_maps(g, m, o);
+    return kd_mean(g, kd_square_error(g, symmetrical(g, as_matrix(g, m->student_read), "sum"),
+                                      symmetrical(g, as_matrix(g, m->teacher_read), "sum")));
 }
 
 /* The SGM reads the deepest map alone, in the published code the first. */

@@ -17,10 +17,11 @@ static kdas_status sum_squares(kdas_loss *loss, const float *x, int64_t count, d
     return kd_device_update(loss->ctx, &kd_update_sum_squares, &call);
 }
 
-static kdas_status add_to(kdas_loss *loss, float *y, const float *x, int64_t count)
+/* y += factor x. */
+static kdas_status add_to(kdas_loss *loss, float *y, const float *x, int64_t count, double factor)
 {
-    const kdas_scale_attr once = { .factor = 1 };
-    kdas_node_desc        desc = { .op = KDAS_OP_AXPY, .inputs = 2, .attr = &once };
+    const kdas_scale_attr times = { .factor = (float)factor };
+    kdas_node_desc        desc = { .op = KDAS_OP_AXPY, .inputs = 2, .attr = &times };
     kdas_call             call = { .node = &desc };
 
     desc.in[0] = desc.in[1] = (kdas_desc){ KDAS_F32, 1, { count, 1, 1, 1 } };
@@ -34,7 +35,10 @@ typedef struct run {
     kdas_loss           *loss;
     const kd_loss_place *at;
     float                scale;
-    bool                 norms, backward;
+    bool                 backward;
+    bool                 norms;     /* are reported                                       */
+    bool                 limited;   /* by a share: they are measured in any case          */
+    bool                 measuring; /* and this pass does nothing else: nothing was known */
     bool                 read; /* somebody will look at what is found */
     uint32_t             terms[KD_MAX_MAPS], measured[KD_MAX_MAPS]; /* with a value, with a norm */
     const float         *weight;              /* of the mask, NULL: no term wants it */
@@ -44,17 +48,18 @@ typedef struct run {
 
 static kdas_status give_seed(const run *r, const kd_loss_program *k, int t)
 {
-    float seed = (float)kd_loss_weight(r->loss, t) * r->scale;
+    double weight = kd_loss_weight(r->loss, t) * (r->limited ? 1 : kd_share_factor(r->loss, t));
+    float  seed   = (float)weight * r->scale;
 
     return kd_device_upload(r->loss->ctx, kd_program_grad(k->program, k->value[t]), &seed,
                             sizeof seed);
 }
 
-/* Each term's backward by itself, for the norms; what they send is added to the caller's gradient. */
+/* Each term's backward by itself, for the norms; what they send is added to the caller's gradient, up to its share. */
 static kdas_status send_apart(run *r, const kd_loss_program *k, int map)
 {
     int64_t count = r->at->n * r->at->h * r->at->w;
-    float  *to    = r->at->gradient[map];
+    float  *to    = r->measuring ? NULL : r->at->gradient[map];
 
     if (to) KD_RETURN(kd_profile_zero(r->loss->ctx, "loss", to, (size_t)count * sizeof(float)));
     for (int t = 0; t < KDAS_TERMS; t++) {
@@ -68,7 +73,9 @@ static kdas_status send_apart(run *r, const kd_loss_program *k, int map)
             KD_RETURN(sum_squares(r->loss, sent, count, &r->loss->found->squares[map][t]));
             r->measured[map] |= 1u << t;
         }
-        if (to) KD_RETURN(add_to(r->loss, to, sent, count));
+        if (to)
+            KD_RETURN(add_to(r->loss, to, sent, count,
+                             r->limited ? kd_share_factor(r->loss, t) : 1));
     }
     return KDAS_OK;
 }
@@ -103,7 +110,7 @@ static kdas_status keep_values(run *r, const kd_loss_program *k, int map)
         if (!value) continue;
         r->terms[map] |= 1u << t;
         KD_RETURN(loss->ctx->host_memory ? take_value(r, t, *value)
-                                         : add_to(loss, &loss->found->value[map][t].is, value, 1));
+                                         : add_to(loss, &loss->found->value[map][t].is, value, 1, 1));
     }
     return KDAS_OK;
 }
@@ -128,7 +135,7 @@ static kdas_status run_map(run *r, const kd_loss_key *key, int map)
 {
     const kd_loss_place *at     = r->at;
     size_t               bytes  = (size_t)(at->n * at->h * at->w) * sizeof(float);
-    bool                 direct = r->backward && !r->norms;
+    bool                 direct = r->backward && !key->apart;
     kd_loss_program     *k;
 
     if (!key->terms)
@@ -139,10 +146,11 @@ static kdas_status run_map(run *r, const kd_loss_key *key, int map)
     if (k->teacher) kd_program_bind(k->program, k->teacher, at->teacher[map], NULL);
     if (k->mask) kd_program_bind(k->program, k->mask, at->mask, NULL);
     if (k->weight) kd_program_bind(k->program, k->weight, (float *)r->weight, NULL);
+    if (k->pixel) kd_program_bind(k->program, k->pixel, at->weight, NULL);
     KD_RETURN(kd_program_forward(k->program, 0));
-    KD_RETURN(keep_values(r, k, map));
+    if (!r->measuring) KD_RETURN(keep_values(r, k, map));
     if (!r->backward) return KDAS_OK;
-    return r->norms ? send_apart(r, k, map) : send_together(r, k, map);
+    return key->apart ? send_apart(r, k, map) : send_together(r, k, map);
 }
 
 /* The weights of the mask, once for all maps. */
@@ -154,6 +162,7 @@ static kdas_status run_weight(run *r, kd_loss_key key)
     key.apart = false;
     KD_RETURN(kd_loss_program_for(&k, r->loss, &key));
     kd_program_bind(k->program, k->mask, r->at->mask, NULL);
+    if (k->pixel) kd_program_bind(k->program, k->pixel, r->at->weight, NULL);
     KD_RETURN(kd_program_forward(k->program, 0));
     r->weight = kd_program_value(k->program, k->weight);
     return KDAS_OK;
@@ -162,30 +171,34 @@ static kdas_status run_weight(run *r, kd_loss_key key)
 static kdas_status run_maps(run *r)
 {
     const kd_loss_place *at  = r->at;
-    kd_loss_key          key = { at->n, at->h, at->w, at->teacher_h, at->teacher_w, 0, false };
+    kd_loss_key          key = { at->n,         at->h, at->w, at->teacher_h,
+                                 at->teacher_w, 0,     false, at->weight != NULL };
 
-    for (int i = 0; i < at->maps; i++)
-        r->backward |= at->gradient[i] != NULL;
     if (r->loss->seg->weighted && kd_loss_weight(r->loss, KDAS_TERM_SEG) > 0)
         KD_RETURN(run_weight(r, key));
     for (int i = 0; i < at->maps; i++) {
         key.terms = kd_loss_terms(r->loss, i, at->maps);
-        key.apart = r->norms && r->backward;
+        key.apart = (r->norms || r->limited) && r->backward;
         KD_RETURN(run_map(r, &key, i));
     }
     return KDAS_OK;
 }
 
-/* Weigh the terms, take the norms. */
+/* Of the gradient that the term's backward gave. */
+static double norm_of(const run *r, int t) { return sqrt(r->squares[t]) / (double)r->scale; }
+
+/* Weigh the terms, take the norms of what was really sent. */
 static void finish_report(run *r)
 {
     kdas_loss *loss = r->loss;
 
     for (int t = 0; t < KDAS_TERMS; t++) {
+        double factor = kd_share_factor(loss, t);
+
         if (!r->r.on[t]) continue;
-        r->r.weighted[t] = kd_loss_weight(loss, t) * r->r.raw[t];
+        r->r.weighted[t] = kd_loss_weight(loss, t) * factor * r->r.raw[t];
         r->r.total += r->r.weighted[t];
-        r->r.gradient[t] = sqrt(r->squares[t]) / (double)r->scale;
+        if (r->norms) r->r.gradient[t] = norm_of(r, t) * (r->limited ? factor : 1);
         if (r->norms && r->backward && r->squares[t] == 0 && !loss->warned[t]) {
             loss->warned[t] = true;
             kd_warn(loss->ctx,
@@ -196,17 +209,76 @@ static void finish_report(run *r)
     }
 }
 
+/* The terms under a limit that have a gradient in this run, as bits. */
+static uint32_t limited_terms(const run *r)
+{
+    uint32_t terms = 0;
+
+    for (int i = 0; r->limited && r->backward && i < r->at->maps; i++)
+        terms |= kd_loss_terms(r->loss, i, r->at->maps);
+    return terms & ~(1u << KDAS_TERM_SEG);
+}
+
+/* `terms`: those whose norms enter the running means. */
+static void note_norms(const run *r, uint32_t terms)
+{
+    r->loss->seg_norm = norm_of(r, KDAS_TERM_SEG);
+    for (int t = 0; t < KDAS_TERMS; t++)
+        if (terms >> t & 1) kd_share_note(r->loss, t, r->loss->seg_norm, norm_of(r, t));
+}
+
+/* Where nothing is known of a term yet, its norm is found before anything is sent, so that the limit holds from the
+ * first evaluation on. `terms`: the others come back. */
+static kdas_status measure_first(run *r, uint32_t *terms)
+{
+    uint32_t unknown = 0;
+
+    for (int t = 0; t < KDAS_TERMS; t++)
+        if ((*terms >> t & 1) && r->loss->share[t].count == 0) unknown |= 1u << t;
+    if (!unknown) return KDAS_OK;
+    r->measuring = true;
+    KD_RETURN(run_maps(r));
+    KD_RETURN(fetch(r));
+    note_norms(r, unknown);
+    r->measuring = false;
+    *terms &= ~unknown;
+    memset(r->squares, 0, sizeof r->squares);
+    return KDAS_OK;
+}
+
+/* All of an evaluation but the running means, which come back as they were if it fails. */
+static kdas_status evaluate(run *r)
+{
+    kdas_loss *loss  = r->loss;
+    uint32_t   terms = limited_terms(r);
+
+    if (r->read) KD_RETURN(kd_device_zero(loss->ctx, loss->found, sizeof *loss->found));
+    KD_RETURN(measure_first(r, &terms));
+    KD_RETURN(run_maps(r));
+    if (!r->read) return KDAS_OK;
+    KD_RETURN(fetch(r));
+    finish_report(r);
+    if (r->limited && r->backward) note_norms(r, terms);
+    return KDAS_OK;
+}
+
 kdas_status kd_loss_run(kdas_loss *loss, const kd_loss_place *at, float scale, bool norms,
                         kdas_loss_report *report)
 {
     run r = { .loss = loss, .at = at, .scale = scale, .norms = norms, .r = { .size = sizeof r.r } };
+    kd_share    kept[KDAS_TERMS];
+    kdas_status st;
 
-    r.read = report || loss->ctx->host_memory;
-    if (r.read) KD_RETURN(kd_device_zero(loss->ctx, loss->found, sizeof *loss->found));
-    KD_RETURN(run_maps(&r));
-    if (!r.read) return KDAS_OK;
-    KD_RETURN(fetch(&r));
-    finish_report(&r);
+    r.limited = kd_share_on(loss);
+    for (int i = 0; i < at->maps; i++)
+        r.backward |= at->gradient[i] != NULL;
+    r.read = report || loss->ctx->host_memory || (r.limited && r.backward);
+    memcpy(kept, loss->share, sizeof kept);
+    st = evaluate(&r);
+    if (st != KDAS_OK) {
+        memcpy(loss->share, kept, sizeof kept);
+        return st;
+    }
     if (report) {
         r.r.size = KD_MIN(report->size, sizeof r.r);
         memcpy(report, &r.r, r.r.size);
@@ -241,15 +313,18 @@ static kdas_status check_pair(const kdas_maps *s, const kdas_maps *t)
 
 /* Everything that the terms read and write, in one piece of device memory unless that is the host's. */
 static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps *s,
-                             const kdas_maps *t, const float *masks, float *const *gradients)
+                             const kdas_maps *t, const float *masks, const float *weights,
+                             float *const *gradients)
 {
     size_t n    = (size_t)(at->n * at->h * at->w),
            tn   = (size_t)(at->n * at->teacher_h * at->teacher_w);
-    size_t maps = (size_t)s->maps, total = (n + maps * (2 * n + (t ? tn : 0))) * sizeof(float);
+    size_t maps  = (size_t)s->maps;
+    size_t total = ((weights ? 2 * n : n) + maps * (2 * n + (t ? tn : 0))) * sizeof(float);
     float *to;
 
     if (loss->ctx->host_memory) {
-        at->mask = (float *)masks;
+        at->mask   = (float *)masks;
+        at->weight = (float *)weights;
         for (int i = 0; i < s->maps; i++) {
             at->student[i]  = (float *)s->map[i];
             at->teacher[i]  = t ? (float *)t->map[i] : NULL;
@@ -261,6 +336,11 @@ static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps
     at->mask = to = loss->staging.memory;
     KD_RETURN(kd_device_upload(loss->ctx, to, masks, n * sizeof *to));
     to += n;
+    if (weights) {
+        at->weight = to;
+        KD_RETURN(kd_device_upload(loss->ctx, to, weights, n * sizeof *to));
+        to += n;
+    }
     for (int i = 0; i < s->maps; i++) {
         at->student[i] = to;
         KD_RETURN(kd_device_upload(loss->ctx, to, s->map[i], n * sizeof *to));
@@ -278,16 +358,24 @@ kdas_status kdas_loss_evaluate(kdas_loss *loss, const kdas_maps *s, const kdas_m
                                const float *masks, float *const *gradients,
                                kdas_loss_report *report)
 {
+    return kdas_loss_evaluate_weighted(loss, s, t, masks, NULL, gradients, report);
+}
+
+kdas_status kdas_loss_evaluate_weighted(kdas_loss *loss, const kdas_maps *s, const kdas_maps *t,
+                                        const float *masks, const float *weights,
+                                        float *const *gradients, kdas_loss_report *report)
+{
     kd_loss_place at = { 0 };
 
     if (!loss || !s || !masks) return kd_fail(KDAS_EINVAL, "loss: loss, student or masks is NULL");
     if (report && report->size < sizeof report->size)
         return kd_fail(KDAS_EINVAL, "kdas_loss_report: size is not set");
     KD_RETURN(check_maps(s, "student"));
-    if (!kdas_loss_needs_teacher(loss))
+    if (!kdas_loss_needs_teacher(loss) || !kd_loss_guides(loss))
         t = NULL;
     else if (!t)
-        return kd_fail(KDAS_EINVAL, "guidance \"%s\" needs a teacher's maps", loss->guidance_name);
+        return kd_fail(KDAS_EINVAL, "guidance \"%s\" needs a teacher's maps",
+                       loss->options.guidance);
     if (t) KD_RETURN(check_pair(s, t));
     at.maps      = s->maps;
     at.n         = s->count;
@@ -295,7 +383,7 @@ kdas_status kdas_loss_evaluate(kdas_loss *loss, const kdas_maps *s, const kdas_m
     at.w         = s->width;
     at.teacher_h = t ? t->height : s->height;
     at.teacher_w = t ? t->width : s->width;
-    KD_RETURN(stage_all(loss, &at, s, t, masks, gradients));
+    KD_RETURN(stage_all(loss, &at, s, t, masks, weights, gradients));
     KD_RETURN(kd_loss_run(loss, &at, 1, true, report));
     for (int i = 0; !loss->ctx->host_memory && i < s->maps; i++)
         if (at.gradient[i])
@@ -312,5 +400,7 @@ void kdas_loss_destroy(kdas_loss *loss)
     kd_arena_destroy(loss->arena);
     kd_arena_destroy(loss->weight_arena);
     kd_device_free(loss->ctx, loss->found);
+    for (int i = 0; i < KD_LOSS_TEXTS; i++)
+        kd_free(loss->ctx, loss->text[i]);
     kd_free(loss->ctx, loss);
 }

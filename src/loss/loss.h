@@ -11,7 +11,9 @@
 typedef struct kd_loss_map {
     kd_node *student, *teacher; /* teacher: NULL where no term reads it */
     kd_node *mask, *weight;     /* targets; their weights, NULL where the term has none */
-    kd_node *student_attention, *teacher_attention; /* NULL until a term has built them */
+    kd_node *student_read, *teacher_read; /* what guidance reads (options.input) */
+    kd_node *student_attention, *teacher_attention; /* all four NULL until a term has built them */
+    kd_node *pixel; /* the caller's weights of pixels, a part of `weight`; NULL: all 1 */
 } kd_loss_map;
 
 /* A segmentation term for one map, a row of seg.c's table: its unweighted value (1,1,1,1). */
@@ -19,9 +21,10 @@ typedef struct kd_seg {
     const char *name;
     kd_node *(*build)(kd_graph *g, const kd_loss_map *map);
     bool weighted; /* reads map->weight */
+    bool pixel;    /* reads map->pixel  */
 } kd_seg;
 const kd_seg *kd_seg_find(const char *name); /* NULL with the sentence set (KDAS_ENOTFOUND) */
-kd_node      *kd_seg_weight(kd_graph *g, kd_node *mask);
+kd_node      *kd_seg_weight(kd_graph *g, kd_node *mask, kd_node *pixel); /* pixel may be NULL */
 
 /* What guides the student, a row of guidance.c's table: terms for one map, either may be NULL. kd is
  * summed over the maps, sgm reads one of them. */
@@ -42,6 +45,7 @@ typedef struct kd_loss_place {
     float  *student[KD_MAX_MAPS];
     float  *teacher[KD_MAX_MAPS]; /* NULL: no teacher */
     float  *mask;
+    float  *weight; /* of the mask's pixels; NULL: all 1 */
     float  *gradient
         [KD_MAX_MAPS]; /* the weighted sum over the terms is written here; NULL: not wanted */
 } kd_loss_place;
@@ -53,6 +57,12 @@ typedef struct kd_loss_found {
         float is, gap[KDAS_ALIGNMENT / sizeof(float) - 1]; /* a block for kernels */
     } value[KD_MAX_MAPS][KDAS_TERMS];                      /* of a term, unweighted: likewise */
 } kd_loss_found;
+
+/* Running means of L2 norms: of what a guidance term and seg sent while it was on, before a share limited it. */
+typedef struct kd_share {
+    double  seg, term;
+    int64_t count; /* evaluations; 0: nothing is known yet */
+} kd_share;
 
 /* Evaluate on device memory. The gradients are multiplied by `scale` (1 / micro-batches). `norms` asks for
  * report->gradient. Without a report nothing is fetched from a device with memory of its own, and a term that
@@ -67,29 +77,59 @@ typedef struct kd_loss_key {
     int64_t  n, h, w, teacher_h, teacher_w;
     uint32_t terms; /* 1 << kdas_term: those that read the map; 0: the weights of the mask */
     bool     apart; /* the gradient of each term by itself, for norms                      */
+    bool     pixel; /* the mask's pixels have weights                                      */
 } kd_loss_key;
 
 /* All terms of one map, so that what they share is computed once, or the weights. NULL: not there. */
 typedef struct kd_loss_program {
     kd_loss_key    key;
     kd_program    *program;
-    const kd_node *student, *teacher, *mask, *weight;
+    const kd_node *student, *teacher, *mask, *weight, *pixel;
     const kd_node *value[KDAS_TERMS];
 } kd_loss_program;
 
 extern const char *const kd_term_names[KDAS_TERMS];
 
 uint32_t kd_loss_terms(const kdas_loss *loss, int map, int maps); /* those that map has, as bits */
-double   kd_loss_weight(const kdas_loss *loss, int term);
+double   kd_loss_weight(const kdas_loss *loss, int term); /* by the options alone */
 kdas_status kd_loss_program_for(kd_loss_program **out, kdas_loss *loss, const kd_loss_key *key);
 void        kd_loss_programs_destroy(kdas_loss *loss);
 
-#define KD_LOSS_NAME 24
+/* ---- share.c: what guidance may send ---- */
+
+/* Whether options.share limits the guidance. Each term is then measured by itself. */
+bool kd_share_on(const kdas_loss *loss);
+/* What a term is multiplied by, besides its weight: min(1, share * seg / term) of the running means so far (1
+ * where there is no limit, or where nothing is known yet), times the factor of kdas_loss_set_guidance_factor().
+ * 1 for seg. */
+double kd_share_factor(const kdas_loss *loss, int term);
+/* Put into the running means what an evaluation has measured: L2 norms of the weighted terms' gradients, without
+ * kd_share_factor(). The first one starts them. A norm that is not finite is passed over. Whoever fails after it
+ * puts loss->share back as it was. */
+void kd_share_note(kdas_loss *loss, int term, double seg_norm, double term_norm);
+/* Whether guidance is computed at present: the factor is above 0. */
+bool kd_loss_guides(const kdas_loss *loss);
+
+/* ---- options.c: the members that a checkpoint knows by name ---- */
+
+typedef struct kd_loss_member {
+    const char *name; /* "loss.tau" */
+    size_t      offset;
+} kd_loss_member;
+enum {
+    KD_LOSS_TEXTS         = 9,
+    KD_LOSS_NUMBERS       = 8,
+    KD_LOSS_FIRST_TEXTS   = 4, /* so many of them are in files of before 0.4 */
+    KD_LOSS_FIRST_NUMBERS = 3
+};
+extern const kd_loss_member kd_loss_texts[KD_LOSS_TEXTS], kd_loss_numbers[KD_LOSS_NUMBERS];
+const char                **kd_loss_text(kdas_loss_options *o, int i);
+float                      *kd_loss_number(kdas_loss_options *o, int i);
 
 struct kdas_loss {
     kdas_context     *ctx;
-    kdas_loss_options options; /* its strings are the names below */
-    char seg_name[KD_LOSS_NAME], guidance_name[KD_LOSS_NAME], sym[KD_LOSS_NAME], axis[KD_LOSS_NAME];
+    kdas_loss_options options; /* its strings are those below */
+    char             *text[KD_LOSS_TEXTS];
     const kd_seg      *seg;
     const kd_guidance *guidance;
     kd_arena          *arena, *weight_arena; /* maps are evaluated one after the other */
@@ -98,6 +138,9 @@ struct kdas_loss {
     kd_staging         staging;
     kd_loss_found     *found; /* device memory */
     bool               warned[KDAS_TERMS];
+    double             factor;            /* of all guidance, set by the host */
+    kd_share           share[KDAS_TERMS]; /* seg's own is not used            */
+    double             seg_norm;          /* that the last measured evaluation has found */
 };
 
 #endif

@@ -1,5 +1,4 @@
 /* options.c - the objective's settings: defaults, presets, checks. */
-#include <stdio.h>
 #include <string.h>
 #include "loss/loss.h"
 
@@ -12,23 +11,72 @@ void kdas_loss_options_init(kdas_loss_options *options, size_t size)
                                    .axis            = "spatial",
                                    .tau             = 2,
                                    .seg_weight      = 1,
-                                   .guidance_weight = 0.2f };
+                                   .guidance_weight = 0.2f,
+                                   .input           = "logits",
+                                   .similarity      = "dot",
+                                   .distance        = "kl",
+                                   .kd_weight       = 1,
+                                   .sgm_weight      = 1,
+                                   .share           = KDAS_SHARE_OFF,
+                                   .feature         = "none",
+                                   .feature_weight  = 1,
+                                   .feature_tau     = 4 };
 
     if (!options || size < sizeof size) return;
     memset(options, 0, size);
     memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
 }
 
+#define MEMBER(member)                                         \
+    {                                                          \
+        "loss." #member, offsetof(kdas_loss_options, member)   \
+    }
+const kd_loss_member kd_loss_texts[KD_LOSS_TEXTS]     = { MEMBER(seg),        MEMBER(guidance),
+                                                          MEMBER(sym),        MEMBER(axis),
+                                                          MEMBER(input),      MEMBER(similarity),
+                                                          MEMBER(distance),   MEMBER(feature),
+                                                          MEMBER(feature_taps) };
+const kd_loss_member kd_loss_numbers[KD_LOSS_NUMBERS] = {
+    MEMBER(tau),        MEMBER(seg_weight), MEMBER(guidance_weight), MEMBER(kd_weight),
+    MEMBER(sgm_weight), MEMBER(share),      MEMBER(feature_weight),  MEMBER(feature_tau)
+};
+
+const char **kd_loss_text(kdas_loss_options *o, int i)
+{
+    return (const char **)((char *)o + kd_loss_texts[i].offset);
+}
+
+float *kd_loss_number(kdas_loss_options *o, int i)
+{
+    return (float *)((char *)o + kd_loss_numbers[i].offset);
+}
+
+/* ---- presets ---- */
+
+/* What differs from the defaults: a name or number that is left out is theirs. */
 static const struct {
     const char       *name;
     kdas_loss_options o;
 } presets[] = {
-    { "paper", { 0, "bce_dice", "attention+sgm", "covariance", "spatial", 2, 1, 0.2f } },
-    { "baseline", { 0, "bce_dice", "none", "covariance", "spatial", 2, 1, 0.2f } },
-    { "kl", { 0, "bce_dice", "kl", "covariance", "spatial", 2, 1, 0.2f } },
-    { "attention", { 0, "bce_dice", "attention", "covariance", "spatial", 2, 1, 0.2f } },
+    { "paper", { 0 } },
+    { "baseline", { .guidance = "none" } },
+    { "kl", { .guidance = "kl" } },
+    { "attention", { .guidance = "attention" } },
     { "published_code",
-      { 0, "structure_published", "published", "sum", "channel", 2, 0.7f, 0.3f } },
+      { .seg             = "structure_published",
+        .guidance        = "published",
+        .sym             = "sum",
+        .axis            = "channel",
+        .seg_weight      = 0.7f,
+        .guidance_weight = 0.3f } },
+    { "feature", { .guidance = "none", .feature = "normalised" } },
+    { "kdas",
+      { .seg      = "structure",
+        .guidance = "kl",
+        .axis     = "pixel",
+        .tau      = 2,
+        .share    = 0.5f,
+        .feature  = "normalised" } },
 };
 
 kdas_status kdas_loss_options_preset(kdas_loss_options *options, const char *preset)
@@ -38,9 +86,14 @@ kdas_status kdas_loss_options_preset(kdas_loss_options *options, const char *pre
     if (options->size < sizeof options->size)
         return kd_fail(KDAS_EINVAL, "kdas_loss_options: call the init function first");
     for (size_t i = 0; i < KD_COUNT(presets); i++) {
-        kdas_loss_options o = presets[i].o;
+        kdas_loss_options o, change = presets[i].o;
 
         if (strcmp(presets[i].name, preset) != 0) continue;
+        kdas_loss_options_init(&o, sizeof o);
+        for (int k = 0; k < KD_LOSS_TEXTS; k++)
+            if (*kd_loss_text(&change, k)) *kd_loss_text(&o, k) = *kd_loss_text(&change, k);
+        for (int k = 0; k < KD_LOSS_NUMBERS; k++)
+            if (*kd_loss_number(&change, k) != 0) *kd_loss_number(&o, k) = *kd_loss_number(&change, k);
         o.size = options->size;
         memcpy(options, &o, KD_MIN(o.size, sizeof o));
         return KDAS_OK;
@@ -48,21 +101,98 @@ kdas_status kdas_loss_options_preset(kdas_loss_options *options, const char *pre
     return kd_fail(KDAS_ENOTFOUND, "there is no preset '%.32s'", preset);
 }
 
-static kdas_status check(const kdas_loss_options *o)
+/* ---- checks ---- */
+
+static bool is(const char *a, const char *b) { return strcmp(a, b) == 0; }
+
+/* `names`: those that there are, each ended by a space. */
+static kdas_status check_name(const char *names, const char *name, const char *what)
+{
+    size_t length = strlen(name);
+
+    for (const char *at = names; *at; at += strcspn(at, " ") + 1)
+        if (strcspn(at, " ") == length && memcmp(at, name, length) == 0) return KDAS_OK;
+    return kd_fail(KDAS_ENOTFOUND, "there is no %s '%.32s'", what, name);
+}
+
+static kdas_status check_names(const kdas_loss_options *o)
 {
     if (!o->seg || !o->guidance || !o->sym || !o->axis)
         return kd_fail(KDAS_EINVAL, "loss: seg, guidance, sym or axis is NULL");
-    if (strcmp(o->sym, "covariance") && strcmp(o->sym, "sum"))
-        return kd_fail(KDAS_ENOTFOUND, "there is no symmetrical structure '%.32s'", o->sym);
-    if (strcmp(o->axis, "spatial") && strcmp(o->axis, "row") && strcmp(o->axis, "channel"))
-        return kd_fail(KDAS_ENOTFOUND, "there is no axis '%.32s'", o->axis);
+    if (!o->input || !o->similarity || !o->distance || !o->feature)
+        return kd_fail(KDAS_EINVAL, "loss: input, similarity, distance or feature is NULL");
+    KD_RETURN(check_name("covariance sum correlation ", o->sym, "symmetrical structure"));
+    KD_RETURN(check_name("spatial row channel pixel ", o->axis, "axis"));
+    KD_RETURN(check_name("logits probability standardised ", o->input, "input of the guidance"));
+    KD_RETURN(check_name("dot cosine ", o->similarity, "similarity"));
+    KD_RETURN(check_name("kl squared pearson ", o->distance, "distance"));
+    return check_name("none normalised cosine channel attention ", o->feature, "feature guidance");
+}
+
+static kdas_status check_weight(const char *name, float weight)
+{
+    if (weight >= 0 && weight < 1e9f) return KDAS_OK;
+    return kd_fail(KDAS_EINVAL, "loss: %s is %g, below 0", name, (double)weight);
+}
+
+static kdas_status check_numbers(const kdas_loss_options *o)
+{
     if (!(o->tau > 0 && o->tau < 1e6f))
         return kd_fail(KDAS_EINVAL, "loss: tau is %g, not above 0", (double)o->tau);
-    if (!(o->seg_weight >= 0 && o->seg_weight < 1e9f))
-        return kd_fail(KDAS_EINVAL, "loss: seg_weight is %g, below 0", (double)o->seg_weight);
-    if (!(o->guidance_weight >= 0 && o->guidance_weight < 1e9f))
-        return kd_fail(KDAS_EINVAL, "loss: guidance_weight is %g, below 0",
-                       (double)o->guidance_weight);
+    if (!(o->feature_tau > 0 && o->feature_tau < 1e6f))
+        return kd_fail(KDAS_EINVAL, "loss: feature_tau is %g, not above 0", (double)o->feature_tau);
+    KD_RETURN(check_weight("seg_weight", o->seg_weight));
+    KD_RETURN(check_weight("guidance_weight", o->guidance_weight));
+    KD_RETURN(check_weight("kd_weight", o->kd_weight));
+    KD_RETURN(check_weight("sgm_weight", o->sgm_weight));
+    KD_RETURN(check_weight("feature_weight", o->feature_weight));
+    if (o->share == KDAS_SHARE_OFF) return KDAS_OK;
+    if (!(o->share > 0 && o->share < 1e9f))
+        return kd_fail(KDAS_EINVAL,
+                       "loss: share is %g, not above 0; KDAS_SHARE_OFF (%g) sets no limit",
+                       (double)o->share, (double)KDAS_SHARE_OFF);
+    if (o->seg_weight == 0)
+        return kd_fail(KDAS_EINVAL, "loss: share is a part of what seg sends, but seg_weight is 0");
+    return KDAS_OK;
+}
+
+/* What a distance cannot be taken of; docs/objective.md has the rules. */
+static kdas_status check_together(const kdas_loss_options *o)
+{
+    if (is(o->guidance, "none")) return KDAS_OK;
+    if (is(o->guidance, "published") && (!is(o->distance, "kl") || is(o->axis, "pixel")))
+        return kd_fail(KDAS_EINVAL,
+                       "loss: guidance \"published\" is what the published code computes: it takes "
+                       "no distance \"%s\" over axis \"%s\"",
+                       o->distance, o->axis);
+    if (is(o->distance, "pearson") && !is(o->axis, "spatial") && !is(o->axis, "row"))
+        return kd_fail(KDAS_EINVAL,
+                       "loss: distance \"pearson\" wants axis \"spatial\" or \"row\", as one value "
+                       "(\"%s\") has no correlation",
+                       o->axis);
+    if (!is(o->distance, "kl") || !is(o->axis, "pixel")) return KDAS_OK;
+    if (!is(o->input, "logits"))
+        return kd_fail(KDAS_EINVAL, "loss: axis \"pixel\" reads logits, not input \"%s\"",
+                       o->input);
+    if (is(o->guidance, "attention+sgm"))
+        return kd_fail(KDAS_EINVAL, "loss: axis \"pixel\" has no meaning for the structure that "
+                                    "the SGM compares: its entries are no logits of a pixel");
+    return KDAS_OK;
+}
+
+/* ---- the objective itself ---- */
+
+/* The strings are the loss's own from here on. */
+static kdas_status keep_texts(kdas_loss *loss)
+{
+    for (int i = 0; i < KD_LOSS_TEXTS; i++) {
+        const char **at = kd_loss_text(&loss->options, i);
+
+        if (!*at) continue;
+        loss->text[i] = kd_strdup(loss->ctx, *at);
+        if (!loss->text[i]) return KDAS_ENOMEM;
+        *at = loss->text[i];
+    }
     return KDAS_OK;
 }
 
@@ -78,27 +208,22 @@ kdas_status kdas_loss_create(kdas_loss **out, kdas_context *ctx, const kdas_loss
     if (!ctx) return kd_fail(KDAS_EINVAL, "kdas_loss_create: the context is NULL");
     kdas_loss_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_loss_options"));
-    KD_RETURN(check(&o));
+    KD_RETURN(check_names(&o));
+    KD_RETURN(check_numbers(&o));
     if (!(seg = kd_seg_find(o.seg)) || !(guidance = kd_guidance_find(o.guidance)))
         return KDAS_ENOTFOUND;
+    KD_RETURN(check_together(&o));
     loss = kd_calloc(ctx, 1, sizeof *loss);
     if (!loss) return KDAS_ENOMEM;
-    loss->ctx      = ctx;
-    loss->options  = o;
-    loss->seg      = seg;
-    loss->guidance = guidance;
-    snprintf(loss->seg_name, sizeof loss->seg_name, "%s", o.seg);
-    snprintf(loss->guidance_name, sizeof loss->guidance_name, "%s", o.guidance);
-    snprintf(loss->sym, sizeof loss->sym, "%s", o.sym);
-    snprintf(loss->axis, sizeof loss->axis, "%s", o.axis);
-    loss->options.seg      = loss->seg_name;
-    loss->options.guidance = loss->guidance_name;
-    loss->options.sym      = loss->sym;
-    loss->options.axis     = loss->axis;
-    loss->arena            = kd_arena_create(ctx);
-    loss->weight_arena     = kd_arena_create(ctx);
-    loss->found            = kd_device_alloc(ctx, sizeof *loss->found);
-    if (!loss->arena || !loss->weight_arena || !loss->found) {
+    loss->ctx          = ctx;
+    loss->options      = o;
+    loss->seg          = seg;
+    loss->guidance     = guidance;
+    loss->factor       = 1;
+    loss->arena        = kd_arena_create(ctx);
+    loss->weight_arena = kd_arena_create(ctx);
+    loss->found        = kd_device_alloc(ctx, sizeof *loss->found);
+    if (!loss->arena || !loss->weight_arena || !loss->found || keep_texts(loss) != KDAS_OK) {
         kdas_loss_destroy(loss);
         return KDAS_ENOMEM;
     }
@@ -109,4 +234,18 @@ kdas_status kdas_loss_create(kdas_loss **out, kdas_context *ctx, const kdas_loss
 int32_t kdas_loss_needs_teacher(const kdas_loss *loss)
 {
     return loss && (loss->guidance->kd || loss->guidance->sgm);
+}
+
+int32_t kdas_loss_needs_taps(const kdas_loss *loss)
+{
+    return loss && !is(loss->options.feature, "none") && loss->options.feature_weight > 0;
+}
+
+kdas_status kdas_loss_set_guidance_factor(kdas_loss *loss, double factor)
+{
+    if (!loss) return kd_fail(KDAS_EINVAL, "kdas_loss_set_guidance_factor: the loss is NULL");
+    if (!(factor >= 0 && factor < 1e9))
+        return kd_fail(KDAS_EINVAL, "loss: a guidance factor of %g is not 0 or above", factor);
+    loss->factor = factor;
+    return KDAS_OK;
 }

@@ -5,12 +5,18 @@
 #include "loss/loss.h"
 #include "op/build.h"
 
-const char *const kd_term_names[KDAS_TERMS] = { "seg", "kd", "sgm" };
+const char *const kd_term_names[KDAS_TERMS] = { "seg", "kd", "sgm", "feature" };
 
 double kd_loss_weight(const kdas_loss *loss, int term)
 {
-    return term == KDAS_TERM_SEG ? (double)loss->options.seg_weight
-                                 : (double)loss->options.guidance_weight;
+    const kdas_loss_options *o = &loss->options;
+
+    switch (term) {
+    case KDAS_TERM_SEG: return (double)o->seg_weight;
+    case KDAS_TERM_KD: return (double)o->guidance_weight * (double)o->kd_weight;
+    case KDAS_TERM_SGM: return (double)o->guidance_weight * (double)o->sgm_weight;
+    default: return (double)o->feature_weight;
+    }
 }
 
 uint32_t kd_loss_terms(const kdas_loss *loss, int map, int maps)
@@ -23,7 +29,8 @@ uint32_t kd_loss_terms(const kdas_loss *loss, int map, int maps)
     uint32_t           terms             = 0;
 
     for (int t = 0; t < KDAS_TERMS; t++)
-        if (there[t] && kd_loss_weight(loss, t) > 0) terms |= 1u << t;
+        if (there[t] && kd_loss_weight(loss, t) > 0 && (t == KDAS_TERM_SEG || kd_loss_guides(loss)))
+            terms |= 1u << t;
     return terms;
 }
 
@@ -60,6 +67,7 @@ static void build(kd_graph *g, kd_loss_program *k, const kdas_loss *loss)
 
     if (seg) m.mask = kd_input(g, "mask", shape, false);
     if (seg && loss->seg->weighted) m.weight = kd_input(g, "weight", shape, false);
+    if (seg && key->pixel && loss->seg->pixel) m.pixel = kd_input(g, "pixel", shape, false);
     if (key->terms & ~(1u << KDAS_TERM_SEG)) m.teacher = teacher_input(g, key);
     for (int t = 0; t < KDAS_TERMS; t++)
         if (key->terms >> t & 1) k->value[t] = term(g, t, &m, loss);
@@ -67,14 +75,18 @@ static void build(kd_graph *g, kd_loss_program *k, const kdas_loss *loss)
     k->teacher = kd_find(g, "teacher");
     k->mask    = m.mask;
     k->weight  = m.weight;
+    k->pixel   = m.pixel;
 }
 
 static void build_weight(kd_graph *g, kd_loss_program *k)
 {
-    kd_node *mask = kd_input(g, "mask", kd_desc(k->key.n, k->key.h, k->key.w, 1), false);
+    kd_node *mask  = kd_input(g, "mask", kd_desc(k->key.n, k->key.h, k->key.w, 1), false);
+    kd_node *pixel = NULL;
 
-    k->mask   = mask;
-    k->weight = kd_output(g, "weight", kd_seg_weight(g, mask));
+    k->mask = mask;
+    if (k->key.pixel)
+        k->pixel = pixel = kd_input(g, "pixel", kd_desc(k->key.n, k->key.h, k->key.w, 1), false);
+    k->weight = kd_output(g, "weight", kd_seg_weight(g, mask, pixel));
 }
 
 static kdas_status compile(kd_loss_program *k, kdas_loss *loss)
@@ -105,7 +117,8 @@ static kdas_status compile(kd_loss_program *k, kdas_loss *loss)
 static bool same_key(const kd_loss_key *a, const kd_loss_key *b)
 {
     return a->n == b->n && a->h == b->h && a->w == b->w && a->teacher_h == b->teacher_h &&
-           a->teacher_w == b->teacher_w && a->terms == b->terms && a->apart == b->apart;
+           a->teacher_w == b->teacher_w && a->terms == b->terms && a->apart == b->apart &&
+           a->pixel == b->pixel;
 }
 
 kdas_status kd_loss_program_for(kd_loss_program **out, kdas_loss *loss, const kd_loss_key *key)

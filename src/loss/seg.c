@@ -5,19 +5,24 @@
 
 #define SMOOTH 1.0f
 
-/* Weights up to 6 near the boundary: 1 + 5 |mean of 31 x 31 - y|. */
-kd_node *kd_seg_weight(kd_graph *g, kd_node *mask) { return kd_boundary(g, mask, 31, 5.0f); }
+/* Weights up to 6 near the boundary: 1 + 5 |mean of 31 x 31 - y|; the caller's multiply them. */
+kd_node *kd_seg_weight(kd_graph *g, kd_node *mask, kd_node *pixel)
+{
+    kd_node *boundary = kd_boundary(g, mask, 31, 5.0f);
+
+    return pixel ? kd_mul(g, boundary, pixel) : boundary;
+}
 
 static kd_node *bce_dice(kd_graph *g, const kd_loss_map *m)
 {
-    return kd_add(g, kd_mean(g, kd_bce(g, m->student, m->mask, NULL)),
-                  kd_mean(g, kd_overlap(g, m->student, m->mask, NULL, false, SMOOTH)));
+    return kd_add(g, kd_mean(g, kd_bce(g, m->student, m->mask, m->pixel)),
+                  kd_mean(g, kd_overlap(g, m->student, m->mask, m->pixel, false, SMOOTH)));
 }
 
 static kd_node *bce_jaccard(kd_graph *g, const kd_loss_map *m)
 {
-    return kd_add(g, kd_mean(g, kd_bce(g, m->student, m->mask, NULL)),
-                  kd_mean(g, kd_overlap(g, m->student, m->mask, NULL, true, SMOOTH)));
+    return kd_add(g, kd_mean(g, kd_bce(g, m->student, m->mask, m->pixel)),
+                  kd_mean(g, kd_overlap(g, m->student, m->mask, m->pixel, true, SMOOTH)));
 }
 
 static kd_node *structure(kd_graph *g, const kd_loss_map *m)
@@ -29,15 +34,15 @@ static kd_node *structure(kd_graph *g, const kd_loss_map *m)
 /* As the published code runs: its BCE is averaged before it is weighted, so that the weight cancels. */
 static kd_node *structure_published(kd_graph *g, const kd_loss_map *m)
 {
-    return kd_add(g, kd_mean(g, kd_bce(g, m->student, m->mask, NULL)),
+    return kd_add(g, kd_mean(g, kd_bce(g, m->student, m->mask, m->pixel)),
                   kd_mean(g, kd_overlap(g, m->student, m->mask, m->weight, true, SMOOTH)));
 }
 
 static const kd_seg rows[] = {
-    { "bce_dice", bce_dice, false },
-    { "bce_jaccard", bce_jaccard, false },
-    { "structure", structure, true },
-    { "structure_published", structure_published, true },
+    { "bce_dice", bce_dice, false, true },
+    { "bce_jaccard", bce_jaccard, false, true },
+    { "structure", structure, true, false },
+    { "structure_published", structure_published, true, true },
 };
 
 const kd_seg *kd_seg_find(const char *name)

@@ -95,6 +95,36 @@ kd_node *kd_dwconv_layer(kd_graph *g, const char *name, kd_node *x)
     return x;
 }
 
+kd_node *kd_same_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, int k,
+                            int stride)
+{
+    int64_t  c      = kd_shape(x).dim[3];
+    int      before = (k - stride) / 2;
+    kd_node *w;
+
+    if (!x) return NULL;
+    if (k == 1) return kd_conv_layer(g, name, x, out, k, stride, 0, false, KD_STYLE_PVT);
+    kd_scope(g, "%s", name);
+    w = weight(g, trainable(KD_INIT_NORMAL, sqrtf(2.0f / (float)(k * k * out))), 4, out, c, k, k);
+    x = kd_conv2d_padded(g, x, w, NULL, stride, before, k - stride - before);
+    kd_scope_end(g);
+    return x;
+}
+
+kd_node *kd_same_dwconv_layer(kd_graph *g, const char *name, kd_node *x, int k, int stride)
+{
+    int64_t  c      = kd_shape(x).dim[3];
+    int      before = (k - stride) / 2;
+    kd_node *w;
+
+    if (!x) return NULL;
+    kd_scope(g, "%s", name);
+    w = weight(g, trainable(KD_INIT_NORMAL, sqrtf(2.0f / (float)(k * k))), 4, c, 1, k, k);
+    x = kd_dwconv2d_padded(g, x, w, NULL, stride, before, k - stride - before);
+    kd_scope_end(g);
+    return x;
+}
+
 kd_node *kd_norm_layer(kd_graph *g, const char *name, kd_node *x, float eps)
 {
     int64_t  c = kd_shape(x).dim[3];
@@ -109,7 +139,7 @@ kd_node *kd_norm_layer(kd_graph *g, const char *name, kd_node *x, float eps)
     return x;
 }
 
-static kd_node *batch_norm_layer(kd_graph *g, const char *name, kd_node *x)
+kd_node *kd_batch_norm_layer(kd_graph *g, const char *name, kd_node *x, float eps, float momentum)
 {
     const kd_init zero = { KD_BUFFER, KD_INIT_ZERO, 0 }, one = { KD_BUFFER, KD_INIT_ONE, 0 };
     int64_t       c = kd_shape(x).dim[3];
@@ -122,7 +152,7 @@ static kd_node *batch_norm_layer(kd_graph *g, const char *name, kd_node *x)
     mean  = vector(g, "running_mean", zero, c);
     var   = vector(g, "running_var", one, c);
     kd_param(g, "num_batches_tracked", (kd_init){ KD_COUNTER, KD_INIT_ZERO, 0 }, 0, NULL);
-    x = kd_batch_norm(g, x, gamma, beta, mean, var, 1e-5f, 0.1f);
+    x = kd_batch_norm(g, x, gamma, beta, mean, var, eps, momentum);
     kd_scope_end(g);
     return x;
 }
@@ -131,7 +161,7 @@ kd_node *kd_conv_bn(kd_graph *g, const char *name, kd_node *x, int64_t out, int 
 {
     kd_scope(g, "%s", name);
     x = kd_conv_layer(g, "conv", x, out, k, 1, pad, false, KD_STYLE_TORCH);
-    x = batch_norm_layer(g, "bn", x);
+    x = kd_batch_norm_layer(g, "bn", x, 1e-5f, 0.1f);
     kd_scope_end(g);
     return x;
 }

@@ -17,6 +17,13 @@ kd_node *kd_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, i
 kd_node *kd_pointwise_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, bool bias);
 /* 3 x 3 depthwise convolution with bias. NAME.weight (C,1,3,3), NAME.bias. */
 kd_node *kd_dwconv_layer(kd_graph *g, const char *name, kd_node *x);
+/* Convolutions without bias that pad as TensorFlow's SAME does where the sides are multiples of the stride:
+ * k - stride zeros in all, the odd one after the last row and column. NAME.weight (out,C,k,k), or depthwise (C,1,k,k). */
+kd_node *kd_same_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, int k,
+                            int stride);
+kd_node *kd_same_dwconv_layer(kd_graph *g, const char *name, kd_node *x, int k, int stride);
+/* Batch norm. NAME.weight, .bias, .running_mean, .running_var, .num_batches_tracked. */
+kd_node *kd_batch_norm_layer(kd_graph *g, const char *name, kd_node *x, float eps, float momentum);
 /* Layer norm over C. NAME.weight, NAME.bias. */
 kd_node *kd_norm_layer(kd_graph *g, const char *name, kd_node *x, float eps);
 /* Convolution without bias and batch norm (eps 1e-5, momentum 0.1), no activation: NAME.conv, NAME.bn. */

@@ -16,18 +16,30 @@ static kd_node *node(kd_graph *g, const kd_op *op, const void *attr, int needed,
 
 /* ---- With parameters ---- */
 
-kd_node *kd_conv2d(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad)
+kd_node *kd_conv2d_padded(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad,
+                          int pad_end)
 {
-    kdas_conv_attr attr = { .stride = stride, .pad = pad };
+    kdas_conv_attr attr = { .stride = stride, .pad = pad, .pad_end = pad_end };
 
     return node(g, &kd_op_conv2d, &attr, 2, b ? 3 : 2, IN(x, w, b));
 }
 
-kd_node *kd_dwconv2d(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad)
+kd_node *kd_dwconv2d_padded(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad,
+                            int pad_end)
 {
-    kdas_conv_attr attr = { .stride = stride, .pad = pad };
+    kdas_conv_attr attr = { .stride = stride, .pad = pad, .pad_end = pad_end };
 
     return node(g, &kd_op_dwconv2d, &attr, 2, b ? 3 : 2, IN(x, w, b));
+}
+
+kd_node *kd_conv2d(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad)
+{
+    return kd_conv2d_padded(g, x, w, b, stride, pad, pad);
+}
+
+kd_node *kd_dwconv2d(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad)
+{
+    return kd_dwconv2d_padded(g, x, w, b, stride, pad, pad);
 }
 
 kd_node *kd_linear(kd_graph *g, kd_node *x, kd_node *w, kd_node *b)
@@ -54,6 +66,7 @@ kd_node *kd_batch_norm(kd_graph *g, kd_node *x, kd_node *gamma, kd_node *beta, k
 
 kd_node *kd_gelu(kd_graph *g, kd_node *x) { return node(g, &kd_op_gelu, NULL, 1, 1, IN(x)); }
 kd_node *kd_relu(kd_graph *g, kd_node *x) { return node(g, &kd_op_relu, NULL, 1, 1, IN(x)); }
+kd_node *kd_relu6(kd_graph *g, kd_node *x) { return node(g, &kd_op_relu6, NULL, 1, 1, IN(x)); }
 kd_node *kd_sigmoid(kd_graph *g, kd_node *x) { return node(g, &kd_op_sigmoid, NULL, 1, 1, IN(x)); }
 
 kd_node *kd_add(kd_graph *g, kd_node *a, kd_node *b)
@@ -153,6 +166,13 @@ kd_node *kd_channel_max(kd_graph *g, kd_node *x)
 
 kd_node *kd_softmax(kd_graph *g, kd_node *x) { return node(g, &kd_op_softmax, NULL, 1, 1, IN(x)); }
 kd_node *kd_center(kd_graph *g, kd_node *x) { return node(g, &kd_op_center, NULL, 1, 1, IN(x)); }
+
+kd_node *kd_normalize(kd_graph *g, kd_node *x, float eps)
+{
+    kdas_normalize_attr attr = { .eps = eps };
+
+    return node(g, &kd_op_normalize, &attr, 1, 1, IN(x));
+}
 
 kd_node *kd_attention(kd_graph *g, kd_node *q, kd_node *kv, int heads, float scale)
 {

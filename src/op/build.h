@@ -8,6 +8,11 @@
 /* ---- With parameters; `b` (the bias) may be NULL where it is last ---- */
 kd_node *kd_conv2d(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad);
 kd_node *kd_dwconv2d(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad);
+/* With `pad` zeros before the first row and column, and `pad_end` after the last. */
+kd_node *kd_conv2d_padded(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad,
+                          int pad_end);
+kd_node *kd_dwconv2d_padded(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad,
+                            int pad_end);
 kd_node *kd_linear(kd_graph *g, kd_node *x, kd_node *w, kd_node *b);
 kd_node *kd_layer_norm(kd_graph *g, kd_node *x, kd_node *gamma, kd_node *beta, float eps);
 kd_node *kd_batch_norm(kd_graph *g, kd_node *x, kd_node *gamma, kd_node *beta, kd_node *mean,
@@ -16,6 +21,7 @@ kd_node *kd_batch_norm(kd_graph *g, kd_node *x, kd_node *gamma, kd_node *beta, k
 /* ---- Elementwise ---- */
 kd_node *kd_gelu(kd_graph *g, kd_node *x);
 kd_node *kd_relu(kd_graph *g, kd_node *x);
+kd_node *kd_relu6(kd_graph *g, kd_node *x);
 kd_node *kd_sigmoid(kd_graph *g, kd_node *x);
 /* b's axes are a's or 1. */
 kd_node *kd_add(kd_graph *g, kd_node *a, kd_node *b);
@@ -40,6 +46,7 @@ kd_node *kd_channel_max(kd_graph *g, kd_node *x);  /* (N,H,W,1) */
 /* ---- Along the last axis, products ---- */
 kd_node *kd_softmax(kd_graph *g, kd_node *x);
 kd_node *kd_center(kd_graph *g, kd_node *x);
+kd_node *kd_normalize(kd_graph *g, kd_node *x, float eps);
 kd_node *kd_attention(kd_graph *g, kd_node *q, kd_node *kv, int heads, float scale);
 kd_node *kd_matmul(kd_graph *g, kd_node *a, kd_node *b, bool transpose_a, bool transpose_b,
                    float alpha);

@@ -8,15 +8,15 @@ static kdas_status dwconv2d_infer(kdas_node_desc *node)
     int64_t               h, q;
 
     KD_RETURN(kd_op_check(node));
-    if (attr->stride < 1 || attr->pad < 0)
-        return kd_fail(KDAS_EINVAL, "dwconv2d: stride %d or padding %d is out of range",
-                       attr->stride, attr->pad);
+    if (attr->stride < 1 || attr->pad < 0 || attr->pad_end < 0)
+        return kd_fail(KDAS_EINVAL, "dwconv2d: stride %d or padding %d and %d is out of range",
+                       attr->stride, attr->pad, attr->pad_end);
     if (w->dim[0] != x->dim[3] || w->dim[1] != 1)
         return kd_fail(KDAS_ESHAPE, "dwconv2d: input %s does not fit weight %s", kd_dims_text(x),
                        kd_dims_text(w));
     KD_RETURN(kd_op_check_vectors(node, 2, 2, w->dim[0]));
-    h = x->dim[1] + 2 * (int64_t)attr->pad - w->dim[2];
-    q = x->dim[2] + 2 * (int64_t)attr->pad - w->dim[3];
+    h = x->dim[1] + (int64_t)attr->pad + attr->pad_end - w->dim[2];
+    q = x->dim[2] + (int64_t)attr->pad + attr->pad_end - w->dim[3];
     if (h < 0 || q < 0)
         return kd_fail(KDAS_ESHAPE, "dwconv2d: input %s is smaller than weight %s", kd_dims_text(x),
                        kd_dims_text(w));

@@ -21,7 +21,7 @@ static kdas_status make_model(kdas_model **out, const golden_case *c, const char
     kdas_model_options_init(&o, sizeof o);
     o.drop_path = 0;
     o.trainable = trainable;
-    snprintf(name, sizeof name, "polyp_pvt_%s", size);
+    snprintf(name, sizeof name, "%s%s", strchr(size, '_') ? "" : "polyp_pvt_", size);
     st = kdas_model_create(out, c->ctx, name, &o);
     return st == KDAS_OK ? golden_fill_model(*out, fill) : st;
 }
@@ -95,32 +95,41 @@ static void check_value(golden_case *c, kdas_model *m, const golden_table *t, co
     free(nchw);
 }
 
+/* The model's tap of a table's key: Polyp-PVT's tables have short names. */
+static const char *tap_of(const kdas_model *m, const char *key)
+{
+    const char *tap;
+
+    for (int i = 0; (tap = kdas_model_tap(m, i)); i++) {
+        const char *dot = strrchr(tap, '.');
+
+        if (strcmp(dot ? dot + 1 : tap, key) == 0) return tap;
+    }
+    return key; /* an output */
+}
+
 bool golden_forward(golden_case *c)
 {
-    static const char *const taps[4] = { "backbone.x1", "backbone.x2", "backbone.x3",
-                                         "backbone.x4" };
-    static const char *const keys[4] = { "x1", "x2", "x3", "x4" };
-    golden_table            *t       = golden_read_table(c, c->name);
-    kdas_model              *m       = NULL;
-    kdas_batch              *b       = NULL;
-    bool                     ok = true, ran = false;
-    int64_t                  stride = golden_int(c, "stride", &ok);
+    golden_table *t  = golden_read_table(c, c->name);
+    kdas_model   *m  = NULL;
+    kdas_batch   *b  = NULL;
+    bool          ok = true, ran = false;
+    int64_t       stride = golden_int(c, "stride", &ok);
 
     c->bound = golden_bound(c, 1e-4, 0.5); /* element errors are halved: 2e-4 of the range */
     if (!t) return golden_stop(c, "its table cannot be read");
     GOLDEN_DO(c,
               make_model(&m, c, golden_text(c, "model", &ok), golden_text(c, "fill", &ok), false));
-    for (int i = 0; i < 4; i++)
-        GOLDEN_DO(c, kdas_model_keep_tap(m, taps[i]));
+    for (int i = 0; i < t->rows; i++)
+        if (t->cell[i][0] != tap_of(m, t->cell[i][0]))
+            GOLDEN_DO(c, kdas_model_keep_tap(m, tap_of(m, t->cell[i][0])));
     GOLDEN_DO(c,
               golden_batch(&b, c, golden_text(c, "image", &ok), NULL, golden_int(c, "batch", &ok),
                            golden_int(c, "height", &ok), golden_int(c, "width", &ok)));
     GOLDEN_DO(c, kdas_model_forward(m, KDAS_MODE_INFER, b));
-    for (int i = 0; i < 4; i++)
-        check_value(c, m, t, taps[i], keys[i], stride);
-    check_value(c, m, t, "P1", "P1", stride);
-    check_value(c, m, t, "P2", "P2", stride);
-    ran = ok;
+    for (int i = 0; i < t->rows; i++)
+        check_value(c, m, t, tap_of(m, t->cell[i][0]), t->cell[i][0], stride);
+    ran = ok && t->rows > 0;
 done:
     kdas_batch_destroy(b);
     kdas_model_destroy(m);

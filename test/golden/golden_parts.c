@@ -79,7 +79,7 @@ static bool objective_row(golden_case *c, maps *m, char *const *cell, int64_t h,
     GOLDEN_DO(c, kdas_loss_create(&loss, c->ctx, &o));
     GOLDEN_DO(c, kdas_loss_evaluate(loss, &s, &t, m->y, m->g, &r));
     golden_note(c, relative(r.total, strtod(cell[1], NULL)), cell[0]);
-    for (int i = 0; i < KDAS_TERMS; i++)
+    for (int i = 0; i <= KDAS_TERM_SGM; i++)
         golden_note(c, relative(r.raw[i], strtod(cell[2 + i], NULL)), cell[0]);
     for (int i = 0; i < 2; i++)
         compare_gradient(c, cell[0], i, m->g[i], m->n);

@@ -35,11 +35,11 @@
 
 const kd_op_case kd_op_cases[] = {
     /* ---- convolutions ---- */
-#define CONV(text, s, p, ...) CASE(CONV2D, "conv2d " text, A(conv, s, p), WANTS(7), IN(__VA_ARGS__))
+#define CONV(text, s, p, ...) CASE(CONV2D, "conv2d " text, A(conv, s, p, p), WANTS(7), IN(__VA_ARGS__))
 #define CONV_NO_BIAS(text, s, p, ...) \
-    CASE(CONV2D, "conv2d " text " without bias", A(conv, s, p), WANTS(3), IN(__VA_ARGS__))
+    CASE(CONV2D, "conv2d " text " without bias", A(conv, s, p, p), WANTS(3), IN(__VA_ARGS__))
     CONV("7x7 s4 p3 3>32", 4, 3, X(1, 20, 28, 3), KERNEL(32, 3, 7, 7), BIAS(32))
-    CASE(CONV2D, "conv2d 7x7 s4 p3 3>32 of an image", A(conv, 4, 3), WANTS(6),
+    CASE(CONV2D, "conv2d 7x7 s4 p3 3>32 of an image", A(conv, 4, 3, 3), WANTS(6),
          IN(X(2, 32, 32, 3), KERNEL(32, 3, 7, 7), BIAS(32)))
     CONV("3x3 s2 p1 32>64", 2, 1, X(1, 8, 10, 32), KERNEL(64, 32, 3, 3), BIAS(64))
     CONV("3x3 s2 p1 odd", 2, 1, X(2, 7, 9, 5), KERNEL(7, 5, 3, 3), BIAS(7))
@@ -50,22 +50,36 @@ const kd_op_case kd_op_cases[] = {
          BIAS(4))
     CONV_NO_BIAS("3x3 p1 96>32", 1, 1, X(1, 6, 5, 96), KERNEL(32, 96, 3, 3))
     CONV_NO_BIAS("3x3 p1 32>32", 1, 1, X(2, 7, 6, 32), KERNEL(32, 32, 3, 3))
-    CASE(CONV2D, "conv2d 3x3 p1 64>64 without bias", A(conv, 1, 1), WANTS(3), .large = true,
+    CASE(CONV2D, "conv2d 3x3 p1 64>64 without bias", A(conv, 1, 1, 1), WANTS(3), .large = true,
          IN(X(2, 22, 22, 64), KERNEL(64, 64, 3, 3)))
     CONV_NO_BIAS("7x7 p3 2>1", 1, 3, X(2, 11, 9, 2), KERNEL(1, 2, 7, 7))
     CONV_NO_BIAS("1x1 2>17", 1, 0, X(1, 3, 5, 2), KERNEL(17, 2, 1, 1))
     CONV("3x3 p0 1>1", 1, 0, X(1, 5, 4, 1), KERNEL(1, 1, 3, 3), BIAS(1))
     CONV("1x3 s1 p1 3>5", 1, 1, X(1, 4, 6, 3), KERNEL(5, 3, 1, 3), BIAS(5))
     CONV("3x3 s3 p2, pad wider than needed", 3, 2, X(2, 5, 4, 3), KERNEL(2, 3, 3, 3), BIAS(2))
-    CASE(CONV2D, "conv2d, an absent bias that is counted", A(conv, 1, 1), WANTS(3), .inputs = 3,
+    CASE(CONV2D, "conv2d, an absent bias that is counted", A(conv, 1, 1, 1), WANTS(3), .inputs = 3,
          IN(X(1, 5, 5, 4), KERNEL(3, 4, 3, 3)))
-    CASE(CONV2D, "conv2d, the gradient of x alone", A(conv, 1, 1), WANTS(1),
+    CASE(CONV2D, "conv2d, the gradient of x alone", A(conv, 1, 1, 1), WANTS(1),
          IN(X(1, 5, 6, 7), KERNEL(5, 7, 3, 3), BIAS(5)))
-    CASE(CONV2D, "conv2d, the gradient of the bias alone", A(conv, 1, 1), WANTS(4),
+    CASE(CONV2D, "conv2d, the gradient of the bias alone", A(conv, 1, 1, 1), WANTS(4),
          IN(X(1, 5, 6, 7), KERNEL(5, 7, 3, 3), BIAS(5)))
 
+#define CONV_ENDS(text, s, before, after, ...) \
+    CASE(CONV2D, "conv2d " text, A(conv, s, before, after), WANTS(7), IN(__VA_ARGS__))
+    CONV_ENDS("3x3 s2, 0 before and 1 after, 3>32", 2, 0, 1, X(2, 12, 16, 3), KERNEL(32, 3, 3, 3),
+              BIAS(32))
+    CONV_ENDS("3x3 s2, 0 before and 1 after, odd", 2, 0, 1, X(1, 7, 9, 5), KERNEL(7, 5, 3, 3),
+              BIAS(7))
+    CONV_ENDS("5x5 s2, 1 before and 2 after, 16>8", 2, 1, 2, X(1, 8, 6, 16), KERNEL(8, 16, 5, 5),
+              BIAS(8))
+    CONV_ENDS("1x1, 1 before and 2 after", 1, 1, 2, X(1, 3, 4, 5), KERNEL(4, 5, 1, 1), BIAS(4))
+    CONV_ENDS("2x2 s2, 0 before and 2 after", 2, 0, 2, X(2, 4, 6, 3), KERNEL(4, 3, 2, 2), BIAS(4))
+    CONV_ENDS("3x3, 2 before and 0 after", 1, 2, 0, X(1, 5, 4, 3), KERNEL(2, 3, 3, 3), BIAS(2))
+    CASE(CONV2D, "conv2d 3x3 s2, 0 before and 1 after, of an image", A(conv, 2, 0, 1), WANTS(2),
+         IN(X(2, 32, 32, 3), KERNEL(32, 3, 3, 3)))
+
 #define DWCONV(text, s, p, ...) \
-    CASE(DWCONV2D, "dwconv2d " text, A(conv, s, p), WANTS(7), IN(__VA_ARGS__))
+    CASE(DWCONV2D, "dwconv2d " text, A(conv, s, p, p), WANTS(7), IN(__VA_ARGS__))
     DWCONV("3x3 p1 of 64", 1, 1, X(1, 7, 9, 64), KERNEL(64, 1, 3, 3), BIAS(64))
     DWCONV("3x3 p1 of 17", 1, 1, X(2, 5, 6, 17), KERNEL(17, 1, 3, 3), BIAS(17))
     DWCONV("3x3 p1 of 33, one row", 1, 1, X(2, 1, 6, 33), KERNEL(33, 1, 3, 3), BIAS(33))
@@ -74,11 +88,38 @@ const kd_op_case kd_op_cases[] = {
     DWCONV("3x3 p1 of 1", 1, 1, X(1, 4, 5, 1), KERNEL(1, 1, 3, 3), BIAS(1))
     DWCONV("3x3 s2 p1 of 7", 2, 1, X(2, 7, 6, 7), KERNEL(7, 1, 3, 3), BIAS(7))
     DWCONV("5x5 p2 of 3", 1, 2, X(1, 6, 7, 3), KERNEL(3, 1, 5, 5), BIAS(3))
-    CASE(DWCONV2D, "dwconv2d 3x3 p1 of 256", A(conv, 1, 1), WANTS(7), .large = true,
+#define DWCONV_ENDS(text, s, before, after, ...) \
+    CASE(DWCONV2D, "dwconv2d " text, A(conv, s, before, after), WANTS(7), IN(__VA_ARGS__))
+    DWCONV_ENDS("3x3 s2, 0 before and 1 after, of 32", 2, 0, 1, X(2, 8, 12, 32),
+                KERNEL(32, 1, 3, 3), BIAS(32))
+    DWCONV_ENDS("3x3 s2, 0 before and 1 after, of 17, odd sides", 2, 0, 1, X(1, 7, 11, 17),
+                KERNEL(17, 1, 3, 3), BIAS(17))
+    DWCONV_ENDS("5x5 s2, 1 before and 2 after, of 48", 2, 1, 2, X(1, 10, 22, 48),
+                KERNEL(48, 1, 5, 5), BIAS(48))
+    DWCONV_ENDS("5x5 s2, 1 before and 2 after, of 19", 2, 1, 2, X(2, 6, 8, 19),
+                KERNEL(19, 1, 5, 5), BIAS(19))
+    DWCONV_ENDS("5x5 s2, 1 before and 2 after, two pixels", 2, 1, 2, X(1, 2, 2, 40),
+                KERNEL(40, 1, 5, 5), BIAS(40))
+    DWCONV_ENDS("5x5 p2 of 80", 1, 2, 2, X(1, 7, 13, 80), KERNEL(80, 1, 5, 5), BIAS(80))
+    DWCONV_ENDS("5x5 p2 of 35, one row", 1, 2, 2, X(2, 1, 7, 35), KERNEL(35, 1, 5, 5), BIAS(35))
+    DWCONV_ENDS("5x5 p2 of 16, one pixel", 1, 2, 2, X(3, 1, 1, 16), KERNEL(16, 1, 5, 5), BIAS(16))
+    DWCONV_ENDS("3x3, 0 before and 2 after", 1, 0, 2, X(1, 5, 6, 21), KERNEL(21, 1, 3, 3),
+                BIAS(21))
+    DWCONV_ENDS("3x3, 2 before and 1 after, grows", 1, 2, 1, X(1, 4, 5, 16), KERNEL(16, 1, 3, 3),
+                BIAS(16))
+    DWCONV_ENDS("7x7 p3 of 18", 1, 3, 3, X(1, 9, 8, 18), KERNEL(18, 1, 7, 7), BIAS(18))
+    DWCONV_ENDS("7x7 s2, 2 before and 3 after, of 33", 2, 2, 3, X(1, 8, 10, 33),
+                KERNEL(33, 1, 7, 7), BIAS(33))
+    DWCONV_ENDS("3x5 s3 p1 of 20", 3, 1, 1, X(1, 8, 9, 20), KERNEL(20, 1, 3, 5), BIAS(20))
+    CASE(DWCONV2D, "dwconv2d 5x5 s2, 1 before and 2 after, of 32 without bias",
+         A(conv, 2, 1, 2), WANTS(3), IN(X(1, 10, 12, 32), KERNEL(32, 1, 5, 5)))
+    CASE(DWCONV2D, "dwconv2d 5x5 p2 of 64, larger", A(conv, 1, 2, 2), WANTS(7), .large = true,
+         IN(X(2, 24, 20, 64), KERNEL(64, 1, 5, 5), BIAS(64)))
+    CASE(DWCONV2D, "dwconv2d 3x3 p1 of 256", A(conv, 1, 1, 1), WANTS(7), .large = true,
          IN(X(2, 22, 22, 256), KERNEL(256, 1, 3, 3), BIAS(256)))
-    CASE(DWCONV2D, "dwconv2d 3x3 p1 of 32 without bias", A(conv, 1, 1), WANTS(3),
+    CASE(DWCONV2D, "dwconv2d 3x3 p1 of 32 without bias", A(conv, 1, 1, 1), WANTS(3),
          IN(X(2, 6, 5, 32), KERNEL(32, 1, 3, 3)))
-    CASE(DWCONV2D, "dwconv2d, the gradients of w and b alone", A(conv, 1, 1), WANTS(6),
+    CASE(DWCONV2D, "dwconv2d, the gradients of w and b alone", A(conv, 1, 1, 1), WANTS(6),
          IN(X(2, 6, 5, 16), KERNEL(16, 1, 3, 3), BIAS(16)))
 
 #define LINEAR_CASE(text, ...) CASE(LINEAR, "linear " text, WANTS(7), IN(__VA_ARGS__))
@@ -144,6 +185,9 @@ const kd_op_case kd_op_cases[] = {
          IN(VALUES(KD_VALUES_UNIFORM, 12.0f, 0.0f, 1, 3, 7, 17)))
     CASE(RELU, "relu", WANTS(1), IN(APART(2, 3, 5, 17)))
     CASE(RELU, "relu of zeros", WANTS(1), NO_FD, IN(TIES(1, 4, 4, 3)))
+    CASE(RELU6, "relu6 around 0", WANTS(1), IN(VALUES(KD_VALUES_APART, 5.0f, 0.0f, 2, 3, 5, 17)))
+    CASE(RELU6, "relu6 around 6", WANTS(1), IN(VALUES(KD_VALUES_APART, 5.0f, 6.0f, 1, 5, 7, 33)))
+    CASE(RELU6, "relu6 of zeros", WANTS(1), NO_FD, IN(TIES(1, 4, 4, 3)))
     CASE(SIGMOID, "sigmoid", WANTS(1), IN(X(2, 3, 5, 7)))
     CASE(SIGMOID, "sigmoid, saturated", WANTS(1), NO_FD,
          IN(VALUES(KD_VALUES_UNIFORM, 100.0f, 0.0f, 1, 5, 6, 33)))
@@ -288,6 +332,15 @@ const kd_op_case kd_op_cases[] = {
     /* ---- losses ---- */
     CASE(CENTER, "center of 16", WANTS(1), IN(X(2, 1, 16, 16)))
     CASE(CENTER, "center of 33", WANTS(1), IN(X(1, 2, 5, 33)))
+    CASE(NORMALIZE, "normalize of 16", A(normalize, 1e-6f), WANTS(1), IN(X(2, 1, 16, 16)))
+    CASE(NORMALIZE, "normalize of 33", A(normalize, 1e-6f), WANTS(1), IN(WIDE(1, 2, 5, 33)))
+    CASE(NORMALIZE, "normalize of a long row", A(normalize, 1e-6f), WANTS(1), .tolerance = 2e-5,
+         .step = 0.1f, .fd_tolerance = 1e-3, IN(X(2, 1, 1, 1501)))
+    CASE(NORMALIZE, "normalize of less than eps", A(normalize, 50.0f), WANTS(1), IN(X(1, 3, 4, 7)))
+    CASE(NORMALIZE, "normalize of zeros", A(normalize, 1e-3f), WANTS(1), NO_FD,
+         IN(VALUES(KD_VALUES_UNIFORM, 0.0f, 0.0f, 1, 2, 3, 5)))
+    CASE(NORMALIZE, "normalize of two", A(normalize, 1e-6f), WANTS(1),
+         IN(VALUES(KD_VALUES_APART, 1.0f, 0.0f, 1, 3, 4, 2)))
     CASE(MEAN, "mean of one", WANTS(1), IN(X(1, 1, 1, 1)))
     CASE(MEAN, "mean of many", WANTS(1), .tolerance = 2e-5, IN(X(3, 4, 5, 7)))
     CASE(MEAN, "mean for each image", WANTS(1), IN(X(5, 1, 1, 1)))

@@ -8,7 +8,7 @@
 typedef enum kd_test_values {
     KD_VALUES_UNIFORM = 0, /* shift + scale u                                              */
     KD_VALUES_BINARY,      /* 0 or 1                                                        */
-    KD_VALUES_APART,       /* at least scale / 4 away from 0, at most scale: for kinks at 0 */
+    KD_VALUES_APART,       /* at least scale / 4 from `shift`, at most scale: for a kink   */
     KD_VALUES_RANKS,       /* a permutation of multiples of scale: no two are close         */
     KD_VALUES_TIES         /* 0, 0.5 or 1: many equal ones                                  */
 } kd_test_values;
@@ -34,6 +34,7 @@ typedef union kd_test_attr {
     kdas_overlap_attr   overlap;
     kdas_boundary_attr  boundary;
     kdas_kl_attr        kl;
+    kdas_normalize_attr normalize;
     kdas_cast_attr      cast;
     kdas_adamw_attr     adamw;
     kdas_sgd_attr       sgd;

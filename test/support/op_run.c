@@ -181,7 +181,8 @@ static void fill_operand(float *out, const kd_test_operand *in, const char *name
         case KD_VALUES_BINARY: out[i] = out[i] > 0.1f; break;
         case KD_VALUES_TIES: out[i] = out[i] < -0.3f ? 0.0f : out[i] < 0.3f ? 0.5f : 1.0f; break;
         case KD_VALUES_APART:
-            out[i] = copysignf(0.25f * in->scale + 0.75f * fabsf(out[i]), out[i]);
+            out[i] -= in->shift;
+            out[i] = copysignf(0.25f * in->scale + 0.75f * fabsf(out[i]), out[i]) + in->shift;
             break;
         default: break;
         }

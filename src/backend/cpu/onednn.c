@@ -19,7 +19,7 @@ struct kd_onednn {
 
 /* A convolution's operands as oneDNN counts them: x, weights, bias (absent: ndims 0), out. */
 typedef struct geometry {
-    dnnl_dims_t      x, w, b, out, stride, pad, dilation;
+    dnnl_dims_t      x, w, b, out, stride, pad, pad_end, dilation;
     dnnl_data_type_t type; /* of x, out and packed weights; others are f32 */
     bool             bias;
 } geometry;
@@ -97,15 +97,15 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *out, dnnl_engine_t engine, 
     case FORWARD:
         return dnnl_convolution_forward_primitive_desc_create(
             out, engine, dnnl_forward_training, alg, l->x, l->any, b, l->out, g->stride,
-            g->dilation, g->pad, g->pad, attr);
+            g->dilation, g->pad, g->pad_end, attr);
     case BACKWARD_DATA:
         return dnnl_convolution_backward_data_primitive_desc_create(out, engine, alg, l->x, l->any,
                                                                     l->out, g->stride, g->dilation,
-                                                                    g->pad, g->pad, hint, attr);
+                                                                    g->pad, g->pad_end, hint, attr);
     default:
         return dnnl_convolution_backward_weights_primitive_desc_create(
-            out, engine, alg, l->x, l->any_f32, b, l->out, g->stride, g->dilation, g->pad, g->pad,
-            hint, attr);
+            out, engine, alg, l->x, l->any_f32, b, l->out, g->stride, g->dilation, g->pad,
+            g->pad_end, hint, attr);
     }
 #else
     dnnl_convolution_desc_t op;
@@ -114,13 +114,13 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *out, dnnl_engine_t engine, 
     if (way == FORWARD)
         s = dnnl_convolution_forward_desc_init(&op, dnnl_forward_training, alg, REF(l->x),
                                                REF(l->any), b, REF(l->out), g->stride, g->pad,
-                                               g->pad);
+                                               g->pad_end);
     else if (way == BACKWARD_DATA)
         s = dnnl_convolution_backward_data_desc_init(&op, alg, REF(l->x), REF(l->any), REF(l->out),
-                                                     g->stride, g->pad, g->pad);
+                                                     g->stride, g->pad, g->pad_end);
     else
         s = dnnl_convolution_backward_weights_desc_init(&op, alg, REF(l->x), REF(l->any_f32), b,
-                                                        REF(l->out), g->stride, g->pad, g->pad);
+                                                        REF(l->out), g->stride, g->pad, g->pad_end);
     return s ? s : dnnl_primitive_desc_create(out, &op, attr, engine, hint);
 #endif
 }
@@ -258,14 +258,15 @@ static geometry geometry_of(const kdas_node_desc *node)
     const int64_t        *x = node->in[0].dim, *w = node->in[1].dim, *out = node->out.dim;
 
     return (geometry){
-        .x      = { x[0], x[3], x[1], x[2] },
-        .w      = { w[0], w[1], w[2], w[3] },
-        .b      = { w[0] },
-        .out    = { out[0], out[3], out[1], out[2] },
-        .stride = { a->stride, a->stride },
-        .pad    = { a->pad, a->pad },
-        .type   = node->in[0].dtype == KDAS_BF16 ? dnnl_bf16 : dnnl_f32,
-        .bias   = node->inputs > 2 && node->in[2].dim[0] != 0,
+        .x       = { x[0], x[3], x[1], x[2] },
+        .w       = { w[0], w[1], w[2], w[3] },
+        .b       = { w[0] },
+        .out     = { out[0], out[3], out[1], out[2] },
+        .stride  = { a->stride, a->stride },
+        .pad     = { a->pad, a->pad },
+        .pad_end = { a->pad_end, a->pad_end },
+        .type    = node->in[0].dtype == KDAS_BF16 ? dnnl_bf16 : dnnl_f32,
+        .bias    = node->inputs > 2 && node->in[2].dim[0] != 0,
     };
 }
 

@@ -129,10 +129,12 @@ static bool choose(const kdas_device *device, const kdas_node_desc *node, kd_cud
 
 kdas_status kd_cuda_dnn_open(kdas_device *device, const kdas_node_desc *node, kd_cuda_dnn **out)
 {
-    kd_cuda_dnn  *d;
-    cudnnStatus_t status;
+    const kdas_conv_attr *attr = node->attr;
+    kd_cuda_dnn          *d;
+    cudnnStatus_t         status;
 
     *out = NULL;
+    if (attr->pad != attr->pad_end) return KDAS_OK; /* it pads both sides alike */
     if (!device->dnn || !fits(&node->in[0]) || !fits(&node->in[1]) || !fits(&node->out))
         return KDAS_OK;
     d = device->host.alloc(device->host.user, sizeof *d);

@@ -1,4 +1,4 @@
-/* activation.c - GELU, RELU, SIGMOID, SCALE and DROP_PATH: one value in, one out. All of them may
+/* activation.c - GELU, RELU, RELU6, SIGMOID, SCALE and DROP_PATH: one value in, one out. All of them may
  * work in place, forward and backward. */
 #include "backend/cpu/simd/fmath.h"
 
@@ -111,6 +111,25 @@ static kdas_status relu_backward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
+static kdas_status relu6_forward(kdas_device *device, const kdas_call *call)
+{
+    const elem *x = call->in[0];
+    elem       *y = call->out;
+
+    EACH_ELEMENT(numel(&call->node->out),
+                 set(y[i], num(x[i]) < 0 ? 0 : (num(x[i]) > 6 ? 6 : num(x[i]))))
+    return KDAS_OK;
+}
+
+static kdas_status relu6_backward(kdas_device *device, const kdas_call *call)
+{
+    const elem *y = call->out, *dy = call->dout;
+    elem       *dx = call->din[0];
+
+    EACH_GRADIENT((num(y[i]) > 0) & (num(y[i]) < 6) ? num(dy[i]) : 0);
+    return KDAS_OK;
+}
+
 static kdas_status sigmoid_forward(kdas_device *device, const kdas_call *call)
 {
     const elem *x = call->in[0];
@@ -205,6 +224,7 @@ static kdas_status drop_path_backward(kdas_device *device, const kdas_call *call
 
 const kd_cpu_kernel KD_SIMD(gelu)    = { .forward = gelu_forward, .backward = gelu_backward };
 const kd_cpu_kernel KD_SIMD(relu)    = { .forward = relu_forward, .backward = relu_backward };
+const kd_cpu_kernel KD_SIMD(relu6)     = { .forward = relu6_forward, .backward = relu6_backward };
 const kd_cpu_kernel KD_SIMD(sigmoid) = { .forward = sigmoid_forward, .backward = sigmoid_backward };
 const kd_cpu_kernel KD_SIMD(scale)   = { .forward = scale_forward, .backward = scale_backward };
 const kd_cpu_kernel KD_SIMD(drop_path) = { .forward  = drop_path_forward,

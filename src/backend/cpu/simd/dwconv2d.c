@@ -19,7 +19,7 @@ static shape shape_of(const kdas_node_desc *node)
     shape s = { x[0], x[1], x[2], x[3], y[1], y[2], w[2], w[3], a->stride, a->pad, 0, false };
 
     s.ld     = round_up(s.C, 16);
-    s.common = s.kh == 3 && s.kw == 3 && s.stride == 1 && s.pad == 1;
+    s.common = s.kh == 3 && s.kw == 3 && s.stride == 1 && s.pad == 1 && s.Ho == s.H && s.Wo == s.W;
     return s;
 }
 

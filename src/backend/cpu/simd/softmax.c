@@ -1,4 +1,4 @@
-/* softmax.c - SOFTMAX and CENTER over the last axis of x (rows,C). */
+/* softmax.c - SOFTMAX, CENTER and NORMALIZE over the last axis of x (rows,C). */
 #include "backend/cpu/simd/fmath.h"
 
 static kdas_status softmax_forward(kdas_device *device, const kdas_call *call)
@@ -87,5 +87,65 @@ static kdas_status center_backward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
+static float eps_of(const kdas_call *call)
+{
+    return ((const kdas_normalize_attr *)call->node->attr)->eps;
+}
+
+static kdas_status normalize_forward(kdas_device *device, const kdas_call *call)
+{
+    const float *in   = call->in[0];
+    float       *out  = call->out, eps = eps_of(call);
+    int64_t      rows = row_count(&call->node->out), C = call->node->out.dim[3];
+
+    (void)device;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *x = in + r * C;
+        float       *y = out + r * C, norm = 0;
+
+#pragma omp simd reduction(+ : norm)
+        for (int64_t c = 0; c < C; c++)
+            norm += x[c] * x[c];
+        norm = sqrtf(norm);
+        norm = 1.0f / (norm < eps ? eps : norm);
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++)
+            y[c] = x[c] * norm;
+    }
+    return KDAS_OK;
+}
+
+/* dx = (dy - x (x dy) / |x|^2) / |x|, or dy / eps; dx may be dy */
+static kdas_status normalize_backward(kdas_device *device, const kdas_call *call)
+{
+    const float *in = call->in[0], *dout = call->dout;
+    float       *din  = call->din[0], eps = eps_of(call);
+    int64_t      rows = row_count(&call->node->out), C = call->node->out.dim[3];
+    bool         add = adds(call, 0);
+
+    (void)device;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *x = in + r * C, *dy = dout + r * C;
+        float       *dx = din + r * C, square = 0, along = 0, norm;
+
+#pragma omp simd reduction(+ : square, along)
+        for (int64_t c = 0; c < C; c++) {
+            square += x[c] * x[c];
+            along += x[c] * dy[c];
+        }
+        norm  = sqrtf(square);
+        along = norm < eps ? 0 : along / square;
+        norm  = 1.0f / (norm < eps ? eps : norm);
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++)
+            dx[c] = (add ? dx[c] : 0) + (dy[c] - x[c] * along) * norm;
+    }
+    return KDAS_OK;
+}
+
 const kd_cpu_kernel KD_SIMD(softmax) = { .forward = softmax_forward, .backward = softmax_backward };
 const kd_cpu_kernel KD_SIMD(center)  = { .forward = center_forward, .backward = center_backward };
+const kd_cpu_kernel KD_SIMD(normalize) = { .forward  = normalize_forward,
+                                           .backward = normalize_backward };

@@ -1,4 +1,4 @@
-/* activation.cu - GELU, RELU, SIGMOID, element by element. */
+/* activation.cu - GELU, RELU, RELU6, SIGMOID, element by element. */
 #include "backend/cuda/kernel.h"
 #include "backend/cuda/op/gelu.h"
 
@@ -24,6 +24,21 @@ KERNEL(relu_forward)(const elem *x, elem *y, int64_t n)
 KERNEL(relu_backward)(const elem *y, const elem *dy, elem *dx, int add, int64_t n)
 {
     EACH(i, n) give(&dx[i], num(y[i]) > 0 ? num(dy[i]) : 0, add);
+}
+
+KERNEL(relu6_forward)(const elem *x, elem *y, int64_t n)
+{
+    EACH(i, n)
+    {
+        float v = num(x[i]);
+
+        set(&y[i], v < 0 ? 0 : v > 6 ? 6 : v); /* a NaN stays one */
+    }
+}
+
+KERNEL(relu6_backward)(const elem *y, const elem *dy, elem *dx, int add, int64_t n)
+{
+    EACH(i, n) give(&dx[i], num(y[i]) > 0 && num(y[i]) < 6 ? num(dy[i]) : 0, add);
 }
 
 KERNEL(sigmoid_forward)(const elem *x, elem *y, int64_t n)
@@ -65,11 +80,14 @@ FORWARD(gelu_forward)
 BACKWARD(gelu_backward, call->in[0])
 FORWARD(relu_forward)
 BACKWARD(relu_backward, call->out)
+FORWARD(relu6_forward)
+BACKWARD(relu6_backward, call->out)
 FORWARD(sigmoid_forward)
 BACKWARD(sigmoid_backward, call->out)
 
 KD_OP(gelu, NULL, NULL, NULL, gelu_forward, gelu_backward)
 KD_OP(relu, NULL, NULL, NULL, relu_forward, relu_backward)
+KD_OP(relu6, NULL, NULL, NULL, relu6_forward, relu6_backward)
 KD_OP(sigmoid, NULL, NULL, NULL, sigmoid_forward, sigmoid_backward)
 
 #endif

@@ -124,7 +124,7 @@ static conv_shape shape_of(const kdas_node_desc *node)
 /* x has the rows already. */
 static bool is_product(const conv_shape *s)
 {
-    return s->kh == 1 && s->kw == 1 && s->stride == 1 && s->pad == 0;
+    return s->kh == 1 && s->kw == 1 && s->stride == 1 && s->p == s->h && s->q == s->w;
 }
 
 /* Nothing is covered twice. */

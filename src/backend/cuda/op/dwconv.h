@@ -132,8 +132,9 @@ static inline dwconv_shape dwconv_shape_of(const int64_t *x, const int64_t *out,
 /* Is it one that dwconv_walk() knows? */
 static inline bool dwconv_is_same(const dwconv_shape *s)
 {
-    return s->kh == 3 && s->kw == 3 && s->stride == 1 && s->pad == 1 && s->h < INT32_MAX &&
-           s->w < INT32_MAX - DW_STRETCH && s->c < INT32_MAX / DW_TAPS;
+    return s->kh == 3 && s->kw == 3 && s->stride == 1 && s->pad == 1 && s->p == s->h &&
+           s->q == s->w && s->h < INT32_MAX && s->w < INT32_MAX - DW_STRETCH &&
+           s->c < INT32_MAX / DW_TAPS;
 }
 
 /* How a row is cut: even stretches, shorter ones where threads would be few. */

@@ -1,5 +1,5 @@
-/* softmax.cu - SOFTMAX and CENTER over the last axis of x (rows,C), MEAN of everything; f32 alone. A row goes to
- * a warp, a long one to a block. */
+/* softmax.cu - SOFTMAX, CENTER and NORMALIZE over the last axis of x (rows,C), MEAN of everything; f32 alone. A
+ * row goes to a warp, a long one to a block. */
 #include "backend/cuda/wide.h"
 
 enum { MEAN_BLOCKS = 1024 };
@@ -65,6 +65,57 @@ static __device__ __forceinline__ void center(const float *from, float *to, int6
 KERNEL(center_give)(const float *from, float *to, int64_t rows, int64_t C, int add, int team)
 {
     TEAMS(team, center, from, to, rows, C, add);
+}
+
+/* y = x / max(|x|, eps); y may be x. */
+static __device__ __forceinline__ void normalize(const float *in, float *out, int64_t rows,
+                                                 int64_t C, float eps, const int team)
+{
+    EACH_TEAM(r, rows, team)
+    {
+        const float *x    = in + r * C;
+        float        norm = 0;
+
+        EACH_OF_ROW(c, C, team) norm += x[c] * x[c];
+        norm = sqrtf(team_sum(norm, team));
+        norm = 1.0f / (norm < eps ? eps : norm);
+        EACH_OF_ROW(c, C, team) out[r * C + c] = x[c] * norm;
+    }
+}
+
+KERNEL(normalize_forward)(const float *x, float *y, int64_t rows, int64_t C, float eps, int team)
+{
+    TEAMS(team, normalize, x, y, rows, C, eps);
+}
+
+/* dx = (dy - x (x dy) / |x|^2) / |x|, or dy / eps; dx may be dy. */
+static __device__ __forceinline__ void normalize_dx(const float *in, const float *dout, float *din,
+                                                    int64_t rows, int64_t C, float eps, int add,
+                                                    const int team)
+{
+    EACH_TEAM(r, rows, team)
+    {
+        const float *x = in + r * C, *dy = dout + r * C;
+        float        square = 0, along = 0, norm;
+
+        EACH_OF_ROW(c, C, team)
+        {
+            square += x[c] * x[c];
+            along += x[c] * dy[c];
+        }
+        square = team_sum(square, team);
+        along  = team_sum(along, team);
+        norm   = sqrtf(square);
+        along  = norm < eps ? 0 : along / square;
+        norm   = 1.0f / (norm < eps ? eps : norm);
+        EACH_OF_ROW(c, C, team) give(&din[r * C + c], (dy[c] - x[c] * along) * norm, add);
+    }
+}
+
+KERNEL(normalize_backward)
+(const float *x, const float *dy, float *dx, int64_t rows, int64_t C, float eps, int add, int team)
+{
+    TEAMS(team, normalize_dx, x, dy, dx, rows, C, eps, add);
 }
 
 KERNEL(mean_parts)(const float *x, float *parts, int64_t n)
@@ -141,6 +192,33 @@ static kdas_status center_from(kdas_device *device, const kdas_call *call)
 }
 
 KD_OP(center, NULL, NULL, NULL, center_to, center_from)
+
+static float eps_of(const kdas_call *call)
+{
+    return ((const kdas_normalize_attr *)call->node->attr)->eps;
+}
+
+static kdas_status normalize_to(kdas_device *device, const kdas_call *call)
+{
+    int64_t rows = rows_of(&call->node->out), C = call->node->out.dim[3];
+    int     team = team_of(C);
+
+    return LAUNCH_TEAMS(device, normalize_forward, rows, team, (const float *)call->in[0],
+                        (float *)call->out, rows, C, eps_of(call), team);
+}
+
+static kdas_status normalize_from(kdas_device *device, const kdas_call *call)
+{
+    int64_t rows = rows_of(&call->node->out), C = call->node->out.dim[3];
+    int     team = team_of(C);
+
+    if (!call->din[0]) return KDAS_OK;
+    return LAUNCH_TEAMS(device, normalize_backward, rows, team, (const float *)call->in[0],
+                        (const float *)call->dout, (float *)call->din[0], rows, C, eps_of(call),
+                        adds(call, 0), team);
+}
+
+KD_OP(normalize, NULL, NULL, NULL, normalize_to, normalize_from)
 
 static kdas_status mean_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {

@@ -1,0 +1,251 @@
+/* map_folder.c - giving the frames of a dataset a teacher's maps from a folder, and writing such maps. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/context.h"
+#include "data/dataset.h"
+#include "io/image.h"
+#include "io/safetensors.h"
+
+/* A file that may be a map. */
+struct found {
+    char *stem, *path;
+};
+
+struct folder {
+    kdas_context *ctx;
+    struct found *file; /* by stem, then by path, in byte order */
+    size_t        count, capacity;
+};
+
+static int by_stem(const void *a, const void *b)
+{
+    const struct found *p = a, *q = b;
+    int                 order = strcmp(p->stem, q->stem);
+
+    return order ? order : strcmp(p->path, q->path);
+}
+
+static kdas_status folder_add(struct folder *f, const char *dir, const char *name)
+{
+    struct found file = { kd_path_stem(f->ctx, name), kd_path_join(f->ctx, dir, name) };
+    kdas_status  st   = file.stem && file.path ? KDAS_OK : KDAS_ENOMEM;
+
+    if (st == KDAS_OK)
+        st = kd_grow(f->ctx, (void **)&f->file, &f->capacity, f->count + 1, sizeof file);
+    if (st == KDAS_OK) {
+        f->file[f->count++] = file;
+        return KDAS_OK;
+    }
+    kd_free(f->ctx, file.stem);
+    kd_free(f->ctx, file.path);
+    return st;
+}
+
+static kdas_status folder_list(struct folder *f, const char *dir)
+{
+    kdas_status st    = KDAS_OK;
+    kd_names    names = { 0 };
+
+    if (!kd_is_folder(dir)) return kd_fail(KDAS_ENOTFOUND, "there is no folder '%s'", dir);
+    KD_TRY(kd_list_folder(&names, f->ctx, dir));
+    for (size_t i = 0; i < names.count; i++)
+        if (kd_path_has_extension(names.name[i], ".png") ||
+            kd_path_has_extension(names.name[i], ".safetensors"))
+            KD_TRY(folder_add(f, dir, names.name[i]));
+    if (f->count) qsort(f->file, f->count, sizeof *f->file, by_stem);
+done:
+    kd_names_clear(&names, f->ctx);
+    return st;
+}
+
+static void folder_finish(struct folder *f)
+{
+    for (size_t i = 0; i < f->count; i++) {
+        kd_free(f->ctx, f->file[i].stem);
+        kd_free(f->ctx, f->file[i].path);
+    }
+    kd_free(f->ctx, f->file);
+}
+
+/* The first of the files for a name, or NULL. */
+static const struct found *folder_find(const struct folder *f, const char *name)
+{
+    size_t low = 0, high = f->count;
+
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+
+        if (strcmp(f->file[middle].stem, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < f->count && strcmp(f->file[low].stem, name) == 0 ? &f->file[low] : NULL;
+}
+
+/* ---- Frames and files ---- */
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Two frames of one name would share a map. */
+static kdas_status check_names(const kdas_dataset *dataset)
+{
+    const char **name = kd_alloc(dataset->ctx, (size_t)dataset->count * sizeof *name);
+    kdas_status  st   = KDAS_OK;
+
+    if (!name) return KDAS_ENOMEM;
+    for (int64_t i = 0; i < dataset->count; i++)
+        name[i] = kd_dataset_frame(dataset, i)->name;
+    qsort(name, (size_t)dataset->count, sizeof *name, by_name);
+    for (int64_t i = 1; i < dataset->count && st == KDAS_OK; i++)
+        if (strcmp(name[i - 1], name[i]) == 0)
+            st = kd_fail(KDAS_EINVAL,
+                         "two frames are called '%s', so that their maps cannot be told apart",
+                         name[i]);
+    kd_free(dataset->ctx, name);
+    return st;
+}
+
+static kdas_status check_found(const kdas_dataset *dataset, const struct folder *f, const char *dir)
+{
+    const char *first   = NULL;
+    int64_t     missing = 0;
+
+    for (int64_t i = 0; i < dataset->count; i++) {
+        const char         *name = kd_dataset_frame(dataset, i)->name;
+        const struct found *file = folder_find(f, name);
+
+        if (!file && missing++ == 0) first = name;
+        if (file && file + 1 < f->file + f->count && strcmp(file[1].stem, name) == 0)
+            return kd_fail(KDAS_EFORMAT, "'%s' and '%s' are both maps of one frame", file[0].path,
+                           file[1].path);
+    }
+    if (!missing) return KDAS_OK;
+    return kd_fail(KDAS_ENOTFOUND,
+                   "'%s' has no map for %lld of the %lld frames, the first '%s' (.png or "
+                   ".safetensors)",
+                   dir, (long long)missing, (long long)dataset->count, first);
+}
+
+/* Probability maps of frames with polyps are not all of one value. Usually the first map settles it. */
+static kdas_status check_values(kdas_context *ctx, kd_map *const *map, int64_t count,
+                                const char *dir)
+{
+    bool flat = true;
+
+    for (int64_t i = 0; i < count && flat; i++)
+        KD_RETURN(kd_map_file_flat(&flat, ctx, &map[i]->file[map[i]->count - 1]));
+    if (!flat) return KDAS_OK;
+    return kd_fail(KDAS_EFORMAT,
+                   "every map in '%s', such as '%s', has the same value in all its pixels: these "
+                   "are no probability maps",
+                   dir, kd_path_base(map[0]->file[map[0]->count - 1].path));
+}
+
+static void drop_all(kdas_context *ctx, kd_map **map, int64_t count)
+{
+    for (int64_t i = 0; map && i < count; i++)
+        kd_map_drop(map[i]);
+    kd_free(ctx, map);
+}
+
+/* New maps for all frames: what they have now, and the folder's files. */
+static kdas_status make_maps(kd_map ***out, const kdas_dataset *dataset, const struct folder *f)
+{
+    kdas_context *ctx = dataset->ctx;
+    kdas_status   st  = KDAS_OK;
+    kd_map      **map = kd_calloc(ctx, (size_t)dataset->count, sizeof *map);
+
+    if (!map) return KDAS_ENOMEM;
+    for (int64_t i = 0; i < dataset->count; i++) {
+        const kd_entry *e = &dataset->entry[i];
+        kd_map_file     file;
+
+        KD_TRY(
+            kd_map_file_open(&file, ctx, folder_find(f, kd_dataset_frame(dataset, i)->name)->path));
+        KD_TRY(kd_map_create(&map[i], e->frames, e->map, &file));
+    }
+    *out = map;
+    return KDAS_OK;
+done:
+    drop_all(ctx, map, dataset->count);
+    return st;
+}
+
+kdas_status kdas_dataset_add_maps(kdas_dataset *dataset, const char *dir)
+{
+    kdas_status   st  = KDAS_OK;
+    kd_map      **map = NULL;
+    struct folder f   = { 0 };
+
+    if (!dataset || !dir)
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_add_maps: the %s is NULL",
+                       dataset ? "folder" : "dataset");
+    if (!dataset->count) return kd_fail(KDAS_EINVAL, "kdas_dataset_add_maps: there are no frames");
+    f.ctx = dataset->ctx;
+    KD_TRY(check_names(dataset));
+    KD_TRY(folder_list(&f, dir));
+    KD_TRY(check_found(dataset, &f, dir));
+    KD_TRY(make_maps(&map, dataset, &f));
+    KD_TRY(check_values(dataset->ctx, map, dataset->count, dir));
+    for (int64_t i = 0; i < dataset->count; i++) {
+        kd_map *before = dataset->entry[i].map;
+
+        dataset->entry[i].map = map[i];
+        map[i]                = before;
+    }
+done:
+    drop_all(dataset->ctx, map, dataset->count);
+    folder_finish(&f);
+    return st;
+}
+
+int64_t kdas_dataset_maps(const kdas_dataset *dataset)
+{
+    return dataset && kd_dataset_has_maps(dataset) ? dataset->entry[0].map->count : 0;
+}
+
+/* ---- Writing ---- */
+
+static kdas_status save_logits(kdas_context *ctx, const char *path, const float *logits,
+                               int64_t height, int64_t width)
+{
+    kdas_status   st = KDAS_OK;
+    kd_st_writer *writer;
+
+    KD_RETURN(kd_st_writer_create(&writer, ctx));
+    KD_TRY(kd_st_writer_put(writer, "P1", KD_ST_F32, 2, (int64_t[]){ height, width }, logits));
+    st = kd_st_writer_save(writer, path, false);
+done:
+    kd_st_writer_destroy(writer);
+    return st;
+}
+
+kdas_status kdas_map_save(kdas_context *context, const char *path, const float *logits,
+                          int64_t height, int64_t width)
+{
+    kdas_view   view = { logits, width, height, 0, KDAS_PIXEL_GREYF32 };
+    kdas_status st;
+    float      *p;
+
+    if (!context || !path)
+        return kd_fail(KDAS_EINVAL, "kdas_map_save: the %s is NULL", context ? "path" : "context");
+    KD_RETURN(kd_view_check(&view, "kdas_map_save"));
+    for (int64_t i = 0; i < height * width; i++)
+        if (!isfinite(logits[i]))
+            return kd_fail(KDAS_EINVAL, "kdas_map_save: a logit for '%s' is not finite", path);
+    if (kd_path_has_extension(path, ".safetensors"))
+        return save_logits(context, path, logits, height, width);
+    p = kd_alloc(context, (size_t)(height * width) * sizeof *p);
+    if (!p) return KDAS_ENOMEM;
+    for (int64_t i = 0; i < height * width; i++)
+        p[i] = 1 / (1 + expf(-logits[i]));
+    view.data = p;
+    st        = kdas_image_save(context, path, &view);
+    kd_free(context, p);
+    return st;
+}

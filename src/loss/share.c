@@ -1,0 +1,30 @@
+/* share.c - how much guidance may send: running means of the norms, and the factors that follow. */
+#include <math.h>
+#include "loss/loss.h"
+
+#define DECAY 0.9
+
+bool kd_share_on(const kdas_loss *loss) { return loss->options.share > 0; }
+
+bool kd_loss_guides(const kdas_loss *loss) { return loss->factor > 0; }
+
+double kd_share_factor(const kdas_loss *loss, int term)
+{
+    const kd_share *s     = &loss->share[term];
+    double          limit = 1;
+
+    if (term == KDAS_TERM_SEG) return 1;
+    if (kd_share_on(loss) && s->count > 0 && s->term > 0)
+        limit = KD_MIN(1, (double)loss->options.share * s->seg / s->term);
+    return limit * loss->factor;
+}
+
+void kd_share_note(kdas_loss *loss, int term, double seg_norm, double term_norm)
+{
+    kd_share *s = &loss->share[term];
+
+    if (!isfinite(seg_norm) || !isfinite(term_norm)) return;
+    s->seg  = s->count ? DECAY * s->seg + (1 - DECAY) * seg_norm : seg_norm;
+    s->term = s->count ? DECAY * s->term + (1 - DECAY) * term_norm : term_norm;
+    s->count++;
+}
