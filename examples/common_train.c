@@ -95,8 +95,8 @@ static bool make_loader(kdas_loader **out, const training *t, const settings *s,
     options.scales      = s->scales;
     options.scale_count = s->scale_count;
     options.workers     = (int32_t)s->workers;
-    options.seed        = (uint64_t)t->seed;
     options.empty_share = (float)s->empty_share;
+    options.seed        = (uint64_t)t->seed;
     augment_options(&s->augment, &options);
     return ok(kdas_loader_create(out, dataset, &options));
 }
