@@ -408,7 +408,7 @@ static kdas_status match_number(kd_container *c, const char *record, double ours
 /* Projections fit the taps that they were trained between. */
 static kdas_status match_feature(kd_container *c, const kdas_distiller *d)
 {
-    bool theirs = kd_container_find(c, "feature.pairs"), ours = d->feature != NULL;
+    bool theirs = kd_container_has_text(c, "feature.pairs"), ours = d->feature != NULL;
     char pairs[KD_FEATURE_PAIRS];
 
     if (theirs != ours)
@@ -431,7 +431,7 @@ static kdas_status match_loss(kd_container *c, const kdas_loss *loss)
         const char *name = kd_loss_texts[i].name, *ours = *kd_loss_text(&o, i),
                    *usual = *kd_loss_text(&defaults, i);
 
-        if (i < KD_LOSS_FIRST_TEXTS || kd_container_find(c, name))
+        if (i < KD_LOSS_FIRST_TEXTS || kd_container_has_text(c, name))
             KD_RETURN(match_text(c, name, ours ? ours : ""));
         else if (strcmp(ours ? ours : "", usual ? usual : "") != 0)
             return kd_fail(KDAS_EINVAL, "'%s' is of another run: its %s is '%s', here it is '%s'",
