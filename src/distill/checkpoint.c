@@ -236,10 +236,10 @@ static kdas_status put_loss(kd_container_writer *w, const kdas_loss *loss)
 /* The running means behind a share: seg, term and count for each term. */
 static const int64_t share_dims[] = { KDAS_TERMS, 3 };
 
-static kdas_status put_share(kd_container_writer *w, const kdas_loss *loss)
+/* `means` stays until the file is saved. */
+static kdas_status put_share(kd_container_writer *w, const kdas_loss *loss,
+                             double means[KDAS_TERMS][3])
 {
-    double means[KDAS_TERMS][3];
-
     if (!kd_share_on(loss)) return KDAS_OK;
     for (int t = 0; t < KDAS_TERMS; t++) {
         means[t][0] = loss->share[t].seg;
@@ -261,8 +261,7 @@ static kdas_status put_options(kd_container_writer *w, const kdas_distiller *d)
     KD_RETURN(kd_container_put_text(w, "optim.no_decay", o->no_decay ? o->no_decay : ""));
     KD_RETURN(put_fields(w, optim_fields, KD_COUNT(optim_fields), o));
     KD_RETURN(put_fields(w, later_optim_fields, KD_COUNT(later_optim_fields), o));
-    KD_RETURN(put_loss(w, d->loss));
-    return put_share(w, d->loss);
+    return put_loss(w, d->loss);
 }
 
 static kdas_status put_counts(kd_container_writer *w, const kdas_distiller *d,
@@ -318,6 +317,7 @@ kdas_status kd_checkpoint_save(const kdas_distiller *d, const char *path,
     kd_container_writer *w = NULL;
     kdas_progress        p = { .size = sizeof p };
     snapshot             s = { 0 }, feature = { 0 };
+    double               share[KDAS_TERMS][3];
     kdas_status          st;
 
     KD_RETURN(kd_take_options(&p, sizeof p, progress, "kdas_progress"));
@@ -329,6 +329,7 @@ kdas_status kd_checkpoint_save(const kdas_distiller *d, const char *path,
     KD_TRY(each_counter(&s, false));
     KD_TRY(kd_container_create(&w, d->ctx));
     KD_TRY(put_options(w, d));
+    KD_TRY(put_share(w, d->loss, share));
     KD_TRY(put_feature(w, d));
     KD_TRY(put_counts(w, d, &p));
     KD_TRY(put_notes(w, d->ctx, notes));
