@@ -9,83 +9,36 @@
 #include "model/model.h"
 #include "optim/optim.h"
 #include "support/check_util.h"
-#include "support/far_device.h"
+#include "support/feature_util.h"
 #include "support/files.h"
-#include "support/run_util.h"
 
 enum { SIDE = 32, AREA = SIDE * SIDE };
-
-static const char *const kinds[] = { "normalised", "cosine", "channel", "attention" };
-enum { KINDS = 4 };
-
-static kd_test_rig_options with(const char *feature)
-{
-    kd_test_rig_options o = kd_test_rig_usual();
-
-    kd_assert_ok(kdas_loss_options_preset(&o.loss, "baseline"));
-    o.loss.feature = feature;
-    return o;
-}
-
-static kdas_batch *draw(kdas_context *ctx, int64_t n, const char *name)
-{
-    kdas_batch *b;
-
-    kd_assert_ok(kdas_batch_create(&b, ctx, n, SIDE, SIDE));
-    kd_test_fill(kdas_batch_images(b), n * AREA * 3, name, 1, 0);
-    kd_test_ellipses(kdas_batch_masks(b), n, SIDE, SIDE, name);
-    return b;
-}
-
-/* All projections as one block; NULL without any. */
-static float *projections(const kd_test_rig *rig, int64_t *count)
-{
-    kd_params *p = rig->distiller->feature->params;
-    float     *all;
-
-    *count = p ? kd_params_trainable(p) : 0;
-    if (!p) return NULL;
-    all = malloc((size_t)*count * sizeof *all);
-    kd_assert_ok(kd_device_download(rig->ctx, all, kd_params_values(p),
-                                    (size_t)*count * sizeof *all));
-    return all;
-}
-
-static void assert_same_projections(const kd_test_rig *a, const kd_test_rig *b)
-{
-    int64_t na, nb;
-    float  *pa = projections(a, &na), *pb = projections(b, &nb);
-
-    ck_assert_int_eq(na, nb);
-    ck_assert(kd_test_same_bits(pa, pb, (size_t)na * sizeof *pa));
-    free(pa);
-    free(pb);
-}
 
 /* ---- learning ---- */
 
 START_TEST(the_term_falls_and_is_part_of_the_total)
 {
-    kd_test_rig_options o = with(kinds[_i]);
+    kd_test_rig_options o = kd_test_with_feature(kd_test_features[_i]);
     kd_test_rig         rig;
     kdas_step_report    r = { .size = sizeof r };
     kdas_batch         *b;
     double              first = 0;
 
-    o.loss.seg_weight     = 0.5f;
+    /* energies are small: alone, they fall */
+    o.loss.seg_weight     = o.loss.feature_taps ? 0 : 0.5f;
     o.loss.feature_weight = 3;
     kd_test_rig_make(&rig, &o);
-    b = draw(rig.ctx, 2, "falls");
+    b = kd_test_feature_batch(rig.ctx, 2, "falls");
     for (int i = 0; i < 12; i++) {
         kd_assert_ok(kdas_distiller_step(rig.distiller, b, &r));
         if (i == 0) first = r.raw[KDAS_TERM_FEATURE];
         ck_assert(r.raw[KDAS_TERM_FEATURE] > 0 && r.gradient[KDAS_TERM_FEATURE] > 0);
         ck_assert_double_eq_tol(r.weighted[KDAS_TERM_FEATURE], 3 * r.raw[KDAS_TERM_FEATURE], 1e-9);
-        ck_assert_double_eq_tol(r.total,
-                                0.5 * r.raw[KDAS_TERM_SEG] + r.weighted[KDAS_TERM_FEATURE], 1e-6);
+        ck_assert_double_eq_tol(r.total, 0.5 * r.raw[KDAS_TERM_SEG] + r.weighted[KDAS_TERM_FEATURE],
+                                1e-6);
     }
-    ck_assert_msg(r.raw[KDAS_TERM_FEATURE] < 0.9 * first, "%s: from %g to %g", kinds[_i], first,
-                  r.raw[KDAS_TERM_FEATURE]);
+    ck_assert_msg(r.raw[KDAS_TERM_FEATURE] < 0.9 * first, "%s: from %g to %g", kd_test_features[_i],
+                  first, r.raw[KDAS_TERM_FEATURE]);
     kdas_batch_destroy(b);
     kd_test_rig_finish(&rig);
 }
@@ -93,18 +46,19 @@ END_TEST
 
 START_TEST(projections_are_trained_and_not_part_of_the_student)
 {
-    kd_test_rig_options o = with("normalised"), alone = with("none");
-    kd_test_rig         rig, plain;
-    int64_t             n;
-    float              *before, *after, most = 0;
+    kd_test_rig_options o     = kd_test_with_feature("normalised"),
+                        alone = kd_test_with_feature("none");
+    kd_test_rig rig, plain;
+    int64_t     n;
+    float      *before, *after, most = 0;
 
     kd_test_rig_make(&rig, &o);
     kd_test_rig_make(&plain, &alone);
     ck_assert_ptr_null(plain.distiller->feature);
     ck_assert_int_eq(kdas_model_tensors(rig.student), kdas_model_tensors(plain.student));
-    before = projections(&rig, &n);
+    before = kd_test_projections(&rig, &n);
     kd_test_rig_step(&rig, 0);
-    after = projections(&rig, &n);
+    after = kd_test_projections(&rig, &n);
     for (int64_t i = 0; i < n; i++)
         most = fmaxf(most, fabsf(after[i] - before[i]));
     ck_assert_float_eq_tol(most, 1e-3f, 1e-4f); /* AdamW's first step is the rate, 1e-3 */
@@ -133,11 +87,11 @@ static float *tap_value(kdas_model *m, const char *tap, kdas_desc *d)
  * projection of the rig. */
 static void hand_gradient(kd_test_rig *rig, kdas_model *student, const char *kind, float weight)
 {
-    const char     *tap = "backbone.x3";
-    kd_feature_pair pair = { .teacher = tap, .student = tap };
-    float          *t = tap_value(rig->teacher, tap, &pair.teacher_shape);
-    float          *s = tap_value(student, tap, &pair.student_shape);
-    float          *g = malloc((size_t)kd_elements(&pair.student_shape) * sizeof *g);
+    const char     *tap   = "backbone.x3";
+    kd_feature_pair pair  = { .teacher = tap, .student = tap };
+    float          *t     = tap_value(rig->teacher, tap, &pair.teacher_shape);
+    float          *s     = tap_value(student, tap, &pair.student_shape);
+    float          *g     = malloc((size_t)kd_elements(&pair.student_shape) * sizeof *g);
     kd_graph       *graph = kd_graph_create(rig->ctx, rig->distiller->feature->params, KD_EVAL);
     kd_arena       *arena = kd_arena_create(rig->ctx);
     kd_program     *p;
@@ -172,7 +126,7 @@ static float *gradients_of(const kdas_model *m, size_t *count)
 
 START_TEST(the_gradient_is_that_of_a_host_that_adds_it_at_the_tap)
 {
-    kd_test_rig_options o = with(kinds[_i]);
+    kd_test_rig_options o = kd_test_with_feature(kd_test_features[_i]);
     kd_test_rig         rig;
     kdas_model         *student;
     kdas_batch         *b;
@@ -185,7 +139,7 @@ START_TEST(the_gradient_is_that_of_a_host_that_adds_it_at_the_tap)
     o.loss.feature_taps   = "backbone.x3:backbone.x3";
     o.loss.feature_weight = 2;
     kd_test_rig_make(&rig, &o);
-    b = draw(rig.ctx, 2, "b");
+    b = kd_test_feature_batch(rig.ctx, 2, "b");
     kd_assert_ok(kdas_distiller_forward(rig.distiller, b));
     kd_assert_ok(kdas_distiller_backward(rig.distiller, NULL));
     got = gradients_of(rig.student, &n);
@@ -193,7 +147,7 @@ START_TEST(the_gradient_is_that_of_a_host_that_adds_it_at_the_tap)
     kd_assert_ok(kdas_model_create(&student, rig.ctx, o.student, &o.model));
     kd_assert_ok(kdas_model_keep_tap(student, "backbone.x3"));
     kd_assert_ok(kdas_model_forward(student, KDAS_MODE_TRAIN, b));
-    hand_gradient(&rig, student, kinds[_i], 2);
+    hand_gradient(&rig, student, kd_test_features[_i], 2);
     kd_assert_ok(kdas_model_backward(student, outputs));
     want = gradients_of(student, &n);
     kd_assert_close(got, want, (int64_t)n, 1e-6);
@@ -208,7 +162,7 @@ END_TEST
 
 START_TEST(what_a_host_adds_at_a_tap_stays)
 {
-    kd_test_rig_options o = with("normalised");
+    kd_test_rig_options o = kd_test_with_feature("normalised");
     kd_test_rig         rig[2];
     static float        g[2 * 8 * 8 * 32];
     float              *a, *b;
@@ -219,7 +173,7 @@ START_TEST(what_a_host_adds_at_a_tap_stays)
         kdas_batch *batch;
 
         kd_test_rig_make(&rig[i], &o);
-        batch = draw(rig[i].ctx, 2, "b");
+        batch = kd_test_feature_batch(rig[i].ctx, 2, "b");
         kd_assert_ok(kdas_distiller_forward(rig[i].distiller, batch));
         if (i) kd_assert_ok(kdas_model_add_gradient(rig[i].student, "backbone.x1", g));
         kd_assert_ok(kdas_distiller_backward(rig[i].distiller, NULL));
@@ -235,11 +189,9 @@ START_TEST(what_a_host_adds_at_a_tap_stays)
 }
 END_TEST
 
-/* Two rigs: one whose projection has been moved by a little. What backward gathered says by how much the term
- * changes. */
 START_TEST(the_gradient_of_a_projection_is_its_finite_difference)
 {
-    kd_test_rig_options o = with(kinds[_i]);
+    kd_test_rig_options o = kd_test_with_feature(kd_test_features[_i]);
     kd_test_rig         rig;
     kdas_batch         *b;
     kd_params          *p;
@@ -247,10 +199,11 @@ START_TEST(the_gradient_of_a_projection_is_its_finite_difference)
     int64_t             n;
 
     o.loss.feature_taps = "backbone.x1:backbone.x1";
+    o.model.drop_path   = 0; /* the taps are the same each time */
     kd_test_rig_make(&rig, &o);
     p = rig.distiller->feature->params;
     n = kd_params_at(p, 0)->count;
-    b = draw(rig.ctx, 2, "b");
+    b = kd_test_feature_batch(rig.ctx, 2, "b");
     kd_assert_ok(kd_params_read(p, 0, w));
     kd_assert_ok(kdas_distiller_forward(rig.distiller, b));
     kd_assert_ok(kdas_distiller_backward(rig.distiller, NULL));
@@ -269,7 +222,6 @@ START_TEST(the_gradient_of_a_projection_is_its_finite_difference)
             value[k] = r.raw[KDAS_TERM_FEATURE];
         }
         w[i] = keep;
-        /* drop path is off: the taps are the same each time */
         ck_assert_double_eq_tol((value[1] - value[0]) / (2 * (double)h), (double)g[i],
                                 2e-3 * fmax(1e-2, fabs((double)g[i])) + 2e-5);
     }
@@ -282,11 +234,12 @@ END_TEST
 
 START_TEST(micro_batches_gather_the_mean)
 {
-    kd_test_rig_options o = with("normalised");
+    kd_test_rig_options o = kd_test_with_feature("normalised");
     kd_test_rig         rig[2];
     float              *g[2];
     int64_t             n = 0;
 
+    o.model.drop_path = 0;
     for (int i = 0; i < 2; i++) {
         kd_params *p;
 
@@ -295,7 +248,7 @@ START_TEST(micro_batches_gather_the_mean)
         p = rig[i].distiller->feature->params;
         n = kd_params_trainable(p);
         for (int k = 0; k <= i; k++) {
-            kdas_batch *b = draw(rig[i].ctx, 2, "same");
+            kdas_batch *b = kd_test_feature_batch(rig[i].ctx, 2, "same");
 
             kd_assert_ok(kdas_distiller_forward(rig[i].distiller, b));
             kd_assert_ok(kdas_distiller_backward(rig[i].distiller, NULL));
@@ -314,22 +267,22 @@ END_TEST
 
 START_TEST(gradients_that_the_host_drops_are_dropped_here_too)
 {
-    kd_test_rig_options o = with("normalised");
+    kd_test_rig_options o = kd_test_with_feature("normalised");
     kd_test_rig         clean, dirty;
     kdas_batch         *b, *other;
 
     o.model.drop_path = 0;
     kd_test_rig_make(&clean, &o);
     kd_test_rig_make(&dirty, &o);
-    other = draw(dirty.ctx, 2, "other");
+    other = kd_test_feature_batch(dirty.ctx, 2, "other");
     kd_assert_ok(kdas_distiller_forward(dirty.distiller, other));
     kd_assert_ok(kdas_distiller_backward(dirty.distiller, NULL));
     kd_assert_ok(kdas_model_zero_gradients(dirty.student));
     kdas_batch_destroy(other);
-    b = draw(clean.ctx, 2, "b");
+    b = kd_test_feature_batch(clean.ctx, 2, "b");
     kd_assert_ok(kdas_distiller_step(clean.distiller, b, NULL));
     kd_assert_ok(kdas_distiller_step(dirty.distiller, b, NULL));
-    assert_same_projections(&clean, &dirty);
+    kd_test_assert_same_projections(&clean, &dirty);
     kdas_batch_destroy(b);
     kd_test_rig_finish(&clean);
     kd_test_rig_finish(&dirty);
@@ -344,34 +297,30 @@ static void poison_projection(kd_test_rig *rig, float value)
 
 START_TEST(an_overflow_in_a_projection_skips_the_update_of_all)
 {
-    kd_test_rig_options o = with("normalised");
+    kd_test_rig_options o = kd_test_with_feature("normalised");
     kd_test_rig         rig, fresh;
     kdas_step_report    r = { .size = sizeof r };
     kdas_batch         *b;
-    float              *before, *after;
+    float              *after;
     size_t              n;
 
     o.optim.loss_scale = 1024;
     kd_test_rig_make(&rig, &o);
     kd_test_rig_make(&fresh, &o);
-    b      = draw(rig.ctx, 2, "b");
-    before = kd_test_weights(rig.student, &n);
+    b = kd_test_feature_batch(rig.ctx, 2, "b");
     kd_assert_ok(kdas_distiller_forward(rig.distiller, b));
-    free(before);
     kd_assert_ok(kdas_distiller_backward(rig.distiller, NULL));
-    before = gradients_of(rig.student, &n);
     poison_projection(&rig, INFINITY);
     kd_assert_ok(kdas_distiller_update(rig.distiller, &r));
     ck_assert_int_eq(r.skipped, 1);
     ck_assert_int_eq(r.updated, 0);
     ck_assert_double_eq(kdas_optim_loss_scale(rig.optim), 512);
-    assert_same_projections(&rig, &fresh);
+    kd_test_assert_same_projections(&rig, &fresh);
     after = gradients_of(rig.student, &n);
     for (size_t i = 0; i < n; i++)
         ck_assert(after[i] == 0); /* the next step starts clean */
     kd_assert_ok(kdas_distiller_step(rig.distiller, b, &r));
     ck_assert_int_eq(r.updated, 1);
-    free(before);
     free(after);
     kdas_batch_destroy(b);
     kd_test_rig_finish(&rig);
@@ -381,19 +330,19 @@ END_TEST
 
 START_TEST(a_projection_whose_gradient_is_not_finite_is_named)
 {
-    kd_test_rig_options o = with("normalised");
+    kd_test_rig_options o = kd_test_with_feature("normalised");
     kd_test_rig         rig, fresh;
     kdas_batch         *b;
 
     kd_test_rig_make(&rig, &o);
     kd_test_rig_make(&fresh, &o);
-    b = draw(rig.ctx, 2, "b");
+    b = kd_test_feature_batch(rig.ctx, 2, "b");
     kd_assert_ok(kdas_distiller_forward(rig.distiller, b));
     kd_assert_ok(kdas_distiller_backward(rig.distiller, NULL));
     poison_projection(&rig, NAN);
     kd_assert_status(kdas_distiller_update(rig.distiller, NULL), KDAS_ENUMERIC);
     kd_assert_sentence("projection0.weight");
-    assert_same_projections(&rig, &fresh);
+    kd_test_assert_same_projections(&rig, &fresh);
     kdas_batch_destroy(b);
     kd_test_rig_finish(&rig);
     kd_test_rig_finish(&fresh);
@@ -402,7 +351,7 @@ END_TEST
 
 START_TEST(clipping_is_by_norms_of_their_own)
 {
-    kd_test_rig_options o = with("none");
+    kd_test_rig_options o = kd_test_with_feature("none");
     kd_test_rig         alone, both;
     kdas_batch         *b;
 
@@ -413,7 +362,7 @@ START_TEST(clipping_is_by_norms_of_their_own)
     o.loss.feature_weight = 1;
     kd_test_rig_make(&both, &o);
     kd_assert_ok(kdas_loss_set_guidance_factor(both.loss, 0));
-    b = draw(alone.ctx, 2, "b");
+    b = kd_test_feature_batch(alone.ctx, 2, "b");
     kd_assert_ok(kdas_distiller_forward(alone.distiller, b));
     kd_assert_ok(kdas_distiller_backward(alone.distiller, NULL));
     kd_assert_ok(kdas_distiller_forward(both.distiller, b));
@@ -439,11 +388,13 @@ static const struct {
     { "cosine", "adamw", 3, 4, 3, KDAS_SHARE_OFF, KDAS_PRECISION_F32 }, /* one micro-batch waits */
     { "attention", "adamw", 1, 2, 2, KDAS_SHARE_OFF, KDAS_PRECISION_F32 },
     { "normalised", "adamw", 3, 4, 3, 0.5f, KDAS_PRECISION_BF16 },
+    { "normalised", "adamw", 3, 4, 3, 0.5f, KDAS_PRECISION_F32 },
+    { "normalised", "adamw", 3, 4, 3, KDAS_SHARE_OFF, KDAS_PRECISION_BF16 },
 };
 
 START_TEST(a_resumed_run_gives_the_bits_of_an_unbroken_one)
 {
-    kd_test_rig_options o = with(resumes[_i].feature);
+    kd_test_rig_options o = kd_test_with_feature(resumes[_i].feature);
     kd_test_rig         whole, part;
     double              last = 0;
     int                 t, end = resumes[_i].before + resumes[_i].after;
@@ -469,7 +420,7 @@ START_TEST(a_resumed_run_gives_the_bits_of_an_unbroken_one)
         kd_test_rig_step(&part, t);
     ck_assert_double_eq(kd_test_rig_step(&part, t), last);
     kd_test_assert_same_weights(part.student, whole.student);
-    if (whole.distiller->feature->params) assert_same_projections(&part, &whole);
+    if (whole.distiller->feature->params) kd_test_assert_same_projections(&part, &whole);
     kd_test_rig_finish(&part);
     kd_test_rig_finish(&whole);
 }
@@ -477,7 +428,7 @@ END_TEST
 
 START_TEST(a_checkpoint_of_other_pairs_is_refused)
 {
-    kd_test_rig_options o = with("normalised");
+    kd_test_rig_options o = kd_test_with_feature("normalised");
     kd_test_rig         rig;
 
     kd_test_rig_make(&rig, &o);
@@ -485,12 +436,14 @@ START_TEST(a_checkpoint_of_other_pairs_is_refused)
     kd_test_rig_finish(&rig);
     o.teacher = "polyp_pvt_b1";
     kd_test_rig_make(&rig, &o);
-    kd_assert_status(kdas_checkpoint_load(rig.distiller, kd_test_path("p.kdas"), NULL), KDAS_EINVAL);
+    kd_assert_status(kdas_checkpoint_load(rig.distiller, kd_test_path("p.kdas"), NULL),
+                     KDAS_EINVAL);
     kd_assert_sentence("feature.teacher is 'polyp_pvt_b0', here it is 'polyp_pvt_b1'");
     kd_test_rig_finish(&rig);
-    o = with("none");
+    o = kd_test_with_feature("none");
     kd_test_rig_make(&rig, &o);
-    kd_assert_status(kdas_checkpoint_load(rig.distiller, kd_test_path("p.kdas"), NULL), KDAS_EINVAL);
+    kd_assert_status(kdas_checkpoint_load(rig.distiller, kd_test_path("p.kdas"), NULL),
+                     KDAS_EINVAL);
     kd_assert_sentence("is of another run");
     kd_test_rig_finish(&rig);
 }
@@ -500,7 +453,7 @@ END_TEST
 
 START_TEST(a_share_limits_what_is_sent)
 {
-    kd_test_rig_options o = with("normalised");
+    kd_test_rig_options o = kd_test_with_feature("normalised");
     kd_test_rig         rig;
 
     o.loss.share          = 0.25f;
@@ -520,7 +473,7 @@ END_TEST
 
 START_TEST(under_a_factor_of_zero_nothing_is_computed)
 {
-    kd_test_rig_options o = with("normalised"), none = with("none");
+    kd_test_rig_options o = kd_test_with_feature("normalised"), none = kd_test_with_feature("none");
     kd_test_rig         rig, plain;
 
     kd_test_rig_make(&rig, &o);
@@ -539,391 +492,23 @@ START_TEST(under_a_factor_of_zero_nothing_is_computed)
 }
 END_TEST
 
-/* ---- pairs ---- */
-
-static void assert_pairs(const char *teacher, const char *student, const char *text,
-                         const char *want)
+int main(void)
 {
-    kdas_context   *ctx = kd_test_device("cpu", NULL);
-    kdas_model     *t, *s;
-    kd_feature      f = { 0 };
-    char            got[KD_FEATURE_PAIRS];
+    Suite   *suite = suite_create("feature");
+    TCase   *learn = tcase_create("learning"), *state = tcase_create("state");
+    SRunner *runner;
+    int      failed;
 
-    kd_assert_ok(kdas_model_create(&t, ctx, teacher, NULL));
-    kd_assert_ok(kdas_model_create(&s, ctx, student, NULL));
-    kd_assert_ok(kd_pair_taps(f.pair, &f.pairs, t, s, text));
-    kd_feature_pairs(got, &f);
-    ck_assert_str_eq(got, want);
-    kdas_model_destroy(t);
-    kdas_model_destroy(s);
-    kdas_context_destroy(ctx);
-}
-
-START_TEST(taps_of_one_stride_are_paired)
-{
-    assert_pairs("polyp_pvt_b1", "polyp_pvt_b0", NULL,
-                 "backbone.x1:backbone.x1,backbone.x2:backbone.x2,backbone.x3:backbone.x3,"
-                 "backbone.x4:backbone.x4");
-    assert_pairs("pvt_v2_b0", "polyp_pvt_b0", NULL,
-                 "x1:backbone.x1,x2:backbone.x2,x3:backbone.x3,x4:backbone.x4");
-    assert_pairs("polyp_pvt_b0", "polyp_pvt_b0", "cfm:sam,backbone.x4:backbone.x1",
-                 "cfm:sam,backbone.x4:backbone.x1");
-}
-END_TEST
-
-static const struct {
-    const char *taps, *sentence;
-    kdas_status status;
-} slips[] = {
-    { "backbone.x1", "'backbone.x1' (pair 1) is not teacher's tap:student's tap", KDAS_EINVAL },
-    { "backbone.x1:backbone.x1,", "'' (pair 2)", KDAS_EINVAL },
-    { "a:b:c", "'a:b:c' (pair 1)", KDAS_EINVAL },
-    { "neck:backbone.x1", "'polyp_pvt_b0' has no tap 'neck'; it has: backbone.x1,", KDAS_ENOTFOUND },
-    { "backbone.x1:", "has no tap ''", KDAS_ENOTFOUND },
-    { "cim:cim,cim:cim,cim:cim,cim:cim,cim:cim,cim:cim,cim:cim,cim:cim,cim:cim",
-      "more than 8 pairs", KDAS_EINVAL },
-};
-
-static kdas_status try_create(kd_test_rig_options *o)
-{
-    kd_test_rig_options good = *o;
-    kd_test_rig         rig;
-    kdas_loss          *loss;
-    kdas_optim         *optim;
-    kdas_distiller     *d;
-    kdas_status         st;
-
-    kd_assert_ok(kdas_loss_options_preset(&good.loss, "baseline"));
-    good.student = "polyp_pvt_b0";
-    kd_test_rig_make(&rig, &good);
-    kdas_model_destroy(rig.student);
-    rig.student = NULL;
-    kdas_distiller_destroy(rig.distiller);
-    kdas_optim_destroy(rig.optim);
-    rig.distiller = NULL;
-    kd_assert_ok(kdas_model_create(&rig.student, rig.ctx, o->student, &o->model));
-    kd_assert_ok(kdas_optim_create(&optim, rig.student, &o->optim));
-    rig.optim = optim;
-    kd_assert_ok(kdas_loss_create(&loss, rig.ctx, &o->loss));
-    d  = (kdas_distiller *)&st;
-    st = kdas_distiller_create(&d, rig.teacher, rig.student, loss, optim, &o->distiller);
-    if (st != KDAS_OK) ck_assert_ptr_null(d);
-    if (st != KDAS_OK) ck_assert_ptr_null(optim->side);
-    kdas_distiller_destroy(d);
-    kdas_loss_destroy(loss);
-    kd_test_rig_finish(&rig);
-    return st;
-}
-
-START_TEST(bad_taps_are_named)
-{
-    kd_test_rig_options o = with("normalised");
-
-    o.loss.feature_taps = slips[_i].taps;
-    kd_assert_status(try_create(&o), slips[_i].status);
-    kd_assert_sentence(slips[_i].sentence);
-}
-END_TEST
-
-START_TEST(features_want_a_teacher_model)
-{
-    kd_test_rig_options o = with("normalised");
-
-    o.teacher = NULL;
-    kd_assert_status(try_create(&o), KDAS_EINVAL);
-    kd_assert_sentence("feature guidance \"normalised\" needs a teacher model");
-    o.loss.feature_weight = 0;
-    kd_assert_ok(try_create(&o));
-}
-END_TEST
-
-START_TEST(networks_without_maps_give_and_learn_features_alone)
-{
-    kd_test_rig_options o = with("normalised");
-
-    o.teacher = "pvt_v2_b0";
-    kd_assert_ok(try_create(&o));
-    o.loss.guidance = "kl";
-    kd_assert_status(try_create(&o), KDAS_EINVAL);
-    kd_assert_sentence("teacher 'pvt_v2_b0' has no one-channel maps for guidance \"kl\"");
-    o         = with("normalised");
-    o.student = "pvt_v2_b0";
-    kd_assert_status(try_create(&o), KDAS_EINVAL);
-    kd_assert_sentence("student 'pvt_v2_b0' has no one-channel maps");
-    o.loss.seg_weight = 0;
-    kd_assert_ok(try_create(&o));
-    o.loss.feature = "none";
-    kd_assert_status(try_create(&o), KDAS_EINVAL);
-}
-END_TEST
-
-START_TEST(an_optimizer_trains_the_projections_of_one_distiller)
-{
-    kd_test_rig_options o = with("normalised");
-    kd_test_rig         rig;
-    kdas_distiller     *second;
-
-    kd_test_rig_make(&rig, &o);
-    kd_assert_status(kdas_distiller_create(&second, rig.teacher, rig.student, rig.loss, rig.optim,
-                                           NULL),
-                     KDAS_EINVAL);
-    kd_assert_sentence("projections of another distiller");
-    kd_test_rig_step(&rig, 0);
-    kdas_distiller_destroy(rig.distiller);
-    kd_assert_ok(kdas_distiller_create(&rig.distiller, rig.teacher, rig.student, rig.loss,
-                                       rig.optim, NULL));
-    kd_test_rig_step(&rig, 1);
-    kd_test_rig_finish(&rig);
-}
-END_TEST
-
-/* ---- any model teaches any other ---- */
-
-/* The small ones of models.def: what these tests can afford. */
-static bool is_small(kdas_context *ctx, const char *name)
-{
-    int64_t parameters;
-
-    kd_assert_ok(kdas_model_cost(&parameters, NULL, ctx, name, 32, 32, KDAS_COUNT_MACS));
-    return parameters < 16000000;
-}
-
-static bool has_maps(const char *name)
-{
-    return strncmp(name, "pvt_v2", 6) != 0;
-}
-
-START_TEST(any_model_teaches_any_other)
-{
-    kdas_context *ctx     = kd_test_device("cpu", NULL);
-    const char   *teacher = kdas_model_name(_i);
-    bool          small   = is_small(ctx, teacher);
-
-    for (int i = 0; small && kdas_model_name(i); i++) {
-        kd_test_rig_options o = with(kinds[(_i + i) % KINDS]);
-        kd_test_rig         rig;
-        kdas_step_report    r;
-
-        if (!is_small(ctx, kdas_model_name(i))) continue;
-        o.student = kdas_model_name(i);
-        o.teacher = teacher;
-        if (!has_maps(o.student)) o.loss.seg_weight = 0;
-        if (has_maps(o.student) && has_maps(teacher)) o.loss.guidance = "kl";
-        kd_test_rig_make(&rig, &o);
-        r = kd_test_rig_report(&rig, 0);
-        ck_assert_msg(r.updated && r.raw[KDAS_TERM_FEATURE] > 0 &&
-                          r.gradient[KDAS_TERM_FEATURE] > 0,
-                      "%s does not teach %s", teacher, o.student);
-        kd_test_rig_finish(&rig);
-    }
-    kdas_context_destroy(ctx);
-}
-END_TEST
-
-START_TEST(maps_of_another_number_are_matched_from_the_deepest_on)
-{
-    static const int want[4][4] = { { 0, 0, 0, 0 }, { 1, 0, 0, 0 }, { 2, 1, 0, 0 }, { 3, 2, 1, 0 } };
-
-    /* from the deepest of the student: T 1 .. 4 */
-    for (int teacher = 1; teacher <= 4; teacher++)
-        for (int student = 1; student <= 4; student++)
-            for (int i = 0; i < student; i++)
-                ck_assert_int_eq(kd_teacher_map(teacher, student, student - 1 - i),
-                                 want[teacher - 1][i]);
-}
-END_TEST
-
-START_TEST(a_host_with_one_map_guides_all)
-{
-    kd_test_rig_options o = with("none");
-    kd_test_rig         one, two;
-    static float        map[2 * AREA];
-    const float        *maps[] = { map, map };
-
-    o.loss.guidance = "kl";
-    o.teacher       = NULL;
-    kd_test_fill(map, 2 * AREA, "map", 2, 0);
-    kd_test_rig_make(&one, &o);
-    kd_test_rig_make(&two, &o);
-    kd_assert_ok(kdas_distiller_set_teacher_maps(one.distiller,
-                                                 &(kdas_maps){ maps, 1, 2, SIDE, SIDE }));
-    kd_assert_ok(kdas_distiller_set_teacher_maps(two.distiller,
-                                                 &(kdas_maps){ maps, 2, 2, SIDE, SIDE }));
-    ck_assert(kd_test_rig_step(&one, 0) == kd_test_rig_step(&two, 0));
-    kd_test_assert_same_weights(one.student, two.student);
-    kd_test_rig_finish(&one);
-    kd_test_rig_finish(&two);
-}
-END_TEST
-
-START_TEST(a_loss_takes_maps_of_another_number)
-{
-    static float        map[4][AREA], g[2][2][AREA], y[AREA];
-    const float        *s[] = { map[0], map[1] }, *deep[] = { map[2] },
-                *more[] = { map[3], map[2], map[2] };
-    float *const       *to[2];
-    float              *g0[] = { g[0][0], g[0][1] }, *g1[] = { g[1][0], g[1][1] };
-    kd_test_rig_options o = with("none");
-    kdas_context       *ctx = kd_test_device("cpu", NULL);
-    kdas_loss          *loss;
-    kdas_loss_report    r[2] = { { .size = sizeof *r }, { .size = sizeof *r } };
-
-    to[0] = g0;
-    to[1] = g1;
-    for (int i = 0; i < 4; i++)
-        kd_test_fill(map[i], AREA, (const char *[]){ "a", "b", "c", "d" }[i], 2, 0);
-    o.loss.guidance = "attention+sgm";
-    kd_assert_ok(kdas_loss_create(&loss, ctx, &o.loss));
-    kd_assert_ok(kdas_loss_evaluate(loss, &(kdas_maps){ s, 2, 1, SIDE, SIDE },
-                                    &(kdas_maps){ deep, 1, 1, SIDE, SIDE }, y, to[0], &r[0]));
-    kd_assert_ok(kdas_loss_evaluate(loss, &(kdas_maps){ s, 2, 1, SIDE, SIDE },
-                                    &(kdas_maps){ more, 3, 1, SIDE, SIDE }, y, to[1], &r[1]));
-    ck_assert(r[0].total == r[1].total);
-    ck_assert(kd_test_same_bits(g[0], g[1], sizeof g[0]));
-    kdas_loss_destroy(loss);
-    kdas_context_destroy(ctx);
-}
-END_TEST
-
-/* ---- memory, devices ---- */
-
-START_TEST(second_step_of_a_size_allocates_nothing)
-{
-    kd_test_meter       meter = { 0 };
-    kd_test_rig_options o     = with(kinds[_i]);
-    kd_test_rig         rig;
-    kdas_batch         *small, *large;
-    long                taken;
-
-    o.meter = &meter;
-    kd_test_rig_make(&rig, &o);
-    small = draw(rig.ctx, 1, "s");
-    large = draw(rig.ctx, 3, "l");
-    kd_assert_ok(kdas_distiller_step(rig.distiller, small, NULL));
-    kd_assert_ok(kdas_distiller_step(rig.distiller, large, NULL));
-    taken = meter.taken;
-    for (int i = 0; i < 2; i++) {
-        kd_assert_ok(kdas_distiller_step(rig.distiller, small, NULL));
-        kd_assert_ok(kdas_distiller_step(rig.distiller, large, NULL));
-    }
-    ck_assert_int_eq(meter.taken, taken);
-    kdas_batch_destroy(small);
-    kdas_batch_destroy(large);
-    kd_test_rig_finish(&rig);
-    kd_test_assert_given_back(&meter);
-}
-END_TEST
-
-START_TEST(failing_allocation_in_create_gives_nothing)
-{
-    for (long k = 1, done = 0; !done; k++) {
-        kd_test_meter       meter = { 0 };
-        kd_test_rig_options o     = with("normalised");
-        kd_test_rig         rig;
-        kdas_status         st;
-
-        o.meter = &meter;
-        kd_test_rig_make(&rig, &o);
-        kdas_distiller_destroy(rig.distiller);
-        meter.fail_at = meter.taken + k;
-        st = kdas_distiller_create(&rig.distiller, rig.teacher, rig.student, rig.loss, rig.optim,
-                                   &o.distiller);
-        done          = st == KDAS_OK;
-        meter.fail_at = 0;
-        ck_assert_msg(done || st == KDAS_ENOMEM, "allocation %ld: %d %s", k, st, kdas_last_error());
-        if (!done) ck_assert_ptr_null(rig.distiller);
-        if (!done) ck_assert_ptr_null(rig.optim->side);
-        kd_test_rig_finish(&rig);
-        kd_test_assert_given_back(&meter);
-    }
-}
-END_TEST
-
-START_TEST(failing_allocation_in_a_step_leaves_it_to_be_tried_again)
-{
-    for (long k = 1, done = 0; !done; k += 1 + k / 8) {
-        kd_test_meter       meter = { 0 };
-        kd_test_rig_options o     = with("channel");
-        kd_test_rig         rig;
-        kdas_batch         *b;
-        kdas_status         st;
-
-        o.meter = &meter;
-        kd_test_rig_make(&rig, &o);
-        b             = draw(rig.ctx, 1, "b");
-        meter.fail_at = meter.taken + k;
-        st            = kdas_distiller_step(rig.distiller, b, NULL);
-        done          = st == KDAS_OK;
-        ck_assert_msg(done || st == KDAS_ENOMEM, "allocation %ld: %d %s", k, st, kdas_last_error());
-        meter.fail_at = 0;
-        kd_assert_ok(kdas_distiller_step(rig.distiller, b, NULL));
-        kdas_batch_destroy(b);
-        kd_test_rig_finish(&rig);
-        kd_test_assert_given_back(&meter);
-    }
-}
-END_TEST
-
-START_TEST(far_away_it_gives_the_bits_of_the_cpu)
-{
-    kd_test_rig_options o = with(kinds[_i % KINDS]);
-    kd_test_rig         near, far;
-
-    o.loss.share           = _i < KINDS ? KDAS_SHARE_OFF : 0.5f;
-    o.distiller.accumulate = 1 + _i % 2;
-    kd_test_rig_make(&near, &o);
-    o.device = "far";
-    kd_test_rig_make(&far, &o);
-    for (int t = 0; t < 4; t++) {
-        kdas_step_report want = kd_test_rig_report(&near, t), got = kd_test_rig_report(&far, t);
-
-        ck_assert(got.total == want.total);
-        for (int k = 0; k < KDAS_TERMS; k++) {
-            ck_assert(got.raw[k] == want.raw[k] && got.weighted[k] == want.weighted[k]);
-            ck_assert(got.gradient[k] == want.gradient[k]);
-        }
-    }
-    kd_test_assert_same_weights(near.student, far.student);
-    if (near.distiller->feature->params) assert_same_projections(&near, &far);
-    kd_test_rig_finish(&near);
-    kd_test_rig_finish(&far);
-    kd_test_far_assert_empty();
-}
-END_TEST
-
-START_TEST(in_bf16_the_term_is_near_that_of_f32)
-{
-    kd_test_rig_options o = with(kinds[_i]);
-    kd_test_rig         rig[2];
-    double              raw[2];
-
-    if (!kd_test_can_half()) return;
-    for (int i = 0; i < 2; i++) {
-        o.precision = i ? KDAS_PRECISION_BF16 : KDAS_PRECISION_F32;
-        kd_test_rig_make(&rig[i], &o);
-        raw[i] = kd_test_rig_report(&rig[i], 0).raw[KDAS_TERM_FEATURE];
-        kd_test_rig_finish(&rig[i]);
-    }
-    ck_assert_double_eq_tol(raw[1], raw[0], 0.05 * raw[0]); /* taps round to 2^-8 */
-}
-END_TEST
-
-static Suite *features(void)
-{
-    Suite *s     = suite_create("feature");
-    TCase *learn = tcase_create("learning"), *state = tcase_create("state"),
-          *pairs = tcase_create("pairs"), *memory = tcase_create("memory");
-    int    models = 0;
-
-    while (kdas_model_name(models))
-        models++;
-    tcase_add_loop_test(learn, the_term_falls_and_is_part_of_the_total, 0, KINDS);
+    tcase_add_loop_test(learn, the_term_falls_and_is_part_of_the_total, 0, KD_TEST_FEATURES);
     tcase_add_test(learn, projections_are_trained_and_not_part_of_the_student);
-    tcase_add_loop_test(learn, the_gradient_is_that_of_a_host_that_adds_it_at_the_tap, 0, KINDS);
+    tcase_add_loop_test(learn, the_gradient_is_that_of_a_host_that_adds_it_at_the_tap, 0,
+                        KD_TEST_FEATURES);
     tcase_add_test(learn, what_a_host_adds_at_a_tap_stays);
     tcase_add_loop_test(learn, the_gradient_of_a_projection_is_its_finite_difference, 0, 3);
     tcase_add_test(learn, a_share_limits_what_is_sent);
     tcase_add_test(learn, under_a_factor_of_zero_nothing_is_computed);
+    suite_add_tcase(suite, learn);
+
     tcase_add_checked_fixture(state, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_test(state, micro_batches_gather_the_mean);
     tcase_add_test(state, gradients_that_the_host_drops_are_dropped_here_too);
@@ -933,32 +518,8 @@ static Suite *features(void)
     tcase_add_loop_test(state, a_resumed_run_gives_the_bits_of_an_unbroken_one, 0,
                         (int)KD_COUNT(resumes));
     tcase_add_test(state, a_checkpoint_of_other_pairs_is_refused);
-    tcase_add_test(pairs, taps_of_one_stride_are_paired);
-    tcase_add_loop_test(pairs, bad_taps_are_named, 0, (int)KD_COUNT(slips));
-    tcase_add_test(pairs, features_want_a_teacher_model);
-    tcase_add_test(pairs, networks_without_maps_give_and_learn_features_alone);
-    tcase_add_test(pairs, an_optimizer_trains_the_projections_of_one_distiller);
-    tcase_add_loop_test(pairs, any_model_teaches_any_other, 0, models);
-    tcase_add_test(pairs, maps_of_another_number_are_matched_from_the_deepest_on);
-    tcase_add_test(pairs, a_host_with_one_map_guides_all);
-    tcase_add_test(pairs, a_loss_takes_maps_of_another_number);
-    tcase_add_loop_test(memory, second_step_of_a_size_allocates_nothing, 0, KINDS);
-    tcase_add_test(memory, failing_allocation_in_create_gives_nothing);
-    tcase_add_test(memory, failing_allocation_in_a_step_leaves_it_to_be_tried_again);
-    tcase_add_loop_test(memory, far_away_it_gives_the_bits_of_the_cpu, 0, 2 * KINDS);
-    tcase_add_loop_test(memory, in_bf16_the_term_is_near_that_of_f32, 0, KINDS);
-    suite_add_tcase(s, learn);
-    suite_add_tcase(s, state);
-    suite_add_tcase(s, pairs);
-    suite_add_tcase(s, memory);
-    return s;
-}
-
-int main(void)
-{
-    SRunner *runner = srunner_create(features());
-    int      failed;
-
+    suite_add_tcase(suite, state);
+    runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);
