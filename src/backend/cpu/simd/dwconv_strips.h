@@ -1,9 +1,10 @@
-/* dwconv_strips.h - depthwise filters of k x k and stride `step` that are known when this is compiled, LANES
- * channels of a few neighbouring pixels at a time: a value of x and of w is loaded once for several
- * products. What DWCONV2D uses for 3x3 of stride 2 and for 5x5.
+/* dwconv_strips.h - depthwise filters of k x k and stride `step` that are known when this is
+ * compiled, LANES channels of a few neighbouring pixels at a time: a value of x and of w is loaded
+ * once for several products. What DWCONV2D uses for 3x3 of stride 2 and for 5x5.
  *
- * Where the columns that a strip reads all lie in the image (`inside`), they are loaded without a question; strips at the
- * edges ask for each. `whole`: all LANES channels exist, else m of them. */
+ * Where the columns that a strip reads all lie in the image (`inside`), they are loaded without
+ * a question; strips at the edges ask for each. `whole`: all LANES channels exist, else m of
+ * them. */
 #ifndef KD_DWCONV_STRIPS_H
 #define KD_DWCONV_STRIPS_H
 #include "backend/cpu/simd/dwconv.h"
@@ -22,7 +23,8 @@ typedef struct strips {
 
 enum { MOST_TAPS = 5, MOST_COLUMNS = 2 * (STRIP - 1) + MOST_TAPS };
 
-/* Columns first .. first+count-1 of a row, zero outside of the image; `row` is at the first of the channels. */
+/* Columns first .. first+count-1 of a row, zero outside of the image; `row` is at the first of
+ * the channels. */
 INLINE void columns(vec *v, const int count, const elem *row, int64_t first, int64_t width,
                     int64_t C, const bool inside, const bool whole, int64_t m)
 {
@@ -74,8 +76,9 @@ INLINE void filter_strip(const int k, const int step, const int n, const strips 
 
 /* ---- stride 2, turned round: columns 2u .. 2(u+n)-1 of row y of the gradient of x ---- */
 
-/* Tap t of output p reached column 2p - pad + t. So column 2u + r gets from the taps of r's parity, from outputs u + (r +
- * pad - t)/2; which they are is known here for the usual padding, (k-2)/2 zeros before the first column. */
+/* Tap t of output p reached column 2p - pad + t. So column 2u + r gets from the taps of r's
+ * parity, from outputs u + (r + pad - t)/2; which they are is known here for the usual padding,
+ * (k-2)/2 zeros before the first column. */
 INLINE void spread_strip(const int k, const int n, const strips *s, int64_t y, int64_t u, int64_t c,
                          const bool inside, const bool whole)
 {
@@ -109,7 +112,8 @@ INLINE void spread_strip(const int k, const int n, const strips *s, int64_t y, i
             put_pixel(s->to + (2 * u + q) * s->C + c, sum[q], s->put, whole, m);
 }
 
-/* All strips of a row: first .. count-1, `reach` columns of from_w from low(x) on are read by n of them. */
+/* Run a strip's function over a row of `count` outputs (or pairs of them). `reads_inside`: whether
+ * STRIP of them from x on read columns of the image alone. */
 #define ROW_OF_STRIPS(count, reads_inside, ...)                                              \
     do {                                                                                     \
         int64_t x = 0, count_ = (count);                                                     \
@@ -147,8 +151,8 @@ INLINE void spread_row(const int k, const strips *s, int64_t y)
 
 /* ---- the gradient of the filter ---- */
 
-/* sum[0] and sum[1] (k each), of one row's taps, += the gradients of outputs x .. x+n-1 times the values that they read;
- * two sums for each tap, since one would wait for itself. */
+/* sum[0] and sum[1] (k each), of one row's taps, += the gradients of outputs x .. x+n-1 times
+ * the values that they read; two sums for each tap, since one would wait for itself. */
 INLINE void products_strip(const int k, const int step, const int n, vec sum[2][MOST_TAPS],
                            const elem *row, const elem *dy, int64_t x, int64_t width, int64_t pad,
                            int64_t C, const bool inside, const bool whole, int64_t m)
@@ -191,7 +195,8 @@ INLINE void products_line(const int k, const int step, float *to, int64_t ld, co
         store(to + t * ld, sum[0][t] + sum[1][t]);
 }
 
-/* sums (k*k + 1, ld), the bias's last, += those of output row y; `dy` is that row, `image` what it was made of. */
+/* sums (k*k + 1, ld), the bias's last, += those of output row y; `dy` is that row, `image` what
+ * it was made of. */
 INLINE void products_row(const int k, const int step, float *sums, int64_t ld, const elem *image,
                          const elem *dy, int64_t y, int64_t outputs, int64_t height, int64_t width,
                          int64_t pad, int64_t C)
