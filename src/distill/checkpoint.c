@@ -236,10 +236,10 @@ static kdas_status put_loss(kd_container_writer *w, const kdas_loss *loss)
 /* The running means behind a share: seg, term and count for each term. */
 static const int64_t share_dims[] = { KDAS_TERMS, 3 };
 
-static kdas_status put_share(kd_container_writer *w, const kdas_loss *loss)
+/* `means` stays until the file is saved. */
+static kdas_status put_share(kd_container_writer *w, const kdas_loss *loss,
+                             double means[KDAS_TERMS][3])
 {
-    double means[KDAS_TERMS][3];
-
     if (!kd_share_on(loss)) return KDAS_OK;
     for (int t = 0; t < KDAS_TERMS; t++) {
         means[t][0] = loss->share[t].seg;
@@ -261,8 +261,7 @@ static kdas_status put_options(kd_container_writer *w, const kdas_distiller *d)
     KD_RETURN(kd_container_put_text(w, "optim.no_decay", o->no_decay ? o->no_decay : ""));
     KD_RETURN(put_fields(w, optim_fields, KD_COUNT(optim_fields), o));
     KD_RETURN(put_fields(w, later_optim_fields, KD_COUNT(later_optim_fields), o));
-    KD_RETURN(put_loss(w, d->loss));
-    return put_share(w, d->loss);
+    return put_loss(w, d->loss);
 }
 
 static kdas_status put_counts(kd_container_writer *w, const kdas_distiller *d,
@@ -318,6 +317,7 @@ kdas_status kd_checkpoint_save(const kdas_distiller *d, const char *path,
     kd_container_writer *w = NULL;
     kdas_progress        p = { .size = sizeof p };
     snapshot             s = { 0 }, feature = { 0 };
+    double               share[KDAS_TERMS][3];
     kdas_status          st;
 
     KD_RETURN(kd_take_options(&p, sizeof p, progress, "kdas_progress"));
@@ -329,6 +329,7 @@ kdas_status kd_checkpoint_save(const kdas_distiller *d, const char *path,
     KD_TRY(each_counter(&s, false));
     KD_TRY(kd_container_create(&w, d->ctx));
     KD_TRY(put_options(w, d));
+    KD_TRY(put_share(w, d->loss, share));
     KD_TRY(put_feature(w, d));
     KD_TRY(put_counts(w, d, &p));
     KD_TRY(put_notes(w, d->ctx, notes));
@@ -408,7 +409,7 @@ static kdas_status match_number(kd_container *c, const char *record, double ours
 /* Projections fit the taps that they were trained between. */
 static kdas_status match_feature(kd_container *c, const kdas_distiller *d)
 {
-    bool theirs = kd_container_find(c, "feature.pairs"), ours = d->feature != NULL;
+    bool theirs = kd_container_has_text(c, "feature.pairs"), ours = d->feature != NULL;
     char pairs[KD_FEATURE_PAIRS];
 
     if (theirs != ours)
@@ -431,7 +432,7 @@ static kdas_status match_loss(kd_container *c, const kdas_loss *loss)
         const char *name = kd_loss_texts[i].name, *ours = *kd_loss_text(&o, i),
                    *usual = *kd_loss_text(&defaults, i);
 
-        if (i < KD_LOSS_FIRST_TEXTS || kd_container_find(c, name))
+        if (i < KD_LOSS_FIRST_TEXTS || kd_container_has_text(c, name))
             KD_RETURN(match_text(c, name, ours ? ours : ""));
         else if (strcmp(ours ? ours : "", usual ? usual : "") != 0)
             return kd_fail(KDAS_EINVAL, "'%s' is of another run: its %s is '%s', here it is '%s'",

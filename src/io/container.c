@@ -244,6 +244,11 @@ kdas_status kd_container_get_f64(kd_container *container, const char *name, doub
     return get_scalar(container, name, KD_ST_F64, out);
 }
 
+bool kd_container_has_text(const kd_container *container, const char *name)
+{
+    return !is_reserved(name) && kd_safetensors_text(container->file, name);
+}
+
 kdas_status kd_container_get_text(kd_container *container, const char *name, const char **out)
 {
     const char *text = is_reserved(name) ? NULL : kd_safetensors_text(container->file, name);

@@ -40,6 +40,7 @@ const char *kd_container_path(const kd_container *container);
 
 /* An array's or number's type and shape, or NULL; sets no sentence. In order of name by index. */
 const kd_st_tensor *kd_container_find(const kd_container *container, const char *name);
+bool                kd_container_has_text(const kd_container *container, const char *name);
 int64_t             kd_container_count(const kd_container *container);
 const kd_st_tensor *kd_container_at(const kd_container *container, int64_t i);
 
