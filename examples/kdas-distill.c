@@ -30,12 +30,6 @@ static char *folder_of(const work *w, int row, int seed)
     return deep;
 }
 
-/* Does it read a teacher's maps or features? */
-static bool learns_from(const kdas_loss *loss)
-{
-    return kdas_loss_needs_teacher(loss) || kdas_loss_needs_taps(loss);
-}
-
 /* What the user calls it: "paper", of several seeds "paper seed 2". */
 static char *label_of(const work *w, int row, int seed)
 {
@@ -44,6 +38,12 @@ static char *label_of(const work *w, int row, int seed)
     return w->settings.seeds_text
                ? text_of("%s seed %lld", name, (long long)w->settings.seeds[seed])
                : text_of("%s", name);
+}
+
+/* Whether it reads a teacher's maps or features. */
+static bool learns_from_teacher(const kdas_loss *loss)
+{
+    return kdas_loss_needs_teacher(loss) || kdas_loss_needs_taps(loss);
 }
 
 /* Say where a row loses its feature term, see settings_loss(). */
@@ -116,7 +116,7 @@ static bool prepare(work *w)
     for (int row = 0; row < w->row_count; row++) {
         if (!begin_run(w, row, 0)) return false;
         tell_features_off(s, s->presets[row]);
-        needed = needed || learns_from(work_run(w, row, 0)->loss);
+        needed = needed || learns_from_teacher(work_run(w, row, 0)->loss);
     }
     return prepare_teacher(w, needed);
 }
@@ -170,7 +170,7 @@ static bool study(work *w, int row, int seed)
     bool      done;
 
     if (!t->model && !begin_run(w, row, seed)) return false;
-    t->teacher = learns_from(t->loss) || w->settings.unlabelled ? w->teacher : NULL;
+    t->teacher = learns_from_teacher(t->loss) || w->settings.unlabelled ? w->teacher : NULL;
     if (results_known(w, row, seed)) {
         training_remember(t);
         done = true;

@@ -1,5 +1,5 @@
-/* check_guidance.c - guidance beyond the paper: gradients of every combination, what is refused, the share, the factor,
- * and what large logits do to attention. check_golden compares the values with float64. */
+/* check_guidance.c - guidance beyond the paper: gradients of every combination, what is refused, the share and the
+ * factor. check_golden compares the values with float64. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -523,42 +523,7 @@ START_TEST(under_factor_0_guidance_is_not_computed)
 }
 END_TEST
 
-/* ---- Large logits ---- */
-
-enum { WIDE = 96 };
-
-/* One polyp, sure of itself: +-8 with soft edges and a little texture, as trained networks give. */
-static void sure_map(float *map, const char *name, double x, double y0)
-{
-    for (int i = 0; i < WIDE; i++)
-        for (int j = 0; j < WIDE; j++) {
-            double r = hypot((i - y0) / 20, (j - x) / 26);
-
-            map[i * WIDE + j] =
-                (float)(8 * tanh(4 * (1 - r)) + 0.5 * kd_test_unit(name, (uint64_t)(i * WIDE + j)));
-        }
-}
-
-/* Of the gradient's energy, the part in the `few` rows that have most of it; *norm receives its L2 norm. */
-static double part_of_few_rows(const float *g, int few, double *norm)
-{
-    double row[WIDE] = { 0 }, all = 0, most = 0;
-
-    for (int i = 0; i < WIDE * WIDE; i++)
-        row[i / WIDE] += (double)g[i] * (double)g[i];
-    for (int i = 0; i < WIDE; i++)
-        all += row[i];
-    for (int k = 0; k < few; k++) {
-        int at = 0;
-
-        for (int i = 1; i < WIDE; i++)
-            if (row[i] > row[at]) at = i;
-        most += row[at];
-        row[at] = 0;
-    }
-    *norm = sqrt(all);
-    return most / all;
-}
+/* ---- Large logits: see check_conditioning.c, too ---- */
 
 /* Cosine attention follows the size of the logits in proportion, and so Pearson's distance does not see it. */
 START_TEST(cosine_attention_does_not_change_with_the_size_of_logits)
@@ -587,40 +552,6 @@ START_TEST(cosine_attention_does_not_change_with_the_size_of_logits)
 }
 END_TEST
 
-static double part_for(const char *similarity, double *norm)
-{
-    static float      s[WIDE * WIDE], t[WIDE * WIDE], g[WIDE * WIDE], mask[WIDE * WIDE];
-    const float      *sm[] = { s }, *tm[] = { t };
-    float            *gm[]       = { g };
-    kdas_maps         student_of = { sm, 1, 1, WIDE, WIDE }, teacher_of = { tm, 1, 1, WIDE, WIDE };
-    kdas_loss_options o;
-    kdas_loss        *loss;
-    kdas_loss_report  r = { .size = sizeof r };
-
-    sure_map(s, "sure.s", 44, 50);
-    sure_map(t, "sure.t", 50, 46);
-    kdas_loss_options_init(&o, sizeof o);
-    o.guidance   = "attention";
-    o.similarity = similarity;
-    o.seg_weight = 0;
-    loss         = make(&o);
-    kd_assert_ok(kdas_loss_evaluate(loss, &student_of, &teacher_of, mask, gm, &r));
-    kdas_loss_destroy(loss);
-    return part_of_few_rows(g, 9, norm);
-}
-
-/* docs/objective.md tells these figures; bench_conditioning prints them for other maps. */
-START_TEST(large_logits_leave_dot_attention_to_few_rows_and_cosine_to_many)
-{
-    double dot_norm, cosine_norm, dot = part_for("dot", &dot_norm),
-                                  cosine = part_for("cosine", &cosine_norm);
-
-    ck_assert_msg(dot > 0.7, "9 of 96 rows have %.3f of the gradient's energy", dot);
-    ck_assert_msg(cosine < 0.6, "9 of 96 rows have %.3f of the gradient's energy", cosine);
-    ck_assert_msg(dot_norm > 3 * cosine_norm, "norms %g and %g", dot_norm, cosine_norm);
-}
-END_TEST
-
 static Suite *guidance_suite(void)
 {
     const int R      = KD_COUNT(rows);
@@ -635,7 +566,6 @@ static Suite *guidance_suite(void)
     tcase_add_test(values, a_preset_for_a_program_of_before_writes_no_further_than_it_knows);
     tcase_add_test(values, options_are_refused_with_a_sentence);
     tcase_add_test(values, cosine_attention_does_not_change_with_the_size_of_logits);
-    tcase_add_test(values, large_logits_leave_dot_attention_to_few_rows_and_cosine_to_many);
     suite_add_tcase(s, values);
     tcase_add_checked_fixture(share, open_context, close_context);
     tcase_add_test(share, a_term_sends_its_share_of_seg_from_the_first_evaluation_on);

@@ -246,6 +246,10 @@ START_TEST(a_file_without_means_starts_them_anew_and_says_so)
     kd_assert_ok(kdas_checkpoint_load(rig.distiller, bare, NULL));
     ck_assert_int_eq(told, 1);
     ck_assert_int_eq(rig.loss->share[KDAS_TERM_KD].count, 0);
+    rig.loss->share[KDAS_TERM_SGM].seg = NAN;
+    kd_assert_ok(kdas_checkpoint_save(rig.distiller, path, NULL, NULL));
+    kd_assert_status(kdas_checkpoint_load(rig.distiller, path, NULL), KDAS_EFORMAT);
+    kd_assert_sentence("share");
     kd_test_rig_finish(&rig);
 }
 END_TEST

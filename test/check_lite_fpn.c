@@ -1,4 +1,5 @@
-/* check_lite_fpn.c - the networks lite_fpn*: their gradients, one step, and backbones from files. */
+/* check_lite_fpn.c - the networks lite_fpn*: their gradients, one step, and backbones from
+ * files. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -120,9 +121,9 @@ static double value_of(kdas_model *m, kdas_batch *b, const float *weight)
     return sum;
 }
 
-/* Move one tensor along its own gradient g, both ways, by a length of 3e-4: the sum changes by the length times
- * |g|, but for kinks of activations that are passed, whose share shrinks with the step (4 % at 1e-2, 0.5 % here),
- * and rounding. Running statistics are constants here. */
+/* Move one tensor along its own gradient g, both ways, by a length of 3e-4: the sum changes by
+ * the length times |g|, but for kinks of activations that are passed, whose share shrinks with
+ * the step (4 % at 1e-2, 0.5 % here), and rounding. Running statistics are constants here. */
 static void assert_slope(kdas_model *m, kdas_batch *b, const float *weight, const char *name)
 {
     const float *gradients[1] = { weight };
@@ -223,8 +224,8 @@ END_TEST
 
 /* ---- A backbone from a file ---- */
 
-/* Write the tensors of m whose names begin with "backbone.", without it, and a classifier's beside them; but not
- * the one called `without`. */
+/* Write the tensors of m whose names begin with "backbone.", without it, and a classifier's
+ * beside them; but not the one called `without`. */
 static void save_backbone(const kdas_model *m, const char *path, const char *without,
                           const char *prefix)
 {

@@ -120,6 +120,8 @@ claim "a run that starts anew keeps the old one" ends 0 "" $d "${run[@]}" --out 
 claim "the old run's files have other names" cmp "$tmp/whole/best.safetensors" "$tmp/cut/best.safetensors.old"
 claim "a student starts from weights" ends 0 "" $d "${run[@]}" --out "$tmp/warm" --max-steps 1 --preset baseline \
     --student-weights "$tmp/whole/best.safetensors"
+claim "a student's backbone starts from weights" ends 0 "" $d "${run[@]}" --out "$tmp/warm" --max-steps 1 --preset baseline \
+    --backbone-weights "$tmp/whole/best.safetensors"
 
 interrupted() # a long run, ended by Ctrl-C as soon as its first checkpoint is there
 {
@@ -303,6 +305,10 @@ claim "a file that holds no weights is named" fails "text.safetensors" $d --data
     --teacher-weights "$tmp/text.safetensors"
 claim "weights of another model are refused" fails "best.safetensors" $d --data "$data" "${o[@]}" \
     --teacher polyp_pvt_b1 --teacher-weights "$demo/teacher/best.safetensors"
+claim "weights that hold no such backbone are refused" fails "no tensor of the part 'backbone.' of model 'lite_fpn0'" \
+    $d "${run[@]}" "${o[@]}" --preset baseline --student lite_fpn0 --backbone-weights "$tmp/whole/best.safetensors"
+claim "weights and a backbone's exclude each other" wrong $d "${run[@]}" "${o[@]}" \
+    --student-weights "$tmp/whole/best.safetensors" --backbone-weights "$tmp/whole/best.safetensors"
 claim "a checkpoint of another model is refused" fails "last.kdas" $d "${run[@]}" --out "$tmp/cut" --resume \
     --student polyp_pvt_b1
 claim "a warm-up longer than the run is refused before the teacher is trained" fails "warm" $d --data "$data" \
@@ -603,6 +609,7 @@ claim "a folder without frames is named" fails "nothing" $d "${run[@]}" --unlabe
 i=kdas-inspect
 claim "kdas-inspect lists the models" says "polyp_pvt_b5 " $i
 claim "kdas-inspect knows the published count of parameters" says "polyp_pvt_b0 *3650740 *1\.904 " $i
+claim "kdas-inspect knows lite_fpn's parameters and operations" says "lite_fpn1 *3903553 *1\.591 " $i
 claim "kdas-inspect prints taps" says "tap *cfm " $i polyp_pvt_b0 --size 64
 claim "kdas-inspect takes frames that are not square" says "output *P2 *2x64x96x1" $i polyp_pvt_b0 --size 64x96 --batch 2
 claim "kdas-inspect prints the memory of a step" says "training step *[0-9.]* MiB" $i polyp_pvt_b0 --size 64

@@ -1,7 +1,8 @@
-/* lite_fpn.c - EfficientNet-Lite (arXiv 1905.11946, without squeeze-excitation and with ReLU6) under a light
- * feature pyramid (arXiv 1612.03144). One logit map at input size, P1. The backbone's names are those of the
- * published ImageNet weights, with "backbone." before them; their head (_conv_head, _bn1, _fc) is not part of
- * this network. Initial values of the backbone: N(0, sqrt(2 / fan_out)), as EfficientNet's; the rest PyTorch's. */
+/* lite_fpn.c - EfficientNet-Lite (arXiv 1905.11946, without squeeze-excitation and with ReLU6)
+ * under a light feature pyramid (arXiv 1612.03144). One logit map at input size, P1. The
+ * backbone's names are those of the published ImageNet weights, with "backbone." before them;
+ * their head (_conv_head, _bn1, _fc) is not part of this network. Initial values of the
+ * backbone: N(0, sqrt(2 / fan_out)), as EfficientNet's; the rest PyTorch's. */
 #include <math.h>
 #include <stdio.h>
 #include "model/model.h"

@@ -111,22 +111,58 @@ static kdas_status relu_backward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
+static void relu6_part(elem *y, const elem *x, int64_t n)
+{
+    const vec zero = { 0 };
+
+    EACH_VECTOR(n)
+    store_some(y + c, min_v(zero + 6, max_v(zero, load_some(x + c, whole, left))), whole, left);
+}
+
 static kdas_status relu6_forward(kdas_device *device, const kdas_call *call)
 {
     const elem *x = call->in[0];
     elem       *y = call->out;
+    int64_t     n = numel(&call->node->out);
 
-    EACH_ELEMENT(numel(&call->node->out),
-                 set(y[i], num(x[i]) < 0 ? 0 : (num(x[i]) > 6 ? 6 : num(x[i]))))
+#pragma omp parallel for schedule(static)
+    for (int t = 0; t < device->threads; t++) {
+        int64_t begin = part_of_line(n, t, device->threads);
+
+        relu6_part(y + begin, x + begin, part_of_line(n, t + 1, device->threads) - begin);
+    }
     return KDAS_OK;
+}
+
+static void relu6_part_backward(elem *dx, const elem *y, const elem *dy, int64_t n, bool add)
+{
+    typedef int32_t bits __attribute__((vector_size(sizeof(vec))));
+    const vec       zero = { 0 };
+
+    EACH_VECTOR(n)
+    {
+        vec at = load_some(y + c, whole, left), g = load_some(dy + c, whole, left);
+
+        g = (vec)((bits)g & (bits)((at > zero) & (at < zero + 6)));
+        if (add) g += load_some(dx + c, whole, left);
+        store_some(dx + c, g, whole, left);
+    }
 }
 
 static kdas_status relu6_backward(kdas_device *device, const kdas_call *call)
 {
     const elem *y = call->out, *dy = call->dout;
-    elem       *dx = call->din[0];
+    elem       *dx  = call->din[0];
+    int64_t     n   = numel(&call->node->out);
+    bool        add = adds(call, 0);
 
-    EACH_GRADIENT((num(y[i]) > 0) & (num(y[i]) < 6) ? num(dy[i]) : 0);
+#pragma omp parallel for schedule(static)
+    for (int t = 0; t < device->threads; t++) {
+        int64_t begin = part_of_line(n, t, device->threads);
+        int64_t count = part_of_line(n, t + 1, device->threads) - begin;
+
+        relu6_part_backward(dx + begin, y + begin, dy + begin, count, add);
+    }
     return KDAS_OK;
 }
 

@@ -2,24 +2,28 @@
  *
  * packed: w as (k*k, C), b (zeros if absent), w turned by 180 degrees. All loops run along C, the
  * axis that is dense. The common filter (3x3, stride 1, pad 1) takes STRIP neighbouring outputs at
- * a time, so that a value of x and of w is loaded once for several products; others go tap by tap.
+ * a time, so that a value of x and of w is loaded once for several products; so do 3x3 of stride 2 and
+ * 5x5 (dwconv_strips.h); others go tap by tap.
  * The gradient of x is the same convolution of dout with the turned filter. That of w: each part
  * of the rows (n,y) has its own sums, (k*k + 1, C) with db last, which are joined in order. */
-#include "backend/cpu/simd/dwconv.h"
+#include "backend/cpu/simd/dwconv_strips.h"
 
 typedef struct shape {
     int64_t N, H, W, C, Ho, Wo, kh, kw, stride, pad, ld; /* ld: C in whole cache lines */
     bool    common;
+    int     strips; /* 10 k + stride, where dwconv_strips.h knows it; else 0 */
 } shape;
 
 static shape shape_of(const kdas_node_desc *node)
 {
     const kdas_conv_attr *a = node->attr;
     const int64_t        *x = node->in[0].dim, *w = node->in[1].dim, *y = node->out.dim;
-    shape s = { x[0], x[1], x[2], x[3], y[1], y[2], w[2], w[3], a->stride, a->pad, 0, false };
+    shape s = { x[0], x[1], x[2], x[3], y[1], y[2], w[2], w[3], a->stride, a->pad, 0, false, 0 };
 
     s.ld     = round_up(s.C, 16);
     s.common = s.kh == 3 && s.kw == 3 && s.stride == 1 && s.pad == 1 && s.Ho == s.H && s.Wo == s.W;
+    if (s.kh == s.kw && (s.kh == 5 ? s.stride <= 2 : s.kh == 3 && s.stride == 2))
+        s.strips = (int)(10 * s.kh + s.stride);
     return s;
 }
 
@@ -60,9 +64,6 @@ INLINE void three_rows(const elem *row[3], const elem *image, int64_t y, const s
         row[i] = at >= 0 && at < s->H ? image + at * s->W * s->C : NULL;
     }
 }
-
-/* How results are written; STREAM: past the caches, C a multiple of whole cache lines. */
-typedef enum put_mode { SET, ADD, STREAM } put_mode;
 
 /* LANES channels from c on, of n outputs from column x on. */
 INLINE void strip(const int n, const elem *const row[3], const float *w, const float *b, elem *out,
@@ -158,6 +159,53 @@ static void common_weights_row(const elem *image, const elem *dy, float *sum, in
     if (WEIGHTS_STRIP > 4 && x + 4 <= s->W) WEIGHTS_STRIP_OF(4);
     if (x + 2 <= s->W) WEIGHTS_STRIP_OF(2);
     if (x < s->W) WEIGHTS_STRIP_OF(1);
+}
+
+/* ---- 3x3 of stride 2, 5x5 ---- */
+
+static void strips_row(const elem *image, const float *w, const float *b, elem *out, int64_t y,
+                       const shape *s, put_mode put)
+{
+    strips job = { image, out, w, b, s->H, s->W, s->Wo, s->C, s->ld, s->pad, put };
+
+    switch (s->strips) {
+    case 32: filter_row(3, 2, &job, y); break;
+    case 51: filter_row(5, 1, &job, y); break;
+    default: filter_row(5, 2, &job, y); break;
+    }
+}
+
+/* Does spread_row(), or for stride 1 the turned filter, know the padding? */
+static bool strips_data(const shape *s)
+{
+    return s->strips && (s->stride == 1 || s->pad == (s->kh - 2) / 2);
+}
+
+static void strips_data_row(const elem *dimage, const float *w, const float *turned, elem *dx,
+                            int64_t y, const shape *s, put_mode put)
+{
+    strips job = { dimage, dx, w, NULL, s->Ho, s->Wo, s->W, s->C, s->ld, s->kh - 1 - s->pad, put };
+
+    switch (s->strips) {
+    case 32: spread_row(3, &job, y); break;
+    case 52: spread_row(5, &job, y); break;
+    default:
+        job.w = turned;
+        filter_row(5, 1, &job, y);
+        break;
+    }
+}
+
+static void strips_weights_row(const elem *image, const elem *dy, float *sum, int64_t y,
+                               const shape *s)
+{
+#define PRODUCTS_ROW(k, step) \
+    products_row(k, step, sum, s->ld, image, dy, y, s->Wo, s->H, s->W, s->pad, s->C)
+    switch (s->strips) {
+    case 32: PRODUCTS_ROW(3, 2); break;
+    case 51: PRODUCTS_ROW(5, 1); break;
+    default: PRODUCTS_ROW(5, 2); break;
+    }
 }
 
 /* ---- any filter: CHUNK channels at a time ---- */
@@ -259,6 +307,8 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 
         if (s.common)
             common_row(image, w, b, to, r % s.Ho, &s, put);
+        else if (s.strips)
+            strips_row(image, w, b, to, r % s.Ho, &s, put);
         else
             any_row(image, w, b, to, r % s.Ho, &s);
         stream_done();
@@ -281,6 +331,8 @@ static void backward_data(kdas_device *device, const kdas_call *call, const shap
 
         if (s->common)
             common_row(image, turned, NULL, to, r % s->H, s, put);
+        else if (strips_data(s))
+            strips_data_row(image, w, turned, to, r % s->H, s, put);
         else
             any_data_row(image, w, to, r % s->H, s, add);
         stream_done();
@@ -321,6 +373,8 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 
             if (s.common)
                 common_weights_row(image, dy, sum, r % s.Ho, &s);
+            else if (s.strips)
+                strips_weights_row(image, dy, sum, r % s.Ho, &s);
             else
                 any_weights_row(image, dy, sum, r % s.Ho, &s);
         }

@@ -179,6 +179,18 @@ INLINE vec max_v(vec a, vec b)
 #endif
 }
 
+/* The smaller; of both, the second where the first or it is NaN. */
+INLINE vec min_v(vec a, vec b)
+{
+#if defined(__AVX512F__)
+    return (vec)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vec)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return (vec)_mm_min_ps((__m128)a, (__m128)b);
+#endif
+}
+
 #if defined(__AVX2__) && !defined(__AVX512F__)
 /* The halves of a vector. */
 INLINE __m128 low_half(vec v) { return _mm256_castps256_ps128((__m256)v); }

@@ -1,0 +1,226 @@
+/* dwconv_strips.h - depthwise filters of k x k and stride `step` that are known when this is
+ * compiled, LANES channels of a few neighbouring pixels at a time: a value of x and of w is loaded
+ * once for several products. What DWCONV2D uses for 3x3 of stride 2 and for 5x5.
+ *
+ * Where the columns that a strip reads all lie in the image (`inside`), they are loaded without
+ * a question; strips at the edges ask for each. `whole`: all LANES channels exist, else m of
+ * them. */
+#ifndef KD_DWCONV_STRIPS_H
+#define KD_DWCONV_STRIPS_H
+#include "backend/cpu/simd/dwconv.h"
+
+/* How results are written; STREAM: past the caches, C a multiple of whole cache lines. */
+typedef enum put_mode { SET, ADD, STREAM } put_mode;
+
+/* A map that is read, one that is written, and the filter (k*k, ld) between them. */
+typedef struct strips {
+    const elem  *from;  /* an image of it */
+    elem        *to;    /* a row of it    */
+    const float *w, *b; /* b may be NULL */
+    int64_t      from_h, from_w, to_w, C, ld, pad;
+    put_mode     put;
+} strips;
+
+enum { MOST_TAPS = 5, MOST_COLUMNS = 2 * (STRIP - 1) + MOST_TAPS };
+
+/* Columns first .. first+count-1 of a row, zero outside of the image; `row` is at the first of
+ * the channels. */
+INLINE void columns(vec *v, const int count, const elem *row, int64_t first, int64_t width,
+                    int64_t C, const bool inside, const bool whole, int64_t m)
+{
+#pragma GCC unroll 16
+    for (int i = 0; i < count; i++)
+        v[i] = inside || (first + i >= 0 && first + i < width)
+                   ? load_some(row + (first + i) * C, whole, m)
+                   : (vec){ 0 };
+}
+
+INLINE void put_pixel(elem *to, vec v, put_mode put, const bool whole, int64_t m)
+{
+    if (put == STREAM)
+        stream(to, v);
+    else
+        store_some(to, put == ADD ? v + load_some(to, whole, m) : v, whole, m);
+}
+
+/* ---- the filter: outputs x .. x+n-1 of row y ---- */
+
+INLINE void filter_strip(const int k, const int step, const int n, const strips *s, int64_t y,
+                         int64_t x, int64_t c, const bool inside, const bool whole)
+{
+    int64_t m = s->C - c;
+    vec     sum[STRIP], v[MOST_COLUMNS];
+
+#pragma GCC unroll 4
+    for (int q = 0; q < n; q++)
+        sum[q] = s->b ? load(s->b + c) : (vec){ 0 };
+    for (int i = 0; i < k; i++) {
+        int64_t row = y * step - s->pad + i;
+
+        if (row < 0 || row >= s->from_h) continue;
+        columns(v, (n - 1) * step + k, s->from + row * s->from_w * s->C + c, x * step - s->pad,
+                s->from_w, s->C, inside, whole, m);
+#pragma GCC unroll 5
+        for (int t = 0; t < k; t++) {
+            vec tap = load(s->w + (i * k + t) * s->ld + c);
+
+#pragma GCC unroll 4
+            for (int q = 0; q < n; q++)
+                sum[q] += tap * v[q * step + t];
+        }
+    }
+#pragma GCC unroll 4
+    for (int q = 0; q < n; q++)
+        put_pixel(s->to + (x + q) * s->C + c, sum[q], s->put, whole, m);
+}
+
+/* ---- stride 2, turned round: columns 2u .. 2(u+n)-1 of row y of the gradient of x ---- */
+
+/* Tap t of output p reached column 2p - pad + t. So column 2u + r gets from the taps of r's
+ * parity, from outputs u + (r + pad - t)/2; which they are is known here for the usual padding,
+ * (k-2)/2 zeros before the first column. */
+INLINE void spread_strip(const int k, const int n, const strips *s, int64_t y, int64_t u, int64_t c,
+                         const bool inside, const bool whole)
+{
+    const int pad = (k - 2) / 2, low = (((k - 1 - pad) & 1) + pad - (k - 1)) / 2;
+    const int high = ((pad & 1) + pad) / 2;
+    int64_t   m    = s->C - c;
+    vec       sum[2 * STRIP], v[MOST_COLUMNS];
+
+#pragma GCC unroll 8
+    for (int q = 0; q < 2 * n; q++)
+        sum[q] = (vec){ 0 };
+    for (int i = 0; i < k; i++) {
+        int64_t twice = y + pad - i, row = twice / 2;
+
+        if (twice < 0 || twice % 2 || row >= s->from_h) continue;
+        columns(v, n + high - low, s->from + row * s->from_w * s->C + c, u + low, s->from_w, s->C,
+                inside, whole, m);
+#pragma GCC unroll 5
+        for (int t = 0; t < k; t++) {
+            const int r = (t + pad) & 1, at = (r + pad - t) / 2 - low;
+            vec       tap = load(s->w + (i * k + t) * s->ld + c);
+
+#pragma GCC unroll 4
+            for (int q = 0; q < n; q++)
+                sum[2 * q + r] += tap * v[q + at];
+        }
+    }
+#pragma GCC unroll 8
+    for (int q = 0; q < 2 * n; q++)
+        if (2 * u + q < s->to_w)
+            put_pixel(s->to + (2 * u + q) * s->C + c, sum[q], s->put, whole, m);
+}
+
+/* Run a strip's function over a row of `count` outputs (or pairs of them). `reads_inside`: whether
+ * STRIP of them from x on read columns of the image alone. */
+#define ROW_OF_STRIPS(count, reads_inside, ...)                                              \
+    do {                                                                                     \
+        int64_t x = 0, count_ = (count);                                                     \
+        while (x < count_) {                                                                 \
+            int64_t left = count_ - x, n = left >= STRIP ? STRIP : left >= 2 ? 2 : 1, c = 0; \
+            bool    within = n == STRIP && (reads_inside);                                   \
+            for (; c + LANES <= s->C; c += LANES)                                            \
+                if (within)                                                                  \
+                    __VA_ARGS__(STRIP, true, true);                                          \
+                else if (n == STRIP)                                                         \
+                    __VA_ARGS__(STRIP, false, true);                                         \
+                else if (n == 2)                                                             \
+                    __VA_ARGS__(2, false, true);                                             \
+                else                                                                         \
+                    __VA_ARGS__(1, false, true);                                             \
+            for (int64_t q = 0; c < s->C && q < n; q++, x++)                                 \
+                __VA_ARGS__(1, false, false);                                                \
+            x += c < s->C ? 0 : n;                                                           \
+        }                                                                                    \
+    } while (0)
+
+#define FILTER_STRIP(n, inside, whole) filter_strip(k, step, n, s, y, x, c, inside, whole)
+INLINE void filter_row(const int k, const int step, const strips *s, int64_t y)
+{
+    ROW_OF_STRIPS(s->to_w, x * step >= s->pad && (x + STRIP - 1) * step - s->pad + k <= s->from_w,
+                  FILTER_STRIP);
+}
+
+#define SPREAD_STRIP(n, inside, whole) spread_strip(k, n, s, y, x, c, inside, whole)
+INLINE void spread_row(const int k, const strips *s, int64_t y)
+{
+    /* low is at least -k/2, high at most k/2 */
+    ROW_OF_STRIPS(ceil_div(s->to_w, 2), x >= k / 2 && x + STRIP + k / 2 <= s->from_w, SPREAD_STRIP);
+}
+
+/* ---- the gradient of the filter ---- */
+
+/* sum[0] and sum[1] (k each), of one row's taps, += the gradients of outputs x .. x+n-1 times
+ * the values that they read; two sums for each tap, since one would wait for itself. */
+INLINE void products_strip(const int k, const int step, const int n, vec sum[2][MOST_TAPS],
+                           const elem *row, const elem *dy, int64_t x, int64_t width, int64_t pad,
+                           int64_t C, const bool inside, const bool whole, int64_t m)
+{
+    vec v[MOST_COLUMNS];
+
+    columns(v, (n - 1) * step + k, row, x * step - pad, width, C, inside, whole, m);
+#pragma GCC unroll 4
+    for (int q = 0; q < n; q++) {
+        vec g = load_some(dy + (x + q) * C, whole, m);
+
+#pragma GCC unroll 5
+        for (int t = 0; t < k; t++)
+            sum[q & 1][t] += g * v[q * step + t];
+    }
+}
+
+/* LANES channels from c on, of one row of taps: `to` (k, ld) += over all outputs of a row. */
+INLINE void products_line(const int k, const int step, float *to, int64_t ld, const elem *row,
+                          const elem *dy, int64_t outputs, int64_t width, int64_t pad, int64_t C,
+                          const bool whole, int64_t m)
+{
+    vec     sum[2][MOST_TAPS];
+    int64_t x = 0;
+
+#pragma GCC unroll 5
+    for (int t = 0; t < k; t++) {
+        sum[0][t] = load(to + t * ld);
+        sum[1][t] = (vec){ 0 };
+    }
+    for (; x + STRIP <= outputs; x += STRIP)
+        if (x * step >= pad && (x + STRIP - 1) * step - pad + k <= width)
+            products_strip(k, step, STRIP, sum, row, dy, x, width, pad, C, true, whole, m);
+        else
+            products_strip(k, step, STRIP, sum, row, dy, x, width, pad, C, false, whole, m);
+    for (; x < outputs; x++)
+        products_strip(k, step, 1, sum, row, dy, x, width, pad, C, false, whole, m);
+#pragma GCC unroll 5
+    for (int t = 0; t < k; t++)
+        store(to + t * ld, sum[0][t] + sum[1][t]);
+}
+
+/* sums (k*k + 1, ld), the bias's last, += those of output row y; `dy` is that row, `image` what
+ * it was made of. */
+INLINE void products_row(const int k, const int step, float *sums, int64_t ld, const elem *image,
+                         const elem *dy, int64_t y, int64_t outputs, int64_t height, int64_t width,
+                         int64_t pad, int64_t C)
+{
+    for (int64_t c = 0; c < C; c += LANES) {
+        bool    whole = c + LANES <= C;
+        int64_t m     = C - c;
+        vec     all   = load(sums + k * k * ld + c);
+
+        for (int i = 0; i < k; i++) {
+            int64_t     at  = y * step - pad + i;
+            const elem *row = image + at * width * C + c;
+            float      *to  = sums + i * k * ld + c;
+
+            if (at < 0 || at >= height) continue;
+            if (whole)
+                products_line(k, step, to, ld, row, dy + c, outputs, width, pad, C, true, m);
+            else
+                products_line(k, step, to, ld, row, dy + c, outputs, width, pad, C, false, m);
+        }
+        for (int64_t x = 0; x < outputs; x++)
+            all += load_some(dy + x * C + c, whole, m);
+        store(sums + k * k * ld + c, all);
+    }
+}
+
+#endif
