@@ -48,7 +48,7 @@ static void defaults(settings *s, bool demo)
     s->test_scenes    = 150;
     s->size[0]        = 96;
     s->size[1]        = 96;
-    s->epochs         = 12;
+    s->epochs         = 16;
     s->batch          = 4;
     s->lr             = 1e-3;
     s->warmup         = -1;
@@ -228,7 +228,7 @@ static const option options[] = {
     { OPTION_REAL, "--feature-tau", "X", &given.feature_tau, 1e-3, 1e3,
       "temperature of channel (4)" },
     { OPTION_GROUP, "Training" },
-    { OPTION_WHOLE, "--epochs", "N", &given.epochs, 1, 1000000, "passes over the frames (20)" },
+    { OPTION_WHOLE, "--epochs", "N", &given.epochs, 1, 1000000, "passes over the frames (20; demo: 16)" },
     { OPTION_WHOLE, "--max-steps", "N", &given.max_steps, 0, 1e15,
       "end each training after so many steps" },
     { OPTION_TEXT, "--optimizer", "NAME", &given.optimizer, 0, 0, "adamw (default) or sgd" },
