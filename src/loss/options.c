@@ -72,12 +72,13 @@ static const struct {
         .guidance_weight = 0.3f } },
     { "feature", { .guidance = "none", .feature = "normalised" } },
     { "kdas",
-      { .seg      = "structure",
-        .guidance = "kl",
-        .axis     = "pixel",
-        .tau      = 2,
-        .share    = 0.5f,
-        .feature  = "normalised" } },
+      { .seg             = "structure",
+        .guidance        = "kl",
+        .axis            = "pixel",
+        .guidance_weight = 0.05f,
+        .share           = 0.5f,
+        .feature         = "normalised",
+        .feature_weight  = 3 } },
 };
 
 kdas_status kdas_loss_options_preset(kdas_loss_options *options, const char *preset)
