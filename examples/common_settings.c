@@ -32,21 +32,24 @@ static void defaults(settings *s, bool demo)
                      .kd_weight       = -1,
                      .sgm_weight      = -1,
                      .share           = NAN,
+                     .feature_share   = NAN,
                      .augment         = augment_default(),
                      .empty_share     = -1,
                      .clamp           = 0.5,
                      .scenes          = 240 };
     if (!demo) return;
-    /* Small enough for two cores and some minutes, large enough to learn something: of the larger
-     * networks, B1 is the one that gets ahead of the student in so short a time. */
+    /* Small enough for two cores and some minutes, large enough to learn something. A convolutional
+     * network learns fastest from scratch, and gets ahead of the students by frames of its own. */
     s->out            = "demo";
-    s->presets_text   = "baseline,kl,attention,paper";
-    s->teacher        = "polyp_pvt_b1";
-    s->teacher_epochs = 10;
-    s->teacher_lr     = 3e-4;
+    s->presets_text   = "baseline,kl,attention,paper,kdas";
+    s->teacher        = "lite_fpn0";
+    s->teacher_scenes = 600;
+    s->teacher_epochs = 12;
+    s->teacher_lr     = 1e-3;
+    s->test_scenes    = 150;
     s->size[0]        = 96;
     s->size[1]        = 96;
-    s->epochs         = 6;
+    s->epochs         = 12;
     s->batch          = 4;
     s->lr             = 1e-3;
     s->warmup         = -1;
@@ -145,13 +148,13 @@ static const option options[] = {
     { OPTION_TEXT, "--data", "DIR", &given.data, 0, 0,
       "folder with TrainDataset/{images,masks} and\nTestDataset/NAME/{images,masks}" },
     { OPTION_FLAG, "--demo", NULL, &given.demo, 0, 0,
-      "make synthetic frames, train a teacher, and distil\nunder the four rows of the paper's "
-      "Table 3" },
+      "make synthetic frames, train a teacher, and distil\nunder the rows of the paper's Table 3 and "
+      "under kdas" },
     { OPTION_WHOLE, "--scenes", "N", &given.scenes, 4, 100000, "demo: training frames (240)" },
     { OPTION_WHOLE, "--test-scenes", "N", &given.test_scenes, 0, 100000,
-      "demo: frames of the test set (a quarter of those)" },
+      "demo: frames of the test set (150); 0: a quarter of\nthose to train on" },
     { OPTION_WHOLE, "--teacher-scenes", "N", &given.teacher_scenes, 0, 100000,
-      "demo: other frames for the teacher alone; 0: it\nlearns from the students' (0)" },
+      "demo: other frames for the teacher alone (600);\n0: it learns from the students'" },
     { OPTION_REAL, "--val-fraction", "X", &given.val_fraction, 0, 0.9,
       "share of the training frames held out to choose the\nbest epoch (0.1); 0: the last one "
       "is kept" },
@@ -175,7 +178,7 @@ static const option options[] = {
     { OPTION_TEXT, "--student-weights", "FILE", &given.student_weights, 0, 0, "start from these" },
     { OPTION_TEXT, "--backbone-weights", "FILE", &given.backbone_weights, 0, 0,
       "start the student's backbone from these, such\nas bench/backbone.py makes" },
-    { OPTION_TEXT, "--teacher", "MODEL", &given.teacher, 0, 0, "polyp_pvt_b2 (default)" },
+    { OPTION_TEXT, "--teacher", "MODEL", &given.teacher, 0, 0, "polyp_pvt_b2 (default; demo: lite_fpn0)" },
     { OPTION_TEXT, "--teacher-weights", "FILE", &given.teacher_weights, 0, 0,
       "the trained teacher, or" },
     { OPTION_WHOLE, "--teacher-epochs", "N", &given.teacher_epochs, 1, 1000000,
@@ -211,7 +214,7 @@ static const option options[] = {
     { OPTION_REAL, "--kd-weight", "X", &given.kd_weight, 0, 1e6, "of it, weight of KD (1)" },
     { OPTION_REAL, "--sgm-weight", "X", &given.sgm_weight, 0, 1e6, "of it, weight of the SGM (1)" },
     { OPTION_REAL, "--share", "X", &given.share, -1, 1e6,
-      "most that a guidance term may send, as a part of the\ngradient of seg; -1: no limit (the "
+      "most that KD and the SGM may each send, as a part of the\ngradient of seg; -1: no limit (the "
       "preset's)" },
     { OPTION_REAL, "--ramp-up", "X", &given.ramp_up, 0, 1e6,
       "epochs in which the guidance rises from 0 (0)" },
@@ -225,6 +228,9 @@ static const option options[] = {
       "weight of the features (1)" },
     { OPTION_REAL, "--feature-tau", "X", &given.feature_tau, 1e-3, 1e3,
       "temperature of channel (4)" },
+    { OPTION_REAL, "--feature-share", "X", &given.feature_share, -1, 1e6,
+      "most that features may send to the taps, as a part of\nthe gradient of seg; -1: no limit (the "
+      "preset's)" },
     { OPTION_GROUP, "Training" },
     { OPTION_WHOLE, "--epochs", "N", &given.epochs, 1, 1000000, "passes over the frames (20)" },
     { OPTION_WHOLE, "--max-steps", "N", &given.max_steps, 0, 1e15,
@@ -359,6 +365,7 @@ kdas_status settings_loss(const settings *s, const char *preset, kdas_loss_optio
     if (s->kd_weight >= 0) out->kd_weight = (float)s->kd_weight;
     if (s->sgm_weight >= 0) out->sgm_weight = (float)s->sgm_weight;
     if (!isnan(s->share)) out->share = (float)s->share;
+    if (!isnan(s->feature_share)) out->feature_share = (float)s->feature_share;
     if (s->teacher_maps) out->feature = "none"; /* maps have no taps */
     return KDAS_OK;
 }

@@ -74,20 +74,21 @@ claim "a wrong command line leaves nothing behind" none_exist "$tmp/x"
 # ---- The demonstration, as small as it gets -----------------------------------------------------------
 demo=$tmp/demo
 small=(--size 64 --batch 4 --threads 1) # one: the machine may be busy with other tests
-claim "kdas-distill --demo runs" ends 0 "" $d --demo --out "$demo" --scenes 16 --epochs 2 --teacher polyp_pvt_b0 \
-    --teacher-epochs 1 --pictures 2 "${small[@]}"
+claim "kdas-distill --demo runs" ends 0 "" $d --demo --out "$demo" --scenes 16 --test-scenes 0 --epochs 2 \
+    --teacher polyp_pvt_b0 --teacher-scenes 20 --teacher-epochs 1 --pictures 2 "${small[@]}"
 cp "$tmp/out" "$tmp/demo.out"
 claim "the demonstration leaves its frames" all_exist "$demo"/data/TrainDataset/{images,masks}/scene00015.png \
+    "$demo"/data/TeacherDataset/{images,masks}/scene00019.png \
     "$demo"/data/TestDataset/scenes/{images,masks}/scene00003.png
-for row in teacher baseline kl attention paper; do
+for row in teacher baseline kl attention paper kdas; do
     claim "$row leaves checkpoint, weights and log" all_exist "$demo/$row"/{last.kdas,best.safetensors,log.csv}
 done
 claim "the demonstration leaves figures and a report" all_exist "$demo"/{scores.csv,report.html}
 claim "a picture is drawn of each frame that was asked for" test "$(ls "$demo"/overlays | grep -c '\.png$')" = 2
 left_over() { ! find "$demo" -name '*.part*' -o -name '*.tmp*' -o -name '.kdas-*' | grep .; }
 claim "nothing half-written is left" left_over
-table() { grep -c "^  \(teacher\|baseline\|kl\|attention\|paper\) .*0\.[0-9]" "$tmp/demo.out" | grep -qx 5; }
-claim "the table has the teacher and the four rows" table
+table() { grep -c "^  \(teacher\|baseline\|kl\|attention\|paper\|kdas\) .*0\.[0-9]" "$tmp/demo.out" | grep -qx 6; }
+claim "the table has the teacher and the five rows" table
 finite() { ! grep -i -n "nan\|inf," "$demo/scores.csv" "$demo"/*/log.csv; }
 claim "every figure is a number" finite
 
@@ -96,7 +97,7 @@ alone() { ! grep -n -i -e '<script' -e 'https\?://' -e '<link' -e '@import' -e '
 claim "the report stands alone" alone
 count() { [ "$(grep -o -e "$2" "$report" | wc -l)" = "$1" ]; }
 claim "the report holds the pictures" count 2 'src="data:image/jpeg;base64,'
-claim "the report has the curves" count 9 '<svg '
+claim "the report has the curves" count 11 '<svg '
 claim "the report has the field's columns" count 1 '<th>meanDice</th><th>meanIoU</th><th>wFm</th>'
 claim "the report tells the command" grep -q -- '--demo --out' "$report"
 claim "the report tells the split" grep -q 'split hash [0-9a-f]\{16\}' "$report"

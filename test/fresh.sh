@@ -54,7 +54,7 @@ bare()
     git clone --quiet --no-hardlinks "$source" "$root/root/libkdas"
 }
 
-declare -A few=([demo]="DEMO=--scenes 16 --epochs 1 --teacher-epochs 1 --pictures 1" [check]="ONLY=base io loss")
+declare -A few=([demo]="DEMO=--scenes 16 --epochs 1 --teacher-scenes 16 --teacher-epochs 1 --pictures 1" [check]="ONLY=base io loss")
 failed=0
 for command in "${commands[@]}"; do
     echo "== a bare $suite for make $command"
