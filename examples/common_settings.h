@@ -7,7 +7,7 @@
 #include "common_augment.h"
 #include "common_context.h"
 
-#define DEFAULT_PRESET "paper" /* where --preset is not given */
+#define DEFAULT_PRESET "kdas" /* where --preset is not given */
 
 enum { MAX_ROWS = 16, MAX_SEEDS = 64, MAX_SCALES = 8 };
 
