@@ -32,6 +32,7 @@ static void defaults(settings *s, bool demo)
                      .kd_weight       = -1,
                      .sgm_weight      = -1,
                      .share           = NAN,
+                     .feature_share   = NAN,
                      .augment         = augment_default(),
                      .empty_share     = -1,
                      .clamp           = 0.5,
@@ -213,7 +214,7 @@ static const option options[] = {
     { OPTION_REAL, "--kd-weight", "X", &given.kd_weight, 0, 1e6, "of it, weight of KD (1)" },
     { OPTION_REAL, "--sgm-weight", "X", &given.sgm_weight, 0, 1e6, "of it, weight of the SGM (1)" },
     { OPTION_REAL, "--share", "X", &given.share, -1, 1e6,
-      "most that a guidance term may send, as a part of the\ngradient of seg; -1: no limit (the "
+      "most that KD and the SGM may each send, as a part of the\ngradient of seg; -1: no limit (the "
       "preset's)" },
     { OPTION_REAL, "--ramp-up", "X", &given.ramp_up, 0, 1e6,
       "epochs in which the guidance rises from 0 (0)" },
@@ -227,6 +228,9 @@ static const option options[] = {
       "weight of the features (1)" },
     { OPTION_REAL, "--feature-tau", "X", &given.feature_tau, 1e-3, 1e3,
       "temperature of channel (4)" },
+    { OPTION_REAL, "--feature-share", "X", &given.feature_share, -1, 1e6,
+      "most that features may send to the taps, as a part of\nthe gradient of seg; -1: no limit (the "
+      "preset's)" },
     { OPTION_GROUP, "Training" },
     { OPTION_WHOLE, "--epochs", "N", &given.epochs, 1, 1000000, "passes over the frames (20; demo: 16)" },
     { OPTION_WHOLE, "--max-steps", "N", &given.max_steps, 0, 1e15,
@@ -361,6 +365,7 @@ kdas_status settings_loss(const settings *s, const char *preset, kdas_loss_optio
     if (s->kd_weight >= 0) out->kd_weight = (float)s->kd_weight;
     if (s->sgm_weight >= 0) out->sgm_weight = (float)s->sgm_weight;
     if (!isnan(s->share)) out->share = (float)s->share;
+    if (!isnan(s->feature_share)) out->feature_share = (float)s->feature_share;
     if (s->teacher_maps) out->feature = "none"; /* maps have no taps */
     return KDAS_OK;
 }

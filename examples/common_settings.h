@@ -7,7 +7,7 @@
 #include "common_augment.h"
 #include "common_context.h"
 
-#define DEFAULT_PRESET "paper" /* where --preset is not given */
+#define DEFAULT_PRESET "kdas" /* where --preset is not given */
 
 enum { MAX_ROWS = 16, MAX_SEEDS = 64, MAX_SCALES = 8 };
 
@@ -39,7 +39,7 @@ typedef struct settings {
     /* These change what a preset says; NULL or negative: they do not. */
     const char *seg, *guidance, *sym, *axis, *input, *similarity, *distance;
     double      tau, guidance_weight, kd_weight, sgm_weight;
-    double      share; /* NaN: it does not */
+    double      share, feature_share; /* NaN: it does not */
     double      ramp_up, ramp_down; /* epochs */
     const char *feature, *feature_taps;
     double      feature_weight, feature_tau;

@@ -401,7 +401,7 @@ START_TEST(a_resumed_run_gives_the_bits_of_an_unbroken_one)
 
     o.optim.rule           = resumes[_i].rule;
     o.distiller.accumulate = resumes[_i].accumulate;
-    o.loss.share           = resumes[_i].share;
+    o.loss.feature_share   = resumes[_i].share;
     o.precision            = (kdas_precision)resumes[_i].precision;
     if (o.precision != KDAS_PRECISION_F32 && !kd_test_can_half()) return;
     kd_test_rig_make(&whole, &o);
@@ -456,7 +456,7 @@ START_TEST(a_share_limits_what_is_sent)
     kd_test_rig_options o = kd_test_with_feature("normalised");
     kd_test_rig         rig;
 
-    o.loss.share          = 0.25f;
+    o.loss.feature_share  = 0.25f;
     o.loss.feature_weight = 50; /* far above seg by itself */
     kd_test_rig_make(&rig, &o);
     for (int t = 0; t < 4; t++) {

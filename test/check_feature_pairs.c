@@ -336,7 +336,7 @@ START_TEST(far_away_it_gives_the_bits_of_the_cpu)
     kd_test_rig_options o = kd_test_with_feature(kd_test_features[_i % KD_TEST_FEATURES]);
     kd_test_rig         near, far;
 
-    o.loss.share           = _i < KD_TEST_FEATURES ? KDAS_SHARE_OFF : 0.5f;
+    o.loss.feature_share   = _i < KD_TEST_FEATURES ? KDAS_SHARE_OFF : 0.5f;
     o.distiller.accumulate = 1 + _i % 2;
     kd_test_rig_make(&near, &o);
     o.device = "far";

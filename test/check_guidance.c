@@ -258,6 +258,7 @@ START_TEST(options_are_refused_with_a_sentence)
     REFUSED(o.feature_weight = -2, KDAS_EINVAL, "feature_weight");
     REFUSED(o.feature_tau = 0, KDAS_EINVAL, "feature_tau");
     REFUSED(o.share = 0, KDAS_EINVAL, "share is 0");
+    REFUSED(o.feature_share = 0, KDAS_EINVAL, "feature_share is 0");
     REFUSED(o.share = -0.5f, KDAS_EINVAL, "KDAS_SHARE_OFF");
     REFUSED(o.share = NAN, KDAS_EINVAL, "share");
     REFUSED((o.share = 0.5f, o.seg_weight = 0), KDAS_EINVAL, "seg_weight is 0");

@@ -247,12 +247,12 @@ START_TEST(maps_that_do_not_fit_are_refused)
 {
     kdas_loss        *loss = make("paper");
     kdas_loss_report  r    = { .size = sizeof r, .total = 7 };
-    kdas_maps         one  = { teacher_maps, 1, N, H, W };
+    kdas_maps         few  = { teacher_maps, 2, N - 1, H, W };
     kdas_loss_options o;
     kdas_loss        *sum;
 
     kd_assert_status(kdas_loss_evaluate(loss, &student, NULL, y, NULL, &r), KDAS_EINVAL);
-    kd_assert_status(kdas_loss_evaluate(loss, &student, &one, y, NULL, &r), KDAS_ESHAPE);
+    kd_assert_status(kdas_loss_evaluate(loss, &student, &few, y, NULL, &r), KDAS_ESHAPE);
     kd_assert_status(kdas_loss_evaluate(loss, &student, &teacher, NULL, NULL, &r), KDAS_EINVAL);
     kdas_loss_destroy(loss);
     kdas_loss_options_init(&o, sizeof o);

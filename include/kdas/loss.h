@@ -38,9 +38,9 @@ typedef struct kdas_loss_options {
     const char *similarity; /* of rows in attention: "dot" (default; Eq. 1) or "cosine" (10 cos) */
     const char *distance; /* of kd and sgm: "kl" (default; Eq. 3), "squared" or "pearson" (1 - r) */
     float       kd_weight, sgm_weight; /* >= 0; defaults 1 and 1 */
-    /* Limit what each guidance term sends: it is scaled down so that the norm of its gradient is at most `share`
-     * of seg's, by running means of the norms (decay 0.9) up to the evaluation before. > 0, and seg_weight then
-     * too; KDAS_SHARE_OFF (default): no limit */
+    /* Limit what kd and sgm send: each is scaled down so that the norm of its gradient at the student's maps is at
+     * most `share` of seg's, by running means of the norms (decay 0.9) up to the evaluation before. > 0, and seg_weight
+     * then too; KDAS_SHARE_OFF (default): no limit */
     float share;
     /* Compare taps of student and teacher: "none" (default), "normalised" (squared error of standardised
      * features), "cosine", "channel" (each channel is a distribution over space) or "attention" (transfer of
@@ -50,6 +50,9 @@ typedef struct kdas_loss_options {
     const char *feature_taps;
     float       feature_weight; /* >= 0; default 1 */
     float       feature_tau;    /* temperature of "channel", > 0; default 4 */
+    /* The same limit for features: the norm of their gradient at the student's taps against seg's at the maps.
+     * These are different places, so numbers above 1 are usual. > 0; KDAS_SHARE_OFF (default): no limit */
+    float feature_share;
 } kdas_loss_options;
 KDAS_API void kdas_loss_options_init(kdas_loss_options *options, size_t size);
 /* Fill in a preset: "paper" (the defaults), "baseline" (no guidance), "kl", "attention" (Table 3's rows),

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "distill/distiller.h"
+#include "distill/snapshot.h"
 #include "io/container.h"
 #include "optim/optim.h"
 
@@ -74,131 +75,6 @@ static const char *precision_of(const kdas_distiller *d)
     case KDAS_PRECISION_TF32: return "tf32";
     default: return "f32";
     }
-}
-
-/* ---- the blocks ---- */
-
-#define BLOCKS (3 + KD_OPTIM_SLOTS) /* values, gradients, moments, average */
-
-/* A flat block on the device, its copy on the host, and how the names of its records begin. */
-typedef struct block {
-    char   prefix[40];
-    bool   trainable; /* holds the trainable parameters alone */
-    float *device, *host;
-    size_t bytes;
-} block;
-
-typedef struct snapshot {
-    kdas_context *ctx;
-    kd_params    *params;
-    block         block[BLOCKS];
-    int           blocks;
-} snapshot;
-
-static kdas_status add_block(snapshot *s, const char *prefix, bool trainable, float *device)
-{
-    block  *b = &s->block[s->blocks];
-    int64_t n = trainable ? kd_params_trainable(s->params) : kd_params_total(s->params);
-
-    snprintf(b->prefix, sizeof b->prefix, "%s", prefix);
-    b->trainable = trainable;
-    b->device    = device;
-    b->bytes     = (size_t)n * sizeof(float);
-    b->host      = kd_calloc(s->ctx, (size_t)n, sizeof(float));
-    if (!b->host) return KDAS_ENOMEM;
-    s->blocks++;
-    return KDAS_OK;
-}
-
-/* The blocks of a distiller, with room on the host; gradients only where some are gathered, the average only
- * where it has begun. */
-static kdas_status snapshot_init(snapshot *s, const kdas_distiller *d, bool gradients, bool average)
-{
-    const kdas_optim *optim = d->optim;
-
-    *s = (snapshot){ .ctx = d->ctx, .params = d->student->params };
-    KD_RETURN(add_block(s, "student", false, kd_params_values(s->params)));
-    if (gradients) KD_RETURN(add_block(s, "gradient", true, kd_params_grads(s->params)));
-    for (int i = 0; i < optim->slots; i++)
-        KD_RETURN(add_block(s, optim->rule->slot_name[i], true, optim->slot[i]));
-    return average ? add_block(s, "average", false, d->average.values) : KDAS_OK;
-}
-
-/* The same of the projections of features; no blocks where there are none. */
-static kdas_status snapshot_init_feature(snapshot *s, const kdas_distiller *d, bool gradients)
-{
-    const kdas_optim *optim = d->optim;
-    char              prefix[40];
-
-    *s = (snapshot){ .ctx = d->ctx };
-    if (!d->feature || !d->feature->params) return KDAS_OK;
-    s->params = d->feature->params;
-    KD_RETURN(add_block(s, "feature", false, kd_params_values(s->params)));
-    if (gradients) KD_RETURN(add_block(s, "feature.gradient", true, kd_params_grads(s->params)));
-    for (int i = 0; i < optim->slots; i++) {
-        snprintf(prefix, sizeof prefix, "feature.%s", optim->rule->slot_name[i]);
-        KD_RETURN(add_block(s, prefix, true, optim->side->slot[i]));
-    }
-    return KDAS_OK;
-}
-
-static kdas_status snapshot_download(snapshot *s)
-{
-    for (int i = 0; i < s->blocks; i++)
-        KD_RETURN(
-            kd_device_download(s->ctx, s->block[i].host, s->block[i].device, s->block[i].bytes));
-    return KDAS_OK;
-}
-
-static kdas_status snapshot_upload(const snapshot *s)
-{
-    for (int i = 0; i < s->blocks; i++)
-        KD_RETURN(
-            kd_device_upload(s->ctx, s->block[i].device, s->block[i].host, s->block[i].bytes));
-    return KDAS_OK;
-}
-
-static void snapshot_finish(snapshot *s)
-{
-    for (int i = 0; i < s->blocks; i++)
-        kd_free(s->ctx, s->block[i].host);
-}
-
-/* Counters live beside the blocks; in a file they are tensors of one number like the rest. */
-static kdas_status each_counter(snapshot *s, bool write)
-{
-    for (int i = 0; i < kd_params_count(s->params); i++) {
-        const kd_param_entry *e = kd_params_at(s->params, i);
-
-        if (e->init.kind != KD_COUNTER) continue;
-        if (write)
-            KD_RETURN(kd_params_write(s->params, i, s->block[0].host + e->offset));
-        else
-            KD_RETURN(kd_params_read(s->params, i, s->block[0].host + e->offset));
-    }
-    return KDAS_OK;
-}
-
-/* Call `each` for every tensor of every block with the name of its record. */
-typedef kdas_status (*tensor_fn)(void *user, const char *record, int rank, const int64_t *dims,
-                                 float *host);
-
-static kdas_status each_tensor(snapshot *s, tensor_fn each, void *user)
-{
-    for (int k = 0; k < s->blocks; k++) {
-        const block *b = &s->block[k];
-
-        for (int i = 0; i < kd_params_count(s->params); i++) {
-            const kd_param_entry *e = kd_params_at(s->params, i);
-            char                  record[512];
-
-            if (b->trainable && e->init.kind != KD_TRAINABLE) continue;
-            if (k > 0 && e->init.kind == KD_COUNTER) continue; /* the student's */
-            snprintf(record, sizeof record, "%s.%s", b->prefix, e->name);
-            KD_RETURN(each(user, record, e->rank, e->dim, b->host + e->offset));
-        }
-    }
-    return KDAS_OK;
 }
 
 /* ---- save ---- */
@@ -316,17 +192,17 @@ kdas_status kd_checkpoint_save(const kdas_distiller *d, const char *path,
 {
     kd_container_writer *w = NULL;
     kdas_progress        p = { .size = sizeof p };
-    snapshot             s = { 0 }, feature = { 0 };
+    kd_snapshot             s = { 0 }, feature = { 0 };
     double               share[KDAS_TERMS][3];
     kdas_status          st;
 
     KD_RETURN(kd_take_options(&p, sizeof p, progress, "kdas_progress"));
-    KD_TRY(snapshot_init(&s, d, d->micro > 0, d->average.begun));
-    KD_TRY(snapshot_download(&s));
+    KD_TRY(kd_snapshot_init(&s, d, d->micro > 0, d->average.begun));
+    KD_TRY(kd_snapshot_download(&s));
     KD_TRY(kd_feature_settle(d));
-    KD_TRY(snapshot_init_feature(&feature, d, d->micro > 0));
-    KD_TRY(snapshot_download(&feature));
-    KD_TRY(each_counter(&s, false));
+    KD_TRY(kd_snapshot_init_feature(&feature, d, d->micro > 0));
+    KD_TRY(kd_snapshot_download(&feature));
+    KD_TRY(kd_snapshot_counters(&s, false));
     KD_TRY(kd_container_create(&w, d->ctx));
     KD_TRY(put_options(w, d));
     KD_TRY(put_share(w, d->loss, share));
@@ -334,13 +210,13 @@ kdas_status kd_checkpoint_save(const kdas_distiller *d, const char *path,
     KD_TRY(put_counts(w, d, &p));
     KD_TRY(put_notes(w, d->ctx, notes));
     if (count) KD_TRY(kd_container_put(w, "sums", KD_ST_F64, 1, &(int64_t){ count }, sums));
-    KD_TRY(each_tensor(&s, put_tensor, w));
-    KD_TRY(each_tensor(&feature, put_tensor, w));
+    KD_TRY(kd_snapshot_tensors(&s, put_tensor, w));
+    KD_TRY(kd_snapshot_tensors(&feature, put_tensor, w));
     KD_TRY(kd_container_save(w, path));
 done:
     kd_container_discard(w);
-    snapshot_finish(&s);
-    snapshot_finish(&feature);
+    kd_snapshot_finish(&s);
+    kd_snapshot_finish(&feature);
     return st;
 }
 
@@ -610,13 +486,13 @@ static kdas_status check_counts(kd_container *c, const kdas_distiller *d, const 
     return KDAS_OK;
 }
 
-static bool is_gradient(const block *b)
+static bool is_gradient(const kd_block *b)
 {
     return !strcmp(b->prefix, "gradient") || !strcmp(b->prefix, "feature.gradient");
 }
 
 /* Gradients that wait were gathered under the scale of their time. */
-static void rescale_gradients(snapshot *s, const content *from)
+static void rescale_gradients(kd_snapshot *s, const content *from)
 {
     float factor = from->scale.value / (float)from->was_scale;
 
@@ -626,15 +502,15 @@ static void rescale_gradients(snapshot *s, const content *from)
 }
 
 /* Everything has been read: put it in place. */
-static kdas_status commit(kdas_distiller *d, const content *from, snapshot *s,
-                          const snapshot *feature)
+static kdas_status commit(kdas_distiller *d, const content *from, kd_snapshot *s,
+                          const kd_snapshot *feature)
 {
     KD_RETURN(kd_optim_restore(d->optim, &from->optim, from->updates, &from->scale));
     if (from->micro == 0) KD_RETURN(kdas_model_zero_gradients(d->student));
     KD_RETURN(kd_feature_zero(d));
-    KD_RETURN(snapshot_upload(s));
-    KD_RETURN(snapshot_upload(feature));
-    KD_RETURN(each_counter(s, true));
+    KD_RETURN(kd_snapshot_upload(s));
+    KD_RETURN(kd_snapshot_upload(feature));
+    KD_RETURN(kd_snapshot_counters(s, true));
     if (feature->params) kd_params_touch(feature->params);
     kd_params_touch(d->student->params);
     kd_params_touch_stats(d->student->params);
@@ -670,7 +546,7 @@ kdas_status kd_checkpoint_load(kdas_distiller *d, const char *path, kdas_progres
                                double *sums, int count)
 {
     kd_container *c = NULL;
-    snapshot      s = { 0 }, feature = { 0 };
+    kd_snapshot      s = { 0 }, feature = { 0 };
     content       from;
     kdas_status   st;
 
@@ -678,10 +554,10 @@ kdas_status kd_checkpoint_load(kdas_distiller *d, const char *path, kdas_progres
         return kd_fail(KDAS_EINVAL, "kdas_progress: size is not set");
     KD_TRY(kd_container_open(&c, d->ctx, path));
     KD_TRY(as_format(read_content(c, d, &from)));
-    KD_TRY(snapshot_init(&s, d, from.micro > 0, from.average));
-    KD_TRY(as_format(each_tensor(&s, get_tensor, c)));
-    KD_TRY(snapshot_init_feature(&feature, d, from.micro > 0));
-    KD_TRY(as_format(each_tensor(&feature, get_tensor, c)));
+    KD_TRY(kd_snapshot_init(&s, d, from.micro > 0, from.average));
+    KD_TRY(as_format(kd_snapshot_tensors(&s, get_tensor, c)));
+    KD_TRY(kd_snapshot_init_feature(&feature, d, from.micro > 0));
+    KD_TRY(as_format(kd_snapshot_tensors(&feature, get_tensor, c)));
     rescale_gradients(&s, &from);
     rescale_gradients(&feature, &from);
     KD_TRY(commit(d, &from, &s, &feature));
@@ -694,8 +570,8 @@ kdas_status kd_checkpoint_load(kdas_distiller *d, const char *path, kdas_progres
     }
 done:
     kd_container_close(c);
-    snapshot_finish(&s);
-    snapshot_finish(&feature);
+    kd_snapshot_finish(&s);
+    kd_snapshot_finish(&feature);
     return st;
 }
 

@@ -293,7 +293,7 @@ bool kd_feature_wanted(const kdas_distiller *d) { return d->feature && kd_loss_g
 kdas_status kd_feature_run(kdas_distiller *d, float scale, bool read, kdas_loss_report *report)
 {
     run  r       = { .d = d, .f = d->feature, .scale = scale };
-    bool limited = kd_share_on(d->loss), first;
+    bool limited = kd_share_limits(d->loss, KDAS_TERM_FEATURE), first;
 
     if (!kd_feature_wanted(d) || !r.f->ready) return KDAS_OK;
     r.weight   = kd_loss_weight(d->loss, KDAS_TERM_FEATURE);

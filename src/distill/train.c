@@ -374,7 +374,8 @@ static kdas_status open_validation(run *r)
                        (long long)kdas_dataset_unlabelled(r->validation));
     options.guidance   = "none";
     options.feature    = "none";
-    options.share      = KDAS_SHARE_OFF;
+    options.share         = KDAS_SHARE_OFF;
+    options.feature_share = KDAS_SHARE_OFF;
     options.seg_weight = 1;
     KD_RETURN(kdas_loss_create(&r->loss, r->ctx, &options));
     return kdas_evaluator_create(&r->evaluator, r->ctx);

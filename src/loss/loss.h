@@ -104,8 +104,9 @@ void        kd_loss_programs_destroy(kdas_loss *loss);
 
 /* ---- share.c: what guidance may send ---- */
 
-/* Whether options.share limits the guidance. Each term is then measured by itself. */
+/* Whether options.share or .feature_share limits some guidance. Each term is then measured by itself. */
 bool kd_share_on(const kdas_loss *loss);
+bool kd_share_limits(const kdas_loss *loss, int term);
 /* What a term is multiplied by, besides its weight: min(1, share * seg / term) of the running means so far (1
  * where there is no limit, or where nothing is known yet), times the factor of kdas_loss_set_guidance_factor().
  * 1 for seg. */
@@ -125,7 +126,7 @@ typedef struct kd_loss_member {
 } kd_loss_member;
 enum {
     KD_LOSS_TEXTS         = 9,
-    KD_LOSS_NUMBERS       = 8,
+    KD_LOSS_NUMBERS       = 9,
     KD_LOSS_FIRST_TEXTS   = 4, /* so many of them are in files of before 0.4 */
     KD_LOSS_FIRST_NUMBERS = 3
 };

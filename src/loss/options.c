@@ -20,7 +20,8 @@ void kdas_loss_options_init(kdas_loss_options *options, size_t size)
                                    .share           = KDAS_SHARE_OFF,
                                    .feature         = "none",
                                    .feature_weight  = 1,
-                                   .feature_tau     = 4 };
+                                   .feature_tau     = 4,
+                                   .feature_share   = KDAS_SHARE_OFF };
 
     if (!options || size < sizeof size) return;
     memset(options, 0, size);
@@ -37,7 +38,8 @@ const kd_loss_member kd_loss_texts[KD_LOSS_TEXTS] = {
 };
 const kd_loss_member kd_loss_numbers[KD_LOSS_NUMBERS] = {
     MEMBER(tau),        MEMBER(seg_weight), MEMBER(guidance_weight), MEMBER(kd_weight),
-    MEMBER(sgm_weight), MEMBER(share),      MEMBER(feature_weight),  MEMBER(feature_tau)
+    MEMBER(sgm_weight), MEMBER(share),      MEMBER(feature_weight),  MEMBER(feature_tau),
+    MEMBER(feature_share)
 };
 
 const char **kd_loss_text(kdas_loss_options *o, int i)
@@ -70,12 +72,13 @@ static const struct {
         .guidance_weight = 0.3f } },
     { "feature", { .guidance = "none", .feature = "normalised" } },
     { "kdas",
-      { .seg      = "structure",
-        .guidance = "kl",
-        .axis     = "pixel",
-        .tau      = 2,
-        .share    = 0.5f,
-        .feature  = "normalised" } },
+      { .seg             = "structure",
+        .guidance        = "kl",
+        .axis            = "pixel",
+        .guidance_weight = 0.05f,
+        .share           = 0.5f,
+        .feature         = "normalised",
+        .feature_weight  = 3 } },
 };
 
 kdas_status kdas_loss_options_preset(kdas_loss_options *options, const char *preset)
@@ -135,6 +138,18 @@ static kdas_status check_weight(const char *name, float weight)
     return kd_fail(KDAS_EINVAL, "loss: %s is %g, below 0", name, (double)weight);
 }
 
+static kdas_status check_share(const char *name, float share, const kdas_loss_options *o)
+{
+    if (share == KDAS_SHARE_OFF) return KDAS_OK;
+    if (!(share > 0 && share < 1e9f))
+        return kd_fail(KDAS_EINVAL, "loss: %s is %g, not above 0; KDAS_SHARE_OFF (%g) sets no limit",
+                       name, (double)share, (double)KDAS_SHARE_OFF);
+    if (o->seg_weight == 0)
+        return kd_fail(KDAS_EINVAL, "loss: %s is a part of what seg sends, but seg_weight is 0",
+                       name);
+    return KDAS_OK;
+}
+
 static kdas_status check_numbers(const kdas_loss_options *o)
 {
     if (!(o->tau > 0 && o->tau < 1e6f))
@@ -146,14 +161,8 @@ static kdas_status check_numbers(const kdas_loss_options *o)
     KD_RETURN(check_weight("kd_weight", o->kd_weight));
     KD_RETURN(check_weight("sgm_weight", o->sgm_weight));
     KD_RETURN(check_weight("feature_weight", o->feature_weight));
-    if (o->share == KDAS_SHARE_OFF) return KDAS_OK;
-    if (!(o->share > 0 && o->share < 1e9f))
-        return kd_fail(KDAS_EINVAL,
-                       "loss: share is %g, not above 0; KDAS_SHARE_OFF (%g) sets no limit",
-                       (double)o->share, (double)KDAS_SHARE_OFF);
-    if (o->seg_weight == 0)
-        return kd_fail(KDAS_EINVAL, "loss: share is a part of what seg sends, but seg_weight is 0");
-    return KDAS_OK;
+    KD_RETURN(check_share("share", o->share, o));
+    return check_share("feature_share", o->feature_share, o);
 }
 
 /* What a distance cannot be taken of; docs/objective.md has the rules. */
