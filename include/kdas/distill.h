@@ -22,7 +22,12 @@ KDAS_API void kdas_distiller_options_init(kdas_distiller_options *options, size_
 
 /* Pair a student with its teacher, objective and optimizer; all outlive the distiller. `teacher` is frozen: run
  * for inference, never changed; NULL: the objective needs none, or the host hands its maps in. The two models
- * share no memory but the batch. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
+ * share no memory but the batch. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1.
+ * Since 0.4: maps of another number than the student's guide it as kdas_loss_evaluate() says; a model without maps of
+ * one channel can give features, or learn them alone. With kdas_loss_options.feature the paired taps of both models are
+ * kept (as by kdas_model_keep_tap) and `optim` trains the projections until the distiller is destroyed, one
+ * distiller's at a time. Refused with a sentence: features without a teacher model (KDAS_EINVAL), a tap that does not
+ * exist (KDAS_ENOTFOUND), pairs that are none (KDAS_EINVAL). */
 KDAS_API kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher,
                                            kdas_model *student, kdas_loss *loss, kdas_optim *optim,
                                            const kdas_distiller_options *options);
@@ -72,8 +77,8 @@ KDAS_API kdas_status kdas_distiller_forward(kdas_distiller *distiller, kdas_batc
 KDAS_API kdas_status kdas_distiller_backward(kdas_distiller *distiller, kdas_step_report *report);
 KDAS_API kdas_status kdas_distiller_update(kdas_distiller *distiller, kdas_step_report *report);
 
-/* The host's own teacher: its maps for the batch of the coming forward, copied by it. `maps.map[i]` belongs to
- * student output i. Must be called before each forward when there is no teacher model, and the batch has no maps
+/* The host's own teacher: its maps for the batch of the coming forward, copied by it. There
+ * may be 1 to 8 maps; which guides which is said at kdas_loss_evaluate(). Must be called before each forward when there is no teacher model, and the batch has no maps
  * (kdas_batch_set_teacher, since 0.4: one map, which guides every output). Since 0.1. */
 KDAS_API kdas_status kdas_distiller_set_teacher_maps(kdas_distiller  *distiller,
                                                      const kdas_maps *maps);

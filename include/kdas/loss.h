@@ -44,9 +44,11 @@ typedef struct kdas_loss_options {
     float share;
     /* Compare taps of student and teacher: "none" (default), "normalised" (squared error of standardised
      * features), "cosine", "channel" (each channel is a distribution over space) or "attention" (transfer of
-     * channel energies; no projection) */
+     * channel energies; no projection). The student's tap is projected to the teacher's channels, by a 1x1
+     * convolution that the optimizer trains, and resized to its height and width. See docs/features.md */
     const char *feature;
-    /* Which taps: "teacher:student,..."; NULL (default): those of one stride, 4 to 32 */
+    /* Which taps: "teacher:student,...", 1 to 8 pairs of names (kdas_model_tap); NULL (default): for each of the
+     * strides 4, 8, 16 and 32, the first tap of that stride in each model, where both have one */
     const char *feature_taps;
     float       feature_weight; /* >= 0; default 1 */
     float       feature_tau;    /* temperature of "channel", > 0; default 4 */
@@ -94,7 +96,9 @@ typedef struct kdas_maps {
 } kdas_maps;
 
 /* Evaluate: value and gradients (gradients[i]: memory of student map i's size, or NULL). `teacher` may be NULL
- * if no term needs it; maps of another size than the student's are resized to it (bilinear, half-pixel).
+ * if no term needs it; maps of another size than the student's are resized to it (bilinear, half-pixel). Of T
+ * teacher's maps, map max(0, T - S + i) guides map i of S: the deepest the deepest, a single one all (since 0.4). Features
+ * are not evaluated here: they need models.
  * `masks` is (count,height,width) of 0..1 at the student's size. A term that is on but sends exactly zero is
  * logged as a warning, once. With options.share, an evaluation with gradients moves the running means, and the first one
  * measures before it sends. KDAS_ESHAPE, KDAS_ENUMERIC (NaN), KDAS_ENOMEM. Since 0.1. */

@@ -63,7 +63,7 @@ KDAS_API kdas_status kdas_optim_step(kdas_optim *optim);
 KDAS_API double kdas_optim_loss_scale(const kdas_optim *optim);
 /* Updates skipped so far for overflow (NULL: 0). Since 0.3. */
 KDAS_API int64_t kdas_optim_skipped(const kdas_optim *optim);
-/* Global L2 norm of the gradients, without the loss scale, before any clipping. KDAS_ENUMERIC: one is not finite.
+/* Global L2 norm of the model's gradients, without the loss scale, before any clipping. KDAS_ENUMERIC: one is not finite.
  * Since 0.1. */
 KDAS_API kdas_status kdas_optim_gradient_norm(kdas_optim *optim, double *out);
 /* Updates made so far, and the learning rate of the next one (NULL: 0 and NaN). Since 0.1. */
