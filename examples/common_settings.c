@@ -51,7 +51,7 @@ static void defaults(settings *s, bool demo)
     s->size[1]        = 96;
     s->epochs         = 16;
     s->batch          = 4;
-    s->lr             = 1e-3;
+    s->lr             = 5e-4;
     s->warmup         = -1;
     s->schedule       = "cosine";
     s->drop_path      = 0;
