@@ -135,6 +135,39 @@ static bool names_differ(const settings *s)
     return differ;
 }
 
+/* A file is written where none of the images lies. */
+static bool spares_images(const settings *s, const char *target)
+{
+    for (int i = 0; i < s->count; i++) {
+        if (!same_file(target, s->images[i])) continue;
+        say_error("'%s' would be written over the image '%s': choose another --out", target,
+                  s->images[i]);
+        return false;
+    }
+    return true;
+}
+
+/* The same for all that will be written: found before any of it is. */
+static bool images_are_safe(const settings *s)
+{
+    static const char *const kinds[] = { "_mask.png", "_overlay.png", "_probability.png",
+                                         ".png", ".safetensors" };
+    bool                     safe    = true;
+
+    for (int i = 0; i < s->count && safe; i++) {
+        char *name = base_name(s->images[i]);
+
+        for (int k = s->maps ? 3 : 0; k < (s->maps ? 5 : 3) && safe; k++) {
+            char *target = text_of("%s/%s%s", s->out, name, kinds[k]);
+
+            safe = spares_images(s, target);
+            free(target);
+        }
+        free(name);
+    }
+    return safe;
+}
+
 static bool save(kdas_context *context, const settings *s, const char *name, const char *kind,
                  const void *pixels, const kdas_view *like, kdas_pixel pixel)
 {
@@ -284,7 +317,7 @@ static int run(const settings *s)
 
     kdas_model_options_init(&model_options, sizeof model_options);
     model_options.trainable = 0;
-    if ((s->raw || (names_differ(s) && folder_ready(s->out))) &&
+    if ((s->raw || (names_differ(s) && folder_ready(s->out) && images_are_safe(s))) &&
         context_open(&context, &s->machine) &&
         ok(kdas_model_create(&model, context, s->model, &model_options)) &&
         ok(kdas_model_load(model, s->weights, NULL)) &&

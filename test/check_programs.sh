@@ -566,6 +566,10 @@ claim "kdas-segment writes maps" ends 0 "" $s --weights "$demo/teacher/best.safe
     --maps --out "$maps" "$train"/*.png
 only_maps() { [ "$(ls "$maps" | wc -l)" = 16 ] && all_exist "$maps/scene00015.png"; }
 claim "maps are all that it writes then" only_maps
+cp "$train/scene00000.png" "$tmp/precious.png"
+claim "maps are not written over the images" fails "would be written over" $s --weights "$demo/teacher/best.safetensors" \
+    --size 64 --threads 1 --quiet --maps --out "$tmp" "$tmp/precious.png"
+claim "the image is what it was" cmp "$train/scene00000.png" "$tmp/precious.png"
 deep() { [ "$(od -An -tx1 -j16 -N10 "$1" | tr -d ' \n')" = 000000400000004010"00" ]; } # 64 x 64, 16 bits, grey
 claim "a map has the network's size and 16 bits" deep "$maps/scene00000.png"
 claim "maps may have 8 bits" ends 0 "" $s "${net[@]}" --maps --maps-as png8 --out "$tmp/maps8" "$train/scene00000.png"

@@ -197,7 +197,7 @@ END_TEST
 
 START_TEST(one_kind_of_frames_comes_as_it_is_with_a_warning)
 {
-    static const char *const says[] = { "every one", "none" };
+    static const char *const says[] = { "none", "every one" };
 
     for (int k = 0; k < 2; k++) {
         kdas_dataset       *dataset = mixed(k ? FRAMES : 0);

@@ -198,6 +198,30 @@ START_TEST(a_checkpoint_of_another_seed_or_loader_is_refused)
 }
 END_TEST
 
+/* Between epochs, where the position alone would fit. */
+START_TEST(a_checkpoint_of_longer_epochs_is_refused)
+{
+    kd_test_rig_options o = kd_test_alone();
+    kdas_loader_options l;
+    kdas_loader        *other;
+    kd_test_training    s;
+
+    kd_test_train_make(&s, &o, kd_test_path("out"));
+    s.options.epochs = 1;
+    kd_assert_ok(kd_test_train(&s));
+    s.options.resume = 1;
+    s.options.epochs = KD_TEST_BATCHES + 1;
+    kdas_loader_options_init(&l, sizeof l);
+    l.batch  = KD_TEST_FRAMES / 2; /* two batches: 4 are two epochs, one was done */
+    l.height = l.width = 32;
+    kd_assert_ok(kdas_loader_create(&other, s.frames, &l));
+    kd_assert_status(kdas_train(s.rig.distiller, other, s.validation, &s.options), KDAS_EINVAL);
+    kd_assert_sentence("batches in an epoch");
+    kdas_loader_destroy(other);
+    kd_test_train_finish(&s);
+}
+END_TEST
+
 START_TEST(checkpoints_come_as_often_as_asked)
 {
     kd_test_rig_options o = kd_test_alone();
@@ -230,6 +254,7 @@ static Suite *train_resume_suite(void)
     tcase_add_test(taken, a_kill_between_the_files_of_an_epoch_leaves_no_trace);
     tcase_add_test(taken, a_run_that_is_complete_has_nothing_to_resume);
     tcase_add_test(taken, a_checkpoint_of_another_seed_or_loader_is_refused);
+    tcase_add_test(taken, a_checkpoint_of_longer_epochs_is_refused);
     tcase_add_test(taken, checkpoints_come_as_often_as_asked);
     suite_add_tcase(s, taken);
     return s;

@@ -38,12 +38,14 @@ KDAS_API kdas_status kdas_batch_resize(kdas_batch *batch, int64_t count);
  * have one. KDAS_EINVAL, KDAS_ENOMEM: the place is as before. Since 0.4. */
 KDAS_API kdas_status kdas_batch_set_teacher(kdas_batch *batch, int64_t i, const kdas_view *map);
 /* Weigh the pixels of place `i` in the segmentation term: GREYF32, 0..1e6, or GREY8, 255 being 1; of any size,
- * resized like the image. Places that are not set weigh 1. KDAS_EINVAL, KDAS_ENOMEM. Since 0.4. */
+ * resized like the image. Places that are not set weigh 1; one without a label keeps the weights of its map.
+ * KDAS_EINVAL, KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_batch_set_weights(kdas_batch *batch, int64_t i, const kdas_view *weights);
 /* Say whether place `i` has a label; it does at first. A place without one learns from the teacher alone: its mask
  * is where the teacher's probability p is at least 0.5, its weights are |2p - 1| (at least 1/1024). They are
  * taken from the place's map if it has one, else by the step from its teacher: of several maps, from the mean of
- * their logits. KDAS_EINVAL, KDAS_ENOMEM. Since 0.4. */
+ * their logits. A place that has a label again after its map gave the mask has an empty one, and weights of 1, until
+ * they are set. KDAS_EINVAL, KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_batch_set_labelled(kdas_batch *batch, int64_t i, int32_t labelled);
 KDAS_API int32_t     kdas_batch_labelled(const kdas_batch *batch, int64_t i);
 /* The numbers themselves, like images and masks: the teacher's logits and the weights, (N,H,W,1). NULL where none

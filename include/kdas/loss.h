@@ -83,7 +83,7 @@ KDAS_API void        kdas_loss_destroy(kdas_loss *loss); /* NULL is fine */
 KDAS_API int32_t kdas_loss_needs_teacher(const kdas_loss *loss);
 /* Whether it needs a teacher's taps, so a teacher model (kdas_loss_options.feature). Since 0.4. */
 KDAS_API int32_t kdas_loss_needs_taps(const kdas_loss *loss);
-/* Multiply all guidance terms by `factor`, >= 0, from now on (1 at first): for ramps of the host's own;
+/* Multiply all guidance terms by `factor`, >= 0, from the next forward on (1 at first): for ramps of the host's own;
  * kdas_train_options has linear ones. A term under factor 0 is not computed. KDAS_EINVAL. Since 0.4. */
 KDAS_API kdas_status kdas_loss_set_guidance_factor(kdas_loss *loss, double factor);
 

@@ -342,6 +342,17 @@ static void follow_map(kdas_batch *batch, int64_t i)
         kd_pseudo_label(batch->masks + i * n, batch->weights + i * n, batch->teacher + i * n, n);
 }
 
+/* Mask and weights are the teacher's: they are no label. */
+static void drop_label(kdas_batch *batch, int64_t i)
+{
+    int64_t n = batch->height * batch->width;
+
+    for (int64_t k = i * n; k < (i + 1) * n; k++) {
+        batch->masks[k]   = 0;
+        batch->weights[k] = 1;
+    }
+}
+
 void kd_batch_put_teacher(kdas_batch *batch, int64_t i, const float *probability, float least)
 {
     int64_t n  = batch->height * batch->width;
@@ -425,6 +436,7 @@ kdas_status kdas_batch_set_weights(kdas_batch *batch, int64_t i, const kdas_view
     KD_TRY(kd_batch_make_weights(batch));
     n = batch->height * batch->width;
     memcpy(batch->weights + i * n, w, (size_t)n * sizeof *w);
+    follow_map(batch, i);
     changed(batch);
 done:
     kd_free(batch->ctx, w);
@@ -438,6 +450,7 @@ kdas_status kdas_batch_set_labelled(kdas_batch *batch, int64_t i, int32_t labell
         return kd_fail(KDAS_EINVAL, "kdas_batch_set_labelled: there is no place %lld of %lld",
                        (long long)i, (long long)batch->count);
     if (!labelled) KD_RETURN(kd_batch_make_weights(batch));
+    if (labelled && batch->unlabelled[i] && batch->mapped[i]) drop_label(batch, i);
     batch->unlabelled[i] = !labelled;
     follow_map(batch, i);
     changed(batch);

@@ -116,8 +116,9 @@ static kdas_status forward(kdas_distiller *d, kdas_batch *batch, kdas_step_repor
     h = kdas_batch_height(batch);
     w = kdas_batch_width(batch);
     KD_RETURN(kd_check_size(n, h, w));
-    d->phase = KD_PHASE_IDLE;
-    d->at.n  = n;
+    d->phase  = KD_PHASE_IDLE;
+    d->at.n   = n;
+    d->factor = d->loss->factor;
     KD_RETURN(kd_upload_batch(d, batch, &on));
     d->at.mask   = on.masks;
     d->at.weight = on.weights;
@@ -129,6 +130,8 @@ static kdas_status forward(kdas_distiller *d, kdas_batch *batch, kdas_step_repor
                        (long long)d->at.h, (long long)d->at.w, (long long)h, (long long)w);
     r->seconds[1] = kd_now() - start - r->seconds[0];
     d->phase      = KD_PHASE_FORWARD;
+    d->runs[0]    = d->teacher ? d->teacher->runs : 0;
+    d->runs[1]    = d->student->runs;
     return KDAS_OK;
 }
 
@@ -147,6 +150,33 @@ static float gradient_scale(const kdas_distiller *d)
     return 1.0f / (float)d->options.accumulate * (float)kdas_optim_loss_scale(d->optim);
 }
 
+/* What a forward left in the models must still be there. */
+static kdas_status check_forward(const kdas_distiller *d)
+{
+    if (d->phase != KD_PHASE_FORWARD) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
+    if (d->student->runs != d->runs[1] || !d->student->current)
+        return kd_fail(KDAS_ESTATE, "student '%s' has run since this forward",
+                       d->student->def->name);
+    if (d->teacher && d->teacher->runs != d->runs[0])
+        return kd_fail(KDAS_ESTATE, "teacher '%s' has run since this forward",
+                       d->teacher->def->name);
+    return KDAS_OK;
+}
+
+/* The objective and the features, under the guidance factor of the forward: without it no teacher has run. */
+static kdas_status differentiate(kdas_distiller *d, bool read, kdas_loss_report *loss)
+{
+    double      now = d->loss->factor;
+    kdas_status st;
+
+    d->loss->factor = d->factor;
+    st              = kd_loss_run(d->loss, &d->at, gradient_scale(d), d->options.gradient_norms,
+                                  read ? loss : NULL);
+    if (st == KDAS_OK) st = kd_feature_run(d, gradient_scale(d), read, loss);
+    d->loss->factor = now;
+    return st;
+}
+
 /* `read`: somebody will look at what the objective found. */
 static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
 {
@@ -154,12 +184,10 @@ static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
     double           start = kd_now();
     kdas_status      st;
 
-    if (d->phase != KD_PHASE_FORWARD) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
+    KD_RETURN(check_forward(d));
     d->phase = KD_PHASE_IDLE;
     memcpy(d->share, d->loss->share, sizeof d->share);
-    KD_RETURN(kd_loss_run(d->loss, &d->at, gradient_scale(d), d->options.gradient_norms,
-                          read ? &loss : NULL));
-    st = kd_feature_run(d, gradient_scale(d), read, &loss);
+    st = differentiate(d, read, &loss);
     if (st == KDAS_OK) st = kd_program_backward(d->student->current);
     if (st != KDAS_OK) {
         memcpy(d->loss->share, d->share, sizeof d->share);

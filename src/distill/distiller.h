@@ -38,6 +38,8 @@ struct kdas_distiller {
     kd_loss_place          at;    /* the maps of the last forward */
     kd_feature            *feature; /* NULL: the objective has no features */
     kd_share               share[KDAS_TERMS]; /* the loss's before the step, for one that fails */
+    double                 factor;       /* of the guidance, in the last forward */
+    uint64_t               runs[2];      /* of teacher and student, after it    */
     int32_t                teacher_maps; /* of the teacher in the last forward */
     float                 *teacher_map[KD_MAX_MAPS];
     kd_upload              upload[KD_UPLOADS];

@@ -55,9 +55,9 @@ static kdas_status check_options(const kdas_train_options *o)
     if (o->save_every < 0)
         return kd_fail(KDAS_EINVAL, "train: save_every is %lld, below 0", (long long)o->save_every);
     if (!(o->ramp_up >= 0 && o->ramp_up < 1e9))
-        return kd_fail(KDAS_EINVAL, "train: ramp_up is %g, below 0", o->ramp_up);
+        return kd_fail(KDAS_EINVAL, "train: ramp_up is %g, not from 0 to below 1e9", o->ramp_up);
     if (!(o->ramp_down >= 0 && o->ramp_down < 1e9))
-        return kd_fail(KDAS_EINVAL, "train: ramp_down is %g, below 0", o->ramp_down);
+        return kd_fail(KDAS_EINVAL, "train: ramp_down is %g, not from 0 to below 1e9", o->ramp_down);
     if (o->patience < 0)
         return kd_fail(KDAS_EINVAL, "train: patience is %lld, below 0", (long long)o->patience);
     return kd_check_size(1, o->height, o->width);
@@ -70,7 +70,8 @@ static int64_t run_step(const run *r) { return r->progress.epoch * r->batches + 
 static kdas_status save(run *r)
 {
     if (!r->last) return KDAS_OK;
-    r->progress.position = run_step(r);
+    r->progress.position   = run_step(r);
+    r->sum[KD_SUM_BATCHES] = (double)r->batches;
     return kd_checkpoint_save(r->distiller, r->last, &r->progress, r->options.notes, r->sum,
                               KD_SUMS);
 }
@@ -115,6 +116,11 @@ static kdas_status resume(run *r)
     if (p.seed != r->options.seed)
         return kd_fail(KDAS_EINVAL, "'%s' is of a run with seed %llu, not %llu", r->last,
                        (unsigned long long)p.seed, (unsigned long long)r->options.seed);
+    if (r->sum[KD_SUM_BATCHES] > 0 && r->sum[KD_SUM_BATCHES] != (double)r->batches)
+        return kd_fail(KDAS_EINVAL,
+                       "'%s' is of a run with %g batches in an epoch, here there are %lld: other "
+                       "frames, batch or scales",
+                       r->last, r->sum[KD_SUM_BATCHES], (long long)r->batches);
     r->progress = p;
     r->batch    = p.position - p.epoch * r->batches;
     if (r->batch < 0 || r->batch > r->batches)

@@ -15,6 +15,7 @@ enum {
     KD_SUM_SECONDS, /* of steps; validation and files are not counted */
     KD_SUM_WAITED,  /* of them for data                               */
     KD_SUM_LR,      /* of the last step: no sum                       */
+    KD_SUM_BATCHES, /* of an epoch: no sum                            */
     KD_SUMS
 };
 

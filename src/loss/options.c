@@ -135,7 +135,7 @@ static kdas_status check_names(const kdas_loss_options *o)
 static kdas_status check_weight(const char *name, float weight)
 {
     if (weight >= 0 && weight < 1e9f) return KDAS_OK;
-    return kd_fail(KDAS_EINVAL, "loss: %s is %g, below 0", name, (double)weight);
+    return kd_fail(KDAS_EINVAL, "loss: %s is %g, not from 0 to below 1e9", name, (double)weight);
 }
 
 static kdas_status check_share(const char *name, float share, const kdas_loss_options *o)

@@ -126,6 +126,7 @@ kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, 
     KD_RETURN(kd_model_program_for(&p, m, mode, n, h, w));
     kd_program_bind(p, kd_find(kd_program_graph(p), "image"), images, NULL);
     m->current = NULL;
+    m->runs++;
     KD_RETURN(kd_program_forward(p, kd_mix64(m->options.seed) + m->forwards));
     m->current = p;
     if (mode == KD_TRAIN) {
