@@ -79,6 +79,27 @@ START_TEST(a_backward_after_another_forward_of_a_model_is_refused)
 }
 END_TEST
 
+START_TEST(an_optimizer_of_another_model_is_refused)
+{
+    kd_test_rig_options o = kd_test_rig_usual();
+    kdas_distiller     *d;
+    kdas_model         *other;
+    kdas_optim         *optim;
+    kd_test_rig         rig;
+
+    kd_test_rig_make(&rig, &o);
+    kd_assert_ok(kdas_model_create(&other, rig.ctx, "polyp_pvt_b0", NULL));
+    kd_assert_ok(kdas_optim_create(&optim, other, NULL));
+    kd_assert_status(kdas_distiller_create(&d, rig.teacher, rig.student, rig.loss, optim, NULL),
+                     KDAS_EINVAL);
+    kd_assert_sentence("made for another model");
+    ck_assert_ptr_null(d);
+    kdas_optim_destroy(optim);
+    kdas_model_destroy(other);
+    kd_test_rig_finish(&rig);
+}
+END_TEST
+
 /* ---- Labels ---- */
 
 static void give_map(kdas_batch *b, float p)
@@ -136,6 +157,7 @@ static Suite *phases_suite(void)
 
     tcase_add_loop_test(steps, a_forwards_factor_holds_for_its_backward, 0, 2);
     tcase_add_loop_test(steps, a_backward_after_another_forward_of_a_model_is_refused, 0, 2);
+    tcase_add_test(steps, an_optimizer_of_another_model_is_refused);
     suite_add_tcase(s, steps);
     tcase_add_test(labels, a_label_that_is_given_back_is_not_the_maps);
     tcase_add_loop_test(labels, weights_of_a_place_without_a_label_are_its_maps_in_any_order, 0, 2);

@@ -22,7 +22,7 @@ KDAS_API void kdas_distiller_options_init(kdas_distiller_options *options, size_
 
 /* Pair a student with its teacher, objective and optimizer; all outlive the distiller. `teacher` is frozen: run
  * for inference, never changed; NULL: the objective needs none, or the host hands its maps in. The two models
- * share no memory but the batch. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1.
+ * share no memory but the batch. The optimizer is the student's. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1.
  * Since 0.4: maps of another number than the student's guide it as kdas_loss_evaluate() says; a model without maps of
  * one channel can give features, or learn them alone. With kdas_loss_options.feature the paired taps of both models are
  * kept (as by kdas_model_keep_tap) and `optim` trains the projections until the distiller is destroyed, one

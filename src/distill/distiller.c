@@ -3,6 +3,7 @@
 #include <string.h>
 #include "data/batch.h"
 #include "distill/distiller.h"
+#include "optim/optim.h"
 
 void kdas_distiller_options_init(kdas_distiller_options *options, size_t size)
 {
@@ -50,6 +51,9 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
                        "a model cannot be its own teacher; make a second one and copy");
     if ((teacher && teacher->ctx != student->ctx) || loss->ctx != student->ctx)
         return kd_fail(KDAS_EINVAL, "teacher, student and loss are not of one context");
+    if (optim->params != student->params)
+        return kd_fail(KDAS_EINVAL, "the optimizer was made for another model than student '%s'",
+                       student->def->name);
     if (!student->options.trainable)
         return kd_fail(KDAS_ESTATE, "student '%s' was made without gradients (trainable = 0)",
                        student->def->name);
