@@ -1,5 +1,6 @@
 /* options.c - the objective's settings: defaults, presets, checks. */
 #include <string.h>
+#include "loss/feature.h"
 #include "loss/loss.h"
 
 void kdas_loss_options_init(kdas_loss_options *options, size_t size)
@@ -129,7 +130,7 @@ static kdas_status check_names(const kdas_loss_options *o)
     KD_RETURN(check_name("logits probability standardised ", o->input, "input of the guidance"));
     KD_RETURN(check_name("dot cosine ", o->similarity, "similarity"));
     KD_RETURN(check_name("kl squared pearson ", o->distance, "distance"));
-    return check_name("none normalised cosine channel attention ", o->feature, "feature guidance");
+    return kd_feature_find(o->feature) ? KDAS_OK : KDAS_ENOTFOUND;
 }
 
 static kdas_status check_weight(const char *name, float weight)
