@@ -1,5 +1,5 @@
 /* check_phases.c - what lies between a forward and its backward: a forward's guidance and models hold for its backward,
- * and a place of a batch is labelled by its mask or by its map, never by both. */
+ * a place of a batch is labelled by its mask or by its map, never by both, and has a weight. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,6 +149,44 @@ START_TEST(weights_of_a_place_without_a_label_are_its_maps_in_any_order)
 }
 END_TEST
 
+/* ---- Weights ---- */
+
+START_TEST(weights_that_leave_an_image_nothing_are_refused)
+{
+    kdas_loss_options o;
+    kdas_context     *ctx;
+    kdas_loss        *loss;
+    kdas_batch       *b;
+    float             s[N * AREA], w[N * AREA], gradient[N * AREA] = { 7 };
+    const uint8_t     none    = 0;
+    const float      *map[1]  = { s };
+    float            *to[1]   = { gradient };
+    kdas_maps         student = { map, 1, N, SIDE, SIDE };
+    kdas_view         zero    = { &none, 1, 1, 0, KDAS_PIXEL_GREY8 };
+
+    kdas_loss_options_init(&o, sizeof o);
+    o.guidance = "none";
+    kd_assert_ok(kdas_context_create(&ctx, NULL));
+    kd_assert_ok(kdas_loss_create(&loss, ctx, &o));
+    b = draw(ctx, "b");
+    kd_test_fill(s, N * AREA, "student", 3, 0);
+    for (int k = 0; k < N * AREA; k++)
+        w[k] = k < AREA || _i == 1;
+    if (_i == 1) w[AREA + 3] = -1;
+    kd_assert_status(
+        kdas_loss_evaluate_weighted(loss, &student, NULL, kdas_batch_masks(b), w, to, NULL),
+        KDAS_EINVAL);
+    kd_assert_sentence(_i == 1 ? "a weight of image 1 is -1" : "all weights of image 1 are 0");
+    ck_assert(gradient[0] == 7);
+    kd_assert_status(kdas_batch_set_weights(b, 1, &zero), KDAS_EINVAL);
+    kd_assert_sentence("all weights of place 1 are 0");
+    ck_assert_ptr_null(kdas_batch_weights(b));
+    kdas_batch_destroy(b);
+    kdas_loss_destroy(loss);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
 static Suite *phases_suite(void)
 {
     Suite *s      = suite_create("phases");
@@ -161,6 +199,7 @@ static Suite *phases_suite(void)
     suite_add_tcase(s, steps);
     tcase_add_test(labels, a_label_that_is_given_back_is_not_the_maps);
     tcase_add_loop_test(labels, weights_of_a_place_without_a_label_are_its_maps_in_any_order, 0, 2);
+    tcase_add_loop_test(labels, weights_that_leave_an_image_nothing_are_refused, 0, 2);
     suite_add_tcase(s, labels);
     return s;
 }

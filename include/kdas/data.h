@@ -39,7 +39,7 @@ KDAS_API kdas_status kdas_batch_resize(kdas_batch *batch, int64_t count);
 KDAS_API kdas_status kdas_batch_set_teacher(kdas_batch *batch, int64_t i, const kdas_view *map);
 /* Weigh the pixels of place `i` in the segmentation term: GREYF32, 0..1e6, or GREY8, 255 being 1; of any size,
  * resized like the image. Places that are not set weigh 1; one without a label keeps the weights of its map.
- * KDAS_EINVAL, KDAS_ENOMEM. Since 0.4. */
+ * KDAS_EINVAL (a weight out of range, all of them 0), KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_batch_set_weights(kdas_batch *batch, int64_t i, const kdas_view *weights);
 /* Say whether place `i` has a label; it does at first. A place without one learns from the teacher alone: its mask
  * is where the teacher's probability p is at least 0.5, its weights are |2p - 1| (at least 1/1024). They are

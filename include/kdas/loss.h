@@ -107,7 +107,8 @@ KDAS_API kdas_status kdas_loss_evaluate(kdas_loss *loss, const kdas_maps *studen
                                         float *const *gradients, kdas_loss_report *report);
 /* The same with weights of the masks' pixels in the segmentation term, (count,height,width), >= 0, of which each image
  * needs one above 0; NULL: all 1. BCE is then sum(w bce) / sum(w) over an image, Dice and Jaccard sum with w;
- * where a term has weights of the boundary, the two are multiplied. Since 0.4. */
+ * where a term has weights of the boundary, the two are multiplied. KDAS_EINVAL: weights that are none, or all 0 in
+ * an image, which is named. Since 0.4. */
 KDAS_API kdas_status kdas_loss_evaluate_weighted(kdas_loss *loss, const kdas_maps *student,
                                                  const kdas_maps *teacher, const float *masks,
                                                  const float *weights, float *const *gradients,

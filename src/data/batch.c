@@ -424,6 +424,13 @@ done:
     return st;
 }
 
+static bool any_above_0(const float *x, int64_t n)
+{
+    for (int64_t k = 0; k < n; k++)
+        if (x[k] > 0) return true;
+    return false;
+}
+
 kdas_status kdas_batch_set_weights(kdas_batch *batch, int64_t i, const kdas_view *weights)
 {
     static const char what[] = "kdas_batch_set_weights";
@@ -433,8 +440,12 @@ kdas_status kdas_batch_set_weights(kdas_batch *batch, int64_t i, const kdas_view
 
     KD_RETURN(check_plane(batch, i, weights, what));
     KD_TRY(fit_plane(&w, batch, weights, 1e6f, what));
-    KD_TRY(kd_batch_make_weights(batch));
     n = batch->height * batch->width;
+    if (!any_above_0(w, n)) {
+        st = kd_fail(KDAS_EINVAL, "%s: all weights of place %lld are 0", what, (long long)i);
+        goto done;
+    }
+    KD_TRY(kd_batch_make_weights(batch));
     memcpy(batch->weights + i * n, w, (size_t)n * sizeof *w);
     follow_map(batch, i);
     changed(batch);

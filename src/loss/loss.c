@@ -312,6 +312,26 @@ static kdas_status check_pair(const kdas_maps *s, const kdas_maps *t)
     return KDAS_OK;
 }
 
+/* An image whose weights are all 0 has no mean. */
+static kdas_status check_weights(const float *weights, const kdas_maps *s)
+{
+    int64_t area = s->height * s->width;
+
+    for (int64_t n = 0; weights && n < s->count; n++) {
+        float most = 0;
+
+        for (int64_t k = n * area; k < (n + 1) * area; k++) {
+            if (!(weights[k] >= 0 && isfinite(weights[k])))
+                return kd_fail(KDAS_EINVAL, "loss: a weight of image %lld is %g, not 0 or more",
+                               (long long)n, (double)weights[k]);
+            most = KD_MAX(most, weights[k]);
+        }
+        if (most <= 0)
+            return kd_fail(KDAS_EINVAL, "loss: all weights of image %lld are 0", (long long)n);
+    }
+    return KDAS_OK;
+}
+
 /* Everything that the terms read and write, in one piece of device memory unless that is the host's. */
 static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps *s,
                              const kdas_maps *t, const float *masks, const float *weights,
@@ -379,6 +399,7 @@ kdas_status kdas_loss_evaluate_weighted(kdas_loss *loss, const kdas_maps *s, con
         return kd_fail(KDAS_EINVAL, "guidance \"%s\" needs a teacher's maps",
                        loss->options.guidance);
     if (t) KD_RETURN(check_pair(s, t));
+    KD_RETURN(check_weights(weights, s));
     at.maps      = s->maps;
     at.n         = s->count;
     at.h         = s->height;
