@@ -1,5 +1,4 @@
-/* check_maps.c - a teacher's maps on disk: files good and bad, means, how they move with their frames; frames
- * without masks; and what a batch makes of both. */
+/* check_maps.c - how a teacher's maps move with their frames; frames without masks; and what a batch makes of both. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -12,311 +11,9 @@
 #include "support/check_util.h"
 #include "support/data_util.h"
 #include "support/files.h"
+#include "support/map_util.h"
 
 enum { SIDE = 64, AREA = SIDE * SIDE };
-
-static void start(void)
-{
-    kd_test_data_start();
-    ck_assert_int_eq(mkdir(kd_test_path("maps"), 0777), 0);
-    ck_assert_int_eq(mkdir(kd_test_path("more"), 0777), 0);
-}
-
-static double probability(float logit) { return 1 / (1 + exp(-(double)logit)); }
-
-/* ---- Files ---- */
-
-/* 8-bit samples v(i) = (i * step + start) % 256. */
-static void write_map(const char *name, int64_t width, int64_t height, int step, int first)
-{
-    uint8_t  *v    = malloc((size_t)(width * height));
-    kdas_view view = { v, width, height, 0, KDAS_PIXEL_GREY8 };
-
-    for (int64_t i = 0; i < width * height; i++)
-        v[i] = (uint8_t)(i * step + first);
-    kd_assert_ok(kdas_image_save(kd_data_ctx, kd_test_path(name), &view));
-    free(v);
-}
-
-static void write_tensor(const char *name, const char *tensor, kd_st_dtype type, int rank,
-                         const int64_t *dims, const void *data)
-{
-    kd_st_writer *w;
-
-    kd_assert_ok(kd_st_writer_create(&w, kd_data_ctx));
-    kd_assert_ok(kd_st_writer_put(w, tensor, type, rank, dims, data));
-    kd_assert_ok(kd_st_writer_save(w, kd_test_path(name), false));
-    kd_st_writer_destroy(w);
-}
-
-/* The map of frame i at width x height, as logits. */
-static void map_of(float *out, kdas_dataset *dataset, int64_t i, int64_t width, int64_t height)
-{
-    kdas_loader_options o = kd_test_loader_options(1, height, width);
-    kdas_loader        *loader;
-    kdas_batch         *b = NULL;
-
-    o.augment = o.shuffle = 0;
-    loader                = kd_test_loader(dataset, &o);
-    for (int64_t k = 0; k <= i; k++)
-        b = kd_test_next(loader);
-    memcpy(out, kdas_batch_teacher(b), (size_t)(width * height) * sizeof *out);
-    kdas_loader_destroy(loader);
-}
-
-START_TEST(a_png_of_16_bits_comes_back_exact)
-{
-    float         v[7 * 5];
-    kdas_view     view = { v, 7, 5, 0, KDAS_PIXEL_GREYF32 };
-    uint16_t     *got;
-    kd_image_info info;
-
-    for (int i = 0; i < 35; i++)
-        v[i] = (float)(i * 1873 % 65536) / 65535;
-    v[3] = -1;
-    v[4] = 2;
-    kd_assert_ok(kdas_image_save(kd_data_ctx, kd_test_path("a.png"), &view));
-    kd_assert_ok(kd_image_load_grey16(&got, &info, kd_data_ctx, kd_test_path("a.png")));
-    ck_assert(info.width == 7 && info.height == 5 && info.bits == 16);
-    for (int i = 0; i < 35; i++)
-        ck_assert_int_eq(got[i], i == 3 ? 0 : i == 4 ? 65535 : i * 1873 % 65536);
-    kd_free(kd_data_ctx, got);
-    write_map("b.png", 7, 5, 3, 0);
-    kd_assert_ok(kd_image_load_grey16(&got, &info, kd_data_ctx, kd_test_path("b.png")));
-    ck_assert_int_eq(info.bits, 8);
-    for (int i = 0; i < 35; i++)
-        ck_assert_int_eq(got[i], 257 * 3 * i);
-    kd_free(kd_data_ctx, got);
-    view.pixel = KDAS_PIXEL_RGBF32;
-    view.width = 2;
-    kd_assert_status(kdas_image_save(kd_data_ctx, kd_test_path("c.png"), &view), KDAS_EINVAL);
-}
-END_TEST
-
-static kdas_dataset *one_frame(void)
-{
-    kdas_dataset *dataset;
-
-    kd_test_write_pair("a", 40, 32);
-    dataset = kd_test_open_folder(KDAS_BAD_FILE_REFUSE, 1 << 20);
-    ck_assert_int_eq(kdas_dataset_maps(dataset), 0);
-    return dataset;
-}
-
-/* Logits that were saved are those of the batch, up to what a probability of the format can tell. */
-START_TEST(maps_that_were_saved_are_read_again)
-{
-    static const char *const names[] = { "maps/a.png", "maps/a.safetensors" };
-    kdas_dataset            *dataset = one_frame();
-    float                    logits[32 * 32], got[32 * 32];
-
-    for (int i = 0; i < 32 * 32; i++)
-        logits[i] = (float)(i - 512) / 50; /* +-10.24 */
-    kd_assert_ok(kdas_map_save(kd_data_ctx, kd_test_path(names[_i]), logits, 32, 32));
-    kd_assert_ok(kdas_dataset_add_maps(dataset, kd_test_path("maps")));
-    ck_assert_int_eq(kdas_dataset_maps(dataset), 1);
-    map_of(got, dataset, 0, 32, 32);
-    for (int i = 0; i < 32 * 32; i++) {
-        double p = probability(logits[i]), step = _i ? 0x1p-24 : 0.51 / 65535;
-
-        ck_assert_double_eq_tol(probability(got[i]), p, step + 1e-7 * p);
-        if (_i && logits[i] < 5) ck_assert_double_eq_tol(got[i], logits[i], 1e-4);
-    }
-    kdas_dataset_destroy(dataset);
-    logits[7] = NAN;
-    kd_assert_status(kdas_map_save(kd_data_ctx, kd_test_path("n.png"), logits, 32, 32),
-                     KDAS_EINVAL);
-}
-END_TEST
-
-START_TEST(probabilities_are_held_off_0_and_1)
-{
-    kdas_dataset *dataset = one_frame();
-    float         got[32 * 32];
-
-    write_map("maps/a.png", 32, 32, 255, 0);
-    kd_assert_ok(kdas_dataset_add_maps(dataset, kd_test_path("maps")));
-    map_of(got, dataset, 0, 32, 32);
-    ck_assert_double_eq_tol(got[0], log(0.5 / 254.5), 1e-5);
-    ck_assert_double_eq_tol(got[1], log(254.5 / 0.5), 1e-4);
-    kdas_dataset_destroy(dataset);
-}
-END_TEST
-
-START_TEST(a_map_of_another_size_is_resized_like_an_image)
-{
-    kdas_dataset *dataset = one_frame();
-    float         p[50 * 20], want[32 * 32], got[32 * 32];
-    kdas_view     view = { p, 50, 20, 0, KDAS_PIXEL_GREYF32 };
-
-    write_map("maps/a.PNG", 50, 20, 7, 0);
-    for (int i = 0; i < 50 * 20; i++)
-        p[i] = (float)(uint8_t)(i * 7) / 255;
-    kd_assert_ok(kd_resize_floats(kd_data_ctx, want, 32, 32, &view));
-    kd_assert_ok(kdas_dataset_add_maps(dataset, kd_test_path("maps")));
-    map_of(got, dataset, 0, 32, 32);
-    for (int i = 0; i < 32 * 32; i++)
-        ck_assert_double_eq_tol(probability(got[i]), (double)want[i], 1e-6);
-    kdas_dataset_destroy(dataset);
-}
-END_TEST
-
-/* Of two PNG, and of a PNG and logits, the second smaller than the first. */
-START_TEST(several_folders_give_the_mean_of_probabilities)
-{
-    kdas_dataset *dataset = one_frame();
-    float         logits[16 * 16], got[32 * 32];
-
-    write_map("maps/a.png", 32, 32, 1, 0);
-    if (_i == 0) {
-        write_map("more/a.png", 32, 32, 3, 5);
-    } else {
-        for (int i = 0; i < 16 * 16; i++)
-            logits[i] = i ? 1.5f : 1.5001f;
-        write_tensor("more/a.safetensors", "logit", KD_ST_F32, 3, (int64_t[]){ 1, 16, 16 }, logits);
-    }
-    kd_assert_ok(kdas_dataset_add_maps(dataset, kd_test_path("maps")));
-    kd_assert_ok(kdas_dataset_add_maps(dataset, kd_test_path("more")));
-    ck_assert_int_eq(kdas_dataset_maps(dataset), 2);
-    map_of(got, dataset, 0, 32, 32);
-    for (int i = 0; i < 32 * 32; i++) {
-        double a = (uint8_t)i / 255.0, b = _i ? probability(1.5f) : (uint8_t)(3 * i + 5) / 255.0;
-        double mean = (a + b) / 2;
-
-        mean = fmin(fmax(mean, 0.5 / 255), 1 - 0.5 / 255);
-        ck_assert_double_eq_tol(probability(got[i]), mean, _i ? 2e-5 : 0.51 / 65535);
-    }
-    kdas_dataset_destroy(dataset);
-}
-END_TEST
-
-/* ---- Bad files ---- */
-
-static void no_map(void) { }
-static void other_kind(void) { write_map("maps/b.jpg", 32, 32, 1, 0); }
-static void coloured(void) { kd_test_write_picture("maps/b.png", 8, 8, KDAS_PIXEL_RGB8, 1); }
-static void no_picture(void) { kd_test_write(kd_test_path("maps/b.png"), "text", 4); }
-static void jpeg_inside(void)
-{
-    write_map("maps/b.jpg", 32, 32, 1, 0);
-    kd_test_shell("mv '%s' '%s'", kd_test_path("maps/b.jpg"), kd_test_path("maps/b.png"));
-}
-static void two_files(void)
-{
-    float v[4] = { 0, 1, 2, 3 };
-
-    write_map("maps/b.png", 32, 32, 1, 0);
-    write_tensor("maps/b.safetensors", "P1", KD_ST_F32, 2, (int64_t[]){ 2, 2 }, v);
-}
-static void several_maps(void)
-{
-    float v[8] = { 0 };
-
-    write_tensor("maps/b.safetensors", "P1", KD_ST_F32, 3, (int64_t[]){ 2, 2, 2 }, v);
-}
-static void whole_numbers(void)
-{
-    int32_t v[4] = { 0 };
-
-    write_tensor("maps/b.safetensors", "P1", KD_ST_I32, 2, (int64_t[]){ 2, 2 }, v);
-}
-static void a_row(void)
-{
-    float v[4] = { 0 };
-
-    write_tensor("maps/b.safetensors", "P1", KD_ST_F32, 1, (int64_t[]){ 4 }, v);
-}
-static void broken_tensors(void)
-{
-    kd_test_write(kd_test_path("maps/b.safetensors"), "12345678{}", 10);
-}
-
-static const struct {
-    void (*make)(void);
-    kdas_status status;
-    const char *part;
-} bads[] = {
-    { no_map, KDAS_ENOTFOUND, "no map for 1 of the 2 frames, the first 'b'" },
-    { other_kind, KDAS_ENOTFOUND, "no map for 1 of the 2 frames, the first 'b'" },
-    { coloured, KDAS_EFORMAT, "maps/b.png' has colours" },
-    { no_picture, KDAS_EFORMAT, "maps/b.png" },
-    { jpeg_inside, KDAS_EFORMAT, "maps/b.png' is no PNG" },
-    { two_files, KDAS_EFORMAT, "both maps of one frame" },
-    { several_maps, KDAS_EFORMAT, "maps/b.safetensors': 'P1' holds several maps" },
-    { whole_numbers, KDAS_EFORMAT, "of type I32" },
-    { a_row, KDAS_EFORMAT, "has not the shape of a map" },
-    { broken_tensors, KDAS_EFORMAT, "maps/b.safetensors" },
-};
-
-START_TEST(a_bad_file_is_named_and_the_maps_stay_as_they_were)
-{
-    kdas_dataset *dataset;
-    uint64_t      hash;
-
-    kd_test_write_pair("a", 32, 32);
-    kd_test_write_pair("b", 32, 32);
-    dataset = kd_test_open_folder(KDAS_BAD_FILE_REFUSE, 1 << 20);
-    hash    = kdas_dataset_hash(dataset);
-    write_map("maps/a.png", 32, 32, 1, 0);
-    bads[_i].make();
-    kd_assert_status(kdas_dataset_add_maps(dataset, kd_test_path("maps")), bads[_i].status);
-    kd_assert_sentence(bads[_i].part);
-    ck_assert_int_eq(kdas_dataset_maps(dataset), 0);
-    ck_assert(kdas_dataset_hash(dataset) == hash);
-    kdas_dataset_destroy(dataset);
-}
-END_TEST
-
-START_TEST(a_folder_of_even_maps_is_refused_and_a_single_one_is_not)
-{
-    kdas_dataset *dataset;
-
-    kd_test_write_pair("a", 32, 32);
-    kd_test_write_pair("b", 32, 32);
-    dataset = kd_test_open_folder(KDAS_BAD_FILE_REFUSE, 1 << 20);
-    write_map("maps/a.png", 32, 32, 0, 0);
-    write_map("maps/b.png", 32, 32, 0, 9);
-    kd_assert_status(kdas_dataset_add_maps(dataset, kd_test_path("maps")), KDAS_EFORMAT);
-    kd_assert_sentence("'a.png', has the same value");
-    kd_assert_status(kdas_dataset_add_maps(dataset, kd_test_path("nowhere")), KDAS_ENOTFOUND);
-    kd_assert_sentence("nowhere");
-    kd_assert_status(kdas_dataset_add_maps(dataset, NULL), KDAS_EINVAL);
-    kd_assert_status(kdas_dataset_add_maps(NULL, "maps"), KDAS_EINVAL);
-    write_map("maps/b.png", 32, 32, 1, 9);
-    kd_assert_ok(kdas_dataset_add_maps(dataset, kd_test_path("maps")));
-    kdas_dataset_destroy(dataset);
-}
-END_TEST
-
-/* What goes wrong after the headers were read comes out of the loader, with the file's name. */
-START_TEST(a_file_that_goes_bad_comes_out_of_the_loader)
-{
-    kdas_loader_options o = kd_test_loader_options(2, 32, 32);
-    float               logits[4] = { 0, 1, 2, NAN };
-    kdas_dataset       *dataset;
-    kdas_loader        *loader;
-    kdas_batch         *b;
-
-    kd_test_write_pair("a", 32, 32);
-    kd_test_write_pair("b", 32, 32);
-    dataset = kd_test_open_folder(KDAS_BAD_FILE_REFUSE, 1 << 20);
-    write_map("maps/a.png", 32, 32, 1, 0);
-    if (_i == 0)
-        write_tensor("maps/b.safetensors", "P1", KD_ST_F32, 2, (int64_t[]){ 2, 2 }, logits);
-    else
-        write_map("maps/b.png", 32, 32, 1, 0);
-    kd_assert_ok(kdas_dataset_add_maps(dataset, kd_test_path("maps")));
-    if (_i == 1) write_map("maps/b.png", 32, 31, 1, 0);
-    if (_i == 2) kd_test_shell("rm '%s'%s", kd_test_path("maps/b.png"), "");
-    loader = kd_test_loader(dataset, &o);
-    ck_assert_int_ne(kdas_loader_next(loader, &b), KDAS_OK);
-    kd_assert_sentence(_i == 0 ? "maps/b.safetensors' has logits that are not finite"
-                       : _i == 1 ? "maps/b.png' was 32x32 when it was found and is 32x31 now"
-                                 : "maps/b.png");
-    kdas_loader_destroy(loader);
-    kdas_dataset_destroy(dataset);
-}
-END_TEST
 
 /* ---- Maps move with their frames ---- */
 
@@ -340,7 +37,7 @@ START_TEST(a_map_turns_with_its_frame)
         for (int k = 0; k < AREA; k++) {
             double red = (double)kdas_batch_images(b)[3 * k] * 0.229 + 0.485;
 
-            worst = fmax(worst, fabs(red - probability(kdas_batch_teacher(b)[k])));
+            worst = fmax(worst, fabs(red - kd_test_probability(kdas_batch_teacher(b)[k])));
         }
         ck_assert(kdas_batch_labelled(b, 0) && !kdas_batch_weights(b));
     }
@@ -355,12 +52,12 @@ START_TEST(flips_of_a_map_are_exact)
     kdas_loader_options o       = kd_test_loader_options(1, 32, SIDE);
     int                 seen[4] = { 0 };
     float               plain[32 * SIDE];
-    kdas_dataset       *dataset = one_frame();
+    kdas_dataset       *dataset = kd_test_one_frame();
     kdas_loader        *loader;
 
-    write_map("maps/a.png", SIDE, 32, 31, 2);
+    kd_test_write_map("maps/a.png", SIDE, 32, 31, 2);
     kd_assert_ok(kdas_dataset_add_maps(dataset, kd_test_path("maps")));
-    map_of(plain, dataset, 0, SIDE, 32);
+    kd_test_map_of(plain, dataset, 0, SIDE, 32);
     o.rotation = 0;
     loader     = kd_test_loader(dataset, &o);
     for (int i = 0; i < 40; i++) {
@@ -420,8 +117,8 @@ static void check_maps_fit_names(kdas_dataset *dataset)
         int    frame = kdas_dataset_name(dataset, i)[1] - '0';
         double p     = fmax(40.0 * frame, 0.5) / 255;
 
-        map_of(got, dataset, i, SIDE, SIDE);
-        ck_assert_double_eq_tol(probability(got[AREA / 2]), p, 1e-6);
+        kd_test_map_of(got, dataset, i, SIDE, SIDE);
+        ck_assert_double_eq_tol(kd_test_probability(got[AREA / 2]), p, 1e-6);
     }
 }
 
@@ -470,12 +167,12 @@ END_TEST
 
 START_TEST(the_hash_tells_maps_apart)
 {
-    kdas_dataset *with = six_frames(1 << 20),
+    kdas_dataset *with    = six_frames(1 << 20),
                  *without = kd_test_open_folder(KDAS_BAD_FILE_REFUSE, 0);
-    uint64_t      bare    = kdas_dataset_hash(without), first = kdas_dataset_hash(with);
+    uint64_t bare = kdas_dataset_hash(without), first = kdas_dataset_hash(with);
 
     ck_assert(bare != first);
-    write_map("maps/f3.png", 33, 32, 1, 0);
+    kd_test_write_map("maps/f3.png", 33, 32, 1, 0);
     kd_assert_ok(kdas_dataset_add_maps(without, kd_test_path("maps")));
     ck_assert(kdas_dataset_hash(without) != bare && kdas_dataset_hash(without) != first);
     kdas_dataset_destroy(with);
@@ -556,7 +253,7 @@ static kdas_dataset *mixed(void)
         char name[32];
 
         snprintf(name, sizeof name, "maps/%c.png", "abcd"[i]);
-        write_map(name, 40, 30, 1 + 2 * i, i);
+        kd_test_write_map(name, 40, 30, 1 + 2 * i, i);
     }
     kd_test_write_pair("a", 32, 32);
     kd_test_write_pair("b", 32, 32);
@@ -594,7 +291,8 @@ START_TEST(a_frame_without_a_mask_learns_from_its_map_by_its_confidence)
                 continue;
             }
             ck_assert(mask[k] == (t[k] >= 0));
-            ck_assert_double_eq_tol(w[k], fmax(fabs(2 * probability(t[k]) - 1), 0x1p-10), 1e-6);
+            ck_assert_double_eq_tol(w[k], fmax(fabs(2 * kd_test_probability(t[k]) - 1), 0x1p-10),
+                                    1e-6);
             polyp += mask[k] > 0;
         }
     }
@@ -651,7 +349,7 @@ END_TEST
 START_TEST(maps_share_the_frames_budget_and_are_read_once)
 {
     static const uint64_t caches[] = { 0, 30000, 1 << 20 };
-    uint64_t              want[2] = { 0 };
+    uint64_t              want[2]  = { 0 };
 
     for (int c = 0; c < 3; c++) {
         kdas_loader_options o = kd_test_loader_options(3, 64, 64);
@@ -736,7 +434,7 @@ START_TEST(a_host_fills_a_batch_likewise)
     kd_assert_ok(kdas_batch_set_teacher(b, 1, &map));
     kd_assert_ok(kdas_batch_set_weights(b, 0, &weights));
     for (int i = 0; i < 1024; i++) {
-        ck_assert_double_eq_tol(probability(kdas_batch_teacher(b)[1024 + i]), p[i], 1e-6);
+        ck_assert_double_eq_tol(kd_test_probability(kdas_batch_teacher(b)[1024 + i]), p[i], 1e-6);
         ck_assert(kdas_batch_weights(b)[i] == w[i] && kdas_batch_weights(b)[1024 + i] == 1);
     }
     kd_assert_ok(kdas_batch_set_labelled(b, 1, 0)); /* after its map */
@@ -769,16 +467,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
-    tcase_add_checked_fixture(tc, start, kd_test_data_finish);
-    tcase_add_test(tc, a_png_of_16_bits_comes_back_exact);
-    tcase_add_loop_test(tc, maps_that_were_saved_are_read_again, 0, 2);
-    tcase_add_test(tc, probabilities_are_held_off_0_and_1);
-    tcase_add_test(tc, a_map_of_another_size_is_resized_like_an_image);
-    tcase_add_loop_test(tc, several_folders_give_the_mean_of_probabilities, 0, 2);
-    tcase_add_loop_test(tc, a_bad_file_is_named_and_the_maps_stay_as_they_were, 0,
-                        (int)KD_COUNT(bads));
-    tcase_add_test(tc, a_folder_of_even_maps_is_refused_and_a_single_one_is_not);
-    tcase_add_loop_test(tc, a_file_that_goes_bad_comes_out_of_the_loader, 0, 3);
+    tcase_add_checked_fixture(tc, kd_test_maps_start, kd_test_data_finish);
     tcase_add_test(tc, a_map_turns_with_its_frame);
     tcase_add_test(tc, flips_of_a_map_are_exact);
     tcase_add_test(tc, split_and_join_keep_the_maps);
