@@ -117,7 +117,7 @@ START_TEST(a_batch_with_some_maps_is_refused)
     kd_test_rig_make(&rig, &o);
     b = draw(rig.ctx, "b");
     kd_assert_status(kdas_distiller_step(rig.distiller, b, NULL), KDAS_ESTATE);
-    kd_assert_sentence("attention+sgm needs a teacher: give a model");
+    kd_assert_sentence("guidance \"attention+sgm\" needs a teacher: give a model");
     add_maps(b, "maps", 1);
     kd_assert_status(kdas_distiller_step(rig.distiller, b, NULL), KDAS_ESTATE);
     kd_assert_sentence("map for 1 of its 2 images");

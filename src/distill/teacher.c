@@ -87,15 +87,16 @@ static kdas_status run_teacher_model(kdas_distiller *d, const kdas_batch *batch,
 /* The batch's own: one map. */
 static kdas_status place_batch_teacher(kdas_distiller *d, const kdas_batch *batch, float *maps)
 {
+    static const char from[] =
+        "give a model, set its maps before each forward, or have them in the batch";
     bool has;
 
     KD_RETURN(kd_batch_has_teacher(batch, &has));
+    if (!has && kd_pseudo_wanted(batch))
+        return kd_fail(KDAS_ESTATE, "a frame without a mask needs a teacher: %s", from);
     if (!has)
-        return kd_fail(KDAS_ESTATE,
-                       "%s needs a teacher: give a model, set its maps before each forward, or "
-                       "have them in the batch",
-                       kd_pseudo_wanted(batch) ? "a frame without a mask"
-                                               : d->loss->options.guidance);
+        return kd_fail(KDAS_ESTATE, "guidance \"%s\" needs a teacher: %s",
+                       d->loss->options.guidance, from);
     d->teacher_maps   = 1;
     d->teacher_map[0] = maps;
     return KDAS_OK;
