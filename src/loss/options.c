@@ -38,8 +38,8 @@ const kd_loss_member kd_loss_texts[KD_LOSS_TEXTS] = {
     MEMBER(similarity), MEMBER(distance), MEMBER(feature), MEMBER(feature_taps)
 };
 const kd_loss_member kd_loss_numbers[KD_LOSS_NUMBERS] = {
-    MEMBER(tau),        MEMBER(seg_weight), MEMBER(guidance_weight), MEMBER(kd_weight),
-    MEMBER(sgm_weight), MEMBER(share),      MEMBER(feature_weight),  MEMBER(feature_tau),
+    MEMBER(tau),          MEMBER(seg_weight), MEMBER(guidance_weight), MEMBER(kd_weight),
+    MEMBER(sgm_weight),   MEMBER(share),      MEMBER(feature_weight),  MEMBER(feature_tau),
     MEMBER(feature_share)
 };
 
@@ -73,8 +73,7 @@ static const struct {
         .guidance_weight = 0.3f } },
     { "feature", { .guidance = "none", .feature = "normalised" } },
     { "kdas",
-      { .seg             = "structure",
-        .guidance        = "kl",
+      { .guidance        = "kl",
         .axis            = "pixel",
         .guidance_weight = 0.05f,
         .share           = 0.5f,
@@ -143,8 +142,9 @@ static kdas_status check_share(const char *name, float share, const kdas_loss_op
 {
     if (share == KDAS_SHARE_OFF) return KDAS_OK;
     if (!(share > 0 && share < 1e9f))
-        return kd_fail(KDAS_EINVAL, "loss: %s is %g, not above 0; KDAS_SHARE_OFF (%g) sets no limit",
-                       name, (double)share, (double)KDAS_SHARE_OFF);
+        return kd_fail(KDAS_EINVAL,
+                       "loss: %s is %g, not above 0; KDAS_SHARE_OFF (%g) sets no limit", name,
+                       (double)share, (double)KDAS_SHARE_OFF);
     if (o->seg_weight == 0)
         return kd_fail(KDAS_EINVAL, "loss: %s is a part of what seg sends, but seg_weight is 0",
                        name);
