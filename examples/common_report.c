@@ -59,7 +59,8 @@ static const char style[] =
     "i.c4{background:var(--c4)}i.c5{background:var(--c5)}.legend "
     "i.patch{width:14px;height:14px;border-radius:3px;"
     "border:1px solid var(--line)}\n"
-    ".table{overflow-x:auto}.narrow{width:fit-content;max-width:100%}table{border-collapse:collapse;width:100%;font-size:12.5px;"
+    ".table{overflow-x:auto}.narrow{width:fit-content;max-width:100%}table{border-collapse:"
+    "collapse;width:100%;font-size:12.5px;"
     "font-variant-numeric:tabular-nums}th,td{padding:7px 6px;text-align:right;white-space:nowrap}"
     "th{color:var(--soft);font-weight:500}tr+tr td,tr+tr th{border-top:1px solid var(--line)}"
     "th:first-child{text-align:left;position:sticky;left:0;background:var(--card)}tbody "
@@ -294,8 +295,8 @@ static void write_difference(report *r, const scores *s, int set, int model)
     paired p = scores_paired(s, set, model);
 
     fprintf(r->file, "<td%s>%+.3f<small>&plusmn;%.3f; %d of %d</small></td>",
-            paired_is_clear(&p) && p.difference.mean > 0 ? " class=\"top\"" : "",
-            p.difference.mean, p.difference.deviation, p.agree, p.difference.count);
+            paired_is_clear(&p) && p.difference.mean > 0 ? " class=\"top\"" : "", p.difference.mean,
+            p.difference.deviation, p.agree, p.difference.count);
 }
 
 void report_differences(report *r, const scores *s)

@@ -148,7 +148,8 @@ static const option options[] = {
     { OPTION_TEXT, "--data", "DIR", &given.data, 0, 0,
       "folder with TrainDataset/{images,masks} and\nTestDataset/NAME/{images,masks}" },
     { OPTION_FLAG, "--demo", NULL, &given.demo, 0, 0,
-      "make synthetic frames, train a teacher, and distil\nunder the rows of the paper's Table 3 and "
+      "make synthetic frames, train a teacher, and distil\nunder the rows of the paper's Table 3 "
+      "and "
       "under kdas" },
     { OPTION_WHOLE, "--scenes", "N", &given.scenes, 4, 100000, "demo: training frames (240)" },
     { OPTION_WHOLE, "--test-scenes", "N", &given.test_scenes, 0, 100000,
@@ -178,7 +179,8 @@ static const option options[] = {
     { OPTION_TEXT, "--student-weights", "FILE", &given.student_weights, 0, 0, "start from these" },
     { OPTION_TEXT, "--backbone-weights", "FILE", &given.backbone_weights, 0, 0,
       "start the student's backbone from these, such\nas bench/backbone.py makes" },
-    { OPTION_TEXT, "--teacher", "MODEL", &given.teacher, 0, 0, "polyp_pvt_b2 (default; demo: lite_fpn0)" },
+    { OPTION_TEXT, "--teacher", "MODEL", &given.teacher, 0, 0,
+      "polyp_pvt_b2 (default; demo: lite_fpn0)" },
     { OPTION_TEXT, "--teacher-weights", "FILE", &given.teacher_weights, 0, 0,
       "the trained teacher, or" },
     { OPTION_WHOLE, "--teacher-epochs", "N", &given.teacher_epochs, 1, 1000000,
@@ -214,7 +216,8 @@ static const option options[] = {
     { OPTION_REAL, "--kd-weight", "X", &given.kd_weight, 0, 1e6, "of it, weight of KD (1)" },
     { OPTION_REAL, "--sgm-weight", "X", &given.sgm_weight, 0, 1e6, "of it, weight of the SGM (1)" },
     { OPTION_REAL, "--share", "X", &given.share, -1, 1e6,
-      "most that KD and the SGM may each send, as a part of the\ngradient of seg; -1: no limit (the "
+      "most that KD and the SGM may each send, as a part of the\ngradient of seg; -1: no limit "
+      "(the "
       "preset's)" },
     { OPTION_REAL, "--ramp-up", "X", &given.ramp_up, 0, 1e6,
       "epochs in which the guidance rises from 0 (0)" },
@@ -229,10 +232,12 @@ static const option options[] = {
     { OPTION_REAL, "--feature-tau", "X", &given.feature_tau, 1e-3, 1e3,
       "temperature of channel (4)" },
     { OPTION_REAL, "--feature-share", "X", &given.feature_share, -1, 1e6,
-      "most that features may send to the taps, as a part of\nthe gradient of seg; -1: no limit (the "
+      "most that features may send to the taps, as a part of\nthe gradient of seg; -1: no limit "
+      "(the "
       "preset's)" },
     { OPTION_GROUP, "Training" },
-    { OPTION_WHOLE, "--epochs", "N", &given.epochs, 1, 1000000, "passes over the frames (20; demo: 16)" },
+    { OPTION_WHOLE, "--epochs", "N", &given.epochs, 1, 1000000,
+      "passes over the frames (20; demo: 16)" },
     { OPTION_WHOLE, "--max-steps", "N", &given.max_steps, 0, 1e15,
       "end each training after so many steps" },
     { OPTION_TEXT, "--optimizer", "NAME", &given.optimizer, 0, 0, "adamw (default) or sgd" },

@@ -15,13 +15,13 @@ typedef struct settings {
     const char *data, *out;
     bool        demo, resume, quiet, skip_bad;
     const char *student, *teacher, *student_weights, *teacher_weights;
-    const char *teacher_maps, *unlabelled; /* folders, with commas between */
+    const char *teacher_maps, *unlabelled;                   /* folders, with commas between */
     const char *backbone_weights, *teacher_backbone_weights; /* the rest keeps its initial values */
     int64_t     teacher_epochs; /* 0: the teacher is not trained here */
     int64_t     epochs, max_steps, batch, accumulate, size[2], workers, seed, save_every;
-    int64_t     warmup;   /* updates; below 0: a quarter of the run */
-    int64_t     pictures; /* of each set */
-    int64_t     scenes;   /* of the demo's training folder */
+    int64_t     warmup;         /* updates; below 0: a quarter of the run */
+    int64_t     pictures;       /* of each set */
+    int64_t     scenes;         /* of the demo's training folder */
     int64_t     test_scenes;    /* of its test set; 0: a quarter of those to train on */
     int64_t     teacher_scenes; /* of the demo, for its teacher alone; 0: none, it shares them */
     const char *scales_text, *presets_text, *seeds_text;
@@ -40,7 +40,7 @@ typedef struct settings {
     const char *seg, *guidance, *sym, *axis, *input, *similarity, *distance;
     double      tau, guidance_weight, kd_weight, sgm_weight;
     double      share, feature_share; /* NaN: it does not */
-    double      ramp_up, ramp_down; /* epochs */
+    double      ramp_up, ramp_down;   /* epochs */
     const char *feature, *feature_taps;
     double      feature_weight, feature_tau;
 

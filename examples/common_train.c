@@ -181,8 +181,7 @@ bool training_run(training *t, const settings *s, const frames *f)
     kdas_distiller_options_init(&options, sizeof options);
     options.accumulate = (int32_t)s->accumulate;
     options.ema        = (float)s->ema;
-    done               = make_loader(&loader, t, s, f->train) &&
-           make_optim(&optim, t, s, loader) &&
+    done               = make_loader(&loader, t, s, f->train) && make_optim(&optim, t, s, loader) &&
            ok(kdas_distiller_create(&distiller, t->teacher, t->model, t->loss, optim, &options));
     if (done) {
         t->status = train(t, s, f, distiller, loader);

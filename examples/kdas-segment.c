@@ -150,8 +150,8 @@ static bool spares_images(const settings *s, const char *target)
 /* The same for all that will be written: found before any of it is. */
 static bool images_are_safe(const settings *s)
 {
-    static const char *const kinds[] = { "_mask.png", "_overlay.png", "_probability.png",
-                                         ".png", ".safetensors" };
+    static const char *const kinds[] = { "_mask.png", "_overlay.png", "_probability.png", ".png",
+                                         ".safetensors" };
     bool                     safe    = true;
 
     for (int i = 0; i < s->count && safe; i++) {

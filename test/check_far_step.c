@@ -273,7 +273,7 @@ START_TEST(batches_uploaded_ahead_give_the_same_bits_and_are_uploaded_once)
     ck_assert_int_eq(uploads[0] - uploads[1], 2 * (STEPS - 1)); /* images, masks */
     ck_assert_int_eq(kd_far.aheads, 2 * (STEPS + 1));
     ck_assert_int_eq(kd_far.arrives, 2 * STEPS + 1);
-        /* each batch asks once more before it goes */ /* the last by the distiller's end */
+    /* each batch asks once more before it goes */ /* the last by the distiller's end */
     ck_assert_int_gt(kd_far.replays, 0);
     kd_test_assert_same_weights(plain.student, ahead.student);
     kd_test_rig_finish(&plain);

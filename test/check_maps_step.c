@@ -328,8 +328,8 @@ START_TEST(weights_multiply_the_pixels_of_the_term)
     kdas_loss_report  r = { .size = sizeof r };
     float             s[AREA], y[AREA], w[AREA], gradient[AREA];
     double            p[AREA];
-    const float      *map[1] = { s };
-    float            *to[1]  = { gradient };
+    const float      *map[1]  = { s };
+    float            *to[1]   = { gradient };
     kdas_maps         student = { map, 1, 1, SIDE, SIDE };
 
     kdas_loss_options_init(&o, sizeof o);

@@ -154,8 +154,8 @@ END_TEST
 
 START_TEST(a_spread_that_forbids_it_is_told)
 {
-    double values[] = { 0.50, 0.60, 0.70, 0.50, 0.58, 0.70, 0.60, 0.59, 0.71 };
-    const char *text = verdict(values, 3, 3, 0);
+    double      values[] = { 0.50, 0.60, 0.70, 0.50, 0.58, 0.70, 0.60, 0.59, 0.71 };
+    const char *text     = verdict(values, 3, 3, 0);
 
     ck_begins(text, "No row is clearly ahead: kdas and baseline are 0.033 apart");
     ck_assert(strstr(text, "over 3 seeds (2 of 3 agree)."));
@@ -214,7 +214,7 @@ int main(void)
 {
     Suite   *suite   = suite_create("stats");
     TCase   *numbers = tcase_create("numbers"), *words = tcase_create("words");
-    SRunner *runner  = srunner_create(suite);
+    SRunner *runner = srunner_create(suite);
     int      failed;
 
     tcase_add_test(numbers, spread_is_over_one_less_than_the_count);

@@ -64,8 +64,8 @@ typedef enum kdas_bad_file {
 
 typedef struct kdas_dataset_options {
     size_t   size;
-    int32_t  bad_file; /* kdas_bad_file; default REFUSE                                        */
-    uint64_t cache;    /* bytes of decoded frames to keep in memory; default 2 GiB             */
+    int32_t  bad_file;   /* kdas_bad_file; default REFUSE                                        */
+    uint64_t cache;      /* bytes of decoded frames to keep in memory; default 2 GiB             */
     int32_t  unlabelled; /* there are no masks; default 0. Since 0.4 */
 } kdas_dataset_options;
 KDAS_API void kdas_dataset_options_init(kdas_dataset_options *options, size_t size);

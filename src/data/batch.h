@@ -8,8 +8,8 @@ struct kdas_batch {
     kdas_context *ctx;
     int64_t       count, room; /* places in use, places made */
     int64_t       height, width;
-    float        *images; /* (room,height,width,3) */
-    float        *masks;  /* (room,height,width,1) */
+    float        *images;     /* (room,height,width,3) */
+    float        *masks;      /* (room,height,width,1) */
     float        *teacher;    /* logits, likewise; NULL: there are none       */
     float        *weights;    /* of the masks' pixels, likewise; NULL: all 1  */
     uint8_t      *mapped;     /* (room): whether the place's map has been set */

@@ -41,7 +41,7 @@ typedef struct kd_loader_scratch {
     uint8_t *rgb[2], *mask[2];
 
     uint16_t *blur; /* NULL where nothing is blurred */
-    float   *map; /* a teacher's, after augmentation; NULL: there are none */
+    float    *map;  /* a teacher's, after augmentation; NULL: there are none */
 } kd_loader_scratch;
 kdas_status kd_loader_scratch_init(kd_loader_scratch *scratch, const kd_loader_plan *plan);
 void        kd_loader_scratch_finish(kd_loader_scratch *scratch, const kd_loader_plan *plan);

@@ -214,8 +214,7 @@ kdas_status kd_loader_scratch_init(kd_loader_scratch *scratch, const kd_loader_p
     if (plan->augment && plan->rules.blur > 0)
         scratch->blur = kd_alloc(ctx, (size_t)pixels * 3 * sizeof *scratch->blur);
     if (plan->maps) scratch->map = kd_alloc(ctx, (size_t)pixels * sizeof *scratch->map);
-    if ((scratch->blur || !plan->augment || plan->rules.blur <= 0) &&
-        (scratch->map || !plan->maps))
+    if ((scratch->blur || !plan->augment || plan->rules.blur <= 0) && (scratch->map || !plan->maps))
         return KDAS_OK;
     kd_loader_scratch_finish(scratch, plan);
     return KDAS_ENOMEM;

@@ -19,9 +19,10 @@ kdas_status kd_sampling_init(kd_loader_plan *plan, double share)
         plan->empties += is;
     }
     if (plan->empties == 0 || plan->empties == plan->frames) {
-        kd_warn(ctx,
-                "%s of the %lld frames has an empty mask: empty_share is %g, and they come as they are",
-                plan->empties ? "every one" : "none", (long long)plan->frames, share);
+        kd_warn(
+            ctx,
+            "%s of the %lld frames has an empty mask: empty_share is %g, and they come as they are",
+            plan->empties ? "every one" : "none", (long long)plan->frames, share);
         goto done;
     }
     plan->ask   = (int64_t)(share * (double)plan->frames + 0.5);

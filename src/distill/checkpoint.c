@@ -104,8 +104,7 @@ static kdas_status put_loss(kd_container_writer *w, const kdas_loss *loss)
         KD_RETURN(kd_container_put_text(w, kd_loss_texts[i].name, text ? text : ""));
     }
     for (int i = 0; i < KD_LOSS_NUMBERS; i++)
-        KD_RETURN(
-            kd_container_put_f64(w, kd_loss_numbers[i].name, (double)*kd_loss_number(&o, i)));
+        KD_RETURN(kd_container_put_f64(w, kd_loss_numbers[i].name, (double)*kd_loss_number(&o, i)));
     return KDAS_OK;
 }
 
@@ -192,7 +191,7 @@ kdas_status kd_checkpoint_save(const kdas_distiller *d, const char *path,
 {
     kd_container_writer *w = NULL;
     kdas_progress        p = { .size = sizeof p };
-    kd_snapshot             s = { 0 }, feature = { 0 };
+    kd_snapshot          s = { 0 }, feature = { 0 };
     double               share[KDAS_TERMS][3];
     kdas_status          st;
 
@@ -342,7 +341,8 @@ static kdas_status get_share(kd_container *c, const kdas_distiller *d, content *
 
     if (!kd_share_on(d->loss)) return KDAS_OK;
     if (!kd_container_find(c, "share")) {
-        kd_info(d->ctx, "'%s' knows no norms of the terms: the running means of the share start anew",
+        kd_info(d->ctx,
+                "'%s' knows no norms of the terms: the running means of the share start anew",
                 kd_container_path(c));
         return KDAS_OK;
     }
@@ -517,9 +517,9 @@ static kdas_status commit(kdas_distiller *d, const content *from, kd_snapshot *s
     d->student->options.seed = from->seed;
     d->student->forwards     = from->forwards;
     memcpy(d->loss->share, from->share, sizeof from->share);
-    d->average.begun         = from->average;
-    d->micro                 = (int32_t)from->micro;
-    d->phase                 = KD_PHASE_IDLE;
+    d->average.begun = from->average;
+    d->micro         = (int32_t)from->micro;
+    d->phase         = KD_PHASE_IDLE;
     return KDAS_OK;
 }
 
@@ -546,7 +546,7 @@ kdas_status kd_checkpoint_load(kdas_distiller *d, const char *path, kdas_progres
                                double *sums, int count)
 {
     kd_container *c = NULL;
-    kd_snapshot      s = { 0 }, feature = { 0 };
+    kd_snapshot   s = { 0 }, feature = { 0 };
     content       from;
     kdas_status   st;
 

@@ -175,7 +175,7 @@ static kdas_status differentiate(kdas_distiller *d, bool read, kdas_loss_report 
 
     d->loss->factor = d->factor;
     st              = kd_loss_run(d->loss, &d->at, gradient_scale(d), d->options.gradient_norms,
-                                  read ? loss : NULL);
+                     read ? loss : NULL);
     if (st == KDAS_OK) st = kd_feature_run(d, gradient_scale(d), read, loss);
     d->loss->factor = now;
     return st;

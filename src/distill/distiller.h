@@ -34,13 +34,13 @@ struct kdas_distiller {
     kdas_optim            *optim;
     kdas_distiller_options options;
     kd_phase               phase;
-    int32_t                micro; /* batches whose gradients are gathered since the last update */
-    kd_loss_place          at;    /* the maps of the last forward */
+    int32_t                micro;   /* batches whose gradients are gathered since the last update */
+    kd_loss_place          at;      /* the maps of the last forward */
     kd_feature            *feature; /* NULL: the objective has no features */
     kd_share               share[KDAS_TERMS]; /* the loss's before the step, for one that fails */
-    double                 factor;       /* of the guidance, in the last forward */
-    uint64_t               runs[2];      /* of teacher and student, after it    */
-    int32_t                teacher_maps; /* of the teacher in the last forward */
+    double                 factor;            /* of the guidance, in the last forward */
+    uint64_t               runs[2];           /* of teacher and student, after it    */
+    int32_t                teacher_maps;      /* of the teacher in the last forward */
     float                 *teacher_map[KD_MAX_MAPS];
     kd_upload              upload[KD_UPLOADS];
     int                    upload_used; /* by the last forward */

@@ -70,8 +70,8 @@ static kdas_status place_host_teacher(kdas_distiller *d, int64_t n)
 
 static kdas_status run_teacher_model(kdas_distiller *d, const kdas_batch *batch, float *images)
 {
-    KD_RETURN(kd_model_run(d->teacher, KD_INFER, images, batch->count, batch->height,
-                           batch->width));
+    KD_RETURN(
+        kd_model_run(d->teacher, KD_INFER, images, batch->count, batch->height, batch->width));
     if (d->feature) d->feature->ready = true;
     d->teacher_maps = kd_maps_of(d->teacher);
     for (int i = 0; i < d->teacher_maps; i++) {

@@ -57,7 +57,8 @@ static kdas_status check_options(const kdas_train_options *o)
     if (!(o->ramp_up >= 0 && o->ramp_up < 1e9))
         return kd_fail(KDAS_EINVAL, "train: ramp_up is %g, not from 0 to below 1e9", o->ramp_up);
     if (!(o->ramp_down >= 0 && o->ramp_down < 1e9))
-        return kd_fail(KDAS_EINVAL, "train: ramp_down is %g, not from 0 to below 1e9", o->ramp_down);
+        return kd_fail(KDAS_EINVAL, "train: ramp_down is %g, not from 0 to below 1e9",
+                       o->ramp_down);
     if (o->patience < 0)
         return kd_fail(KDAS_EINVAL, "train: patience is %lld, below 0", (long long)o->patience);
     return kd_check_size(1, o->height, o->width);
@@ -378,11 +379,11 @@ static kdas_status open_validation(run *r)
     if (kdas_dataset_unlabelled(r->validation) > 0)
         return kd_fail(KDAS_EINVAL, "train: %lld frames of the validation set have no mask",
                        (long long)kdas_dataset_unlabelled(r->validation));
-    options.guidance   = "none";
-    options.feature    = "none";
+    options.guidance      = "none";
+    options.feature       = "none";
     options.share         = KDAS_SHARE_OFF;
     options.feature_share = KDAS_SHARE_OFF;
-    options.seg_weight = 1;
+    options.seg_weight    = 1;
     KD_RETURN(kdas_loss_create(&r->loss, r->ctx, &options));
     return kdas_evaluator_create(&r->evaluator, r->ctx);
 }

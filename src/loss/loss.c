@@ -337,8 +337,8 @@ static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps
                              const kdas_maps *t, const float *masks, const float *weights,
                              float *const *gradients)
 {
-    size_t n    = (size_t)(at->n * at->h * at->w),
-           tn   = (size_t)(at->n * at->teacher_h * at->teacher_w);
+    size_t n     = (size_t)(at->n * at->h * at->w),
+           tn    = (size_t)(at->n * at->teacher_h * at->teacher_w);
     size_t maps  = (size_t)s->maps;
     size_t total = ((weights ? 2 * n : n) + maps * (2 * n + (t ? tn : 0))) * sizeof(float);
     float *to;

@@ -52,7 +52,7 @@ struct kdas_model {
     size_t     kept_count, kept_capacity;
     uint64_t   forwards; /* training forwards so far: the random state */
     uint64_t   runs;     /* forwards of any kind: tells a later one from the last */
-    uint64_t            zeroed;   /* how often its gradients were dropped       */
+    uint64_t   zeroed;   /* how often its gradients were dropped       */
     kd_staging images;   /* the batch on a device that cannot read the host's memory */
     kd_staging gradient; /* likewise what a host adds at a tap                       */
     char       layer_name[256];

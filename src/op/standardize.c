@@ -57,7 +57,7 @@ static kdas_status standardize_backward(kdas_device *device, const kdas_call *ca
     const float        *y = call->out, *dy = call->dout;
     float              *dx   = call->din[0];
     const channel_stat *stat = call->saved;
-    int64_t rows = kd_rows(&call->node->out), channels = call->node->out.dim[3];
+    int64_t             rows = kd_rows(&call->node->out), channels = call->node->out.dim[3];
 
     (void)device;
     for (int64_t c = 0; c < channels; c++) {

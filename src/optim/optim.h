@@ -18,10 +18,10 @@ typedef struct kd_optim_side {
 typedef struct kd_update {
     kd_params    *params;
     float *const *slot;
-    int64_t first, count; /* elements                                        */
-    float   lr, weight_decay;
-    float   grad_scale; /* the gradient is multiplied by this              */
-    int64_t step;       /* 1 for the first update                          */
+    int64_t       first, count; /* elements                                        */
+    float         lr, weight_decay;
+    float         grad_scale; /* the gradient is multiplied by this              */
+    int64_t       step;       /* 1 for the first update                          */
 } kd_update;
 
 typedef struct kd_optim_rule {

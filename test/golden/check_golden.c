@@ -22,8 +22,7 @@ static const struct {
 } kinds[] = {
     { "forward", golden_forward }, { "losses", golden_losses },       { "grad", golden_grad },
     { "adamw", golden_adamw },     { "objective", golden_objective }, { "metrics", golden_metrics },
-    { "resize", golden_resize },   { "guidance", golden_guidance },
-    { "feature", golden_feature },
+    { "resize", golden_resize },   { "guidance", golden_guidance },   { "feature", golden_feature },
 };
 
 static bool read_dtype(int32_t *precision, const char *word)

@@ -21,25 +21,25 @@ typedef struct kd_test_operand {
 } kd_test_operand;
 
 typedef union kd_test_attr {
-    kdas_conv_attr      conv;
-    kdas_norm_attr      norm;
+    kdas_conv_attr        conv;
+    kdas_norm_attr        norm;
     kdas_standardize_attr standardize;
-    kdas_scale_attr     scale;
-    kdas_slice_attr     slice;
-    kdas_crop_attr      crop;
-    kdas_resize_attr    resize;
-    kdas_pool_attr      pool;
-    kdas_attention_attr attention;
-    kdas_matmul_attr    matmul;
-    kdas_drop_attr      drop;
-    kdas_overlap_attr   overlap;
-    kdas_boundary_attr  boundary;
-    kdas_kl_attr        kl;
-    kdas_normalize_attr normalize;
-    kdas_cast_attr      cast;
-    kdas_adamw_attr     adamw;
-    kdas_sgd_attr       sgd;
-    kdas_desc           dims; /* RESHAPE */
+    kdas_scale_attr       scale;
+    kdas_slice_attr       slice;
+    kdas_crop_attr        crop;
+    kdas_resize_attr      resize;
+    kdas_pool_attr        pool;
+    kdas_attention_attr   attention;
+    kdas_matmul_attr      matmul;
+    kdas_drop_attr        drop;
+    kdas_overlap_attr     overlap;
+    kdas_boundary_attr    boundary;
+    kdas_kl_attr          kl;
+    kdas_normalize_attr   normalize;
+    kdas_cast_attr        cast;
+    kdas_adamw_attr       adamw;
+    kdas_sgd_attr         sgd;
+    kdas_desc             dims; /* RESHAPE */
 } kd_test_attr;
 
 typedef struct kd_op_case {

@@ -260,7 +260,7 @@ static kdas_status drop_path_backward(kdas_device *device, const kdas_call *call
 
 const kd_cpu_kernel KD_SIMD(gelu)    = { .forward = gelu_forward, .backward = gelu_backward };
 const kd_cpu_kernel KD_SIMD(relu)    = { .forward = relu_forward, .backward = relu_backward };
-const kd_cpu_kernel KD_SIMD(relu6)     = { .forward = relu6_forward, .backward = relu6_backward };
+const kd_cpu_kernel KD_SIMD(relu6)   = { .forward = relu6_forward, .backward = relu6_backward };
 const kd_cpu_kernel KD_SIMD(sigmoid) = { .forward = sigmoid_forward, .backward = sigmoid_backward };
 const kd_cpu_kernel KD_SIMD(scale)   = { .forward = scale_forward, .backward = scale_backward };
 const kd_cpu_kernel KD_SIMD(drop_path) = { .forward  = drop_path_forward,

@@ -94,8 +94,8 @@ static float eps_of(const kdas_call *call)
 
 static kdas_status normalize_forward(kdas_device *device, const kdas_call *call)
 {
-    const float *in   = call->in[0];
-    float       *out  = call->out, eps = eps_of(call);
+    const float *in  = call->in[0];
+    float       *out = call->out, eps = eps_of(call);
     int64_t      rows = row_count(&call->node->out), C = call->node->out.dim[3];
 
     (void)device;
@@ -120,7 +120,7 @@ static kdas_status normalize_forward(kdas_device *device, const kdas_call *call)
 static kdas_status normalize_backward(kdas_device *device, const kdas_call *call)
 {
     const float *in = call->in[0], *dout = call->dout;
-    float       *din  = call->din[0], eps = eps_of(call);
+    float       *din = call->din[0], eps = eps_of(call);
     int64_t      rows = row_count(&call->node->out), C = call->node->out.dim[3];
     bool         add = adds(call, 0);
 
