@@ -22,7 +22,7 @@ KDAS_API void kdas_distiller_options_init(kdas_distiller_options *options, size_
 
 /* Pair a student with its teacher, objective and optimizer; all outlive the distiller. `teacher` is frozen: run
  * for inference, never changed; NULL: the objective needs none, or the host hands its maps in. The two models
- * share no memory but the batch. The optimizer is the student's. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1.
+ * share no memory but the batch. The optimizer must be the student's. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1.
  * Since 0.4: maps of another number than the student's guide it as kdas_loss_evaluate() says; a model without maps of
  * one channel can give features, or learn them alone. With kdas_loss_options.feature the paired taps of both models are
  * kept (as by kdas_model_keep_tap) and `optim` trains the projections until the distiller is destroyed, one
@@ -54,12 +54,12 @@ typedef struct kdas_step_report {
 /* A whole step on the batch: forward, backward, and after every `accumulate`-th batch an update. Images without a
  * label (kdas_batch_set_labelled, since 0.4) learn from the teacher, also where the objective has no guidance:
  * KDAS_ESTATE if there is none.
- * `report` may be NULL: then a device with memory of its own is asked for nothing but, with an update, whether the
- * gradients are finite; and the loss itself is not looked at (but for a share, which reads the norms). An update that overflows at the optimizer's
- * loss scale is skipped, and its gradients dropped (kdas_optim_options.loss_scale). KDAS_ENUMERIC: the loss
- * is not finite, or a gradient that no scale is to blame for; parameters are unchanged and the gathered
- * gradients dropped. KDAS_ECANCELLED likewise. After the first step of a size nothing is allocated.
- * Since 0.1. */
+ * `report` may be NULL. Then a device with memory of its own is read only for whether the gradients are finite, with
+ * an update, and for the norms that a share needs; the loss is not checked.
+ * An update that overflows at the optimizer's loss scale is skipped, and its gradients are dropped
+ * (kdas_optim_options.loss_scale). KDAS_ENUMERIC: the loss is not finite, or a gradient for another reason than the
+ * scale; parameters are unchanged and the gathered gradients dropped. KDAS_ECANCELLED likewise. After the first step
+ * of a size nothing is allocated. Since 0.1. */
 KDAS_API kdas_status kdas_distiller_step(kdas_distiller *distiller, kdas_batch *batch,
                                          kdas_step_report *report);
 
@@ -72,14 +72,16 @@ KDAS_API kdas_status kdas_distiller_step(kdas_distiller *distiller, kdas_batch *
 KDAS_API kdas_status kdas_distiller_prefetch(kdas_distiller *distiller, kdas_batch *batch);
 
 /* The phases, for hosts that want to act between them: forward, then backward, then update. Skipping an update
- * keeps gathering gradients; kdas_model_zero_gradients(student) drops them. KDAS_ESTATE out of order. */
+ * keeps gathering gradients; kdas_model_zero_gradients(student) drops them. The guidance factor
+ * (kdas_loss_set_guidance_factor) is read by forward, and holds for its backward. KDAS_ESTATE: out of order, or, since
+ * 0.4, student or teacher has run between a forward and its backward. */
 KDAS_API kdas_status kdas_distiller_forward(kdas_distiller *distiller, kdas_batch *batch);
 KDAS_API kdas_status kdas_distiller_backward(kdas_distiller *distiller, kdas_step_report *report);
 KDAS_API kdas_status kdas_distiller_update(kdas_distiller *distiller, kdas_step_report *report);
 
-/* The host's own teacher: its maps for the batch of the coming forward, copied by it. There
- * may be 1 to 8 maps; which guides which is said at kdas_loss_evaluate(). Must be called before each forward when there is no teacher model, and the batch has no maps
- * (kdas_batch_set_teacher, since 0.4: one map, which guides every output). Since 0.1. */
+/* The host's own teacher: its maps for the batch of the coming forward, copied by this call; 1 to 8 of them, and
+ * kdas_loss_evaluate() says which guides which. Call it before each forward if there is no teacher model and the
+ * batch has no maps (kdas_batch_set_teacher: one map, which guides every output; since 0.4). Since 0.1. */
 KDAS_API kdas_status kdas_distiller_set_teacher_maps(kdas_distiller  *distiller,
                                                      const kdas_maps *maps);
 
@@ -102,8 +104,8 @@ typedef struct kdas_progress {
 } kdas_progress;
 
 /* Write student, its average if one is kept, optimizer state, step counts, random state, options and progress; to
- * a temporary file, synced and renamed, so that a kill leaves the last good one. `notes` (may be NULL) is kept as text, e.g. the
- * command line. KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
+ * a temporary file, synced and renamed, so that a kill leaves the last good one. `notes` (may be NULL) is kept as
+ * text, e.g. the command line. KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_checkpoint_save(const kdas_distiller *distiller, const char *path,
                                           const kdas_progress *progress, const char *notes);
 /* Read it back into a distiller made alike; all or nothing. The optimizer goes on with the checkpoint's options

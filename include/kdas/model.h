@@ -81,7 +81,8 @@ typedef enum kdas_mode { KDAS_MODE_INFER = 0, KDAS_MODE_EVAL = 1, KDAS_MODE_TRAI
 /* Run the batch's images through the network. Sides must be multiples of 32. The first run of a size and mode
  * compiles it. KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.1. */
 KDAS_API kdas_status kdas_model_forward(kdas_model *model, kdas_mode mode, kdas_batch *batch);
-/* Outputs of the last forward, shallow to deep: polyp_pvt has "P1", "P2" (N,H,W,1), lite_fpn "P1", pvt_v2 "x1" .. "x4". */
+/* Outputs of the last forward, shallow to deep: polyp_pvt has "P1" and "P2" (N,H,W,1), lite_fpn "P1", pvt_v2 "x1" to
+ * "x4". */
 KDAS_API int32_t kdas_model_outputs(const kdas_model *model);
 /* Name and dims (N,H,W,C; `dims` may be NULL) of an output; NULL past the last or before a forward. */
 KDAS_API const char *kdas_model_output(const kdas_model *model, int32_t i, int64_t *dims);
