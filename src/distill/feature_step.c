@@ -195,25 +195,6 @@ static void bind_taps(const run *r)
     }
 }
 
-static kdas_status add_to(const run *r, float *y, const float *x, int64_t count, double factor)
-{
-    const kdas_scale_attr times = { .factor = (float)factor };
-    kdas_node_desc        desc  = { .op = KDAS_OP_AXPY, .inputs = 2, .attr = &times };
-    kdas_call             call  = { .node = &desc, .in = { y, (void *)x } };
-
-    desc.in[0] = desc.in[1] = (kdas_desc){ KDAS_F32, 1, { count, 1, 1, 1 } };
-    return kd_device_update(r->f->ctx, &kd_update_axpy, &call);
-}
-
-static kdas_status sum_squares(const run *r, const float *x, int64_t count, double *sum)
-{
-    kdas_node_desc desc = { .op = KDAS_OP_SUM_SQUARES, .inputs = 1 };
-    kdas_call      call = { .node = &desc, .in = { (void *)x }, .out = sum };
-
-    desc.in[0] = (kdas_desc){ KDAS_F32, 1, { count, 1, 1, 1 } };
-    return kd_device_update(r->f->ctx, &kd_update_sum_squares, &call);
-}
-
 /* Forward and backward of the term under its weight alone: gradients at the taps lie in the program, those of the
  * projections are gathered. */
 static kdas_status run_program(const run *r)
@@ -223,15 +204,17 @@ static kdas_status run_program(const run *r)
 
     bind_taps(r);
     KD_RETURN(kd_program_forward(p, 0));
-    if (r->read) KD_RETURN(add_to(r, &r->f->found->value, kd_program_value(p, r->k->value), 1, 1));
+    if (r->read)
+        KD_RETURN(
+            kd_device_add(r->f->ctx, &r->f->found->value, kd_program_value(p, r->k->value), 1, 1));
     KD_RETURN(kd_device_upload(r->f->ctx, kd_program_grad(p, r->k->value), &seed, sizeof seed));
     KD_RETURN(kd_program_backward(p));
     for (int i = 0; r->measured && i < r->f->pairs; i++) {
         const kd_node *s = r->k->student[i];
 
         if (s)
-            KD_RETURN(sum_squares(r, kd_program_grad(p, s), kd_elements(&s->desc.out),
-                                  &r->f->found->squares[i]));
+            KD_RETURN(kd_device_sum_squares(r->f->ctx, &r->f->found->squares[i],
+                                            kd_program_grad(p, s), kd_elements(&s->desc.out)));
     }
     return KDAS_OK;
 }
@@ -259,8 +242,9 @@ static kdas_status send(const run *r)
         const kd_node *s = r->k->student[i];
 
         if (!s) continue;
-        KD_RETURN(add_to(r, kd_program_grad(student_of(r), student_tap(r, i)),
-                         kd_program_grad(r->k->program, s), kd_elements(&s->desc.out), r->factor));
+        KD_RETURN(kd_device_add(r->f->ctx, kd_program_grad(student_of(r), student_tap(r, i)),
+                                kd_program_grad(r->k->program, s), kd_elements(&s->desc.out),
+                                r->factor));
     }
     return KDAS_OK;
 }

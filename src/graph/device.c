@@ -122,3 +122,24 @@ kdas_status kd_device_update(kdas_context *ctx, const kdas_kernel *reference, co
     return kd_profile_stop(ctx, start, "", kd_op_name(call->node->op), "", KDAS_PROFILE_UPDATE,
                            kd_work_of(call->node, kernel, KDAS_PROFILE_UPDATE));
 }
+
+kdas_status kd_device_add(kdas_context *ctx, float *y, const float *x, int64_t count, double factor)
+{
+    const kdas_scale_attr times = { .factor = (float)factor };
+    kdas_node_desc        desc  = { .op = KDAS_OP_AXPY, .inputs = 2, .attr = &times };
+    kdas_call             call  = { .node = &desc, .in = { y, (void *)x } };
+
+    desc.in[0] = desc.in[1] = (kdas_desc){ KDAS_F32, 1, { count, 1, 1, 1 } };
+    return kd_device_update(ctx, &kd_update_axpy, &call);
+}
+
+kdas_status kd_device_sum_squares(kdas_context *ctx, double *sum, const float *x, int64_t count)
+{
+    kdas_node_desc desc = { .op     = KDAS_OP_SUM_SQUARES,
+                            .inputs = 1,
+                            .in     = { { KDAS_F32, 1, { count, 1, 1, 1 } } },
+                            .out    = { KDAS_F64, 1, { 1, 1, 1, 1 } } };
+    kdas_call      call = { .node = &desc, .in = { (void *)x }, .out = sum };
+
+    return kd_device_update(ctx, &kd_update_sum_squares, &call);
+}

@@ -30,5 +30,9 @@ const kdas_kernel *kd_device_kernel(kdas_context *ctx, const kdas_node_desc *nod
 /* Run an UPDATE kernel (ops.def) on flat blocks. */
 kdas_status kd_device_update(kdas_context *ctx, const kdas_kernel *reference,
                              const kdas_call *call);
+/* y += factor x, and the sum of squares (one double, on the device too), over `count` numbers. */
+kdas_status kd_device_add(kdas_context *ctx, float *y, const float *x, int64_t count,
+                          double factor);
+kdas_status kd_device_sum_squares(kdas_context *ctx, double *sum, const float *x, int64_t count);
 
 #endif

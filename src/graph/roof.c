@@ -142,13 +142,9 @@ typedef struct stream {
 
 static kdas_status run_stream(void *what)
 {
-    const kdas_scale_attr once = { .factor = 1 };
-    const stream         *s    = what;
-    kdas_node_desc        desc = { .op = KDAS_OP_AXPY, .inputs = 2, .attr = &once };
-    kdas_call             call = { .node = &desc, .in = { s->y, s->x } };
+    const stream *s = what;
 
-    desc.in[0] = desc.in[1] = (kdas_desc){ KDAS_F32, 1, { (int64_t)STREAM, 1, 1, 1 } };
-    return kd_device_update(s->ctx, &kd_update_axpy, &call);
+    return kd_device_add(s->ctx, s->y, s->x, STREAM, 1);
 }
 
 static kdas_status time_stream(double *rate, kdas_context *ctx)

@@ -6,30 +6,6 @@
 
 /* ---- run ---- */
 
-/* One double, on the device. */
-static kdas_status sum_squares(kdas_loss *loss, const float *x, int64_t count, double *sum)
-{
-    kdas_node_desc desc = { .op = KDAS_OP_SUM_SQUARES, .inputs = 1 };
-    kdas_call      call = { .node = &desc, .out = sum };
-
-    desc.in[0] = (kdas_desc){ KDAS_F32, 1, { count, 1, 1, 1 } };
-    call.in[0] = (void *)x;
-    return kd_device_update(loss->ctx, &kd_update_sum_squares, &call);
-}
-
-/* y += factor x. */
-static kdas_status add_to(kdas_loss *loss, float *y, const float *x, int64_t count, double factor)
-{
-    const kdas_scale_attr times = { .factor = (float)factor };
-    kdas_node_desc        desc  = { .op = KDAS_OP_AXPY, .inputs = 2, .attr = &times };
-    kdas_call             call  = { .node = &desc };
-
-    desc.in[0] = desc.in[1] = (kdas_desc){ KDAS_F32, 1, { count, 1, 1, 1 } };
-    call.in[0]              = y;
-    call.in[1]              = (void *)x;
-    return kd_device_update(loss->ctx, &kd_update_axpy, &call);
-}
-
 /* What one evaluation gathers over the maps. */
 typedef struct run {
     kdas_loss           *loss;
@@ -70,12 +46,13 @@ static kdas_status send_apart(run *r, const kd_loss_program *k, int map)
         KD_RETURN(kd_program_backward_of(k->program, k->value[t]));
         sent = kd_program_grad(k->program, k->student);
         if (r->read) {
-            KD_RETURN(sum_squares(r->loss, sent, count, &r->loss->found->squares[map][t]));
+            KD_RETURN(
+                kd_device_sum_squares(r->loss->ctx, &r->loss->found->squares[map][t], sent, count));
             r->measured[map] |= 1u << t;
         }
         if (to)
-            KD_RETURN(
-                add_to(r->loss, to, sent, count, r->limited ? kd_share_factor(r->loss, t) : 1));
+            KD_RETURN(kd_device_add(r->loss->ctx, to, sent, count,
+                                    r->limited ? kd_share_factor(r->loss, t) : 1));
     }
     return KDAS_OK;
 }
@@ -111,7 +88,7 @@ static kdas_status keep_values(run *r, const kd_loss_program *k, int map)
         r->terms[map] |= 1u << t;
         KD_RETURN(loss->ctx->host_memory
                       ? take_value(r, t, *value)
-                      : add_to(loss, &loss->found->value[map][t].is, value, 1, 1));
+                      : kd_device_add(loss->ctx, &loss->found->value[map][t].is, value, 1, 1));
     }
     return KDAS_OK;
 }

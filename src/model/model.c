@@ -275,20 +275,15 @@ kdas_status kdas_model_tap_dims(const kdas_model *m, const char *name, int64_t *
 
 kdas_status kdas_model_add_gradient(kdas_model *m, const char *name, const float *gradient)
 {
-    const kdas_scale_attr once = { .factor = 1 };
-    kdas_node_desc        desc = { .op = KDAS_OP_AXPY, .inputs = 2, .attr = &once };
-    kdas_call             call = { .node = &desc };
-    const kd_node        *node;
-    float                *device;
+    const kd_node *node;
+    float         *device, *to;
 
     if (!gradient) return kd_fail(KDAS_EINVAL, "kdas_model_add_gradient: gradient is NULL");
     KD_RETURN(find_kept(&node, m, name));
-    call.in[0] = kd_program_grad(m->current, node);
-    if (!call.in[0]) return kd_fail(KDAS_ESTATE, "'%s' takes no gradient in mode INFER", name);
+    to = kd_program_grad(m->current, node);
+    if (!to) return kd_fail(KDAS_ESTATE, "'%s' takes no gradient in mode INFER", name);
     KD_RETURN(kd_device_stage(m->ctx, &m->gradient, &device, gradient, node_bytes(node)));
-    call.in[1] = device;
-    desc.in[0] = desc.in[1] = (kdas_desc){ KDAS_F32, 1, { kd_elements(&node->desc.out), 1, 1, 1 } };
-    return kd_device_update(m->ctx, &kd_update_axpy, &call);
+    return kd_device_add(m->ctx, to, device, kd_elements(&node->desc.out), 1);
 }
 
 /* ---- look inside ---- */

@@ -283,13 +283,8 @@ static kdas_desc block_desc(int64_t count)
 /* Sum of squares over the whole gradient block, on the device; its gaps are zero. */
 static kdas_status sum_block(kdas_optim *optim, kd_params *params, double *sum)
 {
-    kdas_node_desc node = { .op     = KDAS_OP_SUM_SQUARES,
-                            .inputs = 1,
-                            .in     = { block_desc(kd_params_trainable(params)) },
-                            .out    = { .dtype = KDAS_F64, .rank = 1, .dim = { 1, 1, 1, 1 } } };
-    kdas_call      call = { .node = &node, .in = { kd_params_grads(params) }, .out = sum };
-
-    return kd_device_update(optim->ctx, &kd_update_sum_squares, &call);
+    return kd_device_sum_squares(optim->ctx, sum, kd_params_grads(params),
+                                 kd_params_trainable(params));
 }
 
 /* Of the model's gradients and, where there are some, of those beside: out[1], else 0. */
