@@ -58,27 +58,36 @@ static __device__ __forceinline__ float rows_in(int64_t p, int64_t rows, int64_t
     return (float)((p + 1) * stretch < rows ? stretch : rows - p * stretch);
 }
 
+/* Mean and sum of squared distances of channel c over all stretches, by a warp; every thread gets both. */
+static __device__ __forceinline__ void join(float *mean, float *square, const float *part_mean,
+                                            const float *part_square, int64_t c, int64_t rows,
+                                            int64_t C, int64_t stretch)
+{
+    int64_t count = (rows + stretch - 1) / stretch;
+
+    *mean = *square = 0;
+    EACH_OF_ROW(p, count, 32) *mean += part_mean[p * C + c] * rows_in(p, rows, stretch);
+    *mean = warp_sum(*mean) / (float)rows;
+    EACH_OF_ROW(p, count, 32)
+    {
+        float d = part_mean[p * C + c] - *mean;
+
+        *square += part_square[p * C + c] + d * d * rows_in(p, rows, stretch);
+    }
+    *square = warp_sum(*square);
+}
+
 /* Of all stretches, into saved; the running ones move towards them, unless they are not finite: one bad batch
  * must not spoil the model. */
 KERNEL(batch_norm_statistics)
 (const float *part_mean, const float *part_square, float *saved, float *running_mean,
  float *running_var, int64_t rows, int64_t C, int64_t stretch, float eps, float momentum)
 {
-    int64_t count = (rows + stretch - 1) / stretch;
-
     EACH_TEAM(c, C, 32)
     {
-        float mean = 0, square = 0, unbiased;
+        float mean, square, unbiased;
 
-        EACH_OF_ROW(p, count, 32) mean += part_mean[p * C + c] * rows_in(p, rows, stretch);
-        mean = warp_sum(mean) / (float)rows;
-        EACH_OF_ROW(p, count, 32)
-        {
-            float d = part_mean[p * C + c] - mean;
-
-            square += part_square[p * C + c] + d * d * rows_in(p, rows, stretch);
-        }
-        square = warp_sum(square);
+        join(&mean, &square, part_mean, part_square, c, rows, C, stretch);
         if (threadIdx.x % 32 > 0) continue;
         unbiased     = square / (float)(rows > 1 ? rows - 1 : 1);
         saved[c]     = mean;
@@ -240,21 +249,11 @@ KERNEL(standardize_statistics)
 (const float *part_mean, const float *part_square, float *saved, int64_t rows, int64_t C,
  int64_t stretch, float eps)
 {
-    int64_t count = (rows + stretch - 1) / stretch;
-
     EACH_TEAM(c, C, 32)
     {
-        float mean = 0, square = 0, deviation;
+        float mean, square, deviation;
 
-        EACH_OF_ROW(p, count, 32) mean += part_mean[p * C + c] * rows_in(p, rows, stretch);
-        mean = warp_sum(mean) / (float)rows;
-        EACH_OF_ROW(p, count, 32)
-        {
-            float d = part_mean[p * C + c] - mean;
-
-            square += part_square[p * C + c] + d * d * rows_in(p, rows, stretch);
-        }
-        square = warp_sum(square);
+        join(&mean, &square, part_mean, part_square, c, rows, C, stretch);
         if (threadIdx.x % 32 > 0) continue;
         deviation        = rows > 1 ? sqrtf(square / (float)(rows - 1)) : 0;
         saved[c]         = mean;
