@@ -58,8 +58,11 @@ typedef struct kdas_step_report {
  * an update, and for the norms that a share needs; the loss is not checked.
  * An update that overflows at the optimizer's loss scale is skipped, and its gradients are dropped
  * (kdas_optim_options.loss_scale). KDAS_ENUMERIC: the loss is not finite, or a gradient for another reason than the
- * scale; parameters are unchanged and the gathered gradients dropped. KDAS_ECANCELLED likewise. After the first step
- * of a size nothing is allocated. Since 0.1. */
+ * scale. After the first step of a size nothing is allocated.
+ * All or nothing: where the student's forward fails, or what comes before it, nothing has changed. Where backward or
+ * update fail (KDAS_ENUMERIC, KDAS_ECANCELLED and others), the micro-batches since the last update are dropped: their
+ * gradients, and what they did to running statistics, counters, random state and the means of a share. A device that
+ * fails amid an update (KDAS_EBACKEND) may leave a part of it. Since 0.1. */
 KDAS_API kdas_status kdas_distiller_step(kdas_distiller *distiller, kdas_batch *batch,
                                          kdas_step_report *report);
 
@@ -73,8 +76,10 @@ KDAS_API kdas_status kdas_distiller_prefetch(kdas_distiller *distiller, kdas_bat
 
 /* The phases, for hosts that want to act between them: forward, then backward, then update. Skipping an update
  * keeps gathering gradients; kdas_model_zero_gradients(student) drops them. The guidance factor
- * (kdas_loss_set_guidance_factor) is read by forward, and holds for its backward. KDAS_ESTATE: out of order, or, since
- * 0.4, student or teacher has run between a forward and its backward. */
+ * (kdas_loss_set_guidance_factor) is read by forward, and holds for its backward. A phase that fails leaves what a step
+ * that fails there would. KDAS_ESTATE, and nothing has changed: out of order, or, since 0.4, what the forward left is
+ * gone, because student or teacher has run since, has a new tap to keep, or has made its memory grow for a larger size
+ * (kdas_model_memory, kdas_segmenter_create); or the gradients of the update were zeroed. */
 KDAS_API kdas_status kdas_distiller_forward(kdas_distiller *distiller, kdas_batch *batch);
 KDAS_API kdas_status kdas_distiller_backward(kdas_distiller *distiller, kdas_step_report *report);
 KDAS_API kdas_status kdas_distiller_update(kdas_distiller *distiller, kdas_step_report *report);

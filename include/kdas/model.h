@@ -79,17 +79,21 @@ KDAS_API kdas_status kdas_model_zero_gradients(kdas_model *model);
 typedef enum kdas_mode { KDAS_MODE_INFER = 0, KDAS_MODE_EVAL = 1, KDAS_MODE_TRAIN = 2 } kdas_mode;
 
 /* Run the batch's images through the network. Sides must be multiples of 32. The first run of a size and mode
- * compiles it. KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.1. */
+ * compiles it. Outputs are there until the model runs again, is given another tap to keep, or makes its memory grow for a
+ * larger size. A forward that fails leaves none, and in mode TRAIN the statistics and the random state as they were.
+ * KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.1. */
 KDAS_API kdas_status kdas_model_forward(kdas_model *model, kdas_mode mode, kdas_batch *batch);
 /* Outputs of the last forward, shallow to deep: polyp_pvt has "P1" and "P2" (N,H,W,1), lite_fpn "P1", pvt_v2 "x1" to
  * "x4". */
 KDAS_API int32_t kdas_model_outputs(const kdas_model *model);
 /* Name and dims (N,H,W,C; `dims` may be NULL) of an output; NULL past the last or before a forward. */
 KDAS_API const char *kdas_model_output(const kdas_model *model, int32_t i, int64_t *dims);
-/* Copy an output, or a tap that is kept, to host memory. KDAS_ENOTFOUND, KDAS_ESTATE. Since 0.1. */
+/* Copy an output, or a tap that is kept, to host memory. KDAS_ENOTFOUND, KDAS_ESTATE (no forward, or its outputs are
+ * gone). Since 0.1. */
 KDAS_API kdas_status kdas_model_read_output(kdas_model *model, const char *name, float *to);
 /* Backward of the last forward (EVAL or TRAIN), once. gradients[i] belongs to output i, NULL: zero. Adds into
- * the parameters' gradients. KDAS_ESTATE without a forward. Since 0.1. */
+ * the parameters' gradients; if it fails, they hold a part, and no update is made of them (KDAS_ESTATE) before
+ * kdas_model_zero_gradients(). KDAS_ESTATE without a forward, or once its outputs are gone. Since 0.1. */
 KDAS_API kdas_status kdas_model_backward(kdas_model *model, const float *const *gradients);
 
 /* ---- Taps: values inside the network, for feature distillation ------------------------------------ */

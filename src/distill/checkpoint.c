@@ -517,9 +517,11 @@ static kdas_status commit(kdas_distiller *d, const content *from, kd_snapshot *s
     d->student->options.seed = from->seed;
     d->student->forwards     = from->forwards;
     memcpy(d->loss->share, from->share, sizeof from->share);
-    d->average.begun = from->average;
-    d->micro         = (int32_t)from->micro;
-    d->phase         = KD_PHASE_IDLE;
+    d->average.begun     = from->average;
+    d->micro             = (int32_t)from->micro;
+    d->zeroed            = d->student->zeroed;
+    d->mark.student.kept = false;
+    d->phase             = KD_PHASE_IDLE;
     return KDAS_OK;
 }
 

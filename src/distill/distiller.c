@@ -89,7 +89,37 @@ void kdas_distiller_destroy(kdas_distiller *d)
     kd_average_finish(d);
     kd_device_free(d->ctx, d->host_teacher.memory);
     kd_pseudo_finish(d);
+    kd_model_state_finish(&d->mark.student, d->ctx);
     kd_free(d->ctx, d);
+}
+
+/* ---- all or nothing ---- */
+
+/* Gradients that the host has zeroed are gathered no more. */
+static void count_gathered(kdas_distiller *d)
+{
+    if (d->micro > 0 && d->zeroed != d->student->zeroed) d->micro = 0;
+}
+
+/* Before the first micro-batch of an update, and where the student comes from a checkpoint amid one. */
+static kdas_status keep_mark(kdas_distiller *d)
+{
+    count_gathered(d);
+    if (d->micro > 0 && d->mark.student.kept) return KDAS_OK;
+    memcpy(d->mark.share, d->loss->share, sizeof d->mark.share);
+    return kd_model_state_keep(&d->mark.student, d->student);
+}
+
+/* Go back to the mark and drop the gradients; the student is as its last update left it. Returns `st`. */
+static kdas_status abandon(kdas_distiller *d, kdas_status st)
+{
+    d->phase = KD_PHASE_IDLE;
+    d->micro = 0;
+    memcpy(d->loss->share, d->mark.share, sizeof d->mark.share);
+    kd_model_state_put_back(&d->mark.student, d->student);
+    kdas_model_zero_gradients(d->student);
+    kd_feature_zero(d);
+    return st;
 }
 
 /* ---- forward ---- */
@@ -98,6 +128,7 @@ static kdas_status run_student(kdas_distiller *d, float *images, int64_t n, int6
 {
     const kd_node *node;
 
+    KD_RETURN(keep_mark(d));
     KD_RETURN(kd_model_run(d->student, KD_TRAIN, images, n, h, w));
     for (d->at.maps = 0; d->at.maps < kd_maps_of(d->student); d->at.maps++) {
         node                       = kd_model_output_node(d->student, d->at.maps, NULL);
@@ -129,13 +160,10 @@ static kdas_status forward(kdas_distiller *d, kdas_batch *batch, kdas_step_repor
     KD_RETURN(kd_teacher_run(d, batch, &on));
     r->seconds[0] = kd_now() - start;
     KD_RETURN(run_student(d, on.images, n, h, w));
-    if (d->at.maps && (d->at.h != h || d->at.w != w))
-        return kd_fail(KDAS_ESHAPE, "the student's maps are %lldx%lld, the masks %lldx%lld",
-                       (long long)d->at.h, (long long)d->at.w, (long long)h, (long long)w);
-    r->seconds[1] = kd_now() - start - r->seconds[0];
-    d->phase      = KD_PHASE_FORWARD;
-    d->runs[0]    = d->teacher ? d->teacher->runs : 0;
-    d->runs[1]    = d->student->runs;
+    r->seconds[1]         = kd_now() - start - r->seconds[0];
+    d->phase              = KD_PHASE_FORWARD;
+    d->holds[1]           = kd_model_generation(d->student);
+    d->host_teacher.fresh = false;
     return KDAS_OK;
 }
 
@@ -157,14 +185,16 @@ static float gradient_scale(const kdas_distiller *d)
 /* What a forward left in the models must still be there. */
 static kdas_status check_forward(const kdas_distiller *d)
 {
+    static const char gone[] =
+        "%s '%s' has run since this forward, or its memory was taken by another "
+        "size or a kept tap";
+
     if (d->phase != KD_PHASE_FORWARD) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
-    if (d->student->runs != d->runs[1] || !d->student->current)
-        return kd_fail(KDAS_ESTATE, "student '%s' has run since this forward",
-                       d->student->def->name);
-    if (d->teacher && d->teacher->runs != d->runs[0])
-        return kd_fail(KDAS_ESTATE, "teacher '%s' has run since this forward",
-                       d->teacher->def->name);
-    return KDAS_OK;
+    if (kd_model_generation(d->student) != d->holds[1])
+        return kd_fail(KDAS_ESTATE, gone, "student", d->student->def->name);
+    if (d->holds[0] && kd_model_generation(d->teacher) != d->holds[0])
+        return kd_fail(KDAS_ESTATE, gone, "teacher", d->teacher->def->name);
+    return kd_program_check_backward(d->student->current);
 }
 
 /* The objective and the features, under the guidance factor of the forward: without it no teacher has run. */
@@ -189,15 +219,11 @@ static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
     kdas_status      st;
 
     KD_RETURN(check_forward(d));
-    d->phase = KD_PHASE_IDLE;
-    memcpy(d->share, d->loss->share, sizeof d->share);
     st = differentiate(d, read, &loss);
     if (st == KDAS_OK) st = kd_program_backward(d->student->current);
-    if (st != KDAS_OK) {
-        memcpy(d->loss->share, d->share, sizeof d->share);
-        return st;
-    }
-    d->micro++;
+    if (st != KDAS_OK) return abandon(d, st);
+    count_gathered(d);
+    if (d->micro++ == 0) d->zeroed = d->student->zeroed;
     d->phase = KD_PHASE_BACKWARD;
     r->total = loss.total;
     memcpy(r->raw, loss.raw, sizeof r->raw);
@@ -247,9 +273,13 @@ static kdas_status update(kdas_distiller *d, kdas_step_report *r)
     double  start   = kd_now();
     int64_t skipped = kdas_optim_skipped(d->optim);
 
+    kdas_status st;
+
+    count_gathered(d);
     if (d->micro == 0) return kd_fail(KDAS_ESTATE, "an update comes after a backward");
     look_at_optim(d, r);
-    KD_RETURN(kdas_optim_step(d->optim));
+    st = kdas_optim_step(d->optim);
+    if (st != KDAS_OK) return abandon(d, st);
     KD_RETURN(kdas_model_zero_gradients(d->student));
     KD_RETURN(kd_feature_zero(d));
     r->skipped = kdas_optim_skipped(d->optim) != skipped;
@@ -284,20 +314,9 @@ static kdas_status step(kdas_distiller *d, kdas_batch *batch, bool read, kdas_st
 kdas_status kdas_distiller_step(kdas_distiller *d, kdas_batch *batch, kdas_step_report *report)
 {
     kdas_step_report r = { 0 };
-    kdas_status      st;
 
     KD_RETURN(check_report(d, report));
-    memcpy(d->share, d->loss->share, sizeof d->share);
-    st = step(d, batch, report != NULL, &r);
-    if (st == KDAS_OK) {
-        give_report(report, &r);
-        return KDAS_OK;
-    }
-    memcpy(d->loss->share, d->share, sizeof d->share);
-    d->phase = KD_PHASE_IDLE; /* drop what was gathered: the next step starts clean */
-    d->micro = 0;
-    kd_device_zero(d->ctx, kd_params_grads(d->student->params),
-                   (size_t)kd_params_trainable(d->student->params) * sizeof(float));
-    kd_feature_zero(d);
-    return st;
+    KD_RETURN(step(d, batch, report != NULL, &r));
+    give_report(report, &r);
+    return KDAS_OK;
 }

@@ -24,6 +24,12 @@ typedef struct kd_pseudo {
     kd_staging device; /* mask, weights */
 } kd_pseudo;
 
+/* What micro-batches change besides gradients, as it was before the first of them. */
+typedef struct kd_mark {
+    kd_model_state student;
+    kd_share       share[KDAS_TERMS]; /* of the loss */
+} kd_mark;
+
 typedef enum kd_phase { KD_PHASE_IDLE, KD_PHASE_FORWARD, KD_PHASE_BACKWARD } kd_phase;
 
 struct kdas_distiller {
@@ -35,16 +41,18 @@ struct kdas_distiller {
     kdas_distiller_options options;
     kd_phase               phase;
     int32_t                micro;   /* batches whose gradients are gathered since the last update */
+    uint64_t               zeroed;  /* the student's count when the first of them was */
+    kd_mark                mark;    /* what goes back if one of them fails            */
     kd_loss_place          at;      /* the maps of the last forward */
     kd_feature            *feature; /* NULL: the objective has no features */
-    kd_share               share[KDAS_TERMS]; /* the loss's before the step, for one that fails */
-    double                 factor;            /* of the guidance, in the last forward */
-    uint64_t               runs[2];           /* of teacher and student, after it    */
-    int32_t                teacher_maps;      /* of the teacher in the last forward */
-    float                 *teacher_map[KD_MAX_MAPS];
-    kd_upload              upload[KD_UPLOADS];
-    int                    upload_used; /* by the last forward */
-    uint64_t               uploads;
+    double                 factor;  /* of the guidance, in the last forward */
+    uint64_t
+        holds[2]; /* generations of teacher and student, whose values it reads; teacher 0: none */
+    int32_t   teacher_maps; /* of the teacher in the last forward */
+    float    *teacher_map[KD_MAX_MAPS];
+    kd_upload upload[KD_UPLOADS];
+    int       upload_used; /* by the last forward */
+    uint64_t  uploads;
     struct {
         float  *memory; /* host_maps x n x h x w, device */
         size_t  bytes;

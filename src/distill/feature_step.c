@@ -301,9 +301,7 @@ kdas_status kd_feature_run(kdas_distiller *d, float scale, bool read, kdas_loss_
 static kdas_status zero(kd_feature *f, const kdas_model *student)
 {
     f->zeroed = student->zeroed;
-    if (!f->params) return KDAS_OK;
-    return kd_device_zero(f->ctx, kd_params_grads(f->params),
-                          (size_t)kd_params_trainable(f->params) * sizeof(float));
+    return f->params ? kd_params_zero_grads(f->params, "loss.feature") : KDAS_OK;
 }
 
 kdas_status kd_feature_zero(kdas_distiller *d)

@@ -62,7 +62,6 @@ static kdas_status place_host_teacher(kdas_distiller *d, int64_t n)
     d->teacher_maps = d->host_teacher.maps;
     for (int i = 0; i < d->teacher_maps; i++)
         d->teacher_map[i] = d->host_teacher.memory + each * (size_t)i;
-    d->host_teacher.fresh = false;
     return KDAS_OK;
 }
 
@@ -73,6 +72,7 @@ static kdas_status run_teacher_model(kdas_distiller *d, const kdas_batch *batch,
     KD_RETURN(
         kd_model_run(d->teacher, KD_INFER, images, batch->count, batch->height, batch->width));
     if (d->feature) d->feature->ready = true;
+    d->holds[0]     = kd_model_generation(d->teacher);
     d->teacher_maps = kd_maps_of(d->teacher);
     for (int i = 0; i < d->teacher_maps; i++) {
         const kd_node *node = kd_model_output_node(d->teacher, i, NULL);
@@ -111,8 +111,8 @@ kdas_status kd_teacher_run(kdas_distiller *d, kdas_batch *batch, const kd_upload
     d->at.teacher_h = batch->height;
     d->at.teacher_w = batch->width;
     d->teacher_maps = 0;
+    d->holds[0]     = 0;
     if (d->feature) d->feature->ready = false;
-    if (!maps) d->host_teacher.fresh = false; /* maps that the host has set go unread */
     if (!maps && !kd_feature_wanted(d)) return KDAS_OK;
     if (d->teacher)
         KD_RETURN(run_teacher_model(d, batch, on->images));

@@ -21,8 +21,8 @@ kdas_status kd_arena_reserve(kd_arena *arena, size_t bytes)
 {
     if (bytes <= arena->bytes) return KDAS_OK;
     kd_device_free(arena->ctx, arena->memory);
-    arena->forward_of = NULL;
-    arena->bytes      = 0;
+    arena->forward_of = arena->values_of = NULL;
+    arena->bytes                         = 0;
     arena->moves++;
     arena->memory = kd_device_alloc(arena->ctx, bytes);
     if (!arena->memory) return KDAS_ENOMEM;

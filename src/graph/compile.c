@@ -118,7 +118,7 @@ void kd_program_destroy(kd_program *p)
         kd_device_free(p->ctx, p->fold[i].weight);
         kd_device_free(p->ctx, p->fold[i].bias);
     }
-    if (p->arena->forward_of == p) p->arena->forward_of = NULL;
+    if (p->arena->values_of == p) p->arena->forward_of = p->arena->values_of = NULL;
     kd_device_free(p->ctx, p->packed);
     kd_free(p->ctx, p->fold);
     kd_free(p->ctx, p->storage);

@@ -9,6 +9,8 @@ void        kd_device_free(kdas_context *ctx, void *memory);
 kdas_status kd_device_upload(kdas_context *ctx, void *to, const void *from, size_t bytes);
 kdas_status kd_device_download(kdas_context *ctx, void *to, const void *from, size_t bytes);
 kdas_status kd_device_zero(kdas_context *ctx, void *memory, size_t bytes);
+/* `count` floats from one place on the device to another; they do not overlap. */
+kdas_status kd_device_copy(kdas_context *ctx, float *to, const float *from, int64_t count);
 void        kd_device_enter(kdas_context *ctx);
 void        kd_device_leave(kdas_context *ctx);
 

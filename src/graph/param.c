@@ -3,6 +3,7 @@
 #include <string.h>
 #include "graph/device.h"
 #include "graph/param.h"
+#include "graph/profile.h"
 
 #define ALIGN_FLOATS (KDAS_ALIGNMENT / (int64_t)sizeof(float))
 
@@ -14,6 +15,7 @@ struct kd_params {
     int64_t          trainable, total; /* elements, gaps counted */
     float           *values, *grads;
     uint64_t         version, stats_version;
+    bool             spoilt; /* the gradients: see kd_params_spoil_grads() */
 };
 
 kdas_status kd_params_create(kd_params **out, kdas_context *ctx)
@@ -105,8 +107,7 @@ kdas_status kd_params_seal(kd_params *p, bool gradients)
     KD_RETURN(kd_device_zero(p->ctx, p->values, (size_t)p->total * sizeof(float)));
     if (!gradients) return KDAS_OK;
     p->grads = kd_device_alloc(p->ctx, (size_t)p->trainable * sizeof(float));
-    if (!p->grads) return KDAS_ENOMEM;
-    return kd_device_zero(p->ctx, p->grads, (size_t)p->trainable * sizeof(float));
+    return p->grads ? kd_params_zero_grads(p, "") : KDAS_ENOMEM;
 }
 
 static void draw(float *to, const kd_param_entry *e, uint64_t seed)
@@ -161,12 +162,34 @@ void     kd_params_touch(kd_params *p) { p->version++; }
 uint64_t kd_params_stats_version(const kd_params *p) { return p->stats_version; }
 void     kd_params_touch_stats(kd_params *p) { p->stats_version++; }
 
+kdas_status kd_params_zero_grads(kd_params *p, const char *label)
+{
+    KD_RETURN(kd_profile_zero(p->ctx, label, p->grads, (size_t)p->trainable * sizeof(float)));
+    p->spoilt = false;
+    return KDAS_OK;
+}
+
+void kd_params_spoil_grads(kd_params *p) { p->spoilt = true; }
+bool kd_params_grads_spoilt(const kd_params *p) { return p->spoilt; }
+
 static size_t entry_bytes(const kd_param_entry *e) { return (size_t)e->count * sizeof(float); }
 
 void kd_params_count_up(kd_params *p)
 {
     for (size_t i = 0; i < p->count; i++)
         if (p->entry[i]->init.kind == KD_COUNTER) p->entry[i]->counter++;
+}
+
+void kd_params_read_counters(const kd_params *p, int64_t *to)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (p->entry[i]->init.kind == KD_COUNTER) to[i] = p->entry[i]->counter;
+}
+
+void kd_params_write_counters(kd_params *p, const int64_t *from)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (p->entry[i]->init.kind == KD_COUNTER) p->entry[i]->counter = from[i];
 }
 
 kdas_status kd_params_read(kd_params *p, int i, float *to)

@@ -66,8 +66,17 @@ void     kd_params_touch(kd_params *p);
 uint64_t kd_params_stats_version(const kd_params *p);
 void     kd_params_touch_stats(kd_params *p);
 
+/* Set all gradients to zero; `label` is what the profile calls it. */
+kdas_status kd_params_zero_grads(kd_params *p, const char *label);
+/* A backward has failed: the gradients hold a part of it, and must not be used until they are zeroed. */
+void kd_params_spoil_grads(kd_params *p);
+bool kd_params_grads_spoilt(const kd_params *p);
+
 /* Add one to every KD_COUNTER. */
 void kd_params_count_up(kd_params *p);
+/* All counters, by index; entries that are none are passed over. */
+void kd_params_read_counters(const kd_params *p, int64_t *to);
+void kd_params_write_counters(kd_params *p, const int64_t *from);
 
 /* Copies between an entry (or its gradient) and host memory. */
 kdas_status kd_params_read(kd_params *p, int i, float *to);

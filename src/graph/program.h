@@ -36,6 +36,11 @@ kdas_status kd_program_backward(kd_program *p);
 /* Backward of one output alone, whatever lies at the others, where the graph keeps its tape: any number of
  * times after a forward. Inputs that the output does not depend on get zeros. */
 kdas_status kd_program_backward_of(kd_program *p, const kd_node *output);
+/* KDAS_ESTATE where no backward can follow: it had one, or was for inference, or others have run since. */
+kdas_status kd_program_check_backward(const kd_program *p);
+/* Whether outputs and kept taps of its last forward are still in the arena: no other program has run there, or made it
+ * grow, and the forward did not fail. */
+bool kd_program_holds(const kd_program *p);
 
 /* Bytes: the arena, what kernels keep packed, and the sum of all buffers without any sharing. */
 typedef struct kd_program_memory {

@@ -96,7 +96,8 @@ struct kd_arena {
     char             *memory;
     size_t            bytes;
     uint64_t          moves;
-    const kd_program *forward_of; /* whose forward it holds, NULL: nobody's */
+    const kd_program *values_of;  /* whose outputs it holds, NULL: nobody's               */
+    const kd_program *forward_of; /* and whose tape, so that a backward can follow: likewise */
 };
 
 /* fuse.c: one node for chains that the backend can do in one go. */

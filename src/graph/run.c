@@ -195,13 +195,15 @@ kdas_status kd_program_forward(kd_program *p, uint64_t seed)
     KD_RETURN(kd_arena_reserve(p->arena, p->arena_bytes)); /* lost if another's growth failed */
     if (p->arena_moves != p->arena->moves) kd_program_resolve(p);
     if (p->ctx->profiling) KD_RETURN(kd_profile_program(p));
-    p->arena->forward_of = NULL;
+    p->arena->forward_of = p->arena->values_of = NULL;
     kd_device_enter(p->ctx);
     st = forward(p, seed);
     kd_device_leave(p->ctx);
-    if (st == KDAS_OK) p->arena->forward_of = p;
+    if (st == KDAS_OK) p->arena->forward_of = p->arena->values_of = p;
     return st;
 }
+
+bool kd_program_holds(const kd_program *p) { return p->arena->values_of == p; }
 
 /* Zero the gradients that node i is the first to add into. */
 static kdas_status clear_grads(kd_program *p, int i)
@@ -232,10 +234,17 @@ static kdas_status run_backward(kd_program *p)
     return KDAS_OK;
 }
 
+kdas_status kd_program_check_backward(const kd_program *p)
+{
+    if (!kd_has_backward(p)) return kd_fail(KDAS_ESTATE, "a forward for inference has no backward");
+    if (p->arena->forward_of != p)
+        return kd_fail(KDAS_ESTATE, "backward comes after a forward, once");
+    return KDAS_OK;
+}
+
 static kdas_status ready_for_backward(kd_program *p)
 {
-    if (!kd_has_backward(p)) return kd_fail(KDAS_ESTATE, "an inference program has no backward");
-    if (p->arena->forward_of != p) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
+    KD_RETURN(kd_program_check_backward(p));
     return p->ctx->profiling ? kd_profile_program(p) : KDAS_OK;
 }
 
@@ -248,6 +257,7 @@ kdas_status kd_program_backward(kd_program *p)
     kd_device_enter(p->ctx);
     st = kd_record_run(p, KD_RECORD_BACKWARD, run_backward);
     kd_device_leave(p->ctx);
+    if (st != KDAS_OK && p->graph->params) kd_params_spoil_grads(p->graph->params);
     if (st == KDAS_OK && p->graph->tape) p->arena->forward_of = p;
     return st;
 }

@@ -75,6 +75,7 @@ void kdas_model_destroy(kdas_model *m)
     kd_free(m->ctx, m->program);
     kd_device_unstage(m->ctx, &m->images);
     kd_device_unstage(m->ctx, &m->gradient);
+    kd_model_state_finish(&m->before, m->ctx);
     kd_graph_destroy(m->shape);
     kd_arena_destroy(m->arena);
     kd_params_destroy(m->params);
@@ -122,18 +123,40 @@ kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, 
                          int64_t w)
 {
     kd_program *p;
+    kdas_status st;
 
     KD_RETURN(kd_model_program_for(&p, m, mode, n, h, w));
     kd_program_bind(p, kd_find(kd_program_graph(p), "image"), images, NULL);
     m->current = NULL;
     m->runs++;
-    KD_RETURN(kd_program_forward(p, kd_mix64(m->options.seed) + m->forwards));
+    if (mode == KD_TRAIN) KD_RETURN(kd_model_state_keep(&m->before, m));
+    st = kd_program_forward(p, kd_mix64(m->options.seed) + m->forwards);
+    if (st != KDAS_OK) {
+        if (mode == KD_TRAIN) kd_model_state_put_back(&m->before, m);
+        return st;
+    }
     m->current = p;
     if (mode == KD_TRAIN) {
         m->forwards++;
         kd_params_count_up(m->params);
     }
     return KDAS_OK;
+}
+
+uint64_t kd_model_generation(const kdas_model *m)
+{
+    return m->current && kd_program_holds(m->current) ? m->runs : 0;
+}
+
+/* What is read or differentiated must be there. */
+static kdas_status check_values(const kdas_model *m)
+{
+    if (kd_model_generation(m)) return KDAS_OK;
+    if (m->runs == 0) return kd_fail(KDAS_ESTATE, "'%s' has had no forward yet", m->def->name);
+    return kd_fail(KDAS_ESTATE,
+                   "'%s' has no outputs: its last forward failed, or its memory was taken since by "
+                   "another size or a kept tap",
+                   m->def->name);
 }
 
 const kd_node *kd_model_output_node(const kdas_model *m, int i, const char **name)
@@ -189,7 +212,7 @@ static kdas_status find_kept(const kd_node **out, const kdas_model *m, const cha
     const kd_node *node;
 
     if (!m || !name) return kd_fail(KDAS_EINVAL, "model or name is NULL");
-    if (!m->current) return kd_fail(KDAS_ESTATE, "there was no forward yet");
+    KD_RETURN(check_values(m));
     node = kd_find(kd_program_graph(m->current), name);
     if (!node)
         return kd_fail(KDAS_ENOTFOUND, "'%s' has no output or tap '%.64s'", m->def->name, name);
@@ -219,9 +242,8 @@ kdas_status kdas_model_backward(kdas_model *m, const float *const *gradients)
 
     if (!m || !gradients)
         return kd_fail(KDAS_EINVAL, "kdas_model_backward: model or gradients is NULL");
-    if (!m->current) return kd_fail(KDAS_ESTATE, "there was no forward yet");
-    if (kd_graph_mode(kd_program_graph(m->current)) == KD_INFER)
-        return kd_fail(KDAS_ESTATE, "a forward in mode INFER has no backward");
+    KD_RETURN(check_values(m));
+    KD_RETURN(kd_program_check_backward(m->current));
     for (int i = 0; (node = kd_model_output_node(m, i, NULL)); i++)
         if (gradients[i])
             KD_RETURN(kd_device_upload(m->ctx, kd_program_grad(m->current, node), gradients[i],
@@ -280,8 +302,9 @@ kdas_status kdas_model_add_gradient(kdas_model *m, const char *name, const float
 
     if (!gradient) return kd_fail(KDAS_EINVAL, "kdas_model_add_gradient: gradient is NULL");
     KD_RETURN(find_kept(&node, m, name));
+    KD_RETURN(kd_program_check_backward(m->current));
     to = kd_program_grad(m->current, node);
-    if (!to) return kd_fail(KDAS_ESTATE, "'%s' takes no gradient in mode INFER", name);
+    if (!to) return kd_fail(KDAS_ESTATE, "'%s' takes no gradient", name);
     KD_RETURN(kd_device_stage(m->ctx, &m->gradient, &device, gradient, node_bytes(node)));
     return kd_device_add(m->ctx, to, device, kd_elements(&node->desc.out), 1);
 }

@@ -4,6 +4,7 @@
 #include <kdas/model.h>
 #include "base/context.h"
 #include "graph/program.h"
+#include "model/state.h"
 
 typedef struct kd_model_def {
     const char *name;
@@ -47,24 +48,29 @@ struct kdas_model {
     kd_model_program   *program;
     size_t              programs, program_capacity;
     kd_program         *current; /* of the last forward; NULL before */
-    kd_graph  *shape; /* the graph that declared the parameters: taps and outputs by name */
-    char     **kept;  /* taps that the host asked for */
-    size_t     kept_count, kept_capacity;
-    uint64_t   forwards; /* training forwards so far: the random state */
-    uint64_t   runs;     /* forwards of any kind: tells a later one from the last */
-    uint64_t   zeroed;   /* how often its gradients were dropped       */
-    kd_staging images;   /* the batch on a device that cannot read the host's memory */
-    kd_staging gradient; /* likewise what a host adds at a tap                       */
-    char       layer_name[256];
+    kd_graph      *shape; /* the graph that declared the parameters: taps and outputs by name */
+    char         **kept;  /* taps that the host asked for */
+    size_t         kept_count, kept_capacity;
+    uint64_t       forwards; /* training forwards so far: the random state */
+    uint64_t       runs; /* forwards of any kind that were begun: tells a later one from the last */
+    kd_model_state before;   /* a training forward, for one that fails */
+    uint64_t       zeroed;   /* how often its gradients were dropped       */
+    kd_staging     images;   /* the batch on a device that cannot read the host's memory */
+    kd_staging     gradient; /* likewise what a host adds at a tap                       */
+    char           layer_name[256];
 };
 
 /* The program for a size and mode, compiled if new. */
 kdas_status kd_model_program_for(kd_program **out, kdas_model *model, kd_mode mode, int64_t n,
                                  int64_t h, int64_t w);
 /* Run it on images in device memory (n,h,w,3), which are bound, not copied; sets model->current. Training
- * forwards count up model->forwards. */
+ * forwards count up model->forwards; one that fails has changed nothing but that there are no outputs. */
 kdas_status kd_model_run(kdas_model *model, kd_mode mode, float *images, int64_t n, int64_t h,
                          int64_t w);
+
+/* A number for the values that the last forward left, outputs and kept taps: where it is another one later, or 0, they
+ * are gone, and so is what points to them. 0: there are none. */
+uint64_t kd_model_generation(const kdas_model *model);
 
 /* Output `i` of the last forward's graph, in order, with its name; NULL past the last or before a forward. */
 const kd_node *kd_model_output_node(const kdas_model *model, int i, const char **name);

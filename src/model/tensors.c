@@ -72,8 +72,7 @@ kdas_status kdas_model_zero_gradients(kdas_model *m)
 {
     KD_RETURN(check_trainable(m));
     m->zeroed++;
-    return kd_profile_zero(m->ctx, m->def->name, kd_params_grads(m->params),
-                           (size_t)kd_params_trainable(m->params) * sizeof(float));
+    return kd_params_zero_grads(m->params, m->def->name);
 }
 
 /* Give every entry of `to` the values that `from` holds, through host memory. */

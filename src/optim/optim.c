@@ -389,6 +389,11 @@ kdas_status kdas_optim_step(kdas_optim *optim)
     kd_update update;
 
     if (!optim) return kd_fail(KDAS_EINVAL, "optimizer: it is NULL");
+    if (kd_params_grads_spoilt(optim->params) ||
+        (optim->side && kd_params_grads_spoilt(optim->side->params)))
+        return kd_fail(KDAS_ESTATE,
+                       "optimizer: a backward has failed and left part of its gradients; zero them "
+                       "first");
     KD_RETURN(norms_or_skip(optim, norm, &skip));
     if (skip) {
         kd_info(optim->ctx,
