@@ -217,6 +217,9 @@ typedef struct kdas_plan {
     size_t packed;        /* parameters in the kernel's own layout, written by pack()        */
     size_t work_forward;  /* scratch of one forward                                          */
     size_t work_backward; /* scratch of one backward                                         */
+    /* Two nodes with the same kernel, the same parameters, as many bytes in `packed` and the same key, other than 0, have
+     * the same content there: programs of several sizes share it. 0: it is this node's alone. */
+    uint64_t pack_key;
 } kdas_plan;
 
 typedef struct kdas_call {

@@ -122,11 +122,15 @@ typedef struct kdas_layer {
 /* Layer `i` of the network for height x width; KDAS_ENOTFOUND past the last. Since 0.1. */
 KDAS_API kdas_status kdas_model_layer(kdas_model *model, int64_t height, int64_t width, int32_t i,
                                       kdas_layer *out);
-/* Bytes that a program of this size needs: activations and gradients in one arena, and weights in the
- * kernels' own layout. Compiles it if need be. Since 0.1. */
+/* Bytes that a program of this size needs: activations and gradients, in memory that all sizes take turns with, and
+ * weights in the kernels' own layout, most of which sizes share. Compiles it if need be. Since 0.1. */
 KDAS_API kdas_status kdas_model_memory(kdas_model *model, kdas_mode mode, int64_t count,
                                        int64_t height, int64_t width, size_t *arena,
                                        size_t *packed);
+/* Let go of compiled sizes, but for the `keep` that were used last (0: all), and of the memory of activations that those
+ * do not need, with the last forward's outputs in it. What is needed again is compiled again. By itself a model keeps
+ * 32 pairs of a size and a mode. KDAS_EINVAL. Since 0.4. */
+KDAS_API kdas_status kdas_model_trim(kdas_model *model, int32_t keep);
 
 KDAS_END
 #endif

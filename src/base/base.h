@@ -45,6 +45,8 @@ char *kd_strdup(kdas_context *ctx, const char *text);
 char *kd_printf(kdas_context *ctx, const char *format, ...) KD_PRINTF(2, 3);
 /* Grow *array to hold at least `need` elements; *capacity counts elements. */
 kdas_status kd_grow(kdas_context *ctx, void **array, size_t *capacity, size_t need, size_t element);
+/* Move element i of a list of pointers to its end, and return it: for lists in the order of last use. */
+void *kd_move_last(void *list, size_t count, size_t i);
 
 /* ---- log.c ---- */
 void kd_log(kdas_context *ctx, kdas_log_level level, const char *format, ...) KD_PRINTF(3, 4);

@@ -84,3 +84,14 @@ kdas_status kd_grow(kdas_context *ctx, void **array, size_t *capacity, size_t ne
     *capacity = n;
     return KDAS_OK;
 }
+
+void *kd_move_last(void *list, size_t count, size_t i)
+{
+    char *at = (char *)list + i * sizeof(void *);
+    void *one;
+
+    memcpy(&one, at, sizeof one);
+    memmove(at, at + sizeof one, (count - i - 1) * sizeof one);
+    memcpy((char *)list + (count - 1) * sizeof one, &one, sizeof one);
+    return one;
+}

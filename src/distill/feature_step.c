@@ -88,6 +88,12 @@ kdas_status kd_feature_create(kdas_distiller *d)
     return d->feature ? create(d) : KDAS_ENOMEM;
 }
 
+static void destroy_program(const kd_feature *f, kd_feature_program *k)
+{
+    kd_program_destroy(k->program);
+    kd_free(f->ctx, k);
+}
+
 void kd_feature_destroy(kdas_distiller *d)
 {
     kd_feature *f = d->feature;
@@ -95,10 +101,8 @@ void kd_feature_destroy(kdas_distiller *d)
     if (!f) return;
     if (f->params && d->optim->side && d->optim->side->params == f->params)
         kd_optim_side_destroy(d->optim);
-    for (size_t i = 0; i < f->programs; i++) {
-        kd_program_destroy(f->program[i]->program);
-        kd_free(f->ctx, f->program[i]);
-    }
+    for (size_t i = 0; i < f->programs; i++)
+        destroy_program(f, f->program[i]);
     kd_free(f->ctx, f->program);
     kd_arena_destroy(f->arena);
     kd_device_free(f->ctx, f->found);
@@ -141,8 +145,10 @@ static kdas_status program_for(kd_feature_program **out, kdas_distiller *d)
     kdas_status         st;
 
     for (size_t i = 0; i < f->programs; i++) {
-        k = *out = f->program[i];
-        if (k->n == dim[0] && k->h == dim[1] && k->w == dim[2]) return KDAS_OK;
+        k = f->program[i];
+        if (k->n != dim[0] || k->h != dim[1] || k->w != dim[2]) continue;
+        *out = kd_move_last(f->program, f->programs, i);
+        return KDAS_OK;
     }
     *out = NULL;
     KD_RETURN(kd_grow(f->ctx, (void **)&f->program, &f->program_capacity, f->programs + 1,
@@ -157,6 +163,8 @@ static kdas_status program_for(kd_feature_program **out, kdas_distiller *d)
         kd_free(f->ctx, k);
         return st;
     }
+    if (f->programs == KD_PROGRAMS_MOST)
+        destroy_program(f, kd_move_last(f->program, f->programs--, 0));
     f->program[f->programs++] = *out = k;
     return KDAS_OK;
 }

@@ -24,7 +24,7 @@ typedef struct kd_feature {
     kd_feature_pair pair[KD_MAX_PAIRS]; /* names are the models'; shapes of the program last made */
     kd_params      *params;             /* the projections; NULL: the kind has none */
     kd_arena       *arena;
-    kd_feature_program **program;
+    kd_feature_program **program; /* in the order of their last use */
     size_t               programs, program_capacity;
     kd_feature_found    *found;  /* device memory */
     uint64_t             zeroed; /* student->zeroed when the projections' gradients were */

@@ -16,14 +16,25 @@ void kd_arena_destroy(kd_arena *arena)
     kd_free(arena->ctx, arena);
 }
 
+static void let_go(kd_arena *arena)
+{
+    kd_device_free(arena->ctx, arena->memory);
+    arena->memory     = NULL;
+    arena->forward_of = arena->values_of = NULL;
+    arena->bytes                         = 0;
+    arena->moves++;
+}
+
+void kd_arena_trim(kd_arena *arena, size_t bytes)
+{
+    if (arena->bytes > bytes) let_go(arena);
+}
+
 /* The old memory goes first: nothing in it outlives a change of programs. */
 kdas_status kd_arena_reserve(kd_arena *arena, size_t bytes)
 {
     if (bytes <= arena->bytes) return KDAS_OK;
-    kd_device_free(arena->ctx, arena->memory);
-    arena->forward_of = arena->values_of = NULL;
-    arena->bytes                         = 0;
-    arena->moves++;
+    let_go(arena);
     arena->memory = kd_device_alloc(arena->ctx, bytes);
     if (!arena->memory) return KDAS_ENOMEM;
     arena->bytes = bytes;

@@ -34,21 +34,46 @@ static kdas_status choose_kernel(kd_program *p, int i)
     return KDAS_OK;
 }
 
-/* Memory for parameters in the kernels' own layout; it lives as long as the program. */
-static kdas_status make_packed(kd_program *p)
+static kd_pack **packs_of(const kd_program *p)
 {
-    size_t bytes = 0, at = 0;
+    return p->graph->params ? kd_params_packs(p->graph->params) : NULL;
+}
 
-    for (int i = 0; i < p->nodes; i++)
-        bytes += (p->slot[i].plan.packed + KDAS_ALIGNMENT - 1) & ~(size_t)(KDAS_ALIGNMENT - 1);
-    p->packed_bytes = bytes;
-    if (bytes == 0) return KDAS_OK;
-    p->packed = kd_device_alloc(p->ctx, bytes);
-    if (!p->packed) return KDAS_ENOMEM;
+/* What a node packs: of parameters alone it can be shared, of what a caller lends it cannot. */
+static kd_pack describe_pack(const kd_program *p, int i)
+{
+    const kd_node *node = p->graph->node[i];
+    const kd_slot *slot = &p->slot[i];
+    kd_pack        pack = { .kernel = slot->kernel,
+                            .key    = slot->plan.packed ? slot->plan.pack_key : 1,
+                            .bytes  = slot->plan.packed,
+                            .norm   = -1 };
+
+    for (int k = 0; k < KDAS_MAX_INPUTS; k++) {
+        const kd_node *in = k ? node->in[k] : NULL;
+
+        pack.param[k] = in && in->kind == KD_NODE_PARAM ? in->param : -1;
+        if (in && in->kind != KD_NODE_PARAM) pack.key = 0;
+    }
+    if (slot->fold >= 0) {
+        pack.norm    = p->graph->node[p->fold[slot->fold].norm]->in[1]->param;
+        pack.weights = (size_t)kd_elements(&node->desc.in[1]);
+        pack.biases  = (size_t)node->desc.in[1].dim[0];
+    }
+    return pack;
+}
+
+static kdas_status make_packs(kd_program *p)
+{
     for (int i = 0; i < p->nodes; i++) {
-        if (p->slot[i].plan.packed == 0) continue;
-        p->slot[i].forward.packed = p->packed + at;
-        at += (p->slot[i].plan.packed + KDAS_ALIGNMENT - 1) & ~(size_t)(KDAS_ALIGNMENT - 1);
+        kd_slot *slot = &p->slot[i];
+        kd_pack  wanted;
+
+        if (!slot->plan.packed && slot->fold < 0) continue;
+        wanted = describe_pack(p, i);
+        KD_RETURN(kd_pack_take(&slot->pack, p->ctx, packs_of(p), &wanted));
+        slot->forward.packed = slot->pack->memory;
+        p->packed_bytes += slot->pack->bytes;
     }
     return KDAS_OK;
 }
@@ -72,7 +97,7 @@ static kdas_status compile(kd_program *p)
     if (g->mode == KD_INFER) KD_RETURN(kd_fold_find(p));
     for (int i = 0; i < p->nodes; i++)
         KD_RETURN(choose_kernel(p, i));
-    KD_RETURN(make_packed(p));
+    KD_RETURN(make_packs(p));
     KD_RETURN(kd_plan(p));
     KD_RETURN(kd_records_create(p));
     KD_RETURN(kd_arena_reserve(p->arena, p->arena_bytes));
@@ -113,13 +138,9 @@ void kd_program_destroy(kd_program *p)
 
         if (k && k->release && p->slot[i].plan.state)
             k->release(p->ctx->device, p->slot[i].plan.state);
-    }
-    for (size_t i = 0; i < p->folds; i++) {
-        kd_device_free(p->ctx, p->fold[i].weight);
-        kd_device_free(p->ctx, p->fold[i].bias);
+        kd_pack_release(p->ctx, packs_of(p), p->slot[i].pack);
     }
     if (p->arena->values_of == p) p->arena->forward_of = p->arena->values_of = NULL;
-    kd_device_free(p->ctx, p->packed);
     kd_free(p->ctx, p->fold);
     kd_free(p->ctx, p->storage);
     kd_free(p->ctx, p->slot);

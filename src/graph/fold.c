@@ -24,14 +24,9 @@ static int readers(const kd_program *p, const kd_node *of)
 static kdas_status add_fold(kd_program *p, kd_node *node, const kd_node *norm)
 {
     const kdas_desc *w = &node->desc.in[1];
-    kd_fold         *f;
 
     KD_RETURN(kd_grow(p->ctx, (void **)&p->fold, &p->fold_capacity, p->folds + 1, sizeof *p->fold));
-    f         = &p->fold[p->folds++];
-    *f        = (kd_fold){ .node = node->id, .norm = norm->id };
-    f->weight = kd_device_alloc(p->ctx, (size_t)kd_elements(w) * sizeof(float));
-    f->bias   = kd_device_alloc(p->ctx, (size_t)w->dim[0] * sizeof(float));
-    if (!f->weight || !f->bias) return KDAS_ENOMEM;
+    p->fold[p->folds++]    = (kd_fold){ .node = node->id, .norm = norm->id };
     p->slot[node->id].fold = (int)p->folds - 1;
     p->slot[norm->id].root = node->id;
     node->desc.in[2]       = (kdas_desc){ KDAS_F32, 1, { w->dim[0], 1, 1, 1 } };
@@ -58,6 +53,7 @@ static kdas_status compute(kd_program *p, const kd_fold *f)
 {
     const kd_node *node = p->graph->node[f->node], *norm = p->graph->node[f->norm];
     kd_params     *params = p->graph->params;
+    const kd_pack *pack   = p->slot[f->node].pack;
     int64_t        co = node->desc.in[1].dim[0], n = kd_elements(&node->desc.in[1]);
     float          eps = ((const kdas_norm_attr *)norm->desc.attr)->eps;
     float         *w   = kd_alloc(p->ctx, (size_t)(n + 5 * co) * sizeof *w);
@@ -77,8 +73,8 @@ static kdas_status compute(kd_program *p, const kd_fold *f)
             w[o * (n / co) + i] *= scale;
         b[o] = (b[o] - stat[2 * co + o]) * scale + stat[co + o];
     }
-    KD_TRY(kd_device_upload(p->ctx, f->weight, w, (size_t)n * sizeof *w));
-    KD_TRY(kd_device_upload(p->ctx, f->bias, b, (size_t)co * sizeof *b));
+    KD_TRY(kd_device_upload(p->ctx, pack->weight, w, (size_t)n * sizeof *w));
+    KD_TRY(kd_device_upload(p->ctx, pack->bias, b, (size_t)co * sizeof *b));
 done:
     kd_free(p->ctx, w);
     return st;
@@ -87,6 +83,6 @@ done:
 kdas_status kd_fold_compute(kd_program *p)
 {
     for (size_t i = 0; i < p->folds; i++)
-        KD_RETURN(compute(p, &p->fold[i]));
+        if (!kd_pack_current(p, p->fold[i].node)) KD_RETURN(compute(p, &p->fold[i]));
     return KDAS_OK;
 }

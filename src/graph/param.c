@@ -15,6 +15,7 @@ struct kd_params {
     int64_t          trainable, total; /* elements, gaps counted */
     float           *values, *grads;
     uint64_t         version, stats_version;
+    struct kd_pack  *packs;
     bool             spoilt; /* the gradients: see kd_params_spoil_grads() */
 };
 
@@ -168,6 +169,8 @@ kdas_status kd_params_zero_grads(kd_params *p, const char *label)
     p->spoilt = false;
     return KDAS_OK;
 }
+
+struct kd_pack **kd_params_packs(kd_params *p) { return &p->packs; }
 
 void kd_params_spoil_grads(kd_params *p) { p->spoilt = true; }
 bool kd_params_grads_spoilt(const kd_params *p) { return p->spoilt; }

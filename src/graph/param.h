@@ -78,6 +78,9 @@ void kd_params_count_up(kd_params *p);
 void kd_params_read_counters(const kd_params *p, int64_t *to);
 void kd_params_write_counters(kd_params *p, const int64_t *from);
 
+/* Where packs of these parameters are listed (pack.h). */
+struct kd_pack **kd_params_packs(kd_params *p);
+
 /* Copies between an entry (or its gradient) and host memory. */
 kdas_status kd_params_read(kd_params *p, int i, float *to);
 kdas_status kd_params_read_grad(kd_params *p, int i, float *to);

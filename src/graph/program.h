@@ -6,11 +6,16 @@
 
 typedef struct kd_program kd_program;
 
+/* Whoever keeps programs of many sizes keeps so many, and lets go of the one that was used longest ago. */
+enum { KD_PROGRAMS_MOST = 32 };
+
 /* Memory that several programs use in turn; it grows to the largest need. What a program left in it is gone
  * once another has run. It must outlive its programs. */
 typedef struct kd_arena kd_arena;
 kd_arena               *kd_arena_create(kdas_context *ctx);
 void                    kd_arena_destroy(kd_arena *arena);
+/* Give the memory back if it is more than `bytes`, with what lies in it; the next run takes what it needs. */
+void kd_arena_trim(kd_arena *arena, size_t bytes);
 
 /* Compile and keep the graph (it belongs to the program, also on failure). A program with a backward has
  * the gradients of its outputs as inputs of that backward: see kd_program_grad(). */

@@ -2,6 +2,7 @@
 #ifndef KD_PROGRAM_INSIDE_H
 #define KD_PROGRAM_INSIDE_H
 #include "graph/graph_inside.h"
+#include "graph/pack.h"
 #include "graph/profile.h"
 #include "graph/program.h"
 
@@ -19,6 +20,7 @@ typedef struct kd_slot {
     /* NULL: an input, a parameter, or nothing to run (reshape, folded norm) */
     const kdas_kernel *kernel;
     kdas_plan          plan;
+    kd_pack           *pack; /* NULL: nothing is packed or folded */
     int  root;  /* the node whose memory this one's value is (itself, or what it reshapes) */
     int  value; /* storage of the value           */
     int  grad;  /* storage of the gradient        */
@@ -32,10 +34,9 @@ typedef struct kd_slot {
     kdas_call forward, backward;
 } kd_slot;
 
-/* A batch norm folded into the convolution or linear before it: w' = w s, b' = b s + t. */
+/* A batch norm folded into the convolution or linear before it: w' = w s, b' = b s + t, in the node's pack. */
 typedef struct kd_fold {
-    int    node, norm;
-    float *weight, *bias; /* device memory */
+    int node, norm;
 } kd_fold;
 
 /* The parts of a program that a device may keep as a record. */
@@ -70,10 +71,9 @@ struct kd_program {
     kd_fold      *fold;
     size_t        folds, fold_capacity;
     kd_arena     *arena;
-    uint64_t      arena_moves; /* of the arena when pointers were last set */
-    size_t        arena_bytes; /* of it that this program uses             */
-    char         *packed;
-    size_t        packed_bytes;
+    uint64_t      arena_moves;            /* of the arena when pointers were last set */
+    size_t        arena_bytes;            /* of it that this program uses             */
+    size_t        packed_bytes;           /* of all packs, shared or not            */
     uint64_t      version, stats_version; /* of the parameters when last packed */
 
     uint64_t *seed, *device_seed; /* one for each node that draws: host memory, device memory */
@@ -104,7 +104,9 @@ struct kd_arena {
 kdas_status kd_fuse(kd_program *p);
 /* fold.c */
 kdas_status kd_fold_find(kd_program *p);    /* choose pairs, before kernels are prepared */
-kdas_status kd_fold_compute(kd_program *p); /* fill weight and bias                     */
+kdas_status kd_fold_compute(kd_program *p); /* fill weight and bias where they are old   */
+/* run.c: whether what node i packs, if anything, is of the parameters as they are. */
+bool kd_pack_current(const kd_program *p, int i);
 /* plan.c: storages, their lives and places. */
 kdas_status kd_plan(kd_program *p);
 /* arena.c: make room. */

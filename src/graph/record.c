@@ -220,7 +220,7 @@ static bool packs_alone(const kd_program *p)
     bool any = false;
 
     for (int i = 0; i < p->nodes; i++) {
-        if (!p->slot[i].kernel || !p->slot[i].kernel->pack) continue;
+        if (!p->slot[i].plan.packed) continue;
         any = true;
         for (int k = 1; k < KDAS_MAX_INPUTS; k++) {
             const kd_node *in = p->graph->node[i]->in[k];

@@ -16,8 +16,8 @@ static void *operand(const kd_program *p, int i, int k)
     const kd_node *in   = p->graph->node[i]->in[k];
     int            fold = p->slot[i].fold;
 
-    if (fold >= 0 && k == 1) return p->fold[fold].weight;
-    if (fold >= 0 && k == 2) return p->fold[fold].bias;
+    if (fold >= 0 && k == 1) return p->slot[i].pack->weight;
+    if (fold >= 0 && k == 2) return p->slot[i].pack->bias;
     if (!in) return NULL;
     if (in->kind == KD_NODE_PARAM)
         return kd_params_values(p->graph->params) +
@@ -126,17 +126,34 @@ static kdas_status fold(kd_program *p)
     return kd_profile_stop(p->ctx, start, p->label, "fold", "", KDAS_PROFILE_PACK, (kd_work){ 0 });
 }
 
+bool kd_pack_current(const kd_program *p, int i)
+{
+    const kd_pack   *pack   = p->slot[i].pack;
+    const kd_params *params = p->graph->params;
+
+    return !pack || (pack->version == kd_params_version(params) &&
+                     (pack->norm < 0 || pack->stats_version == kd_params_stats_version(params)));
+}
+
+/* A device that keeps a record of this packs all, so that the record is whole; others what is old. */
 static kdas_status pack_nodes(kd_program *p)
 {
     for (int i = 0; i < p->nodes; i++) {
         const kdas_kernel *k    = p->slot[i].kernel;
         kdas_call          call = p->slot[i].forward;
 
-        if (!k || !k->pack) continue;
+        if (!k || !p->slot[i].plan.packed || (!p->record && kd_pack_current(p, i))) continue;
         call.in[0] = call.out = call.saved = NULL; /* a record of this outlives what callers lend */
         KD_RETURN(run_node(p, i, KDAS_PROFILE_PACK, k->pack, &call));
     }
     return KDAS_OK;
+}
+
+static bool all_current(const kd_program *p)
+{
+    for (int i = 0; i < p->nodes; i++)
+        if (!kd_pack_current(p, i)) return false;
+    return true;
 }
 
 static kdas_status pack(kd_program *p)
@@ -148,8 +165,15 @@ static kdas_status pack(kd_program *p)
     version = kd_params_version(params);
     stats   = p->folds ? kd_params_stats_version(params) : 0;
     if (p->version == version && p->stats_version == stats) return KDAS_OK;
-    KD_RETURN(fold(p));
-    KD_RETURN(kd_record_pack(p, pack_nodes));
+    if (!all_current(p)) {
+        KD_RETURN(fold(p));
+        KD_RETURN(kd_record_pack(p, pack_nodes));
+    }
+    for (int i = 0; i < p->nodes; i++)
+        if (p->slot[i].pack) {
+            p->slot[i].pack->version       = version;
+            p->slot[i].pack->stats_version = kd_params_stats_version(params);
+        }
     p->version       = version;
     p->stats_version = stats;
     return KDAS_OK;

@@ -141,7 +141,7 @@ struct kdas_loss {
     const kd_seg      *seg;
     const kd_guidance *guidance;
     kd_arena          *arena, *weight_arena; /* maps are evaluated one after the other */
-    kd_loss_program  **program;
+    kd_loss_program  **program;              /* in the order of their last use             */
     size_t             programs, program_capacity;
     kd_staging         staging;
     kd_loss_found     *found; /* device memory */

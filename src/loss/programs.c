@@ -121,13 +121,22 @@ static bool same_key(const kd_loss_key *a, const kd_loss_key *b)
            a->pixel == b->pixel;
 }
 
+static void destroy(kdas_loss *loss, kd_loss_program *k)
+{
+    kd_program_destroy(k->program);
+    kd_free(loss->ctx, k);
+}
+
 kdas_status kd_loss_program_for(kd_loss_program **out, kdas_loss *loss, const kd_loss_key *key)
 {
     kd_loss_program *k;
     kdas_status      st;
 
     for (size_t i = 0; i < loss->programs; i++)
-        if (same_key(&(*out = loss->program[i])->key, key)) return KDAS_OK;
+        if (same_key(&loss->program[i]->key, key)) {
+            *out = kd_move_last(loss->program, loss->programs, i);
+            return KDAS_OK;
+        }
     *out = NULL;
     KD_RETURN(kd_grow(loss->ctx, (void **)&loss->program, &loss->program_capacity,
                       loss->programs + 1, sizeof *loss->program));
@@ -139,15 +148,15 @@ kdas_status kd_loss_program_for(kd_loss_program **out, kdas_loss *loss, const kd
         kd_free(loss->ctx, k);
         return st;
     }
+    if (loss->programs == KD_PROGRAMS_MOST)
+        destroy(loss, kd_move_last(loss->program, loss->programs--, 0));
     loss->program[loss->programs++] = *out = k;
     return KDAS_OK;
 }
 
 void kd_loss_programs_destroy(kdas_loss *loss)
 {
-    for (size_t i = 0; i < loss->programs; i++) {
-        kd_program_destroy(loss->program[i]->program);
-        kd_free(loss->ctx, loss->program[i]);
-    }
+    for (size_t i = 0; i < loss->programs; i++)
+        destroy(loss, loss->program[i]);
     kd_free(loss->ctx, loss->program);
 }

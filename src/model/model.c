@@ -57,18 +57,10 @@ kdas_status kdas_model_create(kdas_model **out, kdas_context *ctx, const char *n
     return KDAS_OK;
 }
 
-static void drop_programs(kdas_model *m)
-{
-    for (size_t i = 0; i < m->programs; i++)
-        kd_program_destroy(m->program[i].program);
-    m->programs = 0;
-    m->current  = NULL;
-}
-
 void kdas_model_destroy(kdas_model *m)
 {
     if (!m) return;
-    drop_programs(m);
+    kd_model_programs_drop(m, 0);
     for (size_t i = 0; i < m->kept_count; i++)
         kd_free(m->ctx, m->kept[i]);
     kd_free(m->ctx, m->kept);
@@ -82,42 +74,7 @@ void kdas_model_destroy(kdas_model *m)
     kd_free(m->ctx, m);
 }
 
-/* ---- programs ---- */
-
-static const char *const mode_names[] = {
-    [KD_INFER] = "infer", [KD_EVAL] = "eval", [KD_TRAIN] = "train"
-};
-
-kdas_status kd_model_program_for(kd_program **out, kdas_model *m, kd_mode mode, int64_t n,
-                                 int64_t h, int64_t w)
-{
-    kd_graph   *g;
-    kd_program *p;
-
-    *out = NULL;
-    for (size_t i = 0; i < m->programs; i++) {
-        const kd_model_program *k = &m->program[i];
-
-        if (k->mode == mode && k->n == n && k->h == h && k->w == w) {
-            *out = k->program;
-            return KDAS_OK;
-        }
-    }
-    KD_RETURN(kd_check_size(n, h, w));
-    if (mode != KD_INFER && !m->options.trainable)
-        return kd_fail(KDAS_ESTATE, "model '%s' was made without gradients (trainable = 0)",
-                       m->def->name);
-    KD_RETURN(kd_grow(m->ctx, (void **)&m->program, &m->program_capacity, m->programs + 1,
-                      sizeof *m->program));
-    KD_RETURN(kd_model_build(&g, m->ctx, m->def, m->params, mode, kd_desc(n, h, w, 3),
-                             m->options.drop_path, m->kept, m->kept_count));
-    KD_RETURN(kd_program_create(&p, g, m->arena));
-    kd_program_label(p, "%s %s %lldx%lldx%lld", m->def->name, mode_names[mode], (long long)n,
-                     (long long)h, (long long)w);
-    m->program[m->programs++] = (kd_model_program){ mode, n, h, w, p };
-    *out                      = p;
-    return KDAS_OK;
-}
+/* ---- run ---- */
 
 kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, int64_t h,
                          int64_t w)
@@ -281,7 +238,7 @@ kdas_status kdas_model_keep_tap(kdas_model *m, const char *name)
     copy = kd_strdup(m->ctx, name);
     if (!copy) return KDAS_ENOMEM;
     m->kept[m->kept_count++] = copy;
-    drop_programs(m);
+    kd_model_programs_drop(m, 0);
     return KDAS_OK;
 }
 
@@ -351,20 +308,4 @@ kdas_status kdas_model_layer(kdas_model *m, int64_t height, int64_t width, int32
     }
     kd_graph_destroy(g);
     return st;
-}
-
-kdas_status kdas_model_memory(kdas_model *m, kdas_mode mode, int64_t count, int64_t height,
-                              int64_t width, size_t *arena, size_t *packed)
-{
-    kd_program       *p;
-    kd_program_memory use;
-
-    if (!m) return kd_fail(KDAS_EINVAL, "kdas_model_memory: model is NULL");
-    if (mode != KDAS_MODE_INFER && mode != KDAS_MODE_EVAL && mode != KDAS_MODE_TRAIN)
-        return kd_fail(KDAS_EINVAL, "there is no mode %d", (int)mode);
-    KD_RETURN(kd_model_program_for(&p, m, (kd_mode)mode, count, height, width));
-    use = kd_program_memory_use(p);
-    if (arena) *arena = use.arena;
-    if (packed) *packed = use.packed;
-    return KDAS_OK;
 }

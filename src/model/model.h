@@ -37,6 +37,7 @@ typedef struct kd_model_program {
     kd_mode     mode;
     int64_t     n, h, w;
     kd_program *program;
+    uint64_t    used; /* when last, by the model's clock */
 } kd_model_program;
 
 struct kdas_model {
@@ -47,6 +48,7 @@ struct kdas_model {
     kd_arena           *arena; /* shared by all programs: one runs at a time */
     kd_model_program   *program;
     size_t              programs, program_capacity;
+    uint64_t            program_clock;
     kd_program         *current; /* of the last forward; NULL before */
     kd_graph      *shape; /* the graph that declared the parameters: taps and outputs by name */
     char         **kept;  /* taps that the host asked for */
@@ -63,6 +65,8 @@ struct kdas_model {
 /* The program for a size and mode, compiled if new. */
 kdas_status kd_model_program_for(kd_program **out, kdas_model *model, kd_mode mode, int64_t n,
                                  int64_t h, int64_t w);
+/* Keep the `keep` programs that were used last. */
+void kd_model_programs_drop(kdas_model *model, size_t keep);
 /* Run it on images in device memory (n,h,w,3), which are bound, not copied; sets model->current. Training
  * forwards count up model->forwards; one that fails has changed nothing but that there are no outputs. */
 kdas_status kd_model_run(kdas_model *model, kd_mode mode, float *images, int64_t n, int64_t h,

@@ -21,6 +21,7 @@ static kdas_status conv2d_prepare(kdas_device *device, const kdas_node_desc *nod
     if (node->wants & 1) data = round64(bytes_of(&node->in[0])) + sizes.data;
     plan->state         = conv;
     plan->packed        = sizes.packed;
+    plan->pack_key      = sizes.pack_key;
     plan->work_forward  = sizes.forward;
     plan->work_backward = KD_MAX(data, sizes.weights);
     return KDAS_OK;

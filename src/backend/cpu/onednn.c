@@ -24,6 +24,14 @@ typedef struct geometry {
     bool             bias;
 } geometry;
 
+/* FNV-1a, goes on from `hash`. */
+static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t count)
+{
+    for (const unsigned char *at = bytes; count--; at++)
+        hash = (hash ^ *at) * 0x100000001b3u;
+    return hash;
+}
+
 #if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t       layout; /* a handle */
 typedef const_dnnl_memory_desc_t layout_ref;
@@ -43,6 +51,24 @@ static dnnl_status_t append_sum(dnnl_post_ops_t ops)
 {
     return dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef);
 }
+static uint64_t layout_hash(uint64_t hash, layout_ref l)
+{
+    static const dnnl_query_t lists[] = { dnnl_query_padded_dims, dnnl_query_strides,
+                                          dnnl_query_inner_blks, dnnl_query_inner_idxs };
+    int                       rank = 0, blocks = 0, type = 0;
+
+    dnnl_memory_desc_query(l, dnnl_query_ndims_s32, &rank);
+    dnnl_memory_desc_query(l, dnnl_query_inner_nblks_s32, &blocks);
+    dnnl_memory_desc_query(l, dnnl_query_data_type, &type);
+    hash = hash_bytes(hash, &type, sizeof type);
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        const dnnl_dims_t *dims = NULL;
+
+        if (dnnl_memory_desc_query(l, lists[i], &dims) == dnnl_success && dims)
+            hash = hash_bytes(hash, *dims, (size_t)(i < 2 ? rank : blocks) * sizeof(dnnl_dim_t));
+    }
+    return hash;
+}
 #else
 typedef dnnl_memory_desc_t        layout; /* a value */
 typedef const dnnl_memory_desc_t *layout_ref;
@@ -55,6 +81,7 @@ static dnnl_status_t layout_make(layout *out, int rank, const dnnl_dims_t dims,
 }
 static void          layout_free(layout *l) { (void)l; }
 static dnnl_status_t append_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1.0f); }
+static uint64_t layout_hash(uint64_t hash, layout_ref l) { return hash_bytes(hash, l, sizeof *l); }
 #endif
 
 typedef enum direction { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS } direction;
@@ -249,6 +276,7 @@ struct kd_conv {
     pass       pack_forward, pack_data; /* PyTorch's order to the primitives' */
     pass       unpack;                  /* and back, adding                    */
     size_t     packed_forward;          /* bytes of the forward's weights      */
+    uint64_t   pack_key;                /* hash of the packed layouts          */
     size_t     fresh_weights, fresh_bias;
 };
 
@@ -300,6 +328,7 @@ static dnnl_status_t make_forward(kd_conv *c, const_dnnl_primitive_desc_t desc, 
     dnnl_status_t s      = pass_make(&c->forward, engine, desc);
 
     c->packed_forward = layout_bytes(w);
+    c->pack_key       = layout_hash(c->pack_key, w);
     if (!s) s = pass_arg(&c->forward, engine, DNNL_ARG_SRC, REF(l->x));
     if (!s) s = pass_arg(&c->forward, engine, DNNL_ARG_WEIGHTS, w);
     if (!s) s = pass_arg(&c->forward, engine, DNNL_ARG_DST, REF(l->out));
@@ -315,6 +344,7 @@ static dnnl_status_t make_data(kd_conv *c, const_dnnl_primitive_desc_t desc, con
     dnnl_status_t s      = pass_make(&c->data, engine, desc);
 
     *packed += layout_bytes(w);
+    c->pack_key = layout_hash(c->pack_key, w);
     if (!s) s = pass_arg(&c->data, engine, DNNL_ARG_DIFF_DST, REF(l->out));
     if (!s) s = pass_arg(&c->data, engine, DNNL_ARG_WEIGHTS, w);
     if (!s) s = pass_arg(&c->data, engine, DNNL_ARG_DIFF_SRC, REF(l->x));
@@ -378,14 +408,15 @@ kdas_status kd_conv_create(kd_conv **out, kd_onednn *dnn, const kdas_node_desc *
 
     *out = NULL;
     if (!c) return dnn->host.fail(KDAS_ENOMEM, "conv2d: no memory for its plan");
-    *c = (kd_conv){ .dnn = dnn, .g = geometry_of(node) };
+    *c = (kd_conv){ .dnn = dnn, .g = geometry_of(node), .pack_key = 0xcbf29ce484222325u };
     s  = make_passes(c, node->wants, &sizes->packed);
     if (s) {
         kd_conv_destroy(c);
         return failed(&dnn->host, s, "prepare conv2d");
     }
-    sizes->forward = c->forward.scratch;
-    sizes->data    = c->data.scratch;
+    sizes->pack_key = c->pack_key | 1;
+    sizes->forward  = c->forward.scratch;
+    sizes->data     = c->data.scratch;
     sizes->weights =
         c->fresh_weights + c->fresh_bias + KD_MAX(c->weights.scratch, c->unpack.scratch);
     /* weights are packed with no scratch of their own: pack() has none to give */

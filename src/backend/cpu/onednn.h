@@ -15,9 +15,10 @@ void        kd_onednn_version(char *text, size_t size);
 typedef struct kd_conv kd_conv;
 
 typedef struct kd_conv_sizes {
-    size_t packed;        /* kd_conv_pack() fills it, forward and backward to x read it */
-    size_t forward;       /* work of forward                                            */
-    size_t data, weights; /* work of the two halves of backward                         */
+    size_t   packed;        /* kd_conv_pack() fills it, forward and backward to x read it */
+    uint64_t pack_key;      /* a hash of its layout; not 0                                */
+    size_t   forward;       /* work of forward                                            */
+    size_t   data, weights; /* work of the two halves of backward                         */
 } kd_conv_sizes;
 
 /* Make what the node needs: forward, and the halves of backward that node->wants. */

@@ -31,7 +31,8 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 {
     shape s = shape_of(node);
 
-    plan->packed = floats((2 * s.kh * s.kw + 1) * s.ld);
+    plan->packed   = floats((2 * s.kh * s.kw + 1) * s.ld);
+    plan->pack_key = 1;
     if (node->wants & 6)
         plan->work_backward = floats((s.kh * s.kw + 1) * s.ld) * (size_t)device->threads;
     return KDAS_OK;

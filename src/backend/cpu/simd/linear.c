@@ -50,6 +50,7 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 
     plan->packed = floats(packed_numel(s.in, s.out)) + floats(round_up(s.out, LANES));
     if (node->wants & 1) plan->packed += floats(packed_numel(s.out, s.in));
+    plan->pack_key = 1 + (node->wants & 1);
     if (node->wants & 6) plan->work_backward = part_bytes(&s) * (size_t)(s.depth * s.across);
     return KDAS_OK;
 }

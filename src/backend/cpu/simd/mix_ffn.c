@@ -75,6 +75,7 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
     scratch    t;
 
     plan->packed       = ffn_pack_layout(&p, &s, node->wants, NULL);
+    plan->pack_key     = node->wants ? 2 : 1;
     plan->work_forward = scratch_layout(&t, &s, NULL) * (size_t)(s.depth * s.across);
     if (s.across > 1) plan->work_forward += floats(s.across * numel(&node->out));
     if (s.keeps) plan->saved = elems(s.N * s.panels * s.H * s.W * PANEL);

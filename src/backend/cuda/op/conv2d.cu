@@ -181,6 +181,7 @@ static kdas_status conv2d_prepare(kdas_device *device, const kdas_node_desc *nod
     t           = scratch_of(node, &s, dnn);
     plan->state = dnn;
     if (!is_packed(&s)) plan->packed = (size_t)(s.o * s.width) * sizeof(elem);
+    plan->pack_key = 1;
     if (dnn)
         plan->work_forward = kd_cuda_dnn_work(dnn, KD_DNN_FORWARD);
     else if (!is_product(&s))

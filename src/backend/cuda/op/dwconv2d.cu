@@ -244,7 +244,8 @@ static kdas_status dwconv2d_prepare(kdas_device *device, const kdas_node_desc *n
         return device->host.fail(KDAS_EUNSUPPORTED,
                                  "cuda:%d: dwconv2d: a filter of %lld x %lld is too large",
                                  device->index, (long long)s.kh, (long long)s.kw);
-    plan->packed = (size_t)(s.kh * s.kw * s.c) * sizeof(float);
+    plan->packed   = (size_t)(s.kh * s.kw * s.c) * sizeof(float);
+    plan->pack_key = 1;
     if (node->wants & 6) plan->work_backward = KD_TYPED(kd_cuda_dwconv_parts_bytes)(&s);
     return KDAS_OK;
 }

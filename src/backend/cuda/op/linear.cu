@@ -64,6 +64,7 @@ static kdas_status linear_prepare(kdas_device *device, const kdas_node_desc *nod
 
     (void)device;
     if (KD_ELEM != KDAS_F32) plan->packed = (size_t)(l.in * l.out) * sizeof(elem);
+    plan->pack_key = 1;
     if (node->wants & 4) plan->work_backward = kd_cuda_parts_bytes(l.rows, l.out);
     return KDAS_OK;
 }

@@ -92,6 +92,7 @@ static kdas_status mix_ffn_prepare(kdas_device *device, const kdas_node_desc *no
                                  "cuda:%d: mix_ffn: a map of %lld x %lld is too large",
                                  device->index, (long long)s.filter.h, (long long)s.filter.w);
     plan->packed       = s.pack_filter + s.pack_w1 + s.pack_w2;
+    plan->pack_key     = 1;
     plan->saved        = node->wants ? s.hidden : 0;
     plan->work_forward = s.hidden * (node->wants ? 1 : 2);
     if (node->wants) plan->work_backward = 2 * s.hidden + parts_bytes(&s);
