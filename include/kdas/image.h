@@ -15,11 +15,12 @@ typedef enum kdas_pixel {
     KDAS_PIXEL_RGBF32  = 7
 } kdas_pixel;
 
-/* Pixels in the host's memory, top row first. A plain value: fill every member. */
+/* Pixels in the host's memory, top row first. A plain value: fill every member. Where the rows of a picture
+ * lie the other way round, the bottom one first, `data` is still the top row and the stride is negative. */
 typedef struct kdas_view {
-    const void *data;
-    int64_t     width, height; /* pixels, >= 1                                        */
-    int64_t     stride;        /* bytes from a row to the next; 0: rows are packed    */
+    const void *data;          /* the top row                                                */
+    int64_t     width, height; /* pixels, >= 1                                               */
+    int64_t     stride;        /* bytes from a row to the next below; 0: rows are packed     */
     kdas_pixel  pixel;
 } kdas_view;
 
@@ -71,7 +72,7 @@ typedef struct kdas_overlay_options {
 KDAS_API void kdas_overlay_options_init(kdas_overlay_options *options, size_t size);
 
 /* Tint a frame where a mask of its size (GREY8) is 128 or more. `out` has the frame's pixel order, rows
- * `stride` bytes apart (0: packed); all other pixels, and alpha, are the frame's bytes, and what lies
+ * `stride` bytes apart (0: packed; negative: `out` is the top row and the others lie before it); all other pixels, and alpha, are the frame's bytes, and what lies
  * between its rows is not written. `out` may be the frame's own memory, with its stride, and then nothing
  * else is touched; it may not overlap the frame otherwise. `options` may be NULL (defaults). Any thread.
  * KDAS_EINVAL (a view, stride or option out of range, float pixels), KDAS_ESHAPE (sizes differ). Since 0.2. */

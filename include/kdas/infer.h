@@ -37,7 +37,8 @@ KDAS_API void        kdas_segmenter_destroy(kdas_segmenter *segmenter); /* NULL 
 /* Logits P1 + P2 at the frame's size (height x width floats, bilinear, half-pixel). Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_logits(kdas_segmenter *segmenter, const kdas_view *frame,
                                            float *out);
-/* Mask at the frame's size, 0 and 255, one byte a pixel, rows `stride` bytes apart (0: packed). Since 0.1. */
+/* Mask at the frame's size, 0 and 255, one byte a pixel, rows `stride` bytes apart (0: packed; negative: `out`
+ * is the top row and the others lie before it, here and below). Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_mask(kdas_segmenter *segmenter, const kdas_view *frame,
                                          uint8_t *out, int64_t stride);
 /* Probability times 255, rounded, likewise. Since 0.1. */

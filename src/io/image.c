@@ -39,6 +39,34 @@ int64_t kd_view_stride(const kdas_view *view)
     return view->stride ? view->stride : row_bytes(view);
 }
 
+bool kd_stride_fits(int64_t stride, int64_t row)
+{
+    int64_t most = INT64_MAX / (KDAS_IMAGE_MAX_SIDE + 1);
+
+    return !stride || (stride >= row && stride <= most) || (stride <= -row && stride >= -most);
+}
+
+/* The addresses from a picture's lowest byte to behind its highest. */
+typedef struct extent {
+    uintptr_t low, high;
+} extent;
+
+static extent extent_of(const void *top, int64_t stride, int64_t row, int64_t height)
+{
+    int64_t last = (height - 1) * stride; /* from the top row to the bottom one */
+
+    return (extent){ (uintptr_t)top + (uintptr_t)KD_MIN(last, 0),
+                     (uintptr_t)top + (uintptr_t)(KD_MAX(last, 0) + row) };
+}
+
+bool kd_rows_overlap(const void *a, int64_t a_stride, int64_t a_row, const void *b,
+                     int64_t b_stride, int64_t b_row, int64_t height)
+{
+    extent x = extent_of(a, a_stride, a_row, height), y = extent_of(b, b_stride, b_row, height);
+
+    return x.low < y.high && y.low < x.high;
+}
+
 static kdas_status check_size(int64_t width, int64_t height, const char *what)
 {
     if (width < 1 || height < 1 || width > KDAS_IMAGE_MAX_SIDE || height > KDAS_IMAGE_MAX_SIDE ||
@@ -56,7 +84,7 @@ kdas_status kd_view_check(const kdas_view *view, const char *what)
     if (!kd_pixel_samples(view->pixel))
         return kd_fail(KDAS_EINVAL, "%s: %d is no kdas_pixel", what, (int)view->pixel);
     KD_RETURN(check_size(view->width, view->height, what));
-    if (view->stride && view->stride < row_bytes(view))
+    if (!kd_stride_fits(view->stride, row_bytes(view)))
         return kd_fail(KDAS_EINVAL, "%s: a stride of %lld bytes for rows of %lld", what,
                        (long long)view->stride, (long long)row_bytes(view));
     if (view->pixel >= KDAS_PIXEL_GREYF32 && (view->stride % 4 || (uintptr_t)view->data % 4))

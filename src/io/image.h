@@ -26,6 +26,12 @@ static inline const void *kd_view_row(const kdas_view *view, int64_t y)
     return (const char *)view->data + y * kd_view_stride(view);
 }
 
+/* Whether rows of `row` bytes may lie `stride` bytes apart, up or down; 0: packed. No picture of rows that
+ * do goes beyond what an offset can hold. */
+bool kd_stride_fits(int64_t stride, int64_t row);
+/* Whether `height` rows of `a_row` bytes, the top one at `a`, share a byte with those at `b`. */
+bool kd_rows_overlap(const void *a, int64_t a_stride, int64_t a_row, const void *b,
+                     int64_t b_stride, int64_t b_row, int64_t height);
 /* KDAS_EINVAL with a sentence that begins with `what` unless every member makes sense. */
 kdas_status kd_view_check(const kdas_view *view, const char *what);
 /* Copy an 8-bit view as `pixel`, GREY8 or RGB8, into `to` (height,width,1 or 3). Grey is Rec. 601

@@ -73,30 +73,23 @@ static int64_t row_bytes(const kdas_view *frame)
     return frame->width * kd_pixel_samples(frame->pixel);
 }
 
-/* Bytes from a picture's first to its last. */
-static uintptr_t extent(int64_t height, int64_t stride, int64_t row)
-{
-    return (uintptr_t)(height - 1) * (uintptr_t)stride + (uintptr_t)row;
-}
-
 kdas_status kd_overlay_check(const kdas_view *frame, const void *out, int64_t stride,
                              const char *what)
 {
-    int64_t   row = row_bytes(frame), step = stride ? stride : row;
-    uintptr_t a = (uintptr_t)frame->data, b = (uintptr_t)out;
+    int64_t row = row_bytes(frame), step = stride ? stride : row;
 
     if (!out) return kd_fail(KDAS_EINVAL, "%s: out is NULL", what);
     if (kd_pixel_is_float(frame->pixel))
         return kd_fail(KDAS_EINVAL, "%s: pixels must be 8-bit", what);
-    if (step < row)
+    if (!kd_stride_fits(stride, row))
         return kd_fail(KDAS_EINVAL, "%s: rows of %lld bytes do not fit a stride of %lld", what,
                        (long long)row, (long long)stride);
-    if (a == b && frame->height > 1 && step != kd_view_stride(frame))
+    if (out == frame->data && frame->height > 1 && step != kd_view_stride(frame))
         return kd_fail(KDAS_EINVAL,
                        "%s: out is the frame's memory, with a stride of %lld and not %lld", what,
                        (long long)step, (long long)kd_view_stride(frame));
-    if (a != b && a < b + extent(frame->height, step, row) &&
-        b < a + extent(frame->height, kd_view_stride(frame), row))
+    if (out != frame->data &&
+        kd_rows_overlap(out, step, row, frame->data, kd_view_stride(frame), row, frame->height))
         return kd_fail(KDAS_EINVAL, "%s: out overlaps the frame and is not the same", what);
     return KDAS_OK;
 }

@@ -321,7 +321,7 @@ static kdas_status check_bytes(const kdas_segmenter *s, const kdas_view *frame, 
                                int64_t stride)
 {
     if (!s || !out) return kd_fail(KDAS_EINVAL, "segmenter: segmenter or out is NULL");
-    if (frame && stride && stride < frame->width)
+    if (frame && !kd_stride_fits(stride, frame->width))
         return kd_fail(KDAS_EINVAL, "segmenter: rows of %lld pixels do not fit a stride of %lld",
                        (long long)frame->width, (long long)stride);
     return KDAS_OK;
