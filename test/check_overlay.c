@@ -139,7 +139,7 @@ START_TEST(what_does_not_fit_is_refused_and_nothing_drawn)
     bad       = frame;
     bad.pixel = KDAS_PIXEL_RGBF32;
     kd_assert_status(kdas_image_overlay(&bad, &where, out, 0, NULL), KDAS_EINVAL);
-    bad.pixel = (kdas_pixel)8;
+    bad.pixel = (kdas_pixel)11;
     kd_assert_status(kdas_image_overlay(&bad, &where, out, 0, NULL), KDAS_EINVAL);
     bad       = where;
     bad.width = W - 1;
