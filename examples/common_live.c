@@ -14,7 +14,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* `out` is the frame's own memory for overlays. */
+/* `out` is the frame's own memory for overlays, which are drawn into the planes of YUV frames. */
 static kdas_status segment(kdas_segmenter *segmenter, const kdas_view *frame, live_output output,
                            uint8_t *out)
 {
@@ -46,13 +46,12 @@ int live_run(kdas_segmenter *segmenter, const kdas_view *format, live_output out
     size_t       pixels = (size_t)(format->width * format->height), bytes = stream_bytes(format);
     uint8_t     *memory = need(bytes), *mask = need(pixels);
     uint8_t     *out   = output == LIVE_OVERLAY ? memory : mask;
-    kdas_view    frame = *format;
+    kdas_view    frame = stream_view(format, memory);
     stream_state state;
     double       begun  = 0;
     long long    frames = 0;
     int          code   = EXIT_FINE;
 
-    frame.data = memory;
     stream_begin();
     while ((state = stream_read(memory, bytes, frames + 1)) == STREAM_FINE) {
         if (!frames) begun = now();

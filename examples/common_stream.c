@@ -14,11 +14,27 @@
 static const struct {
     const char *name;
     kdas_pixel  pixel;
-    int         bytes;
-} formats[] = { { "gray", KDAS_PIXEL_GREY8, 1 }, { "grey", KDAS_PIXEL_GREY8, 1 },
-                { "rgb24", KDAS_PIXEL_RGB8, 3 }, { "bgr24", KDAS_PIXEL_BGR8, 3 },
-                { "rgba", KDAS_PIXEL_RGBA8, 4 }, { "rgb0", KDAS_PIXEL_RGBA8, 4 },
-                { "bgra", KDAS_PIXEL_BGRA8, 4 }, { "bgr0", KDAS_PIXEL_BGRA8, 4 } };
+    int         bytes, chroma; /* of a pixel, or of its luma; of 2 x 2 pixels' chroma in a plane */
+    int         planes;        /* of chroma                                                      */
+} formats[] = {
+    { "gray", KDAS_PIXEL_GREY8, 1, 0, 0 }, { "grey", KDAS_PIXEL_GREY8, 1, 0, 0 },
+    { "rgb24", KDAS_PIXEL_RGB8, 3, 0, 0 }, { "bgr24", KDAS_PIXEL_BGR8, 3, 0, 0 },
+    { "rgba", KDAS_PIXEL_RGBA8, 4, 0, 0 }, { "rgb0", KDAS_PIXEL_RGBA8, 4, 0, 0 },
+    { "bgra", KDAS_PIXEL_BGRA8, 4, 0, 0 }, { "bgr0", KDAS_PIXEL_BGRA8, 4, 0, 0 },
+    { "nv12", KDAS_PIXEL_NV12, 1, 2, 1 },  { "yuv420p", KDAS_PIXEL_I420, 1, 1, 2 },
+    { "i420", KDAS_PIXEL_I420, 1, 1, 2 },  { "p010le", KDAS_PIXEL_P010, 2, 4, 1 },
+    { "p010", KDAS_PIXEL_P010, 2, 4, 1 },
+};
+
+/* Number of a view's format in the table. */
+static int format_of(const kdas_view *view)
+{
+    int i = 0;
+
+    while (formats[i].pixel != view->pixel)
+        i++;
+    return i;
+}
 
 /* ---- Formats --------------------------------------------------------------------------------- */
 
@@ -39,7 +55,7 @@ const char *stream_format(kdas_view *out, const char *text)
     const char *at = read_side(text, "xX", &v.width);
 
     at = at ? read_side(at, ":", &v.height) : NULL;
-    if (!at) return "wants WIDTHxHEIGHT:FORMAT, as in 1280x720:rgb24";
+    if (!at) return "wants WIDTHxHEIGHT:FORMAT, as in 1280x720:nv12";
     if (v.width < 1 || v.height < 1 || v.width > KDAS_IMAGE_MAX_SIDE ||
         v.height > KDAS_IMAGE_MAX_SIDE || v.width * v.height > KDAS_IMAGE_MAX_PIXELS) {
         return "wants sides from 1 to 16384, and 67108864 pixels at most";
@@ -50,17 +66,37 @@ const char *stream_format(kdas_view *out, const char *text)
         *out    = v;
         return NULL;
     }
-    return "knows the formats gray, rgb24, bgr24, rgba, rgb0, bgra and bgr0";
+    return "knows the formats gray, rgb24, bgr24, rgba, rgb0, bgra, bgr0, nv12, yuv420p (i420) and "
+           "p010le (p010)";
+}
+
+bool stream_is_yuv(const kdas_view *format) { return formats[format_of(format)].planes > 0; }
+
+/* Bytes of the first plane, and of each of chroma. */
+static size_t first_plane(const kdas_view *v)
+{
+    return (size_t)formats[format_of(v)].bytes * (size_t)(v->width * v->height);
+}
+
+static size_t chroma_plane(const kdas_view *v)
+{
+    return (size_t)formats[format_of(v)].chroma *
+           (size_t)((v->width + 1) / 2 * ((v->height + 1) / 2));
 }
 
 size_t stream_bytes(const kdas_view *format)
 {
-    size_t bytes = 0;
+    return first_plane(format) + (size_t)formats[format_of(format)].planes * chroma_plane(format);
+}
 
-    for (int i = 0; i < COUNT(formats); i++) {
-        if (formats[i].pixel == format->pixel) bytes = (size_t)formats[i].bytes;
-    }
-    return bytes * (size_t)(format->width * format->height);
+kdas_view stream_view(const kdas_view *format, void *memory)
+{
+    kdas_view v = *format;
+
+    v.data = memory;
+    for (int i = 0; i < formats[format_of(format)].planes; i++)
+        v.chroma[i] = (char *)memory + first_plane(format) + (size_t)i * chroma_plane(format);
+    return v;
 }
 
 /* ---- Frames ---------------------------------------------------------------------------------- */

@@ -3,11 +3,16 @@
 #ifndef COMMON_STREAM_H
 #define COMMON_STREAM_H
 #include <kdas/image.h>
+#include <stdbool.h>
 
-/* "1280x720:rgb24" into a view without data; formats have ffmpeg's names. NULL, or what is wrong with it. */
+/* "1280x720:nv12" into a view without data; formats have ffmpeg's names. NULL, or what is wrong with it. */
 const char *stream_format(kdas_view *out, const char *text);
+/* Whether a format has planes of luma and chroma. */
+bool stream_is_yuv(const kdas_view *format);
 /* Bytes of such a frame. */
 size_t stream_bytes(const kdas_view *format);
+/* A view of a frame in `memory`, its planes one after the other. */
+kdas_view stream_view(const kdas_view *format, void *memory);
 
 typedef enum stream_state {
     STREAM_FINE,

@@ -25,12 +25,25 @@ typedef struct settings {
     double      threshold, smoothing, hysteresis;
     bool        probability, overlay, quiet, maps;
     int64_t     maps_as;
-    kdas_view   format; /* of raw frames */
+    int64_t     matrix, range; /* kdas_matrix, kdas_range */
+    kdas_view   format;        /* of raw frames           */
     char      **images;
     int         count;
 } settings;
 
 enum { MAPS_PNG16, MAPS_PNG8, MAPS_LOGITS }; /* --maps-as */
+
+static int check_pictures(const program *p, const settings *s)
+{
+    if (s->overlay || s->smoothing > 0 || s->hysteresis > 0)
+        return args_wrong(p, "--overlay, --smoothing and --hysteresis go with --raw");
+    if (s->matrix || s->range) return args_wrong(p, "--matrix and --range go with --raw");
+    if (!s->out) return args_wrong(p, "--out is missing: where shall the pictures go?");
+    if (s->count == 0) return args_wrong(p, "there is no image to segment");
+    if (s->maps && s->probability)
+        return args_wrong(p, "--maps and --probability exclude each other");
+    return -1;
+}
 
 /* What a stream wants, and what only a stream can have. */
 static int check_settings(const program *p, settings *s)
@@ -39,17 +52,14 @@ static int check_settings(const program *p, settings *s)
 
     if (!s->weights)
         return args_wrong(p, "--weights is missing: which file holds the trained network?");
-    if (!s->raw) {
-        if (s->overlay || s->smoothing > 0 || s->hysteresis > 0)
-            return args_wrong(p, "--overlay, --smoothing and --hysteresis go with --raw");
-        if (!s->out) return args_wrong(p, "--out is missing: where shall the pictures go?");
-        if (s->count == 0) return args_wrong(p, "there is no image to segment");
-        if (s->maps && s->probability)
-            return args_wrong(p, "--maps and --probability exclude each other");
-        return -1;
-    }
+    if (!s->raw) return check_pictures(p, s);
     wrong = stream_format(&s->format, s->raw);
     if (wrong) return args_wrong(p, "--raw %s, not '%s'", wrong, s->raw);
+    if ((s->matrix || s->range) && !stream_is_yuv(&s->format))
+        return args_wrong(p, "--matrix and --range go with nv12, yuv420p and p010le, not '%s'",
+                          s->raw);
+    s->format.matrix = (kdas_matrix)s->matrix;
+    s->format.range  = (kdas_range)s->range;
     if (s->out) return args_wrong(p, "--raw writes to standard output: --out is not wanted");
     if (s->maps) return args_wrong(p, "--maps goes with --out, not with --raw");
     if (s->count > 1 || (s->count == 1 && strcmp(s->images[0], "-") != 0))
@@ -85,8 +95,11 @@ static int read_settings(settings *s, int argc, char **argv)
         { OPTION_FLAG, "--quiet", NULL, &s->quiet, 0, 0, "say nothing of frames that are fine" },
         { OPTION_GROUP, "Video in a pipe:", NULL, NULL, 0, 0, NULL },
         { OPTION_TEXT, "--raw", "WxH:FORMAT", &s->raw, 0, 0,
-          "frames come on standard input: gray, rgb24, bgr24, rgba, bgra;\n"
-          "masks go to standard output (gray)" },
+          "frames come on standard input: gray, rgb24, bgr24, rgba, bgra,\n"
+          "nv12, yuv420p, p010le; masks go to standard output (gray)" },
+        { OPTION_CHOICE, "--matrix", "auto|bt601|bt709", &s->matrix, 0, 0,
+          "of YUV frames; auto (default): bt709 from 720 rows on, else bt601" },
+        { OPTION_CHOICE, "--range", "limited|full", &s->range, 0, 0, "of their samples (limited)" },
         { OPTION_FLAG, "--overlay", NULL, &s->overlay, 0, 0,
           "write the frames instead, masks as a tint on them" },
         { OPTION_REAL, "--smoothing", "X", &s->smoothing, 0, 0.999,

@@ -20,8 +20,8 @@ static void next_frame(uint8_t *rgb, int t) /* what a camera would do */
 
 int main(void)
 {
-    static uint8_t         rgb[WIDTH * HEIGHT * 3];
-    kdas_view              frame     = { rgb, WIDTH, HEIGHT, 0, KDAS_PIXEL_RGB8 };
+    static uint8_t rgb[WIDTH * HEIGHT * 3];
+    kdas_view frame = { .data = rgb, .width = WIDTH, .height = HEIGHT, .pixel = KDAS_PIXEL_RGB8 };
     kdas_context          *context   = NULL;
     kdas_model            *model     = NULL;
     kdas_segmenter        *segmenter = NULL;

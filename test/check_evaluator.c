@@ -275,7 +275,7 @@ START_TEST(views_that_do_not_fit_are_refused)
         { { map, 5, -4, 0, KDAS_PIXEL_GREY8 }, KDAS_EINVAL },
         { { map, KDAS_IMAGE_MAX_SIDE + 1, 4, 0, KDAS_PIXEL_GREY8 }, KDAS_EINVAL },
         { { map, 5, 4, 4, KDAS_PIXEL_GREY8 }, KDAS_EINVAL },
-        { { map, 5, 4, -5, KDAS_PIXEL_GREY8 }, KDAS_EINVAL },
+        { { map, 5, 4, -4, KDAS_PIXEL_GREY8 }, KDAS_EINVAL },
         { { map, 4, 5, 0, KDAS_PIXEL_GREY8 }, KDAS_ESHAPE },
         { { map, 5, 3, 0, KDAS_PIXEL_GREY8 }, KDAS_ESHAPE },
     };

@@ -222,12 +222,11 @@ START_TEST(threads_do_not_change_what_comes_out)
     uint8_t       *mask[2], *overlay[2], *frame = noise(W * H * 3);
     float         *logits[2];
     kdas_view      view = { frame, W, H, 0, KDAS_PIXEL_RGB8 };
-    kd_tint        tint;
 
     fill_map("threads", 5);
-    kd_assert_ok(kd_tint_init(&tint, NULL, KDAS_PIXEL_RGB8));
     for (int i = 0; i < 2; i++) {
-        kd_frame *f;
+        kd_overlay o;
+        kd_frame  *f;
 
         ctx->threads = i ? 3 : 1;
         f            = frame_for(W, H, false);
@@ -236,7 +235,8 @@ START_TEST(threads_do_not_change_what_comes_out)
         logits[i]    = malloc(W * H * sizeof(float));
         kd_frame_mask(f, mask[i], 0, map, e);
         kd_frame_logits(f, logits[i], map);
-        kd_frame_overlay(f, overlay[i], 0, &view, &tint, map, e);
+        kd_assert_ok(kd_overlay_init(&o, &view, overlay[i], 0, NULL, "test"));
+        kd_frame_overlay(f, &o, map, e);
         kd_frame_destroy(f);
     }
     ck_assert(kd_test_same_bits(mask[0], mask[1], W * H));

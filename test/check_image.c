@@ -350,11 +350,12 @@ START_TEST(arguments_out_of_range_are_refused)
     const char     *path   = kd_test_path("x.png");
     const kdas_view good   = { data, 4, 4, 0, KDAS_PIXEL_RGB8 };
     const kdas_view bads[] = {
-        { NULL, 4, 4, 0, KDAS_PIXEL_RGB8 },   { data, 0, 4, 0, KDAS_PIXEL_RGB8 },
-        { data, 4, -1, 0, KDAS_PIXEL_RGB8 },  { data, 4, 4, 11, KDAS_PIXEL_RGB8 },
-        { data, 4, 4, -12, KDAS_PIXEL_RGB8 }, { data, 4, 4, 0, (kdas_pixel)0 },
-        { data, 4, 4, 0, (kdas_pixel)99 },    { data, INT64_MAX, 2, 0, KDAS_PIXEL_RGB8 },
-        { data, 4, 1, 0, KDAS_PIXEL_RGBF32 }
+        { NULL, 4, 4, 0, KDAS_PIXEL_RGB8 },         { data, 0, 4, 0, KDAS_PIXEL_RGB8 },
+        { data, 4, -1, 0, KDAS_PIXEL_RGB8 },        { data, 4, 4, 11, KDAS_PIXEL_RGB8 },
+        { data, 4, 4, -11, KDAS_PIXEL_RGB8 },       { data, 4, 4, 0, (kdas_pixel)0 },
+        { data, 4, 4, 0, (kdas_pixel)99 },          { data, INT64_MAX, 2, 0, KDAS_PIXEL_RGB8 },
+        { data, 4, 1, 0, KDAS_PIXEL_RGBF32 },       { data, 4, 1, -50, KDAS_PIXEL_RGBF32 },
+        { data, 4, 4, INT64_MIN, KDAS_PIXEL_RGB8 }, { data, 4, 4, INT64_MAX, KDAS_PIXEL_RGB8 }
     };
 
     for (size_t i = 0; i < KD_COUNT(bads); i++) {

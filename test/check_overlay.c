@@ -135,11 +135,11 @@ START_TEST(what_does_not_fit_is_refused_and_nothing_drawn)
     kd_assert_status(kdas_image_overlay(&frame, NULL, out, 0, NULL), KDAS_EINVAL);
     kd_assert_status(kdas_image_overlay(NULL, &where, out, 0, NULL), KDAS_EINVAL);
     kd_assert_status(kdas_image_overlay(&frame, &where, out, W * 3 - 1, NULL), KDAS_EINVAL);
-    kd_assert_status(kdas_image_overlay(&frame, &where, out, -W * 3, NULL), KDAS_EINVAL);
+    kd_assert_status(kdas_image_overlay(&frame, &where, out, 1 - W * 3, NULL), KDAS_EINVAL);
     bad       = frame;
     bad.pixel = KDAS_PIXEL_RGBF32;
     kd_assert_status(kdas_image_overlay(&bad, &where, out, 0, NULL), KDAS_EINVAL);
-    bad.pixel = (kdas_pixel)8;
+    bad.pixel = (kdas_pixel)11;
     kd_assert_status(kdas_image_overlay(&bad, &where, out, 0, NULL), KDAS_EINVAL);
     bad       = where;
     bad.width = W - 1;

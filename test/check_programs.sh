@@ -426,7 +426,33 @@ static unsigned char *file(const char *path, size_t *size)
     *size = f ? fread(bytes, 1, 1 << 24, f) : 0;
     return bytes;
 }
-int main(int argc, char **argv) /* gray|rgb24 IMAGE..., size IMAGE, or outside FRAMES OVERLAYS MASKS */
+/* Frames of side WxH in the file, of YUV kind, matrix and range given, as rgb24. */
+static int as_rgb(char **argv)
+{
+    size_t         n;
+    unsigned char *bytes = file(argv[2], &n), *rgb = malloc(1 << 24);
+    int            w, h, deep = !strcmp(argv[4], "p010le"), apart = !strcmp(argv[4], "yuv420p");
+    kdas_view      v = { 0 };
+    size_t         luma, chroma, frame;
+
+    if (sscanf(argv[3], "%dx%d", &w, &h) != 2) return 1;
+    v.width = w, v.height = h;
+    v.pixel  = deep ? KDAS_PIXEL_P010 : apart ? KDAS_PIXEL_I420 : KDAS_PIXEL_NV12;
+    v.matrix = atoi(argv[5]) == 709 ? KDAS_MATRIX_BT709 : KDAS_MATRIX_BT601;
+    v.range  = !strcmp(argv[6], "full") ? KDAS_RANGE_FULL : KDAS_RANGE_LIMITED;
+    luma     = (size_t)(w * h) << deep;
+    chroma   = (size_t)((w + 1) / 2 * ((h + 1) / 2)) << deep;
+    frame    = luma + 2 * chroma;
+    for (size_t at = 0; at + frame <= n; at += frame) {
+        v.data      = bytes + at;
+        v.chroma[0] = bytes + at + luma;
+        v.chroma[1] = apart ? bytes + at + luma + chroma : NULL;
+        if (kdas_view_convert(&v, rgb, 0, KDAS_PIXEL_RGB8)) return 1;
+        fwrite(rgb, 1, (size_t)(w * h * 3), stdout);
+    }
+    return 0;
+}
+int main(int argc, char **argv) /* gray|rgb24 IMAGE..., size IMAGE, outside FRAMES OVERLAYS MASKS, as FRAMES SIDE ... */
 {
     kdas_context *c;
     kdas_pixel    pixel = argc > 1 && !strcmp(argv[1], "gray") ? KDAS_PIXEL_GREY8 : KDAS_PIXEL_RGB8;
@@ -442,6 +468,7 @@ int main(int argc, char **argv) /* gray|rgb24 IMAGE..., size IMAGE, or outside F
         printf("%zu, %zu, %zu bytes; %zu changed inside, %zu outside\n", n[0], n[1], n[2], inside, outside);
         return !(n[0] == n[1] && n[0] == 3 * n[2] && inside > 0 && outside == 0);
     }
+    if (argc == 7 && !strcmp(argv[1], "as")) return as_rgb(argv);
     if (kdas_context_create(&c, NULL)) return 1;
     for (int i = 2; i < argc; i++) {
         kdas_image *image;
@@ -504,6 +531,32 @@ fi
 claim "a stream on a processor without bf16 is in f32 and says so" stream_in_auto "computing in f32"
 piped_bf16() { piped 1 "bf16" --raw "$side:rgb24" --dtype bf16 --isa avx2 && [ ! -s "$tmp/piped" ]; }
 claim "a stream in bf16 without such a processor is refused" piped_bf16
+# The same bytes as YUV frames of an odd size: noisy, but frames. The network says of them what it says of them as rgb24.
+yuv_side=95x63 yuv_pixels=$((95 * 63)) yuv_frame=$((95 * 63 + 2 * 48 * 32))
+stream_yuv() # FORMAT BYTES-A-SAMPLE MATRIX RANGE ARGUMENT...
+{
+    local format=$1 bytes=$2 matrix=$3 range=$4 whole=$video video=$tmp/video.yuv
+    shift 4
+    head -c $((yuv_frame * bytes * 2)) "$whole" >"$video"
+    "$tmp/raw" as "$video" $yuv_side "$format" "$matrix" "$range" >"$tmp/yuv.rgb"
+    piped 0 "" --raw "$yuv_side:$format" --probability --quiet "$@" || return 1
+    cp "$tmp/piped" "$tmp/yuv.gray"
+    video=$tmp/yuv.rgb
+    piped 0 "" --raw "$yuv_side:rgb24" --probability --quiet || return 1
+    [ "$(stat -c %s "$tmp/yuv.gray")" = $((yuv_pixels * 2)) ] && cmp "$tmp/yuv.gray" "$tmp/piped"
+}
+claim "a stream of nv12 has the probabilities of its colours" stream_yuv nv12 1 601 limited
+claim "a stream of yuv420p in full range has, too" stream_yuv yuv420p 1 601 full --range full
+claim "a stream of p010le by bt709 has, too" stream_yuv p010le 2 709 limited --matrix bt709
+stream_yuv_overlays() # in the frame's format, and nothing drawn where no mask is: with a threshold of 1, nothing at all
+{
+    local whole=$video video=$tmp/video.yuv
+    head -c $((yuv_frame * 2)) "$whole" >"$video"
+    piped 0 "" --raw "$yuv_side:nv12" --overlay --quiet --threshold 1 && cmp "$tmp/piped" "$video" &&
+        piped 0 "" --raw "$yuv_side:nv12" --overlay --quiet --threshold 0 &&
+        [ "$(stat -c %s "$tmp/piped")" = $((yuv_frame * 2)) ] && ! cmp -s "$tmp/piped" "$video"
+}
+claim "a stream of nv12 is drawn on in its planes" stream_yuv_overlays
 head -c $((frame * 2 + 1000)) "$video" >"$tmp/cut.rgb"
 video=$tmp/cut.rgb
 claim "a stream that ends in a frame's midst says so" piped 1 "1000 bytes into frame 3, which has $frame" --raw "$side:rgb24"
@@ -546,7 +599,10 @@ stopped() # a camera that sends no further frame
 claim "Ctrl-C ends a stream that waits for its next frame" stopped
 raw=("${net[@]}" --raw)
 claim "a format is width, height and a name" wrong $s "${raw[@]}" 640x480
-claim "an unknown format is named" ends 2 "yuv420p" $s "${raw[@]}" 640x480:yuv420p
+claim "an unknown format is named" ends 2 "yuv444p" $s "${raw[@]}" 640x480:yuv444p
+claim "matrix and range are of YUV frames" wrong $s "${raw[@]}" 64x64:rgb24 --range full
+claim "there are two matrices" wrong $s "${raw[@]}" 64x64:nv12 --matrix bt2020
+claim "pictures have no matrix" wrong $s "${net[@]}" --out "$tmp/seg" --matrix bt709 "$tmp/scene00000.png"
 claim "a width is a number" wrong $s "${raw[@]}" widex480:rgb24
 claim "a frame has pixels" wrong $s "${raw[@]}" 0x480:rgb24
 claim "a frame is not too large" wrong $s "${raw[@]}" 16385x2:rgb24

@@ -13,10 +13,10 @@ KDAS_API kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, 
                                        int64_t height, int64_t width);
 KDAS_API void        kdas_batch_destroy(kdas_batch *batch); /* NULL is fine */
 /* Put an image, and its mask unless NULL, at place `i`: resized (antialiased; masks by the same
- * filter, then thresholded at one half), normalised. A grey image fills all three colours. A mask
- * is GREY8 (> 127 is polyp) or GREYF32 (> 0.5) of the image's size; without one the place's mask
- * becomes 0. KDAS_EINVAL, KDAS_ESHAPE (mask and image differ), KDAS_ENOMEM: the place is as
- * before. Since 0.1. */
+ * filter, then thresholded at one half), normalised. A grey image fills all three colours; a YUV
+ * frame counts as its RGB8 pixels (since 0.4). A mask is GREY8 (> 127 is polyp) or GREYF32 (> 0.5)
+ * of the image's size; without one the place's mask becomes 0. KDAS_EINVAL, KDAS_ESHAPE (mask and
+ * image differ), KDAS_ENOMEM: the place is as before. Since 0.1. */
 KDAS_API kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_view *image,
                                     const kdas_view *mask);
 KDAS_API int64_t     kdas_batch_count(const kdas_batch *batch);

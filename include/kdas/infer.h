@@ -28,24 +28,27 @@ KDAS_API kdas_status kdas_segmenter_create(kdas_segmenter **out, kdas_model *mod
 KDAS_API void        kdas_segmenter_destroy(kdas_segmenter *segmenter); /* NULL is fine */
 
 /* ---- A frame in, what is wanted out -----------------------------------------------------------------
- * Each call runs the network once. Frames are 8-bit or float views of the host's memory; they are resized to
- * the network's size as kdas_batch_set does, and of grey pixels all three colours are made. All work is shared
- * out among the context's threads. All can fail with KDAS_EINVAL, KDAS_ESHAPE (a frame of another size than
+ * Each call runs the network once. Frames are 8-bit, float or (since 0.4) YUV views of the host's memory; they
+ * are resized to the network's size as kdas_batch_set does, and of grey pixels all three colours are made. A YUV
+ * frame gives what its RGB8 pixels (kdas_view_convert) give, to the bit; its rows are converted as they are
+ * resized. All work is shared out among the context's threads, nothing is allocated. All can fail with KDAS_EINVAL, KDAS_ESHAPE (a frame of another size than
  * stated), KDAS_ENUMERIC (weights that give NaN) and KDAS_ECANCELLED, and then leave `out` and the past as they
  * were; where the frames' size was not stated, with KDAS_ENOMEM. */
 
 /* Logits P1 + P2 at the frame's size (height x width floats, bilinear, half-pixel). Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_logits(kdas_segmenter *segmenter, const kdas_view *frame,
                                            float *out);
-/* Mask at the frame's size, 0 and 255, one byte a pixel, rows `stride` bytes apart (0: packed). Since 0.1. */
+/* Mask at the frame's size, 0 and 255, one byte a pixel, rows `stride` bytes apart (0: packed; negative: `out`
+ * is the top row and the others lie before it, here and below). Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_mask(kdas_segmenter *segmenter, const kdas_view *frame,
                                          uint8_t *out, int64_t stride);
 /* Probability times 255, rounded, likewise. Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_probability(kdas_segmenter *segmenter, const kdas_view *frame,
                                                 uint8_t *out, int64_t stride);
-/* The frame (8-bit) with its mask as a tint, as kdas_image_overlay makes it: same pixel order, and all bytes
- * outside the mask are the frame's. Rows are `stride` bytes apart (0: packed). `out` may be the frame's own
- * memory, with its stride. `options` may be NULL (defaults). Since 0.2. */
+/* The frame (8-bit or YUV) with its mask as a tint, as kdas_image_overlay makes it: same pixel order, and all
+ * bytes outside the mask are the frame's; of a YUV frame RGB8. Rows are `stride` bytes apart (0: packed). `out`
+ * may be the frame's own memory, with its stride: a YUV frame is then drawn on in its planes, and no plane is
+ * converted. `options` may be NULL (defaults). Since 0.2. */
 KDAS_API kdas_status kdas_segmenter_overlay(kdas_segmenter *segmenter, const kdas_view *frame,
                                             void *out, int64_t stride,
                                             const kdas_overlay_options *options);

@@ -245,7 +245,7 @@ kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_view *image,
 
     n    = batch->height * batch->width;
     step = kd_pixel_colours(image->pixel);
-    bgr  = image->pixel == KDAS_PIXEL_BGR8 || image->pixel == KDAS_PIXEL_BGRA8;
+    bgr  = kd_pixel_is_bgr(image->pixel);
     if (kd_pixel_is_float(image->pixel))
         put_floats(batch->images + 3 * i * n, pixels, n, step);
     else

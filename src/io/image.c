@@ -13,7 +13,10 @@ int kd_pixel_samples(kdas_pixel pixel)
     case KDAS_PIXEL_GREYF32: return 1;
     case KDAS_PIXEL_RGB8:
     case KDAS_PIXEL_BGR8:
-    case KDAS_PIXEL_RGBF32: return 3;
+    case KDAS_PIXEL_RGBF32:
+    case KDAS_PIXEL_NV12:
+    case KDAS_PIXEL_I420:
+    case KDAS_PIXEL_P010: return 3;
     case KDAS_PIXEL_RGBA8:
     case KDAS_PIXEL_BGRA8: return 4;
     }
@@ -27,16 +30,77 @@ bool kd_pixel_is_float(kdas_pixel pixel)
     return pixel == KDAS_PIXEL_GREYF32 || pixel == KDAS_PIXEL_RGBF32;
 }
 
+bool kd_pixel_is_yuv(kdas_pixel pixel)
+{
+    return pixel == KDAS_PIXEL_NV12 || pixel == KDAS_PIXEL_I420 || pixel == KDAS_PIXEL_P010;
+}
+
+bool kd_pixel_is_bgr(kdas_pixel pixel)
+{
+    return pixel == KDAS_PIXEL_BGR8 || pixel == KDAS_PIXEL_BGRA8;
+}
+
+/* Of a row of pixels, or of luma. */
 static int64_t row_bytes(const kdas_view *view)
 {
-    int64_t sample = kd_pixel_is_float(view->pixel) ? (int64_t)sizeof(float) : 1;
-
-    return view->width * kd_pixel_samples(view->pixel) * sample;
+    if (kd_pixel_is_yuv(view->pixel)) return view->width * (view->pixel == KDAS_PIXEL_P010 ? 2 : 1);
+    return view->width * kd_pixel_samples(view->pixel) *
+           (kd_pixel_is_float(view->pixel) ? (int64_t)sizeof(float) : 1);
 }
 
 int64_t kd_view_stride(const kdas_view *view)
 {
     return view->stride ? view->stride : row_bytes(view);
+}
+
+int kd_view_planes(kd_plane out[KD_PLANES], const kdas_view *view)
+{
+    int64_t pairs = (view->width + 1) / 2; /* a sample of each kind for two pixels */
+    int     n     = !kd_pixel_is_yuv(view->pixel) ? 1 : view->pixel == KDAS_PIXEL_I420 ? 3 : 2;
+
+    out[0] = (kd_plane){ view->data, kd_view_stride(view), row_bytes(view), view->height };
+    for (int i = 1; i < n; i++) {
+        int64_t row    = pairs * (n == 3 ? 1 : view->pixel == KDAS_PIXEL_NV12 ? 2 : 4);
+        int64_t stride = view->chroma_stride[i - 1];
+
+        out[i] =
+            (kd_plane){ view->chroma[i - 1], stride ? stride : row, row, (view->height + 1) / 2 };
+    }
+    return n;
+}
+
+bool kd_stride_fits(int64_t stride, int64_t row)
+{
+    int64_t most = INT64_MAX / (KDAS_IMAGE_MAX_SIDE + 1);
+
+    return !stride || (stride >= row && stride <= most) || (stride <= -row && stride >= -most);
+}
+
+/* The addresses from a picture's lowest byte to behind its highest. */
+typedef struct extent {
+    uintptr_t low, high;
+} extent;
+
+static extent extent_of(const void *top, int64_t stride, int64_t row, int64_t height)
+{
+    int64_t last = (height - 1) * stride; /* from the top row to the bottom one */
+
+    return (extent){ (uintptr_t)top + (uintptr_t)KD_MIN(last, 0),
+                     (uintptr_t)top + (uintptr_t)(KD_MAX(last, 0) + row) };
+}
+
+bool kd_view_overlaps(const kdas_view *view, const void *out, int64_t stride, int64_t row)
+{
+    extent   to = extent_of(out, stride, row, view->height);
+    kd_plane plane[KD_PLANES];
+    int      n = kd_view_planes(plane, view);
+
+    for (int i = 0; i < n; i++) {
+        extent from = extent_of(plane[i].data, plane[i].stride, plane[i].row, plane[i].height);
+
+        if (to.low < from.high && from.low < to.high) return true;
+    }
+    return false;
 }
 
 static kdas_status check_size(int64_t width, int64_t height, const char *what)
@@ -49,6 +113,29 @@ static kdas_status check_size(int64_t width, int64_t height, const char *what)
     return KDAS_OK;
 }
 
+/* What a YUV frame has besides a view's first members. */
+static kdas_status check_yuv(const kdas_view *view, const char *what)
+{
+    kd_plane plane[KD_PLANES];
+    int      n = kd_view_planes(plane, view);
+
+    if ((int)view->matrix < KDAS_MATRIX_AUTO || (int)view->matrix > KDAS_MATRIX_BT709)
+        return kd_fail(KDAS_EINVAL, "%s: %d is no kdas_matrix", what, (int)view->matrix);
+    if ((int)view->range < KDAS_RANGE_LIMITED || (int)view->range > KDAS_RANGE_FULL)
+        return kd_fail(KDAS_EINVAL, "%s: %d is no kdas_range", what, (int)view->range);
+    if (view->reserved)
+        return kd_fail(KDAS_EINVAL, "%s: the view's `reserved` is %d, not 0", what, view->reserved);
+    for (int i = 1; i < n; i++) {
+        if (!plane[i].data)
+            return kd_fail(KDAS_EINVAL, "%s: the view's chroma[%d] is NULL", what, i - 1);
+        if (!kd_stride_fits(view->chroma_stride[i - 1], plane[i].row))
+            return kd_fail(KDAS_EINVAL, "%s: chroma_stride[%d] is %lld bytes for rows of %lld",
+                           what, i - 1, (long long)view->chroma_stride[i - 1],
+                           (long long)plane[i].row);
+    }
+    return KDAS_OK;
+}
+
 kdas_status kd_view_check(const kdas_view *view, const char *what)
 {
     if (!view) return kd_fail(KDAS_EINVAL, "%s: the view is NULL", what);
@@ -56,53 +143,19 @@ kdas_status kd_view_check(const kdas_view *view, const char *what)
     if (!kd_pixel_samples(view->pixel))
         return kd_fail(KDAS_EINVAL, "%s: %d is no kdas_pixel", what, (int)view->pixel);
     KD_RETURN(check_size(view->width, view->height, what));
-    if (view->stride && view->stride < row_bytes(view))
+    if (!kd_stride_fits(view->stride, row_bytes(view)))
         return kd_fail(KDAS_EINVAL, "%s: a stride of %lld bytes for rows of %lld", what,
                        (long long)view->stride, (long long)row_bytes(view));
-    if (view->pixel >= KDAS_PIXEL_GREYF32 && (view->stride % 4 || (uintptr_t)view->data % 4))
+    if (kd_pixel_is_float(view->pixel) && (view->stride % 4 || (uintptr_t)view->data % 4))
         return kd_fail(KDAS_EINVAL, "%s: float pixels want data and stride in multiples of 4 bytes",
                        what);
-    return KDAS_OK;
-}
-
-/* Luma with weights .299 .587 .114 in 16 bits, rounded. */
-static uint8_t luma(int r, int g, int b)
-{
-    return (uint8_t)((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16);
-}
-
-void kd_view_pack(uint8_t *to, kdas_pixel pixel, const kdas_view *view)
-{
-    int  step = kd_pixel_samples(view->pixel), colours = kd_pixel_samples(pixel);
-    bool bgr = view->pixel == KDAS_PIXEL_BGR8 || view->pixel == KDAS_PIXEL_BGRA8;
-    int  r = bgr ? 2 : 0, g = 1, b = bgr ? 0 : 2;
-
-    if (step == 1) r = g = b = 0;
-    for (int64_t y = 0; y < view->height; y++) {
-        const uint8_t *p = kd_view_row(view, y);
-
-        if (view->pixel == pixel) {
-            memcpy(to, p, (size_t)row_bytes(view));
-            to += row_bytes(view);
-            continue;
-        }
-        for (int64_t x = 0; x < view->width; x++, p += step, to += colours) {
-            if (colours == 1) {
-                to[0] = luma(p[r], p[g], p[b]);
-            } else {
-                to[0] = p[r];
-                to[1] = p[g];
-                to[2] = p[b];
-            }
-        }
-    }
+    return kd_pixel_is_yuv(view->pixel) ? check_yuv(view, what) : KDAS_OK;
 }
 
 /* ---- Handles --------------------------------------------------------------------------------- */
 
-/* Pixels as they come; whoever calls has checked the size. */
-static kdas_status image_make(kdas_image **out, kdas_context *ctx, int64_t width, int64_t height,
-                              kdas_pixel pixel)
+kdas_status kd_image_make(kdas_image **out, kdas_context *ctx, int64_t width, int64_t height,
+                          kdas_pixel pixel)
 {
     int         channels = kd_pixel_samples(pixel);
     kdas_image *image    = kd_calloc(ctx, 1, sizeof *image);
@@ -128,7 +181,7 @@ kdas_status kdas_image_create(kdas_image **out, kdas_context *context, int64_t w
         return kd_fail(KDAS_EINVAL, "kdas_image_create: pixel %d is not GREY8, RGB8 or RGBA8",
                        (int)pixel);
     KD_RETURN(check_size(width, height, "kdas_image_create"));
-    KD_RETURN(image_make(out, context, width, height, pixel));
+    KD_RETURN(kd_image_make(out, context, width, height, pixel));
     memset((*out)->pixels, 0, (size_t)(width * height * (*out)->channels));
     return KDAS_OK;
 }
@@ -185,7 +238,7 @@ static kdas_status drop_colour(kdas_image **image)
     kdas_view   view = kdas_image_view(*image);
     kdas_image *grey;
 
-    KD_RETURN(image_make(&grey, (*image)->ctx, view.width, view.height, KDAS_PIXEL_GREY8));
+    KD_RETURN(kd_image_make(&grey, (*image)->ctx, view.width, view.height, KDAS_PIXEL_GREY8));
     kd_view_pack(grey->pixels, KDAS_PIXEL_GREY8, &view);
     kdas_image_destroy(*image);
     *image = grey;
@@ -212,7 +265,7 @@ kdas_status kdas_image_load(kdas_image **out, kdas_context *context, const char 
 
     KD_TRY(read_whole(context, path, &info, &bytes, &end));
     decoded = pixel == KDAS_PIXEL_GREY8 && info.channels <= 2 ? KDAS_PIXEL_GREY8 : KDAS_PIXEL_RGB8;
-    KD_TRY(image_make(&image, context, info.width, info.height, decoded));
+    KD_TRY(kd_image_make(&image, context, info.width, info.height, decoded));
     KD_TRY(kd_codec_decode(context, image->pixels, image->channels, &info, path, bytes, end));
     if (decoded != pixel) KD_TRY(drop_colour(&image));
     *out  = image;
@@ -299,7 +352,8 @@ kdas_status kdas_image_save(kdas_context *context, const char *path, const kdas_
     jpeg = kd_path_has_extension(path, ".jpg") || kd_path_has_extension(path, ".jpeg");
     if (view->pixel == KDAS_PIXEL_GREYF32 && !jpeg) return save_grey16(context, path, view);
     if (kd_pixel_is_float(view->pixel))
-        return kd_fail(KDAS_EINVAL, "kdas_image_save: pixels must be 8-bit to go to '%s'", path);
+        return kd_fail(KDAS_EINVAL, "kdas_image_save: pixels must be 8-bit or YUV to go to '%s'",
+                       path);
 
     pixel  = kd_pixel_colours(view->pixel) == 1 ? KDAS_PIXEL_GREY8 : KDAS_PIXEL_RGB8;
     pixels = view->data;
@@ -331,13 +385,13 @@ kdas_status kdas_image_resize(kdas_image **out, kdas_context *context, const kda
     if (!context) return kd_fail(KDAS_EINVAL, "kdas_image_resize: the context is NULL");
     KD_RETURN(kd_view_check(view, "kdas_image_resize"));
     if (kd_pixel_is_float(view->pixel))
-        return kd_fail(KDAS_EINVAL, "kdas_image_resize: pixels must be 8-bit");
+        return kd_fail(KDAS_EINVAL, "kdas_image_resize: pixels must be 8-bit or YUV");
     KD_RETURN(check_size(width, height, "kdas_image_resize"));
 
-    pixel = view->pixel == KDAS_PIXEL_RGBA8   ? KDAS_PIXEL_RGB8
-            : view->pixel == KDAS_PIXEL_BGRA8 ? KDAS_PIXEL_BGR8
-                                              : view->pixel;
-    KD_TRY(image_make(&image, context, width, height, pixel));
+    pixel = kd_pixel_colours(view->pixel) == 1 ? KDAS_PIXEL_GREY8
+            : kd_pixel_is_bgr(view->pixel)     ? KDAS_PIXEL_BGR8
+                                               : KDAS_PIXEL_RGB8;
+    KD_TRY(kd_image_make(&image, context, width, height, pixel));
     KD_TRY(kd_resize_bytes(context, image->pixels, width, height, view));
     *out  = image;
     image = NULL;

@@ -16,21 +16,44 @@ struct kdas_image {
 /* ---- Views (image.c)
  * ------------------------------------------------------------------------------ */
 
-int     kd_pixel_samples(kdas_pixel pixel); /* stored in a pixel: 1, 3 or 4; 0: no such pixel */
+/* Samples in a pixel: 1, 3 or 4, of YUV kinds 3, since they are read as RGB8; 0: no such pixel. */
+int     kd_pixel_samples(kdas_pixel pixel);
 int     kd_pixel_colours(kdas_pixel pixel); /* of them not alpha: 1 or 3 */
 bool    kd_pixel_is_float(kdas_pixel pixel);
-int64_t kd_view_stride(const kdas_view *view); /* bytes, with 0 resolved */
+bool    kd_pixel_is_yuv(kdas_pixel pixel);
+bool    kd_pixel_is_bgr(kdas_pixel pixel);     /* blue comes first                         */
+int64_t kd_view_stride(const kdas_view *view); /* bytes, with 0 resolved; of YUV the luma's */
 
 static inline const void *kd_view_row(const kdas_view *view, int64_t y)
 {
     return (const char *)view->data + y * kd_view_stride(view);
 }
 
+/* A plane of a view: of packed pixels the only one; of YUV luma, then chroma. */
+enum { KD_PLANES = 3 };
+typedef struct kd_plane {
+    const uint8_t *data;
+    int64_t        stride, row; /* bytes from row to row, 0 resolved, and in a row */
+    int64_t        height;
+} kd_plane;
+int kd_view_planes(kd_plane out[KD_PLANES], const kdas_view *view); /* how many */
+
+/* Whether rows of `row` bytes may lie `stride` bytes apart, up or down; 0: packed. No picture of rows that
+ * do goes beyond what an offset can hold. */
+bool kd_stride_fits(int64_t stride, int64_t row);
+/* Whether a picture of the view's height, its top row of `row` bytes at `out`, shares a byte with the view. */
+bool kd_view_overlaps(const kdas_view *view, const void *out, int64_t stride, int64_t row);
 /* KDAS_EINVAL with a sentence that begins with `what` unless every member makes sense. */
 kdas_status kd_view_check(const kdas_view *view, const char *what);
-/* Copy an 8-bit view as `pixel`, GREY8 or RGB8, into `to` (height,width,1 or 3). Grey is Rec. 601
- * luma, rounded as Pillow does. */
+/* An image whose pixels are not set; whoever calls has checked the size. */
+kdas_status kd_image_make(kdas_image **out, kdas_context *ctx, int64_t width, int64_t height,
+                          kdas_pixel pixel);
+/* Copy an 8-bit or YUV view as `pixel`, an 8-bit kind, into `to` (height,width,samples) (convert.c). Grey is
+ * Rec. 601 luma, rounded as Pillow does. */
 void kd_view_pack(uint8_t *to, kdas_pixel pixel, const kdas_view *view);
+
+/* Whether the CPU has AVX2 (resize_avx2.c). */
+bool kd_has_avx2(void);
 
 /* ---- What a file says (image_info.c)
  * -------------------------------------------------------------- */
@@ -83,20 +106,23 @@ kdas_status kd_codec_encode(kdas_context *ctx, kd_writer *writer, kd_image_kind 
 /* ---- Resize (resize.c): Pillow's BILINEAR ---------------------------------------------------- */
 
 /* A resize whose weights and scratch are made once, for frames of one size. `pixel_bytes` is the
- * most that a pixel takes without alpha: 1 or 3 for 8-bit views, 4 or 12 for float ones. */
+ * most that a pixel takes without alpha: 1 or 3 for 8-bit views, 3 for YUV, 4 or 12 for floats. */
 typedef struct kd_resizer kd_resizer;
 kdas_status kd_resizer_create(kd_resizer **out, kdas_context *ctx, int64_t width, int64_t height,
                               int64_t from_width, int64_t from_height, size_t pixel_bytes);
 void        kd_resizer_destroy(kd_resizer *resizer); /* NULL is fine */
 /* Its two passes, for a view of the size stated; nothing is allocated. Rows of a pass may be shared
  * out among threads. First the input rows that count, top .. bottom-1, each to the new width; then
- * output rows y into `to`, (width,colours) of floats or bytes as the view's pixels are. */
+ * output rows y into `to`, (width,colours) of floats or bytes as the view's pixels are. Rows of YUV
+ * frames become RGB8 on the way, in `rgb`: room for two of them, KD_RGB_ROWS(width) bytes; else NULL. */
+#define KD_RGB_ROWS(width) ((width)*3 * 2)
 void kd_resizer_span(const kd_resizer *resizer, int64_t *top, int64_t *bottom);
-void kd_resizer_across(kd_resizer *resizer, const kdas_view *from, int64_t begin, int64_t end);
+void kd_resizer_across(kd_resizer *resizer, const kdas_view *from, int64_t begin, int64_t end,
+                       uint8_t *rgb);
 void kd_resizer_down(const kd_resizer *resizer, void *to, kdas_pixel pixel, int64_t y);
 
-/* An 8-bit view to `to` (height,width,colours), its order kept, alpha dropped. Two 8-bit passes
- * with 22-bit fixed-point weights: Pillow's bits. */
+/* An 8-bit view to `to` (height,width,colours), its order kept, alpha dropped, or a YUV one as RGB8.
+ * Two 8-bit passes with 22-bit fixed-point weights: Pillow's bits. */
 kdas_status kd_resize_bytes(kdas_context *ctx, uint8_t *to, int64_t width, int64_t height,
                             const kdas_view *from);
 /* A float view to `to` (height,width,colours), accumulated in double, as Pillow's mode F. */

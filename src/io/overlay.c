@@ -13,106 +13,186 @@ void kdas_overlay_options_init(kdas_overlay_options *options, size_t size)
     memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
 }
 
-kdas_status kd_tint_init(kd_tint *tint, const kdas_overlay_options *options, kdas_pixel pixel)
-{
-    bool                 bgr = pixel == KDAS_PIXEL_BGR8 || pixel == KDAS_PIXEL_BGRA8;
-    kdas_overlay_options o;
-    uint8_t              colour[3];
-    int                  share;
+/* ---- Ready ----------------------------------------------------------------------------------- */
 
-    kdas_overlay_options_init(&o, sizeof o);
-    KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_overlay_options"));
-    if (!(o.opacity >= 0 && o.opacity <= 1))
-        return kd_fail(KDAS_EINVAL, "overlay: opacity is %g, not 0 to 1", (double)o.opacity);
-    share         = (int)(o.opacity * 255 + 0.5f);
-    tint->samples = kd_pixel_samples(pixel);
-    tint->colours = kd_pixel_colours(pixel);
+/* What becomes of the samples of packed pixels. */
+static void fill_tables(kd_overlay *o, kdas_pixel pixel, const uint8_t rgb[3])
+{
+    bool    bgr = kd_pixel_is_bgr(pixel);
+    uint8_t colour[3];
+
+    o->samples = kd_pixel_samples(pixel);
+    o->colours = kd_pixel_colours(pixel);
     for (int c = 0; c < 3; c++)
-        colour[c] = o.colour[bgr ? 2 - c : c];
-    if (tint->colours == 1) {
-        kdas_view one = { o.colour, 1, 1, 0, KDAS_PIXEL_RGB8 };
+        colour[c] = rgb[bgr ? 2 - c : c];
+    if (o->colours == 1) {
+        kdas_view one = { rgb, 1, 1, 0, KDAS_PIXEL_RGB8 };
 
         kd_view_pack(colour, KDAS_PIXEL_GREY8, &one);
     }
-    for (int c = 0; c < tint->colours; c++)
+    for (int c = 0; c < o->colours; c++)
         for (int v = 0; v < 256; v++)
-            tint->to[c][v] = (uint8_t)((v * (255 - share) + colour[c] * share + 127) / 255);
+            o->to[c][v] = (uint8_t)((v * (255 - o->share) + colour[c] * o->share + 127) / 255);
+}
+
+/* Whether the tint goes into the frame's own memory. */
+static bool in_place(const kd_overlay *o) { return o->out == o->frame->data; }
+
+/* `row`: bytes of one that is drawn. */
+static kdas_status check_out(const kd_overlay *o, int64_t row, int64_t stride, const char *what)
+{
+    if (!kd_stride_fits(stride, row))
+        return kd_fail(KDAS_EINVAL, "%s: rows of %lld bytes do not fit a stride of %lld", what,
+                       (long long)row, (long long)stride);
+    if (in_place(o) && o->frame->height > 1 && o->stride != kd_view_stride(o->frame))
+        return kd_fail(KDAS_EINVAL,
+                       "%s: out is the frame's memory, with a stride of %lld and not %lld", what,
+                       (long long)o->stride, (long long)kd_view_stride(o->frame));
+    if (!in_place(o) && kd_view_overlaps(o->frame, o->out, o->stride, row))
+        return kd_fail(KDAS_EINVAL, "%s: out overlaps the frame and is not the same", what);
     return KDAS_OK;
 }
 
-/* One pixel after the other; `samples` and `colours` are constants where it is used. */
-static inline void tint_pixels(const kd_tint *tint, uint8_t *pixels, const uint8_t *mask,
-                               int64_t width, int samples, int colours)
+kdas_status kd_overlay_init(kd_overlay *o, const kdas_view *frame, void *out, int64_t stride,
+                            const kdas_overlay_options *options, const char *what)
 {
-    for (int64_t x = 0; x < width; x++) {
-        uint64_t eight;
+    bool                 is_yuv = kd_pixel_is_yuv(frame->pixel);
+    kdas_overlay_options given;
+    int64_t              row;
 
-        if (x + 8 <= width && (memcpy(&eight, mask + x, 8), !(eight & 0x8080808080808080u))) {
+    if (!out) return kd_fail(KDAS_EINVAL, "%s: out is NULL", what);
+    if (kd_pixel_is_float(frame->pixel))
+        return kd_fail(KDAS_EINVAL, "%s: pixels must be 8-bit or YUV", what);
+    kdas_overlay_options_init(&given, sizeof given);
+    KD_RETURN(kd_take_options(&given, sizeof given, options, "kdas_overlay_options"));
+    if (!(given.opacity >= 0 && given.opacity <= 1))
+        return kd_fail(KDAS_EINVAL, "overlay: opacity is %g, not 0 to 1", (double)given.opacity);
+
+    *o = (kd_overlay){ .frame = frame, .out = out, .rows = 1 };
+    if (is_yuv) kd_yuv_init(&o->yuv, frame, kd_has_avx2());
+    if (is_yuv && in_place(o)) o->rows = 2;
+    o->share = (int)(given.opacity * 255 + 0.5f);
+    if (o->rows == 2) {
+        kd_yuv_colour(o->colour, &o->yuv, given.colour);
+        row = o->yuv.plane[0].row;
+    } else {
+        fill_tables(o, is_yuv ? KDAS_PIXEL_RGB8 : frame->pixel, given.colour);
+        row = frame->width * o->samples;
+    }
+    o->stride = stride ? stride : row;
+    return check_out(o, row, stride, what);
+}
+
+/* ---- Packed pixels --------------------------------------------------------------------------- */
+
+/* Whether none of the eight mask bytes from x on is 128 or more. */
+static inline bool eight_outside(const uint8_t *mask, int64_t x, int64_t width)
+{
+    uint64_t eight;
+
+    if (x + 8 > width) return false;
+    memcpy(&eight, mask + x, 8);
+    return !(eight & 0x8080808080808080u);
+}
+
+/* One pixel after the other; `samples` and `colours` are constants where it is used. */
+static inline void tint_pixels(const kd_overlay *o, uint8_t *pixels, const uint8_t *mask,
+                               int samples, int colours)
+{
+    int64_t width = o->frame->width;
+
+    for (int64_t x = 0; x < width; x++) {
+        if (eight_outside(mask, x, width)) {
             x += 7;
             continue;
         }
         if (mask[x] < 128) continue;
         for (int c = 0; c < colours; c++)
-            pixels[x * samples + c] = tint->to[c][pixels[x * samples + c]];
+            pixels[x * samples + c] = o->to[c][pixels[x * samples + c]];
     }
 }
 
-void kd_tint_row(const kd_tint *tint, uint8_t *pixels, const uint8_t *mask, int64_t width)
+static void draw_packed(const kd_overlay *o, int64_t y, const uint8_t *mask)
 {
-    switch (tint->samples) {
-    case 1: tint_pixels(tint, pixels, mask, width, 1, 1); break;
-    case 3: tint_pixels(tint, pixels, mask, width, 3, 3); break;
-    default: tint_pixels(tint, pixels, mask, width, 4, 3); break;
+    const kdas_view *frame = o->frame;
+    uint8_t         *row   = (uint8_t *)o->out + y * o->stride;
+
+    if (kd_pixel_is_yuv(frame->pixel))
+        kd_yuv_row(&o->yuv, row, y, 0, frame->width);
+    else if (!in_place(o))
+        memcpy(row, kd_view_row(frame, y), (size_t)(frame->width * o->samples));
+    switch (o->samples) {
+    case 1: tint_pixels(o, row, mask, 1, 1); break;
+    case 3: tint_pixels(o, row, mask, 3, 3); break;
+    default: tint_pixels(o, row, mask, 4, 3); break;
     }
 }
 
-/* ---- Where it is drawn ----------------------------------------------------------------------- */
+/* ---- Planes ---------------------------------------------------------------------------------- */
 
-static int64_t row_bytes(const kdas_view *frame)
+/* Tint a sample that `quarters` of its pixels want it for. */
+static inline void tint_sample(const kd_overlay *o, uint8_t *at, int plane, int quarters)
 {
-    return frame->width * kd_pixel_samples(frame->pixel);
+    int share = o->share * quarters, colour = o->colour[plane];
+    int value = o->yuv.deep ? (at[0] | at[1] << 8) >> 6 : *at;
+
+    value = (value * (1020 - share) + colour * share + 510) / 1020;
+    if (o->yuv.deep) {
+        at[0] = (uint8_t)(value << 6);
+        at[1] = (uint8_t)(value >> 2);
+    } else {
+        *at = (uint8_t)value;
+    }
 }
 
-/* Bytes from a picture's first to its last. */
-static uintptr_t extent(int64_t height, int64_t stride, int64_t row)
+static void draw_luma(const kd_overlay *o, int64_t y, const uint8_t *mask)
 {
-    return (uintptr_t)(height - 1) * (uintptr_t)stride + (uintptr_t)row;
+    int64_t  width = o->frame->width, bytes = o->yuv.deep ? 2 : 1;
+    uint8_t *row = (uint8_t *)o->out + y * o->stride;
+
+    for (int64_t x = 0; x < width; x++) {
+        if (eight_outside(mask, x, width))
+            x += 7;
+        else if (mask[x] >= 128)
+            tint_sample(o, row + x * bytes, 0, 4);
+    }
 }
 
-kdas_status kd_overlay_check(const kdas_view *frame, const void *out, int64_t stride,
-                             const char *what)
+/* Chroma of rows y and, unless it is beyond the last, y + 1. */
+static void draw_chroma(const kd_overlay *o, int64_t y, const uint8_t *const mask[2])
 {
-    int64_t   row = row_bytes(frame), step = stride ? stride : row;
-    uintptr_t a = (uintptr_t)frame->data, b = (uintptr_t)out;
+    const kd_yuv_samples from  = kd_yuv_samples_at(&o->yuv, y, 0);
+    int64_t              width = o->frame->width;
 
-    if (!out) return kd_fail(KDAS_EINVAL, "%s: out is NULL", what);
-    if (kd_pixel_is_float(frame->pixel))
-        return kd_fail(KDAS_EINVAL, "%s: pixels must be 8-bit", what);
-    if (step < row)
-        return kd_fail(KDAS_EINVAL, "%s: rows of %lld bytes do not fit a stride of %lld", what,
-                       (long long)row, (long long)stride);
-    if (a == b && frame->height > 1 && step != kd_view_stride(frame))
-        return kd_fail(KDAS_EINVAL,
-                       "%s: out is the frame's memory, with a stride of %lld and not %lld", what,
-                       (long long)step, (long long)kd_view_stride(frame));
-    if (a != b && a < b + extent(frame->height, step, row) &&
-        b < a + extent(frame->height, kd_view_stride(frame), row))
-        return kd_fail(KDAS_EINVAL, "%s: out overlaps the frame and is not the same", what);
-    return KDAS_OK;
+    for (int64_t x = 0; x < width; x += 2) {
+        int pixels = 0, inside = 0;
+
+        for (int i = 0; i < 2 && mask[i]; i++)
+            for (int64_t k = x; k < KD_MIN(x + 2, width); k++, pixels++)
+                inside += mask[i][k] >= 128;
+        if (!inside) continue;
+        tint_sample(o, (uint8_t *)from.cb + x / 2 * from.step, 1, 4 * inside / pixels);
+        tint_sample(o, (uint8_t *)from.cr + x / 2 * from.step, 2, 4 * inside / pixels);
+    }
 }
 
-uint8_t *kd_overlay_row(const kdas_view *frame, void *out, int64_t stride, int64_t y)
-{
-    uint8_t *row = (uint8_t *)out + y * (stride ? stride : row_bytes(frame));
+/* ---- Draw ------------------------------------------------------------------------------------ */
 
-    if (out != frame->data) memcpy(row, kd_view_row(frame, y), (size_t)row_bytes(frame));
-    return row;
+void kd_overlay_draw(const kd_overlay *o, int64_t y, const uint8_t *const mask[2])
+{
+    if (o->rows == 1) {
+        draw_packed(o, y, mask[0]);
+        return;
+    }
+    for (int i = 0; i < 2 && mask[i]; i++)
+        draw_luma(o, y + i, mask[i]);
+    draw_chroma(o, y, mask);
 }
 
 kdas_status kdas_image_overlay(const kdas_view *frame, const kdas_view *mask, void *out,
                                int64_t stride, const kdas_overlay_options *options)
 {
-    kd_tint tint;
+    kd_overlay o;
 
     KD_RETURN(kd_view_check(frame, "kdas_image_overlay"));
     KD_RETURN(kd_view_check(mask, "kdas_image_overlay: mask"));
@@ -123,10 +203,12 @@ kdas_status kdas_image_overlay(const kdas_view *frame, const kdas_view *mask, vo
                        "kdas_image_overlay: a mask of %lldx%lld on a frame of %lldx%lld",
                        (long long)mask->width, (long long)mask->height, (long long)frame->width,
                        (long long)frame->height);
-    KD_RETURN(kd_overlay_check(frame, out, stride, "kdas_image_overlay"));
-    KD_RETURN(kd_tint_init(&tint, options, frame->pixel));
-    for (int64_t y = 0; y < frame->height; y++)
-        kd_tint_row(&tint, kd_overlay_row(frame, out, stride, y), kd_view_row(mask, y),
-                    frame->width);
+    KD_RETURN(kd_overlay_init(&o, frame, out, stride, options, "kdas_image_overlay"));
+    for (int64_t y = 0; y < frame->height; y += o.rows) {
+        const uint8_t *rows[2] = { kd_view_row(mask, y),
+                                   y + 1 < frame->height ? kd_view_row(mask, y + 1) : NULL };
+
+        kd_overlay_draw(&o, y, rows);
+    }
     return KDAS_OK;
 }

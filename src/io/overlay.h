@@ -1,22 +1,28 @@
-/* overlay.h - masks shown on frames: a tint made ready once, then put on row by row. */
+/* overlay.h - masks shown on frames: made ready once, then drawn row by row. */
 #ifndef KD_OVERLAY_H
 #define KD_OVERLAY_H
 #include "io/image.h"
+#include "io/yuv.h"
 
-typedef struct kd_tint {
-    int     samples;    /* of a pixel                                       */
-    int     colours;    /* of them not alpha                                */
-    uint8_t to[3][256]; /* what becomes of each value of a sample, in order */
-} kd_tint;
+typedef struct kd_overlay {
+    const kdas_view *frame;
+    void            *out;
+    int64_t          stride;     /* of its rows                                            */
+    int              rows;       /* drawn at a time: 2 into the planes of a frame, else 1  */
+    int              samples;    /* of a pixel that is drawn                               */
+    int              colours;    /* of them not alpha                                      */
+    uint8_t          to[3][256]; /* what becomes of each value of a sample, in order       */
+    kd_yuv           yuv;        /* of a YUV frame                                         */
+    int              colour[3];  /* the tint in its samples                                */
+    int              share;      /* of the tint, 0..255                                    */
+} kd_overlay;
 
-/* Check options and make a tint for pixels of a kind; `options` may be NULL. KDAS_EINVAL. */
-kdas_status kd_tint_init(kd_tint *tint, const kdas_overlay_options *options, kdas_pixel pixel);
-/* Tint `width` pixels where the mask is 128 or more. */
-void kd_tint_row(const kd_tint *tint, uint8_t *pixels, const uint8_t *mask, int64_t width);
-/* KDAS_EINVAL unless `frame`, already checked, can be shown in `out`. */
-kdas_status kd_overlay_check(const kdas_view *frame, const void *out, int64_t stride,
-                             const char *what);
-/* Row y of `out`, with the frame's pixels in it. */
-uint8_t *kd_overlay_row(const kdas_view *frame, void *out, int64_t stride, int64_t y);
+/* Check that `frame`, already checked itself, can be shown in `out`, and make ready; `options` may be NULL.
+ * KDAS_EINVAL with a sentence that begins with `what`. */
+kdas_status kd_overlay_init(kd_overlay *overlay, const kdas_view *frame, void *out, int64_t stride,
+                            const kdas_overlay_options *options, const char *what);
+/* Put the frame's rows y .. y + rows - 1 into `out` with a tint where the mask's are 128 or more; y is a multiple
+ * of `rows`, mask[1] NULL beyond the last row. */
+void kd_overlay_draw(const kd_overlay *overlay, int64_t y, const uint8_t *const mask[2]);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 #include "base/context.h"
 #include "io/resize.h"
+#include "io/yuv.h"
 
 struct kd_resizer {
     kdas_context *ctx;
@@ -174,17 +175,26 @@ static void column_bytes(const kd_resizer *r, uint8_t *to, int64_t n, int64_t y)
     }
 }
 
-static void across_bytes(kd_resizer *r, const kdas_view *from, int64_t begin, int64_t end)
+static void across_bytes(kd_resizer *r, const kdas_view *from, int64_t begin, int64_t end,
+                         uint8_t *rgb)
 {
+    bool     is_yuv  = kd_pixel_is_yuv(from->pixel);
     int      samples = kd_pixel_samples(from->pixel);
     int64_t  n       = r->across.size * kd_pixel_colours(from->pixel);
     uint8_t *rows    = r->rows;
+    kd_yuv   yuv;
+
+    if (is_yuv) kd_yuv_init(&yuv, from, r->avx2);
 
     for (int64_t y = begin; y < end; y += 2) {
         int64_t        next   = KD_MIN(y + 1, end - 1);
         uint8_t       *to[2]  = { rows + (y - r->top) * n, rows + (next - r->top) * n };
         const uint8_t *row[2] = { kd_view_row(from, y), kd_view_row(from, next) };
 
+        for (int i = 0; is_yuv && i < 2; i++) {
+            row[i] = rgb + i * from->width * 3;
+            kd_yuv_row(&yuv, rgb + i * from->width * 3, i ? next : y, 0, from->width);
+        }
         two_rows(to, row, samples, &r->across);
     }
 }
@@ -238,12 +248,13 @@ void kd_resizer_span(const kd_resizer *r, int64_t *top, int64_t *bottom)
     *bottom = r->bottom;
 }
 
-void kd_resizer_across(kd_resizer *r, const kdas_view *from, int64_t begin, int64_t end)
+void kd_resizer_across(kd_resizer *r, const kdas_view *from, int64_t begin, int64_t end,
+                       uint8_t *rgb)
 {
     if (kd_pixel_is_float(from->pixel))
         across_floats(r, from, begin, end);
     else
-        across_bytes(r, from, begin, end);
+        across_bytes(r, from, begin, end, rgb);
 }
 
 void kd_resizer_down(const kd_resizer *r, void *to, kdas_pixel pixel, int64_t y)
@@ -257,9 +268,9 @@ void kd_resizer_down(const kd_resizer *r, void *to, kdas_pixel pixel, int64_t y)
 }
 
 /* All rows of both passes, `row` bytes of output apart. */
-static void resize(kd_resizer *r, void *to, const kdas_view *from, size_t row)
+static void resize(kd_resizer *r, void *to, const kdas_view *from, size_t row, uint8_t *rgb)
 {
-    kd_resizer_across(r, from, r->top, r->bottom);
+    kd_resizer_across(r, from, r->top, r->bottom, rgb);
     for (int64_t y = 0; y < r->down.size; y++)
         kd_resizer_down(r, (char *)to + (size_t)y * row, from->pixel, y);
 }
@@ -275,7 +286,7 @@ kdas_status kd_resizer_create(kd_resizer **out, kdas_context *ctx, int64_t width
     *out = NULL;
     if (!r) return KDAS_ENOMEM;
     r->ctx  = ctx;
-    r->avx2 = !ctx->plain && kd_resize_has_avx2();
+    r->avx2 = !ctx->plain && kd_has_avx2();
     KD_TRY(axis_init(&r->across, ctx, from_width, width));
     KD_TRY(axis_init(&r->down, ctx, from_height, height));
     if (r->avx2) KD_TRY(axis_split(&r->across, ctx));
@@ -305,13 +316,21 @@ void kd_resizer_destroy(kd_resizer *r)
 kdas_status kd_resize_bytes(kdas_context *ctx, uint8_t *to, int64_t width, int64_t height,
                             const kdas_view *from)
 {
-    kd_resizer *r;
+    kdas_status st  = KDAS_OK;
+    uint8_t    *rgb = NULL;
+    kd_resizer *r   = NULL;
 
-    KD_RETURN(kd_resizer_create(&r, ctx, width, height, from->width, from->height,
-                                (size_t)kd_pixel_colours(from->pixel)));
-    resize(r, to, from, (size_t)(width * kd_pixel_colours(from->pixel)));
+    if (kd_pixel_is_yuv(from->pixel)) {
+        rgb = kd_alloc(ctx, (size_t)KD_RGB_ROWS(from->width));
+        if (!rgb) return KDAS_ENOMEM;
+    }
+    KD_TRY(kd_resizer_create(&r, ctx, width, height, from->width, from->height,
+                             (size_t)kd_pixel_colours(from->pixel)));
+    resize(r, to, from, (size_t)(width * kd_pixel_colours(from->pixel)), rgb);
+done:
     kd_resizer_destroy(r);
-    return KDAS_OK;
+    kd_free(ctx, rgb);
+    return st;
 }
 
 kdas_status kd_resize_floats(kdas_context *ctx, float *to, int64_t width, int64_t height,
@@ -321,7 +340,7 @@ kdas_status kd_resize_floats(kdas_context *ctx, float *to, int64_t width, int64_
 
     KD_RETURN(kd_resizer_create(&r, ctx, width, height, from->width, from->height,
                                 (size_t)kd_pixel_colours(from->pixel) * sizeof *to));
-    resize(r, to, from, (size_t)(width * kd_pixel_colours(from->pixel)) * sizeof *to);
+    resize(r, to, from, (size_t)(width * kd_pixel_colours(from->pixel)) * sizeof *to, NULL);
     kd_resizer_destroy(r);
     return KDAS_OK;
 }

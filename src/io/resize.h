@@ -23,8 +23,7 @@ typedef struct kd_axis {
 
 enum { KD_RESIZE_SPLIT = 12 };
 
-/* resize_avx2.c; only where kd_resize_has_avx2(). The bits are those of the plain rows. */
-bool kd_resize_has_avx2(void);
+/* resize_avx2.c; only where kd_has_avx2(). The bits are those of the plain rows. */
 /* Outputs 0 .. inner-1 of two rows of pixels of `step` samples, 3 or 4; three samples come out. */
 void kd_resize_rows_avx2(uint8_t *to[2], const uint8_t *const from[2], const kd_axis *axis,
                          int step);

@@ -8,7 +8,7 @@
 
 #define AVX2 __attribute__((target("avx2")))
 
-bool kd_resize_has_avx2(void)
+bool kd_has_avx2(void)
 {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx2");
@@ -114,7 +114,7 @@ AVX2 int64_t kd_resize_column_avx2(uint8_t *to, const uint8_t *rows, int64_t n,
 
 #else
 
-bool kd_resize_has_avx2(void) { return false; }
+bool kd_has_avx2(void) { return false; }
 
 void kd_resize_rows_avx2(uint8_t *to[2], const uint8_t *const from[2], const kd_axis *axis,
                          int step)

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 #include "base/context.h"
+#include "io/image.h"
 #include "metric/metric.h"
 
 typedef enum rule { MEAN, BEST, PLAIN } rule;
@@ -93,7 +94,7 @@ static kdas_status check_view(const char *name, const char *what, const kdas_vie
         return kd_fail(KDAS_EINVAL, "image '%s': the %s is %lld x %lld; sides must be 1 to %d",
                        called(name), what, (long long)view->width, (long long)view->height,
                        KDAS_IMAGE_MAX_SIDE);
-    if (view->stride != 0 && view->stride < view->width)
+    if (!kd_stride_fits(view->stride, view->width))
         return kd_fail(KDAS_EINVAL, "image '%s': the %s is %lld wide, but its stride is %lld",
                        called(name), what, (long long)view->width, (long long)view->stride);
     return KDAS_OK;

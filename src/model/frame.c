@@ -105,12 +105,12 @@ static void byte_table_init(byte_table *t)
         t->guess[i] = probability_byte((float)i / CELLS - LOGIT_RANGE - 1e-5f);
 }
 
-/* A thread's scratch: of the way in a row of three colours; of the way out a row between two of the map, on
- * which side of the edges its samples are, and a row of the mask. */
+/* A thread's scratch: of the way in a row of three colours, and two rows of a YUV frame as RGB8; of the way out
+ * a row between two of the map, on which side of the edges its samples are, and two rows of the mask. */
 typedef struct scratch {
     float   *colours;
     float   *between;
-    uint8_t *side, *mask;
+    uint8_t *rgb, *side, *mask;
 } scratch;
 
 static size_t padded(int64_t bytes) { return ((size_t)bytes + KD_ALIGN - 1) / KD_ALIGN * KD_ALIGN; }
@@ -123,6 +123,8 @@ static scratch scratch_of(const kd_frame *f, int thread)
     at += padded(f->size.input_width * 3 * (int64_t)sizeof(float));
     s.between = (float *)at;
     at += padded(f->size.map_width * (int64_t)sizeof(float));
+    s.rgb = (uint8_t *)at;
+    at += padded(KD_RGB_ROWS(f->size.width));
     s.side = (uint8_t *)at;
     at += padded(f->size.map_width + 1);
     s.mask = (uint8_t *)at;
@@ -133,7 +135,8 @@ static kdas_status scratch_init(kd_frame *f)
 {
     f->scratch_bytes = padded(f->size.input_width * 3 * (int64_t)sizeof(float)) +
                        padded(f->size.map_width * (int64_t)sizeof(float)) +
-                       padded(f->size.map_width + 1) + padded(f->size.width);
+                       padded(KD_RGB_ROWS(f->size.width)) + padded(f->size.map_width + 1) +
+                       padded(2 * f->size.width);
     f->scratch = kd_calloc(f->ctx, (size_t)KD_MAX(f->ctx->threads, 1), f->scratch_bytes);
     return f->scratch ? KDAS_OK : KDAS_ENOMEM;
 }
@@ -207,15 +210,15 @@ static void across_rows(void *user, int64_t begin, int64_t end, int thread)
 {
     const input_job *job = user;
 
-    (void)thread;
-    kd_resizer_across(job->f->resizer, job->view, job->top + begin, job->top + end);
+    kd_resizer_across(job->f->resizer, job->view, job->top + begin, job->top + end,
+                      scratch_of(job->f, thread).rgb);
 }
 
 /* A row of the new size around 0; grey stands for all three colours. */
 static void normalise(const kd_frame *f, float *to, const void *row, kdas_pixel pixel)
 {
     int            colours  = kd_pixel_colours(pixel);
-    bool           bgr      = pixel == KDAS_PIXEL_BGR8 || pixel == KDAS_PIXEL_BGRA8;
+    bool           bgr      = kd_pixel_is_bgr(pixel);
     int            order[3] = { bgr ? 2 : 0, 1, bgr ? 0 : 2 };
     const float   *floats   = row;
     const uint8_t *bytes    = row;
@@ -263,14 +266,13 @@ typedef struct output_job output_job;
 typedef void (*decide_fn)(const output_job *job, uint8_t *to, const float *between, int64_t begin,
                           int64_t end);
 struct output_job {
-    kd_frame        *f;
-    const float     *map;
-    float            low, high; /* all below: 0; all at least this: 255; else `decide` */
-    decide_fn        decide;
-    void            *out;
-    int64_t          stride;
-    const kdas_view *view; /* of an overlay */
-    const kd_tint   *tint;
+    kd_frame         *f;
+    const float      *map;
+    float             low, high; /* all below: 0; all at least this: 255; else `decide` */
+    decide_fn         decide;
+    void             *out;
+    int64_t           stride;
+    const kd_overlay *overlay; /* instead of `out` */
 };
 
 /* The map at the height of output row y. */
@@ -370,23 +372,40 @@ static void fill_row(const output_job *job, uint8_t *to, const scratch *s, int64
     }
 }
 
+/* Row y in `to`, or where the last mask is kept; returns which. */
+static const uint8_t *byte_row(const output_job *job, uint8_t *to, const scratch *s, int64_t y)
+{
+    if (job->decide == decide_kept) to = job->f->kept + y * job->f->size.width;
+    fill_row(job, to, s, y);
+    return to;
+}
+
 static void byte_rows(void *user, int64_t begin, int64_t end, int thread)
 {
-    const output_job *job   = user;
-    const kd_frame   *f     = job->f;
-    int64_t           width = f->size.width;
-    scratch           s     = scratch_of(f, thread);
+    const output_job *job = user;
+    scratch           s   = scratch_of(job->f, thread);
 
     for (int64_t y = begin; y < end; y++) {
-        uint8_t *out  = job->view ? s.mask : (uint8_t *)job->out + y * job->stride;
-        uint8_t *kept = job->decide == decide_kept ? f->kept + y * width : NULL;
+        uint8_t       *out = (uint8_t *)job->out + y * job->stride;
+        const uint8_t *row = byte_row(job, out, &s, y);
 
-        fill_row(job, kept ? kept : out, &s, y);
-        if (job->view)
-            kd_tint_row(job->tint, kd_overlay_row(job->view, job->out, job->stride, y),
-                        kept ? kept : out, width);
-        else if (kept)
-            memcpy(out, kept, (size_t)width);
+        if (row != out) memcpy(out, row, (size_t)job->f->size.width);
+    }
+}
+
+/* `begin` and `end` count what an overlay draws at a time. */
+static void overlay_rows(void *user, int64_t begin, int64_t end, int thread)
+{
+    const output_job *job  = user;
+    scratch           s    = scratch_of(job->f, thread);
+    int               rows = job->overlay->rows;
+
+    for (int64_t y = begin * rows; y < end * rows; y += rows) {
+        const uint8_t *mask[2] = { NULL, NULL };
+
+        for (int i = 0; i < rows && y + i < job->f->size.height; i++)
+            mask[i] = byte_row(job, s.mask + i * job->f->size.width, &s, y + i);
+        kd_overlay_draw(job->overlay, y, mask);
     }
 }
 
@@ -433,12 +452,11 @@ void kd_frame_mask(kd_frame *f, uint8_t *out, int64_t stride, const float *map, 
     run_bytes(f, &job);
 }
 
-void kd_frame_overlay(kd_frame *f, void *out, int64_t stride, const kdas_view *view,
-                      const kd_tint *tint, const float *map, kd_edges edges)
+void kd_frame_overlay(kd_frame *f, const kd_overlay *overlay, const float *map, kd_edges edges)
 {
-    output_job job = mask_job(f, out, stride, map, edges);
+    output_job job   = mask_job(f, NULL, 0, map, edges);
+    int64_t    units = (f->size.height + overlay->rows - 1) / overlay->rows;
 
-    job.view = view;
-    job.tint = tint;
-    run_bytes(f, &job);
+    job.overlay = overlay;
+    kd_parallel_rows(f->ctx, units, worth(f->size.width * overlay->rows), overlay_rows, &job);
 }

@@ -36,8 +36,7 @@ typedef struct kd_edges {
 } kd_edges;
 
 void kd_frame_mask(kd_frame *frame, uint8_t *out, int64_t stride, const float *map, kd_edges edges);
-/* The mask as a tint on `view` in `out`, both checked by kd_overlay_check. */
-void kd_frame_overlay(kd_frame *frame, void *out, int64_t stride, const kdas_view *view,
-                      const kd_tint *tint, const float *map, kd_edges edges);
+/* The mask as a tint; the overlay's frame has the size stated. */
+void kd_frame_overlay(kd_frame *frame, const kd_overlay *overlay, const float *map, kd_edges edges);
 
 #endif

@@ -321,7 +321,7 @@ static kdas_status check_bytes(const kdas_segmenter *s, const kdas_view *frame, 
                                int64_t stride)
 {
     if (!s || !out) return kd_fail(KDAS_EINVAL, "segmenter: segmenter or out is NULL");
-    if (frame && stride && stride < frame->width)
+    if (frame && !kd_stride_fits(stride, frame->width))
         return kd_fail(KDAS_EINVAL, "segmenter: rows of %lld pixels do not fit a stride of %lld",
                        (long long)frame->width, (long long)stride);
     return KDAS_OK;
@@ -348,14 +348,14 @@ kdas_status kdas_segmenter_probability(kdas_segmenter *s, const kdas_view *frame
 kdas_status kdas_segmenter_overlay(kdas_segmenter *s, const kdas_view *frame, void *out,
                                    int64_t stride, const kdas_overlay_options *options)
 {
-    kd_tint tint;
+    kd_overlay overlay;
 
     if (!s) return kd_fail(KDAS_EINVAL, "kdas_segmenter_overlay: the segmenter is NULL");
     KD_RETURN(kd_view_check(frame, "kdas_segmenter_overlay"));
-    KD_RETURN(kd_overlay_check(frame, out, stride, "kdas_segmenter_overlay"));
-    KD_RETURN(kd_tint_init(&tint, options, frame->pixel));
+    KD_RETURN(kd_overlay_init(&overlay, frame, out, stride, options, "kdas_segmenter_overlay"));
+    overlay.yuv.vectors = overlay.yuv.vectors && !s->ctx->plain;
     KD_RETURN(run(s, frame));
-    kd_frame_overlay(s->frame, out, stride, frame, &tint, s->sum, s->edges);
+    kd_frame_overlay(s->frame, &overlay, s->sum, s->edges);
     return done(s);
 }
 

@@ -63,8 +63,12 @@ void segment(counts &memory)
     auto segmenter = own<kdas_segmenter>(kdas_segmenter_create, model.get(), &size);
 
     std::vector<unsigned char> frame(50 * 40 * 3, 128), mask(50 * 40, 7);
-    kdas_view                  view = { frame.data(), 50, 40, 0, KDAS_PIXEL_RGB8 };
+    kdas_view                  view = {};
 
+    view.data   = frame.data();
+    view.width  = 50;
+    view.height = 40;
+    view.pixel  = KDAS_PIXEL_RGB8;
     check(kdas_segmenter_mask(segmenter.get(), &view, mask.data(), 0));
     for (unsigned char m : mask)
         if (m != 0 && m != 255) throw std::runtime_error("a mask has values of its own");
