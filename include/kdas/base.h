@@ -75,7 +75,8 @@ typedef enum kdas_log_level {
 typedef void (*kdas_log_fn)(void *user, kdas_log_level level, const char *text);
 
 /* Memory hooks. alloc returns memory aligned to 16 bytes or NULL; free takes what alloc gave. Both
- * may be called from any thread that uses the context. */
+ * may be called from any thread that uses the context. All host memory of the library comes from them, files'
+ * headers and images included; oneDNN, OpenBLAS, OpenMP and the C library take theirs by themselves. */
 typedef void *(*kdas_alloc_fn)(void *user, size_t bytes);
 typedef void (*kdas_free_fn)(void *user, void *memory);
 
