@@ -338,7 +338,7 @@ END_TEST
 
 enum { MOMENTS = 4 }; /* of a step, from its first kernel to its last */
 
-/* Two steps, the second of which is recorded; then the n-th kernel from now is the last. */
+/* Two steps, the second of which is captured; then the n-th kernel from now is the last. */
 static void step_twice_and_set_the_end(kd_test_rig *rig, kdas_batch *batch,
                                        const kd_test_emulator *emulator, int moment)
 {

@@ -131,7 +131,7 @@ KDAS_API void kdas_context_destroy(kdas_context *context);
 /* Ask whatever runs on the context to stop at the next safe point; it returns KDAS_ECANCELLED and can
  * be called again. Any thread, any callback, any signal handler. Since 0.1. */
 KDAS_API void kdas_context_cancel(kdas_context *context);
-/* Forget a cancel that was asked for. Since 0.1. */
+/* Clear a cancel, so that calls run again. Since 0.1. */
 KDAS_API void kdas_context_resume(kdas_context *context);
 /* Wait until the device has done all that it was given. A GPU works beside the host: calls may return before their
  * work is done, and wait by themselves where they give results back. For timing; nothing to wait for on a

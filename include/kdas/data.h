@@ -4,7 +4,7 @@
 #include <kdas/image.h>
 KDAS_BEGIN
 
-/* ---- Batch: what a step eats -------------------------------------------------------------------
+/* ---- Batch: images and masks of a step -------------------------------------------------------
  * N images (N,H,W,3), float, ImageNet-normalised RGB, and N masks (N,H,W,1) of 0 and 1. */
 typedef struct kdas_batch kdas_batch;
 

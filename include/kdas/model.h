@@ -1,4 +1,4 @@
-/* kdas/model.h - networks by name: make, load, save, run forward and backward, look inside. */
+/* kdas/model.h - networks by name: make, load, save, run forward and backward; layers, memory. */
 #ifndef KDAS_MODEL_H
 #define KDAS_MODEL_H
 #include <kdas/data.h>
@@ -104,7 +104,7 @@ KDAS_API kdas_status kdas_model_tap_dims(const kdas_model *model, const char *na
 KDAS_API kdas_status kdas_model_add_gradient(kdas_model *model, const char *name,
                                              const float *gradient);
 
-/* ---- Look inside ---------------------------------------------------------------------------------- */
+/* ---- Layers and memory ---------------------------------------------------------------------------- */
 
 /* One op of the network at a size; plain value. */
 typedef struct kdas_layer {

@@ -96,7 +96,8 @@ kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t c
 void kdas_batch_destroy(kdas_batch *batch)
 {
     if (!batch) return;
-    if (batch->ahead) batch->ctx->table.arrive(batch->ctx->device); /* or its end is all the same */
+    if (batch->ahead)
+        batch->ctx->table.upload_wait(batch->ctx->device); /* or its end is all the same */
     free_pixels(batch, batch->images);
     free_pixels(batch, batch->masks);
     free_pixels(batch, batch->teacher);

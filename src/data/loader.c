@@ -151,7 +151,7 @@ static kdas_status make_slots(kdas_loader *l, int32_t ahead)
     const kd_loader_plan *plan = &l->plan;
 
     /* enough groups for `ahead` batches after the one that is being read */
-    l->behind = l->ctx->table.upload_ahead != NULL;
+    l->behind = l->ctx->table.upload_async != NULL;
     l->slots  = (l->workers ? (ahead + plan->scales - 1) / plan->scales + 1 : 1) + l->behind;
     l->slot   = kd_calloc(l->ctx, (size_t)l->slots, sizeof *l->slot);
     if (!l->slot) return KDAS_ENOMEM;

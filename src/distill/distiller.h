@@ -12,7 +12,7 @@ typedef struct kd_upload {
     kd_staging        images, masks, teacher, weights;
     const kdas_batch *batch;     /* NULL: nothing waits here                      */
     uint64_t          content;   /* of the batch then                             */
-    bool              under_way; /* arrive() has not been called since            */
+    bool              under_way; /* upload_wait() has not been called since            */
     uint64_t          when;      /* it was uploaded, in prefetches of the distiller */
 } kd_upload;
 enum { KD_UPLOADS = 2 };

@@ -1,7 +1,7 @@
-/* record.c - a run of kernels as a CUDA graph: captured once, launched as often as wanted. */
+/* capture.c - a run of kernels as a CUDA graph: captured once, launched as often as wanted. */
 #include "backend/cuda/cuda.h"
 
-kdas_status kd_cuda_record(kdas_device *device)
+kdas_status kd_cuda_capture_begin(kdas_device *device)
 {
     device->op = NULL;
     kd_cuda_enter(device);
@@ -10,8 +10,8 @@ kdas_status kd_cuda_record(kdas_device *device)
                          "cudaStreamBeginCapture");
 }
 
-/* Whatever has gone wrong since record(), capture ends here. */
-kdas_status kd_cuda_recorded(kdas_device *device, void **out)
+/* Whatever has gone wrong since capture_begin(), capture ends here. */
+kdas_status kd_cuda_capture_end(kdas_device *device, void **out)
 {
     cudaGraph_t     graph = NULL;
     cudaGraphExec_t ready = NULL;
@@ -31,16 +31,16 @@ kdas_status kd_cuda_recorded(kdas_device *device, void **out)
     return KDAS_OK;
 }
 
-kdas_status kd_cuda_replay(kdas_device *device, void *record)
+kdas_status kd_cuda_graph_launch(kdas_device *device, void *graph)
 {
     device->op = NULL;
     kd_cuda_enter(device);
-    return kd_cuda_check(device, cudaGraphLaunch((cudaGraphExec_t)record, device->stream), "graph");
+    return kd_cuda_check(device, cudaGraphLaunch((cudaGraphExec_t)graph, device->stream), "graph");
 }
 
-void kd_cuda_forget(kdas_device *device, void *record)
+void kd_cuda_graph_destroy(kdas_device *device, void *graph)
 {
-    if (!record) return;
+    if (!graph) return;
     kd_cuda_enter(device);
-    if (cudaGraphExecDestroy((cudaGraphExec_t)record) != cudaSuccess) cudaGetLastError();
+    if (cudaGraphExecDestroy((cudaGraphExec_t)graph) != cudaSuccess) cudaGetLastError();
 }
