@@ -230,17 +230,19 @@ static void note(void *user, kdas_log_level level, const char *text)
     snprintf(w->last, sizeof w->last, "%s", text);
 }
 
+/* Whichever call fails: capture begins, ends, becomes a graph that can be launched. */
 START_TEST(where_nothing_can_be_captured_it_runs_plainly_and_says_so_once)
 {
-    const kd_test_emulator *emulator = kd_test_emulated();
-    kd_test_rig_options     o        = on("cuda");
-    course                  plain    = { "cuda", .uncaptured = true };
-    witness                 saw      = { 0 };
-    kd_test_rig             rig;
+    static const char *const calls[]  = { "0", "end", "instantiate" };
+    const kd_test_emulator  *emulator = kd_test_emulated();
+    kd_test_rig_options      o        = on("cuda");
+    course                   plain    = { "cuda", .uncaptured = true };
+    witness                  saw      = { 0 };
+    kd_test_rig              rig;
 
     if (!emulator) return;
     run(&plain);
-    emulator->set("CAPTURE", "0");
+    emulator->set("CAPTURE", calls[_i]);
     o.log      = note;
     o.log_user = &saw;
     kd_test_rig_make(&rig, &o);
@@ -248,6 +250,7 @@ START_TEST(where_nothing_can_be_captured_it_runs_plainly_and_says_so_once)
         ck_assert(kd_test_rig_step(&rig, t) == plain.total[t]);
     ck_assert_msg(saw.lines == 1, "%d lines, the last one: %s", saw.lines, saw.last);
     ck_assert_msg(strstr(saw.last, "captured") != NULL, "%s", saw.last);
+    ck_assert_int_eq(emulator->graphs(), 0);
     kd_test_assert_same_weights(rig.student, plain.rig.student);
     kd_test_rig_finish(&rig);
     kd_test_rig_finish(&plain.rig);
@@ -455,7 +458,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, the_same_seed_gives_the_same_bits);
     tcase_add_test(t, graphs_give_the_bits_of_plain_runs);
     tcase_add_loop_test(t, contexts_in_two_threads_give_the_bits_of_one_alone, 0, KD_COUNT(places));
-    tcase_add_test(t, where_nothing_can_be_captured_it_runs_plainly_and_says_so_once);
+    tcase_add_loop_test(t, where_nothing_can_be_captured_it_runs_plainly_and_says_so_once, 0, 3);
     tcase_add_loop_test(t, losses_in_fewer_bits_are_near_those_of_f32, 0, KD_COUNT(kinds));
     tcase_add_test(t, steps_that_overflow_in_f16_are_skipped_and_the_scale_falls);
     tcase_add_test(t, a_run_taken_up_on_the_card_gives_the_bits_of_an_unbroken_one);

@@ -10,12 +10,15 @@ kdas_status kd_cuda_capture_begin(kdas_device *device)
                          "cudaStreamBeginCapture");
 }
 
-/* Whatever has gone wrong since capture_begin(), capture ends here. */
+/* Whatever has gone wrong since capture_begin(), capture ends here. The error is the thread's last one until it is
+ * looked at, and a launch would report it as its own. What neither memory nor the card itself is to blame for is
+ * a run that has no graph. */
 kdas_status kd_cuda_capture_end(kdas_device *device, void **out)
 {
     cudaGraph_t     graph = NULL;
     cudaGraphExec_t ready = NULL;
     cudaError_t     error;
+    kdas_status     status;
 
     *out       = NULL;
     device->op = NULL;
@@ -23,12 +26,12 @@ kdas_status kd_cuda_capture_end(kdas_device *device, void **out)
     error = cudaStreamEndCapture(device->stream, &graph);
     if (error == cudaSuccess) error = cudaGraphInstantiateWithFlags(&ready, graph, 0);
     if (graph) cudaGraphDestroy(graph);
-    if (error != cudaSuccess && error != cudaErrorMemoryAllocation)
-        return device->host.fail(KDAS_EUNSUPPORTED, "cuda:%d: no graph of this run: %s",
-                                 device->index, cudaGetErrorString(error));
-    KD_RETURN(kd_cuda_check(device, error, "graph"));
-    *out = ready;
-    return KDAS_OK;
+    status = kd_cuda_check(device, error, "graph");
+    if (status == KDAS_EBACKEND && device->lost == KDAS_OK)
+        status = device->host.fail(KDAS_EUNSUPPORTED, "cuda:%d: no graph of this run: %s",
+                                   device->index, cudaGetErrorString(error));
+    if (status == KDAS_OK) *out = ready;
+    return status;
 }
 
 kdas_status kd_cuda_graph_launch(kdas_device *device, void *graph)
