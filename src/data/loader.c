@@ -283,7 +283,10 @@ void kd_loader_size(const kdas_loader *loader, int64_t *height, int64_t *width)
 
 bool kd_loader_has_maps(const kdas_loader *loader) { return loader->plan.maps; }
 bool kd_loader_unlabelled(const kdas_loader *loader) { return loader->plan.unlabelled; }
-bool kd_loader_keeps_last(const kdas_loader *loader) { return loader->behind > 0; }
+bool kd_loader_keeps_last(const kdas_loader *loader, const kdas_context *ctx)
+{
+    return loader->behind > 0 && loader->ctx == ctx;
+}
 
 int64_t kdas_loader_position(const kdas_loader *loader) { return loader ? loader->position : 0; }
 double  kdas_loader_waited(const kdas_loader *loader) { return loader ? loader->waited : 0; }

@@ -26,7 +26,7 @@ static kdas_status wait_for_uploads(kdas_distiller *d)
 static int waiting_for(const kdas_distiller *d, const kdas_batch *batch)
 {
     for (int i = 0; i < KD_UPLOADS; i++)
-        if (d->upload[i].batch == batch) return i;
+        if (d->upload[i].batch == batch->id) return i;
     return -1;
 }
 
@@ -68,7 +68,7 @@ static kdas_status reserve(kdas_distiller *d, kd_upload *u, const kdas_batch *ba
 {
     part parts[PARTS];
 
-    u->batch = NULL;
+    u->batch = 0;
     find_parts(parts, u, batch);
     for (int i = 0; i < PARTS; i++)
         if (parts[i].from) KD_RETURN(kd_device_reserve(d->ctx, parts[i].staging, parts[i].bytes));
@@ -100,6 +100,10 @@ kdas_status kdas_distiller_prefetch(kdas_distiller *d, kdas_batch *batch)
 
     if (!d || !batch)
         return kd_fail(KDAS_EINVAL, "kdas_distiller_prefetch: distiller or batch is NULL");
+    if (batch->ctx != d->ctx)
+        return kd_fail(KDAS_EINVAL,
+                       "kdas_distiller_prefetch: the batch belongs to another context than the "
+                       "distiller");
     KD_RETURN(kd_check_size(batch->count, batch->height, batch->width));
     backend = d->ctx->backend;
     if (!has_memory(d) || !backend->upload_async) return KDAS_OK;
@@ -109,7 +113,7 @@ kdas_status kdas_distiller_prefetch(kdas_distiller *d, kdas_batch *batch)
     KD_RETURN(reserve(d, u, batch));
     u->under_way = batch->ahead = true;
     KD_RETURN(copy(d, u, batch, true));
-    u->batch   = batch;
+    u->batch   = batch->id;
     u->content = kd_batch_content(batch);
     u->when    = ++d->uploads;
     return KDAS_OK;
@@ -133,7 +137,7 @@ kdas_status kd_upload_batch(kdas_distiller *d, kdas_batch *batch, kd_uploaded *o
     }
     u = &d->upload[at];
     if (u->under_way) KD_RETURN(wait_for_uploads(d));
-    u->batch       = NULL; /* whatever is written into it from now on is uploaded again */
+    u->batch       = 0; /* whatever is written into it from now on is uploaded again */
     d->upload_used = at;
     *out =
         (kd_uploaded){ u->images.memory, u->masks.memory, batch->teacher ? u->teacher.memory : NULL,
@@ -144,7 +148,7 @@ kdas_status kd_upload_batch(kdas_distiller *d, kdas_batch *batch, kd_uploaded *o
 kdas_status kd_upload_settle(kdas_distiller *d)
 {
     for (int i = 0; i < KD_UPLOADS; i++)
-        d->upload[i].batch = NULL;
+        d->upload[i].batch = 0;
     return wait_for_uploads(d);
 }
 
