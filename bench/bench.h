@@ -57,7 +57,7 @@ bool make_batch(kdas_batch **out, kdas_context *ctx, int64_t count, int64_t heig
 
 /* Measure the machine in a process of its own, whose memory does not count here, and print it. Before the first
  * context of this process. */
-bool profile_roof(const kdas_context_options *options);
+bool profile_roofline(const kdas_context_options *options);
 /* Open --profile-tsv; true if there is nothing to open. */
 bool profile_open(void);
 bool profile_close(void);

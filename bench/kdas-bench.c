@@ -126,7 +126,7 @@ int main(int argc, char **argv)
     if (code >= 0) return code;
     o = context_options(&set.machine);
     if (!profile_open()) return EXIT_FAILED;
-    if (set.profile && !profile_roof(&o)) return EXIT_FAILED;
+    if (set.profile && !profile_roofline(&o)) return EXIT_FAILED;
     if (!ok(kdas_context_create(&ctx, &o))) return EXIT_FAILED;
     print_head(ctx);
     good = set.grow ? run_growth(ctx) : run_figures(ctx);

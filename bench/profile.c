@@ -8,9 +8,9 @@
 
 enum { NODES = 20 }; /* in the table of the most expensive */
 
-static kdas_profile_roof roof = { .size = sizeof roof };
-static kdas_precision    half; /* the 16-bit type of networks, where roof.gemm_bf16 is above 0 */
-static FILE             *tsv;
+static kdas_profile_roofline roofline = { .size = sizeof roofline };
+static kdas_precision half; /* the 16-bit type of networks, where roofline.gemm_bf16 is above 0 */
+static FILE          *tsv;
 
 /* ---- The machine --------------------------------------------------------------------------------- */
 
@@ -18,14 +18,16 @@ static int measure_into(int pipe, const kdas_context_options *options)
 {
     kdas_context *ctx;
 
-    if (!ok(kdas_context_create(&ctx, options)) || !ok(kdas_profile_measure(ctx, &roof))) return 1;
+    if (!ok(kdas_context_create(&ctx, options)) ||
+        !ok(kdas_profile_measure_roofline(ctx, &roofline)))
+        return 1;
     half = kdas_context_precision(ctx);
-    return write(pipe, &roof, sizeof roof) != sizeof roof ||
+    return write(pipe, &roofline, sizeof roofline) != sizeof roofline ||
            write(pipe, &half, sizeof half) != sizeof half;
 }
 
 /* A child, because the largest memory that a process ever had is what its figures report. */
-bool profile_roof(const kdas_context_options *options)
+bool profile_roofline(const kdas_context_options *options)
 {
     int   ends[2], status = 0;
     pid_t child;
@@ -38,15 +40,15 @@ bool profile_roof(const kdas_context_options *options)
     }
     if (child == 0) _exit(measure_into(ends[1], options));
     close(ends[1]);
-    good = read(ends[0], &roof, sizeof roof) == sizeof roof &&
+    good = read(ends[0], &roofline, sizeof roofline) == sizeof roofline &&
            read(ends[0], &half, sizeof half) == sizeof half;
     close(ends[0]);
     waitpid(child, &status, 0);
     if (!good || status) return false; /* the child has said why */
-    printf("# measured: gemm %.1f GFLOP/s (f32), ", 1e-9 * roof.gemm);
-    if (roof.gemm_bf16 > 0)
-        printf("%.1f GFLOP/s (%s), ", 1e-9 * roof.gemm_bf16, precision_word(half));
-    printf("triad %.1f GB/s\n", 1e-9 * roof.triad);
+    printf("# measured: gemm %.1f GFLOP/s (f32), ", 1e-9 * roofline.gemm);
+    if (roofline.gemm_bf16 > 0)
+        printf("%.1f GFLOP/s (%s), ", 1e-9 * roofline.gemm_bf16, precision_word(half));
+    printf("triad %.1f GB/s\n", 1e-9 * roofline.triad);
     return true;
 }
 
@@ -86,8 +88,9 @@ typedef struct sum {
 /* A node is bound by its operations or its bytes, whichever take longer. */
 static double least_seconds(const kdas_profile_row *r)
 {
-    bool   in_half = roof.gemm_bf16 > 0 && r->precision == half;
-    double work = r->flop / (in_half ? roof.gemm_bf16 : roof.gemm), moves = r->bytes / roof.triad;
+    bool   in_half = roofline.gemm_bf16 > 0 && r->precision == half;
+    double work    = r->flop / (in_half ? roofline.gemm_bf16 : roofline.gemm),
+           moves   = r->bytes / roofline.triad;
 
     return work > moves ? work : moves;
 }
@@ -123,7 +126,7 @@ static void print_sum(const sum *s, int width, double all, int64_t runs)
 {
     double t = s->seconds > 0 ? s->seconds : 1e-12; /* below the clock's grain */
 
-    printf("# %-*s  %-8s %8.1f %10.3f %5.1f%% %8.1f %7.1f %4.0f%%%s%s\n", width, s->name, s->part,
+    printf("# %-*s  %-8s %8.1f %10.3f %5.1f%% %8.1f %7.1f %7.0f%%%s%s\n", width, s->name, s->part,
            s->calls / (double)runs, 1e3 * s->seconds / (double)runs, 100 * s->seconds / all,
            1e-9 * s->flop / t, 1e-9 * s->bytes / t, 100 * s->least / t, *s->more ? "  " : "",
            s->more);
@@ -141,8 +144,8 @@ static void print_table(const char *title, sum *sums, int count, int most, int64
     qsort(sums, (size_t)count, sizeof *sums, dearest_first);
     for (; shown < count && shown < most && sums[shown].seconds >= 0.001 * all; shown++)
         if ((int)strlen(sums[shown].name) > width) width = (int)strlen(sums[shown].name);
-    printf("#\n# %-*s  %-8s %8s %10s %6s %8s %7s %5s\n", width, title, "part", "calls", "ms",
-           "share", "GFLOP/s", "GB/s", "roof");
+    printf("#\n# %-*s  %-8s %8s %10s %6s %8s %7s %8s\n", width, title, "part", "calls", "ms",
+           "share", "GFLOP/s", "GB/s", "roofline");
     for (int i = 0; i < count; i++) {
         if (i < shown) {
             print_sum(&sums[i], width, all, runs);
@@ -195,11 +198,12 @@ static void write_rows(const figure *f, const kdas_profile_row *rows, int count)
 
 static void print_share(const figure *f, double seconds)
 {
-    double rate = f->flop / seconds, best = roof.gemm_bf16 > 0 ? roof.gemm_bf16 : roof.gemm;
+    double rate = f->flop / seconds,
+           best = roofline.gemm_bf16 > 0 ? roofline.gemm_bf16 : roofline.gemm;
 
     printf("# %s: %.1f GFLOP of multiply-accumulates, %.1f GFLOP/s, %.1f%% of the %s%sgemm rate\n",
            f->name, 1e-9 * f->flop, 1e-9 * rate, 100 * rate / best,
-           roof.gemm_bf16 > 0 ? precision_word(half) : "", roof.gemm_bf16 > 0 ? " " : "");
+           roofline.gemm_bf16 > 0 ? precision_word(half) : "", roofline.gemm_bf16 > 0 ? " " : "");
 }
 
 bool profile_figure(kdas_context *ctx, const figure *f, double seconds)
@@ -226,7 +230,7 @@ bool profile_figure(kdas_context *ctx, const figure *f, double seconds)
     }
     if (good) {
         print_share(f, seconds);
-        printf("# profiled: %.3f ms a run, %.1f%% of it in rows. Roof: the least time that the "
+        printf("# profiled: %.3f ms a run, %.1f%% of it in rows. Roofline: the least time that the "
                "measured "
                "rates allow, of the time taken.\n",
                1e3 * wall / (double)set.reps, 100 * inside / wall);

@@ -76,22 +76,26 @@ static const char *dims_text(char *text, size_t size, const int64_t dims[4])
 
 static bool print_layers(kdas_model *model, const settings *s, double *macs, double *thop)
 {
-    kdas_layer  layer = { .size = sizeof layer };
-    kdas_status status;
-    char        dims[96];
+    kdas_layer   layer  = { .size = sizeof layer };
+    kdas_layers *layers = NULL;
+    bool         done   = ok(kdas_layers_create(&layers, model, s->size[0], s->size[1]));
+    char         dims[96];
 
     *macs = *thop = 0;
+    if (!done) return false;
     printf("%-46s %-13s %-18s %11s %12s\n", "layer", "op", "output (N,H,W,C)", "parameters",
            "MMACs");
-    for (int32_t i = 0;
-         (status = kdas_model_layer(model, s->size[0], s->size[1], i, &layer)) == KDAS_OK; i++) {
+    for (int32_t i = 0; done && i < kdas_layers_count(layers); i++) {
+        done = ok(kdas_layers_at(layers, i, &layer));
+        if (!done) break;
         printf("%-46s %-13s %-18s %11lld %12.3f\n", layer.name, layer.op,
                dims_text(dims, sizeof dims, layer.dims), (long long)layer.parameters,
                layer.macs / 1e6);
         *macs += layer.macs;
         *thop += layer.thop;
     }
-    return status == KDAS_ENOTFOUND || ok(status);
+    kdas_layers_destroy(layers);
+    return done;
 }
 
 static bool print_tensors(const kdas_model *model)

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <kdas/kdas.h>
-#include "base/base.h"
+#include "graph/device.h"
 #include "support/check_util.h"
 #include "support/cuda_util.h"
 #include "support/files.h"
@@ -334,11 +334,56 @@ START_TEST(from_the_third_step_on_nothing_is_allocated)
 }
 END_TEST
 
+/* ---- a capture that fails ---- */
+
+/* Its error is told where it belongs, and not again by what comes next. */
+START_TEST(a_capture_that_fails_leaves_no_error_behind)
+{
+    static const struct {
+        const char *call, *reason;
+    } rows[]                         = { { "0", "operation not supported" },
+                                         { "end", "no graph of this run: capturing stream has unjoined work" },
+                                         { "instantiate", "graph: operation not supported" } };
+    const kd_test_emulator *emulator = kd_test_emulated();
+    kdas_context           *ctx;
+    float                  *y, got[4];
+    void                   *graph = NULL;
+    kdas_status             status;
+
+    if (!emulator) return;
+    ctx = kd_test_device("cuda", NULL);
+    y   = kd_device_alloc(ctx, sizeof got);
+    kd_assert_ok(kd_device_upload(ctx, y, (const float[]){ 1, 2, 3, 4 }, sizeof got));
+    for (int i = 0; i < 2; i++) {
+        emulator->set("CAPTURE", i ? NULL : rows[_i].call);
+        status = ctx->backend->capture_begin(ctx->device);
+        if (status == KDAS_OK) {
+            kd_assert_ok(kd_device_add(ctx, y, y, 4, 1));
+            status = ctx->backend->capture_end(ctx->device, &graph);
+        }
+        kd_assert_status(status, i ? KDAS_OK : KDAS_EUNSUPPORTED);
+        if (i) break;
+        kd_assert_sentence(rows[_i].reason);
+        ck_assert_ptr_null(graph);
+        ck_assert_int_eq(emulator->graphs(), 0);
+        kd_assert_ok(kd_device_add(ctx, y, y, 4, 1)); /* a launch, which looks for an error */
+    }
+    kd_assert_ok(ctx->backend->graph_launch(ctx->device, graph));
+    kd_assert_ok(kd_device_download(ctx, got, y, sizeof got));
+    for (int i = 0; i < 4; i++)
+        ck_assert(got[i] == (float)(4 * (i + 1))); /* twice doubled, never by a capture */
+    ctx->backend->graph_destroy(ctx->device, graph);
+    kd_device_free(ctx, y);
+    kdas_context_destroy(ctx);
+    kd_test_emulator_assert_empty(emulator);
+}
+END_TEST
+
 /* ---- a card that is lost ---- */
 
 enum { MOMENTS = 4 }; /* of a step, from its first kernel to its last */
 
-/* Two steps, the second of which is recorded; then the n-th kernel from now is the last. */
+/* Two steps, the second of which is captured; then the n-th kernel from now is the last. */
 static void step_twice_and_set_the_end(kd_test_rig *rig, kdas_batch *batch,
                                        const kd_test_emulator *emulator, int moment)
 {
@@ -432,6 +477,7 @@ int main(int argc, char **argv)
     suite_add_tcase(suite, memory);
     tcase_add_checked_fixture(faults, kd_test_cuda_path, NULL);
     tcase_set_timeout(faults, 240);
+    tcase_add_loop_test(faults, a_capture_that_fails_leaves_no_error_behind, 0, 3);
     tcase_add_loop_test(faults, a_card_lost_in_a_step_is_a_status_and_the_host_lives_on, 0,
                         MOMENTS);
     suite_add_tcase(suite, faults);

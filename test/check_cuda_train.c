@@ -1,4 +1,4 @@
-/* check_cuda_train.c - learning on the CUDA plug-in: beside the CPU, beside other contexts, from records and
+/* check_cuda_train.c - learning on the CUDA plug-in: beside the CPU, beside other contexts, from graphs and
  * without them, in each precision, broken and taken up; and a trained network's frames. It runs on the emulated
  * card, or on a real one, see cuda_util.h. */
 #include <check.h>
@@ -138,7 +138,7 @@ enum { STEPS = 3 };
 
 typedef struct course {
     const char *device;
-    bool        unrecorded;
+    bool        uncaptured;
     double      total[STEPS];
     kd_test_rig rig; /* after the steps */
 } course;
@@ -149,7 +149,7 @@ static void *run(void *user)
     kd_test_rig_options o = on(c->device);
 
     kd_test_rig_make(&c->rig, &o);
-    c->rig.ctx->unrecorded = c->unrecorded;
+    c->rig.ctx->uncaptured = c->uncaptured;
     for (int t = 0; t < STEPS; t++)
         c->total[t] = kd_test_rig_step(&c->rig, t);
     return NULL;
@@ -175,18 +175,18 @@ START_TEST(the_same_seed_gives_the_same_bits)
 }
 END_TEST
 
-START_TEST(replayed_records_give_the_bits_of_plain_runs)
+START_TEST(graphs_give_the_bits_of_plain_runs)
 {
     const kd_test_emulator *emulator = kd_test_cuda_emulated() ? kd_test_emulated() : NULL;
-    course                  plain = { "cuda", .unrecorded = true }, replayed = { "cuda" };
+    course                  plain = { "cuda", .uncaptured = true }, launched = { "cuda" };
 
     run(&plain);
     if (emulator) ck_assert_int_eq(emulator->graphs(), 0);
-    run(&replayed);
+    run(&launched);
     if (emulator) ck_assert_int_gt(emulator->graphs(), 0);
-    assert_same_course(&replayed, &plain);
+    assert_same_course(&launched, &plain);
     kd_test_rig_finish(&plain.rig);
-    kd_test_rig_finish(&replayed.rig);
+    kd_test_rig_finish(&launched.rig);
 }
 END_TEST
 
@@ -214,7 +214,7 @@ START_TEST(contexts_in_two_threads_give_the_bits_of_one_alone)
 }
 END_TEST
 
-/* ---- where nothing can be recorded ---- */
+/* ---- where nothing can be captured ---- */
 
 typedef struct witness {
     int  lines;
@@ -230,24 +230,27 @@ static void note(void *user, kdas_log_level level, const char *text)
     snprintf(w->last, sizeof w->last, "%s", text);
 }
 
-START_TEST(where_nothing_can_be_recorded_it_runs_plainly_and_says_so_once)
+/* Whichever call fails: capture begins, ends, becomes a graph that can be launched. */
+START_TEST(where_nothing_can_be_captured_it_runs_plainly_and_says_so_once)
 {
-    const kd_test_emulator *emulator = kd_test_emulated();
-    kd_test_rig_options     o        = on("cuda");
-    course                  plain    = { "cuda", .unrecorded = true };
-    witness                 saw      = { 0 };
-    kd_test_rig             rig;
+    static const char *const calls[]  = { "0", "end", "instantiate" };
+    const kd_test_emulator  *emulator = kd_test_emulated();
+    kd_test_rig_options      o        = on("cuda");
+    course                   plain    = { "cuda", .uncaptured = true };
+    witness                  saw      = { 0 };
+    kd_test_rig              rig;
 
     if (!emulator) return;
     run(&plain);
-    emulator->set("CAPTURE", "0");
+    emulator->set("CAPTURE", calls[_i]);
     o.log      = note;
     o.log_user = &saw;
     kd_test_rig_make(&rig, &o);
     for (int t = 0; t < STEPS; t++)
         ck_assert(kd_test_rig_step(&rig, t) == plain.total[t]);
     ck_assert_msg(saw.lines == 1, "%d lines, the last one: %s", saw.lines, saw.last);
-    ck_assert_msg(strstr(saw.last, "record") != NULL, "%s", saw.last);
+    ck_assert_msg(strstr(saw.last, "captured") != NULL, "%s", saw.last);
+    ck_assert_int_eq(emulator->graphs(), 0);
     kd_test_assert_same_weights(rig.student, plain.rig.student);
     kd_test_rig_finish(&rig);
     kd_test_rig_finish(&plain.rig);
@@ -414,7 +417,7 @@ static float *logits_of(const char *device, const uint8_t *pixels, int64_t width
     kdas_segmenter_options_init(&o, sizeof o);
     o.height = o.width = SIDE;
     kd_assert_ok(kdas_segmenter_create(&s, model, &o));
-    for (int i = 0; i < 3; i++) /* plainly, while it is recorded, from the record */
+    for (int i = 0; i < 3; i++) /* plainly, while it is captured, from the graph */
         kd_assert_ok(kdas_segmenter_logits(s, &frame, out));
     kdas_segmenter_destroy(s);
     kdas_model_destroy(model);
@@ -453,9 +456,9 @@ int main(int argc, char **argv)
     tcase_set_timeout(t, 240);
     tcase_add_loop_test(t, a_step_is_that_of_the_cpu, 0, KD_COUNT(rules));
     tcase_add_test(t, the_same_seed_gives_the_same_bits);
-    tcase_add_test(t, replayed_records_give_the_bits_of_plain_runs);
+    tcase_add_test(t, graphs_give_the_bits_of_plain_runs);
     tcase_add_loop_test(t, contexts_in_two_threads_give_the_bits_of_one_alone, 0, KD_COUNT(places));
-    tcase_add_test(t, where_nothing_can_be_recorded_it_runs_plainly_and_says_so_once);
+    tcase_add_loop_test(t, where_nothing_can_be_captured_it_runs_plainly_and_says_so_once, 0, 3);
     tcase_add_loop_test(t, losses_in_fewer_bits_are_near_those_of_f32, 0, KD_COUNT(kinds));
     tcase_add_test(t, steps_that_overflow_in_f16_are_skipped_and_the_scale_falls);
     tcase_add_test(t, a_run_taken_up_on_the_card_gives_the_bits_of_an_unbroken_one);

@@ -1,5 +1,5 @@
-/* check_far.c - the engine on a device with memory of its own: records of programs beside plain runs, what makes
- * them stale, what cannot be recorded, and faults. */
+/* check_far.c - the engine on a device with memory of its own: graphs of programs beside plain runs, what makes
+ * them stale, what cannot be captured, and faults. */
 #include <check.h>
 #include <kdas/profile.h>
 #include <stddef.h>
@@ -158,7 +158,7 @@ static void assert_same(outcome *a, outcome *b)
 }
 
 /* A run of its own on a context of its own; `run` makes the steps. */
-static outcome run_alone(bool recorded, void (*run)(outcome *o, net *n))
+static outcome run_alone(bool captured, void (*run)(outcome *o, net *n))
 {
     outcome       o   = { 0 };
     kdas_context *ctx = kd_test_far_context(NULL, keep_warning, NULL);
@@ -166,7 +166,7 @@ static outcome run_alone(bool recorded, void (*run)(outcome *o, net *n))
     kd_arena     *arena = kd_arena_create(ctx);
     net           n;
 
-    ctx->unrecorded = !recorded;
+    ctx->uncaptured = !captured;
     kd_assert_ok(declare(&params, ctx));
     kd_assert_ok(net_try(&n, ctx, params, arena, 5));
     run(&o, &n);
@@ -187,18 +187,18 @@ static void steps_with_seeds(outcome *o, net *n)
         step(o, n, 0, (uint64_t)i);
 }
 
-START_TEST(records_give_the_bits_of_plain_runs_with_other_seeds_each_time)
+START_TEST(graphs_give_the_bits_of_plain_runs_with_other_seeds_each_time)
 {
-    outcome plain, recorded;
+    outcome plain, captured;
 
     kd_far.reference = _i;
     plain            = run_alone(false, steps_with_seeds);
-    ck_assert_int_eq(kd_far.replays, 0);
+    ck_assert_int_eq(kd_far.launches, 0);
     ck_assert(plain.mean[1] != plain.mean[2]); /* seeds matter */
-    recorded = run_alone(true, steps_with_seeds);
-    ck_assert_int_eq(kd_far.made, _i ? 2 : 3); /* forward, backward, packing */
-    ck_assert_int_eq(kd_far.replays, kd_far.made * (STEPS - 1));
-    assert_same(&plain, &recorded);
+    captured = run_alone(true, steps_with_seeds);
+    ck_assert_int_eq(kd_far.captures, _i ? 2 : 3); /* forward, backward, packing */
+    ck_assert_int_eq(kd_far.launches, kd_far.captures * (STEPS - 1));
+    assert_same(&plain, &captured);
 }
 END_TEST
 
@@ -208,16 +208,16 @@ static void steps_in_turn(outcome *o, net *n)
         step(o, n, i % 2, 3);
 }
 
-START_TEST(memory_that_is_lent_in_turn_has_a_record_each)
+START_TEST(memory_that_is_lent_in_turn_has_a_graph_each)
 {
-    outcome plain, recorded;
+    outcome plain, captured;
 
     plain = run_alone(false, steps_in_turn);
     ck_assert(plain.mean[0] != plain.mean[1]);
-    recorded = run_alone(true, steps_in_turn);
-    ck_assert_int_eq(kd_far.made, 1 + 2 * 2);
-    ck_assert_int_eq(kd_far.replays, 2 * STEPS - 1 + 2 * (2 * STEPS - 2));
-    assert_same(&plain, &recorded);
+    captured = run_alone(true, steps_in_turn);
+    ck_assert_int_eq(kd_far.captures, 1 + 2 * 2);
+    ck_assert_int_eq(kd_far.launches, 2 * STEPS - 1 + 2 * (2 * STEPS - 2));
+    assert_same(&plain, &captured);
 }
 END_TEST
 
@@ -237,12 +237,12 @@ START_TEST(from_the_third_run_on_nothing_is_allocated)
         kd_assert_ok(step_try(&n, 0, 1, &mean));
     host   = atomic_load(&meter.taken);
     device = kd_far.allocs;
-    made   = kd_far.made;
+    made   = kd_far.captures;
     for (int i = 0; i < 3; i++)
         kd_assert_ok(step_try(&n, 0, 1, &mean));
     ck_assert_int_eq(atomic_load(&meter.taken), host);
     ck_assert_int_eq(kd_far.allocs, device);
-    ck_assert_int_eq(kd_far.made, made);
+    ck_assert_int_eq(kd_far.captures, made);
     net_close(&n);
     kd_arena_destroy(arena);
     kd_params_destroy(params);
@@ -252,8 +252,8 @@ START_TEST(from_the_third_run_on_nothing_is_allocated)
 }
 END_TEST
 
-/* Two sizes in one arena, which the larger one makes move after the smaller was recorded. */
-static outcome run_two_sizes(bool recorded)
+/* Two sizes in one arena, which the larger one makes move after the smaller was captured. */
+static outcome run_two_sizes(bool captured)
 {
     outcome       o   = { 0 };
     kdas_context *ctx = kd_test_far_context(NULL, NULL, NULL);
@@ -262,25 +262,25 @@ static outcome run_two_sizes(bool recorded)
     net           small, large;
     int           made;
 
-    ctx->unrecorded = !recorded;
+    ctx->uncaptured = !captured;
     kd_assert_ok(declare(&params, ctx));
     kd_assert_ok(net_try(&small, ctx, params, arena, 4));
     for (int i = 0; i < 3; i++)
         step(&o, &small, 0, (uint64_t)i);
-    if (recorded) ck_assert_int_eq(kd_far.records, 3);
-    made = kd_far.made;
+    if (captured) ck_assert_int_eq(kd_far.graphs, 3);
+    made = kd_far.captures;
     kd_assert_ok(net_try(&large, ctx, params, arena, 6));
     for (int i = 0; i < 8; i++) {
         step(&o, i % 2 ? &small : &large, 0, (uint64_t)i);
-        if (!recorded || i != 1) continue;
-        ck_assert_int_eq(kd_far.records, 3); /* others than before: made anew, at once */
-        ck_assert_int_eq(kd_far.made, made + 3);
+        if (!captured || i != 1) continue;
+        ck_assert_int_eq(kd_far.graphs, 3); /* others than before: made anew, at once */
+        ck_assert_int_eq(kd_far.captures, made + 3);
     }
-    if (recorded) ck_assert_int_eq(kd_far.records, 6);
+    if (captured) ck_assert_int_eq(kd_far.graphs, 6);
     finish(&o, &small);
     finish(&o, &large);
     net_close(&small);
-    if (recorded) ck_assert_int_eq(kd_far.records, 3);
+    if (captured) ck_assert_int_eq(kd_far.graphs, 3);
     net_close(&large);
     kd_arena_destroy(arena);
     kd_params_destroy(params);
@@ -289,11 +289,11 @@ static outcome run_two_sizes(bool recorded)
     return o;
 }
 
-START_TEST(records_go_when_the_arena_moves_and_sizes_take_turns)
+START_TEST(graphs_go_when_the_arena_moves_and_sizes_take_turns)
 {
-    outcome plain = run_two_sizes(false), recorded = run_two_sizes(true);
+    outcome plain = run_two_sizes(false), captured = run_two_sizes(true);
 
-    assert_same(&plain, &recorded);
+    assert_same(&plain, &captured);
 }
 END_TEST
 
@@ -312,7 +312,7 @@ START_TEST(a_profile_and_single_outputs_run_plainly)
     for (int i = 0; i < 3; i++)
         kd_assert_ok(step_try(&n, 0, 1, &mean));
     kd_assert_ok(kdas_context_profile(ctx, 0));
-    ck_assert_int_eq(kd_far.noted, 0);
+    ck_assert_int_eq(kd_far.captured, 0);
     kd_assert_ok(kd_program_create(&p, build(ctx, params, 3, true), arena));
     kd_program_bind(p, kd_find(kd_program_graph(p), "x"), n.x[0], n.dx);
     for (int i = 0; i < 3; i++) {
@@ -322,7 +322,7 @@ START_TEST(a_profile_and_single_outputs_run_plainly)
         kd_assert_ok(kd_device_upload(ctx, kd_program_grad(p, y), &one, sizeof one));
         kd_assert_ok(kd_program_backward_of(p, y));
     }
-    ck_assert_int_eq(kd_far.made, 1); /* the forward */
+    ck_assert_int_eq(kd_far.captures, 1); /* the forward */
     kd_program_destroy(p);
     net_close(&n);
     kd_arena_destroy(arena);
@@ -331,7 +331,7 @@ START_TEST(a_profile_and_single_outputs_run_plainly)
 }
 END_TEST
 
-START_TEST(a_cancel_is_heard_by_a_program_that_is_replayed)
+START_TEST(a_cancel_is_heard_by_a_program_that_is_launched)
 {
     kdas_context *ctx = kd_test_far_context(NULL, NULL, NULL);
     kd_params    *params;
@@ -355,9 +355,9 @@ START_TEST(a_cancel_is_heard_by_a_program_that_is_replayed)
 }
 END_TEST
 
-/* ---- What cannot be recorded ---- */
+/* ---- What cannot be captured ---- */
 
-START_TEST(what_cannot_be_recorded_runs_plainly_and_says_so_once)
+START_TEST(what_cannot_be_captured_runs_plainly_and_says_so_once)
 {
     outcome       plain = run_alone(false, steps_with_seeds), o = { 0 }, other = { 0 };
     kdas_context *ctx;
@@ -376,9 +376,9 @@ START_TEST(what_cannot_be_recorded_runs_plainly_and_says_so_once)
     steps_with_seeds(&o, &n);
     finish(&o, &n);
     ck_assert_int_eq(warnings, 1);
-    ck_assert_ptr_nonnull(strstr(warning, "records are refused"));
+    ck_assert_ptr_nonnull(strstr(warning, "graphs are refused"));
     ck_assert_ptr_nonnull(strstr(warning, "the net"));
-    ck_assert_int_eq(kd_far.records, 0);
+    ck_assert_int_eq(kd_far.graphs, 0);
     assert_same(&plain, &o);
     kd_assert_ok(net_try(&m, ctx, params, arena, 3));
     steps_with_seeds(&other, &m);
@@ -392,7 +392,7 @@ START_TEST(what_cannot_be_recorded_runs_plainly_and_says_so_once)
 }
 END_TEST
 
-START_TEST(another_fault_of_a_record_is_an_error)
+START_TEST(another_fault_of_a_graph_is_an_error)
 {
     kdas_context *ctx = kd_test_far_context(NULL, keep_warning, NULL);
     kd_params    *params;
@@ -407,12 +407,12 @@ START_TEST(another_fault_of_a_record_is_an_error)
     kd_far.refuse = KDAS_EBACKEND;
     kd_far.stage  = (kd_test_far_stage)_i;
     kd_assert_status(step_try(&n, 0, 1, &again), KDAS_EBACKEND);
-    kd_assert_sentence("records are refused");
+    kd_assert_sentence("graphs are refused");
     ck_assert_int_eq(warnings, 0);
     kd_far.refuse = KDAS_OK;
     kd_assert_ok(step_try(&n, 0, 1, &again)); /* it is tried again */
     ck_assert(mean == again);
-    ck_assert_int_gt(kd_far.made, 0);
+    ck_assert_int_gt(kd_far.captures, 0);
     net_close(&n);
     kd_arena_destroy(arena);
     kd_params_destroy(params);
@@ -421,14 +421,14 @@ START_TEST(another_fault_of_a_record_is_an_error)
 }
 END_TEST
 
-START_TEST(a_device_without_records_runs_plainly_and_keeps_silent)
+START_TEST(a_device_without_graphs_runs_plainly_and_keeps_silent)
 {
     outcome plain = run_alone(false, steps_with_seeds), o;
 
-    kd_far.no_records = true;
-    warnings          = 0;
-    o                 = run_alone(true, steps_with_seeds);
-    ck_assert_int_eq(kd_far.noted, 0);
+    kd_far.no_graphs = true;
+    warnings         = 0;
+    o                = run_alone(true, steps_with_seeds);
+    ck_assert_int_eq(kd_far.captured, 0);
     ck_assert_int_eq(warnings, 0);
     assert_same(&plain, &o);
 }
@@ -451,7 +451,7 @@ START_TEST(a_kernel_that_fails_leaves_the_program_and_the_cpu_beside_it_usable)
     kd_assert_ok(net_try(&near, cpu, near_params, near_arena, 3));
     kd_assert_ok(step_try(&n, 0, 1, &mean));
     each = kd_far.kernels;
-    for (long k = 1; k <= 3 * each; k++) { /* in plain runs and in replays */
+    for (long k = 1; k <= 3 * each; k++) { /* in plain runs and in launches */
         kd_far.fail_kernel = kd_far.kernels + k;
         while (kd_far.kernels < kd_far.fail_kernel) {
             kdas_status st = step_try(&n, 0, 1, &again);
@@ -578,23 +578,23 @@ static void start(void) { kd_far = (kd_test_far){ 0 }; }
 
 int main(void)
 {
-    Suite   *suite   = suite_create("far");
-    TCase   *records = tcase_create("records"), *faults = tcase_create("faults");
+    Suite   *suite  = suite_create("far");
+    TCase   *graphs = tcase_create("graphs"), *faults = tcase_create("faults");
     SRunner *runner;
     int      failed;
 
-    tcase_add_checked_fixture(records, start, NULL);
-    tcase_add_loop_test(records, records_give_the_bits_of_plain_runs_with_other_seeds_each_time, 0,
+    tcase_add_checked_fixture(graphs, start, NULL);
+    tcase_add_loop_test(graphs, graphs_give_the_bits_of_plain_runs_with_other_seeds_each_time, 0,
                         2);
-    tcase_add_test(records, memory_that_is_lent_in_turn_has_a_record_each);
-    tcase_add_test(records, from_the_third_run_on_nothing_is_allocated);
-    tcase_add_test(records, records_go_when_the_arena_moves_and_sizes_take_turns);
-    tcase_add_test(records, a_profile_and_single_outputs_run_plainly);
-    tcase_add_test(records, a_cancel_is_heard_by_a_program_that_is_replayed);
-    tcase_add_loop_test(records, what_cannot_be_recorded_runs_plainly_and_says_so_once, 0, 3);
-    tcase_add_loop_test(records, another_fault_of_a_record_is_an_error, 0, 3);
-    tcase_add_test(records, a_device_without_records_runs_plainly_and_keeps_silent);
-    suite_add_tcase(suite, records);
+    tcase_add_test(graphs, memory_that_is_lent_in_turn_has_a_graph_each);
+    tcase_add_test(graphs, from_the_third_run_on_nothing_is_allocated);
+    tcase_add_test(graphs, graphs_go_when_the_arena_moves_and_sizes_take_turns);
+    tcase_add_test(graphs, a_profile_and_single_outputs_run_plainly);
+    tcase_add_test(graphs, a_cancel_is_heard_by_a_program_that_is_launched);
+    tcase_add_loop_test(graphs, what_cannot_be_captured_runs_plainly_and_says_so_once, 0, 3);
+    tcase_add_loop_test(graphs, another_fault_of_a_graph_is_an_error, 0, 3);
+    tcase_add_test(graphs, a_device_without_graphs_runs_plainly_and_keeps_silent);
+    suite_add_tcase(suite, graphs);
     tcase_add_checked_fixture(faults, start, NULL);
     tcase_add_test(faults, a_kernel_that_fails_leaves_the_program_and_the_cpu_beside_it_usable);
     tcase_add_loop_test(faults, an_op_that_the_device_lacks_is_named_at_compile, 0, 2);

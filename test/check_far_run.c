@@ -62,7 +62,7 @@ START_TEST(a_run_far_away_broken_and_taken_up_gives_the_bits_of_the_cpu)
     s.options.max_steps = breaks[_i].max_steps;
     kd_assert_status(kd_test_train(&s), broken ? KDAS_ECANCELLED : KDAS_OK);
     ck_assert_int_eq(kdas_loader_position(s.loader), s.saw.steps); /* none is lost for the host */
-    if (s.saw.steps > 1) ck_assert_int_gt(kd_far.aheads, 0);
+    if (s.saw.steps > 1) ck_assert_int_gt(kd_far.asyncs, 0);
     kd_test_train_finish(&s);
     kd_test_far_assert_empty();
 
@@ -85,7 +85,7 @@ START_TEST(a_run_uploads_ahead_within_its_epochs)
 
     kd_test_train_make(&s, &o, NULL);
     kd_assert_ok(kd_test_train(&s));
-    ck_assert_int_eq(kd_far.aheads, 2 * 2 * (KD_TEST_BATCHES - 1));
+    ck_assert_int_eq(kd_far.asyncs, 2 * 2 * (KD_TEST_BATCHES - 1));
     kd_test_train_finish(&s);
     kd_test_far_assert_empty();
 }
@@ -234,7 +234,7 @@ START_TEST(a_segmenter_far_away_gives_the_bits_of_the_cpu)
             kdas_image_destroy(image);
             kdas_image_destroy(mask);
         }
-        if (i) ck_assert_int_ge(kd_far.replays, 6);
+        if (i) ck_assert_int_ge(kd_far.launches, 6);
         kdas_segmenter_destroy(s);
         kdas_model_destroy(m);
         kdas_context_destroy(ctx);

@@ -42,7 +42,7 @@ static kdas_step_report step(kd_test_rig *rig, kdas_batch *b)
 
 /* ---- the bits of the CPU ---- */
 
-START_TEST(steps_give_the_bits_of_the_cpu_recorded_or_not)
+START_TEST(steps_give_the_bits_of_the_cpu_captured_or_not)
 {
     kd_test_rig_options o = kd_test_rig_usual();
     kd_test_rig         near, far;
@@ -52,7 +52,7 @@ START_TEST(steps_give_the_bits_of_the_cpu_recorded_or_not)
     kd_test_rig_make(&near, &o);
     o.device = "far";
     kd_test_rig_make(&far, &o);
-    far.ctx->unrecorded = _i == 1;
+    far.ctx->uncaptured = _i == 1;
     for (int t = 0; t < 5; t++) {
         kdas_batch      *a = draw(near.ctx, t), *b = draw(far.ctx, t);
         kdas_step_report want = step(&near, a), got = step(&far, b);
@@ -66,7 +66,7 @@ START_TEST(steps_give_the_bits_of_the_cpu_recorded_or_not)
         kdas_batch_destroy(a);
         kdas_batch_destroy(b);
     }
-    ck_assert(_i == 1 ? kd_far.replays == 0 : kd_far.replays > 6);
+    ck_assert(_i == 1 ? kd_far.launches == 0 : kd_far.launches > 6);
     kd_test_assert_same_weights(near.student, far.student);
     kd_test_rig_finish(&near);
     kd_test_rig_finish(&far);
@@ -259,7 +259,7 @@ START_TEST(batches_uploaded_ahead_give_the_same_bits_and_are_uploaded_once)
     for (int t = 0; t < STEPS; t++)
         total[t] = kd_test_rig_step(&plain, t);
     uploads[0] = kd_far.uploads - uploads[0];
-    ck_assert_int_eq(kd_far.aheads, 0);
+    ck_assert_int_eq(kd_far.asyncs, 0);
     kd_test_rig_make(&ahead, &o);
     uploads[1] = kd_far.uploads;
     {
@@ -271,10 +271,10 @@ START_TEST(batches_uploaded_ahead_give_the_same_bits_and_are_uploaded_once)
     }
     uploads[1] = kd_far.uploads - uploads[1];
     ck_assert_int_eq(uploads[0] - uploads[1], 2 * (STEPS - 1)); /* images, masks */
-    ck_assert_int_eq(kd_far.aheads, 2 * (STEPS + 1));
-    ck_assert_int_eq(kd_far.arrives, 2 * STEPS + 1);
+    ck_assert_int_eq(kd_far.asyncs, 2 * (STEPS + 1));
+    ck_assert_int_eq(kd_far.waits, 2 * STEPS + 1);
     /* each batch asks once more before it goes */ /* the last by the distiller's end */
-    ck_assert_int_gt(kd_far.replays, 0);
+    ck_assert_int_gt(kd_far.launches, 0);
     kd_test_assert_same_weights(plain.student, ahead.student);
     kd_test_rig_finish(&plain);
     kd_test_rig_finish(&ahead);
@@ -288,21 +288,21 @@ START_TEST(a_step_waits_for_its_own_batch_alone)
     kd_test_rig_options o = far_options();
     kd_test_rig         rig;
     kdas_batch         *b[3];
-    long                arrives;
+    long                waits;
 
     kd_test_rig_make(&rig, &o);
     for (int i = 0; i < 3; i++)
         b[i] = draw(rig.ctx, i);
     kd_assert_ok(kdas_distiller_prefetch(rig.distiller, b[1]));
-    arrives = kd_far.arrives;
+    waits = kd_far.waits;
     step(&rig, b[0]);
-    ck_assert_int_eq(kd_far.arrives, arrives);
+    ck_assert_int_eq(kd_far.waits, waits);
     kd_assert_ok(kdas_distiller_prefetch(rig.distiller, b[2]));
-    ck_assert_int_eq(kd_far.arrives, arrives + 1);
+    ck_assert_int_eq(kd_far.waits, waits + 1);
     step(&rig, b[1]);
-    ck_assert_int_eq(kd_far.arrives, arrives + 1);
+    ck_assert_int_eq(kd_far.waits, waits + 1);
     step(&rig, b[2]);
-    ck_assert_int_eq(kd_far.arrives, arrives + 2);
+    ck_assert_int_eq(kd_far.waits, waits + 2);
     for (int i = 0; i < 3; i++)
         kdas_batch_destroy(b[i]);
     kd_test_rig_finish(&rig);
@@ -400,7 +400,7 @@ START_TEST(where_nothing_is_uploaded_ahead_a_prefetch_does_nothing)
     b = draw(rig.ctx, 0);
     ck_assert_int_eq(atomic_load(&kd_far.host_blocks), 0);
     kd_assert_ok(kdas_distiller_prefetch(rig.distiller, b));
-    ck_assert_int_eq(kd_far.aheads, 0);
+    ck_assert_int_eq(kd_far.asyncs, 0);
     step(&rig, b);
     kd_assert_status(kdas_distiller_prefetch(NULL, b), KDAS_EINVAL);
     kd_assert_status(kdas_distiller_prefetch(rig.distiller, NULL), KDAS_EINVAL);
@@ -441,14 +441,14 @@ START_TEST(from_the_third_step_of_a_size_on_nothing_is_allocated)
         if (t == 5) { /* each of the two places of batches had its two */
             host   = atomic_load(&meter.taken);
             device = kd_far.allocs;
-            made   = kd_far.made;
+            made   = kd_far.captures;
         }
         kd_assert_ok(kdas_distiller_prefetch(rig.distiller, b[(t + 1) % 2]));
         step(&rig, b[t % 2]);
     }
     ck_assert_int_eq(atomic_load(&meter.taken), host);
     ck_assert_int_eq(kd_far.allocs, device);
-    ck_assert_int_eq(kd_far.made, made);
+    ck_assert_int_eq(kd_far.captures, made);
     for (int i = 0; i < 2; i++)
         kdas_batch_destroy(b[i]);
     kd_test_rig_finish(&rig);
@@ -567,7 +567,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
-    tcase_add_loop_test(bits, steps_give_the_bits_of_the_cpu_recorded_or_not, 0, 4);
+    tcase_add_loop_test(bits, steps_give_the_bits_of_the_cpu_captured_or_not, 0, 4);
     tcase_add_test(bits, reference_kernels_far_away_give_the_bits_of_the_reference);
     tcase_add_test(bits, a_gradient_added_at_a_tap_leaves_the_images_alone);
     tcase_add_loop_test(back, a_step_reads_back_only_what_is_asked_for, 0, 2);

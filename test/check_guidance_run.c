@@ -81,7 +81,7 @@ static void step_in_silence(kd_test_rig *rig, int t)
     kdas_batch_destroy(b);
 }
 
-/* With a report and without, recorded or not. */
+/* With a report and without, captured or not. */
 START_TEST(far_away_steps_give_the_bits_of_the_cpu)
 {
     kd_test_rig_options o = limited();
@@ -91,7 +91,7 @@ START_TEST(far_away_steps_give_the_bits_of_the_cpu)
     kd_test_rig_make(&near, &o);
     o.device = "far";
     kd_test_rig_make(&far, &o);
-    far.ctx->unrecorded = _i == 1;
+    far.ctx->uncaptured = _i == 1;
     for (int t = 0; t < 4; t++) {
         if (t % 2) {
             step_in_silence(&near, t);

@@ -1,6 +1,7 @@
 #!/bin/bash
 # check_install.sh - install, and let strangers in: a C and a C++ program that know nothing but pkg-config
-# build against the installed copy, shared and static, and run. Then a staged install (DESTDIR) with another
+# build against the installed copy, shared and static, and run. So does the README's program, by the README's line, and
+# what the documentation has of whole C files. Then a staged install (DESTDIR) with another
 # LIBDIR, its programs, the CUDA plug-in (the emulated one), and the removal of everything. Ends with "N passed, N
 # failed".
 set -u
@@ -60,6 +61,35 @@ claim "a C99 program builds against the static library and runs" stranger "$cc" 
 claim "a C++ program builds against the static library and runs" stranger "$cxx" c++11 $cpp "$static" --static
 alone() { stranger "$cc" c99 $c "$static" --static && ! readelf -d "$tmp/stranger" | grep libkdas; }
 claim "a static program does not ask for libkdas.so" alone
+
+# ---- What the documentation shows ----
+shown() # FILE: its first block of C
+{
+    awk '/^```c$/ { inside = 1; next } /^```$/ && inside { exit } inside' "$1"
+}
+readme=$tmp/readme
+mkdir "$readme"
+shown README.md >"$readme/host.c"
+in_readme() # COMMAND...: in a folder of its own, with the installed library
+{
+    (cd "$readme" && PKG_CONFIG_PATH=$prefix/lib/pkgconfig LD_LIBRARY_PATH=$prefix/lib:${LD_LIBRARY_PATH:-} \
+        OMP_WAIT_POLICY=passive bash -c "$*")
+}
+strict="$cc -std=c99 -Wall -Wextra -pedantic -Werror \$(pkg-config --cflags kdas)"
+# shellcheck disable=SC2016 # expanded there
+line=$(grep -m1 -o 'cc host\.c \$(pkg-config --cflags --libs kdas)' README.md)
+claim "the README's program is strict C99" in_readme "$strict -c -o host.o host.c"
+claim "it is built by the README's line" in_readme "${line:-false}"
+fails() { ! in_readme "./a.out 2>why" && grep "$1" "$readme/why"; } # WHY
+claim "without its files it fails, and says why" fails "TrainDataset.*KDAS_ENOTFOUND"
+claim "the files that it wants can be made" in_readme \
+    "$cc -std=gnu11 \$(pkg-config --cflags kdas) -o data '$source/test/readme/data.c' \$(pkg-config --libs kdas) && ./data"
+claim "it trains, and saves the student" in_readme "./a.out >losses && test -s student.safetensors"
+claim "it prints the loss of each step" grep -qxE '[0-9.]+' "$readme/losses"
+truncate -s 200 "$readme/TrainDataset/images/1.png"
+claim "on a damaged frame it fails, and names it" fails "1.png.*KDAS_EFORMAT"
+live() { shown docs/live.md >"$readme/live.c" && in_readme "$strict -c -o live.o live.c"; }
+claim "what docs/live.md shows compiles" live
 
 # ---- A staged copy, as a packager makes it ----
 stage=$tmp/stage

@@ -97,20 +97,76 @@ END_TEST
 
 START_TEST(layers_add_up_to_the_whole)
 {
-    kdas_model *m    = make("polyp_pvt_b0");
-    kdas_layer  l    = { .size = sizeof l };
-    double      macs = 0, thop = 0;
-    int         i = 0;
+    kdas_model  *m = make("polyp_pvt_b0");
+    kdas_layers *layers;
+    kdas_layer   l    = { .size = sizeof l };
+    double       macs = 0, thop = 0;
 
-    for (; kdas_model_layer(m, 352, 352, i, &l) == KDAS_OK; i++) {
+    kd_assert_ok(kdas_layers_create(&layers, m, 352, 352));
+    kdas_model_destroy(m); /* the list does not need it */
+    ck_assert_int_gt(kdas_layers_count(layers), 150);
+    for (int i = 0; i < kdas_layers_count(layers); i++) {
+        kd_assert_ok(kdas_layers_at(layers, i, &l));
         macs += l.macs;
         thop += l.thop;
-        if (i == 0) ck_assert_str_eq(l.name, "backbone.patch_embed1.proj.conv2d");
+        if (i > 0) continue;
+        ck_assert_str_eq(l.name, "backbone.patch_embed1.proj.conv2d");
+        ck_assert_str_eq(l.op, "conv2d");
+        ck_assert(l.dims[0] == 1 && l.dims[1] == 88 && l.dims[2] == 88 && l.dims[3] == 32);
+        ck_assert_int_eq(l.parameters, 32 * 3 * 7 * 7 + 32);
     }
-    ck_assert_int_gt(i, 150);
     ck_assert_double_eq_tol(macs / 1e9, 1.9041, 0.6e-4);
     ck_assert_double_eq_tol(thop / 1e9, 1.6898, 0.6e-4);
+    kdas_layers_destroy(layers);
+}
+END_TEST
+
+START_TEST(layers_are_listed_from_one_graph)
+{
+    kd_test_meter meter   = { 0 };
+    kdas_context *counted = kd_test_device("reference", &meter);
+    kdas_model   *m;
+    kdas_layers  *layers, *none = (kdas_layers *)&meter;
+    kdas_layer    l    = { .size = sizeof l };
+    const char   *last = NULL;
+    long          before, costs;
+    int64_t       parameters;
+
+    kd_assert_ok(kdas_model_create(&m, counted, "pvt_v2_b0", NULL));
+    before = meter.taken;
+    kd_assert_ok(kdas_model_cost(&parameters, NULL, counted, "pvt_v2_b0", 64, 64, KDAS_COUNT_MACS));
+    costs  = meter.taken - before; /* of one graph, and the parameters that it declares */
+    before = meter.taken;
+    kd_assert_ok(kdas_layers_create(&layers, m, 64, 64));
+    ck_assert_int_le(meter.taken - before, costs + 3);
+    before = meter.taken;
+    for (int i = 0; i < kdas_layers_count(layers); i++) {
+        kd_assert_ok(kdas_layers_at(layers, i, &l));
+        ck_assert(l.name != last && l.size == sizeof l);
+        last = l.name;
+    }
+    ck_assert_int_eq(meter.taken, before);
+    kd_assert_status(kdas_layers_at(layers, kdas_layers_count(layers), &l), KDAS_ENOTFOUND);
+    kd_assert_status(kdas_layers_at(layers, -1, &l), KDAS_ENOTFOUND);
+    l.size = 0;
+    kd_assert_status(kdas_layers_at(layers, 0, &l), KDAS_EINVAL);
+    l = (kdas_layer){ .size = offsetof(kdas_layer, op), .op = "mine" }; /* an older program's */
+    kd_assert_ok(kdas_layers_at(layers, 0, &l));
+    ck_assert_uint_eq(l.size, offsetof(kdas_layer, op));
+    ck_assert_str_eq(l.op, "mine");
+    kd_assert_status(kdas_layers_create(&none, m, 64, 65), KDAS_ESHAPE);
+    ck_assert_ptr_null(none);
+    for (long k = 1; k <= costs; k += 1 + costs / 50) {
+        meter.fail_at = meter.taken + k;
+        if (kdas_layers_create(&none, m, 64, 64) == KDAS_OK) break;
+        ck_assert_ptr_null(none);
+    }
+    meter.fail_at = 0;
+    kdas_layers_destroy(none);
+    kdas_layers_destroy(layers);
     kdas_model_destroy(m);
+    kdas_context_destroy(counted);
+    kd_test_assert_given_back(&meter);
 }
 END_TEST
 
@@ -504,6 +560,7 @@ int main(void)
                         (int)(sizeof known / sizeof known[0]));
     tcase_add_test(tensors, every_listed_model_can_be_costed_at_any_size);
     tcase_add_test(tensors, layers_add_up_to_the_whole);
+    tcase_add_test(tensors, layers_are_listed_from_one_graph);
     tcase_add_loop_test(tensors, tensors_are_those_of_the_published_state_dict, 0, 2);
     tcase_add_test(tensors, initial_values_follow_the_published_rule);
     tcase_add_test(tensors, seed_decides_the_initial_values);

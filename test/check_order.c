@@ -196,7 +196,7 @@ START_TEST(a_step_of_which_a_kernel_fails_has_changed_nothing)
     long        first, kernels;
     int         failed = 0;
 
-    kd_far = (kd_test_far){ .no_records = true };
+    kd_far = (kd_test_far){ .no_graphs = true };
     make_far(&rig, _i);
     make_far(&twin, _i);
     b = draw(rig.ctx, 0);
@@ -266,7 +266,7 @@ START_TEST(a_training_forward_that_fails_has_changed_nothing)
     long          first, kernels = 0;
     float         got[N * AREA], want[N * AREA];
 
-    kd_far = (kd_test_far){ .no_records = true };
+    kd_far = (kd_test_far){ .no_graphs = true };
     ctx    = kd_test_far_context(NULL, NULL, NULL);
     kd_assert_ok(kdas_model_create(&m, ctx, "polyp_pvt_b0", NULL));
     kd_assert_ok(kdas_model_create(&twin, ctx, "polyp_pvt_b0", NULL));
@@ -306,7 +306,7 @@ START_TEST(gradients_of_a_failed_backward_are_refused_until_they_are_zeroed)
     kdas_optim   *optim;
     kdas_batch   *b;
 
-    kd_far = (kd_test_far){ .no_records = true };
+    kd_far = (kd_test_far){ .no_graphs = true };
     ctx    = kd_test_far_context(NULL, NULL, NULL);
     kd_assert_ok(kdas_model_create(&m, ctx, "polyp_pvt_b0", NULL));
     kd_assert_ok(kdas_optim_create(&optim, m, NULL));

@@ -91,8 +91,8 @@ static const struct {
     { "-DT='.size=16' -DGIVE='&table'", "ends before" },
     { "-DT='.sync=NULL' -DGIVE='&table'", "lacks" },
     { "-DT='.name=NULL' -DGIVE='&table'", "lacks" },
-    { "-DT='.record=now' -DGIVE='&table'", "record" },
-    { "-DT='.arrive=now' -DGIVE='&table'", "upload_ahead" },
+    { "-DT='.capture_begin=now' -DGIVE='&table'", "capture_begin" },
+    { "-DT='.upload_wait=now' -DGIVE='&table'", "upload_async" },
     { "-DT='.host_alloc=alloc' -DGIVE='&table'", "host_free" },
 };
 
@@ -161,12 +161,12 @@ START_TEST(functions_that_belong_together_come_all_or_not_at_all)
         size_t      at;
         const char *word;
     } rows[] = {
-        { offsetof(kdas_backend, record), "record" },
-        { offsetof(kdas_backend, recorded), "recorded" },
-        { offsetof(kdas_backend, replay), "replay" },
-        { offsetof(kdas_backend, forget), "forget" },
-        { offsetof(kdas_backend, arrive), "arrive" },
-        { offsetof(kdas_backend, upload_ahead), "upload_ahead" },
+        { offsetof(kdas_backend, capture_begin), "capture_begin" },
+        { offsetof(kdas_backend, capture_end), "capture_end" },
+        { offsetof(kdas_backend, graph_launch), "graph_launch" },
+        { offsetof(kdas_backend, graph_destroy), "graph_destroy" },
+        { offsetof(kdas_backend, upload_wait), "upload_wait" },
+        { offsetof(kdas_backend, upload_async), "upload_async" },
         { offsetof(kdas_backend, host_alloc), "host_alloc" },
         { offsetof(kdas_backend, host_free), "host_free" },
         { offsetof(kdas_backend, alloc), "sync" },
@@ -191,7 +191,7 @@ START_TEST(a_table_may_be_shorter_or_longer_than_this_librarys)
     table.size = offsetof(kdas_backend,
                           enter); /* what follows counts as absent, even if half of it is there */
     kd_assert_ok(try_table(&table));
-    table.size = offsetof(kdas_backend, replay);
+    table.size = offsetof(kdas_backend, graph_launch);
     kd_assert_status(try_table(&table), KDAS_EBACKEND);
     table.size = sizeof table + 64;
     kd_assert_ok(try_table(&table));

@@ -379,9 +379,9 @@ END_TEST
 
 START_TEST(misuse_is_refused_with_a_sentence)
 {
-    kdas_context     *ctx = kd_test_device("cpu", NULL);
-    kdas_profile_row  r   = { 0 };
-    kdas_profile_roof f   = { 0 };
+    kdas_context         *ctx = kd_test_device("cpu", NULL);
+    kdas_profile_row      r   = { 0 };
+    kdas_profile_roofline f   = { 0 };
 
     ck_assert_int_eq(kdas_profile_count(NULL), 0);
     kd_assert_status(kdas_context_profile(NULL, 1), KDAS_EINVAL);
@@ -397,8 +397,8 @@ START_TEST(misuse_is_refused_with_a_sentence)
     kd_assert_ok(kdas_context_profile(ctx, 1));
     kd_assert_status(kdas_profile_at(ctx, -1, &r), KDAS_ENOTFOUND);
     ck_assert_str_eq(r.op, "untouched");
-    kd_assert_status(kdas_profile_measure(ctx, NULL), KDAS_EINVAL);
-    kd_assert_status(kdas_profile_measure(ctx, &f), KDAS_EINVAL);
+    kd_assert_status(kdas_profile_measure_roofline(ctx, NULL), KDAS_EINVAL);
+    kd_assert_status(kdas_profile_measure_roofline(ctx, &f), KDAS_EINVAL);
     kd_assert_sentence("size");
     ck_assert_str_eq(kdas_profile_part_name(KDAS_PROFILE_UPDATE), "update");
     ck_assert_str_eq(kdas_profile_part_name((kdas_profile_part)77), "?");
@@ -408,16 +408,16 @@ END_TEST
 
 /* ---- The machine ---- */
 
-START_TEST(the_roof_is_measured_and_leaves_no_rows)
+START_TEST(the_roofline_is_measured_and_leaves_no_rows)
 {
-    kd_test_meter     meter = { 0 };
-    kdas_context     *ctx   = kd_test_device("cpu", &meter);
-    kdas_profile_roof roof  = { .size = sizeof roof };
+    kd_test_meter         meter    = { 0 };
+    kdas_context         *ctx      = kd_test_device("cpu", &meter);
+    kdas_profile_roofline roofline = { .size = sizeof roofline };
 
     kd_assert_ok(kdas_context_profile(ctx, 1));
-    kd_assert_ok(kdas_profile_measure(ctx, &roof));
-    ck_assert_double_gt(roof.gemm, 1e8);
-    ck_assert_double_gt(roof.triad, 1e8);
+    kd_assert_ok(kdas_profile_measure_roofline(ctx, &roofline));
+    ck_assert_double_gt(roofline.gemm, 1e8);
+    ck_assert_double_gt(roofline.triad, 1e8);
     ck_assert_int_eq(kdas_profile_count(ctx), 0);
     kdas_context_destroy(ctx);
     kd_test_assert_given_back(&meter);
@@ -427,12 +427,12 @@ END_TEST
 /* Rows tell bf16 from f32; what stands outside of the network's products stays f32. */
 START_TEST(rows_tell_their_precision)
 {
-    kdas_context_options o;
-    kdas_context        *ctx;
-    kdas_model          *m;
-    kdas_batch          *b;
-    kdas_profile_roof    roof  = { .size = sizeof roof };
-    int                  count = 0, half = 0;
+    kdas_context_options  o;
+    kdas_context         *ctx;
+    kdas_model           *m;
+    kdas_batch           *b;
+    kdas_profile_roofline roofline = { .size = sizeof roofline };
+    int                   count = 0, half = 0;
 
     kdas_context_options_init(&o, sizeof o);
     o.threads   = 2;
@@ -445,26 +445,26 @@ START_TEST(rows_tell_their_precision)
     for (; count < kdas_profile_count(ctx); count++)
         half += row_at(ctx, count).precision == KDAS_PRECISION_BF16;
     ck_assert_int_gt(count, half);
-    kd_assert_ok(kdas_profile_measure(ctx, &roof));
+    kd_assert_ok(kdas_profile_measure_roofline(ctx, &roofline));
     ck_assert_int_eq(kdas_context_precision(ctx) == KDAS_PRECISION_BF16, half > 0);
-    ck_assert_int_eq(roof.gemm_bf16 > 0, half > 0);
-    ck_assert_double_gt(roof.gemm, 0);
+    ck_assert_int_eq(roofline.gemm_bf16 > 0, half > 0);
+    ck_assert_double_gt(roofline.gemm, 0);
     kdas_batch_destroy(b);
     kdas_model_destroy(m);
     kdas_context_destroy(ctx);
 }
 END_TEST
 
-START_TEST(the_roof_without_memory_is_a_status)
+START_TEST(the_roofline_without_memory_is_a_status)
 {
     for (long k = 1; k < 20; k += 3) {
-        kd_test_meter     meter = { 0 };
-        kdas_context     *ctx   = kd_test_device("cpu", &meter);
-        kdas_profile_roof roof  = { .size = sizeof roof, .gemm = 7 };
+        kd_test_meter         meter    = { 0 };
+        kdas_context         *ctx      = kd_test_device("cpu", &meter);
+        kdas_profile_roofline roofline = { .size = sizeof roofline, .gemm = 7 };
 
         meter.fail_at = meter.taken + k;
-        kd_assert_status(kdas_profile_measure(ctx, &roof), KDAS_ENOMEM);
-        ck_assert_double_eq(roof.gemm, 7);
+        kd_assert_status(kdas_profile_measure_roofline(ctx, &roofline), KDAS_ENOMEM);
+        ck_assert_double_eq(roofline.gemm, 7);
         kdas_context_destroy(ctx);
         kd_test_assert_given_back(&meter);
     }
@@ -473,8 +473,9 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("profile");
-    TCase   *rows = tcase_create("rows"), *use = tcase_create("use"), *roof = tcase_create("roof");
+    Suite *suite = suite_create("profile");
+    TCase *rows = tcase_create("rows"), *use = tcase_create("use"),
+          *roofline = tcase_create("roofline");
     SRunner *runner;
     int      failed;
 
@@ -493,10 +494,10 @@ int main(void)
     tcase_add_test(use, failing_allocation_is_a_status_and_can_be_tried_again);
     tcase_add_test(use, misuse_is_refused_with_a_sentence);
     suite_add_tcase(suite, use);
-    tcase_add_test(roof, the_roof_is_measured_and_leaves_no_rows);
-    tcase_add_test(roof, rows_tell_their_precision);
-    tcase_add_test(roof, the_roof_without_memory_is_a_status);
-    suite_add_tcase(suite, roof);
+    tcase_add_test(roofline, the_roofline_is_measured_and_leaves_no_rows);
+    tcase_add_test(roofline, rows_tell_their_precision);
+    tcase_add_test(roofline, the_roofline_without_memory_is_a_status);
+    suite_add_tcase(suite, roofline);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);

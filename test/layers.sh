@@ -116,7 +116,7 @@ while IFS=: read -r file line include; do
     reason=
     case $include in
     '<kdas/'*) [ -f "include/${include:1:-1}" ] || reason="there is no such public header" ;;
-    '<dnnl'* | '<oneapi'* | *cblas* | *cJSON* | '<stb'*) reason="an example stands on libkdas and the system alone" ;;
+    '<dnnl'* | '<oneapi'* | *cblas* | '<jsmn'* | '<stb'*) reason="an example stands on libkdas and the system alone" ;;
     '<'*) ;;
     '"common'*) ;;
     *) reason="an example includes only <kdas/...>, system headers and common*.h" ;;

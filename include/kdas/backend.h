@@ -232,8 +232,8 @@ typedef struct kdas_call {
     uint32_t    add;                  /* bit i: add into din[i]; else din[i] holds no value */
     void       *saved, *packed, *work;
     uint64_t    seed; /* random draws are a pure function of it             */
-    /* Device memory that holds the seed by the time the kernel runs; NULL: `seed` is it. What is noted down
-     * by record() must read it here, since each replay has another. */
+    /* Device memory that holds the seed by the time the kernel runs; NULL: `seed` is it. A kernel that is
+     * captured must read it here, since each launch has another. */
     const uint64_t *seed_at;
 } kdas_call;
 
@@ -341,18 +341,20 @@ typedef struct kdas_backend {
     /* Host memory from which uploads are fast; any thread, while the device is open. NULL: none left. */
     void *(*host_alloc)(kdas_device *device, size_t bytes);
     void (*host_free)(kdas_device *device, void *memory);
-    /* Begin an upload beside the kernels that come later. It starts when the work given so far is done; from
-     * arrive() on, kernels find the bytes at `to` and `from_host` is the caller's again; until then the
-     * caller leaves it alone. */
-    kdas_status (*upload_ahead)(kdas_device *device, void *to, const void *from_host, size_t bytes);
-    kdas_status (*arrive)(kdas_device *device);
-    /* All four or none. Between record() and recorded(), kernels and zero() are noted down, not run; `*out`
-     * is then what replay() runs, as often as wanted, until forget(). Where that cannot be, recorded() says
-     * why with a status, and *out is NULL: nothing has run. Addresses and attributes are those noted down. */
-    kdas_status (*record)(kdas_device *device);
-    kdas_status (*recorded)(kdas_device *device, void **out);
-    kdas_status (*replay)(kdas_device *device, void *record);
-    void (*forget)(kdas_device *device, void *record);
+    /* Begin an upload beside the kernels that come later. It starts when the work given so far is done; after
+     * upload_wait(), which waits for all of them, kernels find the bytes at `to` and `from_host` is the
+     * caller's again; until then the caller leaves it alone. Both or none. */
+    kdas_status (*upload_async)(kdas_device *device, void *to, const void *from_host, size_t bytes);
+    kdas_status (*upload_wait)(kdas_device *device);
+    /* All four or none. Between capture_begin() and capture_end(), kernels and zero() do not run but become the
+     * nodes of a graph, *graph, with the addresses and attributes that they have now. graph_launch() runs it, as
+     * often as wanted, until graph_destroy(). A run that cannot be captured: capture_begin() or capture_end()
+     * gives KDAS_EUNSUPPORTED, *graph is NULL, nothing has run, and the program runs call by call from then on;
+     * any other status is the run's. Whatever the calls between gave, capture_end() ends the capture. */
+    kdas_status (*capture_begin)(kdas_device *device);
+    kdas_status (*capture_end)(kdas_device *device, void **graph);
+    kdas_status (*graph_launch)(kdas_device *device, void *graph);
+    void (*graph_destroy)(kdas_device *device, void *graph);
     /* Has the device products with TF32 factors? */
     int (*has_tf32)(kdas_device *device);
 } kdas_backend;

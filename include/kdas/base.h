@@ -75,7 +75,8 @@ typedef enum kdas_log_level {
 typedef void (*kdas_log_fn)(void *user, kdas_log_level level, const char *text);
 
 /* Memory hooks. alloc returns memory aligned to 16 bytes or NULL; free takes what alloc gave. Both
- * may be called from any thread that uses the context. */
+ * may be called from any thread that uses the context. All host memory of the library comes from them, files'
+ * headers and images included; oneDNN, OpenBLAS, OpenMP and the C library take theirs by themselves. */
 typedef void *(*kdas_alloc_fn)(void *user, size_t bytes);
 typedef void (*kdas_free_fn)(void *user, void *memory);
 
@@ -130,7 +131,7 @@ KDAS_API void kdas_context_destroy(kdas_context *context);
 /* Ask whatever runs on the context to stop at the next safe point; it returns KDAS_ECANCELLED and can
  * be called again. Any thread, any callback, any signal handler. Since 0.1. */
 KDAS_API void kdas_context_cancel(kdas_context *context);
-/* Forget a cancel that was asked for. Since 0.1. */
+/* Clear a cancel, so that calls run again. Since 0.1. */
 KDAS_API void kdas_context_resume(kdas_context *context);
 /* Wait until the device has done all that it was given. A GPU works beside the host: calls may return before their
  * work is done, and wait by themselves where they give results back. For timing; nothing to wait for on a

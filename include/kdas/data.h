@@ -4,14 +4,15 @@
 #include <kdas/image.h>
 KDAS_BEGIN
 
-/* ---- Batch: what a step eats -------------------------------------------------------------------
+/* ---- Batch: images and masks of a step -------------------------------------------------------
  * N images (N,H,W,3), float, ImageNet-normalised RGB, and N masks (N,H,W,1) of 0 and 1. */
 typedef struct kdas_batch kdas_batch;
 
 /* Make room for `count` images of height x width; zeros. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t count,
                                        int64_t height, int64_t width);
-KDAS_API void        kdas_batch_destroy(kdas_batch *batch); /* NULL is fine */
+/* NULL is fine. Waits for an upload of it that is under way (kdas_distiller_prefetch). */
+KDAS_API void kdas_batch_destroy(kdas_batch *batch);
 /* Put an image, and its mask unless NULL, at place `i`: resized (antialiased; masks by the same
  * filter, then thresholded at one half), normalised. A grey image fills all three colours; a YUV
  * frame counts as its RGB8 pixels (since 0.4). A mask is GREY8 (> 127 is polyp) or GREYF32 (> 0.5)

@@ -70,12 +70,15 @@ KDAS_API kdas_status kdas_distiller_step(kdas_distiller *distiller, kdas_batch *
  * step or forward with this one finds it on the device. The batch stays as it is until then, or until
  * another prefetch: one that kdas_batch_set() or kdas_batch_resize() has changed is uploaded again by its
  * step, but whoever writes through kdas_batch_images() or kdas_batch_masks() must prefetch again. Two
- * batches can wait; a third takes the place of the older. Works on devices that upload beside kernels, on
- * others it does nothing. KDAS_EINVAL, KDAS_ENOMEM, KDAS_EBACKEND. Since 0.3. */
+ * batches can wait; a third takes the place of the older. A batch that waits may be destroyed all the same, before or
+ * after the distiller. Works on devices that upload beside kernels, on others it does nothing. KDAS_EINVAL (also for a
+ * batch of another context than the distiller's, which a step takes, and a prefetch does not), KDAS_ENOMEM,
+ * KDAS_EBACKEND. Since 0.3. */
 KDAS_API kdas_status kdas_distiller_prefetch(kdas_distiller *distiller, kdas_batch *batch);
 
 /* The phases, for hosts that want to act between them: forward, then backward, then update. Skipping an update
- * keeps gathering gradients; kdas_model_zero_gradients(student) drops them. The guidance factor
+ * keeps gathering gradients; kdas_model_zero_gradients(student) drops them. The batch of a forward stays as it is until
+ * its backward, which may read it. The guidance factor
  * (kdas_loss_set_guidance_factor) is read by forward, and holds for its backward. A phase that fails leaves what a step
  * that fails there would. KDAS_ESTATE, and nothing has changed: out of order, or, since 0.4, what the forward left is
  * gone, because student or teacher has run since, has a new tap to keep, or has made its memory grow for a larger size

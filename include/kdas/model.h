@@ -1,4 +1,4 @@
-/* kdas/model.h - networks by name: make, load, save, run forward and backward, look inside. */
+/* kdas/model.h - networks by name: make, load, save, run forward and backward; layers, memory. */
 #ifndef KDAS_MODEL_H
 #define KDAS_MODEL_H
 #include <kdas/data.h>
@@ -108,20 +108,31 @@ KDAS_API kdas_status kdas_model_tap_dims(const kdas_model *model, const char *na
 KDAS_API kdas_status kdas_model_add_gradient(kdas_model *model, const char *name,
                                              const float *gradient);
 
-/* ---- Look inside ---------------------------------------------------------------------------------- */
+/* ---- Layers and memory ---------------------------------------------------------------------------- */
 
-/* One op of the network at a size; plain value. */
+/* The layers of a network for one height x width image: its ops, in the order in which they run. */
+typedef struct kdas_layers kdas_layers;
+
+/* One op of the network. */
 typedef struct kdas_layer {
-    size_t      size; /* set it to sizeof before the call */
-    const char *name; /* "backbone.block1.0.attn.q.linear"; until the next such call */
-    const char *op;
-    int64_t     dims[4]; /* of its output */
-    int64_t     parameters;
-    double      macs, thop;
+    size_t      size;       /* set it to sizeof before the call */
+    const char *name;       /* "backbone.block1.0.attn.q.linear"; lives as long as the list */
+    const char *op;         /* "linear"; static */
+    int64_t     dims[4];    /* (N,H,W,C) of its output, N being 1 */
+    int64_t     parameters; /* trainable numbers that it reads     */
+    double      macs, thop; /* its operations, see kdas_count_rule */
 } kdas_layer;
-/* Layer `i` of the network for height x width; KDAS_ENOTFOUND past the last. Since 0.1. */
-KDAS_API kdas_status kdas_model_layer(kdas_model *model, int64_t height, int64_t width, int32_t i,
-                                      kdas_layer *out);
+
+/* List the layers, sides being multiples of 32. The list is the context's and independent of the model, which may be
+ * changed or destroyed before it; time and memory are linear in the number of layers. KDAS_EINVAL, KDAS_ESHAPE,
+ * KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_layers_create(kdas_layers **out, kdas_model *model, int64_t height,
+                                        int64_t width);
+KDAS_API void        kdas_layers_destroy(kdas_layers *layers); /* NULL is fine */
+/* How many there are (NULL: 0). Since 0.4. */
+KDAS_API int32_t kdas_layers_count(const kdas_layers *layers);
+/* Layer `i`, from 0. KDAS_EINVAL (NULL, or size not set), KDAS_ENOTFOUND past the last. Since 0.4. */
+KDAS_API kdas_status kdas_layers_at(const kdas_layers *layers, int32_t i, kdas_layer *out);
 /* Bytes that a program of this size needs: activations and gradients, in memory that all sizes take turns with, and
  * weights in the kernels' own layout, most of which sizes share. Compiles it if need be. Since 0.1. */
 KDAS_API kdas_status kdas_model_memory(kdas_model *model, kdas_mode mode, int64_t count,

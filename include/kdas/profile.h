@@ -54,8 +54,8 @@ KDAS_API kdas_status kdas_profile_at(const kdas_context *context, int32_t i, kda
 /* Forget what was summed. KDAS_EINVAL. Since 0.2. */
 KDAS_API kdas_status kdas_profile_reset(kdas_context *context);
 
-/* What the machine does at most, measured now on the context's device with its threads. */
-typedef struct kdas_profile_roof {
+/* The machine's roofline: what it does at most, measured now on the context's device with its threads. */
+typedef struct kdas_profile_roofline {
     size_t
         size; /* set it to sizeof before the call                                                */
     double
@@ -64,11 +64,12 @@ typedef struct kdas_profile_roof {
         triad; /* bytes a second of y += a x over 256 MiB: x and y read, y written               */
     double gemm_bf16; /* as gemm, of a product in bf16, or f16 where that is what the context
                       computes in; 0: it computes in f32                                       */
-} kdas_profile_roof;
+} kdas_profile_roofline;
 
 /* Measure for one or two seconds. It takes 256 MiB for its time; the profile does not see it. KDAS_EINVAL (NULL, or
  * size not set), KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.2. */
-KDAS_API kdas_status kdas_profile_measure(kdas_context *context, kdas_profile_roof *out);
+KDAS_API kdas_status kdas_profile_measure_roofline(kdas_context          *context,
+                                                   kdas_profile_roofline *out);
 
 KDAS_END
 #endif

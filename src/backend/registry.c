@@ -40,10 +40,10 @@ static const struct {
 } groups[] = {
     { offsetof(kdas_backend, host_alloc), offsetof(kdas_backend, host_free),
       "host_alloc and host_free" },
-    { offsetof(kdas_backend, upload_ahead), offsetof(kdas_backend, arrive),
-      "upload_ahead and arrive" },
-    { offsetof(kdas_backend, record), offsetof(kdas_backend, forget),
-      "record, recorded, replay and forget" },
+    { offsetof(kdas_backend, upload_async), offsetof(kdas_backend, upload_wait),
+      "upload_async and upload_wait" },
+    { offsetof(kdas_backend, capture_begin), offsetof(kdas_backend, graph_destroy),
+      "capture_begin, capture_end, graph_launch and graph_destroy" },
 };
 
 typedef void (*any_fn)(void);

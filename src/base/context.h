@@ -14,8 +14,8 @@ struct kdas_context {
     bool          plain; /* isa "plain": no vector code outside the backend either */
     atomic_int    cancelled;
     bool          unfused;    /* programs run op by op, as they were built: for comparisons */
-    bool          unrecorded; /* and call by call, also on devices that replay: for comparisons */
-    bool        told_unrecorded; /* the log has been told that a program cannot be recorded      */
+    bool          uncaptured; /* and call by call, also on devices with graphs: for comparisons */
+    bool        told_uncaptured; /* the log has been told that a program cannot be captured      */
     bool        finish_step; /* a run that saves on a cancel: the step under way goes to its end */
     bool        profiling;   /* then `profile` is there */
     kd_profile *profile;     /* NULL until it is first switched on */

@@ -11,8 +11,9 @@ static const float std[3]  = { 0.229f, 0.224f, 0.225f };
 
 static inline float normal(float v, int colour) { return (v - mean[colour]) / std[colour]; }
 
-/* No number twice in a process, so that a new batch in an old one's place is not taken for it. */
-static uint64_t new_content(void)
+/* Of batches and of what they hold: no number twice in a process, so that a new batch in an old one's place is not
+ * taken for it. */
+static uint64_t new_number(void)
 {
     static _Atomic uint64_t last;
 
@@ -21,7 +22,7 @@ static uint64_t new_content(void)
 
 static void changed(kdas_batch *batch)
 {
-    atomic_store_explicit(&batch->content, new_content(), memory_order_relaxed);
+    atomic_store_explicit(&batch->content, new_number(), memory_order_relaxed);
 }
 
 uint64_t kd_batch_content(kdas_batch *batch)
@@ -79,6 +80,7 @@ kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t c
     if (!batch) return KDAS_ENOMEM;
     pixels       = (size_t)count * (size_t)height * (size_t)width; /* < 2^59 */
     batch->ctx   = context;
+    batch->id    = new_number();
     batch->count = batch->room = count;
     batch->height              = height;
     batch->width               = width;
@@ -96,7 +98,8 @@ kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t c
 void kdas_batch_destroy(kdas_batch *batch)
 {
     if (!batch) return;
-    if (batch->ahead) batch->ctx->table.arrive(batch->ctx->device); /* or its end is all the same */
+    if (batch->ahead)                                      /* by a distiller of its context */
+        batch->ctx->table.upload_wait(batch->ctx->device); /* or its end is all the same */
     free_pixels(batch, batch->images);
     free_pixels(batch, batch->masks);
     free_pixels(batch, batch->teacher);

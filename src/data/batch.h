@@ -16,6 +16,7 @@ struct kdas_batch {
     uint8_t      *unlabelled; /* (room)                                      */
     bool          pinned; /* floats are of the device's own host memory                           */
     bool          ahead;  /* has been uploaded ahead of a step: that may be under way still       */
+    uint64_t      id;     /* no other batch of the process has had it; not 0                      */
     _Atomic uint64_t content; /* another number, never used before, whenever the batch is changed */
 };
 

@@ -151,7 +151,7 @@ static kdas_status make_slots(kdas_loader *l, int32_t ahead)
     const kd_loader_plan *plan = &l->plan;
 
     /* enough groups for `ahead` batches after the one that is being read */
-    l->behind = l->ctx->table.upload_ahead != NULL;
+    l->behind = l->ctx->table.upload_async != NULL;
     l->slots  = (l->workers ? (ahead + plan->scales - 1) / plan->scales + 1 : 1) + l->behind;
     l->slot   = kd_calloc(l->ctx, (size_t)l->slots, sizeof *l->slot);
     if (!l->slot) return KDAS_ENOMEM;
@@ -283,7 +283,10 @@ void kd_loader_size(const kdas_loader *loader, int64_t *height, int64_t *width)
 
 bool kd_loader_has_maps(const kdas_loader *loader) { return loader->plan.maps; }
 bool kd_loader_unlabelled(const kdas_loader *loader) { return loader->plan.unlabelled; }
-bool kd_loader_keeps_last(const kdas_loader *loader) { return loader->behind > 0; }
+bool kd_loader_keeps_last(const kdas_loader *loader, const kdas_context *ctx)
+{
+    return loader->behind > 0 && loader->ctx == ctx;
+}
 
 int64_t kdas_loader_position(const kdas_loader *loader) { return loader ? loader->position : 0; }
 double  kdas_loader_waited(const kdas_loader *loader) { return loader ? loader->waited : 0; }

@@ -58,8 +58,9 @@ kdas_status kd_sampling_init(kd_loader_plan *plan, double share);
 /* The views of an epoch in the dataset's order, into order (frames). */
 void kd_sampling_views(const kd_loader_plan *plan, kd_random *r, int64_t *order);
 
-/* Does a batch stay valid until the next call but one, so that the next can be fetched during its step? */
-bool kd_loader_keeps_last(const kdas_loader *loader);
+/* Are its batches the context's, and valid until the next call but one, so that the next can be fetched and prefetched
+ * during a step? */
+bool kd_loader_keeps_last(const kdas_loader *loader, const kdas_context *ctx);
 /* Whether its frames have a teacher's maps; whether some have no mask. */
 bool kd_loader_has_maps(const kdas_loader *loader);
 bool kd_loader_unlabelled(const kdas_loader *loader);

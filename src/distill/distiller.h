@@ -7,13 +7,14 @@
 #include "loss/loss.h"
 #include "model/model.h"
 
-/* A place on the device for a batch. `batch`: what was uploaded ahead and waits for its step. */
+/* A place on the device for a batch. `batch`: what was uploaded ahead and waits for its step, by its number, for the
+ * host may have destroyed it since. */
 typedef struct kd_upload {
-    kd_staging        images, masks, teacher, weights;
-    const kdas_batch *batch;     /* NULL: nothing waits here                      */
-    uint64_t          content;   /* of the batch then                             */
-    bool              under_way; /* arrive() has not been called since            */
-    uint64_t          when;      /* it was uploaded, in prefetches of the distiller */
+    kd_staging images, masks, teacher, weights;
+    uint64_t   batch;     /* 0: nothing waits here                           */
+    uint64_t   content;   /* of the batch then                               */
+    bool       under_way; /* upload_wait() has not been called since         */
+    uint64_t   when;      /* it was uploaded, in prefetches of the distiller */
 } kd_upload;
 enum { KD_UPLOADS = 2 };
 

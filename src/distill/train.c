@@ -401,7 +401,7 @@ static kdas_status check_teacher(const run *r)
 static kdas_status start(run *r)
 {
     r->batches     = kdas_loader_batches(r->loader);
-    r->looks_ahead = r->ctx->backend->upload_ahead && kd_loader_keeps_last(r->loader);
+    r->looks_ahead = r->ctx->backend->upload_async && kd_loader_keeps_last(r->loader, r->ctx);
     if (r->batches < 1) return kd_fail(KDAS_EINVAL, "train: an epoch of the loader has no batches");
     r->steps = r->options.epochs * r->batches;
     if (r->options.max_steps) r->steps = KD_MIN(r->steps, r->options.max_steps);

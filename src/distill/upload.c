@@ -12,7 +12,7 @@ static size_t image_bytes(const kdas_batch *b)
 static size_t mask_bytes(const kdas_batch *b) { return image_bytes(b) / 3; }
 
 /* From here on kernels find what is under way, and the host has its batches back. */
-static kdas_status arrive(kdas_distiller *d)
+static kdas_status wait_for_uploads(kdas_distiller *d)
 {
     bool any = false;
 
@@ -20,13 +20,13 @@ static kdas_status arrive(kdas_distiller *d)
         any |= d->upload[i].under_way;
         d->upload[i].under_way = false;
     }
-    return any ? d->ctx->backend->arrive(d->ctx->device) : KDAS_OK;
+    return any ? d->ctx->backend->upload_wait(d->ctx->device) : KDAS_OK;
 }
 
 static int waiting_for(const kdas_distiller *d, const kdas_batch *batch)
 {
     for (int i = 0; i < KD_UPLOADS; i++)
-        if (d->upload[i].batch == batch) return i;
+        if (d->upload[i].batch == batch->id) return i;
     return -1;
 }
 
@@ -68,7 +68,7 @@ static kdas_status reserve(kdas_distiller *d, kd_upload *u, const kdas_batch *ba
 {
     part parts[PARTS];
 
-    u->batch = NULL;
+    u->batch = 0;
     find_parts(parts, u, batch);
     for (int i = 0; i < PARTS; i++)
         if (parts[i].from) KD_RETURN(kd_device_reserve(d->ctx, parts[i].staging, parts[i].bytes));
@@ -85,7 +85,7 @@ static kdas_status copy(kdas_distiller *d, kd_upload *u, const kdas_batch *batch
         const part *p = &parts[i];
 
         if (!p->from) continue;
-        KD_RETURN(ahead ? d->ctx->backend->upload_ahead(d->ctx->device, p->staging->memory, p->from,
+        KD_RETURN(ahead ? d->ctx->backend->upload_async(d->ctx->device, p->staging->memory, p->from,
                                                         p->bytes)
                         : kd_device_upload(d->ctx, p->staging->memory, p->from, p->bytes));
     }
@@ -100,16 +100,20 @@ kdas_status kdas_distiller_prefetch(kdas_distiller *d, kdas_batch *batch)
 
     if (!d || !batch)
         return kd_fail(KDAS_EINVAL, "kdas_distiller_prefetch: distiller or batch is NULL");
+    if (batch->ctx != d->ctx)
+        return kd_fail(KDAS_EINVAL,
+                       "kdas_distiller_prefetch: the batch belongs to another context than the "
+                       "distiller");
     KD_RETURN(kd_check_size(batch->count, batch->height, batch->width));
     backend = d->ctx->backend;
-    if (!has_memory(d) || !backend->upload_ahead) return KDAS_OK;
-    KD_RETURN(arrive(d)); /* of the next step, not of this batch's */
+    if (!has_memory(d) || !backend->upload_async) return KDAS_OK;
+    KD_RETURN(wait_for_uploads(d)); /* of the next step, not of this batch's */
     kept = d->phase == KD_PHASE_FORWARD ? d->upload_used : -1; /* backward reads it, too */
     u    = &d->upload[choose(d, batch, kept)];
     KD_RETURN(reserve(d, u, batch));
     u->under_way = batch->ahead = true;
     KD_RETURN(copy(d, u, batch, true));
-    u->batch   = batch;
+    u->batch   = batch->id;
     u->content = kd_batch_content(batch);
     u->when    = ++d->uploads;
     return KDAS_OK;
@@ -127,13 +131,13 @@ kdas_status kd_upload_batch(kdas_distiller *d, kdas_batch *batch, kd_uploaded *o
     if (at < 0 || d->upload[at].content != kd_batch_content(batch)) {
         at = choose(d, batch, -1);
         u  = &d->upload[at];
-        if (u->under_way) KD_RETURN(arrive(d));
+        if (u->under_way) KD_RETURN(wait_for_uploads(d));
         KD_RETURN(reserve(d, u, batch));
         KD_RETURN(copy(d, u, batch, false));
     }
     u = &d->upload[at];
-    if (u->under_way) KD_RETURN(arrive(d));
-    u->batch       = NULL; /* whatever is written into it from now on is uploaded again */
+    if (u->under_way) KD_RETURN(wait_for_uploads(d));
+    u->batch       = 0; /* whatever is written into it from now on is uploaded again */
     d->upload_used = at;
     *out =
         (kd_uploaded){ u->images.memory, u->masks.memory, batch->teacher ? u->teacher.memory : NULL,
@@ -144,8 +148,8 @@ kdas_status kd_upload_batch(kdas_distiller *d, kdas_batch *batch, kd_uploaded *o
 kdas_status kd_upload_settle(kdas_distiller *d)
 {
     for (int i = 0; i < KD_UPLOADS; i++)
-        d->upload[i].batch = NULL;
-    return arrive(d);
+        d->upload[i].batch = 0;
+    return wait_for_uploads(d);
 }
 
 void kd_upload_finish(kdas_distiller *d)

@@ -99,7 +99,7 @@ static kdas_status compile(kd_program *p)
         KD_RETURN(choose_kernel(p, i));
     KD_RETURN(make_packs(p));
     KD_RETURN(kd_plan(p));
-    KD_RETURN(kd_records_create(p));
+    KD_RETURN(kd_captures_create(p));
     KD_RETURN(kd_arena_reserve(p->arena, p->arena_bytes));
     kd_program_resolve(p);
     return KDAS_OK;
@@ -132,7 +132,7 @@ kdas_status kd_program_create(kd_program **out, kd_graph *g, kd_arena *arena)
 void kd_program_destroy(kd_program *p)
 {
     if (!p) return;
-    kd_records_destroy(p);
+    kd_captures_destroy(p);
     for (int i = 0; p->slot && i < p->nodes; i++) {
         const kdas_kernel *k = p->slot[i].kernel;
 

@@ -39,27 +39,27 @@ typedef struct kd_fold {
     int node, norm;
 } kd_fold;
 
-/* The parts of a program that a device may keep as a record. */
-typedef enum kd_record_part {
-    KD_RECORD_FORWARD,
-    KD_RECORD_BACKWARD,
-    KD_RECORD_PARTS
-} kd_record_part;
+/* The parts of a program that are captured, each by itself. */
+typedef enum kd_capture_part {
+    KD_CAPTURE_FORWARD,
+    KD_CAPTURE_BACKWARD,
+    KD_CAPTURE_PARTS
+} kd_capture_part;
 
-/* A run that is made again and again: plainly first, then recorded, then replayed. */
-typedef struct kd_record {
-    void *made; /* the backend's; NULL: none yet */
-    bool  ran;  /* plainly, without a failure    */
-} kd_record;
+/* A run that is made again and again: plainly first, then captured, then launched as a graph. */
+typedef struct kd_capture {
+    void *graph; /* the backend's; NULL: none yet */
+    bool  ran;   /* plainly, without a failure    */
+} kd_capture;
 
-/* The records of a program with certain memory lent to it. A record holds addresses, and callers lend in
+/* The graphs of a program with certain memory lent to it. A graph holds addresses, and callers lend in
  * turn: two slots for batches, or the maps of an objective one after the other. */
-typedef struct kd_record_set {
-    float   **lent; /* memory of each of program->lent; NULL: in the arena */
-    kd_record part[KD_RECORD_PARTS];
-    uint64_t  used; /* when last, 0: never */
-} kd_record_set;
-enum { KD_RECORD_SETS = 16 };
+typedef struct kd_capture_set {
+    float    **lent; /* memory of each of program->lent; NULL: in the arena */
+    kd_capture part[KD_CAPTURE_PARTS];
+    uint64_t   used; /* when last, 0: never */
+} kd_capture_set;
+enum { KD_CAPTURE_SETS = 16 };
 
 struct kd_program {
     kdas_context *ctx;
@@ -79,13 +79,13 @@ struct kd_program {
     uint64_t *seed, *device_seed; /* one for each node that draws: host memory, device memory */
     int       draws;
 
-    kd_record_set
-            *record; /* KD_RECORD_SETS of them; NULL: the device keeps no records, or not of this */
-    float  **record_lent;
+    kd_capture_set
+            *capture; /* KD_CAPTURE_SETS of them; NULL: the device has no graphs, or none of this */
+    float  **capture_lent;
     int     *lent; /* storages that a caller may lend */
     int      lent_count;
-    uint64_t record_clock;
-    kd_record pack_record; /* of parameters, which no caller lends */
+    uint64_t capture_clock;
+    kd_capture pack_capture; /* of parameters, which no caller lends */
 
     kd_profile_slot *profile;   /* for each node; NULL until it ran with the profile on */
     char             label[96]; /* what the profile calls it                            */
@@ -111,16 +111,16 @@ bool kd_pack_current(const kd_program *p, int i);
 kdas_status kd_plan(kd_program *p);
 /* arena.c: make room. */
 kdas_status kd_arena_reserve(kd_arena *arena, size_t bytes);
-/* run.c: set the pointers in all calls; records go if the arena has moved. */
+/* run.c: set the pointers in all calls; graphs go if the arena has moved. */
 void kd_program_resolve(kd_program *p);
-/* record.c: room for records and seeds, where the device keeps records; after planning. */
-kdas_status kd_records_create(kd_program *p);
-void        kd_records_destroy(kd_program *p);
-void        kd_records_drop(kd_program *p); /* nothing that was recorded holds any more */
-/* Run a part, or the packing, by its record if there is one, and make one once it has run plainly. */
+/* capture.c: room for graphs and seeds, where the device has graphs; after planning. */
+kdas_status kd_captures_create(kd_program *p);
+void        kd_captures_destroy(kd_program *p);
+void        kd_captures_drop(kd_program *p); /* no graph holds any more */
+/* Run a part, or the packing, by its graph if there is one, and capture it once it has run plainly. */
 typedef kdas_status (*kd_run_fn)(kd_program *p);
-kdas_status kd_record_run(kd_program *p, kd_record_part part, kd_run_fn run);
-kdas_status kd_record_pack(kd_program *p, kd_run_fn run);
+kdas_status kd_capture_run(kd_program *p, kd_capture_part part, kd_run_fn run);
+kdas_status kd_capture_pack(kd_program *p, kd_run_fn run);
 /* Give each node that draws its seed of this forward. */
 kdas_status kd_program_seed(kd_program *p, uint64_t seed);
 

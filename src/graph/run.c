@@ -38,7 +38,7 @@ static void *operand_grad(const kd_program *p, int i, int k)
 
 void kd_program_resolve(kd_program *p)
 {
-    if (p->arena_moves != p->arena->moves) kd_records_drop(p);
+    if (p->arena_moves != p->arena->moves) kd_captures_drop(p);
     p->arena_moves = p->arena->moves;
     for (int i = 0; i < p->nodes; i++) {
         kd_slot   *slot = &p->slot[i];
@@ -135,15 +135,15 @@ bool kd_pack_current(const kd_program *p, int i)
                      (pack->norm < 0 || pack->stats_version == kd_params_stats_version(params)));
 }
 
-/* A device that keeps a record of this packs all, so that the record is whole; others what is old. */
+/* A device that captures this packs all, so that the graph is whole; others what is old. */
 static kdas_status pack_nodes(kd_program *p)
 {
     for (int i = 0; i < p->nodes; i++) {
         const kdas_kernel *k    = p->slot[i].kernel;
         kdas_call          call = p->slot[i].forward;
 
-        if (!k || !p->slot[i].plan.packed || (!p->record && kd_pack_current(p, i))) continue;
-        call.in[0] = call.out = call.saved = NULL; /* a record of this outlives what callers lend */
+        if (!k || !p->slot[i].plan.packed || (!p->capture && kd_pack_current(p, i))) continue;
+        call.in[0] = call.out = call.saved = NULL; /* a graph of this outlives what callers lend */
         KD_RETURN(run_node(p, i, KDAS_PROFILE_PACK, k->pack, &call));
     }
     return KDAS_OK;
@@ -167,7 +167,7 @@ static kdas_status pack(kd_program *p)
     if (p->version == version && p->stats_version == stats) return KDAS_OK;
     if (!all_current(p)) {
         KD_RETURN(fold(p));
-        KD_RETURN(kd_record_pack(p, pack_nodes));
+        KD_RETURN(kd_capture_pack(p, pack_nodes));
     }
     for (int i = 0; i < p->nodes; i++)
         if (p->slot[i].pack) {
@@ -207,7 +207,7 @@ static kdas_status forward(kd_program *p, uint64_t seed)
 {
     KD_RETURN(pack(p));
     KD_RETURN(kd_program_seed(p, seed));
-    KD_RETURN(kd_record_run(p, KD_RECORD_FORWARD, run_forward));
+    KD_RETURN(kd_capture_run(p, KD_CAPTURE_FORWARD, run_forward));
     if (p->graph->mode == KD_TRAIN && p->graph->params) kd_params_touch_stats(p->graph->params);
     return KDAS_OK;
 }
@@ -279,7 +279,7 @@ kdas_status kd_program_backward(kd_program *p)
     KD_RETURN(ready_for_backward(p));
     p->arena->forward_of = NULL; /* gradients take the place of what forward left */
     kd_device_enter(p->ctx);
-    st = kd_record_run(p, KD_RECORD_BACKWARD, run_backward);
+    st = kd_capture_run(p, KD_CAPTURE_BACKWARD, run_backward);
     kd_device_leave(p->ctx);
     if (st != KDAS_OK && p->graph->params) kd_params_spoil_grads(p->graph->params);
     if (st == KDAS_OK && p->graph->tape) p->arena->forward_of = p;

@@ -1,18 +1,18 @@
 /* safetensors.c - reading safetensors files. Nothing in a header is believed: every number is
  * checked against the file before memory is taken for it. */
-#include <cjson/cJSON.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "io/crc.h"
+#include "io/json.h"
 #include "io/safetensors.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "tensors are read and written as they lie in memory, which must be little-endian"
 #endif
 
-#define EXACT 9007199254740992.0 /* 2^53: up to here a JSON number says which integer it means */
+/* More values than a file of KD_ST_MAX_TENSORS can have. */
+#define MAX_VALUES ((size_t)KD_ST_MAX_TENSORS * 20)
 
 struct text_pair {
     const char *key, *value;
@@ -21,11 +21,10 @@ struct text_pair {
 struct kd_safetensors {
     kdas_context     *ctx;
     kd_file          *file;
-    uint64_t          data;   /* where the tensors' bytes begin                    */
-    char             *pool;   /* the header's text, then the strings taken from it */
-    size_t            header; /* bytes of it                                       */
-    size_t            used;   /* of pool                                           */
-    kd_st_tensor     *tensor; /* by name                                           */
+    uint64_t          data;   /* where the tensors' bytes begin                 */
+    char             *header; /* its text; names and strings are decoded in it  */
+    size_t            length; /* bytes of it                                    */
+    kd_st_tensor     *tensor; /* by name                                        */
     int64_t           count;
     struct text_pair *text;
     int64_t           texts;
@@ -119,152 +118,132 @@ static kdas_status read_header(kd_safetensors *f)
                        kd_file_path(f->file), (unsigned long long)n, (unsigned long long)size,
                        KD_ST_MAX_HEADER);
     }
-    f->header = (size_t)n;
+    f->length = (size_t)n;
     f->data   = 8 + n;
-    f->pool   = kd_alloc(f->ctx, f->header + 1);
-    if (!f->pool) return KDAS_ENOMEM;
-    KD_RETURN(kd_file_read(f->file, 8, f->pool, f->header));
-    f->pool[n] = 0;
-    if (n == 0 || f->pool[0] != '{') return bad(f, "its header is not a JSON object");
-    if (!kd_st_is_utf8(f->pool, f->header)) return bad(f, "its header is not UTF-8 text");
-    if (strstr(f->pool, "\\u0000")) return bad(f, "a name in its header holds a NUL");
+    f->header = kd_alloc(f->ctx, f->length + 1);
+    if (!f->header) return KDAS_ENOMEM;
+    KD_RETURN(kd_file_read(f->file, 8, f->header, f->length));
+    f->header[n] = 0;
+    if (n == 0 || f->header[0] != '{') return bad(f, "its header is not a JSON object");
+    if (!kd_st_is_utf8(f->header, f->length)) return bad(f, "its header is not UTF-8 text");
     return KDAS_OK;
 }
 
-/* More values than a file of KD_ST_MAX_TENSORS can have: refused before they become objects in
- * memory. */
-static bool too_many_values(const kd_safetensors *f)
+static kdas_status take_texts(kd_safetensors *f, const kd_json *json, int object)
 {
-    size_t n = 0;
-
-    for (size_t i = 0; i < f->header; i++)
-        n += f->pool[i] == ',' || f->pool[i] == '{' || f->pool[i] == '[';
-    return n > (size_t)KD_ST_MAX_TENSORS * 20;
-}
-
-/* cJSON's memory comes from malloc: its hooks are the whole process's, and thus the host's. */
-static kdas_status parse_header(const kd_safetensors *f, cJSON **out)
-{
-    const char *end = NULL;
-    cJSON      *json;
-
-    if (too_many_values(f)) return bad(f, "its header lists too many tensors");
-    errno = 0;
-    json  = cJSON_ParseWithLengthOpts(f->pool, f->header, &end, 0);
-    if (!json && errno == ENOMEM)
-        return kd_fail(KDAS_ENOMEM, "out of memory: the header of '%s'", kd_file_path(f->file));
-    if (!json)
-        return kd_fail(KDAS_EFORMAT,
-                       "'%s' is not a usable safetensors file: its header is not JSON at "
-                       "byte %zu",
-                       kd_file_path(f->file), end ? (size_t)(end - f->pool) : 0);
-    while (*end == ' ' || *end == '\n' || *end == '\r' || *end == '\t')
-        end++;
-    if (end != f->pool + f->header) {
-        cJSON_Delete(json);
-        return bad(f, "something follows the JSON of its header");
-    }
-    *out = json;
-    return KDAS_OK;
-}
-
-/* Strings are shorter than the JSON that they came from, so that the header's own buffer holds
- * them. */
-static const char *keep(kd_safetensors *f, const char *text)
-{
-    size_t n  = strlen(text) + 1;
-    char  *to = f->pool + f->used;
-
-    memcpy(to, text, n);
-    f->used += n;
-    return to;
-}
-
-static kdas_status take_texts(kd_safetensors *f, const cJSON *object)
-{
-    const cJSON *item;
-
-    if (cJSON_IsNull(object)) return KDAS_OK;
-    if (!cJSON_IsObject(object)) return bad(f, "its __metadata__ is not an object");
-    if (cJSON_GetArraySize(object) > KD_ST_MAX_TEXTS) return bad(f, "its __metadata__ is too long");
+    if (kd_json_is_null(json, object)) return KDAS_OK;
+    if (!kd_json_is_object(json, object)) return bad(f, "its __metadata__ is not an object");
+    if (kd_json_size(json, object) > KD_ST_MAX_TEXTS) return bad(f, "its __metadata__ is too long");
     if (f->text) return bad(f, "it has two __metadata__ objects");
-    f->text = kd_calloc(f->ctx, (size_t)cJSON_GetArraySize(object), sizeof *f->text);
+    f->text = kd_calloc(f->ctx, (size_t)kd_json_size(json, object), sizeof *f->text);
     if (!f->text) return KDAS_ENOMEM;
-    cJSON_ArrayForEach(item, object)
-    {
-        if (!cJSON_IsString(item)) return bad(f, "its __metadata__ holds more than strings");
-        if (kd_safetensors_text(f, item->string))
+    for (int key = kd_json_first(json, object); key; key = kd_json_next(json, key)) {
+        struct text_pair pair = { kd_json_text(json, key),
+                                  kd_json_text(json, kd_json_value(json, key)) };
+
+        if (!pair.value) return bad(f, "its __metadata__ holds more than strings");
+        if (kd_safetensors_text(f, pair.key))
             return bad(f, "its __metadata__ names a string twice");
-        f->text[f->texts].key   = keep(f, item->string);
-        f->text[f->texts].value = keep(f, item->valuestring);
-        f->texts++;
+        f->text[f->texts++] = pair;
     }
     return KDAS_OK;
 }
 
-/* A whole number from 0 to 2^53, or -1. */
-static int64_t whole(const cJSON *number)
-{
-    double v = cJSON_IsNumber(number) ? number->valuedouble : -1;
+/* The members of a tensor's entry: items of the JSON, 0 where there is none. Others are passed over. */
+typedef struct entry {
+    int dtype, shape, offsets;
+} entry;
 
-    if (!(v >= 0 && v <= EXACT)) return -1;
-    return (double)(int64_t)v == v ? (int64_t)v : -1;
+static kdas_status take_entry(const kd_safetensors *f, const kd_json *json, const char *name,
+                              int item, entry *out)
+{
+    *out = (entry){ 0 };
+    if (!kd_json_is_object(json, item)) return bad_tensor(f, name, "its entry is not an object");
+    for (int key = kd_json_first(json, item); key; key = kd_json_next(json, key)) {
+        const char *text = kd_json_text(json, key);
+        int        *to   = strcmp(text, "dtype") == 0          ? &out->dtype
+                           : strcmp(text, "shape") == 0        ? &out->shape
+                           : strcmp(text, "data_offsets") == 0 ? &out->offsets
+                                                               : NULL;
+
+        if (!to) continue;
+        if (*to)
+            return kd_fail(KDAS_EFORMAT, "tensor '%.200s' of '%s': its entry has two members '%s'",
+                           name, kd_file_path(f->file), text);
+        *to = kd_json_value(json, key);
+    }
+    return KDAS_OK;
 }
 
-static kdas_status take_shape(kd_safetensors *f, kd_st_tensor *t, const cJSON *item)
+static kdas_status take_dtype(const kd_safetensors *f, const kd_json *json, int item,
+                              kd_st_tensor *t)
 {
-    const cJSON *shape = cJSON_GetObjectItemCaseSensitive(item, "shape"), *dim;
+    const char *type = item ? kd_json_text(json, item) : NULL;
+    int         d    = 0;
 
-    if (!cJSON_IsArray(shape)) return bad_tensor(f, item->string, "it has no shape");
-    cJSON_ArrayForEach(dim, shape)
-    {
+    if (!type) return bad_tensor(f, t->name, "it has no dtype");
+    while (d < KD_ST_DTYPES && strcmp(dtypes[d].name, type) != 0)
+        d++;
+    if (d == KD_ST_DTYPES)
+        return kd_fail(KDAS_EFORMAT, "tensor '%.200s' of '%s': dtype '%.40s' is not known", t->name,
+                       kd_file_path(f->file), type);
+    t->dtype = (kd_st_dtype)d;
+    return KDAS_OK;
+}
+
+static kdas_status take_shape(const kd_safetensors *f, const kd_json *json, int item,
+                              kd_st_tensor *t)
+{
+    if (!item || !kd_json_is_array(json, item)) return bad_tensor(f, t->name, "it has no shape");
+    for (int dim = kd_json_first(json, item); dim; dim = kd_json_next(json, dim)) {
         if (t->rank == KD_ST_MAX_RANK)
-            return bad_tensor(f, item->string, "it has more than 8 dimensions");
-        t->dim[t->rank] = whole(dim);
+            return bad_tensor(f, t->name, "it has more than 8 dimensions");
+        t->dim[t->rank] = kd_json_whole(json, dim);
         if (t->dim[t->rank++] < 0)
-            return bad_tensor(f, item->string, "a dimension is not a whole number from 0 to 2^53");
+            return bad_tensor(f, t->name, "a dimension is not a whole number from 0 to 2^53");
     }
     t->count = kd_st_elements(t->rank, t->dim);
     if (t->count < 0 || t->count > INT64_MAX / 8)
-        return bad_tensor(f, item->string, "its shape has more elements than can be counted");
+        return bad_tensor(f, t->name, "its shape has more elements than can be counted");
     return KDAS_OK;
 }
 
-static kdas_status take_tensor(kd_safetensors *f, const cJSON *item)
+static kdas_status take_offsets(const kd_safetensors *f, const kd_json *json, int item,
+                                kd_st_tensor *t)
 {
-    const cJSON  *type    = cJSON_GetObjectItemCaseSensitive(item, "dtype");
-    const cJSON  *offsets = cJSON_GetObjectItemCaseSensitive(item, "data_offsets");
-    uint64_t      size    = kd_file_size(f->file) - f->data;
-    kd_st_tensor *t       = &f->tensor[f->count];
-    int64_t       begin, end;
-    int           d = 0;
+    uint64_t size = kd_file_size(f->file) - f->data;
+    int64_t  begin, end;
+    int      first;
 
-    if (!cJSON_IsObject(item)) return bad_tensor(f, item->string, "its entry is not an object");
-    if (!cJSON_IsString(type)) return bad_tensor(f, item->string, "it has no dtype");
-    while (d < KD_ST_DTYPES && strcmp(dtypes[d].name, type->valuestring) != 0)
-        d++;
-    if (d == KD_ST_DTYPES)
-        return kd_fail(KDAS_EFORMAT, "tensor '%.200s' of '%s': dtype '%.40s' is not known",
-                       item->string, kd_file_path(f->file), type->valuestring);
-    t->dtype = (kd_st_dtype)d;
-    KD_RETURN(take_shape(f, t, item));
-    if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2)
-        return bad_tensor(f, item->string, "its data_offsets are not two numbers");
-    begin = whole(cJSON_GetArrayItem(offsets, 0));
-    end   = whole(cJSON_GetArrayItem(offsets, 1));
+    if (!item || !kd_json_is_array(json, item) || kd_json_size(json, item) != 2)
+        return bad_tensor(f, t->name, "its data_offsets are not two numbers");
+    first = kd_json_first(json, item);
+    begin = kd_json_whole(json, first);
+    end   = kd_json_whole(json, kd_json_next(json, first));
     if (begin < 0 || end < begin)
-        return bad_tensor(f, item->string, "its data_offsets are not two whole numbers in order");
+        return bad_tensor(f, t->name, "its data_offsets are not two whole numbers in order");
     if ((uint64_t)end > size)
-        return bad_tensor(f, item->string,
+        return bad_tensor(f, t->name,
                           "its bytes lie past the end of the file, which may be cut off");
-    t->bytes = (uint64_t)t->count * dtypes[d].size;
+    t->bytes = (uint64_t)t->count * dtypes[t->dtype].size;
     if ((uint64_t)(end - begin) != t->bytes)
-        return kd_fail(KDAS_EFORMAT,
-                       "tensor '%.200s' of '%s': its shape needs %llu bytes, it has %lld",
-                       item->string, kd_file_path(f->file), (unsigned long long)t->bytes,
-                       (long long)(end - begin));
+        return kd_fail(
+            KDAS_EFORMAT, "tensor '%.200s' of '%s': its shape needs %llu bytes, it has %lld",
+            t->name, kd_file_path(f->file), (unsigned long long)t->bytes, (long long)(end - begin));
     t->offset = f->data + (uint64_t)begin;
-    t->name   = keep(f, item->string);
+    return KDAS_OK;
+}
+
+static kdas_status take_tensor(kd_safetensors *f, const kd_json *json, const char *name, int item)
+{
+    kd_st_tensor *t = &f->tensor[f->count];
+    entry         members;
+
+    KD_RETURN(take_entry(f, json, name, item, &members));
+    t->name = name;
+    KD_RETURN(take_dtype(f, json, members.dtype, t));
+    KD_RETURN(take_shape(f, json, members.shape, t));
+    KD_RETURN(take_offsets(f, json, members.offsets, t));
     f->count++;
     return KDAS_OK;
 }
@@ -303,36 +282,49 @@ static kdas_status check_together(kd_safetensors *f)
     return KDAS_OK;
 }
 
+static kdas_status take_header(kd_safetensors *f)
+{
+    kdas_status st;
+    kd_json    *json;
+
+    st = kd_json_parse(&json, f->ctx, f->header, f->length, MAX_VALUES);
+    if (st != KDAS_OK)
+        return kd_fail_in(st, "'%s' is not a usable safetensors file: its header",
+                          kd_file_path(f->file));
+    f->tensor = kd_calloc(f->ctx, (size_t)kd_json_size(json, 0), sizeof *f->tensor);
+    if (!f->tensor) {
+        st = KDAS_ENOMEM;
+        goto done;
+    }
+    for (int key = kd_json_first(json, 0); key; key = kd_json_next(json, key)) {
+        const char *name  = kd_json_text(json, key);
+        int         value = kd_json_value(json, key);
+
+        if (strcmp(name, "__metadata__") == 0)
+            KD_TRY(take_texts(f, json, value));
+        else
+            KD_TRY(take_tensor(f, json, name, value));
+    }
+done:
+    kd_json_free(json);
+    return st;
+}
+
 kdas_status kd_safetensors_open(kd_safetensors **out, kdas_context *ctx, const char *path)
 {
-    kdas_status     st   = KDAS_OK;
-    cJSON          *json = NULL;
-    const cJSON    *item;
-    kd_safetensors *f = kd_calloc(ctx, 1, sizeof *f);
+    kdas_status     st = KDAS_OK;
+    kd_safetensors *f  = kd_calloc(ctx, 1, sizeof *f);
 
     *out = NULL;
     if (!f) return KDAS_ENOMEM;
     f->ctx = ctx;
     KD_TRY(kd_file_open(&f->file, ctx, path));
     KD_TRY(read_header(f));
-    KD_TRY(parse_header(f, &json));
-    f->tensor = kd_calloc(ctx, (size_t)cJSON_GetArraySize(json), sizeof *f->tensor);
-    if (!f->tensor) {
-        st = KDAS_ENOMEM;
-        goto done;
-    }
-    cJSON_ArrayForEach(item, json)
-    {
-        if (strcmp(item->string, "__metadata__") == 0)
-            KD_TRY(take_texts(f, item));
-        else
-            KD_TRY(take_tensor(f, item));
-    }
+    KD_TRY(take_header(f));
     KD_TRY(check_together(f));
     *out = f;
     f    = NULL;
 done:
-    cJSON_Delete(json);
     kd_safetensors_close(f);
     return st;
 }
@@ -341,7 +333,7 @@ void kd_safetensors_close(kd_safetensors *file)
 {
     if (!file) return;
     kd_file_close(file->file);
-    kd_free(file->ctx, file->pool);
+    kd_free(file->ctx, file->header);
     kd_free(file->ctx, file->tensor);
     kd_free(file->ctx, file->text);
     kd_free(file->ctx, file);

@@ -1,5 +1,4 @@
 /* model.c - making a model, and running its programs. */
-#include <stdio.h>
 #include <string.h>
 #include "model/model.h"
 
@@ -264,48 +263,4 @@ kdas_status kdas_model_add_gradient(kdas_model *m, const char *name, const float
     if (!to) return kd_fail(KDAS_ESTATE, "'%s' takes no gradient", name);
     KD_RETURN(kd_device_stage(m->ctx, &m->gradient, &device, gradient, node_bytes(node)));
     return kd_device_add(m->ctx, to, device, kd_elements(&node->desc.out), 1);
-}
-
-/* ---- look inside ---- */
-
-static int64_t op_parameters(const kd_node *node)
-{
-    int64_t n = 0;
-
-    for (int k = 0; k < KDAS_MAX_INPUTS; k++)
-        if (node->in[k] && node->in[k]->kind == KD_NODE_PARAM && !(node->op->state >> k & 1))
-            n += kd_elements(&node->in[k]->desc.out);
-    return n;
-}
-
-kdas_status kdas_model_layer(kdas_model *m, int64_t height, int64_t width, int32_t i,
-                             kdas_layer *out)
-{
-    kdas_layer  layer = { .size = sizeof layer };
-    kd_graph   *g;
-    kdas_status st = kd_fail(KDAS_ENOTFOUND, "there is no layer %d", i);
-
-    if (!m || !out || out->size < sizeof out->size)
-        return kd_fail(KDAS_EINVAL,
-                       "kdas_model_layer: model or out is NULL, or its size is not set");
-    KD_RETURN(kd_check_size(1, height, width));
-    KD_RETURN(kd_model_build(&g, m->ctx, m->def, m->params, KD_INFER, kd_desc(1, height, width, 3),
-                             0, NULL, 0));
-    for (int k = 0; k < kd_graph_nodes(g) && i >= 0; k++) {
-        const kd_node *node = kd_graph_node(g, k);
-
-        if (node->kind != KD_NODE_OP || i-- > 0) continue;
-        snprintf(m->layer_name, sizeof m->layer_name, "%s", node->name);
-        layer.name       = m->layer_name;
-        layer.op         = node->op->name;
-        layer.parameters = op_parameters(node);
-        layer.macs       = kd_node_cost(node, KDAS_COUNT_MACS);
-        layer.thop       = kd_node_cost(node, KDAS_COUNT_THOP);
-        memcpy(layer.dims, node->desc.out.dim, sizeof layer.dims);
-        layer.size = out->size;
-        memcpy(out, &layer, KD_MIN(layer.size, sizeof layer));
-        st = KDAS_OK;
-    }
-    kd_graph_destroy(g);
-    return st;
 }

@@ -59,7 +59,6 @@ struct kdas_model {
     uint64_t       zeroed;   /* how often its gradients were dropped       */
     kd_staging     images;   /* the batch on a device that cannot read the host's memory */
     kd_staging     gradient; /* likewise what a host adds at a tap                       */
-    char           layer_name[256];
 };
 
 /* The program for a size and mode, compiled if new. */

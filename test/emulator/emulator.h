@@ -10,7 +10,7 @@
  *                          a number, the seed of a mixed one
  *   KDAS_EMULATOR_FAIL     n: the n-th kernel or library call from now on loses its device
  *   KDAS_EMULATOR_LOCK     0: the host can touch device memory between two runs of kernels
- *   KDAS_EMULATOR_CAPTURE  0: no stream can be captured */
+ *   KDAS_EMULATOR_CAPTURE  0: no stream can be captured; end, instantiate: captures begin, and that call fails */
 #ifndef KD_EMULATOR_H
 #define KD_EMULATOR_H
 #include <stddef.h>

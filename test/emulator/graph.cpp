@@ -31,6 +31,14 @@ cudaError_t outside_captures(const char *what)
 
 namespace {
 
+// Is `call` the one that KDAS_EMULATOR_CAPTURE lets fail?
+bool denied(const char *call)
+{
+    const char *which = setting("CAPTURE");
+
+    return which && std::strcmp(which, call) == 0;
+}
+
 // ---- Copies and fills ------------------------------------------------------------------------------
 
 struct copy {
@@ -190,12 +198,11 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode)
 {
     lock        held;
-    cudaError_t error  = ready();
-    const char *denied = setting("CAPTURE");
+    cudaError_t error = ready();
 
     if (error != cudaSuccess) return give(error);
     if (!is_stream(stream)) return give(cudaErrorInvalidResourceHandle);
-    if (denied && std::strcmp(denied, "0") == 0)
+    if (denied("0"))
         return give(explain(cudaErrorNotSupported, "no capture, as KDAS_EMULATOR_CAPTURE asks"));
     if (stream->capture || mode < 0 || mode > cudaStreamCaptureModeRelaxed)
         return give(cudaErrorInvalidValue);
@@ -220,6 +227,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out)
         return give(cudaErrorStreamCaptureWrongThread);
     if (stream->broken) error = cudaErrorStreamCaptureInvalidated;
     if (error == cudaSuccess) error = lost(stream->device);
+    if (error == cudaSuccess && denied("end"))
+        error = explain(cudaErrorStreamCaptureUnjoined, "no end, as KDAS_EMULATOR_CAPTURE asks");
     tape *work      = stream->capture;
     stream->capture = nullptr;
     stream->broken  = false;
@@ -254,6 +263,8 @@ cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *out, cudaGraph_t grap
     *out = nullptr;
     if (error != cudaSuccess) return give(error);
     if (!graph) return give(cudaErrorInvalidValue);
+    if (denied("instantiate"))
+        return give(explain(cudaErrorNotSupported, "no instance, as KDAS_EMULATOR_CAPTURE asks"));
     cudaGraphExec_t exec = new (std::nothrow) CUgraphExec_st;
     if (!exec) return give(cudaErrorMemoryAllocation);
     exec->work   = graph->work;

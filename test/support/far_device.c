@@ -31,7 +31,7 @@ typedef struct copy {
 
 typedef kdas_status (*kernel_fn)(kdas_device *device, const kdas_call *call);
 
-/* A call that was noted down, or memory to be zeroed. */
+/* A call that was captured, or memory to be zeroed. */
 typedef struct note {
     kernel_fn      run; /* NULL: zero */
     kdas_call      call;
@@ -40,10 +40,10 @@ typedef struct note {
     size_t         bytes;
 } note;
 
-typedef struct record {
+typedef struct graph {
     note  *note;
     size_t count, capacity;
-} record;
+} graph;
 
 struct kdas_device {
     kdas_host           host;
@@ -54,7 +54,7 @@ struct kdas_device {
     uintptr_t           next;
     copy                ahead[MAX_AHEAD]; /* that have not arrived */
     int                 aheads;
-    record             *recording;
+    graph              *capturing;
     int                 entered;
 };
 
@@ -119,7 +119,7 @@ static kdas_status stranger(kdas_device *d, const char *what)
 
 static kdas_status busy(kdas_device *d, const char *what)
 {
-    return (d->host.fail)(KDAS_EBACKEND, "far: %s() while calls are noted down", what);
+    return (d->host.fail)(KDAS_EBACKEND, "far: %s() during a capture", what);
 }
 
 static kdas_status far_upload(kdas_device *d, void *to, const void *from, size_t bytes)
@@ -127,7 +127,7 @@ static kdas_status far_upload(kdas_device *d, void *to, const void *from, size_t
     void *memory = find(d, to, bytes);
 
     kd_far.uploads++;
-    if (d->recording) return busy(d, "upload");
+    if (d->capturing) return busy(d, "upload");
     if (!memory) return stranger(d, "what is uploaded to");
     memcpy(memory, from, bytes);
     return KDAS_OK;
@@ -138,7 +138,7 @@ static kdas_status far_download(kdas_device *d, void *to, const void *from, size
     const void *memory = find(d, from, bytes);
 
     kd_far.downloads++;
-    if (d->recording) return busy(d, "download");
+    if (d->capturing) return busy(d, "download");
     if (!memory) return stranger(d, "what is downloaded");
     memcpy(to, memory, bytes);
     return KDAS_OK;
@@ -168,15 +168,15 @@ static void far_host_free(kdas_device *d, void *memory)
     free(memory);
 }
 
-/* ---- uploads ahead ---- */
+/* ---- uploads beside kernels ---- */
 
-static kdas_status far_upload_ahead(kdas_device *d, void *to, const void *from, size_t bytes)
+static kdas_status far_upload_async(kdas_device *d, void *to, const void *from, size_t bytes)
 {
     void *memory = find(d, to, bytes);
 
-    kd_far.aheads++;
-    if (d->recording) return busy(d, "upload_ahead");
-    if (!memory) return stranger(d, "what is uploaded ahead to");
+    kd_far.asyncs++;
+    if (d->capturing) return busy(d, "upload_async");
+    if (!memory) return stranger(d, "what is uploaded to beside kernels");
     ck_assert_int_lt(d->aheads, MAX_AHEAD);
     d->ahead[d->aheads++] = (copy){ to, from, bytes };
     if (kd_far.late)
@@ -186,10 +186,10 @@ static kdas_status far_upload_ahead(kdas_device *d, void *to, const void *from, 
     return KDAS_OK;
 }
 
-static kdas_status far_arrive(kdas_device *d)
+static kdas_status far_upload_wait(kdas_device *d)
 {
-    kd_far.arrives++;
-    if (d->recording) return busy(d, "arrive");
+    kd_far.waits++;
+    if (d->capturing) return busy(d, "upload_wait");
     for (int i = 0; i < d->aheads; i++) {
         void *memory = find(d, d->ahead[i].to, d->ahead[i].bytes);
 
@@ -290,14 +290,14 @@ static kdas_status compute(kdas_device *d, kernel_fn run, const kdas_call *call)
 
 static kdas_status take_note(kdas_device *d, note n)
 {
-    record *r = d->recording;
+    graph *r = d->capturing;
 
     if (r->count == r->capacity) {
         r->capacity = 2 * r->capacity + 64;
         r->note     = realloc(r->note, r->capacity * sizeof *r->note);
         ck_assert_ptr_nonnull(r->note);
     }
-    kd_far.noted++;
+    kd_far.captured++;
     r->note[r->count++] = n;
     return KDAS_OK;
 }
@@ -308,7 +308,7 @@ static kdas_status launch(kdas_device *d, kernel_fn run, const kdas_call *call)
 
     if (!d->entered)
         return (d->host.fail)(KDAS_EBACKEND, "far: a kernel outside of enter() .. leave()");
-    if (!d->recording) return compute(d, run, call);
+    if (!d->capturing) return compute(d, run, call);
     if (call->seed_at) n.call.seed = 0x5EEDu; /* of this run alone */
     return take_note(d, n);
 }
@@ -334,59 +334,59 @@ static kdas_status far_zero(kdas_device *d, void *memory, size_t bytes)
 {
     void *real = find(d, memory, bytes);
 
-    if (d->recording) return take_note(d, (note){ .memory = memory, .bytes = bytes });
+    if (d->capturing) return take_note(d, (note){ .memory = memory, .bytes = bytes });
     if (!real) return stranger(d, "what is zeroed");
     memset(real, 0, bytes);
     return KDAS_OK;
 }
 
-/* ---- records ---- */
+/* ---- graphs ---- */
 
 static kdas_status refused(kdas_device *d, kd_test_far_stage stage)
 {
     if (!kd_far.refuse || kd_far.stage != stage) return KDAS_OK;
-    return (d->host.fail)(kd_far.refuse, "far: records are refused");
+    return (d->host.fail)(kd_far.refuse, "far: graphs are refused");
 }
 
-static kdas_status far_record(kdas_device *d)
+static kdas_status far_capture_begin(kdas_device *d)
 {
-    kdas_status st = refused(d, KD_FAR_RECORD);
+    kdas_status st = refused(d, KD_FAR_CAPTURE_BEGIN);
 
     if (st != KDAS_OK) return st;
-    if (d->recording) return busy(d, "record");
-    d->recording = calloc(1, sizeof *d->recording);
-    return d->recording ? KDAS_OK : (d->host.fail)(KDAS_ENOMEM, "far: no memory for a record");
+    if (d->capturing) return busy(d, "capture_begin");
+    d->capturing = calloc(1, sizeof *d->capturing);
+    return d->capturing ? KDAS_OK : (d->host.fail)(KDAS_ENOMEM, "far: no memory for a graph");
 }
 
-static void drop(record *r)
+static void drop(graph *r)
 {
     free(r->note);
     free(r);
 }
 
-static kdas_status far_recorded(kdas_device *d, void **out)
+static kdas_status far_capture_end(kdas_device *d, void **out)
 {
-    record     *r  = d->recording;
-    kdas_status st = refused(d, KD_FAR_RECORDED);
+    graph      *r  = d->capturing;
+    kdas_status st = refused(d, KD_FAR_CAPTURE_END);
 
     *out         = NULL;
-    d->recording = NULL;
+    d->capturing = NULL;
     if (st != KDAS_OK) {
         drop(r);
         return st;
     }
-    kd_far.made++;
-    kd_far.records++;
+    kd_far.captures++;
+    kd_far.graphs++;
     *out = r;
     return KDAS_OK;
 }
 
-static kdas_status far_replay(kdas_device *d, void *which)
+static kdas_status far_graph_launch(kdas_device *d, void *which)
 {
-    const record *r  = which;
-    kdas_status   st = refused(d, KD_FAR_REPLAY);
+    const graph *r  = which;
+    kdas_status  st = refused(d, KD_FAR_GRAPH_LAUNCH);
 
-    kd_far.replays++;
+    kd_far.launches++;
     for (size_t i = 0; i < r->count && st == KDAS_OK; i++) {
         note n = r->note[i];
 
@@ -396,10 +396,10 @@ static kdas_status far_replay(kdas_device *d, void *which)
     return st;
 }
 
-static void far_forget(kdas_device *d, void *which)
+static void far_graph_destroy(kdas_device *d, void *which)
 {
     (void)d;
-    kd_far.records--;
+    kd_far.graphs--;
     drop(which);
 }
 
@@ -451,7 +451,7 @@ static void far_describe(kdas_device *d, char *text, size_t size)
 static kdas_status far_sync(kdas_device *d)
 {
     kd_far.syncs++;
-    return d->recording ? busy(d, "sync") : KDAS_OK;
+    return d->capturing ? busy(d, "sync") : KDAS_OK;
 }
 
 static void far_enter(kdas_device *d)
@@ -505,34 +505,34 @@ static void fill_kernels(void)
 
 kdas_backend kd_test_far_table(void)
 {
-    kdas_backend t = { .abi          = KDAS_BACKEND_ABI,
-                       .size         = sizeof t,
-                       .name         = "far",
-                       .kernels      = kernels,
-                       .probe        = far_probe,
-                       .open         = far_open,
-                       .close        = far_close,
-                       .describe     = far_describe,
-                       .alloc        = far_alloc,
-                       .free         = far_free,
-                       .upload       = far_upload,
-                       .download     = far_download,
-                       .zero         = far_zero,
-                       .sync         = far_sync,
-                       .enter        = far_enter,
-                       .leave        = far_leave,
-                       .memory       = far_memory,
-                       .host_alloc   = far_host_alloc,
-                       .host_free    = far_host_free,
-                       .upload_ahead = far_upload_ahead,
-                       .arrive       = far_arrive,
-                       .record       = far_record,
-                       .recorded     = far_recorded,
-                       .replay       = far_replay,
-                       .forget       = far_forget };
+    kdas_backend t = { .abi           = KDAS_BACKEND_ABI,
+                       .size          = sizeof t,
+                       .name          = "far",
+                       .kernels       = kernels,
+                       .probe         = far_probe,
+                       .open          = far_open,
+                       .close         = far_close,
+                       .describe      = far_describe,
+                       .alloc         = far_alloc,
+                       .free          = far_free,
+                       .upload        = far_upload,
+                       .download      = far_download,
+                       .zero          = far_zero,
+                       .sync          = far_sync,
+                       .enter         = far_enter,
+                       .leave         = far_leave,
+                       .memory        = far_memory,
+                       .host_alloc    = far_host_alloc,
+                       .host_free     = far_host_free,
+                       .upload_async  = far_upload_async,
+                       .upload_wait   = far_upload_wait,
+                       .capture_begin = far_capture_begin,
+                       .capture_end   = far_capture_end,
+                       .graph_launch  = far_graph_launch,
+                       .graph_destroy = far_graph_destroy };
 
     fill_kernels();
-    if (kd_far.no_records) t.size = offsetof(kdas_backend, record);
+    if (kd_far.no_graphs) t.size = offsetof(kdas_backend, capture_begin);
     if (kd_far.no_ahead) t.size = offsetof(kdas_backend, memory);
     return t;
 }
@@ -547,6 +547,6 @@ kdas_status kd_test_far_try(kdas_context **out, const kdas_context_options *opti
 void kd_test_far_assert_empty(void)
 {
     ck_assert_int_eq(kd_far.blocks, 0);
-    ck_assert_int_eq(kd_far.records, 0);
+    ck_assert_int_eq(kd_far.graphs, 0);
     ck_assert_int_eq(atomic_load(&kd_far.host_blocks), 0);
 }

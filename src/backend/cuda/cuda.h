@@ -80,14 +80,14 @@ kdas_status kd_cuda_sync(kdas_device *device);
 kdas_status kd_cuda_memory(kdas_device *device, size_t *available, size_t *total);
 void       *kd_cuda_host_alloc(kdas_device *device, size_t bytes);
 void        kd_cuda_host_free(kdas_device *device, void *memory);
-kdas_status kd_cuda_upload_ahead(kdas_device *device, void *to, const void *from, size_t bytes);
-kdas_status kd_cuda_arrive(kdas_device *device);
+kdas_status kd_cuda_upload_async(kdas_device *device, void *to, const void *from, size_t bytes);
+kdas_status kd_cuda_upload_wait(kdas_device *device);
 
-/* record.c: a run as a CUDA graph. */
-kdas_status kd_cuda_record(kdas_device *device);
-kdas_status kd_cuda_recorded(kdas_device *device, void **out);
-kdas_status kd_cuda_replay(kdas_device *device, void *record);
-void        kd_cuda_forget(kdas_device *device, void *record);
+/* capture.c: a run as a CUDA graph. */
+kdas_status kd_cuda_capture_begin(kdas_device *device);
+kdas_status kd_cuda_capture_end(kdas_device *device, void **graph);
+kdas_status kd_cuda_graph_launch(kdas_device *device, void *graph);
+void        kd_cuda_graph_destroy(kdas_device *device, void *graph);
 
 /* ---- Errors: error.c -------------------------------------------------------------------------------- */
 

@@ -103,7 +103,7 @@ static kdas_status open_streams(kdas_device *device)
                          "cudaMallocHost");
 }
 
-/* The workspace is ours: cuBLAS would allocate its own in the middle of a record. Its size is what NVIDIA
+/* The workspace is ours: cuBLAS would allocate its own in the middle of a capture. Its size is what NVIDIA
  * recommends. */
 static kdas_status open_blas(kdas_device *device)
 {

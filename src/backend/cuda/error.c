@@ -55,6 +55,7 @@ kdas_status kd_cuda_launched(kdas_device *device, const char *kernel)
 kdas_status kd_cuda_check_blas(kdas_device *device, cublasStatus_t status, const char *what)
 {
     if (status == CUBLAS_STATUS_SUCCESS) return KDAS_OK;
+    cudaGetLastError(); /* of a call inside of it */
     return say(device, status == CUBLAS_STATUS_ALLOC_FAILED ? KDAS_ENOMEM : KDAS_EBACKEND, what,
                cublasGetStatusString(status));
 }
@@ -63,6 +64,7 @@ kdas_status kd_cuda_check_blas(kdas_device *device, cublasStatus_t status, const
 kdas_status kd_cuda_check_dnn(kdas_device *device, cudnnStatus_t status, const char *what)
 {
     if (status == CUDNN_STATUS_SUCCESS) return KDAS_OK;
+    cudaGetLastError();
     return say(device, status == CUDNN_STATUS_NOT_SUPPORTED ? KDAS_EUNSUPPORTED : KDAS_EBACKEND,
                what, cudnnGetErrorString(status));
 }

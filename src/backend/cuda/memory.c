@@ -108,21 +108,21 @@ void kd_cuda_host_free(kdas_device *device, void *memory)
     if (cudaFreeHost(memory) != cudaSuccess) cudaGetLastError();
 }
 
-kdas_status kd_cuda_upload_ahead(kdas_device *device, void *to, const void *from, size_t bytes)
+kdas_status kd_cuda_upload_async(kdas_device *device, void *to, const void *from, size_t bytes)
 {
-    KD_RETURN(begin(device, "upload ahead"));
+    KD_RETURN(begin(device, "upload_async"));
     KD_RETURN(
-        kd_cuda_check(device, cudaEventRecord(device->computed, device->stream), "upload ahead"));
+        kd_cuda_check(device, cudaEventRecord(device->computed, device->stream), "upload_async"));
     KD_RETURN(kd_cuda_check(device, cudaStreamWaitEvent(device->ahead, device->computed, 0),
-                            "upload ahead"));
+                            "upload_async"));
     return kd_cuda_check(device,
                          cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, device->ahead),
-                         "upload ahead");
+                         "upload_async");
 }
 
 /* The host waits, too, for the memory is its own again. As the copy began a step ago it has come, as a rule. */
-kdas_status kd_cuda_arrive(kdas_device *device)
+kdas_status kd_cuda_upload_wait(kdas_device *device)
 {
-    KD_RETURN(begin(device, "arrive"));
-    return kd_cuda_check(device, cudaStreamSynchronize(device->ahead), "arrive");
+    KD_RETURN(begin(device, "upload_wait"));
+    return kd_cuda_check(device, cudaStreamSynchronize(device->ahead), "upload_wait");
 }

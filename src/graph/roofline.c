@@ -1,4 +1,4 @@
-/* roof.c - what the machine does at most: a large matrix product on the ways that the library has to one, and
+/* roofline.c - what the machine does at most: a large matrix product on the ways that the library has to one, and
  * a stream through memory. The fastest run counts: what else the machine does can only slow one down. */
 #include <kdas/profile.h>
 #include <string.h>
@@ -117,7 +117,7 @@ done:
     return st;
 }
 
-static kdas_status time_products(kdas_profile_roof *out, kdas_context *ctx)
+static kdas_status time_products(kdas_profile_roofline *out, kdas_context *ctx)
 {
     kdas_dtype  type = ctx->type;
     double      plain, packed;
@@ -167,21 +167,22 @@ done:
     return st;
 }
 
-kdas_status kdas_profile_measure(kdas_context *ctx, kdas_profile_roof *out)
+kdas_status kdas_profile_measure_roofline(kdas_context *ctx, kdas_profile_roofline *out)
 {
-    kdas_profile_roof roof = { 0 };
-    kdas_status       st   = KDAS_OK;
-    bool              profiling;
+    kdas_profile_roofline roofline = { 0 };
+    kdas_status           st       = KDAS_OK;
+    bool                  profiling;
 
-    if (!ctx || !out) return kd_fail(KDAS_EINVAL, "kdas_profile_measure: context or out is NULL");
+    if (!ctx || !out)
+        return kd_fail(KDAS_EINVAL, "kdas_profile_measure_roofline: context or out is NULL");
     if (out->size < sizeof out->size)
-        return kd_fail(KDAS_EINVAL, "kdas_profile_roof: size is not set");
+        return kd_fail(KDAS_EINVAL, "kdas_profile_roofline: size is not set");
     profiling      = ctx->profiling;
     ctx->profiling = false;
-    KD_TRY(time_products(&roof, ctx));
-    KD_TRY(time_stream(&roof.triad, ctx));
-    roof.size = out->size;
-    memcpy(out, &roof, KD_MIN(out->size, sizeof roof));
+    KD_TRY(time_products(&roofline, ctx));
+    KD_TRY(time_stream(&roofline.triad, ctx));
+    roofline.size = out->size;
+    memcpy(out, &roofline, KD_MIN(out->size, sizeof roofline));
 done:
     ctx->profiling = profiling;
     return st;

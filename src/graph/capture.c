@@ -1,7 +1,7 @@
-/* record.c - programs on devices that keep records of runs: a part of a program runs plainly the first time, so
- * that libraries have made what they make at first use; the second time it is recorded, and replayed from then
+/* capture.c - programs on devices with graphs: a part of a program runs plainly the first time, so that libraries
+ * have made what they make at first use; the second time it is captured into a graph, which is launched from then
  * on. What differs from run to run lies outside of it: seeds are uploaded before, memory that the caller lends
- * has a record of its own. */
+ * has a graph of its own. */
 #include <stdio.h>
 #include <string.h>
 #include "graph/program_inside.h"
@@ -15,7 +15,7 @@ static bool draws(const kd_program *p, int i)
     return p->slot[i].kernel && node->op->draws && (node->desc.flags & KDAS_NODE_TRAIN);
 }
 
-/* Seeds of replays are read from the device. */
+/* Seeds of launches are read from the device. */
 static kdas_status make_seeds(kd_program *p)
 {
     size_t bytes;
@@ -51,48 +51,48 @@ static size_t inputs_of(const kd_program *p)
     return n;
 }
 
-kdas_status kd_records_create(kd_program *p)
+kdas_status kd_captures_create(kd_program *p)
 {
     size_t room = 2 * inputs_of(p) + 1;
 
-    if (!p->ctx->backend->record) return KDAS_OK;
+    if (!p->ctx->backend->capture_begin) return KDAS_OK;
     KD_RETURN(make_seeds(p));
-    p->lent        = kd_calloc(p->ctx, room, sizeof *p->lent);
-    p->record_lent = kd_calloc(p->ctx, KD_RECORD_SETS * room, sizeof *p->record_lent);
-    p->record      = kd_calloc(p->ctx, KD_RECORD_SETS, sizeof *p->record);
-    if (!p->lent || !p->record_lent || !p->record) return KDAS_ENOMEM;
-    for (size_t i = 0; i < KD_RECORD_SETS; i++)
-        p->record[i].lent = p->record_lent + i * room;
+    p->lent         = kd_calloc(p->ctx, room, sizeof *p->lent);
+    p->capture_lent = kd_calloc(p->ctx, KD_CAPTURE_SETS * room, sizeof *p->capture_lent);
+    p->capture      = kd_calloc(p->ctx, KD_CAPTURE_SETS, sizeof *p->capture);
+    if (!p->lent || !p->capture_lent || !p->capture) return KDAS_ENOMEM;
+    for (size_t i = 0; i < KD_CAPTURE_SETS; i++)
+        p->capture[i].lent = p->capture_lent + i * room;
     find_lent(p);
     return KDAS_OK;
 }
 
-/* It has run all the same, wherever that was: the next time it can be recorded. */
-static void drop(kd_program *p, kd_record *record)
+/* It has run all the same, wherever that was: the next time it can be captured. */
+static void drop(kd_program *p, kd_capture *capture)
 {
-    if (record->made) p->ctx->backend->forget(p->ctx->device, record->made);
-    record->made = NULL;
+    if (capture->graph) p->ctx->backend->graph_destroy(p->ctx->device, capture->graph);
+    capture->graph = NULL;
 }
 
-static void drop_set(kd_program *p, kd_record_set *set)
+static void drop_set(kd_program *p, kd_capture_set *set)
 {
-    for (int k = 0; k < KD_RECORD_PARTS; k++)
+    for (int k = 0; k < KD_CAPTURE_PARTS; k++)
         drop(p, &set->part[k]);
     set->used = 0;
 }
 
-void kd_records_drop(kd_program *p)
+void kd_captures_drop(kd_program *p)
 {
-    for (int i = 0; p->record && i < KD_RECORD_SETS; i++)
-        drop_set(p, &p->record[i]);
-    drop(p, &p->pack_record);
+    for (int i = 0; p->capture && i < KD_CAPTURE_SETS; i++)
+        drop_set(p, &p->capture[i]);
+    drop(p, &p->pack_capture);
 }
 
-void kd_records_destroy(kd_program *p)
+void kd_captures_destroy(kd_program *p)
 {
-    kd_records_drop(p);
-    kd_free(p->ctx, p->record);
-    kd_free(p->ctx, p->record_lent);
+    kd_captures_drop(p);
+    kd_free(p->ctx, p->capture);
+    kd_free(p->ctx, p->capture_lent);
     kd_free(p->ctx, p->lent);
     kd_free(p->ctx, p->seed);
     kd_device_free(p->ctx, p->device_seed);
@@ -113,7 +113,7 @@ kdas_status kd_program_seed(kd_program *p, uint64_t seed)
     return kd_device_upload(p->ctx, p->device_seed, p->seed, (size_t)p->draws * sizeof *p->seed);
 }
 
-/* ---- records ---- */
+/* ---- graphs of the device ---- */
 
 static float *lent_now(const kd_program *p, int i)
 {
@@ -122,7 +122,7 @@ static float *lent_now(const kd_program *p, int i)
     return s->bound ? s->memory : NULL;
 }
 
-static bool fits(const kd_program *p, const kd_record_set *set)
+static bool fits(const kd_program *p, const kd_capture_set *set)
 {
     for (int i = 0; set->used && i < p->lent_count; i++)
         if (set->lent[i] != lent_now(p, i)) return false;
@@ -130,13 +130,13 @@ static bool fits(const kd_program *p, const kd_record_set *set)
 }
 
 /* The set for the memory that is lent now; the one unused for longest makes way for a new one. */
-static kd_record_set *find_set(kd_program *p)
+static kd_capture_set *find_set(kd_program *p)
 {
-    kd_record_set *oldest = p->record, *found = NULL;
+    kd_capture_set *oldest = p->capture, *found = NULL;
 
-    for (int i = 0; i < KD_RECORD_SETS && !found; i++) {
-        if (p->record[i].used < oldest->used) oldest = &p->record[i];
-        if (fits(p, &p->record[i])) found = &p->record[i];
+    for (int i = 0; i < KD_CAPTURE_SETS && !found; i++) {
+        if (p->capture[i].used < oldest->used) oldest = &p->capture[i];
+        if (fits(p, &p->capture[i])) found = &p->capture[i];
     }
     if (!found) {
         found = oldest;
@@ -144,58 +144,58 @@ static kd_record_set *find_set(kd_program *p)
         for (int i = 0; i < p->lent_count; i++)
             found->lent[i] = lent_now(p, i);
     }
-    found->used = ++p->record_clock;
+    found->used = ++p->capture_clock;
     return found;
 }
 
-/* It cannot be recorded: from now on it runs plainly, and the log hears of the first such program. */
+/* It cannot be captured: from now on it runs plainly, and the log hears of the first such program. */
 static void give_up(kd_program *p)
 {
     char why[512];
 
     snprintf(why, sizeof why, "%s", kdas_last_error());
-    kd_records_drop(p);
-    kd_free(p->ctx, p->record);
-    p->record = NULL;
-    if (p->ctx->told_unrecorded) return;
-    p->ctx->told_unrecorded = true;
-    kd_warn(p->ctx, "'%s' cannot be recorded, it runs call by call: %s", p->label, why);
+    kd_captures_drop(p);
+    kd_free(p->ctx, p->capture);
+    p->capture = NULL;
+    if (p->ctx->told_uncaptured) return;
+    p->ctx->told_uncaptured = true;
+    kd_warn(p->ctx, "'%s' cannot be captured, it runs call by call: %s", p->label, why);
 }
 
-/* Note the calls of `run` down; nothing of them has run afterwards. */
-static kdas_status make(kd_program *p, kd_record *record, kd_run_fn run)
+/* Capture the calls of `run`; nothing of them has run afterwards. */
+static kdas_status make(kd_program *p, kd_capture *capture, kd_run_fn run)
 {
     const kdas_backend *backend = p->ctx->backend;
     kdas_device        *device  = p->ctx->device;
-    void               *made    = NULL;
+    void               *graph   = NULL;
     char                why[512];
     kdas_status         st, end;
 
-    KD_RETURN(backend->record(device));
+    KD_RETURN(backend->capture_begin(device));
     st = run(p);
     snprintf(why, sizeof why, "%s", kdas_last_error()); /* ending it may say something else */
-    end = backend->recorded(device, &made);
+    end = backend->capture_end(device, &graph);
     if (st == KDAS_OK && end == KDAS_OK) {
-        record->made = made;
+        capture->graph = graph;
         return KDAS_OK;
     }
-    if (made) backend->forget(device, made);
+    if (graph) backend->graph_destroy(device, graph);
     return st == KDAS_OK ? end : kd_fail(st, "%s", why);
 }
 
-static kdas_status run_record(kd_program *p, kd_record *record, kd_run_fn run)
+static kdas_status run_captured(kd_program *p, kd_capture *capture, kd_run_fn run)
 {
     kdas_status st = KDAS_OK;
 
-    if (!record->ran) {
-        st          = run(p);
-        record->ran = st == KDAS_OK;
+    if (!capture->ran) {
+        st           = run(p);
+        capture->ran = st == KDAS_OK;
         return st;
     }
     KD_RETURN(kd_check_cancel(p->ctx));
-    if (!record->made) st = make(p, record, run);
+    if (!capture->graph) st = make(p, capture, run);
     if (st == KDAS_OK) {
-        st = p->ctx->backend->replay(p->ctx->device, record->made);
+        st = p->ctx->backend->graph_launch(p->ctx->device, capture->graph);
         if (st != KDAS_OK && st != KDAS_EUNSUPPORTED) return kd_fail_in(st, "%s", p->label);
     }
     if (st != KDAS_EUNSUPPORTED) return st;
@@ -206,12 +206,12 @@ static kdas_status run_record(kd_program *p, kd_record *record, kd_run_fn run)
 /* Timing goes node by node. */
 static bool plainly(const kd_program *p)
 {
-    return !p->record || p->ctx->unrecorded || p->ctx->profiling;
+    return !p->capture || p->ctx->uncaptured || p->ctx->profiling;
 }
 
-kdas_status kd_record_run(kd_program *p, kd_record_part part, kd_run_fn run)
+kdas_status kd_capture_run(kd_program *p, kd_capture_part part, kd_run_fn run)
 {
-    return plainly(p) ? run(p) : run_record(p, &find_set(p)->part[part], run);
+    return plainly(p) ? run(p) : run_captured(p, &find_set(p)->part[part], run);
 }
 
 /* Is anything packed, and nothing of what a caller lends (a weight that is an input)? */
@@ -231,8 +231,8 @@ static bool packs_alone(const kd_program *p)
     return any;
 }
 
-kdas_status kd_record_pack(kd_program *p, kd_run_fn run)
+kdas_status kd_capture_pack(kd_program *p, kd_run_fn run)
 {
     if (plainly(p) || p->folds || !packs_alone(p)) return run(p);
-    return run_record(p, &p->pack_record, run);
+    return run_captured(p, &p->pack_capture, run);
 }

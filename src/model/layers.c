@@ -1,0 +1,109 @@
+/* layers.c - the layers of a network at a size, listed from one graph. The list has copies of what it says. */
+#include <string.h>
+#include "model/model.h"
+
+struct kdas_layers {
+    kdas_context *ctx;
+    int32_t       count;
+    kdas_layer   *layer; /* their names are in `names` */
+    char         *names;
+};
+
+static int64_t op_parameters(const kd_node *node)
+{
+    int64_t n = 0;
+
+    for (int k = 0; k < KDAS_MAX_INPUTS; k++)
+        if (node->in[k] && node->in[k]->kind == KD_NODE_PARAM && !(node->op->state >> k & 1))
+            n += kd_elements(&node->in[k]->desc.out);
+    return n;
+}
+
+static kdas_status make_room(kdas_layers *l, const kd_graph *g)
+{
+    size_t count = 0, bytes = 0;
+
+    for (int k = 0; k < kd_graph_nodes(g); k++) {
+        const kd_node *node = kd_graph_node(g, k);
+
+        if (node->kind != KD_NODE_OP) continue;
+        count++;
+        bytes += strlen(node->name) + 1;
+    }
+    l->layer = kd_calloc(l->ctx, count, sizeof *l->layer);
+    l->names = l->layer ? kd_alloc(l->ctx, bytes) : NULL;
+    return l->names ? KDAS_OK : KDAS_ENOMEM;
+}
+
+static void fill(kdas_layers *l, const kd_graph *g)
+{
+    char *name = l->names;
+
+    for (int k = 0; k < kd_graph_nodes(g); k++) {
+        const kd_node *node = kd_graph_node(g, k);
+        kdas_layer    *to   = &l->layer[l->count];
+
+        if (node->kind != KD_NODE_OP) continue;
+        strcpy(name, node->name);
+        *to = (kdas_layer){ .size       = sizeof *to,
+                            .name       = name,
+                            .op         = node->op->name,
+                            .parameters = op_parameters(node),
+                            .macs       = kd_node_cost(node, KDAS_COUNT_MACS),
+                            .thop       = kd_node_cost(node, KDAS_COUNT_THOP) };
+        memcpy(to->dims, node->desc.out.dim, sizeof to->dims);
+        name += strlen(name) + 1;
+        l->count++;
+    }
+}
+
+kdas_status kdas_layers_create(kdas_layers **out, kdas_model *model, int64_t height, int64_t width)
+{
+    kdas_layers *l = NULL;
+    kd_graph    *g = NULL;
+    kdas_status  st;
+
+    if (!out) return kd_fail(KDAS_EINVAL, "kdas_layers_create: out is NULL");
+    *out = NULL;
+    if (!model) return kd_fail(KDAS_EINVAL, "kdas_layers_create: the model is NULL");
+    KD_RETURN(kd_check_size(1, height, width));
+    KD_RETURN(kd_model_build(&g, model->ctx, model->def, model->params, KD_INFER,
+                             kd_desc(1, height, width, 3), 0, NULL, 0));
+    st = KDAS_ENOMEM;
+    l  = kd_calloc(model->ctx, 1, sizeof *l);
+    if (!l) goto done;
+    l->ctx = model->ctx;
+    KD_TRY(make_room(l, g));
+    fill(l, g);
+    *out = l;
+    l    = NULL;
+done:
+    kdas_layers_destroy(l);
+    kd_graph_destroy(g);
+    return st;
+}
+
+void kdas_layers_destroy(kdas_layers *l)
+{
+    if (!l) return;
+    kd_free(l->ctx, l->layer);
+    kd_free(l->ctx, l->names);
+    kd_free(l->ctx, l);
+}
+
+int32_t kdas_layers_count(const kdas_layers *l) { return l ? l->count : 0; }
+
+kdas_status kdas_layers_at(const kdas_layers *l, int32_t i, kdas_layer *out)
+{
+    size_t size;
+
+    if (!l || !out || out->size < sizeof out->size)
+        return kd_fail(KDAS_EINVAL,
+                       "kdas_layers_at: layers or out is NULL, or its size is not set");
+    if (i < 0 || i >= l->count)
+        return kd_fail(KDAS_ENOTFOUND, "there is no layer %d of %d", i, l->count);
+    size = out->size;
+    memcpy(out, &l->layer[i], KD_MIN(size, sizeof *out));
+    out->size = size;
+    return KDAS_OK;
+}
