@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "distill/checkpoint.h"
 #include "io/container.h"
 #include "model/model.h"
 #include "optim/optim.h"
@@ -96,27 +95,22 @@ END_TEST
 
 START_TEST(progress_comes_back_exactly)
 {
-    kd_test_rig_options o       = kd_test_rig_usual();
-    kdas_progress       put     = { .size       = sizeof put,
-                                    .epoch      = 3,
-                                    .position   = INT64_C(9007199254740993),
-                                    .seed       = UINT64_C(0xFFFFFFFFFFFFFFFE),
-                                    .best       = 0.1 + 0.2,
-                                    .best_epoch = 2 };
-    kdas_progress       got     = { .size = sizeof got };
-    double              sums[3] = { 1.5, -2, 1e-300 }, back[3], other[4] = { 9, 9, 9, 9 };
+    kd_test_rig_options o   = kd_test_rig_usual();
+    kdas_progress       put = { .size       = sizeof put,
+                                .epoch      = 3,
+                                .position   = INT64_C(9007199254740993),
+                                .seed       = UINT64_C(0xFFFFFFFFFFFFFFFE),
+                                .best       = 0.1 + 0.2,
+                                .best_epoch = 2 };
+    kdas_progress       got = { .size = sizeof got };
     const char         *path;
     kd_test_rig         rig;
 
     path = kd_test_path("c.kdas");
     kd_test_rig_make(&rig, &o);
-    kd_assert_ok(kd_checkpoint_save(rig.distiller, path, &put, "kdas-distill --x", sums, 3));
-    kd_assert_ok(kd_checkpoint_load(rig.distiller, path, &got, back, 3));
+    kd_assert_ok(kdas_checkpoint_save(rig.distiller, path, &put, "kdas-distill --x"));
+    kd_assert_ok(kdas_checkpoint_load(rig.distiller, path, &got));
     ck_assert(kd_test_same_bits(&put, &got, sizeof got));
-    ck_assert(kd_test_same_bits(sums, back, sizeof back));
-    kd_assert_ok(kd_checkpoint_load(rig.distiller, path, &got, other, 4)); /* of another kind */
-    for (int i = 0; i < 4; i++)
-        ck_assert_double_eq(other[i], 0);
     got.size = 0;
     kd_assert_status(kdas_checkpoint_load(rig.distiller, path, &got), KDAS_EINVAL);
     kd_test_rig_finish(&rig);
@@ -146,7 +140,9 @@ END_TEST
 
 static void keep_warning(void *user, kdas_log_level level, const char *text)
 {
-    if (level == KDAS_LOG_WARN) snprintf(user, 1024, "%s", text);
+    char *said = user;
+
+    if (level == KDAS_LOG_WARN) snprintf(said + strlen(said), 1024 - strlen(said), "%s\n", text);
 }
 
 START_TEST(the_optimizer_goes_on_as_it_was_and_says_so)
@@ -173,7 +169,8 @@ START_TEST(the_optimizer_goes_on_as_it_was_and_says_so)
     kd_test_rig_make(&rig, &o);
     kd_assert_ok(kdas_checkpoint_load(rig.distiller, kd_test_path("c.kdas"), NULL));
     ck_assert_double_eq_tol(kdas_optim_lr(rig.optim), 0.25 * 19 / 20, 1e-12);
-    ck_assert_ptr_nonnull(strstr(warning, "optim.lr"));
+    ck_assert_ptr_nonnull(strstr(warning, "optim.lr goes on at 0.25"));
+    ck_assert_ptr_nonnull(strstr(warning, "optim.total is 20 from here on"));
     kd_test_rig_finish(&rig);
 }
 END_TEST
@@ -200,8 +197,8 @@ START_TEST(a_run_may_go_on_in_another_precision_and_says_so)
         kd_test_rig_make(&to, &o);
         *warning = '\0';
         kd_assert_ok(kdas_checkpoint_load(to.distiller, kd_test_path("c.kdas"), NULL));
-        ck_assert_ptr_nonnull(strstr(warning, i ? "goes on in f32" : "goes on in bf16"));
-        ck_assert_ptr_nonnull(strstr(warning, i ? "made in bf16" : "made in f32"));
+        ck_assert_ptr_nonnull(strstr(warning, i ? "is 'f32' from" : "is 'bf16' from"));
+        ck_assert_ptr_nonnull(strstr(warning, i ? "had 'bf16'" : "had 'f32'"));
         kd_test_assert_same_weights(to.student, from.student);
         ck_assert_int_eq(kdas_optim_updates(to.optim), 1);
         kd_test_rig_step(&to, 1);

@@ -78,5 +78,11 @@ KDAS_API kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader,
 KDAS_API kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model,
                                    kdas_dataset *dataset, int64_t height, int64_t width,
                                    int64_t limit);
+/* kdas_evaluate(), and in *mean_loss the mean over those frames of the segmentation term that `loss` has, unweighted,
+ * of the network's maps against the mask at height x width. Its other terms are not evaluated, and it is not changed: it
+ * may be the distiller's. KDAS_EINVAL (no frames). On failure *mean_loss is untouched. Since 0.4. */
+KDAS_API kdas_status kdas_evaluate_loss(kdas_evaluator *evaluator, kdas_model *model,
+                                        kdas_dataset *dataset, int64_t height, int64_t width,
+                                        int64_t limit, kdas_loss *loss, double *mean_loss);
 KDAS_END
 #endif

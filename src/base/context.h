@@ -16,9 +16,9 @@ struct kdas_context {
     bool          unfused;    /* programs run op by op, as they were built: for comparisons */
     bool          unrecorded; /* and call by call, also on devices that replay: for comparisons */
     bool        told_unrecorded; /* the log has been told that a program cannot be recorded      */
-    bool        finish_step; /* a run that saves on a cancel: the step under way goes to its end */
-    bool        profiling;   /* then `profile` is there */
-    kd_profile *profile;     /* NULL until it is first switched on */
+    int         held;      /* kdas_context_hold() less kdas_context_release(): a cancel waits  */
+    bool        profiling; /* then `profile` is there */
+    kd_profile *profile;   /* NULL until it is first switched on */
 
     kdas_host           host;        /* what the backend is lent                             */
     const kdas_backend *backend;     /* the table in use: `table`                            */
