@@ -24,12 +24,13 @@ typedef struct content {
 
 /* ---- read and compare ---- */
 
-/* What is not told here is not compared. */
-static void leave_out(kd_facts *facts, const char *name)
+/* What is not told here is as the file has it. */
+static void agree(content *c, const char *name)
 {
-    for (int i = 0; i < facts->count; i++)
-        if (strcmp(facts->record[i].name, name) == 0)
-            facts->record[i] = facts->record[--facts->count];
+    const kdas_record *theirs = kd_fact_find(&c->theirs, name);
+
+    for (int i = 0; theirs && i < c->ours.list.count; i++)
+        if (strcmp(c->ours.list.record[i].name, name) == 0) c->ours.list.record[i] = *theirs;
 }
 
 static kdas_status get_facts(kd_container *c, const kdas_distiller *d, content *to)
@@ -39,8 +40,8 @@ static kdas_status get_facts(kd_container *c, const kdas_distiller *d, content *
     kd_checkpoint_usual(&to->usual);
     to->optim = d->optim->options;
     KD_RETURN(kd_checkpoint_take_optim(&to->optim, &to->theirs, kd_container_path(c)));
-    if (d->optim->options.total == 0) leave_out(&to->ours.list, "optim.total");
-    if (d->options.ema == 0) leave_out(&to->ours.list, "average.decay");
+    if (d->optim->options.total == 0) agree(to, "optim.total");
+    if (d->options.ema == 0) agree(to, "average.decay");
     to->resume = (kd_resume){ .path    = kd_container_path(c),
                               .ours    = &to->ours.list,
                               .theirs  = &to->theirs,

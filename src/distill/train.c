@@ -68,9 +68,10 @@ static kdas_status check_options(const kdas_train_options *o)
 /* Whether the network can be run at the size of validation. */
 static kdas_status check_size(const run *r)
 {
-    kdas_layer layer = { .size = sizeof layer };
+    int64_t parameters;
 
-    return kdas_model_layer(r->student, r->options.height, r->options.width, 0, &layer);
+    return kdas_model_cost(&parameters, NULL, r->ctx, kdas_model_network(r->student),
+                           r->options.height, r->options.width, KDAS_COUNT_MACS);
 }
 
 static int64_t run_step(const run *r) { return r->progress.epoch * r->batches + r->batch; }
