@@ -438,7 +438,7 @@ START_TEST(a_checkpoint_of_other_pairs_is_refused)
     kd_test_rig_make(&rig, &o);
     kd_assert_status(kdas_checkpoint_load(rig.distiller, kd_test_path("p.kdas"), NULL),
                      KDAS_EINVAL);
-    kd_assert_sentence("feature.teacher is 'polyp_pvt_b0', here it is 'polyp_pvt_b1'");
+    kd_assert_sentence("teacher of features is 'polyp_pvt_b0', here it is 'polyp_pvt_b1'");
     kd_test_rig_finish(&rig);
     o = kd_test_with_feature("none");
     kd_test_rig_make(&rig, &o);

@@ -274,7 +274,7 @@ if says "polyp" kdas-inspect --dtype bf16; then
     cp -r "$tmp/halfcut" "$tmp/mixed_types"
     claim "a run in bf16 is taken up" ends 0 "" $d "${half[@]}" --out "$tmp/halfcut" --max-steps 6 --resume
     claim "it ends with the bits of the unbroken one" cmp "$tmp/half/best.safetensors" "$tmp/halfcut/best.safetensors"
-    claim "a run may go on in the other type and says so" ends 0 "goes on in f32; .*last.kdas' was made in bf16" $d \
+    claim "a run may go on in the other type and says so" ends 0 "precision is 'f32' from here on; .*last.kdas' had 'bf16'" $d \
         "${run[@]}" --out "$tmp/mixed_types" --max-steps 6 --resume
     claim "kdas-evaluate takes bf16" says "scenes" kdas-evaluate --model polyp_pvt_b0 --weights \
         "$tmp/half/best.safetensors" --size 64 --threads 1 --data "$data/TestDataset/scenes" --dtype bf16

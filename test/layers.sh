@@ -2,7 +2,9 @@
 # layers.sh [ROOT] - prove the direction of includes: a folder of src/ may include only from itself and from
 # those before it in `order`; the CPU backend knows only what a plug-in would, and the CUDA plug-in, which links to
 # nothing of the library, kdas/backend.h alone; CUDA's headers are its and its emulator's; examples know only what a
-# host would. Prints each include that breaks a rule as FILE:LINE, then "N passed, N failed".
+# host would. And, by their objects (in OBJECTS, which `make check-layers` builds), that some files of src/ stand on the
+# public functions as a host would. Prints each include as FILE:LINE, and each symbol, that breaks a rule, then
+# "N passed, N failed".
 set -u
 cd "${1:-$(dirname "$0")/..}" || exit 1
 order=(base tensor io backend graph op nn model loss optim data metric distill)
@@ -133,6 +135,59 @@ while IFS=: read -r file line include; do
     esac
     judge "$file:$line" "$include" "$reason"
 done < <(every_include test bench)
+
+# ---- Files that stand on public functions -------------------------------------------------------------
+# FILES | WHAT ELSE: both are files or folders of src/. An object of FILES refers to functions of the public headers
+# (lib/libkdas.sym), of the C library, and of those two lists, and to nothing else of ours; and of all headers that it has
+# seen, through others too, those in src/ belong to the two lists. The inside of a context is for none of them.
+stand_on_public=(
+    "distill/train.c distill/train_log.c distill/train_resume.c distill/evaluate.c distill/resume.c | base io"
+)
+inside_only=" base/context.h "
+objects=${OBJECTS:-build/release/src}
+
+objects_of() # FILE OR FOLDER OF src/...
+{
+    local of
+    for of in "$@"; do
+        if [ -d "src/$of" ]; then find "$objects/$of" -name '*.o'; else echo "$objects/${of%.c}.o"; fi
+    done
+}
+
+belongs() # HEADER BELOW src/, FILE OR FOLDER...
+{
+    local header=$1 of
+    shift
+    case $inside_only in *" $header "*) return 1 ;; esac
+    for of in "$@"; do
+        case $header in "$of"/* | "${of%.c}.h") return 0 ;; esac
+    done
+    return 1
+}
+
+for rule in "${stand_on_public[@]}"; do
+    read -ra files <<<"${rule%%|*}"
+    read -ra others <<<"${rule#*|}"
+    mapfile -t lent < <(objects_of "${files[@]}" "${others[@]}")
+    known=$(cat lib/libkdas.sym && nm -g --defined-only "${lent[@]}" 2>&1 | awk 'NF == 3 { print $3 }')
+    for file in "${files[@]}"; do
+        object=$objects/${file%.c}.o
+        if [ ! -f "$object" ] || [ ! -f "${object%.o}.d" ]; then
+            judge "src/$file" "$object" "it is not built: make check-layers does that"
+            continue
+        fi
+        while read -r symbol; do
+            reason=
+            grep -qxF "$symbol" <<<"$known" || reason="neither public nor of what that rule lists"
+            judge "src/$file" "$symbol" "$reason"
+        done < <(nm -u "$object" | awk '$2 ~ /^kd(as)?_/ { print $2 }')
+        while read -r header; do
+            reason=
+            belongs "${header#src/}" "${files[@]}" "${others[@]}" || reason="seen by src/$file, to which it does not belong"
+            judge "src/$file" "$header" "$reason"
+        done < <(tr -s ' \\' '\n' <"${object%.o}.d" | sed 's/:$//' | grep '^src/.*\.h$' | sort -u)
+    done
+done
 
 printf '%d passed, %d failed\n' $passed $failed
 [ $failed = 0 ]

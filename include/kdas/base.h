@@ -133,6 +133,15 @@ KDAS_API void kdas_context_destroy(kdas_context *context);
 KDAS_API void kdas_context_cancel(kdas_context *context);
 /* Clear a cancel, so that calls run again. Since 0.1. */
 KDAS_API void kdas_context_resume(kdas_context *context);
+/* Whether calls on the context would now end with KDAS_ECANCELLED: a cancel was asked for, and nothing holds it.
+ * 1 or 0 (NULL: 0). For loops of the host's own. Since 0.4. */
+KDAS_API int32_t kdas_context_cancelled(const kdas_context *context);
+/* Have a cancel wait: from here to the release, calls on the context go to their ends, and what was asked for meanwhile
+ * takes effect afterwards. For what must not be left half done, as a step that a checkpoint is to follow. Sections
+ * nest: each hold wants a release. The context's thread. KDAS_EINVAL (NULL); KDAS_ESTATE: a release without a hold.
+ * Since 0.4. */
+KDAS_API kdas_status kdas_context_hold(kdas_context *context);
+KDAS_API kdas_status kdas_context_release(kdas_context *context);
 /* Wait until the device has done all that it was given. A GPU works beside the host: calls may return before their
  * work is done, and wait by themselves where they give results back. For timing; nothing to wait for on a
  * CPU. KDAS_EINVAL (NULL), KDAS_EBACKEND (the device failed). Since 0.3. */

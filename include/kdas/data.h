@@ -202,6 +202,17 @@ KDAS_API int64_t kdas_loader_position(const kdas_loader *loader);
 /* Continue from a position, >= 0: the next call gives the batch there, also where an epoch begins.
  * KDAS_EINVAL. Since 0.1. */
 KDAS_API kdas_status kdas_loader_seek(kdas_loader *loader, int64_t position);
+/* How many batches stay valid at a time: 1, the last one given out; 2, also the one before (on a device that uploads
+ * ahead), so that the next can be fetched and prefetched during a step. 0 for NULL. Since 0.4. */
+KDAS_API int32_t kdas_loader_kept(const kdas_loader *loader);
+/* The context of its dataset and its batches. NULL for NULL. Since 0.4. */
+KDAS_API kdas_context *kdas_loader_context(const kdas_loader *loader);
+/* The dataset that it was made for (NULL: NULL). Since 0.4. */
+KDAS_API kdas_dataset *kdas_loader_dataset(const kdas_loader *loader);
+/* The options that it was made with, defaults filled in; `scales` is the loader's memory, NULL if none were given. Set
+ * `size` first, as kdas_loader_options_init() does. KDAS_EINVAL. Since 0.4. */
+KDAS_API kdas_status kdas_loader_get_options(const kdas_loader   *loader,
+                                             kdas_loader_options *options);
 /* Seconds that kdas_loader_next has spent waiting for workers, or without them making batches.
  * Since 0.1. */
 KDAS_API double kdas_loader_waited(const kdas_loader *loader);

@@ -33,6 +33,16 @@ KDAS_API kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *tea
                                            const kdas_distiller_options *options);
 KDAS_API void        kdas_distiller_destroy(kdas_distiller *distiller); /* NULL is fine */
 
+/* What it was made of; NULL where there is no teacher model, and for NULL. Since 0.4. */
+KDAS_API kdas_model *kdas_distiller_teacher(const kdas_distiller *distiller);
+KDAS_API kdas_model *kdas_distiller_student(const kdas_distiller *distiller);
+KDAS_API kdas_loss  *kdas_distiller_loss(const kdas_distiller *distiller);
+KDAS_API kdas_optim *kdas_distiller_optim(const kdas_distiller *distiller);
+/* The options that it was made with, defaults filled in. Set `size` first, as kdas_distiller_options_init() does.
+ * KDAS_EINVAL. Since 0.4. */
+KDAS_API kdas_status kdas_distiller_get_options(const kdas_distiller   *distiller,
+                                                kdas_distiller_options *options);
+
 /* What a step found. Set `size`. */
 typedef struct kdas_step_report {
     size_t  size;
@@ -75,6 +85,9 @@ KDAS_API kdas_status kdas_distiller_step(kdas_distiller *distiller, kdas_batch *
  * batch of another context than the distiller's, which a step takes, and a prefetch does not), KDAS_ENOMEM,
  * KDAS_EBACKEND. Since 0.3. */
 KDAS_API kdas_status kdas_distiller_prefetch(kdas_distiller *distiller, kdas_batch *batch);
+/* Let go of the batches that wait: after it their memory is the host's again, to change or destroy, and a step with one
+ * of them uploads it anew. Before the end of a loop that prefetches ahead. KDAS_EINVAL, KDAS_EBACKEND. Since 0.4. */
+KDAS_API kdas_status kdas_distiller_settle(kdas_distiller *distiller);
 
 /* The phases, for hosts that want to act between them: forward, then backward, then update. Skipping an update
  * keeps gathering gradients; kdas_model_zero_gradients(student) drops them. The batch of a forward stays as it is until
@@ -116,14 +129,57 @@ typedef struct kdas_progress {
  * text, e.g. the command line. KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_checkpoint_save(const kdas_distiller *distiller, const char *path,
                                           const kdas_progress *progress, const char *notes);
-/* Read it back into a distiller made alike; all or nothing. The optimizer goes on with the checkpoint's options
- * (a difference is logged as a warning) but for `total`, which a longer run may raise. A run may go on in another
- * precision (logged likewise), since all that a checkpoint holds is f32. A moving average that the
- * file lacks begins at the student with the next update (logged). `progress` may be NULL.
+/* Read it back into a distiller made alike: all of it is read and compared before anything is changed, and nothing is
+ * changed where it is refused. What differs is refused, or taken from the file or from the distiller and logged as a
+ * warning; docs/training.md has the table. In short: model, drop path, rule, objective and pairs of features must be
+ * the same; the optimizer goes on with the checkpoint's options, but for the lengths of its schedule (`total` unless 0,
+ * `step_every`, `warmup`), which are the distiller's, so that a run can be made longer; precision, decay of the average
+ * and, between updates, `accumulate` are the distiller's. A moving average that the file lacks begins at the student
+ * with the next update (logged). Files of earlier versions lack some of it, which is passed over and logged.
+ * `progress` may be NULL.
  * KDAS_ENOTFOUND (no such file), KDAS_EIO, KDAS_EFORMAT (not a checkpoint, cut off, damaged), KDAS_EINVAL (of
- * another model, drop path, rule or objective: the sentence says which). A run resumed at a step's end gives the
- * same bits as an unbroken one in the same precision. Since 0.1. */
+ * another run: the sentence says what differs), KDAS_ENOMEM. A run resumed at a step's end gives the same bits as an
+ * unbroken one in the same precision. Since 0.1. */
 KDAS_API kdas_status kdas_checkpoint_load(kdas_distiller *distiller, const char *path,
                                           kdas_progress *progress);
+
+/* A value of the host's own in a checkpoint: a text, or numbers. What a host compares before it goes on (its data, its
+ * settings), or wants back (its sums). Names that begin with "run." are those of kdas_train(), which docs/training.md
+ * lists. Plain value: fill every member. Since 0.4. */
+typedef struct kdas_record {
+    const char   *name;    /* 1 to 200 bytes of UTF-8; a checkpoint has one record of a name     */
+    const char   *text;    /* UTF-8; NULL: it is numbers                                         */
+    const double *numbers; /* they come back bit by bit; NULL: it is a text                      */
+    int64_t       count;   /* of the numbers, 1 to 2^20; 0 for a text                             */
+} kdas_record;
+
+/* kdas_checkpoint_save() with `count` records of the host's own, at most 1000. KDAS_EINVAL (a record that breaks the rules
+ * above; it is named). Since 0.4. */
+KDAS_API kdas_status kdas_checkpoint_save_records(const kdas_distiller *distiller, const char *path,
+                                                  const kdas_progress *progress, const char *notes,
+                                                  const kdas_record *records, int64_t count);
+
+/* kdas_checkpoint_load() in two calls, for hosts that look first: open, read what is wanted, then restore, or not.
+ * A handle holds the file open; what it gives lives as long as it does. */
+typedef struct kdas_checkpoint kdas_checkpoint;
+
+/* Open a file and check all of it. KDAS_ENOTFOUND, KDAS_EIO, KDAS_EFORMAT, KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_checkpoint_open(kdas_checkpoint **out, kdas_context *context,
+                                          const char *path);
+KDAS_API void        kdas_checkpoint_destroy(kdas_checkpoint *checkpoint); /* NULL is fine */
+/* The host's values; set `size`. KDAS_EINVAL. Since 0.4. */
+KDAS_API kdas_status kdas_checkpoint_progress(const kdas_checkpoint *checkpoint,
+                                              kdas_progress         *progress);
+/* The notes, "" if there are none (NULL: NULL). Since 0.4. */
+KDAS_API const char *kdas_checkpoint_notes(const kdas_checkpoint *checkpoint);
+/* The host's record of that name, or NULL: there is none. Record `i`, in byte order of the names; NULL past the last.
+ * Since 0.4. */
+KDAS_API const kdas_record *kdas_checkpoint_find(const kdas_checkpoint *checkpoint,
+                                                 const char            *name);
+KDAS_API const kdas_record *kdas_checkpoint_record(const kdas_checkpoint *checkpoint, int64_t i);
+/* Put its state into a distiller made alike, or refuse, as kdas_checkpoint_load() does. What can fail comes before the
+ * first change; only a device that breaks down meanwhile (KDAS_EBACKEND) leaves a mixture. Since 0.4. */
+KDAS_API kdas_status kdas_checkpoint_restore(kdas_checkpoint *checkpoint,
+                                             kdas_distiller  *distiller);
 KDAS_END
 #endif

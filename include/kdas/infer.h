@@ -53,6 +53,12 @@ KDAS_API kdas_status kdas_segmenter_overlay(kdas_segmenter *segmenter, const kda
                                             void *out, int64_t stride,
                                             const kdas_overlay_options *options);
 
+/* Map `i` of the last such call, shallow to deep: (height,width) logits of the network's output, before their sum and
+ * not smoothed. The segmenter's memory, until the next call that runs it. Either side may be NULL. NULL: past
+ * the last map. Since 0.4. */
+KDAS_API const float *kdas_segmenter_map(const kdas_segmenter *segmenter, int32_t i,
+                                         int64_t *height, int64_t *width);
+
 /* ---- Frames that follow each other ------------------------------------------------------------------
  * With smoothing w, each sample of the network's map takes the probability w * past + (1 - w) * new, and that is
  * the next frame's past; all four calls above speak of it. A sample that jumps from 0 to 1 passes 0.5 after

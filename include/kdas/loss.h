@@ -86,6 +86,11 @@ KDAS_API int32_t kdas_loss_needs_taps(const kdas_loss *loss);
 /* Multiply all guidance terms by `factor`, >= 0, from the next forward on (1 at first): for ramps of the host's own;
  * kdas_train_options has linear ones. A term under factor 0 is not computed. KDAS_EINVAL. Since 0.4. */
 KDAS_API kdas_status kdas_loss_set_guidance_factor(kdas_loss *loss, double factor);
+/* The factor in use (NULL: NaN). Since 0.4. */
+KDAS_API double kdas_loss_guidance_factor(const kdas_loss *loss);
+/* The options that it was made with, defaults filled in; texts are the loss's memory. Set `size` first, as
+ * kdas_loss_options_init() does. KDAS_EINVAL. Since 0.4. */
+KDAS_API kdas_status kdas_loss_get_options(const kdas_loss *loss, kdas_loss_options *options);
 
 /* Maps in host memory, (count,height,width) logits each, shallow to deep; the last one feeds the SGM.
  * Plain value: fill every member. */

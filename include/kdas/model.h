@@ -58,6 +58,11 @@ KDAS_API kdas_status kdas_model_save(const kdas_model *model, const char *path);
 /* Give `to` the values of `from`, a model of the same name. KDAS_EINVAL. Since 0.1. */
 KDAS_API kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from);
 
+/* What it is made of: the name that it was made by, as kdas_model_name() lists them, and its context. NULL for
+ * NULL. Since 0.4. */
+KDAS_API const char   *kdas_model_network(const kdas_model *model);
+KDAS_API kdas_context *kdas_model_context(const kdas_model *model);
+
 /* ---- Tensors: parameters and buffers, in PyTorch's order of axes --------------------------------- */
 KDAS_API int64_t kdas_model_parameters(const kdas_model *model); /* trainable numbers */
 KDAS_API int32_t kdas_model_tensors(const kdas_model *model);    /* how many tensors  */

@@ -65,6 +65,12 @@ KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
  * better; it needs a validation set. Resumed, it does nothing, unless with more patience. last.kdas has the student
  * and its average, best.safetensors the one that was validated. Since 0.4.
  *
+ * With `resume` the file is read and compared first, and only then anything is changed: a resume that is refused, for
+ * whatever reason, leaves the distiller and the loader's position as they were. Beside what kdas_checkpoint_load()
+ * compares, these are records "run." of the checkpoint: seed, hashes of the frames of both sets, teacher and a hash of its
+ * values, the loader's options but for workers, ramps. docs/training.md has the table of what is refused and what is said
+ * in the log. Since 0.4.
+ *
  * A cancel of the context, or a callback that does not return 0, finishes the step, saves, and ends the run with
  * KDAS_ECANCELLED unless it was complete; resume goes on from there, with the same bits as an unbroken run. A NaN
  * loss ends it with KDAS_ENUMERIC, files as of the last good checkpoint. KDAS_EIO before the first step: `out`
@@ -78,5 +84,11 @@ KDAS_API kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader,
 KDAS_API kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model,
                                    kdas_dataset *dataset, int64_t height, int64_t width,
                                    int64_t limit);
+/* kdas_evaluate(), and in *mean_loss the mean over those frames of the segmentation term that `loss` has, unweighted,
+ * of the network's maps against the mask at height x width. Its other terms are not evaluated, and it is not changed: it
+ * may be the distiller's. KDAS_EINVAL (no frames). On failure *mean_loss is untouched. Since 0.4. */
+KDAS_API kdas_status kdas_evaluate_loss(kdas_evaluator *evaluator, kdas_model *model,
+                                        kdas_dataset *dataset, int64_t height, int64_t width,
+                                        int64_t limit, kdas_loss *loss, double *mean_loss);
 KDAS_END
 #endif

@@ -1,5 +1,6 @@
 /* context.c - making a context: hooks, thread count, and the device that a name stands for. */
 #define _GNU_SOURCE
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -238,6 +239,24 @@ void kdas_context_cancel(kdas_context *ctx)
 void kdas_context_resume(kdas_context *ctx)
 {
     if (ctx) atomic_store(&ctx->cancelled, 0);
+}
+
+kdas_status kdas_context_hold(kdas_context *ctx)
+{
+    if (!ctx) return kd_fail(KDAS_EINVAL, "kdas_context_hold: the context is NULL");
+    if (ctx->held == INT_MAX)
+        return kd_fail(KDAS_ESTATE, "kdas_context_hold: it is held %d times", ctx->held);
+    ctx->held++;
+    return KDAS_OK;
+}
+
+kdas_status kdas_context_release(kdas_context *ctx)
+{
+    if (!ctx) return kd_fail(KDAS_EINVAL, "kdas_context_release: the context is NULL");
+    if (ctx->held == 0)
+        return kd_fail(KDAS_ESTATE, "kdas_context_release: no kdas_context_hold() comes before it");
+    ctx->held--;
+    return KDAS_OK;
 }
 
 kdas_status kdas_context_wait(kdas_context *ctx)

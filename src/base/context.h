@@ -16,7 +16,7 @@ struct kdas_context {
     bool          unfused;    /* programs run op by op, as they were built: for comparisons */
     bool          uncaptured; /* and call by call, also on devices with graphs: for comparisons */
     bool        told_uncaptured; /* the log has been told that a program cannot be captured      */
-    bool        finish_step; /* a run that saves on a cancel: the step under way goes to its end */
+    int         held;      /* kdas_context_hold() less kdas_context_release(): a cancel waits  */
     bool        profiling;   /* then `profile` is there */
     kd_profile *profile;     /* NULL until it is first switched on */
 

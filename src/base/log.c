@@ -15,10 +15,14 @@ void kd_log(kdas_context *ctx, kdas_log_level level, const char *format, ...)
     ctx->log(ctx->log_user, level, text);
 }
 
+int32_t kdas_context_cancelled(const kdas_context *ctx)
+{
+    return ctx && ctx->held == 0 && atomic_load_explicit(&ctx->cancelled, memory_order_relaxed);
+}
+
 kdas_status kd_check_cancel(const kdas_context *ctx)
 {
-    if (ctx->finish_step || !atomic_load_explicit(&ctx->cancelled, memory_order_relaxed))
-        return KDAS_OK;
+    if (!kdas_context_cancelled(ctx)) return KDAS_OK;
     return kd_fail(KDAS_ECANCELLED, "the host asked to stop");
 }
 

@@ -18,3 +18,17 @@ kdas_status kd_take_options(void *ours, size_t ours_size, const void *theirs, co
     memcpy(ours, &ours_size, sizeof ours_size);
     return KDAS_OK;
 }
+
+kdas_status kd_give_options(void *theirs, const void *ours, size_t ours_size, const char *what)
+{
+    size_t size;
+
+    if (!theirs) return kd_fail(KDAS_EINVAL, "%s: the struct to fill is NULL", what);
+    memcpy(&size, theirs, sizeof size);
+    if (size < sizeof size || size > 65536)
+        return kd_fail(KDAS_EINVAL, "%s: size is %zu; call the init function first", what, size);
+    memset(theirs, 0, size);
+    memcpy(theirs, ours, KD_MIN(size, ours_size));
+    memcpy(theirs, &size, sizeof size);
+    return KDAS_OK;
+}

@@ -28,8 +28,10 @@ struct worker {
 };
 
 struct kdas_loader {
-    kdas_context  *ctx;
-    kd_loader_plan plan;
+    kdas_context       *ctx;
+    kd_loader_plan      plan;
+    kdas_loader_options options;                 /* as they were taken */
+    float               scale[KD_LOADER_SCALES]; /* options.scales */
     int workers, started; /* wanted, running threads; without workers `worker` has one scratch */
     struct worker *worker;
     int64_t       *order; /* (frames) of epoch order_epoch */
@@ -146,6 +148,14 @@ static void ring_move(kdas_loader *l, int64_t group)
 
 /* ---- Making and destroying ---- */
 
+static void keep_options(kdas_loader *l, const kdas_loader_options *o)
+{
+    l->options = *o;
+    if (!o->scales) return;
+    memcpy(l->scale, o->scales, (size_t)o->scale_count * sizeof *l->scale);
+    l->options.scales = l->scale;
+}
+
 static kdas_status make_slots(kdas_loader *l, int32_t ahead)
 {
     const kd_loader_plan *plan = &l->plan;
@@ -219,9 +229,10 @@ kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset,
         kd_loader_plan_finish(&plan);
         return KDAS_ENOMEM;
     }
-    l->ctx         = dataset->ctx;
-    l->plan        = plan;
-    l->workers     = o.workers;
+    l->ctx     = dataset->ctx;
+    l->plan    = plan;
+    l->workers = o.workers;
+    keep_options(l, &o);
     l->order_epoch = -1;
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->more, NULL);
@@ -275,17 +286,23 @@ int64_t kdas_loader_batches(const kdas_loader *loader)
     return loader ? loader->plan.groups * loader->plan.scales : 0;
 }
 
-void kd_loader_size(const kdas_loader *loader, int64_t *height, int64_t *width)
+int32_t kdas_loader_kept(const kdas_loader *loader)
 {
-    *height = loader->plan.base_height;
-    *width  = loader->plan.base_width;
+    return loader ? 1 + (int32_t)loader->behind : 0;
 }
 
-bool kd_loader_has_maps(const kdas_loader *loader) { return loader->plan.maps; }
-bool kd_loader_unlabelled(const kdas_loader *loader) { return loader->plan.unlabelled; }
-bool kd_loader_keeps_last(const kdas_loader *loader, const kdas_context *ctx)
+kdas_context *kdas_loader_context(const kdas_loader *loader) { return loader ? loader->ctx : NULL; }
+
+kdas_dataset *kdas_loader_dataset(const kdas_loader *loader)
 {
-    return loader->behind > 0 && loader->ctx == ctx;
+    return loader ? loader->plan.dataset : NULL;
+}
+
+kdas_status kdas_loader_get_options(const kdas_loader *loader, kdas_loader_options *options)
+{
+    if (!loader) return kd_fail(KDAS_EINVAL, "kdas_loader_get_options: the loader is NULL");
+    return kd_give_options(options, &loader->options, sizeof loader->options,
+                           "kdas_loader_options");
 }
 
 int64_t kdas_loader_position(const kdas_loader *loader) { return loader ? loader->position : 0; }

@@ -14,7 +14,6 @@ typedef struct kd_loader_plan {
     kdas_dataset *dataset;
     int64_t       batch, frames;           /* places of a batch, frames of the dataset */
     int64_t       groups;                  /* in an epoch                              */
-    int64_t       base_height, base_width; /* at scale 1 */
     int           scales;
     int64_t       height[KD_LOADER_SCALES], width[KD_LOADER_SCALES];
     bool          shuffle, augment;
@@ -57,14 +56,5 @@ kdas_status kd_loader_make(const kd_loader_plan *plan, kd_loader_scratch *scratc
 kdas_status kd_sampling_init(kd_loader_plan *plan, double share);
 /* The views of an epoch in the dataset's order, into order (frames). */
 void kd_sampling_views(const kd_loader_plan *plan, kd_random *r, int64_t *order);
-
-/* Are its batches the context's, and valid until the next call but one, so that the next can be fetched and prefetched
- * during a step? */
-bool kd_loader_keeps_last(const kdas_loader *loader, const kdas_context *ctx);
-/* Whether its frames have a teacher's maps; whether some have no mask. */
-bool kd_loader_has_maps(const kdas_loader *loader);
-bool kd_loader_unlabelled(const kdas_loader *loader);
-/* The sides asked for: those of a batch at scale 1. */
-void kd_loader_size(const kdas_loader *loader, int64_t *height, int64_t *width);
 
 #endif

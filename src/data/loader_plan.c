@@ -139,17 +139,15 @@ kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kd
     KD_RETURN(kd_take_options(o, sizeof *o, options, "kdas_loader_options"));
     KD_RETURN(check_options(o, frames));
     KD_RETURN(check_augmentation(o));
-    *plan        = (kd_loader_plan){ .dataset     = dataset,
-                                     .batch       = o->batch,
-                                     .frames      = frames,
-                                     .shuffle     = o->shuffle,
-                                     .augment     = o->augment,
-                                     .rules       = rules_of(o),
-                                     .maps        = kd_dataset_has_maps(dataset),
-                                     .unlabelled  = kdas_dataset_unlabelled(dataset) > 0,
-                                     .seed        = o->seed,
-                                     .base_height = o->height,
-                                     .base_width  = o->width };
+    *plan        = (kd_loader_plan){ .dataset    = dataset,
+                                     .batch      = o->batch,
+                                     .frames     = frames,
+                                     .shuffle    = o->shuffle,
+                                     .augment    = o->augment,
+                                     .rules      = rules_of(o),
+                                     .maps       = kd_dataset_has_maps(dataset),
+                                     .unlabelled = kdas_dataset_unlabelled(dataset) > 0,
+                                     .seed       = o->seed };
     plan->groups = o->drop_last ? frames / o->batch : (frames + o->batch - 1) / o->batch;
     KD_RETURN(plan_scales(plan, o));
     return o->empty_share < 0 ? KDAS_OK : kd_sampling_init(plan, o->empty_share);

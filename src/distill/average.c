@@ -7,24 +7,16 @@
 #include "graph/op.h"
 #include "optim/optim.h"
 
-enum { ROOM = 65536 }; /* numbers that are exchanged at a time */
-
 kdas_status kd_average_init(kdas_distiller *d)
 {
     size_t bytes = (size_t)kd_params_total(d->student->params) * sizeof(float);
 
     if (d->options.ema == 0) return KDAS_OK;
-    d->average.room = kd_alloc(d->ctx, 2 * ROOM * sizeof(float));
-    if (!d->average.room) return KDAS_ENOMEM;
     d->average.values = kd_device_alloc(d->ctx, bytes);
     return d->average.values ? KDAS_OK : KDAS_ENOMEM;
 }
 
-void kd_average_finish(kdas_distiller *d)
-{
-    kd_device_free(d->ctx, d->average.values);
-    kd_free(d->ctx, d->average.room);
-}
+void kd_average_finish(kdas_distiller *d) { kd_device_free(d->ctx, d->average.values); }
 
 /* What is left of the way after update t: 1 - min(ema, (1 + t) / (10 + t)), so that an average does not hang on
  * to where it began. */
@@ -53,26 +45,6 @@ kdas_status kd_average_update(kdas_distiller *d)
         KD_RETURN(kd_device_zero(d->ctx, d->average.values, (size_t)n * sizeof(float)));
     KD_RETURN(kd_device_update(d->ctx, &kd_update_lerp, &call));
     d->average.begun = true;
-    return KDAS_OK;
-}
-
-kdas_status kd_average_swap(kdas_distiller *d)
-{
-    kd_params *params  = d->student->params;
-    float     *student = kd_params_values(params), *average = d->average.values;
-    float     *a = d->average.room, *b = a + ROOM;
-
-    if (!average || !d->average.begun) return KDAS_OK;
-    for (int64_t i = 0; i < kd_params_total(params); i += ROOM) {
-        size_t bytes = (size_t)KD_MIN(kd_params_total(params) - i, ROOM) * sizeof(float);
-
-        KD_RETURN(kd_device_download(d->ctx, a, student + i, bytes));
-        KD_RETURN(kd_device_download(d->ctx, b, average + i, bytes));
-        KD_RETURN(kd_device_upload(d->ctx, student + i, b, bytes));
-        KD_RETURN(kd_device_upload(d->ctx, average + i, a, bytes));
-    }
-    kd_params_touch(params);
-    kd_params_touch_stats(params);
     return KDAS_OK;
 }
 

@@ -63,7 +63,6 @@ struct kdas_distiller {
     } host_teacher;
     struct {
         float *values; /* device, as many as the student's; NULL: none is kept           */
-        float *room;   /* host, for values that are exchanged                            */
         bool   begun;  /* by the first update; until then the average is the student     */
     } average;
     kd_pseudo pseudo;
@@ -97,8 +96,6 @@ struct kd_uploaded {
 
 /* The batch on the device: where it was uploaded ahead, or uploaded now. */
 kdas_status kd_upload_batch(kdas_distiller *d, kdas_batch *batch, kd_uploaded *out);
-/* Let go of batches that wait: the host may use their memory again, and has to upload them anew. */
-kdas_status kd_upload_settle(kdas_distiller *d);
 void        kd_upload_finish(kdas_distiller *d);
 
 /* ---- average.c: all do nothing where no average is kept ---- */
@@ -107,7 +104,5 @@ kdas_status kd_average_init(kdas_distiller *d);
 void        kd_average_finish(kdas_distiller *d);
 /* After each update that was made. */
 kdas_status kd_average_update(kdas_distiller *d);
-/* Exchange the values of student and average, in place; a second time, and all is as it was. */
-kdas_status kd_average_swap(kdas_distiller *d);
 
 #endif

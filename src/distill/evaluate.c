@@ -1,9 +1,7 @@
 /* evaluate.c - a model's figures on a dataset: each frame by itself, at its own size. */
-#include "distill/evaluate.h"
-#include "base/context.h"
-#include "io/image.h"
-#include "model/model.h"
-#include "model/segmenter.h"
+#include <kdas/infer.h>
+#include <kdas/train.h>
+#include "base/base.h"
 
 typedef struct evaluation {
     kdas_context   *ctx;
@@ -24,8 +22,9 @@ static kdas_status add_loss(evaluation *e, const kdas_view *image, const kdas_vi
     const float     *map[8];
     kdas_maps        maps = { .map = map, .count = 1 };
 
-    while (maps.maps < (int32_t)KD_COUNT(map) &&
-           (map[maps.maps] = kd_segmenter_map(e->segmenter, maps.maps, &maps.height, &maps.width)))
+    while (
+        maps.maps < (int32_t)KD_COUNT(map) &&
+        (map[maps.maps] = kdas_segmenter_map(e->segmenter, maps.maps, &maps.height, &maps.width)))
         maps.maps++;
     KD_RETURN(kdas_batch_set(e->batch, 0, image, truth));
     KD_RETURN(kdas_loss_evaluate(e->loss, &maps, NULL, kdas_batch_masks(e->batch), NULL, &report));
@@ -58,12 +57,15 @@ done:
     return st == KDAS_OK || st == KDAS_ECANCELLED ? st : kd_fail_in(st, "frame '%s'", name);
 }
 
-kdas_status kd_evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_dataset *dataset,
-                        int64_t height, int64_t width, int64_t limit, kdas_loss *loss,
-                        double *mean_loss)
+/* With a `loss`, its mean goes to *mean_loss. */
+static kdas_status evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_dataset *dataset,
+                            int64_t height, int64_t width, int64_t limit, kdas_loss *loss,
+                            double *mean_loss)
 {
-    evaluation e = { .ctx = model->ctx, .evaluator = evaluator, .dataset = dataset, .loss = loss };
-    int64_t    count = kdas_dataset_count(dataset);
+    evaluation e = {
+        .ctx = kdas_model_context(model), .evaluator = evaluator, .dataset = dataset, .loss = loss
+    };
+    int64_t                count = kdas_dataset_count(dataset);
     kdas_segmenter_options options;
     kdas_status            st;
 
@@ -77,7 +79,7 @@ kdas_status kd_evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_datas
         KD_TRY(kd_check_cancel(e.ctx));
         KD_TRY(add_frame(&e, i));
     }
-    if (loss) *mean_loss = e.loss_sum / (double)KD_MAX(count, 1);
+    if (loss) *mean_loss = e.loss_sum / (double)count;
 done:
     kdas_segmenter_destroy(e.segmenter);
     kdas_batch_destroy(e.batch);
@@ -85,12 +87,52 @@ done:
     return st;
 }
 
-kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_dataset *dataset,
-                          int64_t height, int64_t width, int64_t limit)
+static kdas_status check(const kdas_evaluator *evaluator, const kdas_model *model,
+                         const kdas_dataset *dataset, int64_t limit)
 {
     if (!evaluator || !model || !dataset)
         return kd_fail(KDAS_EINVAL, "kdas_evaluate: evaluator, model or dataset is NULL");
     if (limit < 0)
         return kd_fail(KDAS_EINVAL, "kdas_evaluate: limit is %lld, below 0", (long long)limit);
-    return kd_evaluate(evaluator, model, dataset, height, width, limit, NULL, NULL);
+    return KDAS_OK;
+}
+
+kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_dataset *dataset,
+                          int64_t height, int64_t width, int64_t limit)
+{
+    KD_RETURN(check(evaluator, model, dataset, limit));
+    return evaluate(evaluator, model, dataset, height, width, limit, NULL, NULL);
+}
+
+/* A loss's segmentation term as a loss of its own. */
+static kdas_status alone(kdas_loss **out, kdas_context *ctx, const kdas_loss *loss)
+{
+    kdas_loss_options o;
+
+    kdas_loss_options_init(&o, sizeof o);
+    KD_RETURN(kdas_loss_get_options(loss, &o));
+    o.guidance      = "none";
+    o.feature       = "none";
+    o.share         = KDAS_SHARE_OFF;
+    o.feature_share = KDAS_SHARE_OFF;
+    o.seg_weight    = 1;
+    return kdas_loss_create(out, ctx, &o);
+}
+
+kdas_status kdas_evaluate_loss(kdas_evaluator *evaluator, kdas_model *model, kdas_dataset *dataset,
+                               int64_t height, int64_t width, int64_t limit, kdas_loss *loss,
+                               double *mean_loss)
+{
+    kdas_loss  *seg;
+    kdas_status st;
+
+    KD_RETURN(check(evaluator, model, dataset, limit));
+    if (!loss || !mean_loss)
+        return kd_fail(KDAS_EINVAL, "kdas_evaluate_loss: loss or mean_loss is NULL");
+    if (kdas_dataset_count(dataset) == 0)
+        return kd_fail(KDAS_EINVAL, "kdas_evaluate_loss: the dataset has no frames");
+    KD_RETURN(alone(&seg, kdas_model_context(model), loss));
+    st = evaluate(evaluator, model, dataset, height, width, limit, seg, mean_loss);
+    kdas_loss_destroy(seg);
+    return st;
 }

@@ -3,21 +3,22 @@
  * if a kill comes between. */
 #include "distill/train.h"
 #include <string.h>
-#include "distill/checkpoint.h"
-#include "data/loader.h"
-#include "distill/evaluate.h"
 #include "io/file.h"
 
 typedef struct run {
     kdas_context      *ctx;
     kdas_distiller    *distiller;
+    kdas_model        *student;
+    kdas_loss         *loss;
+    kdas_optim        *optim;
     kdas_loader       *loader;
     kdas_dataset      *validation;
     kdas_train_options options;
     char              *last, *best; /* paths; NULL without an output folder */
     kd_train_log       log;
-    kdas_loss         *loss;      /* the objective's segmentation term alone */
-    kdas_evaluator    *evaluator; /* of the validation set                   */
+    kd_facts           facts;     /* what the run is of, where files are kept  */
+    kdas_evaluator    *evaluator; /* of the validation set                     */
+    kdas_model        *average; /* for the student's, where that is judged; NULL: the student is */
     kdas_progress      progress;
     double             sum[KD_SUMS];
     kdas_step_report   report;
@@ -61,7 +62,16 @@ static kdas_status check_options(const kdas_train_options *o)
                        o->ramp_down);
     if (o->patience < 0)
         return kd_fail(KDAS_EINVAL, "train: patience is %lld, below 0", (long long)o->patience);
-    return kd_check_size(1, o->height, o->width);
+    return KDAS_OK;
+}
+
+/* Whether the network can be run at the size of validation. */
+static kdas_status check_size(const run *r)
+{
+    int64_t parameters;
+
+    return kdas_model_cost(&parameters, NULL, r->ctx, kdas_model_network(r->student),
+                           r->options.height, r->options.width, KDAS_COUNT_MACS);
 }
 
 static int64_t run_step(const run *r) { return r->progress.epoch * r->batches + r->batch; }
@@ -70,11 +80,15 @@ static int64_t run_step(const run *r) { return r->progress.epoch * r->batches + 
 
 static kdas_status save(run *r)
 {
+    kdas_record record[KD_FACTS + 1];
+
     if (!r->last) return KDAS_OK;
-    r->progress.position   = run_step(r);
-    r->sum[KD_SUM_BATCHES] = (double)r->batches;
-    return kd_checkpoint_save(r->distiller, r->last, &r->progress, r->options.notes, r->sum,
-                              KD_SUMS);
+    r->progress.position = run_step(r);
+    memcpy(record, r->facts.record, sizeof r->facts.record);
+    record[r->facts.count] =
+        (kdas_record){ .name = "run.sums", .numbers = r->sum, .count = KD_SUMS };
+    return kdas_checkpoint_save_records(r->distiller, r->last, &r->progress, r->options.notes,
+                                        record, r->facts.count + 1);
 }
 
 /* Make the folder, and see that a file can be made in it: a run must not find out at its end. */
@@ -93,7 +107,7 @@ static kdas_status open_folder(run *r)
     return KDAS_OK;
 }
 
-static kdas_status open_log(run *r)
+static kdas_status open_log(run *r, int64_t epoch)
 {
     char       *path;
     kdas_status st;
@@ -101,36 +115,51 @@ static kdas_status open_log(run *r)
     if (!r->last) return KDAS_OK;
     path = kd_path_join(r->ctx, r->options.out, "log.csv");
     if (!path) return KDAS_ENOMEM;
-    st = kd_train_log_init(&r->log, r->ctx, path, r->progress.epoch);
+    st = kd_train_log_init(&r->log, r->ctx, path, epoch);
     kd_free(r->ctx, path);
     return st;
 }
 
-/* Go on from the checkpoint, if there is one. */
-static kdas_status resume(run *r)
+/* Files of before 0.4 do not say how many batches an epoch has: then it shows here. */
+static kdas_status check_position(const run *r, const kdas_progress *p)
 {
-    kdas_progress p = { .size = sizeof p };
+    int64_t batch = p->epoch > INT64_MAX / r->batches ? -1 : p->position - p->epoch * r->batches;
 
-    r->progress = (kdas_progress){ .size = sizeof p, .seed = r->options.seed, .best = -1 };
-    if (!r->options.resume || !r->last || !kd_is_file(r->last)) return KDAS_OK;
-    KD_RETURN(kd_checkpoint_load(r->distiller, r->last, &p, r->sum, KD_SUMS));
-    if (p.seed != r->options.seed)
-        return kd_fail(KDAS_EINVAL, "'%s' is of a run with seed %llu, not %llu", r->last,
-                       (unsigned long long)p.seed, (unsigned long long)r->options.seed);
-    if (r->sum[KD_SUM_BATCHES] > 0 && r->sum[KD_SUM_BATCHES] != (double)r->batches)
-        return kd_fail(KDAS_EINVAL,
-                       "'%s' is of a run with %g batches in an epoch, here there are %lld: other "
-                       "frames, batch or scales",
-                       r->last, r->sum[KD_SUM_BATCHES], (long long)r->batches);
-    r->progress = p;
-    r->batch    = p.position - p.epoch * r->batches;
-    if (r->batch < 0 || r->batch > r->batches)
-        return kd_fail(KDAS_EINVAL,
-                       "'%s' stands at batch %lld after %lld epochs, but an epoch has %lld batches",
-                       r->last, (long long)p.position, (long long)p.epoch, (long long)r->batches);
-    kd_info(r->ctx, "resumed after epoch %lld, batch %lld", (long long)p.epoch,
+    if (batch >= 0 && batch <= r->batches) return KDAS_OK;
+    return kd_fail(KDAS_EINVAL,
+                   "'%s' stands at batch %lld after %lld epochs, but an epoch has %lld batches",
+                   r->last, (long long)p->position, (long long)p->epoch, (long long)r->batches);
+}
+
+/* Go on from the checkpoint. Restoring comes last, so that a resume that is refused has changed nothing. */
+static kdas_status resume_from(run *r, kd_train_file *f)
+{
+    const kdas_progress *p = &f->progress;
+
+    KD_RETURN(kd_train_file_open(f, r->ctx, r->last, &r->facts));
+    KD_RETURN(check_position(r, p));
+    KD_RETURN(open_log(r, p->epoch));
+    KD_RETURN(kd_train_file_restore(f, r->distiller));
+    r->progress = *p;
+    r->batch    = p->position - p->epoch * r->batches;
+    memcpy(r->sum, f->sum, sizeof r->sum);
+    kd_info(r->ctx, "resumed after epoch %lld, batch %lld", (long long)p->epoch,
             (long long)r->batch);
     return KDAS_OK;
+}
+
+/* Begin, or go on if there is something to go on from. */
+static kdas_status resume(run *r)
+{
+    kd_train_file f = { 0 };
+    kdas_status   st;
+
+    r->progress =
+        (kdas_progress){ .size = sizeof r->progress, .seed = r->options.seed, .best = -1 };
+    if (!r->options.resume || !r->last || !kd_is_file(r->last)) return open_log(r, 0);
+    st = resume_from(r, &f);
+    kd_train_file_close(&f);
+    return st;
 }
 
 /* ---- what the host is told ---- */
@@ -159,7 +188,7 @@ static void tell(run *r, kdas_event event, int64_t epoch)
     s->report  = &r->report;
     s->seconds = kd_now() - r->started;
     s->waited  = kdas_loader_waited(r->loader);
-    s->skipped = kdas_optim_skipped(r->distiller->optim);
+    s->skipped = kdas_optim_skipped(r->optim);
     count_left(r, s);
     if (s->stopped_early) s->seconds_left = 0;
     if (r->options.progress && r->options.progress(r->options.user, s) != 0) r->stop = true;
@@ -213,7 +242,7 @@ static kdas_status look_ahead(run *r)
 static void forget_ahead(run *r)
 {
     if (!r->looks_ahead) return;
-    kd_upload_settle(r->distiller);
+    kdas_distiller_settle(r->distiller);
     if (r->ahead) kdas_loader_seek(r->loader, kdas_loader_position(r->loader) - 1);
     r->ahead = NULL;
 }
@@ -229,7 +258,7 @@ static kdas_status set_ramp(run *r)
     if (up == 0 && down == 0) return KDAS_OK;
     if (up > 0) factor = KD_MIN(factor, at / up);
     if (down > 0) factor = KD_MIN(factor, (end - at) / down);
-    return kdas_loss_set_guidance_factor(r->distiller->loss, r->factor * factor);
+    return kdas_loss_set_guidance_factor(r->loss, r->factor * factor);
 }
 
 static kdas_status step(run *r)
@@ -241,11 +270,11 @@ static kdas_status step(run *r)
     KD_RETURN(next_batch(r, &batch));
     KD_RETURN(look_ahead(r));
     KD_RETURN(set_ramp(r));
-    waited              = kdas_loader_waited(r->loader) - waited;
-    r->report           = (kdas_step_report){ .size = sizeof r->report };
-    r->ctx->finish_step = true; /* half a step could not be resumed */
-    st                  = kdas_distiller_step(r->distiller, batch, &r->report);
-    r->ctx->finish_step = false;
+    waited    = kdas_loader_waited(r->loader) - waited;
+    r->report = (kdas_step_report){ .size = sizeof r->report };
+    KD_RETURN(kdas_context_hold(r->ctx)); /* half a step could not be resumed */
+    st = kdas_distiller_step(r->distiller, batch, &r->report);
+    kdas_context_release(r->ctx);
     if (st != KDAS_OK)
         return kd_fail_in(st, "epoch %lld, batch %lld", (long long)r->progress.epoch + 1,
                           (long long)r->batch + 1);
@@ -277,38 +306,29 @@ static kdas_status run_steps(run *r)
 
 /* ---- the end of an epoch ---- */
 
-static kdas_status validate(run *r, kd_train_row *row)
+static kdas_status validate(run *r, kdas_model *model, kd_train_row *row)
 {
     double start = kd_now();
 
     if (!r->validation) return KDAS_OK;
     kdas_evaluator_reset(r->evaluator);
-    KD_RETURN(kd_evaluate(r->evaluator, r->distiller->student, r->validation, r->options.height,
-                          r->options.width, 0, r->loss, &row->validation_loss));
+    KD_RETURN(kdas_evaluate_loss(r->evaluator, model, r->validation, r->options.height,
+                                 r->options.width, 0, r->loss, &row->validation_loss));
     KD_RETURN(kdas_evaluator_get(r->evaluator, -1, KDAS_METRIC_DICE_50, &row->validation_dice));
     r->check_seconds += kd_now() - start;
     r->checks_here++;
     return KDAS_OK;
 }
 
-/* Validate, and keep the student, or its average, if it is the best. */
-static kdas_status judge_student(run *r, kd_train_row *row)
-{
-    KD_RETURN(validate(r, row));
-    row->best = !r->validation || row->validation_dice > r->progress.best;
-    return row->best && r->best ? kdas_model_save(r->distiller->student, r->best) : KDAS_OK;
-}
-
-/* The average takes the student's place for it. */
+/* Validate the student, or its average, and keep it if it is the best. */
 static kdas_status judge(run *r, kd_train_row *row)
 {
-    kdas_status st, back;
+    kdas_model *model = r->average ? r->average : r->student;
 
-    if (!r->options.evaluate_ema) return judge_student(r, row);
-    KD_RETURN(kd_average_swap(r->distiller));
-    st   = judge_student(r, row);
-    back = kd_average_swap(r->distiller);
-    return st != KDAS_OK ? st : back;
+    if (r->average) KD_RETURN(kdas_distiller_read_average(r->distiller, r->average));
+    KD_RETURN(validate(r, model, row));
+    row->best = !r->validation || row->validation_dice > r->progress.best;
+    return row->best && r->best ? kdas_model_save(model, r->best) : KDAS_OK;
 }
 
 /* Whether the epochs since the best one are as many as the host is ready to wait. */
@@ -327,8 +347,8 @@ static kdas_status end_epoch(run *r)
                          .sum             = r->sum,
                          .validation_dice = -1,
                          .validation_loss = -1,
-                         .loss_scale      = kdas_optim_loss_scale(r->distiller->optim),
-                         .skipped         = kdas_optim_skipped(r->distiller->optim) };
+                         .loss_scale      = kdas_optim_loss_scale(r->optim),
+                         .skipped         = kdas_optim_skipped(r->optim) };
 
     KD_RETURN(judge(r, &row));
     if (row.best) {
@@ -366,11 +386,8 @@ static kdas_status run_epochs(run *r)
 
 /* ---- start and end ---- */
 
-/* What validation needs: an evaluator, and the objective's segmentation term without the rest. */
 static kdas_status open_validation(run *r)
 {
-    kdas_loss_options options = r->distiller->loss->options;
-
     if (!r->validation && r->options.patience)
         return kd_fail(KDAS_EINVAL, "train: patience needs a validation set");
     if (!r->validation) return KDAS_OK;
@@ -379,20 +396,31 @@ static kdas_status open_validation(run *r)
     if (kdas_dataset_unlabelled(r->validation) > 0)
         return kd_fail(KDAS_EINVAL, "train: %lld frames of the validation set have no mask",
                        (long long)kdas_dataset_unlabelled(r->validation));
-    options.guidance      = "none";
-    options.feature       = "none";
-    options.share         = KDAS_SHARE_OFF;
-    options.feature_share = KDAS_SHARE_OFF;
-    options.seg_weight    = 1;
-    KD_RETURN(kdas_loss_create(&r->loss, r->ctx, &options));
     return kdas_evaluator_create(&r->evaluator, r->ctx);
+}
+
+/* A model to read the average into, where that is judged or kept: training never sees it. */
+static kdas_status open_average(run *r)
+{
+    kdas_distiller_options distiller;
+    kdas_model_options     model;
+
+    kdas_distiller_options_init(&distiller, sizeof distiller);
+    KD_RETURN(kdas_distiller_get_options(r->distiller, &distiller));
+    if (!r->options.evaluate_ema || distiller.ema == 0 || !(r->validation || r->best))
+        return KDAS_OK;
+    kdas_model_options_init(&model, sizeof model);
+    model.trainable = 0;
+    return kdas_model_create(&r->average, r->ctx, kdas_model_network(r->student), &model);
 }
 
 /* Whether there is something to learn from, before the first step. */
 static kdas_status check_teacher(const run *r)
 {
-    if (r->distiller->teacher || kd_loader_has_maps(r->loader)) return KDAS_OK;
-    if (kd_loader_unlabelled(r->loader))
+    const kdas_dataset *frames = kdas_loader_dataset(r->loader);
+
+    if (kdas_distiller_teacher(r->distiller) || kdas_dataset_maps(frames) > 0) return KDAS_OK;
+    if (kdas_dataset_unlabelled(frames) > 0)
         return kd_fail(KDAS_EINVAL, "train: there are frames without masks, and neither a teacher "
                                     "nor its maps to learn them from");
     return KDAS_OK;
@@ -401,15 +429,17 @@ static kdas_status check_teacher(const run *r)
 static kdas_status start(run *r)
 {
     r->batches     = kdas_loader_batches(r->loader);
-    r->looks_ahead = r->ctx->backend->upload_async && kd_loader_keeps_last(r->loader, r->ctx);
+    r->looks_ahead = kdas_loader_kept(r->loader) > 1 && kdas_loader_context(r->loader) == r->ctx;
     if (r->batches < 1) return kd_fail(KDAS_EINVAL, "train: an epoch of the loader has no batches");
     r->steps = r->options.epochs * r->batches;
     if (r->options.max_steps) r->steps = KD_MIN(r->steps, r->options.max_steps);
     KD_RETURN(check_teacher(r));
     KD_RETURN(open_folder(r));
     KD_RETURN(open_validation(r));
+    KD_RETURN(open_average(r));
+    if (r->last)
+        KD_RETURN(kd_train_facts(&r->facts, r->distiller, r->loader, r->validation, &r->options));
     KD_RETURN(resume(r));
-    KD_RETURN(open_log(r));
     r->state.best_dice       = r->progress.best;
     r->state.best_epoch      = r->progress.best_epoch;
     r->state.validation_dice = r->state.validation_loss = -1;
@@ -426,36 +456,59 @@ static kdas_status save_cancelled(run *r)
 
 static void finish(run *r)
 {
-    if (r->options.ramp_up > 0 || r->options.ramp_down > 0) r->distiller->loss->factor = r->factor;
+    if (r->options.ramp_up > 0 || r->options.ramp_down > 0)
+        kdas_loss_set_guidance_factor(r->loss, r->factor);
     kd_train_log_finish(&r->log);
     kdas_evaluator_destroy(r->evaluator);
-    kdas_loss_destroy(r->loss);
+    kdas_model_destroy(r->average);
     kd_free(r->ctx, r->last);
     kd_free(r->ctx, r->best);
+}
+
+/* The frames' size where the host has named none: the loader's. */
+static kdas_status take_size(run *r)
+{
+    kdas_loader_options loader;
+
+    if (r->options.height != 0 || r->options.width != 0) return KDAS_OK;
+    kdas_loader_options_init(&loader, sizeof loader);
+    KD_RETURN(kdas_loader_get_options(r->loader, &loader));
+    r->options.height = loader.height;
+    r->options.width  = loader.width;
+    return KDAS_OK;
+}
+
+static kdas_status train(run *r)
+{
+    kdas_status st;
+
+    r->started = kd_now();
+    r->student = kdas_distiller_student(r->distiller);
+    r->loss    = kdas_distiller_loss(r->distiller);
+    r->optim   = kdas_distiller_optim(r->distiller);
+    r->ctx     = kdas_model_context(r->student);
+    r->factor  = kdas_loss_guidance_factor(r->loss);
+    KD_RETURN(check_options(&r->options));
+    KD_RETURN(take_size(r));
+    KD_RETURN(check_size(r));
+    st = start(r);
+    if (st == KDAS_OK) {
+        st = run_epochs(r);
+        forget_ahead(r);
+        if (st == KDAS_ECANCELLED) st = save_cancelled(r);
+    }
+    finish(r);
+    return st;
 }
 
 kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader, kdas_dataset *validation,
                        const kdas_train_options *options)
 {
-    run         r = { .distiller = distiller, .loader = loader, .validation = validation };
-    kdas_status st;
+    run r = { .distiller = distiller, .loader = loader, .validation = validation };
 
     if (!distiller || !loader)
         return kd_fail(KDAS_EINVAL, "kdas_train: distiller or loader is NULL");
     kdas_train_options_init(&r.options, sizeof r.options);
     KD_RETURN(kd_take_options(&r.options, sizeof r.options, options, "kdas_train_options"));
-    r.ctx     = distiller->ctx;
-    r.factor  = distiller->loss->factor;
-    r.started = kd_now();
-    if (r.options.height == 0 && r.options.width == 0)
-        kd_loader_size(loader, &r.options.height, &r.options.width);
-    KD_RETURN(check_options(&r.options));
-    st = start(&r);
-    if (st == KDAS_OK) {
-        st = run_epochs(&r);
-        forget_ahead(&r);
-        if (st == KDAS_ECANCELLED) st = save_cancelled(&r);
-    }
-    finish(&r);
-    return st;
+    return train(&r);
 }

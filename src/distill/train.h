@@ -1,8 +1,10 @@
-/* train.h - the inside of a run: its state, and the table of its epochs. */
+/* train.h - the inside of a run: what it keeps in its checkpoint, and the table of its epochs. A run is a host like any
+ * other: it knows the library by its public headers, and of the inside src/base and src/io. */
 #ifndef KD_TRAIN_H
 #define KD_TRAIN_H
 #include <kdas/train.h>
-#include "distill/distiller.h"
+#include "base/base.h"
+#include "distill/resume.h"
 
 /* Sums over the steps of an epoch, as they travel in a checkpoint. */
 enum {
@@ -15,9 +17,31 @@ enum {
     KD_SUM_SECONDS, /* of steps; validation and files are not counted */
     KD_SUM_WAITED,  /* of them for data                               */
     KD_SUM_LR,      /* of the last step: no sum                       */
-    KD_SUM_BATCHES, /* of an epoch: no sum                            */
     KD_SUMS
 };
+
+/* ---- train_resume.c: last.kdas, beside what a distiller is ---- */
+
+/* What the run is of, as the records "run." of its checkpoint. Texts are the arguments'. KDAS_ENOMEM, KDAS_EBACKEND. */
+kdas_status kd_train_facts(kd_facts *facts, const kdas_distiller *d, const kdas_loader *loader,
+                           const kdas_dataset *validation, const kdas_train_options *options);
+
+/* A checkpoint that a run may go on from. */
+typedef struct kd_train_file {
+    kdas_checkpoint *checkpoint;
+    kdas_progress    progress;
+    double           sum[KD_SUMS]; /* zeros where the file has none */
+    bool             has_sums;
+    kd_facts         facts;
+    kd_resume        resume;
+} kd_train_file;
+
+/* Open it and compare; `f` comes zeroed, and is closed whatever becomes of this. `ours` stays. */
+kdas_status kd_train_file_open(kd_train_file *f, kdas_context *ctx, const char *path,
+                               const kd_facts *ours);
+/* Put it into the distiller, the last thing that can fail, and say what has changed. */
+kdas_status kd_train_file_restore(kd_train_file *f, kdas_distiller *d);
+void        kd_train_file_close(kd_train_file *f);
 
 /* ---- train_log.c: log.csv, a header and a line for each epoch ---- */
 

@@ -145,8 +145,9 @@ kdas_status kd_upload_batch(kdas_distiller *d, kdas_batch *batch, kd_uploaded *o
     return KDAS_OK;
 }
 
-kdas_status kd_upload_settle(kdas_distiller *d)
+kdas_status kdas_distiller_settle(kdas_distiller *d)
 {
+    if (!d) return kd_fail(KDAS_EINVAL, "kdas_distiller_settle: the distiller is NULL");
     for (int i = 0; i < KD_UPLOADS; i++)
         d->upload[i].batch = 0;
     return wait_for_uploads(d);
@@ -154,7 +155,7 @@ kdas_status kd_upload_settle(kdas_distiller *d)
 
 void kd_upload_finish(kdas_distiller *d)
 {
-    kd_upload_settle(d);
+    kdas_distiller_settle(d);
     for (int i = 0; i < KD_UPLOADS; i++) {
         kd_device_unstage(d->ctx, &d->upload[i].images);
         kd_device_unstage(d->ctx, &d->upload[i].masks);

@@ -187,6 +187,11 @@ const kd_st_tensor *kd_container_at(const kd_container *container, int64_t i)
     return kd_safetensors_at(container->file, i);
 }
 
+const char *kd_container_text_at(const kd_container *container, int64_t i, const char **name)
+{
+    return kd_safetensors_text_at(container->file, i, name);
+}
+
 static kdas_status missing(const kd_container *c, const char *name)
 {
     return kd_fail(KDAS_ENOTFOUND, "checkpoint '%s' has no record '%.200s'", kd_container_path(c),

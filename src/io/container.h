@@ -43,6 +43,8 @@ const kd_st_tensor *kd_container_find(const kd_container *container, const char 
 bool                kd_container_has_text(const kd_container *container, const char *name);
 int64_t             kd_container_count(const kd_container *container);
 const kd_st_tensor *kd_container_at(const kd_container *container, int64_t i);
+/* Text `i`, in no order, and its name, those of the container itself among them; NULL past the last. */
+const char *kd_container_text_at(const kd_container *container, int64_t i, const char **name);
 
 /* Each fails with the name of the record and the file: KDAS_ENOTFOUND (none), KDAS_ESHAPE (an array
  * of another type or shape), KDAS_EFORMAT (a number of another type), KDAS_EIO; the output is then

@@ -361,6 +361,13 @@ const char *kd_safetensors_text(const kd_safetensors *file, const char *key)
     return NULL;
 }
 
+const char *kd_safetensors_text_at(const kd_safetensors *file, int64_t i, const char **key)
+{
+    if (i < 0 || i >= file->texts) return NULL;
+    *key = file->text[i].key;
+    return file->text[i].value;
+}
+
 /* ---- Elements -------------------------------------------------------------------------------- */
 
 kdas_status kd_safetensors_read(kd_safetensors *file, const kd_st_tensor *tensor, void *to)

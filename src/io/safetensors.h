@@ -60,6 +60,8 @@ const kd_st_tensor *kd_safetensors_at(const kd_safetensors *file, int64_t i);
 const kd_st_tensor *kd_safetensors_find(const kd_safetensors *file, const char *name);
 /* A string of the file's metadata, or NULL. */
 const char *kd_safetensors_text(const kd_safetensors *file, const char *key);
+/* String `i` of the metadata, in no order, and its key; NULL past the last. */
+const char *kd_safetensors_text_at(const kd_safetensors *file, int64_t i, const char **key);
 
 /* The tensor's bytes as they are. */
 kdas_status kd_safetensors_read(kd_safetensors *file, const kd_st_tensor *tensor, void *to);

@@ -1,4 +1,5 @@
 /* options.c - the objective's settings: defaults, presets, checks. */
+#include <math.h>
 #include <string.h>
 #include "loss/feature.h"
 #include "loss/loss.h"
@@ -258,4 +259,12 @@ kdas_status kdas_loss_set_guidance_factor(kdas_loss *loss, double factor)
         return kd_fail(KDAS_EINVAL, "loss: a guidance factor of %g is not 0 or above", factor);
     loss->factor = factor;
     return KDAS_OK;
+}
+
+double kdas_loss_guidance_factor(const kdas_loss *loss) { return loss ? loss->factor : NAN; }
+
+kdas_status kdas_loss_get_options(const kdas_loss *loss, kdas_loss_options *options)
+{
+    if (!loss) return kd_fail(KDAS_EINVAL, "kdas_loss_get_options: the loss is NULL");
+    return kd_give_options(options, &loss->options, sizeof loss->options, "kdas_loss_options");
 }

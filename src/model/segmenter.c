@@ -1,6 +1,6 @@
 /* segmenter.c - frames in, masks out: resize, normalise, run, add the maps up, enlarge to the frame.
  * All memory is taken when the segmenter is made, or when a frame of another size comes. */
-#include "model/segmenter.h"
+#include <kdas/infer.h>
 #include <math.h>
 #include <string.h>
 #include "base/parallel.h"
@@ -209,11 +209,12 @@ static kdas_status done(kdas_segmenter *s)
     return KDAS_OK;
 }
 
-const float *kd_segmenter_map(const kdas_segmenter *s, int i, int64_t *height, int64_t *width)
+const float *kdas_segmenter_map(const kdas_segmenter *s, int32_t i, int64_t *height, int64_t *width)
 {
-    *height = s->map_height;
-    *width  = s->map_width;
-    return i < s->maps ? s->map[i] : NULL;
+    if (!s || i < 0 || i >= s->maps) return NULL;
+    if (height) *height = s->map_height;
+    if (width) *width = s->map_width;
+    return s->map[i];
 }
 
 /* ---- make and destroy ---- */

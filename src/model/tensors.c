@@ -6,6 +6,9 @@
 int64_t kdas_model_parameters(const kdas_model *m) { return m ? kd_params_numbers(m->params) : 0; }
 int32_t kdas_model_tensors(const kdas_model *m) { return m ? kd_params_count(m->params) : 0; }
 
+const char   *kdas_model_network(const kdas_model *m) { return m ? m->def->name : NULL; }
+kdas_context *kdas_model_context(const kdas_model *m) { return m ? m->ctx : NULL; }
+
 static bool has_tensor(const kdas_model *m, int32_t i)
 {
     return m && i >= 0 && i < kd_params_count(m->params);

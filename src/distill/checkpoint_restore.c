@@ -1,0 +1,252 @@
+/* checkpoint_restore.c - a checkpoint into a distiller. All of it is read into host memory and compared with what the
+ * distiller is told; only then is anything changed. */
+#include <float.h>
+#include <stdio.h>
+#include <string.h>
+#include "distill/checkpoint.h"
+#include "distill/snapshot.h"
+
+/* All that a file says, before any of it is believed. */
+typedef struct content {
+    kd_checkpoint_facts ours;
+    kd_facts            theirs, usual;
+    kd_resume           resume;    /* the three above, compared */
+    kdas_optim_options  optim;     /* to go on with             */
+    kd_loss_scale       scale;     /* likewise                  */
+    double              was_scale; /* that the gathered gradients have */
+    int64_t             updates, micro;
+    uint64_t            seed, forwards;
+    kd_share            share[KDAS_TERMS];
+    bool                has_share;
+    bool                has_average, average; /* in the file; and kept here too */
+    kd_snapshot         state, feature;
+} content;
+
+/* ---- read and compare ---- */
+
+/* What is not told here is as the file has it. */
+static void agree(content *c, const char *name)
+{
+    const kdas_record *theirs = kd_fact_find(&c->theirs, name);
+
+    for (int i = 0; theirs && i < c->ours.list.count; i++)
+        if (strcmp(c->ours.list.record[i].name, name) == 0) c->ours.list.record[i] = *theirs;
+}
+
+static kdas_status get_facts(kd_container *c, const kdas_distiller *d, content *to)
+{
+    KD_RETURN(kd_checkpoint_facts_init(&to->ours, d));
+    KD_RETURN(kd_checkpoint_read_facts(&to->theirs, c, &to->ours.list));
+    kd_checkpoint_usual(&to->usual);
+    to->optim = d->optim->options;
+    KD_RETURN(kd_checkpoint_take_optim(&to->optim, &to->theirs, kd_container_path(c)));
+    if (d->optim->options.total == 0) agree(to, "optim.total");
+    if (d->options.ema == 0) agree(to, "average.decay");
+    to->resume = (kd_resume){ .path    = kd_container_path(c),
+                              .ours    = &to->ours.list,
+                              .theirs  = &to->theirs,
+                              .usual   = &to->usual,
+                              .waiting = to->micro > 0 };
+    return kd_resume_check(&to->resume);
+}
+
+static kdas_status get_counts(kd_container *c, content *to)
+{
+    KD_RETURN(kd_container_get_i64(c, "optim.updates", &to->updates));
+    KD_RETURN(kd_container_get_u64(c, "random.seed", &to->seed));
+    KD_RETURN(kd_container_get_u64(c, "random.forwards", &to->forwards));
+    KD_RETURN(kd_container_get_i64(c, "micro", &to->micro));
+    if (to->micro < 0 || to->micro > INT32_MAX || to->updates < 0)
+        return kd_fail(KDAS_EFORMAT, "'%s': a count is below 0", kd_container_path(c));
+    return KDAS_OK;
+}
+
+static kdas_status get_share(kd_container *c, const kdas_distiller *d, content *to)
+{
+    double means[KDAS_TERMS][3];
+
+    if (!kd_share_on(d->loss) || !kd_container_find(c, "share")) return KDAS_OK;
+    KD_RETURN(kd_container_get(c, "share", KD_ST_F64, 2, kd_share_dims, means));
+    for (int t = 0; t < KDAS_TERMS; t++) {
+        const double *m = means[t];
+
+        if (!(m[0] >= 0 && m[1] >= 0 && m[2] >= 0 && m[0] <= DBL_MAX && m[1] <= DBL_MAX &&
+              m[2] <= 0x1p53))
+            return kd_fail(KDAS_EFORMAT,
+                           "'%s': a share cannot have means of %g and %g after %g evaluations",
+                           kd_container_path(c), m[0], m[1], m[2]);
+        to->share[t] = (kd_share){ m[0], m[1], (int64_t)m[2] };
+    }
+    to->has_share = true;
+    return KDAS_OK;
+}
+
+/* A run may go on in another precision, since all that is kept is f32; but not with the same bits. */
+static bool same_precision(const content *c)
+{
+    const kdas_record *ours   = kd_fact_find(&c->ours.list, "precision"),
+                      *theirs = kd_fact_find(&c->theirs, "precision");
+
+    if (!theirs) theirs = kd_fact_find(&c->usual, "precision");
+    return strcmp(ours->text, theirs->text) == 0;
+}
+
+/* The loss scale goes on where it was, unless it is one that follows the precision, and that is another. A file
+ * of before 0.3 had none. */
+static kdas_status get_scale(kd_container *c, const kdas_distiller *d, content *to)
+{
+    int64_t good, skipped;
+
+    kd_scale_start(&to->scale, &to->optim, d->ctx->type);
+    to->was_scale = 1;
+    if (!kd_container_find(c, "scale.value")) return KDAS_OK;
+    KD_RETURN(kd_container_get_f64(c, "scale.value", &to->was_scale));
+    KD_RETURN(kd_container_get_i64(c, "scale.good", &good));
+    KD_RETURN(kd_container_get_i64(c, "scale.skipped", &skipped));
+    if (!kd_scale_possible(to->was_scale) || good < 0 || good > INT32_MAX || skipped < 0)
+        return kd_fail(KDAS_EFORMAT,
+                       "'%s': a loss scale cannot be %g after %lld updates, %lld skipped",
+                       kd_container_path(c), to->was_scale, (long long)good, (long long)skipped);
+    to->scale.skipped = skipped;
+    if (to->scale.every == 0 || (!same_precision(to) && to->optim.loss_scale == 0)) return KDAS_OK;
+    to->scale.value = (float)to->was_scale;
+    to->scale.good  = (int32_t)good;
+    return KDAS_OK;
+}
+
+static kdas_status get_tensor(void *user, const char *record, int rank, const int64_t *dims,
+                              float *host)
+{
+    return kd_container_get(user, record, KD_ST_F32, rank, dims, host);
+}
+
+static bool is_gradient(const kd_block *b)
+{
+    return !strcmp(b->prefix, "gradient") || !strcmp(b->prefix, "feature.gradient");
+}
+
+/* Gradients that wait were gathered under the scale of their time. */
+static void rescale_gradients(kd_snapshot *s, const content *from)
+{
+    float factor = from->scale.value / (float)from->was_scale;
+
+    for (int k = 0; k < s->blocks && factor != 1; k++)
+        for (size_t i = 0; is_gradient(&s->block[k]) && i < s->block[k].bytes / sizeof(float); i++)
+            s->block[k].host[i] *= factor;
+}
+
+static kdas_status get_tensors(kd_container *c, const kdas_distiller *d, content *to)
+{
+    KD_RETURN(kd_snapshot_init(&to->state, d, to->micro > 0, to->average));
+    KD_RETURN(kd_snapshot_tensors(&to->state, get_tensor, c));
+    KD_RETURN(kd_snapshot_init_feature(&to->feature, d, to->micro > 0));
+    KD_RETURN(kd_snapshot_tensors(&to->feature, get_tensor, c));
+    rescale_gradients(&to->state, to);
+    rescale_gradients(&to->feature, to);
+    return KDAS_OK;
+}
+
+static kdas_status read_content(kd_container *c, const kdas_distiller *d, content *to)
+{
+    KD_RETURN(get_counts(c, to));
+    KD_RETURN(get_facts(c, d, to));
+    KD_RETURN(get_share(c, d, to));
+    KD_RETURN(get_scale(c, d, to));
+    to->has_average = kd_container_find(c, "average.decay") != NULL;
+    to->average     = to->has_average && d->options.ema > 0;
+    return get_tensors(c, d, to);
+}
+
+/* ---- put in place ---- */
+
+/* Gradients of an update that was begun before are dropped, the student's and the projections'. */
+static kdas_status drop_gradients(kdas_distiller *d)
+{
+    KD_RETURN(kdas_model_zero_gradients(d->student));
+    return kd_feature_zero(d);
+}
+
+/* Everything has been read. The optimizer comes first, since it alone asks for memory. */
+static kdas_status commit(kdas_distiller *d, content *from)
+{
+    kd_snapshot *s = &from->state, *feature = &from->feature;
+
+    KD_RETURN(kd_optim_restore(d->optim, &from->optim, from->updates, &from->scale));
+    KD_RETURN(drop_gradients(d));
+    KD_RETURN(kd_snapshot_upload(s));
+    KD_RETURN(kd_snapshot_upload(feature));
+    KD_RETURN(kd_snapshot_counters(s, true));
+    if (feature->params) kd_params_touch(feature->params);
+    kd_params_touch(d->student->params);
+    kd_params_touch_stats(d->student->params);
+    d->student->options.seed = from->seed;
+    d->student->forwards     = from->forwards;
+    memcpy(d->loss->share, from->share, sizeof from->share);
+    d->average.begun     = from->average;
+    d->micro             = (int32_t)from->micro;
+    d->zeroed            = d->student->zeroed;
+    d->phase             = KD_PHASE_IDLE;
+    d->mark.student.kept = false;
+    return KDAS_OK;
+}
+
+static void tell(const content *c, const kdas_distiller *d)
+{
+    const char *path = c->resume.path;
+
+    kd_resume_tell(&c->resume, d->ctx);
+    if (kd_share_on(d->loss) && !c->has_share)
+        kd_info(d->ctx,
+                "'%s' knows no norms of the terms: the running means of the share start anew",
+                path);
+    if (c->has_average && d->options.ema == 0)
+        kd_info(d->ctx, "the moving average in '%s' is left out (ema is 0)", path);
+    if (!c->has_average && d->options.ema > 0 && c->updates > 0)
+        kd_info(d->ctx, "'%s' has no moving average: it begins at the student", path);
+}
+
+static void content_destroy(content *c, kdas_context *ctx)
+{
+    kd_checkpoint_facts_finish(&c->ours);
+    kd_snapshot_finish(&c->state);
+    kd_snapshot_finish(&c->feature);
+    kd_free(ctx, c);
+}
+
+kdas_status kdas_checkpoint_restore(kdas_checkpoint *checkpoint, kdas_distiller *d)
+{
+    content    *from;
+    kdas_status st;
+
+    if (!checkpoint || !d)
+        return kd_fail(KDAS_EINVAL, "kdas_checkpoint_restore: checkpoint or distiller is NULL");
+    from = kd_calloc(d->ctx, 1, sizeof *from);
+    if (!from) return KDAS_ENOMEM;
+    st = read_content(checkpoint->file, d, from);
+    if (st == KDAS_ENOTFOUND) /* a record is missing: it is not a checkpoint of this kind */
+        st = kd_fail(KDAS_EFORMAT, "%s", kdas_last_error());
+    if (st == KDAS_OK) st = commit(d, from);
+    if (st == KDAS_OK) tell(from, d);
+    content_destroy(from, d->ctx);
+    return st;
+}
+
+kdas_status kdas_checkpoint_load(kdas_distiller *distiller, const char *path,
+                                 kdas_progress *progress)
+{
+    kdas_checkpoint *c = NULL;
+    kdas_status      st;
+
+    if (!distiller || !path)
+        return kd_fail(KDAS_EINVAL, "kdas_checkpoint_load: distiller or path is NULL");
+    if (progress && progress->size < sizeof progress->size)
+        return kd_fail(KDAS_EINVAL, "kdas_progress: size is not set");
+    KD_RETURN(kdas_checkpoint_open(&c, distiller->ctx, path));
+    st = kdas_checkpoint_restore(c, distiller);
+    if (st == KDAS_OK && progress) {
+        c->progress.size = progress->size;
+        memcpy(progress, &c->progress, KD_MIN(progress->size, sizeof c->progress));
+    }
+    kdas_checkpoint_destroy(c);
+    return st;
+}

@@ -1,0 +1,265 @@
+/* resume.c - the table of what may differ between a checkpoint and those who go on from it, and what becomes of it. */
+#include "distill/resume.h"
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- the table ---- */
+
+/* docs/training.md has it in words. Of several differences the first row that refuses is named. */
+static const kd_resume_row rows[] = {
+    /* the network */
+    { "model", KD_REFUSED, KD_DAMAGED },
+    { "model.drop_path", KD_REFUSED, KD_DAMAGED },
+    { "precision", KD_FROM_HERE, KD_USUAL },
+
+    /* the optimizer: it goes on as it was, but for how long its schedule is */
+    { "optim.rule", KD_REFUSED, KD_DAMAGED },
+    { "optim.lr", KD_FROM_FILE, KD_DAMAGED },
+    { "optim.weight_decay", KD_FROM_FILE, KD_DAMAGED },
+    { "optim.no_decay", KD_FROM_FILE, KD_DAMAGED },
+    { "optim.beta1", KD_FROM_FILE, KD_DAMAGED },
+    { "optim.beta2", KD_FROM_FILE, KD_DAMAGED },
+    { "optim.eps", KD_FROM_FILE, KD_DAMAGED },
+    { "optim.momentum", KD_FROM_FILE, KD_DAMAGED },
+    { "optim.nesterov", KD_FROM_FILE, KD_DAMAGED },
+    { "optim.clamp", KD_FROM_FILE, KD_DAMAGED },
+    { "optim.clip_norm", KD_FROM_FILE, KD_DAMAGED },
+    { "optim.schedule", KD_FROM_FILE, KD_DAMAGED },
+    { "optim.step_factor", KD_FROM_FILE, KD_DAMAGED },
+    { "optim.power", KD_FROM_FILE, KD_DAMAGED },
+    { "optim.lr_min", KD_FROM_FILE, KD_DAMAGED },
+    { "optim.warmup", KD_FROM_HERE, KD_DAMAGED },
+    { "optim.total", KD_FROM_HERE, KD_DAMAGED },
+    { "optim.step_every", KD_FROM_HERE, KD_DAMAGED },
+    { "optim.loss_scale", KD_FROM_FILE, KD_PASSED },
+    { "optim.loss_scale_every", KD_FROM_FILE, KD_PASSED },
+
+    /* the objective: from `input` on, its members came with 0.4 */
+    { "loss.seg", KD_REFUSED, KD_DAMAGED },
+    { "loss.guidance", KD_REFUSED, KD_DAMAGED },
+    { "loss.sym", KD_REFUSED, KD_DAMAGED },
+    { "loss.axis", KD_REFUSED, KD_DAMAGED },
+    { "loss.tau", KD_REFUSED, KD_DAMAGED },
+    { "loss.seg_weight", KD_REFUSED, KD_DAMAGED },
+    { "loss.guidance_weight", KD_REFUSED, KD_DAMAGED },
+    { "loss.input", KD_REFUSED, KD_USUAL },
+    { "loss.similarity", KD_REFUSED, KD_USUAL },
+    { "loss.distance", KD_REFUSED, KD_USUAL },
+    { "loss.kd_weight", KD_REFUSED, KD_USUAL },
+    { "loss.sgm_weight", KD_REFUSED, KD_USUAL },
+    { "loss.share", KD_REFUSED, KD_USUAL },
+    { "loss.feature", KD_REFUSED, KD_USUAL },
+    { "loss.feature_taps", KD_REFUSED, KD_USUAL },
+    { "loss.feature_weight", KD_REFUSED, KD_USUAL },
+    { "loss.feature_tau", KD_REFUSED, KD_USUAL },
+    { "loss.feature_share", KD_REFUSED, KD_USUAL },
+    { "feature.teacher", KD_REFUSED, KD_USUAL, .what = "teacher of features" },
+    { "feature.pairs", KD_REFUSED, KD_USUAL, .what = "pairs of features" },
+
+    /* the step */
+    { "micro.accumulate", KD_REFUSED, KD_DAMAGED, KD_WAITING,
+      "number of micro-batches in an update", "some of them wait for the rest" },
+    { "micro.accumulate", KD_FROM_HERE, KD_DAMAGED, KD_SETTLED,
+      "number of micro-batches in an update" },
+    { "average.decay", KD_FROM_HERE, KD_ABSENT, .what = "decay of the moving average" },
+
+    /* the run: what it learns from and is judged by */
+    { "run.seed", KD_REFUSED, KD_DAMAGED, .what = "seed" },
+    { "run.frames", KD_REFUSED, KD_PASSED, .what = "hash of the training frames",
+      .why = "frames came, went or moved, and what was trained on may be in the validation set" },
+    { "run.validation", KD_REFUSED, KD_PASSED, .what = "hash of the validation frames",
+      .why = "its best score is of other frames, which may have moved between the sets" },
+    { "run.teacher", KD_REFUSED, KD_PASSED, .what = "teacher" },
+    { "run.teacher_values", KD_REFUSED, KD_PASSED, .what = "hash of the teacher's values" },
+    { "run.batch", KD_REFUSED, KD_PASSED, .what = "batch size" },
+    { "run.height", KD_REFUSED, KD_PASSED, .what = "height of a batch" },
+    { "run.width", KD_REFUSED, KD_PASSED, .what = "width of a batch" },
+    { "run.scales", KD_REFUSED, KD_PASSED, .what = "list of scales" },
+    { "run.drop_last", KD_REFUSED, KD_PASSED, .what = "loader's drop_last" },
+    { "run.batches", KD_REFUSED, KD_PASSED, .what = "number of batches in an epoch" },
+    { "run.loader_seed", KD_REFUSED, KD_PASSED, .what = "loader's seed" },
+    { "run.shuffle", KD_REFUSED, KD_PASSED, .what = "loader's shuffle" },
+    { "run.empty_share", KD_REFUSED, KD_PASSED, .what = "share of frames without a polyp" },
+    { "run.ramp_up", KD_REFUSED, KD_PASSED, .what = "ramp_up" },
+    { "run.ramp_down", KD_REFUSED, KD_PASSED, .what = "ramp_down" },
+    { "run.ramp_epochs", KD_FROM_HERE, KD_PASSED, .what = "epoch at which ramp_down ends" },
+
+    /* how it sees the frames: that may be changed on the way */
+    { "run.augment", KD_FROM_HERE, KD_PASSED, .what = "augment" },
+    { "run.rotation", KD_FROM_HERE, KD_PASSED, .what = "rotation" },
+    { "run.scale_min", KD_FROM_HERE, KD_PASSED, .what = "scale_min" },
+    { "run.scale_max", KD_FROM_HERE, KD_PASSED, .what = "scale_max" },
+    { "run.crop", KD_FROM_HERE, KD_PASSED, .what = "crop" },
+    { "run.crop_aspect", KD_FROM_HERE, KD_PASSED, .what = "crop_aspect" },
+    { "run.brightness", KD_FROM_HERE, KD_PASSED, .what = "brightness" },
+    { "run.contrast", KD_FROM_HERE, KD_PASSED, .what = "contrast" },
+    { "run.saturation", KD_FROM_HERE, KD_PASSED, .what = "saturation" },
+    { "run.hue", KD_FROM_HERE, KD_PASSED, .what = "hue" },
+    { "run.blur", KD_FROM_HERE, KD_PASSED, .what = "blur" },
+    { "run.cutout", KD_FROM_HERE, KD_PASSED, .what = "cutout" },
+
+    /* how it is judged from here on */
+    { "run.validation_height", KD_FROM_HERE, KD_PASSED, .what = "height of validation frames" },
+    { "run.validation_width", KD_FROM_HERE, KD_PASSED, .what = "width of validation frames" },
+    { "run.evaluate_ema", KD_FROM_HERE, KD_PASSED, .what = "evaluate_ema" },
+};
+
+const kd_resume_row *kd_resume_row_at(int i)
+{
+    return i >= 0 && i < (int)KD_COUNT(rows) ? &rows[i] : NULL;
+}
+
+kd_rule kd_resume_rule(const char *record)
+{
+    for (size_t i = 0; i < KD_COUNT(rows); i++)
+        if (strcmp(rows[i].record, record) == 0) return rows[i].rule;
+    return KD_REFUSED;
+}
+
+/* ---- facts ---- */
+
+static kdas_record *add(kd_facts *facts, const char *name)
+{
+    kdas_record *r = &facts->record[facts->count];
+
+    assert(facts->count < KD_FACTS);
+    *r = (kdas_record){ .name = name, .numbers = facts->number[facts->count++] };
+    return r;
+}
+
+void kd_fact_text(kd_facts *facts, const char *name, const char *text)
+{
+    kdas_record *r = add(facts, name);
+
+    r->text    = text;
+    r->numbers = NULL;
+}
+
+void kd_fact_numbers(kd_facts *facts, const char *name, const double *numbers, int64_t count)
+{
+    kdas_record *r = add(facts, name);
+
+    assert(count >= 1 && count <= KD_FACT_NUMBERS);
+    r->count = count;
+    memcpy(facts->number[facts->count - 1], numbers, (size_t)count * sizeof *numbers);
+}
+
+void kd_fact_number(kd_facts *facts, const char *name, double number)
+{
+    kd_fact_numbers(facts, name, &number, 1);
+}
+
+void kd_fact_whole(kd_facts *facts, const char *name, uint64_t whole, int base)
+{
+    char *text = facts->hash[facts->hashes++];
+
+    assert(facts->hashes <= KD_FACT_HASHES && (base == 10 || base == 16));
+    snprintf(text, sizeof facts->hash[0], base == 16 ? "%016llx" : "%llu",
+             (unsigned long long)whole);
+    kd_fact_text(facts, name, text);
+}
+
+const kdas_record *kd_fact_find(const kd_facts *facts, const char *name)
+{
+    for (int i = 0; facts && i < facts->count; i++)
+        if (strcmp(facts->record[i].name, name) == 0) return &facts->record[i];
+    return NULL;
+}
+
+/* ---- comparing ---- */
+
+static bool same(const kdas_record *a, const kdas_record *b)
+{
+    if (a->text || b->text) return a->text && b->text && strcmp(a->text, b->text) == 0;
+    if (a->count != b->count) return false;
+    for (int64_t i = 0; i < a->count; i++)
+        if (!(a->numbers[i] == b->numbers[i])) return false;
+    return true;
+}
+
+/* A row about which there is something to say. */
+typedef struct finding {
+    const kd_resume_row *row;
+    const kdas_record   *ours, *theirs; /* theirs NULL: the file lacks it */
+} finding;
+
+/* Whether the file lacks what the row speaks of, or has it otherwise. */
+static bool look(finding *f, const kd_resume *r, const kd_resume_row *row)
+{
+    if (row->when != KD_EVER && (row->when == KD_WAITING) != r->waiting) return false;
+    *f = (finding){ row, kd_fact_find(r->ours, row->record), kd_fact_find(r->theirs, row->record) };
+    if (!f->ours) return false;
+    if (!f->theirs && row->missing == KD_USUAL) f->theirs = kd_fact_find(r->usual, row->record);
+    if (!f->theirs) return row->missing != KD_ABSENT;
+    return !same(f->ours, f->theirs);
+}
+
+enum { VALUE = 112 };
+
+/* "'text'", "0.5", "0.5 1 1.5"; `digits` of each number. */
+static void say_value(char to[VALUE], const kdas_record *r, int digits)
+{
+    size_t used = 0;
+
+    to[0] = 0;
+    if (r->text) snprintf(to, VALUE, "'%.64s'", r->text);
+    for (int64_t i = 0; !r->text && i < r->count && used < VALUE; i++)
+        used += (size_t)snprintf(to + used, VALUE - used, "%s%.*g", i ? " " : "", digits,
+                                 r->numbers[i]);
+}
+
+/* Both, with as many digits as it takes to tell them apart. */
+static void say_values(char ours[VALUE], char theirs[VALUE], const finding *f)
+{
+    say_value(ours, f->ours, 6);
+    say_value(theirs, f->theirs, 6);
+    if (strcmp(ours, theirs) != 0) return;
+    say_value(ours, f->ours, 17);
+    say_value(theirs, f->theirs, 17);
+}
+
+static const char *words_of(const kd_resume_row *row)
+{
+    return row->what ? row->what : row->record;
+}
+
+kdas_status kd_resume_check(const kd_resume *r)
+{
+    char    ours[VALUE], theirs[VALUE];
+    finding f;
+
+    for (size_t i = 0; i < KD_COUNT(rows); i++) {
+        if (!look(&f, r, &rows[i])) continue;
+        if (!f.theirs && f.row->missing == KD_DAMAGED)
+            return kd_fail(KDAS_EFORMAT, "checkpoint '%s' has no record '%s'", r->path,
+                           f.row->record);
+        if (!f.theirs || f.row->rule != KD_REFUSED) continue;
+        say_values(ours, theirs, &f);
+        return kd_fail(KDAS_EINVAL, "'%s' is of another run: its %s is %s, here it is %s%s%s",
+                       r->path, words_of(f.row), theirs, ours, f.row->why ? ": " : "",
+                       f.row->why ? f.row->why : "");
+    }
+    return KDAS_OK;
+}
+
+void kd_resume_tell(const kd_resume *r, kdas_context *ctx)
+{
+    char    ours[VALUE], theirs[VALUE];
+    finding f;
+
+    for (size_t i = 0; i < KD_COUNT(rows); i++) {
+        if (!look(&f, r, &rows[i])) continue;
+        if (!f.theirs) {
+            kd_info(ctx, "'%s' does not say its %s: that is passed over", r->path, words_of(f.row));
+            continue;
+        }
+        say_values(ours, theirs, &f);
+        if (f.row->rule == KD_FROM_FILE)
+            kd_warn(ctx, "%s goes on at %s, as '%s' has it, not at %s", words_of(f.row), theirs,
+                    r->path, ours);
+        else
+            kd_warn(ctx, "%s is %s from here on; '%s' had %s", words_of(f.row), ours, r->path,
+                    theirs);
+    }
+}

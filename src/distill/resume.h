@@ -1,0 +1,77 @@
+/* resume.h - what a run is told, under the names that a checkpoint has for it, and the table that says what a resume does
+ * where the two differ. */
+#ifndef KD_RESUME_H
+#define KD_RESUME_H
+#include <kdas/distill.h>
+#include "base/base.h"
+
+/* ---- Facts: named values, a list of them for a file and one for here ---- */
+
+enum { KD_FACTS = 64, KD_FACT_NUMBERS = 8, KD_FACT_HASHES = 8 };
+
+/* Texts are the caller's, but for hashes. It points into itself: not to be copied. */
+typedef struct kd_facts {
+    kdas_record record[KD_FACTS];
+    double      number[KD_FACTS][KD_FACT_NUMBERS];
+    char        hash[KD_FACT_HASHES][24];
+    int         count, hashes;
+} kd_facts;
+
+void kd_fact_text(kd_facts *facts, const char *name, const char *text);
+void kd_fact_number(kd_facts *facts, const char *name, double number);
+void kd_fact_numbers(kd_facts *facts, const char *name, const double *numbers, int64_t count);
+/* A number of 64 bits, which a double does not hold: as text, in base 10 or 16. */
+void kd_fact_whole(kd_facts *facts, const char *name, uint64_t whole, int base);
+/* NULL: there is none. */
+const kdas_record *kd_fact_find(const kd_facts *facts, const char *name);
+
+/* ---- The table ---- */
+
+/* What becomes of a difference. */
+typedef enum kd_rule {
+    KD_REFUSED,   /* the resume is refused; the sentence names it           */
+    KD_FROM_FILE, /* the run goes on as the file has it; a warning says so  */
+    KD_FROM_HERE  /* the run goes on as it is told here; a warning says so  */
+} kd_rule;
+
+/* What a file without the record is. */
+typedef enum kd_missing {
+    KD_DAMAGED, /* no checkpoint: those of all versions have it                       */
+    KD_USUAL,   /* of an earlier version, or of a run that left it at its default     */
+    KD_PASSED,  /* of an earlier version: it is not compared, which the log says      */
+    KD_ABSENT   /* of a run without it: whoever reads it says what that means         */
+} kd_missing;
+
+/* When the row holds. */
+typedef enum kd_when {
+    KD_EVER,
+    KD_WAITING, /* gathered gradients wait for their update */
+    KD_SETTLED  /* none do */
+} kd_when;
+
+typedef struct kd_resume_row {
+    const char *record; /* its name; those that begin with "run." are kdas_train's */
+    kd_rule     rule;
+    kd_missing  missing;
+    kd_when     when;
+    const char *what; /* in words; NULL: the record's name says it  */
+    const char *why;  /* behind the sentence of a refusal; NULL: "" */
+} kd_resume_row;
+
+const kd_resume_row *kd_resume_row_at(int i); /* NULL past the last */
+/* The rule for a record, whatever waits. */
+kd_rule kd_resume_rule(const char *record);
+
+/* Two lists, and the values that KD_USUAL speaks of (NULL: there are none). What `ours` does not have is not compared. */
+typedef struct kd_resume {
+    const char     *path;
+    const kd_facts *ours, *theirs, *usual;
+    bool            waiting;
+} kd_resume;
+
+/* Refuse what the table refuses: KDAS_EINVAL, or KDAS_EFORMAT for a record that must be there. Says nothing else. */
+kdas_status kd_resume_check(const kd_resume *r);
+/* Once the run does go on: a warning for each difference, a line for each record that was passed over. */
+void kd_resume_tell(const kd_resume *r, kdas_context *ctx);
+
+#endif

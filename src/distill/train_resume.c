@@ -1,0 +1,185 @@
+/* train_resume.c - what a run is of: its data, its views of them, its teacher, its ramps. They travel as records of
+ * last.kdas, and a resume compares them before it changes anything. */
+#include <string.h>
+#include "distill/train.h"
+
+/* ---- what a run is of ---- */
+
+/* A hash of names, shapes and values. */
+static kdas_status hash_model(uint64_t *out, const kdas_model *model)
+{
+    kdas_context *ctx   = kdas_model_context(model);
+    uint64_t      hash  = 0;
+    float        *value = NULL;
+    size_t        room  = 0;
+    kdas_status   st    = KDAS_OK;
+    const char   *name;
+    int64_t       dims[4];
+    int32_t       rank;
+
+    for (int32_t i = 0; (name = kdas_model_tensor(model, i, &rank, dims, NULL)); i++) {
+        size_t count = 1;
+
+        for (int32_t k = 0; k < rank; k++)
+            count *= (size_t)dims[k];
+        KD_TRY(kd_grow(ctx, (void **)&value, &room, count, sizeof *value));
+        KD_TRY(kdas_model_read(model, i, value));
+        hash = kd_mix64(hash ^ kd_hash64(name));
+        hash = kd_mix64(hash ^ kd_hash_bytes(dims, (size_t)rank * sizeof *dims));
+        hash = kd_mix64(hash ^ kd_hash_bytes(value, count * sizeof *value));
+    }
+    *out = hash;
+done:
+    kd_free(ctx, value);
+    return st;
+}
+
+/* The teacher, where something reads it: one that stands by may be any. */
+static kdas_status add_teacher(kd_facts *facts, const kdas_distiller *d, const kdas_dataset *frames)
+{
+    const kdas_model *teacher = kdas_distiller_teacher(d);
+    const kdas_loss  *loss    = kdas_distiller_loss(d);
+    bool              read    = kdas_loss_needs_teacher(loss) || kdas_loss_needs_taps(loss) ||
+                kdas_dataset_unlabelled(frames) > 0;
+    uint64_t hash;
+
+    if (!teacher || !read) {
+        kd_fact_text(facts, "run.teacher", "none");
+        kd_fact_text(facts, "run.teacher_values", "none");
+        return KDAS_OK;
+    }
+    KD_RETURN(hash_model(&hash, teacher));
+    kd_fact_text(facts, "run.teacher", kdas_model_network(teacher));
+    kd_fact_whole(facts, "run.teacher_values", hash, 16);
+    return KDAS_OK;
+}
+
+static void add_views(kd_facts *facts, const kdas_loader_options *o)
+{
+    kd_fact_number(facts, "run.augment", o->augment != 0);
+    kd_fact_number(facts, "run.rotation", (double)o->rotation);
+    kd_fact_number(facts, "run.scale_min", (double)o->scale_min);
+    kd_fact_number(facts, "run.scale_max", (double)o->scale_max);
+    kd_fact_number(facts, "run.crop", (double)o->crop);
+    kd_fact_number(facts, "run.crop_aspect", (double)o->crop_aspect);
+    kd_fact_number(facts, "run.brightness", (double)o->brightness);
+    kd_fact_number(facts, "run.contrast", (double)o->contrast);
+    kd_fact_number(facts, "run.saturation", (double)o->saturation);
+    kd_fact_number(facts, "run.hue", (double)o->hue);
+    kd_fact_number(facts, "run.blur", (double)o->blur);
+    kd_fact_number(facts, "run.cutout", (double)o->cutout);
+}
+
+static kdas_status add_loader(kd_facts *facts, const kdas_loader *loader)
+{
+    double              scale[KD_FACT_NUMBERS] = { 1 };
+    kdas_loader_options o;
+
+    kdas_loader_options_init(&o, sizeof o);
+    KD_RETURN(kdas_loader_get_options(loader, &o));
+    for (int32_t i = 0; i < o.scale_count; i++)
+        scale[i] = (double)o.scales[i];
+    kd_fact_number(facts, "run.batch", (double)o.batch);
+    kd_fact_number(facts, "run.height", (double)o.height);
+    kd_fact_number(facts, "run.width", (double)o.width);
+    kd_fact_numbers(facts, "run.scales", scale, KD_MAX(o.scale_count, 1));
+    kd_fact_number(facts, "run.drop_last", o.drop_last != 0);
+    kd_fact_number(facts, "run.batches", (double)kdas_loader_batches(loader));
+    kd_fact_whole(facts, "run.loader_seed", o.seed, 10);
+    kd_fact_number(facts, "run.shuffle", o.shuffle != 0);
+    kd_fact_number(facts, "run.empty_share", (double)o.empty_share);
+    add_views(facts, &o);
+    return KDAS_OK;
+}
+
+static kdas_status add_options(kd_facts *facts, const kdas_train_options *o,
+                               const kdas_distiller *d)
+{
+    kdas_distiller_options distiller;
+
+    kdas_distiller_options_init(&distiller, sizeof distiller);
+    KD_RETURN(kdas_distiller_get_options(d, &distiller));
+    kd_fact_number(facts, "run.ramp_up", o->ramp_up);
+    kd_fact_number(facts, "run.ramp_down", o->ramp_down);
+    kd_fact_number(facts, "run.ramp_epochs", o->ramp_down > 0 ? (double)o->epochs : 0);
+    kd_fact_number(facts, "run.validation_height", (double)o->height);
+    kd_fact_number(facts, "run.validation_width", (double)o->width);
+    kd_fact_number(facts, "run.evaluate_ema", o->evaluate_ema && distiller.ema > 0);
+    return KDAS_OK;
+}
+
+kdas_status kd_train_facts(kd_facts *facts, const kdas_distiller *d, const kdas_loader *loader,
+                           const kdas_dataset *validation, const kdas_train_options *options)
+{
+    const kdas_dataset *frames = kdas_loader_dataset(loader);
+
+    facts->count = facts->hashes = 0;
+    kd_fact_whole(facts, "run.seed", options->seed, 10);
+    kd_fact_whole(facts, "run.frames", kdas_dataset_hash(frames), 16);
+    if (validation)
+        kd_fact_whole(facts, "run.validation", kdas_dataset_hash(validation), 16);
+    else
+        kd_fact_text(facts, "run.validation", "none");
+    KD_RETURN(add_teacher(facts, d, frames));
+    KD_RETURN(add_loader(facts, loader));
+    return add_options(facts, options, d);
+}
+
+/* ---- what its file says of it ---- */
+
+/* Those of its records that we know; a list of another length than any of ours is none. */
+static void read_facts(kd_facts *facts, const kdas_checkpoint *c, const kd_facts *like,
+                       uint64_t seed)
+{
+    facts->count = facts->hashes = 0;
+    kd_fact_whole(facts, "run.seed", seed, 10); /* progress has had it since 0.1 */
+    for (int i = 0; i < like->count; i++) {
+        const char        *name = like->record[i].name;
+        const kdas_record *r    = kdas_checkpoint_find(c, name);
+
+        if (!r || strcmp(name, "run.seed") == 0) continue;
+        if (r->text)
+            kd_fact_text(facts, name, r->text);
+        else if (r->count <= KD_FACT_NUMBERS)
+            kd_fact_numbers(facts, name, r->numbers, r->count);
+    }
+}
+
+/* Sums of the epoch under way. */
+static void read_sums(kd_train_file *f)
+{
+    const kdas_record *r = kdas_checkpoint_find(f->checkpoint, "run.sums");
+
+    memset(f->sum, 0, sizeof f->sum);
+    f->has_sums = r && r->numbers && r->count == KD_SUMS;
+    if (f->has_sums) memcpy(f->sum, r->numbers, sizeof f->sum);
+}
+
+kdas_status kd_train_file_open(kd_train_file *f, kdas_context *ctx, const char *path,
+                               const kd_facts *ours)
+{
+    f->progress = (kdas_progress){ .size = sizeof f->progress };
+    KD_RETURN(kdas_checkpoint_open(&f->checkpoint, ctx, path));
+    KD_RETURN(kdas_checkpoint_progress(f->checkpoint, &f->progress));
+    read_sums(f);
+    read_facts(&f->facts, f->checkpoint, ours, f->progress.seed);
+    f->resume = (kd_resume){ .path = path, .ours = ours, .theirs = &f->facts };
+    return kd_resume_check(&f->resume);
+}
+
+kdas_status kd_train_file_restore(kd_train_file *f, kdas_distiller *d)
+{
+    kdas_context *ctx = kdas_model_context(kdas_distiller_student(d));
+
+    KD_RETURN(kdas_checkpoint_restore(f->checkpoint, d));
+    kd_resume_tell(&f->resume, ctx);
+    if (!f->has_sums)
+        kd_info(ctx, "'%s' has no sums of the epoch under way: they begin here", f->resume.path);
+    return KDAS_OK;
+}
+
+void kd_train_file_close(kd_train_file *f)
+{
+    kdas_checkpoint_destroy(f->checkpoint);
+    f->checkpoint = NULL;
+}
