@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/text.h"
 #include "io/crc.h"
 #include "io/safetensors.h"
 
@@ -147,10 +148,13 @@ static kdas_status parse_header(const kd_safetensors *f, cJSON **out)
 {
     const char *end = NULL;
     cJSON      *json;
+    locale_t    plain;
 
     if (too_many_values(f)) return bad(f, "its header lists too many tensors");
+    plain = kd_locale_plain(); /* cJSON reads numbers by the locale */
     errno = 0;
     json  = cJSON_ParseWithLengthOpts(f->pool, f->header, &end, 0);
+    kd_locale_back(plain);
     if (!json && errno == ENOMEM)
         return kd_fail(KDAS_ENOMEM, "out of memory: the header of '%s'", kd_file_path(f->file));
     if (!json)
