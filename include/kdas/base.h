@@ -115,6 +115,9 @@ typedef struct kdas_context_options {
     int32_t       precision; /* kdas_precision; KDAS_PRECISION_F32 (default). Since 0.2      */
     int32_t deterministic; /* 1 (default): same inputs, threads and device give the same bits; 0: a
                                   * GPU may take algorithms that sum in any order. Since 0.3            */
+    const char *plugin_path; /* folders with plug-ins, joined by ':', looked at before those of the
+                              * environment variable KDAS_BACKEND_PATH and the folder "kdas" beside the
+                              * library; NULL (default): those alone. Since 0.4                     */
 } kdas_context_options;
 
 /* Write the defaults; pass sizeof *options. Since 0.1. */
@@ -143,9 +146,10 @@ KDAS_API kdas_precision kdas_context_precision(const kdas_context *context);
 /* A line about the device: name, instruction set, libraries. Lives as long as the context. Since 0.1. */
 KDAS_API const char *kdas_context_device(const kdas_context *context);
 
-/* Say whether a backend can be used here, and why not. 1 or 0; `why` (may be NULL) receives one
- * sentence of at most `size` bytes with its terminator. Since 0.1. */
-KDAS_API int kdas_backend_probe(const char *name, char *why, size_t size);
+/* Say whether the device `name`, as in kdas_context_options.device, can be used here, and why not. 1 or 0. `plugin_path`
+ * (may be NULL) is that of kdas_context_options. `why` receives "", or one sentence, of at most `size` bytes with its
+ * terminator; where it is NULL or `size` is 0, nothing. Any thread. `plugin_path` since 0.4. Since 0.1. */
+KDAS_API int kdas_backend_probe(const char *name, const char *plugin_path, char *why, size_t size);
 
 KDAS_END
 #endif

@@ -206,7 +206,7 @@ kdas_status kdas_context_create(kdas_context **out, const kdas_context_options *
     *out = NULL;
     KD_RETURN(take_options(&o, options));
     KD_RETURN(kd_backend_parse(name, sizeof name, &index, o.device));
-    KD_RETURN(kd_backend_find(&table, &library, name));
+    KD_RETURN(kd_backend_find(&table, &library, name, o.plugin_path));
     return create(out, &o, table, library, index);
 }
 
