@@ -6,7 +6,11 @@
  * exports kdas_backend_entry and links to nothing of libkdas; the host passes in its own table. It is looked
  * for in the folders of kdas_context_options.plugin_path, of the environment variable KDAS_BACKEND_PATH (not in
  * a process with raised privileges), and in the folder "kdas" beside libkdas.so; the first file of that name
- * is taken, or refused. */
+ * is taken, or refused.
+ *
+ * In a child of a fork, a device that was opened before is not called any more but to give things back, and only
+ * if its memory is the host's (host_memory): then free(), release() and close() are, and may wait for no thread.
+ * What any other device keeps there goes with the process. */
 #ifndef KDAS_BACKEND_H
 #define KDAS_BACKEND_H
 #include <kdas/base.h>

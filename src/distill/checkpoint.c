@@ -1,6 +1,7 @@
 /* checkpoint.c - the state of a distiller in a file: the student's tensors, the optimizer's
  * moments, gradients that wait for their update, counters, seeds and options. Loading reads all of
  * it into host memory and checks it before anything is changed. */
+#include "base/process.h"
 #include "distill/checkpoint.h"
 #include <float.h>
 #include <math.h>
@@ -224,6 +225,7 @@ kdas_status kdas_checkpoint_save(const kdas_distiller *distiller, const char *pa
 {
     if (!distiller || !path)
         return kd_fail(KDAS_EINVAL, "kdas_checkpoint_save: distiller or path is NULL");
+    KD_RETURN(kd_check_process(distiller->ctx));
     return kd_checkpoint_save(distiller, path, progress, notes, NULL, 0);
 }
 
@@ -580,5 +582,6 @@ kdas_status kdas_checkpoint_load(kdas_distiller *distiller, const char *path,
 {
     if (!distiller || !path)
         return kd_fail(KDAS_EINVAL, "kdas_checkpoint_load: distiller or path is NULL");
+    KD_RETURN(kd_check_process(distiller->ctx));
     return kd_checkpoint_load(distiller, path, progress, NULL, 0);
 }

@@ -1,4 +1,5 @@
 /* evaluate.c - a model's figures on a dataset: each frame by itself, at its own size. */
+#include "base/process.h"
 #include "distill/evaluate.h"
 #include "base/context.h"
 #include "io/image.h"
@@ -90,6 +91,7 @@ kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_dat
 {
     if (!evaluator || !model || !dataset)
         return kd_fail(KDAS_EINVAL, "kdas_evaluate: evaluator, model or dataset is NULL");
+    KD_RETURN(kd_check_process(model->ctx));
     if (limit < 0)
         return kd_fail(KDAS_EINVAL, "kdas_evaluate: limit is %lld, below 0", (long long)limit);
     return kd_evaluate(evaluator, model, dataset, height, width, limit, NULL, NULL);

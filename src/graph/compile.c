@@ -1,6 +1,7 @@
 /* compile.c - from a graph to a program: fuse, fold, choose and prepare kernels, plan memory. */
-#include <stdio.h>
 #include <string.h>
+#include "base/process.h"
+#include "base/text.h"
 #include "graph/program_inside.h"
 
 /* Ops that need no kernel: their value is another node's memory. */
@@ -95,7 +96,9 @@ kdas_status kd_program_create(kd_program **out, kd_graph *g, kd_arena *arena)
     p->ctx   = g->ctx;
     p->graph = g;
     p->arena = arena;
-    st       = compile(p);
+    kd_process_enter();
+    st = compile(p);
+    kd_process_leave();
     if (st != KDAS_OK) {
         kd_program_destroy(p);
         return st;
@@ -108,12 +111,8 @@ void kd_program_destroy(kd_program *p)
 {
     if (!p) return;
     kd_records_destroy(p);
-    for (int i = 0; p->slot && i < p->nodes; i++) {
-        const kdas_kernel *k = p->slot[i].kernel;
-
-        if (k && k->release && p->slot[i].plan.state)
-            k->release(p->ctx->device, p->slot[i].plan.state);
-    }
+    for (int i = 0; p->slot && i < p->nodes; i++)
+        if (p->slot[i].kernel) kd_device_release(p->ctx, p->slot[i].kernel, p->slot[i].plan.state);
     for (size_t i = 0; i < p->folds; i++) {
         kd_device_free(p->ctx, p->fold[i].weight);
         kd_device_free(p->ctx, p->fold[i].bias);
@@ -135,7 +134,7 @@ void kd_program_label(kd_program *p, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    vsnprintf(p->label, sizeof p->label, format, args);
+    kd_vformat(p->label, sizeof p->label, format, args);
     va_end(args);
 }
 

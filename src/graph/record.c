@@ -70,7 +70,7 @@ kdas_status kd_records_create(kd_program *p)
 /* It has run all the same, wherever that was: the next time it can be recorded. */
 static void drop(kd_program *p, kd_record *record)
 {
-    if (record->made) p->ctx->backend->forget(p->ctx->device, record->made);
+    kd_device_forget(p->ctx, record->made);
     record->made = NULL;
 }
 
@@ -179,7 +179,7 @@ static kdas_status make(kd_program *p, kd_record *record, kd_run_fn run)
         record->made = made;
         return KDAS_OK;
     }
-    if (made) backend->forget(device, made);
+    kd_device_forget(p->ctx, made);
     return st == KDAS_OK ? end : kd_fail(st, "%s", why);
 }
 
