@@ -287,8 +287,8 @@ include src/backend/cuda/build.mk
 
 # ---- Machine --------------------------------------------------------------------------------------
 BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libopenblas-openmp-dev libstb-dev libjsmn-dev
-# gfortran: openblas.pc names its library for static links, which check tries
-CHECK_DEPS := check abigail-tools valgrind gfortran
+# gfortran: openblas.pc names its library for static links, which check tries; locales: a test makes one with a comma
+CHECK_DEPS := check abigail-tools valgrind gfortran locales
 deps: ## install what is missing (Debian)
 	@.ci/deps $(BUILD_DEPS) $(CHECK_DEPS)
 # On a machine that does other work, too, threads that spin long while they wait cost several times the time.

@@ -8,7 +8,7 @@
 
 typedef struct machine {
     const char *device, *isa; /* NULL: the library's choice */
-    int64_t     threads;      /* 0: one a core              */
+    int64_t     threads;      /* 0: the library's choice    */
     int64_t     dtype;        /* which of --dtype's words   */
 } machine;
 
@@ -16,7 +16,7 @@ typedef struct machine {
 /* clang-format off */
 #define MACHINE_OPTIONS(m)                                                            \
     { OPTION_WHOLE, "--threads", "N", &(m).threads, 0, 1024,                          \
-      "compute threads; 0 (default): one a core" },                                   \
+      "compute threads; 0 (default): OMP_NUM_THREADS, or all\nthat the process may have" },    \
     { OPTION_TEXT, "--device", "NAME", &(m).device, 0, 0,                             \
       "cpu (default), reference, cuda[:N] (card N), or another\nplug-in's name" },     \
     { OPTION_TEXT, "--isa", "NAME", &(m).isa, 0, 0,                                   \

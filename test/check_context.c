@@ -35,6 +35,7 @@ START_TEST(defaults_give_a_context_with_a_thread_for_each_core)
 {
     kdas_context *context = NULL;
 
+    unsetenv("OMP_NUM_THREADS");
     ck_assert_int_eq(kdas_context_create(&context, NULL), KDAS_OK);
     ck_assert_int_ge(kdas_context_threads(context), 1);
     ck_assert_int_le(kdas_context_threads(context), sysconf(_SC_NPROCESSORS_ONLN));
@@ -52,7 +53,7 @@ START_TEST(every_built_in_device_opens)
         kdas_context *context = NULL;
 
         o.device = names[i];
-        ck_assert_int_eq(kdas_backend_probe(names[i], NULL, 0), 1);
+        ck_assert_int_eq(kdas_backend_probe(names[i], NULL, NULL, 0), 1);
         ck_assert_int_eq(kdas_context_create(&context, &o), KDAS_OK);
         ck_assert_int_eq(kdas_context_threads(context), 1);
         kdas_context_destroy(context);
@@ -117,7 +118,7 @@ START_TEST(device_names_that_cannot_be_are_refused_by_name)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         o.device = rows[i].device;
         refuse(&o, rows[i].status, rows[i].word);
-        ck_assert_int_eq(kdas_backend_probe(rows[i].device, why, sizeof why), 0);
+        ck_assert_int_eq(kdas_backend_probe(rows[i].device, NULL, why, sizeof why), 0);
         ck_assert_ptr_nonnull(strstr(why, rows[i].word));
     }
 }
@@ -129,12 +130,12 @@ START_TEST(a_probe_never_writes_past_its_buffer)
         char why[64];
 
         memset(why, '#', sizeof why);
-        ck_assert_int_eq(kdas_backend_probe("warp", why, size), 0);
+        ck_assert_int_eq(kdas_backend_probe("warp", NULL, why, size), 0);
         if (size) ck_assert_uint_lt(strlen(why), size);
         for (size_t i = size; i < sizeof why; i++)
             ck_assert_int_eq(why[i], '#');
     }
-    ck_assert_int_eq(kdas_backend_probe(NULL, NULL, 0), 0);
+    ck_assert_int_eq(kdas_backend_probe(NULL, NULL, NULL, 0), 0);
 }
 END_TEST
 

@@ -56,7 +56,7 @@ static void assert_refused(const char *device, kdas_status status, const char *w
     kdas_context *ctx      = (kdas_context *)&ctx;
     char          why[512] = "";
 
-    ck_assert_int_eq(kdas_backend_probe(device, why, sizeof why), 0);
+    ck_assert_int_eq(kdas_backend_probe(device, NULL, why, sizeof why), 0);
     ck_assert_msg(strstr(why, word) != NULL, "'%s' does not say '%s'", why, word);
     kd_assert_status(try_context(&ctx, device, KDAS_PRECISION_F32), status);
     ck_assert_ptr_null(ctx);
@@ -136,7 +136,7 @@ START_TEST(a_context_says_which_card_it_has)
     ck_assert_ptr_eq(strstr(kdas_context_device(ctx), "cuda:0: "), kdas_context_device(ctx));
     ck_assert_ptr_nonnull(strstr(kdas_context_device(ctx), "sm_"));
     ck_assert_ptr_null(strchr(kdas_context_device(ctx), '\n'));
-    ck_assert_int_eq(kdas_backend_probe("cuda:0", NULL, 0), 1);
+    ck_assert_int_eq(kdas_backend_probe("cuda:0", NULL, NULL, 0), 1);
     kdas_context_destroy(ctx);
 }
 END_TEST

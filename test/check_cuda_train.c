@@ -197,7 +197,7 @@ START_TEST(contexts_in_two_threads_give_the_bits_of_one_alone)
     course    alone = { "cuda" }, beside[2] = { { places[_i][0] }, { places[_i][1] } };
     pthread_t thread[2];
 
-    if (kdas_backend_probe(places[_i][1], NULL, 0) == 0) {
+    if (kdas_backend_probe(places[_i][1], NULL, NULL, 0) == 0) {
         printf("SKIP contexts_in_two_threads: there is no second card\n");
         return;
     }

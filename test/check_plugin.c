@@ -19,8 +19,7 @@ static const char source[] =
     "#include <stdio.h>\n"
     "#include <stddef.h>\n"
     "static int probe(int32_t index, char *why, size_t size)\n"
-    "{ if (why && size) snprintf(why, size, \"number %d is not plugged in\", (int)index); return "
-    "0; }\n"
+    "{ snprintf(why, size, \"number %d is not plugged in\", (int)index); return 0; }\n"
     "static kdas_status open(kdas_device **out, const kdas_host *h, const kdas_device_options *o)\n"
     "{ (void)out; (void)o; return h->fail(KDAS_EBACKEND, \"opened\"); }\n"
     "static void close(kdas_device *d) { (void)d; }\n"
@@ -74,7 +73,7 @@ static void refused(const char *device, kdas_status status, const char *word, bo
     ck_assert_ptr_null(context);
     kd_assert_sentence(word);
     if (names_file) kd_assert_sentence("libkdas-odd.so");
-    ck_assert_int_eq(kdas_backend_probe(device, why, sizeof why), 0);
+    ck_assert_int_eq(kdas_backend_probe(device, NULL, why, sizeof why), 0);
     ck_assert_msg(strstr(why, word) != NULL, "'%s' does not name '%s'", why, word);
     o.device = "cpu"; /* which goes on working */
     kd_assert_ok(kdas_context_create(&context, &o));
@@ -108,6 +107,117 @@ START_TEST(a_plug_in_without_a_device_says_why_in_its_own_words)
     if (!make_plugin("-DT=.kernels=NULL -DGIVE='&table'")) return;
     refused("odd", KDAS_EBACKEND, "number 0 is not plugged in", false);
     refused("odd:7", KDAS_EBACKEND, "number 7 is not plugged in", false);
+}
+END_TEST
+
+/* The plug-in above writes its reason wherever it is told to. */
+START_TEST(a_probe_may_be_asked_without_a_place_for_the_reason)
+{
+    static const char *const names[] = { "odd", "cpu:1", "reference:3", "cpu", "warp", "", NULL };
+    char                     why[64];
+
+    if (!make_plugin("-DT=.kernels=NULL -DGIVE='&table'")) return;
+    for (size_t i = 0; i < KD_COUNT(names); i++) {
+        int want = names[i] && strcmp(names[i], "cpu") == 0;
+
+        for (size_t size = 0; size < 20; size++) {
+            ck_assert_int_eq(kdas_backend_probe(names[i], NULL, NULL, size), want);
+            memset(why, '#', sizeof why);
+            ck_assert_int_eq(kdas_backend_probe(names[i], NULL, why, size), want);
+            ck_assert_int_eq(why[size], '#');
+            if (size) ck_assert_uint_eq(strlen(why), want ? 0 : size - 1);
+        }
+    }
+}
+END_TEST
+
+/* ---- where it is looked for: files that are no plug-ins are named with their folder ---- */
+
+static void put_file(const char *folder)
+{
+    char command[1200], name[64];
+
+    snprintf(name, sizeof name, "%s/libkdas-odd.so", folder);
+    snprintf(command, sizeof command, "mkdir -p '%s'", kd_test_path(folder));
+    ck_assert(run(command));
+    kd_test_write(kd_test_path(name), "no plug-in", 10);
+}
+
+/* Both ways to ask for "odd" come upon the file in `folder`; NULL: upon none. */
+static void found_in(const char *plugin_path, const char *folder)
+{
+    kdas_context_options o;
+    kdas_context        *context;
+    char                 name[64], why[512];
+
+    snprintf(name, sizeof name, "/%s/libkdas-odd.so", folder ? folder : "");
+    kdas_context_options_init(&o, sizeof o);
+    o.device      = "odd";
+    o.plugin_path = plugin_path;
+    kd_assert_status(kdas_context_create(&context, &o), folder ? KDAS_EBACKEND : KDAS_ENOTFOUND);
+    kd_assert_sentence(folder ? name : "there is no device 'odd'");
+    ck_assert_int_eq(kdas_backend_probe("odd", plugin_path, why, sizeof why), 0);
+    ck_assert_str_eq(why, kdas_last_error());
+}
+
+static const char *joined(const char *a, const char *b)
+{
+    static char list[1300];
+
+    snprintf(list, sizeof list, "%s:%s", a ? kd_test_path(a) : "", b ? kd_test_path(b) : "");
+    return list;
+}
+
+START_TEST(the_folders_of_the_option_come_first_and_in_order)
+{
+    put_file("first");
+    put_file("second");
+    put_file("of_the_environment");
+    unsetenv("KDAS_BACKEND_PATH");
+    found_in(NULL, NULL);
+    found_in("", NULL);
+    found_in(joined("nowhere", NULL), NULL);
+    kd_assert_sentence("plugin_path");
+    found_in(kd_test_path("first"), "first");
+    found_in(joined("first", "second"), "first");
+    found_in(joined("second", "first"), "second");
+    found_in(joined("nowhere", "second"), "second");
+    found_in(joined(NULL, "second"), "second");
+    setenv("KDAS_BACKEND_PATH", joined("nowhere", "of_the_environment"), 1);
+    found_in(kd_test_path("second"), "second");
+    found_in(joined("nowhere", NULL), "of_the_environment");
+    found_in("::", "of_the_environment");
+    found_in(NULL, "of_the_environment");
+}
+END_TEST
+
+/* An empty entry of a list is no folder, and surely not the root; a path that is too long is none either. */
+START_TEST(entries_that_are_no_folders_are_passed_over)
+{
+    size_t n    = 20000;
+    char  *list = malloc(n + 600);
+
+    memset(list, 'x', n);
+    unsetenv("KDAS_BACKEND_PATH");
+    list[n] = 0;
+    found_in(list, NULL);
+    put_file("first");
+    snprintf(list + n, 600, ":%s", kd_test_path("first"));
+    found_in(list, "first");
+    free(list);
+}
+END_TEST
+
+START_TEST(a_plug_in_is_used_from_the_options_folder)
+{
+    char why[64];
+
+    if (!make_plugin("-DT=.kernels=NULL -DGIVE='&table'")) return;
+    unsetenv("KDAS_BACKEND_PATH");
+    ck_assert_int_eq(kdas_backend_probe("odd:5", kd_test_path(NULL), why, sizeof why), 0);
+    ck_assert_str_eq(why, "number 5 is not plugged in");
+    ck_assert_int_eq(kdas_backend_probe("odd:5", NULL, why, sizeof why), 0);
+    ck_assert_ptr_nonnull(strstr(why, "there is no device"));
 }
 END_TEST
 
@@ -217,6 +327,10 @@ int main(void)
     tcase_add_loop_test(files, a_plug_in_that_does_not_fit_is_named_with_the_reason, 0,
                         sizeof odd / sizeof *odd);
     tcase_add_test(files, a_plug_in_without_a_device_says_why_in_its_own_words);
+    tcase_add_test(files, a_probe_may_be_asked_without_a_place_for_the_reason);
+    tcase_add_test(files, the_folders_of_the_option_come_first_and_in_order);
+    tcase_add_test(files, entries_that_are_no_folders_are_passed_over);
+    tcase_add_test(files, a_plug_in_is_used_from_the_options_folder);
     tcase_add_test(files, a_file_cut_off_anywhere_is_no_plug_in);
     tcase_add_test(files, a_device_without_a_plug_in_is_said_to_have_none);
     suite_add_tcase(suite, files);

@@ -3,7 +3,8 @@
 # those before it in `order`; the CPU backend knows only what a plug-in would, and the CUDA plug-in, which links to
 # nothing of the library, kdas/backend.h alone; CUDA's headers are its and its emulator's; examples know only what a
 # host would. And, by their objects (in OBJECTS, which `make check-layers` builds), that some files of src/ stand on the
-# public functions as a host would. Prints each include as FILE:LINE, and each symbol, that breaks a rule, then
+# public functions as a host would. Besides, numbers are written and read in one place. Prints each include as
+# FILE:LINE, and each symbol, that breaks a rule, then
 # "N passed, N failed".
 set -u
 cd "${1:-$(dirname "$0")/..}" || exit 1
@@ -125,6 +126,21 @@ while IFS=: read -r file line include; do
     esac
     judge "$file:$line" "$include" "$reason"
 done < <(every_include examples)
+
+# Numbers with a point become text, and text becomes numbers, in base/text.c alone: the C library's own functions follow
+# the host's locale. Prints FILE:LINE where a statement ends that does so elsewhere.
+by_locale() # FILE...
+{
+    awk 'BEGIN { RS = ";[^\n\"]*\n" }
+        FNR == 1 { line = 0 }
+        { line += gsub(/\n/, " ") + 1 }
+        /(^|[^A-Za-z0-9_])(v[a-z]*printf|[a-z]*scanf|strto[a-z]+|ato(f|i|l|ll)|setlocale|localeconv|strn?casecmp) *\(/ ||
+            /(^|[^A-Za-z0-9_])(f|d|s|sn|as)?printf *\(.*%[-+ #0-9.*]*[lL]?[aAeEfFgG]/ { print FILENAME ":" line }' "$@"
+}
+while IFS= read -r file; do
+    bad=$(by_locale "$file" | paste -sd' ')
+    [ "$file" = src/base/text.c ] || judge "${bad:-$file}" "a number" "${bad:+numbers are written and read by base/text.h}"
+done < <(find src -name '*.[ch]' -o -name '*.cu' | sort)
 
 # Tests may look inside the library; CUDA is the emulator's and its suite's alone.
 while IFS=: read -r file line include; do

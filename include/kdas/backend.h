@@ -3,7 +3,14 @@
  *
  * A backend is one table, kdas_backend: how to open a device, handle its memory, and a list of kernels
  * keyed by the op's permanent number (ops.def). A plug-in is a shared object "libkdas-<name>.so" that
- * exports kdas_backend_entry and links to nothing of libkdas; the host passes in its own table. */
+ * exports kdas_backend_entry and links to nothing of libkdas; the host passes in its own table. It is looked
+ * for in the folders of kdas_context_options.plugin_path, of the environment variable KDAS_BACKEND_PATH (not in
+ * a process with raised privileges), and in the folder "kdas" beside libkdas.so; the first file of that name
+ * is taken, or refused.
+ *
+ * In a child of a fork, a device that was opened before is not called any more but to give things back, and only
+ * if its memory is the host's (host_memory): then free(), release() and close() are, and may wait for no thread.
+ * What any other device keeps there goes with the process. */
 #ifndef KDAS_BACKEND_H
 #define KDAS_BACKEND_H
 #include <kdas/base.h>
@@ -316,7 +323,7 @@ typedef struct kdas_backend {
     const kdas_kernel *kernels;     /* ends with op 0                                      */
     int32_t            host_memory; /* 1: device memory is host memory; what the list lacks
                                      * runs on the reference kernels                       */
-    /* A score, 0: cannot be used here, and `why` says so in a sentence. */
+    /* A score, 0: cannot be used here, and `why` (never NULL, at least 1 byte) says so in a sentence. */
     int (*probe)(int32_t index, char *why, size_t size);
     kdas_status (*open)(kdas_device **out, const kdas_host *host,
                         const kdas_device_options *options);

@@ -52,7 +52,8 @@ typedef enum kdas_status {
     KDAS_ENUMERIC     = -8, /* NaN or infinity where a number must be                             */
     KDAS_ECANCELLED   = -9, /* the host asked to stop                                             */
     KDAS_EBACKEND = -10,    /* the compute library or device failed                               */
-    KDAS_ESTATE   = -11     /* the call comes too early or too late in the order of calls         */
+    KDAS_ESTATE   = -11     /* the call comes too early or too late in the order of calls, or in a
+                             * child of a fork on what was made before                            */
 } kdas_status;
 
 /* Name of a status, "KDAS_EINVAL"; "KDAS_E?" for an unknown one. Static. Since 0.1. */
@@ -83,7 +84,9 @@ typedef void (*kdas_free_fn)(void *user, void *memory);
 /* ---- Context ---------------------------------------------------------------------------------
  * Holds what all handles made from it share: device, thread count, log, memory. A context and its
  * handles belong to one thread at a time; different contexts run concurrently. It must outlive the
- * handles made from it. */
+ * handles made from it. It belongs to the process that made it: in a child of a fork, calls that compute,
+ * wait for a thread or talk to the device give KDAS_ESTATE. Computing in a thread for which the system
+ * refuses to make the compute threads gives KDAS_EBACKEND. docs/threads.md has the rules. */
 typedef struct kdas_context kdas_context;
 
 /* What networks made from a context compute in. BF16, F16: activations and matrix products in 16 bits, sums in
@@ -105,7 +108,7 @@ typedef enum kdas_precision {
 typedef struct kdas_context_options {
     size_t      size;    /* set by init; members are only added at the end                      */
     const char *device;  /* "cpu" (default), "reference" (plain C), or a plug-in: "name[:index]" */
-    int32_t     threads; /* compute threads, >= 1; 0 (default): one for each core at hand        */
+    int32_t     threads; /* compute threads, 1..1024; 0 (default): see below                     */
     const char *isa;     /* most the CPU kernels may use: "amx" (since 0.2), "avx512" (with its
                           * BF16), "avx2", "plain"; NULL: all                                    */
     kdas_log_fn log;     /* NULL (default): silent                                              */
@@ -116,16 +119,30 @@ typedef struct kdas_context_options {
     int32_t       precision; /* kdas_precision; KDAS_PRECISION_F32 (default). Since 0.2      */
     int32_t deterministic; /* 1 (default): same inputs, threads and device give the same bits; 0: a
                                   * GPU may take algorithms that sum in any order. Since 0.3            */
+    const char *plugin_path; /* folders with plug-ins, joined by ':', looked at before those of the
+                              * environment variable KDAS_BACKEND_PATH and the folder "kdas" beside the
+                              * library; NULL (default): those alone. Since 0.4                     */
 } kdas_context_options;
+
+/* threads = 0 takes, since 0.4, the first of
+ * - the first number of the environment variable OMP_NUM_THREADS, if that is from 1 to 1024 (a value that is not is
+ *   ignored, with a log line);
+ * - the number of CPUs that the calling thread may run on (its affinity mask), or the whole CPUs of the tightest CPU
+ *   quota on the process's control group and those above it (v1 or v2; 1 at least) where that is less; at most 1024.
+ * Whatever is asked for: where the system lets the process have fewer threads, the context has those, and a log line
+ * says so. */
 
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_context_options_init(kdas_context_options *options, size_t size);
 
-/* Make a context. `options` may be NULL (defaults) and is not kept, nor are its strings.
+/* Make a context. `options` may be NULL (defaults) and is not kept, nor are its strings. The calling thread may make its
+ * compute threads for a moment, to see that it can.
  * KDAS_EINVAL (range), KDAS_ENOTFOUND (device), KDAS_EBACKEND (device cannot be used),
- * KDAS_EUNSUPPORTED (precision), KDAS_ENOMEM. Since 0.1. */
+ * KDAS_EUNSUPPORTED (precision), KDAS_ESTATE (in a child of a fork that cannot compute with so many threads,
+ * docs/threads.md), KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_context_create(kdas_context **out, const kdas_context_options *options);
-/* Destroy after all its handles. NULL is fine. Since 0.1. */
+/* Destroy after all its handles. NULL is fine. In a child of a fork as well, like every destroy: what the process has
+ * from the parent is freed, threads and devices are left alone (since 0.4). Since 0.1. */
 KDAS_API void kdas_context_destroy(kdas_context *context);
 
 /* Ask whatever runs on the context to stop at the next safe point; it returns KDAS_ECANCELLED and can
@@ -144,7 +161,7 @@ KDAS_API kdas_status kdas_context_hold(kdas_context *context);
 KDAS_API kdas_status kdas_context_release(kdas_context *context);
 /* Wait until the device has done all that it was given. A GPU works beside the host: calls may return before their
  * work is done, and wait by themselves where they give results back. For timing; nothing to wait for on a
- * CPU. KDAS_EINVAL (NULL), KDAS_EBACKEND (the device failed). Since 0.3. */
+ * CPU. KDAS_EINVAL (NULL), KDAS_ESTATE (made before a fork), KDAS_EBACKEND (the device failed). Since 0.3. */
 KDAS_API kdas_status kdas_context_wait(kdas_context *context);
 /* Compute threads in use. Since 0.1. */
 KDAS_API int32_t kdas_context_threads(const kdas_context *context);
@@ -153,9 +170,10 @@ KDAS_API kdas_precision kdas_context_precision(const kdas_context *context);
 /* A line about the device: name, instruction set, libraries. Lives as long as the context. Since 0.1. */
 KDAS_API const char *kdas_context_device(const kdas_context *context);
 
-/* Say whether a backend can be used here, and why not. 1 or 0; `why` (may be NULL) receives one
- * sentence of at most `size` bytes with its terminator. Since 0.1. */
-KDAS_API int kdas_backend_probe(const char *name, char *why, size_t size);
+/* Say whether the device `name`, as in kdas_context_options.device, can be used here, and why not. 1 or 0. `plugin_path`
+ * (may be NULL) is that of kdas_context_options. `why` receives "", or one sentence, of at most `size` bytes with its
+ * terminator; where it is NULL or `size` is 0, nothing. Any thread. `plugin_path` since 0.4. Since 0.1. */
+KDAS_API int kdas_backend_probe(const char *name, const char *plugin_path, char *why, size_t size);
 
 KDAS_END
 #endif

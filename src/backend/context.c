@@ -1,12 +1,13 @@
 /* context.c - making a context: hooks, thread count, and the device that a name stands for. */
-#define _GNU_SOURCE
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "backend/registry.h"
 #include "base/context.h"
+#include "base/cores.h"
+#include "base/process.h"
+#include "base/team.h"
 
 static void *host_malloc(void *user, size_t bytes)
 {
@@ -25,14 +26,6 @@ static void  lend_free(void *user, void *memory) { kd_free(user, memory); }
 static void  lend_log(void *user, kdas_log_level level, const char *text)
 {
     kd_log(user, level, "%s", text);
-}
-
-static int32_t cores_at_hand(void)
-{
-    cpu_set_t set;
-
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    return (int32_t)KD_MAX(CPU_COUNT(&set), 1);
 }
 
 void kdas_context_options_init(kdas_context_options *options, size_t size)
@@ -150,6 +143,39 @@ static kdas_status open_device(kdas_context *ctx, const kdas_context_options *o,
     return KDAS_OK;
 }
 
+/* As many threads as are asked for, or as can be had: one that OpenMP cannot make would end the process. */
+static kdas_status choose_threads(kdas_context *ctx, int32_t asked)
+{
+    int32_t wanted = asked ? asked : kd_default_threads(ctx);
+
+    ctx->threads = wanted;
+    KD_RETURN(kd_team_open(&ctx->threads));
+    if (ctx->threads < wanted)
+        kd_warn(ctx,
+                "%d of %d compute threads can be had, the system refuses more (limits of processes "
+                "or of memory): computing with those",
+                ctx->threads, wanted);
+    return KDAS_OK;
+}
+
+static kdas_status open_context(kdas_context *ctx, const kdas_context_options *o, int32_t index)
+{
+    kdas_status st;
+
+    KD_RETURN(choose_threads(ctx, o->threads));
+    kd_process_enter();
+    st = open_device(ctx, o, index);
+    kd_process_leave();
+    return st == KDAS_OK ? choose_precision(ctx, o) : st;
+}
+
+/* What the process must be fit for, whatever the options say. */
+static kdas_status check_process(void)
+{
+    KD_RETURN(kd_process_watch());
+    return kd_process_check();
+}
+
 static kdas_status take_options(kdas_context_options *o, const kdas_context_options *options)
 {
     kdas_context_options_init(o, sizeof *o);
@@ -179,14 +205,13 @@ static kdas_status create(kdas_context **out, const kdas_context_options *o,
     ctx->alloc_user = o->alloc_user;
     ctx->log        = o->log;
     ctx->log_user   = o->log_user;
-    ctx->threads    = o->threads ? o->threads : cores_at_hand();
+    ctx->forks      = kd_process_forks();
     ctx->plain      = plain_asked(o->isa);
     ctx->library    = library;
     kd_backend_take(&ctx->table, table);
     ctx->backend = &ctx->table;
     atomic_init(&ctx->cancelled, 0);
-    st = open_device(ctx, o, index);
-    if (st == KDAS_OK) st = choose_precision(ctx, o);
+    st = open_context(ctx, o, index);
     if (st != KDAS_OK) {
         kdas_context_destroy(ctx);
         return st;
@@ -207,7 +232,8 @@ kdas_status kdas_context_create(kdas_context **out, const kdas_context_options *
     *out = NULL;
     KD_RETURN(take_options(&o, options));
     KD_RETURN(kd_backend_parse(name, sizeof name, &index, o.device));
-    KD_RETURN(kd_backend_find(&table, &library, name));
+    KD_RETURN(check_process());
+    KD_RETURN(kd_backend_find(&table, &library, name, o.plugin_path));
     return create(out, &o, table, library, index);
 }
 
@@ -218,6 +244,7 @@ kdas_status kd_context_create_on(kdas_context **out, const kdas_context_options 
 
     *out = NULL;
     KD_RETURN(take_options(&o, options));
+    KD_RETURN(check_process());
     KD_RETURN(kd_backend_check(table, table->name));
     return create(out, &o, table, NULL, 0);
 }
@@ -226,8 +253,10 @@ void kdas_context_destroy(kdas_context *ctx)
 {
     if (!ctx) return;
     kd_profile_finish(ctx);
-    if (ctx->device) ctx->backend->close(ctx->device);
-    kd_backend_unload(ctx->library);
+    if (kd_device_is_here(ctx)) {
+        if (ctx->device) ctx->backend->close(ctx->device);
+        kd_backend_unload(ctx->library);
+    }
     ctx->free(ctx->alloc_user, ctx);
 }
 
@@ -262,6 +291,7 @@ kdas_status kdas_context_release(kdas_context *ctx)
 kdas_status kdas_context_wait(kdas_context *ctx)
 {
     if (!ctx) return kd_fail(KDAS_EINVAL, "kdas_context_wait: the context is NULL");
+    KD_RETURN(kd_check_process(ctx));
     return ctx->backend->sync(ctx->device);
 }
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "backend/cpu/cpu.h"
 #include "backend/registry.h"
+#include "base/text.h"
 
 static const kdas_backend *const built_in[] = { &kd_backend_cpu, &kd_backend_reference };
 
@@ -16,17 +17,14 @@ kdas_status kd_backend_parse(char *name, size_t size, int32_t *index, const char
 {
     const char *colon = strchr(device, ':');
     size_t      n     = colon ? (size_t)(colon - device) : strlen(device);
-    char       *end;
-    long        value = 0;
+    const char *end;
+    int64_t     value = 0;
 
     if (n == 0 || n >= size || memchr(device, '/', n))
         return kd_fail(KDAS_EINVAL, "'%.64s' is not a device name", device);
-    if (colon) {
-        value = strtol(colon + 1, &end, 10);
-        if (end == colon + 1 || *end || value < 0 || value > 1024)
-            return kd_fail(KDAS_EINVAL, "device '%.64s': the index is not a number from 0 to 1024",
-                           device);
-    }
+    if (colon && (!kd_parse_whole(colon + 1, &end, &value) || *end || value < 0 || value > 1024))
+        return kd_fail(KDAS_EINVAL, "device '%.64s': the index is not a number from 0 to 1024",
+                       device);
     memcpy(name, device, n);
     name[n] = 0;
     *index  = (int32_t)value;
@@ -147,10 +145,38 @@ static void plugin_folder(char *folder, size_t size)
     if (strlen(folder) + 6 < size) strcat(folder, "/kdas");
 }
 
-kdas_status kd_backend_find(const kdas_backend **out, void **library, const char *name)
+/* The plug-in in a folder of n characters. KDAS_ENOTFOUND: it has none. */
+static kdas_status find_in(const kdas_backend **out, void **library, const char *name,
+                           const char *folder, size_t n)
 {
-    char        path[PATH_MAX], folder[PATH_MAX];
-    const char *list = getenv("KDAS_BACKEND_PATH");
+    char path[PATH_MAX];
+    int  length =
+        snprintf(path, sizeof path, "%.*s/libkdas-%s.so", (int)KD_MIN(n, PATH_MAX), folder, name);
+
+    if (n == 0 || length >= (int)sizeof path) return KDAS_ENOTFOUND; /* no file is called so */
+    return open_plugin(out, library, path);
+}
+
+/* In folders joined by ':'; the first that has one decides. */
+static kdas_status find_in_list(const kdas_backend **out, void **library, const char *name,
+                                const char *list)
+{
+    kdas_status st = KDAS_ENOTFOUND;
+
+    while (list && *list && st == KDAS_ENOTFOUND) {
+        size_t n = strcspn(list, ":");
+
+        st = find_in(out, library, name, list, n);
+        list += n + (list[n] == ':');
+    }
+    return st;
+}
+
+kdas_status kd_backend_find(const kdas_backend **out, void **library, const char *name,
+                            const char *plugin_path)
+{
+    const char *list = secure_getenv("KDAS_BACKEND_PATH");
+    char        folder[PATH_MAX];
     kdas_status st;
 
     *library = NULL;
@@ -159,21 +185,15 @@ kdas_status kd_backend_find(const kdas_backend **out, void **library, const char
             *out = built_in[i];
             return KDAS_OK;
         }
-    while (list && *list) {
-        size_t n = strcspn(list, ":");
-
-        snprintf(path, sizeof path, "%.*s/libkdas-%s.so", (int)KD_MIN(n, 3000), list, name);
-        st = open_plugin(out, library, path);
-        if (st != KDAS_ENOTFOUND) return st;
-        list += n + (list[n] == ':');
-    }
     plugin_folder(folder, sizeof folder);
-    snprintf(path, sizeof path, "%.3000s/libkdas-%s.so", folder, name);
-    st = open_plugin(out, library, path);
+    st = find_in_list(out, library, name, plugin_path);
+    if (st == KDAS_ENOTFOUND) st = find_in_list(out, library, name, list);
+    if (st == KDAS_ENOTFOUND) st = find_in(out, library, name, folder, strlen(folder));
     if (st == KDAS_ENOTFOUND)
         kd_fail(st,
-                "there is no device '%s': neither built in nor a plug-in libkdas-%s.so in '%s'%s",
-                name, name, folder, getenv("KDAS_BACKEND_PATH") ? " or KDAS_BACKEND_PATH" : "");
+                "there is no device '%s': neither built in nor a plug-in libkdas-%s.so in '%s'%s%s",
+                name, name, folder, plugin_path ? " or plugin_path" : "",
+                list ? " or KDAS_BACKEND_PATH" : "");
     return st;
 }
 
@@ -182,22 +202,32 @@ void kd_backend_unload(void *library)
     if (library) dlclose(library);
 }
 
-int kdas_backend_probe(const char *name, char *why, size_t size)
+/* Whether the device can be used; if not, why not, in memory that plug-ins may always write. */
+static bool probe(const char *name, const char *plugin_path, char *why, size_t size)
 {
     const kdas_backend *table;
-    void               *library = NULL;
+    void               *library;
     char                base[64];
     int32_t             index;
-    int                 score = 0;
+    int                 score;
 
-    if (why && size) why[0] = 0;
+    why[0] = 0;
     if (!name) kd_fail(KDAS_EINVAL, "the device name is NULL");
     if (!name || kd_backend_parse(base, sizeof base, &index, name) != KDAS_OK ||
-        kd_backend_find(&table, &library, base) != KDAS_OK) {
-        if (why && size) snprintf(why, size, "%s", kdas_last_error());
-        return 0;
+        kd_backend_find(&table, &library, base, plugin_path) != KDAS_OK) {
+        snprintf(why, size, "%s", kdas_last_error());
+        return false;
     }
     score = table->probe(index, why, size);
     kd_backend_unload(library);
     return score > 0;
+}
+
+int kdas_backend_probe(const char *name, const char *plugin_path, char *why, size_t size)
+{
+    char reason[512];
+    bool usable = probe(name, plugin_path, reason, sizeof reason);
+
+    if (why && size) snprintf(why, size, "%s", usable ? "" : reason);
+    return usable;
 }

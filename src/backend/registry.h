@@ -4,10 +4,11 @@
 #include <kdas/backend.h>
 #include "base/base.h"
 
-/* Find `name` (without an index). A plug-in is looked for in $KDAS_BACKEND_PATH (folders joined by ':'),
- * then in the folder "kdas" beside the library, and kept open until kd_backend_unload(*library).
+/* Find `name` (without an index). A plug-in is looked for in plugin_path (folders joined by ':', or NULL), in
+ * $KDAS_BACKEND_PATH, and in the folder "kdas" beside the library, and kept open until kd_backend_unload(*library).
  * KDAS_ENOTFOUND, or KDAS_EBACKEND with the reason (not a plug-in, another ABI number). */
-kdas_status kd_backend_find(const kdas_backend **out, void **library, const char *name);
+kdas_status kd_backend_find(const kdas_backend **out, void **library, const char *name,
+                            const char *plugin_path);
 void        kd_backend_unload(void *library); /* NULL is fine */
 
 /* KDAS_EBACKEND for a shared object whose file is cut off (plugin_file.c). */

@@ -10,6 +10,7 @@ struct kdas_context {
     void         *alloc_user;
     kdas_log_fn   log;
     void         *log_user;
+    unsigned      forks; /* of the process that made it: kd_process_forks() */
     int32_t       threads;
     bool          plain; /* isa "plain": no vector code outside the backend either */
     atomic_int    cancelled;

@@ -1,7 +1,7 @@
 /* log.c - lines for the host's log callback, and the host's wish to stop. */
-#include <stdio.h>
 #include <time.h>
 #include "base/context.h"
+#include "base/text.h"
 
 void kd_log(kdas_context *ctx, kdas_log_level level, const char *format, ...)
 {
@@ -10,7 +10,7 @@ void kd_log(kdas_context *ctx, kdas_log_level level, const char *format, ...)
 
     if (!ctx->log) return;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    kd_vformat(text, sizeof text, format, args);
     va_end(args);
     ctx->log(ctx->log_user, level, text);
 }

@@ -1,7 +1,7 @@
 /* memory.c - allocation through the host's hooks, aligned for vector kernels. */
-#include <stdio.h>
 #include <string.h>
 #include "base/context.h"
+#include "base/text.h"
 
 /* The hooks promise 16 bytes of alignment; the pointer that they gave stands right before ours. */
 void *kd_alloc(kdas_context *ctx, size_t bytes)
@@ -58,12 +58,12 @@ char *kd_printf(kdas_context *ctx, const char *format, ...)
     int     n;
 
     va_start(args, format);
-    n = vsnprintf(NULL, 0, format, args);
+    n = kd_vformat(NULL, 0, format, args);
     va_end(args);
     text = kd_alloc(ctx, (size_t)KD_MAX(n, 0) + 1);
     if (!text) return NULL;
     va_start(args, format);
-    vsnprintf(text, (size_t)KD_MAX(n, 0) + 1, format, args);
+    kd_vformat(text, (size_t)KD_MAX(n, 0) + 1, format, args);
     va_end(args);
     return text;
 }

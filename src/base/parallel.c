@@ -2,13 +2,14 @@
 #include "base/parallel.h"
 #include <omp.h>
 #include "base/context.h"
+#include "base/team.h"
 
 void kd_parallel_rows(const kdas_context *ctx, int64_t count, int64_t least, kd_rows_fn rows,
                       void *job)
 {
     int64_t blocks = KD_MIN((int64_t)ctx->threads, count / KD_MAX(least, 1));
 
-    if (blocks < 2) {
+    if (blocks < 2 || !kd_team_try(ctx->threads)) {
         if (count > 0) rows(job, 0, count, 0);
         return;
     }

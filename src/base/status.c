@@ -1,7 +1,6 @@
 /* status.c - status names, versions, and the per-thread sentence. Reporting never allocates. */
-#include <stdio.h>
 #include <string.h>
-#include "base/base.h"
+#include "base/text.h"
 
 #define SENTENCE 512
 
@@ -13,7 +12,7 @@ kdas_status kd_fail(kdas_status status, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    kd_vformat(text, sizeof text, format, args);
     va_end(args);
     memcpy(sentence, text, sizeof text);
     return status;
@@ -26,10 +25,10 @@ kdas_status kd_fail_in(kdas_status status, const char *format, ...)
     int     used;
 
     va_start(args, format);
-    used = vsnprintf(text, sizeof text, format, args);
+    used = kd_vformat(text, sizeof text, format, args);
     va_end(args);
     if (used >= 0 && used < SENTENCE - 3)
-        snprintf(text + used, sizeof text - (size_t)used, ": %.*s", SENTENCE - 3 - used, sentence);
+        kd_format(text + used, sizeof text - (size_t)used, ": %.*s", SENTENCE - 3 - used, sentence);
     memcpy(sentence, text, sizeof text);
     return status;
 }

@@ -2,7 +2,9 @@
 #include <math.h>
 #include <string.h>
 #include "base/context.h"
+#include "base/process.h"
 #include "data/batch.h"
+#include "graph/device.h"
 #include "io/image.h"
 
 /* ImageNet's statistics, R G B. Steps in float, in this order, give the usual pipeline's bits. */
@@ -33,19 +35,17 @@ uint64_t kd_batch_content(kdas_batch *batch)
 /* Zeros. From the device's own host memory, which uploads are fast from, unless that runs out. */
 static kdas_status make_pixels(kdas_batch *batch, size_t pixels)
 {
-    const kdas_backend *backend = &batch->ctx->table;
-    kdas_device        *device  = batch->ctx->device;
-
-    batch->pinned = backend->host_alloc != NULL;
+    batch->pinned = batch->ctx->table.host_alloc != NULL;
     if (batch->pinned) {
-        batch->images = backend->host_alloc(device, pixels * 3 * sizeof(float));
-        batch->masks  = batch->images ? backend->host_alloc(device, pixels * sizeof(float)) : NULL;
+        batch->images = kd_device_host_alloc(batch->ctx, pixels * 3 * sizeof(float));
+        batch->masks =
+            batch->images ? kd_device_host_alloc(batch->ctx, pixels * sizeof(float)) : NULL;
         if (batch->masks) {
             memset(batch->images, 0, pixels * 3 * sizeof(float));
             memset(batch->masks, 0, pixels * sizeof(float));
             return KDAS_OK;
         }
-        if (batch->images) backend->host_free(device, batch->images);
+        kd_device_host_free(batch->ctx, batch->images);
         batch->pinned = false;
     }
     batch->images = kd_calloc(batch->ctx, pixels, 3 * sizeof(float));
@@ -55,10 +55,10 @@ static kdas_status make_pixels(kdas_batch *batch, size_t pixels)
 
 static void free_pixels(kdas_batch *batch, float *pixels)
 {
-    if (!batch->pinned)
+    if (batch->pinned)
+        kd_device_host_free(batch->ctx, pixels);
+    else
         kd_free(batch->ctx, pixels);
-    else if (pixels)
-        batch->ctx->table.host_free(batch->ctx->device, pixels);
 }
 
 kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t count,
@@ -70,6 +70,7 @@ kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t c
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_batch_create: out is NULL");
     *out = NULL;
     if (!context) return kd_fail(KDAS_EINVAL, "kdas_batch_create: the context is NULL");
+    KD_RETURN(kd_check_process(context));
     if (count < 1 || count > INT32_MAX || height < 1 || width < 1 || height > KDAS_IMAGE_MAX_SIDE ||
         width > KDAS_IMAGE_MAX_SIDE)
         return kd_fail(KDAS_EINVAL,
@@ -98,8 +99,9 @@ kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t c
 void kdas_batch_destroy(kdas_batch *batch)
 {
     if (!batch) return;
-    if (batch->ahead)                                      /* by a distiller of its context */
-        batch->ctx->table.upload_wait(batch->ctx->device); /* or its end is all the same */
+    if (batch->ahead)
+        kd_device_upload_wait(
+            batch->ctx); /* by a distiller of its context; or its end is all the same */
     free_pixels(batch, batch->images);
     free_pixels(batch, batch->masks);
     free_pixels(batch, batch->teacher);
@@ -216,6 +218,7 @@ static kdas_status check_set(const kdas_batch *batch, int64_t i, const kdas_view
                              const kdas_view *mask)
 {
     if (!batch) return kd_fail(KDAS_EINVAL, "kdas_batch_set: the batch is NULL");
+    KD_RETURN(kd_check_process(batch->ctx));
     if (i < 0 || i >= batch->count)
         return kd_fail(KDAS_EINVAL, "kdas_batch_set: there is no place %lld of %lld", (long long)i,
                        (long long)batch->count);
@@ -284,7 +287,7 @@ static kdas_status make_plane(kdas_batch *batch, float **out)
     size_t n = (size_t)(batch->room * batch->height * batch->width);
 
     if (batch->pinned) {
-        *out = batch->ctx->table.host_alloc(batch->ctx->device, n * sizeof(float));
+        *out = kd_device_host_alloc(batch->ctx, n * sizeof(float));
         if (*out) memset(*out, 0, n * sizeof(float));
         return *out ? KDAS_OK : kd_fail(KDAS_ENOMEM, "no host memory for a batch's maps");
     }
@@ -375,6 +378,7 @@ static kdas_status check_plane(const kdas_batch *batch, int64_t i, const kdas_vi
                                const char *what)
 {
     if (!batch) return kd_fail(KDAS_EINVAL, "%s: the batch is NULL", what);
+    KD_RETURN(kd_check_process(batch->ctx));
     if (i < 0 || i >= batch->count)
         return kd_fail(KDAS_EINVAL, "%s: there is no place %lld of %lld", what, (long long)i,
                        (long long)batch->count);
@@ -460,6 +464,7 @@ done:
 kdas_status kdas_batch_set_labelled(kdas_batch *batch, int64_t i, int32_t labelled)
 {
     if (!batch) return kd_fail(KDAS_EINVAL, "kdas_batch_set_labelled: the batch is NULL");
+    KD_RETURN(kd_check_process(batch->ctx));
     if (i < 0 || i >= batch->count)
         return kd_fail(KDAS_EINVAL, "kdas_batch_set_labelled: there is no place %lld of %lld",
                        (long long)i, (long long)batch->count);

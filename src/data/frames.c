@@ -2,14 +2,17 @@
  * until the end: every epoch visits every frame once, in another order, so that throwing out the
  * least recently used would throw out just what comes next. */
 #include "base/context.h"
+#include "base/process.h"
 #include "data/frames.h"
 #include "io/image.h"
 
 kdas_status kd_frames_create(kd_frames **out, kdas_context *ctx, uint64_t budget)
 {
-    kd_frames *frames = kd_calloc(ctx, 1, sizeof *frames);
+    kd_frames *frames;
 
     *out = NULL;
+    KD_RETURN(kd_check_process(ctx));
+    frames = kd_calloc(ctx, 1, sizeof *frames);
     if (!frames) return KDAS_ENOMEM;
     frames->ctx    = ctx;
     frames->budget = budget;
@@ -42,7 +45,7 @@ void kd_frames_drop(kd_frames *frames)
     if (!frames || atomic_fetch_sub(&frames->users, 1) != 1) return;
     for (size_t i = 0; i < frames->count; i++)
         frame_finish(frames->ctx, &frames->frame[i]);
-    pthread_mutex_destroy(&frames->lock);
+    if (!kd_is_inherited(frames->ctx)) pthread_mutex_destroy(&frames->lock);
     kd_free(frames->ctx, frames->frame);
     kd_free(frames->ctx, frames);
 }
@@ -132,6 +135,7 @@ kdas_status kd_frames_lend(kd_loan *out, kd_frames *frames, size_t i)
     bool        kept;
 
     *out = (kd_loan){ 0 };
+    KD_RETURN(kd_check_process(frames->ctx)); /* the lock may be held for ever */
     pthread_mutex_lock(&frames->lock);
     image = frame->image;
     mask  = frame->mask;
@@ -196,6 +200,7 @@ kdas_status kd_frames_empty(bool *out, kd_frames *frames, size_t i)
     kd_frame *frame = &frames->frame[i];
     bool      seen, empty;
 
+    KD_RETURN(kd_check_process(frames->ctx));
     pthread_mutex_lock(&frames->lock);
     seen  = frame->seen;
     empty = frame->empty;

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <string.h>
 #include "base/context.h"
+#include "base/process.h"
 #include "data/loader.h"
 
 struct slot {
@@ -32,7 +33,8 @@ struct kdas_loader {
     kd_loader_plan      plan;
     kdas_loader_options options;                 /* as they were taken */
     float               scale[KD_LOADER_SCALES]; /* options.scales */
-    int workers, started; /* wanted, running threads; without workers `worker` has one scratch */
+    int                 workers,
+        started; /* wanted and running threads; `worker` has a scratch for each wanted, one at least */
     struct worker *worker;
     int64_t       *order; /* (frames) of epoch order_epoch */
     int64_t        order_epoch;
@@ -194,8 +196,8 @@ static kdas_status make_scratch(kdas_loader *l)
     return KDAS_OK;
 }
 
-/* Workers leave all signals to the host's threads. */
-static kdas_status start_workers(kdas_loader *l)
+/* Workers leave all signals to the host's threads. Where they cannot be made, fewer do the work, or the caller. */
+static void start_workers(kdas_loader *l)
 {
     sigset_t all, before;
 
@@ -206,9 +208,9 @@ static kdas_status start_workers(kdas_loader *l)
         l->started++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (l->started < l->workers)
-        return kd_fail(KDAS_ENOMEM, "kdas_loader_create: worker thread %d of %d cannot be started",
-                       l->started + 1, l->workers);
-    return KDAS_OK;
+        kd_warn(l->ctx,
+                "%d of the loader's %d worker threads can be made, the system refuses more%s",
+                l->started, l->workers, l->started ? "" : ": batches are made in the call");
 }
 
 kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset,
@@ -222,6 +224,7 @@ kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset,
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_loader_create: out is NULL");
     *out = NULL;
     if (!dataset) return kd_fail(KDAS_EINVAL, "kdas_loader_create: the dataset is NULL");
+    KD_RETURN(kd_check_process(dataset->ctx));
     KD_RETURN(kd_loader_plan_init(&plan, &o, dataset, options));
 
     l = kd_calloc(dataset->ctx, 1, sizeof *l);
@@ -245,7 +248,7 @@ kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset,
     KD_TRY(make_slots(l, o.ahead));
     KD_TRY(make_scratch(l));
     ring_move(l, 0);
-    KD_TRY(start_workers(l));
+    start_workers(l);
     *out = l;
     l    = NULL;
 done:
@@ -253,15 +256,24 @@ done:
     return st;
 }
 
-void kdas_loader_destroy(kdas_loader *l)
+static void stop_workers(kdas_loader *l)
 {
-    if (!l) return;
     pthread_mutex_lock(&l->lock);
     l->stop = true;
     pthread_cond_broadcast(&l->more);
     pthread_mutex_unlock(&l->lock);
     for (int i = 0; i < l->started; i++)
         pthread_join(l->worker[i].thread, NULL);
+    pthread_cond_destroy(&l->finished);
+    pthread_cond_destroy(&l->more);
+    pthread_mutex_destroy(&l->lock);
+}
+
+/* In a child of a fork there are no workers, and the lock may be held by one. */
+void kdas_loader_destroy(kdas_loader *l)
+{
+    if (!l) return;
+    if (!kd_is_inherited(l->ctx)) stop_workers(l);
     for (int i = 0; l->worker && i < KD_MAX(l->workers, 1); i++)
         kd_loader_scratch_finish(&l->worker[i].scratch, &l->plan);
     for (int64_t i = 0; l->slot && i < l->slots; i++) {
@@ -269,9 +281,6 @@ void kdas_loader_destroy(kdas_loader *l)
         for (int k = 0; k < l->plan.scales; k++)
             kdas_batch_destroy(l->slot[i].batch[k]);
     }
-    pthread_cond_destroy(&l->finished);
-    pthread_cond_destroy(&l->more);
-    pthread_mutex_destroy(&l->lock);
     kd_free(l->ctx, l->worker);
     kd_free(l->ctx, l->slot);
     kd_free(l->ctx, l->order);
@@ -314,6 +323,7 @@ kdas_status kdas_loader_seek(kdas_loader *loader, int64_t position)
     if (position < 0 || position > INT64_MAX / 2)
         return kd_fail(KDAS_EINVAL, "kdas_loader_seek: there is no position %lld",
                        (long long)position);
+    KD_RETURN(kd_check_process(loader->ctx));
     loader->position = position;
     loader->ended    = false;
     pthread_mutex_lock(&loader->lock);
@@ -327,7 +337,7 @@ static void slot_complete(kdas_loader *l, struct slot *s)
 {
     double start = kd_now();
 
-    while (l->workers == 0 && s->taken < s->size)
+    while (l->started == 0 && s->taken < s->size)
         make_sample(l, s, &l->worker[0].scratch);
     while (s->done < s->size)
         pthread_cond_wait(&l->finished, &l->lock);
@@ -345,6 +355,7 @@ kdas_status kdas_loader_next(kdas_loader *loader, kdas_batch **out)
     if (!l || !out)
         return kd_fail(KDAS_EINVAL, "kdas_loader_next: the %s is NULL",
                        l ? "place of the batch" : "loader");
+    KD_RETURN(kd_check_process(l->ctx));
     if (l->ended) {
         l->ended = false;
         return KDAS_OK;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/context.h"
+#include "base/process.h"
 #include "data/dataset.h"
 #include "io/image.h"
 #include "io/safetensors.h"
@@ -185,6 +186,7 @@ kdas_status kdas_dataset_add_maps(kdas_dataset *dataset, const char *dir)
     if (!dataset || !dir)
         return kd_fail(KDAS_EINVAL, "kdas_dataset_add_maps: the %s is NULL",
                        dataset ? "folder" : "dataset");
+    KD_RETURN(kd_check_process(dataset->ctx));
     if (!dataset->count) return kd_fail(KDAS_EINVAL, "kdas_dataset_add_maps: there are no frames");
     f.ctx = dataset->ctx;
     KD_TRY(check_names(dataset));

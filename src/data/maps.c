@@ -1,6 +1,7 @@
 /* maps.c - a teacher's maps on disk: 8- and 16-bit PNG of probabilities, safetensors of logits, and their mean.
  * What fits the budget of the frames' store is kept decoded until the end, as frames are: 16-bit probabilities
  * where all files are PNG, else floats. */
+#include "base/process.h"
 #include "data/maps.h"
 #include <math.h>
 #include <string.h>
@@ -247,7 +248,7 @@ void kd_map_drop(kd_map *map)
 
     if (!map || atomic_fetch_sub(&map->users, 1) != 1) return;
     ctx = map->frames->ctx;
-    if (map->kept) {
+    if (map->kept && !kd_is_inherited(ctx)) {
         pthread_mutex_lock(&map->frames->lock);
         map->frames->used -= kept_bytes(map);
         pthread_mutex_unlock(&map->frames->lock);
@@ -386,6 +387,7 @@ kdas_status kd_map_read(float **out, kd_map *map, int64_t width, int64_t height)
     float        *p   = NULL;
 
     *out = NULL;
+    KD_RETURN(kd_check_process(ctx));
     pthread_mutex_lock(&map->frames->lock);
     decoded = map->kept;
     pthread_mutex_unlock(&map->frames->lock);

@@ -2,6 +2,7 @@
  * statistics alike, goes a part of the way to where the student's is. The counters of batches are the
  * student's. */
 #include <string.h>
+#include "base/process.h"
 #include "distill/distiller.h"
 #include "graph/device.h"
 #include "graph/op.h"
@@ -69,6 +70,7 @@ kdas_status kdas_distiller_read_average(kdas_distiller *d, kdas_model *to)
     if (!d || !to)
         return kd_fail(KDAS_EINVAL, "kdas_distiller_read_average: the %s is NULL",
                        d ? "model" : "distiller");
+    KD_RETURN(kd_check_process(d->ctx));
     if (!d->average.values)
         return kd_fail(KDAS_ESTATE, "the distiller keeps no average (ema is 0)");
     if (to->def != d->student->def)

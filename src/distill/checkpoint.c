@@ -1,6 +1,7 @@
 /* checkpoint.c - the state of a distiller into a file: the student's tensors, the optimizer's moments, gradients that
  * wait for their update, counters, seeds, options, and the host's own records. */
 #include "distill/checkpoint.h"
+#include "base/process.h"
 #include <stdio.h>
 #include <string.h>
 #include "distill/snapshot.h"
@@ -157,6 +158,7 @@ kdas_status kdas_checkpoint_save_records(const kdas_distiller *d, const char *pa
     kdas_status          st;
 
     if (!d || !path) return kd_fail(KDAS_EINVAL, "checkpoint: distiller or path is NULL");
+    KD_RETURN(kd_check_process(d->ctx));
     KD_RETURN(kd_take_options(&p, sizeof p, progress, "kdas_progress"));
     KD_RETURN(check_records(records, count));
     KD_TRY(kd_checkpoint_facts_init(&facts, d));

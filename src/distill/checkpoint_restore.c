@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "distill/checkpoint.h"
+#include "base/process.h"
 #include "distill/snapshot.h"
 
 /* All that a file says, before any of it is believed. */
@@ -220,6 +221,7 @@ kdas_status kdas_checkpoint_restore(kdas_checkpoint *checkpoint, kdas_distiller 
 
     if (!checkpoint || !d)
         return kd_fail(KDAS_EINVAL, "kdas_checkpoint_restore: checkpoint or distiller is NULL");
+    KD_RETURN(kd_check_process(d->ctx));
     from = kd_calloc(d->ctx, 1, sizeof *from);
     if (!from) return KDAS_ENOMEM;
     st = read_content(checkpoint->file, d, from);

@@ -1,6 +1,7 @@
 /* distiller.c - the step: teacher, student, objective, update. */
 #include <math.h>
 #include <string.h>
+#include "base/process.h"
 #include "data/batch.h"
 #include "distill/distiller.h"
 #include "optim/optim.h"
@@ -46,6 +47,7 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
     *out = NULL;
     if (!student || !loss || !optim)
         return kd_fail(KDAS_EINVAL, "kdas_distiller_create: student, loss or optim is NULL");
+    KD_RETURN(kd_check_process(student->ctx));
     if (teacher == student)
         return kd_fail(KDAS_EINVAL,
                        "a model cannot be its own teacher; make a second one and copy");
@@ -147,6 +149,7 @@ static kdas_status forward(kdas_distiller *d, kdas_batch *batch, kdas_step_repor
     double      start = kd_now();
 
     if (!d || !batch) return kd_fail(KDAS_EINVAL, "distiller: distiller or batch is NULL");
+    KD_RETURN(kd_check_process(d->ctx));
     n = kdas_batch_count(batch);
     h = kdas_batch_height(batch);
     w = kdas_batch_width(batch);
@@ -243,6 +246,7 @@ static void look_at_optim(const kdas_distiller *d, kdas_step_report *r)
 static kdas_status check_report(const kdas_distiller *d, const kdas_step_report *report)
 {
     if (!d) return kd_fail(KDAS_EINVAL, "the distiller is NULL");
+    KD_RETURN(kd_check_process(d->ctx));
     if (report && report->size < sizeof report->size)
         return kd_fail(KDAS_EINVAL, "kdas_step_report: size is not set");
     return KDAS_OK;

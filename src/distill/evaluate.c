@@ -2,6 +2,7 @@
 #include <kdas/infer.h>
 #include <kdas/train.h>
 #include "base/base.h"
+#include "base/process.h"
 
 typedef struct evaluation {
     kdas_context   *ctx;
@@ -92,6 +93,7 @@ static kdas_status check(const kdas_evaluator *evaluator, const kdas_model *mode
 {
     if (!evaluator || !model || !dataset)
         return kd_fail(KDAS_EINVAL, "kdas_evaluate: evaluator, model or dataset is NULL");
+    KD_RETURN(kd_check_process(kdas_model_context(model)));
     if (limit < 0)
         return kd_fail(KDAS_EINVAL, "kdas_evaluate: limit is %lld, below 0", (long long)limit);
     return KDAS_OK;

@@ -1,5 +1,6 @@
 /* resume.c - the table of what may differ between a checkpoint and those who go on from it, and what becomes of it. */
 #include "distill/resume.h"
+#include "base/text.h"
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -205,8 +206,8 @@ static void say_value(char to[VALUE], const kdas_record *r, int digits)
     to[0] = 0;
     if (r->text) snprintf(to, VALUE, "'%.64s'", r->text);
     for (int64_t i = 0; !r->text && i < r->count && used < VALUE; i++)
-        used += (size_t)snprintf(to + used, VALUE - used, "%s%.*g", i ? " " : "", digits,
-                                 r->numbers[i]);
+        used += (size_t)kd_format(to + used, VALUE - used, "%s%.*g", i ? " " : "", digits,
+                                  r->numbers[i]);
 }
 
 /* Both, with as many digits as it takes to tell them apart. */

@@ -1,5 +1,6 @@
 /* teacher.c - where a forward's teacher maps come from: the teacher model, maps that the host has set, or the batch's
  * own; and which of them guides which map of the student. */
+#include "base/process.h"
 #include "data/batch.h"
 #include "distill/distiller.h"
 
@@ -21,6 +22,7 @@ kdas_status kdas_distiller_set_teacher_maps(kdas_distiller *d, const kdas_maps *
 
     if (!d || !maps || !maps->map)
         return kd_fail(KDAS_EINVAL, "set_teacher_maps: an argument is NULL");
+    KD_RETURN(kd_check_process(d->ctx));
     if (maps->maps < 1 || maps->maps > KD_MAX_MAPS)
         return kd_fail(KDAS_ESHAPE, "the teacher has %d maps, not 1 to %d", maps->maps,
                        KD_MAX_MAPS);

@@ -1,6 +1,7 @@
 /* train.c - the run: epochs of steps, validation, and the files that survive a kill. What is done
  * is what last.kdas says: best.safetensors and log.csv are written before it, and made again alike
  * if a kill comes between. */
+#include "base/process.h"
 #include "distill/train.h"
 #include <string.h>
 #include "io/file.h"
@@ -508,6 +509,7 @@ kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader, kdas_data
 
     if (!distiller || !loader)
         return kd_fail(KDAS_EINVAL, "kdas_train: distiller or loader is NULL");
+    KD_RETURN(kd_check_process(kdas_model_context(kdas_distiller_student(distiller))));
     kdas_train_options_init(&r.options, sizeof r.options);
     KD_RETURN(kd_take_options(&r.options, sizeof r.options, options, "kdas_train_options"));
     return train(&r);

@@ -1,8 +1,7 @@
 /* train_log.c - log.csv: every term of every epoch, for plots. The file is replaced as a whole, so
  * that it never ends in half a line, and a resumed run leaves no epoch twice. */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include "base/text.h"
 #include "distill/train.h"
 #include "io/file.h"
 
@@ -61,9 +60,11 @@ static kdas_status take_lines(kd_train_log *log, const char *text, int64_t keep)
 
     if (!line || strncmp(text, first_columns, strlen(first_columns)) != 0) return KDAS_OK;
     for (line++; (end = strchr(line, '\n')); line = end + 1) {
-        long long epoch = strtoll(line, NULL, 10);
+        const char *rest;
+        int64_t     epoch;
 
-        if (epoch >= 1 && epoch <= keep) KD_RETURN(take_line(log, text, line));
+        if (kd_parse_whole(line, &rest, &epoch) && epoch >= 1 && epoch <= keep)
+            KD_RETURN(take_line(log, text, line));
     }
     return KDAS_OK;
 }
@@ -97,7 +98,7 @@ void kd_train_log_finish(kd_train_log *log)
 static const char *cell(char *to, size_t size, double value)
 {
     if (value < 0) return "";
-    snprintf(to, size, "%.9g", value);
+    kd_format(to, size, "%.9g", value);
     return to;
 }
 
@@ -106,18 +107,18 @@ kdas_status kd_train_log_add(kd_train_log *log, const kd_train_row *row)
     const double *sum   = row->sum;
     double        steps = KD_MAX(sum[KD_SUM_STEPS], 1), seconds = sum[KD_SUM_SECONDS];
     char          line[1024], dice[32], loss[32];
-    int           n = snprintf(line, sizeof line, "%lld,%lld,%.9g,%.9g", (long long)row->epoch,
-                               (long long)row->step, sum[KD_SUM_LR], sum[KD_SUM_TOTAL] / steps);
+    int           n = kd_format(line, sizeof line, "%lld,%lld,%.9g,%.9g", (long long)row->epoch,
+                                (long long)row->step, sum[KD_SUM_LR], sum[KD_SUM_TOTAL] / steps);
 
     for (int t = 0; t < KDAS_TERMS; t++)
-        n += snprintf(line + n, sizeof line - (size_t)n, ",%.9g,%.9g,%.9g",
-                      sum[KD_SUM_RAW + t] / steps, sum[KD_SUM_WEIGHTED + t] / steps,
-                      sum[KD_SUM_GRADIENT + t] / steps);
-    n += snprintf(line + n, sizeof line - (size_t)n, ",%.6g,%.6g,%.6g,%s,%s,%d,%.9g,%lld\n",
-                  seconds > 0 ? sum[KD_SUM_IMAGES] / seconds : 0.0, seconds, sum[KD_SUM_WAITED],
-                  cell(dice, sizeof dice, row->validation_dice),
-                  cell(loss, sizeof loss, row->validation_loss), row->best, row->loss_scale,
-                  (long long)row->skipped);
+        n += kd_format(line + n, sizeof line - (size_t)n, ",%.9g,%.9g,%.9g",
+                       sum[KD_SUM_RAW + t] / steps, sum[KD_SUM_WEIGHTED + t] / steps,
+                       sum[KD_SUM_GRADIENT + t] / steps);
+    n += kd_format(line + n, sizeof line - (size_t)n, ",%.6g,%.6g,%.6g,%s,%s,%d,%.9g,%lld\n",
+                   seconds > 0 ? sum[KD_SUM_IMAGES] / seconds : 0.0, seconds, sum[KD_SUM_WAITED],
+                   cell(dice, sizeof dice, row->validation_dice),
+                   cell(loss, sizeof loss, row->validation_loss), row->best, row->loss_scale,
+                   (long long)row->skipped);
     KD_RETURN(append(log, line, (size_t)n));
     return kd_file_write_all(log->ctx, log->path, log->text, log->used);
 }

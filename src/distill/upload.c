@@ -1,5 +1,6 @@
 /* upload.c - batches on their way to the device. Two places take turns: while a step computes on one, the batch of
  * the next is uploaded to the other. On the host's own memory there is nothing to do. */
+#include "base/process.h"
 #include "data/batch.h"
 #include "distill/distiller.h"
 
@@ -20,7 +21,7 @@ static kdas_status wait_for_uploads(kdas_distiller *d)
         any |= d->upload[i].under_way;
         d->upload[i].under_way = false;
     }
-    return any ? d->ctx->backend->upload_wait(d->ctx->device) : KDAS_OK;
+    return any ? kd_device_upload_wait(d->ctx) : KDAS_OK;
 }
 
 static int waiting_for(const kdas_distiller *d, const kdas_batch *batch)
@@ -104,6 +105,7 @@ kdas_status kdas_distiller_prefetch(kdas_distiller *d, kdas_batch *batch)
         return kd_fail(KDAS_EINVAL,
                        "kdas_distiller_prefetch: the batch belongs to another context than the "
                        "distiller");
+    KD_RETURN(kd_check_process(d->ctx));
     KD_RETURN(kd_check_size(batch->count, batch->height, batch->width));
     backend = d->ctx->backend;
     if (!has_memory(d) || !backend->upload_async) return KDAS_OK;

@@ -70,7 +70,7 @@ kdas_status kd_captures_create(kd_program *p)
 /* It has run all the same, wherever that was: the next time it can be captured. */
 static void drop(kd_program *p, kd_capture *capture)
 {
-    if (capture->graph) p->ctx->backend->graph_destroy(p->ctx->device, capture->graph);
+    kd_device_graph_destroy(p->ctx, capture->graph);
     capture->graph = NULL;
 }
 
@@ -179,7 +179,7 @@ static kdas_status make(kd_program *p, kd_capture *capture, kd_run_fn run)
         capture->graph = graph;
         return KDAS_OK;
     }
-    if (graph) backend->graph_destroy(device, graph);
+    kd_device_graph_destroy(p->ctx, graph);
     return st == KDAS_OK ? end : kd_fail(st, "%s", why);
 }
 

@@ -1,6 +1,7 @@
 /* compile.c - from a graph to a program: fuse, fold, choose and prepare kernels, plan memory. */
-#include <stdio.h>
 #include <string.h>
+#include "base/process.h"
+#include "base/text.h"
 #include "graph/program_inside.h"
 
 /* Ops that need no kernel: their value is another node's memory. */
@@ -120,7 +121,9 @@ kdas_status kd_program_create(kd_program **out, kd_graph *g, kd_arena *arena)
     p->ctx   = g->ctx;
     p->graph = g;
     p->arena = arena;
-    st       = compile(p);
+    kd_process_enter();
+    st = compile(p);
+    kd_process_leave();
     if (st != KDAS_OK) {
         kd_program_destroy(p);
         return st;
@@ -134,10 +137,7 @@ void kd_program_destroy(kd_program *p)
     if (!p) return;
     kd_captures_destroy(p);
     for (int i = 0; p->slot && i < p->nodes; i++) {
-        const kdas_kernel *k = p->slot[i].kernel;
-
-        if (k && k->release && p->slot[i].plan.state)
-            k->release(p->ctx->device, p->slot[i].plan.state);
+        if (p->slot[i].kernel) kd_device_release(p->ctx, p->slot[i].kernel, p->slot[i].plan.state);
         kd_pack_release(p->ctx, packs_of(p), p->slot[i].pack);
     }
     if (p->arena->values_of == p) p->arena->forward_of = p->arena->values_of = NULL;
@@ -156,7 +156,7 @@ void kd_program_label(kd_program *p, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    vsnprintf(p->label, sizeof p->label, format, args);
+    kd_vformat(p->label, sizeof p->label, format, args);
     va_end(args);
 }
 

@@ -1,6 +1,8 @@
 /* device.c - see device.h. */
 #include <stdio.h>
 #include <string.h>
+#include "base/process.h"
+#include "base/team.h"
 #include "graph/device.h"
 #include "graph/op.h"
 #include "graph/profile.h"
@@ -34,29 +36,34 @@ static void fail_memory(kdas_context *ctx, size_t bytes)
 
 void *kd_device_alloc(kdas_context *ctx, size_t bytes)
 {
-    void *memory = ctx->backend->alloc(ctx->device, KD_MAX(bytes, 1));
+    void *memory;
 
+    if (kd_check_process(ctx) != KDAS_OK) return NULL;
+    memory = ctx->backend->alloc(ctx->device, KD_MAX(bytes, 1));
     if (!memory) fail_memory(ctx, bytes);
     return memory;
 }
 
 void kd_device_free(kdas_context *ctx, void *memory)
 {
-    if (memory) ctx->backend->free(ctx->device, memory);
+    if (memory && kd_device_is_here(ctx)) ctx->backend->free(ctx->device, memory);
 }
 
 kdas_status kd_device_upload(kdas_context *ctx, void *to, const void *from, size_t bytes)
 {
+    KD_RETURN(kd_check_process(ctx));
     return ctx->backend->upload(ctx->device, to, from, bytes);
 }
 
 kdas_status kd_device_download(kdas_context *ctx, void *to, const void *from, size_t bytes)
 {
+    KD_RETURN(kd_check_process(ctx));
     return ctx->backend->download(ctx->device, to, from, bytes);
 }
 
 kdas_status kd_device_zero(kdas_context *ctx, void *memory, size_t bytes)
 {
+    KD_RETURN(kd_check_process(ctx));
     return ctx->backend->zero(ctx->device, memory, bytes);
 }
 
@@ -70,6 +77,32 @@ kdas_status kd_device_copy(kdas_context *ctx, float *to, const float *from, int6
     }
     KD_RETURN(kd_device_zero(ctx, to, (size_t)count * sizeof *to));
     return kd_device_add(ctx, to, from, count, 1);
+}
+
+kdas_status kd_device_upload_wait(kdas_context *ctx)
+{
+    KD_RETURN(kd_check_process(ctx));
+    return ctx->backend->upload_wait(ctx->device);
+}
+
+void kd_device_graph_destroy(kdas_context *ctx, void *graph)
+{
+    if (graph && kd_device_is_here(ctx)) ctx->backend->graph_destroy(ctx->device, graph);
+}
+
+void kd_device_release(kdas_context *ctx, const kdas_kernel *kernel, void *state)
+{
+    if (state && kernel->release && kd_device_is_here(ctx)) kernel->release(ctx->device, state);
+}
+
+void *kd_device_host_alloc(kdas_context *ctx, size_t bytes)
+{
+    return ctx->backend->host_alloc(ctx->device, bytes);
+}
+
+void kd_device_host_free(kdas_context *ctx, void *memory)
+{
+    if (memory && kd_device_is_here(ctx)) ctx->backend->host_free(ctx->device, memory);
 }
 
 kdas_status kd_device_reserve(kdas_context *ctx, kd_staging *staging, size_t bytes)
@@ -100,14 +133,20 @@ void kd_device_unstage(kdas_context *ctx, kd_staging *staging)
     *staging = (kd_staging){ 0 };
 }
 
-void kd_device_enter(kdas_context *ctx)
+/* A device that computes on the host's processors does it with OpenMP's threads; one without enter() has none. */
+kdas_status kd_device_enter(kdas_context *ctx)
 {
+    KD_RETURN(kd_check_process(ctx));
+    if (ctx->host_memory && ctx->backend->enter) KD_RETURN(kd_team_start(ctx->threads));
+    kd_process_enter();
     if (ctx->backend->enter) ctx->backend->enter(ctx->device);
+    return KDAS_OK;
 }
 
 void kd_device_leave(kdas_context *ctx)
 {
     if (ctx->backend->leave) ctx->backend->leave(ctx->device);
+    kd_process_leave();
 }
 
 const kdas_kernel *kd_device_kernel(kdas_context *ctx, const kdas_node_desc *node,
@@ -128,7 +167,7 @@ kdas_status kd_device_update(kdas_context *ctx, const kdas_kernel *reference, co
         return kd_fail(KDAS_EUNSUPPORTED, "device '%s' has no %s", ctx->backend->name,
                        kd_op_name(call->node->op));
     start = kd_profile_start(ctx);
-    kd_device_enter(ctx);
+    KD_RETURN(kd_device_enter(ctx));
     st = kernel->forward(ctx->device, call);
     kd_device_leave(ctx);
     if (st != KDAS_OK || !ctx->profiling) return st;

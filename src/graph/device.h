@@ -1,4 +1,5 @@
-/* device.h - the context's backend as plain calls: memory, copies, and UPDATE kernels. */
+/* device.h - the context's backend as plain calls: memory, copies, and UPDATE kernels. In a child of a fork what was made
+ * before is refused (KDAS_ESTATE; NULL where memory is given). */
 #ifndef KD_DEVICE_H
 #define KD_DEVICE_H
 #include <kdas/backend.h>
@@ -11,8 +12,17 @@ kdas_status kd_device_download(kdas_context *ctx, void *to, const void *from, si
 kdas_status kd_device_zero(kdas_context *ctx, void *memory, size_t bytes);
 /* `count` floats from one place on the device to another; they do not overlap. */
 kdas_status kd_device_copy(kdas_context *ctx, float *to, const float *from, int64_t count);
-void        kd_device_enter(kdas_context *ctx);
+/* Around kernels. KDAS_ESTATE, KDAS_EBACKEND: the calling thread cannot have its compute threads; then there is no leave. */
+kdas_status kd_device_enter(kdas_context *ctx);
 void        kd_device_leave(kdas_context *ctx);
+
+/* Those of the table that devices may lack. What gives back does nothing in a child of a fork that the device has not
+ * come along to, and NULL is fine. */
+kdas_status kd_device_upload_wait(kdas_context *ctx);
+void        kd_device_graph_destroy(kdas_context *ctx, void *graph);
+void        kd_device_release(kdas_context *ctx, const kdas_kernel *kernel, void *state);
+void       *kd_device_host_alloc(kdas_context *ctx, size_t bytes); /* NULL: none left */
+void        kd_device_host_free(kdas_context *ctx, void *memory);
 
 /* Let kernels read host data: *out is `from` itself where device memory is the host's, else a copy in the
  * staging memory, which grows as needed and holds one thing at a time. */

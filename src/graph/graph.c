@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/pool.h"
+#include "base/text.h"
 #include "graph/graph.h"
 #include "graph/graph_inside.h"
 
@@ -50,7 +51,7 @@ kd_node *kd_graph_fail(kd_graph *g, kdas_status status, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    kd_vformat(text, sizeof text, format, args);
     va_end(args);
     return keep_error(g, kd_fail(status, "%s", text));
 }
@@ -74,7 +75,7 @@ void kd_scope(kd_graph *g, const char *format, ...)
     g->scope_end[g->depth++] = (uint16_t)used;
     if (used && used + 1 < sizeof g->scope) g->scope[used++] = '.';
     va_start(args, format);
-    vsnprintf(g->scope + used, sizeof g->scope - used, format, args);
+    kd_vformat(g->scope + used, sizeof g->scope - used, format, args);
     va_end(args);
 }
 

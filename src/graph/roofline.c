@@ -2,6 +2,7 @@
  * a stream through memory. The fastest run counts: what else the machine does can only slow one down. */
 #include <kdas/profile.h>
 #include <string.h>
+#include "base/process.h"
 #include "graph/program.h"
 
 #define SIDE          640                /* of the products that run side by side, one a thread   */
@@ -177,6 +178,7 @@ kdas_status kdas_profile_measure_roofline(kdas_context *ctx, kdas_profile_roofli
         return kd_fail(KDAS_EINVAL, "kdas_profile_measure_roofline: context or out is NULL");
     if (out->size < sizeof out->size)
         return kd_fail(KDAS_EINVAL, "kdas_profile_roofline: size is not set");
+    KD_RETURN(kd_check_process(ctx));
     profiling      = ctx->profiling;
     ctx->profiling = false;
     KD_TRY(time_products(&roofline, ctx));

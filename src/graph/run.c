@@ -1,5 +1,6 @@
 /* run.c - running a program: no allocation, no lookup, no branch on what a node is. */
 #include <assert.h>
+#include "base/process.h"
 #include "graph/program_inside.h"
 
 static void *storage_memory(const kd_program *p, int storage)
@@ -216,12 +217,13 @@ kdas_status kd_program_forward(kd_program *p, uint64_t seed)
 {
     kdas_status st;
 
+    KD_RETURN(kd_check_process(p->ctx));
     KD_RETURN(kd_arena_reserve(p->arena, p->arena_bytes)); /* lost if another's growth failed */
     if (p->arena_moves != p->arena->moves) kd_program_resolve(p);
     if (p->ctx->profiling) KD_RETURN(kd_profile_program(p));
+    KD_RETURN(kd_device_enter(p->ctx));
     p->arena->forward_of = p->arena->values_of = NULL;
-    kd_device_enter(p->ctx);
-    st = forward(p, seed);
+    st                                         = forward(p, seed);
     kd_device_leave(p->ctx);
     if (st == KDAS_OK) p->arena->forward_of = p->arena->values_of = p;
     return st;
@@ -277,9 +279,9 @@ kdas_status kd_program_backward(kd_program *p)
     kdas_status st;
 
     KD_RETURN(ready_for_backward(p));
+    KD_RETURN(kd_device_enter(p->ctx));
     p->arena->forward_of = NULL; /* gradients take the place of what forward left */
-    kd_device_enter(p->ctx);
-    st = kd_capture_run(p, KD_CAPTURE_BACKWARD, run_backward);
+    st                   = kd_capture_run(p, KD_CAPTURE_BACKWARD, run_backward);
     kd_device_leave(p->ctx);
     if (st != KDAS_OK && p->graph->params) kd_params_spoil_grads(p->graph->params);
     if (st == KDAS_OK && p->graph->tape) p->arena->forward_of = p;
@@ -336,7 +338,7 @@ kdas_status kd_program_backward_of(kd_program *p, const kd_node *output)
 
     assert(p->graph->tape && output->keep);
     KD_RETURN(ready_for_backward(p));
-    kd_device_enter(p->ctx);
+    KD_RETURN(kd_device_enter(p->ctx));
     st = run_backward_of(p, output->id);
     kd_device_leave(p->ctx);
     return st;

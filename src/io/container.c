@@ -1,7 +1,7 @@
 /* container.c - checkpoints as files of named records. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include "base/text.h"
 #include "io/container.h"
 
 struct kd_container_writer {
@@ -127,18 +127,17 @@ static kdas_status check_format(const kd_safetensors *file)
     const char *format  = kd_safetensors_text(file, "format");
     const char *version = kd_safetensors_text(file, "version");
     const char *path    = kd_safetensors_path(file);
-    long        number;
-    char       *end;
+    const char *end;
+    int64_t     number;
 
     if (!format || strcmp(format, KD_CONTAINER_FORMAT) != 0)
         return kd_fail(KDAS_EFORMAT, "'%s' is not a libkdas checkpoint", path);
-    number = version ? strtol(version, &end, 10) : 0;
-    if (number < 1 || *end)
+    if (!version || !kd_parse_whole(version, &end, &number) || number < 1 || *end)
         return kd_fail(KDAS_EFORMAT, "'%s' is a checkpoint without a version", path);
     if (number > KD_CONTAINER_VERSION)
         return kd_fail(KDAS_EFORMAT,
-                       "'%s' needs a newer libkdas: it has version %ld, this one reads %d", path,
-                       number, KD_CONTAINER_VERSION);
+                       "'%s' needs a newer libkdas: it has version %lld, this one reads %d", path,
+                       (long long)number, KD_CONTAINER_VERSION);
     return KDAS_OK;
 }
 

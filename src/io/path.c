@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
+#include "base/text.h"
 #include "io/file.h"
 
 /* ---- Text ------------------------------------------------------------------------------------ */
@@ -33,7 +33,7 @@ const char *kd_path_extension(const char *path)
 
 bool kd_path_has_extension(const char *path, const char *extension)
 {
-    return strcasecmp(kd_path_extension(path), extension) == 0;
+    return kd_same_letters(kd_path_extension(path), extension);
 }
 
 char *kd_path_stem(kdas_context *ctx, const char *path)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/text.h"
 #include "io/crc.h"
 #include "io/json.h"
 #include "io/safetensors.h"

@@ -1,6 +1,7 @@
 /* loss.c - evaluating the objective, map after map. */
 #include <math.h>
 #include <string.h>
+#include "base/process.h"
 #include "graph/profile.h"
 #include "loss/loss.h"
 
@@ -367,6 +368,7 @@ kdas_status kdas_loss_evaluate_weighted(kdas_loss *loss, const kdas_maps *s, con
     kd_loss_place at = { 0 };
 
     if (!loss || !s || !masks) return kd_fail(KDAS_EINVAL, "loss: loss, student or masks is NULL");
+    KD_RETURN(kd_check_process(loss->ctx));
     if (report && report->size < sizeof report->size)
         return kd_fail(KDAS_EINVAL, "kdas_loss_report: size is not set");
     KD_RETURN(check_maps(s, "student"));

@@ -1,6 +1,7 @@
 /* options.c - the objective's settings: defaults, presets, checks. */
 #include <math.h>
 #include <string.h>
+#include "base/process.h"
 #include "loss/feature.h"
 #include "loss/loss.h"
 
@@ -217,6 +218,7 @@ kdas_status kdas_loss_create(kdas_loss **out, kdas_context *ctx, const kdas_loss
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_loss_create: out is NULL");
     *out = NULL;
     if (!ctx) return kd_fail(KDAS_EINVAL, "kdas_loss_create: the context is NULL");
+    KD_RETURN(kd_check_process(ctx));
     kdas_loss_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_loss_options"));
     KD_RETURN(check_names(&o));

@@ -1,6 +1,7 @@
 /* file.c - a model's tensors in a safetensors file, under the names of the published state_dict. */
 #include <stdio.h>
 #include <string.h>
+#include "base/process.h"
 #include "io/safetensors.h"
 #include "model/model.h"
 
@@ -137,6 +138,7 @@ kdas_status kdas_model_load(kdas_model *m, const char *path, const kdas_load_opt
     kdas_status       st;
 
     if (!m || !path) return kd_fail(KDAS_EINVAL, "kdas_model_load: model or path is NULL");
+    KD_RETURN(kd_check_process(m->ctx));
     kdas_load_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_load_options"));
     if (o.part && o.prefix)
@@ -174,6 +176,7 @@ kdas_status kdas_model_save(const kdas_model *model, const char *path)
     kdas_status   st;
 
     if (!m || !path) return kd_fail(KDAS_EINVAL, "kdas_model_save: model or path is NULL");
+    KD_RETURN(kd_check_process(m->ctx));
     KD_TRY(kd_st_writer_create(&writer, m->ctx));
     st     = KDAS_ENOMEM;
     values = kd_alloc(m->ctx, (size_t)kd_params_total(m->params) * sizeof *values);

@@ -1,5 +1,6 @@
 /* model.c - making a model, and running its programs. */
 #include <string.h>
+#include "base/process.h"
 #include "model/model.h"
 
 /* ---- make ---- */
@@ -34,6 +35,7 @@ kdas_status kdas_model_create(kdas_model **out, kdas_context *ctx, const char *n
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_model_create: out is NULL");
     *out = NULL;
     if (!ctx || !name) return kd_fail(KDAS_EINVAL, "kdas_model_create: context or name is NULL");
+    KD_RETURN(kd_check_process(ctx));
     kdas_model_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_model_options"));
     if (!(o.drop_path >= 0 && o.drop_path < 1))
@@ -134,6 +136,7 @@ kdas_status kdas_model_forward(kdas_model *m, kdas_mode mode, kdas_batch *batch)
     if (!m || !batch) return kd_fail(KDAS_EINVAL, "kdas_model_forward: model or batch is NULL");
     if (mode != KDAS_MODE_INFER && mode != KDAS_MODE_EVAL && mode != KDAS_MODE_TRAIN)
         return kd_fail(KDAS_EINVAL, "there is no mode %d", (int)mode);
+    KD_RETURN(kd_check_process(m->ctx));
     n = kdas_batch_count(batch);
     h = kdas_batch_height(batch);
     w = kdas_batch_width(batch);
@@ -168,6 +171,7 @@ static kdas_status find_kept(const kd_node **out, const kdas_model *m, const cha
     const kd_node *node;
 
     if (!m || !name) return kd_fail(KDAS_EINVAL, "model or name is NULL");
+    KD_RETURN(kd_check_process(m->ctx));
     KD_RETURN(check_values(m));
     node = kd_find(kd_program_graph(m->current), name);
     if (!node)
@@ -198,6 +202,7 @@ kdas_status kdas_model_backward(kdas_model *m, const float *const *gradients)
 
     if (!m || !gradients)
         return kd_fail(KDAS_EINVAL, "kdas_model_backward: model or gradients is NULL");
+    KD_RETURN(kd_check_process(m->ctx));
     KD_RETURN(check_values(m));
     KD_RETURN(kd_program_check_backward(m->current));
     for (int i = 0; (node = kd_model_output_node(m, i, NULL)); i++)

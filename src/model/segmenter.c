@@ -1,6 +1,7 @@
 /* segmenter.c - frames in, masks out: resize, normalise, run, add the maps up, enlarge to the frame.
  * All memory is taken when the segmenter is made, or when a frame of another size comes. */
 #include <kdas/infer.h>
+#include "base/process.h"
 #include <math.h>
 #include <string.h>
 #include "base/parallel.h"
@@ -187,6 +188,7 @@ static kdas_status run(kdas_segmenter *s, const kdas_view *frame)
     const kdas_segmenter_options *o = &s->options;
 
     s->at[KDAS_STAGE_INPUT] = kd_now();
+    KD_RETURN(kd_check_process(s->ctx));
     KD_RETURN(kd_view_check(frame, "segmenter"));
     if (o->frame_width && (frame->width != o->frame_width || frame->height != o->frame_height))
         return kd_fail(KDAS_ESHAPE,
@@ -256,6 +258,7 @@ kdas_status kdas_segmenter_create(kdas_segmenter **out, kdas_model *model,
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_segmenter_create: out is NULL");
     *out = NULL;
     if (!model) return kd_fail(KDAS_EINVAL, "kdas_segmenter_create: the model is NULL");
+    KD_RETURN(kd_check_process(model->ctx));
     kdas_segmenter_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_segmenter_options"));
     KD_RETURN(check_options(&o));

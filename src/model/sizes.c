@@ -1,5 +1,6 @@
 /* sizes.c - the programs of a model, one for each size and mode. They share parameters in the kernels' layouts and the
  * memory of activations; the ones used last are kept. */
+#include "base/process.h"
 #include "model/model.h"
 
 static const char *const mode_names[] = {
@@ -31,6 +32,7 @@ kdas_status kdas_model_trim(kdas_model *m, int32_t keep)
     size_t most = 0;
 
     if (!m) return kd_fail(KDAS_EINVAL, "kdas_model_trim: the model is NULL");
+    KD_RETURN(kd_check_process(m->ctx));
     if (keep < 0) return kd_fail(KDAS_EINVAL, "kdas_model_trim: %d sizes cannot be kept", keep);
     kd_model_programs_drop(m, (size_t)keep);
     for (size_t i = 0; i < m->programs; i++)
@@ -87,6 +89,7 @@ kdas_status kdas_model_memory(kdas_model *m, kdas_mode mode, int64_t count, int6
     if (!m) return kd_fail(KDAS_EINVAL, "kdas_model_memory: model is NULL");
     if (mode != KDAS_MODE_INFER && mode != KDAS_MODE_EVAL && mode != KDAS_MODE_TRAIN)
         return kd_fail(KDAS_EINVAL, "there is no mode %d", (int)mode);
+    KD_RETURN(kd_check_process(m->ctx));
     KD_RETURN(kd_model_program_for(&p, m, (kd_mode)mode, count, height, width));
     use = kd_program_memory_use(p);
     if (arena) *arena = use.arena;

@@ -1,5 +1,6 @@
 /* tensors.c - a model's parameters and buffers by name: read, write, load, save, copy. */
 #include <string.h>
+#include "base/process.h"
 #include "graph/profile.h"
 #include "model/model.h"
 
@@ -35,6 +36,7 @@ int32_t kdas_model_find(const kdas_model *m, const char *name)
 static kdas_status check_tensor(const kdas_model *m, int32_t i, const void *memory)
 {
     if (!m || !memory) return kd_fail(KDAS_EINVAL, "model or memory is NULL");
+    KD_RETURN(kd_check_process(m->ctx));
     if (!has_tensor(m, i))
         return kd_fail(KDAS_EINVAL, "'%s' has no tensor %d, only %d", m->def->name, i,
                        kd_params_count(m->params));
@@ -56,6 +58,7 @@ kdas_status kdas_model_write(kdas_model *m, int32_t i, const float *from)
 static kdas_status check_trainable(const kdas_model *m)
 {
     if (!m) return kd_fail(KDAS_EINVAL, "the model is NULL");
+    KD_RETURN(kd_check_process(m->ctx));
     if (!kd_params_grads(m->params))
         return kd_fail(KDAS_ESTATE, "model '%s' was made without gradients (trainable = 0)",
                        m->def->name);
@@ -88,6 +91,8 @@ kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from)
     if (to->def != from->def)
         return kd_fail(KDAS_EINVAL, "'%s' cannot take the values of '%s'", to->def->name,
                        from->def->name);
+    KD_RETURN(kd_check_process(from->ctx));
+    KD_RETURN(kd_check_process(to->ctx));
     values = kd_alloc(from->ctx, (size_t)kd_params_total(from->params) * sizeof *values);
     if (!values) return KDAS_ENOMEM;
     for (int i = 0; i < kd_params_count(from->params); i++) {

@@ -1,4 +1,5 @@
 /* optim.c - optimizers: options, state blocks, clipping, and updates over the flat blocks. */
+#include "base/process.h"
 #include "optim/optim.h"
 #include <float.h>
 #include <math.h>
@@ -237,6 +238,7 @@ kdas_status kdas_optim_create(kdas_optim **out, kdas_model *model,
     if (!out) return kd_fail(KDAS_EINVAL, "optimizer: out is NULL");
     *out = NULL;
     if (!model) return kd_fail(KDAS_EINVAL, "optimizer: the model is NULL");
+    KD_RETURN(kd_check_process(model->ctx));
     return kd_optim_create_for(out, model->ctx, model->params, options);
 }
 
@@ -333,6 +335,7 @@ kdas_status kdas_optim_gradient_norm(kdas_optim *optim, double *out)
     double sum[2];
 
     if (!optim || !out) return kd_fail(KDAS_EINVAL, "optimizer: %s is NULL", optim ? "out" : "it");
+    KD_RETURN(kd_check_process(optim->ctx));
     KD_RETURN(sum_squares(optim, sum));
     if (!isfinite(sum[0])) KD_RETURN(inspect(optim, optim->params, &sum[0]));
     *out = sqrt(sum[0]) / (double)optim->scale.value;
@@ -389,6 +392,7 @@ kdas_status kdas_optim_step(kdas_optim *optim)
     kd_update update;
 
     if (!optim) return kd_fail(KDAS_EINVAL, "optimizer: it is NULL");
+    KD_RETURN(kd_check_process(optim->ctx));
     if (kd_params_grads_spoilt(optim->params) ||
         (optim->side && kd_params_grads_spoilt(optim->side->params)))
         return kd_fail(KDAS_ESTATE,

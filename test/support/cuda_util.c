@@ -19,7 +19,7 @@ const kdas_backend *kd_test_cuda(void)
 
     if (table) return table;
     kd_test_cuda_path();
-    kd_assert_ok(kd_backend_find(&table, &library, "cuda"));
+    kd_assert_ok(kd_backend_find(&table, &library, "cuda", NULL));
     return table;
 }
 

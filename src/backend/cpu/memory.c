@@ -1,6 +1,7 @@
 /* memory.c - device memory of the CPU backends: the host's own, through its hooks. */
 #include <string.h>
 #include "backend/cpu/cpu.h"
+#include "base/team.h"
 
 #define LARGE_BLOCK ((size_t)1 << 20)
 
@@ -29,6 +30,7 @@ kdas_status kd_cpu_zero(kdas_device *device, void *memory, size_t bytes)
     size_t lines = bytes / KDAS_ALIGNMENT;
 
     if (!bytes) return KDAS_OK;
+    if (parts > 1 && !kd_team_try(parts)) parts = 1;
 #pragma omp parallel for schedule(static) num_threads(parts) if (parts > 1)
     for (int t = 0; t < parts; t++) {
         size_t begin = lines * (size_t)t / (size_t)parts * KDAS_ALIGNMENT;

@@ -6,7 +6,7 @@
 static int reference_probe(int32_t index, char *why, size_t size)
 {
     if (index == 0) return 1;
-    snprintf(why, size, "there is one reference device, with index 0");
+    if (why && size) snprintf(why, size, "there is one reference device, with index 0");
     return 0;
 }
 

@@ -134,7 +134,7 @@ static const kdas_kernel kernels[] = {
 static int cpu_probe(int32_t index, char *why, size_t size)
 {
     if (index == 0) return 1;
-    snprintf(why, size, "there is one CPU device, with index 0");
+    if (why && size) snprintf(why, size, "there is one CPU device, with index 0");
     return 0;
 }
 
