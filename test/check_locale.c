@@ -98,9 +98,9 @@ START_TEST(a_hosts_locale_of_one_thread_is_given_back)
     locale_t plain, comma;
 
     if (!set_comma()) return;
-    setlocale(LC_ALL, "C");
-    comma = newlocale(LC_ALL_MASK, "de_DE.UTF-8", (locale_t)0);
+    comma = duplocale(LC_GLOBAL_LOCALE);
     ck_assert_ptr_nonnull(comma);
+    setlocale(LC_ALL, "C");
     uselocale(comma);
     kd_fail(KDAS_EINVAL, "%g", 2.5);
     ck_assert_str_eq(kdas_last_error(), "2.5");
