@@ -97,11 +97,12 @@ void kdas_distiller_destroy(kdas_distiller *d)
 
 /* ---- all or nothing ---- */
 
-/* Gradients that the host has zeroed are gathered no more. */
-static void count_gathered(kdas_distiller *d)
+int32_t kd_distiller_gathered(const kdas_distiller *d)
 {
-    if (d->micro > 0 && d->zeroed != d->student->zeroed) d->micro = 0;
+    return d->zeroed == d->student->zeroed ? d->micro : 0;
 }
+
+static void count_gathered(kdas_distiller *d) { d->micro = kd_distiller_gathered(d); }
 
 /* Before the first micro-batch of an update, and where the student comes from a checkpoint amid one. */
 static kdas_status keep_mark(kdas_distiller *d)

@@ -68,6 +68,9 @@ struct kdas_distiller {
     kd_pseudo pseudo;
 };
 
+/* Micro-batches whose gradients are gathered; gradients that the host has zeroed are not. (distiller.c) */
+int32_t kd_distiller_gathered(const kdas_distiller *d);
+
 /* ---- teacher.c ---- */
 
 typedef struct kd_uploaded kd_uploaded;
