@@ -322,6 +322,32 @@ START_TEST(lengths_that_do_not_fit_are_refused)
 }
 END_TEST
 
+/* With and without a momentum, SGD keeps other state: the file's options do not fit the optimizer here. */
+START_TEST(state_that_the_optimizer_does_not_keep_is_refused)
+{
+    kd_test_told   t = kd_test_told_usual();
+    unsigned char *state;
+    size_t         n;
+    kd_test_run    run;
+
+    t.rig.optim.rule     = "sgd";
+    t.rig.optim.momentum = _i ? 0.9f : 0;
+    kd_test_run_whole(&t);
+    t.rig.optim.momentum = _i ? 0 : 0.9f;
+    t.train.resume       = 1;
+    kd_test_run_make(&run, &t);
+    state           = kd_test_state(run.rig.distiller, &n);
+    kd_test_said[0] = 0;
+    kd_assert_status(kd_test_run_train(&run), KDAS_EINVAL);
+    kd_assert_sentence(_i ? "its optim.momentum is 0.9, here it is 0"
+                          : "its optim.momentum is 0, here it is 0.9");
+    ck_assert_int_eq(kd_test_said_count("W ", ""), 0);
+    kd_test_assert_state(run.rig.distiller, state, n, "momentum");
+    free(state);
+    kd_test_run_finish(&run);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s      = suite_create("resume_safe");
@@ -343,6 +369,7 @@ int main(void)
     tcase_add_test(data, a_run_made_longer_has_the_schedule_of_the_longer_one);
     tcase_add_test(data, a_length_that_is_not_told_is_the_files);
     tcase_add_test(data, lengths_that_do_not_fit_are_refused);
+    tcase_add_loop_test(data, state_that_the_optimizer_does_not_keep_is_refused, 0, 2);
     suite_add_tcase(s, data);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);

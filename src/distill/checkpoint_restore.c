@@ -51,6 +51,19 @@ static kdas_status get_facts(kd_container *c, const kdas_distiller *d, content *
     return kd_resume_check(&to->resume);
 }
 
+/* The file's momentum comes with the state that goes with it, for which there must be room here. */
+static kdas_status check_moments(const kd_container *c, const kdas_distiller *d, const content *to)
+{
+    const kdas_optim *optim = d->optim;
+
+    if (optim->rule->slots(&to->optim) == optim->slots) return KDAS_OK;
+    return kd_fail(KDAS_EINVAL,
+                   "'%s' is of another run: its optim.momentum is %g, here it is %g: one of them "
+                   "keeps state, the other none",
+                   kd_container_path(c), (double)to->optim.momentum,
+                   (double)optim->options.momentum);
+}
+
 static kdas_status get_counts(kd_container *c, content *to)
 {
     KD_RETURN(kd_container_get_i64(c, "optim.updates", &to->updates));
@@ -151,6 +164,7 @@ static kdas_status read_content(kd_container *c, const kdas_distiller *d, conten
 {
     KD_RETURN(get_counts(c, to));
     KD_RETURN(get_facts(c, d, to));
+    KD_RETURN(check_moments(c, d, to));
     KD_RETURN(get_share(c, d, to));
     KD_RETURN(get_scale(c, d, to));
     to->has_average = kd_container_find(c, "average.decay") != NULL;
