@@ -1,0 +1,439 @@
+/* walk_calls.c - see walk_util.h: what a walk does with its handles, and which status each call must give. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "support/check_util.h"
+#include "support/walk_util.h"
+
+/* ---- models ---- */
+
+static kdas_status size_status(const walk_batch *b) { return b->side % 32 ? KDAS_ESHAPE : KDAS_OK; }
+
+static void forward(kd_test_walk *w)
+{
+    int         i = walk_pick_model(w), k = walk_pick_batch(w), mode = walk_pick(w, 3);
+    walk_model *m = &w->model[i < 0 ? 0 : i];
+    walk_batch *b = &w->batch[k < 0 ? 0 : k];
+    kdas_status wanted, got;
+
+    if (i < 0 || k < 0) return;
+    wanted = size_status(b);
+    if (!wanted && mode != KDAS_MODE_INFER && !m->trainable) wanted = KDAS_ESTATE;
+    if (!wanted && w->cancelled[m->ctx]) wanted = KDAS_ECANCELLED;
+    got = kdas_model_forward(m->h, (kdas_mode)mode, b->h);
+    walk_expect(w, got, wanted, "forward of model %d, mode %d, batch %d", i, mode, k);
+    if (wanted == KDAS_OK || wanted == KDAS_ECANCELLED)
+        walk_ran(m, (kdas_mode)mode, b->n, b->side, got);
+}
+
+static void backward(kd_test_walk *w)
+{
+    static const float *const none[8];
+    int                       i = walk_pick_model(w);
+    walk_model               *m = &w->model[i < 0 ? 0 : i];
+    kdas_status               wanted, got;
+
+    if (i < 0) return;
+    wanted = !m->values || !m->differentiable ? KDAS_ESTATE
+             : w->cancelled[m->ctx]           ? KDAS_ECANCELLED
+                                              : KDAS_OK;
+    got    = kdas_model_backward(m->h, none);
+    walk_expect(w, got, wanted, "backward of model %d", i);
+    if (wanted != KDAS_ESTATE) m->differentiable = false;
+    if (wanted == KDAS_ECANCELLED) m->spoilt = true;
+}
+
+static void read(kd_test_walk *w)
+{
+    static const char *const names[] = { "P1", "s8", "no_such" };
+    static float             room[3 * 64 * 64 * 64];
+    int                      i = walk_pick_model(w), name = walk_pick(w, 3);
+    walk_model              *m      = &w->model[i < 0 ? 0 : i];
+    kdas_status              wanted = KDAS_OK;
+
+    if (i < 0 || (name == 1 && !m->lite)) return;
+    if (!m->values || (name == 1 && !m->kept[0])) wanted = KDAS_ESTATE;
+    if (m->values && name == 2) wanted = KDAS_ENOTFOUND;
+    walk_expect(w, kdas_model_read_output(m->h, names[name], room), wanted, "read %s of model %d",
+                names[name], i);
+}
+
+static void add_gradient(kd_test_walk *w)
+{
+    static float room[3 * 64 * 64];
+    int          i = walk_pick_model(w);
+    walk_model  *m = &w->model[i < 0 ? 0 : i];
+
+    if (i < 0) return;
+    walk_expect(w, kdas_model_add_gradient(m->h, "P1", room),
+                m->values && m->differentiable ? KDAS_OK : KDAS_ESTATE,
+                "add a gradient to model %d", i);
+}
+
+static void memory(kd_test_walk *w)
+{
+    int         i = walk_pick_model(w), mode = walk_pick(w, 3);
+    int64_t     n = 2 + walk_pick(w, 2), side = 32 * (1 + walk_pick(w, 2));
+    walk_model *m = &w->model[i < 0 ? 0 : i];
+    kdas_status wanted;
+
+    if (i < 0) return;
+    wanted = mode != KDAS_MODE_INFER && !m->trainable ? KDAS_ESTATE : KDAS_OK;
+    walk_expect(w, kdas_model_memory(m->h, (kdas_mode)mode, n, side, side, NULL, NULL), wanted,
+                "memory of model %d, mode %d, %d of side %d", i, mode, (int)n, (int)side);
+    if (wanted == KDAS_OK) walk_compiled(m, (kdas_mode)mode, n, side);
+}
+
+static void trim(kd_test_walk *w)
+{
+    int         i    = walk_pick_model(w);
+    bool        all  = walk_pick(w, 2);
+    walk_model *m    = &w->model[i < 0 ? 0 : i];
+    size_t      most = 0;
+
+    if (i < 0) return;
+    walk_expect(w, kdas_model_trim(m->h, all ? 0 : WALK_PROGRAMS), KDAS_OK, "trim model %d to %d",
+                i, all ? 0 : WALK_PROGRAMS);
+    if (all) m->programs = 0;
+    for (int k = 0; k < m->programs; k++)
+        if (m->program[k].arena > most) most = m->program[k].arena;
+    if (!all && m->arena <= most) return;
+    m->arena = 0;
+    walk_lose(m);
+}
+
+static void keep(kd_test_walk *w)
+{
+    int         i     = walk_pick_model(w);
+    bool        known = walk_pick(w, 4) > 0;
+    walk_model *m     = &w->model[i < 0 ? 0 : i];
+
+    if (i < 0 || (known && !m->lite)) return;
+    walk_expect(w, kdas_model_keep_tap(m->h, known ? "s8" : "no_such"),
+                known ? KDAS_OK : KDAS_ENOTFOUND, "keep a tap of model %d", i);
+    if (!known || m->kept[0]) return;
+    m->kept[0]  = true;
+    m->programs = 0;
+    walk_lose(m);
+}
+
+static void zero(kd_test_walk *w)
+{
+    int         i = walk_pick_model(w);
+    walk_model *m = &w->model[i < 0 ? 0 : i];
+
+    if (i < 0) return;
+    walk_expect(w, kdas_model_zero_gradients(m->h), m->trainable ? KDAS_OK : KDAS_ESTATE,
+                "zero the gradients of model %d", i);
+    if (!m->trainable) return;
+    m->spoilt = false;
+    m->zeroed++;
+}
+
+static void copy(kd_test_walk *w)
+{
+    int a = walk_pick_model(w), b = walk_pick_model(w);
+
+    if (a < 0 || b < 0) return;
+    walk_expect(w, kdas_model_copy(w->model[a].h, w->model[b].h),
+                w->model[a].lite == w->model[b].lite ? KDAS_OK : KDAS_EINVAL,
+                "copy model %d to model %d", b, a);
+}
+
+static void save_and_load(kd_test_walk *w)
+{
+    int  a = walk_pick_model(w), b = walk_pick_model(w);
+    char path[96];
+
+    if (a < 0 || b < 0) return;
+    snprintf(path, sizeof path, "%s/w.safetensors", w->folder);
+    walk_expect(w, kdas_model_save(w->model[a].h, path), KDAS_OK, "save model %d", a);
+    walk_expect(w, kdas_model_load(w->model[b].h, path, NULL),
+                w->model[a].lite == w->model[b].lite ? KDAS_OK : KDAS_ENOTFOUND,
+                "load the file of model %d into model %d", a, b);
+    remove(path);
+}
+
+/* ---- optimizers ---- */
+
+static void optim_step(kd_test_walk *w)
+{
+    int         i = walk_pick(w, WALK_OF_EACH);
+    walk_optim *o = &w->optim[i];
+
+    if (!o->h) return;
+    walk_expect(w, kdas_optim_step(o->h), w->model[o->model].spoilt ? KDAS_ESTATE : KDAS_OK,
+                "step of optimizer %d", i);
+}
+
+/* ---- distillers ---- */
+
+static void drop_gathered(kd_test_walk *w, walk_distiller *d)
+{
+    if (d->micro && d->zeroed != w->model[d->student].zeroed) d->micro = 0;
+}
+
+static void abandon(kd_test_walk *w, walk_distiller *d)
+{
+    d->pending = false;
+    d->micro   = 0;
+    w->model[d->student].zeroed++;
+    w->model[d->student].spoilt = false;
+}
+
+/* A forward: what it must give; the models' values follow. */
+static kdas_status expect_forward(kd_test_walk *w, walk_distiller *d, const walk_batch *b)
+{
+    const walk_loss *l       = &w->loss[d->loss];
+    walk_model      *student = &w->model[d->student],
+               *teacher      = d->teacher < 0 ? NULL : &w->model[d->teacher];
+    bool stop                = w->cancelled[student->ctx];
+
+    if (size_status(b)) return size_status(b);
+    d->pending  = false;
+    d->reads[0] = WALK_NONE;
+    if (teacher && (l->maps || l->features)) {
+        walk_ran(teacher, KDAS_MODE_INFER, b->n, b->side, stop ? KDAS_ECANCELLED : KDAS_OK);
+        d->reads[0] = teacher->generation;
+        if (stop) return KDAS_ECANCELLED;
+    } else if (l->maps)
+        return KDAS_ESTATE;
+    walk_ran(student, KDAS_MODE_TRAIN, b->n, b->side, stop ? KDAS_ECANCELLED : KDAS_OK);
+    d->reads[1] = student->generation;
+    d->pending  = !stop;
+    return stop ? KDAS_ECANCELLED : KDAS_OK;
+}
+
+static kdas_status expect_backward(kd_test_walk *w, walk_distiller *d)
+{
+    walk_model *student = &w->model[d->student];
+
+    if (!d->pending || student->generation != d->reads[1] || !student->differentiable)
+        return KDAS_ESTATE;
+    if (d->reads[0] >= 0 && w->model[d->teacher].generation != d->reads[0]) return KDAS_ESTATE;
+    if (w->cancelled[student->ctx]) {
+        abandon(w, d);
+        return KDAS_ECANCELLED;
+    }
+    drop_gathered(w, d);
+    if (d->micro++ == 0) d->zeroed = student->zeroed;
+    d->pending              = false;
+    student->differentiable = false;
+    return KDAS_OK;
+}
+
+static kdas_status expect_update(kd_test_walk *w, walk_distiller *d)
+{
+    walk_model *student = &w->model[d->student];
+
+    drop_gathered(w, d);
+    if (d->micro == 0) return KDAS_ESTATE;
+    if (student->spoilt) { /* refused by the optimizer: all of it goes */
+        abandon(w, d);
+        return KDAS_ESTATE;
+    }
+    student->zeroed++;
+    d->micro   = 0;
+    d->pending = false;
+    return KDAS_OK;
+}
+
+static kdas_status expect_step(kd_test_walk *w, walk_distiller *d, const walk_batch *b)
+{
+    kdas_status st = expect_forward(w, d, b);
+
+    if (st == KDAS_OK) st = expect_backward(w, d);
+    if (st == KDAS_OK && d->micro >= d->accumulate) st = expect_update(w, d);
+    return st;
+}
+
+static void distiller_forward(kd_test_walk *w)
+{
+    int i = walk_pick_distiller(w), k = walk_pick_batch(w);
+
+    if (i < 0 || k < 0) return;
+    {
+        kdas_status got = kdas_distiller_forward(w->distiller[i].h, w->batch[k].h);
+
+        walk_expect(w, got, expect_forward(w, &w->distiller[i], &w->batch[k]),
+                    "forward of distiller %d, batch %d", i, k);
+    }
+}
+
+static void distiller_backward(kd_test_walk *w)
+{
+    int              i = walk_pick_distiller(w);
+    kdas_step_report r = { .size = sizeof r };
+    kdas_status      got;
+
+    if (i < 0) return;
+    got = kdas_distiller_backward(w->distiller[i].h, walk_pick(w, 2) ? &r : NULL);
+    walk_expect(w, got, expect_backward(w, &w->distiller[i]), "backward of distiller %d", i);
+}
+
+static void distiller_update(kd_test_walk *w)
+{
+    int         i = walk_pick_distiller(w);
+    kdas_status got;
+
+    if (i < 0) return;
+    got = kdas_distiller_update(w->distiller[i].h, NULL);
+    walk_expect(w, got, expect_update(w, &w->distiller[i]), "update of distiller %d", i);
+}
+
+static void distiller_step(kd_test_walk *w)
+{
+    int              i = walk_pick_distiller(w), k = walk_pick_batch(w);
+    kdas_step_report r = { .size = sizeof r };
+    kdas_status      got;
+
+    if (i < 0 || k < 0) return;
+    got = kdas_distiller_step(w->distiller[i].h, w->batch[k].h, walk_pick(w, 2) ? &r : NULL);
+    walk_expect(w, got, expect_step(w, &w->distiller[i], &w->batch[k]),
+                "step of distiller %d, batch %d", i, k);
+}
+
+static void checkpoint(kd_test_walk *w)
+{
+    int             i = walk_pick_distiller(w);
+    kdas_progress   p = { .size = sizeof p };
+    walk_distiller *d = &w->distiller[i < 0 ? 0 : i];
+    char            path[96];
+
+    if (i < 0) return;
+    snprintf(path, sizeof path, "%s/%d.kdas", w->folder, i);
+    if (walk_pick(w, 2)) {
+        drop_gathered(w, d);
+        walk_expect(w, kdas_checkpoint_save(d->h, path, &p, NULL), KDAS_OK,
+                    "save a checkpoint of distiller %d", i);
+        d->saved = d->micro;
+        return;
+    }
+    walk_expect(w, kdas_checkpoint_load(d->h, path, &p), d->saved < 0 ? KDAS_ENOTFOUND : KDAS_OK,
+                "load a checkpoint of distiller %d", i);
+    if (d->saved < 0) return;
+    w->model[d->student].zeroed++;
+    w->model[d->student].spoilt = false;
+    d->micro                    = d->saved;
+    d->zeroed                   = w->model[d->student].zeroed;
+    d->pending                  = false;
+}
+
+/* ---- segmenters ---- */
+
+static void segment(kd_test_walk *w)
+{
+    static uint8_t  pixels[40 * 50 * 3], out[40 * 50];
+    kdas_view       view = { .data = pixels, .width = 40, .height = 50, .pixel = KDAS_PIXEL_RGB8 };
+    int             i    = walk_pick(w, WALK_OF_EACH);
+    walk_segmenter *s    = &w->segmenter[i];
+    walk_model     *m    = s->h ? &w->model[s->model] : NULL;
+    kdas_status     wanted, got;
+
+    if (!s->h) return;
+    if (walk_pick(w, 4) == 0) view.width = 0;
+    wanted = !view.width ? KDAS_EINVAL : w->cancelled[m->ctx] ? KDAS_ECANCELLED : KDAS_OK;
+    got    = kdas_segmenter_mask(s->h, &view, out, 0);
+    walk_expect(w, got, wanted, "a frame through segmenter %d", i);
+    if (wanted != KDAS_EINVAL) walk_ran(m, KDAS_MODE_INFER, 1, s->side, got);
+}
+
+/* ---- loaders ---- */
+
+static void load(kd_test_walk *w)
+{
+    walk_loader *l = &w->loader;
+    kdas_batch  *b;
+
+    if (!l->h) return;
+    if (walk_pick(w, 4) == 0) {
+        int64_t at = walk_pick(w, 8) - 2;
+
+        walk_expect(w, kdas_loader_seek(l->h, at), at < 0 ? KDAS_EINVAL : KDAS_OK, "seek to %d",
+                    (int)at);
+        return;
+    }
+    walk_expect(w, kdas_loader_next(l->h, &b), KDAS_OK, "the loader's next batch");
+    for (int i = 0; b && i < WALK_OF_EACH; i++) {
+        walk_distiller *d    = &w->distiller[i];
+        walk_batch      from = { b, l->ctx, kdas_batch_count(b), 32 };
+        kdas_status     got;
+
+        if (!d->h || w->model[d->student].ctx != l->ctx) continue;
+        got = kdas_distiller_step(d->h, b, NULL);
+        walk_expect(w, got, expect_step(w, d, &from), "step of distiller %d, the loader's batch",
+                    i);
+    }
+}
+
+/* ---- batches, the context, nothing at all ---- */
+
+static void change_batch(kd_test_walk *w)
+{
+    int         k = walk_pick_batch(w);
+    walk_batch *b = &w->batch[k < 0 ? 0 : k];
+    int64_t     n = walk_pick(w, 4);
+
+    if (k < 0) return;
+    if (n > b->n || n < 1)
+        walk_expect(w, kdas_batch_resize(b->h, n > b->n ? 9 : 0), KDAS_EINVAL, "resize batch %d",
+                    k);
+    else
+        walk_expect(w, kdas_batch_set_labelled(b->h, n, 1), n < b->n ? KDAS_OK : KDAS_EINVAL,
+                    "label place %d of batch %d", (int)n, k);
+}
+
+static void cancel(kd_test_walk *w)
+{
+    int i = walk_pick(w, WALK_CONTEXTS);
+
+    if (w->cancelled[i] || walk_pick(w, 2)) {
+        kdas_context_resume(w->ctx[i]);
+        w->cancelled[i] = false;
+        return;
+    }
+    kdas_context_cancel(w->ctx[i]);
+    w->cancelled[i] = true;
+    walk_expect(w, KDAS_OK, KDAS_OK, "cancel context %d", i);
+}
+
+static void pass_null(kd_test_walk *w)
+{
+    kdas_distiller *d;
+
+    walk_expect(w, kdas_model_forward(NULL, KDAS_MODE_INFER, NULL), KDAS_EINVAL, "forward of NULL");
+    walk_expect(w, kdas_distiller_step(NULL, NULL, NULL), KDAS_EINVAL, "step of NULL");
+    walk_expect(w, kdas_distiller_create(&d, NULL, NULL, NULL, NULL, NULL), KDAS_EINVAL,
+                "distiller of NULL");
+    walk_expect(w, kdas_optim_step(NULL), KDAS_EINVAL, "optimizer NULL");
+    walk_expect(w, kdas_loader_next(w->loader.h, NULL), KDAS_EINVAL, "next batch to NULL");
+}
+
+typedef void (*call_fn)(kd_test_walk *);
+
+/* What runs a network, and what does not; the latter are called more often, since they take no time. */
+static const call_fn runs[] = {
+    forward,
+    backward,
+    segment,
+    distiller_forward,
+    distiller_backward,
+    distiller_backward,
+    distiller_update,
+    distiller_step,
+    checkpoint,
+    save_and_load,
+    load,
+};
+static const call_fn others[] = {
+    read, add_gradient, memory, trim, keep, zero, copy, optim_step, change_batch, cancel, pass_null,
+};
+
+void walk_call(kd_test_walk *w)
+{
+    if (walk_pick(w, 5) < 2)
+        runs[walk_pick(w, KD_COUNT(runs))](w);
+    else
+        others[walk_pick(w, KD_COUNT(others))](w);
+}

@@ -1,0 +1,116 @@
+/* walk_util.h - a random walk over the public handles, and the small model of them that knows which status each call must
+ * give. walk_util.c: the world, and what makes and destroys handles. walk_calls.c: what is done with them. */
+#ifndef KD_TEST_WALK_UTIL_H
+#define KD_TEST_WALK_UTIL_H
+#include <kdas/kdas.h>
+#include <stdbool.h>
+#include "base/base.h"
+#include "support/run_util.h"
+
+enum { WALK_CONTEXTS = 2, WALK_MODELS = 4, WALK_OF_EACH = 2, WALK_BATCHES = 4 };
+enum { WALK_TAPS = 4, WALK_PROGRAMS = 32, WALK_LINES = 24, WALK_NONE = -1 };
+
+/* A size and mode that a model has compiled, and what it needs of the memory of activations. */
+typedef struct walk_program {
+    kdas_mode mode;
+    int64_t   n, side;
+    size_t    arena;
+} walk_program;
+
+typedef struct walk_model {
+    kdas_model *h;
+    int         ctx, users;
+    bool        lite, trainable, kept[WALK_TAPS];
+    bool values, differentiable; /* of the last forward, still there; a backward can follow */
+    bool spoilt;                 /* a backward has failed since the gradients were zeroed   */
+    long generation, zeroed; /* move with each forward, and whenever values go; with each zeroing */
+    size_t       arena;
+    walk_program program[WALK_PROGRAMS];
+    int          programs;
+    bool         ran; /* there was a forward */
+} walk_model;
+
+typedef struct walk_loss {
+    kdas_loss *h;
+    int        ctx, users;
+    bool       maps, features; /* that it needs of a teacher */
+} walk_loss;
+
+typedef struct walk_optim {
+    kdas_optim *h;
+    int         model, users;
+    bool        beside; /* trains projections, too */
+} walk_optim;
+
+typedef struct walk_distiller {
+    kdas_distiller *h;
+    int             teacher, student, loss, optim;
+    bool            pending;           /* a forward waits for its backward        */
+    long            reads[2];          /* generations that it needs; -1: not      */
+    int             micro, accumulate; /* gathered, and wanted                    */
+    long            zeroed;            /* of the student, when gathering began    */
+    int             saved;             /* micro-batches in its checkpoint; -1: none */
+} walk_distiller;
+
+typedef struct walk_segmenter {
+    kdas_segmenter *h;
+    int             model;
+    int64_t         side;
+} walk_segmenter;
+
+typedef struct walk_batch {
+    kdas_batch *h;
+    int         ctx;
+    int64_t     n, side;
+} walk_batch;
+
+typedef struct walk_loader {
+    kdas_dataset *frames;
+    kdas_loader  *h;
+    int           ctx;
+} walk_loader;
+
+typedef struct kd_test_walk {
+    kd_random      r;
+    uint64_t       seed;
+    kd_test_meter  meter[WALK_CONTEXTS];
+    kdas_context  *ctx[WALK_CONTEXTS];
+    bool           cancelled[WALK_CONTEXTS];
+    walk_model     model[WALK_MODELS];
+    walk_loss      loss[WALK_OF_EACH];
+    walk_optim     optim[WALK_OF_EACH];
+    walk_distiller distiller[WALK_OF_EACH];
+    walk_segmenter segmenter[WALK_OF_EACH];
+    walk_batch     batch[WALK_BATCHES];
+    walk_loader    loader;
+    char           line[WALK_LINES][160]; /* the last calls */
+    long           calls, ok;
+    char           folder[64];
+} kd_test_walk;
+
+void kd_test_walk_begin(kd_test_walk *w, uint64_t seed);
+void kd_test_walk_step(kd_test_walk *w);
+/* Destroy all, and see that all memory has come back. */
+void kd_test_walk_end(kd_test_walk *w);
+
+/* ---- walk_util.c, for walk_calls.c ---- */
+
+/* One of n, or of the slots in use; WALK_NONE: there is none. */
+int walk_pick(kd_test_walk *w, int n);
+int walk_pick_model(kd_test_walk *w);
+int walk_pick_batch(kd_test_walk *w);
+int walk_pick_distiller(kd_test_walk *w);
+/* Note a call down, with its status, and fail the test unless it is the one wanted. */
+void walk_expect(kd_test_walk *w, kdas_status got, kdas_status wanted, const char *format, ...)
+    KD_PRINTF(4, 5);
+/* The values of a model's forward are gone. */
+void walk_lose(walk_model *m);
+/* A size was compiled: what it needs of memory may have taken the values. */
+void walk_compiled(walk_model *m, kdas_mode mode, int64_t n, int64_t side);
+/* A forward was tried, with this status. */
+void walk_ran(walk_model *m, kdas_mode mode, int64_t n, int64_t side, kdas_status st);
+
+/* ---- walk_calls.c ---- */
+void walk_call(kd_test_walk *w);
+
+#endif
