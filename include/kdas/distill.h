@@ -76,19 +76,6 @@ typedef struct kdas_step_report {
 KDAS_API kdas_status kdas_distiller_step(kdas_distiller *distiller, kdas_batch *batch,
                                          kdas_step_report *report);
 
-/* Begin to upload `batch` beside the computing of the step that is called next, with another batch; the
- * step or forward with this one finds it on the device. The batch stays as it is until then, or until
- * another prefetch: one that kdas_batch_set() or kdas_batch_resize() has changed is uploaded again by its
- * step, but whoever writes through kdas_batch_images() or kdas_batch_masks() must prefetch again. Two
- * batches can wait; a third takes the place of the older. A batch that waits may be destroyed all the same, before or
- * after the distiller. Works on devices that upload beside kernels, on others it does nothing. KDAS_EINVAL (also for a
- * batch of another context than the distiller's, which a step takes, and a prefetch does not), KDAS_ENOMEM,
- * KDAS_EBACKEND. Since 0.3. */
-KDAS_API kdas_status kdas_distiller_prefetch(kdas_distiller *distiller, kdas_batch *batch);
-/* Let go of the batches that wait: after it their memory is the host's again, to change or destroy, and a step with one
- * of them uploads it anew. Before the end of a loop that prefetches ahead. KDAS_EINVAL, KDAS_EBACKEND. Since 0.4. */
-KDAS_API kdas_status kdas_distiller_settle(kdas_distiller *distiller);
-
 /* The phases, for hosts that want to act between them: forward, then backward, then update. Skipping an update
  * keeps gathering gradients; kdas_model_zero_gradients(student) drops them. The batch of a forward stays as it is until
  * its backward, which may read it. The guidance factor

@@ -225,6 +225,7 @@ kdas_status kd_context_create_on(kdas_context **out, const kdas_context_options 
 void kdas_context_destroy(kdas_context *ctx)
 {
     if (!ctx) return;
+    if (ctx->uploads) ctx->finish_uploads(ctx);
     kd_profile_finish(ctx);
     if (ctx->device) ctx->backend->close(ctx->device);
     kd_backend_unload(ctx->library);

@@ -9,14 +9,15 @@ struct kdas_batch {
     int64_t       count, room; /* places in use, places made */
     int64_t       height, width;
     float        *images;     /* (room,height,width,3) */
-    float        *masks;      /* (room,height,width,1) */
+    float        *masks;      /* (room,height,width,1); NULL: there are none  */
     float        *teacher;    /* logits, likewise; NULL: there are none       */
     float        *weights;    /* of the masks' pixels, likewise; NULL: all 1  */
     uint8_t      *mapped;     /* (room): whether the place's map has been set */
     uint8_t      *unlabelled; /* (room)                                      */
-    bool          pinned; /* floats are of the device's own host memory                           */
-    bool          ahead;  /* has been uploaded ahead of a step: that may be under way still       */
-    uint64_t      id;     /* no other batch of the process has had it; not 0                      */
+    bool          pinned; /* floats are of the device's own host memory                          */
+    bool     wrapped;     /* images and masks are the host's                                      */
+    bool     placed;      /* has been given a place on the device (upload.c)                      */
+    uint64_t id;          /* no other batch of the process has had it; not 0                      */
     _Atomic uint64_t content; /* another number, never used before, whenever the batch is changed */
 };
 
