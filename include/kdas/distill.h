@@ -64,6 +64,9 @@ typedef struct kdas_step_report {
 /* A whole step on the batch: forward, backward, and after every `accumulate`-th batch an update. Images without a
  * label (kdas_batch_set_labelled, since 0.4) learn from the teacher, also where the objective has no guidance:
  * KDAS_ESTATE if there is none.
+ * The batch is uploaded, or found where kdas_batch_prefetch() has put it, and settled (kdas_batch_settle) with the
+ * backward; one of another context than the distiller's is uploaded by each network. A batch without masks
+ * (kdas_batch_wrap) and an objective with a segmentation term: KDAS_EINVAL.
  * `report` may be NULL. Then a device with memory of its own is read only for whether the gradients are finite, with
  * an update, and for the norms that a share needs; the loss is not checked.
  * An update that overflows at the optimizer's loss scale is skipped, and its gradients are dropped

@@ -14,7 +14,8 @@ typedef struct place {
     uint64_t   batch;     /* 0: it is free                                        */
     uint64_t   content;   /* of the batch when it was uploaded                    */
     bool       under_way; /* upload_wait() has not been called since              */
-    bool       used;      /* by kdas_batch_upload(), or by a forward that reads it */
+    bool       taken;     /* by kdas_batch_upload()                                */
+    bool       used;      /* likewise, or by a forward that reads it               */
     uint64_t   when;      /* it was uploaded, in uploads of the context           */
     uint64_t   filled;    /* how often something was put here: see kd_lease       */
 } place;
@@ -137,7 +138,7 @@ static kdas_status put(kdas_batch *batch, bool ahead)
     p = choose(ctx->uploads, batch, ahead);
     if (p->under_way) KD_RETURN(wait_for_uploads(ctx));
     p->batch = 0;
-    p->used  = false;
+    p->taken = p->used = false;
     p->filled++;
     find_parts(parts, batch);
     for (int k = 0; k < PARTS; k++)
@@ -166,12 +167,12 @@ kdas_status kdas_batch_upload(kdas_batch *batch)
     if (!batch) return kd_fail(KDAS_EINVAL, "kdas_batch_upload: the batch is NULL");
     if (batch->ctx->host_memory) return KDAS_OK;
     p = last_of(batch->ctx, batch);
-    if (!is_current(p, batch) || p->used) {
+    if (!is_current(p, batch) || p->taken) {
         KD_RETURN(put(batch, false));
         p = last_of(batch->ctx, batch);
     }
     if (p->under_way) KD_RETURN(wait_for_uploads(batch->ctx));
-    p->used = true;
+    p->taken = p->used = true;
     return KDAS_OK;
 }
 
@@ -186,7 +187,7 @@ kdas_status kdas_batch_settle(kdas_batch *batch)
         if (p->batch != batch->id) continue;
         reads |= p->under_way;
         p->batch = 0;
-        p->used  = false;
+        p->taken = p->used = false;
     }
     return reads ? wait_for_uploads(batch->ctx) : KDAS_OK;
 }
