@@ -51,11 +51,11 @@ KDAS_API kdas_status kdas_batch_set_teacher(kdas_batch *batch, int64_t i, const 
  * resized like the image. Places that are not set weigh 1; one without a label keeps the weights of its map.
  * KDAS_EINVAL (a weight out of range, all of them 0), KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_batch_set_weights(kdas_batch *batch, int64_t i, const kdas_view *weights);
-/* Say whether place `i` has a label; it does at first, where the batch has masks. A place without one learns from the teacher alone: its mask
- * is where the teacher's probability p is at least 0.5, its weights are |2p - 1| (at least 1/1024). They are
- * taken from the place's map if it has one, else by the step from its teacher: of several maps, from the mean of
- * their logits. A place that has a label again after its map gave the mask has an empty one, and weights of 1, until
- * they are set. KDAS_EINVAL, KDAS_ENOMEM. Since 0.4. */
+/* Say whether place `i` has a label; it does at first, where the batch has masks. A place without one learns from
+ * the teacher alone: its mask is where the teacher's probability p is at least 0.5, its weights are |2p - 1| (at
+ * least 1/1024). They are taken from the place's map if it has one, else by the step from its teacher: of several
+ * maps, from the mean of their logits. A place that has a label again after its map gave the mask has an empty
+ * one, and weights of 1, until they are set. KDAS_EINVAL, KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_batch_set_labelled(kdas_batch *batch, int64_t i, int32_t labelled);
 KDAS_API int32_t     kdas_batch_labelled(const kdas_batch *batch, int64_t i);
 /* Whether kdas_batch_set_teacher() has put a map at place `i`, or a loader has. Since 0.4. */
@@ -75,8 +75,8 @@ KDAS_API float *kdas_batch_weights(kdas_batch *batch);
  * calls that read it wait for it. The batch stays as it is until kdas_batch_settle(), or until another prefetch: one
  * that kdas_batch_set() and its like have changed is uploaded again by whoever reads it, but whoever writes through
  * kdas_batch_images() or kdas_batch_masks() must prefetch again. A third batch takes the place of the one that no
- * forward has used, or of the older one. A batch may be destroyed at any time. KDAS_EINVAL, KDAS_ENOMEM,
- * KDAS_EBACKEND. Since 0.4. */
+ * forward has used, or of the older one. One that waits may be destroyed all the same. KDAS_EINVAL,
+ * KDAS_ENOMEM, KDAS_EBACKEND. Since 0.4. */
 KDAS_API kdas_status kdas_batch_prefetch(kdas_batch *batch);
 /* Have the batch on the device, up to kdas_batch_settle(): what a prefetch has brought there is taken, once; else it
  * is uploaded, in order with what else is computed. KDAS_EINVAL, KDAS_ENOMEM, KDAS_EBACKEND. Since 0.4. */

@@ -133,15 +133,15 @@ KDAS_API kdas_status kdas_loss_evaluate_weighted(kdas_loss *loss, const kdas_map
 
 typedef struct kdas_loss_run_options {
     size_t size;
-    float
-        scale; /* what gradients are multiplied by, > 0: 1 / micro-batches, times kdas_optim_loss_scale();
-                    reports are without it; default 1 */
-    int32_t
-        gradient_norms; /* measure what each term sends (kdas_loss_report.gradient); default 1. Where KD
-                               and SGM share their attention, 0 spares a second backward of it */
-    const kdas_maps *
-        teacher_maps; /* the host's own teacher, of the batch's count, where `teacher` is NULL; read by
-                                      the call; NULL (default): the batch has the maps, if any */
+    /* What gradients are multiplied by, > 0: 1 / micro-batches, times kdas_optim_loss_scale(); reports are without it;
+     * default 1 */
+    float scale;
+    /* Measure what each term sends (kdas_loss_report.gradient); default 1. Where KD and SGM share their attention, 0
+     * spares a second backward of it. With options.share they are measured in any case */
+    int32_t gradient_norms;
+    /* The host's own teacher, maps of the batch's count, where `teacher` is NULL; read by the call. NULL (default): the
+     * batch has the maps, if any */
+    const kdas_maps *teacher_maps;
 } kdas_loss_run_options;
 KDAS_API void kdas_loss_run_options_init(kdas_loss_run_options *options, size_t size);
 
@@ -158,8 +158,9 @@ KDAS_API kdas_status kdas_loss_check(const kdas_loss *loss, const kdas_model *st
 /* Evaluate on what the last forwards of student (EVAL or TRAIN) and teacher on this batch have left, in device memory,
  * and leave the gradients at the student's outputs, for kdas_model_backward(student, NULL); which map guides which,
  * kdas_loss_evaluate() says. Masks, weights and maps of the batch are read where kdas_batch_upload() has put them, else
- * uploaded. Images without a label learn from the teacher, through the host. `teacher` NULL: the maps are options->teacher_maps,
- * or the batch's; where no maps are read (kdas_loss_reads_teacher) it need not have run. Features are not evaluated.
+ * uploaded. Images without a label learn from the teacher, through the host. `teacher` NULL: the maps are
+ * options->teacher_maps, or the batch's; where no maps are read (kdas_loss_reads_teacher) it need not have run. Features
+ * are not evaluated.
  * `options` may be NULL. `report` may be NULL: then a device with memory of its own is read only for the norms that a
  * share needs, and values are not checked. With options.share, running means move. After the first call of a size
  * nothing is allocated. As kdas_loss_check(), and KDAS_ESTATE: a forward is missing, its outputs are gone, or it had its

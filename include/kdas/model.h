@@ -109,7 +109,8 @@ KDAS_API kdas_status kdas_model_read_output(kdas_model *model, const char *name,
 /* Backward of the last forward (EVAL or TRAIN), once. gradients[i] belongs to output i, NULL: what lies there, zero at
  * first. `gradients` may be NULL (since 0.4): all as they lie, which is how kdas_loss_run() leaves them. Adds into
  * the parameters' gradients; if it fails, they hold a part, and no update is made of them (KDAS_ESTATE) before
- * kdas_model_zero_gradients(). KDAS_ESTATE without a forward, or once its outputs, or its images on the device, are gone. Since 0.1. */
+ * kdas_model_zero_gradients(). KDAS_ESTATE without a forward, or once its outputs, or its images on the
+ * device, are gone. Since 0.1. */
 KDAS_API kdas_status kdas_model_backward(kdas_model *model, const float *const *gradients);
 
 /* Note what a training forward changes besides outputs: running statistics, counters of batches, random state; to go
