@@ -233,13 +233,13 @@ static void steps_ahead(kd_test_rig *rig, int steps, double *total)
 
     for (int t = 0; t < steps; t++) {
         next = draw(rig->ctx, t + 1);
-        kd_assert_ok(kdas_distiller_prefetch(rig->distiller, next));
+        kd_assert_ok(kdas_batch_prefetch(next));
         total[t] = step(rig, now).total;
         memset(kdas_batch_images(now), 0, 64); /* it is the host's again */
         kdas_batch_destroy(now);
         now = next;
     }
-    kd_assert_ok(kdas_distiller_prefetch(rig->distiller, now)); /* which no step comes for */
+    kd_assert_ok(kdas_batch_prefetch(now)); /* which no step comes for */
     kdas_distiller_destroy(rig->distiller);
     rig->distiller = NULL;
     kdas_batch_destroy(now);
@@ -272,8 +272,7 @@ START_TEST(batches_uploaded_ahead_give_the_same_bits_and_are_uploaded_once)
     uploads[1] = kd_far.uploads - uploads[1];
     ck_assert_int_eq(uploads[0] - uploads[1], 2 * (STEPS - 1)); /* images, masks */
     ck_assert_int_eq(kd_far.asyncs, 2 * (STEPS + 1));
-    ck_assert_int_eq(kd_far.waits, 2 * STEPS + 1);
-    /* each batch asks once more before it goes */ /* the last by the distiller's end */
+    ck_assert_int_eq(kd_far.waits, STEPS + 1); /* the last by the batch's end */
     ck_assert_int_gt(kd_far.launches, 0);
     kd_test_assert_same_weights(plain.student, ahead.student);
     kd_test_rig_finish(&plain);
@@ -293,11 +292,11 @@ START_TEST(a_step_waits_for_its_own_batch_alone)
     kd_test_rig_make(&rig, &o);
     for (int i = 0; i < 3; i++)
         b[i] = draw(rig.ctx, i);
-    kd_assert_ok(kdas_distiller_prefetch(rig.distiller, b[1]));
+    kd_assert_ok(kdas_batch_prefetch(b[1]));
     waits = kd_far.waits;
     step(&rig, b[0]);
     ck_assert_int_eq(kd_far.waits, waits);
-    kd_assert_ok(kdas_distiller_prefetch(rig.distiller, b[2]));
+    kd_assert_ok(kdas_batch_prefetch(b[2]));
     ck_assert_int_eq(kd_far.waits, waits + 1);
     step(&rig, b[1]);
     ck_assert_int_eq(kd_far.waits, waits + 1);
@@ -320,12 +319,12 @@ START_TEST(a_prefetch_between_forward_and_backward_disturbs_neither)
     kd_test_rig_make(&ahead, &o);
     for (int i = 0; i < 3; i++)
         b[i] = draw(ahead.ctx, i);
-    kd_assert_ok(kdas_distiller_prefetch(ahead.distiller, b[0]));
+    kd_assert_ok(kdas_batch_prefetch(b[0]));
     for (int i = 0; i < 3; i++) {
         kd_test_rig_step(&plain, i);
         kd_assert_ok(kdas_distiller_forward(ahead.distiller, b[i]));
         for (int k = i + 1; k < 3; k++) /* two, which have but one place */
-            kd_assert_ok(kdas_distiller_prefetch(ahead.distiller, b[k]));
+            kd_assert_ok(kdas_batch_prefetch(b[k]));
         kd_assert_ok(kdas_distiller_backward(ahead.distiller, NULL));
         kd_assert_ok(kdas_distiller_update(ahead.distiller, NULL));
     }
@@ -354,7 +353,7 @@ START_TEST(a_batch_that_has_changed_is_uploaded_again)
     b = draw(ahead.ctx, 0);
     c = draw(ahead.ctx, 1);
     for (int i = 0; i < 4; i++) {
-        kd_assert_ok(kdas_distiller_prefetch(ahead.distiller, b));
+        kd_assert_ok(kdas_batch_prefetch(b));
         switch (i) {
         case 0:
             kd_assert_ok(kdas_batch_set(a, 1, &view, NULL));
@@ -366,10 +365,10 @@ START_TEST(a_batch_that_has_changed_is_uploaded_again)
             break;
         case 2: /* by hand: prefetched again */
             kdas_batch_images(a)[5] = kdas_batch_images(b)[5] = 3;
-            kd_assert_ok(kdas_distiller_prefetch(ahead.distiller, b));
+            kd_assert_ok(kdas_batch_prefetch(b));
             break;
         case 3: /* another batch in the place of one that has arrived, but waits */
-            kd_assert_ok(kdas_distiller_prefetch(ahead.distiller, c));
+            kd_assert_ok(kdas_batch_prefetch(c));
             kdas_batch_destroy(a);
             kdas_batch_destroy(b);
             a = draw(plain.ctx, 7);
@@ -399,11 +398,10 @@ START_TEST(where_nothing_is_uploaded_ahead_a_prefetch_does_nothing)
     kd_test_rig_make(&rig, &o);
     b = draw(rig.ctx, 0);
     ck_assert_int_eq(atomic_load(&kd_far.host_blocks), 0);
-    kd_assert_ok(kdas_distiller_prefetch(rig.distiller, b));
+    kd_assert_ok(kdas_batch_prefetch(b));
     ck_assert_int_eq(kd_far.asyncs, 0);
     step(&rig, b);
-    kd_assert_status(kdas_distiller_prefetch(NULL, b), KDAS_EINVAL);
-    kd_assert_status(kdas_distiller_prefetch(rig.distiller, NULL), KDAS_EINVAL);
+    kd_assert_status(kdas_batch_prefetch(NULL), KDAS_EINVAL);
     kd_assert_sentence("prefetch");
     kdas_batch_destroy(b);
     kd_test_rig_finish(&rig);
@@ -443,7 +441,7 @@ START_TEST(from_the_third_step_of_a_size_on_nothing_is_allocated)
             device = kd_far.allocs;
             made   = kd_far.captures;
         }
-        kd_assert_ok(kdas_distiller_prefetch(rig.distiller, b[(t + 1) % 2]));
+        kd_assert_ok(kdas_batch_prefetch(b[(t + 1) % 2]));
         step(&rig, b[t % 2]);
     }
     ck_assert_int_eq(atomic_load(&meter.taken), host);
@@ -478,7 +476,7 @@ START_TEST(a_failing_allocation_leaves_a_step_to_be_tried_again)
             meter.fail_at = atomic_load(&meter.taken) + k;
         else
             kd_far.fail_alloc = k;
-        st = kdas_distiller_prefetch(rig.distiller, b);
+        st = kdas_batch_prefetch(b);
         for (int t = 0; t < 2 && st == KDAS_OK; t++)
             st = kdas_distiller_step(rig.distiller, b, NULL);
         done = st == KDAS_OK;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "distill/distiller.h"
+#include "distill/feature_inside.h"
 #include "model/model.h"
 #include "optim/optim.h"
 #include "support/check_util.h"

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "distill/distiller.h"
 #include "io/container.h"
+#include "loss/loss.h"
 #include "support/check_util.h"
 #include "support/far_device.h"
 #include "support/files.h"

@@ -167,20 +167,20 @@ START_TEST(a_settled_batch_is_uploaded_anew)
         kd_test_rig_make(&rig, &o);
         batch = batch_of(&rig, i ? "first" : "second");
         if (i) {
-            kd_assert_ok(kdas_distiller_prefetch(rig.distiller, batch));
-            kd_assert_ok(kdas_distiller_settle(rig.distiller));
+            kd_assert_ok(kdas_batch_prefetch(batch));
+            kd_assert_ok(kdas_batch_settle(batch));
             kd_test_fill(kdas_batch_images(batch), 2 * 32 * 32 * 3, "second", 1, 0);
             kd_test_ellipses(kdas_batch_masks(batch), 2, 32, 32, "second");
         }
         kd_assert_ok(kdas_distiller_step(rig.distiller, batch, &report));
         total[i] = report.total;
-        kd_assert_ok(kdas_distiller_settle(rig.distiller)); /* nothing waits: fine */
+        kd_assert_ok(kdas_batch_settle(batch)); /* nothing waits: fine */
         kdas_batch_destroy(batch);
         kd_test_rig_finish(&rig);
     }
     ck_assert_double_eq(total[0], total[1]);
     kd_test_far_assert_empty();
-    kd_assert_status(kdas_distiller_settle(NULL), KDAS_EINVAL);
+    kd_assert_status(kdas_batch_settle(NULL), KDAS_EINVAL);
 }
 END_TEST
 
@@ -291,14 +291,13 @@ static void own_loop(kd_test_training *s, const char *path, int64_t first, int64
         if (!batch) kd_assert_ok(kdas_loader_next(s->loader, &batch));
         if (ahead && at + 1 < stop) {
             kd_assert_ok(kdas_loader_next(s->loader, &next));
-            if (next) kd_assert_ok(kdas_distiller_prefetch(s->rig.distiller, next));
+            if (next) kd_assert_ok(kdas_batch_prefetch(next));
         }
         kd_assert_ok(kdas_context_hold(s->rig.ctx));
         kd_assert_ok(kdas_distiller_step(s->rig.distiller, batch, &r));
         kd_assert_ok(kdas_context_release(s->rig.ctx));
         total += r.total;
     }
-    kd_assert_ok(kdas_distiller_settle(s->rig.distiller));
     kd_assert_ok(kdas_checkpoint_save_records(
         s->rig.distiller, path, &(kdas_progress){ .size = sizeof(kdas_progress), .position = stop },
         NULL, &(kdas_record){ "total", NULL, &total, 1 }, 1));

@@ -228,7 +228,7 @@ START_TEST(a_far_device_gives_the_bits_of_the_cpu)
 
         prepare(a, kind);
         prepare(b, kind);
-        if (_i % 2) kd_assert_ok(kdas_distiller_prefetch(far.distiller, b));
+        if (_i % 2) kd_assert_ok(kdas_batch_prefetch(b));
         ck_assert(step(&near, a).total == step(&far, b).total);
         kdas_batch_destroy(a);
         kdas_batch_destroy(b);

@@ -141,6 +141,39 @@ START_TEST(a_distillers_backward_is_refused_after_the_models_own)
 }
 END_TEST
 
+/* The images are read again by the backward: a batch that is gone, or another one now, has none. */
+START_TEST(a_backward_is_refused_once_its_batch_is_gone_or_changed)
+{
+    const float        *none[2] = { NULL, NULL };
+    kd_test_rig_options o       = kd_test_rig_usual();
+    kd_test_rig         rig;
+    kdas_batch         *b;
+
+    if (_i & 4) o.device = "far";
+    kd_test_rig_make(&rig, &o);
+    b = draw(rig.ctx, 0);
+    if (_i & 1)
+        kd_assert_ok(kdas_distiller_forward(rig.distiller, b));
+    else
+        kd_assert_ok(kdas_model_forward(rig.student, KDAS_MODE_TRAIN, b));
+    ck_assert_ptr_eq(kdas_model_batch(rig.student), b);
+    if (_i & 2)
+        kdas_batch_destroy(b);
+    else
+        kd_assert_ok(kdas_batch_resize(b, 1));
+    ck_assert_ptr_null(kdas_model_batch(rig.student));
+    if (_i & 1)
+        kd_assert_status(kdas_distiller_backward(rig.distiller, NULL), KDAS_ESTATE);
+    else
+        kd_assert_status(kdas_model_backward(rig.student, none), KDAS_ESTATE);
+    kd_assert_sentence("changed or destroyed");
+    if (_i & 2) b = draw(rig.ctx, 1);
+    kd_assert_ok(kdas_distiller_step(rig.distiller, b, NULL));
+    kdas_batch_destroy(b);
+    kd_test_rig_finish(&rig);
+}
+END_TEST
+
 START_TEST(gradients_that_were_zeroed_make_no_update)
 {
     kd_test_rig_options o = kd_test_rig_usual();
@@ -362,6 +395,7 @@ int main(void)
     tcase_add_loop_test(gone, a_distillers_backward_is_refused_once_its_forward_is_gone, 0,
                         4 * TAKING);
     tcase_add_test(gone, a_distillers_backward_is_refused_after_the_models_own);
+    tcase_add_loop_test(gone, a_backward_is_refused_once_its_batch_is_gone_or_changed, 0, 8);
     tcase_add_test(gone, gradients_that_were_zeroed_make_no_update);
     tcase_add_loop_test(failed, a_step_of_which_a_kernel_fails_has_changed_nothing, 0, 2);
     tcase_add_test(failed, a_step_with_a_nan_has_changed_nothing);

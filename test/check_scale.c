@@ -7,6 +7,7 @@
 #include <string.h>
 #include "distill/distiller.h"
 #include "distill/train.h"
+#include "model/model.h"
 #include "support/check_util.h"
 #include "support/files.h"
 #include "support/optim_util.h"

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "distill/distiller.h"
+#include "model/model.h"
 #include "optim/optim.h"
 #include "support/check_util.h"
 #include "support/far_device.h"

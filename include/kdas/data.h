@@ -11,8 +11,17 @@ typedef struct kdas_batch kdas_batch;
 /* Make room for `count` images of height x width; zeros. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t count,
                                        int64_t height, int64_t width);
-/* NULL is fine. Waits for an upload of it that is under way (kdas_distiller_prefetch). */
+/* A batch over the host's own floats, without a copy: `images` (count,height,width,3), normalised, and `masks`
+ * (count,height,width,1) of 0 and 1, or NULL: a batch without masks, for forwards, and for objectives without a
+ * segmentation term. Both stay the host's: they are there until the batch is destroyed, which does not free them, and
+ * kdas_batch_set() writes into them. A batch without masks takes no mask, weights or labels (KDAS_EINVAL).
+ * KDAS_EINVAL (also where images is NULL), KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_batch_wrap(kdas_batch **out, kdas_context *context, int64_t count,
+                                     int64_t height, int64_t width, float *images, float *masks);
+/* NULL is fine. Waits for an upload of it that is under way (kdas_batch_prefetch). */
 KDAS_API void kdas_batch_destroy(kdas_batch *batch);
+/* The context that it was made in (NULL: NULL). Since 0.4. */
+KDAS_API kdas_context *kdas_batch_context(const kdas_batch *batch);
 /* Put an image, and its mask unless NULL, at place `i`: resized (antialiased; masks by the same
  * filter, then thresholded at one half), normalised. A grey image fills all three colours; a YUV
  * frame counts as its RGB8 pixels (since 0.4). A mask is GREY8 (> 127 is polyp) or GREYF32 (> 0.5)
@@ -23,8 +32,8 @@ KDAS_API kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_vie
 KDAS_API int64_t     kdas_batch_count(const kdas_batch *batch);
 KDAS_API int64_t     kdas_batch_height(const kdas_batch *batch);
 KDAS_API int64_t     kdas_batch_width(const kdas_batch *batch);
-/* The numbers themselves, to read or to fill: images (N,H,W,3), masks (N,H,W,1). What is written here after
- * kdas_distiller_prefetch() is not seen: prefetch again. Since 0.1. */
+/* The numbers themselves, to read or to fill: images (N,H,W,3), masks (N,H,W,1), NULL where there are none. What is
+ * written here after kdas_batch_prefetch() or kdas_batch_upload() is not seen: call it again. Since 0.1. */
 KDAS_API float *kdas_batch_images(kdas_batch *batch);
 KDAS_API float *kdas_batch_masks(kdas_batch *batch);
 /* Use the first `count` places only, 1 <= count <= the number made. Since 0.1. */
@@ -42,17 +51,40 @@ KDAS_API kdas_status kdas_batch_set_teacher(kdas_batch *batch, int64_t i, const 
  * resized like the image. Places that are not set weigh 1; one without a label keeps the weights of its map.
  * KDAS_EINVAL (a weight out of range, all of them 0), KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_batch_set_weights(kdas_batch *batch, int64_t i, const kdas_view *weights);
-/* Say whether place `i` has a label; it does at first. A place without one learns from the teacher alone: its mask
- * is where the teacher's probability p is at least 0.5, its weights are |2p - 1| (at least 1/1024). They are
- * taken from the place's map if it has one, else by the step from its teacher: of several maps, from the mean of
- * their logits. A place that has a label again after its map gave the mask has an empty one, and weights of 1, until
- * they are set. KDAS_EINVAL, KDAS_ENOMEM. Since 0.4. */
+/* Say whether place `i` has a label; it does at first, where the batch has masks. A place without one learns from
+ * the teacher alone: its mask is where the teacher's probability p is at least 0.5, its weights are |2p - 1| (at
+ * least 1/1024). They are taken from the place's map if it has one, else by the step from its teacher: of several
+ * maps, from the mean of their logits. A place that has a label again after its map gave the mask has an empty
+ * one, and weights of 1, until they are set. KDAS_EINVAL, KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_batch_set_labelled(kdas_batch *batch, int64_t i, int32_t labelled);
 KDAS_API int32_t     kdas_batch_labelled(const kdas_batch *batch, int64_t i);
+/* Whether kdas_batch_set_teacher() has put a map at place `i`, or a loader has. Since 0.4. */
+KDAS_API int32_t kdas_batch_has_teacher(const kdas_batch *batch, int64_t i);
 /* The numbers themselves, like images and masks: the teacher's logits and the weights, (N,H,W,1). NULL where none
  * were set: no teacher's maps, all weights 1. Since 0.4. */
 KDAS_API float *kdas_batch_teacher(kdas_batch *batch);
 KDAS_API float *kdas_batch_weights(kdas_batch *batch);
+
+/* Batches on the device. A forward or an objective uploads what it reads of a batch that is not on its device, and
+ * forgets it. These calls keep a batch there for several of them, on the device of the batch's own context: the
+ * forwards of teacher and student and kdas_loss_run() then share one upload. Two batches have room, so that one can
+ * arrive while another is computed on. Where device memory is the host's they do nothing. On the thread that
+ * computes on the context.
+ *
+ * Begin to upload the batch beside the computing of what is called next; where the device cannot, upload it now. The
+ * calls that read it wait for it. The batch stays as it is until kdas_batch_settle(), or until another prefetch: one
+ * that kdas_batch_set() and its like have changed is uploaded again by whoever reads it, but whoever writes through
+ * kdas_batch_images() or kdas_batch_masks() must prefetch again. A third batch takes the place of the one that no
+ * forward has used, or of the older one. One that waits may be destroyed all the same. KDAS_EINVAL,
+ * KDAS_ENOMEM, KDAS_EBACKEND. Since 0.4. */
+KDAS_API kdas_status kdas_batch_prefetch(kdas_batch *batch);
+/* Have the batch on the device, up to kdas_batch_settle(): what a prefetch has brought there is taken, once; else it
+ * is uploaded, in order with what else is computed. KDAS_EINVAL, KDAS_ENOMEM, KDAS_EBACKEND. Since 0.4. */
+KDAS_API kdas_status kdas_batch_upload(kdas_batch *batch);
+/* Done with the batch: its host memory may be written from now on, and its room on the device is free. After the
+ * backward of the forwards that read it, and where a loop that prefetches ahead ends. KDAS_EINVAL,
+ * KDAS_EBACKEND. Since 0.4. */
+KDAS_API kdas_status kdas_batch_settle(kdas_batch *batch);
 
 /* ---- Dataset: a list of frames with masks --------------------------------------------------- */
 typedef struct kdas_dataset kdas_dataset;
@@ -192,7 +224,7 @@ KDAS_API void        kdas_loader_destroy(kdas_loader *loader); /* NULL is fine; 
 /* Batches in an epoch, scales counted. Since 0.1. */
 KDAS_API int64_t kdas_loader_batches(const kdas_loader *loader);
 /* The next batch; *out is NULL at the end of an epoch (the following call starts the next). It
- * stays valid until the next call; on a device that uploads ahead (kdas_distiller_prefetch), until
+ * stays valid until the next call; on a device that uploads ahead (kdas_batch_prefetch), until
  * the next but one, since 0.3. What a batch holds depends on seed and position alone, not on
  * workers. Errors of a frame's file come out here, at the batch that needs it; the position stays,
  * so that another call tries again, and a seek to the next position passes over it. Since 0.1. */

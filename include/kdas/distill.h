@@ -64,6 +64,9 @@ typedef struct kdas_step_report {
 /* A whole step on the batch: forward, backward, and after every `accumulate`-th batch an update. Images without a
  * label (kdas_batch_set_labelled, since 0.4) learn from the teacher, also where the objective has no guidance:
  * KDAS_ESTATE if there is none.
+ * The batch is uploaded, or found where kdas_batch_prefetch() has put it, and settled (kdas_batch_settle) with the
+ * backward; one of another context than the distiller's is uploaded by each network. A batch without masks
+ * (kdas_batch_wrap) and an objective with a segmentation term: KDAS_EINVAL.
  * `report` may be NULL. Then a device with memory of its own is read only for whether the gradients are finite, with
  * an update, and for the norms that a share needs; the loss is not checked.
  * An update that overflows at the optimizer's loss scale is skipped, and its gradients are dropped
@@ -76,24 +79,12 @@ typedef struct kdas_step_report {
 KDAS_API kdas_status kdas_distiller_step(kdas_distiller *distiller, kdas_batch *batch,
                                          kdas_step_report *report);
 
-/* Begin to upload `batch` beside the computing of the step that is called next, with another batch; the
- * step or forward with this one finds it on the device. The batch stays as it is until then, or until
- * another prefetch: one that kdas_batch_set() or kdas_batch_resize() has changed is uploaded again by its
- * step, but whoever writes through kdas_batch_images() or kdas_batch_masks() must prefetch again. Two
- * batches can wait; a third takes the place of the older. A batch that waits may be destroyed all the same, before or
- * after the distiller. Works on devices that upload beside kernels, on others it does nothing. KDAS_EINVAL (also for a
- * batch of another context than the distiller's, which a step takes, and a prefetch does not), KDAS_ENOMEM,
- * KDAS_EBACKEND. Since 0.3. */
-KDAS_API kdas_status kdas_distiller_prefetch(kdas_distiller *distiller, kdas_batch *batch);
-/* Let go of the batches that wait: after it their memory is the host's again, to change or destroy, and a step with one
- * of them uploads it anew. Before the end of a loop that prefetches ahead. KDAS_EINVAL, KDAS_EBACKEND. Since 0.4. */
-KDAS_API kdas_status kdas_distiller_settle(kdas_distiller *distiller);
-
 /* The phases, for hosts that want to act between them: forward, then backward, then update. Skipping an update
  * keeps gathering gradients; kdas_model_zero_gradients(student) drops them. The batch of a forward stays as it is until
  * its backward, which may read it. The guidance factor
  * (kdas_loss_set_guidance_factor) is read by forward, and holds for its backward. A phase that fails leaves what a step
- * that fails there would. KDAS_ESTATE, and nothing has changed: out of order, or, since 0.4, what the forward left is
+ * that fails there would. KDAS_ESTATE, and nothing has changed: out of order, or, since 0.4, the batch was changed by a
+ * call or destroyed; or what the forward left is
  * gone, because student or teacher has run since, has a new tap to keep, or has made its memory grow for a larger size
  * (kdas_model_memory, kdas_segmenter_create); or the gradients of the update were zeroed. */
 KDAS_API kdas_status kdas_distiller_forward(kdas_distiller *distiller, kdas_batch *batch);

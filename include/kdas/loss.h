@@ -1,7 +1,7 @@
 /* kdas/loss.h - the KDAS objective (arXiv 2312.08555, Eq. 1-8): segmentation and guidance terms. */
 #ifndef KDAS_LOSS_H
 #define KDAS_LOSS_H
-#include <kdas/base.h>
+#include <kdas/model.h>
 KDAS_BEGIN
 
 /* total = seg_weight * seg + guidance_weight * (kd_weight * kd + sgm_weight * sgm) + feature_weight * feature; seg and kd
@@ -92,6 +92,16 @@ KDAS_API double kdas_loss_guidance_factor(const kdas_loss *loss);
  * kdas_loss_options_init() does. KDAS_EINVAL. Since 0.4. */
 KDAS_API kdas_status kdas_loss_get_options(const kdas_loss *loss, kdas_loss_options *options);
 
+/* The context that it was made in (NULL: NULL). Since 0.4. */
+KDAS_API kdas_context *kdas_loss_context(const kdas_loss *loss);
+/* Note the running means of the shares (kdas_loss_options.share), and go back to them where one of the micro-batches of an
+ * update fails, any number of times. An objective has one mark, the last; a distiller sets its objective's.
+ * KDAS_EINVAL; KDAS_ESTATE without a mark. Since 0.4. */
+KDAS_API kdas_status kdas_loss_mark(kdas_loss *loss);
+KDAS_API kdas_status kdas_loss_rollback(kdas_loss *loss);
+
+/* ---- On maps in host memory ---------------------------------------------------------------------- */
+
 /* Maps in host memory, (count,height,width) logits each, shallow to deep; the last one feeds the SGM.
  * Plain value: fill every member. */
 typedef struct kdas_maps {
@@ -118,5 +128,46 @@ KDAS_API kdas_status kdas_loss_evaluate_weighted(kdas_loss *loss, const kdas_map
                                                  const kdas_maps *teacher, const float *masks,
                                                  const float *weights, float *const *gradients,
                                                  kdas_loss_report *report);
+
+/* ---- Where the models' outputs are --------------------------------------------------------------- */
+
+typedef struct kdas_loss_run_options {
+    size_t size;
+    /* What gradients are multiplied by, > 0: 1 / micro-batches, times kdas_optim_loss_scale(); reports are without it;
+     * default 1 */
+    float scale;
+    /* Measure what each term sends (kdas_loss_report.gradient); default 1. Where KD and SGM share their attention, 0
+     * spares a second backward of it. With options.share they are measured in any case */
+    int32_t gradient_norms;
+    /* The host's own teacher, maps of the batch's count, where `teacher` is NULL; read by the call. NULL (default): the
+     * batch has the maps, if any */
+    const kdas_maps *teacher_maps;
+} kdas_loss_run_options;
+KDAS_API void kdas_loss_run_options_init(kdas_loss_run_options *options, size_t size);
+
+/* Whether an evaluation on this batch reads a teacher's maps, so that its forward must be run: guidance is on, with a
+ * factor above 0, or an image has neither a label nor a map (kdas_batch_set_labelled). 0 for NULL. Since 0.4. */
+KDAS_API int32_t kdas_loss_reads_teacher(const kdas_loss *loss, const kdas_batch *batch);
+/* Whether kdas_loss_run() could evaluate these, before any forward of them; what it says is what that would say. `batch`
+ * NULL: the models alone are looked at. KDAS_EINVAL: not of one context; a model without maps of one channel, where the
+ * objective compares maps; a segmentation term, and a batch without masks; maps that are none. KDAS_ESHAPE: the batch's
+ * sides, the count of the host's maps. KDAS_ESTATE: a teacher's maps are read, and there are none. Since 0.4. */
+KDAS_API kdas_status kdas_loss_check(const kdas_loss *loss, const kdas_model *student,
+                                     const kdas_model *teacher, const kdas_batch *batch,
+                                     const kdas_loss_run_options *options);
+/* Evaluate on what the last forwards of student (EVAL or TRAIN) and teacher on this batch have left, in device memory,
+ * and leave the gradients at the student's outputs, for kdas_model_backward(student, NULL); which map guides which,
+ * kdas_loss_evaluate() says. Masks, weights and maps of the batch are read where kdas_batch_upload() has put them, else
+ * uploaded. Images without a label learn from the teacher, through the host. `teacher` NULL: the maps are
+ * options->teacher_maps, or the batch's; where no maps are read (kdas_loss_reads_teacher) it need not have run. Features
+ * are not evaluated.
+ * `options` may be NULL. `report` may be NULL: then a device with memory of its own is read only for the norms that a
+ * share needs, and values are not checked. With options.share, running means move. After the first call of a size
+ * nothing is allocated. As kdas_loss_check(), and KDAS_ESTATE: a forward is missing, its outputs are gone, or it had its
+ * backward; KDAS_ESHAPE: it was on another size; KDAS_ENUMERIC, KDAS_ENOMEM, KDAS_ECANCELLED, KDAS_EBACKEND. Running
+ * means stay as they were where it fails. Since 0.4. */
+KDAS_API kdas_status kdas_loss_run(kdas_loss *loss, kdas_model *student, kdas_model *teacher,
+                                   kdas_batch *batch, const kdas_loss_run_options *options,
+                                   kdas_loss_report *report);
 KDAS_END
 #endif

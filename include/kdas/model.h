@@ -76,6 +76,8 @@ KDAS_API kdas_status kdas_model_write(kdas_model *model, int32_t i, const float 
 /* The gradient gathered so far. KDAS_ESTATE: not trainable. Since 0.1. */
 KDAS_API kdas_status kdas_model_read_gradient(const kdas_model *model, int32_t i, float *to);
 KDAS_API kdas_status kdas_model_zero_gradients(kdas_model *model);
+/* How often that was called (NULL: 0): where it is another number, what was gathered before is gone. Since 0.4. */
+KDAS_API uint64_t kdas_model_zeroed(const kdas_model *model);
 
 /* ---- Run ---------------------------------------------------------------------------------------- */
 
@@ -84,22 +86,45 @@ KDAS_API kdas_status kdas_model_zero_gradients(kdas_model *model);
 typedef enum kdas_mode { KDAS_MODE_INFER = 0, KDAS_MODE_EVAL = 1, KDAS_MODE_TRAIN = 2 } kdas_mode;
 
 /* Run the batch's images through the network. Sides must be multiples of 32. The first run of a size and mode
- * compiles it. Outputs are there until the model runs again, is given another tap to keep, or makes its memory grow for a
+ * compiles it. The images are read on the device where the batch is there (kdas_batch_upload); else they are uploaded, or,
+ * where device memory is the host's, read where they are: in either case the batch stays as it is until a backward has
+ * followed. One that a call has changed since, or that was destroyed, is noticed, and the backward refused; what is
+ * written through kdas_batch_images() is not. Outputs are there until the model runs again, is given another tap to keep, or makes its memory grow for a
  * larger size. A forward that fails leaves none, and in mode TRAIN the statistics and the random state as they were.
  * KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.1. */
 KDAS_API kdas_status kdas_model_forward(kdas_model *model, kdas_mode mode, kdas_batch *batch);
 /* Outputs of the last forward, shallow to deep: polyp_pvt has "P1" and "P2" (N,H,W,1), lite_fpn "P1", pvt_v2 "x1" to
  * "x4". */
 KDAS_API int32_t kdas_model_outputs(const kdas_model *model);
+/* How many maps of one channel it ends in, before any forward, too: what an objective compares. 0 where its outputs are
+ * features (NULL: 0). Since 0.4. */
+KDAS_API int32_t kdas_model_maps(const kdas_model *model);
+/* A number for the outputs and kept taps that the last forward left: where it is another one later, they are not those
+ * any more; 0: there are none (NULL: 0). Since 0.4. */
+KDAS_API uint64_t kdas_model_generation(const kdas_model *model);
+/* The batch that the last forward read, while a backward could read it again; NULL once it was changed by a call or
+ * destroyed, or its outputs are gone, and after a segmenter's frame (NULL: NULL). Since 0.4. */
+KDAS_API kdas_batch *kdas_model_batch(const kdas_model *model);
 /* Name and dims (N,H,W,C; `dims` may be NULL) of an output; NULL past the last or before a forward. */
 KDAS_API const char *kdas_model_output(const kdas_model *model, int32_t i, int64_t *dims);
 /* Copy an output, or a tap that is kept, to host memory. KDAS_ENOTFOUND, KDAS_ESTATE (no forward, or its outputs are
  * gone). Since 0.1. */
 KDAS_API kdas_status kdas_model_read_output(kdas_model *model, const char *name, float *to);
-/* Backward of the last forward (EVAL or TRAIN), once. gradients[i] belongs to output i, NULL: zero. Adds into
+/* Backward of the last forward (EVAL or TRAIN), once. gradients[i] belongs to output i, NULL: what lies there, zero at
+ * first. `gradients` may be NULL (since 0.4): all as they lie, which is how kdas_loss_run() leaves them. Adds into
  * the parameters' gradients; if it fails, they hold a part, and no update is made of them (KDAS_ESTATE) before
- * kdas_model_zero_gradients(). KDAS_ESTATE without a forward, or once its outputs are gone. Since 0.1. */
+ * kdas_model_zero_gradients(). KDAS_ESTATE without a forward, or once its outputs, or its images on the
+ * device, are gone. Since 0.1. */
 KDAS_API kdas_status kdas_model_backward(kdas_model *model, const float *const *gradients);
+
+/* Note what a training forward changes besides outputs: running statistics, counters of batches, random state; to go
+ * back to it where one of the micro-batches of an update fails. A model has one mark, the last; a distiller sets its
+ * student's. The first call takes memory. KDAS_EINVAL, KDAS_ENOMEM, KDAS_EBACKEND. Since 0.4. */
+KDAS_API kdas_status kdas_model_mark(kdas_model *model);
+/* Go back to the mark, any number of times. Gradients stay (kdas_model_zero_gradients). Where parameters have been
+ * written since, by an update, a load or the host, the model is another one, and nothing is put back. KDAS_ESTATE without
+ * a mark. Since 0.4. */
+KDAS_API kdas_status kdas_model_rollback(kdas_model *model);
 
 /* ---- Taps: values inside the network, for feature distillation ------------------------------------ */
 /* Name of tap `i`; NULL past the last. Lives as long as the model. Since 0.1. */

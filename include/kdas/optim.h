@@ -49,6 +49,8 @@ KDAS_API void kdas_optim_options_init(kdas_optim_options *options, size_t size);
 KDAS_API kdas_status kdas_optim_create(kdas_optim **out, kdas_model *model,
                                        const kdas_optim_options *options);
 KDAS_API void        kdas_optim_destroy(kdas_optim *optim); /* NULL is fine */
+/* The model that it was made for (NULL: NULL). Since 0.4. */
+KDAS_API kdas_model *kdas_optim_model(const kdas_optim *optim);
 
 /* Update the parameters from their gradients (divided by the loss scale, clipped by norm, then clamped), then
  * advance the schedule. Gradients are left as they are. KDAS_ENUMERIC: a gradient is not finite, the sentence

@@ -18,8 +18,11 @@ struct kdas_context {
     bool          uncaptured; /* and call by call, also on devices with graphs: for comparisons */
     bool        told_uncaptured; /* the log has been told that a program cannot be captured      */
     int         held;      /* kdas_context_hold() less kdas_context_release(): a cancel waits  */
-    bool        profiling;   /* then `profile` is there */
-    kd_profile *profile;     /* NULL until it is first switched on */
+    bool        profiling; /* then `profile` is there */
+    kd_profile *profile;   /* NULL until it is first switched on */
+
+    struct kd_uploads *uploads; /* batches on the device (data/upload.c); NULL until there is one */
+    void (*finish_uploads)(kdas_context *ctx); /* there if they are */
 
     kdas_host           host;        /* what the backend is lent                             */
     const kdas_backend *backend;     /* the table in use: `table`                            */

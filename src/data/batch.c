@@ -61,25 +61,26 @@ static void free_pixels(kdas_batch *batch, float *pixels)
         kd_free(batch->ctx, pixels);
 }
 
-kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t count,
-                              int64_t height, int64_t width)
+static kdas_status check_make(const char *what, kdas_batch **out, const kdas_context *context,
+                              int64_t count, int64_t height, int64_t width)
 {
-    kdas_batch *batch;
-    size_t      pixels;
-
-    if (!out) return kd_fail(KDAS_EINVAL, "kdas_batch_create: out is NULL");
+    if (!out) return kd_fail(KDAS_EINVAL, "%s: out is NULL", what);
     *out = NULL;
-    if (!context) return kd_fail(KDAS_EINVAL, "kdas_batch_create: the context is NULL");
+    if (!context) return kd_fail(KDAS_EINVAL, "%s: the context is NULL", what);
     KD_RETURN(kd_check_process(context));
     if (count < 1 || count > INT32_MAX || height < 1 || width < 1 || height > KDAS_IMAGE_MAX_SIDE ||
         width > KDAS_IMAGE_MAX_SIDE)
-        return kd_fail(KDAS_EINVAL,
-                       "kdas_batch_create: %lld images of %lldx%lld; sides are 1 to %d",
+        return kd_fail(KDAS_EINVAL, "%s: %lld images of %lldx%lld; sides are 1 to %d", what,
                        (long long)count, (long long)width, (long long)height, KDAS_IMAGE_MAX_SIDE);
+    return KDAS_OK;
+}
 
-    batch = kd_calloc(context, 1, sizeof *batch);
-    if (!batch) return KDAS_ENOMEM;
-    pixels       = (size_t)count * (size_t)height * (size_t)width; /* < 2^59 */
+/* A batch but for its images and masks; NULL with the sentence set. */
+static kdas_batch *make(kdas_context *context, int64_t count, int64_t height, int64_t width)
+{
+    kdas_batch *batch = kd_calloc(context, 1, sizeof *batch);
+
+    if (!batch) return NULL;
     batch->ctx   = context;
     batch->id    = new_number();
     batch->count = batch->room = count;
@@ -87,8 +88,21 @@ kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t c
     batch->width               = width;
     changed(batch);
     batch->mapped     = kd_calloc(context, (size_t)count, 1);
-    batch->unlabelled = kd_calloc(context, (size_t)count, 1);
-    if (!batch->mapped || !batch->unlabelled || make_pixels(batch, pixels) != KDAS_OK) {
+    batch->unlabelled = batch->mapped ? kd_calloc(context, (size_t)count, 1) : NULL;
+    if (batch->unlabelled) return batch;
+    kdas_batch_destroy(batch);
+    return NULL;
+}
+
+kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t count,
+                              int64_t height, int64_t width)
+{
+    kdas_batch *batch;
+
+    KD_RETURN(check_make("kdas_batch_create", out, context, count, height, width));
+    batch = make(context, count, height, width);
+    if (!batch) return KDAS_ENOMEM;
+    if (make_pixels(batch, (size_t)(count * height * width)) != KDAS_OK) { /* < 2^59 */
         kdas_batch_destroy(batch);
         return KDAS_ENOMEM;
     }
@@ -96,20 +110,61 @@ kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t c
     return KDAS_OK;
 }
 
+kdas_status kdas_batch_wrap(kdas_batch **out, kdas_context *context, int64_t count, int64_t height,
+                            int64_t width, float *images, float *masks)
+{
+    kdas_batch *batch;
+
+    KD_RETURN(check_make("kdas_batch_wrap", out, context, count, height, width));
+    if (!images) return kd_fail(KDAS_EINVAL, "kdas_batch_wrap: images is NULL");
+    batch = make(context, count, height, width);
+    if (!batch) return KDAS_ENOMEM;
+    batch->wrapped = true;
+    batch->images  = images;
+    batch->masks   = masks;
+    *out           = batch;
+    return KDAS_OK;
+}
+
+void kd_reader_set(kd_reader *reader, kdas_batch *batch)
+{
+    if (reader->batch) {
+        *reader->at = reader->next;
+        if (reader->next) reader->next->at = reader->at;
+    }
+    *reader = (kd_reader){ .batch = batch };
+    if (!batch) return;
+    reader->content = kd_batch_content(batch);
+    reader->next    = batch->readers;
+    reader->at      = &batch->readers;
+    if (reader->next) reader->next->at = &reader->next;
+    batch->readers = reader;
+}
+
+kdas_batch *kd_reader_batch(const kd_reader *reader)
+{
+    return reader->batch && kd_batch_content(reader->batch) == reader->content ? reader->batch
+                                                                               : NULL;
+}
+
 void kdas_batch_destroy(kdas_batch *batch)
 {
     if (!batch) return;
-    if (batch->ahead)
-        kd_device_upload_wait(
-            batch->ctx); /* by a distiller of its context; or its end is all the same */
-    free_pixels(batch, batch->images);
-    free_pixels(batch, batch->masks);
+    while (batch->readers)
+        kd_reader_set(batch->readers, NULL);
+    if (batch->placed) kdas_batch_settle(batch);
+    if (!batch->wrapped) {
+        free_pixels(batch, batch->images);
+        free_pixels(batch, batch->masks);
+    }
     free_pixels(batch, batch->teacher);
     free_pixels(batch, batch->weights);
     kd_free(batch->ctx, batch->mapped);
     kd_free(batch->ctx, batch->unlabelled);
     kd_free(batch->ctx, batch);
 }
+
+kdas_context *kdas_batch_context(const kdas_batch *batch) { return batch ? batch->ctx : NULL; }
 
 int64_t kdas_batch_count(const kdas_batch *batch) { return batch ? batch->count : 0; }
 int64_t kdas_batch_height(const kdas_batch *batch) { return batch ? batch->height : 0; }
@@ -214,6 +269,12 @@ static kdas_status fit_mask(uint8_t **out, const kdas_batch *batch, const kdas_v
     return st;
 }
 
+static kdas_status check_masks(const kdas_batch *batch, const char *what)
+{
+    if (batch->masks) return KDAS_OK;
+    return kd_fail(KDAS_EINVAL, "%s: the batch was made without masks", what);
+}
+
 static kdas_status check_set(const kdas_batch *batch, int64_t i, const kdas_view *image,
                              const kdas_view *mask)
 {
@@ -224,6 +285,7 @@ static kdas_status check_set(const kdas_batch *batch, int64_t i, const kdas_view
                        (long long)batch->count);
     KD_RETURN(kd_view_check(image, "kdas_batch_set: image"));
     if (!mask) return KDAS_OK;
+    KD_RETURN(check_masks(batch, "kdas_batch_set"));
     KD_RETURN(kd_view_check(mask, "kdas_batch_set: mask"));
     if (mask->pixel != KDAS_PIXEL_GREY8 && mask->pixel != KDAS_PIXEL_GREYF32)
         return kd_fail(KDAS_EINVAL, "kdas_batch_set: the mask's pixel %d is not GREY8 or GREYF32",
@@ -261,7 +323,7 @@ kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_view *image,
                             : (const int[]){ 0, 1, 2 });
     if (mask)
         put_mask(batch->masks + i * n, truth, n);
-    else
+    else if (batch->masks)
         memset(batch->masks + i * n, 0, (size_t)n * sizeof(float));
     begin_place(batch, i);
     changed(batch);
@@ -278,7 +340,12 @@ float *kdas_batch_weights(kdas_batch *batch) { return batch ? batch->weights : N
 
 int32_t kdas_batch_labelled(const kdas_batch *batch, int64_t i)
 {
-    return batch && i >= 0 && i < batch->count && !batch->unlabelled[i];
+    return batch && batch->masks && i >= 0 && i < batch->count && !batch->unlabelled[i];
+}
+
+int32_t kdas_batch_has_teacher(const kdas_batch *batch, int64_t i)
+{
+    return batch && i >= 0 && i < batch->count && batch->mapped[i];
 }
 
 /* (room,height,width,1) of zeros, where images and masks come from. */
@@ -446,6 +513,7 @@ kdas_status kdas_batch_set_weights(kdas_batch *batch, int64_t i, const kdas_view
     int64_t           n;
 
     KD_RETURN(check_plane(batch, i, weights, what));
+    KD_RETURN(check_masks(batch, what));
     KD_TRY(fit_plane(&w, batch, weights, 1e6f, what));
     n = batch->height * batch->width;
     if (!any_above_0(w, n)) {
@@ -468,6 +536,7 @@ kdas_status kdas_batch_set_labelled(kdas_batch *batch, int64_t i, int32_t labell
     if (i < 0 || i >= batch->count)
         return kd_fail(KDAS_EINVAL, "kdas_batch_set_labelled: there is no place %lld of %lld",
                        (long long)i, (long long)batch->count);
+    KD_RETURN(check_masks(batch, "kdas_batch_set_labelled"));
     if (!labelled) KD_RETURN(kd_batch_make_weights(batch));
     if (labelled && batch->unlabelled[i] && batch->mapped[i]) drop_label(batch, i);
     batch->unlabelled[i] = !labelled;

@@ -4,21 +4,36 @@
 #include <kdas/data.h>
 #include "base/base.h"
 
+/* Who has read a batch in a forward, and will again in the backward: it hears of the batch's end. */
+typedef struct kd_reader kd_reader;
+struct kd_reader {
+    kdas_batch *batch;   /* NULL: none, or it was destroyed */
+    uint64_t    content; /* when it was read                */
+    kd_reader  *next, **at;
+};
+
 struct kdas_batch {
     kdas_context *ctx;
     int64_t       count, room; /* places in use, places made */
     int64_t       height, width;
     float        *images;     /* (room,height,width,3) */
-    float        *masks;      /* (room,height,width,1) */
+    float        *masks;      /* (room,height,width,1); NULL: there are none  */
     float        *teacher;    /* logits, likewise; NULL: there are none       */
     float        *weights;    /* of the masks' pixels, likewise; NULL: all 1  */
     uint8_t      *mapped;     /* (room): whether the place's map has been set */
     uint8_t      *unlabelled; /* (room)                                      */
-    bool          pinned; /* floats are of the device's own host memory                           */
-    bool          ahead;  /* has been uploaded ahead of a step: that may be under way still       */
-    uint64_t      id;     /* no other batch of the process has had it; not 0                      */
+    bool          pinned; /* floats are of the device's own host memory                          */
+    bool       wrapped;   /* images and masks are the host's                                      */
+    bool       placed;    /* has been given a place on the device (upload.c)                      */
+    uint64_t   id;        /* no other batch of the process has had it; not 0                      */
+    kd_reader *readers;
     _Atomic uint64_t content; /* another number, never used before, whenever the batch is changed */
 };
+
+/* Read another batch from now on; NULL: none. A reader that is none begins as zeros. */
+void kd_reader_set(kd_reader *reader, kdas_batch *batch);
+/* The batch, while it is as it was; NULL: it was changed or destroyed, or there is none. */
+kdas_batch *kd_reader_batch(const kd_reader *reader);
 
 /* What it holds now, as a number; writing through kdas_batch_images() is not noticed. */
 uint64_t kd_batch_content(kdas_batch *batch);

@@ -6,6 +6,7 @@
 #include "distill/distiller.h"
 #include "graph/device.h"
 #include "graph/op.h"
+#include "model/model.h"
 #include "optim/optim.h"
 
 kdas_status kd_average_init(kdas_distiller *d)

@@ -5,7 +5,10 @@
 #include <kdas/distill.h>
 #include "distill/resume.h"
 #include "distill/distiller.h"
+#include "distill/feature_inside.h"
 #include "io/container.h"
+#include "loss/loss.h"
+#include "model/model.h"
 #include "optim/optim.h"
 
 /* Records of hosts have this before their names, so that they meet none of ours. */

@@ -197,11 +197,11 @@ static kdas_status commit(kdas_distiller *d, content *from)
     d->student->options.seed = from->seed;
     d->student->forwards     = from->forwards;
     memcpy(d->loss->share, from->share, sizeof from->share);
-    d->average.begun     = from->average;
-    d->micro             = (int32_t)from->micro;
-    d->zeroed            = d->student->zeroed;
-    d->phase             = KD_PHASE_IDLE;
-    d->mark.student.kept = false;
+    d->average.begun = from->average;
+    d->micro         = (int32_t)from->micro;
+    d->zeroed        = d->student->zeroed;
+    d->phase         = KD_PHASE_IDLE;
+    d->marked        = false;
     return KDAS_OK;
 }
 

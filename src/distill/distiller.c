@@ -1,10 +1,7 @@
 /* distiller.c - the step: teacher, student, objective, update. */
-#include <math.h>
-#include <string.h>
 #include "base/process.h"
-#include "data/batch.h"
 #include "distill/distiller.h"
-#include "optim/optim.h"
+#include <string.h>
 
 void kdas_distiller_options_init(kdas_distiller_options *options, size_t size)
 {
@@ -13,26 +10,6 @@ void kdas_distiller_options_init(kdas_distiller_options *options, size_t size)
     if (!options || size < sizeof size) return;
     memset(options, 0, size);
     memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
-}
-
-/* Terms over maps need maps in both networks; features alone need none. */
-static kdas_status check_models(const kdas_model *teacher, const kdas_model *student,
-                                const kdas_loss *loss)
-{
-    bool guided = kdas_loss_needs_teacher(loss);
-
-    if (kd_maps_of(student) == 0 &&
-        (guided || loss->options.seg_weight > 0 || !kdas_loss_needs_taps(loss)))
-        return kd_fail(KDAS_EINVAL,
-                       "student '%s' has no one-channel maps: it can learn features alone, with "
-                       "seg_weight 0 and guidance \"none\"",
-                       student->def->name);
-    if (teacher && guided && kd_maps_of(teacher) == 0)
-        return kd_fail(KDAS_EINVAL,
-                       "teacher '%s' has no one-channel maps for guidance \"%s\": it can give "
-                       "features alone, with guidance \"none\"",
-                       teacher->def->name, loss->options.guidance);
-    return KDAS_OK;
 }
 
 kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kdas_model *student,
@@ -47,28 +24,23 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
     *out = NULL;
     if (!student || !loss || !optim)
         return kd_fail(KDAS_EINVAL, "kdas_distiller_create: student, loss or optim is NULL");
-    KD_RETURN(kd_check_process(student->ctx));
+    KD_RETURN(kd_check_process(kdas_model_context(student)));
     if (teacher == student)
         return kd_fail(KDAS_EINVAL,
                        "a model cannot be its own teacher; make a second one and copy");
-    if ((teacher && teacher->ctx != student->ctx) || loss->ctx != student->ctx)
-        return kd_fail(KDAS_EINVAL, "teacher, student and loss are not of one context");
-    if (optim->params != student->params)
+    if (kdas_optim_model(optim) != student) /* which is trainable, then */
         return kd_fail(KDAS_EINVAL, "the optimizer was made for another model than student '%s'",
-                       student->def->name);
-    if (!student->options.trainable)
-        return kd_fail(KDAS_ESTATE, "student '%s' was made without gradients (trainable = 0)",
-                       student->def->name);
+                       kdas_model_network(student));
+    KD_RETURN(kdas_loss_check(loss, student, teacher, NULL, NULL));
     kdas_distiller_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_distiller_options"));
     if (o.accumulate < 1 || o.accumulate > 65536)
         return kd_fail(KDAS_EINVAL, "distiller: accumulate is %d, not 1 to 65536", o.accumulate);
     if (!(o.ema >= 0 && o.ema < 1))
         return kd_fail(KDAS_EINVAL, "distiller: ema is %g, not from 0 to below 1", (double)o.ema);
-    KD_RETURN(check_models(teacher, student, loss));
-    d = kd_calloc(student->ctx, 1, sizeof *d);
+    d = kd_calloc(kdas_model_context(student), 1, sizeof *d);
     if (!d) return KDAS_ENOMEM;
-    d->ctx     = student->ctx;
+    d->ctx     = kdas_model_context(student);
     d->teacher = teacher;
     d->student = student;
     d->loss    = loss;
@@ -87,11 +59,8 @@ void kdas_distiller_destroy(kdas_distiller *d)
 {
     if (!d) return;
     kd_feature_destroy(d);
-    kd_upload_finish(d);
     kd_average_finish(d);
-    kd_device_free(d->ctx, d->host_teacher.memory);
-    kd_pseudo_finish(d);
-    kd_model_state_finish(&d->mark.student, d->ctx);
+    kd_free(d->ctx, d->host_teacher.memory);
     kd_free(d->ctx, d);
 }
 
@@ -99,7 +68,7 @@ void kdas_distiller_destroy(kdas_distiller *d)
 
 int32_t kd_distiller_gathered(const kdas_distiller *d)
 {
-    return d->zeroed == d->student->zeroed ? d->micro : 0;
+    return d->zeroed == kdas_model_zeroed(d->student) ? d->micro : 0;
 }
 
 static void count_gathered(kdas_distiller *d) { d->micro = kd_distiller_gathered(d); }
@@ -108,9 +77,12 @@ static void count_gathered(kdas_distiller *d) { d->micro = kd_distiller_gathered
 static kdas_status keep_mark(kdas_distiller *d)
 {
     count_gathered(d);
-    if (d->micro > 0 && d->mark.student.kept) return KDAS_OK;
-    memcpy(d->mark.share, d->loss->share, sizeof d->mark.share);
-    return kd_model_state_keep(&d->mark.student, d->student);
+    if (d->micro > 0 && d->marked) return KDAS_OK;
+    d->marked = false;
+    KD_RETURN(kdas_loss_mark(d->loss));
+    KD_RETURN(kdas_model_mark(d->student));
+    d->marked = true;
+    return KDAS_OK;
 }
 
 /* Go back to the mark and drop the gradients; the student is as its last update left it. Returns `st`. */
@@ -118,8 +90,10 @@ static kdas_status abandon(kdas_distiller *d, kdas_status st)
 {
     d->phase = KD_PHASE_IDLE;
     d->micro = 0;
-    memcpy(d->loss->share, d->mark.share, sizeof d->mark.share);
-    kd_model_state_put_back(&d->mark.student, d->student);
+    if (d->marked) {
+        kdas_loss_rollback(d->loss);
+        kdas_model_rollback(d->student);
+    }
     kdas_model_zero_gradients(d->student);
     kd_feature_zero(d);
     return st;
@@ -127,46 +101,61 @@ static kdas_status abandon(kdas_distiller *d, kdas_status st)
 
 /* ---- forward ---- */
 
-static kdas_status run_student(kdas_distiller *d, float *images, int64_t n, int64_t h, int64_t w)
+/* What the gradients of a micro-batch are multiplied by: a mean is wanted, and the optimizer's loss scale. */
+static float gradient_scale(const kdas_distiller *d)
 {
-    const kd_node *node;
+    return 1.0f / (float)d->options.accumulate * (float)kdas_optim_loss_scale(d->optim);
+}
 
+/* `maps`: the host's own teacher's are there, and read unless there is a teacher model. */
+static kdas_loss_run_options run_options(const kdas_distiller *d, bool maps)
+{
+    kdas_loss_run_options o;
+
+    kdas_loss_run_options_init(&o, sizeof o);
+    o.scale          = gradient_scale(d);
+    o.gradient_norms = d->options.gradient_norms;
+    o.teacher_maps   = maps && !d->teacher ? &d->host_teacher.maps : NULL;
+    return o;
+}
+
+/* Both models on a batch that is on the device, or is uploaded by each of them. */
+static kdas_status run_models(kdas_distiller *d, kdas_batch *batch, kdas_step_report *r)
+{
+    bool   teaches = kdas_loss_reads_teacher(d->loss, batch) || kd_feature_wanted(d);
+    double start = kd_now(), factor = kdas_loss_guidance_factor(d->loss);
+
+    if (kdas_batch_context(batch) == d->ctx) KD_RETURN(kdas_batch_upload(batch));
+    teaches = teaches && d->teacher;
+    if (teaches) KD_RETURN(kdas_model_forward(d->teacher, KDAS_MODE_INFER, batch));
+    r->seconds[0] = kd_now() - start;
     KD_RETURN(keep_mark(d));
-    KD_RETURN(kd_model_run(d->student, KD_TRAIN, images, n, h, w));
-    for (d->at.maps = 0; d->at.maps < kd_maps_of(d->student); d->at.maps++) {
-        node                       = kd_model_output_node(d->student, d->at.maps, NULL);
-        d->at.student[d->at.maps]  = kd_program_value(d->student->current, node);
-        d->at.gradient[d->at.maps] = kd_program_grad(d->student->current, node);
-        d->at.h                    = node->desc.out.dim[1];
-        d->at.w                    = node->desc.out.dim[2];
-    }
+    KD_RETURN(kdas_model_forward(d->student, KDAS_MODE_TRAIN, batch));
+    r->seconds[1] = kd_now() - start - r->seconds[0];
+    d->batch      = batch;
+    d->factor     = factor;
+    d->holds[0]   = teaches ? kdas_model_generation(d->teacher) : 0;
+    d->holds[1]   = kdas_model_generation(d->student);
     return KDAS_OK;
 }
 
 static kdas_status forward(kdas_distiller *d, kdas_batch *batch, kdas_step_report *r)
 {
-    int64_t     n, h, w;
-    kd_uploaded on;
-    double      start = kd_now();
+    kdas_loss_run_options o;
+    kdas_status           st;
 
     if (!d || !batch) return kd_fail(KDAS_EINVAL, "distiller: distiller or batch is NULL");
     KD_RETURN(kd_check_process(d->ctx));
-    n = kdas_batch_count(batch);
-    h = kdas_batch_height(batch);
-    w = kdas_batch_width(batch);
-    KD_RETURN(kd_check_size(n, h, w));
-    d->phase  = KD_PHASE_IDLE;
-    d->at.n   = n;
-    d->factor = d->loss->factor;
-    KD_RETURN(kd_upload_batch(d, batch, &on));
-    d->at.mask   = on.masks;
-    d->at.weight = on.weights;
-    KD_RETURN(kd_teacher_run(d, batch, &on));
-    r->seconds[0] = kd_now() - start;
-    KD_RETURN(run_student(d, on.images, n, h, w));
-    r->seconds[1]         = kd_now() - start - r->seconds[0];
+    o = run_options(d, d->host_teacher.fresh);
+    KD_RETURN(kdas_loss_check(d->loss, d->student, d->teacher, batch, &o));
+    d->phase = KD_PHASE_IDLE;
+    st       = run_models(d, batch, r);
+    if (st != KDAS_OK) {
+        kdas_batch_settle(batch);
+        return st;
+    }
     d->phase              = KD_PHASE_FORWARD;
-    d->holds[1]           = kd_model_generation(d->student);
+    d->host_teacher.taken = d->host_teacher.fresh;
     d->host_teacher.fresh = false;
     return KDAS_OK;
 }
@@ -180,12 +169,6 @@ kdas_status kdas_distiller_forward(kdas_distiller *d, kdas_batch *batch)
 
 /* ---- backward ---- */
 
-/* What the gradients of a micro-batch are multiplied by: a mean is wanted, and the optimizer's loss scale. */
-static float gradient_scale(const kdas_distiller *d)
-{
-    return 1.0f / (float)d->options.accumulate * (float)kdas_optim_loss_scale(d->optim);
-}
-
 /* What a forward left in the models must still be there. */
 static kdas_status check_forward(const kdas_distiller *d)
 {
@@ -194,25 +177,38 @@ static kdas_status check_forward(const kdas_distiller *d)
         "size or a kept tap";
 
     if (d->phase != KD_PHASE_FORWARD) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
-    if (kd_model_generation(d->student) != d->holds[1])
-        return kd_fail(KDAS_ESTATE, gone, "student", d->student->def->name);
-    if (d->holds[0] && kd_model_generation(d->teacher) != d->holds[0])
-        return kd_fail(KDAS_ESTATE, gone, "teacher", d->teacher->def->name);
-    return kd_program_check_backward(d->student->current);
+    if (kdas_model_generation(d->student) != d->holds[1])
+        return kd_fail(KDAS_ESTATE, gone, "student", kdas_model_network(d->student));
+    if (kdas_model_batch(d->student) != d->batch)
+        return kd_fail(KDAS_ESTATE, "the batch of this forward was changed or destroyed");
+    if (d->holds[0] && kdas_model_generation(d->teacher) != d->holds[0])
+        return kd_fail(KDAS_ESTATE, gone, "teacher", kdas_model_network(d->teacher));
+    return KDAS_OK;
 }
 
-/* The objective and the features, under the guidance factor of the forward: without it no teacher has run. */
-static kdas_status differentiate(kdas_distiller *d, bool read, kdas_loss_report *loss)
+/* The objective and the features, under the guidance factor of the forward: without it no teacher has run. `begun`:
+ * something may have changed. */
+static kdas_status differentiate(kdas_distiller *d, bool read, kdas_loss_report *loss, bool *begun)
 {
-    double      now = d->loss->factor;
-    kdas_status st;
+    double                now = kdas_loss_guidance_factor(d->loss);
+    kdas_loss_run_options o   = run_options(d, d->host_teacher.taken);
+    kdas_status           st;
 
-    d->loss->factor = d->factor;
-    st              = kd_loss_run(d->loss, &d->at, gradient_scale(d), d->options.gradient_norms,
-                     read ? loss : NULL);
-    if (st == KDAS_OK) st = kd_feature_run(d, gradient_scale(d), read, loss);
-    d->loss->factor = now;
+    kdas_loss_set_guidance_factor(d->loss, d->factor);
+    st     = kdas_loss_run(d->loss, d->student, d->holds[0] ? d->teacher : NULL, d->batch, &o,
+                       read ? loss : NULL);
+    *begun = st != KDAS_ESTATE; /* it looks before it begins */
+    if (st == KDAS_OK) st = kd_feature_run(d, o.scale, read, loss);
+    kdas_loss_set_guidance_factor(d->loss, now);
     return st;
+}
+
+static void put_loss(kdas_step_report *r, const kdas_loss_report *loss)
+{
+    r->total = loss->total;
+    memcpy(r->raw, loss->raw, sizeof r->raw);
+    memcpy(r->weighted, loss->weighted, sizeof r->weighted);
+    memcpy(r->gradient, loss->gradient, sizeof r->gradient);
 }
 
 /* `read`: somebody will look at what the objective found. */
@@ -220,19 +216,20 @@ static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
 {
     kdas_loss_report loss  = { .size = sizeof loss };
     double           start = kd_now();
+    bool             begun;
     kdas_status      st;
 
     KD_RETURN(check_forward(d));
-    st = differentiate(d, read, &loss);
-    if (st == KDAS_OK) st = kd_program_backward(d->student->current);
-    if (st != KDAS_OK) return abandon(d, st);
+    st = differentiate(d, read, &loss, &begun);
+    if (!begun) return st;
+    if (st == KDAS_OK) st = kdas_model_backward(d->student, NULL);
+    if (st != KDAS_OK) abandon(d, st);
+    kdas_batch_settle(d->batch);
+    if (st != KDAS_OK) return st;
     count_gathered(d);
-    if (d->micro++ == 0) d->zeroed = d->student->zeroed;
+    if (d->micro++ == 0) d->zeroed = kdas_model_zeroed(d->student);
     d->phase = KD_PHASE_BACKWARD;
-    r->total = loss.total;
-    memcpy(r->raw, loss.raw, sizeof r->raw);
-    memcpy(r->weighted, loss.weighted, sizeof r->weighted);
-    memcpy(r->gradient, loss.gradient, sizeof r->gradient);
+    put_loss(r, &loss);
     r->seconds[2] = kd_now() - start;
     return KDAS_OK;
 }

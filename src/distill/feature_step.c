@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 #include "distill/distiller.h"
+#include "distill/feature_inside.h"
+#include "loss/loss.h"
 #include "optim/optim.h"
 
 /* ---- make ---- */
@@ -287,7 +289,7 @@ kdas_status kd_feature_run(kdas_distiller *d, float scale, bool read, kdas_loss_
     run  r       = { .d = d, .f = d->feature, .scale = scale };
     bool limited = kd_share_limits(d->loss, KDAS_TERM_FEATURE), first;
 
-    if (!kd_feature_wanted(d) || !r.f->ready) return KDAS_OK;
+    if (!kd_feature_wanted(d) || !d->holds[0]) return KDAS_OK; /* no teacher has run */
     r.weight   = kd_loss_weight(d->loss, KDAS_TERM_FEATURE);
     r.read     = read || d->ctx->host_memory;
     r.measured = limited || (read && d->options.gradient_norms);

@@ -1,40 +1,10 @@
-/* feature_step.h - feature guidance in a step: taps, projections, and the programs of their sizes. */
+/* feature_step.h - feature guidance in a step, for the step. */
 #ifndef KD_FEATURE_STEP_H
 #define KD_FEATURE_STEP_H
 #include <kdas/distill.h>
-#include "loss/feature.h"
-#include "model/model.h"
+#include "base/base.h"
 
-typedef struct kd_feature_program {
-    int64_t        n, h, w; /* of the images */
-    kd_program    *program;
-    const kd_node *teacher[KD_MAX_PAIRS], *student[KD_MAX_PAIRS], *value;
-} kd_feature_program;
-
-/* What a step has found, in device memory. */
-typedef struct kd_feature_found {
-    double squares[KD_MAX_PAIRS]; /* of what a student's tap is sent, without the share */
-    float  value, gap[KDAS_ALIGNMENT / sizeof(float) - 1];
-} kd_feature_found;
-
-typedef struct kd_feature {
-    kdas_context          *ctx;
-    const kd_feature_kind *kind;
-    int                    pairs;
-    kd_feature_pair pair[KD_MAX_PAIRS]; /* names are the models'; shapes of the program last made */
-    kd_params      *params;             /* the projections; NULL: the kind has none */
-    kd_arena       *arena;
-    kd_feature_program **program; /* in the order of their last use */
-    size_t               programs, program_capacity;
-    kd_feature_found    *found;  /* device memory */
-    uint64_t             zeroed; /* student->zeroed when the projections' gradients were */
-    bool                 ready;  /* the last forward has run the teacher */
-} kd_feature;
-
-/* The pairs that `text` names (kdas_loss_options.feature_taps), or those of one stride; shapes are left open.
- * KDAS_EINVAL, KDAS_ENOTFOUND. (taps.c) */
-kdas_status kd_pair_taps(kd_feature_pair *pair, int *pairs, const kdas_model *teacher,
-                         const kdas_model *student, const char *text);
+typedef struct kd_feature kd_feature;
 
 /* All below do nothing where the objective has no features (d->feature is NULL). */
 
@@ -49,9 +19,5 @@ kdas_status kd_feature_run(kdas_distiller *d, float scale, bool read, kdas_loss_
 /* Drop the projections' gradients; or only if the host has dropped the student's. */
 kdas_status kd_feature_zero(kdas_distiller *d);
 kdas_status kd_feature_settle(const kdas_distiller *d);
-
-/* "teacher's tap:student's tap,..." of all pairs. */
-#define KD_FEATURE_PAIRS 1024
-void kd_feature_pairs(char to[KD_FEATURE_PAIRS], const kd_feature *f);
 
 #endif

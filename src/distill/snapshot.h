@@ -3,6 +3,9 @@
 #ifndef KD_SNAPSHOT_H
 #define KD_SNAPSHOT_H
 #include "distill/distiller.h"
+#include "distill/feature_inside.h"
+#include "loss/loss.h"
+#include "model/model.h"
 #include "optim/optim.h"
 
 #define KD_BLOCKS (3 + KD_OPTIM_SLOTS) /* values, gradients, moments, average */

@@ -1,7 +1,7 @@
 /* taps.c - which taps of the teacher guide which of the student: those of one stride, or those that the options name. */
 #include <stdio.h>
 #include <string.h>
-#include "distill/feature_step.h"
+#include "distill/feature_inside.h"
 
 #define SHAPE_SIDE 32 /* of the graph that a model learns its names by */
 

@@ -30,6 +30,7 @@ typedef struct run {
     bool               stop;           /* the host's callback has asked to              */
     bool               looks_ahead;    /* the next batch is uploaded during a step      */
     kdas_batch        *ahead;          /* which waits for its step; NULL: none          */
+    kdas_batch        *now;            /* of the step under way; NULL: none             */
     double             started;        /* this call                                     */
     int64_t            steps_here;     /* steps and validations of this call, and their */
     int64_t            checks_here;    /* seconds: what the time left is reckoned from  */
@@ -236,15 +237,17 @@ static kdas_status look_ahead(run *r)
     if (!r->looks_ahead || r->batch + 1 >= r->batches || run_step(r) + 1 >= r->steps)
         return KDAS_OK;
     if (kdas_loader_next(r->loader, &r->ahead) != KDAS_OK || !r->ahead) return KDAS_OK;
-    return kdas_distiller_prefetch(r->distiller, r->ahead);
+    return kdas_batch_prefetch(r->ahead);
 }
 
 /* The loader stands where the steps do. */
 static void forget_ahead(run *r)
 {
     if (!r->looks_ahead) return;
-    kdas_distiller_settle(r->distiller);
-    if (r->ahead) kdas_loader_seek(r->loader, kdas_loader_position(r->loader) - 1);
+    if (r->now) kdas_batch_settle(r->now); /* whose step may have been refused */
+    if (!r->ahead) return;
+    kdas_batch_settle(r->ahead);
+    kdas_loader_seek(r->loader, kdas_loader_position(r->loader) - 1);
     r->ahead = NULL;
 }
 
@@ -269,6 +272,7 @@ static kdas_status step(run *r)
     kdas_status st;
 
     KD_RETURN(next_batch(r, &batch));
+    r->now = batch;
     KD_RETURN(look_ahead(r));
     KD_RETURN(set_ramp(r));
     waited    = kdas_loader_waited(r->loader) - waited;
@@ -279,6 +283,7 @@ static kdas_status step(run *r)
     if (st != KDAS_OK)
         return kd_fail_in(st, "epoch %lld, batch %lld", (long long)r->progress.epoch + 1,
                           (long long)r->batch + 1);
+    r->now = NULL;
     r->batch++;
     add_to_sums(r, kdas_batch_count(batch), kd_now() - start, waited);
     return KDAS_OK;

@@ -267,7 +267,7 @@ kdas_status kd_loss_run(kdas_loss *loss, const kd_loss_place *at, float scale, b
 
 /* ---- for hosts ---- */
 
-static kdas_status check_maps(const kdas_maps *m, const char *whose)
+kdas_status kd_loss_check_maps(const kdas_maps *m, const char *whose)
 {
     if (!m->map || m->maps < 1 || m->maps > KD_MAX_MAPS)
         return kd_fail(KDAS_EINVAL, "loss: the %s has %d maps, not 1 to %d", whose, m->maps,
@@ -282,7 +282,7 @@ static kdas_status check_maps(const kdas_maps *m, const char *whose)
 
 static kdas_status check_pair(const kdas_maps *s, const kdas_maps *t)
 {
-    KD_RETURN(check_maps(t, "teacher"));
+    KD_RETURN(kd_loss_check_maps(t, "teacher"));
     if (t->count != s->count)
         return kd_fail(KDAS_ESHAPE,
                        "loss: the teacher has maps of %lld images, the student of %lld",
@@ -371,7 +371,7 @@ kdas_status kdas_loss_evaluate_weighted(kdas_loss *loss, const kdas_maps *s, con
     KD_RETURN(kd_check_process(loss->ctx));
     if (report && report->size < sizeof report->size)
         return kd_fail(KDAS_EINVAL, "kdas_loss_report: size is not set");
-    KD_RETURN(check_maps(s, "student"));
+    KD_RETURN(kd_loss_check_maps(s, "student"));
     if (!kdas_loss_needs_teacher(loss) || !kd_loss_guides(loss))
         t = NULL;
     else if (!t)
@@ -399,6 +399,7 @@ void kdas_loss_destroy(kdas_loss *loss)
     if (!loss) return;
     kd_loss_programs_destroy(loss);
     kd_device_unstage(loss->ctx, &loss->staging);
+    kd_pseudo_finish(loss);
     kd_arena_destroy(loss->arena);
     kd_arena_destroy(loss->weight_arena);
     kd_device_free(loss->ctx, loss->found);

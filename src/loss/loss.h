@@ -4,6 +4,7 @@
 #include <kdas/loss.h>
 #include "base/context.h"
 #include "graph/program.h"
+#include "model/model.h"
 
 #define KD_MAX_MAPS 8
 
@@ -77,6 +78,35 @@ typedef struct kd_share {
 kdas_status kd_loss_run(kdas_loss *loss, const kd_loss_place *place, float scale, bool norms,
                         kdas_loss_report *report);
 
+/* ---- run.c, loss.c: on models' outputs ---- */
+
+/* Maps of one teacher for a batch, (n,h,w) each: as logits, in device memory. */
+typedef struct kd_teacher_maps {
+    int32_t maps;
+    int64_t h, w;
+    float  *map[KD_MAX_MAPS];
+} kd_teacher_maps;
+
+/* KDAS_EINVAL, KDAS_ESHAPE: host maps that are none. `whose`: "teacher". */
+kdas_status kd_loss_check_maps(const kdas_maps *m, const char *whose);
+
+/* ---- pseudo.c ---- */
+
+/* Masks and weights of a batch in which frames without a mask learn from the teacher's output. */
+typedef struct kd_pseudo {
+    float     *host; /* mask, weights, one map of the teacher; grows */
+    size_t     count;
+    kd_staging device; /* mask, weights */
+} kd_pseudo;
+
+/* Whether some frame of the batch has neither a mask nor a teacher's map: it waits for the teacher's output. */
+bool kd_pseudo_wanted(const kdas_batch *batch);
+/* Fill mask and weights of such frames from the teacher's maps, and put `at`'s mask and weight to them; other frames keep
+ * the batch's. */
+kdas_status kd_pseudo_fill(kdas_loss *loss, kd_loss_place *at, const kdas_batch *batch,
+                           const kd_teacher_maps *teacher);
+void        kd_pseudo_finish(kdas_loss *loss);
+
 /* ---- programs.c: what is compiled for a shape ---- */
 
 /* What a program is made for. */
@@ -144,11 +174,14 @@ struct kdas_loss {
     kd_loss_program  **program;              /* in the order of their last use             */
     size_t             programs, program_capacity;
     kd_staging         staging;
+    kd_pseudo          pseudo;
     kd_loss_found     *found; /* device memory */
     bool               warned[KDAS_TERMS];
     double             factor;            /* of all guidance, set by the host */
     kd_share           share[KDAS_TERMS]; /* seg's own is not used            */
-    double             seg_norm;          /* that the last measured evaluation has found */
+    kd_share           mark[KDAS_TERMS];  /* of kdas_loss_mark()              */
+    bool               marked;
+    double             seg_norm; /* that the last measured evaluation has found */
 };
 
 #endif

@@ -265,6 +265,8 @@ kdas_status kdas_loss_set_guidance_factor(kdas_loss *loss, double factor)
 
 double kdas_loss_guidance_factor(const kdas_loss *loss) { return loss ? loss->factor : NAN; }
 
+kdas_context *kdas_loss_context(const kdas_loss *loss) { return loss ? loss->ctx : NULL; }
+
 kdas_status kdas_loss_get_options(const kdas_loss *loss, kdas_loss_options *options)
 {
     if (!loss) return kd_fail(KDAS_EINVAL, "kdas_loss_get_options: the loss is NULL");

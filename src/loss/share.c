@@ -1,5 +1,6 @@
 /* share.c - how much guidance may send: running means of the norms, and the factors that follow. */
 #include <math.h>
+#include <string.h>
 #include "loss/loss.h"
 
 #define DECAY 0.9
@@ -37,4 +38,23 @@ void kd_share_note(kdas_loss *loss, int term, double seg_norm, double term_norm)
     s->seg  = s->count ? DECAY * s->seg + (1 - DECAY) * seg_norm : seg_norm;
     s->term = s->count ? DECAY * s->term + (1 - DECAY) * term_norm : term_norm;
     s->count++;
+}
+
+/* ---- for hosts ---- */
+
+kdas_status kdas_loss_mark(kdas_loss *loss)
+{
+    if (!loss) return kd_fail(KDAS_EINVAL, "kdas_loss_mark: the loss is NULL");
+    memcpy(loss->mark, loss->share, sizeof loss->mark);
+    loss->marked = true;
+    return KDAS_OK;
+}
+
+kdas_status kdas_loss_rollback(kdas_loss *loss)
+{
+    if (!loss) return kd_fail(KDAS_EINVAL, "kdas_loss_rollback: the loss is NULL");
+    if (!loss->marked)
+        return kd_fail(KDAS_ESTATE, "kdas_loss_rollback: no kdas_loss_mark() comes before it");
+    memcpy(loss->share, loss->mark, sizeof loss->share);
+    return KDAS_OK;
 }

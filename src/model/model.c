@@ -61,6 +61,7 @@ kdas_status kdas_model_create(kdas_model **out, kdas_context *ctx, const char *n
 void kdas_model_destroy(kdas_model *m)
 {
     if (!m) return;
+    kd_reader_set(&m->reads, NULL);
     kd_model_programs_drop(m, 0);
     for (size_t i = 0; i < m->kept_count; i++)
         kd_free(m->ctx, m->kept[i]);
@@ -69,6 +70,7 @@ void kdas_model_destroy(kdas_model *m)
     kd_device_unstage(m->ctx, &m->images);
     kd_device_unstage(m->ctx, &m->gradient);
     kd_model_state_finish(&m->before, m->ctx);
+    kd_model_state_finish(&m->mark, m->ctx);
     kd_graph_destroy(m->shape);
     kd_arena_destroy(m->arena);
     kd_params_destroy(m->params);
@@ -86,6 +88,8 @@ kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, 
     KD_RETURN(kd_model_program_for(&p, m, mode, n, h, w));
     kd_program_bind(p, kd_find(kd_program_graph(p), "image"), images, NULL);
     m->current = NULL;
+    m->lease   = (kd_lease){ 0 };
+    kd_reader_set(&m->reads, NULL);
     m->runs++;
     if (mode == KD_TRAIN) KD_RETURN(kd_model_state_keep(&m->before, m));
     st = kd_program_forward(p, kd_mix64(m->options.seed) + m->forwards);
@@ -101,19 +105,39 @@ kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, 
     return KDAS_OK;
 }
 
-uint64_t kd_model_generation(const kdas_model *m)
+uint64_t kdas_model_generation(const kdas_model *m)
 {
-    return m->current && kd_program_holds(m->current) ? m->runs : 0;
+    return m && m->current && kd_program_holds(m->current) ? m->runs : 0;
+}
+
+kdas_batch *kdas_model_batch(const kdas_model *m)
+{
+    return kdas_model_generation(m) ? kd_reader_batch(&m->reads) : NULL;
 }
 
 /* What is read or differentiated must be there. */
-static kdas_status check_values(const kdas_model *m)
+kdas_status kd_model_check_values(const kdas_model *m)
 {
-    if (kd_model_generation(m)) return KDAS_OK;
+    if (kdas_model_generation(m)) return KDAS_OK;
     if (m->runs == 0) return kd_fail(KDAS_ESTATE, "'%s' has had no forward yet", m->def->name);
     return kd_fail(KDAS_ESTATE,
                    "'%s' has no outputs: its last forward failed, or its memory was taken since by "
                    "another size or a kept tap",
+                   m->def->name);
+}
+
+kdas_status kd_model_check_backward(const kdas_model *m)
+{
+    KD_RETURN(kd_model_check_values(m));
+    KD_RETURN(kd_program_check_backward(m->current));
+    if (!kd_reader_batch(&m->reads))
+        return kd_fail(KDAS_ESTATE,
+                       "the batch that the last forward of '%s' read was changed or destroyed",
+                       m->def->name);
+    if (kd_lease_holds(&m->lease)) return KDAS_OK;
+    return kd_fail(KDAS_ESTATE,
+                   "'%s' has lost its images: another batch was uploaded in the place of the one "
+                   "that its last forward read",
                    m->def->name);
 }
 
@@ -128,10 +152,22 @@ const kd_node *kd_model_output_node(const kdas_model *m, int i, const char **nam
 
 /* ---- forward and backward for hosts ---- */
 
+/* The images where the batch is on the device, else in the model's own memory. */
+static kdas_status find_images(kd_batch_place *at, kdas_model *m, kdas_batch *batch)
+{
+    size_t n =
+        (size_t)(kdas_batch_count(batch) * kdas_batch_height(batch) * kdas_batch_width(batch) * 3);
+
+    KD_RETURN(kd_batch_find(at, m->ctx, batch));
+    if (at->images) return KDAS_OK;
+    return kd_device_stage(m->ctx, &m->images, &at->images, kdas_batch_images(batch),
+                           n * sizeof(float));
+}
+
 kdas_status kdas_model_forward(kdas_model *m, kdas_mode mode, kdas_batch *batch)
 {
-    int64_t n, h, w;
-    float  *images;
+    int64_t        n, h, w;
+    kd_batch_place at;
 
     if (!m || !batch) return kd_fail(KDAS_EINVAL, "kdas_model_forward: model or batch is NULL");
     if (mode != KDAS_MODE_INFER && mode != KDAS_MODE_EVAL && mode != KDAS_MODE_TRAIN)
@@ -141,9 +177,11 @@ kdas_status kdas_model_forward(kdas_model *m, kdas_mode mode, kdas_batch *batch)
     h = kdas_batch_height(batch);
     w = kdas_batch_width(batch);
     KD_RETURN(kd_check_size(n, h, w));
-    KD_RETURN(kd_device_stage(m->ctx, &m->images, &images, kdas_batch_images(batch),
-                              (size_t)(n * h * w * 3) * sizeof *images));
-    return kd_model_run(m, (kd_mode)mode, images, n, h, w);
+    KD_RETURN(find_images(&at, m, batch));
+    KD_RETURN(kd_model_run(m, (kd_mode)mode, at.images, n, h, w));
+    m->lease = at.lease;
+    kd_reader_set(&m->reads, batch);
+    return KDAS_OK;
 }
 
 int32_t kdas_model_outputs(const kdas_model *m)
@@ -153,6 +191,16 @@ int32_t kdas_model_outputs(const kdas_model *m)
     while (m && kd_graph_output(m->shape, n, NULL))
         n++;
     return n;
+}
+
+int32_t kdas_model_maps(const kdas_model *m)
+{
+    const kd_node *node;
+    int32_t        maps = 0;
+
+    for (; m && kd_graph_output(m->shape, maps, &node); maps++)
+        if (node->desc.out.dim[3] != 1) return 0;
+    return maps;
 }
 
 const char *kdas_model_output(const kdas_model *m, int32_t i, int64_t *dims)
@@ -172,7 +220,7 @@ static kdas_status find_kept(const kd_node **out, const kdas_model *m, const cha
 
     if (!m || !name) return kd_fail(KDAS_EINVAL, "model or name is NULL");
     KD_RETURN(kd_check_process(m->ctx));
-    KD_RETURN(check_values(m));
+    KD_RETURN(kd_model_check_values(m));
     node = kd_find(kd_program_graph(m->current), name);
     if (!node)
         return kd_fail(KDAS_ENOTFOUND, "'%s' has no output or tap '%.64s'", m->def->name, name);
@@ -200,12 +248,10 @@ kdas_status kdas_model_backward(kdas_model *m, const float *const *gradients)
 {
     const kd_node *node;
 
-    if (!m || !gradients)
-        return kd_fail(KDAS_EINVAL, "kdas_model_backward: model or gradients is NULL");
+    if (!m) return kd_fail(KDAS_EINVAL, "kdas_model_backward: the model is NULL");
     KD_RETURN(kd_check_process(m->ctx));
-    KD_RETURN(check_values(m));
-    KD_RETURN(kd_program_check_backward(m->current));
-    for (int i = 0; (node = kd_model_output_node(m, i, NULL)); i++)
+    KD_RETURN(kd_model_check_backward(m));
+    for (int i = 0; gradients && (node = kd_model_output_node(m, i, NULL)); i++)
         if (gradients[i])
             KD_RETURN(kd_device_upload(m->ctx, kd_program_grad(m->current, node), gradients[i],
                                        node_bytes(node)));

@@ -3,6 +3,8 @@
 #define KD_MODEL_H
 #include <kdas/model.h>
 #include "base/context.h"
+#include "data/batch.h"
+#include "data/upload.h"
 #include "graph/program.h"
 #include "model/state.h"
 
@@ -56,6 +58,9 @@ struct kdas_model {
     uint64_t       forwards; /* training forwards so far: the random state */
     uint64_t       runs; /* forwards of any kind that were begun: tells a later one from the last */
     kd_model_state before;   /* a training forward, for one that fails */
+    kd_model_state mark;     /* kdas_model_mark()                      */
+    kd_reader      reads;    /* the batch of the last forward */
+    kd_lease       lease;    /* of the images that the last forward read, and its backward will */
     uint64_t       zeroed;   /* how often its gradients were dropped       */
     kd_staging     images;   /* the batch on a device that cannot read the host's memory */
     kd_staging     gradient; /* likewise what a host adds at a tap                       */
@@ -66,14 +71,15 @@ kdas_status kd_model_program_for(kd_program **out, kdas_model *model, kd_mode mo
                                  int64_t h, int64_t w);
 /* Keep the `keep` programs that were used last. */
 void kd_model_programs_drop(kdas_model *model, size_t keep);
-/* Run it on images in device memory (n,h,w,3), which are bound, not copied; sets model->current. Training
+/* Run it on images in device memory (n,h,w,3), which are bound, not copied; sets model->current, and no lease. Training
  * forwards count up model->forwards; one that fails has changed nothing but that there are no outputs. */
 kdas_status kd_model_run(kdas_model *model, kd_mode mode, float *images, int64_t n, int64_t h,
                          int64_t w);
 
-/* A number for the values that the last forward left, outputs and kept taps: where it is another one later, or 0, they
- * are gone, and so is what points to them. 0: there are none. */
-uint64_t kd_model_generation(const kdas_model *model);
+/* KDAS_ESTATE where the last forward's outputs and taps are gone, or there was none. */
+kdas_status kd_model_check_values(const kdas_model *model);
+/* KDAS_ESTATE where no backward of the last forward can follow. */
+kdas_status kd_model_check_backward(const kdas_model *model);
 
 /* Output `i` of the last forward's graph, in order, with its name; NULL past the last or before a forward. */
 const kd_node *kd_model_output_node(const kdas_model *model, int i, const char **name);

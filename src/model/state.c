@@ -2,6 +2,7 @@
  * of batches, and the count of forwards that random draws follow. Kept aside, so that it can be put back. */
 #include "model/state.h"
 #include <string.h>
+#include "base/process.h"
 #include "graph/device.h"
 #include "model/model.h"
 
@@ -53,4 +54,22 @@ void kd_model_state_finish(kd_model_state *s, kdas_context *ctx)
     kd_device_free(ctx, s->statistics);
     kd_free(ctx, s->counter);
     *s = (kd_model_state){ 0 };
+}
+
+/* ---- for hosts ---- */
+
+kdas_status kdas_model_mark(kdas_model *m)
+{
+    if (!m) return kd_fail(KDAS_EINVAL, "kdas_model_mark: the model is NULL");
+    KD_RETURN(kd_check_process(m->ctx));
+    return kd_model_state_keep(&m->mark, m);
+}
+
+kdas_status kdas_model_rollback(kdas_model *m)
+{
+    if (!m) return kd_fail(KDAS_EINVAL, "kdas_model_rollback: the model is NULL");
+    KD_RETURN(kd_check_process(m->ctx));
+    if (!m->mark.kept)
+        return kd_fail(KDAS_ESTATE, "kdas_model_rollback: no kdas_model_mark() comes before it");
+    return kd_model_state_put_back(&m->mark, m);
 }

@@ -81,6 +81,8 @@ kdas_status kdas_model_zero_gradients(kdas_model *m)
     return kd_params_zero_grads(m->params, m->def->name);
 }
 
+uint64_t kdas_model_zeroed(const kdas_model *m) { return m ? m->zeroed : 0; }
+
 /* Give every entry of `to` the values that `from` holds, through host memory. */
 kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from)
 {

@@ -239,8 +239,12 @@ kdas_status kdas_optim_create(kdas_optim **out, kdas_model *model,
     *out = NULL;
     if (!model) return kd_fail(KDAS_EINVAL, "optimizer: the model is NULL");
     KD_RETURN(kd_check_process(model->ctx));
-    return kd_optim_create_for(out, model->ctx, model->params, options);
+    KD_RETURN(kd_optim_create_for(out, model->ctx, model->params, options));
+    (*out)->model = model;
+    return KDAS_OK;
 }
+
+kdas_model *kdas_optim_model(const kdas_optim *optim) { return optim ? optim->model : NULL; }
 
 void kdas_optim_destroy(kdas_optim *optim)
 {

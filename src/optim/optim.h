@@ -50,6 +50,7 @@ typedef struct kd_loss_scale {
 struct kdas_optim {
     kdas_context        *ctx;
     kd_params           *params;
+    kdas_model          *model; /* of the parameters; NULL: they have none around them */
     const kd_optim_rule *rule;
     kdas_optim_options   options; /* strings are static or ours */
     char                *no_decay;

@@ -24,7 +24,7 @@ static void forward(kd_test_walk *w)
     got = kdas_model_forward(m->h, (kdas_mode)mode, b->h);
     walk_expect(w, got, wanted, "forward of model %d, mode %d, batch %d", i, mode, k);
     if (wanted == KDAS_OK || wanted == KDAS_ECANCELLED)
-        walk_ran(m, (kdas_mode)mode, b->n, b->side, got);
+        walk_ran(m, k, (kdas_mode)mode, b->n, b->side, got);
 }
 
 static void backward(kd_test_walk *w)
@@ -35,9 +35,9 @@ static void backward(kd_test_walk *w)
     kdas_status               wanted, got;
 
     if (i < 0) return;
-    wanted = !m->values || !m->differentiable ? KDAS_ESTATE
-             : w->cancelled[m->ctx]           ? KDAS_ECANCELLED
-                                              : KDAS_OK;
+    wanted = !m->values || !m->differentiable || m->batch < 0 ? KDAS_ESTATE
+             : w->cancelled[m->ctx]                           ? KDAS_ECANCELLED
+                                                              : KDAS_OK;
     got    = kdas_model_backward(m->h, none);
     walk_expect(w, got, wanted, "backward of model %d", i);
     if (wanted != KDAS_ESTATE) m->differentiable = false;
@@ -189,18 +189,20 @@ static kdas_status expect_forward(kd_test_walk *w, walk_distiller *d, const walk
     walk_model      *student = &w->model[d->student],
                *teacher      = d->teacher < 0 ? NULL : &w->model[d->teacher];
     bool stop                = w->cancelled[student->ctx];
+    int  batch = b >= w->batch && b < w->batch + WALK_BATCHES ? (int)(b - w->batch) : WALK_LOADERS;
 
     if (size_status(b)) return size_status(b);
+    if (l->maps && !teacher) return KDAS_ESTATE;
     d->pending  = false;
     d->reads[0] = WALK_NONE;
     if (teacher && (l->maps || l->features)) {
-        walk_ran(teacher, KDAS_MODE_INFER, b->n, b->side, stop ? KDAS_ECANCELLED : KDAS_OK);
+        walk_ran(teacher, batch, KDAS_MODE_INFER, b->n, b->side, stop ? KDAS_ECANCELLED : KDAS_OK);
         d->reads[0] = teacher->generation;
         if (stop) return KDAS_ECANCELLED;
-    } else if (l->maps)
-        return KDAS_ESTATE;
-    walk_ran(student, KDAS_MODE_TRAIN, b->n, b->side, stop ? KDAS_ECANCELLED : KDAS_OK);
+    }
+    walk_ran(student, batch, KDAS_MODE_TRAIN, b->n, b->side, stop ? KDAS_ECANCELLED : KDAS_OK);
     d->reads[1] = student->generation;
+    d->batch    = batch;
     d->pending  = !stop;
     return stop ? KDAS_ECANCELLED : KDAS_OK;
 }
@@ -211,6 +213,7 @@ static kdas_status expect_backward(kd_test_walk *w, walk_distiller *d)
 
     if (!d->pending || student->generation != d->reads[1] || !student->differentiable)
         return KDAS_ESTATE;
+    if (student->batch != d->batch) return KDAS_ESTATE;
     if (d->reads[0] >= 0 && w->model[d->teacher].generation != d->reads[0]) return KDAS_ESTATE;
     if (w->cancelled[student->ctx]) {
         abandon(w, d);
@@ -336,7 +339,7 @@ static void segment(kd_test_walk *w)
     wanted = !view.width ? KDAS_EINVAL : w->cancelled[m->ctx] ? KDAS_ECANCELLED : KDAS_OK;
     got    = kdas_segmenter_mask(s->h, &view, out, 0);
     walk_expect(w, got, wanted, "a frame through segmenter %d", i);
-    if (wanted != KDAS_EINVAL) walk_ran(m, KDAS_MODE_INFER, 1, s->side, got);
+    if (wanted != KDAS_EINVAL) walk_ran(m, WALK_NONE, KDAS_MODE_INFER, 1, s->side, got);
 }
 
 /* ---- loaders ---- */
@@ -379,9 +382,11 @@ static void change_batch(kd_test_walk *w)
     if (n > b->n || n < 1)
         walk_expect(w, kdas_batch_resize(b->h, n > b->n ? 9 : 0), KDAS_EINVAL, "resize batch %d",
                     k);
-    else
+    else {
         walk_expect(w, kdas_batch_set_labelled(b->h, n, 1), n < b->n ? KDAS_OK : KDAS_EINVAL,
                     "label place %d of batch %d", (int)n, k);
+        if (n < b->n) walk_change_batch(w, k);
+    }
 }
 
 static void cancel(kd_test_walk *w)

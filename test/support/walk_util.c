@@ -76,6 +76,12 @@ void walk_lose(walk_model *m)
     m->generation++;
 }
 
+void walk_change_batch(kd_test_walk *w, int batch)
+{
+    for (int i = 0; i < WALK_MODELS; i++)
+        if (w->model[i].h && w->model[i].batch == batch) w->model[i].batch = WALK_NONE;
+}
+
 void walk_compiled(walk_model *m, kdas_mode mode, int64_t n, int64_t side)
 {
     walk_program p = { mode, n, side, 0 };
@@ -91,10 +97,11 @@ void walk_compiled(walk_model *m, kdas_mode mode, int64_t n, int64_t side)
     walk_lose(m);
 }
 
-void walk_ran(walk_model *m, kdas_mode mode, int64_t n, int64_t side, kdas_status st)
+void walk_ran(walk_model *m, int batch, kdas_mode mode, int64_t n, int64_t side, kdas_status st)
 {
     walk_compiled(m, mode, n, side);
     walk_lose(m);
+    m->batch  = batch;
     m->ran    = true;
     m->values = st == KDAS_OK;
     for (int i = 0; i < m->programs; i++) /* a trim gave memory back, a run takes it again */
@@ -239,7 +246,7 @@ static void make_segmenter(kd_test_walk *w)
     st                 = kdas_segmenter_create(&s.h, w->model[model].h, &o);
     walk_expect(w, st, w->cancelled[w->model[model].ctx] ? KDAS_ECANCELLED : KDAS_OK,
                 "segmenter %d of model %d, side %d", slot, model, (int)s.side);
-    walk_ran(&w->model[model], KDAS_MODE_INFER, 1, s.side, st);
+    walk_ran(&w->model[model], WALK_NONE, KDAS_MODE_INFER, 1, s.side, st);
     w->segmenter[slot] = s;
     if (s.h) w->model[model].users++;
 }
@@ -354,6 +361,7 @@ static void destroy_batch(kd_test_walk *w)
     if (i < 0) return;
     kdas_batch_destroy(w->batch[i].h);
     walk_expect(w, KDAS_OK, KDAS_OK, "destroy batch %d", i);
+    walk_change_batch(w, i);
     w->batch[i] = (walk_batch){ 0 };
 }
 

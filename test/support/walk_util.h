@@ -8,7 +8,7 @@
 #include "support/run_util.h"
 
 enum { WALK_CONTEXTS = 2, WALK_MODELS = 4, WALK_OF_EACH = 2, WALK_BATCHES = 4 };
-enum { WALK_TAPS = 4, WALK_PROGRAMS = 32, WALK_LINES = 24, WALK_NONE = -1 };
+enum { WALK_TAPS = 4, WALK_PROGRAMS = 32, WALK_LINES = 24, WALK_LOADERS = 99, WALK_NONE = -1 };
 
 /* A size and mode that a model has compiled, and what it needs of the memory of activations. */
 typedef struct walk_program {
@@ -27,7 +27,8 @@ typedef struct walk_model {
     size_t       arena;
     walk_program program[WALK_PROGRAMS];
     int          programs;
-    bool         ran; /* there was a forward */
+    int batch; /* that the last forward read, and a backward can; WALK_LOADERS: the loader's; WALK_NONE */
+    bool ran; /* there was a forward */
 } walk_model;
 
 typedef struct walk_loss {
@@ -46,6 +47,7 @@ typedef struct walk_distiller {
     kdas_distiller *h;
     int             teacher, student, loss, optim;
     bool            pending;           /* a forward waits for its backward        */
+    int             batch;             /* that the forward read                   */
     long            reads[2];          /* generations that it needs; -1: not      */
     int             micro, accumulate; /* gathered, and wanted                    */
     long            zeroed;            /* of the student, when gathering began    */
@@ -108,7 +110,9 @@ void walk_lose(walk_model *m);
 /* A size was compiled: what it needs of memory may have taken the values. */
 void walk_compiled(walk_model *m, kdas_mode mode, int64_t n, int64_t side);
 /* A forward was tried, with this status. */
-void walk_ran(walk_model *m, kdas_mode mode, int64_t n, int64_t side, kdas_status st);
+void walk_ran(walk_model *m, int batch, kdas_mode mode, int64_t n, int64_t side, kdas_status st);
+/* A batch was changed or destroyed: no backward can read it again. */
+void walk_change_batch(kd_test_walk *w, int batch);
 
 /* ---- walk_calls.c ---- */
 void walk_call(kd_test_walk *w);

@@ -1,8 +1,8 @@
-/* pseudo.c - frames without a mask learn from the teacher's output of the same forward. The mean of its maps' logits
+/* pseudo.c - frames without a mask learn from the teacher's output of their batch. The mean of its maps' logits
  * is made into mask and weights on the host, which waits for a device of its own memory here. */
 #include <string.h>
 #include "data/batch.h"
-#include "distill/distiller.h"
+#include "loss/loss.h"
 
 bool kd_pseudo_wanted(const kdas_batch *batch)
 {
@@ -12,16 +12,16 @@ bool kd_pseudo_wanted(const kdas_batch *batch)
 }
 
 /* Room for masks and weights of n pixels, and a map of `map`. */
-static kdas_status reserve(kdas_distiller *d, size_t n, size_t map)
+static kdas_status reserve(kdas_loss *loss, size_t n, size_t map)
 {
-    kd_pseudo *p = &d->pseudo;
+    kd_pseudo *p = &loss->pseudo;
 
-    if (!d->ctx->host_memory)
-        KD_RETURN(kd_device_reserve(d->ctx, &p->device, 2 * n * sizeof(float)));
+    if (!loss->ctx->host_memory)
+        KD_RETURN(kd_device_reserve(loss->ctx, &p->device, 2 * n * sizeof(float)));
     if (p->count >= 2 * n + map) return KDAS_OK;
-    kd_free(d->ctx, p->host);
+    kd_free(loss->ctx, p->host);
     p->count = 0;
-    p->host  = kd_alloc(d->ctx, (2 * n + map) * sizeof *p->host);
+    p->host  = kd_alloc(loss->ctx, (2 * n + map) * sizeof *p->host);
     if (!p->host) return KDAS_ENOMEM;
     p->count = 2 * n + map;
     return KDAS_OK;
@@ -55,42 +55,43 @@ static void add_map(float *sum, int64_t h, int64_t w, const float *map, int64_t 
     }
 }
 
-kdas_status kd_pseudo_fill(kdas_distiller *d, kdas_batch *batch)
+kdas_status kd_pseudo_fill(kdas_loss *loss, kd_loss_place *at, const kdas_batch *batch,
+                           const kd_teacher_maps *teacher)
 {
-    int64_t h = batch->height, w = batch->width, th = d->at.teacher_h, tw = d->at.teacher_w;
+    int64_t h = batch->height, w = batch->width, th = teacher->h, tw = teacher->w;
     size_t  each = (size_t)(h * w), n = (size_t)batch->count * each,
            maps = (size_t)(batch->count * th * tw);
     float *mask, *weights, *map;
 
-    KD_RETURN(reserve(d, n, maps));
-    mask    = d->pseudo.host;
+    KD_RETURN(reserve(loss, n, maps));
+    mask    = loss->pseudo.host;
     weights = mask + n;
     map     = weights + n;
     memcpy(mask, batch->masks, n * sizeof *mask);
     memcpy(weights, batch->weights, n * sizeof *weights);
     for (int64_t i = 0; i < batch->count; i++)
         if (kd_batch_waits(batch, i)) memset(mask + (size_t)i * each, 0, each * sizeof *mask);
-    for (int32_t k = 0; k < d->teacher_maps; k++) {
-        KD_RETURN(kd_device_download(d->ctx, map, d->teacher_map[k], maps * sizeof *map));
+    for (int32_t k = 0; k < teacher->maps; k++) {
+        KD_RETURN(kd_device_download(loss->ctx, map, teacher->map[k], maps * sizeof *map));
         for (int64_t i = 0; i < batch->count; i++)
             if (kd_batch_waits(batch, i))
                 add_map(mask + (size_t)i * each, h, w, map + i * th * tw, th, tw,
-                        1.0f / (float)d->teacher_maps);
+                        1.0f / (float)teacher->maps);
     }
     for (int64_t i = 0; i < batch->count; i++)
         if (kd_batch_waits(batch, i))
             kd_pseudo_label(mask + (size_t)i * each, weights + (size_t)i * each,
                             mask + (size_t)i * each, (int64_t)each);
-    d->at.mask   = mask;
-    d->at.weight = weights;
-    if (d->ctx->host_memory) return KDAS_OK;
-    d->at.mask   = d->pseudo.device.memory;
-    d->at.weight = d->at.mask + n;
-    return kd_device_upload(d->ctx, d->at.mask, mask, 2 * n * sizeof *mask);
+    at->mask   = mask;
+    at->weight = weights;
+    if (loss->ctx->host_memory) return KDAS_OK;
+    at->mask   = loss->pseudo.device.memory;
+    at->weight = at->mask + n;
+    return kd_device_upload(loss->ctx, at->mask, mask, 2 * n * sizeof *mask);
 }
 
-void kd_pseudo_finish(kdas_distiller *d)
+void kd_pseudo_finish(kdas_loss *loss)
 {
-    kd_free(d->ctx, d->pseudo.host);
-    kd_device_unstage(d->ctx, &d->pseudo.device);
+    kd_free(loss->ctx, loss->pseudo.host);
+    kd_device_unstage(loss->ctx, &loss->pseudo.device);
 }

@@ -1,0 +1,219 @@
+/* upload.c - batches on their context's device. Two places take turns: while forwards compute on one, the next batch
+ * is uploaded to the other. On the host's own memory there is nothing to do. */
+#include "data/upload.h"
+#include "base/context.h"
+#include "base/process.h"
+#include "data/batch.h"
+#include "graph/device.h"
+
+/* What a batch is made of: images, masks, the teacher's maps, weights. */
+enum { PLACES = 2, PARTS = 4 };
+
+/* A place on the device for a batch, which is known by its number, for the host may have destroyed it since. */
+typedef struct place {
+    kd_staging part[PARTS];
+    uint64_t   batch;     /* 0: it is free                                        */
+    uint64_t   content;   /* of the batch when it was uploaded                    */
+    bool       under_way; /* upload_wait() has not been called since              */
+    bool       taken;     /* by kdas_batch_upload()                                */
+    bool       used;      /* likewise, or by a forward that reads it               */
+    uint64_t   when;      /* it was uploaded, in uploads of the context           */
+    uint64_t   filled;    /* how often something was put here: see kd_lease       */
+} place;
+
+struct kd_uploads {
+    place    place[PLACES];
+    uint64_t clock;
+};
+
+typedef struct part {
+    const float *from; /* NULL: the batch has none */
+    size_t       bytes;
+} part;
+
+static void find_parts(part parts[PARTS], const kdas_batch *b)
+{
+    size_t plane = (size_t)(b->count * b->height * b->width) * sizeof(float);
+
+    parts[0] = (part){ b->images, 3 * plane };
+    parts[1] = (part){ b->masks, plane };
+    parts[2] = (part){ b->teacher, plane };
+    parts[3] = (part){ b->weights, plane };
+}
+
+/* From here on kernels find what is under way, and the host has its batches back. */
+static kdas_status wait_for_uploads(kdas_context *ctx)
+{
+    bool any = false;
+
+    for (int i = 0; i < PLACES; i++) {
+        any |= ctx->uploads->place[i].under_way;
+        ctx->uploads->place[i].under_way = false;
+    }
+    return any ? kd_device_upload_wait(ctx) : KDAS_OK;
+}
+
+static void finish(kdas_context *ctx)
+{
+    wait_for_uploads(ctx);
+    for (int i = 0; i < PLACES; i++)
+        for (int k = 0; k < PARTS; k++)
+            kd_device_unstage(ctx, &ctx->uploads->place[i].part[k]);
+    kd_free(ctx, ctx->uploads);
+    ctx->uploads = NULL;
+}
+
+static kdas_status start(kdas_context *ctx)
+{
+    if (ctx->uploads) return KDAS_OK;
+    ctx->uploads = kd_calloc(ctx, 1, sizeof *ctx->uploads);
+    if (!ctx->uploads) return KDAS_ENOMEM;
+    ctx->finish_uploads = finish;
+    return KDAS_OK;
+}
+
+/* Where a batch was uploaded to last; NULL: it is nowhere. */
+static place *last_of(const kdas_context *ctx, const kdas_batch *batch)
+{
+    place *last = NULL;
+
+    for (int i = 0; ctx->uploads && i < PLACES; i++) {
+        place *p = &ctx->uploads->place[i];
+
+        if (p->batch == batch->id && (!last || p->when > last->when)) last = p;
+    }
+    return last;
+}
+
+static bool is_current(const place *p, kdas_batch *batch)
+{
+    return p && p->content == kd_batch_content(batch);
+}
+
+/* How much is lost if something is put here: least where the batch was, or nothing is. `ahead`: forwards read what was
+ * used. */
+static int cost(const place *p, const kdas_batch *batch, bool ahead)
+{
+    if (p->batch == batch->id && !(ahead && p->used)) return 0;
+    if (!p->batch) return 1;
+    return p->used ? 3 : 2;
+}
+
+static place *choose(struct kd_uploads *u, const kdas_batch *batch, bool ahead)
+{
+    place *best = &u->place[0];
+
+    for (int i = 1; i < PLACES; i++) {
+        place *p     = &u->place[i];
+        int    mine  = cost(p, batch, ahead);
+        int    least = cost(best, batch, ahead);
+
+        if (mine < least || (mine == least && mine > 1 && p->when < best->when)) best = p;
+    }
+    return best;
+}
+
+static kdas_status copy(kdas_context *ctx, place *p, const part parts[PARTS], bool beside)
+{
+    for (int k = 0; k < PARTS; k++) {
+        void *to = p->part[k].memory;
+
+        if (!parts[k].from) continue;
+        KD_RETURN(beside
+                      ? ctx->backend->upload_async(ctx->device, to, parts[k].from, parts[k].bytes)
+                      : kd_device_upload(ctx, to, parts[k].from, parts[k].bytes));
+    }
+    return KDAS_OK;
+}
+
+/* Upload a batch to a place; `ahead`: beside the kernels, if the device can. */
+static kdas_status put(kdas_batch *batch, bool ahead)
+{
+    kdas_context *ctx    = batch->ctx;
+    bool          beside = ahead && ctx->backend->upload_async;
+    part          parts[PARTS];
+    place        *p;
+
+    KD_RETURN(start(ctx));
+    if (beside) KD_RETURN(wait_for_uploads(ctx)); /* of the next step, not of this batch's */
+    p = choose(ctx->uploads, batch, ahead);
+    if (p->under_way) KD_RETURN(wait_for_uploads(ctx));
+    p->batch = 0;
+    p->taken = p->used = false;
+    p->filled++;
+    find_parts(parts, batch);
+    for (int k = 0; k < PARTS; k++)
+        if (parts[k].from) KD_RETURN(kd_device_reserve(ctx, &p->part[k], parts[k].bytes));
+    batch->placed = true;
+    p->under_way  = beside;
+    if (beside) p->batch = batch->id; /* it is being read from now on, also if a part of it fails */
+    p->content = 0;
+    KD_RETURN(copy(ctx, p, parts, beside));
+    p->batch   = batch->id;
+    p->content = kd_batch_content(batch);
+    p->when    = ++ctx->uploads->clock;
+    return KDAS_OK;
+}
+
+kdas_status kdas_batch_prefetch(kdas_batch *batch)
+{
+    if (!batch) return kd_fail(KDAS_EINVAL, "kdas_batch_prefetch: the batch is NULL");
+    KD_RETURN(kd_check_process(batch->ctx));
+    return batch->ctx->host_memory ? KDAS_OK : put(batch, true);
+}
+
+kdas_status kdas_batch_upload(kdas_batch *batch)
+{
+    place *p;
+
+    if (!batch) return kd_fail(KDAS_EINVAL, "kdas_batch_upload: the batch is NULL");
+    KD_RETURN(kd_check_process(batch->ctx));
+    if (batch->ctx->host_memory) return KDAS_OK;
+    p = last_of(batch->ctx, batch);
+    if (!is_current(p, batch) || p->taken) {
+        KD_RETURN(put(batch, false));
+        p = last_of(batch->ctx, batch);
+    }
+    if (p->under_way) KD_RETURN(wait_for_uploads(batch->ctx));
+    p->taken = p->used = true;
+    return KDAS_OK;
+}
+
+kdas_status kdas_batch_settle(kdas_batch *batch)
+{
+    bool reads = false;
+
+    if (!batch) return kd_fail(KDAS_EINVAL, "kdas_batch_settle: the batch is NULL");
+    for (int i = 0; batch->ctx->uploads && i < PLACES; i++) {
+        place *p = &batch->ctx->uploads->place[i];
+
+        if (p->batch != batch->id) continue;
+        reads |= p->under_way;
+        p->batch = 0;
+        p->taken = p->used = false;
+    }
+    return reads ? wait_for_uploads(batch->ctx) : KDAS_OK;
+}
+
+kdas_status kd_batch_find(kd_batch_place *out, kdas_context *ctx, kdas_batch *batch)
+{
+    place *p = ctx == batch->ctx ? last_of(ctx, batch) : NULL;
+
+    *out = (kd_batch_place){ 0 };
+    if (ctx->host_memory) {
+        *out = (kd_batch_place){ .images  = batch->images,
+                                 .masks   = batch->masks,
+                                 .teacher = batch->teacher,
+                                 .weights = batch->weights };
+        return KDAS_OK;
+    }
+    if (!is_current(p, batch)) return KDAS_OK;
+    if (p->under_way) KD_RETURN(wait_for_uploads(ctx));
+    p->used = true;
+    *out    = (kd_batch_place){ .images  = p->part[0].memory,
+                                .masks   = batch->masks ? p->part[1].memory : NULL,
+                                .teacher = batch->teacher ? p->part[2].memory : NULL,
+                                .weights = batch->weights ? p->part[3].memory : NULL,
+                                .lease   = { &p->filled, p->filled } };
+    return KDAS_OK;
+}
