@@ -154,6 +154,7 @@ static kdas_status take_options(kdas_context_options *o, const kdas_context_opti
 {
     kdas_context_options_init(o, sizeof *o);
     KD_RETURN(kd_take_options(o, sizeof *o, options, "kdas_context_options"));
+    KD_RETURN(kd_check_reserved(o->reserved, "kdas_context_options"));
     KD_RETURN(check_options(o));
     if (!o->alloc) {
         o->alloc = host_malloc;

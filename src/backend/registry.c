@@ -182,7 +182,7 @@ void kd_backend_unload(void *library)
     if (library) dlclose(library);
 }
 
-int kdas_backend_probe(const char *name, char *why, size_t size)
+int32_t kdas_backend_probe(const char *name, char *why, size_t size)
 {
     const kdas_backend *table;
     void               *library = NULL;

@@ -59,6 +59,7 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
                        student->def->name);
     kdas_distiller_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_distiller_options"));
+    KD_RETURN(kd_check_reserved(o.reserved, "kdas_distiller_options"));
     if (o.accumulate < 1 || o.accumulate > 65536)
         return kd_fail(KDAS_EINVAL, "distiller: accumulate is %d, not 1 to 65536", o.accumulate);
     if (!(o.ema >= 0 && o.ema < 1))
@@ -158,9 +159,10 @@ static kdas_status forward(kdas_distiller *d, kdas_batch *batch, kdas_step_repor
     d->at.mask   = on.masks;
     d->at.weight = on.weights;
     KD_RETURN(kd_teacher_run(d, batch, &on));
-    r->seconds[0] = kd_now() - start;
+    r->seconds[KDAS_STEP_TEACHER] = kd_now() - start;
     KD_RETURN(run_student(d, on.images, n, h, w));
-    r->seconds[1]         = kd_now() - start - r->seconds[0];
+    r->seconds[KDAS_STEP_STUDENT] = kd_now() - start - r->seconds[KDAS_STEP_TEACHER];
+
     d->phase              = KD_PHASE_FORWARD;
     d->holds[1]           = kd_model_generation(d->student);
     d->host_teacher.fresh = false;
@@ -229,7 +231,7 @@ static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
     memcpy(r->raw, loss.raw, sizeof r->raw);
     memcpy(r->weighted, loss.weighted, sizeof r->weighted);
     memcpy(r->gradient, loss.gradient, sizeof r->gradient);
-    r->seconds[2] = kd_now() - start;
+    r->seconds[KDAS_STEP_OBJECTIVE] = kd_now() - start;
     return KDAS_OK;
 }
 
@@ -243,16 +245,15 @@ static void look_at_optim(const kdas_distiller *d, kdas_step_report *r)
 static kdas_status check_report(const kdas_distiller *d, const kdas_step_report *report)
 {
     if (!d) return kd_fail(KDAS_EINVAL, "the distiller is NULL");
-    if (report && report->size < sizeof report->size)
-        return kd_fail(KDAS_EINVAL, "kdas_step_report: size is not set");
-    return KDAS_OK;
+    return report ? kd_check_report(&report->size, "kdas_step_report") : KDAS_OK;
 }
 
 static void give_report(kdas_step_report *to, kdas_step_report *r)
 {
     if (!to) return;
-    r->size = to->size;
-    memcpy(to, r, KD_MIN(to->size, sizeof *r));
+    r->terms = KDAS_TERMS;
+    r->parts = KDAS_STEP_PARTS;
+    kd_give_options(to, r, sizeof *r, "kdas_step_report");
 }
 
 kdas_status kdas_distiller_backward(kdas_distiller *d, kdas_step_report *report)
@@ -287,7 +288,7 @@ static kdas_status update(kdas_distiller *d, kdas_step_report *r)
     d->micro      = 0;
     d->phase      = KD_PHASE_IDLE;
     r->updated    = !r->skipped;
-    r->seconds[3] = kd_now() - start;
+    r->seconds[KDAS_STEP_UPDATE] = kd_now() - start;
     return KDAS_OK;
 }
 
