@@ -249,6 +249,9 @@ abi-dump: $(SHARED) ## write test/abi/*.abi from the library (a promise, too)
 	CC="$(CC)" test/abi/plugin.sh $(B)/plugin.so
 	test/abi/dump.sh $(B)/plugin.so > $(B)/dump && mv $(B)/dump $(PLUGIN_DUMP)
 
+abi-headers: ## keep the headers that programs of today are built with (after a break of the ABI)
+	rm -rf test/abi/headers-$(SOVERSION) && cp -r include test/abi/headers-$(SOVERSION)
+
 # libgomp and the compute libraries are not built for TSan, which would take their barriers for races.
 # So its run has OpenMP teams of one; the threads of the loader and of several contexts remain.
 NAMED = $(filter $(1:%=$(B)/test/check_%),$(SUITES))
@@ -335,4 +338,4 @@ MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: bench-kernels bench-profile bench-compare all lib programs tests check check-built check-suites check-golden check-layers check-abi check-all check-asan \
-  check-tsan check-valgrind symbols abi-dump bench deps demo install uninstall format clean help FORCE
+  check-tsan check-valgrind symbols abi-dump abi-headers bench deps demo install uninstall format clean help FORCE

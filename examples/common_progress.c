@@ -38,8 +38,7 @@ static void loss_text(char *text, size_t size, const kdas_step_report *r)
     for (int i = 0; i < r->terms; i++) {
         if (r->raw[i] == 0 && r->weighted[i] == 0) continue;
         at += snprintf(text + at, size - (size_t)at, "%s%s %.3g", shown++ ? " " : " (",
-                       kdas_term_name((kdas_term)i),
-                       r->weighted[i]);
+                       kdas_term_name((kdas_term)i), r->weighted[i]);
     }
     if (shown) snprintf(text + at, size - (size_t)at, ")");
 }

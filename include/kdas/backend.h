@@ -273,8 +273,8 @@ enum {
 
 typedef struct kdas_kernel {
     int32_t  op;
-    uint32_t needs; /* operands that backward reads: KDAS_NEEDS_*          */
-    uint32_t flags; /* KDAS_KERNEL_*                                       */
+    uint32_t needs;    /* operands that backward reads: KDAS_NEEDS_*          */
+    uint32_t flags;    /* KDAS_KERNEL_*                                       */
     int32_t  reserved; /* 0                                                */
     /* 1 if this kernel can do the node. NULL: it can always. */
     int32_t (*supports)(kdas_device *device, const kdas_node_desc *node);
@@ -291,7 +291,7 @@ typedef struct kdas_kernel {
 
 /* What the host lends to a backend; outlives the device. */
 typedef struct kdas_host {
-    uint32_t abi; /* KDAS_BACKEND_ABI of the host */
+    uint32_t abi;      /* KDAS_BACKEND_ABI of the host */
     int32_t  reserved; /* 0 */
     size_t   size;
     void    *user;
@@ -314,7 +314,7 @@ typedef struct kdas_device_options {
 } kdas_device_options;
 
 typedef struct kdas_backend {
-    uint32_t           abi; /* KDAS_BACKEND_ABI */
+    uint32_t           abi;         /* KDAS_BACKEND_ABI */
     int32_t            host_memory; /* 1: device memory is host memory; what the list lacks
                                      * runs on the reference kernels                       */
     size_t             size;

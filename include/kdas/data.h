@@ -21,9 +21,9 @@ KDAS_API void kdas_batch_destroy(kdas_batch *batch);
 KDAS_API kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_view *image,
                                     const kdas_view *mask);
 /* Places in use, and the sides of the images (NULL: 0). Since 0.1. */
-KDAS_API int64_t     kdas_batch_count(const kdas_batch *batch);
-KDAS_API int64_t     kdas_batch_height(const kdas_batch *batch);
-KDAS_API int64_t     kdas_batch_width(const kdas_batch *batch);
+KDAS_API int64_t kdas_batch_count(const kdas_batch *batch);
+KDAS_API int64_t kdas_batch_height(const kdas_batch *batch);
+KDAS_API int64_t kdas_batch_width(const kdas_batch *batch);
 /* The numbers themselves, to read or to fill: images (N,H,W,3), masks (N,H,W,1). What is written here after
  * kdas_distiller_prefetch() is not seen: prefetch again. NULL for NULL. Since 0.1. */
 KDAS_API float *kdas_batch_images(kdas_batch *batch);
@@ -50,7 +50,7 @@ KDAS_API kdas_status kdas_batch_set_weights(kdas_batch *batch, int64_t i, const 
  * they are set. KDAS_EINVAL, KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_batch_set_labelled(kdas_batch *batch, int64_t i, int32_t labelled);
 /* Whether it has: 1 or 0 (NULL, or no such place: 0). Since 0.4. */
-KDAS_API int32_t     kdas_batch_labelled(const kdas_batch *batch, int64_t i);
+KDAS_API int32_t kdas_batch_labelled(const kdas_batch *batch, int64_t i);
 /* The numbers themselves, like images and masks: the teacher's logits and the weights, (N,H,W,1). NULL where none
  * were set (no teacher's maps, all weights 1), and for NULL. Since 0.4. */
 KDAS_API float *kdas_batch_teacher(kdas_batch *batch);
@@ -67,9 +67,9 @@ typedef enum kdas_bad_file {
 
 typedef struct kdas_dataset_options {
     size_t  size;
-    int32_t  bad_file;   /* kdas_bad_file; default REFUSE                                        */
-    int32_t  unlabelled; /* there are no masks; default 0. Since 0.4                             */
-    size_t   cache;      /* bytes of decoded frames to keep in memory; default 2 GiB             */
+    int32_t bad_file;   /* kdas_bad_file; default REFUSE                                        */
+    int32_t unlabelled; /* there are no masks; default 0. Since 0.4                             */
+    size_t  cache;      /* bytes of decoded frames to keep in memory; default 2 GiB             */
 } kdas_dataset_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_dataset_options_init(kdas_dataset_options *options, size_t size);
@@ -101,7 +101,8 @@ KDAS_API kdas_status kdas_dataset_synthetic(kdas_dataset **out, kdas_context *co
                                             const kdas_scene_options *options);
 /* Draw scene `i` alone: an RGB8 frame and its GREY8 mask (0 and 255), which the caller destroys. `options` may be
  * NULL (defaults). KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
-KDAS_API kdas_status kdas_scene_draw(kdas_image **image, kdas_image **mask, kdas_context *context, int64_t i, const kdas_scene_options *options);
+KDAS_API kdas_status kdas_scene_draw(kdas_image **image, kdas_image **mask, kdas_context *context,
+                                     int64_t i, const kdas_scene_options *options);
 
 /* Hold out a share of the frames, 0 to 1, chosen by seed: `rest` has the others, `part` the
  * held-out ones, both in order. The number is the nearest whole one, but a share between 0 and 1
@@ -149,7 +150,8 @@ KDAS_API uint64_t kdas_dataset_hash(const kdas_dataset *dataset);
 /* Decode frame `i`: RGB8 and its GREY8 mask (0 or 255), NULL if it has none. The caller destroys both. Several threads
  * may ask at once. A file that went bad after opening is named: KDAS_EFORMAT, KDAS_EIO,
  * KDAS_ENOTFOUND; KDAS_EINVAL (no such frame), KDAS_ENOMEM. Since 0.1. */
-KDAS_API kdas_status kdas_dataset_get(kdas_image **image, kdas_image **mask, kdas_dataset *dataset, int64_t i);
+KDAS_API kdas_status kdas_dataset_get(kdas_image **image, kdas_image **mask, kdas_dataset *dataset,
+                                      int64_t i);
 
 /* ---- Loader: shuffled, augmented batches, made by worker threads ahead of the step ----------- */
 typedef struct kdas_loader kdas_loader;

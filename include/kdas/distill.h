@@ -54,19 +54,21 @@ typedef enum kdas_step_part {
     KDAS_STEP_OBJECTIVE = 2, /* and the student's backward */
     KDAS_STEP_UPDATE    = 3
 } kdas_step_part;
-#define KDAS_STEP_PARTS     4 /* that these headers name; a later library may have more: kdas_step_report.parts */
-#define KDAS_STEP_PART_ROOM 8 /* of the array in a report; never changes */
+/* Those that these headers name (a later library may have more: kdas_step_report.parts), and the room of the array in a
+ * report, which never changes. */
+#define KDAS_STEP_PARTS     4
+#define KDAS_STEP_PART_ROOM 8
 
 /* What a step found. Set `size`. Of arrays by kdas_term the first `terms` elements mean something, of those by
  * kdas_step_part the first `parts`; the others are 0. */
 typedef struct kdas_step_report {
-    size_t  size;
-    double  total; /* as in kdas_loss_report */
-    double  raw[KDAS_TERM_ROOM];
-    double  weighted[KDAS_TERM_ROOM];
-    double  gradient[KDAS_TERM_ROOM];
-    double  seconds[KDAS_STEP_PART_ROOM];
-    double  lr; /* of the update that this step made, or will make */
+    size_t size;
+    double total; /* as in kdas_loss_report */
+    double raw[KDAS_TERM_ROOM];
+    double weighted[KDAS_TERM_ROOM];
+    double gradient[KDAS_TERM_ROOM];
+    double seconds[KDAS_STEP_PART_ROOM];
+    double lr; /* of the update that this step made, or will make */
     double
         loss_scale; /* of this step's gradients; losses and norms are without it. Since 0.3        */
     int32_t updated; /* whether this step ended with an update                              */

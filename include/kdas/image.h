@@ -42,9 +42,9 @@ typedef enum kdas_range {
  * of what real numbers give. The segmenter, kdas_batch_set(), kdas_image_*() and kdas_view_convert() take YUV
  * frames; calls that want grey pixels, masks or maps refuse them. */
 typedef struct kdas_view {
-    const void *data;          /* the top row; of a YUV frame, of its luma          */
-    int64_t     width, height; /* pixels, >= 1                                      */
-    int64_t     stride;        /* bytes from a row to the next; 0: rows are packed  */
+    const void *data;             /* the top row; of a YUV frame, of its luma          */
+    int64_t     width, height;    /* pixels, >= 1                                      */
+    int64_t     stride;           /* bytes from a row to the next; 0: rows are packed  */
     int32_t     pixel;            /* kdas_pixel                                        */
     int32_t     matrix;           /* kdas_matrix                                       */
     int32_t     range;            /* kdas_range                                        */
@@ -105,7 +105,7 @@ KDAS_API kdas_status kdas_view_convert(const kdas_view *view, void *out, int64_t
 typedef struct kdas_overlay_options {
     size_t size; /* set by init; members are only added at the end                           */
     uint8_t
-          colour[3]; /* red, green, blue; default orange, 255 160 30. Grey frames take its luma  */
+        colour[3];    /* red, green, blue; default orange, 255 160 30. Grey frames take its luma  */
     uint8_t reserved; /* 0 */
     float   opacity;  /* of the tint, 0 (nothing to see) .. 1 (nothing else); default 0.275       */
 } kdas_overlay_options;

@@ -14,10 +14,10 @@ typedef struct kdas_segmenter_options {
         frame_width; /* of the frames; 0 (default): of any size, the first of a size allocates */
     float threshold; /* polyp is where the probability is at least this, 0..1; default 0.5 */
     /* For frames that follow each other; see kdas_segmenter_reset(). Since 0.2. */
-    float smoothing;  /* weight of the past in each probability, >= 0, < 1; default 0: none */
-    float hysteresis; /* what was polyp stays so down to this probability, > 0, <= threshold;
+    float   smoothing;  /* weight of the past in each probability, >= 0, < 1; default 0: none */
+    float   hysteresis; /* what was polyp stays so down to this probability, > 0, <= threshold;
                        * default 0: the threshold alone decides */
-    int32_t reserved; /* 0 */
+    int32_t reserved;   /* 0 */
 } kdas_segmenter_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_segmenter_options_init(kdas_segmenter_options *options, size_t size);
@@ -39,7 +39,8 @@ KDAS_API void kdas_segmenter_destroy(kdas_segmenter *segmenter);
  * KDAS_EBACKEND and, where the frames' size was not stated, KDAS_ENOMEM, and then leave `out` and the past as they
  * were. */
 
-/* Logits P1 + P2 at the frame's size (height x width floats, bilinear, half-pixel). KDAS_EINVAL and others, see above. Since 0.1. */
+/* Logits P1 + P2 at the frame's size (height x width floats, bilinear, half-pixel). KDAS_EINVAL and others, see above.
+ * Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_logits(kdas_segmenter *segmenter, const kdas_view *frame,
                                            float *out);
 /* Mask at the frame's size, 0 and 255, one byte a pixel, rows `stride` bytes apart (0: packed; negative: `out`
@@ -82,8 +83,10 @@ typedef enum kdas_segmenter_stage {
     KDAS_STAGE_OUTPUT  = 2, /* smoothing, enlarging, threshold, what the call makes */
     KDAS_STAGE_WHOLE   = 3  /* from the beginning of the call to its end            */
 } kdas_segmenter_stage;
-#define KDAS_STAGES     4 /* that these headers name; a later library may have more: kdas_timing_report.stages */
-#define KDAS_STAGE_ROOM 8 /* of the arrays in a report; never changes */
+/* Those that these headers name (a later library may have more: kdas_timing_report.stages), and the room of the arrays in
+ * a report, which never changes. */
+#define KDAS_STAGES     4
+#define KDAS_STAGE_ROOM 8
 
 /* Name of a stage, "input". Static; NULL: the library has no such stage. Any thread. Since 0.4. */
 KDAS_API const char *kdas_segmenter_stage_name(kdas_segmenter_stage stage);
@@ -94,8 +97,8 @@ KDAS_API const char *kdas_segmenter_stage_name(kdas_segmenter_stage stage);
  * something and the others are 0. */
 typedef struct kdas_timing_report {
     size_t  size;
-    int64_t frames;            /* that came out since opening or kdas_segmenter_timing_reset() */
-    int64_t window;            /* the last of them, which p50, p99 and max speak of            */
+    int64_t frames; /* that came out since opening or kdas_segmenter_timing_reset() */
+    int64_t window; /* the last of them, which p50, p99 and max speak of            */
     double  last[KDAS_STAGE_ROOM]; /* all 0 before the first frame                             */
     double  p50[KDAS_STAGE_ROOM];  /* nearest rank: half of the frames took no longer          */
     double  p99[KDAS_STAGE_ROOM];

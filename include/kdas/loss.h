@@ -12,8 +12,10 @@ typedef enum kdas_term {
     KDAS_TERM_SGM     = 2,
     KDAS_TERM_FEATURE = 3 /* since 0.4 */
 } kdas_term;
-#define KDAS_TERMS     4  /* that these headers name; a later library may have more: kdas_loss_report.terms */
-#define KDAS_TERM_ROOM 16 /* of the arrays in reports; never changes */
+/* Those that these headers name (a later library may have more: kdas_loss_report.terms), and the room of the arrays in
+ * reports, which never changes. */
+#define KDAS_TERMS     4
+#define KDAS_TERM_ROOM 16
 
 /* Name of a term as in log.csv, "seg". Static; NULL: the library has no such term. Any thread. Since 0.4. */
 KDAS_API const char *kdas_term_name(kdas_term term);
@@ -33,11 +35,12 @@ typedef struct kdas_loss_options {
     const char *axis; /* what a map is a distribution over before KL: "spatial" (default), "row",
                        * "channel" (constant for one-channel maps: a fault, kept to show it), or since
                        * 0.4 "pixel" (each pixel: polyp or background; of logits alone, and not for the SGM) */
-    const char *input; /* since 0.4, here and below. What guidance reads: "logits" (default), "probability" (their sigmoid) or
+    /* The texts from here on, kd_weight, sgm_weight, share and what begins with feature: since 0.4 */
+    const char *input; /* what guidance reads: "logits" (default), "probability" (their sigmoid) or
                              * "standardised" (each map less its mean, over its deviation) */
     const char *similarity; /* of rows in attention: "dot" (default; Eq. 1) or "cosine" (10 cos) */
     const char *distance; /* of kd and sgm: "kl" (default; Eq. 3), "squared" or "pearson" (1 - r) */
-    float       tau;                   /* temperature, > 0; default 2 */
+    float       tau;      /* temperature, > 0; default 2 */
     float       seg_weight;            /* >= 0; default 1             */
     float       guidance_weight;       /* >= 0; default 0.2           */
     float       kd_weight, sgm_weight; /* >= 0; defaults 1 and 1      */
@@ -64,7 +67,8 @@ typedef struct kdas_loss_options {
 KDAS_API void kdas_loss_options_init(kdas_loss_options *options, size_t size);
 /* Fill in a preset: "paper" (the defaults), "baseline" (no guidance), "kl", "attention" (Table 3's rows),
  * "published_code" (what the published script optimises), or since 0.4 "feature" (taps alone) and "kdas" (what
- * bench/RESULTS.md found best; the default of the programs). `size` must be set. KDAS_EINVAL (it is not), KDAS_ENOTFOUND. Since 0.1. */
+ * bench/RESULTS.md found best; the default of the programs). `size` must be set. KDAS_EINVAL (it is not),
+ * KDAS_ENOTFOUND. Since 0.1. */
 KDAS_API kdas_status kdas_loss_options_preset(kdas_loss_options *options, const char *preset);
 
 /* What an evaluation found. Set `size`; arrays are indexed by kdas_term, the first `terms` elements of them mean
@@ -72,12 +76,12 @@ KDAS_API kdas_status kdas_loss_options_preset(kdas_loss_options *options, const 
 typedef struct kdas_loss_report {
     size_t  size;
     double  total;
-    double  raw[KDAS_TERM_ROOM];      /* the term as the paper writes it                              */
-    double  weighted[KDAS_TERM_ROOM]; /* its share of the total                                       */
-    double  gradient[KDAS_TERM_ROOM]; /* L2 norm of what its share sends to the student's maps        */
-    int32_t on[KDAS_TERM_ROOM];       /* whether the term is switched on                              */
-    int32_t terms;                    /* that the library has                                         */
-    int32_t reserved;                 /* 0                                                            */
+    double  raw[KDAS_TERM_ROOM];      /* the term as the paper writes it                       */
+    double  weighted[KDAS_TERM_ROOM]; /* its share of the total                                */
+    double  gradient[KDAS_TERM_ROOM]; /* L2 norm of what its share sends to the student's maps */
+    int32_t on[KDAS_TERM_ROOM];       /* whether the term is switched on                       */
+    int32_t terms;                    /* that the library has                                  */
+    int32_t reserved;                 /* 0                                                     */
 } kdas_loss_report;
 
 typedef struct kdas_loss kdas_loss;

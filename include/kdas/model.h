@@ -15,7 +15,9 @@ typedef enum kdas_count_rule { KDAS_COUNT_MACS = 0, KDAS_COUNT_THOP = 1 } kdas_c
 
 /* Cost of a named model for one height x width image (multiples of 32): trainable parameters and operations
  * by `rule`. Either output may be NULL. KDAS_EINVAL, KDAS_ENOTFOUND, KDAS_ESHAPE, KDAS_ENOMEM. Since 0.1. */
-KDAS_API kdas_status kdas_model_cost(kdas_context *context, const char *name, int64_t height, int64_t width, kdas_count_rule rule, int64_t *parameters, double *operations);
+KDAS_API kdas_status kdas_model_cost(kdas_context *context, const char *name, int64_t height,
+                                     int64_t width, kdas_count_rule rule, int64_t *parameters,
+                                     double *operations);
 
 /* ---- Make, load, save --------------------------------------------------------------------------- */
 typedef struct kdas_model kdas_model;
@@ -101,7 +103,7 @@ KDAS_API int32_t kdas_model_outputs(const kdas_model *model);
 KDAS_API const char *kdas_model_output(const kdas_model *model, int32_t i, int64_t *dims);
 /* Copy an output, or a tap that is kept, to host memory. KDAS_ENOTFOUND, KDAS_ESTATE (no forward, or its outputs are
  * gone). Since 0.1. */
-KDAS_API kdas_status kdas_model_read_output(kdas_model *model, const char *name, float *to);
+KDAS_API kdas_status kdas_model_read_output(const kdas_model *model, const char *name, float *to);
 /* Backward of the last forward (EVAL or TRAIN), once. gradients[i] belongs to output i, NULL: zero. Adds into
  * the parameters' gradients; if it fails, they hold a part, and no update is made of them (KDAS_ESTATE) before
  * kdas_model_zero_gradients(). KDAS_ESTATE without a forward, or once its outputs are gone. Since 0.1. */
@@ -145,7 +147,7 @@ typedef struct kdas_layer {
 /* List the layers, sides being multiples of 32. The list is the context's and independent of the model, which may be
  * changed or destroyed before it; time and memory are linear in the number of layers. KDAS_EINVAL, KDAS_ESHAPE,
  * KDAS_ENOMEM. Since 0.4. */
-KDAS_API kdas_status kdas_layers_create(kdas_layers **out, kdas_model *model, int64_t height,
+KDAS_API kdas_status kdas_layers_create(kdas_layers **out, const kdas_model *model, int64_t height,
                                         int64_t width);
 /* NULL is fine. Since 0.4. */
 KDAS_API void kdas_layers_destroy(kdas_layers *layers);

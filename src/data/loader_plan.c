@@ -74,7 +74,8 @@ static kdas_status check_options(const kdas_loader_options *o, int64_t frames)
                        (long long)o->width, (long long)o->height);
     if (o->scale_count < 0 || o->scale_count > KD_LOADER_SCALES || !o->scales != !o->scale_count)
         return kd_fail(KDAS_EINVAL, "kdas_loader_options: scale_count is %lld with %s; at most %d",
-                       (long long)o->scale_count, o->scales ? "scales" : "no scales", KD_LOADER_SCALES);
+                       (long long)o->scale_count, o->scales ? "scales" : "no scales",
+                       KD_LOADER_SCALES);
     if (o->workers < 0 || o->workers > KD_LOADER_WORKERS)
         return kd_fail(KDAS_EINVAL, "kdas_loader_options: workers is %d, not 0 to %d", o->workers,
                        KD_LOADER_WORKERS);

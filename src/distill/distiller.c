@@ -285,9 +285,9 @@ static kdas_status update(kdas_distiller *d, kdas_step_report *r)
     KD_RETURN(kd_feature_zero(d));
     r->skipped = kdas_optim_skipped(d->optim) != skipped;
     if (!r->skipped) KD_RETURN(kd_average_update(d));
-    d->micro      = 0;
-    d->phase      = KD_PHASE_IDLE;
-    r->updated    = !r->skipped;
+    d->micro                     = 0;
+    d->phase                     = KD_PHASE_IDLE;
+    r->updated                   = !r->skipped;
     r->seconds[KDAS_STEP_UPDATE] = kd_now() - start;
     return KDAS_OK;
 }

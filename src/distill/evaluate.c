@@ -22,9 +22,9 @@ static kdas_status add_loss(evaluation *e, const kdas_view *image, const kdas_vi
     const float     *map[8];
     kdas_maps        maps = { .map = map, .count = 1 };
 
-    while (
-        maps.maps < (int64_t)KD_COUNT(map) &&
-        (map[maps.maps] = kdas_segmenter_map(e->segmenter, (int32_t)maps.maps, &maps.height, &maps.width)))
+    while (maps.maps < (int64_t)KD_COUNT(map) &&
+           (map[maps.maps] =
+                kdas_segmenter_map(e->segmenter, (int32_t)maps.maps, &maps.height, &maps.width)))
         maps.maps++;
     KD_RETURN(kdas_batch_set(e->batch, 0, image, truth));
     KD_RETURN(kdas_loss_evaluate(e->loss, &maps, NULL, kdas_batch_masks(e->batch), NULL, &report));

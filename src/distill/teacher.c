@@ -22,8 +22,8 @@ kdas_status kdas_distiller_set_teacher_maps(kdas_distiller *d, const kdas_maps *
     if (!d || !maps || !maps->map)
         return kd_fail(KDAS_EINVAL, "set_teacher_maps: an argument is NULL");
     if (maps->maps < 1 || maps->maps > KD_MAX_MAPS)
-        return kd_fail(KDAS_ESHAPE, "the teacher has %lld maps, not 1 to %d",
-                       (long long)maps->maps, KD_MAX_MAPS);
+        return kd_fail(KDAS_ESHAPE, "the teacher has %lld maps, not 1 to %d", (long long)maps->maps,
+                       KD_MAX_MAPS);
     if (maps->count < 1 || maps->height < 1 || maps->width < 1)
         return kd_fail(KDAS_ESHAPE, "the teacher's maps are %lldx%lldx%lld", (long long)maps->count,
                        (long long)maps->height, (long long)maps->width);

@@ -70,7 +70,8 @@ static kdas_status check_size(const run *r)
 {
     int64_t parameters;
 
-    return kdas_model_cost(r->ctx, kdas_model_network(r->student), r->options.height, r->options.width, KDAS_COUNT_MACS, &parameters, NULL);
+    return kdas_model_cost(r->ctx, kdas_model_network(r->student), r->options.height,
+                           r->options.width, KDAS_COUNT_MACS, &parameters, NULL);
 }
 
 static int64_t run_step(const run *r) { return r->progress.epoch * r->batches + r->batch; }

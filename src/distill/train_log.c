@@ -131,7 +131,8 @@ kdas_status kd_train_log_add(kd_train_log *log, const kd_train_row *row)
 
     for (int t = 0; t < KDAS_TERMS; t++)
         n += snprintf(line + n, sizeof line - (size_t)n, ",%.9g,%.9g,%.9g",
-                      sum[KD_SUM_OF(t, KD_SUM_RAW)] / steps, sum[KD_SUM_OF(t, KD_SUM_WEIGHTED)] / steps,
+                      sum[KD_SUM_OF(t, KD_SUM_RAW)] / steps,
+                      sum[KD_SUM_OF(t, KD_SUM_WEIGHTED)] / steps,
                       sum[KD_SUM_OF(t, KD_SUM_GRADIENT)] / steps);
     n += snprintf(line + n, sizeof line - (size_t)n, ",%.6g,%.6g,%.6g,%s,%s,%d,%.9g,%lld\n",
                   seconds > 0 ? sum[KD_SUM_IMAGES] / seconds : 0.0, seconds, sum[KD_SUM_WAITED],

@@ -57,7 +57,8 @@ static void fill(kdas_layers *l, const kd_graph *g)
     }
 }
 
-kdas_status kdas_layers_create(kdas_layers **out, kdas_model *model, int64_t height, int64_t width)
+kdas_status kdas_layers_create(kdas_layers **out, const kdas_model *model, int64_t height,
+                               int64_t width)
 {
     kdas_layers *l = NULL;
     kd_graph    *g = NULL;

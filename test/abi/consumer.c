@@ -2,14 +2,14 @@
  * terms of the loss than those headers name, and with fewer. It prints what it reads, one line a term; those of terms that
  * only the library with one more has begin with "extra".
  *   consumer report             evaluate the objective and make a step
- *   consumer train DIR EPOCHS   train until so many epochs are done, resuming */
+ *   consumer train DIR STEPS    resume training, and make so many steps, 0: all there are */
 #include <kdas/kdas.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SIDE 32
+#define SIDE  32
 #define FENCE 64
 
 static void must(kdas_status status, const char *what)
@@ -180,20 +180,20 @@ static int32_t on_event(void *user, const kdas_train_state *state)
     int *events = user;
 
     ++*events;
-    expect(state->size >= sizeof *state || state->size > 0, "a state says its size");
+    expect(state->size >= sizeof *state, "a state says its size");
     expect(state->report->terms >= KNOWN && state->report->total > 0, "its report can be read");
     return 0;
 }
 
-static void train(kdas_context *context, const char *out, int64_t epochs)
+static void train(kdas_context *context, const char *out, int64_t steps)
 {
-    rig                  r;
-    kdas_scene_options   scenes;
-    kdas_loader_options  loading;
-    kdas_train_options   options;
-    kdas_dataset        *data;
-    kdas_loader         *loader;
-    int                  events = 0;
+    rig                 r;
+    kdas_scene_options  scenes;
+    kdas_loader_options loading;
+    kdas_train_options  options;
+    kdas_dataset       *data;
+    kdas_loader        *loader;
+    int                 events = 0;
 
     make(&r, context);
     kdas_scene_options_init(&scenes, sizeof scenes);
@@ -203,15 +203,16 @@ static void train(kdas_context *context, const char *out, int64_t epochs)
     loading.batch  = 2;
     loading.height = loading.width = SIDE;
     kdas_train_options_init(&options, sizeof options);
-    options.epochs   = epochs;
-    options.out      = out;
-    options.resume   = 1;
-    options.progress = on_event;
-    options.user     = &events;
+    options.epochs    = 2;
+    options.max_steps = steps;
+    options.out       = out;
+    options.resume    = 1;
+    options.progress  = on_event;
+    options.user      = &events;
     must(kdas_dataset_synthetic(&data, context, &scenes), "scenes");
     must(kdas_loader_create(&loader, data, &loading), "loader");
     must(kdas_train(r.distiller, loader, NULL, &options), "train");
-    expect(events == 3, "two steps and the end of an epoch are told");
+    expect(events > 0, "steps are told");
     kdas_loader_destroy(loader);
     kdas_dataset_destroy(data);
     unmake(&r);

@@ -7,6 +7,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$PWD
 grown=$root/$WORK/grown
+[ -d "$here/headers-$ABI" ] || { echo "there is no $here/headers-$ABI; make abi-headers writes it"; exit 1; }
 rm -rf "$grown"
 mkdir -p "$grown/lib" "$grown/runs"
 cp -r include src "$grown/"
@@ -20,7 +21,7 @@ add() # FILE WHAT SED...: and it must have changed
     sed -i -E "$@" "$file"
     ! cmp -s "$file" "$file.was" || { echo "growth.sh: cannot add $what to $file"; exit 1; }
 }
-add include/kdas/loss.h 'the number' 's/^(#define KDAS_TERMS +)4 /\15 /'
+add include/kdas/loss.h 'the number' 's/^(#define KDAS_TERMS +)4$/\15/'
 add include/kdas/loss.h 'the enumerator' 's/^( *KDAS_TERM_FEATURE = 3)/\1, KDAS_TERM_EXTRA = 4/'
 add src/loss/programs.c 'the name' '/kd_term_names\[KDAS_TERMS\] =/s/"feature"/"feature", "extra"/'
 add src/loss/programs.c 'the weight' 's/^( *)default: return \(double\)o->feature_weight;/\1case KDAS_TERM_EXTRA: return 0.5 * (double)o->seg_weight;\n&/'
@@ -48,6 +49,10 @@ done
 $LINK -shared -Wl,-soname,"libkdas.so.$ABI" -Wl,--version-script=lib/libkdas.map -o "$grown/lib/libkdas.so.$ABI" $objects $LIBS
 
 # ---- Programs of both, on libraries of both ----
+lacks() # PATTERN FILE
+{
+    if grep "$1" "$2"; then return 1; fi
+}
 build() # NAME HEADERS
 {
     "$CC" -std=c99 -Wall -Wextra -Werror -I"$2" -o "$grown/$1" "$here/consumer.c" "$SHARED" -lm
@@ -73,17 +78,17 @@ for program in older newer; do
 done
 diff <(grep -v '^extra' "$grown/older-older") <(grep -v '^extra' "$grown/newer-older")
 grep -q '^extra' "$grown/newer-newer"
-! grep -q '^extra' "$grown/newer-older"
+lacks '^extra' "$grown/newer-older"
 
 # A run that one library has begun is gone on with by the other, and its log.csv with it.
 for first in older newer; do
     for second in older newer; do
         out=$grown/runs/$first-$second
-        run older $first train "$out" 1
-        run newer $second train "$out" 2
+        run older $first train "$out" 1 # amid an epoch
+        run newer $second train "$out" 0
         [ "$(wc -l <"$out/log.csv")" = 3 ]
         case $second in
-        older) ! grep -q 'extra' "$out/log.csv" ;;
+        older) lacks 'extra' "$out/log.csv" ;;
         newer) head -1 "$out/log.csv" | grep -q 'feature_gradient,extra_raw,extra_weighted,extra_gradient,images' ;;
         esac
         # every line has as many cells as the header

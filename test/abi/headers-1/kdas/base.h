@@ -55,10 +55,10 @@ typedef enum kdas_status {
     KDAS_ENUMERIC     = -8, /* NaN or infinity where a number must be                             */
     KDAS_ECANCELLED   = -9, /* the host asked to stop                                             */
     KDAS_EBACKEND     = -10, /* the compute library or device failed                             */
-    KDAS_ESTATE       = -11 /* the call comes too early or too late in the order of calls        */
+    KDAS_ESTATE       = -11  /* the call comes too early or too late in the order of calls        */
 } kdas_status;
 
-/* Enumerations have 32 bits: structs hold them as int32_t. This fails to compile where the compiler was told otherwise. */
+/* Enumerations have 32 bits: structs hold them as int32_t. This does not compile where that is not so. */
 typedef char kdas_enums_have_32_bits[sizeof(kdas_status) == sizeof(int32_t) ? 1 : -1];
 
 /* Name of a status, "KDAS_EINVAL"; "KDAS_E?" for an unknown one. Static. Since 0.1. */
@@ -109,12 +109,12 @@ typedef enum kdas_precision {
 
 /* Settings. Call kdas_context_options_init() first, then change what you need. */
 typedef struct kdas_context_options {
-    size_t      size;    /* set by init; members are only added at the end                      */
-    const char *device;  /* "cpu" (default), "reference" (plain C), or a plug-in: "name[:index]" */
-    const char *isa;     /* most the CPU kernels may use: "amx" (since 0.2), "avx512" (with its
+    size_t        size;   /* set by init; members are only added at the end                      */
+    const char   *device; /* "cpu" (default), "reference" (plain C), or a plug-in: "name[:index]" */
+    const char   *isa;    /* most the CPU kernels may use: "amx" (since 0.2), "avx512" (with its
                           * BF16), "avx2", "plain"; NULL: all                                    */
-    kdas_log_fn log;     /* NULL (default): silent                                              */
-    void       *log_user;
+    kdas_log_fn   log;    /* NULL (default): silent                                              */
+    void         *log_user;
     kdas_alloc_fn alloc; /* NULL (default): malloc; set both or neither                          */
     kdas_free_fn  free;
     void         *alloc_user;
@@ -122,7 +122,7 @@ typedef struct kdas_context_options {
     int32_t       precision; /* kdas_precision; KDAS_PRECISION_F32 (default). Since 0.2      */
     int32_t deterministic; /* 1 (default): same inputs, threads and device give the same bits; 0: a
                                   * GPU may take algorithms that sum in any order. Since 0.3            */
-    int32_t reserved; /* 0 */
+    int32_t reserved;      /* 0 */
 } kdas_context_options;
 
 /* Write the defaults; pass sizeof *options. Since 0.1. */

@@ -31,7 +31,8 @@ typedef enum kdas_metric {
     KDAS_METRIC_DICE_50   = 13, /* "dice@0.5": at the one threshold 0.5                       */
     KDAS_METRIC_IOU_50    = 14  /* "iou@0.5"                                                  */
 } kdas_metric;
-#define KDAS_METRICS 15 /* that these headers name; a later library may have more: kdas_metric_name() */
+/* Those that these headers name; a later library may have more: kdas_metric_name(). */
+#define KDAS_METRICS 15
 
 /* Name as printed, "meanDice". Static; NULL: no such metric. Any thread. Since 0.1. */
 KDAS_API const char *kdas_metric_name(kdas_metric metric);

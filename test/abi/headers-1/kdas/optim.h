@@ -18,8 +18,8 @@ typedef struct kdas_optim_options {
                                  schedule counts its updates s = t - warmup from there; default 0         */
     int64_t total;  /* updates of the whole run, for cosine and poly; default 0: must be set    */
     int64_t
-        step_every; /* step: updates between drops, >= 1; default 1000                          */
-    float       lr;   /* base learning rate, > 0; default 1e-4                                    */
+          step_every; /* step: updates between drops, >= 1; default 1000                          */
+    float lr;         /* base learning rate, > 0; default 1e-4                                    */
     float
         weight_decay; /* >= 0; default 1e-4                                                       */
     float beta1, beta2,

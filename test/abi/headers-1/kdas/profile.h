@@ -33,8 +33,8 @@ typedef struct kdas_profile_row {
         *program;   /* "polyp_pvt_b0 train 16x352x352", "loss.seg 16x352x352"; "" outside of one */
     const char *op; /* "conv2d", or the update's name, "adamw"                                   */
     const char
-        *node; /* "backbone.block1.0.mlp.fc1.linear"; "" where there is none                */
-    int32_t part;      /* kdas_profile_part                                                     */
+           *node; /* "backbone.block1.0.mlp.fc1.linear"; "" where there is none                */
+    int32_t part; /* kdas_profile_part                                                     */
     int32_t precision; /* kdas_precision, of its first operand                                  */
     int64_t calls;
     double  seconds;
