@@ -128,8 +128,6 @@ static void refuse_on_a_context(kdas_context *ctx)
     kdas_overlay_options_init(&overlay, sizeof overlay);
     overlay.reserved = 1;
     expect_reserved(kdas_image_overlay(&frame, &mask, pixel, 0, &overlay));
-    frame.reserved = 1;
-    expect_reserved(kdas_image_overlay(&frame, &mask, pixel, 0, NULL));
     kdas_scene_options_init(&scenes, sizeof scenes);
     ck_assert_int_eq(kdas_dataset_synthetic(&dataset, ctx, &scenes), KDAS_OK);
     kdas_loader_options_init(&loader, sizeof loader);

@@ -276,4 +276,4 @@ kdas_precision kdas_context_precision(const kdas_context *ctx)
     return ctx->tf32 ? KDAS_PRECISION_TF32 : KDAS_PRECISION_F32;
 }
 
-const char *kdas_context_device(const kdas_context *ctx) { return ctx ? ctx->device_text : ""; }
+const char *kdas_context_device(const kdas_context *ctx) { return ctx ? ctx->device_text : NULL; }
