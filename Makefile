@@ -31,10 +31,10 @@ SANITIZE_tsan := -fsanitize=thread -fno-omit-frame-pointer -Wno-format-truncatio
 SANITIZE      := $(SANITIZE_$(CONFIG))
 
 LIB_CFLAGS  := -std=gnu11 -fPIC -fvisibility=hidden -fopenmp -fno-math-errno -fno-trapping-math
-LIB_COMPILE  = $(CC) -Iinclude -Isrc $(ONEDNN_CFLAGS) $(OPENBLAS_CFLAGS) $(CPPFLAGS) $(CFLAGS) \
+LIB_COMPILE  = $(CC) -Iinclude -Isrc -DKDAS_EXPERIMENTAL $(ONEDNN_CFLAGS) $(OPENBLAS_CFLAGS) $(CPPFLAGS) $(CFLAGS) \
                $(LIB_CFLAGS) $(C_WARN) $(SANITIZE)
 TEST_COMPILE = $(LIB_COMPILE) -Itest
-TEST_COMPILE_CXX = $(CXX) -std=c++17 -Iinclude -Itest $(CPPFLAGS) $(CXXFLAGS) $(WARN) $(SANITIZE)
+TEST_COMPILE_CXX = $(CXX) -std=c++17 -Iinclude -Itest -DKDAS_EXPERIMENTAL $(CPPFLAGS) $(CXXFLAGS) $(WARN) $(SANITIZE)
 # Programs see the public headers alone, as any host would.
 HOST_COMPILE     = $(CC) -std=gnu11 -Iinclude $(CPPFLAGS) $(CFLAGS) $(C_WARN) $(SANITIZE)
 HOST_COMPILE_CXX = $(CXX) -std=c++17 -Iinclude $(CPPFLAGS) $(CXXFLAGS) $(WARN) $(SANITIZE)
@@ -238,13 +238,19 @@ DUMP        := test/abi/libkdas-$(SOVERSION).abi
 PLUGIN_DUMP := test/abi/backend-$(shell sed -n 's/^.define KDAS_BACKEND_ABI  *//p' include/kdas/backend.h).abi
 check-abi: lib $(B)/test/declared.def ## compare symbols, headers and types with what is promised
 	@CC="$(CC)" CXX="$(CXX)" SHARED=$(SHARED) STATIC=$(STATIC) LIBS="$(LIBS)" DECLARED=$(B)/test/declared.def \
-	  SYMBOLS=lib/libkdas.sym DUMP=$(DUMP) PLUGIN_DUMP=$(PLUGIN_DUMP) WORK=$(B)/abi test/abi/check.sh
-symbols: $(SHARED) ## write lib/libkdas.sym from the library (a promise: look at the difference)
-	test/abi/exported.sh $(SHARED) > $(B)/symbols && mv $(B)/symbols lib/libkdas.sym
+	  SYMBOLS=lib/libkdas.sym DUMP=$(DUMP) PLUGIN_DUMP=$(PLUGIN_DUMP) WORK=$(B)/abi \
+	  B=$(B) LIB_COMPILE="$(LIB_COMPILE)" LINK="$(LINK)" OBJ="$(OBJ)" ABI=$(SOVERSION) test/abi/check.sh
+symbols: $(SHARED) ## write lib/libkdas.sym and lib/libkdas-experimental.sym (a promise: look at the difference)
+	@mkdir -p $(B)
+	CC="$(CC)" test/abi/declared.sh experimental > $(B)/symbols && mv $(B)/symbols lib/libkdas-experimental.sym
+	test/abi/exported.sh $(SHARED) | grep -vxFf lib/libkdas-experimental.sym > $(B)/symbols && mv $(B)/symbols lib/libkdas.sym
 abi-dump: $(SHARED) ## write test/abi/*.abi from the library (a promise, too)
 	test/abi/dump.sh $(SHARED) > $(B)/dump && mv $(B)/dump $(DUMP)
 	CC="$(CC)" test/abi/plugin.sh $(B)/plugin.so
 	test/abi/dump.sh $(B)/plugin.so > $(B)/dump && mv $(B)/dump $(PLUGIN_DUMP)
+
+abi-headers: ## keep the headers that programs of today are built with (after a break of the ABI)
+	rm -rf test/abi/headers-$(SOVERSION) && cp -r include test/abi/headers-$(SOVERSION)
 
 # libgomp and the compute libraries are not built for TSan, which would take their barriers for races.
 # So its run has OpenMP teams of one; the threads of the loader and of several contexts remain.
@@ -332,4 +338,4 @@ MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: bench-kernels bench-profile bench-compare all lib programs tests check check-built check-suites check-golden check-layers check-abi check-all check-asan \
-  check-tsan check-valgrind symbols abi-dump bench deps demo install uninstall format clean help FORCE
+  check-tsan check-valgrind symbols abi-dump abi-headers bench deps demo install uninstall format clean help FORCE

@@ -124,7 +124,7 @@ void trainer_close(trainer *t)
 /* Operations of an image of the size that is set, two for each multiply-accumulate. */
 static bool flop_of(double *out, kdas_context *ctx, const char *name)
 {
-    if (!ok(kdas_model_cost(NULL, out, ctx, name, set.size[0], set.size[1], KDAS_COUNT_MACS)))
+    if (!ok(kdas_model_cost(ctx, name, set.size[0], set.size[1], KDAS_COUNT_MACS, NULL, out)))
         return false;
     *out *= 2;
     return true;

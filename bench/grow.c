@@ -1,6 +1,7 @@
 /* grow.c - how time and memory grow with the batch and with the size of the image: both a pixel, against the best
  * of their kind. Every line has networks of its own; its time is the fastest run, which suffers least
  * from whatever else the machine does. */
+#define KDAS_EXPERIMENTAL
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
 /* profile.c - where a figure's time goes: tables by op, by program and by node, against the machine's rates. */
+#define KDAS_EXPERIMENTAL
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,7 +89,7 @@ typedef struct sum {
 /* A node is bound by its operations or its bytes, whichever take longer. */
 static double least_seconds(const kdas_profile_row *r)
 {
-    bool   in_half = roofline.gemm_bf16 > 0 && r->precision == half;
+    bool   in_half = roofline.gemm_bf16 > 0 && r->precision == (int32_t)half;
     double work    = r->flop / (in_half ? roofline.gemm_bf16 : roofline.gemm),
            moves   = r->bytes / roofline.triad;
 

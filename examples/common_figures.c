@@ -14,7 +14,7 @@ bool figures_take(figures *f, const kdas_evaluator *evaluator)
     *f      = (figures){ .frames = kdas_evaluator_count(evaluator),
                          .empty  = kdas_evaluator_empty(evaluator) };
     f->dice = need((size_t)f->frames * sizeof *f->dice);
-    for (int k = 0; k < KDAS_METRIC_COUNT && done; k++)
+    for (int k = 0; k < KDAS_METRICS && done; k++)
         done = ok(kdas_evaluator_get(evaluator, -1, (kdas_metric)k, &f->value[k]));
     for (int64_t i = 0; i < f->frames && done; i++)
         done = ok(kdas_evaluator_get(evaluator, i, KDAS_METRIC_DICE_50, &f->dice[i]));
@@ -55,7 +55,7 @@ bool figures_save(const figures *f, const stage *t, const char *key, const char 
         for (int set = 0; set < t->count; set++) {
             put(file, set_line(t, set));
             fprintf(file, "%lld %lld\n", (long long)f[set].frames, (long long)f[set].empty);
-            for (int k = 0; k < KDAS_METRIC_COUNT; k++)
+            for (int k = 0; k < KDAS_METRICS; k++)
                 fprintf(file, "%.17g\n", f[set].value[k]);
             for (int64_t i = 0; i < f[set].frames; i++)
                 fprintf(file, "%.17g\n", f[set].dice[i]);
@@ -103,7 +103,7 @@ static bool take_set(const char **at, figures *f, const stage *t, int set)
     }
     *f      = (figures){ .frames = frames, .empty = (int64_t)number[1] };
     f->dice = need((size_t)frames * sizeof *f->dice);
-    for (int k = 0; k < KDAS_METRIC_COUNT; k++)
+    for (int k = 0; k < KDAS_METRICS; k++)
         if (!take_number(at, &f->value[k])) return false;
     for (int64_t i = 0; i < frames; i++)
         if (!take_number(at, &f->dice[i])) return false;

@@ -7,10 +7,10 @@
 #include <stdbool.h>
 
 typedef struct figures {
-    int64_t frames;                   /* 0: not measured */
-    int64_t empty;                    /* masks without polyp */
-    double  value[KDAS_METRIC_COUNT]; /* means over the frames */
-    double *dice;                     /* (frames): Dice at 0.5 of each */
+    int64_t frames;              /* 0: not measured */
+    int64_t empty;               /* masks without polyp */
+    double  value[KDAS_METRICS]; /* means over the frames */
+    double *dice;                /* (frames): Dice at 0.5 of each */
 } figures;
 
 /* The sets that are measured. */

@@ -134,7 +134,7 @@ static bool write_scene(kdas_context *context, const kdas_scene_options *options
     kdas_image *image = NULL, *mask = NULL;
     char       *image_path = text_of("%s/images/scene%05lld.png", dir, (long long)i);
     char       *mask_path  = text_of("%s/masks/scene%05lld.png", dir, (long long)i);
-    bool        done       = ok(kdas_scene_draw(&image, &mask, context, options, i));
+    bool        done       = ok(kdas_scene_draw(&image, &mask, context, i, options));
 
     if (done) {
         kdas_view views[2] = { kdas_image_view(image), kdas_image_view(mask) };

@@ -109,7 +109,7 @@ static bool draw(const gallery *g, int64_t index, sheet_fn each, void *user)
     kdas_image *image = NULL, *truth = NULL;
     uint8_t    *masks[MAX_MODELS] = { NULL };
     sheet       s;
-    bool        done = ok(kdas_dataset_get(g->dataset, index, &image, &truth));
+    bool        done = ok(kdas_dataset_get(&image, &truth, g->dataset, index));
 
     if (done) {
         kdas_view frame = kdas_image_view(image), mask = kdas_image_view(truth);

@@ -97,17 +97,19 @@ static double kind_cell(const char *header, const char *line, const char *term, 
 
 static void take_line(history *h, const char *header, const char *line)
 {
-    static const char *const terms[KDAS_TERMS] = { "seg", "kd", "sgm", "feature" };
     double      epoch = cell(header, line, "epoch"), dice = cell(header, line, "validation_dice");
     step_point *point = add_step(h);
 
     point->epoch = epoch - 0.5; /* its means belong to the middle */
     point->total = cell(header, line, "total");
     point->lr    = cell(header, line, "lr");
-    for (int i = 0; i < KDAS_TERMS; i++) {
-        point->raw[i]      = kind_cell(header, line, terms[i], "raw");
-        point->weighted[i] = kind_cell(header, line, terms[i], "weighted");
-        point->gradient[i] = kind_cell(header, line, terms[i], "gradient");
+    for (int i = 0; i < KDAS_TERM_ROOM; i++) {
+        const char *term = kdas_term_name((kdas_term)i);
+
+        if (!term) break;
+        point->raw[i]      = kind_cell(header, line, term, "raw");
+        point->weighted[i] = kind_cell(header, line, term, "weighted");
+        point->gradient[i] = kind_cell(header, line, term, "gradient");
     }
     *add_epoch(h) =
         (epoch_point){ epoch, isnan(dice) ? -1 : dice, cell(header, line, "validation_loss") };

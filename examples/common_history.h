@@ -7,7 +7,8 @@
 typedef struct step_point {
     double epoch; /* fraction of the run: 2.5 is the middle of the third epoch */
     double total, lr;
-    double raw[KDAS_TERMS], weighted[KDAS_TERMS], gradient[KDAS_TERMS];
+    double raw[KDAS_TERM_ROOM], weighted[KDAS_TERM_ROOM],
+        gradient[KDAS_TERM_ROOM]; /* by kdas_term */
 } step_point;
 
 typedef struct epoch_point {

@@ -27,16 +27,16 @@ static kdas_status segment(kdas_segmenter *segmenter, const kdas_view *frame, li
 
 static void say_times(kdas_segmenter *segmenter, const kdas_view *format, double seconds)
 {
-    static const char *const names[KDAS_STAGES] = { "input", "network", "output", "whole" };
-    kdas_timing_report       r                  = { .size = sizeof r };
+    kdas_timing_report r = { .size = sizeof r };
 
     if (!ok(kdas_segmenter_timing(segmenter, &r)) || !r.frames) return;
     fprintf(stderr, "%s: %lld frame%s of %lldx%lld, %.1f frames/s\n", say_name(),
             (long long)r.frames, r.frames == 1 ? "" : "s", (long long)format->width,
             (long long)format->height, (double)r.frames / seconds);
     fprintf(stderr, "  last %-5lld       p50      p99      max ms\n", (long long)r.window);
-    for (int i = 0; i < KDAS_STAGES; i++) {
-        fprintf(stderr, "  %-10s %8.2f %8.2f %8.2f\n", names[i], 1e3 * r.p50[i], 1e3 * r.p99[i],
+    for (int i = 0; i < r.stages; i++) {
+        fprintf(stderr, "  %-10s %8.2f %8.2f %8.2f\n",
+                kdas_segmenter_stage_name((kdas_segmenter_stage)i), 1e3 * r.p50[i], 1e3 * r.p99[i],
                 1e3 * r.max[i]);
     }
 }

@@ -44,14 +44,14 @@ static void model_tile(report *r, const work *w)
     double  macs = 0;
     char    figure[32], note[160];
 
-    kdas_model_cost(&student, &macs, w->context, w->settings.student, w->settings.size[0],
-                    w->settings.size[1], KDAS_COUNT_MACS);
+    kdas_model_cost(w->context, w->settings.student, w->settings.size[0], w->settings.size[1],
+                    KDAS_COUNT_MACS, &student, &macs);
     snprintf(figure, sizeof figure, "%.2f M", (double)student / 1e6);
     snprintf(note, sizeof note, "%.3f GMAC at %lldx%lld", macs / 1e9,
              (long long)w->settings.size[0], (long long)w->settings.size[1]);
     if (w->teacher) {
-        kdas_model_cost(&teacher, NULL, w->context, w->settings.teacher, w->settings.size[0],
-                        w->settings.size[1], KDAS_COUNT_MACS);
+        kdas_model_cost(w->context, w->settings.teacher, w->settings.size[0], w->settings.size[1],
+                        KDAS_COUNT_MACS, &teacher, NULL);
         snprintf(note, sizeof note, "of the teacher's %.2f M; %.3f GMAC", (double)teacher / 1e6,
                  macs / 1e9);
     }

@@ -33,13 +33,12 @@ static const char *clock_text(char *text, size_t size, double seconds)
 /* "loss 1.234 (seg 1.1 kd 0.1)": shares of the total, those that are not switched off. */
 static void loss_text(char *text, size_t size, const kdas_step_report *r)
 {
-    static const char *const names[KDAS_TERMS] = { "seg", "kd", "sgm", "feature" };
-    int                      at = snprintf(text, size, "loss %.3f", r->total), shown = 0;
+    int at = snprintf(text, size, "loss %.3f", r->total), shown = 0;
 
-    for (int i = 0; i < KDAS_TERMS; i++) {
+    for (int i = 0; i < r->terms; i++) {
         if (r->raw[i] == 0 && r->weighted[i] == 0) continue;
-        at += snprintf(text + at, size - (size_t)at, "%s%s %.3g", shown++ ? " " : " (", names[i],
-                       r->weighted[i]);
+        at += snprintf(text + at, size - (size_t)at, "%s%s %.3g", shown++ ? " " : " (",
+                       kdas_term_name((kdas_term)i), r->weighted[i]);
     }
     if (shown) snprintf(text + at, size - (size_t)at, ")");
 }

@@ -262,7 +262,7 @@ static bool is_top(const scores *s, int set, int model, kdas_metric metric)
 static void write_row(report *r, const scores *s, int set, int model)
 {
     element(r->file, "<tr><th>", s->model_names[model], "</th>");
-    for (int k = 0; k < KDAS_METRIC_COUNT; k++) {
+    for (int k = 0; k < KDAS_METRICS; k++) {
         spread v = scores_get(s, set, model, (kdas_metric)k);
 
         fprintf(r->file, "<td%s>%.3f",
@@ -280,7 +280,7 @@ void report_scores(report *r, const scores *s)
         fprintf(r->file,
                 ", %lld frames</h3>\n<div class=\"table\"><table><thead><tr><th>model</th>",
                 (long long)scores_cells(s, 0, 0)[set].frames);
-        for (int k = 0; k < KDAS_METRIC_COUNT; k++) {
+        for (int k = 0; k < KDAS_METRICS; k++) {
             element(r->file, "<th>", kdas_metric_name((kdas_metric)k), "</th>");
         }
         fputs("</tr></thead><tbody>\n", r->file);

@@ -212,7 +212,7 @@ static void write_cell(const scores *s, FILE *file, int set, int model, int seed
     fprintf(file, "%s,%s,", s->stage.names[set], s->model_names[model]);
     if (model >= s->students) fprintf(file, "%lld", (long long)s->seed_values[seed]);
     fprintf(file, ",%lld,%lld", (long long)cell->frames, (long long)cell->empty);
-    for (int k = 0; k < KDAS_METRIC_COUNT; k++)
+    for (int k = 0; k < KDAS_METRICS; k++)
         fprintf(file, ",%.17g", cell->value[k]);
     fputc('\n', file);
 }
@@ -220,7 +220,7 @@ static void write_cell(const scores *s, FILE *file, int set, int model, int seed
 static void write_cells(const scores *s, FILE *file)
 {
     fputs("set,model,seed,frames,empty", file);
-    for (int k = 0; k < KDAS_METRIC_COUNT; k++)
+    for (int k = 0; k < KDAS_METRICS; k++)
         fprintf(file, ",%s", kdas_metric_name((kdas_metric)k));
     fputc('\n', file);
     for (int set = 0; set < s->stage.count; set++) {
@@ -246,9 +246,9 @@ static void write_means(const scores *s, FILE *file)
 {
     fputs("set,model,seeds,metric,mean,deviation,difference,difference_deviation,agree\n", file);
     for (int set = s->stage.count > 1 ? ALL_SETS : 0; set < s->stage.count; set++) {
-        for (int i = 0; i < s->models * KDAS_METRIC_COUNT; i++) {
-            int         model  = i / KDAS_METRIC_COUNT;
-            kdas_metric metric = (kdas_metric)(i % KDAS_METRIC_COUNT);
+        for (int i = 0; i < s->models * KDAS_METRICS; i++) {
+            int         model  = i / KDAS_METRICS;
+            kdas_metric metric = (kdas_metric)(i % KDAS_METRICS);
 
             fprintf(file, "%s,%s,%d,%s", set < 0 ? "all" : s->stage.names[set],
                     s->model_names[model], scores_seeds(s, model), kdas_metric_name(metric));

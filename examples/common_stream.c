@@ -31,7 +31,7 @@ static int format_of(const kdas_view *view)
 {
     int i = 0;
 
-    while (formats[i].pixel != view->pixel)
+    while ((int32_t)formats[i].pixel != view->pixel)
         i++;
     return i;
 }

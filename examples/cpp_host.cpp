@@ -85,7 +85,7 @@ try {
     input.height = input.width = side;
     auto segmenter    = kdas::make<kdas::Segmenter>(kdas_segmenter_create, student.get(), &input);
     kdas_image *frame = nullptr, *truth = nullptr;
-    kdas::check(kdas_dataset_get(scenes.get(), 0, &frame, &truth));
+    kdas::check(kdas_dataset_get(&frame, &truth, scenes.get(), 0));
     kdas::Image          keep_frame(frame), keep_truth(truth);
     std::vector<uint8_t> mask(side * side);
     kdas_view            view = kdas_image_view(frame);

@@ -53,7 +53,7 @@ static int fill(kdas_context *context, kdas_batch *batch)
         kdas_image *image, *mask;
         kdas_view   views[2];
 
-        if (kdas_scene_draw(&image, &mask, context, NULL, i) != KDAS_OK) return 1;
+        if (kdas_scene_draw(&image, &mask, context, i, NULL) != KDAS_OK) return 1;
         views[0] = kdas_image_view(image);
         views[1] = kdas_image_view(mask);
         failed   = kdas_batch_set(batch, i, &views[0], &views[1]) != KDAS_OK;

@@ -271,7 +271,7 @@ static void put_text(FILE *to, const char *text)
 
 static void put_figures(FILE *to, const kdas_evaluator *set, int64_t i)
 {
-    for (int m = 0; m < KDAS_METRIC_COUNT; m++)
+    for (int m = 0; m < KDAS_METRICS; m++)
         fprintf(to, ",%.17g", figure(set, i, m));
     fputc('\n', to);
 }
@@ -279,7 +279,7 @@ static void put_figures(FILE *to, const kdas_evaluator *set, int64_t i)
 static void put_table(FILE *to, char **dirs, int count, kdas_evaluator **sets, bool each_image)
 {
     fputs(each_image ? "set,image" : "set,images,empty", to);
-    for (int m = 0; m < KDAS_METRIC_COUNT; m++)
+    for (int m = 0; m < KDAS_METRICS; m++)
         fprintf(to, ",%s", kdas_metric_name((kdas_metric)m));
     fputc('\n', to);
     for (int d = 0; d < count; d++) {

@@ -1,5 +1,6 @@
 /* kdas-inspect - look into a network: its layers, what can be distilled, and what it costs.
  * Without a model's name: all models. */
+#define KDAS_EXPERIMENTAL
 #include <kdas/model.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,10 +54,10 @@ static bool list_models(kdas_context *context, const settings *s)
         int64_t parameters;
         double  macs, thop;
 
-        if (!ok(kdas_model_cost(&parameters, &macs, context, name, s->size[0], s->size[1],
-                                KDAS_COUNT_MACS)) ||
-            !ok(kdas_model_cost(NULL, &thop, context, name, s->size[0], s->size[1],
-                                KDAS_COUNT_THOP))) {
+        if (!ok(kdas_model_cost(context, name, s->size[0], s->size[1], KDAS_COUNT_MACS, &parameters,
+                                &macs)) ||
+            !ok(kdas_model_cost(context, name, s->size[0], s->size[1], KDAS_COUNT_THOP, NULL,
+                                &thop))) {
             return false;
         }
         printf("%-16s %14lld %12.3f %12.3f\n", name, (long long)parameters, macs / 1e9, thop / 1e9);

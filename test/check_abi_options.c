@@ -101,6 +101,120 @@ START_TEST(init_survives_null_and_a_size_too_small)
 }
 END_TEST
 
+/* ---- room for members to come, and reports of other sizes ---- */
+
+static void expect_reserved(kdas_status status)
+{
+    ck_assert_int_eq(status, KDAS_EINVAL);
+    ck_assert_ptr_nonnull(strstr(kdas_last_error(), "reserved"));
+}
+
+static void refuse_on_a_context(kdas_context *ctx)
+{
+    kdas_loss_options    loss;
+    kdas_scene_options   scenes;
+    kdas_loader_options  loader;
+    kdas_overlay_options overlay;
+    uint8_t              pixel[3] = { 0 };
+    kdas_view     frame = { .data = pixel, .width = 1, .height = 1, .pixel = KDAS_PIXEL_RGB8 };
+    kdas_view     mask  = { .data = pixel, .width = 1, .height = 1, .pixel = KDAS_PIXEL_GREY8 };
+    kdas_loss    *made_loss;
+    kdas_loader  *made_loader;
+    kdas_dataset *dataset;
+
+    kdas_loss_options_init(&loss, sizeof loss);
+    loss.reserved = 1;
+    expect_reserved(kdas_loss_create(&made_loss, ctx, &loss));
+    kdas_overlay_options_init(&overlay, sizeof overlay);
+    overlay.reserved = 1;
+    expect_reserved(kdas_image_overlay(&frame, &mask, pixel, 0, &overlay));
+    kdas_scene_options_init(&scenes, sizeof scenes);
+    ck_assert_int_eq(kdas_dataset_synthetic(&dataset, ctx, &scenes), KDAS_OK);
+    kdas_loader_options_init(&loader, sizeof loader);
+    loader.reserved = 1;
+    expect_reserved(kdas_loader_create(&made_loader, dataset, &loader));
+    kdas_dataset_destroy(dataset);
+}
+
+static void refuse_on_a_model(kdas_model *model, kdas_loss *loss, kdas_optim *optim)
+{
+    kdas_segmenter_options segmenter;
+    kdas_distiller_options distiller;
+    kdas_segmenter        *made_segmenter;
+    kdas_distiller        *made_distiller;
+
+    kdas_segmenter_options_init(&segmenter, sizeof segmenter);
+    segmenter.reserved = 1;
+    expect_reserved(kdas_segmenter_create(&made_segmenter, model, &segmenter));
+    kdas_distiller_options_init(&distiller, sizeof distiller);
+    distiller.reserved = 1;
+    expect_reserved(kdas_distiller_create(&made_distiller, NULL, model, loss, optim, &distiller));
+}
+
+START_TEST(reserved_room_is_zero)
+{
+    kdas_context_options options;
+    kdas_loss_options    baseline;
+    kdas_context        *ctx;
+    kdas_model          *model;
+    kdas_loss           *loss;
+    kdas_optim          *optim;
+
+    kdas_context_options_init(&options, sizeof options);
+    options.reserved = 1;
+    expect_reserved(kdas_context_create(&ctx, &options));
+    ck_assert_int_eq(kdas_context_create(&ctx, NULL), KDAS_OK);
+    kdas_loss_options_init(&baseline, sizeof baseline);
+    ck_assert_int_eq(kdas_loss_options_preset(&baseline, "baseline"), KDAS_OK);
+    ck_assert_int_eq(kdas_model_create(&model, ctx, "lite_fpn0", NULL), KDAS_OK);
+    ck_assert_int_eq(kdas_loss_create(&loss, ctx, &baseline), KDAS_OK);
+    ck_assert_int_eq(kdas_optim_create(&optim, model, NULL), KDAS_OK);
+    refuse_on_a_context(ctx);
+    refuse_on_a_model(model, loss, optim);
+    kdas_optim_destroy(optim);
+    kdas_loss_destroy(loss);
+    kdas_model_destroy(model);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
+/* An older program's report is shorter, a newer one's longer: what it has is filled, what we do not know is 0, and
+ * nothing behind it is written. */
+START_TEST(reports_of_any_size_are_filled)
+{
+    static const size_t sizes[] = { offsetof(kdas_loss_report, raw), offsetof(kdas_loss_report, on),
+                                    sizeof(kdas_loss_report), sizeof(kdas_loss_report) + NEWER };
+    size_t              size    = sizes[_i];
+    unsigned char      *block   = filled(size + FENCE, 0xAA);
+    float               numbers[4] = { 1, -1, 2, 0 }, target[4] = { 1, 0, 1, 0 };
+    const float        *map[] = { numbers };
+    kdas_maps           maps  = { .map = map, .maps = 1, .count = 1, .height = 2, .width = 2 };
+    kdas_loss_report    whole = { .size = sizeof whole };
+    kdas_loss_options   options;
+    kdas_context       *ctx;
+    kdas_loss          *loss;
+
+    memcpy(block, &size, sizeof size);
+    ck_assert_int_eq(kdas_context_create(&ctx, NULL), KDAS_OK);
+    kdas_loss_options_init(&options, sizeof options);
+    ck_assert_int_eq(kdas_loss_options_preset(&options, "baseline"), KDAS_OK);
+    ck_assert_int_eq(kdas_loss_create(&loss, ctx, &options), KDAS_OK);
+    ck_assert_int_eq(kdas_loss_evaluate(loss, &maps, NULL, target, NULL, &whole), KDAS_OK);
+    ck_assert_int_eq(kdas_loss_evaluate(loss, &maps, NULL, target, NULL, (kdas_loss_report *)block),
+                     KDAS_OK);
+    ck_assert(whole.total > 0 && whole.terms == KDAS_TERMS && whole.size == sizeof whole);
+    whole.size = size;
+    for (size_t i = 0; i < size + FENCE; i++)
+        ck_assert_msg(block[i] == (i >= size          ? 0xAA
+                                   : i < sizeof whole ? ((unsigned char *)&whole)[i]
+                                                      : 0),
+                      "byte %zu of a report of %zu bytes is %d", i, size, block[i]);
+    kdas_loss_destroy(loss);
+    kdas_context_destroy(ctx);
+    free(block);
+}
+END_TEST
+
 START_TEST(the_headers_declare_option_structs)
 {
     int found = 0;
@@ -119,6 +233,8 @@ int main(void)
     int      failed;
 
     tcase_add_test(rules, the_headers_declare_option_structs);
+    tcase_add_test(rules, reserved_room_is_zero);
+    tcase_add_loop_test(rules, reports_of_any_size_are_filled, 0, 4);
     tcase_add_loop_test(rules, init_sets_every_byte_and_no_other, 0, TYPES);
     tcase_add_loop_test(rules, init_fills_what_an_older_program_has, 0, TYPES);
     tcase_add_loop_test(rules, init_clears_what_a_newer_program_has, 0, TYPES);

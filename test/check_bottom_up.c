@@ -146,7 +146,7 @@ START_TEST(an_evaluator_takes_them)
     kd_assert_ok(kdas_evaluator_add_logits(e, "a", logits, &a));
     kd_assert_ok(kdas_evaluator_add_logits(e, "b", logits, &b));
     for (int pair = 0; pair < 4; pair += 2)
-        for (int m = 0; m < KDAS_METRIC_COUNT; m++) {
+        for (int m = 0; m < KDAS_METRICS; m++) {
             kd_assert_ok(kdas_evaluator_get(e, pair, (kdas_metric)m, &want));
             kd_assert_ok(kdas_evaluator_get(e, pair + 1, (kdas_metric)m, &got));
             ck_assert_double_eq(got, want);

@@ -15,7 +15,7 @@
 static kdas_status get_and_drop(kdas_dataset *dataset, int64_t i)
 {
     kdas_image *image, *mask;
-    kdas_status st = kdas_dataset_get(dataset, i, &image, &mask);
+    kdas_status st = kdas_dataset_get(&image, &mask, dataset, i);
 
     ck_assert((image != NULL) == (st == KDAS_OK) && (mask != NULL) == (st == KDAS_OK));
     kdas_image_destroy(image);
@@ -78,7 +78,7 @@ static void *read_all(void *argument)
         kdas_image *image, *mask;
         kdas_view   v;
 
-        if (kdas_dataset_get(r->dataset, i, &image, &mask) != KDAS_OK) return NULL;
+        if (kdas_dataset_get(&image, &mask, r->dataset, i) != KDAS_OK) return NULL;
         v = kdas_image_view(image);
         r->hash += kd_mix64((uint64_t)i) ^ kd_hash_bytes(v.data, (size_t)(v.height * v.stride));
         kdas_image_destroy(image);
@@ -231,8 +231,8 @@ START_TEST(scene_datasets_give_the_drawn_scenes)
     kd_assert_ok(kdas_dataset_synthetic(&dataset, kd_data_ctx, &o));
     ck_assert_str_eq(kdas_dataset_name(dataset, 2), "scene-000002");
     for (int again = 0; again < 2; again++) { /* drawn, then kept */
-        kd_assert_ok(kdas_dataset_get(dataset, 2, &image[0], &mask[0]));
-        kd_assert_ok(kdas_scene_draw(&image[1], &mask[1], kd_data_ctx, &o, 2));
+        kd_assert_ok(kdas_dataset_get(&image[0], &mask[0], dataset, 2));
+        kd_assert_ok(kdas_scene_draw(&image[1], &mask[1], kd_data_ctx, 2, &o));
         ck_assert(memcmp(kdas_image_pixels(image[0]), kdas_image_pixels(image[1]), 48 * 48 * 3) ==
                   0);
         ck_assert(memcmp(kdas_image_pixels(mask[0]), kdas_image_pixels(mask[1]), 48 * 48) == 0);
@@ -262,7 +262,7 @@ static kdas_status walk_folder(void)
     o.bad_file = KDAS_BAD_FILE_SKIP; /* lack of memory is no bad file */
     KD_TRY(kdas_dataset_open(&dataset, kd_data_ctx, kd_test_path(NULL), &o));
     ck_assert_int_eq(kdas_dataset_count(dataset), 3);
-    KD_TRY(kdas_dataset_get(dataset, 1, &image, &mask));
+    KD_TRY(kdas_dataset_get(&image, &mask, dataset, 1));
     KD_TRY(kdas_dataset_split(&rest, &part, dataset, 0.4, 1));
 done:
     kdas_image_destroy(image);
@@ -284,7 +284,7 @@ static kdas_status walk_scenes(void)
     o.count = 20;
     o.width = o.height = 32;
     KD_TRY(kdas_dataset_synthetic(&dataset, kd_data_ctx, &o));
-    KD_TRY(kdas_dataset_get(dataset, 3, &image, &mask));
+    KD_TRY(kdas_dataset_get(&image, &mask, dataset, 3));
 done:
     kdas_image_destroy(image);
     kdas_image_destroy(mask);

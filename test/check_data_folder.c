@@ -38,7 +38,7 @@ START_TEST(frames_are_matched_by_base_name_in_byte_order)
         kdas_view v, m;
 
         ck_assert_str_eq(kdas_dataset_name(dataset, i), want[i]);
-        kd_assert_ok(kdas_dataset_get(dataset, i, &image, &mask));
+        kd_assert_ok(kdas_dataset_get(&image, &mask, dataset, i));
         v = kdas_image_view(image);
         m = kdas_image_view(mask);
         ck_assert(v.pixel == KDAS_PIXEL_RGB8 && m.pixel == KDAS_PIXEL_GREY8);
@@ -49,9 +49,9 @@ START_TEST(frames_are_matched_by_base_name_in_byte_order)
     }
     ck_assert_ptr_null(kdas_dataset_name(dataset, -1));
     ck_assert_ptr_null(kdas_dataset_name(dataset, 5));
-    kd_assert_status(kdas_dataset_get(dataset, 5, &image, &mask), KDAS_EINVAL);
+    kd_assert_status(kdas_dataset_get(&image, &mask, dataset, 5), KDAS_EINVAL);
     kd_assert_sentence("frame 5 of 5");
-    kd_assert_status(kdas_dataset_get(dataset, 0, NULL, &mask), KDAS_EINVAL);
+    kd_assert_status(kdas_dataset_get(NULL, &mask, dataset, 0), KDAS_EINVAL);
     kdas_dataset_destroy(dataset);
     kdas_dataset_destroy(NULL);
 }
@@ -209,7 +209,7 @@ START_TEST(masks_become_binary_whatever_their_channels)
     for (int i = 0; i < 2; i++) {
         kdas_image *image, *mask;
 
-        kd_assert_ok(kdas_dataset_get(dataset, i, &image, &mask));
+        kd_assert_ok(kdas_dataset_get(&image, &mask, dataset, i));
         ck_assert(memcmp(kdas_image_pixels(image), rgb, sizeof rgb) == 0);
         ck_assert(memcmp(kdas_image_pixels(mask), want, 4) == 0);
         kdas_image_destroy(image);
@@ -229,7 +229,7 @@ START_TEST(an_all_black_mask_is_a_frame_without_a_polyp)
     kd_test_write_pair("x", 8, 8);
     kd_assert_ok(kdas_image_save(kd_data_ctx, kd_test_path("masks/x.png"), &view));
     dataset = kd_test_open_folder(KDAS_BAD_FILE_REFUSE, 0);
-    kd_assert_ok(kdas_dataset_get(dataset, 0, &image, &mask));
+    kd_assert_ok(kdas_dataset_get(&image, &mask, dataset, 0));
     ck_assert(memcmp(kdas_image_pixels(mask), black, sizeof black) == 0);
     kdas_image_destroy(image);
     kdas_image_destroy(mask);
@@ -260,7 +260,7 @@ START_TEST(quirky_masks_become_binary)
         kdas_view   v;
         int64_t     polyp = 0, other = 0;
 
-        kd_assert_ok(kdas_dataset_get(dataset, i, &image, &mask));
+        kd_assert_ok(kdas_dataset_get(&image, &mask, dataset, i));
         v = kdas_image_view(mask);
         for (int64_t k = 0; k < v.width * v.height; k++) {
             polyp += ((const uint8_t *)v.data)[k] == 255;

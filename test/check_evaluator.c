@@ -18,7 +18,7 @@ typedef enum fill { EMPTY, FULL, PART } fill;
 #define EM (20.0 / 19)
 static const struct {
     fill   map, mask;
-    double want[KDAS_METRIC_COUNT];
+    double want[KDAS_METRICS];
 } rules[] = {
     /* a polyp is there; the map is empty, full, right */
     { EMPTY,
@@ -54,7 +54,7 @@ START_TEST(empty_and_full_follow_the_stated_rules)
     make_fill(mask, rules[_i].mask);
     kd_test_add(map, mask, 5, 4);
     ck_assert_int_eq(kdas_evaluator_empty(kd_eval), rules[_i].mask == EMPTY);
-    for (int m = 0; m < KDAS_METRIC_COUNT; m++)
+    for (int m = 0; m < KDAS_METRICS; m++)
         if (rules[_i].want[m] != -1) {
             kd_test_assert_figure(0, m, rules[_i].want[m], 1e-14);
             kd_test_assert_figure(-1, m, rules[_i].want[m], 1e-14);
@@ -124,7 +124,7 @@ START_TEST(order_of_images_and_thread_count_do_not_matter)
 
         kd_assert_ok(kdas_evaluator_add(reverse, NULL, &p, &g));
     }
-    for (int m = 0; m < KDAS_METRIC_COUNT; m++) {
+    for (int m = 0; m < KDAS_METRICS; m++) {
         kd_test_assert_figure(-1, m, kd_test_figure(reverse, -1, m), 1e-14);
         for (int i = 0; i < N; i++) /* one image: the same bits */
             kd_test_assert_figure(i, m, kd_test_figure(reverse, N - 1 - i, m), 0);
@@ -150,7 +150,7 @@ START_TEST(strides_are_honoured)
     }
     kd_test_add(map, mask, W, H);
     kd_assert_ok(kdas_evaluator_add(kd_eval, NULL, &p, &g));
-    for (int m = 0; m < KDAS_METRIC_COUNT; m++)
+    for (int m = 0; m < KDAS_METRICS; m++)
         kd_test_assert_figure(1, m, kd_test_figure(kd_eval, 0, m), 0);
 }
 END_TEST
@@ -158,12 +158,12 @@ END_TEST
 START_TEST(reset_forgets_everything)
 {
     uint8_t map[20], mask[20];
-    double  before[KDAS_METRIC_COUNT], value;
+    double  before[KDAS_METRICS], value;
 
     make_fill(map, FULL);
     make_fill(mask, PART);
     kd_test_add(map, mask, 5, 4);
-    for (int m = 0; m < KDAS_METRIC_COUNT; m++)
+    for (int m = 0; m < KDAS_METRICS; m++)
         before[m] = kd_test_figure(kd_eval, -1, m);
     make_fill(mask, EMPTY);
     kd_test_add(map, mask, 5, 4);
@@ -174,7 +174,7 @@ START_TEST(reset_forgets_everything)
     kd_assert_status(kdas_evaluator_get(kd_eval, -1, KDAS_METRIC_SM, &value), KDAS_ESTATE);
     make_fill(mask, PART);
     kd_test_add(map, mask, 5, 4);
-    for (int m = 0; m < KDAS_METRIC_COUNT; m++)
+    for (int m = 0; m < KDAS_METRICS; m++)
         kd_test_assert_figure(-1, m, before[m], 0);
 }
 END_TEST
@@ -201,7 +201,7 @@ START_TEST(logits_become_the_map_that_a_file_would_hold)
         map[i] = (uint8_t)((1 / (1 + exp(-(double)logits[i])) - low) / (high - low + 1e-8) * 255);
     kd_test_add(map, mask, W, H);
     kd_assert_ok(kdas_evaluator_add_logits(kd_eval, "z", logits, &g));
-    for (int m = 0; m < KDAS_METRIC_COUNT; m++)
+    for (int m = 0; m < KDAS_METRICS; m++)
         kd_test_assert_figure(1, m, kd_test_figure(kd_eval, 0, m), 0);
 
     for (int i = 0; i < W * H; i++)
@@ -232,10 +232,10 @@ END_TEST
 
 START_TEST(metric_names_lead_back_to_their_numbers)
 {
-    for (int m = 0; m < KDAS_METRIC_COUNT; m++)
+    for (int m = 0; m < KDAS_METRICS; m++)
         ck_assert_int_eq(kdas_metric_find(kdas_metric_name(m)), m);
     ck_assert_str_eq(kdas_metric_name(KDAS_METRIC_SM), "Sm");
-    ck_assert_ptr_null(kdas_metric_name(KDAS_METRIC_COUNT));
+    ck_assert_ptr_null(kdas_metric_name(KDAS_METRICS));
     ck_assert_ptr_null(kdas_metric_name((kdas_metric)-1));
     ck_assert_int_eq(kdas_metric_find("meandice"), -1);
     ck_assert_int_eq(kdas_metric_find(NULL), -1);
@@ -314,7 +314,7 @@ START_TEST(null_handles_and_bad_numbers_are_refused)
     kd_assert_status(kdas_evaluator_get(kd_eval, -1, KDAS_METRIC_SM, &value), KDAS_ESTATE);
     kd_test_add(pixels, pixels, 5, 4);
     kd_assert_status(kdas_evaluator_get(kd_eval, -1, KDAS_METRIC_SM, NULL), KDAS_EINVAL);
-    kd_assert_status(kdas_evaluator_get(kd_eval, -1, KDAS_METRIC_COUNT, &value), KDAS_EINVAL);
+    kd_assert_status(kdas_evaluator_get(kd_eval, -1, KDAS_METRICS, &value), KDAS_EINVAL);
     kd_assert_status(kdas_evaluator_get(kd_eval, 1, KDAS_METRIC_SM, &value), KDAS_EINVAL);
     kd_assert_sentence("image 1");
     ck_assert_double_eq(value, 7); /* untouched */

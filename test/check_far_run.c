@@ -227,7 +227,7 @@ START_TEST(a_segmenter_far_away_gives_the_bits_of_the_cpu)
             kdas_image *image, *mask;
             kdas_view   view;
 
-            kd_assert_ok(kdas_scene_draw(&image, &mask, ctx, &scenes, t));
+            kd_assert_ok(kdas_scene_draw(&image, &mask, ctx, t, &scenes));
             view = kdas_image_view(image);
             kd_assert_ok(kdas_segmenter_logits(s, &view, logits[i][t]));
             kd_assert_ok(kdas_segmenter_mask(s, &view, masks[i][t], 0));
@@ -248,7 +248,7 @@ END_TEST
 START_TEST(figures_far_away_are_those_of_the_cpu)
 {
     static const char *const devices[] = { "cpu", "far" };
-    double                   figure[2][KDAS_METRIC_COUNT];
+    double                   figure[2][KDAS_METRICS];
 
     for (int i = 0; i < 2; i++) {
         kdas_context      *ctx = kd_test_device(devices[i], NULL);
@@ -264,7 +264,7 @@ START_TEST(figures_far_away_are_those_of_the_cpu)
         kd_assert_ok(kdas_model_create(&m, ctx, "polyp_pvt_b0", NULL));
         kd_assert_ok(kdas_evaluator_create(&e, ctx));
         kd_assert_ok(kdas_evaluate(e, m, frames, 64, 64, 0));
-        for (int k = 0; k < KDAS_METRIC_COUNT; k++)
+        for (int k = 0; k < KDAS_METRICS; k++)
             kd_assert_ok(kdas_evaluator_get(e, -1, (kdas_metric)k, &figure[i][k]));
         kdas_evaluator_destroy(e);
         kdas_model_destroy(m);

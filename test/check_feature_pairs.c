@@ -151,8 +151,8 @@ static bool affordable(kdas_context *ctx, const char *teacher, const char *stude
 {
     int64_t t, s;
 
-    kd_assert_ok(kdas_model_cost(&t, NULL, ctx, teacher, 32, 32, KDAS_COUNT_MACS));
-    kd_assert_ok(kdas_model_cost(&s, NULL, ctx, student, 32, 32, KDAS_COUNT_MACS));
+    kd_assert_ok(kdas_model_cost(ctx, teacher, 32, 32, KDAS_COUNT_MACS, &t, NULL));
+    kd_assert_ok(kdas_model_cost(ctx, student, 32, 32, KDAS_COUNT_MACS, &s, NULL));
     return KD_MAX(t, s) < (KD_MIN(t, s) < 4000000 ? 16000000 : 6000000);
 }
 

@@ -149,7 +149,7 @@ static const kdas_maps       maps            = {
     CALL(batch_set_labelled, kdas_batch_set_labelled(p->batch, 0, 0))                                       \
     CALL(dataset_open, kdas_dataset_open((kdas_dataset **)made, p->rig.ctx, kd_test_path(NULL), NULL))      \
     CALL(dataset_synthetic, kdas_dataset_synthetic((kdas_dataset **)made, p->rig.ctx, NULL))                \
-    CALL(dataset_get, kdas_dataset_get(p->dataset, 0, &image, (kdas_image **)made))                         \
+    CALL(dataset_get, kdas_dataset_get(&image, (kdas_image **)made, p->dataset, 0))                         \
     CALL(dataset_add_maps, kdas_dataset_add_maps(p->dataset, kd_test_path(NULL)))                           \
     CALL(loader_create, kdas_loader_create((kdas_loader **)made, p->dataset, NULL))                         \
     CALL(loader_next, kdas_loader_next(p->loader, (kdas_batch **)made))                                     \

@@ -206,7 +206,7 @@ static kdas_dataset *frames(void)
         kdas_image *image, *mask;
         kdas_view   view;
 
-        kd_assert_ok(LIBRARY(kdas_scene_draw(&image, &mask, ctx, &o, i)));
+        kd_assert_ok(LIBRARY(kdas_scene_draw(&image, &mask, ctx, i, &o)));
         snprintf(name, sizeof name, kinds[i % 2], i);
         view = kdas_image_view(image);
         kd_assert_ok(LIBRARY(kdas_image_save(ctx, kd_test_path(name), &view)));

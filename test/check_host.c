@@ -209,7 +209,7 @@ static double mean_loss_by_parts(kd_test_training *s, const kdas_loss_options *o
         kdas_image      *image, *mask;
         kdas_view        pixels, truth;
 
-        kd_assert_ok(kdas_dataset_get(s->validation, i, &image, &mask));
+        kd_assert_ok(kdas_dataset_get(&image, &mask, s->validation, i));
         pixels = kdas_image_view(image);
         truth  = kdas_image_view(mask);
         kd_assert_ok(kdas_segmenter_logits(segmenter, &pixels, logits));

@@ -107,7 +107,7 @@ START_TEST(plain_batches_are_the_datasets_frames_in_order)
             kdas_image *image, *mask;
             kdas_view   pixels, truth;
 
-            kd_assert_ok(kdas_dataset_get(scenes, frame, &image, &mask));
+            kd_assert_ok(kdas_dataset_get(&image, &mask, scenes, frame));
             pixels = kdas_image_view(image);
             truth  = kdas_image_view(mask);
             kd_assert_ok(kdas_batch_set(want, 0, &pixels, &truth));

@@ -212,7 +212,7 @@ START_TEST(frames_without_masks_are_opened_with_and_without_a_folder_of_images)
     ck_assert_str_eq(kdas_dataset_name(dataset, 1), "b");
     ck_assert(kdas_dataset_hash(dataset) != labelled);
     for (int i = 0; i < 2; i++) { /* decoded, then kept */
-        kd_assert_ok(kdas_dataset_get(dataset, 1, &image, &mask));
+        kd_assert_ok(kdas_dataset_get(&image, &mask, dataset, 1));
         ck_assert_ptr_null(mask);
         ck_assert(kdas_image_view(image).width == 48);
         kdas_image_destroy(image);

@@ -375,7 +375,7 @@ static void write_frames(kdas_context *ctx)
         kdas_image              *image, *mask;
         kdas_view                view;
 
-        kd_assert_ok(kdas_scene_draw(&image, &mask, ctx, &o, i));
+        kd_assert_ok(kdas_scene_draw(&image, &mask, ctx, i, &o));
         view = kdas_image_view(image);
         kd_assert_ok(kdas_image_save(ctx, kd_test_path(names[i]), &view));
         kdas_image_destroy(image);

@@ -37,8 +37,8 @@ static void compare_with_table(const char *path, bool labelled, double tolerance
         seen++;
     }
     fclose(file);
-    if (labelled) seen -= kdas_evaluator_count(kd_eval) * KDAS_METRIC_COUNT;
-    ck_assert_int_eq(seen, KDAS_METRIC_COUNT);
+    if (labelled) seen -= kdas_evaluator_count(kd_eval) * KDAS_METRICS;
+    ck_assert_int_eq(seen, KDAS_METRICS);
 }
 
 static const char *fixture_folder(void)
@@ -439,7 +439,7 @@ START_TEST(a_set_is_the_mean_of_its_images_and_max_is_of_the_mean_curve)
     for (int j = 0; j < KD_THRESHOLDS; j++)
         best = fmax(best, mean[j]);
     kd_test_assert_figure(-1, KDAS_METRIC_MAX_DICE, best, 1e-12);
-    for (int m = 0; m < KDAS_METRIC_COUNT; m++) {
+    for (int m = 0; m < KDAS_METRICS; m++) {
         sum = 0;
         for (int i = 0; i < 3; i++)
             sum += kd_test_figure(kd_eval, i, m);

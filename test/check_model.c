@@ -70,8 +70,8 @@ START_TEST(costs_equal_the_published_ones)
     double  macs, thop;
 
     kd_assert_ok(
-        kdas_model_cost(&parameters, &macs, ctx, known[_i].name, 352, 352, KDAS_COUNT_MACS));
-    kd_assert_ok(kdas_model_cost(NULL, &thop, ctx, known[_i].name, 352, 352, KDAS_COUNT_THOP));
+        kdas_model_cost(ctx, known[_i].name, 352, 352, KDAS_COUNT_MACS, &parameters, &macs));
+    kd_assert_ok(kdas_model_cost(ctx, known[_i].name, 352, 352, KDAS_COUNT_THOP, NULL, &thop));
     ck_assert_int_eq(parameters, known[_i].parameters);
     ck_assert_double_eq_tol(macs / 1e9, known[_i].macs, 0.6e-4);
     if (known[_i].thop > 0) ck_assert_double_eq_tol(thop / 1e9, known[_i].thop, 0.6e-4);
@@ -86,8 +86,8 @@ START_TEST(every_listed_model_can_be_costed_at_any_size)
     for (; (name = kdas_model_name(count)); count++) {
         double small, large;
 
-        kd_assert_ok(kdas_model_cost(NULL, &small, ctx, name, 32, 96, KDAS_COUNT_MACS));
-        kd_assert_ok(kdas_model_cost(NULL, &large, ctx, name, 96, 96, KDAS_COUNT_MACS));
+        kd_assert_ok(kdas_model_cost(ctx, name, 32, 96, KDAS_COUNT_MACS, NULL, &small));
+        kd_assert_ok(kdas_model_cost(ctx, name, 96, 96, KDAS_COUNT_MACS, NULL, &large));
         ck_assert(small > 0 && large > small);
     }
     ck_assert_int_eq(count, 17);
@@ -134,7 +134,7 @@ START_TEST(layers_are_listed_from_one_graph)
 
     kd_assert_ok(kdas_model_create(&m, counted, "pvt_v2_b0", NULL));
     before = meter.taken;
-    kd_assert_ok(kdas_model_cost(&parameters, NULL, counted, "pvt_v2_b0", 64, 64, KDAS_COUNT_MACS));
+    kd_assert_ok(kdas_model_cost(counted, "pvt_v2_b0", 64, 64, KDAS_COUNT_MACS, &parameters, NULL));
     costs  = meter.taken - before; /* of one graph, and the parameters that it declares */
     before = meter.taken;
     kd_assert_ok(kdas_layers_create(&layers, m, 64, 64));

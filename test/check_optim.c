@@ -54,7 +54,7 @@ static void exact_update(exact (*state)[KD_TEST_LARGEST], kd_test_optim *s,
                          const kdas_optim_options *o, exact_fn rule, int t)
 {
     double clip = o->clip_norm > 0 ? fmin(1, o->clip_norm / exact_norm(s)) : 1;
-    double lr   = kdas_schedule_lr(o, t - 1);
+    double lr   = kdas_schedule_lr(t - 1, o);
     float  g[KD_TEST_LARGEST];
 
     for (int i = 0; i < kd_params_count(s->params); i++) {

@@ -122,7 +122,7 @@ START_TEST(operations_are_those_of_the_model)
     double        macs, flop = 0;
 
     kd_assert_ok(kdas_model_create(&m, ctx, "polyp_pvt_b0", NULL));
-    kd_assert_ok(kdas_model_cost(NULL, &macs, ctx, "polyp_pvt_b0", SIDE, SIDE, KDAS_COUNT_MACS));
+    kd_assert_ok(kdas_model_cost(ctx, "polyp_pvt_b0", SIDE, SIDE, KDAS_COUNT_MACS, NULL, &macs));
     kd_assert_ok(kdas_context_profile(ctx, 1));
     for (int i = 0; i < 3; i++)
         kd_assert_ok(kdas_model_forward(m, KDAS_MODE_INFER, b));
@@ -401,7 +401,7 @@ START_TEST(misuse_is_refused_with_a_sentence)
     kd_assert_status(kdas_profile_measure_roofline(ctx, &f), KDAS_EINVAL);
     kd_assert_sentence("size");
     ck_assert_str_eq(kdas_profile_part_name(KDAS_PROFILE_UPDATE), "update");
-    ck_assert_str_eq(kdas_profile_part_name((kdas_profile_part)77), "?");
+    ck_assert_ptr_null(kdas_profile_part_name((kdas_profile_part)77));
     kdas_context_destroy(ctx);
 }
 END_TEST

@@ -172,7 +172,7 @@ static void write_frame(const char *name, int salt)
     kd_assert_ok(kdas_context_create(&ctx, &c));
     kdas_scene_options_init(&o, sizeof o);
     o.width = o.height = 48;
-    kd_assert_ok(kdas_scene_draw(&image, &mask, ctx, &o, salt));
+    kd_assert_ok(kdas_scene_draw(&image, &mask, ctx, salt, &o));
     snprintf(file, sizeof file, "frames/images/%s.png", name);
     view = kdas_image_view(image);
     kd_assert_ok(kdas_image_save(ctx, kd_test_path(file), &view));
@@ -264,7 +264,7 @@ START_TEST(a_run_made_longer_has_the_schedule_of_the_longer_one)
     kd_assert_ok(kd_test_run_train(&run));
     ck_assert_int_eq(kdas_optim_updates(run.rig.optim), 4);
     for (int64_t i = 4; i < 6; i++) {
-        ck_assert_double_eq(kdas_optim_lr(run.rig.optim), kdas_schedule_lr(&t.rig.optim, i));
+        ck_assert_double_eq(kdas_optim_lr(run.rig.optim), kdas_schedule_lr(i, &t.rig.optim));
         kd_test_rig_step(&run.rig, (int)i);
     }
     ck_assert_int_eq(kd_test_said_count("W optim.total is 4000 from here on", "had 40"), 1);
@@ -291,7 +291,7 @@ START_TEST(a_length_that_is_not_told_is_the_files)
     kd_test_run_make(&run, &t);
     kd_test_said[0] = 0;
     kd_assert_ok(kd_test_run_train(&run));
-    ck_assert_double_eq(kdas_optim_lr(run.rig.optim), kdas_schedule_lr(&told.rig.optim, 2));
+    ck_assert_double_eq(kdas_optim_lr(run.rig.optim), kdas_schedule_lr(2, &told.rig.optim));
     ck_assert_int_eq(kd_test_said_count("W optim.schedule goes on at 'poly'", "'constant'"), 1);
     ck_assert_int_eq(kd_test_said_count("W ", ""), 1);
     kd_test_run_finish(&run);

@@ -41,7 +41,7 @@ static struct drawn draw(const kdas_scene_options *o, int64_t i)
 {
     struct drawn d = { .n = o->width * o->height };
 
-    kd_assert_ok(kdas_scene_draw(&d.image, &d.mask, &context, o, i));
+    kd_assert_ok(kdas_scene_draw(&d.image, &d.mask, &context, i, o));
     d.rgb   = kdas_image_pixels(d.image);
     d.truth = kdas_image_pixels(d.mask);
     return d;
@@ -331,7 +331,7 @@ START_TEST(options_out_of_range_are_refused)
 #define REFUSED(change, part)                                                       \
     o = good;                                                                       \
     change;                                                                         \
-    kd_assert_status(kdas_scene_draw(&image, &mask, &context, &o, 0), KDAS_EINVAL); \
+    kd_assert_status(kdas_scene_draw(&image, &mask, &context, 0, &o), KDAS_EINVAL); \
     kd_assert_sentence(part);                                                       \
     ck_assert(!image && !mask)
     REFUSED(o.count = 0, "count");
@@ -342,12 +342,12 @@ START_TEST(options_out_of_range_are_refused)
     REFUSED(o.contrast = 1.5f, "contrast");
     REFUSED(o.size = 0, "size");
 #undef REFUSED
-    kd_assert_status(kdas_scene_draw(&image, &mask, &context, &good, 4), KDAS_EINVAL);
+    kd_assert_status(kdas_scene_draw(&image, &mask, &context, 4, &good), KDAS_EINVAL);
     kd_assert_sentence("scene 4 of 4");
-    kd_assert_status(kdas_scene_draw(&image, &mask, &context, &good, -1), KDAS_EINVAL);
-    kd_assert_status(kdas_scene_draw(NULL, &mask, &context, &good, 0), KDAS_EINVAL);
-    kd_assert_status(kdas_scene_draw(&image, NULL, &context, &good, 0), KDAS_EINVAL);
-    kd_assert_status(kdas_scene_draw(&image, &mask, NULL, &good, 0), KDAS_EINVAL);
+    kd_assert_status(kdas_scene_draw(&image, &mask, &context, -1, &good), KDAS_EINVAL);
+    kd_assert_status(kdas_scene_draw(NULL, &mask, &context, 0, &good), KDAS_EINVAL);
+    kd_assert_status(kdas_scene_draw(&image, NULL, &context, 0, &good), KDAS_EINVAL);
+    kd_assert_status(kdas_scene_draw(&image, &mask, NULL, 0, &good), KDAS_EINVAL);
 }
 END_TEST
 

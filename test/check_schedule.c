@@ -9,9 +9,9 @@ START_TEST(a_constant_rate_stays)
 {
     kdas_optim_options o = kd_test_optim_options("adamw");
 
-    ck_assert_double_eq(kdas_schedule_lr(&o, 0), (double)1e-4f);
-    ck_assert_double_eq(kdas_schedule_lr(&o, 123456), (double)1e-4f);
-    ck_assert_double_eq(kdas_schedule_lr(NULL, 7), (double)1e-4f);
+    ck_assert_double_eq(kdas_schedule_lr(0, &o), (double)1e-4f);
+    ck_assert_double_eq(kdas_schedule_lr(123456, &o), (double)1e-4f);
+    ck_assert_double_eq(kdas_schedule_lr(7, NULL), (double)1e-4f);
 }
 END_TEST
 
@@ -24,7 +24,7 @@ START_TEST(a_step_schedule_drops_at_its_intervals)
     o.step_every  = 10;
     o.step_factor = 0.5f;
     for (int64_t t = 0; t < 45; t++)
-        ck_assert_double_eq(kdas_schedule_lr(&o, t), pow(0.5, (double)(t / 10)));
+        ck_assert_double_eq(kdas_schedule_lr(t, &o), pow(0.5, (double)(t / 10)));
 }
 END_TEST
 
@@ -36,11 +36,11 @@ START_TEST(a_cosine_falls_from_the_base_to_the_least_and_stays_there)
     o.lr       = 1;
     o.lr_min   = 0.25f;
     o.total    = 100;
-    ck_assert_double_eq(kdas_schedule_lr(&o, 0), 1);
-    ck_assert_double_eq_tol(kdas_schedule_lr(&o, 50), 0.625, 1e-12);
-    ck_assert_double_eq_tol(kdas_schedule_lr(&o, 25), 0.25 + 0.375 * (1 + sqrt(0.5)), 1e-12);
-    ck_assert_double_eq_tol(kdas_schedule_lr(&o, 100), 0.25, 1e-12);
-    ck_assert_double_eq_tol(kdas_schedule_lr(&o, 1000), 0.25, 1e-12);
+    ck_assert_double_eq(kdas_schedule_lr(0, &o), 1);
+    ck_assert_double_eq_tol(kdas_schedule_lr(50, &o), 0.625, 1e-12);
+    ck_assert_double_eq_tol(kdas_schedule_lr(25, &o), 0.25 + 0.375 * (1 + sqrt(0.5)), 1e-12);
+    ck_assert_double_eq_tol(kdas_schedule_lr(100, &o), 0.25, 1e-12);
+    ck_assert_double_eq_tol(kdas_schedule_lr(1000, &o), 0.25, 1e-12);
 }
 END_TEST
 
@@ -53,10 +53,10 @@ START_TEST(a_poly_schedule_is_a_power_of_what_is_left)
     o.power    = 2;
     o.total    = 100;
     for (int64_t t = 0; t <= 100; t += 10)
-        ck_assert_double_eq_tol(kdas_schedule_lr(&o, t), (1 - t / 100.0) * (1 - t / 100.0), 1e-12);
-    ck_assert_double_eq(kdas_schedule_lr(&o, 200), 0);
+        ck_assert_double_eq_tol(kdas_schedule_lr(t, &o), (1 - t / 100.0) * (1 - t / 100.0), 1e-12);
+    ck_assert_double_eq(kdas_schedule_lr(200, &o), 0);
     o.lr_min = 0.125f;
-    ck_assert_double_eq(kdas_schedule_lr(&o, 99), 0.125);
+    ck_assert_double_eq(kdas_schedule_lr(99, &o), 0.125);
 }
 END_TEST
 
@@ -67,15 +67,15 @@ START_TEST(a_warm_up_rises_in_equal_steps_and_the_schedule_starts_at_its_end)
     o.lr     = 1;
     o.warmup = 8;
     for (int64_t t = 0; t < 8; t++)
-        ck_assert_double_eq(kdas_schedule_lr(&o, t), (double)(t + 1) / 8);
-    ck_assert_double_eq(kdas_schedule_lr(&o, 8), 1);
+        ck_assert_double_eq(kdas_schedule_lr(t, &o), (double)(t + 1) / 8);
+    ck_assert_double_eq(kdas_schedule_lr(8, &o), 1);
     o.schedule = "poly";
     o.power    = 1;
     o.total    = 18;
-    ck_assert_double_eq(kdas_schedule_lr(&o, 3), 0.5);
-    ck_assert_double_eq(kdas_schedule_lr(&o, 8), 1);
-    ck_assert_double_eq_tol(kdas_schedule_lr(&o, 13), 0.5, 1e-12);
-    ck_assert_double_eq_tol(kdas_schedule_lr(&o, 18), 0, 1e-12);
+    ck_assert_double_eq(kdas_schedule_lr(3, &o), 0.5);
+    ck_assert_double_eq(kdas_schedule_lr(8, &o), 1);
+    ck_assert_double_eq_tol(kdas_schedule_lr(13, &o), 0.5, 1e-12);
+    ck_assert_double_eq_tol(kdas_schedule_lr(18, &o), 0, 1e-12);
 }
 END_TEST
 
@@ -83,9 +83,9 @@ START_TEST(a_schedule_of_nonsense_is_not_a_number)
 {
     kdas_optim_options o = kd_test_optim_options("adamw");
 
-    ck_assert_double_nan(kdas_schedule_lr(&o, -1));
+    ck_assert_double_nan(kdas_schedule_lr(-1, &o));
     o.schedule = "cosine"; /* without a total */
-    ck_assert_double_nan(kdas_schedule_lr(&o, 0));
+    ck_assert_double_nan(kdas_schedule_lr(0, &o));
     ck_assert_double_nan(kdas_optim_lr(NULL));
 }
 END_TEST

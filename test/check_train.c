@@ -102,7 +102,7 @@ static double validation_loss_of(kd_test_training *s, kdas_model *model)
     for (int i = 0; i < 3; i++) {
         kdas_view pixels, truth;
 
-        kd_assert_ok(kdas_dataset_get(s->validation, i, &image, &mask));
+        kd_assert_ok(kdas_dataset_get(&image, &mask, s->validation, i));
         pixels = kdas_image_view(image);
         truth  = kdas_image_view(mask);
         kd_assert_ok(kdas_batch_set(batch, 0, &pixels, &truth));
@@ -193,13 +193,13 @@ START_TEST(an_evaluation_is_each_frame_segmented_at_its_own_size)
         kdas_image *image, *mask;
         kdas_view   pixels, truth;
 
-        kd_assert_ok(kdas_dataset_get(s.validation, i, &image, &mask));
+        kd_assert_ok(kdas_dataset_get(&image, &mask, s.validation, i));
         pixels = kdas_image_view(image);
         truth  = kdas_image_view(mask);
         kd_assert_ok(kdas_segmenter_logits(segmenter, &pixels, logits));
         kd_assert_ok(kdas_evaluator_add_logits(one, NULL, logits, &truth));
         ck_assert_str_eq(kdas_evaluator_name(all, i), kdas_dataset_name(s.validation, i));
-        for (int m = 0; m < KDAS_METRIC_COUNT; m++) {
+        for (int m = 0; m < KDAS_METRICS; m++) {
             double a, b;
 
             kd_assert_ok(kdas_evaluator_get(all, i, (kdas_metric)m, &a));

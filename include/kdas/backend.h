@@ -193,6 +193,7 @@ typedef struct kdas_adamw_attr {
     float   lr, beta1, beta2, eps, weight_decay;
     float   grad_scale; /* the gradient is multiplied by this first ...              */
     float   clamp;      /* ... then held within +-clamp; 0: not                      */
+    int32_t reserved;   /* 0                                                         */
     int64_t step;       /* 1 for the first update                                    */
 } kdas_adamw_attr;
 
@@ -237,6 +238,7 @@ typedef struct kdas_call {
     const void *dout;                 /* backward: gradient of out                          */
     void       *din[KDAS_MAX_INPUTS]; /* backward: gradient of each input, NULL: not wanted */
     uint32_t    add;                  /* bit i: add into din[i]; else din[i] holds no value */
+    int32_t     reserved;             /* 0                                                  */
     void       *saved, *packed, *work;
     uint64_t    seed; /* random draws are a pure function of it             */
     /* Device memory that holds the seed by the time the kernel runs; NULL: `seed` is it. A kernel that is
@@ -278,10 +280,11 @@ enum {
 
 typedef struct kdas_kernel {
     int32_t  op;
-    uint32_t needs; /* operands that backward reads: KDAS_NEEDS_*          */
-    uint32_t flags; /* KDAS_KERNEL_*                                       */
+    uint32_t needs;    /* operands that backward reads: KDAS_NEEDS_*          */
+    uint32_t flags;    /* KDAS_KERNEL_*                                       */
+    int32_t  reserved; /* 0                                                */
     /* 1 if this kernel can do the node. NULL: it can always. */
-    int (*supports)(kdas_device *device, const kdas_node_desc *node);
+    int32_t (*supports)(kdas_device *device, const kdas_node_desc *node);
     /* Once at compile; may allocate. `plan` comes zeroed. NULL: nothing to prepare. */
     kdas_status (*prepare)(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan);
     void (*release)(kdas_device *device, void *state);
@@ -295,7 +298,8 @@ typedef struct kdas_kernel {
 
 /* What the host lends to a backend; outlives the device. */
 typedef struct kdas_host {
-    uint32_t abi; /* KDAS_BACKEND_ABI of the host */
+    uint32_t abi;      /* KDAS_BACKEND_ABI of the host */
+    int32_t  reserved; /* 0 */
     size_t   size;
     void    *user;
     void *(*alloc)(void  *user,
@@ -317,14 +321,14 @@ typedef struct kdas_device_options {
 } kdas_device_options;
 
 typedef struct kdas_backend {
-    uint32_t           abi; /* KDAS_BACKEND_ABI */
-    size_t             size;
-    const char        *name;
-    const kdas_kernel *kernels;     /* ends with op 0                                      */
+    uint32_t           abi;         /* KDAS_BACKEND_ABI */
     int32_t            host_memory; /* 1: device memory is host memory; what the list lacks
                                      * runs on the reference kernels                       */
+    size_t             size;
+    const char        *name;
+    const kdas_kernel *kernels; /* ends with op 0 */
     /* A score, 0: cannot be used here, and `why` (never NULL, at least 1 byte) says so in a sentence. */
-    int (*probe)(int32_t index, char *why, size_t size);
+    int32_t (*probe)(int32_t index, char *why, size_t size);
     kdas_status (*open)(kdas_device **out, const kdas_host *host,
                         const kdas_device_options *options);
     void (*close)(kdas_device *device);
@@ -363,7 +367,7 @@ typedef struct kdas_backend {
     kdas_status (*graph_launch)(kdas_device *device, void *graph);
     void (*graph_destroy)(kdas_device *device, void *graph);
     /* Has the device products with TF32 factors? */
-    int (*has_tf32)(kdas_device *device);
+    int32_t (*has_tf32)(kdas_device *device);
 } kdas_backend;
 
 /* The symbol a plug-in exports. */

@@ -25,16 +25,19 @@
 #define KDAS_VERSION       (KDAS_VERSION_MAJOR * 10000 + KDAS_VERSION_MINOR * 100 + KDAS_VERSION_PATCH)
 #define KDAS_ABI           1
 
+/* Declarations that a minor version may still change or take away are there for those who define KDAS_EXPERIMENTAL
+ * before they include a header of the library; docs/abi.md lists them. */
+
 KDAS_BEGIN
 
 /* ---- Versions ------------------------------------------------------------------------------- */
 
 /* Version of the library that is running, as KDAS_VERSION. Any thread. Since 0.1. */
-KDAS_API int kdas_version(void);
+KDAS_API int32_t kdas_version(void);
 /* The same as text, "0.4.0". Static. Since 0.1. */
 KDAS_API const char *kdas_version_string(void);
-/* ABI number of the library that is running; compare with KDAS_ABI. Since 0.1. */
-KDAS_API int kdas_abi(void);
+/* ABI number of the library that is running; compare with KDAS_ABI. Any thread. Since 0.1. */
+KDAS_API int32_t kdas_abi(void);
 
 /* ---- Errors ---------------------------------------------------------------------------------
  * Every call that can fail returns a status: 0 is success, a negative value says what kind of
@@ -51,10 +54,13 @@ typedef enum kdas_status {
     KDAS_EUNSUPPORTED = -7, /* known, but not offered here                                        */
     KDAS_ENUMERIC     = -8, /* NaN or infinity where a number must be                             */
     KDAS_ECANCELLED   = -9, /* the host asked to stop                                             */
-    KDAS_EBACKEND = -10,    /* the compute library or device failed                               */
-    KDAS_ESTATE   = -11     /* the call comes too early or too late in the order of calls, or in a
-                             * child of a fork on what was made before                            */
+    KDAS_EBACKEND     = -10, /* the compute library or device failed                             */
+    KDAS_ESTATE       = -11  /* the call comes too early or too late in the order of calls, or in a
+                              * child of a fork on what was made before                           */
 } kdas_status;
+
+/* Enumerations have 32 bits: structs hold them as int32_t. This does not compile where that is not so. */
+typedef char kdas_enums_have_32_bits[sizeof(kdas_status) == sizeof(int32_t) ? 1 : -1];
 
 /* Name of a status, "KDAS_EINVAL"; "KDAS_E?" for an unknown one. Static. Since 0.1. */
 KDAS_API const char *kdas_status_name(kdas_status status);
@@ -106,22 +112,23 @@ typedef enum kdas_precision {
 
 /* Settings. Call kdas_context_options_init() first, then change what you need. */
 typedef struct kdas_context_options {
-    size_t      size;    /* set by init; members are only added at the end                      */
-    const char *device;  /* "cpu" (default), "reference" (plain C), or a plug-in: "name[:index]" */
-    int32_t     threads; /* compute threads, 1..1024; 0 (default): see below                     */
-    const char *isa;     /* most the CPU kernels may use: "amx" (since 0.2), "avx512" (with its
+    size_t        size;   /* set by init; members are only added at the end                      */
+    const char   *device; /* "cpu" (default), "reference" (plain C), or a plug-in: "name[:index]" */
+    const char   *isa;    /* most the CPU kernels may use: "amx" (since 0.2), "avx512" (with its
                           * BF16), "avx2", "plain"; NULL: all                                    */
-    kdas_log_fn log;     /* NULL (default): silent                                              */
-    void       *log_user;
+    kdas_log_fn   log;    /* NULL (default): silent                                              */
+    void         *log_user;
     kdas_alloc_fn alloc; /* NULL (default): malloc; set both or neither                          */
     kdas_free_fn  free;
     void         *alloc_user;
-    int32_t       precision; /* kdas_precision; KDAS_PRECISION_F32 (default). Since 0.2      */
-    int32_t deterministic; /* 1 (default): same inputs, threads and device give the same bits; 0: a
-                                  * GPU may take algorithms that sum in any order. Since 0.3            */
     const char *plugin_path; /* folders with plug-ins, joined by ':', looked at before those of the
                               * environment variable KDAS_BACKEND_PATH and the folder "kdas" beside the
                               * library; NULL (default): those alone. Since 0.4                     */
+    int32_t     threads;     /* compute threads, 1..1024; 0 (default): see below              */
+    int32_t     precision;   /* kdas_precision; KDAS_PRECISION_F32 (default). Since 0.2      */
+    int32_t deterministic; /* 1 (default): same inputs, threads and device give the same bits; 0: a
+                                  * GPU may take algorithms that sum in any order. Since 0.3            */
+    int32_t reserved;      /* 0 */
 } kdas_context_options;
 
 /* threads = 0 takes, since 0.4, the first of
@@ -163,17 +170,19 @@ KDAS_API kdas_status kdas_context_release(kdas_context *context);
  * work is done, and wait by themselves where they give results back. For timing; nothing to wait for on a
  * CPU. KDAS_EINVAL (NULL), KDAS_ESTATE (made before a fork), KDAS_EBACKEND (the device failed). Since 0.3. */
 KDAS_API kdas_status kdas_context_wait(kdas_context *context);
-/* Compute threads in use. Since 0.1. */
+/* Compute threads in use (NULL: 0). Since 0.1. */
 KDAS_API int32_t kdas_context_threads(const kdas_context *context);
-/* What is in use: KDAS_PRECISION_F32, _BF16, _F16 or _TF32. Since 0.2. */
+/* What is in use: KDAS_PRECISION_F32 (NULL: that), _BF16, _F16 or _TF32. Since 0.2. */
 KDAS_API kdas_precision kdas_context_precision(const kdas_context *context);
-/* A line about the device: name, instruction set, libraries. Lives as long as the context. Since 0.1. */
+/* A line about the device: name, instruction set, libraries. Lives as long as the context. NULL for
+ * NULL. Since 0.1. */
 KDAS_API const char *kdas_context_device(const kdas_context *context);
 
 /* Say whether the device `name`, as in kdas_context_options.device, can be used here, and why not. 1 or 0. `plugin_path`
  * (may be NULL) is that of kdas_context_options. `why` receives "", or one sentence, of at most `size` bytes with its
  * terminator; where it is NULL or `size` is 0, nothing. Any thread. `plugin_path` since 0.4. Since 0.1. */
-KDAS_API int kdas_backend_probe(const char *name, const char *plugin_path, char *why, size_t size);
+KDAS_API int32_t kdas_backend_probe(const char *name, const char *plugin_path, char *why,
+                                    size_t size);
 
 KDAS_END
 #endif

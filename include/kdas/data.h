@@ -18,7 +18,7 @@ KDAS_API kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, 
  * KDAS_EINVAL (also where images is NULL), KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_batch_wrap(kdas_batch **out, kdas_context *context, int64_t count,
                                      int64_t height, int64_t width, float *images, float *masks);
-/* NULL is fine. Waits for an upload of it that is under way (kdas_batch_prefetch). */
+/* NULL is fine. Waits for an upload of it that is under way (kdas_batch_prefetch). Since 0.1. */
 KDAS_API void kdas_batch_destroy(kdas_batch *batch);
 /* The context that it was made in (NULL: NULL). Since 0.4. */
 KDAS_API kdas_context *kdas_batch_context(const kdas_batch *batch);
@@ -29,14 +29,15 @@ KDAS_API kdas_context *kdas_batch_context(const kdas_batch *batch);
  * image differ), KDAS_ENOMEM: the place is as before. Since 0.1. */
 KDAS_API kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_view *image,
                                     const kdas_view *mask);
-KDAS_API int64_t     kdas_batch_count(const kdas_batch *batch);
-KDAS_API int64_t     kdas_batch_height(const kdas_batch *batch);
-KDAS_API int64_t     kdas_batch_width(const kdas_batch *batch);
+/* Places in use, and the sides of the images (NULL: 0). Since 0.1. */
+KDAS_API int64_t kdas_batch_count(const kdas_batch *batch);
+KDAS_API int64_t kdas_batch_height(const kdas_batch *batch);
+KDAS_API int64_t kdas_batch_width(const kdas_batch *batch);
 /* The numbers themselves, to read or to fill: images (N,H,W,3), masks (N,H,W,1), NULL where there are none. What is
- * written here after kdas_batch_prefetch() or kdas_batch_upload() is not seen: call it again. Since 0.1. */
+ * written here after kdas_batch_prefetch() or kdas_batch_upload() is not seen: call it again. NULL for NULL. Since 0.1. */
 KDAS_API float *kdas_batch_images(kdas_batch *batch);
 KDAS_API float *kdas_batch_masks(kdas_batch *batch);
-/* Use the first `count` places only, 1 <= count <= the number made. Since 0.1. */
+/* Use the first `count` places only, 1 <= count <= the number made. KDAS_EINVAL. Since 0.1. */
 KDAS_API kdas_status kdas_batch_resize(kdas_batch *batch, int64_t count);
 
 /* Beside its image, a place may have a teacher's map, weights of its mask's pixels, and be without a label; setting
@@ -57,11 +58,12 @@ KDAS_API kdas_status kdas_batch_set_weights(kdas_batch *batch, int64_t i, const 
  * maps, from the mean of their logits. A place that has a label again after its map gave the mask has an empty
  * one, and weights of 1, until they are set. KDAS_EINVAL, KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_batch_set_labelled(kdas_batch *batch, int64_t i, int32_t labelled);
-KDAS_API int32_t     kdas_batch_labelled(const kdas_batch *batch, int64_t i);
+/* Whether it has: 1 or 0 (NULL, or no such place: 0). Since 0.4. */
+KDAS_API int32_t kdas_batch_labelled(const kdas_batch *batch, int64_t i);
 /* Whether kdas_batch_set_teacher() has put a map at place `i`, or a loader has. Since 0.4. */
 KDAS_API int32_t kdas_batch_has_teacher(const kdas_batch *batch, int64_t i);
 /* The numbers themselves, like images and masks: the teacher's logits and the weights, (N,H,W,1). NULL where none
- * were set: no teacher's maps, all weights 1. Since 0.4. */
+ * were set (no teacher's maps, all weights 1), and for NULL. Since 0.4. */
 KDAS_API float *kdas_batch_teacher(kdas_batch *batch);
 KDAS_API float *kdas_batch_weights(kdas_batch *batch);
 
@@ -96,11 +98,12 @@ typedef enum kdas_bad_file {
 } kdas_bad_file;
 
 typedef struct kdas_dataset_options {
-    size_t   size;
-    int32_t  bad_file;   /* kdas_bad_file; default REFUSE                                        */
-    uint64_t cache;      /* bytes of decoded frames to keep in memory; default 2 GiB             */
-    int32_t  unlabelled; /* there are no masks; default 0. Since 0.4 */
+    size_t  size;
+    int32_t bad_file;   /* kdas_bad_file; default REFUSE                                        */
+    int32_t unlabelled; /* there are no masks; default 0. Since 0.4                             */
+    size_t  cache;      /* bytes of decoded frames to keep in memory; default 2 GiB             */
 } kdas_dataset_options;
+/* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_dataset_options_init(kdas_dataset_options *options, size_t size);
 
 /* Open DIR/images and DIR/masks (or DIR/image and DIR/mask), matched by base name, in byte order
@@ -123,13 +126,15 @@ typedef struct kdas_scene_options {
     float    empty;         /* share of frames without a polyp; default 0      */
     float    contrast;      /* of polyps against mucosa, 0..1; default 0.5     */
 } kdas_scene_options;
+/* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_scene_options_init(kdas_scene_options *options, size_t size);
 /* A dataset of scenes, drawn when used. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_dataset_synthetic(kdas_dataset **out, kdas_context *context,
                                             const kdas_scene_options *options);
-/* Draw scene `i` alone: an RGB8 frame and its GREY8 mask (0 and 255). Since 0.1. */
+/* Draw scene `i` alone: an RGB8 frame and its GREY8 mask (0 and 255), which the caller destroys. `options` may be
+ * NULL (defaults). KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_scene_draw(kdas_image **image, kdas_image **mask, kdas_context *context,
-                                     const kdas_scene_options *options, int64_t i);
+                                     int64_t i, const kdas_scene_options *options);
 
 /* Hold out a share of the frames, 0 to 1, chosen by seed: `rest` has the others, `part` the
  * held-out ones, both in order. The number is the nearest whole one, but a share between 0 and 1
@@ -163,8 +168,10 @@ KDAS_API int64_t kdas_dataset_unlabelled(const kdas_dataset *dataset);
  * finite), KDAS_EIO, KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_map_save(kdas_context *context, const char *path, const float *logits,
                                    int64_t height, int64_t width);
-KDAS_API void        kdas_dataset_destroy(kdas_dataset *dataset); /* NULL is fine */
-KDAS_API int64_t     kdas_dataset_count(const kdas_dataset *dataset);
+/* NULL is fine. Since 0.1. */
+KDAS_API void kdas_dataset_destroy(kdas_dataset *dataset);
+/* Frames (NULL: 0, here and below). Since 0.1. */
+KDAS_API int64_t kdas_dataset_count(const kdas_dataset *dataset);
 /* Frames (base names) of the folder that were left out as bad. Since 0.1. */
 KDAS_API int64_t kdas_dataset_skipped(const kdas_dataset *dataset);
 /* Base name of a frame without its ending, for the dataset's life; NULL out of range. Since 0.1. */
@@ -174,9 +181,9 @@ KDAS_API const char *kdas_dataset_name(const kdas_dataset *dataset, int64_t i);
 KDAS_API uint64_t kdas_dataset_hash(const kdas_dataset *dataset);
 /* Decode frame `i`: RGB8 and its GREY8 mask (0 or 255), NULL if it has none. The caller destroys both. Several threads
  * may ask at once. A file that went bad after opening is named: KDAS_EFORMAT, KDAS_EIO,
- * KDAS_ENOTFOUND. Since 0.1. */
-KDAS_API kdas_status kdas_dataset_get(kdas_dataset *dataset, int64_t i, kdas_image **image,
-                                      kdas_image **mask);
+ * KDAS_ENOTFOUND; KDAS_EINVAL (no such frame), KDAS_ENOMEM. Since 0.1. */
+KDAS_API kdas_status kdas_dataset_get(kdas_image **image, kdas_image **mask, kdas_dataset *dataset,
+                                      int64_t i);
 
 /* ---- Loader: shuffled, augmented batches, made by worker threads ahead of the step ----------- */
 typedef struct kdas_loader kdas_loader;
@@ -187,14 +194,14 @@ typedef struct kdas_loader_options {
     int64_t      height, width; /* multiples of 32; default 352 x 352                         */
     const float *scales;        /* multi-scale training: each batch is made once for each, its size
                                    rounded to 32; NULL (default): 1.0 alone; not kept         */
-    int32_t      scale_count;   /* at most 8                                                  */
+    int64_t      scale_count;   /* at most 8                                                  */
+    uint64_t     seed;          /* decides order and augmentation; default 1                  */
     int32_t      shuffle;       /* default 1                                                  */
     int32_t      augment;       /* flips and rotation, the same for image and mask; default 1 */
     float        rotation;      /* degrees, uniform in +-, 0..180; default 90                 */
     int32_t      drop_last;     /* leave out a last batch that is not full; default 0         */
     int32_t      workers;       /* threads, 0..64; 0: batches are made in the call; default 1 */
     int32_t      ahead;         /* batches kept ready, 1..1024; default 3                     */
-    uint64_t     seed;          /* decides order and augmentation; default 1                  */
     /* More augmentation, drawn anew for each frame and epoch and off by default; `augment` = 0 switches all of it
      * off. Mask and image get the same geometry. docs/training.md has the formulas. All since 0.4. */
     float scale_min, scale_max; /* zoom about the middle, uniform in its logarithm, 0.1..10; 1, 1 */
@@ -211,8 +218,10 @@ typedef struct kdas_loader_options {
                      mean colour instead; the mask stays; default 0                           */
     /* Share of an epoch's frames without a polyp, 0..1; the epoch stays as long as it was. -1 (default): as
      * they come. Creating the loader then reads every mask once. Since 0.4. */
-    float empty_share;
+    float   empty_share;
+    int32_t reserved; /* 0 */
 } kdas_loader_options;
+/* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_loader_options_init(kdas_loader_options *options, size_t size);
 
 /* Batches over `dataset`, which must outlive the loader. Of a dataset with a teacher's maps they hold those, moved as
@@ -220,16 +229,18 @@ KDAS_API void kdas_loader_options_init(kdas_loader_options *options, size_t size
  * KDAS_EINVAL, KDAS_ENOMEM; with an empty_share also the errors of a mask's file. Since 0.1. */
 KDAS_API kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset,
                                         const kdas_loader_options *options);
-KDAS_API void        kdas_loader_destroy(kdas_loader *loader); /* NULL is fine; joins the workers */
-/* Batches in an epoch, scales counted. Since 0.1. */
+/* NULL is fine. Joins the workers. Since 0.1. */
+KDAS_API void kdas_loader_destroy(kdas_loader *loader);
+/* Batches in an epoch, scales counted (NULL: 0). Since 0.1. */
 KDAS_API int64_t kdas_loader_batches(const kdas_loader *loader);
 /* The next batch; *out is NULL at the end of an epoch (the following call starts the next). It
  * stays valid until the next call; on a device that uploads ahead (kdas_batch_prefetch), until
  * the next but one, since 0.3. What a batch holds depends on seed and position alone, not on
  * workers. Errors of a frame's file come out here, at the batch that needs it; the position stays,
- * so that another call tries again, and a seek to the next position passes over it. Since 0.1. */
+ * so that another call tries again, and a seek to the next position passes over it. KDAS_EINVAL, KDAS_ENOMEM.
+ * Since 0.1. */
 KDAS_API kdas_status kdas_loader_next(kdas_loader *loader, kdas_batch **out);
-/* Batches given out since creation, ends of epochs not counted. Since 0.1. */
+/* Batches given out since creation, ends of epochs not counted (NULL: 0). Since 0.1. */
 KDAS_API int64_t kdas_loader_position(const kdas_loader *loader);
 /* Continue from a position, >= 0: the next call gives the batch there, also where an epoch begins.
  * KDAS_EINVAL. Since 0.1. */
@@ -245,8 +256,8 @@ KDAS_API kdas_dataset *kdas_loader_dataset(const kdas_loader *loader);
  * `size` first, as kdas_loader_options_init() does. KDAS_EINVAL. Since 0.4. */
 KDAS_API kdas_status kdas_loader_get_options(const kdas_loader   *loader,
                                              kdas_loader_options *options);
-/* Seconds that kdas_loader_next has spent waiting for workers, or without them making batches.
- * Since 0.1. */
+/* Seconds that kdas_loader_next has spent waiting for workers, or without them making batches
+ * (NULL: NaN). Since 0.1. */
 KDAS_API double kdas_loader_waited(const kdas_loader *loader);
 
 KDAS_END

@@ -16,8 +16,10 @@ typedef struct kdas_distiller_options {
     int32_t gradient_norms;
     /* Decay of a moving average of the student's tensors, 0 <= ema < 1; after update t it is at most
      * (1 + t) / (10 + t). 0 (default): none is kept. Since 0.4. */
-    float ema;
+    float   ema;
+    int32_t reserved; /* 0 */
 } kdas_distiller_options;
+/* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_distiller_options_init(kdas_distiller_options *options, size_t size);
 
 /* Pair a student with its teacher, objective and optimizer; all outlive the distiller. `teacher` is frozen: run
@@ -31,7 +33,8 @@ KDAS_API void kdas_distiller_options_init(kdas_distiller_options *options, size_
 KDAS_API kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher,
                                            kdas_model *student, kdas_loss *loss, kdas_optim *optim,
                                            const kdas_distiller_options *options);
-KDAS_API void        kdas_distiller_destroy(kdas_distiller *distiller); /* NULL is fine */
+/* NULL is fine. Since 0.1. */
+KDAS_API void kdas_distiller_destroy(kdas_distiller *distiller);
 
 /* What it was made of; NULL where there is no teacher model, and for NULL. Since 0.4. */
 KDAS_API kdas_model *kdas_distiller_teacher(const kdas_distiller *distiller);
@@ -43,22 +46,34 @@ KDAS_API kdas_optim *kdas_distiller_optim(const kdas_distiller *distiller);
 KDAS_API kdas_status kdas_distiller_get_options(const kdas_distiller   *distiller,
                                                 kdas_distiller_options *options);
 
-/* What a step found. Set `size`. */
+/* Where a step's time goes: until a part was handed over, or waited for, where a device works beside the host. Since
+ * 0.4. */
+typedef enum kdas_step_part {
+    KDAS_STEP_TEACHER   = 0,
+    KDAS_STEP_STUDENT   = 1, /* its forward                */
+    KDAS_STEP_OBJECTIVE = 2, /* and the student's backward */
+    KDAS_STEP_UPDATE    = 3
+} kdas_step_part;
+/* Those that these headers name (a later library may have more: kdas_step_report.parts), and the room of the array in a
+ * report, which never changes. */
+#define KDAS_STEP_PARTS     4
+#define KDAS_STEP_PART_ROOM 8
+
+/* What a step found. Set `size`. Of arrays by kdas_term the first `terms` elements mean something, of those by
+ * kdas_step_part the first `parts`; the others are 0. */
 typedef struct kdas_step_report {
-    size_t  size;
-    double  total; /* as in kdas_loss_report */
-    double  raw[KDAS_TERMS];
-    double  weighted[KDAS_TERMS];
-    double  gradient[KDAS_TERMS];
-    double  lr;      /* of the update that this step made, or will make */
-    int32_t updated; /* whether this step ended with an update          */
-    /* teacher, student forward, objective and backward, update; where a device works beside the host,
-     * until a part was handed over, or waited for */
-    double seconds[4];
+    size_t size;
+    double total; /* as in kdas_loss_report */
+    double raw[KDAS_TERM_ROOM];
+    double weighted[KDAS_TERM_ROOM];
+    double gradient[KDAS_TERM_ROOM];
+    double seconds[KDAS_STEP_PART_ROOM];
+    double lr; /* of the update that this step made, or will make */
     double
         loss_scale; /* of this step's gradients; losses and norms are without it. Since 0.3        */
-    int32_t
-        skipped; /* whether its update was skipped, for overflow at that scale. Since 0.3       */
+    int32_t updated; /* whether this step ended with an update                              */
+    int32_t skipped; /* whether its update was skipped, for overflow at that scale. Since 0.3 */
+    int32_t terms, parts; /* that the library has. Since 0.4 */
 } kdas_step_report;
 
 /* A whole step on the batch: forward, backward, and after every `accumulate`-th batch an update. Images without a
@@ -86,14 +101,15 @@ KDAS_API kdas_status kdas_distiller_step(kdas_distiller *distiller, kdas_batch *
  * that fails there would. KDAS_ESTATE, and nothing has changed: out of order, or, since 0.4, the batch was changed by a
  * call or destroyed; or what the forward left is
  * gone, because student or teacher has run since, has a new tap to keep, or has made its memory grow for a larger size
- * (kdas_model_memory, kdas_segmenter_create); or the gradients of the update were zeroed. */
+ * (kdas_model_memory, kdas_segmenter_create); or the gradients of the update were zeroed. Since 0.1. */
 KDAS_API kdas_status kdas_distiller_forward(kdas_distiller *distiller, kdas_batch *batch);
 KDAS_API kdas_status kdas_distiller_backward(kdas_distiller *distiller, kdas_step_report *report);
 KDAS_API kdas_status kdas_distiller_update(kdas_distiller *distiller, kdas_step_report *report);
 
 /* The host's own teacher: its maps for the batch of the coming forward, copied by this call; 1 to 8 of them, and
  * kdas_loss_evaluate() says which guides which. Call it before each forward if there is no teacher model and the
- * batch has no maps (kdas_batch_set_teacher: one map, which guides every output; since 0.4). Since 0.1. */
+ * batch has no maps (kdas_batch_set_teacher: one map, which guides every output; since 0.4). KDAS_EINVAL, KDAS_ESHAPE,
+ * KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_distiller_set_teacher_maps(kdas_distiller  *distiller,
                                                      const kdas_maps *maps);
 
@@ -117,7 +133,7 @@ typedef struct kdas_progress {
 
 /* Write student, its average if one is kept, optimizer state, step counts, random state, options and progress; to
  * a temporary file, synced and renamed, so that a kill leaves the last good one. `notes` (may be NULL) is kept as
- * text, e.g. the command line. KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
+ * text, e.g. the command line. KDAS_EINVAL, KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_checkpoint_save(const kdas_distiller *distiller, const char *path,
                                           const kdas_progress *progress, const char *notes);
 /* Read it back into a distiller made alike: all of it is read and compared before anything is changed, and nothing is
@@ -157,13 +173,15 @@ typedef struct kdas_checkpoint kdas_checkpoint;
 /* Open a file and check all of it. KDAS_ENOTFOUND, KDAS_EIO, KDAS_EFORMAT, KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_checkpoint_open(kdas_checkpoint **out, kdas_context *context,
                                           const char *path);
-KDAS_API void        kdas_checkpoint_destroy(kdas_checkpoint *checkpoint); /* NULL is fine */
+/* NULL is fine. Since 0.4. */
+KDAS_API void kdas_checkpoint_destroy(kdas_checkpoint *checkpoint);
 /* The host's values; set `size`. KDAS_EINVAL. Since 0.4. */
 KDAS_API kdas_status kdas_checkpoint_progress(const kdas_checkpoint *checkpoint,
                                               kdas_progress         *progress);
 /* The notes, "" if there are none (NULL: NULL). Since 0.4. */
 KDAS_API const char *kdas_checkpoint_notes(const kdas_checkpoint *checkpoint);
-/* The host's record of that name, or NULL: there is none. Record `i`, in byte order of the names; NULL past the last.
+/* The host's record of that name, or NULL: there is none. Record `i`, in byte order of the names; NULL past the last
+ * and for NULL.
  * Since 0.4. */
 KDAS_API const kdas_record *kdas_checkpoint_find(const kdas_checkpoint *checkpoint,
                                                  const char            *name);

@@ -42,12 +42,12 @@ typedef enum kdas_range {
  * of what real numbers give. The segmenter, kdas_batch_set(), kdas_image_*() and kdas_view_convert() take YUV
  * frames; calls that want grey pixels, masks or maps refuse them. */
 typedef struct kdas_view {
-    const void *data;          /* the top row; of a YUV frame, of its luma          */
-    int64_t     width, height; /* pixels, >= 1                                      */
-    int64_t     stride;        /* bytes from a row to the next; 0: rows are packed  */
-    kdas_pixel  pixel;
-    kdas_matrix matrix;
-    kdas_range  range;
+    const void *data;             /* the top row; of a YUV frame, of its luma          */
+    int64_t     width, height;    /* pixels, >= 1                                      */
+    int64_t     stride;           /* bytes from a row to the next; 0: rows are packed  */
+    int32_t     pixel;            /* kdas_pixel                                        */
+    int32_t     matrix;           /* kdas_matrix                                       */
+    int32_t     range;            /* kdas_range                                        */
     int32_t     reserved;         /* 0                                                 */
     const void *chroma[2];        /* top rows of the chroma planes; NV12, P010: of one */
     int64_t     chroma_stride[2]; /* as `stride`                                       */
@@ -77,11 +77,12 @@ KDAS_API kdas_status kdas_image_load(kdas_image **out, kdas_context *context, co
  * KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_image_save(kdas_context *context, const char *path,
                                      const kdas_view *view);
-KDAS_API void        kdas_image_destroy(kdas_image *image); /* NULL is fine */
+/* NULL is fine. Since 0.1. */
+KDAS_API void kdas_image_destroy(kdas_image *image);
 
-/* A view of an image's pixels, valid as long as the image. Since 0.1. */
+/* A view of an image's pixels, valid as long as the image (NULL: all zeros). Since 0.1. */
 KDAS_API kdas_view kdas_image_view(const kdas_image *image);
-/* The same memory, to write to. Since 0.1. */
+/* The same memory, to write to. NULL for NULL. Since 0.1. */
 KDAS_API uint8_t *kdas_image_pixels(kdas_image *image);
 
 /* Resize as Pillow's BILINEAR, to the bit: a triangle filter, widened when shrinking (antialiased),
@@ -104,8 +105,9 @@ KDAS_API kdas_status kdas_view_convert(const kdas_view *view, void *out, int64_t
 typedef struct kdas_overlay_options {
     size_t size; /* set by init; members are only added at the end                           */
     uint8_t
-          colour[3]; /* red, green, blue; default orange, 255 160 30. Grey frames take its luma  */
-    float opacity;   /* of the tint, 0 (nothing to see) .. 1 (nothing else); default 0.275       */
+        colour[3];    /* red, green, blue; default orange, 255 160 30. Grey frames take its luma  */
+    uint8_t reserved; /* 0 */
+    float   opacity;  /* of the tint, 0 (nothing to see) .. 1 (nothing else); default 0.275       */
 } kdas_overlay_options;
 /* Write the defaults; pass sizeof *options. Since 0.2. */
 KDAS_API void kdas_overlay_options_init(kdas_overlay_options *options, size_t size);

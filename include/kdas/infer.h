@@ -14,10 +14,12 @@ typedef struct kdas_segmenter_options {
         frame_width; /* of the frames; 0 (default): of any size, the first of a size allocates */
     float threshold; /* polyp is where the probability is at least this, 0..1; default 0.5 */
     /* For frames that follow each other; see kdas_segmenter_reset(). Since 0.2. */
-    float smoothing;  /* weight of the past in each probability, >= 0, < 1; default 0: none */
-    float hysteresis; /* what was polyp stays so down to this probability, > 0, <= threshold;
+    float   smoothing;  /* weight of the past in each probability, >= 0, < 1; default 0: none */
+    float   hysteresis; /* what was polyp stays so down to this probability, > 0, <= threshold;
                        * default 0: the threshold alone decides */
+    int32_t reserved;   /* 0 */
 } kdas_segmenter_options;
+/* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_segmenter_options_init(kdas_segmenter_options *options, size_t size);
 
 /* Open for a polyp_pvt model, which must outlive it; new weights of the model are used from then on. Runs it
@@ -25,30 +27,33 @@ KDAS_API void kdas_segmenter_options_init(kdas_segmenter_options *options, size_
  * KDAS_ESHAPE (sides that 32 does not divide), KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_create(kdas_segmenter **out, kdas_model *model,
                                            const kdas_segmenter_options *options);
-KDAS_API void        kdas_segmenter_destroy(kdas_segmenter *segmenter); /* NULL is fine */
+/* NULL is fine. Since 0.1. */
+KDAS_API void kdas_segmenter_destroy(kdas_segmenter *segmenter);
 
 /* ---- A frame in, what is wanted out -----------------------------------------------------------------
  * Each call runs the network once. Frames are 8-bit, float or (since 0.4) YUV views of the host's memory; they
  * are resized to the network's size as kdas_batch_set does, and of grey pixels all three colours are made. A YUV
  * frame gives what its RGB8 pixels (kdas_view_convert) give, to the bit; its rows are converted as they are
- * resized. All work is shared out among the context's threads, nothing is allocated. All can fail with KDAS_EINVAL, KDAS_ESHAPE (a frame of another size than
- * stated), KDAS_ENUMERIC (weights that give NaN) and KDAS_ECANCELLED, and then leave `out` and the past as they
- * were; where the frames' size was not stated, with KDAS_ENOMEM. */
+ * resized. All work is shared out among the context's threads, nothing is allocated. All can fail with KDAS_EINVAL,
+ * KDAS_ESHAPE (a frame of another size than stated), KDAS_ENUMERIC (weights that give NaN), KDAS_ECANCELLED,
+ * KDAS_EBACKEND and, where the frames' size was not stated, KDAS_ENOMEM, and then leave `out` and the past as they
+ * were. */
 
-/* Logits P1 + P2 at the frame's size (height x width floats, bilinear, half-pixel). Since 0.1. */
+/* Logits P1 + P2 at the frame's size (height x width floats, bilinear, half-pixel). KDAS_EINVAL and others, see above.
+ * Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_logits(kdas_segmenter *segmenter, const kdas_view *frame,
                                            float *out);
 /* Mask at the frame's size, 0 and 255, one byte a pixel, rows `stride` bytes apart (0: packed; negative: `out`
- * is the top row and the others lie before it, here and below). Since 0.1. */
+ * is the top row and the others lie before it, here and below). KDAS_EINVAL and others. Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_mask(kdas_segmenter *segmenter, const kdas_view *frame,
                                          uint8_t *out, int64_t stride);
-/* Probability times 255, rounded, likewise. Since 0.1. */
+/* Probability times 255, rounded, likewise. KDAS_EINVAL and others. Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_probability(kdas_segmenter *segmenter, const kdas_view *frame,
                                                 uint8_t *out, int64_t stride);
 /* The frame (8-bit or YUV) with its mask as a tint, as kdas_image_overlay makes it: same pixel order, and all
  * bytes outside the mask are the frame's; of a YUV frame RGB8. Rows are `stride` bytes apart (0: packed). `out`
  * may be the frame's own memory, with its stride: a YUV frame is then drawn on in its planes, and no plane is
- * converted. `options` may be NULL (defaults). Since 0.2. */
+ * converted. `options` may be NULL (defaults). KDAS_EINVAL and others. Since 0.2. */
 KDAS_API kdas_status kdas_segmenter_overlay(kdas_segmenter *segmenter, const kdas_view *frame,
                                             void *out, int64_t stride,
                                             const kdas_overlay_options *options);
@@ -78,18 +83,28 @@ typedef enum kdas_segmenter_stage {
     KDAS_STAGE_OUTPUT  = 2, /* smoothing, enlarging, threshold, what the call makes */
     KDAS_STAGE_WHOLE   = 3  /* from the beginning of the call to its end            */
 } kdas_segmenter_stage;
-#define KDAS_STAGES        4
+/* Those that these headers name (a later library may have more: kdas_timing_report.stages), and the room of the arrays in
+ * a report, which never changes. */
+#define KDAS_STAGES     4
+#define KDAS_STAGE_ROOM 8
+
+/* Name of a stage, "input". Static; NULL: the library has no such stage. Any thread. Since 0.4. */
+KDAS_API const char *kdas_segmenter_stage_name(kdas_segmenter_stage stage);
+
 #define KDAS_TIMING_WINDOW 1024 /* frames that are remembered */
 
-/* Set `size` before the call. Seconds of the clock on the wall, by stage. */
+/* Set `size` before the call. Seconds of the clock on the wall, by stage; the first `stages` elements of an array mean
+ * something and the others are 0. */
 typedef struct kdas_timing_report {
     size_t  size;
-    int64_t frames;            /* that came out since opening or kdas_segmenter_timing_reset() */
-    int64_t window;            /* the last of them, which p50, p99 and max speak of            */
-    double  last[KDAS_STAGES]; /* all 0 before the first frame                                 */
-    double  p50[KDAS_STAGES];  /* nearest rank: half of the frames took no longer              */
-    double  p99[KDAS_STAGES];
-    double  max[KDAS_STAGES];
+    int64_t frames; /* that came out since opening or kdas_segmenter_timing_reset() */
+    int64_t window; /* the last of them, which p50, p99 and max speak of            */
+    double  last[KDAS_STAGE_ROOM]; /* all 0 before the first frame                             */
+    double  p50[KDAS_STAGE_ROOM];  /* nearest rank: half of the frames took no longer          */
+    double  p99[KDAS_STAGE_ROOM];
+    double  max[KDAS_STAGE_ROOM];
+    int32_t stages;   /* that the library has */
+    int32_t reserved; /* 0 */
 } kdas_timing_report;
 
 /* Frames that failed do not count. KDAS_EINVAL. Since 0.2. */

@@ -12,7 +12,13 @@ typedef enum kdas_term {
     KDAS_TERM_SGM     = 2,
     KDAS_TERM_FEATURE = 3 /* since 0.4 */
 } kdas_term;
-#define KDAS_TERMS 4
+/* Those that these headers name (a later library may have more: kdas_loss_report.terms), and the room of the arrays in
+ * reports, which never changes. */
+#define KDAS_TERMS     4
+#define KDAS_TERM_ROOM 16
+
+/* Name of a term as in log.csv, "seg". Static; NULL: the library has no such term. Any thread. Since 0.4. */
+KDAS_API const char *kdas_term_name(kdas_term term);
 
 #define KDAS_SHARE_OFF (-1.0f) /* kdas_loss_options.share: no limit */
 
@@ -29,15 +35,15 @@ typedef struct kdas_loss_options {
     const char *axis; /* what a map is a distribution over before KL: "spatial" (default), "row",
                        * "channel" (constant for one-channel maps: a fault, kept to show it), or since
                        * 0.4 "pixel" (each pixel: polyp or background; of logits alone, and not for the SGM) */
-    float       tau;  /* temperature, > 0; default 2      */
-    float       seg_weight;      /* >= 0; default 1                  */
-    float       guidance_weight; /* >= 0; default 0.2                */
-    /* ---- since 0.4 ---- */
+    /* The texts from here on, kd_weight, sgm_weight, share and what begins with feature: since 0.4 */
     const char *input; /* what guidance reads: "logits" (default), "probability" (their sigmoid) or
                              * "standardised" (each map less its mean, over its deviation) */
     const char *similarity; /* of rows in attention: "dot" (default; Eq. 1) or "cosine" (10 cos) */
     const char *distance; /* of kd and sgm: "kl" (default; Eq. 3), "squared" or "pearson" (1 - r) */
-    float       kd_weight, sgm_weight; /* >= 0; defaults 1 and 1 */
+    float       tau;      /* temperature, > 0; default 2 */
+    float       seg_weight;            /* >= 0; default 1             */
+    float       guidance_weight;       /* >= 0; default 0.2           */
+    float       kd_weight, sgm_weight; /* >= 0; defaults 1 and 1      */
     /* Limit what kd and sgm send: each is scaled down so that the norm of its gradient at the student's maps is at
      * most `share` of seg's, by running means of the norms (decay 0.9) up to the evaluation before. > 0, and seg_weight
      * then too; KDAS_SHARE_OFF (default): no limit */
@@ -54,22 +60,28 @@ typedef struct kdas_loss_options {
     float       feature_tau;    /* temperature of "channel", > 0; default 4 */
     /* The same limit for features: the norm of their gradient at the student's taps against seg's at the maps.
      * These are different places, so numbers above 1 are usual. > 0; KDAS_SHARE_OFF (default): no limit */
-    float feature_share;
+    float   feature_share;
+    int32_t reserved; /* 0 */
 } kdas_loss_options;
+/* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_loss_options_init(kdas_loss_options *options, size_t size);
 /* Fill in a preset: "paper" (the defaults), "baseline" (no guidance), "kl", "attention" (Table 3's rows),
  * "published_code" (what the published script optimises), or since 0.4 "feature" (taps alone) and "kdas" (what
- * bench/RESULTS.md found best; the default of the programs). `size` must be set. KDAS_ENOTFOUND. Since 0.1. */
+ * bench/RESULTS.md found best; the default of the programs). `size` must be set. KDAS_EINVAL (it is not),
+ * KDAS_ENOTFOUND. Since 0.1. */
 KDAS_API kdas_status kdas_loss_options_preset(kdas_loss_options *options, const char *preset);
 
-/* What an evaluation found. Set `size`; arrays are indexed by kdas_term. */
+/* What an evaluation found. Set `size`; arrays are indexed by kdas_term, the first `terms` elements of them mean
+ * something and the others are 0. */
 typedef struct kdas_loss_report {
     size_t  size;
     double  total;
-    double  raw[KDAS_TERMS];      /* the term as the paper writes it                              */
-    double  weighted[KDAS_TERMS]; /* its share of the total                                       */
-    double  gradient[KDAS_TERMS]; /* L2 norm of what its share sends to the student's maps        */
-    int32_t on[KDAS_TERMS];       /* whether the term is switched on                              */
+    double  raw[KDAS_TERM_ROOM];      /* the term as the paper writes it                       */
+    double  weighted[KDAS_TERM_ROOM]; /* its share of the total                                */
+    double  gradient[KDAS_TERM_ROOM]; /* L2 norm of what its share sends to the student's maps */
+    int32_t on[KDAS_TERM_ROOM];       /* whether the term is switched on                       */
+    int32_t terms;                    /* that the library has                                  */
+    int32_t reserved;                 /* 0                                                     */
 } kdas_loss_report;
 
 typedef struct kdas_loss kdas_loss;
@@ -78,10 +90,11 @@ typedef struct kdas_loss kdas_loss;
  * KDAS_ENOTFOUND (a name), KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_loss_create(kdas_loss **out, kdas_context *context,
                                       const kdas_loss_options *options);
-KDAS_API void        kdas_loss_destroy(kdas_loss *loss); /* NULL is fine */
-/* Whether it needs a teacher's maps. Since 0.1. */
+/* NULL is fine. Since 0.1. */
+KDAS_API void kdas_loss_destroy(kdas_loss *loss);
+/* Whether it needs a teacher's maps: 1 or 0 (NULL: 0). Since 0.1. */
 KDAS_API int32_t kdas_loss_needs_teacher(const kdas_loss *loss);
-/* Whether it needs a teacher's taps, so a teacher model (kdas_loss_options.feature). Since 0.4. */
+/* Whether it needs a teacher's taps, so a teacher model (kdas_loss_options.feature): 1 or 0 (NULL: 0). Since 0.4. */
 KDAS_API int32_t kdas_loss_needs_taps(const kdas_loss *loss);
 /* Multiply all guidance terms by `factor`, >= 0, from the next forward on (1 at first): for ramps of the host's own;
  * kdas_train_options has linear ones. A term under factor 0 is not computed. KDAS_EINVAL. Since 0.4. */
@@ -106,7 +119,7 @@ KDAS_API kdas_status kdas_loss_rollback(kdas_loss *loss);
  * Plain value: fill every member. */
 typedef struct kdas_maps {
     const float *const *map;
-    int32_t             maps; /* 1..8 */
+    int64_t             maps; /* 1..8 */
     int64_t             count, height, width;
 } kdas_maps;
 
@@ -143,6 +156,7 @@ typedef struct kdas_loss_run_options {
      * batch has the maps, if any */
     const kdas_maps *teacher_maps;
 } kdas_loss_run_options;
+/* Write the defaults; pass sizeof *options. Since 0.4. */
 KDAS_API void kdas_loss_run_options_init(kdas_loss_run_options *options, size_t size);
 
 /* Whether an evaluation on this batch reads a teacher's maps, so that its forward must be run: guidance is on, with a

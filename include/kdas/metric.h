@@ -29,22 +29,24 @@ typedef enum kdas_metric {
     KDAS_METRIC_MEAN_SPE  = 11, /* "meanSpe": specificity                                     */
     KDAS_METRIC_MAX_SPE   = 12, /* "maxSpe"                                                   */
     KDAS_METRIC_DICE_50   = 13, /* "dice@0.5": at the one threshold 0.5                       */
-    KDAS_METRIC_IOU_50    = 14, /* "iou@0.5"                                                  */
-    KDAS_METRIC_COUNT     = 15
+    KDAS_METRIC_IOU_50    = 14  /* "iou@0.5"                                                  */
 } kdas_metric;
+/* Those that these headers name; a later library may have more: kdas_metric_name(). */
+#define KDAS_METRICS 15
 
 /* Name as printed, "meanDice". Static; NULL: no such metric. Any thread. Since 0.1. */
 KDAS_API const char *kdas_metric_name(kdas_metric metric);
 /* Metric of that name, or -1. Any thread. Since 0.1. */
-KDAS_API int kdas_metric_find(const char *name);
+KDAS_API int32_t kdas_metric_find(const char *name);
 
 /* Collects the images of a set. It keeps their figures, not their pixels. */
 typedef struct kdas_evaluator kdas_evaluator;
 
 /* Make an evaluator without images. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_evaluator_create(kdas_evaluator **out, kdas_context *context);
-KDAS_API void        kdas_evaluator_destroy(kdas_evaluator *evaluator); /* NULL is fine */
-/* Forget all images. Since 0.1. */
+/* NULL is fine. Since 0.1. */
+KDAS_API void kdas_evaluator_destroy(kdas_evaluator *evaluator);
+/* Forget all images (NULL: none). Since 0.1. */
 KDAS_API void kdas_evaluator_reset(kdas_evaluator *evaluator);
 
 /* Add an image: `prediction` GREY8 (the min-max normalised map times 255) and `truth` GREY8
@@ -61,11 +63,11 @@ KDAS_API kdas_status kdas_evaluator_add(kdas_evaluator *evaluator, const char *n
 KDAS_API kdas_status kdas_evaluator_add_logits(kdas_evaluator *evaluator, const char *name,
                                                const float *logits, const kdas_view *truth);
 
-/* Images added. Since 0.1. */
+/* Images added (NULL: 0). Since 0.1. */
 KDAS_API int64_t kdas_evaluator_count(const kdas_evaluator *evaluator);
-/* How many of their truths were empty. Since 0.1. */
+/* How many of their truths were empty (NULL: 0). Since 0.1. */
 KDAS_API int64_t kdas_evaluator_empty(const kdas_evaluator *evaluator);
-/* Name of image `i`, "" if it has none; NULL out of range. Valid until reset. Since 0.1. */
+/* Name of image `i`, "" if it has none; NULL out of range and for NULL. Valid until reset. Since 0.1. */
 KDAS_API const char *kdas_evaluator_name(const kdas_evaluator *evaluator, int64_t i);
 /* Figure of the whole set (i < 0) or of image i alone. KDAS_ESTATE without images, KDAS_EINVAL
  * (no such image or metric). Since 0.1. */

@@ -10,7 +10,16 @@ typedef struct kdas_optim kdas_optim;
 typedef struct kdas_optim_options {
     size_t      size;
     const char *rule; /* "adamw" (default; decoupled decay, PyTorch's order) or "sgd"             */
-    float       lr;   /* base learning rate, > 0; default 1e-4                                    */
+    const char *schedule; /* "constant" (default), "step", "cosine", "poly"                       */
+    /* parameters whose name has one of these comma-separated parts get no decay, e.g. "bias,norm,bn";
+     * NULL (default): all decay */
+    const char *no_decay;
+    int64_t warmup; /* updates of warm-up: update t < warmup has (t + 1)/warmup of the rate, and the
+                                 schedule counts its updates s = t - warmup from there; default 0         */
+    int64_t total;  /* updates of the whole run, for cosine and poly; default 0: must be set    */
+    int64_t
+          step_every; /* step: updates between drops, >= 1; default 1000                          */
+    float lr;         /* base learning rate, > 0; default 1e-4                                    */
     float
         weight_decay; /* >= 0; default 1e-4                                                       */
     float beta1, beta2,
@@ -20,15 +29,6 @@ typedef struct kdas_optim_options {
     float   clamp;    /* hold each gradient element within +-clamp; 0: not; default 0.5           */
     float
         clip_norm; /* scale gradients so that their global norm is at most this; 0 (default): not */
-    /* parameters whose name has one of these comma-separated parts get no decay, e.g. "bias,norm,bn";
-     * NULL (default): all decay */
-    const char *no_decay;
-    const char *schedule; /* "constant" (default), "step", "cosine", "poly" */
-    int64_t warmup; /* updates of warm-up: update t < warmup has (t + 1)/warmup of the rate, and the
-                                 schedule counts its updates s = t - warmup from there; default 0         */
-    int64_t total;  /* updates of the whole run, for cosine and poly; default 0: must be set    */
-    int64_t
-        step_every; /* step: updates between drops, >= 1; default 1000                          */
     float
         step_factor; /* step: what the rate is multiplied by, > 0; default 0.1                   */
     float power;     /* poly: (1 - s/(total - warmup))^power; default 0.9                        */
@@ -41,6 +41,7 @@ typedef struct kdas_optim_options {
      * and halves the scale, down to 1. 0: it is fixed, and overflow an error. Default 2000. Since 0.3. */
     int32_t loss_scale_every;
 } kdas_optim_options;
+/* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_optim_options_init(kdas_optim_options *options, size_t size);
 
 /* Make an optimizer for the trainable parameters of `model`, which must outlive it. `options` may be NULL
@@ -48,7 +49,8 @@ KDAS_API void kdas_optim_options_init(kdas_optim_options *options, size_t size);
  * KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_optim_create(kdas_optim **out, kdas_model *model,
                                        const kdas_optim_options *options);
-KDAS_API void        kdas_optim_destroy(kdas_optim *optim); /* NULL is fine */
+/* NULL is fine. Since 0.1. */
+KDAS_API void kdas_optim_destroy(kdas_optim *optim);
 /* The model that it was made for (NULL: NULL). Since 0.4. */
 KDAS_API kdas_model *kdas_optim_model(const kdas_optim *optim);
 
@@ -61,7 +63,7 @@ KDAS_API kdas_model *kdas_optim_model(const kdas_optim *optim);
 KDAS_API kdas_status kdas_optim_step(kdas_optim *optim);
 /* What to multiply a loss, or the gradients given to kdas_model_backward, by, until the next kdas_optim_step; a
  * distiller does it itself. All of an update's gradients are gathered under one scale, those that
- * kdas_model_read_gradient shows among them. A power of two; 1 where no scale is in use (NULL: 1). Since 0.3. */
+ * kdas_model_read_gradient shows among them. A power of two; 1 where no scale is in use (NULL: NaN). Since 0.3. */
 KDAS_API double kdas_optim_loss_scale(const kdas_optim *optim);
 /* Updates skipped so far for overflow (NULL: 0). Since 0.3. */
 KDAS_API int64_t kdas_optim_skipped(const kdas_optim *optim);
@@ -76,6 +78,6 @@ KDAS_API kdas_status kdas_optim_set_lr(kdas_optim *optim, float lr);
 
 /* Learning rate of update `t` (0-based) under `options` (NULL: defaults), without an optimizer: for plots.
  * NaN where the options are out of range or t < 0. Since 0.1. */
-KDAS_API double kdas_schedule_lr(const kdas_optim_options *options, int64_t t);
+KDAS_API double kdas_schedule_lr(int64_t t, const kdas_optim_options *options);
 KDAS_END
 #endif

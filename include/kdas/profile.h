@@ -1,8 +1,9 @@
-/* kdas/profile.h - where the time goes: seconds, operations and bytes of every node, and what the machine
+/* kdas/profile.h - experimental (KDAS_EXPERIMENTAL): where the time goes: seconds, operations and bytes of every node, and what the machine
  * could do at most. */
 #ifndef KDAS_PROFILE_H
 #define KDAS_PROFILE_H
 #include <kdas/base.h>
+#ifdef KDAS_EXPERIMENTAL
 KDAS_BEGIN
 
 /* What a node was doing. */
@@ -14,7 +15,7 @@ typedef enum kdas_profile_part {
     KDAS_PROFILE_UPDATE   = 4  /* work on flat blocks outside networks: optimizers, sums, norms */
 } kdas_profile_part;
 
-/* "forward", "backward", "pack", "zero", "update"; "?" for others. Static. Any thread. Since 0.2. */
+/* "forward", "backward", "pack", "zero", "update"; NULL for others. Static. Any thread. Since 0.2. */
 KDAS_API const char *kdas_profile_part_name(kdas_profile_part part);
 
 /* Switch the profile of a context on (non-zero) or off (0, as it starts). While it is on, every kernel that
@@ -32,18 +33,18 @@ typedef struct kdas_profile_row {
         *program;   /* "polyp_pvt_b0 train 16x352x352", "loss.seg 16x352x352"; "" outside of one */
     const char *op; /* "conv2d", or the update's name, "adamw"                                   */
     const char
-        *node; /* "backbone.block1.0.mlp.fc1.linear"; "" where there is none                */
-    kdas_profile_part part;
-    int64_t           calls;
-    double            seconds;
+           *node; /* "backbone.block1.0.mlp.fc1.linear"; "" where there is none                */
+    int32_t part; /* kdas_profile_part                                                     */
+    int32_t precision; /* kdas_precision, of its first operand                                  */
+    int64_t calls;
+    double  seconds;
     /* Floating-point operations: of ops that multiply matrices or convolve two for each multiply-accumulate
      * of KDAS_COUNT_MACS forward, as many for each of the two gradients (of the data, of the weights) backward;
      * of other ops one for each number that comes out. What a kernel computes twice counts once. */
     double flop;
     /* Operands read and results written, each once, parameters too: what must pass between the memory
      * and the kernel if no cache helps and nothing is read twice. */
-    double         bytes;
-    kdas_precision precision; /* of its first operand */
+    double bytes;
 } kdas_profile_row;
 
 /* How many rows have had a call since the last reset; 0 for NULL. Since 0.2. */
@@ -72,4 +73,5 @@ KDAS_API kdas_status kdas_profile_measure_roofline(kdas_context          *contex
                                                    kdas_profile_roofline *out);
 
 KDAS_END
+#endif /* KDAS_EXPERIMENTAL */
 #endif

@@ -8,10 +8,12 @@ KDAS_BEGIN
 /* What a run tells its host. */
 typedef enum kdas_event { KDAS_EVENT_STEP = 0, KDAS_EVENT_EPOCH = 1 } kdas_event;
 
-/* State of a run when an event happens; valid during the call. */
+/* State of a run when an event happens; valid during the call. The library sets `size`: of the state, and of the
+ * report in it. */
 typedef struct kdas_train_state {
     size_t                  size;
-    int32_t                 event; /* kdas_event                                                  */
+    int32_t                 event;   /* kdas_event                                                */
+    int32_t                 is_best; /* EPOCH: this one is the best                               */
     int64_t                 epoch, epochs;     /* current (from 1) and planned                 */
     int64_t                 batch, batches;    /* within the epoch (from 1)                    */
     int64_t                 step, steps;       /* of the run; steps: planned                   */
@@ -24,20 +26,19 @@ typedef struct kdas_train_state {
     double                  validation_loss; /* EPOCH: its objective's segmentation term      */
     double                  best_dice;       /* so far; -1: none yet                        */
     int64_t                 best_epoch;
-    int32_t                 is_best; /* EPOCH: this one is the best                  */
     int64_t                 skipped; /* updates of the run skipped for overflow. Since 0.3 */
     int32_t stopped_early; /* EPOCH: the run ends here, for want of a better one. Since 0.4   */
+    int32_t reserved;      /* 0                                                                */
 } kdas_train_state;
 
 /* Return 0 to go on; anything else ends the run after this step, checkpoint included. */
-typedef int (*kdas_train_fn)(void *user, const kdas_train_state *state);
+typedef int32_t (*kdas_train_fn)(void *user, const kdas_train_state *state);
 
 typedef struct kdas_train_options {
     size_t      size;
     int64_t     epochs;     /* >= 1; default 20                                                   */
     int64_t     max_steps;  /* stop after so many steps, 0 (default): no limit                    */
     const char *out;        /* folder for last.kdas, best.safetensors, log.csv; NULL: no files    */
-    int32_t     resume;     /* continue from out/last.kdas if it is there; default 0              */
     int64_t     save_every; /* steps between checkpoints beside those at epochs' ends; 0: none    */
     int64_t     height, width; /* of validation frames; default: the loader's                     */
     uint64_t    seed;       /* noted in the checkpoint; a resume with another is refused          */
@@ -52,7 +53,9 @@ typedef struct kdas_train_options {
     /* 1 (default): where the distiller keeps a moving average of the student, that is validated and kept as best;
      * 0: the student itself is. Since 0.4. */
     int32_t evaluate_ema;
+    int32_t resume; /* continue from out/last.kdas if it is there; default 0 */
 } kdas_train_options;
+/* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
 
 /* Train the distiller's student on the loader's batches, from its first one on. After each epoch `validation`

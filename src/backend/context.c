@@ -180,6 +180,7 @@ static kdas_status take_options(kdas_context_options *o, const kdas_context_opti
 {
     kdas_context_options_init(o, sizeof *o);
     KD_RETURN(kd_take_options(o, sizeof *o, options, "kdas_context_options"));
+    KD_RETURN(kd_check_reserved(o->reserved, "kdas_context_options"));
     KD_RETURN(check_options(o));
     if (!o->alloc) {
         o->alloc = host_malloc;
@@ -306,4 +307,4 @@ kdas_precision kdas_context_precision(const kdas_context *ctx)
     return ctx->tf32 ? KDAS_PRECISION_TF32 : KDAS_PRECISION_F32;
 }
 
-const char *kdas_context_device(const kdas_context *ctx) { return ctx ? ctx->device_text : ""; }
+const char *kdas_context_device(const kdas_context *ctx) { return ctx ? ctx->device_text : NULL; }

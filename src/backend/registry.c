@@ -223,7 +223,7 @@ static bool probe(const char *name, const char *plugin_path, char *why, size_t s
     return score > 0;
 }
 
-int kdas_backend_probe(const char *name, const char *plugin_path, char *why, size_t size)
+int32_t kdas_backend_probe(const char *name, const char *plugin_path, char *why, size_t size)
 {
     char reason[512];
     bool usable = probe(name, plugin_path, reason, sizeof reason);

@@ -61,7 +61,11 @@ kdas_status kd_check_cancel(const kdas_context *ctx);
 /* Take a host's size-first option struct into ours. `ours` holds the defaults; members beyond theirs
  * keep them. Refused: a NULL size, and a newer struct that sets a byte which we do not know. */
 kdas_status kd_take_options(void *ours, size_t ours_size, const void *theirs, const char *what);
-/* The way back: ours into a host's struct whose size is set; what we do not know becomes zero. */
+/* Room that a struct keeps for members to come must be zero, so that they can be told from it. */
+kdas_status kd_check_reserved(int32_t reserved, const char *what);
+/* The way back, for reports too: ours into a host's struct whose size is set; what we do not know becomes zero. */
+/* Whether a struct can take what is given: for calls that must not change anything before they know. */
+kdas_status kd_check_report(const size_t *size, const char *what);
 kdas_status kd_give_options(void *theirs, const void *ours, size_t ours_size, const char *what);
 
 /* ---- random.c: counter-based draws; the same (seed, counter) gives the same value anywhere ---- */

@@ -22,7 +22,7 @@ const char *kdas_profile_part_name(kdas_profile_part part)
 {
     static const char *const names[] = { "forward", "backward", "pack", "zero", "update" };
 
-    return (unsigned)part < KD_COUNT(names) ? names[part] : "?";
+    return (unsigned)part < KD_COUNT(names) ? names[part] : NULL;
 }
 
 kdas_status kdas_context_profile(kdas_context *ctx, int32_t on)
@@ -68,7 +68,7 @@ kdas_status kd_profile_row(int32_t *out, kdas_context *ctx, const char *program,
     for (size_t i = 0; i < p->rows; i++) {
         const kdas_profile_row *r = &p->row[i].sum;
 
-        if (p->row[i].key != key || r->part != part || strcmp(r->node, node) ||
+        if (p->row[i].key != key || r->part != (int32_t)part || strcmp(r->node, node) ||
             strcmp(r->program, program) || strcmp(r->op, op))
             continue;
         *out = (int32_t)i;
@@ -106,18 +106,13 @@ int32_t kdas_profile_count(const kdas_context *ctx)
 
 kdas_status kdas_profile_at(const kdas_context *ctx, int32_t i, kdas_profile_row *out)
 {
-    kdas_profile_row found;
-
     if (!ctx || !out) return kd_fail(KDAS_EINVAL, "kdas_profile_at: context or out is NULL");
-    if (out->size < sizeof out->size)
-        return kd_fail(KDAS_EINVAL, "kdas_profile_row: size is not set");
+    KD_RETURN(kd_check_report(&out->size, "kdas_profile_row"));
     if (i < 0 || i >= kdas_profile_count(ctx))
         return kd_fail(KDAS_ENOTFOUND, "the profile has %d rows, none with number %d",
                        kdas_profile_count(ctx), i);
-    found      = ctx->profile->row[ctx->profile->called[i]].sum;
-    found.size = out->size;
-    memcpy(out, &found, KD_MIN(out->size, sizeof found));
-    return KDAS_OK;
+    return kd_give_options(out, &ctx->profile->row[ctx->profile->called[i]].sum, sizeof *out,
+                           "kdas_profile_row");
 }
 
 kdas_status kdas_profile_reset(kdas_context *ctx)

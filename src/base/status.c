@@ -57,8 +57,8 @@ const char *kdas_status_name(kdas_status status)
 #define TEXT_(x) #x
 #define TEXT(x)  TEXT_(x)
 
-int         kdas_version(void) { return KDAS_VERSION; }
-int         kdas_abi(void) { return KDAS_ABI; }
+int32_t     kdas_version(void) { return KDAS_VERSION; }
+int32_t     kdas_abi(void) { return KDAS_ABI; }
 const char *kdas_version_string(void)
 {
     return TEXT(KDAS_VERSION_MAJOR) "." TEXT(KDAS_VERSION_MINOR) "." TEXT(KDAS_VERSION_PATCH);

@@ -246,8 +246,8 @@ static kdas_status copy_view(kdas_image **out, kdas_context *ctx, const kdas_vie
     return KDAS_OK;
 }
 
-kdas_status kdas_dataset_get(kdas_dataset *dataset, int64_t i, kdas_image **image,
-                             kdas_image **mask)
+kdas_status kdas_dataset_get(kdas_image **image, kdas_image **mask, kdas_dataset *dataset,
+                             int64_t i)
 {
     kdas_status st    = KDAS_OK;
     kdas_image *frame = NULL, *truth = NULL;

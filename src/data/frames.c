@@ -99,7 +99,7 @@ static kdas_status decode(kdas_image **image, kdas_image **mask, kd_frames *fram
     kdas_status     st    = KDAS_OK;
 
     if (!frame->image_path)
-        return kdas_scene_draw(image, mask, frames->ctx, &frames->scene, (int64_t)i);
+        return kdas_scene_draw(image, mask, frames->ctx, (int64_t)i, &frames->scene);
     *mask = NULL;
     KD_TRY(decode_file(image, frames, frame, frame->image_path, KDAS_PIXEL_RGB8));
     if (!frame->unlabelled) KD_TRY(decode_mask(mask, frames, frame));

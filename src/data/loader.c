@@ -6,6 +6,7 @@
  * of the earliest group that has samples left, so that the next batch is finished first however many
  * workers there are. What a sample is depends on the plan alone. All members below `lock` in kdas_loader,
  * and the slots but for the pixels of samples that a worker has taken, are used under the lock. */
+#include <math.h>
 #include <signal.h>
 #include <string.h>
 #include "base/context.h"
@@ -315,7 +316,7 @@ kdas_status kdas_loader_get_options(const kdas_loader *loader, kdas_loader_optio
 }
 
 int64_t kdas_loader_position(const kdas_loader *loader) { return loader ? loader->position : 0; }
-double  kdas_loader_waited(const kdas_loader *loader) { return loader ? loader->waited : 0; }
+double  kdas_loader_waited(const kdas_loader *loader) { return loader ? loader->waited : NAN; }
 
 kdas_status kdas_loader_seek(kdas_loader *loader, int64_t position)
 {

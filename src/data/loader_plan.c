@@ -73,8 +73,9 @@ static kdas_status check_options(const kdas_loader_options *o, int64_t frames)
                        "kdas_loader_options: %lldx%lld pixels; sides are multiples of 32",
                        (long long)o->width, (long long)o->height);
     if (o->scale_count < 0 || o->scale_count > KD_LOADER_SCALES || !o->scales != !o->scale_count)
-        return kd_fail(KDAS_EINVAL, "kdas_loader_options: scale_count is %d with %s; at most %d",
-                       o->scale_count, o->scales ? "scales" : "no scales", KD_LOADER_SCALES);
+        return kd_fail(KDAS_EINVAL, "kdas_loader_options: scale_count is %lld with %s; at most %d",
+                       (long long)o->scale_count, o->scales ? "scales" : "no scales",
+                       KD_LOADER_SCALES);
     if (o->workers < 0 || o->workers > KD_LOADER_WORKERS)
         return kd_fail(KDAS_EINVAL, "kdas_loader_options: workers is %d, not 0 to %d", o->workers,
                        KD_LOADER_WORKERS);
@@ -137,6 +138,7 @@ kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kd
 
     kdas_loader_options_init(o, sizeof *o);
     KD_RETURN(kd_take_options(o, sizeof *o, options, "kdas_loader_options"));
+    KD_RETURN(kd_check_reserved(o->reserved, "kdas_loader_options"));
     KD_RETURN(check_options(o, frames));
     KD_RETURN(check_augmentation(o));
     *plan        = (kd_loader_plan){ .dataset    = dataset,

@@ -195,8 +195,8 @@ void kd_scene_plan(kd_scene *scene, const kdas_scene_options *o, int64_t i)
     plan_distractors(scene, &r, right, bottom);
 }
 
-kdas_status kdas_scene_draw(kdas_image **image, kdas_image **mask, kdas_context *context,
-                            const kdas_scene_options *options, int64_t i)
+kdas_status kdas_scene_draw(kdas_image **image, kdas_image **mask, kdas_context *context, int64_t i,
+                            const kdas_scene_options *options)
 {
     kdas_status        st    = KDAS_OK;
     kdas_image        *frame = NULL, *truth = NULL;

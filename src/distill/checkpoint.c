@@ -6,8 +6,6 @@
 #include <string.h>
 #include "distill/snapshot.h"
 
-const int64_t kd_share_dims[2] = { KDAS_TERMS, 3 };
-
 static kdas_status put_tensor(void *user, const char *record, int rank, const int64_t *dims,
                               float *host)
 {
@@ -41,13 +39,15 @@ static kdas_status put_facts(kd_container_writer *w, const kdas_distiller *d, co
 static kdas_status put_share(kd_container_writer *w, const kdas_loss *loss,
                              double means[KDAS_TERMS][3])
 {
+    static const int64_t dims[2] = { KDAS_TERMS, 3 };
+
     if (!kd_share_on(loss)) return KDAS_OK;
     for (int t = 0; t < KDAS_TERMS; t++) {
         means[t][0] = loss->share[t].seg;
         means[t][1] = loss->share[t].term;
         means[t][2] = (double)loss->share[t].count;
     }
-    return kd_container_put(w, "share", KD_ST_F64, 2, kd_share_dims, means);
+    return kd_container_put(w, "share", KD_ST_F64, 2, dims, means);
 }
 
 static kdas_status put_counts(kd_container_writer *w, const kdas_distiller *d,

@@ -36,9 +36,6 @@ kdas_status kd_checkpoint_read_facts(kd_facts *facts, kd_container *file, const 
 kdas_status kd_checkpoint_take_optim(kdas_optim_options *o, const kd_facts *theirs,
                                      const char *path);
 
-/* The running means behind a share: seg, term and count for each term. */
-extern const int64_t kd_share_dims[2];
-
 /* ---- checkpoint_open.c ---- */
 
 struct kdas_checkpoint {

@@ -77,11 +77,16 @@ static kdas_status get_counts(kd_container *c, content *to)
 
 static kdas_status get_share(kd_container *c, const kdas_distiller *d, content *to)
 {
-    double means[KDAS_TERMS][3];
+    double              means[KDAS_TERM_ROOM][3];
+    int64_t             dims[2] = { KDAS_TERMS, 3 };
+    const kd_st_tensor *file    = kd_container_find(c, "share");
 
-    if (!kd_share_on(d->loss) || !kd_container_find(c, "share")) return KDAS_OK;
-    KD_RETURN(kd_container_get(c, "share", KD_ST_F64, 2, kd_share_dims, means));
-    for (int t = 0; t < KDAS_TERMS; t++) {
+    if (!kd_share_on(d->loss) || !file) return KDAS_OK;
+    /* A library with fewer or more terms may have written it: what one of the two lacks is passed over. */
+    if (file->rank == 2 && file->dim[0] >= 1 && file->dim[0] <= KDAS_TERM_ROOM)
+        dims[0] = file->dim[0];
+    KD_RETURN(kd_container_get(c, "share", KD_ST_F64, 2, dims, means));
+    for (int t = 0; t < KD_MIN(dims[0], KDAS_TERMS); t++) {
         const double *m = means[t];
 
         if (!(m[0] >= 0 && m[1] >= 0 && m[2] >= 0 && m[0] <= DBL_MAX && m[1] <= DBL_MAX &&
@@ -255,14 +260,11 @@ kdas_status kdas_checkpoint_load(kdas_distiller *distiller, const char *path,
 
     if (!distiller || !path)
         return kd_fail(KDAS_EINVAL, "kdas_checkpoint_load: distiller or path is NULL");
-    if (progress && progress->size < sizeof progress->size)
-        return kd_fail(KDAS_EINVAL, "kdas_progress: size is not set");
+    if (progress) KD_RETURN(kd_check_report(&progress->size, "kdas_progress"));
     KD_RETURN(kdas_checkpoint_open(&c, distiller->ctx, path));
     st = kdas_checkpoint_restore(c, distiller);
-    if (st == KDAS_OK && progress) {
-        c->progress.size = progress->size;
-        memcpy(progress, &c->progress, KD_MIN(progress->size, sizeof c->progress));
-    }
+    if (st == KDAS_OK && progress)
+        st = kd_give_options(progress, &c->progress, sizeof c->progress, "kdas_progress");
     kdas_checkpoint_destroy(c);
     return st;
 }

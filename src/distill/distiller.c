@@ -34,6 +34,7 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
     KD_RETURN(kdas_loss_check(loss, student, teacher, NULL, NULL));
     kdas_distiller_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_distiller_options"));
+    KD_RETURN(kd_check_reserved(o.reserved, "kdas_distiller_options"));
     if (o.accumulate < 1 || o.accumulate > 65536)
         return kd_fail(KDAS_EINVAL, "distiller: accumulate is %d, not 1 to 65536", o.accumulate);
     if (!(o.ema >= 0 && o.ema < 1))
@@ -128,14 +129,14 @@ static kdas_status run_models(kdas_distiller *d, kdas_batch *batch, kdas_step_re
     if (kdas_batch_context(batch) == d->ctx) KD_RETURN(kdas_batch_upload(batch));
     teaches = teaches && d->teacher;
     if (teaches) KD_RETURN(kdas_model_forward(d->teacher, KDAS_MODE_INFER, batch));
-    r->seconds[0] = kd_now() - start;
+    r->seconds[KDAS_STEP_TEACHER] = kd_now() - start;
     KD_RETURN(keep_mark(d));
     KD_RETURN(kdas_model_forward(d->student, KDAS_MODE_TRAIN, batch));
-    r->seconds[1] = kd_now() - start - r->seconds[0];
-    d->batch      = batch;
-    d->factor     = factor;
-    d->holds[0]   = teaches ? kdas_model_generation(d->teacher) : 0;
-    d->holds[1]   = kdas_model_generation(d->student);
+    r->seconds[KDAS_STEP_STUDENT] = kd_now() - start - r->seconds[KDAS_STEP_TEACHER];
+    d->batch                      = batch;
+    d->factor                     = factor;
+    d->holds[0]                   = teaches ? kdas_model_generation(d->teacher) : 0;
+    d->holds[1]                   = kdas_model_generation(d->student);
     return KDAS_OK;
 }
 
@@ -230,7 +231,7 @@ static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
     if (d->micro++ == 0) d->zeroed = kdas_model_zeroed(d->student);
     d->phase = KD_PHASE_BACKWARD;
     put_loss(r, &loss);
-    r->seconds[2] = kd_now() - start;
+    r->seconds[KDAS_STEP_OBJECTIVE] = kd_now() - start;
     return KDAS_OK;
 }
 
@@ -245,16 +246,15 @@ static kdas_status check_report(const kdas_distiller *d, const kdas_step_report 
 {
     if (!d) return kd_fail(KDAS_EINVAL, "the distiller is NULL");
     KD_RETURN(kd_check_process(d->ctx));
-    if (report && report->size < sizeof report->size)
-        return kd_fail(KDAS_EINVAL, "kdas_step_report: size is not set");
-    return KDAS_OK;
+    return report ? kd_check_report(&report->size, "kdas_step_report") : KDAS_OK;
 }
 
 static void give_report(kdas_step_report *to, kdas_step_report *r)
 {
     if (!to) return;
-    r->size = to->size;
-    memcpy(to, r, KD_MIN(to->size, sizeof *r));
+    r->terms = KDAS_TERMS;
+    r->parts = KDAS_STEP_PARTS;
+    kd_give_options(to, r, sizeof *r, "kdas_step_report");
 }
 
 kdas_status kdas_distiller_backward(kdas_distiller *d, kdas_step_report *report)
@@ -286,10 +286,10 @@ static kdas_status update(kdas_distiller *d, kdas_step_report *r)
     KD_RETURN(kd_feature_zero(d));
     r->skipped = kdas_optim_skipped(d->optim) != skipped;
     if (!r->skipped) KD_RETURN(kd_average_update(d));
-    d->micro      = 0;
-    d->phase      = KD_PHASE_IDLE;
-    r->updated    = !r->skipped;
-    r->seconds[3] = kd_now() - start;
+    d->micro                     = 0;
+    d->phase                     = KD_PHASE_IDLE;
+    r->updated                   = !r->skipped;
+    r->seconds[KDAS_STEP_UPDATE] = kd_now() - start;
     return KDAS_OK;
 }
 

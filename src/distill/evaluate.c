@@ -23,9 +23,9 @@ static kdas_status add_loss(evaluation *e, const kdas_view *image, const kdas_vi
     const float     *map[8];
     kdas_maps        maps = { .map = map, .count = 1 };
 
-    while (
-        maps.maps < (int32_t)KD_COUNT(map) &&
-        (map[maps.maps] = kdas_segmenter_map(e->segmenter, maps.maps, &maps.height, &maps.width)))
+    while (maps.maps < (int64_t)KD_COUNT(map) &&
+           (map[maps.maps] =
+                kdas_segmenter_map(e->segmenter, (int32_t)maps.maps, &maps.height, &maps.width)))
         maps.maps++;
     KD_RETURN(kdas_batch_set(e->batch, 0, image, truth));
     KD_RETURN(kdas_loss_evaluate(e->loss, &maps, NULL, kdas_batch_masks(e->batch), NULL, &report));
@@ -40,7 +40,7 @@ static kdas_status add_frame(evaluation *e, int64_t i)
     kdas_view   frame, truth;
     kdas_status st;
 
-    KD_TRY(kdas_dataset_get(e->dataset, i, &image, &mask));
+    KD_TRY(kdas_dataset_get(&image, &mask, e->dataset, i));
     if (!mask) {
         st = kd_fail(KDAS_EINVAL, "it has no mask to be judged by");
         goto done;

@@ -8,7 +8,8 @@ enum { MAPS = sizeof((kd_host_teacher){ 0 }.map) / sizeof(float *) };
 static kdas_status check(const kdas_maps *maps)
 {
     if (maps->maps < 1 || maps->maps > MAPS)
-        return kd_fail(KDAS_ESHAPE, "the teacher has %d maps, not 1 to %d", maps->maps, MAPS);
+        return kd_fail(KDAS_ESHAPE, "the teacher has %lld maps, not 1 to %d", (long long)maps->maps,
+                       MAPS);
     if (maps->count < 1 || maps->height < 1 || maps->width < 1)
         return kd_fail(KDAS_ESHAPE, "the teacher's maps are %lldx%lldx%lld", (long long)maps->count,
                        (long long)maps->height, (long long)maps->width);

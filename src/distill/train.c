@@ -72,8 +72,8 @@ static kdas_status check_size(const run *r)
 {
     int64_t parameters;
 
-    return kdas_model_cost(&parameters, NULL, r->ctx, kdas_model_network(r->student),
-                           r->options.height, r->options.width, KDAS_COUNT_MACS);
+    return kdas_model_cost(r->ctx, kdas_model_network(r->student), r->options.height,
+                           r->options.width, KDAS_COUNT_MACS, &parameters, NULL);
 }
 
 static int64_t run_step(const run *r) { return r->progress.epoch * r->batches + r->batch; }
@@ -204,9 +204,9 @@ static void add_to_sums(run *r, int64_t images, double seconds, double waited)
 
     sum[KD_SUM_TOTAL] += r->report.total;
     for (int t = 0; t < KDAS_TERMS; t++) {
-        sum[KD_SUM_RAW + t] += r->report.raw[t];
-        sum[KD_SUM_WEIGHTED + t] += r->report.weighted[t];
-        sum[KD_SUM_GRADIENT + t] += r->report.gradient[t];
+        sum[KD_SUM_OF(t, KD_SUM_RAW)] += r->report.raw[t];
+        sum[KD_SUM_OF(t, KD_SUM_WEIGHTED)] += r->report.weighted[t];
+        sum[KD_SUM_OF(t, KD_SUM_GRADIENT)] += r->report.gradient[t];
     }
     sum[KD_SUM_STEPS] += 1;
     sum[KD_SUM_IMAGES] += (double)images;

@@ -9,16 +9,16 @@
 /* Sums over the steps of an epoch, as they travel in a checkpoint. */
 enum {
     KD_SUM_TOTAL,
-    KD_SUM_RAW,
-    KD_SUM_WEIGHTED = KD_SUM_RAW + KDAS_TERMS,
-    KD_SUM_GRADIENT = KD_SUM_WEIGHTED + KDAS_TERMS,
-    KD_SUM_STEPS    = KD_SUM_GRADIENT + KDAS_TERMS,
+    KD_SUM_STEPS,
     KD_SUM_IMAGES,
     KD_SUM_SECONDS, /* of steps; validation and files are not counted */
     KD_SUM_WAITED,  /* of them for data                               */
     KD_SUM_LR,      /* of the last step: no sum                       */
-    KD_SUMS
+    KD_SUM_TERMS    /* from here on the terms, each with its kinds    */
 };
+enum { KD_SUM_RAW, KD_SUM_WEIGHTED, KD_SUM_GRADIENT, KD_SUM_KINDS };
+enum { KD_SUMS = KD_SUM_TERMS + KDAS_TERMS * KD_SUM_KINDS };
+#define KD_SUM_OF(term, kind) (KD_SUM_TERMS + (term)*KD_SUM_KINDS + (kind))
 
 /* ---- train_resume.c: last.kdas, beside what a distiller is ---- */
 

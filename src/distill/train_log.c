@@ -7,12 +7,27 @@
 
 #define MAX_LOG (64u << 20) /* bytes */
 
-static const char header[] =
-    "epoch,step,lr,total,seg_raw,seg_weighted,seg_gradient,kd_raw,kd_weighted,kd_gradient,"
-    "sgm_raw,sgm_weighted,sgm_gradient,feature_raw,feature_weighted,feature_gradient,"
-    "images_per_second,seconds,waited,validation_dice,validation_loss,best,loss_scale,skipped\n";
+enum { HEADER = 2048, LINE = 4096 };
+
+/* Between the two there are three columns for each term: NAME_raw, NAME_weighted and NAME_gradient. */
+static const char first[] = "epoch,step,lr,total";
+static const char last[] =
+    ",images_per_second,seconds,waited,validation_dice,validation_loss,best,loss_scale,skipped\n";
 /* How the header of an earlier version begins, too: it may lack some of the columns after that. */
 static const char first_columns[] = "epoch,step,lr,total,seg_raw,";
+
+static void write_header(char header[HEADER])
+{
+    int n = kd_format(header, HEADER, "%s", first);
+
+    for (int t = 0; t < KDAS_TERMS; t++) {
+        const char *name = kdas_term_name((kdas_term)t);
+
+        n += kd_format(header + n, HEADER - (size_t)n, ",%s_raw,%s_weighted,%s_gradient", name,
+                       name, name);
+    }
+    kd_format(header + n, HEADER - (size_t)n, "%s", last);
+}
 
 static kdas_status append(kd_train_log *log, const char *text, size_t n)
 {
@@ -42,6 +57,9 @@ static const char *find_cell(const char *columns, const char *line, const char *
 /* A line under other columns comes under ours. What was not written down then: the scale was 1, the rest 0. */
 static kdas_status take_line(kd_train_log *log, const char *columns, const char *line)
 {
+    char header[HEADER];
+
+    write_header(header);
     for (const char *name = header;; name += cell_length(name) + 1) {
         const char *cell = find_cell(columns, line, name);
         const char *end  = &name[cell_length(name)];
@@ -71,6 +89,7 @@ static kdas_status take_lines(kd_train_log *log, const char *text, int64_t keep)
 
 kdas_status kd_train_log_init(kd_train_log *log, kdas_context *ctx, const char *path, int64_t keep)
 {
+    char        header[HEADER];
     void       *text = NULL;
     size_t      size;
     kdas_status st = KDAS_OK;
@@ -78,6 +97,7 @@ kdas_status kd_train_log_init(kd_train_log *log, kdas_context *ctx, const char *
     *log      = (kd_train_log){ .ctx = ctx };
     log->path = kd_strdup(ctx, path);
     if (!log->path) return KDAS_ENOMEM;
+    write_header(header);
     KD_TRY(append(log, header, strlen(header)));
     if (keep < 1 || !kd_is_file(path)) goto done;
     KD_TRY(kd_file_read_all(ctx, path, MAX_LOG, 1, &text, &size));
@@ -106,14 +126,15 @@ kdas_status kd_train_log_add(kd_train_log *log, const kd_train_row *row)
 {
     const double *sum   = row->sum;
     double        steps = KD_MAX(sum[KD_SUM_STEPS], 1), seconds = sum[KD_SUM_SECONDS];
-    char          line[1024], dice[32], loss[32];
+    char          line[LINE], dice[32], loss[32];
     int           n = kd_format(line, sizeof line, "%lld,%lld,%.9g,%.9g", (long long)row->epoch,
                                 (long long)row->step, sum[KD_SUM_LR], sum[KD_SUM_TOTAL] / steps);
 
     for (int t = 0; t < KDAS_TERMS; t++)
         n += kd_format(line + n, sizeof line - (size_t)n, ",%.9g,%.9g,%.9g",
-                       sum[KD_SUM_RAW + t] / steps, sum[KD_SUM_WEIGHTED + t] / steps,
-                       sum[KD_SUM_GRADIENT + t] / steps);
+                       sum[KD_SUM_OF(t, KD_SUM_RAW)] / steps,
+                       sum[KD_SUM_OF(t, KD_SUM_WEIGHTED)] / steps,
+                       sum[KD_SUM_OF(t, KD_SUM_GRADIENT)] / steps);
     n += kd_format(line + n, sizeof line - (size_t)n, ",%.6g,%.6g,%.6g,%s,%s,%d,%.9g,%lld\n",
                    seconds > 0 ? sum[KD_SUM_IMAGES] / seconds : 0.0, seconds, sum[KD_SUM_WAITED],
                    cell(dice, sizeof dice, row->validation_dice),

@@ -145,14 +145,20 @@ static void read_facts(kd_facts *facts, const kdas_checkpoint *c, const kd_facts
     }
 }
 
-/* Sums of the epoch under way. */
+/* Sums of the epoch under way. A library with fewer or more terms may have written them: the terms are last. */
 static void read_sums(kd_train_file *f)
 {
     const kdas_record *r = kdas_checkpoint_find(f->checkpoint, "run.sums");
+    int64_t            theirs;
 
     memset(f->sum, 0, sizeof f->sum);
-    f->has_sums = r && r->numbers && r->count == KD_SUMS;
-    if (f->has_sums) memcpy(f->sum, r->numbers, sizeof f->sum);
+    f->has_sums = r && r->numbers && r->count >= KD_SUM_TERMS + KD_SUM_KINDS;
+    if (!f->has_sums) return;
+    memcpy(f->sum, r->numbers, KD_SUM_TERMS * sizeof *f->sum);
+    theirs = (r->count - KD_SUM_TERMS) / KD_SUM_KINDS;
+    for (int64_t t = 0; t < KD_MIN(theirs, KDAS_TERMS); t++)
+        memcpy(&f->sum[KD_SUM_OF(t, 0)], &r->numbers[KD_SUM_OF(t, 0)],
+               KD_SUM_KINDS * sizeof *f->sum);
 }
 
 kdas_status kd_train_file_open(kd_train_file *f, kdas_context *ctx, const char *path,

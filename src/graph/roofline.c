@@ -176,15 +176,13 @@ kdas_status kdas_profile_measure_roofline(kdas_context *ctx, kdas_profile_roofli
 
     if (!ctx || !out)
         return kd_fail(KDAS_EINVAL, "kdas_profile_measure_roofline: context or out is NULL");
-    if (out->size < sizeof out->size)
-        return kd_fail(KDAS_EINVAL, "kdas_profile_roofline: size is not set");
+    KD_RETURN(kd_check_report(&out->size, "kdas_profile_roofline"));
     KD_RETURN(kd_check_process(ctx));
     profiling      = ctx->profiling;
     ctx->profiling = false;
     KD_TRY(time_products(&roofline, ctx));
     KD_TRY(time_stream(&roofline.triad, ctx));
-    roofline.size = out->size;
-    memcpy(out, &roofline, KD_MIN(out->size, sizeof roofline));
+    st = kd_give_options(out, &roofline, sizeof roofline, "kdas_profile_roofline");
 done:
     ctx->profiling = profiling;
     return st;

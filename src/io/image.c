@@ -357,7 +357,7 @@ kdas_status kdas_image_save(kdas_context *context, const char *path, const kdas_
 
     pixel  = kd_pixel_colours(view->pixel) == 1 ? KDAS_PIXEL_GREY8 : KDAS_PIXEL_RGB8;
     pixels = view->data;
-    if (view->pixel != pixel || kd_view_stride(view) != row_bytes(view)) {
+    if (view->pixel != (int32_t)pixel || kd_view_stride(view) != row_bytes(view)) {
         pixels = packed =
             kd_alloc(context, (size_t)(view->width * view->height * kd_pixel_samples(pixel)));
         if (!packed) return KDAS_ENOMEM;

@@ -65,6 +65,7 @@ kdas_status kd_overlay_init(kd_overlay *o, const kdas_view *frame, void *out, in
         return kd_fail(KDAS_EINVAL, "%s: pixels must be 8-bit or YUV", what);
     kdas_overlay_options_init(&given, sizeof given);
     KD_RETURN(kd_take_options(&given, sizeof given, options, "kdas_overlay_options"));
+    KD_RETURN(kd_check_reserved(given.reserved, "kdas_overlay_options"));
     if (!(given.opacity >= 0 && given.opacity <= 1))
         return kd_fail(KDAS_EINVAL, "overlay: opacity is %g, not 0 to 1", (double)given.opacity);
 

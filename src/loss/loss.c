@@ -258,11 +258,8 @@ kdas_status kd_loss_run(kdas_loss *loss, const kd_loss_place *at, float scale, b
         memcpy(loss->share, kept, sizeof kept);
         return st;
     }
-    if (report) {
-        r.r.size = KD_MIN(report->size, sizeof r.r);
-        memcpy(report, &r.r, r.r.size);
-    }
-    return KDAS_OK;
+    r.r.terms = KDAS_TERMS;
+    return report ? kd_give_options(report, &r.r, sizeof r.r, "kdas_loss_report") : KDAS_OK;
 }
 
 /* ---- for hosts ---- */
@@ -270,8 +267,8 @@ kdas_status kd_loss_run(kdas_loss *loss, const kd_loss_place *at, float scale, b
 kdas_status kd_loss_check_maps(const kdas_maps *m, const char *whose)
 {
     if (!m->map || m->maps < 1 || m->maps > KD_MAX_MAPS)
-        return kd_fail(KDAS_EINVAL, "loss: the %s has %d maps, not 1 to %d", whose, m->maps,
-                       KD_MAX_MAPS);
+        return kd_fail(KDAS_EINVAL, "loss: the %s has %lld maps, not 1 to %d", whose,
+                       (long long)m->maps, KD_MAX_MAPS);
     if (m->count < 1 || m->height < 1 || m->width < 1)
         return kd_fail(KDAS_ESHAPE, "loss: the %s's maps are %lldx%lldx%lld", whose,
                        (long long)m->count, (long long)m->height, (long long)m->width);
@@ -369,8 +366,7 @@ kdas_status kdas_loss_evaluate_weighted(kdas_loss *loss, const kdas_maps *s, con
 
     if (!loss || !s || !masks) return kd_fail(KDAS_EINVAL, "loss: loss, student or masks is NULL");
     KD_RETURN(kd_check_process(loss->ctx));
-    if (report && report->size < sizeof report->size)
-        return kd_fail(KDAS_EINVAL, "kdas_loss_report: size is not set");
+    if (report) KD_RETURN(kd_check_report(&report->size, "kdas_loss_report"));
     KD_RETURN(kd_loss_check_maps(s, "student"));
     if (!kdas_loss_needs_teacher(loss) || !kd_loss_guides(loss))
         t = NULL;
@@ -379,7 +375,7 @@ kdas_status kdas_loss_evaluate_weighted(kdas_loss *loss, const kdas_maps *s, con
                        loss->options.guidance);
     if (t) KD_RETURN(check_pair(s, t));
     KD_RETURN(check_weights(weights, s));
-    at.maps      = s->maps;
+    at.maps      = (int32_t)s->maps;
     at.n         = s->count;
     at.h         = s->height;
     at.w         = s->width;

@@ -221,6 +221,7 @@ kdas_status kdas_loss_create(kdas_loss **out, kdas_context *ctx, const kdas_loss
     KD_RETURN(kd_check_process(ctx));
     kdas_loss_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_loss_options"));
+    KD_RETURN(kd_check_reserved(o.reserved, "kdas_loss_options"));
     KD_RETURN(check_names(&o));
     KD_RETURN(check_numbers(&o));
     if (!(seg = kd_seg_find(o.seg)) || !(guidance = kd_guidance_find(o.guidance)))

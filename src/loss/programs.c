@@ -7,6 +7,11 @@
 
 const char *const kd_term_names[KDAS_TERMS] = { "seg", "kd", "sgm", "feature" };
 
+const char *kdas_term_name(kdas_term term)
+{
+    return (unsigned)term < KDAS_TERMS ? kd_term_names[term] : NULL;
+}
+
 double kd_loss_weight(const kdas_loss *loss, int term)
 {
     const kdas_loss_options *o = &loss->options;

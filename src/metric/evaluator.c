@@ -11,7 +11,7 @@ static const struct {
     const char *name;
     rule        rule;
     int         source; /* kd_curve or, for PLAIN, kd_plain */
-} metrics[KDAS_METRIC_COUNT] = {
+} metrics[KDAS_METRICS] = {
 #define METRIC(id, name, rule, source) [KDAS_METRIC_##id] = { name, rule, source },
 #include "metric/metrics.def"
 #undef METRIC
@@ -19,7 +19,7 @@ static const struct {
 
 typedef struct score {
     char  *name;
-    double figure[KDAS_METRIC_COUNT];
+    double figure[KDAS_METRICS];
 } score;
 
 struct kdas_evaluator {
@@ -34,12 +34,12 @@ struct kdas_evaluator {
 
 const char *kdas_metric_name(kdas_metric metric)
 {
-    return (unsigned)metric < KDAS_METRIC_COUNT ? metrics[metric].name : NULL;
+    return (unsigned)metric < KDAS_METRICS ? metrics[metric].name : NULL;
 }
 
-int kdas_metric_find(const char *name)
+int32_t kdas_metric_find(const char *name)
 {
-    for (int i = 0; name && i < KDAS_METRIC_COUNT; i++)
+    for (int i = 0; name && i < KDAS_METRICS; i++)
         if (strcmp(metrics[i].name, name) == 0) return i;
     return -1;
 }
@@ -66,7 +66,7 @@ static double best_of(const double *curve)
 static void set_figures(score *out, double curves[KD_CURVES][KD_THRESHOLDS],
                         const double plain[KD_PLAINS])
 {
-    for (int i = 0; i < KDAS_METRIC_COUNT; i++) {
+    for (int i = 0; i < KDAS_METRICS; i++) {
         int source = metrics[i].source;
 
         switch (metrics[i].rule) {

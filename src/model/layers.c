@@ -57,7 +57,8 @@ static void fill(kdas_layers *l, const kd_graph *g)
     }
 }
 
-kdas_status kdas_layers_create(kdas_layers **out, kdas_model *model, int64_t height, int64_t width)
+kdas_status kdas_layers_create(kdas_layers **out, const kdas_model *model, int64_t height,
+                               int64_t width)
 {
     kdas_layers *l = NULL;
     kd_graph    *g = NULL;
@@ -95,15 +96,9 @@ int32_t kdas_layers_count(const kdas_layers *l) { return l ? l->count : 0; }
 
 kdas_status kdas_layers_at(const kdas_layers *l, int32_t i, kdas_layer *out)
 {
-    size_t size;
-
-    if (!l || !out || out->size < sizeof out->size)
-        return kd_fail(KDAS_EINVAL,
-                       "kdas_layers_at: layers or out is NULL, or its size is not set");
+    if (!l || !out) return kd_fail(KDAS_EINVAL, "kdas_layers_at: layers or out is NULL");
+    KD_RETURN(kd_check_report(&out->size, "kdas_layer"));
     if (i < 0 || i >= l->count)
         return kd_fail(KDAS_ENOTFOUND, "there is no layer %d of %d", i, l->count);
-    size = out->size;
-    memcpy(out, &l->layer[i], KD_MIN(size, sizeof *out));
-    out->size = size;
-    return KDAS_OK;
+    return kd_give_options(out, &l->layer[i], sizeof *out, "kdas_layer");
 }

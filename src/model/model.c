@@ -235,7 +235,7 @@ static size_t node_bytes(const kd_node *node)
     return (size_t)kd_elements(&node->desc.out) * sizeof(float);
 }
 
-kdas_status kdas_model_read_output(kdas_model *m, const char *name, float *to)
+kdas_status kdas_model_read_output(const kdas_model *m, const char *name, float *to)
 {
     const kd_node *node;
 

@@ -60,8 +60,8 @@ done:
     return st;
 }
 
-kdas_status kdas_model_cost(int64_t *parameters, double *operations, kdas_context *ctx,
-                            const char *name, int64_t height, int64_t width, kdas_count_rule rule)
+kdas_status kdas_model_cost(kdas_context *ctx, const char *name, int64_t height, int64_t width,
+                            kdas_count_rule rule, int64_t *parameters, double *operations)
 {
     const kd_model_def *def;
     kd_params          *params = NULL;

@@ -261,6 +261,7 @@ kdas_status kdas_segmenter_create(kdas_segmenter **out, kdas_model *model,
     KD_RETURN(kd_check_process(model->ctx));
     kdas_segmenter_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_segmenter_options"));
+    KD_RETURN(kd_check_reserved(o.reserved, "kdas_segmenter_options"));
     KD_RETURN(check_options(&o));
     KD_RETURN(check_model(model, &maps));
     s = kd_calloc(model->ctx, 1, sizeof *s);
@@ -367,17 +368,11 @@ kdas_status kdas_segmenter_overlay(kdas_segmenter *s, const kdas_view *frame, vo
 
 kdas_status kdas_segmenter_timing(kdas_segmenter *s, kdas_timing_report *out)
 {
-    kdas_timing_report report = { 0 };
-    size_t             size;
+    kdas_timing_report report = { .stages = KDAS_STAGES };
 
     if (!s || !out) return kd_fail(KDAS_EINVAL, "kdas_segmenter_timing: an argument is NULL");
-    size = out->size;
-    if (size < sizeof size || size > 65536)
-        return kd_fail(KDAS_EINVAL, "kdas_timing_report: size is not set");
-    report.size = size;
     kd_timing_get(&s->timing, &report);
-    memcpy(out, &report, KD_MIN(size, sizeof report));
-    return KDAS_OK;
+    return kd_give_options(out, &report, sizeof report, "kdas_timing_report");
 }
 
 kdas_status kdas_segmenter_timing_reset(kdas_segmenter *s)

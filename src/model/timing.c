@@ -10,6 +10,13 @@ kdas_status kd_timing_init(kd_timing *t, kdas_context *ctx)
     return t->ring && t->sorted ? KDAS_OK : KDAS_ENOMEM;
 }
 
+const char *kdas_segmenter_stage_name(kdas_segmenter_stage stage)
+{
+    static const char *const names[KDAS_STAGES] = { "input", "network", "output", "whole" };
+
+    return (unsigned)stage < KDAS_STAGES ? names[stage] : NULL;
+}
+
 void kd_timing_finish(kd_timing *t)
 {
     if (!t->ctx) return;

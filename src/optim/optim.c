@@ -433,7 +433,7 @@ int64_t kdas_optim_updates(const kdas_optim *optim) { return optim ? optim->upda
 
 double kdas_optim_loss_scale(const kdas_optim *optim)
 {
-    return optim ? (double)optim->scale.value : 1;
+    return optim ? (double)optim->scale.value : NAN;
 }
 
 int64_t kdas_optim_skipped(const kdas_optim *optim) { return optim ? optim->scale.skipped : 0; }

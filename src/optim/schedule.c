@@ -61,7 +61,7 @@ double kd_schedule_lr(const kdas_optim_options *o, int64_t t)
     return NAN;
 }
 
-double kdas_schedule_lr(const kdas_optim_options *options, int64_t t)
+double kdas_schedule_lr(int64_t t, const kdas_optim_options *options)
 {
     kdas_optim_options o;
 

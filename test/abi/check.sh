@@ -1,5 +1,5 @@
 #!/bin/bash
-# check.sh - the promises of the ABI, one line each: symbols, headers, names that link, types. Called by
+# check.sh - the promises of the ABI, one line each: symbols, headers, names that link, types, growth. Called by
 # `make check-abi`, which sets the names in capitals.
 set -u
 passed=0 failed=0
@@ -20,9 +20,15 @@ claim()
     fi
 }
 
-# ---- Symbols: the list kept, the headers' declarations and the library agree ----
+# ---- Symbols: the lists kept, the headers' declarations and the library agree. Two tiers: what is promised, and what
+# only KDAS_EXPERIMENTAL shows ----
+experimental=${SYMBOLS%.sym}-experimental.sym
 "$here/exported.sh" "$SHARED" >"$WORK/exported" || exit 1
 sed -n 's/^FUNCTION(\(.*\))$/\1/p' "$DECLARED" | LC_ALL=C sort >"$WORK/declared"
+LC_ALL=C sort "$SYMBOLS" "$experimental" >"$WORK/listed"
+for tier in stable experimental; do
+    CC=$CC "$here/declared.sh" $tier >"$WORK/$tier" || exit 1
+done
 only_ours() { ! grep -v '^kdas_' "$WORK/exported"; }
 # Other people's globals in the static library would clash at a host's link.
 static_ours()
@@ -32,29 +38,35 @@ static_ours()
 }
 abi=$(sed -n 's/^#define KDAS_ABI  *//p' include/kdas/base.h)
 soname_ours() { readelf -d "$SHARED" | grep -F "[libkdas.so.$abi]"; }
-claim "the library exports what $SYMBOLS lists" diff -u "$SYMBOLS" "$WORK/exported"
+claim "the library exports what $SYMBOLS and $experimental list" diff -u "$WORK/listed" "$WORK/exported"
+claim "$SYMBOLS lists what the headers declare" diff -u "$SYMBOLS" "$WORK/stable"
+claim "$experimental lists what KDAS_EXPERIMENTAL shows besides" diff -u "$experimental" "$WORK/experimental"
 claim "the library exports what the headers declare" diff -u "$WORK/declared" "$WORK/exported"
 claim "every exported name begins with kdas_" only_ours
 claim "every global name of the static library begins with kdas_ or kd_" static_ours
 claim "the soname carries KDAS_ABI" soname_ours
 
 # ---- Headers: each alone, as C and as C++, with every compiler at hand ----
-alone() # COMPILER STANDARD LANGUAGE HEADER
+alone() # COMPILER STANDARD LANGUAGE HEADER [FLAG]
 {
     echo "#include <kdas/$(basename "$4")>" |
-        "$1" "-std=$2" -Iinclude -Wall -Wextra -Wshadow -pedantic -Werror -fsyntax-only -x "$3" -
+        "$1" "-std=$2" -Iinclude -Wall -Wextra -Wshadow -pedantic -Werror ${5:+"$5"} -fsyntax-only -x "$3" -
 }
 for header in include/kdas/*.h; do
     for compiler in "$CC" clang; do
         command -v "$compiler" >/dev/null || continue
         for standard in c99 c17; do
             claim "$header alone: $compiler -std=$standard" alone "$compiler" $standard c "$header"
+            claim "$header alone, experimental: $compiler -std=$standard" alone "$compiler" $standard c "$header" \
+                -DKDAS_EXPERIMENTAL
         done
     done
     for compiler in "$CXX" clang++; do
         command -v "$compiler" >/dev/null || continue
         for standard in c++98 c++17; do
             claim "$header alone: $compiler -std=$standard" alone "$compiler" $standard c++ "$header"
+            claim "$header alone, experimental: $compiler -std=$standard" alone "$compiler" $standard c++ "$header" \
+                -DKDAS_EXPERIMENTAL
         done
     done
 done
@@ -69,6 +81,26 @@ umbrella() # every header for users, but not the one for plug-in authors
     return $missing
 }
 claim "kdas/kdas.h includes every header for users" umbrella
+claim "every docstring says since when, and how it fails" "$here/docs.sh" include/kdas/*.h
+
+# ---- Structs: all of their bytes have a name ----
+no_holes() # COMPILER STANDARD LANGUAGE
+{
+    for header in include/kdas/*.h; do
+        echo "#include <kdas/$(basename "$header")>"
+    done | "$1" "-std=$2" -Iinclude -DKDAS_EXPERIMENTAL -Wpadded -Werror -fsyntax-only -x "$3" -
+}
+for compiler in "$CC" clang; do
+    command -v "$compiler" >/dev/null || continue
+    claim "no struct has padding: $compiler" no_holes "$compiler" c99 c
+done
+for compiler in "$CXX" clang++; do
+    command -v "$compiler" >/dev/null || continue
+    claim "no struct has padding: $compiler" no_holes "$compiler" c++17 c++
+done
+# The check itself can fail
+holes() { ! echo 'struct hole { char c; double d; } hole;' | "$CC" -Wpadded -Werror -fsyntax-only -x c -; }
+claim "a struct with padding would be noticed" holes
 
 # ---- Links: a program that takes the address of every declared function ----
 {
@@ -98,7 +130,7 @@ links() # COMPILER LIBRARY...: link it, run it, and it has found every function
 {
     local program=$WORK/every_name compiler=$1
     shift
-    "$compiler" -Iinclude -o "$program" -x "$language" "$WORK/every_name.c" -x none "$@" || return 1
+    "$compiler" -Iinclude -DKDAS_EXPERIMENTAL -o "$program" -x "$language" "$WORK/every_name.c" -x none "$@" || return 1
     LD_LIBRARY_PATH=$(dirname "$SHARED"):${LD_LIBRARY_PATH:-} "$program" | tee "$WORK/found"
     [ "$(cat "$WORK/found")" = "$(wc -l <"$WORK/declared")" ]
 }
@@ -124,6 +156,11 @@ unbroken() # DUMP LIBRARY
 plugin() { CC=$CC "$here/plugin.sh" "$WORK/plugin.so" && unbroken "$PLUGIN_DUMP" "$WORK/plugin.so"; }
 claim "functions and types are those of $DUMP" unbroken "$DUMP" "$SHARED"
 claim "types of plug-ins are those of $PLUGIN_DUMP" plugin
+
+# ---- Growth: programs and libraries of which one knows a loss term more ----
+if [ -n "${LIB_COMPILE:-}" ]; then
+    claim "programs and libraries with another number of terms work together" "$here/growth.sh"
+fi
 
 printf '%d passed, %d failed\n' $passed $failed
 [ $failed = 0 ]

@@ -7,7 +7,7 @@ static kdas_status write_frame(kdas_context *ctx, const kdas_scene_options *scen
 {
     static const char *const kinds[] = { "images", "masks" };
     kdas_image              *image[2];
-    kdas_status              st = kdas_scene_draw(&image[0], &image[1], ctx, scenes, i);
+    kdas_status              st = kdas_scene_draw(&image[0], &image[1], ctx, i, scenes);
 
     if (st != KDAS_OK) return st;
     for (int k = 0; k < 2; k++) {
