@@ -1,6 +1,7 @@
 /* param.c - the list of a model's parameters and their blocks. Each entry starts at a multiple of 16
  * floats; the gaps stay zero, so that whole-block passes (AdamW, norms, zeroing) may run over them. */
 #include <string.h>
+#include "base/parallel.h"
 #include "graph/device.h"
 #include "graph/param.h"
 #include "graph/profile.h"
@@ -111,11 +112,23 @@ kdas_status kd_params_seal(kd_params *p, bool gradients)
     return p->grads ? kd_params_zero_grads(p, "") : KDAS_ENOMEM;
 }
 
-static void draw(float *to, const kd_param_entry *e, uint64_t seed)
-{
-    kd_random r = kd_random_make(seed, kd_hash64(e->name));
+typedef struct draw_job {
+    float                *to;
+    const kd_param_entry *entry;
+    uint64_t              seed;
+} draw_job;
 
-    for (int64_t i = 0; i < e->count; i++)
+/* Numbers begin .. end of an entry: each is a function of its place alone, whoever draws it. */
+static void draw_numbers(void *user, int64_t begin, int64_t end, int thread)
+{
+    const draw_job       *job = user;
+    const kd_param_entry *e   = job->entry;
+    kd_random             r   = kd_random_make(job->seed, kd_hash64(e->name));
+    float                *to  = job->to;
+
+    (void)thread;
+    r.counter = (uint64_t)begin * (e->init.rule == KD_INIT_NORMAL ? 2 : 1); /* draws for each */
+    for (int64_t i = begin; i < end; i++)
         switch (e->init.rule) {
         case KD_INIT_ZERO: to[i] = 0; break;
         case KD_INIT_ONE: to[i] = 1; break;
@@ -135,7 +148,9 @@ kdas_status kd_params_init(kd_params *p, uint64_t seed)
     values = kd_alloc(p->ctx, (size_t)largest * sizeof *values);
     if (!values) return KDAS_ENOMEM;
     for (size_t i = 0; i < p->count; i++) {
-        draw(values, p->entry[i], seed);
+        draw_job job = { values, p->entry[i], seed };
+
+        kd_parallel_rows(p->ctx, p->entry[i]->count, 4096, draw_numbers, &job);
         KD_TRY(kd_params_write(p, (int)i, values));
     }
 done:
