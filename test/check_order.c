@@ -9,6 +9,7 @@
 #include "base/context.h"
 #include "support/check_util.h"
 #include "support/far_device.h"
+#include "support/files.h"
 #include "support/run_util.h"
 
 enum { N = 2, SIDE = 32, AREA = SIDE * SIDE };
@@ -191,6 +192,71 @@ START_TEST(gradients_that_were_zeroed_make_no_update)
     kdas_batch_destroy(b);
     kd_test_rig_finish(&rig);
     kd_test_rig_finish(&twin);
+}
+END_TEST
+
+/* The masks of one batch say nothing of another's maps. */
+START_TEST(an_objective_on_another_batch_than_the_forwards_is_refused)
+{
+    kd_test_rig_options o = kd_test_rig_usual();
+    kd_test_rig         rig;
+    kdas_batch         *a, *b;
+
+    kd_test_rig_make(&rig, &o);
+    a = draw(rig.ctx, 0);
+    b = draw(rig.ctx, 1);
+    kd_assert_ok(kdas_model_forward(rig.teacher, KDAS_MODE_INFER, _i ? b : a));
+    kd_assert_ok(kdas_model_forward(rig.student, KDAS_MODE_TRAIN, _i ? a : b));
+    kd_assert_status(kdas_loss_run(rig.loss, rig.student, rig.teacher, a, NULL, NULL), KDAS_ESTATE);
+    kd_assert_sentence("was on another batch");
+    kd_assert_ok(kdas_model_forward(_i ? rig.teacher : rig.student,
+                                    _i ? KDAS_MODE_INFER : KDAS_MODE_TRAIN, a));
+    kd_assert_ok(kdas_loss_run(rig.loss, rig.student, rig.teacher, a, NULL, NULL));
+    kdas_batch_destroy(a);
+    kdas_batch_destroy(b);
+    kd_test_rig_finish(&rig);
+}
+END_TEST
+
+/* No version of a struct ends inside a member. */
+START_TEST(a_size_inside_a_member_is_refused)
+{
+    kdas_context_options o;
+    kdas_context        *ctx;
+
+    for (size_t size = sizeof o.size + 1; size < 2 * sizeof o.size; size++) {
+        kdas_context_options_init(&o, sizeof o);
+        o.size = size;
+        kd_assert_status(kdas_context_create(&ctx, &o), KDAS_EINVAL);
+        kd_assert_sentence("is no version's");
+    }
+}
+END_TEST
+
+/* A file that could not be read again does not take the place of one that can. */
+START_TEST(a_checkpoint_that_could_not_be_read_is_not_written)
+{
+    kd_test_rig_options o = kd_test_rig_usual();
+    kdas_progress       p = { .size = sizeof p, .epoch = 3 }, bad = p;
+    const char         *path = kd_test_path("run.kdas");
+    kd_test_rig         rig;
+    char               *notes = malloc(101000001);
+
+    o.student = o.teacher = "lite_fpn0";
+    kd_test_rig_make(&rig, &o);
+    kd_assert_ok(kdas_checkpoint_save(rig.distiller, path, &p, NULL));
+    bad.epoch = -1;
+    kd_assert_status(kdas_checkpoint_save(rig.distiller, path, &bad, NULL), KDAS_EINVAL);
+    bad = (kdas_progress){ .size = sizeof p, .position = -1 };
+    kd_assert_status(kdas_checkpoint_save(rig.distiller, path, &bad, NULL), KDAS_EINVAL);
+    memset(notes, 'x', 101000000);
+    notes[101000000] = 0;
+    kd_assert_status(kdas_checkpoint_save(rig.distiller, path, &p, notes), KDAS_EINVAL);
+    kd_assert_sentence("could not be read again");
+    kd_assert_ok(kdas_checkpoint_load(rig.distiller, path, &bad));
+    ck_assert_int_eq(bad.epoch, 3);
+    free(notes);
+    kd_test_rig_finish(&rig);
 }
 END_TEST
 
@@ -391,11 +457,15 @@ int main(void)
     SRunner *runner;
     int      bad;
 
+    tcase_add_checked_fixture(gone, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_loop_test(gone, a_models_values_are_refused_once_they_are_gone, 0, TAKING);
     tcase_add_loop_test(gone, a_distillers_backward_is_refused_once_its_forward_is_gone, 0,
                         4 * TAKING);
     tcase_add_test(gone, a_distillers_backward_is_refused_after_the_models_own);
     tcase_add_loop_test(gone, a_backward_is_refused_once_its_batch_is_gone_or_changed, 0, 8);
+    tcase_add_loop_test(gone, an_objective_on_another_batch_than_the_forwards_is_refused, 0, 2);
+    tcase_add_test(gone, a_size_inside_a_member_is_refused);
+    tcase_add_test(gone, a_checkpoint_that_could_not_be_read_is_not_written);
     tcase_add_test(gone, gradients_that_were_zeroed_make_no_update);
     tcase_add_loop_test(failed, a_step_of_which_a_kernel_fails_has_changed_nothing, 0, 2);
     tcase_add_test(failed, a_step_with_a_nan_has_changed_nothing);

@@ -10,6 +10,8 @@ kdas_status kd_take_options(void *ours, size_t ours_size, const void *theirs, co
     memcpy(&size, theirs, sizeof size);
     if (size < sizeof size || size > 65536)
         return kd_fail(KDAS_EINVAL, "%s: size is %zu; call the init function first", what, size);
+    if (size % sizeof size) /* no version of a struct ends inside a member */
+        return kd_fail(KDAS_EINVAL, "%s: a size of %zu is no version's", what, size);
     for (size_t i = ours_size; i < size; i++)
         if (((const unsigned char *)theirs)[i])
             return kd_fail(KDAS_EINVAL, "%s: a member is set that this library (%s) does not know",

@@ -1,5 +1,6 @@
 /* batch.c - batches: from pixels of any kind and size to normalised floats and masks of 0 and 1. */
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 #include "base/context.h"
 #include "base/process.h"
@@ -126,32 +127,71 @@ kdas_status kdas_batch_wrap(kdas_batch **out, kdas_context *context, int64_t cou
     return KDAS_OK;
 }
 
-void kd_reader_set(kd_reader *reader, kdas_batch *batch)
+/* Of all lists of readers: a batch may have readers of other contexts, which other threads use. */
+static pthread_mutex_t readers_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void unlink_reader(kd_reader *reader)
 {
     if (reader->batch) {
         *reader->at = reader->next;
         if (reader->next) reader->next->at = reader->at;
     }
-    *reader = (kd_reader){ .batch = batch };
-    if (!batch) return;
-    reader->content = kd_batch_content(batch);
-    reader->next    = batch->readers;
-    reader->at      = &batch->readers;
+    *reader = (kd_reader){ 0 };
+}
+
+static void link_reader(kd_reader *reader, kdas_batch *batch)
+{
+    *reader = (kd_reader){ .batch   = batch,
+                           .content = kd_batch_content(batch),
+                           .next    = batch->readers,
+                           .at      = &batch->readers };
     if (reader->next) reader->next->at = &reader->next;
     batch->readers = reader;
 }
 
+/* In a child of a fork the lock may be held by nobody, and there is one thread. */
+static bool lock_readers(void)
+{
+    return kd_process_forks() == 0 && pthread_mutex_lock(&readers_lock) == 0;
+}
+
+static void unlock_readers(bool locked)
+{
+    if (locked) pthread_mutex_unlock(&readers_lock);
+}
+
+void kd_reader_set(kd_reader *reader, kdas_batch *batch)
+{
+    bool locked = lock_readers();
+
+    unlink_reader(reader);
+    if (batch) link_reader(reader, batch);
+    unlock_readers(locked);
+}
+
+static void drop_readers(kdas_batch *batch)
+{
+    bool locked = lock_readers();
+
+    while (batch->readers)
+        unlink_reader(batch->readers);
+    unlock_readers(locked);
+}
+
 kdas_batch *kd_reader_batch(const kd_reader *reader)
 {
-    return reader->batch && kd_batch_content(reader->batch) == reader->content ? reader->batch
-                                                                               : NULL;
+    bool        locked = lock_readers();
+    kdas_batch *batch  = reader->batch;
+
+    if (batch && kd_batch_content(batch) != reader->content) batch = NULL;
+    unlock_readers(locked);
+    return batch;
 }
 
 void kdas_batch_destroy(kdas_batch *batch)
 {
     if (!batch) return;
-    while (batch->readers)
-        kd_reader_set(batch->readers, NULL);
+    drop_readers(batch);
     if (batch->placed) kdas_batch_settle(batch);
     if (!batch->wrapped) {
         free_pixels(batch, batch->images);

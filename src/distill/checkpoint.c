@@ -160,6 +160,9 @@ kdas_status kdas_checkpoint_save_records(const kdas_distiller *d, const char *pa
     if (!d || !path) return kd_fail(KDAS_EINVAL, "checkpoint: distiller or path is NULL");
     KD_RETURN(kd_check_process(d->ctx));
     KD_RETURN(kd_take_options(&p, sizeof p, progress, "kdas_progress"));
+    if (p.epoch < 0 || p.position < 0)
+        return kd_fail(KDAS_EINVAL, "kdas_progress: epoch %lld, position %lld: neither is below 0",
+                       (long long)p.epoch, (long long)p.position);
     KD_RETURN(check_records(records, count));
     KD_TRY(kd_checkpoint_facts_init(&facts, d));
     KD_TRY(kd_snapshot_init(&s, d, kd_distiller_gathered(d) > 0, d->average.begun));

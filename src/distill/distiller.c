@@ -175,7 +175,7 @@ static kdas_status check_forward(const kdas_distiller *d)
 {
     static const char gone[] =
         "%s '%s' has run since this forward, or its memory was taken by another "
-        "size or a kept tap";
+        "size, a kept tap or a trim";
 
     if (d->phase != KD_PHASE_FORWARD) return kd_fail(KDAS_ESTATE, "backward comes after a forward");
     if (kdas_model_generation(d->student) != d->holds[1])

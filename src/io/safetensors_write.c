@@ -233,8 +233,8 @@ static void fill_checksum(const kd_st_writer *w, char *header, size_t n)
     memcpy(digits, text, 8);
 }
 
-/* The length and the header: what precedes the tensors' bytes. kd_free it. */
-static char *make_header(const kd_st_writer *w, bool checksum, size_t *n)
+/* The length and the header: what precedes the tensors' bytes. kd_free it; NULL with the sentence set. */
+static char *make_header(const kd_st_writer *w, bool checksum, size_t *n, kdas_status *st)
 {
     struct text t = { 0 };
     uint64_t    length;
@@ -243,6 +243,12 @@ static char *make_header(const kd_st_writer *w, bool checksum, size_t *n)
     say_header(&t, w, checksum);
     length = t.n;
     *n     = t.n + sizeof length;
+    *st    = KDAS_ENOMEM;
+    if (length > KD_ST_MAX_HEADER) {
+        *st = kd_fail(KDAS_EINVAL, "a header of %zu bytes could not be read again; at most %u are",
+                      t.n, KD_ST_MAX_HEADER);
+        return NULL;
+    }
     header = kd_calloc(w->ctx, *n + 1, 1);
     if (!header) return NULL;
     memcpy(header, &length, sizeof length);
@@ -262,8 +268,9 @@ kdas_status kd_st_writer_save(kd_st_writer *writer, const char *path, bool check
     for (size_t i = 0; checksum && i < writer->texts; i++)
         if (strcmp(writer->text[i].key, KD_ST_CHECKSUM_KEY) == 0)
             return kd_fail(KDAS_EINVAL, "text '" KD_ST_CHECKSUM_KEY "' is the file's own");
-    header = make_header(writer, checksum, &n);
-    if (!header) return KDAS_ENOMEM;
+    header = make_header(writer, checksum, &n, &st);
+    if (!header) return st;
+    st = KDAS_OK;
     KD_TRY(kd_writer_open(&file, writer->ctx, path));
     KD_TRY(kd_writer_put(file, header, n));
     for (size_t i = 0; i < writer->count; i++)

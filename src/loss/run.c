@@ -119,6 +119,15 @@ static kdas_status check_dims(const kd_node *node, const kdas_model *m, const kd
                    (long long)batch->count, (long long)batch->height, (long long)batch->width);
 }
 
+static kdas_status check_reads(const kdas_model *m, const kdas_batch *batch, const char *whose)
+{
+    if (kdas_model_batch(m) == batch) return KDAS_OK;
+    return kd_fail(
+        KDAS_ESTATE,
+        "the last forward of %s '%s' was on another batch, or this one was changed since", whose,
+        m->def->name);
+}
+
 static const kd_node *image_of(const kdas_model *m)
 {
     return kd_find(kd_program_graph(m->current), "image");
@@ -128,6 +137,7 @@ static kdas_status place_student(kd_loss_place *at, const kdas_model *m, const k
 {
     KD_RETURN(kd_model_check_backward(m));
     KD_RETURN(check_dims(image_of(m), m, batch, "student"));
+    KD_RETURN(check_reads(m, batch, "student"));
     for (at->maps = 0; at->maps < kdas_model_maps(m); at->maps++) {
         const kd_node *node = kd_model_output_node(m, at->maps, NULL);
 
@@ -144,6 +154,7 @@ static kdas_status place_teacher(kd_teacher_maps *to, const kdas_model *m, const
 {
     KD_RETURN(kd_model_check_values(m));
     KD_RETURN(check_dims(image_of(m), m, batch, "teacher"));
+    KD_RETURN(check_reads(m, batch, "teacher"));
     to->maps = kdas_model_maps(m);
     for (int i = 0; i < to->maps; i++) {
         const kd_node *node = kd_model_output_node(m, i, NULL);

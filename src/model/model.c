@@ -122,7 +122,7 @@ kdas_status kd_model_check_values(const kdas_model *m)
     if (m->runs == 0) return kd_fail(KDAS_ESTATE, "'%s' has had no forward yet", m->def->name);
     return kd_fail(KDAS_ESTATE,
                    "'%s' has no outputs: its last forward failed, or its memory was taken since by "
-                   "another size or a kept tap",
+                   "another size, a kept tap or a trim",
                    m->def->name);
 }
 

@@ -154,8 +154,8 @@ KDAS_API kdas_status kdas_checkpoint_load(kdas_distiller *distiller, const char 
  * settings), or wants back (its sums). Names that begin with "run." are those of kdas_train(), which docs/training.md
  * lists. Plain value: fill every member. Since 0.4. */
 typedef struct kdas_record {
-    const char   *name;    /* 1 to 200 bytes of UTF-8; a checkpoint has one record of a name     */
-    const char   *text;    /* UTF-8; NULL: it is numbers                                         */
+    const char   *name; /* 1 to 200 of A-Z a-z 0-9 . _ -; a checkpoint has one record of a name */
+    const char   *text; /* UTF-8; NULL: it is numbers                                         */
     const double *numbers; /* they come back bit by bit; NULL: it is a text                      */
     int64_t       count;   /* of the numbers, 1 to 2^20; 0 for a text                             */
 } kdas_record;

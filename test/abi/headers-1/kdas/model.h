@@ -97,11 +97,12 @@ typedef enum kdas_mode { KDAS_MODE_INFER = 0, KDAS_MODE_EVAL = 1, KDAS_MODE_TRAI
  * where device memory is the host's, read where they are: in either case the batch stays as it is until a backward has
  * followed. One that a call has changed since, or that was destroyed, is noticed, and the backward refused; what is
  * written through kdas_batch_images() is not. Outputs are there until the model runs again, is given another tap to keep, or makes its memory grow for a
- * larger size. A forward that fails leaves none, and in mode TRAIN the statistics and the random state as they were.
+ * larger size. A forward that fails once it has begun leaves none (one that is refused for its
+ * arguments leaves those of the last), and in mode TRAIN the statistics and the random state as they were.
  * KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.1. */
 KDAS_API kdas_status kdas_model_forward(kdas_model *model, kdas_mode mode, kdas_batch *batch);
 /* Outputs of the last forward, shallow to deep: polyp_pvt has "P1" and "P2" (N,H,W,1), lite_fpn "P1", pvt_v2 "x1" to
- * "x4" (NULL, or before a forward: 0). Since 0.1. */
+ * "x4" (NULL: 0). How many there are is known before a forward, too. Since 0.1. */
 KDAS_API int32_t kdas_model_outputs(const kdas_model *model);
 /* How many maps of one channel it ends in, before any forward, too: what an objective compares. 0 where its outputs are
  * features (NULL: 0). Since 0.4. */
