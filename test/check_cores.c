@@ -136,8 +136,8 @@ static const struct {
 
 START_TEST(a_quota_of_v2_gives_whole_cpus_and_one_at_least)
 {
-    on_v2("/work");
-    put("sys/fs/cgroup/work/cpu.max", limits[_i].text);
+    on_v2("/job");
+    put("sys/fs/cgroup/job/cpu.max", limits[_i].text);
     ck_assert_int_eq(quota(), limits[_i].cpus);
 }
 END_TEST
@@ -244,12 +244,12 @@ START_TEST(odd_lines_are_passed_over)
 
     memset(line, 'x', 20000);
     line[20000] = 0;
-    put("proc/self/cgroup", "\n:\nnothing\n0::/work");
+    put("proc/self/cgroup", "\n:\nnothing\n0::/job");
     put("proc/self/mountinfo", line);
     ck_assert_int_eq(quota(), 0);
     memcpy(line + 19000, "\n\n - \n30 23\n" MOUNT_V2, sizeof "\n\n - \n30 23\n" MOUNT_V2);
     put("proc/self/mountinfo", line);
-    put("sys/fs/cgroup/work/cpu.max", "200000 100000\n");
+    put("sys/fs/cgroup/job/cpu.max", "200000 100000\n");
     ck_assert_int_eq(quota(), 2);
     free(line);
 }
