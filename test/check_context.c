@@ -9,7 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <kdas/backend.h>
-#include <kdas/base.h>
+#include <kdas/kdas.h>
+#include "support/check_util.h"
 
 static kdas_context_options one_thread(void)
 {
@@ -293,6 +294,59 @@ START_TEST(contexts_of_several_threads_do_not_meet)
 }
 END_TEST
 
+/* ---- One batch, read in turn ---- */
+
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+
+/* A model of this thread's context reads a batch of another one, when it is its turn, and then its own, beside the others:
+ * it leaves the list of the first one's readers while they come and go. */
+static void *read_in_turn(void *shared)
+{
+    kdas_context_options o;
+    kdas_context        *mine;
+    kdas_model          *m;
+    kdas_batch          *own;
+    kdas_status          st = KDAS_OK;
+
+    kdas_context_options_init(&o, sizeof o);
+    o.threads = 1;
+    if (kdas_context_create(&mine, &o) != KDAS_OK) return "no context";
+    if (kdas_model_create(&m, mine, "lite_fpn0", NULL) != KDAS_OK) return "no model";
+    if (kdas_batch_create(&own, mine, 1, 32, 32) != KDAS_OK) return "no batch";
+    for (int i = 0; i < 50 && st == KDAS_OK; i++) {
+        pthread_mutex_lock(&turn);
+        st = kdas_model_forward(m, KDAS_MODE_INFER, shared);
+        if (kdas_model_batch(m) != shared) st = KDAS_ESTATE;
+        pthread_mutex_unlock(&turn);
+        if (st == KDAS_OK) st = kdas_model_forward(m, KDAS_MODE_INFER, own);
+    }
+    kdas_model_destroy(m);
+    kdas_batch_destroy(own);
+    kdas_context_destroy(mine);
+    return st == KDAS_OK ? NULL : "a forward";
+}
+
+START_TEST(models_of_several_threads_read_a_batch_in_turn)
+{
+    kdas_context *ctx;
+    kdas_batch   *shared;
+    pthread_t     threads[THREADS];
+
+    kd_assert_ok(kdas_context_create(&ctx, NULL));
+    kd_assert_ok(kdas_batch_create(&shared, ctx, 1, 32, 32));
+    for (int i = 0; i < THREADS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, read_in_turn, shared), 0);
+    for (int i = 0; i < THREADS; i++) {
+        void *wrong = NULL;
+
+        pthread_join(threads[i], &wrong);
+        ck_assert_msg(wrong == NULL, "thread %d: %s", i, (char *)wrong);
+    }
+    kdas_batch_destroy(shared);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s      = suite_create("context");
@@ -313,6 +367,8 @@ int main(void)
     tcase_add_loop_test(rest, a_context_fails_cleanly_at_every_allocation, 0, 2);
     tcase_add_test(rest, destroying_nothing_is_fine);
     tcase_add_test(rest, contexts_of_several_threads_do_not_meet);
+    tcase_set_timeout(rest, 60);
+    tcase_add_test(rest, models_of_several_threads_read_a_batch_in_turn);
     suite_add_tcase(s, rest);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);

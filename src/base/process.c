@@ -8,13 +8,23 @@ static atomic_int  under_way;
 static atomic_bool torn; /* this process was forked while something was under way */
 static int         watched;
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+void kd_process_lock(void) { pthread_mutex_lock(&lock); }
+void kd_process_unlock(void) { pthread_mutex_unlock(&lock); }
+
+/* The thread that forked holds the lock, and is the one that the child has. */
 static void in_child(void)
 {
     atomic_fetch_add(&forks, 1);
     if (atomic_load(&under_way)) atomic_store(&torn, true);
+    kd_process_unlock();
 }
 
-static void watch(void) { watched = pthread_atfork(NULL, NULL, in_child) == 0; }
+static void watch(void)
+{
+    watched = pthread_atfork(kd_process_lock, kd_process_unlock, in_child) == 0;
+}
 
 kdas_status kd_process_watch(void)
 {

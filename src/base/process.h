@@ -15,6 +15,11 @@ void        kd_process_enter(void);
 void        kd_process_leave(void);
 kdas_status kd_process_check(void);
 
+/* The process's own lock, for what contexts of several threads share for a moment. A fork waits for it, and the child has
+ * it free. No callback, allocation or other lock inside. */
+void kd_process_lock(void);
+void kd_process_unlock(void);
+
 /* Was the context made before a fork, and is this a child? */
 bool kd_is_inherited(const kdas_context *ctx);
 /* KDAS_ESTATE if so. */

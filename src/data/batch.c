@@ -1,6 +1,5 @@
 /* batch.c - batches: from pixels of any kind and size to normalised floats and masks of 0 and 1. */
 #include <math.h>
-#include <pthread.h>
 #include <string.h>
 #include "base/context.h"
 #include "base/process.h"
@@ -127,9 +126,8 @@ kdas_status kdas_batch_wrap(kdas_batch **out, kdas_context *context, int64_t cou
     return KDAS_OK;
 }
 
-/* Of all lists of readers: a batch may have readers of other contexts, which other threads use. */
-static pthread_mutex_t readers_lock = PTHREAD_MUTEX_INITIALIZER;
-
+/* Lists of readers are changed under the process's lock: a batch may have readers of other contexts, which other threads
+ * use. */
 static void unlink_reader(kd_reader *reader)
 {
     if (reader->batch) {
@@ -149,42 +147,30 @@ static void link_reader(kd_reader *reader, kdas_batch *batch)
     batch->readers = reader;
 }
 
-/* In a child of a fork the lock may be held by nobody, and there is one thread. */
-static bool lock_readers(void)
-{
-    return kd_process_forks() == 0 && pthread_mutex_lock(&readers_lock) == 0;
-}
-
-static void unlock_readers(bool locked)
-{
-    if (locked) pthread_mutex_unlock(&readers_lock);
-}
-
 void kd_reader_set(kd_reader *reader, kdas_batch *batch)
 {
-    bool locked = lock_readers();
-
+    kd_process_lock();
     unlink_reader(reader);
     if (batch) link_reader(reader, batch);
-    unlock_readers(locked);
+    kd_process_unlock();
 }
 
 static void drop_readers(kdas_batch *batch)
 {
-    bool locked = lock_readers();
-
+    kd_process_lock();
     while (batch->readers)
         unlink_reader(batch->readers);
-    unlock_readers(locked);
+    kd_process_unlock();
 }
 
 kdas_batch *kd_reader_batch(const kd_reader *reader)
 {
-    bool        locked = lock_readers();
-    kdas_batch *batch  = reader->batch;
+    kdas_batch *batch;
 
+    kd_process_lock();
+    batch = reader->batch;
     if (batch && kd_batch_content(batch) != reader->content) batch = NULL;
-    unlock_readers(locked);
+    kd_process_unlock();
     return batch;
 }
 
