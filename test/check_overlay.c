@@ -155,6 +155,40 @@ START_TEST(what_does_not_fit_is_refused_and_nothing_drawn)
 }
 END_TEST
 
+/* The frame on the left of a canvas, drawn with its mask on the right, from the top or from the bottom. */
+START_TEST(a_frame_and_its_overlay_lie_side_by_side_on_one_canvas)
+{
+    enum { ROW = W * 3, CANVAS = 2 * ROW + 5 };
+    static uint8_t canvas[CANVAS * H], want[ROW * H];
+    uint8_t       *top    = _i ? canvas + (H - 1) * CANVAS : canvas;
+    int64_t        stride = _i ? -CANVAS : CANVAS;
+    kdas_view      packed = { .data = data, .width = W, .height = H, .pixel = KDAS_PIXEL_RGB8 };
+    kdas_view      left   = packed,
+              where       = { .data = mask, .width = W, .height = H, .pixel = KDAS_PIXEL_GREY8 };
+
+    left.data   = top;
+    left.stride = stride;
+    memset(canvas, 9, sizeof canvas);
+    for (int y = 0; y < H; y++)
+        memcpy(top + y * stride, data + y * ROW, ROW);
+    kd_assert_ok(kdas_image_overlay(&packed, &where, want, 0, NULL));
+    kd_assert_ok(kdas_image_overlay(&left, &where, top + ROW, stride, NULL));
+    for (int y = 0; y < H; y++) {
+        ck_assert_mem_eq(top + y * stride, data + y * ROW, ROW);
+        ck_assert_mem_eq(top + y * stride + ROW, want + y * ROW, ROW);
+        for (int k = 2 * ROW; k < CANVAS; k++)
+            ck_assert_int_eq(top[y * stride + k], 9);
+    }
+    for (int64_t k = 1; k < ROW; k += 50) { /* a byte of the frame, or of its next row */
+        kd_assert_status(kdas_image_overlay(&left, &where, top + ROW - k, stride, NULL),
+                         KDAS_EINVAL);
+        if (!_i)
+            kd_assert_status(kdas_image_overlay(&left, &where, top + ROW + 5 + k, stride, NULL),
+                             KDAS_EINVAL);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s      = suite_create("overlay");
@@ -167,6 +201,7 @@ int main(void)
     tcase_add_loop_test(tcase, a_frame_can_be_drawn_on_in_place, 0, KD_COUNT(kinds));
     tcase_add_test(tcase, the_default_is_orange_and_lets_the_frame_through);
     tcase_add_test(tcase, what_does_not_fit_is_refused_and_nothing_drawn);
+    tcase_add_loop_test(tcase, a_frame_and_its_overlay_lie_side_by_side_on_one_canvas, 0, 2);
     suite_add_tcase(s, tcase);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);

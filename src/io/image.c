@@ -89,6 +89,16 @@ static extent extent_of(const void *top, int64_t stride, int64_t row, int64_t he
                      (uintptr_t)top + (uintptr_t)(KD_MAX(last, 0) + row) };
 }
 
+/* Rows of one canvas lie beside each other: with the same distance between rows, what counts is where they begin in it. */
+static bool beside(const kd_plane *a, const void *out, int64_t stride, int64_t row)
+{
+    uint64_t apart = (uint64_t)(stride < 0 ? -stride : stride), from;
+
+    if (apart == 0 || (a->stride != stride && a->stride != -stride)) return false;
+    from = ((uintptr_t)out % apart + apart - (uintptr_t)a->data % apart) % apart;
+    return from >= (uint64_t)a->row && from + (uint64_t)row <= apart;
+}
+
 bool kd_view_overlaps(const kdas_view *view, const void *out, int64_t stride, int64_t row)
 {
     extent   to = extent_of(out, stride, row, view->height);
@@ -98,7 +108,8 @@ bool kd_view_overlaps(const kdas_view *view, const void *out, int64_t stride, in
     for (int i = 0; i < n; i++) {
         extent from = extent_of(plane[i].data, plane[i].stride, plane[i].row, plane[i].height);
 
-        if (to.low < from.high && from.low < to.high) return true;
+        if (to.low < from.high && from.low < to.high && !beside(&plane[i], out, stride, row))
+            return true;
     }
     return false;
 }
