@@ -12,7 +12,7 @@
 #include <kdas/kdas.h>
 #include "base/context.h"
 #include "graph/program.h"
-#include "op/build.h"
+#include "graph/build.h"
 
 static const int64_t blocks[][3] = {
     /* side, channels, hidden channels: B0, then B2 */

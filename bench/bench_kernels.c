@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "backend/cpu/cpu.h"
-#include "graph/op.h"
+#include "op/op.h"
 
 typedef union attributes {
     kdas_conv_attr      conv;

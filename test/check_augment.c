@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "data/augment.h"
-#include "data/plain_math.h"
+#include "base/plain_math.h"
 #include "support/check_util.h"
 #include "support/data_util.h"
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 #include "support/check_util.h"
 #include "support/files.h"
 #include "support/run_util.h"

@@ -2,7 +2,7 @@
  * runs out, on the host or on the device. */
 #include <check.h>
 #include <stdlib.h>
-#include "graph/op.h"
+#include "op/op.h"
 #include "support/check_util.h"
 #include "support/far_device.h"
 #include "support/far_net.h"

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/context.h"
-#include "model/frame.h"
-#include "model/timing.h"
+#include "infer/frame.h"
+#include "infer/timing.h"
 #include "support/check_util.h"
 #include "support/files.h"
 

@@ -7,7 +7,7 @@
 #include "base/context.h"
 #include "graph/program.h"
 #include "model/model.h"
-#include "op/build.h"
+#include "graph/build.h"
 #include "support/check_util.h"
 #include "support/run_util.h"
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "graph/program.h"
-#include "op/build.h"
+#include "graph/build.h"
 #include "support/check_util.h"
 #include "support/run_util.h"
 

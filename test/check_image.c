@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "io/image.h"
+#include "image/image.h"
 #include "io/safetensors.h"
 #include "support/check_util.h"
 #include "support/files.h"

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "data/dataset.h"
-#include "io/image.h"
+#include "image/image.h"
 #include "io/safetensors.h"
 #include "support/check_util.h"
 #include "support/data_util.h"

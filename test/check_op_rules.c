@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/context.h"
-#include "op/build.h"
+#include "graph/build.h"
 #include "support/check_util.h"
 #include "support/op_run.h"
 

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "io/image.h"
+#include "image/image.h"
 #include "support/check_util.h"
 
 enum { W = 37, H = 11, FENCE = 9, ROOM = (W * 4 + FENCE) * H };

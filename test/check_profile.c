@@ -6,7 +6,7 @@
 #include <kdas/kdas.h>
 #include "graph/profile.h"
 #include "graph/program.h"
-#include "op/build.h"
+#include "graph/build.h"
 #include "support/check_util.h"
 #include "support/run_util.h"
 

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <kdas/data.h>
 #include "base/context.h"
-#include "data/scene.h"
-#include "data/plain_math.h"
+#include "scene/scene.h"
+#include "base/plain_math.h"
 #include "support/check_util.h"
 
 static void *plain_alloc(void *user, size_t bytes)

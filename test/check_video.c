@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/context.h"
-#include "io/overlay.h"
-#include "model/frame.h"
+#include "image/overlay.h"
+#include "infer/frame.h"
 #include "support/check_util.h"
 #include "support/run_util.h"
 #include "support/yuv_util.h"

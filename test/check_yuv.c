@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "io/yuv.h"
+#include "image/yuv.h"
 #include "support/check_util.h"
 #include "support/files.h"
 #include "support/yuv_util.h"

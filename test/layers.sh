@@ -8,7 +8,7 @@
 # "N passed, N failed".
 set -u
 cd "${1:-$(dirname "$0")/..}" || exit 1
-order=(base tensor io backend graph data op nn model loss optim metric distill)
+order=(base io image backend op graph scene data nn model infer loss optim metric distill)
 passed=0 failed=0
 
 rank() # FOLDER: its place in the order, empty if it has none

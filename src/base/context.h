@@ -2,7 +2,7 @@
 #ifndef KD_CONTEXT_H
 #define KD_CONTEXT_H
 #include <kdas/backend.h>
-#include "base/profile.h"
+#include "base/profile_rows.h"
 
 struct kdas_context {
     kdas_alloc_fn alloc;

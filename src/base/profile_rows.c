@@ -1,5 +1,5 @@
-/* profile.c - the rows of a context's profile: made once, summed into, read by the host. */
-#include "base/profile.h"
+/* profile_rows.c - the rows of a context's profile: made once, summed into, read by the host. */
+#include "base/profile_rows.h"
 #include <string.h>
 #include "base/context.h"
 #include "base/pool.h"

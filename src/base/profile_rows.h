@@ -1,4 +1,4 @@
-/* profile.h - the rows of a context's profile. What is timed, and what it costs, is graph/profile.c's. */
+/* profile_rows.h - the rows of a context's profile. What is timed, and what it costs, is graph/profile.c's. */
 #ifndef KD_PROFILE_ROWS_H
 #define KD_PROFILE_ROWS_H
 #include <kdas/profile.h>

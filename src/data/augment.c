@@ -3,7 +3,7 @@
  * two filters. */
 #include "data/augment.h"
 #include <math.h>
-#include "data/plain_math.h"
+#include "base/plain_math.h"
 
 /* Uniform in the logarithm from low to high; exactly low where they are equal. */
 static double between_logs(kd_random *r, double low, double high)

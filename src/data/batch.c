@@ -5,7 +5,7 @@
 #include "base/process.h"
 #include "data/batch.h"
 #include "graph/device.h"
-#include "io/image.h"
+#include "image/image.h"
 
 /* ImageNet's statistics, R G B. Steps in float, in this order, give the usual pipeline's bits. */
 static const float mean[3] = { 0.485f, 0.456f, 0.406f };

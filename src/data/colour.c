@@ -2,7 +2,7 @@
  * integers alone, so that a view is the same bits on every machine. */
 #include "data/augment.h"
 #include <math.h>
-#include "data/plain_math.h"
+#include "base/plain_math.h"
 
 /* ---- Colours ---- */
 

@@ -2,8 +2,8 @@
 #include <string.h>
 #include "base/context.h"
 #include "data/dataset.h"
-#include "data/scene.h"
-#include "io/image.h"
+#include "scene/scene.h"
+#include "image/image.h"
 
 void kdas_dataset_options_init(kdas_dataset_options *options, size_t size)
 {

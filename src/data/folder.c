@@ -5,7 +5,7 @@
 #include <string.h>
 #include "base/context.h"
 #include "data/frames.h"
-#include "io/image.h"
+#include "image/image.h"
 
 /* A picture file of one side. */
 struct picture {

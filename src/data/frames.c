@@ -4,7 +4,7 @@
 #include "base/context.h"
 #include "base/process.h"
 #include "data/frames.h"
-#include "io/image.h"
+#include "image/image.h"
 
 kdas_status kd_frames_create(kd_frames **out, kdas_context *ctx, uint64_t budget)
 {

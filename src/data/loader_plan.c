@@ -4,7 +4,7 @@
 #include <string.h>
 #include "base/context.h"
 #include "data/loader.h"
-#include "io/image.h"
+#include "image/image.h"
 
 void kdas_loader_options_init(kdas_loader_options *options, size_t size)
 {

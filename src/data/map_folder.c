@@ -5,7 +5,7 @@
 #include "base/context.h"
 #include "base/process.h"
 #include "data/dataset.h"
-#include "io/image.h"
+#include "image/image.h"
 #include "io/safetensors.h"
 
 /* A file that may be a map. */

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 #include "base/context.h"
-#include "io/image.h"
+#include "image/image.h"
 #include "io/safetensors.h"
 
 /* ---- Files ---- */

@@ -5,7 +5,7 @@
 #include "base/process.h"
 #include "distill/distiller.h"
 #include "graph/device.h"
-#include "graph/op.h"
+#include "op/op.h"
 #include "model/model.h"
 #include "optim/optim.h"
 

@@ -1,6 +1,6 @@
 /* build.c - the ops as functions that add a node to a graph. Only an op whose operands are all
  * there becomes a node; what is missing has already left its error in the graph. */
-#include "op/build.h"
+#include "graph/build.h"
 
 /* `needed` operands may not be NULL; those after them are optional. */
 static kd_node *node(kd_graph *g, const kd_op *op, const void *attr, int needed, int inputs,

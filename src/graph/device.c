@@ -4,7 +4,7 @@
 #include "base/process.h"
 #include "base/team.h"
 #include "graph/device.h"
-#include "graph/op.h"
+#include "op/op.h"
 #include "graph/profile.h"
 
 /* "3 MiB", or bytes where they are few. Needs are rounded up, what is there is rounded down. */

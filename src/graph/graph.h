@@ -2,7 +2,7 @@
  * NULL through; kd_program_create() reports it. Shapes are concrete: a graph is built for one (N,H,W). */
 #ifndef KD_GRAPH_H
 #define KD_GRAPH_H
-#include "graph/op.h"
+#include "op/op.h"
 #include "graph/param.h"
 
 typedef struct kd_graph kd_graph;

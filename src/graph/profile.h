@@ -3,7 +3,7 @@
 #ifndef KD_GRAPH_PROFILE_H
 #define KD_GRAPH_PROFILE_H
 #include "base/context.h"
-#include "graph/op.h"
+#include "op/op.h"
 
 /* What one run of a node costs by the rules of kdas_profile_row. `kernel` says what backward reads. */
 typedef struct kd_work {

@@ -1,4 +1,4 @@
-/* image_codec.c - the one place that knows stb_image and stb_image_write.
+/* codec.c - the one place that knows stb_image and stb_image_write.
  *
  * Both run inside a session: their memory comes from the context's hooks and is kept in a list, and
  * what they cannot survive (memory that runs out in the middle of the PNG writer, an assertion that
@@ -7,7 +7,7 @@
 #include <setjmp.h>
 #include <string.h>
 #include "io/crc.h"
-#include "io/image.h"
+#include "image/image.h"
 
 /* A block that the codec holds; its bytes follow. */
 struct block {

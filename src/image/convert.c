@@ -1,7 +1,7 @@
 /* convert.c - pixels of one kind as another. */
 #include <string.h>
-#include "io/image.h"
-#include "io/yuv.h"
+#include "image/image.h"
+#include "image/yuv.h"
 
 /* Luma with weights .299 .587 .114 in 16 bits, rounded. */
 static uint8_t luma(int r, int g, int b)

@@ -1,6 +1,6 @@
 /* image.c - images as handles, views of pixels, loading and saving. */
 #include <string.h>
-#include "io/image.h"
+#include "image/image.h"
 
 #define MAX_FILE (512u * 1024 * 1024) /* bytes of an image file; the decoder counts with int */
 

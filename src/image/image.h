@@ -55,7 +55,7 @@ void kd_view_pack(uint8_t *to, kdas_pixel pixel, const kdas_view *view);
 /* Whether the CPU has AVX2 (resize_avx2.c). */
 bool kd_has_avx2(void);
 
-/* ---- What a file says (image_info.c)
+/* ---- What a file says (info.c)
  * -------------------------------------------------------------- */
 
 typedef enum kd_image_kind { KD_IMAGE_JPEG = 1, KD_IMAGE_PNG = 2, KD_IMAGE_BMP = 3 } kd_image_kind;
@@ -83,7 +83,7 @@ kdas_status kd_image_load_grey16(uint16_t **out, kd_image_info *info, kdas_conte
 /* What a file says must make it a grey PNG. */
 kdas_status kd_image_check_grey(const kd_image_info *info, const char *path);
 
-/* ---- Codecs (image_codec.c)
+/* ---- Codecs (codec.c)
  * ----------------------------------------------------------------------- */
 
 /* Room behind the file's bytes that the decoder may write to. */

@@ -1,10 +1,10 @@
-/* image_info.c - JPEG, PNG and BMP files as containers: what the header says, and whether all is
+/* info.c - JPEG, PNG and BMP files as containers: what the header says, and whether all is
  * there. Decoders are given a file only after these checks; they would fill what is missing with
  * grey. */
 #include <stdlib.h>
 #include <string.h>
 #include "io/crc.h"
-#include "io/image.h"
+#include "image/image.h"
 
 #define MAX_SEGMENTS 4096 /* of a JPEG before its frame header: more is no image */
 

@@ -1,5 +1,5 @@
 /* overlay.c - masks shown on frames. Where the mask is not, bytes stay as they are. */
-#include "io/overlay.h"
+#include "image/overlay.h"
 #include <string.h>
 
 void kdas_overlay_options_init(kdas_overlay_options *options, size_t size)

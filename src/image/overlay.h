@@ -1,8 +1,8 @@
 /* overlay.h - masks shown on frames: made ready once, then drawn row by row. */
 #ifndef KD_OVERLAY_H
 #define KD_OVERLAY_H
-#include "io/image.h"
-#include "io/yuv.h"
+#include "image/image.h"
+#include "image/yuv.h"
 
 typedef struct kd_overlay {
     const kdas_view *frame;

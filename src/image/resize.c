@@ -5,8 +5,8 @@
 #include <math.h>
 #include <string.h>
 #include "base/context.h"
-#include "io/resize.h"
-#include "io/yuv.h"
+#include "image/resize.h"
+#include "image/yuv.h"
 
 struct kd_resizer {
     kdas_context *ctx;

@@ -1,7 +1,7 @@
 /* resize.h - inside of the input resize: where samples come from, and its vector rows. */
 #ifndef KD_RESIZE_H
 #define KD_RESIZE_H
-#include "io/image.h"
+#include "image/image.h"
 
 #define KD_RESIZE_FRACTION 22 /* bits of the 8-bit passes' weights */
 #define KD_RESIZE_HALF     (1 << (KD_RESIZE_FRACTION - 1))

@@ -1,6 +1,6 @@
 /* resize_avx2.c - the 8-bit passes of the resize, eight 32-bit sums at a time. Sums of integers do
  * not depend on their order, so the bits are those of the plain loops in resize.c. */
-#include "io/resize.h"
+#include "image/resize.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -1,5 +1,5 @@
 /* yuv.c - YUV frames as RGB8, by integers: sample times weight, summed, rounded half up and held to a byte. */
-#include "io/yuv.h"
+#include "image/yuv.h"
 #include <math.h>
 
 enum {

@@ -1,7 +1,7 @@
 /* yuv.h - YUV frames: rows of them as RGB8. Integers alone, so that vector code gives the plain loop's bits. */
 #ifndef KD_YUV_H
 #define KD_YUV_H
-#include "io/image.h"
+#include "image/image.h"
 
 /* Pixels as weights of samples, in units of 2^-shift, for a frame that passed kd_view_check. */
 typedef struct kd_yuv {

@@ -1,6 +1,6 @@
 /* yuv_avx2.c - YUV as RGB8, sixteen pixels at a time. Sums of integers do not depend on their order, so the bits are
  * those of the plain loop in yuv.c. */
-#include "io/yuv.h"
+#include "image/yuv.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -1,6 +1,6 @@
 /* frame.c - frames in, masks out, in as little time as the memory allows. A mask needs no logit for most of
  * its pixels: between two samples of the map on one side of the threshold lies nothing but that side. */
-#include "model/frame.h"
+#include "infer/frame.h"
 #include <math.h>
 #include <string.h>
 #include "base/context.h"

@@ -3,8 +3,8 @@
  * allocated after kd_frame_create. */
 #ifndef KD_FRAME_H
 #define KD_FRAME_H
-#include "io/image.h"
-#include "io/overlay.h"
+#include "image/image.h"
+#include "image/overlay.h"
 
 typedef struct kd_frame kd_frame;
 

@@ -5,9 +5,9 @@
 #include <math.h>
 #include <string.h>
 #include "base/parallel.h"
-#include "model/frame.h"
+#include "infer/frame.h"
 #include "model/model.h"
-#include "model/timing.h"
+#include "infer/timing.h"
 
 #define MAX_MAPS 8
 

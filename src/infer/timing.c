@@ -1,5 +1,5 @@
 /* timing.c - a ring of the last frames' seconds, sorted when somebody asks. */
-#include "model/timing.h"
+#include "infer/timing.h"
 #include <stdlib.h>
 
 kdas_status kd_timing_init(kd_timing *t, kdas_context *ctx)

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 #include "loss/loss.h"
-#include "op/build.h"
+#include "graph/build.h"
 
 static kdas_desc shape(const kd_node *node)
 {

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "loss/loss.h"
-#include "op/build.h"
+#include "graph/build.h"
 
 const char *const kd_term_names[KDAS_TERMS] = { "seg", "kd", "sgm", "feature" };
 

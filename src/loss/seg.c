@@ -1,7 +1,7 @@
 /* seg.c - segmentation terms for one map, means over the batch. To add one: a function and a row. */
 #include <string.h>
 #include "loss/loss.h"
-#include "op/build.h"
+#include "graph/build.h"
 
 #define SMOOTH 1.0f
 

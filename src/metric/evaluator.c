@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 #include "base/context.h"
-#include "io/image.h"
+#include "image/image.h"
 #include "metric/metric.h"
 
 typedef enum rule { MEAN, BEST, PLAIN } rule;

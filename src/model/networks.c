@@ -1,4 +1,4 @@
-/* registry.c - models by name, from models.def, and what they cost. */
+/* networks.c - models by name, from models.def, and what they cost. */
 #include <string.h>
 #include "model/model.h"
 

@@ -1,7 +1,7 @@
 /* nn.h - blocks made only of ops: a layer declares its parameters under its name and applies its op. */
 #ifndef KD_NN_H
 #define KD_NN_H
-#include "op/build.h"
+#include "graph/build.h"
 
 /* Where initial values come from. PVT: the published backbone's rule (linear N(0, 0.02), convolution
  * N(0, sqrt(2 / fan_out)), bias 0). TORCH: PyTorch's default (weight and bias uniform +-1/sqrt(fan_in)). */

@@ -3,7 +3,7 @@
 #define KD_OP_UTIL_H
 #include <math.h>
 #include <string.h>
-#include "graph/op.h"
+#include "op/op.h"
 
 /* What every infer() starts with: the record of node->op wants this many inputs, all with sides
  * of at least 1, f32, absent ones at the end only, but for those marked optional; and attributes if it

@@ -4,7 +4,7 @@
 #include <float.h>
 #include <math.h>
 #include <string.h>
-#include "graph/op.h"
+#include "op/op.h"
 #include "model/model.h"
 
 /* ---- rules ---- */

@@ -1,6 +1,6 @@
-/* scene_noise.c - smooth noise, a row at a time, cheap enough for a dozen octaves a picture. */
-#include "data/scene.h"
-#include "data/plain_math.h"
+/* noise.c - smooth noise, a row at a time, cheap enough for a dozen octaves a picture. */
+#include "scene/scene.h"
+#include "base/plain_math.h"
 
 /* Uniform cubic B-spline weights at t in [0,1) between the second and the third lattice value. */
 static void spline(float t, float weight[4])

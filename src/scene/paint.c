@@ -1,9 +1,9 @@
-/* scene_paint.c - from a planned scene to pixels, as a small renderer: a relief of the wall
+/* paint.c - from a planned scene to pixels, as a small renderer: a relief of the wall
  * (bumps, folds, domes of polyps), lit by a lamp beside the lens, with colour, vessels, wet
  * highlights, and what a camera adds: the black frame, a slight blur, grain. */
 #include <string.h>
-#include "data/scene.h"
-#include "data/plain_math.h"
+#include "scene/scene.h"
+#include "base/plain_math.h"
 
 /* Every noise of a picture: cells along the shorter side, and how much of it there is. */
 enum { WARP, PATCH, BUMP_1, BUMP_2, BUMP_3, BUMP_4, TONE_1, TONE_2, WET, PITS, NOISES };

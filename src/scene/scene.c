@@ -2,8 +2,8 @@
  * its own stream of random numbers, a function of (seed, index); contrast and size change no draw.
  * One draw a statement: compilers differ in the order of arguments and of initialisers. */
 #include <string.h>
-#include "data/scene.h"
-#include "data/plain_math.h"
+#include "scene/scene.h"
+#include "base/plain_math.h"
 
 void kdas_scene_options_init(kdas_scene_options *options, size_t size)
 {

@@ -52,7 +52,7 @@ kdas_status kd_scene_paint(kdas_context *ctx, const kd_scene *scene, uint8_t *rg
 /* Trees of vessels into `field` (height,width), which is 0 before: 0 none, 1 a vessel's middle. */
 void kd_scene_vessels(const kd_scene *scene, float *field);
 
-/* ---- Smooth noise (scene_noise.c): a cubic B-spline over a lattice of random numbers ---- */
+/* ---- Smooth noise (noise.c): a cubic B-spline over a lattice of random numbers ---- */
 typedef struct kd_noise {
     int64_t  width, columns, rows; /* pixels of a row; size of the lattice */
     float    step;                 /* cells for a pixel                    */

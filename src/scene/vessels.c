@@ -1,6 +1,6 @@
-/* scene_vessels.c - branching blood vessels: walks that bend at random, thin out, and split. */
-#include "data/scene.h"
-#include "data/plain_math.h"
+/* vessels.c - branching blood vessels: walks that bend at random, thin out, and split. */
+#include "scene/scene.h"
+#include "base/plain_math.h"
 
 enum { WALKS = 48 }; /* waiting branches of a picture */
 

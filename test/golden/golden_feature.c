@@ -4,7 +4,7 @@
 #include <string.h>
 #include "golden/golden.h"
 #include "loss/feature.h"
-#include "op/build.h"
+#include "graph/build.h"
 #include "support/check_util.h"
 
 /* A pair at work: its program, and memory of the device. */

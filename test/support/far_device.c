@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "backend/registry.h"
-#include "graph/op.h"
+#include "op/op.h"
 #include "support/check_util.h"
 
 extern const kdas_backend kd_backend_cpu, kd_backend_reference;

@@ -1,7 +1,7 @@
 /* far_net.c - see far_net.h. */
 #include "support/far_net.h"
 #include <stdlib.h>
-#include "op/build.h"
+#include "graph/build.h"
 #include "support/check_util.h"
 
 static kd_node *weight(kd_graph *g, const char *name, int64_t out, int64_t in)

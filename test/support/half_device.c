@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include "backend/cpu/cpu.h"
 #include "base/context.h"
-#include "graph/op.h"
+#include "op/op.h"
 #include "support/halves.h"
 
 /* Operands in f32 that a call of the reference is given instead; NULL where its own will do. */

@@ -4,7 +4,7 @@
  * compared afterwards, and every block ends with a guard. */
 #ifndef KD_TEST_OP_RUN_H
 #define KD_TEST_OP_RUN_H
-#include "graph/op.h"
+#include "op/op.h"
 #include "support/op_cases.h"
 
 typedef struct kd_op_place {

@@ -1,7 +1,7 @@
 /* pictures.h - images to test with, and image files built byte by byte. */
 #ifndef KD_TEST_PICTURES_H
 #define KD_TEST_PICTURES_H
-#include "io/image.h"
+#include "image/image.h"
 
 /* Byte i of kd_test_picture; the script that asked Pillow used the same rule. */
 uint8_t kd_test_value(int64_t i);
