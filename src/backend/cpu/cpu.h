@@ -45,13 +45,15 @@ kdas_status kd_cpu_copy(kdas_device *device, void *to, const void *from, size_t 
 kdas_status kd_cpu_zero(kdas_device *device, void *memory, size_t bytes);
 kdas_status kd_cpu_sync(kdas_device *device);
 
-/* ---- device.c: which instruction set, and the OpenMP threads of a run ---- */
+/* ---- device.c: opening, and the choice of the instruction set ---- */
 kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host,
                         const kdas_device_options *options);
 void        kd_cpu_close(kdas_device *device);
 void        kd_cpu_describe(kdas_device *device, char *text, size_t size);
-void        kd_cpu_enter(kdas_device *device);
-void        kd_cpu_leave(kdas_device *device);
+
+/* ---- threads.c: the OpenMP thread count of a run ---- */
+void kd_cpu_enter(kdas_device *device); /* OpenMP uses device->threads from here on */
+void kd_cpu_leave(kdas_device *device); /* and the caller's own number again        */
 
 /* ---- amx.c: matrix tiles ---- */
 

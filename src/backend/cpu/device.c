@@ -1,12 +1,11 @@
-/* device.c - opening the CPU: the best instruction set at hand and below the limit that was asked
- * for, and the thread count, which holds for own kernels and oneDNN alike.
+/* device.c - opens the CPU device: chooses the best instruction set that the CPU has and the limit
+ * allows, and stores the thread count (threads.c applies it).
  *
  * The limit comes from the option `isa` or the environment variable KDAS_CPU_ISA, the lower one
  * wins. oneDNN keeps one limit for the whole process and takes it only before its first use: a
  * context with a lower limit than an earlier one bounds the own kernels, and says in the log that
  * oneDNN is not. */
 #include <cpuid.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,11 +129,3 @@ void kd_cpu_describe(kdas_device *device, char *text, size_t size)
              device->half ? " + bf16" : "", device->half == &kd_code_amx ? " + amx" : "",
              device->threads, device->threads == 1 ? "" : "s", onednn);
 }
-
-void kd_cpu_enter(kdas_device *device)
-{
-    device->outer_threads = omp_get_max_threads();
-    omp_set_num_threads(device->threads);
-}
-
-void kd_cpu_leave(kdas_device *device) { omp_set_num_threads(device->outer_threads); }
