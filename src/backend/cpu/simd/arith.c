@@ -53,11 +53,11 @@ typedef struct share {
 static share share_of(const shape *s, int t, int threads)
 {
     int64_t rows = s->dim[0] * s->dim[1] * s->dim[2], n = s->dim[3];
-    int64_t column = part_of_line(n, t, threads);
+    int64_t column = line_part_begin(n, t, threads);
 
     if (rows < 4 * threads)
-        return (share){ 0, rows, column, part_of_line(n, t + 1, threads) - column };
-    return (share){ PART(rows, t, threads), PART(rows, t + 1, threads), 0, n };
+        return (share){ 0, rows, column, line_part_begin(n, t + 1, threads) - column };
+    return (share){ part_begin(rows, t, threads), part_begin(rows, t + 1, threads), 0, n };
 }
 
 /* Rows of a along which b moves by `step`, and their first place in both. */
@@ -77,7 +77,10 @@ INLINE stretch next_stretch(const shape *s, share *h)
     return at;
 }
 
-#define COMBINE(op, a, b) ((op) == SUM ? (a) + (b) : (op) == DIFFERENCE ? (a) - (b) : (a) * (b))
+INLINE vec combine(vec a, vec b, operation op)
+{
+    return op == SUM ? a + b : op == DIFFERENCE ? a - b : a * b;
+}
 
 /* Sums for b are made in f32, of halves beside its gradient. */
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
@@ -97,10 +100,10 @@ INLINE void forward_row(const elem *x, const elem *y, elem *to, int64_t n, bool 
 {
     vec b = (vec){ 0 } + (single ? num(y[0]) : 0);
 
-    EACH_VECTOR(n)
+    EACH_VECTOR(c, left, whole, n)
     {
         if (!single) b = load_some(y + c, whole, left);
-        store_some(to + c, COMBINE(op, load_some(x + c, whole, left), b), whole, left);
+        store_some(to + c, combine(load_some(x + c, whole, left), b, op), whole, left);
     }
 }
 
@@ -125,8 +128,8 @@ INLINE void forward(kdas_device *device, const kdas_call *call, operation op)
 
 /* ---- backward ---- */
 
-/* to = fresh, or += */
-INLINE void give(elem *to, vec fresh, bool add, bool whole, int64_t left)
+/* to = fresh, or to += fresh where `add`. */
+INLINE void accumulate_some(elem *to, vec fresh, bool add, bool whole, int64_t left)
 {
     if (add) fresh += load_some(to, whole, left);
     store_some(to, fresh, whole, left);
@@ -143,9 +146,9 @@ INLINE void backward_equal(kdas_device *device, const kdas_call *call, operation
 
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
-        int64_t begin = part_of_line(n, t, device->threads);
+        int64_t begin = line_part_begin(n, t, device->threads);
 
-        EACH_VECTOR(part_of_line(n, t + 1, device->threads) - begin)
+        EACH_VECTOR(c, left, whole, line_part_begin(n, t + 1, device->threads) - begin)
         {
             int64_t i = begin + c;
             vec     d = load_some(g + i, whole, left), fresh_a = d, fresh_b = d;
@@ -156,8 +159,8 @@ INLINE void backward_equal(kdas_device *device, const kdas_call *call, operation
             } else if (op == DIFFERENCE) {
                 fresh_b = -d;
             }
-            if (da) give(da + i, fresh_a, add_a, whole, left);
-            if (db) give(db + i, fresh_b, add_b, whole, left);
+            if (da) accumulate_some(da + i, fresh_a, add_a, whole, left);
+            if (db) accumulate_some(db + i, fresh_b, add_b, whole, left);
         }
     }
 }
@@ -168,12 +171,12 @@ INLINE void backward_row(const elem *dout, const elem *y, elem *da, int64_t n, b
 {
     vec b = (vec){ 0 } + (op == PRODUCT && single ? num(y[0]) : 0);
 
-    EACH_VECTOR(n)
+    EACH_VECTOR(c, left, whole, n)
     {
         vec d = load_some(dout + c, whole, left);
 
         if (op == PRODUCT) d *= single ? b : load_some(y + c, whole, left);
-        give(da + c, d, add, whole, left);
+        accumulate_some(da + c, d, add, whole, left);
     }
 }
 
@@ -205,7 +208,7 @@ INLINE void reduce_row(float *db, const elem *dout, const elem *a, int64_t begin
 
     dout += begin;
     a += op == PRODUCT ? begin : 0;
-    EACH_VECTOR(end - begin)
+    EACH_VECTOR(c, left, whole, end - begin)
     {
         vec d = load_some(dout + c, whole, left);
 
@@ -235,8 +238,8 @@ INLINE void backward_b(kdas_device *device, const kdas_call *call, const shape *
         int64_t low[4] = { 0 }, high[4] = { s->dim[0], s->dim[1], s->dim[2], s->dim[3] };
 
         if (s->step[axis]) {
-            low[axis]  = PART(s->dim[axis], t, device->threads);
-            high[axis] = PART(s->dim[axis], t + 1, device->threads);
+            low[axis]  = part_begin(s->dim[axis], t, device->threads);
+            high[axis] = part_begin(s->dim[axis], t + 1, device->threads);
         } else if (t > 0) {
             continue;
         }
@@ -256,8 +259,9 @@ INLINE void backward_b(kdas_device *device, const kdas_call *call, const shape *
                 }
     }
     if (!HALF) return;
-    EACH_VECTOR(s->b_numel)
-    give((elem *)call->din[1] + c, load_some(db + c, whole, left), adds(call, 1), whole, left);
+    EACH_VECTOR(c, left, whole, s->b_numel)
+    accumulate_some((elem *)call->din[1] + c, load_some(db + c, whole, left), adds(call, 1), whole,
+                    left);
 }
 
 INLINE void backward(kdas_device *device, const kdas_call *call, operation op)

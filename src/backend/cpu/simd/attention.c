@@ -200,8 +200,8 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 
 #pragma omp parallel for schedule(static)
     for (int p = 0; p < device->threads; p++)
-        for (int64_t i = PART(s.tasks, p, device->threads);
-             i < PART(s.tasks, p + 1, device->threads); i++) {
+        for (int64_t i = part_begin(s.tasks, p, device->threads);
+             i < part_begin(s.tasks, p + 1, device->threads); i++) {
             task t = task_of(call, &s, i);
             forward_task(call, &s, &t, (char *)call->work + (size_t)p * forward_bytes(&s));
         }
@@ -310,7 +310,7 @@ static void join_head(const shape *s, elem *dk, const float *partial, bool add)
 
             for (int64_t chunk = 0; chunk < s->chunks; chunk++)
                 sum += from[chunk * apart + c];
-            PUT(add, to[c], sum);
+            accumulate(to[c], sum, add);
         }
     }
 }
@@ -348,7 +348,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 
 #pragma omp parallel for schedule(static)
     for (int p = 0; p < parts; p++)
-        backward_tasks(call, &s, PART(s.tasks, p, parts), PART(s.tasks, p + 1, parts),
+        backward_tasks(call, &s, part_begin(s.tasks, p, parts), part_begin(s.tasks, p + 1, parts),
                        (char *)call->work + (size_t)p * backward_bytes(&s), partials);
     if (!partial_bytes(&s) || !call->din[1]) return KDAS_OK;
 #pragma omp parallel for schedule(static)

@@ -82,7 +82,7 @@ static void sum_rows(const sums *s, int64_t rows, int64_t C, char *work, int par
 {
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < parts; t++)
-        sum_part(s, PART(rows, t, parts), PART(rows, t + 1, parts), C,
+        sum_part(s, part_begin(rows, t, parts), part_begin(rows, t + 1, parts), C,
                  work + (size_t)t * part_bytes(C));
     *first  = (double *)(work + 2 * floats(C));
     *second = (double *)(work + 2 * floats(C) + doubles(C));

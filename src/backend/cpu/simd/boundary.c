@@ -73,8 +73,8 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
         double *column =
             (double *)((char *)call->work + doubles(d->dim[2] * d->dim[3]) * (size_t)t);
 
-        for (int64_t i = PART(tasks, t, device->threads); i < PART(tasks, t + 1, device->threads);
-             i++)
+        for (int64_t i = part_begin(tasks, t, device->threads);
+             i < part_begin(tasks, t + 1, device->threads); i++)
             strip(call->node, y + i / strips * size, out + i / strips * size, i % strips * STRIP,
                   column);
     }

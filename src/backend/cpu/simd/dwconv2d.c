@@ -67,8 +67,8 @@ INLINE void three_rows(const elem *row[3], const elem *image, int64_t y, const s
 }
 
 /* LANES channels from c on, of n outputs from column x on. */
-INLINE void strip(const int n, const elem *const row[3], const float *w, const float *b, elem *out,
-                  int64_t x, int64_t c, const shape *s, put_mode put, bool whole)
+INLINE void strip_lanes(const int n, const elem *const row[3], const float *w, const float *b,
+                        elem *out, int64_t x, int64_t c, const shape *s, put_mode put, bool whole)
 {
     const elem *at[3] = { row[0] ? row[0] + c : NULL, row[1] + c, row[2] ? row[2] + c : NULL };
     int64_t     m     = s->C - c;
@@ -91,14 +91,16 @@ INLINE void strip(const int n, const elem *const row[3], const float *w, const f
             store_some(out + (x + j) * s->C + c, sum[j], whole, m);
 }
 
-#define STRIP_OF(n)                                                  \
-    do {                                                             \
-        int64_t c = 0;                                               \
-        for (; c + LANES <= s->C; c += LANES)                        \
-            strip(n, row, w, b, out, x, c, s, put, true);            \
-        if (c < s->C) strip(n, row, w, b, out, x, c, s, put, false); \
-        x += n;                                                      \
-    } while (0)
+/* All channels of n outputs from column x on. */
+INLINE void strip(const int n, const elem *const row[3], const float *w, const float *b, elem *out,
+                  int64_t x, const shape *s, put_mode put)
+{
+    int64_t c = 0;
+
+    for (; c + LANES <= s->C; c += LANES)
+        strip_lanes(n, row, w, b, out, x, c, s, put, true);
+    if (c < s->C) strip_lanes(n, row, w, b, out, x, c, s, put, false);
+}
 
 /* One row of outputs; b may be NULL. */
 static void common_row(const elem *image, const float *w, const float *b, elem *out, int64_t y,
@@ -108,16 +110,19 @@ static void common_row(const elem *image, const float *w, const float *b, elem *
     int64_t     x = 0;
 
     three_rows(row, image, y, s);
-    while (x + STRIP <= s->W)
-        STRIP_OF(STRIP);
-    if (x + 2 <= s->W) STRIP_OF(2);
-    if (x < s->W) STRIP_OF(1);
+    for (; x + STRIP <= s->W; x += STRIP)
+        strip(STRIP, row, w, b, out, x, s, put);
+    if (x + 2 <= s->W) {
+        strip(2, row, w, b, out, x, s, put);
+        x += 2;
+    }
+    if (x < s->W) strip(1, row, w, b, out, x, s, put);
 }
 
 /* LANES channels of the sums for w (9, then db): n outputs' gradients times the values around
  * them. */
-INLINE void weights_strip(const int n, const elem *const row[3], const elem *dy, float *sum,
-                          int64_t x, int64_t c, const shape *s, bool whole)
+INLINE void weights_strip_lanes(const int n, const elem *const row[3], const elem *dy, float *sum,
+                                int64_t x, int64_t c, const shape *s, bool whole)
 {
     int64_t m = s->C - c;
     vec     g[WEIGHTS_STRIP], all = load(sum + 9 * s->ld + c);
@@ -139,14 +144,15 @@ INLINE void weights_strip(const int n, const elem *const row[3], const elem *dy,
     }
 }
 
-#define WEIGHTS_STRIP_OF(n)                                           \
-    do {                                                              \
-        int64_t c = 0;                                                \
-        for (; c + LANES <= s->C; c += LANES)                         \
-            weights_strip(n, row, dy, sum, x, c, s, true);            \
-        if (c < s->C) weights_strip(n, row, dy, sum, x, c, s, false); \
-        x += n;                                                       \
-    } while (0)
+INLINE void weights_strip(const int n, const elem *const row[3], const elem *dy, float *sum,
+                          int64_t x, const shape *s)
+{
+    int64_t c = 0;
+
+    for (; c + LANES <= s->C; c += LANES)
+        weights_strip_lanes(n, row, dy, sum, x, c, s, true);
+    if (c < s->C) weights_strip_lanes(n, row, dy, sum, x, c, s, false);
+}
 
 static void common_weights_row(const elem *image, const elem *dy, float *sum, int64_t y,
                                const shape *s)
@@ -155,11 +161,17 @@ static void common_weights_row(const elem *image, const elem *dy, float *sum, in
     int64_t     x = 0;
 
     three_rows(row, image, y, s);
-    while (x + WEIGHTS_STRIP <= s->W)
-        WEIGHTS_STRIP_OF(WEIGHTS_STRIP);
-    if (WEIGHTS_STRIP > 4 && x + 4 <= s->W) WEIGHTS_STRIP_OF(4);
-    if (x + 2 <= s->W) WEIGHTS_STRIP_OF(2);
-    if (x < s->W) WEIGHTS_STRIP_OF(1);
+    for (; x + WEIGHTS_STRIP <= s->W; x += WEIGHTS_STRIP)
+        weights_strip(WEIGHTS_STRIP, row, dy, sum, x, s);
+    if (WEIGHTS_STRIP > 4 && x + 4 <= s->W) {
+        weights_strip(4, row, dy, sum, x, s);
+        x += 4;
+    }
+    if (x + 2 <= s->W) {
+        weights_strip(2, row, dy, sum, x, s);
+        x += 2;
+    }
+    if (x < s->W) weights_strip(1, row, dy, sum, x, s);
 }
 
 /* ---- 3x3 of stride 2, 5x5 ---- */
@@ -200,12 +212,12 @@ static void strips_data_row(const elem *dimage, const float *w, const float *tur
 static void strips_weights_row(const elem *image, const elem *dy, float *sum, int64_t y,
                                const shape *s)
 {
-#define PRODUCTS_ROW(k, step) \
-    products_row(k, step, sum, s->ld, image, dy, y, s->Wo, s->H, s->W, s->pad, s->C)
+    int64_t ld = s->ld, outputs = s->Wo, pad = s->pad;
+
     switch (s->strips) {
-    case 32: PRODUCTS_ROW(3, 2); break;
-    case 51: PRODUCTS_ROW(5, 1); break;
-    default: PRODUCTS_ROW(5, 2); break;
+    case 32: products_row(3, 2, sum, ld, image, dy, y, outputs, s->H, s->W, pad, s->C); break;
+    case 51: products_row(5, 1, sum, ld, image, dy, y, outputs, s->H, s->W, pad, s->C); break;
+    default: products_row(5, 2, sum, ld, image, dy, y, outputs, s->H, s->W, pad, s->C); break;
     }
 }
 
@@ -260,7 +272,7 @@ static void any_data_row(const elem *dimage, const float *w, elem *dx, int64_t y
         }
 #pragma omp simd
         for (int64_t j = 0; j < m; j++)
-            PUT(add, dx[x * s->C + c + j], sum[j]);
+            accumulate(dx[x * s->C + c + j], sum[j], add);
     }
 }
 
@@ -369,7 +381,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
         float *sum = (float *)call->work + t * part;
 
         memset(sum, 0, (size_t)part * sizeof(float));
-        for (int64_t r = PART(rows, t, parts); r < PART(rows, t + 1, parts); r++) {
+        for (int64_t r = part_begin(rows, t, parts); r < part_begin(rows, t + 1, parts); r++) {
             const elem *image = x + r / s.Ho * s.H * s.W * s.C, *dy = dout + r * s.Wo * s.C;
 
             if (s.common)

@@ -112,41 +112,62 @@ INLINE void spread_strip(const int k, const int n, const strips *s, int64_t y, i
             put_pixel(s->to + (2 * u + q) * s->C + c, sum[q], s->put, whole, m);
 }
 
-/* Run a strip's function over a row of `count` outputs (or pairs of them). `reads_inside`: whether
- * STRIP of them from x on read columns of the image alone. */
-#define ROW_OF_STRIPS(count, reads_inside, ...)                                              \
-    do {                                                                                     \
-        int64_t x = 0, count_ = (count);                                                     \
-        while (x < count_) {                                                                 \
-            int64_t left = count_ - x, n = left >= STRIP ? STRIP : left >= 2 ? 2 : 1, c = 0; \
-            bool    within = n == STRIP && (reads_inside);                                   \
-            for (; c + LANES <= s->C; c += LANES)                                            \
-                if (within)                                                                  \
-                    __VA_ARGS__(STRIP, true, true);                                          \
-                else if (n == STRIP)                                                         \
-                    __VA_ARGS__(STRIP, false, true);                                         \
-                else if (n == 2)                                                             \
-                    __VA_ARGS__(2, false, true);                                             \
-                else                                                                         \
-                    __VA_ARGS__(1, false, true);                                             \
-            for (int64_t q = 0; c < s->C && q < n; q++, x++)                                 \
-                __VA_ARGS__(1, false, false);                                                \
-            x += c < s->C ? 0 : n;                                                           \
-        }                                                                                    \
-    } while (0)
+/* ---- a row of strips ---- */
 
-#define FILTER_STRIP(n, inside, whole) filter_strip(k, step, n, s, y, x, c, inside, whole)
-INLINE void filter_row(const int k, const int step, const strips *s, int64_t y)
+/* What a strip is made by: filter_strip(), or spread_strip(). */
+typedef enum strip_kind { FILTER, SPREAD } strip_kind;
+
+INLINE void any_strip(const strip_kind kind, const int k, const int step, const int n,
+                      const strips *s, int64_t y, int64_t x, int64_t c, const bool inside,
+                      const bool whole)
 {
-    ROW_OF_STRIPS(s->to_w, x * step >= s->pad && (x + STRIP - 1) * step - s->pad + k <= s->from_w,
-                  FILTER_STRIP);
+    if (kind == FILTER)
+        filter_strip(k, step, n, s, y, x, c, inside, whole);
+    else
+        spread_strip(k, n, s, y, x, c, inside, whole);
 }
 
-#define SPREAD_STRIP(n, inside, whole) spread_strip(k, n, s, y, x, c, inside, whole)
+/* Does a strip of STRIP outputs from x on read columns of the image alone? (Of SPREAD, `low` is at least
+ * -k/2, `high` at most k/2.) */
+INLINE bool reads_inside(const strip_kind kind, const int k, const int step, const strips *s,
+                         int64_t x)
+{
+    if (kind == SPREAD) return x >= k / 2 && x + STRIP + k / 2 <= s->from_w;
+    return x * step >= s->pad && (x + STRIP - 1) * step - s->pad + k <= s->from_w;
+}
+
+/* `count` outputs of row y, or pairs of them: STRIP at a time, then two, then one. Channels past the last
+ * whole vector go one output at a time. */
+INLINE void strips_of_row(const strip_kind kind, const int k, const int step, const strips *s,
+                          int64_t y, int64_t count)
+{
+    for (int64_t x = 0; x < count;) {
+        int64_t left = count - x, n = left >= STRIP ? STRIP : left >= 2 ? 2 : 1, c = 0;
+        bool    inside = n == STRIP && reads_inside(kind, k, step, s, x);
+
+        for (; c + LANES <= s->C; c += LANES)
+            if (inside)
+                any_strip(kind, k, step, STRIP, s, y, x, c, true, true);
+            else if (n == STRIP)
+                any_strip(kind, k, step, STRIP, s, y, x, c, false, true);
+            else if (n == 2)
+                any_strip(kind, k, step, 2, s, y, x, c, false, true);
+            else
+                any_strip(kind, k, step, 1, s, y, x, c, false, true);
+        for (int64_t q = 0; c < s->C && q < n; q++, x++)
+            any_strip(kind, k, step, 1, s, y, x, c, false, false);
+        x += c < s->C ? 0 : n; /* the loop over the last channels has moved it already */
+    }
+}
+
+INLINE void filter_row(const int k, const int step, const strips *s, int64_t y)
+{
+    strips_of_row(FILTER, k, step, s, y, s->to_w);
+}
+
 INLINE void spread_row(const int k, const strips *s, int64_t y)
 {
-    /* low is at least -k/2, high at most k/2 */
-    ROW_OF_STRIPS(ceil_div(s->to_w, 2), x >= k / 2 && x + STRIP + k / 2 <= s->from_w, SPREAD_STRIP);
+    strips_of_row(SPREAD, k, 2, s, y, ceil_div(s->to_w, 2));
 }
 
 /* ---- the gradient of the filter ---- */

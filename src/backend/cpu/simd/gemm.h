@@ -204,13 +204,14 @@ INLINE void tile(const int rows, const int vecs, int64_t K, const source *a, con
             put_tile(c, i, j * LANES, sum[i][j]);
 }
 
-#define TILE_CASE(rows)                                  \
-    case rows:                                           \
-        if (two)                                         \
-            tile(rows, 2, K, a, packed, bias, c, ahead); \
-        else                                             \
-            tile(rows, 1, K, a, packed, bias, c, ahead); \
-        break;
+INLINE void tile_of_width(const int rows, bool two, int64_t K, const source *a, const unit *packed,
+                          const float *bias, const target *c, int64_t ahead)
+{
+    if (two)
+        tile(rows, 2, K, a, packed, bias, c, ahead);
+    else
+        tile(rows, 1, K, a, packed, bias, c, ahead);
+}
 
 static __attribute__((noinline, unused)) void any_tile(int64_t rows, bool two, int64_t K,
                                                        const source *a, const unit *packed,
@@ -218,23 +219,23 @@ static __attribute__((noinline, unused)) void any_tile(int64_t rows, bool two, i
                                                        int64_t ahead)
 {
     switch (rows) {
-        TILE_CASE(1)
-        TILE_CASE(2)
-        TILE_CASE(3)
-        TILE_CASE(4)
-        TILE_CASE(5)
+    case 1: tile_of_width(1, two, K, a, packed, bias, c, ahead); break;
+    case 2: tile_of_width(2, two, K, a, packed, bias, c, ahead); break;
+    case 3: tile_of_width(3, two, K, a, packed, bias, c, ahead); break;
+    case 4: tile_of_width(4, two, K, a, packed, bias, c, ahead); break;
+    case 5: tile_of_width(5, two, K, a, packed, bias, c, ahead); break;
 #if defined(__AVX2__)
-        TILE_CASE(6)
+    case 6: tile_of_width(6, two, K, a, packed, bias, c, ahead); break;
 #endif
 #if defined(__AVX512F__)
-        TILE_CASE(7)
-        TILE_CASE(8)
-        TILE_CASE(9)
-        TILE_CASE(10)
-        TILE_CASE(11)
-        TILE_CASE(12)
-        TILE_CASE(13)
-        TILE_CASE(14)
+    case 7: tile_of_width(7, two, K, a, packed, bias, c, ahead); break;
+    case 8: tile_of_width(8, two, K, a, packed, bias, c, ahead); break;
+    case 9: tile_of_width(9, two, K, a, packed, bias, c, ahead); break;
+    case 10: tile_of_width(10, two, K, a, packed, bias, c, ahead); break;
+    case 11: tile_of_width(11, two, K, a, packed, bias, c, ahead); break;
+    case 12: tile_of_width(12, two, K, a, packed, bias, c, ahead); break;
+    case 13: tile_of_width(13, two, K, a, packed, bias, c, ahead); break;
+    case 14: tile_of_width(14, two, K, a, packed, bias, c, ahead); break;
 #endif
     default: break;
     }
@@ -249,9 +250,9 @@ static __attribute__((noinline, unused)) void put_columns(const target *c, const
             float value = whole[i * PANEL + j];
 
             if (c->wide)
-                PUT(c->put == ADD, ((float *)(c->at + i * c->ld))[j], value);
+                accumulate(((float *)(c->at + i * c->ld))[j], value, c->put == ADD);
             else
-                PUT(c->put == ADD, ((elem *)(c->at + i * c->ld))[j], value);
+                accumulate(((elem *)(c->at + i * c->ld))[j], value, c->put == ADD);
         }
 }
 
@@ -301,7 +302,7 @@ gemm_of_copies(int64_t M, int64_t N, int64_t K, const source *a, const unit *pac
     int64_t tiles = ceil_div(M, TILE_ROWS), units = units_of(K);
 
     for (int64_t t = 0; t < tiles; t++) {
-        int64_t m = PART(M, t, tiles), rows = PART(M, t + 1, tiles) - m;
+        int64_t m = part_begin(M, t, tiles), rows = part_begin(M, t + 1, tiles) - m;
         target  to = *c;
 
         to.at += m * c->ld;
@@ -348,7 +349,7 @@ gemm_at(int64_t M, int64_t N, int64_t K, source a, const unit *packed, const flo
 
         for (int64_t n = 0; n < N; n += PANEL)
             for (int64_t t = t0; t < t1; t++) { /* tiles of even height: no thin last one */
-                int64_t m = PART(M, t, tiles), rows = PART(M, t + 1, tiles) - m;
+                int64_t m = part_begin(M, t, tiles), rows = part_begin(M, t + 1, tiles) - m;
                 int64_t ahead = n > 0 || a.near ? 0 : along ? rows * a.ai : units * a.ak;
                 source  from  = { a.at + m * a.ai, a.ai, a.ak, a.near };
                 target  to    = { c.at + m * c.ld, c.ld, c.wide, c.put };

@@ -50,11 +50,11 @@ INLINE void forward_rows(const elem *x, const float *g, const float *b, elem *y,
     vec  sum[ROWS] = { 0 }, squares[ROWS] = { 0 };
     quad mean, r;
 
-    EACH_VECTOR(C)
+    EACH_VECTOR(c, left, whole, C)
     for (int i = 0; i < rows; i++)
         sum[i] += load_some(x + i * C + c, exact || whole, left);
     mean = lanes_sums(sum) / (float)C;
-    EACH_VECTOR(C)
+    EACH_VECTOR(c, left, whole, C)
     for (int i = 0; i < rows; i++) {
         vec d = load_some(x + i * C + c, exact || whole, left) - mean[i];
 
@@ -62,7 +62,7 @@ INLINE void forward_rows(const elem *x, const float *g, const float *b, elem *y,
         squares[i] += d * d;
     }
     r = 1.0f / (quad)_mm_sqrt_ps((__m128)(lanes_sums(squares) / (float)C + eps));
-    EACH_VECTOR(C)
+    EACH_VECTOR(c, left, whole, C)
     {
         vec gain = load_some(g + c, exact || whole, left);
         vec bias = load_some(b + c, exact || whole, left);
@@ -122,7 +122,7 @@ INLINE void backward_rows(const gradients *to, const elem *x, const elem *dy, co
     vec           e_sum[ROWS] = { 0 }, eh_sum[ROWS] = { 0 };
     quad          m1, m2;
 
-    EACH_VECTOR(C)
+    EACH_VECTOR(c, left, whole, C)
     {
         vec gain = load_some(g + c, exact || whole, left);
         vec dg = load_f(to->dg + c), db = load_f(to->db + c);
@@ -143,7 +143,7 @@ INLINE void backward_rows(const gradients *to, const elem *x, const elem *dy, co
     if (!dx) return;
     m1 = lanes_sums(e_sum) / (float)C;
     m2 = lanes_sums(eh_sum) / (float)C;
-    EACH_VECTOR(C)
+    EACH_VECTOR(c, left, whole, C)
     {
         vec gain = load_some(g + c, exact || whole, left);
 
@@ -188,7 +188,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < parts; t++) {
         float    *dg    = sums + 2 * t * ld;
-        int64_t   begin = PART(rows, t, parts), end = PART(rows, t + 1, parts);
+        int64_t   begin = part_begin(rows, t, parts), end = part_begin(rows, t + 1, parts);
         gradients to = { g, dg, dg + ld, C, adds(call, 0) };
 
         backward_part(&to, x + begin * C, dy + begin * C, saved + 2 * begin,

@@ -83,7 +83,7 @@ static void by_rows(const kdas_device *device, int64_t rows, int64_t n, int64_t 
         put = STREAM;
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < parts; t++) {
-        int64_t m = PART(rows, t, parts), end = PART(rows, t + 1, parts);
+        int64_t m = part_begin(rows, t, parts), end = part_begin(rows, t + 1, parts);
 
         gemm(end - m, n, k, a + m * k, k, 1, packed, bias, c + m * n, n, put);
         stream_done();
@@ -132,9 +132,11 @@ static void weights_part(const kdas_call *call, const shape *s, int depth, int a
     part_sums   p = sums_of(s, work, depth, across);
     const elem *x = call->in[0], *dy = call->dout, *wide = s->flip ? x : dy,
                *narrow = s->flip ? dy : x;
-    int64_t w0 = PART(s->wide, across, s->across), w1 = PART(s->wide, across + 1, s->across);
-    int64_t r0 = PART(s->rows, depth, s->depth), r1 = PART(s->rows, depth + 1, s->depth);
-    int64_t block = 131072 / (s->narrow + w1 - w0);
+    int64_t w0         = part_begin(s->wide, across, s->across),
+            w1         = part_begin(s->wide, across + 1, s->across);
+    int64_t r0         = part_begin(s->rows, depth, s->depth),
+            r1         = part_begin(s->rows, depth + 1, s->depth);
+    int64_t block      = 131072 / (s->narrow + w1 - w0);
 
     block = block < 64 ? 64 : block > BLOCK ? BLOCK : block;
     memset(p.db, 0, (size_t)s->out * sizeof(float));
@@ -176,7 +178,7 @@ static void join_parts(const kdas_call *call, const shape *s, char *work)
     float  *dw = call->din[1], *db = call->din[2];
 
     for (int a = 0; dw && a < s->across; a++) {
-        int64_t      w0 = PART(s->wide, a, s->across), w1 = PART(s->wide, a + 1, s->across);
+        int64_t w0 = part_begin(s->wide, a, s->across), w1 = part_begin(s->wide, a + 1, s->across);
         const float *own = sums_of(s, work, 0, a).dw + w0 * s->narrow;
 
         if (!s->flip)

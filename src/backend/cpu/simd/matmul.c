@@ -27,7 +27,7 @@ static void run(const product *p, int parts, char *work)
     for (int t = 0; t < parts; t++) {
         float *panels = (float *)(work + (size_t)t * part_bytes(p->K));
 
-        for (int64_t i = PART(tasks, t, parts); i < PART(tasks, t + 1, parts); i++) {
+        for (int64_t i = part_begin(tasks, t, parts); i < part_begin(tasks, t + 1, parts); i++) {
             int64_t batch = i / chunks, n = i % chunks * CHUNK;
             int64_t cols = p->N - n < CHUNK ? p->N - n : CHUNK;
 

@@ -180,13 +180,13 @@ static void forward_band(const kdas_device *device, const kdas_call *call, const
 static void forward_part(const kdas_device *device, const kdas_call *call, const ffn_shape *s,
                          const scratch *t, int d, int a, float *partial)
 {
-    int64_t    rows = s->N * s->H, r = PART(rows, d, s->depth);
+    int64_t    rows = s->N * s->H, r = part_begin(rows, d, s->depth);
     ffn_packed w;
     row_band   b;
 
     ffn_pack_layout(&w, s, call->node->wants, call->packed);
     set_panels(s, &b, a);
-    while (next_stretch(s, &r, PART(rows, d + 1, s->depth), &b)) {
+    while (next_stretch(s, &r, part_begin(rows, d + 1, s->depth), &b)) {
         int64_t bands = ceil_div(b.y1 - b.y0, band_of(s));
 
         for (int64_t i = 0; i < bands; i++) {

@@ -154,8 +154,8 @@ INLINE void join_maps(const kdas_device *device, elem *to, const float *part, in
 {
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
-        int64_t i0 = part_of_line(count, t, device->threads);
-        int64_t i1 = part_of_line(count, t + 1, device->threads);
+        int64_t i0 = line_part_begin(count, t, device->threads);
+        int64_t i1 = line_part_begin(count, t + 1, device->threads);
 
         join_sums(to + i0, part ? part + i0 : NULL, parts, count, other ? other + i0 : NULL,
                   i1 - i0, add);
@@ -183,16 +183,16 @@ INLINE bool next_stretch(const ffn_shape *s, int64_t *r, int64_t end, row_band *
 /* Band i of `bands` of the stretch, of even height. */
 INLINE void set_band(row_band *b, int64_t i, int64_t bands)
 {
-    b->begin = b->y0 + PART(b->y1 - b->y0, i, bands);
-    b->end   = b->y0 + PART(b->y1 - b->y0, i + 1, bands);
+    b->begin = b->y0 + part_begin(b->y1 - b->y0, i, bands);
+    b->end   = b->y0 + part_begin(b->y1 - b->y0, i + 1, bands);
 }
 
 /* Part a of the panels, in whole groups. */
 INLINE void set_panels(const ffn_shape *s, row_band *b, int a)
 {
-    int64_t groups = ceil_div(s->panels, GROUP), end = PART(groups, a + 1, s->across) * GROUP;
+    int64_t groups = ceil_div(s->panels, GROUP), end = part_begin(groups, a + 1, s->across) * GROUP;
 
-    b->panel  = PART(groups, a, s->across) * GROUP;
+    b->panel  = part_begin(groups, a, s->across) * GROUP;
     b->panels = end < s->panels ? end : s->panels;
 }
 

@@ -352,7 +352,7 @@ static void backward_band(const task *k, const row_band *b)
 static void backward_part(task *k, int d, int a)
 {
     const ffn_shape *s    = k->s;
-    int64_t          rows = s->N * s->H, r = PART(rows, d, s->depth);
+    int64_t          rows = s->N * s->H, r = part_begin(rows, d, s->depth);
     row_band         b;
 
     set_panels(s, &b, a);
@@ -364,7 +364,7 @@ static void backward_part(task *k, int d, int a)
         memset(k->sums.b1 + b.panel * PANEL, 0, (size_t)(count * PANEL) * sizeof(float));
         if (a == 0) memset(k->sums.b2, 0, (size_t)s->O * sizeof(float));
     }
-    while (next_stretch(s, &r, PART(rows, d + 1, s->depth), &b)) {
+    while (next_stretch(s, &r, part_begin(rows, d + 1, s->depth), &b)) {
         int64_t bands = ceil_div(b.y1 - b.y0, band_of(s));
 
         for (int64_t i = 0; i < bands; i++) {

@@ -121,8 +121,8 @@ static void zero(kdas_device *device, float *to, int64_t n)
 {
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
-        int64_t begin = part_of_line(n, t, device->threads),
-                end   = part_of_line(n, t + 1, device->threads);
+        int64_t begin = line_part_begin(n, t, device->threads),
+                end   = line_part_begin(n, t + 1, device->threads);
 
         memset(to + begin, 0, (size_t)(end - begin) * sizeof(float));
     }

@@ -180,8 +180,8 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     for (int p = 0; p < device->threads; p++) {
         float *mixed = (float *)((char *)call->work + mixed_bytes(t->wide.in * C) * (size_t)p);
 
-        for (int64_t r = PART(rows, p, device->threads); r < PART(rows, p + 1, device->threads);
-             r++)
+        for (int64_t r = part_begin(rows, p, device->threads);
+             r < part_begin(rows, p + 1, device->threads); r++)
             forward_row(t, x + r / t->high.out * t->high.in * t->wide.in * C, mixed,
                         out + r * t->wide.out * C, r % t->high.out, C);
     }
@@ -223,10 +223,10 @@ static void backward_row(const tables *t, const elem *dimage, float *mixed, elem
 #pragma omp simd reduction(+ : sum)
             for (int32_t k = 0; k < count; k++)
                 sum += weight[k] * from[k];
-            PUT(add, dx[0], sum);
+            accumulate(dx[0], sum, add);
             continue;
         }
-        EACH_VECTOR(C)
+        EACH_VECTOR(c, left, whole, C)
         {
             vec sum = { 0 };
 
@@ -249,8 +249,8 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     for (int p = 0; p < device->threads; p++) {
         float *mixed = (float *)((char *)call->work + floats(t->wide.out * C) * (size_t)p);
 
-        for (int64_t r = PART(rows, p, device->threads); r < PART(rows, p + 1, device->threads);
-             r++)
+        for (int64_t r = part_begin(rows, p, device->threads);
+             r < part_begin(rows, p + 1, device->threads); r++)
             backward_row(t, dout + r / t->high.in * t->high.out * t->wide.out * C, mixed,
                          dx + r * t->wide.in * C, r % t->high.in, C, adds(call, 0));
     }

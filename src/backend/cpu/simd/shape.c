@@ -145,7 +145,7 @@ static void transpose(elem *to, const elem *from, int64_t batches, int64_t rows,
 
             for (int64_t c = c0; c < c1; c++)
                 for (int64_t r = r0; r < r1; r++)
-                    PUT(add, y[c * rows + r], num(x[r * cols + c]));
+                    accumulate(y[c * rows + r], num(x[r * cols + c]), add);
         }
     }
 }

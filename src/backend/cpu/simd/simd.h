@@ -10,7 +10,7 @@
  *
  * KD_ISA amx is that copy again (KD_AMX), of the files with matrix products, which AMX tiles make.
  *
- * How work is divided: PART(n, t, T) cuts a range in T parts, one for each thread of the device,
+ * How work is divided: part_begin(n, t, T) cuts a range in T parts, one for each thread of the device,
  * and a part's scratch belongs to the part and not to the thread that runs it. So a result depends
  * on the inputs and the thread count alone, whatever OpenMP does. */
 #ifndef KD_SIMD_H
@@ -149,10 +149,11 @@ DEFINE_SOME(bf16, h)
 #define load_some(p, whole, n)     BY_TYPE(p, load_some)(p, whole, n)
 #define store_some(p, v, whole, n) BY_TYPE(p, store_some)(p, v, whole, n)
 
-/* A row of n elements in vectors, the last one perhaps not whole: from c on, `left` of them. What follows is
- * compiled twice: for whole vectors, where nothing is asked, and for the rest. */
+/* A loop over n elements, a vector at a time. It declares the index c of the vector's first element,
+ * `left`, the number of elements from there to the end, and `whole`: all LANES of them exist. The body
+ * is compiled twice, for whole vectors, where load_some() is a plain load, and for the last few elements. */
 /* clang-format off */
-#define EACH_VECTOR(n)                                                    \
+#define EACH_VECTOR(c, left, whole, n)                                    \
     _Pragma("GCC unroll 2")                                               \
     for (int whole = 1; whole >= 0; whole--)                              \
         for (int64_t c = whole ? 0 : (n) / LANES * LANES, left = (n) - c; \
@@ -244,15 +245,27 @@ INLINE int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
 
 /* ---- work ---- */
 
-/* First index of part t of T. */
-#define PART(n, t, T) ((n) * (int64_t)(t) / (T))
-/* The same in whole cache lines, for ranges of single elements. */
-INLINE int64_t part_of_line(int64_t n, int t, int T)
+/* The range 0 .. n-1 is divided into T parts: the first index of part t, which ends where part t+1
+ * begins. */
+INLINE int64_t part_begin(int64_t n, int64_t t, int64_t T) { return n * t / T; }
+/* The same for single elements, in whole cache lines: no two threads write to one line. */
+INLINE int64_t line_part_begin(int64_t n, int t, int T)
 {
-    int64_t at = PART((n + LINE - 1) / LINE, t, T) * LINE;
+    int64_t at = part_begin((n + LINE - 1) / LINE, t, T) * LINE;
 
     return at < n ? at : n;
 }
+
+/* A loop over elements i of 0 .. n-1: each thread of the device has one part of whole cache lines, and the
+ * compiler vectorises it. The body is one statement, or a block. */
+/* clang-format off */
+#define EACH_ELEMENT(device, i, n)                                     \
+    _Pragma("omp parallel for schedule(static)")                       \
+    for (int t_ = 0; t_ < (device)->threads; t_++)                     \
+        _Pragma("omp simd")                                            \
+        for (int64_t i = line_part_begin(n, t_, (device)->threads);    \
+             i < line_part_begin(n, t_ + 1, (device)->threads); i++)
+/* clang-format on */
 
 /* Bytes of n floats, rounded up to whole cache lines: what scratch is carved in. */
 INLINE size_t floats(int64_t n) { return ((size_t)n * sizeof(float) + 63) & ~(size_t)63; }
@@ -267,13 +280,13 @@ INLINE void *carve(void **at, size_t bytes)
     return taken;
 }
 
-/* to = value, or to += value */
-#define PUT(add, to, value)             \
-    do {                                \
-        if (add)                        \
-            set(to, num(to) + (value)); \
-        else                            \
-            set(to, value);             \
+/* x += value where `add`, else x = value: what gradients need. x is an element or a float. */
+#define accumulate(x, value, add)     \
+    do {                              \
+        if (add)                      \
+            set(x, num(x) + (value)); \
+        else                          \
+            set(x, value);            \
     } while (0)
 
 /* Does din[i] hold a value to add to? */

@@ -1,15 +1,6 @@
 /* update.c - ADAMW, SGD, AXPY, LERP and SUM_SQUARES over flat blocks of in[0].dim[0] elements. */
 #include "backend/cpu/simd/simd.h"
 
-/* A range of whole cache lines for each thread; `i` is the index. */
-#define EACH(n, body)                                                                      \
-    _Pragma("omp parallel for schedule(static)") for (int t = 0; t < device->threads; t++) \
-    {                                                                                      \
-        int64_t begin_ = part_of_line(n, t, device->threads);                              \
-        int64_t end_   = part_of_line(n, t + 1, device->threads);                          \
-        _Pragma("omp simd") for (int64_t i = begin_; i < end_; i++) body                   \
-    }
-
 /* The gradient as the rules see it; a NaN stays one. */
 INLINE float gradient_of(float g, float scale, float limit)
 {
@@ -36,13 +27,14 @@ static kdas_status adamw_forward(kdas_device *device, const kdas_call *call)
     float fresh1 = (float)(1 - (double)a->beta1), fresh2 = (float)(1 - (double)a->beta2);
     float beta2 = a->beta2, scale = a->grad_scale, limit = limit_of(a->clamp);
 
-    EACH(n, {
+    EACH_ELEMENT(device, i, n)
+    {
         float g = gradient_of(grad[i], scale, limit);
 
         m[i] += fresh1 * (g - m[i]);
         v[i] = beta2 * v[i] + fresh2 * g * g;
         p[i] = decay * p[i] - rate * m[i] / (sqrtf(v[i]) * root + eps);
-    })
+    }
     return KDAS_OK;
 }
 
@@ -58,16 +50,17 @@ static kdas_status sgd_forward(kdas_device *device, const kdas_call *call)
     float own = a->nesterov ? 1.0f : 0.0f, rest = a->nesterov ? a->momentum : 1.0f;
 
     if (!m) {
-        EACH(n, p[i] -= lr * (gradient_of(grad[i], scale, limit) + decay * p[i]);)
+        EACH_ELEMENT(device, i, n) p[i] -= lr * (gradient_of(grad[i], scale, limit) + decay * p[i]);
         return KDAS_OK;
     }
     if (a->step == 1) memset(m, 0, (size_t)n * sizeof(float));
-    EACH(n, {
+    EACH_ELEMENT(device, i, n)
+    {
         float g = gradient_of(grad[i], scale, limit) + decay * p[i];
 
         m[i] = momentum * m[i] + g;
         p[i] -= lr * (own * g + rest * m[i]);
-    })
+    }
     return KDAS_OK;
 }
 
@@ -79,7 +72,7 @@ static kdas_status axpy_forward(kdas_device *device, const kdas_call *call)
     const float *x      = call->in[1];
     int64_t      n      = call->node->in[0].dim[0];
 
-    EACH(n, y[i] += factor * x[i];)
+    EACH_ELEMENT(device, i, n) y[i] += factor * x[i];
     return KDAS_OK;
 }
 
@@ -91,7 +84,7 @@ static kdas_status lerp_forward(kdas_device *device, const kdas_call *call)
     const float *x      = call->in[1];
     int64_t      n      = call->node->in[0].dim[0];
 
-    EACH(n, y[i] += factor * (x[i] - y[i]);)
+    EACH_ELEMENT(device, i, n) y[i] += factor * (x[i] - y[i]);
     return KDAS_OK;
 }
 
@@ -108,7 +101,8 @@ static kdas_status sum_squares_forward(kdas_device *device, const kdas_call *cal
     for (int t = 0; t < PARTS; t++) {
         double sum = 0;
 
-        for (int64_t i = PART(n, t, PARTS), end = PART(n, t + 1, PARTS); i < end; i += BLOCK) {
+        for (int64_t i = part_begin(n, t, PARTS), end = part_begin(n, t + 1, PARTS); i < end;
+             i += BLOCK) {
             int64_t stop = end - i < BLOCK ? end : i + BLOCK;
             float   some = 0;
 
