@@ -299,7 +299,7 @@ static void any_weights_row(const elem *image, const elem *dy, float *sum, int64
 
 /* ---- the op ---- */
 
-static put_mode put_of(const kdas_device *device, const elem *to, const kdas_desc *d, bool add)
+static put_mode mode_for(const kdas_device *device, const elem *to, const kdas_desc *d, bool add)
 {
     if (add) return ADD;
     return streams(device, to, d->dim[3], (size_t)numel(d) * sizeof *to) ? STREAM : SET;
@@ -311,7 +311,7 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     const elem  *x = call->in[0];
     const float *w = call->packed, *b = w + s.kh * s.kw * s.ld;
     elem        *out = call->out;
-    put_mode     put = put_of(device, out, &call->node->out, false);
+    put_mode     put = mode_for(device, out, &call->node->out, false);
 
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < s.N * s.Ho; r++) {
@@ -335,7 +335,7 @@ static void backward_data(kdas_device *device, const kdas_call *call, const shap
     const float *w = call->packed, *turned = w + (s->kh * s->kw + 1) * s->ld;
     elem        *dx  = call->din[0];
     bool         add = adds(call, 0);
-    put_mode     put = put_of(device, dx, &call->node->in[0], add);
+    put_mode     put = mode_for(device, dx, &call->node->in[0], add);
 
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < s->N * s->H; r++) {

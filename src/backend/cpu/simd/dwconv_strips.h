@@ -9,9 +9,6 @@
 #define KD_DWCONV_STRIPS_H
 #include "backend/cpu/simd/dwconv.h"
 
-/* How results are written; STREAM: past the caches, C a multiple of whole cache lines. */
-typedef enum put_mode { SET, ADD, STREAM } put_mode;
-
 /* A map that is read, one that is written, and the filter (k*k, ld) between them. */
 typedef struct strips {
     const elem  *from;  /* an image of it */

@@ -15,6 +15,7 @@
 #ifndef KD_GEMM_AMX_H
 #define KD_GEMM_AMX_H
 #include "backend/cpu/simd/amx.h"
+#include "backend/cpu/simd/gemm_operands.h"
 
 /* Below that much the vectors' product is quicker, reckoned in cycles: it makes 16 rows by 16 columns by
  * a unit in 16, a product of tiles always takes 16 for up to 16 units, 32 more or less to put what

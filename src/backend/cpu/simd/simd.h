@@ -289,6 +289,11 @@ INLINE void *carve(void **at, size_t bytes)
             set(x, value);            \
     } while (0)
 
+/* How results are written: over what was there, added to it, or streamed (set, past the caches: where
+ * streams() allows it). */
+typedef enum put_mode { SET, ADD, STREAM } put_mode;
+INLINE put_mode put_of(bool add) { return add ? ADD : SET; }
+
 /* Does din[i] hold a value to add to? */
 INLINE bool adds(const kdas_call *call, int i) { return call->add >> i & 1; }
 
