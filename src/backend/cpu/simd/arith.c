@@ -88,7 +88,7 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
     shape s = shape_of(node);
 
     (void)device;
-    if (HALF && !s.equal && (node->wants & 2)) plan->work_backward = floats(s.b_numel);
+    if (HALF && !s.equal && (node->wants & 2)) plan->work_backward = float_bytes(s.b_numel);
     return KDAS_OK;
 }
 

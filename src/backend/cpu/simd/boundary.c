@@ -10,7 +10,8 @@ enum { STRIP = 32 };
 
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
-    plan->work_forward = doubles(node->in[0].dim[2] * node->in[0].dim[3]) * (size_t)device->threads;
+    plan->work_forward =
+        double_bytes(node->in[0].dim[2] * node->in[0].dim[3]) * (size_t)device->threads;
     return KDAS_OK;
 }
 
@@ -71,7 +72,7 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
         double *column =
-            (double *)((char *)call->work + doubles(d->dim[2] * d->dim[3]) * (size_t)t);
+            (double *)((char *)call->work + double_bytes(d->dim[2] * d->dim[3]) * (size_t)t);
 
         for (int64_t i = part_begin(tasks, t, device->threads);
              i < part_begin(tasks, t + 1, device->threads); i++)

@@ -8,8 +8,8 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 {
     int64_t C = node->in[0].dim[3];
 
-    plan->saved         = floats(2 * row_count(&node->in[0]));
-    plan->work_backward = 2 * floats(C) * (size_t)device->threads;
+    plan->saved         = float_bytes(2 * row_count(&node->in[0]));
+    plan->work_backward = 2 * float_bytes(C) * (size_t)device->threads;
     return KDAS_OK;
 }
 
@@ -165,8 +165,8 @@ static void backward_part(const gradients *to, const elem *x, const elem *dy, co
 {
     int64_t C = to->C, r = 0;
 
-    memset(to->dg, 0, floats(C));
-    memset(to->db, 0, floats(C));
+    memset(to->dg, 0, float_bytes(C));
+    memset(to->db, 0, float_bytes(C));
     if (C % LANES == 0)
         for (; r + ROWS <= rows; r += ROWS)
             backward_rows(to, x + r * C, dy + r * C, saved + 2 * r, dx ? dx + r * C : NULL, ROWS,
@@ -182,7 +182,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     elem        *dx   = call->din[0];
     float       *sums = call->work;
     int64_t      rows = row_count(&call->node->out), C = call->node->out.dim[3];
-    int64_t      ld    = (int64_t)(floats(C) / sizeof(float));
+    int64_t      ld    = (int64_t)(float_bytes(C) / sizeof(float));
     int          parts = device->threads;
 
 #pragma omp parallel for schedule(static)

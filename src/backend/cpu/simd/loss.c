@@ -26,8 +26,8 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
     shape s = shape_of(node);
 
     (void)device;
-    plan->saved        = floats(s.images * MOST_SUMS);
-    plan->work_forward = doubles(s.images * s.chunks * MOST_SUMS);
+    plan->saved        = float_bytes(s.images * MOST_SUMS);
+    plan->work_forward = double_bytes(s.images * s.chunks * MOST_SUMS);
     return KDAS_OK;
 }
 

@@ -82,7 +82,7 @@ static kdas_status pool_max_prepare(kdas_device *device, const kdas_node_desc *n
                                     kdas_plan *plan)
 {
     (void)device;
-    plan->saved = floats(numel(&node->out));
+    plan->saved = float_bytes(numel(&node->out));
     return KDAS_OK;
 }
 
@@ -187,7 +187,7 @@ static kdas_status channel_max_prepare(kdas_device *device, const kdas_node_desc
                                        kdas_plan *plan)
 {
     (void)device;
-    plan->saved = floats(row_count(&node->out));
+    plan->saved = float_bytes(row_count(&node->out));
     return KDAS_OK;
 }
 

@@ -21,17 +21,20 @@ typedef struct tables {
     axis high, wide;
 } tables;
 
-static size_t axis_bytes(int64_t in, int64_t out) { return 5 * floats(out) + 3 * floats(in); }
-
-static void carve_axis(axis *a, void **at)
+static size_t axis_bytes(int64_t in, int64_t out)
 {
-    a->at0    = carve(at, floats(a->out));
-    a->at1    = carve(at, floats(a->out));
-    a->share  = carve(at, floats(a->out));
-    a->first  = carve(at, floats(a->in));
-    a->count  = carve(at, floats(a->in));
-    a->begin  = carve(at, floats(a->in));
-    a->weight = carve(at, 2 * floats(a->out));
+    return 5 * float_bytes(out) + 3 * float_bytes(in);
+}
+
+static void bump_alloc_axis(axis *a, void **at)
+{
+    a->at0    = bump_alloc(at, float_bytes(a->out));
+    a->at1    = bump_alloc(at, float_bytes(a->out));
+    a->share  = bump_alloc(at, float_bytes(a->out));
+    a->first  = bump_alloc(at, float_bytes(a->in));
+    a->count  = bump_alloc(at, float_bytes(a->in));
+    a->begin  = bump_alloc(at, float_bytes(a->in));
+    a->weight = bump_alloc(at, 2 * float_bytes(a->out));
 }
 
 static void fill_forward(axis *a, bool align)
@@ -70,28 +73,28 @@ static void fill_backward(axis *a)
 }
 
 /* A row of x, and what pick() reads past its end. */
-static size_t mixed_bytes(int64_t n) { return floats(n + LANES); }
+static size_t mixed_bytes(int64_t n) { return float_bytes(n + LANES); }
 
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
     const kdas_resize_attr *attr = node->attr;
     const int64_t          *x = node->in[0].dim, *y = node->out.dim;
     size_t                  bytes = axis_bytes(x[1], y[1]) + axis_bytes(x[2], y[2]);
-    tables                 *t = device->host.alloc(device->host.user, floats(sizeof *t) + bytes);
-    void                   *at;
+    tables *t = device->host.alloc(device->host.user, float_bytes(sizeof *t) + bytes);
+    void   *at;
 
     if (!t) return device->host.fail(KDAS_ENOMEM, "resize: no memory for its tables");
     *t = (tables){ { .in = x[1], .out = y[1] }, { .in = x[2], .out = y[2] } };
-    at = (char *)t + floats(sizeof *t);
-    carve_axis(&t->high, &at);
-    carve_axis(&t->wide, &at);
+    at = (char *)t + float_bytes(sizeof *t);
+    bump_alloc_axis(&t->high, &at);
+    bump_alloc_axis(&t->wide, &at);
     fill_forward(&t->high, attr->align);
     fill_forward(&t->wide, attr->align);
     fill_backward(&t->high);
     fill_backward(&t->wide);
     plan->state         = t;
     plan->work_forward  = mixed_bytes(x[2] * x[3]) * (size_t)device->threads;
-    plan->work_backward = floats(y[2] * y[3]) * (size_t)device->threads;
+    plan->work_backward = float_bytes(y[2] * y[3]) * (size_t)device->threads;
     return KDAS_OK;
 }
 
@@ -247,7 +250,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 
 #pragma omp parallel for schedule(static)
     for (int p = 0; p < device->threads; p++) {
-        float *mixed = (float *)((char *)call->work + floats(t->wide.out * C) * (size_t)p);
+        float *mixed = (float *)((char *)call->work + float_bytes(t->wide.out * C) * (size_t)p);
 
         for (int64_t r = part_begin(rows, p, device->threads);
              r < part_begin(rows, p + 1, device->threads); r++)
