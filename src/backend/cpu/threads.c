@@ -1,7 +1,6 @@
-/* threads.c - the OpenMP thread count of a run. Everything that computes on a device is called between
- * kd_cpu_enter() and kd_cpu_leave(): the count holds for our kernels and for oneDNN alike.
- *
- * This is a file of its own because both device.c's callers and amx.c, which device.c calls, need it. */
+/* threads.c - the OpenMP thread count of a run. Everything that computes on a device is called between kd_cpu_enter() and
+ * kd_cpu_leave(), so that our kernels and oneDNN use the device's count. A file of its own, because amx.c calls it, and
+ * device.c calls amx.c. */
 #include <omp.h>
 #include "backend/cpu/cpu.h"
 

@@ -1,9 +1,9 @@
-/* activation.c - GELU, RELU, RELU6, SIGMOID, SCALE and DROP_PATH: one value in, one out. All of them may
- * work in place, forward and backward. */
+/* activation.c - GELU, RELU, RELU6, SIGMOID, SCALE and DROP_PATH: elementwise ops. All may run in place, forward and
+ * backward. */
 #include "backend/cpu/simd/fmath.h"
 
-/* Backward over all elements i: x = value, or x += value where `add`. The question is asked outside of
- * the loop, so that both loops become vectors. */
+/* Backward over all elements i: x = value, or x += value where `add`. The test is outside of the loop, so that both loops
+ * are vectorised. It declares i. */
 #define EACH_GRADIENT(device, i, n, add, x, value)               \
     do {                                                         \
         if (add)                                                 \
@@ -12,8 +12,7 @@
             EACH_ELEMENT(device, i, n) set(x, value);            \
     } while (0)
 
-/* GELU acts on the largest tensors of a network, so its results may be streamed: block by block,
- * through a buffer that stays in the first cache. */
+/* GELU has the largest tensors of a network, so its results may be streamed: in blocks, through a buffer in the L1 cache. */
 enum { BLOCK = 256 };
 
 INLINE void gelu_block(const elem *x, float *y, int64_t n)
@@ -34,10 +33,10 @@ INLINE void gelu_block_backward(const elem *from, const elem *dy, float *dx, int
     }
 }
 
-/* to = fresh, to += fresh or past the caches; n is a multiple of LANES where it is streamed. */
-INLINE void put_block(elem *to, const float *fresh, int64_t n, bool add, bool past)
+/* to = fresh, or to += fresh, or streamed; then n is a multiple of LANES. */
+INLINE void store_block(elem *to, const float *fresh, int64_t n, bool add, bool streamed)
 {
-    if (past && n == BLOCK)
+    if (streamed && n == BLOCK)
         for (int64_t i = 0; i < n; i += LANES)
             stream(to + i, load_f(fresh + i));
     else
@@ -46,12 +45,13 @@ INLINE void put_block(elem *to, const float *fresh, int64_t n, bool add, bool pa
             set(to[i], add ? num(to[i]) + fresh[i] : fresh[i]);
 }
 
-/* `dy` NULL: forward, to = gelu(x). Else to = dy gelu'(x), or +=. */
+/* Forward, `dy` NULL: to = gelu(x). Backward: to = or += dy gelu'(x). */
 static void gelu(const kdas_device *device, const kdas_desc *d, const elem *x, const elem *dy,
                  elem *to, bool add)
 {
-    int64_t n    = numel(d);
-    bool    past = !add && to != x && to != dy && streams(device, to, LINE, (size_t)n * sizeof *to);
+    int64_t n = numel(d);
+    bool    streamed =
+        !add && to != x && to != dy && streams(device, to, LINE, (size_t)n * sizeof *to);
 
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
@@ -65,7 +65,7 @@ static void gelu(const kdas_device *device, const kdas_desc *d, const elem *x, c
                 gelu_block_backward(x + i, dy + i, fresh, m);
             else
                 gelu_block(x + i, fresh, m);
-            put_block(to + i, fresh, m, add, past);
+            store_block(to + i, fresh, m, add, streamed);
         }
         stream_done();
     }
@@ -201,7 +201,7 @@ static kdas_status scale_backward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* What image n is multiplied with: 1/(1-p), or 0 if it is dropped. */
+/* The factor of image n: 1/(1-p), or 0 if it is dropped. */
 static float kept(const kdas_call *call, int64_t n)
 {
     float keep = 1.0f - ((const kdas_drop_attr *)call->node->attr)->p;
@@ -210,7 +210,7 @@ static float kept(const kdas_call *call, int64_t n)
     return kdas_unit(call->seed, (uint64_t)n) < keep ? 1.0f / keep : 0.0f;
 }
 
-/* to = factor from, or +=; a dropped image is zero whatever `from` holds. */
+/* to = or += factor from; a dropped image is zero whatever `from` holds. */
 static void drop_part(elem *to, const elem *from, int64_t n, float factor, bool add)
 {
     if (factor == 0.0f && add) return;
@@ -227,7 +227,7 @@ static void drop_part(elem *to, const elem *from, int64_t n, float factor, bool 
         }
 }
 
-/* Each thread has its piece of every image, so that a dropped one leaves none without work. */
+/* Each thread has a part of every image, so that a dropped image leaves no thread idle. */
 static void drop(kdas_device *device, const kdas_call *call, elem *to, const elem *from, bool add)
 {
     int64_t size = image_numel(&call->node->out), images = call->node->out.dim[0];

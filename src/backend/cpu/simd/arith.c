@@ -1,15 +1,15 @@
 /* arith.c - ADD, SUB and MUL of a (N,H,W,C) with b, whose axes are a's or 1.
  *
- * Axes are merged first: neighbours that b shares with a become one axis, so do neighbours that b
- * lacks. Equal shapes end as one long row, a value for each channel as (pixels, C), one for each
- * pixel as (pixels, C) with a single value to a row. */
+ * Axes are merged first: neighbouring axes that b shares with a become one, and so do neighbouring axes along which b is
+ * broadcast. Equal shapes become one long row, a value for each channel (pixels, C), and one for each pixel (pixels, C)
+ * with a single b to a row. */
 #include "backend/cpu/simd/simd.h"
 
 typedef enum operation { SUM, DIFFERENCE, PRODUCT } operation;
 
 typedef struct shape {
-    int64_t dim[4];  /* of a and out; merged, with leading ones */
-    int64_t step[4]; /* of b: 0 where it repeats                */
+    int64_t dim[4];  /* of a and out; merged, with leading 1 */
+    int64_t step[4]; /* of b: 0 where it is broadcast        */
     int64_t b_numel;
     bool    equal;
 } shape;
@@ -45,7 +45,7 @@ INLINE int64_t b_offset(const shape *s, int64_t row)
     return i0 * s->step[0] + i1 * s->step[1] + i2 * s->step[2];
 }
 
-/* A thread's share: some rows, or a piece of every row where there are too few of them. */
+/* The part of a thread: some rows, or where there are few rows, a part of every row. */
 typedef struct share {
     int64_t row, rows_end, column, columns;
 } share;
@@ -60,16 +60,16 @@ static share share_of(const shape *s, int t, int threads)
     return (share){ part_begin(rows, t, threads), part_begin(rows, t + 1, threads), 0, n };
 }
 
-/* Rows of a along which b moves by `step`, and their first place in both. */
-typedef struct stretch {
+/* A run of rows of a along which b moves by `step`, and the offset of its first row in both. */
+typedef struct run {
     int64_t rows, a, b, step;
-} stretch;
+} run;
 
-/* The next stretch of a share: until the last but one axis ends. */
-INLINE stretch next_stretch(const shape *s, share *h)
+/* The next run of a part: up to the end of axis 2. */
+INLINE run next_run(const shape *s, share *h)
 {
     int64_t rows = s->dim[2] - h->row % s->dim[2];
-    stretch at   = { rows, h->row * s->dim[3] + h->column, b_offset(s, h->row), s->step[2] };
+    run     at   = { rows, h->row * s->dim[3] + h->column, b_offset(s, h->row), s->step[2] };
 
     if (s->step[3]) at.b += h->column;
     if (at.rows > h->rows_end - h->row) at.rows = h->rows_end - h->row;
@@ -82,7 +82,7 @@ INLINE vec combine(vec a, vec b, operation op)
     return op == SUM ? a + b : op == DIFFERENCE ? a - b : a * b;
 }
 
-/* Sums for b are made in f32, of halves beside its gradient. */
+/* The gradient of b is summed in f32; in the bf16 copy, in scratch. */
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
     shape s = shape_of(node);
@@ -94,7 +94,7 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 
 /* ---- forward ---- */
 
-/* n values of a row; a single b is first spread over a vector. */
+/* n values of a row; a single b is broadcast to a vector first. */
 INLINE void forward_row(const elem *x, const elem *y, elem *to, int64_t n, bool single,
                         operation op)
 {
@@ -116,7 +116,7 @@ INLINE void forward(kdas_device *device, const kdas_call *call, operation op)
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++)
         for (share h = share_of(&s, t, device->threads); h.row < h.rows_end;) {
-            stretch at = next_stretch(&s, &h);
+            run at = next_run(&s, &h);
 
             for (int64_t r = 0; r < at.rows; r++, at.a += s.dim[3], at.b += at.step)
                 if (s.step[3])
@@ -135,8 +135,7 @@ INLINE void accumulate_some(elem *to, vec fresh, bool add, bool whole, int64_t l
     store_some(to, fresh, whole, left);
 }
 
-/* Equal shapes: both gradients in one pass. They may be one array (x op x), which is added to
- * second. */
+/* Equal shapes: both gradients in one pass. They may be one array (x op x): the second is then added. */
 INLINE void backward_equal(kdas_device *device, const kdas_call *call, operation op)
 {
     const elem *a = call->in[0], *b = call->in[1], *g = call->dout;
@@ -190,7 +189,7 @@ INLINE void backward_a(kdas_device *device, const kdas_call *call, const shape *
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++)
         for (share h = share_of(s, t, device->threads); h.row < h.rows_end;) {
-            stretch at = next_stretch(s, &h);
+            run at = next_run(s, &h);
 
             for (int64_t r = 0; r < at.rows; r++, at.a += s->dim[3], at.b += at.step)
                 if (s->step[3])
@@ -200,7 +199,7 @@ INLINE void backward_a(kdas_device *device, const kdas_call *call, const shape *
         }
 }
 
-/* Add what columns begin .. end-1 of a row send to b. */
+/* db += the gradient from columns begin .. end-1 of a row. */
 INLINE void reduce_row(float *db, const elem *dout, const elem *a, int64_t begin, int64_t end,
                        bool single, operation op)
 {
@@ -222,8 +221,8 @@ INLINE void reduce_row(float *db, const elem *dout, const elem *a, int64_t begin
     if (single) db[0] += lanes_sum(sum);
 }
 
-/* db sums over the axes that b lacks. Threads divide the outermost axis that it has, so that none
- * writes what another does; a single value for all is summed by one. */
+/* db sums over the axes along which b is broadcast. Threads divide the outermost axis that b has, so that no two write to
+ * one place. If b is a single value, one thread sums it. */
 INLINE void backward_b(kdas_device *device, const kdas_call *call, const shape *s, operation op)
 {
     const elem *a = call->in[0], *dout = call->dout;

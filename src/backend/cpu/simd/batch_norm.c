@@ -1,9 +1,8 @@
-/* batch_norm.c - BATCH_NORM and STANDARDIZE over N,H,W for each channel of x (rows,C); see backend.h for
- * the statistics.
+/* batch_norm.c - BATCH_NORM and STANDARDIZE over N,H,W for each channel of x (rows,C); backend.h defines the statistics.
  *
- * saved: the mean and 1/sqrt(var + eps) that were used, (2,C), each padded to whole cache lines.
- * Sums over rows are made in blocks of 64 rows in f32 and joined in f64, so that they do not
- * drift. Backward, h = (x - mean) r, M rows: dg = sum dy h, db = sum dy, and
+ * saved: the mean and 1/sqrt(var + eps) that were used, (2,C), each padded to whole cache lines. The variance is two-pass:
+ * the mean first, then the squared distances from it. Sums over rows are f32 within blocks of 64 rows and f64 over the
+ * blocks, so that rounding does not accumulate. Backward, h = (x - mean) r, M rows: dg = sum dy h, db = sum dy, and
  *   batch statistics: dx = g r (dy - (db + h dg) / M);  running ones: dx = g r dy. */
 #include "backend/cpu/simd/simd.h"
 
@@ -76,7 +75,7 @@ static void sum_part(const sums *s, int64_t begin, int64_t end, int64_t C, char 
     }
 }
 
-/* Sums over all rows: those of part 0 are the result afterwards. */
+/* Sums over all rows; the result is in the scratch of part 0. */
 static void sum_rows(const sums *s, int64_t rows, int64_t C, char *work, int parts, double **first,
                      double **second)
 {
@@ -96,7 +95,7 @@ static void sum_rows(const sums *s, int64_t rows, int64_t C, char *work, int par
     }
 }
 
-/* Batch statistics into mean and r, and into the running ones (state inputs 3 and 4). */
+/* Batch statistics to mean and r; updates the running ones (state inputs 3 and 4). */
 static void batch_statistics(kdas_device *device, const kdas_call *call, float *mean, float *r)
 {
     const kdas_norm_attr *a = call->node->attr;

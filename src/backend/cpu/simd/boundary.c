@@ -1,9 +1,7 @@
-/* boundary.c - BOUNDARY: 1 + gain |box(y) - y|, box the window x window mean with zeros outside; y
- * (N,H,W,C).
+/* boundary.c - BOUNDARY: 1 + gain |box(y) - y|, box the window x window mean with zeros outside; y (N,H,W,C).
  *
- * Two running sums: down the columns, one row in and one row out, then along the row. Strips of
- * rows start anew, so that the sums (in f64) stay short and the strips can run beside each
- * other. */
+ * Two running sums: down the columns, where a row enters and one leaves, then along the row. Each strip of rows starts its
+ * own sums (f64): they stay short, and strips run in parallel. */
 #include "backend/cpu/simd/simd.h"
 
 enum { STRIP = 32 };

@@ -1,4 +1,4 @@
-/* cast.c - CAST: f32 to bf16 and back; the types are the operands', whatever `elem` is. */
+/* cast.c - CAST: f32 to bf16 and back. The types are those of the operands, in every copy; `elem` is not used. */
 #include "backend/cpu/simd/simd.h"
 
 /* name(): to = from, or to += from, each of its own type. */

@@ -1,9 +1,7 @@
-/* loss.c - BCE, OVERLAP, KL and SQUARE_ERROR, one value for each image (N,1,1,1), and MEAN of
- * everything.
+/* loss.c - BCE, OVERLAP, KL and SQUARE_ERROR, one value for each image (N,1,1,1), and MEAN of all elements.
  *
- * Sums run over chunks of fixed length, each with f32 lanes and joined in f64 in order, so they
- * depend on the shape alone and not on the thread count. saved holds what backward would have to
- * sum again. */
+ * Sums run over chunks of fixed length: f32 lanes within a chunk, f64 over the chunks, in order. So they depend on the shape
+ * alone, not on the thread count. `saved` holds what backward would have to sum again. */
 #include "backend/cpu/simd/fmath.h"
 
 enum { CHUNK = 8192, MOST_SUMS = 4 };
@@ -20,7 +18,7 @@ static shape shape_of(const kdas_node_desc *node)
     return s;
 }
 
-/* scratch: MOST_SUMS doubles for each chunk; saved: as many floats for each image */
+/* Scratch: MOST_SUMS doubles for each chunk. Saved: as many floats for each image. */
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
     shape s = shape_of(node);
@@ -31,7 +29,7 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
     return KDAS_OK;
 }
 
-/* One chunk: elements begin .. end-1 of all images' values. */
+/* One chunk: elements begin .. end-1, counted over all images. */
 typedef struct chunk {
     int64_t image, begin, end;
 } chunk;
@@ -44,7 +42,7 @@ static chunk chunk_of(const shape *s, int64_t i)
     return (chunk){ image, image * s->size + at, image * s->size + at + n };
 }
 
-/* The loop over all chunks: c is one. */
+/* A parallel loop over all chunks of a shape s. It declares the chunk c. */
 /* clang-format off */
 #define EACH_CHUNK(s, c)                                                \
     _Pragma("omp parallel for schedule(static)")                        \
@@ -197,7 +195,7 @@ static kdas_status overlap_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* What a chunk's slope is made of: d = share w (overlap (1 - below_y y) - above_y y) s (1 - s). */
+/* The terms of a gradient: d = share w (overlap (1 - below_y y) - above_y y) s (1 - s). */
 typedef struct slope {
     float share, overlap, above_y, below_y;
 } slope;
@@ -254,7 +252,7 @@ typedef struct softmax {
     double log_sum;
 } softmax;
 
-/* Join the chunks: sums[at] is a chunk's largest value, sums[at + 1] its sum. */
+/* Combine the chunks: sums[at] is the largest value of a chunk, sums[at + 1] its sum. */
 static softmax join_softmax(const shape *s, const double *sums, int64_t image, int at, double tau)
 {
     const double *chunk0 = sums + image * s->chunks * MOST_SUMS + at;
@@ -282,9 +280,9 @@ static void chunk_softmax(const float *x, int64_t begin, int64_t end, float inve
     sums[1] = sum;
 }
 
-/* A term of KL(pt || ps), d = log ps - log pt. Because ps and pt both sum to 1, pt (e^d - 1 - d)
- * has the same sum as -pt d; it is never negative, so that nothing cancels and two nearly equal
- * maps do not drown in rounding. Near 0 it is taken from the series. */
+/* A term of KL(pt || ps), d = log ps - log pt. As ps and pt both sum to 1, the sum of pt (e^d - 1 - d) equals that of -pt d.
+ * Its terms are never negative, so nothing cancels, and two nearly equal maps give an exact result. Near 0 it is
+ * computed from the series. */
 INLINE float kl_term(float ps, float pt, float d)
 {
     float near =
@@ -334,7 +332,7 @@ static kdas_status kl_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* One image's softmaxes as kl_forward() saved them, and what its gradient is multiplied with. */
+/* One image's softmaxes as kl_forward() saved them, and the factor of its gradient. */
 typedef struct pair {
     float s_most, s_inverse, t_most, t_inverse, inverse_tau, share;
 } pair;

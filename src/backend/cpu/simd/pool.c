@@ -1,5 +1,5 @@
-/* pool.c - POOL_AVG and POOL_MAX over space, CHANNEL_MEAN and CHANNEL_MAX over channels.
- * x (N,H,W,C); the maxima save the place that receives the gradient: the first of the largest. */
+/* pool.c - POOL_AVG and POOL_MAX over space, CHANNEL_MEAN and CHANNEL_MAX over channels, x (N,H,W,C). The maxima save the
+ * index that receives the gradient: the first of the largest. */
 #include "backend/cpu/simd/simd.h"
 
 /* ---- adaptive average: window i covers low(i) .. high(i)-1 ---- */
@@ -41,7 +41,7 @@ static kdas_status pool_avg_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* A row of dx gathers from the windows that cover it; neighbouring windows may overlap. */
+/* A row of dx sums over the windows that cover each pixel; neighbouring windows may overlap. */
 static void average_row_backward(const kdas_node_desc *node, const float *dy, float *dx,
                                  int64_t row, bool add)
 {

@@ -1,9 +1,8 @@
-/* resize.c - RESIZE: bilinear, x (N,H,W,C) -> (N,H',W',C), one axis after the other.
+/* resize.c - RESIZE: bilinear, x (N,H,W,C) -> (N,H',W',C), separably: one axis after the other.
  *
- * prepare() makes tables for both axes, so that a run is nothing but sums. Forward, for an output
- * row: mix two rows of x into scratch, then two of its pixels for each output. Backward gathers
- * instead of scattering: a row of x collects from the run of output rows that read it, then each
- * pixel from its run of columns; no two threads write one place, and the order of a sum is
+ * prepare() makes tables for both axes. Forward, for an output row: interpolate two rows of x into scratch, then two of its
+ * pixels for each output. Backward gathers, it does not scatter: a row of dx sums over the output rows that read it, which
+ * are consecutive, then each pixel over its columns. So no two threads write to one place, and the order of a sum is
  * fixed. */
 #include "backend/cpu/simd/simd.h"
 
@@ -55,7 +54,7 @@ static void fill_forward(axis *a, bool align)
     }
 }
 
-/* Turn the table around. Positions rise with i, so each sample's outputs are one run. */
+/* The inverse table. Positions rise with i, so the outputs of each sample are consecutive. */
 static void fill_backward(axis *a)
 {
     int32_t used = 0;
@@ -72,7 +71,7 @@ static void fill_backward(axis *a)
     }
 }
 
-/* A row of x, and what pick() reads past its end. */
+/* A row of x, and room for what pick() loads past its end. */
 static size_t mixed_bytes(int64_t n) { return float_bytes(n + LANES); }
 
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
@@ -193,7 +192,7 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 
 /* ---- backward ---- */
 
-/* mixed (n) = the run of output rows that row y of x went into, weighted */
+/* mixed (n) = the weighted sum of the output rows that read row y of x. */
 static void gather_rows(const axis *h, const elem *dimage, int64_t y, float *mixed, int64_t n)
 {
     const float *weight = h->weight + h->begin[y];
@@ -209,7 +208,7 @@ static void gather_rows(const axis *h, const elem *dimage, int64_t y, float *mix
     }
 }
 
-/* Scratch: `mixed`, a row of the output. */
+/* `mixed`: scratch of a row of the output. */
 static void backward_row(const tables *t, const elem *dimage, float *mixed, elem *dx, int64_t y,
                          int64_t C, bool add)
 {

@@ -1,7 +1,7 @@
 /* update.c - ADAMW, SGD, AXPY, LERP and SUM_SQUARES over flat blocks of in[0].dim[0] elements. */
 #include "backend/cpu/simd/simd.h"
 
-/* The gradient as the rules see it; a NaN stays one. */
+/* The scaled and clamped gradient; a NaN stays one. */
 INLINE float gradient_of(float g, float scale, float limit)
 {
     float v = g * scale;
@@ -10,7 +10,7 @@ INLINE float gradient_of(float g, float scale, float limit)
     return v < -limit ? -limit : v;
 }
 
-/* A clamp of 0 means none: a limit that no finite number passes. */
+/* A clamp of 0 means none: infinity, which no finite number exceeds. */
 static float limit_of(float clamp) { return clamp > 0 ? clamp : INFINITY; }
 
 /* Decoupled decay first, then Adam: p -= lr/c1 m / (sqrt(v)/c2 + eps), c1 = 1 - beta1^step and
@@ -38,7 +38,7 @@ static kdas_status adamw_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* Decay is part of the gradient; the first step starts the momentum with it. */
+/* Weight decay is added to the gradient; in the first step the momentum is set to it. */
 static kdas_status sgd_forward(kdas_device *device, const kdas_call *call)
 {
     const kdas_sgd_attr *a = call->node->attr;
@@ -88,7 +88,7 @@ static kdas_status lerp_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* In a fixed number of parts, each in blocks of f32 lanes joined in f64. */
+/* A fixed number of parts, each in blocks: f32 lanes within a block, f64 over the blocks. */
 static kdas_status sum_squares_forward(kdas_device *device, const kdas_call *call)
 {
     enum { PARTS = 256, BLOCK = 1024 };
