@@ -52,7 +52,7 @@ static __device__ __forceinline__ elem  made(float x) { return x; }
 
 static __device__ __forceinline__ void set(elem *to, float x) { *to = made(x); }
 /* A gradient: added to what is there, or put in its place. */
-static __device__ __forceinline__ void give(elem *to, float x, int add)
+static __device__ __forceinline__ void accumulate(elem *to, float x, int add)
 {
     *to = made(add ? num(*to) + x : x);
 }

@@ -1,8 +1,8 @@
 /* wide.h - what kernels over matrices share: values taken four at a time, threads laid out over rows and
  * columns, rows given to a warp or to a block.
  *
- * `width` says how many neighbours a thread handles at once, 1 or 4; `team`, how many threads have a row, 32 or
- * KD_BLOCK. Both are constants wherever code is made of them: a kernel branches once, by WIDTHS or TEAMS. */
+ * `width` says how many neighbours a thread handles at once, 1 or 4; `threads`, how many threads have a row, 32 or
+ * KD_BLOCK. Both are constants wherever code is made of them: a kernel branches once, by DISPATCH_WIDTH or DISPATCH_THREADS. */
 #ifndef KD_CUDA_WIDE_H
 #define KD_CUDA_WIDE_H
 #include "backend/cuda/kernel.h"
@@ -13,19 +13,19 @@
 #define UNROLL
 #endif
 
-#define WIDTHS(width, body, ...)  \
-    do {                          \
-        if ((width) == 4)         \
-            body(__VA_ARGS__, 4); \
-        else                      \
-            body(__VA_ARGS__, 1); \
-    } while (0)
-#define TEAMS(team, body, ...)           \
+#define DISPATCH_WIDTH(width, body, ...) \
     do {                                 \
-        if ((team) == 32)                \
-            body(__VA_ARGS__, 32);       \
+        if ((width) == 4)                \
+            body(__VA_ARGS__, 4);        \
         else                             \
-            body(__VA_ARGS__, KD_BLOCK); \
+            body(__VA_ARGS__, 1);        \
+    } while (0)
+#define DISPATCH_THREADS(threads, body, ...) \
+    do {                                     \
+        if ((threads) == 32)                 \
+            body(__VA_ARGS__, 32);           \
+        else                                 \
+            body(__VA_ARGS__, KD_BLOCK);     \
     } while (0)
 
 /* ---- Neighbours ---- */
@@ -95,7 +95,7 @@ static __device__ __forceinline__ void store_f(float *to, few f, const int width
 }
 
 /* Gradients: added to what is there, or put in its place. */
-static __device__ __forceinline__ void give_few(elem *to, few f, int add, const int width)
+static __device__ __forceinline__ void accumulate_few(elem *to, few f, int add, const int width)
 {
     few old;
 
@@ -142,20 +142,21 @@ static __device__ __forceinline__ cell cell_of(int64_t rows, int64_t n, const in
 
 #define EACH_ROW(r, at, rows) for (int64_t r = (at).r; r < (rows); r += (at).step)
 
-/* A row of `team` threads: r over the rows, c from the thread's place on. */
-#define EACH_TEAM(r, rows, team)                                                          \
-    for (int64_t r = ((int64_t)blockIdx.x * KD_BLOCK + threadIdx.x) / (team); r < (rows); \
-         r += (int64_t)gridDim.x * (KD_BLOCK / (team)))
-#define EACH_OF_ROW(c, n, team) for (int64_t c = (int)threadIdx.x % (team); c < (n); c += (team))
+/* A row of `threads` threads: r over the rows, c from the thread's place on. */
+#define EACH_ROW_BY(r, rows, threads)                                                        \
+    for (int64_t r = ((int64_t)blockIdx.x * KD_BLOCK + threadIdx.x) / (threads); r < (rows); \
+         r += (int64_t)gridDim.x * (KD_BLOCK / (threads)))
+#define EACH_IN_ROW(c, n, threads) \
+    for (int64_t c = (int)threadIdx.x % (threads); c < (n); c += (threads))
 
-static __device__ __forceinline__ float team_sum(float x, const int team)
+static __device__ __forceinline__ float row_sum(float x, const int threads)
 {
-    return team == 32 ? warp_sum(x) : block_sum(x);
+    return threads == 32 ? warp_sum(x) : block_sum(x);
 }
 
-static __device__ __forceinline__ float team_max(float x, const int team)
+static __device__ __forceinline__ float row_max(float x, const int threads)
 {
-    return team == 32 ? warp_max(x) : block_max(x);
+    return threads == 32 ? warp_max(x) : block_max(x);
 }
 
 /* ---- The host's part ---- */
@@ -170,7 +171,7 @@ static inline int width_of(int64_t n, const void *a, const void *b, const void *
     return n % 4 == 0 && bits % 16 == 0 ? 4 : 1;
 }
 
-static inline int team_of(int64_t n) { return n > 1024 ? KD_BLOCK : 32; }
+static inline int threads_per_row(int64_t n) { return n > 1024 ? KD_BLOCK : 32; }
 
 static inline dim3 matrix_grid(const kdas_device *device, int64_t rows, int64_t n, int width)
 {
@@ -183,8 +184,8 @@ static inline dim3 matrix_grid(const kdas_device *device, int64_t rows, int64_t 
 
 #define LAUNCH_MATRIX(device, kernel, rows, n, width, ...) \
     LAUNCH(device, kernel, matrix_grid(device, rows, n, width), KD_BLOCK, __VA_ARGS__)
-#define LAUNCH_TEAMS(device, kernel, rows, team, ...) \
-    LAUNCH(device, kernel, kd_cuda_grid(device, (rows) * (team)), KD_BLOCK, __VA_ARGS__)
+#define LAUNCH_ROWS(device, kernel, rows, threads, ...) \
+    LAUNCH(device, kernel, kd_cuda_grid(device, (rows) * (threads)), KD_BLOCK, __VA_ARGS__)
 
 #endif
 #endif

@@ -282,8 +282,8 @@ static kdas_status scores_gradient(kdas_device *device, const kdas_call *call,
                   s->scale, rows, (int)s->m, s->step);
 }
 
-static kdas_status give_images(kdas_device *device, const kdas_call *call, const attention_shape *s,
-                               int64_t first, int64_t images)
+static kdas_status backward_images(kdas_device *device, const kdas_call *call,
+                                   const attention_shape *s, int64_t first, int64_t images)
 {
     const elem *p  = (const elem *)call->saved + first * s->image;
     float      *dp = (float *)call->work;
@@ -309,7 +309,7 @@ static kdas_status attention_backward(kdas_device *device, const kdas_call *call
     attention_shape s = shape_of(call->node);
 
     for (int64_t i = 0; i < s.n; i += s.images)
-        KD_RETURN(give_images(device, call, &s, i, KD_MIN(s.images, s.n - i)));
+        KD_RETURN(backward_images(device, call, &s, i, KD_MIN(s.images, s.n - i)));
     return KDAS_OK;
 }
 

@@ -1,15 +1,15 @@
 /* columns.cu - sums down the columns of a matrix, the same bits every time: see cuda.h. */
 #include "backend/cuda/kernel.h"
 
-/* parts[p][c] = the sum over stretch p of x[r][c]. A block of 32 columns by 8 rows: neighbours in a warp read
+/* parts[p][c] = the sum over part_rows p of x[r][c]. A block of 32 columns by 8 rows: neighbours in a warp read
  * neighbouring columns. */
 KERNEL(columns_parts)
-(const elem *x, float *parts, int64_t rows, int64_t columns, int64_t stretch)
+(const elem *x, float *parts, int64_t rows, int64_t columns, int64_t part_rows)
 {
     __shared__ float sums[8][33];
     int64_t          c     = (int64_t)blockIdx.x * 32 + threadIdx.x % 32;
-    int64_t          first = (int64_t)blockIdx.y * stretch;
-    int64_t          end   = first + stretch < rows ? first + stretch : rows;
+    int64_t          first = (int64_t)blockIdx.y * part_rows;
+    int64_t          end   = first + part_rows < rows ? first + part_rows : rows;
     int              lane = threadIdx.x % 32, row = threadIdx.x / 32;
     float            sum = 0;
 

@@ -38,7 +38,7 @@ static __device__ __forceinline__ void rows_of_x(elem *rows, const elem *x, int6
 
 KERNEL(conv2d_rows)(elem *rows, const elem *x, int64_t count, conv_shape s, int width)
 {
-    WIDTHS(width, rows_of_x, rows, x, count, &s);
+    DISPATCH_WIDTH(width, rows_of_x, rows, x, count, &s);
 }
 
 /* dx from the rows' gradients: for each input, the outputs that cover it: those p with h = p
@@ -67,14 +67,14 @@ static __device__ __forceinline__ void x_of_rows(elem *dx, const elem *rows, int
 
                 FEW(k, width) sum.v[k] += v.v[k];
             }
-        give_few(dx + r * s->c + at.c, sum, add, width);
+        accumulate_few(dx + r * s->c + at.c, sum, add, width);
     }
 }
 
-KERNEL(conv2d_gather)
+KERNEL(conv2d_col2im)
 (elem *dx, const elem *rows, int64_t count, int add, conv_shape s, int width)
 {
-    WIDTHS(width, x_of_rows, dx, rows, count, add, &s);
+    DISPATCH_WIDTH(width, x_of_rows, dx, rows, count, add, &s);
 }
 
 /* ---- weights: (O,C,taps) and (O,taps,C) ---- */
@@ -211,17 +211,18 @@ static const void *weights(const kdas_call *call, const conv_shape *s)
 
 /* ---- as products ---- */
 
-/* A stretch of images. */
-typedef struct stretch {
+/* A image_range of images. */
+typedef struct image_range {
     const elem   *x, *y; /* the first image of it, in x and in out or its gradient */
     int64_t       first;
     kd_cuda_layer layer;
-} stretch;
+} image_range;
 
-static stretch stretch_of(const kdas_call *call, const conv_shape *s, const void *y, int64_t first)
+static image_range image_range_of(const kdas_call *call, const conv_shape *s, const void *y,
+                                  int64_t first)
 {
-    int64_t images = is_product(s) ? s->n : KD_MIN(images_of(s), s->n - first);
-    stretch t;
+    int64_t     images = is_product(s) ? s->n : KD_MIN(images_of(s), s->n - first);
+    image_range t;
 
     t.x          = (const elem *)call->in[0] + first * s->h * s->w * s->c;
     t.y          = (const elem *)y + first * s->p * s->q * s->o;
@@ -235,9 +236,9 @@ static stretch stretch_of(const kdas_call *call, const conv_shape *s, const void
 
 static int64_t step_of(const conv_shape *s) { return is_product(s) ? s->n : images_of(s); }
 
-/* The rows of a stretch: in x, or made in scratch. */
+/* The rows of a image_range: in x, or made in scratch. */
 static kdas_status make_rows(kdas_device *device, const kdas_call *call, const conv_shape *s,
-                             const stretch *t, const void **out)
+                             const image_range *t, const void **out)
 {
     int width = s->c % 4 ? 1 : 4;
 
@@ -252,7 +253,7 @@ static kdas_status multiply_forward(kdas_device *device, const kdas_call *call, 
                                     float beta)
 {
     for (int64_t i = 0; i < s->n; i += step_of(s)) {
-        stretch     t = stretch_of(call, s, call->out, i);
+        image_range t = image_range_of(call, s, call->out, i);
         const void *rows;
 
         KD_RETURN(make_rows(device, call, s, &t, &rows));
@@ -263,7 +264,7 @@ static kdas_status multiply_forward(kdas_device *device, const kdas_call *call, 
 }
 
 static kdas_status multiply_dx(kdas_device *device, const kdas_call *call, const conv_shape *s,
-                               const stretch *t)
+                               const image_range *t)
 {
     int     width  = s->c % 4 ? 1 : 4;
     int64_t pixels = t->layer.rows / (s->p * s->q) * s->h * s->w;
@@ -273,7 +274,7 @@ static kdas_status multiply_dx(kdas_device *device, const kdas_call *call, const
         return kd_cuda_layer_dx(device, &t->layer, t->y, weights(call, s), dx,
                                 (float)adds(call, 0));
     KD_RETURN(kd_cuda_layer_dx(device, &t->layer, t->y, weights(call, s), call->work, 0));
-    return LAUNCH_MATRIX(device, conv2d_gather, pixels, s->c, width, dx, (const elem *)call->work,
+    return LAUNCH_MATRIX(device, conv2d_col2im, pixels, s->c, width, dx, (const elem *)call->work,
                          pixels, adds(call, 0), *s, width);
 }
 
@@ -285,7 +286,7 @@ static kdas_status multiply_backward(kdas_device *device, const kdas_call *call,
     const void *rows;
 
     for (int64_t i = 0; i < s->n; i += step_of(s)) {
-        stretch t = stretch_of(call, s, call->dout, i);
+        image_range t = image_range_of(call, s, call->dout, i);
 
         if (call->din[1]) {
             KD_RETURN(make_rows(device, call, s, &t, &rows));

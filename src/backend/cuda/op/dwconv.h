@@ -3,7 +3,7 @@
  * neighbours.
  *
  * 3x3 of stride 1 and padding 1, all that the networks have, is walked along rows: a thread has
- * `width` channels of a stretch of a row, reads each column of three once, and keeps the sums of
+ * `width` channels of a segment of a row, reads each column of three once, and keeps the sums of
  * the three outputs that it reaches. A block takes eight rows, so that a row's second and third
  * reading come from the cache. */
 #ifndef KD_CUDA_DWCONV_H
@@ -18,7 +18,7 @@ enum { DW_TAPS = 9, DW_ROWS = KD_BLOCK / 32, DW_STRETCH = 16 };
 
 /* What is done with an output of the filter. */
 enum {
-    DW_GIVE,         /* it is a gradient or a value          */
+    DW_PLAIN,        /* it is a gradient or a value          */
     DW_GELU,         /* gelu of it is the value              */
     DW_GELU_BACKWARD /* the same, and dy becomes the gradient of the output, in place */
 };
@@ -35,8 +35,8 @@ typedef struct dwconv_job {
     const float *filter, *bias; /* (9,C), (C) or NULL                         */
     int64_t      rows;          /* N H                                        */
     int32_t      h, w, c, width;
-    int32_t      stretch, stretches; /* of a row's outputs                    */
-    int32_t      turned;             /* by half a turn: what gives the gradient of x */
+    int32_t      segment, segments; /* of a row's outputs                    */
+    int32_t      rotated;           /* by half a turn: what gives the gradient of x */
     int32_t      add;
 } dwconv_job;
 
@@ -71,34 +71,34 @@ static __device__ __forceinline__ void dwconv_put(const int purpose, const dwcon
 {
     few dy, active;
 
-    if (purpose == DW_GIVE) {
-        give_few(j->y + at, sum, j->add, width);
+    if (purpose == DW_PLAIN) {
+        accumulate_few(j->y + at, sum, j->add, width);
         return;
     }
     FEW(i, width) active.v[i] = gelu(sum.v[i]);
     if (j->y) store(j->y + at, active, width);
     if (purpose == DW_GELU || !j->dy) return;
     dy = load(j->dy + at, width);
-    FEW(i, width) dy.v[i] *= gelu_slope(sum.v[i]);
+    FEW(i, width) dy.v[i] *= gelu_derivative(sum.v[i]);
     store(j->dy + at, dy, width);
 }
 
-/* A thread's stretch: an output gets the column at its left first, then its own, then the one at
+/* A thread's segment: an output gets the column at its left first, then its own, then the one at
  * its right. */
 static __device__ __forceinline__ void dwconv_walk(const int purpose, const dwconv_job *j,
                                                    const int width)
 {
     int         c  = (int)(blockIdx.y * 32 + threadIdx.x % 32) * width;
-    int64_t     r  = (int64_t)(blockIdx.x / j->stretches) * DW_ROWS + threadIdx.x / 32;
-    int         x0 = (int)(blockIdx.x % j->stretches) * j->stretch;
-    int         x1 = x0 + j->stretch < j->w ? x0 + j->stretch : j->w, y = (int)(r % j->h);
+    int64_t     r  = (int64_t)(blockIdx.x / j->segments) * DW_ROWS + threadIdx.x / 32;
+    int         x0 = (int)(blockIdx.x % j->segments) * j->segment;
+    int         x1 = x0 + j->segment < j->w ? x0 + j->segment : j->w, y = (int)(r % j->h);
     int64_t     start = r * j->w * j->c + c;
     const elem *row   = j->x + start;
     few         filter[DW_TAPS], bias = { { 0, 0, 0, 0 } }, v[3], next[3], left, own;
 
     if (r >= j->rows || c >= j->c) return;
     FEW(k, DW_TAPS)
-    filter[k] = load_f(j->filter + (j->turned ? DW_TAPS - 1 - k : k) * j->c + c, width);
+    filter[k] = load_f(j->filter + (j->rotated ? DW_TAPS - 1 - k : k) * j->c + c, width);
     if (j->bias) bias = load_f(j->bias + c, width);
     left = own = bias;
     dwconv_column(v, j, row, y, x0 - 1, width);
@@ -137,7 +137,7 @@ static inline bool dwconv_is_same(const dwconv_shape *s)
            s->c < INT32_MAX / DW_TAPS;
 }
 
-/* How a row is cut: even stretches, shorter ones where threads would be few. */
+/* How a row is cut: even segments, shorter ones where threads would be few. */
 static inline dwconv_job dwconv_job_of(const kdas_device *device, const dwconv_shape *s)
 {
     int64_t    most    = DW_STRETCH;
@@ -147,19 +147,19 @@ static inline dwconv_job dwconv_job_of(const kdas_device *device, const dwconv_s
     while (most > 4 && threads * KD_CEIL(s->w, most) < (int64_t)device->processors * 1024)
         most /= 2;
     memset(&j, 0, sizeof j);
-    j.rows      = s->n * s->h;
-    j.h         = (int32_t)s->h;
-    j.w         = (int32_t)s->w;
-    j.c         = (int32_t)s->c;
-    j.width     = s->c % 4 ? 1 : 4;
-    j.stretches = (int32_t)KD_CEIL(s->w, most);
-    j.stretch   = (int32_t)KD_CEIL(s->w, (int64_t)j.stretches);
+    j.rows     = s->n * s->h;
+    j.h        = (int32_t)s->h;
+    j.w        = (int32_t)s->w;
+    j.c        = (int32_t)s->c;
+    j.width    = s->c % 4 ? 1 : 4;
+    j.segments = (int32_t)KD_CEIL(s->w, most);
+    j.segment  = (int32_t)KD_CEIL(s->w, (int64_t)j.segments);
     return j;
 }
 
 static inline dim3 dwconv_blocks(const dwconv_job *j)
 {
-    return dim3((unsigned)(KD_CEIL(j->rows, DW_ROWS) * j->stretches),
+    return dim3((unsigned)(KD_CEIL(j->rows, DW_ROWS) * j->segments),
                 (unsigned)KD_CEIL(j->c, 32 * j->width));
 }
 
@@ -167,7 +167,7 @@ KDAS_BEGIN
 /* The filters of w (C,taps) as (taps,C). (dwconv2d.cu) */
 kdas_status KD_TYPED(kd_cuda_dwconv_pack)(kdas_device *device, float *packed, const float *w,
                                           int64_t taps, int64_t channels);
-/* A job of purpose DW_GIVE. */
+/* A job of purpose DW_PLAIN. */
 kdas_status KD_TYPED(kd_cuda_dwconv_same)(kdas_device *device, const dwconv_job *job);
 /* Add to the gradients of w and the bias, NULL where they are not wanted; `parts` has the bytes
  * that kd_cuda_dwconv_parts_bytes() says. */

@@ -9,7 +9,7 @@ static __device__ __forceinline__ float gelu(float x)
 }
 
 /* Of gelu: the normal distribution's integral, and x times its density. */
-static __device__ __forceinline__ float gelu_slope(float x)
+static __device__ __forceinline__ float gelu_derivative(float x)
 {
     return 0.5f * (1.0f + erff(x * 0.70710678f)) + x * 0.39894228f * expf(-0.5f * x * x);
 }

@@ -24,7 +24,7 @@ static __device__ __forceinline__ void fill(elem *y, const elem *residual, const
 KERNEL(linear_fill)
 (elem *y, const elem *residual, const float *bias, int64_t rows, int64_t columns, int width)
 {
-    WIDTHS(width, fill, y, residual, bias, rows, columns);
+    DISPATCH_WIDTH(width, fill, y, residual, bias, rows, columns);
 }
 
 KERNEL(linear_narrow)(elem *to, const float *from, int64_t n) { EACH(i, n) set(&to[i], from[i]); }

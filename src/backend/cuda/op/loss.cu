@@ -94,7 +94,7 @@ KERNEL(bce_backward)
     chunk c     = chunk_of(size, chunks);
     float share = dout[c.image] * saved[c.image * KEPT];
 
-    EACH_OF(c, i) give(&dp[i], (w ? w[i] : 1.0f) * share * (logistic(p[i]) - y[i]), add);
+    EACH_OF(c, i) accumulate(&dp[i], (w ? w[i] : 1.0f) * share * (logistic(p[i]) - y[i]), add);
 }
 
 /* ---- overlap ---- */
@@ -148,7 +148,7 @@ KERNEL(overlap_backward)
         float s = logistic(p[i]), of = w ? w[i] : 1.0f;
         float slope = overlap * (1.0f - below_y * y[i]) - above_y * y[i];
 
-        give(&dp[i], slope * share * of * s * (1.0f - s), add);
+        accumulate(&dp[i], slope * share * of * s * (1.0f - s), add);
     }
 }
 
@@ -254,7 +254,7 @@ KERNEL(kl_backward)
         float ps = s_inverse * expf((s[i] - s_most) * inverse_tau);
         float pt = t_inverse * expf((t[i] - t_most) * inverse_tau);
 
-        give(&ds[i], share * (ps - pt), add);
+        accumulate(&ds[i], share * (ps - pt), add);
     }
 }
 
@@ -278,7 +278,7 @@ KERNEL(square_error_backward)
     chunk c     = chunk_of(size, chunks);
     float share = (float)(2.0 * dout[c.image] / (double)size);
 
-    EACH_OF(c, i) give(&da[i], share * (a[i] - b[i]), add);
+    EACH_OF(c, i) accumulate(&da[i], share * (a[i] - b[i]), add);
 }
 
 #ifdef KD_HOST

@@ -8,20 +8,20 @@
 enum { X, W1, B1, WD, BD, W2, B2, RESIDUAL };
 
 /* y = gelu(filter(x)) */
-KERNEL(mix_ffn_activate)(dwconv_job j) { WIDTHS(j.width, dwconv_walk, DW_GELU, &j); }
+KERNEL(mix_ffn_activate)(dwconv_job j) { DISPATCH_WIDTH(j.width, dwconv_walk, DW_GELU, &j); }
 
 /* The same, and dy becomes the gradient of the filter's output. */
-KERNEL(mix_ffn_slope)(dwconv_job j) { WIDTHS(j.width, dwconv_walk, DW_GELU_BACKWARD, &j); }
+KERNEL(mix_ffn_slope)(dwconv_job j) { DISPATCH_WIDTH(j.width, dwconv_walk, DW_GELU_BACKWARD, &j); }
 
 static __device__ __forceinline__ void residual(elem *dx, const elem *dy, int add, int64_t n,
                                                 const int width)
 {
-    EACH(i, n / width) give_few(dx + i * width, load(dy + i * width, width), add, width);
+    EACH(i, n / width) accumulate_few(dx + i * width, load(dy + i * width, width), add, width);
 }
 
 KERNEL(mix_ffn_residual)(elem *dx, const elem *dy, int add, int64_t n, int width)
 {
-    WIDTHS(width, residual, dx, dy, add, n);
+    DISPATCH_WIDTH(width, residual, dx, dy, add, n);
 }
 
 #ifdef KD_HOST
@@ -178,10 +178,10 @@ static kdas_status back_to_x(kdas_device *device, const kdas_call *call, const f
 {
     dwconv_job j = dwconv_job_of(device, &s->filter);
 
-    j.x      = slope;
-    j.y      = dhidden;
-    j.filter = (const float *)call->packed;
-    j.turned = 1;
+    j.x       = slope;
+    j.y       = dhidden;
+    j.filter  = (const float *)call->packed;
+    j.rotated = 1;
     KD_RETURN(KD_TYPED(kd_cuda_dwconv_same)(device, &j));
     if (call->din[W1])
         KD_RETURN(
@@ -192,7 +192,7 @@ static kdas_status back_to_x(kdas_device *device, const kdas_call *call, const f
                             (float)adds(call, X));
 }
 
-static kdas_status give_residual(kdas_device *device, const kdas_call *call)
+static kdas_status residual_gradient(kdas_device *device, const kdas_call *call)
 {
     int64_t n     = elements(&call->node->out);
     int     width = width_of(n, call->din[RESIDUAL], call->dout, NULL, NULL);
@@ -216,7 +216,7 @@ static kdas_status mix_ffn_backward(kdas_device *device, const kdas_call *call)
                                                       slope, dwd, (float *)call->din[BD], parts));
     /* gelu's output has been used */
     if (wants_fc1(wants)) KD_RETURN(back_to_x(device, call, &s, slope, active, parts));
-    return call->din[RESIDUAL] ? give_residual(device, call) : KDAS_OK;
+    return call->din[RESIDUAL] ? residual_gradient(device, call) : KDAS_OK;
 }
 
 KD_OP(mix_ffn, mix_ffn_prepare, NULL, mix_ffn_pack, mix_ffn_forward, mix_ffn_backward)

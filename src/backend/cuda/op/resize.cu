@@ -70,7 +70,7 @@ static __device__ __forceinline__ void resize(const elem *x, elem *y, const axis
 KERNEL(resize_forward)
 (const elem *x, elem *y, axis high, axis wide, int64_t rows, int64_t C, int width)
 {
-    WIDTHS(width, resize, x, y, &high, &wide, rows, C);
+    DISPATCH_WIDTH(width, resize, x, y, &high, &wide, rows, C);
 }
 
 /* ---- backward ---- */
@@ -135,7 +135,7 @@ static __device__ __forceinline__ void gather_across(const elem *dy, float *mixe
 KERNEL(resize_across)
 (const elem *dy, float *mixed, axis wide, int64_t rows, int64_t C, int width)
 {
-    WIDTHS(width, gather_across, dy, mixed, &wide, rows, C);
+    DISPATCH_WIDTH(width, gather_across, dy, mixed, &wide, rows, C);
 }
 
 /* dx (N, H, W C) from mixed (N, H', W C). */
@@ -158,14 +158,14 @@ static __device__ __forceinline__ void gather_down(const float *mixed, elem *dx,
 
             FEW(k, width) sum.v[k] += share * d.v[k];
         }
-        give_few(dx + r * n + at.c, sum, add, width);
+        accumulate_few(dx + r * n + at.c, sum, add, width);
     }
 }
 
 KERNEL(resize_down)
 (const float *mixed, elem *dx, axis high, int64_t rows, int64_t n, int add, int width)
 {
-    WIDTHS(width, gather_down, mixed, dx, &high, rows, n, add);
+    DISPATCH_WIDTH(width, gather_down, mixed, dx, &high, rows, n, add);
 }
 
 #ifdef KD_HOST

@@ -27,7 +27,7 @@ static __device__ __forceinline__ void move(elem *to, stack to_at, const elem *f
     {
         few v = load(from + start_of(from_at, r, lines) + at.c, width);
 
-        give_few(to + start_of(to_at, r, lines) + at.c, v, add, width);
+        accumulate_few(to + start_of(to_at, r, lines) + at.c, v, add, width);
     }
 }
 
@@ -35,7 +35,7 @@ KERNEL(shape_move)
 (elem *to, stack to_at, const elem *from, stack from_at, int64_t rows, int64_t lines, int64_t n,
  int add, int width)
 {
-    WIDTHS(width, move, to, to_at, from, from_at, rows, lines, n, add);
+    DISPATCH_WIDTH(width, move, to, to_at, from, from_at, rows, lines, n, add);
 }
 
 /* A window in each of dense images of `lines` by n values: what it starts at and how far it goes. */
@@ -64,7 +64,7 @@ static __device__ __forceinline__ void place(elem *to, const elem *from, window 
 KERNEL(shape_place)
 (elem *to, const elem *from, window w, int64_t rows, int64_t lines, int64_t n, int width)
 {
-    WIDTHS(width, place, to, from, w, rows, lines, n);
+    DISPATCH_WIDTH(width, place, to, from, w, rows, lines, n);
 }
 
 /* to (C,R) of each matrix = from (R,C), or +=; by tiles, so that both are walked along their rows. */
@@ -86,7 +86,7 @@ KERNEL(shape_transpose)
         __syncthreads();
         for (int i = first; i < TILE; i += step)
             if (c0 + i < columns && r0 + lane < rows)
-                give(&to[at + (c0 + i) * rows + r0 + lane], tile[lane][i], add);
+                accumulate(&to[at + (c0 + i) * rows + r0 + lane], tile[lane][i], add);
     }
 }
 
