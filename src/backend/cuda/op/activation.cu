@@ -1,4 +1,4 @@
-/* activation.cu - GELU, RELU, RELU6, SIGMOID, element by element. */
+/* activation.cu - GELU, RELU, RELU6, SIGMOID: elementwise. */
 #include "backend/cuda/kernel.h"
 #include "backend/cuda/op/gelu.h"
 
@@ -65,7 +65,7 @@ KERNEL(sigmoid_backward)(const elem *y, const elem *dy, elem *dx, int add, int64
                                                                                               \
         return LAUNCH_EACH(device, name, n, (const elem *)call->in[0], (elem *)call->out, n); \
     }
-/* From the input, or from the output. */
+/* Backward from the input (GELU), or from the output. */
 #define BACKWARD(name, value)                                                              \
     static kdas_status name(kdas_device *device, const kdas_call *call)                    \
     {                                                                                      \

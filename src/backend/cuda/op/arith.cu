@@ -1,16 +1,16 @@
 /* arith.cu - ADD, SUB and MUL of a (N,H,W,C) with b, whose axes are a's or 1; SCALE and DROP_PATH.
  *
- * Axes are merged first: neighbours that b shares with a become one axis, so do neighbours that b lacks. Equal
- * shapes end as one long row. Shared axes and those that b lacks take turns then, so the gradient of b is a sum
- * either down columns (b shares the last axis) or along rows (it lacks it). */
+ * Axes are merged first: neighbouring axes that b shares with a become one, and so do neighbouring axes along which b is
+ * broadcast. Equal shapes become one long row. Shared and broadcast axes then alternate, so the gradient of b is a sum down
+ * columns (b has the last axis) or along rows (it has not). */
 #include "backend/cuda/wide.h"
 
 enum { SUM, DIFFERENCE, PRODUCT };
 enum { SHORT_ROW = 1024, PIECE = 4096, MOST_PIECES = 256 };
 
 typedef struct shape {
-    int64_t dim[4];  /* of a and out; merged, with leading ones */
-    int64_t step[4]; /* of b: 0 where it repeats                */
+    int64_t dim[4];  /* of a and out; merged, with leading 1 */
+    int64_t step[4]; /* of b: 0 where it is broadcast        */
 } shape;
 
 static __device__ __forceinline__ float combine(int op, float a, float b)
@@ -18,7 +18,7 @@ static __device__ __forceinline__ float combine(int op, float a, float b)
     return op == SUM ? a + b : op == DIFFERENCE ? a - b : a * b;
 }
 
-/* Where b is that goes with a row over the first three axes. */
+/* The offset of b for a row over the first three axes. */
 static __device__ __forceinline__ int64_t b_offset(const shape *s, int64_t row)
 {
     int64_t i0, i1;
@@ -83,10 +83,10 @@ KERNEL(arith_spread)
 
 /* ---- backward ---- */
 
-/* Equal shapes: both gradients in one pass. They may be one array (x op x), which is added to second. */
+/* Equal shapes: both gradients in one pass. They may be one array (x op x): the second is then added. */
 typedef struct gradients {
-    const elem *a, *b, *dy; /* a, b: read by PRODUCT alone */
-    elem       *da, *db;    /* NULL: not wanted            */
+    const elem *a, *b, *dy; /* a, b: read only by PRODUCT */
+    elem       *da, *db;    /* NULL: not wanted           */
     int         add_a, add_b;
 } gradients;
 
@@ -142,14 +142,14 @@ KERNEL(arith_spread_backward)
     DISPATCH_WIDTH(width, spread_backward, dy, b, da, &s, rows, op, add);
 }
 
-/* What element i sends to b, but for the sign. */
+/* The gradient of b from element i, but for the sign. */
 static __device__ __forceinline__ float sent(const elem *dy, const elem *a, int64_t i, int op)
 {
     return op == PRODUCT ? num(dy[i]) * num(a[i]) : num(dy[i]);
 }
 
-/* b has axes 1 and 3: parts[p][i1][c] = the sum over part_rows p of axes 0 and 2. A block of 32 columns by 8 rows
- * of such a sum. */
+/* b has axes 1 and 3: parts[p][i1][c] = the sum over part p of axes 0 and 2. A block has 32 columns by 8 rows of such a
+ * sum. */
 KERNEL(arith_columns)
 (const elem *dy, const elem *a, float *parts, shape s, int64_t part_rows, int op)
 {
@@ -168,7 +168,7 @@ KERNEL(arith_columns)
 
             sum += sent(dy, a, r * s.dim[3] + c, op);
         }
-        __syncthreads(); /* the last sums have been read */
+        __syncthreads(); /* the previous sums have been read */
         sums[row][lane] = sum;
         __syncthreads();
         if (row > 0 || c >= s.dim[3]) continue;
@@ -211,7 +211,7 @@ KERNEL(arith_rows)
     DISPATCH_THREADS(threads, sum_rows, dy, a, parts, &s, piece, op);
 }
 
-/* db = the sum of the parts, or +=. */
+/* db = or += the sum of the parts. */
 KERNEL(arith_finish)(const float *parts, elem *db, int64_t count, int64_t n, int minus, int add)
 {
     EACH(j, n)
@@ -244,7 +244,7 @@ KERNEL(scale_accumulate)
     DISPATCH_WIDTH(width, scale, x, y, groups, factor, offset, add);
 }
 
-/* Draw n of a seed, as kdas_unit() has it. */
+/* Random number n of a seed, the same as kdas_unit(). */
 static __device__ __forceinline__ float unit(uint64_t seed, uint64_t n)
 {
     uint64_t z = seed + (n + 1) * 0x9E3779B97F4A7C15u;
@@ -316,7 +316,7 @@ static int64_t piece_of(const shape *s)
     return n <= SHORT_ROW ? n : KD_MAX((int64_t)PIECE, KD_CEIL(n, (int64_t)MOST_PIECES));
 }
 
-/* How many sums each value of b's gradient is made of. */
+/* The number of partial sums for each value of b's gradient. */
 static int64_t parts_of(const shape *s)
 {
     if (s->step[3]) return kd_cuda_parts(s->dim[0] * s->dim[2]);
@@ -425,7 +425,7 @@ ARITH(add, SUM)
 ARITH(sub, DIFFERENCE)
 ARITH(mul, PRODUCT)
 
-/* to = from * factor + offset, or +=. */
+/* to = or += from * factor + offset. */
 static kdas_status scaled(kdas_device *device, const kdas_call *call, void *to, const void *from,
                           float offset, int add)
 {
@@ -451,7 +451,7 @@ static kdas_status scale_backward(kdas_device *device, const kdas_call *call)
 
 KD_OP(scale, NULL, NULL, NULL, scale_forward, scale_backward)
 
-/* to = from, each image times what its draw makes of it, or +=. */
+/* to = or += from, each image times its drop-path factor. */
 static kdas_status dropped(kdas_device *device, const kdas_call *call, void *to, const void *from,
                            int add)
 {

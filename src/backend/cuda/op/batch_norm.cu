@@ -3,17 +3,17 @@
  * saved: the mean and r = 1/sqrt(var + eps) that were used, (2,C). Backward, with h = (x - mean) r and M rows:
  * dg = sum dy h, db = sum dy, and
  *   batch statistics: dx = g r (dy - (db + h dg) / M);  running ones: dx = g r dy.
- * Sums over rows are made in stretches, see columns.cu: blocks of 32 columns by 8 rows, then a warp for each
- * channel. Of a part_rows we keep mean and sum of squared distances, and not sums of x and of x x, which
+ * Sums over rows are made in parts, see columns.cu: blocks of 32 columns by 8 rows, then a warp for each channel. A part has
+ * its mean and its sum of squared distances, which are combined by the parallel formula (Chan et al.). Sums of x and of x x
  * would cancel where the mean is large. */
 #include "backend/cuda/wide.h"
 
 enum { LANES = 8 }; /* rows of a block */
 
-/* ---- the batch's statistics ---- */
+/* ---- batch statistics ---- */
 
-/* Those of a part_rows, of the rows that fall to one thread: every eighth. Distances from the first of them
- * are small enough to be squared and summed. */
+/* Statistics of a part, from the rows of one thread: every eighth. Distances from the first of them are small enough to be
+ * squared and summed. */
 KERNEL(batch_norm_parts)
 (const elem *x, float *part_mean, float *part_square, int64_t rows, int64_t C, int64_t part_rows)
 {
@@ -58,7 +58,7 @@ static __device__ __forceinline__ float rows_in(int64_t p, int64_t rows, int64_t
     return (float)((p + 1) * part_rows < rows ? part_rows : rows - p * part_rows);
 }
 
-/* Mean and sum of squared distances of channel c over all stretches, by a warp; every thread gets both. */
+/* Combine the parts of channel c to the mean and the sum of squared distances, by a warp; every thread gets both. */
 static __device__ __forceinline__ void combine_parts(float *mean, float *square,
                                                      const float *part_mean,
                                                      const float *part_square, int64_t c,
@@ -78,8 +78,8 @@ static __device__ __forceinline__ void combine_parts(float *mean, float *square,
     *square = warp_sum(*square);
 }
 
-/* Of all stretches, into saved; the running ones move towards them, unless they are not finite: one bad batch
- * must not spoil the model. */
+/* Statistics of all parts, to saved. The running statistics are updated unless these are not finite: one bad batch must not
+ * spoil the model. */
 KERNEL(batch_norm_statistics)
 (const float *part_mean, const float *part_square, float *saved, float *running_mean,
  float *running_var, int64_t rows, int64_t C, int64_t part_rows, float eps, float momentum)
@@ -145,7 +145,7 @@ KERNEL(batch_norm_apply)
 
 /* ---- gradients ---- */
 
-/* Sums of dy and of dy h over a part_rows. */
+/* Sums of dy and of dy h over a part. */
 KERNEL(batch_norm_sums)
 (const elem *x, const elem *dy, const float *saved, float *part_b, float *part_g, int64_t rows,
  int64_t C, int64_t part_rows)

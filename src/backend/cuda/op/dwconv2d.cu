@@ -1,15 +1,13 @@
-/* dwconv2d.cu - DWCONV2D: the networks' 3x3 as dwconv.h walks it, and any other, output by
- * output. Gradients of filters are sums over segments of rows that are added up in order
- * afterwards. */
+/* dwconv2d.cu - DWCONV2D: the 3x3 filter of the networks by dwconv.h, any other output by output. Gradients of filters are
+ * summed over parts of the rows, which are added up in order. */
 #include "backend/cuda/op/dwconv.h"
 
 /* ---- 3x3, stride 1, padding 1 ---- */
 
 KERNEL(dwconv2d_same)(dwconv_job j) { DISPATCH_WIDTH(j.width, dwconv_walk, DW_PLAIN, &j); }
 
-/* sums[k] += x at tap k times dy, for the outputs of row y; sums[9] += dy. A column of x meets
- * three outputs: the one at its right by its left tap, its own by the middle one, the one at its
- * left by the right one. */
+/* sums[k] += x at tap k times dy, for the outputs of row y; sums[9] += dy. A column of x contributes to three outputs: the one at
+ * its right by the left tap, its own by the middle one, the one at its left by the right one. */
 static __device__ __forceinline__ void add_row(few sums[DW_TAPS + 1], const dwconv_job *j,
                                                const elem *x, const elem *dy, int y,
                                                const int width)
@@ -39,8 +37,8 @@ static __device__ __forceinline__ void add_row(few sums[DW_TAPS + 1], const dwco
     }
 }
 
-/* parts[p][k][c], k = 9: of the bias. A block takes 32 times `width` channels of one part_rows of
- * rows, a warp every eighth of these. */
+/* parts[p][k][c], k = 9: of the bias. A block has 32 times `width` channels of one part of the rows; each of its eight warps
+ * has every eighth row. */
 static __device__ __forceinline__ void add_part(const dwconv_job *j, const elem *dy, float *parts,
                                                 int64_t part_rows, const int width)
 {
@@ -96,8 +94,7 @@ KERNEL(dwconv2d_forward)
     }
 }
 
-/* What the outputs that input (h, w) reaches send back: those p with h = p stride - pad + i, 0
- * <= i < kh. */
+/* The gradient of input (h, w): the sum over the outputs that read it, those p with h = p stride - pad + i, 0 <= i < kh. */
 KERNEL(dwconv2d_backward)(elem *dx, const elem *dy, const float *filter, int add, dwconv_shape s)
 {
     EACH(at, s.n * s.h * s.w * s.c)
@@ -116,8 +113,7 @@ KERNEL(dwconv2d_backward)(elem *dx, const elem *dy, const float *filter, int add
     }
 }
 
-/* parts[p][k][c], k = taps: of the bias, for a block of 32 channels, one part_rows of outputs, and
- * one k. */
+/* parts[p][k][c], k = taps: of the bias. A block has 32 channels, one part of the outputs, and one k. */
 KERNEL(dwconv2d_parts)
 (const elem *x, const elem *dy, float *parts, int64_t part_rows, dwconv_shape s)
 {
@@ -173,8 +169,8 @@ KERNEL(dwconv2d_pack)(float *packed, const float *w, int64_t taps, int64_t chann
 
 #ifdef KD_HOST
 
-/* How outputs' rows (3x3: rows of the map; else single outputs) are cut for the sums of
- * parameters: enough blocks to fill a card together with those along the channels. */
+/* The number of parts and the rows of a part (3x3: rows of the map; else single outputs), for the sums of parameters: enough
+ * blocks to fill a card together with those along the channels. */
 static int64_t parts_of(const dwconv_shape *s, int64_t *part_rows)
 {
     int64_t rows   = dwconv_is_same(s) ? s->n * s->h : s->n * s->p * s->q;

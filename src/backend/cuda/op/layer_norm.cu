@@ -1,21 +1,25 @@
 /* layer_norm.cu - LAYER_NORM over the last axis of x (rows,C): y = (x - mean) / sqrt(var + eps) g + b.
  *
- * saved: mean and 1/sqrt(var + eps) of each row, (rows,2). With h = (x - mean) r and e = dy g:
+ * saved: mean and r = 1/sqrt(var + eps) of each row, (rows,2). Backward, with h = (x - mean) r, the normalised row, and
+ * e = dy g:
  *   dx = r (e - mean(e) - h mean(e h)),  dg = sum dy h,  db = sum dy.
- * A warp has a row, whose values its lanes keep where C is at most 512: memory is read once_. Backward, a block has
- * a part_rows of rows (see columns.cu), and each lane sums its columns of dg and db on the way. Longer
- * rows are read again instead of per_lane, by a block each, and dg and db are sums down columns. */
+ * The variance is two-pass: the mean first, then the squared distances from it.
+ *
+ * Rows of up to LONGEST_ROW values: a warp for each row, whose lanes keep the row in registers, so both passes read memory
+ * once. Backward, a block has a part of the rows (see columns.cu), and each lane sums its columns of dg and db on the way.
+ * Longer rows: a block for each row, which reads it once for each pass; dg and db are column sums. */
 #include "backend/cuda/wide.h"
 
 enum {
     SHORT_PER_LANE = 4,
     MAX_PER_LANE   = 16,
     LONGEST_ROW    = 32 * MAX_PER_LANE
-}; /* values of a lane */
+}; /* values of a row that a lane keeps, for short rows and for others */
 
-/* ---- rows that lanes keep ---- */
+/* ---- rows in registers ---- */
 
-/* Lane's values of a row: groups of `width`, a warp of groups after the other. */
+/* A lane's values of a row, in groups of `width`: group i of the lane begins at column c, and the groups of a warp are
+ * adjacent. It declares i and c, and is unrolled over i, so that arrays indexed by i are registers. */
 #define EACH_LANE_GROUP(i, c, C, width, per_lane)                                        \
     UNROLL for (int i = 0; i < (per_lane) / (width);                                     \
                 i++) for (int c = (i * 32 + (int)threadIdx.x % 32) * (width), once_ = 1; \
@@ -69,8 +73,8 @@ KERNEL(layer_norm_forward_short)
 typedef struct gradients {
     const elem  *x, *dy;
     const float *g, *saved;
-    elem        *dx;              /* NULL: not wanted, or dy itself              */
-    float       *part_g, *part_b; /* of each part_rows, (parts,C); NULL: not wanted */
+    elem        *dx;              /* NULL: not wanted; may be dy itself        */
+    float       *part_g, *part_b; /* of each part, (parts,C); NULL: not wanted */
     int64_t      rows, part_rows;
     int          C, add;
 } gradients;
@@ -102,7 +106,7 @@ static __device__ __forceinline__ void backward_row(const gradients *to, int64_t
     if (!to->dx) return;
     e_sum  = warp_sum(e_sum) / (float)C;
     eh_sum = warp_sum(eh_sum) / (float)C;
-    if (C == 1) r = 0; /* a value is its own mean: exactly 0, where r would magnify rounding */
+    if (C == 1) r = 0; /* the value is its mean, so dx is exactly 0; r would magnify rounding */
     EACH_LANE_GROUP(i, c, C, width, per_lane)
     {
         few f;
@@ -112,7 +116,7 @@ static __device__ __forceinline__ void backward_row(const gradients *to, int64_t
     }
 }
 
-/* The sums of a block's warps, one after the other: the same bits every time. */
+/* Reduce the sums of the warps of a block, one warp after the other: the same bits every time. */
 static __device__ __forceinline__ void reduce_warps(float *part, const float *sums, float *shared,
                                                     int C, const int per_lane, const int width)
 {

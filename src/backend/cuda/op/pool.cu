@@ -1,6 +1,6 @@
-/* pool.cu - POOL_AVG and POOL_MAX over space, CHANNEL_MEAN and CHANNEL_MAX over channels, x (N,H,W,C).
- * The maxima save the place that receives the gradient, the first of the largest; a NaN counts as the largest.
- * An image's pixels are cut into stretches of rows of a (pixels,C) matrix, see columns.cu. */
+/* pool.cu - POOL_AVG and POOL_MAX over space, CHANNEL_MEAN and CHANNEL_MAX over channels, x (N,H,W,C). The maxima save the index
+ * that receives the gradient, the first of the largest; a NaN counts as the largest. The pixels of an image are cut into
+ * parts of the rows of a (pixels,C) matrix, see columns.cu. */
 #include "backend/cuda/wide.h"
 
 enum { LANES = 8 }; /* rows of a block of 32 columns */
@@ -53,7 +53,7 @@ KERNEL(pool_avg_forward)
     DISPATCH_WIDTH(width, average, x, y, in, out, rows, C);
 }
 
-/* A pixel of dx gathers from the windows that cover it; neighbouring windows may overlap. */
+/* A pixel of dx sums over the windows that cover it; neighbouring windows may overlap. */
 static __device__ __forceinline__ void average_dx(const elem *dy, elem *dx, sides in, sides out,
                                                   int64_t rows, int64_t C, int add, const int width)
 {
@@ -84,7 +84,7 @@ KERNEL(pool_avg_backward)
     DISPATCH_WIDTH(width, average_dx, dy, dx, in, out, rows, C, add);
 }
 
-/* A single window: parts[p][n][c] = the sum over part_rows p of image n's pixels. */
+/* A single window: parts[p][n][c] = the sum over part p of image n's pixels. */
 KERNEL(pool_avg_parts)
 (const elem *x, float *parts, int64_t images, int64_t pixels, int64_t C, int64_t part_rows)
 {
@@ -127,7 +127,7 @@ typedef struct largest {
     int   at; /* -1: none yet */
 } largest;
 
-/* Is `a` to be preferred? Of equal ones, the first. */
+/* Does `a` win over b? Of equal ones, the first. */
 static __device__ __forceinline__ bool beats(largest a, largest b)
 {
     bool a_nan = a.value != a.value, b_nan = b.value != b.value;
@@ -200,7 +200,7 @@ KERNEL(pool_max_backward)
     }
 }
 
-/* Each value has a place of its own. */
+/* Each output has its own place in dx: no two threads write to one. */
 KERNEL(pool_max_add)
 (const elem *dy, elem *dx, const int *saved, int64_t n, int64_t pixels, int64_t C)
 {
@@ -292,7 +292,7 @@ static int64_t pixels_of(const kdas_node_desc *node)
     return node->in[0].dim[1] * node->in[0].dim[2];
 }
 
-/* Stretches of one image's pixels, and a grid of blocks over all of them. */
+/* Parts of the pixels of one image, and a grid of blocks over all of them. */
 static int64_t parts_of(const kdas_node_desc *node) { return kd_cuda_parts(pixels_of(node)); }
 
 static dim3 parts_grid(const kdas_node_desc *node)

@@ -1,9 +1,9 @@
 /* resize.cu - RESIZE: bilinear, x (N,H,W,C) -> (N,H',W',C).
  *
- * Output i of an axis has the source position s = (a i + b) / den, held within the samples; it mixes the
- * samples on both sides of it. With whole numbers nothing is lost before the one division:
+ * Output i of an axis has the source position s = (a i + b) / den, clamped to the samples, and interpolates between the samples
+ * on both sides. a, b and den are integers, so that the one division is the only rounding:
  * corners aligned: s = i (in-1) / (out-1); else s = ((2 i + 1) in - out) / (2 out).
- * Backward gathers: sample j receives from the outputs with |s - j| < 1, which are one run, with weights
+ * Backward gathers, it does not scatter: sample j sums over the outputs with |s - j| < 1, which are consecutive, with weights
  * 1 - |s - j|; first along W into scratch (N,H',W,C), then along H. */
 #include "backend/cuda/wide.h"
 
@@ -44,7 +44,7 @@ static __device__ __forceinline__ few mixed(few from, few to, float share, const
     return from;
 }
 
-/* A thread has a column of y and a channel: where it reads along W is found once. */
+/* A thread has a column of y and a channel: its source position along W is computed once. */
 static __device__ __forceinline__ void resize(const elem *x, elem *y, const axis *high,
                                               const axis *wide, int64_t rows, int64_t C,
                                               const int width)
@@ -94,7 +94,7 @@ static __device__ __forceinline__ run run_of(const axis *x, int64_t j)
 {
     run r = { 0, x->out };
 
-    if (x->a == 0) return r; /* a single sample, which all read */
+    if (x->a == 0) return r; /* a single sample, which every output reads */
     if (j > 0) r.low = first_from(x, j - 1);
     if (j < x->in - 1) r.end = first_from(x, j + 1);
     return r;

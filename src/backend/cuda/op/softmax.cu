@@ -1,10 +1,10 @@
-/* softmax.cu - SOFTMAX, CENTER and NORMALIZE over the last axis of x (rows,C), MEAN of everything; f32 alone. A
- * row goes to a warp, a long one to a block. */
+/* softmax.cu - SOFTMAX, CENTER and NORMALIZE over the last axis of x (rows,C), MEAN of all elements; f32 only. A row is reduced by a
+ * warp, a long one by a block. */
 #include "backend/cuda/wide.h"
 
 enum { MEAN_BLOCKS = 1024 };
 
-/* y may be x: a thread reads and writes places that are its own. */
+/* y may be x: a thread reads and writes only its own elements. */
 static __device__ __forceinline__ void softmax(const float *in, float *out, int64_t rows, int64_t C,
                                                const int threads)
 {
@@ -48,7 +48,7 @@ KERNEL(softmax_backward)
     DISPATCH_THREADS(threads, softmax_dx, y, dy, dx, rows, C, add);
 }
 
-/* to = from - mean(from) for each row, or +=. */
+/* to = or += from - mean(from) for each row. */
 static __device__ __forceinline__ void center(const float *from, float *to, int64_t rows, int64_t C,
                                               int add, const int threads)
 {
