@@ -4,12 +4,12 @@
 
 /* Backward over all elements i: x = value, or x += value where `add`. The test is outside of the loop, so that both loops
  * are vectorised. It declares i. */
-#define EACH_GRADIENT(device, i, n, add, x, value)               \
+#define EACH_GRADIENT(i, n, device, add, x, value)               \
     do {                                                         \
         if (add)                                                 \
-            EACH_ELEMENT(device, i, n) set(x, num(x) + (value)); \
+            EACH_ELEMENT(i, n, device) set(x, num(x) + (value)); \
         else                                                     \
-            EACH_ELEMENT(device, i, n) set(x, value);            \
+            EACH_ELEMENT(i, n, device) set(x, value);            \
     } while (0)
 
 /* GELU has the largest tensors of a network, so its results may be streamed: in blocks, through a buffer in the L1 cache. */
@@ -89,7 +89,7 @@ static kdas_status relu_forward(kdas_device *device, const kdas_call *call)
     elem       *y = call->out;
     int64_t     n = numel(&call->node->out);
 
-    EACH_ELEMENT(device, i, n) set(y[i], num(x[i]) > 0 ? num(x[i]) : 0);
+    EACH_ELEMENT(i, n, device) set(y[i], num(x[i]) > 0 ? num(x[i]) : 0);
     return KDAS_OK;
 }
 
@@ -99,7 +99,7 @@ static kdas_status relu_backward(kdas_device *device, const kdas_call *call)
     elem       *dx = call->din[0];
     int64_t     n  = numel(&call->node->out);
 
-    EACH_GRADIENT(device, i, n, adds(call, 0), dx[i], num(y[i]) > 0 ? num(dy[i]) : 0);
+    EACH_GRADIENT(i, n, device, adds(call, 0), dx[i], num(y[i]) > 0 ? num(dy[i]) : 0);
     return KDAS_OK;
 }
 
@@ -164,7 +164,7 @@ static kdas_status sigmoid_forward(kdas_device *device, const kdas_call *call)
     elem       *y = call->out;
     int64_t     n = numel(&call->node->out);
 
-    EACH_ELEMENT(device, i, n) set(y[i], logistic_f(num(x[i])));
+    EACH_ELEMENT(i, n, device) set(y[i], logistic_f(num(x[i])));
     return KDAS_OK;
 }
 
@@ -174,7 +174,7 @@ static kdas_status sigmoid_backward(kdas_device *device, const kdas_call *call)
     elem       *dx = call->din[0];
     int64_t     n  = numel(&call->node->out);
 
-    EACH_GRADIENT(device, i, n, adds(call, 0), dx[i], num(dy[i]) * num(y[i]) * (1.0f - num(y[i])));
+    EACH_GRADIENT(i, n, device, adds(call, 0), dx[i], num(dy[i]) * num(y[i]) * (1.0f - num(y[i])));
     return KDAS_OK;
 }
 
@@ -186,7 +186,7 @@ static kdas_status scale_forward(kdas_device *device, const kdas_call *call)
     elem                  *y = call->out;
     int64_t                n = numel(&call->node->out);
 
-    EACH_ELEMENT(device, i, n) set(y[i], num(x[i]) * factor + offset);
+    EACH_ELEMENT(i, n, device) set(y[i], num(x[i]) * factor + offset);
     return KDAS_OK;
 }
 
@@ -197,7 +197,7 @@ static kdas_status scale_backward(kdas_device *device, const kdas_call *call)
     elem       *dx     = call->din[0];
     int64_t     n      = numel(&call->node->out);
 
-    EACH_GRADIENT(device, i, n, adds(call, 0), dx[i], num(dy[i]) * factor);
+    EACH_GRADIENT(i, n, device, adds(call, 0), dx[i], num(dy[i]) * factor);
     return KDAS_OK;
 }
 

@@ -57,7 +57,7 @@ INLINE void add_products(vec *sum, const int n, const elem *row, const vec *g, i
 
 /* Run a statement for all columns of a row in strips. It declares x, the first column of a strip, and n, its width: a
  * constant, STRIP, 2 or 1, so that loops over n are unrolled. */
-#define BY_STRIPS(width, x, n, ...)                \
+#define BY_STRIPS(x, n, width, ...)                \
     do {                                           \
         int64_t x = 0;                             \
         for (; x + STRIP <= (width); x += STRIP) { \

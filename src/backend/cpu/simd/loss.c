@@ -44,7 +44,7 @@ static chunk chunk_of(const shape *s, int64_t i)
 
 /* A parallel loop over all chunks of a shape s. It declares the chunk c. */
 /* clang-format off */
-#define EACH_CHUNK(s, c)                                                \
+#define EACH_CHUNK(c, s)                                                \
     _Pragma("omp parallel for schedule(static)")                        \
     for (int64_t k_ = 0; k_ < (s).images * (s).chunks; k_++)            \
         for (chunk c = chunk_of(&(s), k_), *once_ = &c; once_; once_ = NULL)
@@ -99,7 +99,7 @@ static kdas_status bce_forward(kdas_device *device, const kdas_call *call)
     float       *out = call->out, *saved = call->saved;
 
     (void)device;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     bce_chunk(p, y, w, c, chunk_sums(call, &s, &c));
     for (int64_t n = 0; n < s.images; n++) {
         double weight = sum_of(&s, call->work, n, 1);
@@ -132,7 +132,7 @@ static kdas_status bce_backward(kdas_device *device, const kdas_call *call)
 
     (void)device;
     if (!dp) return KDAS_OK;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         float share = dout[c.image] * saved[c.image * MOST_SUMS];
 
@@ -176,7 +176,7 @@ static kdas_status overlap_forward(kdas_device *device, const kdas_call *call)
     float                   *out = call->out, *saved = call->saved;
 
     (void)device;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         if (w)
             overlap_chunk(p, y, w, c, chunk_sums(call, &s, &c), true);
@@ -226,7 +226,7 @@ static kdas_status overlap_backward(kdas_device *device, const kdas_call *call)
 
     (void)device;
     if (!dp) return KDAS_OK;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         float above = saved[c.image * MOST_SUMS], below = saved[c.image * MOST_SUMS + 1];
         slope k = { dout[c.image] / below, above / below, attr->jaccard ? 1 : 2,
@@ -300,7 +300,7 @@ static kdas_status kl_forward(kdas_device *device, const kdas_call *call)
     float       *out = call->out, *saved = call->saved;
 
     (void)device;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         chunk_softmax(x, c.begin, c.end, inverse_tau, chunk_sums(call, &s, &c));
         chunk_softmax(t, c.begin, c.end, inverse_tau, chunk_sums(call, &s, &c) + 2);
@@ -315,7 +315,7 @@ static kdas_status kl_forward(kdas_device *device, const kdas_call *call)
         saved[n * MOST_SUMS + 3] = pt.inverse;
         out[n]                   = (float)(ps.log_sum - pt.log_sum); /* read below, then replaced */
     }
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         const float *of = saved + c.image * MOST_SUMS, shift = out[c.image];
         float        sum = 0, x0 = of[0], xs = of[1], t0 = of[2], ts = of[3];
@@ -361,7 +361,7 @@ static kdas_status kl_backward(kdas_device *device, const kdas_call *call)
 
     (void)device;
     if (!ds) return KDAS_OK;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         const float *of = saved + c.image * MOST_SUMS;
         pair         k  = { of[0], of[1], of[2], of[3], 1.0f / tau, dout[c.image] * tau };
@@ -383,7 +383,7 @@ static kdas_status square_error_forward(kdas_device *device, const kdas_call *ca
     float       *out = call->out;
 
     (void)device;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         float sum = 0;
 
@@ -406,7 +406,7 @@ static kdas_status square_error_backward(kdas_device *device, const kdas_call *c
 
     (void)device;
     if (!da) return KDAS_OK;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         float share = dout[c.image] * (float)(2.0 / (double)s.size);
 
@@ -426,7 +426,7 @@ static kdas_status mean_forward(kdas_device *device, const kdas_call *call)
     double       all = 0;
 
     (void)device;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         float sum = 0;
 
@@ -448,7 +448,7 @@ static kdas_status mean_backward(kdas_device *device, const kdas_call *call)
     bool   add = adds(call, 0);
 
     (void)device;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
 #pragma omp simd
     for (int64_t i = c.begin; i < c.end; i++)
         dx[i] = add ? dx[i] + share : share;

@@ -111,7 +111,7 @@ static void activate_row(const ffn_shape *s, const row_view *a, const float *fil
         three_rows_of(row, a, s, y, c);
         for (int k = 0; k < TAPS; k++)
             w[k] = load(filter + k * PANEL + c);
-        BY_STRIPS(s->W, x, n, activate_strip(n, row, w, bias, to + c, to_step, x, l));
+        BY_STRIPS(x, n, s->W, activate_strip(n, row, w, bias, to + c, to_step, x, l));
     }
 }
 

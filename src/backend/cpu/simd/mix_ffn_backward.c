@@ -124,7 +124,7 @@ static void activate_row(const ffn_shape *s, const row_view *a, const float *fil
         three_rows_of(row, a, s, y, c);
         for (int k = 0; k < TAPS; k++)
             w[k] = load(filter + k * PANEL + c);
-        BY_STRIPS(s->W, x, n, activate_strip(n, row, w, bias, g + c, dg + c, x, l));
+        BY_STRIPS(x, n, s->W, activate_strip(n, row, w, bias, g + c, dg + c, x, l));
     }
 }
 
@@ -156,7 +156,7 @@ static void filter_grad_row(const ffn_shape *s, const row_view *a, const elem *d
         three_rows_of(row, a, s, y, c);
         for (int k = 0; k < FILTER_SUMS; k++)
             sum[k] = load(sums + k * PANEL + c);
-        BY_STRIPS(s->W, x, n, filter_grad_strip(n, row, dz + c, sum, x, l));
+        BY_STRIPS(x, n, s->W, filter_grad_strip(n, row, dz + c, sum, x, l));
         for (int k = 0; k < FILTER_SUMS; k++)
             store(sums + k * PANEL + c, sum[k]);
     }
@@ -190,7 +190,7 @@ static void data_grad_row(const ffn_shape *s, const row_view *dz, const float *f
         three_rows_of(row, dz, s, y, c);
         for (int k = 0; k < TAPS; k++)
             w[k] = load(filter + (ROTATED + k) * PANEL + c);
-        BY_STRIPS(s->W, x, n, sum += data_grad_strip(n, row, w, da + c, group + c, x, l));
+        BY_STRIPS(x, n, s->W, sum += data_grad_strip(n, row, w, da + c, group + c, x, l));
         store(db1 + c, sum);
     }
 }

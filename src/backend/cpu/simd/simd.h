@@ -260,7 +260,7 @@ INLINE int64_t line_part_begin(int64_t n, int t, int T)
 /* A loop over elements i of 0 .. n-1: each thread of the device has one part of whole cache lines, and the
  * compiler vectorises it. The body is one statement, or a block. */
 /* clang-format off */
-#define EACH_ELEMENT(device, i, n)                                     \
+#define EACH_ELEMENT(i, n, device)                                     \
     _Pragma("omp parallel for schedule(static)")                       \
     for (int t_ = 0; t_ < (device)->threads; t_++)                     \
         _Pragma("omp simd")                                            \

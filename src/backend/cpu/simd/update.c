@@ -27,7 +27,7 @@ static kdas_status adamw_forward(kdas_device *device, const kdas_call *call)
     float fresh1 = (float)(1 - (double)a->beta1), fresh2 = (float)(1 - (double)a->beta2);
     float beta2 = a->beta2, scale = a->grad_scale, limit = limit_of(a->clamp);
 
-    EACH_ELEMENT(device, i, n)
+    EACH_ELEMENT(i, n, device)
     {
         float g = gradient_of(grad[i], scale, limit);
 
@@ -50,11 +50,11 @@ static kdas_status sgd_forward(kdas_device *device, const kdas_call *call)
     float own = a->nesterov ? 1.0f : 0.0f, rest = a->nesterov ? a->momentum : 1.0f;
 
     if (!m) {
-        EACH_ELEMENT(device, i, n) p[i] -= lr * (gradient_of(grad[i], scale, limit) + decay * p[i]);
+        EACH_ELEMENT(i, n, device) p[i] -= lr * (gradient_of(grad[i], scale, limit) + decay * p[i]);
         return KDAS_OK;
     }
     if (a->step == 1) memset(m, 0, (size_t)n * sizeof(float));
-    EACH_ELEMENT(device, i, n)
+    EACH_ELEMENT(i, n, device)
     {
         float g = gradient_of(grad[i], scale, limit) + decay * p[i];
 
@@ -72,7 +72,7 @@ static kdas_status axpy_forward(kdas_device *device, const kdas_call *call)
     const float *x      = call->in[1];
     int64_t      n      = call->node->in[0].dim[0];
 
-    EACH_ELEMENT(device, i, n) y[i] += factor * x[i];
+    EACH_ELEMENT(i, n, device) y[i] += factor * x[i];
     return KDAS_OK;
 }
 
@@ -84,7 +84,7 @@ static kdas_status lerp_forward(kdas_device *device, const kdas_call *call)
     const float *x      = call->in[1];
     int64_t      n      = call->node->in[0].dim[0];
 
-    EACH_ELEMENT(device, i, n) y[i] += factor * (x[i] - y[i]);
+    EACH_ELEMENT(i, n, device) y[i] += factor * (x[i] - y[i]);
     return KDAS_OK;
 }
 
