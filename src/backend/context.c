@@ -1,4 +1,4 @@
-/* context.c - making a context: hooks, thread count, and the device that a name stands for. */
+/* context.c - creating a context: hooks, thread count, and the device for a name. */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +20,7 @@ static void host_free(void *user, void *memory)
     free(memory);
 }
 
-/* What a backend is lent: thin forwards to the context. */
+/* The host table that a backend gets: functions that forward to the context. */
 static void *lend_alloc(void *user, size_t bytes) { return kd_alloc(user, bytes); }
 static void  lend_free(void *user, void *memory) { kd_free(user, memory); }
 static void  lend_log(void *user, kdas_log_level level, const char *text)
@@ -37,7 +37,7 @@ void kdas_context_options_init(kdas_context_options *options, size_t size)
     memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
 }
 
-/* Whether vector code is ruled out, by the option or the environment as for the CPU backend. */
+/* Is vector code disabled, by the option or the environment variable, as for the CPU backend? */
 static bool plain_asked(const char *isa)
 {
     const char *limit = getenv("KDAS_CPU_ISA");
@@ -62,7 +62,7 @@ static kdas_status check_options(const kdas_context_options *o)
     return KDAS_OK;
 }
 
-/* Has the backend kernels with activations of this type here? Asked with a linear layer. */
+/* Does the backend have kernels with activations of this type? Tested with a linear layer. */
 static bool can_compute_in(const kdas_context *ctx, kdas_dtype type)
 {
     const kdas_node_desc node = { .op     = KDAS_OP_LINEAR,
@@ -143,7 +143,7 @@ static kdas_status open_device(kdas_context *ctx, const kdas_context_options *o,
     return KDAS_OK;
 }
 
-/* As many threads as are asked for, or as can be had: one that OpenMP cannot make would end the process. */
+/* The number of threads: as asked for, or as many as can be had. If OpenMP cannot create one, it ends the process. */
 static kdas_status choose_threads(kdas_context *ctx, int32_t asked)
 {
     int32_t wanted = asked ? asked : kd_default_threads(ctx);
@@ -169,7 +169,7 @@ static kdas_status open_context(kdas_context *ctx, const kdas_context_options *o
     return st == KDAS_OK ? choose_precision(ctx, o) : st;
 }
 
-/* What the process must be fit for, whatever the options say. */
+/* Requirements on the process, whatever the options. */
 static kdas_status check_process(void)
 {
     KD_RETURN(kd_process_watch());
@@ -189,7 +189,7 @@ static kdas_status take_options(kdas_context_options *o, const kdas_context_opti
     return KDAS_OK;
 }
 
-/* A context on a table; `library` is closed with it, also on failure. */
+/* A context on a table; owns `library`, also on failure. */
 static kdas_status create(kdas_context **out, const kdas_context_options *o,
                           const kdas_backend *table, void *library, int32_t index)
 {

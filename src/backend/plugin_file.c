@@ -1,14 +1,14 @@
-/* plugin_file.c - is a shared object's file whole? The system's loader maps what the headers promise, and the process
- * dies of a bus error at the first touch of what a file that was cut off does not hold. */
+/* plugin_file.c - is the file of a shared object complete? The loader of the system maps what the headers promise; in a
+ * truncated file the first access to a missing page ends the process with a bus error. */
 #include <link.h>
 #include <stdio.h>
 #include <string.h>
 #include "backend/registry.h"
 
-/* Do `count` things of `each` bytes from `at` lie within the file? */
+/* Do `count` entries of `each` bytes from `at` lie within the file? */
 static bool within(uint64_t at, uint64_t count, uint64_t each, uint64_t size)
 {
-    return at <= size && count * each <= size - at; /* counts and sizes are of 16 bits */
+    return at <= size && count * each <= size - at; /* no overflow: counts and sizes have 16 bits */
 }
 
 static bool read_at(FILE *file, uint64_t at, void *to, size_t bytes)
@@ -16,7 +16,7 @@ static bool read_at(FILE *file, uint64_t at, void *to, size_t bytes)
     return fseek(file, (long)at, SEEK_SET) == 0 && fread(to, bytes, 1, file) == 1;
 }
 
-/* Headers and segments; another kind of file is left to the loader, which refuses it. */
+/* Checks headers and segments. Any other kind of file is left to the loader, which refuses it. */
 static bool is_whole(FILE *file, uint64_t size)
 {
     ElfW(Ehdr) head;

@@ -1,4 +1,4 @@
-/* registry.c - backends by name. It knows the table, never a particular plug-in. */
+/* registry.c - finds backends by name. It knows the table of a backend, but no particular plug-in. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <limits.h>
@@ -31,7 +31,7 @@ kdas_status kd_backend_parse(char *name, size_t size, int32_t *index, const char
     return KDAS_OK;
 }
 
-/* Functions that come together or not at all. */
+/* Functions of which a backend has all or none. */
 static const struct {
     size_t      first, last; /* offsets in the table */
     const char *names;
@@ -46,7 +46,7 @@ static const struct {
 
 typedef void (*any_fn)(void);
 
-/* All functions of a table are pointers of one size, one after the other. */
+/* All functions of a table are adjacent pointers of one size. */
 static int functions_in(const kdas_backend *table, size_t first, size_t last)
 {
     int n = 0;
@@ -60,7 +60,7 @@ static int functions_in(const kdas_backend *table, size_t first, size_t last)
     return n;
 }
 
-/* How many of them there are. */
+/* How many of a group are there? */
 static int functions_wanted(size_t first, size_t last)
 {
     return (int)((last - first) / sizeof(any_fn)) + 1;
@@ -128,7 +128,7 @@ static kdas_status open_plugin(const kdas_backend **out, void **library, const c
     return st;
 }
 
-/* The folder "kdas" beside the shared library (or the program that it was linked into). */
+/* The folder "kdas" beside the shared library (or beside the program that links it statically). */
 static void plugin_folder(char *folder, size_t size)
 {
     Dl_info info;
@@ -145,7 +145,7 @@ static void plugin_folder(char *folder, size_t size)
     if (strlen(folder) + 6 < size) strcat(folder, "/kdas");
 }
 
-/* The plug-in in a folder of n characters. KDAS_ENOTFOUND: it has none. */
+/* Open the plug-in in a folder of n characters. KDAS_ENOTFOUND: it has none. */
 static kdas_status find_in(const kdas_backend **out, void **library, const char *name,
                            const char *folder, size_t n)
 {
@@ -153,11 +153,11 @@ static kdas_status find_in(const kdas_backend **out, void **library, const char 
     int  length =
         snprintf(path, sizeof path, "%.*s/libkdas-%s.so", (int)KD_MIN(n, PATH_MAX), folder, name);
 
-    if (n == 0 || length >= (int)sizeof path) return KDAS_ENOTFOUND; /* no file is called so */
+    if (n == 0 || length >= (int)sizeof path) return KDAS_ENOTFOUND; /* no file has such a name */
     return open_plugin(out, library, path);
 }
 
-/* In folders joined by ':'; the first that has one decides. */
+/* Search folders joined by ':'; the first that has the plug-in decides. */
 static kdas_status find_in_list(const kdas_backend **out, void **library, const char *name,
                                 const char *list)
 {
@@ -202,7 +202,7 @@ void kd_backend_unload(void *library)
     if (library) dlclose(library);
 }
 
-/* Whether the device can be used; if not, why not, in memory that plug-ins may always write. */
+/* Can the device be used? If not, why not; the text buffer may always be written by plug-ins. */
 static bool probe(const char *name, const char *plugin_path, char *why, size_t size)
 {
     const kdas_backend *table;

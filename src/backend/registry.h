@@ -4,21 +4,21 @@
 #include <kdas/backend.h>
 #include "base/base.h"
 
-/* Find `name` (without an index). A plug-in is looked for in plugin_path (folders joined by ':', or NULL), in
- * $KDAS_BACKEND_PATH, and in the folder "kdas" beside the library, and kept open until kd_backend_unload(*library).
+/* Find `name` (without an index). A plug-in is searched for in plugin_path (folders joined by ':', or NULL), in
+ * $KDAS_BACKEND_PATH, and in the folder "kdas" beside the library, and stays open until kd_backend_unload(*library).
  * KDAS_ENOTFOUND, or KDAS_EBACKEND with the reason (not a plug-in, another ABI number). */
 kdas_status kd_backend_find(const kdas_backend **out, void **library, const char *name,
                             const char *plugin_path);
 void        kd_backend_unload(void *library); /* NULL is fine */
 
-/* KDAS_EBACKEND for a shared object whose file is cut off (plugin_file.c). */
+/* KDAS_EBACKEND if the file of a shared object is truncated (plugin_file.c). */
 kdas_status kd_plugin_file_check(const char *path);
-/* Can this library use the table? KDAS_EBACKEND with what is wrong with it; `path` says whose it is. */
+/* Can this library use the table? KDAS_EBACKEND with the reason if not; `path` is for its text. */
 kdas_status kd_backend_check(const kdas_backend *table, const char *path);
-/* A copy of a table that may be shorter or longer than this library's: what it lacks is NULL. */
+/* A copy of a table that may be shorter or longer than ours: missing members are NULL. */
 void kd_backend_take(kdas_backend *to, const kdas_backend *from);
 
-/* A context on a table that needs no finding, whatever options->device says. */
+/* Create a context on a given table, whatever options->device says. */
 kdas_status kd_context_create_on(kdas_context **out, const kdas_context_options *options,
                                  const kdas_backend *table);
 

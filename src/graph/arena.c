@@ -1,4 +1,4 @@
-/* arena.c - memory that several programs use in turn. */
+/* arena.c - the memory that several programs share: one at a time uses it. */
 #include "graph/program_inside.h"
 
 kd_arena *kd_arena_create(kdas_context *ctx)
@@ -16,7 +16,7 @@ void kd_arena_destroy(kd_arena *arena)
     kd_free(arena->ctx, arena);
 }
 
-static void let_go(kd_arena *arena)
+static void release_memory(kd_arena *arena)
 {
     kd_device_free(arena->ctx, arena->memory);
     arena->memory     = NULL;
@@ -27,14 +27,14 @@ static void let_go(kd_arena *arena)
 
 void kd_arena_trim(kd_arena *arena, size_t bytes)
 {
-    if (arena->bytes > bytes) let_go(arena);
+    if (arena->bytes > bytes) release_memory(arena);
 }
 
-/* The old memory goes first: nothing in it outlives a change of programs. */
+/* The old memory is freed first: nothing in it has to survive a change of programs. */
 kdas_status kd_arena_reserve(kd_arena *arena, size_t bytes)
 {
     if (bytes <= arena->bytes) return KDAS_OK;
-    let_go(arena);
+    release_memory(arena);
     arena->memory = kd_device_alloc(arena->ctx, bytes);
     if (!arena->memory) return KDAS_ENOMEM;
     arena->bytes = bytes;

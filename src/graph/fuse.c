@@ -1,29 +1,29 @@
-/* fuse.c - chains of nodes that become one node, where the backend has a kernel that does the work of all
- * of them and what lies between them need not be written to memory. The reference is never asked: what it
- * fuses it runs one by one.
+/* fuse.c - operator fusion by pattern matching: a chain of nodes becomes one fused node where the backend has a kernel for
+ * it, so that the values between them are not written to memory. The reference kernels are never used for a fused node:
+ * they would run its parts one by one.
  *
- * The last node of a chain takes the fused op and the operands of all; the others are marked `absorbed` and
- * stay in the list, so that a node's number, and with it the random draws of a step, is the same either
- * way. Parameters stay nodes of their own, and gradients reach them as before. */
+ * The last node of the chain becomes the fused op, with the operands of all. The others are marked `absorbed` and stay in the
+ * list: a node's number, and so the random draws of a step, is the same with and without fusion. Parameters stay
+ * nodes of their own and get their gradients as before. */
 #include <string.h>
 #include "graph/program_inside.h"
 
-enum { MAX_CHAIN = 6 };
+enum { MAX_PATTERN = 6 };
 
-/* One node of a chain: its first operand is what the node before it gives, the second and the third are
- * parameters, which become these operands of the fused node. */
-typedef struct link {
+/* One node of a pattern. Its first operand is the result of the node before it. The second and third are parameters, which
+ * become operands `weight` and `bias` of the fused node. */
+typedef struct pattern_node {
     int32_t op;
-    bool (*fits)(const kd_node *node); /* NULL: any */
+    bool (*predicate)(const kd_node *node); /* an extra condition, or NULL */
     int weight, bias;
-} link;
+} pattern_node;
 
 typedef struct pattern {
     const kd_op *op;
-    /* Where the other term of an addition that ends the chain goes; 0: the chain ends before it. */
-    int  residual;
-    int  links;
-    link chain[MAX_CHAIN]; /* from the last to the first */
+    /* The operand of the fused node that gets the other term of an addition at the end of the chain; 0: no addition. */
+    int          residual;
+    int          count;
+    pattern_node node[MAX_PATTERN]; /* from the last node to the first */
 } pattern;
 
 static bool is_3x3(const kd_node *node)
@@ -34,41 +34,43 @@ static bool is_3x3(const kd_node *node)
     return w->dim[2] == 3 && w->dim[3] == 3 && a->stride == 1 && a->pad == 1 && a->pad_end == 1;
 }
 
-#define FEED_FORWARD                                                  \
-    {                                                                 \
-        { KDAS_OP_LINEAR, NULL, 5, 6 }, { KDAS_OP_GELU, NULL, 0, 0 }, \
-            { KDAS_OP_DWCONV2D, is_3x3, 3, 4 },                       \
-        {                                                             \
-            KDAS_OP_LINEAR, NULL, 1, 2                                \
-        }                                                             \
+/* fc1, the depthwise filter, GELU and fc2, from the last to the first. */
+/* clang-format off */
+#define FEED_FORWARD                        \
+    {                                       \
+        { KDAS_OP_LINEAR, NULL, 5, 6 },     \
+        { KDAS_OP_GELU, NULL, 0, 0 },       \
+        { KDAS_OP_DWCONV2D, is_3x3, 3, 4 }, \
+        { KDAS_OP_LINEAR, NULL, 1, 2 },     \
     }
+/* clang-format on */
 
-/* Earlier rows are tried first. */
+/* Earlier rows are matched first. */
 static const pattern patterns[] = {
     { &kd_op_mix_ffn, 7, 4, FEED_FORWARD },
     { &kd_op_mix_ffn, 0, 4, FEED_FORWARD },
 };
 
-/* A chain that was found: its nodes from the last to the first, and the fused node's operands. */
+/* A matched chain: its nodes from the last to the first, and the fused node's operands. */
 typedef struct match {
-    kd_node *node[MAX_CHAIN + 1];
+    kd_node *node[MAX_PATTERN + 1];
     int      nodes;
     kd_node *in[KDAS_MAX_INPUTS];
 } match;
 
-/* How many operands each node is. */
-static int *count_readers(kd_program *p)
+/* The number of uses of each node as an operand. */
+static int *count_uses(kd_program *p)
 {
-    int *readers = kd_calloc(p->ctx, (size_t)p->nodes + 1, sizeof *readers);
+    int *uses = kd_calloc(p->ctx, (size_t)p->nodes + 1, sizeof *uses);
 
-    for (int i = 0; readers && i < p->nodes; i++)
+    for (int i = 0; uses && i < p->nodes; i++)
         for (int k = 0; k < KDAS_MAX_INPUTS; k++)
-            if (p->graph->node[i]->in[k]) readers[p->graph->node[i]->in[k]->id]++;
-    return readers;
+            if (p->graph->node[i]->in[k]) uses[p->graph->node[i]->in[k]->id]++;
+    return uses;
 }
 
-/* Operand `k` of `node` goes to `to` of the fused one; 0: there is none. */
-static bool take_parameter(match *m, const kd_node *node, int k, int to)
+/* Operand `k` of `node`, a parameter, becomes operand `to` of the fused node; 0: it must be absent. */
+static bool match_parameter(match *m, const kd_node *node, int k, int to)
 {
     if (!node->in[k]) return true;
     if (to == 0 || node->in[k]->kind != KD_NODE_PARAM) return false;
@@ -76,16 +78,16 @@ static bool take_parameter(match *m, const kd_node *node, int k, int to)
     return true;
 }
 
-static bool take_link(match *m, const link *l, kd_node *node)
+static bool match_node(match *m, const pattern_node *l, kd_node *node)
 {
     if (node->kind != KD_NODE_OP || node->op->ref.op != l->op) return false;
-    if (l->fits && !l->fits(node)) return false;
+    if (l->predicate && !l->predicate(node)) return false;
     m->node[m->nodes++] = node;
-    return take_parameter(m, node, 1, l->weight) && take_parameter(m, node, 2, l->bias);
+    return match_parameter(m, node, 1, l->weight) && match_parameter(m, node, 2, l->bias);
 }
 
-/* An addition x + chain of equal shapes. */
-static bool take_addition(match *m, const pattern *t, kd_node *node)
+/* The addition x + chain of equal shapes at the end of a pattern. */
+static bool match_addition(match *m, const pattern *t, kd_node *node)
 {
     if (node->kind != KD_NODE_OP || node->op->ref.op != KDAS_OP_ADD) return false;
     if (!kd_same_dims(&node->desc.in[0], &node->desc.in[1])) return false;
@@ -94,25 +96,25 @@ static bool take_addition(match *m, const pattern *t, kd_node *node)
     return true;
 }
 
-/* Does the chain end at `last`? Nobody else may read what lies inside. */
-static bool find(match *m, const pattern *t, kd_node *last, const int *readers)
+/* Does the pattern match the chain that ends at `last`? Values inside of it must have no other use. */
+static bool match_pattern(match *m, const pattern *t, kd_node *last, const int *uses)
 {
     kd_node *node = last;
 
     *m = (match){ .nodes = 0 };
     if (t->residual) {
-        if (!take_addition(m, t, last)) return false;
+        if (!match_addition(m, t, last)) return false;
         node = last->in[1];
     }
-    for (int i = 0; i < t->links; i++, node = node->in[0]) {
-        if (node != last && (node->keep || readers[node->id] != 1)) return false;
-        if (!take_link(m, &t->chain[i], node)) return false;
+    for (int i = 0; i < t->count; i++, node = node->in[0]) {
+        if (node != last && (node->keep || uses[node->id] != 1)) return false;
+        if (!match_node(m, &t->node[i], node)) return false;
     }
     m->in[0] = node;
     return true;
 }
 
-/* Rewrite the last node, if the backend has a kernel for what it becomes. */
+/* Rewrite the last node as the fused one, if the backend has a kernel for that. */
 static bool rewrite(kd_program *p, const pattern *t, match *m)
 {
     kd_node *last = m->node[0], fused = *last;
@@ -135,19 +137,20 @@ static bool rewrite(kd_program *p, const pattern *t, match *m)
 
 kdas_status kd_fuse(kd_program *p)
 {
-    int *readers;
+    int *uses;
 
     if (p->ctx->unfused) return KDAS_OK;
-    readers = count_readers(p);
-    if (!readers) return KDAS_ENOMEM;
+    uses = count_uses(p);
+    if (!uses) return KDAS_ENOMEM;
     for (int i = p->nodes - 1; i >= 0; i--)
         for (size_t k = 0; k < KD_COUNT(patterns); k++) {
             match m;
 
             if (p->graph->node[i]->absorbed) break;
-            if (find(&m, &patterns[k], p->graph->node[i], readers) && rewrite(p, &patterns[k], &m))
+            if (match_pattern(&m, &patterns[k], p->graph->node[i], uses) &&
+                rewrite(p, &patterns[k], &m))
                 break;
         }
-    kd_free(p->ctx, readers);
+    kd_free(p->ctx, uses);
     return KDAS_OK;
 }

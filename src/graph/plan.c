@@ -1,8 +1,9 @@
-/* plan.c - every buffer's life, and its place in one arena.
+/* plan.c - memory planning: the liveness interval of every buffer, and its offset in one arena.
  *
- * A value lives from the op that writes it to its last reader, backward readers included; a gradient from
- * its first writer to the backward of its own node; saved data from forward to backward; scratch for one
- * tick. Storages are laid out largest first, each at the lowest place that is free during its life. */
+ * Time is counted in ticks (program_inside.h). A value is live from the op that writes it to its last reader, backward readers
+ * included; a gradient from its first writer to the backward of its own node; saved data from forward to backward; scratch for
+ * one tick. Offsets are assigned greedily, the largest buffer first: each gets the lowest offset that is free during its
+ * interval. */
 #include <stdlib.h>
 #include "graph/program_inside.h"
 
@@ -15,7 +16,7 @@ static int new_storage(kd_program *p, size_t bytes)
     return (int)p->storages++;
 }
 
-static void live(kd_program *p, int storage, int tick)
+static void extend_interval(kd_program *p, int storage, int tick)
 {
     kd_storage *s = &p->storage[storage];
 
@@ -35,7 +36,7 @@ static size_t value_bytes(const kd_node *node) { return kd_bytes(&node->desc.out
 
 /* ---- values ---- */
 
-/* Last tick at which any node reads the value of `root`; -1: nobody. */
+/* The last tick at which a node reads the value of `root`; -1: none does. */
 static int last_read(const kd_program *p, int root, bool *backward)
 {
     int last = -1;
@@ -62,7 +63,7 @@ static int last_read(const kd_program *p, int root, bool *backward)
     return last;
 }
 
-/* Any node with this root that is read from outside? */
+/* Is any node with this root read from outside of the program? */
 static bool kept(const kd_program *p, int root)
 {
     for (int i = root; i < p->nodes; i++)
@@ -93,16 +94,17 @@ static kdas_status plan_values(kd_program *p)
 
         if (slot->root != i || node->kind == KD_NODE_PARAM || node->absorbed) continue;
         if (node->kind == KD_NODE_INPUT)
-            slot->value = new_storage(p, 0); /* lent by the caller */
+            slot->value = new_storage(p, 0); /* caller-owned: kd_program_bind() */
         else if (runs(p, i) && in_place(p, i))
             slot->value = p->slot[p->slot[node->in[0]->id].root].value;
         else
             slot->value = new_storage(p, value_bytes(node));
         if (slot->value < 0) return KDAS_ENOMEM;
         last = last_read(p, i, &backward);
-        live(p, slot->value, node->kind == KD_NODE_INPUT ? 0 : i);
-        if (last >= 0) live(p, slot->value, last);
-        if (kept(p, i) || (backward && p->graph->tape)) live(p, slot->value, end_tick(p));
+        extend_interval(p, slot->value, node->kind == KD_NODE_INPUT ? 0 : i);
+        if (last >= 0) extend_interval(p, slot->value, last);
+        if (kept(p, i) || (backward && p->graph->tape))
+            extend_interval(p, slot->value, end_tick(p));
     }
     for (int i = 0; i < p->nodes; i++)
         p->slot[i].value = p->slot[p->slot[i].root].value;
@@ -111,7 +113,7 @@ static kdas_status plan_values(kd_program *p)
 
 /* ---- gradients ---- */
 
-/* The node whose backward writes the gradient of `root` first, with the input's number; -1: none. */
+/* The node whose backward is the first to write the gradient of `root`, and the number of its input; -1: none. */
 static int first_writer(const kd_program *p, int root, int *input)
 {
     for (int i = p->nodes - 1; i > root; i--) {
@@ -139,7 +141,8 @@ static bool grad_in_place(const kd_program *p, int writer, int input)
 
 static kdas_status plan_grads(kd_program *p)
 {
-    for (int i = p->nodes - 1; i >= 0; i--) { /* writers come before what they write to */
+    for (int i = p->nodes - 1; i >= 0;
+         i--) { /* consumers first: they write the gradients of their inputs */
         kd_node *node    = p->graph->node[i];
         kd_slot *slot    = &p->slot[i];
         bool     outside = kept(p, i);
@@ -148,20 +151,20 @@ static kdas_status plan_grads(kd_program *p)
         if (slot->root != i || !node->grad || node->kind == KD_NODE_PARAM) continue;
         slot->grad_writer = first_writer(p, i, &input);
         if (slot->grad_writer < 0 && (!outside || node->kind == KD_NODE_INPUT))
-            continue; /* none comes */
+            continue; /* no gradient arrives */
         if (!outside && grad_in_place(p, slot->grad_writer, input))
             slot->grad = p->slot[slot->grad_writer].grad;
         else
             slot->grad = new_storage(p, value_bytes(node));
         if (slot->grad < 0) return KDAS_ENOMEM;
         if (slot->grad_writer >= 0) {
-            live(p, slot->grad, backward_tick(p, slot->grad_writer));
+            extend_interval(p, slot->grad, backward_tick(p, slot->grad_writer));
             slot->zero_grad = !(p->slot[slot->grad_writer].kernel->flags & KDAS_KERNEL_SETS);
         }
-        live(p, slot->grad, backward_tick(p, i));
-        if (outside) { /* the caller puts its share there first; afterwards it may look */
-            live(p, slot->grad, p->nodes);
-            live(p, slot->grad, end_tick(p));
+        extend_interval(p, slot->grad, backward_tick(p, i));
+        if (outside) { /* the caller writes it between forward and backward, and may read it afterwards */
+            extend_interval(p, slot->grad, p->nodes);
+            extend_interval(p, slot->grad, end_tick(p));
             if (node->kind == KD_NODE_OP) slot->grad_writer = -1;
             if (node->kind == KD_NODE_OP) slot->zero_grad = false;
         }
@@ -171,7 +174,8 @@ static kdas_status plan_grads(kd_program *p)
     return KDAS_OK;
 }
 
-/* Which inputs' gradients already hold something when node i's backward runs. Parameters always do. */
+/* Bit k: the gradient of input k already holds a value when node i's backward runs, which then accumulates. Always so for
+ * parameters. */
 static uint32_t add_bits(const kd_program *p, int i)
 {
     const kd_node *node = p->graph->node[i];
@@ -188,83 +192,85 @@ static uint32_t add_bits(const kd_program *p, int i)
         root    = &p->slot[seen[k]];
         first   = root->grad_writer == i && !root->zero_grad;
         for (int j = 0; j < k; j++)
-            first = first && seen[j] != seen[k]; /* add(x, x): the second adds */
+            first = first && seen[j] != seen[k]; /* add(x, x): the second accumulates */
         if (node->in[k]->kind == KD_NODE_PARAM || !first) add |= 1u << k;
     }
     return add;
 }
 
-/* ---- what kernels ask for ---- */
+/* ---- saved data and scratch of kernels ---- */
 
-static kdas_status plan_extra(kd_program *p, int i)
+static kdas_status plan_kernel_memory(kd_program *p, int i)
 {
     kd_slot *slot = &p->slot[i];
 
     if (slot->plan.saved) {
         if ((slot->saved = new_storage(p, slot->plan.saved)) < 0) return KDAS_ENOMEM;
-        live(p, slot->saved, i);
+        extend_interval(p, slot->saved, i);
         if (runs_backward(p, i))
-            live(p, slot->saved, p->graph->tape ? end_tick(p) : backward_tick(p, i));
+            extend_interval(p, slot->saved, p->graph->tape ? end_tick(p) : backward_tick(p, i));
     }
     if (slot->plan.work_forward) {
         if ((slot->work_forward = new_storage(p, slot->plan.work_forward)) < 0) return KDAS_ENOMEM;
-        live(p, slot->work_forward, i);
+        extend_interval(p, slot->work_forward, i);
     }
     if (slot->plan.work_backward && runs_backward(p, i)) {
         if ((slot->work_backward = new_storage(p, slot->plan.work_backward)) < 0)
             return KDAS_ENOMEM;
-        live(p, slot->work_backward, backward_tick(p, i));
+        extend_interval(p, slot->work_backward, backward_tick(p, i));
     }
     return KDAS_OK;
 }
 
-/* ---- places ---- */
+/* ---- offset assignment ---- */
 
 static int larger_first(const void *a, const void *b)
 {
     const kd_storage *x = *(kd_storage *const *)a, *y = *(kd_storage *const *)b;
 
     if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
-    return x < y ? -1 : x > y; /* a total order, so that the layout is the same on every machine */
+    /* a total order: the layout is the same on every machine */
+    return x < y ? -1 : x > y;
 }
 
-/* Insert `s` in `placed`, which is sorted by offset; its place is the first gap that is wide enough. */
-static void place(kd_storage *s, kd_storage **placed, size_t *count)
+/* First fit: give `s` the lowest offset where it overlaps no buffer whose interval overlaps its own, and insert it in
+ * `assigned`, which is sorted by offset. */
+static void assign_offset(kd_storage *s, kd_storage **assigned, size_t *count)
 {
     size_t at = 0, i;
 
     for (i = 0; i < *count; i++) {
-        const kd_storage *o = placed[i];
+        const kd_storage *o = assigned[i];
 
         if (o->last < s->first || o->first > s->last) continue;
         if (o->offset >= at + s->bytes) break;
         at = KD_MAX(at, o->offset + o->bytes);
     }
     s->offset = at;
-    for (i = (*count)++; i > 0 && placed[i - 1]->offset > at; i--)
-        placed[i] = placed[i - 1];
-    placed[i] = s;
+    for (i = (*count)++; i > 0 && assigned[i - 1]->offset > at; i--)
+        assigned[i] = assigned[i - 1];
+    assigned[i] = s;
 }
 
-static kdas_status place_all(kd_program *p)
+static kdas_status assign_offsets(kd_program *p)
 {
-    kd_storage **order  = kd_calloc(p->ctx, 2 * p->storages + 1, sizeof *order);
-    kd_storage **placed = order + p->storages;
-    size_t       count = 0, live_count = 0;
+    kd_storage **by_size  = kd_calloc(p->ctx, 2 * p->storages + 1, sizeof *by_size);
+    kd_storage **assigned = by_size + p->storages;
+    size_t       count = 0, used = 0;
 
-    if (!order) return KDAS_ENOMEM;
+    if (!by_size) return KDAS_ENOMEM;
     for (size_t i = 0; i < p->storages; i++) {
         kd_storage *s = &p->storage[i];
 
         s->bytes = (s->bytes + KDAS_ALIGNMENT - 1) & ~(size_t)(KDAS_ALIGNMENT - 1);
-        if (s->first <= s->last) order[live_count++] = s;
+        if (s->first <= s->last) by_size[used++] = s;
     }
-    qsort(order, live_count, sizeof *order, larger_first);
-    for (size_t i = 0; i < live_count; i++) {
-        place(order[i], placed, &count);
-        p->arena_bytes = KD_MAX(p->arena_bytes, order[i]->offset + order[i]->bytes);
+    qsort(by_size, used, sizeof *by_size, larger_first);
+    for (size_t i = 0; i < used; i++) {
+        assign_offset(by_size[i], assigned, &count);
+        p->arena_bytes = KD_MAX(p->arena_bytes, by_size[i]->offset + by_size[i]->bytes);
     }
-    kd_free(p->ctx, order);
+    kd_free(p->ctx, by_size);
     return KDAS_OK;
 }
 
@@ -275,7 +281,7 @@ kdas_status kd_plan(kd_program *p)
     for (int i = 0; i < p->nodes; i++) {
         if (!runs(p, i)) continue;
         if (runs_backward(p, i)) p->slot[i].add = add_bits(p, i);
-        KD_RETURN(plan_extra(p, i));
+        KD_RETURN(plan_kernel_memory(p, i));
     }
-    return place_all(p);
+    return assign_offsets(p);
 }

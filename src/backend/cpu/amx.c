@@ -1,9 +1,9 @@
-/* amx.c - whether the kernels on AMX tiles may be used: the processor has them, the system lends them,
- * and they give what the kernels without them give.
+/* amx.c - decides whether the kernels on AMX tiles may be used: the CPU has tiles, the operating system grants them, and
+ * the kernels give the same results as those without.
  *
- * The last is asked once in a process, by training a linear layer of odd shapes for one step both ways:
- * its three products go every way that there is through a product of tiles. That guards against what no
- * test on another machine can see: a hypervisor that announces tiles and does not keep them, say. */
+ * The last is tested once in a process, by one training step of a linear layer of odd shapes: its three products use every
+ * path of gemm_amx.h. This catches what no test on another machine can, such as a hypervisor that announces tiles and does
+ * not preserve them. */
 #include <cpuid.h>
 #include <math.h>
 #include <string.h>
@@ -11,14 +11,14 @@
 #include <unistd.h>
 #include "backend/cpu/cpu.h"
 
-/* ---- what is there ---- */
+/* ---- detection ---- */
 
 enum {
-    EDX_AMX_BF16 = 1 << 22, /* leaf 7                                 */
+    EDX_AMX_BF16 = 1 << 22, /* leaf 7 */
     EDX_AMX_TILE = 1 << 24,
-    ECX_OSXSAVE  = 1 << 27, /* leaf 1                                 */
-    XCR0_TILES   = 3 << 17, /* XTILECFG and XTILEDATA                 */
-    TILE_DATA    = 18,      /* the state that a process has to ask for */
+    ECX_OSXSAVE  = 1 << 27, /* leaf 1                              */
+    XCR0_TILES   = 3 << 17, /* XTILECFG and XTILEDATA              */
+    TILE_DATA    = 18,      /* the state to request permission for */
 };
 #define REQUEST_STATE 0x1023 /* ARCH_REQ_XCOMP_PERM of Linux 5.16 */
 
@@ -37,13 +37,13 @@ bool kd_cpu_has_tiles(void)
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & ECX_OSXSAVE)) return false;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & wanted) != wanted) return false;
     if ((enabled_states() & XCR0_TILES) != XCR0_TILES) return false;
-    /* Once for all threads; asking again does no harm. */
+    /* Permission holds for all threads of the process; to ask again is harmless. */
     return syscall(SYS_arch_prctl, REQUEST_STATE, TILE_DATA) == 0;
 }
 
-/* ---- what they give ---- */
+/* ---- the trial ---- */
 
-/* Rows: two groups of tiles and some; in: a step and some; out: a panel and some. */
+/* Rows: two row tiles and a remainder; IN: a K step and a remainder; OUT: a panel and a remainder. */
 enum { ROWS = 45, IN = 74, OUT = 51 };
 
 /* Operands and results of one step. Activations are bf16, the upper halves of floats. */
@@ -61,7 +61,7 @@ static float half_value(uint16_t half)
     return f;
 }
 
-/* Value i of a sequence: in [-1, 1), and bf16 has it, 7 bits. */
+/* Value i of a pseudo-random sequence in [-1, 1) with 7 bits, which bf16 represents exactly. */
 static float drawn(uint64_t i) { return (float)(int64_t)(kd_mix64(i) % 256) / 128.0f - 1.0f; }
 
 static void draw_halves(uint16_t *to, int count, uint64_t from)
@@ -86,7 +86,7 @@ static void draw_trial(trial *t)
         t->bias[i] = drawn(30000 + (uint64_t)i);
 }
 
-/* One step by the kernel of `code`, on a device of one thread. */
+/* One training step by the kernel of `code`, on a device of one thread. */
 static kdas_status run_trial(trial *t, const kdas_host *host, const kd_cpu_code *code)
 {
     const kd_cpu_kernel *kernel = (*code)[KDAS_OP_LINEAR];
@@ -115,7 +115,7 @@ static kdas_status run_trial(trial *t, const kdas_host *host, const kd_cpu_code 
     if (!memory) return host->fail(KDAS_ENOMEM, "cpu: no memory to try the matrix tiles");
     call.packed = memory;
     call.work   = memory + (plan.packed + KDAS_ALIGNMENT - 1) / KDAS_ALIGNMENT * KDAS_ALIGNMENT;
-    kd_cpu_enter(&device); /* one thread: none is started before the host computes */
+    kd_cpu_enter(&device); /* one thread: no other is started before the host computes */
     st = kernel->pack(&device, &call);
     if (st == KDAS_OK) st = kernel->forward(&device, &call);
     if (st == KDAS_OK) st = kernel->backward(&device, &call);
@@ -124,8 +124,8 @@ static kdas_status run_trial(trial *t, const kdas_host *host, const kd_cpu_code 
     return st;
 }
 
-/* Both sum the same products up, of some dozens of values below 1 in magnitude, in another order: they
- * are 1e-5 apart at most, and rounded to bf16 perhaps one step, 1/128. A NaN is never near. */
+/* Both sum the same products, dozens of values below 1 in magnitude, in a different order: the sums differ by at most
+ * 1e-5, and rounded to bf16 by at most one step, 1/128. A NaN is never near. */
 static bool near_halves(const uint16_t *a, const uint16_t *b, int count)
 {
     for (int i = 0; i < count; i++) {
@@ -167,7 +167,7 @@ kdas_status kd_cpu_trusted(const kd_cpu_code **out, const kdas_host *host, kd_cp
     bool agree;
 
     *out = known;
-    if (!now) { /* two threads may ask at once: they get the same answer */
+    if (!now) { /* two threads may get here at once: both get the same answer */
         KD_RETURN(kd_cpu_agree(&agree, host, tried, known));
         now = agree ? 1 : -1;
         atomic_store(verdict, now);

@@ -17,7 +17,7 @@ static kdas_status conv2d_prepare(kdas_device *device, const kdas_node_desc *nod
     size_t        data = 0;
 
     KD_RETURN(kd_conv_create(&conv, device->onednn, node, &sizes));
-    /* a gradient that must be added to is computed beside it first */
+    /* a gradient that is to be added is computed in scratch first */
     if (node->wants & 1) data = round64(bytes_of(&node->in[0])) + sizes.data;
     plan->state         = conv;
     plan->packed        = sizes.packed;
@@ -46,7 +46,7 @@ static kdas_status conv2d_forward(kdas_device *device, const kdas_call *call)
                            call->work);
 }
 
-/* dx += the gradient that lies in `fresh`, by the kernel of ADD. */
+/* dx += the gradient in `fresh`, by the kernel of ADD. */
 static kdas_status add_into(kdas_device *device, const kdas_desc *x, void *dx, void *fresh)
 {
     const kd_cpu_code *code = x->dtype == KDAS_BF16 ? device->half : device->code;

@@ -1,12 +1,10 @@
-/* device.c - opening the CPU: the best instruction set at hand and below the limit that was asked
- * for, and the thread count, which holds for own kernels and oneDNN alike.
+/* device.c - opens the CPU device: chooses the best instruction set that the CPU has and the limit allows, and stores the
+ * thread count, which threads.c applies.
  *
- * The limit comes from the option `isa` or the environment variable KDAS_CPU_ISA, the lower one
- * wins. oneDNN keeps one limit for the whole process and takes it only before its first use: a
- * context with a lower limit than an earlier one bounds the own kernels, and says in the log that
- * oneDNN is not. */
+ * The limit is the option `isa` or the environment variable KDAS_CPU_ISA, whichever is lower. oneDNN has one limit for the
+ * process and takes it only before its first use. A context with a lower limit than an earlier one limits our own kernels
+ * only, and logs that. */
 #include <cpuid.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +14,7 @@
 enum { PLAIN, AVX2, AVX512, AMX }; /* rising */
 static const char *const isa_names[] = { "plain", "avx2", "avx512", "amx" };
 
-/* Of f32 kernels: AMX adds nothing to those of AVX-512. */
+/* For f32 kernels: AMX adds nothing to AVX-512. */
 static int isa_of_cpu(void)
 {
     __builtin_cpu_init();
@@ -44,8 +42,8 @@ static kdas_status limit_isa(const kdas_host *host, int *level, const char *name
                       name);
 }
 
-/* Kernels with bf16 activations need AVX-512's own products of them: on other CPUs they would be
- * slower than f32. Those on tiles have to show first that they are right. */
+/* Kernels for bf16 activations need the bf16 products of AVX-512; on other CPUs they would be slower than f32. The kernels
+ * on AMX tiles are used only after a trial (amx.c). */
 static kdas_status choose_half(const kd_cpu_code **out, const kdas_host *host, int limit, int level)
 {
     static kd_cpu_verdict verdict;
@@ -55,8 +53,8 @@ static kdas_status choose_half(const kd_cpu_code **out, const kdas_host *host, i
     return kd_cpu_trusted(out, host, &verdict, &kd_code_amx, &kd_code_bf16);
 }
 
-/* An output of this size is gone from the caches before its reader comes, whatever the machine.
- * (What the system says of the last cache's size is not to be relied on.) */
+/* An output of this size is evicted from the caches of any machine before its reader comes. (The size that the system reports
+ * for the last-level cache is not reliable.) */
 enum { LARGE = 16 << 20 };
 
 static const kd_cpu_code *code_for(int level)
@@ -130,11 +128,3 @@ void kd_cpu_describe(kdas_device *device, char *text, size_t size)
              device->half ? " + bf16" : "", device->half == &kd_code_amx ? " + amx" : "",
              device->threads, device->threads == 1 ? "" : "s", onednn);
 }
-
-void kd_cpu_enter(kdas_device *device)
-{
-    device->outer_threads = omp_get_max_threads();
-    omp_set_num_threads(device->threads);
-}
-
-void kd_cpu_leave(kdas_device *device) { omp_set_num_threads(device->outer_threads); }

@@ -1,18 +1,18 @@
-/* matmul.c - MATMUL: large products (the attention of whole maps, H x H) by OpenBLAS, which is ahead of the own
- * kernel there; small and thin ones (16-wide operands, thousands of rows) by the own kernel in simd/.
+/* matmul.c - MATMUL: large products (attention of whole maps, H x H) by OpenBLAS, which is faster there; small and thin ones
+ * (16-wide operands, thousands of rows) by the kernel in simd/.
  *
- * OpenBLAS is called from within a parallel region, so that each product runs on one thread and the
- * products of a batch side by side; only where there are fewer products than threads does it use its own
- * threads, which are OpenMP's. A matrix times its own transpose is symmetric: half of it is computed and
- * mirrored, and its gradient is one product, (G + G^T) A, instead of two. OpenBLAS chooses its instruction set by itself (OPENBLAS_CORETYPE limits it). */
+ * OpenBLAS is called from a parallel region: each product runs on one thread, and the products of a batch run in parallel.
+ * If there are fewer products than threads, OpenBLAS uses its own threads, which are OpenMP's. A matrix times its own
+ * transpose is symmetric: half of it is computed and mirrored, and its gradient is one product, (G + G^T) A, instead of two.
+ * OpenBLAS chooses its instruction set itself; OPENBLAS_CORETYPE limits it. */
 #include <cblas.h>
 #include "backend/cpu/cpu.h"
 
-#define LARGE 96 /* smallest extent from which on OpenBLAS was measured ahead */
+#define LARGE 96 /* the smallest extent at which OpenBLAS was measured to be faster */
 
-/* One product alpha op(A) op(B) of M x K and K x N; rows and columns of A and B as they are stored. */
+/* A batch of products alpha op(A) op(B), M x K and K x N; a_cols and b_cols are columns as stored. */
 typedef struct product {
-    int64_t units; /* N x H of them */
+    int64_t units; /* products: N x H */
     int     m, n, k;
     int     a_cols, b_cols;
     bool    ta, tb;
@@ -46,7 +46,7 @@ static bool is_large(const kdas_node_desc *node)
     return p.m >= LARGE && p.n >= LARGE && p.k >= LARGE;
 }
 
-/* C = alpha op(A) op(B) + beta C, all row by row. */
+/* C = alpha op(A) op(B) + beta C, row-major. */
 static void gemm(bool ta, bool tb, int m, int n, int k, float alpha, const float *a, int lda,
                  const float *b, int ldb, float beta, float *c)
 {
@@ -101,7 +101,7 @@ static void forward_symmetric(const product *p, const kdas_call *call, int64_t u
             c[(int64_t)i * n + j] = c[(int64_t)j * n + i];
 }
 
-/* da (+)= alpha (G + G^T) A, where both operands' gradients are one; the sum lies in the scratch of u. */
+/* da = or += alpha (G + G^T) A, where both operands are the same array; G + G^T is in scratch. */
 static void backward_symmetric(const product *p, const kdas_call *call, int64_t u)
 {
     const float *a   = (const float *)call->in[0] + u * p->a_size;
@@ -143,7 +143,7 @@ static kdas_status matmul_prepare(kdas_device *device, const kdas_node_desc *nod
 
     if (!is_large(node))
         return own(device)->prepare ? own(device)->prepare(device, node, plan) : KDAS_OK;
-    /* whether the operands are one shows when it runs */
+    /* whether both operands are the same array is known only when it runs */
     if (!p.ta && p.tb && p.m == p.n && node->wants == 3)
         plan->work_backward = (size_t)(p.units * p.c_size) * sizeof(float);
     return KDAS_OK;

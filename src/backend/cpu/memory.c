@@ -22,8 +22,7 @@ kdas_status kd_cpu_copy(kdas_device *device, void *to, const void *from, size_t 
     return KDAS_OK;
 }
 
-/* All gradients of a model are more than one core clears in no time: each thread takes its part of a large
- * block. */
+/* Large blocks, such as all gradients of a model, are zeroed by all threads. */
 kdas_status kd_cpu_zero(kdas_device *device, void *memory, size_t bytes)
 {
     int    parts = bytes >= LARGE_BLOCK ? device->threads : 1;

@@ -1,9 +1,7 @@
-/* onednn.c - see onednn.h. What differs between 2.6 and v3 is in the first part; the rest is the
- * same for both.
+/* onednn.c - see onednn.h. The first part covers the differences between oneDNN 2.6 and v3; the rest is common.
  *
- * Scratch memory is the caller's (user scratchpad mode) and memory objects are made once, without
- * memory: a run only sets their pointers. Activations are channels-last (tag acdb), all strides
- * dense. */
+ * Scratch memory is caller-owned (user scratchpad mode). Memory objects are created once, without memory; a run sets their
+ * pointers. Activations are channels-last (tag acdb) and dense. */
 #include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,7 +22,7 @@ typedef struct geometry {
     bool             bias;
 } geometry;
 
-/* FNV-1a, goes on from `hash`. */
+/* FNV-1a, continued from `hash`. */
 static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t count)
 {
     for (const unsigned char *at = bytes; count--; at++)
@@ -86,8 +84,7 @@ static uint64_t layout_hash(uint64_t hash, layout_ref l) { return hash_bytes(has
 
 typedef enum direction { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS } direction;
 
-/* The layouts of one convolution; `any` lets the primitive choose that of the weights, `any_f32` that of
- * their gradient. */
+/* The layouts of one convolution. `any` and `any_f32` let the primitive choose: for the weights, for their gradient. */
 typedef struct layouts {
     layout x, any, any_f32, b, out;
 } layouts;
@@ -172,7 +169,7 @@ static void limit_isa(const kdas_host *host, const char *isa)
                                                  : dnnl_cpu_isa_sse41;
 
     if (!strcmp(isa, "amx")) return;
-    /* a set of instructions is a set of bits that holds those below it */
+    /* an instruction set is a bit mask that includes the sets below it */
     if (dnnl_set_max_cpu_isa(most) != dnnl_success && dnnl_get_effective_cpu_isa() & ~most)
         host->log(host->user, KDAS_LOG_INFO,
                   "cpu: oneDNN was in use already and keeps its instruction set; own kernels obey");
@@ -254,7 +251,7 @@ static dnnl_status_t pass_make(pass *p, dnnl_engine_t engine, const_dnnl_primiti
     return pass_arg(p, engine, DNNL_ARG_SCRATCHPAD, scratch);
 }
 
-/* Run with pointers in the order of the operands: scratch first. */
+/* Run it; the pointers are in the order of the operands, scratch first. */
 static dnnl_status_t pass_run(pass *p, dnnl_stream_t stream, void *const *pointer)
 {
     dnnl_status_t s;
@@ -273,8 +270,8 @@ struct kd_conv {
     kd_onednn *dnn;
     geometry   g;
     pass       forward, data, weights;
-    pass       pack_forward, pack_data; /* PyTorch's order to the primitives' */
-    pass       unpack;                  /* and back, adding                    */
+    pass       pack_forward, pack_data; /* PyTorch's layout to the primitives' */
+    pass       unpack;                  /* the reverse, added                  */
     size_t     packed_forward;          /* bytes of the forward's weights      */
     uint64_t   pack_key;                /* hash of the packed layouts          */
     size_t     fresh_weights, fresh_bias;
@@ -298,7 +295,7 @@ static geometry geometry_of(const kdas_node_desc *node)
     };
 }
 
-/* A reorder of the weights from one layout into the other; `add`: adding into it. */
+/* A reorder of weights to another layout; `add`: adds to it. */
 static dnnl_status_t make_reorder(pass *p, kd_onednn *dnn, layout_ref from, layout_ref to, bool add)
 {
     dnnl_primitive_attr_t attr = NULL;
@@ -419,7 +416,7 @@ kdas_status kd_conv_create(kd_conv **out, kd_onednn *dnn, const kdas_node_desc *
     sizes->data     = c->data.scratch;
     sizes->weights =
         c->fresh_weights + c->fresh_bias + KD_MAX(c->weights.scratch, c->unpack.scratch);
-    /* weights are packed with no scratch of their own: pack() has none to give */
+    /* pack() has no scratch */
     if (c->pack_forward.scratch || c->pack_data.scratch) {
         kd_conv_destroy(c);
         return dnn->host.fail(KDAS_EBACKEND,

@@ -1,17 +1,19 @@
-/* onednn.h - the one door to oneDNN: convolution with N,H,W,C activations and PyTorch's weights.
- * onednn.c builds with 2.6 and with v3; nothing else includes a header of oneDNN. */
+/* onednn.h - the only interface to oneDNN: convolution with N,H,W,C activations and PyTorch's weights. onednn.c builds with
+ * 2.6 and with v3; no other file includes a header of oneDNN. */
 #ifndef KD_ONEDNN_H
 #define KD_ONEDNN_H
 #include "backend/cpu/cpu.h"
 
-/* `isa`: the most that oneDNN may use, "amx" for no limit. It is process-wide and too late once
- * oneDNN has been used; the log then says so. */
+/* `isa`: the highest instruction set that oneDNN may use, "amx" for no limit. It holds for the process, and has no effect
+ * once oneDNN has been used; that is logged. */
 kdas_status kd_onednn_open(kd_onednn **out, const kdas_host *host, const char *isa);
 void        kd_onednn_close(kd_onednn *dnn); /* NULL is fine */
 void        kd_onednn_version(char *text, size_t size);
 
-/* ---- Convolution ---- x, out and their gradients are f32 or bf16, as the node says. Weights live in three layouts: PyTorch's (Cout,Cin,kh,kw) outside, and the
- * ones that the primitives like best, which kd_conv_pack() writes. All sizes are in bytes. */
+/* ---- Convolution ---- */
+
+/* x, out and their gradients are f32 or bf16, as the node says. Weights are (Cout,Cin,kh,kw) outside, as in PyTorch;
+ * kd_conv_pack() converts them to the layouts that the primitives chose. All sizes are in bytes. */
 typedef struct kd_conv kd_conv;
 
 typedef struct kd_conv_sizes {
@@ -31,7 +33,7 @@ kdas_status kd_conv_forward(kd_conv *conv, const void *x, const void *packed, co
 /* Sets dx. */
 kdas_status kd_conv_backward_data(kd_conv *conv, const void *dout, const void *packed, void *dx,
                                   void *work);
-/* Adds into dw (PyTorch's order) and db; either may be NULL. */
+/* Adds to dw (PyTorch's layout) and db; either may be NULL. */
 kdas_status kd_conv_backward_weights(kd_conv *conv, const void *x, const void *dout, float *dw,
                                      float *db, void *work);
 

@@ -1,5 +1,5 @@
-/* reference.c - the backend "reference": host memory and no kernels, so that every node runs on the
- * plain-C definition of its op. It is what the other backends are measured against. */
+/* reference.c - the backend "reference": host memory and no kernels, so that every node runs on the plain-C kernel of its
+ * op. Other backends are compared with it. */
 #include <stdio.h>
 #include "backend/cpu/cpu.h"
 

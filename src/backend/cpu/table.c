@@ -1,5 +1,5 @@
-/* table.c - the CPU backend's table: its kernels, each forwarding to the code of the device's
- * instruction set, and the functions of the device. */
+/* table.c - the table of the CPU backend: kernels that forward to the copy for the device's instruction set, and the
+ * functions of the device. */
 #include <stdio.h>
 #include "backend/cpu/cpu.h"
 
@@ -11,7 +11,7 @@ static const kd_cpu_kernel *code_of(const kdas_device *device, int32_t op, bool 
     return (*device->code)[op];
 }
 
-/* In a list of kernels that name an op twice, once for f32 and once for bf16. */
+/* Does the node use the bf16 copy? The table has two rows for such ops, f32 and bf16. */
 static bool is_half(const kdas_node_desc *node)
 {
     return node->op != KDAS_OP_CAST && node->out.dtype == KDAS_BF16;
@@ -25,7 +25,7 @@ static int all_f32(kdas_device *device, const kdas_node_desc *node)
     return node->out.dtype == KDAS_F32;
 }
 
-/* `inputs`: bits of those that are activations, and so bf16 like the output. */
+/* `inputs`: bit i says that input i is an activation, and so bf16 like the output. */
 static int with_half(kdas_device *device, const kdas_node_desc *node, uint32_t inputs)
 {
     if (!device->half || node->out.dtype != KDAS_BF16) return 0;
@@ -55,7 +55,7 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
     kdas_status          st;
 
     if (!code->prepare) return KDAS_OK;
-    kd_cpu_enter(device); /* oneDNN plans for the threads that OpenMP has now */
+    kd_cpu_enter(device); /* oneDNN plans for the current thread count of OpenMP */
     st = code->prepare(device, node, plan);
     kd_cpu_leave(device);
     return st;
@@ -78,7 +78,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     return code_of(device, call->node->op, is_half(call->node))->backward(device, call);
 }
 
-/* Kernels in simd/ keep nothing, or one block from the host's allocator. */
+/* The state of a kernel in simd/ is NULL, or one block from the host's allocator. */
 static void release_block(kdas_device *device, void *state)
 {
     if (state) device->host.free(device->host.user, state);
@@ -89,7 +89,7 @@ static void release_conv2d(kdas_device *device, void *state)
     kd_cpu_conv2d.release(device, state);
 }
 
-/* One supports() for each kernel that has a copy for bf16. */
+/* A supports() for the bf16 row of each kernel that has one. */
 #define KERNEL(NUMBER, name, needs_, flags_, backward_)
 #define BOTH(NUMBER, name, needs_, flags_, backward_, inputs)               \
     static int name##_half(kdas_device *device, const kdas_node_desc *node) \

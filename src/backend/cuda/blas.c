@@ -1,5 +1,4 @@
-/* blas.c - matrix products on cuBLAS, which keeps matrices by columns: a row-major C = A B is its
- * C' = B' A'. */
+/* blas.c - matrix products on cuBLAS, which is column-major: a row-major C = A B is computed as C' = B' A'. */
 #include <limits.h>
 #include "backend/cuda/cuda.h"
 

@@ -1,4 +1,4 @@
-/* capture.c - a run of kernels as a CUDA graph: captured once, launched as often as wanted. */
+/* capture.c - a run of kernels as a CUDA graph: captured once, launched many times. */
 #include "backend/cuda/cuda.h"
 
 kdas_status kd_cuda_capture_begin(kdas_device *device)
@@ -10,9 +10,8 @@ kdas_status kd_cuda_capture_begin(kdas_device *device)
                          "cudaStreamBeginCapture");
 }
 
-/* Whatever has gone wrong since capture_begin(), capture ends here. The error is the thread's last one until it is
- * looked at, and a launch would report it as its own. What neither memory nor the card itself is to blame for is
- * a run that has no graph. */
+/* Capture ends here whatever has failed since capture_begin(). The thread's last error is cleared: a later launch would
+ * report it as its own. An error that is neither lack of memory nor a failed card means that the run has no graph. */
 kdas_status kd_cuda_capture_end(kdas_device *device, void **out)
 {
     cudaGraph_t     graph = NULL;

@@ -1,5 +1,5 @@
-/* cuda.h - the CUDA plug-in seen from within: the device, what reports errors, and what its kernels are.
- * The plug-in knows kdas/backend.h and nothing else of libkdas; it links to none of it. */
+/* cuda.h - the inside of the CUDA plug-in: the device, error reports, and what a kernel is. The plug-in includes
+ * kdas/backend.h and nothing else of libkdas, and links to none of it. */
 #ifndef KD_CUDA_H
 #define KD_CUDA_H
 #include <cublas_v2.h>
@@ -34,7 +34,7 @@ typedef struct kd_cuda_kernel {
     kdas_status (*backward)(kdas_device *device, const kdas_call *call);
 } kd_cuda_kernel;
 
-/* table.c: all of them, and the plug-in's one symbol. */
+/* table.c: all kernels. */
 extern const kdas_kernel kd_cuda_kernels[];
 
 /* ---- The device ------------------------------------------------------------------------------------ */
@@ -45,9 +45,9 @@ struct kdas_device {
     kdas_host      host;
     int            index, major, minor, processors; /* of the card */
     bool           deterministic, tf32;
-    cudaStream_t   stream;   /* kernels and copies, in order */
-    cudaStream_t   ahead;    /* uploads beside them */
-    cudaEvent_t    computed; /* what uploads ahead begin after */
+    cudaStream_t   stream;   /* kernels and copies, in order   */
+    cudaStream_t   ahead;    /* uploads that overlap with them */
+    cudaEvent_t    computed; /* uploads ahead wait for it      */
     cublasHandle_t blas;
     void          *blas_work;
     double        *sums; /* KD_CUDA_SUMS of them: scratch of SUM_SQUARES, which has no plan */
@@ -56,8 +56,8 @@ struct kdas_device {
 #endif
     char       *small; /* pinned memory through which small uploads go, a ring */
     size_t      small_at;
-    const char *op;   /* what runs, for sentences: an op's or a call's name */
-    kdas_status lost; /* the card has failed for good: what every later call gives */
+    const char *op;   /* what runs, for error texts: the name of an op or a call                  */
+    kdas_status lost; /* not KDAS_OK: the card has failed for good; every later call returns this */
     char        name[64];
 };
 
@@ -68,7 +68,7 @@ kdas_status kd_cuda_open(kdas_device **out, const kdas_host *host,
 void        kd_cuda_close(kdas_device *device);
 void        kd_cuda_describe(kdas_device *device, char *text, size_t size);
 int         kd_cuda_has_tf32(kdas_device *device);
-void        kd_cuda_enter(kdas_device *device); /* makes its card the thread's */
+void        kd_cuda_enter(kdas_device *device); /* makes its card current in the thread */
 
 /* memory.c */
 void       *kd_cuda_alloc(kdas_device *device, size_t bytes);
@@ -91,8 +91,8 @@ void        kd_cuda_graph_destroy(kdas_device *device, void *graph);
 
 /* ---- Errors: error.c -------------------------------------------------------------------------------- */
 
-/* KDAS_OK, or the status for an error and a sentence: "cuda:0: gelu: an illegal memory access was
- * encountered". `what` may be NULL. An error after which the card no longer answers is kept. */
+/* KDAS_OK, or a status for the error and a sentence: "cuda:0: gelu: an illegal memory access was encountered". `what` may be
+ * NULL. An error after which the card no longer answers is kept in device->lost. */
 kdas_status kd_cuda_check(kdas_device *device, cudaError_t error, const char *what);
 kdas_status kd_cuda_check_blas(kdas_device *device, cublasStatus_t status, const char *what);
 #ifdef KD_CUDNN
@@ -129,10 +129,10 @@ kdas_status kd_cuda_multiply(kdas_device *device, const kd_cuda_product *p);
 
 /* ---- Sums down columns: op/columns.cu --------------------------------------------------------------- */
 
-/* What gradients of biases and norms are made of. A matrix is cut into stretches of rows; each is summed by
- * itself into a row of `parts`, and these are added up in order: the same bits every time. */
-int64_t kd_cuda_parts(int64_t rows);     /* how many stretches      */
-int64_t kd_cuda_part_rows(int64_t rows); /* rows of each; the last may have fewer */
+/* Gradients of biases and norms. The rows of a matrix are cut into parts; each is summed into a row of `parts`, and these are
+ * added up in order: the same bits every time. */
+int64_t kd_cuda_parts(int64_t rows);     /* number of parts                         */
+int64_t kd_cuda_part_rows(int64_t rows); /* rows of a part; the last may be shorter */
 size_t  kd_cuda_parts_bytes(int64_t rows, int64_t columns); /* of parts, for one matrix */
 /* out[c] += the sum of parts[p][c] over p. */
 kdas_status kd_cuda_add_parts(kdas_device *device, float *out, const float *parts, int64_t count,

@@ -1,4 +1,4 @@
-/* device.c - a card: whether it can be used, opening it, closing it, and a line about it. */
+/* device.c - a card: probe, open, close, describe. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,10 +6,10 @@
 
 #define SMALL_BYTES ((size_t)1 << 20)
 
-/* Any kernel of this library: what the file holds for it, it holds for all. */
+/* Any kernel of this library: the file has code for a card for all of them or for none. */
 extern const void *const kd_cuda_sample_kernel;
 
-/* ---- whether ---- */
+/* ---- probe ---- */
 
 static int no(char *why, size_t size, const char *format, int a, int b)
 {
@@ -59,7 +59,8 @@ int kd_cuda_probe(int32_t index, char *why, size_t size)
     error = cudaSetDevice(index);
     if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kd_cuda_sample_kernel);
     if (error != cudaSuccess) cudaGetLastError();
-    if (cudaSetDevice(before) != cudaSuccess) cudaGetLastError(); /* that one may have failed */
+    if (cudaSetDevice(before) != cudaSuccess)
+        cudaGetLastError(); /* the other card may have failed */
     if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction)
         return no(why, size, "this plug-in was built without code for compute capability %d.%d",
                   major, minor);
@@ -103,8 +104,7 @@ static kdas_status open_streams(kdas_device *device)
                          "cudaMallocHost");
 }
 
-/* The workspace is ours: cuBLAS would allocate its own in the middle of a capture. Its size is what NVIDIA
- * recommends. */
+/* The workspace is ours, because cuBLAS would allocate its own during a capture. NVIDIA recommends this size. */
 static kdas_status open_blas(kdas_device *device)
 {
     const size_t bytes = (size_t)(device->major >= 9 ? 32 : 4) << 20;
@@ -122,7 +122,7 @@ static kdas_status open_blas(kdas_device *device)
                               "cublasSetAtomicsMode");
 }
 
-/* KDAS_CUDA_CUDNN=0 does without: convolutions are products of cuBLAS then. */
+/* KDAS_CUDA_CUDNN=0 disables cuDNN: convolutions are then products of cuBLAS. */
 static kdas_status open_dnn(kdas_device *device)
 {
 #ifdef KD_CUDNN
@@ -162,7 +162,7 @@ kdas_status kd_cuda_open(kdas_device **out, const kdas_host *host,
     return KDAS_OK;
 }
 
-/* Also of a card that was lost, or was never open in full: what fails here fails silently. */
+/* Also called for a card that was lost or never fully opened: errors here are ignored. */
 void kd_cuda_close(kdas_device *device)
 {
     kdas_host host;
@@ -188,7 +188,7 @@ void kd_cuda_close(kdas_device *device)
 
 /* ---- the rest ---- */
 
-/* An error of the card that was the thread's before is not taken for one of this card. */
+/* Clears an error that another card left in the thread. */
 void kd_cuda_enter(kdas_device *device)
 {
     int now = -1;

@@ -1,6 +1,5 @@
-/* dnn.c - see dnn.h. The heuristics of cuDNN's v7 calls propose algorithms, which cuDNN 8 and 9
- * have both; of these the first is taken that fits our scratch and, where asked, gives the same
- * bits every time. */
+/* dnn.c - see dnn.h. The heuristics of cuDNN's v7 API, which cuDNN 8 and 9 both have, propose algorithms. The first is taken that
+ * fits our scratch and, where asked, is deterministic. */
 #include <limits.h>
 #include <string.h>
 #include "backend/cuda/dnn.h"
@@ -79,8 +78,7 @@ static cudnnStatus_t describe(const kdas_device *device, const kdas_node_desc *n
 
 /* ---- algorithms ---- */
 
-/* Take a proposal, if it may be taken. cuDNN's f32 algorithms keep the math that was asked for:
- * the default would let TF32 in. */
+/* Accept a proposal if it qualifies. f32 algorithms keep the math type that was asked for: the default would allow TF32. */
 static bool take(const kdas_device *device, kd_cuda_dnn *d, int way, bool full, int algorithm,
                  cudnnStatus_t status, size_t bytes, cudnnDeterminism_t determinism,
                  cudnnMathType_t math)
@@ -94,7 +92,7 @@ static bool take(const kdas_device *device, kd_cuda_dnn *d, int way, bool full, 
     return true;
 }
 
-/* One way's proposals, and whether one was taken. `full`: f32, without TF32. */
+/* The proposals for one direction, and whether one was accepted. `full`: f32 without TF32. */
 #define CHOOSE(name, way, algorithms, results, first, second, third)                             \
     static bool name(const kdas_device *device, kd_cuda_dnn *d, bool full)                       \
     {                                                                                            \
@@ -134,7 +132,7 @@ kdas_status kd_cuda_dnn_open(kdas_device *device, const kdas_node_desc *node, kd
     cudnnStatus_t         status;
 
     *out = NULL;
-    if (attr->pad != attr->pad_end) return KDAS_OK; /* it pads both sides alike */
+    if (attr->pad != attr->pad_end) return KDAS_OK; /* it pads both sides equally */
     if (!device->dnn || !fits(&node->in[0]) || !fits(&node->in[1]) || !fits(&node->out))
         return KDAS_OK;
     d = device->host.alloc(device->host.user, sizeof *d);
@@ -212,7 +210,7 @@ size_t kd_cuda_dnn_work(const kd_cuda_dnn *dnn, int way)
     return 0;
 }
 
-/* Nobody has a kd_cuda_dnn to call it with. */
+/* Unreachable: there is no kd_cuda_dnn without cuDNN. */
 kdas_status kd_cuda_dnn_run(kdas_device *device, const kd_cuda_dnn *dnn, int way, const void *a,
                             const void *b, void *to, float beta, void *work)
 {

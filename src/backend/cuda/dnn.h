@@ -1,5 +1,5 @@
-/* dnn.h - dense convolution by cuDNN, for the cases that it has algorithms for. x (N,H,W,C), w
- * (O,kh,kw,C), y (N,P,Q,O), and their gradients, all of one type. */
+/* dnn.h - dense convolution by cuDNN, where it has an algorithm. x (N,H,W,C), w (O,kh,kw,C), y (N,P,Q,O), and their
+ * gradients, all of one type. */
 #ifndef KD_CUDA_DNN_H
 #define KD_CUDA_DNN_H
 #include "backend/cuda/cuda.h"
@@ -8,20 +8,19 @@ KDAS_BEGIN
 
 enum { KD_DNN_FORWARD, KD_DNN_DX, KD_DNN_DW, KD_DNN_WAYS };
 
-/* Most scratch that an algorithm may take, and that im2col does. */
+/* The most scratch that an algorithm, or im2col, may use. */
 #define KD_CONV_WORK ((size_t)256 << 20)
 
 typedef struct kd_cuda_dnn kd_cuda_dnn;
 
-/* Choose algorithms for the node of a CONV2D and the gradients that it wants. *out is NULL where
- * cuDNN is not there, or lacks one of them; released by kd_cuda_dnn_close(). */
+/* Choose algorithms for the node of a CONV2D and the gradients that it wants. *out is NULL without cuDNN, or if it lacks one
+ * of them; released by kd_cuda_dnn_close(). */
 kdas_status kd_cuda_dnn_open(kdas_device *device, const kdas_node_desc *node, kd_cuda_dnn **out);
 void        kd_cuda_dnn_close(kdas_device *device, kd_cuda_dnn *dnn);
 /* Bytes of scratch for one of KD_DNN_*. */
 size_t kd_cuda_dnn_work(const kd_cuda_dnn *dnn, int way);
 
-/* to = what is computed + beta to. FORWARD: y from x and w; DX: dx from dy and w; DW: dw from x
- * and dy. */
+/* to = result + beta to. FORWARD: y from x and w; DX: dx from dy and w; DW: dw from x and dy. */
 kdas_status kd_cuda_dnn_run(kdas_device *device, const kd_cuda_dnn *dnn, int way, const void *a,
                             const void *b, void *to, float beta, void *work);
 

@@ -1,7 +1,7 @@
-/* error.c - what CUDA and its libraries answer, as a status and a sentence. */
+/* error.c - errors of CUDA and its libraries as a status and a sentence. */
 #include "backend/cuda/cuda.h"
 
-/* After these the card, or this process's use of it, is gone: nothing more can be asked of it. */
+/* After these the card, or the use of it by this process, is lost. */
 static bool is_final(cudaError_t error)
 {
     switch (error) {
@@ -42,7 +42,7 @@ static kdas_status say(kdas_device *device, kdas_status status, const char *what
 kdas_status kd_cuda_check(kdas_device *device, cudaError_t error, const char *what)
 {
     if (error == cudaSuccess) return KDAS_OK;
-    cudaGetLastError(); /* it is reported here, and not again by the next call */
+    cudaGetLastError(); /* reported here: the next call must not report it again */
     if (is_final(error)) device->lost = KDAS_EBACKEND;
     return say(device, status_of(error), what, cudaGetErrorString(error));
 }
@@ -55,7 +55,7 @@ kdas_status kd_cuda_launched(kdas_device *device, const char *kernel)
 kdas_status kd_cuda_check_blas(kdas_device *device, cublasStatus_t status, const char *what)
 {
     if (status == CUBLAS_STATUS_SUCCESS) return KDAS_OK;
-    cudaGetLastError(); /* of a call inside of it */
+    cudaGetLastError(); /* of a CUDA call within the library */
     return say(device, status == CUBLAS_STATUS_ALLOC_FAILED ? KDAS_ENOMEM : KDAS_EBACKEND, what,
                cublasGetStatusString(status));
 }

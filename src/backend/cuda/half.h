@@ -1,5 +1,4 @@
-/* half.h - numbers of 16 bits in device code: floats from them, and them from floats, to nearest and ties to
- * even. A NaN stays one. */
+/* half.h - f16 and bf16 in device code: conversion from and to float, to nearest, ties to even. A NaN stays one. */
 #ifndef KD_CUDA_HALF_H
 #define KD_CUDA_HALF_H
 #include <cuda_fp16.h>

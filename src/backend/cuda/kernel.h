@@ -1,8 +1,8 @@
-/* kernel.h - what the files in op/ are written with. Each holds an op's kernels and, behind KD_HOST, the
- * functions that launch them. A file is compiled once for each type of activations: `elem` is a float,
- * or with KD_TYPE_f16, KD_TYPE_bf16 a number of 16 bits; sums, statistics and parameters are floats always.
+/* kernel.h - the common part of the files in op/. Each has an op's kernels and, behind KD_HOST, the host functions that
+ * launch them. A file is compiled once for each activation type: `elem` is a float, or with KD_TYPE_f16 or KD_TYPE_bf16 a
+ * 16-bit type. Sums, statistics and parameters are always floats.
  *
- * KD_DEVICE_ONLY leaves the host's part out: for compilers that know device code alone. */
+ * KD_DEVICE_ONLY leaves the host part out, for compilers that know device code only. */
 #ifndef KD_CUDA_KERNEL_H
 #define KD_CUDA_KERNEL_H
 
@@ -51,22 +51,22 @@ static __device__ __forceinline__ elem  made(float x) { return x; }
 #endif
 
 static __device__ __forceinline__ void set(elem *to, float x) { *to = made(x); }
-/* A gradient: added to what is there, or put in its place. */
-static __device__ __forceinline__ void give(elem *to, float x, int add)
+/* A gradient: *to = or += x. */
+static __device__ __forceinline__ void accumulate(elem *to, float x, int add)
 {
     *to = made(add ? num(*to) + x : x);
 }
 
-/* A kernel, named for its type: KERNEL(relu_forward)(elem *y, ...) { ... }. Two blocks fit on a processor,
- * so that the one computes while the other waits. */
+/* A kernel, named for its type: KERNEL(relu_forward)(elem *y, ...) { ... }. The launch bounds let two blocks of KD_BLOCK
+ * threads be resident on a multiprocessor, so that one computes while the other waits for memory. */
 #define KERNEL(name) extern "C" __global__ void __launch_bounds__(KD_BLOCK, 2) KD_TYPED(name)
 
-/* A loop over 0 .. n-1 by all threads of a one-dimensional grid. */
+/* A grid-stride loop over i, 0 .. n-1, by all threads of a one-dimensional grid. It declares i. */
 #define EACH(i, n)                                                            \
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < (n); \
          i += (int64_t)gridDim.x * blockDim.x)
 
-/* ---- Sums over a warp and a block of KD_BLOCK threads; all of them call, all receive the result ---- */
+/* ---- Reductions over a warp, and over a block of KD_BLOCK threads: all call them, all get the result ---- */
 
 #define KD_ALL 0xffffffffu
 
@@ -82,7 +82,7 @@ static __device__ __forceinline__ float warp_max(float x)
     for (int d = 16; d > 0; d >>= 1) {
         float y = __shfl_xor_sync(KD_ALL, x, d);
 
-        x = y > x || y != y ? y : x; /* a NaN is not lost */
+        x = y > x || y != y ? y : x; /* propagates NaN */
     }
     return x;
 }
@@ -93,7 +93,7 @@ static __device__ __forceinline__ float block_sum(float x)
     float            sum = 0;
 
     x = warp_sum(x);
-    __syncthreads(); /* the last call's parts have been read */
+    __syncthreads(); /* the parts of the previous call have been read */
     if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = x;
     __syncthreads();
     for (int i = 0; i < KD_BLOCK / 32; i++)
@@ -115,12 +115,12 @@ static __device__ __forceinline__ float block_max(float x)
     return x;
 }
 
-/* For the last few values of a sum. */
+/* For the last step of a reduction. */
 static __device__ __forceinline__ double block_sum_f64(double x)
 {
     __shared__ double part[KD_BLOCK];
 
-    __syncthreads(); /* the last call's result has been read */
+    __syncthreads(); /* the result of the previous call has been read */
     part[threadIdx.x] = x;
     for (unsigned n = KD_BLOCK / 2; n > 0; n /= 2) {
         __syncthreads();
@@ -130,11 +130,11 @@ static __device__ __forceinline__ double block_sum_f64(double x)
     return part[0];
 }
 
-/* ---- The host's part --------------------------------------------------------------------------------- */
+/* ---- The host part -----------------------------------------------------------------------------------  */
 
 #ifdef KD_HOST
 
-/* Start a kernel on the device's stream: a status. */
+/* Launch a kernel on the stream of the device; returns a status. */
 #ifndef KD_LAUNCH
 #define KD_LAUNCH(device, function, blocks, threads, ...)             \
     (function<<<blocks, threads, 0, (device)->stream>>>(__VA_ARGS__), \
@@ -143,12 +143,11 @@ static __device__ __forceinline__ double block_sum_f64(double x)
 /* The same for KERNEL(kernel). */
 #define LAUNCH(device, kernel, blocks, threads, ...) \
     KD_LAUNCH(device, KD_TYPED(kernel), blocks, threads, __VA_ARGS__)
-/* The usual launch: a loop of EACH() over n. */
+/* The usual launch: for a kernel with a loop EACH() over n. */
 #define LAUNCH_EACH(device, kernel, n, ...) \
     ((n) > 0 ? LAUNCH(device, kernel, kd_cuda_grid(device, n), KD_BLOCK, __VA_ARGS__) : KDAS_OK)
 
-/* What the table has of an op: KD_OP(relu, prepare, release, pack, forward, backward); NULL where there is
- * nothing to do. */
+/* An op in the table: KD_OP(relu, prepare, release, pack, forward, backward); NULL where there is nothing to do. */
 #define KD_OP(name, ...)                                                    \
     extern "C" {                                                            \
     extern const kd_cuda_kernel KD_TYPED(kd_cuda_##name);                   \
@@ -160,7 +159,7 @@ static inline int64_t elements(const kdas_desc *d)
     return d->dim[0] * d->dim[1] * d->dim[2] * d->dim[3];
 }
 static inline int64_t rows_of(const kdas_desc *d) { return d->dim[0] * d->dim[1] * d->dim[2]; }
-/* Does the call's gradient of input i add to what is there? */
+/* Does the gradient of input i add to what is there? */
 static inline int adds(const kdas_call *call, int i) { return (int)(call->add >> i & 1); }
 
 #endif

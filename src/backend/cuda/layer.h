@@ -1,5 +1,5 @@
-/* layer.h - the three products of a linear layer, which convolutions are made of as well; in
- * blas.c's terms. x (rows, in), w (out, in), y (rows, out), row-major. */
+/* layer.h - the three products of a linear layer, which convolutions use, too, on top of kd_cuda_multiply(). x (rows, in),
+ * w (out, in), y (rows, out), row-major. */
 #ifndef KD_CUDA_LAYER_H
 #define KD_CUDA_LAYER_H
 #include "backend/cuda/cuda.h"

@@ -1,14 +1,14 @@
-/* matmul.c - MATMUL: alpha op(a) op(b) on the last two axes, one batch of products by cuBLAS. The objective is
- * made of it, which is computed in f32 whatever networks are. */
+/* matmul.c - MATMUL: alpha op(a) op(b) on the last two axes, as one batched product of cuBLAS. The objective uses it, which is
+ * computed in f32 whatever the type of the networks. */
 #include "backend/cuda/cuda.h"
 
 extern const kd_cuda_kernel kd_cuda_matmul_f32;
 
-/* One factor: where it is, whether it is transposed, and what its rows are long in memory. */
+/* One factor: its memory, whether it is transposed, and its leading dimension. */
 typedef struct factor {
     const void *at;
     bool        transpose;
-    int64_t     rows, columns; /* as they lie in memory */
+    int64_t     rows, columns; /* as stored */
 } factor;
 
 static factor factor_of(const kdas_desc *d, const void *at, bool transpose)
@@ -57,8 +57,7 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
         factor_of(&call->node->in[1], call->in[1], attr->transpose_b), call->out, false);
 }
 
-/* d op(a) = alpha dy op(b)', d op(b) = alpha op(a)' dy; where op transposes, both sides are
- * transposed. */
+/* d op(a) = alpha dy op(b)', d op(b) = alpha op(a)' dy; where op transposes, both sides are transposed. */
 static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
     const kdas_node_desc   *node  = call->node;

@@ -1,11 +1,11 @@
-/* memory.c - memory of the card, copies to and from it, and pinned memory of the host. */
+/* memory.c - device memory, copies, and pinned host memory. */
 #include <string.h>
 #include "backend/cuda/cuda.h"
 
 #define SMALL_BYTES ((size_t)1 << 20) /* of the ring in device.c          */
 #define SMALL_MOST  ((size_t)1 << 16) /* uploads up to this go through it */
 
-/* The card is the thread's, and it still answers. */
+/* Make the card current; fails if it is lost. */
 static kdas_status begin(kdas_device *device, const char *op)
 {
     device->op = NULL;
@@ -41,7 +41,7 @@ kdas_status kd_cuda_memory(kdas_device *device, size_t *available, size_t *total
 
 /* ---- copies ---- */
 
-/* By way of the ring, without waiting for the card, but for once a round. */
+/* Through the ring of pinned memory; waits for the card only when the ring wraps around. */
 static kdas_status upload_small(kdas_device *device, void *to, const void *from, size_t bytes)
 {
     if (device->small_at + bytes > SMALL_BYTES) {
@@ -89,7 +89,7 @@ kdas_status kd_cuda_sync(kdas_device *device)
     return kd_cuda_check(device, cudaStreamSynchronize(device->stream), "sync");
 }
 
-/* ---- ahead of the step ---- */
+/* ---- uploads ahead of the step ---- */
 
 void *kd_cuda_host_alloc(kdas_device *device, size_t bytes)
 {
@@ -120,7 +120,7 @@ kdas_status kd_cuda_upload_async(kdas_device *device, void *to, const void *from
                          "upload_async");
 }
 
-/* The host waits, too, for the memory is its own again. As the copy began a step ago it has come, as a rule. */
+/* The host waits, too: afterwards the host memory may be reused. As the copy began a step ago, it is usually done. */
 kdas_status kd_cuda_upload_wait(kdas_device *device)
 {
     KD_RETURN(begin(device, "upload_wait"));

@@ -1,5 +1,5 @@
-/* table.c - the plug-in's table: its kernels, each forwarding to the code for the node's type, and the functions
- * of the device. */
+/* table.c - the table of the plug-in: kernels that forward to the code for the type of a node, and the functions of the
+ * device. */
 #include "backend/cuda/cuda.h"
 
 enum { F32, F16, BF16, TYPES };
@@ -30,18 +30,18 @@ static const struct {
 #undef BOTH
 };
 
-/* Of a node; a cast has one code for all types. */
+/* The code for a node; a cast has one for all types. */
 static int type_of(const kdas_node_desc *node)
 {
     if (node->op == KDAS_OP_CAST) return F32;
     return node->out.dtype == KDAS_F16 ? F16 : node->out.dtype == KDAS_BF16 ? BF16 : F32;
 }
 
-/* ---- which nodes ---- */
+/* ---- supports ---- */
 
 static bool can_bf16(const kdas_device *device) { return device->major >= 8; }
 
-/* `inputs`: bits of those that are activations, and of the type of the output. */
+/* `inputs`: bit i says that input i is an activation, of the type of the output. */
 static int is_of(const kdas_node_desc *node, kdas_dtype type, uint32_t inputs)
 {
     if (node->out.dtype != (int32_t)type) return 0;
@@ -135,7 +135,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     return device->lost ? lost(device) : k->backward(device, call);
 }
 
-/* What a kernel keeps is one block from the host's allocator, unless it says how to release it. */
+/* The state of a kernel is one block from the host's allocator, unless it has a release() of its own. */
 static void release_state(kdas_device *device, const kd_cuda_kernel *k, void *state)
 {
     if (state && k->release)
@@ -144,7 +144,7 @@ static void release_state(kdas_device *device, const kd_cuda_kernel *k, void *st
         device->host.free(device->host.user, state);
 }
 
-/* Which kernel it was, the host does not say again. */
+/* Error texts name the op; the host does not repeat it. */
 #define RELEASE(name, type)                                               \
     static void release_##name##_##type(kdas_device *device, void *state) \
     {                                                                     \

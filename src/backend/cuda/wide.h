@@ -1,8 +1,9 @@
-/* wide.h - what kernels over matrices share: values taken four at a time, threads laid out over rows and
- * columns, rows given to a warp or to a block.
+/* wide.h - common parts of kernels over matrices: vectorised access of four values, threads laid out over rows and columns,
+ * and rows reduced by a warp or by a block.
  *
- * `width` says how many neighbours a thread handles at once, 1 or 4; `team`, how many threads have a row, 32 or
- * KD_BLOCK. Both are constants wherever code is made of them: a kernel branches once, by WIDTHS or TEAMS. */
+ * `width` is the number of neighbouring values that a thread handles at once, 1 or 4. `threads` is the number of threads that
+ * share a row: 32 (a warp) or KD_BLOCK (a block). Device functions have them as constants: a kernel branches once, by
+ * DISPATCH_WIDTH or DISPATCH_THREADS, which call `body` with the constant as its last argument. */
 #ifndef KD_CUDA_WIDE_H
 #define KD_CUDA_WIDE_H
 #include "backend/cuda/kernel.h"
@@ -13,25 +14,25 @@
 #define UNROLL
 #endif
 
-#define WIDTHS(width, body, ...)  \
-    do {                          \
-        if ((width) == 4)         \
-            body(__VA_ARGS__, 4); \
-        else                      \
-            body(__VA_ARGS__, 1); \
-    } while (0)
-#define TEAMS(team, body, ...)           \
+#define DISPATCH_WIDTH(width, body, ...) \
     do {                                 \
-        if ((team) == 32)                \
-            body(__VA_ARGS__, 32);       \
+        if ((width) == 4)                \
+            body(__VA_ARGS__, 4);        \
         else                             \
-            body(__VA_ARGS__, KD_BLOCK); \
+            body(__VA_ARGS__, 1);        \
+    } while (0)
+#define DISPATCH_THREADS(threads, body, ...) \
+    do {                                     \
+        if ((threads) == 32)                 \
+            body(__VA_ARGS__, 32);           \
+        else                                 \
+            body(__VA_ARGS__, KD_BLOCK);     \
     } while (0)
 
-/* ---- Neighbours ---- */
+/* ---- Vectorised access ---- */
 
 typedef struct few {
-    float v[4]; /* the first `width` of them */
+    float v[4]; /* the first `width` are used */
 } few;
 typedef struct alignas(4 * sizeof(elem)) elems4 {
     elem v[4];
@@ -40,6 +41,7 @@ typedef struct alignas(16) floats4 {
     float v[4];
 } floats4;
 
+/* A loop over the `width` values of a few; it declares k. */
 #define FEW(k, width) UNROLL for (int k = 0; k < (width); k++)
 
 static __device__ __forceinline__ few load(const elem *x, const int width)
@@ -94,8 +96,8 @@ static __device__ __forceinline__ void store_f(float *to, few f, const int width
     }
 }
 
-/* Gradients: added to what is there, or put in its place. */
-static __device__ __forceinline__ void give_few(elem *to, few f, int add, const int width)
+/* Gradients: to = or += f. */
+static __device__ __forceinline__ void accumulate_few(elem *to, few f, int add, const int width)
 {
     few old;
 
@@ -106,7 +108,7 @@ static __device__ __forceinline__ void give_few(elem *to, few f, int add, const 
     store(to, f, width);
 }
 
-/* a / b for numbers that are not negative: short ones are divided much faster. */
+/* a / b for numbers that are not negative; 32-bit division is much faster where it suffices. */
 static __device__ __forceinline__ int64_t over(int64_t a, int64_t b)
 {
     return (a | b) >> 32 ? a / b : (int64_t)((uint32_t)a / (uint32_t)b);
@@ -114,13 +116,13 @@ static __device__ __forceinline__ int64_t over(int64_t a, int64_t b)
 
 /* ---- Rows and columns ---- */
 
-/* A thread of LAUNCH_MATRIX has columns c .. c+width-1 of rows r, r+step, ...: what goes with a column is read
- * once. Threads that have nothing to do find r at the end. */
+/* The place of a thread of LAUNCH_MATRIX: columns c .. c+width-1 of rows r, r+step, ... So values of a column are read once.
+ * Idle threads have r at the end. */
 typedef struct cell {
     int64_t r, c, step;
 } cell;
 
-/* Threads side by side in a block, of `groups` that a row needs. */
+/* Threads of a block along a row of `groups` groups of `width` columns. */
 static __host__ __device__ __forceinline__ int cells_across(int64_t groups)
 {
     int64_t blocks = (groups + KD_BLOCK - 1) / KD_BLOCK;
@@ -142,27 +144,29 @@ static __device__ __forceinline__ cell cell_of(int64_t rows, int64_t n, const in
 
 #define EACH_ROW(r, at, rows) for (int64_t r = (at).r; r < (rows); r += (at).step)
 
-/* A row of `team` threads: r over the rows, c from the thread's place on. */
-#define EACH_TEAM(r, rows, team)                                                          \
-    for (int64_t r = ((int64_t)blockIdx.x * KD_BLOCK + threadIdx.x) / (team); r < (rows); \
-         r += (int64_t)gridDim.x * (KD_BLOCK / (team)))
-#define EACH_OF_ROW(c, n, team) for (int64_t c = (int)threadIdx.x % (team); c < (n); c += (team))
+/* Loops over rows r, each shared by `threads` threads, and over the columns c of a row that fall to a thread. They declare
+ * r and c. */
+#define EACH_ROW_BY(r, rows, threads)                                                        \
+    for (int64_t r = ((int64_t)blockIdx.x * KD_BLOCK + threadIdx.x) / (threads); r < (rows); \
+         r += (int64_t)gridDim.x * (KD_BLOCK / (threads)))
+#define EACH_IN_ROW(c, n, threads) \
+    for (int64_t c = (int)threadIdx.x % (threads); c < (n); c += (threads))
 
-static __device__ __forceinline__ float team_sum(float x, const int team)
+static __device__ __forceinline__ float row_sum(float x, const int threads)
 {
-    return team == 32 ? warp_sum(x) : block_sum(x);
+    return threads == 32 ? warp_sum(x) : block_sum(x);
 }
 
-static __device__ __forceinline__ float team_max(float x, const int team)
+static __device__ __forceinline__ float row_max(float x, const int threads)
 {
-    return team == 32 ? warp_max(x) : block_max(x);
+    return threads == 32 ? warp_max(x) : block_max(x);
 }
 
-/* ---- The host's part ---- */
+/* ---- The host part ---- */
 
 #ifdef KD_HOST
 
-/* 4 if rows of n begin at addresses from which four can be read, else 1. */
+/* 4 if rows of n values can be read four at a time, else 1. */
 static inline int width_of(int64_t n, const void *a, const void *b, const void *c, const void *d)
 {
     uintptr_t bits = (uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d;
@@ -170,7 +174,8 @@ static inline int width_of(int64_t n, const void *a, const void *b, const void *
     return n % 4 == 0 && bits % 16 == 0 ? 4 : 1;
 }
 
-static inline int team_of(int64_t n) { return n > 1024 ? KD_BLOCK : 32; }
+/* A warp for a row, or a block where it is long. */
+static inline int threads_per_row(int64_t n) { return n > 1024 ? KD_BLOCK : 32; }
 
 static inline dim3 matrix_grid(const kdas_device *device, int64_t rows, int64_t n, int width)
 {
@@ -183,8 +188,8 @@ static inline dim3 matrix_grid(const kdas_device *device, int64_t rows, int64_t 
 
 #define LAUNCH_MATRIX(device, kernel, rows, n, width, ...) \
     LAUNCH(device, kernel, matrix_grid(device, rows, n, width), KD_BLOCK, __VA_ARGS__)
-#define LAUNCH_TEAMS(device, kernel, rows, team, ...) \
-    LAUNCH(device, kernel, kd_cuda_grid(device, (rows) * (team)), KD_BLOCK, __VA_ARGS__)
+#define LAUNCH_ROWS(device, kernel, rows, threads, ...) \
+    LAUNCH(device, kernel, kd_cuda_grid(device, (rows) * (threads)), KD_BLOCK, __VA_ARGS__)
 
 #endif
 #endif

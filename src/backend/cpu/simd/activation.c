@@ -1,29 +1,18 @@
-/* activation.c - GELU, RELU, RELU6, SIGMOID, SCALE and DROP_PATH: one value in, one out. All of them may
- * work in place, forward and backward. */
+/* activation.c - GELU, RELU, RELU6, SIGMOID, SCALE and DROP_PATH: elementwise ops. All may run in place, forward and
+ * backward. */
 #include "backend/cpu/simd/fmath.h"
 
-/* A loop over all elements of the output, each thread in a range of whole cache lines. `i` is the
- * index. */
-#define EACH_ELEMENT(n, body)                                                              \
-    _Pragma("omp parallel for schedule(static)") for (int t = 0; t < device->threads; t++) \
-    {                                                                                      \
-        int64_t begin_ = part_of_line(n, t, device->threads);                              \
-        int64_t end_   = part_of_line(n, t + 1, device->threads);                          \
-        _Pragma("omp simd") for (int64_t i = begin_; i < end_; i++) body;                  \
-    }
-
-/* Backward: dx = value, or dx += value. */
-#define EACH_GRADIENT(value)                                   \
-    do {                                                       \
-        int64_t n_ = numel(&call->node->out);                  \
-        if (adds(call, 0))                                     \
-            EACH_ELEMENT(n_, set(dx[i], num(dx[i]) + (value))) \
-        else                                                   \
-            EACH_ELEMENT(n_, set(dx[i], value))                \
+/* Backward over all elements i: x = value, or x += value where `add`. The test is outside of the loop, so that both loops
+ * are vectorised. It declares i. */
+#define EACH_GRADIENT(i, n, device, add, x, value)               \
+    do {                                                         \
+        if (add)                                                 \
+            EACH_ELEMENT(i, n, device) set(x, num(x) + (value)); \
+        else                                                     \
+            EACH_ELEMENT(i, n, device) set(x, value);            \
     } while (0)
 
-/* GELU acts on the largest tensors of a network, so its results may be streamed: block by block,
- * through a buffer that stays in the first cache. */
+/* GELU has the largest tensors of a network, so its results may be streamed: in blocks, through a buffer in the L1 cache. */
 enum { BLOCK = 256 };
 
 INLINE void gelu_block(const elem *x, float *y, int64_t n)
@@ -44,10 +33,10 @@ INLINE void gelu_block_backward(const elem *from, const elem *dy, float *dx, int
     }
 }
 
-/* to = fresh, to += fresh or past the caches; n is a multiple of LANES where it is streamed. */
-INLINE void put_block(elem *to, const float *fresh, int64_t n, bool add, bool past)
+/* to = fresh, or to += fresh, or streamed; then n is a multiple of LANES. */
+INLINE void store_block(elem *to, const float *fresh, int64_t n, bool add, bool streamed)
 {
-    if (past && n == BLOCK)
+    if (streamed && n == BLOCK)
         for (int64_t i = 0; i < n; i += LANES)
             stream(to + i, load_f(fresh + i));
     else
@@ -56,18 +45,19 @@ INLINE void put_block(elem *to, const float *fresh, int64_t n, bool add, bool pa
             set(to[i], add ? num(to[i]) + fresh[i] : fresh[i]);
 }
 
-/* `dy` NULL: forward, to = gelu(x). Else to = dy gelu'(x), or +=. */
+/* Forward, `dy` NULL: to = gelu(x). Backward: to = or += dy gelu'(x). */
 static void gelu(const kdas_device *device, const kdas_desc *d, const elem *x, const elem *dy,
                  elem *to, bool add)
 {
-    int64_t n    = numel(d);
-    bool    past = !add && to != x && to != dy && streams(device, to, LINE, (size_t)n * sizeof *to);
+    int64_t n = numel(d);
+    bool    streamed =
+        !add && to != x && to != dy && streams(device, to, LINE, (size_t)n * sizeof *to);
 
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
-        int64_t end = part_of_line(n, t + 1, device->threads);
+        int64_t end = line_part_begin(n, t + 1, device->threads);
 
-        for (int64_t i = part_of_line(n, t, device->threads); i < end; i += BLOCK) {
+        for (int64_t i = line_part_begin(n, t, device->threads); i < end; i += BLOCK) {
             int64_t m = end - i < BLOCK ? end - i : BLOCK;
             float   fresh[BLOCK];
 
@@ -75,7 +65,7 @@ static void gelu(const kdas_device *device, const kdas_desc *d, const elem *x, c
                 gelu_block_backward(x + i, dy + i, fresh, m);
             else
                 gelu_block(x + i, fresh, m);
-            put_block(to + i, fresh, m, add, past);
+            store_block(to + i, fresh, m, add, streamed);
         }
         stream_done();
     }
@@ -97,8 +87,9 @@ static kdas_status relu_forward(kdas_device *device, const kdas_call *call)
 {
     const elem *x = call->in[0];
     elem       *y = call->out;
+    int64_t     n = numel(&call->node->out);
 
-    EACH_ELEMENT(numel(&call->node->out), set(y[i], num(x[i]) > 0 ? num(x[i]) : 0))
+    EACH_ELEMENT(i, n, device) set(y[i], num(x[i]) > 0 ? num(x[i]) : 0);
     return KDAS_OK;
 }
 
@@ -106,8 +97,9 @@ static kdas_status relu_backward(kdas_device *device, const kdas_call *call)
 {
     const elem *y = call->out, *dy = call->dout;
     elem       *dx = call->din[0];
+    int64_t     n  = numel(&call->node->out);
 
-    EACH_GRADIENT(num(y[i]) > 0 ? num(dy[i]) : 0);
+    EACH_GRADIENT(i, n, device, adds(call, 0), dx[i], num(y[i]) > 0 ? num(dy[i]) : 0);
     return KDAS_OK;
 }
 
@@ -115,7 +107,7 @@ static void relu6_part(elem *y, const elem *x, int64_t n)
 {
     const vec zero = { 0 };
 
-    EACH_VECTOR(n)
+    EACH_VECTOR(c, left, whole, n)
     store_some(y + c, min_v(zero + 6, max_v(zero, load_some(x + c, whole, left))), whole, left);
 }
 
@@ -127,9 +119,9 @@ static kdas_status relu6_forward(kdas_device *device, const kdas_call *call)
 
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
-        int64_t begin = part_of_line(n, t, device->threads);
+        int64_t begin = line_part_begin(n, t, device->threads);
 
-        relu6_part(y + begin, x + begin, part_of_line(n, t + 1, device->threads) - begin);
+        relu6_part(y + begin, x + begin, line_part_begin(n, t + 1, device->threads) - begin);
     }
     return KDAS_OK;
 }
@@ -139,7 +131,7 @@ static void relu6_part_backward(elem *dx, const elem *y, const elem *dy, int64_t
     typedef int32_t bits __attribute__((vector_size(sizeof(vec))));
     const vec       zero = { 0 };
 
-    EACH_VECTOR(n)
+    EACH_VECTOR(c, left, whole, n)
     {
         vec at = load_some(y + c, whole, left), g = load_some(dy + c, whole, left);
 
@@ -158,8 +150,8 @@ static kdas_status relu6_backward(kdas_device *device, const kdas_call *call)
 
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
-        int64_t begin = part_of_line(n, t, device->threads);
-        int64_t count = part_of_line(n, t + 1, device->threads) - begin;
+        int64_t begin = line_part_begin(n, t, device->threads);
+        int64_t count = line_part_begin(n, t + 1, device->threads) - begin;
 
         relu6_part_backward(dx + begin, y + begin, dy + begin, count, add);
     }
@@ -170,8 +162,9 @@ static kdas_status sigmoid_forward(kdas_device *device, const kdas_call *call)
 {
     const elem *x = call->in[0];
     elem       *y = call->out;
+    int64_t     n = numel(&call->node->out);
 
-    EACH_ELEMENT(numel(&call->node->out), set(y[i], logistic_f(num(x[i]))))
+    EACH_ELEMENT(i, n, device) set(y[i], logistic_f(num(x[i])));
     return KDAS_OK;
 }
 
@@ -179,8 +172,9 @@ static kdas_status sigmoid_backward(kdas_device *device, const kdas_call *call)
 {
     const elem *y = call->out, *dy = call->dout;
     elem       *dx = call->din[0];
+    int64_t     n  = numel(&call->node->out);
 
-    EACH_GRADIENT(num(dy[i]) * num(y[i]) * (1.0f - num(y[i])));
+    EACH_GRADIENT(i, n, device, adds(call, 0), dx[i], num(dy[i]) * num(y[i]) * (1.0f - num(y[i])));
     return KDAS_OK;
 }
 
@@ -190,8 +184,9 @@ static kdas_status scale_forward(kdas_device *device, const kdas_call *call)
     const elem            *x      = call->in[0];
     const float            factor = a->factor, offset = a->offset;
     elem                  *y = call->out;
+    int64_t                n = numel(&call->node->out);
 
-    EACH_ELEMENT(numel(&call->node->out), set(y[i], num(x[i]) * factor + offset))
+    EACH_ELEMENT(i, n, device) set(y[i], num(x[i]) * factor + offset);
     return KDAS_OK;
 }
 
@@ -200,12 +195,13 @@ static kdas_status scale_backward(kdas_device *device, const kdas_call *call)
     const elem *dy     = call->dout;
     const float factor = ((const kdas_scale_attr *)call->node->attr)->factor;
     elem       *dx     = call->din[0];
+    int64_t     n      = numel(&call->node->out);
 
-    EACH_GRADIENT(num(dy[i]) * factor);
+    EACH_GRADIENT(i, n, device, adds(call, 0), dx[i], num(dy[i]) * factor);
     return KDAS_OK;
 }
 
-/* What image n is multiplied with: 1/(1-p), or 0 if it is dropped. */
+/* The factor of image n: 1/(1-p), or 0 if it is dropped. */
 static float kept(const kdas_call *call, int64_t n)
 {
     float keep = 1.0f - ((const kdas_drop_attr *)call->node->attr)->p;
@@ -214,7 +210,7 @@ static float kept(const kdas_call *call, int64_t n)
     return kdas_unit(call->seed, (uint64_t)n) < keep ? 1.0f / keep : 0.0f;
 }
 
-/* to = factor from, or +=; a dropped image is zero whatever `from` holds. */
+/* to = or += factor from; a dropped image is zero whatever `from` holds. */
 static void drop_part(elem *to, const elem *from, int64_t n, float factor, bool add)
 {
     if (factor == 0.0f && add) return;
@@ -222,7 +218,7 @@ static void drop_part(elem *to, const elem *from, int64_t n, float factor, bool 
     if (factor == 0.0f)
         memset(to, 0, (size_t)n * sizeof(elem));
     else
-        EACH_VECTOR(n)
+        EACH_VECTOR(c, left, whole, n)
         {
             vec v = factor * load_some(from + c, whole, left);
 
@@ -231,15 +227,15 @@ static void drop_part(elem *to, const elem *from, int64_t n, float factor, bool 
         }
 }
 
-/* Each thread has its piece of every image, so that a dropped one leaves none without work. */
+/* Each thread has a part of every image, so that a dropped image leaves no thread idle. */
 static void drop(kdas_device *device, const kdas_call *call, elem *to, const elem *from, bool add)
 {
     int64_t size = image_numel(&call->node->out), images = call->node->out.dim[0];
 
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
-        int64_t begin = part_of_line(size, t, device->threads);
-        int64_t count = part_of_line(size, t + 1, device->threads) - begin;
+        int64_t begin = line_part_begin(size, t, device->threads);
+        int64_t count = line_part_begin(size, t + 1, device->threads) - begin;
 
         for (int64_t n = 0; n < images; n++)
             drop_part(to + n * size + begin, from + n * size + begin, count, kept(call, n), add);

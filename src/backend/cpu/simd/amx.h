@@ -1,23 +1,23 @@
-/* amx.h - the instructions of AMX tiles, and what stands for them where a test has no such CPU.
+/* amx.h - the instructions of AMX tiles, and an emulation in C for tests on CPUs without them.
  *
- * A thread has eight tiles, 0 to 7. tile_config() gives each a shape, up to 16 rows of 64 bytes, and
- * makes all of them zero; tile_release() gives them up, and comes in the function that configured
- * them: nothing of ours is left in the tiles when another library wants them. In between:
+ * A thread has eight tile registers, 0 to 7. tile_config() gives each a shape, up to 16 rows of 64 bytes, and zeroes all of
+ * them. tile_release() gives them up; the function that configured them calls it before it returns, because oneDNN uses
+ * tiles, too. In between:
  *   tile_zero(t)                  t = 0
  *   tile_load(t, from, stride)    t = its rows, `stride` bytes apart
- *   tile_store(t, to, stride)     and back
+ *   tile_store(t, to, stride)     the reverse
  *   tile_dot_bf16(c, a, b)        c (M,N) f32 += a (M,K) b (K,N), units of two bf16 along K
- * Tiles are named by literal numbers.
+ * Tiles are named by literal numbers, because they are part of the instruction.
  *
- * They are written in assembly because the macros of compilers do not say that memory is read, so
- * that a store before a load may be put after it, or left out. */
+ * They are assembly because the intrinsics of compilers do not declare that memory is read: a store before a load could be
+ * moved behind it, or dropped. */
 #ifndef KD_AMX_H
 #define KD_AMX_H
 #include <stdint.h>
 
-enum { TILES = 8, TILE_HIGH = 16 /* rows */, TILE_WIDE = 64 /* bytes */ };
+enum { TILES = 8, TILE_MAX_ROWS = 16 /* rows */, TILE_ROW_BYTES = 64 /* bytes */ };
 
-/* As the processor reads it: 64 bytes. */
+/* The operand of ldtilecfg, 64 bytes. */
 typedef struct tile_shapes {
     uint8_t  palette, start_row, reserved[14]; /* 1, 0, 0                    */
     uint16_t bytes[16];                        /* of a row; the last 8 are 0 */
@@ -38,10 +38,9 @@ typedef struct tile_shapes {
 #define tile_dot_bf16(c, a, b) \
     __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::: "memory")
 #else
-/* The same in C, as Intel's manual defines them; what would be #UD or #GP is an assertion. What the
- * manual leaves to no one is kept: products of the even elements and of the odd ones are summed up
- * apart, then joined and added; denormals are zeros, going in and coming out. One thing more is
- * asserted: tiles are configured by those alone who find them released. */
+/* The emulation, as Intel's manual defines the instructions. What would be #UD or #GP is an assertion. The details are
+ * kept: sums over even elements and over odd ones are separate until the end; denormal inputs and results are zeros. It
+ * also asserts that tiles are configured only after they were released. */
 #include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -50,10 +49,10 @@ typedef struct tile_shapes {
 typedef struct tile_state {
     bool        configured;
     tile_shapes shapes;
-    uint8_t     row[TILES][TILE_HIGH][TILE_WIDE];
+    uint8_t     row[TILES][TILE_MAX_ROWS][TILE_ROW_BYTES];
 } tile_state;
 static _Thread_local tile_state tile_unit;
-extern atomic_long              kd_tile_products; /* the test's: products so far, in all threads */
+extern atomic_long kd_tile_products; /* defined by the test: products so far, in all threads */
 
 static inline void tile_config(const tile_shapes *s)
 {
@@ -62,8 +61,8 @@ static inline void tile_config(const tile_shapes *s)
     for (int i = 0; i < 14; i++)
         assert(s->reserved[i] == 0);
     for (int t = 0; t < 16; t++) {
-        assert(s->rows[t] <= (t < TILES ? TILE_HIGH : 0));
-        assert(s->bytes[t] <= (t < TILES ? TILE_WIDE : 0));
+        assert(s->rows[t] <= (t < TILES ? TILE_MAX_ROWS : 0));
+        assert(s->bytes[t] <= (t < TILES ? TILE_ROW_BYTES : 0));
         assert(!s->rows[t] == !s->bytes[t]);
     }
     memset(&tile_unit, 0, sizeof tile_unit);
@@ -98,7 +97,7 @@ static inline void tile_store(int t, void *to, int64_t stride)
         memcpy((char *)to + i * stride, tile_unit.row[t][i], tile_unit.shapes.bytes[t]);
 }
 
-/* A denormal's bits become those of its zero. */
+/* A denormal becomes the zero of its sign. */
 static inline float tile_flushed(uint32_t bits)
 {
     float f;

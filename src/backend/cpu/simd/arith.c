@@ -1,15 +1,15 @@
 /* arith.c - ADD, SUB and MUL of a (N,H,W,C) with b, whose axes are a's or 1.
  *
- * Axes are merged first: neighbours that b shares with a become one axis, so do neighbours that b
- * lacks. Equal shapes end as one long row, a value for each channel as (pixels, C), one for each
- * pixel as (pixels, C) with a single value to a row. */
+ * Axes are merged first: neighbouring axes that b shares with a become one, and so do neighbouring axes along which b is
+ * broadcast. Equal shapes become one long row, a value for each channel (pixels, C), and one for each pixel (pixels, C)
+ * with a single b to a row. */
 #include "backend/cpu/simd/simd.h"
 
 typedef enum operation { SUM, DIFFERENCE, PRODUCT } operation;
 
 typedef struct shape {
-    int64_t dim[4];  /* of a and out; merged, with leading ones */
-    int64_t step[4]; /* of b: 0 where it repeats                */
+    int64_t dim[4];  /* of a and out; merged, with leading 1 */
+    int64_t step[4]; /* of b: 0 where it is broadcast        */
     int64_t b_numel;
     bool    equal;
 } shape;
@@ -45,7 +45,7 @@ INLINE int64_t b_offset(const shape *s, int64_t row)
     return i0 * s->step[0] + i1 * s->step[1] + i2 * s->step[2];
 }
 
-/* A thread's share: some rows, or a piece of every row where there are too few of them. */
+/* The part of a thread: some rows, or where there are few rows, a part of every row. */
 typedef struct share {
     int64_t row, rows_end, column, columns;
 } share;
@@ -53,23 +53,23 @@ typedef struct share {
 static share share_of(const shape *s, int t, int threads)
 {
     int64_t rows = s->dim[0] * s->dim[1] * s->dim[2], n = s->dim[3];
-    int64_t column = part_of_line(n, t, threads);
+    int64_t column = line_part_begin(n, t, threads);
 
     if (rows < 4 * threads)
-        return (share){ 0, rows, column, part_of_line(n, t + 1, threads) - column };
-    return (share){ PART(rows, t, threads), PART(rows, t + 1, threads), 0, n };
+        return (share){ 0, rows, column, line_part_begin(n, t + 1, threads) - column };
+    return (share){ part_begin(rows, t, threads), part_begin(rows, t + 1, threads), 0, n };
 }
 
-/* Rows of a along which b moves by `step`, and their first place in both. */
-typedef struct stretch {
+/* A run of rows of a along which b moves by `step`, and the offset of its first row in both. */
+typedef struct run {
     int64_t rows, a, b, step;
-} stretch;
+} run;
 
-/* The next stretch of a share: until the last but one axis ends. */
-INLINE stretch next_stretch(const shape *s, share *h)
+/* The next run of a part: up to the end of axis 2. */
+INLINE run next_run(const shape *s, share *h)
 {
     int64_t rows = s->dim[2] - h->row % s->dim[2];
-    stretch at   = { rows, h->row * s->dim[3] + h->column, b_offset(s, h->row), s->step[2] };
+    run     at   = { rows, h->row * s->dim[3] + h->column, b_offset(s, h->row), s->step[2] };
 
     if (s->step[3]) at.b += h->column;
     if (at.rows > h->rows_end - h->row) at.rows = h->rows_end - h->row;
@@ -77,30 +77,33 @@ INLINE stretch next_stretch(const shape *s, share *h)
     return at;
 }
 
-#define COMBINE(op, a, b) ((op) == SUM ? (a) + (b) : (op) == DIFFERENCE ? (a) - (b) : (a) * (b))
+INLINE vec combine(vec a, vec b, operation op)
+{
+    return op == SUM ? a + b : op == DIFFERENCE ? a - b : a * b;
+}
 
-/* Sums for b are made in f32, of halves beside its gradient. */
+/* The gradient of b is summed in f32; in the bf16 copy, in scratch. */
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
     shape s = shape_of(node);
 
     (void)device;
-    if (HALF && !s.equal && (node->wants & 2)) plan->work_backward = floats(s.b_numel);
+    if (HALF && !s.equal && (node->wants & 2)) plan->work_backward = float_bytes(s.b_numel);
     return KDAS_OK;
 }
 
 /* ---- forward ---- */
 
-/* n values of a row; a single b is first spread over a vector. */
+/* n values of a row; a single b is broadcast to a vector first. */
 INLINE void forward_row(const elem *x, const elem *y, elem *to, int64_t n, bool single,
                         operation op)
 {
     vec b = (vec){ 0 } + (single ? num(y[0]) : 0);
 
-    EACH_VECTOR(n)
+    EACH_VECTOR(c, left, whole, n)
     {
         if (!single) b = load_some(y + c, whole, left);
-        store_some(to + c, COMBINE(op, load_some(x + c, whole, left), b), whole, left);
+        store_some(to + c, combine(load_some(x + c, whole, left), b, op), whole, left);
     }
 }
 
@@ -113,7 +116,7 @@ INLINE void forward(kdas_device *device, const kdas_call *call, operation op)
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++)
         for (share h = share_of(&s, t, device->threads); h.row < h.rows_end;) {
-            stretch at = next_stretch(&s, &h);
+            run at = next_run(&s, &h);
 
             for (int64_t r = 0; r < at.rows; r++, at.a += s.dim[3], at.b += at.step)
                 if (s.step[3])
@@ -125,15 +128,14 @@ INLINE void forward(kdas_device *device, const kdas_call *call, operation op)
 
 /* ---- backward ---- */
 
-/* to = fresh, or += */
-INLINE void give(elem *to, vec fresh, bool add, bool whole, int64_t left)
+/* to = fresh, or to += fresh where `add`. */
+INLINE void accumulate_some(elem *to, vec fresh, bool add, bool whole, int64_t left)
 {
     if (add) fresh += load_some(to, whole, left);
     store_some(to, fresh, whole, left);
 }
 
-/* Equal shapes: both gradients in one pass. They may be one array (x op x), which is added to
- * second. */
+/* Equal shapes: both gradients in one pass. They may be one array (x op x): the second is then added. */
 INLINE void backward_equal(kdas_device *device, const kdas_call *call, operation op)
 {
     const elem *a = call->in[0], *b = call->in[1], *g = call->dout;
@@ -143,9 +145,9 @@ INLINE void backward_equal(kdas_device *device, const kdas_call *call, operation
 
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
-        int64_t begin = part_of_line(n, t, device->threads);
+        int64_t begin = line_part_begin(n, t, device->threads);
 
-        EACH_VECTOR(part_of_line(n, t + 1, device->threads) - begin)
+        EACH_VECTOR(c, left, whole, line_part_begin(n, t + 1, device->threads) - begin)
         {
             int64_t i = begin + c;
             vec     d = load_some(g + i, whole, left), fresh_a = d, fresh_b = d;
@@ -156,8 +158,8 @@ INLINE void backward_equal(kdas_device *device, const kdas_call *call, operation
             } else if (op == DIFFERENCE) {
                 fresh_b = -d;
             }
-            if (da) give(da + i, fresh_a, add_a, whole, left);
-            if (db) give(db + i, fresh_b, add_b, whole, left);
+            if (da) accumulate_some(da + i, fresh_a, add_a, whole, left);
+            if (db) accumulate_some(db + i, fresh_b, add_b, whole, left);
         }
     }
 }
@@ -168,12 +170,12 @@ INLINE void backward_row(const elem *dout, const elem *y, elem *da, int64_t n, b
 {
     vec b = (vec){ 0 } + (op == PRODUCT && single ? num(y[0]) : 0);
 
-    EACH_VECTOR(n)
+    EACH_VECTOR(c, left, whole, n)
     {
         vec d = load_some(dout + c, whole, left);
 
         if (op == PRODUCT) d *= single ? b : load_some(y + c, whole, left);
-        give(da + c, d, add, whole, left);
+        accumulate_some(da + c, d, add, whole, left);
     }
 }
 
@@ -187,7 +189,7 @@ INLINE void backward_a(kdas_device *device, const kdas_call *call, const shape *
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++)
         for (share h = share_of(s, t, device->threads); h.row < h.rows_end;) {
-            stretch at = next_stretch(s, &h);
+            run at = next_run(s, &h);
 
             for (int64_t r = 0; r < at.rows; r++, at.a += s->dim[3], at.b += at.step)
                 if (s->step[3])
@@ -197,7 +199,7 @@ INLINE void backward_a(kdas_device *device, const kdas_call *call, const shape *
         }
 }
 
-/* Add what columns begin .. end-1 of a row send to b. */
+/* db += the gradient from columns begin .. end-1 of a row. */
 INLINE void reduce_row(float *db, const elem *dout, const elem *a, int64_t begin, int64_t end,
                        bool single, operation op)
 {
@@ -205,7 +207,7 @@ INLINE void reduce_row(float *db, const elem *dout, const elem *a, int64_t begin
 
     dout += begin;
     a += op == PRODUCT ? begin : 0;
-    EACH_VECTOR(end - begin)
+    EACH_VECTOR(c, left, whole, end - begin)
     {
         vec d = load_some(dout + c, whole, left);
 
@@ -219,8 +221,8 @@ INLINE void reduce_row(float *db, const elem *dout, const elem *a, int64_t begin
     if (single) db[0] += lanes_sum(sum);
 }
 
-/* db sums over the axes that b lacks. Threads divide the outermost axis that it has, so that none
- * writes what another does; a single value for all is summed by one. */
+/* db sums over the axes along which b is broadcast. Threads divide the outermost axis that b has, so that no two write to
+ * one place. If b is a single value, one thread sums it. */
 INLINE void backward_b(kdas_device *device, const kdas_call *call, const shape *s, operation op)
 {
     const elem *a = call->in[0], *dout = call->dout;
@@ -235,8 +237,8 @@ INLINE void backward_b(kdas_device *device, const kdas_call *call, const shape *
         int64_t low[4] = { 0 }, high[4] = { s->dim[0], s->dim[1], s->dim[2], s->dim[3] };
 
         if (s->step[axis]) {
-            low[axis]  = PART(s->dim[axis], t, device->threads);
-            high[axis] = PART(s->dim[axis], t + 1, device->threads);
+            low[axis]  = part_begin(s->dim[axis], t, device->threads);
+            high[axis] = part_begin(s->dim[axis], t + 1, device->threads);
         } else if (t > 0) {
             continue;
         }
@@ -256,8 +258,9 @@ INLINE void backward_b(kdas_device *device, const kdas_call *call, const shape *
                 }
     }
     if (!HALF) return;
-    EACH_VECTOR(s->b_numel)
-    give((elem *)call->din[1] + c, load_some(db + c, whole, left), adds(call, 1), whole, left);
+    EACH_VECTOR(c, left, whole, s->b_numel)
+    accumulate_some((elem *)call->din[1] + c, load_some(db + c, whole, left), adds(call, 1), whole,
+                    left);
 }
 
 INLINE void backward(kdas_device *device, const kdas_call *call, operation op)

@@ -1,11 +1,11 @@
 /* attention.c - ATTENTION: q (N,H,W,C), kv (N,h,w,2C) -> (N,H,W,C), in blocks of query rows.
  *
- * For an image, a head and a block of rows: S = Q K^T, softmax in the cache, O = S V. The matrix
- * of all scores is never written; backward makes the blocks again from the logarithm of each row's
- * sum, to base 2, the only thing saved: (N, heads, queries). With P the softmax, and g = dO V^T:
+ * For an image, a head and a block of rows: S = Q K^T, softmax in the cache, O = S V. The full matrix of scores is never in
+ * memory. Backward recomputes the blocks from the base-2 logarithm of each row's sum, the only thing saved:
+ * (N, heads, queries). With P the softmax and g = dO V^T:
  *   dS = P (g - sum_j P g) scale,  dQ = dS K,  dK = dS^T Q,  dV = P^T dO.
- * Work is divided in tasks (image, head, chunk of queries) whose number follows from the shape
- * alone; the gradients of keys and values are summed for each task and then joined in order. */
+ * A task is (image, head, chunk of queries); how many there are follows from the shape alone. The gradients of keys and
+ * values have partial sums for each task, which are added up in a fixed order. */
 #include "backend/cpu/simd/fmath.h"
 #include "backend/cpu/simd/gemm.h"
 
@@ -41,11 +41,11 @@ static shape shape_of(const kdas_node_desc *node)
 }
 
 typedef struct task {
-    int64_t     first, end; /* queries */
+    int64_t     first, end; /* queries                                                      */
     const elem *q, *k, *v;  /* of query 0 and key 0; rows are channels and 2 channels apart */
-    int64_t     at;         /* offset of query 0 in q, out and their gradients */
-    int64_t     kv_at;      /* offset of key 0 in kv's gradient                */
-    int64_t     row;        /* index of query 0 among the rows that are saved  */
+    int64_t     at;         /* offset of query 0 in q, out and their gradients              */
+    int64_t     kv_at;      /* offset of key 0 in kv's gradient                             */
+    int64_t     row;        /* index of query 0 among the rows that are saved               */
 } task;
 
 static task task_of(const kdas_call *call, const shape *s, int64_t i)
@@ -65,28 +65,30 @@ static task task_of(const kdas_call *call, const shape *s, int64_t i)
     return t;
 }
 
-/* ---- scratch: one part for each thread ---- */
+/* ---- scratch of a thread ---- */
 
-/* Blocks of scores are floats; what a product reads of them is made elements, where those differ. */
-static size_t block_bytes(const shape *s) { return floats(s->block * s->ld); }
+/* Blocks of scores are floats. The bf16 copy converts them to elements before a product reads them. */
+static size_t block_bytes(const shape *s) { return float_bytes(s->block * s->ld); }
 static size_t copy_bytes(const shape *s) { return HALF ? block_bytes(s) : 0; }
 
 static size_t forward_bytes(const shape *s)
 {
-    return floats(packed_numel(s->width, s->keys)) + floats(packed_numel(s->keys, s->width)) +
-           floats(s->block * s->width) + block_bytes(s) + copy_bytes(s);
+    return float_bytes(packed_numel(s->width, s->keys)) +
+           float_bytes(packed_numel(s->keys, s->width)) + float_bytes(s->block * s->width) +
+           block_bytes(s) + copy_bytes(s);
 }
 
 static size_t backward_bytes(const shape *s)
 {
-    return 2 * floats(packed_numel(s->width, s->keys)) + floats(packed_numel(s->keys, s->width)) +
-           2 * floats(packed_numel(s->block, s->width)) + 2 * block_bytes(s) + copy_bytes(s);
+    return 2 * float_bytes(packed_numel(s->width, s->keys)) +
+           float_bytes(packed_numel(s->keys, s->width)) +
+           2 * float_bytes(packed_numel(s->block, s->width)) + 2 * block_bytes(s) + copy_bytes(s);
 }
 
-/* Sums for keys and values of one task, where several tasks share them or they are not floats. */
+/* Partial gradients of keys and values of one task, where several tasks add to them, or elements are not floats. */
 static size_t partial_bytes(const shape *s)
 {
-    return s->chunks > 1 || HALF ? floats(2 * s->keys * s->width) : 0;
+    return s->chunks > 1 || HALF ? float_bytes(2 * s->keys * s->width) : 0;
 }
 
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
@@ -94,7 +96,7 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
     shape  s       = shape_of(node);
     size_t threads = (size_t)device->threads;
 
-    plan->saved         = floats(s.images * s.heads * s.queries);
+    plan->saved         = float_bytes(s.images * s.heads * s.queries);
     plan->work_forward  = threads * forward_bytes(&s);
     plan->work_backward = threads * backward_bytes(&s) + (size_t)s.tasks * partial_bytes(&s);
     return KDAS_OK;
@@ -102,14 +104,13 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 
 /* ---- forward ---- */
 
-/* A row of scores is padded to whole vectors, and all of them are computed with: loops without a
- * rest. */
+/* A row of scores is padded to whole vectors, which are all computed: the loops need no remainder. */
 INLINE int64_t whole_row(const shape *s) { return s->ld / LANES * LANES; }
 
-/* Scores are multiplied by this before 2 is raised to them. Not 0, which would let the padding in. */
+/* The factor of the scores in 2^(factor score). Not 0: the padding would count. */
 INLINE float factor_of(const shape *s) { return s->scale == 0 ? 1e-20f : s->scale * LOG2_E; }
 
-/* Scores times c, rounded: fused with a subtraction, the largest less itself would not be 0. */
+/* Scores times c, rounded. The asm keeps it from being fused with the subtraction: the maximum minus itself must be 0. */
 INLINE vec scaled(const float *scores, float c)
 {
     vec v = load_f(scores) * c;
@@ -118,9 +119,9 @@ INLINE vec scaled(const float *scores, float c)
     return v;
 }
 
-/* S (rows,ld) = Q K^T -> P, the softmax over the keys without its denominator: 2^(c s - max) with
- * c = scale / ln 2; P may be S. `sum` receives the denominators, `most` the maxima. The padding becomes
- * 0 or nearly so. (The scale is not packed with the keys: halves of them would lose bits by it.) */
+/* S (rows,ld) = Q K^T -> P, the softmax over the keys without its denominator: 2^(c s - max), c = scale / ln 2. P may be S.
+ * `sum` receives the denominators, `most` the maxima. The padding becomes 0 or nearly so. (The scale is not packed
+ * with the keys, because bf16 would lose bits by it.) */
 static void softmax_rows(const shape *s, float *S, elem *P, int64_t rows, float *sum, float *most)
 {
     int64_t n = whole_row(s);
@@ -148,7 +149,7 @@ static void softmax_rows(const shape *s, float *S, elem *P, int64_t rows, float 
     }
 }
 
-/* S as elements; the last key may stand alone in its unit: what is beside it meets a zero. */
+/* S as elements. The last key may be alone in its unit: the other half is multiplied by a zero. */
 INLINE const elem *as_elements(const shape *s, const float *S, int64_t rows, void *copy)
 {
     if (!HALF) return (const elem *)S;
@@ -157,7 +158,7 @@ INLINE const elem *as_elements(const shape *s, const float *S, int64_t rows, voi
     return copy;
 }
 
-/* out (rows, width), rows C apart = O / sum */
+/* out (rows, width) = O / sum; rows of out are C apart. */
 INLINE void divide_rows(elem *out, const float *O, const float *sum, int64_t rows, const shape *s)
 {
     for (int64_t i = 0; i < rows; i++) {
@@ -171,12 +172,12 @@ INLINE void divide_rows(elem *out, const float *O, const float *sum, int64_t row
 
 static void forward_task(const kdas_call *call, const shape *s, const task *t, void *work)
 {
-    unit   *keys   = carve(&work, floats(packed_numel(s->width, s->keys)));
-    unit   *values = carve(&work, floats(packed_numel(s->keys, s->width)));
-    float  *O      = carve(&work, floats(s->block * s->width));
-    float  *S = carve(&work, block_bytes(s)), *saved = (float *)call->saved + t->row;
+    unit   *keys   = bump_alloc(&work, float_bytes(packed_numel(s->width, s->keys)));
+    unit   *values = bump_alloc(&work, float_bytes(packed_numel(s->keys, s->width)));
+    float  *O      = bump_alloc(&work, float_bytes(s->block * s->width));
+    float  *S = bump_alloc(&work, block_bytes(s)), *saved = (float *)call->saved + t->row;
     elem   *out = (elem *)call->out + t->at, *P = HALF ? work : (void *)S;
-    int64_t C = s->channels, keys_whole = round_up(s->keys, DEPTH);
+    int64_t C = s->channels, keys_whole = round_up(s->keys, UNIT_DEPTH);
 
     pack_panels(keys, t->k, s->width, s->keys, 1, 2 * C, 1.0f);
     pack_panels(values, t->v, s->keys, s->width, 2 * C, 1, 1.0f);
@@ -200,8 +201,8 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 
 #pragma omp parallel for schedule(static)
     for (int p = 0; p < device->threads; p++)
-        for (int64_t i = PART(s.tasks, p, device->threads);
-             i < PART(s.tasks, p + 1, device->threads); i++) {
+        for (int64_t i = part_begin(s.tasks, p, device->threads);
+             i < part_begin(s.tasks, p + 1, device->threads); i++) {
             task t = task_of(call, &s, i);
             forward_task(call, &s, &t, (char *)call->work + (size_t)p * forward_bytes(&s));
         }
@@ -210,7 +211,7 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 
 /* ---- backward ---- */
 
-/* S: Q K^T -> P; G: dO V^T -> dS. G is 0 in the padding, whatever S becomes there. */
+/* S: Q K^T becomes P; G: dO V^T becomes dS. G is 0 in the padding, whatever S is there. */
 static void scores_backward(const shape *s, float *S, float *G, int64_t rows, const float *log_sum)
 {
     int64_t n = whole_row(s);
@@ -232,16 +233,16 @@ static void scores_backward(const shape *s, float *S, float *G, int64_t rows, co
     }
 }
 
-/* dk += dS^T q, dv += P^T dout for a block of rows: sums over rows. `copy`: room for a block. */
+/* dk += dS^T q, dv += P^T dout for a block of rows. `copy`: scratch for a block. */
 INLINE void keys_backward(const shape *s, const float *S, const float *G, int64_t rows,
                           const unit *q_panel, const unit *g_panel, float *dk, float *dv,
                           int64_t ld, void *copy)
 {
 #ifdef KD_HALF
-    turn_rows((unit *)copy, G, rows, s->keys, s->ld);
-    gemm_turned(s->keys, s->width, rows, copy, q_panel, dk, ld, ADD);
-    turn_rows((unit *)copy, S, rows, s->keys, s->ld);
-    gemm_turned(s->keys, s->width, rows, copy, g_panel, dv, ld, ADD);
+    transpose_rows((unit *)copy, G, rows, s->keys, s->ld);
+    gemm_transposed_a(s->keys, s->width, rows, copy, q_panel, dk, ld, ADD);
+    transpose_rows((unit *)copy, S, rows, s->keys, s->ld);
+    gemm_transposed_a(s->keys, s->width, rows, copy, g_panel, dv, ld, ADD);
 #else
     (void)copy;
     gemm(s->keys, s->width, rows, G, 1, s->ld, q_panel, NULL, dk, ld, ADD);
@@ -249,16 +250,16 @@ INLINE void keys_backward(const shape *s, const float *S, const float *G, int64_
 #endif
 }
 
-/* `dk`, `dv`: (keys, width) with rows ld apart, added into. */
+/* Adds to `dk` and `dv`, (keys, width) with rows ld apart; NULL: not wanted. */
 static void backward_task(const kdas_call *call, const shape *s, const task *t, void *work,
                           float *dk, float *dv, int64_t ld)
 {
-    unit        *keys_t   = carve(&work, floats(packed_numel(s->width, s->keys)));
-    unit        *values_t = carve(&work, floats(packed_numel(s->width, s->keys)));
-    unit        *keys     = carve(&work, floats(packed_numel(s->keys, s->width)));
-    unit        *q_panel  = carve(&work, floats(packed_numel(s->block, s->width)));
-    unit        *g_panel  = carve(&work, floats(packed_numel(s->block, s->width)));
-    float       *S = carve(&work, block_bytes(s)), *G = carve(&work, block_bytes(s));
+    unit        *keys_t   = bump_alloc(&work, float_bytes(packed_numel(s->width, s->keys)));
+    unit        *values_t = bump_alloc(&work, float_bytes(packed_numel(s->width, s->keys)));
+    unit        *keys     = bump_alloc(&work, float_bytes(packed_numel(s->keys, s->width)));
+    unit        *q_panel  = bump_alloc(&work, float_bytes(packed_numel(s->block, s->width)));
+    unit        *g_panel  = bump_alloc(&work, float_bytes(packed_numel(s->block, s->width)));
+    float       *S = bump_alloc(&work, block_bytes(s)), *G = bump_alloc(&work, block_bytes(s));
     const elem  *dout  = (const elem *)call->dout + t->at;
     const float *saved = (const float *)call->saved + t->row;
     elem        *dq    = call->din[0] ? (elem *)call->din[0] + t->at : NULL;
@@ -275,8 +276,8 @@ static void backward_task(const kdas_call *call, const shape *s, const task *t, 
         gemm(rows, s->ld, s->width, g, C, 1, values_t, NULL, G, s->ld, SET);
         scores_backward(s, S, G, rows, saved + r);
         if (dq)
-            gemm(rows, s->width, round_up(s->keys, DEPTH), as_elements(s, G, rows, work), s->ld, 1,
-                 keys, NULL, dq + r * C, C, put_of(adds(call, 0)));
+            gemm(rows, s->width, round_up(s->keys, UNIT_DEPTH), as_elements(s, G, rows, work),
+                 s->ld, 1, keys, NULL, dq + r * C, C, store_mode_of(adds(call, 0)));
         if (!dk) continue;
         pack_panels(q_panel, q, rows, s->width, C, 1, 1.0f);
         pack_panels(g_panel, g, rows, s->width, C, 1, 1.0f);
@@ -285,7 +286,7 @@ static void backward_task(const kdas_call *call, const shape *s, const task *t, 
 }
 
 #ifndef KD_HALF
-/* The gradient rows of one head. */
+/* Zero the gradient of one head. */
 static void zero_head(const shape *s, float *dk)
 {
     for (int64_t j = 0; j < s->keys; j++) {
@@ -295,8 +296,8 @@ static void zero_head(const shape *s, float *dk)
 }
 #endif
 
-/* Set or add to one head's gradient rows the sums of all its chunks. */
-static void join_head(const shape *s, elem *dk, const float *partial, bool add)
+/* One head's gradient = or += the partial sums of all its chunks. */
+static void reduce_head(const shape *s, elem *dk, const float *partial, bool add)
 {
     int64_t apart = (int64_t)(partial_bytes(s) / sizeof(float));
 
@@ -310,7 +311,7 @@ static void join_head(const shape *s, elem *dk, const float *partial, bool add)
 
             for (int64_t chunk = 0; chunk < s->chunks; chunk++)
                 sum += from[chunk * apart + c];
-            PUT(add, to[c], sum);
+            accumulate(to[c], sum, add);
         }
     }
 }
@@ -348,16 +349,16 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 
 #pragma omp parallel for schedule(static)
     for (int p = 0; p < parts; p++)
-        backward_tasks(call, &s, PART(s.tasks, p, parts), PART(s.tasks, p + 1, parts),
+        backward_tasks(call, &s, part_begin(s.tasks, p, parts), part_begin(s.tasks, p + 1, parts),
                        (char *)call->work + (size_t)p * backward_bytes(&s), partials);
     if (!partial_bytes(&s) || !call->din[1]) return KDAS_OK;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < s.images * s.heads; i++) {
         task t = task_of(call, &s, i * s.chunks);
 
-        join_head(&s, (elem *)call->din[1] + t.kv_at,
-                  (const float *)(partials + (size_t)(i * s.chunks) * partial_bytes(&s)),
-                  adds(call, 1));
+        reduce_head(&s, (elem *)call->din[1] + t.kv_at,
+                    (const float *)(partials + (size_t)(i * s.chunks) * partial_bytes(&s)),
+                    adds(call, 1));
     }
     return KDAS_OK;
 }

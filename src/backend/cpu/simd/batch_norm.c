@@ -1,9 +1,8 @@
-/* batch_norm.c - BATCH_NORM and STANDARDIZE over N,H,W for each channel of x (rows,C); see backend.h for
- * the statistics.
+/* batch_norm.c - BATCH_NORM and STANDARDIZE over N,H,W for each channel of x (rows,C); backend.h defines the statistics.
  *
- * saved: the mean and 1/sqrt(var + eps) that were used, (2,C), each padded to whole cache lines.
- * Sums over rows are made in blocks of 64 rows in f32 and joined in f64, so that they do not
- * drift. Backward, h = (x - mean) r, M rows: dg = sum dy h, db = sum dy, and
+ * saved: the mean and 1/sqrt(var + eps) that were used, (2,C), each padded to whole cache lines. The variance is two-pass:
+ * the mean first, then the squared distances from it. Sums over rows are f32 within blocks of 64 rows and f64 over the
+ * blocks, so that rounding does not accumulate. Backward, h = (x - mean) r, M rows: dg = sum dy h, db = sum dy, and
  *   batch statistics: dx = g r (dy - (db + h dg) / M);  running ones: dx = g r dy. */
 #include "backend/cpu/simd/simd.h"
 
@@ -11,21 +10,21 @@ enum { BLOCK = 64 };
 
 static bool of_batch(const kdas_call *call) { return call->node->flags & KDAS_NODE_TRAIN; }
 
-static size_t part_bytes(int64_t C) { return 2 * floats(C) + 2 * doubles(C); }
+static size_t part_bytes(int64_t C) { return 2 * float_bytes(C) + 2 * double_bytes(C); }
 
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
     int64_t C = node->in[0].dim[3];
 
-    plan->saved         = 2 * floats(C);
+    plan->saved         = 2 * float_bytes(C);
     plan->work_forward  = part_bytes(C) * (size_t)device->threads;
-    plan->work_backward = part_bytes(C) * (size_t)device->threads + 2 * floats(C);
+    plan->work_backward = part_bytes(C) * (size_t)device->threads + 2 * float_bytes(C);
     return KDAS_OK;
 }
 
 /* What is summed over rows for each channel: a first and a second quantity. */
 typedef struct sums {
-    const elem  *x, *dy;   /* dy NULL: forward                     */
+    const elem  *x, *dy;   /* dy NULL: forward                           */
     const float *mean, *r; /* mean NULL: the sum of x, or of dy and dy x */
 } sums;
 
@@ -60,12 +59,12 @@ INLINE void add_row(const sums *s, int64_t row, int64_t C, float *first, float *
 static void sum_part(const sums *s, int64_t begin, int64_t end, int64_t C, char *work)
 {
     void   *at    = work;
-    float  *first = carve(&at, floats(C)), *second = carve(&at, floats(C));
-    double *all_first = carve(&at, doubles(C)), *all_second = at;
+    float  *first = bump_alloc(&at, float_bytes(C)), *second = bump_alloc(&at, float_bytes(C));
+    double *all_first = bump_alloc(&at, double_bytes(C)), *all_second = at;
 
-    memset(all_first, 0, 2 * doubles(C));
+    memset(all_first, 0, 2 * double_bytes(C));
     for (int64_t r = begin; r < end; r += BLOCK) {
-        memset(first, 0, 2 * floats(C));
+        memset(first, 0, 2 * float_bytes(C));
         for (int64_t i = r; i < r + BLOCK && i < end; i++)
             add_row(s, i, C, first, second);
 #pragma omp simd
@@ -76,27 +75,27 @@ static void sum_part(const sums *s, int64_t begin, int64_t end, int64_t C, char 
     }
 }
 
-/* Sums over all rows: those of part 0 are the result afterwards. */
+/* Sums over all rows; the result is in the scratch of part 0. */
 static void sum_rows(const sums *s, int64_t rows, int64_t C, char *work, int parts, double **first,
                      double **second)
 {
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < parts; t++)
-        sum_part(s, PART(rows, t, parts), PART(rows, t + 1, parts), C,
+        sum_part(s, part_begin(rows, t, parts), part_begin(rows, t + 1, parts), C,
                  work + (size_t)t * part_bytes(C));
-    *first  = (double *)(work + 2 * floats(C));
-    *second = (double *)(work + 2 * floats(C) + doubles(C));
+    *first  = (double *)(work + 2 * float_bytes(C));
+    *second = (double *)(work + 2 * float_bytes(C) + double_bytes(C));
     for (int t = 1; t < parts; t++) {
         const double *from = (const double *)((char *)*first + (size_t)t * part_bytes(C));
 
         for (int64_t c = 0; c < C; c++) {
             (*first)[c] += from[c];
-            (*second)[c] += from[(int64_t)(doubles(C) / sizeof(double)) + c];
+            (*second)[c] += from[(int64_t)(double_bytes(C) / sizeof(double)) + c];
         }
     }
 }
 
-/* Batch statistics into mean and r, and into the running ones (state inputs 3 and 4). */
+/* Batch statistics to mean and r; updates the running ones (state inputs 3 and 4). */
 static void batch_statistics(kdas_device *device, const kdas_call *call, float *mean, float *r)
 {
     const kdas_norm_attr *a = call->node->attr;
@@ -127,7 +126,7 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     const float          *g = call->in[1], *b = call->in[2], *var = call->in[4];
     int64_t               C = call->node->out.dim[3], rows = row_count(&call->node->out);
     elem                 *y    = call->out;
-    float                *mean = call->saved, *r = mean + floats(C) / sizeof(float);
+    float                *mean = call->saved, *r = mean + float_bytes(C) / sizeof(float);
 
     if (of_batch(call)) {
         batch_statistics(device, call, mean, r);
@@ -162,7 +161,7 @@ INLINE void backward_row(const elem *x, const elem *dy, elem *dx, int64_t C, con
 static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
     int64_t      C = call->node->out.dim[3], rows = row_count(&call->node->out);
-    int64_t      ld   = (int64_t)(floats(C) / sizeof(float));
+    int64_t      ld   = (int64_t)(float_bytes(C) / sizeof(float));
     const float *mean = call->saved, *r = mean + ld, *g = call->in[1];
     const elem  *x = call->in[0], *dy = call->dout;
     elem        *dx = call->din[0];
@@ -206,9 +205,9 @@ static kdas_status standardize_prepare(kdas_device *device, const kdas_node_desc
 {
     int64_t C = node->in[0].dim[3];
 
-    plan->saved         = 2 * floats(C);
-    plan->work_forward  = part_bytes(C) * (size_t)device->threads + floats(C);
-    plan->work_backward = part_bytes(C) * (size_t)device->threads + 2 * floats(C);
+    plan->saved         = 2 * float_bytes(C);
+    plan->work_forward  = part_bytes(C) * (size_t)device->threads + float_bytes(C);
+    plan->work_backward = part_bytes(C) * (size_t)device->threads + 2 * float_bytes(C);
     return KDAS_OK;
 }
 
@@ -216,7 +215,7 @@ static void standardize_statistics(kdas_device *device, const kdas_call *call, f
 {
     const kdas_standardize_attr *a = call->node->attr;
     int64_t                      C = call->node->out.dim[3], rows = row_count(&call->node->out);
-    float                       *r = call->saved, *k = r + floats(C) / sizeof(float);
+    float                       *r = call->saved, *k = r + float_bytes(C) / sizeof(float);
     sums                         s = { .x = call->in[0] };
     double                      *first, *second, M = (double)rows;
 
@@ -252,7 +251,7 @@ static kdas_status standardize_forward(kdas_device *device, const kdas_call *cal
 static kdas_status standardize_backward(kdas_device *device, const kdas_call *call)
 {
     int64_t      C = call->node->out.dim[3], rows = row_count(&call->node->out);
-    int64_t      ld = (int64_t)(floats(C) / sizeof(float));
+    int64_t      ld = (int64_t)(float_bytes(C) / sizeof(float));
     const float *y = call->out, *dy = call->dout, *r = call->saved, *k = r + ld;
     float       *dx    = call->din[0];
     float       *shift = (float *)((char *)call->work + part_bytes(C) * (size_t)device->threads);

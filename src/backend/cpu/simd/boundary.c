@@ -1,16 +1,15 @@
-/* boundary.c - BOUNDARY: 1 + gain |box(y) - y|, box the window x window mean with zeros outside; y
- * (N,H,W,C).
+/* boundary.c - BOUNDARY: 1 + gain |box(y) - y|, box the window x window mean with zeros outside; y (N,H,W,C).
  *
- * Two running sums: down the columns, one row in and one row out, then along the row. Strips of
- * rows start anew, so that the sums (in f64) stay short and the strips can run beside each
- * other. */
+ * Two running sums: down the columns, where a row enters and one leaves, then along the row. Each strip of rows starts its
+ * own sums (f64): they stay short, and strips run in parallel. */
 #include "backend/cpu/simd/simd.h"
 
 enum { STRIP = 32 };
 
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
-    plan->work_forward = doubles(node->in[0].dim[2] * node->in[0].dim[3]) * (size_t)device->threads;
+    plan->work_forward =
+        double_bytes(node->in[0].dim[2] * node->in[0].dim[3]) * (size_t)device->threads;
     return KDAS_OK;
 }
 
@@ -71,10 +70,10 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
         double *column =
-            (double *)((char *)call->work + doubles(d->dim[2] * d->dim[3]) * (size_t)t);
+            (double *)((char *)call->work + double_bytes(d->dim[2] * d->dim[3]) * (size_t)t);
 
-        for (int64_t i = PART(tasks, t, device->threads); i < PART(tasks, t + 1, device->threads);
-             i++)
+        for (int64_t i = part_begin(tasks, t, device->threads);
+             i < part_begin(tasks, t + 1, device->threads); i++)
             strip(call->node, y + i / strips * size, out + i / strips * size, i % strips * STRIP,
                   column);
     }

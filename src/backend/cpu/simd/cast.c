@@ -1,26 +1,30 @@
-/* cast.c - CAST: f32 to bf16 and back; the types are the operands', whatever `elem` is. */
+/* cast.c - CAST: f32 to bf16 and back. The types are those of the operands, in every copy; `elem` is not used. */
 #include "backend/cpu/simd/simd.h"
 
-/* to = from, or to += from, each of its own type. */
-#define MOVE(to_type, from_type)                                                          \
-    do {                                                                                  \
-        to_type         *t_ = to;                                                         \
-        const from_type *f_ = from;                                                       \
+/* name(): to = from, or to += from, each of its own type. */
+#define DEFINE_MOVE(name, to_type, from_type)                                             \
+    static void name(to_type *to, const from_type *from, int64_t n, bool add)             \
+    {                                                                                     \
         _Pragma("omp parallel for simd schedule(static)") for (int64_t i = 0; i < n; i++) \
-            PUT(add, t_[i], num(f_[i]));                                                  \
-    } while (0)
+            accumulate(to[i], num(from[i]), add);                                         \
+    }
+DEFINE_MOVE(move_bf16_bf16, bf16, bf16)
+DEFINE_MOVE(move_bf16_f32, bf16, float)
+DEFINE_MOVE(move_f32_bf16, float, bf16)
+DEFINE_MOVE(move_f32_f32, float, float)
+#undef DEFINE_MOVE
 
 static kdas_status move(void *to, int32_t to_type, const void *from, int32_t from_type, int64_t n,
                         bool add)
 {
     if (to_type == KDAS_BF16 && from_type == KDAS_BF16)
-        MOVE(bf16, bf16);
+        move_bf16_bf16(to, from, n, add);
     else if (to_type == KDAS_BF16)
-        MOVE(bf16, float);
+        move_bf16_f32(to, from, n, add);
     else if (from_type == KDAS_BF16)
-        MOVE(float, bf16);
+        move_f32_bf16(to, from, n, add);
     else
-        MOVE(float, float);
+        move_f32_f32(to, from, n, add);
     return KDAS_OK;
 }
 

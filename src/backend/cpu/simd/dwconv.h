@@ -1,13 +1,13 @@
-/* dwconv.h - the depthwise 3x3 filter of stride 1 and padding 1, LANES channels of a few neighbouring
- * pixels at a time: what DWCONV2D and MIX_FFN are made of.
+/* dwconv.h - the depthwise 3x3 filter of stride 1 and padding 1, for LANES channels of a strip of neighbouring pixels at a
+ * time. DWCONV2D and MIX_FFN use it.
  *
- * row[0..2] point to column 0 of the rows above, at and below the one in hand, at the first of the
- * LANES channels; NULL outside of the image. Pixels lie `step` elements apart. */
+ * row[0..2] point to column 0 of the rows above, at and below the current row, at the first of the LANES channels; NULL
+ * outside of the image. Pixels lie `step` elements apart. */
 #ifndef KD_DWCONV_H
 #define KD_DWCONV_H
 #include "backend/cpu/simd/simd.h"
 
-/* Outputs that share the values they read, and as many for the gradient of the filter. */
+/* Pixels of a strip, which share the values they read; the same for the gradient of the filter. */
 enum { STRIP = 4, WEIGHTS_STRIP = LANES == 16 ? 8 : 4 };
 
 typedef struct line {
@@ -40,7 +40,7 @@ INLINE void add_taps(vec *sum, const int n, const elem *const row[3], const vec 
     }
 }
 
-/* sum[3], of one row's taps, += the gradients g of n outputs times the values around them. */
+/* sum[3], the gradients of one row's taps, += output gradients g (n) times the values that each tap read. */
 INLINE void add_products(vec *sum, const int n, const elem *row, const vec *g, int64_t x, line l,
                          bool whole, int64_t m)
 {
@@ -55,8 +55,9 @@ INLINE void add_products(vec *sum, const int n, const elem *row, const vec *g, i
     }
 }
 
-/* Run a statement for all columns x of a row, n of them at a time; n is a constant. */
-#define BY_STRIPS(width, x, n, ...)                \
+/* Run a statement for all columns of a row in strips. It declares x, the first column of a strip, and n, its width: a
+ * constant, STRIP, 2 or 1, so that loops over n are unrolled. */
+#define BY_STRIPS(x, n, width, ...)                \
     do {                                           \
         int64_t x = 0;                             \
         for (; x + STRIP <= (width); x += STRIP) { \

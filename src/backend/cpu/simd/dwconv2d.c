@@ -1,17 +1,16 @@
-/* dwconv2d.c - DWCONV2D: x (N,H,W,C), w (C,1,k,k), [b (C)], each channel by its own filter.
+/* dwconv2d.c - DWCONV2D: x (N,H,W,C), w (C,1,k,k), [b (C)], a filter for each channel.
  *
- * packed: w as (k*k, C), b (zeros if absent), w turned by 180 degrees. All loops run along C, the
- * axis that is dense. The common filter (3x3, stride 1, pad 1) takes STRIP neighbouring outputs at
- * a time, so that a value of x and of w is loaded once for several products; so do 3x3 of stride 2 and
- * 5x5 (dwconv_strips.h); others go tap by tap.
- * The gradient of x is the same convolution of dout with the turned filter. That of w: each part
- * of the rows (n,y) has its own sums, (k*k + 1, C) with db last, which are joined in order. */
+ * packed: w as (k*k, C), b (zeros if absent), w rotated by 180 degrees. All loops run along C, the dense axis. The common
+ * filter (3x3, stride 1, pad 1) computes strips of neighbouring outputs, so that a value of x and of w is loaded once for
+ * several products (dwconv.h); so do 3x3 of stride 2 and 5x5 (dwconv_strips.h). Others go tap by tap.
+ * The gradient of x is the same convolution of dout with the rotated filter. For that of w, each part of the rows (n,y) has
+ * its own sums, (k*k + 1, C) with db last, which are added up in a fixed order. */
 #include "backend/cpu/simd/dwconv_strips.h"
 
 typedef struct shape {
     int64_t N, H, W, C, Ho, Wo, kh, kw, stride, pad, ld; /* ld: C in whole cache lines */
     bool    common;
-    int     strips; /* 10 k + stride, where dwconv_strips.h knows it; else 0 */
+    int     strips; /* 10 k + stride if dwconv_strips.h handles it, else 0 */
 } shape;
 
 static shape shape_of(const kdas_node_desc *node)
@@ -31,10 +30,10 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 {
     shape s = shape_of(node);
 
-    plan->packed   = floats((2 * s.kh * s.kw + 1) * s.ld);
+    plan->packed   = float_bytes((2 * s.kh * s.kw + 1) * s.ld);
     plan->pack_key = 1;
     if (node->wants & 6)
-        plan->work_backward = floats((s.kh * s.kw + 1) * s.ld) * (size_t)device->threads;
+        plan->work_backward = float_bytes((s.kh * s.kw + 1) * s.ld) * (size_t)device->threads;
     return KDAS_OK;
 }
 
@@ -43,12 +42,12 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
     shape        s = shape_of(call->node);
     const float *w = call->in[1], *b = call->node->inputs > 2 ? call->in[2] : NULL;
     int64_t      taps = s.kh * s.kw;
-    float       *to = call->packed, *turned = to + (taps + 1) * s.ld;
+    float       *to = call->packed, *rotated = to + (taps + 1) * s.ld;
 
     (void)device;
     for (int64_t c = 0; c < s.C; c++) {
         for (int64_t k = 0; k < taps; k++)
-            to[k * s.ld + c] = turned[(taps - 1 - k) * s.ld + c] = w[c * taps + k];
+            to[k * s.ld + c] = rotated[(taps - 1 - k) * s.ld + c] = w[c * taps + k];
         to[taps * s.ld + c] = b ? b[c] : 0;
     }
     return KDAS_OK;
@@ -56,7 +55,7 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
 
 /* ---- 3x3, stride 1, pad 1 ---- */
 
-/* The three rows around row y of an image; NULL outside of it. */
+/* Rows y-1, y and y+1 of an image; NULL outside of it. */
 INLINE void three_rows(const elem *row[3], const elem *image, int64_t y, const shape *s)
 {
     for (int i = 0; i < 3; i++) {
@@ -67,8 +66,9 @@ INLINE void three_rows(const elem *row[3], const elem *image, int64_t y, const s
 }
 
 /* LANES channels from c on, of n outputs from column x on. */
-INLINE void strip(const int n, const elem *const row[3], const float *w, const float *b, elem *out,
-                  int64_t x, int64_t c, const shape *s, put_mode put, bool whole)
+INLINE void strip_lanes(const int n, const elem *const row[3], const float *w, const float *b,
+                        elem *out, int64_t x, int64_t c, const shape *s, store_mode mode,
+                        bool whole)
 {
     const elem *at[3] = { row[0] ? row[0] + c : NULL, row[1] + c, row[2] ? row[2] + c : NULL };
     int64_t     m     = s->C - c;
@@ -80,44 +80,48 @@ INLINE void strip(const int n, const elem *const row[3], const float *w, const f
 #pragma GCC unroll 4
     for (int j = 0; j < n; j++) {
         sum[j] = b ? load(b + c) : (vec){ 0 };
-        if (put == ADD) sum[j] += load_some(out + (x + j) * s->C + c, whole, m);
+        if (mode == ADD) sum[j] += load_some(out + (x + j) * s->C + c, whole, m);
     }
     add_taps(sum, n, at, taps, x, (line){ s->W, s->C }, whole, m);
 #pragma GCC unroll 4
     for (int j = 0; j < n; j++)
-        if (put == STREAM)
+        if (mode == STREAM)
             stream(out + (x + j) * s->C + c, sum[j]);
         else
             store_some(out + (x + j) * s->C + c, sum[j], whole, m);
 }
 
-#define STRIP_OF(n)                                                  \
-    do {                                                             \
-        int64_t c = 0;                                               \
-        for (; c + LANES <= s->C; c += LANES)                        \
-            strip(n, row, w, b, out, x, c, s, put, true);            \
-        if (c < s->C) strip(n, row, w, b, out, x, c, s, put, false); \
-        x += n;                                                      \
-    } while (0)
+/* All channels of n outputs from column x on. */
+INLINE void strip(const int n, const elem *const row[3], const float *w, const float *b, elem *out,
+                  int64_t x, const shape *s, store_mode mode)
+{
+    int64_t c = 0;
+
+    for (; c + LANES <= s->C; c += LANES)
+        strip_lanes(n, row, w, b, out, x, c, s, mode, true);
+    if (c < s->C) strip_lanes(n, row, w, b, out, x, c, s, mode, false);
+}
 
 /* One row of outputs; b may be NULL. */
 static void common_row(const elem *image, const float *w, const float *b, elem *out, int64_t y,
-                       const shape *s, put_mode put)
+                       const shape *s, store_mode mode)
 {
     const elem *row[3];
     int64_t     x = 0;
 
     three_rows(row, image, y, s);
-    while (x + STRIP <= s->W)
-        STRIP_OF(STRIP);
-    if (x + 2 <= s->W) STRIP_OF(2);
-    if (x < s->W) STRIP_OF(1);
+    for (; x + STRIP <= s->W; x += STRIP)
+        strip(STRIP, row, w, b, out, x, s, mode);
+    if (x + 2 <= s->W) {
+        strip(2, row, w, b, out, x, s, mode);
+        x += 2;
+    }
+    if (x < s->W) strip(1, row, w, b, out, x, s, mode);
 }
 
-/* LANES channels of the sums for w (9, then db): n outputs' gradients times the values around
- * them. */
-INLINE void weights_strip(const int n, const elem *const row[3], const elem *dy, float *sum,
-                          int64_t x, int64_t c, const shape *s, bool whole)
+/* LANES channels of the sums for w (9, then db): += n output gradients times the values that each tap read. */
+INLINE void weights_strip_lanes(const int n, const elem *const row[3], const elem *dy, float *sum,
+                                int64_t x, int64_t c, const shape *s, bool whole)
 {
     int64_t m = s->C - c;
     vec     g[WEIGHTS_STRIP], all = load(sum + 9 * s->ld + c);
@@ -139,14 +143,15 @@ INLINE void weights_strip(const int n, const elem *const row[3], const elem *dy,
     }
 }
 
-#define WEIGHTS_STRIP_OF(n)                                           \
-    do {                                                              \
-        int64_t c = 0;                                                \
-        for (; c + LANES <= s->C; c += LANES)                         \
-            weights_strip(n, row, dy, sum, x, c, s, true);            \
-        if (c < s->C) weights_strip(n, row, dy, sum, x, c, s, false); \
-        x += n;                                                       \
-    } while (0)
+INLINE void weights_strip(const int n, const elem *const row[3], const elem *dy, float *sum,
+                          int64_t x, const shape *s)
+{
+    int64_t c = 0;
+
+    for (; c + LANES <= s->C; c += LANES)
+        weights_strip_lanes(n, row, dy, sum, x, c, s, true);
+    if (c < s->C) weights_strip_lanes(n, row, dy, sum, x, c, s, false);
+}
 
 static void common_weights_row(const elem *image, const elem *dy, float *sum, int64_t y,
                                const shape *s)
@@ -155,19 +160,25 @@ static void common_weights_row(const elem *image, const elem *dy, float *sum, in
     int64_t     x = 0;
 
     three_rows(row, image, y, s);
-    while (x + WEIGHTS_STRIP <= s->W)
-        WEIGHTS_STRIP_OF(WEIGHTS_STRIP);
-    if (WEIGHTS_STRIP > 4 && x + 4 <= s->W) WEIGHTS_STRIP_OF(4);
-    if (x + 2 <= s->W) WEIGHTS_STRIP_OF(2);
-    if (x < s->W) WEIGHTS_STRIP_OF(1);
+    for (; x + WEIGHTS_STRIP <= s->W; x += WEIGHTS_STRIP)
+        weights_strip(WEIGHTS_STRIP, row, dy, sum, x, s);
+    if (WEIGHTS_STRIP > 4 && x + 4 <= s->W) {
+        weights_strip(4, row, dy, sum, x, s);
+        x += 4;
+    }
+    if (x + 2 <= s->W) {
+        weights_strip(2, row, dy, sum, x, s);
+        x += 2;
+    }
+    if (x < s->W) weights_strip(1, row, dy, sum, x, s);
 }
 
 /* ---- 3x3 of stride 2, 5x5 ---- */
 
 static void strips_row(const elem *image, const float *w, const float *b, elem *out, int64_t y,
-                       const shape *s, put_mode put)
+                       const shape *s, store_mode mode)
 {
-    strips job = { image, out, w, b, s->H, s->W, s->Wo, s->C, s->ld, s->pad, put };
+    strips job = { image, out, w, b, s->H, s->W, s->Wo, s->C, s->ld, s->pad, mode };
 
     switch (s->strips) {
     case 32: filter_row(3, 2, &job, y); break;
@@ -176,22 +187,22 @@ static void strips_row(const elem *image, const float *w, const float *b, elem *
     }
 }
 
-/* Does spread_row(), or for stride 1 the turned filter, know the padding? */
+/* Is the padding one that transposed_row() handles, or the stride 1, for which the rotated filter does? */
 static bool strips_data(const shape *s)
 {
     return s->strips && (s->stride == 1 || s->pad == (s->kh - 2) / 2);
 }
 
-static void strips_data_row(const elem *dimage, const float *w, const float *turned, elem *dx,
-                            int64_t y, const shape *s, put_mode put)
+static void strips_data_row(const elem *dimage, const float *w, const float *rotated, elem *dx,
+                            int64_t y, const shape *s, store_mode mode)
 {
-    strips job = { dimage, dx, w, NULL, s->Ho, s->Wo, s->W, s->C, s->ld, s->kh - 1 - s->pad, put };
+    strips job = { dimage, dx, w, NULL, s->Ho, s->Wo, s->W, s->C, s->ld, s->kh - 1 - s->pad, mode };
 
     switch (s->strips) {
-    case 32: spread_row(3, &job, y); break;
-    case 52: spread_row(5, &job, y); break;
+    case 32: transposed_row(3, &job, y); break;
+    case 52: transposed_row(5, &job, y); break;
     default:
-        job.w = turned;
+        job.w = rotated;
         filter_row(5, 1, &job, y);
         break;
     }
@@ -200,12 +211,12 @@ static void strips_data_row(const elem *dimage, const float *w, const float *tur
 static void strips_weights_row(const elem *image, const elem *dy, float *sum, int64_t y,
                                const shape *s)
 {
-#define PRODUCTS_ROW(k, step) \
-    products_row(k, step, sum, s->ld, image, dy, y, s->Wo, s->H, s->W, s->pad, s->C)
+    int64_t ld = s->ld, outputs = s->Wo, pad = s->pad;
+
     switch (s->strips) {
-    case 32: PRODUCTS_ROW(3, 2); break;
-    case 51: PRODUCTS_ROW(5, 1); break;
-    default: PRODUCTS_ROW(5, 2); break;
+    case 32: filter_grad_row(3, 2, sum, ld, image, dy, y, outputs, s->H, s->W, pad, s->C); break;
+    case 51: filter_grad_row(5, 1, sum, ld, image, dy, y, outputs, s->H, s->W, pad, s->C); break;
+    default: filter_grad_row(5, 2, sum, ld, image, dy, y, outputs, s->H, s->W, pad, s->C); break;
     }
 }
 
@@ -213,7 +224,7 @@ static void strips_weights_row(const elem *image, const elem *dy, float *sum, in
 
 enum { CHUNK = 64 };
 
-/* sum (m) += w times the values at `from` */
+/* sum (m) += w times the m values at `from` */
 INLINE void add_tap(float *sum, const float *w, const elem *from, int64_t m)
 {
 #pragma omp simd
@@ -242,7 +253,7 @@ static void any_row(const elem *image, const float *w, const float *b, elem *out
     }
 }
 
-/* The gradient of row y of x gathers from every output that read it. */
+/* Row y of the gradient of x: each pixel sums over the outputs that read it. */
 static void any_data_row(const elem *dimage, const float *w, elem *dx, int64_t y, const shape *s,
                          bool add)
 {
@@ -260,7 +271,7 @@ static void any_data_row(const elem *dimage, const float *w, elem *dx, int64_t y
         }
 #pragma omp simd
         for (int64_t j = 0; j < m; j++)
-            PUT(add, dx[x * s->C + c + j], sum[j]);
+            accumulate(dx[x * s->C + c + j], sum[j], add);
     }
 }
 
@@ -287,7 +298,7 @@ static void any_weights_row(const elem *image, const elem *dy, float *sum, int64
 
 /* ---- the op ---- */
 
-static put_mode put_of(const kdas_device *device, const elem *to, const kdas_desc *d, bool add)
+static store_mode mode_for(const kdas_device *device, const elem *to, const kdas_desc *d, bool add)
 {
     if (add) return ADD;
     return streams(device, to, d->dim[3], (size_t)numel(d) * sizeof *to) ? STREAM : SET;
@@ -298,8 +309,8 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     shape        s = shape_of(call->node);
     const elem  *x = call->in[0];
     const float *w = call->packed, *b = w + s.kh * s.kw * s.ld;
-    elem        *out = call->out;
-    put_mode     put = put_of(device, out, &call->node->out, false);
+    elem        *out  = call->out;
+    store_mode   mode = mode_for(device, out, &call->node->out, false);
 
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < s.N * s.Ho; r++) {
@@ -307,9 +318,9 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
         elem       *to    = out + r * s.Wo * s.C;
 
         if (s.common)
-            common_row(image, w, b, to, r % s.Ho, &s, put);
+            common_row(image, w, b, to, r % s.Ho, &s, mode);
         else if (s.strips)
-            strips_row(image, w, b, to, r % s.Ho, &s, put);
+            strips_row(image, w, b, to, r % s.Ho, &s, mode);
         else
             any_row(image, w, b, to, r % s.Ho, &s);
         stream_done();
@@ -320,10 +331,10 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 static void backward_data(kdas_device *device, const kdas_call *call, const shape *s)
 {
     const elem  *dout = call->dout;
-    const float *w = call->packed, *turned = w + (s->kh * s->kw + 1) * s->ld;
-    elem        *dx  = call->din[0];
-    bool         add = adds(call, 0);
-    put_mode     put = put_of(device, dx, &call->node->in[0], add);
+    const float *w = call->packed, *rotated = w + (s->kh * s->kw + 1) * s->ld;
+    elem        *dx   = call->din[0];
+    bool         add  = adds(call, 0);
+    store_mode   mode = mode_for(device, dx, &call->node->in[0], add);
 
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < s->N * s->H; r++) {
@@ -331,17 +342,17 @@ static void backward_data(kdas_device *device, const kdas_call *call, const shap
         elem       *to    = dx + r * s->W * s->C;
 
         if (s->common)
-            common_row(image, turned, NULL, to, r % s->H, s, put);
+            common_row(image, rotated, NULL, to, r % s->H, s, mode);
         else if (strips_data(s))
-            strips_data_row(image, w, turned, to, r % s->H, s, put);
+            strips_data_row(image, w, rotated, to, r % s->H, s, mode);
         else
             any_data_row(image, w, to, r % s->H, s, add);
         stream_done();
     }
 }
 
-/* Join the parts' sums; w's go to (C, k*k). */
-static void join_weights(const kdas_call *call, const shape *s, const float *sums, int parts)
+/* Add up the sums of all parts; those of w go to PyTorch's (C, k*k). */
+static void reduce_weights(const kdas_call *call, const shape *s, const float *sums, int parts)
 {
     int64_t taps = s->kh * s->kw, part = (taps + 1) * s->ld;
     float  *dw = call->din[1], *db = call->din[2];
@@ -369,7 +380,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
         float *sum = (float *)call->work + t * part;
 
         memset(sum, 0, (size_t)part * sizeof(float));
-        for (int64_t r = PART(rows, t, parts); r < PART(rows, t + 1, parts); r++) {
+        for (int64_t r = part_begin(rows, t, parts); r < part_begin(rows, t + 1, parts); r++) {
             const elem *image = x + r / s.Ho * s.H * s.W * s.C, *dy = dout + r * s.Wo * s.C;
 
             if (s.common)
@@ -380,7 +391,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
                 any_weights_row(image, dy, sum, r % s.Ho, &s);
         }
     }
-    join_weights(call, &s, call->work, parts);
+    reduce_weights(call, &s, call->work, parts);
     return KDAS_OK;
 }
 

@@ -1,30 +1,25 @@
-/* dwconv_strips.h - depthwise filters of k x k and stride `step` that are known when this is
- * compiled, LANES channels of a few neighbouring pixels at a time: a value of x and of w is loaded
- * once for several products. What DWCONV2D uses for 3x3 of stride 2 and for 5x5.
+/* dwconv_strips.h - depthwise k x k filters of stride `step`, both known at compile time, for LANES channels of a strip of
+ * neighbouring pixels at a time: a value of x and of w is loaded once for several products. DWCONV2D uses it for 3x3 of
+ * stride 2 and for 5x5.
  *
- * Where the columns that a strip reads all lie in the image (`inside`), they are loaded without
- * a question; strips at the edges ask for each. `whole`: all LANES channels exist, else m of
- * them. */
+ * `inside`: all columns that the strip reads are in the image, so none is checked. `whole`: all LANES channels exist, else
+ * only m of them. */
 #ifndef KD_DWCONV_STRIPS_H
 #define KD_DWCONV_STRIPS_H
 #include "backend/cpu/simd/dwconv.h"
 
-/* How results are written; STREAM: past the caches, C a multiple of whole cache lines. */
-typedef enum put_mode { SET, ADD, STREAM } put_mode;
-
-/* A map that is read, one that is written, and the filter (k*k, ld) between them. */
+/* The map that is read, the one that is written, and the filter (k*k, ld). */
 typedef struct strips {
-    const elem  *from;  /* an image of it */
-    elem        *to;    /* a row of it    */
-    const float *w, *b; /* b may be NULL */
+    const elem  *from;  /* one image        */
+    elem        *to;    /* one row          */
+    const float *w, *b; /* b: NULL for none */
     int64_t      from_h, from_w, to_w, C, ld, pad;
-    put_mode     put;
+    store_mode   mode;
 } strips;
 
 enum { MOST_TAPS = 5, MOST_COLUMNS = 2 * (STRIP - 1) + MOST_TAPS };
 
-/* Columns first .. first+count-1 of a row, zero outside of the image; `row` is at the first of
- * the channels. */
+/* Columns first .. first+count-1 of a row, zeros outside of the image; `row` is at the first of the channels. */
 INLINE void columns(vec *v, const int count, const elem *row, int64_t first, int64_t width,
                     int64_t C, const bool inside, const bool whole, int64_t m)
 {
@@ -35,12 +30,12 @@ INLINE void columns(vec *v, const int count, const elem *row, int64_t first, int
                    : (vec){ 0 };
 }
 
-INLINE void put_pixel(elem *to, vec v, put_mode put, const bool whole, int64_t m)
+INLINE void store_pixel(elem *to, vec v, store_mode mode, const bool whole, int64_t m)
 {
-    if (put == STREAM)
+    if (mode == STREAM)
         stream(to, v);
     else
-        store_some(to, put == ADD ? v + load_some(to, whole, m) : v, whole, m);
+        store_some(to, mode == ADD ? v + load_some(to, whole, m) : v, whole, m);
 }
 
 /* ---- the filter: outputs x .. x+n-1 of row y ---- */
@@ -71,16 +66,16 @@ INLINE void filter_strip(const int k, const int step, const int n, const strips 
     }
 #pragma GCC unroll 4
     for (int q = 0; q < n; q++)
-        put_pixel(s->to + (x + q) * s->C + c, sum[q], s->put, whole, m);
+        store_pixel(s->to + (x + q) * s->C + c, sum[q], s->mode, whole, m);
 }
 
-/* ---- stride 2, turned round: columns 2u .. 2(u+n)-1 of row y of the gradient of x ---- */
+/* ---- the transposed filter of stride 2: columns 2u .. 2(u+n)-1 of row y of the gradient of x ---- */
 
-/* Tap t of output p reached column 2p - pad + t. So column 2u + r gets from the taps of r's
- * parity, from outputs u + (r + pad - t)/2; which they are is known here for the usual padding,
- * (k-2)/2 zeros before the first column. */
-INLINE void spread_strip(const int k, const int n, const strips *s, int64_t y, int64_t u, int64_t c,
-                         const bool inside, const bool whole)
+/* Tap t of output p read column 2p - pad + t. So column 2u + r sums over the taps of the parity of r + pad, which outputs
+ * u + (r + pad - t)/2 used. Which taps these are is known at compile time for the usual padding: (k-2)/2 zeros before
+ * the first column. */
+INLINE void transposed_strip(const int k, const int n, const strips *s, int64_t y, int64_t u,
+                             int64_t c, const bool inside, const bool whole)
 {
     const int pad = (k - 2) / 2, low = (((k - 1 - pad) & 1) + pad - (k - 1)) / 2;
     const int high = ((pad & 1) + pad) / 2;
@@ -109,53 +104,75 @@ INLINE void spread_strip(const int k, const int n, const strips *s, int64_t y, i
 #pragma GCC unroll 8
     for (int q = 0; q < 2 * n; q++)
         if (2 * u + q < s->to_w)
-            put_pixel(s->to + (2 * u + q) * s->C + c, sum[q], s->put, whole, m);
+            store_pixel(s->to + (2 * u + q) * s->C + c, sum[q], s->mode, whole, m);
 }
 
-/* Run a strip's function over a row of `count` outputs (or pairs of them). `reads_inside`: whether
- * STRIP of them from x on read columns of the image alone. */
-#define ROW_OF_STRIPS(count, reads_inside, ...)                                              \
-    do {                                                                                     \
-        int64_t x = 0, count_ = (count);                                                     \
-        while (x < count_) {                                                                 \
-            int64_t left = count_ - x, n = left >= STRIP ? STRIP : left >= 2 ? 2 : 1, c = 0; \
-            bool    within = n == STRIP && (reads_inside);                                   \
-            for (; c + LANES <= s->C; c += LANES)                                            \
-                if (within)                                                                  \
-                    __VA_ARGS__(STRIP, true, true);                                          \
-                else if (n == STRIP)                                                         \
-                    __VA_ARGS__(STRIP, false, true);                                         \
-                else if (n == 2)                                                             \
-                    __VA_ARGS__(2, false, true);                                             \
-                else                                                                         \
-                    __VA_ARGS__(1, false, true);                                             \
-            for (int64_t q = 0; c < s->C && q < n; q++, x++)                                 \
-                __VA_ARGS__(1, false, false);                                                \
-            x += c < s->C ? 0 : n;                                                           \
-        }                                                                                    \
-    } while (0)
+/* ---- a row of strips ---- */
 
-#define FILTER_STRIP(n, inside, whole) filter_strip(k, step, n, s, y, x, c, inside, whole)
+/* The function of a strip: filter_strip() or transposed_strip(). */
+typedef enum strip_kind { FILTER, TRANSPOSED } strip_kind;
+
+INLINE void any_strip(const strip_kind kind, const int k, const int step, const int n,
+                      const strips *s, int64_t y, int64_t x, int64_t c, const bool inside,
+                      const bool whole)
+{
+    if (kind == FILTER)
+        filter_strip(k, step, n, s, y, x, c, inside, whole);
+    else
+        transposed_strip(k, n, s, y, x, c, inside, whole);
+}
+
+/* Does a strip of STRIP outputs from x on read only columns of the image? (In transposed_strip(), `low` is at least -k/2,
+ * `high` at most k/2.) */
+INLINE bool reads_inside(const strip_kind kind, const int k, const int step, const strips *s,
+                         int64_t x)
+{
+    if (kind == TRANSPOSED) return x >= k / 2 && x + STRIP + k / 2 <= s->from_w;
+    return x * step >= s->pad && (x + STRIP - 1) * step - s->pad + k <= s->from_w;
+}
+
+/* `count` outputs of row y (pairs of outputs for TRANSPOSED), in strips of STRIP, 2 or 1. Channels past the last whole
+ * vector are computed one output at a time. */
+INLINE void strips_of_row(const strip_kind kind, const int k, const int step, const strips *s,
+                          int64_t y, int64_t count)
+{
+    for (int64_t x = 0; x < count;) {
+        int64_t left = count - x, n = left >= STRIP ? STRIP : left >= 2 ? 2 : 1, c = 0;
+        bool    inside = n == STRIP && reads_inside(kind, k, step, s, x);
+
+        for (; c + LANES <= s->C; c += LANES)
+            if (inside)
+                any_strip(kind, k, step, STRIP, s, y, x, c, true, true);
+            else if (n == STRIP)
+                any_strip(kind, k, step, STRIP, s, y, x, c, false, true);
+            else if (n == 2)
+                any_strip(kind, k, step, 2, s, y, x, c, false, true);
+            else
+                any_strip(kind, k, step, 1, s, y, x, c, false, true);
+        for (int64_t q = 0; c < s->C && q < n; q++, x++)
+            any_strip(kind, k, step, 1, s, y, x, c, false, false);
+        x += c < s->C ? 0 : n; /* the loop over the last channels has moved x */
+    }
+}
+
 INLINE void filter_row(const int k, const int step, const strips *s, int64_t y)
 {
-    ROW_OF_STRIPS(s->to_w, x * step >= s->pad && (x + STRIP - 1) * step - s->pad + k <= s->from_w,
-                  FILTER_STRIP);
+    strips_of_row(FILTER, k, step, s, y, s->to_w);
 }
 
-#define SPREAD_STRIP(n, inside, whole) spread_strip(k, n, s, y, x, c, inside, whole)
-INLINE void spread_row(const int k, const strips *s, int64_t y)
+INLINE void transposed_row(const int k, const strips *s, int64_t y)
 {
-    /* low is at least -k/2, high at most k/2 */
-    ROW_OF_STRIPS(ceil_div(s->to_w, 2), x >= k / 2 && x + STRIP + k / 2 <= s->from_w, SPREAD_STRIP);
+    strips_of_row(TRANSPOSED, k, 2, s, y, ceil_div(s->to_w, 2));
 }
 
 /* ---- the gradient of the filter ---- */
 
-/* sum[0] and sum[1] (k each), of one row's taps, += the gradients of outputs x .. x+n-1 times
- * the values that they read; two sums for each tap, since one would wait for itself. */
-INLINE void products_strip(const int k, const int step, const int n, vec sum[2][MOST_TAPS],
-                           const elem *row, const elem *dy, int64_t x, int64_t width, int64_t pad,
-                           int64_t C, const bool inside, const bool whole, int64_t m)
+/* sum[0] + sum[1] (k), the gradients of one row's taps, += the output gradients of a strip times the values that each tap
+ * read. Two accumulators for each tap shorten the dependency chain. */
+INLINE void filter_grad_strip(const int k, const int step, const int n, vec sum[2][MOST_TAPS],
+                              const elem *row, const elem *dy, int64_t x, int64_t width,
+                              int64_t pad, int64_t C, const bool inside, const bool whole,
+                              int64_t m)
 {
     vec v[MOST_COLUMNS];
 
@@ -170,10 +187,10 @@ INLINE void products_strip(const int k, const int step, const int n, vec sum[2][
     }
 }
 
-/* LANES channels from c on, of one row of taps: `to` (k, ld) += over all outputs of a row. */
-INLINE void products_line(const int k, const int step, float *to, int64_t ld, const elem *row,
-                          const elem *dy, int64_t outputs, int64_t width, int64_t pad, int64_t C,
-                          const bool whole, int64_t m)
+/* LANES channels from c on, one row of taps: `to` (k, ld) += its gradients over all outputs of a row. */
+INLINE void filter_grad_line(const int k, const int step, float *to, int64_t ld, const elem *row,
+                             const elem *dy, int64_t outputs, int64_t width, int64_t pad, int64_t C,
+                             const bool whole, int64_t m)
 {
     vec     sum[2][MOST_TAPS];
     int64_t x = 0;
@@ -185,21 +202,21 @@ INLINE void products_line(const int k, const int step, float *to, int64_t ld, co
     }
     for (; x + STRIP <= outputs; x += STRIP)
         if (x * step >= pad && (x + STRIP - 1) * step - pad + k <= width)
-            products_strip(k, step, STRIP, sum, row, dy, x, width, pad, C, true, whole, m);
+            filter_grad_strip(k, step, STRIP, sum, row, dy, x, width, pad, C, true, whole, m);
         else
-            products_strip(k, step, STRIP, sum, row, dy, x, width, pad, C, false, whole, m);
+            filter_grad_strip(k, step, STRIP, sum, row, dy, x, width, pad, C, false, whole, m);
     for (; x < outputs; x++)
-        products_strip(k, step, 1, sum, row, dy, x, width, pad, C, false, whole, m);
+        filter_grad_strip(k, step, 1, sum, row, dy, x, width, pad, C, false, whole, m);
 #pragma GCC unroll 5
     for (int t = 0; t < k; t++)
         store(to + t * ld, sum[0][t] + sum[1][t]);
 }
 
-/* sums (k*k + 1, ld), the bias's last, += those of output row y; `dy` is that row, `image` what
- * it was made of. */
-INLINE void products_row(const int k, const int step, float *sums, int64_t ld, const elem *image,
-                         const elem *dy, int64_t y, int64_t outputs, int64_t height, int64_t width,
-                         int64_t pad, int64_t C)
+/* sums (k*k + 1, ld), the filter's gradient and then the bias's, += the contribution of output row y. `dy` is that row,
+ * `image` the input. */
+INLINE void filter_grad_row(const int k, const int step, float *sums, int64_t ld, const elem *image,
+                            const elem *dy, int64_t y, int64_t outputs, int64_t height,
+                            int64_t width, int64_t pad, int64_t C)
 {
     for (int64_t c = 0; c < C; c += LANES) {
         bool    whole = c + LANES <= C;
@@ -213,9 +230,9 @@ INLINE void products_row(const int k, const int step, float *sums, int64_t ld, c
 
             if (at < 0 || at >= height) continue;
             if (whole)
-                products_line(k, step, to, ld, row, dy + c, outputs, width, pad, C, true, m);
+                filter_grad_line(k, step, to, ld, row, dy + c, outputs, width, pad, C, true, m);
             else
-                products_line(k, step, to, ld, row, dy + c, outputs, width, pad, C, false, m);
+                filter_grad_line(k, step, to, ld, row, dy + c, outputs, width, pad, C, false, m);
         }
         for (int64_t x = 0; x < outputs; x++)
             all += load_some(dy + x * C + c, whole, m);

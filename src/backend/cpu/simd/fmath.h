@@ -1,10 +1,10 @@
-/* fmath.h - exp, log1p, the logistic and the normal distribution for loops that become vectors: no
- * calls, no branches. Errors are those of f32 arithmetic, some units in the last place. */
+/* fmath.h - exp, log1p, the logistic function and the normal distribution without calls and branches, so that loops
+ * with them are vectorised. Errors are a few units in the last place of f32. */
 #ifndef KD_FMATH_H
 #define KD_FMATH_H
 #include "backend/cpu/simd/simd.h"
 
-/* e^r, r a float or a vec: the series up to r^7, |r| <= ln 2 / 2. */
+/* The Taylor series of e^r up to r^7, |r| <= ln 2 / 2; r is a float or a vec. */
 #define EXP_SERIES(r)                                                             \
     (((((((1.98412698e-4f * (r) + 1.38888889e-3f) * (r) + 8.33333333e-3f) * (r) + \
          4.16666667e-2f) *                                                        \
@@ -17,8 +17,7 @@
          (r) +                                                                    \
      1.0f)
 
-/* e^x = 2^n e^r, n the integer nearest x / ln 2, e^r by its series. x
- * is held within -87.3 and 88, where the result is about 1e-38 and 1e38. */
+/* e^x = 2^n e^r, n the integer nearest to x / ln 2. x is clamped to [-87.3, 88], where the result is 1e-38 and 1e38. */
 INLINE float exp_f(float x)
 {
     const float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
@@ -26,7 +25,7 @@ INLINE float exp_f(float x)
     int32_t     exponent = (int32_t)(c * 1.44269504f + 127.5f);
     uint32_t    bits     = (uint32_t)exponent << 23; /* of 2^n */
 
-    /* taken off as an integer: of float(int(y)) - 127 the compiler makes a call to trunc() */
+    /* an integer subtraction: for float(int(y)) - 127 the compiler would call trunc() */
     n = (float)(int32_t)((uint32_t)exponent - 127u);
     r = (c - n * ln2_high) - n * ln2_low;
     p = EXP_SERIES(r);
@@ -61,7 +60,7 @@ INLINE float log_f(float x)
     return (float)((bits >> 23) - 127) * 0.693147181f + log1p_f(m - 1.0f);
 }
 
-/* 1 / (1 + e^-x), from the side where e^.. is small. */
+/* 1 / (1 + e^-x), computed with e^-|x|, which does not overflow. */
 INLINE float logistic_f(float x)
 {
     float e = exp_f(-fabsf(x));
@@ -89,9 +88,8 @@ INLINE float bce_f(float x, float y)
          (t) +                                                                                   \
      1.0f)
 
-/* The normal distribution function, 1/2 + z P(z^2) / Q(z^2): a rational function fitted to it with
- * equal weight on [-5.6, 5.6] (error 1e-8 before rounding), outside of which it is 0 or 1 to
- * f32. */
+/* The normal distribution function as 1/2 + z P(z^2) / Q(z^2): a rational function fitted on [-5.6, 5.6] with an error
+ * of 1e-8 before rounding. Outside it is 0 or 1 in f32. */
 INLINE float normal_f(float x)
 {
     float z = x < -5.6f ? -5.6f : x > 5.6f ? 5.6f : x, t = z * z;
@@ -99,10 +97,10 @@ INLINE float normal_f(float x)
     return 0.5f + z * NORMAL_P(t) / NORMAL_Q(t);
 }
 
-/* ---- the same for a vector in registers ---- */
+/* ---- on vectors ---- */
 
-/* x held within +-limit; a NaN stays one. */
-INLINE vec hold(vec x, float limit)
+/* x clamped to +-limit; a NaN stays one. */
+INLINE vec clamp(vec x, float limit)
 {
     vec high = (vec){ 0 } + limit;
 #if defined(__AVX512F__)
@@ -114,8 +112,8 @@ INLINE vec hold(vec x, float limit)
 #endif
 }
 
-/* 2^x = 2^n 2^r, n the integer nearest x, 2^r by the polynomial of degree 5 with the least relative
- * error, 1e-7, on [-1/2, 1/2]. x <= 127; below -126 the result is 2^-126 or less. */
+/* 2^x = 2^n 2^r, n the integer nearest to x, 2^r by a minimax polynomial of degree 5: relative error 1e-7 on [-1/2, 1/2].
+ * x <= 127; below -126 the result is 2^-126 or less. */
 INLINE vec exp2_v(vec x)
 {
 #if defined(__AVX512F__)
@@ -123,7 +121,7 @@ INLINE vec exp2_v(vec x)
     vec r = x - n;
 #else
     typedef int32_t ints __attribute__((vector_size(sizeof(vec))));
-    vec             c = hold(x, 126.0f), n, r;
+    vec             c = clamp(x, 126.0f), n, r;
     ints            e = __builtin_convertvector(c + 127.5f, ints);
 
     n = __builtin_convertvector(e - 127, vec);
@@ -142,14 +140,14 @@ INLINE vec exp2_v(vec x)
 #endif
 }
 
-/* For x of moderate size: the product with 1 / ln 2 is rounded. */
+/* For x of moderate magnitude: x / ln 2 is rounded. */
 INLINE vec exp_v(vec x) { return exp2_v(x * 1.44269504f); }
 
-/* Where halves are what it is for, 1/2 + z P(z^2) with an error of 3e-5 at most, and no division. */
+/* The normal distribution function. In the bf16 copy 1/2 + z P(z^2), with an error of at most 3e-5 and no division. */
 INLINE vec normal_v(vec x)
 {
 #ifdef KD_HALF
-    vec z = hold(x, 4.0f), t = z * z, p = t * -1.58078594e-9f + 1.21711088e-7f;
+    vec z = clamp(x, 4.0f), t = z * z, p = t * -1.58078594e-9f + 1.21711088e-7f;
 
     p = p * t - 4.10086588e-6f;
     p = p * t + 8.06673876e-5f;
@@ -159,7 +157,7 @@ INLINE vec normal_v(vec x)
     p = p * t + 3.9884751e-1f;
     return 0.5f + z * p;
 #else
-    vec z = hold(x, 5.6f), t = z * z;
+    vec z = clamp(x, 5.6f), t = z * z;
 
     return 0.5f + z * NORMAL_P(t) / NORMAL_Q(t);
 #endif

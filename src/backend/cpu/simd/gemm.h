@@ -1,199 +1,70 @@
 /* gemm.h - the matrix product behind LINEAR, ATTENTION, MIX_FFN and small MATMULs, for one thread:
- * C (M,N) from A (M,K) and B (K,N).
+ * C (M,N) = A (M,K) B (K,N). The operands are described in gemm_operands.h:
  *
- * What is multiplied at a time is a unit: a float, or two neighbours along K in bf16, summed up in
- * f32. A is read where it lies. Of floats it may have any stride for rows and columns, so that a
- * transposed one costs nothing; of bf16 its rows are dense along K, or it lies in units (a transposed
- * one is made into those by pair_rows()). B is packed into panels of PANEL columns, each (K, PANEL)
- * units and dense; a last panel of at most LANES columns is (K, LANES); columns past N and rows past
- * K are zero. One tile, TILE_ROWS by PANEL, stays in registers over all of K. No memory is needed but
- * the panels. With AMX the same operands are multiplied by other instructions: gemm_amx.h.
+ * - B is packed into panels of PANEL columns, each a dense (K, PANEL) array of units. A last panel of at most LANES
+ *   columns is (K, LANES). Columns past N and rows past K are zero.
+ * - A is not packed. In f32 it may have any row and column stride, so a transposed A needs no copy. In bf16 its rows
+ *   are dense along K, or it is made of units: interleave_rows() and transpose_rows() make a transposed A so.
+ * - The micro-kernel computes a tile of C, TILE_ROWS by PANEL, whose accumulators (f32) stay in registers over all
+ *   of K. The epilogue stores them: C = , C += , or streamed.
  *
- * It was chosen by measurement: at the shapes of PVTv2 (K and N of 32 to 512, many rows) it is
- * level with or ahead of dnnl_sgemm and well ahead of OpenBLAS, which both copy A first, and it
- * takes the bias along, allocates nothing and depends on no state. */
+ * With AMX the same operands are multiplied by gemm_amx.h. No memory is needed but the panels.
+ *
+ * It was chosen by measurement: at the shapes of PVTv2 (K and N of 32 to 512, many rows) it is as fast as dnnl_sgemm or
+ * faster, and much faster than OpenBLAS; both copy A first. It adds the bias, allocates nothing and keeps no state. */
 #ifndef KD_GEMM_H
 #define KD_GEMM_H
-#include "backend/cpu/simd/simd.h"
-
-enum { PANEL = 2 * LANES };
-
-#ifdef KD_HALF
-/* Two elements, the lower k first. */
-typedef struct __attribute__((may_alias)) unit {
-    uint32_t bits;
-} unit;
-enum { DEPTH = 2 };
-INLINE vec mac(vec sum, const char *a, vec b)
-{
-    uint32_t both;
-
-    memcpy(&both, a, sizeof both);
-    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)both), (__m512bh)b);
-}
-INLINE unit unit_of(float low, float high)
-{
-    return (unit){ to_bf16(low).bits | (uint32_t)to_bf16(high).bits << 16 };
-}
-#else
-typedef float unit;
-enum { DEPTH = 1 };
-INLINE vec  mac(vec sum, const char *a, vec b) { return sum + *(const float *)a * b; }
-INLINE unit unit_of(float low, float high)
-{
-    (void)high;
-    return low;
-}
+#include "backend/cpu/simd/gemm_operands.h"
+#ifdef KD_AMX
+#include "backend/cpu/simd/gemm_amx.h"
 #endif
 
-/* Units along K; units of a packed B, each as wide as a float. */
-INLINE int64_t units_of(int64_t k) { return (k + DEPTH - 1) / DEPTH; }
-INLINE int64_t packed_numel(int64_t k, int64_t n) { return units_of(k) * round_up(n, LANES); }
+/* ---- the micro-kernel ---- */
 
-/* What happens to C. STREAM: set, past the caches; C is aligned and N a multiple of PANEL. */
-typedef enum put_mode { SET, ADD, STREAM } put_mode;
-INLINE put_mode put_of(bool add) { return add ? ADD : SET; }
-
-/* The panel that starts at column n: its width, and how many of its columns exist. */
-INLINE int64_t width_at(int64_t n, int64_t N) { return N - n <= LANES ? LANES : PANEL; }
-INLINE int64_t cols_at(int64_t n, int64_t N)
+/* A tile of C of `rows` rows by `vecs` vectors; both are constants where this is inlined. K is in units.
+ * `bias`: initial accumulators of each row, or NULL for zeros. `prefetch`: distance in bytes from a unit of A
+ * to what the next tile reads, or 0; it is prefetched a cache line at a time along the dense axis of A.
+ * Only every third row of A has a pointer; the two rows after it are addressed from there. */
+INLINE void micro_kernel(const int rows, const int vecs, int64_t K, const a_operand *a,
+                         const unit *packed, const float *bias, const c_operand *c,
+                         int64_t prefetch)
 {
-    return N - n < width_at(n, N) ? N - n : width_at(n, N);
-}
-
-/* ---- packing ---- */
-
-/* pack_panels_<type>: B, element (k, n) at b[k bk + n bn], times alpha, to panels. It is read along
- * its dense axis. pack_row: `cols` units of the rows k and k+1 into a row of a panel, zeros up to
- * `width`; `next`: where row k+1 is from row k, 0: there is none. */
-#define DEFINE_PACK(type, letter)                                                                 \
-    INLINE void pack_row_##letter(unit *to, const type *from, int64_t next, int64_t step,         \
-                                  int64_t cols, int64_t width, float alpha)                       \
-    {                                                                                             \
-        if (step == 1 && next)                                                                    \
-            for (int64_t j = 0; j < cols; j++)                                                    \
-                to[j] = unit_of(alpha * num(from[j]), alpha * num(from[j + next]));               \
-        else if (step == 1)                                                                       \
-            for (int64_t j = 0; j < cols; j++)                                                    \
-                to[j] = unit_of(alpha * num(from[j]), 0);                                         \
-        else if (next)                                                                            \
-            for (int64_t j = 0; j < cols; j++)                                                    \
-                to[j] = unit_of(alpha * num(from[j * step]), alpha * num(from[j * step + next])); \
-        else                                                                                      \
-            for (int64_t j = 0; j < cols; j++)                                                    \
-                to[j] = unit_of(alpha * num(from[j * step]), 0);                                  \
-        for (int64_t j = cols; j < width; j++)                                                    \
-            to[j] = unit_of(0, 0);                                                                \
-    }                                                                                             \
-    INLINE void pack_at_##letter(unit *to, const type *b, int64_t K, int64_t N, int64_t bk,       \
-                                 int64_t bn, float alpha, int64_t k, int64_t n)                   \
-    {                                                                                             \
-        int64_t next = DEPTH > 1 && k * DEPTH + 1 < K ? bk : 0;                                   \
-                                                                                                  \
-        pack_row_##letter(to + n * units_of(K) + k * width_at(n, N), b + k * DEPTH * bk + n * bn, \
-                          next, bn, cols_at(n, N), width_at(n, N), alpha);                        \
-    }                                                                                             \
-    static void __attribute__((unused)) pack_panels_##letter(                                     \
-        unit *to, const type *b, int64_t K, int64_t N, int64_t bk, int64_t bn, float alpha)       \
-    {                                                                                             \
-        if (bn == 1)                                                                              \
-            for (int64_t k = 0; k < units_of(K); k++)                                             \
-                for (int64_t n = 0; n < N; n += PANEL)                                            \
-                    pack_at_##letter(to, b, K, N, bk, 1, alpha, k, n);                            \
-        else                                                                                      \
-            for (int64_t n = 0; n < N; n += PANEL)                                                \
-                for (int64_t k = 0; k < units_of(K); k++)                                         \
-                    pack_at_##letter(to, b, K, N, bk, bn, alpha, k, n);                           \
-    }
-DEFINE_PACK(float, f)
-#ifdef KD_HALF
-DEFINE_PACK(bf16, h)
-#endif
-#undef DEFINE_PACK
-#define pack_panels(to, b, K, N, bk, bn, alpha) BY_TYPE(b, pack_panels)(to, b, K, N, bk, bn, alpha)
-
-/* ---- one tile ---- */
-
-/* Where the product goes: floats, or elements. */
-typedef struct target {
-    char    *at;
-    int64_t  ld;   /* from row to row, in bytes */
-    bool     wide; /* floats */
-    put_mode put;
-} target;
-
-INLINE void put_tile(const target *c, int64_t i, int64_t j, vec sum)
-{
-    char *p = c->at + i * c->ld;
-#ifdef KD_HALF
-    if (!c->wide) {
-        bf16 *h = (bf16 *)p + j;
-
-        if (c->put == STREAM)
-            stream_h(h, sum);
-        else
-            store_h(h, c->put == ADD ? load_h(h) + sum : sum);
-        return;
-    }
-#endif
-    float *f = (float *)p + j;
-
-    if (c->put == STREAM)
-        stream_f(f, sum);
-    else
-        store_f(f, c->put == ADD ? load_f(f) + sum : sum);
-}
-
-/* Where A lies: row i, unit k at a[i ai + k ak], in bytes. */
-typedef struct source {
-    const char *at;
-    int64_t     ai, ak;
-    bool        near; /* it is in a cache already: nothing is fetched ahead */
-} source;
-
-/* One tile of `rows` by `vecs` vectors; both are constants where this is inlined. `bias`: what a
- * row starts from, or NULL. `ahead`: how far, in bytes, from each unit of A lies what will be wanted
- * next, or 0; it is fetched line by line along the dense axis of A. Pointers to A are kept for every
- * third row, the two between are an index away. */
-INLINE void tile(const int rows, const int vecs, int64_t K, const source *a, const unit *packed,
-                 const float *bias, const target *c, int64_t ahead)
-{
-    vec          sum[TILE_ROWS][2];
+    vec          acc[TILE_ROWS][2];
     const char  *at[(TILE_ROWS + 2) / 3];
     const float *b  = (const float *)packed;
-    int64_t      ai = a->ai, ak = a->ak;
-    bool         along = ak == sizeof(unit);
-    int64_t      below = along ? 0 : ahead;
+    int64_t      rs = a->rs, cs = a->cs;
+    bool         dense_k = cs == sizeof(unit);
+    int64_t      below   = dense_k ? 0 : prefetch;
 
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < vecs; j++)
-            sum[i][j] = bias ? load_f(bias + j * LANES) : (vec){ 0 };
+            acc[i][j] = bias ? load_f(bias + j * LANES) : (vec){ 0 };
 #pragma GCC unroll 16
     for (int i = 0; i < (rows + 2) / 3; i++)
-        at[i] = a->at + 3 * i * ai;
+        at[i] = a->at + 3 * i * rs;
     for (int64_t k = 0; k < K;) {
         int64_t end = K - k < 16 ? K : k + 16; /* a cache line of each row of A */
 
-        if (ahead && along)
+        if (prefetch && dense_k)
 #pragma GCC unroll 16
             for (int i = 0; i < rows; i++)
-                __builtin_prefetch(at[i / 3] + (i % 3) * ai + ahead, 0, 2);
+                __builtin_prefetch(at[i / 3] + (i % 3) * rs + prefetch, 0, 2);
         for (; k < end; k++) {
             vec b0 = load_f(b), b1 = vecs > 1 ? load_f(b + LANES) : (vec){ 0 };
 
             __builtin_prefetch(at[0] + below, 0, 2);
 #pragma GCC unroll 16
             for (int i = 0; i < rows; i++) {
-                const char *unit_at = at[i / 3] + (i % 3) * ai;
+                const char *unit_at = at[i / 3] + (i % 3) * rs;
 
-                sum[i][0] = mac(sum[i][0], unit_at, b0);
-                if (vecs > 1) sum[i][1] = mac(sum[i][1], unit_at, b1);
+                acc[i][0] = mac(acc[i][0], unit_at, b0);
+                if (vecs > 1) acc[i][1] = mac(acc[i][1], unit_at, b1);
             }
 #pragma GCC unroll 16
             for (int i = 0; i < (rows + 2) / 3; i++)
-                at[i] += ak;
+                at[i] += cs;
             b += vecs * LANES;
         }
     }
@@ -201,145 +72,130 @@ INLINE void tile(const int rows, const int vecs, int64_t K, const source *a, con
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < vecs; j++)
-            put_tile(c, i, j * LANES, sum[i][j]);
+            store_tile(c, i, j * LANES, acc[i][j]);
 }
 
-#define TILE_CASE(rows)                                  \
-    case rows:                                           \
-        if (two)                                         \
-            tile(rows, 2, K, a, packed, bias, c, ahead); \
-        else                                             \
-            tile(rows, 1, K, a, packed, bias, c, ahead); \
-        break;
+/* The same for a panel of two vectors or of one. */
+INLINE void micro_kernel_of_rows(const int rows, bool two_vecs, int64_t K, const a_operand *a,
+                                 const unit *packed, const float *bias, const c_operand *c,
+                                 int64_t prefetch)
+{
+    if (two_vecs)
+        micro_kernel(rows, 2, K, a, packed, bias, c, prefetch);
+    else
+        micro_kernel(rows, 1, K, a, packed, bias, c, prefetch);
+}
 
-static __attribute__((noinline, unused)) void any_tile(int64_t rows, bool two, int64_t K,
-                                                       const source *a, const unit *packed,
-                                                       const float *bias, const target *c,
-                                                       int64_t ahead)
+/* The same for any number of rows. */
+static __attribute__((noinline, unused)) void micro_kernel_any(int64_t rows, bool two_vecs,
+                                                               int64_t K, const a_operand *a,
+                                                               const unit      *packed,
+                                                               const float     *bias,
+                                                               const c_operand *c, int64_t prefetch)
 {
     switch (rows) {
-        TILE_CASE(1)
-        TILE_CASE(2)
-        TILE_CASE(3)
-        TILE_CASE(4)
-        TILE_CASE(5)
+    case 1: micro_kernel_of_rows(1, two_vecs, K, a, packed, bias, c, prefetch); break;
+    case 2: micro_kernel_of_rows(2, two_vecs, K, a, packed, bias, c, prefetch); break;
+    case 3: micro_kernel_of_rows(3, two_vecs, K, a, packed, bias, c, prefetch); break;
+    case 4: micro_kernel_of_rows(4, two_vecs, K, a, packed, bias, c, prefetch); break;
+    case 5: micro_kernel_of_rows(5, two_vecs, K, a, packed, bias, c, prefetch); break;
 #if defined(__AVX2__)
-        TILE_CASE(6)
+    case 6: micro_kernel_of_rows(6, two_vecs, K, a, packed, bias, c, prefetch); break;
 #endif
 #if defined(__AVX512F__)
-        TILE_CASE(7)
-        TILE_CASE(8)
-        TILE_CASE(9)
-        TILE_CASE(10)
-        TILE_CASE(11)
-        TILE_CASE(12)
-        TILE_CASE(13)
-        TILE_CASE(14)
+    case 7: micro_kernel_of_rows(7, two_vecs, K, a, packed, bias, c, prefetch); break;
+    case 8: micro_kernel_of_rows(8, two_vecs, K, a, packed, bias, c, prefetch); break;
+    case 9: micro_kernel_of_rows(9, two_vecs, K, a, packed, bias, c, prefetch); break;
+    case 10: micro_kernel_of_rows(10, two_vecs, K, a, packed, bias, c, prefetch); break;
+    case 11: micro_kernel_of_rows(11, two_vecs, K, a, packed, bias, c, prefetch); break;
+    case 12: micro_kernel_of_rows(12, two_vecs, K, a, packed, bias, c, prefetch); break;
+    case 13: micro_kernel_of_rows(13, two_vecs, K, a, packed, bias, c, prefetch); break;
+    case 14: micro_kernel_of_rows(14, two_vecs, K, a, packed, bias, c, prefetch); break;
 #endif
     default: break;
     }
 }
 
-/* The first n columns of a tile of floats into C. */
-static __attribute__((noinline, unused)) void put_columns(const target *c, const float *whole,
-                                                          int64_t rows, int64_t cols)
-{
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < cols; j++) {
-            float value = whole[i * PANEL + j];
-
-            if (c->wide)
-                PUT(c->put == ADD, ((float *)(c->at + i * c->ld))[j], value);
-            else
-                PUT(c->put == ADD, ((elem *)(c->at + i * c->ld))[j], value);
-        }
-}
-
-/* Bytes from one column of C to the next. */
-INLINE int64_t column_size(const target *c)
-{
-    return c->wide ? (int64_t)sizeof(float) : (int64_t)sizeof(elem);
-}
-
-/* The same for one panel `b`, that from column n on; C may end inside it. */
+/* `rows` rows of A times one panel `b`, whose first column is n. C may end inside the panel: then the whole
+ * tile goes to a buffer, and the columns that exist from there to C. */
 static void __attribute__((unused))
-panel_tile(int64_t rows, int64_t n, int64_t N, int64_t K, const source *a, const unit *b,
-           const float *bias, const target *c, int64_t ahead)
+panel_kernel(int64_t rows, int64_t n, int64_t N, int64_t K, const a_operand *a, const unit *b,
+             const float *bias, const c_operand *c, int64_t prefetch)
 {
-    bool         two   = width_at(n, N) == PANEL;
-    int64_t      cols  = cols_at(n, N);
-    const float *start = bias ? bias + n : NULL;
-    target       to    = *c;
+    bool         two_vecs = width_at(n, N) == PANEL;
+    int64_t      cols     = cols_at(n, N);
+    const float *start    = bias ? bias + n : NULL;
+    c_operand    to       = *c;
 
-    to.at += n * column_size(c);
+    to.at += n * c_elem_size(c);
     if (cols == width_at(n, N)) {
-        any_tile(rows, two, K, a, b, start, &to, ahead);
+        micro_kernel_any(rows, two_vecs, K, a, b, start, &to, prefetch);
     } else {
-        float  whole[TILE_ROWS * PANEL];
-        target all = { (char *)whole, sizeof(float) * PANEL, true, SET };
+        float     tile[TILE_ROWS * PANEL];
+        c_operand all = { (char *)tile, sizeof(float) * PANEL, true, SET };
 
-        any_tile(rows, two, K, a, b, start, &all, ahead);
-        put_columns(&to, whole, rows, cols);
+        micro_kernel_any(rows, two_vecs, K, a, b, start, &all, prefetch);
+        store_columns(&to, tile, rows, cols);
     }
 }
 
 /* ---- the product ---- */
 
-#ifdef KD_AMX
-#include "backend/cpu/simd/gemm_amx.h"
-#endif
-
-/* Rows of A that lie whole pages apart all fall into the same few places of the first cache. They
- * are copied side by side first, PIECE units at a time; so are rows whose last unit is not whole,
- * to be filled up with zeros. */
-enum { PIECE = 512, PAGE = 4096 /* bytes */ };
+/* Two cases in which rows of A are copied first, K_BLOCK units at a time:
+ * - the row stride is a multiple of a page: all rows would compete for the same few sets of the L1 cache;
+ * - K is no multiple of UNIT_DEPTH: the last unit of each row is padded with a zero. */
+enum { K_BLOCK = 512, PAGE = 4096 /* bytes */ };
 
 static void __attribute__((unused))
-gemm_of_copies(int64_t M, int64_t N, int64_t K, const source *a, const unit *packed,
-               const float *bias, const target *c)
+gemm_copied_a(int64_t M, int64_t N, int64_t K, const a_operand *a, const unit *packed,
+              const float *bias, const c_operand *c)
 {
     int64_t tiles = ceil_div(M, TILE_ROWS), units = units_of(K);
 
     for (int64_t t = 0; t < tiles; t++) {
-        int64_t m = PART(M, t, tiles), rows = PART(M, t + 1, tiles) - m;
-        target  to = *c;
+        int64_t   m = part_begin(M, t, tiles), rows = part_begin(M, t + 1, tiles) - m;
+        c_operand to = *c;
 
         to.at += m * c->ld;
-        for (int64_t k = 0; k < units; k += PIECE) {
-            int64_t depth = units - k < PIECE ? units - k : PIECE;
-            int64_t elems = K - k * DEPTH < depth * DEPTH ? K - k * DEPTH : depth * DEPTH;
-            unit    copy[TILE_ROWS][PIECE + 16];
-            source  from = { (const char *)copy, sizeof copy[0], sizeof(unit), true };
+        for (int64_t k = 0; k < units; k += K_BLOCK) {
+            int64_t depth = units - k < K_BLOCK ? units - k : K_BLOCK;
+            int64_t elems =
+                K - k * UNIT_DEPTH < depth * UNIT_DEPTH ? K - k * UNIT_DEPTH : depth * UNIT_DEPTH;
+            unit      copy[TILE_ROWS][K_BLOCK + 16];
+            a_operand from = { (const char *)copy, sizeof copy[0], sizeof(unit), true };
 
             for (int64_t i = 0; i < rows; i++) {
                 copy[i][depth - 1] = unit_of(0, 0);
-                memcpy(copy[i], a->at + (m + i) * a->ai + k * a->ak, (size_t)elems * sizeof(elem));
+                memcpy(copy[i], a->at + (m + i) * a->rs + k * a->cs, (size_t)elems * sizeof(elem));
             }
-            to.put = c->put == ADD || k ? ADD : SET;
+            to.mode = c->mode == ADD || k ? ADD : SET;
             for (int64_t n = 0; n < N; n += PANEL)
-                panel_tile(rows, n, N, depth, &from, packed + n * units + k * width_at(n, N),
-                           k ? NULL : bias, &to, 0);
+                panel_kernel(rows, n, N, depth, &from, packed + n * units + k * width_at(n, N),
+                             k ? NULL : bias, &to, 0);
         }
     }
 }
 
-/* K in elements; strides in bytes. */
+/* The product, of operands as gemm_operands.h describes them. K is in elements. Chooses between the AMX tiles,
+ * copied rows of A, and A as it is; blocks the loops so that `block` tiles of A stay in the L2 cache for all
+ * panels. */
 static void __attribute__((unused))
-gemm_at(int64_t M, int64_t N, int64_t K, source a, const unit *packed, const float *bias, target c)
+gemm_of_operands(int64_t M, int64_t N, int64_t K, a_operand a, const unit *packed,
+                 const float *bias, c_operand c)
 {
     int64_t tiles = ceil_div(M, TILE_ROWS), units = units_of(K);
-    /* rows of A that stay in the second-level cache while the panels go by */
-    int64_t block = 65536 / (units * TILE_ROWS);
-    bool    along = a.ak == sizeof(unit);
+    /* tiles of A that fit the L2 cache */
+    int64_t block   = 65536 / (units * TILE_ROWS);
+    bool    dense_k = a.cs == sizeof(unit);
 
 #ifdef KD_AMX
-    if (suits_tiles(M, K, &a)) {
-        gemm_of_tiles(M, N, units, &a, packed, bias, &c);
+    if (amx_applies(M, K, &a)) {
+        gemm_amx(M, N, units, &a, packed, bias, &c);
         return;
     }
 #endif
-    if (along && ((a.ai % PAGE == 0 && M > 1) || K % DEPTH)) {
-        gemm_of_copies(M, N, K, &a, packed, bias, &c);
+    if (dense_k && ((a.rs % PAGE == 0 && M > 1) || K % UNIT_DEPTH)) {
+        gemm_copied_a(M, N, K, &a, packed, bias, &c);
         return;
     }
     block = block < 1 ? 1 : block > 16 ? 16 : block;
@@ -347,84 +203,88 @@ gemm_at(int64_t M, int64_t N, int64_t K, source a, const unit *packed, const flo
         int64_t t1 = t0 + block < tiles ? t0 + block : tiles;
 
         for (int64_t n = 0; n < N; n += PANEL)
-            for (int64_t t = t0; t < t1; t++) { /* tiles of even height: no thin last one */
-                int64_t m = PART(M, t, tiles), rows = PART(M, t + 1, tiles) - m;
-                int64_t ahead = n > 0 || a.near ? 0 : along ? rows * a.ai : units * a.ak;
-                source  from  = { a.at + m * a.ai, a.ai, a.ak, a.near };
-                target  to    = { c.at + m * c.ld, c.ld, c.wide, c.put };
+            for (int64_t t = t0; t < t1; t++) { /* of even height: no thin last tile */
+                int64_t   m = part_begin(M, t, tiles), rows = part_begin(M, t + 1, tiles) - m;
+                int64_t   prefetch = n > 0 || a.in_cache ? 0 : dense_k ? rows * a.rs : units * a.cs;
+                a_operand from     = { a.at + m * a.rs, a.rs, a.cs, a.in_cache };
+                c_operand to       = { c.at + m * c.ld, c.ld, c.is_float, c.mode };
 
-                panel_tile(rows, n, N, units, &from, packed + n * units, bias, &to, ahead);
+                panel_kernel(rows, n, N, units, &from, packed + n * units, bias, &to, prefetch);
             }
     }
 }
 
-/* C = A B (+ bias for each column), or C += A B. A at a[m ai + k ak], B packed, C at c[m ldc + n].
- * `bias`, if not NULL, holds round_up(N, LANES) values. A may be elements with ak 1, or units with K
- * counted in elements and ak in units; C elements or floats. */
-#define gemm(M, N, K, a, ai, ak, packed, bias, c, ldc, put) \
-    gemm_of(M, N, K, a, ai, ak, false, packed, bias, c, ldc, put)
-/* The same for an A that is in a cache already, because panels are multiplied one at a time. */
-#define gemm_near(M, N, K, a, ai, ak, packed, bias, c, ldc, put) \
-    gemm_of(M, N, K, a, ai, ak, true, packed, bias, c, ldc, put)
-#define gemm_of(M, N, K, a, ai, ak, near, packed, bias, c, ldc, put)         \
-    gemm_at(                                                                 \
-        M, N, K,                                                             \
-        (source){ (const char *)(a), (ai) * (int64_t)sizeof *(a),            \
-                  sizeof *(a) < sizeof(unit) ? (int64_t)sizeof(unit)         \
-                                             : (ak) * (int64_t)sizeof(unit), \
-                  near },                                                    \
-        packed, bias,                                                        \
-        (target){ (char *)(c), (ldc) * (int64_t)sizeof *(c), sizeof *(c) == sizeof(float), put })
+/* C = A B (+ bias), or C += A B, by `mode`. A(m,k) is a[m rs + k cs], B is packed, C(m,n) is c[m ldc + n].
+ * `bias`, if not NULL, has round_up(N, LANES) values, one for each column. The types follow from the pointers:
+ * A is elements with cs 1, or units (K is in elements all the same, cs in units); C is elements or floats. */
+#define gemm(M, N, K, a, rs, cs, packed, bias, c, ldc, mode) \
+    gemm_from(M, N, K, a, rs, cs, false, packed, bias, c, ldc, mode)
+/* The same for an A that is in a cache already, because its rows were just written or multiplied. */
+#define gemm_cached_a(M, N, K, a, rs, cs, packed, bias, c, ldc, mode) \
+    gemm_from(M, N, K, a, rs, cs, true, packed, bias, c, ldc, mode)
+#define gemm_from(M, N, K, a, rs, cs, in_cache, packed, bias, c, ldc, mode)                  \
+    gemm_of_operands(M, N, K,                                                                \
+                     (a_operand){ (const char *)(a), (rs) * (int64_t)sizeof *(a),            \
+                                  sizeof *(a) < sizeof(unit) ? (int64_t)sizeof(unit)         \
+                                                             : (cs) * (int64_t)sizeof(unit), \
+                                  in_cache },                                                \
+                     packed, bias,                                                           \
+                     (c_operand){ (char *)(c), (ldc) * (int64_t)sizeof *(c),                 \
+                                  sizeof *(c) == sizeof(float), mode })
 
 /* ---- a transposed A ---- */
 
 #ifdef KD_HALF
-/* Rows k and k+1 (M elements each, `ld` apart) side by side: to (K/2, M), the A of a product over
- * the rows: ai 1, ak M. */
-INLINE unit pair_f(float low, float high) { return unit_of(low, high); }
-INLINE unit pair_h(bf16 low, bf16 high) { return (unit){ low.bits | (uint32_t)high.bits << 16 }; }
-#define DEFINE_PAIRS(type, letter)                                                   \
-    static void __attribute__((unused))                                              \
-    pair_rows_##letter(unit *to, const type *from, int64_t K, int64_t M, int64_t ld) \
-    {                                                                                \
-        int64_t k = 0;                                                               \
-                                                                                     \
-        for (; k + 1 < K; k += 2, to += M) {                                         \
-            const type *low = from + k * ld, *high = low + ld;                       \
-                                                                                     \
-            for (int64_t m = 0; m < M; m++)                                          \
-                to[m] = pair_##letter(low[m], high[m]);                              \
-        }                                                                            \
-        for (int64_t m = 0; k < K && m < M; m++)                                     \
-            to[m] = pair_##letter(from[k * ld + m], (type){ 0 });                    \
+/* interleave_rows(to, from, K, M, ld): `from` has K rows of M elements, `ld` apart; `to` (K/2, M) has their units,
+ * each of elements m of rows k and k+1. A missing last row is zero. That is the A of a product that sums over
+ * the rows (rs 1, cs M units), or a B panel where M is a panel's width. */
+INLINE unit interleave_f(float low, float high) { return unit_of(low, high); }
+INLINE unit interleave_h(bf16 low, bf16 high)
+{
+    return (unit){ low.bits | (uint32_t)high.bits << 16 };
+}
+#define DEFINE_INTERLEAVE(type, letter)                                                    \
+    static void __attribute__((unused))                                                    \
+    interleave_rows_##letter(unit *to, const type *from, int64_t K, int64_t M, int64_t ld) \
+    {                                                                                      \
+        int64_t k = 0;                                                                     \
+                                                                                           \
+        for (; k + 1 < K; k += 2, to += M) {                                               \
+            const type *low = from + k * ld, *high = low + ld;                             \
+                                                                                           \
+            for (int64_t m = 0; m < M; m++)                                                \
+                to[m] = interleave_##letter(low[m], high[m]);                              \
+        }                                                                                  \
+        for (int64_t m = 0; k < K && m < M; m++)                                           \
+            to[m] = interleave_##letter(from[k * ld + m], (type){ 0 });                    \
     }
-DEFINE_PAIRS(float, f)
-DEFINE_PAIRS(bf16, h)
-#undef DEFINE_PAIRS
-#define pair_rows(to, from, K, M, ld) BY_TYPE(from, pair_rows)(to, from, K, M, ld)
+DEFINE_INTERLEAVE(float, f)
+DEFINE_INTERLEAVE(bf16, h)
+#undef DEFINE_INTERLEAVE
+#define interleave_rows(to, from, K, M, ld) BY_TYPE(from, interleave_rows)(to, from, K, M, ld)
 
-/* turn_rows: the same rows as the A of gemm_turned(), M units for each two of them, which lie as
- * multiplying likes them best: paired, or for AMX dense along K, (M, K/2). */
+/* transpose_rows(to, from, K, M, ld): the same rows as the A of gemm_transposed_a(), M K/2 units in the order that
+ * the micro-kernel reads fastest: interleaved, (K/2, M), or for AMX dense along K, (M, K/2). */
 #ifdef KD_AMX
-#define turn_rows(to, from, K, M, ld) BY_TYPE(from, turn_rows)(to, from, K, M, ld)
+#define transpose_rows(to, from, K, M, ld) BY_TYPE(from, transpose_rows)(to, from, K, M, ld)
 #else
-#define turn_rows pair_rows
+#define transpose_rows interleave_rows
 #endif
 
-/* C (M,N) = A B, or += A B, with the A that turn_rows() has made of K rows. */
+/* C (M,N) = A B, or += A B, for the A that transpose_rows() has made of K rows. */
 static void __attribute__((unused))
-gemm_turned(int64_t M, int64_t N, int64_t K, const void *turned, const unit *packed, float *c,
-            int64_t ldc, put_mode put)
+gemm_transposed_a(int64_t M, int64_t N, int64_t K, const void *transposed, const unit *packed,
+                  float *c, int64_t ldc, store_mode mode)
 {
     const int64_t size = sizeof(unit);
 #ifdef KD_AMX
-    source a = { turned, units_of(K) * size, size, true };
+    a_operand a = { transposed, units_of(K) * size, size, true };
 #else
-    source a = { turned, size, M * size, true };
+    a_operand a = { transposed, size, M * size, true };
 #endif
 
-    gemm_at(M, N, round_up(K, DEPTH), a, packed, NULL,
-            (target){ (char *)c, ldc * (int64_t)sizeof *c, true, put });
+    gemm_of_operands(M, N, round_up(K, UNIT_DEPTH), a, packed, NULL,
+                     (c_operand){ (char *)c, ldc * (int64_t)sizeof *c, true, mode });
 }
 #endif
 

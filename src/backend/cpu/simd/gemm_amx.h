@@ -1,102 +1,106 @@
-/* gemm_amx.h - the matrix product of gemm.h on AMX tiles; part of it, in the copy that has them.
+/* gemm_amx.h - the matrix product of gemm.h on AMX tiles, for the copy KD_AMX.
  *
- * A block of C is 32 rows by a panel: four tiles of 16 x 16 sums, two tiles of A (16 rows of 16 units,
- * read where they lie) and two of B (16 rows of a panel). A step takes 16 units of K: four loads for
- * four products, which no one waits for, as each adds to sums of its own. A panel of LANES columns
- * needs half of that.
+ * A block of C is 32 rows by one panel. It uses all eight tile registers: four accumulators of 16 x 16 floats, two
+ * tiles of A (16 rows of 16 units, loaded from where A lies) and two of B (16 units along K of a panel). A step takes 16
+ * units along K: four loads and four products, which are independent, as each has its own accumulator. A panel of LANES
+ * columns needs half of them.
  *
- * Tiles keep their shapes throughout a product. What is left over is brought to them:
- * - rows: a last group of 16 is moved up until it ends with A. Rows of it that another group has put
- *   already are computed again, and put once.
- * - units of K, of which there are 16 at least, else the shapes have that depth: the last step takes
- *   the last 16. Those of A that are through already are zeros in a copy.
- * Elements are put from a store of the tiles; floats go there and back by themselves where all
- * columns exist. */
+ * Tile shapes are configured once for a product. Remainders are fitted to them:
+ * - rows: the last tile of 16 rows begins so that it ends with A. It overlaps the tile before it; the overlapping rows
+ *   are computed twice and stored once.
+ * - units along K: the last step takes the last 16. Units that an earlier step has multiplied are zeros in a copy of
+ *   A's tail. If K has fewer than 16 units, the tiles are configured with that depth.
+ * The epilogue stores the accumulators to a buffer, and from there to C; where C is floats and all columns exist, tiles
+ * are loaded from C and stored to it directly. */
 #ifndef KD_GEMM_AMX_H
 #define KD_GEMM_AMX_H
 #include "backend/cpu/simd/amx.h"
+#include "backend/cpu/simd/gemm_operands.h"
 
-/* Below that much the vectors' product is quicker, reckoned in cycles: it makes 16 rows by 16 columns by
- * a unit in 16, a product of tiles always takes 16 for up to 16 units, 32 more or less to put what
- * comes of it, and a hundred for each call, to configure and release. */
-enum { FEWEST_ROWS = TILE_HIGH, FEWEST_UNITS = 8 };
-/* Units of a step; most rows whose last steps are copied, see gemm_at() for why so many. */
-enum { STEP = TILE_WIDE / (int)sizeof(unit), AMX_ROWS = 256 };
+/* Below these limits the micro-kernel on vectors is faster, by an estimate in cycles, not by measurement. Vectors
+ * take 16 cycles for 16 rows by 16 columns by one unit. A product of tiles takes 16 for up to 16 units, about 32
+ * more for the epilogue, and each call about 100 to configure and release. */
+enum { MIN_ROWS = TILE_MAX_ROWS, MIN_UNITS = 8 };
+/* Units along K of a step; most rows of a block, whose K tails are copied (see gemm_amx()). */
+enum { K_STEP = TILE_ROW_BYTES / (int)sizeof(unit), MAX_BLOCK_ROWS = 256 };
 
-/* Is A dense along whole units of K, and is there enough to do? */
-INLINE bool suits_tiles(int64_t M, int64_t K, const source *a)
+/* Is A dense along K, K whole units, and the product large enough? */
+INLINE bool amx_applies(int64_t M, int64_t K, const a_operand *a)
 {
-    return a->ak == sizeof(unit) && K % DEPTH == 0 && M >= FEWEST_ROWS &&
-           units_of(K) >= FEWEST_UNITS;
+    return a->cs == sizeof(unit) && K % UNIT_DEPTH == 0 && M >= MIN_ROWS &&
+           units_of(K) >= MIN_UNITS;
 }
 
-/* Sums are tiles 0 and 1 for the first group of rows, 2 and 3 for the second; A's are 4 and 5, B's 6 and
- * 7. */
+/* Accumulators are tiles 0 and 1 for the first 16 rows, 2 and 3 for the second; A is in 4 and 5, B in 6
+ * and 7. */
 INLINE void configure_tiles(int64_t units)
 {
-    int         depth = units < STEP ? (int)units : STEP;
+    int         depth = units < K_STEP ? (int)units : K_STEP;
     tile_shapes s     = { .palette = 1 };
 
     for (int t = 0; t < TILES; t++) {
-        s.rows[t]  = t < 6 ? TILE_HIGH : (uint8_t)depth;
-        s.bytes[t] = t < 4 || t > 5 ? TILE_WIDE : (uint16_t)(depth * (int)sizeof(unit));
+        s.rows[t]  = t < 6 ? TILE_MAX_ROWS : (uint8_t)depth;
+        s.bytes[t] = t < 4 || t > 5 ? TILE_ROW_BYTES : (uint16_t)(depth * (int)sizeof(unit));
     }
     tile_config(&s);
 }
 
-/* Up to two groups of 16 rows. */
-typedef struct amx_rows {
-    int     groups;
-    int64_t row[2];  /* where each begins                */
-    int64_t skip[2]; /* its rows that another group puts */
-} amx_rows;
+/* One or two tiles of 16 rows. */
+typedef struct row_tiles {
+    int     count;
+    int64_t row[2];     /* first row of each                          */
+    int64_t overlap[2]; /* its first rows that the tile before stores */
+} row_tiles;
 
-INLINE amx_rows amx_rows_at(int64_t m, int64_t M)
+/* Those from row m on, of M rows. */
+INLINE row_tiles row_tiles_at(int64_t m, int64_t M)
 {
-    amx_rows r = { .groups = M - m > TILE_HIGH ? 2 : 1 };
+    row_tiles r = { .count = M - m > TILE_MAX_ROWS ? 2 : 1 };
 
-    for (int i = 0; i < r.groups; i++) {
-        int64_t first = m + i * TILE_HIGH;
+    for (int i = 0; i < r.count; i++) {
+        int64_t first = m + i * TILE_MAX_ROWS;
 
-        r.row[i]  = first < M - TILE_HIGH ? first : M - TILE_HIGH;
-        r.skip[i] = first - r.row[i];
+        r.row[i]     = first < M - TILE_MAX_ROWS ? first : M - TILE_MAX_ROWS;
+        r.overlap[i] = first - r.row[i];
     }
     return r;
 }
 
-/* The last step's units of 16 rows, `fresh` of them new: the others become zeros. */
-INLINE void copy_last(char *to, const char *last, int64_t ai, int64_t fresh)
+/* The last K_STEP units of 16 rows of A. `tail_units` of them, the last, are copied; the others, which an earlier step
+ * has multiplied, become zeros. */
+INLINE void copy_k_tail(char *to, const char *k_tail, int64_t rs, int64_t tail_units)
 {
-    __mmask16 mask = (__mmask16)(0xffffu << (STEP - fresh));
+    __mmask16 mask = (__mmask16)(0xffffu << (K_STEP - tail_units));
 
-    for (int i = 0; i < TILE_HIGH; i++)
-        _mm512_storeu_si512(to + i * TILE_WIDE, _mm512_maskz_loadu_epi32(mask, last + i * ai));
+    for (int i = 0; i < TILE_MAX_ROWS; i++)
+        _mm512_storeu_si512(to + i * TILE_ROW_BYTES,
+                            _mm512_maskz_loadu_epi32(mask, k_tail + i * rs));
 }
 
-/* One step: sums += A B for up to 2 x 2 tiles. `ahead`: as in tile(). */
-INLINE void amx_step(const int groups, bool two, const char *const a[2], int64_t ai, const unit *b,
-                     int64_t ahead)
+/* One step along K: accumulators += A B for up to 2 x 2 tiles. `prefetch`: as in micro_kernel(). */
+INLINE void amx_k_step(const int count, bool two_tiles, const char *const a[2], int64_t rs,
+                       const unit *b, int64_t prefetch)
 {
-    int64_t bk = (two ? PANEL : LANES) * (int64_t)sizeof(unit);
+    int64_t rs_b = (two_tiles ? PANEL : LANES) * (int64_t)sizeof(unit);
 
-    tile_load(4, a[0], ai);
-    tile_load(6, b, bk);
+    tile_load(4, a[0], rs);
+    tile_load(6, b, rs_b);
     tile_dot_bf16(0, 4, 6);
-    if (two) {
-        tile_load(7, b + LANES, bk);
+    if (two_tiles) {
+        tile_load(7, b + LANES, rs_b);
         tile_dot_bf16(1, 4, 7);
     }
-    if (groups > 1) {
-        tile_load(5, a[1], ai);
+    if (count > 1) {
+        tile_load(5, a[1], rs);
         tile_dot_bf16(2, 5, 6);
-        if (two) tile_dot_bf16(3, 5, 7);
+        if (two_tiles) tile_dot_bf16(3, 5, 7);
     }
-    for (int i = 0; ahead && i < groups * TILE_HIGH; i++)
-        __builtin_prefetch(a[i / TILE_HIGH] + i % TILE_HIGH * ai + ahead, 0, 2);
+    for (int i = 0; prefetch && i < count * TILE_MAX_ROWS; i++)
+        __builtin_prefetch(a[i / TILE_MAX_ROWS] + i % TILE_MAX_ROWS * rs + prefetch, 0, 2);
 }
 
-/* What sums start from: rows `from`, ld bytes apart, or zeros. */
-#define AMX_START(t, from, ld)                        \
+/* The accumulator's initial value: rows `from`, ld bytes apart, or zeros. A macro, because t has to be a literal. */
+#define INIT_ACCUMULATOR(t, from, ld)                 \
     do {                                              \
         if (from)                                     \
             tile_load(t, (const char *)(from), (ld)); \
@@ -104,137 +108,142 @@ INLINE void amx_step(const int groups, bool two, const char *const a[2], int64_t
             tile_zero(t);                             \
     } while (0)
 
-/* One group's 16 rows (cols columns) of sums into C, from row `skip` on. */
-INLINE void put_group(const target *c, const float *sums, int64_t skip, int64_t cols, bool two)
+/* The epilogue of 16 rows: accumulators (16, PANEL) from row `overlap` on into `cols` columns of C. */
+INLINE void store_row_tile(const c_operand *c, const float *acc, int64_t overlap, int64_t cols,
+                           bool two_tiles)
 {
-    target to = *c;
+    c_operand to = *c;
 
-    if (cols < (two ? PANEL : LANES)) {
-        to.at += skip * c->ld;
-        put_columns(&to, sums + skip * PANEL, TILE_HIGH - skip, cols);
+    if (cols < (two_tiles ? PANEL : LANES)) {
+        to.at += overlap * c->ld;
+        store_columns(&to, acc + overlap * PANEL, TILE_MAX_ROWS - overlap, cols);
         return;
     }
-    for (int64_t i = skip; i < TILE_HIGH; i++) {
-        put_tile(c, i, 0, load_f(sums + i * PANEL));
-        if (two) put_tile(c, i, LANES, load_f(sums + i * PANEL + LANES));
+    for (int64_t i = overlap; i < TILE_MAX_ROWS; i++) {
+        store_tile(c, i, 0, load_f(acc + i * PANEL));
+        if (two_tiles) store_tile(c, i, LANES, load_f(acc + i * PANEL + LANES));
     }
 }
 
-/* What a block multiplies, and where the sums go. */
+/* Operands of one block. */
 typedef struct amx_block {
     int64_t      units;
-    const char  *a[2];    /* the groups' rows of A, ai apart  */
-    const char  *last[2]; /* copies of their last units       */
-    int64_t      ai, ahead;
+    const char  *a[2];      /* rows of A, rs bytes apart */
+    const char  *k_tail[2]; /* copies of their K tails   */
+    int64_t      rs, prefetch;
     const unit  *b;
-    const float *bias; /* or NULL */
-    char        *c[2]; /* the groups' rows of C              */
+    const float *bias; /* or NULL   */
+    char        *c[2]; /* rows of C */
     int64_t      cols;
-    bool         two; /* the panel has PANEL columns         */
+    bool         two_tiles; /* the panel has PANEL columns */
 } amx_block;
 
-/* Sums of floats that are read and written as they are. */
-INLINE bool goes_directly(const amx_block *k, const amx_rows *r, const target *c)
+/* Can accumulators be loaded from C and stored to C without a buffer? */
+INLINE bool stores_directly(const amx_block *k, const row_tiles *r, const c_operand *c)
 {
-    int64_t whole = k->two ? PANEL : LANES;
+    int64_t whole = k->two_tiles ? PANEL : LANES;
 
-    if (!c->wide || k->cols < whole || c->put == STREAM) return false;
-    return c->put == SET || (!k->bias && !r->skip[0] && !r->skip[1]);
+    if (!c->is_float || k->cols < whole || c->mode == STREAM) return false;
+    return c->mode == SET || (!k->bias && !r->overlap[0] && !r->overlap[1]);
 }
 
-INLINE void amx_multiply(const amx_block *k, const amx_rows *r, const target *c)
+INLINE void amx_micro_kernel(const amx_block *k, const row_tiles *r, const c_operand *c)
 {
-    const int  groups = r->groups;
-    const bool two = k->two, directly = goes_directly(k, r, c), sum = directly && c->put == ADD;
-    float      sums[2][TILE_HIGH * PANEL] __attribute__((aligned(64)));
-    int64_t    half = LANES * (int64_t)sizeof(float);
-    int64_t    ld   = directly ? c->ld : PANEL * (int64_t)sizeof(float), u;
-    char *to[2] = { directly ? k->c[0] : (char *)sums[0], directly ? k->c[1] : (char *)sums[1] };
-    const char  *a[2] = { k->a[0], k->a[1] }, *start[2];
-    int64_t      from = sum ? ld : 0; /* each row starts with the bias, or with its own values */
-    const target group[2] = { { k->c[0], c->ld, c->wide, c->put },
-                              { k->c[1], c->ld, c->wide, c->put } };
+    const int   count     = r->count;
+    const bool  two_tiles = k->two_tiles, direct = stores_directly(k, r, c);
+    const bool  from_c = direct && c->mode == ADD;
+    float       acc[2][TILE_MAX_ROWS * PANEL] __attribute__((aligned(64)));
+    int64_t     half  = LANES * (int64_t)sizeof(float);
+    int64_t     ld    = direct ? c->ld : PANEL * (int64_t)sizeof(float), u;
+    char       *to[2] = { direct ? k->c[0] : (char *)acc[0], direct ? k->c[1] : (char *)acc[1] };
+    const char *a[2]  = { k->a[0], k->a[1] }, *start[2];
+    int64_t     from  = from_c ? ld : 0; /* stride 0: each row starts with the bias */
+    const c_operand group[2] = { { k->c[0], c->ld, c->is_float, c->mode },
+                                 { k->c[1], c->ld, c->is_float, c->mode } };
 
     for (int i = 0; i < 2; i++)
-        start[i] = sum ? to[i] : (const char *)k->bias;
-    AMX_START(0, start[0], from);
-    if (two) AMX_START(1, start[0] ? start[0] + half : NULL, from);
-    if (groups > 1) {
-        AMX_START(2, start[1], from);
-        if (two) AMX_START(3, start[1] ? start[1] + half : NULL, from);
+        start[i] = from_c ? to[i] : (const char *)k->bias;
+    INIT_ACCUMULATOR(0, start[0], from);
+    if (two_tiles) INIT_ACCUMULATOR(1, start[0] ? start[0] + half : NULL, from);
+    if (count > 1) {
+        INIT_ACCUMULATOR(2, start[1], from);
+        if (two_tiles) INIT_ACCUMULATOR(3, start[1] ? start[1] + half : NULL, from);
     }
-    for (u = 0; u + STEP <= k->units || u == 0; u += STEP) {
-        amx_step(groups, two, a, k->ai, k->b + u * (two ? PANEL : LANES), k->ahead);
-        a[0] += TILE_WIDE, a[1] += TILE_WIDE;
+    for (u = 0; u + K_STEP <= k->units || u == 0; u += K_STEP) {
+        amx_k_step(count, two_tiles, a, k->rs, k->b + u * (two_tiles ? PANEL : LANES), k->prefetch);
+        a[0] += TILE_ROW_BYTES, a[1] += TILE_ROW_BYTES;
     }
     if (u < k->units)
-        amx_step(groups, two, k->last, TILE_WIDE, k->b + (k->units - STEP) * (two ? PANEL : LANES),
-                 0);
+        amx_k_step(count, two_tiles, k->k_tail, TILE_ROW_BYTES,
+                   k->b + (k->units - K_STEP) * (two_tiles ? PANEL : LANES), 0);
     tile_store(0, to[0], ld);
-    if (two) tile_store(1, to[0] + half, ld);
-    if (groups > 1) {
+    if (two_tiles) tile_store(1, to[0] + half, ld);
+    if (count > 1) {
         tile_store(2, to[1], ld);
-        if (two) tile_store(3, to[1] + half, ld);
+        if (two_tiles) tile_store(3, to[1] + half, ld);
     }
-    for (int i = 0; !directly && i < groups; i++)
-        put_group(&group[i], sums[i], r->skip[i], k->cols, two);
+    for (int i = 0; !direct && i < count; i++)
+        store_row_tile(&group[i], acc[i], r->overlap[i], k->cols, two_tiles);
 }
 
-/* gemm_at() for what suits_tiles(). The order is its own, too: a block of rows stays in the second-level
- * cache while the panels go by, each of them in the first-level one. */
+/* The product, where amx_applies(). A block of rows of A stays in the L2 cache for all panels, a panel in the L1
+ * cache for all tiles of the block. */
 static void __attribute__((noinline, unused))
-gemm_of_tiles(int64_t M, int64_t N, int64_t units, const source *a, const unit *packed,
-              const float *bias, const target *c)
+gemm_amx(int64_t M, int64_t N, int64_t units, const a_operand *a, const unit *packed,
+         const float *bias, const c_operand *c)
 {
-    char    copies[AMX_ROWS / TILE_HIGH][TILE_HIGH * TILE_WIDE] __attribute__((aligned(64)));
-    int64_t rows  = 65536 / units / (2 * TILE_HIGH) * (2 * TILE_HIGH);
-    int64_t fresh = units > STEP ? units % STEP : 0;
+    char copies[MAX_BLOCK_ROWS / TILE_MAX_ROWS][TILE_MAX_ROWS * TILE_ROW_BYTES]
+        __attribute__((aligned(64)));
+    int64_t rows       = 65536 / units / (2 * TILE_MAX_ROWS) * (2 * TILE_MAX_ROWS);
+    int64_t tail_units = units > K_STEP ? units % K_STEP : 0;
 
-    rows = rows < 2 * TILE_HIGH ? 2 * TILE_HIGH : rows > AMX_ROWS ? AMX_ROWS : rows;
+    rows = rows < 2 * TILE_MAX_ROWS ? 2 * TILE_MAX_ROWS
+           : rows > MAX_BLOCK_ROWS  ? MAX_BLOCK_ROWS
+                                    : rows;
     configure_tiles(units);
     for (int64_t m0 = 0; m0 < M; m0 += rows)
         for (int64_t n = 0; n < N; n += PANEL)
-            for (int64_t m = m0; m < M && m < m0 + rows; m += 2 * TILE_HIGH) {
-                amx_rows  r = amx_rows_at(m, M);
-                amx_block k = { .units = units,
-                                .ai    = a->ai,
-                                .ahead = n > 0 || a->near ? 0 : 2 * TILE_HIGH * a->ai,
-                                .b     = packed + n * units,
-                                .bias  = bias ? bias + n : NULL,
-                                .cols  = cols_at(n, N),
-                                .two   = width_at(n, N) == PANEL };
+            for (int64_t m = m0; m < M && m < m0 + rows; m += 2 * TILE_MAX_ROWS) {
+                row_tiles r = row_tiles_at(m, M);
+                amx_block k = { .units     = units,
+                                .rs        = a->rs,
+                                .prefetch  = n > 0 || a->in_cache ? 0 : 2 * TILE_MAX_ROWS * a->rs,
+                                .b         = packed + n * units,
+                                .bias      = bias ? bias + n : NULL,
+                                .cols      = cols_at(n, N),
+                                .two_tiles = width_at(n, N) == PANEL };
 
-                for (int i = 0; i < r.groups; i++) {
-                    char *copy = copies[(m - m0) / TILE_HIGH + i];
+                for (int i = 0; i < r.count; i++) {
+                    char *copy = copies[(m - m0) / TILE_MAX_ROWS + i];
 
-                    k.a[i]    = a->at + r.row[i] * a->ai;
-                    k.c[i]    = c->at + r.row[i] * c->ld + n * column_size(c);
-                    k.last[i] = copy;
-                    if (fresh && n == 0)
-                        copy_last(copy, k.a[i] + (units - STEP) * (int64_t)sizeof(unit), a->ai,
-                                  fresh);
+                    k.a[i]      = a->at + r.row[i] * a->rs;
+                    k.c[i]      = c->at + r.row[i] * c->ld + n * c_elem_size(c);
+                    k.k_tail[i] = copy;
+                    if (tail_units && n == 0)
+                        copy_k_tail(copy, k.a[i] + (units - K_STEP) * (int64_t)sizeof(unit), a->rs,
+                                    tail_units);
                 }
-                if (r.groups == 1) k.a[1] = k.a[0]; /* walked along, not read */
-                amx_multiply(&k, &r, c);
+                if (r.count == 1) k.a[1] = k.a[0]; /* its pointer is advanced, not read */
+                amx_micro_kernel(&k, &r, c);
             }
     tile_release();
 }
 
 /* ---- a transposed A ---- */
 
-/* A unit of each lane. */
-INLINE __m512i units_of_f(vec low, vec high)
+/* Units of the lanes of two rows. */
+INLINE __m512i units_from_f(vec low, vec high)
 {
     return _mm512_or_si512(_mm512_cvtepu16_epi32(halves(low)),
                            _mm512_slli_epi32(_mm512_cvtepu16_epi32(halves(high)), 16));
 }
-INLINE __m512i units_of_h(vec low, vec high)
+INLINE __m512i units_from_h(vec low, vec high)
 {
     return _mm512_or_si512(_mm512_srli_epi32((__m512i)low, 16), (__m512i)high);
 }
 
-/* 16 x 16 units, turned: pairs of rows, fours, then quarters of vectors change places. */
-INLINE void turn_square(__m512i r[LANES])
+/* Transpose 16 x 16 units: within pairs of rows, then groups of four, then by quarters of a vector. */
+INLINE void transpose_16x16(__m512i r[LANES])
 {
     __m512i t[LANES];
 
@@ -268,11 +277,10 @@ INLINE void turn_square(__m512i r[LANES])
         r[i] = t[i];
 }
 
-/* turn_rows_<type>: see turn_rows() in gemm.h. In squares, 32 rows by 16 columns at a time; a missing
- * last row is of zeros. */
-#define DEFINE_TURN(type, letter)                                                              \
+/* transpose_rows(): see gemm.h. 32 rows by 16 columns at a time; a missing last row is zero. */
+#define DEFINE_TRANSPOSE(type, letter)                                                         \
     static void __attribute__((unused))                                                        \
-    turn_rows_##letter(unit *to, const type *from, int64_t K, int64_t M, int64_t ld)           \
+    transpose_rows_##letter(unit *to, const type *from, int64_t K, int64_t M, int64_t ld)      \
     {                                                                                          \
         int64_t units = units_of(K);                                                           \
                                                                                                \
@@ -290,15 +298,15 @@ INLINE void turn_square(__m512i r[LANES])
                                                                                                \
                     if (i < high) low = load_some_##letter(row, whole, cols);                  \
                     if (2 * (u + i) + 1 < K) next = load_some_##letter(row + ld, whole, cols); \
-                    r[i] = units_of_##letter(low, next);                                       \
+                    r[i] = units_from_##letter(low, next);                                     \
                 }                                                                              \
-                turn_square(r);                                                                \
+                transpose_16x16(r);                                                            \
                 for (int64_t i = 0; i < cols; i++)                                             \
                     _mm512_mask_storeu_epi32(to + (m + i) * units + u, mask, r[i]);            \
             }                                                                                  \
     }
-DEFINE_TURN(float, f)
-DEFINE_TURN(bf16, h)
-#undef DEFINE_TURN
+DEFINE_TRANSPOSE(float, f)
+DEFINE_TRANSPOSE(bf16, h)
+#undef DEFINE_TRANSPOSE
 
 #endif

@@ -1,6 +1,7 @@
 /* layer_norm.c - LAYER_NORM over the last axis: y = (x - mean) / sqrt(var + eps) g + b, x (rows,C).
  *
- * saved: mean and 1/sqrt(var + eps) of each row, (rows,2). With h = (x - mean) r and e = dy g:
+ * saved: mean and r = 1/sqrt(var + eps) of each row, (rows,2). The variance is two-pass: the mean first, then the squared
+ * distances from it. Backward, with h = (x - mean) r, the normalised row, and e = dy g:
  *   dx = r (e - mean(e) - h mean(e h)),  dg = sum dy h,  db = sum dy. */
 #include "backend/cpu/simd/simd.h"
 
@@ -8,17 +9,16 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 {
     int64_t C = node->in[0].dim[3];
 
-    plan->saved         = floats(2 * row_count(&node->in[0]));
-    plan->work_backward = 2 * floats(C) * (size_t)device->threads;
+    plan->saved         = float_bytes(2 * row_count(&node->in[0]));
+    plan->work_backward = 2 * float_bytes(C) * (size_t)device->threads;
     return KDAS_OK;
 }
 
-/* Rows go four at a time, so that their sums, each of which waits for the step before it, overlap, and one
- * root serves all. */
+/* Four rows at a time: their sums are independent, so that additions overlap, and one square root serves all four. */
 enum { ROWS = 4 };
 typedef float quad __attribute__((vector_size(ROWS * sizeof(float))));
 
-/* A fourth of the lanes that have the same sum. */
+/* Fold v to a vector of four lanes with the same sum. */
 INLINE quad fold_lanes(vec v)
 {
 #if defined(__AVX512F__)
@@ -33,7 +33,7 @@ INLINE quad fold_lanes(vec v)
 #endif
 }
 
-/* The sum of each vector's lanes. */
+/* The sum of the lanes of each of four vectors. */
 INLINE quad lanes_sums(const vec v[ROWS])
 {
     __m128 a = (__m128)fold_lanes(v[0]), b = (__m128)fold_lanes(v[1]), c = (__m128)fold_lanes(v[2]),
@@ -43,18 +43,18 @@ INLINE quad lanes_sums(const vec v[ROWS])
     return (quad)_mm_add_ps(_mm_add_ps(a, b), _mm_add_ps(c, d));
 }
 
-/* `rows` of them, 1 to ROWS; `exact`: C is whole vectors. Both are constants. */
+/* `rows` rows, 1 to ROWS. `exact`: C is a multiple of LANES. Both are constants. */
 INLINE void forward_rows(const elem *x, const float *g, const float *b, elem *y, float *saved,
                          int64_t C, float eps, const int rows, const bool exact)
 {
     vec  sum[ROWS] = { 0 }, squares[ROWS] = { 0 };
     quad mean, r;
 
-    EACH_VECTOR(C)
+    EACH_VECTOR(c, left, whole, C)
     for (int i = 0; i < rows; i++)
         sum[i] += load_some(x + i * C + c, exact || whole, left);
     mean = lanes_sums(sum) / (float)C;
-    EACH_VECTOR(C)
+    EACH_VECTOR(c, left, whole, C)
     for (int i = 0; i < rows; i++) {
         vec d = load_some(x + i * C + c, exact || whole, left) - mean[i];
 
@@ -62,7 +62,7 @@ INLINE void forward_rows(const elem *x, const float *g, const float *b, elem *y,
         squares[i] += d * d;
     }
     r = 1.0f / (quad)_mm_sqrt_ps((__m128)(lanes_sums(squares) / (float)C + eps));
-    EACH_VECTOR(C)
+    EACH_VECTOR(c, left, whole, C)
     {
         vec gain = load_some(g + c, exact || whole, left);
         vec bias = load_some(b + c, exact || whole, left);
@@ -105,7 +105,7 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* What all rows of a part share. `dg`, `db`: its sums, in whole vectors. */
+/* What the rows of a part share. `dg`, `db`: the sums of the part, padded to whole vectors. */
 typedef struct gradients {
     const float *g;
     float       *dg, *db;
@@ -113,7 +113,7 @@ typedef struct gradients {
     bool         add; /* to dx */
 } gradients;
 
-/* `rows` of them, as above; `dx` may be NULL, or dy itself. */
+/* `rows` rows, as above; `dx` may be NULL, or dy itself. */
 INLINE void backward_rows(const gradients *to, const elem *x, const elem *dy, const float *saved,
                           elem *dx, const int rows, const bool exact)
 {
@@ -122,7 +122,7 @@ INLINE void backward_rows(const gradients *to, const elem *x, const elem *dy, co
     vec           e_sum[ROWS] = { 0 }, eh_sum[ROWS] = { 0 };
     quad          m1, m2;
 
-    EACH_VECTOR(C)
+    EACH_VECTOR(c, left, whole, C)
     {
         vec gain = load_some(g + c, exact || whole, left);
         vec dg = load_f(to->dg + c), db = load_f(to->db + c);
@@ -143,7 +143,7 @@ INLINE void backward_rows(const gradients *to, const elem *x, const elem *dy, co
     if (!dx) return;
     m1 = lanes_sums(e_sum) / (float)C;
     m2 = lanes_sums(eh_sum) / (float)C;
-    EACH_VECTOR(C)
+    EACH_VECTOR(c, left, whole, C)
     {
         vec gain = load_some(g + c, exact || whole, left);
 
@@ -152,7 +152,7 @@ INLINE void backward_rows(const gradients *to, const elem *x, const elem *dy, co
             vec   d = load_some(dy + i * C + c, exact || whole, left) * gain - m1[i] -
                     (load_some(x + i * C + c, exact || whole, left) - mean) * (r * m2[i]);
 
-            /* a value is its own mean: exactly 0, where r would magnify rounding */
+            /* C 1: the value is its mean, so dx is exactly 0; r would magnify rounding */
             d *= C > 1 ? r : 0;
             if (to->add) d += load_some(dx + i * C + c, exact || whole, left);
             store_some(dx + i * C + c, d, exact || whole, left);
@@ -165,8 +165,8 @@ static void backward_part(const gradients *to, const elem *x, const elem *dy, co
 {
     int64_t C = to->C, r = 0;
 
-    memset(to->dg, 0, floats(C));
-    memset(to->db, 0, floats(C));
+    memset(to->dg, 0, float_bytes(C));
+    memset(to->db, 0, float_bytes(C));
     if (C % LANES == 0)
         for (; r + ROWS <= rows; r += ROWS)
             backward_rows(to, x + r * C, dy + r * C, saved + 2 * r, dx ? dx + r * C : NULL, ROWS,
@@ -182,13 +182,13 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     elem        *dx   = call->din[0];
     float       *sums = call->work;
     int64_t      rows = row_count(&call->node->out), C = call->node->out.dim[3];
-    int64_t      ld    = (int64_t)(floats(C) / sizeof(float));
+    int64_t      ld    = (int64_t)(float_bytes(C) / sizeof(float));
     int          parts = device->threads;
 
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < parts; t++) {
         float    *dg    = sums + 2 * t * ld;
-        int64_t   begin = PART(rows, t, parts), end = PART(rows, t + 1, parts);
+        int64_t   begin = part_begin(rows, t, parts), end = part_begin(rows, t + 1, parts);
         gradients to = { g, dg, dg + ld, C, adds(call, 0) };
 
         backward_part(&to, x + begin * C, dy + begin * C, saved + 2 * begin,

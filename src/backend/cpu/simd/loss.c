@@ -1,9 +1,7 @@
-/* loss.c - BCE, OVERLAP, KL and SQUARE_ERROR, one value for each image (N,1,1,1), and MEAN of
- * everything.
+/* loss.c - BCE, OVERLAP, KL and SQUARE_ERROR, one value for each image (N,1,1,1), and MEAN of all elements.
  *
- * Sums run over chunks of fixed length, each with f32 lanes and joined in f64 in order, so they
- * depend on the shape alone and not on the thread count. saved holds what backward would have to
- * sum again. */
+ * Sums run over chunks of fixed length: f32 lanes within a chunk, f64 over the chunks, in order. So they depend on the shape
+ * alone, not on the thread count. `saved` holds what backward would have to sum again. */
 #include "backend/cpu/simd/fmath.h"
 
 enum { CHUNK = 8192, MOST_SUMS = 4 };
@@ -20,18 +18,18 @@ static shape shape_of(const kdas_node_desc *node)
     return s;
 }
 
-/* scratch: MOST_SUMS doubles for each chunk; saved: as many floats for each image */
+/* Scratch: MOST_SUMS doubles for each chunk. Saved: as many floats for each image. */
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
     shape s = shape_of(node);
 
     (void)device;
-    plan->saved        = floats(s.images * MOST_SUMS);
-    plan->work_forward = doubles(s.images * s.chunks * MOST_SUMS);
+    plan->saved        = float_bytes(s.images * MOST_SUMS);
+    plan->work_forward = double_bytes(s.images * s.chunks * MOST_SUMS);
     return KDAS_OK;
 }
 
-/* One chunk: elements begin .. end-1 of all images' values. */
+/* One chunk: elements begin .. end-1, counted over all images. */
 typedef struct chunk {
     int64_t image, begin, end;
 } chunk;
@@ -44,9 +42,9 @@ static chunk chunk_of(const shape *s, int64_t i)
     return (chunk){ image, image * s->size + at, image * s->size + at + n };
 }
 
-/* The loop over all chunks: c is one. */
+/* A parallel loop over all chunks of a shape s. It declares the chunk c. */
 /* clang-format off */
-#define EACH_CHUNK(s, c)                                                \
+#define EACH_CHUNK(c, s)                                                \
     _Pragma("omp parallel for schedule(static)")                        \
     for (int64_t k_ = 0; k_ < (s).images * (s).chunks; k_++)            \
         for (chunk c = chunk_of(&(s), k_), *once_ = &c; once_; once_ = NULL)
@@ -101,7 +99,7 @@ static kdas_status bce_forward(kdas_device *device, const kdas_call *call)
     float       *out = call->out, *saved = call->saved;
 
     (void)device;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     bce_chunk(p, y, w, c, chunk_sums(call, &s, &c));
     for (int64_t n = 0; n < s.images; n++) {
         double weight = sum_of(&s, call->work, n, 1);
@@ -134,7 +132,7 @@ static kdas_status bce_backward(kdas_device *device, const kdas_call *call)
 
     (void)device;
     if (!dp) return KDAS_OK;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         float share = dout[c.image] * saved[c.image * MOST_SUMS];
 
@@ -178,7 +176,7 @@ static kdas_status overlap_forward(kdas_device *device, const kdas_call *call)
     float                   *out = call->out, *saved = call->saved;
 
     (void)device;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         if (w)
             overlap_chunk(p, y, w, c, chunk_sums(call, &s, &c), true);
@@ -197,7 +195,7 @@ static kdas_status overlap_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* What a chunk's slope is made of: d = share w (overlap (1 - below_y y) - above_y y) s (1 - s). */
+/* The terms of a gradient: d = share w (overlap (1 - below_y y) - above_y y) s (1 - s). */
 typedef struct slope {
     float share, overlap, above_y, below_y;
 } slope;
@@ -228,7 +226,7 @@ static kdas_status overlap_backward(kdas_device *device, const kdas_call *call)
 
     (void)device;
     if (!dp) return KDAS_OK;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         float above = saved[c.image * MOST_SUMS], below = saved[c.image * MOST_SUMS + 1];
         slope k = { dout[c.image] / below, above / below, attr->jaccard ? 1 : 2,
@@ -254,7 +252,7 @@ typedef struct softmax {
     double log_sum;
 } softmax;
 
-/* Join the chunks: sums[at] is a chunk's largest value, sums[at + 1] its sum. */
+/* Combine the chunks: sums[at] is the largest value of a chunk, sums[at + 1] its sum. */
 static softmax join_softmax(const shape *s, const double *sums, int64_t image, int at, double tau)
 {
     const double *chunk0 = sums + image * s->chunks * MOST_SUMS + at;
@@ -282,9 +280,9 @@ static void chunk_softmax(const float *x, int64_t begin, int64_t end, float inve
     sums[1] = sum;
 }
 
-/* A term of KL(pt || ps), d = log ps - log pt. Because ps and pt both sum to 1, pt (e^d - 1 - d)
- * has the same sum as -pt d; it is never negative, so that nothing cancels and two nearly equal
- * maps do not drown in rounding. Near 0 it is taken from the series. */
+/* A term of KL(pt || ps), d = log ps - log pt. As ps and pt both sum to 1, the sum of pt (e^d - 1 - d) equals that of -pt d.
+ * Its terms are never negative, so nothing cancels, and two nearly equal maps give an exact result. Near 0 it is
+ * computed from the series. */
 INLINE float kl_term(float ps, float pt, float d)
 {
     float near =
@@ -302,7 +300,7 @@ static kdas_status kl_forward(kdas_device *device, const kdas_call *call)
     float       *out = call->out, *saved = call->saved;
 
     (void)device;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         chunk_softmax(x, c.begin, c.end, inverse_tau, chunk_sums(call, &s, &c));
         chunk_softmax(t, c.begin, c.end, inverse_tau, chunk_sums(call, &s, &c) + 2);
@@ -317,7 +315,7 @@ static kdas_status kl_forward(kdas_device *device, const kdas_call *call)
         saved[n * MOST_SUMS + 3] = pt.inverse;
         out[n]                   = (float)(ps.log_sum - pt.log_sum); /* read below, then replaced */
     }
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         const float *of = saved + c.image * MOST_SUMS, shift = out[c.image];
         float        sum = 0, x0 = of[0], xs = of[1], t0 = of[2], ts = of[3];
@@ -334,7 +332,7 @@ static kdas_status kl_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* One image's softmaxes as kl_forward() saved them, and what its gradient is multiplied with. */
+/* One image's softmaxes as kl_forward() saved them, and the factor of its gradient. */
 typedef struct pair {
     float s_most, s_inverse, t_most, t_inverse, inverse_tau, share;
 } pair;
@@ -363,7 +361,7 @@ static kdas_status kl_backward(kdas_device *device, const kdas_call *call)
 
     (void)device;
     if (!ds) return KDAS_OK;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         const float *of = saved + c.image * MOST_SUMS;
         pair         k  = { of[0], of[1], of[2], of[3], 1.0f / tau, dout[c.image] * tau };
@@ -385,7 +383,7 @@ static kdas_status square_error_forward(kdas_device *device, const kdas_call *ca
     float       *out = call->out;
 
     (void)device;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         float sum = 0;
 
@@ -408,7 +406,7 @@ static kdas_status square_error_backward(kdas_device *device, const kdas_call *c
 
     (void)device;
     if (!da) return KDAS_OK;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         float share = dout[c.image] * (float)(2.0 / (double)s.size);
 
@@ -428,7 +426,7 @@ static kdas_status mean_forward(kdas_device *device, const kdas_call *call)
     double       all = 0;
 
     (void)device;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
     {
         float sum = 0;
 
@@ -450,7 +448,7 @@ static kdas_status mean_backward(kdas_device *device, const kdas_call *call)
     bool   add = adds(call, 0);
 
     (void)device;
-    EACH_CHUNK(s, c)
+    EACH_CHUNK(c, s)
 #pragma omp simd
     for (int64_t i = c.begin; i < c.end; i++)
         dx[i] = add ? dx[i] + share : share;

@@ -1,23 +1,22 @@
 /* matmul.c - MATMUL: alpha op(a) op(b) for each (image, head) of a (N,H,.,.) and b (N,H,.,.).
  *
- * All three products, forward and the two gradients, are one strided product whose task is a
- * matrix and a chunk of its columns; the chunk's part of the right operand is packed into the
- * thread's scratch. */
+ * Forward and both gradients are one strided product. Its task is one matrix and a chunk of its columns; the columns of B are
+ * packed into the thread's scratch. */
 #include "backend/cpu/simd/gemm.h"
 
 enum { CHUNK = 8 * PANEL };
 
-/* C (M,N) = alpha A (M,K) B (K,N), each batch `batches` apart by its own size. */
+/* C (M,N) = alpha A (M,K) B (K,N), for `batches` matrices, each dense in memory. */
 typedef struct product {
     int64_t      M, N, K, batches;
     const float *a, *b;
-    int64_t      ai, ak, bk, bn; /* strides of rows and columns of A and B */
-    float       *c;              /* dense */
+    int64_t      rs_a, cs_a, rs_b, cs_b; /* row and column strides of A and B */
+    float       *c;                      /* dense                             */
     float        alpha;
     bool         add;
 } product;
 
-static size_t part_bytes(int64_t k) { return floats(packed_numel(k, CHUNK)); }
+static size_t part_bytes(int64_t k) { return float_bytes(packed_numel(k, CHUNK)); }
 
 static void run(const product *p, int parts, char *work)
 {
@@ -27,14 +26,14 @@ static void run(const product *p, int parts, char *work)
     for (int t = 0; t < parts; t++) {
         float *panels = (float *)(work + (size_t)t * part_bytes(p->K));
 
-        for (int64_t i = PART(tasks, t, parts); i < PART(tasks, t + 1, parts); i++) {
+        for (int64_t i = part_begin(tasks, t, parts); i < part_begin(tasks, t + 1, parts); i++) {
             int64_t batch = i / chunks, n = i % chunks * CHUNK;
             int64_t cols = p->N - n < CHUNK ? p->N - n : CHUNK;
 
-            pack_panels(panels, p->b + batch * p->K * p->N + n * p->bn, p->K, cols, p->bk, p->bn,
-                        p->alpha);
-            gemm(p->M, cols, p->K, p->a + batch * p->M * p->K, p->ai, p->ak, panels, NULL,
-                 p->c + batch * p->M * p->N + n, p->N, put_of(p->add));
+            pack_panels(panels, p->b + batch * p->K * p->N + n * p->cs_b, p->K, cols, p->rs_b,
+                        p->cs_b, p->alpha);
+            gemm(p->M, cols, p->K, p->a + batch * p->M * p->K, p->rs_a, p->cs_a, panels, NULL,
+                 p->c + batch * p->M * p->N + n, p->N, store_mode_of(p->add));
         }
     }
 }
@@ -49,10 +48,10 @@ static product forward_product(const kdas_node_desc *node)
         .N       = out->dim[3],
         .K       = a->dim[attr->transpose_a ? 2 : 3],
         .batches = out->dim[0] * out->dim[1],
-        .ai      = attr->transpose_a ? 1 : a->dim[3],
-        .ak      = attr->transpose_a ? a->dim[3] : 1,
-        .bk      = attr->transpose_b ? 1 : b->dim[3],
-        .bn      = attr->transpose_b ? b->dim[3] : 1,
+        .rs_a    = attr->transpose_a ? 1 : a->dim[3],
+        .cs_a    = attr->transpose_a ? a->dim[3] : 1,
+        .rs_b    = attr->transpose_b ? 1 : b->dim[3],
+        .cs_b    = attr->transpose_b ? b->dim[3] : 1,
         .alpha   = attr->alpha,
     };
 }
@@ -78,8 +77,8 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* With G = dout (M,N): the gradient of op(a) is G op(b)^T, that of op(b) is op(a)^T G; each is
- * written down transposed where the operand is. */
+/* With G = dout (M,N): the gradient of op(a) is G op(b)^T, that of op(b) is op(a)^T G. The gradient of an operand that is
+ * stored transposed is computed transposed. */
 static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
     const product           f    = forward_product(call->node);
@@ -94,12 +93,12 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
         p.K = f.N;
         if (attr->transpose_a) { /* (K,M) = op(b) G^T */
             p.M = f.K, p.N = f.M;
-            p.a = b, p.ai = f.bk, p.ak = f.bn;
-            p.b = g, p.bk = 1, p.bn = f.N;
+            p.a = b, p.rs_a = f.rs_b, p.cs_a = f.cs_b;
+            p.b = g, p.rs_b = 1, p.cs_b = f.N;
         } else {
             p.M = f.M, p.N = f.K;
-            p.a = g, p.ai = f.N, p.ak = 1;
-            p.b = b, p.bk = f.bn, p.bn = f.bk;
+            p.a = g, p.rs_a = f.N, p.cs_a = 1;
+            p.b = b, p.rs_b = f.cs_b, p.cs_b = f.rs_b;
         }
         run(&p, device->threads, call->work);
     }
@@ -111,12 +110,12 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
         p.K = f.M;
         if (attr->transpose_b) { /* (N,K) = G^T op(a) */
             p.M = f.N, p.N = f.K;
-            p.a = g, p.ai = 1, p.ak = f.N;
-            p.b = a, p.bk = f.ai, p.bn = f.ak;
+            p.a = g, p.rs_a = 1, p.cs_a = f.N;
+            p.b = a, p.rs_b = f.rs_a, p.cs_b = f.cs_a;
         } else {
             p.M = f.K, p.N = f.N;
-            p.a = a, p.ai = f.ak, p.ak = f.ai;
-            p.b = g, p.bk = f.N, p.bn = 1;
+            p.a = a, p.rs_a = f.cs_a, p.cs_a = f.rs_a;
+            p.b = g, p.rs_b = f.N, p.cs_b = 1;
         }
         run(&p, device->threads, call->work);
     }

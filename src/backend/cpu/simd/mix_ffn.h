@@ -1,14 +1,14 @@
-/* mix_ffn.h - what both directions of MIX_FFN share: shapes, packed parameters, and the maps of
- * hidden channels that never exist as a whole.
+/* mix_ffn.h - what mix_ffn.c (forward) and mix_ffn_backward.c share: shapes, packed parameters and row bands. Neither
+ * of the two files needs the other but for the declarations at the end, from which mix_ffn.c makes the op's record.
  *
- * Hidden channels are worked on panel by panel (PANEL of them, the last may have LANES), a band of
- * rows at a time. A band's map of one panel is dense, (rows, W, width), so it is what the matrix
- * product writes, what the depthwise filter walks along, and again a packed operand of the products
- * that sum over pixels. F is filled up to whole vectors with channels whose weights are zero.
+ * The maps of the F hidden channels are never in memory as a whole. They are computed panel by panel (PANEL channels; the
+ * last panel may have LANES) and, within a panel, by bands of rows. The map of one panel in one band is dense,
+ * (rows, W, width): gemm() writes it as its C, the depthwise filter reads it, and the products that sum over pixels take it
+ * as a packed B. F is padded to whole vectors with channels whose weights are zero.
  *
- * Work is divided in `depth` parts of the rows (n,y) times `across` parts of the panels. A part
- * recomputes the hidden rows just outside of its own. Parts across have partial sums of out and of
- * dx, which are joined in order. */
+ * The rows (n,y) are divided into row_parts parts, the panels into panel_parts; each pair is one task. A task recomputes the
+ * halo: the hidden rows just outside of its own. Where panel_parts is above 1, tasks have partial sums of out and of dx,
+ * which are added up in a fixed order. */
 #ifndef KD_MIX_FFN_H
 #define KD_MIX_FFN_H
 #include "backend/cpu/simd/dwconv.h"
@@ -17,92 +17,94 @@
 
 enum { FFN_X, FFN_W1, FFN_B1, FFN_WD, FFN_BD, FFN_W2, FFN_B2, FFN_RESIDUAL };
 
-/* Rows of a panel's block of the filter: nine taps, the bias, the taps turned by 180 degrees; and of
- * its gradient: nine taps and the bias. */
-enum { TAPS = 9, BIAS_ROW = 9, TURNED = 10, FILTER_ROWS = 19, FILTER_SUMS = 10 };
-/* Panels that go into one product with W2 in forward: 128 channels, of long vectors. */
+/* Rows of a panel's filter block: nine taps, the bias, and the nine taps rotated by 180 degrees; and of the block's
+ * gradient: nine taps and the bias. */
+enum { TAPS = 9, BIAS_ROW = 9, ROTATED = 10, FILTER_ROWS = 19, FILTER_SUMS = 10 };
+/* Panels in one product with W2: 128 channels with vectors of 8 and 16. */
 enum { GROUP = LANES == 16 ? 4 : 8 };
 
 typedef struct ffn_shape {
     int64_t N, H, W, C, F, O;
     int64_t panels;
-    int     depth, across;
-    bool    keeps; /* forward keeps what fc1 gives for backward */
+    int     row_parts, panel_parts;
+    bool    saves_fc1; /* forward saves the output of fc1 for backward */
 } ffn_shape;
 
-/* fc1 again costs 2 C operations for each hidden value, to keep it 8 bytes of traffic. */
-enum { KEEP_FROM = 48 };
+/* Recomputing fc1 costs 2 C operations for each hidden value; saving it costs 8 bytes of traffic. From so many
+ * channels on it is saved. */
+enum { SAVE_FC1_FROM = 48 };
 
 INLINE ffn_shape ffn_shape_of(const kdas_node_desc *node, int threads)
 {
     const int64_t *x = node->in[FFN_X].dim;
-    ffn_shape      s = { .N      = x[0],
-                         .H      = x[1],
-                         .W      = x[2],
-                         .C      = x[3],
-                         .F      = node->in[FFN_W1].dim[0],
-                         .O      = node->in[FFN_W2].dim[0],
-                         .depth  = threads,
-                         .across = 1 };
+    ffn_shape      s = { .N           = x[0],
+                         .H           = x[1],
+                         .W           = x[2],
+                         .C           = x[3],
+                         .F           = node->in[FFN_W1].dim[0],
+                         .O           = node->in[FFN_W2].dim[0],
+                         .row_parts   = threads,
+                         .panel_parts = 1 };
 
-    s.panels = ceil_div(s.F, PANEL);
-    s.keeps  = (node->wants & ~(1u << FFN_RESIDUAL)) && s.C >= KEEP_FROM;
-    while (s.depth % 2 == 0 && s.N * s.H < 16 * s.depth && s.panels >= 2 * GROUP * s.across) {
-        s.depth /= 2;
-        s.across *= 2;
+    s.panels    = ceil_div(s.F, PANEL);
+    s.saves_fc1 = (node->wants & ~(1u << FFN_RESIDUAL)) && s.C >= SAVE_FC1_FROM;
+    while (s.row_parts % 2 == 0 && s.N * s.H < 16 * s.row_parts &&
+           s.panels >= 2 * GROUP * s.panel_parts) {
+        s.row_parts /= 2;
+        s.panel_parts *= 2;
     }
-    if (s.N * s.H < s.depth) s.depth = 1;
+    if (s.N * s.H < s.row_parts) s.row_parts = 1;
     return s;
 }
 
-/* Channels of panel p, those that fill up included; those that exist. */
+/* Channels of panel p, with padding; without. */
 INLINE int64_t panel_width(const ffn_shape *s, int64_t p) { return width_at(p * PANEL, s->F); }
 INLINE int64_t panel_cols(const ffn_shape *s, int64_t p) { return cols_at(p * PANEL, s->F); }
 
 /* ---- packed parameters ---- */
 
 typedef struct ffn_packed {
-    unit  *w1;      /* W1^T (C,F), panels                                     */
-    float *b1, *b2; /* filled up with zeros                                   */
-    float *filter;  /* for each panel (FILTER_ROWS, PANEL)                    */
-    unit  *w2;      /* for each GROUP of panels its rows of W2^T (F,O), panels */
-    unit  *back_w2; /* W2 (O,F), panels                                       */
-    unit  *back_w1; /* for each GROUP of panels its rows of W1 (F,C), panels   */
+    unit  *w1;          /* W1^T (C,F), panels                                      */
+    float *b1, *b2;     /* padded with zeros                                       */
+    float *filter;      /* for each panel (FILTER_ROWS, PANEL)                     */
+    unit  *w2;          /* for each GROUP of panels its rows of W2^T (F,O), panels */
+    unit  *w2_backward; /* W2 (O,F), panels                                        */
+    unit  *w1_backward; /* for each GROUP of panels its rows of W1 (F,C), panels   */
 } ffn_packed;
 
-/* Places in `memory`; the bytes of all of them. */
+/* Lay the arrays out in `memory` (NULL: only measure); returns the bytes of all of them. */
 INLINE size_t ffn_pack_layout(ffn_packed *p, const ffn_shape *s, bool backward, void *memory)
 {
     void *at = memory;
 
-    p->w1      = carve(&at, floats(packed_numel(s->C, s->F)));
-    p->b1      = carve(&at, floats(s->panels * PANEL));
-    p->b2      = carve(&at, floats(round_up(s->O, LANES)));
-    p->filter  = carve(&at, floats(s->panels * FILTER_ROWS * PANEL));
-    p->w2      = carve(&at, floats(ceil_div(s->panels, GROUP) * packed_numel(GROUP * PANEL, s->O)));
-    p->back_w2 = backward ? carve(&at, floats(packed_numel(s->O, s->F))) : NULL;
-    p->back_w1 =
-        backward
-            ? carve(&at, floats(ceil_div(s->panels, GROUP) * packed_numel(GROUP * PANEL, s->C)))
-            : NULL;
+    p->w1          = bump_alloc(&at, float_bytes(packed_numel(s->C, s->F)));
+    p->b1          = bump_alloc(&at, float_bytes(s->panels * PANEL));
+    p->b2          = bump_alloc(&at, float_bytes(round_up(s->O, LANES)));
+    p->filter      = bump_alloc(&at, float_bytes(s->panels * FILTER_ROWS * PANEL));
+    p->w2          = bump_alloc(&at,
+                                float_bytes(ceil_div(s->panels, GROUP) * packed_numel(GROUP * PANEL, s->O)));
+    p->w2_backward = backward ? bump_alloc(&at, float_bytes(packed_numel(s->O, s->F))) : NULL;
+    p->w1_backward = backward ? bump_alloc(&at, float_bytes(ceil_div(s->panels, GROUP) *
+                                                            packed_numel(GROUP * PANEL, s->C)))
+                              : NULL;
     return (size_t)((char *)at - (char *)memory);
 }
 
 /* ---- a band of one panel ---- */
 
-/* Rows of a map of `step` channels; row y is at `at` + (y - first) W step. */
-typedef struct row_map {
+/* A view of rows of a map of `step` channels: row y is at `at` + (y - first) W step. */
+typedef struct row_view {
     elem   *at;
     int64_t first, step;
-} row_map;
+} row_view;
 
-INLINE elem *row_at(const row_map *r, const ffn_shape *s, int64_t y)
+INLINE elem *row_at(const row_view *r, const ffn_shape *s, int64_t y)
 {
     return r->at + (y - r->first) * s->W * r->step;
 }
 
-/* The three rows around row y, from channel c on. */
-INLINE void three_rows_of(const elem *row[3], const row_map *r, const ffn_shape *s, int64_t y,
+/* Rows y-1, y and y+1 from channel c on; NULL outside of the image. */
+INLINE void three_rows_of(const elem *row[3], const row_view *r, const ffn_shape *s, int64_t y,
                           int64_t c)
 {
     for (int i = 0; i < 3; i++) {
@@ -112,14 +114,14 @@ INLINE void three_rows_of(const elem *row[3], const row_map *r, const ffn_shape 
     }
 }
 
-/* fc1 for rows y0 .. y1-1 of image n. */
-INLINE void hidden_rows(const ffn_shape *s, const ffn_packed *w, const elem *x, int64_t n,
-                        int64_t p, const row_map *a, int64_t y0, int64_t y1)
+/* fc1 of rows y0 .. y1-1 of image n, for panel p, into `a`. */
+INLINE void fc1_rows(const ffn_shape *s, const ffn_packed *w, const elem *x, int64_t n, int64_t p,
+                     const row_view *a, int64_t y0, int64_t y1)
 {
     if (y0 < y1)
-        gemm_near((y1 - y0) * s->W, panel_width(s, p), s->C, x + (n * s->H + y0) * s->W * s->C,
-                  s->C, 1, w->w1 + p * PANEL * units_of(s->C), w->b1 + p * PANEL, row_at(a, s, y0),
-                  a->step, SET);
+        gemm_cached_a((y1 - y0) * s->W, panel_width(s, p), s->C, x + (n * s->H + y0) * s->W * s->C,
+                      s->C, 1, w->w1 + p * PANEL * units_of(s->C), w->b1 + p * PANEL,
+                      row_at(a, s, y0), a->step, SET);
 }
 
 INLINE void copy_rows(elem *to, const elem *from, const ffn_shape *s, int64_t step, int64_t count)
@@ -127,10 +129,10 @@ INLINE void copy_rows(elem *to, const elem *from, const ffn_shape *s, int64_t st
     if (count > 0) memcpy(to, from, (size_t)(count * s->W * step) * sizeof *to);
 }
 
-/* `count` elements of `to` become, or are added to, the sum of `parts` partial sums, which lie `ld`
- * apart, and of `other`, if it is there. */
-INLINE void join_sums(elem *to, const float *part, int parts, int64_t ld, const elem *other,
-                      int64_t count, bool add)
+/* to (count) = or += the sum of `parts` partial sums, which lie `ld` apart, and of `other`, if that is not
+ * NULL. */
+INLINE void reduce_partials(elem *to, const float *part, int parts, int64_t ld, const elem *other,
+                            int64_t count, bool add)
 {
     for (int64_t i0 = 0; i0 < count; i0 += 256) {
         int64_t n = count - i0 < 256 ? count - i0 : 256;
@@ -148,29 +150,30 @@ INLINE void join_sums(elem *to, const float *part, int parts, int64_t ld, const 
     }
 }
 
-/* The same for whole maps, by all threads. */
-INLINE void join_maps(const kdas_device *device, elem *to, const float *part, int parts,
-                      const elem *other, int64_t count, bool add)
+/* The same for whole maps, on all threads. */
+INLINE void reduce_maps(const kdas_device *device, elem *to, const float *part, int parts,
+                        const elem *other, int64_t count, bool add)
 {
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
-        int64_t i0 = part_of_line(count, t, device->threads);
-        int64_t i1 = part_of_line(count, t + 1, device->threads);
+        int64_t i0 = line_part_begin(count, t, device->threads);
+        int64_t i1 = line_part_begin(count, t + 1, device->threads);
 
-        join_sums(to + i0, part ? part + i0 : NULL, parts, count, other ? other + i0 : NULL,
-                  i1 - i0, add);
+        reduce_partials(to + i0, part ? part + i0 : NULL, parts, count, other ? other + i0 : NULL,
+                        i1 - i0, add);
     }
 }
 
-/* A stretch of rows of one image, and the band of it in hand. */
+/* Rows y0 .. y1-1 of image n, and the current band of them. */
 typedef struct row_band {
-    int64_t n, y0, y1;     /* the stretch                               */
-    int64_t begin, end;    /* the band                                  */
-    int64_t panel, panels; /* the part's first panel, and past its last */
+    int64_t n, y0, y1;     /* the range of rows                                */
+    int64_t begin, end;    /* the band                                         */
+    int64_t panel, panels; /* the first panel of the task, and the end of them */
 } row_band;
 
-/* The next stretch of a part's rows, *r of N H on; false: there is none. */
-INLINE bool next_stretch(const ffn_shape *s, int64_t *r, int64_t end, row_band *b)
+/* The next range of rows of a task, which do not cross an image. *r is the row to begin with, of N H, and is moved past the
+ * range; false: none is left. */
+INLINE bool next_row_range(const ffn_shape *s, int64_t *r, int64_t end, row_band *b)
 {
     if (*r >= end) return false;
     b->n  = *r / s->H;
@@ -180,23 +183,24 @@ INLINE bool next_stretch(const ffn_shape *s, int64_t *r, int64_t end, row_band *
     return true;
 }
 
-/* Band i of `bands` of the stretch, of even height. */
+/* Band i of `bands` of nearly equal height. */
 INLINE void set_band(row_band *b, int64_t i, int64_t bands)
 {
-    b->begin = b->y0 + PART(b->y1 - b->y0, i, bands);
-    b->end   = b->y0 + PART(b->y1 - b->y0, i + 1, bands);
+    b->begin = b->y0 + part_begin(b->y1 - b->y0, i, bands);
+    b->end   = b->y0 + part_begin(b->y1 - b->y0, i + 1, bands);
 }
 
 /* Part a of the panels, in whole groups. */
 INLINE void set_panels(const ffn_shape *s, row_band *b, int a)
 {
-    int64_t groups = ceil_div(s->panels, GROUP), end = PART(groups, a + 1, s->across) * GROUP;
+    int64_t groups = ceil_div(s->panels, GROUP),
+            end    = part_begin(groups, a + 1, s->panel_parts) * GROUP;
 
-    b->panel  = PART(groups, a, s->across) * GROUP;
+    b->panel  = part_begin(groups, a, s->panel_parts) * GROUP;
     b->panels = end < s->panels ? end : s->panels;
 }
 
-/* Rows of a band of `pixels`, W of them in a row. */
+/* The rows of a band of `pixels` pixels. */
 INLINE int64_t band_rows(const ffn_shape *s, int64_t pixels)
 {
     int64_t rows = pixels / s->W;

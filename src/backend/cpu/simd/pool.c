@@ -1,5 +1,5 @@
-/* pool.c - POOL_AVG and POOL_MAX over space, CHANNEL_MEAN and CHANNEL_MAX over channels.
- * x (N,H,W,C); the maxima save the place that receives the gradient: the first of the largest. */
+/* pool.c - POOL_AVG and POOL_MAX over space, CHANNEL_MEAN and CHANNEL_MAX over channels, x (N,H,W,C). The maxima save the
+ * index that receives the gradient: the first of the largest. */
 #include "backend/cpu/simd/simd.h"
 
 /* ---- adaptive average: window i covers low(i) .. high(i)-1 ---- */
@@ -41,7 +41,7 @@ static kdas_status pool_avg_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* A row of dx gathers from the windows that cover it; neighbouring windows may overlap. */
+/* A row of dx sums over the windows that cover each pixel; neighbouring windows may overlap. */
 static void average_row_backward(const kdas_node_desc *node, const float *dy, float *dx,
                                  int64_t row, bool add)
 {
@@ -82,7 +82,7 @@ static kdas_status pool_max_prepare(kdas_device *device, const kdas_node_desc *n
                                     kdas_plan *plan)
 {
     (void)device;
-    plan->saved = floats(numel(&node->out));
+    plan->saved = float_bytes(numel(&node->out));
     return KDAS_OK;
 }
 
@@ -121,8 +121,8 @@ static void zero(kdas_device *device, float *to, int64_t n)
 {
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < device->threads; t++) {
-        int64_t begin = part_of_line(n, t, device->threads),
-                end   = part_of_line(n, t + 1, device->threads);
+        int64_t begin = line_part_begin(n, t, device->threads),
+                end   = line_part_begin(n, t + 1, device->threads);
 
         memset(to + begin, 0, (size_t)(end - begin) * sizeof(float));
     }
@@ -187,7 +187,7 @@ static kdas_status channel_max_prepare(kdas_device *device, const kdas_node_desc
                                        kdas_plan *plan)
 {
     (void)device;
-    plan->saved = floats(row_count(&node->out));
+    plan->saved = float_bytes(row_count(&node->out));
     return KDAS_OK;
 }
 

@@ -1,9 +1,8 @@
-/* resize.c - RESIZE: bilinear, x (N,H,W,C) -> (N,H',W',C), one axis after the other.
+/* resize.c - RESIZE: bilinear, x (N,H,W,C) -> (N,H',W',C), separably: one axis after the other.
  *
- * prepare() makes tables for both axes, so that a run is nothing but sums. Forward, for an output
- * row: mix two rows of x into scratch, then two of its pixels for each output. Backward gathers
- * instead of scattering: a row of x collects from the run of output rows that read it, then each
- * pixel from its run of columns; no two threads write one place, and the order of a sum is
+ * prepare() makes tables for both axes. Forward, for an output row: interpolate two rows of x into scratch, then two of its
+ * pixels for each output. Backward gathers, it does not scatter: a row of dx sums over the output rows that read it, which
+ * are consecutive, then each pixel over its columns. So no two threads write to one place, and the order of a sum is
  * fixed. */
 #include "backend/cpu/simd/simd.h"
 
@@ -21,17 +20,20 @@ typedef struct tables {
     axis high, wide;
 } tables;
 
-static size_t axis_bytes(int64_t in, int64_t out) { return 5 * floats(out) + 3 * floats(in); }
-
-static void carve_axis(axis *a, void **at)
+static size_t axis_bytes(int64_t in, int64_t out)
 {
-    a->at0    = carve(at, floats(a->out));
-    a->at1    = carve(at, floats(a->out));
-    a->share  = carve(at, floats(a->out));
-    a->first  = carve(at, floats(a->in));
-    a->count  = carve(at, floats(a->in));
-    a->begin  = carve(at, floats(a->in));
-    a->weight = carve(at, 2 * floats(a->out));
+    return 5 * float_bytes(out) + 3 * float_bytes(in);
+}
+
+static void bump_alloc_axis(axis *a, void **at)
+{
+    a->at0    = bump_alloc(at, float_bytes(a->out));
+    a->at1    = bump_alloc(at, float_bytes(a->out));
+    a->share  = bump_alloc(at, float_bytes(a->out));
+    a->first  = bump_alloc(at, float_bytes(a->in));
+    a->count  = bump_alloc(at, float_bytes(a->in));
+    a->begin  = bump_alloc(at, float_bytes(a->in));
+    a->weight = bump_alloc(at, 2 * float_bytes(a->out));
 }
 
 static void fill_forward(axis *a, bool align)
@@ -52,7 +54,7 @@ static void fill_forward(axis *a, bool align)
     }
 }
 
-/* Turn the table around. Positions rise with i, so each sample's outputs are one run. */
+/* The inverse table. Positions rise with i, so the outputs of each sample are consecutive. */
 static void fill_backward(axis *a)
 {
     int32_t used = 0;
@@ -69,29 +71,29 @@ static void fill_backward(axis *a)
     }
 }
 
-/* A row of x, and what pick() reads past its end. */
-static size_t mixed_bytes(int64_t n) { return floats(n + LANES); }
+/* A row of x, and room for what pick() loads past its end. */
+static size_t mixed_bytes(int64_t n) { return float_bytes(n + LANES); }
 
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
     const kdas_resize_attr *attr = node->attr;
     const int64_t          *x = node->in[0].dim, *y = node->out.dim;
     size_t                  bytes = axis_bytes(x[1], y[1]) + axis_bytes(x[2], y[2]);
-    tables                 *t = device->host.alloc(device->host.user, floats(sizeof *t) + bytes);
-    void                   *at;
+    tables *t = device->host.alloc(device->host.user, float_bytes(sizeof *t) + bytes);
+    void   *at;
 
     if (!t) return device->host.fail(KDAS_ENOMEM, "resize: no memory for its tables");
     *t = (tables){ { .in = x[1], .out = y[1] }, { .in = x[2], .out = y[2] } };
-    at = (char *)t + floats(sizeof *t);
-    carve_axis(&t->high, &at);
-    carve_axis(&t->wide, &at);
+    at = (char *)t + float_bytes(sizeof *t);
+    bump_alloc_axis(&t->high, &at);
+    bump_alloc_axis(&t->wide, &at);
     fill_forward(&t->high, attr->align);
     fill_forward(&t->wide, attr->align);
     fill_backward(&t->high);
     fill_backward(&t->wide);
     plan->state         = t;
     plan->work_forward  = mixed_bytes(x[2] * x[3]) * (size_t)device->threads;
-    plan->work_backward = floats(y[2] * y[3]) * (size_t)device->threads;
+    plan->work_backward = float_bytes(y[2] * y[3]) * (size_t)device->threads;
     return KDAS_OK;
 }
 
@@ -180,8 +182,8 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     for (int p = 0; p < device->threads; p++) {
         float *mixed = (float *)((char *)call->work + mixed_bytes(t->wide.in * C) * (size_t)p);
 
-        for (int64_t r = PART(rows, p, device->threads); r < PART(rows, p + 1, device->threads);
-             r++)
+        for (int64_t r = part_begin(rows, p, device->threads);
+             r < part_begin(rows, p + 1, device->threads); r++)
             forward_row(t, x + r / t->high.out * t->high.in * t->wide.in * C, mixed,
                         out + r * t->wide.out * C, r % t->high.out, C);
     }
@@ -190,7 +192,7 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
 
 /* ---- backward ---- */
 
-/* mixed (n) = the run of output rows that row y of x went into, weighted */
+/* mixed (n) = the weighted sum of the output rows that read row y of x. */
 static void gather_rows(const axis *h, const elem *dimage, int64_t y, float *mixed, int64_t n)
 {
     const float *weight = h->weight + h->begin[y];
@@ -206,7 +208,7 @@ static void gather_rows(const axis *h, const elem *dimage, int64_t y, float *mix
     }
 }
 
-/* Scratch: `mixed`, a row of the output. */
+/* `mixed`: scratch of a row of the output. */
 static void backward_row(const tables *t, const elem *dimage, float *mixed, elem *dx, int64_t y,
                          int64_t C, bool add)
 {
@@ -223,10 +225,10 @@ static void backward_row(const tables *t, const elem *dimage, float *mixed, elem
 #pragma omp simd reduction(+ : sum)
             for (int32_t k = 0; k < count; k++)
                 sum += weight[k] * from[k];
-            PUT(add, dx[0], sum);
+            accumulate(dx[0], sum, add);
             continue;
         }
-        EACH_VECTOR(C)
+        EACH_VECTOR(c, left, whole, C)
         {
             vec sum = { 0 };
 
@@ -247,10 +249,10 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 
 #pragma omp parallel for schedule(static)
     for (int p = 0; p < device->threads; p++) {
-        float *mixed = (float *)((char *)call->work + floats(t->wide.out * C) * (size_t)p);
+        float *mixed = (float *)((char *)call->work + float_bytes(t->wide.out * C) * (size_t)p);
 
-        for (int64_t r = PART(rows, p, device->threads); r < PART(rows, p + 1, device->threads);
-             r++)
+        for (int64_t r = part_begin(rows, p, device->threads);
+             r < part_begin(rows, p + 1, device->threads); r++)
             backward_row(t, dout + r / t->high.in * t->high.out * t->wide.out * C, mixed,
                          dx + r * t->wide.in * C, r % t->high.in, C, adds(call, 0));
     }

@@ -1,7 +1,7 @@
-/* shape.c - CONCAT, SLICE, CROP and TRANSPOSE: values that only move. */
+/* shape.c - CONCAT, SLICE, CROP and TRANSPOSE: ops that move values. */
 #include "backend/cpu/simd/simd.h"
 
-/* Copy a row of n elements, or add it. */
+/* Copy a row of n elements, or add it to what is there. */
 INLINE void move_row(elem *to, const elem *from, int64_t n, bool add)
 {
     if (!add)
@@ -127,8 +127,7 @@ static kdas_status crop_backward(kdas_device *device, const kdas_call *call)
 
 enum { TILE = 16 };
 
-/* `batches` matrices (rows,cols) to (cols,rows), tile by tile so that both sides stay in cache
- * lines. */
+/* Transpose `batches` matrices (rows,cols), by tiles, so that reads and writes use whole cache lines. */
 static void transpose(elem *to, const elem *from, int64_t batches, int64_t rows, int64_t cols,
                       bool add)
 {
@@ -145,7 +144,7 @@ static void transpose(elem *to, const elem *from, int64_t batches, int64_t rows,
 
             for (int64_t c = c0; c < c1; c++)
                 for (int64_t r = r0; r < r1; r++)
-                    PUT(add, y[c * rows + r], num(x[r * cols + c]));
+                    accumulate(y[c * rows + r], num(x[r * cols + c]), add);
         }
     }
 }

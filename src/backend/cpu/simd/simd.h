@@ -1,18 +1,18 @@
-/* simd.h - what the files of this folder share. Each of them is compiled several times, with KD_ISA
- * set to avx512, avx2 or plain and the compiler's flags to match, and exports KD_SIMD(name):
- * kd_<name>_<isa>. Everything in the headers here is static, so that no copy can take the place of
- * another.
+/* simd.h - the dialect that all kernels of this folder are written in; README.md explains it with an example.
  *
- * KD_ISA bf16 is a fourth copy, of AVX-512 with its BF16 instructions, whose activations are stored
- * in 16 bits: those are of type `elem`, which is float in the other copies. Arithmetic is in f32
- * everywhere, parameters and statistics are float. Read an element with num(x), write it with
- * set(x, value), a vector of them with load() and store(), which take floats as well.
+ * Each file is compiled once for each instruction set, with KD_ISA set to avx512, avx2 or plain and the compiler's flags to
+ * match, and exports KD_SIMD(name): kd_<name>_<isa>. Everything else in the headers here is static, so that the linker
+ * cannot replace a copy by one for another instruction set.
  *
- * KD_ISA amx is that copy again (KD_AMX), of the files with matrix products, which AMX tiles make.
+ * KD_ISA bf16 (KD_HALF) is a fourth copy, for AVX-512 with BF16 instructions. Its activations have 16 bits: they are of type
+ * `elem`, which is float in the other copies. Arithmetic is in f32 everywhere; parameters and statistics are float. num(x)
+ * reads an element, set(x, value) writes one; load() and store() do so with a vector, of floats as well.
  *
- * How work is divided: PART(n, t, T) cuts a range in T parts, one for each thread of the device,
- * and a part's scratch belongs to the part and not to the thread that runs it. So a result depends
- * on the inputs and the thread count alone, whatever OpenMP does. */
+ * KD_ISA amx (KD_AMX) is the bf16 copy of the files with matrix products, which it computes with AMX tiles.
+ *
+ * Work is divided by part_begin(n, t, T): a range is cut into T parts, one for each thread of the device. Scratch belongs to
+ * a part, not to the thread that happens to run it. So a result depends on the inputs and the thread count alone,
+ * whatever OpenMP does. */
 #ifndef KD_SIMD_H
 #define KD_SIMD_H
 #include <immintrin.h>
@@ -24,7 +24,7 @@
 #define KD_JOIN(name, isa)  KD_JOIN_(name, isa)
 #define KD_SIMD(name)       KD_JOIN(name, KD_ISA)
 
-/* Lanes of a vector, and rows of a tile of the matrix product that leave registers for operands. */
+/* Lanes of a vector; rows of a register tile of the matrix product, which leave registers for A and B. */
 #if defined(__AVX512F__)
 enum { LANES = 16, TILE_ROWS = 14 };
 #elif defined(__AVX2__)
@@ -33,7 +33,7 @@ enum { LANES = 8, TILE_ROWS = 6 };
 enum { LANES = 4, TILE_ROWS = 5 };
 #endif
 typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
-/* the same, anywhere in memory */
+/* the same at any address */
 typedef float loose_vec
     __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
 
@@ -80,8 +80,8 @@ INLINE float same_f(float f) { return f; }
 
 INLINE vec  load_f(const float *p) { return *(const loose_vec *)p; }
 INLINE void store_f(float *p, vec v) { *(loose_vec *)p = v; }
-/* Write past the caches: p must be aligned to a whole vector. Large outputs are not read again
- * before they would have been evicted; this saves reading them in to be overwritten. */
+/* A streaming (non-temporal) store: p must be aligned to a whole vector. A large output is evicted before its reader comes;
+ * streaming saves reading its lines in only to overwrite them. */
 INLINE void stream_f(float *p, vec v)
 {
 #if defined(__AVX512F__)
@@ -112,15 +112,16 @@ INLINE void    stream_h(bf16 *p, vec v) { _mm256_stream_si256((__m256i *)p, halv
 #define store(p, v)  BY_TYPE(p, store)(p, v)
 #define stream(p, v) BY_TYPE(p, stream)(p, v)
 
-/* Before other threads may read what was streamed. */
+/* A fence: after streaming stores, before other threads read what was written. */
 INLINE void stream_done(void) { _mm_sfence(); }
-/* Is an output of `bytes` at p, in rows of `ld` elements, to be streamed? */
+/* Should an output of `bytes` at p, in rows of `ld` elements, be streamed? */
 INLINE bool streams(const kdas_device *device, const elem *p, int64_t ld, size_t bytes)
 {
     return bytes > device->large && (uintptr_t)p % 64 == 0 && ld % LINE == 0;
 }
 
-/* The first n lanes alone; the others are zero, or left. `whole`: all of them. */
+/* load_some(p, whole, n), store_some(p, v, whole, n): a whole vector, or if not `whole`, its first n lanes; the other
+ * lanes are loaded as zeros, and are not stored. */
 #define DEFINE_SOME(type, letter)                                          \
     INLINE vec load_some_##letter(const type *p, bool whole, int64_t n)    \
     {                                                                      \
@@ -149,17 +150,18 @@ DEFINE_SOME(bf16, h)
 #define load_some(p, whole, n)     BY_TYPE(p, load_some)(p, whole, n)
 #define store_some(p, v, whole, n) BY_TYPE(p, store_some)(p, v, whole, n)
 
-/* A row of n elements in vectors, the last one perhaps not whole: from c on, `left` of them. What follows is
- * compiled twice: for whole vectors, where nothing is asked, and for the rest. */
+/* A loop over n elements, a vector at a time. It declares the index c of the vector's first element,
+ * `left`, the number of elements from there to the end, and `whole`: all LANES of them exist. The body
+ * is compiled twice, for whole vectors, where load_some() is a plain load, and for the last few elements. */
 /* clang-format off */
-#define EACH_VECTOR(n)                                                    \
+#define EACH_VECTOR(c, left, whole, n)                                    \
     _Pragma("GCC unroll 2")                                               \
     for (int whole = 1; whole >= 0; whole--)                              \
         for (int64_t c = whole ? 0 : (n) / LANES * LANES, left = (n) - c; \
              left >= (whole ? LANES : 1); c += LANES, left -= LANES)
 /* clang-format on */
 
-/* Lanes beyond the row's end become 0. */
+/* v with zeros in the lanes past the row's end. */
 INLINE vec masked(vec v, bool whole, int64_t left)
 {
     for (int i = 0; !whole && i < LANES; i++)
@@ -167,7 +169,7 @@ INLINE vec masked(vec v, bool whole, int64_t left)
     return v;
 }
 
-/* The larger of each lane. */
+/* Lane by lane, the larger. */
 INLINE vec max_v(vec a, vec b)
 {
 #if defined(__AVX512F__)
@@ -179,7 +181,7 @@ INLINE vec max_v(vec a, vec b)
 #endif
 }
 
-/* The smaller; of both, the second where the first or it is NaN. */
+/* Lane by lane, the smaller; the second where either is NaN. */
 INLINE vec min_v(vec a, vec b)
 {
 #if defined(__AVX512F__)
@@ -192,12 +194,12 @@ INLINE vec min_v(vec a, vec b)
 }
 
 #if defined(__AVX2__) && !defined(__AVX512F__)
-/* The halves of a vector. */
+/* The lower and the upper half of a vector. */
 INLINE __m128 low_half(vec v) { return _mm256_castps256_ps128((__m256)v); }
 INLINE __m128 high_half(vec v) { return _mm256_extractf128_ps((__m256)v, 1); }
 #endif
 
-/* The largest lane, and the sum of all. */
+/* The largest lane; below, the sum of all lanes. */
 INLINE float lanes_max(vec v)
 {
 #if defined(__AVX512F__)
@@ -236,7 +238,7 @@ INLINE float lanes_sum(vec v)
 /* ---- shapes ---- */
 
 INLINE int64_t numel(const kdas_desc *d) { return d->dim[0] * d->dim[1] * d->dim[2] * d->dim[3]; }
-/* Rows of C values: N H W. */
+/* Rows of C values: N H W of them. */
 INLINE int64_t row_count(const kdas_desc *d) { return d->dim[0] * d->dim[1] * d->dim[2]; }
 INLINE int64_t image_numel(const kdas_desc *d) { return d->dim[1] * d->dim[2] * d->dim[3]; }
 INLINE int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -244,22 +246,34 @@ INLINE int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
 
 /* ---- work ---- */
 
-/* First index of part t of T. */
-#define PART(n, t, T) ((n) * (int64_t)(t) / (T))
-/* The same in whole cache lines, for ranges of single elements. */
-INLINE int64_t part_of_line(int64_t n, int t, int T)
+/* The range 0 .. n-1 is divided into T parts: the first index of part t, which ends where part t+1
+ * begins. */
+INLINE int64_t part_begin(int64_t n, int64_t t, int64_t T) { return n * t / T; }
+/* The same for single elements, in whole cache lines: no two threads write to one line. */
+INLINE int64_t line_part_begin(int64_t n, int t, int T)
 {
-    int64_t at = PART((n + LINE - 1) / LINE, t, T) * LINE;
+    int64_t at = part_begin((n + LINE - 1) / LINE, t, T) * LINE;
 
     return at < n ? at : n;
 }
 
-/* Bytes of n floats, rounded up to whole cache lines: what scratch is carved in. */
-INLINE size_t floats(int64_t n) { return ((size_t)n * sizeof(float) + 63) & ~(size_t)63; }
-INLINE size_t elems(int64_t n) { return ((size_t)n * sizeof(elem) + 63) & ~(size_t)63; }
-INLINE size_t doubles(int64_t n) { return ((size_t)n * sizeof(double) + 63) & ~(size_t)63; }
-/* Take `bytes` from *at. */
-INLINE void *carve(void **at, size_t bytes)
+/* A loop over elements i of 0 .. n-1: each thread of the device has one part of whole cache lines, and the
+ * compiler vectorises it. The body is one statement, or a block. */
+/* clang-format off */
+#define EACH_ELEMENT(i, n, device)                                     \
+    _Pragma("omp parallel for schedule(static)")                       \
+    for (int t_ = 0; t_ < (device)->threads; t_++)                     \
+        _Pragma("omp simd")                                            \
+        for (int64_t i = line_part_begin(n, t_, (device)->threads);    \
+             i < line_part_begin(n, t_ + 1, (device)->threads); i++)
+/* clang-format on */
+
+/* Bytes of n values, rounded up to whole cache lines: the sizes that bump_alloc() is called with. */
+INLINE size_t float_bytes(int64_t n) { return ((size_t)n * sizeof(float) + 63) & ~(size_t)63; }
+INLINE size_t elem_bytes(int64_t n) { return ((size_t)n * sizeof(elem) + 63) & ~(size_t)63; }
+INLINE size_t double_bytes(int64_t n) { return ((size_t)n * sizeof(double) + 63) & ~(size_t)63; }
+/* Bump-allocate: returns *at and moves it by `bytes`. */
+INLINE void *bump_alloc(void **at, size_t bytes)
 {
     void *taken = *at;
 
@@ -267,20 +281,24 @@ INLINE void *carve(void **at, size_t bytes)
     return taken;
 }
 
-/* to = value, or to += value */
-#define PUT(add, to, value)             \
-    do {                                \
-        if (add)                        \
-            set(to, num(to) + (value)); \
-        else                            \
-            set(to, value);             \
+/* x += value where `add`, else x = value: what gradients need. x is an element or a float. */
+#define accumulate(x, value, add)     \
+    do {                              \
+        if (add)                      \
+            set(x, num(x) + (value)); \
+        else                          \
+            set(x, value);            \
     } while (0)
 
-/* Does din[i] hold a value to add to? */
+/* How results are written: over what was there, added to it, or streamed (set, past the caches: where
+ * streams() allows it). */
+typedef enum store_mode { SET, ADD, STREAM } store_mode;
+INLINE store_mode store_mode_of(bool add) { return add ? ADD : SET; }
+
+/* Does backward add to din[i], rather than set it? */
 INLINE bool adds(const kdas_call *call, int i) { return call->add >> i & 1; }
 
-/* out (n) += each of `parts` rows of `ld` floats, in order: joins partial sums the same way
- * always. */
+/* out (n) += `parts` rows of `part`, `ld` floats apart. The order is fixed, so the bits are the same every time. */
 static void __attribute__((unused))
 add_parts(float *out, const float *part, int64_t n, int64_t ld, int parts)
 {
@@ -293,6 +311,15 @@ add_parts(float *out, const float *part, int64_t n, int64_t ld, int parts)
             for (int64_t i = b; i < end; i++)
                 out[i] += part[t * ld + i];
     }
+}
+
+/* sum (n) += the rows of dy (rows,n): the gradient of a bias. */
+static void __attribute__((unused)) add_columns(float *sum, const elem *dy, int64_t rows, int64_t n)
+{
+    for (int64_t r = 0; r < rows; r++)
+#pragma omp simd
+        for (int64_t o = 0; o < n; o++)
+            sum[o] += num(dy[r * n + o]);
 }
 
 #endif

@@ -53,7 +53,7 @@ static kdas_status softmax_backward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* to = from - mean(from) for each row, or +=. The same forward and backward. */
+/* to = or += from - mean(from) for each row: forward and backward alike. */
 static void center(const kdas_desc *d, float *to, const float *from, bool add)
 {
     int64_t rows = row_count(d), C = d->dim[3];

@@ -1,7 +1,8 @@
 /* table.c - the kernels of one instruction set by the op's number. */
 #include "backend/cpu/simd/simd.h"
 
-/* The copy for bf16 has some of them; that for AMX only the products, and takes the others from there. */
+/* The bf16 copy has only BOTH and PRODUCT rows. The amx copy has only PRODUCT rows of its own, and takes BOTH rows from
+ * the bf16 copy. */
 #ifdef KD_HALF
 #define KERNEL(NUMBER, name, needs, flags, backward)
 #else

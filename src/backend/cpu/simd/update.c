@@ -1,16 +1,7 @@
 /* update.c - ADAMW, SGD, AXPY, LERP and SUM_SQUARES over flat blocks of in[0].dim[0] elements. */
 #include "backend/cpu/simd/simd.h"
 
-/* A range of whole cache lines for each thread; `i` is the index. */
-#define EACH(n, body)                                                                      \
-    _Pragma("omp parallel for schedule(static)") for (int t = 0; t < device->threads; t++) \
-    {                                                                                      \
-        int64_t begin_ = part_of_line(n, t, device->threads);                              \
-        int64_t end_   = part_of_line(n, t + 1, device->threads);                          \
-        _Pragma("omp simd") for (int64_t i = begin_; i < end_; i++) body                   \
-    }
-
-/* The gradient as the rules see it; a NaN stays one. */
+/* The scaled and clamped gradient; a NaN stays one. */
 INLINE float gradient_of(float g, float scale, float limit)
 {
     float v = g * scale;
@@ -19,7 +10,7 @@ INLINE float gradient_of(float g, float scale, float limit)
     return v < -limit ? -limit : v;
 }
 
-/* A clamp of 0 means none: a limit that no finite number passes. */
+/* A clamp of 0 means none: infinity, which no finite number exceeds. */
 static float limit_of(float clamp) { return clamp > 0 ? clamp : INFINITY; }
 
 /* Decoupled decay first, then Adam: p -= lr/c1 m / (sqrt(v)/c2 + eps), c1 = 1 - beta1^step and
@@ -36,17 +27,18 @@ static kdas_status adamw_forward(kdas_device *device, const kdas_call *call)
     float fresh1 = (float)(1 - (double)a->beta1), fresh2 = (float)(1 - (double)a->beta2);
     float beta2 = a->beta2, scale = a->grad_scale, limit = limit_of(a->clamp);
 
-    EACH(n, {
+    EACH_ELEMENT(i, n, device)
+    {
         float g = gradient_of(grad[i], scale, limit);
 
         m[i] += fresh1 * (g - m[i]);
         v[i] = beta2 * v[i] + fresh2 * g * g;
         p[i] = decay * p[i] - rate * m[i] / (sqrtf(v[i]) * root + eps);
-    })
+    }
     return KDAS_OK;
 }
 
-/* Decay is part of the gradient; the first step starts the momentum with it. */
+/* Weight decay is added to the gradient; in the first step the momentum is set to it. */
 static kdas_status sgd_forward(kdas_device *device, const kdas_call *call)
 {
     const kdas_sgd_attr *a = call->node->attr;
@@ -58,16 +50,17 @@ static kdas_status sgd_forward(kdas_device *device, const kdas_call *call)
     float own = a->nesterov ? 1.0f : 0.0f, rest = a->nesterov ? a->momentum : 1.0f;
 
     if (!m) {
-        EACH(n, p[i] -= lr * (gradient_of(grad[i], scale, limit) + decay * p[i]);)
+        EACH_ELEMENT(i, n, device) p[i] -= lr * (gradient_of(grad[i], scale, limit) + decay * p[i]);
         return KDAS_OK;
     }
     if (a->step == 1) memset(m, 0, (size_t)n * sizeof(float));
-    EACH(n, {
+    EACH_ELEMENT(i, n, device)
+    {
         float g = gradient_of(grad[i], scale, limit) + decay * p[i];
 
         m[i] = momentum * m[i] + g;
         p[i] -= lr * (own * g + rest * m[i]);
-    })
+    }
     return KDAS_OK;
 }
 
@@ -79,7 +72,7 @@ static kdas_status axpy_forward(kdas_device *device, const kdas_call *call)
     const float *x      = call->in[1];
     int64_t      n      = call->node->in[0].dim[0];
 
-    EACH(n, y[i] += factor * x[i];)
+    EACH_ELEMENT(i, n, device) y[i] += factor * x[i];
     return KDAS_OK;
 }
 
@@ -91,11 +84,11 @@ static kdas_status lerp_forward(kdas_device *device, const kdas_call *call)
     const float *x      = call->in[1];
     int64_t      n      = call->node->in[0].dim[0];
 
-    EACH(n, y[i] += factor * (x[i] - y[i]);)
+    EACH_ELEMENT(i, n, device) y[i] += factor * (x[i] - y[i]);
     return KDAS_OK;
 }
 
-/* In a fixed number of parts, each in blocks of f32 lanes joined in f64. */
+/* A fixed number of parts, each in blocks: f32 lanes within a block, f64 over the blocks. */
 static kdas_status sum_squares_forward(kdas_device *device, const kdas_call *call)
 {
     enum { PARTS = 256, BLOCK = 1024 };
@@ -108,7 +101,8 @@ static kdas_status sum_squares_forward(kdas_device *device, const kdas_call *cal
     for (int t = 0; t < PARTS; t++) {
         double sum = 0;
 
-        for (int64_t i = PART(n, t, PARTS), end = PART(n, t + 1, PARTS); i < end; i += BLOCK) {
+        for (int64_t i = part_begin(n, t, PARTS), end = part_begin(n, t + 1, PARTS); i < end;
+             i += BLOCK) {
             int64_t stop = end - i < BLOCK ? end : i + BLOCK;
             float   some = 0;
 

@@ -1,4 +1,4 @@
-/* activation.cu - GELU, RELU, RELU6, SIGMOID, element by element. */
+/* activation.cu - GELU, RELU, RELU6, SIGMOID: elementwise. */
 #include "backend/cuda/kernel.h"
 #include "backend/cuda/op/gelu.h"
 
@@ -8,7 +8,7 @@ KERNEL(gelu_forward)(const elem *x, elem *y, int64_t n) { EACH(i, n) set(&y[i], 
 
 KERNEL(gelu_backward)(const elem *x, const elem *dy, elem *dx, int add, int64_t n)
 {
-    EACH(i, n) give(&dx[i], num(dy[i]) * gelu_slope(num(x[i])), add);
+    EACH(i, n) accumulate(&dx[i], num(dy[i]) * gelu_derivative(num(x[i])), add);
 }
 
 KERNEL(relu_forward)(const elem *x, elem *y, int64_t n)
@@ -23,7 +23,7 @@ KERNEL(relu_forward)(const elem *x, elem *y, int64_t n)
 
 KERNEL(relu_backward)(const elem *y, const elem *dy, elem *dx, int add, int64_t n)
 {
-    EACH(i, n) give(&dx[i], num(y[i]) > 0 ? num(dy[i]) : 0, add);
+    EACH(i, n) accumulate(&dx[i], num(y[i]) > 0 ? num(dy[i]) : 0, add);
 }
 
 KERNEL(relu6_forward)(const elem *x, elem *y, int64_t n)
@@ -38,7 +38,7 @@ KERNEL(relu6_forward)(const elem *x, elem *y, int64_t n)
 
 KERNEL(relu6_backward)(const elem *y, const elem *dy, elem *dx, int add, int64_t n)
 {
-    EACH(i, n) give(&dx[i], num(y[i]) > 0 && num(y[i]) < 6 ? num(dy[i]) : 0, add);
+    EACH(i, n) accumulate(&dx[i], num(y[i]) > 0 && num(y[i]) < 6 ? num(dy[i]) : 0, add);
 }
 
 KERNEL(sigmoid_forward)(const elem *x, elem *y, int64_t n)
@@ -52,7 +52,7 @@ KERNEL(sigmoid_backward)(const elem *y, const elem *dy, elem *dx, int add, int64
     {
         float s = num(y[i]);
 
-        give(&dx[i], num(dy[i]) * s * (1 - s), add);
+        accumulate(&dx[i], num(dy[i]) * s * (1 - s), add);
     }
 }
 
@@ -65,7 +65,7 @@ KERNEL(sigmoid_backward)(const elem *y, const elem *dy, elem *dx, int add, int64
                                                                                               \
         return LAUNCH_EACH(device, name, n, (const elem *)call->in[0], (elem *)call->out, n); \
     }
-/* From the input, or from the output. */
+/* Backward from the input (GELU), or from the output. */
 #define BACKWARD(name, value)                                                              \
     static kdas_status name(kdas_device *device, const kdas_call *call)                    \
     {                                                                                      \

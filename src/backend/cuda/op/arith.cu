@@ -1,16 +1,16 @@
 /* arith.cu - ADD, SUB and MUL of a (N,H,W,C) with b, whose axes are a's or 1; SCALE and DROP_PATH.
  *
- * Axes are merged first: neighbours that b shares with a become one axis, so do neighbours that b lacks. Equal
- * shapes end as one long row. Shared axes and those that b lacks take turns then, so the gradient of b is a sum
- * either down columns (b shares the last axis) or along rows (it lacks it). */
+ * Axes are merged first: neighbouring axes that b shares with a become one, and so do neighbouring axes along which b is
+ * broadcast. Equal shapes become one long row. Shared and broadcast axes then alternate, so the gradient of b is a sum down
+ * columns (b has the last axis) or along rows (it has not). */
 #include "backend/cuda/wide.h"
 
 enum { SUM, DIFFERENCE, PRODUCT };
 enum { SHORT_ROW = 1024, PIECE = 4096, MOST_PIECES = 256 };
 
 typedef struct shape {
-    int64_t dim[4];  /* of a and out; merged, with leading ones */
-    int64_t step[4]; /* of b: 0 where it repeats                */
+    int64_t dim[4];  /* of a and out; merged, with leading 1 */
+    int64_t step[4]; /* of b: 0 where it is broadcast        */
 } shape;
 
 static __device__ __forceinline__ float combine(int op, float a, float b)
@@ -18,7 +18,7 @@ static __device__ __forceinline__ float combine(int op, float a, float b)
     return op == SUM ? a + b : op == DIFFERENCE ? a - b : a * b;
 }
 
-/* Where b is that goes with a row over the first three axes. */
+/* The offset of b for a row over the first three axes. */
 static __device__ __forceinline__ int64_t b_offset(const shape *s, int64_t row)
 {
     int64_t i0, i1;
@@ -46,7 +46,7 @@ static __device__ __forceinline__ void equal(const elem *a, const elem *b, elem 
 
 KERNEL(arith_equal)(const elem *a, const elem *b, elem *y, int64_t groups, int op, int width)
 {
-    WIDTHS(width, equal, a, b, y, groups, op);
+    DISPATCH_WIDTH(width, equal, a, b, y, groups, op);
 }
 
 static __device__ __forceinline__ few b_values(const elem *b, const shape *s, int64_t r, int64_t c,
@@ -78,15 +78,15 @@ static __device__ __forceinline__ void spread(const elem *a, const elem *b, elem
 KERNEL(arith_spread)
 (const elem *a, const elem *b, elem *y, shape s, int64_t rows, int op, int width)
 {
-    WIDTHS(width, spread, a, b, y, &s, rows, op);
+    DISPATCH_WIDTH(width, spread, a, b, y, &s, rows, op);
 }
 
 /* ---- backward ---- */
 
-/* Equal shapes: both gradients in one pass. They may be one array (x op x), which is added to second. */
+/* Equal shapes: both gradients in one pass. They may be one array (x op x): the second is then added. */
 typedef struct gradients {
-    const elem *a, *b, *dy; /* a, b: read by PRODUCT alone */
-    elem       *da, *db;    /* NULL: not wanted            */
+    const elem *a, *b, *dy; /* a, b: read only by PRODUCT */
+    elem       *da, *db;    /* NULL: not wanted           */
     int         add_a, add_b;
 } gradients;
 
@@ -106,14 +106,14 @@ static __device__ __forceinline__ void equal_backward(const gradients *g, int64_
         } else if (op == DIFFERENCE) {
             FEW(k, width) db.v[k] = -d.v[k];
         }
-        if (g->da) give_few(g->da + i, da, g->add_a, width);
-        if (g->db) give_few(g->db + i, db, g->add_b, width);
+        if (g->da) accumulate_few(g->da + i, da, g->add_a, width);
+        if (g->db) accumulate_few(g->db + i, db, g->add_b, width);
     }
 }
 
 KERNEL(arith_equal_backward)(gradients g, int64_t groups, int op, int width)
 {
-    WIDTHS(width, equal_backward, &g, groups, op);
+    DISPATCH_WIDTH(width, equal_backward, &g, groups, op);
 }
 
 /* da = dy, or dy b. */
@@ -132,32 +132,32 @@ static __device__ __forceinline__ void spread_backward(const elem *dy, const ele
             z = b_values(b, s, r, at.c, width);
             FEW(k, width) d.v[k] *= z.v[k];
         }
-        give_few(da + r * n + at.c, d, add, width);
+        accumulate_few(da + r * n + at.c, d, add, width);
     }
 }
 
 KERNEL(arith_spread_backward)
 (const elem *dy, const elem *b, elem *da, shape s, int64_t rows, int op, int add, int width)
 {
-    WIDTHS(width, spread_backward, dy, b, da, &s, rows, op, add);
+    DISPATCH_WIDTH(width, spread_backward, dy, b, da, &s, rows, op, add);
 }
 
-/* What element i sends to b, but for the sign. */
+/* The gradient of b from element i, but for the sign. */
 static __device__ __forceinline__ float sent(const elem *dy, const elem *a, int64_t i, int op)
 {
     return op == PRODUCT ? num(dy[i]) * num(a[i]) : num(dy[i]);
 }
 
-/* b has axes 1 and 3: parts[p][i1][c] = the sum over stretch p of axes 0 and 2. A block of 32 columns by 8 rows
- * of such a sum. */
+/* b has axes 1 and 3: parts[p][i1][c] = the sum over part p of axes 0 and 2. A block has 32 columns by 8 rows of such a
+ * sum. */
 KERNEL(arith_columns)
-(const elem *dy, const elem *a, float *parts, shape s, int64_t stretch, int op)
+(const elem *dy, const elem *a, float *parts, shape s, int64_t part_rows, int op)
 {
     __shared__ float sums[8][33];
     int              lane = threadIdx.x % 32, row = threadIdx.x / 32;
-    int64_t          c = (int64_t)blockIdx.x * 32 + lane, first = (int64_t)blockIdx.y * stretch;
+    int64_t          c = (int64_t)blockIdx.x * 32 + lane, first = (int64_t)blockIdx.y * part_rows;
     int64_t          rows = s.dim[0] * s.dim[2];
-    int64_t          end  = first + stretch < rows ? first + stretch : rows;
+    int64_t          end  = first + part_rows < rows ? first + part_rows : rows;
 
     for (int64_t i1 = blockIdx.z; i1 < s.dim[1]; i1 += gridDim.z) {
         float sum = 0;
@@ -168,7 +168,7 @@ KERNEL(arith_columns)
 
             sum += sent(dy, a, r * s.dim[3] + c, op);
         }
-        __syncthreads(); /* the last sums have been read */
+        __syncthreads(); /* the previous sums have been read */
         sums[row][lane] = sum;
         __syncthreads();
         if (row > 0 || c >= s.dim[3]) continue;
@@ -181,37 +181,37 @@ KERNEL(arith_columns)
 /* b has axes 0 and 2: parts[p][i0][i2] = the sum over piece p of axes 1 and 3. */
 static __device__ __forceinline__ void sum_rows(const elem *dy, const elem *a, float *parts,
                                                 const shape *s, int64_t piece, int op,
-                                                const int team)
+                                                const int threads)
 {
     int64_t outs = s->dim[0] * s->dim[2], n = s->dim[1] * s->dim[3];
     int64_t pieces = (n + piece - 1) / piece;
 
-    EACH_TEAM(j, outs * pieces, team)
+    EACH_ROW_BY(j, outs * pieces, threads)
     {
         int64_t p = over(j, outs), o = j - p * outs, i0 = over(o, s->dim[2]),
                 i2    = o - i0 * s->dim[2];
         int64_t first = p * piece, count = first + piece < n ? piece : n - first;
         float   sum = 0;
 
-        EACH_OF_ROW(k, count, team)
+        EACH_IN_ROW(k, count, threads)
         {
             int64_t q = first + k, i1 = s->dim[1] == 1 ? 0 : over(q, s->dim[3]);
             int64_t r = (i0 * s->dim[1] + i1) * s->dim[2] + i2;
 
             sum += sent(dy, a, r * s->dim[3] + q - i1 * s->dim[3], op);
         }
-        sum = team_sum(sum, team);
-        if (threadIdx.x % team == 0) parts[j] = sum;
+        sum = row_sum(sum, threads);
+        if (threadIdx.x % threads == 0) parts[j] = sum;
     }
 }
 
 KERNEL(arith_rows)
-(const elem *dy, const elem *a, float *parts, shape s, int64_t piece, int op, int team)
+(const elem *dy, const elem *a, float *parts, shape s, int64_t piece, int op, int threads)
 {
-    TEAMS(team, sum_rows, dy, a, parts, &s, piece, op);
+    DISPATCH_THREADS(threads, sum_rows, dy, a, parts, &s, piece, op);
 }
 
-/* db = the sum of the parts, or +=. */
+/* db = or += the sum of the parts. */
 KERNEL(arith_finish)(const float *parts, elem *db, int64_t count, int64_t n, int minus, int add)
 {
     EACH(j, n)
@@ -220,7 +220,7 @@ KERNEL(arith_finish)(const float *parts, elem *db, int64_t count, int64_t n, int
 
         for (int64_t p = 0; p < count; p++)
             sum += parts[p * n + j];
-        give(&db[j], minus ? -sum : sum, add);
+        accumulate(&db[j], minus ? -sum : sum, add);
     }
 }
 
@@ -234,17 +234,17 @@ static __device__ __forceinline__ void scale(const elem *x, elem *y, int64_t gro
         few v = load(x + i * width, width);
 
         FEW(k, width) v.v[k] = v.v[k] * factor + offset;
-        give_few(y + i * width, v, add, width);
+        accumulate_few(y + i * width, v, add, width);
     }
 }
 
-KERNEL(scale_give)
+KERNEL(scale_accumulate)
 (const elem *x, elem *y, int64_t groups, float factor, float offset, int add, int width)
 {
-    WIDTHS(width, scale, x, y, groups, factor, offset, add);
+    DISPATCH_WIDTH(width, scale, x, y, groups, factor, offset, add);
 }
 
-/* Draw n of a seed, as kdas_unit() has it. */
+/* Random number n of a seed, the same as kdas_unit(). */
 static __device__ __forceinline__ float unit(uint64_t seed, uint64_t n)
 {
     uint64_t z = seed + (n + 1) * 0x9E3779B97F4A7C15u;
@@ -268,16 +268,16 @@ static __device__ __forceinline__ void drop_path(const elem *x, elem *y, int64_t
         float factor = unit(seed, (uint64_t)r) < keep ? 1 / keep : 0;
 
         FEW(k, width) v.v[k] *= factor;
-        give_few(y + r * n + at.c, v, add, width);
+        accumulate_few(y + r * n + at.c, v, add, width);
     }
 }
 
-KERNEL(drop_path_give)
+KERNEL(drop_path_accumulate)
 (const elem *x, elem *y, int64_t images, int64_t n, float keep, uint64_t seed,
  const uint64_t *seed_at, int add, int width)
 {
     if (seed_at) seed = *seed_at;
-    WIDTHS(width, drop_path, x, y, images, n, keep, seed, add);
+    DISPATCH_WIDTH(width, drop_path, x, y, images, n, keep, seed, add);
 }
 
 #ifdef KD_HOST
@@ -316,7 +316,7 @@ static int64_t piece_of(const shape *s)
     return n <= SHORT_ROW ? n : KD_MAX((int64_t)PIECE, KD_CEIL(n, (int64_t)MOST_PIECES));
 }
 
-/* How many sums each value of b's gradient is made of. */
+/* The number of partial sums for each value of b's gradient. */
 static int64_t parts_of(const shape *s)
 {
     if (s->step[3]) return kd_cuda_parts(s->dim[0] * s->dim[2]);
@@ -353,7 +353,7 @@ static kdas_status backward_b(kdas_device *device, const kdas_call *call, const 
     float      *parts = (float *)call->work;
     int64_t     rows = s->dim[0] * s->dim[2], count = parts_of(s);
     int64_t     n = elements(&call->node->in[1]), piece;
-    int         team;
+    int         threads;
 
     if (s->step[3]) {
         dim3 grid((unsigned)KD_CEIL(s->dim[3], 32), (unsigned)count,
@@ -362,10 +362,10 @@ static kdas_status backward_b(kdas_device *device, const kdas_call *call, const 
         KD_RETURN(LAUNCH(device, arith_columns, grid, KD_BLOCK, dy, a, parts, *s,
                          kd_cuda_part_rows(rows), op));
     } else {
-        piece = piece_of(s);
-        team  = team_of(piece);
-        KD_RETURN(
-            LAUNCH_TEAMS(device, arith_rows, count * n, team, dy, a, parts, *s, piece, op, team));
+        piece   = piece_of(s);
+        threads = threads_per_row(piece);
+        KD_RETURN(LAUNCH_ROWS(device, arith_rows, count * n, threads, dy, a, parts, *s, piece, op,
+                              threads));
     }
     return LAUNCH_EACH(device, arith_finish, n, parts, (elem *)call->din[1], count, n,
                        op == DIFFERENCE, adds(call, 1));
@@ -425,7 +425,7 @@ ARITH(add, SUM)
 ARITH(sub, DIFFERENCE)
 ARITH(mul, PRODUCT)
 
-/* to = from * factor + offset, or +=. */
+/* to = or += from * factor + offset. */
 static kdas_status scaled(kdas_device *device, const kdas_call *call, void *to, const void *from,
                           float offset, int add)
 {
@@ -433,8 +433,8 @@ static kdas_status scaled(kdas_device *device, const kdas_call *call, void *to, 
     int64_t                n     = elements(&call->node->out);
     int                    width = width_of(n, to, from, NULL, NULL);
 
-    return LAUNCH_EACH(device, scale_give, n / width, (const elem *)from, (elem *)to, n / width,
-                       attr->factor, offset, add, width);
+    return LAUNCH_EACH(device, scale_accumulate, n / width, (const elem *)from, (elem *)to,
+                       n / width, attr->factor, offset, add, width);
 }
 
 static kdas_status scale_forward(kdas_device *device, const kdas_call *call)
@@ -451,7 +451,7 @@ static kdas_status scale_backward(kdas_device *device, const kdas_call *call)
 
 KD_OP(scale, NULL, NULL, NULL, scale_forward, scale_backward)
 
-/* to = from, each image times what its draw makes of it, or +=. */
+/* to = or += from, each image times its drop-path factor. */
 static kdas_status dropped(kdas_device *device, const kdas_call *call, void *to, const void *from,
                            int add)
 {
@@ -460,9 +460,9 @@ static kdas_status dropped(kdas_device *device, const kdas_call *call, void *to,
     int64_t               images = call->node->out.dim[0], n = elements(&call->node->out) / images;
     int                   width = width_of(n, to, from, NULL, NULL);
 
-    return LAUNCH_MATRIX(device, drop_path_give, images, n, width, (const elem *)from, (elem *)to,
-                         images, n, train ? 1 - attr->p : 1.0f, call->seed, call->seed_at, add,
-                         width);
+    return LAUNCH_MATRIX(device, drop_path_accumulate, images, n, width, (const elem *)from,
+                         (elem *)to, images, n, train ? 1 - attr->p : 1.0f, call->seed,
+                         call->seed_at, add, width);
 }
 
 static kdas_status drop_path_forward(kdas_device *device, const kdas_call *call)

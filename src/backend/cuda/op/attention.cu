@@ -1,21 +1,20 @@
-/* attention.cu - ATTENTION: scores by cuBLAS in f32, a softmax of ours that leaves probabilities of
- * the activations' type, and these times the values. q, y (N,L,C); kv (N,M,2C): keys, then values;
- * scores and probabilities (N, heads, L, step), where a row's M numbers are followed by room up to
- * a multiple of eight, so that rows begin where tensor cores like them to.
+/* attention.cu - ATTENTION: scores by cuBLAS in f32, a softmax kernel that writes probabilities in the activations' type, and
+ * their product with the values. q, y (N,L,C); kv (N,M,2C): keys, then values; scores and probabilities (N, heads, L, step).
+ * A row's M numbers are padded to a multiple of eight, the alignment that tensor cores want.
  *
- * Where all images' scores would take too much memory, a stretch of images is done at a time. */
+ * If the scores of all images would take too much memory, a range of images is computed at a time. */
 #include "backend/cuda/kernel.h"
 
 #define MOST_SCORES ((int64_t)1 << 30) /* bytes that scores may take; one image's may be more */
 
 #define LOWEST __uint_as_float(0xff800000u) /* minus infinity */
 
-/* A warp for each row; rows of up to 32 IN_REGISTERS numbers are read once. */
+/* A warp for each row; rows of up to 32 IN_REGISTERS numbers are kept in registers and read once. */
 enum { WARPS = KD_BLOCK / 32, IN_REGISTERS = 8 };
 
 static __device__ __forceinline__ float larger(float a, float b)
 {
-    return b > a || b != b ? b : a; /* a NaN is not lost */
+    return b > a || b != b ? b : a; /* propagates NaN */
 }
 
 /* One row of up to 32 IN_REGISTERS scores. */
@@ -69,9 +68,9 @@ KERNEL(attention_softmax)(const float *s, elem *p, int64_t rows, int columns, in
     }
 }
 
-/* ds = p (dp - the row's mean of dp) scale, where p are the mean's weights. They are divided by
- * their sum once more: rounded to 16 bits it is 1 but nearly, which would count where one key
- * has almost all. ds may be the memory of dp. */
+/* ds = p (dp - mean) scale, where the mean of a row of dp is weighted by p. The weights are divided by their sum once more:
+ * rounded to 16 bits it is not exactly 1, which would matter where one key has nearly all of it. ds may be the memory
+ * of dp. */
 KERNEL(attention_slope)
 (const elem *p, const float *dp, elem *ds, float scale, int64_t rows, int columns, int64_t step)
 {
@@ -97,8 +96,8 @@ KERNEL(attention_slope)
 
 typedef struct attention_shape {
     int64_t n, l, m, c, heads, d, step;
-    int64_t image;  /* scores of one                           */
-    int64_t images; /* so many at a time                       */
+    int64_t image;  /* elements of scores of one image */
+    int64_t images; /* images at a time                */
     float   scale;
 } attention_shape;
 
@@ -146,9 +145,8 @@ static kdas_status attention_prepare(kdas_device *device, const kdas_node_desc *
 
 /* ---- products for every head of every image ---- */
 
-/* A factor or a result: where the first head of the stretch's first image is, the length of a
- * row in memory, and how far it is to the next head and the next image. In elements of its own
- * type. */
+/* An operand of a product: its memory at the first head of the first image of the range, its leading dimension, and the
+ * distances to the next head and the next image, in elements of its own type. */
 typedef struct operand {
     const void *at;
     int64_t     row, head, image;
@@ -170,8 +168,8 @@ static operand transposed(operand o)
 
 static size_t size_of(kdas_dtype type) { return type == KDAS_F32 ? sizeof(float) : 2; }
 
-/* c (m x n) = alpha a b + beta c. One call takes all images of a head or all heads of an image,
- * whichever are more: cuBLAS knows one step between matrices. */
+/* c (m x n) = alpha a b + beta c. One batched call covers all images of a head, or all heads of an image, whichever are more:
+ * cuBLAS takes one stride between matrices. */
 static kdas_status multiply(kdas_device *device, const attention_shape *s, int64_t images,
                             int64_t m, int64_t n, int64_t k, operand a, operand b, operand c,
                             kdas_dtype type_c, float alpha, float beta)
@@ -205,8 +203,7 @@ static kdas_status multiply(kdas_device *device, const attention_shape *s, int64
     return KDAS_OK;
 }
 
-/* q, y and their gradients; keys or values and theirs; scores and theirs: of the images from
- * `first`. */
+/* Operands: q, y and their gradients; keys or values and theirs; scores and theirs; from image `first` on. */
 static operand queries(const attention_shape *s, const void *q, int64_t first)
 {
     return operand_of((const elem *)q + first * s->l * s->c, s->c, s->d, s->l * s->c, false);
@@ -282,8 +279,8 @@ static kdas_status scores_gradient(kdas_device *device, const kdas_call *call,
                   s->scale, rows, (int)s->m, s->step);
 }
 
-static kdas_status give_images(kdas_device *device, const kdas_call *call, const attention_shape *s,
-                               int64_t first, int64_t images)
+static kdas_status backward_images(kdas_device *device, const kdas_call *call,
+                                   const attention_shape *s, int64_t first, int64_t images)
 {
     const elem *p  = (const elem *)call->saved + first * s->image;
     float      *dp = (float *)call->work;
@@ -309,7 +306,7 @@ static kdas_status attention_backward(kdas_device *device, const kdas_call *call
     attention_shape s = shape_of(call->node);
 
     for (int64_t i = 0; i < s.n; i += s.images)
-        KD_RETURN(give_images(device, call, &s, i, KD_MIN(s.images, s.n - i)));
+        KD_RETURN(backward_images(device, call, &s, i, KD_MIN(s.images, s.n - i)));
     return KDAS_OK;
 }
 

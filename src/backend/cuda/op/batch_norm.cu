@@ -3,24 +3,24 @@
  * saved: the mean and r = 1/sqrt(var + eps) that were used, (2,C). Backward, with h = (x - mean) r and M rows:
  * dg = sum dy h, db = sum dy, and
  *   batch statistics: dx = g r (dy - (db + h dg) / M);  running ones: dx = g r dy.
- * Sums over rows are made in stretches, see columns.cu: blocks of 32 columns by 8 rows, then a warp for each
- * channel. Of a stretch we keep mean and sum of squared distances, and not sums of x and of x x, which
+ * Sums over rows are made in parts, see columns.cu: blocks of 32 columns by 8 rows, then a warp for each channel. A part has
+ * its mean and its sum of squared distances, which are combined by the parallel formula (Chan et al.). Sums of x and of x x
  * would cancel where the mean is large. */
 #include "backend/cuda/wide.h"
 
 enum { LANES = 8 }; /* rows of a block */
 
-/* ---- the batch's statistics ---- */
+/* ---- batch statistics ---- */
 
-/* Those of a stretch, of the rows that fall to one thread: every eighth. Distances from the first of them
- * are small enough to be squared and summed. */
+/* Statistics of a part, from the rows of one thread: every eighth. Distances from the first of them are small enough to be
+ * squared and summed. */
 KERNEL(batch_norm_parts)
-(const elem *x, float *part_mean, float *part_square, int64_t rows, int64_t C, int64_t stretch)
+(const elem *x, float *part_mean, float *part_square, int64_t rows, int64_t C, int64_t part_rows)
 {
     __shared__ float means[LANES][33], squares[LANES][33];
     int              lane = threadIdx.x % 32, row = threadIdx.x / 32;
-    int64_t          c = (int64_t)blockIdx.x * 32 + lane, first = (int64_t)blockIdx.y * stretch;
-    int64_t          end  = first + stretch < rows ? first + stretch : rows;
+    int64_t          c = (int64_t)blockIdx.x * 32 + lane, first = (int64_t)blockIdx.y * part_rows;
+    int64_t          end  = first + part_rows < rows ? first + part_rows : rows;
     float            base = 0, sum = 0, square = 0, mean = 0, n = 0;
 
     if (c < C && first + row < end) base = num(x[(first + row) * C + c]);
@@ -53,41 +53,42 @@ KERNEL(batch_norm_parts)
     part_square[blockIdx.y * C + c] = square;
 }
 
-static __device__ __forceinline__ float rows_in(int64_t p, int64_t rows, int64_t stretch)
+static __device__ __forceinline__ float rows_in(int64_t p, int64_t rows, int64_t part_rows)
 {
-    return (float)((p + 1) * stretch < rows ? stretch : rows - p * stretch);
+    return (float)((p + 1) * part_rows < rows ? part_rows : rows - p * part_rows);
 }
 
-/* Mean and sum of squared distances of channel c over all stretches, by a warp; every thread gets both. */
-static __device__ __forceinline__ void join(float *mean, float *square, const float *part_mean,
-                                            const float *part_square, int64_t c, int64_t rows,
-                                            int64_t C, int64_t stretch)
+/* Combine the parts of channel c to the mean and the sum of squared distances, by a warp; every thread gets both. */
+static __device__ __forceinline__ void combine_parts(float *mean, float *square,
+                                                     const float *part_mean,
+                                                     const float *part_square, int64_t c,
+                                                     int64_t rows, int64_t C, int64_t part_rows)
 {
-    int64_t count = (rows + stretch - 1) / stretch;
+    int64_t count = (rows + part_rows - 1) / part_rows;
 
     *mean = *square = 0;
-    EACH_OF_ROW(p, count, 32) *mean += part_mean[p * C + c] * rows_in(p, rows, stretch);
+    EACH_IN_ROW(p, count, 32) *mean += part_mean[p * C + c] * rows_in(p, rows, part_rows);
     *mean = warp_sum(*mean) / (float)rows;
-    EACH_OF_ROW(p, count, 32)
+    EACH_IN_ROW(p, count, 32)
     {
         float d = part_mean[p * C + c] - *mean;
 
-        *square += part_square[p * C + c] + d * d * rows_in(p, rows, stretch);
+        *square += part_square[p * C + c] + d * d * rows_in(p, rows, part_rows);
     }
     *square = warp_sum(*square);
 }
 
-/* Of all stretches, into saved; the running ones move towards them, unless they are not finite: one bad batch
- * must not spoil the model. */
+/* Statistics of all parts, to saved. The running statistics are updated unless these are not finite: one bad batch must not
+ * spoil the model. */
 KERNEL(batch_norm_statistics)
 (const float *part_mean, const float *part_square, float *saved, float *running_mean,
- float *running_var, int64_t rows, int64_t C, int64_t stretch, float eps, float momentum)
+ float *running_var, int64_t rows, int64_t C, int64_t part_rows, float eps, float momentum)
 {
-    EACH_TEAM(c, C, 32)
+    EACH_ROW_BY(c, C, 32)
     {
         float mean, square, unbiased;
 
-        join(&mean, &square, part_mean, part_square, c, rows, C, stretch);
+        combine_parts(&mean, &square, part_mean, part_square, c, rows, C, part_rows);
         if (threadIdx.x % 32 > 0) continue;
         unbiased     = square / (float)(rows > 1 ? rows - 1 : 1);
         saved[c]     = mean;
@@ -139,20 +140,20 @@ KERNEL(batch_norm_apply)
 (const elem *x, elem *y, const float *saved, const float *g, const float *b, int64_t rows,
  int64_t C, int width)
 {
-    WIDTHS(width, apply, x, y, saved, g, b, rows, C);
+    DISPATCH_WIDTH(width, apply, x, y, saved, g, b, rows, C);
 }
 
 /* ---- gradients ---- */
 
-/* Sums of dy and of dy h over a stretch. */
+/* Sums of dy and of dy h over a part. */
 KERNEL(batch_norm_sums)
 (const elem *x, const elem *dy, const float *saved, float *part_b, float *part_g, int64_t rows,
- int64_t C, int64_t stretch)
+ int64_t C, int64_t part_rows)
 {
     __shared__ float sums_b[LANES][33], sums_g[LANES][33];
     int              lane = threadIdx.x % 32, row = threadIdx.x / 32;
-    int64_t          c = (int64_t)blockIdx.x * 32 + lane, first = (int64_t)blockIdx.y * stretch;
-    int64_t          end  = first + stretch < rows ? first + stretch : rows;
+    int64_t          c = (int64_t)blockIdx.x * 32 + lane, first = (int64_t)blockIdx.y * part_rows;
+    int64_t          end  = first + part_rows < rows ? first + part_rows : rows;
     float            mean = c < C ? saved[c] : 0, b = 0, g = 0;
 
     for (int64_t r = first + row; c < C && r < end; r += LANES) {
@@ -178,11 +179,11 @@ KERNEL(batch_norm_gradients)
 (const float *part_b, const float *part_g, float *means, float *db, float *dg, int64_t rows,
  int64_t C, int64_t count)
 {
-    EACH_TEAM(c, C, 32)
+    EACH_ROW_BY(c, C, 32)
     {
         float b = 0, g = 0;
 
-        EACH_OF_ROW(p, count, 32)
+        EACH_IN_ROW(p, count, 32)
         {
             b += part_b[p * C + c];
             g += part_g[p * C + c];
@@ -198,10 +199,10 @@ KERNEL(batch_norm_gradients)
 }
 
 /* `means` NULL: the statistics are constants. */
-static __device__ __forceinline__ void give_dx(const elem *x, const elem *dy, elem *dx,
-                                               const float *saved, const float *g,
-                                               const float *means, int64_t rows, int64_t C, int add,
-                                               const int width)
+static __device__ __forceinline__ void backward_dx(const elem *x, const elem *dy, elem *dx,
+                                                   const float *saved, const float *g,
+                                                   const float *means, int64_t rows, int64_t C,
+                                                   int add, const int width)
 {
     cell at   = cell_of(rows, C, width);
     few  mean = { { 0, 0, 0, 0 } }, slope = mean, shift = mean, bend = mean, r_of = mean;
@@ -228,7 +229,7 @@ static __device__ __forceinline__ void give_dx(const elem *x, const elem *dy, el
             FEW(k, width) d.v[k] -= shift.v[k] + (v.v[k] - mean.v[k]) * bend.v[k];
         }
         FEW(k, width) d.v[k] *= slope.v[k];
-        give_few(dx + r * C + at.c, d, add, width);
+        accumulate_few(dx + r * C + at.c, d, add, width);
     }
 }
 
@@ -236,7 +237,7 @@ KERNEL(batch_norm_backward)
 (const elem *x, const elem *dy, elem *dx, const float *saved, const float *g, const float *means,
  int64_t rows, int64_t C, int add, int width)
 {
-    WIDTHS(width, give_dx, x, dy, dx, saved, g, means, rows, C, add);
+    DISPATCH_WIDTH(width, backward_dx, x, dy, dx, saved, g, means, rows, C, add);
 }
 
 /* ---- STANDARDIZE: f32 alone ---- */
@@ -247,20 +248,19 @@ KERNEL(batch_norm_backward)
  * dx = r (dy - sum(dy) / M - y k sum(dy y)), where y = (x - mean) r. */
 KERNEL(standardize_statistics)
 (const float *part_mean, const float *part_square, float *saved, int64_t rows, int64_t C,
- int64_t stretch, float eps)
+ int64_t part_rows, float eps)
 {
-    EACH_TEAM(c, C, 32)
+    EACH_ROW_BY(c, C, 32)
     {
         float mean, square, deviation;
 
-        join(&mean, &square, part_mean, part_square, c, rows, C, stretch);
+        combine_parts(&mean, &square, part_mean, part_square, c, rows, C, part_rows);
         if (threadIdx.x % 32 > 0) continue;
         deviation        = rows > 1 ? sqrtf(square / (float)(rows - 1)) : 0;
         saved[c]         = mean;
         saved[C + c]     = 1.0f / (deviation + eps);
         saved[2 * C + c] = 0;
-        if (deviation > 0)
-            saved[2 * C + c] = (deviation + eps) / ((float)(rows - 1) * deviation);
+        if (deviation > 0) saved[2 * C + c] = (deviation + eps) / ((float)(rows - 1) * deviation);
     }
 }
 
@@ -269,11 +269,11 @@ KERNEL(standardize_gradients)
 (const float *part_b, const float *part_g, const float *saved, float *shift, float *bend,
  int64_t rows, int64_t C, int64_t count)
 {
-    EACH_TEAM(c, C, 32)
+    EACH_ROW_BY(c, C, 32)
     {
         float b = 0, g = 0;
 
-        EACH_OF_ROW(p, count, 32)
+        EACH_IN_ROW(p, count, 32)
         {
             b += part_b[p * C + c];
             g += part_g[p * C + c];
@@ -313,14 +313,14 @@ static kdas_status batch_statistics(kdas_device *device, const kdas_call *call)
 {
     const kdas_norm_attr *a    = (const kdas_norm_attr *)call->node->attr;
     int64_t               rows = rows_of(&call->node->out), C = call->node->out.dim[3];
-    int64_t               stretch = kd_cuda_part_rows(rows);
+    int64_t               part_rows = kd_cuda_part_rows(rows);
     float                *means = (float *)call->work, *squares = means + kd_cuda_parts(rows) * C;
 
     KD_RETURN(LAUNCH(device, batch_norm_parts, parts_grid(rows, C), KD_BLOCK,
-                     (const elem *)call->in[0], means, squares, rows, C, stretch));
-    return LAUNCH_TEAMS(device, batch_norm_statistics, C, 32, means, squares, (float *)call->saved,
-                        (float *)call->in[3], (float *)call->in[4], rows, C, stretch, a->eps,
-                        a->momentum);
+                     (const elem *)call->in[0], means, squares, rows, C, part_rows));
+    return LAUNCH_ROWS(device, batch_norm_statistics, C, 32, means, squares, (float *)call->saved,
+                       (float *)call->in[3], (float *)call->in[4], rows, C, part_rows, a->eps,
+                       a->momentum);
 }
 
 static kdas_status forward(kdas_device *device, const kdas_call *call)
@@ -354,8 +354,8 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     if (dg || db || varies) {
         KD_RETURN(LAUNCH(device, batch_norm_sums, parts_grid(rows, C), KD_BLOCK, x, dy, saved,
                          part_b, part_g, rows, C, kd_cuda_part_rows(rows)));
-        KD_RETURN(LAUNCH_TEAMS(device, batch_norm_gradients, C, 32, (const float *)part_b,
-                               (const float *)part_g, means, db, dg, rows, C, count));
+        KD_RETURN(LAUNCH_ROWS(device, batch_norm_gradients, C, 32, (const float *)part_b,
+                              (const float *)part_g, means, db, dg, rows, C, count));
     }
     if (!call->din[0]) return KDAS_OK;
     return LAUNCH_MATRIX(device, batch_norm_backward, rows, C, width, x, dy, (elem *)call->din[0],
@@ -385,14 +385,15 @@ static kdas_status standardize_forward(kdas_device *device, const kdas_call *cal
     const kdas_standardize_attr *a    = (const kdas_standardize_attr *)call->node->attr;
     const float                 *x    = (const float *)call->in[0];
     int64_t                      rows = rows_of(&call->node->out), C = call->node->out.dim[3];
-    int64_t                      stretch = kd_cuda_part_rows(rows);
+    int64_t                      part_rows = kd_cuda_part_rows(rows);
     float *means = (float *)call->work, *squares = means + kd_cuda_parts(rows) * C;
     int    width = width_of(C, x, call->out, call->saved, NULL);
 
     KD_RETURN(LAUNCH(device, batch_norm_parts, parts_grid(rows, C), KD_BLOCK, x, means, squares,
-                     rows, C, stretch));
-    KD_RETURN(LAUNCH_TEAMS(device, standardize_statistics, C, 32, (const float *)means,
-                           (const float *)squares, (float *)call->saved, rows, C, stretch, a->eps));
+                     rows, C, part_rows));
+    KD_RETURN(LAUNCH_ROWS(device, standardize_statistics, C, 32, (const float *)means,
+                          (const float *)squares, (float *)call->saved, rows, C, part_rows,
+                          a->eps));
     return LAUNCH_MATRIX(device, batch_norm_apply, rows, C, width, x, (float *)call->out,
                          (const float *)call->saved, (const float *)NULL, (const float *)NULL, rows,
                          C, width);
@@ -405,12 +406,13 @@ static kdas_status standardize_backward(kdas_device *device, const kdas_call *ca
     int64_t      rows = rows_of(&call->node->out), C = call->node->out.dim[3];
     int64_t      count = kd_cuda_parts(rows);
     float       *means = (float *)call->work, *part_b = means + 2 * C, *part_g = part_b + count * C;
-    int width = KD_MIN(width_of(C, x, dy, call->din[0], NULL), width_of(C, saved, means, NULL, NULL));
+    int          width =
+        KD_MIN(width_of(C, x, dy, call->din[0], NULL), width_of(C, saved, means, NULL, NULL));
 
     KD_RETURN(LAUNCH(device, batch_norm_sums, parts_grid(rows, C), KD_BLOCK, x, dy, saved, part_b,
                      part_g, rows, C, kd_cuda_part_rows(rows)));
-    KD_RETURN(LAUNCH_TEAMS(device, standardize_gradients, C, 32, (const float *)part_b,
-                           (const float *)part_g, saved, means, means + C, rows, C, count));
+    KD_RETURN(LAUNCH_ROWS(device, standardize_gradients, C, 32, (const float *)part_b,
+                          (const float *)part_g, saved, means, means + C, rows, C, count));
     return LAUNCH_MATRIX(device, batch_norm_backward, rows, C, width, x, dy, (float *)call->din[0],
                          saved, (const float *)NULL, (const float *)means, rows, C, adds(call, 0),
                          width);

@@ -57,10 +57,10 @@ static __device__ __forceinline__ void cast(void *to, int to_type, const void *f
     }
 }
 
-KERNEL(cast_give)
+KERNEL(cast_accumulate)
 (void *to, int to_type, const void *from, int from_type, int64_t groups, int add, int width)
 {
-    WIDTHS(width, cast, to, to_type, from, from_type, groups, add);
+    DISPATCH_WIDTH(width, cast, to, to_type, from, from_type, groups, add);
 }
 
 #ifdef KD_HOST
@@ -68,26 +68,26 @@ KERNEL(cast_give)
 static_assert(AS_F32 == (int)KDAS_F32 && AS_BF16 == (int)KDAS_BF16 && AS_F16 == (int)KDAS_F16,
               "types");
 
-static kdas_status give_cast(kdas_device *device, void *to, int32_t to_type, const void *from,
-                             int32_t from_type, int64_t n, int add)
+static kdas_status launch_cast(kdas_device *device, void *to, int32_t to_type, const void *from,
+                               int32_t from_type, int64_t n, int add)
 {
     int width = width_of(n, to, from, NULL, NULL);
 
-    return LAUNCH_EACH(device, cast_give, n / width, to, to_type, from, from_type, n / width, add,
-                       width);
+    return LAUNCH_EACH(device, cast_accumulate, n / width, to, to_type, from, from_type, n / width,
+                       add, width);
 }
 
 static kdas_status forward(kdas_device *device, const kdas_call *call)
 {
-    return give_cast(device, call->out, call->node->out.dtype, call->in[0], call->node->in[0].dtype,
-                     elements(&call->node->out), 0);
+    return launch_cast(device, call->out, call->node->out.dtype, call->in[0],
+                       call->node->in[0].dtype, elements(&call->node->out), 0);
 }
 
 static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
     if (!call->din[0]) return KDAS_OK;
-    return give_cast(device, call->din[0], call->node->in[0].dtype, call->dout,
-                     call->node->out.dtype, elements(&call->node->out), adds(call, 0));
+    return launch_cast(device, call->din[0], call->node->in[0].dtype, call->dout,
+                       call->node->out.dtype, elements(&call->node->out), adds(call, 0));
 }
 
 KD_OP(cast, NULL, NULL, NULL, forward, backward)

@@ -1,15 +1,15 @@
-/* columns.cu - sums down the columns of a matrix, the same bits every time: see cuda.h. */
+/* columns.cu - column sums of a matrix, the same bits every time: see cuda.h. */
 #include "backend/cuda/kernel.h"
 
-/* parts[p][c] = the sum over stretch p of x[r][c]. A block of 32 columns by 8 rows: neighbours in a warp read
- * neighbouring columns. */
+/* parts[p][c] = the sum over part p of x[r][c]. A block has 32 columns by 8 rows: the lanes of a warp read neighbouring
+ * columns (coalesced). */
 KERNEL(columns_parts)
-(const elem *x, float *parts, int64_t rows, int64_t columns, int64_t stretch)
+(const elem *x, float *parts, int64_t rows, int64_t columns, int64_t part_rows)
 {
     __shared__ float sums[8][33];
     int64_t          c     = (int64_t)blockIdx.x * 32 + threadIdx.x % 32;
-    int64_t          first = (int64_t)blockIdx.y * stretch;
-    int64_t          end   = first + stretch < rows ? first + stretch : rows;
+    int64_t          first = (int64_t)blockIdx.y * part_rows;
+    int64_t          end   = first + part_rows < rows ? first + part_rows : rows;
     int              lane = threadIdx.x % 32, row = threadIdx.x / 32;
     float            sum = 0;
 
@@ -24,7 +24,7 @@ KERNEL(columns_parts)
 }
 
 #if !defined KD_TYPE_f16 && !defined KD_TYPE_bf16
-/* Eight threads for a column: one alone would wait for memory as often as there are parts. */
+/* Eight threads for a column: one alone would wait for the latency of memory once for each part. */
 KERNEL(columns_add)(float *out, const float *parts, int64_t count, int64_t columns)
 {
     __shared__ float sums[8][33];
@@ -61,7 +61,7 @@ extern const void *const kd_cuda_sample_kernel;
 const void *const        kd_cuda_sample_kernel = (const void *)KD_TYPED(columns_add);
 }
 
-/* Enough stretches for every processor of a large card, none shorter than 64 rows. */
+/* Enough parts to occupy every multiprocessor of a large card, of at least 64 rows each. */
 int64_t kd_cuda_part_rows(int64_t rows) { return KD_MAX((int64_t)64, KD_CEIL(rows, (int64_t)256)); }
 
 int64_t kd_cuda_parts(int64_t rows) { return KD_CEIL(rows, kd_cuda_part_rows(rows)); }

@@ -1,9 +1,8 @@
-/* conv2d.cu - CONV2D: by cuDNN where it can, or as products of matrices. These have a row for each
- * output, with what its filter covers in the order (kh,kw,C): im2col, and back. The weights are
- * packed (O,kh,kw,C) for both. A filter of 1x1 finds its rows in x itself; one that moves by its
- * own size copies each input once, where im2col is no waste, and cuDNN not asked.
+/* conv2d.cu - CONV2D: by cuDNN where it can, else as matrix products (im2col). A row of that matrix has the inputs of one
+ * output in the order (kh,kw,C). Weights are packed (O,kh,kw,C) for both. A 1x1 filter uses x itself as the matrix; a filter
+ * whose stride is its size copies each input once, so im2col wastes nothing and cuDNN is not asked.
  *
- * At most KD_CONV_WORK bytes of rows (or one image) are made at a time. */
+ * At most KD_CONV_WORK bytes of rows (or those of one image) are made at a time. */
 #include "backend/cuda/op/linear.h"
 #ifdef KD_HOST
 #include "backend/cuda/dnn.h"
@@ -14,7 +13,7 @@ typedef struct conv_shape {
     int64_t n, h, w, c, p, q, o, kh, kw, stride, pad, width;
 } conv_shape;
 
-/* ---- im2col and back ---- */
+/* ---- im2col and col2im ---- */
 
 static __device__ __forceinline__ void rows_of_x(elem *rows, const elem *x, int64_t count,
                                                  const conv_shape *s, const int width)
@@ -38,11 +37,11 @@ static __device__ __forceinline__ void rows_of_x(elem *rows, const elem *x, int6
 
 KERNEL(conv2d_rows)(elem *rows, const elem *x, int64_t count, conv_shape s, int width)
 {
-    WIDTHS(width, rows_of_x, rows, x, count, &s);
+    DISPATCH_WIDTH(width, rows_of_x, rows, x, count, &s);
 }
 
-/* dx from the rows' gradients: for each input, the outputs that cover it: those p with h = p
- * stride - pad + i, 0 <= i < kh. */
+/* col2im: dx from the gradients of the rows. Each input sums over the outputs that cover it: those p with
+ * h = p stride - pad + i, 0 <= i < kh. */
 static __device__ __forceinline__ void x_of_rows(elem *dx, const elem *rows, int64_t count, int add,
                                                  const conv_shape *s, const int width)
 {
@@ -67,14 +66,14 @@ static __device__ __forceinline__ void x_of_rows(elem *dx, const elem *rows, int
 
                 FEW(k, width) sum.v[k] += v.v[k];
             }
-        give_few(dx + r * s->c + at.c, sum, add, width);
+        accumulate_few(dx + r * s->c + at.c, sum, add, width);
     }
 }
 
-KERNEL(conv2d_gather)
+KERNEL(conv2d_col2im)
 (elem *dx, const elem *rows, int64_t count, int add, conv_shape s, int width)
 {
-    WIDTHS(width, x_of_rows, dx, rows, count, add, &s);
+    DISPATCH_WIDTH(width, x_of_rows, dx, rows, count, add, &s);
 }
 
 /* ---- weights: (O,C,taps) and (O,taps,C) ---- */
@@ -121,13 +120,13 @@ static conv_shape shape_of(const kdas_node_desc *node)
     return s;
 }
 
-/* x has the rows already. */
+/* Is x itself the matrix of rows? */
 static bool is_product(const conv_shape *s)
 {
     return s->kh == 1 && s->kw == 1 && s->stride == 1 && s->p == s->h && s->q == s->w;
 }
 
-/* Nothing is covered twice. */
+/* Does no input belong to two outputs? */
 static bool is_copy(const conv_shape *s)
 {
     return s->kh == s->stride && s->kw == s->stride && s->pad == 0;
@@ -146,8 +145,8 @@ static int64_t images_of(const conv_shape *s)
     return KD_MAX(KD_MIN((int64_t)KD_CONV_WORK / image, s->n), (int64_t)1);
 }
 
-/* What backward keeps in scratch: rows, or what cuDNN asks for; then the packed gradient of the
- * weights; then the parts of the bias's. Forward has the first alone. */
+/* Scratch of backward: rows, or what cuDNN asks for; the packed gradient of the weights; the parts of the bias's gradient.
+ * Forward has only the first. */
 typedef struct scratch {
     size_t rows, weights, parts;
 } scratch;
@@ -211,17 +210,18 @@ static const void *weights(const kdas_call *call, const conv_shape *s)
 
 /* ---- as products ---- */
 
-/* A stretch of images. */
-typedef struct stretch {
-    const elem   *x, *y; /* the first image of it, in x and in out or its gradient */
+/* A range of images. */
+typedef struct image_range {
+    const elem   *x, *y; /* its first image, in x and in out or its gradient */
     int64_t       first;
     kd_cuda_layer layer;
-} stretch;
+} image_range;
 
-static stretch stretch_of(const kdas_call *call, const conv_shape *s, const void *y, int64_t first)
+static image_range image_range_of(const kdas_call *call, const conv_shape *s, const void *y,
+                                  int64_t first)
 {
-    int64_t images = is_product(s) ? s->n : KD_MIN(images_of(s), s->n - first);
-    stretch t;
+    int64_t     images = is_product(s) ? s->n : KD_MIN(images_of(s), s->n - first);
+    image_range t;
 
     t.x          = (const elem *)call->in[0] + first * s->h * s->w * s->c;
     t.y          = (const elem *)y + first * s->p * s->q * s->o;
@@ -235,9 +235,9 @@ static stretch stretch_of(const kdas_call *call, const conv_shape *s, const void
 
 static int64_t step_of(const conv_shape *s) { return is_product(s) ? s->n : images_of(s); }
 
-/* The rows of a stretch: in x, or made in scratch. */
+/* The rows of a range: x itself, or im2col in scratch. */
 static kdas_status make_rows(kdas_device *device, const kdas_call *call, const conv_shape *s,
-                             const stretch *t, const void **out)
+                             const image_range *t, const void **out)
 {
     int width = s->c % 4 ? 1 : 4;
 
@@ -252,7 +252,7 @@ static kdas_status multiply_forward(kdas_device *device, const kdas_call *call, 
                                     float beta)
 {
     for (int64_t i = 0; i < s->n; i += step_of(s)) {
-        stretch     t = stretch_of(call, s, call->out, i);
+        image_range t = image_range_of(call, s, call->out, i);
         const void *rows;
 
         KD_RETURN(make_rows(device, call, s, &t, &rows));
@@ -263,7 +263,7 @@ static kdas_status multiply_forward(kdas_device *device, const kdas_call *call, 
 }
 
 static kdas_status multiply_dx(kdas_device *device, const kdas_call *call, const conv_shape *s,
-                               const stretch *t)
+                               const image_range *t)
 {
     int     width  = s->c % 4 ? 1 : 4;
     int64_t pixels = t->layer.rows / (s->p * s->q) * s->h * s->w;
@@ -273,7 +273,7 @@ static kdas_status multiply_dx(kdas_device *device, const kdas_call *call, const
         return kd_cuda_layer_dx(device, &t->layer, t->y, weights(call, s), dx,
                                 (float)adds(call, 0));
     KD_RETURN(kd_cuda_layer_dx(device, &t->layer, t->y, weights(call, s), call->work, 0));
-    return LAUNCH_MATRIX(device, conv2d_gather, pixels, s->c, width, dx, (const elem *)call->work,
+    return LAUNCH_MATRIX(device, conv2d_col2im, pixels, s->c, width, dx, (const elem *)call->work,
                          pixels, adds(call, 0), *s, width);
 }
 
@@ -285,7 +285,7 @@ static kdas_status multiply_backward(kdas_device *device, const kdas_call *call,
     const void *rows;
 
     for (int64_t i = 0; i < s->n; i += step_of(s)) {
-        stretch t = stretch_of(call, s, call->dout, i);
+        image_range t = image_range_of(call, s, call->dout, i);
 
         if (call->din[1]) {
             KD_RETURN(make_rows(device, call, s, &t, &rows));
@@ -316,7 +316,7 @@ static kdas_status dnn_backward(kdas_device *device, const kdas_call *call, cons
 
 /* ---- the op ---- */
 
-/* The bias is there before the products are added to it, as in linear.cu. */
+/* The bias is written first, and the products are added to it, as in linear.cu. */
 static kdas_status conv2d_forward(kdas_device *device, const kdas_call *call)
 {
     conv_shape         s    = shape_of(call->node);

@@ -1,11 +1,9 @@
-/* dwconv.h - depthwise convolution as DWCONV2D and MIX_FFN share it. x (N,H,W,C); filters are
- * packed (taps, C) in f32, so that neighbouring threads, which take neighbouring channels, read
- * neighbours.
+/* dwconv.h - depthwise convolution, shared by DWCONV2D and MIX_FFN. x (N,H,W,C). Filters are packed (taps, C) in f32:
+ * neighbouring threads have neighbouring channels and read neighbouring addresses (coalesced).
  *
- * 3x3 of stride 1 and padding 1, all that the networks have, is walked along rows: a thread has
- * `width` channels of a stretch of a row, reads each column of three once, and keeps the sums of
- * the three outputs that it reaches. A block takes eight rows, so that a row's second and third
- * reading come from the cache. */
+ * The 3x3 filter of stride 1 and padding 1, the only one in the networks, slides along rows. A thread has `width` channels of a
+ * segment of a row. It reads each column of three inputs once, and keeps the accumulators of the three outputs that the
+ * column contributes to. A block has eight rows, so that the second and third read of a row hit the cache. */
 #ifndef KD_CUDA_DWCONV_H
 #define KD_CUDA_DWCONV_H
 #include "backend/cuda/op/gelu.h"
@@ -16,11 +14,11 @@
 
 enum { DW_TAPS = 9, DW_ROWS = KD_BLOCK / 32, DW_STRETCH = 16 };
 
-/* What is done with an output of the filter. */
+/* The epilogue: what is done with an output of the filter. */
 enum {
-    DW_GIVE,         /* it is a gradient or a value          */
-    DW_GELU,         /* gelu of it is the value              */
-    DW_GELU_BACKWARD /* the same, and dy becomes the gradient of the output, in place */
+    DW_PLAIN,        /* it is stored, or added                                                 */
+    DW_GELU,         /* gelu of it is stored                                                   */
+    DW_GELU_BACKWARD /* the same, and dy becomes the gradient of the filter's output, in place */
 };
 
 /* x (N,H,W,C) -> (N,P,Q,C). */
@@ -31,18 +29,18 @@ typedef struct dwconv_shape {
 /* A 3x3 filter over a whole batch. */
 typedef struct dwconv_job {
     const elem  *x;
-    elem        *y, *dy;        /* those that the purpose has no use for: NULL */
-    const float *filter, *bias; /* (9,C), (C) or NULL                         */
-    int64_t      rows;          /* N H                                        */
+    elem        *y, *dy;        /* NULL where the epilogue does not use them */
+    const float *filter, *bias; /* (9,C), (C) or NULL                        */
+    int64_t      rows;          /* N H                                       */
     int32_t      h, w, c, width;
-    int32_t      stretch, stretches; /* of a row's outputs                    */
-    int32_t      turned;             /* by half a turn: what gives the gradient of x */
+    int32_t      segment, segments; /* outputs of a segment; segments of a row   */
+    int32_t      rotated;           /* rotated by 180 degrees: the gradient of x */
     int32_t      add;
 } dwconv_job;
 
-/* ---- on the card ---- */
+/* ---- device part ---- */
 
-/* Column `at` of three rows, or zeros: above, in, and below the output's row. */
+/* Column `at` of the three rows above, at and below the output, or zeros. */
 static __device__ __forceinline__ void dwconv_column(few v[3], const dwconv_job *j, const elem *row,
                                                      int y, int at, const int width)
 {
@@ -71,34 +69,33 @@ static __device__ __forceinline__ void dwconv_put(const int purpose, const dwcon
 {
     few dy, active;
 
-    if (purpose == DW_GIVE) {
-        give_few(j->y + at, sum, j->add, width);
+    if (purpose == DW_PLAIN) {
+        accumulate_few(j->y + at, sum, j->add, width);
         return;
     }
     FEW(i, width) active.v[i] = gelu(sum.v[i]);
     if (j->y) store(j->y + at, active, width);
     if (purpose == DW_GELU || !j->dy) return;
     dy = load(j->dy + at, width);
-    FEW(i, width) dy.v[i] *= gelu_slope(sum.v[i]);
+    FEW(i, width) dy.v[i] *= gelu_derivative(sum.v[i]);
     store(j->dy + at, dy, width);
 }
 
-/* A thread's stretch: an output gets the column at its left first, then its own, then the one at
- * its right. */
+/* A segment of a thread: an output accumulates the column at its left, then its own, then the one at its right. */
 static __device__ __forceinline__ void dwconv_walk(const int purpose, const dwconv_job *j,
                                                    const int width)
 {
     int         c  = (int)(blockIdx.y * 32 + threadIdx.x % 32) * width;
-    int64_t     r  = (int64_t)(blockIdx.x / j->stretches) * DW_ROWS + threadIdx.x / 32;
-    int         x0 = (int)(blockIdx.x % j->stretches) * j->stretch;
-    int         x1 = x0 + j->stretch < j->w ? x0 + j->stretch : j->w, y = (int)(r % j->h);
+    int64_t     r  = (int64_t)(blockIdx.x / j->segments) * DW_ROWS + threadIdx.x / 32;
+    int         x0 = (int)(blockIdx.x % j->segments) * j->segment;
+    int         x1 = x0 + j->segment < j->w ? x0 + j->segment : j->w, y = (int)(r % j->h);
     int64_t     start = r * j->w * j->c + c;
     const elem *row   = j->x + start;
     few         filter[DW_TAPS], bias = { { 0, 0, 0, 0 } }, v[3], next[3], left, own;
 
     if (r >= j->rows || c >= j->c) return;
     FEW(k, DW_TAPS)
-    filter[k] = load_f(j->filter + (j->turned ? DW_TAPS - 1 - k : k) * j->c + c, width);
+    filter[k] = load_f(j->filter + (j->rotated ? DW_TAPS - 1 - k : k) * j->c + c, width);
     if (j->bias) bias = load_f(j->bias + c, width);
     left = own = bias;
     dwconv_column(v, j, row, y, x0 - 1, width);
@@ -106,7 +103,7 @@ static __device__ __forceinline__ void dwconv_walk(const int purpose, const dwco
     dwconv_taps(&own, v, filter, 0, width);
     for (int x = x0; x <= x1; x++) {
         FEW(k, 3) v[k] = next[k];
-        dwconv_column(next, j, row, y, x < x1 ? x + 1 : -1, width); /* is on its way meanwhile */
+        dwconv_column(next, j, row, y, x < x1 ? x + 1 : -1, width); /* prefetched */
         dwconv_taps(&left, v, filter, 2, width);
         if (x > x0) dwconv_put(purpose, j, start + (int64_t)(x - 1) * j->c, left, width);
         dwconv_taps(&own, v, filter, 1, width);
@@ -116,11 +113,11 @@ static __device__ __forceinline__ void dwconv_walk(const int purpose, const dwco
     }
 }
 
-/* ---- on the host ---- */
+/* ---- host part ---- */
 
 #ifdef KD_HOST
 
-/* From the sides of x and of the result. */
+/* The padding, from the sizes of x and of the result. */
 static inline dwconv_shape dwconv_shape_of(const int64_t *x, const int64_t *out, int64_t kh,
                                            int64_t kw, int64_t stride, int64_t pad)
 {
@@ -129,7 +126,7 @@ static inline dwconv_shape dwconv_shape_of(const int64_t *x, const int64_t *out,
     return s;
 }
 
-/* Is it one that dwconv_walk() knows? */
+/* Does dwconv_walk() support it? */
 static inline bool dwconv_is_same(const dwconv_shape *s)
 {
     return s->kh == 3 && s->kw == 3 && s->stride == 1 && s->pad == 1 && s->p == s->h &&
@@ -137,7 +134,7 @@ static inline bool dwconv_is_same(const dwconv_shape *s)
            s->c < INT32_MAX / DW_TAPS;
 }
 
-/* How a row is cut: even stretches, shorter ones where threads would be few. */
+/* Segments of a row: of even length, shorter where there would be too few threads. */
 static inline dwconv_job dwconv_job_of(const kdas_device *device, const dwconv_shape *s)
 {
     int64_t    most    = DW_STRETCH;
@@ -147,19 +144,19 @@ static inline dwconv_job dwconv_job_of(const kdas_device *device, const dwconv_s
     while (most > 4 && threads * KD_CEIL(s->w, most) < (int64_t)device->processors * 1024)
         most /= 2;
     memset(&j, 0, sizeof j);
-    j.rows      = s->n * s->h;
-    j.h         = (int32_t)s->h;
-    j.w         = (int32_t)s->w;
-    j.c         = (int32_t)s->c;
-    j.width     = s->c % 4 ? 1 : 4;
-    j.stretches = (int32_t)KD_CEIL(s->w, most);
-    j.stretch   = (int32_t)KD_CEIL(s->w, (int64_t)j.stretches);
+    j.rows     = s->n * s->h;
+    j.h        = (int32_t)s->h;
+    j.w        = (int32_t)s->w;
+    j.c        = (int32_t)s->c;
+    j.width    = s->c % 4 ? 1 : 4;
+    j.segments = (int32_t)KD_CEIL(s->w, most);
+    j.segment  = (int32_t)KD_CEIL(s->w, (int64_t)j.segments);
     return j;
 }
 
 static inline dim3 dwconv_blocks(const dwconv_job *j)
 {
-    return dim3((unsigned)(KD_CEIL(j->rows, DW_ROWS) * j->stretches),
+    return dim3((unsigned)(KD_CEIL(j->rows, DW_ROWS) * j->segments),
                 (unsigned)KD_CEIL(j->c, 32 * j->width));
 }
 
@@ -167,10 +164,9 @@ KDAS_BEGIN
 /* The filters of w (C,taps) as (taps,C). (dwconv2d.cu) */
 kdas_status KD_TYPED(kd_cuda_dwconv_pack)(kdas_device *device, float *packed, const float *w,
                                           int64_t taps, int64_t channels);
-/* A job of purpose DW_GIVE. */
+/* A job with the epilogue DW_PLAIN. */
 kdas_status KD_TYPED(kd_cuda_dwconv_same)(kdas_device *device, const dwconv_job *job);
-/* Add to the gradients of w and the bias, NULL where they are not wanted; `parts` has the bytes
- * that kd_cuda_dwconv_parts_bytes() says. */
+/* Add to the gradients of w and the bias; NULL: not wanted. `parts` has kd_cuda_dwconv_parts_bytes() bytes. */
 kdas_status KD_TYPED(kd_cuda_dwconv_parameters)(kdas_device *device, const dwconv_shape *s,
                                                 const elem *x, const elem *dy, float *dw, float *db,
                                                 float *parts);

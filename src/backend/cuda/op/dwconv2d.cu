@@ -1,15 +1,13 @@
-/* dwconv2d.cu - DWCONV2D: the networks' 3x3 as dwconv.h walks it, and any other, output by
- * output. Gradients of filters are sums over stretches of rows that are added up in order
- * afterwards. */
+/* dwconv2d.cu - DWCONV2D: the 3x3 filter of the networks by dwconv.h, any other output by output. Gradients of filters are
+ * summed over parts of the rows, which are added up in order. */
 #include "backend/cuda/op/dwconv.h"
 
 /* ---- 3x3, stride 1, padding 1 ---- */
 
-KERNEL(dwconv2d_same)(dwconv_job j) { WIDTHS(j.width, dwconv_walk, DW_GIVE, &j); }
+KERNEL(dwconv2d_same)(dwconv_job j) { DISPATCH_WIDTH(j.width, dwconv_walk, DW_PLAIN, &j); }
 
-/* sums[k] += x at tap k times dy, for the outputs of row y; sums[9] += dy. A column of x meets
- * three outputs: the one at its right by its left tap, its own by the middle one, the one at its
- * left by the right one. */
+/* sums[k] += x at tap k times dy, for the outputs of row y; sums[9] += dy. A column of x contributes to three outputs: the one at
+ * its right by the left tap, its own by the middle one, the one at its left by the right one. */
 static __device__ __forceinline__ void add_row(few sums[DW_TAPS + 1], const dwconv_job *j,
                                                const elem *x, const elem *dy, int y,
                                                const int width)
@@ -39,15 +37,15 @@ static __device__ __forceinline__ void add_row(few sums[DW_TAPS + 1], const dwco
     }
 }
 
-/* parts[p][k][c], k = 9: of the bias. A block takes 32 times `width` channels of one stretch of
- * rows, a warp every eighth of these. */
-static __device__ __forceinline__ void add_stretch(const dwconv_job *j, const elem *dy,
-                                                   float *parts, int64_t stretch, const int width)
+/* parts[p][k][c], k = 9: of the bias. A block has 32 times `width` channels of one part of the rows; each of its eight warps
+ * has every eighth row. */
+static __device__ __forceinline__ void add_part(const dwconv_job *j, const elem *dy, float *parts,
+                                                int64_t part_rows, const int width)
 {
     __shared__ float all[DW_ROWS][DW_TAPS + 1][128];
     int              lane = threadIdx.x % 32 * width, c = (int)blockIdx.x * 32 * width + lane;
-    int64_t          first = blockIdx.y * stretch;
-    int64_t          end   = first + stretch < j->rows ? first + stretch : j->rows;
+    int64_t          first = blockIdx.y * part_rows;
+    int64_t          end   = first + part_rows < j->rows ? first + part_rows : j->rows;
     few              sums[DW_TAPS + 1], zero = { { 0, 0, 0, 0 } };
 
     FEW(k, DW_TAPS + 1) sums[k] = zero;
@@ -69,9 +67,9 @@ static __device__ __forceinline__ void add_stretch(const dwconv_job *j, const el
     }
 }
 
-KERNEL(dwconv2d_same_parts)(dwconv_job j, const elem *dy, float *parts, int64_t stretch)
+KERNEL(dwconv2d_same_parts)(dwconv_job j, const elem *dy, float *parts, int64_t part_rows)
 {
-    WIDTHS(j.width, add_stretch, &j, dy, parts, stretch);
+    DISPATCH_WIDTH(j.width, add_part, &j, dy, parts, part_rows);
 }
 
 /* ---- any ---- */
@@ -96,8 +94,7 @@ KERNEL(dwconv2d_forward)
     }
 }
 
-/* What the outputs that input (h, w) reaches send back: those p with h = p stride - pad + i, 0
- * <= i < kh. */
+/* The gradient of input (h, w): the sum over the outputs that read it, those p with h = p stride - pad + i, 0 <= i < kh. */
 KERNEL(dwconv2d_backward)(elem *dx, const elem *dy, const float *filter, int add, dwconv_shape s)
 {
     EACH(at, s.n * s.h * s.w * s.c)
@@ -112,19 +109,18 @@ KERNEL(dwconv2d_backward)(elem *dx, const elem *dy, const float *filter, int add
             for (int64_t q = q0; q < s.q && q * s.stride <= w; q++)
                 sum += num(dy[((n * s.p + p) * s.q + q) * s.c + c]) *
                        filter[((h - p * s.stride) * s.kw + w - q * s.stride) * s.c + c];
-        give(&dx[at], sum, add);
+        accumulate(&dx[at], sum, add);
     }
 }
 
-/* parts[p][k][c], k = taps: of the bias, for a block of 32 channels, one stretch of outputs, and
- * one k. */
+/* parts[p][k][c], k = taps: of the bias. A block has 32 channels, one part of the outputs, and one k. */
 KERNEL(dwconv2d_parts)
-(const elem *x, const elem *dy, float *parts, int64_t stretch, dwconv_shape s)
+(const elem *x, const elem *dy, float *parts, int64_t part_rows, dwconv_shape s)
 {
     __shared__ float all[DW_ROWS][32];
     int64_t          c = (int64_t)blockIdx.x * 32 + threadIdx.x % 32, taps = s.kh * s.kw;
-    int64_t          k = blockIdx.z, rows = s.n * s.p * s.q, first = blockIdx.y * stretch;
-    int64_t          end = first + stretch < rows ? first + stretch : rows;
+    int64_t          k = blockIdx.z, rows = s.n * s.p * s.q, first = blockIdx.y * part_rows;
+    int64_t          end = first + part_rows < rows ? first + part_rows : rows;
     float            sum = 0;
 
     for (int64_t r = first + threadIdx.x / 32; c < s.c && r < end; r += DW_ROWS) {
@@ -173,23 +169,23 @@ KERNEL(dwconv2d_pack)(float *packed, const float *w, int64_t taps, int64_t chann
 
 #ifdef KD_HOST
 
-/* How outputs' rows (3x3: rows of the map; else single outputs) are cut for the sums of
- * parameters: enough blocks to fill a card together with those along the channels. */
-static int64_t parts_of(const dwconv_shape *s, int64_t *stretch)
+/* The number of parts and the rows of a part (3x3: rows of the map; else single outputs), for the sums of parameters: enough
+ * blocks to fill a card together with those along the channels. */
+static int64_t parts_of(const dwconv_shape *s, int64_t *part_rows)
 {
     int64_t rows   = dwconv_is_same(s) ? s->n * s->h : s->n * s->p * s->q;
     int64_t groups = KD_CEIL(s->c, dwconv_is_same(s) && s->c % 4 == 0 ? 128 : 32);
     int64_t parts  = KD_MAX(KD_MIN(1024 / groups, KD_CEIL(rows, DW_ROWS)), (int64_t)1);
 
-    *stretch = KD_CEIL(rows, parts);
-    return KD_CEIL(rows, *stretch);
+    *part_rows = KD_CEIL(rows, parts);
+    return KD_CEIL(rows, *part_rows);
 }
 
 size_t KD_TYPED(kd_cuda_dwconv_parts_bytes)(const dwconv_shape *s)
 {
-    int64_t stretch;
+    int64_t part_rows;
 
-    return (size_t)(parts_of(s, &stretch) * (s->kh * s->kw + 1) * s->c) * sizeof(float);
+    return (size_t)(parts_of(s, &part_rows) * (s->kh * s->kw + 1) * s->c) * sizeof(float);
 }
 
 kdas_status KD_TYPED(kd_cuda_dwconv_pack)(kdas_device *device, float *packed, const float *w,
@@ -207,7 +203,7 @@ kdas_status KD_TYPED(kd_cuda_dwconv_parameters)(kdas_device *device, const dwcon
                                                 const elem *x, const elem *dy, float *dw, float *db,
                                                 float *parts)
 {
-    int64_t stretch, count = parts_of(s, &stretch), taps = s->kh * s->kw;
+    int64_t part_rows, count = parts_of(s, &part_rows), taps = s->kh * s->kw;
 
     if (dwconv_is_same(s)) {
         dwconv_job j = dwconv_job_of(device, s);
@@ -215,11 +211,11 @@ kdas_status KD_TYPED(kd_cuda_dwconv_parameters)(kdas_device *device, const dwcon
         j.x = x;
         KD_RETURN(LAUNCH(device, dwconv2d_same_parts,
                          dim3((unsigned)KD_CEIL(j.c, 32 * j.width), (unsigned)count), KD_BLOCK, j,
-                         dy, parts, stretch));
+                         dy, parts, part_rows));
     } else
         KD_RETURN(LAUNCH(device, dwconv2d_parts,
                          dim3((unsigned)KD_CEIL(s->c, 32), (unsigned)count, (unsigned)(taps + 1)),
-                         KD_BLOCK, x, dy, parts, stretch, *s));
+                         KD_BLOCK, x, dy, parts, part_rows, *s));
     return LAUNCH(device, dwconv2d_add, dim3((unsigned)KD_CEIL(s->c, 32), (unsigned)(taps + 1)),
                   KD_BLOCK, dw, db, parts, count, taps, s->c);
 }
@@ -287,12 +283,12 @@ static kdas_status give_x(kdas_device *device, const kdas_call *call, const dwco
     if (!dwconv_is_same(s))
         return LAUNCH_EACH(device, dwconv2d_backward, elements(&call->node->in[0]), dx, dy, filter,
                            adds(call, 0), *s);
-    j        = dwconv_job_of(device, s);
-    j.x      = dy;
-    j.y      = dx;
-    j.filter = filter;
-    j.turned = 1;
-    j.add    = adds(call, 0);
+    j         = dwconv_job_of(device, s);
+    j.x       = dy;
+    j.y       = dx;
+    j.filter  = filter;
+    j.rotated = 1;
+    j.add     = adds(call, 0);
     return KD_TYPED(kd_cuda_dwconv_same)(device, &j);
 }
 

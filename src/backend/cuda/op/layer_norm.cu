@@ -1,41 +1,49 @@
 /* layer_norm.cu - LAYER_NORM over the last axis of x (rows,C): y = (x - mean) / sqrt(var + eps) g + b.
  *
- * saved: mean and 1/sqrt(var + eps) of each row, (rows,2). With h = (x - mean) r and e = dy g:
+ * saved: mean and r = 1/sqrt(var + eps) of each row, (rows,2). Backward, with h = (x - mean) r, the normalised row, and
+ * e = dy g:
  *   dx = r (e - mean(e) - h mean(e h)),  dg = sum dy h,  db = sum dy.
- * A warp has a row, whose values its lanes keep where C is at most 512: memory is read once. Backward, a block has
- * a stretch of rows (see columns.cu), and each lane sums its columns of dg and db on the way. Longer
- * rows are read again instead of kept, by a block each, and dg and db are sums down columns. */
+ * The variance is two-pass: the mean first, then the squared distances from it.
+ *
+ * Rows of up to LONGEST_ROW values: a warp for each row, whose lanes keep the row in registers, so both passes read memory
+ * once. Backward, a block has a part of the rows (see columns.cu), and each lane sums its columns of dg and db on the way.
+ * Longer rows: a block for each row, which reads it once for each pass; dg and db are column sums. */
 #include "backend/cuda/wide.h"
 
-enum { NARROW = 4, KEPT = 16, LONGEST = 32 * KEPT }; /* values of a lane */
+enum {
+    SHORT_PER_LANE = 4,
+    MAX_PER_LANE   = 16,
+    LONGEST_ROW    = 32 * MAX_PER_LANE
+}; /* values of a row that a lane keeps, for short rows and for others */
 
-/* ---- rows that lanes keep ---- */
+/* ---- rows in registers ---- */
 
-/* Lane's values of a row: groups of `width`, a warp of groups after the other. */
-#define EACH_GROUP(i, c, C, width, kept)                                                \
-    UNROLL for (int i = 0; i < (kept) / (width);                                        \
-                i++) for (int c = (i * 32 + (int)threadIdx.x % 32) * (width), once = 1; \
-                          once && c < (C); once = 0)
+/* A lane's values of a row, in groups of `width`: group i of the lane begins at column c, and the groups of a warp are
+ * adjacent. It declares i and c, and is unrolled over i, so that arrays indexed by i are registers. */
+#define EACH_LANE_GROUP(i, c, C, width, per_lane)                                        \
+    UNROLL for (int i = 0; i < (per_lane) / (width);                                     \
+                i++) for (int c = (i * 32 + (int)threadIdx.x % 32) * (width), once_ = 1; \
+                          once_ && c < (C); once_ = 0)
 
 static __device__ __forceinline__ void forward_rows(const elem *x, const float *g, const float *b,
                                                     elem *y, float *saved, int64_t rows, int C,
-                                                    float eps, const int kept, const int width)
+                                                    float eps, const int per_lane, const int width)
 {
-    EACH_TEAM(row, rows, 32)
+    EACH_ROW_BY(row, rows, 32)
     {
-        float v[KEPT], sum = 0, square = 0, mean, r;
+        float v[MAX_PER_LANE], sum = 0, square = 0, mean, r;
 
-        EACH_GROUP(i, c, C, width, kept)
+        EACH_LANE_GROUP(i, c, C, width, per_lane)
         {
             few f = load(x + row * C + c, width);
 
             FEW(k, width) sum += v[i * width + k] = f.v[k];
         }
         mean = warp_sum(sum) / (float)C;
-        EACH_GROUP(i, c, C, width, kept)
+        EACH_LANE_GROUP(i, c, C, width, per_lane)
         FEW(k, width) square += (v[i * width + k] - mean) * (v[i * width + k] - mean);
         r = 1.0f / sqrtf(warp_sum(square) / (float)C + eps);
-        EACH_GROUP(i, c, C, width, kept)
+        EACH_LANE_GROUP(i, c, C, width, per_lane)
         {
             few gain = load_f(g + c, width), f = load_f(b + c, width);
 
@@ -52,33 +60,33 @@ KERNEL(layer_norm_forward)
 (const elem *x, const float *g, const float *b, elem *y, float *saved, int64_t rows, int C,
  float eps, int width)
 {
-    WIDTHS(width, forward_rows, x, g, b, y, saved, rows, C, eps, KEPT);
+    DISPATCH_WIDTH(width, forward_rows, x, g, b, y, saved, rows, C, eps, MAX_PER_LANE);
 }
 
-KERNEL(layer_norm_forward_narrow)
+KERNEL(layer_norm_forward_short)
 (const elem *x, const float *g, const float *b, elem *y, float *saved, int64_t rows, int C,
  float eps, int width)
 {
-    WIDTHS(width, forward_rows, x, g, b, y, saved, rows, C, eps, NARROW);
+    DISPATCH_WIDTH(width, forward_rows, x, g, b, y, saved, rows, C, eps, SHORT_PER_LANE);
 }
 
 typedef struct gradients {
     const elem  *x, *dy;
     const float *g, *saved;
-    elem        *dx;              /* NULL: not wanted, or dy itself              */
-    float       *part_g, *part_b; /* of each stretch, (parts,C); NULL: not wanted */
-    int64_t      rows, stretch;
+    elem        *dx;              /* NULL: not wanted; may be dy itself        */
+    float       *part_g, *part_b; /* of each part, (parts,C); NULL: not wanted */
+    int64_t      rows, part_rows;
     int          C, add;
 } gradients;
 
 static __device__ __forceinline__ void backward_row(const gradients *to, int64_t row, float *dg,
-                                                    float *db, const int kept, const int width)
+                                                    float *db, const int per_lane, const int width)
 {
     int   C = to->C;
-    float h[KEPT], e[KEPT], e_sum = 0, eh_sum = 0;
+    float h[MAX_PER_LANE], e[MAX_PER_LANE], e_sum = 0, eh_sum = 0;
     float mean = to->saved[2 * row], r = to->saved[2 * row + 1];
 
-    EACH_GROUP(i, c, C, width, kept)
+    EACH_LANE_GROUP(i, c, C, width, per_lane)
     {
         few x = load(to->x + row * C + c, width), d = load(to->dy + row * C + c, width);
         few gain = load_f(to->g + c, width);
@@ -98,22 +106,22 @@ static __device__ __forceinline__ void backward_row(const gradients *to, int64_t
     if (!to->dx) return;
     e_sum  = warp_sum(e_sum) / (float)C;
     eh_sum = warp_sum(eh_sum) / (float)C;
-    if (C == 1) r = 0; /* a value is its own mean: exactly 0, where r would magnify rounding */
-    EACH_GROUP(i, c, C, width, kept)
+    if (C == 1) r = 0; /* the value is its mean, so dx is exactly 0; r would magnify rounding */
+    EACH_LANE_GROUP(i, c, C, width, per_lane)
     {
         few f;
 
         FEW(k, width) f.v[k] = r * (e[i * width + k] - e_sum - h[i * width + k] * eh_sum);
-        give_few(to->dx + row * C + c, f, to->add, width);
+        accumulate_few(to->dx + row * C + c, f, to->add, width);
     }
 }
 
-/* The sums of a block's warps, one after the other: the same bits every time. */
-static __device__ __forceinline__ void join_warps(float *part, const float *sums, float *shared,
-                                                  int C, const int kept, const int width)
+/* Reduce the sums of the warps of a block, one warp after the other: the same bits every time. */
+static __device__ __forceinline__ void reduce_warps(float *part, const float *sums, float *shared,
+                                                    int C, const int per_lane, const int width)
 {
     for (int w = 0; w < KD_BLOCK / 32; w++) {
-        if ((int)threadIdx.x / 32 == w) EACH_GROUP(i, c, C, width, kept)
+        if ((int)threadIdx.x / 32 == w) EACH_LANE_GROUP(i, c, C, width, per_lane)
         FEW(k, width) shared[c + k] = (w ? shared[c + k] : 0) + sums[i * width + k];
         __syncthreads();
     }
@@ -123,31 +131,31 @@ static __device__ __forceinline__ void join_warps(float *part, const float *sums
 }
 
 static __device__ __forceinline__ void backward_rows(const gradients *to, float *shared,
-                                                     const int kept, const int width)
+                                                     const int per_lane, const int width)
 {
-    float   dg[KEPT], db[KEPT];
-    int64_t first = blockIdx.x * to->stretch, end = first + to->stretch;
+    float   dg[MAX_PER_LANE], db[MAX_PER_LANE];
+    int64_t first = blockIdx.x * to->part_rows, end = first + to->part_rows;
 
-    UNROLL for (int i = 0; i < kept; i++) dg[i] = db[i] = 0;
+    UNROLL for (int i = 0; i < per_lane; i++) dg[i] = db[i] = 0;
     if (end > to->rows) end = to->rows;
     for (int64_t row = first + threadIdx.x / 32; row < end; row += KD_BLOCK / 32)
-        backward_row(to, row, dg, db, kept, width);
-    if (to->part_g) join_warps(to->part_g, dg, shared, to->C, kept, width);
-    if (to->part_b) join_warps(to->part_b, db, shared, to->C, kept, width);
+        backward_row(to, row, dg, db, per_lane, width);
+    if (to->part_g) reduce_warps(to->part_g, dg, shared, to->C, per_lane, width);
+    if (to->part_b) reduce_warps(to->part_b, db, shared, to->C, per_lane, width);
 }
 
 KERNEL(layer_norm_backward)(gradients to, int width)
 {
-    __shared__ float sums[LONGEST];
+    __shared__ float sums[LONGEST_ROW];
 
-    WIDTHS(width, backward_rows, &to, sums, KEPT);
+    DISPATCH_WIDTH(width, backward_rows, &to, sums, MAX_PER_LANE);
 }
 
-KERNEL(layer_norm_backward_narrow)(gradients to, int width)
+KERNEL(layer_norm_backward_short)(gradients to, int width)
 {
-    __shared__ float sums[32 * NARROW];
+    __shared__ float sums[32 * SHORT_PER_LANE];
 
-    WIDTHS(width, backward_rows, &to, sums, NARROW);
+    DISPATCH_WIDTH(width, backward_rows, &to, sums, SHORT_PER_LANE);
 }
 
 /* ---- longer rows ---- */
@@ -156,16 +164,16 @@ KERNEL(layer_norm_long_forward)
 (const elem *x, const float *g, const float *b, elem *y, float *saved, int64_t rows, int64_t C,
  float eps)
 {
-    EACH_TEAM(row, rows, KD_BLOCK)
+    EACH_ROW_BY(row, rows, KD_BLOCK)
     {
         const elem *from = x + row * C;
         float       sum = 0, square = 0, mean, r;
 
-        EACH_OF_ROW(c, C, KD_BLOCK) sum += num(from[c]);
+        EACH_IN_ROW(c, C, KD_BLOCK) sum += num(from[c]);
         mean = block_sum(sum) / (float)C;
-        EACH_OF_ROW(c, C, KD_BLOCK) square += (num(from[c]) - mean) * (num(from[c]) - mean);
+        EACH_IN_ROW(c, C, KD_BLOCK) square += (num(from[c]) - mean) * (num(from[c]) - mean);
         r = 1.0f / sqrtf(block_sum(square) / (float)C + eps);
-        EACH_OF_ROW(c, C, KD_BLOCK)
+        EACH_IN_ROW(c, C, KD_BLOCK)
         set(&y[row * C + c], (num(from[c]) - mean) * r * g[c] + b[c]);
         if (threadIdx.x > 0) continue;
         saved[2 * row]     = mean;
@@ -177,12 +185,12 @@ KERNEL(layer_norm_long_dx)(gradients to)
 {
     int64_t C = to.C;
 
-    EACH_TEAM(row, to.rows, KD_BLOCK)
+    EACH_ROW_BY(row, to.rows, KD_BLOCK)
     {
         const elem *x = to.x + row * C, *dy = to.dy + row * C;
         float       mean = to.saved[2 * row], r = to.saved[2 * row + 1], e_sum = 0, eh_sum = 0;
 
-        EACH_OF_ROW(c, C, KD_BLOCK)
+        EACH_IN_ROW(c, C, KD_BLOCK)
         {
             float e = num(dy[c]) * to.g[c];
 
@@ -191,11 +199,12 @@ KERNEL(layer_norm_long_dx)(gradients to)
         }
         e_sum  = block_sum(e_sum) / (float)C;
         eh_sum = block_sum(eh_sum) / (float)C;
-        EACH_OF_ROW(c, C, KD_BLOCK)
+        EACH_IN_ROW(c, C, KD_BLOCK)
         {
             float h = (num(x[c]) - mean) * r;
 
-            give(&to.dx[row * C + c], r * (num(dy[c]) * to.g[c] - e_sum - h * eh_sum), to.add);
+            accumulate(&to.dx[row * C + c], r * (num(dy[c]) * to.g[c] - e_sum - h * eh_sum),
+                       to.add);
         }
     }
 }
@@ -205,8 +214,8 @@ KERNEL(layer_norm_long_parts)(gradients to)
     __shared__ float sums_g[8][33], sums_b[8][33];
     int              lane = threadIdx.x % 32, row = threadIdx.x / 32, C = to.C;
     int              c     = (int)blockIdx.x * 32 + lane;
-    int64_t          first = blockIdx.y * to.stretch;
-    int64_t          end   = first + to.stretch < to.rows ? first + to.stretch : to.rows;
+    int64_t          first = blockIdx.y * to.part_rows;
+    int64_t          end   = first + to.part_rows < to.rows ? first + to.part_rows : to.rows;
     float            dg = 0, db = 0;
 
     for (int64_t r = first + row; c < C && r < end; r += 8) {
@@ -252,14 +261,14 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     float        eps   = ((const kdas_norm_attr *)call->node->attr)->eps;
     int          width = width_of(C, x, g, b, y);
 
-    if (C > LONGEST)
-        return LAUNCH_TEAMS(device, layer_norm_long_forward, rows, KD_BLOCK, x, g, b, y, saved,
-                            rows, C, eps);
-    if (C > 32 * NARROW)
-        return LAUNCH_TEAMS(device, layer_norm_forward, rows, 32, x, g, b, y, saved, rows, (int)C,
-                            eps, width);
-    return LAUNCH_TEAMS(device, layer_norm_forward_narrow, rows, 32, x, g, b, y, saved, rows,
-                        (int)C, eps, width);
+    if (C > LONGEST_ROW)
+        return LAUNCH_ROWS(device, layer_norm_long_forward, rows, KD_BLOCK, x, g, b, y, saved, rows,
+                           C, eps);
+    if (C > 32 * SHORT_PER_LANE)
+        return LAUNCH_ROWS(device, layer_norm_forward, rows, 32, x, g, b, y, saved, rows, (int)C,
+                           eps, width);
+    return LAUNCH_ROWS(device, layer_norm_forward_short, rows, 32, x, g, b, y, saved, rows, (int)C,
+                       eps, width);
 }
 
 static kdas_status backward_long(kdas_device *device, const gradients *to)
@@ -270,7 +279,7 @@ static kdas_status backward_long(kdas_device *device, const gradients *to)
         KD_RETURN(LAUNCH(device, layer_norm_long_parts, grid, KD_BLOCK, *to));
     }
     if (!to->dx) return KDAS_OK;
-    return LAUNCH_TEAMS(device, layer_norm_long_dx, to->rows, KD_BLOCK, *to);
+    return LAUNCH_ROWS(device, layer_norm_long_dx, to->rows, KD_BLOCK, *to);
 }
 
 static kdas_status backward_parts(kdas_device *device, const gradients *to)
@@ -278,10 +287,10 @@ static kdas_status backward_parts(kdas_device *device, const gradients *to)
     unsigned blocks = (unsigned)kd_cuda_parts(to->rows);
     int      width  = width_of(to->C, to->x, to->dy, to->g, to->dx);
 
-    if (to->C > LONGEST) return backward_long(device, to);
-    if (to->C > 32 * NARROW)
+    if (to->C > LONGEST_ROW) return backward_long(device, to);
+    if (to->C > 32 * SHORT_PER_LANE)
         return LAUNCH(device, layer_norm_backward, blocks, KD_BLOCK, *to, width);
-    return LAUNCH(device, layer_norm_backward_narrow, blocks, KD_BLOCK, *to, width);
+    return LAUNCH(device, layer_norm_backward_short, blocks, KD_BLOCK, *to, width);
 }
 
 static kdas_status backward(kdas_device *device, const kdas_call *call)

@@ -1,5 +1,4 @@
-/* linear.cu - LINEAR on cuBLAS, and what else takes rows: their beginning by a bias, parameters
- * of 16 bits. */
+/* linear.cu - LINEAR on cuBLAS, and helpers over rows that other ops use: adding a bias, 16-bit copies of parameters. */
 #include "backend/cuda/op/linear.h"
 
 static __device__ __forceinline__ void fill(elem *y, const elem *residual, const float *bias,
@@ -24,7 +23,7 @@ static __device__ __forceinline__ void fill(elem *y, const elem *residual, const
 KERNEL(linear_fill)
 (elem *y, const elem *residual, const float *bias, int64_t rows, int64_t columns, int width)
 {
-    WIDTHS(width, fill, y, residual, bias, rows, columns);
+    DISPATCH_WIDTH(width, fill, y, residual, bias, rows, columns);
 }
 
 KERNEL(linear_narrow)(elem *to, const float *from, int64_t n) { EACH(i, n) set(&to[i], from[i]); }
@@ -52,7 +51,7 @@ static kd_cuda_layer layer_of(const kdas_node_desc *node)
     return l;
 }
 
-/* Weights in the type of activations: themselves, or a copy. */
+/* Weights in the type of activations: the parameter itself, or a 16-bit copy. */
 static const void *weights(const kdas_call *call)
 {
     return KD_ELEM == KDAS_F32 ? call->in[1] : call->packed;
@@ -77,8 +76,8 @@ static kdas_status linear_pack(kdas_device *device, const kdas_call *call)
     return KD_TYPED(kd_cuda_narrow)(device, call->packed, (const float *)call->in[1], l.in * l.out);
 }
 
-/* The bias is put where the product is added: it costs no more traffic than adding it after, and
- * one rounding less. */
+/* The bias is written first and the product added to it (beta 1): the same traffic as adding it after, and one rounding
+ * less. */
 static kdas_status linear_forward(kdas_device *device, const kdas_call *call)
 {
     kd_cuda_layer l    = layer_of(call->node);

@@ -1,5 +1,4 @@
-/* linear.h - what linear.cu has for other ops as well; operands are of the type that a file is
- * compiled for. */
+/* linear.h - helpers of linear.cu for other ops; operands have the activation type that the file is compiled for. */
 #ifndef KD_CUDA_LINEAR_H
 #define KD_CUDA_LINEAR_H
 #include "backend/cuda/wide.h"
@@ -14,7 +13,7 @@ kdas_status KD_TYPED(kd_cuda_fill_rows)(kdas_device *device, void *y, const void
 kdas_status KD_TYPED(kd_cuda_narrow)(kdas_device *device, void *to, const float *from, int64_t n);
 KDAS_END
 
-/* Sums of a gradient's rows into the gradient of a bias; `parts` as in cuda.h. */
+/* The gradient of a bias: += column sums of a gradient; `parts` as in cuda.h. */
 #define add_columns KD_TYPED(kd_cuda_add_columns)
 #endif
 #endif

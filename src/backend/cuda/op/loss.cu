@@ -1,14 +1,14 @@
 /* loss.cu - BCE, OVERLAP, KL and SQUARE_ERROR: one value for each image, (N,1,1,1), from maps (N,H,W,C).
  *
- * A block sums a chunk of an image, so that one image fills a card; a second kernel adds an image's chunks up,
- * in f64 and in order. `saved` holds what backward would have to sum again. */
+ * A block sums one chunk of an image, so that even one image fills a card. A second kernel adds up the chunks of an image in
+ * f64, in order. `saved` holds what backward would have to sum again. */
 #include "backend/cuda/kernel.h"
 
 #define CHUNK 2048 /* elements of a block, 8 for each thread                 */
 #define SUMS  4    /* floats of each chunk, (image, chunk, SUMS)             */
 #define KEPT  8    /* floats of each image in `saved`, (image, KEPT); KL's 5 */
 
-/* What a thread has of its block's chunk: begin, begin + KD_BLOCK ... below end, of all images' elements. */
+/* The elements of a thread in its block's chunk: begin, begin + KD_BLOCK ... below end, counted over all images. */
 typedef struct chunk {
     int64_t image, first, begin, end;
 } chunk;
@@ -29,7 +29,7 @@ static __device__ __forceinline__ chunk chunk_of(int64_t size, unsigned chunks)
 
 static __device__ __forceinline__ float logistic(float x) { return 1.0f / (1.0f + expf(-x)); }
 
-/* The first threads' values to the block's place in `parts`. */
+/* The first threads store the sums of the block to its place in `parts`. */
 static __device__ __forceinline__ void put_sums(float *parts, float a, float b)
 {
     if (threadIdx.x > 0) return;
@@ -94,7 +94,7 @@ KERNEL(bce_backward)
     chunk c     = chunk_of(size, chunks);
     float share = dout[c.image] * saved[c.image * KEPT];
 
-    EACH_OF(c, i) give(&dp[i], (w ? w[i] : 1.0f) * share * (logistic(p[i]) - y[i]), add);
+    EACH_OF(c, i) accumulate(&dp[i], (w ? w[i] : 1.0f) * share * (logistic(p[i]) - y[i]), add);
 }
 
 /* ---- overlap ---- */
@@ -148,7 +148,7 @@ KERNEL(overlap_backward)
         float s = logistic(p[i]), of = w ? w[i] : 1.0f;
         float slope = overlap * (1.0f - below_y * y[i]) - above_y * y[i];
 
-        give(&dp[i], slope * share * of * s * (1.0f - s), add);
+        accumulate(&dp[i], slope * share * of * s * (1.0f - s), add);
     }
 }
 
@@ -198,7 +198,7 @@ static __device__ double join_softmax(const float *parts, unsigned chunks, doubl
     return most / tau + log(sum);
 }
 
-/* saved: most and inverse of s, most and inverse of t, how far apart the logarithms of their sums are */
+/* saved: most and inverse of s, most and inverse of t, the difference of the logarithms of their sums */
 KERNEL(kl_softmax_join)(const float *parts, float *saved, double tau, unsigned chunks)
 {
     float *own = saved + (int64_t)blockIdx.x * KEPT;
@@ -208,9 +208,9 @@ KERNEL(kl_softmax_join)(const float *parts, float *saved, double tau, unsigned c
     if (threadIdx.x == 0) own[4] = (float)(s - t);
 }
 
-/* A term of KL(pt || ps), d = log ps - log pt. Because ps and pt both sum to 1, pt (e^d - 1 - d) has the same
- * sum as -pt d; it is never negative, so that nothing cancels and two nearly equal maps do not drown in
- * rounding. Near 0 it is taken from the series. */
+/* A term of KL(pt || ps), d = log ps - log pt. As ps and pt both sum to 1, the sum of pt (e^d - 1 - d) equals that of -pt d. Its
+ * terms are never negative, so nothing cancels, and two nearly equal maps give an exact result. Near 0 it is computed
+ * from the series. */
 static __device__ __forceinline__ float kl_term(float ps, float pt, float d)
 {
     float near_0 =
@@ -254,7 +254,7 @@ KERNEL(kl_backward)
         float ps = s_inverse * expf((s[i] - s_most) * inverse_tau);
         float pt = t_inverse * expf((t[i] - t_most) * inverse_tau);
 
-        give(&ds[i], share * (ps - pt), add);
+        accumulate(&ds[i], share * (ps - pt), add);
     }
 }
 
@@ -278,7 +278,7 @@ KERNEL(square_error_backward)
     chunk c     = chunk_of(size, chunks);
     float share = (float)(2.0 * dout[c.image] / (double)size);
 
-    EACH_OF(c, i) give(&da[i], share * (a[i] - b[i]), add);
+    EACH_OF(c, i) accumulate(&da[i], share * (a[i] - b[i]), add);
 }
 
 #ifdef KD_HOST

@@ -1,15 +1,14 @@
-/* loss_boundary.cu - BOUNDARY: 1 + gain |box(y) - y|, box the window x window mean with zeros outside; y and
- * out (N,H,W,C).
+/* loss_boundary.cu - BOUNDARY: 1 + gain |box(y) - y|, box the window x window mean with zeros outside; y and out (N,H,W,C).
  *
- * First down the columns: each thread has a strip of one, one row in and one row out of a running sum, which
- * starts anew with each strip. Then along the rows, from shared memory, where a pixel's neighbours are. */
+ * First down the columns: a thread has a strip of one column and a running sum, which one row enters and one row leaves; each
+ * strip starts its own. Then along the rows, from shared memory, which holds a pixel's neighbours. */
 #include "backend/cuda/kernel.h"
 
-#define STRIP 16       /* rows of a thread                            */
-#define REACH KD_BLOCK /* elements on either side in shared memory    */
+#define STRIP 16       /* rows of a thread                         */
+#define REACH KD_BLOCK /* elements on either side in shared memory */
 
-/* sums[n,r,i] = the sum over rows r-half .. r+half of y[n,.,i]; `row` = W C elements, i among them. Thread t
- * has column t % row of strip t / row; strips of all images in order. */
+/* sums[n,r,i] = the sum over rows r-half .. r+half of y[n,.,i], i of `row` = W C elements. Thread t has column t % row of strip
+ * t / row; strips of all images in order. */
 KERNEL(boundary_down)
 (const float *y, float *sums, int64_t rows, int64_t row, int64_t strips, int64_t half, int64_t n)
 {
@@ -33,8 +32,8 @@ KERNEL(boundary_down)
     }
 }
 
-/* out from sums along the rows. A block has KD_BLOCK elements of a row; where half C elements on either side
- * are more than REACH, the sum is taken from memory itself. */
+/* out, from sums along the rows. A block has KD_BLOCK elements of a row. If half C elements on either side are more than
+ * REACH, it reads global memory instead of shared memory. */
 KERNEL(boundary_along)
 (const float *y, const float *sums, float *out, int64_t row, int64_t C, int64_t half, float share,
  float gain, unsigned blocks)

@@ -1,27 +1,26 @@
-/* mix_ffn.cu - MIX_FFN: fc2(gelu(dwconv3x3(fc1(x)))) + residual. The linear layers are cuBLAS's;
- * what lies between them is one kernel, and so is its backward as far as the filter's output: of
- * the hidden maps only fc1's is kept, the other two are made again. x (N,H,W,C), hidden maps
- * (N,H,W,F), out (N,H,W,O). */
+/* mix_ffn.cu - MIX_FFN: fc2(gelu(dwconv3x3(fc1(x)))) + residual. The linear layers are cuBLAS's; filter and GELU between them are
+ * one kernel, and so is their backward up to the filter's output. Of the hidden maps only the output of fc1 is saved; the
+ * other two are recomputed. x (N,H,W,C), hidden maps (N,H,W,F), out (N,H,W,O). */
 #include "backend/cuda/op/dwconv.h"
 #include "backend/cuda/op/linear.h"
 
 enum { X, W1, B1, WD, BD, W2, B2, RESIDUAL };
 
 /* y = gelu(filter(x)) */
-KERNEL(mix_ffn_activate)(dwconv_job j) { WIDTHS(j.width, dwconv_walk, DW_GELU, &j); }
+KERNEL(mix_ffn_activate)(dwconv_job j) { DISPATCH_WIDTH(j.width, dwconv_walk, DW_GELU, &j); }
 
 /* The same, and dy becomes the gradient of the filter's output. */
-KERNEL(mix_ffn_slope)(dwconv_job j) { WIDTHS(j.width, dwconv_walk, DW_GELU_BACKWARD, &j); }
+KERNEL(mix_ffn_slope)(dwconv_job j) { DISPATCH_WIDTH(j.width, dwconv_walk, DW_GELU_BACKWARD, &j); }
 
 static __device__ __forceinline__ void residual(elem *dx, const elem *dy, int add, int64_t n,
                                                 const int width)
 {
-    EACH(i, n / width) give_few(dx + i * width, load(dy + i * width, width), add, width);
+    EACH(i, n / width) accumulate_few(dx + i * width, load(dy + i * width, width), add, width);
 }
 
 KERNEL(mix_ffn_residual)(elem *dx, const elem *dy, int add, int64_t n, int width)
 {
-    WIDTHS(width, residual, dx, dy, add, n);
+    DISPATCH_WIDTH(width, residual, dx, dy, add, n);
 }
 
 #ifdef KD_HOST
@@ -65,7 +64,7 @@ static const void *w2_of(const kdas_call *call, const ffn *s)
     return KD_ELEM == KDAS_F32 ? call->in[W2] : (char *)call->packed + s->pack_filter + s->pack_w1;
 }
 
-/* Which gradients are wanted: those that flow through GELU; those beyond the filter. */
+/* Is any gradient wanted that flows through GELU; through the filter? */
 static bool wants_slope(uint32_t wants)
 {
     return wants & (1u << X | 1u << W1 | 1u << B1 | 1u << WD | 1u << BD);
@@ -157,8 +156,7 @@ static kdas_status add_bias(kdas_device *device, const kd_cuda_layer *l, const v
     return db ? add_columns(device, (float *)db, dy, l->rows, l->out, parts) : KDAS_OK;
 }
 
-/* `active` receives gelu's output where fc2's weights want it, and `slope` the gradient of the
- * filter's. */
+/* `active` receives the output of gelu if the gradient of fc2's weights needs it, `slope` the gradient of the filter's output. */
 static kdas_status back_to_filter(kdas_device *device, const kdas_call *call, const ffn *s,
                                   elem *active, elem *slope)
 {
@@ -172,16 +170,16 @@ static kdas_status back_to_filter(kdas_device *device, const kdas_call *call, co
     return kd_cuda_layer_dw(device, &s->fc2, call->dout, active, (float *)call->din[W2], 1);
 }
 
-/* From the gradient of fc1's output to those of fc1 and x. */
+/* From the gradient of fc1's output: the gradients of fc1's parameters and of x. */
 static kdas_status back_to_x(kdas_device *device, const kdas_call *call, const ffn *s,
                              const elem *slope, elem *dhidden, float *parts)
 {
     dwconv_job j = dwconv_job_of(device, &s->filter);
 
-    j.x      = slope;
-    j.y      = dhidden;
-    j.filter = (const float *)call->packed;
-    j.turned = 1;
+    j.x       = slope;
+    j.y       = dhidden;
+    j.filter  = (const float *)call->packed;
+    j.rotated = 1;
     KD_RETURN(KD_TYPED(kd_cuda_dwconv_same)(device, &j));
     if (call->din[W1])
         KD_RETURN(
@@ -192,7 +190,7 @@ static kdas_status back_to_x(kdas_device *device, const kdas_call *call, const f
                             (float)adds(call, X));
 }
 
-static kdas_status give_residual(kdas_device *device, const kdas_call *call)
+static kdas_status residual_gradient(kdas_device *device, const kdas_call *call)
 {
     int64_t n     = elements(&call->node->out);
     int     width = width_of(n, call->din[RESIDUAL], call->dout, NULL, NULL);
@@ -214,9 +212,9 @@ static kdas_status mix_ffn_backward(kdas_device *device, const kdas_call *call)
     if (dwd || call->din[BD])
         KD_RETURN(KD_TYPED(kd_cuda_dwconv_parameters)(device, &s.filter, (const elem *)call->saved,
                                                       slope, dwd, (float *)call->din[BD], parts));
-    /* gelu's output has been used */
+    /* the output of gelu is no longer needed */
     if (wants_fc1(wants)) KD_RETURN(back_to_x(device, call, &s, slope, active, parts));
-    return call->din[RESIDUAL] ? give_residual(device, call) : KDAS_OK;
+    return call->din[RESIDUAL] ? residual_gradient(device, call) : KDAS_OK;
 }
 
 KD_OP(mix_ffn, mix_ffn_prepare, NULL, mix_ffn_pack, mix_ffn_forward, mix_ffn_backward)

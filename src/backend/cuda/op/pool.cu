@@ -1,6 +1,6 @@
-/* pool.cu - POOL_AVG and POOL_MAX over space, CHANNEL_MEAN and CHANNEL_MAX over channels, x (N,H,W,C).
- * The maxima save the place that receives the gradient, the first of the largest; a NaN counts as the largest.
- * An image's pixels are cut into stretches of rows of a (pixels,C) matrix, see columns.cu. */
+/* pool.cu - POOL_AVG and POOL_MAX over space, CHANNEL_MEAN and CHANNEL_MAX over channels, x (N,H,W,C). The maxima save the index
+ * that receives the gradient, the first of the largest; a NaN counts as the largest. The pixels of an image are cut into
+ * parts of the rows of a (pixels,C) matrix, see columns.cu. */
 #include "backend/cuda/wide.h"
 
 enum { LANES = 8 }; /* rows of a block of 32 columns */
@@ -50,10 +50,10 @@ static __device__ __forceinline__ void average(const elem *x, elem *y, sides in,
 KERNEL(pool_avg_forward)
 (const elem *x, elem *y, sides in, sides out, int64_t rows, int64_t C, int width)
 {
-    WIDTHS(width, average, x, y, in, out, rows, C);
+    DISPATCH_WIDTH(width, average, x, y, in, out, rows, C);
 }
 
-/* A pixel of dx gathers from the windows that cover it; neighbouring windows may overlap. */
+/* A pixel of dx sums over the windows that cover it; neighbouring windows may overlap. */
 static __device__ __forceinline__ void average_dx(const elem *dy, elem *dx, sides in, sides out,
                                                   int64_t rows, int64_t C, int add, const int width)
 {
@@ -74,24 +74,24 @@ static __device__ __forceinline__ void average_dx(const elem *dy, elem *dx, side
 
                 FEW(k, width) sum.v[k] += d.v[k] / (h * w);
             }
-        give_few(dx + r * C + at.c, sum, add, width);
+        accumulate_few(dx + r * C + at.c, sum, add, width);
     }
 }
 
 KERNEL(pool_avg_backward)
 (const elem *dy, elem *dx, sides in, sides out, int64_t rows, int64_t C, int add, int width)
 {
-    WIDTHS(width, average_dx, dy, dx, in, out, rows, C, add);
+    DISPATCH_WIDTH(width, average_dx, dy, dx, in, out, rows, C, add);
 }
 
-/* A single window: parts[p][n][c] = the sum over stretch p of image n's pixels. */
+/* A single window: parts[p][n][c] = the sum over part p of image n's pixels. */
 KERNEL(pool_avg_parts)
-(const elem *x, float *parts, int64_t images, int64_t pixels, int64_t C, int64_t stretch)
+(const elem *x, float *parts, int64_t images, int64_t pixels, int64_t C, int64_t part_rows)
 {
     __shared__ float sums[LANES][33];
     int              lane = threadIdx.x % 32, row = threadIdx.x / 32;
-    int64_t          c = (int64_t)blockIdx.x * 32 + lane, first = (int64_t)blockIdx.y * stretch;
-    int64_t          end = first + stretch < pixels ? first + stretch : pixels;
+    int64_t          c = (int64_t)blockIdx.x * 32 + lane, first = (int64_t)blockIdx.y * part_rows;
+    int64_t          end = first + part_rows < pixels ? first + part_rows : pixels;
 
     for (int64_t n = blockIdx.z; n < images; n += gridDim.z) {
         float sum = 0;
@@ -127,7 +127,7 @@ typedef struct largest {
     int   at; /* -1: none yet */
 } largest;
 
-/* Is `a` to be preferred? Of equal ones, the first. */
+/* Does `a` win over b? Of equal ones, the first. */
 static __device__ __forceinline__ bool beats(largest a, largest b)
 {
     bool a_nan = a.value != a.value, b_nan = b.value != b.value;
@@ -138,14 +138,14 @@ static __device__ __forceinline__ bool beats(largest a, largest b)
 }
 
 KERNEL(pool_max_parts)
-(const elem *x, float *values, int *places, int64_t images, int pixels, int64_t C, int stretch)
+(const elem *x, float *values, int *places, int64_t images, int pixels, int64_t C, int part_rows)
 {
     __shared__ float value[LANES][33];
     __shared__ int   place[LANES][33];
     int              lane = threadIdx.x % 32, row = threadIdx.x / 32;
     int64_t          c     = (int64_t)blockIdx.x * 32 + lane;
-    int              first = (int)blockIdx.y * stretch;
-    int              end   = pixels - first < stretch ? pixels : first + stretch;
+    int              first = (int)blockIdx.y * part_rows;
+    int              end   = pixels - first < part_rows ? pixels : first + part_rows;
 
     for (int64_t n = blockIdx.z; n < images; n += gridDim.z) {
         largest best = { 0, -1 };
@@ -200,7 +200,7 @@ KERNEL(pool_max_backward)
     }
 }
 
-/* Each value has a place of its own. */
+/* Each output has its own place in dx: no two threads write to one. */
 KERNEL(pool_max_add)
 (const elem *dy, elem *dx, const int *saved, int64_t n, int64_t pixels, int64_t C)
 {
@@ -208,7 +208,7 @@ KERNEL(pool_max_add)
     {
         int64_t image = over(i, C);
 
-        give(&dx[(image * pixels + saved[i]) * C + i - image * C], num(dy[i]), 1);
+        accumulate(&dx[(image * pixels + saved[i]) * C + i - image * C], num(dy[i]), 1);
     }
 }
 
@@ -216,11 +216,11 @@ KERNEL(pool_max_add)
 
 KERNEL(channel_mean_forward)(const elem *x, elem *y, int64_t rows, int64_t C)
 {
-    EACH_TEAM(r, rows, 32)
+    EACH_ROW_BY(r, rows, 32)
     {
         float sum = 0;
 
-        EACH_OF_ROW(c, C, 32) sum += num(x[r * C + c]);
+        EACH_IN_ROW(c, C, 32) sum += num(x[r * C + c]);
         sum = warp_sum(sum) / (float)C;
         if (threadIdx.x % 32 == 0) set(&y[r], sum);
     }
@@ -236,24 +236,24 @@ static __device__ __forceinline__ void mean_dx(const elem *dy, elem *dx, int64_t
         few f;
 
         f.v[0] = f.v[1] = f.v[2] = f.v[3] = num(dy[r]) / (float)C;
-        give_few(dx + r * C + at.c, f, add, width);
+        accumulate_few(dx + r * C + at.c, f, add, width);
     }
 }
 
 KERNEL(channel_mean_backward)
 (const elem *dy, elem *dx, int64_t rows, int64_t C, int add, int width)
 {
-    WIDTHS(width, mean_dx, dy, dx, rows, C, add);
+    DISPATCH_WIDTH(width, mean_dx, dy, dx, rows, C, add);
 }
 
 /* saved: the channel's index for each pixel, i32 */
 KERNEL(channel_max_forward)(const elem *x, elem *y, int *saved, int64_t rows, int C)
 {
-    EACH_TEAM(r, rows, 32)
+    EACH_ROW_BY(r, rows, 32)
     {
         largest best = { 0, -1 };
 
-        EACH_OF_ROW(c, C, 32)
+        EACH_IN_ROW(c, C, 32)
         {
             largest v = { num(x[r * C + c]), (int)c };
 
@@ -282,7 +282,7 @@ KERNEL(channel_max_backward)
 
 KERNEL(channel_max_add)(const elem *dy, elem *dx, const int *saved, int64_t rows, int64_t C)
 {
-    EACH(r, rows) give(&dx[r * C + saved[r]], num(dy[r]), 1);
+    EACH(r, rows) accumulate(&dx[r * C + saved[r]], num(dy[r]), 1);
 }
 
 #ifdef KD_HOST
@@ -292,7 +292,7 @@ static int64_t pixels_of(const kdas_node_desc *node)
     return node->in[0].dim[1] * node->in[0].dim[2];
 }
 
-/* Stretches of one image's pixels, and a grid of blocks over all of them. */
+/* Parts of the pixels of one image, and a grid of blocks over all of them. */
 static int64_t parts_of(const kdas_node_desc *node) { return kd_cuda_parts(pixels_of(node)); }
 
 static dim3 parts_grid(const kdas_node_desc *node)
@@ -414,8 +414,8 @@ static kdas_status channel_mean_to(kdas_device *device, const kdas_call *call)
 {
     int64_t rows = rows_of(&call->node->out);
 
-    return LAUNCH_TEAMS(device, channel_mean_forward, rows, 32, (const elem *)call->in[0],
-                        (elem *)call->out, rows, call->node->in[0].dim[3]);
+    return LAUNCH_ROWS(device, channel_mean_forward, rows, 32, (const elem *)call->in[0],
+                       (elem *)call->out, rows, call->node->in[0].dim[3]);
 }
 
 static kdas_status channel_mean_from(kdas_device *device, const kdas_call *call)
@@ -443,8 +443,8 @@ static kdas_status channel_max_to(kdas_device *device, const kdas_call *call)
 {
     int64_t rows = rows_of(&call->node->out);
 
-    return LAUNCH_TEAMS(device, channel_max_forward, rows, 32, (const elem *)call->in[0],
-                        (elem *)call->out, (int *)call->saved, rows, (int)call->node->in[0].dim[3]);
+    return LAUNCH_ROWS(device, channel_max_forward, rows, 32, (const elem *)call->in[0],
+                       (elem *)call->out, (int *)call->saved, rows, (int)call->node->in[0].dim[3]);
 }
 
 static kdas_status channel_max_from(kdas_device *device, const kdas_call *call)

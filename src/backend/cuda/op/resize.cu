@@ -1,9 +1,9 @@
 /* resize.cu - RESIZE: bilinear, x (N,H,W,C) -> (N,H',W',C).
  *
- * Output i of an axis has the source position s = (a i + b) / den, held within the samples; it mixes the
- * samples on both sides of it. With whole numbers nothing is lost before the one division:
+ * Output i of an axis has the source position s = (a i + b) / den, clamped to the samples, and interpolates between the samples
+ * on both sides. a, b and den are integers, so that the one division is the only rounding:
  * corners aligned: s = i (in-1) / (out-1); else s = ((2 i + 1) in - out) / (2 out).
- * Backward gathers: sample j receives from the outputs with |s - j| < 1, which are one run, with weights
+ * Backward gathers, it does not scatter: sample j sums over the outputs with |s - j| < 1, which are consecutive, with weights
  * 1 - |s - j|; first along W into scratch (N,H',W,C), then along H. */
 #include "backend/cuda/wide.h"
 
@@ -44,7 +44,7 @@ static __device__ __forceinline__ few mixed(few from, few to, float share, const
     return from;
 }
 
-/* A thread has a column of y and a channel: where it reads along W is found once. */
+/* A thread has a column of y and a channel: its source position along W is computed once. */
 static __device__ __forceinline__ void resize(const elem *x, elem *y, const axis *high,
                                               const axis *wide, int64_t rows, int64_t C,
                                               const int width)
@@ -70,7 +70,7 @@ static __device__ __forceinline__ void resize(const elem *x, elem *y, const axis
 KERNEL(resize_forward)
 (const elem *x, elem *y, axis high, axis wide, int64_t rows, int64_t C, int width)
 {
-    WIDTHS(width, resize, x, y, &high, &wide, rows, C);
+    DISPATCH_WIDTH(width, resize, x, y, &high, &wide, rows, C);
 }
 
 /* ---- backward ---- */
@@ -94,7 +94,7 @@ static __device__ __forceinline__ run run_of(const axis *x, int64_t j)
 {
     run r = { 0, x->out };
 
-    if (x->a == 0) return r; /* a single sample, which all read */
+    if (x->a == 0) return r; /* a single sample, which every output reads */
     if (j > 0) r.low = first_from(x, j - 1);
     if (j < x->in - 1) r.end = first_from(x, j + 1);
     return r;
@@ -135,7 +135,7 @@ static __device__ __forceinline__ void gather_across(const elem *dy, float *mixe
 KERNEL(resize_across)
 (const elem *dy, float *mixed, axis wide, int64_t rows, int64_t C, int width)
 {
-    WIDTHS(width, gather_across, dy, mixed, &wide, rows, C);
+    DISPATCH_WIDTH(width, gather_across, dy, mixed, &wide, rows, C);
 }
 
 /* dx (N, H, W C) from mixed (N, H', W C). */
@@ -158,14 +158,14 @@ static __device__ __forceinline__ void gather_down(const float *mixed, elem *dx,
 
             FEW(k, width) sum.v[k] += share * d.v[k];
         }
-        give_few(dx + r * n + at.c, sum, add, width);
+        accumulate_few(dx + r * n + at.c, sum, add, width);
     }
 }
 
 KERNEL(resize_down)
 (const float *mixed, elem *dx, axis high, int64_t rows, int64_t n, int add, int width)
 {
-    WIDTHS(width, gather_down, mixed, dx, &high, rows, n, add);
+    DISPATCH_WIDTH(width, gather_down, mixed, dx, &high, rows, n, add);
 }
 
 #ifdef KD_HOST

@@ -1,15 +1,14 @@
-/* shape.cu - CONCAT, SLICE, CROP and TRANSPOSE: values that only move. */
+/* shape.cu - CONCAT, SLICE, CROP and TRANSPOSE: ops that move values. */
 #include "backend/cuda/wide.h"
 
 enum { TILE = 32 };
 
-/* A stack of `images`, each of `lines` of n values; in memory a line begins `line` after the one before it, an
- * image's first `image` after that of the image before. */
+/* `images` images of `lines` lines of n values; lines are `line` apart in memory, images `image`. */
 typedef struct stack {
     int64_t image, line;
 } stack;
 
-/* Where line r over all images begins. */
+/* The offset of line r, counted over all images. */
 static __device__ __forceinline__ int64_t start_of(stack s, int64_t r, int64_t lines)
 {
     int64_t i = lines == 1 ? r : over(r, lines);
@@ -27,7 +26,7 @@ static __device__ __forceinline__ void move(elem *to, stack to_at, const elem *f
     {
         few v = load(from + start_of(from_at, r, lines) + at.c, width);
 
-        give_few(to + start_of(to_at, r, lines) + at.c, v, add, width);
+        accumulate_few(to + start_of(to_at, r, lines) + at.c, v, add, width);
     }
 }
 
@@ -35,10 +34,10 @@ KERNEL(shape_move)
 (elem *to, stack to_at, const elem *from, stack from_at, int64_t rows, int64_t lines, int64_t n,
  int add, int width)
 {
-    WIDTHS(width, move, to, to_at, from, from_at, rows, lines, n, add);
+    DISPATCH_WIDTH(width, move, to, to_at, from, from_at, rows, lines, n, add);
 }
 
-/* A window in each of dense images of `lines` by n values: what it starts at and how far it goes. */
+/* A window in each of dense images of `lines` by n values: where it begins and how large it is. */
 typedef struct window {
     int64_t top, height, left, wide;
 } window;
@@ -64,10 +63,11 @@ static __device__ __forceinline__ void place(elem *to, const elem *from, window 
 KERNEL(shape_place)
 (elem *to, const elem *from, window w, int64_t rows, int64_t lines, int64_t n, int width)
 {
-    WIDTHS(width, place, to, from, w, rows, lines, n);
+    DISPATCH_WIDTH(width, place, to, from, w, rows, lines, n);
 }
 
-/* to (C,R) of each matrix = from (R,C), or +=; by tiles, so that both are walked along their rows. */
+/* to (C,R) = or += the transposed from (R,C), for each matrix; by tiles in shared memory, so that reads and writes are
+ * coalesced. */
 KERNEL(shape_transpose)
 (elem *to, const elem *from, int64_t matrices, int64_t rows, int64_t columns, int add)
 {
@@ -79,14 +79,14 @@ KERNEL(shape_transpose)
         int64_t m = over(t, high * wide), rest = t - m * high * wide, y = over(rest, wide);
         int64_t r0 = y * TILE, c0 = (rest - y * wide) * TILE, at = m * rows * columns;
 
-        __syncthreads(); /* the last tile has been read */
+        __syncthreads(); /* the previous tile has been read */
         for (int i = first; i < TILE; i += step)
             if (r0 + i < rows && c0 + lane < columns)
                 tile[i][lane] = num(from[at + (r0 + i) * columns + c0 + lane]);
         __syncthreads();
         for (int i = first; i < TILE; i += step)
             if (c0 + i < columns && r0 + lane < rows)
-                give(&to[at + (c0 + i) * rows + r0 + lane], tile[lane][i], add);
+                accumulate(&to[at + (c0 + i) * rows + r0 + lane], tile[lane][i], add);
     }
 }
 
@@ -149,7 +149,7 @@ static kdas_status slice_forward(kdas_device *device, const kdas_call *call)
                      call->node->in[0].dim[3], rows_of(&call->node->out), a->count, 0);
 }
 
-/* dx, dense images of `lines` by n values, receives a window, and zeros around it. */
+/* dx, dense images of `lines` by n values, gets a window of values, and zeros around it. */
 static kdas_status place_window(kdas_device *device, const kdas_call *call, window w, int64_t rows,
                                 int64_t lines, int64_t n)
 {
@@ -176,7 +176,7 @@ KD_OP(slice, NULL, NULL, NULL, slice_forward, slice_backward)
 
 /* ---- crop: lines are the rows of an image, all their channels one after the other ---- */
 
-/* Between the inside of x, or dx, and the dense window. */
+/* Copies between the inside of x, or dx, and the dense window. */
 static kdas_status move_window(kdas_device *device, const kdas_call *call, bool inside, int add)
 {
     const kdas_crop_attr *a = (const kdas_crop_attr *)call->node->attr;

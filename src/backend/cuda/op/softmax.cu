@@ -1,121 +1,124 @@
-/* softmax.cu - SOFTMAX, CENTER and NORMALIZE over the last axis of x (rows,C), MEAN of everything; f32 alone. A
- * row goes to a warp, a long one to a block. */
+/* softmax.cu - SOFTMAX, CENTER and NORMALIZE over the last axis of x (rows,C), MEAN of all elements; f32 only. A row is reduced by a
+ * warp, a long one by a block. */
 #include "backend/cuda/wide.h"
 
 enum { MEAN_BLOCKS = 1024 };
 
-/* y may be x: a thread reads and writes places that are its own. */
+/* y may be x: a thread reads and writes only its own elements. */
 static __device__ __forceinline__ void softmax(const float *in, float *out, int64_t rows, int64_t C,
-                                               const int team)
+                                               const int threads)
 {
-    EACH_TEAM(r, rows, team)
+    EACH_ROW_BY(r, rows, threads)
     {
         const float *x    = in + r * C;
         float        most = x[0], sum = 0;
 
-        EACH_OF_ROW(c, C, team) most = x[c] > most || x[c] != x[c] ? x[c] : most;
-        most                         = team_max(most, team);
-        EACH_OF_ROW(c, C, team) sum += expf(x[c] - most);
-        sum                                    = 1.0f / team_sum(sum, team);
-        EACH_OF_ROW(c, C, team) out[r * C + c] = expf(x[c] - most) * sum;
+        EACH_IN_ROW(c, C, threads) most = x[c] > most || x[c] != x[c] ? x[c] : most;
+        most                            = row_max(most, threads);
+        EACH_IN_ROW(c, C, threads) sum += expf(x[c] - most);
+        sum                                       = 1.0f / row_sum(sum, threads);
+        EACH_IN_ROW(c, C, threads) out[r * C + c] = expf(x[c] - most) * sum;
     }
 }
 
-KERNEL(softmax_forward)(const float *x, float *y, int64_t rows, int64_t C, int team)
+KERNEL(softmax_forward)(const float *x, float *y, int64_t rows, int64_t C, int threads)
 {
-    TEAMS(team, softmax, x, y, rows, C);
+    DISPATCH_THREADS(threads, softmax, x, y, rows, C);
 }
 
 /* dx = y (dy - sum y dy); dx may be dy. */
 static __device__ __forceinline__ void softmax_dx(const float *out, const float *dout, float *din,
-                                                  int64_t rows, int64_t C, int add, const int team)
+                                                  int64_t rows, int64_t C, int add,
+                                                  const int threads)
 {
-    EACH_TEAM(r, rows, team)
+    EACH_ROW_BY(r, rows, threads)
     {
         const float *y = out + r * C, *dy = dout + r * C;
         float        dot = 0;
 
-        EACH_OF_ROW(c, C, team) dot += y[c] * dy[c];
-        dot = team_sum(dot, team);
-        EACH_OF_ROW(c, C, team) give(&din[r * C + c], y[c] * (dy[c] - dot), add);
+        EACH_IN_ROW(c, C, threads) dot += y[c] * dy[c];
+        dot = row_sum(dot, threads);
+        EACH_IN_ROW(c, C, threads) accumulate(&din[r * C + c], y[c] * (dy[c] - dot), add);
     }
 }
 
 KERNEL(softmax_backward)
-(const float *y, const float *dy, float *dx, int64_t rows, int64_t C, int add, int team)
+(const float *y, const float *dy, float *dx, int64_t rows, int64_t C, int add, int threads)
 {
-    TEAMS(team, softmax_dx, y, dy, dx, rows, C, add);
+    DISPATCH_THREADS(threads, softmax_dx, y, dy, dx, rows, C, add);
 }
 
-/* to = from - mean(from) for each row, or +=. */
+/* to = or += from - mean(from) for each row. */
 static __device__ __forceinline__ void center(const float *from, float *to, int64_t rows, int64_t C,
-                                              int add, const int team)
+                                              int add, const int threads)
 {
-    EACH_TEAM(r, rows, team)
+    EACH_ROW_BY(r, rows, threads)
     {
         const float *x   = from + r * C;
         float        sum = 0;
 
-        EACH_OF_ROW(c, C, team) sum += x[c];
-        sum = team_sum(sum, team) / (float)C;
-        EACH_OF_ROW(c, C, team) give(&to[r * C + c], x[c] - sum, add);
+        EACH_IN_ROW(c, C, threads) sum += x[c];
+        sum = row_sum(sum, threads) / (float)C;
+        EACH_IN_ROW(c, C, threads) accumulate(&to[r * C + c], x[c] - sum, add);
     }
 }
 
-KERNEL(center_give)(const float *from, float *to, int64_t rows, int64_t C, int add, int team)
+KERNEL(center_accumulate)
+(const float *from, float *to, int64_t rows, int64_t C, int add, int threads)
 {
-    TEAMS(team, center, from, to, rows, C, add);
+    DISPATCH_THREADS(threads, center, from, to, rows, C, add);
 }
 
 /* y = x / max(|x|, eps); y may be x. */
 static __device__ __forceinline__ void normalize(const float *in, float *out, int64_t rows,
-                                                 int64_t C, float eps, const int team)
+                                                 int64_t C, float eps, const int threads)
 {
-    EACH_TEAM(r, rows, team)
+    EACH_ROW_BY(r, rows, threads)
     {
         const float *x    = in + r * C;
         float        norm = 0;
 
-        EACH_OF_ROW(c, C, team) norm += x[c] * x[c];
-        norm = sqrtf(team_sum(norm, team));
-        norm = 1.0f / (norm < eps ? eps : norm);
-        EACH_OF_ROW(c, C, team) out[r * C + c] = x[c] * norm;
+        EACH_IN_ROW(c, C, threads) norm += x[c] * x[c];
+        norm                                      = sqrtf(row_sum(norm, threads));
+        norm                                      = 1.0f / (norm < eps ? eps : norm);
+        EACH_IN_ROW(c, C, threads) out[r * C + c] = x[c] * norm;
     }
 }
 
-KERNEL(normalize_forward)(const float *x, float *y, int64_t rows, int64_t C, float eps, int team)
+KERNEL(normalize_forward)(const float *x, float *y, int64_t rows, int64_t C, float eps, int threads)
 {
-    TEAMS(team, normalize, x, y, rows, C, eps);
+    DISPATCH_THREADS(threads, normalize, x, y, rows, C, eps);
 }
 
 /* dx = (dy - x (x dy) / |x|^2) / |x|, or dy / eps; dx may be dy. */
 static __device__ __forceinline__ void normalize_dx(const float *in, const float *dout, float *din,
                                                     int64_t rows, int64_t C, float eps, int add,
-                                                    const int team)
+                                                    const int threads)
 {
-    EACH_TEAM(r, rows, team)
+    EACH_ROW_BY(r, rows, threads)
     {
         const float *x = in + r * C, *dy = dout + r * C;
         float        square = 0, along = 0, norm;
 
-        EACH_OF_ROW(c, C, team)
+        EACH_IN_ROW(c, C, threads)
         {
             square += x[c] * x[c];
             along += x[c] * dy[c];
         }
-        square = team_sum(square, team);
-        along  = team_sum(along, team);
+        square = row_sum(square, threads);
+        along  = row_sum(along, threads);
         norm   = sqrtf(square);
         along  = norm < eps ? 0 : along / square;
         norm   = 1.0f / (norm < eps ? eps : norm);
-        EACH_OF_ROW(c, C, team) give(&din[r * C + c], (dy[c] - x[c] * along) * norm, add);
+        EACH_IN_ROW(c, C, threads) accumulate(&din[r * C + c], (dy[c] - x[c] * along) * norm, add);
     }
 }
 
 KERNEL(normalize_backward)
-(const float *x, const float *dy, float *dx, int64_t rows, int64_t C, float eps, int add, int team)
+(const float *x, const float *dy, float *dx, int64_t rows, int64_t C, float eps, int add,
+ int threads)
 {
-    TEAMS(team, normalize_dx, x, dy, dx, rows, C, eps, add);
+    DISPATCH_THREADS(threads, normalize_dx, x, dy, dx, rows, C, eps, add);
 }
 
 KERNEL(mean_parts)(const float *x, float *parts, int64_t n)
@@ -142,7 +145,7 @@ KERNEL(mean_backward)(const float *dy, float *dx, int64_t n, int add)
 {
     float share = *dy / (float)n;
 
-    EACH(i, n) give(&dx[i], share, add);
+    EACH(i, n) accumulate(&dx[i], share, add);
 }
 
 #ifdef KD_HOST
@@ -150,21 +153,21 @@ KERNEL(mean_backward)(const float *dy, float *dx, int64_t n, int add)
 static kdas_status softmax_to(kdas_device *device, const kdas_call *call)
 {
     int64_t rows = rows_of(&call->node->out), C = call->node->out.dim[3];
-    int     team = team_of(C);
+    int     threads = threads_per_row(C);
 
-    return LAUNCH_TEAMS(device, softmax_forward, rows, team, (const float *)call->in[0],
-                        (float *)call->out, rows, C, team);
+    return LAUNCH_ROWS(device, softmax_forward, rows, threads, (const float *)call->in[0],
+                       (float *)call->out, rows, C, threads);
 }
 
 static kdas_status softmax_from(kdas_device *device, const kdas_call *call)
 {
     int64_t rows = rows_of(&call->node->out), C = call->node->out.dim[3];
-    int     team = team_of(C);
+    int     threads = threads_per_row(C);
 
     if (!call->din[0]) return KDAS_OK;
-    return LAUNCH_TEAMS(device, softmax_backward, rows, team, (const float *)call->out,
-                        (const float *)call->dout, (float *)call->din[0], rows, C, adds(call, 0),
-                        team);
+    return LAUNCH_ROWS(device, softmax_backward, rows, threads, (const float *)call->out,
+                       (const float *)call->dout, (float *)call->din[0], rows, C, adds(call, 0),
+                       threads);
 }
 
 KD_OP(softmax, NULL, NULL, NULL, softmax_to, softmax_from)
@@ -174,10 +177,10 @@ static kdas_status centered(kdas_device *device, const kdas_call *call, void *to
                             int add)
 {
     int64_t rows = rows_of(&call->node->out), C = call->node->out.dim[3];
-    int     team = team_of(C);
+    int     threads = threads_per_row(C);
 
-    return LAUNCH_TEAMS(device, center_give, rows, team, (const float *)from, (float *)to, rows, C,
-                        add, team);
+    return LAUNCH_ROWS(device, center_accumulate, rows, threads, (const float *)from, (float *)to,
+                       rows, C, add, threads);
 }
 
 static kdas_status center_to(kdas_device *device, const kdas_call *call)
@@ -201,21 +204,21 @@ static float eps_of(const kdas_call *call)
 static kdas_status normalize_to(kdas_device *device, const kdas_call *call)
 {
     int64_t rows = rows_of(&call->node->out), C = call->node->out.dim[3];
-    int     team = team_of(C);
+    int     threads = threads_per_row(C);
 
-    return LAUNCH_TEAMS(device, normalize_forward, rows, team, (const float *)call->in[0],
-                        (float *)call->out, rows, C, eps_of(call), team);
+    return LAUNCH_ROWS(device, normalize_forward, rows, threads, (const float *)call->in[0],
+                       (float *)call->out, rows, C, eps_of(call), threads);
 }
 
 static kdas_status normalize_from(kdas_device *device, const kdas_call *call)
 {
     int64_t rows = rows_of(&call->node->out), C = call->node->out.dim[3];
-    int     team = team_of(C);
+    int     threads = threads_per_row(C);
 
     if (!call->din[0]) return KDAS_OK;
-    return LAUNCH_TEAMS(device, normalize_backward, rows, team, (const float *)call->in[0],
-                        (const float *)call->dout, (float *)call->din[0], rows, C, eps_of(call),
-                        adds(call, 0), team);
+    return LAUNCH_ROWS(device, normalize_backward, rows, threads, (const float *)call->in[0],
+                       (const float *)call->dout, (float *)call->din[0], rows, C, eps_of(call),
+                       adds(call, 0), threads);
 }
 
 KD_OP(normalize, NULL, NULL, NULL, normalize_to, normalize_from)

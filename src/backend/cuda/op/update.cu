@@ -1,7 +1,7 @@
 /* update.cu - ADAMW, SGD, AXPY, LERP and SUM_SQUARES over flat blocks of in[0].dim[0] elements. */
 #include "backend/cuda/kernel.h"
 
-/* The gradient as the rules see it; a NaN stays one. */
+/* The scaled and clamped gradient; a NaN stays one. */
 static __device__ __forceinline__ float gradient_of(float g, float scale, float limit)
 {
     float v = g * scale;
@@ -10,13 +10,13 @@ static __device__ __forceinline__ float gradient_of(float g, float scale, float 
     return v < -limit ? -limit : v;
 }
 
-/* What a step of AdamW needs besides the blocks, reckoned in f64 by the host: rate = lr / (1 - beta1^step),
- * root = 1 / sqrt(1 - beta2^step), fresh = 1 - beta, decay = 1 - lr weight_decay. */
+/* Scalars of a step of AdamW, computed in f64 by the host: rate = lr / (1 - beta1^step), root = 1 / sqrt(1 - beta2^step),
+ * fresh = 1 - beta, decay = 1 - lr weight_decay. */
 typedef struct adamw_step {
     float rate, root, decay, eps, fresh1, beta2, fresh2, scale, limit;
 } adamw_step;
 
-/* Decoupled decay first, then Adam. */
+/* Decoupled weight decay first, then Adam. */
 KERNEL(adamw_forward)(float *p, const float *grad, float *m, float *v, adamw_step a, int64_t n)
 {
     EACH(i, n)
@@ -34,10 +34,10 @@ KERNEL(adamw_forward)(float *p, const float *grad, float *m, float *v, adamw_ste
 /* p -= lr (own g + rest m): with Nesterov's momentum 1 and the momentum, else 0 and 1. */
 typedef struct sgd_step {
     float lr, momentum, decay, scale, limit, own, rest;
-    int   first; /* the momentum starts with the gradient */
+    int   first; /* the first step: the momentum is set to the gradient */
 } sgd_step;
 
-/* Decay is part of the gradient. Without momentum m is NULL. */
+/* Weight decay is added to the gradient. Without momentum m is NULL. */
 KERNEL(sgd_forward)(float *p, const float *grad, float *m, sgd_step a, int64_t n)
 {
     EACH(i, n)
@@ -66,7 +66,7 @@ KERNEL(lerp_forward)(float *y, const float *x, float factor, int64_t n)
     EACH(i, n) y[i] += factor * (x[i] - y[i]);
 }
 
-/* A thread adds SHORT squares in f32 before it goes on in f64, which is slow on many cards. */
+/* A thread adds SHORT squares in f32, then goes on in f64, which is slow on many cards. */
 #define SHORT 16
 
 KERNEL(sum_squares_parts)(const float *x, double *parts, int64_t n)
@@ -98,7 +98,7 @@ KERNEL(sum_squares_join)(const double *parts, double *out, int count)
 
 #ifdef KD_HOST
 
-/* A clamp of 0 means none: a limit that no finite number passes. */
+/* A clamp of 0 means none: infinity, which no finite number exceeds. */
 static float limit_of(float clamp) { return clamp > 0 ? clamp : (float)HUGE_VAL; }
 
 static kdas_status adamw_forward(kdas_device *device, const kdas_call *call)
@@ -156,7 +156,7 @@ static kdas_status lerp_forward(kdas_device *device, const kdas_call *call)
                        factor, n);
 }
 
-/* The number of parts depends on the length alone, and so do the bits. */
+/* The number of parts depends only on the length, and so do the bits. */
 static kdas_status sum_squares_forward(kdas_device *device, const kdas_call *call)
 {
     int64_t n     = call->node->in[0].dim[0];

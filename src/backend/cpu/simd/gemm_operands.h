@@ -1,0 +1,171 @@
+/* gemm_operands.h - the operands of the matrix product in gemm.h: what a unit is, how B is packed into panels,
+ * where A lies and where C goes. Both micro-kernels use it: that on vectors (gemm.h) and that on AMX tiles
+ * (gemm_amx.h). */
+#ifndef KD_GEMM_OPERANDS_H
+#define KD_GEMM_OPERANDS_H
+#include "backend/cpu/simd/simd.h"
+
+/* ---- units and panels ---- */
+
+/* Columns of a panel of B: two vectors. */
+enum { PANEL = 2 * LANES };
+
+/* A unit is what one lane multiplies at a time: a float, or in bf16 a pair of neighbours along K (the VNNI
+ * layout). UNIT_DEPTH: elements along K in a unit. mac(): acc += a b, `a` one unit of A for all lanes. */
+#ifdef KD_HALF
+/* The lower k is in the lower half. */
+typedef struct __attribute__((may_alias)) unit {
+    uint32_t bits;
+} unit;
+enum { UNIT_DEPTH = 2 };
+INLINE vec mac(vec acc, const char *a, vec b)
+{
+    uint32_t both;
+
+    memcpy(&both, a, sizeof both);
+    return (vec)_mm512_dpbf16_ps((__m512)acc, (__m512bh)_mm512_set1_epi32((int)both), (__m512bh)b);
+}
+INLINE unit unit_of(float low, float high)
+{
+    return (unit){ to_bf16(low).bits | (uint32_t)to_bf16(high).bits << 16 };
+}
+#else
+typedef float unit;
+enum { UNIT_DEPTH = 1 };
+INLINE vec  mac(vec acc, const char *a, vec b) { return acc + *(const float *)a * b; }
+INLINE unit unit_of(float low, float high)
+{
+    (void)high;
+    return low;
+}
+#endif
+
+/* Units along K; units of a packed B (K,N), each of which has the size of a float. */
+INLINE int64_t units_of(int64_t k) { return (k + UNIT_DEPTH - 1) / UNIT_DEPTH; }
+INLINE int64_t packed_numel(int64_t k, int64_t n) { return units_of(k) * round_up(n, LANES); }
+
+/* The panel that starts at column n: its width (PANEL, or LANES if it is the last and narrow), and how many of
+ * its columns exist in B; the others are zero. */
+INLINE int64_t width_at(int64_t n, int64_t N) { return N - n <= LANES ? LANES : PANEL; }
+INLINE int64_t cols_at(int64_t n, int64_t N)
+{
+    return N - n < width_at(n, N) ? N - n : width_at(n, N);
+}
+
+/* ---- packing B ---- */
+
+/* pack_panels(to, b, K, N, rs_b, cs_b, alpha) packs alpha B into panels. Element (k,n) of B is at
+ * b[k rs_b + n cs_b], a float or a bf16. B is read along its dense axis.
+ * pack_row packs `cols` units of rows k and k+1 into one row of a panel, and zeros up to `width`. `next` is the
+ * distance from row k to row k+1; 0: there is no such row, or a unit has one element. */
+#define DEFINE_PACK(type, letter)                                                                 \
+    INLINE void pack_row_##letter(unit *to, const type *from, int64_t next, int64_t step,         \
+                                  int64_t cols, int64_t width, float alpha)                       \
+    {                                                                                             \
+        if (step == 1 && next)                                                                    \
+            for (int64_t j = 0; j < cols; j++)                                                    \
+                to[j] = unit_of(alpha * num(from[j]), alpha * num(from[j + next]));               \
+        else if (step == 1)                                                                       \
+            for (int64_t j = 0; j < cols; j++)                                                    \
+                to[j] = unit_of(alpha * num(from[j]), 0);                                         \
+        else if (next)                                                                            \
+            for (int64_t j = 0; j < cols; j++)                                                    \
+                to[j] = unit_of(alpha * num(from[j * step]), alpha * num(from[j * step + next])); \
+        else                                                                                      \
+            for (int64_t j = 0; j < cols; j++)                                                    \
+                to[j] = unit_of(alpha * num(from[j * step]), 0);                                  \
+        for (int64_t j = cols; j < width; j++)                                                    \
+            to[j] = unit_of(0, 0);                                                                \
+    }                                                                                             \
+    INLINE void pack_at_##letter(unit *to, const type *b, int64_t K, int64_t N, int64_t rs_b,     \
+                                 int64_t cs_b, float alpha, int64_t k, int64_t n)                 \
+    {                                                                                             \
+        int64_t next = UNIT_DEPTH > 1 && k * UNIT_DEPTH + 1 < K ? rs_b : 0;                       \
+                                                                                                  \
+        pack_row_##letter(to + n * units_of(K) + k * width_at(n, N),                              \
+                          b + k * UNIT_DEPTH * rs_b + n * cs_b, next, cs_b, cols_at(n, N),        \
+                          width_at(n, N), alpha);                                                 \
+    }                                                                                             \
+    static void __attribute__((unused)) pack_panels_##letter(                                     \
+        unit *to, const type *b, int64_t K, int64_t N, int64_t rs_b, int64_t cs_b, float alpha)   \
+    {                                                                                             \
+        if (cs_b == 1)                                                                            \
+            for (int64_t k = 0; k < units_of(K); k++)                                             \
+                for (int64_t n = 0; n < N; n += PANEL)                                            \
+                    pack_at_##letter(to, b, K, N, rs_b, 1, alpha, k, n);                          \
+        else                                                                                      \
+            for (int64_t n = 0; n < N; n += PANEL)                                                \
+                for (int64_t k = 0; k < units_of(K); k++)                                         \
+                    pack_at_##letter(to, b, K, N, rs_b, cs_b, alpha, k, n);                       \
+    }
+DEFINE_PACK(float, f)
+#ifdef KD_HALF
+DEFINE_PACK(bf16, h)
+#endif
+#undef DEFINE_PACK
+#define pack_panels(to, b, K, N, rs_b, cs_b, alpha) \
+    BY_TYPE(b, pack_panels)(to, b, K, N, rs_b, cs_b, alpha)
+
+/* ---- A and C ---- */
+
+/* The operand A: unit k of row i is at `at` + i rs + k cs. A is not packed. */
+typedef struct a_operand {
+    const char *at;
+    int64_t     rs, cs;   /* row stride and column stride, bytes */
+    bool        in_cache; /* A is cached already: no prefetch    */
+} a_operand;
+
+/* The operand C, and what the epilogue does with the accumulators. */
+typedef struct c_operand {
+    char      *at;
+    int64_t    ld;       /* row stride, bytes         */
+    bool       is_float; /* C is floats, not elements */
+    store_mode mode;     /* set, add or stream        */
+} c_operand;
+
+/* The epilogue of one vector: accumulator `acc` into row i of C, from column j on. */
+INLINE void store_tile(const c_operand *c, int64_t i, int64_t j, vec acc)
+{
+    char *p = c->at + i * c->ld;
+#ifdef KD_HALF
+    if (!c->is_float) {
+        bf16 *h = (bf16 *)p + j;
+
+        if (c->mode == STREAM)
+            stream_h(h, acc);
+        else
+            store_h(h, c->mode == ADD ? load_h(h) + acc : acc);
+        return;
+    }
+#endif
+    float *f = (float *)p + j;
+
+    if (c->mode == STREAM)
+        stream_f(f, acc);
+    else
+        store_f(f, c->mode == ADD ? load_f(f) + acc : acc);
+}
+
+/* The epilogue where the panel is wider than C: the first `cols` columns of a tile of accumulators `acc`
+ * (rows, PANEL), which were stored as floats, into C. */
+static __attribute__((noinline, unused)) void store_columns(const c_operand *c, const float *acc,
+                                                            int64_t rows, int64_t cols)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++) {
+            float value = acc[i * PANEL + j];
+
+            if (c->is_float)
+                accumulate(((float *)(c->at + i * c->ld))[j], value, c->mode == ADD);
+            else
+                accumulate(((elem *)(c->at + i * c->ld))[j], value, c->mode == ADD);
+        }
+}
+
+/* Bytes of an element of C. */
+INLINE int64_t c_elem_size(const c_operand *c)
+{
+    return c->is_float ? (int64_t)sizeof(float) : (int64_t)sizeof(elem);
+}
+
+#endif
