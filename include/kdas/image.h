@@ -33,9 +33,9 @@ typedef enum kdas_range {
     KDAS_RANGE_FULL    = 1  /* 0..255; with 10 bits, 0..1023                          */
 } kdas_range;
 
-/* Pixels in caller-owned memory, top row first. Plain value: fill every member, or begin with { 0
- * }. For a bottom-up image, point `data` at the top row and set a negative stride. `matrix` and the
- * members after it are read only for YUV.
+/* Pixels in caller-owned memory, top row first. Plain value: fill every member, or begin with
+ * { 0 }. For a bottom-up image, point `data` at the top row and set a negative stride. `matrix` and
+ * the members after it are read only for YUV.
  *
  * Every call that takes a YUV frame uses its RGB8 pixels: each luma sample is converted with the
  * chroma sample that covers it, by `matrix` and `range`, rounded and clamped to 0..255. The result
