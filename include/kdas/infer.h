@@ -31,15 +31,15 @@ KDAS_API kdas_status kdas_segmenter_create(kdas_segmenter **out, kdas_model *mod
 /* NULL is fine. Since 0.1. */
 KDAS_API void kdas_segmenter_destroy(kdas_segmenter *segmenter);
 
-/* ---- Segment a frame
- * -------------------------------------------------------------------------------- Each call runs
- * the network once and allocates nothing. Its work is spread over the context's threads. Frames are
- * 8-bit, float or (since 0.4) YUV views of caller-owned memory. They are resized to the network's
- * size as by kdas_batch_set(); grey fills all three colours. A YUV frame gives the same bits as its
- * RGB8 pixels (kdas_view_convert); rows are converted while resizing. Errors of each call:
- * KDAS_EINVAL, KDAS_ESHAPE (the frame does not have the stated size), KDAS_ENUMERIC (the weights
- * give NaN), KDAS_ECANCELLED, KDAS_EBACKEND, and KDAS_ENOMEM if no frame size was stated. On
- * failure `out` and the past frames' state are unchanged. */
+/* ---- Segment a frame ----------------------------------------------------------------------------
+ * Each call runs the network once, on the context's threads. It allocates nothing, except for the
+ * first frame of a new size if the options state no frame size.
+ * Input: 8-bit, float or (since 0.4) YUV views of caller-owned memory. They are resized to the
+ * network's size as by kdas_batch_set(); grey fills all three colours. A YUV frame gives the same
+ * bits as its RGB8 pixels (kdas_view_convert); rows are converted while resizing.
+ * Errors of each call: KDAS_EINVAL, KDAS_ESHAPE (the frame does not have the stated size),
+ * KDAS_ENUMERIC (the weights give NaN), KDAS_ECANCELLED, KDAS_EBACKEND, and KDAS_ENOMEM if no frame
+ * size was stated. On failure `out` and the state kept from past frames are unchanged. */
 
 /* Logits at the frame's size: the sum of the network's maps (P1 + P2), resized (bilinear,
  * half-pixel), as height x width floats. KDAS_EINVAL and others, see above. Since 0.1. */
@@ -70,20 +70,19 @@ KDAS_API kdas_status kdas_segmenter_overlay(kdas_segmenter *segmenter, const kda
 KDAS_API const float *kdas_segmenter_map(const kdas_segmenter *segmenter, int32_t i,
                                          int64_t *height, int64_t *width);
 
-/* ---- Video
- * ------------------------------------------------------------------------------------------
+/* ---- Video --------------------------------------------------------------------------------------
  * Smoothing w: each sample of the network's map gets the probability w * past + (1 - w) * new,
  * which is the past of the next frame. It affects all four calls above. A sample that jumps from 0
- * to 1 passes 0.5 after log(0.5) / log(w) frames, whatever its logits. Hysteresis h: a pixel of the
- * frame becomes polyp at the threshold, and stays polyp while its probability is at least h. The
- * past is the last mask from kdas_segmenter_mask() or kdas_segmenter_overlay(). The first frame has
- * no past: it is computed as if both were off. A new frame size resets both. */
+ * to 1 passes 0.5 after log(0.5) / log(w) frames, whatever its logits.
+ * Hysteresis h: a pixel of the frame becomes polyp at the threshold, and stays polyp while its
+ * probability is at least h. The past is the last mask from kdas_segmenter_mask() or
+ * kdas_segmenter_overlay().
+ * The first frame has no past: it is computed as if both were off. A new frame size resets both. */
 
 /* Reset smoothing and hysteresis, e.g. at a cut or a new video. KDAS_EINVAL. Since 0.2. */
 KDAS_API kdas_status kdas_segmenter_reset(kdas_segmenter *segmenter);
 
-/* ---- Timing
- * ------------------------------------------------------------------------------------------ */
+/* ---- Timing ---------------------------------------------------------------------------------- */
 
 typedef enum kdas_segmenter_stage {
     KDAS_STAGE_INPUT   = 0, /* resize, normalise                                    */
@@ -99,14 +98,14 @@ typedef enum kdas_segmenter_stage {
 /* Name of a stage, "input". Static; NULL if there is no such stage. Any thread. Since 0.4. */
 KDAS_API const char *kdas_segmenter_stage_name(kdas_segmenter_stage stage);
 
-#define KDAS_TIMING_WINDOW 1024 /* frames that percentiles cover, at most */
+#define KDAS_TIMING_WINDOW 1024 /* p50, p99 and max cover at most this many frames */
 
 /* Wall-clock seconds by stage. Set `size` before the call. The first `stages` elements of each
  * array are valid, the others are 0. */
 typedef struct kdas_timing_report {
     size_t  size;
     int64_t frames; /* successful frames since opening or kdas_segmenter_timing_reset() */
-    int64_t window; /* number of last frames that p50, p99 and max cover */
+    int64_t window; /* the last frames, which p50, p99 and max cover */
     double  last[KDAS_STAGE_ROOM]; /* all 0 before the first frame */
     double  p50[KDAS_STAGE_ROOM];  /* nearest rank: half of the frames took no longer */
     double  p99[KDAS_STAGE_ROOM];
