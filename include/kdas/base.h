@@ -46,17 +46,17 @@ KDAS_API int32_t kdas_abi(void);
  * are set to NULL. Exceptions are stated at the call. */
 typedef enum kdas_status {
     KDAS_OK           = 0,
-    KDAS_EINVAL       = -1,  /* an argument or option is out of range, or wrongly NULL    */
-    KDAS_ENOMEM       = -2,  /* an allocation failed                                      */
-    KDAS_EIO          = -3,  /* a file could not be opened, read, written or renamed      */
-    KDAS_EFORMAT      = -4,  /* a file's content is malformed                             */
-    KDAS_ENOTFOUND    = -5,  /* no such name: model, tensor, rule, folder, file           */
-    KDAS_ESHAPE       = -6,  /* sizes do not match                                        */
-    KDAS_EUNSUPPORTED = -7,  /* valid, but not supported by this build or device          */
-    KDAS_ENUMERIC     = -8,  /* NaN or infinity where a finite number is required         */
-    KDAS_ECANCELLED   = -9,  /* the host cancelled                                        */
-    KDAS_EBACKEND     = -10, /* the compute library or the device failed                  */
-    KDAS_ESTATE       = -11  /* calls out of order, or an object used in a forked child   */
+    KDAS_EINVAL       = -1,  /* an argument or option is out of range, or wrongly NULL */
+    KDAS_ENOMEM       = -2,  /* an allocation failed */
+    KDAS_EIO          = -3,  /* a file could not be opened, read, written or renamed */
+    KDAS_EFORMAT      = -4,  /* a file's content is malformed */
+    KDAS_ENOTFOUND    = -5,  /* no such name: model, tensor, rule, folder, file */
+    KDAS_ESHAPE       = -6,  /* sizes do not match */
+    KDAS_EUNSUPPORTED = -7,  /* valid, but not supported by this build or device */
+    KDAS_ENUMERIC     = -8,  /* NaN or infinity where a finite number is required */
+    KDAS_ECANCELLED   = -9,  /* the host cancelled */
+    KDAS_EBACKEND     = -10, /* the compute library or the device failed */
+    KDAS_ESTATE       = -11  /* calls out of order, or an object used in a forked child */
 } kdas_status;
 
 /* Enumerations must have 32 bits, because structs store them as int32_t. Compilation fails

@@ -15,8 +15,8 @@ typedef enum kdas_pixel {
     KDAS_PIXEL_RGBF32  = 7,
     /* YUV, as video decoders produce it: a luma plane, and chroma at half its width and height,
      * rounded up. One chroma sample covers 2 x 2 pixels, fewer at an odd edge. Since 0.4. */
-    KDAS_PIXEL_NV12 = 8, /* chroma[0]: Cb, Cr interleaved                          */
-    KDAS_PIXEL_I420 = 9, /* chroma[0]: Cb, chroma[1]: Cr                           */
+    KDAS_PIXEL_NV12 = 8, /* chroma[0]: Cb, Cr interleaved */
+    KDAS_PIXEL_I420 = 9, /* chroma[0]: Cb, chroma[1]: Cr */
     KDAS_PIXEL_P010 = 10 /* NV12 in 16-bit little-endian words, upper 10 bits used */
 } kdas_pixel;
 
@@ -30,7 +30,7 @@ typedef enum kdas_matrix {
 /* Value range of YUV samples. Since 0.4. */
 typedef enum kdas_range {
     KDAS_RANGE_LIMITED = 0, /* luma 16..235, chroma 16..240; with 10 bits, times four */
-    KDAS_RANGE_FULL    = 1  /* 0..255; with 10 bits, 0..1023                          */
+    KDAS_RANGE_FULL    = 1  /* 0..255; with 10 bits, 0..1023 */
 } kdas_range;
 
 /* Pixels in caller-owned memory, top row first. Plain value: fill every member, or begin with
@@ -42,15 +42,15 @@ typedef enum kdas_range {
  * is within 0.55 of exact arithmetic. The segmenter, kdas_batch_set(), kdas_image_*() and
  * kdas_view_convert() take YUV. Calls that need grey pixels, masks or maps refuse it. */
 typedef struct kdas_view {
-    const void *data;             /* top row; for YUV, of the luma plane         */
-    int64_t     width, height;    /* pixels, >= 1                                */
-    int64_t     stride;           /* bytes between rows; 0: packed               */
-    int32_t     pixel;            /* kdas_pixel                                  */
-    int32_t     matrix;           /* kdas_matrix                                 */
-    int32_t     range;            /* kdas_range                                  */
-    int32_t     reserved;         /* 0                                           */
+    const void *data;             /* top row; for YUV, of the luma plane */
+    int64_t     width, height;    /* pixels, >= 1 */
+    int64_t     stride;           /* bytes between rows; 0: packed */
+    int32_t     pixel;            /* kdas_pixel */
+    int32_t     matrix;           /* kdas_matrix */
+    int32_t     range;            /* kdas_range */
+    int32_t     reserved;         /* 0 */
     const void *chroma[2];        /* top rows of chroma; NV12, P010 use one plane */
-    int64_t     chroma_stride[2]; /* as `stride`                                 */
+    int64_t     chroma_stride[2]; /* as `stride` */
 } kdas_view;
 
 /* An image owned by the library: 8-bit, packed rows. */

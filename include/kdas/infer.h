@@ -85,10 +85,10 @@ KDAS_API kdas_status kdas_segmenter_reset(kdas_segmenter *segmenter);
 /* ---- Timing ---------------------------------------------------------------------------------- */
 
 typedef enum kdas_segmenter_stage {
-    KDAS_STAGE_INPUT   = 0, /* resize, normalise                                    */
-    KDAS_STAGE_NETWORK = 1, /* forward, and download of the maps                    */
-    KDAS_STAGE_OUTPUT  = 2, /* smoothing, resize to the frame, threshold, drawing   */
-    KDAS_STAGE_WHOLE   = 3  /* the whole call                                       */
+    KDAS_STAGE_INPUT   = 0, /* resize, normalise */
+    KDAS_STAGE_NETWORK = 1, /* forward, and download of the maps */
+    KDAS_STAGE_OUTPUT  = 2, /* smoothing, resize to the frame, threshold, drawing */
+    KDAS_STAGE_WHOLE   = 3  /* the whole call */
 } kdas_segmenter_stage;
 /* Number of stages in these headers; a newer library may have more (kdas_timing_report.stages). The
  * room of arrays in reports never changes. */

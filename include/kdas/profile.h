@@ -10,9 +10,9 @@ KDAS_BEGIN
 typedef enum kdas_profile_part {
     KDAS_PROFILE_FORWARD  = 0,
     KDAS_PROFILE_BACKWARD = 1,
-    KDAS_PROFILE_PACK     = 2, /* repacking changed weights into the kernels' layout          */
-    KDAS_PROFILE_ZERO     = 3, /* clearing gradients before accumulation                      */
-    KDAS_PROFILE_UPDATE   = 4  /* flat kernels outside networks: optimizers, sums, norms       */
+    KDAS_PROFILE_PACK     = 2, /* repacking changed weights into the kernels' layout */
+    KDAS_PROFILE_ZERO     = 3, /* clearing gradients before accumulation */
+    KDAS_PROFILE_UPDATE   = 4  /* flat kernels outside networks: optimizers, sums, norms */
 } kdas_profile_part;
 
 /* "forward", "backward", "pack", "zero", "update"; NULL for others. Static. Any thread.
