@@ -155,8 +155,7 @@ KDAS_API kdas_status kdas_checkpoint_save(const kdas_distiller *distiller, const
  * logged as a warning. docs/training.md has the table. In short:
  * - Must match: model, drop path, rule, objective and pairs of features.
  * - From the distiller: precision; decay of the average; between updates, `accumulate`; and the
- *   lengths of the schedule (`total` unless 0, `step_every`, `warmup`), so that a run can be
- * extended.
+ *   lengths of the schedule (`total` unless 0, `step_every`, `warmup`), so a run can be extended.
  * - From the file: all other options of the optimizer.
  * - If the file has no moving average, it starts from the student at the next update.
  * - Files of earlier versions lack some records; those are not compared.
