@@ -13,9 +13,9 @@ struct kd_profile {
     kd_pool names;
     row    *row;
     size_t  rows, row_capacity;
-    int32_t
-          *called; /* rows with a call since the reset, in the order of first calls; room for all */
-    size_t calls, called_capacity;
+    /* Rows with a call since the reset, in the order of first calls; room for all. */
+    int32_t *called;
+    size_t   calls, called_capacity;
 };
 
 const char *kdas_profile_part_name(kdas_profile_part part)

@@ -34,8 +34,8 @@ struct kdas_loader {
     kd_loader_plan      plan;
     kdas_loader_options options;                 /* as they were taken */
     float               scale[KD_LOADER_SCALES]; /* options.scales */
-    int                 workers,
-        started; /* wanted and running threads; `worker` has a scratch for each wanted, one at least */
+    /* Wanted and running threads; `worker` has a scratch for each wanted, one at least. */
+    int            workers, started;
     struct worker *worker;
     int64_t       *order; /* (frames) of epoch order_epoch */
     int64_t        order_epoch;

@@ -32,8 +32,8 @@ struct kdas_distiller {
     kdas_batch            *batch;   /* of the last forward, until its backward                    */
     double                 factor;  /* of the guidance, in the last forward                       */
     kd_feature            *feature; /* NULL: the objective has no features                        */
-    uint64_t
-        holds[2]; /* generations of teacher and student, whose values it reads; teacher 0: none */
+    /* Generations of teacher and student, whose values it reads; teacher 0: none. */
+    uint64_t        holds[2];
     kd_host_teacher host_teacher;
     struct {
         float *values; /* device, as many as the student's; NULL: none is kept           */

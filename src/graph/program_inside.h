@@ -79,13 +79,13 @@ struct kd_program {
     uint64_t *seed, *device_seed; /* one for each node that draws: host memory, device memory */
     int       draws;
 
-    kd_capture_set
-            *capture; /* KD_CAPTURE_SETS of them; NULL: the device has no graphs, or none of this */
-    float  **capture_lent;
-    int     *lent; /* storages that a caller may lend */
-    int      lent_count;
-    uint64_t capture_clock;
-    kd_capture pack_capture; /* of parameters, which no caller lends */
+    /* KD_CAPTURE_SETS of them; NULL: the device has no graphs, or none of this program. */
+    kd_capture_set *capture;
+    float         **capture_lent;
+    int            *lent; /* storages that a caller may lend */
+    int             lent_count;
+    uint64_t        capture_clock;
+    kd_capture      pack_capture; /* of parameters, which no caller lends */
 
     kd_profile_slot *profile;   /* for each node; NULL until it ran with the profile on */
     char             label[96]; /* what the profile calls it                            */

@@ -31,8 +31,8 @@ struct kd_frame {
     float          normal[3][256]; /* of a red, green, blue byte: what the network is given */
     byte_table     bytes;
     line           across, down;
-    int32_t *
-        first; /* (map_width + 1): outputs first[j] .. first[j+1]-1 lie between columns j and j+1 */
+    /* (map_width + 1): outputs first[j] .. first[j+1]-1 lie between columns j and j+1. */
+    int32_t *first;
     uint8_t *kept;    /* (height,width) the last mask, 0 and 255; NULL: not kept */
     char    *scratch; /* for each thread */
     size_t   scratch_bytes;

@@ -54,8 +54,8 @@ typedef struct kd_loss_place {
     float  *teacher[KD_MAX_MAPS]; /* NULL: no teacher */
     float  *mask;
     float  *weight; /* of the mask's pixels; NULL: all 1 */
-    float  *gradient
-        [KD_MAX_MAPS]; /* the weighted sum over the terms is written here; NULL: not wanted */
+    /* The weighted sum over the terms is written here; NULL: not wanted. */
+    float *gradient[KD_MAX_MAPS];
 } kd_loss_place;
 
 /* What a report is made of, gathered in device memory so that it is fetched in one go. */
