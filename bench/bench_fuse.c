@@ -13,6 +13,7 @@
 #include "base/context.h"
 #include "graph/program.h"
 #include "graph/build.h"
+#include "graph/settings.h"
 
 static const int64_t blocks[][3] = {
     /* side, channels, hidden channels: B0, then B2 */
@@ -70,7 +71,7 @@ static void open_side(side *s, kdas_context *ctx, kd_params *params, kd_mode mod
                       const int64_t block[3], bool unfused, float *x)
 {
     *s = (side){ .arena = kd_arena_create(ctx), .forward = HUGE_VAL, .backward = HUGE_VAL };
-    ctx->unfused = unfused;
+    kd_graph_settings_change(ctx)->unfused = unfused;
     die_on(kd_program_create(&s->program, build(ctx, params, mode, n, block), s->arena));
     kd_program_bind(s->program, kd_find(kd_program_graph(s->program), "x"), x, NULL);
 }

@@ -13,6 +13,7 @@
 #include "support/cuda_util.h"
 #include "support/files.h"
 #include "support/run_util.h"
+#include "graph/settings.h"
 
 #define SIDE 64
 
@@ -149,7 +150,7 @@ static void *run(void *user)
     kd_test_rig_options o = on(c->device);
 
     kd_test_rig_make(&c->rig, &o);
-    c->rig.ctx->uncaptured = c->uncaptured;
+    kd_graph_settings_change(c->rig.ctx)->uncaptured = c->uncaptured;
     for (int t = 0; t < STEPS; t++)
         c->total[t] = kd_test_rig_step(&c->rig, t);
     return NULL;

@@ -10,6 +10,7 @@
 #include "support/check_util.h"
 #include "support/far_device.h"
 #include "support/far_net.h"
+#include "graph/settings.h"
 
 enum { STEPS = 6 };
 
@@ -70,7 +71,7 @@ static outcome run_alone(bool captured, void (*run)(outcome *o, kd_test_net *n))
     kd_arena     *arena = kd_arena_create(ctx);
     kd_test_net   n;
 
-    ctx->uncaptured = !captured;
+    kd_graph_settings_change(ctx)->uncaptured = !captured;
     kd_assert_ok(kd_test_net_declare(&params, ctx));
     kd_assert_ok(kd_test_net_open(&n, ctx, params, arena, 5));
     run(&o, &n);
@@ -166,7 +167,7 @@ static outcome run_two_sizes(bool captured)
     kd_test_net   small, large;
     int           made;
 
-    ctx->uncaptured = !captured;
+    kd_graph_settings_change(ctx)->uncaptured = !captured;
     kd_assert_ok(kd_test_net_declare(&params, ctx));
     kd_assert_ok(kd_test_net_open(&small, ctx, params, arena, 4));
     for (int i = 0; i < 3; i++)

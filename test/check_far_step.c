@@ -9,6 +9,7 @@
 #include "support/check_util.h"
 #include "support/far_device.h"
 #include "support/train_util.h"
+#include "graph/settings.h"
 
 enum { SIDE = 32, AREA = SIDE * SIDE };
 
@@ -52,7 +53,7 @@ START_TEST(steps_give_the_bits_of_the_cpu_captured_or_not)
     kd_test_rig_make(&near, &o);
     o.device = "far";
     kd_test_rig_make(&far, &o);
-    far.ctx->uncaptured = _i == 1;
+    kd_graph_settings_change(far.ctx)->uncaptured = _i == 1;
     for (int t = 0; t < 5; t++) {
         kdas_batch      *a = draw(near.ctx, t), *b = draw(far.ctx, t);
         kdas_step_report want = step(&near, a), got = step(&far, b);

@@ -10,6 +10,7 @@
 #include "graph/build.h"
 #include "support/check_util.h"
 #include "support/run_util.h"
+#include "graph/settings.h"
 
 /* ---- feed-forward blocks, whole and spoilt ---- */
 
@@ -106,7 +107,7 @@ static kdas_status open_side(side *s, kdas_context *ctx, kd_mode mode, spoil how
     KD_TRY(kd_params_seal(s->params, true));
     KD_TRY(kd_params_init(s->params, 11));
     s->arena     = kd_arena_create(ctx);
-    ctx->unfused = unfused;
+    kd_graph_settings_change(ctx)->unfused = unfused;
     KD_TRY(kd_program_create(&s->p, build(ctx, s->params, mode, how), s->arena));
     kd_test_fill(s->x, N * H * W * C, "x", 1, 0);
     kd_program_bind(s->p, kd_find(kd_program_graph(s->p), "x"), s->x, s->dx);
@@ -239,7 +240,7 @@ START_TEST(fused_network_equals_its_ops)
     kd_assert_ok(kdas_batch_create(&batch, ctx, 2, SIDE, SIDE));
     kd_test_fill(kdas_batch_images(batch), 2 * SIDE * SIDE * 3, "image", 1, 0);
     for (int i = 0; i < 2; i++) {
-        ctx->unfused = i == 1;
+        kd_graph_settings_change(ctx)->unfused = i == 1;
         kd_assert_ok(kdas_model_create(&m[i], ctx, "polyp_pvt_b0", &o));
         pass(m[i], batch, mode, out[i]);
         kd_assert_ok(kdas_model_memory(m[i], mode, 2, SIDE, SIDE, &bytes[i], NULL));

@@ -12,6 +12,7 @@
 #include "support/far_device.h"
 #include "support/files.h"
 #include "support/train_util.h"
+#include "graph/settings.h"
 
 /* Guidance that would drive, held back. */
 static kd_test_rig_options limited(void)
@@ -92,7 +93,7 @@ START_TEST(far_away_steps_give_the_bits_of_the_cpu)
     kd_test_rig_make(&near, &o);
     o.device = "far";
     kd_test_rig_make(&far, &o);
-    far.ctx->uncaptured = _i == 1;
+    kd_graph_settings_change(far.ctx)->uncaptured = _i == 1;
     for (int t = 0; t < 4; t++) {
         if (t % 2) {
             step_in_silence(&near, t);

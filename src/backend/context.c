@@ -253,7 +253,7 @@ kdas_status kd_context_create_on(kdas_context **out, const kdas_context_options 
 void kdas_context_destroy(kdas_context *ctx)
 {
     if (!ctx) return;
-    if (ctx->uploads) ctx->finish_uploads(ctx);
+    kd_context_parts_finish(ctx);
     kd_profile_finish(ctx);
     if (kd_device_is_here(ctx)) {
         if (ctx->device) ctx->backend->close(ctx->device);

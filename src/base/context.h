@@ -2,7 +2,23 @@
 #ifndef KD_CONTEXT_H
 #define KD_CONTEXT_H
 #include <kdas/backend.h>
+#include "base/base.h"
 #include "base/profile_rows.h"
+
+/* What a folder above keeps for each context, without this header knowing it: a static kd_part_type there names it. */
+typedef struct kd_part_type {
+    size_t size; /* of the part, which begins as zeros                     */
+    void (*finish)(kdas_context *ctx,
+                   void         *part); /* NULL, or called before the context's device is closed */
+} kd_part_type;
+typedef struct kd_part kd_part;
+
+/* The context's part of this type; NULL: it has none yet. */
+void *kd_context_part(const kdas_context *ctx, const kd_part_type *type);
+/* The same, made where there is none. The context frees it. KDAS_ENOMEM. */
+kdas_status kd_context_part_make(void **out, kdas_context *ctx, const kd_part_type *type);
+/* Finish and free all parts, the newest first. */
+void kd_context_parts_finish(kdas_context *ctx);
 
 struct kdas_context {
     kdas_alloc_fn alloc;
@@ -14,15 +30,11 @@ struct kdas_context {
     int32_t       threads;
     bool          plain; /* isa "plain": no vector code outside the backend either */
     atomic_int    cancelled;
-    bool          unfused;    /* programs run op by op, as they were built: for comparisons */
-    bool          uncaptured; /* and call by call, also on devices with graphs: for comparisons */
-    bool        told_uncaptured; /* the log has been told that a program cannot be captured      */
-    int         held;      /* kdas_context_hold() less kdas_context_release(): a cancel waits  */
-    bool        profiling; /* then `profile` is there */
-    kd_profile *profile;   /* NULL until it is first switched on */
+    int           held;      /* kdas_context_hold() less kdas_context_release(): a cancel waits  */
+    bool          profiling; /* then `profile` is there */
+    kd_profile   *profile;   /* NULL until it is first switched on */
 
-    struct kd_uploads *uploads; /* batches on the device (data/upload.c); NULL until there is one */
-    void (*finish_uploads)(kdas_context *ctx); /* there if they are */
+    kd_part *parts; /* what the folders above keep for this context */
 
     kdas_host           host;        /* what the backend is lent                             */
     const kdas_backend *backend;     /* the table in use: `table`                            */

@@ -21,10 +21,10 @@ typedef struct place {
     uint64_t   filled;    /* how often something was put here: see kd_lease       */
 } place;
 
-struct kd_uploads {
+typedef struct uploads {
     place    place[PLACES];
     uint64_t clock;
-};
+} uploads;
 
 typedef struct part {
     const float *from; /* NULL: the batch has none */
@@ -41,44 +41,42 @@ static void find_parts(part parts[PARTS], const kdas_batch *b)
     parts[3] = (part){ b->weights, plane };
 }
 
+static void               finish(kdas_context *ctx, void *memory);
+static const kd_part_type uploads_part = { sizeof(uploads), finish };
+
+/* NULL: nothing was uploaded yet. */
+static uploads *uploads_of(const kdas_context *ctx) { return kd_context_part(ctx, &uploads_part); }
+
 /* From here on kernels find what is under way, and the host has its batches back. */
-static kdas_status wait_for_uploads(kdas_context *ctx)
+static kdas_status wait_for_uploads(kdas_context *ctx, uploads *u)
 {
     bool any = false;
 
     for (int i = 0; i < PLACES; i++) {
-        any |= ctx->uploads->place[i].under_way;
-        ctx->uploads->place[i].under_way = false;
+        any |= u->place[i].under_way;
+        u->place[i].under_way = false;
     }
     return any ? kd_device_upload_wait(ctx) : KDAS_OK;
 }
 
-static void finish(kdas_context *ctx)
+static void finish(kdas_context *ctx, void *memory)
 {
-    wait_for_uploads(ctx);
+    uploads *u = memory;
+
+    wait_for_uploads(ctx, u);
     for (int i = 0; i < PLACES; i++)
         for (int k = 0; k < PARTS; k++)
-            kd_device_unstage(ctx, &ctx->uploads->place[i].part[k]);
-    kd_free(ctx, ctx->uploads);
-    ctx->uploads = NULL;
-}
-
-static kdas_status start(kdas_context *ctx)
-{
-    if (ctx->uploads) return KDAS_OK;
-    ctx->uploads = kd_calloc(ctx, 1, sizeof *ctx->uploads);
-    if (!ctx->uploads) return KDAS_ENOMEM;
-    ctx->finish_uploads = finish;
-    return KDAS_OK;
+            kd_device_unstage(ctx, &u->place[i].part[k]);
 }
 
 /* Where a batch was uploaded to last; NULL: it is nowhere. */
 static place *last_of(const kdas_context *ctx, const kdas_batch *batch)
 {
-    place *last = NULL;
+    uploads *u    = uploads_of(ctx);
+    place   *last = NULL;
 
-    for (int i = 0; ctx->uploads && i < PLACES; i++) {
-        place *p = &ctx->uploads->place[i];
+    for (int i = 0; u && i < PLACES; i++) {
+        place *p = &u->place[i];
 
         if (p->batch == batch->id && (!last || p->when > last->when)) last = p;
     }
@@ -99,7 +97,7 @@ static int cost(const place *p, const kdas_batch *batch, bool ahead)
     return p->used ? 3 : 2;
 }
 
-static place *choose(struct kd_uploads *u, const kdas_batch *batch, bool ahead)
+static place *choose(uploads *u, const kdas_batch *batch, bool ahead)
 {
     place *best = &u->place[0];
 
@@ -133,11 +131,14 @@ static kdas_status put(kdas_batch *batch, bool ahead)
     bool          beside = ahead && ctx->backend->upload_async;
     part          parts[PARTS];
     place        *p;
+    uploads      *u;
+    void         *made;
 
-    KD_RETURN(start(ctx));
-    if (beside) KD_RETURN(wait_for_uploads(ctx)); /* of the next step, not of this batch's */
-    p = choose(ctx->uploads, batch, ahead);
-    if (p->under_way) KD_RETURN(wait_for_uploads(ctx));
+    KD_RETURN(kd_context_part_make(&made, ctx, &uploads_part));
+    u = made;
+    if (beside) KD_RETURN(wait_for_uploads(ctx, u)); /* of the next step, not of this batch's */
+    p = choose(u, batch, ahead);
+    if (p->under_way) KD_RETURN(wait_for_uploads(ctx, u));
     p->batch = 0;
     p->taken = p->used = false;
     p->filled++;
@@ -151,7 +152,7 @@ static kdas_status put(kdas_batch *batch, bool ahead)
     KD_RETURN(copy(ctx, p, parts, beside));
     p->batch   = batch->id;
     p->content = kd_batch_content(batch);
-    p->when    = ++ctx->uploads->clock;
+    p->when    = ++u->clock;
     return KDAS_OK;
 }
 
@@ -174,25 +175,27 @@ kdas_status kdas_batch_upload(kdas_batch *batch)
         KD_RETURN(put(batch, false));
         p = last_of(batch->ctx, batch);
     }
-    if (p->under_way) KD_RETURN(wait_for_uploads(batch->ctx));
+    if (p->under_way) KD_RETURN(wait_for_uploads(batch->ctx, uploads_of(batch->ctx)));
     p->taken = p->used = true;
     return KDAS_OK;
 }
 
 kdas_status kdas_batch_settle(kdas_batch *batch)
 {
-    bool reads = false;
+    uploads *u;
+    bool     reads = false;
 
     if (!batch) return kd_fail(KDAS_EINVAL, "kdas_batch_settle: the batch is NULL");
-    for (int i = 0; batch->ctx->uploads && i < PLACES; i++) {
-        place *p = &batch->ctx->uploads->place[i];
+    u = uploads_of(batch->ctx);
+    for (int i = 0; u && i < PLACES; i++) {
+        place *p = &u->place[i];
 
         if (p->batch != batch->id) continue;
         reads |= p->under_way;
         p->batch = 0;
         p->taken = p->used = false;
     }
-    return reads ? wait_for_uploads(batch->ctx) : KDAS_OK;
+    return reads ? wait_for_uploads(batch->ctx, u) : KDAS_OK;
 }
 
 kdas_status kd_batch_find(kd_batch_place *out, kdas_context *ctx, kdas_batch *batch)
@@ -208,7 +211,7 @@ kdas_status kd_batch_find(kd_batch_place *out, kdas_context *ctx, kdas_batch *ba
         return KDAS_OK;
     }
     if (!is_current(p, batch)) return KDAS_OK;
-    if (p->under_way) KD_RETURN(wait_for_uploads(ctx));
+    if (p->under_way) KD_RETURN(wait_for_uploads(ctx, uploads_of(ctx)));
     p->used = true;
     *out    = (kd_batch_place){ .images  = p->part[0].memory,
                                 .masks   = batch->masks ? p->part[1].memory : NULL,

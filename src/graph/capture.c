@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "graph/program_inside.h"
+#include "graph/settings.h"
 
 /* ---- room ---- */
 
@@ -151,14 +152,16 @@ static kd_capture_set *find_set(kd_program *p)
 /* It cannot be captured: from now on it runs plainly, and the log hears of the first such program. */
 static void give_up(kd_program *p)
 {
-    char why[512];
+    kd_graph_settings *settings;
+    char               why[512];
 
     snprintf(why, sizeof why, "%s", kdas_last_error());
     kd_captures_drop(p);
     kd_free(p->ctx, p->capture);
     p->capture = NULL;
-    if (p->ctx->told_uncaptured) return;
-    p->ctx->told_uncaptured = true;
+    if (kd_graph_settings_of(p->ctx)->told_uncaptured) return;
+    settings = kd_graph_settings_change(p->ctx);
+    if (settings) settings->told_uncaptured = true;
     kd_warn(p->ctx, "'%s' cannot be captured, it runs call by call: %s", p->label, why);
 }
 
@@ -206,7 +209,7 @@ static kdas_status run_captured(kd_program *p, kd_capture *capture, kd_run_fn ru
 /* Timing goes node by node. */
 static bool plainly(const kd_program *p)
 {
-    return !p->capture || p->ctx->uncaptured || p->ctx->profiling;
+    return !p->capture || kd_graph_settings_of(p->ctx)->uncaptured || p->ctx->profiling;
 }
 
 kdas_status kd_capture_run(kd_program *p, kd_capture_part part, kd_run_fn run)

@@ -7,6 +7,7 @@
  * nodes of their own and get their gradients as before. */
 #include <string.h>
 #include "graph/program_inside.h"
+#include "graph/settings.h"
 
 enum { MAX_PATTERN = 6 };
 
@@ -139,7 +140,7 @@ kdas_status kd_fuse(kd_program *p)
 {
     int *uses;
 
-    if (p->ctx->unfused) return KDAS_OK;
+    if (kd_graph_settings_of(p->ctx)->unfused) return KDAS_OK;
     uses = count_uses(p);
     if (!uses) return KDAS_ENOMEM;
     for (int i = p->nodes - 1; i >= 0; i--)
