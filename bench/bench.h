@@ -3,8 +3,8 @@
 #define BENCH_H
 #include <kdas/kdas.h>
 #include <stdbool.h>
-#include "../examples/common_context.h"
-#include "../examples/common_say.h"
+#include "arguments/context.h"
+#include "system/say.h"
 
 #define MAX_REPS 1000
 

@@ -3,7 +3,7 @@
  * how time and memory grow. The rows are those of PyTorch's peer script, to be set side by side. */
 #include <stdio.h>
 #include <string.h>
-#include "../examples/common_args.h"
+#include "arguments/args.h"
 #include "bench.h"
 
 static const option options[] = {
