@@ -1,4 +1,4 @@
-/* common_args.c - command lines: a table of options, read and explained. */
+/* args.c - command lines: a table of options, read and explained. */
 #include "arguments/args.h"
 #include <errno.h>
 #include <kdas/base.h>

@@ -1,6 +1,6 @@
-/* common_args.h - command lines: a table of options, read and explained. */
-#ifndef COMMON_ARGS_H
-#define COMMON_ARGS_H
+/* args.h - command lines: a table of options, read and explained. */
+#ifndef PROGRAMS_ARGS_H
+#define PROGRAMS_ARGS_H
 #include <stdbool.h>
 #include <stdint.h>
 

@@ -1,4 +1,4 @@
-/* common_context.c - the context that a program's options ask for. */
+/* context.c - the context that a program's options ask for. */
 #include "arguments/context.h"
 #include "system/say.h"
 

@@ -1,7 +1,7 @@
-/* common_context.h - where a program computes and in what: the options that all programs share, and the context
+/* context.h - where a program computes and in what: the options that all programs share, and the context
  * that they ask for. */
-#ifndef COMMON_CONTEXT_H
-#define COMMON_CONTEXT_H
+#ifndef PROGRAMS_CONTEXT_H
+#define PROGRAMS_CONTEXT_H
 #include <kdas/base.h>
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-/* common_augment.c - see common_augment.h. */
+/* augment.c - see augment.h. */
 #include "distill/augment.h"
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
-/* common_augment.h - the views of frames that a training shows: the options of augmentation, and what the
+/* augment.h - the views of frames that a training shows: the options of augmentation, and what the
  * loader makes of them. */
-#ifndef COMMON_AUGMENT_H
-#define COMMON_AUGMENT_H
+#ifndef PROGRAMS_AUGMENT_H
+#define PROGRAMS_AUGMENT_H
 #include <kdas/data.h>
 #include <stdbool.h>
 

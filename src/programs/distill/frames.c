@@ -1,4 +1,4 @@
-/* common_frames.c - the frames of a run: to train on, held out, and the test sets. */
+/* frames.c - the frames of a run: to train on, held out, and the test sets. */
 #include "distill/frames.h"
 #include <stdlib.h>
 #include <string.h>

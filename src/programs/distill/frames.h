@@ -1,6 +1,6 @@
-/* common_frames.h - the frames of a run: to train on, held out, and the test sets. */
-#ifndef COMMON_FRAMES_H
-#define COMMON_FRAMES_H
+/* frames.h - the frames of a run: to train on, held out, and the test sets. */
+#ifndef PROGRAMS_FRAMES_H
+#define PROGRAMS_FRAMES_H
 #include <kdas/data.h>
 #include "distill/settings.h"
 

@@ -1,4 +1,4 @@
-/* common_history.c - what a training run has told: its curves, kept for the report. */
+/* history.c - what a training run has told: its curves, kept for the report. */
 #include "distill/history.h"
 #include <math.h>
 #include <stdio.h>

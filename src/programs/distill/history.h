@@ -1,6 +1,6 @@
-/* common_history.h - what a training run has told: its curves, kept for the report. */
-#ifndef COMMON_HISTORY_H
-#define COMMON_HISTORY_H
+/* history.h - what a training run has told: its curves, kept for the report. */
+#ifndef PROGRAMS_HISTORY_H
+#define PROGRAMS_HISTORY_H
 #include <kdas/train.h>
 #include <stdbool.h>
 

@@ -1,4 +1,4 @@
-/* common_progress.c - a training run as its user sees it: a bar on a terminal, plain lines
+/* progress.c - a training run as its user sees it: a bar on a terminal, plain lines
  * elsewhere. */
 #include "distill/progress.h"
 #include <math.h>

@@ -1,7 +1,7 @@
-/* common_progress.h - a training run as its user sees it: a bar on a terminal, plain lines
+/* progress.h - a training run as its user sees it: a bar on a terminal, plain lines
  * elsewhere. */
-#ifndef COMMON_PROGRESS_H
-#define COMMON_PROGRESS_H
+#ifndef PROGRAMS_PROGRESS_H
+#define PROGRAMS_PROGRESS_H
 #include "distill/history.h"
 
 typedef struct progress {

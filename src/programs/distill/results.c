@@ -1,4 +1,4 @@
-/* common_results.c - what a finished kdas-distill hands over: figures, pictures and the report. */
+/* results.c - what a finished kdas-distill hands over: figures, pictures and the report. */
 #include "distill/results.h"
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
-/* common_results.h - what a finished kdas-distill hands over: figures, pictures and the report. */
-#ifndef COMMON_RESULTS_H
-#define COMMON_RESULTS_H
+/* results.h - what a finished kdas-distill hands over: figures, pictures and the report. */
+#ifndef PROGRAMS_RESULTS_H
+#define PROGRAMS_RESULTS_H
 #include "distill/frames.h"
 #include "distill/scores/scores.h"
 #include "distill/train.h"
@@ -55,10 +55,10 @@ typedef struct cast {
 
 /* Draw sheets of some frames of a set, from the worst to the best for the last student, into
  * `dir`. Calls `each` for every sheet with a JPEG of it, which is removed afterwards.
- * (common_gallery.c) */
+ * (gallery.c) */
 typedef bool (*sheet_fn)(void *user, const char *jpeg, const char *caption);
 bool gallery_draw(const work *w, const cast *c, int set, const char *dir, sheet_fn each,
                   void *user);
-/* The page. (common_page.c) */
+/* The page. (page.c) */
 bool page_write(const work *w, const cast *c);
 #endif

@@ -1,4 +1,4 @@
-/* common_settings.c - what kdas-distill is told on its command line. */
+/* settings.c - what kdas-distill is told on its command line. */
 #include "distill/settings.h"
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* common_settings.h - what kdas-distill is told on its command line. */
-#ifndef COMMON_SETTINGS_H
-#define COMMON_SETTINGS_H
+/* settings.h - what kdas-distill is told on its command line. */
+#ifndef PROGRAMS_SETTINGS_H
+#define PROGRAMS_SETTINGS_H
 #include <kdas/loss.h>
 #include <kdas/optim.h>
 #include <stdbool.h>

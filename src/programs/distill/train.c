@@ -1,4 +1,4 @@
-/* common_train.c - one training: a model, its objective and a folder for its files. */
+/* train.c - one training: a model, its objective and a folder for its files. */
 #include "distill/train.h"
 #include <errno.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* common_train.h - one training: a model, its objective and a folder for its files. */
-#ifndef COMMON_TRAIN_H
-#define COMMON_TRAIN_H
+/* train.h - one training: a model, its objective and a folder for its files. */
+#ifndef PROGRAMS_TRAIN_H
+#define PROGRAMS_TRAIN_H
 #include <kdas/train.h>
 #include "distill/frames.h"
 #include "distill/history.h"

@@ -1,4 +1,4 @@
-/* common_font.c - letters of 5 x 7 dots for captions in pictures. */
+/* font.c - letters of 5 x 7 dots for captions in pictures. */
 #include "pictures/font.h"
 
 static const uint8_t digits[10][7] = {

@@ -1,6 +1,6 @@
-/* common_font.h - letters of 5 x 7 dots for captions in pictures. */
-#ifndef COMMON_FONT_H
-#define COMMON_FONT_H
+/* font.h - letters of 5 x 7 dots for captions in pictures. */
+#ifndef PROGRAMS_FONT_H
+#define PROGRAMS_FONT_H
 #include <stdint.h>
 
 /* Seven rows, top first, the low five bits of each from left to right. Lower case is written as

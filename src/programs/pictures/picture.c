@@ -1,4 +1,4 @@
-/* common_picture.c - masks laid over frames, and sheets of such pictures side by side. */
+/* picture.c - masks laid over frames, and sheets of such pictures side by side. */
 #include "pictures/picture.h"
 #include <stdlib.h>
 #include <string.h>

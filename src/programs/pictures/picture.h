@@ -1,7 +1,7 @@
-/* common_picture.h - masks laid over frames, and sheets of such pictures side by side. Pixels
+/* picture.h - masks laid over frames, and sheets of such pictures side by side. Pixels
  * are RGB, (height,width,3) packed rows of bytes; masks (height,width), 0 and 255. */
-#ifndef COMMON_PICTURE_H
-#define COMMON_PICTURE_H
+#ifndef PROGRAMS_PICTURE_H
+#define PROGRAMS_PICTURE_H
 #include <kdas/image.h>
 #include <stdbool.h>
 

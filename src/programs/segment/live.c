@@ -1,4 +1,4 @@
-/* common_live.c - a stream of frames in, a stream of masks or overlays out. */
+/* live.c - a stream of frames in, a stream of masks or overlays out. */
 #include "segment/live.h"
 #include <stdlib.h>
 #include <time.h>

@@ -1,4 +1,4 @@
-/* common_stream.c - raw video on standard input and output. */
+/* stream.c - raw video on standard input and output. */
 #define _GNU_SOURCE
 #include "segment/stream.h"
 #include <errno.h>

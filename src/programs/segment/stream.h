@@ -1,7 +1,7 @@
-/* common_stream.h - raw video on standard input and output, as ffmpeg's rawvideo: frame after frame, nothing
+/* stream.h - raw video on standard input and output, as ffmpeg's rawvideo: frame after frame, nothing
  * between them. */
-#ifndef COMMON_STREAM_H
-#define COMMON_STREAM_H
+#ifndef PROGRAMS_STREAM_H
+#define PROGRAMS_STREAM_H
 #include <kdas/image.h>
 #include <stdbool.h>
 

@@ -1,4 +1,4 @@
-/* common_files.c - folders and paths, as far as the C library leaves them to us. */
+/* files.c - folders and paths, as far as the C library leaves them to us. */
 #include "system/files.h"
 #include <dirent.h>
 #include <errno.h>

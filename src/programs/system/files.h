@@ -1,6 +1,6 @@
-/* common_files.h - folders and paths, as far as the C library leaves them to us. */
-#ifndef COMMON_FILES_H
-#define COMMON_FILES_H
+/* files.h - folders and paths, as far as the C library leaves them to us. */
+#ifndef PROGRAMS_FILES_H
+#define PROGRAMS_FILES_H
 #include <stdbool.h>
 #include <stddef.h>
 

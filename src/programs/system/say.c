@@ -1,4 +1,4 @@
-/* common_say.c - how the programs speak. */
+/* say.c - how the programs speak. */
 #include "system/say.h"
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
-/* common_say.h - how the programs speak: sentences on stderr, a line that is redrawn, exit
+/* say.h - how the programs speak: sentences on stderr, a line that is redrawn, exit
  * codes. */
-#ifndef COMMON_SAY_H
-#define COMMON_SAY_H
+#ifndef PROGRAMS_SAY_H
+#define PROGRAMS_SAY_H
 #include <kdas/base.h>
 #include <stdarg.h>
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-/* common_stop.c - Ctrl-C: the first one asks to stop at the next safe point, the second ends at
+/* stop.c - Ctrl-C: the first one asks to stop at the next safe point, the second ends at
  * once. */
 #include "system/stop.h"
 #include <signal.h>

@@ -1,7 +1,7 @@
-/* common_stop.h - Ctrl-C: the first one asks to stop at the next safe point, the second ends at
+/* stop.h - Ctrl-C: the first one asks to stop at the next safe point, the second ends at
  * once. */
-#ifndef COMMON_STOP_H
-#define COMMON_STOP_H
+#ifndef PROGRAMS_STOP_H
+#define PROGRAMS_STOP_H
 #include <kdas/base.h>
 #include <stdbool.h>
 

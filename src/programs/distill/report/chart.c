@@ -1,4 +1,4 @@
-/* common_chart.c - line charts as inline SVG; the page that holds them gives the colours. */
+/* chart.c - line charts as inline SVG; the page that holds them gives the colours. */
 #include "distill/report/chart.h"
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* common_chart.h - line charts as inline SVG; the page that holds them gives the colours. */
-#ifndef COMMON_CHART_H
-#define COMMON_CHART_H
+/* chart.h - line charts as inline SVG; the page that holds them gives the colours. */
+#ifndef PROGRAMS_CHART_H
+#define PROGRAMS_CHART_H
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* common_gallery.c - sheets of chosen frames: frame, truth, every model's mask, and where they
+/* gallery.c - sheets of chosen frames: frame, truth, every model's mask, and where they
  * differ. */
 #include <kdas/infer.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* common_page.c - what stands in kdas-distill's report.html, from top to bottom. */
+/* page.c - what stands in kdas-distill's report.html, from top to bottom. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* common_report.c - report.html, written from the top down. */
+/* report.c - report.html, written from the top down. */
 #include "distill/report/report.h"
 #include <errno.h>
 #include <math.h>

@@ -1,7 +1,7 @@
-/* common_report.h - report.html: one file that holds its curves, tables and pictures, written
+/* report.h - report.html: one file that holds its curves, tables and pictures, written
  * from the top down. Needs neither scripts nor other files, and reads in light and dark. */
-#ifndef COMMON_REPORT_H
-#define COMMON_REPORT_H
+#ifndef PROGRAMS_REPORT_H
+#define PROGRAMS_REPORT_H
 #include <stdbool.h>
 #include <stdio.h>
 #include "distill/history.h"

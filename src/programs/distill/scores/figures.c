@@ -1,4 +1,4 @@
-/* common_figures.c - the figures of one model on one set of frames, and their file. */
+/* figures.c - the figures of one model on one set of frames, and their file. */
 #include "distill/scores/figures.h"
 #include <errno.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
-/* common_figures.h - the figures of one model on one set of frames, and a file that keeps those of
+/* figures.h - the figures of one model on one set of frames, and a file that keeps those of
  * all sets, so that a run that is taken up again need not measure anew. */
-#ifndef COMMON_FIGURES_H
-#define COMMON_FIGURES_H
+#ifndef PROGRAMS_FIGURES_H
+#define PROGRAMS_FIGURES_H
 #include <kdas/data.h>
 #include <kdas/metric.h>
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-/* common_scores.c - figures of several models on several sets of frames, each with one or more
+/* scores.c - figures of several models on several sets of frames, each with one or more
  * seeds. */
 #include "distill/scores/scores.h"
 #include <errno.h>

@@ -1,7 +1,7 @@
-/* common_scores.h - figures of several models on several sets of frames, each with one or more
+/* scores.h - figures of several models on several sets of frames, each with one or more
  * seeds: printed, written, compared. */
-#ifndef COMMON_SCORES_H
-#define COMMON_SCORES_H
+#ifndef PROGRAMS_SCORES_H
+#define PROGRAMS_SCORES_H
 #include "distill/scores/figures.h"
 #include "distill/scores/stats.h"
 

@@ -1,4 +1,4 @@
-/* common_stats.c - what several seeds tell. */
+/* stats.c - what several seeds tell. */
 #include "distill/scores/stats.h"
 #include <math.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
-/* common_stats.h - what several seeds tell: mean and spread, differences between rows in pairs of
+/* stats.h - what several seeds tell: mean and spread, differences between rows in pairs of
  * runs with the same seed, and whether one row is ahead. Plain C, nothing of the library.
  * docs/measuring.md has the rule. */
-#ifndef COMMON_STATS_H
-#define COMMON_STATS_H
+#ifndef PROGRAMS_STATS_H
+#define PROGRAMS_STATS_H
 #include <stdbool.h>
 #include <stddef.h>
 
