@@ -3,19 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "distill/report/page.h"
 #include "system/files.h"
 #include "system/say.h"
 #include "system/stop.h"
-
-training *work_run(const work *w, int row, int seed)
-{
-    return &w->runs[row * w->settings.seed_count + seed];
-}
-
-const char *work_row_name(const work *w, int row)
-{
-    return w->settings.preset_count > 1 ? w->settings.presets[row] : "student";
-}
 
 /* ---- Figures, as the trainings end ----------------------------------------------------------- */
 

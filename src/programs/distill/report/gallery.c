@@ -1,9 +1,9 @@
 /* gallery.c - sheets of chosen frames: frame, truth, every model's mask, and where they
  * differ. */
+#include "distill/report/gallery.h"
 #include <kdas/infer.h>
 #include <stdlib.h>
 #include <string.h>
-#include "distill/results.h"
 #include "pictures/picture.h"
 #include "system/say.h"
 #include "system/stop.h"

@@ -1,10 +1,10 @@
 /* page.c - what stands in kdas-distill's report.html, from top to bottom. */
+#include "distill/report/page.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include "distill/report/report.h"
-#include "distill/results.h"
 #include "system/files.h"
 #include "system/say.h"
 
