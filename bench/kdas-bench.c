@@ -4,7 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 #include "arguments/args.h"
-#include "bench.h"
+#include "figures.h"
+#include "grow.h"
+#include "profile_table.h"
+#include "settings.h"
+#include "system/say.h"
 
 static const option options[] = {
     { OPTION_TEXT, "--student", "MODEL", &set.student, 0, 0, "default polyp_pvt_b0" },

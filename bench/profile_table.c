@@ -1,11 +1,14 @@
-/* profile.c - where a figure's time goes: tables by op, by program and by node, against the machine's rates. */
+/* profile_table.c - where a figure's time goes: tables by op, by program and by node, against the machine's rates. */
 #define KDAS_EXPERIMENTAL
+#include "profile_table.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "bench.h"
+#include "arguments/context.h"
+#include "settings.h"
+#include "system/say.h"
 
 enum { NODES = 20 }; /* in the table of the most expensive */
 
