@@ -1,5 +1,6 @@
 # libkdas. `make help` lists the targets; objects sit in build/<config>/, libraries in lib/, programs in bin/.
-# New files need no line here: src/**/*.c, examples/*.c, test/check_* and test/support/*.c are found.
+# New files need no line here: src/**/*.c, examples/*.c, test/check_* and test/support/*.c are found, and a program
+# kdas-NAME by its src/programs/NAME/main.c.
 VERSION   := $(shell sed -n 's/^.define KDAS_VERSION_[MP][A-Z]*  *//p' include/kdas/base.h | paste -sd.)
 SOVERSION := $(shell sed -n 's/^.define KDAS_ABI  *//p' include/kdas/base.h)
 PREFIX     ?= /usr/local
@@ -35,8 +36,10 @@ LIB_COMPILE  = $(CC) -Iinclude -Isrc -DKDAS_EXPERIMENTAL $(ONEDNN_CFLAGS) $(OPEN
                $(LIB_CFLAGS) $(C_WARN) $(SANITIZE)
 TEST_COMPILE = $(LIB_COMPILE) -Itest
 TEST_COMPILE_CXX = $(CXX) -std=c++17 -Iinclude -Itest -DKDAS_EXPERIMENTAL $(CPPFLAGS) $(CXXFLAGS) $(WARN) $(SANITIZE)
-# Programs see the public headers alone, as any host would.
+# Programs and samples see the public headers alone, as any host would; programs and kdas-bench have headers
+# of their own in src/programs.
 HOST_COMPILE     = $(CC) -std=gnu11 -Iinclude $(CPPFLAGS) $(CFLAGS) $(C_WARN) $(SANITIZE)
+PROGRAM_COMPILE  = $(HOST_COMPILE) -I$(PROGRAM_DIR)
 HOST_COMPILE_CXX = $(CXX) -std=c++17 -Iinclude $(CPPFLAGS) $(CXXFLAGS) $(WARN) $(SANITIZE)
 LINK     = $(CC) $(SANITIZE) $(LDFLAGS)
 LINK_CXX = $(CXX) $(SANITIZE) $(LDFLAGS)
@@ -66,23 +69,28 @@ else
 endif
 
 HEADERS  := $(sort $(wildcard include/kdas/*.h include/kdas/*.def))
+PROGRAM_DIR := src/programs
 SIMD_DIR := src/backend/cpu/simd
 SIMD_SRC := $(sort $(wildcard $(SIMD_DIR)/*.c))
-SRC      := $(filter-out $(SIMD_SRC),$(sort $(shell find src -name '*.c' -not -path 'src/backend/cuda/*')))
+SRC      := $(filter-out $(SIMD_SRC),$(sort $(shell find src -name '*.c' -not -path 'src/backend/cuda/*' \
+              -not -path '$(PROGRAM_DIR)/*')))
 OBJ      := $(SRC:%.c=$(B)/%.o) \
             $(foreach isa,avx512 avx2 plain,$(SIMD_SRC:%.c=$(B)/%.$(isa).o)) \
             $(HALF_FILES:%=$(B)/$(SIMD_DIR)/%.bf16.o) $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.amx.o)
 SHARED   := $(LIBOUT)/libkdas.so.$(VERSION)
 STATIC   := $(LIBOUT)/libkdas.a
 
-# kdas-*: programs to install. Other files with a main are samples, for reading; `check` runs them.
-PROGRAM_SRC := $(sort $(wildcard examples/kdas-*.c))
-BENCH_SRC   := $(sort $(wildcard bench/kdas-*.c))
-COMMON_SRC  := $(sort $(wildcard examples/common*.c))
-SAMPLE_SRC  := $(filter-out $(PROGRAM_SRC) $(COMMON_SRC),$(sort $(wildcard examples/*.c)))
+# Programs to install: src/programs/NAME has the main.c of kdas-NAME and its other parts. Folders without a main.c
+# hold what programs share.
+PROGRAM_NAMES   := $(patsubst $(PROGRAM_DIR)/%/main.c,%,$(sort $(wildcard $(PROGRAM_DIR)/*/main.c)))
+PROGRAM_SRC     := $(sort $(shell find $(PROGRAM_DIR) -name '*.c'))
+PROGRAM_OWN      = $(patsubst %.c,$(B)/%.o,$(filter $(PROGRAM_DIR)/$(1)/%,$(PROGRAM_SRC)))
+PROGRAM_SHARED  := $(patsubst %.c,$(B)/%.o,$(filter-out $(PROGRAM_NAMES:%=$(PROGRAM_DIR)/%/%),$(PROGRAM_SRC)))
+PROGRAMS        := $(PROGRAM_NAMES:%=$(BINOUT)/kdas-%)
+# Samples, for reading; `check` runs them.
+SAMPLE_SRC  := $(sort $(wildcard examples/*.c))
 SAMPLE_CXX  := $(sort $(wildcard examples/*.cpp))
-COMMON      := $(COMMON_SRC:%.c=$(B)/%.o)
-PROGRAMS    := $(PROGRAM_SRC:examples/%.c=$(BINOUT)/%)
+BENCH_SRC   := $(sort $(wildcard bench/kdas-*.c))
 BENCHES     := $(BENCH_SRC:bench/%.c=$(BINOUT)/%)
 # They time what is internal, so they link the static library.
 INSIDE_SRC  := $(sort $(wildcard bench/bench_*.c))
@@ -114,7 +122,7 @@ CHECK_LIBS   := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck_pic 
 
 # Programs find the library by the path from their own folder to its: $(call RPATH,from,to)
 RPATH     = -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to=$(1) $(2))'
-EVERY_OBJ = $(OBJ) $(EMULATED) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(BENCH_PARTS_SRC) $(INSIDE_SRC) $(COMMON_SRC) $(SAMPLE_SRC) \
+EVERY_OBJ = $(OBJ) $(EMULATED) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(BENCH_PARTS_SRC) $(INSIDE_SRC) $(SAMPLE_SRC) \
             $(SUITE_SRC) $(SUPPORT_SRC) $(GOLDEN_SRC)) $(patsubst %.cpp,$(B)/%.o,$(SAMPLE_CXX) $(SUITE_CXX))
 
 # ---- Build ----------------------------------------------------------------------------------------
@@ -154,6 +162,12 @@ $(B)/test/%.o: test/%.cpp $(B)/.flags
 $(INSIDE:%=%.o): $(B)/%.o: %.c $(B)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CC)$(TEST_COMPILE) -MMD -MP -c $< -o $@
+$(B)/$(PROGRAM_DIR)/%.o: $(PROGRAM_DIR)/%.c $(B)/.flags
+	@mkdir -p $(@D)
+	$(call SAY,CC)$(PROGRAM_COMPILE) -MMD -MP -c $< -o $@
+$(B)/bench/%.o: bench/%.c $(B)/.flags
+	@mkdir -p $(@D)
+	$(call SAY,CC)$(PROGRAM_COMPILE) -MMD -MP -c $< -o $@
 $(B)/%.o: %.c $(B)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CC)$(HOST_COMPILE) -MMD -MP -c $< -o $@
@@ -173,12 +187,13 @@ $(STATIC): $(OBJ) $(B)/.objects
 	@rm -f $@
 	$(call SAY,AR)ar rcs $@ $(OBJ)
 
-$(PROGRAMS): $(BINOUT)/%: $(B)/examples/%.o $(COMMON) $(SHARED)
+$(foreach p,$(PROGRAM_NAMES),$(eval $(BINOUT)/kdas-$(p): $(call PROGRAM_OWN,$(p))))
+$(PROGRAMS): $(PROGRAM_SHARED) $(SHARED)
 	@mkdir -p $(@D)
-	$(call SAY,LINK)$(LINK) -o $@ $< $(COMMON) $(SHARED) -lpthread -lm $(call RPATH,$(BINOUT),$(LIBOUT))
-$(BENCHES): $(BINOUT)/%: $(B)/bench/%.o $(BENCH_PARTS) $(COMMON) $(SHARED)
+	$(call SAY,LINK)$(LINK) -o $@ $(filter %.o,$^) $(SHARED) -lpthread -lm $(call RPATH,$(BINOUT),$(LIBOUT))
+$(BENCHES): $(BINOUT)/%: $(B)/bench/%.o $(BENCH_PARTS) $(PROGRAM_SHARED) $(SHARED)
 	@mkdir -p $(@D)
-	$(call SAY,LINK)$(LINK) -o $@ $< $(BENCH_PARTS) $(COMMON) $(SHARED) -lpthread -lm $(call RPATH,$(BINOUT),$(LIBOUT))
+	$(call SAY,LINK)$(LINK) -o $@ $(filter %.o,$^) $(SHARED) -lpthread -lm $(call RPATH,$(BINOUT),$(LIBOUT))
 $(C_SAMPLES): %: %.o $(SHARED)
 	$(call SAY,LINK)$(LINK) -o $@ $< $(SHARED) -lm $(call RPATH,$(B)/examples,$(LIBOUT))
 $(CXX_SAMPLES): %: %.o $(SHARED)
@@ -196,7 +211,7 @@ $(SUPPORT): $(SUPPORT_SRC:%.c=$(B)/%.o) $(B)/.support
 $(C_SUITES): %: %.o $(SUPPORT) $(STATIC)
 	$(call SAY,LINK)$(LINK) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
 $(B)/test/check_amx: $(EMULATED)
-$(B)/test/check_stats: $(B)/examples/common_stats.o
+$(B)/test/check_stats: $(B)/$(PROGRAM_DIR)/distill/scores/stats.o
 $(CXX_SUITES): %: %.o $(SUPPORT) $(STATIC)
 	$(call SAY,LINK)$(LINK_CXX) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
 $(B)/test/golden/check_golden: $(GOLDEN_SRC:%.c=$(B)/%.o) $(SUPPORT) $(STATIC)
@@ -318,9 +333,8 @@ install: all ## install under PREFIX (LIBDIR, INCLUDEDIR, BINDIR; all below DEST
 	  -e 's|@VERSION@|$(VERSION)|' -e 's|@PRIVATE@|$(ONEDNN_LIBS) $(SYSTEM_LIBS)|' \
 	  pkgconfig/kdas.pc.in > $(D)$(LIBDIR)/pkgconfig/kdas.pc
 	test ! -f "$(CUDA_PLUGIN)" || install -D -m 755 $(CUDA_PLUGIN) $(D)$(LIBDIR)/kdas/$(notdir $(CUDA_PLUGIN))
-	set -e; for p in $(notdir $(PROGRAMS)); do \
-	  $(LINK) -o $(D)$(BINDIR)/$$p $(B)/examples/$$p.o $(COMMON) $(SHARED) -lpthread -lm \
-	    $(call RPATH,$(BINDIR),$(LIBDIR)); done
+	set -e; $(foreach p,$(PROGRAM_NAMES),$(LINK) -o $(D)$(BINDIR)/kdas-$(p) $(call PROGRAM_OWN,$(p)) \
+	  $(PROGRAM_SHARED) $(SHARED) -lpthread -lm $(call RPATH,$(BINDIR),$(LIBDIR));)
 uninstall: ## remove what install put there
 	rm -f $(addprefix $(D)$(LIBDIR)/,libkdas.so libkdas.so.$(SOVERSION) libkdas.so.$(VERSION) libkdas.a \
 	  pkgconfig/kdas.pc kdas/libkdas-cuda.so) $(addprefix $(D)$(BINDIR)/,$(notdir $(PROGRAMS)))

@@ -1,54 +1,15 @@
 /* figures.c - the figures of kdas-bench: inference, a distillation step, and live frames. */
+#include "figures.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <time.h>
-#include "bench.h"
-
-settings set = { .student = "polyp_pvt_b0",
-                 .teacher = "polyp_pvt_b2",
-                 .size    = { 352, 352 },
-                 .frame   = { 1080, 1920 },
-                 .reps    = 5,
-                 .warm_up = 2 };
+#include "profile_table.h"
+#include "settings.h"
+#include "system/say.h"
+#include "timing.h"
+#include "work.h"
 
 /* ---- Timing -------------------------------------------------------------------------------------- */
-
-double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-double median(double *values, int64_t n)
-{
-    qsort(values, (size_t)n, sizeof *values, ascending);
-    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
-
-double peak_mib(void)
-{
-    struct rusage use;
-
-    getrusage(RUSAGE_SELF, &use);
-    return (double)use.ru_maxrss / 1024;
-}
-
-void print_row(const char *name, double seconds, int64_t images)
-{
-    printf("%s\t%.5f\t%.3f\t%.0f\n", name, seconds, (double)images / seconds, peak_mib());
-    fflush(stdout);
-}
 
 static bool time_figure(kdas_context *ctx, const figure *f)
 {
@@ -63,62 +24,6 @@ static bool time_figure(kdas_context *ctx, const figure *f)
     middle = median(seconds, set.reps);
     print_row(f->name, middle, f->images);
     return !set.profile || profile_figure(ctx, f, middle);
-}
-
-bool wanted(const char *name)
-{
-    const char *at     = set.only ? set.only : set.frame_text ? "infer,step,frame" : "infer,step";
-    size_t      length = strlen(name);
-
-    for (; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
-        if (!strncmp(at, name, length) && (!at[length] || at[length] == ',')) return true;
-    return false;
-}
-
-/* ---- What is timed ------------------------------------------------------------------------------- */
-
-/* Any values do: the work does not depend on them. */
-bool make_batch(kdas_batch **out, kdas_context *ctx, int64_t count, int64_t height, int64_t width)
-{
-    int64_t  n     = count * height * width;
-    uint64_t state = 1;
-
-    if (!ok(kdas_batch_create(out, ctx, count, height, width))) return false;
-    for (int64_t i = 0; i < n * 3; i++) {
-        state                      = state * 6364136223846793005u + 1442695040888963407u;
-        kdas_batch_images(*out)[i] = (float)(state >> 40) / 8388608.0f - 1.0f;
-        if (i < n) kdas_batch_masks(*out)[i] = (float)(state >> 63);
-    }
-    return true;
-}
-
-bool make_model(kdas_model **out, kdas_context *ctx, const char *name, bool trainable)
-{
-    kdas_model_options o;
-
-    kdas_model_options_init(&o, sizeof o);
-    o.trainable = trainable;
-    return ok(kdas_model_create(out, ctx, name, &o));
-}
-
-bool trainer_open(trainer *t, kdas_context *ctx, int64_t count, int64_t height, int64_t width)
-{
-    kdas_distiller_options o;
-
-    kdas_distiller_options_init(&o, sizeof o);
-    o.gradient_norms = 0; /* the peers' steps do not measure what each term sends */
-    return make_batch(&t->batch, ctx, count, height, width) &&
-           ok(kdas_loss_create(&t->loss, ctx, NULL)) &&
-           ok(kdas_optim_create(&t->optim, t->student, NULL)) &&
-           ok(kdas_distiller_create(&t->distiller, t->teacher, t->student, t->loss, t->optim, &o));
-}
-
-void trainer_close(trainer *t)
-{
-    kdas_distiller_destroy(t->distiller);
-    kdas_optim_destroy(t->optim);
-    kdas_loss_destroy(t->loss);
-    kdas_batch_destroy(t->batch);
 }
 
 /* Operations of an image of the size that is set, two for each multiply-accumulate. */

@@ -2,10 +2,14 @@
  * of their kind. Every line has networks of its own; its time is the fastest run, which suffers least
  * from whatever else the machine does. */
 #define KDAS_EXPERIMENTAL
+#include "grow.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "bench.h"
+#include "settings.h"
+#include "system/say.h"
+#include "timing.h"
+#include "work.h"
 
 enum { MOST_LINES = 32 };
 

@@ -3,8 +3,12 @@
  * how time and memory grow. The rows are those of PyTorch's peer script, to be set side by side. */
 #include <stdio.h>
 #include <string.h>
-#include "../examples/common_args.h"
-#include "bench.h"
+#include "arguments/args.h"
+#include "figures.h"
+#include "grow.h"
+#include "profile_table.h"
+#include "settings.h"
+#include "system/say.h"
 
 static const option options[] = {
     { OPTION_TEXT, "--student", "MODEL", &set.student, 0, 0, "default polyp_pvt_b0" },

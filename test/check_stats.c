@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "../examples/common_stats.h"
+#include "programs/distill/scores/stats.h"
 
 static void ck_near(double a, double b) { ck_assert_double_lt(fabs(a - b), 1e-12); }
 

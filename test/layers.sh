@@ -1,8 +1,8 @@
 #!/bin/bash
 # layers.sh [ROOT] - prove the direction of includes: a folder of src/ may include only from itself and from
 # those before it in `order`; the CPU backend knows only what a plug-in would, and the CUDA plug-in, which links to
-# nothing of the library, kdas/backend.h alone; CUDA's headers are its and its emulator's; examples know only what a
-# host would. And, by their objects (in OBJECTS, which `make check-layers` builds), that some files of src/ stand on the
+# nothing of the library, kdas/backend.h alone; CUDA's headers are its and its emulator's; examples and programs know only
+# what a host would; programs share folders of src/programs that know no program, and know nothing of each other. And, by their objects (in OBJECTS, which `make check-layers` builds), that some files of src/ stand on the
 # public functions as a host would. Besides, numbers are written and read in one place. Prints each include as
 # FILE:LINE, and each symbol, that breaks a rule, then
 # "N passed, N failed".
@@ -27,12 +27,12 @@ folder() # PATH below src/: the layer that it belongs to; a backend is one of it
     esac
 }
 
-# An include in quotes: relative to the file, else to src/. Prints the path below src/.
-resolve() # FILE NAME
+# An include in quotes: relative to the file, else to ROOT. Prints the path below ROOT.
+resolve() # FILE NAME ROOT
 {
     local path
-    for path in "$(dirname "$1")/$2" "src/$2"; do
-        [ -f "$path" ] && realpath --relative-to=src "$path" && return
+    for path in "$(dirname "$1")/$2" "$3/$2"; do
+        [ -f "$path" ] && realpath --relative-to="$3" "$path" && return
     done
     return 1
 }
@@ -41,6 +41,7 @@ why_not_system() # FOLDER NAME: a reason why <NAME> may not be included there
 {
     case $1:$2 in
     *:'a macro') echo "which file that is cannot be read here" ;;
+    *:programs/*) echo "the library knows no program" ;;
     backend/*:kdas/base.h | backend/*:kdas/backend.h | backend/*:kdas/ops.def) ;;
     backend/*:kdas/*) echo "a backend knows only base.h, backend.h and ops.def" ;;
     *:kdas/*) [ -f "include/$2" ] || echo "there is no such public header" ;;
@@ -56,9 +57,10 @@ why_not_system() # FOLDER NAME: a reason why <NAME> may not be included there
 why_not_ours() # FOLDER FILE NAME: a reason why "NAME" may not be included by FILE
 {
     local path to
-    path=$(resolve "$2" "$3") || { echo "no such file beside it or in src/"; return; }
+    path=$(resolve "$2" "$3" src) || { echo "no such file beside it or in src/"; return; }
     to=$(folder "$path")
     [ "$to" = "$1" ] && return
+    [ "$to" = programs ] && { echo "the library knows no program"; return; }
     case $1 in
     backend/cuda) echo "the CUDA plug-in links to nothing of the library" ;;
     backend/*) [ "$to" = base ] || echo "a backend knows only base/ and itself" ;;
@@ -69,6 +71,28 @@ why_not_ours() # FOLDER FILE NAME: a reason why "NAME" may not be included by FI
         case $to in backend/*) echo "only the registry knows a particular backend"; return ;; esac
         [ -n "$(rank "$to")" ] && [ "$(rank "$to")" -lt "$(rank "$1")" ] || echo "$to is not above $1" ;;
     esac
+}
+
+is_program() { [ -f "src/programs/$1/main.c" ]; } # FOLDER of src/programs
+
+# A host's files: public headers, the system's, and those of FOLDERs of src/programs.
+why_not_host() # FILE INCLUDE FOLDER... ("shared": all that are no program)
+{
+    local file=$1 include=$2 name=${2:1:-1} path to folder
+    shift 2
+    case $include in
+    '<a macro>') echo "which file that is cannot be read here"; return ;;
+    '<kdas/'*) [ -f "include/$name" ] || echo "there is no such public header"; return ;;
+    '<dnnl'* | '<oneapi'* | *cblas* | '<jsmn'* | '<stb'*) echo "a host stands on libkdas and the system alone"; return ;;
+    '<'*) [ ! -f "src/programs/$name" ] || echo "the programs' own headers are included in quotes"; return ;;
+    esac
+    path=$(resolve "$file" "$name" src/programs) || { echo "no such file beside it or in src/programs"; return; }
+    to=${path%%/*}
+    for folder in "$@"; do
+        [ "$to" = "$folder" ] && return
+        [ "$folder" = shared ] && [ "$to" != .. ] && ! is_program "$to" && return
+    done
+    if [ "$to" = .. ]; then echo "it is not in src/programs"; else echo "it is kdas-$to's own"; fi
 }
 
 judge() # WHERE INCLUDE REASON
@@ -90,6 +114,7 @@ every_include()
 }
 
 while IFS=: read -r file line include; do
+    case $file in src/programs/*) continue ;; esac
     layer=$(folder "${file#src/}")
     name=${include:1:-1}
     case $layer in
@@ -115,17 +140,26 @@ while IFS=: read -r file line include; do
     judge "$file:$line" "$include" "$reason"
 done < <(every_include include)
 
+# A sample is one file. A program has its own folder and the shared ones, which have each other. So have the parts of
+# kdas-bench, beside what is in bench/; the bench_* there look inside the library.
 while IFS=: read -r file line include; do
-    reason=
     case $include in
-    '<kdas/'*) [ -f "include/${include:1:-1}" ] || reason="there is no such public header" ;;
-    '<dnnl'* | '<oneapi'* | *cblas* | '<jsmn'* | '<stb'*) reason="an example stands on libkdas and the system alone" ;;
-    '<'*) ;;
-    '"common'*) ;;
-    *) reason="an example includes only <kdas/...>, system headers and common*.h" ;;
+    '"'*) judge "$file:$line" "$include" "an example includes only <kdas/...> and system headers" ;;
+    *) judge "$file:$line" "$include" "$(why_not_host "$file" "$include")" ;;
     esac
-    judge "$file:$line" "$include" "$reason"
 done < <(every_include examples)
+while IFS=: read -r file line include; do
+    own=${file#src/programs/}
+    judge "$file:$line" "$include" "$(why_not_host "$file" "$include" "${own%%/*}" shared)"
+done < <(every_include src/programs)
+while IFS=: read -r file line include; do
+    case $file in bench/bench_*.c) continue ;; esac
+    case $include in
+    '"'*/*) judge "$file:$line" "$include" "$(why_not_host "$file" "$include" shared)" ;;
+    '"'*) judge "$file:$line" "$include" "$([ -f "bench/${include:1:-1}" ] || echo "no such file beside it")" ;;
+    *) judge "$file:$line" "$include" "$(why_not_host "$file" "$include")" ;;
+    esac
+done < <(every_include bench)
 
 # Numbers with a point become text, and text becomes numbers, in base/text.c alone: the C library's own functions follow
 # the host's locale. Prints FILE:LINE where a statement ends that does so elsewhere.
@@ -140,7 +174,7 @@ by_locale() # FILE...
 while IFS= read -r file; do
     bad=$(by_locale "$file" | paste -sd' ')
     [ "$file" = src/base/text.c ] || judge "${bad:-$file}" "a number" "${bad:+numbers are written and read by base/text.h}"
-done < <(find src -name '*.[ch]' -o -name '*.cu' | sort)
+done < <(find src -path src/programs -prune -o -name '*.[ch]' -print -o -name '*.cu' -print | sort)
 
 # Tests may look inside the library; CUDA is the emulator's and its suite's alone.
 while IFS=: read -r file line include; do

@@ -1,0 +1,35 @@
+/* context.h - where a program computes and in what: the options that all programs share, and the context
+ * that they ask for. */
+#ifndef PROGRAMS_CONTEXT_H
+#define PROGRAMS_CONTEXT_H
+#include <kdas/base.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct machine {
+    const char *device, *isa; /* NULL: the library's choice */
+    int64_t     threads;      /* 0: the library's choice    */
+    int64_t     dtype;        /* which of --dtype's words   */
+} machine;
+
+/* Rows of an option table that write to `m`, a machine of zeros. */
+/* clang-format off */
+#define MACHINE_OPTIONS(m)                                                            \
+    { OPTION_WHOLE, "--threads", "N", &(m).threads, 0, 1024,                          \
+      "compute threads; 0 (default): OMP_NUM_THREADS, or all\nthat the process may have" },    \
+    { OPTION_TEXT, "--device", "NAME", &(m).device, 0, 0,                             \
+      "cpu (default), reference, cuda[:N] (card N), or another\nplug-in's name" },     \
+    { OPTION_TEXT, "--isa", "NAME", &(m).isa, 0, 0,                                   \
+      "most to use of: amx, avx512, avx2, plain" },                                        \
+    { OPTION_CHOICE, "--dtype", "f32|bf16|f16|tf32|auto", &(m).dtype, 0, 0,           \
+      "what networks compute in (f32); auto: bf16 or f16 where\nthe device can" }
+/* clang-format on */
+
+/* The options as the library takes them, with the program's log. */
+kdas_context_options context_options(const machine *m);
+/* False after the library's sentence. */
+bool context_open(kdas_context **out, const machine *m);
+/* The word of --dtype for a precision, "f32", "bf16", "f16" or "tf32"; and for what is in use. */
+const char *precision_word(kdas_precision precision);
+const char *context_dtype(const kdas_context *context);
+#endif

@@ -1,0 +1,271 @@
+/* kdas-distill - train a small network under the guidance of a large one, and report on it.
+ *
+ * Everything that can be wrong with names, weights, folders and options is found before the first
+ * step: then the teacher is trained, if that was asked for, then a student for every preset. */
+#include <stdlib.h>
+#include <string.h>
+#include "arguments/args.h"
+#include "distill/results.h"
+#include "system/files.h"
+#include "system/say.h"
+#include "system/stop.h"
+
+static bool open_context(work *w)
+{
+    if (!context_open(&w->context, &w->settings.machine)) return false;
+    stop_on_signal(w->context);
+    return true;
+}
+
+/* A folder for one of several trainings, the run's own for the only one. */
+static char *folder_of(const work *w, int row, int seed)
+{
+    const settings *s = &w->settings;
+    char           *dir =
+        s->preset_count > 1 ? text_of("%s/%s", s->out, s->presets[row]) : text_of("%s", s->out);
+    char *deep = s->seeds_text ? text_of("%s/seed-%lld", dir, (long long)s->seeds[seed]) : NULL;
+
+    if (!deep) return dir;
+    free(dir);
+    return deep;
+}
+
+/* What the user calls it: "paper", of several seeds "paper seed 2". */
+static char *label_of(const work *w, int row, int seed)
+{
+    const char *name = work_row_name(w, row);
+
+    return w->settings.seeds_text
+               ? text_of("%s seed %lld", name, (long long)w->settings.seeds[seed])
+               : text_of("%s", name);
+}
+
+/* Whether it reads a teacher's maps or features. */
+static bool learns_from_teacher(const kdas_loss *loss)
+{
+    return kdas_loss_needs_teacher(loss) || kdas_loss_needs_taps(loss);
+}
+
+/* Say where a row loses its feature term, see settings_loss(). */
+static void tell_features_off(const settings *s, const char *preset)
+{
+    settings          live = *s;
+    kdas_loss_options loss;
+
+    live.teacher_maps = NULL;
+    if (!s->teacher_maps || settings_loss(&live, preset, &loss) != KDAS_OK) return;
+    if (loss.feature && strcmp(loss.feature, "none") != 0) {
+        say_error("warning: --teacher-maps has no features of the teacher: %s learns without them",
+                  preset);
+    }
+}
+
+/* Make a student with its objective. */
+static bool begin_run(work *w, int row, int seed)
+{
+    const settings   *s = &w->settings;
+    training         *t = work_run(w, row, seed);
+    kdas_loss_options loss;
+
+    return ok(settings_loss(s, s->presets[row], &loss)) &&
+           training_begin(t, w->context, s, label_of(w, row, seed), s->student, &loss,
+                          s->student_weights, s->backbone_weights, s->seeds[seed],
+                          folder_of(w, row, seed));
+}
+
+/* Make the teacher, or what trains it. */
+static bool prepare_teacher(work *w, bool needed)
+{
+    const settings   *s = &w->settings;
+    kdas_loss_options loss;
+
+    if (s->teacher_weights) {
+        w->teacher = frozen_model(w->context, s->teacher, s->teacher_weights);
+        return w->teacher != NULL;
+    }
+    if (s->teacher_epochs) {
+        if (!ok(settings_teacher_loss(s, &loss)) ||
+            !training_begin(&w->teaching, w->context, s, text_of("teacher"), s->teacher, &loss,
+                            NULL, s->teacher_backbone_weights, s->seed,
+                            text_of("%s/teacher", s->out))) {
+            return false;
+        }
+        w->teaching.epochs = s->teacher_epochs;
+        if (s->teacher_lr > 0) w->teaching.lr = s->teacher_lr;
+        return true;
+    }
+    if (s->teacher_maps) return true;
+    if (needed || s->unlabelled) {
+        say_error("%s a teacher: give --teacher-weights FILE, --teacher-epochs N or "
+                  "--teacher-maps DIR",
+                  needed ? "this objective needs" : "frames without masks need");
+        return false;
+    }
+    return true;
+}
+
+/* Make a student of every row, with the first seed, and the teacher: so that what is wrong is said
+ * at once. */
+static bool prepare(work *w)
+{
+    const settings *s      = &w->settings;
+    bool            needed = false;
+
+    w->row_count = s->preset_count;
+    w->runs      = need((size_t)(w->row_count * s->seed_count) * sizeof *w->runs);
+    for (int row = 0; row < w->row_count; row++) {
+        if (!begin_run(w, row, 0)) return false;
+        tell_features_off(s, s->presets[row]);
+        needed = needed || learns_from_teacher(work_run(w, row, 0)->loss);
+    }
+    return prepare_teacher(w, needed);
+}
+
+/* ---- Training -------------------------------------------------------------------------------- */
+
+/* A run that starts anew leaves nothing of an earlier one to be taken for its own. */
+static bool set_aside(const work *w)
+{
+    char *teacher = text_of("%s/teacher.figures.txt", w->settings.out);
+    bool  done    = !w->teaching.dir || training_set_aside(w->teaching.dir);
+
+    remove(teacher);
+    free(teacher);
+    for (int i = 0; i < w->row_count * w->settings.seed_count && done; i++) {
+        char *dir = folder_of(w, i / w->settings.seed_count, i % w->settings.seed_count);
+
+        done = training_set_aside(dir);
+        free(dir);
+    }
+    return done;
+}
+
+/* Train the teacher and keep its best epoch, frozen: without the memory that training takes. */
+static bool teach(work *w)
+{
+    char  *best = text_of("%s/best.safetensors", w->teaching.dir);
+    frames own  = w->frames;
+    bool   done = true;
+
+    if (own.labelled) own.train = own.labelled;
+    if (own.teacher_train) {
+        own.train      = own.teacher_train;
+        own.validation = own.teacher_validation;
+    }
+    if (results_teacher_known(w)) {
+        training_remember(&w->teaching);
+    } else {
+        done = training_run(&w->teaching, &w->settings, &own);
+    }
+    training_release(&w->teaching);
+    if (done) w->teacher = frozen_model(w->context, w->settings.teacher, best);
+    free(best);
+    return done && w->teacher;
+}
+
+/* Train and measure one student, unless an earlier call has. */
+static bool study(work *w, int row, int seed)
+{
+    training *t = work_run(w, row, seed);
+    bool      done;
+
+    if (!t->model && !begin_run(w, row, seed)) return false;
+    t->teacher = learns_from_teacher(t->loss) || w->settings.unlabelled ? w->teacher : NULL;
+    if (results_known(w, row, seed)) {
+        training_remember(t);
+        done = true;
+    } else {
+        done = training_run(t, &w->settings, &w->frames) && results_measure(w, row, seed);
+    }
+    training_release(t);
+    return done;
+}
+
+static void introduce(const work *w)
+{
+    const frames *f = &w->frames;
+
+    if (w->settings.quiet) return;
+    printf("libkdas %s on %s, in %s\n", kdas_version_string(), kdas_context_device(w->context),
+           context_dtype(w->context));
+    printf("%lld frames to train on", (long long)kdas_dataset_count(f->train));
+    if (f->labelled) printf(" (%lld without masks)", (long long)kdas_dataset_unlabelled(f->train));
+    printf(", %lld held out", f->validation ? (long long)kdas_dataset_count(f->validation) : 0);
+    for (int i = 0; i < f->test_count; i++) {
+        printf("%s %s %lld", i ? "," : "; test sets:", f->test_names[i],
+               (long long)kdas_dataset_count(f->tests[i]));
+    }
+    putchar('\n');
+    fflush(stdout);
+}
+
+static bool open_frames(work *w)
+{
+    settings *s    = &w->settings;
+    bool      done = true;
+
+    if (s->demo) {
+        s->data = w->made = text_of("%s/data", s->out);
+        done              = frames_make(w->context, s, w->made);
+    }
+    done = done && frames_open(&w->frames, w->context, s);
+    for (int row = 0; row < w->row_count && done; row++)
+        done = training_check(work_run(w, row, 0), s, &w->frames);
+    return done;
+}
+
+static bool run(work *w)
+{
+    const settings *s    = &w->settings;
+    bool            done = folder_ready(s->out) && open_context(w) && prepare(w) && open_frames(w);
+    bool            has_teacher = w->teacher || s->teacher_epochs;
+
+    if (done) {
+        results_begin(w, has_teacher);
+        introduce(w);
+        done = (s->resume || set_aside(w)) && (!s->teacher_epochs || teach(w));
+    }
+    if (done && has_teacher) done = results_teacher_known(w) || results_measure_teacher(w);
+    for (int i = 0; i < w->row_count * s->seed_count && done; i++)
+        done = study(w, i % w->row_count, i / w->row_count);
+    done = done && results_write(w);
+    say_redraw(NULL);
+    return done;
+}
+
+static void end(work *w)
+{
+    stop_on_signal(NULL);
+    for (int i = 0; w->runs && i < w->row_count * w->settings.seed_count; i++)
+        training_end(&w->runs[i]);
+    free(w->runs);
+    training_end(&w->teaching);
+    kdas_model_destroy(w->teacher);
+    results_end(w);
+    frames_close(&w->frames);
+    kdas_context_destroy(w->context);
+    free(w->made);
+    settings_free(&w->settings);
+}
+
+int main(int argc, char **argv)
+{
+    work w    = { .row_count = 0 };
+    int  code = 0;
+    bool done;
+
+    say_as("kdas-distill");
+    code = settings_read(&w.settings, argc, argv);
+    if (code >= 0) {
+        settings_free(&w.settings);
+        return code;
+    }
+    done = run(&w);
+    code = stop_asked() ? EXIT_INTERRUPTED : done ? EXIT_FINE : EXIT_FAILED;
+    if (stop_asked()) {
+        say_error("interrupted; '%s%s' goes on", w.settings.command,
+                  w.settings.resume ? "" : " --resume");
+    }
+    end(&w);
+    return code;
+}

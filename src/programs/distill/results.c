@@ -1,0 +1,162 @@
+/* results.c - what a finished kdas-distill hands over: figures, pictures and the report. */
+#include "distill/results.h"
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "distill/report/page.h"
+#include "system/files.h"
+#include "system/say.h"
+#include "system/stop.h"
+
+/* ---- Figures, as the trainings end ----------------------------------------------------------- */
+
+void results_begin(work *w, bool has_teacher)
+{
+    static char *held     = "validation";
+    stage        t        = { w->frames.tests, w->frames.test_names, w->frames.test_count };
+    int          students = has_teacher ? 1 : 0;
+    scores      *s        = &w->scores;
+
+    if (!t.count && w->frames.validation) t = (stage){ &w->frames.validation, &held, 1 };
+    scores_begin(s, &t, students + w->row_count, students, w->settings.seed_count,
+                 w->settings.seeds);
+    if (has_teacher) s->model_names[0] = "teacher";
+    for (int row = 0; row < w->row_count; row++) {
+        s->model_names[students + row] = work_row_name(w, row);
+        if (!strcmp(w->settings.presets[row], "baseline") && w->row_count > 1) {
+            s->baseline = students + row;
+        }
+    }
+}
+
+void results_end(work *w) { scores_end(&w->scores); }
+
+/* What figures are of: the command, but for what no single training depends on; the library; the
+ * frames. */
+static char *key_of(const work *w, const char *label, int64_t seed)
+{
+    return text_of("%s, libkdas %s, %s, seed %lld, frames %016llx", w->settings.recipe,
+                   kdas_version_string(), label, (long long)seed,
+                   (unsigned long long)kdas_dataset_hash(w->frames.train));
+}
+
+/* Where they are kept: with the training, or for a teacher from a file in the run's own folder. */
+static char *path_of(const work *w, const training *t)
+{
+    return t->dir ? text_of("%s/figures.txt", t->dir)
+                  : text_of("%s/teacher.figures.txt", w->settings.out);
+}
+
+static bool known(work *w, const training *t, const char *label, int model, int seed)
+{
+    char *key = key_of(w, label, t->seed), *path = path_of(w, t);
+    bool  same = w->settings.resume &&
+                figures_load(scores_cells(&w->scores, model, seed), &w->scores.stage, key, path);
+
+    free(key);
+    free(path);
+    return same;
+}
+
+bool results_known(work *w, int row, int seed)
+{
+    return known(w, work_run(w, row, seed), w->settings.presets[row], w->scores.students + row,
+                 seed);
+}
+
+bool results_teacher_known(work *w) { return known(w, &w->teaching, "teacher", 0, 0); }
+
+static bool measure_set(const work *w, figures *f, kdas_model *model, int set)
+{
+    const stage    *t         = &w->scores.stage;
+    kdas_evaluator *evaluator = NULL;
+    bool            done = !stop_asked() && ok(kdas_evaluator_create(&evaluator, w->context)) &&
+                ok(kdas_evaluate(evaluator, model, t->sets[set], w->settings.size[0],
+                                 w->settings.size[1], 0)) &&
+                figures_take(f, evaluator);
+
+    kdas_evaluator_destroy(evaluator);
+    return done;
+}
+
+static bool measure(work *w, const training *t, const char *label, kdas_model *model_of, int model,
+                    int seed)
+{
+    scores  *s   = &w->scores;
+    figures *f   = scores_cells(s, model, seed);
+    char    *key = key_of(w, label, t->seed), *path = path_of(w, t);
+    char    *csv  = text_of("%s/scores.csv", w->settings.out);
+    bool     done = true;
+
+    for (int set = 0; set < s->stage.count && done; set++) {
+        char line[200];
+
+        snprintf(line, sizeof line, "measuring %s on %s", s->model_names[model],
+                 s->stage.names[set]);
+        if (!w->settings.quiet && isatty(STDOUT_FILENO)) say_redraw(line);
+        done = measure_set(w, &f[set], model_of, set);
+    }
+    say_redraw(NULL);
+    done = done && figures_save(f, &s->stage, key, path) && scores_write_csv(s, csv);
+    free(key);
+    free(path);
+    free(csv);
+    return done;
+}
+
+bool results_measure(work *w, int row, int seed)
+{
+    const training *t = work_run(w, row, seed);
+
+    return measure(w, t, w->settings.presets[row], t->model, w->scores.students + row, seed);
+}
+
+bool results_measure_teacher(work *w)
+{
+    return measure(w, &w->teaching, "teacher", w->teacher, 0, 0);
+}
+
+/* ---- The end --------------------------------------------------------------------------------- */
+
+/* The students of the first seed, as the files have them: trained models keep much more memory. */
+static bool cast_open(cast *c, const work *w)
+{
+    bool done = true;
+
+    *c = (cast){ .count = w->scores.models, .students = w->scores.students };
+    for (int m = 0; m < c->count; m++)
+        c->name[m] = w->scores.model_names[m];
+    if (!w->settings.pictures || !w->scores.stage.count) return true;
+    if (c->students) c->model[0] = w->teacher;
+    for (int row = 0; row < w->row_count && done; row++) {
+        char *best = text_of("%s/best.safetensors", work_run(w, row, 0)->dir);
+
+        c->model[c->students + row] = frozen_model(w->context, w->settings.student, best);
+        done                        = c->model[c->students + row] != NULL;
+        free(best);
+    }
+    return done;
+}
+
+static void cast_close(cast *c)
+{
+    for (int m = c->students; m < c->count; m++)
+        kdas_model_destroy(c->model[m]);
+}
+
+bool results_write(const work *w)
+{
+    char *csv     = text_of("%s/scores.csv", w->settings.out);
+    char *summary = text_of("%s/summary.csv", w->settings.out);
+    cast  c;
+    bool  done = scores_write_csv(&w->scores, csv) && scores_write_summary(&w->scores, summary);
+
+    if (done) {
+        scores_print(&w->scores);
+        done = cast_open(&c, w) && page_write(w, &c);
+        cast_close(&c);
+    }
+    free(csv);
+    free(summary);
+    return done;
+}

@@ -1,0 +1,195 @@
+/* train.c - one training: a model, its objective and a folder for its files. */
+#include "distill/train.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "distill/progress.h"
+#include "system/files.h"
+#include "system/say.h"
+#include "system/stop.h"
+
+static bool load_backbone(kdas_model *model, const char *path)
+{
+    kdas_load_options options;
+
+    kdas_load_options_init(&options, sizeof options);
+    options.part = "backbone.";
+    return ok(kdas_model_load(model, path, &options));
+}
+
+bool training_begin(training *t, kdas_context *context, const settings *s, char *label,
+                    const char *model, const kdas_loss_options *loss, const char *weights,
+                    const char *backbone, int64_t seed, char *dir)
+{
+    kdas_model_options options;
+
+    *t = (training){ .label = label, .dir = dir, .epochs = s->epochs, .lr = s->lr, .seed = seed };
+    history_begin(&t->history, label);
+    kdas_model_options_init(&options, sizeof options);
+    options.seed      = (uint64_t)seed;
+    options.drop_path = (float)s->drop_path;
+    return ok(kdas_loss_create(&t->loss, context, loss)) &&
+           ok(kdas_model_create(&t->model, context, model, &options)) &&
+           (!weights || ok(kdas_model_load(t->model, weights, NULL))) &&
+           (!backbone || load_backbone(t->model, backbone)) && folder_ready(dir);
+}
+
+void training_release(training *t)
+{
+    kdas_loss_destroy(t->loss);
+    kdas_model_destroy(t->model);
+    t->loss  = NULL;
+    t->model = NULL;
+}
+
+void training_end(training *t)
+{
+    training_release(t);
+    history_end(&t->history);
+    free(t->label);
+    free(t->dir);
+    *t = (training){ 0 };
+}
+
+kdas_model *frozen_model(kdas_context *context, const char *name, const char *weights)
+{
+    kdas_model_options options;
+    kdas_model        *model = NULL;
+
+    kdas_model_options_init(&options, sizeof options);
+    options.trainable = 0;
+    if (!ok(kdas_model_create(&model, context, name, &options))) return NULL;
+    if (ok(kdas_model_load(model, weights, NULL))) return model;
+    kdas_model_destroy(model);
+    return NULL;
+}
+
+bool training_set_aside(const char *dir)
+{
+    static const char *const names[] = { "last.kdas", "best.safetensors", "log.csv",
+                                         "figures.txt" };
+    bool                     done    = true;
+
+    for (int i = 0; i < COUNT(names) && done; i++) {
+        char *path = text_of("%s/%s", dir, names[i]), *old = text_of("%s.old", path);
+
+        if (path_exists(path) && rename(path, old) != 0) {
+            say_error("cannot rename '%s': %s", path, strerror(errno));
+            done = false;
+        }
+        free(path);
+        free(old);
+    }
+    return done;
+}
+
+static bool make_loader(kdas_loader **out, const training *t, const settings *s,
+                        kdas_dataset *dataset)
+{
+    kdas_loader_options options;
+
+    kdas_loader_options_init(&options, sizeof options);
+    options.batch       = s->batch;
+    options.height      = s->size[0];
+    options.width       = s->size[1];
+    options.scales      = s->scales;
+    options.scale_count = s->scale_count;
+    options.workers     = (int32_t)s->workers;
+    options.empty_share = (float)s->empty_share;
+    options.seed        = (uint64_t)t->seed;
+    augment_options(&s->augment, &options);
+    return ok(kdas_loader_create(out, dataset, &options));
+}
+
+static bool make_optim(kdas_optim **out, const training *t, const settings *s,
+                       const kdas_loader *loader)
+{
+    kdas_optim_options options;
+    int64_t            steps = t->epochs * kdas_loader_batches(loader);
+
+    if (s->max_steps && s->max_steps < steps) steps = s->max_steps;
+    settings_optim(s, t->lr, (steps + s->accumulate - 1) / s->accumulate, &options);
+    return ok(kdas_optim_create(out, t->model, &options));
+}
+
+bool training_check(training *t, const settings *s, const frames *f)
+{
+    kdas_loader *loader = NULL;
+    kdas_optim  *optim  = NULL;
+    bool         done   = make_loader(&loader, t, s, f->train) && make_optim(&optim, t, s, loader);
+
+    kdas_optim_destroy(optim);
+    kdas_loader_destroy(loader);
+    return done;
+}
+
+/* The run itself; its status is the caller's to judge. */
+static kdas_status train(training *t, const settings *s, const frames *f, kdas_distiller *distiller,
+                         kdas_loader *loader)
+{
+    kdas_train_options options;
+    progress           shown;
+    kdas_status        status;
+
+    progress_begin(&shown, &t->history, s->quiet);
+    kdas_train_options_init(&options, sizeof options);
+    options.epochs     = t->epochs;
+    options.max_steps  = s->max_steps;
+    options.out        = t->dir;
+    options.resume     = s->resume;
+    options.save_every = s->save_every;
+    options.patience   = s->patience;
+    options.height     = s->size[0];
+    options.width      = s->size[1];
+    options.seed       = (uint64_t)t->seed;
+    options.notes      = s->command;
+    options.ramp_up    = s->ramp_up;
+    options.ramp_down  = s->ramp_down;
+    options.progress   = progress_event;
+    options.user       = &shown;
+    status             = kdas_train(distiller, loader, f->validation, &options);
+    say_redraw(NULL);
+    return status;
+}
+
+void training_remember(training *t)
+{
+    char *path = text_of("%s/log.csv", t->dir);
+
+    history_read_log(&t->history, path);
+    free(path);
+}
+
+/* The weights of the best epoch; those of the last step where no epoch was finished. */
+static bool take_best(training *t)
+{
+    char *path = text_of("%s/best.safetensors", t->dir);
+    bool  done = !path_exists(path) || ok(kdas_model_load(t->model, path, NULL));
+
+    free(path);
+    return done;
+}
+
+bool training_run(training *t, const settings *s, const frames *f)
+{
+    kdas_distiller_options options;
+    kdas_distiller        *distiller = NULL;
+    kdas_loader           *loader    = NULL;
+    kdas_optim            *optim     = NULL;
+    bool                   done;
+
+    kdas_distiller_options_init(&options, sizeof options);
+    options.accumulate = (int32_t)s->accumulate;
+    options.ema        = (float)s->ema;
+    done               = make_loader(&loader, t, s, f->train) && make_optim(&optim, t, s, loader) &&
+           ok(kdas_distiller_create(&distiller, t->teacher, t->model, t->loss, optim, &options));
+    if (done) {
+        t->status = train(t, s, f, distiller, loader);
+        done      = ok(t->status) && !stop_asked();
+    }
+    kdas_distiller_destroy(distiller);
+    kdas_optim_destroy(optim);
+    kdas_loader_destroy(loader);
+    if (done && s->resume) training_remember(t);
+    return done && take_best(t);
+}

@@ -1,0 +1,12 @@
+/* work.c - the trainings of a kdas-distill by row and seed. */
+#include "distill/work.h"
+
+training *work_run(const work *w, int row, int seed)
+{
+    return &w->runs[row * w->settings.seed_count + seed];
+}
+
+const char *work_row_name(const work *w, int row)
+{
+    return w->settings.preset_count > 1 ? w->settings.presets[row] : "student";
+}

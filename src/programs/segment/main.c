@@ -1,0 +1,361 @@
+/* kdas-segment - draw the polyps in frames: for each IMAGE a mask of the frame's own size,
+ * OUT/NAME_mask.png (0 and 255), and OUT/NAME_overlay.png, the frame with the mask's area tinted
+ * and its outline drawn; pixels outside the mask are the frame's own. With --maps it writes the
+ * network's probability maps instead, for a student to learn from. With --raw it stands in a
+ * pipe of raw video: frames on standard input, masks or tinted frames on standard output. */
+#include <kdas/data.h>
+#include <kdas/infer.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "arguments/args.h"
+#include "arguments/context.h"
+#include "pictures/picture.h"
+#include "segment/live.h"
+#include "segment/stream.h"
+#include "system/files.h"
+#include "system/say.h"
+#include "system/stop.h"
+
+typedef struct settings {
+    const char *model, *weights, *out, *raw;
+    int64_t     size[2];
+    machine     machine;
+    double      threshold, smoothing, hysteresis;
+    bool        probability, overlay, quiet, maps;
+    int64_t     maps_as;
+    int64_t     matrix, range; /* kdas_matrix, kdas_range */
+    kdas_view   format;        /* of raw frames           */
+    char      **images;
+    int         count;
+} settings;
+
+enum { MAPS_PNG16, MAPS_PNG8, MAPS_LOGITS }; /* --maps-as */
+
+static int check_pictures(const program *p, const settings *s)
+{
+    if (s->overlay || s->smoothing > 0 || s->hysteresis > 0)
+        return args_wrong(p, "--overlay, --smoothing and --hysteresis go with --raw");
+    if (s->matrix || s->range) return args_wrong(p, "--matrix and --range go with --raw");
+    if (!s->out) return args_wrong(p, "--out is missing: where shall the pictures go?");
+    if (s->count == 0) return args_wrong(p, "there is no image to segment");
+    if (s->maps && s->probability)
+        return args_wrong(p, "--maps and --probability exclude each other");
+    return -1;
+}
+
+/* What a stream wants, and what only a stream can have. */
+static int check_settings(const program *p, settings *s)
+{
+    const char *wrong;
+
+    if (!s->weights)
+        return args_wrong(p, "--weights is missing: which file holds the trained network?");
+    if (!s->raw) return check_pictures(p, s);
+    wrong = stream_format(&s->format, s->raw);
+    if (wrong) return args_wrong(p, "--raw %s, not '%s'", wrong, s->raw);
+    if ((s->matrix || s->range) && !stream_is_yuv(&s->format))
+        return args_wrong(p, "--matrix and --range go with nv12, yuv420p and p010le, not '%s'",
+                          s->raw);
+    s->format.matrix = (kdas_matrix)s->matrix;
+    s->format.range  = (kdas_range)s->range;
+    if (s->out) return args_wrong(p, "--raw writes to standard output: --out is not wanted");
+    if (s->maps) return args_wrong(p, "--maps goes with --out, not with --raw");
+    if (s->count > 1 || (s->count == 1 && strcmp(s->images[0], "-") != 0))
+        return args_wrong(p, "--raw reads standard input: '%s' is not wanted", s->images[0]);
+    if (s->overlay && s->probability)
+        return args_wrong(p, "--overlay and --probability: standard output takes one of them");
+    if (s->hysteresis > s->threshold)
+        return args_wrong(p, "--hysteresis is %g, above the threshold of %g", s->hysteresis,
+                          s->threshold);
+    if (isatty(STDOUT_FILENO))
+        return args_wrong(p, "--raw writes video to standard output, which is a terminal");
+    return -1;
+}
+
+static int read_settings(settings *s, int argc, char **argv)
+{
+    const option options[] = {
+        { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
+          "polyp_pvt_b0 (default) ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4" },
+        { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0, "its trained weights, safetensors" },
+        { OPTION_TEXT, "--out", "DIR", &s->out, 0, 0, "folder for the pictures" },
+        { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, "input of the network (352)" },
+        { OPTION_REAL, "--threshold", "X", &s->threshold, 0, 1,
+          "probability from which it is polyp (0.5)" },
+        { OPTION_FLAG, "--probability", NULL, &s->probability, 0, 0,
+          "write NAME_probability.png, too; in a stream: probabilities for masks" },
+        { OPTION_FLAG, "--maps", NULL, &s->maps, 0, 0,
+          "write nothing but NAME.png, the probabilities at the network's size,\n"
+          "as kdas-distill --teacher-maps reads them" },
+        { OPTION_CHOICE, "--maps-as", "png16|png8|logits", &s->maps_as, 0, 0,
+          "grey of 16 bits (default) or 8, or NAME.safetensors" },
+        MACHINE_OPTIONS(s->machine),
+        { OPTION_FLAG, "--quiet", NULL, &s->quiet, 0, 0, "say nothing of frames that are fine" },
+        { OPTION_GROUP, "Video in a pipe:", NULL, NULL, 0, 0, NULL },
+        { OPTION_TEXT, "--raw", "WxH:FORMAT", &s->raw, 0, 0,
+          "frames come on standard input: gray, rgb24, bgr24, rgba, bgra,\n"
+          "nv12, yuv420p, p010le; masks go to standard output (gray)" },
+        { OPTION_CHOICE, "--matrix", "auto|bt601|bt709", &s->matrix, 0, 0,
+          "of YUV frames; auto (default): bt709 from 720 rows on, else bt601" },
+        { OPTION_CHOICE, "--range", "limited|full", &s->range, 0, 0, "of their samples (limited)" },
+        { OPTION_FLAG, "--overlay", NULL, &s->overlay, 0, 0,
+          "write the frames instead, masks as a tint on them" },
+        { OPTION_REAL, "--smoothing", "X", &s->smoothing, 0, 0.999,
+          "weight of the past in each probability (0)" },
+        { OPTION_REAL, "--hysteresis", "X", &s->hysteresis, 0, 1,
+          "probability down to which polyp stays polyp (off)" },
+    };
+    const program p = { .name    = "kdas-segment",
+                        .usage   = "--weights FILE --out DIR [option]... IMAGE...\n"
+                                   "--weights FILE --raw WxH:FORMAT [option]... [-]",
+                        .about   = "Segment polyps in colonoscopy frames (JPEG, PNG, BMP, or raw "
+                                   "video in a pipe).",
+                        .options = options,
+                        .count   = COUNT(options),
+                        .after =
+                            "Writes NAME_mask.png and NAME_overlay.png at each frame's own size, "
+                            "or with --maps\nmaps to teach a student with." };
+    int           code;
+
+    *s   = (settings){ .model = "polyp_pvt_b0", .size = { 352, 352 }, .threshold = 0.5 };
+    code = args_read(&p, argc, argv, &s->count);
+    if (code >= 0) return code;
+    s->images = argv + 1;
+    return check_settings(&p, s);
+}
+
+/* Two images of one base name would write the same files. */
+static bool names_differ(const settings *s)
+{
+    bool   differ = true;
+    char **names  = need((size_t)s->count * sizeof *names);
+
+    for (int i = 0; i < s->count; i++)
+        names[i] = base_name(s->images[i]);
+    for (int i = 0; i < s->count && differ; i++) {
+        for (int k = 0; k < i && differ; k++) {
+            if (strcmp(names[i], names[k]) != 0) continue;
+            say_error("'%s' and '%s' would both be written as '%s%s.png'", s->images[k],
+                      s->images[i], names[i], s->maps ? "" : "_mask");
+            differ = false;
+        }
+    }
+    for (int i = 0; i < s->count; i++)
+        free(names[i]);
+    free(names);
+    return differ;
+}
+
+/* A file is written where none of the images lies. */
+static bool spares_images(const settings *s, const char *target)
+{
+    for (int i = 0; i < s->count; i++) {
+        if (!same_file(target, s->images[i])) continue;
+        say_error("'%s' would be written over the image '%s': choose another --out", target,
+                  s->images[i]);
+        return false;
+    }
+    return true;
+}
+
+/* The same for all that will be written: found before any of it is. */
+static bool images_are_safe(const settings *s)
+{
+    static const char *const kinds[] = { "_mask.png", "_overlay.png", "_probability.png", ".png",
+                                         ".safetensors" };
+    bool                     safe    = true;
+
+    for (int i = 0; i < s->count && safe; i++) {
+        char *name = base_name(s->images[i]);
+
+        for (int k = s->maps ? 3 : 0; k < (s->maps ? 5 : 3) && safe; k++) {
+            char *target = text_of("%s/%s%s", s->out, name, kinds[k]);
+
+            safe = spares_images(s, target);
+            free(target);
+        }
+        free(name);
+    }
+    return safe;
+}
+
+static bool save(kdas_context *context, const settings *s, const char *name, const char *kind,
+                 const void *pixels, const kdas_view *like, kdas_pixel pixel)
+{
+    kdas_view view = { pixels, like->width, like->height, 0, pixel };
+    char     *path = text_of("%s/%s_%s.png", s->out, name, kind);
+    bool      done = ok(kdas_image_save(context, path, &view));
+
+    free(path);
+    return done;
+}
+
+static bool segment(kdas_context *context, const settings *s, kdas_segmenter *segmenter,
+                    const char *path)
+{
+    kdas_image *image = NULL;
+    kdas_view   frame;
+    uint8_t    *mask;
+    char       *name;
+    size_t      pixels, inside = 0;
+    bool        done;
+
+    if (!ok(kdas_image_load(&image, context, path, KDAS_PIXEL_RGB8))) return false;
+    frame  = kdas_image_view(image);
+    pixels = (size_t)(frame.width * frame.height);
+    mask   = need(pixels);
+    name   = base_name(path);
+    done   = true;
+    if (s->probability) {
+        done = ok(kdas_segmenter_probability(segmenter, &frame, mask, 0)) &&
+               save(context, s, name, "probability", mask, &frame, KDAS_PIXEL_GREY8);
+    }
+    done = done && ok(kdas_segmenter_mask(segmenter, &frame, mask, 0)) &&
+           save(context, s, name, "mask", mask, &frame, KDAS_PIXEL_GREY8);
+    if (done) {
+        uint8_t *rgb = kdas_image_pixels(image);
+
+        picture_overlay(rgb, mask, frame.width, frame.height, colour_student,
+                        picture_line(frame.width, frame.height));
+        done = save(context, s, name, "overlay", rgb, &frame, KDAS_PIXEL_RGB8);
+        for (size_t i = 0; i < pixels; i++)
+            inside += mask[i] > 127;
+    }
+    if (done && !s->quiet) {
+        printf("%s: %lldx%lld, %.1f %% polyp\n", path, (long long)frame.width,
+               (long long)frame.height, 100.0 * (double)inside / (double)pixels);
+        fflush(stdout);
+    }
+    free(mask);
+    free(name);
+    kdas_image_destroy(image);
+    return done;
+}
+
+/* ---- Maps for a student ---- */
+
+static bool save_map(kdas_context *context, const settings *s, const char *path,
+                     const float *logits)
+{
+    char *name = base_name(path);
+    char *file =
+        text_of("%s/%s.%s", s->out, name, s->maps_as == MAPS_LOGITS ? "safetensors" : "png");
+    size_t count = (size_t)(s->size[0] * s->size[1]);
+    bool   done;
+
+    if (s->maps_as == MAPS_PNG8) {
+        uint8_t  *p    = need(count);
+        kdas_view view = { p, s->size[1], s->size[0], 0, KDAS_PIXEL_GREY8 };
+
+        for (size_t i = 0; i < count; i++)
+            p[i] = (uint8_t)(255 / (1 + exp(-(double)logits[i])) + 0.5);
+        done = ok(kdas_image_save(context, file, &view));
+        free(p);
+    } else {
+        done = ok(kdas_map_save(context, file, logits, s->size[0], s->size[1]));
+    }
+    if (done && !s->quiet) {
+        printf("%s: %s\n", path, file);
+        fflush(stdout);
+    }
+    free(name);
+    free(file);
+    return done;
+}
+
+/* The network's map of a frame: the mean of its outputs' logits, since each output of a student is compared with
+ * it. The frame is brought to the network's size first, so that map and frame have the same pixels. */
+static bool write_map(kdas_context *context, const settings *s, kdas_segmenter *segmenter,
+                      int outputs, const char *path)
+{
+    kdas_image *image = NULL, *fitted = NULL;
+    float      *logits = need((size_t)(s->size[0] * s->size[1]) * sizeof *logits);
+    bool        done   = ok(kdas_image_load(&image, context, path, KDAS_PIXEL_RGB8));
+    kdas_view   view   = kdas_image_view(image);
+
+    done = done && ok(kdas_image_resize(&fitted, context, &view, s->size[1], s->size[0]));
+    view = kdas_image_view(fitted);
+    done = done && ok(kdas_segmenter_logits(segmenter, &view, logits));
+    for (int64_t i = 0; done && i < s->size[0] * s->size[1]; i++)
+        logits[i] /= (float)outputs;
+    done = done && save_map(context, s, path, logits);
+    kdas_image_destroy(image);
+    kdas_image_destroy(fitted);
+    free(logits);
+    return done;
+}
+
+/* Frames that cannot be used are named and passed over; how many there were decides the exit
+ * code. */
+static int segment_all(kdas_context *context, const settings *s, kdas_segmenter *segmenter,
+                       int outputs)
+{
+    int failed = 0;
+
+    for (int i = 0; i < s->count && !stop_asked(); i++) {
+        if (s->maps ? !write_map(context, s, segmenter, outputs, s->images[i])
+                    : !segment(context, s, segmenter, s->images[i]))
+            failed++;
+    }
+    if (stop_asked()) return EXIT_INTERRUPTED;
+    if (failed) say_error("%d of %d images failed", failed, s->count);
+    return failed ? EXIT_FAILED : EXIT_FINE;
+}
+
+static kdas_segmenter_options segmenter_options(const settings *s)
+{
+    kdas_segmenter_options options;
+
+    kdas_segmenter_options_init(&options, sizeof options);
+    options.height       = s->size[0];
+    options.width        = s->size[1];
+    options.threshold    = (float)s->threshold;
+    options.smoothing    = (float)s->smoothing;
+    options.hysteresis   = (float)s->hysteresis;
+    options.frame_height = s->format.height; /* 0 for pictures: of any size */
+    options.frame_width  = s->format.width;
+    return options;
+}
+
+static int run(const settings *s)
+{
+    kdas_segmenter_options options = segmenter_options(s);
+    kdas_model_options     model_options;
+    kdas_context          *context   = NULL;
+    kdas_model            *model     = NULL;
+    kdas_segmenter        *segmenter = NULL;
+    int                    code      = EXIT_FAILED;
+
+    kdas_model_options_init(&model_options, sizeof model_options);
+    model_options.trainable = 0;
+    if ((s->raw || (names_differ(s) && folder_ready(s->out) && images_are_safe(s))) &&
+        context_open(&context, &s->machine) &&
+        ok(kdas_model_create(&model, context, s->model, &model_options)) &&
+        ok(kdas_model_load(model, s->weights, NULL)) &&
+        ok(kdas_segmenter_create(&segmenter, model, &options))) {
+        live_output output = s->overlay       ? LIVE_OVERLAY
+                             : s->probability ? LIVE_PROBABILITY
+                                              : LIVE_MASK;
+
+        stop_on_signal(context);
+        code = s->raw ? live_run(segmenter, &s->format, output, s->quiet)
+                      : segment_all(context, s, segmenter, kdas_model_outputs(model));
+        stop_on_signal(NULL);
+    }
+    kdas_segmenter_destroy(segmenter);
+    kdas_model_destroy(model);
+    kdas_context_destroy(context);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    settings s;
+    int      code;
+
+    say_as("kdas-segment");
+    code = read_settings(&s, argc, argv);
+    return code >= 0 ? code : run(&s);
+}

@@ -1,0 +1,152 @@
+/* files.c - folders and paths, as far as the C library leaves them to us. */
+#include "system/files.h"
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "system/say.h"
+
+bool path_exists(const char *path) { return access(path, F_OK) == 0; }
+
+bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+/* mkdir -p: every prefix that ends before a slash, then the whole. */
+static bool make_folders(const char *dir)
+{
+    char *path = text_of("%s", dir);
+    bool  made = true;
+
+    for (char *at = path + 1; made; at++) {
+        char kept = *at;
+
+        if (kept && kept != '/') continue;
+        *at = '\0';
+        if (mkdir(path, 0777) != 0 && !is_folder(path)) {
+            say_error("cannot make the folder '%s': %s", path, strerror(errno));
+            made = false;
+        }
+        *at = kept;
+        if (!kept) break;
+    }
+    free(path);
+    return made;
+}
+
+bool folder_ready(const char *dir)
+{
+    char *probe;
+    FILE *file;
+
+    if (!make_folders(dir)) return false;
+    probe = text_of("%s/.kdas-probe-%ld", dir, (long)getpid());
+    file  = fopen(probe, "wb");
+    if (!file) {
+        say_error("cannot write into the folder '%s': %s", dir, strerror(errno));
+    } else {
+        fclose(file);
+        remove(probe);
+    }
+    free(probe);
+    return file != NULL;
+}
+
+char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    const char *name  = slash ? slash + 1 : path;
+    const char *dot   = strrchr(name, '.');
+
+    return text_of("%.*s", (int)(dot && dot != name ? dot - name : (long)strlen(name)), name);
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int folder_names(char ***out, const char *dir)
+{
+    DIR           *folder = opendir(dir);
+    struct dirent *entry;
+    char         **names = NULL;
+    int            count = 0;
+
+    *out = NULL;
+    if (!folder) return 0;
+    while ((entry = readdir(folder))) {
+        char *path;
+
+        if (entry->d_name[0] == '.') continue;
+        path = text_of("%s/%s", dir, entry->d_name);
+        if (is_folder(path)) {
+            names          = need_more(names, (size_t)(count + 1) * sizeof *names);
+            names[count++] = text_of("%s", entry->d_name);
+        }
+        free(path);
+    }
+    closedir(folder);
+    if (count) qsort(names, (size_t)count, sizeof *names, by_bytes);
+    *out = names;
+    return count;
+}
+
+void folder_names_free(char **names, int count)
+{
+    for (int i = 0; i < count; i++)
+        free(names[i]);
+    free(names);
+}
+
+unsigned char *file_bytes(const char *path, size_t *size)
+{
+    FILE          *file  = fopen(path, "rb");
+    unsigned char *bytes = NULL;
+    size_t         room  = 0;
+
+    *size = 0;
+    while (file && !feof(file) && !ferror(file)) {
+        if (*size == room) bytes = need_more(bytes, room = room ? 2 * room : 65536);
+        *size += fread(bytes + *size, 1, room - *size, file);
+    }
+    if (!file || ferror(file)) {
+        say_error("cannot read '%s': %s", path, strerror(errno));
+        free(bytes);
+        bytes = NULL;
+    }
+    if (file) fclose(file);
+    return bytes;
+}
+
+void folder_clear(const char *dir, const char *ending)
+{
+    DIR           *folder = opendir(dir);
+    struct dirent *entry;
+
+    if (!folder) return;
+    while ((entry = readdir(folder))) {
+        size_t length = strlen(entry->d_name), tail = strlen(ending);
+
+        if (length > tail && !strcmp(entry->d_name + length - tail, ending)) {
+            char *path = text_of("%s/%s", dir, entry->d_name);
+
+            unlink(path);
+            free(path);
+        }
+    }
+    closedir(folder);
+}

@@ -1,0 +1,27 @@
+/* files.h - folders and paths, as far as the C library leaves them to us. */
+#ifndef PROGRAMS_FILES_H
+#define PROGRAMS_FILES_H
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Paths are made with text_of() and freed by the caller. Functions that return false have said
+ * why. */
+
+/* Make a folder with all above it, and prove that a file can be written there. */
+bool folder_ready(const char *dir);
+bool path_exists(const char *path);
+/* Both are there, and are one file under two names or the same. */
+bool same_file(const char *a, const char *b);
+/* The part after the last slash without its ending: "x/frame.7.jpg" gives "frame.7". To be
+ * freed. */
+char *base_name(const char *path);
+/* Names of the folders in `dir`, in byte order; *out and every name are freed by folder_names_free.
+ * How many; 0 where there is no such folder. */
+int  folder_names(char ***out, const char *dir);
+void folder_names_free(char **names, int count);
+/* The whole file, to be freed; NULL after a sentence. */
+unsigned char *file_bytes(const char *path, size_t *size);
+/* Remove what the program itself wrote into a folder of its own: regular files ending in
+ * `ending`. */
+void folder_clear(const char *dir, const char *ending);
+#endif

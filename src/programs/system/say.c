@@ -1,0 +1,102 @@
+/* say.c - how the programs speak. */
+#include "system/say.h"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static const char *name = "kdas";
+static bool        drawn; /* a redrawn line stands on the terminal */
+
+void say_as(const char *program) { name = program; }
+
+const char *say_name(void) { return name; }
+
+static void take_away(void)
+{
+    if (!drawn) return;
+    fputs("\r\033[K", stdout);
+    fflush(stdout);
+    drawn = false;
+}
+
+void say_error(const char *format, ...)
+{
+    va_list list;
+
+    va_start(list, format);
+    flockfile(stderr); /* the log may come from several threads */
+    take_away();
+    fprintf(stderr, "%s: ", name);
+    vfprintf(stderr, format, list);
+    fputc('\n', stderr);
+    funlockfile(stderr);
+    va_end(list);
+}
+
+bool ok(kdas_status status)
+{
+    if (status != KDAS_OK && status != KDAS_ECANCELLED) say_error("%s", kdas_last_error());
+    return status == KDAS_OK;
+}
+
+void say_log(void *user, kdas_log_level level, const char *text)
+{
+    (void)user;
+    if (level == KDAS_LOG_ERROR) say_error("%s", text);
+    if (level == KDAS_LOG_WARN) say_error("warning: %s", text);
+}
+
+int say_columns(void)
+{
+    struct winsize window;
+
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 ? window.ws_col : 80;
+}
+
+void say_redraw(const char *line)
+{
+    if (!line) {
+        take_away();
+        return;
+    }
+    printf("\r%.*s\033[K", say_columns() - 1, line);
+    fflush(stdout);
+    drawn = true;
+}
+
+static void *there(void *memory)
+{
+    if (memory) return memory;
+    say_error("out of memory");
+    exit(EXIT_FAILED);
+}
+
+void *need(size_t bytes) { return there(calloc(1, bytes ? bytes : 1)); }
+
+void *need_more(void *memory, size_t bytes) { return there(realloc(memory, bytes ? bytes : 1)); }
+
+char *text_of_list(const char *format, va_list list)
+{
+    va_list again;
+    char   *text;
+    int     length;
+
+    va_copy(again, list);
+    length = vsnprintf(NULL, 0, format, again);
+    va_end(again);
+    text = need((size_t)length + 1);
+    vsnprintf(text, (size_t)length + 1, format, list);
+    return text;
+}
+
+char *text_of(const char *format, ...)
+{
+    va_list list;
+    char   *text;
+
+    va_start(list, format);
+    text = text_of_list(format, list);
+    va_end(list);
+    return text;
+}
