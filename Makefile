@@ -247,8 +247,8 @@ check-suites: $(if $(ONLY),$(SUITES),tests) ## check without its scripts; ONLY="
 	@$(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES))
 check-golden: $(GOLDEN) ## compare with the golden values in FIXTURES=DIR, on DEVICE=cpu, in DTYPE=f32, bf16, f16 or tf32
 	$(GOLDEN) $(FIXTURES) $(or $(DEVICE),cpu) $(DTYPE)
-check-layers: $(STATIC) ## prove the direction of includes, and what stands on public functions alone
-	@OBJECTS=$(B)/src test/layers.sh
+check-layers: $(STATIC) ## prove the direction of includes and of symbols, and what stands on public functions alone
+	@ARCHIVE=$(STATIC) OBJECTS=$(B)/src test/layers.sh
 DUMP        := test/abi/libkdas-$(SOVERSION).abi
 PLUGIN_DUMP := test/abi/backend-$(shell sed -n 's/^.define KDAS_BACKEND_ABI  *//p' include/kdas/backend.h).abi
 check-abi: lib $(B)/test/declared.def ## compare symbols, headers and types with what is promised

@@ -3,7 +3,7 @@
 # those before it in `order`; the CPU backend knows only what a plug-in would, and the CUDA plug-in, which links to
 # nothing of the library, kdas/backend.h alone; CUDA's headers are its and its emulator's; examples and programs know only
 # what a host would; programs share folders of src/programs that know no program, and know nothing of each other. And, by their objects (in OBJECTS, which `make check-layers` builds), that some files of src/ stand on the
-# public functions as a host would. Besides, numbers are written and read in one place. Prints each include as
+# public functions as a host would; and the order once more, by the symbols of the library's objects. Besides, numbers are written and read in one place. Prints each include as
 # FILE:LINE, and each symbol, that breaks a rule, then
 # "N passed, N failed".
 set -u
@@ -244,6 +244,48 @@ for rule in "${stand_on_public[@]}"; do
         done < <(tr -s ' \\' '\n' <"${object%.o}.d" | sed 's/:$//' | grep '^src/.*\.h$' | sort -u)
     done
 done
+
+# ---- Layers by symbols -----------------------------------------------------------------------------------
+# The same order, by what the linker sees: a member of the archive refers to no symbol that a folder below it in the
+# list defines. The CPU backend refers to base alone; the registry alone to the CPU backend.
+archive_members() # the objects of the library: those with a source in src/ that are not of programs, plug-in or emulation
+{
+    local object source
+    find "$objects" -name '*.o' -not -path "$objects/backend/cuda/*" -not -path "$objects/programs/*" \
+        -not -name '*.emulated.o' | while read -r object; do
+        source=${object#"$objects"/}
+        source=${source%.o}
+        [ -f "src/$source.c" ] || [[ $source =~ ^backend/cpu/simd/ && -f src/${source%.*}.c ]] && echo "$object"
+    done
+}
+mapfile -t members < <(archive_members)
+archive=${ARCHIVE:-lib/libkdas.a}
+[ ${#members[@]} = "$(ar t "$archive" | wc -l)" ] ||
+    judge "$archive" "$(ar t "$archive" | wc -l) members" "${#members[@]} objects were built for it: run make again"
+while read -r user symbol owner reason; do
+    judge "$user" "$symbol" "${reason:+$owner defines it: $reason}"
+done < <({
+    nm -A -g --defined-only "${members[@]}" | awk -v d="$objects/" '{ sub(d, "", $1); split($1, a, ":"); print "D", a[1], $NF }'
+    nm -A -u "${members[@]}" | awk -v d="$objects/" '{ sub(d, "", $1); split($1, a, ":"); print "U", a[1], $NF }'
+} | awk -v order="${order[*]}" '
+    function layer(file, part) {
+        split(file, part, "/")
+        return part[1] == "backend" && part[2] == "cpu" ? "backend/cpu" : part[1]
+    }
+    BEGIN { n = split(order, name, " "); for (i = 1; i <= n; i++) rank[name[i]] = i }
+    $1 == "D" { owner[$3] = $2 }
+    $1 == "U" { user[++uses] = $2; symbol[uses] = $3 }
+    END {
+        for (i = 1; i <= uses; i++) {
+            if (!(symbol[i] in owner)) continue
+            from = layer(user[i]); to = layer(owner[symbol[i]]); reason = ""
+            if (from == to) continue
+            if (from == "backend/cpu" && to != "base") reason = "a backend knows only base and itself"
+            else if (to == "backend/cpu" && from != "backend") reason = "only the registry knows a particular backend"
+            else if (from != "backend/cpu" && to != "backend/cpu" && rank[to] > rank[from]) reason = to " is not above " from
+            print user[i], symbol[i], owner[symbol[i]], reason
+        }
+    }')
 
 printf '%d passed, %d failed\n' $passed $failed
 [ $failed = 0 ]
