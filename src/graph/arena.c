@@ -1,4 +1,4 @@
-/* arena.c - the memory that several programs share: one at a time uses it. */
+/* arena.c - memory that several programs share. One program uses it at a time. */
 #include "graph/program_inside.h"
 
 kd_arena *kd_arena_create(kdas_context *ctx)
@@ -30,7 +30,7 @@ void kd_arena_trim(kd_arena *arena, size_t bytes)
     if (arena->bytes > bytes) release_memory(arena);
 }
 
-/* The old memory is freed first: nothing in it has to survive a change of programs. */
+/* The old memory is freed first. Its contents need not survive a change of programs. */
 kdas_status kd_arena_reserve(kd_arena *arena, size_t bytes)
 {
     if (bytes <= arena->bytes) return KDAS_OK;

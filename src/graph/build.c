@@ -1,8 +1,8 @@
-/* build.c - the ops as functions that add a node to a graph. Only an op whose operands are all
- * there becomes a node; what is missing has already left its error in the graph. */
+/* build.c - the ops as functions that add a node to a graph. A node is added only if all its
+ * operands exist. A missing operand has already set the graph's error. */
 #include "graph/build.h"
 
-/* `needed` operands may not be NULL; those after them are optional. */
+/* The first `needed` operands must not be NULL. Later ones are optional. */
 static kd_node *node(kd_graph *g, const kd_op *op, const void *attr, int needed, int inputs,
                      kd_node *const *in)
 {

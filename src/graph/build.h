@@ -8,7 +8,7 @@
 /* ---- With parameters; `b` (the bias) may be NULL where it is last ---- */
 kd_node *kd_conv2d(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad);
 kd_node *kd_dwconv2d(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad);
-/* With `pad` zeros before the first row and column, and `pad_end` after the last. */
+/* Pads `pad` zeros before the first row and column, and `pad_end` after the last. */
 kd_node *kd_conv2d_padded(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad,
                           int pad_end);
 kd_node *kd_dwconv2d_padded(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad,
@@ -24,7 +24,7 @@ kd_node *kd_gelu(kd_graph *g, kd_node *x);
 kd_node *kd_relu(kd_graph *g, kd_node *x);
 kd_node *kd_relu6(kd_graph *g, kd_node *x);
 kd_node *kd_sigmoid(kd_graph *g, kd_node *x);
-/* b's axes are a's or 1. */
+/* Each axis of b is a's or 1. */
 kd_node *kd_add(kd_graph *g, kd_node *a, kd_node *b);
 kd_node *kd_sub(kd_graph *g, kd_node *a, kd_node *b);
 kd_node *kd_mul(kd_graph *g, kd_node *a, kd_node *b);
@@ -37,7 +37,7 @@ kd_node *kd_slice(kd_graph *g, kd_node *x, int64_t start, int64_t count);
 kd_node *kd_crop(kd_graph *g, kd_node *x, int64_t top, int64_t left, int64_t height, int64_t width);
 kd_node *kd_transpose(kd_graph *g, kd_node *x); /* (N,H,R,C) to (N,H,C,R) */
 kd_node *kd_reshape(kd_graph *g, kd_node *x, int64_t n, int64_t h, int64_t w, int64_t c);
-/* `counted`: how many times thop counts the op. */
+/* `counted`: the number of times thop counts the op. */
 kd_node *kd_resize(kd_graph *g, kd_node *x, int64_t height, int64_t width, bool align, int counted);
 kd_node *kd_pool_avg(kd_graph *g, kd_node *x, int64_t height, int64_t width, int64_t counted);
 kd_node *kd_pool_max(kd_graph *g, kd_node *x);     /* (N,1,1,C) */

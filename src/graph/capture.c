@@ -1,7 +1,7 @@
-/* capture.c - programs on devices with graphs: a part of a program runs plainly the first time, so that libraries
- * have made what they make at first use; the second time it is captured into a graph, which is launched from then
- * on. What differs from run to run lies outside of it: seeds are uploaded before, memory that the caller lends
- * has a graph of its own. */
+/* capture.c - captures programs into device graphs. The first run of a part is a plain run, so
+ * that libraries can do their first-use setup. The second run is captured. Later runs launch the
+ * graph. Data that changes from run to run stays outside the graph: seeds are uploaded before
+ * the launch, and each set of caller-owned memory has its own graph. */
 #include <stdio.h>
 #include <string.h>
 #include "graph/program_inside.h"
@@ -16,7 +16,7 @@ static bool draws(const kd_program *p, int i)
     return p->slot[i].kernel && node->op->draws && (node->desc.flags & KDAS_NODE_TRAIN);
 }
 
-/* Seeds of launches are read from the device. */
+/* A launch reads its seeds from device memory. */
 static kdas_status make_seeds(kd_program *p)
 {
     size_t bytes;
@@ -33,7 +33,7 @@ static kdas_status make_seeds(kd_program *p)
     return KDAS_OK;
 }
 
-/* Inputs and their gradients. */
+/* Storages that a caller may own: inputs and their gradients. */
 static void find_lent(kd_program *p)
 {
     for (int i = 0; i < p->nodes; i++) {
@@ -68,7 +68,7 @@ kdas_status kd_captures_create(kd_program *p)
     return KDAS_OK;
 }
 
-/* It has run all the same, wherever that was: the next time it can be captured. */
+/* Discard the graph. The part has already run plainly, so it can be captured next time. */
 static void drop(kd_program *p, kd_capture *capture)
 {
     kd_device_graph_destroy(p->ctx, capture->graph);
@@ -130,7 +130,8 @@ static bool fits(const kd_program *p, const kd_capture_set *set)
     return set->used > 0;
 }
 
-/* The set for the memory that is lent now; the one unused for longest makes way for a new one. */
+/* The graphs for the caller-owned memory that is bound now. A new set replaces the least
+ * recently used one. */
 static kd_capture_set *find_set(kd_program *p)
 {
     kd_capture_set *oldest = p->capture, *found = NULL;
@@ -149,7 +150,7 @@ static kd_capture_set *find_set(kd_program *p)
     return found;
 }
 
-/* It cannot be captured: from now on it runs plainly, and the log hears of the first such program. */
+/* The part cannot be captured: it runs plainly from now on. The first such program is logged. */
 static void give_up(kd_program *p)
 {
     kd_graph_settings *settings;
@@ -165,7 +166,7 @@ static void give_up(kd_program *p)
     kd_warn(p->ctx, "'%s' cannot be captured, it runs call by call: %s", p->label, why);
 }
 
-/* Capture the calls of `run`; nothing of them has run afterwards. */
+/* Capture the calls of `run`. None of them has executed when this returns. */
 static kdas_status make(kd_program *p, kd_capture *capture, kd_run_fn run)
 {
     const kdas_backend *backend = p->ctx->backend;
@@ -176,7 +177,7 @@ static kdas_status make(kd_program *p, kd_capture *capture, kd_run_fn run)
 
     KD_RETURN(backend->capture_begin(device));
     st = run(p);
-    snprintf(why, sizeof why, "%s", kdas_last_error()); /* ending it may say something else */
+    snprintf(why, sizeof why, "%s", kdas_last_error()); /* ending the capture may replace it */
     end = backend->capture_end(device, &graph);
     if (st == KDAS_OK && end == KDAS_OK) {
         capture->graph = graph;
@@ -206,7 +207,7 @@ static kdas_status run_captured(kd_program *p, kd_capture *capture, kd_run_fn ru
     return run(p);
 }
 
-/* Timing goes node by node. */
+/* The profile times each node, so nothing is launched as a graph. */
 static bool plainly(const kd_program *p)
 {
     return !p->capture || kd_graph_settings_of(p->ctx)->uncaptured || p->ctx->profiling;
@@ -217,7 +218,7 @@ kdas_status kd_capture_run(kd_program *p, kd_capture_part part, kd_run_fn run)
     return plainly(p) ? run(p) : run_captured(p, &find_set(p)->part[part], run);
 }
 
-/* Is anything packed, and nothing of what a caller lends (a weight that is an input)? */
+/* Is anything packed, without packing caller-owned memory (a weight that is an input)? */
 static bool packs_alone(const kd_program *p)
 {
     bool any = false;

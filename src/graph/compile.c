@@ -4,7 +4,7 @@
 #include "base/text.h"
 #include "graph/program_inside.h"
 
-/* Ops that need no kernel: their value is another node's memory. */
+/* Ops that need no kernel: their value uses another node's memory. */
 static bool is_alias(const kd_node *node)
 {
     return node->kind == KD_NODE_OP && node->op->ref.op == KDAS_OP_RESHAPE;
@@ -40,7 +40,8 @@ static kd_pack **packs_of(const kd_program *p)
     return p->graph->params ? kd_params_packs(p->graph->params) : NULL;
 }
 
-/* What a node packs: of parameters alone it can be shared, of what a caller lends it cannot. */
+/* The pack of a node. It can be shared if it depends only on parameters, not if it depends on
+ * caller-owned memory. */
 static kd_pack describe_pack(const kd_program *p, int i)
 {
     const kd_node *node = p->graph->node[i];

@@ -7,7 +7,8 @@
 #include "op/op.h"
 #include "graph/profile.h"
 
-/* "3 MiB", or bytes where they are few. Needs are rounded up, what is there is rounded down. */
+/* "3 MiB", or bytes for small sizes. Needed sizes are rounded up, available sizes are rounded
+ * down. */
 static const char *amount(char *to, size_t size, size_t bytes)
 {
     const size_t mib = (size_t)1 << 20;
@@ -19,7 +20,7 @@ static const char *amount(char *to, size_t size, size_t bytes)
     return to;
 }
 
-/* A device that has failed says so when it is asked, and that is why there is no memory. */
+/* A failed device reports its failure here. The failure is then why there is no memory. */
 static void fail_memory(kdas_context *ctx, size_t bytes)
 {
     const kdas_backend *backend   = ctx->backend;
@@ -67,7 +68,8 @@ kdas_status kd_device_zero(kdas_context *ctx, void *memory, size_t bytes)
     return ctx->backend->zero(ctx->device, memory, bytes);
 }
 
-/* Backends copy between host and device alone: on a device of its own memory, 0 + 1 * x is x. */
+/* Backends only copy between host and device. With separate device memory, x is copied as 0 + 1
+ * * x. */
 kdas_status kd_device_copy(kdas_context *ctx, float *to, const float *from, int64_t count)
 {
     if (count == 0) return KDAS_OK;
@@ -133,7 +135,8 @@ void kd_device_unstage(kdas_context *ctx, kd_staging *staging)
     *staging = (kd_staging){ 0 };
 }
 
-/* A device that computes on the host's processors does it with OpenMP's threads; one without enter() has none. */
+/* A device that computes on the host's processors uses OpenMP's threads. A device without
+ * enter() has no threads. */
 kdas_status kd_device_enter(kdas_context *ctx)
 {
     KD_RETURN(kd_check_process(ctx));

@@ -1,5 +1,6 @@
-/* fold.c - for inference: a batch norm that follows a convolution or linear alone becomes part of its
- * weights, computed anew whenever parameters or running statistics change. */
+/* fold.c - for inference: folds a batch norm into the weights of the convolution or linear layer
+ * before it, if nothing else reads that layer's result. The folded weights are recomputed when
+ * parameters or running statistics change. */
 #include <math.h>
 #include <string.h>
 #include "graph/program_inside.h"
@@ -42,13 +43,14 @@ kdas_status kd_fold_find(kd_program *p)
         if (can_take_norm(norm->in[0]) && readers(p, norm->in[0]) == 1)
             KD_RETURN(add_fold(p, norm->in[0], norm));
     }
-    /* what reshapes a folded norm has the same memory too */
+    /* a reshape of a folded norm uses the same memory */
     for (int i = 0; i < p->nodes; i++)
         if (p->slot[i].root != i) p->slot[i].root = p->slot[p->slot[i].root].root;
     return KDAS_OK;
 }
 
-/* Host copies of the operands, scaled, and sent back. Runs when weights change, not in a step. */
+/* Copies the operands to the host, scales them, and uploads the result. Runs when weights
+ * change, not in a step. */
 static kdas_status compute(kd_program *p, const kd_fold *f)
 {
     const kd_node *node = p->graph->node[f->node], *norm = p->graph->node[f->norm];

@@ -1,18 +1,17 @@
-/* fuse.c - operator fusion by pattern matching: a chain of nodes becomes one fused node where the backend has a kernel for
- * it, so that the values between them are not written to memory. The reference kernels are never used for a fused node:
- * they would run its parts one by one.
- *
- * The last node of the chain becomes the fused op, with the operands of all. The others are marked `absorbed` and stay in the
- * list: a node's number, and so the random draws of a step, is the same with and without fusion. Parameters stay
- * nodes of their own and get their gradients as before. */
+/* fuse.c - operator fusion by pattern matching. A chain of nodes becomes one fused node where
+ * the backend has a kernel for it, so that intermediate values are not written to memory.
+ * Reference kernels are not used for a fused node: they would run its parts one by one. The last
+ * node of the chain becomes the fused op, with the operands of all. The others are marked
+ * `absorbed` and stay in the list. So node numbers, and the random draws of a step, are the same
+ * with and without fusion. Parameters stay nodes of their own and get their gradients as before. */
 #include <string.h>
 #include "graph/program_inside.h"
 #include "graph/settings.h"
 
 enum { MAX_PATTERN = 6 };
 
-/* One node of a pattern. Its first operand is the result of the node before it. The second and third are parameters, which
- * become operands `weight` and `bias` of the fused node. */
+/* One node of a pattern. Its first operand is the result of the node before it. Its second and
+ * third are parameters. They become operands `weight` and `bias` of the fused node. */
 typedef struct pattern_node {
     int32_t op;
     bool (*predicate)(const kd_node *node); /* an extra condition, or NULL */
@@ -21,7 +20,8 @@ typedef struct pattern_node {
 
 typedef struct pattern {
     const kd_op *op;
-    /* The operand of the fused node that gets the other term of an addition at the end of the chain; 0: no addition. */
+    /* The operand of the fused node that gets the other term of an addition at the end of the
+     * chain. 0: no addition. */
     int          residual;
     int          count;
     pattern_node node[MAX_PATTERN]; /* from the last node to the first */
@@ -97,7 +97,8 @@ static bool match_addition(match *m, const pattern *t, kd_node *node)
     return true;
 }
 
-/* Does the pattern match the chain that ends at `last`? Values inside of it must have no other use. */
+/* Does the pattern match the chain that ends at `last`? Values inside the chain must have no
+ * other use. */
 static bool match_pattern(match *m, const pattern *t, kd_node *last, const int *uses)
 {
     kd_node *node = last;

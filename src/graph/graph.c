@@ -34,7 +34,7 @@ void    kd_graph_keep_tape(kd_graph *g) { g->tape = true; }
 
 /* ---- errors ---- */
 
-/* Keep the sentence that is set now as the graph's, if it is the first. */
+/* Store the current error message as the graph's, if it is the graph's first error. */
 static kd_node *keep_error(kd_graph *g, kdas_status status)
 {
     if (g->status == KDAS_OK) {

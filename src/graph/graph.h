@@ -1,5 +1,6 @@
-/* graph.h - building: functions add nodes to a graph. The graph keeps its first error; functions pass
- * NULL through; kd_program_create() reports it. Shapes are concrete: a graph is built for one (N,H,W). */
+/* graph.h - building a graph: functions add nodes to it. The graph keeps its first error.
+ * Functions pass NULL through, and kd_program_create() reports the error. Shapes are concrete: a
+ * graph is built for one (N,H,W). */
 #ifndef KD_GRAPH_H
 #define KD_GRAPH_H
 #include "op/op.h"
@@ -19,9 +20,9 @@ struct kd_node {
     int            param;    /* KD_NODE_PARAM: index in the graph's kd_params */
     const char    *name;     /* scope and local name, "backbone.block1.0.attn.q" */
     bool           grad;     /* a gradient flows through here in training   */
-    bool           absorbed; /* a later node does its work: nothing runs, there is no value */
+    bool           absorbed; /* a later node does its work: it does not run and has no value */
     bool           keep;     /* read from outside: value (and gradient) live through a step */
-    kd_node       *twin;     /* its value in the other type (bf16, f32), NULL: not needed yet */
+    kd_node       *twin;     /* its value in the other type (bf16, f32); NULL: not needed yet */
 };
 
 typedef enum kd_mode {
@@ -30,38 +31,41 @@ typedef enum kd_mode {
     KD_TRAIN = 2  /* batch statistics, drop path, with a backward */
 } kd_mode;
 
-/* `params` may be NULL for a graph without parameters; new names are added to it until it is sealed. Where
- * the context computes in bf16, a graph with parameters does (types.c); its outputs and kept taps are f32. */
+/* `params` may be NULL for a graph without parameters. New names are added to it until it is
+ * sealed. In a bf16 context a graph with parameters computes in bf16 (types.c); its outputs and
+ * kept taps are f32. */
 kd_graph *kd_graph_create(kdas_context *ctx, kd_params *params, kd_mode mode);
 void      kd_graph_destroy(kd_graph *g);
 kd_mode   kd_graph_mode(const kd_graph *g);
-/* Compute in f32, whatever the context does; call before building. */
+/* Compute in f32 regardless of the context. Call before building. */
 void kd_graph_stay_f32(kd_graph *g);
-/* Its program keeps what backward reads, so that kd_program_backward_of() can run for each output. */
+/* The program keeps what backward reads, so that kd_program_backward_of() can run for each
+ * output. */
 void kd_graph_keep_tape(kd_graph *g);
 
 /* Name prefixes: parameters and ops inside are called "<scopes joined by .>.<name>". */
 void kd_scope(kd_graph *g, const char *format, ...) KD_PRINTF(2, 3);
 void kd_scope_end(kd_graph *g);
 
-/* A value from outside, (n,h,w,c). `grad`: its gradient is wanted. */
+/* An input of shape (n,h,w,c). `grad`: its gradient is computed. */
 kd_node *kd_input(kd_graph *g, const char *name, kdas_desc desc, bool grad);
 /* Parameter `name` inside the current scopes, in PyTorch's order of axes. */
 kd_node *kd_param(kd_graph *g, const char *name, kd_init init, int rank, const int64_t *dims);
-/* Add a node. Trailing optional inputs may be left out; `attr` is copied. NULL in, NULL out. */
+/* Add a node. Trailing optional inputs may be omitted. `attr` is copied. A NULL input gives
+ * NULL. */
 kd_node *kd_apply(kd_graph *g, const kd_op *op, const void *attr, int inputs, kd_node *const *in);
-/* x in this type: itself, or a CAST of it. */
+/* x in this type: x itself, or a CAST of x. */
 kd_node *kd_cast(kd_graph *g, kd_node *x, kdas_dtype dtype);
-/* Name a node that can be read from outside; kept alive through the step if `keep`. */
+/* Name a node that can be read from outside. `keep`: its memory lives through the step. */
 kd_node *kd_tap(kd_graph *g, const char *name, kd_node *node);
 kd_node *kd_output(kd_graph *g, const char *name, kd_node *node);
 kd_node *kd_find(const kd_graph *g, const char *name); /* input, output or tap; NULL: none */
-/* Make kd_tap(g, name, ..) keep its node; call before building. */
+/* Make kd_tap(g, name, ..) keep its node. Call before building. */
 kdas_status kd_keep_tap(kd_graph *g, const char *name);
 
-/* Refuse what cannot be built: kept as the graph's error if it is the first. Returns NULL. */
+/* Report that the graph cannot be built. The graph keeps its first error. Returns NULL. */
 kd_node    *kd_graph_fail(kd_graph *g, kdas_status status, const char *format, ...) KD_PRINTF(3, 4);
-kdas_status kd_graph_status(const kd_graph *g); /* restores the sentence too */
+kdas_status kd_graph_status(const kd_graph *g); /* restores the message too */
 
 int            kd_graph_nodes(const kd_graph *g);
 const kd_node *kd_graph_node(const kd_graph *g, int i);

@@ -1,4 +1,4 @@
-/* graph_inside.h - the inside of a graph, for the files of src/graph/ alone. */
+/* graph_inside.h - the internals of a graph, for the files of src/graph/ only. */
 #ifndef KD_GRAPH_INSIDE_H
 #define KD_GRAPH_INSIDE_H
 #include "base/pool.h"
@@ -36,9 +36,9 @@ struct kd_graph {
     char          sentence[512];
 };
 
-/* types.c: the type that a node's activations get; `in` is cast to it where it must be. */
+/* types.c: the type of a node's activations. `in` is cast to that type where needed. */
 kdas_dtype kd_choose_type(kd_graph *g, const kd_op *op, const void *attr, int inputs, kd_node **in);
-/* graph.c: take the operands' shapes over, and decide which gradients are wanted. */
+/* graph.c: take over the operands' shapes, and decide which gradients are needed. */
 void kd_connect(kd_graph *g, kd_node *node, int inputs, kd_node *const *in);
 
 #endif

@@ -1,5 +1,6 @@
-/* pack.h - parameters in the layouts of kernels, and weights that a batch norm was folded into: kept beside the
- * parameters and shared by all programs that read the same, so that another size costs no second copy. */
+/* pack.h - packs: parameters in the layouts of kernels, and weights with a folded batch norm.
+ * They are kept beside the parameters. Programs that read the same pack share it, so that
+ * another size needs no second copy. */
 #ifndef KD_PACK_H
 #define KD_PACK_H
 #include "graph/device.h"
@@ -7,22 +8,23 @@
 
 typedef struct kd_pack kd_pack;
 struct kd_pack {
-    /* what it is of: programs that agree in these share it */
+    /* the key: programs with an equal key share the pack */
     const kdas_kernel *kernel;
-    uint64_t           key; /* kdas_plan.pack_key; 0: it is not shared */
+    uint64_t           key; /* kdas_plan.pack_key; 0: not shared */
     size_t             bytes;
     int                param[KDAS_MAX_INPUTS]; /* of inputs 1 and on; -1: none         */
     int                norm;                   /* the folded norm's scale; -1: none     */
     size_t             weights, biases;        /* numbers of the folded weight and bias */
-    /* what there is */
-    void    *memory; /* device memory, filled by the kernel's pack(); NULL: none is wanted */
+    /* the contents */
+    void    *memory; /* device memory, filled by the kernel's pack(); NULL: not needed */
     float   *weight, *bias;
     uint64_t version, stats_version; /* of the parameters when filled; 0: never */
     int      users;
     kd_pack *next;
 };
 
-/* The pack that `wanted` describes, found or made; each take is released. `list` may be NULL: it is made. */
+/* Find or make the pack that `wanted` describes. Release each pack that is taken. `list` may be
+ * NULL: then it is made. */
 kdas_status kd_pack_take(kd_pack **out, kdas_context *ctx, kd_pack **list, const kd_pack *wanted);
 void        kd_pack_release(kdas_context *ctx, kd_pack **list, kd_pack *pack);
 

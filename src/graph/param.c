@@ -1,5 +1,6 @@
-/* param.c - the list of a model's parameters and their blocks. Each entry starts at a multiple of 16
- * floats; the gaps stay zero, so that whole-block passes (AdamW, norms, zeroing) may run over them. */
+/* param.c - the list of a model's parameters and their blocks. Each entry starts at a multiple
+ * of 16 floats. The gaps stay zero, so that passes over a whole block (AdamW, norms, zeroing)
+ * may include them. */
 #include <string.h>
 #include "base/parallel.h"
 #include "graph/device.h"
@@ -13,11 +14,11 @@ struct kd_params {
     kd_param_entry **entry;
     size_t           count, capacity;
     bool             sealed;
-    int64_t          trainable, total; /* elements, gaps counted */
+    int64_t          trainable, total; /* elements, including gaps */
     float           *values, *grads;
     uint64_t         version, stats_version;
     struct kd_pack  *packs;
-    bool             spoilt; /* the gradients: see kd_params_spoil_grads() */
+    bool             spoilt; /* the gradients are incomplete: see kd_params_spoil_grads() */
 };
 
 kdas_status kd_params_create(kd_params **out, kdas_context *ctx)
@@ -118,7 +119,8 @@ typedef struct draw_job {
     uint64_t              seed;
 } draw_job;
 
-/* Numbers begin .. end of an entry: each is a function of its place alone, whoever draws it. */
+/* Draw numbers begin .. end of an entry. Each depends only on its position, not on the thread
+ * that draws it. */
 static void draw_numbers(void *user, int64_t begin, int64_t end, int thread)
 {
     const draw_job       *job = user;
@@ -127,7 +129,7 @@ static void draw_numbers(void *user, int64_t begin, int64_t end, int thread)
     float                *to  = job->to;
 
     (void)thread;
-    r.counter = (uint64_t)begin * (e->init.rule == KD_INIT_NORMAL ? 2 : 1); /* draws for each */
+    r.counter = (uint64_t)begin * (e->init.rule == KD_INIT_NORMAL ? 2 : 1); /* draws per number */
     for (int64_t i = begin; i < end; i++)
         switch (e->init.rule) {
         case KD_INIT_ZERO: to[i] = 0; break;

@@ -1,5 +1,5 @@
-/* param.h - a model's parameters: one list of names, one flat block of values on the device, and, for the
- * trainable ones, one block of gradients. Values are kept in PyTorch's order. */
+/* param.h - a model's parameters: one list of names, one flat block of values on the device, and
+ * one block of gradients for the trainable ones. Values keep PyTorch's order. */
 #ifndef KD_PARAM_H
 #define KD_PARAM_H
 #include <kdas/backend.h>
@@ -29,7 +29,7 @@ typedef struct kd_param_entry {
     int     rank;
     int64_t dim[KDAS_MAX_DIMS]; /* trailing ones */
     int64_t count;              /* elements      */
-    int64_t offset;             /* in elements: into values; into grads too if trainable */
+    int64_t offset;             /* in elements: into values, and into grads if trainable */
     kd_init init;
     int64_t counter; /* the value of a KD_COUNTER */
 } kd_param_entry;
@@ -39,14 +39,15 @@ typedef struct kd_params kd_params;
 kdas_status kd_params_create(kd_params **out, kdas_context *ctx);
 void        kd_params_destroy(kd_params *p);
 
-/* Index of `name`; added if it is new and the list is not sealed. A negative status with the sentence set
- * when the shape differs from the one known, or the name is new and the list sealed, or memory is out. */
+/* Index of `name`. A new name is added if the list is not sealed. Returns a negative status and
+ * sets the message if the shape differs from the known one, if the name is new and the list
+ * sealed, or if memory runs out. */
 int kd_params_declare(kd_params *p, const char *name, kd_init init, int rank, const int64_t *dims);
 int kd_params_find(const kd_params *p, const char *name); /* -1: none */
 
-/* Fix the list and make the blocks; values are zero until initialised. */
+/* Seal the list and allocate the blocks. Values are zero until initialised. */
 kdas_status kd_params_seal(kd_params *p, bool gradients);
-/* Draw initial values; the same seed gives the same values whatever the order of names. */
+/* Draw initial values. The same seed gives the same values in any order of names. */
 kdas_status kd_params_init(kd_params *p, uint64_t seed);
 
 int                   kd_params_count(const kd_params *p);
@@ -59,26 +60,27 @@ float *kd_params_values(kd_params *p); /* device memory, total elements     */
 float *kd_params_grads(
     kd_params *p); /* device memory, trainable elements; NULL without gradients */
 
-/* Raised whenever values change, so that kernels repack what they keep. */
+/* Increased when values change, so that kernels repack their copies. */
 uint64_t kd_params_version(const kd_params *p);
 void     kd_params_touch(kd_params *p);
-/* The same for the buffers alone, which a training forward changes. */
+/* The same for the buffers only. A training forward changes them. */
 uint64_t kd_params_stats_version(const kd_params *p);
 void     kd_params_touch_stats(kd_params *p);
 
-/* Set all gradients to zero; `label` is what the profile calls it. */
+/* Set all gradients to zero. `label` is the row's name in the profile. */
 kdas_status kd_params_zero_grads(kd_params *p, const char *label);
-/* A backward has failed: the gradients hold a part of it, and must not be used until they are zeroed. */
+/* Call when a backward has failed. The gradients are then incomplete and must not be used until
+ * they are zeroed. */
 void kd_params_spoil_grads(kd_params *p);
 bool kd_params_grads_spoilt(const kd_params *p);
 
 /* Add one to every KD_COUNTER. */
 void kd_params_count_up(kd_params *p);
-/* All counters, by index; entries that are none are passed over. */
+/* All counters, by index. Other entries are skipped. */
 void kd_params_read_counters(const kd_params *p, int64_t *to);
 void kd_params_write_counters(kd_params *p, const int64_t *from);
 
-/* Where packs of these parameters are listed (pack.h). */
+/* The list of packs of these parameters (pack.h). */
 struct kd_pack **kd_params_packs(kd_params *p);
 
 /* Copies between an entry (or its gradient) and host memory. */

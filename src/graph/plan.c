@@ -1,9 +1,9 @@
 /* plan.c - memory planning: the liveness interval of every buffer, and its offset in one arena.
- *
- * Time is counted in ticks (program_inside.h). A value is live from the op that writes it to its last reader, backward readers
- * included; a gradient from its first writer to the backward of its own node; saved data from forward to backward; scratch for
- * one tick. Offsets are assigned greedily, the largest buffer first: each gets the lowest offset that is free during its
- * interval. */
+ * Time is counted in ticks (program_inside.h). A value is live from the op that writes it to its
+ * last reader, including backward readers. A gradient is live from its first writer to the
+ * backward of its own node. Saved data is live from forward to backward, and scratch for one
+ * tick. Offsets are assigned greedily, largest buffer first: each gets the lowest offset that is
+ * free during its interval. */
 #include <stdlib.h>
 #include "graph/program_inside.h"
 
@@ -36,7 +36,7 @@ static size_t value_bytes(const kd_node *node) { return kd_bytes(&node->desc.out
 
 /* ---- values ---- */
 
-/* The last tick at which a node reads the value of `root`; -1: none does. */
+/* The last tick at which a node reads the value of `root`; -1: no reader. */
 static int last_read(const kd_program *p, int root, bool *backward)
 {
     int last = -1;
@@ -113,7 +113,8 @@ static kdas_status plan_values(kd_program *p)
 
 /* ---- gradients ---- */
 
-/* The node whose backward is the first to write the gradient of `root`, and the number of its input; -1: none. */
+/* The first node whose backward writes the gradient of `root`, and the index of its input; -1:
+ * no such node. */
 static int first_writer(const kd_program *p, int root, int *input)
 {
     for (int i = p->nodes - 1; i > root; i--) {
@@ -174,8 +175,8 @@ static kdas_status plan_grads(kd_program *p)
     return KDAS_OK;
 }
 
-/* Bit k: the gradient of input k already holds a value when node i's backward runs, which then accumulates. Always so for
- * parameters. */
+/* Bit k: the gradient of input k already holds a value when node i's backward runs, which then
+ * accumulates. The bit is always set for parameters. */
 static uint32_t add_bits(const kd_program *p, int i)
 {
     const kd_node *node = p->graph->node[i];
@@ -233,8 +234,8 @@ static int larger_first(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* First fit: give `s` the lowest offset where it overlaps no buffer whose interval overlaps its own, and insert it in
- * `assigned`, which is sorted by offset. */
+/* First fit: give `s` the lowest offset where it overlaps no buffer with an overlapping
+ * interval. Then insert it in `assigned`, which is sorted by offset. */
 static void assign_offset(kd_storage *s, kd_storage **assigned, size_t *count)
 {
     size_t at = 0, i;

@@ -6,7 +6,8 @@
 
 static double bytes_of(const kdas_desc *d) { return kd_present(d) ? (double)kd_bytes(d) : 0; }
 
-/* Inputs that a forward writes too: what the op's record says, in training; of updates, all but gradients. */
+/* Inputs that a forward also writes: in training the `state` inputs of the op, for updates all
+ * inputs but gradients. */
 static uint32_t written_inputs(const kdas_node_desc *node)
 {
     const kd_op *op = kd_op_find(node->op);
@@ -31,12 +32,12 @@ static kd_work forward_work(const kdas_node_desc *node)
         work.bytes += bytes_of(&node->in[k]) * (written >> k & 1 ? 2 : 1);
     if (op && op->macs)
         work.flop = 2 * (double)op->macs(node);
-    else /* updates have no output of their own: what they turn over */
+    else /* an update has no output of its own: count what it rewrites */
         work.flop = (double)kd_elements(op ? &node->out : &node->in[0]);
     return work;
 }
 
-/* Parameters gather, so that their gradients are read too; others are mostly set. */
+/* Gradients of parameters accumulate, so they are read too. Other gradients are mostly set. */
 static kd_work backward_work(const kdas_node_desc *node, const kdas_kernel *kernel)
 {
     const kd_op *op   = kd_op_find(node->op);
@@ -113,7 +114,8 @@ static bool has_part(const kd_program *p, int i, kdas_profile_part part)
     }
 }
 
-/* Parameters read, and the packed copy written. Kernels that keep none have nothing to do. */
+/* Parameters read, and the packed copy written. A kernel without a packed copy costs nothing
+ * here. */
 static double pack_bytes(const kd_program *p, int i)
 {
     const kd_node *node  = p->graph->node[i];

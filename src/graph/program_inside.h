@@ -1,4 +1,5 @@
-/* program_inside.h - the inside of a program, for compile.c, fuse.c, fold.c, plan.c and run.c alone. */
+/* program_inside.h - the internals of a program, for compile.c, fuse.c, fold.c, plan.c and run.c
+ * only. */
 #ifndef KD_PROGRAM_INSIDE_H
 #define KD_PROGRAM_INSIDE_H
 #include "graph/graph_inside.h"
@@ -6,31 +7,32 @@
 #include "graph/profile.h"
 #include "graph/program.h"
 
-/* A stretch of memory with a life, in ticks: forward of node i at i, the caller's turn at `nodes`,
- * backward of node i at 2 * nodes - i. plan.c gives it a place in the arena. */
+/* A buffer and its liveness interval in ticks. Forward of node i is tick i, the caller's access
+ * is tick `nodes`, backward of node i is tick 2 * nodes - i. plan.c assigns its offset in the
+ * arena. */
 typedef struct kd_storage {
     size_t bytes, offset;
     int    first, last; /* ticks; first > last: never used  */
-    bool   bound;       /* the caller's memory is used      */
+    bool   bound;       /* caller-owned memory is used      */
     float *memory;
 } kd_storage;
 
-/* What a program keeps for each node. Storages are indices, -1: none. */
+/* Per-node data of a program. Storages are indices; -1: none. */
 typedef struct kd_slot {
     /* NULL: an input, a parameter, or nothing to run (reshape, folded norm) */
     const kdas_kernel *kernel;
     kdas_plan          plan;
     kd_pack           *pack; /* NULL: nothing is packed or folded */
-    int  root;  /* the node whose memory this one's value is (itself, or what it reshapes) */
+    int  root;  /* the node whose memory holds this value (itself, or a reshape's operand) */
     int  value; /* storage of the value           */
     int  grad;  /* storage of the gradient        */
     int  saved, packed, work_forward, work_backward;
     bool zero_grad;   /* the gradient is zeroed before its first writer adds into it */
     int  grad_writer; /* node whose backward writes the gradient first, -1: none, or the caller */
     int  fold;        /* index in program->fold for conv and linear with a folded norm, -1 */
-    int  draw;        /* index in program->seed of what draws at random, -1: it does not   */
+    int  draw;        /* index in program->seed of a node that draws; -1: it does not      */
     uint32_t  add;    /* call->add of the backward                                         */
-    bool      given;  /* kd_program_backward_of(): something has been put in its gradient  */
+    bool      given;  /* kd_program_backward_of(): its gradient has been written           */
     kdas_call forward, backward;
 } kd_slot;
 
@@ -39,25 +41,27 @@ typedef struct kd_fold {
     int node, norm;
 } kd_fold;
 
-/* The parts of a program that are captured, each by itself. */
+/* The parts of a program. Each is captured separately. */
 typedef enum kd_capture_part {
     KD_CAPTURE_FORWARD,
     KD_CAPTURE_BACKWARD,
     KD_CAPTURE_PARTS
 } kd_capture_part;
 
-/* A run that is made again and again: plainly first, then captured, then launched as a graph. */
+/* One captured part. The first run is plain, the second is captured, later ones launch the
+ * graph. */
 typedef struct kd_capture {
     void *graph; /* the backend's; NULL: none yet */
-    bool  ran;   /* plainly, without a failure    */
+    bool  ran;   /* a plain run has succeeded     */
 } kd_capture;
 
-/* The graphs of a program with certain memory lent to it. A graph holds addresses, and callers lend in
- * turn: two slots for batches, or the maps of an objective one after the other. */
+/* The graphs of a program for one set of caller-owned memory. A graph holds addresses, and
+ * callers alternate between sets: two slots for batches, or the maps of an objective one after
+ * the other. */
 typedef struct kd_capture_set {
-    float    **lent; /* memory of each of program->lent; NULL: in the arena */
+    float    **lent; /* caller-owned memory of program->lent; NULL: in the arena */
     kd_capture part[KD_CAPTURE_PARTS];
-    uint64_t   used; /* when last, 0: never */
+    uint64_t   used; /* time of last use; 0: never */
 } kd_capture_set;
 enum { KD_CAPTURE_SETS = 16 };
 
@@ -71,24 +75,25 @@ struct kd_program {
     kd_fold      *fold;
     size_t        folds, fold_capacity;
     kd_arena     *arena;
-    uint64_t      arena_moves;            /* of the arena when pointers were last set */
-    size_t        arena_bytes;            /* of it that this program uses             */
+    uint64_t      arena_moves;            /* count of the arena when pointers were last set */
+    size_t        arena_bytes;            /* part that this program uses              */
     size_t        packed_bytes;           /* of all packs, shared or not            */
     uint64_t      version, stats_version; /* of the parameters when last packed */
 
     uint64_t *seed, *device_seed; /* one for each node that draws: host memory, device memory */
     int       draws;
 
-    /* KD_CAPTURE_SETS of them; NULL: the device has no graphs, or none of this program. */
+    /* KD_CAPTURE_SETS of them. NULL: the device has no graphs, or this program cannot be
+     * captured. */
     kd_capture_set *capture;
     float         **capture_lent;
-    int            *lent; /* storages that a caller may lend */
+    int            *lent; /* storages that may be caller-owned */
     int             lent_count;
     uint64_t        capture_clock;
-    kd_capture      pack_capture; /* of parameters, which no caller lends */
+    kd_capture      pack_capture; /* packs of parameters, never caller-owned */
 
     kd_profile_slot *profile;   /* for each node; NULL until it ran with the profile on */
-    char             label[96]; /* what the profile calls it                            */
+    char             label[96]; /* its name in the profile                              */
 };
 
 struct kd_arena {
@@ -96,32 +101,33 @@ struct kd_arena {
     char             *memory;
     size_t            bytes;
     uint64_t          moves;
-    const kd_program *values_of;  /* whose outputs it holds, NULL: nobody's               */
-    const kd_program *forward_of; /* and whose tape, so that a backward can follow: likewise */
+    const kd_program *values_of;  /* program whose outputs it holds; NULL: none           */
+    const kd_program *forward_of; /* program whose backward can follow; NULL: none */
 };
 
-/* fuse.c: one node for chains that the backend can do in one go. */
+/* fuse.c: one node for a chain that the backend can run as one kernel. */
 kdas_status kd_fuse(kd_program *p);
 /* fold.c */
 kdas_status kd_fold_find(kd_program *p);    /* choose pairs, before kernels are prepared */
-kdas_status kd_fold_compute(kd_program *p); /* fill weight and bias where they are old   */
-/* run.c: whether what node i packs, if anything, is of the parameters as they are. */
+kdas_status kd_fold_compute(kd_program *p); /* fill outdated weights and biases          */
+/* run.c: whether the pack of node i, if any, matches the current parameters. */
 bool kd_pack_current(const kd_program *p, int i);
-/* plan.c: storages, their lives and places. */
+/* plan.c: storages, their intervals and offsets. */
 kdas_status kd_plan(kd_program *p);
-/* arena.c: make room. */
+/* arena.c: reserve memory. */
 kdas_status kd_arena_reserve(kd_arena *arena, size_t bytes);
-/* run.c: set the pointers in all calls; graphs go if the arena has moved. */
+/* run.c: set the pointers in all calls. Captures are discarded if the arena has moved. */
 void kd_program_resolve(kd_program *p);
-/* capture.c: room for graphs and seeds, where the device has graphs; after planning. */
+/* capture.c: allocate graphs and seeds, if the device has graphs. Call after planning. */
 kdas_status kd_captures_create(kd_program *p);
 void        kd_captures_destroy(kd_program *p);
-void        kd_captures_drop(kd_program *p); /* no graph holds any more */
-/* Run a part, or the packing, by its graph if there is one, and capture it once it has run plainly. */
+void        kd_captures_drop(kd_program *p); /* discard all captures */
+/* Run a part, or the packing. Launches its graph if there is one, and captures it after one
+ * plain run. */
 typedef kdas_status (*kd_run_fn)(kd_program *p);
 kdas_status kd_capture_run(kd_program *p, kd_capture_part part, kd_run_fn run);
 kdas_status kd_capture_pack(kd_program *p, kd_run_fn run);
-/* Give each node that draws its seed of this forward. */
+/* Set the seed of each node that draws, for this forward. */
 kdas_status kd_program_seed(kd_program *p, uint64_t seed);
 
 static inline bool kd_has_backward(const kd_program *p) { return p->graph->mode != KD_INFER; }

@@ -1,11 +1,12 @@
-/* roofline.c - what the machine does at most: a large matrix product on the ways that the library has to one, and
- * a stream through memory. The fastest run counts: what else the machine does can only slow one down. */
+/* roofline.c - measures the machine's roofline: a large matrix product on each of the library's
+ * product kernels, and a stream through memory. The fastest run counts, because other load can
+ * only slow a run down. */
 #include <kdas/profile.h>
 #include <string.h>
 #include "base/process.h"
 #include "graph/program.h"
 
-#define SIDE          640                /* of the products that run side by side, one a thread   */
+#define SIDE          640                /* of the products that run side by side, one per thread */
 #define ROWS          2048               /* of the product with packed weights                    */
 #define WIDTH         2048               /* of its input and its output                           */
 #define STREAM        ((size_t)32 << 20) /* numbers in each of the two blocks: 256 MiB together   */
@@ -14,7 +15,7 @@
 
 typedef kdas_status (*run_fn)(void *what);
 
-/* Seconds of the fastest of several runs, after one that does not count. */
+/* Seconds of the fastest of several runs, after one warm-up run. */
 static kdas_status fastest(double *out, kdas_context *ctx, run_fn run, void *what)
 {
     double began = kd_now(), best = 0;
@@ -37,7 +38,8 @@ static kdas_status fastest(double *out, kdas_context *ctx, run_fn run, void *wha
 
 static kdas_status run_program(void *program) { return kd_program_forward(program, 0); }
 
-/* One product for each thread, (1,threads,SIDE,SIDE), or one with a weight; *operations of a run. */
+/* One product per thread, (1,threads,SIDE,SIDE), or one with a weight. Sets *operations of a
+ * run. */
 static kd_node *add_product(kd_graph *g, kd_params *params, int32_t threads, double *operations)
 {
     const kd_init          weight = { KD_TRAINABLE, KD_INIT_UNIFORM, 0.1f };

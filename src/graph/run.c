@@ -1,4 +1,4 @@
-/* run.c - running a program: no allocation, no lookup, no branch on what a node is. */
+/* run.c - runs a program without allocations, lookups or branches on a node's kind. */
 #include <assert.h>
 #include "base/process.h"
 #include "graph/program_inside.h"
@@ -64,7 +64,7 @@ void kd_program_resolve(kd_program *p)
     }
 }
 
-/* ---- what the caller reads and lends ---- */
+/* ---- values and memory of the caller ---- */
 
 float *kd_program_value(kd_program *p, const kd_node *node)
 {
@@ -136,7 +136,8 @@ bool kd_pack_current(const kd_program *p, int i)
                      (pack->norm < 0 || pack->stats_version == kd_params_stats_version(params)));
 }
 
-/* A device that captures this packs all, so that the graph is whole; others what is old. */
+/* A device that captures this packs everything, so that the graph is complete. Other devices
+ * pack only what is outdated. */
 static kdas_status pack_nodes(kd_program *p)
 {
     for (int i = 0; i < p->nodes; i++) {
@@ -144,7 +145,7 @@ static kdas_status pack_nodes(kd_program *p)
         kdas_call          call = p->slot[i].forward;
 
         if (!k || !p->slot[i].plan.packed || (!p->capture && kd_pack_current(p, i))) continue;
-        call.in[0] = call.out = call.saved = NULL; /* a graph of this outlives what callers lend */
+        call.in[0] = call.out = call.saved = NULL; /* the graph outlives caller-owned memory */
         KD_RETURN(run_node(p, i, KDAS_PROFILE_PACK, k->pack, &call));
     }
     return KDAS_OK;
@@ -180,7 +181,7 @@ static kdas_status pack(kd_program *p)
     return KDAS_OK;
 }
 
-/* The caller adds its share into the gradients of outputs and kept taps: start them at zero. */
+/* Zero the gradients of outputs and kept taps, because the caller accumulates into them. */
 static kdas_status clear_outside_grads(kd_program *p)
 {
     for (int i = 0; i < p->nodes; i++) {
@@ -218,7 +219,7 @@ kdas_status kd_program_forward(kd_program *p, uint64_t seed)
     kdas_status st;
 
     KD_RETURN(kd_check_process(p->ctx));
-    KD_RETURN(kd_arena_reserve(p->arena, p->arena_bytes)); /* lost if another's growth failed */
+    KD_RETURN(kd_arena_reserve(p->arena, p->arena_bytes)); /* lost if another growth failed */
     if (p->arena_moves != p->arena->moves) kd_program_resolve(p);
     if (p->ctx->profiling) KD_RETURN(kd_profile_program(p));
     KD_RETURN(kd_device_enter(p->ctx));
@@ -231,7 +232,7 @@ kdas_status kd_program_forward(kd_program *p, uint64_t seed)
 
 bool kd_program_holds(const kd_program *p) { return p->arena->values_of == p; }
 
-/* Zero the gradients that node i is the first to add into. */
+/* Zero the gradients for which node i is the first to accumulate. */
 static kdas_status clear_grads(kd_program *p, int i)
 {
     const kd_node *node = p->graph->node[i];
@@ -280,7 +281,7 @@ kdas_status kd_program_backward(kd_program *p)
 
     KD_RETURN(ready_for_backward(p));
     KD_RETURN(kd_device_enter(p->ctx));
-    p->arena->forward_of = NULL; /* gradients take the place of what forward left */
+    p->arena->forward_of = NULL; /* gradients overwrite what forward left */
     st                   = kd_capture_run(p, KD_CAPTURE_BACKWARD, run_backward);
     kd_device_leave(p->ctx);
     if (st != KDAS_OK && p->graph->params) kd_params_spoil_grads(p->graph->params);
@@ -290,7 +291,8 @@ kdas_status kd_program_backward(kd_program *p)
 
 /* ---- backward of one output ---- */
 
-/* Which gradients node i adds to and which it sets: another node than the planned one may be first. */
+/* Decide which gradients node i accumulates into and which it sets. The first writer may differ
+ * from the planned one. */
 static kdas_status claim(kd_program *p, int i, kdas_call *call)
 {
     const kd_node *node = p->graph->node[i];
@@ -311,7 +313,7 @@ static kdas_status claim(kd_program *p, int i, kdas_call *call)
     return KDAS_OK;
 }
 
-/* Only what the output is made of has been given a gradient when its turn comes. */
+/* A node's gradient is written only if the output depends on the node. */
 static kdas_status run_backward_of(kd_program *p, int output)
 {
     for (int i = 0; i < p->nodes; i++)

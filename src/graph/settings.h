@@ -4,14 +4,14 @@
 #include "base/context.h"
 
 typedef struct kd_graph_settings {
-    bool unfused;         /* programs run op by op, as they were built: for comparisons           */
-    bool uncaptured;      /* and call by call, also on devices with graphs: for comparisons       */
-    bool told_uncaptured; /* a program could not be captured, and the log has a line about it */
+    bool unfused;         /* run op by op as built, without fusion: for comparisons               */
+    bool uncaptured;      /* run call by call, also on devices with graphs: for comparisons       */
+    bool told_uncaptured; /* a failed capture has been logged */
 } kd_graph_settings;
 
-/* To be read: the defaults until somebody has changed one. */
+/* For reading. Returns the defaults until a setting is changed. */
 const kd_graph_settings *kd_graph_settings_of(const kdas_context *ctx);
-/* To be changed. NULL: KDAS_ENOMEM. */
+/* For writing. NULL: KDAS_ENOMEM. */
 kd_graph_settings *kd_graph_settings_change(kdas_context *ctx);
 
 #endif

@@ -1,9 +1,8 @@
-/* types.c - which nodes of a graph compute in 16 bits (bf16 or f16), where the context asks for it.
- *
- * Products (convolutions, linear layers, attention) take their activations in 16 bits; other ops follow
- * what they are given: 16 bits if all their activations have them and the device has a kernel for it,
- * else f32. Between the two stands a CAST, one for each value at most. Parameters, statistics, losses
- * and everything that is read from outside stay f32. */
+/* types.c - decides which nodes of a graph compute in 16 bits (bf16 or f16), if the context
+ * requests it. Products (convolutions, linear layers, attention) take 16-bit activations.
+ * Another op computes in 16 bits if all its activations have 16 bits and the device has a kernel
+ * for it, else in f32. A CAST converts between the two, at most one per value. Parameters,
+ * statistics, losses and all values read from outside stay f32. */
 #include "graph/device.h"
 #include "graph/graph_inside.h"
 
@@ -32,7 +31,7 @@ static bool is_product(const kd_op *op)
 
 static bool is_activation(const kd_node *node) { return node && node->kind != KD_NODE_PARAM; }
 
-/* What this op's activations would be by the rule above. */
+/* The type of this op's activations by the rule above. */
 static kdas_dtype wanted_type(const kd_graph *g, const kd_op *op, int inputs, kd_node *const *in)
 {
     if (is_product(op)) return g->type;
@@ -41,7 +40,7 @@ static kdas_dtype wanted_type(const kd_graph *g, const kd_op *op, int inputs, kd
     return g->type;
 }
 
-/* Has the device itself a kernel for the node with activations in the graph's type? */
+/* Does the device have its own kernel for the node with activations in the graph's type? */
 static bool can_follow(const kd_graph *g, const kd_op *op, const void *attr, int inputs,
                        kd_node *const *in)
 {
