@@ -1,6 +1,6 @@
-/* attention.c - every pixel of q looks at every pixel of kv: softmax over keys of (q . k) scale,
- * times values. q, y (N,H,W,C); kv (N,h,w,2C): keys in the first C channels, values in the last C.
- * Head i has channels i C/heads .. (i+1) C/heads - 1 of each. */
+/* attention.c - attention of every pixel of q over every pixel of kv: softmax over keys of (q .
+ * k) scale, times values. q, y (N,H,W,C); kv (N,h,w,2C): keys in the first C channels, values in
+ * the last C. Head i has channels i C/heads .. (i+1) C/heads - 1 of each. */
 #include "op/op_util.h"
 
 static kdas_status attention_infer(kdas_node_desc *node)
@@ -23,7 +23,7 @@ static int64_t keys_of(const kdas_node_desc *node)
     return node->in[1].dim[1] * node->in[1].dim[2];
 }
 
-/* Scratch: the probabilities of one query's keys; backward also their gradients. */
+/* Scratch: the probabilities of one query's keys. Backward also holds their gradients. */
 static kdas_status attention_prepare(kdas_device *device, const kdas_node_desc *node,
                                      kdas_plan *plan)
 {
@@ -33,7 +33,7 @@ static kdas_status attention_prepare(kdas_device *device, const kdas_node_desc *
     return KDAS_OK;
 }
 
-/* One head of one query: where its parts start, and how long they are. */
+/* One head of one query: its offsets and its sizes. */
 typedef struct query {
     int64_t q;    /* offset in q, y and their gradients                        */
     int64_t kv;   /* offset of the image's first key in kv; values: + channels */

@@ -1,7 +1,8 @@
-/* batch_norm.c - each channel over N, H and W: y = (x - mean) / sqrt(var + eps) g + b.
- * x (N,H,W,C), g, b, mean, var (C each). Training takes the statistics of the batch and moves the
- * running ones towards them; else the running ones are used, and are constants in the gradient.
- * saved: for each channel the mean and the reciprocal standard deviation that forward used. */
+/* batch_norm.c - normalises each channel over N, H and W: y = (x - mean) / sqrt(var + eps) g +
+ * b. x (N,H,W,C), g, b, mean, var (C each). Training uses the batch statistics and moves the
+ * running ones towards them. Otherwise the running statistics are used, and are constants in the
+ * gradient. saved: for each channel the mean and the reciprocal standard deviation that forward
+ * used. */
 #include "op/op_util.h"
 
 typedef struct channel_stat {
@@ -27,7 +28,7 @@ static kdas_status batch_norm_prepare(kdas_device *device, const kdas_node_desc 
     return KDAS_OK;
 }
 
-/* Statistics of channel c over the batch; *mean and *var, the running ones, move by `momentum`. */
+/* Batch statistics of channel c. The running ones, *mean and *var, move by `momentum`. */
 static channel_stat batch_statistics(const kdas_node_desc *node, const float *x, int64_t c,
                                      float *mean, float *var)
 {
@@ -41,7 +42,7 @@ static channel_stat batch_statistics(const kdas_node_desc *node, const float *x,
     for (int64_t r = 0; r < rows; r++)
         v += (x[r * channels + c] - m) * (x[r * channels + c] - m);
     unbiased = v / (double)KD_MAX(rows - 1, 1);
-    if (isfinite(m) && isfinite(unbiased)) { /* one bad batch must not spoil the model */
+    if (isfinite(m) && isfinite(unbiased)) { /* a bad batch must not spoil the statistics */
         *mean = (float)((1 - momentum) * *mean + momentum * m);
         *var  = (float)((1 - momentum) * *var + momentum * unbiased);
     }
@@ -68,7 +69,7 @@ static kdas_status batch_norm_forward(kdas_device *device, const kdas_call *call
     return KDAS_OK;
 }
 
-/* With z = (x - mean) scale: dx = g scale (dy - mean(dy) - z mean(dy z)); without the means when
+/* With z = (x - mean) scale: dx = g scale (dy - mean(dy) - z mean(dy z)). Without the means when
  * the statistics are constants. */
 static kdas_status batch_norm_backward(kdas_device *device, const kdas_call *call)
 {

@@ -1,6 +1,6 @@
-/* boundary.c - weights that are large near the edges of a mask: 1 + gain |box(y) - y|, box the
- * mean over window x window with zeros outside, always divided by window^2.
- * (N,H,W,C) -> the same; no gradient. */
+/* boundary.c - weights that are large near the edges of a mask: 1 + gain |box(y) - y|. box is
+ * the mean over window x window with zeros outside, always divided by window^2. The shape
+ * (N,H,W,C) is kept. No gradient. */
 #include "op/op_util.h"
 
 static kdas_status boundary_infer(kdas_node_desc *node)
@@ -14,7 +14,7 @@ static kdas_status boundary_infer(kdas_node_desc *node)
     return KDAS_OK;
 }
 
-/* Scratch: sums along the rows of one image. */
+/* Scratch: the row sums of one image. */
 static kdas_status boundary_prepare(kdas_device *device, const kdas_node_desc *node,
                                     kdas_plan *plan)
 {

@@ -1,5 +1,5 @@
-/* cast.c - the same values in another dtype: f32 to bf16 or f16, rounded to nearest and ties to even, or
- * back. */
+/* cast.c - converts values to another dtype: f32 to bf16 or f16, or back. Rounds to nearest,
+ * ties to even. */
 #include "op/op_util.h"
 
 static uint32_t bits_of(float f)
@@ -24,11 +24,12 @@ static uint16_t to_bf16(float f)
     uint32_t bits = bits_of(f), rest = bits & 0xffffu;
 
     bits >>= 16;
-    if (isnan(f)) return (uint16_t)(bits | 0x40u); /* quiet, and not infinity */
+    if (isnan(f)) return (uint16_t)(bits | 0x40u); /* a quiet NaN, not infinity */
     return (uint16_t)(bits + (rest > 0x8000u || (rest == 0x8000u && (bits & 1u))));
 }
 
-/* f16: 5 bits of exponent, 10 of fraction; below 2^-14 steps of 2^-24, from 65520 on infinity. */
+/* f16: 5 bits of exponent, 10 of fraction. Below 2^-14 the step is 2^-24. From 65520 on the
+ * result is infinity. */
 static uint16_t to_f16(float f)
 {
     uint32_t sign = bits_of(f) >> 16 & 0x8000u, bits = bits_of(f) & 0x7fffffffu;

@@ -26,7 +26,7 @@ static kdas_status center_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* The map is its own transpose: the gradient is centered too. */
+/* The op is its own transpose, so the gradient is centered too. */
 static kdas_status center_backward(kdas_device *device, const kdas_call *call)
 {
     const float *dy   = call->dout;

@@ -1,5 +1,5 @@
-/* channel_max.c - the largest channel of each pixel: (N,H,W,C) -> (N,H,W,1). The first of equal
- * ones receives the gradient. */
+/* channel_max.c - the largest channel of each pixel: (N,H,W,C) -> (N,H,W,1). Of equal channels
+ * the first receives the gradient. */
 #include "op/op_util.h"
 
 static kdas_status channel_max_infer(kdas_node_desc *node)

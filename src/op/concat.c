@@ -1,5 +1,5 @@
-/* concat.c - 2 to 8 operands side by side along C:
- * (N,H,W,C0), (N,H,W,C1), .. -> (N,H,W,C0+C1+..). */
+/* concat.c - concatenates 2 to 8 operands along C: (N,H,W,C0), (N,H,W,C1), .. ->
+ * (N,H,W,C0+C1+..). */
 #include "op/op_util.h"
 
 static kdas_status concat_infer(kdas_node_desc *node)

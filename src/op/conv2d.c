@@ -24,7 +24,7 @@ static kdas_status conv2d_infer(kdas_node_desc *node)
     return kd_op_output(node, x->dim[0], h / attr->stride + 1, q / attr->stride + 1, w->dim[0]);
 }
 
-/* The sizes of a call by short names. */
+/* Short names for the sizes of a call. */
 typedef struct conv_sizes {
     int64_t n, h, w, c, o, kh, kw, p, q, stride, pad;
 } conv_sizes;
@@ -47,7 +47,7 @@ static conv_sizes sizes_of(const kdas_node_desc *node)
                          .pad    = attr->pad };
 }
 
-/* Where tap (i,j) of output (p,q) falls in image n: offset of channel 0, or -1 in the padding. */
+/* Offset in x of channel 0 of tap (i,j) for output (p,q) in image n; -1 in the padding. */
 static int64_t tap(const conv_sizes *s, int64_t n, int64_t p, int64_t q, int64_t i, int64_t j)
 {
     int64_t y = p * s->stride - s->pad + i, x = q * s->stride - s->pad + j;

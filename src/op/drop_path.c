@@ -1,5 +1,6 @@
-/* drop_path.c - stochastic depth: in training each image is kept with probability 1-p and
- * divided by it, or set to 0; else nothing happens. Which ones is a pure function of the seed. */
+/* drop_path.c - stochastic depth. In training each image is kept with probability 1-p and
+ * divided by it, or set to 0. Otherwise the op does nothing. The choice is a pure function of
+ * the seed. */
 #include "op/op_util.h"
 
 static kdas_status drop_path_infer(kdas_node_desc *node)
@@ -12,7 +13,7 @@ static kdas_status drop_path_infer(kdas_node_desc *node)
     return KDAS_OK;
 }
 
-/* What image n is multiplied by. */
+/* The factor of image n. */
 static float factor_of(const kdas_call *call, int64_t n)
 {
     float keep = 1 - ((const kdas_drop_attr *)call->node->attr)->p;

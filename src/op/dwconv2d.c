@@ -1,4 +1,5 @@
-/* dwconv2d.c - each channel by its own filter. x (N,H,W,C), w (C,1,kh,kw), b (C) -> y (N,P,Q,C). */
+/* dwconv2d.c - depthwise convolution: each channel has its own filter. x (N,H,W,C), w
+ * (C,1,kh,kw), b (C) -> y (N,P,Q,C). */
 #include "op/op_util.h"
 
 static kdas_status dwconv2d_infer(kdas_node_desc *node)
@@ -23,8 +24,7 @@ static kdas_status dwconv2d_infer(kdas_node_desc *node)
     return kd_op_output(node, x->dim[0], h / attr->stride + 1, q / attr->stride + 1, x->dim[3]);
 }
 
-/* Where tap t of output row r (over N,P,Q) falls: offset of channel 0 in x,
- * or -1 in the padding. */
+/* Offset in x of channel 0 of tap t for output row r (over N,P,Q); -1 in the padding. */
 static int64_t tap(const kdas_node_desc *node, int64_t r, int64_t t)
 {
     const kdas_conv_attr *attr = node->attr;
@@ -59,7 +59,7 @@ static kdas_status dwconv2d_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* Sum over outputs of x at tap t times dy (or of dy alone, x NULL), for channel c. */
+/* Sum over outputs of x at tap t times dy, for channel c. With x NULL, the sum of dy. */
 static double channel_sum(const kdas_node_desc *node, const float *x, const float *dy, int64_t c,
                           int64_t t)
 {

@@ -1,4 +1,5 @@
-/* gelu.c - x times the normal distribution's cumulative function: x/2 (1 + erf(x / sqrt 2)). */
+/* gelu.c - x times the cumulative function of the normal distribution: x/2 (1 + erf(x / sqrt
+ * 2)). */
 #include "op/op_util.h"
 
 static double normal_cdf(double x) { return 0.5 * erfc(-x * 0.70710678118654752440); }

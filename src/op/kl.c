@@ -1,5 +1,5 @@
-/* kl.c - how far softmax(s / tau) is from softmax(t / tau), for each image over all its elements:
- * tau^2 sum pt (log pt - log ps). s and t (N,H,W,C) -> (N,1,1,1); t is constant. */
+/* kl.c - KL divergence of softmax(s / tau) from softmax(t / tau), for each image over all its
+ * elements: tau^2 sum pt (log pt - log ps). s and t (N,H,W,C) -> (N,1,1,1). t is constant. */
 #include "op/op_util.h"
 
 static kdas_status kl_infer(kdas_node_desc *node)

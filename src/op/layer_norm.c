@@ -1,6 +1,6 @@
-/* layer_norm.c - each row over the last axis to mean 0 and variance 1, times g, plus b.
- * x (N,H,W,C), g (C), b (C). With z = (x - mean) / std and e = g dy:
- * dx = (e - mean(e) - z mean(e z)) / std. */
+/* layer_norm.c - normalises each row over the last axis to mean 0 and variance 1, times g, plus
+ * b. x (N,H,W,C), g (C), b (C). With z = (x - mean) / std and e = g dy: dx = (e - mean(e) - z
+ * mean(e z)) / std. */
 #include "op/op_util.h"
 
 static kdas_status layer_norm_infer(kdas_node_desc *node)

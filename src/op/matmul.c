@@ -1,9 +1,9 @@
-/* matmul.c - alpha op(a) op(b) on the last two axes, op transposing or not.
- * a (N,H,.,.), b (N,H,.,.) -> y (N,H,rows,cols). */
+/* matmul.c - alpha op(a) op(b) on the last two axes. op transposes or does nothing. a (N,H,.,.),
+ * b (N,H,.,.) -> y (N,H,rows,cols). */
 #include "op/op_util.h"
 
-/* A factor as a matrix of rows x cols: steps in memory from one to the next, and from matrix to
- * matrix. */
+/* A factor as a matrix of rows x cols, with its strides: between rows, between columns, and
+ * between matrices. */
 typedef struct factor {
     int64_t rows, cols, row_step, col_step, size;
 } factor;
@@ -33,7 +33,7 @@ static kdas_status matmul_infer(kdas_node_desc *node)
     return kd_op_output(node, a->dim[0], a->dim[1], fa.rows, fb.cols);
 }
 
-/* Element (i,j) of a product of one matrix each. */
+/* Element (i,j) of the product of two matrices. */
 static double product_at(const float *a, factor fa, const float *b, factor fb, int64_t i, int64_t j)
 {
     double sum = 0;
@@ -45,7 +45,7 @@ static double product_at(const float *a, factor fa, const float *b, factor fb, i
 
 static factor flip(factor f) { return (factor){ f.cols, f.rows, f.col_step, f.row_step, f.size }; }
 
-/* y += or = alpha a b for every matrix of the batch; y has steps of its own. */
+/* y = alpha a b, or y += alpha a b, for every matrix of the batch. y has its own strides. */
 static void products(const kdas_node_desc *node, const float *a, factor fa, const float *b,
                      factor fb, float *y, factor fy, bool add)
 {

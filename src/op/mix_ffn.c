@@ -1,14 +1,13 @@
-/* mix_ffn.c - the feed-forward block of PVTv2: fc2(gelu(dwconv3x3(fc1(x)))) + residual, where the two
- * linear layers have F hidden channels between them. x (N,H,W,C), W1 (F,C), [b1 (F)], Wd (F,1,3,3),
- * [bd (F)], W2 (O,F), [b2 (O)], [residual (N,H,W,O)] -> y (N,H,W,O).
- *
- * The reference is the four ops that it stands for, one after the other, on scratch of its own. */
+/* mix_ffn.c - the feed-forward block of PVTv2: fc2(gelu(dwconv3x3(fc1(x)))) + residual. There
+ * are F hidden channels between the two linear layers. x (N,H,W,C), W1 (F,C), [b1 (F)], Wd
+ * (F,1,3,3), [bd (F)], W2 (O,F), [b2 (O)], [residual (N,H,W,O)] -> y (N,H,W,O). The reference
+ * runs the four ops in order, on its own scratch. */
 #include "op/op_util.h"
 
 enum { X, W1, B1, WD, BD, W2, B2, RESIDUAL };
 enum { FC1, DWCONV, GELU, FC2, PARTS };
 
-/* Each op's number, and which inputs of the block are its weight and its bias. */
+/* Each op's number, and the indices of its weight and bias among the block's inputs. */
 static const struct {
     int32_t op;
     int     weight, bias;
@@ -21,7 +20,7 @@ static const struct {
 
 static const kdas_conv_attr same_size = { .stride = 1, .pad = 1, .pad_end = 1 };
 
-/* The four ops as nodes of their own, with their shapes. */
+/* The four ops as separate nodes, with their shapes. */
 static kdas_status split(const kdas_node_desc *node, kdas_node_desc part[PARTS])
 {
     kdas_desc x = node->in[X];
@@ -59,8 +58,8 @@ static kdas_status mix_ffn_infer(kdas_node_desc *node)
     return kd_op_output(node, out->dim[0], out->dim[1], out->dim[2], out->dim[3]);
 }
 
-/* Scratch holds the hidden maps: what fc1, dwconv and gelu give, then, for backward, the gradients of
- * the three. */
+/* Scratch holds the hidden maps: the results of fc1, dwconv and gelu. For backward, their three
+ * gradients follow. */
 static int64_t hidden_numel(const kdas_node_desc *node)
 {
     return kd_rows(&node->out) * node->in[W1].dim[0];
@@ -74,7 +73,7 @@ static kdas_status mix_ffn_prepare(kdas_device *device, const kdas_node_desc *no
     return KDAS_OK;
 }
 
-/* Operands of part i: what came before it, its weight and its bias. */
+/* Operands of part i: the result of part i - 1, its weight and its bias. */
 static kdas_call part_call(const kdas_call *call, const kdas_node_desc *part, int i, float *map[])
 {
     kdas_call c = { .node = &part[i], .out = map[i] };
@@ -89,7 +88,7 @@ static kdas_call part_call(const kdas_call *call, const kdas_node_desc *part, in
     return c;
 }
 
-/* Run parts up to `last`; map[i] receives what part i gives. */
+/* Run parts up to `last`. map[i] receives the result of part i. */
 static kdas_status run_parts(kdas_device *device, const kdas_call *call, int last,
                              const kdas_node_desc part[PARTS], float *map[])
 {

@@ -1,4 +1,5 @@
-/* normalize.c - x over its L2 norm along the last axis; a norm below eps counts as eps. */
+/* normalize.c - x divided by its L2 norm along the last axis. A norm below eps is replaced by
+ * eps. */
 #include "op/op_util.h"
 
 static kdas_status normalize_infer(kdas_node_desc *node)

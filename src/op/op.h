@@ -1,4 +1,5 @@
-/* op.h - what an op is: a shape rule, a cost, and plain-C reference kernels. One file in src/op/ each. */
+/* op.h - defines an op: a shape rule, a cost, and plain-C reference kernels. Each op has one
+ * file in src/op/. */
 #ifndef KD_OP_H
 #define KD_OP_H
 #include <kdas/backend.h>
@@ -6,18 +7,18 @@
 
 typedef struct kd_op {
     const char *name;
-    int         min_inputs, max_inputs; /* between them: optional, absent at the end */
-    uint32_t    optional; /* bit i: input i may be absent although later ones are there */
+    int         min_inputs, max_inputs; /* those past min_inputs are optional, absent at the end */
+    uint32_t    optional; /* bit i: input i may be absent although later inputs are present */
     uint32_t    state;    /* bit i: input i is read and written, and has no gradient */
     uint32_t    constant; /* bit i: input i never receives a gradient                */
     bool        draws;    /* in training it reads the call's seed                */
     size_t      attr_size;
     /* Check node->in and node->attr, set node->out. On failure kd_fail() with the shapes. */
     kdas_status (*infer)(kdas_node_desc *node);
-    /* Multiply-accumulates by the `macs` rule, and cost by thop's rule; NULL: none. */
+    /* Multiply-accumulates by the `macs` rule, and the cost by thop's rule. NULL: no cost. */
     int64_t (*macs)(const kdas_node_desc *node);
     double (*thop)(const kdas_node_desc *node);
-    kdas_kernel ref; /* runs on host memory, one thread, the definition in code */
+    kdas_kernel ref; /* the definition in code: host memory, one thread */
 } kd_op;
 
 /* Every op that may stand in a graph: kd_op_conv2d, ... */
@@ -27,11 +28,11 @@ typedef struct kd_op {
 #undef OP
 #undef UPDATE
 
-/* The record with this number, or NULL. (src/op/ops.c) */
+/* The op with this number, or NULL. (src/op/ops.c) */
 const kd_op *kd_op_find(int32_t number);
 /* The reference UPDATE kernel with this number, or NULL. */
 const kdas_kernel *kd_update_find(int32_t number);
-/* Name of any number in ops.def, "?" for others. */
+/* Name of any number in ops.def; "?" for other numbers. */
 const char *kd_op_name(int32_t number);
 
 /* ---- Helpers for op files ---- */
@@ -59,7 +60,8 @@ static inline bool kd_same_dims(const kdas_desc *a, const kdas_desc *b)
     return a->dim[0] == b->dim[0] && a->dim[1] == b->dim[1] && a->dim[2] == b->dim[2] &&
            a->dim[3] == b->dim[3];
 }
-/* "2x64x64x3" into one of a few per-thread buffers, for error sentences. (src/op/ops.c) */
+/* Format a shape as "2x64x64x3" into one of a few per-thread buffers, for error messages.
+ * (src/op/ops.c) */
 const char *kd_dims_text(const kdas_desc *d);
 
 #endif

@@ -5,28 +5,29 @@
 #include <string.h>
 #include "op/op.h"
 
-/* What every infer() starts with: the record of node->op wants this many inputs, all with sides
- * of at least 1, f32, absent ones at the end only, but for those marked optional; and attributes if it
- * has any. (ops.c) */
+/* Every infer() starts with this check. The op of node->op must accept this number of inputs.
+ * All are f32 with sides of at least 1. Absent inputs are at the end, except those marked
+ * optional. Attributes are present if the op has any. (ops.c) */
 kdas_status kd_op_check(const kdas_node_desc *node);
-/* What infer() ends with: set node->out to (n,h,w,c), a size that memory could have. (ops.c) */
+/* Every infer() ends with this call. It sets node->out to (n,h,w,c), and checks that the size
+ * fits in memory. (ops.c) */
 kdas_status kd_op_output(kdas_node_desc *node, int64_t n, int64_t h, int64_t w, int64_t c);
-/* Inputs `first` .. `last` that are present have the shape of input 0. (ops.c) */
+/* Check: inputs `first` .. `last` that are present have the shape of input 0. (ops.c) */
 kdas_status kd_op_check_same(const kdas_node_desc *node, int first, int last);
-/* Inputs `first` .. `last` that are present are vectors with one value for each of `n`
+/* Check: inputs `first` .. `last` that are present are vectors with one value for each of `n`
  * channels. (ops.c) */
 kdas_status kd_op_check_vectors(const kdas_node_desc *node, int first, int last, int64_t n);
 
 /* out = in[0]'s shape. (ops.c) */
 kdas_status kd_infer_same(kdas_node_desc *node);
-/* One value for each image, from operands that all have in[0]'s shape: what losses give. (ops.c) */
+/* Output of a loss: one value for each image. All operands have in[0]'s shape. (ops.c) */
 kdas_status kd_infer_loss(kdas_node_desc *node);
-/* in[1] has in[0]'s axes or 1: (N,H,W,C) with any of them broadcast. (ops.c) */
+/* Each axis of in[1] is in[0]'s or 1: any axis of (N,H,W,C) may be broadcast. (ops.c) */
 kdas_status kd_infer_broadcast(kdas_node_desc *node);
 
-/* ---- Broadcasting: b has a's axes or 1 ---- */
+/* ---- Broadcasting: each axis of b is a's or 1 ---- */
 
-/* The element of b that goes with element i of a. */
+/* The element of b that is paired with element i of a. */
 static inline int64_t kd_broadcast_index(const kdas_desc *a, const kdas_desc *b, int64_t i)
 {
     int64_t at = 0, step = 1;
@@ -38,8 +39,8 @@ static inline int64_t kd_broadcast_index(const kdas_desc *a, const kdas_desc *b,
     }
     return at;
 }
-/* db[j] += factor * sum of dy[i] times[i] over the elements i of a that go with j; `times` NULL:
- * ones. (ops.c) */
+/* db[j] += factor * sum of dy[i] times[i] over the elements i of a that are paired with j.
+ * `times` NULL: ones. (ops.c) */
 void kd_broadcast_reduce(const kdas_node_desc *node, double factor, const float *dy,
                          const float *times, float *db);
 

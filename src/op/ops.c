@@ -1,5 +1,5 @@
 /* ops.c - the list of ops by number, and the checks that shape rules share. A new op needs its
- * line in ops.def and nothing here. */
+ * line in ops.def and no change here. */
 #include <stdio.h>
 #include "op/op_util.h"
 
@@ -45,7 +45,7 @@ const char *kd_op_name(int32_t number)
     }
 }
 
-/* A sentence names a few shapes at once, so each call takes the next of a ring of buffers. */
+/* An error message names a few shapes at once, so each call takes the next buffer of a ring. */
 const char *kd_dims_text(const kdas_desc *d)
 {
     static _Thread_local char     text[8][96];
@@ -59,7 +59,7 @@ const char *kd_dims_text(const kdas_desc *d)
 
 /* ---- Shape rules ---- */
 
-/* Sides of at least 1 and, together, few enough that byte counts cannot overflow. */
+/* Every side is at least 1. Together they are small enough that byte counts cannot overflow. */
 static bool possible(const kdas_desc *d)
 {
     int64_t left = INT64_MAX / 64;
@@ -163,7 +163,7 @@ kdas_status kd_infer_broadcast(kdas_node_desc *node)
 
 /* ---- Broadcasting ---- */
 
-/* Sum over the block of a that starts at `from` and has `count` elements along each axis. */
+/* Sum over the block of a that starts at `from`. It has `count` elements along each axis. */
 static double block_sum(const kdas_desc *a, const int64_t from[4], const int64_t count[4],
                         const float *dy, const float *times)
 {
@@ -190,7 +190,7 @@ void kd_broadcast_reduce(const kdas_node_desc *node, double factor, const float 
         int64_t rest = j;
 
         for (int k = KDAS_MAX_DIMS - 1; k >= 0; k--) {
-            bool one = b->dim[k] == 1; /* then all of a's axis goes with it */
+            bool one = b->dim[k] == 1; /* then b's element pairs with all of a's axis */
 
             from[k]  = one ? 0 : rest % b->dim[k];
             count[k] = one ? a->dim[k] : 1;

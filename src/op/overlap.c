@@ -1,7 +1,6 @@
 /* overlap.c - one minus the overlap of s = sigmoid(p) with targets y, weighted by w (1 if
- * absent). With I = sum(w s y) and U = sum(w (s + y)), for each image
- * dice is 1 - (2I + smooth) / (U + smooth), jaccard 1 - (I + smooth) / (U - I + smooth).
- * All (N,H,W,C) -> (N,1,1,1). */
+ * absent). I = sum(w s y) and U = sum(w (s + y)). For each image dice is 1 - (2I + smooth) / (U
+ * + smooth), and jaccard is 1 - (I + smooth) / (U - I + smooth). All (N,H,W,C) -> (N,1,1,1). */
 #include "op/op_util.h"
 
 static kdas_status overlap_infer(kdas_node_desc *node)

@@ -1,5 +1,6 @@
-/* pool_avg.c - adaptive average: (N,H,W,C) -> (N,h,w,C). Window i of `out` over `in` samples is
- * floor(i in/out) .. ceil((i+1) in/out)-1; windows overlap where out does not divide in. */
+/* pool_avg.c - adaptive average pooling: (N,H,W,C) -> (N,h,w,C). Window i of `out` over `in`
+ * samples is floor(i in/out) .. ceil((i+1) in/out)-1. Windows overlap where out does not divide
+ * in. */
 #include "op/op_util.h"
 
 static kdas_status pool_avg_infer(kdas_node_desc *node)
@@ -74,7 +75,7 @@ static kdas_status pool_avg_backward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* thop counts the ratio of the sides, plus one, for each output element. */
+/* For each output element thop counts the ratio of the sides, plus one. */
 static double pool_avg_thop(const kdas_node_desc *node)
 {
     const kdas_pool_attr *attr = node->attr;

@@ -1,5 +1,5 @@
-/* pool_max.c - the largest of each channel in an image: (N,H,W,C) -> (N,1,1,C). The first of
- * equal ones, in row order, receives the gradient. */
+/* pool_max.c - the largest value of each channel in an image: (N,H,W,C) -> (N,1,1,C). Of equal
+ * values the first in row order receives the gradient. */
 #include "op/op_util.h"
 
 static kdas_status pool_max_infer(kdas_node_desc *node)
@@ -8,7 +8,7 @@ static kdas_status pool_max_infer(kdas_node_desc *node)
     return kd_op_output(node, node->in[0].dim[0], 1, 1, node->in[0].dim[3]);
 }
 
-/* Offset in x of the largest of channel c of image n; a NaN counts as the largest. */
+/* Offset in x of the largest value of channel c of image n. A NaN counts as the largest. */
 static int64_t find_largest(const kdas_node_desc *node, const float *x, int64_t n, int64_t c)
 {
     int64_t channels = node->in[0].dim[3], size = kd_image_elements(&node->in[0]);

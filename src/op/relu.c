@@ -9,7 +9,7 @@ static kdas_status relu_forward(kdas_device *device, const kdas_call *call)
 
     (void)device;
     for (int64_t i = 0; i < n; i++)
-        y[i] = x[i] < 0 ? 0 : x[i]; /* a NaN stays one */
+        y[i] = x[i] < 0 ? 0 : x[i]; /* a NaN stays a NaN */
     return KDAS_OK;
 }
 

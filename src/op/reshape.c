@@ -1,5 +1,5 @@
-/* reshape.c - the same memory under other dims; the attribute is the wanted shape, a kdas_desc.
- * A program runs no kernel for it; these copies are for those who call it alone. */
+/* reshape.c - the same memory under other dims. The attribute is the new shape, a kdas_desc. A
+ * program runs no kernel for it. These copies are for direct calls of the op. */
 #include "op/op_util.h"
 
 static kdas_status reshape_infer(kdas_node_desc *node)

@@ -16,7 +16,7 @@ static kdas_status resize_infer(kdas_node_desc *node)
     return kd_op_output(node, x->dim[0], attr->height, attr->width, x->dim[3]);
 }
 
-/* The two samples of an axis that output sample i is made of, and their shares. */
+/* The two input samples that output sample i mixes along an axis, and their weights. */
 typedef struct mix {
     int64_t at[2];
     double  share[2];
@@ -36,7 +36,7 @@ static mix mix_of(int64_t i, int64_t in, int64_t out, bool align)
     return m;
 }
 
-/* Forward: y becomes what x gives. Backward: x is a gradient, and receives what dy gives. */
+/* Forward: y is set from x. Backward: x is a gradient, and dy accumulates into it. */
 static void walk(const kdas_node_desc *node, float *x, float *y, bool backward)
 {
     const kdas_resize_attr *attr = node->attr;

@@ -1,4 +1,4 @@
-/* softmax.c - exp(x) over its sum along the last axis, after taking the largest away. */
+/* softmax.c - exp(x) over its sum along the last axis. The largest x is subtracted first. */
 #include "op/op_util.h"
 
 static kdas_status softmax_forward(kdas_device *device, const kdas_call *call)
@@ -15,7 +15,7 @@ static kdas_status softmax_forward(kdas_device *device, const kdas_call *call)
             largest = KD_MAX(largest, (double)x[i]);
         for (int64_t i = 0; i < n; i++)
             sum += exp(x[i] - largest);
-        for (int64_t i = 0; i < n; i++) /* x may be y: each is read for the last time here */
+        for (int64_t i = 0; i < n; i++) /* y may be x: this is the last read of x[i] */
             y[i] = (float)(exp(x[i] - largest) / sum);
     }
     return KDAS_OK;

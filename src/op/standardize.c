@@ -1,6 +1,7 @@
-/* standardize.c - each channel over N, H and W to mean 0 and deviation 1: y = (x - mean) / (std + eps), with
- * std^2 = sum (x - mean)^2 / (M - 1) over the M values of a channel; std is 0 where M is 1.
- * saved: for each channel r = 1 / (std + eps) and k = (std + eps) / ((M - 1) std), 0 where std is 0. */
+/* standardize.c - normalises each channel over N, H and W to mean 0 and deviation 1: y = (x -
+ * mean) / (std + eps), with std^2 = sum (x - mean)^2 / (M - 1) over the M values of a channel.
+ * std is 0 where M is 1. saved: for each channel r = 1 / (std + eps) and k = (std + eps) / ((M -
+ * 1) std), 0 where std is 0. */
 #include "op/op_util.h"
 
 typedef struct channel_stat {

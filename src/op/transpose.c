@@ -1,4 +1,4 @@
-/* transpose.c - the last two axes change places: (N,H,R,C) -> (N,H,C,R). */
+/* transpose.c - swaps the last two axes: (N,H,R,C) -> (N,H,C,R). */
 #include "op/op_util.h"
 
 static kdas_status transpose_infer(kdas_node_desc *node)

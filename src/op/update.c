@@ -1,9 +1,9 @@
-/* update.c - what runs outside graphs, on flat blocks of floats: optimizers, norms, sums of
- * gradients. */
+/* update.c - kernels that run outside graphs, on flat blocks of floats: optimizers, norms, sums
+ * of gradients. */
 #include "op/op_util.h"
 
-/* The gradient as the optimizers see it: scaled, then held within +-clamp (0: not); a NaN stays
- * one. */
+/* The gradient that the optimizers use: scaled, then clamped to +-clamp (0: not clamped). A NaN
+ * stays a NaN. */
 static double gradient_of(float g, float scale, float clamp)
 {
     double v = (double)g * scale;
@@ -13,7 +13,8 @@ static double gradient_of(float g, float scale, float clamp)
     return v;
 }
 
-/* Decay that does not pass through the moments, then Adam with both moments' start corrected. */
+/* Decoupled decay, which does not pass through the moments. Then Adam with bias correction of
+ * both moments. */
 static kdas_status adamw_forward(kdas_device *device, const kdas_call *call)
 {
     const kdas_adamw_attr *a = call->node->attr;
@@ -36,7 +37,7 @@ static kdas_status adamw_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* Decay is part of the gradient; the first step starts the momentum with it. */
+/* Decay is part of the gradient. The first step sets the momentum to the gradient. */
 static kdas_status sgd_forward(kdas_device *device, const kdas_call *call)
 {
     const kdas_sgd_attr *a = call->node->attr;
