@@ -1,24 +1,28 @@
-/* nn.h - blocks made only of ops: a layer declares its parameters under its name and applies its op. */
+/* nn.h - blocks made only of ops. A layer declares its parameters under its name and applies its
+ * op. */
 #ifndef KD_NN_H
 #define KD_NN_H
 #include "graph/build.h"
 
-/* Where initial values come from. PVT: the published backbone's rule (linear N(0, 0.02), convolution
- * N(0, sqrt(2 / fan_out)), bias 0). TORCH: PyTorch's default (weight and bias uniform +-1/sqrt(fan_in)). */
+/* The rule for initial values. PVT: the published backbone's rule (linear N(0, 0.02),
+ * convolution N(0, sqrt(2 / fan_out)), bias 0). TORCH: PyTorch's default (weight and bias
+ * uniform +-1/sqrt(fan_in)). */
 typedef enum kd_style { KD_STYLE_PVT, KD_STYLE_TORCH } kd_style;
 
 /* x (N,H,W,C) -> (N,H,W,out). Parameters NAME.weight (out,C), [NAME.bias (out)]. */
 kd_node *kd_linear_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, bool bias,
                          kd_style style);
-/* A convolution of k x k; 1 x 1 ones of stride 1 run as linear. NAME.weight (out,C,k,k), [NAME.bias]. */
+/* A k x k convolution. A 1 x 1 convolution of stride 1 runs as linear. NAME.weight (out,C,k,k),
+ * [NAME.bias]. */
 kd_node *kd_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, int k, int stride,
                        int pad, bool bias, kd_style style);
-/* A 1-D pointwise convolution over the last axis: weight (out,C,1) as Conv1d names it. */
+/* A 1-D pointwise convolution over the last axis. The weight has Conv1d's shape (out,C,1). */
 kd_node *kd_pointwise_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, bool bias);
 /* 3 x 3 depthwise convolution with bias. NAME.weight (C,1,3,3), NAME.bias. */
 kd_node *kd_dwconv_layer(kd_graph *g, const char *name, kd_node *x);
-/* Convolutions without bias that pad as TensorFlow's SAME does where the sides are multiples of the stride:
- * k - stride zeros in all, the odd one after the last row and column. NAME.weight (out,C,k,k), or depthwise (C,1,k,k). */
+/* Convolutions without bias. They pad as TensorFlow's SAME does where the sides are multiples of
+ * the stride: k - stride zeros in all, the odd one after the last row and column. NAME.weight
+ * (out,C,k,k), or depthwise (C,1,k,k). */
 kd_node *kd_same_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, int k,
                             int stride);
 kd_node *kd_same_dwconv_layer(kd_graph *g, const char *name, kd_node *x, int k, int stride);
@@ -26,12 +30,14 @@ kd_node *kd_same_dwconv_layer(kd_graph *g, const char *name, kd_node *x, int k, 
 kd_node *kd_batch_norm_layer(kd_graph *g, const char *name, kd_node *x, float eps, float momentum);
 /* Layer norm over C. NAME.weight, NAME.bias. */
 kd_node *kd_norm_layer(kd_graph *g, const char *name, kd_node *x, float eps);
-/* Convolution without bias and batch norm (eps 1e-5, momentum 0.1), no activation: NAME.conv, NAME.bn. */
+/* Convolution without bias and batch norm (eps 1e-5, momentum 0.1), no activation: NAME.conv and
+ * NAME.bn. */
 kd_node *kd_conv_bn(kd_graph *g, const char *name, kd_node *x, int64_t out, int k, int pad);
 /* x + drop_path(branch). */
 kd_node *kd_residual(kd_graph *g, kd_node *x, kd_node *branch, float drop_path);
 
-/* Shape of a node, 0s for NULL: blocks may compute with it before the graph's error is seen. */
+/* Shape of a node; 0s for NULL. So blocks can compute with shapes before the graph's error is
+ * reported. */
 kdas_desc kd_shape(const kd_node *node);
 
 #endif
