@@ -70,7 +70,8 @@ static int *count_uses(kd_program *p)
     return uses;
 }
 
-/* Operand `k` of `node`, a parameter, becomes operand `to` of the fused node; 0: it must be absent. */
+/* Operand `k` of `node`, a parameter, becomes operand `to` of the fused node. 0: it must be
+ * absent. */
 static bool match_parameter(match *m, const kd_node *node, int k, int to)
 {
     if (!node->in[k]) return true;

@@ -163,7 +163,7 @@ static kdas_status plan_grads(kd_program *p)
             slot->zero_grad = !(p->slot[slot->grad_writer].kernel->flags & KDAS_KERNEL_SETS);
         }
         extend_interval(p, slot->grad, backward_tick(p, i));
-        if (outside) { /* the caller writes it between forward and backward, and may read it afterwards */
+        if (outside) { /* the caller writes it after forward, may read it after backward */
             extend_interval(p, slot->grad, p->nodes);
             extend_interval(p, slot->grad, end_tick(p));
             if (node->kind == KD_NODE_OP) slot->grad_writer = -1;

@@ -36,7 +36,8 @@ typedef struct kd_slot {
     kdas_call forward, backward;
 } kd_slot;
 
-/* A batch norm folded into the convolution or linear before it: w' = w s, b' = b s + t, in the node's pack. */
+/* A batch norm folded into the convolution or linear layer before it: w' = w s, b' = b s + t.
+ * The node's pack holds the result. */
 typedef struct kd_fold {
     int node, norm;
 } kd_fold;
