@@ -1,5 +1,5 @@
-/* feature.c - kinds of feature guidance: functions of a pair of taps. To add one: its function and a row.
- * docs/features.md has the equations. */
+/* feature.c - kinds of feature guidance. Each is a function of a pair of taps. To add one, add
+ * its function and a row. docs/features.md has the equations. */
 #include "loss/feature.h"
 #include <stdio.h>
 #include <string.h>
@@ -43,7 +43,7 @@ static kd_node *channel(kd_graph *g, kd_node *s, kd_node *t, const kdas_loss_opt
     return kd_mean(g, kd_kl(g, channels_first(g, s), channels_first(g, t), o->feature_tau));
 }
 
-/* The energy of each position over its channels, of norm 1 in each image: (N,1,1,H W). */
+/* The energy of each position over its channels, with norm 1 in each image: (N,1,1,H W). */
 static kd_node *energy(kd_graph *g, kd_node *x)
 {
     kdas_desc d = kd_shape(x);
@@ -79,7 +79,7 @@ void kd_feature_input(char to[KD_FEATURE_NAME], const char *whose, const char *t
     snprintf(to, KD_FEATURE_NAME, "%s.%s", whose, tap);
 }
 
-/* A tap may be in several pairs: it is one input. */
+/* A tap may be in several pairs. It is one input. */
 static kd_node *input(kd_graph *g, const char *whose, const char *tap, kdas_desc shape, bool grad)
 {
     char     name[KD_FEATURE_NAME];
@@ -90,8 +90,8 @@ static kd_node *input(kd_graph *g, const char *whose, const char *tap, kdas_desc
     return node ? node : kd_input(g, name, shape, grad);
 }
 
-/* Without a bias: standardising and a softmax over space take a constant of each channel away, so that its gradient
- * would be rounding errors, and AdamW makes steps of them. */
+/* The projection has no bias. Standardising and a softmax over space remove any constant of a
+ * channel. The bias gradient would be rounding errors, which AdamW would turn into steps. */
 static kd_node *term(kd_graph *g, const kd_feature_kind *kind, const kdas_loss_options *o,
                      const kd_feature_pair *pair, int i)
 {

@@ -1,18 +1,20 @@
-/* feature.h - what the teacher's taps ask of the student's: kinds, and the graph of all pairs at their sizes. */
+/* feature.h - feature guidance of the student's taps by the teacher's: the kinds, and the graph
+ * of all pairs at their sizes. */
 #ifndef KD_FEATURE_H
 #define KD_FEATURE_H
 #include "loss/loss.h"
 
 #define KD_MAX_PAIRS 8
 
-/* A row of feature.c's table. s (N,H,W,C) is the student's tap, projected to the teacher's channels and resized to its
- * size; t (N,H,W,C) the teacher's, a constant. The unweighted value (1,1,1,1). */
+/* A row of feature.c's table. s (N,H,W,C) is the student's tap, projected to the teacher's
+ * channels and resized to its size. t (N,H,W,C) is the teacher's tap, a constant. Returns the
+ * unweighted value (1,1,1,1). */
 typedef struct kd_feature_kind {
     const char *name;
     bool        projects; /* else s keeps its own channels */
     kd_node *(*build)(kd_graph *g, kd_node *s, kd_node *t, const kdas_loss_options *o);
 } kd_feature_kind;
-/* NULL with the sentence set (KDAS_ENOTFOUND); for "none" a row without a build function. */
+/* NULL with the message set (KDAS_ENOTFOUND). "none" gives a row without a build function. */
 const kd_feature_kind *kd_feature_find(const char *name);
 
 /* A teacher's and a student's tap, and their shapes in a batch. */
@@ -21,8 +23,9 @@ typedef struct kd_feature_pair {
     kdas_desc   teacher_shape, student_shape;
 } kd_feature_pair;
 
-/* Add the term of all pairs to `g`: inputs "teacher.<tap>" and "student.<tap>", parameters "projection<i>.weight"
- * (teacher's channels, student's channels), output "feature": the mean over the pairs, unweighted. */
+/* Add the term of all pairs to `g`. Inputs: "teacher.<tap>" and "student.<tap>". Parameters:
+ * "projection<i>.weight" (teacher's channels, student's channels). Output: "feature", the
+ * unweighted mean over the pairs. */
 kd_node *kd_feature_build(kd_graph *g, const kd_feature_kind *kind, const kdas_loss_options *o,
                           const kd_feature_pair *pair, int pairs);
 /* The name of a tap's input, in `to`. */

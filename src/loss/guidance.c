@@ -1,5 +1,6 @@
-/* guidance.c - what the teacher's maps ask of the student's (arXiv 2312.08555, Eq. 1-6). To add a kind: its
- * functions and a row. Equation numbers are the paper's; docs/objective.md says what it leaves open. */
+/* guidance.c - guidance of the student's maps by the teacher's (arXiv 2312.08555, Eq. 1-6). To
+ * add a kind, add its functions and a row. Equation numbers are the paper's. docs/objective.md
+ * says what the paper leaves open. */
 #include <math.h>
 #include <string.h>
 #include "loss/loss.h"
@@ -20,7 +21,7 @@ static kd_node *as_matrix(kd_graph *g, kd_node *map)
 
 static bool is(const char *a, const char *b) { return strcmp(a, b) == 0; }
 
-/* Images, rows or whatever else `count` of them are, each as one row: (count,1,1,.). */
+/* `count` items (images or rows), each as one row: (count,1,1,.). */
 static kd_node *as_rows(kd_graph *g, kd_node *x, int64_t count)
 {
     kdas_desc d = shape(x);
@@ -30,7 +31,8 @@ static kd_node *as_rows(kd_graph *g, kd_node *x, int64_t count)
 
 #define EPS 1e-6f /* the least norm that is divided by */
 
-/* What guidance reads of a map. Standardised: less the mean of its image, over its deviation. */
+/* The form of a map that guidance reads. Standardised: the map less the mean of its image, over
+ * its deviation. */
 static kd_node *read_map(kd_graph *g, kd_node *map, const char *input)
 {
     kdas_desc s = shape(map);
@@ -43,15 +45,15 @@ static kd_node *read_map(kd_graph *g, kd_node *map, const char *input)
     return kd_reshape(g, x, s.dim[0], s.dim[1], s.dim[2], 1);
 }
 
-/* Every term reads the maps so: whoever comes first builds it. */
+/* Every term reads this form. The first term that needs it builds it. */
 static void read_maps(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
 {
     if (!m->student_read) m->student_read = read_map(g, m->student, o->input);
     if (!m->teacher_read) m->teacher_read = read_map(g, m->teacher, o->input);
 }
 
-/* Eq. 1, 2: self-attention of one supervision map, softmax(X X^T / sqrt(W)) X; rows are tokens. Cosine: the rows are
- * compared by their angle alone. */
+/* Eq. 1, 2: self-attention of one supervision map, softmax(X X^T / sqrt(W)) X. Rows are tokens.
+ * Cosine: rows are compared by their angle only. */
 static kd_node *attention(kd_graph *g, kd_node *map, const char *similarity)
 {
     kd_node *x = as_matrix(g, map), *u = x;
@@ -84,7 +86,7 @@ static kd_node *symmetrical(kd_graph *g, kd_node *a, const char *kind)
     return kd_matmul(g, c, c, false, true, 1.0f / (float)shape(a).dim[3]); /* the row covariance */
 }
 
-/* tau^2 mean KL(bernoulli(t / tau) || bernoulli(s / tau)): every value is the logit of a pixel. */
+/* tau^2 mean KL(bernoulli(t / tau) || bernoulli(s / tau)). Every value is the logit of a pixel. */
 static kd_node *kl_pixel(kd_graph *g, kd_node *s, kd_node *t, float tau)
 {
     kd_node *far = kd_scale(g, t, 1 / tau, 0), *p = kd_sigmoid(g, far);
@@ -103,8 +105,8 @@ static kd_node *pearson(kd_graph *g, kd_node *s, kd_node *t)
     return kd_scale(g, kd_mean(g, kd_mul(g, s, t)), -each, 1);
 }
 
-/* How far s is from t: by default Eq. 3, 6, tau^2 / N sum_n KL(softmax(t_n / tau) || softmax(s_n / tau)), n over
- * what `axis` says. */
+/* The distance of s from t. The default is Eq. 3, 6: tau^2 / N sum_n KL(softmax(t_n / tau) ||
+ * softmax(s_n / tau)). `axis` selects what n counts. */
 static kd_node *distance(kd_graph *g, kd_node *s, kd_node *t, const kdas_loss_options *o)
 {
     kdas_desc d     = shape(s);
@@ -126,7 +128,7 @@ static kd_node *kl_term(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
     return distance(g, as_matrix(g, m->student_read), as_matrix(g, m->teacher_read), o);
 }
 
-/* Both terms read the attention: whoever comes first builds it. */
+/* Both terms read the attention. The first term that needs it builds it. */
 static void attend(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
 {
     read_maps(g, m, o);
@@ -147,7 +149,7 @@ static kd_node *sgm_term(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o
                     symmetrical(g, m->teacher_attention, o->sym), o);
 }
 
-/* As the published code runs: the squared difference of P + P^T. */
+/* As in the published code: the squared difference of P + P^T. */
 static kd_node *published_term(kd_graph *g, kd_loss_map *m, const kdas_loss_options *o)
 {
     read_maps(g, m, o);
@@ -155,7 +157,7 @@ static kd_node *published_term(kd_graph *g, kd_loss_map *m, const kdas_loss_opti
                                       symmetrical(g, as_matrix(g, m->teacher_read), "sum")));
 }
 
-/* The SGM reads the deepest map alone, in the published code the first. */
+/* The SGM reads only the deepest map. In the published code that is the first. */
 static const kd_guidance rows[] = {
     { "none", NULL, NULL, KD_DEEPEST_MAP },
     { "kl", kl_term, NULL, KD_DEEPEST_MAP },

@@ -7,16 +7,16 @@
 
 /* ---- run ---- */
 
-/* What one evaluation gathers over the maps. */
+/* State and results of one evaluation over the maps. */
 typedef struct run {
     kdas_loss           *loss;
     const kd_loss_place *at;
     float                scale;
     bool                 backward;
-    bool                 norms;     /* are reported                                       */
-    bool                 limited;   /* by a share: they are measured in any case          */
-    bool                 measuring; /* and this pass does nothing else: nothing was known */
-    bool                 read;      /* somebody will look at what is found */
+    bool                 norms;     /* report gradient norms                              */
+    bool                 limited;   /* by a share: norms are always measured              */
+    bool                 measuring; /* first pass: only measure norms */
+    bool                 read;      /* results are fetched */
     uint32_t             terms[KD_MAX_MAPS], measured[KD_MAX_MAPS]; /* with a value, with a norm */
     const float         *weight;              /* of the mask, NULL: no term wants it */
     double               squares[KDAS_TERMS]; /* of the terms' gradients             */
@@ -32,7 +32,8 @@ static kdas_status give_seed(const run *r, const kd_loss_program *k, int t)
                             sizeof seed);
 }
 
-/* Each term's backward by itself, for the norms; what they send is added to the caller's gradient, up to its share. */
+/* Run each term's backward separately, for the norms. Each gradient is accumulated into the
+ * caller's gradient, limited by its share. */
 static kdas_status send_apart(run *r, const kd_loss_program *k, int map)
 {
     int64_t count = r->at->n * r->at->h * r->at->w;
@@ -58,7 +59,7 @@ static kdas_status send_apart(run *r, const kd_loss_program *k, int map)
     return KDAS_OK;
 }
 
-/* One backward for all terms, straight into the caller's gradient. */
+/* One backward for all terms, directly into the caller's gradient. */
 static kdas_status send_together(const run *r, const kd_loss_program *k, int map)
 {
     if (!r->at->gradient[map]) return KDAS_OK;
@@ -77,7 +78,8 @@ static kdas_status take_value(run *r, int t, float value)
     return KDAS_OK;
 }
 
-/* The terms' values: at once from the host's memory; else they are laid side by side, until all maps are done. */
+/* The terms' values. On the host's memory they are read at once. Otherwise they are stored side
+ * by side until all maps are done. */
 static kdas_status keep_values(run *r, const kd_loss_program *k, int map)
 {
     kdas_loss *loss = r->loss;
@@ -94,7 +96,8 @@ static kdas_status keep_values(run *r, const kd_loss_program *k, int map)
     return KDAS_OK;
 }
 
-/* What was found, in one download. Values are looked at in the order in which they came. */
+/* Fetch all results in one download. Values are checked in the order in which they were
+ * computed. */
 static kdas_status fetch(run *r)
 {
     kdas_context *ctx = r->loss->ctx;
@@ -163,10 +166,10 @@ static kdas_status run_maps(run *r)
     return KDAS_OK;
 }
 
-/* Of the gradient that the term's backward gave. */
+/* Norm of the gradient from the term's backward. */
 static double norm_of(const run *r, int t) { return sqrt(r->squares[t]) / (double)r->scale; }
 
-/* Weigh the terms, take the norms of what was really sent. */
+/* Weight the terms, and compute the norms of the gradients after limits. */
 static void finish_report(run *r)
 {
     kdas_loss *loss = r->loss;
@@ -198,7 +201,7 @@ static uint32_t limited_terms(const run *r)
     return terms & ~(1u << KDAS_TERM_SEG);
 }
 
-/* `terms`: those whose norms enter the running means. */
+/* `terms`: the terms whose norms enter the running means. */
 static void note_norms(const run *r, uint32_t terms)
 {
     r->loss->seg_norm = norm_of(r, KDAS_TERM_SEG);
@@ -206,8 +209,8 @@ static void note_norms(const run *r, uint32_t terms)
         if (terms >> t & 1) kd_share_note(r->loss, t, r->loss->seg_norm, norm_of(r, t));
 }
 
-/* Where nothing is known of a term yet, its norm is found before anything is sent, so that the limit holds from the
- * first evaluation on. `terms`: the others come back. */
+/* Measure terms without a known norm before any gradient is written, so that the limit holds
+ * from the first evaluation. On return `terms` holds the other terms. */
 static kdas_status measure_first(run *r, uint32_t *terms)
 {
     uint32_t unknown = 0;
@@ -225,7 +228,7 @@ static kdas_status measure_first(run *r, uint32_t *terms)
     return KDAS_OK;
 }
 
-/* All of an evaluation but the running means, which come back as they were if it fails. */
+/* The whole evaluation. If it fails, the caller restores the running means. */
 static kdas_status evaluate(run *r)
 {
     kdas_loss *loss  = r->loss;
@@ -307,7 +310,8 @@ static kdas_status check_weights(const float *weights, const kdas_maps *s)
     return KDAS_OK;
 }
 
-/* Everything that the terms read and write, in one piece of device memory unless that is the host's. */
+/* All memory that the terms read and write, in one piece of device memory. Not needed on the
+ * host's memory. */
 static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps *s,
                              const kdas_maps *t, const float *masks, const float *weights,
                              float *const *gradients)

@@ -1,4 +1,4 @@
-/* loss.h - the inside of kdas_loss: terms are functions that build nodes. */
+/* loss.h - the internals of kdas_loss. Terms are functions that build nodes. */
 #ifndef KD_LOSS_H
 #define KD_LOSS_H
 #include <kdas/loss.h>
@@ -8,10 +8,10 @@
 
 #define KD_MAX_MAPS 8
 
-/* One map of the student and what it is compared with, (N,H,W,1), maps as logits. */
+/* One map of the student and its references, (N,H,W,1). Maps are logits. */
 typedef struct kd_loss_map {
     kd_node *student, *teacher;           /* teacher: NULL where no term reads it */
-    kd_node *mask, *weight;               /* targets; their weights, NULL where the term has none */
+    kd_node *mask, *weight;               /* targets; their weights, NULL if the term has none */
     kd_node *student_read, *teacher_read; /* what guidance reads (options.input) */
     kd_node *student_attention, *teacher_attention; /* all four NULL until a term has built them */
     kd_node *pixel; /* the caller's weights of pixels, a part of `weight`; NULL: all 1 */
@@ -27,8 +27,8 @@ typedef struct kd_seg {
 const kd_seg *kd_seg_find(const char *name); /* NULL with the sentence set (KDAS_ENOTFOUND) */
 kd_node      *kd_seg_weight(kd_graph *g, kd_node *mask, kd_node *pixel); /* pixel may be NULL */
 
-/* What guides the student, a row of guidance.c's table: terms for one map, either may be NULL. kd is
- * summed over the maps, sgm reads one of them. */
+/* A kind of guidance, a row of guidance.c's table: terms for one map. Either may be NULL. kd is
+ * summed over the maps. sgm reads one of them. */
 typedef kd_node *(*kd_guidance_fn)(kd_graph *g, kd_loss_map *map, const kdas_loss_options *o);
 typedef enum kd_sgm_map { KD_FIRST_MAP, KD_DEEPEST_MAP } kd_sgm_map;
 typedef struct kd_guidance {
@@ -38,14 +38,14 @@ typedef struct kd_guidance {
 } kd_guidance;
 const kd_guidance *kd_guidance_find(const char *name); /* NULL with the sentence set */
 
-/* The teacher's map that guides map `i` of the student: the deepest guides the deepest, and so on towards the
- * first; where the teacher has fewer, its first one guides those that are left. */
+/* The teacher's map that guides map `i` of the student. The deepest guides the deepest, and so
+ * on towards the first. If the teacher has fewer, its first map guides the remaining ones. */
 static inline int kd_teacher_map(int teacher_maps, int student_maps, int i)
 {
     return KD_MAX(0, teacher_maps - student_maps + i);
 }
 
-/* Where the maps of a step are, in device memory. */
+/* Device memory of the maps of a step. */
 typedef struct kd_loss_place {
     int32_t maps;
     int64_t n, h, w; /* of the student's maps and the mask */
@@ -54,27 +54,29 @@ typedef struct kd_loss_place {
     float  *teacher[KD_MAX_MAPS]; /* NULL: no teacher */
     float  *mask;
     float  *weight; /* of the mask's pixels; NULL: all 1 */
-    /* The weighted sum over the terms is written here; NULL: not wanted. */
+    /* The weighted sum over the terms is written here. NULL: not needed. */
     float *gradient[KD_MAX_MAPS];
 } kd_loss_place;
 
-/* What a report is made of, gathered in device memory so that it is fetched in one go. */
+/* The source of a report, collected in device memory so that one download fetches it. */
 typedef struct kd_loss_found {
-    double squares[KD_MAX_MAPS][KDAS_TERMS]; /* of a term's gradient: one map's share */
+    double squares[KD_MAX_MAPS][KDAS_TERMS]; /* of a term's gradient: the share of one map */
     struct {
         float is, gap[KDAS_ALIGNMENT / sizeof(float) - 1]; /* a block for kernels */
     } value[KD_MAX_MAPS][KDAS_TERMS];                      /* of a term, unweighted: likewise */
 } kd_loss_found;
 
-/* Running means of L2 norms: of what a guidance term and seg sent while it was on, before a share limited it. */
+/* Running means of L2 norms of the gradients of a guidance term and of seg, while the term was
+ * on, before a share limited it. */
 typedef struct kd_share {
     double  seg, term;
     int64_t count; /* evaluations; 0: nothing is known yet */
 } kd_share;
 
-/* Evaluate on device memory. The gradients are multiplied by `scale` (1 / micro-batches). `norms` asks for
- * report->gradient. Without a report nothing is fetched from a device with memory of its own, and a term that
- * is not finite is not noticed here; on the host's memory it always is. */
+/* Evaluate on device memory. The gradients are multiplied by `scale` (1 / micro-batches).
+ * `norms` requests report->gradient. With separate device memory and no report nothing is
+ * fetched, and a term that is not finite is not detected here. On the host's memory it is always
+ * detected. */
 kdas_status kd_loss_run(kdas_loss *loss, const kd_loss_place *place, float scale, bool norms,
                         kdas_loss_report *report);
 
@@ -87,7 +89,7 @@ typedef struct kd_teacher_maps {
     float  *map[KD_MAX_MAPS];
 } kd_teacher_maps;
 
-/* KDAS_EINVAL, KDAS_ESHAPE: host maps that are none. `whose`: "teacher". */
+/* Check host maps. KDAS_EINVAL, KDAS_ESHAPE: they are invalid. `whose`: "teacher". */
 kdas_status kd_loss_check_maps(const kdas_maps *m, const char *whose);
 
 /* ---- pseudo.c ---- */
@@ -99,25 +101,27 @@ typedef struct kd_pseudo {
     kd_staging device; /* mask, weights */
 } kd_pseudo;
 
-/* Whether some frame of the batch has neither a mask nor a teacher's map: it waits for the teacher's output. */
+/* Whether some frame of the batch has neither a mask nor a teacher's map. It then waits for the
+ * teacher's output. */
 bool kd_pseudo_wanted(const kdas_batch *batch);
-/* Fill mask and weights of such frames from the teacher's maps, and put `at`'s mask and weight to them; other frames keep
- * the batch's. */
+/* Fill mask and weights of such frames from the teacher's maps, and point `at` to them. Other
+ * frames keep the batch's mask and weights. */
 kdas_status kd_pseudo_fill(kdas_loss *loss, kd_loss_place *at, const kdas_batch *batch,
                            const kd_teacher_maps *teacher);
 void        kd_pseudo_finish(kdas_loss *loss);
 
 /* ---- programs.c: what is compiled for a shape ---- */
 
-/* What a program is made for. */
+/* The key of a program. */
 typedef struct kd_loss_key {
     int64_t  n, h, w, teacher_h, teacher_w;
-    uint32_t terms; /* 1 << kdas_term: those that read the map; 0: the weights of the mask */
-    bool     apart; /* the gradient of each term by itself, for norms                      */
+    uint32_t terms; /* 1 << kdas_term: the terms that read the map; 0: the weights of the mask */
+    bool     apart; /* separate gradients of the terms, for norms                          */
     bool     pixel; /* the mask's pixels have weights                                      */
 } kd_loss_key;
 
-/* All terms of one map, so that what they share is computed once, or the weights. NULL: not there. */
+/* All terms of one map in one program, so that shared values are computed once; or the weights.
+ * NULL: absent. */
 typedef struct kd_loss_program {
     kd_loss_key    key;
     kd_program    *program;
@@ -127,25 +131,26 @@ typedef struct kd_loss_program {
 
 extern const char *const kd_term_names[KDAS_TERMS];
 
-uint32_t kd_loss_terms(const kdas_loss *loss, int map, int maps); /* those that map has, as bits */
-double   kd_loss_weight(const kdas_loss *loss, int term);         /* by the options alone */
+uint32_t kd_loss_terms(const kdas_loss *loss, int map, int maps); /* the terms of `map`, as bits */
+double   kd_loss_weight(const kdas_loss *loss, int term);         /* from the options only */
 kdas_status kd_loss_program_for(kd_loss_program **out, kdas_loss *loss, const kd_loss_key *key);
 void        kd_loss_programs_destroy(kdas_loss *loss);
 
-/* ---- share.c: what guidance may send ---- */
+/* ---- share.c: limits of guidance ---- */
 
-/* Whether options.share or .feature_share limits some guidance. Each term is then measured by itself. */
+/* Whether options.share or .feature_share limits some guidance. Each term is then measured
+ * separately. */
 bool kd_share_on(const kdas_loss *loss);
 bool kd_share_limits(const kdas_loss *loss, int term);
-/* What a term is multiplied by, besides its weight: min(1, share * seg / term) of the running means so far (1
- * where there is no limit, or where nothing is known yet), times the factor of kdas_loss_set_guidance_factor().
- * 1 for seg. */
+/* The factor of a term, besides its weight: min(1, share * seg / term) of the running means so
+ * far, times the factor of kdas_loss_set_guidance_factor(). The minimum is 1 where there is no
+ * limit, or no norm is known yet. For seg the result is 1. */
 double kd_share_factor(const kdas_loss *loss, int term);
-/* Put into the running means what an evaluation has measured: L2 norms of the weighted terms' gradients, without
- * kd_share_factor(). The first one starts them. A norm that is not finite is passed over. Whoever fails after it
- * puts loss->share back as it was. */
+/* Add the measurements of an evaluation to the running means: L2 norms of the weighted terms'
+ * gradients, without kd_share_factor(). The first one starts them. A norm that is not finite is
+ * skipped. A caller that fails afterwards must restore loss->share. */
 void kd_share_note(kdas_loss *loss, int term, double seg_norm, double term_norm);
-/* Whether guidance is computed at present: the factor is above 0. */
+/* Whether guidance is computed now: the factor is above 0. */
 bool kd_loss_guides(const kdas_loss *loss);
 
 /* ---- options.c: the members that a checkpoint knows by name ---- */
@@ -157,7 +162,7 @@ typedef struct kd_loss_member {
 enum {
     KD_LOSS_TEXTS         = 9,
     KD_LOSS_NUMBERS       = 9,
-    KD_LOSS_FIRST_TEXTS   = 4, /* so many of them are in files of before 0.4 */
+    KD_LOSS_FIRST_TEXTS   = 4, /* number of texts in files from before 0.4 */
     KD_LOSS_FIRST_NUMBERS = 3
 };
 extern const kd_loss_member kd_loss_texts[KD_LOSS_TEXTS], kd_loss_numbers[KD_LOSS_NUMBERS];
@@ -181,7 +186,7 @@ struct kdas_loss {
     kd_share           share[KDAS_TERMS]; /* seg's own is not used            */
     kd_share           mark[KDAS_TERMS];  /* of kdas_loss_mark()              */
     bool               marked;
-    double             seg_norm; /* that the last measured evaluation has found */
+    double             seg_norm; /* from the last measured evaluation */
 };
 
 #endif

@@ -57,7 +57,7 @@ float *kd_loss_number(kdas_loss_options *o, int i)
 
 /* ---- presets ---- */
 
-/* What differs from the defaults: a name or number that is left out is theirs. */
+/* Differences from the defaults. An omitted name or number keeps the default. */
 static const struct {
     const char       *name;
     kdas_loss_options o;
@@ -110,7 +110,7 @@ kdas_status kdas_loss_options_preset(kdas_loss_options *options, const char *pre
 
 static bool is(const char *a, const char *b) { return strcmp(a, b) == 0; }
 
-/* `names`: those that there are, each ended by a space. */
+/* `names`: the valid names, each followed by a space. */
 static kdas_status check_name(const char *names, const char *name, const char *what)
 {
     size_t length = strlen(name);
@@ -168,7 +168,7 @@ static kdas_status check_numbers(const kdas_loss_options *o)
     return check_share("feature_share", o->feature_share, o);
 }
 
-/* What a distance cannot be taken of; docs/objective.md has the rules. */
+/* Combinations without a defined distance. docs/objective.md has the rules. */
 static kdas_status check_together(const kdas_loss_options *o)
 {
     if (is(o->guidance, "none")) return KDAS_OK;
@@ -194,7 +194,7 @@ static kdas_status check_together(const kdas_loss_options *o)
 
 /* ---- the objective itself ---- */
 
-/* The strings are the loss's own from here on. */
+/* From here on the loss owns the strings. */
 static kdas_status keep_texts(kdas_loss *loss)
 {
     for (int i = 0; i < KD_LOSS_TEXTS; i++) {

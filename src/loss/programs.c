@@ -1,5 +1,5 @@
-/* programs.c - the objective's programs: one holds all terms of one map, so that they share what they have in
- * common and the planner sees the whole; maps with the same terms share the program. */
+/* programs.c - the objective's programs. One program holds all terms of one map, so that they
+ * share values and the planner sees all buffers. Maps with the same terms share the program. */
 #include <stdio.h>
 #include <string.h>
 #include "loss/loss.h"
@@ -53,7 +53,7 @@ static kd_node *term(kd_graph *g, int t, kd_loss_map *m, const kdas_loss *loss)
     return kd_output(g, kd_term_names[t], value);
 }
 
-/* A teacher's map of another size is brought to the student's. */
+/* A teacher's map of another size is resized to the student's. */
 static kd_node *teacher_input(kd_graph *g, const kd_loss_key *key)
 {
     kd_node *map =

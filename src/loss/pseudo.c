@@ -1,5 +1,6 @@
-/* pseudo.c - frames without a mask learn from the teacher's output of their batch. The mean of its maps' logits
- * is made into mask and weights on the host, which waits for a device of its own memory here. */
+/* pseudo.c - frames without a mask learn from the teacher's output for their batch. The host
+ * makes mask and weights from the mean of the maps' logits. With separate device memory the host
+ * waits for the device here. */
 #include <string.h>
 #include "data/batch.h"
 #include "loss/loss.h"
@@ -11,7 +12,7 @@ bool kd_pseudo_wanted(const kdas_batch *batch)
     return false;
 }
 
-/* Room for masks and weights of n pixels, and a map of `map`. */
+/* Allocate masks and weights of n pixels, and a map of `map`. */
 static kdas_status reserve(kdas_loss *loss, size_t n, size_t map)
 {
     kd_pseudo *p = &loss->pseudo;
@@ -27,7 +28,7 @@ static kdas_status reserve(kdas_loss *loss, size_t n, size_t map)
     return KDAS_OK;
 }
 
-/* Bilinear, half-pixel, the edge repeated: where sample i of `size` lies among `from`. */
+/* Bilinear, half-pixel, edges repeated: the position of sample i of `size` among `from`. */
 static float place(int64_t i, int64_t size, int64_t from, int64_t *low, int64_t *high)
 {
     float at = ((float)i + 0.5f) * (float)from / (float)size - 0.5f;

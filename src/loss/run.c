@@ -1,5 +1,5 @@
-/* run.c - the objective where the models' outputs are: it finds student's and teacher's maps in device memory, and leaves
- * its gradients there. */
+/* run.c - runs the objective on the device memory of the models' outputs. It finds the student's
+ * and teacher's maps there, and leaves its gradients there. */
 #include "base/process.h"
 #include "data/batch.h"
 #include "data/upload.h"
@@ -26,7 +26,7 @@ int32_t kdas_loss_reads_teacher(const kdas_loss *loss, const kdas_batch *batch)
     return (kd_loss_guides(loss) && kdas_loss_needs_teacher(loss)) || kd_pseudo_wanted(batch);
 }
 
-/* Terms over maps need maps in both networks; features alone need none. */
+/* Terms over maps need maps in both networks. Feature terms need no maps. */
 static kdas_status check_models(const kdas_loss *loss, const kdas_model *student,
                                 const kdas_model *teacher)
 {
@@ -47,7 +47,7 @@ static kdas_status check_models(const kdas_loss *loss, const kdas_model *student
     return KDAS_OK;
 }
 
-/* The batch's own maps, where they are wanted. */
+/* The batch's own maps, if a term needs them. */
 static kdas_status check_own_maps(const kdas_loss *loss, const kdas_batch *batch)
 {
     static const char from[] =
@@ -166,7 +166,8 @@ static kdas_status place_teacher(kd_teacher_maps *to, const kdas_model *m, const
     return KDAS_OK;
 }
 
-/* What the host has: its own teacher's maps, and of the batch what is not on the device. */
+/* Host data: the teacher's maps from the host, and the parts of the batch that are not on the
+ * device. */
 enum { MOST = KD_MAX_MAPS + 2 };
 typedef struct piece {
     const float *from;
@@ -174,7 +175,7 @@ typedef struct piece {
     float      **to;
 } piece;
 
-/* Upload it, side by side, unless kernels can read it where it is. */
+/* Upload the data side by side, unless kernels can read it in place. */
 static kdas_status stage(kdas_loss *loss, const piece *all, int pieces)
 {
     size_t total = 0;
@@ -195,7 +196,8 @@ static kdas_status stage(kdas_loss *loss, const piece *all, int pieces)
     return KDAS_OK;
 }
 
-/* The batch's masks, weights and map, unless another teacher gives the maps; `waits`: masks come later. */
+/* The batch's masks, weights and map, unless another teacher supplies the maps. `waits`: masks
+ * come later. */
 static kdas_status place_host(kdas_loss *loss, kd_loss_place *at, kd_teacher_maps *teacher,
                               kdas_batch *batch, const kdas_maps *maps, bool reads, bool waits)
 {

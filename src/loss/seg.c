@@ -1,11 +1,13 @@
-/* seg.c - segmentation terms for one map, means over the batch. To add one: a function and a row. */
+/* seg.c - segmentation terms for one map, means over the batch. To add one, add its function and
+ * a row. */
 #include <string.h>
 #include "loss/loss.h"
 #include "graph/build.h"
 
 #define SMOOTH 1.0f
 
-/* Weights up to 6 near the boundary: 1 + 5 |mean of 31 x 31 - y|; the caller's multiply them. */
+/* Weights up to 6 near the boundary: 1 + 5 |mean of 31 x 31 - y|, multiplied by the caller's
+ * weights. */
 kd_node *kd_seg_weight(kd_graph *g, kd_node *mask, kd_node *pixel)
 {
     kd_node *boundary = kd_boundary(g, mask, 31, 5.0f);
@@ -31,7 +33,7 @@ static kd_node *structure(kd_graph *g, const kd_loss_map *m)
                   kd_mean(g, kd_overlap(g, m->student, m->mask, m->weight, true, SMOOTH)));
 }
 
-/* As the published code runs: its BCE is averaged before it is weighted, so that the weight cancels. */
+/* As in the published code: BCE is averaged before it is weighted, so the weight cancels. */
 static kd_node *structure_published(kd_graph *g, const kd_loss_map *m)
 {
     return kd_add(g, kd_mean(g, kd_bce(g, m->student, m->mask, m->pixel)),

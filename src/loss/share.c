@@ -1,4 +1,4 @@
-/* share.c - how much guidance may send: running means of the norms, and the factors that follow. */
+/* share.c - limits of guidance: running means of the norms, and the factors computed from them. */
 #include <math.h>
 #include <string.h>
 #include "loss/loss.h"
