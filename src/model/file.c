@@ -16,7 +16,7 @@ void kdas_load_options_init(kdas_load_options *options, size_t size)
     memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
 }
 
-/* Where each of the model's entries is in the file, NULL: it is not. */
+/* The file's tensor for each of the model's entries; NULL: not in the file. */
 typedef struct pairing {
     const kd_st_tensor **tensor;
     int64_t              largest; /* elements of the largest entry */
@@ -40,7 +40,7 @@ static bool begins_with(const char *name, const char *beginning)
     return strncmp(name, beginning, strlen(beginning)) == 0;
 }
 
-/* The model's entry of a file's tensor, -1: the part has none. */
+/* The model's entry for a file's tensor; -1: this part of the model has none. */
 static int part_entry(const kdas_model *m, const char *part, const char *tensor)
 {
     char name[512];
@@ -110,7 +110,7 @@ static kdas_status pair(pairing *p, const kdas_model *m, const kd_safetensors *f
     return KDAS_OK;
 }
 
-/* Everything is read before anything is written, so that a failure leaves the model as it was. */
+/* Everything is read before anything is written. So a failure leaves the model unchanged. */
 static kdas_status read_all(const pairing *p, kdas_model *m, kd_safetensors *file)
 {
     int         count  = kd_params_count(m->params);

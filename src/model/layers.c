@@ -1,4 +1,5 @@
-/* layers.c - the layers of a network at a size, listed from one graph. The list has copies of what it says. */
+/* layers.c - the layers of a network at a size, listed from one graph. The list owns copies of
+ * its names. */
 #include <string.h>
 #include "model/model.h"
 

@@ -1,8 +1,8 @@
 /* lite_fpn.c - EfficientNet-Lite (arXiv 1905.11946, without squeeze-excitation and with ReLU6)
- * under a light feature pyramid (arXiv 1612.03144). One logit map at input size, P1. The
- * backbone's names are those of the published ImageNet weights, with "backbone." before them;
- * their head (_conv_head, _bn1, _fc) is not part of this network. Initial values of the
- * backbone: N(0, sqrt(2 / fan_out)), as EfficientNet's; the rest PyTorch's. */
+ * under a light feature pyramid (arXiv 1612.03144). It has one logit map at input size, P1. The
+ * backbone's names are those of the published ImageNet weights, prefixed with "backbone.". The
+ * published head (_conv_head, _bn1, _fc) is not part of this network. The backbone's initial
+ * values are EfficientNet's, N(0, sqrt(2 / fan_out)). The others are PyTorch's. */
 #include <math.h>
 #include <stdio.h>
 #include "model/model.h"
@@ -25,7 +25,7 @@ static const struct {
     { 5, 1, 6, 112, 3, 2 }, { 5, 2, 6, 192, 4, -1 }, { 3, 1, 6, 320, 1, 3 },
 };
 
-/* To a multiple of 8 near c, not below 0.9 c. */
+/* Round c to a multiple of 8, not below 0.9 c. */
 static int64_t scaled_channels(int c, double by)
 {
     double  wanted = c * by;
@@ -48,7 +48,7 @@ static kd_node *norm(kd_graph *g, const char *name, kd_node *x)
     return kd_batch_norm_layer(g, name, x, 1e-3f, 0.01f);
 }
 
-/* Widen, filter each channel, narrow; added to x where the shape stays. */
+/* Widen, filter each channel, narrow. x is added if the shape is unchanged. */
 static kd_node *block(kd_graph *g, kd_node *x, int64_t out, int k, int stride, int expand,
                       float drop)
 {

@@ -115,7 +115,7 @@ kdas_batch *kdas_model_batch(const kdas_model *m)
     return kdas_model_generation(m) ? kd_reader_batch(&m->reads) : NULL;
 }
 
-/* What is read or differentiated must be there. */
+/* Check that nodes that are read or differentiated exist. */
 kdas_status kd_model_check_values(const kdas_model *m)
 {
     if (kdas_model_generation(m)) return KDAS_OK;
@@ -152,7 +152,7 @@ const kd_node *kd_model_output_node(const kdas_model *m, int i, const char **nam
 
 /* ---- forward and backward for hosts ---- */
 
-/* The images where the batch is on the device, else in the model's own memory. */
+/* The images: on the device if the batch is there, else in the model's own memory. */
 static kdas_status find_images(kd_batch_place *at, kdas_model *m, kdas_batch *batch)
 {
     size_t n =
@@ -213,7 +213,7 @@ const char *kdas_model_output(const kdas_model *m, int32_t i, int64_t *dims)
     return name;
 }
 
-/* A node of the last forward that is kept. */
+/* A kept node of the last forward. */
 static kdas_status find_kept(const kd_node **out, const kdas_model *m, const char *name)
 {
     const kd_node *node;

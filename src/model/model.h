@@ -1,4 +1,4 @@
-/* model.h - the inside of kdas_model, and what a model's file defines. */
+/* model.h - the internals of kdas_model, and the definition that a model's file supplies. */
 #ifndef KD_MODEL_H
 #define KD_MODEL_H
 #include <kdas/model.h>
@@ -11,7 +11,7 @@
 typedef struct kd_model_def {
     const char *name;
     int         variant; /* for families that share a build function */
-    /* Add the network to `g`, outputs and taps included. `image` is (N,H,W,3). */
+    /* Add the network to `g`, including outputs and taps. `image` is (N,H,W,3). */
     void (*build)(kd_graph *g, kd_node *image, int variant, float drop_path);
 } kd_model_def;
 
@@ -26,9 +26,9 @@ const kd_model_def *kd_model_def_find(const char *name);
 
 #define KD_MAX_BATCH 4096
 #define KD_MAX_SIDE  8192
-/* A batch size within bounds, and sides that are multiples of 32. */
+/* Check that the batch size is within bounds and the sides are multiples of 32. */
 kdas_status kd_check_size(int64_t n, int64_t h, int64_t w);
-/* A graph of the network; `image` is its input's shape. */
+/* A graph of the network. `image` is its input's shape. */
 kdas_status kd_model_build(kd_graph **out, kdas_context *ctx, const kd_model_def *def,
                            kd_params *params, kd_mode mode, kdas_desc image, float drop_path,
                            char *const *kept, size_t kept_count);
@@ -39,7 +39,7 @@ typedef struct kd_model_program {
     kd_mode     mode;
     int64_t     n, h, w;
     kd_program *program;
-    uint64_t    used; /* when last, by the model's clock */
+    uint64_t    used; /* last use, by the model's clock */
 } kd_model_program;
 
 struct kdas_model {
@@ -53,35 +53,37 @@ struct kdas_model {
     uint64_t            program_clock;
     kd_program         *current; /* of the last forward; NULL before */
     kd_graph      *shape; /* the graph that declared the parameters: taps and outputs by name */
-    char         **kept;  /* taps that the host asked for */
+    char         **kept;  /* taps that the host requested */
     size_t         kept_count, kept_capacity;
     uint64_t       forwards; /* training forwards so far: the random state */
-    uint64_t       runs; /* forwards of any kind that were begun: tells a later one from the last */
-    kd_model_state before;   /* a training forward, for one that fails */
+    uint64_t       runs; /* forwards of any kind that were started: the number identifies one */
+    kd_model_state before;   /* state to restore if a training forward fails */
     kd_model_state mark;     /* kdas_model_mark()                      */
     kd_reader      reads;    /* the batch of the last forward */
-    kd_lease       lease;    /* of the images that the last forward read, and its backward will */
+    kd_lease       lease;    /* on the images that the last forward and its backward read */
     uint64_t       zeroed;   /* how often its gradients were dropped       */
     kd_staging     images;   /* the batch on a device that cannot read the host's memory */
-    kd_staging     gradient; /* likewise what a host adds at a tap                       */
+    kd_staging     gradient; /* the same for a gradient that a host adds at a tap        */
 };
 
 /* The program for a size and mode, compiled if new. */
 kdas_status kd_model_program_for(kd_program **out, kdas_model *model, kd_mode mode, int64_t n,
                                  int64_t h, int64_t w);
-/* Keep the `keep` programs that were used last. */
+/* Keep the `keep` most recently used programs. Drop the others. */
 void kd_model_programs_drop(kdas_model *model, size_t keep);
-/* Run it on images in device memory (n,h,w,3), which are bound, not copied; sets model->current, and no lease. Training
- * forwards count up model->forwards; one that fails has changed nothing but that there are no outputs. */
+/* Run it on images in device memory (n,h,w,3), which are bound, not copied. Sets model->current,
+ * and no lease. Training forwards count up model->forwards. A failed forward changes nothing
+ * except that its outputs are gone. */
 kdas_status kd_model_run(kdas_model *model, kd_mode mode, float *images, int64_t n, int64_t h,
                          int64_t w);
 
-/* KDAS_ESTATE where the last forward's outputs and taps are gone, or there was none. */
+/* KDAS_ESTATE where the last forward's outputs and taps are lost, or there was no forward. */
 kdas_status kd_model_check_values(const kdas_model *model);
 /* KDAS_ESTATE where no backward of the last forward can follow. */
 kdas_status kd_model_check_backward(const kdas_model *model);
 
-/* Output `i` of the last forward's graph, in order, with its name; NULL past the last or before a forward. */
+/* Output `i` of the last forward's graph, in order, with its name. NULL past the last or before
+ * a forward. */
 const kd_node *kd_model_output_node(const kdas_model *model, int i, const char **name);
 
 #endif

@@ -1,4 +1,4 @@
-/* networks.c - models by name, from models.def, and what they cost. */
+/* networks.c - models by name, from models.def, and their cost. */
 #include <string.h>
 #include "model/model.h"
 

@@ -1,6 +1,6 @@
-/* polyp_pvt.c - Polyp-PVT (arXiv 2108.06932): cascaded fusion of the deep maps, camouflage identification on
- * the shallow one, and their similarity aggregation. Two logit maps at input size, P1 and P2; the published
- * predictor thresholds sigmoid(P1 + P2). */
+/* polyp_pvt.c - Polyp-PVT (arXiv 2108.06932): cascaded fusion of the deep maps, camouflage
+ * identification on the shallow map, and similarity aggregation of both. It has two logit maps
+ * at input size, P1 and P2. The published predictor thresholds sigmoid(P1 + P2). */
 #include "model/model.h"
 #include "model/pvt_v2.h"
 
@@ -8,7 +8,7 @@
 #define STATES   16 /* of the similarity graph */
 #define MIDS     4  /* its nodes are MIDS x MIDS */
 
-/* `counted`: how often the published code runs it as a module, which is what thop counts. */
+/* `counted`: how often the published code runs it as a module. thop counts these runs. */
 static kd_node *times(kd_graph *g, kd_node *x, double factor, bool align, int counted)
 {
     kdas_desc s = kd_shape(x);
@@ -19,7 +19,7 @@ static kd_node *times(kd_graph *g, kd_node *x, double factor, bool align, int co
 
 static kd_node *up2(kd_graph *g, kd_node *x, int counted) { return times(g, x, 2, true, counted); }
 
-/* The cascaded fusion module; x1 is the deepest map (strides 32, 16, 8). */
+/* The cascaded fusion module. x1 is the deepest map (strides 32, 16, 8). */
 static kd_node *cfm(kd_graph *g, kd_node *x1, kd_node *x2, kd_node *x3)
 {
     const int c = CHANNELS;
@@ -40,7 +40,7 @@ static kd_node *cfm(kd_graph *g, kd_node *x1, kd_node *x2, kd_node *x3)
     return x;
 }
 
-/* Channel attention: both pools go through the same two small layers. */
+/* Channel attention. Both pools go through the same two small layers. */
 static kd_node *channel_attention(kd_graph *g, kd_node *x)
 {
     int64_t  c       = kd_shape(x).dim[3];

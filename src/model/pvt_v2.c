@@ -1,5 +1,5 @@
-/* pvt_v2.c - Pyramid Vision Transformer v2, B0 to B5 (arXiv 2106.13797, Table 1). Tokens (N, H W, C) are the
- * map (N,H,W,C): nothing is transposed. */
+/* pvt_v2.c - Pyramid Vision Transformer v2, B0 to B5 (arXiv 2106.13797, Table 1). Tokens (N, H
+ * W, C) are the map (N,H,W,C). Nothing is transposed. */
 #include <math.h>
 #include <stdio.h>
 #include "model/model.h"
@@ -18,7 +18,7 @@ static const config configs[] = {
     { { 64, 128, 320, 512 }, { 1, 2, 5, 8 }, { 4, 4, 4, 4 }, { 3, 6, 40, 3 }, { 8, 4, 2, 1 } },
 };
 
-/* Norms outside patch embedding and reduction use 1e-6; those two keep PyTorch's 1e-5. */
+/* Norms use 1e-6. Those in patch embedding and reduction keep PyTorch's 1e-5. */
 #define EPS_BLOCK 1e-6f
 #define EPS_EMBED 1e-5f
 
@@ -33,7 +33,7 @@ static kd_node *patch_embed(kd_graph *g, int stage, kd_node *x, int dim)
     return x;
 }
 
-/* Spatial-reduction attention: keys and values come from a map that is shrunk by sr x sr. */
+/* Spatial-reduction attention: keys and values come from a map reduced by sr x sr. */
 static kd_node *attention(kd_graph *g, kd_node *x, int dim, int heads, int sr)
 {
     kd_node *q, *kv, *reduced = x;

@@ -1,5 +1,5 @@
-/* sizes.c - the programs of a model, one for each size and mode. They share parameters in the kernels' layouts and the
- * memory of activations; the ones used last are kept. */
+/* sizes.c - the programs of a model, one for each size and mode. They share packed parameters
+ * and the memory of activations. The most recently used ones are kept. */
 #include "base/process.h"
 #include "model/model.h"
 
@@ -7,7 +7,7 @@ static const char *const mode_names[] = {
     [KD_INFER] = "infer", [KD_EVAL] = "eval", [KD_TRAIN] = "train"
 };
 
-/* ---- let go ---- */
+/* ---- drop ---- */
 
 static void drop(kdas_model *m, size_t i)
 {

@@ -1,5 +1,6 @@
-/* state.c - what a training forward changes in a model besides its activations: the running statistics, the counters
- * of batches, and the count of forwards that random draws follow. Kept aside, so that it can be put back. */
+/* state.c - the state that a training forward changes besides activations: running statistics,
+ * batch counters, and the count of forwards that seeds random draws. A copy is kept, so that it
+ * can be restored. */
 #include "model/state.h"
 #include <string.h>
 #include "base/process.h"

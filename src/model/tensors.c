@@ -83,7 +83,7 @@ kdas_status kdas_model_zero_gradients(kdas_model *m)
 
 uint64_t kdas_model_zeroed(const kdas_model *m) { return m ? m->zeroed : 0; }
 
-/* Give every entry of `to` the values that `from` holds, through host memory. */
+/* Copy every entry's values from `from` to `to`, through host memory. */
 kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from)
 {
     float      *values;
