@@ -52,7 +52,7 @@ void kdas_optim_options_init(kdas_optim_options *options, size_t size)
     memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
 }
 
-/* The comparisons are false for NaN, so that it is refused too. */
+/* The comparisons are false for NaN, so NaN is refused too. */
 static kdas_status check_number(const char *name, double value, double low, double high)
 {
     if (value >= low && value <= high) return KDAS_OK;
@@ -121,7 +121,7 @@ kdas_status kd_optim_check(kdas_optim_options *options)
 
 /* ---- which parameters decay ---- */
 
-/* Whether `name` has one of the comma-separated parts in it. */
+/* Whether `name` contains one of the comma-separated parts. */
 static bool has_part(const char *name, const char *parts)
 {
     while (parts && *parts) {
@@ -139,8 +139,8 @@ bool kd_optim_decays(const kdas_optim *optim, const char *name)
     return !has_part(name, optim->no_decay);
 }
 
-/* Runs of trainable parameters, in the order of the blocks; a gap belongs to the parameter before
- * it. */
+/* Ranges of trainable parameters, in the order of the blocks. A gap belongs to the parameter
+ * before it. */
 static kdas_status find_ranges(kd_optim_range **out, size_t *count, size_t *capacity,
                                kdas_optim *optim, const char *no_decay)
 {
@@ -159,7 +159,7 @@ static kdas_status find_ranges(kd_optim_range **out, size_t *count, size_t *capa
     return KDAS_OK;
 }
 
-/* Take checked options: nothing is changed unless all of it works. */
+/* Take over checked options. On failure nothing is changed. */
 static kdas_status take(kdas_optim *optim, const kdas_optim_options *options)
 {
     kd_optim_range *range  = NULL;
@@ -286,14 +286,15 @@ static kdas_desc block_desc(int64_t count)
     return (kdas_desc){ .dtype = KDAS_F32, .rank = 1, .dim = { count, 1, 1, 1 } };
 }
 
-/* Sum of squares over the whole gradient block, on the device; its gaps are zero. */
+/* Sum of squares over the whole gradient block, on the device. The block's gaps are zero. */
 static kdas_status sum_block(kdas_optim *optim, kd_params *params, double *sum)
 {
     return kd_device_sum_squares(optim->ctx, sum, kd_params_grads(params),
                                  kd_params_trainable(params));
 }
 
-/* Of the model's gradients and, where there are some, of those beside: out[1], else 0. */
+/* Sums of squares of the model's gradients, and in out[1] of the side parameters' gradients (0
+ * without them). */
 static kdas_status sum_squares(kdas_optim *optim, double out[2])
 {
     size_t count = optim->side ? 2 : 1;
@@ -304,8 +305,8 @@ static kdas_status sum_squares(kdas_optim *optim, double out[2])
     return kd_device_download(optim->ctx, out, optim->squares, count * sizeof *out);
 }
 
-/* The slow way, once something is wrong: name the first parameter whose gradient is not finite. If
- * there is none (the quick sum overflowed), *out is the sum in double. */
+/* The slow path after an error: name the first parameter whose gradient is not finite. If all
+ * are finite (the fast sum overflowed), *out is the sum in double. */
 static kdas_status inspect(kdas_optim *optim, kd_params *p, double *out)
 {
     int64_t     largest = 1;
@@ -362,7 +363,7 @@ kdas_status kd_optim_run(kdas_optim *optim, int32_t op, const void *attr, const 
     return kd_device_update(optim->ctx, kd_update_find(op), &call);
 }
 
-/* As PyTorch's clip_grad_norm_ has it. */
+/* Same as PyTorch's clip_grad_norm_. */
 double kd_optim_clip(const kdas_optim *optim, double norm)
 {
     const kdas_optim_options *o = &optim->options;
@@ -370,8 +371,8 @@ double kd_optim_clip(const kdas_optim *optim, double norm)
     return o->clip_norm > 0 ? KD_MIN(o->clip_norm / (norm + 1e-6), 1.0) : 1;
 }
 
-/* The norms before the update, of the model's gradients and of those beside; *skip: some overflowed, and the
- * scale has been halved for it. */
+/* The norms before the update, of the model's gradients and of the side parameters'. *skip:
+ * gradients overflowed, and the scale has been halved. */
 static kdas_status norms_or_skip(kdas_optim *optim, double norm[2], bool *skip)
 {
     double sum[2];
@@ -427,7 +428,7 @@ kdas_status kdas_optim_step(kdas_optim *optim)
     return KDAS_OK;
 }
 
-/* ---- looking and turning ---- */
+/* ---- queries and settings ---- */
 
 int64_t kdas_optim_updates(const kdas_optim *optim) { return optim ? optim->updates : 0; }
 

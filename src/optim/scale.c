@@ -1,7 +1,8 @@
-/* scale.c - the loss scale. In f16 a gradient below 2^-24 becomes 0, and one below 2^-14 loses digits. Losses are
- * multiplied by the scale, and so are all gradients; the update divides by it. Scales are powers of two, so that
- * both are exact. A scale that is too large makes gradients overflow: that update is skipped, and the scale
- * halved; after so many updates without overflow it is doubled. */
+/* scale.c - the loss scale. In f16 a gradient below 2^-24 becomes 0, and one below 2^-14 loses
+ * digits. Losses are multiplied by the scale, and so are all gradients. The update divides by
+ * it. Scales are powers of two, so both are exact. If the scale is too large, gradients
+ * overflow. That update is skipped, and the scale is halved. After a set number of updates
+ * without overflow the scale is doubled. */
 #include <math.h>
 #include <string.h>
 #include "optim/optim.h"

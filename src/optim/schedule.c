@@ -6,8 +6,8 @@
 
 #define PI 3.14159265358979323846
 
-/* Share of the way from the end of the warm-up to the end of the run, for update s after the
- * warm-up. */
+/* For update s after the warm-up: the fraction of the way from the end of the warm-up to the end
+ * of the run. */
 static double way(const kdas_optim_options *o, int64_t s)
 {
     return KD_MIN((double)s / (double)(o->total - o->warmup), 1.0);

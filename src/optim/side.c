@@ -1,4 +1,5 @@
-/* side.c - parameters that are trained beside the model's, and are not part of it: the projections of features. */
+/* side.c - side parameters, trained beside the model's but not part of the model: the
+ * projections of feature guidance. */
 #include "optim/optim.h"
 
 kdas_status kd_optim_side_create(kdas_optim *optim, kd_params *params)
