@@ -68,7 +68,7 @@ kdas_status kd_captures_create(kd_program *p)
     return KDAS_OK;
 }
 
-/* Discard the graph. The part has already run plainly, so it can be captured next time. */
+/* Discard the graph. `ran` is kept, so a part that has run can be captured at its next run. */
 static void drop(kd_program *p, kd_capture *capture)
 {
     kd_device_graph_destroy(p->ctx, capture->graph);

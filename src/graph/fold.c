@@ -1,5 +1,5 @@
 /* fold.c - for inference: folds a batch norm into the weights of the convolution or linear layer
- * before it, if nothing else reads that layer's result. The folded weights are recomputed when
+ * before it, if only the norm reads that layer's result. The folded weights are recomputed when
  * parameters or running statistics change. */
 #include <math.h>
 #include <string.h>
