@@ -72,7 +72,7 @@ kdas_status kd_check_reserved(int32_t reserved, const char *what);
 kdas_status kd_check_report(const size_t *size, const char *what);
 kdas_status kd_give_options(void *theirs, const void *ours, size_t ours_size, const char *what);
 
-/* ---- random.c: counter-based draws; the same (seed, counter) gives the same value anywhere ---- */
+/* ---- random.c: counter-based draws; a (seed, counter) gives the same value anywhere ---- */
 uint64_t kd_mix64(uint64_t x);                      /* splitmix64's finaliser                */
 uint64_t kd_hash64(const char *text);               /* fnv1a64                               */
 uint64_t kd_hash_bytes(const void *data, size_t n); /* fnv1a64                               */
