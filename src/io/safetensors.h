@@ -1,5 +1,5 @@
 /* safetensors.h - files of named tensors: 8 bytes that give the length of a JSON header, the
- * header, the tensors' bytes, little-endian, without gaps. Reader and writer know tensors and
+ * header, the tensors' bytes, little-endian, without gaps. Reader and writer handle tensors and
  * strings, nothing else. */
 #ifndef KD_SAFETENSORS_H
 #define KD_SAFETENSORS_H
