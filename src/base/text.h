@@ -1,5 +1,5 @@
 /* text.h - numbers as text. The one place where they are written and read: with a decimal point,
- * whatever the host's locale says (test/layers.sh looks for others). */
+ * in any host locale (test/layers.sh looks for others). */
 #ifndef KD_TEXT_H
 #define KD_TEXT_H
 #include <locale.h>

@@ -31,7 +31,7 @@ static void take_shapes(kd_feature *f, const kd_graph *teacher, const kd_graph *
     }
 }
 
-/* Losses are in f32, and so are projections, whatever the networks compute in. */
+/* Losses are in f32, and so are projections; the networks may compute in another type. */
 static kdas_status build(kd_graph **out, kd_feature *f, const kdas_loss_options *o)
 {
     kd_graph   *g = kd_graph_create(f->ctx, f->params, KD_EVAL);

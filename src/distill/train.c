@@ -167,7 +167,7 @@ static kdas_status resume(run *r)
     return st;
 }
 
-/* ---- what the host is told ---- */
+/* ---- progress reports to the host ---- */
 
 static void count_left(run *r, kdas_train_state *s)
 {
