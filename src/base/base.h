@@ -1,4 +1,5 @@
-/* base.h - what every file inside may use: status, log, memory, random numbers, small arithmetic. */
+/* base.h - what every file inside may use: status, log, memory, random numbers, small
+ * arithmetic. */
 #ifndef KD_BASE_H
 #define KD_BASE_H
 #include <kdas/base.h>
@@ -45,7 +46,8 @@ char *kd_strdup(kdas_context *ctx, const char *text);
 char *kd_printf(kdas_context *ctx, const char *format, ...) KD_PRINTF(2, 3);
 /* Grow *array to hold at least `need` elements; *capacity counts elements. */
 kdas_status kd_grow(kdas_context *ctx, void **array, size_t *capacity, size_t need, size_t element);
-/* Move element i of a list of pointers to its end, and return it: for lists in the order of last use. */
+/* Move element i of a list of pointers to its end, and return it: for lists in the
+ * order of last use. */
 void *kd_move_last(void *list, size_t count, size_t i);
 
 /* ---- log.c ---- */
@@ -58,17 +60,19 @@ kdas_status kd_check_cancel(const kdas_context *ctx);
 
 /* ---- options.c ---- */
 
-/* Take a host's size-first option struct into ours. `ours` holds the defaults; members beyond theirs
- * keep them. Refused: a NULL size, and a newer struct that sets a byte which we do not know. */
+/* Take a host's size-first option struct into ours. `ours` holds the defaults; members
+ * beyond theirs keep them. Refused: a NULL size, and a newer struct that sets a byte which
+ * we do not know. */
 kdas_status kd_take_options(void *ours, size_t ours_size, const void *theirs, const char *what);
-/* Room that a struct keeps for members to come must be zero, so that they can be told from it. */
+/* Reserved bytes of a struct must be zero, so that later members can be detected. */
 kdas_status kd_check_reserved(int32_t reserved, const char *what);
-/* The way back, for reports too: ours into a host's struct whose size is set; what we do not know becomes zero. */
-/* Whether a struct can take what is given: for calls that must not change anything before they know. */
+/* The reverse, also for reports: copy ours into a host's struct whose size is set. Its members that
+ * we do not know become zero. */
+/* Check a report struct before a call that must not change anything on failure. */
 kdas_status kd_check_report(const size_t *size, const char *what);
 kdas_status kd_give_options(void *theirs, const void *ours, size_t ours_size, const char *what);
 
-/* ---- random.c: counter-based draws; the same (seed, counter) gives the same value anywhere ---- */
+/* ---- random.c: counter-based draws; a (seed, counter) gives the same value anywhere ---- */
 uint64_t kd_mix64(uint64_t x);                      /* splitmix64's finaliser                */
 uint64_t kd_hash64(const char *text);               /* fnv1a64                               */
 uint64_t kd_hash_bytes(const void *data, size_t n); /* fnv1a64                               */

@@ -1,8 +1,9 @@
-/* cgroup.c - how much of the machine the process's control groups lend it.
+/* cgroup.c - the CPU quota of the process's control groups.
  *
- * /proc/self/cgroup has a line "ID:CONTROLLERS:PATH" for each hierarchy; that of v2 has no controllers. A line of
- * /proc/self/mountinfo says where a hierarchy is mounted, and from which of its groups on ("/" outside of containers).
- * A group's limit holds for all below it, so the tightest one between the process's group and the mount counts. */
+ * /proc/self/cgroup has a line "ID:CONTROLLERS:PATH" for each hierarchy; that of v2 has no
+ * controllers. A line of /proc/self/mountinfo says where a hierarchy is mounted, and from which of
+ * its groups on ("/" outside of containers). A group's limit holds for all below it, so the
+ * tightest one between the process's group and the mount counts. */
 #include <stdio.h>
 #include <string.h>
 #include "base/cores.h"

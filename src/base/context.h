@@ -1,11 +1,13 @@
-/* context.h - the inside of kdas_context. The backend folder makes and destroys it; everybody may read. */
+/* context.h - the inside of kdas_context. The backend folder makes and destroys it; all
+ * folders may read it. */
 #ifndef KD_CONTEXT_H
 #define KD_CONTEXT_H
 #include <kdas/backend.h>
 #include "base/base.h"
 #include "base/profile_rows.h"
 
-/* What a folder above keeps for each context, without this header knowing it: a static kd_part_type there names it. */
+/* A part: data that a folder above keeps for each context. A static kd_part_type in that folder
+ * identifies it, so this header does not depend on it. */
 typedef struct kd_part_type {
     size_t size; /* of the part, which begins as zeros                     */
     void (*finish)(kdas_context *ctx,
@@ -36,10 +38,10 @@ struct kdas_context {
 
     kd_part *parts; /* what the folders above keep for this context */
 
-    kdas_host           host;        /* what the backend is lent                             */
+    kdas_host           host;        /* borrowed by the backend                              */
     const kdas_backend *backend;     /* the table in use: `table`                            */
     kdas_backend        table;       /* a copy; what the backend's own is too short for is 0 */
-    kdas_device        *device;      /* what its open() gave                                 */
+    kdas_device        *device;      /* result of its open()                                 */
     void               *library;     /* the plug-in's dlopen handle, else NULL               */
     kdas_dtype          type;        /* of networks' activations: KDAS_F32, _BF16 or _F16    */
     bool                tf32;        /* products of f32 round their factors                  */

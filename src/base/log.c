@@ -1,4 +1,4 @@
-/* log.c - lines for the host's log callback, and the host's wish to stop. */
+/* log.c - lines for the host's log callback, and the host's request to cancel. */
 #include <time.h>
 #include "base/context.h"
 #include "base/text.h"

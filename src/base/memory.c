@@ -3,7 +3,7 @@
 #include "base/context.h"
 #include "base/text.h"
 
-/* The hooks promise 16 bytes of alignment; the pointer that they gave stands right before ours. */
+/* The hooks promise 16 bytes of alignment; the hooks' pointer is stored right before ours. */
 void *kd_alloc(kdas_context *ctx, size_t bytes)
 {
     char     *raw = NULL;

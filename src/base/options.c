@@ -1,4 +1,5 @@
-/* options.c - size-first option structs: old programs bring shorter ones, newer programs longer ones. */
+/* options.c - size-first option structs: old programs pass shorter ones, newer
+ * programs longer ones. */
 #include <string.h>
 #include "base/base.h"
 

@@ -1,4 +1,5 @@
-/* parallel.c - one OpenMP region; the team is the one that kernels run in, so that no thread is made. */
+/* parallel.c - one OpenMP region. It runs on the threads that kernels use, so no
+ * thread is created. */
 #include "base/parallel.h"
 #include <omp.h>
 #include "base/context.h"

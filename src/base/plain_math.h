@@ -1,6 +1,7 @@
-/* plain_math.h - sine, cosine, exponential and logarithm from + - * / alone, so that scenes and augmentation are
- * the same bits on every machine with IEEE arithmetic. Include it last: it keeps the file that includes it
- * from being compiled with fused multiply-adds, which round once where others round twice. */
+/* plain_math.h - sine, cosine, exponential and logarithm from + - * / alone, so that scenes and
+ * augmentation are the same bits on every machine with IEEE arithmetic. Include it last: it
+ * disables fused multiply-adds in the file that includes it, since they round once where separate
+ * operations round twice. */
 #ifndef KD_PLAIN_MATH_H
 #define KD_PLAIN_MATH_H
 #include <stdint.h>
@@ -30,7 +31,8 @@ static inline double kd_sin_turns(double t)
 
 static inline double kd_cos_turns(double t) { return kd_sin_turns(t + 0.25); }
 
-/* e^x, |x| <= 50: Taylor's series on x/64, squared six times; wrong by less than 1e-12 of itself. */
+/* e^x, |x| <= 50: Taylor's series on x/64, squared six times; wrong by less than 1e-12 of
+ * itself. */
 static inline double kd_plain_exp(double x)
 {
     double t = x / 64, s = 1;
@@ -42,8 +44,8 @@ static inline double kd_plain_exp(double x)
     return s;
 }
 
-/* The natural logarithm of x, 1e-6 <= x <= 1e6, wrong by less than 1e-12: powers of two taken out, then
- * 2 atanh(z), z = (x - 1) / (x + 1). */
+/* The natural logarithm of x, 1e-6 <= x <= 1e6, wrong by less than 1e-12: powers of two taken out,
+ * then 2 atanh(z), z = (x - 1) / (x + 1). */
 static inline double kd_plain_log(double x)
 {
     double powers = 0, z, s = 0;

@@ -1,4 +1,4 @@
-/* pool.h - small things that live and die together: allocated one by one, freed all at once. */
+/* pool.h - a pool allocator for small blocks: allocated one by one, freed all at once. */
 #ifndef KD_POOL_H
 #define KD_POOL_H
 #include "base/base.h"

@@ -1,4 +1,5 @@
-/* profile_rows.h - the rows of a context's profile. What is timed, and what it costs, is graph/profile.c's. */
+/* profile_rows.h - the rows of a context's profile. graph/profile.c decides what is timed and
+ * estimates its cost. */
 #ifndef KD_PROFILE_ROWS_H
 #define KD_PROFILE_ROWS_H
 #include <kdas/profile.h>

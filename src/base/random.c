@@ -1,4 +1,5 @@
-/* random.c - draws that are a pure function of (seed, stream, counter), so that state is two numbers. */
+/* random.c - draws that are a pure function of (seed, stream, counter), so that state
+ * is two numbers. */
 #include <math.h>
 #include <string.h>
 #include "base/base.h"

@@ -20,7 +20,8 @@ static _Thread_local struct team {
 
 /* ---- can threads be made? ---- */
 
-/* The stack that OpenMP gives its threads; 0: the system's default. A number, and B, K, M or G; K if none is named. */
+/* The stack size of OpenMP's threads; 0: the system's default. A number, and B, K, M or G; K if
+ * none is named. */
 static size_t stack_size(void)
 {
     const char *text = getenv("OMP_STACKSIZE"), *end;
@@ -50,7 +51,7 @@ static void *wait_at_gate(void *gate)
     return NULL;
 }
 
-/* How many of `count` threads can be there at once: they are made, and end. */
+/* How many of `count` threads can exist at once. The threads are created and joined as a test. */
 static int32_t make_threads(int32_t count)
 {
     pthread_t      thread[MOST];
@@ -65,7 +66,7 @@ static int32_t make_threads(int32_t count)
         pthread_attr_destroy(&attr);
         return 0;
     }
-    if (stack) pthread_attr_setstacksize(&attr, stack); /* one that is refused, OpenMP ignores */
+    if (stack) pthread_attr_setstacksize(&attr, stack); /* OpenMP ignores a refused size */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the host's threads */
     while (made < count && pthread_create(&thread[made], &attr, wait_at_gate, &gate) == 0)
@@ -80,7 +81,7 @@ static int32_t make_threads(int32_t count)
     return made;
 }
 
-/* ---- the calling thread's team ---- */
+/* ---- the calling thread's OpenMP threads ---- */
 
 /* As many as OpenMP would take for a region of `threads`. */
 static int32_t region_size(int32_t threads)
@@ -89,7 +90,7 @@ static int32_t region_size(int32_t threads)
     return KD_MIN(KD_MIN(threads, (int32_t)omp_get_thread_limit()), MOST);
 }
 
-/* Is there a team of `size` threads, or can it be made? *most: as many can be. */
+/* Whether `size` OpenMP threads exist or can be made. *most: the number that can be made. */
 static answer ask(int32_t size, int32_t *most)
 {
     int32_t alive;

@@ -2,7 +2,8 @@
 #include "base/text.h"
 #include <stdio.h>
 
-/* Made once, kept for the process's life. 0: it could not be made; then uselocale(0) changes nothing. */
+/* Made once, kept for the process's life. 0: it could not be made; then uselocale(0)
+ * changes nothing. */
 static locale_t c_locale(void)
 {
     static _Atomic(locale_t) kept;

@@ -1,6 +1,6 @@
-/* augment.c - flips, rotation, zoom and crop. They are done after the resize, where there are fewest pixels,
- * but turn the frame in its own shape: the result is that of rotating first, up to the order of
- * two filters. */
+/* augment.c - flips, rotation, zoom and crop. They run after the resize, which leaves the fewest
+ * pixels. The rotation is done in the frame's original aspect ratio, so the result equals rotating
+ * first, except for the order of two filters. */
 #include "data/augment.h"
 #include <math.h>
 #include "base/plain_math.h"
@@ -13,7 +13,8 @@ static double between_logs(kd_random *r, double low, double high)
     return low < high ? low * kd_plain_exp(t * kd_plain_log(high / low)) : low;
 }
 
-/* A window of `area`, a share of the frame's, and the frame's shape times `shape`, as far as it fits. */
+/* A crop window. Its area is `area` times the frame's and its aspect ratio is `shape` times the
+ * frame's, as far as it fits. */
 static void window(double *x, double *y, double *width, double *height, kd_random *r, double area,
                    double shape)
 {
@@ -76,7 +77,8 @@ kd_augment kd_augment_draw(uint64_t seed, uint64_t epoch, uint64_t view,
     return a;
 }
 
-/* Where output pixels come from, in units of 2^-32 pixels: u = ux x + uy y + u0, v likewise. */
+/* The source position of output pixels, in units of 2^-32 pixels: u = ux x + uy y + u0, v
+ * likewise. */
 struct map {
     int64_t ux, uy, u0, vx, vy, v0;
 };
@@ -86,11 +88,11 @@ static int64_t fixed(double v)
     return v < 0 ? -(int64_t)(0.5 - v * 4294967296.0) : (int64_t)(v * 4294967296.0 + 0.5);
 }
 
-/* The one mapping of a view: every plane of a frame (colours, mask, and whatever else belongs to its pixels)
- * is warped by it, in kd_augment_apply. A view is the frame, cut out and enlarged (crop), then turned in its own
- * shape and zoomed about the middle, then flipped; here that is undone: from the middle of the output to the
- * middle of the cut. Past the edges of a cut the frame goes on. With nothing but flips all is whole: exact
- * copies. */
+/* The mapping of a view. kd_augment_apply warps every plane of a frame (colours, mask, other
+ * planes) by it. A view is the frame cropped and enlarged, then rotated in its own aspect ratio and
+ * zoomed about the middle, then flipped. This is the inverse: from the middle of the output to the
+ * middle of the crop. Beyond the edges of a crop the frame continues. With flips alone all numbers
+ * are whole, so copies are exact. */
 static struct map map_make(const kd_augment *a, double aspect, int64_t width, int64_t height)
 {
     double     cx = (double)(width - 1) / 2, cy = (double)(height - 1) / 2;

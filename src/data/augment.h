@@ -4,8 +4,8 @@
 #define KD_AUGMENT_H
 #include "base/base.h"
 
-/* What is drawn, as the members of kdas_loader_options say; all off: zeros, and scales, crop and
- * crop_aspect of 1. */
+/* The ranges of the draws, as in kdas_loader_options. With all off these are zeros, and scales,
+ * crop and crop_aspect are 1. */
 typedef struct kd_augment_rules {
     double rotation;
     double scale_min, scale_max;
@@ -26,19 +26,20 @@ typedef struct kd_augment {
     double cutout_x, cutout_y, cutout_width, cutout_height; /* width 0: none        */
 } kd_augment;
 
-/* The draw of a view `view` in an epoch. Flips and rotation come first in the stream, and every other draw
- * is made whether it is used or not: switching one thing on leaves the others as they were. */
+/* The draw of a view `view` in an epoch. Flips and rotation come first in the stream, and every
+ * other draw is made even if it is not used. So enabling one option leaves the other draws
+ * unchanged. */
 kd_augment kd_augment_draw(uint64_t seed, uint64_t epoch, uint64_t view,
                            const kd_augment_rules *rules);
 
-/* Apply to a packed frame: rgb (height,width,3), bilinear, black where nothing is; mask
- * (height,width), nearest, 0 where nothing is. The picture may have been squeezed from another
- * shape: `aspect` is how much more it was shrunk across than down, and the rotation is then the
- * one in the picture's own shape. */
+/* Apply to a packed frame: rgb (height,width,3), bilinear, black outside the frame; mask
+ * (height,width), nearest, 0 outside the frame. `aspect` is the horizontal reduction of the resize
+ * divided by the vertical one. The rotation is done in the original aspect ratio. */
 void kd_augment_apply(const kd_augment *augment, double aspect, int64_t width, int64_t height,
                       uint8_t *rgb, uint8_t *mask, const uint8_t *from_rgb,
                       const uint8_t *from_mask);
-/* The same for a plane (height,width) of floats that goes with the frame: bilinear, `outside` where nothing is. */
+/* The same for a plane (height,width) of floats of the frame: bilinear, `outside` beyond its
+ * edges. */
 void kd_augment_plane(const kd_augment *augment, double aspect, int64_t width, int64_t height,
                       float *to, const float *from, float outside);
 
@@ -47,9 +48,9 @@ void kd_augment_plane(const kd_augment *augment, double aspect, int64_t width, i
 /* Whether a draw does anything to colours. */
 bool kd_colour_acts(const kd_augment *augment);
 
-/* Colours, blur and cutout, in this order, of a frame in place: rgb (height,width,3). `from` is the frame
- * before geometry, of the same size: its mean is what contrast keeps and cutout shows. `scratch` has room
- * for 3 height width numbers; used where augment->blur is not 0. */
+/* Colours, blur and cutout, in this order, of a frame in place: rgb (height,width,3). `from` is the
+ * frame before geometry, of the same size: contrast keeps its mean, and cutout fills with it.
+ * `scratch` has room for 3 height width numbers; used where augment->blur is not 0. */
 void kd_colour_apply(const kd_augment *augment, int64_t width, int64_t height, uint8_t *rgb,
                      const uint8_t *from, uint16_t *scratch);
 

@@ -1,4 +1,6 @@
-/* batch.c - batches: from pixels of any kind and size to normalised floats and masks of 0 and 1. */
+/* batch.c - batches: from pixels of any kind and size to normalised floats and masks of 0 and 1.
+ * batch.c and upload.c call each other: destroying a batch waits for its upload, and an upload
+ * reads the number of a batch's content. */
 #include <math.h>
 #include <string.h>
 #include "base/context.h"
@@ -13,8 +15,8 @@ static const float std[3]  = { 0.229f, 0.224f, 0.225f };
 
 static inline float normal(float v, int colour) { return (v - mean[colour]) / std[colour]; }
 
-/* Of batches and of what they hold: no number twice in a process, so that a new batch in an old one's place is not
- * taken for it. */
+/* Numbers for batches and for their contents. No number is used twice in a process, so a new batch
+ * at an old batch's address is not mistaken for it. */
 static uint64_t new_number(void)
 {
     static _Atomic uint64_t last;
@@ -32,7 +34,7 @@ uint64_t kd_batch_content(kdas_batch *batch)
     return atomic_load_explicit(&batch->content, memory_order_relaxed);
 }
 
-/* Zeros. From the device's own host memory, which uploads are fast from, unless that runs out. */
+/* Zeroed memory. It is the device's pinned host memory, for fast uploads, unless that runs out. */
 static kdas_status make_pixels(kdas_batch *batch, size_t pixels)
 {
     batch->pinned = batch->ctx->table.host_alloc != NULL;
@@ -75,7 +77,7 @@ static kdas_status check_make(const char *what, kdas_batch **out, const kdas_con
     return KDAS_OK;
 }
 
-/* A batch but for its images and masks; NULL with the sentence set. */
+/* Make a batch without images and masks. Returns NULL with the sentence set on failure. */
 static kdas_batch *make(kdas_context *context, int64_t count, int64_t height, int64_t width)
 {
     kdas_batch *batch = kd_calloc(context, 1, sizeof *batch);
@@ -126,8 +128,8 @@ kdas_status kdas_batch_wrap(kdas_batch **out, kdas_context *context, int64_t cou
     return KDAS_OK;
 }
 
-/* Lists of readers are changed under the process's lock: a batch may have readers of other contexts, which other threads
- * use. */
+/* The process's lock protects the lists of readers: a batch may have readers in other contexts,
+ * which other threads use. */
 static void unlink_reader(kd_reader *reader)
 {
     if (reader->batch) {
@@ -239,7 +241,7 @@ static void put_mask(float *to, const uint8_t *from, int64_t n)
         to[i] = from[i] >= 128;
 }
 
-/* A frame has come to a place: what was said of the last one holds no more. */
+/* A new frame is at a place: reset the place's label, map flag and weights. */
 static void begin_place(kdas_batch *batch, int64_t i)
 {
     int64_t n = batch->height * batch->width;
@@ -374,7 +376,7 @@ int32_t kdas_batch_has_teacher(const kdas_batch *batch, int64_t i)
     return batch && i >= 0 && i < batch->count && batch->mapped[i];
 }
 
-/* (room,height,width,1) of zeros, where images and masks come from. */
+/* (room,height,width,1) of zeros, allocated as images and masks are. */
 static kdas_status make_plane(kdas_batch *batch, float **out)
 {
     size_t n = (size_t)(batch->room * batch->height * batch->width);
@@ -432,7 +434,8 @@ void kd_pseudo_label(float *mask, float *weights, const float *logits, int64_t n
     }
 }
 
-/* Mask and weights of a place without a label follow its map, whichever came first. */
+/* Mask and weights of a place without a label are computed from its map, in either order of
+ * calls. */
 static void follow_map(kdas_batch *batch, int64_t i)
 {
     int64_t n = batch->height * batch->width;
@@ -441,7 +444,7 @@ static void follow_map(kdas_batch *batch, int64_t i)
         kd_pseudo_label(batch->masks + i * n, batch->weights + i * n, batch->teacher + i * n, n);
 }
 
-/* Mask and weights are the teacher's: they are no label. */
+/* Mask and weights come from the teacher, so the place stays unlabelled. */
 static void drop_label(kdas_batch *batch, int64_t i)
 {
     int64_t n = batch->height * batch->width;

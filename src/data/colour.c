@@ -1,5 +1,5 @@
-/* colour.c - what a view does to a frame's colours. Drawn factors become integers first, and pixels meet
- * integers alone, so that a view is the same bits on every machine. */
+/* colour.c - what a view does to a frame's colours. Drawn factors are rounded to integers, and
+ * pixels are computed with integers alone. So a view has the same bits on every machine. */
 #include "data/augment.h"
 #include <math.h>
 #include "base/plain_math.h"
@@ -18,7 +18,7 @@ static double luma_of(const double rgb[3])
     return luma[0] * rgb[0] + luma[1] * rgb[1] + luma[2] * rgb[2];
 }
 
-/* What `by` does after `c` has been done. */
+/* Compose two maps: `c` first, then `by`. */
 static void then(colours *c, double by[3][3])
 {
     colours was = *c;
@@ -41,7 +41,8 @@ static void saturate(colours *c, double s)
     then(c, by);
 }
 
-/* Around the axis of greys, which keeps R + G + B; a third of a turn takes red to green to blue. */
+/* Rotate around the axis of greys, which keeps R + G + B. A third of a turn maps red to green and
+ * green to blue. */
 static void turn(colours *c, double turns)
 {
     double co = kd_cos_turns(turns), grey = (1 - co) / 3;
@@ -58,8 +59,8 @@ static bool changes_colours(const kd_augment *a)
     return a->brightness != 1 || a->contrast != 1 || a->saturation != 1 || a->hue != 0;
 }
 
-/* All as one affine map: brightness b multiplies, contrast c leads away from the luma of the frame's mean (the
- * brightened one), then saturation, then hue. */
+/* All as one affine map: brightness b multiplies, contrast c scales the distance from the luma of
+ * the frame's mean (after brightness), then saturation, then hue. */
 static colours make_colours(const kd_augment *a, const double mean[3])
 {
     double  b = a->brightness, c = a->contrast, middle = (1 - c) * b * luma_of(mean);
@@ -78,7 +79,8 @@ static int32_t fixed(double v)
 
 static inline uint8_t to_byte(int32_t v) { return v < 0 ? 0 : (uint8_t)KD_MIN(v >> 16, 255); }
 
-/* Factors in units of 2^-16; the sum is rounded to the nearest byte, halves up, and held within 0 and 255. */
+/* Factors in units of 2^-16; the sum is rounded to the nearest byte, halves up, and held within 0
+ * and 255. */
 static void change_colours(const colours *c, int64_t pixels, uint8_t *rgb)
 {
     int32_t m[3][3], add[3];
@@ -114,7 +116,8 @@ enum {
     RUN    = 96
 }; /* the widest, of sides of 16384; samples that are summed together */
 
-/* Weights of a Gaussian at 0 .. the radius that is returned, whole in units of 2^-16 and of sum 1. */
+/* Weights of a Gaussian at 0 .. the radius that is returned, whole in units of 2^-16 and of sum
+ * 1. */
 static int gaussian(uint32_t weight[RADIUS + 1], double sigma)
 {
     int    radius = KD_MIN((int)(3 * sigma) + 1, RADIUS);
@@ -134,7 +137,7 @@ static int gaussian(uint32_t weight[RADIUS + 1], double sigma)
     return radius;
 }
 
-/* A row of (width,3) into units of 2^-8; past its ends it goes on as its last pixel. */
+/* A row of (width,3) into units of 2^-8; beyond its ends the last pixel is repeated. */
 static void blur_row(uint16_t *to, const uint8_t *row, int64_t width, const uint32_t *weight,
                      int radius)
 {

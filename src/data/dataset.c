@@ -1,4 +1,5 @@
-/* dataset.c - datasets as handles: from a folder or drawn; split; their frames handed out. */
+/* dataset.c - datasets as handles: make them from a folder or from scenes, split them, return their
+ * frames. */
 #include <string.h>
 #include "base/context.h"
 #include "data/dataset.h"
@@ -106,8 +107,8 @@ done:
     return st;
 }
 
-/* How many of n frames a share is: the nearest number, but no share between 0 and 1 takes all or
- * nothing where there is a choice. */
+/* The number of frames in a share of n, rounded to nearest. A share between 0 and 1 takes at least
+ * one frame and leaves at least one, if n allows. */
 static int64_t share_count(double share, int64_t n)
 {
     int64_t k = (int64_t)(share * (double)n + 0.5);
@@ -238,7 +239,7 @@ uint64_t kdas_dataset_hash(const kdas_dataset *dataset)
     return h;
 }
 
-/* A copy of lent pixels that the caller may keep. */
+/* A caller-owned copy of borrowed pixels. */
 static kdas_status copy_view(kdas_image **out, kdas_context *ctx, const kdas_view *view)
 {
     KD_RETURN(kdas_image_create(out, ctx, view->width, view->height, view->pixel));

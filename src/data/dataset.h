@@ -1,11 +1,11 @@
-/* dataset.h - inside of a dataset: an ordered choice of frames in stores, each with a teacher's map, or
- * none of them. */
+/* dataset.h - inside of a dataset: an ordered selection of frames in stores. Either every frame has
+ * a teacher's map, or no frame has one. */
 #ifndef KD_DATASET_H
 #define KD_DATASET_H
 #include "data/frames.h"
 #include "data/maps.h"
 
-/* A frame of a dataset, which has a share in its store and its map. */
+/* A frame of a dataset. It holds a reference to its store and its map. */
 typedef struct kd_entry {
     kd_frames *frames;
     size_t     at;  /* place in the store */
@@ -19,9 +19,9 @@ struct kdas_dataset {
     int64_t       skipped; /* frames that were left out when folders were read */
 };
 
-/* A dataset with room for `count` frames, none of them there yet; more are in none (dataset.c). */
+/* An empty dataset with room for `count` frames, which is its limit (dataset.c). */
 kdas_status kd_dataset_make(kdas_dataset **out, kdas_context *ctx, int64_t count);
-/* Append an entry to one that has room: the dataset shares what it points to. */
+/* Append an entry to one that has room: the dataset takes references to its store and map. */
 void kd_dataset_append(kdas_dataset *dataset, kd_entry entry);
 
 static inline const kd_frame *kd_dataset_frame(const kdas_dataset *dataset, int64_t i)

@@ -1,6 +1,6 @@
 /* folder.c - reading a dataset's folders: which image goes with which mask, and whether they fit.
- * No pixel is decoded here. A picture that cannot be used is refused or skipped as asked, never
- * passed over. */
+ * No pixel is decoded here. A picture that cannot be used is refused, or skipped and counted, as
+ * the options say. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/context.h"
@@ -67,7 +67,7 @@ done:
     return st;
 }
 
-/* List side->dir. What does not look like a picture is none of our business. */
+/* List side->dir. Files without an image extension are ignored. */
 static kdas_status side_list(struct side *side, kdas_context *ctx)
 {
     static const char *const ours[]   = { ".jpg", ".jpeg", ".png", ".bmp", NULL };
@@ -159,12 +159,12 @@ static kdas_status add_group(kd_frames *frames, const struct group *g, const str
                         .mask_path  = kd_strdup(ctx, g->mask->path),
                         .width      = image.width,
                         .height     = image.height };
-    /* the name last: without it the frame is refused and the paths are freed */
+    /* the name is last: if it is NULL, the frame is refused and the paths are freed */
     if (frame.image_path && frame.mask_path) frame.name = kd_strdup(ctx, g->image->stem);
     return kd_frames_add(frames, frame);
 }
 
-/* What becomes of a frame that was added, or not. */
+/* Handle the result of adding a frame. */
 static kdas_status take(kd_frames *frames, kdas_status st, bool skip_bad)
 {
     if (st == KDAS_OK || !skip_bad || st == KDAS_ENOMEM) return st;

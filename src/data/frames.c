@@ -1,6 +1,6 @@
 /* frames.c - the store of frames: decoding, and keeping what fits the budget. What is kept stays
- * until the end: every epoch visits every frame once, in another order, so that throwing out the
- * least recently used would throw out just what comes next. */
+ * until the end: every epoch visits every frame once, in another order, so evicting the least
+ * recently used frame would evict frames that are needed soon. */
 #include "base/context.h"
 #include "base/process.h"
 #include "data/frames.h"

@@ -1,6 +1,6 @@
-/* frames.h - the store of frames behind datasets: where each comes from, and those that are kept
- * decoded. Datasets that were split from one another share a store. It is safe to use from several
- * threads. */
+/* frames.h - the store of frames behind datasets: the source of each frame, and the frames that are
+ * kept decoded. Datasets that were split from one another share a store. It is safe to use from
+ * several threads. */
 #ifndef KD_FRAMES_H
 #define KD_FRAMES_H
 #include <pthread.h>
@@ -29,26 +29,27 @@ typedef struct kd_frames {
 
 /* An empty store with one user. */
 kdas_status kd_frames_create(kd_frames **out, kdas_context *ctx, uint64_t budget);
-/* One user more; one less, the last one destroys it. NULL is fine. */
+/* Add a user; remove a user. Removing the last one destroys the store. NULL is fine. */
 kd_frames *kd_frames_share(kd_frames *frames);
 void       kd_frames_drop(kd_frames *frames);
-/* Append a frame. Takes over its strings, also on failure; a NULL name is a failed allocation. */
+/* Append a frame. Ownership of its strings passes to the store, also on failure; a NULL name is a
+ * failed allocation. */
 kdas_status kd_frames_add(kd_frames *frames, kd_frame frame);
 
 /* Fill an empty store from a folder (folder.c), or from one of frames without masks. */
 kdas_status kd_frames_scan(kd_frames *frames, const char *dir, bool skip_bad);
 kdas_status kd_frames_scan_unlabelled(kd_frames *frames, const char *dir, bool skip_bad);
 
-/* A decoded frame on loan: RGB8, and GREY8 of 0 and 255, or a view without data where there is no
- * mask. Give it back. */
+/* A borrowed decoded frame: RGB8, and GREY8 of 0 and 255, or a view without data if there is no
+ * mask. The borrower must return it. */
 typedef struct kd_loan {
     kdas_view   image, mask;
-    kdas_image *own_image, *own_mask; /* freed when given back; NULL: the store keeps them */
+    kdas_image *own_image, *own_mask; /* freed on return; NULL: the store keeps them */
 } kd_loan;
 kdas_status kd_frames_lend(kd_loan *out, kd_frames *frames, size_t i);
 void        kd_loan_return(kd_loan *loan);
-/* Whether frame i has no polyp; known after the first time. Decodes its mask alone. A frame without a mask is
- * not known to be empty: false. */
+/* Whether frame i has no polyp; known after the first time. Decodes its mask alone. A frame without
+ * a mask is not known to be empty: false. */
 kdas_status kd_frames_empty(bool *out, kd_frames *frames, size_t i);
 
 #endif

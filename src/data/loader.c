@@ -1,11 +1,11 @@
-/* loader.c - the ring of groups that worker threads fill ahead of the step.
- *
- * The ring has a slot for the group whose batches the host is reading, and slots for those to come; where
- * the device uploads ahead, one more for the group before, whose batch a step is still using when the next
- * is fetched to be uploaded. Group g always stands in slot g % slots. A worker takes one sample at a time,
- * of the earliest group that has samples left, so that the next batch is finished first however many
- * workers there are. What a sample is depends on the plan alone. All members below `lock` in kdas_loader,
- * and the slots but for the pixels of samples that a worker has taken, are used under the lock. */
+/* loader.c - the ring of groups that worker threads fill ahead of the step. The ring has a slot
+ * for the group whose batches the host is reading, and slots for those to come; where the device
+ * uploads ahead, one more slot holds the group before: a step still uses its batch while the next
+ * one is fetched and uploaded. Group g always stands in slot g % slots. A worker takes one sample
+ * at a time, from the earliest group that has samples left. So the next batch is finished first
+ * with any number of workers. A sample depends on the plan alone. All members below `lock` in
+ * kdas_loader, and the slots but for the pixels of samples that a worker has taken, are used
+ * under the lock. */
 #include <math.h>
 #include <signal.h>
 #include <string.h>
@@ -15,7 +15,7 @@
 
 struct slot {
     int64_t     group;             /* -1: none yet */
-    int64_t     size, taken, done; /* samples of the group: all, given to workers, finished */
+    int64_t     size, taken, done; /* samples: all, taken by workers, finished */
     int64_t    *view;              /* (batch) */
     kdas_batch *batch[KD_LOADER_SCALES];
     kdas_status status; /* of the first sample that failed */
@@ -40,7 +40,7 @@ struct kdas_loader {
     int64_t       *order; /* (frames) of epoch order_epoch */
     int64_t        order_epoch;
     int64_t        position;
-    bool           ended; /* the next call says that an epoch is over */
+    bool           ended; /* the next call reports the epoch's end */
     double         waited;
 
     pthread_mutex_t lock;
@@ -109,7 +109,7 @@ static void slot_restart(struct slot *s)
     s->failed          = INT64_MAX;
 }
 
-/* Let no worker take more of a slot, and wait for those who have. */
+/* Stop workers from taking samples of a slot, and wait for those under way. */
 static void slot_quiesce(kdas_loader *l, struct slot *s)
 {
     s->size = s->taken;
@@ -134,7 +134,7 @@ static void slot_assign(kdas_loader *l, struct slot *s, int64_t group)
     slot_restart(s);
 }
 
-/* Have the ring hold `group` and those after it; what it holds of them already stays. */
+/* Make the ring hold `group` and the groups after it. Those already in the ring stay. */
 static void ring_move(kdas_loader *l, int64_t group)
 {
     bool moved = false;
@@ -197,7 +197,8 @@ static kdas_status make_scratch(kdas_loader *l)
     return KDAS_OK;
 }
 
-/* Workers leave all signals to the host's threads. Where they cannot be made, fewer do the work, or the caller. */
+/* Worker threads block all signals, so the host's threads handle them. If some threads cannot be
+ * made, fewer do the work; if none can, the caller does it. */
 static void start_workers(kdas_loader *l)
 {
     sigset_t all, before;
@@ -270,7 +271,7 @@ static void stop_workers(kdas_loader *l)
     pthread_mutex_destroy(&l->lock);
 }
 
-/* In a child of a fork there are no workers, and the lock may be held by one. */
+/* A forked child has no worker threads, and the lock may stay locked. */
 void kdas_loader_destroy(kdas_loader *l)
 {
     if (!l) return;
@@ -333,7 +334,7 @@ kdas_status kdas_loader_seek(kdas_loader *loader, int64_t position)
     return KDAS_OK;
 }
 
-/* Have all samples of a slot; the lock is held. */
+/* Finish all samples of a slot; the lock is held. */
 static void slot_complete(kdas_loader *l, struct slot *s)
 {
     double start = kd_now();
@@ -368,7 +369,7 @@ kdas_status kdas_loader_next(kdas_loader *loader, kdas_batch **out)
     slot_complete(l, s);
     if (s->status != KDAS_OK) {
         st = kd_fail(s->status, "%s", s->sentence);
-        slot_restart(s); /* asked again, it is tried again */
+        slot_restart(s); /* the next call tries again */
         pthread_cond_broadcast(&l->more);
     } else {
         *out     = s->batch[l->position % l->plan.scales];

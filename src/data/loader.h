@@ -9,7 +9,7 @@
 enum { KD_LOADER_SCALES = 8, KD_LOADER_WORKERS = 64, KD_LOADER_AHEAD = 1024 };
 
 /* What batches are made of: options that have been checked. The frames of a batch are a group; a
- * group gives one batch for each scale. Groups are counted on through the epochs. */
+ * group makes one batch for each scale. Group numbers continue across epochs. */
 typedef struct kd_loader_plan {
     kdas_dataset *dataset;
     int64_t       batch, frames;           /* places of a batch, frames of the dataset */
@@ -22,16 +22,16 @@ typedef struct kd_loader_plan {
     uint64_t      seed;
 
     kd_augment_rules rules;
-    uint8_t         *empty;        /* (frames) 1: no polyp in it; NULL: frames come as they are */
-    int64_t          empties, ask; /* such frames, and how many of them an epoch has            */
+    uint8_t         *empty;        /* (frames) 1: no polyp; NULL: no resampling */
+    int64_t          empties, ask; /* such frames; their number in an epoch     */
 } kd_loader_plan;
 
-/* Check a host's options (NULL: defaults) and make the plan of them; *o receives them all. */
+/* Check a host's options (NULL: defaults) and make the plan of them; *o receives all options. */
 kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kdas_dataset *dataset,
                                 const kdas_loader_options *options);
 void        kd_loader_plan_finish(kd_loader_plan *plan);
-/* The order of an epoch's views, into order (frames). A view is a frame's number, plus `frames` for each time
- * that the frame has come before in the epoch. */
+/* The order of an epoch's views, into order (frames). A view is a frame's number, plus `frames` for
+ * each time that the frame has come before in the epoch. */
 void    kd_loader_plan_order(const kd_loader_plan *plan, int64_t epoch, int64_t *order);
 int64_t kd_loader_plan_group_size(const kd_loader_plan *plan, int64_t group);
 
@@ -51,8 +51,8 @@ kdas_status kd_loader_make(const kd_loader_plan *plan, kd_loader_scratch *scratc
 
 /* ---- sampling.c: how often empty frames come ---- */
 
-/* Look at every mask, and set plan->empty and the counts for a share; with one kind of frames alone they stay as
- * they come, and a warning is logged. */
+/* Look at every mask, and set plan->empty and the counts for a share; if all frames are of one
+ * kind, they are not resampled and a warning is logged. */
 kdas_status kd_sampling_init(kd_loader_plan *plan, double share);
 /* The views of an epoch in the dataset's order, into order (frames). */
 void kd_sampling_views(const kd_loader_plan *plan, kd_random *r, int64_t *order);

@@ -1,5 +1,5 @@
-/* loader_plan.c - what the loader's batches hold, as a function of options and position alone, and
- * the making of one sample. Nothing here knows of threads. */
+/* loader_plan.c - the content of the loader's batches, a function of options and position alone,
+ * and the making of one sample. There are no threads here. */
 #include <math.h>
 #include <string.h>
 #include "base/context.h"
@@ -243,8 +243,8 @@ static kdas_status fit_mask(uint8_t *to, kdas_context *ctx, int64_t width, int64
     return KDAS_OK;
 }
 
-/* Put the teacher's map of a frame at place i, moved as the frame was (augment NULL: it was not). Outside of the
- * frame there is no polyp. */
+/* Put the teacher's map of a frame at place i, with the frame's augmentation (NULL: none). Outside
+ * of the frame there is no polyp. */
 static kdas_status put_map(kdas_batch *batch, int64_t i, kd_map *map, float *moved,
                            const kd_augment *augment, double aspect)
 {

@@ -1,4 +1,5 @@
-/* map_folder.c - giving the frames of a dataset a teacher's maps from a folder, and writing such maps. */
+/* map_folder.c - attach a teacher's maps from a folder to the frames of a dataset, and write such
+ * maps. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,7 +133,8 @@ static kdas_status check_found(const kdas_dataset *dataset, const struct folder 
                    dir, (long long)missing, (long long)dataset->count, first);
 }
 
-/* Probability maps of frames with polyps are not all of one value. Usually the first map settles it. */
+/* Refuse maps that are all constant: probability maps of frames with polyps are not. The first map
+ * usually decides. */
 static kdas_status check_values(kdas_context *ctx, kd_map *const *map, int64_t count,
                                 const char *dir)
 {
@@ -154,7 +156,7 @@ static void drop_all(kdas_context *ctx, kd_map **map, int64_t count)
     kd_free(ctx, map);
 }
 
-/* New maps for all frames: what they have now, and the folder's files. */
+/* New maps for all frames: the current files of each, and the folder's. */
 static kdas_status make_maps(kd_map ***out, const kdas_dataset *dataset, const struct folder *f)
 {
     kdas_context *ctx = dataset->ctx;

@@ -1,6 +1,6 @@
-/* maps.c - a teacher's maps on disk: 8- and 16-bit PNG of probabilities, safetensors of logits, and their mean.
- * What fits the budget of the frames' store is kept decoded until the end, as frames are: 16-bit probabilities
- * where all files are PNG, else floats. */
+/* maps.c - a teacher's maps on disk: 8- and 16-bit PNG of probabilities, safetensors of logits, and
+ * their mean. What fits the budget of the frames' store is kept decoded until the end, as frames
+ * are: 16-bit probabilities where all files are PNG, else floats. */
 #include "base/process.h"
 #include "data/maps.h"
 #include <math.h>
@@ -11,7 +11,7 @@
 
 /* ---- Files ---- */
 
-/* The tensor "P1", or the only one, as a map: ones in front of height and width are dropped. */
+/* The tensor "P1", or the only one, as a map: leading dimensions of 1 are dropped. */
 static kdas_status find_tensor(const kd_st_tensor **out, kd_map_file *map, kd_safetensors *file)
 {
     const kd_st_tensor *t = kd_safetensors_find(file, "P1");
@@ -333,7 +333,8 @@ done:
     return st;
 }
 
-/* Keep what was decoded if it fits and no other thread was first. True: the map owns it. */
+/* Keep what was decoded if it fits and no other thread was first. True: ownership passes to the
+ * map. */
 static bool keep(kd_map *map, void *decoded)
 {
     kd_frames *frames = map->frames;

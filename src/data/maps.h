@@ -1,5 +1,5 @@
-/* maps.h - a teacher's map of a frame: the files that it is the mean of, read when used. Datasets that were
- * split or joined share it. It is safe to use from several threads. */
+/* maps.h - a teacher's map of a frame: the mean of some files, which are read when used. Split or
+ * joined datasets share it. It is safe to use from several threads. */
 #ifndef KD_MAPS_H
 #define KD_MAPS_H
 #include "data/frames.h"
@@ -8,7 +8,7 @@ typedef struct kd_map_file {
     char    *path;
     bool     logits; /* a safetensors file, else a PNG of probabilities */
     int64_t  width, height;
-    float    least; /* what its probabilities are held off 0 and 1 by  */
+    float    least; /* its probabilities stay within least .. 1 - least */
     uint64_t bytes;
 } kd_map_file;
 
@@ -25,7 +25,8 @@ typedef struct kd_map {
 /* Read the header of a file, `path`, which is copied. */
 kdas_status kd_map_file_open(kd_map_file *out, kdas_context *ctx, const char *path);
 void        kd_map_file_finish(kd_map_file *file, kdas_context *ctx);
-/* A map of the files of `before` (NULL: none) and `file`, which it takes over, also on failure. */
+/* A map of the files of `before` (NULL: none) and `file`. Ownership of `file` passes to the map,
+ * also on failure. */
 kdas_status kd_map_create(kd_map **out, kd_frames *frames, const kd_map *before, kd_map_file *file);
 kd_map     *kd_map_share(kd_map *map); /* NULL is fine in all three */
 void        kd_map_drop(kd_map *map);
@@ -34,7 +35,8 @@ uint64_t    kd_map_hash(const kd_map *map);
 /* Whether all pixels of a file, which is decoded, are the same. */
 kdas_status kd_map_file_flat(bool *flat, kdas_context *ctx, const kd_map_file *file);
 
-/* The probabilities, (height,width) floats from kd_alloc, brought to that size by the input resize. */
+/* The probabilities, (height,width) floats from kd_alloc, brought to that size by the input
+ * resize. */
 kdas_status kd_map_read(float **out, kd_map *map, int64_t width, int64_t height);
 
 #endif

@@ -1,6 +1,6 @@
-/* sampling.c - epochs with a share of empty frames, those without a polyp. Of a kind with n frames that
- * shall come k times, each comes k / n times (rounded down), and k mod n of them, drawn anew for every
- * epoch, once more. */
+/* sampling.c - epochs with a share of empty frames, those without a polyp. A kind has n frames and
+ * k places in an epoch. Each frame comes k / n times (rounded down). k mod n of them, drawn anew
+ * for every epoch, come once more. */
 #include "base/context.h"
 #include "data/loader.h"
 
@@ -33,7 +33,7 @@ done:
     return st;
 }
 
-/* Frames of a kind that are still to be passed, and how many of those come once more. */
+/* Frames of a kind that are left, and how many of them come once more. */
 typedef struct kind {
     int64_t times, left, extra;
 } kind;
@@ -43,7 +43,8 @@ static kind kind_make(int64_t frames, int64_t wanted)
     return (kind){ wanted / frames, frames, wanted % frames };
 }
 
-/* How often the next frame of a kind comes: of `left` frames, `extra` are chosen, each choice as likely. */
+/* How often the next frame of a kind comes: of `left` frames, `extra` are chosen, each choice as
+ * likely. */
 static int64_t times_of(kind *k, kd_random *r)
 {
     bool chosen = kd_random_below(r, k->left--) < k->extra;

@@ -1,24 +1,27 @@
-/* upload.c - batches on their context's device. Two places take turns: while forwards compute on one, the next batch
- * is uploaded to the other. On the host's own memory there is nothing to do. */
+/* upload.c - batches on their context's device. There are two places (double buffering): forwards
+ * compute on one while the next batch is uploaded to the other. If device memory is host memory,
+ * nothing is uploaded. upload.c and batch.c call each other: an upload reads the number of a
+ * batch's content, and destroying a batch waits for its upload. */
 #include "data/upload.h"
 #include "base/context.h"
 #include "base/process.h"
 #include "data/batch.h"
 #include "graph/device.h"
 
-/* What a batch is made of: images, masks, the teacher's maps, weights. */
+/* The arrays of a batch: images, masks, the teacher's maps, weights. */
 enum { PLACES = 2, PARTS = 4 };
 
-/* A place on the device for a batch, which is known by its number, for the host may have destroyed it since. */
+/* A place on the device for a batch. The batch is identified by its number, since the host may have
+ * destroyed it. */
 typedef struct place {
     kd_staging part[PARTS];
-    uint64_t   batch;     /* 0: it is free                                        */
-    uint64_t   content;   /* of the batch when it was uploaded                    */
-    bool       under_way; /* upload_wait() has not been called since              */
-    bool       taken;     /* by kdas_batch_upload()                                */
-    bool       used;      /* likewise, or by a forward that reads it               */
-    uint64_t   when;      /* it was uploaded, in uploads of the context           */
-    uint64_t   filled;    /* how often something was put here: see kd_lease       */
+    uint64_t   batch;     /* 0: it is free                                 */
+    uint64_t   content;   /* of the batch when it was uploaded             */
+    bool       under_way; /* upload_wait() has not been called since       */
+    bool       taken;     /* by kdas_batch_upload()                        */
+    bool       used;      /* likewise, or by a forward that reads it       */
+    uint64_t   when;      /* it was uploaded, in uploads of the context    */
+    uint64_t   filled;    /* number of uploads to this place: see kd_lease */
 } place;
 
 typedef struct uploads {
@@ -47,7 +50,8 @@ static const kd_part_type uploads_part = { sizeof(uploads), finish };
 /* NULL: nothing was uploaded yet. */
 static uploads *uploads_of(const kdas_context *ctx) { return kd_context_part(ctx, &uploads_part); }
 
-/* From here on kernels find what is under way, and the host has its batches back. */
+/* Wait for pending uploads. Afterwards kernels may read them, and the host may change its
+ * batches. */
 static kdas_status wait_for_uploads(kdas_context *ctx, uploads *u)
 {
     bool any = false;
@@ -69,7 +73,7 @@ static void finish(kdas_context *ctx, void *memory)
             kd_device_unstage(ctx, &u->place[i].part[k]);
 }
 
-/* Where a batch was uploaded to last; NULL: it is nowhere. */
+/* The place that a batch was last uploaded to; NULL: it is on no place. */
 static place *last_of(const kdas_context *ctx, const kdas_batch *batch)
 {
     uploads *u    = uploads_of(ctx);
@@ -88,8 +92,8 @@ static bool is_current(const place *p, kdas_batch *batch)
     return p && p->content == kd_batch_content(batch);
 }
 
-/* How much is lost if something is put here: least where the batch was, or nothing is. `ahead`: forwards read what was
- * used. */
+/* The cost of overwriting a place. It is least for the batch's own place or a free one. `ahead`:
+ * forwards still read what was used. */
 static int cost(const place *p, const kdas_batch *batch, bool ahead)
 {
     if (p->batch == batch->id && !(ahead && p->used)) return 0;
@@ -136,7 +140,7 @@ static kdas_status put(kdas_batch *batch, bool ahead)
 
     KD_RETURN(kd_context_part_make(&made, ctx, &uploads_part));
     u = made;
-    if (beside) KD_RETURN(wait_for_uploads(ctx, u)); /* of the next step, not of this batch's */
+    if (beside) KD_RETURN(wait_for_uploads(ctx, u)); /* these uploads belong to the next step */
     p = choose(u, batch, ahead);
     if (p->under_way) KD_RETURN(wait_for_uploads(ctx, u));
     p->batch = 0;
@@ -147,7 +151,7 @@ static kdas_status put(kdas_batch *batch, bool ahead)
         if (parts[k].from) KD_RETURN(kd_device_reserve(ctx, &p->part[k], parts[k].bytes));
     batch->placed = true;
     p->under_way  = beside;
-    if (beside) p->batch = batch->id; /* it is being read from now on, also if a part of it fails */
+    if (beside) p->batch = batch->id; /* being read, even if a part fails */
     p->content = 0;
     KD_RETURN(copy(ctx, p, parts, beside));
     p->batch   = batch->id;

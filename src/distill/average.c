@@ -1,6 +1,6 @@
-/* average.c - a moving average of the student: after every update each of its numbers, parameters and running
- * statistics alike, goes a part of the way to where the student's is. The counters of batches are the
- * student's. */
+/* average.c - a moving average of the student: after every update each parameter and
+ * running statistic moves a fraction of the way to the student's value. The batch counters
+ * are the student's. */
 #include <string.h>
 #include "base/process.h"
 #include "distill/distiller.h"
@@ -20,8 +20,8 @@ kdas_status kd_average_init(kdas_distiller *d)
 
 void kd_average_finish(kdas_distiller *d) { kd_device_free(d->ctx, d->average.values); }
 
-/* What is left of the way after update t: 1 - min(ema, (1 + t) / (10 + t)), so that an average does not hang on
- * to where it began. */
+/* The fraction of update t: 1 - min(ema, (1 + t) / (10 + t)). The average so forgets its initial
+ * value quickly. */
 static float part_of_way(float ema, int64_t t)
 {
     double warm = (1 + (double)t) / (10 + (double)t);

@@ -1,5 +1,6 @@
-/* checkpoint.c - the state of a distiller into a file: the student's tensors, the optimizer's moments, gradients that
- * wait for their update, counters, seeds, options, and the host's own records. */
+/* checkpoint.c - the state of a distiller into a file: the student's tensors, the optimizer's
+ * moments, gradients accumulated for the next update, counters, seeds, options, and the
+ * host's own records. */
 #include "distill/checkpoint.h"
 #include "base/process.h"
 #include <stdio.h>
@@ -12,7 +13,8 @@ static kdas_status put_tensor(void *user, const char *record, int rank, const in
     return kd_container_put(user, record, KD_ST_F32, rank, dims, host);
 }
 
-/* Whether a file has this fact: none of features where there are none, or of an average that has not begun. */
+/* Whether a file has this fact. Features and an average are left out if there are none, or if the
+ * average has not begun. */
 static bool is_put(const kdas_distiller *d, const char *name)
 {
     if (strncmp(name, "feature.", 8) == 0) return d->feature != NULL;
@@ -67,7 +69,8 @@ static kdas_status put_counts(kd_container_writer *w, const kdas_distiller *d,
     return kd_container_put_i64(w, "progress.best_epoch", p->best_epoch);
 }
 
-/* Notes are the host's bytes: what is not UTF-8 is put as '?', so as not to lose a checkpoint. */
+/* Notes are the host's bytes. Bytes that are not UTF-8 are replaced by '?', so that saving
+ * does not fail. */
 static kdas_status put_notes(kd_container_writer *w, kdas_context *ctx, const char *notes)
 {
     char       *text = kd_strdup(ctx, notes ? notes : "");

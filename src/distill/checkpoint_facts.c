@@ -1,4 +1,5 @@
-/* checkpoint_facts.c - what a distiller is told, as named values: written into a checkpoint, and read from one. */
+/* checkpoint_facts.c - the settings of a distiller as named values: written into a checkpoint, and
+ * read from one. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -75,7 +76,7 @@ static const char *text_of(const kd_facts *facts, const char *name)
 
 static bool from_file(const char *record) { return kd_resume_rule(record) == KD_FROM_FILE; }
 
-/* A length of 0 is none: the file's then holds. */
+/* A length of 0 means unset: the file's length is used. */
 static bool keep_ours(const kdas_optim_options *o, const field *f)
 {
     return !from_file(f->name) &&

@@ -1,5 +1,5 @@
-/* checkpoint_open.c - a checkpoint to look into: the host's values and records. What it does to a distiller is in
- * checkpoint_restore.c. */
+/* checkpoint_open.c - read a checkpoint: the host's values and records. checkpoint_restore.c
+ * restores a distiller from it. */
 #include <stdlib.h>
 #include <string.h>
 #include "distill/checkpoint.h"

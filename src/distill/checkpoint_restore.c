@@ -1,5 +1,5 @@
-/* checkpoint_restore.c - a checkpoint into a distiller. All of it is read into host memory and compared with what the
- * distiller is told; only then is anything changed. */
+/* checkpoint_restore.c - restore a distiller from a checkpoint. All of the file is read into host
+ * memory and compared with the distiller's settings. Only then is the distiller changed. */
 #include <float.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,14 +7,14 @@
 #include "base/process.h"
 #include "distill/snapshot.h"
 
-/* All that a file says, before any of it is believed. */
+/* The content of a file, before it is checked. */
 typedef struct content {
     kd_checkpoint_facts ours;
     kd_facts            theirs, usual;
-    kd_resume           resume;    /* the three above, compared */
-    kdas_optim_options  optim;     /* to go on with             */
-    kd_loss_scale       scale;     /* likewise                  */
-    double              was_scale; /* that the gathered gradients have */
+    kd_resume           resume;    /* the three above, compared    */
+    kdas_optim_options  optim;     /* to go on with                */
+    kd_loss_scale       scale;     /* likewise                     */
+    double              was_scale; /* of the accumulated gradients */
     int64_t             updates, micro;
     uint64_t            seed, forwards;
     kd_share            share[KDAS_TERMS];
@@ -25,7 +25,7 @@ typedef struct content {
 
 /* ---- read and compare ---- */
 
-/* What is not told here is as the file has it. */
+/* Settings that are unset here are taken from the file. */
 static void agree(content *c, const char *name)
 {
     const kdas_record *theirs = kd_fact_find(&c->theirs, name);
@@ -51,7 +51,8 @@ static kdas_status get_facts(kd_container *c, const kdas_distiller *d, content *
     return kd_resume_check(&to->resume);
 }
 
-/* The file's momentum comes with the state that goes with it, for which there must be room here. */
+/* The file's momentum needs the optimizer state of that momentum, so there must be
+ * room for it here. */
 static kdas_status check_moments(const kd_container *c, const kdas_distiller *d, const content *to)
 {
     const kdas_optim *optim = d->optim;
@@ -82,7 +83,8 @@ static kdas_status get_share(kd_container *c, const kdas_distiller *d, content *
     const kd_st_tensor *file    = kd_container_find(c, "share");
 
     if (!kd_share_on(d->loss) || !file) return KDAS_OK;
-    /* A library with fewer or more terms may have written it: what one of the two lacks is passed over. */
+    /* A library with fewer or more terms may have written it: terms missing on one
+     * side are ignored. */
     if (file->rank == 2 && file->dim[0] >= 1 && file->dim[0] <= KDAS_TERM_ROOM)
         dims[0] = file->dim[0];
     KD_RETURN(kd_container_get(c, "share", KD_ST_F64, 2, dims, means));
@@ -100,7 +102,7 @@ static kdas_status get_share(kd_container *c, const kdas_distiller *d, content *
     return KDAS_OK;
 }
 
-/* A run may go on in another precision, since all that is kept is f32; but not with the same bits. */
+/* A run may resume in another precision, since all saved values are f32. The bits then differ. */
 static bool same_precision(const content *c)
 {
     const kdas_record *ours   = kd_fact_find(&c->ours.list, "precision"),
@@ -110,8 +112,8 @@ static bool same_precision(const content *c)
     return strcmp(ours->text, theirs->text) == 0;
 }
 
-/* The loss scale goes on where it was, unless it is one that follows the precision, and that is another. A file
- * of before 0.3 had none. */
+/* The saved loss scale is kept, unless it follows the precision and the precision has changed.
+ * Files from before 0.3 have no loss scale. */
 static kdas_status get_scale(kd_container *c, const kdas_distiller *d, content *to)
 {
     int64_t good, skipped;
@@ -144,7 +146,7 @@ static bool is_gradient(const kd_block *b)
     return !strcmp(b->prefix, "gradient") || !strcmp(b->prefix, "feature.gradient");
 }
 
-/* Gradients that wait were gathered under the scale of their time. */
+/* Accumulated gradients keep the loss scale that they were computed with. */
 static void rescale_gradients(kd_snapshot *s, const content *from)
 {
     float factor = from->scale.value / (float)from->was_scale;
@@ -179,14 +181,14 @@ static kdas_status read_content(kd_container *c, const kdas_distiller *d, conten
 
 /* ---- put in place ---- */
 
-/* Gradients of an update that was begun before are dropped, the student's and the projections'. */
+/* Drop the gradients of an unfinished update, the student's and the projections'. */
 static kdas_status drop_gradients(kdas_distiller *d)
 {
     KD_RETURN(kdas_model_zero_gradients(d->student));
     return kd_feature_zero(d);
 }
 
-/* Everything has been read. The optimizer comes first, since it alone asks for memory. */
+/* Everything has been read. The optimizer comes first, since only it allocates memory. */
 static kdas_status commit(kdas_distiller *d, content *from)
 {
     kd_snapshot *s = &from->state, *feature = &from->feature;

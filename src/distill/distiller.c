@@ -74,7 +74,8 @@ int32_t kd_distiller_gathered(const kdas_distiller *d)
 
 static void count_gathered(kdas_distiller *d) { d->micro = kd_distiller_gathered(d); }
 
-/* Before the first micro-batch of an update, and where the student comes from a checkpoint amid one. */
+/* Set the mark before the first micro-batch of an update, and after a restore in the
+ * middle of an update. */
 static kdas_status keep_mark(kdas_distiller *d)
 {
     count_gathered(d);
@@ -86,7 +87,8 @@ static kdas_status keep_mark(kdas_distiller *d)
     return KDAS_OK;
 }
 
-/* Go back to the mark and drop the gradients; the student is as its last update left it. Returns `st`. */
+/* Go back to the mark and drop the gradients; the student is as its last update left
+ * it. Returns `st`. */
 static kdas_status abandon(kdas_distiller *d, kdas_status st)
 {
     d->phase = KD_PHASE_IDLE;
@@ -102,13 +104,14 @@ static kdas_status abandon(kdas_distiller *d, kdas_status st)
 
 /* ---- forward ---- */
 
-/* What the gradients of a micro-batch are multiplied by: a mean is wanted, and the optimizer's loss scale. */
+/* The factor of a micro-batch's gradients: 1 / micro-batches for a mean, times the
+ * optimizer's loss scale. */
 static float gradient_scale(const kdas_distiller *d)
 {
     return 1.0f / (float)d->options.accumulate * (float)kdas_optim_loss_scale(d->optim);
 }
 
-/* `maps`: the host's own teacher's are there, and read unless there is a teacher model. */
+/* `maps`: maps of the host's own teacher are set. They are read unless there is a teacher model. */
 static kdas_loss_run_options run_options(const kdas_distiller *d, bool maps)
 {
     kdas_loss_run_options o;
@@ -120,7 +123,7 @@ static kdas_loss_run_options run_options(const kdas_distiller *d, bool maps)
     return o;
 }
 
-/* Both models on a batch that is on the device, or is uploaded by each of them. */
+/* Run both models on a batch. It is on the device already, or each model uploads it. */
 static kdas_status run_models(kdas_distiller *d, kdas_batch *batch, kdas_step_report *r)
 {
     bool   teaches = kdas_loss_reads_teacher(d->loss, batch) || kd_feature_wanted(d);
@@ -170,7 +173,7 @@ kdas_status kdas_distiller_forward(kdas_distiller *d, kdas_batch *batch)
 
 /* ---- backward ---- */
 
-/* What a forward left in the models must still be there. */
+/* Check that the models still hold the results of the forward. */
 static kdas_status check_forward(const kdas_distiller *d)
 {
     static const char gone[] =
@@ -187,8 +190,8 @@ static kdas_status check_forward(const kdas_distiller *d)
     return KDAS_OK;
 }
 
-/* The objective and the features, under the guidance factor of the forward: without it no teacher has run. `begun`:
- * something may have changed. */
+/* The objective and the features, under the guidance factor of the forward: if the factor is 0, no
+ * teacher has run. `begun`: something may have changed. */
 static kdas_status differentiate(kdas_distiller *d, bool read, kdas_loss_report *loss, bool *begun)
 {
     double                now = kdas_loss_guidance_factor(d->loss);
@@ -198,7 +201,7 @@ static kdas_status differentiate(kdas_distiller *d, bool read, kdas_loss_report 
     kdas_loss_set_guidance_factor(d->loss, d->factor);
     st     = kdas_loss_run(d->loss, d->student, d->holds[0] ? d->teacher : NULL, d->batch, &o,
                        read ? loss : NULL);
-    *begun = st != KDAS_ESTATE; /* it looks before it begins */
+    *begun = st != KDAS_ESTATE; /* it checks before it changes anything */
     if (st == KDAS_OK) st = kd_feature_run(d, o.scale, read, loss);
     kdas_loss_set_guidance_factor(d->loss, now);
     return st;
@@ -212,7 +215,7 @@ static void put_loss(kdas_step_report *r, const kdas_loss_report *loss)
     memcpy(r->gradient, loss->gradient, sizeof r->gradient);
 }
 
-/* `read`: somebody will look at what the objective found. */
+/* `read`: the caller reads the objective's report. */
 static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
 {
     kdas_loss_report loss  = { .size = sizeof loss };
@@ -235,7 +238,7 @@ static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
     return KDAS_OK;
 }
 
-/* What an update is, or will be, made with. */
+/* The settings of the last or next update. */
 static void look_at_optim(const kdas_distiller *d, kdas_step_report *r)
 {
     r->lr         = kdas_optim_lr(d->optim);

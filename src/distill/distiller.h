@@ -1,5 +1,5 @@
-/* distiller.h - the inside of kdas_distiller. distiller.c and teacher.c know models, objective, optimizer and batches by
- * the public headers alone, as a host's own loop would. */
+/* distiller.h - the inside of kdas_distiller. distiller.c and teacher.c use models, objective,
+ * optimizer and batches through the public headers alone, as a host's own loop does. */
 #ifndef KD_DISTILLER_H
 #define KD_DISTILLER_H
 #include <kdas/distill.h>
@@ -26,12 +26,12 @@ struct kdas_distiller {
     kdas_optim            *optim;
     kdas_distiller_options options;
     kd_phase               phase;
-    int32_t                micro;   /* batches whose gradients are gathered since the last update */
-    uint64_t               zeroed;  /* the student's count when the first of them was             */
-    bool                   marked;  /* what goes back if one of them fails                        */
-    kdas_batch            *batch;   /* of the last forward, until its backward                    */
-    double                 factor;  /* of the guidance, in the last forward                       */
-    kd_feature            *feature; /* NULL: the objective has no features                        */
+    int32_t                micro;  /* batches accumulated since the last update      */
+    uint64_t               zeroed; /* the student's count when the first of them was */
+    bool        marked;  /* a mark to roll back to on failure is set */
+    kdas_batch *batch;   /* of the last forward, until its backward  */
+    double      factor;  /* of the guidance, in the last forward     */
+    kd_feature *feature; /* NULL: the objective has no features      */
     /* Generations of teacher and student, whose values it reads; teacher 0: none. */
     uint64_t        holds[2];
     kd_host_teacher host_teacher;
@@ -41,7 +41,7 @@ struct kdas_distiller {
     } average;
 };
 
-/* Micro-batches whose gradients are gathered; gradients that the host has zeroed are not. (distiller.c) */
+/* The number of accumulated micro-batches; 0 if the host has zeroed the gradients. (distiller.c) */
 int32_t kd_distiller_gathered(const kdas_distiller *d);
 
 /* ---- average.c: all do nothing where no average is kept ---- */

@@ -1,4 +1,4 @@
-/* evaluate.c - a model's figures on a dataset: each frame by itself, at its own size. */
+/* evaluate.c - a model's metrics on a dataset: each frame by itself, at its own size. */
 #include <kdas/infer.h>
 #include <kdas/train.h>
 #include "base/base.h"
@@ -11,7 +11,7 @@ typedef struct evaluation {
     kdas_segmenter *segmenter;
     float          *logits; /* at the frame's size; grows */
     size_t          capacity;
-    kdas_loss      *loss;  /* NULL: figures alone           */
+    kdas_loss      *loss;  /* NULL: metrics alone             */
     kdas_batch     *batch; /* the truth at the network's size */
     double          loss_sum;
 } evaluation;

@@ -1,4 +1,5 @@
-/* feature_inside.h - feature guidance in a step: taps, projections, and the programs of their sizes. */
+/* feature_inside.h - feature guidance in a step: taps, projections, and the programs
+ * of their sizes. */
 #ifndef KD_FEATURE_INSIDE_H
 #define KD_FEATURE_INSIDE_H
 #include "distill/feature_step.h"
@@ -11,9 +12,9 @@ typedef struct kd_feature_program {
     const kd_node *teacher[KD_MAX_PAIRS], *student[KD_MAX_PAIRS], *value;
 } kd_feature_program;
 
-/* What a step has found, in device memory. */
+/* The results of a step, in device memory. */
 typedef struct kd_feature_found {
-    double squares[KD_MAX_PAIRS]; /* of what a student's tap is sent, without the share */
+    double squares[KD_MAX_PAIRS]; /* of a student tap's gradient, before the share */
     float  value, gap[KDAS_ALIGNMENT / sizeof(float) - 1];
 } kd_feature_found;
 
@@ -30,8 +31,8 @@ struct kd_feature {
     uint64_t             zeroed; /* student->zeroed when the projections' gradients were */
 };
 
-/* The pairs that `text` names (kdas_loss_options.feature_taps), or those of one stride; shapes are left open.
- * KDAS_EINVAL, KDAS_ENOTFOUND. (taps.c) */
+/* The pairs that `text` names (kdas_loss_options.feature_taps), or those of one stride; shapes are
+ * left open. KDAS_EINVAL, KDAS_ENOTFOUND. (taps.c) */
 kdas_status kd_pair_taps(kd_feature_pair *pair, int *pairs, const kdas_model *teacher,
                          const kdas_model *student, const char *text);
 

@@ -1,5 +1,6 @@
-/* feature_step.c - feature guidance in a step. The taps of both models are inputs of a program of its own; its
- * gradient at the student's taps is added to what the student's backward begins with. */
+/* feature_step.c - feature guidance in a step. The taps of both models are inputs of a program
+ * of its own; its gradient at the student's taps is added to the initial gradients of the
+ * student's backward. */
 #include "distill/feature_step.h"
 #include <math.h>
 #include <stdio.h>
@@ -30,7 +31,7 @@ static void take_shapes(kd_feature *f, const kd_graph *teacher, const kd_graph *
     }
 }
 
-/* Losses are in f32, and so are projections, whatever the networks compute in. */
+/* Losses are in f32, and so are projections; the networks may compute in another type. */
 static kdas_status build(kd_graph **out, kd_feature *f, const kdas_loss_options *o)
 {
     kd_graph   *g = kd_graph_create(f->ctx, f->params, KD_EVAL);
@@ -129,7 +130,7 @@ static kdas_status compile(kd_feature_program *k, kdas_distiller *d)
         k->teacher[i] = kd_find(g, name);
         kd_feature_input(name, "student", f->pair[i].student);
         k->student[i] = kd_find(g, name);
-        for (int j = 0; j < i; j++) /* a tap of several pairs is seen to with the first */
+        for (int j = 0; j < i; j++) /* a tap of several pairs is handled with the first */
             if (k->student[j] == k->student[i]) k->student[i] = NULL;
     }
     k->value = kd_find(g, "feature");
@@ -173,14 +174,14 @@ static kdas_status program_for(kd_feature_program **out, kdas_distiller *d)
 
 /* ---- run ---- */
 
-/* What one step is about. */
+/* The state of one step. */
 typedef struct run {
     kdas_distiller     *d;
     kd_feature         *f;
     kd_feature_program *k;
     double              weight, scale, factor;
-    bool                read;     /* somebody looks at the value       */
-    bool                measured; /* and the norm, or the share does   */
+    bool                read;     /* the caller reads the value      */
+    bool                measured; /* and the norm, or the share does */
     double              value, norm;
 } run;
 
@@ -205,8 +206,8 @@ static void bind_taps(const run *r)
     }
 }
 
-/* Forward and backward of the term under its weight alone: gradients at the taps lie in the program, those of the
- * projections are gathered. */
+/* Forward and backward of the term under its weight alone: gradients at the taps lie in the
+ * program, those of the projections are accumulated. */
 static kdas_status run_program(const run *r)
 {
     kd_program *p    = r->k->program;
@@ -245,7 +246,8 @@ static kdas_status fetch(run *r)
     return KDAS_OK;
 }
 
-/* To the gradients that the student's backward begins with; hosts may have put theirs there, too. */
+/* Add to the initial gradients of the student's backward. The host may have added its own
+ * gradients there. */
 static kdas_status send(const run *r)
 {
     for (int i = 0; i < r->f->pairs; i++) {
@@ -283,7 +285,8 @@ static void warn_of_zero(const run *r)
 
 bool kd_feature_wanted(const kdas_distiller *d) { return d->feature && kd_loss_guides(d->loss); }
 
-/* The share and the ramp limit what the student is sent; the projections learn by the weight alone. */
+/* The share and the ramp limit the student's gradients. The projections' gradients use
+ * the weight alone. */
 kdas_status kd_feature_run(kdas_distiller *d, float scale, bool read, kdas_loss_report *report)
 {
     run  r       = { .d = d, .f = d->feature, .scale = scale };
@@ -298,7 +301,7 @@ kdas_status kd_feature_run(kdas_distiller *d, float scale, bool read, kdas_loss_
     KD_RETURN(kd_device_zero(d->ctx, r.f->found, sizeof *r.f->found));
     KD_RETURN(run_program(&r));
     KD_RETURN(fetch(&r));
-    first = limited && d->loss->share[KDAS_TERM_FEATURE].count == 0; /* nothing was known */
+    first = limited && d->loss->share[KDAS_TERM_FEATURE].count == 0; /* no earlier measurement */
     if (first) kd_share_note(d->loss, KDAS_TERM_FEATURE, d->loss->seg_norm, r.norm);
     r.factor = kd_share_factor(d->loss, KDAS_TERM_FEATURE);
     KD_RETURN(send(&r));

@@ -1,4 +1,5 @@
-/* resume.c - the table of what may differ between a checkpoint and those who go on from it, and what becomes of it. */
+/* resume.c - the table of settings that may differ between a checkpoint and the run that resumes
+ * from it, and the rule for each difference. */
 #include "distill/resume.h"
 #include "base/text.h"
 #include <assert.h>
@@ -14,7 +15,7 @@ static const kd_resume_row rows[] = {
     { "model.drop_path", KD_REFUSED, KD_DAMAGED },
     { "precision", KD_FROM_HERE, KD_USUAL },
 
-    /* the optimizer: it goes on as it was, but for how long its schedule is */
+    /* the optimizer: it continues unchanged, except for the length of its schedule */
     { "optim.rule", KD_REFUSED, KD_DAMAGED },
     { "optim.lr", KD_FROM_FILE, KD_DAMAGED },
     { "optim.weight_decay", KD_FROM_FILE, KD_DAMAGED },
@@ -65,7 +66,7 @@ static const kd_resume_row rows[] = {
       "number of micro-batches in an update" },
     { "average.decay", KD_FROM_HERE, KD_ABSENT, .what = "decay of the moving average" },
 
-    /* the run: what it learns from and is judged by */
+    /* the run: training and validation data */
     { "run.seed", KD_REFUSED, KD_DAMAGED, .what = "seed" },
     { "run.frames", KD_REFUSED, KD_PASSED, .what = "hash of the training frames",
       .why = "frames came, went or moved, and what was trained on may be in the validation set" },
@@ -86,7 +87,7 @@ static const kd_resume_row rows[] = {
     { "run.ramp_down", KD_REFUSED, KD_PASSED, .what = "ramp_down" },
     { "run.ramp_epochs", KD_FROM_HERE, KD_PASSED, .what = "epoch at which ramp_down ends" },
 
-    /* how it sees the frames: that may be changed on the way */
+    /* augmentation: it may change at a resume */
     { "run.augment", KD_FROM_HERE, KD_PASSED, .what = "augment" },
     { "run.rotation", KD_FROM_HERE, KD_PASSED, .what = "rotation" },
     { "run.scale_min", KD_FROM_HERE, KD_PASSED, .what = "scale_min" },
@@ -100,7 +101,7 @@ static const kd_resume_row rows[] = {
     { "run.blur", KD_FROM_HERE, KD_PASSED, .what = "blur" },
     { "run.cutout", KD_FROM_HERE, KD_PASSED, .what = "cutout" },
 
-    /* how it is judged from here on */
+    /* validation from here on */
     { "run.validation_height", KD_FROM_HERE, KD_PASSED, .what = "height of validation frames" },
     { "run.validation_width", KD_FROM_HERE, KD_PASSED, .what = "width of validation frames" },
     { "run.evaluate_ema", KD_FROM_HERE, KD_PASSED, .what = "evaluate_ema" },
@@ -179,13 +180,13 @@ static bool same(const kdas_record *a, const kdas_record *b)
     return true;
 }
 
-/* A row about which there is something to say. */
+/* A row with a difference. */
 typedef struct finding {
     const kd_resume_row *row;
     const kdas_record   *ours, *theirs; /* theirs NULL: the file lacks it */
 } finding;
 
-/* Whether the file lacks what the row speaks of, or has it otherwise. */
+/* Whether the row's record is missing in the file or differs. */
 static bool look(finding *f, const kd_resume *r, const kd_resume_row *row)
 {
     if (row->when != KD_EVER && (row->when == KD_WAITING) != r->waiting) return false;
@@ -210,7 +211,7 @@ static void say_value(char to[VALUE], const kdas_record *r, int digits)
                                   r->numbers[i]);
 }
 
-/* Both, with as many digits as it takes to tell them apart. */
+/* Both values, with enough digits to show the difference. */
 static void say_values(char ours[VALUE], char theirs[VALUE], const finding *f)
 {
     say_value(ours, f->ours, 6);

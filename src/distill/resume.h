@@ -1,5 +1,5 @@
-/* resume.h - what a run is told, under the names that a checkpoint has for it, and the table that says what a resume does
- * where the two differ. */
+/* resume.h - the settings of a run under their names in a checkpoint, and the table of what a
+ * resume does with each difference. */
 #ifndef KD_RESUME_H
 #define KD_RESUME_H
 #include <kdas/distill.h>
@@ -9,7 +9,8 @@
 
 enum { KD_FACTS = 64, KD_FACT_NUMBERS = 8, KD_FACT_HASHES = 8 };
 
-/* Texts are the caller's, but for hashes. It points into itself: not to be copied. */
+/* Texts are caller-owned, except hashes. The struct points into itself, so it must not be
+ * copied. */
 typedef struct kd_facts {
     kdas_record record[KD_FACTS];
     double      number[KD_FACTS][KD_FACT_NUMBERS];
@@ -27,26 +28,26 @@ const kdas_record *kd_fact_find(const kd_facts *facts, const char *name);
 
 /* ---- The table ---- */
 
-/* What becomes of a difference. */
+/* The rule for a difference. */
 typedef enum kd_rule {
-    KD_REFUSED,   /* the resume is refused; the sentence names it           */
-    KD_FROM_FILE, /* the run goes on as the file has it; a warning says so  */
-    KD_FROM_HERE  /* the run goes on as it is told here; a warning says so  */
+    KD_REFUSED,   /* the resume is refused; the sentence names it          */
+    KD_FROM_FILE, /* the run goes on as the file has it; a warning says so */
+    KD_FROM_HERE  /* the run goes on as set here; a warning says so        */
 } kd_rule;
 
-/* What a file without the record is. */
+/* The meaning of a missing record. */
 typedef enum kd_missing {
-    KD_DAMAGED, /* no checkpoint: those of all versions have it                       */
-    KD_USUAL,   /* of an earlier version, or of a run that left it at its default     */
-    KD_PASSED,  /* of an earlier version: it is not compared, which the log says      */
-    KD_ABSENT   /* of a run without it: whoever reads it says what that means         */
+    KD_DAMAGED, /* no checkpoint: those of all versions have it                   */
+    KD_USUAL,   /* of an earlier version, or of a run that left it at its default */
+    KD_PASSED,  /* of an earlier version: it is not compared, which the log says  */
+    KD_ABSENT   /* of a run without it: its reader defines the meaning            */
 } kd_missing;
 
-/* When the row holds. */
+/* When the row applies. */
 typedef enum kd_when {
     KD_EVER,
-    KD_WAITING, /* gathered gradients wait for their update */
-    KD_SETTLED  /* none do */
+    KD_WAITING, /* there are accumulated gradients */
+    KD_SETTLED  /* there are none */
 } kd_when;
 
 typedef struct kd_resume_row {
@@ -59,19 +60,22 @@ typedef struct kd_resume_row {
 } kd_resume_row;
 
 const kd_resume_row *kd_resume_row_at(int i); /* NULL past the last */
-/* The rule for a record, whatever waits. */
+/* The rule for a record, with or without accumulated gradients. */
 kd_rule kd_resume_rule(const char *record);
 
-/* Two lists, and the values that KD_USUAL speaks of (NULL: there are none). What `ours` does not have is not compared. */
+/* Two lists, and the values for KD_USUAL (NULL: there are none). Records missing in `ours`
+ * are not compared. */
 typedef struct kd_resume {
     const char     *path;
     const kd_facts *ours, *theirs, *usual;
     bool            waiting;
 } kd_resume;
 
-/* Refuse what the table refuses: KDAS_EINVAL, or KDAS_EFORMAT for a record that must be there. Says nothing else. */
+/* Apply the table's refusals: KDAS_EINVAL, or KDAS_EFORMAT for a required record that is
+ * missing. Logs nothing. */
 kdas_status kd_resume_check(const kd_resume *r);
-/* Once the run does go on: a warning for each difference, a line for each record that was passed over. */
+/* After the resume has succeeded: log a warning for each difference and a line for each record that
+ * was not compared. */
 void kd_resume_tell(const kd_resume *r, kdas_context *ctx);
 
 #endif

@@ -1,5 +1,5 @@
-/* snapshot.h - the state of a distiller that is tensors: flat blocks on the device, and their copies on the host that a
- * checkpoint is written from and read into. */
+/* snapshot.h - the state of a distiller that is tensors: flat blocks on the device, and their
+ * copies on the host that a checkpoint is written from and read into. */
 #ifndef KD_SNAPSHOT_H
 #define KD_SNAPSHOT_H
 #include "distill/distiller.h"
@@ -25,15 +25,15 @@ typedef struct kd_snapshot {
     int           blocks;
 } kd_snapshot;
 
-/* The blocks of a distiller, with room on the host; gradients only where some are gathered, the average only
- * where it has begun. */
+/* The blocks of a distiller, with room on the host; gradients only where some are accumulated, the
+ * average only where it has begun. */
 kdas_status kd_snapshot_init(kd_snapshot *s, const kdas_distiller *d, bool gradients, bool average);
 /* The same of the projections of features; no blocks where there are none. */
 kdas_status kd_snapshot_init_feature(kd_snapshot *s, const kdas_distiller *d, bool gradients);
 void        kd_snapshot_finish(kd_snapshot *s);
 kdas_status kd_snapshot_download(kd_snapshot *s);
 kdas_status kd_snapshot_upload(const kd_snapshot *s);
-/* Counters live beside the blocks; in a file they are tensors of one number like the rest. */
+/* Counters are stored outside the blocks; in a file they are tensors of one number. */
 kdas_status kd_snapshot_counters(kd_snapshot *s, bool write);
 
 /* Call `each` for every tensor of every block with the name of its record. */

@@ -1,4 +1,5 @@
-/* taps.c - which taps of the teacher guide which of the student: those of one stride, or those that the options name. */
+/* taps.c - which taps of the teacher guide which of the student: those of one stride, or those that
+ * the options name. */
 #include <stdio.h>
 #include <string.h>
 #include "distill/feature_inside.h"

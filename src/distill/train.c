@@ -1,6 +1,8 @@
-/* train.c - the run: epochs of steps, validation, and the files that survive a kill. What is done
- * is what last.kdas says: best.safetensors and log.csv are written before it, and made again alike
- * if a kill comes between. */
+/* train.c - the run: epochs of steps, validation, and the files that survive a kill. last.kdas
+ * defines what is done. best.safetensors and log.csv are written before it; after a kill in between
+ * they are made again with the same content. train.c calls train_log.c and train_resume.c, and they
+ * include the header of the public functions here (kdas/train.h, by train.h) for the types of
+ * options and reports. */
 #include "base/process.h"
 #include "distill/train.h"
 #include <string.h>
@@ -19,22 +21,22 @@ typedef struct run {
     kd_train_log       log;
     kd_facts           facts;     /* what the run is of, where files are kept  */
     kdas_evaluator    *evaluator; /* of the validation set                     */
-    kdas_model        *average; /* for the student's, where that is judged; NULL: the student is */
-    kdas_progress      progress;
-    double             sum[KD_SUMS];
-    kdas_step_report   report;
-    kdas_train_state   state;
-    int64_t            batches, steps; /* in an epoch; in the whole run                 */
-    int64_t            batch;          /* done in the epoch under way                   */
-    double             factor;         /* of the guidance as the host had it            */
-    bool               stop;           /* the host's callback has asked to              */
-    bool               looks_ahead;    /* the next batch is uploaded during a step      */
-    kdas_batch        *ahead;          /* which waits for its step; NULL: none          */
-    kdas_batch        *now;            /* of the step under way; NULL: none             */
-    double             started;        /* this call                                     */
-    int64_t            steps_here;     /* steps and validations of this call, and their */
-    int64_t            checks_here;    /* seconds: what the time left is reckoned from  */
-    double             step_seconds, check_seconds;
+    kdas_model      *average; /* holds the average for validation; NULL: the student is validated */
+    kdas_progress    progress;
+    double           sum[KD_SUMS];
+    kdas_step_report report;
+    kdas_train_state state;
+    int64_t          batches, steps; /* in an epoch; in the whole run                 */
+    int64_t          batch;          /* done in the epoch under way                   */
+    double           factor;         /* of the guidance as the host had it            */
+    bool             stop;           /* the host's callback has asked to              */
+    bool             looks_ahead;    /* the next batch is uploaded during a step      */
+    kdas_batch      *ahead;          /* which waits for its step; NULL: none          */
+    kdas_batch      *now;            /* of the step under way; NULL: none             */
+    double           started;        /* this call                                     */
+    int64_t          steps_here;     /* steps and validations of this call, and their */
+    int64_t          checks_here;    /* seconds: for the estimate of the time left    */
+    double           step_seconds, check_seconds;
 } run;
 
 /* ---- options ---- */
@@ -93,7 +95,8 @@ static kdas_status save(run *r)
                                         record, r->facts.count + 1);
 }
 
-/* Make the folder, and see that a file can be made in it: a run must not find out at its end. */
+/* Make the folder, and check that a file can be made in it, so that a run fails at its start and
+ * not at its end. */
 static kdas_status open_folder(run *r)
 {
     const char *dir    = r->options.out;
@@ -122,7 +125,7 @@ static kdas_status open_log(run *r, int64_t epoch)
     return st;
 }
 
-/* Files of before 0.4 do not say how many batches an epoch has: then it shows here. */
+/* Files from before 0.4 do not record the batches of an epoch. A mismatch is found here. */
 static kdas_status check_position(const run *r, const kdas_progress *p)
 {
     int64_t batch = p->epoch > INT64_MAX / r->batches ? -1 : p->position - p->epoch * r->batches;
@@ -133,7 +136,7 @@ static kdas_status check_position(const run *r, const kdas_progress *p)
                    r->last, (long long)p->position, (long long)p->epoch, (long long)r->batches);
 }
 
-/* Go on from the checkpoint. Restoring comes last, so that a resume that is refused has changed nothing. */
+/* Go on from the checkpoint. Restoring comes last, so a refused resume changes nothing. */
 static kdas_status resume_from(run *r, kd_train_file *f)
 {
     const kdas_progress *p = &f->progress;
@@ -164,7 +167,7 @@ static kdas_status resume(run *r)
     return st;
 }
 
-/* ---- what the host is told ---- */
+/* ---- progress reports to the host ---- */
 
 static void count_left(run *r, kdas_train_state *s)
 {
@@ -230,8 +233,8 @@ static kdas_status next_batch(run *r, kdas_batch **batch)
     return *batch ? KDAS_OK : kd_fail(KDAS_ESTATE, "train: the loader gives no batches");
 }
 
-/* Fetch the batch of the epoch's next step and begin to upload it. A frame that cannot be read is that step's to
- * report: the loader tries it again. */
+/* Fetch the batch of the epoch's next step and begin to upload it. An unreadable frame is reported
+ * by that step, since the loader tries it again. */
 static kdas_status look_ahead(run *r)
 {
     if (!r->looks_ahead || r->batch + 1 >= r->batches || run_step(r) + 1 >= r->steps)
@@ -244,15 +247,15 @@ static kdas_status look_ahead(run *r)
 static void forget_ahead(run *r)
 {
     if (!r->looks_ahead) return;
-    if (r->now) kdas_batch_settle(r->now); /* whose step may have been refused */
+    if (r->now) kdas_batch_settle(r->now); /* its step may have been refused */
     if (!r->ahead) return;
     kdas_batch_settle(r->ahead);
     kdas_loader_seek(r->loader, kdas_loader_position(r->loader) - 1);
     r->ahead = NULL;
 }
 
-/* Guidance rises and falls with the steps of all planned epochs, wherever this call begins and ends. Without ramps
- * it is the host's. */
+/* The guidance ramps depend on the steps of all planned epochs, not on where this call begins and
+ * ends. Without ramps the host's factor is used. */
 static kdas_status set_ramp(run *r)
 {
     double up = r->options.ramp_up, down = r->options.ramp_down;
@@ -337,15 +340,15 @@ static kdas_status judge(run *r, kd_train_row *row)
     return row->best && r->best ? kdas_model_save(model, r->best) : KDAS_OK;
 }
 
-/* Whether the epochs since the best one are as many as the host is ready to wait. */
+/* Whether the epochs since the best one have reached the patience. */
 static bool out_of_patience(const run *r)
 {
     return r->options.patience > 0 && r->batch == 0 && r->progress.best_epoch > 0 &&
            r->progress.epoch - r->progress.best_epoch >= r->options.patience;
 }
 
-/* Judge, and write the epoch down. An epoch that the limit
- * of steps cuts short is validated like a whole one, but can be taken up again. */
+/* Validate, and log the epoch. An epoch cut short by the limit of steps is validated like a whole
+ * one, and a later call can resume it. */
 static kdas_status end_epoch(run *r)
 {
     kd_train_row row = { .epoch           = r->progress.epoch + 1,
@@ -405,7 +408,8 @@ static kdas_status open_validation(run *r)
     return kdas_evaluator_create(&r->evaluator, r->ctx);
 }
 
-/* A model to read the average into, where that is judged or kept: training never sees it. */
+/* A model to read the average into, if the average is validated or saved. Training
+ * does not use it. */
 static kdas_status open_average(run *r)
 {
     kdas_distiller_options distiller;
@@ -420,7 +424,7 @@ static kdas_status open_average(run *r)
     return kdas_model_create(&r->average, r->ctx, kdas_model_network(r->student), &model);
 }
 
-/* Whether there is something to learn from, before the first step. */
+/* Check before the first step that there is something to learn from. */
 static kdas_status check_teacher(const run *r)
 {
     const kdas_dataset *frames = kdas_loader_dataset(r->loader);

@@ -1,5 +1,6 @@
-/* train.h - the inside of a run: what it keeps in its checkpoint, and the table of its epochs. A run is a host like any
- * other: it knows the library by its public headers, and of the inside src/base and src/io. */
+/* train.h - the inside of a run: what it keeps in its checkpoint, and the table of its epochs. A
+ * run uses the library through its public headers, as a host does. Of the inside it uses src/base,
+ * src/io and resume.h. */
 #ifndef KD_TRAIN_H
 #define KD_TRAIN_H
 #include <kdas/train.h>
@@ -13,7 +14,7 @@ enum {
     KD_SUM_IMAGES,
     KD_SUM_SECONDS, /* of steps; validation and files are not counted */
     KD_SUM_WAITED,  /* of them for data                               */
-    KD_SUM_LR,      /* of the last step: no sum                       */
+    KD_SUM_LR,      /* of the last step, not a sum                    */
     KD_SUM_TERMS    /* from here on the terms, each with its kinds    */
 };
 enum { KD_SUM_RAW, KD_SUM_WEIGHTED, KD_SUM_GRADIENT, KD_SUM_KINDS };
@@ -22,7 +23,8 @@ enum { KD_SUMS = KD_SUM_TERMS + KDAS_TERMS * KD_SUM_KINDS };
 
 /* ---- train_resume.c: last.kdas, beside what a distiller is ---- */
 
-/* What the run is of, as the records "run." of its checkpoint. Texts are the arguments'. KDAS_ENOMEM, KDAS_EBACKEND. */
+/* What the run is of, as the records "run." of its checkpoint. Texts are the arguments'.
+ * KDAS_ENOMEM, KDAS_EBACKEND. */
 kdas_status kd_train_facts(kd_facts *facts, const kdas_distiller *d, const kdas_loader *loader,
                            const kdas_dataset *validation, const kdas_train_options *options);
 
@@ -36,7 +38,8 @@ typedef struct kd_train_file {
     kd_resume        resume;
 } kd_train_file;
 
-/* Open it and compare; `f` comes zeroed, and is closed whatever becomes of this. `ours` stays. */
+/* Open it and compare; `f` comes zeroed, and must be closed also on failure. `ours`
+ * must outlive it. */
 kdas_status kd_train_file_open(kd_train_file *f, kdas_context *ctx, const char *path,
                                const kd_facts *ours);
 /* Put it into the distiller, the last thing that can fail, and say what has changed. */

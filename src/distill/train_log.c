@@ -1,5 +1,6 @@
 /* train_log.c - log.csv: every term of every epoch, for plots. The file is replaced as a whole, so
- * that it never ends in half a line, and a resumed run leaves no epoch twice. */
+ * that it never ends in half a line, and a resumed run leaves no epoch twice. train.c calls this
+ * file; it includes train.h for the rows, and calls nothing in train.c. */
 #include <string.h>
 #include "base/text.h"
 #include "distill/train.h"
@@ -9,11 +10,12 @@
 
 enum { HEADER = 2048, LINE = 4096 };
 
-/* Between the two there are three columns for each term: NAME_raw, NAME_weighted and NAME_gradient. */
+/* Between the two there are three columns for each term: NAME_raw, NAME_weighted and
+ * NAME_gradient. */
 static const char first[] = "epoch,step,lr,total";
 static const char last[] =
     ",images_per_second,seconds,waited,validation_dice,validation_loss,best,loss_scale,skipped\n";
-/* How the header of an earlier version begins, too: it may lack some of the columns after that. */
+/* The start of every version's header. Earlier versions may lack some of the later columns. */
 static const char first_columns[] = "epoch,step,lr,total,seg_raw,";
 
 static void write_header(char header[HEADER])
@@ -39,7 +41,8 @@ static kdas_status append(kd_train_log *log, const char *text, size_t n)
 
 static size_t cell_length(const char *cell) { return strcspn(cell, ",\n"); }
 
-/* The cell of `line` under the column that `columns` calls as `name` begins; NULL where there is no such one. */
+/* The cell of `line` in the column of `columns` whose name is the start of `name`; NULL: there is
+ * no such column. */
 static const char *find_cell(const char *columns, const char *line, const char *name)
 {
     size_t length = cell_length(name);
@@ -54,7 +57,8 @@ static const char *find_cell(const char *columns, const char *line, const char *
     }
 }
 
-/* A line under other columns comes under ours. What was not written down then: the scale was 1, the rest 0. */
+/* Convert a line with other columns to ours. Missing columns are filled: the scale with 1,
+ * the rest with 0. */
 static kdas_status take_line(kd_train_log *log, const char *columns, const char *line)
 {
     char header[HEADER];
@@ -71,7 +75,8 @@ static kdas_status take_line(kd_train_log *log, const char *columns, const char 
     }
 }
 
-/* Take over the whole lines of epochs 1 .. keep from a log of this kind; another file is let go. */
+/* Take over the whole lines of epochs 1 .. keep from a log of this kind; another kind of
+ * file is ignored. */
 static kdas_status take_lines(kd_train_log *log, const char *text, int64_t keep)
 {
     const char *line = strchr(text, '\n'), *end;

@@ -1,5 +1,6 @@
-/* train_resume.c - what a run is of: its data, its views of them, its teacher, its ramps. They travel as records of
- * last.kdas, and a resume compares them before it changes anything. */
+/* train_resume.c - what a run is of: its data, its views of them, its teacher, its ramps. They are
+ * saved as records of last.kdas, and a resume compares them before it changes anything. train.c
+ * calls this file; it includes train.h for the options, and calls nothing in train.c. */
 #include <string.h>
 #include "distill/train.h"
 
@@ -34,7 +35,7 @@ done:
     return st;
 }
 
-/* The teacher, where something reads it: one that stands by may be any. */
+/* The teacher, if some term reads it. An unused teacher is not compared. */
 static kdas_status add_teacher(kd_facts *facts, const kdas_distiller *d, const kdas_dataset *frames)
 {
     const kdas_model *teacher = kdas_distiller_teacher(d);
@@ -145,7 +146,8 @@ static void read_facts(kd_facts *facts, const kdas_checkpoint *c, const kd_facts
     }
 }
 
-/* Sums of the epoch under way. A library with fewer or more terms may have written them: the terms are last. */
+/* Sums of the epoch under way. A library with fewer or more terms may have written them: the
+ * terms are last. */
 static void read_sums(kd_train_file *f)
 {
     const kdas_record *r = kdas_checkpoint_find(f->checkpoint, "run.sums");

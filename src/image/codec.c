@@ -1,9 +1,8 @@
-/* codec.c - the one place that knows stb_image and stb_image_write.
+/* codec.c - the only file that uses stb_image and stb_image_write.
  *
  * Both run inside a session: their memory comes from the context's hooks and is kept in a list, and
- * what they cannot survive (memory that runs out in the middle of the PNG writer, an assertion that
- * a damaged file makes false) leaves by longjmp; the list is then freed. Nothing is printed,
- * nothing aborts. */
+ * fatal errors inside them (out of memory in the PNG writer, an assertion that fails on a damaged
+ * file) leave by longjmp. The list is then freed. Nothing is printed, nothing aborts. */
 #include <setjmp.h>
 #include <string.h>
 #include "io/crc.h"
@@ -99,9 +98,9 @@ static void *codec_realloc(void *memory, size_t old, size_t n)
 #define STBIW_MALLOC(n)                codec_alloc((size_t)(n))
 #define STBIW_REALLOC_SIZED(p, old, n) codec_realloc(p, (size_t)(old), (size_t)(n))
 #define STBIW_FREE(p)                  codec_free(p)
-/* Both shift and add signed numbers over their ends, and mean them to wrap. */
+/* Both libraries overflow signed numbers in shifts and sums, and rely on wrapping. */
 #pragma GCC optimize("wrapv")
-/* What is switched off stays declared, and GCC says so at the end of the file. */
+/* Disabled functions stay declared, and GCC warns about them at the end of the file. */
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include <stb/stb_image.h>
 #include <stb/stb_image_write.h>
@@ -120,9 +119,8 @@ static kdas_status run(struct session *s, void (*work)(struct session *))
 
 /* ---- Decoding -------------------------------------------------------------------------------- */
 
-/* stb_image takes data that end early for zeros. So zeros are put before the end marker, more than
- * it reads ahead: if it has met the marker all the same, the last scan wanted bits that are not
- * there. */
+/* stb_image reads zeros after the end of data. So zeros are inserted before the end marker, more
+ * than it reads ahead. If it still reaches the marker, the last scan lacks bits. */
 static stbi_uc *decode_jpeg(struct session *s, int *w, int *h)
 {
     enum { AHEAD = 8 };
@@ -171,8 +169,8 @@ static kdas_status decode_file(struct session *s, const char *path)
 {
     const kd_image_info *info = s->info;
 
-    /* 16-bit RGBA is 8 bytes a pixel; JPEG pads to whole blocks; chunks gather in doubling buffers.
-     */
+    /* 16-bit RGBA is 8 bytes a pixel; JPEG pads to whole blocks; chunks are appended to
+     * doubling buffers. */
     s->limit =
         8 * (size_t)(info->width + 64) * (size_t)(info->height + 64) + 2 * s->end + (1u << 20);
     run(s, decode);
@@ -227,8 +225,8 @@ static void put_chunk(struct session *s, const char *type, const uint8_t *data, 
     put(s, tail, sizeof tail);
 }
 
-/* A grey PNG of 16 bits, which stb_image_write lacks. Rows are stored as differences from the row above (filter 2),
- * which suits maps. */
+/* A grey PNG of 16 bits, which stb_image_write lacks. Rows are stored as differences from the row
+ * above (filter 2), which suits maps. */
 static void encode16(struct session *s)
 {
     size_t   w = (size_t)s->info->width, h = (size_t)s->info->height, row = 2 * w;

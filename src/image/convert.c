@@ -9,7 +9,8 @@ static uint8_t luma(int r, int g, int b)
     return (uint8_t)((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16);
 }
 
-/* A row of n pixels, both kinds 8-bit. Between kinds alpha goes along, or is 255 where there is none. */
+/* A row of n pixels, both kinds 8-bit. Between kinds alpha goes along, or is 255 where
+ * there is none. */
 static void row_as(uint8_t *to, kdas_pixel pixel, const uint8_t *p, kdas_pixel from, int64_t n)
 {
     int  step = kd_pixel_samples(from), samples = kd_pixel_samples(pixel);

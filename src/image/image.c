@@ -89,7 +89,8 @@ static extent extent_of(const void *top, int64_t stride, int64_t row, int64_t he
                      (uintptr_t)top + (uintptr_t)(KD_MAX(last, 0) + row) };
 }
 
-/* Rows of one canvas lie beside each other: with the same distance between rows, what counts is where they begin in it. */
+/* Two views of one canvas may lie beside each other. With equal strides, their offsets within a row
+ * decide whether they overlap. */
 static bool beside(const kd_plane *a, const void *out, int64_t stride, int64_t row)
 {
     uint64_t apart = (uint64_t)(stride < 0 ? -stride : stride), from;

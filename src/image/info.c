@@ -1,6 +1,5 @@
-/* info.c - JPEG, PNG and BMP files as containers: what the header says, and whether all is
- * there. Decoders are given a file only after these checks; they would fill what is missing with
- * grey. */
+/* info.c - JPEG, PNG and BMP files as containers: the header's content, and whether the file is
+ * whole. Files are decoded only after these checks, since decoders fill missing parts with grey. */
 #include <stdlib.h>
 #include <string.h>
 #include "io/crc.h"
@@ -196,7 +195,7 @@ static bool huffman_fits(const uint8_t *table, size_t n)
 }
 
 /* A frame header: precision, height, width, how many components, then for each a byte, its sampling
- * factors, a byte. Factors that do not divide the largest make decoders read beside their rows. */
+ * factors, a byte. Factors that do not divide the largest make decoders read outside their rows. */
 static bool sampling_fits(const uint8_t *frame, size_t n)
 {
     int most_h = 1, most_v = 1;
@@ -214,8 +213,8 @@ static bool sampling_fits(const uint8_t *frame, size_t n)
     return true;
 }
 
-/* Every segment that the decoder can come to is checked here first: both go from one to the next by
- * the same lengths, and where they could part the decoder gives up. */
+/* Every segment that the decoder can reach is checked here first. Both step from segment to segment
+ * by the same lengths, and where they could differ the decoder fails. */
 static kdas_status jpeg_whole(const char *path, const uint8_t *bytes, size_t n, size_t *end)
 {
     size_t at      = 2;

@@ -1,4 +1,4 @@
-/* overlay.c - masks shown on frames. Where the mask is not, bytes stay as they are. */
+/* overlay.c - masks shown on frames. Bytes outside the mask are unchanged. */
 #include "image/overlay.h"
 #include <string.h>
 
@@ -15,7 +15,7 @@ void kdas_overlay_options_init(kdas_overlay_options *options, size_t size)
 
 /* ---- Ready ----------------------------------------------------------------------------------- */
 
-/* What becomes of the samples of packed pixels. */
+/* Tables for the samples of packed pixels. */
 static void fill_tables(kd_overlay *o, kdas_pixel pixel, const uint8_t rgb[3])
 {
     bool    bgr = kd_pixel_is_bgr(pixel);
@@ -86,7 +86,7 @@ kdas_status kd_overlay_init(kd_overlay *o, const kdas_view *frame, void *out, in
 
 /* ---- Packed pixels --------------------------------------------------------------------------- */
 
-/* Whether none of the eight mask bytes from x on is 128 or more. */
+/* Whether all eight mask bytes from x on are below 128. */
 static inline bool eight_outside(const uint8_t *mask, int64_t x, int64_t width)
 {
     uint64_t eight;
@@ -131,7 +131,7 @@ static void draw_packed(const kd_overlay *o, int64_t y, const uint8_t *mask)
 
 /* ---- Planes ---------------------------------------------------------------------------------- */
 
-/* Tint a sample that `quarters` of its pixels want it for. */
+/* Tint a sample in proportion to `quarters`, the share of its pixels in the mask. */
 static inline void tint_sample(const kd_overlay *o, uint8_t *at, int plane, int quarters)
 {
     int share = o->share * quarters, colour = o->colour[plane];

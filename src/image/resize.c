@@ -67,8 +67,8 @@ static kdas_status axis_init(kd_axis *axis, kdas_context *ctx, int64_t from, int
     return KDAS_OK;
 }
 
-/* Put the weights as the vector rows want them. Those read 16 bytes for four taps, so outputs near
- * the row's end are not theirs. */
+/* Lay the weights out for the vector rows. Those read 16 bytes for four taps, so the plain rows
+ * compute the outputs near the row's end. */
 static kdas_status axis_split(kd_axis *axis, kdas_context *ctx)
 {
     axis->fours = (axis->taps + 3) / 4;

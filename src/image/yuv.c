@@ -1,4 +1,5 @@
-/* yuv.c - YUV frames as RGB8, by integers: sample times weight, summed, rounded half up and held to a byte. */
+/* yuv.c - YUV frames as RGB8, by integers: sample times weight, summed, rounded half up and
+ * held to a byte. */
 #include "image/yuv.h"
 #include <math.h>
 
@@ -6,7 +7,7 @@ enum {
     FRACTION = 13
 }; /* bits of a weight for 8-bit samples: the largest, 2.1, fits 16 with its sign */
 
-/* What red and blue weigh in luma; green has the rest. */
+/* The weights of red and blue in luma; green has the rest. */
 static const struct {
     double red, blue;
 } matrices[] = { [KDAS_MATRIX_BT601] = { 0.299, 0.114 }, [KDAS_MATRIX_BT709] = { 0.2126, 0.0722 } };
@@ -17,7 +18,8 @@ static kdas_matrix matrix_of(const kdas_view *view)
     return view->height >= 720 ? KDAS_MATRIX_BT709 : KDAS_MATRIX_BT601;
 }
 
-/* A sample's units: those of luma from black to white and of chroma from end to end, and where both are 0. */
+/* A sample's units: those of luma from black to white and of chroma from end to end, and
+ * where both are 0. */
 typedef struct units {
     double luma, chroma, black, grey;
 } units;

@@ -1,4 +1,5 @@
-/* yuv.h - YUV frames: rows of them as RGB8. Integers alone, so that vector code gives the plain loop's bits. */
+/* yuv.h - YUV frames: rows of them as RGB8. Integers alone, so vector code and the plain loop have
+ * the same bits. */
 #ifndef KD_YUV_H
 #define KD_YUV_H
 #include "image/image.h"
@@ -23,14 +24,15 @@ void kd_yuv_row(const kd_yuv *yuv, uint8_t *rgb, int64_t y, int64_t begin, int64
 /* The samples of a colour, rounded. */
 void kd_yuv_colour(int out[3], const kd_yuv *yuv, const uint8_t rgb[3]);
 
-/* Where the samples of pixel (x, y) and of those behind it are, `step` bytes from one chroma sample to the next of
- * its kind; x is even. */
+/* Where the samples of pixel (x, y) and of those behind it are, `step` bytes from one chroma sample
+ * to the next of its kind; x is even. */
 typedef struct kd_yuv_samples {
     const uint8_t *luma, *cb, *cr;
     int            step;
 } kd_yuv_samples;
 kd_yuv_samples kd_yuv_samples_at(const kd_yuv *yuv, int64_t y, int64_t x);
 
-/* yuv_avx2.c: the first pixels of a row, only where kd_has_avx2(); how many were done, an even number. */
+/* yuv_avx2.c: the first pixels of a row, only where kd_has_avx2(); how many were done,
+ * an even number. */
 int64_t kd_yuv_row_avx2(const kd_yuv *yuv, uint8_t *rgb, const kd_yuv_samples *from, int64_t n);
 #endif

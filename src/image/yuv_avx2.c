@@ -1,5 +1,5 @@
-/* yuv_avx2.c - YUV as RGB8, sixteen pixels at a time. Sums of integers do not depend on their order, so the bits are
- * those of the plain loop in yuv.c. */
+/* yuv_avx2.c - YUV as RGB8, sixteen pixels at a time. Sums of integers do not depend on their
+ * order, so the bits are those of the plain loop in yuv.c. */
 #include "image/yuv.h"
 
 #if defined(__x86_64__)
@@ -50,8 +50,8 @@ AVX2 static inline __m256i colour_of(__m256i chroma, __m256i low, __m256i high, 
     return _mm256_packs_epi32(_mm256_sra_epi32(low, shift), _mm256_sra_epi32(high, shift));
 }
 
-/* The first four pixels of each half as 12 bytes, and 4 of zeros; of red and green, then of blue, a half has eight
- * samples each. */
+/* The first four pixels of each half as 12 bytes, and 4 of zeros; of red and green, then of blue, a
+ * half has eight samples each. */
 AVX2 static inline __m256i four_pixels(__m256i red_green, __m256i blue)
 {
     const __m256i rg = _mm256_setr_epi8(0, 8, -1, 1, 9, -1, 2, 10, -1, 3, 11, -1, -1, -1, -1, -1, 0,

@@ -1,19 +1,19 @@
-/* frame.c - frames in, masks out, in as little time as the memory allows. A mask needs no logit for most of
- * its pixels: between two samples of the map on one side of the threshold lies nothing but that side. */
+/* frame.c - frames in, masks out, limited by memory bandwidth. Most pixels of a mask need no logit:
+ * between two samples of the map on one side of the threshold, all pixels are on that side. */
 #include "infer/frame.h"
 #include <math.h>
 #include <string.h>
 #include "base/context.h"
 #include "base/parallel.h"
 
-/* Where a line of output samples comes from: between input `low` and `high`, `part` of the way. */
+/* The source of a line of output samples: between input `low` and `high`, at fraction `part`. */
 typedef struct line {
     int32_t *low, *high;
     float   *part;
 } line;
 
-/* Probability bytes by table. Steps from a byte to the next lie more than a cell apart, so that a cell holds
- * one at most, at from[guess + 1]. */
+/* Probability bytes by table. Steps from a byte to the next lie more than a cell apart, so that a
+ * cell holds one at most, at from[guess + 1]. */
 enum {
     LOGIT_RANGE = 7,
     CELLS       = 64
@@ -21,14 +21,14 @@ enum {
 
 typedef struct byte_table {
     uint8_t guess[2 * LOGIT_RANGE * CELLS + 1];
-    float   from[257]; /* the least logit that gives a byte; from[256]: none does */
+    float   from[257]; /* the least logit of a byte; from[256]: no logit */
 } byte_table;
 
 struct kd_frame {
     kdas_context  *ctx;
     kd_frame_sizes size;
     kd_resizer    *resizer;
-    float          normal[3][256]; /* of a red, green, blue byte: what the network is given */
+    float          normal[3][256]; /* network input of a red, green, blue byte */
     byte_table     bytes;
     line           across, down;
     /* (map_width + 1): outputs first[j] .. first[j+1]-1 lie between columns j and j+1. */
@@ -105,8 +105,9 @@ static void byte_table_init(byte_table *t)
         t->guess[i] = probability_byte((float)i / CELLS - LOGIT_RANGE - 1e-5f);
 }
 
-/* A thread's scratch: of the way in a row of three colours, and two rows of a YUV frame as RGB8; of the way out
- * a row between two of the map, on which side of the edges its samples are, and two rows of the mask. */
+/* A thread's scratch: of the way in a row of three colours, and two rows of a YUV frame as RGB8; of
+ * the way out a row between two of the map, on which side of the edges its samples are, and two
+ * rows of the mask. */
 typedef struct scratch {
     float   *colours;
     float   *between;
@@ -318,7 +319,7 @@ static void decide_mask(const output_job *job, uint8_t *to, const float *between
         to[x] = logit(job->f, between, x) >= job->high ? 255 : 0;
 }
 
-/* `to` holds the last mask. */
+/* On entry `to` holds the last mask. */
 static void decide_kept(const output_job *job, uint8_t *to, const float *between, int64_t begin,
                         int64_t end)
 {
@@ -346,8 +347,9 @@ static inline bool agree(const uint8_t *side, int64_t j)
     return side[j] != 1 && side[j + 1] == side[j];
 }
 
-/* Row y. What is between two samples on one side of an edge is on that side, in floating point too: `part` is
- * at most 1 - 2^-15, so that rounding, which keeps order, cannot carry a value past the farther sample. */
+/* Row y. What is between two samples on one side of an edge is on that side, in floating point too:
+ * `part` is at most 1 - 2^-15, so that rounding, which keeps order, cannot carry a value past the
+ * farther sample. */
 static void fill_row(const output_job *job, uint8_t *to, const scratch *s, int64_t y)
 {
     const kd_frame *f     = job->f;

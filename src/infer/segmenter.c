@@ -1,5 +1,5 @@
-/* segmenter.c - frames in, masks out: resize, normalise, run, add the maps up, enlarge to the frame.
- * All memory is taken when the segmenter is made, or when a frame of another size comes. */
+/* segmenter.c - frames in, masks out: resize, normalise, run, add the maps up, enlarge to the
+ * frame. All memory is allocated when the segmenter is made, or when a frame has a new size. */
 #include <kdas/infer.h>
 #include "base/process.h"
 #include <math.h>
@@ -75,7 +75,7 @@ static kdas_status check_model(const kdas_model *model, int *maps)
 
 /* ---- run ---- */
 
-/* Make ready for frames of a size; on failure the segmenter stays ready for those it was. */
+/* Prepare for a frame size. On failure the segmenter keeps its previous size. */
 static kdas_status frame_set(kdas_segmenter *s, int64_t height, int64_t width)
 {
     kd_frame_sizes sizes = { .height       = height,
@@ -145,8 +145,8 @@ static void sum_rows(void *user, int64_t begin, int64_t end, int thread)
     if (!isfinite(check)) atomic_store(&job->wild, true);
 }
 
-/* The past and the new probability become the next past, and its logit the sum. Probabilities are held off 0
- * and 1 by half a float's step below 1, so that logits stay finite. */
+/* The past and the new probability become the next past, and its logit the sum. Probabilities are
+ * held off 0 and 1 by half a float's step below 1, so that logits stay finite. */
 static void smooth_rows(void *user, int64_t begin, int64_t end, int thread)
 {
     const kdas_segmenter *s = ((sum_job *)user)->s;
@@ -182,7 +182,7 @@ static kdas_status add_maps(kdas_segmenter *s)
     return KDAS_OK;
 }
 
-/* From a frame to s->sum. The caller makes of it what is wanted, and ends with done(). */
+/* From a frame to s->sum. The caller writes its output from it, and then calls done(). */
 static kdas_status run(kdas_segmenter *s, const kdas_view *frame)
 {
     const kdas_segmenter_options *o = &s->options;
@@ -221,7 +221,7 @@ const float *kdas_segmenter_map(const kdas_segmenter *s, int32_t i, int64_t *hei
 
 /* ---- make and destroy ---- */
 
-/* A first run on a black frame tells the maps' size, and takes all the memory that a run needs. */
+/* A first run on a black frame finds the maps' size, and allocates all memory of a run. */
 static kdas_status first_run(kdas_segmenter *s)
 {
     const kd_node *node;

@@ -1,4 +1,4 @@
-/* timing.c - a ring of the last frames' seconds, sorted when somebody asks. */
+/* timing.c - a ring of the last frames' seconds, sorted at a query. */
 #include "infer/timing.h"
 #include <stdlib.h>
 

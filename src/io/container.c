@@ -16,7 +16,7 @@ struct kd_container {
     kd_safetensors *file;
 };
 
-/* Metadata that is the container's own. */
+/* The container's own metadata keys. */
 static const char *const reserved[] = { "format", "version", KD_ST_CHECKSUM_KEY };
 
 static bool is_reserved(const char *name)

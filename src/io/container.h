@@ -17,8 +17,8 @@ typedef struct kd_container_writer kd_container_writer;
 kdas_status kd_container_create(kd_container_writer **out, kdas_context *ctx);
 void        kd_container_discard(kd_container_writer *writer); /* NULL is fine */
 
-/* Names are one space for all kinds: KDAS_EINVAL where one is used twice. An array is not copied
- * and must stay until the file is saved; numbers and texts (UTF-8) are. */
+/* All kinds share one name space: KDAS_EINVAL if a name is used twice. An array is borrowed until
+ * the file is saved; numbers and texts (UTF-8) are copied. */
 kdas_status kd_container_put(kd_container_writer *writer, const char *name, kd_st_dtype dtype,
                              int rank, const int64_t *dims, const void *data);
 kdas_status kd_container_put_i64(kd_container_writer *writer, const char *name, int64_t value);
@@ -43,7 +43,8 @@ const kd_st_tensor *kd_container_find(const kd_container *container, const char 
 bool                kd_container_has_text(const kd_container *container, const char *name);
 int64_t             kd_container_count(const kd_container *container);
 const kd_st_tensor *kd_container_at(const kd_container *container, int64_t i);
-/* Text `i`, in no order, and its name, those of the container itself among them; NULL past the last. */
+/* Text `i`, in no order, and its name. The container's own texts are included; NULL past the
+ * last. */
 const char *kd_container_text_at(const kd_container *container, int64_t i, const char **name);
 
 /* Each fails with the name of the record and the file: KDAS_ENOTFOUND (none), KDAS_ESHAPE (an array

@@ -23,8 +23,8 @@ struct kd_file {
 
 struct kd_writer {
     kdas_context  *ctx;
-    char          *path; /* where it shall appear, links followed    */
-    char          *temp; /* where it grows                           */
+    char          *path; /* final path, links followed */
+    char          *temp; /* temporary path             */
     int            fd;
     kdas_status    status; /* the first failure                        */
     int            error;  /* its errno                                */
@@ -56,7 +56,7 @@ kdas_status kd_file_open(kd_file **out, kdas_context *ctx, const char *path)
         st = KDAS_ENOMEM;
         goto done;
     }
-    f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hold us */
+    f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* do not block on a pipe */
     if (f->fd < 0 || fstat(f->fd, &s) != 0) {
         int error = errno;
 
@@ -139,7 +139,7 @@ done:
 
 /* ---- Writing --------------------------------------------------------------------------------- */
 
-/* Keep the first failure: what comes after it is only its echo. */
+/* Keep the first failure: later ones are its consequences. */
 static kdas_status writer_failed(kd_writer *w, int error)
 {
     if (w->status == KDAS_OK) {
@@ -149,8 +149,7 @@ static kdas_status writer_failed(kd_writer *w, int error)
     return kd_fail(w->status, "cannot write '%s': %s", w->path, kd_error_text(w->error));
 }
 
-/* Find the file that shall be replaced, and the permissions that its successor inherits (0: the
- * usual). */
+/* Find the file to replace, and the permissions of the new file (0: the default). */
 static kdas_status writer_target(kd_writer *w, const char *path, mode_t *mode)
 {
     char        real[PATH_MAX];

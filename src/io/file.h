@@ -33,7 +33,7 @@ typedef struct kd_writer kd_writer;
 kdas_status kd_writer_open(kd_writer **out, kdas_context *ctx, const char *path);
 /* After a failure the writer stays failed: commit repeats the first failure. */
 kdas_status kd_writer_put(kd_writer *writer, const void *data, size_t n);
-/* Make the file appear. The writer is destroyed whatever the outcome and *writer is NULL. */
+/* Make the file appear. The writer is destroyed in all cases, and *writer is NULL. */
 kdas_status kd_writer_commit(kd_writer **writer);
 /* Destroy and leave `path` as it was. NULL is fine. */
 void kd_writer_discard(kd_writer *writer);
@@ -49,7 +49,7 @@ char *kd_path_join(kdas_context *ctx, const char *dir, const char *name);
 const char *kd_path_base(const char *path);
 /* The ending with its dot, inside `path`, or "" ("a/b.tar.gz": ".gz"; ".hidden": ""). */
 const char *kd_path_extension(const char *path);
-/* 1 if the ending is `extension` (".png"), whatever the case of its letters. */
+/* 1 if the ending is `extension` (".png"), ignoring case. */
 bool kd_path_has_extension(const char *path, const char *extension);
 /* The base name without its ending. kd_free it. */
 char *kd_path_stem(kdas_context *ctx, const char *path);

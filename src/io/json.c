@@ -1,4 +1,4 @@
-/* json.c - the text is checked against the grammar first, since jsmn passes over much that is no JSON;
+/* json.c - the text is checked against the grammar first, since jsmn accepts much that is not JSON;
  * then jsmn cuts it into tokens, and the strings are decoded. */
 #include <limits.h>
 #include <string.h>
@@ -57,7 +57,8 @@ static int code_unit(const char *p)
     return unit;
 }
 
-/* The character of an escape and its bytes, a surrogate pair's both halves included; -1: it is none. */
+/* The character of an escape and its bytes, a surrogate pair's both halves included;
+ * -1: it is none. */
 static int32_t escape(const char *p, size_t *bytes)
 {
     static const char signs[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
@@ -211,7 +212,7 @@ static void decode(char *text, const jsmntok_t *t)
     *to = 0;
 }
 
-/* jsmn climbs from a value to what it closes: the limit of the depth is one of time, too. */
+/* jsmn walks up from a value to its enclosing bracket, so the depth limit also limits the time. */
 kdas_status kd_json_parse(kd_json **out, kdas_context *ctx, char *text, size_t size,
                           size_t max_values)
 {

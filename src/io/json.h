@@ -1,6 +1,6 @@
-/* json.h - reading JSON text (RFC 8259). Tokens are in the context's memory, strings stay where they
- * are and are decoded in place. What holds a value is an item; items are numbered in the order of the
- * text, and 0 is the whole. */
+/* json.h - reading JSON text (RFC 8259). Tokens are in the context's memory, strings stay where
+ * they are and are decoded in place. An item is a node that holds a value; items are numbered in
+ * the order of the text, and 0 is the whole. */
 #ifndef KD_JSON_H
 #define KD_JSON_H
 #include "base/base.h"
@@ -9,9 +9,9 @@
 
 typedef struct kd_json kd_json;
 
-/* Read an object or array. `text` is UTF-8 without NUL, has one behind its `size` bytes, is written to
- * and must outlive `out`. KDAS_EFORMAT: not JSON, at which byte and why; a text with more than `max_values`
- * values, a string with a NUL. KDAS_ENOMEM. */
+/* Read an object or array. `text` is UTF-8 without NUL, followed by a NUL after its `size` bytes.
+ * It is modified and must outlive `out`. KDAS_EFORMAT: not JSON, at which byte and why; a text with
+ * more than `max_values` values, a string with a NUL. KDAS_ENOMEM. */
 kdas_status kd_json_parse(kd_json **out, kdas_context *ctx, char *text, size_t size,
                           size_t max_values);
 void        kd_json_free(kd_json *json); /* NULL is fine */
@@ -19,7 +19,8 @@ void        kd_json_free(kd_json *json); /* NULL is fine */
 bool kd_json_is_object(const kd_json *json, int item);
 bool kd_json_is_array(const kd_json *json, int item);
 bool kd_json_is_null(const kd_json *json, int item);
-/* A string's text, also of a key; NULL: it is no string. It lives as long as the text that was read. */
+/* A string's text, also of a key; NULL: it is no string. It lives as long as the text
+ * that was read. */
 const char *kd_json_text(const kd_json *json, int item);
 /* A whole number from 0 to 2^53, written in digits alone; -1: it is none. */
 int64_t kd_json_whole(const kd_json *json, int item);

@@ -1,5 +1,5 @@
-/* safetensors.c - reading safetensors files. Nothing in a header is believed: every number is
- * checked against the file before memory is taken for it. */
+/* safetensors.c - reading safetensors files. A header is untrusted: every number is checked against
+ * the file before memory is allocated for it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,7 +89,7 @@ static kdas_status bad_tensor(const kd_safetensors *f, const char *name, const c
     return kd_fail(KDAS_EFORMAT, "tensor '%.200s' of '%s': %s", name, kd_file_path(f->file), why);
 }
 
-/* Other things that people call weights, by their first bytes. */
+/* Other weight file formats, by their first bytes. */
 static const char *foreign(const unsigned char *head)
 {
     if (memcmp(head, "PK\3\4", 4) == 0)
@@ -150,7 +150,8 @@ static kdas_status take_texts(kd_safetensors *f, const kd_json *json, int object
     return KDAS_OK;
 }
 
-/* The members of a tensor's entry: items of the JSON, 0 where there is none. Others are passed over. */
+/* The members of a tensor's entry: items of the JSON, 0 where there is none. Other
+ * members are ignored. */
 typedef struct entry {
     int dtype, shape, offsets;
 } entry;

@@ -1,5 +1,5 @@
 /* safetensors.h - files of named tensors: 8 bytes that give the length of a JSON header, the
- * header, the tensors' bytes, little-endian, without gaps. Reader and writer know tensors and
+ * header, the tensors' bytes, little-endian, without gaps. Reader and writer handle tensors and
  * strings, nothing else. */
 #ifndef KD_SAFETENSORS_H
 #define KD_SAFETENSORS_H
@@ -65,7 +65,7 @@ const char *kd_safetensors_text_at(const kd_safetensors *file, int64_t i, const 
 
 /* The tensor's bytes as they are. */
 kdas_status kd_safetensors_read(kd_safetensors *file, const kd_st_tensor *tensor, void *to);
-/* The tensor's elements, of whatever type, as float. */
+/* The tensor's elements, of any type, as float. */
 kdas_status kd_safetensors_read_float(kd_safetensors *file, const kd_st_tensor *tensor, float *to);
 /* Compare the file with the checksum in its metadata (see kd_st_writer_save). Reads all of it.
  * KDAS_EFORMAT: there is none, or it differs. */

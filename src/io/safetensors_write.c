@@ -49,7 +49,7 @@ void kd_st_writer_destroy(kd_st_writer *writer)
     kd_free(writer->ctx, writer);
 }
 
-/* ---- Gathering ------------------------------------------------------------------------------- */
+/* ---- Entries --------------------------------------------------------------------------------- */
 
 static kdas_status check_name(const kd_st_writer *w, const char *name, uint64_t hash)
 {
@@ -66,7 +66,7 @@ static kdas_status check_name(const kd_st_writer *w, const char *name, uint64_t 
     return KDAS_OK;
 }
 
-/* Add an entry; `data` is the caller's to set. */
+/* Add an entry; the caller sets `data`. */
 static kdas_status add(kd_st_writer *w, const char *name, kd_st_dtype dtype, int rank,
                        const int64_t *dims, const void *data)
 {
@@ -136,7 +136,7 @@ kdas_status kd_st_writer_put_text(kd_st_writer *writer, const char *key, const c
 
 /* ---- The header ------------------------------------------------------------------------------ */
 
-/* The header is said twice: to measure it, and to write it. */
+/* The header is produced twice: once to measure it, once to write it. */
 struct text {
     char  *to; /* NULL: measure */
     size_t n;
@@ -233,7 +233,8 @@ static void fill_checksum(const kd_st_writer *w, char *header, size_t n)
     memcpy(digits, text, 8);
 }
 
-/* The length and the header: what precedes the tensors' bytes. kd_free it; NULL with the sentence set. */
+/* The length and the header: what precedes the tensors' bytes. kd_free it; NULL with
+ * the sentence set. */
 static char *make_header(const kd_st_writer *w, bool checksum, size_t *n, kdas_status *st)
 {
     struct text t = { 0 };

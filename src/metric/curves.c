@@ -1,4 +1,4 @@
-/* curves.c - figures that follow from counts: overlap and E-measure at every threshold, mean error.
+/* curves.c - metrics computed from counts: overlap and E-measure at every threshold, mean error.
  *
  * A pixel is positive when p >= threshold. Going down the thresholds, the counts of true and false
  * positives only grow, so one walk over the tally gives all 256 points. */

@@ -1,4 +1,5 @@
-/* evaluator.c - collects the images of a set and reports their figures, alone and together. */
+/* evaluator.c - collects the images of a set and reports their metrics, per image and for the
+ * set. */
 #include <math.h>
 #include <string.h>
 #include "base/context.h"
@@ -30,7 +31,7 @@ struct kdas_evaluator {
     double        sum[KD_CURVES][KD_THRESHOLDS]; /* of the images' curves */
 };
 
-/* ---- figures ---- */
+/* ---- metrics ---- */
 
 const char *kdas_metric_name(kdas_metric metric)
 {
@@ -79,7 +80,7 @@ static void set_figures(score *out, double curves[KD_CURVES][KD_THRESHOLDS],
 
 /* ---- adding images ---- */
 
-/* How an image is called in a sentence. */
+/* The name of an image in a sentence. */
 static const char *called(const char *name) { return name ? name : "(no name)"; }
 
 static kdas_status check_view(const char *name, const char *what, const kdas_view *view)

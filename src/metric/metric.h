@@ -1,8 +1,8 @@
-/* metric.h - the measures of one image, each computed from the least that it needs.
+/* metric.h - the metrics of one image, each computed from the smallest sufficient data.
  *
- * A prediction is a map p = value / 255, a truth is g = (value > 127). Most measures depend on
- * how many pixels of each class of the truth have each value, and on nothing else: the tally.
- * What can be counted is counted in integers, and so is exact. */
+ * A prediction is a map p = value / 255, a truth is g = (value > 127). Most measures depend on how
+ * many pixels of each class of the truth have each value, and on nothing else: the tally. Counts
+ * are integers, so they are exact. */
 #ifndef KD_METRIC_H
 #define KD_METRIC_H
 #include <kdas/metric.h>
@@ -41,12 +41,12 @@ double kd_moments_spread(kd_moments m);
 
 /* ---- curves.c ---- */
 
-/* Figures that change with the threshold. */
+/* Metrics that depend on the threshold. */
 typedef enum kd_curve { KD_DICE, KD_IOU, KD_SEN, KD_SPE, KD_EM, KD_CURVES } kd_curve;
-/* Figures that are one number an image. */
+/* Metrics of one number per image. */
 typedef enum kd_plain { KD_WFM, KD_SM, KD_MAE, KD_DICE_50, KD_IOU_50, KD_PLAINS } kd_plain;
 
-/* (curve, threshold); threshold j is the figure at (255 - j) / 255. */
+/* (curve, threshold); entry j is the metric at threshold (255 - j) / 255. */
 void   kd_curves(double out[KD_CURVES][KD_THRESHOLDS], const kd_tally *tally);
 double kd_mean_error(const kd_tally *tally);
 /* Dice and IoU at the one threshold 0.5; 1 where prediction and truth are both empty. */

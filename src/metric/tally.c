@@ -1,4 +1,4 @@
-/* tally.c - one pass over an image: how often each value stands on polyp and on background. */
+/* tally.c - one pass over an image: counts of each value on polyp and on background. */
 #include <string.h>
 #include "metric/metric.h"
 

@@ -1,4 +1,4 @@
-/* noise.c - smooth noise, a row at a time, cheap enough for a dozen octaves a picture. */
+/* noise.c - smooth noise, a row at a time, fast enough for a dozen octaves per picture. */
 #include "scene/scene.h"
 #include "base/plain_math.h"
 
@@ -36,7 +36,7 @@ kdas_status kd_noise_init(kd_noise *noise, kdas_context *ctx, uint64_t seed, flo
         kd_noise_finish(noise, ctx);
         return KDAS_ENOMEM;
     }
-    /* A value depends on its place alone, so that wider pictures continue narrower ones. */
+    /* A value depends on its position alone, so a wider picture extends a narrower one. */
     for (int64_t y = 0; y < noise->rows; y++)
         for (int64_t x = 0; x < noise->columns; x++) {
             uint64_t bits = kd_mix64(seed ^ kd_mix64((uint64_t)y << 32 | (uint64_t)x));

@@ -5,7 +5,7 @@
 #include "scene/scene.h"
 #include "base/plain_math.h"
 
-/* Every noise of a picture: cells along the shorter side, and how much of it there is. */
+/* The noises of a picture: cells along the shorter side, and amplitude. */
 enum { WARP, PATCH, BUMP_1, BUMP_2, BUMP_3, BUMP_4, TONE_1, TONE_2, WET, PITS, NOISES };
 static const struct {
     float cells, amount;
@@ -21,7 +21,7 @@ static const struct {
 
 enum { ROWS = 4 };
 
-/* What is known of every pixel before the light is on; all (height,width). */
+/* Per-pixel data before lighting; all (height,width). */
 struct canvas {
     kdas_context   *ctx;
     const kd_scene *scene;
@@ -96,7 +96,7 @@ static inline float fold_height(float t)
 {
     return t < 0.78f ? smooth(t / 0.78f) : smooth((1 - t) / 0.22f);
 }
-/* The shadow that it throws on what lies behind: deepest right after the ridge. */
+/* The fold's shadow on the wall behind it: deepest right after the ridge. */
 static inline float fold_shadow(float t)
 {
     return t > 0.8f ? smooth((t - 0.8f) / 0.14f) : smooth(1 - t / 0.4f);
@@ -281,13 +281,13 @@ static void light_row(struct canvas *c, int64_t y, uint8_t *rgb, uint8_t *mask)
         float   gy = (below[x] - above[x]) * slope, shine, lit, colour[3];
         struct light light;
 
-        if (frame < 0.5f) mask[at] = 0; /* what cannot be seen is not marked */
+        if (frame < 0.5f) mask[at] = 0; /* invisible pixels are not marked */
         light = light_at(s, px, py, gx, gy);
         colour_at(c, px, py, at, tone[x], pits[x], colour);
         shine = 1.5f * light.highlight * shade * clamp01(-0.05f + 2.4f * wet[x]);
         lit   = s->brightness * shade * (0.22f + 0.98f * light.diffuse);
         for (int k = 0; k < 3; k++) {
-            /* what little light comes out of the depth is red */
+            /* the little light from the depth is red */
             float dim = k == 0 ? 1 : 0.72f + 0.28f * clamp01(1.4f * shade);
             float v   = colour[k] * lit * dim + shine * (k == 0 ? 1 : 0.95f) + 0.012f;
 
@@ -296,7 +296,7 @@ static void light_row(struct canvas *c, int64_t y, uint8_t *rgb, uint8_t *mask)
     }
 }
 
-/* A thin bright ring and a glint up left: near enough to a bubble in the water. */
+/* A thin bright ring and a glint up left: an approximation of a bubble in the water. */
 static void paint_bubble(const kd_scene *s, const kd_scene_spot *b, uint8_t *rgb)
 {
     float   reach = 1.2f * b->radius;

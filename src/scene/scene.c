@@ -1,6 +1,7 @@
-/* scene.c - synthetic scenes: options, and the dice that decide what a frame shows. Each scene has
- * its own stream of random numbers, a function of (seed, index); contrast and size change no draw.
- * One draw a statement: compilers differ in the order of arguments and of initialisers. */
+/* scene.c - synthetic scenes: options, and the random draws that define a frame. Each scene
+ * has its own stream of random numbers, a function of (seed, index); contrast and size change
+ * no draw. Each statement makes one draw, since compilers differ in the order of arguments and
+ * of initialisers. */
 #include <string.h>
 #include "scene/scene.h"
 #include "base/plain_math.h"

@@ -1,5 +1,4 @@
-/* scene.h - inside of the synthetic scenes: what one is made of, and the steps from that to
- * pixels.
+/* scene.h - inside of the synthetic scenes: their parts, and the steps from parts to pixels.
  *
  * Places and lengths are in units of the shorter side, so that a scene looks the same at every
  * size; a pixel (x,y) is at ((x + 0.5) / side, (y + 0.5) / side). */
@@ -45,7 +44,7 @@ typedef struct kd_scene {
 
 /* Check options as the public calls promise; `what` begins the sentence. */
 kdas_status kd_scene_check(const kdas_scene_options *options, const char *what);
-/* Draw the dice for scene i: layout and colours, no pixels. */
+/* Make the random draws of scene i: layout and colours, no pixels. */
 void kd_scene_plan(kd_scene *scene, const kdas_scene_options *options, int64_t i);
 /* Paint it: rgb (height,width,3), mask (height,width) of 0 and 255. */
 kdas_status kd_scene_paint(kdas_context *ctx, const kd_scene *scene, uint8_t *rgb, uint8_t *mask);
