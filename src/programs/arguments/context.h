@@ -16,11 +16,11 @@ typedef struct machine {
 /* clang-format off */
 #define MACHINE_OPTIONS(m)                                                            \
     { OPTION_WHOLE, "--threads", "N", &(m).threads, 0, 1024,                          \
-      "compute threads; 0 (default): OMP_NUM_THREADS, or all\nthat the process may have" },    \
+      "compute threads; 0 (default): OMP_NUM_THREADS, else\nall CPUs that the process may use" },    \
     { OPTION_TEXT, "--device", "NAME", &(m).device, 0, 0,                             \
       "cpu (default), reference, cuda[:N] (card N), or another\nplug-in's name" },     \
     { OPTION_TEXT, "--isa", "NAME", &(m).isa, 0, 0,                                   \
-      "most to use of: amx, avx512, avx2, plain" },                                        \
+      "highest instruction set: amx, avx512, avx2, plain" },                                        \
     { OPTION_CHOICE, "--dtype", "f32|bf16|f16|tf32|auto", &(m).dtype, 0, 0,           \
       "what networks compute in (f32); auto: bf16 or f16 where\nthe device can" }
 /* clang-format on */

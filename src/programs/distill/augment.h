@@ -30,7 +30,7 @@ void        augment_options(const augmentation *a, kdas_loader_options *out);
     { OPTION_REAL, "--crop", "X", &(a).crop, 0.01, 1,                                           \
       "cut out at least this share of the area (1: off)" },                                     \
     { OPTION_REAL, "--crop-aspect", "X", &(a).crop_aspect, 1, 4,                                \
-      "stretch cuts by up to this (1.333)" },                                                   \
+      "stretch crops by up to this (1.333)" },                                                   \
     { OPTION_TEXT, "--scale-jitter", "A:B", &(a).scale, 0, 0,                                   \
       "zoom by a factor from A to B, 0.1 to 10 (1:1)" },                                        \
     { OPTION_REAL, "--brightness", "X", &(a).brightness, 0, 1,                                  \
@@ -39,7 +39,7 @@ void        augment_options(const augmentation *a, kdas_loader_options *out);
     { OPTION_REAL, "--saturation", "X", &(a).saturation, 0, 1,                                  \
       "the same for saturation (0)" },                                                          \
     { OPTION_REAL, "--hue", "X", &(a).hue, 0, 0.5,                                              \
-      "turn colours by up to this share of a full turn (0)" },                                  \
+      "rotate the hue by up to this share of a full turn (0)" },                                  \
     { OPTION_REAL, "--blur", "P", &(a).blur, 0, 1, "probability of a blur (0)" },               \
     { OPTION_REAL, "--cutout", "P", &(a).cutout, 0, 1,                                          \
       "probability that a rectangle is covered (0)" }

@@ -189,7 +189,7 @@ static const option options[] = {
       "its maps for all frames to train on, NAME.png or\n.safetensors (kdas-segment --maps); of "
       "several folders\nthe mean" },
     { OPTION_TEXT, "--teacher-backbone-weights", "FILE", &given.teacher_backbone_weights, 0, 0,
-      "start the backbone of one that is trained from these" },
+      "start the backbone of a teacher trained here\nfrom these" },
     { OPTION_REAL, "--teacher-lr", "X", &given.teacher_lr, 1e-12, 1e3,
       "its learning rate (that of --lr)" },
     { OPTION_REAL, "--drop-path", "X", &given.drop_path, 0, 0.99,
@@ -213,10 +213,12 @@ static const option options[] = {
     { OPTION_REAL, "--tau", "X", &given.tau, 1e-3, 1e3, "temperature (2)" },
     { OPTION_REAL, "--guidance-weight", "X", &given.guidance_weight, 0, 1e6,
       "weight of the guidance (0.2)" },
-    { OPTION_REAL, "--kd-weight", "X", &given.kd_weight, 0, 1e6, "of it, weight of KD (1)" },
-    { OPTION_REAL, "--sgm-weight", "X", &given.sgm_weight, 0, 1e6, "of it, weight of the SGM (1)" },
+    { OPTION_REAL, "--kd-weight", "X", &given.kd_weight, 0, 1e6,
+      "weight of KD within the guidance (1)" },
+    { OPTION_REAL, "--sgm-weight", "X", &given.sgm_weight, 0, 1e6,
+      "weight of the SGM within the guidance (1)" },
     { OPTION_REAL, "--share", "X", &given.share, -1, 1e6,
-      "most that KD and the SGM may each send, as a part of the\ngradient of seg; -1: no limit "
+      "limit of the gradients of KD and of the SGM, each as a part\nof that of seg; -1: no limit "
       "(the "
       "preset's)" },
     { OPTION_REAL, "--ramp-up", "X", &given.ramp_up, 0, 1e6,
@@ -232,7 +234,7 @@ static const option options[] = {
     { OPTION_REAL, "--feature-tau", "X", &given.feature_tau, 1e-3, 1e3,
       "temperature of channel (4)" },
     { OPTION_REAL, "--feature-share", "X", &given.feature_share, -1, 1e6,
-      "most that features may send to the taps, as a part of\nthe gradient of seg; -1: no limit "
+      "limit of the gradient of features at the taps, as a part\nof that of seg; -1: no limit "
       "(the "
       "preset's)" },
     { OPTION_GROUP, "Training" },
@@ -250,7 +252,7 @@ static const option options[] = {
     { OPTION_REAL, "--clip", "X", &given.clip, 0, 1e9,
       "largest norm of the whole gradient (none)" },
     { OPTION_REAL, "--clamp", "X", &given.clamp, 0, 1e9,
-      "hold each number of it within +- this (0.5); 0: not" },
+      "clamp each number of the gradient to +- this (0.5); 0: off" },
     { OPTION_REAL, "--ema", "X", &given.ema, 0, 0.999999,
       "decay of a moving average of the student, like 0.999;\nit is then validated and kept "
       "(0: none)" },
@@ -265,13 +267,12 @@ static const option options[] = {
       "demo's frames\nstay those of --seed" },
     { OPTION_GROUP, "Machine and files" },
     { OPTION_TEXT, "--out", "DIR", &given.out, 0, 0, "folder for all results" },
-    { OPTION_FLAG, "--resume", NULL, &given.resume, 0, 0,
-      "go on where the run in --out was stopped" },
+    { OPTION_FLAG, "--resume", NULL, &given.resume, 0, 0, "continue the stopped run in --out" },
     { OPTION_WHOLE, "--save-every", "N", &given.save_every, 0, 1e15,
       "steps between checkpoints within an epoch" },
     { OPTION_WHOLE, "--pictures", "N", &given.pictures, 0, 1000, "frames of each set to draw (4)" },
     MACHINE_OPTIONS(given.machine),
-    { OPTION_FLAG, "--quiet", NULL, &given.quiet, 0, 0, "no progress, results alone" },
+    { OPTION_FLAG, "--quiet", NULL, &given.quiet, 0, 0, "print results only, no progress" },
 };
 
 static const program self = {
@@ -283,13 +284,13 @@ static const program self = {
     .options = options,
     .count   = COUNT(options),
     .after =
-        "Writes last.kdas (to go on from), best.safetensors (the best epoch on the frames held "
+        "Writes last.kdas (to continue from), best.safetensors (the best epoch on the frames held "
         "out),\n"
         "log.csv (every term of every step), scores.csv, overlays/*.png and report.html; a "
         "teacher\n"
         "trained here is in teacher/, and of several presets each has a folder of its own, with a\n"
         "folder seed-N for each of --seeds in it. summary.csv has mean and spread over the seeds.\n"
-        "Ctrl-C finishes the step, saves and ends with 130; --resume goes on from there.",
+        "Ctrl-C finishes the step, saves and ends with 130; --resume continues from there.",
 };
 
 /* The command line without options that change no training, for figures_load(). */

@@ -38,9 +38,9 @@ static const option options[] = {
     MACHINE_OPTIONS(set_to.machine),
     { OPTION_GROUP, "Output" },
     { OPTION_TEXT, "--csv", "FILE", &set_to.csv,
-      .help = "write every figure of every set, in full precision" },
+      .help = "write every metric of every set, in full precision" },
     { OPTION_TEXT, "--per-image", "FILE", &set_to.per_image,
-      .help = "write every figure of every image likewise" },
+      .help = "write every metric of every image likewise" },
 };
 
 static const program self = {
@@ -48,7 +48,7 @@ static const program self = {
     "--predictions DIR --masks DIR [--csv FILE] [--per-image FILE]\n"
     "--model NAME --weights FILE --data DIR... [--size N] [--csv FILE] [...]",
     "Prints the field's table, a row for each set: means over thresholds and images, and the best\n"
-    "value of the set's mean curve. docs/metrics.md says what each figure is.",
+    "value of the set's mean curve. docs/metrics.md defines each metric.",
     options,
     COUNT(options),
     "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.",

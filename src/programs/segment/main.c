@@ -92,7 +92,7 @@ static int read_settings(settings *s, int argc, char **argv)
         { OPTION_CHOICE, "--maps-as", "png16|png8|logits", &s->maps_as, 0, 0,
           "grey of 16 bits (default) or 8, or NAME.safetensors" },
         MACHINE_OPTIONS(s->machine),
-        { OPTION_FLAG, "--quiet", NULL, &s->quiet, 0, 0, "say nothing of frames that are fine" },
+        { OPTION_FLAG, "--quiet", NULL, &s->quiet, 0, 0, "print errors only" },
         { OPTION_GROUP, "Video in a pipe:", NULL, NULL, 0, 0, NULL },
         { OPTION_TEXT, "--raw", "WxH:FORMAT", &s->raw, 0, 0,
           "frames come on standard input: gray, rgb24, bgr24, rgba, bgra,\n"
