@@ -12,8 +12,8 @@ enum { KD_LOADER_SCALES = 8, KD_LOADER_WORKERS = 64, KD_LOADER_AHEAD = 1024 };
  * group makes one batch for each scale. Group numbers continue across epochs. */
 typedef struct kd_loader_plan {
     kdas_dataset *dataset;
-    int64_t       batch, frames;           /* places of a batch, frames of the dataset */
-    int64_t       groups;                  /* in an epoch                              */
+    int64_t       batch, frames; /* places of a batch, frames of the dataset */
+    int64_t       groups;        /* in an epoch                              */
     int           scales;
     int64_t       height[KD_LOADER_SCALES], width[KD_LOADER_SCALES];
     bool          shuffle, augment;

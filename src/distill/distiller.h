@@ -26,12 +26,12 @@ struct kdas_distiller {
     kdas_optim            *optim;
     kdas_distiller_options options;
     kd_phase               phase;
-    int32_t                micro;  /* batches accumulated since the last update      */
-    uint64_t               zeroed; /* the student's count when the first of them was */
-    bool        marked;  /* a mark to roll back to on failure is set */
-    kdas_batch *batch;   /* of the last forward, until its backward  */
-    double      factor;  /* of the guidance, in the last forward     */
-    kd_feature *feature; /* NULL: the objective has no features      */
+    int32_t                micro;   /* batches accumulated since the last update      */
+    uint64_t               zeroed;  /* the student's count when the first of them was */
+    bool                   marked;  /* a mark to roll back to on failure is set */
+    kdas_batch            *batch;   /* of the last forward, until its backward  */
+    double                 factor;  /* of the guidance, in the last forward     */
+    kd_feature            *feature; /* NULL: the objective has no features      */
     /* Generations of teacher and student, whose values it reads; teacher 0: none. */
     uint64_t        holds[2];
     kd_host_teacher host_teacher;

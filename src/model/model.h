@@ -56,7 +56,7 @@ struct kdas_model {
     char         **kept;  /* taps that the host requested */
     size_t         kept_count, kept_capacity;
     uint64_t       forwards; /* training forwards so far: the random state */
-    uint64_t       runs; /* forwards of any kind that were started: the number identifies one */
+    uint64_t       runs;     /* forwards of any kind that were started: the number identifies one */
     kd_model_state before;   /* state to restore if a training forward fails */
     kd_model_state mark;     /* kdas_model_mark()                      */
     kd_reader      reads;    /* the batch of the last forward */
