@@ -97,10 +97,10 @@ kdas_status kdas_dataset_synthetic(kdas_dataset **out, kdas_context *context,
     KD_TRY(kd_frames_create(&frames, context, defaults.cache));
     frames->scene = o;
     for (int64_t i = 0; i < o.count; i++)
-        KD_TRY(kd_frames_add(frames,
-                             (kd_frame){ .name   = kd_printf(context, "scene-%06lld", (long long)i),
-                                         .width  = o.width,
-                                         .height = o.height }));
+        KD_TRY(kd_frames_add(
+            frames, (kd_frame_files){ .name   = kd_printf(context, "scene-%06lld", (long long)i),
+                                      .width  = o.width,
+                                      .height = o.height }));
     st = dataset_of_all(out, frames);
 done:
     kd_frames_drop(frames);
@@ -229,7 +229,7 @@ uint64_t kdas_dataset_hash(const kdas_dataset *dataset)
     uint64_t h = kd_mix64((uint64_t)kdas_dataset_count(dataset));
 
     for (int64_t i = 0; i < kdas_dataset_count(dataset); i++) {
-        const kd_frame *f = kd_dataset_frame(dataset, i);
+        const kd_frame_files *f = kd_dataset_frame(dataset, i);
 
         h = kd_mix64(h ^ kd_hash64(f->name));
         h = kd_mix64(h ^ ((uint64_t)f->width << 32 | (uint64_t)f->height));

@@ -24,7 +24,7 @@ kdas_status kd_dataset_make(kdas_dataset **out, kdas_context *ctx, int64_t count
 /* Append an entry to one that has room: the dataset takes references to its store and map. */
 void kd_dataset_append(kdas_dataset *dataset, kd_entry entry);
 
-static inline const kd_frame *kd_dataset_frame(const kdas_dataset *dataset, int64_t i)
+static inline const kd_frame_files *kd_dataset_frame(const kdas_dataset *dataset, int64_t i)
 {
     return &dataset->entry[i].frames->frame[dataset->entry[i].at];
 }

@@ -144,9 +144,9 @@ static kdas_status check_names(const struct group *g, const struct side *images,
 static kdas_status add_group(kd_frames *frames, const struct group *g, const struct side *images,
                              const struct side *masks)
 {
-    kdas_context *ctx = frames->ctx;
-    kd_image_info image, mask;
-    kd_frame      frame;
+    kdas_context  *ctx = frames->ctx;
+    kd_image_info  image, mask;
+    kd_frame_files frame;
 
     KD_RETURN(check_names(g, images, masks));
     KD_RETURN(kd_image_info_load(&image, ctx, g->image->path));
@@ -155,10 +155,10 @@ static kdas_status add_group(kd_frames *frames, const struct group *g, const str
         return kd_fail(KDAS_ESHAPE, "'%s' is %lldx%lld, but its image '%s' is %lldx%lld",
                        g->mask->path, (long long)mask.width, (long long)mask.height, g->image->path,
                        (long long)image.width, (long long)image.height);
-    frame = (kd_frame){ .image_path = kd_strdup(ctx, g->image->path),
-                        .mask_path  = kd_strdup(ctx, g->mask->path),
-                        .width      = image.width,
-                        .height     = image.height };
+    frame = (kd_frame_files){ .image_path = kd_strdup(ctx, g->image->path),
+                              .mask_path  = kd_strdup(ctx, g->mask->path),
+                              .width      = image.width,
+                              .height     = image.height };
     /* the name is last: if it is NULL, the frame is refused and the paths are freed */
     if (frame.image_path && frame.mask_path) frame.name = kd_strdup(ctx, g->image->stem);
     return kd_frames_add(frames, frame);
@@ -222,19 +222,19 @@ done:
 
 static kdas_status add_alone(kd_frames *frames, const struct picture *p, size_t same)
 {
-    kdas_context *ctx = frames->ctx;
-    kd_image_info image;
-    kd_frame      frame;
+    kdas_context  *ctx = frames->ctx;
+    kd_image_info  image;
+    kd_frame_files frame;
 
     if (same > 1)
         return kd_fail(KDAS_EFORMAT, "'%s' and '%s' have the same base name", p[0].path, p[1].path);
     if (!p->readable)
         return kd_fail(KDAS_EFORMAT, "'%s' is not of a kind that is read: JPEG, PNG, BMP", p->path);
     KD_RETURN(kd_image_info_load(&image, ctx, p->path));
-    frame = (kd_frame){ .image_path = kd_strdup(ctx, p->path),
-                        .unlabelled = true,
-                        .width      = image.width,
-                        .height     = image.height };
+    frame = (kd_frame_files){ .image_path = kd_strdup(ctx, p->path),
+                              .unlabelled = true,
+                              .width      = image.width,
+                              .height     = image.height };
     if (frame.image_path) frame.name = kd_strdup(ctx, p->stem);
     return kd_frames_add(frames, frame);
 }

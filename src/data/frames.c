@@ -31,7 +31,7 @@ kd_frames *kd_frames_share(kd_frames *frames)
     return frames;
 }
 
-static void frame_finish(kdas_context *ctx, kd_frame *frame)
+static void frame_finish(kdas_context *ctx, kd_frame_files *frame)
 {
     kd_free(ctx, frame->name);
     kd_free(ctx, frame->image_path);
@@ -50,7 +50,7 @@ void kd_frames_drop(kd_frames *frames)
     kd_free(frames->ctx, frames);
 }
 
-kdas_status kd_frames_add(kd_frames *frames, kd_frame frame)
+kdas_status kd_frames_add(kd_frames *frames, kd_frame_files frame)
 {
     kdas_status st = frame.name ? KDAS_OK : KDAS_ENOMEM;
 
@@ -66,7 +66,7 @@ kdas_status kd_frames_add(kd_frames *frames, kd_frame frame)
 
 /* ---- Decoding ---- */
 
-static kdas_status decode_file(kdas_image **out, kd_frames *frames, const kd_frame *frame,
+static kdas_status decode_file(kdas_image **out, kd_frames *frames, const kd_frame_files *frame,
                                const char *path, kdas_pixel pixel)
 {
     kdas_view view;
@@ -82,7 +82,7 @@ static kdas_status decode_file(kdas_image **out, kd_frames *frames, const kd_fra
                    (long long)view.height);
 }
 
-static kdas_status decode_mask(kdas_image **mask, kd_frames *frames, const kd_frame *frame)
+static kdas_status decode_mask(kdas_image **mask, kd_frames *frames, const kd_frame_files *frame)
 {
     uint8_t *p;
 
@@ -95,8 +95,8 @@ static kdas_status decode_mask(kdas_image **mask, kd_frames *frames, const kd_fr
 
 static kdas_status decode(kdas_image **image, kdas_image **mask, kd_frames *frames, size_t i)
 {
-    const kd_frame *frame = &frames->frame[i];
-    kdas_status     st    = KDAS_OK;
+    const kd_frame_files *frame = &frames->frame[i];
+    kdas_status           st    = KDAS_OK;
 
     if (!frame->image_path)
         return kdas_scene_draw(image, mask, frames->ctx, (int64_t)i, &frames->scene);
@@ -112,7 +112,7 @@ done:
 }
 
 /* Keep a frame just decoded if it fits and no other thread was first. True: the store owns it. */
-static bool keep(kd_frames *frames, kd_frame *frame, kdas_image *image, kdas_image *mask)
+static bool keep(kd_frames *frames, kd_frame_files *frame, kdas_image *image, kdas_image *mask)
 {
     uint64_t bytes = (uint64_t)(frame->width * frame->height) * (mask ? 4 : 3);
     bool     kept;
@@ -130,9 +130,9 @@ static bool keep(kd_frames *frames, kd_frame *frame, kdas_image *image, kdas_ima
 
 kdas_status kd_frames_lend(kd_loan *out, kd_frames *frames, size_t i)
 {
-    kd_frame   *frame = &frames->frame[i];
-    kdas_image *image, *mask;
-    bool        kept;
+    kd_frame_files *frame = &frames->frame[i];
+    kdas_image     *image, *mask;
+    bool            kept;
 
     *out = (kd_loan){ 0 };
     KD_RETURN(kd_check_process(frames->ctx)); /* the lock may be held for ever */
@@ -173,10 +173,10 @@ static bool all_zero(const kdas_view *mask)
 /* Look at the mask: the one that is kept, or a file's alone, or a scene's. */
 static kdas_status look(bool *empty, kd_frames *frames, size_t i)
 {
-    const kd_frame *frame = &frames->frame[i];
-    kdas_image     *mask  = NULL;
-    kdas_view       view;
-    kd_loan         loan;
+    const kd_frame_files *frame = &frames->frame[i];
+    kdas_image           *mask  = NULL;
+    kdas_view             view;
+    kd_loan               loan;
 
     if (frame->image_path && !frame->mask_path) {
         *empty = false;
@@ -197,8 +197,8 @@ static kdas_status look(bool *empty, kd_frames *frames, size_t i)
 
 kdas_status kd_frames_empty(bool *out, kd_frames *frames, size_t i)
 {
-    kd_frame *frame = &frames->frame[i];
-    bool      seen, empty;
+    kd_frame_files *frame = &frames->frame[i];
+    bool            seen, empty;
 
     KD_RETURN(kd_check_process(frames->ctx));
     pthread_mutex_lock(&frames->lock);

@@ -7,14 +7,14 @@
 #include <kdas/data.h>
 #include "base/base.h"
 
-typedef struct kd_frame {
+typedef struct kd_frame_files {
     char       *name;                   /* base name without its ending         */
     char       *image_path, *mask_path; /* NULL: a scene, drawn                 */
     bool        unlabelled;             /* there is no mask                     */
     int64_t     width, height;          /* as the headers said, mask and image  */
     kdas_image *image, *mask;           /* kept decoded, or NULL; under `lock`  */
     bool        seen, empty; /* its mask has been looked at, and is all 0; under `lock` */
-} kd_frame;
+} kd_frame_files;
 
 typedef struct kd_frames {
     kdas_context      *ctx;
@@ -22,7 +22,7 @@ typedef struct kd_frames {
     pthread_mutex_t    lock;
     uint64_t           budget, used; /* bytes of decoded frames; used is under `lock` */
     kdas_scene_options scene;
-    kd_frame          *frame;
+    kd_frame_files    *frame;
     size_t             count, capacity;
     int64_t            skipped; /* frames that were left out when the folder was read */
 } kd_frames;
@@ -34,7 +34,7 @@ kd_frames *kd_frames_share(kd_frames *frames);
 void       kd_frames_drop(kd_frames *frames);
 /* Append a frame. Ownership of its strings passes to the store, also on failure; a NULL name is a
  * failed allocation. */
-kdas_status kd_frames_add(kd_frames *frames, kd_frame frame);
+kdas_status kd_frames_add(kd_frames *frames, kd_frame_files frame);
 
 /* Fill an empty store from a folder (folder.c), or from one of frames without masks. */
 kdas_status kd_frames_scan(kd_frames *frames, const char *dir, bool skip_bad);
