@@ -1,11 +1,15 @@
 #!/bin/bash
-# layers.sh [ROOT] - prove the direction of includes: a folder of src/ may include only from itself and from
-# those before it in `order`; the CPU backend knows only what a plug-in would, and the CUDA plug-in, which links to
-# nothing of the library, kdas/backend.h alone; CUDA's headers are its and its emulator's; examples and programs know only
-# what a host would; programs share folders of src/programs that know no program, and know nothing of each other. And, by their objects (in OBJECTS, which `make check-layers` builds), that some files of src/ stand on the
-# public functions as a host would; and the order once more, by the symbols of the library's objects. Besides, numbers are written and read in one place. Prints each include as
-# FILE:LINE, and each symbol, that breaks a rule, then
-# "N passed, N failed".
+# layers.sh [ROOT] - prove the layers of the source tree:
+# - A folder of src/ includes only from itself and from those before it in `order`, and the objects of the library refer
+#   only to symbols that those define.
+# - The CPU backend includes only what a plug-in may. The CUDA plug-in, which links to nothing of the library, includes only
+#   kdas/backend.h. Only the plug-in and its emulator include CUDA's headers.
+# - Examples and programs include only what a host may. Folders that programs share include nothing of a program, and
+#   programs include nothing of each other.
+# - Some files of src/ use only public functions, by their objects.
+# - Numbers are written and read in one file.
+# `make check-layers` builds the objects (OBJECTS) and the archive (ARCHIVE). Prints each include as FILE:LINE, and each
+# symbol, that breaks a rule, then "N passed, N failed".
 set -u
 cd "${1:-$(dirname "$0")/..}" || exit 1
 order=(base io image backend op graph scene data nn model infer loss optim metric distill)

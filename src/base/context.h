@@ -9,9 +9,9 @@
 /* A part: data that a folder above keeps for each context. A static kd_part_type in that folder
  * identifies it, so this header does not depend on it. */
 typedef struct kd_part_type {
-    size_t size; /* of the part, which begins as zeros                     */
-    void (*finish)(kdas_context *ctx,
-                   void         *part); /* NULL, or called before the context's device is closed */
+    size_t size; /* of the part, which begins as zeros */
+    /* NULL, or called before the context's device is closed */
+    void (*finish)(kdas_context *ctx, void *part);
 } kd_part_type;
 typedef struct kd_part kd_part;
 

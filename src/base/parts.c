@@ -1,4 +1,4 @@
-/* parts.c - what the folders above base keep for each context. */
+/* parts.c - parts of a context: a list of blocks, found by their type. It is short, two or three parts. */
 #include "base/context.h"
 
 struct kd_part {
