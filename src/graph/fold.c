@@ -1,6 +1,7 @@
 /* fold.c - for inference: folds a batch norm into the weights of the convolution or linear layer
  * before it, if only the norm reads that layer's result. The folded weights are recomputed when
- * parameters or running statistics change. */
+ * parameters or running statistics change.
+ * It and run.c call each other: a run folds stale weights, which are then packed like others. */
 #include <math.h>
 #include <string.h>
 #include "graph/program_inside.h"

@@ -1,4 +1,5 @@
-/* profile.c - see profile.h. */
+/* profile.c - see profile.h.
+ * It and device.c call each other: updates are timed, and so is clearing memory. */
 #include "graph/profile.h"
 #include "graph/program_inside.h"
 

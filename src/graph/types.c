@@ -2,7 +2,8 @@
  * requests it. Products (convolutions, linear layers, attention) take 16-bit activations.
  * Another op computes in 16 bits if all its activations have 16 bits and the device has a kernel
  * for it, else in f32. A CAST converts between the two, at most one per value. Parameters,
- * statistics, losses and all values read from outside stay f32. */
+ * statistics, losses and all values read from outside stay f32.
+ * It and graph.c call each other: adding a node chooses its type, which may add a CAST. */
 #include "graph/device.h"
 #include "graph/graph_inside.h"
 

@@ -1,4 +1,5 @@
-/* convert.c - pixels of one kind as another. */
+/* convert.c - pixels of one kind as another.
+ * It and image.c call each other: a conversion reads views, and packing a view converts it. */
 #include <string.h>
 #include "image/image.h"
 #include "image/yuv.h"

@@ -1,7 +1,8 @@
 /* resize.c - the input resize: a triangle filter, as wide as the step between output samples (so
  * that shrinking averages and does not skip), first along rows, then along columns. Numerically
  * Pillow's BILINEAR: weights in double, for 8-bit pixels rounded to 22 fractional bits, a pass
- * rounded half up. */
+ * rounded half up.
+ * It and image.c call each other: a resize reads views, and the public resize is among them. */
 #include <math.h>
 #include <string.h>
 #include "base/context.h"

@@ -1,4 +1,5 @@
-/* options.c - the objective's settings: defaults, presets, checks. */
+/* options.c - the objective's settings: defaults, presets, checks.
+ * It and loss.c call each other: create() frees a loss when it fails, and evaluations read what is needed. */
 #include <math.h>
 #include <string.h>
 #include "base/process.h"

@@ -1,5 +1,6 @@
 /* side.c - side parameters, trained beside the model's but not part of the model: the
- * projections of feature guidance. */
+ * projections of feature guidance.
+ * It and optim.c call each other: a step updates both sets, by the same rule. */
 #include "optim/optim.h"
 
 kdas_status kd_optim_side_create(kdas_optim *optim, kd_params *params)
