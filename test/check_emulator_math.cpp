@@ -151,21 +151,18 @@ START_TEST(tf32_is_used_only_where_it_is_asked_for)
     const float x = 1.0f + 1.0f / 4096.0f, one = 1.0f, zero = 0.0f; // TF32 rounds x to 1
     const struct {
         cublasComputeType_t compute;
-        cublasMath_t        math;
         const char         *capability;
         float               wanted;
-    } cases[] = { { CUBLAS_COMPUTE_32F, CUBLAS_DEFAULT_MATH, "8.0", x },
-                  { CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_DEFAULT_MATH, "8.0", 1.0f },
-                  { CUBLAS_COMPUTE_32F, CUBLAS_TF32_TENSOR_OP_MATH, "8.0", 1.0f },
-                  { CUBLAS_COMPUTE_32F_PEDANTIC, CUBLAS_TF32_TENSOR_OP_MATH, "8.0", x },
-                  { CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_DEFAULT_MATH, "7.0", x } };
+    } cases[] = { { CUBLAS_COMPUTE_32F, "8.0", x },
+                  { CUBLAS_COMPUTE_32F_FAST_TF32, "8.0", 1.0f },
+                  { CUBLAS_COMPUTE_32F_PEDANTIC, "8.0", x },
+                  { CUBLAS_COMPUTE_32F_FAST_TF32, "7.0", x } };
     blas   b;
     float *A = on_device(std::vector<float>{ x }), *B = on_device(std::vector<float>{ 1.0f }),
           *C = on_device<float>(1);
 
     for (const auto &c : cases) {
         kd_emulator_set("CC", c.capability);
-        good(cublasSetMathMode(b.handle, c.math));
         good(cublasGemmEx(b.handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, A, CUDA_R_32F, 1, B,
                           CUDA_R_32F, 1, &zero, C, CUDA_R_32F, 1, c.compute, CUBLAS_GEMM_DEFAULT));
         ck_assert_float_eq(from_device(b, C, 1)[0], c.wanted);
@@ -180,11 +177,13 @@ START_TEST(a_product_of_memory_that_is_not_the_devices_is_a_lost_device)
     std::vector<float> host(64);
     float             *A = on_device<float>(16), *C = on_device<float>(15);
 
-    ck_assert_int_eq(
-        cublasSgemm(b.handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 4, 4, &one, A, 3, A, 4, &zero, C, 4),
-        CUBLAS_STATUS_INVALID_VALUE);
-    good(cublasSgemm(b.handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 4, 4, &one, _i == 0 ? host.data() : A,
-                     4, A, 4, &zero, _i == 0 ? A : C, 4));
+    const auto multiply = [&](const float *a, int lda, float *c) {
+        return cublasGemmEx(b.handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 4, 4, &one, a, CUDA_R_32F, lda,
+                            A, CUDA_R_32F, 4, &zero, c, CUDA_R_32F, 4, CUBLAS_COMPUTE_32F,
+                            CUBLAS_GEMM_DEFAULT);
+    };
+    ck_assert_int_eq(multiply(A, 3, C), CUBLAS_STATUS_INVALID_VALUE);
+    good(_i == 0 ? multiply(host.data(), 4, A) : multiply(A, 4, C));
     ck_assert_int_eq(b.sync(), cudaErrorIllegalAddress);
     says(_i == 0 ? "gemm: A does not lie" : "gemm: C does not lie");
 }
@@ -280,8 +279,9 @@ START_TEST(a_convolution_and_its_gradients_agree_with_loops)
     const float           alpha = 0.5f, none = 0.0f, twice = 2.0f;
     const auto            x = draw((size_t)s.x_count(), 1), w = draw((size_t)s.w_count(), 2),
                y = draw((size_t)s.y_count(), 3);
-    std::vector<double> vx(x.size()), vw(w.size()), vy(y.size());
-    size_t              bytes;
+    std::vector<double>           vx(x.size()), vw(w.size()), vy(y.size());
+    cudnnConvolutionFwdAlgoPerf_t first;
+    int                           found;
 
     each_product(s, [&](int ix, int iw, int iy) {
         vy[(size_t)iy] += (double)x[(size_t)ix] * w[(size_t)iw];
@@ -291,9 +291,11 @@ START_TEST(a_convolution_and_its_gradients_agree_with_loops)
     void *X = put(x, type), *W = put(w, type), *Y = put(y, type), *DX = put(x, type),
          *DW  = put(w, type);
     void *OUT = put(std::vector<float>(y.size(), std::nanf("")), type);
-    good(cudnnGetConvolutionForwardWorkspaceSize(
-        d.handle, d.x, d.w, d.conv, d.y, CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM, &bytes));
-    void *work = on_device<char>(bytes);
+    good(
+        cudnnGetConvolutionForwardAlgorithm_v7(d.handle, d.x, d.w, d.conv, d.y, 1, &found, &first));
+    ck_assert_int_eq(first.algo, CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM);
+    const size_t bytes = first.memory;
+    void        *work  = on_device<char>(bytes);
     good(cudnnConvolutionForward(d.handle, &alpha, d.x, X, d.w, W, d.conv,
                                  CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM, work, bytes,
                                  &none, d.y, OUT));

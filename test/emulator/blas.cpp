@@ -11,10 +11,8 @@
 #include "inside.h"
 
 struct cublasContext {
-    cudaStream_t        stream;
-    cublasMath_t        math;
-    cublasPointerMode_t pointers;
-    int                 device;
+    cudaStream_t stream;
+    int          device;
 };
 
 namespace emulator {
@@ -195,11 +193,10 @@ cublasStatus_t submit(cublasHandle_t handle, const product &p)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-bool uses_tf32(cublasHandle_t handle, cublasComputeType_t compute, cudaDataType type)
+bool uses_tf32(cublasComputeType_t compute, cudaDataType type)
 {
-    if (type != CUDA_R_32F || compute_capability() < 80) return false;
-    return compute == CUBLAS_COMPUTE_32F_FAST_TF32 ||
-           (compute == CUBLAS_COMPUTE_32F && (handle->math & 15) == CUBLAS_TF32_TENSOR_OP_MATH);
+    return type == CUDA_R_32F && compute_capability() >= 80 &&
+           compute == CUBLAS_COMPUTE_32F_FAST_TF32;
 }
 } // namespace
 } // namespace emulator
@@ -215,14 +212,13 @@ cublasStatus_t cublasGemmStridedBatchedEx(
     lock held;
 
     if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
-    if (!alpha || !beta || handle->pointers != CUBLAS_POINTER_MODE_HOST || in_device_range(alpha) ||
-        in_device_range(beta))
+    if (!alpha || !beta || in_device_range(alpha) || in_device_range(beta))
         return CUBLAS_STATUS_INVALID_VALUE;
     const bool           ta = transa != CUBLAS_OP_N, tb = transb != CUBLAS_OP_N;
     product              p      = { "gemm",
                                     ta,
                                     tb,
-                                    uses_tf32(handle, compute, Atype),
+                                    uses_tf32(compute, Atype),
                                     m,
                                     n,
                                     k,
@@ -255,27 +251,6 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
                                       Btype, ldb, 0, beta, C, Ctype, ldc, 0, 1, compute, algo);
 }
 
-cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t transa,
-                           cublasOperation_t transb, int m, int n, int k, const float *alpha,
-                           const float *A, int lda, const float *B, int ldb, const float *beta,
-                           float *C, int ldc)
-{
-    return cublasGemmEx(handle, transa, transb, m, n, k, alpha, A, CUDA_R_32F, lda, B, CUDA_R_32F,
-                        ldb, beta, C, CUDA_R_32F, ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
-}
-
-cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t transa,
-                                         cublasOperation_t transb, int m, int n, int k,
-                                         const float *alpha, const float *A, int lda,
-                                         long long strideA, const float *B, int ldb,
-                                         long long strideB, const float *beta, float *C, int ldc,
-                                         long long strideC, int batch)
-{
-    return cublasGemmStridedBatchedEx(handle, transa, transb, m, n, k, alpha, A, CUDA_R_32F, lda,
-                                      strideA, B, CUDA_R_32F, ldb, strideB, beta, C, CUDA_R_32F,
-                                      ldc, strideC, batch, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
-}
-
 cublasStatus_t cublasCreate(cublasHandle_t *out)
 {
     lock held;
@@ -283,8 +258,7 @@ cublasStatus_t cublasCreate(cublasHandle_t *out)
     *out = nullptr;
     if (ready() != cudaSuccess) return CUBLAS_STATUS_NOT_INITIALIZED;
     if (outside_captures("cublasCreate") != cudaSuccess) return CUBLAS_STATUS_ALLOC_FAILED;
-    *out = new (std::nothrow)
-        cublasContext{ nullptr, CUBLAS_DEFAULT_MATH, CUBLAS_POINTER_MODE_HOST, current_device() };
+    *out = new (std::nothrow) cublasContext{ nullptr, current_device() };
     if (!*out) return CUBLAS_STATUS_ALLOC_FAILED;
     handles++;
     return CUBLAS_STATUS_SUCCESS;
@@ -300,24 +274,10 @@ cublasStatus_t cublasDestroy(cublasHandle_t handle)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasGetVersion(cublasHandle_t handle, int *version)
-{
-    if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
-    *version = 120400;
-    return CUBLAS_STATUS_SUCCESS;
-}
-
 cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream)
 {
     if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
     handle->stream = stream;
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasGetStream(cublasHandle_t handle, cudaStream_t *stream)
-{
-    if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
-    *stream = handle->stream;
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -331,33 +291,12 @@ cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void *workspace, size_t
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode)
-{
-    if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
-    handle->math = mode;
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasGetMathMode(cublasHandle_t handle, cublasMath_t *mode)
-{
-    if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
-    *mode = handle->math;
-    return CUBLAS_STATUS_SUCCESS;
-}
-
 cublasStatus_t cublasSetAtomicsMode(cublasHandle_t handle, cublasAtomicsMode_t)
 {
     return handle ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_INITIALIZED;
 }
 
-cublasStatus_t cublasSetPointerMode(cublasHandle_t handle, cublasPointerMode_t mode)
-{
-    if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
-    handle->pointers = mode;
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-const char *cublasGetStatusName(cublasStatus_t status)
+const char *cublasGetStatusString(cublasStatus_t status)
 {
 #define NAME(status) \
     case status: return #status;
@@ -376,5 +315,3 @@ const char *cublasGetStatusName(cublasStatus_t status)
 #undef NAME
     return "unknown";
 }
-
-const char *cublasGetStatusString(cublasStatus_t status) { return cublasGetStatusName(status); }

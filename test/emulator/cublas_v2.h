@@ -28,23 +28,10 @@ typedef enum cublasOperation_t {
     CUBLAS_OP_C = 2
 } cublasOperation_t;
 
-typedef enum cublasMath_t {
-    CUBLAS_DEFAULT_MATH                              = 0,
-    CUBLAS_TENSOR_OP_MATH                            = 1,
-    CUBLAS_PEDANTIC_MATH                             = 2,
-    CUBLAS_TF32_TENSOR_OP_MATH                       = 3,
-    CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION = 16
-} cublasMath_t;
-
 typedef enum cublasAtomicsMode_t {
     CUBLAS_ATOMICS_NOT_ALLOWED = 0,
     CUBLAS_ATOMICS_ALLOWED     = 1
 } cublasAtomicsMode_t;
-
-typedef enum cublasPointerMode_t {
-    CUBLAS_POINTER_MODE_HOST   = 0,
-    CUBLAS_POINTER_MODE_DEVICE = 1
-} cublasPointerMode_t;
 
 typedef enum cublasComputeType_t {
     CUBLAS_COMPUTE_16F           = 64,
@@ -63,28 +50,12 @@ typedef enum cublasGemmAlgo_t {
 typedef struct cublasContext *cublasHandle_t;
 
 const char    *cublasGetStatusString(cublasStatus_t status);
-const char    *cublasGetStatusName(cublasStatus_t status);
 cublasStatus_t cublasCreate(cublasHandle_t *handle);
 cublasStatus_t cublasDestroy(cublasHandle_t handle);
-cublasStatus_t cublasGetVersion(cublasHandle_t handle, int *version);
 cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream);
-cublasStatus_t cublasGetStream(cublasHandle_t handle, cudaStream_t *stream);
 cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void *workspace, size_t bytes);
-cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode);
-cublasStatus_t cublasGetMathMode(cublasHandle_t handle, cublasMath_t *mode);
 cublasStatus_t cublasSetAtomicsMode(cublasHandle_t handle, cublasAtomicsMode_t mode);
-cublasStatus_t cublasSetPointerMode(cublasHandle_t handle, cublasPointerMode_t mode);
 
-cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t transa,
-                           cublasOperation_t transb, int m, int n, int k, const float *alpha,
-                           const float *A, int lda, const float *B, int ldb, const float *beta,
-                           float *C, int ldc);
-cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t transa,
-                                         cublasOperation_t transb, int m, int n, int k,
-                                         const float *alpha, const float *A, int lda,
-                                         long long strideA, const float *B, int ldb,
-                                         long long strideB, const float *beta, float *C, int ldc,
-                                         long long strideC, int batch);
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
                             cublasOperation_t transb, int m, int n, int k, const void *alpha,
                             const void *A, cudaDataType Atype, int lda, const void *B,

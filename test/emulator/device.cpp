@@ -33,60 +33,53 @@ std::map<std::string, std::string> &overrides()
 
 const struct {
     cudaError_t error;
-    const char *name, *text;
+    const char *text;
 } errors[] = {
-#define ERROR(name) name, #name
-    { ERROR(cudaSuccess), "no error" },
-    { ERROR(cudaErrorInvalidValue), "invalid argument" },
-    { ERROR(cudaErrorMemoryAllocation), "out of memory" },
-    { ERROR(cudaErrorInitializationError), "initialization error" },
-    { ERROR(cudaErrorCudartUnloading), "driver shutting down" },
-    { ERROR(cudaErrorInvalidConfiguration), "invalid configuration argument" },
-    { ERROR(cudaErrorInvalidMemcpyDirection), "invalid copy direction for memcpy" },
-    { ERROR(cudaErrorInsufficientDriver),
-      "CUDA driver version is insufficient for CUDA runtime version" },
-    { ERROR(cudaErrorDevicesUnavailable), "CUDA-capable devices are busy or unavailable" },
-    { ERROR(cudaErrorInvalidDeviceFunction), "invalid device function" },
-    { ERROR(cudaErrorNoDevice), "no CUDA-capable device is detected" },
-    { ERROR(cudaErrorInvalidDevice), "invalid device ordinal" },
-    { ERROR(cudaErrorNoKernelImageForDevice),
-      "no kernel image is available for execution on the device" },
-    { ERROR(cudaErrorECCUncorrectable), "uncorrectable ECC error encountered" },
-    { ERROR(cudaErrorInvalidResourceHandle), "invalid resource handle" },
-    { ERROR(cudaErrorNotReady), "device not ready" },
-    { ERROR(cudaErrorIllegalAddress), "an illegal memory access was encountered" },
-    { ERROR(cudaErrorLaunchOutOfResources), "too many resources requested for launch" },
-    { ERROR(cudaErrorLaunchTimeout), "the launch timed out and was terminated" },
-    { ERROR(cudaErrorAssert), "device-side assert triggered" },
-    { ERROR(cudaErrorHardwareStackError), "hardware stack error" },
-    { ERROR(cudaErrorIllegalInstruction), "an illegal instruction was encountered" },
-    { ERROR(cudaErrorMisalignedAddress), "misaligned address" },
-    { ERROR(cudaErrorInvalidPc), "invalid program counter" },
-    { ERROR(cudaErrorLaunchFailure), "unspecified launch failure" },
-    { ERROR(cudaErrorNotPermitted), "operation not permitted" },
-    { ERROR(cudaErrorNotSupported), "operation not supported" },
-    { ERROR(cudaErrorSystemNotReady), "system not yet initialized" },
-    { ERROR(cudaErrorSystemDriverMismatch),
+    { cudaSuccess, "no error" },
+    { cudaErrorInvalidValue, "invalid argument" },
+    { cudaErrorMemoryAllocation, "out of memory" },
+    { cudaErrorInitializationError, "initialization error" },
+    { cudaErrorCudartUnloading, "driver shutting down" },
+    { cudaErrorInvalidConfiguration, "invalid configuration argument" },
+    { cudaErrorInvalidMemcpyDirection, "invalid copy direction for memcpy" },
+    { cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime version" },
+    { cudaErrorDevicesUnavailable, "CUDA-capable devices are busy or unavailable" },
+    { cudaErrorInvalidDeviceFunction, "invalid device function" },
+    { cudaErrorNoDevice, "no CUDA-capable device is detected" },
+    { cudaErrorInvalidDevice, "invalid device ordinal" },
+    { cudaErrorNoKernelImageForDevice, "no kernel image is available for execution on the device" },
+    { cudaErrorECCUncorrectable, "uncorrectable ECC error encountered" },
+    { cudaErrorInvalidResourceHandle, "invalid resource handle" },
+    { cudaErrorNotReady, "device not ready" },
+    { cudaErrorIllegalAddress, "an illegal memory access was encountered" },
+    { cudaErrorLaunchOutOfResources, "too many resources requested for launch" },
+    { cudaErrorLaunchTimeout, "the launch timed out and was terminated" },
+    { cudaErrorAssert, "device-side assert triggered" },
+    { cudaErrorHardwareStackError, "hardware stack error" },
+    { cudaErrorIllegalInstruction, "an illegal instruction was encountered" },
+    { cudaErrorMisalignedAddress, "misaligned address" },
+    { cudaErrorInvalidPc, "invalid program counter" },
+    { cudaErrorLaunchFailure, "unspecified launch failure" },
+    { cudaErrorNotPermitted, "operation not permitted" },
+    { cudaErrorNotSupported, "operation not supported" },
+    { cudaErrorSystemNotReady, "system not yet initialized" },
+    { cudaErrorSystemDriverMismatch,
       "system has unsupported display driver / cuda driver combination" },
-    { ERROR(cudaErrorStreamCaptureUnsupported),
-      "operation not permitted when stream is capturing" },
-    { ERROR(cudaErrorStreamCaptureInvalidated),
+    { cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing" },
+    { cudaErrorStreamCaptureInvalidated,
       "operation failed due to a previous error during capture" },
-    { ERROR(cudaErrorStreamCaptureMerge),
+    { cudaErrorStreamCaptureMerge,
       "operation would result in a merge of separate capture sequences" },
-    { ERROR(cudaErrorStreamCaptureUnmatched),
-      "capture was not ended in the same stream as it began" },
-    { ERROR(cudaErrorStreamCaptureUnjoined), "capturing stream has unjoined work" },
-    { ERROR(cudaErrorStreamCaptureIsolation),
-      "dependency created on uncaptured work in another stream" },
-    { ERROR(cudaErrorStreamCaptureImplicit),
+    { cudaErrorStreamCaptureUnmatched, "capture was not ended in the same stream as it began" },
+    { cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work" },
+    { cudaErrorStreamCaptureIsolation, "dependency created on uncaptured work in another stream" },
+    { cudaErrorStreamCaptureImplicit,
       "operation would make the legacy stream depend on a capturing blocking stream" },
-    { ERROR(cudaErrorCapturedEvent),
+    { cudaErrorCapturedEvent,
       "operation not permitted on an event last recorded in a capturing stream" },
-    { ERROR(cudaErrorStreamCaptureWrongThread),
+    { cudaErrorStreamCaptureWrongThread,
       "attempt to terminate a thread-local capture sequence from another thread" },
-    { ERROR(cudaErrorUnknown), "unknown error" },
-#undef ERROR
+    { cudaErrorUnknown, "unknown error" },
 };
 } // namespace
 
@@ -208,14 +201,6 @@ int         kd_emulator_host_blocks(void) { return host_blocks; }
 int         kd_emulator_handles(void) { return handles; }
 size_t      kd_emulator_launches(void) { return launches; }
 
-const char *cudaGetErrorName(cudaError_t error)
-{
-    for (const auto &e : errors) {
-        if (e.error == error) return e.name;
-    }
-    return "unrecognized error code";
-}
-
 const char *cudaGetErrorString(cudaError_t error)
 {
     static thread_local char text[640];
@@ -229,17 +214,10 @@ const char *cudaGetErrorString(cudaError_t error)
     return "unrecognized error code";
 }
 
-cudaError_t cudaPeekAtLastError(void)
-{
-    lock              held;
-    const cudaError_t error = fate[chosen];
-
-    return error != cudaSuccess ? error : (cudaError_t)last_error;
-}
-
 cudaError_t cudaGetLastError(void)
 {
-    const cudaError_t error = cudaPeekAtLastError();
+    lock              held;
+    const cudaError_t error = fate[chosen] != cudaSuccess ? fate[chosen] : (cudaError_t)last_error;
 
     last_error = cudaSuccess;
     return error;

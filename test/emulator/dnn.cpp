@@ -281,20 +281,6 @@ cudnnStatus_t search(direction way, cudnnHandle_t handle, cudnnTensorDescriptor_
     return CUDNN_STATUS_SUCCESS;
 }
 
-cudnnStatus_t workspace(direction way, cudnnHandle_t handle, cudnnTensorDescriptor_t x,
-                        cudnnFilterDescriptor_t w, cudnnConvolutionDescriptor_t conv,
-                        cudnnTensorDescriptor_t y, int algo, size_t *bytes)
-{
-    convolution         v;
-    const cudnnStatus_t status = describe(&v, way, handle, x, w, conv, y);
-    const algorithm    *a      = find(way, algo);
-
-    if (status != CUDNN_STATUS_SUCCESS) return status;
-    if (!a) return CUDNN_STATUS_NOT_SUPPORTED;
-    *bytes = workspace_of(v, *a);
-    return CUDNN_STATUS_SUCCESS;
-}
-
 // `v` has its descriptors and pointers; the rest is as the call gave it.
 cudnnStatus_t submit(cudnnHandle_t handle, convolution &v, int algo, const void *alpha,
                      const void *beta, void *work, size_t bytes)
@@ -349,8 +335,6 @@ using namespace emulator;
 
 // ---- Handles and descriptors ---------------------------------------------------------------------
 
-size_t cudnnGetVersion(void) { return CUDNN_VERSION; }
-
 cudnnStatus_t cudnnCreate(cudnnHandle_t *out)
 {
     lock held;
@@ -368,13 +352,6 @@ cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream)
 {
     if (!handle) return CUDNN_STATUS_BAD_PARAM_NULL_POINTER;
     handle->stream = stream;
-    return CUDNN_STATUS_SUCCESS;
-}
-
-cudnnStatus_t cudnnGetStream(cudnnHandle_t handle, cudaStream_t *stream)
-{
-    if (!handle) return CUDNN_STATUS_BAD_PARAM_NULL_POINTER;
-    *stream = handle->stream;
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -453,32 +430,6 @@ cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm_v7(
     int *found, cudnnConvolutionBwdFilterAlgoPerf_t *results)
 {
     return search(BACKWARD_FILTER, handle, x, dw, conv, dy, wanted, found, results);
-}
-
-cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(cudnnHandle_t                      handle,
-                                                      const cudnnTensorDescriptor_t      x,
-                                                      const cudnnFilterDescriptor_t      w,
-                                                      const cudnnConvolutionDescriptor_t conv,
-                                                      const cudnnTensorDescriptor_t      y,
-                                                      cudnnConvolutionFwdAlgo_t algo, size_t *bytes)
-{
-    return workspace(FORWARD, handle, x, w, conv, y, algo, bytes);
-}
-
-cudnnStatus_t cudnnGetConvolutionBackwardDataWorkspaceSize(
-    cudnnHandle_t handle, const cudnnFilterDescriptor_t w, const cudnnTensorDescriptor_t dy,
-    const cudnnConvolutionDescriptor_t conv, const cudnnTensorDescriptor_t dx,
-    cudnnConvolutionBwdDataAlgo_t algo, size_t *bytes)
-{
-    return workspace(BACKWARD_DATA, handle, dx, w, conv, dy, algo, bytes);
-}
-
-cudnnStatus_t cudnnGetConvolutionBackwardFilterWorkspaceSize(
-    cudnnHandle_t handle, const cudnnTensorDescriptor_t x, const cudnnTensorDescriptor_t dy,
-    const cudnnConvolutionDescriptor_t conv, const cudnnFilterDescriptor_t dw,
-    cudnnConvolutionBwdFilterAlgo_t algo, size_t *bytes)
-{
-    return workspace(BACKWARD_FILTER, handle, x, dw, conv, dy, algo, bytes);
 }
 
 cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t handle, const void *alpha,

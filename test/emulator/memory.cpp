@@ -378,13 +378,13 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 }
 
 // Pinned memory ends at a fence, too, and holds NaN.
-cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned int)
+cudaError_t cudaMallocHost(void **memory, size_t bytes)
 {
     lock        held;
     cudaError_t error = ready();
     block       b;
 
-    if (error == cudaSuccess) error = outside_captures("cudaHostAlloc");
+    if (error == cudaSuccess) error = outside_captures("cudaMallocHost");
     if (error != cudaSuccess) return give(error);
     *memory = nullptr;
     if (bytes == 0) return cudaSuccess;
@@ -404,8 +404,6 @@ cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned int)
     *memory = (void *)b.start();
     return cudaSuccess;
 }
-
-cudaError_t cudaMallocHost(void **memory, size_t bytes) { return cudaHostAlloc(memory, bytes, 0); }
 
 cudaError_t cudaFreeHost(void *memory)
 {

@@ -223,21 +223,6 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     return give(error == cudaSuccess ? run_stream(stream) : error);
 }
 
-// Says "not ready" once, and then does the work: who asks again comes to an end.
-cudaError_t cudaStreamQuery(cudaStream_t stream)
-{
-    lock        held;
-    cudaError_t error = usable(stream);
-
-    if (error == cudaSuccess && stream->capture) {
-        stream->broken = true;
-        error          = cudaErrorStreamCaptureUnsupported;
-    }
-    if (error != cudaSuccess || !stream->queue.first) return give(error);
-    error = run_stream(stream);
-    return give(error == cudaSuccess ? cudaErrorNotReady : error);
-}
-
 cudaError_t cudaDeviceSynchronize(void)
 {
     lock        held;
@@ -378,16 +363,4 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     if (error == cudaSuccess && event->captured) error = cudaErrorCapturedEvent;
     if (error == cudaSuccess) error = lost(event->device);
     return give(error == cudaSuccess ? await(event, event->ticket, event->stream) : error);
-}
-
-cudaError_t cudaEventQuery(cudaEvent_t event)
-{
-    lock        held;
-    cudaError_t error = ready();
-
-    if (error == cudaSuccess && event->captured) error = cudaErrorCapturedEvent;
-    if (error == cudaSuccess) error = lost(event->device);
-    if (error != cudaSuccess || event->done >= event->ticket) return give(error);
-    error = await(event, event->ticket, event->stream);
-    return give(error == cudaSuccess ? cudaErrorNotReady : error);
 }
