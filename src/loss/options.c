@@ -74,14 +74,13 @@ static const struct {
         .axis            = "channel",
         .seg_weight      = 0.7f,
         .guidance_weight = 0.3f } },
-    { "feature", { .guidance = "none", .feature = "normalised" } },
+    { "feature", { .guidance = "none", .feature = "channel" } },
     { "kdas",
       { .guidance        = "kl",
         .axis            = "pixel",
         .guidance_weight = 0.05f,
         .share           = 0.5f,
-        .feature         = "normalised",
-        .feature_weight  = 3 } },
+        .feature         = "channel" } },
 };
 
 kdas_status kdas_loss_options_preset(kdas_loss_options *options, const char *preset)
