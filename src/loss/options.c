@@ -80,7 +80,8 @@ static const struct {
         .axis            = "pixel",
         .guidance_weight = 0.05f,
         .share           = 0.5f,
-        .feature         = "channel" } },
+        .feature         = "channel",
+        .feature_weight  = 3 } },
 };
 
 kdas_status kdas_loss_options_preset(kdas_loss_options *options, const char *preset)
