@@ -8,8 +8,13 @@ LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 BINDIR     ?= $(PREFIX)/bin
 DESTDIR    ?=
-CC  ?= gcc
-CXX ?= g++
+# make predefines CC and CXX, so that ?= would not apply
+ifneq ($(filter default undefined,$(origin CC)),)
+CC := gcc
+endif
+ifneq ($(filter default undefined,$(origin CXX)),)
+CXX := g++
+endif
 # release, asan (address and undefined behaviour) or tsan (data races)
 CONFIG   ?= release
 FIXTURES ?= test/golden/fixtures
@@ -140,7 +145,7 @@ define KEEP
 	@printf '%s\n' '$(subst ','\'',$(1))' >$@.new; cmp -s $@.new $@ || cp $@.new $@; rm -f $@.new
 endef
 $(B)/.flags: FORCE
-	$(call KEEP,$(LIB_COMPILE) $(HOST_COMPILE_CXX) $(SIMD_CFLAGS) $(foreach isa,$(SIMD_ISAS),$(SIMD_$(isa))))
+	$(call KEEP,$(LIB_COMPILE) $(PROGRAM_COMPILE) $(HOST_COMPILE_CXX) $(TEST_COMPILE_CXX) $(SIMD_CFLAGS) $(foreach isa,$(SIMD_ISAS),$(SIMD_$(isa))))
 $(B)/.objects: FORCE
 	$(call KEEP,$(LINK) $(OBJ) $(LIBS))
 
