@@ -47,8 +47,8 @@ BUILT   := build bin demo out bench/out lib/kdas lib/libkdas.a lib/libkdas.so*
 dist: ## write the source tarball build/kdas-VERSION.tar.gz
 	@mkdir -p $(dir $(TARBALL))
 	@if [ -e .git ]; then \
-	  git diff-index --quiet HEAD || echo "dist: changes that are not committed are left out" >&2; \
-	  git archive --format=tar --prefix=kdas-$(VERSION)/ HEAD >$(TARBALL).tar; \
+	  git -c safe.directory='*' diff-index --quiet HEAD || echo "dist: changes that are not committed are left out" >&2; \
+	  git -c safe.directory='*' archive --format=tar --prefix=kdas-$(VERSION)/ HEAD >$(TARBALL).tar; \
 	else \
 	  tar -cf $(TARBALL).tar $(BUILT:%=--exclude='./%') --sort=name --owner=0 --group=0 --numeric-owner \
 	    --mtime="@$$(stat -c %Y CHANGELOG.md)" --transform='flags=r;s|^\.|kdas-$(VERSION)|' .; \
