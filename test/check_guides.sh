@@ -125,6 +125,10 @@ claim "the frames have masks" count 4 distil/masks '*_mask.png'
 claim "the maps are there" count 8 teacher/cached '*.safetensors'
 masks() { test "$(cat "$tmp"/video/*.said | grep -c '^[0-9.]* % of the frame is polyp, ')" = 3; }
 claim "each frame of the camera is segmented" masks
+if grep -q 'needs: ./gst ' "$tmp"/video/*.needs && [ -x "$tmp/video/gst" ]; then
+    pulled() { cat "$tmp"/video/*.said | grep -qx '5 frames'; }
+    claim "each frame of the GStreamer pipeline has a mask" pulled
+fi
 linked() { "$tmp/embed/host" | grep -qx polyp_pvt_b0 && readelf -d "$tmp/embed/host" | grep -q libkdas.so; }
 claim "the host of the Makefile runs with the shared library" linked
 static() { "$tmp/embed/host-static" | grep -qx polyp_pvt_b0 && ! readelf -d "$tmp/embed/host-static" | grep libkdas; }
