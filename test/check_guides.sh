@@ -52,7 +52,7 @@ begin()
         mv "$own/data/TestDataset/scenes" "$own/data/TestDataset/mine"
 }
 claim "frames and weights can be made" begin
-gcc -std=gnu11 -Wall -Wextra -Werror -shared -fPIC -o "$tmp/camera.so" test/guides/camera.c || failed=$((failed + 1))
+"${CC:-gcc}" -std=gnu11 -Wall -Wextra -Werror -shared -fPIC -o "$tmp/camera.so" test/guides/camera.c || failed=$((failed + 1))
 python() { command -v python3 >/dev/null && python3 -c "import $1" 2>/dev/null; } # MODULE
 if python torch && python safetensors; then
     python3 -c "import torch, sys; from safetensors.torch import load_file; torch.save(load_file(sys.argv[1]), sys.argv[2])" \
