@@ -8,8 +8,13 @@ LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 BINDIR     ?= $(PREFIX)/bin
 DESTDIR    ?=
-CC  ?= gcc
-CXX ?= g++
+# make predefines CC and CXX, so that ?= would not apply
+ifneq ($(filter default undefined,$(origin CC)),)
+CC := gcc
+endif
+ifneq ($(filter default undefined,$(origin CXX)),)
+CXX := g++
+endif
 # release, asan (address and undefined behaviour) or tsan (data races)
 CONFIG   ?= release
 FIXTURES ?= test/golden/fixtures
@@ -140,7 +145,7 @@ define KEEP
 	@printf '%s\n' '$(subst ','\'',$(1))' >$@.new; cmp -s $@.new $@ || cp $@.new $@; rm -f $@.new
 endef
 $(B)/.flags: FORCE
-	$(call KEEP,$(LIB_COMPILE) $(HOST_COMPILE_CXX) $(SIMD_CFLAGS) $(foreach isa,$(SIMD_ISAS),$(SIMD_$(isa))))
+	$(call KEEP,$(LIB_COMPILE) $(PROGRAM_COMPILE) $(HOST_COMPILE_CXX) $(TEST_COMPILE_CXX) $(SIMD_CFLAGS) $(foreach isa,$(SIMD_ISAS),$(SIMD_$(isa))))
 $(B)/.objects: FORCE
 	$(call KEEP,$(LINK) $(OBJ) $(LIBS))
 
@@ -308,8 +313,9 @@ include src/backend/cuda/build.mk
 
 # ---- Machine --------------------------------------------------------------------------------------
 BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libopenblas-openmp-dev libstb-dev libjsmn-dev
-# gfortran: openblas.pc names its library for static links, which check tries; locales: a test makes one with a comma
-CHECK_DEPS := check abigail-tools valgrind gfortran locales
+# gfortran: openblas.pc names its library for static links, which check tries; locales: a test makes one with a comma;
+# cmake: hosts find the installed library by it; groff-base: reads the man pages
+CHECK_DEPS := check abigail-tools valgrind gfortran locales cmake groff-base
 deps: ## install what is missing (Debian)
 	@.ci/deps $(BUILD_DEPS) $(CHECK_DEPS)
 # On a machine that does other work, too, threads that spin long while they wait cost several times the time.
@@ -319,37 +325,18 @@ demo: ## install what is missing, build, and distil students on synthetic frames
 	$(MAKE) $(JOBS) all
 	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-3000} $(BINOUT)/kdas-distill --demo --out demo $(DEMO)
 
-# Installed programs are linked anew: the path from BINDIR to LIBDIR is not that of the build tree. The CUDA plug-in
-# comes along if it was built (CUDA_PLUGIN= does without); libkdas finds it in the folder kdas beside itself.
-D := $(DESTDIR)
-install: all ## install under PREFIX (LIBDIR, INCLUDEDIR, BINDIR; all below DESTDIR)
-	install -d $(D)$(LIBDIR)/pkgconfig $(D)$(INCLUDEDIR)/kdas $(D)$(BINDIR)
-	install -m 755 $(SHARED) $(D)$(LIBDIR)/
-	ln -sf libkdas.so.$(VERSION) $(D)$(LIBDIR)/libkdas.so.$(SOVERSION)
-	ln -sf libkdas.so.$(SOVERSION) $(D)$(LIBDIR)/libkdas.so
-	install -m 644 $(STATIC) $(D)$(LIBDIR)/
-	install -m 644 $(HEADERS) $(D)$(INCLUDEDIR)/kdas/
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	  -e 's|@VERSION@|$(VERSION)|' -e 's|@PRIVATE@|$(ONEDNN_LIBS) $(SYSTEM_LIBS)|' \
-	  pkgconfig/kdas.pc.in > $(D)$(LIBDIR)/pkgconfig/kdas.pc
-	test ! -f "$(CUDA_PLUGIN)" || install -D -m 755 $(CUDA_PLUGIN) $(D)$(LIBDIR)/kdas/$(notdir $(CUDA_PLUGIN))
-	set -e; $(foreach p,$(PROGRAM_NAMES),$(LINK) -o $(D)$(BINDIR)/kdas-$(p) $(call PROGRAM_OWN,$(p)) \
-	  $(PROGRAM_SHARED) $(SHARED) -lpthread -lm $(call RPATH,$(BINDIR),$(LIBDIR));)
-uninstall: ## remove what install put there
-	rm -f $(addprefix $(D)$(LIBDIR)/,libkdas.so libkdas.so.$(SOVERSION) libkdas.so.$(VERSION) libkdas.a \
-	  pkgconfig/kdas.pc kdas/libkdas-cuda.so) $(addprefix $(D)$(BINDIR)/,$(notdir $(PROGRAMS)))
-	rm -rf $(D)$(INCLUDEDIR)/kdas
-	test ! -d $(D)$(LIBDIR)/kdas || rmdir --ignore-fail-on-non-empty $(D)$(LIBDIR)/kdas
+include pkgconfig/package.mk
+
 format: ## lay out the sources as .clang-format says
 	clang-format -i $$(find include src examples test bench -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu')
 clean: ## remove what was built
 	rm -rf build bin lib/kdas lib/libkdas.so* lib/libkdas.a
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile src/backend/cuda/build.mk | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile pkgconfig/package.mk src/backend/cuda/build.mk | expand -t 18
 
 .DEFAULT_GOAL := all
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: bench-kernels bench-profile bench-compare all lib programs tests check check-built check-suites check-golden check-layers check-abi check-all check-asan \
-  check-tsan check-valgrind symbols abi-dump abi-headers bench deps demo install uninstall format clean help FORCE
+  check-tsan check-valgrind symbols abi-dump abi-headers bench deps demo format clean help FORCE

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "base/base.h"
 #include "base/cores.h"
@@ -293,28 +294,23 @@ static const struct {
     int32_t     threads; /* 0: it is ignored */
     bool        logged;
 } values[] = {
-    { "3", 3, false },
-    { "5,2,1", 5, false },
-    { " 4 ", 4, false },
-    { "2 , 3", 2, false },
-    { "", 0, false },
-    { "0", 0, true },
-    { "-2", 0, true },
-    { "two", 0, true },
-    { "2.5", 0, true },
-    { "2x", 0, true },
-    { ",2", 0, true },
-    { "1025", 0, true },
-    { "99999999999999999999", 0, true },
+    { "3", 3, false },     { "5,2,1", 5, false }, { " 4 ", 4, false },
+    { "2 , 3", 2, false }, { "1", 1, false },     { "6", 6, false },
+    { "7", 0, false }, /* more than there are CPUs: it limits, and does not raise */
+    { "1025", 0, false },  { "", 0, false },      { "0", 0, true },
+    { "-2", 0, true },     { "two", 0, true },    { "2.5", 0, true },
+    { "2x", 0, true },     { ",2", 0, true },     { "99999999999999999999", 0, true },
 };
 
-START_TEST(omp_num_threads_is_obeyed_and_ignored_where_it_makes_no_sense)
+START_TEST(omp_num_threads_limits_and_is_ignored_where_it_makes_no_sense)
 {
+    large_machine = 1024;
+    allowed       = 6;
+    if (kd_quota_cpus("")) return; /* of this machine, which is smaller */
     setenv("OMP_NUM_THREADS", values[_i].value, 1);
-    ck_assert_int_eq(threads_of_a_context(0),
-                     values[_i].threads ? values[_i].threads : by_itself());
+    ck_assert_int_eq(threads_of_a_context(0), values[_i].threads ? values[_i].threads : 6);
     ck_assert_int_eq(strstr(said, "OMP_NUM_THREADS") != NULL, values[_i].logged);
-    ck_assert_int_eq(threads_of_a_context(2), 2); /* who asks, gets */
+    ck_assert_int_eq(threads_of_a_context(8), 8); /* who asks, gets */
     ck_assert_str_eq(said, "");
 }
 END_TEST
@@ -330,7 +326,39 @@ START_TEST(without_it_mask_and_quota_count)
 }
 END_TEST
 
-int main(void)
+/* OpenMP reads its limit when the process starts: the suite's own program is started anew, to print a count. */
+static int print_count(const char *asked)
+{
+    printf("%d\n", threads_of_a_context(atoi(asked)));
+    return said[0] && strstr(said, "OMP_THREAD_LIMIT") ? 3 : 0;
+}
+
+static const struct {
+    const char *asked;
+    int         limit, count, logged;
+} thread_limits[] = { { "0", 1, 1, 0 }, { "4", 1, 1, 1 }, { "4", 3, 3, 1 }, { "2", 9, 2, 0 } };
+
+START_TEST(openmps_own_limit_counts_for_every_context)
+{
+    char    self[4096], command[4300];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    FILE   *pipe;
+    int     count = 0, code;
+
+    ck_assert_int_gt(length, 0);
+    self[length] = 0;
+    snprintf(command, sizeof command, "OMP_THREAD_LIMIT=%d '%s' --count %s",
+             thread_limits[_i].limit, self, thread_limits[_i].asked);
+    pipe = popen(command, "r");
+    ck_assert_ptr_nonnull(pipe);
+    ck_assert_int_eq(fscanf(pipe, "%d", &count), 1);
+    code = pclose(pipe);
+    ck_assert_int_eq(count, thread_limits[_i].count);
+    ck_assert_int_eq(WEXITSTATUS(code), thread_limits[_i].logged ? 3 : 0);
+}
+END_TEST
+
+int main(int argc, char **argv)
 {
     Suite   *suite = suite_create("cores");
     TCase   *mask = tcase_create("mask"), *quotas = tcase_create("quotas");
@@ -338,6 +366,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    if (argc == 3 && !strcmp(argv[1], "--count")) return print_count(argv[2]);
     tcase_add_test(mask, machines_of_more_than_1024_cpus_are_counted);
     tcase_add_test(mask, the_mask_of_this_process_counts);
     suite_add_tcase(suite, mask);
@@ -354,9 +383,11 @@ int main(void)
     tcase_add_test(quotas, both_kinds_side_by_side_count);
     tcase_add_test(quotas, odd_lines_are_passed_over);
     suite_add_tcase(suite, quotas);
-    tcase_add_loop_test(both, omp_num_threads_is_obeyed_and_ignored_where_it_makes_no_sense, 0,
+    tcase_add_loop_test(both, omp_num_threads_limits_and_is_ignored_where_it_makes_no_sense, 0,
                         KD_COUNT(values));
     tcase_add_test(both, without_it_mask_and_quota_count);
+    tcase_add_loop_test(both, openmps_own_limit_counts_for_every_context, 0,
+                        KD_COUNT(thread_limits));
     suite_add_tcase(suite, both);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

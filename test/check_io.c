@@ -1,12 +1,14 @@
 /* check_io.c - files come whole or not at all: reading, replacing in one step, paths, folders. */
 #define _GNU_SOURCE
 #include <check.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include "io/crc.h"
 #include "io/file.h"
@@ -178,6 +180,34 @@ START_TEST(a_link_is_followed_and_permissions_stay)
     ck_assert(S_ISLNK(s.st_mode));
     ck_assert_int_eq(stat(kd_test_path("real"), &s), 0);
     ck_assert_int_eq(s.st_mode & 0777, 0640);
+}
+END_TEST
+
+/* A file system that refuses chmod: the errno that it gives; 0: it does not refuse. */
+static int refuses_chmod;
+
+int fchmod(int fd, mode_t mode)
+{
+    if (!refuses_chmod) return (int)syscall(SYS_fchmod, fd, mode);
+    errno = refuses_chmod;
+    return -1;
+}
+
+static const int refusals[] = { EPERM, ENOTSUP, ENOSYS, EACCES, EINVAL };
+
+START_TEST(a_file_is_replaced_where_chmod_is_refused)
+{
+    struct stat s;
+
+    kd_test_write(kd_test_path("out"), "old", 3);
+    ck_assert_int_eq(chmod(kd_test_path("out"), 0600), 0);
+    refuses_chmod = refusals[_i];
+    kd_assert_ok(kd_file_write_all(ctx, kd_test_path("out"), "new", 3));
+    refuses_chmod = 0;
+    kd_test_assert_text(kd_test_path("out"), "new");
+    ck_assert_int_eq(stat(kd_test_path("out"), &s), 0);
+    ck_assert_int_eq(s.st_mode & 0777, 0600); /* made so: a private file stays private */
+    ck_assert_int_eq(kd_test_entries(kd_test_path(NULL)), 1);
 }
 END_TEST
 
@@ -424,6 +454,7 @@ static Suite *io_suite(void)
     tcase_add_test(files, blocks_of_any_size_arrive_in_order);
     tcase_add_test(files, a_temporary_file_of_a_killed_process_is_not_in_the_way);
     tcase_add_test(files, a_link_is_followed_and_permissions_stay);
+    tcase_add_loop_test(files, a_file_is_replaced_where_chmod_is_refused, 0, KD_COUNT(refusals));
     tcase_add_loop_test(files, a_place_that_cannot_be_written_is_named, 0, KD_COUNT(closed));
     tcase_add_test(files, a_folder_without_permission_is_refused);
     tcase_add_test(files, a_full_disk_leaves_the_old_file);

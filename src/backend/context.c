@@ -152,8 +152,8 @@ static kdas_status choose_threads(kdas_context *ctx, int32_t asked)
     KD_RETURN(kd_team_open(&ctx->threads));
     if (ctx->threads < wanted)
         kd_warn(ctx,
-                "%d of %d compute threads can be had, the system refuses more (limits of processes "
-                "or of memory): computing with those",
+                "%d of %d compute threads can be had, the system refuses more (OMP_THREAD_LIMIT, "
+                "limits of processes or of memory): computing with those",
                 ctx->threads, wanted);
     return KDAS_OK;
 }

@@ -2,27 +2,27 @@
 #define _GNU_SOURCE
 #include "base/cores.h"
 #include <errno.h>
+#include <omp.h>
 #include <sched.h>
 #include <stdlib.h>
 #include "base/text.h"
 
 enum { MOST = 1024 };
 
-/* 0: the variable is not set, or is no number from 1 on. */
-static int32_t asked_for(kdas_context *ctx)
+/* The first number of OMP_NUM_THREADS; MOST where it is not set, or is no number from 1 on. */
+static int64_t openmp_number(kdas_context *ctx)
 {
     const char *text = getenv("OMP_NUM_THREADS"), *end;
     int64_t     n;
 
-    if (!text || !*text) return 0;
-    if (kd_parse_whole(text, &end, &n) && n >= 1 && n <= MOST) {
+    if (!text || !*text) return MOST;
+    if (kd_parse_whole(text, &end, &n) && n >= 1) {
         while (*end == ' ' || *end == '\t')
             end++;
-        if (*end == 0 || *end == ',') return (int32_t)n;
+        if (*end == 0 || *end == ',') return n;
     }
-    kd_warn(ctx, "OMP_NUM_THREADS is '%.32s', not a number from 1 to %d: it is ignored", text,
-            MOST);
-    return 0;
+    kd_warn(ctx, "OMP_NUM_THREADS is '%.32s', not a number from 1 on: it is ignored", text);
+    return MOST;
 }
 
 /* The kernel refuses a mask that is smaller than its own, without saying how large that is. */
@@ -45,11 +45,9 @@ int64_t kd_affinity_cpus(void)
 
 int32_t kd_default_threads(kdas_context *ctx)
 {
-    int64_t n = asked_for(ctx), quota;
+    int64_t n = KD_MIN(kd_affinity_cpus(), openmp_number(ctx)), quota = kd_quota_cpus("");
 
-    if (n) return (int32_t)n;
-    n     = kd_affinity_cpus();
-    quota = kd_quota_cpus("");
     if (quota) n = KD_MIN(n, quota);
+    n = KD_MIN(n, omp_get_thread_limit());
     return (int32_t)KD_MIN(n, MOST);
 }

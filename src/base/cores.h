@@ -3,9 +3,9 @@
 #define KD_CORES_H
 #include "base/base.h"
 
-/* The first number of OMP_NUM_THREADS; else the smaller one of the CPUs that the calling thread may
- * run on and of the whole CPUs of its cgroups' quotas; 1 to 1024. A value of OMP_NUM_THREADS that
- * is none is logged. */
+/* The smallest of: the CPUs that the calling thread may run on, the whole CPUs of its cgroups'
+ * quotas, the first number of OMP_NUM_THREADS, OMP_THREAD_LIMIT, and 1024; at least 1. A value of
+ * OMP_NUM_THREADS that is no such number is logged. */
 int32_t kd_default_threads(kdas_context *ctx);
 
 /* The CPUs of the calling thread's affinity mask, however many the machine has; at least 1. */

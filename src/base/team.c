@@ -129,6 +129,7 @@ kdas_status kd_team_open(int32_t *threads)
 {
     int32_t most;
 
+    *threads = KD_MIN(*threads, (int32_t)omp_get_thread_limit());
     switch (ask(region_size(*threads), &most)) {
     case LEFT_BEHIND: return left_behind();
     case TOO_FEW: *threads = most; break;

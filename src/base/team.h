@@ -5,7 +5,8 @@
 #define KD_TEAM_H
 #include "base/base.h"
 
-/* For a new context: lower *threads to the number that the calling thread can have, at least 1.
+/* For a new context: lower *threads to the number that the calling thread can have, at least 1, and
+ * that OMP_THREAD_LIMIT allows.
  * KDAS_ESTATE: more than one was requested, and the calling thread's team exists only in the
  * parent process. */
 kdas_status kd_team_open(int32_t *threads);

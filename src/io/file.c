@@ -168,8 +168,8 @@ static kdas_status writer_target(kd_writer *w, const char *path, mode_t *mode)
     return w->path ? KDAS_OK : KDAS_ENOMEM;
 }
 
-/* Create a temporary file that nobody else has, beside the target. */
-static kdas_status writer_temp(kd_writer *w)
+/* Create a temporary file that nobody else has, beside the target. mode: see writer_target(). */
+static kdas_status writer_temp(kd_writer *w, mode_t mode)
 {
     static atomic_uint counter;
     int                error = EEXIST;
@@ -178,14 +178,18 @@ static kdas_status writer_temp(kd_writer *w)
         w->temp = kd_printf(w->ctx, "%s.tmp-%ld-%u", w->path, (long)getpid(),
                             atomic_fetch_add(&counter, 1));
         if (!w->temp) return KDAS_ENOMEM;
-        w->fd = open(w->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (w->fd >= 0) return KDAS_OK;
+        w->fd = open(w->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode ? mode | 0600 : 0666);
+        if (w->fd >= 0) break;
         error = errno;
         kd_free(w->ctx, w->temp);
         w->temp = NULL;
         if (error != EEXIST) break; /* else a killed process left it: take the next number */
     }
-    return writer_failed(w, error);
+    if (w->fd < 0) return writer_failed(w, error);
+    /* What the umask took away comes back. Some file systems (CIFS, FUSE) refuse this; the file is
+     * then as they made it. */
+    if (mode) (void)!fchmod(w->fd, mode);
+    return KDAS_OK;
 }
 
 kdas_status kd_writer_open(kd_writer **out, kdas_context *ctx, const char *path)
@@ -204,11 +208,7 @@ kdas_status kd_writer_open(kd_writer **out, kdas_context *ctx, const char *path)
         goto done;
     }
     KD_TRY(writer_target(w, path, &mode));
-    KD_TRY(writer_temp(w));
-    if (mode && fchmod(w->fd, mode) != 0) {
-        st = writer_failed(w, errno);
-        goto done;
-    }
+    KD_TRY(writer_temp(w, mode));
     *out = w;
     w    = NULL;
 done:

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "arguments/manual.h"
 #include "system/say.h"
 
 int args_wrong(const program *p, const char *format, ...)
@@ -55,6 +56,25 @@ static void print_help(const program *p)
     printf("\n  %-24s print this\n  %-24s print the versions of program and library\n", "--help",
            "--version");
     if (p->after) printf("\n%s\n", p->after);
+    printf("\nExit status: " EXIT_CODES ".\n");
+}
+
+/* The options that every program has; -1 if it is none of them, else the exit code. */
+static int take_common(const program *p, const char *text)
+{
+    if (!strcmp(text, "--help") || !strcmp(text, "-h")) {
+        print_help(p);
+    } else if (!strcmp(text, "--version")) {
+        printf("%s %d.%d.%d (libkdas %s, ABI %d)\n", p->name, KDAS_VERSION_MAJOR,
+               KDAS_VERSION_MINOR, KDAS_VERSION_PATCH, kdas_version_string(), kdas_abi());
+    } else if (!strcmp(text, "--print-man")) { /* the last two are for `make install` */
+        manual_page(p);
+    } else if (!strcmp(text, "--print-completion")) {
+        manual_completion(p);
+    } else {
+        return -1;
+    }
+    return EXIT_FINE;
 }
 
 /* ---- Values ---------------------------------------------------------------------------------- */
@@ -198,15 +218,8 @@ int args_read(const program *p, int argc, char **argv, int *rest)
         const option *o;
         int           code;
 
-        if (!strcmp(text, "--help") || !strcmp(text, "-h")) {
-            print_help(p);
-            return EXIT_FINE;
-        }
-        if (!strcmp(text, "--version")) {
-            printf("%s %d.%d.%d (libkdas %s, ABI %d)\n", p->name, KDAS_VERSION_MAJOR,
-                   KDAS_VERSION_MINOR, KDAS_VERSION_PATCH, kdas_version_string(), kdas_abi());
-            return EXIT_FINE;
-        }
+        code = take_common(p, text);
+        if (code >= 0) return code;
         if (!strcmp(text, "--")) {
             while (++i < argc)
                 argv[1 + plain++] = argv[i];

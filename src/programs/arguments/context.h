@@ -16,7 +16,7 @@ typedef struct machine {
 /* clang-format off */
 #define MACHINE_OPTIONS(m)                                                            \
     { OPTION_WHOLE, "--threads", "N", &(m).threads, 0, 1024,                          \
-      "compute threads; 0 (default): OMP_NUM_THREADS, else\nall CPUs that the process may use" },    \
+      "compute threads; 0 (default): all CPUs that the process\nmay use, at most OMP_NUM_THREADS" },  \
     { OPTION_TEXT, "--device", "NAME", &(m).device, 0, 0,                             \
       "cpu (default), reference, cuda[:N] (card N), or another\nplug-in's name" },     \
     { OPTION_TEXT, "--isa", "NAME", &(m).isa, 0, 0,                                   \

@@ -51,7 +51,7 @@ static const program self = {
     "value of the set's mean curve. docs/metrics.md defines each metric.",
     options,
     COUNT(options),
-    "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.",
+    NULL,
 };
 
 /* -1 if the options make one of the two kinds of run, else the exit code. */
