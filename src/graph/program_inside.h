@@ -32,7 +32,7 @@ typedef struct kd_slot {
     int  fold;        /* index in program->fold for conv and linear with a folded norm, -1 */
     int  draw;        /* index in program->seed of a node that draws; -1: it does not      */
     uint32_t  add;    /* call->add of the backward                                         */
-    bool      given;  /* kd_program_backward_of(): its gradient has been written           */
+    bool      grad_written; /* kd_program_backward_of(): its gradient has been written           */
     kdas_call forward, backward;
 } kd_slot;
 
