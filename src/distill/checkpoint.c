@@ -61,7 +61,7 @@ static kdas_status put_counts(kd_container_writer *w, const kdas_distiller *d,
     KD_RETURN(kd_container_put_i64(w, "scale.skipped", d->optim->scale.skipped));
     KD_RETURN(kd_container_put_u64(w, "random.seed", d->student->options.seed));
     KD_RETURN(kd_container_put_u64(w, "random.forwards", d->student->forwards));
-    KD_RETURN(kd_container_put_i64(w, "micro", kd_distiller_gathered(d)));
+    KD_RETURN(kd_container_put_i64(w, "micro", kd_distiller_accumulated(d)));
     KD_RETURN(kd_container_put_i64(w, "progress.epoch", p->epoch));
     KD_RETURN(kd_container_put_i64(w, "progress.position", p->position));
     KD_RETURN(kd_container_put_u64(w, "progress.seed", p->seed));
@@ -168,10 +168,10 @@ kdas_status kdas_checkpoint_save_records(const kdas_distiller *d, const char *pa
                        (long long)p.epoch, (long long)p.position);
     KD_RETURN(check_records(records, count));
     KD_TRY(kd_checkpoint_facts_init(&facts, d));
-    KD_TRY(kd_snapshot_init(&s, d, kd_distiller_gathered(d) > 0, d->average.begun));
+    KD_TRY(kd_snapshot_init(&s, d, kd_distiller_accumulated(d) > 0, d->average.begun));
     KD_TRY(kd_snapshot_download(&s));
     KD_TRY(kd_feature_settle(d));
-    KD_TRY(kd_snapshot_init_feature(&feature, d, kd_distiller_gathered(d) > 0));
+    KD_TRY(kd_snapshot_init_feature(&feature, d, kd_distiller_accumulated(d) > 0));
     KD_TRY(kd_snapshot_download(&feature));
     KD_TRY(kd_snapshot_counters(&s, false));
     KD_TRY(kd_container_create(&w, d->ctx));

@@ -67,18 +67,18 @@ void kdas_distiller_destroy(kdas_distiller *d)
 
 /* ---- all or nothing ---- */
 
-int32_t kd_distiller_gathered(const kdas_distiller *d)
+int32_t kd_distiller_accumulated(const kdas_distiller *d)
 {
     return d->zeroed == kdas_model_zeroed(d->student) ? d->micro : 0;
 }
 
-static void count_gathered(kdas_distiller *d) { d->micro = kd_distiller_gathered(d); }
+static void count_accumulated(kdas_distiller *d) { d->micro = kd_distiller_accumulated(d); }
 
 /* Set the mark before the first micro-batch of an update, and after a restore in the
  * middle of an update. */
 static kdas_status keep_mark(kdas_distiller *d)
 {
-    count_gathered(d);
+    count_accumulated(d);
     if (d->micro > 0 && d->marked) return KDAS_OK;
     d->marked = false;
     KD_RETURN(kdas_loss_mark(d->loss));
@@ -230,7 +230,7 @@ static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
     if (st != KDAS_OK) abandon(d, st);
     kdas_batch_settle(d->batch);
     if (st != KDAS_OK) return st;
-    count_gathered(d);
+    count_accumulated(d);
     if (d->micro++ == 0) d->zeroed = kdas_model_zeroed(d->student);
     d->phase = KD_PHASE_BACKWARD;
     put_loss(r, &loss);
@@ -280,7 +280,7 @@ static kdas_status update(kdas_distiller *d, kdas_step_report *r)
 
     kdas_status st;
 
-    count_gathered(d);
+    count_accumulated(d);
     if (d->micro == 0) return kd_fail(KDAS_ESTATE, "an update comes after a backward");
     look_at_optim(d, r);
     st = kdas_optim_step(d->optim);
