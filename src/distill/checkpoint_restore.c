@@ -12,8 +12,8 @@ typedef struct content {
     kd_checkpoint_facts ours;
     kd_facts            theirs, usual;
     kd_resume           resume;    /* the three above, compared    */
-    kdas_optim_options  optim;     /* to go on with                */
-    kd_loss_scale       scale;     /* likewise                     */
+    kdas_optim_options  optim;     /* for the following updates    */
+    kd_loss_scale       scale;     /* for the following updates    */
     double              was_scale; /* of the accumulated gradients */
     int64_t             updates, micro;
     uint64_t            seed, forwards;
