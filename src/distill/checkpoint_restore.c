@@ -25,8 +25,8 @@ typedef struct content {
 
 /* ---- read and compare ---- */
 
-/* Settings that are unset here are taken from the file. */
-static void agree(content *c, const char *name)
+/* A setting that is unset here is taken from the file. */
+static void take_from_file(content *c, const char *name)
 {
     const kdas_record *theirs = kd_fact_find(&c->theirs, name);
 
@@ -41,8 +41,8 @@ static kdas_status get_facts(kd_container *c, const kdas_distiller *d, content *
     kd_checkpoint_usual(&to->usual);
     to->optim = d->optim->options;
     KD_RETURN(kd_checkpoint_take_optim(&to->optim, &to->theirs, kd_container_path(c)));
-    if (d->optim->options.total == 0) agree(to, "optim.total");
-    if (d->options.ema == 0) agree(to, "average.decay");
+    if (d->optim->options.total == 0) take_from_file(to, "optim.total");
+    if (d->options.ema == 0) take_from_file(to, "average.decay");
     to->resume = (kd_resume){ .path    = kd_container_path(c),
                               .ours    = &to->ours.list,
                               .theirs  = &to->theirs,
@@ -212,7 +212,7 @@ static kdas_status commit(kdas_distiller *d, content *from)
     return KDAS_OK;
 }
 
-static void tell(const content *c, const kdas_distiller *d)
+static void log_differences(const content *c, const kdas_distiller *d)
 {
     const char *path = c->resume.path;
 
@@ -249,7 +249,7 @@ kdas_status kdas_checkpoint_restore(kdas_checkpoint *checkpoint, kdas_distiller 
     if (st == KDAS_ENOTFOUND) /* a record is missing: it is not a checkpoint of this kind */
         st = kd_fail(KDAS_EFORMAT, "%s", kdas_last_error());
     if (st == KDAS_OK) st = commit(d, from);
-    if (st == KDAS_OK) tell(from, d);
+    if (st == KDAS_OK) log_differences(from, d);
     content_destroy(from, d->ctx);
     return st;
 }
