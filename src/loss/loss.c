@@ -119,7 +119,7 @@ static kdas_status run_map(run *r, const kd_loss_key *key, int map)
 {
     const kd_loss_place *at     = r->at;
     size_t               bytes  = (size_t)(at->n * at->h * at->w) * sizeof(float);
-    bool                 direct = r->backward && !key->apart;
+    bool                 direct = r->backward && !key->separate;
     kd_loss_program     *k;
 
     if (!key->terms)
@@ -134,7 +134,7 @@ static kdas_status run_map(run *r, const kd_loss_key *key, int map)
     KD_RETURN(kd_program_forward(k->program, 0));
     if (!r->measuring) KD_RETURN(keep_values(r, k, map));
     if (!r->backward) return KDAS_OK;
-    return key->apart ? backward_separately(r, k, map) : backward_together(r, k, map);
+    return key->separate ? backward_separately(r, k, map) : backward_together(r, k, map);
 }
 
 /* The weights of the mask, once for all maps. */
@@ -142,8 +142,8 @@ static kdas_status run_weight(run *r, kd_loss_key key)
 {
     kd_loss_program *k;
 
-    key.terms = 0;
-    key.apart = false;
+    key.terms    = 0;
+    key.separate = false;
     KD_RETURN(kd_loss_program_for(&k, r->loss, &key));
     kd_program_bind(k->program, k->mask, r->at->mask, NULL);
     if (k->pixel) kd_program_bind(k->program, k->pixel, r->at->weight, NULL);
@@ -161,8 +161,8 @@ static kdas_status run_maps(run *r)
     if (r->loss->seg->weighted && kd_loss_weight(r->loss, KDAS_TERM_SEG) > 0)
         KD_RETURN(run_weight(r, key));
     for (int i = 0; i < at->maps; i++) {
-        key.terms = kd_loss_terms(r->loss, i, at->maps);
-        key.apart = (r->norms || r->limited) && r->backward;
+        key.terms    = kd_loss_terms(r->loss, i, at->maps);
+        key.separate = (r->norms || r->limited) && r->backward;
         KD_RETURN(run_map(r, &key, i));
     }
     return KDAS_OK;

@@ -115,9 +115,9 @@ void        kd_pseudo_finish(kdas_loss *loss);
 /* The key of a program. */
 typedef struct kd_loss_key {
     int64_t  n, h, w, teacher_h, teacher_w;
-    uint32_t terms; /* 1 << kdas_term: the terms that read the map; 0: the weights of the mask */
-    bool     apart; /* separate gradients of the terms, for norms                          */
-    bool     pixel; /* the mask's pixels have weights                                      */
+    uint32_t terms;    /* 1 << kdas_term: the terms that read the map; 0: the weights of the mask */
+    bool     separate; /* separate gradients of the terms, for norms                          */
+    bool     pixel;    /* the mask's pixels have weights                                      */
 } kd_loss_key;
 
 /* All terms of one map in one program, so that shared values are computed once; or the weights.
