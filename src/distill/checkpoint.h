@@ -27,7 +27,7 @@ typedef struct kd_checkpoint_facts {
 kdas_status kd_checkpoint_facts_init(kd_checkpoint_facts *facts, const kdas_distiller *d);
 void        kd_checkpoint_facts_finish(kd_checkpoint_facts *facts);
 /* Defaults for records that a file of an earlier version lacks. */
-void kd_checkpoint_usual(kd_facts *facts);
+void kd_checkpoint_defaults(kd_facts *facts);
 /* Those facts of a file whose names `like` has, those that it lacks left out; texts are the file's.
  * KDAS_EFORMAT: of another type. */
 kdas_status kd_checkpoint_read_facts(kd_facts *facts, kd_container *file, const kd_facts *like);

@@ -10,7 +10,7 @@
 /* The content of a file, before it is checked. */
 typedef struct content {
     kd_checkpoint_facts ours;
-    kd_facts            theirs, usual;
+    kd_facts            theirs, defaults;
     kd_resume           resume;    /* the three above, compared    */
     kdas_optim_options  optim;     /* for the following updates    */
     kd_loss_scale       scale;     /* for the following updates    */
@@ -38,16 +38,16 @@ static kdas_status get_facts(kd_container *c, const kdas_distiller *d, content *
 {
     KD_RETURN(kd_checkpoint_facts_init(&to->ours, d));
     KD_RETURN(kd_checkpoint_read_facts(&to->theirs, c, &to->ours.list));
-    kd_checkpoint_usual(&to->usual);
+    kd_checkpoint_defaults(&to->defaults);
     to->optim = d->optim->options;
     KD_RETURN(kd_checkpoint_take_optim(&to->optim, &to->theirs, kd_container_path(c)));
     if (d->optim->options.total == 0) take_from_file(to, "optim.total");
     if (d->options.ema == 0) take_from_file(to, "average.decay");
-    to->resume = (kd_resume){ .path    = kd_container_path(c),
-                              .ours    = &to->ours.list,
-                              .theirs  = &to->theirs,
-                              .usual   = &to->usual,
-                              .waiting = to->micro > 0 };
+    to->resume = (kd_resume){ .path         = kd_container_path(c),
+                              .ours         = &to->ours.list,
+                              .theirs       = &to->theirs,
+                              .defaults     = &to->defaults,
+                              .accumulating = to->micro > 0 };
     return kd_resume_check(&to->resume);
 }
 
@@ -108,7 +108,7 @@ static bool same_precision(const content *c)
     const kdas_record *ours   = kd_fact_find(&c->ours.list, "precision"),
                       *theirs = kd_fact_find(&c->theirs, "precision");
 
-    if (!theirs) theirs = kd_fact_find(&c->usual, "precision");
+    if (!theirs) theirs = kd_fact_find(&c->defaults, "precision");
     return strcmp(ours->text, theirs->text) == 0;
 }
 
@@ -216,7 +216,7 @@ static void log_differences(const content *c, const kdas_distiller *d)
 {
     const char *path = c->resume.path;
 
-    kd_resume_tell(&c->resume, d->ctx);
+    kd_resume_log(&c->resume, d->ctx);
     if (kd_share_on(d->loss) && !c->has_share)
         kd_info(d->ctx,
                 "'%s' knows no norms of the terms: the running means of the share start anew",

@@ -180,7 +180,7 @@ kdas_status kd_train_file_restore(kd_train_file *f, kdas_distiller *d)
     kdas_context *ctx = kdas_model_context(kdas_distiller_student(d));
 
     KD_RETURN(kdas_checkpoint_restore(f->checkpoint, d));
-    kd_resume_tell(&f->resume, ctx);
+    kd_resume_log(&f->resume, ctx);
     if (!f->has_sums)
         kd_info(ctx, "'%s' has no sums of the epoch under way: they begin here", f->resume.path);
     return KDAS_OK;
