@@ -65,8 +65,8 @@ typedef struct kd_train_row {
     int64_t       skipped;    /* updates so far, in the whole run  */
 } kd_train_row;
 
-/* Start a log, or continue the file's lines up to epoch `keep`; later lines belong to epochs that the
- * checkpoint does not have yet, and that will be run again. The file is not touched. */
+/* Start a log, or continue the file's lines up to epoch `keep`; later lines belong to epochs that
+ * the checkpoint does not have yet, and that will be run again. The file is not touched. */
 kdas_status kd_train_log_init(kd_train_log *log, kdas_context *ctx, const char *path, int64_t keep);
 void        kd_train_log_finish(kd_train_log *log);
 /* Add a line and replace the file. */

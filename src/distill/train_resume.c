@@ -1,5 +1,5 @@
-/* train_resume.c - what defines a run: its data, their augmentation, its teacher, its ramps. They are
- * saved as records of last.kdas, and a resume compares them before it changes anything. train.c
+/* train_resume.c - what defines a run: its data, their augmentation, its teacher, its ramps. They
+ * are saved as records of last.kdas, and a resume compares them before it changes anything. train.c
  * calls this file; it includes train.h for the options, and calls nothing in train.c. */
 #include <string.h>
 #include "distill/train.h"
