@@ -1,6 +1,5 @@
-/* host_teacher.c - a teacher that libkdas knows nothing of: its maps are handed in as plain
- * buffers. Here they are soft copies of the truth, of half the frames' size; they could come
- * from any other library. */
+/* host_teacher.c - a teacher outside of libkdas: its maps are passed as plain buffers. Here they are
+ * blurred masks at half the frames' size; they could come from any other library. */
 #include <kdas/kdas.h>
 #include <stdio.h>
 
@@ -8,8 +7,8 @@ enum { BATCH = 2, SIDE = 64, HALF = SIDE / 2, STEPS = 5 };
 
 static float deep[BATCH * HALF * HALF], shallow[BATCH * HALF * HALF]; /* (N,H,W) logits */
 
-/* What a sure (deep) and a doubtful (shallow) teacher would say; masks (N,SIDE,SIDE,1). */
-static void teach(const float *masks)
+/* Logits of a confident (deep) and an uncertain (shallow) teacher from masks (N,SIDE,SIDE,1). */
+static void fill_maps(const float *masks)
 {
     for (int n = 0; n < BATCH; n++) {
         for (int y = 0; y < HALF; y++) {
@@ -33,7 +32,7 @@ static int distil(kdas_distiller *distiller, kdas_batch *batch)
     for (int step = 1; step <= STEPS; step++) {
         kdas_step_report report = { .size = sizeof report };
 
-        teach(kdas_batch_masks(batch));
+        fill_maps(kdas_batch_masks(batch));
         if (kdas_distiller_set_teacher_maps(distiller, &maps) != KDAS_OK ||
             kdas_distiller_step(distiller, batch, &report) != KDAS_OK) {
             return 1;
@@ -44,7 +43,7 @@ static int distil(kdas_distiller *distiller, kdas_batch *batch)
     return 0;
 }
 
-/* Two scenes into a batch. */
+/* Draw two scenes into a batch. */
 static int fill(kdas_context *context, kdas_batch *batch)
 {
     int failed = 0;

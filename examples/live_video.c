@@ -1,5 +1,6 @@
-/* live_video.c - segment a video as it comes: opened once for a frame size, then nothing is allocated.
- * The frames here are drawn, a disc that wanders, and the network is untrained; give it weights with
+/* live_video.c - segment a video frame by frame: the segmenter is opened once for a frame size, then nothing is
+ * allocated.
+ * The frames here are drawn, a moving disc, and the network is untrained; give it weights with
  * kdas_model_load(). */
 #include <kdas/kdas.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* step_by_step.c - a step of distillation by its parts, as kdas_distiller_step() makes it: both forwards on one batch,
- * the objective on what they left, backward, a look at the gradients, update; or nothing of all this, where a part
- * fails. The teacher here is untrained; give it weights with kdas_model_load(). */
+ * the objective on their outputs, backward, the gradient norm, update. If a part fails, the student stays as its last update
+ * left it. The teacher here is untrained; give it weights with kdas_model_load(). */
 #include <kdas/kdas.h>
 #include <stdio.h>
 
@@ -20,8 +20,8 @@ typedef struct parts {
     kdas_optim *optim;
 } parts;
 
-/* Gather the gradients of one batch in the student; report->size is set. */
-static kdas_status gather(const parts *p, kdas_batch *batch, kdas_loss_report *report)
+/* Accumulate the gradients of one batch in the student; report->size is set. */
+static kdas_status accumulate(const parts *p, kdas_batch *batch, kdas_loss_report *report)
 {
     kdas_loss_run_options options;
     kdas_status           st;
@@ -32,13 +32,12 @@ static kdas_status gather(const parts *p, kdas_batch *batch, kdas_loss_report *r
     if (st == KDAS_OK) st = kdas_model_forward(p->teacher, KDAS_MODE_INFER, batch);
     if (st == KDAS_OK) st = kdas_model_forward(p->student, KDAS_MODE_TRAIN, batch);
     if (st == KDAS_OK) st = kdas_loss_run(p->loss, p->student, p->teacher, batch, &options, report);
-    if (st == KDAS_OK)
-        st = kdas_model_backward(p->student, NULL); /* from where the loss left them */
+    if (st == KDAS_OK) st = kdas_model_backward(p->student, NULL); /* from the loss's gradients */
     if (st == KDAS_OK) st = kdas_batch_settle(batch);
     return st;
 }
 
-/* Before the first batch of an update: what its forwards change can be taken back. */
+/* Before the first batch of an update: marks the state that roll_back() restores. */
 static kdas_status begin(const parts *p)
 {
     kdas_status st = kdas_loss_mark(p->loss);
@@ -46,8 +45,8 @@ static kdas_status begin(const parts *p)
     return st == KDAS_OK ? kdas_model_mark(p->student) : st;
 }
 
-/* Something failed: the student is as its last update left it. */
-static void take_back(const parts *p)
+/* After a failure: restore the student as its last update left it. */
+static void roll_back(const parts *p)
 {
     kdas_loss_rollback(p->loss);
     kdas_model_rollback(p->student);
@@ -68,7 +67,7 @@ static int step(const parts *p, kdas_batch *batch, int number)
     double           norm;
 
     if ((number - 1) % MICRO == 0) TRY(begin(p));
-    TRY(gather(p, batch, &report));
+    TRY(accumulate(p, batch, &report));
     TRY(kdas_optim_gradient_norm(p->optim, &norm)); /* look, before anything changes */
     printf("step %d: loss %.4f = seg %.4f + kd %.4f + sgm %.4f, gradient norm %.3f", number,
            report.total, report.weighted[KDAS_TERM_SEG], report.weighted[KDAS_TERM_KD],
@@ -80,7 +79,7 @@ static int step(const parts *p, kdas_batch *batch, int number)
     putchar('\n');
     return 1;
 done:
-    take_back(p);
+    roll_back(p);
     return 0;
 }
 

@@ -51,9 +51,9 @@ static void more_scales(kd_test_told *t)
 }
 
 #define AT(member) offsetof(kd_test_told, member)
-#define IN(record, member, type, ...)                  \
-    {                                                  \
-        record, KD_EVER, AT(member), type, __VA_ARGS__ \
+#define IN(record, member, type, ...)                    \
+    {                                                    \
+        record, KD_ALWAYS, AT(member), type, __VA_ARGS__ \
     }
 #define OPTIM(member, type, ...)  IN("optim." #member, rig.optim.member, type, __VA_ARGS__)
 #define LOSS(member, type, ...)   IN("loss." #member, rig.loss.member, type, __VA_ARGS__)
@@ -102,13 +102,15 @@ static const change changes[] = {
     LOSS(feature_weight, F32, 3),
     LOSS(feature_tau, F32, 3),
     LOSS(feature_share, F32, 0.5),
-    { "feature.teacher", KD_EVER, AT(rig.teacher), TEXT, .text = "lite_fpn0",
+    { "feature.teacher", KD_ALWAYS, AT(rig.teacher), TEXT, .text = "lite_fpn0",
       .before = with_features, .by_load = true },
     { "feature.pairs", .before = with_features,
       .edit = { "feature.pairs", KD_FORGE_TEXT, .text = "x1:x1" } },
-    { "micro.accumulate", KD_WAITING, AT(rig.distiller.accumulate), I32, 4, .before = waiting },
-    { "micro.accumulate", KD_SETTLED, AT(rig.distiller.accumulate), I32, 4, .before = settled },
-    { "average.decay", KD_EVER, AT(rig.distiller.ema), F32, 0.5, .before = averaged },
+    { "micro.accumulate", KD_ACCUMULATING, AT(rig.distiller.accumulate), I32, 4,
+      .before = waiting },
+    { "micro.accumulate", KD_BETWEEN_UPDATES, AT(rig.distiller.accumulate), I32, 4,
+      .before = settled },
+    { "average.decay", KD_ALWAYS, AT(rig.distiller.ema), F32, 0.5, .before = averaged },
     TRAIN(seed, U64, 6),
     IN("run.frames", frames.width, I64, 50),
     IN("run.validation", validation.width, I64, 50),
@@ -125,7 +127,7 @@ static const change changes[] = {
     LOADER(empty_share, F32, 0),
     TRAIN(ramp_up, F64, 1),
     TRAIN(ramp_down, F64, 1),
-    { "run.ramp_epochs", KD_EVER, AT(train.epochs), I64, 3, .before = ramped },
+    { "run.ramp_epochs", KD_ALWAYS, AT(train.epochs), I64, 3, .before = ramped },
     LOADER(augment, I32, 0),
     LOADER(rotation, F32, 30),
     LOADER(scale_min, F32, 0.5),
@@ -140,7 +142,7 @@ static const change changes[] = {
     LOADER(cutout, F32, 0.5),
     IN("run.validation_height", train.height, I64, 64),
     IN("run.validation_width", train.width, I64, 64),
-    { "run.evaluate_ema", KD_EVER, AT(train.evaluate_ema), I32, 0, .before = averaged },
+    { "run.evaluate_ema", KD_ALWAYS, AT(train.evaluate_ema), I32, 0, .before = averaged },
 };
 
 static const change *change_of(const kd_resume_row *row)
@@ -403,7 +405,7 @@ START_TEST(a_record_that_a_file_lacks_is_what_the_table_says)
         kdas_status          st;
 
         name_in_file(name, sizeof name, row);
-        if (row->when == KD_WAITING || !kd_test_has_record(run.rig.ctx, kept, name)) continue;
+        if (row->when == KD_ACCUMULATING || !kd_test_has_record(run.rig.ctx, kept, name)) continue;
         kd_test_forge(run.rig.ctx, kept, last, &(kd_test_edit){ name, KD_FORGE_DROP }, 1);
         kd_test_said[0] = 0;
         st              = kd_test_run_train(&run);
@@ -413,10 +415,10 @@ START_TEST(a_record_that_a_file_lacks_is_what_the_table_says)
             continue;
         }
         ck_assert_msg(st == KDAS_OK, "without %s: %s", name, kdas_last_error());
-        ck_assert_msg(kd_test_said_count("passed over", "") == (row->missing == KD_PASSED),
+        ck_assert_msg(kd_test_said_count("passed over", "") == (row->missing == KD_NOT_COMPARED),
                       "without %s the log says\n%s", name, kd_test_said);
         ck_assert_int_eq(kd_test_said_count("passed over", words_of(row)),
-                         row->missing == KD_PASSED);
+                         row->missing == KD_NOT_COMPARED);
         ck_assert_int_eq(kd_test_said_count("W ", ""), 0);
     }
     kd_test_run_finish(&run);
@@ -454,7 +456,7 @@ START_TEST(a_file_of_0_1_is_taken_up)
     kd_assert_ok(kd_test_run_train(&run));
     kd_test_assert_same_weights(run.rig.student, whole.rig.student);
     for (int i = 0; kd_resume_row_at(i); i++)
-        passed += kd_resume_row_at(i)->missing == KD_PASSED;
+        passed += kd_resume_row_at(i)->missing == KD_NOT_COMPARED;
     ck_assert_int_eq(kd_test_said_count("I ", "passed over"), passed);
     ck_assert_int_eq(kd_test_said_count("I ", "no sums"), 1);
     ck_assert_int_eq(kd_test_said_count("W ", ""), 0);

@@ -66,10 +66,10 @@ kdas_status kd_check_cancel(const kdas_context *ctx);
 kdas_status kd_take_options(void *ours, size_t ours_size, const void *theirs, const char *what);
 /* Reserved bytes of a struct must be zero, so that later members can be detected. */
 kdas_status kd_check_reserved(int32_t reserved, const char *what);
-/* The reverse, also for reports: copy ours into a host's struct whose size is set. Its members that
- * we do not know become zero. */
 /* Check a report struct before a call that must not change anything on failure. */
 kdas_status kd_check_report(const size_t *size, const char *what);
+/* The reverse of kd_take_options(), also for reports: copy ours into a host's struct whose size is
+ * set. Its members that we do not know become zero. */
 kdas_status kd_give_options(void *theirs, const void *ours, size_t ours_size, const char *what);
 
 /* ---- random.c: counter-based draws; a (seed, counter) gives the same value anywhere ---- */

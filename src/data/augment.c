@@ -77,8 +77,8 @@ kd_augment kd_augment_draw(uint64_t seed, uint64_t epoch, uint64_t view,
     return a;
 }
 
-/* The source position of output pixels, in units of 2^-32 pixels: u = ux x + uy y + u0, v
- * likewise. */
+/* The source position of output pixels, in units of 2^-32 pixels: u = ux x + uy y + u0,
+ * v = vx x + vy y + v0. */
 struct map {
     int64_t ux, uy, u0, vx, vy, v0;
 };

@@ -19,8 +19,8 @@ struct kdas_batch {
     int64_t          height, width;
     float           *images;     /* (room,height,width,3)                           */
     float           *masks;      /* (room,height,width,1); NULL: there are none     */
-    float           *teacher;    /* logits, likewise; NULL: there are none          */
-    float           *weights;    /* of the masks' pixels, likewise; NULL: all 1     */
+    float           *teacher;    /* logits, shape of masks; NULL: there are none    */
+    float           *weights;    /* of pixels, shape of masks; NULL: all 1          */
     uint8_t         *mapped;     /* (room): whether the place's map has been set    */
     uint8_t         *unlabelled; /* (room)                                          */
     bool             pinned;     /* floats are in the device's own host memory      */

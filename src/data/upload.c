@@ -19,9 +19,9 @@ typedef struct place {
     uint64_t   content;   /* of the batch when it was uploaded             */
     bool       under_way; /* upload_wait() has not been called since       */
     bool       taken;     /* by kdas_batch_upload()                        */
-    bool       used;      /* likewise, or by a forward that reads it       */
+    bool       used;      /* by kdas_batch_upload() or a forward          */
     uint64_t   when;      /* it was uploaded, in uploads of the context    */
-    uint64_t   filled;    /* number of uploads to this place: see kd_lease */
+    uint64_t   filled;    /* number of uploads to this place: see kd_stamp */
 } place;
 
 typedef struct uploads {
@@ -221,6 +221,6 @@ kdas_status kd_batch_find(kd_batch_place *out, kdas_context *ctx, kdas_batch *ba
                                 .masks   = batch->masks ? p->part[1].memory : NULL,
                                 .teacher = batch->teacher ? p->part[2].memory : NULL,
                                 .weights = batch->weights ? p->part[3].memory : NULL,
-                                .lease   = { &p->filled, p->filled } };
+                                .stamp   = { &p->filled, p->filled } };
     return KDAS_OK;
 }

@@ -4,21 +4,22 @@
 #include <kdas/data.h>
 #include "base/base.h"
 
-/* A number that changes when device memory is overwritten. NULL: the memory is not shared. */
-typedef struct kd_lease {
-    const uint64_t *now;
-    uint64_t        then;
-} kd_lease;
+/* Tells whether device memory was overwritten since it was looked up: the count of writes to it, and
+ * that count at the time. NULL: nothing else writes there. */
+typedef struct kd_stamp {
+    const uint64_t *writes;
+    uint64_t        seen;
+} kd_stamp;
 
-static inline bool kd_lease_holds(const kd_lease *lease)
+static inline bool kd_stamp_is_current(const kd_stamp *stamp)
 {
-    return !lease->now || *lease->now == lease->then;
+    return !stamp->writes || *stamp->writes == stamp->seen;
 }
 
 /* Device memory of a batch; NULL: the batch has no such array, or it is not on the device. */
 typedef struct kd_batch_place {
     float   *images, *masks, *teacher, *weights;
-    kd_lease lease;
+    kd_stamp stamp;
 } kd_batch_place;
 
 /* Find a batch on the context's device: the batch's own memory if device memory is host memory,

@@ -20,9 +20,9 @@ kdas_status kd_average_init(kdas_distiller *d)
 
 void kd_average_finish(kdas_distiller *d) { kd_device_free(d->ctx, d->average.values); }
 
-/* The fraction of update t: 1 - min(ema, (1 + t) / (10 + t)). The average so forgets its initial
- * value quickly. */
-static float part_of_way(float ema, int64_t t)
+/* The fraction of update t: 1 - min(ema, (1 + t) / (10 + t)). So the average forgets its
+ * initial value quickly. */
+static float update_fraction(float ema, int64_t t)
 {
     double warm = (1 + (double)t) / (10 + (double)t);
 
@@ -42,8 +42,8 @@ kdas_status kd_average_update(kdas_distiller *d)
 
     if (!d->average.values) return KDAS_OK;
     if (d->average.begun)
-        attr.factor = part_of_way(d->options.ema, kdas_optim_updates(d->optim));
-    else /* all of the way from zeros: a copy */
+        attr.factor = update_fraction(d->options.ema, kdas_optim_updates(d->optim));
+    else /* fraction 1 on zeros copies the student */
         KD_RETURN(kd_device_zero(d->ctx, d->average.values, (size_t)n * sizeof(float)));
     KD_RETURN(kd_device_update(d->ctx, &kd_update_lerp, &call));
     d->average.begun = true;

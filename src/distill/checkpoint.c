@@ -13,9 +13,9 @@ static kdas_status put_tensor(void *user, const char *record, int rank, const in
     return kd_container_put(user, record, KD_ST_F32, rank, dims, host);
 }
 
-/* Whether a file has this fact. Features and an average are left out if there are none, or if the
- * average has not begun. */
-static bool is_put(const kdas_distiller *d, const char *name)
+/* Whether a file has this fact. Features are left out if there are none, an average if it has not
+ * begun. */
+static bool is_written(const kdas_distiller *d, const char *name)
 {
     if (strncmp(name, "feature.", 8) == 0) return d->feature != NULL;
     return strcmp(name, "average.decay") != 0 || d->average.begun;
@@ -26,7 +26,7 @@ static kdas_status put_facts(kd_container_writer *w, const kdas_distiller *d, co
     for (int i = 0; i < facts->count; i++) {
         const kdas_record *r = &facts->record[i];
 
-        if (!is_put(d, r->name)) continue;
+        if (!is_written(d, r->name)) continue;
         if (r->text)
             KD_RETURN(kd_container_put_text(w, r->name, r->text));
         else if (strcmp(r->name, "micro.accumulate") == 0) /* as it has been since 0.1 */
@@ -61,7 +61,7 @@ static kdas_status put_counts(kd_container_writer *w, const kdas_distiller *d,
     KD_RETURN(kd_container_put_i64(w, "scale.skipped", d->optim->scale.skipped));
     KD_RETURN(kd_container_put_u64(w, "random.seed", d->student->options.seed));
     KD_RETURN(kd_container_put_u64(w, "random.forwards", d->student->forwards));
-    KD_RETURN(kd_container_put_i64(w, "micro", kd_distiller_gathered(d)));
+    KD_RETURN(kd_container_put_i64(w, "micro", kd_distiller_accumulated(d)));
     KD_RETURN(kd_container_put_i64(w, "progress.epoch", p->epoch));
     KD_RETURN(kd_container_put_i64(w, "progress.position", p->position));
     KD_RETURN(kd_container_put_u64(w, "progress.seed", p->seed));
@@ -87,13 +87,13 @@ static kdas_status put_notes(kd_container_writer *w, kdas_context *ctx, const ch
 
 /* ---- the host's records ---- */
 
-enum { MOST_RECORDS = 1000, MOST_NUMBERS = 1 << 20, LONGEST_NAME = 200 };
+enum { MAX_RECORDS = 1000, MAX_NUMBERS = 1 << 20, MAX_NAME = 200 };
 
 static bool is_name(const char *name)
 {
     size_t n = name ? strlen(name) : 0;
 
-    return n >= 1 && n <= LONGEST_NAME &&
+    return n >= 1 && n <= MAX_NAME &&
            strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == n;
 }
 
@@ -103,13 +103,13 @@ static kdas_status check_record(const kdas_record *r)
         return kd_fail(KDAS_EINVAL,
                        "a record of a checkpoint cannot be named '%.200s': a name is 1 to %d "
                        "letters, digits, '.', '_' and '-'",
-                       r->name ? r->name : "NULL", LONGEST_NAME);
+                       r->name ? r->name : "NULL", MAX_NAME);
     if (!r->text == !r->numbers)
         return kd_fail(KDAS_EINVAL, "record '%s' has %s: it is a text, or numbers", r->name,
                        r->text ? "both a text and numbers" : "neither a text nor numbers");
-    if (r->numbers && (r->count < 1 || r->count > MOST_NUMBERS))
+    if (r->numbers && (r->count < 1 || r->count > MAX_NUMBERS))
         return kd_fail(KDAS_EINVAL, "record '%s' has %lld numbers, not 1 to %d", r->name,
-                       (long long)r->count, MOST_NUMBERS);
+                       (long long)r->count, MAX_NUMBERS);
     if (r->text && r->count != 0)
         return kd_fail(KDAS_EINVAL, "record '%s' is a text: its count is %lld, not 0", r->name,
                        (long long)r->count);
@@ -120,8 +120,8 @@ static kdas_status check_record(const kdas_record *r)
 
 static kdas_status check_records(const kdas_record *records, int64_t count)
 {
-    if (count < 0 || count > MOST_RECORDS || (count && !records))
-        return kd_fail(KDAS_EINVAL, "a checkpoint has 0 to %d records, not %lld%s", MOST_RECORDS,
+    if (count < 0 || count > MAX_RECORDS || (count && !records))
+        return kd_fail(KDAS_EINVAL, "a checkpoint has 0 to %d records, not %lld%s", MAX_RECORDS,
                        (long long)count, records ? "" : " at NULL");
     for (int64_t i = 0; i < count; i++) {
         KD_RETURN(check_record(&records[i]));
@@ -135,7 +135,7 @@ static kdas_status check_records(const kdas_record *records, int64_t count)
 
 static kdas_status put_records(kd_container_writer *w, const kdas_record *records, int64_t count)
 {
-    char name[LONGEST_NAME + sizeof KD_HOST_PREFIX];
+    char name[MAX_NAME + sizeof KD_HOST_PREFIX];
 
     for (int64_t i = 0; i < count; i++) {
         const kdas_record *r = &records[i];
@@ -168,10 +168,10 @@ kdas_status kdas_checkpoint_save_records(const kdas_distiller *d, const char *pa
                        (long long)p.epoch, (long long)p.position);
     KD_RETURN(check_records(records, count));
     KD_TRY(kd_checkpoint_facts_init(&facts, d));
-    KD_TRY(kd_snapshot_init(&s, d, kd_distiller_gathered(d) > 0, d->average.begun));
+    KD_TRY(kd_snapshot_init(&s, d, kd_distiller_accumulated(d) > 0, d->average.begun));
     KD_TRY(kd_snapshot_download(&s));
     KD_TRY(kd_feature_settle(d));
-    KD_TRY(kd_snapshot_init_feature(&feature, d, kd_distiller_gathered(d) > 0));
+    KD_TRY(kd_snapshot_init_feature(&feature, d, kd_distiller_accumulated(d) > 0));
     KD_TRY(kd_snapshot_download(&feature));
     KD_TRY(kd_snapshot_counters(&s, false));
     KD_TRY(kd_container_create(&w, d->ctx));

@@ -1,4 +1,4 @@
-/* checkpoint.h - the inside of checkpoints: the facts of a distiller that travel in them, and what
+/* checkpoint.h - the inside of checkpoints: a distiller's settings as records of the file, and what
  * writing and reading share. */
 #ifndef KD_CHECKPOINT_H
 #define KD_CHECKPOINT_H
@@ -26,8 +26,8 @@ typedef struct kd_checkpoint_facts {
 /* Of a distiller; other texts are its parts'. Finish it also on failure. */
 kdas_status kd_checkpoint_facts_init(kd_checkpoint_facts *facts, const kdas_distiller *d);
 void        kd_checkpoint_facts_finish(kd_checkpoint_facts *facts);
-/* The values that a file of an earlier version implies for records added later. */
-void kd_checkpoint_usual(kd_facts *facts);
+/* Defaults for records that a file of an earlier version lacks. */
+void kd_checkpoint_defaults(kd_facts *facts);
 /* Those facts of a file whose names `like` has, those that it lacks left out; texts are the file's.
  * KDAS_EFORMAT: of another type. */
 kdas_status kd_checkpoint_read_facts(kd_facts *facts, kd_container *file, const kd_facts *like);

@@ -161,7 +161,7 @@ void kd_checkpoint_facts_finish(kd_checkpoint_facts *facts)
     if (facts->ctx) kd_free(facts->ctx, facts->no_decay);
 }
 
-void kd_checkpoint_usual(kd_facts *facts)
+void kd_checkpoint_defaults(kd_facts *facts)
 {
     kdas_loss_options loss;
 

@@ -10,10 +10,10 @@
 /* The content of a file, before it is checked. */
 typedef struct content {
     kd_checkpoint_facts ours;
-    kd_facts            theirs, usual;
+    kd_facts            theirs, defaults;
     kd_resume           resume;    /* the three above, compared    */
-    kdas_optim_options  optim;     /* to go on with                */
-    kd_loss_scale       scale;     /* likewise                     */
+    kdas_optim_options  optim;     /* for the following updates    */
+    kd_loss_scale       scale;     /* for the following updates    */
     double              was_scale; /* of the accumulated gradients */
     int64_t             updates, micro;
     uint64_t            seed, forwards;
@@ -25,8 +25,8 @@ typedef struct content {
 
 /* ---- read and compare ---- */
 
-/* Settings that are unset here are taken from the file. */
-static void agree(content *c, const char *name)
+/* A setting that is unset here is taken from the file. */
+static void take_from_file(content *c, const char *name)
 {
     const kdas_record *theirs = kd_fact_find(&c->theirs, name);
 
@@ -38,16 +38,16 @@ static kdas_status get_facts(kd_container *c, const kdas_distiller *d, content *
 {
     KD_RETURN(kd_checkpoint_facts_init(&to->ours, d));
     KD_RETURN(kd_checkpoint_read_facts(&to->theirs, c, &to->ours.list));
-    kd_checkpoint_usual(&to->usual);
+    kd_checkpoint_defaults(&to->defaults);
     to->optim = d->optim->options;
     KD_RETURN(kd_checkpoint_take_optim(&to->optim, &to->theirs, kd_container_path(c)));
-    if (d->optim->options.total == 0) agree(to, "optim.total");
-    if (d->options.ema == 0) agree(to, "average.decay");
-    to->resume = (kd_resume){ .path    = kd_container_path(c),
-                              .ours    = &to->ours.list,
-                              .theirs  = &to->theirs,
-                              .usual   = &to->usual,
-                              .waiting = to->micro > 0 };
+    if (d->optim->options.total == 0) take_from_file(to, "optim.total");
+    if (d->options.ema == 0) take_from_file(to, "average.decay");
+    to->resume = (kd_resume){ .path         = kd_container_path(c),
+                              .ours         = &to->ours.list,
+                              .theirs       = &to->theirs,
+                              .defaults     = &to->defaults,
+                              .accumulating = to->micro > 0 };
     return kd_resume_check(&to->resume);
 }
 
@@ -108,7 +108,7 @@ static bool same_precision(const content *c)
     const kdas_record *ours   = kd_fact_find(&c->ours.list, "precision"),
                       *theirs = kd_fact_find(&c->theirs, "precision");
 
-    if (!theirs) theirs = kd_fact_find(&c->usual, "precision");
+    if (!theirs) theirs = kd_fact_find(&c->defaults, "precision");
     return strcmp(ours->text, theirs->text) == 0;
 }
 
@@ -212,11 +212,11 @@ static kdas_status commit(kdas_distiller *d, content *from)
     return KDAS_OK;
 }
 
-static void tell(const content *c, const kdas_distiller *d)
+static void log_differences(const content *c, const kdas_distiller *d)
 {
     const char *path = c->resume.path;
 
-    kd_resume_tell(&c->resume, d->ctx);
+    kd_resume_log(&c->resume, d->ctx);
     if (kd_share_on(d->loss) && !c->has_share)
         kd_info(d->ctx,
                 "'%s' knows no norms of the terms: the running means of the share start anew",
@@ -249,7 +249,7 @@ kdas_status kdas_checkpoint_restore(kdas_checkpoint *checkpoint, kdas_distiller 
     if (st == KDAS_ENOTFOUND) /* a record is missing: it is not a checkpoint of this kind */
         st = kd_fail(KDAS_EFORMAT, "%s", kdas_last_error());
     if (st == KDAS_OK) st = commit(d, from);
-    if (st == KDAS_OK) tell(from, d);
+    if (st == KDAS_OK) log_differences(from, d);
     content_destroy(from, d->ctx);
     return st;
 }

@@ -67,18 +67,18 @@ void kdas_distiller_destroy(kdas_distiller *d)
 
 /* ---- all or nothing ---- */
 
-int32_t kd_distiller_gathered(const kdas_distiller *d)
+int32_t kd_distiller_accumulated(const kdas_distiller *d)
 {
     return d->zeroed == kdas_model_zeroed(d->student) ? d->micro : 0;
 }
 
-static void count_gathered(kdas_distiller *d) { d->micro = kd_distiller_gathered(d); }
+static void count_accumulated(kdas_distiller *d) { d->micro = kd_distiller_accumulated(d); }
 
 /* Set the mark before the first micro-batch of an update, and after a restore in the
  * middle of an update. */
-static kdas_status keep_mark(kdas_distiller *d)
+static kdas_status ensure_mark(kdas_distiller *d)
 {
-    count_gathered(d);
+    count_accumulated(d);
     if (d->micro > 0 && d->marked) return KDAS_OK;
     d->marked = false;
     KD_RETURN(kdas_loss_mark(d->loss));
@@ -133,7 +133,7 @@ static kdas_status run_models(kdas_distiller *d, kdas_batch *batch, kdas_step_re
     teaches = teaches && d->teacher;
     if (teaches) KD_RETURN(kdas_model_forward(d->teacher, KDAS_MODE_INFER, batch));
     r->seconds[KDAS_STEP_TEACHER] = kd_now() - start;
-    KD_RETURN(keep_mark(d));
+    KD_RETURN(ensure_mark(d));
     KD_RETURN(kdas_model_forward(d->student, KDAS_MODE_TRAIN, batch));
     r->seconds[KDAS_STEP_STUDENT] = kd_now() - start - r->seconds[KDAS_STEP_TEACHER];
     d->batch                      = batch;
@@ -230,7 +230,7 @@ static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
     if (st != KDAS_OK) abandon(d, st);
     kdas_batch_settle(d->batch);
     if (st != KDAS_OK) return st;
-    count_gathered(d);
+    count_accumulated(d);
     if (d->micro++ == 0) d->zeroed = kdas_model_zeroed(d->student);
     d->phase = KD_PHASE_BACKWARD;
     put_loss(r, &loss);
@@ -239,7 +239,7 @@ static kdas_status backward(kdas_distiller *d, bool read, kdas_step_report *r)
 }
 
 /* The settings of the last or next update. */
-static void look_at_optim(const kdas_distiller *d, kdas_step_report *r)
+static void report_optim(const kdas_distiller *d, kdas_step_report *r)
 {
     r->lr         = kdas_optim_lr(d->optim);
     r->loss_scale = kdas_optim_loss_scale(d->optim);
@@ -266,7 +266,7 @@ kdas_status kdas_distiller_backward(kdas_distiller *d, kdas_step_report *report)
 
     KD_RETURN(check_report(d, report));
     KD_RETURN(backward(d, report != NULL, &r));
-    look_at_optim(d, &r);
+    report_optim(d, &r);
     give_report(report, &r);
     return KDAS_OK;
 }
@@ -280,9 +280,9 @@ static kdas_status update(kdas_distiller *d, kdas_step_report *r)
 
     kdas_status st;
 
-    count_gathered(d);
+    count_accumulated(d);
     if (d->micro == 0) return kd_fail(KDAS_ESTATE, "an update comes after a backward");
-    look_at_optim(d, r);
+    report_optim(d, r);
     st = kdas_optim_step(d->optim);
     if (st != KDAS_OK) return abandon(d, st);
     KD_RETURN(kdas_model_zero_gradients(d->student));
@@ -312,7 +312,7 @@ static kdas_status step(kdas_distiller *d, kdas_batch *batch, bool read, kdas_st
 {
     KD_RETURN(forward(d, batch, r));
     KD_RETURN(backward(d, read, r));
-    look_at_optim(d, r);
+    report_optim(d, r);
     return d->micro >= d->options.accumulate ? update(d, r) : KDAS_OK;
 }
 

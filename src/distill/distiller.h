@@ -42,7 +42,7 @@ struct kdas_distiller {
 };
 
 /* The number of accumulated micro-batches; 0 if the host has zeroed the gradients. (distiller.c) */
-int32_t kd_distiller_gathered(const kdas_distiller *d);
+int32_t kd_distiller_accumulated(const kdas_distiller *d);
 
 /* ---- average.c: all do nothing where no average is kept ---- */
 

@@ -13,10 +13,10 @@ typedef struct kd_feature_program {
 } kd_feature_program;
 
 /* The results of a step, in device memory. */
-typedef struct kd_feature_found {
+typedef struct kd_feature_results {
     double squares[KD_MAX_PAIRS]; /* of a student tap's gradient, before the share */
-    float  value, gap[KDAS_ALIGNMENT / sizeof(float) - 1];
-} kd_feature_found;
+    float  value, padding[KDAS_ALIGNMENT / sizeof(float) - 1];
+} kd_feature_results;
 
 struct kd_feature {
     kdas_context          *ctx;
@@ -27,8 +27,8 @@ struct kd_feature {
     kd_arena       *arena;
     kd_feature_program **program; /* in the order of their last use */
     size_t               programs, program_capacity;
-    kd_feature_found    *found;  /* device memory */
-    uint64_t             zeroed; /* student->zeroed when the projections' gradients were */
+    kd_feature_results  *results; /* device memory */
+    uint64_t             zeroed;  /* student->zeroed when the projections' gradients were */
 };
 
 /* The pairs that `text` names (kdas_loss_options.feature_taps), or those of one stride; shapes are

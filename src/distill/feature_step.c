@@ -73,9 +73,9 @@ static kdas_status create(kdas_distiller *d)
     if (!f->kind) return KDAS_ENOTFOUND;
     KD_RETURN(
         kd_pair_taps(f->pair, &f->pairs, d->teacher, d->student, d->loss->options.feature_taps));
-    f->arena = kd_arena_create(d->ctx);
-    f->found = f->arena ? kd_device_alloc(d->ctx, sizeof *f->found) : NULL;
-    if (!f->found) return KDAS_ENOMEM;
+    f->arena   = kd_arena_create(d->ctx);
+    f->results = f->arena ? kd_device_alloc(d->ctx, sizeof *f->results) : NULL;
+    if (!f->results) return KDAS_ENOMEM;
     KD_RETURN(make_projections(f, d));
     return keep_taps(f, d->teacher, d->student);
 }
@@ -108,7 +108,7 @@ void kd_feature_destroy(kdas_distiller *d)
         destroy_program(f, f->program[i]);
     kd_free(f->ctx, f->program);
     kd_arena_destroy(f->arena);
-    kd_device_free(f->ctx, f->found);
+    kd_device_free(f->ctx, f->results);
     kd_params_destroy(f->params);
     kd_free(f->ctx, f);
     d->feature = NULL;
@@ -210,21 +210,22 @@ static void bind_taps(const run *r)
  * program, those of the projections are accumulated. */
 static kdas_status run_program(const run *r)
 {
-    kd_program *p    = r->k->program;
-    float       seed = (float)(r->weight * r->scale);
+    kd_program *p        = r->k->program;
+    float       gradient = (float)(r->weight * r->scale);
 
     bind_taps(r);
     KD_RETURN(kd_program_forward(p, 0));
     if (r->read)
-        KD_RETURN(
-            kd_device_add(r->f->ctx, &r->f->found->value, kd_program_value(p, r->k->value), 1, 1));
-    KD_RETURN(kd_device_upload(r->f->ctx, kd_program_grad(p, r->k->value), &seed, sizeof seed));
+        KD_RETURN(kd_device_add(r->f->ctx, &r->f->results->value, kd_program_value(p, r->k->value),
+                                1, 1));
+    KD_RETURN(
+        kd_device_upload(r->f->ctx, kd_program_grad(p, r->k->value), &gradient, sizeof gradient));
     KD_RETURN(kd_program_backward(p));
     for (int i = 0; r->measured && i < r->f->pairs; i++) {
         const kd_node *s = r->k->student[i];
 
         if (s)
-            KD_RETURN(kd_device_sum_squares(r->f->ctx, &r->f->found->squares[i],
+            KD_RETURN(kd_device_sum_squares(r->f->ctx, &r->f->results->squares[i],
                                             kd_program_grad(p, s), kd_elements(&s->desc.out)));
     }
     return KDAS_OK;
@@ -232,14 +233,14 @@ static kdas_status run_program(const run *r)
 
 static kdas_status fetch(run *r)
 {
-    kd_feature_found found;
-    double           sum = 0;
+    kd_feature_results results;
+    double             sum = 0;
 
     if (!r->read && !r->measured) return KDAS_OK;
-    KD_RETURN(kd_device_download(r->f->ctx, &found, r->f->found, sizeof found));
+    KD_RETURN(kd_device_download(r->f->ctx, &results, r->f->results, sizeof results));
     for (int i = 0; r->measured && i < r->f->pairs; i++)
-        if (r->k->student[i]) sum += found.squares[i];
-    r->value = (double)found.value;
+        if (r->k->student[i]) sum += results.squares[i];
+    r->value = (double)results.value;
     r->norm  = sqrt(sum) / r->scale;
     if (r->read && !isfinite(r->value))
         return kd_fail(KDAS_ENUMERIC, "the feature term of the loss is not finite (%g)", r->value);
@@ -248,7 +249,7 @@ static kdas_status fetch(run *r)
 
 /* Add to the initial gradients of the student's backward. The host may have added its own
  * gradients there. */
-static kdas_status send(const run *r)
+static kdas_status add_to_student(const run *r)
 {
     for (int i = 0; i < r->f->pairs; i++) {
         const kd_node *s = r->k->student[i];
@@ -298,13 +299,13 @@ kdas_status kd_feature_run(kdas_distiller *d, float scale, bool read, kdas_loss_
     r.measured = limited || (read && d->options.gradient_norms);
     KD_RETURN(kd_feature_settle(d));
     KD_RETURN(program_for(&r.k, d));
-    KD_RETURN(kd_device_zero(d->ctx, r.f->found, sizeof *r.f->found));
+    KD_RETURN(kd_device_zero(d->ctx, r.f->results, sizeof *r.f->results));
     KD_RETURN(run_program(&r));
     KD_RETURN(fetch(&r));
     first = limited && d->loss->share[KDAS_TERM_FEATURE].count == 0; /* no earlier measurement */
     if (first) kd_share_note(d->loss, KDAS_TERM_FEATURE, d->loss->seg_norm, r.norm);
     r.factor = kd_share_factor(d->loss, KDAS_TERM_FEATURE);
-    KD_RETURN(send(&r));
+    KD_RETURN(add_to_student(&r));
     if (limited && !first) kd_share_note(d->loss, KDAS_TERM_FEATURE, d->loss->seg_norm, r.norm);
     if (read) put_report(&r, report);
     warn_of_zero(&r);

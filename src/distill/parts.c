@@ -1,4 +1,4 @@
-/* parts.c - what a distiller was made of. */
+/* parts.c - getters of the objects and options that a distiller was created with. */
 #include "distill/distiller.h"
 
 kdas_model *kdas_distiller_teacher(const kdas_distiller *d) { return d ? d->teacher : NULL; }

@@ -13,7 +13,7 @@ static const kd_resume_row rows[] = {
     /* the network */
     { "model", KD_REFUSED, KD_DAMAGED },
     { "model.drop_path", KD_REFUSED, KD_DAMAGED },
-    { "precision", KD_FROM_HERE, KD_USUAL },
+    { "precision", KD_FROM_HERE, KD_MEANS_DEFAULT },
 
     /* the optimizer: it continues unchanged, except for the length of its schedule */
     { "optim.rule", KD_REFUSED, KD_DAMAGED },
@@ -34,8 +34,8 @@ static const kd_resume_row rows[] = {
     { "optim.warmup", KD_FROM_HERE, KD_DAMAGED },
     { "optim.total", KD_FROM_HERE, KD_DAMAGED },
     { "optim.step_every", KD_FROM_HERE, KD_DAMAGED },
-    { "optim.loss_scale", KD_FROM_FILE, KD_PASSED },
-    { "optim.loss_scale_every", KD_FROM_FILE, KD_PASSED },
+    { "optim.loss_scale", KD_FROM_FILE, KD_NOT_COMPARED },
+    { "optim.loss_scale_every", KD_FROM_FILE, KD_NOT_COMPARED },
 
     /* the objective: from `input` on, its members came with 0.4 */
     { "loss.seg", KD_REFUSED, KD_DAMAGED },
@@ -45,66 +45,67 @@ static const kd_resume_row rows[] = {
     { "loss.tau", KD_REFUSED, KD_DAMAGED },
     { "loss.seg_weight", KD_REFUSED, KD_DAMAGED },
     { "loss.guidance_weight", KD_REFUSED, KD_DAMAGED },
-    { "loss.input", KD_REFUSED, KD_USUAL },
-    { "loss.similarity", KD_REFUSED, KD_USUAL },
-    { "loss.distance", KD_REFUSED, KD_USUAL },
-    { "loss.kd_weight", KD_REFUSED, KD_USUAL },
-    { "loss.sgm_weight", KD_REFUSED, KD_USUAL },
-    { "loss.share", KD_REFUSED, KD_USUAL },
-    { "loss.feature", KD_REFUSED, KD_USUAL },
-    { "loss.feature_taps", KD_REFUSED, KD_USUAL },
-    { "loss.feature_weight", KD_REFUSED, KD_USUAL },
-    { "loss.feature_tau", KD_REFUSED, KD_USUAL },
-    { "loss.feature_share", KD_REFUSED, KD_USUAL },
-    { "feature.teacher", KD_REFUSED, KD_USUAL, .what = "teacher of features" },
-    { "feature.pairs", KD_REFUSED, KD_USUAL, .what = "pairs of features" },
+    { "loss.input", KD_REFUSED, KD_MEANS_DEFAULT },
+    { "loss.similarity", KD_REFUSED, KD_MEANS_DEFAULT },
+    { "loss.distance", KD_REFUSED, KD_MEANS_DEFAULT },
+    { "loss.kd_weight", KD_REFUSED, KD_MEANS_DEFAULT },
+    { "loss.sgm_weight", KD_REFUSED, KD_MEANS_DEFAULT },
+    { "loss.share", KD_REFUSED, KD_MEANS_DEFAULT },
+    { "loss.feature", KD_REFUSED, KD_MEANS_DEFAULT },
+    { "loss.feature_taps", KD_REFUSED, KD_MEANS_DEFAULT },
+    { "loss.feature_weight", KD_REFUSED, KD_MEANS_DEFAULT },
+    { "loss.feature_tau", KD_REFUSED, KD_MEANS_DEFAULT },
+    { "loss.feature_share", KD_REFUSED, KD_MEANS_DEFAULT },
+    { "feature.teacher", KD_REFUSED, KD_MEANS_DEFAULT, .what = "teacher of features" },
+    { "feature.pairs", KD_REFUSED, KD_MEANS_DEFAULT, .what = "pairs of features" },
 
     /* the step */
-    { "micro.accumulate", KD_REFUSED, KD_DAMAGED, KD_WAITING,
+    { "micro.accumulate", KD_REFUSED, KD_DAMAGED, KD_ACCUMULATING,
       "number of micro-batches in an update", "some of them wait for the rest" },
-    { "micro.accumulate", KD_FROM_HERE, KD_DAMAGED, KD_SETTLED,
+    { "micro.accumulate", KD_FROM_HERE, KD_DAMAGED, KD_BETWEEN_UPDATES,
       "number of micro-batches in an update" },
     { "average.decay", KD_FROM_HERE, KD_ABSENT, .what = "decay of the moving average" },
 
     /* the run: training and validation data */
     { "run.seed", KD_REFUSED, KD_DAMAGED, .what = "seed" },
-    { "run.frames", KD_REFUSED, KD_PASSED, .what = "hash of the training frames",
+    { "run.frames", KD_REFUSED, KD_NOT_COMPARED, .what = "hash of the training frames",
       .why = "frames came, went or moved, and what was trained on may be in the validation set" },
-    { "run.validation", KD_REFUSED, KD_PASSED, .what = "hash of the validation frames",
+    { "run.validation", KD_REFUSED, KD_NOT_COMPARED, .what = "hash of the validation frames",
       .why = "its best score is of other frames, which may have moved between the sets" },
-    { "run.teacher", KD_REFUSED, KD_PASSED, .what = "teacher" },
-    { "run.teacher_values", KD_REFUSED, KD_PASSED, .what = "hash of the teacher's values" },
-    { "run.batch", KD_REFUSED, KD_PASSED, .what = "batch size" },
-    { "run.height", KD_REFUSED, KD_PASSED, .what = "height of a batch" },
-    { "run.width", KD_REFUSED, KD_PASSED, .what = "width of a batch" },
-    { "run.scales", KD_REFUSED, KD_PASSED, .what = "list of scales" },
-    { "run.drop_last", KD_REFUSED, KD_PASSED, .what = "loader's drop_last" },
-    { "run.batches", KD_REFUSED, KD_PASSED, .what = "number of batches in an epoch" },
-    { "run.loader_seed", KD_REFUSED, KD_PASSED, .what = "loader's seed" },
-    { "run.shuffle", KD_REFUSED, KD_PASSED, .what = "loader's shuffle" },
-    { "run.empty_share", KD_REFUSED, KD_PASSED, .what = "share of frames without a polyp" },
-    { "run.ramp_up", KD_REFUSED, KD_PASSED, .what = "ramp_up" },
-    { "run.ramp_down", KD_REFUSED, KD_PASSED, .what = "ramp_down" },
-    { "run.ramp_epochs", KD_FROM_HERE, KD_PASSED, .what = "epoch at which ramp_down ends" },
+    { "run.teacher", KD_REFUSED, KD_NOT_COMPARED, .what = "teacher" },
+    { "run.teacher_values", KD_REFUSED, KD_NOT_COMPARED, .what = "hash of the teacher's values" },
+    { "run.batch", KD_REFUSED, KD_NOT_COMPARED, .what = "batch size" },
+    { "run.height", KD_REFUSED, KD_NOT_COMPARED, .what = "height of a batch" },
+    { "run.width", KD_REFUSED, KD_NOT_COMPARED, .what = "width of a batch" },
+    { "run.scales", KD_REFUSED, KD_NOT_COMPARED, .what = "list of scales" },
+    { "run.drop_last", KD_REFUSED, KD_NOT_COMPARED, .what = "loader's drop_last" },
+    { "run.batches", KD_REFUSED, KD_NOT_COMPARED, .what = "number of batches in an epoch" },
+    { "run.loader_seed", KD_REFUSED, KD_NOT_COMPARED, .what = "loader's seed" },
+    { "run.shuffle", KD_REFUSED, KD_NOT_COMPARED, .what = "loader's shuffle" },
+    { "run.empty_share", KD_REFUSED, KD_NOT_COMPARED, .what = "share of frames without a polyp" },
+    { "run.ramp_up", KD_REFUSED, KD_NOT_COMPARED, .what = "ramp_up" },
+    { "run.ramp_down", KD_REFUSED, KD_NOT_COMPARED, .what = "ramp_down" },
+    { "run.ramp_epochs", KD_FROM_HERE, KD_NOT_COMPARED, .what = "epoch at which ramp_down ends" },
 
     /* augmentation: it may change at a resume */
-    { "run.augment", KD_FROM_HERE, KD_PASSED, .what = "augment" },
-    { "run.rotation", KD_FROM_HERE, KD_PASSED, .what = "rotation" },
-    { "run.scale_min", KD_FROM_HERE, KD_PASSED, .what = "scale_min" },
-    { "run.scale_max", KD_FROM_HERE, KD_PASSED, .what = "scale_max" },
-    { "run.crop", KD_FROM_HERE, KD_PASSED, .what = "crop" },
-    { "run.crop_aspect", KD_FROM_HERE, KD_PASSED, .what = "crop_aspect" },
-    { "run.brightness", KD_FROM_HERE, KD_PASSED, .what = "brightness" },
-    { "run.contrast", KD_FROM_HERE, KD_PASSED, .what = "contrast" },
-    { "run.saturation", KD_FROM_HERE, KD_PASSED, .what = "saturation" },
-    { "run.hue", KD_FROM_HERE, KD_PASSED, .what = "hue" },
-    { "run.blur", KD_FROM_HERE, KD_PASSED, .what = "blur" },
-    { "run.cutout", KD_FROM_HERE, KD_PASSED, .what = "cutout" },
+    { "run.augment", KD_FROM_HERE, KD_NOT_COMPARED, .what = "augment" },
+    { "run.rotation", KD_FROM_HERE, KD_NOT_COMPARED, .what = "rotation" },
+    { "run.scale_min", KD_FROM_HERE, KD_NOT_COMPARED, .what = "scale_min" },
+    { "run.scale_max", KD_FROM_HERE, KD_NOT_COMPARED, .what = "scale_max" },
+    { "run.crop", KD_FROM_HERE, KD_NOT_COMPARED, .what = "crop" },
+    { "run.crop_aspect", KD_FROM_HERE, KD_NOT_COMPARED, .what = "crop_aspect" },
+    { "run.brightness", KD_FROM_HERE, KD_NOT_COMPARED, .what = "brightness" },
+    { "run.contrast", KD_FROM_HERE, KD_NOT_COMPARED, .what = "contrast" },
+    { "run.saturation", KD_FROM_HERE, KD_NOT_COMPARED, .what = "saturation" },
+    { "run.hue", KD_FROM_HERE, KD_NOT_COMPARED, .what = "hue" },
+    { "run.blur", KD_FROM_HERE, KD_NOT_COMPARED, .what = "blur" },
+    { "run.cutout", KD_FROM_HERE, KD_NOT_COMPARED, .what = "cutout" },
 
     /* validation from here on */
-    { "run.validation_height", KD_FROM_HERE, KD_PASSED, .what = "height of validation frames" },
-    { "run.validation_width", KD_FROM_HERE, KD_PASSED, .what = "width of validation frames" },
-    { "run.evaluate_ema", KD_FROM_HERE, KD_PASSED, .what = "evaluate_ema" },
+    { "run.validation_height", KD_FROM_HERE, KD_NOT_COMPARED,
+      .what = "height of validation frames" },
+    { "run.validation_width", KD_FROM_HERE, KD_NOT_COMPARED, .what = "width of validation frames" },
+    { "run.evaluate_ema", KD_FROM_HERE, KD_NOT_COMPARED, .what = "evaluate_ema" },
 };
 
 const kd_resume_row *kd_resume_row_at(int i)
@@ -187,12 +188,13 @@ typedef struct finding {
 } finding;
 
 /* Whether the row's record is missing in the file or differs. */
-static bool look(finding *f, const kd_resume *r, const kd_resume_row *row)
+static bool differs(finding *f, const kd_resume *r, const kd_resume_row *row)
 {
-    if (row->when != KD_EVER && (row->when == KD_WAITING) != r->waiting) return false;
+    if (row->when != KD_ALWAYS && (row->when == KD_ACCUMULATING) != r->accumulating) return false;
     *f = (finding){ row, kd_fact_find(r->ours, row->record), kd_fact_find(r->theirs, row->record) };
     if (!f->ours) return false;
-    if (!f->theirs && row->missing == KD_USUAL) f->theirs = kd_fact_find(r->usual, row->record);
+    if (!f->theirs && row->missing == KD_MEANS_DEFAULT)
+        f->theirs = kd_fact_find(r->defaults, row->record);
     if (!f->theirs) return row->missing != KD_ABSENT;
     return !same(f->ours, f->theirs);
 }
@@ -200,7 +202,7 @@ static bool look(finding *f, const kd_resume *r, const kd_resume_row *row)
 enum { VALUE = 112 };
 
 /* "'text'", "0.5", "0.5 1 1.5"; `digits` of each number. */
-static void say_value(char to[VALUE], const kdas_record *r, int digits)
+static void format_value(char to[VALUE], const kdas_record *r, int digits)
 {
     size_t used = 0;
 
@@ -212,16 +214,16 @@ static void say_value(char to[VALUE], const kdas_record *r, int digits)
 }
 
 /* Both values, with enough digits to show the difference. */
-static void say_values(char ours[VALUE], char theirs[VALUE], const finding *f)
+static void format_values(char ours[VALUE], char theirs[VALUE], const finding *f)
 {
-    say_value(ours, f->ours, 6);
-    say_value(theirs, f->theirs, 6);
+    format_value(ours, f->ours, 6);
+    format_value(theirs, f->theirs, 6);
     if (strcmp(ours, theirs) != 0) return;
-    say_value(ours, f->ours, 17);
-    say_value(theirs, f->theirs, 17);
+    format_value(ours, f->ours, 17);
+    format_value(theirs, f->theirs, 17);
 }
 
-static const char *words_of(const kd_resume_row *row)
+static const char *description_of(const kd_resume_row *row)
 {
     return row->what ? row->what : row->record;
 }
@@ -232,36 +234,37 @@ kdas_status kd_resume_check(const kd_resume *r)
     finding f;
 
     for (size_t i = 0; i < KD_COUNT(rows); i++) {
-        if (!look(&f, r, &rows[i])) continue;
+        if (!differs(&f, r, &rows[i])) continue;
         if (!f.theirs && f.row->missing == KD_DAMAGED)
             return kd_fail(KDAS_EFORMAT, "checkpoint '%s' has no record '%s'", r->path,
                            f.row->record);
         if (!f.theirs || f.row->rule != KD_REFUSED) continue;
-        say_values(ours, theirs, &f);
+        format_values(ours, theirs, &f);
         return kd_fail(KDAS_EINVAL, "'%s' is of another run: its %s is %s, here it is %s%s%s",
-                       r->path, words_of(f.row), theirs, ours, f.row->why ? ": " : "",
+                       r->path, description_of(f.row), theirs, ours, f.row->why ? ": " : "",
                        f.row->why ? f.row->why : "");
     }
     return KDAS_OK;
 }
 
-void kd_resume_tell(const kd_resume *r, kdas_context *ctx)
+void kd_resume_log(const kd_resume *r, kdas_context *ctx)
 {
     char    ours[VALUE], theirs[VALUE];
     finding f;
 
     for (size_t i = 0; i < KD_COUNT(rows); i++) {
-        if (!look(&f, r, &rows[i])) continue;
+        if (!differs(&f, r, &rows[i])) continue;
         if (!f.theirs) {
-            kd_info(ctx, "'%s' does not say its %s: that is passed over", r->path, words_of(f.row));
+            kd_info(ctx, "'%s' does not say its %s: that is passed over", r->path,
+                    description_of(f.row));
             continue;
         }
-        say_values(ours, theirs, &f);
+        format_values(ours, theirs, &f);
         if (f.row->rule == KD_FROM_FILE)
-            kd_warn(ctx, "%s goes on at %s, as '%s' has it, not at %s", words_of(f.row), theirs,
-                    r->path, ours);
+            kd_warn(ctx, "%s goes on at %s, as '%s' has it, not at %s", description_of(f.row),
+                    theirs, r->path, ours);
         else
-            kd_warn(ctx, "%s is %s from here on; '%s' had %s", words_of(f.row), ours, r->path,
+            kd_warn(ctx, "%s is %s from here on; '%s' had %s", description_of(f.row), ours, r->path,
                     theirs);
     }
 }

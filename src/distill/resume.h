@@ -35,19 +35,19 @@ typedef enum kd_rule {
     KD_FROM_HERE  /* the run goes on as set here; a warning says so        */
 } kd_rule;
 
-/* The meaning of a missing record. */
+/* The meaning of a record that the file lacks. */
 typedef enum kd_missing {
-    KD_DAMAGED, /* no checkpoint: those of all versions have it                   */
-    KD_USUAL,   /* of an earlier version, or of a run that left it at its default */
-    KD_PASSED,  /* of an earlier version: it is not compared, which the log says  */
-    KD_ABSENT   /* of a run without it: its reader defines the meaning            */
+    KD_DAMAGED,       /* it is no checkpoint: those of all versions have the record */
+    KD_MEANS_DEFAULT, /* an earlier version, or the run left the setting at its default */
+    KD_NOT_COMPARED,  /* an earlier version; the log says that it is not compared */
+    KD_ABSENT         /* the run did not have it; its reader defines the meaning */
 } kd_missing;
 
 /* When the row applies. */
 typedef enum kd_when {
-    KD_EVER,
-    KD_WAITING, /* there are accumulated gradients */
-    KD_SETTLED  /* there are none */
+    KD_ALWAYS,
+    KD_ACCUMULATING,   /* there are accumulated gradients */
+    KD_BETWEEN_UPDATES /* there are none */
 } kd_when;
 
 typedef struct kd_resume_row {
@@ -63,12 +63,12 @@ const kd_resume_row *kd_resume_row_at(int i); /* NULL past the last */
 /* The rule for a record, with or without accumulated gradients. */
 kd_rule kd_resume_rule(const char *record);
 
-/* Two lists, and the values for KD_USUAL (NULL: there are none). Records missing in `ours`
+/* Two lists, and the values for KD_MEANS_DEFAULT (NULL: there are none). Records missing in `ours`
  * are not compared. */
 typedef struct kd_resume {
     const char     *path;
-    const kd_facts *ours, *theirs, *usual;
-    bool            waiting;
+    const kd_facts *ours, *theirs, *defaults;
+    bool            accumulating;
 } kd_resume;
 
 /* Apply the table's refusals: KDAS_EINVAL, or KDAS_EFORMAT for a required record that is
@@ -76,6 +76,6 @@ typedef struct kd_resume {
 kdas_status kd_resume_check(const kd_resume *r);
 /* After the resume has succeeded: log a warning for each difference and a line for each record that
  * was not compared. */
-void kd_resume_tell(const kd_resume *r, kdas_context *ctx);
+void kd_resume_log(const kd_resume *r, kdas_context *ctx);
 
 #endif

@@ -19,7 +19,7 @@ typedef struct run {
     kdas_train_options options;
     char              *last, *best; /* paths; NULL without an output folder */
     kd_train_log       log;
-    kd_facts           facts;     /* what the run is of, where files are kept  */
+    kd_facts           facts;     /* what defines the run, if files are kept   */
     kdas_evaluator    *evaluator; /* of the validation set                     */
     kdas_model      *average; /* holds the average for validation; NULL: the student is validated */
     kdas_progress    progress;
@@ -136,7 +136,7 @@ static kdas_status check_position(const run *r, const kdas_progress *p)
                    r->last, (long long)p->position, (long long)p->epoch, (long long)r->batches);
 }
 
-/* Go on from the checkpoint. Restoring comes last, so a refused resume changes nothing. */
+/* Resume from the checkpoint. Restoring comes last, so a refused resume changes nothing. */
 static kdas_status resume_from(run *r, kd_train_file *f)
 {
     const kdas_progress *p = &f->progress;
@@ -153,7 +153,7 @@ static kdas_status resume_from(run *r, kd_train_file *f)
     return KDAS_OK;
 }
 
-/* Begin, or go on if there is something to go on from. */
+/* Begin, or resume if there is a checkpoint. */
 static kdas_status resume(run *r)
 {
     kd_train_file f = { 0 };

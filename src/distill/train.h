@@ -7,13 +7,13 @@
 #include "base/base.h"
 #include "distill/resume.h"
 
-/* Sums over the steps of an epoch, as they travel in a checkpoint. */
+/* Sums over the steps of an epoch, in the order of a checkpoint. */
 enum {
     KD_SUM_TOTAL,
     KD_SUM_STEPS,
     KD_SUM_IMAGES,
     KD_SUM_SECONDS, /* of steps; validation and files are not counted */
-    KD_SUM_WAITED,  /* of them for data                               */
+    KD_SUM_WAITED,  /* the part of them spent waiting for data        */
     KD_SUM_LR,      /* of the last step, not a sum                    */
     KD_SUM_TERMS    /* from here on the terms, each with its kinds    */
 };
@@ -21,14 +21,14 @@ enum { KD_SUM_RAW, KD_SUM_WEIGHTED, KD_SUM_GRADIENT, KD_SUM_KINDS };
 enum { KD_SUMS = KD_SUM_TERMS + KDAS_TERMS * KD_SUM_KINDS };
 #define KD_SUM_OF(term, kind) (KD_SUM_TERMS + (term)*KD_SUM_KINDS + (kind))
 
-/* ---- train_resume.c: last.kdas, beside what a distiller is ---- */
+/* ---- train_resume.c: the run's own records in last.kdas ---- */
 
-/* What the run is of, as the records "run." of its checkpoint. Texts are the arguments'.
+/* The run's data and settings, as the records "run." of its checkpoint. Texts are the arguments'.
  * KDAS_ENOMEM, KDAS_EBACKEND. */
 kdas_status kd_train_facts(kd_facts *facts, const kdas_distiller *d, const kdas_loader *loader,
                            const kdas_dataset *validation, const kdas_train_options *options);
 
-/* A checkpoint that a run may go on from. */
+/* A checkpoint that a run may resume from. */
 typedef struct kd_train_file {
     kdas_checkpoint *checkpoint;
     kdas_progress    progress;
@@ -42,7 +42,7 @@ typedef struct kd_train_file {
  * must outlive it. */
 kdas_status kd_train_file_open(kd_train_file *f, kdas_context *ctx, const char *path,
                                const kd_facts *ours);
-/* Put it into the distiller, the last thing that can fail, and say what has changed. */
+/* Restore it into the distiller, the last step that can fail, and log the differences. */
 kdas_status kd_train_file_restore(kd_train_file *f, kdas_distiller *d);
 void        kd_train_file_close(kd_train_file *f);
 
@@ -55,7 +55,7 @@ typedef struct kd_train_log {
     size_t        used, capacity;
 } kd_train_log;
 
-/* An epoch, as it is written down. */
+/* An epoch, for its line in the log. */
 typedef struct kd_train_row {
     int64_t       epoch, step;
     const double *sum;                              /* KD_SUMS                 */
@@ -65,8 +65,8 @@ typedef struct kd_train_row {
     int64_t       skipped;    /* updates so far, in the whole run  */
 } kd_train_row;
 
-/* Start a log, or go on with the file's lines up to epoch `keep`; later ones belong to epochs that
- * the checkpoint does not have yet, and will be run again. The file is not touched. */
+/* Start a log, or continue the file's lines up to epoch `keep`; later lines belong to epochs that
+ * the checkpoint does not have yet, and that will be run again. The file is not touched. */
 kdas_status kd_train_log_init(kd_train_log *log, kdas_context *ctx, const char *path, int64_t keep);
 void        kd_train_log_finish(kd_train_log *log);
 /* Add a line and replace the file. */

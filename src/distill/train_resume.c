@@ -1,10 +1,10 @@
-/* train_resume.c - what a run is of: its data, its views of them, its teacher, its ramps. They are
- * saved as records of last.kdas, and a resume compares them before it changes anything. train.c
+/* train_resume.c - what defines a run: its data, their augmentation, its teacher, its ramps. They
+ * are saved as records of last.kdas, and a resume compares them before it changes anything. train.c
  * calls this file; it includes train.h for the options, and calls nothing in train.c. */
 #include <string.h>
 #include "distill/train.h"
 
-/* ---- what a run is of ---- */
+/* ---- what defines a run ---- */
 
 /* A hash of names, shapes and values. */
 static kdas_status hash_model(uint64_t *out, const kdas_model *model)
@@ -55,7 +55,7 @@ static kdas_status add_teacher(kd_facts *facts, const kdas_distiller *d, const k
     return KDAS_OK;
 }
 
-static void add_views(kd_facts *facts, const kdas_loader_options *o)
+static void add_augmentation(kd_facts *facts, const kdas_loader_options *o)
 {
     kd_fact_number(facts, "run.augment", o->augment != 0);
     kd_fact_number(facts, "run.rotation", (double)o->rotation);
@@ -89,7 +89,7 @@ static kdas_status add_loader(kd_facts *facts, const kdas_loader *loader)
     kd_fact_whole(facts, "run.loader_seed", o.seed, 10);
     kd_fact_number(facts, "run.shuffle", o.shuffle != 0);
     kd_fact_number(facts, "run.empty_share", (double)o.empty_share);
-    add_views(facts, &o);
+    add_augmentation(facts, &o);
     return KDAS_OK;
 }
 
@@ -126,14 +126,14 @@ kdas_status kd_train_facts(kd_facts *facts, const kdas_distiller *d, const kdas_
     return add_options(facts, options, d);
 }
 
-/* ---- what its file says of it ---- */
+/* ---- read them from its file ---- */
 
-/* Those of its records that we know; a list of another length than any of ours is none. */
+/* Records whose names `like` has. A list that is too long counts as missing. */
 static void read_facts(kd_facts *facts, const kdas_checkpoint *c, const kd_facts *like,
                        uint64_t seed)
 {
     facts->count = facts->hashes = 0;
-    kd_fact_whole(facts, "run.seed", seed, 10); /* progress has had it since 0.1 */
+    kd_fact_whole(facts, "run.seed", seed, 10); /* in the progress since 0.1 */
     for (int i = 0; i < like->count; i++) {
         const char        *name = like->record[i].name;
         const kdas_record *r    = kdas_checkpoint_find(c, name);
@@ -180,7 +180,7 @@ kdas_status kd_train_file_restore(kd_train_file *f, kdas_distiller *d)
     kdas_context *ctx = kdas_model_context(kdas_distiller_student(d));
 
     KD_RETURN(kdas_checkpoint_restore(f->checkpoint, d));
-    kd_resume_tell(&f->resume, ctx);
+    kd_resume_log(&f->resume, ctx);
     if (!f->has_sums)
         kd_info(ctx, "'%s' has no sums of the epoch under way: they begin here", f->resume.path);
     return KDAS_OK;

@@ -7,7 +7,7 @@
 #include "graph/program_inside.h"
 #include "graph/settings.h"
 
-/* ---- room ---- */
+/* ---- memory for captures ---- */
 
 static bool draws(const kd_program *p, int i)
 {
@@ -34,12 +34,12 @@ static kdas_status make_seeds(kd_program *p)
 }
 
 /* Storages that a caller may own: inputs and their gradients. */
-static void find_lent(kd_program *p)
+static void find_bindable(kd_program *p)
 {
     for (int i = 0; i < p->nodes; i++) {
         if (p->graph->node[i]->kind != KD_NODE_INPUT) continue;
-        if (p->slot[i].value >= 0) p->lent[p->lent_count++] = p->slot[i].value;
-        if (p->slot[i].grad >= 0) p->lent[p->lent_count++] = p->slot[i].grad;
+        if (p->slot[i].value >= 0) p->bindable[p->bindable_count++] = p->slot[i].value;
+        if (p->slot[i].grad >= 0) p->bindable[p->bindable_count++] = p->slot[i].grad;
     }
 }
 
@@ -58,13 +58,13 @@ kdas_status kd_captures_create(kd_program *p)
 
     if (!p->ctx->backend->capture_begin) return KDAS_OK;
     KD_RETURN(make_seeds(p));
-    p->lent         = kd_calloc(p->ctx, room, sizeof *p->lent);
-    p->capture_lent = kd_calloc(p->ctx, KD_CAPTURE_SETS * room, sizeof *p->capture_lent);
-    p->capture      = kd_calloc(p->ctx, KD_CAPTURE_SETS, sizeof *p->capture);
-    if (!p->lent || !p->capture_lent || !p->capture) return KDAS_ENOMEM;
+    p->bindable      = kd_calloc(p->ctx, room, sizeof *p->bindable);
+    p->capture_bound = kd_calloc(p->ctx, KD_CAPTURE_SETS * room, sizeof *p->capture_bound);
+    p->capture       = kd_calloc(p->ctx, KD_CAPTURE_SETS, sizeof *p->capture);
+    if (!p->bindable || !p->capture_bound || !p->capture) return KDAS_ENOMEM;
     for (size_t i = 0; i < KD_CAPTURE_SETS; i++)
-        p->capture[i].lent = p->capture_lent + i * room;
-    find_lent(p);
+        p->capture[i].bound = p->capture_bound + i * room;
+    find_bindable(p);
     return KDAS_OK;
 }
 
@@ -93,8 +93,8 @@ void kd_captures_destroy(kd_program *p)
 {
     kd_captures_drop(p);
     kd_free(p->ctx, p->capture);
-    kd_free(p->ctx, p->capture_lent);
-    kd_free(p->ctx, p->lent);
+    kd_free(p->ctx, p->capture_bound);
+    kd_free(p->ctx, p->bindable);
     kd_free(p->ctx, p->seed);
     kd_device_free(p->ctx, p->device_seed);
 }
@@ -116,17 +116,17 @@ kdas_status kd_program_seed(kd_program *p, uint64_t seed)
 
 /* ---- graphs of the device ---- */
 
-static float *lent_now(const kd_program *p, int i)
+static float *bound_memory(const kd_program *p, int i)
 {
-    const kd_storage *s = &p->storage[p->lent[i]];
+    const kd_storage *s = &p->storage[p->bindable[i]];
 
     return s->bound ? s->memory : NULL;
 }
 
 static bool fits(const kd_program *p, const kd_capture_set *set)
 {
-    for (int i = 0; set->used && i < p->lent_count; i++)
-        if (set->lent[i] != lent_now(p, i)) return false;
+    for (int i = 0; set->used && i < p->bindable_count; i++)
+        if (set->bound[i] != bound_memory(p, i)) return false;
     return set->used > 0;
 }
 
@@ -143,15 +143,16 @@ static kd_capture_set *find_set(kd_program *p)
     if (!found) {
         found = oldest;
         drop_set(p, found);
-        for (int i = 0; i < p->lent_count; i++)
-            found->lent[i] = lent_now(p, i);
+        for (int i = 0; i < p->bindable_count; i++)
+            found->bound[i] = bound_memory(p, i);
     }
     found->used = ++p->capture_clock;
     return found;
 }
 
-/* The part cannot be captured: it runs plainly from now on. The first such program is logged. */
-static void give_up(kd_program *p)
+/* The program cannot be captured: from now on its calls are issued one by one. The first such
+ * program is logged. */
+static void stop_capturing(kd_program *p)
 {
     kd_graph_settings *settings;
     char               why[512];
@@ -160,14 +161,14 @@ static void give_up(kd_program *p)
     kd_captures_drop(p);
     kd_free(p->ctx, p->capture);
     p->capture = NULL;
-    if (kd_graph_settings_of(p->ctx)->told_uncaptured) return;
+    if (kd_graph_settings_of(p->ctx)->warned_uncaptured) return;
     settings = kd_graph_settings_change(p->ctx);
-    if (settings) settings->told_uncaptured = true;
+    if (settings) settings->warned_uncaptured = true;
     kd_warn(p->ctx, "'%s' cannot be captured, it runs call by call: %s", p->label, why);
 }
 
 /* Capture the calls of `run`. None of them has executed when this returns. */
-static kdas_status make(kd_program *p, kd_capture *capture, kd_run_fn run)
+static kdas_status capture_calls(kd_program *p, kd_capture *capture, kd_run_fn run)
 {
     const kdas_backend *backend = p->ctx->backend;
     kdas_device        *device  = p->ctx->device;
@@ -197,29 +198,29 @@ static kdas_status run_captured(kd_program *p, kd_capture *capture, kd_run_fn ru
         return st;
     }
     KD_RETURN(kd_check_cancel(p->ctx));
-    if (!capture->graph) st = make(p, capture, run);
+    if (!capture->graph) st = capture_calls(p, capture, run);
     if (st == KDAS_OK) {
         st = p->ctx->backend->graph_launch(p->ctx->device, capture->graph);
         if (st != KDAS_OK && st != KDAS_EUNSUPPORTED) return kd_fail_in(st, "%s", p->label);
     }
     if (st != KDAS_EUNSUPPORTED) return st;
-    give_up(p);
+    stop_capturing(p);
     return run(p);
 }
 
 /* The profile times each node, so nothing is launched as a graph. */
-static bool plainly(const kd_program *p)
+static bool runs_uncaptured(const kd_program *p)
 {
     return !p->capture || kd_graph_settings_of(p->ctx)->uncaptured || p->ctx->profiling;
 }
 
 kdas_status kd_capture_run(kd_program *p, kd_capture_part part, kd_run_fn run)
 {
-    return plainly(p) ? run(p) : run_captured(p, &find_set(p)->part[part], run);
+    return runs_uncaptured(p) ? run(p) : run_captured(p, &find_set(p)->part[part], run);
 }
 
-/* Is anything packed, without packing caller-owned memory (a weight that is an input)? */
-static bool packs_alone(const kd_program *p)
+/* Is anything packed, and only parameters, no caller-owned memory (a weight that is an input)? */
+static bool packs_parameters_only(const kd_program *p)
 {
     bool any = false;
 
@@ -237,6 +238,6 @@ static bool packs_alone(const kd_program *p)
 
 kdas_status kd_capture_pack(kd_program *p, kd_run_fn run)
 {
-    if (plainly(p) || p->folds || !packs_alone(p)) return run(p);
+    if (runs_uncaptured(p) || p->folds || !packs_parameters_only(p)) return run(p);
     return run_captured(p, &p->pack_capture, run);
 }

@@ -32,7 +32,7 @@ typedef struct kd_slot {
     int  fold;        /* index in program->fold for conv and linear with a folded norm, -1 */
     int  draw;        /* index in program->seed of a node that draws; -1: it does not      */
     uint32_t  add;    /* call->add of the backward                                         */
-    bool      given;  /* kd_program_backward_of(): its gradient has been written           */
+    bool      grad_written; /* kd_program_backward_of(): its gradient has been written           */
     kdas_call forward, backward;
 } kd_slot;
 
@@ -60,7 +60,7 @@ typedef struct kd_capture {
  * callers alternate between sets: two slots for batches, or the maps of an objective one after
  * the other. */
 typedef struct kd_capture_set {
-    float    **lent; /* caller-owned memory of program->lent; NULL: in the arena */
+    float    **bound; /* caller-owned memory of program->bindable; NULL: in the arena */
     kd_capture part[KD_CAPTURE_PARTS];
     uint64_t   used; /* time of last use; 0: never */
 } kd_capture_set;
@@ -87,9 +87,9 @@ struct kd_program {
     /* KD_CAPTURE_SETS of them. NULL: the device has no graphs, or this program cannot be
      * captured. */
     kd_capture_set *capture;
-    float         **capture_lent;
-    int            *lent; /* storages that may be caller-owned */
-    int             lent_count;
+    float         **capture_bound;
+    int            *bindable; /* storages that may be caller-owned */
+    int             bindable_count;
     uint64_t        capture_clock;
     kd_capture      pack_capture; /* packs of parameters, never caller-owned */
 

@@ -281,7 +281,7 @@ kdas_status kd_program_backward(kd_program *p)
 
     KD_RETURN(ready_for_backward(p));
     KD_RETURN(kd_device_enter(p->ctx));
-    p->arena->forward_of = NULL; /* gradients overwrite what forward left */
+    p->arena->forward_of = NULL; /* gradients overwrite values of the forward */
     st                   = kd_capture_run(p, KD_CAPTURE_BACKWARD, run_backward);
     kd_device_leave(p->ctx);
     if (st != KDAS_OK && p->graph->params) kd_params_spoil_grads(p->graph->params);
@@ -293,7 +293,7 @@ kdas_status kd_program_backward(kd_program *p)
 
 /* Decide which gradients node i accumulates into and which it sets. The first writer may differ
  * from the planned one. */
-static kdas_status claim(kd_program *p, int i, kdas_call *call)
+static kdas_status set_or_add(kd_program *p, int i, kdas_call *call)
 {
     const kd_node *node = p->graph->node[i];
 
@@ -305,10 +305,10 @@ static kdas_status claim(kd_program *p, int i, kdas_call *call)
 
         if (!in || !call->din[k]) continue;
         root = &p->slot[p->slot[in->id].root];
-        if (in->kind == KD_NODE_PARAM || root->given || !sets) call->add |= 1u << k;
-        if (in->kind != KD_NODE_PARAM && !root->given && !sets)
+        if (in->kind == KD_NODE_PARAM || root->grad_written || !sets) call->add |= 1u << k;
+        if (in->kind != KD_NODE_PARAM && !root->grad_written && !sets)
             KD_RETURN(zero_for(p, i, call->din[k], &node->desc.in[k]));
-        root->given = true;
+        root->grad_written = true;
     }
     return KDAS_OK;
 }
@@ -317,18 +317,18 @@ static kdas_status claim(kd_program *p, int i, kdas_call *call)
 static kdas_status run_backward_of(kd_program *p, int output)
 {
     for (int i = 0; i < p->nodes; i++)
-        p->slot[i].given = i == p->slot[output].root;
+        p->slot[i].grad_written = i == p->slot[output].root;
     for (int i = p->nodes - 1; i >= 0; i--) {
         const kd_node *node = p->graph->node[i];
         kd_slot       *slot = &p->slot[i];
         kdas_call      call = slot->backward;
 
-        if (node->kind == KD_NODE_INPUT && slot->grad >= 0 && !slot->given)
+        if (node->kind == KD_NODE_INPUT && slot->grad >= 0 && !slot->grad_written)
             KD_RETURN(
                 kd_device_zero(p->ctx, storage_memory(p, slot->grad), kd_bytes(&node->desc.out)));
-        if (!slot->kernel || !slot->given || !node->desc.wants || !call.dout) continue;
+        if (!slot->kernel || !slot->grad_written || !node->desc.wants || !call.dout) continue;
         KD_RETURN(kd_check_cancel(p->ctx));
-        KD_RETURN(claim(p, i, &call));
+        KD_RETURN(set_or_add(p, i, &call));
         KD_RETURN(run_node(p, i, KDAS_PROFILE_BACKWARD, slot->kernel->backward, &call));
     }
     return KDAS_OK;

@@ -4,9 +4,9 @@
 #include "base/context.h"
 
 typedef struct kd_graph_settings {
-    bool unfused;         /* run op by op as built, without fusion: for comparisons               */
-    bool uncaptured;      /* run call by call, also on devices with graphs: for comparisons       */
-    bool told_uncaptured; /* a failed capture has been logged */
+    bool unfused;    /* run op by op as built, without fusion: for comparisons               */
+    bool uncaptured; /* run call by call, also on devices with graphs: for comparisons       */
+    bool warned_uncaptured; /* a failed capture has been logged */
 } kd_graph_settings;
 
 /* For reading. Returns the defaults until a setting is changed. */

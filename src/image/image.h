@@ -17,7 +17,7 @@ struct kdas_image {
 
 /* Samples in a pixel: 1, 3 or 4, of YUV kinds 3, since they are read as RGB8; 0: no such pixel. */
 int     kd_pixel_samples(kdas_pixel pixel);
-int     kd_pixel_colours(kdas_pixel pixel); /* of them not alpha: 1 or 3 */
+int     kd_pixel_colours(kdas_pixel pixel); /* samples that are not alpha: 1 or 3 */
 bool    kd_pixel_is_float(kdas_pixel pixel);
 bool    kd_pixel_is_yuv(kdas_pixel pixel);
 bool    kd_pixel_is_bgr(kdas_pixel pixel);     /* blue comes first                         */
@@ -92,7 +92,7 @@ kdas_status kd_image_check_grey(const kd_image_info *info, const char *path);
  * or 3, and 1 only where the file has no colour. `path` is for the sentence. */
 kdas_status kd_codec_decode(kdas_context *ctx, uint8_t *to, int channels, const kd_image_info *info,
                             const char *path, uint8_t *bytes, size_t end);
-/* Decode a grey PNG likewise, into 16-bit samples (height,width). */
+/* The same for a grey PNG, into 16-bit samples (height,width). */
 kdas_status kd_codec_decode16(kdas_context *ctx, uint16_t *to, const kd_image_info *info,
                               const char *path, uint8_t *bytes, size_t end);
 /* Encode 16-bit samples (height,width) as a grey PNG into a writer. */

@@ -10,7 +10,7 @@ typedef struct kd_overlay {
     int64_t          stride;     /* of its rows                                           */
     int              rows;       /* drawn at a time: 2 into the planes of a frame, else 1 */
     int              samples;    /* of a pixel that is drawn                              */
-    int              colours;    /* of them not alpha                                     */
+    int              colours;    /* samples that are not alpha                            */
     uint8_t          to[3][256]; /* the output for each value of a sample, in order       */
     kd_yuv           yuv;        /* of a YUV frame                                        */
     int              colour[3];  /* the tint in its samples                               */

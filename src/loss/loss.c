@@ -23,18 +23,19 @@ typedef struct run {
     kdas_loss_report     r;
 } run;
 
-static kdas_status give_seed(const run *r, const kd_loss_program *k, int t)
+/* The gradient of the total by a term's output: the term's weight, times its share and the scale. */
+static kdas_status set_output_gradient(const run *r, const kd_loss_program *k, int t)
 {
-    double weight = kd_loss_weight(r->loss, t) * (r->limited ? 1 : kd_share_factor(r->loss, t));
-    float  seed   = (float)weight * r->scale;
+    double weight   = kd_loss_weight(r->loss, t) * (r->limited ? 1 : kd_share_factor(r->loss, t));
+    float  gradient = (float)weight * r->scale;
 
-    return kd_device_upload(r->loss->ctx, kd_program_grad(k->program, k->value[t]), &seed,
-                            sizeof seed);
+    return kd_device_upload(r->loss->ctx, kd_program_grad(k->program, k->value[t]), &gradient,
+                            sizeof gradient);
 }
 
 /* Run each term's backward separately, for the norms. Each gradient is accumulated into the
  * caller's gradient, limited by its share. */
-static kdas_status send_apart(run *r, const kd_loss_program *k, int map)
+static kdas_status backward_separately(run *r, const kd_loss_program *k, int map)
 {
     int64_t count = r->at->n * r->at->h * r->at->w;
     float  *to    = r->measuring ? NULL : r->at->gradient[map];
@@ -44,12 +45,12 @@ static kdas_status send_apart(run *r, const kd_loss_program *k, int map)
         const float *sent;
 
         if (!k->value[t]) continue;
-        KD_RETURN(give_seed(r, k, t));
+        KD_RETURN(set_output_gradient(r, k, t));
         KD_RETURN(kd_program_backward_of(k->program, k->value[t]));
         sent = kd_program_grad(k->program, k->student);
         if (r->read) {
-            KD_RETURN(
-                kd_device_sum_squares(r->loss->ctx, &r->loss->found->squares[map][t], sent, count));
+            KD_RETURN(kd_device_sum_squares(r->loss->ctx, &r->loss->results->squares[map][t], sent,
+                                            count));
             r->measured[map] |= 1u << t;
         }
         if (to)
@@ -60,11 +61,11 @@ static kdas_status send_apart(run *r, const kd_loss_program *k, int map)
 }
 
 /* One backward for all terms, directly into the caller's gradient. */
-static kdas_status send_together(const run *r, const kd_loss_program *k, int map)
+static kdas_status backward_together(const run *r, const kd_loss_program *k, int map)
 {
     if (!r->at->gradient[map]) return KDAS_OK;
     for (int t = 0; t < KDAS_TERMS; t++)
-        if (k->value[t]) KD_RETURN(give_seed(r, k, t));
+        if (k->value[t]) KD_RETURN(set_output_gradient(r, k, t));
     return kd_program_backward(k->program);
 }
 
@@ -78,8 +79,8 @@ static kdas_status take_value(run *r, int t, float value)
     return KDAS_OK;
 }
 
-/* The terms' values. On the host's memory they are read at once. Otherwise they are stored side
- * by side until all maps are done. */
+/* The terms' values. If device memory is host memory, they are read at once. Otherwise they are
+ * stored side by side until all maps are done. */
 static kdas_status keep_values(run *r, const kd_loss_program *k, int map)
 {
     kdas_loss *loss = r->loss;
@@ -89,9 +90,10 @@ static kdas_status keep_values(run *r, const kd_loss_program *k, int map)
 
         if (!value) continue;
         r->terms[map] |= 1u << t;
-        KD_RETURN(loss->ctx->host_memory
-                      ? take_value(r, t, *value)
-                      : kd_device_add(loss->ctx, &loss->found->value[map][t].is, value, 1, 1));
+        KD_RETURN(
+            loss->ctx->host_memory
+                ? take_value(r, t, *value)
+                : kd_device_add(loss->ctx, &loss->results->values[map][t].value, value, 1, 1));
     }
     return KDAS_OK;
 }
@@ -100,15 +102,15 @@ static kdas_status keep_values(run *r, const kd_loss_program *k, int map)
  * computed. */
 static kdas_status fetch(run *r)
 {
-    kdas_context *ctx = r->loss->ctx;
-    kd_loss_found found;
+    kdas_context   *ctx = r->loss->ctx;
+    kd_loss_results results;
 
-    KD_RETURN(kd_device_download(ctx, &found, r->loss->found, sizeof found));
+    KD_RETURN(kd_device_download(ctx, &results, r->loss->results, sizeof results));
     for (int map = 0; map < r->at->maps; map++)
         for (int t = 0; t < KDAS_TERMS; t++) {
             if ((r->terms[map] >> t & 1) && !ctx->host_memory)
-                KD_RETURN(take_value(r, t, found.value[map][t].is));
-            if (r->measured[map] >> t & 1) r->squares[t] += found.squares[map][t];
+                KD_RETURN(take_value(r, t, results.values[map][t].value));
+            if (r->measured[map] >> t & 1) r->squares[t] += results.squares[map][t];
         }
     return KDAS_OK;
 }
@@ -117,7 +119,7 @@ static kdas_status run_map(run *r, const kd_loss_key *key, int map)
 {
     const kd_loss_place *at     = r->at;
     size_t               bytes  = (size_t)(at->n * at->h * at->w) * sizeof(float);
-    bool                 direct = r->backward && !key->apart;
+    bool                 direct = r->backward && !key->separate;
     kd_loss_program     *k;
 
     if (!key->terms)
@@ -132,7 +134,7 @@ static kdas_status run_map(run *r, const kd_loss_key *key, int map)
     KD_RETURN(kd_program_forward(k->program, 0));
     if (!r->measuring) KD_RETURN(keep_values(r, k, map));
     if (!r->backward) return KDAS_OK;
-    return key->apart ? send_apart(r, k, map) : send_together(r, k, map);
+    return key->separate ? backward_separately(r, k, map) : backward_together(r, k, map);
 }
 
 /* The weights of the mask, once for all maps. */
@@ -140,8 +142,8 @@ static kdas_status run_weight(run *r, kd_loss_key key)
 {
     kd_loss_program *k;
 
-    key.terms = 0;
-    key.apart = false;
+    key.terms    = 0;
+    key.separate = false;
     KD_RETURN(kd_loss_program_for(&k, r->loss, &key));
     kd_program_bind(k->program, k->mask, r->at->mask, NULL);
     if (k->pixel) kd_program_bind(k->program, k->pixel, r->at->weight, NULL);
@@ -159,8 +161,8 @@ static kdas_status run_maps(run *r)
     if (r->loss->seg->weighted && kd_loss_weight(r->loss, KDAS_TERM_SEG) > 0)
         KD_RETURN(run_weight(r, key));
     for (int i = 0; i < at->maps; i++) {
-        key.terms = kd_loss_terms(r->loss, i, at->maps);
-        key.apart = (r->norms || r->limited) && r->backward;
+        key.terms    = kd_loss_terms(r->loss, i, at->maps);
+        key.separate = (r->norms || r->limited) && r->backward;
         KD_RETURN(run_map(r, &key, i));
     }
     return KDAS_OK;
@@ -234,7 +236,7 @@ static kdas_status evaluate(run *r)
     kdas_loss *loss  = r->loss;
     uint32_t   terms = limited_terms(r);
 
-    if (r->read) KD_RETURN(kd_device_zero(loss->ctx, loss->found, sizeof *loss->found));
+    if (r->read) KD_RETURN(kd_device_zero(loss->ctx, loss->results, sizeof *loss->results));
     KD_RETURN(measure_first(r, &terms));
     KD_RETURN(run_maps(r));
     if (!r->read) return KDAS_OK;
@@ -402,7 +404,7 @@ void kdas_loss_destroy(kdas_loss *loss)
     kd_pseudo_finish(loss);
     kd_arena_destroy(loss->arena);
     kd_arena_destroy(loss->weight_arena);
-    kd_device_free(loss->ctx, loss->found);
+    kd_device_free(loss->ctx, loss->results);
     for (int i = 0; i < KD_LOSS_TEXTS; i++)
         kd_free(loss->ctx, loss->text[i]);
     kd_free(loss->ctx, loss);

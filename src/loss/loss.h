@@ -58,13 +58,13 @@ typedef struct kd_loss_place {
     float *gradient[KD_MAX_MAPS];
 } kd_loss_place;
 
-/* The source of a report, collected in device memory so that one download fetches it. */
-typedef struct kd_loss_found {
-    double squares[KD_MAX_MAPS][KDAS_TERMS]; /* of a term's gradient: the share of one map */
+/* What a report needs, side by side in device memory so that one download fetches it. */
+typedef struct kd_loss_results {
+    double squares[KD_MAX_MAPS][KDAS_TERMS]; /* sum of squares of a term's gradient at a map */
     struct {
-        float is, gap[KDAS_ALIGNMENT / sizeof(float) - 1]; /* a block for kernels */
-    } value[KD_MAX_MAPS][KDAS_TERMS];                      /* of a term, unweighted: likewise */
-} kd_loss_found;
+        float value, padding[KDAS_ALIGNMENT / sizeof(float) - 1]; /* kernels need aligned memory */
+    } values[KD_MAX_MAPS][KDAS_TERMS];                            /* a term at a map, unweighted */
+} kd_loss_results;
 
 /* Running means of L2 norms of the gradients of a guidance term and of seg, while the term was
  * on, before a share limited it. */
@@ -115,9 +115,9 @@ void        kd_pseudo_finish(kdas_loss *loss);
 /* The key of a program. */
 typedef struct kd_loss_key {
     int64_t  n, h, w, teacher_h, teacher_w;
-    uint32_t terms; /* 1 << kdas_term: the terms that read the map; 0: the weights of the mask */
-    bool     apart; /* separate gradients of the terms, for norms                          */
-    bool     pixel; /* the mask's pixels have weights                                      */
+    uint32_t terms;    /* 1 << kdas_term: the terms that read the map; 0: the weights of the mask */
+    bool     separate; /* separate gradients of the terms, for norms                          */
+    bool     pixel;    /* the mask's pixels have weights                                      */
 } kd_loss_key;
 
 /* All terms of one map in one program, so that shared values are computed once; or the weights.
@@ -180,7 +180,7 @@ struct kdas_loss {
     size_t             programs, program_capacity;
     kd_staging         staging;
     kd_pseudo          pseudo;
-    kd_loss_found     *found; /* device memory */
+    kd_loss_results   *results; /* device memory */
     bool               warned[KDAS_TERMS];
     double             factor;            /* of all guidance, set by the host */
     kd_share           share[KDAS_TERMS]; /* seg's own is not used            */

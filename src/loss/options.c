@@ -237,8 +237,8 @@ kdas_status kdas_loss_create(kdas_loss **out, kdas_context *ctx, const kdas_loss
     loss->factor       = 1;
     loss->arena        = kd_arena_create(ctx);
     loss->weight_arena = kd_arena_create(ctx);
-    loss->found        = kd_device_alloc(ctx, sizeof *loss->found);
-    if (!loss->arena || !loss->weight_arena || !loss->found || keep_texts(loss) != KDAS_OK) {
+    loss->results      = kd_device_alloc(ctx, sizeof *loss->results);
+    if (!loss->arena || !loss->weight_arena || !loss->results || keep_texts(loss) != KDAS_OK) {
         kdas_loss_destroy(loss);
         return KDAS_ENOMEM;
     }

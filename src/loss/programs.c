@@ -102,7 +102,7 @@ static kdas_status compile(kd_loss_program *k, kdas_loss *loss)
     int                n = 0;
 
     if (!g) return KDAS_ENOMEM;
-    if (key->apart) kd_graph_keep_tape(g);
+    if (key->separate) kd_graph_keep_tape(g);
     if (key->terms)
         build(g, k, loss);
     else
@@ -122,7 +122,7 @@ static kdas_status compile(kd_loss_program *k, kdas_loss *loss)
 static bool same_key(const kd_loss_key *a, const kd_loss_key *b)
 {
     return a->n == b->n && a->h == b->h && a->w == b->w && a->teacher_h == b->teacher_h &&
-           a->teacher_w == b->teacher_w && a->terms == b->terms && a->apart == b->apart &&
+           a->teacher_w == b->teacher_w && a->terms == b->terms && a->separate == b->separate &&
            a->pixel == b->pixel;
 }
 

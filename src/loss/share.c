@@ -5,7 +5,7 @@
 
 #define DECAY 0.9
 
-static double most(const kdas_loss *loss, int term)
+static double share_limit(const kdas_loss *loss, int term)
 {
     return (double)(term == KDAS_TERM_FEATURE ? loss->options.feature_share : loss->options.share);
 }
@@ -15,7 +15,7 @@ bool kd_share_on(const kdas_loss *loss)
     return loss->options.share > 0 || loss->options.feature_share > 0;
 }
 
-bool kd_share_limits(const kdas_loss *loss, int term) { return most(loss, term) > 0; }
+bool kd_share_limits(const kdas_loss *loss, int term) { return share_limit(loss, term) > 0; }
 
 bool kd_loss_guides(const kdas_loss *loss) { return loss->factor > 0; }
 
@@ -26,7 +26,7 @@ double kd_share_factor(const kdas_loss *loss, int term)
 
     if (term == KDAS_TERM_SEG) return 1;
     if (kd_share_limits(loss, term) && s->count > 0 && s->term > 0)
-        limit = KD_MIN(1, most(loss, term) * s->seg / s->term);
+        limit = KD_MIN(1, share_limit(loss, term) * s->seg / s->term);
     return limit * loss->factor;
 }
 

@@ -88,7 +88,7 @@ kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, 
     KD_RETURN(kd_model_program_for(&p, m, mode, n, h, w));
     kd_program_bind(p, kd_find(kd_program_graph(p), "image"), images, NULL);
     m->current = NULL;
-    m->lease   = (kd_lease){ 0 };
+    m->stamp   = (kd_stamp){ 0 };
     kd_reader_set(&m->reads, NULL);
     m->runs++;
     if (mode == KD_TRAIN) KD_RETURN(kd_model_state_keep(&m->before, m));
@@ -134,7 +134,7 @@ kdas_status kd_model_check_backward(const kdas_model *m)
         return kd_fail(KDAS_ESTATE,
                        "the batch that the last forward of '%s' read was changed or destroyed",
                        m->def->name);
-    if (kd_lease_holds(&m->lease)) return KDAS_OK;
+    if (kd_stamp_is_current(&m->stamp)) return KDAS_OK;
     return kd_fail(KDAS_ESTATE,
                    "'%s' has lost its images: another batch was uploaded in the place of the one "
                    "that its last forward read",
@@ -179,7 +179,7 @@ kdas_status kdas_model_forward(kdas_model *m, kdas_mode mode, kdas_batch *batch)
     KD_RETURN(kd_check_size(n, h, w));
     KD_RETURN(find_images(&at, m, batch));
     KD_RETURN(kd_model_run(m, (kd_mode)mode, at.images, n, h, w));
-    m->lease = at.lease;
+    m->stamp = at.stamp;
     kd_reader_set(&m->reads, batch);
     return KDAS_OK;
 }

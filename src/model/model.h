@@ -60,7 +60,7 @@ struct kdas_model {
     kd_model_state before;   /* state to restore if a training forward fails */
     kd_model_state mark;     /* kdas_model_mark()                      */
     kd_reader      reads;    /* the batch of the last forward */
-    kd_lease       lease;    /* on the images that the last forward and its backward read */
+    kd_stamp       stamp;    /* of the images that the last forward and its backward read */
     uint64_t       zeroed;   /* how often its gradients were dropped       */
     kd_staging     images;   /* the batch on a device that cannot read the host's memory */
     kd_staging     gradient; /* the same for a gradient that a host adds at a tap        */
@@ -72,7 +72,7 @@ kdas_status kd_model_program_for(kd_program **out, kdas_model *model, kd_mode mo
 /* Keep the `keep` most recently used programs. Drop the others. */
 void kd_model_programs_drop(kdas_model *model, size_t keep);
 /* Run it on images in device memory (n,h,w,3), which are bound, not copied. Sets model->current,
- * and no lease. Training forwards count up model->forwards. A failed forward changes nothing
+ * and no stamp. Training forwards count up model->forwards. A failed forward changes nothing
  * except that its outputs are gone. */
 kdas_status kd_model_run(kdas_model *model, kd_mode mode, float *images, int64_t n, int64_t h,
                          int64_t w);

@@ -31,9 +31,10 @@
 
 /* ---- Vectorised access ---- */
 
-typedef struct few {
+/* Four values of neighbouring columns, as floats. */
+typedef struct quad {
     float v[4]; /* the first `width` are used */
-} few;
+} quad;
 typedef struct alignas(4 * sizeof(elem)) elems4 {
     elem v[4];
 } elems4;
@@ -41,69 +42,69 @@ typedef struct alignas(16) floats4 {
     float v[4];
 } floats4;
 
-/* A loop over the `width` values of a few; it declares k. */
-#define FEW(k, width) UNROLL for (int k = 0; k < (width); k++)
+/* A loop over the first `width` values of a quad; it declares k. */
+#define EACH_VALUE(k, width) UNROLL for (int k = 0; k < (width); k++)
 
-static __device__ __forceinline__ few load(const elem *x, const int width)
+static __device__ __forceinline__ quad load(const elem *x, const int width)
 {
-    few    f = { { 0, 0, 0, 0 } };
+    quad   f = { { 0, 0, 0, 0 } };
     elems4 all;
 
     if (width == 4) {
-        all              = *(const elems4 *)x;
-        FEW(k, 4) f.v[k] = num(all.v[k]);
+        all                     = *(const elems4 *)x;
+        EACH_VALUE(k, 4) f.v[k] = num(all.v[k]);
     } else {
         f.v[0] = num(*x);
     }
     return f;
 }
 
-static __device__ __forceinline__ few load_f(const float *x, const int width)
+static __device__ __forceinline__ quad load_f(const float *x, const int width)
 {
-    few     f = { { 0, 0, 0, 0 } };
+    quad    f = { { 0, 0, 0, 0 } };
     floats4 all;
 
     if (width == 4) {
-        all              = *(const floats4 *)x;
-        FEW(k, 4) f.v[k] = all.v[k];
+        all                     = *(const floats4 *)x;
+        EACH_VALUE(k, 4) f.v[k] = all.v[k];
     } else {
         f.v[0] = *x;
     }
     return f;
 }
 
-static __device__ __forceinline__ void store(elem *to, few f, const int width)
+static __device__ __forceinline__ void store(elem *to, quad f, const int width)
 {
     elems4 all;
 
     if (width == 4) {
-        FEW(k, 4) all.v[k] = made(f.v[k]);
-        *(elems4 *)to      = all;
+        EACH_VALUE(k, 4) all.v[k] = made(f.v[k]);
+        *(elems4 *)to             = all;
     } else {
         *to = made(f.v[0]);
     }
 }
 
-static __device__ __forceinline__ void store_f(float *to, few f, const int width)
+static __device__ __forceinline__ void store_f(float *to, quad f, const int width)
 {
     floats4 all;
 
     if (width == 4) {
-        FEW(k, 4) all.v[k] = f.v[k];
-        *(floats4 *)to     = all;
+        EACH_VALUE(k, 4) all.v[k] = f.v[k];
+        *(floats4 *)to            = all;
     } else {
         *to = f.v[0];
     }
 }
 
 /* Gradients: to = or += f. */
-static __device__ __forceinline__ void accumulate_few(elem *to, few f, int add, const int width)
+static __device__ __forceinline__ void accumulate_quad(elem *to, quad f, int add, const int width)
 {
-    few old;
+    quad old;
 
     if (add) {
         old = load(to, width);
-        FEW(k, width) f.v[k] += old.v[k];
+        EACH_VALUE(k, width) f.v[k] += old.v[k];
     }
     store(to, f, width);
 }

@@ -40,7 +40,7 @@ static const option options[] = {
     { OPTION_TEXT, "--csv", "FILE", &set_to.csv,
       .help = "write every metric of every set, in full precision" },
     { OPTION_TEXT, "--per-image", "FILE", &set_to.per_image,
-      .help = "write every metric of every image likewise" },
+      .help = "write every metric of every image, in full precision" },
 };
 
 static const program self = {

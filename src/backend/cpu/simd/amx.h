@@ -21,7 +21,7 @@ enum { TILES = 8, TILE_MAX_ROWS = 16 /* rows */, TILE_ROW_BYTES = 64 /* bytes */
 typedef struct tile_shapes {
     uint8_t  palette, start_row, reserved[14]; /* 1, 0, 0                    */
     uint16_t bytes[16];                        /* of a row; the last 8 are 0 */
-    uint8_t  rows[16];                         /* likewise                   */
+    uint8_t  rows[16];                         /* of a tile; the last 8 are 0 */
 } tile_shapes;
 
 #ifndef KD_AMX_EMULATED

@@ -37,9 +37,9 @@ static __device__ __forceinline__ void equal(const elem *a, const elem *b, elem 
 {
     EACH(i, groups)
     {
-        few x = load(a + i * width, width), z = load(b + i * width, width);
+        quad x = load(a + i * width, width), z = load(b + i * width, width);
 
-        FEW(k, width) x.v[k] = combine(op, x.v[k], z.v[k]);
+        EACH_VALUE(k, width) x.v[k] = combine(op, x.v[k], z.v[k]);
         store(y + i * width, x, width);
     }
 }
@@ -49,11 +49,11 @@ KERNEL(arith_equal)(const elem *a, const elem *b, elem *y, int64_t groups, int o
     DISPATCH_WIDTH(width, equal, a, b, y, groups, op);
 }
 
-static __device__ __forceinline__ few b_values(const elem *b, const shape *s, int64_t r, int64_t c,
-                                               const int width)
+static __device__ __forceinline__ quad b_values(const elem *b, const shape *s, int64_t r, int64_t c,
+                                                const int width)
 {
     int64_t at = b_offset(s, r);
-    few     z;
+    quad    z;
 
     if (s->step[3]) return load(b + at + c, width);
     z.v[0] = z.v[1] = z.v[2] = z.v[3] = num(b[at]);
@@ -68,9 +68,9 @@ static __device__ __forceinline__ void spread(const elem *a, const elem *b, elem
 
     EACH_ROW(r, at, rows)
     {
-        few x = load(a + r * n + at.c, width), z = b_values(b, s, r, at.c, width);
+        quad x = load(a + r * n + at.c, width), z = b_values(b, s, r, at.c, width);
 
-        FEW(k, width) x.v[k] = combine(op, x.v[k], z.v[k]);
+        EACH_VALUE(k, width) x.v[k] = combine(op, x.v[k], z.v[k]);
         store(y + r * n + at.c, x, width);
     }
 }
@@ -96,18 +96,18 @@ static __device__ __forceinline__ void equal_backward(const gradients *g, int64_
     EACH(j, groups)
     {
         int64_t i = j * width;
-        few     a, b, d = load(g->dy + i, width), da = d, db = d;
+        quad    a, b, d = load(g->dy + i, width), da = d, db = d;
 
         if (op == PRODUCT) {
             a = load(g->a + i, width);
             b = load(g->b + i, width);
-            FEW(k, width) da.v[k] *= b.v[k];
-            FEW(k, width) db.v[k] *= a.v[k];
+            EACH_VALUE(k, width) da.v[k] *= b.v[k];
+            EACH_VALUE(k, width) db.v[k] *= a.v[k];
         } else if (op == DIFFERENCE) {
-            FEW(k, width) db.v[k] = -d.v[k];
+            EACH_VALUE(k, width) db.v[k] = -d.v[k];
         }
-        if (g->da) accumulate_few(g->da + i, da, g->add_a, width);
-        if (g->db) accumulate_few(g->db + i, db, g->add_b, width);
+        if (g->da) accumulate_quad(g->da + i, da, g->add_a, width);
+        if (g->db) accumulate_quad(g->db + i, db, g->add_b, width);
     }
 }
 
@@ -126,13 +126,13 @@ static __device__ __forceinline__ void spread_backward(const elem *dy, const ele
 
     EACH_ROW(r, at, rows)
     {
-        few d = load(dy + r * n + at.c, width), z;
+        quad d = load(dy + r * n + at.c, width), z;
 
         if (op == PRODUCT) {
             z = b_values(b, s, r, at.c, width);
-            FEW(k, width) d.v[k] *= z.v[k];
+            EACH_VALUE(k, width) d.v[k] *= z.v[k];
         }
-        accumulate_few(da + r * n + at.c, d, add, width);
+        accumulate_quad(da + r * n + at.c, d, add, width);
     }
 }
 
@@ -231,10 +231,10 @@ static __device__ __forceinline__ void scale(const elem *x, elem *y, int64_t gro
 {
     EACH(i, groups)
     {
-        few v = load(x + i * width, width);
+        quad v = load(x + i * width, width);
 
-        FEW(k, width) v.v[k] = v.v[k] * factor + offset;
-        accumulate_few(y + i * width, v, add, width);
+        EACH_VALUE(k, width) v.v[k] = v.v[k] * factor + offset;
+        accumulate_quad(y + i * width, v, add, width);
     }
 }
 
@@ -264,11 +264,11 @@ static __device__ __forceinline__ void drop_path(const elem *x, elem *y, int64_t
 
     EACH_ROW(r, at, images)
     {
-        few   v      = load(x + r * n + at.c, width);
+        quad  v      = load(x + r * n + at.c, width);
         float factor = unit(seed, (uint64_t)r) < keep ? 1 / keep : 0;
 
-        FEW(k, width) v.v[k] *= factor;
-        accumulate_few(y + r * n + at.c, v, add, width);
+        EACH_VALUE(k, width) v.v[k] *= factor;
+        accumulate_quad(y + r * n + at.c, v, add, width);
     }
 }
 

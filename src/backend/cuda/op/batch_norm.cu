@@ -116,7 +116,7 @@ static __device__ __forceinline__ void apply(const elem *x, elem *y, const float
                                              int64_t C, const int width)
 {
     cell at   = cell_of(rows, C, width);
-    few  mean = { { 0, 0, 0, 0 } }, slope = mean, shift = mean, gain;
+    quad mean = { { 0, 0, 0, 0 } }, slope = mean, shift = mean, gain;
 
     if (at.r < rows) {
         mean  = load_f(saved + at.c, width);
@@ -125,13 +125,13 @@ static __device__ __forceinline__ void apply(const elem *x, elem *y, const float
     if (at.r < rows && g) { /* else 1 and 0 */
         gain  = load_f(g + at.c, width);
         shift = load_f(b + at.c, width);
-        FEW(k, width) slope.v[k] *= gain.v[k];
+        EACH_VALUE(k, width) slope.v[k] *= gain.v[k];
     }
     EACH_ROW(r, at, rows)
     {
-        few v = load(x + r * C + at.c, width);
+        quad v = load(x + r * C + at.c, width);
 
-        FEW(k, width) v.v[k] = (v.v[k] - mean.v[k]) * slope.v[k] + shift.v[k];
+        EACH_VALUE(k, width) v.v[k] = (v.v[k] - mean.v[k]) * slope.v[k] + shift.v[k];
         store(y + r * C + at.c, v, width);
     }
 }
@@ -205,31 +205,31 @@ static __device__ __forceinline__ void backward_dx(const elem *x, const elem *dy
                                                    int add, const int width)
 {
     cell at   = cell_of(rows, C, width);
-    few  mean = { { 0, 0, 0, 0 } }, slope = mean, shift = mean, bend = mean, r_of = mean;
+    quad mean = { { 0, 0, 0, 0 } }, slope = mean, shift = mean, bend = mean, r_of = mean;
 
     if (at.r < rows) {
         r_of = slope = load_f(saved + C + at.c, width);
     }
     if (at.r < rows && g) { /* else 1 */
         slope = load_f(g + at.c, width);
-        FEW(k, width) slope.v[k] *= r_of.v[k];
+        EACH_VALUE(k, width) slope.v[k] *= r_of.v[k];
     }
     if (at.r < rows && means) {
         mean  = load_f(saved + at.c, width);
         shift = load_f(means + at.c, width);
         bend  = load_f(means + C + at.c, width);
-        FEW(k, width) bend.v[k] *= r_of.v[k];
+        EACH_VALUE(k, width) bend.v[k] *= r_of.v[k];
     }
     EACH_ROW(r, at, rows)
     {
-        few d = load(dy + r * C + at.c, width), v;
+        quad d = load(dy + r * C + at.c, width), v;
 
         if (means) {
             v = load(x + r * C + at.c, width);
-            FEW(k, width) d.v[k] -= shift.v[k] + (v.v[k] - mean.v[k]) * bend.v[k];
+            EACH_VALUE(k, width) d.v[k] -= shift.v[k] + (v.v[k] - mean.v[k]) * bend.v[k];
         }
-        FEW(k, width) d.v[k] *= slope.v[k];
-        accumulate_few(dx + r * C + at.c, d, add, width);
+        EACH_VALUE(k, width) d.v[k] *= slope.v[k];
+        accumulate_quad(dx + r * C + at.c, d, add, width);
     }
 }
 

@@ -9,10 +9,10 @@ typedef struct alignas(8) halves4 {
     uint16_t v[4];
 } halves4;
 
-static __device__ __forceinline__ few load_as(const void *x, int type, int64_t i, const int width)
+static __device__ __forceinline__ quad load_as(const void *x, int type, int64_t i, const int width)
 {
     const uint16_t *from = (const uint16_t *)x + i;
-    few             f    = { { 0, 0, 0, 0 } };
+    quad            f    = { { 0, 0, 0, 0 } };
     halves4         h;
 
     if (type == AS_F32) return load_f((const float *)x + i, width);
@@ -20,11 +20,11 @@ static __device__ __forceinline__ few load_as(const void *x, int type, int64_t i
         h = *(const halves4 *)from;
     else
         h.v[0] = *from;
-    FEW(k, width) f.v[k] = type == AS_F16 ? from_f16(h.v[k]) : from_bf16(h.v[k]);
+    EACH_VALUE(k, width) f.v[k] = type == AS_F16 ? from_f16(h.v[k]) : from_bf16(h.v[k]);
     return f;
 }
 
-static __device__ __forceinline__ void store_as(void *y, int type, int64_t i, few f,
+static __device__ __forceinline__ void store_as(void *y, int type, int64_t i, quad f,
                                                 const int width)
 {
     uint16_t *to = (uint16_t *)y + i;
@@ -34,7 +34,7 @@ static __device__ __forceinline__ void store_as(void *y, int type, int64_t i, fe
         store_f((float *)y + i, f, width);
         return;
     }
-    FEW(k, width) h.v[k] = type == AS_F16 ? to_f16(f.v[k]) : to_bf16(f.v[k]);
+    EACH_VALUE(k, width) h.v[k] = type == AS_F16 ? to_f16(f.v[k]) : to_bf16(f.v[k]);
     if (width == 4)
         *(halves4 *)to = h;
     else
@@ -47,11 +47,11 @@ static __device__ __forceinline__ void cast(void *to, int to_type, const void *f
     EACH(j, groups)
     {
         int64_t i = j * width;
-        few     f = load_as(from, from_type, i, width), old;
+        quad    f = load_as(from, from_type, i, width), old;
 
         if (add) {
             old = load_as(to, to_type, i, width);
-            FEW(k, width) f.v[k] += old.v[k];
+            EACH_VALUE(k, width) f.v[k] += old.v[k];
         }
         store_as(to, to_type, i, f, width);
     }

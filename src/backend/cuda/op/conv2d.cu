@@ -27,7 +27,7 @@ static __device__ __forceinline__ void rows_of_x(elem *rows, const elem *x, int6
         int64_t line = over(r, s->q), image = over(line, s->p);
         int     y  = (int)((line - image * s->p) * s->stride) + i;
         int     to = (int)((r - line * s->q) * s->stride) + j;
-        few     v  = { { 0, 0, 0, 0 } };
+        quad    v  = { { 0, 0, 0, 0 } };
 
         if (y >= 0 && y < s->h && to >= 0 && to < w)
             v = load(x + ((image * s->h + y) * w + to) * s->c + c, width);
@@ -55,18 +55,18 @@ static __device__ __forceinline__ void x_of_rows(elem *dx, const elem *rows, int
         int         h = (int)(line - image * s->h + s->pad), w = (int)(r - line * s->w + s->pad);
         int         p0 = h < kh ? 0 : (h - kh) / stride + 1, p1 = h / stride;
         int         q0 = w < kw ? 0 : (w - kw) / stride + 1, q1 = w / stride;
-        few         sum = { { 0, 0, 0, 0 } };
+        quad        sum = { { 0, 0, 0, 0 } };
 
         p1 = p1 < s->p ? p1 : (int)s->p - 1;
         q1 = q1 < s->q ? q1 : (int)s->q - 1;
         for (int p = p0; p <= p1; p++)
             for (int q = q0; q <= q1; q++) {
-                int tap = (h - p * stride) * kw + w - q * stride;
-                few v   = load(from + (p * s->q + q) * s->width + tap * s->c, width);
+                int  tap = (h - p * stride) * kw + w - q * stride;
+                quad v   = load(from + (p * s->q + q) * s->width + tap * s->c, width);
 
-                FEW(k, width) sum.v[k] += v.v[k];
+                EACH_VALUE(k, width) sum.v[k] += v.v[k];
             }
-        accumulate_few(dx + r * s->c + at.c, sum, add, width);
+        accumulate_quad(dx + r * s->c + at.c, sum, add, width);
     }
 }
 

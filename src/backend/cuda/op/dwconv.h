@@ -41,15 +41,16 @@ typedef struct dwconv_job {
 /* ---- device part ---- */
 
 /* Column `at` of the three rows above, at and below the output, or zeros. */
-static __device__ __forceinline__ void dwconv_column(few v[3], const dwconv_job *j, const elem *row,
-                                                     int y, int at, const int width)
+static __device__ __forceinline__ void dwconv_column(quad v[3], const dwconv_job *j,
+                                                     const elem *row, int y, int at,
+                                                     const int width)
 {
     int64_t line = (int64_t)j->w * j->c;
 
-    FEW(k, 3)
+    EACH_VALUE(k, 3)
     {
         bool inside = at >= 0 && at < j->w && y + k >= 1 && y + k <= j->h;
-        few  zero   = { { 0, 0, 0, 0 } };
+        quad zero   = { { 0, 0, 0, 0 } };
 
         v[k] = zero;
         if (inside) v[k] = load(row + (k - 1) * line + (int64_t)at * j->c, width);
@@ -57,27 +58,27 @@ static __device__ __forceinline__ void dwconv_column(few v[3], const dwconv_job 
 }
 
 /* sum += the taps of one column of the filter. */
-static __device__ __forceinline__ void dwconv_taps(few *sum, const few v[3],
-                                                   const few filter[DW_TAPS], const int column,
+static __device__ __forceinline__ void dwconv_taps(quad *sum, const quad v[3],
+                                                   const quad filter[DW_TAPS], const int column,
                                                    const int width)
 {
-    FEW(k, 3) FEW(i, width) sum->v[i] += v[k].v[i] * filter[3 * k + column].v[i];
+    EACH_VALUE(k, 3) EACH_VALUE(i, width) sum->v[i] += v[k].v[i] * filter[3 * k + column].v[i];
 }
 
 static __device__ __forceinline__ void dwconv_put(const int purpose, const dwconv_job *j,
-                                                  int64_t at, few sum, const int width)
+                                                  int64_t at, quad sum, const int width)
 {
-    few dy, active;
+    quad dy, active;
 
     if (purpose == DW_PLAIN) {
-        accumulate_few(j->y + at, sum, j->add, width);
+        accumulate_quad(j->y + at, sum, j->add, width);
         return;
     }
-    FEW(i, width) active.v[i] = gelu(sum.v[i]);
+    EACH_VALUE(i, width) active.v[i] = gelu(sum.v[i]);
     if (j->y) store(j->y + at, active, width);
     if (purpose == DW_GELU || !j->dy) return;
     dy = load(j->dy + at, width);
-    FEW(i, width) dy.v[i] *= gelu_derivative(sum.v[i]);
+    EACH_VALUE(i, width) dy.v[i] *= gelu_derivative(sum.v[i]);
     store(j->dy + at, dy, width);
 }
 
@@ -91,10 +92,10 @@ static __device__ __forceinline__ void dwconv_walk(const int purpose, const dwco
     int         x1 = x0 + j->segment < j->w ? x0 + j->segment : j->w, y = (int)(r % j->h);
     int64_t     start = r * j->w * j->c + c;
     const elem *row   = j->x + start;
-    few         filter[DW_TAPS], bias = { { 0, 0, 0, 0 } }, v[3], next[3], left, own;
+    quad        filter[DW_TAPS], bias = { { 0, 0, 0, 0 } }, v[3], next[3], left, own;
 
     if (r >= j->rows || c >= j->c) return;
-    FEW(k, DW_TAPS)
+    EACH_VALUE(k, DW_TAPS)
     filter[k] = load_f(j->filter + (j->rotated ? DW_TAPS - 1 - k : k) * j->c + c, width);
     if (j->bias) bias = load_f(j->bias + c, width);
     left = own = bias;
@@ -102,7 +103,7 @@ static __device__ __forceinline__ void dwconv_walk(const int purpose, const dwco
     dwconv_column(next, j, row, y, x0, width);
     dwconv_taps(&own, v, filter, 0, width);
     for (int x = x0; x <= x1; x++) {
-        FEW(k, 3) v[k] = next[k];
+        EACH_VALUE(k, 3) v[k] = next[k];
         dwconv_column(next, j, row, y, x < x1 ? x + 1 : -1, width); /* prefetched */
         dwconv_taps(&left, v, filter, 2, width);
         if (x > x0) dwconv_put(purpose, j, start + (int64_t)(x - 1) * j->c, left, width);
@@ -134,7 +135,7 @@ static inline bool dwconv_is_same(const dwconv_shape *s)
            s->c < INT32_MAX / DW_TAPS;
 }
 
-/* Segments of a row: of even length, shorter where there would be too few threads. */
+/* Segments of a row: of even length, shorter where there would be too quad threads. */
 static inline dwconv_job dwconv_job_of(const kdas_device *device, const dwconv_shape *s)
 {
     int64_t    most    = DW_STRETCH;

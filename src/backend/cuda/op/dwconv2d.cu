@@ -8,26 +8,26 @@ KERNEL(dwconv2d_same)(dwconv_job j) { DISPATCH_WIDTH(j.width, dwconv_walk, DW_PL
 
 /* sums[k] += x at tap k times dy, for the outputs of row y; sums[9] += dy. A column of x contributes to three outputs: the one at
  * its right by the left tap, its own by the middle one, the one at its left by the right one. */
-static __device__ __forceinline__ void add_row(few sums[DW_TAPS + 1], const dwconv_job *j,
+static __device__ __forceinline__ void add_row(quad sums[DW_TAPS + 1], const dwconv_job *j,
                                                const elem *x, const elem *dy, int y,
                                                const int width)
 {
     int64_t line = (int64_t)j->w * j->c;
-    few     zero = { { 0, 0, 0, 0 } }, left = zero, own = zero, right = load(dy, width);
+    quad    zero = { { 0, 0, 0, 0 } }, left = zero, own = zero, right = load(dy, width);
 
     for (int at = 0; at < j->w; at++) {
         left  = own;
         own   = right;
         right = zero;
-        FEW(i, width) sums[DW_TAPS].v[i] += own.v[i];
+        EACH_VALUE(i, width) sums[DW_TAPS].v[i] += own.v[i];
         if (at + 1 < j->w) right = load(dy + (int64_t)(at + 1) * j->c, width);
-        FEW(k, 3)
+        EACH_VALUE(k, 3)
         {
-            few v = zero;
+            quad v = zero;
 
             if (y + k >= 1 && y + k <= j->h)
                 v = load(x + (k - 1) * line + (int64_t)at * j->c, width);
-            FEW(i, width)
+            EACH_VALUE(i, width)
             {
                 sums[3 * k].v[i] += v.v[i] * right.v[i];
                 sums[3 * k + 1].v[i] += v.v[i] * own.v[i];
@@ -46,15 +46,16 @@ static __device__ __forceinline__ void add_part(const dwconv_job *j, const elem 
     int              lane = threadIdx.x % 32 * width, c = (int)blockIdx.x * 32 * width + lane;
     int64_t          first = blockIdx.y * part_rows;
     int64_t          end   = first + part_rows < j->rows ? first + part_rows : j->rows;
-    few              sums[DW_TAPS + 1], zero = { { 0, 0, 0, 0 } };
+    quad             sums[DW_TAPS + 1], zero = { { 0, 0, 0, 0 } };
 
-    FEW(k, DW_TAPS + 1) sums[k] = zero;
+    EACH_VALUE(k, DW_TAPS + 1) sums[k] = zero;
     for (int64_t r = first + threadIdx.x / 32; c < j->c && r < end; r += DW_ROWS) {
         int64_t start = r * j->w * j->c + c;
 
         add_row(sums, j, j->x + start, dy + start, (int)(r % j->h), width);
     }
-    FEW(k, DW_TAPS + 1) FEW(i, width) all[threadIdx.x / 32][k][lane + i] = sums[k].v[i];
+    EACH_VALUE(k, DW_TAPS + 1)
+    EACH_VALUE(i, width) all[threadIdx.x / 32][k][lane + i] = sums[k].v[i];
     __syncthreads();
     for (int i = threadIdx.x; i < (DW_TAPS + 1) * 32 * width; i += KD_BLOCK) {
         int   k = i / (32 * width), at = i % (32 * width);

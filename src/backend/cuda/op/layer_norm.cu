@@ -35,19 +35,19 @@ static __device__ __forceinline__ void forward_rows(const elem *x, const float *
 
         EACH_LANE_GROUP(i, c, C, width, per_lane)
         {
-            few f = load(x + row * C + c, width);
+            quad f = load(x + row * C + c, width);
 
-            FEW(k, width) sum += v[i * width + k] = f.v[k];
+            EACH_VALUE(k, width) sum += v[i * width + k] = f.v[k];
         }
         mean = warp_sum(sum) / (float)C;
         EACH_LANE_GROUP(i, c, C, width, per_lane)
-        FEW(k, width) square += (v[i * width + k] - mean) * (v[i * width + k] - mean);
+        EACH_VALUE(k, width) square += (v[i * width + k] - mean) * (v[i * width + k] - mean);
         r = 1.0f / sqrtf(warp_sum(square) / (float)C + eps);
         EACH_LANE_GROUP(i, c, C, width, per_lane)
         {
-            few gain = load_f(g + c, width), f = load_f(b + c, width);
+            quad gain = load_f(g + c, width), f = load_f(b + c, width);
 
-            FEW(k, width) f.v[k] += (v[i * width + k] - mean) * r * gain.v[k];
+            EACH_VALUE(k, width) f.v[k] += (v[i * width + k] - mean) * r * gain.v[k];
             store(y + row * C + c, f, width);
         }
         if (threadIdx.x % 32 > 0) continue;
@@ -88,10 +88,10 @@ static __device__ __forceinline__ void backward_row(const gradients *to, int64_t
 
     EACH_LANE_GROUP(i, c, C, width, per_lane)
     {
-        few x = load(to->x + row * C + c, width), d = load(to->dy + row * C + c, width);
-        few gain = load_f(to->g + c, width);
+        quad x = load(to->x + row * C + c, width), d = load(to->dy + row * C + c, width);
+        quad gain = load_f(to->g + c, width);
 
-        FEW(k, width)
+        EACH_VALUE(k, width)
         {
             int at = i * width + k;
 
@@ -109,10 +109,10 @@ static __device__ __forceinline__ void backward_row(const gradients *to, int64_t
     if (C == 1) r = 0; /* the value is its mean, so dx is exactly 0; r would magnify rounding */
     EACH_LANE_GROUP(i, c, C, width, per_lane)
     {
-        few f;
+        quad f;
 
-        FEW(k, width) f.v[k] = r * (e[i * width + k] - e_sum - h[i * width + k] * eh_sum);
-        accumulate_few(to->dx + row * C + c, f, to->add, width);
+        EACH_VALUE(k, width) f.v[k] = r * (e[i * width + k] - e_sum - h[i * width + k] * eh_sum);
+        accumulate_quad(to->dx + row * C + c, f, to->add, width);
     }
 }
 
@@ -122,7 +122,7 @@ static __device__ __forceinline__ void reduce_warps(float *part, const float *su
 {
     for (int w = 0; w < KD_BLOCK / 32; w++) {
         if ((int)threadIdx.x / 32 == w) EACH_LANE_GROUP(i, c, C, width, per_lane)
-        FEW(k, width) shared[c + k] = (w ? shared[c + k] : 0) + sums[i * width + k];
+        EACH_VALUE(k, width) shared[c + k] = (w ? shared[c + k] : 0) + sums[i * width + k];
         __syncthreads();
     }
     for (int c = threadIdx.x; c < C; c += KD_BLOCK)

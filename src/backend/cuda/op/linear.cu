@@ -5,16 +5,16 @@ static __device__ __forceinline__ void fill(elem *y, const elem *residual, const
                                             int64_t rows, int64_t columns, const int width)
 {
     cell at = cell_of(rows, columns, width);
-    few  b  = { { 0, 0, 0, 0 } };
+    quad b  = { { 0, 0, 0, 0 } };
 
     if (bias && at.r < rows) b = load_f(bias + at.c, width);
     EACH_ROW(r, at, rows)
     {
-        few v = b;
+        quad v = b;
 
         if (residual) {
             v = load(residual + r * columns + at.c, width);
-            FEW(k, width) v.v[k] += b.v[k];
+            EACH_VALUE(k, width) v.v[k] += b.v[k];
         }
         store(y + r * columns + at.c, v, width);
     }

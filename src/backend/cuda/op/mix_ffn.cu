@@ -15,7 +15,7 @@ KERNEL(mix_ffn_slope)(dwconv_job j) { DISPATCH_WIDTH(j.width, dwconv_walk, DW_GE
 static __device__ __forceinline__ void residual(elem *dx, const elem *dy, int add, int64_t n,
                                                 const int width)
 {
-    EACH(i, n / width) accumulate_few(dx + i * width, load(dy + i * width, width), add, width);
+    EACH(i, n / width) accumulate_quad(dx + i * width, load(dy + i * width, width), add, width);
 }
 
 KERNEL(mix_ffn_residual)(elem *dx, const elem *dy, int add, int64_t n, int width)

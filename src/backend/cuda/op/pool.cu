@@ -34,15 +34,15 @@ static __device__ __forceinline__ void average(const elem *x, elem *y, sides in,
         int64_t y0 = low_of(oy, in.high, out.high), y1 = high_of(oy, in.high, out.high);
         int64_t x0 = low_of(ox, in.wide, out.wide), x1 = high_of(ox, in.wide, out.wide);
         float   share = 1.0f / (float)((y1 - y0) * (x1 - x0));
-        few     sum   = { { 0, 0, 0, 0 } };
+        quad    sum   = { { 0, 0, 0, 0 } };
 
         for (int64_t p = y0; p < y1; p++)
             for (int64_t q = x0; q < x1; q++) {
-                few v = load(x + ((n * in.high + p) * in.wide + q) * C + at.c, width);
+                quad v = load(x + ((n * in.high + p) * in.wide + q) * C + at.c, width);
 
-                FEW(k, width) sum.v[k] += v.v[k];
+                EACH_VALUE(k, width) sum.v[k] += v.v[k];
             }
-        FEW(k, width) sum.v[k] *= share;
+        EACH_VALUE(k, width) sum.v[k] *= share;
         store(y + r * C + at.c, sum, width);
     }
 }
@@ -64,17 +64,17 @@ static __device__ __forceinline__ void average_dx(const elem *dy, elem *dx, side
         int64_t n = over(r, in.high * in.wide), i = r - n * in.high * in.wide;
         int64_t y = over(i, in.wide), x = i - y * in.wide;
         int64_t y1 = high_of(y, out.high, in.high), x1 = high_of(x, out.wide, in.wide);
-        few     sum = { { 0, 0, 0, 0 } };
+        quad    sum = { { 0, 0, 0, 0 } };
 
         for (int64_t p = low_of(y, out.high, in.high); p < y1; p++)
             for (int64_t q = low_of(x, out.wide, in.wide); q < x1; q++) {
-                few   d = load(dy + ((n * out.high + p) * out.wide + q) * C + at.c, width);
+                quad  d = load(dy + ((n * out.high + p) * out.wide + q) * C + at.c, width);
                 float h = (float)(high_of(p, in.high, out.high) - low_of(p, in.high, out.high));
                 float w = (float)(high_of(q, in.wide, out.wide) - low_of(q, in.wide, out.wide));
 
-                FEW(k, width) sum.v[k] += d.v[k] / (h * w);
+                EACH_VALUE(k, width) sum.v[k] += d.v[k] / (h * w);
             }
-        accumulate_few(dx + r * C + at.c, sum, add, width);
+        accumulate_quad(dx + r * C + at.c, sum, add, width);
     }
 }
 
@@ -233,10 +233,10 @@ static __device__ __forceinline__ void mean_dx(const elem *dy, elem *dx, int64_t
 
     EACH_ROW(r, at, rows)
     {
-        few f;
+        quad f;
 
         f.v[0] = f.v[1] = f.v[2] = f.v[3] = num(dy[r]) / (float)C;
-        accumulate_few(dx + r * C + at.c, f, add, width);
+        accumulate_quad(dx + r * C + at.c, f, add, width);
     }
 }
 

@@ -38,9 +38,9 @@ static __device__ __forceinline__ mix mix_of(const axis *x, int64_t i)
     return m;
 }
 
-static __device__ __forceinline__ few mixed(few from, few to, float share, const int width)
+static __device__ __forceinline__ quad mixed(quad from, quad to, float share, const int width)
 {
-    FEW(k, width) from.v[k] += share * (to.v[k] - from.v[k]);
+    EACH_VALUE(k, width) from.v[k] += share * (to.v[k] - from.v[k]);
     return from;
 }
 
@@ -60,8 +60,8 @@ static __device__ __forceinline__ void resize(const elem *x, elem *y, const axis
         mix         h = mix_of(high, r - i * high->out);
         const elem *p = x + (i * high->in + h.at0) * wide->in * C + c;
         const elem *q = x + (i * high->in + h.at1) * wide->in * C + c;
-        few top = mixed(load(p + w.at0 * C, width), load(p + w.at1 * C, width), w.share, width);
-        few low = mixed(load(q + w.at0 * C, width), load(q + w.at1 * C, width), w.share, width);
+        quad top = mixed(load(p + w.at0 * C, width), load(p + w.at1 * C, width), w.share, width);
+        quad low = mixed(load(q + w.at0 * C, width), load(q + w.at1 * C, width), w.share, width);
 
         store(y + r * n + at.c, mixed(top, low, h.share, width), width);
     }
@@ -120,13 +120,13 @@ static __device__ __forceinline__ void gather_across(const elem *dy, float *mixe
 
     EACH_ROW(r, at, rows)
     {
-        few sum = { { 0, 0, 0, 0 } };
+        quad sum = { { 0, 0, 0, 0 } };
 
         for (int64_t i = from.low; i < from.end; i++) {
             float share = weight_of(wide, i, j, scale);
-            few   d     = load(dy + (r * wide->out + i) * C + c, width);
+            quad  d     = load(dy + (r * wide->out + i) * C + c, width);
 
-            FEW(k, width) sum.v[k] += share * d.v[k];
+            EACH_VALUE(k, width) sum.v[k] += share * d.v[k];
         }
         store_f(mixed + r * n + at.c, sum, width);
     }
@@ -150,15 +150,15 @@ static __device__ __forceinline__ void gather_down(const float *mixed, elem *dx,
     {
         int64_t image = over(r, high->in), j = r - image * high->in;
         run     from = run_of(high, j);
-        few     sum  = { { 0, 0, 0, 0 } };
+        quad    sum  = { { 0, 0, 0, 0 } };
 
         for (int64_t i = from.low; i < from.end; i++) {
             float share = weight_of(high, i, j, scale);
-            few   d     = load_f(mixed + (image * high->out + i) * n + at.c, width);
+            quad  d     = load_f(mixed + (image * high->out + i) * n + at.c, width);
 
-            FEW(k, width) sum.v[k] += share * d.v[k];
+            EACH_VALUE(k, width) sum.v[k] += share * d.v[k];
         }
-        accumulate_few(dx + r * n + at.c, sum, add, width);
+        accumulate_quad(dx + r * n + at.c, sum, add, width);
     }
 }
 

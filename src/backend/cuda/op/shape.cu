@@ -24,9 +24,9 @@ static __device__ __forceinline__ void move(elem *to, stack to_at, const elem *f
 
     EACH_ROW(r, at, rows)
     {
-        few v = load(from + start_of(from_at, r, lines) + at.c, width);
+        quad v = load(from + start_of(from_at, r, lines) + at.c, width);
 
-        accumulate_few(to + start_of(to_at, r, lines) + at.c, v, add, width);
+        accumulate_quad(to + start_of(to_at, r, lines) + at.c, v, add, width);
     }
 }
 
@@ -52,7 +52,7 @@ static __device__ __forceinline__ void place(elem *to, const elem *from, window 
     EACH_ROW(r, at, rows)
     {
         int64_t i = lines == 1 ? r : over(r, lines), line = r - i * lines - w.top;
-        few     v = { { 0, 0, 0, 0 } };
+        quad    v = { { 0, 0, 0, 0 } };
 
         if (within && line >= 0 && line < w.height)
             v = load(from + (i * w.height + line) * w.wide + at.c - w.left, width);
