@@ -20,6 +20,7 @@ typedef struct run {
     char              *last, *best; /* paths; NULL without an output folder */
     kd_train_log       log;
     kd_facts           facts;     /* what the run is of, where files are kept  */
+    kd_train_notes     notes;     /* of it, for the student's weights          */
     kdas_evaluator    *evaluator; /* of the validation set                     */
     kdas_model      *average; /* holds the average for validation; NULL: the student is validated */
     kdas_progress    progress;
@@ -87,6 +88,7 @@ static kdas_status save(run *r)
     kdas_record record[KD_FACTS + 1];
 
     if (!r->last) return KDAS_OK;
+    KD_RETURN(kd_train_note(&r->notes, r->student));
     r->progress.position = run_step(r);
     memcpy(record, r->facts.record, sizeof r->facts.record);
     record[r->facts.count] =
@@ -334,8 +336,10 @@ static kdas_status judge(run *r, kd_train_row *row)
 {
     kdas_model *model = r->average ? r->average : r->student;
 
+    KD_RETURN(kd_train_note(&r->notes, r->student));
     if (r->average) KD_RETURN(kdas_distiller_read_average(r->distiller, r->average));
     KD_RETURN(validate(r, model, row));
+    KD_RETURN(kd_train_note_epoch(model, row->epoch, row->validation_dice));
     row->best = !r->validation || row->validation_dice > r->progress.best;
     return row->best && r->best ? kdas_model_save(model, r->best) : KDAS_OK;
 }
@@ -449,7 +453,10 @@ static kdas_status start(run *r)
     KD_RETURN(open_average(r));
     if (r->last)
         KD_RETURN(kd_train_facts(&r->facts, r->distiller, r->loader, r->validation, &r->options));
+    kd_train_notes_init(&r->notes, r->loader, r->validation, &r->options);
     KD_RETURN(resume(r));
+    if (kd_train_reads_teacher(r->distiller, kdas_loader_dataset(r->loader)))
+        kd_train_compare_teacher(kdas_distiller_teacher(r->distiller), r->loader);
     r->state.best_dice       = r->progress.best;
     r->state.best_epoch      = r->progress.best_epoch;
     r->state.validation_dice = r->state.validation_loss = -1;

@@ -28,6 +28,9 @@ enum { KD_SUMS = KD_SUM_TERMS + KDAS_TERMS * KD_SUM_KINDS };
 kdas_status kd_train_facts(kd_facts *facts, const kdas_distiller *d, const kdas_loader *loader,
                            const kdas_dataset *validation, const kdas_train_options *options);
 
+/* Whether there is a teacher model, and something reads it. */
+bool kd_train_reads_teacher(const kdas_distiller *d, const kdas_dataset *frames);
+
 /* A checkpoint that a run may go on from. */
 typedef struct kd_train_file {
     kdas_checkpoint *checkpoint;
@@ -45,6 +48,23 @@ kdas_status kd_train_file_open(kd_train_file *f, kdas_context *ctx, const char *
 /* Put it into the distiller, the last thing that can fail, and say what has changed. */
 kdas_status kd_train_file_restore(kd_train_file *f, kdas_distiller *d);
 void        kd_train_file_close(kd_train_file *f);
+
+/* ---- train_note.c: the facts of the student's weights ---- */
+
+typedef struct kd_train_notes {
+    int64_t height, width;                        /* of validation frames */
+    char    seed[24], frames[20], validation[20]; /* "": there is none */
+} kd_train_notes;
+
+void kd_train_notes_init(kd_train_notes *notes, const kdas_loader *loader,
+                         const kdas_dataset *validation, const kdas_train_options *options);
+/* What holds for the whole run. Steps of batches of other sizes, and the first step, which forgets what loaded weights
+ * knew, may have changed it. */
+kdas_status kd_train_note(const kd_train_notes *notes, kdas_model *student);
+/* Of the model that was validated; `dice` below 0: it was not. */
+kdas_status kd_train_note_epoch(kdas_model *model, int64_t epoch, double dice);
+/* Warn where the teacher runs at another size than it was trained for. */
+void kd_train_compare_teacher(const kdas_model *teacher, const kdas_loader *loader);
 
 /* ---- train_log.c: log.csv, a header and a line for each epoch ---- */
 
