@@ -1,28 +1,51 @@
 /* weights.c - the network of a file of weights. */
 #include "arguments/weights.h"
+#include <string.h>
 #include "system/say.h"
 
-bool weights_open(kdas_model **out, kdas_context *context, const char *network, const char *usual,
-                  const char *path)
+/* The name as a text that stays. */
+static const char *keep(const char *network)
+{
+    const char *name;
+
+    for (int32_t i = 0; (name = kdas_model_name(i)); i++)
+        if (!strcmp(name, network)) return name;
+    return NULL;
+}
+
+const char *weights_network(kdas_context *context, const char *network, const char *usual,
+                            const char *path, const char *with)
+{
+    kdas_file  *file = NULL;
+    const char *its, *name = network;
+
+    if (!ok(kdas_file_open(&file, context, path))) return NULL;
+    its = kdas_file_network(file);
+    if (its && network && strcmp(its, network) != 0) {
+        say_error("'%s' has the weights of %s, not of %s: leave out %s, or name %s", path, its,
+                  network, with, its);
+        name = NULL;
+    } else if (!network && its) {
+        name = keep(its);
+        if (!name)
+            say_error("'%s' has the weights of '%s', a network that this libkdas does not know",
+                      path, its);
+    } else if (!network) {
+        name = usual;
+        if (!name) say_error("'%s' does not say of which network it is: give %s", path, with);
+    }
+    kdas_file_destroy(file);
+    return name;
+}
+
+kdas_model *weights_open(kdas_context *context, const char *network, const char *path)
 {
     kdas_model_options options;
-    kdas_file         *file = NULL;
+    kdas_model        *model = NULL;
 
     kdas_model_options_init(&options, sizeof options);
     options.trainable = 0;
-    if (!network) {
-        bool named;
-
-        if (!ok(kdas_file_open(&file, context, path))) return false;
-        named = kdas_file_network(file) != NULL;
-        kdas_file_destroy(file);
-        if (!named && !usual) {
-            say_error("'%s' does not say of which network it is: give --model", path);
-            return false;
-        }
-        if (!named) network = usual;
-    }
-    return ok(kdas_model_open(out, context, network, path, &options));
+    return ok(kdas_model_open(&model, context, network, path, &options)) ? model : NULL;
 }
 
 char *weights_size(const kdas_model *model, int64_t size[2])

@@ -51,19 +51,6 @@ void training_end(training *t)
     *t = (training){ 0 };
 }
 
-kdas_model *frozen_model(kdas_context *context, const char *name, const char *weights)
-{
-    kdas_model_options options;
-    kdas_model        *model = NULL;
-
-    kdas_model_options_init(&options, sizeof options);
-    options.trainable = 0;
-    if (!ok(kdas_model_create(&model, context, name, &options))) return NULL;
-    if (ok(kdas_model_load(model, weights, NULL))) return model;
-    kdas_model_destroy(model);
-    return NULL;
-}
-
 bool training_set_aside(const char *dir)
 {
     static const char *const names[] = { "last.kdas", "best.safetensors", "log.csv",

@@ -188,9 +188,11 @@ static bool score_maps(kdas_evaluator *set, kdas_context *context)
 
 static bool model_open(kdas_model **out, kdas_context *context)
 {
-    char *text;
+    const char *network = weights_network(context, set_to.model, NULL, set_to.weights, "--model");
+    char       *text;
 
-    if (!weights_open(out, context, set_to.model, NULL, set_to.weights)) return false;
+    *out = network ? weights_open(context, network, set_to.weights) : NULL;
+    if (!*out) return false;
     text = weights_size(*out, set_to.size);
     puts(text);
     free(text);

@@ -336,7 +336,9 @@ static bool open_segmenter(kdas_segmenter **out, kdas_model **model, kdas_contex
 {
     kdas_segmenter_options options;
 
-    if (!weights_open(model, context, s->model, "polyp_pvt_b0", s->weights)) return false;
+    s->model = weights_network(context, s->model, "polyp_pvt_b0", s->weights, "--model");
+    *model   = s->model ? weights_open(context, s->model, s->weights) : NULL;
+    if (!*model) return false;
     introduce(s, *model);
     options = segmenter_options(s);
     return ok(kdas_segmenter_create(out, *model, &options));
