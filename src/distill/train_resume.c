@@ -106,6 +106,8 @@ static kdas_status add_options(kd_facts *facts, const kdas_train_options *o,
 
     kdas_distiller_options_init(&distiller, sizeof distiller);
     KD_RETURN(kdas_distiller_get_options(d, &distiller));
+    kd_fact_number(facts, "run.epochs", (double)o->epochs);
+    kd_fact_number(facts, "run.max_steps", (double)o->max_steps);
     kd_fact_number(facts, "run.ramp_up", o->ramp_up);
     kd_fact_number(facts, "run.ramp_down", o->ramp_down);
     kd_fact_number(facts, "run.ramp_epochs", o->ramp_down > 0 ? (double)o->epochs : 0);

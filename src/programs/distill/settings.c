@@ -242,7 +242,8 @@ static const option options[] = {
     { OPTION_WHOLE, "--epochs", "N", &given.epochs, 1, 1000000,
       "passes over the frames (20; demo: 16)" },
     { OPTION_WHOLE, "--max-steps", "N", &given.max_steps, 0, 1e15,
-      "end each training after so many steps" },
+      "end each training after so many steps; the schedule is\nthat of all epochs, and --resume "
+      "goes on with it" },
     { OPTION_TEXT, "--optimizer", "NAME", &given.optimizer, 0, 0, "adamw (default) or sgd" },
     { OPTION_REAL, "--lr", "X", &given.lr, 1e-12, 1e3, "learning rate (1e-4)" },
     { OPTION_TEXT, "--schedule", "NAME", &given.schedule, 0, 0,
