@@ -20,6 +20,7 @@ typedef struct run {
     char              *last, *best; /* paths; NULL without an output folder */
     kd_train_log       log;
     kd_facts           facts;     /* what the run is of, where files are kept  */
+    kd_train_manifest  manifest;  /* run.json, where files are kept            */
     kd_train_notes     notes;     /* of it, for the student's weights          */
     kdas_evaluator    *evaluator; /* of the validation set                     */
     kdas_model      *average; /* holds the average for validation; NULL: the student is validated */
@@ -85,16 +86,20 @@ static int64_t run_step(const run *r) { return r->progress.epoch * r->batches + 
 
 static kdas_status save(run *r)
 {
-    kdas_record record[KD_FACTS + 1];
+    kdas_record    record[KD_FACTS + 3];
+    int64_t        count = r->facts.count;
+    kd_train_saved saved = { r->distiller, r->loader,    r->validation, &r->options,
+                             &r->facts,    &r->progress, r->steps };
 
     if (!r->last) return KDAS_OK;
     KD_RETURN(kd_train_note(&r->notes, r->student));
     r->progress.position = run_step(r);
     memcpy(record, r->facts.record, sizeof r->facts.record);
-    record[r->facts.count] =
-        (kdas_record){ .name = "run.sums", .numbers = r->sum, .count = KD_SUMS };
-    return kdas_checkpoint_save_records(r->distiller, r->last, &r->progress, r->options.notes,
-                                        record, r->facts.count + 1);
+    record[count++] = (kdas_record){ .name = "run.sums", .numbers = r->sum, .count = KD_SUMS };
+    count += kd_train_manifest_records(&r->manifest, record + count);
+    KD_RETURN(kdas_checkpoint_save_records(r->distiller, r->last, &r->progress, r->options.notes,
+                                           record, count));
+    return kd_train_manifest_save(&r->manifest, &saved);
 }
 
 /* Make the folder, and check that a file can be made in it, so that a run fails at its start and
@@ -109,6 +114,7 @@ static kdas_status open_folder(run *r)
     r->last = kd_path_join(r->ctx, dir, "last.kdas");
     r->best = kd_path_join(r->ctx, dir, "best.safetensors");
     if (!r->last || !r->best) return KDAS_ENOMEM;
+    KD_RETURN(kd_train_manifest_init(&r->manifest, r->ctx, dir, r->distiller));
     KD_RETURN(kd_writer_open(&writer, r->ctx, r->last));
     kd_writer_discard(writer);
     return KDAS_OK;
@@ -145,6 +151,7 @@ static kdas_status resume_from(run *r, kd_train_file *f)
 
     KD_RETURN(kd_train_file_open(f, r->ctx, r->last, &r->facts));
     KD_RETURN(check_position(r, p));
+    KD_RETURN(kd_train_manifest_resume(&r->manifest, f->checkpoint, p, r->batches));
     KD_RETURN(open_log(r, p->epoch));
     KD_RETURN(kd_train_file_restore(f, r->distiller));
     r->progress = *p;
@@ -163,6 +170,8 @@ static kdas_status resume(run *r)
 
     r->progress =
         (kdas_progress){ .size = sizeof r->progress, .seed = r->options.seed, .best = -1 };
+    if (r->options.resume && r->last && !kd_is_file(r->last))
+        kd_info(r->ctx, "there is no '%s' to resume: the run begins", r->last);
     if (!r->options.resume || !r->last || !kd_is_file(r->last)) return open_log(r, 0);
     st = resume_from(r, &f);
     kd_train_file_close(&f);
@@ -476,6 +485,7 @@ static void finish(run *r)
     if (r->options.ramp_up > 0 || r->options.ramp_down > 0)
         kdas_loss_set_guidance_factor(r->loss, r->factor);
     kd_train_log_finish(&r->log);
+    kd_train_manifest_finish(&r->manifest);
     kdas_evaluator_destroy(r->evaluator);
     kdas_model_destroy(r->average);
     kd_free(r->ctx, r->last);

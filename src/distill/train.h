@@ -66,6 +66,50 @@ kdas_status kd_train_note_epoch(kdas_model *model, int64_t epoch, double dice);
 /* Warn where the teacher runs at another size than it was trained for. */
 void kd_train_compare_teacher(const kdas_model *teacher, const kdas_loader *loader);
 
+/* ---- train_manifest.c: run.json ---- */
+
+enum { KD_MANIFEST_WEIGHTS = 16, KD_RESUME_NUMBERS = 4, KD_MOST_RESUMES = 10000 };
+
+/* A file that a model's values came from. */
+typedef struct kd_train_weights {
+    const char *role, *path; /* path: the model's */
+    int64_t     bytes;       /* -1: it cannot be read */
+    char        hash[32];
+} kd_train_weights;
+
+typedef struct kd_train_manifest {
+    kdas_context    *ctx;
+    char            *path;
+    kd_train_weights weights[KD_MANIFEST_WEIGHTS];
+    int              weight_count;
+    double           started; /* seconds since 1970; -1: an earlier version has begun the run */
+    double          *resumes; /* of each: when, after which epoch, batch of it, and step */
+    int64_t          resume_count;
+    size_t           resume_room;
+} kd_train_manifest;
+
+/* What each file is written of. */
+typedef struct kd_train_saved {
+    const kdas_distiller     *distiller;
+    const kdas_loader        *loader;
+    const kdas_dataset       *validation; /* NULL: there is none */
+    const kdas_train_options *options;
+    const kd_facts           *facts;
+    const kdas_progress      *progress;
+    int64_t                   steps; /* of the whole run */
+} kd_train_saved;
+
+/* `m` comes zeroed, and must be finished also on failure. Reads the files of weights. KDAS_ENOMEM. */
+kdas_status kd_train_manifest_init(kd_train_manifest *m, kdas_context *ctx, const char *folder,
+                                   const kdas_distiller *d);
+void        kd_train_manifest_finish(kd_train_manifest *m);
+/* Go on from a checkpoint that stands at `at`, with `batches` in an epoch. */
+kdas_status kd_train_manifest_resume(kd_train_manifest *m, const kdas_checkpoint *c,
+                                     const kdas_progress *at, int64_t batches);
+/* What goes into the checkpoint, at most two records; they are the manifest's. Returns how many. */
+int         kd_train_manifest_records(const kd_train_manifest *m, kdas_record *to);
+kdas_status kd_train_manifest_save(const kd_train_manifest *m, const kd_train_saved *s);
+
 /* ---- train_log.c: log.csv, a header and a line for each epoch ---- */
 
 typedef struct kd_train_log {

@@ -53,7 +53,7 @@ void training_end(training *t)
 
 bool training_set_aside(const char *dir)
 {
-    static const char *const names[] = { "last.kdas", "best.safetensors", "log.csv",
+    static const char *const names[] = { "last.kdas", "best.safetensors", "log.csv", "run.json",
                                          "figures.txt" };
     bool                     done    = true;
 
@@ -92,9 +92,8 @@ static bool make_optim(kdas_optim **out, const training *t, const settings *s,
                        const kdas_loader *loader)
 {
     kdas_optim_options options;
-    int64_t            steps = t->epochs * kdas_loader_batches(loader);
+    int64_t steps = t->epochs * kdas_loader_batches(loader); /* --max-steps cuts the run alone */
 
-    if (s->max_steps && s->max_steps < steps) steps = s->max_steps;
     settings_optim(s, t->lr, (steps + s->accumulate - 1) / s->accumulate, &options);
     return ok(kdas_optim_create(out, t->model, &options));
 }
@@ -134,7 +133,9 @@ static kdas_status train(training *t, const settings *s, const frames *f, kdas_d
     options.ramp_down  = s->ramp_down;
     options.progress   = progress_event;
     options.user       = &shown;
-    status             = kdas_train(distiller, loader, f->validation, &options);
+    say_more(s->resume && !s->quiet); /* what has changed since */
+    status = kdas_train(distiller, loader, f->validation, &options);
+    say_more(false);
     say_redraw(NULL);
     return status;
 }
