@@ -385,6 +385,8 @@ static void step_at(kd_test_rig *rig, int64_t height, int64_t width)
     kdas_batch *batch;
 
     kd_assert_ok(kdas_batch_create(&batch, rig->ctx, 2, height, width));
+    kd_test_fill(kdas_batch_images(batch), 2 * height * width * 3, "images", 1, 0);
+    kd_test_ellipses(kdas_batch_masks(batch), 2, height, width, "masks");
     kd_assert_ok(kdas_distiller_step(rig->distiller, batch, NULL));
     kdas_batch_destroy(batch);
 }
