@@ -83,6 +83,16 @@ void kd_export_set(kd_export *e, const kd_node *node, kdas_onnx_layout layout, c
 const char      *kd_export_permute(kd_export *e, const char *x, int a, int b, int c, int d);
 const kd_extent *kd_export_extent(const kd_export *e, const kd_node *node);
 
+/* ---- ends.c ---- */
+
+/* ImageNet's statistics, R G B, of 0..1. */
+extern const float kd_export_mean[3], kd_export_deviation[3];
+/* Add the graph's input "image", and its normalisation if that is left to the network. */
+void kd_export_image(kd_export *e, kdas_onnx_input input);
+/* Add an output of the shape of `like`: the value x, or its sigmoid. */
+void kd_export_output(kd_export *e, const char *name, const kd_node *like, const char *x,
+                      bool sigmoid);
+
 /* ---- forms ---- */
 
 /* Adds the nodes of one op. It reads its inputs by kd_export_in() and ends with kd_export_set(). */

@@ -77,39 +77,34 @@ static float exact_ratio(kd_extent from, kd_extent to)
     return (double)ratio * (double)den == (double)num ? ratio : 0;
 }
 
-/* Resize in NCHW by sizes where they are known, else by ratios. */
+/* Resize in NCHW: by sizes where they are known, by ratios where those are, else by sizes that are
+ * computed from the image's. */
 void kd_form_resize(kd_export *e, const kd_node *node)
 {
     const kdas_resize_attr *a = node->desc.attr;
     const kd_extent *from = kd_export_extent(e, node->in[0]), *to = kd_export_extent(e, node);
-    const char      *x = kd_export_in(e, node->in[0], NCHW), *scales = "", *sizes = "";
-    const char      *mode  = a->align ? "align_corners" : "half_pixel";
-    bool             known = true;
+    const kd_extent  nchw[4]  = { to[0], to[3], to[1], to[2] };
+    float            ratio[4] = { 1, 1, exact_ratio(from[1], to[1]), exact_ratio(from[2], to[2]) };
+    const char      *in[4]    = { kd_export_in(e, node->in[0], NCHW), "", "", NULL }, *size[4];
+    const char      *mode     = a->align ? "align_corners" : "half_pixel";
+    bool             known    = true;
 
     for (int i = 0; i < 4; i++)
-        known = known && kd_extent_is_fixed(to[i]);
-    if (known) {
-        sizes = kd_onnx_ints(e->file, 4, (int64_t[]){ to[0].num, to[3].num, to[1].num, to[2].num });
+        known = known && kd_extent_is_fixed(nchw[i]);
+    if (!known && ratio[2] > 0 && ratio[3] > 0) {
+        in[2] = kd_onnx_floats(e->file, 1, (int64_t[]){ 4 }, ratio);
+    } else if (known) {
+        in[3] = kd_onnx_ints(e->file, 4,
+                             (int64_t[]){ nchw[0].num, nchw[1].num, nchw[2].num, nchw[3].num });
     } else {
-        float ratio[4] = { 1, 1, exact_ratio(from[1], to[1]), exact_ratio(from[2], to[2]) };
-
-        if (ratio[2] == 0 || ratio[3] == 0) {
-            kd_onnx_fail(e->file, KDAS_EINVAL,
-                         "%s: resize from %s to %s is by no constant that a float holds; fix the "
-                         "size",
-                         node->name, kd_dims_text(&node->desc.in[0]),
-                         kd_dims_text(&node->desc.out));
-            return;
-        }
-        scales = kd_onnx_floats(e->file, 1, (int64_t[]){ 4 }, ratio);
+        for (int i = 0; i < 4; i++)
+            size[i] = kd_export_size(e, nchw[i]);
+        in[3] = kd_onnx_node(e->file, "Concat", 4, size, ATTRS(ATTR_INT("axis", 0)));
     }
     kd_export_set(e, node, NCHW,
-                  known ? kd_onnx_node(e->file, "Resize", NAMES(x, "", "", sizes),
-                                       ATTRS(ATTR_TEXT("mode", "linear"),
-                                             ATTR_TEXT("coordinate_transformation_mode", mode)))
-                        : kd_onnx_node(e->file, "Resize", NAMES(x, "", scales),
-                                       ATTRS(ATTR_TEXT("mode", "linear"),
-                                             ATTR_TEXT("coordinate_transformation_mode", mode))));
+                  kd_onnx_node(e->file, "Resize", in[3] ? 4 : 3, in,
+                               ATTRS(ATTR_TEXT("mode", "linear"),
+                                     ATTR_TEXT("coordinate_transformation_mode", mode))));
 }
 
 /* ---- Adaptive average pooling ---------------------------------------------------------------- */

@@ -4,14 +4,9 @@
 #include "base/process.h"
 #include "base/text.h"
 #include "export/export.h"
-#include "export/proto.h"
 #include "model/model.h"
 
 #define PROBES 6
-
-/* ImageNet's statistics, R G B, of 0..1. */
-static const float mean[3]      = { 0.485f, 0.456f, 0.406f };
-static const float deviation[3] = { 0.229f, 0.224f, 0.225f };
 
 /* ---- Options --------------------------------------------------------------------------------- */
 
@@ -104,74 +99,7 @@ static void builds_finish(builds *b)
         kd_graph_destroy(b->probe[p].graph);
 }
 
-/* ---- Ends ------------------------------------------------------------------------------------ */
-
-/* Place of axis k of (N,H,W,C) in a layout. */
-static int place(kdas_onnx_layout layout, int k)
-{
-    static const int nchw[4] = { 0, 2, 3, 1 };
-
-    return layout == KDAS_ONNX_NCHW ? nchw[k] : k;
-}
-
-typedef struct ends {
-    kd_onnx_axis axis[4];
-    char         text[4][48];
-} ends;
-
-static void describe(ends *to, const kd_export *e, const kd_node *node)
-{
-    const kd_extent *extent = kd_export_extent(e, node);
-
-    for (int k = 0; k < 4; k++) {
-        int at = place(e->layout, k);
-
-        to->axis[at] = (kd_onnx_axis){ .size = extent[k].num };
-        if (kd_extent_is_fixed(extent[k])) continue;
-        kd_extent_text(extent[k], to->text[at], sizeof to->text[at]);
-        to->axis[at].free = to->text[at];
-    }
-}
-
-/* x less and over a value for each colour. */
-static const char *normalised(kd_export *e, const char *x, float range)
-{
-    int64_t dims[4] = { 1, 1, 1, 1 };
-    float   less[3], over[3];
-
-    dims[place(e->layout, 3)] = 3;
-    for (int c = 0; c < 3; c++) {
-        less[c] = mean[c] * range;
-        over[c] = deviation[c] * range;
-    }
-    x = kd_onnx_node(e->file, "Sub", NAMES(x, kd_onnx_floats(e->file, 4, dims, less)), NO_ATTRS);
-    return kd_onnx_node(e->file, "Div", NAMES(x, kd_onnx_floats(e->file, 4, dims, over)), NO_ATTRS);
-}
-
-static void put_image(kd_export *e, int32_t input)
-{
-    const kd_node *node = kd_find(e->graph, "image");
-    const char    *x    = "image";
-    ends           at;
-
-    describe(&at, e, node);
-    kd_onnx_input(e->file, "image", at.axis);
-    e->image = "image";
-    kd_onnx_scope(e->file, "image");
-    if (input != KDAS_ONNX_NORMALISED) x = normalised(e, x, input == KDAS_ONNX_BYTES ? 255 : 1);
-    kd_export_set(e, node, e->layout, x);
-}
-
-/* A value under the name of an output. */
-static void put_output(kd_export *e, const char *name, const kd_node *like, const char *x,
-                       bool sigmoid)
-{
-    ends at;
-
-    describe(&at, e, like);
-    kd_onnx_output(e->file, name, at.axis);
-    kd_onnx_node_as(e->file, name, sigmoid ? "Sigmoid" : "Identity", NAMES(x), NO_ATTRS);
-}
+/* ---- Outputs and metadata ------------------------------------------------------------------------------------ */
 
 static void put_outputs(kd_export *e, const kdas_model *m, const kdas_onnx_options *o)
 {
@@ -184,12 +112,12 @@ static void put_outputs(kd_export *e, const kdas_model *m, const kdas_onnx_optio
         const char *y = kd_export_in(e, node, e->layout);
 
         if (!sum)
-            put_output(e, name, node, y, o->sigmoid);
+            kd_export_output(e, name, node, y, o->sigmoid);
         else
             x = i ? kd_onnx_node(e->file, "Add", NAMES(x, y), NO_ATTRS) : y;
     }
     kd_graph_output(e->graph, 0, &node);
-    if (sum) put_output(e, o->sigmoid ? "probability" : "logits", node, x, o->sigmoid);
+    if (sum) kd_export_output(e, o->sigmoid ? "probability" : "logits", node, x, o->sigmoid);
 }
 
 static void put_number(kd_export *e, const char *key, int64_t value)
@@ -223,8 +151,8 @@ static void put_metadata(kd_export *e, const kdas_model *m, const kdas_onnx_opti
     kd_onnx_metadata(e->file, "layout", o->layout == KDAS_ONNX_NCHW ? "NCHW" : "NHWC");
     kd_onnx_metadata(e->file, "colour", "RGB");
     kd_onnx_metadata(e->file, "input", input[o->input]);
-    put_colours(e, "mean", mean);
-    put_colours(e, "deviation", deviation);
+    put_colours(e, "mean", kd_export_mean);
+    put_colours(e, "deviation", kd_export_deviation);
     kd_onnx_metadata(e->file, "output", output);
 }
 
@@ -232,7 +160,7 @@ static void put_metadata(kd_export *e, const kdas_model *m, const kdas_onnx_opti
 
 static kdas_status export(const kdas_model *m, const char *path, const kdas_onnx_options *o)
 {
-    kd_export   e = { .ctx = m->ctx, .free = free_axes(o), .layout = (kdas_onnx_layout)o->layout };
+    kd_export   e = { .ctx = m->ctx, .layout = (kdas_onnx_layout)o->layout };
     builds      b = { 0 };
     kdas_status st;
 
@@ -243,7 +171,7 @@ static kdas_status export(const kdas_model *m, const char *path, const kdas_onnx
     if (!e.value) goto done;
     KD_TRY(kd_export_extents(&e, b.image, b.probe, b.probes));
     KD_TRY(kd_onnx_create(&e.file, m->ctx, m->params, m->def->name));
-    put_image(&e, o->input);
+    kd_export_image(&e, (kdas_onnx_input)o->input);
     KD_TRY(kd_export_nodes(&e));
     put_outputs(&e, m, o);
     put_metadata(&e, m, o);
