@@ -331,6 +331,28 @@ START_TEST(ends_have_the_sizes_asked_for)
 }
 END_TEST
 
+START_TEST(what_weights_know_is_in_the_file)
+{
+    kdas_model       *m = make("lite_fpn0");
+    kdas_onnx_options o = usual();
+    kd_test_onnx     *f;
+
+    kd_assert_ok(kdas_model_set_fact(m, "height", "96"));
+    kd_assert_ok(kdas_model_set_fact(m, "width", "128"));
+    kd_assert_ok(kdas_model_set_fact(m, "threshold", "0.4"));
+    f = exported(m, &o);
+    assert_end(&f->input[0], "1 3 96 128");
+    ck_assert_str_eq(kd_test_onnx_metadata(f, "height"), "96");
+    ck_assert_str_eq(kd_test_onnx_metadata(f, "threshold"), "0.4");
+    kd_test_onnx_free(f);
+    o.width = 64;
+    f       = exported(m, &o);
+    assert_end(&f->output[0], "1 1 96 64");
+    kd_test_onnx_free(f);
+    kdas_model_destroy(m);
+}
+END_TEST
+
 START_TEST(a_file_of_fixed_size_reads_no_shapes)
 {
     kdas_model       *m = make("polyp_pvt_b0");
@@ -404,8 +426,9 @@ START_TEST(normalisation_inside_is_that_of_batches)
     kd_assert_ok(kdas_batch_set(batch, 0, &view, NULL));
     o.input = _i;
     f       = exported(m, &o);
-    ck_assert_str_eq(kd_test_onnx_metadata(f, "mean"), "0.485 0.456 0.406");
-    ck_assert_str_eq(kd_test_onnx_metadata(f, "deviation"), "0.229 0.224 0.225");
+    ck_assert_str_eq(kd_test_onnx_metadata(f, "mean"), KDAS_INPUT_MEAN);
+    ck_assert_str_eq(kd_test_onnx_metadata(f, "deviation"), KDAS_INPUT_DEVIATION);
+    ck_assert_str_eq(kd_test_onnx_metadata(f, "colour"), KDAS_INPUT_COLOUR);
     if (_i == KDAS_ONNX_NORMALISED) ck_assert_ptr_null(kd_test_onnx_tensor_of(f, "image/Sub.1"));
     for (int c = 0; c < 3 && _i != KDAS_ONNX_NORMALISED; c++) {
         const kd_test_onnx_node *less = first(f, "Sub"), *over = first(f, "Div");
@@ -441,7 +464,7 @@ START_TEST(what_cannot_be_exported_is_refused_with_a_sentence)
     REFUSED(batch, 0, KDAS_EINVAL, "0 images");
     REFUSED(batch, -2, KDAS_EINVAL, "-2 images");
     REFUSED(height, 100, KDAS_ESHAPE, "100x352");
-    REFUSED(width, 0, KDAS_ESHAPE, "352x0");
+    REFUSED(width, -32, KDAS_ESHAPE, "352x-32");
     REFUSED(input, 3, KDAS_EINVAL, "input 3");
     REFUSED(layout, -1, KDAS_EINVAL, "layout -1");
     REFUSED(maps, 2, KDAS_EINVAL, "maps");
@@ -645,6 +668,7 @@ int main(void)
     suite_add_tcase(suite, structure);
     tcase_add_checked_fixture(options, open_context, close_context);
     tcase_add_test(options, ends_have_the_sizes_asked_for);
+    tcase_add_test(options, what_weights_know_is_in_the_file);
     tcase_add_test(options, a_file_of_fixed_size_reads_no_shapes);
     tcase_add_test(options, outputs_are_sum_or_maps_as_logits_or_probabilities);
     tcase_add_loop_test(options, normalisation_inside_is_that_of_batches, 0, 3);

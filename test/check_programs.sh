@@ -347,6 +347,71 @@ same_figures()
 }
 claim "kdas-evaluate finds the figures of kdas-distill" same_figures
 
+# ---- Weights know what they are -------------------------------------------------------------------------
+best=$demo/paper/best.safetensors sets=$data/TestDataset/scenes
+own_size() # without --size and --model: the figures of the run
+{
+    "$bin/kdas-evaluate" --weights "$best" --threads 1 --data "$sets" --csv "$tmp/own.csv" >"$tmp/out" 2>"$tmp/err" || return 1
+    cat "$tmp/out" "$tmp/err"
+    grep -q "^polyp_pvt_b0 at 64x64, the size that its weights were trained for$" "$tmp/out" && [ ! -s "$tmp/err" ] &&
+        cmp "$tmp/own.csv" "$tmp/figures.csv"
+}
+claim "kdas-evaluate takes size and network from the weights" own_size
+claim "another size is warned of" ends 0 "warning: .*96x96, but its weights were trained at 64x64" kdas-evaluate \
+    --weights "$best" --size 96 --threads 1 --data "$sets"
+claim "another network is refused" fails "weights of polyp_pvt_b0, not of lite_fpn0: leave out --model" kdas-evaluate \
+    --model lite_fpn0 --weights "$best" --data "$sets"
+claim "kdas-segment says the size" says "polyp_pvt_b0 at 64x64, the size" kdas-segment --weights "$best" --threads 1 \
+    --out "$tmp/own" "$sets/images/scene00000.png"
+same_mask() { "$bin/kdas-segment" --weights "$best" --size 64 --threads 1 --quiet --out "$tmp/told" "$sets/images/scene00000.png" &&
+    cmp "$tmp/own/scene00000_mask.png" "$tmp/told/scene00000_mask.png"; }
+claim "and draws the mask of that size" same_mask
+claim "a student is taught at the size of its teacher" says "networks run at 64x64, .* teacher's weights" $d --data "$data" \
+    --teacher-weights "$demo/teacher/best.safetensors" --batch 4 --threads 1 --val-fraction 0 --pictures 0 --out "$tmp/sized" --max-steps 1
+claim "its network is that of the file" grep -q "taught by polyp_pvt_b0" "$tmp/sized/report.html"
+claim "a teacher of another network is refused" fails "not of lite_fpn0: leave out --teacher" $d --data "$data" --teacher lite_fpn0 \
+    --teacher-weights "$demo/teacher/best.safetensors" "${o[@]}"
+valid_json() { python3 -m json.tool "$1" >"$tmp/json" || return 1; cat "$tmp/json"; grep -q '"hash": "fnv1a64:[0-9a-f]\{16\}"' "$1"; }
+if command -v python3 >/dev/null; then
+    mkdir "$tmp/odd \"\\ $(printf '\377')"
+    cp "$demo/teacher/best.safetensors" "$tmp"/odd*/t.safetensors
+    claim "weights may lie under any name" ends 0 "" $d --data "$data" --teacher-weights "$tmp"/odd*/t.safetensors --size 64 --batch 4 \
+        --threads 1 --val-fraction 0 --pictures 0 --out "$tmp/odd" --max-steps 1
+    claim "run.json is JSON all the same" valid_json "$tmp/odd/run.json"
+else
+    echo "SKIP: JSON is checked with python3"
+fi
+claim "every training has its run.json" all_exist "$demo"/{teacher,paper}/run.json
+
+# ---- What a resume makes of changes -----------------------------------------------------------------------
+cut=(--data "$data" "${small[@]}" --preset baseline --val-fraction 0.25 --pictures 0)
+for schedule in cosine step; do
+    claim "a run is cut, $schedule" ends 0 "" $d "${cut[@]}" --schedule $schedule --epochs 3 --max-steps 3 --out "$tmp/c-$schedule"
+done
+again() # CODE PATTERN SCHEDULE OPTION...: taken up with other options
+{
+    rm -rf "$tmp/again" && cp -r "$tmp/c-$3" "$tmp/again" &&
+        ends "$1" "$2" $d "${cut[@]}" --schedule "$3" --out "$tmp/again" --resume "${@:4}"
+}
+quiet_of() { again 0 "resumed after" cosine "${@:2}" && ! grep "$1" "$tmp/err"; } # PATTERN OPTION...
+claim "without the limit it goes on, without a warning" quiet_of warning --epochs 3
+claim "that is said" grep -q "limit of steps .* is 0 from here on; .* had 3" "$tmp/err"
+claim "a run that was not cut" ends 0 "" $d "${cut[@]}" --schedule cosine --epochs 3 --out "$tmp/c-whole"
+claim "has the same weights" cmp "$tmp/c-whole/best.safetensors" "$tmp/again/best.safetensors"
+claim "a cosine does not speak of steps" quiet_of step_every --epochs 6
+claim "more epochs are said" grep -q "number of epochs is 6 from here on; .* had 3" "$tmp/err"
+claim "steps become longer with the run" again 0 "optim.step_every is 6" step --epochs 6
+claim "a tenth at each third" awk -F, 'NR == 7 { last = $3 } END { exit !(last > 0.9e-6 && last < 1.1e-6) }' "$tmp/again/log.csv"
+claim "another batch is refused, and how to go on is said" again 1 "batch size is 4, here it is 2; give it the former value" cosine --epochs 3 --batch 2
+claim "another size is refused" again 1 "is 64, here it is 96" cosine --epochs 3 --size 96
+claim "another rate is said" again 0 "optim.lr goes on at 0.0001" cosine --epochs 3 --lr 1e-2
+claim "another seed is refused" again 1 "seed is '1', here it is '2'" cosine --epochs 3 --seed 2
+claim "another split is refused" again 1 "put frames, split and held-out share back" cosine --epochs 3 --val-fraction 0.5
+cp -r "$data" "$tmp/moved" && mv "$tmp/moved/TrainDataset/images/scene00015.png" "$tmp/moved/TrainDataset/images/a.png" &&
+    mv "$tmp/moved/TrainDataset/masks/scene00015.png" "$tmp/moved/TrainDataset/masks/a.png"
+claim "as many frames, but others, are refused" again 1 "hash of the training frames" cosine --epochs 3 --data "$tmp/moved"
+rm -rf "$tmp/again" "$tmp/moved"
+
 # ---- kdas-segment -------------------------------------------------------------------------------------
 s=kdas-segment scenes=$data/TestDataset/scenes/images
 net=(--weights "$demo/paper/best.safetensors" --size 64 --threads 1)
@@ -612,7 +677,8 @@ claim "a stream wants no folder" wrong $s "${raw[@]}" 64x64:rgb24 --out "$tmp/se
 claim "a stream wants no image" wrong $s "${raw[@]}" 64x64:rgb24 "$tmp/scene00000.png"
 claim "a stream writes one kind of frames" wrong $s "${raw[@]}" 64x64:rgb24 --overlay --probability
 claim "the past never has all the weight" wrong $s "${raw[@]}" 64x64:rgb24 --smoothing 1
-claim "hysteresis is not above the threshold" wrong $s "${raw[@]}" 64x64:rgb24 --hysteresis 0.6
+claim "hysteresis is not above a threshold" wrong $s "${raw[@]}" 64x64:rgb24 --threshold 0.5 --hysteresis 0.6
+claim "nor above that of the weights" fails "not 0 to the threshold" $s "${raw[@]}" 64x64:rgb24 --hysteresis 0.6
 claim "pictures have no past" wrong $s "${net[@]}" --out "$tmp/seg" --smoothing 0.5 "$tmp/scene00000.png"
 claim "missing weights are named in a stream" fails "none.safetensors" $s --weights "$tmp/none.safetensors" --raw 64x64:gray
 
@@ -694,6 +760,15 @@ claim "kdas-inspect prints taps" says "tap *cfm " $i polyp_pvt_b0 --size 64
 claim "kdas-inspect takes frames that are not square" says "output *P2 *2x64x96x1" $i polyp_pvt_b0 --size 64x96 --batch 2
 claim "kdas-inspect prints the memory of a step" says "training step *[0-9.]* MiB" $i polyp_pvt_b0 --size 64
 claim "kdas-inspect names an unknown model" fails "unet9" $i unet9
+claim "kdas-inspect says what weights are" says "training_frames *[0-9a-f]\{16\}" $i "$best"
+claim "their network and size" says "GMACs at 64x64, the size that the weights were trained for" $i "$best"
+claim "what a checkpoint is" says "a checkpoint of kdas_train" $i "$demo/paper/last.kdas"
+claim "and where it stands" says "best so far *[0-9.]* in epoch" $i "$demo/paper/last.kdas"
+cp "$demo/paper/last.kdas" "$tmp/renamed.safetensors"
+claim "by its content and not by its name" says "a checkpoint of kdas_train" $i "$tmp/renamed.safetensors"
+claim "maps are weights of nobody's network" says "network *not named" $i "$tmp/logits/scene00015.safetensors"
+claim "kdas-inspect names a file that is none of them" fails "text.safetensors" $i "$tmp/text.safetensors"
+claim "kdas-inspect names a file that is not there" fails "none.safetensors" $i "$tmp/none.safetensors"
 claim "kdas-inspect refuses two models" wrong $i polyp_pvt_b0 polyp_pvt_b1
 
 # ---- kdas-bench ---------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ typedef enum kdas_onnx_maps { KDAS_ONNX_SUM = 0, KDAS_ONNX_EACH = 1 } kdas_onnx_
 typedef struct kdas_onnx_options {
     size_t  size;
     int64_t batch; /* images, 1..4096, or KDAS_ONNX_FREE; default 1 */
-    /* Of the input: multiples of 32, or KDAS_ONNX_FREE, then every multiple of 32 will do. Default
-     * 352 x 352. Maps have the size of the input. */
+    /* Of the input: multiples of 32; KDAS_ONNX_FREE: every multiple of 32 will do; or 0 (default):
+     * that for which the weights were trained (kdas_model_input_size). Maps have the same size. */
     int64_t height, width;
     int32_t input;   /* kdas_onnx_input; default NORMALISED */
     int32_t layout;  /* kdas_onnx_layout; default NCHW */
@@ -41,8 +41,8 @@ KDAS_API void kdas_onnx_options_init(kdas_onnx_options *options, size_t size);
 
 /* Write a model's inference form to an ONNX file: opset 17, IR version 8, f32, ONNX's own ops
  * alone, whatever the context computes in. The input is called "image". Metadata of the file:
- * network, version (of this library), batch, height, width ("free" where it is), colour, layout,
- * input, mean, deviation, output. `options` may be NULL (defaults). The file appears in one step;
+ * network, version (of this library), batch, height, width ("free" where it is), layout, colour,
+ * input, mean, deviation, output, threshold (kdas_model_threshold(); not for features). `options` may be NULL (defaults). The file appears in one step;
  * on failure what was at `path` is unchanged. The model is not changed; do not use it in another
  * thread meanwhile. KDAS_EINVAL (range; a sigmoid of features; an op without a form in ONNX; a file
  * over 2 GiB), KDAS_ESHAPE (sides not divisible by 32), KDAS_EIO, KDAS_ENOMEM. Since 0.4. */

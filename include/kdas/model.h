@@ -57,19 +57,102 @@ KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
 
 /* Load a safetensors file whose names are those of the published state_dict. On failure the model
  * is unchanged. KDAS_EIO, KDAS_EFORMAT, KDAS_ENOTFOUND (a tensor is missing or unknown; no such
- * part), KDAS_ESHAPE; the message names file and tensor. Since 0.1. */
+ * part), KDAS_ESHAPE; the message names file and tensor. Since 0.4 a load of all values takes the
+ * file's facts, too. Since 0.1. */
 KDAS_API kdas_status kdas_model_load(kdas_model *model, const char *path,
                                      const kdas_load_options *options);
-/* Save as safetensors, atomically. PyTorch loads the file with load_state_dict. KDAS_EIO,
+/* Save as safetensors, atomically, with the facts (see below). PyTorch loads the file with load_state_dict. KDAS_EIO,
  * KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_model_save(const kdas_model *model, const char *path);
-/* Copy all values of `from` to `to`, a model of the same name. KDAS_EINVAL. Since 0.1. */
+/* Copy all values and facts of `from` to `to`, a model of the same name. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from);
 
 /* The name it was created by, as in kdas_model_name(), and its context. NULL for NULL.
  * Since 0.4. */
 KDAS_API const char   *kdas_model_network(const kdas_model *model);
 KDAS_API kdas_context *kdas_model_context(const kdas_model *model);
+
+/* Create the model that a file of weights is of, and load it: kdas_model_create() and
+ * kdas_model_load(). `network` NULL: the one that the file names. `options` may be NULL (defaults).
+ * KDAS_EINVAL (the file is of another network than `network`), KDAS_ENOTFOUND (it names none, and
+ * `network` is NULL), and as those two. Since 0.4. */
+KDAS_API kdas_status kdas_model_open(kdas_model **out, kdas_context *context, const char *network,
+                                     const char *path, const kdas_model_options *options);
+/* Path of file `i` that the values were loaded from, as it was given, the oldest first: a load of
+ * all values forgets those before it. NULL past the last and for NULL. Since 0.4. */
+KDAS_API const char *kdas_model_source(const kdas_model *model, int32_t i);
+
+/* ---- Facts: what weights know of themselves ------------------------------------------------------
+ * Texts by key. kdas_model_save() and checkpoints store them with the values, in a safetensors file
+ * as metadata "kdas.KEY". A load of all values replaces the model's facts by the file's; a load of
+ * some values (kdas_load_options.partial, .part) keeps them. kdas_model_copy() copies them too.
+ * A model has at most 256. Key: 1 to 64 of A-Z a-z 0-9 . _ -. Value: at most 4096 bytes of UTF-8
+ * without control characters; numbers have a decimal point. Keys with a meaning:
+ *   height, width         of the input that the weights were trained for: "352"
+ *   mean, deviation       subtracted from and divided into each colour of 0..1: KDAS_INPUT_MEAN
+ *   colour                order of the colours: KDAS_INPUT_COLOUR
+ *   threshold             probability from which a pixel is polyp: "0.5"
+ *   training_frames, validation_frames
+ *                         kdas_dataset_hash() of the sets, 16 hexadecimal digits
+ *   objective             the preset, and what differs from it: "kdas, tau 4"
+ *   epoch, validation_dice  the epoch (from 1) and its mean Dice at 0.5
+ *   seed                  of the run
+ * The first step of a distiller writes height to colour and objective, and removes the others, which
+ * were those of loaded weights; kdas_train() writes all. What the host
+ * sets stays: neither replaces it, nor does kdas_checkpoint_restore(). Hosts may use other keys.
+ * "network", "version" and "format" are those of each file (kdas_file_fact): a model has none. */
+#define KDAS_INPUT_MEAN      "0.485 0.456 0.406"
+#define KDAS_INPUT_DEVIATION "0.229 0.224 0.225"
+#define KDAS_INPUT_COLOUR    "RGB"
+#define KDAS_DEFAULT_SIDE    352 /* of inputs, where neither the host nor the weights say */
+
+/* Set a fact, or remove it (`value` NULL). Key and value are copied. KDAS_EINVAL (key, value, too
+ * many), KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_model_set_fact(kdas_model *model, const char *key, const char *value);
+/* The same, but a value that the host has set with kdas_model_set_fact() stays. For training loops
+ * that know something by themselves. KDAS_EINVAL, KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_model_default_fact(kdas_model *model, const char *key, const char *value);
+/* A fact by its key; or fact `i` in byte order of the keys, with its key (`key` may be NULL). Valid
+ * until the next call that changes facts or loads. NULL if there is none, and for NULL.
+ * Since 0.4. */
+KDAS_API const char *kdas_model_fact(const kdas_model *model, const char *key);
+KDAS_API const char *kdas_model_fact_at(const kdas_model *model, int32_t i, const char **key);
+/* Size of the input by the facts height and width, if both are multiples of 32 in range: returns 1.
+ * Else KDAS_DEFAULT_SIDE for both: returns 0 (also for NULL). Outputs may be NULL. Since 0.4. */
+KDAS_API int32_t kdas_model_input_size(const kdas_model *model, int64_t *height, int64_t *width);
+/* The fact threshold if it is a number from 0 to 1, else 0.5 (also for NULL). Since 0.4. */
+KDAS_API float kdas_model_threshold(const kdas_model *model);
+
+/* ---- Files: what a file is, by its content -------------------------------------------------------- */
+typedef struct kdas_file kdas_file;
+
+typedef enum kdas_file_kind {
+    KDAS_FILE_WEIGHTS    = 0, /* safetensors, of this library or any other program */
+    KDAS_FILE_CHECKPOINT = 1  /* of a run, see kdas_checkpoint_open() */
+} kdas_file_kind;
+
+/* Open a file and read its header; values are not read. The handle keeps the file open. What it
+ * returns is valid while it lives. KDAS_ENOTFOUND (no such file), KDAS_EIO, KDAS_EFORMAT (another
+ * kind of file, or damaged), KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_file_open(kdas_file **out, kdas_context *context, const char *path);
+/* NULL is fine. Since 0.4. */
+KDAS_API void kdas_file_destroy(kdas_file *file);
+/* A kdas_file_kind (NULL: KDAS_FILE_WEIGHTS). Since 0.4. */
+KDAS_API kdas_file_kind kdas_file_type(const kdas_file *file);
+/* The network that the file names, as in kdas_model_name(): of its values, in a checkpoint of the
+ * student. NULL if it names none, and for NULL. Since 0.4. */
+KDAS_API const char *kdas_file_network(const kdas_file *file);
+/* A fact by its key, those of kdas_model_fact() and, of the file itself, network, version (of the
+ * library that wrote it) and format (of the facts, "1"). NULL if there is none, and for NULL.
+ * Since 0.4. */
+KDAS_API const char *kdas_file_fact(const kdas_file *file, const char *key);
+/* Text `i` of the metadata, with its key as it stands in the file, facts among them, in no order.
+ * `key` may be NULL. NULL past the last and for NULL. Since 0.4. */
+KDAS_API const char *kdas_file_text(const kdas_file *file, int64_t i, const char **key);
+/* Name of tensor `i`, in byte order. The outputs may be NULL: its type as in the file ("F32"), its
+ * rank (0..8), and dims (room for 8). NULL past the last and for NULL. Since 0.4. */
+KDAS_API const char *kdas_file_tensor(const kdas_file *file, int64_t i, const char **type,
+                                      int32_t *rank, int64_t *dims);
 
 /* ---- Tensors: parameters and buffers, in PyTorch's axis order -------------------------------- */
 /* Number of trainable values, and number of tensors (NULL: 0). Since 0.1. */

@@ -86,6 +86,7 @@ KDAS_API kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader,
                                 kdas_dataset *validation, const kdas_train_options *options);
 /* Segment the first `limit` frames of `dataset` (0: all) and add them to `evaluator`. Each frame is
  * run alone at the network's height x width, and its metrics are computed at the frame's own size.
+ * Both 0 (since 0.4): the size that the weights were trained for, as kdas_segmenter_options has it.
  * KDAS_EINVAL (a model without maps), KDAS_ESHAPE (sides), KDAS_ENUMERIC, KDAS_ECANCELLED; the
  * message names the frame. Since 0.1. */
 KDAS_API kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model,

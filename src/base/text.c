@@ -1,6 +1,8 @@
 /* text.c - see text.h. */
 #include "base/text.h"
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* Made once, kept for the process's life. 0: it could not be made; then uselocale(0)
  * changes nothing. */
@@ -53,6 +55,19 @@ bool kd_parse_whole(const char *text, const char **end, int64_t *out)
             __builtin_add_overflow(value, sign * (*text - '0'), &value))
             return false;
     *end = text;
+    *out = value;
+    return true;
+}
+
+bool kd_parse_real(const char *text, const char **end, double *out)
+{
+    locale_t before = kd_locale_plain();
+    char    *stop;
+    double   value = strtod(text, &stop);
+
+    kd_locale_back(before);
+    if (stop == text || !isfinite(value)) return false;
+    *end = stop;
     *out = value;
     return true;
 }

@@ -13,6 +13,9 @@ int kd_vformat(char *to, size_t size, const char *format, va_list args) KD_PRINT
  * there is none, or it is out of range. */
 bool kd_parse_whole(const char *text, const char **end, int64_t *out);
 
+/* The same for a finite number with a decimal point, as strtod reads it in the C locale. */
+bool kd_parse_real(const char *text, const char **end, double *out);
+
 /* Are they the same but for capitals, of A to Z alone? */
 bool kd_same_letters(const char *a, const char *b);
 

@@ -65,8 +65,9 @@ static kdas_status read_tensor(kdas_distiller *d, int i, kd_params *to, float *v
 
 kdas_status kdas_distiller_read_average(kdas_distiller *d, kdas_model *to)
 {
-    float      *values;
-    kdas_status st = KDAS_OK;
+    kd_model_facts facts = { 0 };
+    float         *values;
+    kdas_status    st = KDAS_OK;
 
     if (!d || !to)
         return kd_fail(KDAS_EINVAL, "kdas_distiller_read_average: the %s is NULL",
@@ -79,10 +80,13 @@ kdas_status kdas_distiller_read_average(kdas_distiller *d, kdas_model *to)
                        d->student->def->name);
     values = kd_alloc(d->ctx, (size_t)kd_params_total(d->student->params) * sizeof *values);
     if (!values) return KDAS_ENOMEM;
+    KD_TRY(kd_model_facts_add(&facts, to->ctx, &d->student->facts, false));
     for (int i = 0; i < kd_params_count(d->student->params); i++)
         KD_TRY(read_tensor(d, i, to->params, values));
     kd_params_touch_stats(to->params);
+    kd_model_facts_take(to, &facts);
 done:
+    kd_model_facts_clear(&facts, to->ctx);
     kd_free(d->ctx, values);
     return st;
 }

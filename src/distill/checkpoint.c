@@ -21,6 +21,20 @@ static bool is_put(const kdas_distiller *d, const char *name)
     return strcmp(name, "average.decay") != 0 || d->average.begun;
 }
 
+/* What the student's weights know of themselves, and who wrote them. */
+static kdas_status put_model_facts(kd_container_writer *w, const kdas_model *student)
+{
+    const kd_model_facts *facts = &student->facts;
+    char                  name[sizeof KD_FACT_CHECKPOINT + KD_LONGEST_KEY];
+
+    KD_RETURN(kd_container_put_text(w, KD_FACT_CHECKPOINT "version", kdas_version_string()));
+    for (size_t i = 0; i < facts->count; i++) {
+        snprintf(name, sizeof name, KD_FACT_CHECKPOINT "%s", facts->fact[i].key);
+        KD_RETURN(kd_container_put_text(w, name, facts->fact[i].value));
+    }
+    return KDAS_OK;
+}
+
 static kdas_status put_facts(kd_container_writer *w, const kdas_distiller *d, const kd_facts *facts)
 {
     for (int i = 0; i < facts->count; i++) {
@@ -176,6 +190,7 @@ kdas_status kdas_checkpoint_save_records(const kdas_distiller *d, const char *pa
     KD_TRY(kd_snapshot_counters(&s, false));
     KD_TRY(kd_container_create(&w, d->ctx));
     KD_TRY(put_facts(w, d, &facts.list));
+    KD_TRY(put_model_facts(w, d->student));
     KD_TRY(put_share(w, d->loss, share));
     KD_TRY(put_counts(w, d, &p));
     KD_TRY(put_notes(w, d->ctx, notes));

@@ -21,6 +21,7 @@ typedef struct content {
     bool                has_share;
     bool                has_average, average; /* in the file; and kept here too */
     kd_snapshot         state, feature;
+    kd_model_facts      facts; /* of the student's weights */
 } content;
 
 /* ---- read and compare ---- */
@@ -167,6 +168,13 @@ static kdas_status get_tensors(kd_container *c, const kdas_distiller *d, content
     return KDAS_OK;
 }
 
+/* What the host has set on the student stays. */
+static kdas_status get_model_facts(const kd_container *c, const kdas_distiller *d, content *to)
+{
+    KD_RETURN(kd_model_facts_read(&to->facts, d->ctx, kd_container_file(c), KD_FACT_CHECKPOINT));
+    return kd_model_facts_add(&to->facts, d->ctx, &d->student->facts, true);
+}
+
 static kdas_status read_content(kd_container *c, const kdas_distiller *d, content *to)
 {
     KD_RETURN(get_counts(c, to));
@@ -176,6 +184,7 @@ static kdas_status read_content(kd_container *c, const kdas_distiller *d, conten
     KD_RETURN(get_scale(c, d, to));
     to->has_average = kd_container_find(c, "average.decay") != NULL;
     to->average     = to->has_average && d->options.ema > 0;
+    KD_RETURN(get_model_facts(c, d, to));
     return get_tensors(c, d, to);
 }
 
@@ -203,6 +212,8 @@ static kdas_status commit(kdas_distiller *d, content *from)
     kd_params_touch_stats(d->student->params);
     d->student->options.seed = from->seed;
     d->student->forwards     = from->forwards;
+    kd_model_facts_take(d->student, &from->facts);
+    d->sizes = (kd_sizes){ 0 };
     memcpy(d->loss->share, from->share, sizeof from->share);
     d->average.begun = from->average;
     d->micro         = (int32_t)from->micro;
@@ -232,6 +243,7 @@ static void content_destroy(content *c, kdas_context *ctx)
     kd_checkpoint_facts_finish(&c->ours);
     kd_snapshot_finish(&c->state);
     kd_snapshot_finish(&c->feature);
+    kd_model_facts_clear(&c->facts, ctx);
     kd_free(ctx, c);
 }
 

@@ -152,6 +152,7 @@ static kdas_status forward(kdas_distiller *d, kdas_batch *batch, kdas_step_repor
     KD_RETURN(kd_check_process(d->ctx));
     o = run_options(d, d->host_teacher.fresh);
     KD_RETURN(kdas_loss_check(d->loss, d->student, d->teacher, batch, &o));
+    KD_RETURN(kd_distiller_note(d, batch));
     d->phase = KD_PHASE_IDLE;
     st       = run_models(d, batch, r);
     if (st != KDAS_OK) {

@@ -16,6 +16,17 @@ typedef struct kd_host_teacher {
     bool         taken; /* by the last forward                  */
 } kd_host_teacher;
 
+/* Sizes of the batches so far, for the student's facts. */
+enum { KD_SIZES = 8 };
+typedef struct kd_size {
+    int64_t height, width, batches;
+} kd_size;
+typedef struct kd_sizes {
+    kd_size size[KD_SIZES];
+    int     count;
+    kd_size noted; /* zeros: none yet */
+} kd_sizes;
+
 typedef enum kd_phase { KD_PHASE_IDLE, KD_PHASE_FORWARD, KD_PHASE_BACKWARD } kd_phase;
 
 struct kdas_distiller {
@@ -35,6 +46,7 @@ struct kdas_distiller {
     /* Generations of teacher and student, whose values it reads; teacher 0: none. */
     uint64_t        holds[2];
     kd_host_teacher host_teacher;
+    kd_sizes        sizes;
     struct {
         float *values; /* device, as many as the student's; NULL: none is kept           */
         bool   begun;  /* by the first update; until then the average is the student     */
@@ -43,6 +55,12 @@ struct kdas_distiller {
 
 /* The number of accumulated micro-batches; 0 if the host has zeroed the gradients. (distiller.c) */
 int32_t kd_distiller_gathered(const kdas_distiller *d);
+
+/* ---- note.c ---- */
+
+/* Before each forward: tell the student's weights what they learn from. It allocates in the first
+ * step alone. KDAS_ENOMEM: the batch was not counted. */
+kdas_status kd_distiller_note(kdas_distiller *d, const kdas_batch *batch);
 
 /* ---- average.c: all do nothing where no average is kept ---- */
 

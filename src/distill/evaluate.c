@@ -75,7 +75,8 @@ static kdas_status evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_d
     options.height = height;
     options.width  = width;
     KD_TRY(kdas_segmenter_create(&e.segmenter, model, &options));
-    if (loss) KD_TRY(kdas_batch_create(&e.batch, e.ctx, 1, height, width));
+    KD_TRY(kdas_segmenter_get_options(e.segmenter, &options)); /* the size that is used */
+    if (loss) KD_TRY(kdas_batch_create(&e.batch, e.ctx, 1, options.height, options.width));
     for (int64_t i = 0; i < count; i++) {
         KD_TRY(kd_check_cancel(e.ctx));
         KD_TRY(add_frame(&e, i));

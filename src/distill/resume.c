@@ -8,6 +8,8 @@
 
 /* ---- the table ---- */
 
+#define KD_FRAMES_BACK "put frames, split and held-out share back as they were to go on"
+
 /* docs/training.md has it in words. Of several differences the first row that refuses is named. */
 static const kd_resume_row rows[] = {
     /* the network */
@@ -28,12 +30,12 @@ static const kd_resume_row rows[] = {
     { "optim.clamp", KD_FROM_FILE, KD_DAMAGED },
     { "optim.clip_norm", KD_FROM_FILE, KD_DAMAGED },
     { "optim.schedule", KD_FROM_FILE, KD_DAMAGED },
-    { "optim.step_factor", KD_FROM_FILE, KD_DAMAGED },
-    { "optim.power", KD_FROM_FILE, KD_DAMAGED },
-    { "optim.lr_min", KD_FROM_FILE, KD_DAMAGED },
+    { "optim.step_factor", KD_FROM_FILE, KD_DAMAGED, .schedules = " step " },
+    { "optim.power", KD_FROM_FILE, KD_DAMAGED, .schedules = " poly " },
+    { "optim.lr_min", KD_FROM_FILE, KD_DAMAGED, .schedules = " cosine poly " },
     { "optim.warmup", KD_FROM_HERE, KD_DAMAGED },
-    { "optim.total", KD_FROM_HERE, KD_DAMAGED },
-    { "optim.step_every", KD_FROM_HERE, KD_DAMAGED },
+    { "optim.total", KD_FROM_HERE, KD_DAMAGED, .schedules = " cosine poly " },
+    { "optim.step_every", KD_FROM_HERE, KD_DAMAGED, .schedules = " step " },
     { "optim.loss_scale", KD_FROM_FILE, KD_PASSED },
     { "optim.loss_scale_every", KD_FROM_FILE, KD_PASSED },
 
@@ -69,11 +71,14 @@ static const kd_resume_row rows[] = {
     /* the run: training and validation data */
     { "run.seed", KD_REFUSED, KD_DAMAGED, .what = "seed" },
     { "run.frames", KD_REFUSED, KD_PASSED, .what = "hash of the training frames",
-      .why = "frames came, went or moved, and what was trained on may be in the validation set" },
+      .why  = "frames came, went or moved, and what was trained on may be in the validation set",
+      .cure = KD_FRAMES_BACK },
     { "run.validation", KD_REFUSED, KD_PASSED, .what = "hash of the validation frames",
-      .why = "its best score is of other frames, which may have moved between the sets" },
+      .why  = "its best score is of other frames, which may have moved between the sets",
+      .cure = KD_FRAMES_BACK },
     { "run.teacher", KD_REFUSED, KD_PASSED, .what = "teacher" },
-    { "run.teacher_values", KD_REFUSED, KD_PASSED, .what = "hash of the teacher's values" },
+    { "run.teacher_values", KD_REFUSED, KD_PASSED, .what = "hash of the teacher's values",
+      .cure = "give the teacher its former weights to go on" },
     { "run.batch", KD_REFUSED, KD_PASSED, .what = "batch size" },
     { "run.height", KD_REFUSED, KD_PASSED, .what = "height of a batch" },
     { "run.width", KD_REFUSED, KD_PASSED, .what = "width of a batch" },
@@ -83,6 +88,8 @@ static const kd_resume_row rows[] = {
     { "run.loader_seed", KD_REFUSED, KD_PASSED, .what = "loader's seed" },
     { "run.shuffle", KD_REFUSED, KD_PASSED, .what = "loader's shuffle" },
     { "run.empty_share", KD_REFUSED, KD_PASSED, .what = "share of frames without a polyp" },
+    { "run.epochs", KD_NOTED, KD_PASSED, .what = "number of epochs" },
+    { "run.max_steps", KD_NOTED, KD_PASSED, .what = "limit of steps (0: none)" },
     { "run.ramp_up", KD_REFUSED, KD_PASSED, .what = "ramp_up" },
     { "run.ramp_down", KD_REFUSED, KD_PASSED, .what = "ramp_down" },
     { "run.ramp_epochs", KD_FROM_HERE, KD_PASSED, .what = "epoch at which ramp_down ends" },
@@ -186,6 +193,17 @@ typedef struct finding {
     const kdas_record   *ours, *theirs; /* theirs NULL: the file lacks it */
 } finding;
 
+/* Whether the schedule, which is the file's, reads the record. */
+static bool is_read(const kd_resume *r, const kd_resume_row *row)
+{
+    const kdas_record *schedule = kd_fact_find(r->theirs, "optim.schedule");
+    char               name[32];
+
+    if (!row->schedules || !schedule || !schedule->text) return true;
+    snprintf(name, sizeof name, " %.24s ", schedule->text);
+    return strstr(row->schedules, name) != NULL;
+}
+
 /* Whether the row's record is missing in the file or differs. */
 static bool look(finding *f, const kd_resume *r, const kd_resume_row *row)
 {
@@ -194,7 +212,7 @@ static bool look(finding *f, const kd_resume *r, const kd_resume_row *row)
     if (!f->ours) return false;
     if (!f->theirs && row->missing == KD_USUAL) f->theirs = kd_fact_find(r->usual, row->record);
     if (!f->theirs) return row->missing != KD_ABSENT;
-    return !same(f->ours, f->theirs);
+    return is_read(r, row) && !same(f->ours, f->theirs);
 }
 
 enum { VALUE = 112 };
@@ -238,9 +256,12 @@ kdas_status kd_resume_check(const kd_resume *r)
                            f.row->record);
         if (!f.theirs || f.row->rule != KD_REFUSED) continue;
         say_values(ours, theirs, &f);
-        return kd_fail(KDAS_EINVAL, "'%s' is of another run: its %s is %s, here it is %s%s%s",
+        return kd_fail(KDAS_EINVAL,
+                       "'%s' is of another run: its %s is %s, here it is %s%s%s; %s, or begin a "
+                       "new run",
                        r->path, words_of(f.row), theirs, ours, f.row->why ? ": " : "",
-                       f.row->why ? f.row->why : "");
+                       f.row->why ? f.row->why : "",
+                       f.row->cure ? f.row->cure : "give it the former value to go on");
     }
     return KDAS_OK;
 }
@@ -261,7 +282,7 @@ void kd_resume_tell(const kd_resume *r, kdas_context *ctx)
             kd_warn(ctx, "%s goes on at %s, as '%s' has it, not at %s", words_of(f.row), theirs,
                     r->path, ours);
         else
-            kd_warn(ctx, "%s is %s from here on; '%s' had %s", words_of(f.row), ours, r->path,
-                    theirs);
+            kd_log(ctx, f.row->rule == KD_NOTED ? KDAS_LOG_INFO : KDAS_LOG_WARN,
+                   "%s is %s from here on; '%s' had %s", words_of(f.row), ours, r->path, theirs);
     }
 }

@@ -32,7 +32,8 @@ const kdas_record *kd_fact_find(const kd_facts *facts, const char *name);
 typedef enum kd_rule {
     KD_REFUSED,   /* the resume is refused; the sentence names it          */
     KD_FROM_FILE, /* the run goes on as the file has it; a warning says so */
-    KD_FROM_HERE  /* the run goes on as set here; a warning says so        */
+    KD_FROM_HERE, /* the run goes on as set here; a warning says so        */
+    KD_NOTED      /* likewise, and it is what runs are resumed for: a line of the log says so */
 } kd_rule;
 
 /* The meaning of a missing record. */
@@ -57,6 +58,9 @@ typedef struct kd_resume_row {
     kd_when     when;
     const char *what; /* in words; NULL: the record's name says it  */
     const char *why;  /* behind the sentence of a refusal; NULL: "" */
+    const char *cure; /* behind that; NULL: to give the former value */
+    /* The file's schedules that read it, like " cosine poly "; NULL: all. */
+    const char *schedules;
 } kd_resume_row;
 
 const kd_resume_row *kd_resume_row_at(int i); /* NULL past the last */

@@ -20,6 +20,8 @@ typedef struct run {
     char              *last, *best; /* paths; NULL without an output folder */
     kd_train_log       log;
     kd_facts           facts;     /* what the run is of, where files are kept  */
+    kd_train_manifest  manifest;  /* run.json, where files are kept            */
+    kd_train_notes     notes;     /* of it, for the student's weights          */
     kdas_evaluator    *evaluator; /* of the validation set                     */
     kdas_model      *average; /* holds the average for validation; NULL: the student is validated */
     kdas_progress    progress;
@@ -84,15 +86,20 @@ static int64_t run_step(const run *r) { return r->progress.epoch * r->batches + 
 
 static kdas_status save(run *r)
 {
-    kdas_record record[KD_FACTS + 1];
+    kdas_record    record[KD_FACTS + 3];
+    int64_t        count = r->facts.count;
+    kd_train_saved saved = { r->distiller, r->loader,    r->validation, &r->options,
+                             &r->facts,    &r->progress, r->steps };
 
     if (!r->last) return KDAS_OK;
+    KD_RETURN(kd_train_note(&r->notes, r->student));
     r->progress.position = run_step(r);
     memcpy(record, r->facts.record, sizeof r->facts.record);
-    record[r->facts.count] =
-        (kdas_record){ .name = "run.sums", .numbers = r->sum, .count = KD_SUMS };
-    return kdas_checkpoint_save_records(r->distiller, r->last, &r->progress, r->options.notes,
-                                        record, r->facts.count + 1);
+    record[count++] = (kdas_record){ .name = "run.sums", .numbers = r->sum, .count = KD_SUMS };
+    count += kd_train_manifest_records(&r->manifest, record + count);
+    KD_RETURN(kdas_checkpoint_save_records(r->distiller, r->last, &r->progress, r->options.notes,
+                                           record, count));
+    return kd_train_manifest_save(&r->manifest, &saved);
 }
 
 /* Make the folder, and check that a file can be made in it, so that a run fails at its start and
@@ -107,6 +114,7 @@ static kdas_status open_folder(run *r)
     r->last = kd_path_join(r->ctx, dir, "last.kdas");
     r->best = kd_path_join(r->ctx, dir, "best.safetensors");
     if (!r->last || !r->best) return KDAS_ENOMEM;
+    KD_RETURN(kd_train_manifest_init(&r->manifest, r->ctx, dir, r->distiller));
     KD_RETURN(kd_writer_open(&writer, r->ctx, r->last));
     kd_writer_discard(writer);
     return KDAS_OK;
@@ -143,6 +151,7 @@ static kdas_status resume_from(run *r, kd_train_file *f)
 
     KD_RETURN(kd_train_file_open(f, r->ctx, r->last, &r->facts));
     KD_RETURN(check_position(r, p));
+    KD_RETURN(kd_train_manifest_resume(&r->manifest, f->checkpoint, p, r->batches));
     KD_RETURN(open_log(r, p->epoch));
     KD_RETURN(kd_train_file_restore(f, r->distiller));
     r->progress = *p;
@@ -161,6 +170,8 @@ static kdas_status resume(run *r)
 
     r->progress =
         (kdas_progress){ .size = sizeof r->progress, .seed = r->options.seed, .best = -1 };
+    if (r->options.resume && r->last && !kd_is_file(r->last))
+        kd_info(r->ctx, "there is no '%s' to resume: the run begins", r->last);
     if (!r->options.resume || !r->last || !kd_is_file(r->last)) return open_log(r, 0);
     st = resume_from(r, &f);
     kd_train_file_close(&f);
@@ -334,8 +345,10 @@ static kdas_status judge(run *r, kd_train_row *row)
 {
     kdas_model *model = r->average ? r->average : r->student;
 
+    KD_RETURN(kd_train_note(&r->notes, r->student));
     if (r->average) KD_RETURN(kdas_distiller_read_average(r->distiller, r->average));
     KD_RETURN(validate(r, model, row));
+    KD_RETURN(kd_train_note_epoch(model, row->epoch, row->validation_dice));
     row->best = !r->validation || row->validation_dice > r->progress.best;
     return row->best && r->best ? kdas_model_save(model, r->best) : KDAS_OK;
 }
@@ -449,7 +462,10 @@ static kdas_status start(run *r)
     KD_RETURN(open_average(r));
     if (r->last)
         KD_RETURN(kd_train_facts(&r->facts, r->distiller, r->loader, r->validation, &r->options));
+    kd_train_notes_init(&r->notes, r->loader, r->validation, &r->options);
     KD_RETURN(resume(r));
+    if (kd_train_reads_teacher(r->distiller, kdas_loader_dataset(r->loader)))
+        kd_train_compare_teacher(kdas_distiller_teacher(r->distiller), r->loader);
     r->state.best_dice       = r->progress.best;
     r->state.best_epoch      = r->progress.best_epoch;
     r->state.validation_dice = r->state.validation_loss = -1;
@@ -469,6 +485,7 @@ static void finish(run *r)
     if (r->options.ramp_up > 0 || r->options.ramp_down > 0)
         kdas_loss_set_guidance_factor(r->loss, r->factor);
     kd_train_log_finish(&r->log);
+    kd_train_manifest_finish(&r->manifest);
     kdas_evaluator_destroy(r->evaluator);
     kdas_model_destroy(r->average);
     kd_free(r->ctx, r->last);

@@ -28,6 +28,9 @@ enum { KD_SUMS = KD_SUM_TERMS + KDAS_TERMS * KD_SUM_KINDS };
 kdas_status kd_train_facts(kd_facts *facts, const kdas_distiller *d, const kdas_loader *loader,
                            const kdas_dataset *validation, const kdas_train_options *options);
 
+/* Whether there is a teacher model, and something reads it. */
+bool kd_train_reads_teacher(const kdas_distiller *d, const kdas_dataset *frames);
+
 /* A checkpoint that a run may go on from. */
 typedef struct kd_train_file {
     kdas_checkpoint *checkpoint;
@@ -45,6 +48,67 @@ kdas_status kd_train_file_open(kd_train_file *f, kdas_context *ctx, const char *
 /* Put it into the distiller, the last thing that can fail, and say what has changed. */
 kdas_status kd_train_file_restore(kd_train_file *f, kdas_distiller *d);
 void        kd_train_file_close(kd_train_file *f);
+
+/* ---- train_note.c: the facts of the student's weights ---- */
+
+typedef struct kd_train_notes {
+    int64_t height, width;                        /* of validation frames */
+    char    seed[24], frames[20], validation[20]; /* "": there is none */
+} kd_train_notes;
+
+void kd_train_notes_init(kd_train_notes *notes, const kdas_loader *loader,
+                         const kdas_dataset *validation, const kdas_train_options *options);
+/* What holds for the whole run. Steps of batches of other sizes, and the first step, which forgets what loaded weights
+ * knew, may have changed it. */
+kdas_status kd_train_note(const kd_train_notes *notes, kdas_model *student);
+/* Of the model that was validated; `dice` below 0: it was not. */
+kdas_status kd_train_note_epoch(kdas_model *model, int64_t epoch, double dice);
+/* Warn where the teacher runs at another size than it was trained for. */
+void kd_train_compare_teacher(const kdas_model *teacher, const kdas_loader *loader);
+
+/* ---- train_manifest.c: run.json ---- */
+
+enum { KD_MANIFEST_WEIGHTS = 16, KD_RESUME_NUMBERS = 4, KD_MOST_RESUMES = 10000 };
+
+/* A file that a model's values came from. */
+typedef struct kd_train_weights {
+    const char *role, *path; /* path: the model's */
+    int64_t     bytes;       /* -1: it cannot be read */
+    char        hash[32];
+} kd_train_weights;
+
+typedef struct kd_train_manifest {
+    kdas_context    *ctx;
+    char            *path;
+    kd_train_weights weights[KD_MANIFEST_WEIGHTS];
+    int              weight_count;
+    double           started; /* seconds since 1970; -1: an earlier version has begun the run */
+    double          *resumes; /* of each: when, after which epoch, batch of it, and step */
+    int64_t          resume_count;
+    size_t           resume_room;
+} kd_train_manifest;
+
+/* What each file is written of. */
+typedef struct kd_train_saved {
+    const kdas_distiller     *distiller;
+    const kdas_loader        *loader;
+    const kdas_dataset       *validation; /* NULL: there is none */
+    const kdas_train_options *options;
+    const kd_facts           *facts;
+    const kdas_progress      *progress;
+    int64_t                   steps; /* of the whole run */
+} kd_train_saved;
+
+/* `m` comes zeroed, and must be finished also on failure. Reads the files of weights. KDAS_ENOMEM. */
+kdas_status kd_train_manifest_init(kd_train_manifest *m, kdas_context *ctx, const char *folder,
+                                   const kdas_distiller *d);
+void        kd_train_manifest_finish(kd_train_manifest *m);
+/* Go on from a checkpoint that stands at `at`, with `batches` in an epoch. */
+kdas_status kd_train_manifest_resume(kd_train_manifest *m, const kdas_checkpoint *c,
+                                     const kdas_progress *at, int64_t batches);
+/* What goes into the checkpoint, at most two records; they are the manifest's. Returns how many. */
+int         kd_train_manifest_records(const kd_train_manifest *m, kdas_record *to);
+kdas_status kd_train_manifest_save(const kd_train_manifest *m, const kd_train_saved *s);
 
 /* ---- train_log.c: log.csv, a header and a line for each epoch ---- */
 

@@ -35,16 +35,22 @@ done:
     return st;
 }
 
+bool kd_train_reads_teacher(const kdas_distiller *d, const kdas_dataset *frames)
+{
+    const kdas_loss *loss = kdas_distiller_loss(d);
+
+    return kdas_distiller_teacher(d) &&
+           (kdas_loss_needs_teacher(loss) || kdas_loss_needs_taps(loss) ||
+            kdas_dataset_unlabelled(frames) > 0);
+}
+
 /* The teacher, if some term reads it. An unused teacher is not compared. */
 static kdas_status add_teacher(kd_facts *facts, const kdas_distiller *d, const kdas_dataset *frames)
 {
     const kdas_model *teacher = kdas_distiller_teacher(d);
-    const kdas_loss  *loss    = kdas_distiller_loss(d);
-    bool              read    = kdas_loss_needs_teacher(loss) || kdas_loss_needs_taps(loss) ||
-                kdas_dataset_unlabelled(frames) > 0;
-    uint64_t hash;
+    uint64_t          hash;
 
-    if (!teacher || !read) {
+    if (!kd_train_reads_teacher(d, frames)) {
         kd_fact_text(facts, "run.teacher", "none");
         kd_fact_text(facts, "run.teacher_values", "none");
         return KDAS_OK;
@@ -100,6 +106,8 @@ static kdas_status add_options(kd_facts *facts, const kdas_train_options *o,
 
     kdas_distiller_options_init(&distiller, sizeof distiller);
     KD_RETURN(kdas_distiller_get_options(d, &distiller));
+    kd_fact_number(facts, "run.epochs", (double)o->epochs);
+    kd_fact_number(facts, "run.max_steps", (double)o->max_steps);
     kd_fact_number(facts, "run.ramp_up", o->ramp_up);
     kd_fact_number(facts, "run.ramp_down", o->ramp_down);
     kd_fact_number(facts, "run.ramp_epochs", o->ramp_down > 0 ? (double)o->epochs : 0);

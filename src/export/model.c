@@ -12,7 +12,7 @@
 
 void kdas_onnx_options_init(kdas_onnx_options *options, size_t size)
 {
-    kdas_onnx_options defaults = { .size = size, .batch = 1, .height = 352, .width = 352 };
+    kdas_onnx_options defaults = { .size = size, .batch = 1 };
 
     if (!options || size < sizeof size) return;
     memset(options, 0, size);
@@ -25,6 +25,16 @@ static void base_image(const kdas_onnx_options *o, int64_t image[KD_FREE_AXES])
     image[0] = o->batch == KDAS_ONNX_FREE ? 1 : o->batch;
     image[1] = o->height == KDAS_ONNX_FREE ? 64 : o->height;
     image[2] = o->width == KDAS_ONNX_FREE ? 64 : o->width;
+}
+
+/* What the host leaves open is taken from the weights. */
+static void settle_size(kdas_onnx_options *o, const kdas_model *m)
+{
+    int64_t height, width;
+
+    kdas_model_input_size(m, &height, &width);
+    if (o->height == 0) o->height = height;
+    if (o->width == 0) o->width = width;
 }
 
 static unsigned free_axes(const kdas_onnx_options *o)
@@ -139,9 +149,10 @@ static void put_colours(kd_export *e, const char *key, const float value[3])
 static void put_metadata(kd_export *e, const kdas_model *m, const kdas_onnx_options *o)
 {
     static const char *const input[] = { "normalised", "0..1", "0..255" };
-    const char              *output  = kdas_model_maps(m) == 0 ? "features"
-                                       : o->sigmoid            ? "probability"
-                                                               : "logits";
+    char                     text[32];
+    const char              *output = kdas_model_maps(m) == 0 ? "features"
+                                      : o->sigmoid            ? "probability"
+                                                              : "logits";
 
     kd_onnx_metadata(e->file, "network", m->def->name);
     kd_onnx_metadata(e->file, "version", kdas_version_string());
@@ -154,6 +165,9 @@ static void put_metadata(kd_export *e, const kdas_model *m, const kdas_onnx_opti
     put_colours(e, "mean", kd_export_mean);
     put_colours(e, "deviation", kd_export_deviation);
     kd_onnx_metadata(e->file, "output", output);
+    if (kdas_model_maps(m) == 0) return;
+    kd_format(text, sizeof text, "%g", (double)kdas_model_threshold(m));
+    kd_onnx_metadata(e->file, "threshold", text);
 }
 
 /* ---- The file -------------------------------------------------------------------------------- */
@@ -193,6 +207,7 @@ kdas_status kdas_model_export_onnx(const kdas_model *m, const char *path,
     KD_RETURN(kd_check_process(m->ctx));
     kdas_onnx_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_onnx_options"));
+    settle_size(&o, m);
     KD_RETURN(check_options(m, &o));
     return export(m, path, &o);
 }

@@ -33,9 +33,7 @@ struct kdas_segmenter {
 
 void kdas_segmenter_options_init(kdas_segmenter_options *options, size_t size)
 {
-    kdas_segmenter_options defaults = {
-        .size = size, .height = 352, .width = 352, .threshold = 0.5f
-    };
+    kdas_segmenter_options defaults = { .size = size, .threshold = KDAS_THRESHOLD_OWN };
 
     if (!options || size < sizeof size) return;
     memset(options, 0, size);
@@ -58,6 +56,60 @@ static kdas_status check_options(const kdas_segmenter_options *o)
         o->frame_width > KDAS_IMAGE_MAX_SIDE)
         return kd_fail(KDAS_EINVAL, "segmenter: frames of %lldx%lld; sides are 1 to %d, or both 0",
                        (long long)o->frame_width, (long long)o->frame_height, KDAS_IMAGE_MAX_SIDE);
+    return KDAS_OK;
+}
+
+/* Say, once for each model and size, that its weights expect another size, or that it is a guess. */
+static void compare_size(const kdas_segmenter_options *o, kdas_model *m, bool guess)
+{
+    int64_t height, width;
+    bool    known = kdas_model_input_size(m, &height, &width);
+    bool    wrong = known && (o->height != height || o->width != width);
+
+    if (!(wrong || guess) || (m->warned[0] == o->height && m->warned[1] == o->width)) return;
+    m->warned[0] = o->height;
+    m->warned[1] = o->width;
+    if (wrong)
+        kd_warn(m->ctx,
+                "'%s' runs at %lldx%lld, but its weights were trained at %lldx%lld (height x "
+                "width)",
+                m->def->name, (long long)o->height, (long long)o->width, (long long)height,
+                (long long)width);
+    else
+        kd_warn(m->ctx,
+                "'%s' runs at the default size of %lldx%lld: its weights do not say for which size "
+                "they were trained",
+                m->def->name, (long long)o->height, (long long)o->width);
+}
+
+/* Say where the weights were trained on colours of another scale or order. */
+static void compare_colours(const kdas_model *m)
+{
+    static const char *const inputs[][2] = { { "mean", KDAS_INPUT_MEAN },
+                                             { "deviation", KDAS_INPUT_DEVIATION },
+                                             { "colour", KDAS_INPUT_COLOUR } };
+
+    for (size_t i = 0; i < KD_COUNT(inputs); i++) {
+        const char *fact = kdas_model_fact(m, inputs[i][0]);
+
+        if (fact && strcmp(fact, inputs[i][1]) != 0)
+            kd_warn(m->ctx,
+                    "the weights of '%s' were trained with the %s '%.64s', but get inputs with "
+                    "'%s'",
+                    m->def->name, inputs[i][0], fact, inputs[i][1]);
+    }
+}
+
+/* What the host leaves open is taken from the weights. */
+static kdas_status settle_options(kdas_segmenter_options *o, kdas_model *m)
+{
+    bool own = o->height == 0 && o->width == 0, known = true;
+
+    if (own) known = kdas_model_input_size(m, &o->height, &o->width);
+    if (o->threshold == KDAS_THRESHOLD_OWN) o->threshold = kdas_model_threshold(m);
+    KD_RETURN(check_options(o));
+    compare_size(o, m, own && !known);
+    compare_colours(m);
     return KDAS_OK;
 }
 
@@ -262,8 +314,8 @@ kdas_status kdas_segmenter_create(kdas_segmenter **out, kdas_model *model,
     kdas_segmenter_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_segmenter_options"));
     KD_RETURN(kd_check_reserved(o.reserved, "kdas_segmenter_options"));
-    KD_RETURN(check_options(&o));
     KD_RETURN(check_model(model, &maps));
+    KD_RETURN(settle_options(&o, model));
     s = kd_calloc(model->ctx, 1, sizeof *s);
     if (!s) return KDAS_ENOMEM;
     s->ctx     = model->ctx;
@@ -287,6 +339,12 @@ kdas_status kdas_segmenter_create(kdas_segmenter **out, kdas_model *model,
 done:
     kdas_segmenter_destroy(s);
     return st;
+}
+
+kdas_status kdas_segmenter_get_options(const kdas_segmenter *s, kdas_segmenter_options *options)
+{
+    if (!s) return kd_fail(KDAS_EINVAL, "kdas_segmenter_get_options: the segmenter is NULL");
+    return kd_give_options(options, &s->options, sizeof s->options, "kdas_segmenter_options");
 }
 
 void kdas_segmenter_destroy(kdas_segmenter *s)

@@ -166,7 +166,8 @@ void kd_container_close(kd_container *container)
     kd_free(container->ctx, container);
 }
 
-const char *kd_container_path(const kd_container *container)
+const kd_safetensors *kd_container_file(const kd_container *c) { return c->file; }
+const char           *kd_container_path(const kd_container *container)
 {
     return kd_safetensors_path(container->file);
 }

@@ -37,6 +37,8 @@ typedef struct kd_container kd_container;
 kdas_status kd_container_open(kd_container **out, kdas_context *ctx, const char *path);
 void        kd_container_close(kd_container *container); /* NULL is fine */
 const char *kd_container_path(const kd_container *container);
+/* The safetensors file underneath, for its texts. */
+const kd_safetensors *kd_container_file(const kd_container *container);
 
 /* An array's or number's type and shape, or NULL; sets no sentence. In order of name by index. */
 const kd_st_tensor *kd_container_find(const kd_container *container, const char *name);

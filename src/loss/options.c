@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 #include "base/process.h"
+#include "base/text.h"
 #include "loss/feature.h"
 #include "loss/loss.h"
 
@@ -105,6 +106,65 @@ kdas_status kdas_loss_options_preset(kdas_loss_options *options, const char *pre
         return KDAS_OK;
     }
     return kd_fail(KDAS_ENOTFOUND, "there is no preset '%.32s'", preset);
+}
+
+/* ---- in words ---- */
+
+static bool same_text(const char *a, const char *b) { return strcmp(a ? a : "", b ? b : "") == 0; }
+
+/* How many members differ; each as " NAME VALUE" behind a comma, if there is room for text. */
+static int differences(kdas_loss_options *o, kdas_loss_options *preset, char *text, size_t size)
+{
+    int    count = 0;
+    size_t used  = 0;
+
+    for (int k = 0; k < KD_LOSS_TEXTS; k++) {
+        const char *value = *kd_loss_text(o, k);
+
+        if (same_text(value, *kd_loss_text(preset, k))) continue;
+        if (used < size)
+            used += (size_t)kd_format(text + used, size - used, "%s %s %s", count ? "," : " with",
+                                      strchr(kd_loss_texts[k].name, '.') + 1,
+                                      value ? value : "(default)");
+        count++;
+    }
+    for (int k = 0; k < KD_LOSS_NUMBERS; k++) {
+        double value = (double)*kd_loss_number(o, k);
+
+        if (*kd_loss_number(o, k) == *kd_loss_number(preset, k)) continue;
+        if (used < size)
+            used += (size_t)kd_format(text + used, size - used,
+                                      value == (double)KDAS_SHARE_OFF ? "%s %s off" : "%s %s %.9g",
+                                      count ? "," : " with",
+                                      strchr(kd_loss_numbers[k].name, '.') + 1, value);
+        count++;
+    }
+    return count;
+}
+
+kdas_status kdas_loss_options_describe(const kdas_loss_options *options, char *text, size_t size)
+{
+    kdas_loss_options o, preset = { .size = sizeof preset };
+    int               fewest = KD_LOSS_TEXTS + KD_LOSS_NUMBERS + 1;
+    size_t            best   = 0, used;
+
+    if (!options || !text || size == 0)
+        return kd_fail(KDAS_EINVAL, "kdas_loss_options_describe: an argument is NULL or 0");
+    kdas_loss_options_init(&o, sizeof o);
+    KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_loss_options"));
+    for (size_t i = 0; i < KD_COUNT(presets); i++) {
+        int count;
+
+        KD_RETURN(kdas_loss_options_preset(&preset, presets[i].name));
+        count = differences(&o, &preset, NULL, 0);
+        if (count >= fewest) continue;
+        fewest = count;
+        best   = i;
+    }
+    KD_RETURN(kdas_loss_options_preset(&preset, presets[best].name));
+    used = (size_t)kd_format(text, size, "%s", presets[best].name);
+    if (used < size) differences(&o, &preset, text + used, size - used);
+    return KDAS_OK;
 }
 
 /* ---- checks ---- */

@@ -2,10 +2,56 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/process.h"
+#include "base/text.h"
 #include "io/safetensors.h"
 #include "model/model.h"
 
 /* ---- load ---- */
+
+void kd_model_sources_clear(kdas_model *m)
+{
+    for (size_t i = 0; i < m->sources; i++)
+        kd_free(m->ctx, m->source[i]);
+    kd_free(m->ctx, m->source);
+    m->source  = NULL;
+    m->sources = m->source_capacity = 0;
+}
+
+const char *kdas_model_source(const kdas_model *m, int32_t i)
+{
+    return m && i >= 0 && (size_t)i < m->sources ? m->source[i] : NULL;
+}
+
+/* What a load brings beside values: prepared before, so that taking it cannot fail. */
+typedef struct arrival {
+    kd_model_facts facts;
+    char          *path;
+} arrival;
+
+static kdas_status arrival_init(arrival *a, kdas_model *m, const kd_safetensors *file)
+{
+    KD_RETURN(kd_model_facts_read(&a->facts, m->ctx, file, KD_FACT_PREFIX));
+    KD_RETURN(kd_grow(m->ctx, (void **)&m->source, &m->source_capacity, m->sources + 1,
+                      sizeof *m->source));
+    a->path = kd_strdup(m->ctx, kd_safetensors_path(file));
+    return a->path ? KDAS_OK : KDAS_ENOMEM;
+}
+
+/* `whole`: all values are the file's, so what the model knew of the old ones is void. */
+static void arrival_take(arrival *a, kdas_model *m, bool whole)
+{
+    for (; whole && m->sources; m->sources--)
+        kd_free(m->ctx, m->source[m->sources - 1]);
+    m->source[m->sources++] = a->path;
+    a->path                 = NULL;
+    if (whole) kd_model_facts_take(m, &a->facts);
+}
+
+static void arrival_finish(arrival *a, kdas_model *m)
+{
+    kd_model_facts_clear(&a->facts, m->ctx);
+    kd_free(m->ctx, a->path);
+}
 
 void kdas_load_options_init(kdas_load_options *options, size_t size)
 {
@@ -110,6 +156,14 @@ static kdas_status pair(pairing *p, const kdas_model *m, const kd_safetensors *f
     return KDAS_OK;
 }
 
+/* Whether the file has all values; batch counters, which some files lack, do not count. */
+static bool is_whole(const pairing *p, const kdas_model *m)
+{
+    for (int k = 0; k < kd_params_count(m->params); k++)
+        if (!p->tensor[k] && kd_params_at(m->params, k)->init.kind != KD_COUNTER) return false;
+    return true;
+}
+
 /* Everything is read before anything is written. So a failure leaves the model unchanged. */
 static kdas_status read_all(const pairing *p, kdas_model *m, kd_safetensors *file)
 {
@@ -135,6 +189,7 @@ kdas_status kdas_model_load(kdas_model *m, const char *path, const kdas_load_opt
     kdas_load_options o;
     kd_safetensors   *file = NULL;
     pairing           p    = { 0 };
+    arrival           a    = { 0 };
     kdas_status       st;
 
     if (!m || !path) return kd_fail(KDAS_EINVAL, "kdas_model_load: model or path is NULL");
@@ -149,8 +204,11 @@ kdas_status kdas_model_load(kdas_model *m, const char *path, const kdas_load_opt
     if (!p.tensor) return KDAS_ENOMEM;
     KD_TRY(kd_safetensors_open(&file, m->ctx, path));
     KD_TRY(pair(&p, m, file, &o));
+    KD_TRY(arrival_init(&a, m, file));
     KD_TRY(read_all(&p, m, file));
+    arrival_take(&a, m, is_whole(&p, m));
 done:
+    arrival_finish(&a, m);
     kd_safetensors_close(file);
     kd_free(m->ctx, p.tensor);
     return st;
@@ -168,6 +226,23 @@ static kdas_status put_entry(kd_st_writer *writer, kdas_model *m, int i, float *
     return kd_st_writer_put(writer, e->name, KD_ST_F32, e->rank, e->dim, values);
 }
 
+/* The metadata: the file's own, then the model's facts. */
+static kdas_status put_facts(kd_st_writer *writer, const kdas_model *m)
+{
+    char text[KD_LONGEST_KEY + sizeof KD_FACT_PREFIX];
+
+    KD_RETURN(kd_st_writer_put_text(writer, "format", "pt"));
+    KD_RETURN(kd_st_writer_put_text(writer, "model", m->def->name));
+    kd_format(text, sizeof text, "%d", KD_FACTS_FORMAT);
+    KD_RETURN(kd_st_writer_put_text(writer, KD_FACT_PREFIX "format", text));
+    KD_RETURN(kd_st_writer_put_text(writer, KD_FACT_PREFIX "version", kdas_version_string()));
+    for (size_t i = 0; i < m->facts.count; i++) {
+        kd_format(text, sizeof text, KD_FACT_PREFIX "%s", m->facts.fact[i].key);
+        KD_RETURN(kd_st_writer_put_text(writer, text, m->facts.fact[i].value));
+    }
+    return KDAS_OK;
+}
+
 kdas_status kdas_model_save(const kdas_model *model, const char *path)
 {
     kdas_model   *m      = (kdas_model *)model; /* reading values does not change the model */
@@ -181,8 +256,7 @@ kdas_status kdas_model_save(const kdas_model *model, const char *path)
     st     = KDAS_ENOMEM;
     values = kd_alloc(m->ctx, (size_t)kd_params_total(m->params) * sizeof *values);
     if (!values) goto done;
-    KD_TRY(kd_st_writer_put_text(writer, "format", "pt"));
-    KD_TRY(kd_st_writer_put_text(writer, "model", m->def->name));
+    KD_TRY(put_facts(writer, m));
     for (int i = 0; i < kd_params_count(m->params); i++)
         KD_TRY(put_entry(writer, m, i, values + kd_params_at(m->params, i)->offset));
     KD_TRY(kd_st_writer_save(writer, path, false));

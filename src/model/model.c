@@ -71,6 +71,8 @@ void kdas_model_destroy(kdas_model *m)
     kd_device_unstage(m->ctx, &m->gradient);
     kd_model_state_finish(&m->before, m->ctx);
     kd_model_state_finish(&m->mark, m->ctx);
+    kd_model_facts_clear(&m->facts, m->ctx);
+    kd_model_sources_clear(m);
     kd_graph_destroy(m->shape);
     kd_arena_destroy(m->arena);
     kd_params_destroy(m->params);

@@ -6,6 +6,7 @@
 #include "data/batch.h"
 #include "data/upload.h"
 #include "graph/program.h"
+#include "model/facts.h"
 #include "model/state.h"
 
 typedef struct kd_model_def {
@@ -64,6 +65,10 @@ struct kdas_model {
     uint64_t       zeroed;   /* how often its gradients were dropped       */
     kd_staging     images;   /* the batch on a device that cannot read the host's memory */
     kd_staging     gradient; /* the same for a gradient that a host adds at a tap        */
+    kd_model_facts facts;    /* what its values know of themselves */
+    int64_t        warned[2]; /* the size that the log has said not to be the weights' own */
+    char         **source;    /* the files that its values were loaded from */
+    size_t         sources, source_capacity;
 };
 
 /* The program for a size and mode, compiled if new. */
@@ -81,6 +86,9 @@ kdas_status kd_model_run(kdas_model *model, kd_mode mode, float *images, int64_t
 kdas_status kd_model_check_values(const kdas_model *model);
 /* KDAS_ESTATE where no backward of the last forward can follow. */
 kdas_status kd_model_check_backward(const kdas_model *model);
+
+/* The files that the values came from, oldest first (file.c). */
+void kd_model_sources_clear(kdas_model *model);
 
 /* Output `i` of the last forward's graph, in order, with its name. NULL past the last or before
  * a forward. */

@@ -86,10 +86,12 @@ uint64_t kdas_model_zeroed(const kdas_model *m) { return m ? m->zeroed : 0; }
 /* Copy every entry's values from `from` to `to`, through host memory. */
 kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from)
 {
-    float      *values;
-    kdas_status st = KDAS_OK;
+    kd_model_facts facts = { 0 };
+    float         *values;
+    kdas_status    st = KDAS_OK;
 
     if (!to || !from) return kd_fail(KDAS_EINVAL, "kdas_model_copy: a model is NULL");
+    if (to == from) return KDAS_OK;
     if (to->def != from->def)
         return kd_fail(KDAS_EINVAL, "'%s' cannot take the values of '%s'", to->def->name,
                        from->def->name);
@@ -97,11 +99,14 @@ kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from)
     KD_RETURN(kd_check_process(to->ctx));
     values = kd_alloc(from->ctx, (size_t)kd_params_total(from->params) * sizeof *values);
     if (!values) return KDAS_ENOMEM;
+    KD_TRY(kd_model_facts_add(&facts, to->ctx, &from->facts, false));
     for (int i = 0; i < kd_params_count(from->params); i++) {
         KD_TRY(kd_params_read(from->params, i, values));
         KD_TRY(kd_params_write(to->params, i, values));
     }
+    kd_model_facts_take(to, &facts);
 done:
+    kd_model_facts_clear(&facts, to->ctx);
     kd_free(from->ctx, values);
     return st;
 }

@@ -74,5 +74,6 @@ extern const kd_cpu_kernel kd_cpu_conv2d;
 
 /* ---- matmul.c: MATMUL on OpenBLAS where it is large, else in simd/ ---- */
 extern const kd_cpu_kernel kd_cpu_matmul;
+void                       kd_openblas_version(char *text, size_t size); /* "OpenBLAS 0.3.21" */
 
 #endif

@@ -120,11 +120,12 @@ static void cpu_name(char name[49])
 
 void kd_cpu_describe(kdas_device *device, char *text, size_t size)
 {
-    char name[49], onednn[32];
+    char name[49], onednn[32], openblas[32];
 
     cpu_name(name);
     kd_onednn_version(onednn, sizeof onednn);
-    snprintf(text, size, "cpu: %s, %s%s%s, %d thread%s, oneDNN %s", name, device->isa,
+    kd_openblas_version(openblas, sizeof openblas);
+    snprintf(text, size, "cpu: %s, %s%s%s, %d thread%s, oneDNN %s, %s", name, device->isa,
              device->half ? " + bf16" : "", device->half == &kd_code_amx ? " + amx" : "",
-             device->threads, device->threads == 1 ? "" : "s", onednn);
+             device->threads, device->threads == 1 ? "" : "s", onednn, openblas);
 }

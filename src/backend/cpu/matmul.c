@@ -6,6 +6,8 @@
  * transpose is symmetric: half of it is computed and mirrored, and its gradient is one product, (G + G^T) A, instead of two.
  * OpenBLAS chooses its instruction set itself; OPENBLAS_CORETYPE limits it. */
 #include <cblas.h>
+#include <stdio.h>
+#include <string.h>
 #include "backend/cpu/cpu.h"
 
 #define LARGE 96 /* the smallest extent at which OpenBLAS was measured to be faster */
@@ -173,3 +175,13 @@ const kd_cpu_kernel kd_cpu_matmul = {
     .forward  = matmul_forward,
     .backward = matmul_backward,
 };
+
+/* The configuration begins with the name and the version. */
+void kd_openblas_version(char *text, size_t size)
+{
+    const char *config = openblas_get_config();
+    size_t      name   = strcspn(config, " ");
+    size_t      length = name + (config[name] ? 1 + strcspn(config + name + 1, " ") : 0);
+
+    snprintf(text, size, "%.*s", (int)length, config);
+}

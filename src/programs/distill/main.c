@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "arguments/args.h"
+#include "arguments/weights.h"
 #include "distill/results.h"
 #include "system/files.h"
 #include "system/say.h"
@@ -80,7 +81,7 @@ static bool prepare_teacher(work *w, bool needed)
     kdas_loss_options loss;
 
     if (s->teacher_weights) {
-        w->teacher = frozen_model(w->context, s->teacher, s->teacher_weights);
+        w->teacher = weights_open(w->context, s->teacher, s->teacher_weights);
         return w->teacher != NULL;
     }
     if (s->teacher_epochs) {
@@ -104,13 +105,45 @@ static bool prepare_teacher(work *w, bool needed)
     return true;
 }
 
+/* The networks that options or weights name. */
+static bool name_networks(kdas_context *context, settings *s)
+{
+    static const char usual_student[] = "polyp_pvt_b0";
+
+    if (s->student_weights)
+        s->student =
+            weights_network(context, s->student, usual_student, s->student_weights, "--student");
+    else if (!s->student)
+        s->student = usual_student;
+    if (s->teacher_weights)
+        s->teacher =
+            weights_network(context, s->teacher, s->usual_teacher, s->teacher_weights, "--teacher");
+    else if (!s->teacher)
+        s->teacher = s->usual_teacher;
+    return s->student && s->teacher;
+}
+
+/* The size: that of --size, of the teacher's weights, of the student's. */
+static void find_size(settings *s, const kdas_model *teacher, const kdas_model *student)
+{
+    s->size_from = "as --size says";
+    if (s->size[0]) return;
+    s->size_from = "the size that the teacher's weights were trained for";
+    if (teacher && kdas_model_input_size(teacher, &s->size[0], &s->size[1])) return;
+    s->size_from = "the size that the student's weights were trained for";
+    if (kdas_model_input_size(student, &s->size[0], &s->size[1])) return;
+    s->size_from = s->demo ? "the demo's size" : "the default";
+    s->size[0] = s->size[1] = s->usual_size;
+}
+
 /* Make a student of every row, with the first seed, and the teacher: so that what is wrong is said
  * at once. */
 static bool prepare(work *w)
 {
-    const settings *s      = &w->settings;
-    bool            needed = false;
+    settings *s      = &w->settings;
+    bool      needed = false;
 
+    if (!name_networks(w->context, s)) return false;
     w->row_count = s->preset_count;
     w->runs      = need((size_t)(w->row_count * s->seed_count) * sizeof *w->runs);
     for (int row = 0; row < w->row_count; row++) {
@@ -118,7 +151,9 @@ static bool prepare(work *w)
         tell_features_off(s, s->presets[row]);
         needed = needed || learns_from_teacher(work_run(w, row, 0)->loss);
     }
-    return prepare_teacher(w, needed);
+    if (!prepare_teacher(w, needed)) return false;
+    find_size(s, w->teacher, work_run(w, 0, 0)->model);
+    return true;
 }
 
 /* ---- Training -------------------------------------------------------------------------------- */
@@ -158,7 +193,7 @@ static bool teach(work *w)
         done = training_run(&w->teaching, &w->settings, &own);
     }
     training_release(&w->teaching);
-    if (done) w->teacher = frozen_model(w->context, w->settings.teacher, best);
+    if (done) w->teacher = weights_open(w->context, w->settings.teacher, best);
     free(best);
     return done && w->teacher;
 }
@@ -195,7 +230,8 @@ static void introduce(const work *w)
         printf("%s %s %lld", i ? "," : "; test sets:", f->test_names[i],
                (long long)kdas_dataset_count(f->tests[i]));
     }
-    putchar('\n');
+    printf("\nnetworks run at %lldx%lld, %s\n", (long long)w->settings.size[0],
+           (long long)w->settings.size[1], w->settings.size_from);
     fflush(stdout);
 }
 

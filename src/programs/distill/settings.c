@@ -8,12 +8,9 @@
 
 static void defaults(settings *s, bool demo)
 {
-    *s = (settings){ .student         = "polyp_pvt_b0",
-                     .teacher         = "polyp_pvt_b2",
-                     .epochs          = 20,
+    *s = (settings){ .epochs          = 20,
                      .batch           = 8,
                      .accumulate      = 1,
-                     .size            = { 352, 352 },
                      .workers         = 1,
                      .seed            = 1,
                      .pictures        = 4,
@@ -36,19 +33,20 @@ static void defaults(settings *s, bool demo)
                      .augment         = augment_default(),
                      .empty_share     = -1,
                      .clamp           = 0.5,
-                     .scenes          = 240 };
+                     .scenes          = 240,
+                     .usual_teacher   = "polyp_pvt_b2",
+                     .usual_size      = 352 };
     if (!demo) return;
     /* Small enough for two cores and some minutes, large enough to learn something. A convolutional
      * network learns fastest from scratch, and gets ahead of the students by frames of its own. */
     s->out            = "demo";
     s->presets_text   = "baseline,kl,attention,paper,kdas";
-    s->teacher        = "lite_fpn0";
+    s->usual_teacher  = "lite_fpn0";
     s->teacher_scenes = 600;
     s->teacher_epochs = 12;
     s->teacher_lr     = 1e-3;
     s->test_scenes    = 150;
-    s->size[0]        = 96;
-    s->size[1]        = 96;
+    s->usual_size     = 96;
     s->epochs         = 16;
     s->batch          = 4;
     s->lr             = 5e-4;
@@ -164,7 +162,9 @@ static const option options[] = {
     { OPTION_TEXT, "--unlabelled", "DIR,...", &given.unlabelled, 0, 0,
       "frames without masks, in DIR or DIR/images, to train on, too:\nthey learn from the teacher "
       "alone" },
-    { OPTION_SIZE, "--size", "N|HxW", given.size, 0, 0, "input of the networks (352)" },
+    { OPTION_SIZE, "--size", "N|HxW", given.size, 0, 0,
+      "input of the networks (the size that the weights of the\nteacher, else of the student, were "
+      "trained for; else 352; demo: else 96)" },
     { OPTION_TEXT, "--scales", "LIST", &given.scales_text, 0, 0,
       "train each batch at these scales, like 0.75,1,1.25 (1)" },
     { OPTION_REAL, "--empty-share", "X", &given.empty_share, 0, 1,
@@ -175,12 +175,13 @@ static const option options[] = {
     AUGMENT_OPTIONS(given.augment),
     { OPTION_GROUP, "Networks" },
     { OPTION_TEXT, "--student", "MODEL", &given.student, 0, 0,
-      "polyp_pvt_b0 (default) ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4" },
+      "polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4 (the\none that --student-weights "
+      "names, else polyp_pvt_b0)" },
     { OPTION_TEXT, "--student-weights", "FILE", &given.student_weights, 0, 0, "start from these" },
     { OPTION_TEXT, "--backbone-weights", "FILE", &given.backbone_weights, 0, 0,
       "start the student's backbone from these, such\nas bench/backbone.py makes" },
     { OPTION_TEXT, "--teacher", "MODEL", &given.teacher, 0, 0,
-      "polyp_pvt_b2 (default; demo: lite_fpn0)" },
+      "likewise (the one that --teacher-weights names, else\npolyp_pvt_b2; demo: lite_fpn0)" },
     { OPTION_TEXT, "--teacher-weights", "FILE", &given.teacher_weights, 0, 0,
       "the trained teacher, or" },
     { OPTION_WHOLE, "--teacher-epochs", "N", &given.teacher_epochs, 1, 1000000,
@@ -241,7 +242,8 @@ static const option options[] = {
     { OPTION_WHOLE, "--epochs", "N", &given.epochs, 1, 1000000,
       "passes over the frames (20; demo: 16)" },
     { OPTION_WHOLE, "--max-steps", "N", &given.max_steps, 0, 1e15,
-      "end each training after so many steps" },
+      "end each training after so many steps; the schedule is\nthat of all epochs, and --resume "
+      "goes on with it" },
     { OPTION_TEXT, "--optimizer", "NAME", &given.optimizer, 0, 0, "adamw (default) or sgd" },
     { OPTION_REAL, "--lr", "X", &given.lr, 1e-12, 1e3, "learning rate (1e-4)" },
     { OPTION_TEXT, "--schedule", "NAME", &given.schedule, 0, 0,

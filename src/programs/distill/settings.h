@@ -15,7 +15,10 @@ typedef struct settings {
     const char *data, *out;
     bool        demo, resume, quiet, skip_bad;
     const char *student, *teacher, *student_weights, *teacher_weights;
-    const char *teacher_maps, *unlabelled;                   /* folders, with commas between */
+    const char *usual_teacher;             /* where neither an option nor weights name it */
+    int64_t     usual_size;                /* likewise                                    */
+    const char *size_from;                 /* where the size comes from, in words         */
+    const char *teacher_maps, *unlabelled; /* folders, with commas between */
     const char *backbone_weights, *teacher_backbone_weights; /* the rest keeps its initial values */
     int64_t     teacher_epochs; /* 0: the teacher is not trained here */
     int64_t     epochs, max_steps, batch, accumulate, size[2], workers, seed, save_every;

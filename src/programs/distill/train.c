@@ -51,22 +51,9 @@ void training_end(training *t)
     *t = (training){ 0 };
 }
 
-kdas_model *frozen_model(kdas_context *context, const char *name, const char *weights)
-{
-    kdas_model_options options;
-    kdas_model        *model = NULL;
-
-    kdas_model_options_init(&options, sizeof options);
-    options.trainable = 0;
-    if (!ok(kdas_model_create(&model, context, name, &options))) return NULL;
-    if (ok(kdas_model_load(model, weights, NULL))) return model;
-    kdas_model_destroy(model);
-    return NULL;
-}
-
 bool training_set_aside(const char *dir)
 {
-    static const char *const names[] = { "last.kdas", "best.safetensors", "log.csv",
+    static const char *const names[] = { "last.kdas", "best.safetensors", "log.csv", "run.json",
                                          "figures.txt" };
     bool                     done    = true;
 
@@ -105,9 +92,8 @@ static bool make_optim(kdas_optim **out, const training *t, const settings *s,
                        const kdas_loader *loader)
 {
     kdas_optim_options options;
-    int64_t            steps = t->epochs * kdas_loader_batches(loader);
+    int64_t steps = t->epochs * kdas_loader_batches(loader); /* --max-steps cuts the run alone */
 
-    if (s->max_steps && s->max_steps < steps) steps = s->max_steps;
     settings_optim(s, t->lr, (steps + s->accumulate - 1) / s->accumulate, &options);
     return ok(kdas_optim_create(out, t->model, &options));
 }
@@ -147,7 +133,9 @@ static kdas_status train(training *t, const settings *s, const frames *f, kdas_d
     options.ramp_down  = s->ramp_down;
     options.progress   = progress_event;
     options.user       = &shown;
-    status             = kdas_train(distiller, loader, f->validation, &options);
+    say_more(s->resume && !s->quiet); /* what has changed since */
+    status = kdas_train(distiller, loader, f->validation, &options);
+    say_more(false);
     say_redraw(NULL);
     return status;
 }

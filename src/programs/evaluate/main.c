@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include "arguments/args.h"
 #include "arguments/context.h"
+#include "arguments/weights.h"
 #include "system/files.h"
 #include "system/say.h"
 #include "system/stop.h"
@@ -21,7 +22,7 @@ static struct {
     bool        data;
     int64_t     size[2];
     machine     machine;
-} set_to = { .size = { 352, 352 } };
+} set_to;
 
 static const option options[] = {
     { OPTION_GROUP, "Maps on disk" },
@@ -30,11 +31,12 @@ static const option options[] = {
     { OPTION_TEXT, "--masks", "DIR", &set_to.masks,
       .help = "their masks (> 127 is polyp), of the same base names\nand sizes" },
     { OPTION_GROUP, "A model" },
-    { OPTION_TEXT, "--model", "NAME", &set_to.model, .help = "network, e.g. polyp_pvt_b0" },
     { OPTION_TEXT, "--weights", "FILE", &set_to.weights, .help = "its weights, safetensors" },
+    { OPTION_TEXT, "--model", "NAME", &set_to.model,
+      .help = "network, e.g. polyp_pvt_b0 (the one that the weights\nname)" },
     { OPTION_FLAG, "--data", "DIR...", &set_to.data,
       .help = "sets: folders that hold images/ and masks/" },
-    { OPTION_SIZE, "--size", "N", set_to.size, .help = "of the network's input: N or HxW (352)" },
+    { OPTION_SIZE, "--size", "N|HxW", set_to.size, .help = WEIGHTS_SIZE_HELP },
     MACHINE_OPTIONS(set_to.machine),
     { OPTION_GROUP, "Output" },
     { OPTION_TEXT, "--csv", "FILE", &set_to.csv,
@@ -46,7 +48,7 @@ static const option options[] = {
 static const program self = {
     "kdas-evaluate",
     "--predictions DIR --masks DIR [--csv FILE] [--per-image FILE]\n"
-    "--model NAME --weights FILE --data DIR... [--size N] [--csv FILE] [...]",
+    "--weights FILE --data DIR... [--model NAME] [--size N] [--csv FILE] [...]",
     "Prints the field's table, a row for each set: means over thresholds and images, and the best\n"
     "value of the set's mean curve. docs/metrics.md defines each metric.",
     options,
@@ -65,8 +67,8 @@ static int check_settings(int folders)
         if (folders) return args_wrong(&self, "there are folders without --data");
         return -1;
     }
-    if (!set_to.model || !set_to.weights || !set_to.data)
-        return args_wrong(&self, "give --predictions and --masks or --model, --weights, --data");
+    if (!set_to.weights || !set_to.data)
+        return args_wrong(&self, "give --predictions and --masks, or --weights and --data");
     if (!folders) return args_wrong(&self, "--data wants folders");
     return -1;
 }
@@ -186,12 +188,15 @@ static bool score_maps(kdas_evaluator *set, kdas_context *context)
 
 static bool model_open(kdas_model **out, kdas_context *context)
 {
-    kdas_model_options settings;
+    const char *network = weights_network(context, set_to.model, NULL, set_to.weights, "--model");
+    char       *text;
 
-    kdas_model_options_init(&settings, sizeof settings);
-    settings.trainable = 0;
-    return ok(kdas_model_create(out, context, set_to.model, &settings)) &&
-           ok(kdas_model_load(*out, set_to.weights, NULL));
+    *out = network ? weights_open(context, network, set_to.weights) : NULL;
+    if (!*out) return false;
+    text = weights_size(*out, set_to.size);
+    puts(text);
+    free(text);
+    return true;
 }
 
 static bool score_model(kdas_evaluator *set, kdas_context *context, kdas_model *model,
@@ -374,7 +379,7 @@ int main(int argc, char **argv)
     fine  = context_open(&context, &set_to.machine);
     if (fine) {
         stop_on_signal(context);
-        fine = (!set_to.model || model_open(&model, context)) &&
+        fine = (!set_to.weights || model_open(&model, context)) &&
                run(dirs, count, sets, context, model);
         stop_on_signal(NULL);
     }

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include "arguments/args.h"
 #include "arguments/context.h"
+#include "arguments/weights.h"
 #include "system/files.h"
 #include "system/say.h"
 
@@ -19,13 +20,13 @@ typedef struct settings {
 static int read_settings(settings *s, int argc, char **argv)
 {
     const option options[] = {
-        { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0, "its trained weights, safetensors" },
+        { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0, "trained weights, safetensors" },
         { OPTION_TEXT, "--network", "NAME", &s->network, 0, 0,
-          "polyp_pvt_b0 (default) ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4,\n"
-          "pvt_v2_b0 ... pvt_v2_b5 (features)" },
+          "their network: polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ...\nlite_fpn4, or pvt_v2_b0 "
+          "... pvt_v2_b5, which has features\n(the one that they name, else polyp_pvt_b0)" },
         { OPTION_TEXT, "--out", "FILE", &s->out, 0, 0, "the file to write, e.g. student.onnx" },
         { OPTION_GROUP, "What comes in:", NULL, NULL, 0, 0, NULL },
-        { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, "of the input (352)" },
+        { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, WEIGHTS_SIZE_HELP },
         { OPTION_FLAG, "--free-size", NULL, &s->free_size, 0, 0,
           "any size of multiples of 32, chosen at each run" },
         { OPTION_WHOLE, "--batch", "N", &s->batch, 1, 4096, "images (1)" },
@@ -51,7 +52,7 @@ static int read_settings(settings *s, int argc, char **argv)
                         .after   = "docs/onnx.md shows how to feed the file." };
     int           rest, code;
 
-    *s   = (settings){ .network = "polyp_pvt_b0", .size = { 352, 352 }, .batch = 1 };
+    *s   = (settings){ .batch = 1 };
     code = args_read(&p, argc, argv, &rest);
     if (code >= 0) return code;
     if (rest) return args_wrong(&p, "'%s' is not wanted", argv[1]);
@@ -78,36 +79,45 @@ static kdas_onnx_options onnx_options(const settings *s)
     return o;
 }
 
-static void report(const settings *s)
+/* What was written, of which size. */
+static void report(const settings *s, const char *what)
 {
     struct stat file;
 
     if (s->quiet || stat(s->out, &file) != 0) return;
-    printf("%s: %s, %.1f MB\n", s->out, s->network, (double)file.st_size / 1e6);
+    printf("%s: %s, %.1f MB\n", s->out, what, (double)file.st_size / 1e6);
+}
+
+static bool export_file(kdas_context *context, settings *s)
+{
+    kdas_onnx_options options;
+    kdas_model       *model;
+    char             *what = NULL;
+    bool              done;
+
+    s->network = weights_network(context, s->network, "polyp_pvt_b0", s->weights, "--network");
+    model      = s->network ? weights_open(context, s->network, s->weights) : NULL;
+    if (!model) return false;
+    what    = s->free_size ? text_of("%s at any size", s->network) : weights_size(model, s->size);
+    options = onnx_options(s);
+    done    = ok(kdas_model_export_onnx(model, s->out, &options));
+    if (done) report(s, what);
+    free(what);
+    kdas_model_destroy(model);
+    return done;
 }
 
 int main(int argc, char **argv)
 {
-    kdas_model_options model_options;
-    kdas_onnx_options  options;
-    kdas_context      *context = NULL;
-    kdas_model        *model   = NULL;
-    settings           s;
-    int                code;
-    bool               done;
+    kdas_context *context = NULL;
+    settings      s;
+    int           code;
+    bool          done;
 
     say_as("kdas-export");
     code = read_settings(&s, argc, argv);
     if (code >= 0) return code;
-    kdas_model_options_init(&model_options, sizeof model_options);
-    model_options.trainable = 0;
-    options                 = onnx_options(&s);
-    done                    = context_open(&context, &s.machine) &&
-           ok(kdas_model_create(&model, context, s.network, &model_options)) &&
-           ok(kdas_model_load(model, s.weights, NULL)) &&
-           ok(kdas_model_export_onnx(model, s.out, &options));
-    if (done) report(&s);
-    kdas_model_destroy(model);
+    done = context_open(&context, &s.machine) && export_file(context, &s);
     kdas_context_destroy(context);
     return done ? EXIT_FINE : EXIT_FAILED;
 }

@@ -6,6 +6,8 @@
 #include <string.h>
 #include "arguments/args.h"
 #include "arguments/context.h"
+#include "inspect/file.h"
+#include "system/files.h"
 #include "system/say.h"
 
 typedef struct settings {
@@ -17,15 +19,19 @@ typedef struct settings {
 static int read_settings(settings *s, int argc, char **argv)
 {
     const option options[] = {
-        { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, "of the input (352)" },
+        { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0,
+          "of the input (352; of a FILE, the size that its weights were\ntrained for)" },
         { OPTION_WHOLE, "--batch", "N", &s->batch, 1, 4096,
           "images, for the memory of a step (1)" },
         MACHINE_OPTIONS(s->machine),
     };
     const program p = {
         .name  = "kdas-inspect",
-        .usage = "MODEL [option]...\n[option]...",
-        .about = "Print a network's layers, taps, outputs and cost; without a name, all networks.",
+        .usage = "MODEL [option]...\nFILE [option]...\n[option]...",
+        .about =
+            "Print a network's layers, taps, outputs and cost; or what a file is: weights of any\n"
+            "program (safetensors) or a checkpoint, with all that it says of itself. Without "
+            "either,\nall networks.",
         .options = options,
         .count   = COUNT(options),
         .after = "MACs are multiply-accumulates of every convolution, linear, attention and graph\n"
@@ -34,12 +40,22 @@ static int read_settings(settings *s, int argc, char **argv)
     };
     int rest, code;
 
-    *s   = (settings){ .size = { 352, 352 }, .batch = 1 };
+    *s   = (settings){ .batch = 1 };
     code = args_read(&p, argc, argv, &rest);
     if (code < 0 && rest > 1)
-        code = args_wrong(&p, "one model at a time, not '%s' as well", argv[2]);
+        code = args_wrong(&p, "one model or file at a time, not '%s' as well", argv[2]);
     if (rest) s->model = argv[1];
     return code;
+}
+
+/* What is no network's name is a file. */
+static bool is_file(const settings *s)
+{
+    const char *name;
+
+    for (int32_t i = 0; s->model && (name = kdas_model_name(i)); i++)
+        if (!strcmp(name, s->model)) return false;
+    return s->model && (strchr(s->model, '/') || strchr(s->model, '.') || path_exists(s->model));
 }
 
 /* ---- All models ------------------------------------------------------------------------------ */
@@ -191,8 +207,13 @@ int main(int argc, char **argv)
     say_as("kdas-inspect");
     code = read_settings(&s, argc, argv);
     if (code >= 0) return code;
-    done = context_open(&context, &s.machine) &&
-           (s.model ? inspect(context, &s) : list_models(context, &s));
+    done = context_open(&context, &s.machine);
+    if (done && is_file(&s)) {
+        done = file_inspect(context, s.model, s.size);
+    } else if (done) {
+        if (!s.size[0]) s.size[0] = s.size[1] = KDAS_DEFAULT_SIDE;
+        done = s.model ? inspect(context, &s) : list_models(context, &s);
+    }
     kdas_context_destroy(context);
     return done ? EXIT_FINE : EXIT_FAILED;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "arguments/args.h"
 #include "arguments/context.h"
+#include "arguments/weights.h"
 #include "pictures/picture.h"
 #include "segment/live.h"
 #include "segment/stream.h"
@@ -66,7 +67,7 @@ static int check_settings(const program *p, settings *s)
         return args_wrong(p, "--raw reads standard input: '%s' is not wanted", s->images[0]);
     if (s->overlay && s->probability)
         return args_wrong(p, "--overlay and --probability: standard output takes one of them");
-    if (s->hysteresis > s->threshold)
+    if (s->threshold >= 0 && s->hysteresis > s->threshold)
         return args_wrong(p, "--hysteresis is %g, above the threshold of %g", s->hysteresis,
                           s->threshold);
     if (isatty(STDOUT_FILENO))
@@ -77,13 +78,14 @@ static int check_settings(const program *p, settings *s)
 static int read_settings(settings *s, int argc, char **argv)
 {
     const option options[] = {
+        { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0, "trained weights, safetensors" },
         { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
-          "polyp_pvt_b0 (default) ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4" },
-        { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0, "its trained weights, safetensors" },
+          "their network: polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ...\nlite_fpn4 (the one that "
+          "they name, else polyp_pvt_b0)" },
         { OPTION_TEXT, "--out", "DIR", &s->out, 0, 0, "folder for the pictures" },
-        { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, "input of the network (352)" },
+        { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, WEIGHTS_SIZE_HELP },
         { OPTION_REAL, "--threshold", "X", &s->threshold, 0, 1,
-          "probability from which it is polyp (0.5)" },
+          "probability from which it is polyp (that of the weights,\n0.5 if they do not say)" },
         { OPTION_FLAG, "--probability", NULL, &s->probability, 0, 0,
           "write NAME_probability.png, too; in a stream: probabilities for masks" },
         { OPTION_FLAG, "--maps", NULL, &s->maps, 0, 0,
@@ -119,7 +121,7 @@ static int read_settings(settings *s, int argc, char **argv)
                             "or with --maps\nmaps to teach a student with." };
     int           code;
 
-    *s   = (settings){ .model = "polyp_pvt_b0", .size = { 352, 352 }, .threshold = 0.5 };
+    *s   = (settings){ .threshold = (double)KDAS_THRESHOLD_OWN };
     code = args_read(&p, argc, argv, &s->count);
     if (code >= 0) return code;
     s->images = argv + 1;
@@ -319,22 +321,38 @@ static kdas_segmenter_options segmenter_options(const settings *s)
     return options;
 }
 
-static int run(const settings *s)
+/* What runs at which size; standard output may be a stream of video. */
+static void introduce(settings *s, const kdas_model *model)
 {
-    kdas_segmenter_options options = segmenter_options(s);
-    kdas_model_options     model_options;
-    kdas_context          *context   = NULL;
-    kdas_model            *model     = NULL;
-    kdas_segmenter        *segmenter = NULL;
-    int                    code      = EXIT_FAILED;
+    char *text = weights_size(model, s->size);
 
-    kdas_model_options_init(&model_options, sizeof model_options);
-    model_options.trainable = 0;
+    if (s->raw && !s->quiet) fprintf(stderr, "%s: %s\n", say_name(), text);
+    if (!s->raw && !s->quiet) puts(text);
+    free(text);
+}
+
+static bool open_segmenter(kdas_segmenter **out, kdas_model **model, kdas_context *context,
+                           settings *s)
+{
+    kdas_segmenter_options options;
+
+    s->model = weights_network(context, s->model, "polyp_pvt_b0", s->weights, "--model");
+    *model   = s->model ? weights_open(context, s->model, s->weights) : NULL;
+    if (!*model) return false;
+    introduce(s, *model);
+    options = segmenter_options(s);
+    return ok(kdas_segmenter_create(out, *model, &options));
+}
+
+static int run(settings *s)
+{
+    kdas_context   *context   = NULL;
+    kdas_model     *model     = NULL;
+    kdas_segmenter *segmenter = NULL;
+    int             code      = EXIT_FAILED;
+
     if ((s->raw || (names_differ(s) && folder_ready(s->out) && images_are_safe(s))) &&
-        context_open(&context, &s->machine) &&
-        ok(kdas_model_create(&model, context, s->model, &model_options)) &&
-        ok(kdas_model_load(model, s->weights, NULL)) &&
-        ok(kdas_segmenter_create(&segmenter, model, &options))) {
+        context_open(&context, &s->machine) && open_segmenter(&segmenter, &model, context, s)) {
         live_output output = s->overlay       ? LIVE_OVERLAY
                              : s->probability ? LIVE_PROBABILITY
                                               : LIVE_MASK;

@@ -40,11 +40,16 @@ bool ok(kdas_status status)
     return status == KDAS_OK;
 }
 
+static bool informs;
+
+void say_more(bool more) { informs = more; }
+
 void say_log(void *user, kdas_log_level level, const char *text)
 {
     (void)user;
     if (level == KDAS_LOG_ERROR) say_error("%s", text);
     if (level == KDAS_LOG_WARN) say_error("warning: %s", text);
+    if (level == KDAS_LOG_INFO && informs) say_error("%s", text);
 }
 
 int say_columns(void)

@@ -1,0 +1,143 @@
+/* describe.c - what a file is, by its content: weights of ours or of anybody, or a checkpoint; and the model that a
+ * file is of. */
+#include <string.h>
+#include "base/process.h"
+#include "io/container.h"
+#include "model/model.h"
+
+struct kdas_file {
+    kdas_context   *ctx;
+    kd_safetensors *file;
+    kdas_file_kind  kind;
+    const char     *network; /* NULL: it names none */
+};
+
+/* Others may use the key "model" for what they like: a name counts if we know it, or if the file is ours. */
+static const char *find_network(const kdas_file *f)
+{
+    const char *name = kd_safetensors_text(f->file, "model");
+    bool        ours = f->kind == KDAS_FILE_CHECKPOINT ||
+                kd_safetensors_text(f->file, KD_FACT_PREFIX "version") != NULL;
+
+    for (int i = 0; name && !ours && kd_model_def_at(i); i++)
+        ours = strcmp(kd_model_def_at(i)->name, name) == 0;
+    return ours ? name : NULL;
+}
+
+kdas_status kdas_file_open(kdas_file **out, kdas_context *context, const char *path)
+{
+    kdas_file  *f;
+    const char *format;
+    kdas_status st;
+
+    if (!out) return kd_fail(KDAS_EINVAL, "kdas_file_open: out is NULL");
+    *out = NULL;
+    if (!context || !path) return kd_fail(KDAS_EINVAL, "kdas_file_open: context or path is NULL");
+    f = kd_calloc(context, 1, sizeof *f);
+    if (!f) return KDAS_ENOMEM;
+    f->ctx = context;
+    st     = kd_safetensors_open(&f->file, context, path);
+    if (st != KDAS_OK) {
+        kdas_file_destroy(f);
+        return st;
+    }
+    format     = kd_safetensors_text(f->file, "format");
+    f->kind    = format && strcmp(format, KD_CONTAINER_FORMAT) == 0 ? KDAS_FILE_CHECKPOINT
+                                                                    : KDAS_FILE_WEIGHTS;
+    f->network = find_network(f);
+    *out       = f;
+    return KDAS_OK;
+}
+
+void kdas_file_destroy(kdas_file *f)
+{
+    if (!f) return;
+    kd_safetensors_close(f->file);
+    kd_free(f->ctx, f);
+}
+
+kdas_file_kind kdas_file_type(const kdas_file *f) { return f ? f->kind : KDAS_FILE_WEIGHTS; }
+
+const char *kdas_file_network(const kdas_file *f) { return f ? f->network : NULL; }
+
+const char *kdas_file_fact(const kdas_file *f, const char *key)
+{
+    const char *prefix, *found, *value;
+    size_t      n;
+
+    if (!f || !key) return NULL;
+    if (strcmp(key, "network") == 0) return f->network;
+    prefix = f->kind == KDAS_FILE_CHECKPOINT ? KD_FACT_CHECKPOINT : KD_FACT_PREFIX;
+    n      = strlen(prefix);
+    for (int64_t i = 0; (value = kd_safetensors_text_at(f->file, i, &found)); i++)
+        if (strncmp(found, prefix, n) == 0 && strcmp(found + n, key) == 0) return value;
+    return NULL;
+}
+
+const char *kdas_file_text(const kdas_file *f, int64_t i, const char **key)
+{
+    const char *found = NULL, *value = f ? kd_safetensors_text_at(f->file, i, &found) : NULL;
+
+    if (key && value) *key = found;
+    return value;
+}
+
+const char *kdas_file_tensor(const kdas_file *f, int64_t i, const char **type, int32_t *rank,
+                             int64_t *dims)
+{
+    const kd_st_tensor *t = f ? kd_safetensors_at(f->file, i) : NULL;
+
+    if (!t) return NULL;
+    if (type) *type = kd_st_dtype_name(t->dtype);
+    if (rank) *rank = t->rank;
+    if (dims) memcpy(dims, t->dim, sizeof t->dim);
+    return t->name;
+}
+
+/* ---- the model of a file ---- */
+
+/* Copy the name of the file's network, or check that it is `network`. */
+static kdas_status agree(char **out, kdas_context *ctx, const char *network, const char *path)
+{
+    kdas_file  *file = NULL;
+    const char *its;
+    kdas_status st;
+
+    KD_TRY(kdas_file_open(&file, ctx, path));
+    its = kdas_file_network(file);
+    if (its && network && strcmp(its, network) != 0) {
+        st = kd_fail(KDAS_EINVAL, "'%s' has the weights of %s, not of %.64s", path, its, network);
+        goto done;
+    }
+    if (!its && !network) {
+        st = kd_fail(KDAS_ENOTFOUND, "'%s' does not say of which network it is: name it", path);
+        goto done;
+    }
+    *out = kd_strdup(ctx, network ? network : its);
+    if (!*out) st = KDAS_ENOMEM;
+done:
+    kdas_file_destroy(file);
+    return st;
+}
+
+kdas_status kdas_model_open(kdas_model **out, kdas_context *context, const char *network,
+                            const char *path, const kdas_model_options *options)
+{
+    kdas_model *m    = NULL;
+    char       *name = NULL;
+    kdas_status st;
+
+    if (!out) return kd_fail(KDAS_EINVAL, "kdas_model_open: out is NULL");
+    *out = NULL;
+    if (!context || !path) return kd_fail(KDAS_EINVAL, "kdas_model_open: context or path is NULL");
+    KD_RETURN(kd_check_process(context));
+    KD_TRY(agree(&name, context, network, path));
+    KD_TRY(kdas_model_create(&m, context, name, options));
+    KD_TRY(kdas_model_load(m, path, NULL));
+    *out = m;
+    m    = NULL;
+done:
+    kdas_model_destroy(m);
+    kd_free(context, name);
+    return st;
+}

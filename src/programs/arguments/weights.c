@@ -1,0 +1,69 @@
+/* weights.c - the network of a file of weights. */
+#include "arguments/weights.h"
+#include <string.h>
+#include "system/say.h"
+
+/* The name as a text that stays. */
+static const char *keep(const char *network)
+{
+    const char *name;
+
+    for (int32_t i = 0; (name = kdas_model_name(i)); i++)
+        if (!strcmp(name, network)) return name;
+    return NULL;
+}
+
+const char *weights_network(kdas_context *context, const char *network, const char *usual,
+                            const char *path, const char *with)
+{
+    kdas_file  *file = NULL;
+    const char *its, *name = network;
+
+    if (!ok(kdas_file_open(&file, context, path))) return NULL;
+    its = kdas_file_network(file);
+    if (its && network && strcmp(its, network) != 0) {
+        say_error("'%s' has the weights of %s, not of %s: leave out %s, or name %s", path, its,
+                  network, with, its);
+        name = NULL;
+    } else if (!network && its) {
+        name = keep(its);
+        if (!name)
+            say_error("'%s' has the weights of '%s', a network that this libkdas does not know",
+                      path, its);
+    } else if (!network) {
+        name = usual;
+        if (!name) say_error("'%s' does not say of which network it is: give %s", path, with);
+    }
+    kdas_file_destroy(file);
+    return name;
+}
+
+kdas_model *weights_open(kdas_context *context, const char *network, const char *path)
+{
+    kdas_model_options options;
+    kdas_model        *model = NULL;
+
+    kdas_model_options_init(&options, sizeof options);
+    options.trainable = 0;
+    return ok(kdas_model_open(&model, context, network, path, &options)) ? model : NULL;
+}
+
+char *weights_size(const kdas_model *model, int64_t size[2])
+{
+    int64_t     own[2];
+    bool        known = kdas_model_input_size(model, &own[0], &own[1]), told = size[0] != 0;
+    const char *why = told    ? "as --size says"
+                      : known ? "the size that its weights were trained for"
+                              : "the default";
+
+    if (!told) {
+        size[0] = own[0];
+        size[1] = own[1];
+    }
+    if (!told && !known)
+        say_error("warning: the weights do not say for which size they were trained: %s runs at "
+                  "%lldx%lld; --size tells another",
+                  kdas_model_network(model), (long long)size[0], (long long)size[1]);
+    return text_of("%s at %lldx%lld, %s", kdas_model_network(model), (long long)size[0],
+                   (long long)size[1], why);
+}
