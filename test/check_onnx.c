@@ -1,5 +1,5 @@
-/* check_onnx.c - networks as ONNX files: what stands in them, read by a walker of the tests; options, errors, files that
- * appear whole or not at all. test/onnx/compare.py runs the files. */
+/* check_onnx.c - networks as ONNX files: what stands in them, and what they compute, by a parser and plain ops of the tests;
+ * options; errors; files that appear whole or not at all. test/onnx/compare.py runs them in ONNX Runtime and OpenVINO. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -13,6 +13,7 @@
 #include "nn/nn.h"
 #include "support/check_util.h"
 #include "support/files.h"
+#include "support/onnx_run.h"
 #include "support/onnx_walk.h"
 #include "support/run_util.h"
 
@@ -148,6 +149,23 @@ static void fill_apart(kdas_model *m)
     }
 }
 
+/* Vectors other than the zeros and ones that they begin as; filters keep their scale. */
+static void fill_gently(kdas_model *m)
+{
+    int64_t dims[4];
+    int32_t rank;
+    float   v[1024];
+
+    for (int32_t i = 0; i < kdas_model_tensors(m); i++) {
+        const char *name = kdas_model_tensor(m, i, &rank, dims, NULL);
+        bool        ones = strstr(name, "running_var") || strstr(name, "weight");
+
+        if (rank != 1 || dims[0] > 1024) continue;
+        kd_test_fill(v, dims[0], name, 0.3, ones ? 1 : 0);
+        kd_assert_ok(kdas_model_write(m, i, v));
+    }
+}
+
 START_TEST(every_tensor_is_in_the_file_bit_for_bit)
 {
     static const char *const names[] = { "polyp_pvt_b0", "lite_fpn0" };
@@ -276,6 +294,76 @@ START_TEST(a_context_in_16_bits_writes_the_same_file)
     kdas_model_destroy(a);
     kdas_model_destroy(b);
     kdas_context_destroy(half);
+}
+END_TEST
+
+/* ---- What it computes ------------------------------------------------------------------------- */
+
+typedef struct shown {
+    const char *network;
+    bool        free;
+    int32_t     layout, input;
+} shown;
+
+static const shown shows[] = { { "lite_fpn0", false, KDAS_ONNX_NCHW, KDAS_ONNX_NORMALISED },
+                               { "lite_fpn0", true, KDAS_ONNX_NHWC, KDAS_ONNX_NORMALISED },
+                               { "polyp_pvt_b0", false, KDAS_ONNX_NHWC, KDAS_ONNX_NORMALISED },
+                               { "polyp_pvt_b0", true, KDAS_ONNX_NCHW, KDAS_ONNX_UNIT } };
+
+enum { ROWS = 64, COLUMNS = 96, IMAGES = 2, PIXELS = ROWS * COLUMNS };
+
+/* The image as it is fed: `normal`, or what the network makes that of. */
+static void feed(float *to, const float *normal, const shown *s)
+{
+    static const float mean[3] = { 0.485f, 0.456f, 0.406f }, std[3] = { 0.229f, 0.224f, 0.225f };
+    static float       x[3 * PIXELS * IMAGES];
+
+    for (int i = 0; i < 3 * PIXELS * IMAGES; i++)
+        x[i] = s->input == KDAS_ONNX_UNIT ? normal[i] * std[i % 3] + mean[i % 3] : normal[i];
+    if (s->layout == KDAS_ONNX_NCHW)
+        kd_test_to_nchw(to, x, IMAGES, 3, ROWS, COLUMNS);
+    else
+        memcpy(to, x, sizeof x);
+}
+
+START_TEST(the_file_computes_what_the_network_does)
+{
+    static float fed[3 * PIXELS * IMAGES], p1[PIXELS * IMAGES], p2[PIXELS * IMAGES],
+        got[PIXELS * IMAGES];
+    const shown      *s    = &shows[_i];
+    kdas_model       *m    = make(s->network);
+    kdas_onnx_options o    = s->free ? all_free() : usual();
+    const bool        nchw = s->layout == KDAS_ONNX_NCHW;
+    const int64_t dims[4]  = { IMAGES, nchw ? 3 : ROWS, nchw ? ROWS : COLUMNS, nchw ? COLUMNS : 3 };
+    kdas_batch   *x;
+    kd_test_onnx *f;
+    kd_test_onnx_run run;
+
+    if (!s->free) {
+        o.batch  = IMAGES;
+        o.height = ROWS;
+        o.width  = COLUMNS;
+    }
+    o.layout = s->layout;
+    o.input  = s->input;
+    fill_gently(m);
+    f = exported(m, &o);
+    kd_assert_ok(kdas_batch_create(&x, ctx, IMAGES, ROWS, COLUMNS));
+    kd_test_fill(kdas_batch_images(x), 3 * PIXELS * IMAGES, "image", 2, 0);
+    feed(fed, kdas_batch_images(x), s);
+    run = kd_test_onnx_forward(f, fed, dims);
+    kd_assert_ok(kdas_model_forward(m, KDAS_MODE_INFER, x));
+    kd_assert_ok(kdas_model_read_output(m, "P1", p1));
+    if (kdas_model_maps(m) > 1) kd_assert_ok(kdas_model_read_output(m, "P2", p2));
+    for (int i = 0; i < PIXELS * IMAGES; i++) {
+        if (kdas_model_maps(m) > 1) p1[i] += p2[i];
+        got[i] = (float)kd_test_onnx_value_of(&run, "logits")->v[i];
+    }
+    kd_assert_close(got, p1, PIXELS * IMAGES, 1e-4);
+    kd_test_onnx_run_free(&run);
+    kd_test_onnx_free(f);
+    kdas_batch_destroy(x);
+    kdas_model_destroy(m);
 }
 END_TEST
 
@@ -652,7 +740,7 @@ int main(void)
 {
     Suite *suite     = suite_create("onnx");
     TCase *structure = tcase_create("structure"), *options = tcase_create("options"),
-          *errors = tcase_create("errors");
+          *errors = tcase_create("errors"), *values = tcase_create("values");
     SRunner *runner;
     int      failed, networks = 0;
 
@@ -666,6 +754,9 @@ int main(void)
     tcase_add_test(structure, a_context_in_16_bits_writes_the_same_file);
     tcase_add_test(structure, device_memory_of_its_own_gives_the_same_file);
     suite_add_tcase(suite, structure);
+    tcase_add_checked_fixture(values, open_context, close_context);
+    tcase_add_loop_test(values, the_file_computes_what_the_network_does, 0, KD_COUNT(shows));
+    suite_add_tcase(suite, values);
     tcase_add_checked_fixture(options, open_context, close_context);
     tcase_add_test(options, ends_have_the_sizes_asked_for);
     tcase_add_test(options, what_weights_know_is_in_the_file);
