@@ -252,6 +252,10 @@ check-suites: $(if $(ONLY),$(SUITES),tests) ## check without its scripts; ONLY="
 	@$(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES))
 check-golden: $(GOLDEN) ## compare with the golden values in FIXTURES=DIR, on DEVICE=cpu, in DTYPE=f32, bf16, f16 or tf32
 	$(GOLDEN) $(FIXTURES) $(or $(DEVICE),cpu) $(DTYPE)
+# A Python with onnx, onnxruntime, openvino and numpy: python3 -m venv DIR; DIR/bin/pip install onnx onnxruntime openvino numpy
+ONNX_PYTHON ?= python3
+check-onnx: $(SHARED) ## compare exported ONNX files with libkdas (ONNX_PYTHON=DIR/bin/python; ONLY="lite_fpn0": those networks)
+	@$(ONNX_PYTHON) test/onnx/compare.py $(SHARED) $(ONLY)
 check-layers: $(STATIC) ## prove the direction of includes and of symbols, and what stands on public functions alone
 	@ARCHIVE=$(STATIC) OBJECTS=$(B)/src test/layers.sh
 DUMP        := test/abi/libkdas-$(SOVERSION).abi
@@ -338,5 +342,5 @@ help: ## this list
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: bench-kernels bench-profile bench-compare all lib programs tests check check-built check-suites check-golden check-layers check-abi check-all check-asan \
+.PHONY: bench-kernels bench-profile bench-compare all lib programs tests check check-built check-suites check-golden check-onnx check-layers check-abi check-all check-asan \
   check-tsan check-valgrind symbols abi-dump abi-headers bench deps demo format clean help FORCE

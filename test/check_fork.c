@@ -102,6 +102,7 @@ static const kdas_maps       maps            = {
     CALL(model_open, kdas_model_open((kdas_model **)made, p->rig.ctx, NULL,                                 \
          kd_test_path("student.safetensors"), NULL))                                                        \
     CALL(model_save, kdas_model_save(p->rig.student, kd_test_path("again.safetensors")))                    \
+    CALL(model_export_onnx, kdas_model_export_onnx(p->rig.student, kd_test_path("student.onnx"), NULL))     \
     CALL(model_copy, kdas_model_copy(p->rig.student, p->rig.teacher))                                       \
     CALL(model_read, kdas_model_read(p->rig.student, 0, floats))                                            \
     CALL(model_write, kdas_model_write(p->rig.student, 0, floats))                                          \

@@ -279,6 +279,7 @@ START_TEST(models_are_saved_and_loaded_in_them)
 
     kd_assert_ok(LIBRARY(kdas_model_save(m, kd_test_path("m.safetensors"))));
     kd_assert_ok(LIBRARY(kdas_model_load(other, kd_test_path("m.safetensors"), NULL)));
+    kd_assert_ok(LIBRARY(kdas_model_export_onnx(m, kd_test_path("m.onnx"), NULL)));
     kd_test_write(kd_test_path("bad.safetensors"), "\3\0\0\0\0\0\0\0{\"a", 11);
     kd_assert_status(LIBRARY(kdas_model_load(other, kd_test_path("bad.safetensors"), NULL)),
                      KDAS_EFORMAT);

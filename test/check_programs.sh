@@ -43,7 +43,7 @@ says() # PATTERN PROGRAM ARGUMENT...
 }
 
 # ---- Every program explains itself --------------------------------------------------------------------
-for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-bench; do
+for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-export kdas-bench; do
     claim "$program --help says how it is used" says "usage:\|Usage:" $program --help
     claim "$program --version names the library" says "libkdas" $program --version
     claim "$program refuses an option that it lacks" ends 2 "no-such-option" $program --no-such-option
@@ -63,7 +63,7 @@ claim "an option wants its value" wrong $d --demo --out
 claim "no augmentation is none" ends 2 "--augment none" $d --demo --out "$tmp/x" --augment none --crop 0.5
 claim "a zoom has two factors" ends 2 "--scale-jitter" $d --demo --out "$tmp/x" --scale-jitter 1.5:0.5
 claim "patience needs frames held out" ends 2 "--patience" $d --demo --out "$tmp/x" --patience 2 --val-fraction 0
-for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-bench; do
+for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-export kdas-bench; do
     claim "$program refuses ten thousand threads" ends 2 "threads .* 1024, not '10000'" $program --threads 10000
     claim "$program refuses less than no thread" wrong $program --threads -1
     claim "$program names the types that there are" ends 2 "f32|bf16|f16|tf32|auto, not 'f64'" $program --dtype f64
@@ -732,6 +732,25 @@ claim "frames without masks learn from maps" ends 0 "" $d "${cached[@]}" --teach
 claim "a teacher is trained on the frames with masks" ends 0 "" $d "${cached[@]}" --teacher polyp_pvt_b0 --teacher-epochs 1 \
     --unlabelled "$tmp/more" --out "$tmp/un4" --max-steps 1
 claim "a folder without frames is named" fails "nothing" $d "${run[@]}" --unlabelled "$tmp/nothing" "${o[@]}"
+
+# ---- kdas-export ---------------------------------------------------------------------------------------
+x=kdas-export best=$demo/teacher/best.safetensors
+holds() { grep -aqF -e "$2" "$1"; } # FILE TEXT
+claim "kdas-export writes a file" ends 0 "" $x --weights "$best" --size 64 --sigmoid --input bytes --out "$tmp/m.onnx"
+claim "the file names its network" holds "$tmp/m.onnx" polyp_pvt_b0
+claim "the file gives probabilities" holds "$tmp/m.onnx" probability
+claim "sizes may be free" ends 0 "" $x --weights "$best" --free-size --free-batch --layout nhwc --maps each --quiet --out "$tmp/m.onnx"
+claim "a free file names its axes" holds "$tmp/m.onnx" height
+cp "$tmp/m.onnx" "$tmp/kept.onnx"
+claim "weights of another network are refused" fails "lite_fpn0" $x --weights "$best" --network lite_fpn0 --out "$tmp/m.onnx"
+claim "an unknown network is named" fails "unet9" $x --weights "$best" --network unet9 --out "$tmp/m.onnx"
+claim "a folder that is not there is named" fails "nowhere/m.onnx" $x --weights "$best" --out "$tmp/nowhere/m.onnx"
+claim "what failed has changed nothing" cmp "$tmp/m.onnx" "$tmp/kept.onnx"
+claim "kdas-export needs weights" wrong $x --out "$tmp/m.onnx"
+claim "kdas-export needs a file to write" wrong $x --weights "$best"
+claim "the weights are not replaced" ends 2 "would replace the weights" $x --weights "$best" --out "$best"
+claim "kdas-export takes one network" wrong $x --weights "$best" --out "$tmp/m.onnx" lite_fpn0
+claim "a layout is one of two" ends 2 "nchw|nhwc, not 'chwn'" $x --weights "$best" --out "$tmp/m.onnx" --layout chwn
 
 # ---- kdas-inspect -------------------------------------------------------------------------------------
 i=kdas-inspect

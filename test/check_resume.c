@@ -188,7 +188,7 @@ static void apply(kd_test_told *t, const change *c)
 
 /* ---- a row ---- */
 
-static const char *words_of(const kd_resume_row *row)
+static const char *description_of(const kd_resume_row *row)
 {
     return row->what ? row->what : row->record;
 }
@@ -258,9 +258,9 @@ static void assert_goes_on(kd_test_run *run, const kd_resume_row *row, kdas_stat
     kdas_model *kept;
 
     ck_assert_msg(st == KDAS_OK, "%s: %s", row->record, kdas_last_error());
-    ck_assert_msg(kd_test_said_count(level, words_of(row)) == 1, "%s: the log says\n%s",
+    ck_assert_msg(kd_test_said_count(level, description_of(row)) == 1, "%s: the log says\n%s",
                   row->record, kd_test_said);
-    ck_assert_msg(kd_test_said_count(words_of(row), says[row->rule]) == 1, "%s: the log says\n%s",
+    ck_assert_msg(kd_test_said_count(description_of(row), says[row->rule]) == 1, "%s: the log says\n%s",
                   row->record, kd_test_said);
     ck_assert_msg(kd_test_said_count("W ", "goes on at") + kd_test_said_count("W ", "from here") ==
                       (row->rule != KD_NOTED),
@@ -277,7 +277,7 @@ static void assert_refused(const kd_resume_row *row, kdas_status st)
     ck_assert_msg(st == KDAS_EINVAL, "%s: %s, '%s'", row->record, kdas_status_name(st),
                   kdas_last_error());
     kd_assert_sentence("is of another run");
-    kd_assert_sentence(words_of(row));
+    kd_assert_sentence(description_of(row));
     kd_assert_sentence("last.kdas");
     if (row->why) kd_assert_sentence(row->why);
     kd_assert_sentence(row->cure ? row->cure : "give it the former value to go on, or begin a new");
@@ -433,7 +433,7 @@ START_TEST(a_record_that_a_file_lacks_is_what_the_table_says)
         ck_assert_msg(st == KDAS_OK, "without %s: %s", name, kdas_last_error());
         ck_assert_msg(kd_test_said_count("passed over", "") == (row->missing == KD_NOT_COMPARED),
                       "without %s the log says\n%s", name, kd_test_said);
-        ck_assert_int_eq(kd_test_said_count("passed over", words_of(row)),
+        ck_assert_int_eq(kd_test_said_count("passed over", description_of(row)),
                          row->missing == KD_NOT_COMPARED);
         ck_assert_int_eq(kd_test_said_count("W ", ""), 0);
     }

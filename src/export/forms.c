@@ -1,0 +1,293 @@
+/* forms.c - the ONNX form of each op, by its number. A new op gets a function here, or in
+ * form_move.c, and a row in the table at the end. Losses and what only training uses have none. */
+#include "export/export.h"
+#include "export/proto.h"
+
+#define NCHW KDAS_ONNX_NCHW
+#define NHWC KDAS_ONNX_NHWC
+
+static const char *node_of(kd_export *e, const char *type, const char *x)
+{
+    return kd_onnx_node(e->file, type, NAMES(x), NO_ATTRS);
+}
+
+static const char *pair_of(kd_export *e, const char *type, const char *a, const char *b)
+{
+    return kd_onnx_node(e->file, type, NAMES(a, b), NO_ATTRS);
+}
+
+/* Input `k`, a parameter that is a vector. */
+static const char *vector(kd_export *e, const kd_node *node, int k)
+{
+    return kd_onnx_weight(e->file, node->in[k]->param, 1, node->in[k]->desc.out.dim, false);
+}
+
+/* ---- Convolutions and products --------------------------------------------------------------- */
+
+/* x, w (O,C/groups,kh,kw), [b], in NCHW. */
+static void convolve(kd_export *e, const kd_node *node, kdas_conv_attr a, int64_t groups)
+{
+    const kd_node *w     = node->in[1];
+    const int64_t *k     = w->desc.out.dim;
+    const char    *in[3] = { kd_export_in(e, node->in[0], NCHW),
+                             kd_onnx_weight(e->file, w->param, 4, k, false) };
+    int            n     = 2;
+
+    if (node->in[2]) in[n++] = vector(e, node, 2);
+    kd_export_set(e, node, NCHW,
+                  kd_onnx_node(e->file, "Conv", n, in,
+                               ATTRS(ATTR_INTS("kernel_shape", k[2], k[3]),
+                                     ATTR_INTS("strides", a.stride, a.stride),
+                                     ATTR_INTS("pads", a.pad, a.pad, a.pad_end, a.pad_end),
+                                     ATTR_INT("group", groups))));
+}
+
+static void conv2d(kd_export *e, const kd_node *node)
+{
+    convolve(e, node, *(const kdas_conv_attr *)node->desc.attr, 1);
+}
+
+static void dwconv2d(kd_export *e, const kd_node *node)
+{
+    convolve(e, node, *(const kdas_conv_attr *)node->desc.attr, node->desc.out.dim[3]);
+}
+
+/* A 1 x 1 convolution of maps in NCHW, else a product with the transposed weight. */
+static void linear(kd_export *e, const kd_node *node)
+{
+    const kd_node *w       = node->in[1];
+    const int64_t  dims[4] = { node->desc.out.dim[3], node->desc.in[0].dim[3], 1, 1 };
+    const char    *y;
+
+    if (kd_export_layout(e, node->in[0]) == NCHW) {
+        const char *in[3] = { kd_export_in(e, node->in[0], NCHW),
+                              kd_onnx_weight(e->file, w->param, 4, dims, false) };
+        int         n     = 2;
+
+        if (node->in[2]) in[n++] = vector(e, node, 2);
+        kd_export_set(e, node, NCHW,
+                      kd_onnx_node(e->file, "Conv", n, in, ATTRS(ATTR_INTS("kernel_shape", 1, 1))));
+        return;
+    }
+    y = pair_of(e, "MatMul", kd_export_in(e, node->in[0], NHWC),
+                kd_onnx_weight(e->file, w->param, 2, dims, true));
+    if (node->in[2]) y = pair_of(e, "Add", y, vector(e, node, 2));
+    kd_export_set(e, node, NHWC, y);
+}
+
+/* alpha op(a) op(b) on the last two axes. */
+static void matmul(kd_export *e, const kd_node *node)
+{
+    const kdas_matmul_attr *a = node->desc.attr;
+    const char *x = kd_export_in(e, node->in[0], NHWC), *y = kd_export_in(e, node->in[1], NHWC);
+
+    if (a->transpose_a) x = kd_export_permute(e, x, 0, 1, 3, 2);
+    if (a->transpose_b) y = kd_export_permute(e, y, 0, 1, 3, 2);
+    x = pair_of(e, "MatMul", x, y);
+    if (a->alpha != 1) x = pair_of(e, "Mul", x, kd_onnx_float(e->file, a->alpha));
+    kd_export_set(e, node, NHWC, x);
+}
+
+/* x (N,h,w,C), its channels from `first` on, as heads: (N,heads,h w,C/heads). */
+static const char *heads_of(kd_export *e, const kd_node *x, int64_t first, int64_t channels,
+                            int heads)
+{
+    const kd_extent *in     = kd_export_extent(e, x);
+    const kd_extent  cut[4] = { in[0], in[1], in[2], kd_extent_fixed(channels) };
+    const kd_extent  out[4] = { in[0], kd_extent_times(in[1], in[2]), kd_extent_fixed(heads),
+                                kd_extent_fixed(channels / heads) };
+    const char      *y      = kd_export_in(e, x, NHWC);
+
+    if (!kd_extent_same(in[3], cut[3])) {
+        int64_t axis = 3, end = first + channels;
+
+        y = kd_onnx_node(e->file, "Slice",
+                         NAMES(y, kd_onnx_ints(e->file, 1, &first), kd_onnx_ints(e->file, 1, &end),
+                               kd_onnx_ints(e->file, 1, &axis)),
+                         NO_ATTRS);
+    }
+    return kd_export_permute(e, kd_export_reshape(e, y, 4, cut, 4, out), 0, 2, 1, 3);
+}
+
+static void attention(kd_export *e, const kd_node *node)
+{
+    const kdas_attention_attr *a = node->desc.attr;
+    const kd_extent           *q = kd_export_extent(e, node->in[0]);
+    int64_t                    c = node->desc.out.dim[3];
+    const kd_extent rows[4]      = { q[0], kd_extent_times(q[1], q[2]), kd_extent_fixed(a->heads),
+                                     kd_extent_fixed(c / a->heads) };
+    const char     *query        = heads_of(e, node->in[0], 0, c, a->heads),
+               *key              = heads_of(e, node->in[1], 0, c, a->heads),
+               *values           = heads_of(e, node->in[1], c, c, a->heads), *y;
+
+    y = pair_of(e, "MatMul", query, kd_export_permute(e, key, 0, 1, 3, 2));
+    y = pair_of(e, "Mul", y, kd_onnx_float(e->file, a->scale));
+    y = kd_onnx_node(e->file, "Softmax", NAMES(y), ATTRS(ATTR_INT("axis", -1)));
+    y = kd_export_permute(e, pair_of(e, "MatMul", y, values), 0, 2, 1, 3);
+    kd_export_set(e, node, NHWC, kd_export_reshape(e, y, 4, rows, 4, kd_export_extent(e, node)));
+}
+
+/* ---- Norms ----------------------------------------------------------------------------------- */
+
+static void layer_norm(kd_export *e, const kd_node *node)
+{
+    const kdas_norm_attr *a = node->desc.attr;
+
+    kd_export_set(e, node, NHWC,
+                  kd_onnx_node(e->file, "LayerNormalization",
+                               NAMES(kd_export_in(e, node->in[0], NHWC), vector(e, node, 1),
+                                     vector(e, node, 2)),
+                               ATTRS(ATTR_INT("axis", -1), ATTR_FLOAT("epsilon", a->eps))));
+}
+
+/* With the running statistics. */
+static void batch_norm(kd_export *e, const kd_node *node)
+{
+    const kdas_norm_attr *a = node->desc.attr;
+
+    kd_export_set(e, node, NCHW,
+                  kd_onnx_node(e->file, "BatchNormalization",
+                               NAMES(kd_export_in(e, node->in[0], NCHW), vector(e, node, 1),
+                                     vector(e, node, 2), vector(e, node, 3), vector(e, node, 4)),
+                               ATTRS(ATTR_FLOAT("epsilon", a->eps))));
+}
+
+/* Over the channels, in either layout. */
+static void softmax(kd_export *e, const kd_node *node)
+{
+    kdas_onnx_layout layout = kd_export_layout(e, node->in[0]);
+
+    kd_export_set(e, node, layout,
+                  kd_onnx_node(e->file, "Softmax", NAMES(kd_export_in(e, node->in[0], layout)),
+                               ATTRS(ATTR_INT("axis", kd_axes_of(layout).c))));
+}
+
+/* ---- Elementwise ----------------------------------------------------------------------------- */
+
+static void same_layout(kd_export *e, const kd_node *node, const char *type)
+{
+    kdas_onnx_layout layout = kd_export_layout(e, node->in[0]);
+
+    kd_export_set(e, node, layout, node_of(e, type, kd_export_in(e, node->in[0], layout)));
+}
+
+static void relu(kd_export *e, const kd_node *node) { same_layout(e, node, "Relu"); }
+static void sigmoid(kd_export *e, const kd_node *node) { same_layout(e, node, "Sigmoid"); }
+
+static void relu6(kd_export *e, const kd_node *node)
+{
+    kdas_onnx_layout layout = kd_export_layout(e, node->in[0]);
+
+    kd_export_set(e, node, layout,
+                  kd_onnx_node(e->file, "Clip",
+                               NAMES(kd_export_in(e, node->in[0], layout),
+                                     kd_onnx_float(e->file, 0), kd_onnx_float(e->file, 6)),
+                               NO_ATTRS));
+}
+
+/* x / sqrt 2, Erf, + 1, times x, times 1/2: the chain that runtimes fuse to one kernel. */
+static void gelu(kd_export *e, const kd_node *node)
+{
+    kdas_onnx_layout layout = kd_export_layout(e, node->in[0]);
+    const char      *x      = kd_export_in(e, node->in[0], layout), *y;
+
+    y = node_of(e, "Erf", pair_of(e, "Div", x, kd_onnx_float(e->file, 1.41421356f)));
+    y = pair_of(e, "Add", y, kd_onnx_float(e->file, 1));
+    y = pair_of(e, "Mul", pair_of(e, "Mul", x, y), kd_onnx_float(e->file, 0.5f));
+    kd_export_set(e, node, layout, y);
+}
+
+/* b's axes are a's or 1: ONNX broadcasts in the same way. */
+static void arithmetic(kd_export *e, const kd_node *node, const char *type)
+{
+    kdas_onnx_layout layout = kd_export_layout(e, node->in[0]);
+
+    kd_export_set(e, node, layout,
+                  pair_of(e, type, kd_export_in(e, node->in[0], layout),
+                          kd_export_in(e, node->in[1], layout)));
+}
+
+static void add(kd_export *e, const kd_node *node) { arithmetic(e, node, "Add"); }
+static void sub(kd_export *e, const kd_node *node) { arithmetic(e, node, "Sub"); }
+static void mul(kd_export *e, const kd_node *node) { arithmetic(e, node, "Mul"); }
+
+/* The file is in f32 throughout: a change of type is no op. */
+static void cast(kd_export *e, const kd_node *node)
+{
+    kdas_onnx_layout layout = kd_export_layout(e, node->in[0]);
+
+    kd_export_set(e, node, layout, kd_export_in(e, node->in[0], layout));
+}
+
+/* ---- Over axes, which stay as 1 --------------------------------------------------------------- */
+
+static void reduce_channels(kd_export *e, const kd_node *node, const char *type)
+{
+    kdas_onnx_layout layout = kd_export_layout(e, node->in[0]);
+
+    kd_export_set(
+        e, node, layout,
+        kd_onnx_node(e->file, type, NAMES(kd_export_in(e, node->in[0], layout)),
+                     ATTRS(ATTR_INTS("axes", kd_axes_of(layout).c), ATTR_INT("keepdims", 1))));
+}
+
+static void channel_mean(kd_export *e, const kd_node *node)
+{
+    reduce_channels(e, node, "ReduceMean");
+}
+
+static void channel_max(kd_export *e, const kd_node *node)
+{
+    reduce_channels(e, node, "ReduceMax");
+}
+
+static void pool_max(kd_export *e, const kd_node *node)
+{
+    kdas_onnx_layout layout = kd_export_layout(e, node->in[0]);
+    kd_axes          axes   = kd_axes_of(layout);
+
+    kd_export_set(e, node, layout,
+                  kd_onnx_node(e->file, "ReduceMax", NAMES(kd_export_in(e, node->in[0], layout)),
+                               ATTRS(ATTR_INTS("axes", axes.h, axes.w), ATTR_INT("keepdims", 1))));
+}
+
+/* ---- The table ------------------------------------------------------------------------------- */
+
+static const struct {
+    int32_t op;
+    kd_form form;
+} forms[] = {
+    { KDAS_OP_CONV2D, conv2d },
+    { KDAS_OP_DWCONV2D, dwconv2d },
+    { KDAS_OP_LINEAR, linear },
+    { KDAS_OP_MATMUL, matmul },
+    { KDAS_OP_ATTENTION, attention },
+    { KDAS_OP_LAYER_NORM, layer_norm },
+    { KDAS_OP_BATCH_NORM, batch_norm },
+    { KDAS_OP_SOFTMAX, softmax },
+    { KDAS_OP_RELU, relu },
+    { KDAS_OP_RELU6, relu6 },
+    { KDAS_OP_SIGMOID, sigmoid },
+    { KDAS_OP_GELU, gelu },
+    { KDAS_OP_ADD, add },
+    { KDAS_OP_SUB, sub },
+    { KDAS_OP_MUL, mul },
+    { KDAS_OP_CAST, cast },
+    { KDAS_OP_CHANNEL_MEAN, channel_mean },
+    { KDAS_OP_CHANNEL_MAX, channel_max },
+    { KDAS_OP_POOL_MAX, pool_max },
+    { KDAS_OP_POOL_AVG, kd_form_pool_avg },
+    { KDAS_OP_CONCAT, kd_form_concat },
+    { KDAS_OP_SLICE, kd_form_slice },
+    { KDAS_OP_CROP, kd_form_crop },
+    { KDAS_OP_TRANSPOSE, kd_form_transpose },
+    { KDAS_OP_RESHAPE, kd_form_reshape },
+    { KDAS_OP_RESIZE, kd_form_resize },
+};
+
+kd_form kd_form_of(int32_t op)
+{
+    for (size_t i = 0; i < KD_COUNT(forms); i++)
+        if (forms[i].op == op) return forms[i].form;
+    return NULL;
+}

@@ -1,0 +1,57 @@
+/* values.c - the values of a graph's nodes in the file, in one layout or both, and the walk over
+ * the nodes. */
+#include "export/export.h"
+#include "export/proto.h"
+
+kd_axes kd_axes_of(kdas_onnx_layout layout)
+{
+    return layout == KDAS_ONNX_NCHW ? (kd_axes){ 2, 3, 1 } : (kd_axes){ 1, 2, 3 };
+}
+
+const kd_extent *kd_export_extent(const kd_export *e, const kd_node *node)
+{
+    return e->value[node->id].extent;
+}
+
+kdas_onnx_layout kd_export_layout(const kd_export *e, const kd_node *node)
+{
+    return e->value[node->id].name[KDAS_ONNX_NHWC] ? KDAS_ONNX_NHWC : KDAS_ONNX_NCHW;
+}
+
+const char *kd_export_permute(kd_export *e, const char *x, int a, int b, int c, int d)
+{
+    return kd_onnx_node(e->file, "Transpose", NAMES(x), ATTRS(ATTR_INTS("perm", a, b, c, d)));
+}
+
+const char *kd_export_in(kd_export *e, const kd_node *node, kdas_onnx_layout layout)
+{
+    const char **name = e->value[node->id].name;
+
+    if (!name[layout] && name[!layout])
+        name[layout] = layout == KDAS_ONNX_NCHW ? kd_export_permute(e, name[!layout], 0, 3, 1, 2)
+                                                : kd_export_permute(e, name[!layout], 0, 2, 3, 1);
+    return name[layout];
+}
+
+void kd_export_set(kd_export *e, const kd_node *node, kdas_onnx_layout layout, const char *name)
+{
+    e->value[node->id].name[layout] = name;
+}
+
+kdas_status kd_export_nodes(kd_export *e)
+{
+    for (int i = 0; i < kd_graph_nodes(e->graph); i++) {
+        const kd_node *node = kd_graph_node(e->graph, i);
+        kd_form        form;
+
+        if (node->kind != KD_NODE_OP) continue;
+        form = kd_form_of(node->op->ref.op);
+        if (!form)
+            return kd_fail(KDAS_EINVAL, "%s: the op '%s' has no form in ONNX (src/export/forms.c)",
+                           node->name, node->op->name);
+        kd_onnx_scope(e->file, node->name);
+        form(e, node);
+        KD_RETURN(kd_onnx_status(e->file));
+    }
+    return KDAS_OK;
+}
