@@ -51,13 +51,37 @@ typedef struct kdas_load_options {
      * batch counters. The rest of the model does not change. Cannot be combined with `prefix`.
      * Since 0.4. */
     const char *part;
+    /* A .pth file may hold several dictionaries of tensors. The name of the one to load: the keys
+     * that lead to it, such as "model", "state_dict_ema" or "ema.module"; "" is the outermost.
+     * NULL (default): the one that fits the model best. Since 0.4. */
+    const char *entry;
+    /* 1: load EfficientNet-Lite's published stem as it is, for pixels as (x - 127) / 128. Default
+     * 0: it is rewritten for ImageNet's normalisation. Since 0.4. */
+    int32_t as_published;
+    int32_t reserved; /* 0 */
 } kdas_load_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
 
-/* Load a safetensors file whose names are those of the published state_dict. On failure the model
- * is unchanged. KDAS_EIO, KDAS_EFORMAT, KDAS_ENOTFOUND (a tensor is missing or unknown; no such
- * part), KDAS_ESHAPE; the message names file and tensor. Since 0.1. */
+/* Load a file of weights: safetensors, or PyTorch's .pth (since 0.4), told by its content. Its names
+ * are those of the published state_dict. On failure the model is unchanged.
+ *
+ * .pth: what torch.save wrote, in both of its forms, of any version but those before 0.1.10. The
+ * pickle in it is read as data; nothing of it is run. A whole module is refused, since it needs its
+ * Python code. Values of any real or integer type become float.
+ * Dictionaries: tensors may be in the outermost dictionary or in one inside it, up to 4 deep, under
+ * any keys ("model", "state_dict", "ema"). The one of which most tensors fit the model, by name and
+ * shape, is loaded. If two fit equally, the file is refused and the message lists them: see `entry`.
+ * Names: words in front that ALL names of the dictionary have ("module.", "_orig_mod.",
+ * "model.student.", up to 6) are taken off, one after the other, as far as more tensors fit then.
+ * timm's names of PVTv2 ("stages.0.blocks.0...") are translated, if more tensors fit then. `prefix`
+ * and `part` apply to the names that result. Batch counters may be missing if the file has none.
+ * Values: a NaN, an infinity or a negative running variance is refused (since 0.4).
+ *
+ * KDAS_EIO; KDAS_EFORMAT (a damaged file, or one of another kind, which the message names, with what
+ * to do); KDAS_ENOTFOUND (a tensor is missing or unknown; no such part or entry), KDAS_ESHAPE: the
+ * message names file and tensor, and the network that the tensors fit, if there is one; KDAS_EINVAL
+ * (several dictionaries fit). Since 0.1. */
 KDAS_API kdas_status kdas_model_load(kdas_model *model, const char *path,
                                      const kdas_load_options *options);
 /* Save as safetensors, atomically. PyTorch loads the file with load_state_dict. KDAS_EIO,
