@@ -617,9 +617,9 @@ static Suite *safetensors_suite(void)
     TCase *t = tcase_create("safetensors");
 
     tcase_add_checked_fixture(t, setup, teardown);
-    tcase_add_loop_test(tc, blanks_around_a_header_are_read_over, 0, KD_COUNT(paddings));
-    tcase_add_test(tc, other_padding_is_refused);
-    tcase_add_loop_test(tc, types_that_are_not_converted_do_not_hinder_the_others, 0,
+    tcase_add_loop_test(t, blanks_around_a_header_are_read_over, 0, KD_COUNT(paddings));
+    tcase_add_test(t, other_padding_is_refused);
+    tcase_add_loop_test(t, types_that_are_not_converted_do_not_hinder_the_others, 0,
                         KD_COUNT(others));
     tcase_add_loop_test(t, what_is_written_is_read_back, 0, 2);
     tcase_add_test(t, the_file_is_the_one_that_the_format_asks_for);

@@ -16,6 +16,8 @@
 /* More values than a file of KD_ST_MAX_TENSORS can have. */
 #define MAX_VALUES ((size_t)KD_ST_MAX_TENSORS * 20)
 
+#define BLANKS " \t\r\n" /* of JSON */
+
 struct text_pair {
     const char *key, *value;
 };
@@ -136,7 +138,7 @@ static kdas_status read_header(kd_safetensors *f)
     if (!f->header) return KDAS_ENOMEM;
     KD_RETURN(kd_file_read(f->file, 8, f->header, f->length));
     f->header[n] = 0;
-    if (f->header[strspn(f->header, " \t\r\n")] != '{')
+    if (f->header[strspn(f->header, BLANKS)] != '{')
         return bad(f, "its header is not a JSON object");
     if (memchr(f->header, 0, f->length))
         return bad(f, "its header has a NUL, which JSON has not; save it anew without padding");
@@ -303,10 +305,11 @@ static kdas_status check_together(kd_safetensors *f)
 
 static kdas_status take_header(kd_safetensors *f)
 {
+    size_t      blank = strspn(f->header, BLANKS);
     kdas_status st;
     kd_json    *json;
 
-    st = kd_json_parse(&json, f->ctx, f->header, f->length, MAX_VALUES);
+    st = kd_json_parse(&json, f->ctx, f->header + blank, f->length - blank, MAX_VALUES);
     if (st != KDAS_OK)
         return kd_fail_in(st, "'%s' is not a usable safetensors file: its header",
                           kd_file_path(f->file));
