@@ -53,7 +53,8 @@ typedef struct kdas_load_options {
     const char *part;
     /* A .pth file may hold several dictionaries of tensors. The name of the one to load: the keys
      * that lead to it, such as "model", "state_dict_ema" or "ema.module"; "" is the outermost.
-     * NULL (default): the one that fits the model best. Since 0.4. */
+     * NULL (default): the one that fits the model best. Has no meaning for a file with one set, as
+     * safetensors. Since 0.4. */
     const char *entry;
     /* 1: load EfficientNet-Lite's published stem as it is, for pixels as (x - 127) / 128. Default
      * 0: it is rewritten for ImageNet's normalisation. Since 0.4. */

@@ -100,7 +100,8 @@ static void describe(const kd_pairing *p, const fit *f, char *to, size_t size)
     *to = 0;
     if (f->of_asked && !p->part)
         snprintf(to, size,
-                 "it has the backbone of '%s': start from that by --backbone-weights, or "
+                 "it has the backbone of '%s': start from that by --backbone-weights (a teacher: "
+                 "--teacher-backbone-weights), or "
                  "kdas_load_options.part = \"" BACKBONE "\"",
                  p->network);
     else if (other)

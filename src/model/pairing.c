@@ -209,7 +209,7 @@ kdas_status kd_pairing_choose(kd_pairing *p, const char *entry, int64_t *fits)
     for (p->set = 0; p->set < sets; p->set++) {
         score s;
 
-        if (entry && strcmp(entry, kd_weights_set(p->file, p->set)) != 0) continue;
+        if (entry && sets > 1 && strcmp(entry, kd_weights_set(p->file, p->set)) != 0) continue;
         s           = choose_renaming(p);
         all[p->set] = s.fits;
         if (best >= 0 && !is_better(s, most)) {

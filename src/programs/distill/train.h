@@ -36,6 +36,8 @@ void training_remember(training *t);
 bool training_check(training *t, const settings *s, const frames *f);
 /* Train, then give the model the weights of its best epoch. False after a sentence or a cancel. */
 bool training_run(training *t, const settings *s, const frames *f);
-/* A model for inference alone, with the weights of a file; NULL after a sentence. */
-kdas_model *frozen_model(kdas_context *context, const char *name, const char *weights);
+/* A model for inference alone, with the weights of a file, or of its `entry` if it has several sets;
+ * NULL after a sentence. */
+kdas_model *frozen_model(kdas_context *context, const char *name, const char *weights,
+                         const char *entry);
 #endif

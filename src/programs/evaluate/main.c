@@ -17,7 +17,7 @@
 /* ---- Settings -------------------------------------------------------------------------------- */
 
 static struct {
-    const char *predictions, *masks, *model, *weights, *csv, *per_image;
+    const char *predictions, *masks, *model, *weights, *entry, *csv, *per_image;
     bool        data;
     int64_t     size[2];
     machine     machine;
@@ -31,7 +31,11 @@ static const option options[] = {
       .help = "their masks (> 127 is polyp), of the same base names\nand sizes" },
     { OPTION_GROUP, "A model" },
     { OPTION_TEXT, "--model", "NAME", &set_to.model, .help = "network, e.g. polyp_pvt_b0" },
-    { OPTION_TEXT, "--weights", "FILE", &set_to.weights, .help = "its weights, safetensors" },
+    { OPTION_TEXT, "--weights", "FILE", &set_to.weights,
+      .help = "its weights: safetensors or .pth" },
+    { OPTION_TEXT, "--weights-entry", "NAME", &set_to.entry,
+      .help = "of a .pth file with several sets of weights, the one\nto take, e.g. model or "
+              "ema.module" },
     { OPTION_FLAG, "--data", "DIR...", &set_to.data,
       .help = "sets: folders that hold images/ and masks/" },
     { OPTION_SIZE, "--size", "N", set_to.size, .help = "of the network's input: N or HxW (352)" },
@@ -187,11 +191,14 @@ static bool score_maps(kdas_evaluator *set, kdas_context *context)
 static bool model_open(kdas_model **out, kdas_context *context)
 {
     kdas_model_options settings;
+    kdas_load_options  load;
 
     kdas_model_options_init(&settings, sizeof settings);
     settings.trainable = 0;
+    kdas_load_options_init(&load, sizeof load);
+    load.entry = set_to.entry;
     return ok(kdas_model_create(out, context, set_to.model, &settings)) &&
-           ok(kdas_model_load(*out, set_to.weights, NULL));
+           ok(kdas_model_load(*out, set_to.weights, &load));
 }
 
 static bool score_model(kdas_evaluator *set, kdas_context *context, kdas_model *model,

@@ -19,7 +19,7 @@
 #include "system/stop.h"
 
 typedef struct settings {
-    const char *model, *weights, *out, *raw;
+    const char *model, *weights, *entry, *out, *raw;
     int64_t     size[2];
     machine     machine;
     double      threshold, smoothing, hysteresis;
@@ -79,7 +79,11 @@ static int read_settings(settings *s, int argc, char **argv)
     const option options[] = {
         { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
           "polyp_pvt_b0 (default) ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4" },
-        { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0, "its trained weights, safetensors" },
+        { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0,
+          "its trained weights: safetensors or .pth" },
+        { OPTION_TEXT, "--weights-entry", "NAME", &s->entry, 0, 0,
+          "of a .pth file with several sets of weights, the one\nto take, e.g. model or "
+          "ema.module" },
         { OPTION_TEXT, "--out", "DIR", &s->out, 0, 0, "folder for the pictures" },
         { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, "input of the network (352)" },
         { OPTION_REAL, "--threshold", "X", &s->threshold, 0, 1,
@@ -323,6 +327,7 @@ static int run(const settings *s)
 {
     kdas_segmenter_options options = segmenter_options(s);
     kdas_model_options     model_options;
+    kdas_load_options      load_options;
     kdas_context          *context   = NULL;
     kdas_model            *model     = NULL;
     kdas_segmenter        *segmenter = NULL;
@@ -330,10 +335,12 @@ static int run(const settings *s)
 
     kdas_model_options_init(&model_options, sizeof model_options);
     model_options.trainable = 0;
+    kdas_load_options_init(&load_options, sizeof load_options);
+    load_options.entry = s->entry;
     if ((s->raw || (names_differ(s) && folder_ready(s->out) && images_are_safe(s))) &&
         context_open(&context, &s->machine) &&
         ok(kdas_model_create(&model, context, s->model, &model_options)) &&
-        ok(kdas_model_load(model, s->weights, NULL)) &&
+        ok(kdas_model_load(model, s->weights, &load_options)) &&
         ok(kdas_segmenter_create(&segmenter, model, &options))) {
         live_output output = s->overlay       ? LIVE_OVERLAY
                              : s->probability ? LIVE_PROBABILITY
