@@ -91,6 +91,15 @@ static kdas_status find_fit(const kd_pairing *asked, fit *out)
     return KDAS_OK;
 }
 
+/* Whether tensors fit entries of the network besides its backbone, as they were paired. */
+static bool has_more(const kd_pairing *p)
+{
+    for (int k = 0; k < kd_params_count(p->params); k++)
+        if (p->tensor[k] && strncmp(kd_params_at(p->params, k)->name, BACKBONE, 9) != 0)
+            return true;
+    return false;
+}
+
 /* What to say about it; empty: nothing is known. */
 static void describe(const kd_pairing *p, const fit *f, char *to, size_t size)
 {
@@ -98,7 +107,11 @@ static void describe(const kd_pairing *p, const fit *f, char *to, size_t size)
     bool        other = f->network && strcmp(f->network, p->network) != 0;
 
     *to = 0;
-    if (f->of_asked && !p->part)
+    if (f->network && !other)
+        snprintf(to, size,
+                 "all others of the network are there (kdas_load_options.extra ignores "
+                 "what it does not have)");
+    else if (f->of_asked && !p->part && !has_more(p))
         snprintf(to, size,
                  "it has the backbone of '%s': start from that by --backbone-weights (a teacher: "
                  "--teacher-backbone-weights), or "
