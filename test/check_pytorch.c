@@ -67,9 +67,9 @@ static const struct {
     { "wide", KD_ST_F32, 2, { 2, 3 }, { 2.5f, 2.5f, 2.5f, 2.5f, 2.5f, 2.5f } },
 };
 
-static const char *const forms[] = { "zip.pth",          "zip_protocol5.pth", "zip_deflated.pth",
-                                     "zip_big.pth",      "old.pth",           "old_protocol1.pth",
-                                     "old_protocol4.pth" };
+static const char *const forms[] = { "zip.pth",           "zip_protocol5.pth", "zip_deflated.pth",
+                                     "zip_big.pth",       "old.pth",           "old_protocol1.pth",
+                                     "old_protocol4.pth", "wheel.whl" };
 
 START_TEST(each_form_gives_every_value)
 {
@@ -139,7 +139,8 @@ static const struct {
     { "sparse.pth", "_rebuild_sparse_tensor", "dense" },
     { "bare.pkl", "Python pickle", "state_dict()" },
     { "tar.pth", "tar archive", "unpack it" },
-    { "holds_one.zip", "'package/models/net.pth'", "unpack it" },
+    { "holds_one.zip", "'package/models/net.safetensors'", "unpack it" },
+    { "holds_page.zip", "a web page", "fetch the file again" },
     { "arrays.npz", "NumPy archive", "export it to safetensors" },
 };
 

@@ -4,37 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/text.h"
-#include "io/pickle.h"
-
-typedef struct value {
-    uint8_t  kind;
-    uint32_t first, last, count; /* cells */
-    union {
-        int64_t whole;
-        double  real;
-        struct {
-            uint32_t at, length; /* of a text; of a global's module */
-            uint32_t name_at, name_length;
-        };
-        struct {
-            uint32_t callable, args, state;
-        };
-    };
-} value;
-
-typedef struct cell {
-    uint32_t key, item, next;
-} cell;
-
-struct kd_pickle {
-    kdas_context *ctx;
-    const char   *bytes;
-    value        *value;
-    size_t        values, value_capacity;
-    cell         *cell;
-    size_t        cells, cell_capacity;
-    uint32_t      root;
-};
+#include "io/pickle_inside.h"
 
 #define MARK UINT32_MAX /* on the stack: where a group of values begins */
 
@@ -113,7 +83,7 @@ static uint32_t new_value(machine *m, kd_pickle_kind kind)
     m->status =
         kd_grow(p->ctx, (void **)&p->value, &p->value_capacity, p->values + 1, sizeof *p->value);
     if (m->status != KDAS_OK) return 0;
-    p->value[p->values] = (value){ .kind = (uint8_t)kind };
+    p->value[p->values] = (kd_pickle_value){ .kind = (uint8_t)kind };
     return (uint32_t)p->values++;
 }
 
@@ -163,8 +133,8 @@ static size_t after_mark(machine *m)
 
 static void add(machine *m, uint32_t to, uint32_t key, uint32_t item)
 {
-    kd_pickle *p = m->p;
-    value     *v;
+    kd_pickle       *p = m->p;
+    kd_pickle_value *v;
 
     if (m->status != KDAS_OK) return;
     if (p->cells >= KD_PICKLE_MAX_VALUES) {
@@ -175,7 +145,7 @@ static void add(machine *m, uint32_t to, uint32_t key, uint32_t item)
         kd_grow(p->ctx, (void **)&p->cell, &p->cell_capacity, p->cells + 1, sizeof *p->cell);
     if (m->status != KDAS_OK) return;
     v                 = &p->value[to];
-    p->cell[p->cells] = (cell){ .key = key, .item = item };
+    p->cell[p->cells] = (kd_pickle_cell){ .key = key, .item = item };
     if (v->first)
         p->cell[v->last].next = (uint32_t)p->cells;
     else
@@ -593,101 +563,4 @@ kdas_status kd_pickle_read(kd_pickle **out, kdas_context *ctx, const void *bytes
     else
         kd_pickle_free(p);
     return m.status;
-}
-
-void kd_pickle_free(kd_pickle *pickle)
-{
-    if (!pickle) return;
-    kd_free(pickle->ctx, pickle->value);
-    kd_free(pickle->ctx, pickle->cell);
-    kd_free(pickle->ctx, pickle);
-}
-
-/* ---- Questions ------------------------------------------------------------------------------- */
-
-uint32_t kd_pickle_root(const kd_pickle *p) { return p->root; }
-uint32_t kd_pickle_values(const kd_pickle *p) { return (uint32_t)p->values; }
-
-kd_pickle_kind kd_pickle_kind_of(const kd_pickle *p, uint32_t item)
-{
-    return (kd_pickle_kind)p->value[item].kind;
-}
-
-bool kd_pickle_whole(const kd_pickle *p, uint32_t item, int64_t *out)
-{
-    if (p->value[item].kind != KD_PICKLE_WHOLE) return false;
-    *out = p->value[item].whole;
-    return true;
-}
-
-const char *kd_pickle_text(const kd_pickle *p, uint32_t item, size_t *length)
-{
-    if (p->value[item].kind != KD_PICKLE_TEXT) return NULL;
-    *length = p->value[item].length;
-    return p->bytes + p->value[item].at;
-}
-
-bool kd_pickle_is_text(const kd_pickle *p, uint32_t item, const char *text)
-{
-    size_t      n;
-    const char *is = kd_pickle_text(p, item, &n);
-
-    return is && n == strlen(text) && memcmp(is, text, n) == 0;
-}
-
-void kd_pickle_global(const kd_pickle *p, uint32_t item, char *to, size_t size)
-{
-    const value *v = &p->value[item];
-
-    *to = 0;
-    if (v->kind == KD_PICKLE_GLOBAL)
-        snprintf(to, size, "%.*s.%.*s", (int)KD_MIN(v->length, 100u), p->bytes + v->at,
-                 (int)KD_MIN(v->name_length, 100u), p->bytes + v->name_at);
-    for (; *to; to++) /* part of a sentence */
-        if ((unsigned char)*to < ' ' || *to == 0x7F) *to = '?';
-}
-
-bool kd_pickle_is_global(const kd_pickle *p, uint32_t item, const char *name)
-{
-    const value *v = &p->value[item];
-    size_t       n = strlen(name);
-
-    return v->kind == KD_PICKLE_GLOBAL && n == (size_t)v->length + 1 + v->name_length &&
-           memcmp(name, p->bytes + v->at, v->length) == 0 && name[v->length] == '.' &&
-           memcmp(name + v->length + 1, p->bytes + v->name_at, v->name_length) == 0;
-}
-
-static bool is_call(const kd_pickle *p, uint32_t item)
-{
-    return p->value[item].kind == KD_PICKLE_OBJECT || p->value[item].kind == KD_PICKLE_PERSISTENT;
-}
-
-uint32_t kd_pickle_callable(const kd_pickle *p, uint32_t item)
-{
-    return is_call(p, item) ? p->value[item].callable : 0;
-}
-
-uint32_t kd_pickle_args(const kd_pickle *p, uint32_t item)
-{
-    return is_call(p, item) ? p->value[item].args : 0;
-}
-
-uint32_t kd_pickle_state(const kd_pickle *p, uint32_t item)
-{
-    return is_call(p, item) ? p->value[item].state : 0;
-}
-
-uint32_t kd_pickle_count(const kd_pickle *p, uint32_t item) { return p->value[item].count; }
-uint32_t kd_pickle_first(const kd_pickle *p, uint32_t item) { return p->value[item].first; }
-uint32_t kd_pickle_next(const kd_pickle *p, uint32_t at) { return p->cell[at].next; }
-uint32_t kd_pickle_key(const kd_pickle *p, uint32_t at) { return p->cell[at].key; }
-uint32_t kd_pickle_item(const kd_pickle *p, uint32_t at) { return p->cell[at].item; }
-
-uint32_t kd_pickle_element(const kd_pickle *p, uint32_t item, uint32_t i)
-{
-    uint32_t at = kd_pickle_first(p, item);
-
-    for (; at && i > 0; i--)
-        at = kd_pickle_next(p, at);
-    return at ? kd_pickle_item(p, at) : 0;
 }

@@ -78,20 +78,64 @@ static const kd_zip_entry *entry_like(const kd_zip *zip, const char *end)
     return best;
 }
 
-/* A zip archive without data.pkl: what it is instead. */
-static kdas_status refuse_zip(const kd_pytorch *pt)
+/* The one entry that is a file of PyTorch by its name. NULL: there is none, or several. */
+static const kd_zip_entry *inner_file(const kd_zip *zip)
 {
-    static const char *const inside[] = { ".safetensors", ".pth", ".pt", ".bin", ".ckpt" };
+    static const char *const endings[] = { ".pth", ".pt", ".bin", ".ckpt" };
+    const kd_zip_entry      *found     = NULL;
 
-    for (size_t i = 0; i < KD_COUNT(inside); i++) {
-        const kd_zip_entry *e = entry_like(pt->zip, inside[i]);
+    for (int64_t i = 0; i < kd_zip_count(zip); i++)
+        for (size_t k = 0; k < KD_COUNT(endings); k++) {
+            if (!ends_with(kd_zip_at(zip, i)->name, endings[k])) continue;
+            if (found) return NULL;
+            found = kd_zip_at(zip, i);
+        }
+    return found;
+}
 
-        if (e)
-            return kd_fail(KDAS_EFORMAT,
-                           "'%s' is a zip archive that holds '%.200s'; unpack it, and give that "
-                           "file",
-                           kd_file_path(pt->file), e->name);
+/* Go on with an entry in place of the archive. */
+static kdas_status enter(kd_pytorch *pt, const kd_zip_entry *e)
+{
+    uint64_t    at;
+    size_t      size = (size_t)e->size;
+    void       *bytes;
+    char       *path;
+    kdas_status st;
+
+    KD_RETURN(kd_zip_locate(pt->zip, e, &at));
+    path  = kd_printf(pt->ctx, "%s/%s", kd_file_path(pt->file), e->name);
+    bytes = kd_alloc(pt->ctx, size);
+    st    = path && bytes ? kd_zip_read(pt->zip, e, bytes) : KDAS_ENOMEM;
+    if (st == KDAS_OK) {
+        kd_zip_close(pt->zip);
+        kd_file_close(pt->file);
+        pt->zip   = NULL;
+        pt->inner = true;
+        st        = kd_file_of_memory(&pt->file, pt->ctx, path, bytes, size);
+        bytes     = NULL;
     }
+    kd_free(pt->ctx, bytes);
+    kd_free(pt->ctx, path);
+    return st;
+}
+
+static kdas_status open_any(kd_pytorch *pt);
+
+/* A zip archive without data.pkl: a file inside, or what it is instead. */
+static kdas_status open_other_zip(kd_pytorch *pt)
+{
+    const kd_zip_entry *e = inner_file(pt->zip);
+
+    if (e && !pt->inner) {
+        KD_RETURN(enter(pt, e));
+        return open_any(pt);
+    }
+    e = entry_like(pt->zip, ".safetensors");
+    if (!e) e = entry_like(pt->zip, ".pth");
+    if (e)
+        return kd_fail(KDAS_EFORMAT,
+                       "'%s' is a zip archive that holds '%.200s'; unpack it, and give that file",
+                       kd_file_path(pt->file), e->name);
     if (entry_like(pt->zip, ".npy"))
         return refuse(pt, "it is a NumPy archive (.npz); export it to safetensors");
     return refuse(pt, "it is a zip archive, but not of PyTorch: it has no data.pkl; export the "
@@ -180,7 +224,7 @@ static kdas_status open_zip(kd_pytorch *pt)
     KD_RETURN(kd_zip_open(&pt->zip, pt->ctx, pt->file));
     e = entry_like(pt->zip, "/data.pkl");
     if (!e) e = kd_zip_find(pt->zip, "data.pkl");
-    if (!e) return refuse_zip(pt);
+    if (!e) return open_other_zip(pt);
     length = strlen(e->name) - strlen("data.pkl");
     if (entry_in(pt, e->name, length, "constants.pkl", 13))
         return refuse(pt, "it is a TorchScript archive; " SAVE_ANEW);
@@ -303,6 +347,11 @@ static kdas_status open_any(kd_pytorch *pt)
     KD_RETURN(kd_file_read(pt->file, 0, head, n));
     if (is_zip(head, n)) return open_zip(pt);
     if (magic(head, n)) return open_stacked(pt);
+    if (pt->inner && !is_pickle(head, n)) {
+        KD_RETURN(kd_kind_refuse(kd_kind_of(head, n, kd_file_size(pt->file)),
+                                 kd_file_path(pt->file), "a file of PyTorch", "give another one"));
+        return refuse(pt, "it is no file of PyTorch");
+    }
     if (is_tar(head, n))
         return refuse(pt, "it is a tar archive, as PyTorch saved before version 0.1.10, or an "
                           "archive that holds the file; unpack it, or " SAVE_ANEW);

@@ -16,7 +16,8 @@ typedef struct kd_pytorch kd_pytorch;
 /* Whether it begins like such a file, whole or not. */
 bool kd_pytorch_is(const unsigned char *head, size_t n);
 
-/* Open and find the sets: every dictionary that has tensors and is reached from the outermost by
+/* An archive that holds one such file, as a Python wheel, is opened as that file.
+ * Open and find the sets: every dictionary that has tensors and is reached from the outermost by
  * keys that are text. Every tensor is checked against its storage. KDAS_EFORMAT: damaged, cut off,
  * an archive of another kind, a whole module, no tensors. KDAS_EIO, KDAS_ENOMEM. Sentences name
  * the file. Takes `file` in all cases. */

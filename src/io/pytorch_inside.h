@@ -34,6 +34,7 @@ struct kd_pytorch {
     kdas_context        *ctx;
     kd_file             *file;
     kd_zip              *zip;   /* NULL: the older form */
+    bool                 inner; /* the file was an entry of an archive */
     char                *bytes; /* the pickle's; freed after opening, with the pickle */
     kd_pickle           *pickle;
     bool                 swap;    /* storages have the high byte first */

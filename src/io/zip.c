@@ -225,6 +225,8 @@ kdas_status kd_zip_locate(kd_zip *z, const kd_zip_entry *e, uint64_t *at)
         return bad_entry(z, e, "its bytes lie outside");
     if (e->method == KD_ZIP_STORED ? e->size != e->packed : e->size / MAX_RATIO > e->packed)
         return bad_entry(z, e, "its size cannot be true");
+    if (e->method == KD_ZIP_DEFLATED && e->size > KD_ZIP_MAX_UNPACKED)
+        return bad_entry(z, e, "it is too large to be unpacked; store it without compression");
     *at = begin;
     return KDAS_OK;
 }

@@ -5,6 +5,7 @@
 #include "io/file.h"
 
 #define KD_ZIP_MAX_ENTRIES   200000
+#define KD_ZIP_MAX_UNPACKED  ((uint64_t)2 << 30) /* bytes of a deflated entry's content */
 #define KD_ZIP_MAX_DIRECTORY (64u << 20) /* bytes */
 
 typedef struct kd_zip_entry {

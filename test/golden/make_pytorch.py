@@ -128,7 +128,12 @@ def main():
     with open(path("tar.pth"), "wb") as file:
         file.write(head)
     with zipfile.ZipFile(path("holds_one.zip"), "w") as z:
-        z.writestr("package/models/net.pth", b"x")
+        z.writestr("package/models/net.safetensors", b"x")
+    with zipfile.ZipFile(path("wheel.whl"), "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr("package/__init__.py", b"")
+        z.write(path("old.pth"), "package/models/old.pth")
+    with zipfile.ZipFile(path("holds_page.zip"), "w") as z:
+        z.writestr("net.pth", b"<!DOCTYPE html><html>")
     np.savez(path("arrays.npz"), a=np.zeros(2))
 
 
