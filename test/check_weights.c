@@ -492,6 +492,32 @@ START_TEST(a_published_stem_is_rewritten_for_imagenets_pixels)
 }
 END_TEST
 
+/* ---- Memory ---- */
+
+START_TEST(any_allocation_may_fail)
+{
+    static const char *const names[]  = { "polyp_pvt_b0", "pvt_v2_b0" }; /* fits, does not fit */
+    const kdas_status        wanted[] = { KDAS_OK, KDAS_ENOTFOUND };
+    kd_test_meter            meter    = { 0 };
+    kdas_context            *own      = kd_test_device("cpu", &meter);
+    kdas_model              *m;
+    kdas_status              st = KDAS_ENOMEM;
+
+    kd_assert_ok(kdas_model_create(&m, own, names[_i], NULL));
+    write_all(b0, "module.", NULL, 2);
+    for (long k = 1; st == KDAS_ENOMEM; k += 1 + k / 16) {
+        meter.fail_at = meter.taken + k;
+        st            = kdas_model_load(m, path(), NULL);
+        meter.fail_at = 0;
+        if (st == KDAS_ENOMEM) ck_assert(!all_are(m, "", 2));
+    }
+    ck_assert_int_eq(st, wanted[_i]);
+    kdas_model_destroy(m);
+    kdas_context_destroy(own);
+    kd_test_assert_given_back(&meter);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("weights");
@@ -517,6 +543,7 @@ int main(void)
                         (int)(sizeof broken / sizeof *broken));
     tcase_add_test(t, a_checkpoint_is_told_from_weights);
     tcase_add_test(t, a_published_stem_is_rewritten_for_imagenets_pixels);
+    tcase_add_loop_test(t, any_allocation_may_fail, 0, 2);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
