@@ -27,7 +27,7 @@ CXXFLAGS ?= -O2 -g
 ONEDNN_LIBS     ?= -ldnnl
 OPENBLAS_CFLAGS := $(shell pkg-config --cflags openblas 2>/dev/null)
 OPENBLAS_LIBS   := $(shell pkg-config --libs openblas 2>/dev/null || echo -lopenblas)
-SYSTEM_LIBS     := -lgomp -lpthread -ldl -lm
+SYSTEM_LIBS     := -lz -lgomp -lpthread -ldl -lm
 LIBS            := $(ONEDNN_LIBS) $(OPENBLAS_LIBS) $(SYSTEM_LIBS)
 
 WARN          := -Wall -Wextra -Wshadow -Wno-missing-field-initializers
@@ -316,7 +316,7 @@ bench-compare: all ## measure libkdas and its peers in turn; installs them outsi
 include src/backend/cuda/build.mk
 
 # ---- Machine --------------------------------------------------------------------------------------
-BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libopenblas-openmp-dev libstb-dev libjsmn-dev
+BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libopenblas-openmp-dev libstb-dev libjsmn-dev zlib1g-dev
 # gfortran: openblas.pc names its library for static links, which check tries; locales: a test makes one with a comma;
 # cmake: hosts find the installed library by it; groff-base: reads the man pages
 CHECK_DEPS := check abigail-tools valgrind gfortran locales cmake groff-base

@@ -272,12 +272,12 @@ START_TEST(files_of_others_load_without_facts)
     ck_assert_ptr_null(kdas_file_text(file, 0, NULL));
     kdas_file_destroy(file);
 
-    kd_assert_status(kdas_model_open(&opened, ctx, NULL, path, NULL), KDAS_ENOTFOUND);
+    kd_assert_status(kdas_model_open(&opened, ctx, NULL, path, NULL, NULL), KDAS_ENOTFOUND);
     kd_assert_sentence("w.safetensors");
     ck_assert_ptr_null(opened);
     write_file(path, m, texts);
     kd_assert_ok(
-        kdas_model_open(&opened, ctx, "lite_fpn0", path, NULL)); /* whose "model" is not ours */
+        kdas_model_open(&opened, ctx, "lite_fpn0", path, NULL, NULL)); /* whose "model" is not ours */
     assert_fact(opened, "width", "96");
     ck_assert_ptr_null(kdas_model_fact_at(opened, 1, NULL));
     kdas_model_destroy(opened);
@@ -317,15 +317,15 @@ START_TEST(a_file_names_its_network)
 
     kd_assert_ok(kdas_model_save(m, path));
     kdas_model_destroy(m);
-    kd_assert_ok(kdas_model_open(&opened, ctx, NULL, path, NULL));
+    kd_assert_ok(kdas_model_open(&opened, ctx, NULL, path, NULL, NULL));
     ck_assert_str_eq(kdas_model_network(opened), "lite_fpn0");
     kdas_model_destroy(opened);
-    kd_assert_status(kdas_model_open(&opened, ctx, "polyp_pvt_b0", path, NULL), KDAS_EINVAL);
+    kd_assert_status(kdas_model_open(&opened, ctx, "polyp_pvt_b0", path, NULL, NULL), KDAS_EINVAL);
     kd_assert_sentence("lite_fpn0, not of polyp_pvt_b0");
     ck_assert_ptr_null(opened);
-    kd_assert_status(kdas_model_open(&opened, ctx, NULL, kd_test_path("no"), NULL), KDAS_ENOTFOUND);
+    kd_assert_status(kdas_model_open(&opened, ctx, NULL, kd_test_path("no"), NULL, NULL), KDAS_ENOTFOUND);
     kd_test_write(kd_test_path("text"), "these are no weights", 20);
-    kd_assert_status(kdas_model_open(&opened, ctx, NULL, kd_test_path("text"), NULL), KDAS_EFORMAT);
+    kd_assert_status(kdas_model_open(&opened, ctx, NULL, kd_test_path("text"), NULL, NULL), KDAS_EFORMAT);
 }
 END_TEST
 

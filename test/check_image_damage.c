@@ -47,6 +47,10 @@ static const struct {
 } bad[] = {
     { "", 0, "is empty" },
     { "this is a text\n", 15, "not a JPEG, PNG or BMP image" },
+    { "version https://git-lfs.github.com/spec/v1\noid", 46, "Git LFS pointer" },
+    { "<!DOCTYPE html><html>", 21, "web page" },
+    { "PK\3\4abcdef", 10, "zip archive" },
+    { "\x93NUMPY\1\0abc", 11, "NumPy array" },
     { "II*\0abcdef", 10, "TIFF" },
     { "MM\0*abcdef", 10, "TIFF" },
     { "GIF89a....", 10, "GIF" },

@@ -247,7 +247,10 @@ static const struct {
     { "{\"t\":" ENTRY("U8", "2.5", "0", "8") "}", "not a whole number" },
     { "{\"t\":" ENTRY("U8", "\"8\"", "0", "8") "}", "not a whole number" },
     { "{\"t\":" ENTRY("U8", "1,1,1,1,1,1,1,1,8", "0", "8") "}", "8 dimensions" },
-    { "{\"t\":" ENTRY("F8_E4M3", "8", "0", "8") "}", "'F8_E4M3' is not known" },
+    { "{\"t\":" ENTRY("F8_E9M9", "8", "0", "8") "}", "'F8_E9M9' is not known" },
+    { "{\"t\":" ENTRY("F4", "15", "0", "8") "}", "do not fill whole bytes" },
+    { "{\"t\":" ENTRY("F6_E2M3", "2", "0", "8") "}", "do not fill whole bytes" },
+    { "{\"t\":" ENTRY("F6_E2M3", "8", "0", "8") "}", "needs 6 bytes, it has 8" },
     { "{\"t\":" ENTRY("", "8", "0", "8") "}", "is not known" },
     { "{\"a\":" ENTRY("U8", "5", "0", "5") ",\"b\":" ENTRY("U8", "4", "4", "8") "}", "overlap" },
     { "{\"a\":" WHOLE ",\"b\":" WHOLE "}", "overlap" },
@@ -305,6 +308,81 @@ START_TEST(the_rows_above_are_refused_for_their_lie_alone)
     kd_assert_ok(kd_safetensors_open(&f, ctx, lay("{}", 0)));
     ck_assert_int_eq(kd_safetensors_count(f), 0);
     ck_assert_ptr_null(kd_safetensors_find(f, "t"));
+    kd_safetensors_close(f);
+}
+END_TEST
+
+/* As the format's own library takes them. */
+static const struct {
+    const char *front, *back;
+} paddings[] = {
+    { "   ", "" }, { "\n\t\r ", "" }, { "", "\n\t\r " }, { " ", "     " }, { "", "" },
+};
+
+START_TEST(blanks_around_a_header_are_read_over)
+{
+    char            header[256];
+    kd_safetensors *f;
+    float           got[8];
+
+    snprintf(header, sizeof header, "%s{\"t\":" WHOLE "}%s", paddings[_i].front, paddings[_i].back);
+    kd_assert_ok(kd_safetensors_open(&f, ctx, lay(header, 8)));
+    kd_assert_ok(kd_safetensors_read_float(f, kd_safetensors_find(f, "t"), got));
+    for (int i = 0; i < 8; i++)
+        ck_assert(got[i] == (float)i);
+    kd_safetensors_close(f);
+}
+END_TEST
+
+/* As the format's own library refuses them. */
+START_TEST(other_padding_is_refused)
+{
+    static const char *const headers[] = { "\f{\"t\":" WHOLE "}", "\xEF\xBB\xBF{\"t\":" WHOLE "}",
+                                           "{\"t\":" WHOLE "}~" };
+    const char              *path;
+    unsigned char           *file;
+    kd_safetensors          *f;
+    size_t                   n;
+
+    for (size_t i = 0; i < KD_COUNT(headers); i++)
+        kd_assert_status(kd_safetensors_open(&f, ctx, lay(headers[i], 8)), KDAS_EFORMAT);
+    path                                   = lay(headers[2], 8);
+    file                                   = kd_test_read(path, &n);
+    *(unsigned char *)memchr(file, '~', n) = 0;
+    kd_test_write(path, file, n);
+    free(file);
+    kd_assert_status(kd_safetensors_open(&f, ctx, path), KDAS_EFORMAT);
+    kd_assert_sentence("NUL");
+}
+END_TEST
+
+/* Types of the format that are not converted, and the bytes of 8 elements. */
+static const struct {
+    const char *dtype, *bytes;
+} others[] = {
+    { "F8_E4M3", "8" },     { "F8_E5M2", "8" },     { "F8_E8M0", "8" },
+    { "F8_E4M3FNUZ", "8" }, { "F8_E5M2FNUZ", "8" }, { "C64", "64" },
+    { "F4", "4" },          { "F6_E2M3", "6" },     { "F6_E3M2", "6" },
+};
+
+START_TEST(types_that_are_not_converted_do_not_hinder_the_others)
+{
+    char            header[256];
+    kd_safetensors *f;
+    float           got[8];
+    size_t          n = strtoul(others[_i].bytes, NULL, 10);
+
+    snprintf(header, sizeof header,
+             "{\"odd\":{\"dtype\":\"%s\",\"shape\":[2,4],\"data_offsets\":[0,%zu]},"
+             "\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%zu,%zu]}}",
+             others[_i].dtype, n, n, n + 1);
+    kd_assert_ok(kd_safetensors_open(&f, ctx, lay(header, n + 1)));
+    kd_assert_ok(kd_safetensors_read_float(f, kd_safetensors_find(f, "t"), got));
+    ck_assert(got[0] == (float)n);
+    kd_assert_status(kd_safetensors_read_float(f, kd_safetensors_find(f, "odd"), got),
+                     KDAS_EFORMAT);
+    kd_assert_sentence(others[_i].dtype);
+    kd_assert_sentence("'odd'");
     kd_safetensors_close(f);
 }
 END_TEST
@@ -539,6 +617,10 @@ static Suite *safetensors_suite(void)
     TCase *t = tcase_create("safetensors");
 
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_loop_test(t, blanks_around_a_header_are_read_over, 0, KD_COUNT(paddings));
+    tcase_add_test(t, other_padding_is_refused);
+    tcase_add_loop_test(t, types_that_are_not_converted_do_not_hinder_the_others, 0,
+                        KD_COUNT(others));
     tcase_add_loop_test(t, what_is_written_is_read_back, 0, 2);
     tcase_add_test(t, the_file_is_the_one_that_the_format_asks_for);
     tcase_add_loop_test(t, each_type_is_read_as_float, 0, KD_COUNT(types));

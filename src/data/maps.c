@@ -57,7 +57,7 @@ static kdas_status open_png(kd_map_file *map, kdas_context *ctx)
     kd_image_info info;
     kdas_status   st;
 
-    KD_RETURN(kd_file_open(&file, ctx, map->path));
+    KD_RETURN(kd_image_open(&file, ctx, map->path));
     st         = kd_image_info_read(&info, file);
     map->bytes = kd_file_size(file);
     kd_file_close(file);

@@ -224,7 +224,7 @@ static kdas_status read_whole(kdas_context *ctx, const char *path, kd_image_info
     kd_file    *file = NULL;
     uint64_t    n;
 
-    KD_TRY(kd_file_open(&file, ctx, path));
+    KD_TRY(kd_image_open(&file, ctx, path));
     KD_TRY(kd_image_info_read(info, file));
     n = kd_file_size(file);
     if (n > MAX_FILE) {

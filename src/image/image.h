@@ -69,6 +69,8 @@ typedef struct kd_image_info {
 /* Read the header alone. Fails as kdas_image_load does for a file that it would refuse on sight:
  * another kind, 0 pixels, too large. */
 kdas_status kd_image_info_read(kd_image_info *out, kd_file *file);
+/* kd_file_open, with a sentence for a folder. */
+kdas_status kd_image_open(kd_file **out, kdas_context *ctx, const char *path);
 kdas_status kd_image_info_load(kd_image_info *out, kdas_context *ctx, const char *path);
 /* Walk a file in memory and check that it is whole, since decoders fill missing parts with grey.
  * *end is where its image ends: for JPEG the offset of the end marker. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "io/crc.h"
+#include "io/kind.h"
 #include "image/image.h"
 
 #define MAX_SEGMENTS 4096 /* of a JPEG before its frame header: more is no image */
@@ -34,14 +35,18 @@ static const struct {
     { "HEIF", 4, 4, "ftyp" },  { "JPEG 2000", 4, 4, "jP  " }, { "DICOM", 128, 4, "DICM" },
 };
 
-static kdas_status unknown_kind(const char *path, const uint8_t *head, size_t n)
+static kdas_status unknown_kind(kd_file *file, const uint8_t *head, size_t n)
 {
+    const char *path = kd_file_path(file);
+
     if (n == 0) return kd_fail(KDAS_EFORMAT, "'%s' is empty", path);
     for (size_t i = 0; i < KD_COUNT(others); i++)
         if (others[i].at + others[i].size <= n &&
             memcmp(head + others[i].at, others[i].magic, others[i].size) == 0)
             return kd_fail(KDAS_EFORMAT, "'%s' is a %s image; only JPEG, PNG and BMP are read",
                            path, others[i].name);
+    KD_RETURN(kd_kind_refuse(kd_kind_of_file(file), path, "a JPEG, PNG or BMP image",
+                             "only JPEG, PNG and BMP are read"));
     return kd_fail(KDAS_EFORMAT, "'%s' is not a JPEG, PNG or BMP image", path);
 }
 
@@ -139,10 +144,18 @@ kdas_status kd_image_info_read(kd_image_info *out, kd_file *file)
     else if (n >= 2 && head[0] == 'B' && head[1] == 'M')
         KD_RETURN(bmp_header(&info, path, head, n));
     else
-        return unknown_kind(path, head, n);
+        return unknown_kind(file, head, n);
     KD_RETURN(check_size(&info, path));
     *out = info;
     return KDAS_OK;
+}
+
+kdas_status kd_image_open(kd_file **out, kdas_context *ctx, const char *path)
+{
+    kdas_status st = kd_file_open(out, ctx, path);
+
+    if (st != KDAS_EIO || !kd_is_folder(path)) return st;
+    return kd_fail(st, "'%s' is a folder, not an image; give its files, as %s/*", path, path);
 }
 
 kdas_status kd_image_info_load(kd_image_info *out, kdas_context *ctx, const char *path)
@@ -150,7 +163,7 @@ kdas_status kd_image_info_load(kd_image_info *out, kdas_context *ctx, const char
     kdas_status st;
     kd_file    *file = NULL;
 
-    KD_TRY(kd_file_open(&file, ctx, path));
+    KD_TRY(kd_image_open(&file, ctx, path));
     KD_TRY(kd_image_info_read(out, file));
 done:
     kd_file_close(file);

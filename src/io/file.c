@@ -17,7 +17,8 @@
 struct kd_file {
     kdas_context *ctx;
     char         *path;
-    int           fd;
+    int           fd; /* -1: its bytes are in memory */
+    char         *memory;
     uint64_t      size;
 };
 
@@ -77,9 +78,30 @@ done:
     return st;
 }
 
+kdas_status kd_file_of_memory(kd_file **out, kdas_context *ctx, const char *path, void *memory,
+                              size_t size)
+{
+    kd_file *f = kd_calloc(ctx, 1, sizeof *f);
+
+    *out = NULL;
+    if (!f) {
+        kd_free(ctx, memory);
+        return KDAS_ENOMEM;
+    }
+    *f      = (kd_file){ .ctx = ctx, .fd = -1, .memory = memory, .size = size };
+    f->path = kd_strdup(ctx, path);
+    if (!f->path) {
+        kd_file_close(f);
+        return KDAS_ENOMEM;
+    }
+    *out = f;
+    return KDAS_OK;
+}
+
 void kd_file_close(kd_file *file)
 {
     if (!file) return;
+    kd_free(file->ctx, file->memory);
     if (file->fd >= 0) close(file->fd);
     kd_free(file->ctx, file->path);
     kd_free(file->ctx, file);
@@ -92,8 +114,13 @@ kdas_status kd_file_read(kd_file *file, uint64_t offset, void *to, size_t n)
 {
     char *p = to;
 
+    if (file->memory && offset <= file->size && n <= file->size - offset) {
+        memcpy(to, file->memory + offset, n);
+        return KDAS_OK;
+    }
     while (n > 0) {
-        ssize_t got = pread(file->fd, p, KD_MIN(n, (size_t)1 << 30), (off_t)offset);
+        ssize_t got =
+            file->memory ? 0 : pread(file->fd, p, KD_MIN(n, (size_t)1 << 30), (off_t)offset);
 
         if (got < 0 && errno == EINTR) continue;
         if (got < 0)

@@ -13,6 +13,9 @@ typedef struct kd_file kd_file;
 /* Open a regular file. KDAS_ENOTFOUND (no such file), KDAS_EIO (folder, device, permission),
  * ENOMEM. */
 kdas_status kd_file_open(kd_file **out, kdas_context *ctx, const char *path);
+/* A file whose bytes are in memory from kd_alloc, which it takes over in all cases. */
+kdas_status kd_file_of_memory(kd_file **out, kdas_context *ctx, const char *path, void *memory,
+                              size_t size);
 void        kd_file_close(kd_file *file); /* NULL is fine */
 uint64_t    kd_file_size(const kd_file *file);
 const char *kd_file_path(const kd_file *file);

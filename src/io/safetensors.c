@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "io/crc.h"
 #include "io/json.h"
+#include "io/kind.h"
 #include "io/safetensors.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -14,6 +15,8 @@
 
 /* More values than a file of KD_ST_MAX_TENSORS can have. */
 #define MAX_VALUES ((size_t)KD_ST_MAX_TENSORS * 20)
+
+#define BLANKS " \t\r\n" /* of JSON */
 
 struct text_pair {
     const char *key, *value;
@@ -33,17 +36,35 @@ struct kd_safetensors {
 
 static const struct {
     const char *name;
-    size_t      size;
+    unsigned    bits;
 } dtypes[KD_ST_DTYPES] = {
-    [KD_ST_F32] = { "F32", 4 },   [KD_ST_F64] = { "F64", 8 }, [KD_ST_F16] = { "F16", 2 },
-    [KD_ST_BF16] = { "BF16", 2 }, [KD_ST_I64] = { "I64", 8 }, [KD_ST_I32] = { "I32", 4 },
-    [KD_ST_I16] = { "I16", 2 },   [KD_ST_I8] = { "I8", 1 },   [KD_ST_U64] = { "U64", 8 },
-    [KD_ST_U32] = { "U32", 4 },   [KD_ST_U16] = { "U16", 2 }, [KD_ST_U8] = { "U8", 1 },
-    [KD_ST_BOOL] = { "BOOL", 1 },
+    [KD_ST_F32]         = { "F32", 32 },
+    [KD_ST_F64]         = { "F64", 64 },
+    [KD_ST_F16]         = { "F16", 16 },
+    [KD_ST_BF16]        = { "BF16", 16 },
+    [KD_ST_I64]         = { "I64", 64 },
+    [KD_ST_I32]         = { "I32", 32 },
+    [KD_ST_I16]         = { "I16", 16 },
+    [KD_ST_I8]          = { "I8", 8 },
+    [KD_ST_U64]         = { "U64", 64 },
+    [KD_ST_U32]         = { "U32", 32 },
+    [KD_ST_U16]         = { "U16", 16 },
+    [KD_ST_U8]          = { "U8", 8 },
+    [KD_ST_BOOL]        = { "BOOL", 8 },
+    [KD_ST_F4]          = { "F4", 4 },
+    [KD_ST_F6_E2M3]     = { "F6_E2M3", 6 },
+    [KD_ST_F6_E3M2]     = { "F6_E3M2", 6 },
+    [KD_ST_F8_E5M2]     = { "F8_E5M2", 8 },
+    [KD_ST_F8_E4M3]     = { "F8_E4M3", 8 },
+    [KD_ST_F8_E8M0]     = { "F8_E8M0", 8 },
+    [KD_ST_F8_E4M3FNUZ] = { "F8_E4M3FNUZ", 8 },
+    [KD_ST_F8_E5M2FNUZ] = { "F8_E5M2FNUZ", 8 },
+    [KD_ST_C64]         = { "C64", 64 },
 };
 
 const char *kd_st_dtype_name(kd_st_dtype dtype) { return dtypes[dtype].name; }
-size_t      kd_st_dtype_size(kd_st_dtype dtype) { return dtypes[dtype].size; }
+size_t      kd_st_dtype_size(kd_st_dtype dtype) { return dtypes[dtype].bits / 8; }
+bool        kd_st_is_number(kd_st_dtype dtype) { return dtype < KD_ST_F4; }
 
 int64_t kd_st_elements(int rank, const int64_t *dims)
 {
@@ -89,30 +110,22 @@ static kdas_status bad_tensor(const kd_safetensors *f, const char *name, const c
     return kd_fail(KDAS_EFORMAT, "tensor '%.200s' of '%s': %s", name, kd_file_path(f->file), why);
 }
 
-/* Other weight file formats, by their first bytes. */
-static const char *foreign(const unsigned char *head)
-{
-    if (memcmp(head, "PK\3\4", 4) == 0)
-        return "it is a zip archive, as PyTorch saves; export it to safetensors";
-    if (head[0] == 0x80 && head[1] >= 2 && head[1] <= 5)
-        return "it is a Python pickle, as PyTorch saves; export it to safetensors";
-    if (memcmp(head, "\x89HDF", 4) == 0) return "it is an HDF5 file; export it to safetensors";
-    return NULL;
-}
-
 static kdas_status read_header(kd_safetensors *f)
 {
     uint64_t      size = kd_file_size(f->file), n = 0;
     unsigned char head[8];
 
-    if (size < sizeof head) return bad(f, "it is too short for a header");
+    if (size < sizeof head) {
+        KD_RETURN(kd_kind_refuse(kd_kind_of_file(f->file), kd_file_path(f->file),
+                                 "a safetensors file", "give a safetensors file"));
+        return bad(f, "it is too short for a header");
+    }
     KD_RETURN(kd_file_read(f->file, 0, head, sizeof head));
     for (int i = 8; i-- > 0;)
         n = n << 8 | head[i];
     if (n > size - 8 || n > KD_ST_MAX_HEADER) {
-        const char *kind = foreign(head);
-
-        if (kind) return bad(f, kind);
+        KD_RETURN(kd_kind_refuse(kd_kind_of_file(f->file), kd_file_path(f->file),
+                                 "a safetensors file", "give a safetensors file"));
         return kd_fail(KDAS_EFORMAT,
                        "'%s' is not a usable safetensors file: its header has %llu bytes by its "
                        "own account, the file has %llu, and at most %u are read",
@@ -125,7 +138,10 @@ static kdas_status read_header(kd_safetensors *f)
     if (!f->header) return KDAS_ENOMEM;
     KD_RETURN(kd_file_read(f->file, 8, f->header, f->length));
     f->header[n] = 0;
-    if (n == 0 || f->header[0] != '{') return bad(f, "its header is not a JSON object");
+    if (f->header[strspn(f->header, BLANKS)] != '{')
+        return bad(f, "its header is not a JSON object");
+    if (memchr(f->header, 0, f->length))
+        return bad(f, "its header has a NUL, which JSON has not; save it anew without padding");
     if (!kd_st_is_utf8(f->header, f->length)) return bad(f, "its header is not UTF-8 text");
     return KDAS_OK;
 }
@@ -227,7 +243,10 @@ static kdas_status take_offsets(const kd_safetensors *f, const kd_json *json, in
     if ((uint64_t)end > size)
         return bad_tensor(f, t->name,
                           "its bytes lie past the end of the file, which may be cut off");
-    t->bytes = (uint64_t)t->count * dtypes[t->dtype].size;
+    if (t->count % 8 * dtypes[t->dtype].bits % 8)
+        return bad_tensor(f, t->name, "its elements do not fill whole bytes");
+    t->bytes = (uint64_t)t->count / 8 * dtypes[t->dtype].bits +
+               (uint64_t)t->count % 8 * dtypes[t->dtype].bits / 8;
     if ((uint64_t)(end - begin) != t->bytes)
         return kd_fail(
             KDAS_EFORMAT, "tensor '%.200s' of '%s': its shape needs %llu bytes, it has %lld",
@@ -286,10 +305,11 @@ static kdas_status check_together(kd_safetensors *f)
 
 static kdas_status take_header(kd_safetensors *f)
 {
+    size_t      blank = strspn(f->header, BLANKS);
     kdas_status st;
     kd_json    *json;
 
-    st = kd_json_parse(&json, f->ctx, f->header, f->length, MAX_VALUES);
+    st = kd_json_parse(&json, f->ctx, f->header + blank, f->length - blank, MAX_VALUES);
     if (st != KDAS_OK)
         return kd_fail_in(st, "'%s' is not a usable safetensors file: its header",
                           kd_file_path(f->file));
@@ -406,8 +426,10 @@ static float bfloat_to_float(uint16_t b)
     }                                              \
     break
 
-static void to_floats(float *to, const unsigned char *from, size_t n, kd_st_dtype dtype)
+void kd_st_to_float(float *to, const void *elements, size_t n, kd_st_dtype dtype)
 {
+    const unsigned char *from = elements;
+
     switch (dtype) {
     case KD_ST_F32: EACH(float, x);
     case KD_ST_F64: EACH(double, x);
@@ -422,22 +444,25 @@ static void to_floats(float *to, const unsigned char *from, size_t n, kd_st_dtyp
     case KD_ST_U16: EACH(uint16_t, x);
     case KD_ST_U8: EACH(uint8_t, x);
     case KD_ST_BOOL: EACH(uint8_t, x != 0);
-    case KD_ST_DTYPES: break;
+    default: break;
     }
 }
 
 kdas_status kd_safetensors_read_float(kd_safetensors *file, const kd_st_tensor *tensor, float *to)
 {
     unsigned char part[16384];
-    size_t        size = dtypes[tensor->dtype].size;
+    size_t        size = kd_st_dtype_size(tensor->dtype);
     uint64_t      at   = tensor->offset;
 
+    if (!kd_st_is_number(tensor->dtype))
+        return kd_fail(KDAS_EFORMAT, "tensor '%.200s' of '%s' has the type %s, which is not read",
+                       tensor->name, kd_file_path(file->file), kd_st_dtype_name(tensor->dtype));
     if (tensor->dtype == KD_ST_F32) return kd_safetensors_read(file, tensor, to);
     for (int64_t left = tensor->count; left > 0;) {
         size_t n = (size_t)KD_MIN(left, (int64_t)(sizeof part / size));
 
         KD_RETURN(kd_file_read(file->file, at, part, n * size));
-        to_floats(to, part, n, tensor->dtype);
+        kd_st_to_float(to, part, n, tensor->dtype);
         at += n * size;
         to += n;
         left -= (int64_t)n;

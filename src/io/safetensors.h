@@ -25,11 +25,25 @@ typedef enum kd_st_dtype {
     KD_ST_U16,
     KD_ST_U8,
     KD_ST_BOOL,
+    /* Types that the format has and that are not converted. The first ones are smaller than a
+     * byte. */
+    KD_ST_F4,
+    KD_ST_F6_E2M3,
+    KD_ST_F6_E3M2,
+    KD_ST_F8_E5M2,
+    KD_ST_F8_E4M3,
+    KD_ST_F8_E8M0,
+    KD_ST_F8_E4M3FNUZ,
+    KD_ST_F8_E5M2FNUZ,
+    KD_ST_C64,
     KD_ST_DTYPES /* how many */
 } kd_st_dtype;
 
 const char *kd_st_dtype_name(kd_st_dtype dtype); /* as in the file: "F32" */
-size_t      kd_st_dtype_size(kd_st_dtype dtype); /* bytes of an element */
+size_t      kd_st_dtype_size(kd_st_dtype dtype); /* bytes of an element; 0: less than one */
+bool        kd_st_is_number(kd_st_dtype dtype);  /* one that is read as float */
+/* n elements of such a type at `from`, which may lie anywhere, as float. */
+void kd_st_to_float(float *to, const void *from, size_t n, kd_st_dtype dtype);
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
@@ -45,7 +59,7 @@ typedef struct kd_st_tensor {
 
 typedef struct kd_safetensors kd_safetensors;
 
-/* Open and check: every tensor of a known type, its bytes as many as its shape needs, all of them
+/* Open and check: every tensor of a type that the format has, its bytes as many as its shape needs, all of them
  * inside the file, none shared, none left over. KDAS_ENOTFOUND, KDAS_EIO (open, read),
  * KDAS_EFORMAT, KDAS_ENOMEM; the sentence names the file and the tensor. The file stays open for
  * the reads below. */
@@ -65,7 +79,7 @@ const char *kd_safetensors_text_at(const kd_safetensors *file, int64_t i, const 
 
 /* The tensor's bytes as they are. */
 kdas_status kd_safetensors_read(kd_safetensors *file, const kd_st_tensor *tensor, void *to);
-/* The tensor's elements, of any type, as float. */
+/* The tensor's elements as float. KDAS_EFORMAT: of a type that is not converted. */
 kdas_status kd_safetensors_read_float(kd_safetensors *file, const kd_st_tensor *tensor, float *to);
 /* Compare the file with the checksum in its metadata (see kd_st_writer_save). Reads all of it.
  * KDAS_EFORMAT: there is none, or it differs. */

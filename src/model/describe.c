@@ -3,21 +3,52 @@
 #include <string.h>
 #include "base/process.h"
 #include "io/container.h"
+#include "io/weights.h"
 #include "model/model.h"
 
 struct kdas_file {
-    kdas_context   *ctx;
-    kd_safetensors *file;
-    kdas_file_kind  kind;
-    const char     *network; /* NULL: it names none */
+    kdas_context         *ctx;
+    kd_weights           *file;
+    const kd_safetensors *own; /* NULL: a file of PyTorch */
+    int                   set; /* whose tensors are shown */
+    kdas_file_kind        kind;
+    const char           *network; /* NULL: it names none */
 };
+
+static const char *text_of(const kdas_file *f, const char *key)
+{
+    return f->own ? kd_safetensors_text(f->own, key) : NULL;
+}
+
+static const char *text_at(const kdas_file *f, int64_t i, const char **key)
+{
+    return f->own ? kd_safetensors_text_at(f->own, i, key) : NULL;
+}
+
+/* The set with the most tensors. */
+static int largest_set(const kd_weights *file)
+{
+    int set = 0;
+
+    for (int i = 1; i < kd_weights_sets(file); i++)
+        if (kd_weights_count(file, i) > kd_weights_count(file, set)) set = i;
+    return set;
+}
+
+static kdas_file_kind kind_of(const kdas_file *f)
+{
+    const char *format = text_of(f, "format");
+
+    if (!f->own) return KDAS_FILE_PYTORCH;
+    return format && strcmp(format, KD_CONTAINER_FORMAT) == 0 ? KDAS_FILE_CHECKPOINT
+                                                              : KDAS_FILE_WEIGHTS;
+}
 
 /* Others may use the key "model" for what they like: a name counts if we know it, or if the file is ours. */
 static const char *find_network(const kdas_file *f)
 {
-    const char *name = kd_safetensors_text(f->file, "model");
-    bool        ours = f->kind == KDAS_FILE_CHECKPOINT ||
-                kd_safetensors_text(f->file, KD_FACT_PREFIX "version") != NULL;
+    const char *name = text_of(f, "model");
+    bool ours = f->kind == KDAS_FILE_CHECKPOINT || text_of(f, KD_FACT_PREFIX "version") != NULL;
 
     for (int i = 0; name && !ours && kd_model_def_at(i); i++)
         ours = strcmp(kd_model_def_at(i)->name, name) == 0;
@@ -27,7 +58,6 @@ static const char *find_network(const kdas_file *f)
 kdas_status kdas_file_open(kdas_file **out, kdas_context *context, const char *path)
 {
     kdas_file  *f;
-    const char *format;
     kdas_status st;
 
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_file_open: out is NULL");
@@ -36,14 +66,14 @@ kdas_status kdas_file_open(kdas_file **out, kdas_context *context, const char *p
     f = kd_calloc(context, 1, sizeof *f);
     if (!f) return KDAS_ENOMEM;
     f->ctx = context;
-    st     = kd_safetensors_open(&f->file, context, path);
+    st     = kd_weights_open_any(&f->file, context, path);
     if (st != KDAS_OK) {
         kdas_file_destroy(f);
         return st;
     }
-    format     = kd_safetensors_text(f->file, "format");
-    f->kind    = format && strcmp(format, KD_CONTAINER_FORMAT) == 0 ? KDAS_FILE_CHECKPOINT
-                                                                    : KDAS_FILE_WEIGHTS;
+    f->own     = kd_weights_safetensors(f->file);
+    f->set     = largest_set(f->file);
+    f->kind    = kind_of(f);
     f->network = find_network(f);
     *out       = f;
     return KDAS_OK;
@@ -52,7 +82,7 @@ kdas_status kdas_file_open(kdas_file **out, kdas_context *context, const char *p
 void kdas_file_destroy(kdas_file *f)
 {
     if (!f) return;
-    kd_safetensors_close(f->file);
+    kd_weights_close(f->file);
     kd_free(f->ctx, f);
 }
 
@@ -69,23 +99,30 @@ const char *kdas_file_fact(const kdas_file *f, const char *key)
     if (strcmp(key, "network") == 0) return f->network;
     prefix = f->kind == KDAS_FILE_CHECKPOINT ? KD_FACT_CHECKPOINT : KD_FACT_PREFIX;
     n      = strlen(prefix);
-    for (int64_t i = 0; (value = kd_safetensors_text_at(f->file, i, &found)); i++)
+    for (int64_t i = 0; (value = text_at(f, i, &found)); i++)
         if (strncmp(found, prefix, n) == 0 && strcmp(found + n, key) == 0) return value;
     return NULL;
 }
 
 const char *kdas_file_text(const kdas_file *f, int64_t i, const char **key)
 {
-    const char *found = NULL, *value = f ? kd_safetensors_text_at(f->file, i, &found) : NULL;
+    const char *found = NULL, *value = f ? text_at(f, i, &found) : NULL;
 
     if (key && value) *key = found;
     return value;
 }
 
+const char *kdas_file_entry(const kdas_file *f, int32_t i)
+{
+    return f && f->kind == KDAS_FILE_PYTORCH && i >= 0 && i < kd_weights_sets(f->file)
+               ? kd_weights_set(f->file, i)
+               : NULL;
+}
+
 const char *kdas_file_tensor(const kdas_file *f, int64_t i, const char **type, int32_t *rank,
                              int64_t *dims)
 {
-    const kd_st_tensor *t = f ? kd_safetensors_at(f->file, i) : NULL;
+    const kd_st_tensor *t = f ? kd_weights_at(f->file, f->set, i) : NULL;
 
     if (!t) return NULL;
     if (type) *type = kd_st_dtype_name(t->dtype);
@@ -121,7 +158,8 @@ done:
 }
 
 kdas_status kdas_model_open(kdas_model **out, kdas_context *context, const char *network,
-                            const char *path, const kdas_model_options *options)
+                            const char *path, const kdas_model_options *options,
+                            const kdas_load_options *load)
 {
     kdas_model *m    = NULL;
     char       *name = NULL;
@@ -133,7 +171,7 @@ kdas_status kdas_model_open(kdas_model **out, kdas_context *context, const char 
     KD_RETURN(kd_check_process(context));
     KD_TRY(agree(&name, context, network, path));
     KD_TRY(kdas_model_create(&m, context, name, options));
-    KD_TRY(kdas_model_load(m, path, NULL));
+    KD_TRY(kdas_model_load(m, path, load));
     *out = m;
     m    = NULL;
 done:

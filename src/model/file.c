@@ -1,10 +1,14 @@
-/* file.c - a model's tensors in a safetensors file, under the names of the published state_dict. */
-#include <stdio.h>
+/* file.c - a model's tensors in files: loaded from safetensors or PyTorch's, saved as safetensors,
+ * under the names of the published state_dict. */
+#include <math.h>
 #include <string.h>
 #include "base/process.h"
 #include "base/text.h"
 #include "io/safetensors.h"
+#include "io/weights.h"
 #include "model/model.h"
+#include "model/pairing.h"
+#include "model/stem.h"
 
 /* ---- load ---- */
 
@@ -28,12 +32,14 @@ typedef struct arrival {
     char          *path;
 } arrival;
 
-static kdas_status arrival_init(arrival *a, kdas_model *m, const kd_safetensors *file)
+static kdas_status arrival_init(arrival *a, kdas_model *m, const kd_weights *file)
 {
-    KD_RETURN(kd_model_facts_read(&a->facts, m->ctx, file, KD_FACT_PREFIX));
+    if (kd_weights_safetensors(file))
+        KD_RETURN(
+            kd_model_facts_read(&a->facts, m->ctx, kd_weights_safetensors(file), KD_FACT_PREFIX));
     KD_RETURN(kd_grow(m->ctx, (void **)&m->source, &m->source_capacity, m->sources + 1,
                       sizeof *m->source));
-    a->path = kd_strdup(m->ctx, kd_safetensors_path(file));
+    a->path = kd_strdup(m->ctx, kd_weights_path(file));
     return a->path ? KDAS_OK : KDAS_ENOMEM;
 }
 
@@ -62,102 +68,25 @@ void kdas_load_options_init(kdas_load_options *options, size_t size)
     memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
 }
 
-/* The file's tensor for each of the model's entries; NULL: not in the file. */
-typedef struct pairing {
-    const kd_st_tensor **tensor;
-    int64_t              largest; /* elements of the largest entry */
-} pairing;
-
-static kdas_status fit(const kd_param_entry *e, const kd_st_tensor *t, const char *path)
+/* A file of a run that broke down would make masks of NaN, or a training without sense. */
+static kdas_status check_values(const kd_param_entry *e, const char *path, const float *values)
 {
-    bool same = t->rank == e->rank;
+    bool variance = e->init.kind == KD_BUFFER && e->init.rule == KD_INIT_ONE;
 
-    for (int i = 0; same && i < e->rank; i++)
-        same = t->dim[i] == e->dim[i];
-    if (same) return KDAS_OK;
-    return kd_fail(
-        KDAS_ESHAPE,
-        "'%s': tensor '%s' has rank %d and %lld elements, the model wants rank %d and %lld", path,
-        t->name, t->rank, (long long)t->count, e->rank, (long long)e->count);
-}
-
-static bool begins_with(const char *name, const char *beginning)
-{
-    return strncmp(name, beginning, strlen(beginning)) == 0;
-}
-
-/* The model's entry for a file's tensor; -1: this part of the model has none. */
-static int part_entry(const kdas_model *m, const char *part, const char *tensor)
-{
-    char name[512];
-
-    snprintf(name, sizeof name, "%s%s", begins_with(tensor, part) ? "" : part, tensor);
-    return kd_params_find(m->params, name);
-}
-
-static kdas_status pair_part(pairing *p, const kdas_model *m, const kd_safetensors *file,
-                             const char *part)
-{
-    const char *path  = kd_safetensors_path(file);
-    bool        exist = false, found = false;
-
-    for (int64_t i = 0; i < kd_safetensors_count(file); i++) {
-        const kd_st_tensor *t = kd_safetensors_at(file, i);
-        int                 k = part_entry(m, part, t->name);
-
-        if (k < 0 || (p->tensor[k] && !begins_with(t->name, part))) continue;
-        KD_RETURN(fit(kd_params_at(m->params, k), t, path));
-        p->tensor[k] = t;
-        p->largest   = KD_MAX(p->largest, t->count);
-        found        = true;
+    for (int64_t i = 0; i < e->count; i++) {
+        if (isfinite(values[i]) && !(variance && values[i] < 0)) continue;
+        return kd_fail(KDAS_EFORMAT, "'%s': tensor '%s' has %s at element %lld; %s", path, e->name,
+                       isnan(values[i])   ? "a NaN"
+                       : isinf(values[i]) ? "an infinity"
+                                          : "a negative variance",
+                       (long long)i,
+                       "the training that wrote it broke down, or the file is damaged");
     }
-    for (int k = 0; k < kd_params_count(m->params); k++)
-        exist = exist || begins_with(kd_params_at(m->params, k)->name, part);
-    if (!exist)
-        return kd_fail(KDAS_ENOTFOUND, "model '%s' has no part '%.64s'", m->def->name, part);
-    if (!found)
-        return kd_fail(KDAS_ENOTFOUND, "'%s' has no tensor of the part '%.64s' of model '%s'", path,
-                       part, m->def->name);
-    for (int k = 0; k < kd_params_count(m->params); k++) {
-        const kd_param_entry *e = kd_params_at(m->params, k);
-
-        if (begins_with(e->name, part) && !p->tensor[k] && e->init.kind != KD_COUNTER)
-            return kd_fail(KDAS_ENOTFOUND, "'%s' lacks the tensor '%s' of model '%s'", path,
-                           e->name, m->def->name);
-    }
-    return KDAS_OK;
-}
-
-static kdas_status pair(pairing *p, const kdas_model *m, const kd_safetensors *file,
-                        const kdas_load_options *o)
-{
-    const char *path = kd_safetensors_path(file);
-    char        name[512];
-
-    if (o->part) return pair_part(p, m, file, o->part);
-    for (int64_t i = 0; i < kd_safetensors_count(file); i++) {
-        const kd_st_tensor *t = kd_safetensors_at(file, i);
-        int                 k;
-
-        snprintf(name, sizeof name, "%s%s", o->prefix ? o->prefix : "", t->name);
-        k = kd_params_find(m->params, name);
-        if (k >= 0) {
-            KD_RETURN(fit(kd_params_at(m->params, k), t, path));
-            p->tensor[k] = t;
-            p->largest   = KD_MAX(p->largest, t->count);
-        } else if (!o->extra)
-            return kd_fail(KDAS_ENOTFOUND, "'%s': model '%s' has no tensor '%s'", path,
-                           m->def->name, name);
-    }
-    for (int k = 0; k < kd_params_count(m->params); k++)
-        if (!p->tensor[k] && !o->partial)
-            return kd_fail(KDAS_ENOTFOUND, "'%s' lacks the tensor '%s' of model '%s'", path,
-                           kd_params_at(m->params, k)->name, m->def->name);
     return KDAS_OK;
 }
 
 /* Whether the file has all values; batch counters, which some files lack, do not count. */
-static bool is_whole(const pairing *p, const kdas_model *m)
+static bool is_whole(const kd_pairing *p, const kdas_model *m)
 {
     for (int k = 0; k < kd_params_count(m->params); k++)
         if (!p->tensor[k] && kd_params_at(m->params, k)->init.kind != KD_COUNTER) return false;
@@ -165,7 +94,7 @@ static bool is_whole(const pairing *p, const kdas_model *m)
 }
 
 /* Everything is read before anything is written. So a failure leaves the model unchanged. */
-static kdas_status read_all(const pairing *p, kdas_model *m, kd_safetensors *file)
+static kdas_status read_all(const kd_pairing *p, kdas_model *m, kd_weights *file, bool as_published)
 {
     int         count  = kd_params_count(m->params);
     float     **values = kd_calloc(m->ctx, (size_t)count + 1, sizeof *values);
@@ -174,8 +103,13 @@ static kdas_status read_all(const pairing *p, kdas_model *m, kd_safetensors *fil
     for (int k = 0; values && k < count && st == KDAS_OK; k++) {
         if (!p->tensor[k]) continue;
         values[k] = kd_alloc(m->ctx, (size_t)p->tensor[k]->count * sizeof(float));
-        st = values[k] ? kd_safetensors_read_float(file, p->tensor[k], values[k]) : KDAS_ENOMEM;
+        st        = values[k] ? kd_weights_read(file, p->tensor[k], values[k]) : KDAS_ENOMEM;
+        if (st == KDAS_OK)
+            st = check_values(kd_params_at(m->params, k), kd_weights_path(file), values[k]);
     }
+    if (st == KDAS_OK && !as_published && kd_stem_adapt(p, values))
+        kd_info(m->ctx, "'%s': the stem is rewritten from (x - 127) / 128 to ImageNet's pixels",
+                kd_weights_path(file));
     for (int k = 0; values && k < count && st == KDAS_OK; k++)
         if (values[k]) st = kd_params_write(m->params, k, values[k]);
     for (int k = 0; values && k < count; k++)
@@ -184,11 +118,23 @@ static kdas_status read_all(const pairing *p, kdas_model *m, kd_safetensors *fil
     return st;
 }
 
+static kdas_status pair(kd_pairing *p, const kdas_load_options *o)
+{
+    int64_t     fits;
+    kdas_status st;
+
+    p->prefix = o->prefix;
+    p->part   = o->part;
+    KD_RETURN(kd_pairing_choose(p, o->entry, &fits));
+    st = kd_pairing_make(p, o->partial, o->extra);
+    return st == KDAS_ENOTFOUND || st == KDAS_ESHAPE ? kd_pairing_explain(p, st) : st;
+}
+
 kdas_status kdas_model_load(kdas_model *m, const char *path, const kdas_load_options *options)
 {
     kdas_load_options o;
-    kd_safetensors   *file = NULL;
-    pairing           p    = { 0 };
+    kd_weights       *file = NULL;
+    kd_pairing        p    = { 0 };
     arrival           a    = { 0 };
     kdas_status       st;
 
@@ -196,21 +142,21 @@ kdas_status kdas_model_load(kdas_model *m, const char *path, const kdas_load_opt
     KD_RETURN(kd_check_process(m->ctx));
     kdas_load_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_load_options"));
+    KD_RETURN(kd_check_reserved(o.reserved, "kdas_load_options"));
     if (o.part && o.prefix)
         return kd_fail(KDAS_EINVAL, "kdas_model_load: 'part' and 'prefix' exclude each other");
     if (o.part && !*o.part)
         return kd_fail(KDAS_EINVAL, "kdas_model_load: 'part' is empty; NULL loads the whole model");
-    p.tensor = kd_calloc(m->ctx, (size_t)kd_params_count(m->params) + 1, sizeof *p.tensor);
-    if (!p.tensor) return KDAS_ENOMEM;
-    KD_TRY(kd_safetensors_open(&file, m->ctx, path));
-    KD_TRY(pair(&p, m, file, &o));
+    KD_TRY(kd_weights_open(&file, m->ctx, path));
+    KD_TRY(kd_pairing_begin(&p, m->ctx, m->params, m->def->name, file));
+    KD_TRY(pair(&p, &o));
     KD_TRY(arrival_init(&a, m, file));
-    KD_TRY(read_all(&p, m, file));
+    KD_TRY(read_all(&p, m, file, o.as_published));
     arrival_take(&a, m, is_whole(&p, m));
 done:
     arrival_finish(&a, m);
-    kd_safetensors_close(file);
-    kd_free(m->ctx, p.tensor);
+    kd_pairing_end(&p);
+    kd_weights_close(file);
     return st;
 }
 

@@ -38,14 +38,18 @@ const char *weights_network(kdas_context *context, const char *network, const ch
     return name;
 }
 
-kdas_model *weights_open(kdas_context *context, const char *network, const char *path)
+kdas_model *weights_open(kdas_context *context, const char *network, const char *path,
+                         const char *entry)
 {
     kdas_model_options options;
+    kdas_load_options  load;
     kdas_model        *model = NULL;
 
     kdas_model_options_init(&options, sizeof options);
     options.trainable = 0;
-    return ok(kdas_model_open(&model, context, network, path, &options)) ? model : NULL;
+    kdas_load_options_init(&load, sizeof load);
+    load.entry = entry;
+    return ok(kdas_model_open(&model, context, network, path, &options, &load)) ? model : NULL;
 }
 
 char *weights_size(const kdas_model *model, int64_t size[2])

@@ -13,8 +13,10 @@
  * The text is static, or the caller's. */
 const char *weights_network(kdas_context *context, const char *network, const char *usual,
                             const char *path, const char *with);
-/* A model for inference alone, with the weights of a file; NULL after a sentence. */
-kdas_model *weights_open(kdas_context *context, const char *network, const char *path);
+/* A model for inference alone, with the weights of a file, or of its `entry` if it has several sets (NULL: any); NULL
+ * after a sentence. */
+kdas_model *weights_open(kdas_context *context, const char *network, const char *path,
+                         const char *entry);
 /* Fill in a size of zeros, that of --size where it was not given; where the weights do not say it, a warning does. The
  * sentence about what is run, "polyp_pvt_b0 at 96x96, as --size says", is to be freed. */
 char *weights_size(const kdas_model *model, int64_t size[2]);

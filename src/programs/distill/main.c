@@ -81,7 +81,7 @@ static bool prepare_teacher(work *w, bool needed)
     kdas_loss_options loss;
 
     if (s->teacher_weights) {
-        w->teacher = weights_open(w->context, s->teacher, s->teacher_weights);
+        w->teacher = weights_open(w->context, s->teacher, s->teacher_weights, s->weights_entry);
         return w->teacher != NULL;
     }
     if (s->teacher_epochs) {
@@ -193,7 +193,7 @@ static bool teach(work *w)
         done = training_run(&w->teaching, &w->settings, &own);
     }
     training_release(&w->teaching);
-    if (done) w->teacher = weights_open(w->context, w->settings.teacher, best);
+    if (done) w->teacher = weights_open(w->context, w->settings.teacher, best, NULL);
     free(best);
     return done && w->teacher;
 }

@@ -132,7 +132,7 @@ static bool cast_open(cast *c, const work *w)
     for (int row = 0; row < w->row_count && done; row++) {
         char *best = text_of("%s/best.safetensors", work_run(w, row, 0)->dir);
 
-        c->model[c->students + row] = weights_open(w->context, w->settings.student, best);
+        c->model[c->students + row] = weights_open(w->context, w->settings.student, best, NULL);
         done                        = c->model[c->students + row] != NULL;
         free(best);
     }

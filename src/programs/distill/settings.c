@@ -179,7 +179,8 @@ static const option options[] = {
       "names, else polyp_pvt_b0)" },
     { OPTION_TEXT, "--student-weights", "FILE", &given.student_weights, 0, 0, "start from these" },
     { OPTION_TEXT, "--backbone-weights", "FILE", &given.backbone_weights, 0, 0,
-      "start the student's backbone from these, such\nas bench/backbone.py makes" },
+      "start the student's backbone from these, such as\nImageNet weights of PVTv2 or "
+      "EfficientNet-Lite" },
     { OPTION_TEXT, "--teacher", "MODEL", &given.teacher, 0, 0,
       "likewise (the one that --teacher-weights names, else\npolyp_pvt_b2; demo: lite_fpn0)" },
     { OPTION_TEXT, "--teacher-weights", "FILE", &given.teacher_weights, 0, 0,
@@ -191,6 +192,8 @@ static const option options[] = {
       "several folders\nthe mean" },
     { OPTION_TEXT, "--teacher-backbone-weights", "FILE", &given.teacher_backbone_weights, 0, 0,
       "start the backbone of a teacher trained here\nfrom these" },
+    { OPTION_TEXT, "--weights-entry", "NAME", &given.weights_entry, 0, 0,
+      "of .pth files with several sets of weights, the one\nto take, e.g. model or ema.module" },
     { OPTION_REAL, "--teacher-lr", "X", &given.teacher_lr, 1e-12, 1e3,
       "its learning rate (that of --lr)" },
     { OPTION_REAL, "--drop-path", "X", &given.drop_path, 0, 0.99,

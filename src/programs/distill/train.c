@@ -8,12 +8,14 @@
 #include "system/say.h"
 #include "system/stop.h"
 
-static bool load_backbone(kdas_model *model, const char *path)
+/* Load a file of weights, or with `part` that part of the network. */
+static bool load_weights(kdas_model *model, const char *path, const char *part, const char *entry)
 {
     kdas_load_options options;
 
     kdas_load_options_init(&options, sizeof options);
-    options.part = "backbone.";
+    options.part  = part;
+    options.entry = entry;
     return ok(kdas_model_load(model, path, &options));
 }
 
@@ -30,8 +32,9 @@ bool training_begin(training *t, kdas_context *context, const settings *s, char 
     options.drop_path = (float)s->drop_path;
     return ok(kdas_loss_create(&t->loss, context, loss)) &&
            ok(kdas_model_create(&t->model, context, model, &options)) &&
-           (!weights || ok(kdas_model_load(t->model, weights, NULL))) &&
-           (!backbone || load_backbone(t->model, backbone)) && folder_ready(dir);
+           (!weights || load_weights(t->model, weights, NULL, s->weights_entry)) &&
+           (!backbone || load_weights(t->model, backbone, "backbone.", s->weights_entry)) &&
+           folder_ready(dir);
 }
 
 void training_release(training *t)

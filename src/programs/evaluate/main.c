@@ -18,7 +18,7 @@
 /* ---- Settings -------------------------------------------------------------------------------- */
 
 static struct {
-    const char *predictions, *masks, *model, *weights, *csv, *per_image;
+    const char *predictions, *masks, *model, *weights, *entry, *csv, *per_image;
     bool        data;
     int64_t     size[2];
     machine     machine;
@@ -31,7 +31,11 @@ static const option options[] = {
     { OPTION_TEXT, "--masks", "DIR", &set_to.masks,
       .help = "their masks (> 127 is polyp), of the same base names\nand sizes" },
     { OPTION_GROUP, "A model" },
-    { OPTION_TEXT, "--weights", "FILE", &set_to.weights, .help = "its weights, safetensors" },
+    { OPTION_TEXT, "--weights", "FILE", &set_to.weights,
+      .help = "its weights: safetensors or .pth" },
+    { OPTION_TEXT, "--weights-entry", "NAME", &set_to.entry,
+      .help = "of a .pth file with several sets of weights, the one\nto take, e.g. model or "
+              "ema.module" },
     { OPTION_TEXT, "--model", "NAME", &set_to.model,
       .help = "network, e.g. polyp_pvt_b0 (the one that the weights\nname)" },
     { OPTION_FLAG, "--data", "DIR...", &set_to.data,
@@ -191,7 +195,7 @@ static bool model_open(kdas_model **out, kdas_context *context)
     const char *network = weights_network(context, set_to.model, NULL, set_to.weights, "--model");
     char       *text;
 
-    *out = network ? weights_open(context, network, set_to.weights) : NULL;
+    *out = network ? weights_open(context, network, set_to.weights, set_to.entry) : NULL;
     if (!*out) return false;
     text = weights_size(*out, set_to.size);
     puts(text);

@@ -96,7 +96,7 @@ static bool export_file(kdas_context *context, settings *s)
     bool              done;
 
     s->network = weights_network(context, s->network, "polyp_pvt_b0", s->weights, "--network");
-    model      = s->network ? weights_open(context, s->network, s->weights) : NULL;
+    model      = s->network ? weights_open(context, s->network, s->weights, NULL) : NULL;
     if (!model) return false;
     what    = s->free_size ? text_of("%s at any size", s->network) : weights_size(model, s->size);
     options = onnx_options(s);

@@ -151,12 +151,26 @@ static void print_types(const kdas_file *file)
     putchar('\n');
 }
 
+static void print_entries(const kdas_file *file)
+{
+    const char *name;
+
+    if (!kdas_file_entry(file, 1)) return;
+    puts("\nsets of weights, for --weights-entry");
+    for (int32_t i = 0; (name = kdas_file_entry(file, i)); i++) {
+        fputs("  ", stdout);
+        put_text(*name ? name : "(the outermost)");
+        putchar('\n');
+    }
+}
+
 static void print_tensors(const kdas_file *file)
 {
     const char *name, *type;
     int64_t     dims[8];
     int32_t     rank;
 
+    print_entries(file);
     print_types(file);
     for (int64_t i = 0; (name = kdas_file_tensor(file, i, &type, &rank, dims)); i++) {
         printf("  %-5s ", type);
@@ -205,12 +219,14 @@ static bool print_network(kdas_context *context, const kdas_file *file, const in
 
 static void print_kind(const kdas_file *file, const char *path)
 {
-    struct stat info;
-    const char *version  = kdas_file_fact(file, "version");
-    bool        numbered = kdas_file_type(file) == KDAS_FILE_CHECKPOINT;
+    static const char *const kinds[] = { "weights, safetensors",
+                                         "a checkpoint of kdas_train, to continue from",
+                                         "weights, a .pth file of PyTorch" };
+    struct stat              info;
+    const char              *version  = kdas_file_fact(file, "version");
+    bool                     numbered = kdas_file_type(file) == KDAS_FILE_CHECKPOINT;
 
-    printf("%s: %s", path,
-           numbered ? "a checkpoint of kdas_train, to go on from" : "weights, safetensors");
+    printf("%s: %s", path, kinds[kdas_file_type(file)]);
     if (stat(path, &info) == 0) printf(", %.2f MiB", (double)info.st_size / (1024 * 1024));
     putchar('\n');
     printf("%-*s %s%s\n", COLUMN, "written by",

@@ -20,7 +20,7 @@
 #include "system/stop.h"
 
 typedef struct settings {
-    const char *model, *weights, *out, *raw;
+    const char *model, *weights, *entry, *out, *raw;
     int64_t     size[2];
     machine     machine;
     double      threshold, smoothing, hysteresis;
@@ -78,10 +78,14 @@ static int check_settings(const program *p, settings *s)
 static int read_settings(settings *s, int argc, char **argv)
 {
     const option options[] = {
-        { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0, "trained weights, safetensors" },
+        { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0,
+          "trained weights: safetensors or .pth" },
         { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
           "their network: polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ...\nlite_fpn4 (the one that "
           "they name, else polyp_pvt_b0)" },
+        { OPTION_TEXT, "--weights-entry", "NAME", &s->entry, 0, 0,
+          "of a .pth file with several sets of weights, the one\nto take, e.g. model or "
+          "ema.module" },
         { OPTION_TEXT, "--out", "DIR", &s->out, 0, 0, "folder for the pictures" },
         { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, WEIGHTS_SIZE_HELP },
         { OPTION_REAL, "--threshold", "X", &s->threshold, 0, 1,
@@ -337,7 +341,7 @@ static bool open_segmenter(kdas_segmenter **out, kdas_model **model, kdas_contex
     kdas_segmenter_options options;
 
     s->model = weights_network(context, s->model, "polyp_pvt_b0", s->weights, "--model");
-    *model   = s->model ? weights_open(context, s->model, s->weights) : NULL;
+    *model   = s->model ? weights_open(context, s->model, s->weights, s->entry) : NULL;
     if (!*model) return false;
     introduce(s, *model);
     options = segmenter_options(s);

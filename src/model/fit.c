@@ -1,0 +1,144 @@
+/* fit.c - which network the tensors of a file fit, for sentences about a file that does not fit. */
+#include <stdio.h>
+#include <string.h>
+#include "model/model.h"
+#include "model/pairing.h"
+
+#define BACKBONE "backbone."
+
+/* Entries that the file has under the choice of `p`, if it has all of the network, or of its part;
+ * else 0. Counters do not matter. */
+static int64_t whole_fit(const kd_pairing *p)
+{
+    int64_t fits = 0, wanted = 0;
+    char    name[KD_NAME_ROOM];
+
+    for (int k = 0; k < kd_params_count(p->params); k++) {
+        const kd_param_entry *e = kd_params_at(p->params, k);
+
+        wanted += e->init.kind != KD_COUNTER &&
+                  (!p->part || strncmp(e->name, p->part, strlen(p->part)) == 0);
+    }
+    for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++) {
+        const kd_st_tensor *t = kd_weights_at(p->file, p->set, i);
+        int                 k = kd_pairing_entry(p, t->name, name);
+
+        if (k < 0 || kd_params_at(p->params, k)->init.kind == KD_COUNTER) continue;
+        fits += kd_pairing_same_shape(kd_params_at(p->params, k), t);
+    }
+    return wanted > 0 && fits == wanted ? fits : 0;
+}
+
+/* How well a file fits a network, or a part of it. */
+static kdas_status try_part(const kd_pairing *asked, const kd_params *params, const char *name,
+                            const char *part, int64_t *fits)
+{
+    kd_pairing  p;
+    kdas_status st = kd_pairing_begin(&p, asked->ctx, params, name, asked->file);
+
+    *fits = 0;
+    if (st == KDAS_OK) {
+        p.part = part;
+        st     = kd_pairing_choose(&p, kd_weights_set(asked->file, asked->set), fits);
+        if (st == KDAS_OK) *fits = whole_fit(&p);
+    }
+    kd_pairing_end(&p);
+    return st;
+}
+
+static kdas_status try_network(const kd_pairing *asked, const kd_model_def *def, int64_t *whole,
+                               int64_t *backbone)
+{
+    kd_params  *params = NULL;
+    kd_graph   *g      = NULL;
+    kdas_status st;
+
+    KD_TRY(kd_params_create(&params, asked->ctx));
+    KD_TRY(
+        kd_model_build(&g, asked->ctx, def, params, KD_INFER, kd_desc(1, 64, 64, 3), 0, NULL, 0));
+    KD_TRY(try_part(asked, params, def->name, NULL, whole));
+    KD_TRY(try_part(asked, params, def->name, BACKBONE, backbone));
+done:
+    kd_graph_destroy(g);
+    kd_params_destroy(params);
+    return st;
+}
+
+/* The network that the file has most tensors of; of a backbone, the first network with it. */
+typedef struct fit {
+    const char *network, *backbone_of;
+    bool        of_asked; /* it is the backbone of the network that was asked for */
+} fit;
+
+static kdas_status find_fit(const kd_pairing *asked, fit *out)
+{
+    const kd_model_def *def;
+    int64_t             most = 0, most_backbone = 0, whole, backbone;
+
+    *out = (fit){ 0 };
+    for (int i = 0; (def = kd_model_def_at(i)); i++) {
+        KD_RETURN(try_network(asked, def, &whole, &backbone));
+        if (whole > most) {
+            most         = whole;
+            out->network = def->name;
+        }
+        if (backbone > most_backbone) {
+            most_backbone    = backbone;
+            out->backbone_of = def->name;
+        }
+        if (backbone > 0 && strcmp(def->name, asked->network) == 0) out->of_asked = true;
+    }
+    return KDAS_OK;
+}
+
+/* Whether tensors fit entries of the network besides its backbone, as they were paired. */
+static bool has_more(const kd_pairing *p)
+{
+    for (int k = 0; k < kd_params_count(p->params); k++)
+        if (p->tensor[k] && strncmp(kd_params_at(p->params, k)->name, BACKBONE, 9) != 0)
+            return true;
+    return false;
+}
+
+/* What to say about it; empty: nothing is known. */
+static void describe(const kd_pairing *p, const fit *f, char *to, size_t size)
+{
+    const char *note  = kd_weights_safetensors(p->file)
+                            ? kd_safetensors_text(kd_weights_safetensors(p->file), "model")
+                            : NULL;
+    bool        other = f->network && strcmp(f->network, p->network) != 0;
+
+    *to = 0;
+    if (f->network && !other)
+        snprintf(to, size,
+                 "all others of the network are there (kdas_load_options.extra ignores "
+                 "what it does not have)");
+    else if (f->of_asked && !p->part && !has_more(p))
+        snprintf(to, size,
+                 "it has the backbone of '%s': start from that by --backbone-weights (a teacher: "
+                 "--teacher-backbone-weights), or "
+                 "kdas_load_options.part = \"" BACKBONE "\"",
+                 p->network);
+    else if (other)
+        snprintf(to, size, "these tensors fit '%s'", f->network);
+    else if (!f->network && f->backbone_of)
+        snprintf(to, size, "these tensors fit the backbone of '%s'", f->backbone_of);
+    else if (!f->network && note && strcmp(note, p->network) != 0)
+        snprintf(to, size, "the file says that it is of '%.64s'", note);
+    else if (!f->network)
+        snprintf(to, size, "these tensors fit none of the networks that are known here");
+}
+
+kdas_status kd_pairing_explain(const kd_pairing *p, kdas_status status)
+{
+    char        why[1024], what[256];
+    fit         f;
+    kdas_status st;
+
+    snprintf(why, sizeof why, "%s", kdas_last_error());
+    st = find_fit(p, &f);
+    if (st == KDAS_ENOMEM) return st;
+    if (st != KDAS_OK) return kd_fail(status, "%s", why);
+    describe(p, &f, what, sizeof what);
+    return kd_fail(status, "%s%s%s", why, *what ? "; " : "", what);
+}

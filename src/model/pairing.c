@@ -1,0 +1,318 @@
+/* pairing.c - the rule by which the tensors of a file are given to a network:
+ *
+ * 1. Of the dictionaries of the file, and of the ways to rename its tensors, that one is taken of
+ *    which most tensors fit by name and shape.
+ * 2. The ways are: as they are; without the first one, two, ... words that ALL names of the
+ *    dictionary begin with ("module.", "model.student."); each of those from timm's names.
+ * 3. Of ways that fit equally, the first in that order. Of dictionaries that fit equally, none. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "model/pairing.h"
+
+#define MAX_WORDS 6 /* that are taken off */
+
+static bool begins_with(const char *name, const char *beginning)
+{
+    return strncmp(name, beginning, strlen(beginning)) == 0;
+}
+
+static int by_name(const void *a, const void *b, void *params)
+{
+    return strcmp(kd_params_at(params, *(const int *)a)->name,
+                  kd_params_at(params, *(const int *)b)->name);
+}
+
+kdas_status kd_pairing_begin(kd_pairing *p, kdas_context *ctx, const kd_params *params,
+                             const char *network, const kd_weights *file)
+{
+    size_t count = (size_t)kd_params_count(params);
+
+    *p        = (kd_pairing){ .ctx = ctx, .params = params, .network = network, .file = file };
+    p->tensor = kd_calloc(ctx, count + 1, sizeof *p->tensor);
+    p->order  = kd_calloc(ctx, count + 1, sizeof *p->order);
+    if (!p->tensor || !p->order) return KDAS_ENOMEM;
+    for (size_t i = 0; i < count; i++)
+        p->order[i] = (int)i;
+    qsort_r(p->order, count, sizeof *p->order, by_name, (void *)params);
+    return KDAS_OK;
+}
+
+void kd_pairing_end(kd_pairing *p)
+{
+    if (!p->ctx) return;
+    kd_free(p->ctx, p->tensor);
+    kd_free(p->ctx, p->order);
+    p->tensor = NULL;
+    p->order  = NULL;
+}
+
+/* ---- Names and shapes ------------------------------------------------------------------------ */
+
+static int find(const kd_pairing *p, const char *name)
+{
+    int low = 0, high = kd_params_count(p->params);
+
+    while (low < high) {
+        int middle = (low + high) / 2;
+        int sign   = strcmp(name, kd_params_at(p->params, p->order[middle])->name);
+
+        if (sign == 0) return p->order[middle];
+        if (sign < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return -1;
+}
+
+int kd_pairing_entry(const kd_pairing *p, const char *tensor, char name[KD_NAME_ROOM])
+{
+    char        bare[KD_NAME_ROOM];
+    const char *front = p->prefix ? p->prefix : "";
+
+    if (!kd_rename(bare, &p->renaming, tensor)) bare[0] = 0; /* no entry has such a name */
+    if (p->part && !begins_with(bare, p->part)) front = p->part;
+    if (snprintf(name, KD_NAME_ROOM, "%s%s", front, bare) >= KD_NAME_ROOM) return -1;
+    return find(p, name);
+}
+
+bool kd_pairing_same_shape(const kd_param_entry *e, const kd_st_tensor *t)
+{
+    bool same = t->rank == e->rank;
+
+    for (int i = 0; same && i < e->rank; i++)
+        same = t->dim[i] == e->dim[i];
+    return same;
+}
+
+/* How many tensors of the chosen set and renaming fit, and how many of those only by name. */
+typedef struct score {
+    int64_t fits, named;
+} score;
+
+static score score_of(const kd_pairing *p)
+{
+    score s = { 0 };
+    char  name[KD_NAME_ROOM];
+
+    for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++) {
+        const kd_st_tensor *t = kd_weights_at(p->file, p->set, i);
+        int                 k = kd_pairing_entry(p, t->name, name);
+
+        if (k < 0) continue;
+        if (kd_pairing_same_shape(kd_params_at(p->params, k), t))
+            s.fits++;
+        else
+            s.named++;
+    }
+    return s;
+}
+
+static bool is_better(score a, score b)
+{
+    return a.fits != b.fits ? a.fits > b.fits : a.named > b.named;
+}
+
+/* ---- The choice ------------------------------------------------------------------------------ */
+
+/* Bytes of the words that all names of the set begin with, and whether one is a name of timm. */
+static size_t common_words(const kd_weights *file, int set, bool *timm)
+{
+    int64_t     count  = kd_weights_count(file, set);
+    const char *first  = count > 0 ? kd_weights_at(file, set, 0)->name : "";
+    size_t      common = strlen(first);
+
+    *timm  = false;
+    common = kd_names_common(first, first, common);
+    for (int64_t i = 0; i < count; i++) {
+        const char *name = kd_weights_at(file, set, i)->name;
+
+        *timm  = *timm || kd_name_is_timm(name);
+        common = kd_names_common(first, name, common);
+    }
+    return common;
+}
+
+/* The best renaming of the set p->set. */
+static score choose_renaming(kd_pairing *p)
+{
+    kd_renaming best = { 0 };
+    score       most = { 0 };
+    bool        timm;
+    size_t      common = common_words(p->file, p->set, &timm);
+    const char *first  = common ? kd_weights_at(p->file, p->set, 0)->name : "";
+    int         words  = 0;
+
+    for (size_t strip = 0; strip <= common && words <= MAX_WORDS; strip++) {
+        if (strip > 0 && first[strip - 1] != '.') continue;
+        words++;
+        for (int t = 0; t <= timm; t++) {
+            score s;
+
+            p->renaming = (kd_renaming){ .strip = strip, .timm = t };
+            s           = score_of(p);
+            if (!is_better(s, most)) continue;
+            most = s;
+            best = p->renaming;
+        }
+    }
+    p->renaming = best;
+    return most;
+}
+
+/* "'a', 'b', 'c'": the sets of the file, of those that fit `fits` tensors where it is not NULL. */
+static void list_sets(const kd_pairing *p, const int64_t *fits, int64_t wanted, char *to,
+                      size_t size)
+{
+    size_t at = 0;
+
+    *to = 0;
+    for (int s = 0; s < kd_weights_sets(p->file) && at < size - 1; s++) {
+        const char *name = kd_weights_set(p->file, s);
+
+        if (fits && fits[s] != wanted) continue;
+        at += (size_t)snprintf(to + at, size - at, "%s'%s'", at ? ", " : "", name);
+    }
+}
+
+static kdas_status refuse_entry(const kd_pairing *p, const char *entry)
+{
+    char names[512];
+
+    list_sets(p, NULL, 0, names, sizeof names);
+    return kd_fail(KDAS_ENOTFOUND, "'%s' has no entry '%.100s' of tensors; it has: %s",
+                   kd_weights_path(p->file), entry, names);
+}
+
+static kdas_status refuse_sets(const kd_pairing *p, const int64_t *fits, int64_t most)
+{
+    char names[512];
+
+    list_sets(p, fits, most, names, sizeof names);
+    return kd_fail(KDAS_EINVAL,
+                   "'%s' has several sets of tensors that fit '%s': %s; say which one "
+                   "(kdas_load_options.entry, --weights-entry)",
+                   kd_weights_path(p->file), p->network, names);
+}
+
+kdas_status kd_pairing_choose(kd_pairing *p, const char *entry, int64_t *fits)
+{
+    int         sets = kd_weights_sets(p->file), equal = 0, best = -1;
+    int64_t    *all      = kd_calloc(p->ctx, (size_t)sets, sizeof *all);
+    score       most     = { 0 };
+    kd_renaming renaming = { 0 };
+    kdas_status st       = KDAS_OK;
+
+    if (!all) return KDAS_ENOMEM;
+    for (p->set = 0; p->set < sets; p->set++) {
+        score s;
+
+        if (entry && sets > 1 && strcmp(entry, kd_weights_set(p->file, p->set)) != 0) continue;
+        s           = choose_renaming(p);
+        all[p->set] = s.fits;
+        if (best >= 0 && !is_better(s, most)) {
+            equal += s.fits == most.fits && s.fits > 0;
+            continue;
+        }
+        equal    = 0;
+        best     = p->set;
+        most     = s;
+        renaming = p->renaming;
+    }
+    p->set      = KD_MAX(best, 0);
+    p->renaming = renaming;
+    *fits       = most.fits;
+    if (entry && best < 0)
+        st = refuse_entry(p, entry);
+    else if (equal > 0)
+        st = refuse_sets(p, all, most.fits);
+    kd_free(p->ctx, all);
+    return st;
+}
+
+/* ---- The pairs ------------------------------------------------------------------------------- */
+
+static void put_shape(char *to, size_t size, int rank, const int64_t *dim)
+{
+    size_t at = (size_t)snprintf(to, size, "(");
+
+    for (int i = 0; i < rank && at < size; i++)
+        at += (size_t)snprintf(to + at, size - at, "%s%lld", i ? "," : "", (long long)dim[i]);
+    if (at < size) snprintf(to + at, size - at, ")");
+}
+
+static kdas_status refuse_shape(const kd_pairing *p, const kd_param_entry *e, const kd_st_tensor *t)
+{
+    char has[128], wants[128];
+
+    put_shape(has, sizeof has, t->rank, t->dim);
+    put_shape(wants, sizeof wants, e->rank, e->dim);
+    return kd_fail(KDAS_ESHAPE, "'%s': tensor '%.200s' has the shape %s, the model wants %s",
+                   kd_weights_path(p->file), t->name, has, wants);
+}
+
+static kdas_status missing(const kd_pairing *p, const kd_param_entry *e)
+{
+    return kd_fail(KDAS_ENOTFOUND, "'%s' lacks the tensor '%s' of model '%s'",
+                   kd_weights_path(p->file), e->name, p->network);
+}
+
+/* Whether the names of the model's part are there at all. */
+static kdas_status check_part(const kd_pairing *p)
+{
+    bool exist = false, found = false;
+
+    for (int k = 0; k < kd_params_count(p->params); k++) {
+        exist = exist || begins_with(kd_params_at(p->params, k)->name, p->part);
+        found = found || p->tensor[k];
+    }
+    if (!exist)
+        return kd_fail(KDAS_ENOTFOUND, "model '%s' has no part '%.64s'", p->network, p->part);
+    if (!found)
+        return kd_fail(KDAS_ENOTFOUND, "'%s' has no tensor of the part '%.64s' of model '%s'",
+                       kd_weights_path(p->file), p->part, p->network);
+    return KDAS_OK;
+}
+
+/* Counters of batches may be missing: all of them, as in files of old versions of PyTorch, or, of a
+ * part, any. */
+static kdas_status check_complete(const kd_pairing *p)
+{
+    bool counters = false;
+
+    for (int k = 0; k < kd_params_count(p->params); k++)
+        counters =
+            counters || (p->tensor[k] && kd_params_at(p->params, k)->init.kind == KD_COUNTER);
+    for (int k = 0; k < kd_params_count(p->params); k++) {
+        const kd_param_entry *e = kd_params_at(p->params, k);
+
+        if (p->tensor[k] || (p->part && !begins_with(e->name, p->part))) continue;
+        if (e->init.kind == KD_COUNTER && (p->part || !counters)) continue;
+        return missing(p, e);
+    }
+    return KDAS_OK;
+}
+
+kdas_status kd_pairing_make(kd_pairing *p, bool partial, bool extra)
+{
+    char name[KD_NAME_ROOM];
+
+    for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++) {
+        const kd_st_tensor *t = kd_weights_at(p->file, p->set, i);
+        int                 k = kd_pairing_entry(p, t->name, name);
+
+        if (k >= 0 && p->part && p->tensor[k] && !begins_with(t->name + p->renaming.strip, p->part))
+            continue; /* a name with the part in front counts before one without */
+        if (k >= 0 && !kd_pairing_same_shape(kd_params_at(p->params, k), t))
+            return refuse_shape(p, kd_params_at(p->params, k), t);
+        if (k >= 0)
+            p->tensor[k] = t;
+        else if (!extra && !p->part)
+            return kd_fail(KDAS_ENOTFOUND, "'%s': model '%s' has no tensor '%.200s'",
+                           kd_weights_path(p->file), p->network, name);
+    }
+    if (p->part) KD_RETURN(check_part(p));
+    return partial && !p->part ? KDAS_OK : check_complete(p);
+}
