@@ -474,6 +474,15 @@ claim "nothing is drawn of a file that is no image" none_exist "$tmp/mixed/text_
 cp "$scenes/scene00000.png" "$tmp/scene00000.png"
 claim "two frames of one name are refused" fails "scene00000" $s "${net[@]}" --out "$tmp/twice" "$tmp/scene00000.png" "$scenes/scene00000.png"
 claim "missing weights are named by kdas-segment" fails "none.safetensors" $s --weights "$tmp/none.safetensors" --out "$tmp/seg" "$tmp/scene00000.png"
+claim "a whole module is named by kdas-segment" fails "whole module.*state_dict" $s --weights test/golden/pytorch/module.pth \
+    --out "$tmp/seg" "$tmp/scene00000.png"
+claim "a missing entry of a .pth file is named" fails "no entry 'other'.*'model', 'ema.module'" $s \
+    --weights test/golden/pytorch/sets.pth --weights-entry other --out "$tmp/seg" "$tmp/scene00000.png"
+claim "a checkpoint is told from weights" fails "checkpoint.*best.safetensors" $s --weights "$demo/paper/last.kdas" \
+    --out "$tmp/seg" "$tmp/scene00000.png"
+claim "weights of another network are named" fails "these tensors fit 'polyp_pvt_b0'" $s --model lite_fpn0 \
+    --weights "$demo/paper/best.safetensors" --out "$tmp/seg" "$tmp/scene00000.png"
+claim "a folder for its images is named" fails "give its files, as .*/[*]" $s "${net[@]}" --out "$tmp/seg" "$demo/data"
 claim "kdas-segment needs weights" wrong $s --out "$tmp/seg" "$tmp/scene00000.png"
 claim "kdas-segment needs an image" wrong $s "${net[@]}" --out "$tmp/seg"
 
