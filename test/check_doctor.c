@@ -275,7 +275,7 @@ START_TEST(a_copy_in_the_test_frames_is_found_whatever_was_done_to_it)
     ck_assert(strtod(cell[at][SIMILARITY], NULL) >= 0.85);
     ck_assert_int_eq(rows_of("mask-differs", NULL, NULL), 0);
     kd_test_assert_text(kd_test_path("leave.txt"), "td\n");
-    ck_assert(file_has("out.txt", "1 test frames are copies of 1 training frames."));
+    ck_assert(file_has("out.txt", "a picture of the training frames: 1, of 1 of those."));
 }
 END_TEST
 
@@ -481,6 +481,49 @@ START_TEST(frames_that_show_nothing_or_cannot_be_read_are_named)
 }
 END_TEST
 
+/* Black frames are no copies of each other. */
+START_TEST(black_frames_are_not_compared)
+{
+    for (int i = 0; i < 3; i++) {
+        shot s       = scene(i);
+        char name[8] = { 'a' + (char)i };
+
+        memset(kdas_image_pixels(s.image), 0, 3 * PIXELS);
+        put(s, "train", name, ".png");
+    }
+    ck_assert_int_eq(doctor("--train train --csv found.csv"), 1);
+    read_rows();
+    ck_assert_int_eq(rows, 3);
+    ck_assert_int_eq(rows_of("frame-black", NULL, NULL), 3);
+}
+END_TEST
+
+/* Of 70 frames that are one picture, each is paired with at most 32 later ones, and all are one
+ * sequence with the test frame. */
+START_TEST(a_long_still_video_is_one_sequence)
+{
+    int at = 0;
+
+    for (int i = 0; i < 70; i++) {
+        char name[20];
+        shot s = scene(1);
+
+        snprintf(name, sizeof name, "%d", i);
+        put((shot){ half(s.image), half(s.mask) }, i ? "train" : "test", name, ".png");
+        kdas_image_destroy(s.image);
+        kdas_image_destroy(s.mask);
+    }
+    ck_assert_int_eq(doctor("--train train --test test --csv many.csv --list leave.txt"), 1);
+    kd_test_shell("sed -n '1p; /^sequence/p' '%s' >'%s'", kd_test_path("many.csv"),
+                  kd_test_path("found.csv"));
+    read_rows();
+    ck_assert_int_eq(rows_of("sequence", "0", &at), 1);
+    ck_assert(strstr(cell[at][DETAIL], "69 in training and 1 in test"));
+    kd_test_shell("test \"$(wc -l <'%s')\" = 69%s", kd_test_path("leave.txt"), "");
+    kd_test_shell("test \"$(grep -c '^identical' '%s')\" = 1749%s", kd_test_path("many.csv"), "");
+}
+END_TEST
+
 START_TEST(names_are_quoted_in_tables_and_pages)
 {
     put_scenes("sp\"lit, 1/TrainDataset", "t", 0, 2);
@@ -576,6 +619,8 @@ int main(void)
     tcase_add_loop_test(tc, masks_that_look_wrong_are_named, 0, KD_COUNT(masks));
     tcase_add_test(tc, one_mask_for_many_frames_is_found);
     tcase_add_test(tc, frames_that_show_nothing_or_cannot_be_read_are_named);
+    tcase_add_test(tc, black_frames_are_not_compared);
+    tcase_add_test(tc, a_long_still_video_is_one_sequence);
     tcase_add_test(tc, names_are_quoted_in_tables_and_pages);
     tcase_add_test(tc, frames_without_masks_are_compared_too);
     tcase_add_loop_test(tc, what_cannot_be_done_ends_with_2_and_a_sentence, 0, KD_COUNT(wrong));

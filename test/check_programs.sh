@@ -43,7 +43,7 @@ says() # PATTERN PROGRAM ARGUMENT...
 }
 
 # ---- Every program explains itself --------------------------------------------------------------------
-for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-bench; do
+for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-doctor kdas-bench; do
     claim "$program --help says how it is used" says "usage:\|Usage:" $program --help
     claim "$program --version names the library" says "libkdas" $program --version
     claim "$program refuses an option that it lacks" ends 2 "no-such-option" $program --no-such-option

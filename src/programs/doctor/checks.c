@@ -147,7 +147,7 @@ static int64_t (*sizes_of(const frames *f, const pairs *p))[2]
 
 /* For each test frame of a sequence that training has frames of: its nearest training frame, or
  * -1 if only other test frames connect it. */
-static void check_sequences(findings *to, const frames *f, const pairs *p, const limits *at)
+static void check_sequences(findings *to, const frames *f, const pairs *p)
 {
     int64_t(*sizes)[2]   = sizes_of(f, p);
     const pair **nearest = need((size_t)f->count * sizeof(const pair *));
@@ -164,7 +164,6 @@ static void check_sequences(findings *to, const frames *f, const pairs *p, const
         int64_t        near;
 
         if (!size || trains(f, i) || !size[0]) continue;
-        if (size[0] + size[1] == 2 && pair_is_copy(nearest[i], at)) continue; /* said already */
         near = !nearest[i] ? -1 : nearest[i]->a == i ? nearest[i]->b : nearest[i]->a;
         findings_add(
             to, (finding){ FOUND_SEQUENCE, f->list[i].folder, i, near,
@@ -181,7 +180,7 @@ void check_pairs(findings *found, const frames *f, const pairs *p, const limits 
 {
     for (int64_t i = 0; i < p->count; i++)
         if (pair_is_copy(&p->list[i], at)) check_copy(found, f, &p->list[i], at);
-    check_sequences(found, f, p, at);
+    check_sequences(found, f, p);
 }
 
 /* ---- Frames to leave out --------------------------------------------------------------------- */

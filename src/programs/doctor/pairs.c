@@ -9,6 +9,10 @@
  * have nothing to do with each other, fewer than one in a hundred come closer. */
 enum { NEAR_BITS = 18, NEAR_NUMBERS = 2 };
 
+/* Of a frame's pairs with later frames, so many are kept for training and for test: the most similar
+ * ones. Long videos would make more than memory holds. */
+enum { KEPT = 32 };
+
 /* ---- Names that count ------------------------------------------------------------------------ */
 
 typedef struct numbered {
@@ -91,27 +95,45 @@ static pair compare(found_pairs *to, const frame *a, const frame *b, bool follow
     return p;
 }
 
+/* The best pairs of a frame so far. */
+typedef struct best_pairs {
+    pair list[KEPT];
+    int  count;
+} best_pairs;
+
+static void offer(best_pairs *best, const pair *p)
+{
+    int least = 0;
+
+    if (best->count < KEPT) {
+        best->list[best->count++] = *p;
+        return;
+    }
+    for (int i = 1; i < KEPT; i++)
+        if (best->list[i].similarity < best->list[least].similarity) least = i;
+    if (best->list[least].similarity < p->similarity) best->list[least] = *p;
+}
+
 static bool compare_row(void *user, int thread, int64_t i)
 {
-    search      *s  = user;
-    found_pairs *to = &s->found[thread];
-    const frame *a  = &s->frames->list[i];
+    search      *s       = user;
+    found_pairs *to      = &s->found[thread];
+    const frame *a       = &s->frames->list[i];
+    best_pairs   best[2] = { { .count = 0 }, { .count = 0 } }; /* with test, with training */
 
-    if (!a->read) return true;
+    if (!a->read || a->sketch.flat) return true;
     for (int64_t k = i + 1; k < s->frames->count; k++) {
         const frame *b    = &s->frames->list[k];
         bool         next = a->width == b->width && a->height == b->height &&
                     follow(&s->numbers[i], &s->numbers[k]);
         pair p;
 
-        if (!b->read) continue;
+        if (!b->read || b->sketch.flat) continue;
         if (a->pixels == b->pixels && a->width == b->width && a->height == b->height) {
             pose same = { 1, 0, 1, 0 };
 
             p      = (pair){ .similarity = 1, .identical = true };
             p.dice = (float)sketch_mask_dice(&a->sketch, &b->sketch, 0, &same);
-        } else if (a->sketch.flat || b->sketch.flat) {
-            continue;
         } else {
             p = compare(to, a, b, next);
         }
@@ -119,9 +141,13 @@ static bool compare_row(void *user, int thread, int64_t i)
         p.b = k;
         if (pair_is_copy(&p, s->at) || (!p.variant && p.similarity >= s->at->sequence) ||
             (!p.variant && next && p.similarity >= s->at->named)) {
-            keep(to, p);
+            offer(&best[s->frames->folders[b->folder].train], &p);
         }
     }
+    for (int k = 0; k < best[0].count; k++)
+        keep(to, best[0].list[k]);
+    for (int k = 0; k < best[1].count; k++)
+        keep(to, best[1].list[k]);
     return true;
 }
 
@@ -142,7 +168,23 @@ static int64_t first_of(int64_t *parent, int64_t i)
     return i;
 }
 
-static void find_sequences(pairs *p, const frames *f)
+/* Two files of one picture, and nothing else, are no sequence. */
+static void leave_lone_copies(int64_t *parent, const pairs *p, int64_t count, const limits *at)
+{
+    int64_t *size = need((size_t)count * sizeof *size);
+
+    for (int64_t i = 0; i < count; i++)
+        size[first_of(parent, i)]++;
+    for (int64_t i = 0; i < p->count; i++) {
+        const pair *one = &p->list[i];
+
+        if (!one->variant && pair_is_copy(one, at) && size[first_of(parent, one->a)] == 2)
+            parent[one->b] = one->b;
+    }
+    free(size);
+}
+
+static void find_sequences(pairs *p, const frames *f, const limits *at)
 {
     int64_t *parent = need((size_t)f->count * sizeof *parent);
 
@@ -160,6 +202,7 @@ static void find_sequences(pairs *p, const frames *f)
         else
             parent[a] = b;
     }
+    leave_lone_copies(parent, p, f->count, at);
     for (int64_t i = 0; i < f->count; i++) { /* the first of a sequence has the least number */
         int64_t first = first_of(parent, i);
 
@@ -189,7 +232,7 @@ bool pairs_find(pairs *p, const frames *f, const limits *at, int threads)
         free(s.found[t].list);
     }
     if (p->count) qsort(p->list, (size_t)p->count, sizeof *p->list, by_frames);
-    find_sequences(p, f);
+    find_sequences(p, f, at);
     free(s.found);
     free(s.numbers);
     return done;

@@ -172,18 +172,19 @@ static void print_shared(const patient *p)
 
     count_shared(p, false, &test, &train);
     if (test)
-        printf("%lld test frames are copies of %lld training frames.\n", (long long)test,
-               (long long)train);
+        printf("Test frames that show a picture of the training frames: %lld, of %lld of those.\n",
+               (long long)test, (long long)train);
     count_shared(p, true, &test, &train);
     if (test)
-        printf("%lld test frames are of videos that %lld training frames are of, too.\n",
+        printf("Test frames of a video that training frames are of: %lld; such training frames: "
+               "%lld.\n",
                (long long)test, (long long)train);
     for (int64_t i = 0; i < p->frames.count; i++)
         within += p->pairs.sequence[i] >= 0 && is_train(&p->frames, i);
     if (within)
         printf(
-            "%lld training frames have neighbours of one video. A random share that is held out\n"
-            "for validation is then not independent of the rest.\n",
+            "Training frames with neighbours of one video: %lld. If frames are held out of these\n"
+            "at random for validation, they are not independent of the rest.\n",
             (long long)within);
 }
 
@@ -209,10 +210,7 @@ void tell_summary(const patient *p)
 {
     print_folders(&p->frames);
     printf("\n");
-    if (!p->found.count) {
-        printf("Nothing was found.\n");
-        return;
-    }
+    if (!p->found.count) printf("Nothing was found.\n");
     print_shared(p);
     for (int k = 0; k < FOUND_KINDS; k++) {
         char *sentence;
