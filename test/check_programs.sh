@@ -116,7 +116,7 @@ run=(--data "$data" "${teacher[@]}" "${small[@]}" --val-fraction 0 --pictures 0)
 claim "a run over folders ends well" ends 0 "" $d "${run[@]}" --out "$tmp/whole" --max-steps 6
 claim "a run writes events for TensorBoard" ends 0 "" $d "${run[@]}" --out "$tmp/board-run" --max-steps 2 --preset baseline \
     --tensorboard "$tmp/board"
-claim "each training has its folder of events" all_exist "$tmp"/board/baseline/events.out.tfevents.*
+claim "each training has its folder of events" all_exist "$tmp"/board/student/events.out.tfevents.*
 claim "a run can be cut short" ends 0 "" $d "${run[@]}" --out "$tmp/cut" --max-steps 3
 claim "a run goes on where it stopped" ends 0 "" $d "${run[@]}" --out "$tmp/cut" --max-steps 6 --resume
 claim "a run taken up again ends with the same bits" cmp "$tmp/whole/best.safetensors" "$tmp/cut/best.safetensors"
