@@ -229,6 +229,7 @@ START_TEST(scene_datasets_give_the_drawn_scenes)
     o.count = 3;
     o.width = o.height = 48;
     kd_assert_ok(kdas_dataset_synthetic(&dataset, kd_data_ctx, &o));
+    ck_assert_ptr_null(kdas_dataset_image_path(dataset, 2));
     ck_assert_str_eq(kdas_dataset_name(dataset, 2), "scene-000002");
     for (int again = 0; again < 2; again++) { /* drawn, then kept */
         kd_assert_ok(kdas_dataset_get(&image[0], &mask[0], dataset, 2));

@@ -47,6 +47,10 @@ START_TEST(frames_are_matched_by_base_name_in_byte_order)
         kdas_image_destroy(image);
         kdas_image_destroy(mask);
     }
+    ck_assert_str_eq(kdas_dataset_image_path(dataset, 4), kd_test_path("images/c.JPG"));
+    ck_assert_str_eq(kdas_dataset_mask_path(dataset, 4), kd_test_path("masks/c.PNG"));
+    ck_assert_ptr_null(kdas_dataset_image_path(dataset, 5));
+    ck_assert_ptr_null(kdas_dataset_mask_path(dataset, -1));
     ck_assert_ptr_null(kdas_dataset_name(dataset, -1));
     ck_assert_ptr_null(kdas_dataset_name(dataset, 5));
     kd_assert_status(kdas_dataset_get(&image, &mask, dataset, 5), KDAS_EINVAL);

@@ -43,7 +43,7 @@ says() # PATTERN PROGRAM ARGUMENT...
 }
 
 # ---- Every program explains itself --------------------------------------------------------------------
-for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-export kdas-bench; do
+for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-doctor kdas-export kdas-bench; do
     claim "$program --help says how it is used" says "usage:\|Usage:" $program --help
     claim "$program --version names the library" says "libkdas" $program --version
     claim "$program refuses an option that it lacks" ends 2 "no-such-option" $program --no-such-option
@@ -114,6 +114,9 @@ claim "the report's elements are closed" balanced
 data=$demo/data teacher=(--teacher polyp_pvt_b0 --teacher-weights "$demo/teacher/best.safetensors")
 run=(--data "$data" "${teacher[@]}" "${small[@]}" --val-fraction 0 --pictures 0)
 claim "a run over folders ends well" ends 0 "" $d "${run[@]}" --out "$tmp/whole" --max-steps 6
+claim "a run writes events for TensorBoard" ends 0 "" $d "${run[@]}" --out "$tmp/board-run" --max-steps 2 --preset baseline \
+    --tensorboard "$tmp/board"
+claim "each training has its folder of events" all_exist "$tmp"/board/student/events.out.tfevents.*
 claim "a run can be cut short" ends 0 "" $d "${run[@]}" --out "$tmp/cut" --max-steps 3
 claim "a run goes on where it stopped" ends 0 "" $d "${run[@]}" --out "$tmp/cut" --max-steps 6 --resume
 claim "a run taken up again ends with the same bits" cmp "$tmp/whole/best.safetensors" "$tmp/cut/best.safetensors"

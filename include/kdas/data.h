@@ -185,6 +185,10 @@ KDAS_API int64_t kdas_dataset_skipped(const kdas_dataset *dataset);
 /* Base name of a frame without extension; valid while the dataset lives. NULL out of range.
  * Since 0.1. */
 KDAS_API const char *kdas_dataset_name(const kdas_dataset *dataset, int64_t i);
+/* Paths of a frame's image file and mask file; valid while the dataset lives. NULL if there is no
+ * such file (a scene; a frame without a mask), and out of range. Since 0.4. */
+KDAS_API const char *kdas_dataset_image_path(const kdas_dataset *dataset, int64_t i);
+KDAS_API const char *kdas_dataset_mask_path(const kdas_dataset *dataset, int64_t i);
 /* Hash of the names and sizes of the frames, in order; it identifies the split that a run used.
  * Since 0.4 it also covers which frames have no mask, and names and sizes of the map files.
  * Since 0.1. */

@@ -224,6 +224,16 @@ const char *kdas_dataset_name(const kdas_dataset *dataset, int64_t i)
     return dataset && i >= 0 && i < dataset->count ? kd_dataset_frame(dataset, i)->name : NULL;
 }
 
+const char *kdas_dataset_image_path(const kdas_dataset *dataset, int64_t i)
+{
+    return kdas_dataset_name(dataset, i) ? kd_dataset_frame(dataset, i)->image_path : NULL;
+}
+
+const char *kdas_dataset_mask_path(const kdas_dataset *dataset, int64_t i)
+{
+    return kdas_dataset_name(dataset, i) ? kd_dataset_frame(dataset, i)->mask_path : NULL;
+}
+
 uint64_t kdas_dataset_hash(const kdas_dataset *dataset)
 {
     uint64_t h = kd_mix64((uint64_t)kdas_dataset_count(dataset));

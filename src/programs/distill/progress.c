@@ -13,9 +13,11 @@ enum {
     BETWEEN_LINES = 10 /* seconds, where there is no terminal */
 };
 
-void progress_begin(progress *p, history *h, bool quiet)
+void progress_begin(progress *p, history *h, tensorboard *board, bool quiet)
 {
-    *p = (progress){ .history = h, .quiet = quiet, .terminal = isatty(STDOUT_FILENO) };
+    *p = (progress){
+        .history = h, .board = board, .quiet = quiet, .terminal = isatty(STDOUT_FILENO)
+    };
 }
 
 static const char *clock_text(char *text, size_t size, double seconds)
@@ -106,6 +108,7 @@ int progress_event(void *user, const kdas_train_state *state)
     progress *p = user;
 
     history_note(p->history, state);
+    tensorboard_note(p->board, state);
     if (p->quiet) return 0;
     if (state->event == KDAS_EVENT_EPOCH) {
         tell_epoch(p, state);

@@ -272,6 +272,8 @@ static const option options[] = {
       "demo's frames\nstay those of --seed" },
     { OPTION_GROUP, "Machine and files" },
     { OPTION_TEXT, "--out", "DIR", &given.out, 0, 0, "folder for all results" },
+    { OPTION_TEXT, "--tensorboard", "DIR", &given.tensorboard, 0, 0,
+      "also write every step as TensorBoard events, a folder\nof DIR for each training" },
     { OPTION_FLAG, "--resume", NULL, &given.resume, 0, 0, "continue the stopped run in --out" },
     { OPTION_WHOLE, "--save-every", "N", &given.save_every, 0, 1e15,
       "steps between checkpoints within an epoch" },
@@ -301,8 +303,10 @@ static const program self = {
 /* The command line without options that change no training, for figures_load(). */
 static char *recipe_of(int argc, char **argv)
 {
-    static const char *const dropped[] = { "--resume", "--quiet",    "--out",       "--seeds",
-                                           "--preset", "--pictures", "--save-every" };
+    static const char *const dropped[] = {
+        "--resume", "--quiet",    "--out",        "--seeds",
+        "--preset", "--pictures", "--save-every", "--tensorboard"
+    };
     enum { FLAGS = 2 }; /* the first of them have no value */
     char **kept  = need((size_t)argc * sizeof *kept);
     int    count = 0;

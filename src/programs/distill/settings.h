@@ -12,7 +12,7 @@
 enum { MAX_ROWS = 16, MAX_SEEDS = 64, MAX_SCALES = 8 };
 
 typedef struct settings {
-    const char *data, *out;
+    const char *data, *out, *tensorboard;
     bool        demo, resume, quiet, skip_bad;
     const char *student, *teacher, *student_weights, *teacher_weights;
     const char *usual_teacher;             /* where neither an option nor weights name it */

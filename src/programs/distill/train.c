@@ -114,13 +114,13 @@ bool training_check(training *t, const settings *s, const frames *f)
 
 /* The run itself; its status is the caller's to judge. */
 static kdas_status train(training *t, const settings *s, const frames *f, kdas_distiller *distiller,
-                         kdas_loader *loader)
+                         kdas_loader *loader, tensorboard *board)
 {
     kdas_train_options options;
     progress           shown;
     kdas_status        status;
 
-    progress_begin(&shown, &t->history, s->quiet);
+    progress_begin(&shown, &t->history, board, s->quiet);
     kdas_train_options_init(&options, sizeof options);
     options.epochs     = t->epochs;
     options.max_steps  = s->max_steps;
@@ -167,6 +167,7 @@ bool training_run(training *t, const settings *s, const frames *f)
     kdas_distiller        *distiller = NULL;
     kdas_loader           *loader    = NULL;
     kdas_optim            *optim     = NULL;
+    tensorboard           *board     = NULL;
     bool                   done;
 
     kdas_distiller_options_init(&options, sizeof options);
@@ -174,10 +175,15 @@ bool training_run(training *t, const settings *s, const frames *f)
     options.ema        = (float)s->ema;
     done               = make_loader(&loader, t, s, f->train) && make_optim(&optim, t, s, loader) &&
            ok(kdas_distiller_create(&distiller, t->teacher, t->model, t->loss, optim, &options));
+    if (done && s->tensorboard) {
+        board = tensorboard_begin(s->tensorboard, t->label);
+        done  = board != NULL;
+    }
     if (done) {
-        t->status = train(t, s, f, distiller, loader);
+        t->status = train(t, s, f, distiller, loader, board);
         done      = ok(t->status) && !stop_asked();
     }
+    done = tensorboard_end(board) && done;
     kdas_distiller_destroy(distiller);
     kdas_optim_destroy(optim);
     kdas_loader_destroy(loader);

@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 #include "arguments/args.h"
 #include "arguments/context.h"
 #include "arguments/weights.h"
 #include "system/files.h"
+#include "system/output.h"
 #include "system/say.h"
 #include "system/stop.h"
 
@@ -267,17 +267,6 @@ static void print_row(const char *dir, const kdas_evaluator *set)
     free(label);
 }
 
-/* A text as a field of a table: in quotes, quotes doubled. */
-static void put_text(FILE *to, const char *text)
-{
-    fputc('"', to);
-    for (; *text; text++) {
-        if (*text == '"') fputc('"', to);
-        fputc(*text, to);
-    }
-    fputc('"', to);
-}
-
 static void put_figures(FILE *to, const kdas_evaluator *set, int64_t i)
 {
     for (int m = 0; m < KDAS_METRICS; m++)
@@ -296,49 +285,28 @@ static void put_table(FILE *to, char **dirs, int count, kdas_evaluator **sets, b
         char   *label  = label_of(dirs[d]);
 
         if (!each_image) {
-            put_text(to, label);
+            output_quoted(to, label);
             fprintf(to, ",%lld,%lld", (long long)images, (long long)kdas_evaluator_empty(sets[d]));
             put_figures(to, sets[d], -1);
         }
         for (int64_t i = 0; each_image && i < images; i++) {
-            put_text(to, label);
+            output_quoted(to, label);
             fputc(',', to);
-            put_text(to, kdas_evaluator_name(sets[d], i));
+            output_quoted(to, kdas_evaluator_name(sets[d], i));
             put_figures(to, sets[d], i);
         }
         free(label);
     }
 }
 
-/* A device, a pipe or a link, e.g. /dev/stdout: written to as it is, never replaced. */
-static bool is_special(const char *path)
-{
-    struct stat info;
-
-    return lstat(path, &info) == 0 && !S_ISREG(info.st_mode);
-}
-
-/* A file is written under another name and renamed, so that `path` is whole or untouched. */
 static bool write_table(const char *path, char **dirs, int count, kdas_evaluator **sets,
                         bool each_image)
 {
-    bool  direct = is_special(path);
-    char *name   = text_of("%s%s", path, direct ? "" : ".tmp");
-    FILE *to     = fopen(name, "w");
-    bool  fine   = to != NULL;
+    output to;
 
-    if (to) {
-        put_table(to, dirs, count, sets, each_image);
-        fine = fflush(to) == 0 && !ferror(to);
-        fine = fclose(to) == 0 && fine;
-        if (fine && !direct) fine = rename(name, path) == 0;
-    }
-    if (!fine) {
-        say_error("cannot write '%s': %s", path, strerror(errno));
-        if (to && !direct) remove(name);
-    }
-    free(name);
-    return fine;
+    if (!output_open(&to, path)) return false;
+    put_table(to.file, dirs, count, sets, each_image);
+    return output_close(&to);
 }
 
 /* ---- The run --------------------------------------------------------------------------------- */

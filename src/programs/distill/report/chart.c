@@ -3,23 +3,11 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "html/page.h"
 #include "system/say.h"
 
 /* The picture and the frame of the axes in it, in SVG's units. */
 enum { WIDTH = 400, HEIGHT = 220, LEFT = 52, RIGHT = 388, TOP = 12, BOTTOM = 186, POINTS = 300 };
-
-void html_text(FILE *file, const char *text)
-{
-    for (; *text; text++) {
-        switch (*text) {
-        case '<': fputs("&lt;", file); break;
-        case '>': fputs("&gt;", file); break;
-        case '&': fputs("&amp;", file); break;
-        case '"': fputs("&quot;", file); break;
-        default: fputc(*text, file);
-        }
-    }
-}
 
 /* ---- Axes ------------------------------------------------------------------------------------ */
 

@@ -28,6 +28,4 @@ typedef struct chart {
 
 /* Write <figure>...</figure>; nothing where no line has a point. */
 void chart_write(FILE *file, const chart *c);
-/* Text with <, >, & and quotes made safe for HTML. */
-void html_text(FILE *file, const char *text);
 #endif

@@ -1,0 +1,202 @@
+/* frames.c - the folders that are examined, and what is measured of each of their frames. */
+#include "doctor/frames.h"
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include "system/say.h"
+#include "system/stop.h"
+
+/* ---- Folders --------------------------------------------------------------------------------- */
+
+void frames_log(void *user, kdas_log_level level, const char *text)
+{
+    static const char left_out[] = "left out: ";
+    findings         *found      = user;
+
+    if (strncmp(text, left_out, strlen(left_out)) != 0) {
+        say_log(NULL, level, text);
+        return;
+    }
+    findings_add(found, (finding){ FOUND_UNREADABLE, found->folder, -1, -1, NAN,
+                                   text_of("%s", text + strlen(left_out)) });
+}
+
+bool frames_add(frames *f, findings *found, kdas_context *context, char *dir, bool train,
+                bool unlabelled)
+{
+    kdas_dataset_options options;
+    folder              *to;
+    int64_t              told = findings_of(found, FOUND_UNREADABLE), silent;
+
+    f->folders    = need_more(f->folders, (size_t)(f->folder_count + 1) * sizeof *f->folders);
+    to            = &f->folders[f->folder_count];
+    *to           = (folder){ .dir = dir, .train = train, .first = f->count };
+    found->folder = f->folder_count++;
+
+    kdas_dataset_options_init(&options, sizeof options);
+    options.bad_file   = KDAS_BAD_FILE_SKIP;
+    options.unlabelled = unlabelled;
+    options.cache      = 0; /* every frame is decoded once */
+    if (!ok(kdas_dataset_open(&to->set, context, dir, &options))) return false;
+    silent = kdas_dataset_skipped(to->set) - (findings_of(found, FOUND_UNREADABLE) - told);
+    if (silent > 0) {
+        findings_add(found, (finding){ FOUND_UNREADABLE, found->folder, -1, -1, NAN,
+                                       text_of("%lld frames in '%s' cannot be used",
+                                               (long long)silent, dir) });
+    }
+    to->count = kdas_dataset_count(to->set);
+    f->list   = need_more(f->list, (size_t)(f->count + to->count) * sizeof *f->list);
+    for (int64_t i = 0; i < to->count; i++) {
+        f->list[f->count++] =
+            (frame){ .folder = found->folder, .index = i, .name = kdas_dataset_name(to->set, i) };
+    }
+    return true;
+}
+
+void frames_close(frames *f)
+{
+    for (int i = 0; i < f->folder_count; i++) {
+        kdas_dataset_destroy(f->folders[i].set);
+        free(f->folders[i].dir);
+    }
+    free(f->folders);
+    free(f->list);
+}
+
+/* ---- Threads --------------------------------------------------------------------------------- */
+
+typedef struct team {
+    work_fn              work;
+    void                *user;
+    int64_t              count;
+    atomic_int_least64_t next;
+    atomic_bool          failed;
+    atomic_int           threads;
+} team;
+
+static void *take_part(void *at)
+{
+    team   *t      = at;
+    int     thread = atomic_fetch_add(&t->threads, 1);
+    int64_t i;
+
+    while (!atomic_load(&t->failed) && (i = atomic_fetch_add(&t->next, 1)) < t->count) {
+        if (stop_asked() || !t->work(t->user, thread, i)) atomic_store(&t->failed, true);
+    }
+    return NULL;
+}
+
+bool on_threads(int threads, int64_t count, work_fn work, void *user)
+{
+    team       t       = { .work = work, .user = user, .count = count };
+    pthread_t *others  = need((size_t)threads * sizeof *others);
+    int        started = 0;
+
+    /* fewer threads than wished for do the same work */
+    while (started < threads - 1 && !pthread_create(&others[started], NULL, take_part, &t))
+        started++;
+    take_part(&t);
+    for (int i = 0; i < started; i++)
+        pthread_join(others[i], NULL);
+    free(others);
+    return !atomic_load(&t.failed);
+}
+
+/* ---- Frames ---------------------------------------------------------------------------------- */
+
+typedef struct measuring {
+    frames        *frames;
+    findings      *found;
+    kdas_context **contexts; /* of each thread, for files that are read past the dataset */
+} measuring;
+
+static void measure_grey(frame *f, const uint8_t *grey)
+{
+    double  sum = 0, squares = 0;
+    int64_t pixels = f->width * f->height;
+
+    for (int64_t i = 0; i < pixels; i++) {
+        sum += grey[i];
+        squares += (double)grey[i] * grey[i];
+    }
+    f->mean      = sum / (double)pixels;
+    f->deviation = sqrt(fmax(0, squares / (double)pixels - f->mean * f->mean));
+}
+
+/* The values of the mask's file, which the dataset has made 0 and 255. A file that cannot be read as
+ * grey is the dataset's to judge. */
+static void measure_file(frame *f, kdas_context *context, const char *path)
+{
+    kdas_image *raw = NULL;
+    kdas_view   view;
+
+    if (!path || kdas_image_load(&raw, context, path, KDAS_PIXEL_GREY8) != KDAS_OK) return;
+    view            = kdas_image_view(raw);
+    f->mask.between = mask_between(view.data, view.width, view.height);
+    kdas_image_destroy(raw);
+}
+
+static bool measure_pixels(frame *f, const kdas_view *image, const kdas_view *mask)
+{
+    uint8_t *grey = need((size_t)(image->width * image->height));
+    bool     done = ok(kdas_view_convert(image, grey, 0, KDAS_PIXEL_GREY8));
+
+    if (done) {
+        f->read   = true;
+        f->masked = mask->data != NULL;
+        f->width  = image->width;
+        f->height = image->height;
+        f->pixels = bytes_hash(image->data, 3 * f->width * f->height, (uint64_t)f->width);
+        measure_grey(f, grey);
+        sketch_make(&f->sketch, grey, mask->data, f->width, f->height);
+        if (f->masked) mask_measure(&f->mask, mask->data, f->width, f->height);
+    }
+    free(grey);
+    return done;
+}
+
+static bool measure_frame(void *user, int thread, int64_t i)
+{
+    measuring  *m     = user;
+    frame      *f     = &m->frames->list[i];
+    folder     *from  = &m->frames->folders[f->folder];
+    kdas_image *image = NULL, *mask = NULL;
+    kdas_status st   = kdas_dataset_get(&image, &mask, from->set, f->index);
+    bool        done = true;
+
+    if (st == KDAS_OK) {
+        kdas_view seen = kdas_image_view(image), marked = kdas_image_view(mask);
+
+        done = measure_pixels(f, &seen, &marked);
+        if (f->masked)
+            measure_file(f, m->contexts[thread], kdas_dataset_mask_path(from->set, f->index));
+    } else if (st == KDAS_ENOMEM) {
+        done = ok(st);
+    } else {
+        findings_add(m->found, (finding){ FOUND_UNREADABLE, f->folder, i, -1, NAN,
+                                          text_of("%s", kdas_last_error()) });
+    }
+    kdas_image_destroy(image);
+    kdas_image_destroy(mask);
+    return done;
+}
+
+bool frames_measure(frames *f, findings *found, int threads)
+{
+    measuring m    = { f, found, need((size_t)threads * sizeof *m.contexts) };
+    bool      done = true;
+
+    for (int i = 0; i < threads && done; i++) {
+        kdas_context_options options;
+
+        kdas_context_options_init(&options, sizeof options);
+        options.threads = 1;
+        done            = ok(kdas_context_create(&m.contexts[i], &options));
+    }
+    done = done && on_threads(threads, f->count, measure_frame, &m);
+    for (int i = 0; i < threads; i++)
+        kdas_context_destroy(m.contexts[i]);
+    free(m.contexts);
+    return done;
+}

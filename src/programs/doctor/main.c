@@ -1,0 +1,120 @@
+/* kdas-doctor - look at folders of frames before anyone trains on them. */
+#include <stdlib.h>
+#include <string.h>
+#include "doctor/tell.h"
+#include "system/files.h"
+#include "system/say.h"
+#include "system/stop.h"
+
+/* Open the folders of a list with commas. */
+static bool add_list(patient *p, kdas_context *context, const char *list, bool train,
+                     bool unlabelled)
+{
+    bool done = true;
+
+    while (done && list && *list) {
+        size_t length = strcspn(list, ",");
+
+        done = frames_add(&p->frames, &p->found, context, text_of("%.*s", (int)length, list), train,
+                          unlabelled);
+        list += length + (list[length] == ',');
+    }
+    return done;
+}
+
+/* DIR/TestDataset is a folder of frames itself, or holds some. */
+static bool add_tests(patient *p, kdas_context *context, const char *dir)
+{
+    char  *images[2] = { text_of("%s/images", dir), text_of("%s/image", dir) };
+    bool   itself = path_exists(images[0]) || path_exists(images[1]), done = true;
+    char **names = NULL;
+    int    count = itself ? 0 : folder_names(&names, dir);
+
+    if (itself) done = frames_add(&p->frames, &p->found, context, text_of("%s", dir), false, false);
+    for (int i = 0; i < count && done; i++)
+        done = frames_add(&p->frames, &p->found, context, text_of("%s/%s", dir, names[i]), false,
+                          false);
+    folder_names_free(names, count);
+    free(images[0]);
+    free(images[1]);
+    return done;
+}
+
+static bool open_folders(patient *p, kdas_context *context)
+{
+    const char *data = p->s.data;
+    char       *tests;
+    bool        done;
+
+    if (!data) {
+        return add_list(p, context, p->s.train, true, false) &&
+               add_list(p, context, p->s.unlabelled, true, true) &&
+               add_list(p, context, p->s.test, false, false);
+    }
+    tests = text_of("%s/TestDataset", data);
+    done =
+        frames_add(&p->frames, &p->found, context, text_of("%s/TrainDataset", data), true, false) &&
+        add_list(p, context, p->s.unlabelled, true, true) && add_tests(p, context, tests);
+    free(tests);
+    return done;
+}
+
+static bool examine(patient *p, kdas_context *context)
+{
+    int threads = kdas_context_threads(context);
+
+    if (!frames_measure(&p->frames, &p->found, threads) ||
+        !pairs_find(&p->pairs, &p->frames, &p->s.at, threads)) {
+        return false;
+    }
+    check_frames(&p->found, &p->frames);
+    check_pairs(&p->found, &p->frames, &p->pairs, &p->s.at);
+    findings_sort(&p->found);
+    p->leave = frames_to_leave(&p->found, &p->frames, &p->pairs, &p->s.at);
+    return true;
+}
+
+static bool tell(const patient *p, kdas_context *context)
+{
+    tell_summary(p);
+    return (!p->s.csv || tell_csv(p)) && (!p->s.list || tell_list(p)) &&
+           (!p->s.report || tell_report(p, context));
+}
+
+static bool open_context(kdas_context **context, patient *p)
+{
+    kdas_context_options options = context_options(&p->s.machine);
+
+    options.log      = frames_log;
+    options.log_user = &p->found;
+    return ok(kdas_context_create(context, &options));
+}
+
+int main(int argc, char **argv)
+{
+    kdas_context *context = NULL;
+    patient       p       = { .found = { .lock = PTHREAD_MUTEX_INITIALIZER } };
+    int           code;
+    bool          done;
+
+    say_as("kdas-doctor");
+    code = settings_read(&p.s, argc, argv);
+    if (code >= 0) {
+        free(p.s.command);
+        return code;
+    }
+    done = open_context(&context, &p);
+    if (done) {
+        stop_on_signal(context);
+        done = open_folders(&p, context) && examine(&p, context) && tell(&p, context);
+        stop_on_signal(NULL);
+    }
+    code = p.found.count ? 1 : 0;
+    free(p.leave);
+    pairs_free(&p.pairs);
+    findings_free(&p.found);
+    frames_close(&p.frames);
+    kdas_context_destroy(context);
+    free(p.s.command);
+    return done ? code : stop_asked() ? EXIT_INTERRUPTED : 2;
+}

@@ -1,0 +1,96 @@
+/* settings.c - the command line of kdas-doctor. */
+#include "doctor/settings.h"
+#include <string.h>
+#include "arguments/args.h"
+#include "doctor/checks.h"
+#include "system/say.h"
+
+/* "copies,files" as reasons; 0 where a word is none. */
+static int read_reasons(const char *text)
+{
+    static const char *const words[] = { "copies", "sequences", "masks", "files", "repeats" };
+    int                      reasons = 0;
+
+    for (;;) {
+        size_t length = strcspn(text, ",");
+        int    i      = 0;
+
+        while (i < COUNT(words) && (strlen(words[i]) != length || memcmp(words[i], text, length)))
+            i++;
+        if (i == COUNT(words)) return 0;
+        reasons |= 1 << i;
+        if (!text[length]) return reasons;
+        text += length + 1;
+    }
+}
+
+static int check(const program *p, const settings *s, int rest, char **argv)
+{
+    if (rest) return args_wrong(p, "'%s' stands without --data, --train or --test", argv[1]);
+    if (s->data && (s->train || s->test))
+        return args_wrong(p, "--data does not go with --train and --test");
+    if (!s->data && !s->train && !s->test && !s->unlabelled)
+        return args_wrong(p, "give --data DIR, or --train and --test");
+    if (!s->leave)
+        return args_wrong(p, "--leave-out wants some of copies,sequences,masks,files,repeats");
+    if (s->at.sequence > s->at.duplicate)
+        return args_wrong(p, "--sequence may not be above --duplicate");
+    return -1;
+}
+
+int settings_read(settings *s, int argc, char **argv)
+{
+    const char  *leave     = "copies,sequences,masks,files";
+    const option options[] = {
+        { OPTION_GROUP, "Folders" },
+        { OPTION_TEXT, "--data", "DIR", &s->data,
+          .help = "DIR/TrainDataset, and each folder of DIR/TestDataset" },
+        { OPTION_TEXT, "--train", "DIR[,DIR]", &s->train,
+          .help = "folders that are trained on; each holds images/, masks/" },
+        { OPTION_TEXT, "--test", "DIR[,DIR]", &s->test,
+          .help = "folders that are tested on, likewise" },
+        { OPTION_TEXT, "--unlabelled", "DIR[,DIR]", &s->unlabelled,
+          .help = "folders of training frames without masks" },
+        { OPTION_GROUP, "Limits" },
+        { OPTION_REAL, "--duplicate", "R", &s->at.duplicate, 0.5, 1,
+          "least similarity of two files of one picture (0.85)" },
+        { OPTION_REAL, "--sequence", "R", &s->at.sequence, 0.5, 1,
+          "least similarity of two frames of one video (0.65)" },
+        { OPTION_WHOLE, "--threads", "N", &s->machine.threads, 0, 1024,
+          "threads; 0 (default): all CPUs that the process may use" },
+        { OPTION_GROUP, "Output" },
+        { OPTION_TEXT, "--csv", "FILE", &s->csv, .help = "write a row for each finding" },
+        { OPTION_TEXT, "--report", "DIR", &s->report,
+          .help = "write DIR/doctor.html, with pictures side by side" },
+        { OPTION_WHOLE, "--pictures", "N", &s->pictures, 0, 10000,
+          "most pictures of a kind in the report (24)" },
+        { OPTION_TEXT, "--list", "FILE", &s->list,
+          .help = "write the names of training frames to leave out, one a line" },
+        { OPTION_TEXT, "--leave-out", "WHY[,WHY]", &leave,
+          .help = "what the list has: copies (of test frames), sequences (of\n"
+                  "a video with test frames), masks (full, inverted), files\n"
+                  "(damaged, black, constant), repeats (copies within\n"
+                  "training); default: all but repeats" },
+    };
+    const program p = {
+        .name  = "kdas-doctor",
+        .usage = "--data DIR [option]...\n--train DIR[,DIR] --test DIR[,DIR] [option]...",
+        .about =
+            "Looks for what spoils a training or its test: frames that training and test share,\n"
+            "copies, frames of one video, masks and files that look wrong.",
+        .options = options,
+        .count   = COUNT(options),
+        .after   = "Exit status: 0 nothing found, 1 something found, 2 wrong usage, or a folder or "
+                   "file\ncannot be read or written, 130 interrupted. docs/doctor.md explains the "
+                   "findings."
+    };
+    int rest, code;
+
+    *s   = (settings){ .at = { .duplicate = 0.85, .sequence = 0.65, .named = 0.45, .dice = 0.7 },
+                       .pictures = 24 };
+    code = args_read(&p, argc, argv, &rest);
+    if (code >= 0) return code;
+    s->leave   = read_reasons(leave);
+    s->command = args_joined(argc, argv);
+    return check(&p, s, rest, argv);
+}

@@ -1,0 +1,20 @@
+/* output.h - tables and lists that a program writes into a file. */
+#ifndef PROGRAMS_OUTPUT_H
+#define PROGRAMS_OUTPUT_H
+#include <stdbool.h>
+#include <stdio.h>
+
+typedef struct output {
+    FILE       *file;
+    const char *path;
+    char *
+        part; /* the file that becomes `path` at the end; NULL: a device or pipe, written as it is */
+} output;
+
+/* Begin a file. `path` must stay valid. False after a sentence. */
+bool output_open(output *o, const char *path);
+/* Put the file in its place. False after a sentence: what stood there is untouched. */
+bool output_close(output *o);
+/* A text as a field of a table with commas: in quotes, quotes doubled. */
+void output_quoted(FILE *to, const char *text);
+#endif
