@@ -99,6 +99,8 @@ static const kdas_maps       maps            = {
     CALL(profile_measure, kdas_profile_measure_roofline(p->rig.ctx, &roof))                                          \
     CALL(model_create, kdas_model_create((kdas_model **)made, p->rig.ctx, "pvt_v2_b0", NULL))               \
     CALL(model_load, kdas_model_load(p->rig.student, kd_test_path("student.safetensors"), NULL))            \
+    CALL(model_open, kdas_model_open((kdas_model **)made, p->rig.ctx, NULL,                                 \
+         kd_test_path("student.safetensors"), NULL))                                                        \
     CALL(model_save, kdas_model_save(p->rig.student, kd_test_path("again.safetensors")))                    \
     CALL(model_export_onnx, kdas_model_export_onnx(p->rig.student, kd_test_path("student.onnx"), NULL))     \
     CALL(model_copy, kdas_model_copy(p->rig.student, p->rig.teacher))                                       \

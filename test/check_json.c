@@ -1,10 +1,12 @@
 /* check_json.c - JSON texts: what the grammar allows is read, what it does not is refused at its byte,
  * and escapes become the characters that they stand for. */
 #include <check.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "io/json.h"
+#include "io/json_write.h"
 #include "support/check_util.h"
 #include "support/files.h"
 
@@ -323,6 +325,77 @@ START_TEST(texts_by_chance_never_crash_the_reader)
 }
 END_TEST
 
+/* ---- writing ---- */
+
+static void write_all(kd_json_out *out)
+{
+    kd_json_begin(out, NULL, '{');
+    kd_json_put_text(out, "quote\"\\\n\x01\x7F", "caf\xC3\xA9 \xF0\x9F\x98\x80");
+    kd_json_put_text(out, "broken", "\xFFz\xC3\xE2\x82");
+    kd_json_put_text(out, "none", NULL);
+    kd_json_begin(out, "list", '[');
+    kd_json_put_whole(out, NULL, 1);
+    kd_json_put_whole(out, NULL, -9007199254740993);
+    kd_json_begin(out, NULL, '{');
+    kd_json_end(out, '}');
+    kd_json_put_real(out, NULL, 0.25);
+    kd_json_put_real(out, NULL, NAN);
+    kd_json_put_real(out, NULL, -INFINITY);
+    kd_json_end(out, ']');
+    kd_json_end(out, '}');
+}
+
+START_TEST(what_is_written_can_be_read)
+{
+    static const char want[] =
+        "{\n"
+        "  \"quote\\\"\\\\\\u000a\\u0001\\u007f\": \"caf\xC3\xA9 \xF0\x9F\x98\x80\",\n"
+        "  \"broken\": \"\xEF\xBF\xBDz\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\",\n"
+        "  \"none\": null,\n"
+        "  \"list\": [\n"
+        "    1,\n"
+        "    -9007199254740993,\n"
+        "    {},\n"
+        "    0.25,\n"
+        "    null,\n"
+        "    null\n"
+        "  ]\n"
+        "}\n";
+    kd_json_out out = { .ctx = ctx };
+    kd_json    *json;
+
+    kd_test_folder_make();
+    write_all(&out);
+    kd_assert_ok(kd_json_save(&out, kd_test_path("a.json")));
+    kd_json_out_finish(&out);
+    kd_test_assert_text(kd_test_path("a.json"), want);
+    kd_assert_ok(parse(&json, want));
+    ck_assert_str_eq(kd_json_text(json, kd_json_first(json, 0)), "quote\"\\\n\x01\x7F");
+    kd_json_free(json);
+    kd_test_folder_remove();
+}
+END_TEST
+
+START_TEST(an_allocation_that_fails_in_writing_is_told_at_the_end)
+{
+    kdas_status st = KDAS_ENOMEM;
+
+    kd_test_folder_make();
+    for (long k = 1; st != KDAS_OK; k++) {
+        kd_json_out out = { .ctx = ctx };
+
+        memory.fail_at = memory.asked + k;
+        write_all(&out);
+        st             = kd_json_save(&out, kd_test_path("a.json"));
+        memory.fail_at = 0;
+        kd_json_out_finish(&out);
+        if (st != KDAS_OK) kd_assert_status(st, KDAS_ENOMEM);
+        ck_assert_int_eq(kd_test_entries(kd_test_path(NULL)), st == KDAS_OK);
+    }
+    kd_test_folder_remove();
+}
+END_TEST
+
 static Suite *json_suite(void)
 {
     Suite *s = suite_create("json");
@@ -337,6 +410,8 @@ static Suite *json_suite(void)
     tcase_add_test(t, depth_and_values_are_bounded);
     tcase_add_test(t, an_allocation_that_fails_is_survived);
     tcase_add_test(t, texts_by_chance_never_crash_the_reader);
+    tcase_add_test(t, what_is_written_can_be_read);
+    tcase_add_test(t, an_allocation_that_fails_in_writing_is_told_at_the_end);
     suite_add_tcase(s, t);
     return s;
 }

@@ -148,6 +148,36 @@ START_TEST(whole_numbers_are_read_to_their_end)
 }
 END_TEST
 
+START_TEST(numbers_are_read_with_points)
+{
+    static const struct {
+        const char *text;
+        bool        good;
+        double      value;
+        const char *rest;
+    } rows[] = {
+        { "0.25", true, 0.25, "" },   { "-1e-3x", true, -1e-3, "x" }, { "1,5", true, 1, ",5" },
+        { "1.000,5", true, 1, ",5" }, { "", false, 0, "" },           { "x", false, 0, "" },
+        { "nan", false, 0, "" },      { "inf", false, 0, "" },        { "1e999", false, 0, "" },
+    };
+
+    for (int comma = 0; comma < 2; comma++) {
+        if (comma && !set_comma()) return;
+        for (size_t i = 0; i < KD_COUNT(rows); i++) {
+            const char *end   = NULL;
+            double      value = 0;
+
+            ck_assert_msg(kd_parse_real(rows[i].text, &end, &value) == rows[i].good, "'%s'",
+                          rows[i].text);
+            if (!rows[i].good) continue;
+            ck_assert(value == rows[i].value);
+            ck_assert_str_eq(end, rows[i].rest);
+        }
+    }
+    still_commas();
+}
+END_TEST
+
 /* In Turkish the small letter of I has no dot. */
 START_TEST(endings_of_files_are_known_in_any_locale)
 {
@@ -296,6 +326,7 @@ int main(void)
     tcase_add_test(all, all_that_is_said_has_points);
     tcase_add_test(all, a_hosts_locale_of_one_thread_is_given_back);
     tcase_add_test(all, whole_numbers_are_read_to_their_end);
+    tcase_add_test(all, numbers_are_read_with_points);
     tcase_add_test(all, endings_of_files_are_known_in_any_locale);
     tcase_add_test(all, a_log_is_the_same_in_every_locale);
     tcase_add_test(all, headers_of_tensors_are_read_in_every_locale);

@@ -373,9 +373,10 @@ claim "a teacher of another network is refused" fails "not of lite_fpn0: leave o
     --teacher-weights "$demo/teacher/best.safetensors" "${o[@]}"
 valid_json() { python3 -m json.tool "$1" >"$tmp/json" || return 1; cat "$tmp/json"; grep -q '"hash": "fnv1a64:[0-9a-f]\{16\}"' "$1"; }
 if command -v python3 >/dev/null; then
-    mkdir "$tmp/odd \"\\ $(printf '\377')"
-    cp "$demo/teacher/best.safetensors" "$tmp"/odd*/t.safetensors
-    claim "weights may lie under any name" ends 0 "" $d --data "$data" --teacher-weights "$tmp"/odd*/t.safetensors --size 64 --batch 4 \
+    odd="$tmp/odd \"\\ $(printf '\377')"
+    mkdir "$odd"
+    cp "$demo/teacher/best.safetensors" "$odd/t.safetensors"
+    claim "weights may lie under any name" ends 0 "" $d --data "$data" --teacher-weights "$odd/t.safetensors" --size 64 --batch 4 \
         --threads 1 --val-fraction 0 --pictures 0 --out "$tmp/odd" --max-steps 1
     claim "run.json is JSON all the same" valid_json "$tmp/odd/run.json"
 else

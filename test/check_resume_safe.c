@@ -267,10 +267,10 @@ START_TEST(a_run_made_longer_has_the_schedule_of_the_longer_one)
         ck_assert_double_eq(kdas_optim_lr(run.rig.optim), kdas_schedule_lr(i, &t.rig.optim));
         kd_test_rig_step(&run.rig, (int)i);
     }
-    ck_assert_int_eq(kd_test_said_count("W optim.total is 4000 from here on", "had 40"), 1);
     ck_assert_int_eq(kd_test_said_count("W optim.step_every is 200 from here on", "had 2"), 1);
     ck_assert_int_eq(kd_test_said_count("W optim.warmup is 100 from here on", "had 1"), 1);
-    ck_assert_int_eq(kd_test_said_count("W ", ""), 3);
+    ck_assert_int_eq(kd_test_said_count("W ", ""),
+                     2); /* not of the total, which steps do not read */
     kd_test_run_finish(&run);
 }
 END_TEST

@@ -44,7 +44,7 @@ START_TEST(a_run_tells_its_steps_and_epochs_in_order)
 }
 END_TEST
 
-START_TEST(a_run_leaves_three_files_and_a_line_for_each_epoch)
+START_TEST(a_run_leaves_four_files_and_a_line_for_each_epoch)
 {
     kd_test_rig_options o   = kd_test_rig_usual();
     const char         *out = kd_test_path("deep/er");
@@ -54,7 +54,8 @@ START_TEST(a_run_leaves_three_files_and_a_line_for_each_epoch)
     kd_test_train_make(&s, &o, out);
     s.options.epochs = 3;
     kd_assert_ok(kd_test_train(&s));
-    ck_assert_int_eq(kd_test_entries(out), 3);
+    ck_assert_int_eq(kd_test_entries(out), 4);
+    ck_assert(is_there(kd_test_path("deep/er/run.json")));
     ck_assert(is_there(kd_test_path("deep/er/last.kdas")));
     ck_assert(is_there(kd_test_path("deep/er/best.safetensors")));
     kd_test_table_read(&t, kd_test_path("deep/er/log.csv"));
@@ -237,7 +238,7 @@ START_TEST(a_loss_that_is_not_finite_ends_the_run_with_the_last_good_files)
     after = kd_test_read(kd_test_path("out/last.kdas"), &m);
     ck_assert_uint_eq(n, m);
     ck_assert(kd_test_same_bits(before, after, n));
-    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 3);
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 4);
     free(before);
     free(after);
     kd_test_train_finish(&s);
@@ -370,7 +371,7 @@ static Suite *train_suite(void)
 
     tcase_add_checked_fixture(whole, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_test(whole, a_run_tells_its_steps_and_epochs_in_order);
-    tcase_add_test(whole, a_run_leaves_three_files_and_a_line_for_each_epoch);
+    tcase_add_test(whole, a_run_leaves_four_files_and_a_line_for_each_epoch);
     tcase_add_test(whole, validation_chooses_the_best_student_and_its_file_holds_it);
     tcase_add_test(whole, without_validation_the_last_epoch_is_the_best);
     tcase_add_test(whole, an_evaluation_is_each_frame_segmented_at_its_own_size);

@@ -120,7 +120,7 @@ KDAS_API const char *kdas_model_fact_at(const kdas_model *model, int32_t i, cons
 /* Size of the input by the facts height and width, if both are multiples of 32 in range: returns 1.
  * Else KDAS_DEFAULT_SIDE for both: returns 0 (also for NULL). Outputs may be NULL. Since 0.4. */
 KDAS_API int32_t kdas_model_input_size(const kdas_model *model, int64_t *height, int64_t *width);
-/* The fact threshold if it is a number from 0 to 1, else 0.5 (also for NULL). Since 0.4. */
+/* The fact threshold if it is a number from 0 to 1, else 0.5 (NULL: NaN). Since 0.4. */
 KDAS_API float kdas_model_threshold(const kdas_model *model);
 
 /* ---- Files: what a file is, by its content -------------------------------------------------------- */

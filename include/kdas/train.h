@@ -36,13 +36,13 @@ typedef int32_t (*kdas_train_fn)(void *user, const kdas_train_state *state);
 
 typedef struct kdas_train_options {
     size_t        size;
-    int64_t       epochs;     /* >= 1; default 20 */
-    int64_t       max_steps;  /* stop after this many steps; 0 (default): no limit */
-    const char   *out;        /* folder for last.kdas, best.safetensors, log.csv; NULL: no files */
-    int64_t       save_every; /* steps between extra checkpoints within an epoch; 0: none */
+    int64_t       epochs;    /* >= 1; default 20 */
+    int64_t       max_steps; /* stop after this many steps; 0 (default): no limit */
+    const char   *out; /* folder of last.kdas, run.json, best.safetensors, log.csv; NULL: none */
+    int64_t       save_every;    /* steps between extra checkpoints within an epoch; 0: none */
     int64_t       height, width; /* of validation frames; default: the loader's */
     uint64_t      seed;          /* stored in the checkpoint; resume refuses another one */
-    const char   *notes;         /* stored in the checkpoint, e.g. the command line */
+    const char   *notes;         /* stored in checkpoint and run.json, e.g. the command line */
     kdas_train_fn progress;      /* may be NULL */
     void         *user;
     /* Guidance rises linearly from 0 over the first ramp_up epochs, and falls to 0 over the last
@@ -64,6 +64,10 @@ KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
  * Only the validation set decides. An epoch cut short by max_steps is validated too; a later resume
  * finishes it. log.csv has one line per epoch: means over its steps and, since 0.3, the loss scale
  * and the number of updates skipped for overflow (kdas_optim_options.loss_scale).
+ *
+ * Facts (since 0.4): the run writes what it knows into the student's facts (kdas_model_fact), and so
+ * into best.safetensors and last.kdas; what the host has set stays. run.json, beside each last.kdas,
+ * says what the run was made with. docs/training.md has both.
  *
  * Patience (since 0.4): the run ends with KDAS_OK and stopped_early when that many epochs have
  * passed since the best one. It needs a validation set. Resuming such a run does nothing, unless

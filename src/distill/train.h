@@ -72,8 +72,9 @@ enum { KD_MANIFEST_WEIGHTS = 16, KD_RESUME_NUMBERS = 4, KD_MOST_RESUMES = 10000 
 
 /* A file that a model's values came from. */
 typedef struct kd_train_weights {
-    const char *role, *path; /* path: the model's */
-    int64_t     bytes;       /* -1: it cannot be read */
+    const char *role;
+    char       *path;
+    int64_t     bytes; /* -1: it cannot be read */
     char        hash[32];
 } kd_train_weights;
 

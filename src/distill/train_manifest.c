@@ -65,7 +65,8 @@ static kdas_status add_weights(kd_train_manifest *m, const kdas_model *model, co
         kd_train_weights *w = &m->weights[m->weight_count];
 
         if (m->weight_count == KD_MANIFEST_WEIGHTS) return KDAS_OK;
-        *w = (kd_train_weights){ .role = role, .path = path, .bytes = -1 };
+        *w = (kd_train_weights){ .role = role, .path = kd_strdup(m->ctx, path), .bytes = -1 };
+        if (!w->path) return KDAS_ENOMEM;
         m->weight_count++;
         if (hash_file(w, kdas_model_context(model), path) == KDAS_ENOMEM) return KDAS_ENOMEM;
     }
@@ -87,6 +88,8 @@ kdas_status kd_train_manifest_init(kd_train_manifest *m, kdas_context *ctx, cons
 void kd_train_manifest_finish(kd_train_manifest *m)
 {
     if (!m->ctx) return;
+    for (int i = 0; i < m->weight_count; i++)
+        kd_free(m->ctx, m->weights[i].path);
     kd_free(m->ctx, m->path);
     kd_free(m->ctx, m->resumes);
 }

@@ -1,5 +1,6 @@
 /* facts.c - what weights know of themselves. */
 #include "model/facts.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/process.h"
@@ -238,6 +239,7 @@ float kdas_model_threshold(const kdas_model *m)
     const char *text = kdas_model_fact(m, "threshold"), *end;
     double      value;
 
+    if (!m) return NAN;
     if (!text || !kd_parse_real(text, &end, &value) || *end || !(value >= 0 && value <= 1))
         return 0.5f;
     return (float)value;
