@@ -749,6 +749,8 @@ claim "a folder without frames is named" fails "nothing" $d "${run[@]}" --unlabe
 x=kdas-export best=$demo/teacher/best.safetensors
 holds() { grep -aqF -e "$2" "$1"; } # FILE TEXT
 claim "kdas-export writes a file" ends 0 "" $x --weights "$best" --size 64 --sigmoid --input bytes --out "$tmp/m.onnx"
+claim "network and size are the weights' own" says "polyp_pvt_b0 at 64x64, the size that its weights were trained for" \
+    $x --weights "$best" --sigmoid --input bytes --out "$tmp/m.onnx"
 claim "the file names its network" holds "$tmp/m.onnx" polyp_pvt_b0
 claim "the file gives probabilities" holds "$tmp/m.onnx" probability
 claim "sizes may be free" ends 0 "" $x --weights "$best" --free-size --free-batch --layout nhwc --maps each --quiet --out "$tmp/m.onnx"
