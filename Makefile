@@ -22,8 +22,9 @@ CXXFLAGS ?= -O2 -g
 ONEDNN_LIBS     ?= -ldnnl
 OPENBLAS_CFLAGS := $(shell pkg-config --cflags openblas 2>/dev/null)
 OPENBLAS_LIBS   := $(shell pkg-config --libs openblas 2>/dev/null || echo -lopenblas)
+UTF8PROC_LIBS   := $(shell pkg-config --libs libutf8proc 2>/dev/null || echo -lutf8proc)
 SYSTEM_LIBS     := -lgomp -lpthread -ldl -lm
-LIBS            := $(ONEDNN_LIBS) $(OPENBLAS_LIBS) $(SYSTEM_LIBS)
+LIBS            := $(ONEDNN_LIBS) $(OPENBLAS_LIBS) $(UTF8PROC_LIBS) $(SYSTEM_LIBS)
 
 WARN          := -Wall -Wextra -Wshadow -Wno-missing-field-initializers
 C_WARN        := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
@@ -307,7 +308,8 @@ bench-compare: all ## measure libkdas and its peers in turn; installs them outsi
 include src/backend/cuda/build.mk
 
 # ---- Machine --------------------------------------------------------------------------------------
-BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libopenblas-openmp-dev libstb-dev libjsmn-dev
+BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libopenblas-openmp-dev libstb-dev libjsmn-dev \
+              libutf8proc-dev
 # gfortran: openblas.pc names its library for static links, which check tries; locales: a test makes one with a comma
 CHECK_DEPS := check abigail-tools valgrind gfortran locales
 deps: ## install what is missing (Debian)
