@@ -327,6 +327,8 @@ START_TEST(what_systems_leave_is_no_frame)
     write_text("masks/.ipynb_checkpoints/a-checkpoint.png", "x");
     names_are(open_with(defaults()), "a");
     ck_assert_str_eq(kd_data_log, "");
+    ck_assert(kdas_dataset_ignores("._a.png") == 1 && kdas_dataset_ignores("@eaDir") == 1);
+    ck_assert(kdas_dataset_ignores(".") == 0 && kdas_dataset_ignores("a.png") == 0);
     ck_assert(kd_is_clutter("__macosx") && !kd_is_clutter("MACOSX") && !kd_is_clutter("a.png"));
 }
 END_TEST
@@ -453,7 +455,7 @@ START_TEST(masks_of_another_size_are_resized_on_request)
 
     o.fit_masks = 1;
     dataset     = open_with(o);
-    ck_assert_ptr_nonnull(strstr(kd_data_log, "1 masks are resized"));
+    ck_assert_ptr_nonnull(strstr(kd_data_log, "masks resized: 1, the first"));
     kd_assert_ok(kdas_dataset_get(&image, &mask, dataset, 0));
     view = kdas_image_view(mask);
     ck_assert(view.width == 8 && view.height == 6);
@@ -517,8 +519,8 @@ START_TEST(predictions_need_masks_of_their_size)
     kd_test_write_picture("masks/a.png", 8, 6, KDAS_PIXEL_GREY8, 1);
     kd_test_write_picture("maps/a.png", 32, 32, KDAS_PIXEL_GREY8, 2);
     kd_assert_status(open_predictions(&dataset, &o), KDAS_ESHAPE);
-    kd_assert_sentence("maps/a.png' is 32x32");
-    kd_assert_sentence("is 8x6; fit_masks");
+    kd_assert_sentence("maps/a.png' is 32 x 32");
+    kd_assert_sentence("is 8 x 6; --resize-predictions (fit_masks)");
     o.fit_masks = 1;
     kd_assert_ok(open_predictions(&dataset, &o));
     kd_assert_ok(kdas_dataset_get(&image, &mask, dataset, 0));

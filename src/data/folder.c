@@ -61,19 +61,19 @@ static kdas_status check_names(const struct group *g, const kd_pictures *images,
 
 static kdas_status check_sizes(const kd_frame_files *f, const kd_scan *scan)
 {
-    bool same = f->image_width == f->mask_width && f->image_height == f->mask_height;
-
-    if (same || scan->fit) return KDAS_OK;
-    return kd_fail(
-        KDAS_ESHAPE, "'%s' is %lldx%lld, but its %s '%s' is %lldx%lld; %s resizes the %s",
-        scan->predictions ? f->image_path : f->mask_path,
-        (long long)(scan->predictions ? f->image_width : f->mask_width),
-        (long long)(scan->predictions ? f->image_height : f->mask_height),
-        scan->predictions ? "mask" : "image", scan->predictions ? f->mask_path : f->image_path,
-        (long long)(scan->predictions ? f->mask_width : f->image_width),
-        (long long)(scan->predictions ? f->mask_height : f->image_height),
-        scan->predictions ? "fit_masks (--resize-predictions)" : "fit_masks (--resize-masks)",
-        scan->predictions ? "prediction" : "mask");
+    if (scan->fit || (f->image_width == f->mask_width && f->image_height == f->mask_height))
+        return KDAS_OK;
+    if (scan->predictions)
+        return kd_fail(KDAS_ESHAPE,
+                       "'%s' is %lld x %lld, but its mask '%s' is %lld x %lld; "
+                       "--resize-predictions (fit_masks) resizes it",
+                       f->image_path, (long long)f->image_width, (long long)f->image_height,
+                       f->mask_path, (long long)f->mask_width, (long long)f->mask_height);
+    return kd_fail(KDAS_ESHAPE,
+                   "'%s' is %lldx%lld, but its image '%s' is %lldx%lld; "
+                   "--resize-masks (fit_masks) resizes it",
+                   f->mask_path, (long long)f->mask_width, (long long)f->mask_height, f->image_path,
+                   (long long)f->image_width, (long long)f->image_height);
 }
 
 static kdas_status add_group(kd_frames *frames, const struct group *g, const kd_pictures *images,
@@ -176,8 +176,8 @@ static void tell_sizes(const kd_frames *frames, const kd_scan *scan)
         if (!count++) first = f;
     }
     if (count)
-        kd_warn(frames->ctx, "%zu %s resized, the first '%s' (image %lldx%lld, mask %lldx%lld)",
-                count, scan->predictions ? "predictions are" : "masks are",
+        kd_warn(frames->ctx, "%s resized: %zu, the first '%s' (image %lldx%lld, mask %lldx%lld)",
+                scan->predictions ? "predictions" : "masks", count,
                 scan->predictions ? first->image_path : first->mask_path,
                 (long long)first->image_width, (long long)first->image_height,
                 (long long)first->mask_width, (long long)first->mask_height);

@@ -168,6 +168,12 @@ kdas_status kd_fail_side(kdas_context *ctx, const char *dir, kd_side side)
         side == KD_SIDE_IMAGES ? "folder 'images' or 'image'" : "folder 'masks' or 'mask'", A_SET);
 }
 
+int32_t kdas_dataset_ignores(const char *name)
+{
+    if (!name) return 1;
+    return kd_is_clutter(name) && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
 /* ---- Collections ---- */
 
 struct kdas_layout {

@@ -11,13 +11,6 @@
 
 bool path_exists(const char *path) { return access(path, F_OK) == 0; }
 
-bool same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 static bool is_folder(const char *path)
 {
     struct stat info;

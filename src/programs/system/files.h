@@ -10,8 +10,6 @@
 /* Make a folder with all above it, and prove that a file can be written there. */
 bool folder_ready(const char *dir);
 bool path_exists(const char *path);
-/* Both are there, and are one file under two names or the same. */
-bool same_file(const char *a, const char *b);
 /* The part after the last slash without its ending: "x/frame.7.jpg" gives "frame.7". To be
  * freed. */
 char *base_name(const char *path);
