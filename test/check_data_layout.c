@@ -154,7 +154,11 @@ START_TEST(nothing_is_passed_over_in_silence)
     kd_test_write_pair("a", 8, 8);
     write_text("images/notes.txt", "x");
     make("Frame");
-    names_are(open_with(defaults()), "a");
+    make("images/case");
+    make("masks/case");
+    write_two("images/case/b.png", "masks/case/b.png");
+    names_are(open_with(defaults()), "a case/b");
+    ck_assert_ptr_nonnull(strstr(kd_data_log, "1 images of its own and 1 in folders below"));
     ck_assert_ptr_nonnull(strstr(kd_data_log, "'notes.txt'"));
     ck_assert_ptr_nonnull(strstr(kd_data_log, "'Frame' is passed over"));
 }

@@ -183,6 +183,23 @@ static void tell_sizes(const kd_frames *frames, const kd_scan *scan)
                 (long long)first->mask_width, (long long)first->mask_height);
 }
 
+/* Images both in a folder and in folders below it may be there by mistake. */
+static void tell_mixed(const kd_pictures *images, kdas_context *ctx)
+{
+    const char *first = NULL;
+    size_t      below = 0;
+
+    for (size_t i = 0; i < images->count; i++) {
+        if (!strchr(images->picture[i].name, '/')) continue;
+        if (!below++) first = images->picture[i].name;
+    }
+    if (below && below < images->count)
+        kd_warn(ctx,
+                "'%s' has %zu images of its own and %zu in folders below, such as '%s': all "
+                "are read",
+                images->dir, images->count - below, below, first);
+}
+
 static kdas_status scan_pictures(kd_frames *frames, const kd_pictures *images,
                                  const kd_pictures *masks, const kd_scan *scan)
 {
@@ -190,6 +207,7 @@ static kdas_status scan_pictures(kd_frames *frames, const kd_pictures *images,
     kd_name_list list = { 0 };
 
     kd_pictures_tell(images, frames->ctx);
+    if (!scan->predictions) tell_mixed(images, frames->ctx);
     kd_pictures_tell(masks, frames->ctx);
     if (scan->list) {
         KD_TRY(kd_name_list_read(&list, frames->ctx, scan->list, images, masks));

@@ -196,6 +196,8 @@ static void introduce(const work *w)
                (long long)kdas_dataset_count(f->tests[i]));
     }
     putchar('\n');
+    if (!f->test_count && !f->validation)
+        puts("nothing will be measured: there are no test sets, and no frames are held out");
     fflush(stdout);
 }
 

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include "arguments/args.h"
 #include "arguments/context.h"
+#include "system/csv.h"
 #include "system/files.h"
 #include "system/say.h"
 #include "system/stop.h"
@@ -205,17 +206,6 @@ static void print_row(const char *dir, const kdas_evaluator *set)
     free(label);
 }
 
-/* A text as a field of a table: in quotes, quotes doubled. */
-static void put_text(FILE *to, const char *text)
-{
-    fputc('"', to);
-    for (; *text; text++) {
-        if (*text == '"') fputc('"', to);
-        fputc(*text, to);
-    }
-    fputc('"', to);
-}
-
 static void put_figures(FILE *to, const kdas_evaluator *set, int64_t i)
 {
     for (int m = 0; m < KDAS_METRICS; m++)
@@ -234,14 +224,14 @@ static void put_table(FILE *to, char **dirs, int count, kdas_evaluator **sets, b
         char   *label  = label_of(dirs[d]);
 
         if (!each_image) {
-            put_text(to, label);
+            csv_text(to, label);
             fprintf(to, ",%lld,%lld", (long long)images, (long long)kdas_evaluator_empty(sets[d]));
             put_figures(to, sets[d], -1);
         }
         for (int64_t i = 0; each_image && i < images; i++) {
-            put_text(to, label);
+            csv_text(to, label);
             fputc(',', to);
-            put_text(to, kdas_evaluator_name(sets[d], i));
+            csv_text(to, kdas_evaluator_name(sets[d], i));
             put_figures(to, sets[d], i);
         }
         free(label);
