@@ -238,6 +238,7 @@ static kdas_status read_whole(kdas_context *ctx, const char *path, kd_image_info
         goto done;
     }
     KD_TRY(kd_file_read(file, 0, *bytes, (size_t)n));
+    memset(*bytes + n, 0, KD_CODEC_SPARE);
     KD_TRY(kd_image_check_whole(info, path, *bytes, (size_t)n, end));
 done:
     kd_file_close(file);

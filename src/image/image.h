@@ -71,7 +71,8 @@ typedef struct kd_image_info {
 kdas_status kd_image_info_read(kd_image_info *out, kd_file *file);
 kdas_status kd_image_info_load(kd_image_info *out, kdas_context *ctx, const char *path);
 /* Walk a file in memory and check that it is whole, since decoders fill missing parts with grey.
- * *end is where its image ends: for JPEG the offset of the end marker. */
+ * *end is where its image ends: for JPEG the offset of the end marker. A JPEG that ends within its
+ * last scan passes, with *end at the end of the data; kd_codec_decode judges it. */
 kdas_status kd_image_check_whole(const kd_image_info *info, const char *path, const uint8_t *bytes,
                                  size_t n, size_t *end);
 

@@ -218,7 +218,8 @@ static bool sampling_fits(const uint8_t *frame, size_t n)
 static kdas_status jpeg_whole(const char *path, const uint8_t *bytes, size_t n, size_t *end)
 {
     size_t at      = 2;
-    bool   huffman = false, quantiser = false, scan = false;
+    bool   huffman = false, quantiser = false, scan = false, progressive = false;
+    int    components = 1, scanned = 0;
 
     while (at + 2 <= n) {
         size_t  mark = at, length;
@@ -244,15 +245,27 @@ static kdas_status jpeg_whole(const char *path, const uint8_t *bytes, size_t n, 
             return damaged(path, "a Huffman table does not fit its segment");
         if (code >= 0xC0 && code <= 0xC2 && !sampling_fits(bytes + at + 2, length - 2))
             return damaged(path, "the sampling of its components cannot be");
+        if (code >= 0xC0 && code <= 0xC2) {
+            progressive = code == 0xC2;
+            components  = bytes[at + 7];
+        }
+        if (code == 0xDA && length > 2) scanned += bytes[at + 2];
         huffman |= code == 0xC4;
         quantiser |= code == 0xDB;
         at += length;
         if (code == 0xDA) {
             scan = true;
             at   = skip_scan(bytes, n, at);
+            if (at == n) break;
         }
     }
-    return cut_off(path, "JPEG");
+    /* The end marker alone may be missing: the decoder then finds out whether the pixels are all
+     * there. Of a progressive JPEG nobody knows how many scans there were. */
+    if (at < n || !scan || progressive || scanned < components || !huffman || !quantiser)
+        return cut_off(path, "JPEG");
+    for (*end = n; bytes[*end - 1] == 0xFF;)
+        *end -= 1; /* half a marker */
+    return KDAS_OK;
 }
 
 static kdas_status png_whole(const char *path, const uint8_t *bytes, size_t n, size_t *end)
