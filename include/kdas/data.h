@@ -105,21 +105,27 @@ typedef enum kdas_bad_file {
 
 typedef struct kdas_dataset_options {
     size_t  size;
-    int32_t bad_file;   /* kdas_bad_file; default REFUSE */
-    int32_t unlabelled; /* 1: there are no masks; default 0. Since 0.4 */
-    size_t  cache;      /* memory for decoded frames, bytes; default 2 GiB */
+    int32_t bad_file;    /* kdas_bad_file; default REFUSE */
+    int32_t unlabelled;  /* 1: there are no masks; default 0. Since 0.4 */
+    size_t  cache;       /* memory for decoded frames, bytes; default 2 GiB */
+    int32_t mask_rule;   /* kdas_mask_rule: what is polyp in a mask; default AUTO. Since 0.4 */
+    int32_t allow_empty; /* 1: take a set whose masks are all empty; default 0. Since 0.4 */
 } kdas_dataset_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_dataset_options_init(kdas_dataset_options *options, size_t size);
 
 /* Open the folders DIR/images and DIR/masks (or DIR/image and DIR/mask). Images and masks are
  * matched by base name and sorted by the bytes of their names. Every image's header is read, and
- * its size must match its mask's. Pixels are decoded on first use. A mask may have any number of
- * channels; > 127 is polyp. Hidden files and files without an image extension are ignored. An image
- * type that the library cannot read is a bad file. With `unlabelled`, only DIR/images, DIR/image or
- * else DIR itself is read, and frames have no masks. KDAS_ENOTFOUND (folder, no images),
- * KDAS_EFORMAT (file, two files with one base name, no frame left), KDAS_ESHAPE (mask size differs,
- * no mask, no image), KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
+ * its size must match its mask's, both as they are seen (EXIF). Pixels are decoded on first use.
+ * But with `mask_rule` AUTO every mask is decoded now too, and the masks decide together by which
+ * rule they are read (since 0.4); a rule other than BRIGHT is logged. With an explicit rule, masks
+ * are decoded up to the first that has a polyp. A set without any polyp is refused unless
+ * `allow_empty`. Hidden files and files without an image extension are ignored. An image type that
+ * the library cannot read is a bad file. With `unlabelled`, only DIR/images, DIR/image or else DIR
+ * itself is read, and frames have no masks. KDAS_ENOTFOUND (folder, no images), KDAS_EFORMAT (file,
+ * two files with one base name, no frame left, no clear rule for the masks, no polyp), KDAS_ESHAPE
+ * (mask size differs, no mask, no image), KDAS_EUNSUPPORTED (TIFF, built without it), KDAS_EIO,
+ * KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_dataset_open(kdas_dataset **out, kdas_context *context, const char *dir,
                                        const kdas_dataset_options *options);
 
@@ -182,12 +188,15 @@ KDAS_API void kdas_dataset_destroy(kdas_dataset *dataset);
 KDAS_API int64_t kdas_dataset_count(const kdas_dataset *dataset);
 /* Number of frames (base names) omitted as bad. Since 0.1. */
 KDAS_API int64_t kdas_dataset_skipped(const kdas_dataset *dataset);
+/* The rule by which the mask of frame `i` is read; AUTO for a frame that has no mask file, and out
+ * of range. Since 0.4. */
+KDAS_API kdas_mask_rule kdas_dataset_mask_rule(const kdas_dataset *dataset, int64_t i);
 /* Base name of a frame without extension; valid while the dataset lives. NULL out of range.
  * Since 0.1. */
 KDAS_API const char *kdas_dataset_name(const kdas_dataset *dataset, int64_t i);
 /* Hash of the names and sizes of the frames, in order; it identifies the split that a run used.
- * Since 0.4 it also covers which frames have no mask, and names and sizes of the map files.
- * Since 0.1. */
+ * Since 0.4 it also covers which frames have no mask, a mask rule other than BRIGHT, and names and
+ * sizes of the map files. Since 0.1. */
 KDAS_API uint64_t kdas_dataset_hash(const kdas_dataset *dataset);
 /* Decode frame `i`: its RGB8 image and GREY8 mask (0 or 255), or a NULL mask if it has none. The
  * caller owns both. Several threads may call this at once. KDAS_EFORMAT, KDAS_EIO, KDAS_ENOTFOUND

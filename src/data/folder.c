@@ -70,9 +70,9 @@ done:
 /* List side->dir. Files without an image extension are ignored. */
 static kdas_status side_list(struct side *side, kdas_context *ctx)
 {
-    static const char *const ours[]   = { ".jpg", ".jpeg", ".png", ".bmp", NULL };
-    static const char *const others[] = { ".tif",  ".tiff", ".gif", ".webp", ".jp2",
-                                          ".avif", ".heic", ".ppm", ".pgm",  NULL };
+    static const char *const ours[]   = { ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", NULL };
+    static const char *const others[] = { ".gif",  ".webp", ".jp2", ".avif",
+                                          ".heic", ".ppm",  ".pgm", NULL };
     kdas_status              st       = KDAS_OK;
     kd_names                 names    = { 0 };
 
@@ -136,7 +136,7 @@ static kdas_status check_names(const struct group *g, const struct side *images,
     if (!g->images)
         return kd_fail(KDAS_ESHAPE, "'%s' has no image in '%s'", g->mask->path, images->dir);
     if (!g->image->readable || !g->mask->readable)
-        return kd_fail(KDAS_EFORMAT, "'%s' is not of a kind that is read: JPEG, PNG, BMP",
+        return kd_fail(KDAS_EFORMAT, "'%s' is not of a kind that is read: JPEG, PNG, BMP, TIFF",
                        g->image->readable ? g->mask->path : g->image->path);
     return KDAS_OK;
 }
@@ -146,19 +146,24 @@ static kdas_status add_group(kd_frames *frames, const struct group *g, const str
 {
     kdas_context  *ctx = frames->ctx;
     kd_image_info  image, mask;
+    kd_mask_survey look;
     kd_frame_files frame;
 
     KD_RETURN(check_names(g, images, masks));
     KD_RETURN(kd_image_info_load(&image, ctx, g->image->path));
     KD_RETURN(kd_image_info_load(&mask, ctx, g->mask->path));
     if (mask.width != image.width || mask.height != image.height)
-        return kd_fail(KDAS_ESHAPE, "'%s' is %lldx%lld, but its image '%s' is %lldx%lld",
+        return kd_fail(KDAS_ESHAPE, "'%s' is %lldx%lld, but its image '%s' is %lldx%lld%s",
                        g->mask->path, (long long)mask.width, (long long)mask.height, g->image->path,
-                       (long long)image.width, (long long)image.height);
+                       (long long)image.width, (long long)image.height,
+                       kd_image_turn_note(&image, &mask));
+    KD_RETURN(kd_frames_survey(frames, &look, g->mask->path));
     frame = (kd_frame_files){ .image_path = kd_strdup(ctx, g->image->path),
                               .mask_path  = kd_strdup(ctx, g->mask->path),
                               .width      = image.width,
-                              .height     = image.height };
+                              .height     = image.height,
+                              .turn       = image.turn,
+                              .survey     = look };
     /* the name is last: if it is NULL, the frame is refused and the paths are freed */
     if (frame.image_path && frame.mask_path) frame.name = kd_strdup(ctx, g->image->stem);
     return kd_frames_add(frames, frame);
@@ -199,7 +204,7 @@ static kdas_status check_any(const kd_frames *frames, const struct side *images)
     if (frames->skipped)
         return kd_fail(KDAS_EFORMAT, "none of the %lld frames in '%s' can be used: %s",
                        (long long)frames->skipped, images->dir, kdas_last_error());
-    return kd_fail(KDAS_ENOTFOUND, "'%s' has no JPEG, PNG or BMP files", images->dir);
+    return kd_fail(KDAS_ENOTFOUND, "'%s' has no JPEG, PNG, BMP or TIFF files", images->dir);
 }
 
 kdas_status kd_frames_scan(kd_frames *frames, const char *dir, bool skip_bad)
@@ -229,12 +234,14 @@ static kdas_status add_alone(kd_frames *frames, const struct picture *p, size_t 
     if (same > 1)
         return kd_fail(KDAS_EFORMAT, "'%s' and '%s' have the same base name", p[0].path, p[1].path);
     if (!p->readable)
-        return kd_fail(KDAS_EFORMAT, "'%s' is not of a kind that is read: JPEG, PNG, BMP", p->path);
+        return kd_fail(KDAS_EFORMAT, "'%s' is not of a kind that is read: JPEG, PNG, BMP, TIFF",
+                       p->path);
     KD_RETURN(kd_image_info_load(&image, ctx, p->path));
     frame = (kd_frame_files){ .image_path = kd_strdup(ctx, p->path),
                               .unlabelled = true,
                               .width      = image.width,
-                              .height     = image.height };
+                              .height     = image.height,
+                              .turn       = image.turn };
     if (frame.image_path) frame.name = kd_strdup(ctx, p->stem);
     return kd_frames_add(frames, frame);
 }

@@ -14,8 +14,9 @@ kdas_status kd_frames_create(kd_frames **out, kdas_context *ctx, uint64_t budget
     KD_RETURN(kd_check_process(ctx));
     frames = kd_calloc(ctx, 1, sizeof *frames);
     if (!frames) return KDAS_ENOMEM;
-    frames->ctx    = ctx;
-    frames->budget = budget;
+    frames->ctx       = ctx;
+    frames->budget    = budget;
+    frames->mask_rule = KDAS_MASK_BRIGHT;
     atomic_init(&frames->users, 1);
     if (pthread_mutex_init(&frames->lock, NULL) != 0) {
         kd_free(ctx, frames);
@@ -66,31 +67,32 @@ kdas_status kd_frames_add(kd_frames *frames, kd_frame_files frame)
 
 /* ---- Decoding ---- */
 
-static kdas_status decode_file(kdas_image **out, kd_frames *frames, const kd_frame_files *frame,
-                               const char *path, kdas_pixel pixel)
+/* Check an image just decoded, or destroy it. */
+static kdas_status check_file(kdas_image **image, const kd_frame_files *frame, const char *path)
 {
-    kdas_view view;
+    kdas_view view = kdas_image_view(*image);
 
-    KD_RETURN(kdas_image_load(out, frames->ctx, path, pixel));
-    view = kdas_image_view(*out);
     if (view.width == frame->width && view.height == frame->height) return KDAS_OK;
-    kdas_image_destroy(*out);
-    *out = NULL;
+    kdas_image_destroy(*image);
+    *image = NULL;
     return kd_fail(KDAS_EFORMAT,
                    "'%s' was %lldx%lld when the dataset was opened and is %lldx%lld now", path,
                    (long long)frame->width, (long long)frame->height, (long long)view.width,
                    (long long)view.height);
 }
 
+static kdas_status decode_image(kdas_image **image, kd_frames *frames, const kd_frame_files *frame)
+{
+    kd_image_info info;
+
+    KD_RETURN(kd_image_load(image, &info, frames->ctx, frame->image_path, KDAS_PIXEL_RGB8));
+    return check_file(image, frame, frame->image_path);
+}
+
 static kdas_status decode_mask(kdas_image **mask, kd_frames *frames, const kd_frame_files *frame)
 {
-    uint8_t *p;
-
-    KD_RETURN(decode_file(mask, frames, frame, frame->mask_path, KDAS_PIXEL_GREY8));
-    p = kdas_image_pixels(*mask);
-    for (int64_t k = 0; k < frame->width * frame->height; k++)
-        p[k] = p[k] > 127 ? 255 : 0;
-    return KDAS_OK;
+    KD_RETURN(kd_mask_read(mask, frames->ctx, frame->mask_path, frames->mask_rule));
+    return check_file(mask, frame, frame->mask_path);
 }
 
 static kdas_status decode(kdas_image **image, kdas_image **mask, kd_frames *frames, size_t i)
@@ -101,7 +103,7 @@ static kdas_status decode(kdas_image **image, kdas_image **mask, kd_frames *fram
     if (!frame->image_path)
         return kdas_scene_draw(image, mask, frames->ctx, (int64_t)i, &frames->scene);
     *mask = NULL;
-    KD_TRY(decode_file(image, frames, frame, frame->image_path, KDAS_PIXEL_RGB8));
+    KD_TRY(decode_image(image, frames, frame));
     if (!frame->unlabelled) KD_TRY(decode_mask(mask, frames, frame));
 done:
     if (st != KDAS_OK) {

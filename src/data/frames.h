@@ -6,14 +6,17 @@
 #include <pthread.h>
 #include <kdas/data.h>
 #include "base/base.h"
+#include "image/mask.h"
 
 typedef struct kd_frame_files {
-    char       *name;                   /* base name without its ending         */
-    char       *image_path, *mask_path; /* NULL: a scene, drawn                 */
-    bool        unlabelled;             /* there is no mask                     */
-    int64_t     width, height;          /* as the headers said, mask and image  */
-    kdas_image *image, *mask;           /* kept decoded, or NULL; under `lock`  */
-    bool        seen, empty; /* its mask has been looked at, and is all 0; under `lock` */
+    char          *name;                   /* base name without its ending         */
+    char          *image_path, *mask_path; /* NULL: a scene, drawn                 */
+    bool           unlabelled;             /* there is no mask                     */
+    int64_t        width, height;          /* as the headers said, mask and image  */
+    kdas_image    *image, *mask;           /* kept decoded, or NULL; under `lock`  */
+    bool           seen, empty; /* its mask has been looked at, and is all 0; under `lock` */
+    int            turn;        /* of the image, EXIF's: as kd_image_info says */
+    kd_mask_survey survey;      /* with mask_rule AUTO: what its mask holds   */
 } kd_frame_files;
 
 typedef struct kd_frames {
@@ -24,7 +27,8 @@ typedef struct kd_frames {
     kdas_scene_options scene;
     kd_frame_files    *frame;
     size_t             count, capacity;
-    int64_t            skipped; /* frames that were left out when the folder was read */
+    int64_t            skipped;   /* frames that were left out when the folder was read  */
+    kdas_mask_rule     mask_rule; /* while folders are read perhaps AUTO, later never    */
 } kd_frames;
 
 /* An empty store with one user. */
@@ -39,6 +43,12 @@ kdas_status kd_frames_add(kd_frames *frames, kd_frame_files frame);
 /* Fill an empty store from a folder (folder.c), or from one of frames without masks. */
 kdas_status kd_frames_scan(kd_frames *frames, const char *dir, bool skip_bad);
 kdas_status kd_frames_scan_unlabelled(kd_frames *frames, const char *dir, bool skip_bad);
+
+/* Look at a mask while its folder is read, if the rule is not known yet (masks.c); else zeros. */
+kdas_status kd_frames_survey(kd_frames *frames, kd_mask_survey *out, const char *path);
+/* After that, in this order: find the rule by which masks are read; log what is unusual; refuse a
+ * set without any polyp unless `allow_empty`. `dir` is for sentences. */
+kdas_status kd_frames_settle(kd_frames *frames, const char *dir, bool allow_empty);
 
 /* A borrowed decoded frame: RGB8, and GREY8 of 0 and 255, or a view without data if there is no
  * mask. The borrower must return it. */

@@ -14,9 +14,11 @@ static bool open_as(kdas_dataset **out, kdas_context *context, const settings *s
     bool                 done;
 
     kdas_dataset_options_init(&options, sizeof options);
-    options.bad_file   = s->skip_bad ? KDAS_BAD_FILE_SKIP : KDAS_BAD_FILE_REFUSE;
-    options.unlabelled = unlabelled;
-    done               = ok(kdas_dataset_open(out, context, dir, &options));
+    options.bad_file    = s->skip_bad ? KDAS_BAD_FILE_SKIP : KDAS_BAD_FILE_REFUSE;
+    options.unlabelled  = unlabelled;
+    options.mask_rule   = (int32_t)s->mask_rule;
+    options.allow_empty = s->allow_empty;
+    done                = ok(kdas_dataset_open(out, context, dir, &options));
     free(dir);
     return done;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "arguments/args.h"
+#include "arguments/masks.h"
 #include "system/say.h"
 
 static void defaults(settings *s, bool demo)
@@ -161,6 +162,7 @@ static const option options[] = {
       "is kept" },
     { OPTION_FLAG, "--skip-bad", NULL, &given.skip_bad, 0, 0,
       "leave out files that cannot be used" },
+    MASK_OPTIONS(given.mask_rule, given.allow_empty),
     { OPTION_TEXT, "--unlabelled", "DIR,...", &given.unlabelled, 0, 0,
       "frames without masks, in DIR or DIR/images, to train on, too:\nthey learn from the teacher "
       "alone" },

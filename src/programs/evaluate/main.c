@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include "arguments/args.h"
 #include "arguments/context.h"
+#include "arguments/masks.h"
 #include "system/files.h"
 #include "system/say.h"
 #include "system/stop.h"
@@ -18,8 +19,8 @@
 
 static struct {
     const char *predictions, *masks, *model, *weights, *csv, *per_image;
-    bool        data;
-    int64_t     size[2];
+    bool        data, allow_empty;
+    int64_t     size[2], mask_rule;
     machine     machine;
 } set_to = { .size = { 352, 352 } };
 
@@ -28,7 +29,7 @@ static const option options[] = {
     { OPTION_TEXT, "--predictions", "DIR", &set_to.predictions,
       .help = "maps: 255 times the min-max normalised probability" },
     { OPTION_TEXT, "--masks", "DIR", &set_to.masks,
-      .help = "their masks (> 127 is polyp), of the same base names\nand sizes" },
+      .help = "their masks, of the same base names and sizes" },
     { OPTION_GROUP, "A model" },
     { OPTION_TEXT, "--model", "NAME", &set_to.model, .help = "network, e.g. polyp_pvt_b0" },
     { OPTION_TEXT, "--weights", "FILE", &set_to.weights, .help = "its weights, safetensors" },
@@ -36,6 +37,8 @@ static const option options[] = {
       .help = "sets: folders that hold images/ and masks/" },
     { OPTION_SIZE, "--size", "N", set_to.size, .help = "of the network's input: N or HxW (352)" },
     MACHINE_OPTIONS(set_to.machine),
+    { OPTION_GROUP, "Masks" },
+    MASK_OPTIONS(set_to.mask_rule, set_to.allow_empty),
     { OPTION_GROUP, "Output" },
     { OPTION_TEXT, "--csv", "FILE", &set_to.csv,
       .help = "write every metric of every set, in full precision" },
@@ -89,7 +92,7 @@ static int by_name(const void *a, const void *b)
 
 static bool is_image(const char *file)
 {
-    static const char *const endings[] = { ".png", ".jpg", ".jpeg", ".bmp" };
+    static const char *const endings[] = { ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff" };
     const char              *dot       = strrchr(file, '.');
 
     for (int i = 0; dot && dot != file && i < COUNT(endings); i++)
@@ -125,7 +128,7 @@ static bool folder_open(folder *f, const char *path)
     }
     closedir(dir);
     if (f->count == 0) {
-        say_error("the folder '%s' has no PNG, JPEG or BMP images", path);
+        say_error("the folder '%s' has no PNG, JPEG, BMP or TIFF images", path);
         return false;
     }
     qsort(f->images, (size_t)f->count, sizeof *f->images, by_name);
@@ -140,14 +143,34 @@ static bool folder_open(folder *f, const char *path)
 
 /* ---- Scoring: functions return false after a sentence ---------------------------------------- */
 
+/* The rule by which all masks of a folder are read. */
+static bool find_rule(kdas_mask_rule *rule, kdas_context *context, const folder *masks)
+{
+    const char **paths;
+    bool         fine;
+
+    *rule = (kdas_mask_rule)set_to.mask_rule;
+    if (*rule != KDAS_MASK_AUTO) return true;
+    paths = need((size_t)masks->count * sizeof *paths);
+    for (int i = 0; i < masks->count; i++)
+        paths[i] = masks->images[i].path;
+    fine = ok(kdas_mask_find_rule(context, paths, masks->count, rule));
+    free(paths);
+    if (fine && *rule != KDAS_MASK_BRIGHT)
+        say_error("warning: the masks of '%s' are not simply 0 and 255; they are read by the mask "
+                  "rule '%s'",
+                  set_to.masks, kdas_mask_rule_name(*rule));
+    return fine;
+}
+
 static bool add_pair(kdas_evaluator *set, kdas_context *context, const image *map,
-                     const image *mask)
+                     const image *mask, kdas_mask_rule rule)
 {
     kdas_image *p = NULL, *g = NULL;
     bool        fine;
 
     fine = ok(kdas_image_load(&p, context, map->path, KDAS_PIXEL_GREY8)) &&
-           ok(kdas_image_load(&g, context, mask->path, KDAS_PIXEL_GREY8));
+           ok(kdas_mask_load(&g, context, mask->path, rule));
     if (fine) {
         kdas_view a = kdas_image_view(p), b = kdas_image_view(g);
 
@@ -168,12 +191,14 @@ static bool score_maps(kdas_evaluator *set, kdas_context *context)
 {
     folder maps = { 0 }, masks = { 0 };
     bool   fine = folder_open(&maps, set_to.predictions) && folder_open(&masks, set_to.masks);
+    kdas_mask_rule rule = KDAS_MASK_AUTO;
 
+    fine = fine && find_rule(&rule, context, &masks);
     for (int i = 0; fine && i < masks.count && !stop_asked(); i++) {
         const image *mask = &masks.images[i];
         const image *map  = bsearch(mask, maps.images, (size_t)maps.count, sizeof *map, by_name);
 
-        fine = map && add_pair(set, context, map, mask);
+        fine = map && add_pair(set, context, map, mask, rule);
         if (!map) say_error("'%s' has no prediction in '%s'", mask->path, set_to.predictions);
     }
     if (fine && maps.count > masks.count)
@@ -197,10 +222,15 @@ static bool model_open(kdas_model **out, kdas_context *context)
 static bool score_model(kdas_evaluator *set, kdas_context *context, kdas_model *model,
                         const char *dir)
 {
-    kdas_dataset *frames = NULL;
-    bool          fine   = ok(kdas_dataset_open(&frames, context, dir, NULL)) &&
-                ok(kdas_evaluate(set, model, frames, set_to.size[0], set_to.size[1], 0));
+    kdas_dataset        *frames = NULL;
+    kdas_dataset_options reading;
+    bool                 fine;
 
+    kdas_dataset_options_init(&reading, sizeof reading);
+    reading.mask_rule   = (int32_t)set_to.mask_rule;
+    reading.allow_empty = set_to.allow_empty;
+    fine                = ok(kdas_dataset_open(&frames, context, dir, &reading)) &&
+           ok(kdas_evaluate(set, model, frames, set_to.size[0], set_to.size[1], 0));
     kdas_dataset_destroy(frames);
     return fine;
 }
