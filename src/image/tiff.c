@@ -34,7 +34,7 @@ kdas_status kd_tiff_decode(kdas_context *ctx, uint16_t *to, int channels, const 
 #include "base/text.h"
 
 #define SPARE_MEMORY ((tmsize_t)16 << 20) /* of libtiff, beside what the file's size explains */
-#define MAX_SAMPLES  8                    /* of a pixel; those after alpha are not used       */
+#define MAX_SAMPLES  6                    /* of a pixel; those after alpha are not used       */
 
 bool kd_has_tiff(void) { return true; }
 
@@ -278,18 +278,29 @@ static void put_row(const target *t, const uint8_t *row, size_t n, size_t x, siz
                        sample_at(row, i * each + s, t->l->bits));
 }
 
+/* Whole strips are decoded, since PackBits of some writers runs on from row to row. */
 static kdas_status decode_strips(const target *t, source *s, kdas_context *ctx, int plane)
 {
-    uint8_t    *row = kd_alloc(ctx, (size_t)KD_MAX(TIFFScanlineSize(s->tiff), 1));
-    kdas_status st  = row ? KDAS_OK : KDAS_ENOMEM;
+    uint32_t    rows = 0;
+    tmsize_t    each = TIFFScanlineSize(s->tiff);
+    kdas_status st   = KDAS_OK;
+    uint8_t    *strip;
 
-    for (uint32_t y = 0; st == KDAS_OK && y < t->l->height; y++) {
-        if (TIFFReadScanline(s->tiff, row, y, (uint16_t)plane) < 0)
+    TIFFGetFieldDefaulted(s->tiff, TIFFTAG_ROWSPERSTRIP, &rows);
+    rows = KD_MIN(rows, t->l->height);
+    if (!rows || each < 1) return damaged(s, "its strips have no size");
+    strip = kd_alloc(ctx, (size_t)each * rows);
+    if (!strip) return KDAS_ENOMEM;
+    for (uint64_t y = 0; st == KDAS_OK && y < t->l->height; y += rows) {
+        uint32_t high = KD_MIN(rows, t->l->height - (uint32_t)y);
+        uint32_t at   = TIFFComputeStrip(s->tiff, (uint32_t)y, (uint16_t)plane);
+
+        if (TIFFReadEncodedStrip(s->tiff, at, strip, each * high) < each * high)
             st = damaged(s, "its rows end early");
-        else
-            put_row(t, row, t->l->width, 0, y, plane);
+        for (uint32_t i = 0; st == KDAS_OK && i < high; i++)
+            put_row(t, strip + each * i, t->l->width, 0, (size_t)y + i, plane);
     }
-    kd_free(ctx, row);
+    kd_free(ctx, strip);
     return st;
 }
 
