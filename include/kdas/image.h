@@ -65,13 +65,14 @@ KDAS_API kdas_status kdas_image_create(kdas_image **out, kdas_context *context, 
                                        int64_t height, kdas_pixel pixel);
 /* Read a JPEG, PNG, BMP or TIFF file as GREY8 (colours become Rec. 601 luma) or RGB8. The type is
  * detected from the content. 16-bit samples are truncated to 8, alpha is dropped. The image is
- * turned as its EXIF orientation says (JPEG, PNG; TIFF's own tag; since 0.4; logged), so width and height
- * are those that a viewer shows. A truncated file is refused. TIFF (since 0.4; needs libtiff 4.5
- * when the library is built): the first page; grey, RGB, RGBA or a palette, 1 to 16 bits; PackBits,
- * LZW, deflate, CCITT or uncompressed. libtiff's own memory does not come from the context's
- * allocator. KDAS_ENOTFOUND (no such file), KDAS_EIO (open, read), KDAS_EFORMAT (another type,
- * truncated, damaged, 0 pixels, too large), KDAS_EUNSUPPORTED (TIFF, built without it),
- * KDAS_ENOMEM; the message names the file. Since 0.1. */
+ * turned as its EXIF orientation says (JPEG and PNG; TIFF has a tag of its own), so width and
+ * height are those that a viewer shows; this is logged as a warning (since 0.4). A truncated file
+ * is refused. TIFF (since 0.4; if libtiff 4.5 was there when the library was built): the first
+ * page; grey, RGB, RGBA or a palette of 1 to 16 bits; PackBits, LZW, deflate, CCITT or not packed.
+ * libtiff's own memory does not come from the context's allocator. KDAS_ENOTFOUND (no such file),
+ * KDAS_EIO (open, read), KDAS_EFORMAT (another type, truncated, damaged, 0 pixels, too large),
+ * KDAS_EUNSUPPORTED (a TIFF, and built without libtiff), KDAS_ENOMEM; the message names the file.
+ * Since 0.1. */
 KDAS_API kdas_status kdas_image_load(kdas_image **out, kdas_context *context, const char *path,
                                      kdas_pixel pixel);
 
