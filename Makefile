@@ -23,8 +23,12 @@ ONEDNN_LIBS     ?= -ldnnl
 OPENBLAS_CFLAGS := $(shell pkg-config --cflags openblas 2>/dev/null)
 OPENBLAS_LIBS   := $(shell pkg-config --libs openblas 2>/dev/null || echo -lopenblas)
 UTF8PROC_LIBS   := $(shell pkg-config --libs libutf8proc 2>/dev/null || echo -lutf8proc)
+# TIFF is read where libtiff is there; without it a sentence says so.
+HAS_TIFF        := $(shell pkg-config --exists 'libtiff-4 >= 4.5' 2>/dev/null && echo yes)
+TIFF_CFLAGS     := $(if $(HAS_TIFF),-DKD_TIFF $(shell pkg-config --cflags libtiff-4))
+TIFF_LIBS       := $(if $(HAS_TIFF),$(shell pkg-config --libs libtiff-4))
 SYSTEM_LIBS     := -lgomp -lpthread -ldl -lm
-LIBS            := $(ONEDNN_LIBS) $(OPENBLAS_LIBS) $(UTF8PROC_LIBS) $(SYSTEM_LIBS)
+LIBS            := $(ONEDNN_LIBS) $(OPENBLAS_LIBS) $(UTF8PROC_LIBS) $(TIFF_LIBS) $(SYSTEM_LIBS)
 
 WARN          := -Wall -Wextra -Wshadow -Wno-missing-field-initializers
 C_WARN        := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
@@ -145,6 +149,10 @@ $(B)/.flags: FORCE
 $(B)/.objects: FORCE
 	$(call KEEP,$(LINK) $(OBJ) $(LIBS))
 
+$(B)/.tiff: FORCE
+	$(call KEEP,$(TIFF_CFLAGS))
+$(B)/src/image/tiff.o: LIB_COMPILE += $(TIFF_CFLAGS)
+$(B)/src/image/tiff.o: $(B)/.tiff
 $(B)/src/%.o: src/%.c $(B)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CC)$(LIB_COMPILE) -MMD -MP -c $< -o $@
@@ -309,7 +317,7 @@ include src/backend/cuda/build.mk
 
 # ---- Machine --------------------------------------------------------------------------------------
 BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libopenblas-openmp-dev libstb-dev libjsmn-dev \
-              libutf8proc-dev
+              libutf8proc-dev libtiff-dev
 # gfortran: openblas.pc names its library for static links, which check tries; locales: a test makes one with a comma
 CHECK_DEPS := check abigail-tools valgrind gfortran locales
 deps: ## install what is missing (Debian)
@@ -332,7 +340,7 @@ install: all ## install under PREFIX (LIBDIR, INCLUDEDIR, BINDIR; all below DEST
 	install -m 644 $(STATIC) $(D)$(LIBDIR)/
 	install -m 644 $(HEADERS) $(D)$(INCLUDEDIR)/kdas/
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	  -e 's|@VERSION@|$(VERSION)|' -e 's|@PRIVATE@|$(ONEDNN_LIBS) $(SYSTEM_LIBS)|' \
+	  -e 's|@VERSION@|$(VERSION)|' -e 's|@PRIVATE@|$(ONEDNN_LIBS) $(TIFF_LIBS) $(SYSTEM_LIBS)|' \
 	  pkgconfig/kdas.pc.in > $(D)$(LIBDIR)/pkgconfig/kdas.pc
 	test ! -f "$(CUDA_PLUGIN)" || install -D -m 755 $(CUDA_PLUGIN) $(D)$(LIBDIR)/kdas/$(notdir $(CUDA_PLUGIN))
 	set -e; $(foreach p,$(PROGRAM_NAMES),$(LINK) -o $(D)$(BINDIR)/kdas-$(p) $(call PROGRAM_OWN,$(p)) \

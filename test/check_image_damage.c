@@ -46,9 +46,7 @@ static const struct {
     const char *sentence;
 } bad[] = {
     { "", 0, "is empty" },
-    { "this is a text\n", 15, "not a JPEG, PNG or BMP image" },
-    { "II*\0abcdef", 10, "TIFF" },
-    { "MM\0*abcdef", 10, "TIFF" },
+    { "this is a text\n", 15, "not a JPEG, PNG, BMP or TIFF image" },
     { "GIF89a....", 10, "GIF" },
     { "RIFF\1\2\3\4WEBPVP8 ", 16, "WebP" },
     { "\xFF\xD8\xFF", 3, "cut off" },
@@ -272,8 +270,8 @@ START_TEST(real_oddities_give_an_image_or_a_sentence)
         const char *name;
         int         width, height; /* 0: refused */
     } rows[] = { { "clinicdb_mask_rgb_nonbinary_1.png", 384, 288 },
-                 { "colondb_mask_packbits_1.tiff", 0, 0 },
-                 { "colondb_packbits_1.tiff", 0, 0 },
+                 { "colondb_mask_packbits_1.tiff", 574, 500 },
+                 { "colondb_packbits_1.tiff", 574, 500 },
                  { "kvasir_mask_cju0u82z3cuma0835wlxrnrjv.jpg", 626, 546 },
                  { "kvasir_mask_cju15wdt3zla10801odjiw7sy.jpg", 622, 529 },
                  { "kvasir_mask_cju16ach3m1da0993r1dq3sn2.jpg", 616, 528 },
@@ -285,8 +283,9 @@ START_TEST(real_oddities_give_an_image_or_a_sentence)
         char        path[256];
 
         snprintf(path, sizeof path, "../shared/data/quirks/%s", rows[i].name);
+        if (strstr(path, ".tiff") && !kd_has_tiff()) continue;
         if (!rows[i].width) {
-            refused(path, strstr(path, ".tiff") ? "TIFF" : "not a JPEG, PNG or BMP");
+            refused(path, "not a JPEG, PNG, BMP or TIFF");
             continue;
         }
         kd_assert_ok(kdas_image_load(&image, ctx, path, KDAS_PIXEL_GREY8));

@@ -105,9 +105,11 @@ typedef enum kdas_bad_file {
 
 typedef struct kdas_dataset_options {
     size_t  size;
-    int32_t bad_file;   /* kdas_bad_file; default REFUSE */
-    int32_t unlabelled; /* 1: there are no masks; default 0. Since 0.4 */
-    size_t  cache;      /* memory for decoded frames, bytes; default 2 GiB */
+    int32_t bad_file;    /* kdas_bad_file; default REFUSE */
+    int32_t unlabelled;  /* 1: there are no masks; default 0. Since 0.4 */
+    size_t  cache;       /* memory for decoded frames, bytes; default 2 GiB */
+    int32_t mask_rule;   /* kdas_mask_rule: what is polyp in a mask; default AUTO. Since 0.4 */
+    int32_t allow_empty; /* 1: take a set whose masks are all empty; default 0. Since 0.4 */
     /* A text file with the names of the frames to read, one in a line; NULL (default): all. A name
      * may have its ending, and may be a path through the folder of images ("images/a.jpg"). What
      * follows a blank or a comma is ignored if the whole line is no frame. A name without a frame
@@ -115,7 +117,7 @@ typedef struct kdas_dataset_options {
     const char *list;
     /* 1 (default): decode every frame while opening, so that a damaged file is a bad file. The
      * context's threads share the work; frames that fit the cache stay decoded. 0: read headers
-     * alone. Since 0.4 */
+     * alone, and the masks as far as `mask_rule` needs them. Since 0.4 */
     int32_t check;
     /* 1: resize masks (predictions) whose size differs from their images' (masks'), by a triangle
      * filter; masks are thresholded at one half. Default 0: they are bad files. Since 0.4 */
@@ -128,13 +130,15 @@ KDAS_API void kdas_dataset_options_init(kdas_dataset_options *options, size_t si
  * imgs, Frame, Frames, Original; mask, GT, Ground Truth. Folders in them are read as well. A
  * frame's name is its path below the folder without the ending ("case1/a"), in composed Unicode
  * (NFC). Images and masks are matched by name and sorted by the bytes of their names. An image's
- * size must be its mask's. A mask may have any number of channels; > 127 is polyp. Hidden files and
- * what systems leave in folders (__MACOSX, @eaDir, Thumbs.db, desktop.ini) are ignored; other files
- * without an image's ending are logged. An image type that the library cannot read is a bad file.
- * With `unlabelled`, only the folder of images or else DIR itself is read, and frames have no
- * masks. KDAS_ENOTFOUND (folder, no images, a name of the list), KDAS_EFORMAT (file, two files with
- * one name, no frame left), KDAS_ESHAPE (mask size differs, no mask, no image), KDAS_ECANCELLED,
- * KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
+ * size must be its mask's, both as they are seen (EXIF). Hidden files and what systems leave in
+ * folders (__MACOSX, @eaDir, Thumbs.db, desktop.ini) are ignored; other files without an image's
+ * ending are logged. An image type that the library cannot read is a bad file. With `mask_rule`
+ * AUTO the masks decide together by which rule they are read (since 0.4); a rule other than BRIGHT
+ * is logged. A set without any polyp is refused unless `allow_empty`. With `unlabelled`, only the
+ * folder of images or else DIR itself is read, and frames have no masks. KDAS_ENOTFOUND (folder, no
+ * images, a name of the list), KDAS_EFORMAT (file, two files with one name, no frame left, no clear
+ * rule for the masks, no polyp), KDAS_ESHAPE (mask size differs, no mask, no image),
+ * KDAS_EUNSUPPORTED (TIFF, built without it), KDAS_ECANCELLED, KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_dataset_open(kdas_dataset **out, kdas_context *context, const char *dir,
                                        const kdas_dataset_options *options);
 
@@ -234,6 +238,9 @@ KDAS_API int64_t kdas_dataset_count(const kdas_dataset *dataset);
 /* Number of frames omitted as bad, in the folders that the dataset was opened, split or joined
  * from. Since 0.1. */
 KDAS_API int64_t kdas_dataset_skipped(const kdas_dataset *dataset);
+/* The rule by which the mask of frame `i` is read; AUTO for a frame that has no mask file, and out
+ * of range. Since 0.4. */
+KDAS_API kdas_mask_rule kdas_dataset_mask_rule(const kdas_dataset *dataset, int64_t i);
 /* Name of omitted frame `i`, and the sentence that says why; valid while the dataset lives. NULL
  * out of range and for NULL. Since 0.4. */
 KDAS_API const char *kdas_dataset_skipped_name(const kdas_dataset *dataset, int64_t i);
@@ -245,8 +252,8 @@ KDAS_API const char *kdas_dataset_path(const kdas_dataset *dataset, int64_t i);
  * valid while the dataset lives. NULL out of range. Since 0.1. */
 KDAS_API const char *kdas_dataset_name(const kdas_dataset *dataset, int64_t i);
 /* Hash of the names and sizes of the frames, in order; it identifies the split that a run used.
- * Since 0.4 it also covers which frames have no mask, and names and sizes of the map files.
- * Since 0.1. */
+ * Since 0.4 it also covers which frames have no mask, a mask rule other than BRIGHT, and names and
+ * sizes of the map files. Since 0.1. */
 KDAS_API uint64_t kdas_dataset_hash(const kdas_dataset *dataset);
 /* Decode frame `i`: its RGB8 image and GREY8 mask (0 or 255), or a NULL mask if it has none. The
  * caller owns both. Several threads may call this at once. KDAS_EFORMAT, KDAS_EIO, KDAS_ENOTFOUND

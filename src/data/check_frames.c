@@ -1,5 +1,5 @@
-/* check_frames.c - decode every frame of a store once, in threads, so that a damaged file is found
- * before anything is made of the others. What fits the budget stays decoded. */
+/* check_frames.c - look at every frame of a store once, in threads: survey its mask, or decode it.
+ * So a damaged file is found before anything is made of the others. */
 #include <pthread.h>
 #include <signal.h>
 #include "base/context.h"
@@ -7,8 +7,11 @@
 
 enum { MOST_THREADS = 32, LEAST_FRAMES = 4 /* for each thread */ };
 
+typedef kdas_status (*look_fn)(kd_frames *frames, size_t i);
+
 struct check {
     kd_frames    *frames;
+    look_fn       look;
     atomic_size_t next;
     atomic_bool   stop;   /* out of memory, or cancelled */
     kdas_status  *status; /* (count) of each frame       */
@@ -17,12 +20,10 @@ struct check {
 
 static kdas_status look_at(struct check *c, size_t i)
 {
-    kd_loan     loan;
     kdas_status st;
 
     KD_RETURN(kd_check_cancel(c->frames->ctx));
-    st = kd_frames_lend(&loan, c->frames, i);
-    kd_loan_return(&loan);
+    st = c->look(c->frames, i);
     if (st == KDAS_OK || st == KDAS_ENOMEM) return st;
     c->reason[i] = kd_strdup(c->frames->ctx, kdas_last_error());
     return c->reason[i] ? st : KDAS_ENOMEM;
@@ -96,11 +97,11 @@ static kdas_status judge(struct check *c, bool skip_bad)
     return KDAS_OK;
 }
 
-kdas_status kd_frames_check(kd_frames *frames, bool skip_bad)
+static kdas_status check(kd_frames *frames, bool skip_bad, look_fn look)
 {
     kdas_context *ctx = frames->ctx;
     kdas_status   st  = KDAS_OK;
-    struct check  c   = { .frames = frames };
+    struct check  c   = { .frames = frames, .look = look };
     size_t        all = frames->count;
 
     c.status = kd_calloc(ctx, frames->count, sizeof *c.status);
@@ -118,4 +119,32 @@ done:
     kd_free(ctx, c.reason);
     kd_free(ctx, c.status);
     return st;
+}
+
+/* What fits the budget stays decoded. */
+static kdas_status decode(kd_frames *frames, size_t i)
+{
+    kd_loan     loan;
+    kdas_status st = kd_frames_lend(&loan, frames, i);
+
+    kd_loan_return(&loan);
+    return st;
+}
+
+static kdas_status survey(kd_frames *frames, size_t i)
+{
+    kd_frame_files *frame = &frames->frame[i];
+
+    return frame->mask_path ? kd_mask_survey_file(&frame->survey, frames->ctx, frame->mask_path)
+                            : KDAS_OK;
+}
+
+kdas_status kd_frames_check(kd_frames *frames, bool skip_bad)
+{
+    return check(frames, skip_bad, decode);
+}
+
+kdas_status kd_frames_survey(kd_frames *frames, bool skip_bad)
+{
+    return frames->mask_rule == KDAS_MASK_AUTO ? check(frames, skip_bad, survey) : KDAS_OK;
 }

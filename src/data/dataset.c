@@ -76,16 +76,20 @@ static kdas_status open_folders(kdas_dataset **out, kdas_context *ctx, const cha
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_dataset_options"));
     if (o.bad_file != KDAS_BAD_FILE_REFUSE && o.bad_file != KDAS_BAD_FILE_SKIP)
         return kd_fail(KDAS_EINVAL, "kdas_dataset_options: bad_file is %d", o.bad_file);
+    if (!kdas_mask_rule_name((kdas_mask_rule)o.mask_rule))
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_options: mask_rule is %d", o.mask_rule);
     if (scan.predictions && o.unlabelled)
         return kd_fail(KDAS_EINVAL, "kdas_dataset_options: predictions need masks, but unlabelled "
                                     "is set");
-    scan.list       = o.list;
-    scan.unlabelled = o.unlabelled != 0;
-    scan.skip_bad   = o.bad_file == KDAS_BAD_FILE_SKIP;
-    scan.fit        = o.fit_masks != 0;
-    scan.check      = o.check != 0;
+    scan.list        = o.list;
+    scan.unlabelled  = o.unlabelled != 0;
+    scan.skip_bad    = o.bad_file == KDAS_BAD_FILE_SKIP;
+    scan.fit         = o.fit_masks != 0;
+    scan.check       = o.check != 0;
+    scan.allow_empty = o.allow_empty != 0;
 
     KD_TRY(kd_frames_create(&frames, ctx, o.cache));
+    frames->mask_rule = (kdas_mask_rule)o.mask_rule;
     KD_TRY(scan.predictions ? kd_frames_scan_predictions(frames, dir, masks, &scan)
                             : kd_frames_scan(frames, dir, &scan));
     st = dataset_of_all(out, frames);
@@ -290,6 +294,13 @@ int64_t kdas_dataset_unlabelled(const kdas_dataset *dataset)
     return n;
 }
 
+kdas_mask_rule kdas_dataset_mask_rule(const kdas_dataset *dataset, int64_t i)
+{
+    if (!dataset || i < 0 || i >= dataset->count || !kd_dataset_frame(dataset, i)->mask_path)
+        return KDAS_MASK_AUTO;
+    return dataset->entry[i].frames->mask_rule;
+}
+
 const char *kdas_dataset_name(const kdas_dataset *dataset, int64_t i)
 {
     return dataset && i >= 0 && i < dataset->count ? kd_dataset_frame(dataset, i)->name : NULL;
@@ -311,6 +322,8 @@ uint64_t kdas_dataset_hash(const kdas_dataset *dataset)
         h = kd_mix64(h ^ kd_hash64(f->name));
         h = kd_mix64(h ^ ((uint64_t)f->width << 32 | (uint64_t)f->height));
         if (f->unlabelled) h = kd_mix64(h + 1);
+        if (f->mask_path && dataset->entry[i].frames->mask_rule != KDAS_MASK_BRIGHT)
+            h = kd_mix64(h + 2 + (uint64_t)dataset->entry[i].frames->mask_rule);
         if (dataset->entry[i].map) h = kd_mix64(h ^ kd_map_hash(dataset->entry[i].map));
     }
     return h;

@@ -28,7 +28,7 @@ static kdas_status check_any(const kd_frames *frames, const char *dir)
     if (s->count)
         return kd_fail(KDAS_EFORMAT, "none of the %zu frames in '%s' can be used: %s", s->count,
                        dir, s->skip[s->count - 1].reason);
-    return kd_fail(KDAS_ENOTFOUND, "'%s' has no JPEG, PNG or BMP files", dir);
+    return kd_fail(KDAS_ENOTFOUND, "'%s' has no JPEG, PNG, BMP or TIFF files", dir);
 }
 
 /* ---- A frame's files ---- */
@@ -54,12 +54,13 @@ static kdas_status check_names(const struct group *g, const kd_pictures *images,
         return kd_fail(KDAS_ESHAPE, "'%s' has no %s in '%s'", g->mask->path,
                        scan->predictions ? "prediction" : "image", images->dir);
     if (!g->image->readable || !g->mask->readable)
-        return kd_fail(KDAS_EFORMAT, "'%s' is not of a kind that is read: JPEG, PNG, BMP",
+        return kd_fail(KDAS_EFORMAT, "'%s' is not of a kind that is read: JPEG, PNG, BMP, TIFF",
                        g->image->readable ? g->mask->path : g->image->path);
     return KDAS_OK;
 }
 
-static kdas_status check_sizes(const kd_frame_files *f, const kd_scan *scan)
+/* `note` is a clause about EXIF, or "". */
+static kdas_status check_sizes(const kd_frame_files *f, const char *note, const kd_scan *scan)
 {
     if (scan->fit || (f->image_width == f->mask_width && f->image_height == f->mask_height))
         return KDAS_OK;
@@ -70,10 +71,10 @@ static kdas_status check_sizes(const kd_frame_files *f, const kd_scan *scan)
                        f->image_path, (long long)f->image_width, (long long)f->image_height,
                        f->mask_path, (long long)f->mask_width, (long long)f->mask_height);
     return kd_fail(KDAS_ESHAPE,
-                   "'%s' is %lldx%lld, but its image '%s' is %lldx%lld; "
+                   "'%s' is %lldx%lld, but its image '%s' is %lldx%lld%s; "
                    "--resize-masks (fit_masks) resizes it",
                    f->mask_path, (long long)f->mask_width, (long long)f->mask_height, f->image_path,
-                   (long long)f->image_width, (long long)f->image_height);
+                   (long long)f->image_width, (long long)f->image_height, note);
 }
 
 static kdas_status add_group(kd_frames *frames, const struct group *g, const kd_pictures *images,
@@ -94,8 +95,9 @@ static kdas_status add_group(kd_frames *frames, const struct group *g, const kd_
                               .image_width  = image.width,
                               .image_height = image.height,
                               .mask_width   = mask.width,
-                              .mask_height  = mask.height };
-    KD_RETURN(check_sizes(&frame, scan));
+                              .mask_height  = mask.height,
+                              .turn         = image.turn };
+    KD_RETURN(check_sizes(&frame, kd_image_turn_note(&image, &mask), scan));
     frame.image_path = kd_strdup(ctx, g->image->path);
     frame.mask_path  = kd_strdup(ctx, g->mask->path);
     /* the name is last: if it is NULL, the frame is refused and the paths are freed */
@@ -113,7 +115,7 @@ static kdas_status add_alone(kd_frames *frames, const struct group *g)
         return kd_fail(KDAS_EFORMAT, "'%s' and '%s' have the same base name", g->image[0].path,
                        g->image[1].path);
     if (!g->image->readable)
-        return kd_fail(KDAS_EFORMAT, "'%s' is not of a kind that is read: JPEG, PNG, BMP",
+        return kd_fail(KDAS_EFORMAT, "'%s' is not of a kind that is read: JPEG, PNG, BMP, TIFF",
                        g->image->path);
     KD_RETURN(kd_image_info_load(&image, ctx, g->image->path));
     frame = (kd_frame_files){ .image_path   = kd_strdup(ctx, g->image->path),
@@ -121,7 +123,8 @@ static kdas_status add_alone(kd_frames *frames, const struct group *g)
                               .width        = image.width,
                               .height       = image.height,
                               .image_width  = image.width,
-                              .image_height = image.height };
+                              .image_height = image.height,
+                              .turn         = image.turn };
     if (frame.image_path) frame.name = kd_strdup(ctx, g->image->name);
     return kd_frames_add(frames, frame);
 }
@@ -215,8 +218,12 @@ static kdas_status scan_pictures(kd_frames *frames, const kd_pictures *images,
     }
     KD_TRY(add_all(frames, images, masks, &list, scan));
     KD_TRY(check_any(frames, images->dir));
+    KD_TRY(kd_frames_survey(frames, scan->skip_bad));
+    KD_TRY(check_any(frames, images->dir));
+    KD_TRY(kd_frames_settle(frames, masks->dir ? masks->dir : images->dir));
     if (scan->check) KD_TRY(kd_frames_check(frames, scan->skip_bad));
     KD_TRY(check_any(frames, images->dir));
+    if (!scan->allow_empty) KD_TRY(kd_frames_need_polyp(frames, masks->dir));
     tell_sizes(frames, scan);
 done:
     kd_name_list_finish(&list, frames->ctx);
@@ -367,7 +374,7 @@ kdas_status kd_frames_scan_predictions(kd_frames *frames, const char *prediction
     }
     KD_TRY(kd_pictures_list(&maps, frames->ctx, predictions, NULL));
     if (!truth.count || !maps.count) {
-        st = kd_fail(KDAS_ENOTFOUND, "'%s' has no JPEG, PNG or BMP files",
+        st = kd_fail(KDAS_ENOTFOUND, "'%s' has no JPEG, PNG, BMP or TIFF files",
                      truth.count ? maps.dir : truth.dir);
         goto done;
     }

@@ -14,8 +14,9 @@ kdas_status kd_frames_create(kd_frames **out, kdas_context *ctx, uint64_t budget
     KD_RETURN(kd_check_process(ctx));
     frames = kd_calloc(ctx, 1, sizeof *frames);
     if (!frames) return KDAS_ENOMEM;
-    frames->ctx    = ctx;
-    frames->budget = budget;
+    frames->ctx       = ctx;
+    frames->budget    = budget;
+    frames->mask_rule = KDAS_MASK_BRIGHT;
     atomic_init(&frames->users, 1);
     if (pthread_mutex_init(&frames->lock, NULL) != 0) {
         kd_free(ctx, frames);
@@ -67,75 +68,62 @@ kdas_status kd_frames_add(kd_frames *frames, kd_frame_files frame)
 
 /* ---- Decoding ---- */
 
-/* Decode a file that was width x height when the dataset was opened. */
-static kdas_status decode_file(kdas_image **out, kd_frames *frames, const char *path, int64_t width,
-                               int64_t height, kdas_pixel pixel)
-{
-    kdas_view view;
-
-    KD_RETURN(kdas_image_load(out, frames->ctx, path, pixel));
-    view = kdas_image_view(*out);
-    if (view.width == width && view.height == height) return KDAS_OK;
-    kdas_image_destroy(*out);
-    *out = NULL;
-    return kd_fail(
-        KDAS_EFORMAT, "'%s' was %lldx%lld when the dataset was opened and is %lldx%lld now", path,
-        (long long)width, (long long)height, (long long)view.width, (long long)view.height);
-}
-
 /* Bring decoded pixels to the frame's size. */
-static kdas_status fit(kdas_image **image, kd_frames *frames, const kd_frame_files *frame)
+static kdas_status fit(kdas_image **image, const kd_frame_files *frame)
 {
-    kdas_image *wanted;
-    kdas_view   view = kdas_image_view(*image);
-    kdas_status st;
+    kdas_context *ctx = (*image)->ctx;
+    kdas_image   *wanted;
+    kdas_view     view = kdas_image_view(*image);
+    kdas_status   st;
 
     if (view.width == frame->width && view.height == frame->height) return KDAS_OK;
-    st = kd_image_make(&wanted, frames->ctx, frame->width, frame->height, view.pixel);
-    if (st == KDAS_OK) {
-        st = kd_resize_bytes(frames->ctx, wanted->pixels, frame->width, frame->height, &view);
-        if (st != KDAS_OK) kdas_image_destroy(wanted);
+    KD_RETURN(kd_image_make(&wanted, ctx, frame->width, frame->height, view.pixel));
+    st = kd_resize_bytes(ctx, wanted->pixels, frame->width, frame->height, &view);
+    if (st != KDAS_OK) {
+        kdas_image_destroy(wanted);
+        return st;
     }
-    if (st != KDAS_OK) return st;
+    if (view.pixel == KDAS_PIXEL_GREY8) /* a mask */
+        for (int64_t k = 0; k < frame->width * frame->height; k++)
+            wanted->pixels[k] = wanted->pixels[k] > 127 ? 255 : 0;
     kdas_image_destroy(*image);
     *image = wanted;
     return KDAS_OK;
 }
 
-static void threshold(kdas_image *mask)
+/* Check a file just decoded, which was width x height when the dataset was opened, and fit it into
+ * the frame. On failure it is destroyed. */
+static kdas_status take_file(kdas_image **image, const kd_frame_files *frame, const char *path,
+                             int64_t width, int64_t height)
 {
-    for (int64_t k = 0; k < mask->width * mask->height; k++)
-        mask->pixels[k] = mask->pixels[k] > 127 ? 255 : 0;
-}
-
-static kdas_status decode_image(kdas_image **image, kd_frames *frames, const kd_frame_files *frame)
-{
+    kdas_view   view = kdas_image_view(*image);
     kdas_status st;
 
-    KD_RETURN(decode_file(image, frames, frame->image_path, frame->image_width, frame->image_height,
-                          KDAS_PIXEL_RGB8));
-    st = fit(image, frames, frame);
-    if (st == KDAS_OK) return st;
+    if (view.width == width && view.height == height)
+        st = fit(image, frame);
+    else
+        st = kd_fail(KDAS_EFORMAT,
+                     "'%s' was %lldx%lld when the dataset was opened and is %lldx%lld now", path,
+                     (long long)width, (long long)height, (long long)view.width,
+                     (long long)view.height);
+    if (st == KDAS_OK) return KDAS_OK;
     kdas_image_destroy(*image);
     *image = NULL;
     return st;
 }
 
+static kdas_status decode_image(kdas_image **image, kd_frames *frames, const kd_frame_files *frame)
+{
+    kd_image_info info;
+
+    KD_RETURN(kd_image_load(image, &info, frames->ctx, frame->image_path, KDAS_PIXEL_RGB8));
+    return take_file(image, frame, frame->image_path, frame->image_width, frame->image_height);
+}
+
 static kdas_status decode_mask(kdas_image **mask, kd_frames *frames, const kd_frame_files *frame)
 {
-    kdas_status st;
-
-    KD_RETURN(decode_file(mask, frames, frame->mask_path, frame->mask_width, frame->mask_height,
-                          KDAS_PIXEL_GREY8));
-    threshold(*mask);
-    st = fit(mask, frames, frame);
-    if (st == KDAS_OK) {
-        threshold(*mask);
-        return st;
-    }
-    kdas_image_destroy(*mask);
-    *mask = NULL;
-    return st;
+    KD_RETURN(kd_mask_read(mask, frames->ctx, frame->mask_path, frames->mask_rule));
+    return take_file(mask, frame, frame->mask_path, frame->mask_width, frame->mask_height);
 }
 
 static kdas_status decode(kdas_image **image, kdas_image **mask, kd_frames *frames, size_t i)

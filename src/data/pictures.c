@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const read_here[] = { ".jpg", ".jpeg", ".png", ".bmp", NULL };
-static const char *const not_read[]  = { ".tif",  ".tiff", ".gif", ".webp", ".jp2",
-                                         ".avif", ".heic", ".ppm", ".pgm",  NULL };
+static const char *const read_here[] = { ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", NULL };
+static const char *const not_read[]  = { ".gif",  ".webp", ".jp2", ".avif",
+                                         ".heic", ".ppm",  ".pgm", NULL };
 
 static bool has_ending(const char *path, const char *const *endings)
 {

@@ -163,8 +163,9 @@ static stbi_uc *decode_jpeg(struct session *s, int *w, int *h)
 
 static void decode(struct session *s)
 {
-    int   w = 0, h = 0, components;
-    void *pixels;
+    int    w = 0, h = 0, components;
+    size_t samples;
+    void  *pixels;
 
     stbi__g_failure_reason = NULL; /* not every failure sets it */
     if (s->to16)
@@ -178,12 +179,13 @@ static void decode(struct session *s)
 
         codec_escape(KDAS_EFORMAT, reason ? reason : "its data make no sense");
     }
-    if (w != s->info->width || h != s->info->height)
+    if (w != kd_image_stored_width(s->info) || h != kd_image_stored_height(s->info))
         codec_escape(KDAS_EFORMAT, "it says two different sizes");
+    samples = (size_t)w * (size_t)h * (size_t)s->channels;
     if (s->to16)
-        memcpy(s->to16, pixels, (size_t)w * (size_t)h * sizeof *s->to16);
+        memcpy(s->to16, pixels, samples * sizeof *s->to16);
     else
-        memcpy(s->to, pixels, (size_t)w * (size_t)h * (size_t)s->channels);
+        memcpy(s->to, pixels, samples);
 }
 
 static kdas_status decode_file(struct session *s, const char *path)
@@ -212,11 +214,12 @@ kdas_status kd_codec_decode(kdas_context *ctx, uint8_t *to, int channels, const 
     return decode_file(&s, path);
 }
 
-kdas_status kd_codec_decode16(kdas_context *ctx, uint16_t *to, const kd_image_info *info,
-                              const char *path, uint8_t *bytes, size_t end)
+kdas_status kd_codec_decode16(kdas_context *ctx, uint16_t *to, int channels,
+                              const kd_image_info *info, const char *path, uint8_t *bytes,
+                              size_t end)
 {
     struct session s = {
-        .ctx = ctx, .to16 = to, .channels = 1, .info = info, .bytes = bytes, .end = end
+        .ctx = ctx, .to16 = to, .channels = channels, .info = info, .bytes = bytes, .end = end
     };
 
     return decode_file(&s, path);

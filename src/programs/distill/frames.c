@@ -18,10 +18,12 @@ static bool open_as(kdas_dataset **out, kdas_context *context, const settings *s
     kdas_dataset_options options;
 
     kdas_dataset_options_init(&options, sizeof options);
-    options.bad_file   = s->skip_bad ? KDAS_BAD_FILE_SKIP : KDAS_BAD_FILE_REFUSE;
-    options.fit_masks  = s->resize_masks;
-    options.unlabelled = o.unlabelled;
-    options.list       = o.list;
+    options.bad_file    = s->skip_bad ? KDAS_BAD_FILE_SKIP : KDAS_BAD_FILE_REFUSE;
+    options.fit_masks   = s->resize_masks;
+    options.unlabelled  = o.unlabelled;
+    options.list        = o.list;
+    options.mask_rule   = (int32_t)s->mask_rule;
+    options.allow_empty = s->allow_empty;
     if (o.once) options.cache = 0;
     return ok(kdas_dataset_open(out, context, o.dir, &options));
 }

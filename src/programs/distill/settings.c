@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "arguments/args.h"
+#include "arguments/masks.h"
 #include "system/say.h"
 
 static void defaults(settings *s, bool demo)
@@ -172,6 +173,7 @@ static const option options[] = {
       "leave out frames that cannot be used, and say which" },
     { OPTION_FLAG, "--resize-masks", NULL, &given.resize_masks, 0, 0,
       "resize masks of another size to their images'" },
+    MASK_OPTIONS(given.mask_rule, given.allow_empty),
     { OPTION_TEXT, "--unlabelled", "DIR,...", &given.unlabelled, 0, 0,
       "frames without masks, in DIR or DIR/images, to train on, too:\nthey learn from the teacher "
       "alone" },

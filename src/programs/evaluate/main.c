@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include "arguments/args.h"
 #include "arguments/context.h"
+#include "arguments/masks.h"
 #include "system/csv.h"
 #include "system/files.h"
 #include "system/say.h"
@@ -17,8 +18,8 @@
 
 static struct {
     const char *predictions, *masks, *model, *weights, *csv, *per_image, *list;
-    bool        data, skip_bad, resize_masks, resize_predictions;
-    int64_t     size[2];
+    bool        data, skip_bad, resize_masks, resize_predictions, allow_empty;
+    int64_t     size[2], mask_rule;
     machine     machine;
 } set_to = { .size = { 352, 352 } };
 
@@ -27,7 +28,7 @@ static const option options[] = {
     { OPTION_TEXT, "--predictions", "DIR", &set_to.predictions,
       .help = "maps: 255 times the min-max normalised probability" },
     { OPTION_TEXT, "--masks", "DIR", &set_to.masks,
-      .help = "their masks (> 127 is polyp), of the same names and sizes;\na mask NAME has the "
+      .help = "their masks, of the same names and sizes;\na mask NAME has the "
               "prediction NAME, NAME_probability\nor NAME_mask" },
     { OPTION_FLAG, "--resize-predictions", NULL, &set_to.resize_predictions,
       .help = "resize maps of another size to their masks'" },
@@ -45,6 +46,7 @@ static const option options[] = {
       .help = "only the frames that the file names, one in a line" },
     { OPTION_FLAG, "--skip-bad", NULL, &set_to.skip_bad,
       .help = "leave out frames that cannot be used, and say which" },
+    MASK_OPTIONS(set_to.mask_rule, set_to.allow_empty),
     { OPTION_GROUP, "Output" },
     { OPTION_TEXT, "--csv", "FILE", &set_to.csv,
       .help = "write every metric of every set, in full precision" },
@@ -93,10 +95,12 @@ static kdas_dataset_options dataset_options(void)
     kdas_dataset_options settings;
 
     kdas_dataset_options_init(&settings, sizeof settings);
-    settings.bad_file  = set_to.skip_bad ? KDAS_BAD_FILE_SKIP : KDAS_BAD_FILE_REFUSE;
-    settings.fit_masks = set_to.resize_masks || set_to.resize_predictions;
-    settings.list      = set_to.list;
-    settings.cache     = 0;
+    settings.bad_file    = set_to.skip_bad ? KDAS_BAD_FILE_SKIP : KDAS_BAD_FILE_REFUSE;
+    settings.fit_masks   = set_to.resize_masks || set_to.resize_predictions;
+    settings.list        = set_to.list;
+    settings.mask_rule   = (int32_t)set_to.mask_rule;
+    settings.allow_empty = set_to.allow_empty;
+    settings.cache       = 0;
     return settings;
 }
 

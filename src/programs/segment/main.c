@@ -111,11 +111,12 @@ static int read_settings(settings *s, int argc, char **argv)
         { OPTION_REAL, "--hysteresis", "X", &s->hysteresis, 0, 1,
           "probability down to which polyp stays polyp (off)" },
     };
-    const program p = { .name    = "kdas-segment",
-                        .usage   = "--weights FILE --out DIR [option]... IMAGE|DIR...\n"
-                                   "--weights FILE --raw WxH:FORMAT [option]... [-]",
-                        .about   = "Segment polyps in colonoscopy frames (JPEG, PNG, BMP, or raw "
-                                   "video in a pipe).",
+    const program p = { .name  = "kdas-segment",
+                        .usage = "--weights FILE --out DIR [option]... IMAGE|DIR...\n"
+                                 "--weights FILE --raw WxH:FORMAT [option]... [-]",
+                        .about =
+                            "Segment polyps in colonoscopy frames (JPEG, PNG, BMP, TIFF, or raw "
+                            "video in a pipe).",
                         .options = options,
                         .count   = COUNT(options),
                         .after =
