@@ -222,6 +222,25 @@ START_TEST(a_flat_test_set_is_one_set)
 }
 END_TEST
 
+START_TEST(a_test_set_gone_wrong_is_refused)
+{
+    kdas_layout *layout;
+
+    write_set("c/TrainDataset", "a");
+    make("c/TestDataset");
+    layout = layout_of("c"); /* an empty one is none */
+    ck_assert_int_eq(kdas_layout_tests(layout), 0);
+    kdas_layout_destroy(layout);
+    write_text("c/TestDataset/a.png", "x");
+    kd_assert_status(kdas_layout_find(&layout, kd_data_ctx, kd_test_path("c")), KDAS_ENOTFOUND);
+    kd_assert_sentence("c/TestDataset' has no test set; it has 1 file");
+    make("c/TestDataset/images");
+    kd_assert_status(kdas_layout_find(&layout, kd_data_ctx, kd_test_path("c")), KDAS_ENOTFOUND);
+    kd_assert_sentence("c/TestDataset' has no folder 'masks'");
+    ck_assert_ptr_null(layout);
+}
+END_TEST
+
 START_TEST(a_set_alone_is_trained_on)
 {
     kdas_layout *layout;
@@ -622,6 +641,7 @@ int main(void)
     tcase_add_test(tc, nothing_is_passed_over_in_silence);
     tcase_add_test(tc, a_collection_has_a_training_set_and_test_sets);
     tcase_add_test(tc, a_flat_test_set_is_one_set);
+    tcase_add_test(tc, a_test_set_gone_wrong_is_refused);
     tcase_add_test(tc, a_set_alone_is_trained_on);
     tcase_add_test(tc, a_list_chooses_frames);
     tcase_add_test(tc, a_name_may_have_blanks_and_folders);

@@ -234,6 +234,22 @@ static kdas_status add_test(kdas_layout *l, char *path, char *name)
     return st;
 }
 
+#define TESTS "A folder of tests holds 'images' and 'masks', or folders that do"
+
+/* A folder of tests that has images alone, or files alone, is a set gone wrong. */
+static kdas_status check_tests(kdas_layout *l, const char *dir, const kd_names *folders, int files)
+{
+    char       *images;
+    kdas_status st;
+
+    KD_RETURN(kd_find_side(&images, l->ctx, dir, KD_SIDE_IMAGES));
+    if (!images && (folders->count || !files)) return KDAS_OK;
+    st = images ? kd_fail_side(l->ctx, dir, KD_SIDE_MASKS)
+                : fail_layout(l->ctx, dir, "test set", TESTS);
+    kd_free(l->ctx, images);
+    return st;
+}
+
 /* The sets in a folder of tests: the folder itself if it is one, and those in it. If it is none
  * itself, each folder in it has to be one. */
 static kdas_status find_tests_in(kdas_layout *l, const char *dir, const char *name, bool alone)
@@ -246,6 +262,7 @@ static kdas_status find_tests_in(kdas_layout *l, const char *dir, const char *na
 
     KD_TRY(folders_in(&folders, &files, l->ctx, dir));
     KD_TRY(is_set(&itself, l->ctx, dir));
+    if (!itself) KD_TRY(check_tests(l, dir, &folders, files));
     if (itself) KD_TRY(add_test(l, kd_strdup(l->ctx, dir), kd_strdup(l->ctx, name)));
     for (size_t i = 0; i < folders.count; i++) {
         path = kd_path_join(l->ctx, dir, folders.name[i]);
