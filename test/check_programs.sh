@@ -359,7 +359,9 @@ mkdir -p "$tmp/marked" "$tmp/labels" && cp "$tmp/all.bmp" "$tmp/marked/a.bmp" &&
 right() { ends 0 "'nonzero'" kdas-evaluate --predictions "$tmp/marked" --masks "$tmp/labels" && grep -q "marked .* 1.000" "$tmp/out"; }
 claim "kdas-evaluate reads them alike" right
 claim "kdas-evaluate follows a rule" ends 0 "1 of 1 masks" kdas-evaluate --predictions "$tmp/marked" --masks "$tmp/labels" \
-    --mask-rule bright
+    --mask-rule bright --allow-empty
+claim "and refuses masks without any polyp" fails "rule 'bright'" kdas-evaluate --predictions "$tmp/marked" \
+    --masks "$tmp/labels" --mask-rule bright
 masks_of 0
 claim "a set without any polyp is refused" fails "none of the .* brightest value is 0" $d "${base[@]}"
 
