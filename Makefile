@@ -27,8 +27,13 @@ CXXFLAGS ?= -O2 -g
 ONEDNN_LIBS     ?= -ldnnl
 OPENBLAS_CFLAGS := $(shell pkg-config --cflags openblas 2>/dev/null)
 OPENBLAS_LIBS   := $(shell pkg-config --libs openblas 2>/dev/null || echo -lopenblas)
+UTF8PROC_LIBS   := $(shell pkg-config --libs libutf8proc 2>/dev/null || echo -lutf8proc)
+# TIFF is read where libtiff is there; without it a sentence says so.
+HAS_TIFF        := $(shell pkg-config --exists 'libtiff-4 >= 4.5' 2>/dev/null && echo yes)
+TIFF_CFLAGS     := $(if $(HAS_TIFF),-DKD_TIFF $(shell pkg-config --cflags libtiff-4))
+TIFF_LIBS       := $(if $(HAS_TIFF),$(shell pkg-config --libs libtiff-4))
 SYSTEM_LIBS     := -lz -lgomp -lpthread -ldl -lm
-LIBS            := $(ONEDNN_LIBS) $(OPENBLAS_LIBS) $(SYSTEM_LIBS)
+LIBS            := $(ONEDNN_LIBS) $(OPENBLAS_LIBS) $(UTF8PROC_LIBS) $(TIFF_LIBS) $(SYSTEM_LIBS)
 
 WARN          := -Wall -Wextra -Wshadow -Wno-missing-field-initializers
 C_WARN        := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
@@ -149,6 +154,10 @@ $(B)/.flags: FORCE
 $(B)/.objects: FORCE
 	$(call KEEP,$(LINK) $(OBJ) $(LIBS))
 
+$(B)/.tiff: FORCE
+	$(call KEEP,$(TIFF_CFLAGS))
+$(B)/src/image/tiff.o: LIB_COMPILE += $(TIFF_CFLAGS)
+$(B)/src/image/tiff.o: $(B)/.tiff
 $(B)/src/%.o: src/%.c $(B)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CC)$(LIB_COMPILE) -MMD -MP -c $< -o $@
@@ -318,7 +327,8 @@ bench-compare: all ## measure libkdas and its peers in turn; installs them outsi
 include src/backend/cuda/build.mk
 
 # ---- Machine --------------------------------------------------------------------------------------
-BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libopenblas-openmp-dev libstb-dev libjsmn-dev zlib1g-dev
+BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libopenblas-openmp-dev libstb-dev libjsmn-dev zlib1g-dev \
+              libutf8proc-dev libtiff-dev
 # gfortran: openblas.pc names its library for static links, which check tries; locales: a test makes one with a comma;
 # cmake: hosts find the installed library by it; groff-base: reads the man pages
 CHECK_DEPS := check abigail-tools valgrind gfortran locales cmake groff-base

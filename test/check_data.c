@@ -31,7 +31,7 @@ START_TEST(a_file_gone_bad_after_opening_is_named_at_use)
     kd_test_write_pair("b", 40, 40);
     kd_test_write_pair("c", 40, 40);
     kd_test_write_pair("d", 40, 40);
-    dataset = kd_test_open_folder(KDAS_BAD_FILE_REFUSE, 1 << 20);
+    dataset = kd_test_open_folder(KDAS_BAD_FILE_REFUSE, 0);
     ck_assert_int_eq(truncate(kd_test_path("images/a.png"), 900), 0);
     kd_test_write_picture("masks/b.png", 40, 41, KDAS_PIXEL_GREY8, 1);
     kd_test_shell("rm '%s/images/c.png'%s", kd_test_path(NULL), "");
@@ -48,11 +48,15 @@ END_TEST
 
 START_TEST(decoded_frames_are_kept_up_to_the_budget)
 {
-    kdas_dataset *dataset;
+    kdas_dataset_options o;
+    kdas_dataset        *dataset;
 
     kd_test_write_pair("a", 40, 40);
     kd_test_write_pair("b", 40, 40);
-    dataset = kd_test_open_folder(KDAS_BAD_FILE_REFUSE, 40 * 40 * 4 + 100); /* room for one */
+    kdas_dataset_options_init(&o, sizeof o);
+    o.check = 0;
+    o.cache = 40 * 40 * 4 + 100; /* room for one */
+    kd_assert_ok(kdas_dataset_open(&dataset, kd_data_ctx, kd_test_path(NULL), &o));
     kd_assert_ok(get_and_drop(dataset, 1));
     kd_assert_ok(get_and_drop(dataset, 0));
     kd_test_shell("rm '%s'/*/a.png '%s'/*/b.png", kd_test_path(NULL), kd_test_path(NULL));

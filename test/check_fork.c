@@ -140,6 +140,7 @@ static const kdas_maps       maps            = {
     CALL(checkpoint_load, kdas_checkpoint_load(p->rig.distiller, kd_test_path("run.kdas"), NULL))           \
     CALL(train, kdas_train(p->rig.distiller, p->loader, NULL, NULL))                                        \
     CALL(evaluate, kdas_evaluate(p->evaluator, p->rig.teacher, p->dataset, SIDE, SIDE, 0))                  \
+    CALL(evaluate_predictions, kdas_evaluate_predictions(p->evaluator, p->dataset, 0))                         \
     CALL(segmenter_create, kdas_segmenter_create((kdas_segmenter **)made, p->rig.teacher, NULL))            \
     CALL(segmenter_logits, kdas_segmenter_logits(p->segmenter, &frame, floats))                             \
     CALL(segmenter_mask, kdas_segmenter_mask(p->segmenter, &frame, bytes, 0))                               \
@@ -151,6 +152,7 @@ static const kdas_maps       maps            = {
     CALL(batch_set_weights, kdas_batch_set_weights(p->batch, 0, &plane))                                    \
     CALL(batch_set_labelled, kdas_batch_set_labelled(p->batch, 0, 0))                                       \
     CALL(dataset_open, kdas_dataset_open((kdas_dataset **)made, p->rig.ctx, kd_test_path(NULL), NULL))      \
+    CALL(dataset_open_predictions, kdas_dataset_open_predictions((kdas_dataset **)made, p->rig.ctx, kd_test_path(NULL), kd_test_path(NULL), NULL)) \
     CALL(dataset_synthetic, kdas_dataset_synthetic((kdas_dataset **)made, p->rig.ctx, NULL))                \
     CALL(dataset_get, kdas_dataset_get(&image, (kdas_image **)made, p->dataset, 0))                         \
     CALL(dataset_add_maps, kdas_dataset_add_maps(p->dataset, kd_test_path(NULL)))                           \

@@ -335,6 +335,39 @@ claim "an image that breaks off is named" fails "scene00002" $d "${base[@]}" --m
 copy && rm -r "$broken/TestDataset"
 claim "a run without test sets is measured on the frames held out" ends 0 "" $d "${base[@]}" --max-steps 1
 
+# ---- Masks --------------------------------------------------------------------------------------------
+bmp() # FILE VALUE: 128x128 pixels; those of the left half are VALUE (octal), the others 0
+{
+    printf 'BM\66\300\0\0\0\0\0\0\66\0\0\0\50\0\0\0\200\0\0\0\200\0\0\0\1\0\30\0' >"$1"
+    head -c 24 /dev/zero >>"$1"
+    for _ in {1..128}; do printf "\\$2%.0s" {1..192}; head -c 192 /dev/zero; done >>"$1"
+}
+masks_of() # VALUE: every mask of the copy is such a file
+{
+    local mask
+    copy
+    bmp "$tmp/mask.bmp" "$1"
+    for mask in "$broken"/T*/masks/*.png "$broken"/T*/*/masks/*.png; do
+        rm "$mask" && cp "$tmp/mask.bmp" "${mask%.png}.bmp"
+    done
+}
+claim "there is no such mask rule" ends 2 "bright" $d "${base[@]}" --mask-rule loud
+masks_of 1
+claim "masks of class numbers are read, and said to be" ends 0 "brightest value is 1.*'nonzero'" $d "${base[@]}"
+claim "by another rule they are empty, and refused" fails "none of the .* brightest value is 1" $d "${base[@]}" \
+    --mask-rule bright
+claim "unless that is meant" ends 0 "" $d "${base[@]}" --mask-rule bright --allow-empty
+bmp "$tmp/all.bmp" 377
+mkdir -p "$tmp/marked" "$tmp/labels" && cp "$tmp/all.bmp" "$tmp/marked/a.bmp" && cp "$tmp/mask.bmp" "$tmp/labels/a.bmp"
+right() { ends 0 "'nonzero'" kdas-evaluate --predictions "$tmp/marked" --masks "$tmp/labels" && grep -q "marked .* 1.000" "$tmp/out"; }
+claim "kdas-evaluate reads them alike" right
+claim "kdas-evaluate follows a rule" ends 0 "1 of 1 masks" kdas-evaluate --predictions "$tmp/marked" --masks "$tmp/labels" \
+    --mask-rule bright --allow-empty
+claim "and refuses masks without any polyp" fails "rule 'bright'" kdas-evaluate --predictions "$tmp/marked" \
+    --masks "$tmp/labels" --mask-rule bright
+masks_of 0
+claim "a set without any polyp is refused" fails "none of the .* brightest value is 0" $d "${base[@]}"
+
 # ---- kdas-evaluate agrees with kdas-distill -----------------------------------------------------------
 same_figures()
 {

@@ -87,7 +87,7 @@ why_not_host() # FILE INCLUDE FOLDER... ("shared": all that are no program)
     case $include in
     '<a macro>') echo "which file that is cannot be read here"; return ;;
     '<kdas/'*) [ -f "include/$name" ] || echo "there is no such public header"; return ;;
-    '<dnnl'* | '<oneapi'* | *cblas* | '<jsmn'* | '<stb'*) echo "a host stands on libkdas and the system alone"; return ;;
+    '<dnnl'* | '<oneapi'* | *cblas* | '<jsmn'* | '<stb'* | '<utf8proc'* | '<tiff'*) echo "a host stands on libkdas and the system alone"; return ;;
     '<'*) [ ! -f "src/programs/$name" ] || echo "the programs' own headers are included in quotes"; return ;;
     esac
     path=$(resolve "$file" "$name" src/programs) || { echo "no such file beside it or in src/programs"; return; }

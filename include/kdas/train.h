@@ -96,6 +96,12 @@ KDAS_API kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader,
 KDAS_API kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model,
                                    kdas_dataset *dataset, int64_t height, int64_t width,
                                    int64_t limit);
+/* Add the first `limit` predictions of `dataset` (0: all), each with its mask, to `evaluator`. The
+ * dataset comes from kdas_dataset_open_predictions(): its images, as grey, are the predictions.
+ * KDAS_EINVAL (a frame without a mask), KDAS_ECANCELLED, and as kdas_dataset_get(); the message
+ * names the frame. Since 0.4. */
+KDAS_API kdas_status kdas_evaluate_predictions(kdas_evaluator *evaluator, kdas_dataset *dataset,
+                                               int64_t limit);
 /* kdas_evaluate(), and also *mean_loss: the mean over these frames of the segmentation term of
  * `loss`, unweighted, between the network's maps and the mask at height x width. No other term is
  * evaluated. `loss` does not change, so it may be the distiller's. KDAS_EINVAL (no frames), and as

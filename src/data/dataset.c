@@ -8,9 +8,9 @@
 
 void kdas_dataset_options_init(kdas_dataset_options *options, size_t size)
 {
-    kdas_dataset_options defaults = { .size     = size,
-                                      .bad_file = KDAS_BAD_FILE_REFUSE,
-                                      .cache    = (uint64_t)2 << 30 };
+    kdas_dataset_options defaults = {
+        .size = size, .bad_file = KDAS_BAD_FILE_REFUSE, .cache = (uint64_t)2 << 30, .check = 1
+    };
 
     if (!options || size < sizeof size) return;
     memset(options, 0, size);
@@ -42,40 +42,84 @@ void kd_dataset_append(kdas_dataset *dataset, kd_entry entry)
     dataset->entry[dataset->count++] = entry;
 }
 
+/* Note what one or two sources left out; on failure the dataset is destroyed. */
+static kdas_status note_skips(kdas_dataset *dataset, const kd_skips *a, const kd_skips *b)
+{
+    kdas_status st = kd_skips_join(&dataset->skips, dataset->ctx, a);
+
+    if (st == KDAS_OK && b) st = kd_skips_join(&dataset->skips, dataset->ctx, b);
+    if (st != KDAS_OK) kdas_dataset_destroy(dataset);
+    return st;
+}
+
 /* All frames of a store, in its order. */
 static kdas_status dataset_of_all(kdas_dataset **out, kd_frames *frames)
 {
     KD_RETURN(kd_dataset_make(out, frames->ctx, (int64_t)frames->count));
     for (size_t i = 0; i < frames->count; i++)
         kd_dataset_append(*out, (kd_entry){ frames, i, NULL });
-    (*out)->skipped = frames->skipped;
-    return KDAS_OK;
+    if (note_skips(*out, &frames->skips, NULL) == KDAS_OK) return KDAS_OK;
+    *out = NULL;
+    return KDAS_ENOMEM;
 }
 
-kdas_status kdas_dataset_open(kdas_dataset **out, kdas_context *context, const char *dir,
-                              const kdas_dataset_options *options)
+/* Read the folder `dir`, or `dir` of predictions and `masks`. */
+static kdas_status open_folders(kdas_dataset **out, kdas_context *ctx, const char *dir,
+                                const char *masks, kd_scan scan,
+                                const kdas_dataset_options *options)
 {
     kdas_status          st     = KDAS_OK;
     kd_frames           *frames = NULL;
     kdas_dataset_options o;
 
+    kdas_dataset_options_init(&o, sizeof o);
+    KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_dataset_options"));
+    if (o.bad_file != KDAS_BAD_FILE_REFUSE && o.bad_file != KDAS_BAD_FILE_SKIP)
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_options: bad_file is %d", o.bad_file);
+    if (!kdas_mask_rule_name((kdas_mask_rule)o.mask_rule))
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_options: mask_rule is %d", o.mask_rule);
+    if (scan.predictions && o.unlabelled)
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_options: predictions need masks, but unlabelled "
+                                    "is set");
+    scan.list        = o.list;
+    scan.unlabelled  = o.unlabelled != 0;
+    scan.skip_bad    = o.bad_file == KDAS_BAD_FILE_SKIP;
+    scan.fit         = o.fit_masks != 0;
+    scan.check       = o.check != 0;
+    scan.allow_empty = o.allow_empty != 0;
+
+    KD_TRY(kd_frames_create(&frames, ctx, o.cache));
+    frames->mask_rule = (kdas_mask_rule)o.mask_rule;
+    KD_TRY(scan.predictions ? kd_frames_scan_predictions(frames, dir, masks, &scan)
+                            : kd_frames_scan(frames, dir, &scan));
+    st = dataset_of_all(out, frames);
+done:
+    kd_frames_drop(frames);
+    return st;
+}
+
+kdas_status kdas_dataset_open(kdas_dataset **out, kdas_context *context, const char *dir,
+                              const kdas_dataset_options *options)
+{
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_dataset_open: out is NULL");
     *out = NULL;
     if (!context || !dir)
         return kd_fail(KDAS_EINVAL, "kdas_dataset_open: the %s is NULL",
                        context ? "folder" : "context");
-    kdas_dataset_options_init(&o, sizeof o);
-    KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_dataset_options"));
-    if (o.bad_file != KDAS_BAD_FILE_REFUSE && o.bad_file != KDAS_BAD_FILE_SKIP)
-        return kd_fail(KDAS_EINVAL, "kdas_dataset_options: bad_file is %d", o.bad_file);
+    return open_folders(out, context, dir, NULL, (kd_scan){ 0 }, options);
+}
 
-    KD_TRY(kd_frames_create(&frames, context, o.cache));
-    KD_TRY(o.unlabelled ? kd_frames_scan_unlabelled(frames, dir, o.bad_file == KDAS_BAD_FILE_SKIP)
-                        : kd_frames_scan(frames, dir, o.bad_file == KDAS_BAD_FILE_SKIP));
-    st = dataset_of_all(out, frames);
-done:
-    kd_frames_drop(frames);
-    return st;
+kdas_status kdas_dataset_open_predictions(kdas_dataset **out, kdas_context *context,
+                                          const char *predictions, const char *masks,
+                                          const kdas_dataset_options *options)
+{
+    if (!out) return kd_fail(KDAS_EINVAL, "kdas_dataset_open_predictions: out is NULL");
+    *out = NULL;
+    if (!context || !predictions || !masks)
+        return kd_fail(KDAS_EINVAL, "kdas_dataset_open_predictions: the %s is NULL",
+                       context ? "folder" : "context");
+    return open_folders(out, context, predictions, masks, (kd_scan){ .predictions = true },
+                        options);
 }
 
 kdas_status kdas_dataset_synthetic(kdas_dataset **out, kdas_context *context,
@@ -163,7 +207,8 @@ kdas_status kdas_dataset_split(kdas_dataset **rest, kdas_dataset **part, const k
     KD_TRY(kd_dataset_make(&two[1], from->ctx, k));
     for (int64_t i = 0; i < from->count; i++)
         kd_dataset_append(two[held[i]], from->entry[i]);
-    two[0]->skipped = two[1]->skipped = from->skipped;
+    for (int i = 0; i < 2; i++)
+        KD_TRY(kd_skips_join(&two[i]->skips, from->ctx, &from->skips));
 
     *rest  = two[0];
     *part  = two[1];
@@ -190,8 +235,9 @@ kdas_status kdas_dataset_join(kdas_dataset **out, const kdas_dataset *a, const k
         kd_dataset_append(*out, a->entry[i]);
     for (int64_t i = 0; i < b->count; i++)
         kd_dataset_append(*out, b->entry[i]);
-    (*out)->skipped = a->skipped + b->skipped;
-    return KDAS_OK;
+    if (note_skips(*out, &a->skips, &b->skips) == KDAS_OK) return KDAS_OK;
+    *out = NULL;
+    return KDAS_ENOMEM;
 }
 
 void kdas_dataset_destroy(kdas_dataset *dataset)
@@ -201,14 +247,43 @@ void kdas_dataset_destroy(kdas_dataset *dataset)
         kd_map_drop(dataset->entry[i].map);
         kd_frames_drop(dataset->entry[i].frames);
     }
+    kd_skips_finish(&dataset->skips, dataset->ctx);
     kd_free(dataset->ctx, dataset->entry);
     kd_free(dataset->ctx, dataset);
 }
 
 /* ---- Asking ---- */
 
+kdas_context *kdas_dataset_context(const kdas_dataset *dataset)
+{
+    return dataset ? dataset->ctx : NULL;
+}
+
 int64_t kdas_dataset_count(const kdas_dataset *dataset) { return dataset ? dataset->count : 0; }
-int64_t kdas_dataset_skipped(const kdas_dataset *dataset) { return dataset ? dataset->skipped : 0; }
+
+int64_t kdas_dataset_skipped(const kdas_dataset *dataset)
+{
+    return dataset ? (int64_t)dataset->skips.count : 0;
+}
+
+static const kd_skip *skip_at(const kdas_dataset *dataset, int64_t i)
+{
+    return i >= 0 && i < kdas_dataset_skipped(dataset) ? &dataset->skips.skip[i] : NULL;
+}
+
+const char *kdas_dataset_skipped_name(const kdas_dataset *dataset, int64_t i)
+{
+    const kd_skip *skip = skip_at(dataset, i);
+
+    return skip ? skip->name : NULL;
+}
+
+const char *kdas_dataset_skipped_reason(const kdas_dataset *dataset, int64_t i)
+{
+    const kd_skip *skip = skip_at(dataset, i);
+
+    return skip ? skip->reason : NULL;
+}
 
 int64_t kdas_dataset_unlabelled(const kdas_dataset *dataset)
 {
@@ -217,6 +292,13 @@ int64_t kdas_dataset_unlabelled(const kdas_dataset *dataset)
     for (int64_t i = 0; i < kdas_dataset_count(dataset); i++)
         n += kd_dataset_frame(dataset, i)->unlabelled;
     return n;
+}
+
+kdas_mask_rule kdas_dataset_mask_rule(const kdas_dataset *dataset, int64_t i)
+{
+    if (!dataset || i < 0 || i >= dataset->count || !kd_dataset_frame(dataset, i)->mask_path)
+        return KDAS_MASK_AUTO;
+    return dataset->entry[i].frames->mask_rule;
 }
 
 const char *kdas_dataset_name(const kdas_dataset *dataset, int64_t i)
@@ -244,6 +326,8 @@ uint64_t kdas_dataset_hash(const kdas_dataset *dataset)
         h = kd_mix64(h ^ kd_hash64(f->name));
         h = kd_mix64(h ^ ((uint64_t)f->width << 32 | (uint64_t)f->height));
         if (f->unlabelled) h = kd_mix64(h + 1);
+        if (f->mask_path && dataset->entry[i].frames->mask_rule != KDAS_MASK_BRIGHT)
+            h = kd_mix64(h + 2 + (uint64_t)dataset->entry[i].frames->mask_rule);
         if (dataset->entry[i].map) h = kd_mix64(h ^ kd_map_hash(dataset->entry[i].map));
     }
     return h;

@@ -16,7 +16,7 @@ struct kdas_dataset {
     kdas_context *ctx;
     kd_entry     *entry; /* (count) */
     int64_t       count;
-    int64_t       skipped; /* frames that were left out when folders were read */
+    kd_skips      skips; /* frames that were left out when folders were read */
 };
 
 /* An empty dataset with room for `count` frames, which is its limit (dataset.c). */

@@ -1,129 +1,46 @@
 /* folder.c - reading a dataset's folders: which image goes with which mask, and whether they fit.
- * No pixel is decoded here. A picture that cannot be used is refused, or skipped and counted, as
- * the options say. */
+ * No pixel is decoded here. A picture that cannot be used is refused, or left out and noted, as the
+ * options say. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/context.h"
 #include "data/frames.h"
+#include "data/layout.h"
+#include "data/name_list.h"
+#include "data/pictures.h"
 #include "image/image.h"
 
-/* A picture file of one side. */
-struct picture {
-    char *stem, *path;
-    bool  readable; /* by its ending */
-};
+/* ---- What is left out ---- */
 
-/* images/ or masks/. */
-struct side {
-    char           *dir;
-    struct picture *picture; /* by stem, then by path, in byte order */
-    size_t          count, capacity;
-};
-
-static void side_finish(struct side *side, kdas_context *ctx)
+kdas_status kd_frames_take(kd_frames *frames, kdas_status st, const char *name, bool skip_bad)
 {
-    for (size_t i = 0; i < side->count; i++) {
-        kd_free(ctx, side->picture[i].stem);
-        kd_free(ctx, side->picture[i].path);
-    }
-    kd_free(ctx, side->picture);
-    kd_free(ctx, side->dir);
+    if (st == KDAS_OK || !skip_bad || st == KDAS_ENOMEM || st == KDAS_ECANCELLED) return st;
+    kd_warn(frames->ctx, "left out: %s", kdas_last_error());
+    return kd_skips_add(&frames->skips, frames->ctx, name, kdas_last_error());
 }
 
-static int by_stem(const void *a, const void *b)
+/* A folder that gave no frame. */
+static kdas_status check_any(const kd_frames *frames, const char *dir)
 {
-    const struct picture *p = a, *q = b;
-    int                   order = strcmp(p->stem, q->stem);
+    const kd_skips *s = &frames->skips;
 
-    return order ? order : strcmp(p->path, q->path);
+    if (frames->count) return KDAS_OK;
+    if (s->count)
+        return kd_fail(KDAS_EFORMAT, "none of the %zu frames in '%s' can be used: %s", s->count,
+                       dir, s->skip[s->count - 1].reason);
+    return kd_fail(KDAS_ENOTFOUND, "'%s' has no JPEG, PNG, BMP or TIFF files", dir);
 }
 
-static bool has_ending(const char *name, const char *const *endings)
-{
-    for (; *endings; endings++)
-        if (kd_path_has_extension(name, *endings)) return true;
-    return false;
-}
+/* ---- A frame's files ---- */
 
-static kdas_status add_picture(struct side *side, kdas_context *ctx, const char *name,
-                               bool readable)
-{
-    struct picture p  = { kd_path_stem(ctx, name), kd_path_join(ctx, side->dir, name), readable };
-    kdas_status    st = KDAS_OK;
-
-    if (!p.stem || !p.path)
-        st = KDAS_ENOMEM;
-    else if (!kd_is_folder(p.path))
-        st = kd_grow(ctx, (void **)&side->picture, &side->capacity, side->count + 1, sizeof p);
-    else
-        goto done;
-    if (st == KDAS_OK) {
-        side->picture[side->count++] = p;
-        return KDAS_OK;
-    }
-done:
-    kd_free(ctx, p.stem);
-    kd_free(ctx, p.path);
-    return st;
-}
-
-/* List side->dir. Files without an image extension are ignored. */
-static kdas_status side_list(struct side *side, kdas_context *ctx)
-{
-    static const char *const ours[]   = { ".jpg", ".jpeg", ".png", ".bmp", NULL };
-    static const char *const others[] = { ".tif",  ".tiff", ".gif", ".webp", ".jp2",
-                                          ".avif", ".heic", ".ppm", ".pgm",  NULL };
-    kdas_status              st       = KDAS_OK;
-    kd_names                 names    = { 0 };
-
-    KD_TRY(kd_list_folder(&names, ctx, side->dir));
-    for (size_t i = 0; i < names.count; i++) {
-        bool readable = has_ending(names.name[i], ours);
-
-        if (readable || has_ending(names.name[i], others))
-            KD_TRY(add_picture(side, ctx, names.name[i], readable));
-    }
-    if (side->count) qsort(side->picture, side->count, sizeof *side->picture, by_stem);
-done:
-    kd_names_clear(&names, ctx);
-    return st;
-}
-
-/* DIR/images or DIR/image, whichever there is. */
-static kdas_status side_find(struct side *side, kdas_context *ctx, const char *dir,
-                             const char *plural, const char *singular)
-{
-    side->dir = kd_path_join(ctx, dir, plural);
-    if (!side->dir) return KDAS_ENOMEM;
-    if (!kd_is_folder(side->dir)) {
-        kd_free(ctx, side->dir);
-        side->dir = kd_path_join(ctx, dir, singular);
-        if (!side->dir) return KDAS_ENOMEM;
-    }
-    if (!kd_is_folder(side->dir))
-        return kd_fail(KDAS_ENOTFOUND, "'%s' has no folder '%s' or '%s'", dir, plural, singular);
-    return side_list(side, ctx);
-}
-
-/* ---- Pairs ---- */
-
-/* The pictures of one stem: `images` of them from `image` on, `masks` from `mask` on. */
+/* The pictures of one name: `images` of them from `image` on, `masks` from `mask` on. */
 struct group {
-    const struct picture *image, *mask;
-    size_t                images, masks;
+    const kd_picture *image, *mask;
+    size_t            images, masks;
 };
 
-static size_t run_length(const struct side *side, size_t from, const char *stem)
-{
-    size_t n = 0;
-
-    while (from + n < side->count && strcmp(side->picture[from + n].stem, stem) == 0)
-        n++;
-    return n;
-}
-
-static kdas_status check_names(const struct group *g, const struct side *images,
-                               const struct side *masks)
+static kdas_status check_names(const struct group *g, const kd_pictures *images,
+                               const kd_pictures *masks, const kd_scan *scan)
 {
     if (g->images > 1)
         return kd_fail(KDAS_EFORMAT, "'%s' and '%s' have the same base name", g->image[0].path,
@@ -134,135 +51,339 @@ static kdas_status check_names(const struct group *g, const struct side *images,
     if (!g->masks)
         return kd_fail(KDAS_ESHAPE, "'%s' has no mask in '%s'", g->image->path, masks->dir);
     if (!g->images)
-        return kd_fail(KDAS_ESHAPE, "'%s' has no image in '%s'", g->mask->path, images->dir);
+        return kd_fail(KDAS_ESHAPE, "'%s' has no %s in '%s'", g->mask->path,
+                       scan->predictions ? "prediction" : "image", images->dir);
     if (!g->image->readable || !g->mask->readable)
-        return kd_fail(KDAS_EFORMAT, "'%s' is not of a kind that is read: JPEG, PNG, BMP",
+        return kd_fail(KDAS_EFORMAT, "'%s' is not of a kind that is read: JPEG, PNG, BMP, TIFF",
                        g->image->readable ? g->mask->path : g->image->path);
     return KDAS_OK;
 }
 
-static kdas_status add_group(kd_frames *frames, const struct group *g, const struct side *images,
-                             const struct side *masks)
+/* `note` is a clause about EXIF, or "". */
+static kdas_status check_sizes(const kd_frame_files *f, const char *note, const kd_scan *scan)
 {
-    kdas_context  *ctx = frames->ctx;
-    kd_image_info  image, mask;
-    kd_frame_files frame;
+    if (scan->fit || (f->image_width == f->mask_width && f->image_height == f->mask_height))
+        return KDAS_OK;
+    if (scan->predictions)
+        return kd_fail(KDAS_ESHAPE,
+                       "'%s' is %lld x %lld, but its mask '%s' is %lld x %lld; "
+                       "--resize-predictions (fit_masks) resizes it",
+                       f->image_path, (long long)f->image_width, (long long)f->image_height,
+                       f->mask_path, (long long)f->mask_width, (long long)f->mask_height);
+    return kd_fail(KDAS_ESHAPE,
+                   "'%s' is %lldx%lld, but its image '%s' is %lldx%lld%s; "
+                   "--resize-masks (fit_masks) resizes it",
+                   f->mask_path, (long long)f->mask_width, (long long)f->mask_height, f->image_path,
+                   (long long)f->image_width, (long long)f->image_height, note);
+}
 
-    KD_RETURN(check_names(g, images, masks));
+static kdas_status add_group(kd_frames *frames, const struct group *g, const kd_pictures *images,
+                             const kd_pictures *masks, const kd_scan *scan)
+{
+    kdas_context        *ctx = frames->ctx;
+    kd_image_info        image, mask;
+    const kd_image_info *size = scan->predictions ? &mask : &image;
+    kd_frame_files       frame;
+
+    KD_RETURN(check_names(g, images, masks, scan));
     KD_RETURN(kd_image_info_load(&image, ctx, g->image->path));
     KD_RETURN(kd_image_info_load(&mask, ctx, g->mask->path));
-    if (mask.width != image.width || mask.height != image.height)
-        return kd_fail(KDAS_ESHAPE, "'%s' is %lldx%lld, but its image '%s' is %lldx%lld",
-                       g->mask->path, (long long)mask.width, (long long)mask.height, g->image->path,
-                       (long long)image.width, (long long)image.height);
-    frame = (kd_frame_files){ .image_path = kd_strdup(ctx, g->image->path),
-                              .mask_path  = kd_strdup(ctx, g->mask->path),
-                              .width      = image.width,
-                              .height     = image.height };
+    frame = (kd_frame_files){ .image_path   = g->image->path,
+                              .mask_path    = g->mask->path,
+                              .width        = size->width,
+                              .height       = size->height,
+                              .image_width  = image.width,
+                              .image_height = image.height,
+                              .mask_width   = mask.width,
+                              .mask_height  = mask.height,
+                              .turn         = image.turn };
+    KD_RETURN(check_sizes(&frame, kd_image_turn_note(&image, &mask), scan));
+    frame.image_path = kd_strdup(ctx, g->image->path);
+    frame.mask_path  = kd_strdup(ctx, g->mask->path);
     /* the name is last: if it is NULL, the frame is refused and the paths are freed */
-    if (frame.image_path && frame.mask_path) frame.name = kd_strdup(ctx, g->image->stem);
+    if (frame.image_path && frame.mask_path) frame.name = kd_strdup(ctx, g->image->name);
     return kd_frames_add(frames, frame);
 }
 
-/* Handle the result of adding a frame. */
-static kdas_status take(kd_frames *frames, kdas_status st, bool skip_bad)
+static kdas_status add_alone(kd_frames *frames, const struct group *g)
 {
-    if (st == KDAS_OK || !skip_bad || st == KDAS_ENOMEM) return st;
-    kd_warn(frames->ctx, "left out: %s", kdas_last_error());
-    frames->skipped++;
+    kdas_context  *ctx = frames->ctx;
+    kd_image_info  image;
+    kd_frame_files frame;
+
+    if (g->images > 1)
+        return kd_fail(KDAS_EFORMAT, "'%s' and '%s' have the same base name", g->image[0].path,
+                       g->image[1].path);
+    if (!g->image->readable)
+        return kd_fail(KDAS_EFORMAT, "'%s' is not of a kind that is read: JPEG, PNG, BMP, TIFF",
+                       g->image->path);
+    KD_RETURN(kd_image_info_load(&image, ctx, g->image->path));
+    frame = (kd_frame_files){ .image_path   = kd_strdup(ctx, g->image->path),
+                              .unlabelled   = true,
+                              .width        = image.width,
+                              .height       = image.height,
+                              .image_width  = image.width,
+                              .image_height = image.height,
+                              .turn         = image.turn };
+    if (frame.image_path) frame.name = kd_strdup(ctx, g->image->name);
+    return kd_frames_add(frames, frame);
+}
+
+/* ---- All frames of a folder ---- */
+
+/* What the lines of a list name, or the lack of it. */
+static kdas_status check_list(kd_frames *frames, const kd_name_list *list,
+                              const kd_pictures *images, bool skip_bad)
+{
+    for (size_t i = 0; i < list->count; i++)
+        KD_RETURN(kd_frames_take(frames, kd_name_list_check(list, i, images), list->entry[i].text,
+                                 skip_bad));
     return KDAS_OK;
 }
 
-static kdas_status pair(kd_frames *frames, const struct side *images, const struct side *masks,
-                        bool skip_bad)
+/* Add every name of the two sides, or those of the list. Without masks, `masks` is empty. */
+static kdas_status add_all(kd_frames *frames, const kd_pictures *images, const kd_pictures *masks,
+                           const kd_name_list *list, const kd_scan *scan)
 {
     size_t i = 0, m = 0;
 
     while (i < images->count || m < masks->count) {
-        const char  *a    = i < images->count ? images->picture[i].stem : NULL;
-        const char  *b    = m < masks->count ? masks->picture[m].stem : NULL;
-        const char  *stem = !b || (a && strcmp(a, b) <= 0) ? a : b;
-        struct group g    = { images->picture + i, masks->picture + m, run_length(images, i, stem),
-                              run_length(masks, m, stem) };
+        const char  *a    = i < images->count ? images->picture[i].name : NULL;
+        const char  *b    = m < masks->count ? masks->picture[m].name : NULL;
+        const char  *name = !b || (a && strcmp(a, b) <= 0) ? a : b;
+        struct group g    = { images->picture + i, masks->picture + m,
+                              kd_pictures_same(images, i, name), kd_pictures_same(masks, m, name) };
 
-        KD_RETURN(take(frames, add_group(frames, &g, images, masks), skip_bad));
+        if (!list->path || kd_name_list_has(list, name)) {
+            kdas_status st = scan->unlabelled ? add_alone(frames, &g)
+                                              : add_group(frames, &g, images, masks, scan);
+
+            KD_RETURN(kd_frames_take(frames, st, name, scan->skip_bad));
+        }
         i += g.images;
         m += g.masks;
     }
     return KDAS_OK;
 }
 
-/* A folder that gave no frame. */
-static kdas_status check_any(const kd_frames *frames, const struct side *images)
+/* Say how many sizes differ. */
+static void tell_sizes(const kd_frames *frames, const kd_scan *scan)
 {
-    if (frames->count) return KDAS_OK;
-    if (frames->skipped)
-        return kd_fail(KDAS_EFORMAT, "none of the %lld frames in '%s' can be used: %s",
-                       (long long)frames->skipped, images->dir, kdas_last_error());
-    return kd_fail(KDAS_ENOTFOUND, "'%s' has no JPEG, PNG or BMP files", images->dir);
+    const kd_frame_files *first = NULL;
+    size_t                count = 0;
+
+    for (size_t i = 0; i < frames->count && !scan->unlabelled; i++) {
+        const kd_frame_files *f = &frames->frame[i];
+
+        if (f->image_width == f->mask_width && f->image_height == f->mask_height) continue;
+        if (!count++) first = f;
+    }
+    if (count)
+        kd_warn(frames->ctx, "%s resized: %zu, the first '%s' (image %lldx%lld, mask %lldx%lld)",
+                scan->predictions ? "predictions" : "masks", count,
+                scan->predictions ? first->image_path : first->mask_path,
+                (long long)first->image_width, (long long)first->image_height,
+                (long long)first->mask_width, (long long)first->mask_height);
 }
 
-kdas_status kd_frames_scan(kd_frames *frames, const char *dir, bool skip_bad)
+/* Images both in a folder and in folders below it may be there by mistake. */
+static void tell_mixed(const kd_pictures *images, kdas_context *ctx)
 {
-    kdas_status st     = KDAS_OK;
-    struct side images = { 0 }, masks = { 0 };
+    const char *first = NULL;
+    size_t      below = 0;
 
-    if (!kd_is_folder(dir)) return kd_fail(KDAS_ENOTFOUND, "there is no folder '%s'", dir);
-    KD_TRY(side_find(&images, frames->ctx, dir, "images", "image"));
-    KD_TRY(side_find(&masks, frames->ctx, dir, "masks", "mask"));
-    KD_TRY(pair(frames, &images, &masks, skip_bad));
-    st = check_any(frames, &images);
+    for (size_t i = 0; i < images->count; i++) {
+        if (!strchr(images->picture[i].name, '/')) continue;
+        if (!below++) first = images->picture[i].name;
+    }
+    if (below && below < images->count)
+        kd_warn(ctx,
+                "'%s' has %zu images of its own and %zu in folders below, such as '%s': all "
+                "are read",
+                images->dir, images->count - below, below, first);
+}
+
+static kdas_status scan_pictures(kd_frames *frames, const kd_pictures *images,
+                                 const kd_pictures *masks, const kd_scan *scan)
+{
+    kdas_status  st   = KDAS_OK;
+    kd_name_list list = { 0 };
+
+    kd_pictures_tell(images, frames->ctx);
+    if (!scan->predictions) tell_mixed(images, frames->ctx);
+    kd_pictures_tell(masks, frames->ctx);
+    if (scan->list) {
+        KD_TRY(kd_name_list_read(&list, frames->ctx, scan->list, images, masks));
+        KD_TRY(check_list(frames, &list, images, scan->skip_bad));
+    }
+    KD_TRY(add_all(frames, images, masks, &list, scan));
+    KD_TRY(check_any(frames, images->dir));
+    KD_TRY(kd_frames_survey(frames, scan->skip_bad));
+    KD_TRY(check_any(frames, images->dir));
+    KD_TRY(kd_frames_settle(frames, masks->dir ? masks->dir : images->dir));
+    if (scan->check) KD_TRY(kd_frames_check(frames, scan->skip_bad));
+    KD_TRY(check_any(frames, images->dir));
+    if (!scan->allow_empty) KD_TRY(kd_frames_need_polyp(frames, masks->dir));
+    tell_sizes(frames, scan);
 done:
-    side_finish(&images, frames->ctx);
-    side_finish(&masks, frames->ctx);
+    kd_name_list_finish(&list, frames->ctx);
     return st;
 }
 
-/* ---- Frames without masks ---- */
+/* ---- Where the files are ---- */
 
-static kdas_status add_alone(kd_frames *frames, const struct picture *p, size_t same)
+static kdas_status list_side(kd_pictures *pictures, kdas_context *ctx, const char *dir,
+                             kd_side side)
 {
-    kdas_context  *ctx = frames->ctx;
-    kd_image_info  image;
-    kd_frame_files frame;
+    char       *path;
+    kdas_status st;
 
-    if (same > 1)
-        return kd_fail(KDAS_EFORMAT, "'%s' and '%s' have the same base name", p[0].path, p[1].path);
-    if (!p->readable)
-        return kd_fail(KDAS_EFORMAT, "'%s' is not of a kind that is read: JPEG, PNG, BMP", p->path);
-    KD_RETURN(kd_image_info_load(&image, ctx, p->path));
-    frame = (kd_frame_files){ .image_path = kd_strdup(ctx, p->path),
-                              .unlabelled = true,
-                              .width      = image.width,
-                              .height     = image.height };
-    if (frame.image_path) frame.name = kd_strdup(ctx, p->stem);
-    return kd_frames_add(frames, frame);
+    KD_RETURN(kd_find_side(&path, ctx, dir, side));
+    if (!path) return kd_fail_side(ctx, dir, side);
+    st = kd_pictures_list(pictures, ctx, path, NULL);
+    kd_free(ctx, path);
+    return st;
 }
 
-/* DIR/images, DIR/image, or DIR itself where it has neither. */
-static kdas_status find_alone(struct side *images, kdas_context *ctx, const char *dir)
+/* The side's folder in `dir`, or `dir` itself where it has none. */
+static kdas_status list_side_or_all(kd_pictures *pictures, kdas_context *ctx, const char *dir,
+                                    kd_side side)
 {
-    kdas_status st = side_find(images, ctx, dir, "images", "image");
+    char       *path;
+    kdas_status st;
 
-    if (st != KDAS_ENOTFOUND) return st;
-    kd_free(ctx, images->dir);
-    images->dir = kd_strdup(ctx, dir);
-    return images->dir ? side_list(images, ctx) : KDAS_ENOMEM;
+    KD_RETURN(kd_find_side(&path, ctx, dir, side));
+    st = kd_pictures_list(pictures, ctx, path ? path : dir, NULL);
+    kd_free(ctx, path);
+    return st;
 }
 
-kdas_status kd_frames_scan_unlabelled(kd_frames *frames, const char *dir, bool skip_bad)
+kdas_status kd_frames_scan(kd_frames *frames, const char *dir, const kd_scan *scan)
 {
     kdas_status st     = KDAS_OK;
-    struct side images = { 0 };
+    kd_pictures images = { 0 }, masks = { 0 };
 
-    if (!kd_is_folder(dir)) return kd_fail(KDAS_ENOTFOUND, "there is no folder '%s'", dir);
-    KD_TRY(find_alone(&images, frames->ctx, dir));
-    for (size_t i = 0, n; i < images.count; i += n) {
-        n = run_length(&images, i, images.picture[i].stem);
-        KD_TRY(take(frames, add_alone(frames, &images.picture[i], n), skip_bad));
+    if (scan->unlabelled) {
+        KD_TRY(list_side_or_all(&images, frames->ctx, dir, KD_SIDE_IMAGES));
+    } else {
+        KD_TRY(list_side(&images, frames->ctx, dir, KD_SIDE_IMAGES));
+        KD_TRY(list_side(&masks, frames->ctx, dir, KD_SIDE_MASKS));
     }
-    st = check_any(frames, &images);
+    st = scan_pictures(frames, &images, &masks, scan);
 done:
-    side_finish(&images, frames->ctx);
+    kd_pictures_finish(&images, frames->ctx);
+    kd_pictures_finish(&masks, frames->ctx);
+    return st;
+}
+
+/* ---- Predictions and their masks ---- */
+
+/* The endings of names that kdas-segment gives; the first two may serve as predictions. */
+static const char *const segmented[] = { "_probability", "_mask", "_overlay" };
+
+/* The length of a name without that ending, or 0. */
+static size_t without(const char *name, const char *ending)
+{
+    size_t n = strlen(name), tail = strlen(ending);
+
+    return n > tail && strcmp(name + n - tail, ending) == 0 ? n - tail : 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const kd_picture *)a)->name, ((const kd_picture *)b)->name);
+}
+
+/* Name pictures NAME_ending after their mask NAME, unless there is a NAME already. */
+static kdas_status drop_ending(kd_pictures *p, kdas_context *ctx, const kd_pictures *masks,
+                               const char *ending)
+{
+    kdas_status st   = KDAS_OK;
+    char      **name = kd_calloc(ctx, p->count, sizeof *name);
+
+    if (!name) return KDAS_ENOMEM;
+    for (size_t i = 0; i < p->count; i++) {
+        size_t n = without(p->picture[i].name, ending);
+
+        if (!n || kd_pictures_find(masks, p->picture[i].name)) continue;
+        name[i] = kd_printf(ctx, "%.*s", (int)n, p->picture[i].name);
+        if (!name[i]) {
+            st = KDAS_ENOMEM;
+            goto done;
+        }
+        if (kd_pictures_find(masks, name[i]) && !kd_pictures_find(p, name[i])) continue;
+        kd_free(ctx, name[i]);
+        name[i] = NULL;
+    }
+    for (size_t i = 0; i < p->count; i++) {
+        char *before = p->picture[i].name;
+
+        if (!name[i]) continue;
+        p->picture[i].name = name[i];
+        name[i]            = before;
+    }
+    if (p->count) qsort(p->picture, p->count, sizeof *p->picture, by_name);
+done:
+    for (size_t i = 0; i < p->count; i++)
+        kd_free(ctx, name[i]);
+    kd_free(ctx, name);
+    return st;
+}
+
+/* Remove predictions without a mask; those that kdas-segment wrote beside others are not
+ * counted. */
+static void drop_spare(kd_pictures *p, kdas_context *ctx, const kd_pictures *masks)
+{
+    size_t kept = 0, spare = 0;
+
+    for (size_t i = 0; i < p->count; i++) {
+        kd_picture one = p->picture[i];
+        bool       own = false;
+
+        if (kd_pictures_find(masks, one.name)) {
+            p->picture[kept++] = one;
+            continue;
+        }
+        for (size_t k = 0; k < KD_COUNT(segmented); k++) {
+            size_t n    = without(one.name, segmented[k]);
+            char   last = one.name[n];
+
+            if (!n) continue;
+            one.name[n] = 0;
+            own         = own || kd_pictures_find(masks, one.name);
+            one.name[n] = last;
+        }
+        spare += !own;
+        kd_free(ctx, one.name);
+        kd_free(ctx, one.path);
+    }
+    p->count = kept;
+    if (spare) kd_warn(ctx, "predictions without a mask in '%s', left out: %zu", p->dir, spare);
+}
+
+kdas_status kd_frames_scan_predictions(kd_frames *frames, const char *predictions,
+                                       const char *masks, const kd_scan *scan)
+{
+    kdas_status st   = KDAS_OK;
+    kd_pictures maps = { 0 }, truth = { 0 };
+
+    KD_TRY(list_side_or_all(&truth, frames->ctx, masks, KD_SIDE_MASKS));
+    if (!kd_is_folder(predictions)) {
+        st = kd_fail(KDAS_ENOTFOUND, "there is no folder '%s'", predictions);
+        goto done;
+    }
+    KD_TRY(kd_pictures_list(&maps, frames->ctx, predictions, NULL));
+    if (!truth.count || !maps.count) {
+        st = kd_fail(KDAS_ENOTFOUND, "'%s' has no JPEG, PNG, BMP or TIFF files",
+                     truth.count ? maps.dir : truth.dir);
+        goto done;
+    }
+    KD_TRY(drop_ending(&maps, frames->ctx, &truth, segmented[0]));
+    KD_TRY(drop_ending(&maps, frames->ctx, &truth, segmented[1]));
+    drop_spare(&maps, frames->ctx, &truth);
+    st = scan_pictures(frames, &maps, &truth, scan);
+done:
+    kd_pictures_finish(&maps, frames->ctx);
+    kd_pictures_finish(&truth, frames->ctx);
     return st;
 }

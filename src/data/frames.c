@@ -14,8 +14,9 @@ kdas_status kd_frames_create(kd_frames **out, kdas_context *ctx, uint64_t budget
     KD_RETURN(kd_check_process(ctx));
     frames = kd_calloc(ctx, 1, sizeof *frames);
     if (!frames) return KDAS_ENOMEM;
-    frames->ctx    = ctx;
-    frames->budget = budget;
+    frames->ctx       = ctx;
+    frames->budget    = budget;
+    frames->mask_rule = KDAS_MASK_BRIGHT;
     atomic_init(&frames->users, 1);
     if (pthread_mutex_init(&frames->lock, NULL) != 0) {
         kd_free(ctx, frames);
@@ -31,7 +32,7 @@ kd_frames *kd_frames_share(kd_frames *frames)
     return frames;
 }
 
-static void frame_finish(kdas_context *ctx, kd_frame_files *frame)
+void kd_frame_finish(kdas_context *ctx, kd_frame_files *frame)
 {
     kd_free(ctx, frame->name);
     kd_free(ctx, frame->image_path);
@@ -44,7 +45,8 @@ void kd_frames_drop(kd_frames *frames)
 {
     if (!frames || atomic_fetch_sub(&frames->users, 1) != 1) return;
     for (size_t i = 0; i < frames->count; i++)
-        frame_finish(frames->ctx, &frames->frame[i]);
+        kd_frame_finish(frames->ctx, &frames->frame[i]);
+    kd_skips_finish(&frames->skips, frames->ctx);
     if (!kd_is_inherited(frames->ctx)) pthread_mutex_destroy(&frames->lock);
     kd_free(frames->ctx, frames->frame);
     kd_free(frames->ctx, frames);
@@ -60,37 +62,68 @@ kdas_status kd_frames_add(kd_frames *frames, kd_frame_files frame)
     if (st == KDAS_OK)
         frames->frame[frames->count++] = frame;
     else
-        frame_finish(frames->ctx, &frame);
+        kd_frame_finish(frames->ctx, &frame);
     return st;
 }
 
 /* ---- Decoding ---- */
 
-static kdas_status decode_file(kdas_image **out, kd_frames *frames, const kd_frame_files *frame,
-                               const char *path, kdas_pixel pixel)
+/* Bring decoded pixels to the frame's size. */
+static kdas_status fit(kdas_image **image, const kd_frame_files *frame)
 {
-    kdas_view view;
+    kdas_context *ctx = (*image)->ctx;
+    kdas_image   *wanted;
+    kdas_view     view = kdas_image_view(*image);
+    kdas_status   st;
 
-    KD_RETURN(kdas_image_load(out, frames->ctx, path, pixel));
-    view = kdas_image_view(*out);
     if (view.width == frame->width && view.height == frame->height) return KDAS_OK;
-    kdas_image_destroy(*out);
-    *out = NULL;
-    return kd_fail(KDAS_EFORMAT,
-                   "'%s' was %lldx%lld when the dataset was opened and is %lldx%lld now", path,
-                   (long long)frame->width, (long long)frame->height, (long long)view.width,
-                   (long long)view.height);
+    KD_RETURN(kd_image_make(&wanted, ctx, frame->width, frame->height, view.pixel));
+    st = kd_resize_bytes(ctx, wanted->pixels, frame->width, frame->height, &view);
+    if (st != KDAS_OK) {
+        kdas_image_destroy(wanted);
+        return st;
+    }
+    if (view.pixel == KDAS_PIXEL_GREY8) /* a mask */
+        for (int64_t k = 0; k < frame->width * frame->height; k++)
+            wanted->pixels[k] = wanted->pixels[k] > 127 ? 255 : 0;
+    kdas_image_destroy(*image);
+    *image = wanted;
+    return KDAS_OK;
+}
+
+/* Check a file just decoded, which was width x height when the dataset was opened, and fit it into
+ * the frame. On failure it is destroyed. */
+static kdas_status take_file(kdas_image **image, const kd_frame_files *frame, const char *path,
+                             int64_t width, int64_t height)
+{
+    kdas_view   view = kdas_image_view(*image);
+    kdas_status st;
+
+    if (view.width == width && view.height == height)
+        st = fit(image, frame);
+    else
+        st = kd_fail(KDAS_EFORMAT,
+                     "'%s' was %lldx%lld when the dataset was opened and is %lldx%lld now", path,
+                     (long long)width, (long long)height, (long long)view.width,
+                     (long long)view.height);
+    if (st == KDAS_OK) return KDAS_OK;
+    kdas_image_destroy(*image);
+    *image = NULL;
+    return st;
+}
+
+static kdas_status decode_image(kdas_image **image, kd_frames *frames, const kd_frame_files *frame)
+{
+    kd_image_info info;
+
+    KD_RETURN(kd_image_load(image, &info, frames->ctx, frame->image_path, KDAS_PIXEL_RGB8));
+    return take_file(image, frame, frame->image_path, frame->image_width, frame->image_height);
 }
 
 static kdas_status decode_mask(kdas_image **mask, kd_frames *frames, const kd_frame_files *frame)
 {
-    uint8_t *p;
-
-    KD_RETURN(decode_file(mask, frames, frame, frame->mask_path, KDAS_PIXEL_GREY8));
-    p = kdas_image_pixels(*mask);
-    for (int64_t k = 0; k < frame->width * frame->height; k++)
-        p[k] = p[k] > 127 ? 255 : 0;
-    return KDAS_OK;
+    KD_RETURN(kd_mask_read(mask, frames->ctx, frame->mask_path, frames->mask_rule));
+    return take_file(mask, frame, frame->mask_path, frame->mask_width, frame->mask_height);
 }
 
 static kdas_status decode(kdas_image **image, kdas_image **mask, kd_frames *frames, size_t i)
@@ -101,7 +134,7 @@ static kdas_status decode(kdas_image **image, kdas_image **mask, kd_frames *fram
     if (!frame->image_path)
         return kdas_scene_draw(image, mask, frames->ctx, (int64_t)i, &frames->scene);
     *mask = NULL;
-    KD_TRY(decode_file(image, frames, frame, frame->image_path, KDAS_PIXEL_RGB8));
+    KD_TRY(decode_image(image, frames, frame));
     if (!frame->unlabelled) KD_TRY(decode_mask(mask, frames, frame));
 done:
     if (st != KDAS_OK) {

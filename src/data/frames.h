@@ -6,14 +6,20 @@
 #include <pthread.h>
 #include <kdas/data.h>
 #include "base/base.h"
+#include "data/skips.h"
+#include "image/mask.h"
 
 typedef struct kd_frame_files {
-    char       *name;                   /* base name without its ending         */
-    char       *image_path, *mask_path; /* NULL: a scene, drawn                 */
-    bool        unlabelled;             /* there is no mask                     */
-    int64_t     width, height;          /* as the headers said, mask and image  */
-    kdas_image *image, *mask;           /* kept decoded, or NULL; under `lock`  */
-    bool        seen, empty; /* its mask has been looked at, and is all 0; under `lock` */
+    char          *name;                      /* path below the folder, without its ending */
+    char          *image_path, *mask_path;    /* NULL: a scene, drawn                      */
+    bool           unlabelled;                /* there is no mask                          */
+    int64_t        width, height;             /* of the frame: what differs is resized     */
+    int64_t        image_width, image_height; /* as the files' headers said                */
+    int64_t        mask_width, mask_height;
+    kdas_image    *image, *mask; /* kept decoded, or NULL; under `lock`  */
+    bool           seen, empty;  /* its mask has been looked at, and is all 0; under `lock` */
+    int            turn;         /* of the image, EXIF's: as kd_image_info says */
+    kd_mask_survey survey;       /* with mask_rule AUTO: what its mask holds   */
 } kd_frame_files;
 
 typedef struct kd_frames {
@@ -24,7 +30,8 @@ typedef struct kd_frames {
     kdas_scene_options scene;
     kd_frame_files    *frame;
     size_t             count, capacity;
-    int64_t            skipped; /* frames that were left out when the folder was read */
+    kd_skips           skips;     /* frames that were left out when the folder was read  */
+    kdas_mask_rule     mask_rule; /* while folders are read perhaps AUTO, later never    */
 } kd_frames;
 
 /* An empty store with one user. */
@@ -36,9 +43,38 @@ void       kd_frames_drop(kd_frames *frames);
  * failed allocation. */
 kdas_status kd_frames_add(kd_frames *frames, kd_frame_files frame);
 
-/* Fill an empty store from a folder (folder.c), or from one of frames without masks. */
-kdas_status kd_frames_scan(kd_frames *frames, const char *dir, bool skip_bad);
-kdas_status kd_frames_scan_unlabelled(kd_frames *frames, const char *dir, bool skip_bad);
+/* Free what a frame owns; its place is then to be used anew. */
+void kd_frame_finish(kdas_context *ctx, kd_frame_files *frame);
+
+/* How folders are read. */
+typedef struct kd_scan {
+    const char *list;        /* a file that names the frames to read; NULL: all        */
+    bool        unlabelled;  /* there are no masks                                     */
+    bool        predictions; /* images are predictions, and frames have the mask's size */
+    bool        skip_bad;    /* leave out what cannot be used, else refuse it          */
+    bool        fit;         /* resize what differs in size                            */
+    bool        check;       /* decode everything now                                  */
+    bool        allow_empty; /* take a set whose masks are all empty                   */
+} kd_scan;
+
+/* Fill an empty store from a folder (folder.c), or from a folder of predictions and one of their
+ * masks. */
+kdas_status kd_frames_scan(kd_frames *frames, const char *dir, const kd_scan *scan);
+kdas_status kd_frames_scan_predictions(kd_frames *frames, const char *predictions,
+                                       const char *masks, const kd_scan *scan);
+/* The result `st` of adding or checking a frame: a failure is noted and logged if bad frames are
+ * left out, else returned. */
+kdas_status kd_frames_take(kd_frames *frames, kdas_status st, const char *name, bool skip_bad);
+/* Look at every frame in threads, and leave out or refuse those that fail (check_frames.c): survey
+ * its mask, if the rule is not known yet; later decode it. */
+kdas_status kd_frames_survey(kd_frames *frames, bool skip_bad);
+kdas_status kd_frames_check(kd_frames *frames, bool skip_bad);
+
+/* After the survey: find the rule by which masks are read, and log what is unusual. `dir` is for
+ * sentences (masks.c). */
+kdas_status kd_frames_settle(kd_frames *frames, const char *dir);
+/* After that: refuse a set without any polyp. */
+kdas_status kd_frames_need_polyp(kd_frames *frames, const char *dir);
 
 /* A borrowed decoded frame: RGB8, and GREY8 of 0 and 255, or a view without data if there is no
  * mask. The borrower must return it. */

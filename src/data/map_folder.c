@@ -6,84 +6,16 @@
 #include "base/context.h"
 #include "base/process.h"
 #include "data/dataset.h"
+#include "data/pictures.h"
 #include "image/image.h"
 #include "io/safetensors.h"
 
-/* A file that may be a map. */
-struct found {
-    char *stem, *path;
-};
-
-struct folder {
-    kdas_context *ctx;
-    struct found *file; /* by stem, then by path, in byte order */
-    size_t        count, capacity;
-};
-
-static int by_stem(const void *a, const void *b)
+static kdas_status list_maps(kd_pictures *maps, kdas_context *ctx, const char *dir)
 {
-    const struct found *p = a, *q = b;
-    int                 order = strcmp(p->stem, q->stem);
-
-    return order ? order : strcmp(p->path, q->path);
-}
-
-static kdas_status folder_add(struct folder *f, const char *dir, const char *name)
-{
-    struct found file = { kd_path_stem(f->ctx, name), kd_path_join(f->ctx, dir, name) };
-    kdas_status  st   = file.stem && file.path ? KDAS_OK : KDAS_ENOMEM;
-
-    if (st == KDAS_OK)
-        st = kd_grow(f->ctx, (void **)&f->file, &f->capacity, f->count + 1, sizeof file);
-    if (st == KDAS_OK) {
-        f->file[f->count++] = file;
-        return KDAS_OK;
-    }
-    kd_free(f->ctx, file.stem);
-    kd_free(f->ctx, file.path);
-    return st;
-}
-
-static kdas_status folder_list(struct folder *f, const char *dir)
-{
-    kdas_status st    = KDAS_OK;
-    kd_names    names = { 0 };
+    static const char *const endings[] = { ".png", ".safetensors", NULL };
 
     if (!kd_is_folder(dir)) return kd_fail(KDAS_ENOTFOUND, "there is no folder '%s'", dir);
-    KD_TRY(kd_list_folder(&names, f->ctx, dir));
-    for (size_t i = 0; i < names.count; i++)
-        if (kd_path_has_extension(names.name[i], ".png") ||
-            kd_path_has_extension(names.name[i], ".safetensors"))
-            KD_TRY(folder_add(f, dir, names.name[i]));
-    if (f->count) qsort(f->file, f->count, sizeof *f->file, by_stem);
-done:
-    kd_names_clear(&names, f->ctx);
-    return st;
-}
-
-static void folder_finish(struct folder *f)
-{
-    for (size_t i = 0; i < f->count; i++) {
-        kd_free(f->ctx, f->file[i].stem);
-        kd_free(f->ctx, f->file[i].path);
-    }
-    kd_free(f->ctx, f->file);
-}
-
-/* The first of the files for a name, or NULL. */
-static const struct found *folder_find(const struct folder *f, const char *name)
-{
-    size_t low = 0, high = f->count;
-
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-
-        if (strcmp(f->file[middle].stem, name) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < f->count && strcmp(f->file[low].stem, name) == 0 ? &f->file[low] : NULL;
+    return kd_pictures_list(maps, ctx, dir, endings);
 }
 
 /* ---- Frames and files ---- */
@@ -112,17 +44,17 @@ static kdas_status check_names(const kdas_dataset *dataset)
     return st;
 }
 
-static kdas_status check_found(const kdas_dataset *dataset, const struct folder *f, const char *dir)
+static kdas_status check_found(const kdas_dataset *dataset, const kd_pictures *f)
 {
     const char *first   = NULL;
     int64_t     missing = 0;
 
     for (int64_t i = 0; i < dataset->count; i++) {
-        const char         *name = kd_dataset_frame(dataset, i)->name;
-        const struct found *file = folder_find(f, name);
+        const char       *name = kd_dataset_frame(dataset, i)->name;
+        const kd_picture *file = kd_pictures_find(f, name);
 
         if (!file && missing++ == 0) first = name;
-        if (file && file + 1 < f->file + f->count && strcmp(file[1].stem, name) == 0)
+        if (file && file + 1 < f->picture + f->count && strcmp(file[1].name, name) == 0)
             return kd_fail(KDAS_EFORMAT, "'%s' and '%s' are both maps of one frame", file[0].path,
                            file[1].path);
     }
@@ -130,7 +62,7 @@ static kdas_status check_found(const kdas_dataset *dataset, const struct folder 
     return kd_fail(KDAS_ENOTFOUND,
                    "'%s' has no map for %lld of the %lld frames, the first '%s' (.png or "
                    ".safetensors)",
-                   dir, (long long)missing, (long long)dataset->count, first);
+                   f->dir, (long long)missing, (long long)dataset->count, first);
 }
 
 /* Refuse maps that are all constant: probability maps of frames with polyps are not. The first map
@@ -157,7 +89,7 @@ static void drop_all(kdas_context *ctx, kd_map **map, int64_t count)
 }
 
 /* New maps for all frames: the current files of each, and the folder's. */
-static kdas_status make_maps(kd_map ***out, const kdas_dataset *dataset, const struct folder *f)
+static kdas_status make_maps(kd_map ***out, const kdas_dataset *dataset, const kd_pictures *f)
 {
     kdas_context *ctx = dataset->ctx;
     kdas_status   st  = KDAS_OK;
@@ -168,8 +100,8 @@ static kdas_status make_maps(kd_map ***out, const kdas_dataset *dataset, const s
         const kd_entry *e = &dataset->entry[i];
         kd_map_file     file;
 
-        KD_TRY(
-            kd_map_file_open(&file, ctx, folder_find(f, kd_dataset_frame(dataset, i)->name)->path));
+        KD_TRY(kd_map_file_open(&file, ctx,
+                                kd_pictures_find(f, kd_dataset_frame(dataset, i)->name)->path));
         KD_TRY(kd_map_create(&map[i], e->frames, e->map, &file));
     }
     *out = map;
@@ -181,19 +113,18 @@ done:
 
 kdas_status kdas_dataset_add_maps(kdas_dataset *dataset, const char *dir)
 {
-    kdas_status   st  = KDAS_OK;
-    kd_map      **map = NULL;
-    struct folder f   = { 0 };
+    kdas_status st  = KDAS_OK;
+    kd_map    **map = NULL;
+    kd_pictures f   = { 0 };
 
     if (!dataset || !dir)
         return kd_fail(KDAS_EINVAL, "kdas_dataset_add_maps: the %s is NULL",
                        dataset ? "folder" : "dataset");
     KD_RETURN(kd_check_process(dataset->ctx));
     if (!dataset->count) return kd_fail(KDAS_EINVAL, "kdas_dataset_add_maps: there are no frames");
-    f.ctx = dataset->ctx;
     KD_TRY(check_names(dataset));
-    KD_TRY(folder_list(&f, dir));
-    KD_TRY(check_found(dataset, &f, dir));
+    KD_TRY(list_maps(&f, dataset->ctx, dir));
+    KD_TRY(check_found(dataset, &f));
     KD_TRY(make_maps(&map, dataset, &f));
     KD_TRY(check_values(dataset->ctx, map, dataset->count, dir));
     for (int64_t i = 0; i < dataset->count; i++) {
@@ -204,7 +135,7 @@ kdas_status kdas_dataset_add_maps(kdas_dataset *dataset, const char *dir)
     }
 done:
     drop_all(dataset->ctx, map, dataset->count);
-    folder_finish(&f);
+    kd_pictures_finish(&f, dataset->ctx);
     return st;
 }
 

@@ -139,3 +139,48 @@ kdas_status kdas_evaluate_loss(kdas_evaluator *evaluator, kdas_model *model, kda
     kdas_loss_destroy(seg);
     return st;
 }
+
+/* ---- Predictions on disk ---- */
+
+static kdas_status add_prediction(kdas_evaluator *evaluator, kdas_dataset *dataset, int64_t i)
+{
+    const char *name  = kdas_dataset_name(dataset, i);
+    kdas_image *image = NULL, *mask = NULL, *grey = NULL;
+    kdas_view   view, truth;
+    kdas_status st;
+
+    KD_TRY(kdas_dataset_get(&image, &mask, dataset, i));
+    if (!mask) {
+        st = kd_fail(KDAS_EINVAL, "it has no mask to be judged by");
+        goto done;
+    }
+    view  = kdas_image_view(image);
+    truth = kdas_image_view(mask);
+    KD_TRY(kdas_image_convert(&grey, kdas_dataset_context(dataset), &view, KDAS_PIXEL_GREY8));
+    view = kdas_image_view(grey);
+    KD_TRY(kdas_evaluator_add(evaluator, name, &view, &truth));
+done:
+    kdas_image_destroy(image);
+    kdas_image_destroy(mask);
+    kdas_image_destroy(grey);
+    return st == KDAS_OK || st == KDAS_ECANCELLED ? st : kd_fail_in(st, "frame '%s'", name);
+}
+
+kdas_status kdas_evaluate_predictions(kdas_evaluator *evaluator, kdas_dataset *dataset,
+                                      int64_t limit)
+{
+    int64_t count = kdas_dataset_count(dataset);
+
+    if (!evaluator || !dataset)
+        return kd_fail(KDAS_EINVAL, "kdas_evaluate_predictions: evaluator or dataset is NULL");
+    KD_RETURN(kd_check_process(kdas_dataset_context(dataset)));
+    if (limit < 0)
+        return kd_fail(KDAS_EINVAL, "kdas_evaluate_predictions: limit is %lld, below 0",
+                       (long long)limit);
+    if (limit > 0) count = KD_MIN(count, limit);
+    for (int64_t i = 0; i < count; i++) {
+        KD_RETURN(kd_check_cancel(kdas_dataset_context(dataset)));
+        KD_RETURN(add_prediction(evaluator, dataset, i));
+    }
+    return KDAS_OK;
+}

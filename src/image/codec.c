@@ -26,6 +26,7 @@ struct session {
     const kd_image_info *info;
     uint8_t             *bytes;
     size_t               end;
+    bool                 open; /* a JPEG without an end marker */
     int                  channels;
     uint8_t             *to;
     uint16_t            *to16;
@@ -119,17 +120,17 @@ static kdas_status run(struct session *s, void (*work)(struct session *))
 
 /* ---- Decoding -------------------------------------------------------------------------------- */
 
-/* stb_image reads zeros after the end of data. So zeros are inserted before the end marker, more
- * than it reads ahead. If it still reaches the marker, the last scan lacks bits. */
-static stbi_uc *decode_jpeg(struct session *s, int *w, int *h)
+enum { AHEAD = 8 }; /* more bytes than stb_image reads ahead */
+
+/* Decode with these bytes between the data and the end marker. */
+static stbi_uc *decode_jpeg_before(struct session *s, const char *ahead, int *w, int *h)
 {
-    enum { AHEAD = 8 };
     stbi__context in;
     stbi__jpeg   *jpeg = codec_alloc(sizeof *jpeg); /* zeroed */
     stbi_uc      *pixels;
     int           components;
 
-    memset(s->bytes + s->end, 0, AHEAD);
+    memcpy(s->bytes + s->end, ahead, AHEAD);
     s->bytes[s->end + AHEAD]     = 0xFF;
     s->bytes[s->end + AHEAD + 1] = 0xD9;
     stbi__start_mem(&in, s->bytes, (int)(s->end + AHEAD + 2));
@@ -140,10 +141,31 @@ static stbi_uc *decode_jpeg(struct session *s, int *w, int *h)
     return pixels;
 }
 
+/* stb_image reads zeros after the end of data. So zeros are inserted before the end marker. If it
+ * still reaches the marker, the last scan lacks bits. Without an end marker in the file, the end may
+ * lack fewer bits than that. Then the pixels must be the same with ones in place of the zeros. */
+static stbi_uc *decode_jpeg(struct session *s, int *w, int *h)
+{
+    static const char zeros[AHEAD] = { 0 }, ones[] = "\xFE\xFE\xFE\xFE\xFE\xFE\xFE\xFE";
+    stbi_uc          *pixels, *again;
+    size_t            mark = s->end;
+
+    while (s->bytes[mark] == 0xFF)
+        mark++;
+    s->open = mark == s->end || s->bytes[mark] != 0xD9;
+    pixels  = decode_jpeg_before(s, zeros, w, h);
+    if (!pixels || !s->open) return pixels;
+    again = decode_jpeg_before(s, ones, w, h);
+    if (!again || memcmp(pixels, again, (size_t)*w * (size_t)*h * (size_t)s->channels) != 0)
+        codec_escape(KDAS_EFORMAT, "its coded data end early");
+    return pixels;
+}
+
 static void decode(struct session *s)
 {
-    int   w = 0, h = 0, components;
-    void *pixels;
+    int    w = 0, h = 0, components;
+    size_t samples;
+    void  *pixels;
 
     stbi__g_failure_reason = NULL; /* not every failure sets it */
     if (s->to16)
@@ -157,12 +179,13 @@ static void decode(struct session *s)
 
         codec_escape(KDAS_EFORMAT, reason ? reason : "its data make no sense");
     }
-    if (w != s->info->width || h != s->info->height)
+    if (w != kd_image_stored_width(s->info) || h != kd_image_stored_height(s->info))
         codec_escape(KDAS_EFORMAT, "it says two different sizes");
+    samples = (size_t)w * (size_t)h * (size_t)s->channels;
     if (s->to16)
-        memcpy(s->to16, pixels, (size_t)w * (size_t)h * sizeof *s->to16);
+        memcpy(s->to16, pixels, samples * sizeof *s->to16);
     else
-        memcpy(s->to, pixels, (size_t)w * (size_t)h * (size_t)s->channels);
+        memcpy(s->to, pixels, samples);
 }
 
 static kdas_status decode_file(struct session *s, const char *path)
@@ -174,7 +197,10 @@ static kdas_status decode_file(struct session *s, const char *path)
     s->limit =
         8 * (size_t)(info->width + 64) * (size_t)(info->height + 64) + 2 * s->end + (1u << 20);
     run(s, decode);
-    if (s->reason) kd_fail(s->status, "'%s' is damaged: the decoder says \"%s\"", path, s->reason);
+    if (s->reason && s->open)
+        kd_fail(s->status, "'%s' is cut off: the JPEG image ends early", path);
+    else if (s->reason)
+        kd_fail(s->status, "'%s' is damaged: the decoder says \"%s\"", path, s->reason);
     return s->status;
 }
 
@@ -188,11 +214,12 @@ kdas_status kd_codec_decode(kdas_context *ctx, uint8_t *to, int channels, const 
     return decode_file(&s, path);
 }
 
-kdas_status kd_codec_decode16(kdas_context *ctx, uint16_t *to, const kd_image_info *info,
-                              const char *path, uint8_t *bytes, size_t end)
+kdas_status kd_codec_decode16(kdas_context *ctx, uint16_t *to, int channels,
+                              const kd_image_info *info, const char *path, uint8_t *bytes,
+                              size_t end)
 {
     struct session s = {
-        .ctx = ctx, .to16 = to, .channels = 1, .info = info, .bytes = bytes, .end = end
+        .ctx = ctx, .to16 = to, .channels = channels, .info = info, .bytes = bytes, .end = end
     };
 
     return decode_file(&s, path);

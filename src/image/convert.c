@@ -4,12 +4,6 @@
 #include "image/image.h"
 #include "image/yuv.h"
 
-/* Luma with weights .299 .587 .114 in 16 bits, rounded. */
-static uint8_t luma(int r, int g, int b)
-{
-    return (uint8_t)((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16);
-}
-
 /* A row of n pixels, both kinds 8-bit. Between kinds alpha goes along, or is 255 where
  * there is none. */
 static void row_as(uint8_t *to, kdas_pixel pixel, const uint8_t *p, kdas_pixel from, int64_t n)
@@ -25,7 +19,7 @@ static void row_as(uint8_t *to, kdas_pixel pixel, const uint8_t *p, kdas_pixel f
     if (step == 1) r = g = b = 0;
     for (int64_t x = 0; x < n; x++, p += step, to += samples) {
         if (samples == 1) {
-            to[0] = luma(p[r], p[g], p[b]);
+            to[0] = kd_luma(p[r], p[g], p[b]);
             continue;
         }
         to[red]     = p[r];

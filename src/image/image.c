@@ -238,9 +238,118 @@ static kdas_status read_whole(kdas_context *ctx, const char *path, kd_image_info
         goto done;
     }
     KD_TRY(kd_file_read(file, 0, *bytes, (size_t)n));
+    memset(*bytes + n, 0, KD_CODEC_SPARE);
     KD_TRY(kd_image_check_whole(info, path, *bytes, (size_t)n, end));
 done:
     kd_file_close(file);
+    return st;
+}
+
+/* Stored samples of 16 bits as 8-bit ones; see kd_image_load_samples. */
+static void narrow(uint8_t *to, const uint16_t *from, size_t n, int bits, bool labels)
+{
+    uint16_t most = 0;
+
+    for (size_t i = 0; labels && bits == 16 && i < n; i++)
+        most = KD_MAX(most, from[i]);
+    if (bits <= 8 || (labels && most <= 255)) {
+        for (size_t i = 0; i < n; i++)
+            to[i] = (uint8_t)from[i];
+    } else {
+        for (size_t i = 0; i < n; i++)
+            to[i] = (uint8_t)(labels && from[i] && from[i] < 256 ? 1 : from[i] >> 8);
+    }
+}
+
+/* The same for pixels whose last sample is alpha, which is no label: it has its own scale. */
+static void narrow_with_alpha(uint8_t *to, const uint16_t *from, size_t pixels, int channels,
+                              int bits, bool labels)
+{
+    uint16_t most = 0;
+
+    for (size_t i = 0; labels && i < pixels; i++)
+        for (int c = 0; c < channels - 1; c++)
+            most = KD_MAX(most, from[i * (size_t)channels + (size_t)c]);
+    for (size_t i = 0; i < pixels; i++, to += channels, from += channels) {
+        narrow(to, from, (size_t)channels - 1, labels && most <= 255 ? 8 : bits, false);
+        for (int c = 0; labels && c < channels - 1; c++)
+            if (from[c] && !to[c]) to[c] = 1;
+        narrow(to + channels - 1, from + channels - 1, 1, bits, false);
+    }
+}
+
+/* Decode by way of 16 bits: all TIFF files, and PNGs of labels. */
+static kdas_status decode_wide(uint8_t *to, kdas_context *ctx, int channels,
+                               const kd_image_info *info, const char *path, uint8_t *bytes,
+                               size_t end, bool labels)
+{
+    size_t      pixels = (size_t)(info->width * info->height);
+    uint16_t   *wide   = kd_alloc(ctx, pixels * (size_t)channels * sizeof *wide);
+    kdas_status st;
+
+    if (!wide) return KDAS_ENOMEM;
+    st = info->kind == KD_IMAGE_TIFF
+             ? kd_tiff_decode(ctx, wide, channels, info, path, bytes, end)
+             : kd_codec_decode16(ctx, wide, channels, info, path, bytes, end);
+    if (st == KDAS_OK) {
+        if (channels % 2 == 0)
+            narrow_with_alpha(to, wide, pixels, channels, info->bits, labels);
+        else
+            narrow(to, wide, pixels * (size_t)channels, info->bits, labels);
+    }
+    kd_free(ctx, wide);
+    return st;
+}
+
+/* Turn *pixels of `size` bytes each to be seen. */
+static kdas_status turn(void **pixels, kdas_context *ctx, size_t size, const kd_image_info *info)
+{
+    void *turned;
+
+    if (info->turn <= 1) return KDAS_OK;
+    turned = kd_alloc(ctx, (size_t)(info->width * info->height) * size);
+    if (!turned) return KDAS_ENOMEM;
+    kd_image_turn(turned, *pixels, size, info);
+    kd_free(ctx, *pixels);
+    *pixels = turned;
+    return KDAS_OK;
+}
+
+/* Decode a file in memory to `channels` samples for a pixel, as it is seen. */
+static kdas_status decode(uint8_t **out, kdas_context *ctx, int channels, const kd_image_info *info,
+                          const char *path, uint8_t *bytes, size_t end, bool labels)
+{
+    uint8_t    *pixels = kd_alloc(ctx, (size_t)(info->width * info->height * channels));
+    void       *turned = pixels;
+    kdas_status st;
+
+    if (!pixels) return KDAS_ENOMEM;
+    st = info->kind == KD_IMAGE_TIFF || (labels && info->bits == 16)
+             ? decode_wide(pixels, ctx, channels, info, path, bytes, end, labels)
+             : kd_codec_decode(ctx, pixels, channels, info, path, bytes, end);
+    if (st == KDAS_OK) st = turn(&turned, ctx, (size_t)channels, info);
+    if (st == KDAS_OK)
+        *out = turned;
+    else
+        kd_free(ctx, turned);
+    return st;
+}
+
+kdas_status kd_image_load_samples(uint8_t **out, kd_image_info *info, int *channels,
+                                  kdas_context *ctx, const char *path, bool labels)
+{
+    kdas_status st    = KDAS_OK;
+    uint8_t    *bytes = NULL;
+    size_t      end   = 0;
+
+    *out = NULL;
+    KD_TRY(read_whole(ctx, path, info, &bytes, &end));
+    *channels = info->kind == KD_IMAGE_JPEG ? (info->channels == 1 ? 1 : 3)
+                : info->channels <= 2       ? 2
+                                            : 4;
+    st        = decode(out, ctx, *channels, info, path, bytes, end, labels);
+done:
+    kd_free(ctx, bytes);
     return st;
 }
 
@@ -257,15 +366,48 @@ static kdas_status drop_colour(kdas_image **image)
     return KDAS_OK;
 }
 
+/* An image that owns these pixels from then on; they are freed on failure. */
+static kdas_status wrap(kdas_image **out, kdas_context *ctx, const kd_image_info *info,
+                        kdas_pixel pixel, uint8_t *pixels)
+{
+    kdas_image *image = kd_calloc(ctx, 1, sizeof *image);
+
+    if (!image) {
+        kd_free(ctx, pixels);
+        return KDAS_ENOMEM;
+    }
+    *image = (kdas_image){ ctx, info->width, info->height, kd_pixel_samples(pixel), pixel, pixels };
+    *out   = image;
+    return KDAS_OK;
+}
+
+kdas_status kd_image_load(kdas_image **out, kd_image_info *info, kdas_context *ctx,
+                          const char *path, kdas_pixel pixel)
+{
+    kdas_status st    = KDAS_OK;
+    kdas_image *image = NULL;
+    uint8_t    *bytes = NULL, *pixels;
+    size_t      end   = 0;
+    kdas_pixel  decoded;
+
+    *out = NULL;
+    KD_TRY(read_whole(ctx, path, info, &bytes, &end));
+    decoded = pixel == KDAS_PIXEL_GREY8 && info->channels <= 2 ? KDAS_PIXEL_GREY8 : KDAS_PIXEL_RGB8;
+    KD_TRY(decode(&pixels, ctx, kd_pixel_samples(decoded), info, path, bytes, end, false));
+    KD_TRY(wrap(&image, ctx, info, decoded, pixels));
+    if (decoded != pixel) KD_TRY(drop_colour(&image));
+    *out  = image;
+    image = NULL;
+done:
+    kd_free(ctx, bytes);
+    kdas_image_destroy(image);
+    return st;
+}
+
 kdas_status kdas_image_load(kdas_image **out, kdas_context *context, const char *path,
                             kdas_pixel pixel)
 {
-    kdas_status   st    = KDAS_OK;
-    kdas_image   *image = NULL;
-    uint8_t      *bytes = NULL;
-    size_t        end   = 0;
     kd_image_info info;
-    kdas_pixel    decoded;
 
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_image_load: out is NULL");
     *out = NULL;
@@ -274,18 +416,13 @@ kdas_status kdas_image_load(kdas_image **out, kdas_context *context, const char 
                        context ? "path" : "context");
     if (pixel != KDAS_PIXEL_GREY8 && pixel != KDAS_PIXEL_RGB8)
         return kd_fail(KDAS_EINVAL, "kdas_image_load: pixel %d is not GREY8 or RGB8", (int)pixel);
-
-    KD_TRY(read_whole(context, path, &info, &bytes, &end));
-    decoded = pixel == KDAS_PIXEL_GREY8 && info.channels <= 2 ? KDAS_PIXEL_GREY8 : KDAS_PIXEL_RGB8;
-    KD_TRY(kd_image_make(&image, context, info.width, info.height, decoded));
-    KD_TRY(kd_codec_decode(context, image->pixels, image->channels, &info, path, bytes, end));
-    if (decoded != pixel) KD_TRY(drop_colour(&image));
-    *out  = image;
-    image = NULL;
-done:
-    kd_free(context, bytes);
-    kdas_image_destroy(image);
-    return st;
+    KD_RETURN(kd_image_load(out, &info, context, path, pixel));
+    if (info.turn > 1)
+        kd_warn(context,
+                "'%s' is turned as its EXIF orientation says (%d): it is used as it is seen, "
+                "%lldx%lld",
+                path, info.turn, (long long)info.width, (long long)info.height);
+    return KDAS_OK;
 }
 
 kdas_status kd_image_check_grey(const kd_image_info *info, const char *path)
@@ -302,18 +439,19 @@ kdas_status kd_image_load_grey16(uint16_t **out, kd_image_info *info, kdas_conte
 {
     kdas_status st      = KDAS_OK;
     uint8_t    *bytes   = NULL;
-    uint16_t   *samples = NULL;
+    void       *samples = NULL;
     size_t      end     = 0;
 
     *out = NULL;
     KD_TRY(read_whole(ctx, path, info, &bytes, &end));
     KD_TRY(kd_image_check_grey(info, path));
-    samples = kd_alloc(ctx, (size_t)(info->width * info->height) * sizeof *samples);
+    samples = kd_alloc(ctx, (size_t)(info->width * info->height) * sizeof **out);
     if (!samples) {
         st = KDAS_ENOMEM;
         goto done;
     }
-    KD_TRY(kd_codec_decode16(ctx, samples, info, path, bytes, end));
+    KD_TRY(kd_codec_decode16(ctx, samples, 1, info, path, bytes, end));
+    KD_TRY(turn(&samples, ctx, sizeof **out, info));
     *out    = samples;
     samples = NULL;
 done:

@@ -52,19 +52,42 @@ kdas_status kd_image_make(kdas_image **out, kdas_context *ctx, int64_t width, in
  * (convert.c). Grey is Rec. 601 luma, rounded as Pillow does. */
 void kd_view_pack(uint8_t *to, kdas_pixel pixel, const kdas_view *view);
 
+/* Rec. 601 luma with weights .299 .587 .114 in 16 bits, rounded. */
+static inline uint8_t kd_luma(int r, int g, int b)
+{
+    return (uint8_t)((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16);
+}
+
 /* Whether the CPU has AVX2 (resize_avx2.c). */
 bool kd_has_avx2(void);
 
 /* ---- What a file says (info.c) --------------------------------------------------------------- */
 
-typedef enum kd_image_kind { KD_IMAGE_JPEG = 1, KD_IMAGE_PNG = 2, KD_IMAGE_BMP = 3 } kd_image_kind;
+typedef enum kd_image_kind {
+    KD_IMAGE_JPEG = 1,
+    KD_IMAGE_PNG  = 2,
+    KD_IMAGE_BMP  = 3,
+    KD_IMAGE_TIFF = 4
+} kd_image_kind;
 
 typedef struct kd_image_info {
     kd_image_kind kind;
-    int64_t       width, height;
-    int           channels; /* as stored: 1 grey, 2 grey and alpha, 3 colour or palette, 4 */
-    int           bits;     /* of a PNG's sample, else 8                                   */
+    int64_t       width, height; /* as the picture is seen                                      */
+    int           channels;      /* as stored: 1 grey, 2 grey and alpha, 3 colour or palette, 4 */
+    int           bits;          /* of a sample of a PNG or TIFF, else 8                        */
+    int           turn;          /* EXIF's orientation, 1..8: how the stored rows are turned to be
+                                  * seen; 0 and 1: not at all. From 5 on, sides change places     */
 } kd_image_info;
+
+/* Width and height as the rows are stored. */
+static inline int64_t kd_image_stored_width(const kd_image_info *info)
+{
+    return info->turn >= 5 ? info->height : info->width;
+}
+static inline int64_t kd_image_stored_height(const kd_image_info *info)
+{
+    return info->turn >= 5 ? info->width : info->height;
+}
 
 /* Read the header alone. Fails as kdas_image_load does for a file that it would refuse on sight:
  * another kind, 0 pixels, too large. */
@@ -72,11 +95,18 @@ kdas_status kd_image_info_read(kd_image_info *out, kd_file *file);
 /* kd_file_open, with a sentence for a folder. */
 kdas_status kd_image_open(kd_file **out, kdas_context *ctx, const char *path);
 kdas_status kd_image_info_load(kd_image_info *out, kdas_context *ctx, const char *path);
+/* For a sentence about a frame and a mask whose sizes differ: a clause that names EXIF where they
+ * would not differ without it, else "". */
+const char *kd_image_turn_note(const kd_image_info *frame, const kd_image_info *mask);
 /* Walk a file in memory and check that it is whole, since decoders fill missing parts with grey.
- * *end is where its image ends: for JPEG the offset of the end marker. */
+ * *end is where its image ends: for JPEG the offset of the end marker. A JPEG that ends within its
+ * last scan passes, with *end at the end of the data; kd_codec_decode judges it. */
 kdas_status kd_image_check_whole(const kd_image_info *info, const char *path, const uint8_t *bytes,
                                  size_t n, size_t *end);
 
+/* kdas_image_load without its checks of arguments and its warning; *info says what the file has. */
+kdas_status kd_image_load(kdas_image **out, kd_image_info *info, kdas_context *ctx,
+                          const char *path, kdas_pixel pixel);
 /* Load a grey PNG as 16-bit samples (height,width), from kd_alloc; 8-bit ones are times 257. *info
  * says what the file has. KDAS_EFORMAT for colours and other kinds of files; else as
  * kdas_image_load. */
@@ -85,18 +115,43 @@ kdas_status kd_image_load_grey16(uint16_t **out, kd_image_info *info, kdas_conte
 /* Check that the header is that of a grey PNG. */
 kdas_status kd_image_check_grey(const kd_image_info *info, const char *path);
 
+/* A file's pixels, 8-bit, as they are seen: of one or three samples, or with alpha as the last one
+ * of two or four (255 where the file has none). Samples of 16 bits become their upper bytes; with
+ * `labels` no sample but 0 becomes 0, and where none is above 255 all are kept as they are. The
+ * caller frees *out with kd_free. Fails as kdas_image_load. */
+kdas_status kd_image_load_samples(uint8_t **out, kd_image_info *info, int *channels,
+                                  kdas_context *ctx, const char *path, bool labels);
+
+/* ---- How a picture is turned (exif.c) -------------------------------------------------------- */
+
+/* The orientation in `n` bytes of EXIF, which begin with "II" or "MM"; 1 where there is none. */
+int kd_exif_orientation(const uint8_t *exif, size_t n);
+/* Stored pixels of `size` bytes each, turned to be seen. The sizes are those that info says. */
+void kd_image_turn(void *to, const void *from, size_t size, const kd_image_info *info);
+
+/* ---- TIFF (tiff.c), by libtiff; without it each call says so ---------------------------------- */
+
+bool        kd_has_tiff(void);
+kdas_status kd_tiff_info(kd_image_info *out, kd_file *file);
+/* Decode into samples of 16 bits (height,width,channels) as stored, channels 1 to 4, the last one
+ * alpha for 2 and 4; those of 8 bits or less are 8-bit numbers. */
+kdas_status kd_tiff_decode(kdas_context *ctx, uint16_t *to, int channels, const kd_image_info *info,
+                           const char *path, const uint8_t *bytes, size_t n);
+
 /* ---- Codecs (codec.c) ------------------------------------------------------------------------ */
 
 /* Room behind the file's bytes that the decoder may write to. */
 #define KD_CODEC_SPARE 16
 
-/* Decode a file that passed kd_image_check_whole into `to` (height,width,channels); channels is 1
- * or 3, and 1 only where the file has no colour. `path` is for the sentence. */
+/* Decode a JPEG, PNG or BMP that passed kd_image_check_whole into `to` (height,width,channels) as it
+ * is stored; channels is 1 or 2 only where the file has no colour, and 2 or 4 with alpha. `path` is
+ * for the sentence. */
 kdas_status kd_codec_decode(kdas_context *ctx, uint8_t *to, int channels, const kd_image_info *info,
                             const char *path, uint8_t *bytes, size_t end);
-/* The same for a grey PNG, into 16-bit samples (height,width). */
-kdas_status kd_codec_decode16(kdas_context *ctx, uint16_t *to, const kd_image_info *info,
-                              const char *path, uint8_t *bytes, size_t end);
+/* The same for a PNG, into 16-bit samples. */
+kdas_status kd_codec_decode16(kdas_context *ctx, uint16_t *to, int channels,
+                              const kd_image_info *info, const char *path, uint8_t *bytes,
+                              size_t end);
 /* Encode 16-bit samples (height,width) as a grey PNG into a writer. */
 kdas_status kd_codec_encode16(kdas_context *ctx, kd_writer *writer, const uint16_t *samples,
                               int64_t width, int64_t height);

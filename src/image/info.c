@@ -1,12 +1,13 @@
 /* info.c - JPEG, PNG and BMP files as containers: the header's content, and whether the file is
- * whole. Files are decoded only after these checks, since decoders fill missing parts with grey. */
+ * whole. (tiff.c reads what a TIFF says.) Files are decoded only after these checks, since decoders fill missing parts with grey. */
 #include <stdlib.h>
 #include <string.h>
 #include "io/crc.h"
 #include "io/kind.h"
 #include "image/image.h"
 
-#define MAX_SEGMENTS 4096 /* of a JPEG before its frame header: more is no image */
+#define MAX_SEGMENTS 4096  /* of a JPEG before its frame header: more is no image */
+#define MAX_CHUNKS   65536 /* of a PNG that are searched for EXIF                  */
 
 static uint32_t be16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
 static uint32_t be32(const uint8_t *p) { return be16(p) << 16 | be16(p + 2); }
@@ -30,9 +31,8 @@ static const struct {
     size_t      at, size;
     const char *magic;
 } others[] = {
-    { "TIFF", 0, 4, "II*\0" }, { "TIFF", 0, 4, "MM\0*" },     { "TIFF", 0, 4, "II+\0" },
-    { "GIF", 0, 4, "GIF8" },   { "WebP", 8, 4, "WEBP" },      { "PSD", 0, 4, "8BPS" },
-    { "HEIF", 4, 4, "ftyp" },  { "JPEG 2000", 4, 4, "jP  " }, { "DICOM", 128, 4, "DICM" },
+    { "GIF", 0, 4, "GIF8" },  { "WebP", 8, 4, "WEBP" },      { "PSD", 0, 4, "8BPS" },
+    { "HEIF", 4, 4, "ftyp" }, { "JPEG 2000", 4, 4, "jP  " }, { "DICOM", 128, 4, "DICM" },
 };
 
 static kdas_status unknown_kind(kd_file *file, const uint8_t *head, size_t n)
@@ -43,19 +43,45 @@ static kdas_status unknown_kind(kd_file *file, const uint8_t *head, size_t n)
     for (size_t i = 0; i < KD_COUNT(others); i++)
         if (others[i].at + others[i].size <= n &&
             memcmp(head + others[i].at, others[i].magic, others[i].size) == 0)
-            return kd_fail(KDAS_EFORMAT, "'%s' is a %s image; only JPEG, PNG and BMP are read",
-                           path, others[i].name);
-    KD_RETURN(kd_kind_refuse(kd_kind_of_file(file), path, "a JPEG, PNG or BMP image",
-                             "only JPEG, PNG and BMP are read"));
-    return kd_fail(KDAS_EFORMAT, "'%s' is not a JPEG, PNG or BMP image", path);
+            return kd_fail(KDAS_EFORMAT,
+                           "'%s' is a %s image; only JPEG, PNG, BMP and TIFF are read", path,
+                           others[i].name);
+    KD_RETURN(kd_kind_refuse(kd_kind_of_file(file), path, "a JPEG, PNG, BMP or TIFF image",
+                             "only JPEG, PNG, BMP and TIFF are read"));
+    return kd_fail(KDAS_EFORMAT, "'%s' is not a JPEG, PNG, BMP or TIFF image", path);
 }
 
 /* ---- Headers --------------------------------------------------------------------------------- */
 
 static const uint8_t png_magic[8] = { 0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n' };
 
-static kdas_status png_header(kd_image_info *out, const char *path, const uint8_t *head, size_t n)
+/* Before or behind the pixels there may be a chunk of EXIF. What is damaged is found later. */
+static kdas_status png_turn(int *turn, kd_file *file)
 {
+    uint64_t at = sizeof png_magic, size = kd_file_size(file);
+    uint8_t  head[8], exif[1024];
+
+    for (int i = 0; i < MAX_CHUNKS && at + 12 <= size; i++) {
+        uint64_t length;
+
+        KD_RETURN(kd_file_read(file, at, head, sizeof head));
+        length = be32(head);
+        if (length > size - at - 12 || memcmp(head + 4, "IEND", 4) == 0) break;
+        if (memcmp(head + 4, "eXIf", 4) == 0) {
+            size_t n = (size_t)KD_MIN(length, sizeof exif);
+
+            KD_RETURN(kd_file_read(file, at + 8, exif, n));
+            *turn = kd_exif_orientation(exif, n);
+            break;
+        }
+        at += 12 + length;
+    }
+    return KDAS_OK;
+}
+
+static kdas_status png_header(kd_image_info *out, kd_file *file, const uint8_t *head, size_t n)
+{
+    const char      *path        = kd_file_path(file);
     static const int channels[7] = { 1, 0, 3, 3, 2, 0, 4 }; /* by colour type; 0: none such */
 
     if (n < 33) return cut_off(path, "PNG");
@@ -64,7 +90,7 @@ static kdas_status png_header(kd_image_info *out, const char *path, const uint8_
     if (head[25] > 6 || !channels[head[25]]) return damaged(path, "no such PNG colour type");
     *out = (kd_image_info){ KD_IMAGE_PNG, be32(head + 16), be32(head + 20), channels[head[25]],
                             head[24] };
-    return KDAS_OK;
+    return png_turn(&out->turn, file);
 }
 
 static kdas_status bmp_header(kd_image_info *out, const char *path, const uint8_t *head, size_t n)
@@ -83,12 +109,25 @@ static kdas_status bmp_header(kd_image_info *out, const char *path, const uint8_
     return KDAS_OK;
 }
 
+/* The orientation of a segment APP1 that is EXIF. */
+static kdas_status jpeg_turn(int *turn, kd_file *file, uint64_t at, size_t n)
+{
+    uint8_t exif[6 + 1024];
+
+    n = KD_MIN(n, sizeof exif);
+    if (n < 6 || at + n > kd_file_size(file)) return KDAS_OK;
+    KD_RETURN(kd_file_read(file, at, exif, n));
+    if (memcmp(exif, "Exif\0\0", 6) == 0) *turn = kd_exif_orientation(exif + 6, n - 6);
+    return KDAS_OK;
+}
+
 /* Read marker codes until the frame header; every segment but a few says how long it is. */
 static kdas_status jpeg_header(kd_image_info *out, kd_file *file)
 {
     const char *path = kd_file_path(file);
     uint64_t    at = 2, size = kd_file_size(file);
     uint8_t     s[10];
+    int         turn = 0;
 
     for (int i = 0; i < MAX_SEGMENTS; i++) {
         if (at + 4 > size) return cut_off(path, "JPEG");
@@ -100,7 +139,7 @@ static kdas_status jpeg_header(kd_image_info *out, kd_file *file)
             KD_RETURN(kd_file_read(file, at, s, sizeof s));
             if (s[4] != 8)
                 return kd_fail(KDAS_EFORMAT, "'%s': a JPEG of %d bits is not read", path, s[4]);
-            *out = (kd_image_info){ KD_IMAGE_JPEG, be16(s + 7), be16(s + 5), s[9], 8 };
+            *out = (kd_image_info){ KD_IMAGE_JPEG, be16(s + 7), be16(s + 5), s[9], 8, turn };
             if (s[9] == 1 || s[9] == 3 || s[9] == 4) return KDAS_OK;
             return damaged(path, "a JPEG has 1, 3 or 4 components");
         } else if (s[1] >= 0xC3 && s[1] <= 0xCF && s[1] != 0xC4 && s[1] != 0xC8 && s[1] != 0xCC) {
@@ -109,10 +148,21 @@ static kdas_status jpeg_header(kd_image_info *out, kd_file *file)
         } else if (s[1] == 0xD9 || s[1] == 0xDA || be16(s + 2) < 2) {
             return damaged(path, "the JPEG frame header is missing");
         } else {
+            if (s[1] == 0xE1 && !turn)
+                KD_RETURN(jpeg_turn(&turn, file, at + 4, (size_t)be16(s + 2) - 2));
             at += 2 + be16(s + 2);
         }
     }
     return damaged(path, "the JPEG frame header is missing");
+}
+
+static bool is_tiff(const uint8_t *head, size_t n)
+{
+    static const char magic[4][5] = { "II*\0", "MM\0*", "II+\0", "MM\0+" }; /* + has 64 bits */
+
+    for (size_t i = 0; i < KD_COUNT(magic); i++)
+        if (n >= 4 && memcmp(head, magic[i], 4) == 0) return true;
+    return false;
 }
 
 static kdas_status check_size(const kd_image_info *info, const char *path)
@@ -140,12 +190,17 @@ kdas_status kd_image_info_read(kd_image_info *out, kd_file *file)
     if (n >= 3 && head[0] == 0xFF && head[1] == 0xD8 && head[2] == 0xFF)
         KD_RETURN(jpeg_header(&info, file));
     else if (n >= 8 && memcmp(head, png_magic, sizeof png_magic) == 0)
-        KD_RETURN(png_header(&info, path, head, n));
+        KD_RETURN(png_header(&info, file, head, n));
     else if (n >= 2 && head[0] == 'B' && head[1] == 'M')
         KD_RETURN(bmp_header(&info, path, head, n));
+    else if (is_tiff(head, n))
+        KD_RETURN(kd_tiff_info(&info, file));
     else
         return unknown_kind(file, head, n);
     KD_RETURN(check_size(&info, path));
+    if (info.turn >= 5)
+        info = (kd_image_info){ info.kind,     info.height, info.width,
+                                info.channels, info.bits,   info.turn };
     *out = info;
     return KDAS_OK;
 }
@@ -231,7 +286,8 @@ static bool sampling_fits(const uint8_t *frame, size_t n)
 static kdas_status jpeg_whole(const char *path, const uint8_t *bytes, size_t n, size_t *end)
 {
     size_t at      = 2;
-    bool   huffman = false, quantiser = false, scan = false;
+    bool   huffman = false, quantiser = false, scan = false, progressive = false;
+    int    components = 1, scanned = 0;
 
     while (at + 2 <= n) {
         size_t  mark = at, length;
@@ -257,15 +313,27 @@ static kdas_status jpeg_whole(const char *path, const uint8_t *bytes, size_t n, 
             return damaged(path, "a Huffman table does not fit its segment");
         if (code >= 0xC0 && code <= 0xC2 && !sampling_fits(bytes + at + 2, length - 2))
             return damaged(path, "the sampling of its components cannot be");
+        if (code >= 0xC0 && code <= 0xC2) {
+            progressive = code == 0xC2;
+            components  = bytes[at + 7];
+        }
+        if (code == 0xDA && length > 2) scanned += bytes[at + 2];
         huffman |= code == 0xC4;
         quantiser |= code == 0xDB;
         at += length;
         if (code == 0xDA) {
             scan = true;
             at   = skip_scan(bytes, n, at);
+            if (at == n) break;
         }
     }
-    return cut_off(path, "JPEG");
+    /* The end marker alone may be missing: the decoder then finds out whether the pixels are all
+     * there. Of a progressive JPEG nobody knows how many scans there were. */
+    if (at < n || !scan || progressive || scanned < components || !huffman || !quantiser)
+        return cut_off(path, "JPEG");
+    for (*end = n; bytes[*end - 1] == 0xFF;)
+        *end -= 1; /* half a marker */
+    return KDAS_OK;
 }
 
 static kdas_status png_whole(const char *path, const uint8_t *bytes, size_t n, size_t *end)
@@ -315,6 +383,7 @@ kdas_status kd_image_check_whole(const kd_image_info *info, const char *path, co
     case KD_IMAGE_JPEG: return jpeg_whole(path, bytes, n, end);
     case KD_IMAGE_PNG: return png_whole(path, bytes, n, end);
     case KD_IMAGE_BMP: return bmp_whole(info, path, bytes, n, end);
+    case KD_IMAGE_TIFF: *end = n; return KDAS_OK; /* its decoder says so */
     }
-    return kd_fail(KDAS_EFORMAT, "'%s' is not a JPEG, PNG or BMP image", path);
+    return kd_fail(KDAS_EFORMAT, "'%s' is not a JPEG, PNG, BMP or TIFF image", path);
 }

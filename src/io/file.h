@@ -67,9 +67,23 @@ typedef struct kd_names {
     size_t count, capacity;
 } kd_names;
 
-/* Names in a folder in byte order; those that begin with a dot are left out. `out` comes zeroed or
- * used before. KDAS_ENOTFOUND (no such folder), KDAS_EIO, KDAS_ENOMEM: out is then empty. */
+/* What systems and file browsers leave in folders: hidden files (._NAME, .DS_Store,
+ * .ipynb_checkpoints), __MACOSX, @eaDir, Thumbs.db, desktop.ini, recycle bins. */
+bool kd_is_clutter(const char *name);
+/* Names in a folder in byte order, without clutter. `out` comes zeroed or used before.
+ * KDAS_ENOTFOUND (no such folder), KDAS_EIO, KDAS_ENOMEM: out is then empty. */
 kdas_status kd_list_folder(kd_names *out, kdas_context *ctx, const char *path);
+/* The files in a folder and in the folders below it, as paths relative to it, likewise. Links are
+ * followed. */
+kdas_status kd_list_tree(kd_names *out, kdas_context *ctx, const char *path);
+/* Append a name from kd_alloc, which the list then owns, also on failure; NULL is KDAS_ENOMEM. */
+kdas_status kd_names_add(kd_names *names, kdas_context *ctx, char *name);
 void        kd_names_clear(kd_names *names, kdas_context *ctx);
+
+/* ---- Unicode (unicode.c) --------------------------------------------------------------------- */
+
+/* The text in its composed form (NFC): macOS writes some names decomposed, others compose them. A
+ * text that is not UTF-8 is copied. kd_free it. */
+char *kd_composed(kdas_context *ctx, const char *text);
 
 #endif

@@ -80,12 +80,38 @@ kdas_status kd_make_folders(kdas_context *ctx, const char *path)
     return kd_fail(KDAS_EIO, "cannot make the folder '%s': %s", path, kd_error_text(error));
 }
 
+bool kd_is_clutter(const char *name)
+{
+    static const char *const left[] = { "__MACOSX",  "@eaDir",       "#recycle",
+                                        "@Recycle",  "$RECYCLE.BIN", "System Volume Information",
+                                        "Thumbs.db", "ehthumbs.db",  "desktop.ini",
+                                        "lost+found" };
+
+    for (size_t i = 0; i < KD_COUNT(left); i++)
+        if (kd_same_letters(name, left[i])) return true;
+    return name[0] == '.';
+}
+
 void kd_names_clear(kd_names *names, kdas_context *ctx)
 {
     for (size_t i = 0; i < names->count; i++)
         kd_free(ctx, names->name[i]);
     kd_free(ctx, names->name);
     *names = (kd_names){ 0 };
+}
+
+kdas_status kd_names_add(kd_names *names, kdas_context *ctx, char *name)
+{
+    kdas_status st = name ? KDAS_OK : KDAS_ENOMEM;
+
+    if (st == KDAS_OK)
+        st = kd_grow(ctx, (void **)&names->name, &names->capacity, names->count + 1,
+                     sizeof *names->name);
+    if (st == KDAS_OK)
+        names->name[names->count++] = name;
+    else
+        kd_free(ctx, name);
+    return st;
 }
 
 static int by_bytes(const void *a, const void *b)
@@ -105,15 +131,8 @@ kdas_status kd_list_folder(kd_names *out, kdas_context *ctx, const char *path)
         return kd_fail(errno == ENOENT || errno == ENOTDIR ? KDAS_ENOTFOUND : KDAS_EIO,
                        "cannot open the folder '%s': %s", path, kd_error_text(errno));
     while (errno = 0, (entry = readdir(dir)) != NULL) {
-        if (entry->d_name[0] == '.') continue;
-        KD_TRY(
-            kd_grow(ctx, (void **)&out->name, &out->capacity, out->count + 1, sizeof *out->name));
-        out->name[out->count] = kd_strdup(ctx, entry->d_name);
-        if (!out->name[out->count]) {
-            st = KDAS_ENOMEM;
-            goto done;
-        }
-        out->count++;
+        if (kd_is_clutter(entry->d_name)) continue;
+        KD_TRY(kd_names_add(out, ctx, kd_strdup(ctx, entry->d_name)));
     }
     if (errno)
         st = kd_fail(KDAS_EIO, "cannot read the folder '%s': %s", path, kd_error_text(errno));
@@ -121,6 +140,68 @@ kdas_status kd_list_folder(kd_names *out, kdas_context *ctx, const char *path)
         qsort(out->name, out->count, sizeof *out->name, by_bytes);
 done:
     closedir(dir);
+    if (st != KDAS_OK) kd_names_clear(out, ctx);
+    return st;
+}
+
+enum { MAX_DEPTH = 32 }; /* of folders: more is a link that leads back */
+
+/* List one folder of a tree: its files go to `out`, its folders to `folders`. */
+static kdas_status list_level(kd_names *out, kd_names *folders, kdas_context *ctx, const char *path,
+                              const char *below)
+{
+    kdas_status st    = KDAS_OK;
+    kd_names    names = { 0 };
+    char       *dir = kd_path_join(ctx, path, below), *full = NULL, *name = NULL;
+
+    if (!dir) return KDAS_ENOMEM;
+    KD_TRY(kd_list_folder(&names, ctx, dir));
+    for (size_t i = 0; i < names.count; i++) {
+        full = kd_path_join(ctx, dir, names.name[i]);
+        name = kd_path_join(ctx, below, names.name[i]);
+        if (!full || !name) {
+            kd_free(ctx, name);
+            st = KDAS_ENOMEM;
+            goto done;
+        }
+        KD_TRY(kd_names_add(kd_is_folder(full) ? folders : out, ctx, name));
+        kd_free(ctx, full);
+        full = NULL;
+    }
+done:
+    kd_names_clear(&names, ctx);
+    kd_free(ctx, full);
+    kd_free(ctx, dir);
+    return st;
+}
+
+static int depth_of(const char *path)
+{
+    int depth = 0;
+
+    for (; *path; path++)
+        depth += *path == '/';
+    return depth;
+}
+
+kdas_status kd_list_tree(kd_names *out, kdas_context *ctx, const char *path)
+{
+    kdas_status st      = KDAS_OK;
+    kd_names    folders = { 0 };
+
+    kd_names_clear(out, ctx);
+    KD_TRY(list_level(out, &folders, ctx, path, ""));
+    for (size_t i = 0; i < folders.count; i++) {
+        if (depth_of(folders.name[i]) >= MAX_DEPTH) {
+            st = kd_fail(KDAS_EIO, "'%s' has folders in folders without end: '%s'", path,
+                         folders.name[i]);
+            goto done;
+        }
+        KD_TRY(list_level(out, &folders, ctx, path, folders.name[i]));
+    }
+    if (out->count) qsort(out->name, out->count, sizeof *out->name, by_bytes);
+done:
+    kd_names_clear(&folders, ctx);
     if (st != KDAS_OK) kd_names_clear(out, ctx);
     return st;
 }

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const programs[] = { "kdas-distill", "kdas-evaluate", "kdas-inspect",
-                                        "kdas-segment" };
+static const char *const programs[] = { "kdas-distill", "kdas-doctor",  "kdas-evaluate",
+                                        "kdas-export",  "kdas-inspect", "kdas-segment" };
 
 static bool has_option(const program *p, const char *name)
 {

@@ -6,24 +6,26 @@
 #include "system/say.h"
 #include "system/stop.h"
 
-/* Open a folder, whose name is freed. */
-static bool open_as(kdas_dataset **out, kdas_context *context, const settings *s, char *dir,
-                    bool unlabelled)
+/* How a folder is opened. */
+typedef struct opening {
+    const char *dir, *list; /* list: a file of names, or NULL */
+    bool        unlabelled;
+    bool        once; /* its frames are read a few times, not in every epoch: none stay decoded */
+} opening;
+
+static bool open_as(kdas_dataset **out, kdas_context *context, const settings *s, opening o)
 {
     kdas_dataset_options options;
-    bool                 done;
 
     kdas_dataset_options_init(&options, sizeof options);
-    options.bad_file   = s->skip_bad ? KDAS_BAD_FILE_SKIP : KDAS_BAD_FILE_REFUSE;
-    options.unlabelled = unlabelled;
-    done               = ok(kdas_dataset_open(out, context, dir, &options));
-    free(dir);
-    return done;
-}
-
-static bool open_folder(kdas_dataset **out, kdas_context *context, const settings *s, char *dir)
-{
-    return open_as(out, context, s, dir, false);
+    options.bad_file    = s->skip_bad ? KDAS_BAD_FILE_SKIP : KDAS_BAD_FILE_REFUSE;
+    options.fit_masks   = s->resize_masks;
+    options.unlabelled  = o.unlabelled;
+    options.list        = o.list;
+    options.mask_rule   = (int32_t)s->mask_rule;
+    options.allow_empty = s->allow_empty;
+    if (o.once) options.cache = 0;
+    return ok(kdas_dataset_open(out, context, o.dir, &options));
 }
 
 /* The next folder of a list with commas, to be freed; NULL at its end. */
@@ -43,9 +45,10 @@ static char *next_folder(const char **list)
 static bool add_unlabelled(frames *f, kdas_context *context, const settings *s, char *dir)
 {
     kdas_dataset *more = NULL, *both = NULL;
-    bool          done =
-        open_as(&more, context, s, dir, true) && ok(kdas_dataset_join(&both, f->train, more));
+    bool          done = open_as(&more, context, s, (opening){ .dir = dir, .unlabelled = true }) &&
+                ok(kdas_dataset_join(&both, f->train, more));
 
+    free(dir);
     kdas_dataset_destroy(more);
     if (!done) return false;
     if (f->labelled)
@@ -71,43 +74,113 @@ static bool add_to_train(frames *f, kdas_context *context, const settings *s)
     return done;
 }
 
-/* Open a folder to train on, and hold some of it out. `dir` is freed. */
+/* Open a folder to train on, and hold some of it out: those that a list names, or a share. */
 static bool open_training(kdas_dataset **train, kdas_dataset **validation, kdas_context *context,
-                          const settings *s, char *dir)
+                          const settings *s, const char *dir, const char *list,
+                          const char *held_out)
 {
-    kdas_dataset *all  = NULL;
-    bool          done = open_folder(&all, context, s, dir);
+    kdas_dataset *all = NULL;
+    bool          done;
 
-    if (done && s->val_fraction > 0) {
-        done = ok(kdas_dataset_split(train, validation, all, s->val_fraction, (uint64_t)s->seed));
-        kdas_dataset_destroy(all);
-    } else {
+    if (!open_as(&all, context, s, (opening){ .dir = dir, .list = list })) return false;
+    if (held_out || s->val_fraction <= 0) {
         *train = all;
+        return !held_out ||
+               open_as(validation, context, s, (opening){ .dir = dir, .list = held_out });
     }
+    done = ok(kdas_dataset_split(train, validation, all, s->val_fraction, (uint64_t)s->seed));
+    kdas_dataset_destroy(all);
     return done;
+}
+
+static bool open_teachers(frames *f, kdas_context *context, const settings *s)
+{
+    char *dir = text_of("%s/TeacherDataset", s->data);
+    bool  done =
+        open_training(&f->teacher_train, &f->teacher_validation, context, s, dir, NULL, NULL);
+
+    free(dir);
+    return done;
+}
+
+/* ---- Test sets ---- */
+
+static bool open_test(frames *f, kdas_context *context, const settings *s, const char *dir,
+                      const char *list, char *name)
+{
+    int i = f->test_count++;
+
+    f->test_names[i] = name;
+    return open_as(&f->tests[i], context, s, (opening){ .dir = dir, .list = list, .once = true });
+}
+
+static bool open_tests(frames *f, kdas_context *context, const settings *s,
+                       const kdas_layout *layout)
+{
+    int  count = (int)kdas_layout_tests(layout);
+    bool done  = true;
+
+    f->tests      = need((size_t)(count + 1) * sizeof *f->tests);
+    f->test_names = need((size_t)(count + 1) * sizeof *f->test_names);
+    if (s->test_list && count > 1) {
+        say_error("--test-list goes with one test set; '%s' has %d", s->data, count);
+        return false;
+    }
+    if (s->test_list && !count)
+        return open_test(f, context, s, kdas_layout_train(layout), s->test_list,
+                         base_name(s->test_list));
+    for (int i = 0; i < count && done; i++)
+        done = open_test(f, context, s, kdas_layout_test(layout, i), s->test_list,
+                         text_of("%s", kdas_layout_test_name(layout, i)));
+    return done;
+}
+
+/* ---- No frame in two places ---- */
+
+/* Whether two sets have no file in common; else a sentence. Both are in order of their names. */
+static bool apart(const kdas_dataset *a, const char *name_a, const kdas_dataset *b,
+                  const char *name_b)
+{
+    int64_t i = 0, k = 0;
+
+    while (i < kdas_dataset_count(a) && k < kdas_dataset_count(b)) {
+        int order = strcmp(kdas_dataset_name(a, i), kdas_dataset_name(b, k));
+
+        if (!order && !strcmp(kdas_dataset_image_path(a, i), kdas_dataset_image_path(b, k))) {
+            say_error("'%s' is %s and %s", kdas_dataset_image_path(a, i), name_a, name_b);
+            return false;
+        }
+        i += order <= 0;
+        k += order >= 0;
+    }
+    return true;
+}
+
+/* Lists with frames in common would measure what was learned by heart. */
+static bool all_apart(const frames *f)
+{
+    bool fine = apart(f->train, "trained on", f->validation, "held out");
+
+    for (int i = 0; i < f->test_count && fine; i++)
+        fine = apart(f->train, "trained on", f->tests[i], "in the test set") &&
+               apart(f->validation, "held out", f->tests[i], "in the test set");
+    return fine;
 }
 
 bool frames_open(frames *f, kdas_context *context, const settings *s)
 {
-    char *tests = text_of("%s/TestDataset", s->data);
-    bool  done;
+    kdas_layout *layout = NULL;
+    bool         done   = ok(kdas_layout_find(&layout, context, s->data));
 
-    *f = (frames){ 0 };
-    done =
-        open_training(&f->train, &f->validation, context, s, text_of("%s/TrainDataset", s->data));
-    if (done && s->demo && s->teacher_scenes && s->teacher_epochs) {
-        done = open_training(&f->teacher_train, &f->teacher_validation, context, s,
-                             text_of("%s/TeacherDataset", s->data));
-    }
+    *f   = (frames){ 0 };
+    done = done && open_training(&f->train, &f->validation, context, s, kdas_layout_train(layout),
+                                 s->train_list, s->val_list);
+    f->val_listed = done && s->val_list;
+    done          = done && open_tests(f, context, s, layout) && all_apart(f);
+    if (done && s->demo && s->teacher_scenes && s->teacher_epochs)
+        done = open_teachers(f, context, s);
     done = done && add_to_train(f, context, s);
-    if (done) {
-        f->test_count = folder_names(&f->test_names, tests);
-        f->tests      = need((size_t)f->test_count * sizeof(kdas_dataset *));
-    }
-    for (int i = 0; i < f->test_count && done; i++) {
-        done = open_folder(&f->tests[i], context, s, text_of("%s/%s", tests, f->test_names[i]));
-    }
-    free(tests);
+    kdas_layout_destroy(layout);
     if (!done) frames_close(f);
     return done;
 }
@@ -116,8 +189,10 @@ void frames_close(frames *f)
 {
     for (int i = 0; f->tests && i < f->test_count; i++)
         kdas_dataset_destroy(f->tests[i]);
+    for (int i = 0; i < f->test_count; i++)
+        free(f->test_names[i]);
     free(f->tests);
-    folder_names_free(f->test_names, f->test_count);
+    free(f->test_names);
     kdas_dataset_destroy(f->teacher_validation);
     kdas_dataset_destroy(f->teacher_train);
     kdas_dataset_destroy(f->validation);

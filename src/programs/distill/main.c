@@ -232,6 +232,8 @@ static void introduce(const work *w)
     }
     printf("\nnetworks run at %lldx%lld, %s\n", (long long)w->settings.size[0],
            (long long)w->settings.size[1], w->settings.size_from);
+    if (!f->test_count && !f->validation)
+        puts("nothing will be measured: there are no test sets, and no frames are held out");
     fflush(stdout);
 }
 

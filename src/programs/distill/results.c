@@ -145,6 +145,26 @@ static void cast_close(cast *c)
         kdas_model_destroy(c->model[m]);
 }
 
+static void print_skips(const char *set, const kdas_dataset *from, bool *first)
+{
+    for (int64_t i = 0; i < kdas_dataset_skipped(from); i++) {
+        printf("%sleft out of %s: %s: %s\n", *first ? "\n" : "", set,
+               kdas_dataset_skipped_name(from, i), kdas_dataset_skipped_reason(from, i));
+        *first = false;
+    }
+}
+
+/* Frames that --skip-bad left out. */
+static void print_left_out(const frames *f)
+{
+    bool first = true;
+
+    print_skips("training", f->train, &first);
+    if (f->val_listed) print_skips("validation", f->validation, &first);
+    for (int i = 0; i < f->test_count; i++)
+        print_skips(f->test_names[i], f->tests[i], &first);
+}
+
 bool results_write(const work *w)
 {
     char *csv     = text_of("%s/scores.csv", w->settings.out);
@@ -154,6 +174,9 @@ bool results_write(const work *w)
 
     if (done) {
         scores_print(&w->scores);
+        if (!w->scores.stage.count)
+            puts("\nnothing was measured: there are no test sets, and no frames were held out");
+        print_left_out(&w->frames);
         done = cast_open(&c, w) && page_write(w, &c);
         cast_close(&c);
     }

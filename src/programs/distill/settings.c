@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "arguments/args.h"
+#include "arguments/masks.h"
 #include "system/say.h"
 
 static void defaults(settings *s, bool demo)
@@ -124,7 +125,9 @@ static int check(settings *s, const program *p, int rest, char **argv)
             MAX_SCALES, s->scales_text);
     }
     if (augment_wrong(&s->augment)) return args_wrong(p, "%s", augment_wrong(&s->augment));
-    if (s->patience && s->val_fraction == 0)
+    if (s->val_list && !s->train_list)
+        return args_wrong(p, "--val-list goes with --train-list: which frames are trained on?");
+    if (s->patience && s->val_fraction == 0 && !s->val_list)
         return args_wrong(p, "--patience needs frames held out: --val-fraction above 0");
     if (!split_presets(s)) {
         return args_wrong(p, "--preset wants up to %d names like baseline,paper, not '%s'",
@@ -144,7 +147,14 @@ static settings given; /* what the table below writes to */
 static const option options[] = {
     { OPTION_GROUP, "Frames" },
     { OPTION_TEXT, "--data", "DIR", &given.data, 0, 0,
-      "folder with TrainDataset/{images,masks} and\nTestDataset/NAME/{images,masks}" },
+      "folder with TrainDataset/{images,masks} and\nTestDataset/NAME/{images,masks}; or one with "
+      "images and\nmasks alone, to train on" },
+    { OPTION_TEXT, "--train-list", "FILE", &given.train_list, 0, 0,
+      "train on the frames that the file names, one in a line" },
+    { OPTION_TEXT, "--val-list", "FILE", &given.val_list, 0, 0,
+      "hold out these of the same folder, in place of\n--val-fraction" },
+    { OPTION_TEXT, "--test-list", "FILE", &given.test_list, 0, 0,
+      "measure on these of the test set; without one, of the\nfolder that is trained on" },
     { OPTION_FLAG, "--demo", NULL, &given.demo, 0, 0,
       "make synthetic frames, train a teacher, and distil\nunder the rows of the paper's Table 3 "
       "and "
@@ -158,7 +168,10 @@ static const option options[] = {
       "share of the training frames held out to choose the\nbest epoch (0.1); 0: the last one "
       "is kept" },
     { OPTION_FLAG, "--skip-bad", NULL, &given.skip_bad, 0, 0,
-      "leave out files that cannot be used" },
+      "leave out frames that cannot be used, and say which" },
+    { OPTION_FLAG, "--resize-masks", NULL, &given.resize_masks, 0, 0,
+      "resize masks of another size to their images'" },
+    MASK_OPTIONS(given.mask_rule, given.allow_empty),
     { OPTION_TEXT, "--unlabelled", "DIR,...", &given.unlabelled, 0, 0,
       "frames without masks, in DIR or DIR/images, to train on, too:\nthey learn from the teacher "
       "alone" },

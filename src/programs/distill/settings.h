@@ -13,7 +13,9 @@ enum { MAX_ROWS = 16, MAX_SEEDS = 64, MAX_SCALES = 8 };
 
 typedef struct settings {
     const char *data, *out, *tensorboard;
-    bool        demo, resume, quiet, skip_bad;
+    bool        demo, resume, quiet, skip_bad, resize_masks, allow_empty;
+    int64_t     mask_rule;                         /* kdas_mask_rule */
+    const char *train_list, *val_list, *test_list; /* files of names */
     const char *student, *teacher, *student_weights, *teacher_weights;
     const char *usual_teacher;             /* where neither an option nor weights name it */
     int64_t     usual_size;                /* likewise                                    */

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "system/csv.h"
 #include "system/output.h"
 #include "system/say.h"
 
@@ -235,9 +236,9 @@ static void put_frame(FILE *to, const frames *f, int64_t i)
         return;
     }
     fputc(',', to);
-    output_quoted(to, f->folders[f->list[i].folder].dir);
+    csv_text(to, f->folders[f->list[i].folder].dir);
     fputc(',', to);
-    output_quoted(to, f->list[i].name);
+    csv_text(to, f->list[i].name);
 }
 
 bool tell_csv(const patient *p)
@@ -254,14 +255,14 @@ bool tell_csv(const patient *p)
             put_frame(to.file, &p->frames, one->a);
         } else {
             fputc(',', to.file);
-            output_quoted(to.file, p->frames.folders[one->folder].dir);
+            csv_text(to.file, p->frames.folders[one->folder].dir);
             fputc(',', to.file);
         }
         put_frame(to.file, &p->frames, one->b);
         fputc(',', to.file);
         if (!isnan(one->similarity)) fprintf(to.file, "%.4f", one->similarity);
         fputc(',', to.file);
-        output_quoted(to.file, one->detail);
+        csv_text(to.file, one->detail);
         fputc('\n', to.file);
     }
     return output_close(&to);

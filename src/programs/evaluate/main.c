@@ -1,5 +1,4 @@
 /* kdas-evaluate - the field's table of measures, for maps on disk or for a model on folders. */
-#include <dirent.h>
 #include <errno.h>
 #include <kdas/metric.h>
 #include <kdas/model.h>
@@ -7,9 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include "arguments/args.h"
 #include "arguments/context.h"
+#include "arguments/masks.h"
 #include "arguments/weights.h"
+#include "system/csv.h"
 #include "system/files.h"
 #include "system/output.h"
 #include "system/say.h"
@@ -18,9 +20,9 @@
 /* ---- Settings -------------------------------------------------------------------------------- */
 
 static struct {
-    const char *predictions, *masks, *model, *weights, *entry, *csv, *per_image;
-    bool        data;
-    int64_t     size[2];
+    const char *predictions, *masks, *model, *weights, *entry, *csv, *per_image, *list;
+    bool        data, skip_bad, resize_masks, resize_predictions, allow_empty;
+    int64_t     size[2], mask_rule;
     machine     machine;
 } set_to;
 
@@ -29,7 +31,10 @@ static const option options[] = {
     { OPTION_TEXT, "--predictions", "DIR", &set_to.predictions,
       .help = "maps: 255 times the min-max normalised probability" },
     { OPTION_TEXT, "--masks", "DIR", &set_to.masks,
-      .help = "their masks (> 127 is polyp), of the same base names\nand sizes" },
+      .help = "their masks, of the same names and sizes;\na mask NAME has the "
+              "prediction NAME, NAME_probability\nor NAME_mask" },
+    { OPTION_FLAG, "--resize-predictions", NULL, &set_to.resize_predictions,
+      .help = "resize maps of another size to their masks'" },
     { OPTION_GROUP, "A model" },
     { OPTION_TEXT, "--weights", "FILE", &set_to.weights,
       .help = "its weights: safetensors or .pth" },
@@ -40,8 +45,16 @@ static const option options[] = {
       .help = "network, e.g. polyp_pvt_b0 (the one that the weights\nname)" },
     { OPTION_FLAG, "--data", "DIR...", &set_to.data,
       .help = "sets: folders that hold images/ and masks/" },
+    { OPTION_FLAG, "--resize-masks", NULL, &set_to.resize_masks,
+      .help = "resize masks of another size to their images'" },
     { OPTION_SIZE, "--size", "N|HxW", set_to.size, .help = WEIGHTS_SIZE_HELP },
     MACHINE_OPTIONS(set_to.machine),
+    { OPTION_GROUP, "Frames" },
+    { OPTION_TEXT, "--list", "FILE", &set_to.list,
+      .help = "only the frames that the file names, one in a line" },
+    { OPTION_FLAG, "--skip-bad", NULL, &set_to.skip_bad,
+      .help = "leave out frames that cannot be used, and say which" },
+    MASK_OPTIONS(set_to.mask_rule, set_to.allow_empty),
     { OPTION_GROUP, "Output" },
     { OPTION_TEXT, "--csv", "FILE", &set_to.csv,
       .help = "write every metric of every set, in full precision" },
@@ -51,8 +64,8 @@ static const option options[] = {
 
 static const program self = {
     "kdas-evaluate",
-    "--predictions DIR --masks DIR [--csv FILE] [--per-image FILE]\n"
-    "--weights FILE --data DIR... [--model NAME] [--size N] [--csv FILE] [...]",
+    "--predictions DIR --masks DIR [option]...\n"
+    "--weights FILE --data DIR... [--model NAME] [--size N] [option]...",
     "Prints the field's table, a row for each set: means over thresholds and images, and the best\n"
     "value of the set's mean curve. docs/metrics.md defines each metric.",
     options,
@@ -69,124 +82,63 @@ static int check_settings(int folders)
         if (!set_to.predictions || !set_to.masks)
             return args_wrong(&self, "--predictions and --masks must both be given");
         if (folders) return args_wrong(&self, "there are folders without --data");
+        if (set_to.resize_masks) return args_wrong(&self, "--resize-masks goes with --data");
         return -1;
     }
     if (!set_to.weights || !set_to.data)
         return args_wrong(&self, "give --predictions and --masks, or --weights and --data");
     if (!folders) return args_wrong(&self, "--data wants folders");
+    if (set_to.list && folders > 1) return args_wrong(&self, "--list goes with one folder");
+    if (set_to.resize_predictions)
+        return args_wrong(&self, "--resize-predictions goes with --predictions");
     return -1;
 }
 
-/* ---- A folder of images, in order of their base names ---------------------------------------- */
+/* ---- Frames ---------------------------------------------------------------------------------- */
 
-typedef struct image {
-    char *path, *name; /* name: without folder and ending */
-} image;
-
-typedef struct folder {
-    image *images;
-    int    count;
-} folder;
-
-static int by_name(const void *a, const void *b)
+/* Nothing stays decoded: each frame is read once more after the check, and memory is the same for
+ * a set of any size. */
+static kdas_dataset_options dataset_options(void)
 {
-    return strcmp(((const image *)a)->name, ((const image *)b)->name);
+    kdas_dataset_options settings;
+
+    kdas_dataset_options_init(&settings, sizeof settings);
+    settings.bad_file    = set_to.skip_bad ? KDAS_BAD_FILE_SKIP : KDAS_BAD_FILE_REFUSE;
+    settings.fit_masks   = set_to.resize_masks || set_to.resize_predictions;
+    settings.list        = set_to.list;
+    settings.mask_rule   = (int32_t)set_to.mask_rule;
+    settings.allow_empty = set_to.allow_empty;
+    settings.cache       = 0;
+    return settings;
 }
 
-static bool is_image(const char *file)
+/* What was left out of a set, one line each, for the end of the run. */
+static char *left_out;
+
+static void remember_left_out(const char *dir, const kdas_dataset *frames)
 {
-    static const char *const endings[] = { ".png", ".jpg", ".jpeg", ".bmp" };
-    const char              *dot       = strrchr(file, '.');
+    for (int64_t i = 0; i < kdas_dataset_skipped(frames); i++) {
+        char *more =
+            text_of("%sleft out of %s: %s: %s\n", left_out ? left_out : "", dir,
+                    kdas_dataset_skipped_name(frames, i), kdas_dataset_skipped_reason(frames, i));
 
-    for (int i = 0; dot && dot != file && i < COUNT(endings); i++)
-        if (!strcasecmp(dot, endings[i])) return true;
-    return false;
-}
-
-static void folder_close(folder *f)
-{
-    for (int i = 0; i < f->count; i++) {
-        free(f->images[i].path);
-        free(f->images[i].name);
+        free(left_out);
+        left_out = more;
     }
-    free(f->images);
-}
-
-/* False after a sentence: no such folder, no images, two of one base name. */
-static bool folder_open(folder *f, const char *path)
-{
-    DIR           *dir = opendir(path);
-    struct dirent *entry;
-
-    *f = (folder){ 0 };
-    if (!dir) {
-        say_error("cannot open the folder '%s': %s", path, strerror(errno));
-        return false;
-    }
-    while ((entry = readdir(dir))) {
-        if (!is_image(entry->d_name)) continue;
-        f->images = need_more(f->images, (size_t)(f->count + 1) * sizeof *f->images);
-        f->images[f->count++] =
-            (image){ text_of("%s/%s", path, entry->d_name), base_name(entry->d_name) };
-    }
-    closedir(dir);
-    if (f->count == 0) {
-        say_error("the folder '%s' has no PNG, JPEG or BMP images", path);
-        return false;
-    }
-    qsort(f->images, (size_t)f->count, sizeof *f->images, by_name);
-    for (int i = 1; i < f->count; i++) {
-        if (by_name(&f->images[i - 1], &f->images[i])) continue;
-        say_error("'%s' and '%s' have the same base name", f->images[i - 1].path,
-                  f->images[i].path);
-        return false;
-    }
-    return true;
 }
 
 /* ---- Scoring: functions return false after a sentence ---------------------------------------- */
 
-static bool add_pair(kdas_evaluator *set, kdas_context *context, const image *map,
-                     const image *mask)
-{
-    kdas_image *p = NULL, *g = NULL;
-    bool        fine;
-
-    fine = ok(kdas_image_load(&p, context, map->path, KDAS_PIXEL_GREY8)) &&
-           ok(kdas_image_load(&g, context, mask->path, KDAS_PIXEL_GREY8));
-    if (fine) {
-        kdas_view a = kdas_image_view(p), b = kdas_image_view(g);
-
-        fine = a.width == b.width && a.height == b.height;
-        if (fine)
-            fine = ok(kdas_evaluator_add(set, mask->name, &a, &b));
-        else
-            say_error("'%s' is %lld x %lld, but its mask '%s' is %lld x %lld", map->path,
-                      (long long)a.width, (long long)a.height, mask->path, (long long)b.width,
-                      (long long)b.height);
-    }
-    kdas_image_destroy(p);
-    kdas_image_destroy(g);
-    return fine;
-}
-
 static bool score_maps(kdas_evaluator *set, kdas_context *context)
 {
-    folder maps = { 0 }, masks = { 0 };
-    bool   fine = folder_open(&maps, set_to.predictions) && folder_open(&masks, set_to.masks);
+    kdas_dataset_options settings = dataset_options();
+    kdas_dataset        *frames   = NULL;
+    bool fine = ok(kdas_dataset_open_predictions(&frames, context, set_to.predictions, set_to.masks,
+                                                 &settings)) &&
+                ok(kdas_evaluate_predictions(set, frames, 0));
 
-    for (int i = 0; fine && i < masks.count && !stop_asked(); i++) {
-        const image *mask = &masks.images[i];
-        const image *map  = bsearch(mask, maps.images, (size_t)maps.count, sizeof *map, by_name);
-
-        fine = map && add_pair(set, context, map, mask);
-        if (!map) say_error("'%s' has no prediction in '%s'", mask->path, set_to.predictions);
-    }
-    if (fine && maps.count > masks.count)
-        say_error("warning: predictions without a mask in '%s', left out: %d", set_to.predictions,
-                  maps.count - masks.count);
-    folder_close(&maps);
-    folder_close(&masks);
+    if (fine) remember_left_out(set_to.predictions, frames);
+    kdas_dataset_destroy(frames);
     return fine && !stop_asked();
 }
 
@@ -206,10 +158,12 @@ static bool model_open(kdas_model **out, kdas_context *context)
 static bool score_model(kdas_evaluator *set, kdas_context *context, kdas_model *model,
                         const char *dir)
 {
-    kdas_dataset *frames = NULL;
-    bool          fine   = ok(kdas_dataset_open(&frames, context, dir, NULL)) &&
+    kdas_dataset_options settings = dataset_options();
+    kdas_dataset        *frames   = NULL;
+    bool                 fine     = ok(kdas_dataset_open(&frames, context, dir, &settings)) &&
                 ok(kdas_evaluate(set, model, frames, set_to.size[0], set_to.size[1], 0));
 
+    if (fine) remember_left_out(dir, frames);
     kdas_dataset_destroy(frames);
     return fine;
 }
@@ -285,14 +239,14 @@ static void put_table(FILE *to, char **dirs, int count, kdas_evaluator **sets, b
         char   *label  = label_of(dirs[d]);
 
         if (!each_image) {
-            output_quoted(to, label);
+            csv_text(to, label);
             fprintf(to, ",%lld,%lld", (long long)images, (long long)kdas_evaluator_empty(sets[d]));
             put_figures(to, sets[d], -1);
         }
         for (int64_t i = 0; each_image && i < images; i++) {
-            output_quoted(to, label);
+            csv_text(to, label);
             fputc(',', to);
-            output_quoted(to, kdas_evaluator_name(sets[d], i));
+            csv_text(to, kdas_evaluator_name(sets[d], i));
             put_figures(to, sets[d], i);
         }
         free(label);
@@ -320,12 +274,10 @@ static bool run(char **dirs, int count, kdas_evaluator **sets, kdas_context *con
         if (!ok(kdas_evaluator_create(&sets[i], context))) return false;
         if (model ? !score_model(sets[i], context, model, dirs[i]) : !score_maps(sets[i], context))
             return false;
-        if (kdas_evaluator_count(sets[i]) == 0) {
-            say_error("'%s' has no frames", dirs[i]);
-            return false;
-        }
         print_row(dirs[i], sets[i]);
     }
+    if (left_out) printf("\n%s", left_out);
+    fflush(stdout);
     return (!set_to.csv || write_table(set_to.csv, dirs, count, sets, false)) &&
            (!set_to.per_image || write_table(set_to.per_image, dirs, count, sets, true));
 }
@@ -358,6 +310,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < count; i++)
         kdas_evaluator_destroy(sets[i]);
     free(sets);
+    free(left_out);
     kdas_model_destroy(model);
     kdas_context_destroy(context);
     return fine ? EXIT_FINE : stop_asked() ? EXIT_INTERRUPTED : EXIT_FAILED;

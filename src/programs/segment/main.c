@@ -13,6 +13,7 @@
 #include "arguments/context.h"
 #include "arguments/weights.h"
 #include "pictures/picture.h"
+#include "segment/inputs.h"
 #include "segment/live.h"
 #include "segment/stream.h"
 #include "system/files.h"
@@ -24,12 +25,13 @@ typedef struct settings {
     int64_t     size[2];
     machine     machine;
     double      threshold, smoothing, hysteresis;
-    bool        probability, overlay, quiet, maps;
+    bool        probability, overlay, quiet, maps, skip_bad;
     int64_t     maps_as;
     int64_t     matrix, range; /* kdas_matrix, kdas_range */
     kdas_view   format;        /* of raw frames           */
-    char      **images;
+    char      **arguments;
     int         count;
+    inputs      images; /* of the arguments */
 } settings;
 
 enum { MAPS_PNG16, MAPS_PNG8, MAPS_LOGITS }; /* --maps-as */
@@ -63,8 +65,8 @@ static int check_settings(const program *p, settings *s)
     s->format.range  = (kdas_range)s->range;
     if (s->out) return args_wrong(p, "--raw writes to standard output: --out is not wanted");
     if (s->maps) return args_wrong(p, "--maps goes with --out, not with --raw");
-    if (s->count > 1 || (s->count == 1 && strcmp(s->images[0], "-") != 0))
-        return args_wrong(p, "--raw reads standard input: '%s' is not wanted", s->images[0]);
+    if (s->count > 1 || (s->count == 1 && strcmp(s->arguments[0], "-") != 0))
+        return args_wrong(p, "--raw reads standard input: '%s' is not wanted", s->arguments[0]);
     if (s->overlay && s->probability)
         return args_wrong(p, "--overlay and --probability: standard output takes one of them");
     if (s->threshold >= 0 && s->hysteresis > s->threshold)
@@ -98,6 +100,8 @@ static int read_settings(settings *s, int argc, char **argv)
         { OPTION_CHOICE, "--maps-as", "png16|png8|logits", &s->maps_as, 0, 0,
           "grey of 16 bits (default) or 8, or NAME.safetensors" },
         MACHINE_OPTIONS(s->machine),
+        { OPTION_FLAG, "--skip-bad", NULL, &s->skip_bad, 0, 0,
+          "images that cannot be used are named, and are no failure" },
         { OPTION_FLAG, "--quiet", NULL, &s->quiet, 0, 0, "print errors only" },
         { OPTION_GROUP, "Video in a pipe:", NULL, NULL, 0, 0, NULL },
         { OPTION_TEXT, "--raw", "WxH:FORMAT", &s->raw, 0, 0,
@@ -113,78 +117,51 @@ static int read_settings(settings *s, int argc, char **argv)
         { OPTION_REAL, "--hysteresis", "X", &s->hysteresis, 0, 1,
           "probability down to which polyp stays polyp (off)" },
     };
-    const program p = { .name    = "kdas-segment",
-                        .usage   = "--weights FILE --out DIR [option]... IMAGE...\n"
-                                   "--weights FILE --raw WxH:FORMAT [option]... [-]",
-                        .about   = "Segment polyps in colonoscopy frames (JPEG, PNG, BMP, or raw "
-                                   "video in a pipe).",
+    const program p = { .name  = "kdas-segment",
+                        .usage = "--weights FILE --out DIR [option]... IMAGE|DIR...\n"
+                                 "--weights FILE --raw WxH:FORMAT [option]... [-]",
+                        .about =
+                            "Segment polyps in colonoscopy frames (JPEG, PNG, BMP, TIFF, or raw "
+                            "video in a pipe).",
                         .options = options,
                         .count   = COUNT(options),
                         .after =
                             "Writes NAME_mask.png and NAME_overlay.png at each frame's own size, "
-                            "or with --maps\nmaps to teach a student with." };
+                            "or with --maps\nmaps to teach a student with. Of a DIR, all images in "
+                            "DIR/images or in DIR and the\nfolders below are read; NAME is then "
+                            "their path below it." };
     int           code;
 
     *s   = (settings){ .threshold = (double)KDAS_THRESHOLD_OWN };
     code = args_read(&p, argc, argv, &s->count);
     if (code >= 0) return code;
-    s->images = argv + 1;
+    s->arguments = argv + 1;
     return check_settings(&p, s);
 }
 
-/* Two images of one base name would write the same files. */
-static bool names_differ(const settings *s)
-{
-    bool   differ = true;
-    char **names  = need((size_t)s->count * sizeof *names);
-
-    for (int i = 0; i < s->count; i++)
-        names[i] = base_name(s->images[i]);
-    for (int i = 0; i < s->count && differ; i++) {
-        for (int k = 0; k < i && differ; k++) {
-            if (strcmp(names[i], names[k]) != 0) continue;
-            say_error("'%s' and '%s' would both be written as '%s%s.png'", s->images[k],
-                      s->images[i], names[i], s->maps ? "" : "_mask");
-            differ = false;
-        }
-    }
-    for (int i = 0; i < s->count; i++)
-        free(names[i]);
-    free(names);
-    return differ;
-}
-
-/* A file is written where none of the images lies. */
-static bool spares_images(const settings *s, const char *target)
-{
-    for (int i = 0; i < s->count; i++) {
-        if (!same_file(target, s->images[i])) continue;
-        say_error("'%s' would be written over the image '%s': choose another --out", target,
-                  s->images[i]);
-        return false;
-    }
-    return true;
-}
-
-/* The same for all that will be written: found before any of it is. */
+/* Nothing is written twice, or over an image: found before anything is written. */
 static bool images_are_safe(const settings *s)
 {
     static const char *const kinds[] = { "_mask.png", "_overlay.png", "_probability.png", ".png",
                                          ".safetensors" };
-    bool                     safe    = true;
+    const int                first = s->maps ? 3 : 0, count = s->maps ? 2 : 3;
 
-    for (int i = 0; i < s->count && safe; i++) {
-        char *name = base_name(s->images[i]);
+    return inputs_differ(&s->images, kinds[first]) &&
+           inputs_are_safe(&s->images, s->out, kinds + first, count);
+}
 
-        for (int k = s->maps ? 3 : 0; k < (s->maps ? 5 : 3) && safe; k++) {
-            char *target = text_of("%s/%s%s", s->out, name, kinds[k]);
+/* The folder in --out that a name with slashes wants. */
+static bool target_ready(const settings *s, const char *name)
+{
+    const char *slash = strrchr(name, '/');
+    char       *dir;
+    bool        done;
 
-            safe = spares_images(s, target);
-            free(target);
-        }
-        free(name);
-    }
-    return safe;
+    if (!slash) return true;
+    dir  = text_of("%s/%.*s", s->out, (int)(slash - name), name);
+    done = path_exists(dir) || folder_ready(dir);
+    free(dir);
+    return done;
 }
 
 static bool save(kdas_context *context, const settings *s, const char *name, const char *kind,
@@ -199,12 +176,12 @@ static bool save(kdas_context *context, const settings *s, const char *name, con
 }
 
 static bool segment(kdas_context *context, const settings *s, kdas_segmenter *segmenter,
-                    const char *path)
+                    const input *in)
 {
+    const char *path = in->path, *name = in->name;
     kdas_image *image = NULL;
     kdas_view   frame;
     uint8_t    *mask;
-    char       *name;
     size_t      pixels, inside = 0;
     bool        done;
 
@@ -212,7 +189,6 @@ static bool segment(kdas_context *context, const settings *s, kdas_segmenter *se
     frame  = kdas_image_view(image);
     pixels = (size_t)(frame.width * frame.height);
     mask   = need(pixels);
-    name   = base_name(path);
     done   = true;
     if (s->probability) {
         done = ok(kdas_segmenter_probability(segmenter, &frame, mask, 0)) &&
@@ -235,19 +211,16 @@ static bool segment(kdas_context *context, const settings *s, kdas_segmenter *se
         fflush(stdout);
     }
     free(mask);
-    free(name);
     kdas_image_destroy(image);
     return done;
 }
 
 /* ---- Maps for a student ---- */
 
-static bool save_map(kdas_context *context, const settings *s, const char *path,
-                     const float *logits)
+static bool save_map(kdas_context *context, const settings *s, const input *in, const float *logits)
 {
-    char *name = base_name(path);
     char *file =
-        text_of("%s/%s.%s", s->out, name, s->maps_as == MAPS_LOGITS ? "safetensors" : "png");
+        text_of("%s/%s.%s", s->out, in->name, s->maps_as == MAPS_LOGITS ? "safetensors" : "png");
     size_t count = (size_t)(s->size[0] * s->size[1]);
     bool   done;
 
@@ -263,10 +236,9 @@ static bool save_map(kdas_context *context, const settings *s, const char *path,
         done = ok(kdas_map_save(context, file, logits, s->size[0], s->size[1]));
     }
     if (done && !s->quiet) {
-        printf("%s: %s\n", path, file);
+        printf("%s: %s\n", in->path, file);
         fflush(stdout);
     }
-    free(name);
     free(file);
     return done;
 }
@@ -274,11 +246,11 @@ static bool save_map(kdas_context *context, const settings *s, const char *path,
 /* The network's map of a frame: the mean of its outputs' logits, since each output of a student is compared with
  * it. The frame is brought to the network's size first, so that map and frame have the same pixels. */
 static bool write_map(kdas_context *context, const settings *s, kdas_segmenter *segmenter,
-                      int outputs, const char *path)
+                      int outputs, const input *in)
 {
     kdas_image *image = NULL, *fitted = NULL;
     float      *logits = need((size_t)(s->size[0] * s->size[1]) * sizeof *logits);
-    bool        done   = ok(kdas_image_load(&image, context, path, KDAS_PIXEL_RGB8));
+    bool        done   = ok(kdas_image_load(&image, context, in->path, KDAS_PIXEL_RGB8));
     kdas_view   view   = kdas_image_view(image);
 
     done = done && ok(kdas_image_resize(&fitted, context, &view, s->size[1], s->size[0]));
@@ -286,7 +258,7 @@ static bool write_map(kdas_context *context, const settings *s, kdas_segmenter *
     done = done && ok(kdas_segmenter_logits(segmenter, &view, logits));
     for (int64_t i = 0; done && i < s->size[0] * s->size[1]; i++)
         logits[i] /= (float)outputs;
-    done = done && save_map(context, s, path, logits);
+    done = done && save_map(context, s, in, logits);
     kdas_image_destroy(image);
     kdas_image_destroy(fitted);
     free(logits);
@@ -298,16 +270,22 @@ static bool write_map(kdas_context *context, const settings *s, kdas_segmenter *
 static int segment_all(kdas_context *context, const settings *s, kdas_segmenter *segmenter,
                        int outputs)
 {
-    int failed = 0;
+    int64_t failed = s->images.bad, all = s->images.bad + s->images.count;
 
-    for (int i = 0; i < s->count && !stop_asked(); i++) {
-        if (s->maps ? !write_map(context, s, segmenter, outputs, s->images[i])
-                    : !segment(context, s, segmenter, s->images[i]))
+    for (int64_t i = 0; i < s->images.count && !stop_asked(); i++) {
+        const input *in = &s->images.list[i];
+
+        if (!target_ready(s, in->name)) return EXIT_FAILED;
+        if (s->maps ? !write_map(context, s, segmenter, outputs, in)
+                    : !segment(context, s, segmenter, in))
             failed++;
     }
     if (stop_asked()) return EXIT_INTERRUPTED;
-    if (failed) say_error("%d of %d images failed", failed, s->count);
-    return failed ? EXIT_FAILED : EXIT_FINE;
+    if (failed)
+        say_error(s->skip_bad && failed < all ? "%lld of %lld images left out"
+                                              : "%lld of %lld images failed",
+                  (long long)failed, (long long)all);
+    return failed && (!s->skip_bad || failed == all) ? EXIT_FAILED : EXIT_FINE;
 }
 
 static kdas_segmenter_options segmenter_options(const settings *s)
@@ -355,8 +333,10 @@ static int run(settings *s)
     kdas_segmenter *segmenter = NULL;
     int             code      = EXIT_FAILED;
 
-    if ((s->raw || (names_differ(s) && folder_ready(s->out) && images_are_safe(s))) &&
-        context_open(&context, &s->machine) && open_segmenter(&segmenter, &model, context, s)) {
+    if (context_open(&context, &s->machine) &&
+        (s->raw || (inputs_open(&s->images, context, s->arguments, s->count, s->out) &&
+                    images_are_safe(s) && folder_ready(s->out))) &&
+        open_segmenter(&segmenter, &model, context, s)) {
         live_output output = s->overlay       ? LIVE_OVERLAY
                              : s->probability ? LIVE_PROBABILITY
                                               : LIVE_MASK;
@@ -366,6 +346,7 @@ static int run(settings *s)
                       : segment_all(context, s, segmenter, kdas_model_outputs(model));
         stop_on_signal(NULL);
     }
+    inputs_close(&s->images);
     kdas_segmenter_destroy(segmenter);
     kdas_model_destroy(model);
     kdas_context_destroy(context);

@@ -74,44 +74,6 @@ char *base_name(const char *path)
     return text_of("%.*s", (int)(dot && dot != name ? dot - name : (long)strlen(name)), name);
 }
 
-static int by_bytes(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-int folder_names(char ***out, const char *dir)
-{
-    DIR           *folder = opendir(dir);
-    struct dirent *entry;
-    char         **names = NULL;
-    int            count = 0;
-
-    *out = NULL;
-    if (!folder) return 0;
-    while ((entry = readdir(folder))) {
-        char *path;
-
-        if (entry->d_name[0] == '.') continue;
-        path = text_of("%s/%s", dir, entry->d_name);
-        if (is_folder(path)) {
-            names          = need_more(names, (size_t)(count + 1) * sizeof *names);
-            names[count++] = text_of("%s", entry->d_name);
-        }
-        free(path);
-    }
-    closedir(folder);
-    if (count) qsort(names, (size_t)count, sizeof *names, by_bytes);
-    *out = names;
-    return count;
-}
-
-void folder_names_free(char **names, int count)
-{
-    for (int i = 0; i < count; i++)
-        free(names[i]);
-    free(names);
-}
-
 unsigned char *file_bytes(const char *path, size_t *size)
 {
     FILE          *file  = fopen(path, "rb");

@@ -15,10 +15,6 @@ bool same_file(const char *a, const char *b);
 /* The part after the last slash without its ending: "x/frame.7.jpg" gives "frame.7". To be
  * freed. */
 char *base_name(const char *path);
-/* Names of the folders in `dir`, in byte order; *out and every name are freed by folder_names_free.
- * How many; 0 where there is no such folder. */
-int  folder_names(char ***out, const char *dir);
-void folder_names_free(char **names, int count);
 /* The whole file, to be freed; NULL after a sentence. */
 unsigned char *file_bytes(const char *path, size_t *size);
 /* Remove what the program itself wrote into a folder of its own: regular files ending in

@@ -37,13 +37,3 @@ bool output_close(output *o)
     free(o->part);
     return fine;
 }
-
-void output_quoted(FILE *to, const char *text)
-{
-    fputc('"', to);
-    for (; *text; text++) {
-        if (*text == '"') fputc('"', to);
-        fputc(*text, to);
-    }
-    fputc('"', to);
-}

@@ -15,6 +15,4 @@ typedef struct output {
 bool output_open(output *o, const char *path);
 /* Put the file in its place. False after a sentence: what stood there is untouched. */
 bool output_close(output *o);
-/* A text as a field of a table with commas: in quotes, quotes doubled. */
-void output_quoted(FILE *to, const char *text);
 #endif

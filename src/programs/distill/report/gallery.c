@@ -85,19 +85,31 @@ static bool draw_panels(const gallery *g, sheet *s, int64_t index, const kdas_vi
                                     c->students ? &first : truth, &last);
 }
 
+/* A frame's name as that of a file: without the folders of sequences. To be freed. */
+static char *flat(const char *name)
+{
+    char *file = text_of("%s", name);
+
+    for (char *at = file; *at; at++)
+        if (*at == '/') *at = '-';
+    return file;
+}
+
 /* The sheet as PNG, and as a smaller JPEG for `each`. */
 static bool save(const gallery *g, const sheet *s, int64_t index, sheet_fn each, void *user)
 {
     const char *name = kdas_dataset_name(g->dataset, index);
     kdas_view   view = kdas_image_view(s->image);
-    char       *png  = text_of("%s/%s_%s.png", g->dir, g->set_name, name);
-    char       *jpeg = text_of("%s/%s_%s.part.jpg", g->dir, g->set_name, name);
+    char       *file = flat(name);
+    char       *png  = text_of("%s/%s_%s.png", g->dir, g->set_name, file);
+    char       *jpeg = text_of("%s/%s_%s.part.jpg", g->dir, g->set_name, file);
     char       *caption =
         text_of("%s, %s: Dice %.3f", g->set_name, name, dice_of(g, g->cast->count - 1, index));
     bool done = ok(kdas_image_save(g->work->context, png, &view)) &&
                 ok(kdas_image_save(g->work->context, jpeg, &view)) && each(user, jpeg, caption);
 
     remove(jpeg);
+    free(file);
     free(png);
     free(jpeg);
     free(caption);

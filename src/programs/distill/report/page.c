@@ -181,14 +181,33 @@ static bool write_pictures(report *r, const work *w, const cast *c)
 
 static void set_fact(report *r, const char *key, const kdas_dataset *set)
 {
-    char skipped[64] = "";
+    report_fact(r, key, "%lld frames, split hash %016llx", (long long)kdas_dataset_count(set),
+                (unsigned long long)kdas_dataset_hash(set));
+}
 
-    if (kdas_dataset_skipped(set)) {
-        snprintf(skipped, sizeof skipped, ", %lld files left out",
-                 (long long)kdas_dataset_skipped(set));
+/* What was left out of a set, and why. */
+static void skip_facts(report *r, const char *key, const kdas_dataset *set)
+{
+    char *text = text_of("%s, left out", key);
+
+    for (int64_t i = 0; i < kdas_dataset_skipped(set); i++)
+        report_fact(r, i ? "" : text, "%s: %s", kdas_dataset_skipped_name(set, i),
+                    kdas_dataset_skipped_reason(set, i));
+    free(text);
+}
+
+static void set_facts(report *r, const frames *f)
+{
+    set_fact(r, "Training", f->train);
+    skip_facts(r, "Training", f->train);
+    if (f->validation) set_fact(r, "Validation", f->validation);
+    if (f->val_listed) skip_facts(r, "Validation", f->validation);
+    for (int i = 0; i < f->test_count; i++) {
+        set_fact(r, f->test_names[i], f->tests[i]);
+        skip_facts(r, f->test_names[i], f->tests[i]);
     }
-    report_fact(r, key, "%lld frames, split hash %016llx%s", (long long)kdas_dataset_count(set),
-                (unsigned long long)kdas_dataset_hash(set), skipped);
+    if (!f->validation && !f->test_count)
+        report_fact(r, "Measured on", "nothing: no test sets, and no frames held out");
 }
 
 static void objective_fact(report *r, const work *w, int row)
@@ -276,10 +295,7 @@ static void write_facts(report *r, const work *w)
                 (long long)s->batch, (long long)s->size[0], (long long)s->size[1], s->scales_text,
                 (long long)s->accumulate);
     seed_fact(r, s);
-    set_fact(r, "Training", w->frames.train);
-    if (w->frames.validation) set_fact(r, "Validation", w->frames.validation);
-    for (int i = 0; i < w->frames.test_count; i++)
-        set_fact(r, w->frames.test_names[i], w->frames.tests[i]);
+    set_facts(r, &w->frames);
     run_facts(r, w);
     report_facts_end(r);
 }
@@ -317,7 +333,9 @@ bool page_write(const work *w, const cast *c)
         write_facts(&r, w);
         done = report_end(&r, done) && done;
     }
-    if (done) printf("\nreport    %s\npictures  %s/overlays\n", path, o->out);
+    if (done) printf("\nreport    %s\n", path);
+    if (done && o->pictures && w->scores.stage.count)
+        printf("pictures  %s/overlays\n", o->out);
     free(path);
     free(title);
     free(lead);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "system/csv.h"
 #include "system/say.h"
 
 void scores_begin(scores *s, const stage *t, int models, int students, int seeds,
@@ -209,7 +210,10 @@ static void write_cell(const scores *s, FILE *file, int set, int model, int seed
     const figures *cell = &scores_cells(s, model, seed)[set];
 
     if (!cell->frames) return;
-    fprintf(file, "%s,%s,", s->stage.names[set], s->model_names[model]);
+    csv_text(file, s->stage.names[set]);
+    fputc(',', file);
+    csv_text(file, s->model_names[model]);
+    fputc(',', file);
     if (model >= s->students) fprintf(file, "%lld", (long long)s->seed_values[seed]);
     fprintf(file, ",%lld,%lld", (long long)cell->frames, (long long)cell->empty);
     for (int k = 0; k < KDAS_METRICS; k++)
@@ -250,8 +254,10 @@ static void write_means(const scores *s, FILE *file)
             int         model  = i / KDAS_METRICS;
             kdas_metric metric = (kdas_metric)(i % KDAS_METRICS);
 
-            fprintf(file, "%s,%s,%d,%s", set < 0 ? "all" : s->stage.names[set],
-                    s->model_names[model], scores_seeds(s, model), kdas_metric_name(metric));
+            csv_text(file, set < 0 ? "all" : s->stage.names[set]);
+            fputc(',', file);
+            csv_text(file, s->model_names[model]);
+            fprintf(file, ",%d,%s", scores_seeds(s, model), kdas_metric_name(metric));
             write_spread(file, scores_get(s, set, model, metric));
             if (scores_compared(s, model) && metric == KDAS_METRIC_MEAN_DICE) {
                 paired p = scores_paired(s, set, model);
