@@ -510,6 +510,27 @@ START_TEST(a_picture_too_large_is_refused_before_memory_is_taken)
 }
 END_TEST
 
+/* Within the limits, but its bytes cannot hold so many pixels. */
+START_TEST(a_picture_that_its_file_cannot_hold_is_refused_before_memory_is_taken)
+{
+    static const int packings[] = { RAW, PACKBITS, LZW, DEFLATE };
+    form             f          = { 37, 23, 8, 3, RGB, packings[_i], .rows = 23 };
+    const buffer    *b          = make(&f);
+    uint8_t         *copy       = malloc(b->n);
+    size_t           directory;
+
+    memcpy(copy, b->bytes, b->n);
+    directory                    = copy[4] | (size_t)copy[5] << 8;
+    copy[directory + 2 + 9]      = 0x3F; /* 16165 x 4119 */
+    copy[directory + 2 + 12 + 9] = 0x10;
+    kd_data_memory.taken = kd_data_memory.given_back = 0;
+    try_file(copy, b->n);
+    if (kd_has_tiff()) kd_assert_sentence("too short for its size");
+    ck_assert_int_le(kd_data_memory.taken, 4);
+    free(copy);
+}
+END_TEST
+
 START_TEST(memory_that_runs_out_leaves_nothing)
 {
     for (size_t k = 0; k < KD_COUNT(forms) && kd_has_tiff(); k += 5) {
@@ -549,6 +570,8 @@ int main(void)
     tcase_add_loop_test(tc, a_tiff_cut_off_is_refused_at_any_length, 0, KD_COUNT(forms));
     tcase_add_loop_test(tc, altered_bytes_do_no_harm_and_print_nothing, 0, KD_COUNT(forms));
     tcase_add_test(tc, a_picture_too_large_is_refused_before_memory_is_taken);
+    tcase_add_loop_test(tc, a_picture_that_its_file_cannot_hold_is_refused_before_memory_is_taken,
+                        0, 4);
     tcase_add_test(tc, memory_that_runs_out_leaves_nothing);
     suite_add_tcase(suite, tc);
     srunner_run_all(runner, CK_ENV);
