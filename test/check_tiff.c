@@ -455,10 +455,11 @@ START_TEST(a_tiff_cut_off_is_refused_at_any_length)
 {
     const buffer *b = make(&forms[_i]);
     kdas_image   *image;
-    size_t        most = b->n - 4; /* the last bytes say that there is no other page */
+    size_t        step, most = b->n - 4; /* the last bytes say that there is no other page */
 
     catch_stderr();
-    for (size_t n = 0; n<most; n += n> 200 && n + 400 < most ? 37 : 1) {
+    for (size_t n = 0; n < most; n += step) {
+        step = n > 20 && n + 240 < most ? 37 : 3;
         try_file(b->bytes, n);
         if (n < 8) continue;
         kd_assert_status(
@@ -476,7 +477,7 @@ START_TEST(altered_bytes_do_no_harm_and_print_nothing)
     size_t        tail = b->n < 400 ? b->n : 400; /* the directory is at the end */
 
     catch_stderr();
-    for (int64_t k = 0; k < 150; k++) {
+    for (int64_t k = 0; k < 100; k++) {
         memcpy(copy, b->bytes, b->n);
         for (int i = 0; i < 1 + k % 3; i++) {
             uint64_t r = kd_mix64((uint64_t)(k * 8 + i));
