@@ -325,6 +325,19 @@ START_TEST(soft_edges_of_a_colour_are_cut_at_half)
 }
 END_TEST
 
+START_TEST(soft_edges_of_dim_grey_are_cut_at_half)
+{
+    kdas_image *soft;
+
+    save_soft("a.png", 4, 100);
+    kd_assert_ok(kdas_image_load(&soft, kd_data_ctx, one("a.png"), KDAS_PIXEL_GREY8));
+    for (int i = 0; i < W * H; i++)
+        ck_assert_int_eq(pixels_of("a.png", KDAS_MASK_AUTO)[i],
+                         kdas_image_pixels(soft)[i] > 50 ? 255 : 0);
+    kdas_image_destroy(soft);
+}
+END_TEST
+
 /* ---- Sets ---- */
 
 static const kind *find_kind(const char *name)
@@ -613,6 +626,7 @@ int main(void)
     tcase_add_test(tc, noise_in_an_empty_mask_is_no_polyp);
     tcase_add_test(tc, colours_in_jpeg_are_read_but_for_a_few_edges);
     tcase_add_test(tc, soft_edges_of_a_colour_are_cut_at_half);
+    tcase_add_test(tc, soft_edges_of_dim_grey_are_cut_at_half);
     tcase_add_loop_test(tc, the_files_of_a_set_decide_together, 0, KD_COUNT(pairs));
     tcase_add_test(tc, a_transparent_border_is_no_mask);
     tcase_add_test(tc, an_explicit_rule_is_followed);

@@ -455,10 +455,11 @@ START_TEST(a_tiff_cut_off_is_refused_at_any_length)
 {
     const buffer *b = make(&forms[_i]);
     kdas_image   *image;
-    size_t        most = b->n - 4; /* the last bytes say that there is no other page */
+    size_t        step, most = b->n - 4; /* the last bytes say that there is no other page */
 
     catch_stderr();
-    for (size_t n = 0; n<most; n += n> 200 && n + 400 < most ? 37 : 1) {
+    for (size_t n = 0; n < most; n += step) {
+        step = n > 20 && n + 240 < most ? 37 : 3;
         try_file(b->bytes, n);
         if (n < 8) continue;
         kd_assert_status(
@@ -476,7 +477,7 @@ START_TEST(altered_bytes_do_no_harm_and_print_nothing)
     size_t        tail = b->n < 400 ? b->n : 400; /* the directory is at the end */
 
     catch_stderr();
-    for (int64_t k = 0; k < 150; k++) {
+    for (int64_t k = 0; k < 100; k++) {
         memcpy(copy, b->bytes, b->n);
         for (int i = 0; i < 1 + k % 3; i++) {
             uint64_t r = kd_mix64((uint64_t)(k * 8 + i));
@@ -507,6 +508,27 @@ START_TEST(a_picture_too_large_is_refused_before_memory_is_taken)
     memcpy(copy, b->bytes, b->n);
     copy[directory + 2 + 8] = 0;
     try_file(copy, b->n);
+}
+END_TEST
+
+/* Within the limits, but its bytes cannot hold so many pixels. */
+START_TEST(a_picture_that_its_file_cannot_hold_is_refused_before_memory_is_taken)
+{
+    static const int packings[] = { RAW, PACKBITS, LZW, DEFLATE };
+    form             f          = { 37, 23, 8, 3, RGB, packings[_i], .rows = 23 };
+    const buffer    *b          = make(&f);
+    uint8_t         *copy       = malloc(b->n);
+    size_t           directory;
+
+    memcpy(copy, b->bytes, b->n);
+    directory                    = copy[4] | (size_t)copy[5] << 8;
+    copy[directory + 2 + 9]      = 0x3F; /* 16165 x 4119 */
+    copy[directory + 2 + 12 + 9] = 0x10;
+    kd_data_memory.taken = kd_data_memory.given_back = 0;
+    try_file(copy, b->n);
+    if (kd_has_tiff()) kd_assert_sentence("too short for its size");
+    ck_assert_int_le(kd_data_memory.taken, 4);
+    free(copy);
 }
 END_TEST
 
@@ -549,6 +571,8 @@ int main(void)
     tcase_add_loop_test(tc, a_tiff_cut_off_is_refused_at_any_length, 0, KD_COUNT(forms));
     tcase_add_loop_test(tc, altered_bytes_do_no_harm_and_print_nothing, 0, KD_COUNT(forms));
     tcase_add_test(tc, a_picture_too_large_is_refused_before_memory_is_taken);
+    tcase_add_loop_test(tc, a_picture_that_its_file_cannot_hold_is_refused_before_memory_is_taken,
+                        0, 4);
     tcase_add_test(tc, memory_that_runs_out_leaves_nothing);
     suite_add_tcase(suite, tc);
     srunner_run_all(runner, CK_ENV);

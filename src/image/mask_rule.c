@@ -4,6 +4,8 @@
 #include <string.h>
 #include "base/context.h"
 
+#define SOFT_CUT \
+    16 /* a lossless file with many levels, the dimmest area twice as bright: soft edges */
 #define CURE "choose the mask rule yourself (--mask-rule in the programs)"
 
 const char *kdas_mask_rule_name(kdas_mask_rule rule)
@@ -21,7 +23,8 @@ const char *kdas_mask_rule_name(kdas_mask_rule rule)
 /* The first file of each kind, -1: none. */
 typedef struct firsts {
     int64_t kind[KD_MASK_KINDS], alpha[KD_ALPHA_MIXED + 1];
-    int64_t any, lossy, doubt; /* lossy: not black, without white and colours */
+    int64_t any, doubt;
+    int64_t graded; /* dim, with JPEG's noise or soft edges: NONZERO would take them, too */
     bool    background;
 } firsts;
 
@@ -44,7 +47,9 @@ static firsts look(const kd_mask_set *set)
         note(&f.kind[s->kind], i);
         if (s->alpha != KD_ALPHA_CLEAR || s->luma > 0) /* else it is empty by any rule */
             note(&f.alpha[s->alpha], i);
-        if ((s->kind == KD_MASK_DIM || s->kind == KD_MASK_NOISE) && s->lossy) note(&f.lossy, i);
+        if (s->lossy ? s->kind == KD_MASK_DIM || s->kind == KD_MASK_NOISE
+                     : s->kind == KD_MASK_DIM && s->cut >= SOFT_CUT)
+            note(&f.graded, i);
         if (s->doubt) note(&f.doubt, i);
         f.background |= s->background;
     }
@@ -121,7 +126,7 @@ kdas_status kd_mask_set_rule(kdas_mask_rule *out, const kd_mask_set *set)
         return KDAS_OK;
     }
     if (!f.background) return no_background(set, &f);
-    *out = f.kind[KD_MASK_COLOURED] >= 0 || f.lossy >= 0 ? KDAS_MASK_COLOUR : KDAS_MASK_NONZERO;
+    *out = f.kind[KD_MASK_COLOURED] >= 0 || f.graded >= 0 ? KDAS_MASK_COLOUR : KDAS_MASK_NONZERO;
     return KDAS_OK;
 }
 

@@ -151,6 +151,28 @@ static bool is_packed_well(uint16_t compression)
     return false;
 }
 
+/* How many bytes one byte of the file can become. */
+static uint64_t most_from_byte(uint16_t compression)
+{
+    switch (compression) {
+    case COMPRESSION_NONE: return 1;
+    case COMPRESSION_PACKBITS: return 64;
+    case COMPRESSION_LZW: return 3000;
+    case COMPRESSION_DEFLATE:
+    case COMPRESSION_ADOBE_DEFLATE: return 1100;
+    default: return KDAS_IMAGE_MAX_SIDE; /* CCITT: a bit for a white row */
+    }
+}
+
+/* A small file cannot hold a large picture: refused before memory is taken. */
+static kdas_status check_room(const source *s, const layout *l, uint16_t compression)
+{
+    uint64_t bytes = (uint64_t)l->width * l->height * l->samples * l->bits / 8;
+
+    if (bytes / most_from_byte(compression) <= s->size) return KDAS_OK;
+    return damaged(s, "it is too short for its size in pixels");
+}
+
 static kdas_status refuse(const source *s, const char *what, int value)
 {
     return kd_fail(KDAS_EFORMAT,
@@ -194,7 +216,9 @@ static kdas_status read_layout(layout *out, const source *s)
         if (!l.tile_width || !l.tile_height) return damaged(s, "its tiles have no size");
     }
     *out = l;
-    return KDAS_OK;
+    return l.width <= KDAS_IMAGE_MAX_SIDE && l.height <= KDAS_IMAGE_MAX_SIDE
+               ? check_room(s, &l, compression)
+               : KDAS_OK; /* which is refused for its size */
 }
 
 kdas_status kd_tiff_info(kd_image_info *out, kd_file *file)
