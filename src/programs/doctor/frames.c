@@ -11,15 +11,17 @@
 
 void frames_log(void *user, kdas_log_level level, const char *text)
 {
-    static const char left_out[] = "left out: ";
-    findings         *found      = user;
+    static const char left_out[] = "left out: "; /* the dataset has it too, see add_skipped() */
 
-    if (strncmp(text, left_out, strlen(left_out)) != 0) {
-        say_log(NULL, level, text);
-        return;
-    }
-    findings_add(found, (finding){ FOUND_UNREADABLE, found->folder, -1, -1, NAN,
-                                   text_of("%s", text + strlen(left_out)) });
+    (void)user;
+    if (strncmp(text, left_out, strlen(left_out)) != 0) say_log(NULL, level, text);
+}
+
+static void add_skipped(findings *found, const kdas_dataset *set)
+{
+    for (int64_t i = 0; i < kdas_dataset_skipped(set); i++)
+        findings_add(found, (finding){ FOUND_UNREADABLE, found->folder, -1, -1, NAN,
+                                       text_of("%s", kdas_dataset_skipped_reason(set, i)) });
 }
 
 bool frames_add(frames *f, findings *found, kdas_context *context, char *dir, bool train,
@@ -27,7 +29,6 @@ bool frames_add(frames *f, findings *found, kdas_context *context, char *dir, bo
 {
     kdas_dataset_options options;
     folder              *to;
-    int64_t              told = findings_of(found, FOUND_UNREADABLE), silent;
 
     f->folders    = need_more(f->folders, (size_t)(f->folder_count + 1) * sizeof *f->folders);
     to            = &f->folders[f->folder_count];
@@ -35,16 +36,13 @@ bool frames_add(frames *f, findings *found, kdas_context *context, char *dir, bo
     found->folder = f->folder_count++;
 
     kdas_dataset_options_init(&options, sizeof options);
-    options.bad_file   = KDAS_BAD_FILE_SKIP;
-    options.unlabelled = unlabelled;
-    options.cache      = 0; /* every frame is decoded once */
+    options.bad_file    = KDAS_BAD_FILE_SKIP;
+    options.unlabelled  = unlabelled;
+    options.allow_empty = 1; /* it becomes a finding of each mask */
+    options.check       = 0; /* every frame is decoded below */
+    options.cache       = 0;
     if (!ok(kdas_dataset_open(&to->set, context, dir, &options))) return false;
-    silent = kdas_dataset_skipped(to->set) - (findings_of(found, FOUND_UNREADABLE) - told);
-    if (silent > 0) {
-        findings_add(found, (finding){ FOUND_UNREADABLE, found->folder, -1, -1, NAN,
-                                       text_of("%lld frames in '%s' cannot be used",
-                                               (long long)silent, dir) });
-    }
+    add_skipped(found, to->set);
     to->count = kdas_dataset_count(to->set);
     f->list   = need_more(f->list, (size_t)(f->count + to->count) * sizeof *f->list);
     for (int64_t i = 0; i < to->count; i++) {

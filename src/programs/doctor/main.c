@@ -2,7 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "doctor/tell.h"
-#include "system/files.h"
 #include "system/say.h"
 #include "system/stop.h"
 
@@ -22,41 +21,28 @@ static bool add_list(patient *p, kdas_context *context, const char *list, bool t
     return done;
 }
 
-/* DIR/TestDataset is a folder of frames itself, or holds some. */
-static bool add_tests(patient *p, kdas_context *context, const char *dir)
+/* The folders for training and testing in DIR. */
+static bool add_layout(patient *p, kdas_context *context, const char *dir)
 {
-    char  *images[2] = { text_of("%s/images", dir), text_of("%s/image", dir) };
-    bool   itself = path_exists(images[0]) || path_exists(images[1]), done = true;
-    char **names = NULL;
-    int    count = itself ? 0 : folder_names(&names, dir);
+    kdas_layout *layout = NULL;
+    bool         done   = ok(kdas_layout_find(&layout, context, dir)) &&
+                frames_add(&p->frames, &p->found, context, text_of("%s", kdas_layout_train(layout)),
+                           true, false) &&
+                add_list(p, context, p->s.unlabelled, true, true);
 
-    if (itself) done = frames_add(&p->frames, &p->found, context, text_of("%s", dir), false, false);
-    for (int i = 0; i < count && done; i++)
-        done = frames_add(&p->frames, &p->found, context, text_of("%s/%s", dir, names[i]), false,
-                          false);
-    folder_names_free(names, count);
-    free(images[0]);
-    free(images[1]);
+    for (int64_t i = 0; done && i < kdas_layout_tests(layout); i++)
+        done = frames_add(&p->frames, &p->found, context,
+                          text_of("%s", kdas_layout_test(layout, i)), false, false);
+    kdas_layout_destroy(layout);
     return done;
 }
 
 static bool open_folders(patient *p, kdas_context *context)
 {
-    const char *data = p->s.data;
-    char       *tests;
-    bool        done;
-
-    if (!data) {
-        return add_list(p, context, p->s.train, true, false) &&
-               add_list(p, context, p->s.unlabelled, true, true) &&
-               add_list(p, context, p->s.test, false, false);
-    }
-    tests = text_of("%s/TestDataset", data);
-    done =
-        frames_add(&p->frames, &p->found, context, text_of("%s/TrainDataset", data), true, false) &&
-        add_list(p, context, p->s.unlabelled, true, true) && add_tests(p, context, tests);
-    free(tests);
-    return done;
+    if (p->s.data) return add_layout(p, context, p->s.data);
+    return add_list(p, context, p->s.train, true, false) &&
+           add_list(p, context, p->s.unlabelled, true, true) &&
+           add_list(p, context, p->s.test, false, false);
 }
 
 static bool examine(patient *p, kdas_context *context)
