@@ -24,7 +24,7 @@ install: all ## install under PREFIX (LIBDIR, INCLUDEDIR, BINDIR, DATADIR; all b
 	ln -sf libkdas.so.$(SOVERSION) $(D)$(LIBDIR)/libkdas.so
 	install -m 644 $(STATIC) $(D)$(LIBDIR)/
 	install -m 644 $(HEADERS) $(D)$(INCLUDEDIR)/kdas/
-	$(call FILL,$(ONEDNN_LIBS) $(SYSTEM_LIBS)) pkgconfig/kdas.pc.in >$(D)$(LIBDIR)/pkgconfig/kdas.pc
+	$(call FILL,$(ONEDNN_LIBS) $(TIFF_LIBS) $(SYSTEM_LIBS)) pkgconfig/kdas.pc.in >$(D)$(LIBDIR)/pkgconfig/kdas.pc
 	set -e; for file in kdas-config.cmake kdas-config-version.cmake; do \
 	  $(call FILL,$(PRIVATE_LIST)) pkgconfig/$$file.in >$(D)$(CMAKEDIR)/$$file; done
 	test ! -f "$(CUDA_PLUGIN)" || install -D -m 755 $(CUDA_PLUGIN) $(D)$(LIBDIR)/kdas/$(notdir $(CUDA_PLUGIN))

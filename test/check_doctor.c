@@ -569,7 +569,7 @@ static const struct {
     { "--train train --duplicate 0.6 --sequence 0.7", "--sequence may not be above" },
     { "--train train --duplicate 2", "--duplicate wants a number from 0.5 to 1" },
     { "--train none", "there is no folder 'none'" },
-    { "--data train", "there is no folder 'train/TrainDataset'" },
+    { "--data none", "there is no folder 'none'" },
     { "--train train --test train/images", "'train/images' has no folder 'images'" },
     { "--train train --csv none/found.csv", "cannot write 'none/found.csv'" },
     { "--train train --list none/leave.txt", "cannot write 'none/leave.txt'" },

@@ -24,6 +24,22 @@ static void add_skipped(findings *found, const kdas_dataset *set)
                                        text_of("%s", kdas_dataset_skipped_reason(set, i)) });
 }
 
+/* A set whose masks follow no clear rule is opened, too: what is odd about them is found below. */
+static bool open_set(kdas_dataset **out, kdas_context *context, const char *dir,
+                     kdas_dataset_options *options)
+{
+    kdas_status status = kdas_dataset_open(out, context, dir, options);
+    char       *why;
+
+    if (status != KDAS_EFORMAT) return ok(status);
+    why                = text_of("%s", kdas_last_error());
+    options->mask_rule = KDAS_MASK_BRIGHT;
+    status             = kdas_dataset_open(out, context, dir, options);
+    if (status == KDAS_OK) say_error("%s; here, values above 127 are polyp", why);
+    free(why);
+    return ok(status);
+}
+
 bool frames_add(frames *f, findings *found, kdas_context *context, char *dir, bool train,
                 bool unlabelled)
 {
@@ -41,7 +57,7 @@ bool frames_add(frames *f, findings *found, kdas_context *context, char *dir, bo
     options.allow_empty = 1; /* it becomes a finding of each mask */
     options.check       = 0; /* every frame is decoded below */
     options.cache       = 0;
-    if (!ok(kdas_dataset_open(&to->set, context, dir, &options))) return false;
+    if (!open_set(&to->set, context, dir, &options)) return false;
     add_skipped(found, to->set);
     to->count = kdas_dataset_count(to->set);
     f->list   = need_more(f->list, (size_t)(f->count + to->count) * sizeof *f->list);

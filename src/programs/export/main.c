@@ -27,7 +27,7 @@ static int read_settings(settings *s, int argc, char **argv)
           "their network: polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ...\nlite_fpn4, or pvt_v2_b0 "
           "... pvt_v2_b5, which has features\n(the one that they name, else polyp_pvt_b0)" },
         { OPTION_TEXT, "--out", "FILE", &s->out, 0, 0, "the file to write, e.g. student.onnx" },
-        { OPTION_GROUP, "What comes in:", NULL, NULL, 0, 0, NULL },
+        { OPTION_GROUP, "What comes in", NULL, NULL, 0, 0, NULL },
         { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, WEIGHTS_SIZE_HELP },
         { OPTION_FLAG, "--free-size", NULL, &s->free_size, 0, 0,
           "any size of multiples of 32, chosen at each run" },
@@ -38,11 +38,11 @@ static int read_settings(settings *s, int argc, char **argv)
           "RGB floats: (v - mean) / deviation (default), or 0..1 or 0..255,\n"
           "which the network then normalises itself" },
         { OPTION_CHOICE, "--layout", "nchw|nhwc", &s->layout, 0, 0, "of input and outputs (nchw)" },
-        { OPTION_GROUP, "What comes out:", NULL, NULL, 0, 0, NULL },
+        { OPTION_GROUP, "What comes out", NULL, NULL, 0, 0, NULL },
         { OPTION_CHOICE, "--maps", "sum|each", &s->maps, 0, 0,
           "the sum of the maps (default), which is to be thresholded,\nor each map" },
         { OPTION_FLAG, "--sigmoid", NULL, &s->sigmoid, 0, 0, "probabilities instead of logits" },
-        { OPTION_GROUP, "Program:", NULL, NULL, 0, 0, NULL },
+        { OPTION_GROUP, "Program", NULL, NULL, 0, 0, NULL },
         { OPTION_FLAG, "--quiet", NULL, &s->quiet, 0, 0, "print errors only" },
         MACHINE_OPTIONS(s->machine),
     };
