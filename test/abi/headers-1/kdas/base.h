@@ -142,13 +142,15 @@ typedef struct kdas_context_options {
     int32_t reserved; /* 0 */
 } kdas_context_options;
 
-/* threads = 0 takes the first of these that applies (since 0.4):
- * - the first number in the environment variable OMP_NUM_THREADS, if it is 1..1024; any other value
- *   is ignored and logged;
- * - the number of CPUs in the calling thread's affinity mask, or the tightest CPU quota of the
- *   process's control group and its ancestors (v1 or v2; whole CPUs, at least 1) if that is less;
- *   at most 1024.
- * If the system allows fewer threads than requested, the context uses those and logs a line. */
+/* threads = 0 takes the smallest of these (since 0.4):
+ * - the number of CPUs in the calling thread's affinity mask;
+ * - the tightest CPU quota of the process's control group and its ancestors (v1 or v2; whole CPUs,
+ *   at least 1);
+ * - the first number in the environment variable OMP_NUM_THREADS; a value that is no number from 1
+ *   on is ignored and logged;
+ * - 1024.
+ * A number here wins over all of these except 1024. If the system or OMP_THREAD_LIMIT allows fewer
+ * threads than requested, the context uses those and logs a line. */
 
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_context_options_init(kdas_context_options *options, size_t size);

@@ -105,23 +105,75 @@ typedef enum kdas_bad_file {
 
 typedef struct kdas_dataset_options {
     size_t  size;
-    int32_t bad_file;   /* kdas_bad_file; default REFUSE */
-    int32_t unlabelled; /* 1: there are no masks; default 0. Since 0.4 */
-    size_t  cache;      /* memory for decoded frames, bytes; default 2 GiB */
+    int32_t bad_file;    /* kdas_bad_file; default REFUSE */
+    int32_t unlabelled;  /* 1: there are no masks; default 0. Since 0.4 */
+    size_t  cache;       /* memory for decoded frames, bytes; default 2 GiB */
+    int32_t mask_rule;   /* kdas_mask_rule: what is polyp in a mask; default AUTO. Since 0.4 */
+    int32_t allow_empty; /* 1: take a set whose masks are all empty; default 0. Since 0.4 */
+    /* A text file with the names of the frames to read, one in a line; NULL (default): all. A name
+     * may have its ending, and may be a path through the folder of images ("images/a.jpg"). What
+     * follows a blank or a comma is ignored if the whole line is no frame. A name without a frame
+     * is a bad file. Not kept. Since 0.4 */
+    const char *list;
+    /* 1 (default): decode every frame while opening, so that a damaged file is a bad file. The
+     * context's threads share the work; frames that fit the cache stay decoded. 0: read headers
+     * alone, and the masks as far as `mask_rule` needs them. Since 0.4 */
+    int32_t check;
+    /* 1: resize masks (predictions) whose size differs from their images' (masks'), by a triangle
+     * filter; masks are thresholded at one half. Default 0: they are bad files. Since 0.4 */
+    int32_t fit_masks;
 } kdas_dataset_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_dataset_options_init(kdas_dataset_options *options, size_t size);
 
-/* Open the folders DIR/images and DIR/masks (or DIR/image and DIR/mask). Images and masks are
- * matched by base name and sorted by the bytes of their names. Every image's header is read, and
- * its size must match its mask's. Pixels are decoded on first use. A mask may have any number of
- * channels; > 127 is polyp. Hidden files and files without an image extension are ignored. An image
- * type that the library cannot read is a bad file. With `unlabelled`, only DIR/images, DIR/image or
- * else DIR itself is read, and frames have no masks. KDAS_ENOTFOUND (folder, no images),
- * KDAS_EFORMAT (file, two files with one base name, no frame left), KDAS_ESHAPE (mask size differs,
- * no mask, no image), KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
+/* Open the folders DIR/images and DIR/masks. Other names are found too, in capitals or not: image,
+ * imgs, Frame, Frames, Original; mask, GT, Ground Truth. Folders in them are read as well. A
+ * frame's name is its path below the folder without the ending ("case1/a"), in composed Unicode
+ * (NFC). Images and masks are matched by name and sorted by the bytes of their names. An image's
+ * size must be its mask's, both as they are seen (EXIF). Hidden files and what systems leave in
+ * folders (__MACOSX, @eaDir, Thumbs.db, desktop.ini) are ignored; other files without an image's
+ * ending are logged. An image type that the library cannot read is a bad file. With `mask_rule`
+ * AUTO the masks decide together by which rule they are read (since 0.4); a rule other than BRIGHT
+ * is logged. A set without any polyp is refused unless `allow_empty`. With `unlabelled`, only the
+ * folder of images or else DIR itself is read, and frames have no masks. KDAS_ENOTFOUND (folder, no
+ * images, a name of the list), KDAS_EFORMAT (file, two files with one name, no frame left, no clear
+ * rule for the masks, no polyp), KDAS_ESHAPE (mask size differs, no mask, no image),
+ * KDAS_EUNSUPPORTED (TIFF, built without it), KDAS_ECANCELLED, KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_dataset_open(kdas_dataset **out, kdas_context *context, const char *dir,
                                        const kdas_dataset_options *options);
+
+/* Whether datasets ignore a file or folder of this name, without a path: 1 for hidden ones (not "." and "..") and for
+ * what systems leave in folders, else 0; 1 for NULL. For hosts that list folders. Since 0.4. */
+KDAS_API int32_t kdas_dataset_ignores(const char *name);
+
+/* Open a folder of predictions, images of probabilities times 255, with a folder of their masks,
+ * for kdas_evaluate_predictions(): the dataset's images are the predictions, its masks the masks. A
+ * mask NAME is matched with the prediction NAME, else with NAME_probability or NAME_mask, as
+ * kdas-segment writes them. Each mask needs a prediction; predictions without a mask are logged and
+ * ignored. `masks` may also be a folder that holds the folder of masks. Options and errors as
+ * kdas_dataset_open(); KDAS_EINVAL with `unlabelled`. Since 0.4. */
+KDAS_API kdas_status kdas_dataset_open_predictions(kdas_dataset **out, kdas_context *context,
+                                                   const char *predictions, const char *masks,
+                                                   const kdas_dataset_options *options);
+
+/* Which folders of a collection are for training and which for testing. */
+typedef struct kdas_layout kdas_layout;
+/* Look into the folder `dir`. For training: DIR/TrainDataset (or train, training), else DIR itself
+ * if it has images and masks, with a line in the log. For testing: DIR/TestDataset (or test,
+ * testing, Test...Dataset) is one set if it has images and masks; each folder in it is a set. No
+ * test set is needed. Names are found in capitals or not. The sets are not opened.
+ * KDAS_ENOTFOUND (the sentence says what was found and what is wanted), KDAS_EINVAL, KDAS_EIO,
+ * KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_layout_find(kdas_layout **out, kdas_context *context, const char *dir);
+/* NULL is fine. Since 0.4. */
+KDAS_API void kdas_layout_destroy(kdas_layout *layout);
+/* The folder for training, for kdas_dataset_open(); valid while the layout lives. Since 0.4. */
+KDAS_API const char *kdas_layout_train(const kdas_layout *layout);
+/* Number of test sets (NULL: 0). Since 0.4. */
+KDAS_API int64_t kdas_layout_tests(const kdas_layout *layout);
+/* Folder and name of test set `i`; NULL out of range and for NULL. Since 0.4. */
+KDAS_API const char *kdas_layout_test(const kdas_layout *layout, int64_t i);
+KDAS_API const char *kdas_layout_test_name(const kdas_layout *layout, int64_t i);
 
 /* Synthetic colonoscopy-like frames with masks; the seed determines them. */
 typedef struct kdas_scene_options {
@@ -154,7 +206,8 @@ KDAS_API kdas_status kdas_dataset_split(kdas_dataset **rest, kdas_dataset **part
  * one has teacher maps), KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_dataset_join(kdas_dataset **out, const kdas_dataset *a,
                                        const kdas_dataset *b);
-/* Add teacher maps from the folder `dir`, one file per frame, where NAME is the frame's base name:
+/* Add teacher maps from the folder `dir`, one file per frame, where NAME is the frame's name, which
+ * may be a path below the folder:
  *   NAME.png          grey, 8 or 16 bits: probability times 255 or 65535;
  *   NAME.safetensors  logits, floats: tensor "P1" or the only one, (H,W), with any leading ones.
  * Other files are ignored. A map covers the whole frame and may have any size. With several folders
@@ -178,16 +231,30 @@ KDAS_API kdas_status kdas_map_save(kdas_context *context, const char *path, cons
                                    int64_t height, int64_t width);
 /* NULL is fine. Since 0.1. */
 KDAS_API void kdas_dataset_destroy(kdas_dataset *dataset);
+/* The context that it was opened in. NULL for NULL. Since 0.4. */
+KDAS_API kdas_context *kdas_dataset_context(const kdas_dataset *dataset);
 /* Number of frames. Since 0.1. */
 KDAS_API int64_t kdas_dataset_count(const kdas_dataset *dataset);
-/* Number of frames (base names) omitted as bad. Since 0.1. */
+/* Number of frames omitted as bad, in the folders that the dataset was opened, split or joined
+ * from. Since 0.1. */
 KDAS_API int64_t kdas_dataset_skipped(const kdas_dataset *dataset);
-/* Base name of a frame without extension; valid while the dataset lives. NULL out of range.
- * Since 0.1. */
+/* The rule by which the mask of frame `i` is read; AUTO for a frame that has no mask file, and out
+ * of range. Since 0.4. */
+KDAS_API kdas_mask_rule kdas_dataset_mask_rule(const kdas_dataset *dataset, int64_t i);
+/* Name of omitted frame `i`, and the sentence that says why; valid while the dataset lives. NULL
+ * out of range and for NULL. Since 0.4. */
+KDAS_API const char *kdas_dataset_skipped_name(const kdas_dataset *dataset, int64_t i);
+KDAS_API const char *kdas_dataset_skipped_reason(const kdas_dataset *dataset, int64_t i);
+/* Name of a frame: its path below the folder of images, without the ending, in composed Unicode;
+ * valid while the dataset lives. NULL out of range. Since 0.1. */
 KDAS_API const char *kdas_dataset_name(const kdas_dataset *dataset, int64_t i);
+/* Paths of a frame's image file and mask file; valid while the dataset lives. NULL if there is no
+ * such file (a scene; a frame without a mask), and out of range. Since 0.4. */
+KDAS_API const char *kdas_dataset_image_path(const kdas_dataset *dataset, int64_t i);
+KDAS_API const char *kdas_dataset_mask_path(const kdas_dataset *dataset, int64_t i);
 /* Hash of the names and sizes of the frames, in order; it identifies the split that a run used.
- * Since 0.4 it also covers which frames have no mask, and names and sizes of the map files.
- * Since 0.1. */
+ * Since 0.4 it also covers which frames have no mask, a mask rule other than BRIGHT, and names and
+ * sizes of the map files. Since 0.1. */
 KDAS_API uint64_t kdas_dataset_hash(const kdas_dataset *dataset);
 /* Decode frame `i`: its RGB8 image and GREY8 mask (0 or 255), or a NULL mask if it has none. The
  * caller owns both. Several threads may call this at once. KDAS_EFORMAT, KDAS_EIO, KDAS_ENOTFOUND

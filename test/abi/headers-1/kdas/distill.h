@@ -125,7 +125,8 @@ KDAS_API kdas_status kdas_distiller_set_teacher_maps(kdas_distiller  *distiller,
 
 /* Copy the moving average of the student (kdas_distiller_options.ema) into `to`, a model of the
  * same name in any context. Parameters and running statistics are averaged over the updates made;
- * batch counters are the student's. Before the first update the average is the student. KDAS_EINVAL
+ * batch counters and facts are the student's. Before the first update the average is the student.
+ * KDAS_EINVAL
  * (another model), KDAS_ESTATE (no average is kept), KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_distiller_read_average(kdas_distiller *distiller, kdas_model *to);
 
@@ -141,7 +142,7 @@ typedef struct kdas_progress {
     int64_t  best_epoch;
 } kdas_progress;
 
-/* Save student, its moving average if any, optimizer state, step counts, random state, options and
+/* Save student with its facts, its moving average if any, optimizer state, step counts, random state, options and
  * progress. The file is written to a temporary name, synced and renamed, so a crash leaves the
  * previous checkpoint intact. `notes` (may be NULL) is stored as text, e.g. the command line.
  * KDAS_EINVAL, KDAS_EIO, KDAS_ENOMEM. Since 0.1. */

@@ -63,13 +63,47 @@ typedef struct kdas_image kdas_image;
 /* Create a black image; `pixel` is GREY8, RGB8 or RGBA8. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_image_create(kdas_image **out, kdas_context *context, int64_t width,
                                        int64_t height, kdas_pixel pixel);
-/* Read a JPEG, PNG or BMP file as GREY8 (colours become Rec. 601 luma) or RGB8. The type is
- * detected from the content. 16-bit samples are truncated to 8, alpha is dropped, EXIF orientation
- * is ignored. A truncated file is refused. KDAS_ENOTFOUND (no such file), KDAS_EIO (open, read),
- * KDAS_EFORMAT (another type, truncated, damaged, 0 pixels, too large), KDAS_ENOMEM; the message
- * names the file. Since 0.1. */
+/* Read a JPEG, PNG, BMP or TIFF file as GREY8 (colours become Rec. 601 luma) or RGB8. The type is
+ * detected from the content. 16-bit samples are truncated to 8, alpha is dropped. The image is
+ * turned as its EXIF orientation says (JPEG and PNG; TIFF has a tag of its own), so width and
+ * height are those that a viewer shows; this is logged as a warning (since 0.4). A truncated file
+ * is refused. TIFF (since 0.4; if libtiff 4.5 was there when the library was built): the first
+ * page; grey, RGB, RGBA or a palette of 1 to 16 bits; PackBits, LZW, deflate, CCITT or not packed.
+ * libtiff's own memory does not come from the context's allocator. KDAS_ENOTFOUND (no such file),
+ * KDAS_EIO (open, read), KDAS_EFORMAT (another type, truncated, damaged, 0 pixels, too large),
+ * KDAS_EUNSUPPORTED (a TIFF, and built without libtiff), KDAS_ENOMEM; the message names the file.
+ * Since 0.1. */
 KDAS_API kdas_status kdas_image_load(kdas_image **out, kdas_context *context, const char *path,
                                      kdas_pixel pixel);
+
+/* Which pixels of a mask file are polyp. docs/data.md has a table with reasons. Since 0.4. */
+typedef enum kdas_mask_rule {
+    KDAS_MASK_AUTO    = 0, /* found from the files of the set; refused if it is not clear */
+    KDAS_MASK_BRIGHT  = 1, /* luma above 127; alpha does not count */
+    KDAS_MASK_NONZERO = 2, /* all but black: any colour sample above 0 (class numbers, palettes) */
+    KDAS_MASK_ALPHA   = 3, /* alpha above half of the file's largest */
+    /* All but black, with tolerance for JPEG and soft edges: grey files with values above 127 as
+     * BRIGHT; others where the largest colour sample is above half of the dimmest area's. */
+    KDAS_MASK_COLOUR = 4
+} kdas_mask_rule;
+/* "auto", "bright", "nonzero", "alpha", "colour"; NULL for other numbers, which begin after the
+ * last rule. Since 0.4. */
+KDAS_API const char *kdas_mask_rule_name(kdas_mask_rule rule);
+/* Find the rule by which `count` mask files of one set are read; never AUTO. Every file is decoded
+ * once. Any thread. KDAS_EFORMAT (it is not clear: the message names a file and the cure), else
+ * as kdas_image_load(). Since 0.4. */
+KDAS_API kdas_status kdas_mask_find_rule(kdas_context *context, const char *const *paths,
+                                         int64_t count, kdas_mask_rule *out);
+/* Read a mask file as GREY8, 255 where there is a polyp, else 0. With AUTO the file is its own set;
+ * for several files of one set find their rule first, since a single one may be read otherwise. In
+ * COLOUR, NONZERO and ALPHA, pixels of alpha up to half of the file's largest are background; alpha
+ * of one value says nothing. Samples of 16 bits count by their upper byte (not 0 stays not 0), or,
+ * if none of the file is above 255, as they are. Any thread. Errors as kdas_image_load();
+ * KDAS_EFORMAT also for an unclear file with AUTO, and for ALPHA where alpha has one value.
+ * Since 0.4. */
+KDAS_API kdas_status kdas_mask_load(kdas_image **out, kdas_context *context, const char *path,
+                                    kdas_mask_rule rule);
+
 /* Write 8-bit pixels or a YUV frame: as JPEG (quality 90) if `path` ends in .jpg or .jpeg, else as
  * PNG. Alpha is not written. GREYF32 becomes a 16-bit grey PNG: 0..1 maps to 0..65535, other values
  * are clamped (since 0.4). The file is written to a temporary name and renamed, so `path` is

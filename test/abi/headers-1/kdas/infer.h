@@ -7,12 +7,18 @@ KDAS_BEGIN
 
 typedef struct kdas_segmenter kdas_segmenter;
 
+#define KDAS_THRESHOLD_OWN (-1.0f) /* kdas_segmenter_options.threshold: the weights' own */
+
 typedef struct kdas_segmenter_options {
-    size_t  size;
-    int64_t height, width; /* of the network's input, multiples of 32; default 352 x 352 */
+    size_t size;
+    /* Of the network's input, multiples of 32. Both 0 (default; since 0.4): the size that the
+     * weights were trained for (kdas_model_input_size), 352 x 352 if they do not say. */
+    int64_t height, width;
     /* Size of the frames. 0 (default): any size; the first frame of a new size allocates. */
     int64_t frame_height, frame_width;
-    float   threshold; /* a pixel is polyp if its probability is >= this, 0..1; default 0.5 */
+    /* A pixel is polyp if its probability is >= this, 0..1. KDAS_THRESHOLD_OWN (default; since
+     * 0.4): the weights' own (kdas_model_threshold), 0.5 if they do not say. */
+    float threshold;
     /* For video; see kdas_segmenter_reset(). Since 0.2. */
     float smoothing; /* weight of the past in each probability, >= 0, < 1; default 0: off */
     /* A polyp pixel stays polyp down to this probability, > 0, <= threshold; default 0: off. */
@@ -24,12 +30,18 @@ KDAS_API void kdas_segmenter_options_init(kdas_segmenter_options *options, size_
 
 /* Create a segmenter for a model with one-channel maps, such as polyp_pvt. The model must outlive
  * it; new weights of the model take effect at once. The call runs the model, so an earlier forward
- * can no longer get its backward. KDAS_EINVAL (a model without one-channel maps, range),
+ * can no longer get its backward. A warning is logged if size or normalisation are not those that
+ * the weights were trained for (kdas_model_fact; since 0.4). KDAS_EINVAL (a model without one-channel maps, range),
  * KDAS_ESHAPE (sides not divisible by 32), KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_create(kdas_segmenter **out, kdas_model *model,
                                            const kdas_segmenter_options *options);
 /* NULL is fine. Since 0.1. */
 KDAS_API void kdas_segmenter_destroy(kdas_segmenter *segmenter);
+
+/* Read the options in use, with the size and threshold that were found. Set `size` first, as
+ * kdas_segmenter_options_init() does. KDAS_EINVAL. Since 0.4. */
+KDAS_API kdas_status kdas_segmenter_get_options(const kdas_segmenter   *segmenter,
+                                                kdas_segmenter_options *options);
 
 /* ---- Segment a frame ----------------------------------------------------------------------------
  * Each call runs the network once, on the context's threads. It allocates nothing, except for the

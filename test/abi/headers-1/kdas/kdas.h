@@ -4,6 +4,7 @@
 #include <kdas/base.h>
 #include <kdas/data.h>
 #include <kdas/distill.h>
+#include <kdas/export.h>
 #include <kdas/image.h>
 #include <kdas/infer.h>
 #include <kdas/loss.h>

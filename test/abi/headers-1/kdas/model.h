@@ -51,25 +51,139 @@ typedef struct kdas_load_options {
      * batch counters. The rest of the model does not change. Cannot be combined with `prefix`.
      * Since 0.4. */
     const char *part;
+    /* A .pth file may hold several dictionaries of tensors. The name of the one to load: the keys
+     * that lead to it, such as "model", "state_dict_ema" or "ema.module"; "" is the outermost.
+     * NULL (default): the one that fits the model best. Has no meaning for a file with one set, as
+     * safetensors. Since 0.4. */
+    const char *entry;
+    /* 1: load EfficientNet-Lite's published stem as it is, for pixels as (x - 127) / 128. Default
+     * 0: it is rewritten for ImageNet's normalisation. Since 0.4. */
+    int32_t as_published;
+    int32_t reserved; /* 0 */
 } kdas_load_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
 
-/* Load a safetensors file whose names are those of the published state_dict. On failure the model
- * is unchanged. KDAS_EIO, KDAS_EFORMAT, KDAS_ENOTFOUND (a tensor is missing or unknown; no such
- * part), KDAS_ESHAPE; the message names file and tensor. Since 0.1. */
+/* Load a file of weights: safetensors, or PyTorch's .pth (since 0.4), told by its content. Its names
+ * are those of the published state_dict. On failure the model is unchanged.
+ *
+ * .pth: what torch.save wrote, in both of its forms, of any version but those before 0.1.10. The
+ * pickle in it is read as data; nothing of it is run. A whole module is refused, since it needs its
+ * Python code. Values of any real or integer type become float.
+ * Dictionaries: tensors may be in the outermost dictionary or in one inside it, up to 4 deep, under
+ * any keys ("model", "state_dict", "ema"). The one of which most tensors fit the model, by name and
+ * shape, is loaded. If two fit equally, the file is refused and the message lists them: see `entry`.
+ * Names: words in front that ALL names of the dictionary have ("module.", "_orig_mod.",
+ * "model.student.", up to 6) are taken off, one after the other, as far as more tensors fit then.
+ * timm's names of PVTv2 ("stages.0.blocks.0...") are translated, if more tensors fit then. `prefix`
+ * and `part` apply to the names that result. Batch counters may be missing if the file has none.
+ * Values: a NaN, an infinity or a negative running variance is refused (since 0.4).
+ *
+ * KDAS_EIO; KDAS_EFORMAT (a damaged file, or one of another kind, which the message names, with what
+ * to do); KDAS_ENOTFOUND (a tensor is missing or unknown; no such part or entry), KDAS_ESHAPE: the
+ * message names file and tensor, and the network that the tensors fit, if there is one; KDAS_EINVAL
+ * (several dictionaries fit). Since 0.4 a load of all values takes the facts of the file, too; a
+ * .pth file has none. Since 0.1. */
 KDAS_API kdas_status kdas_model_load(kdas_model *model, const char *path,
                                      const kdas_load_options *options);
-/* Save as safetensors, atomically. PyTorch loads the file with load_state_dict. KDAS_EIO,
+/* Save as safetensors, atomically, with the facts (see below). PyTorch loads the file with load_state_dict. KDAS_EIO,
  * KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_model_save(const kdas_model *model, const char *path);
-/* Copy all values of `from` to `to`, a model of the same name. KDAS_EINVAL. Since 0.1. */
+/* Copy all values and facts of `from` to `to`, a model of the same name. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from);
 
 /* The name it was created by, as in kdas_model_name(), and its context. NULL for NULL.
  * Since 0.4. */
 KDAS_API const char   *kdas_model_network(const kdas_model *model);
 KDAS_API kdas_context *kdas_model_context(const kdas_model *model);
+
+/* Create the model that a file of weights is of, and load it: kdas_model_create() and
+ * kdas_model_load(). `network` NULL: the one that the file names; a .pth file names none. `options`
+ * and `load` may be NULL (defaults).
+ * KDAS_EINVAL (the file is of another network than `network`), KDAS_ENOTFOUND (it names none, and
+ * `network` is NULL), and as those two. Since 0.4. */
+KDAS_API kdas_status kdas_model_open(kdas_model **out, kdas_context *context, const char *network,
+                                     const char *path, const kdas_model_options *options,
+                                     const kdas_load_options *load);
+/* Path of file `i` that the values were loaded from, as it was given, the oldest first: a load of
+ * all values forgets those before it. NULL past the last and for NULL. Since 0.4. */
+KDAS_API const char *kdas_model_source(const kdas_model *model, int32_t i);
+
+/* ---- Facts: what weights know of themselves ------------------------------------------------------
+ * Texts by key. kdas_model_save() and checkpoints store them with the values, in a safetensors file
+ * as metadata "kdas.KEY". A load of all values replaces the model's facts by the file's; a load of
+ * some values (kdas_load_options.partial, .part) keeps them. kdas_model_copy() copies them too.
+ * A model has at most 256. Key: 1 to 64 of A-Z a-z 0-9 . _ -. Value: at most 4096 bytes of UTF-8
+ * without control characters; numbers have a decimal point. Keys with a meaning:
+ *   height, width         of the input that the weights were trained for: "352"
+ *   mean, deviation       subtracted from and divided into each colour of 0..1: KDAS_INPUT_MEAN
+ *   colour                order of the colours: KDAS_INPUT_COLOUR
+ *   threshold             probability from which a pixel is polyp: "0.5"
+ *   training_frames, validation_frames
+ *                         kdas_dataset_hash() of the sets, 16 hexadecimal digits
+ *   objective             the preset, and what differs from it: "kdas, tau 4"
+ *   epoch, validation_dice  the epoch (from 1) and its mean Dice at 0.5
+ *   seed                  of the run
+ * The first step of a distiller writes height to colour and objective, and removes the others, which
+ * were those of loaded weights; kdas_train() writes all. What the host
+ * sets stays: neither replaces it, nor does kdas_checkpoint_restore(). Hosts may use other keys.
+ * "network", "version" and "format" are those of each file (kdas_file_fact): a model has none. */
+#define KDAS_INPUT_MEAN      "0.485 0.456 0.406"
+#define KDAS_INPUT_DEVIATION "0.229 0.224 0.225"
+#define KDAS_INPUT_COLOUR    "RGB"
+#define KDAS_DEFAULT_SIDE    352 /* of inputs, where neither the host nor the weights say */
+
+/* Set a fact, or remove it (`value` NULL). Key and value are copied. KDAS_EINVAL (key, value, too
+ * many), KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_model_set_fact(kdas_model *model, const char *key, const char *value);
+/* The same, but a value that the host has set with kdas_model_set_fact() stays. For training loops
+ * that know something by themselves. KDAS_EINVAL, KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_model_default_fact(kdas_model *model, const char *key, const char *value);
+/* A fact by its key; or fact `i` in byte order of the keys, with its key (`key` may be NULL). Valid
+ * until the next call that changes facts or loads. NULL if there is none, and for NULL.
+ * Since 0.4. */
+KDAS_API const char *kdas_model_fact(const kdas_model *model, const char *key);
+KDAS_API const char *kdas_model_fact_at(const kdas_model *model, int32_t i, const char **key);
+/* Size of the input by the facts height and width, if both are multiples of 32 in range: returns 1.
+ * Else KDAS_DEFAULT_SIDE for both: returns 0 (also for NULL). Outputs may be NULL. Since 0.4. */
+KDAS_API int32_t kdas_model_input_size(const kdas_model *model, int64_t *height, int64_t *width);
+/* The fact threshold if it is a number from 0 to 1, else 0.5 (NULL: NaN). Since 0.4. */
+KDAS_API float kdas_model_threshold(const kdas_model *model);
+
+/* ---- Files: what a file is, by its content -------------------------------------------------------- */
+typedef struct kdas_file kdas_file;
+
+typedef enum kdas_file_kind {
+    KDAS_FILE_WEIGHTS    = 0, /* safetensors, of this library or any other program */
+    KDAS_FILE_CHECKPOINT = 1, /* of a run, see kdas_checkpoint_open() */
+    KDAS_FILE_PYTORCH    = 2  /* a .pth file */
+} kdas_file_kind;
+
+/* Open a file and read its header; values are not read. The handle keeps the file open. What it
+ * returns is valid while it lives. KDAS_ENOTFOUND (no such file), KDAS_EIO, KDAS_EFORMAT (another
+ * kind of file, or damaged), KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_file_open(kdas_file **out, kdas_context *context, const char *path);
+/* NULL is fine. Since 0.4. */
+KDAS_API void kdas_file_destroy(kdas_file *file);
+/* A kdas_file_kind (NULL: KDAS_FILE_WEIGHTS). Since 0.4. */
+KDAS_API kdas_file_kind kdas_file_type(const kdas_file *file);
+/* The network that the file names, as in kdas_model_name(): of its values, in a checkpoint of the
+ * student. NULL if it names none, and for NULL. Since 0.4. */
+KDAS_API const char *kdas_file_network(const kdas_file *file);
+/* A fact by its key, those of kdas_model_fact() and, of the file itself, network, version (of the
+ * library that wrote it) and format (of the facts, "1"). NULL if there is none, and for NULL.
+ * Since 0.4. */
+KDAS_API const char *kdas_file_fact(const kdas_file *file, const char *key);
+/* Text `i` of the metadata, with its key as it stands in the file, facts among them, in no order.
+ * `key` may be NULL. NULL past the last and for NULL. Since 0.4. */
+KDAS_API const char *kdas_file_text(const kdas_file *file, int64_t i, const char **key);
+/* Name of dictionary `i` of a .pth file, for kdas_load_options.entry; "" is the outermost. NULL past
+ * the last, for other files, and for NULL. Since 0.4. */
+KDAS_API const char *kdas_file_entry(const kdas_file *file, int32_t i);
+/* Name of tensor `i`, in byte order; in a .pth file, of the dictionary that has the most. The outputs may be NULL: its type as in the file ("F32"), its
+ * rank (0..8), and dims (room for 8). NULL past the last and for NULL. Since 0.4. */
+KDAS_API const char *kdas_file_tensor(const kdas_file *file, int64_t i, const char **type,
+                                      int32_t *rank, int64_t *dims);
 
 /* ---- Tensors: parameters and buffers, in PyTorch's axis order -------------------------------- */
 /* Number of trainable values, and number of tensors (NULL: 0). Since 0.1. */

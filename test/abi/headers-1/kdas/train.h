@@ -36,13 +36,13 @@ typedef int32_t (*kdas_train_fn)(void *user, const kdas_train_state *state);
 
 typedef struct kdas_train_options {
     size_t        size;
-    int64_t       epochs;     /* >= 1; default 20 */
-    int64_t       max_steps;  /* stop after this many steps; 0 (default): no limit */
-    const char   *out;        /* folder for last.kdas, best.safetensors, log.csv; NULL: no files */
-    int64_t       save_every; /* steps between extra checkpoints within an epoch; 0: none */
+    int64_t       epochs;    /* >= 1; default 20 */
+    int64_t       max_steps; /* stop after this many steps; 0 (default): no limit */
+    const char   *out; /* folder of last.kdas, run.json, best.safetensors, log.csv; NULL: none */
+    int64_t       save_every;    /* steps between extra checkpoints within an epoch; 0: none */
     int64_t       height, width; /* of validation frames; default: the loader's */
     uint64_t      seed;          /* stored in the checkpoint; resume refuses another one */
-    const char   *notes;         /* stored in the checkpoint, e.g. the command line */
+    const char   *notes;         /* stored in checkpoint and run.json, e.g. the command line */
     kdas_train_fn progress;      /* may be NULL */
     void         *user;
     /* Guidance rises linearly from 0 over the first ramp_up epochs, and falls to 0 over the last
@@ -65,6 +65,10 @@ KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
  * finishes it. log.csv has one line per epoch: means over its steps and, since 0.3, the loss scale
  * and the number of updates skipped for overflow (kdas_optim_options.loss_scale).
  *
+ * Facts (since 0.4): the run writes what it knows into the student's facts (kdas_model_fact), and so
+ * into best.safetensors and last.kdas; what the host has set stays. run.json, beside each last.kdas,
+ * says what the run was made with. docs/training.md has both.
+ *
  * Patience (since 0.4): the run ends with KDAS_OK and stopped_early when that many epochs have
  * passed since the best one. It needs a validation set. Resuming such a run does nothing, unless
  * patience is raised. last.kdas holds the student and its average; best.safetensors holds the one
@@ -86,11 +90,18 @@ KDAS_API kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader,
                                 kdas_dataset *validation, const kdas_train_options *options);
 /* Segment the first `limit` frames of `dataset` (0: all) and add them to `evaluator`. Each frame is
  * run alone at the network's height x width, and its metrics are computed at the frame's own size.
+ * Both 0 (since 0.4): the size that the weights were trained for, as kdas_segmenter_options has it.
  * KDAS_EINVAL (a model without maps), KDAS_ESHAPE (sides), KDAS_ENUMERIC, KDAS_ECANCELLED; the
  * message names the frame. Since 0.1. */
 KDAS_API kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model,
                                    kdas_dataset *dataset, int64_t height, int64_t width,
                                    int64_t limit);
+/* Add the first `limit` predictions of `dataset` (0: all), each with its mask, to `evaluator`. The
+ * dataset comes from kdas_dataset_open_predictions(): its images, as grey, are the predictions.
+ * KDAS_EINVAL (a frame without a mask), KDAS_ECANCELLED, and as kdas_dataset_get(); the message
+ * names the frame. Since 0.4. */
+KDAS_API kdas_status kdas_evaluate_predictions(kdas_evaluator *evaluator, kdas_dataset *dataset,
+                                               int64_t limit);
 /* kdas_evaluate(), and also *mean_loss: the mean over these frames of the segmentation term of
  * `loss`, unweighted, between the network's maps and the mask at height x width. No other term is
  * evaluated. `loss` does not change, so it may be the distiller's. KDAS_EINVAL (no frames), and as
