@@ -245,7 +245,7 @@ START_TEST(unrelated_frames_are_not_reported)
 {
     put_scenes("train", "t", 0, 12);
     put_scenes("test", "e", 12, 12);
-    ck_assert_int_eq(doctor("--train train --test test --csv found.csv --list leave.txt"), 0);
+    ck_assert_int_eq(doctor("--train train --test test --csv found.csv --drop leave.txt"), 0);
     read_rows();
     ck_assert_int_eq(rows, 0);
     kd_test_assert_text(kd_test_path("leave.txt"), "");
@@ -265,7 +265,7 @@ START_TEST(a_copy_in_the_test_frames_is_found_whatever_was_done_to_it)
     put_scenes("train", "t", 0, 6);
     put_scenes("test", "e", 20, 3);
     put(copy, "test", "copy", copies[_i].ending);
-    ck_assert_int_eq(doctor("--train train --test test --csv found.csv --list leave.txt"), 1);
+    ck_assert_int_eq(doctor("--train train --test test --csv found.csv --drop leave.txt"), 1);
     read_rows();
     ck_assert_msg(rows_of(copies[_i].kind, "td", &at) == 1, "%s: %d rows", copies[_i].what, rows);
     ck_assert_str_eq(cell[at][DIR_A], "train");
@@ -320,14 +320,16 @@ START_TEST(frames_of_one_video_are_found_by_likeness)
     put(mixed(1, 40, 0.62), "train", "x", ".png");
     put(mixed(1, 41, 0.62), "test", "y", ".png");
     put_scenes("test", "e", 20, 2);
-    ck_assert_int_eq(doctor("--train train --test test --csv found.csv --list leave.txt"), 1);
+    ck_assert_int_eq(doctor("--train train --test test --csv found.csv --drop leave.txt"), 1);
     read_rows();
     ck_assert_int_eq(rows_of("sequence", NULL, NULL), 1);
     ck_assert_int_eq(rows_of("sequence", "y", &at), 1);
     ck_assert_str_eq(cell[at][NAME_B], "tb");
     ck_assert(strstr(cell[at][DETAIL], "2 in training and 1 in test"));
     kd_test_assert_text(kd_test_path("leave.txt"), "tb\nx\n");
-    ck_assert_int_eq(doctor("--train train --test test --list leave.txt --leave-out copies"), 1);
+    ck_assert_int_eq(doctor("--train train --test test --keep keep.txt"), 1);
+    kd_test_assert_text(kd_test_path("keep.txt"), "ta\ntc\n");
+    ck_assert_int_eq(doctor("--train train --test test --drop leave.txt --leave-out copies"), 1);
     kd_test_assert_text(kd_test_path("leave.txt"), "");
 }
 END_TEST
@@ -357,13 +359,13 @@ START_TEST(copies_within_training_are_left_out_on_request)
     put_scenes("train", "t", 0, 3);
     put(scene(1), "train", "again", ".jpg");
     put(scene(1), "more", "more", ".jpg");
-    ck_assert_int_eq(doctor("--train train,more --csv found.csv --list leave.txt"), 1);
+    ck_assert_int_eq(doctor("--train train,more --csv found.csv --drop leave.txt"), 1);
     read_rows();
     ck_assert_int_eq(rows, 3);
     ck_assert_int_eq(rows_of("identical", "again", NULL), 1);
     ck_assert_int_eq(rows_of("duplicate", "again", NULL), 1);
     kd_test_assert_text(kd_test_path("leave.txt"), "");
-    ck_assert_int_eq(doctor("--train train,more --list leave.txt --leave-out repeats"), 1);
+    ck_assert_int_eq(doctor("--train train,more --drop leave.txt --leave-out repeats"), 1);
     kd_test_assert_text(kd_test_path("leave.txt"), "tb\nmore\n");
 }
 END_TEST
@@ -409,7 +411,7 @@ START_TEST(masks_that_look_wrong_are_named)
     masks[_i].change(kdas_image_pixels(s.mask));
     put_scenes("train", "t", 0, 4);
     put(s, "train", "sick", ".png");
-    ck_assert_int_eq(doctor("--train train --csv found.csv --list leave.txt"), masks[_i].kind != 0);
+    ck_assert_int_eq(doctor("--train train --csv found.csv --drop leave.txt"), masks[_i].kind != 0);
     read_rows();
     ck_assert_int_eq(rows, masks[_i].kind != 0);
     if (masks[_i].kind) {
@@ -466,7 +468,7 @@ START_TEST(frames_that_show_nothing_or_cannot_be_read_are_named)
     put((shot){ s.image, half(s.mask) }, "train", "other", ".png");
     kdas_image_destroy(s.mask);
 
-    ck_assert_int_eq(doctor("--train train --csv found.csv --list leave.txt"), 1);
+    ck_assert_int_eq(doctor("--train train --csv found.csv --drop leave.txt"), 1);
     read_rows();
     ck_assert_int_eq(rows_of("frame-black", "black", NULL), 1);
     ck_assert_int_eq(rows_of("frame-constant", "constant", NULL), 1);
@@ -513,7 +515,7 @@ START_TEST(a_long_still_video_is_one_sequence)
         kdas_image_destroy(s.image);
         kdas_image_destroy(s.mask);
     }
-    ck_assert_int_eq(doctor("--train train --test test --csv many.csv --list leave.txt"), 1);
+    ck_assert_int_eq(doctor("--train train --test test --csv many.csv --drop leave.txt"), 1);
     kd_test_shell("sed -n '1p; /^sequence/p' '%s' >'%s'", kd_test_path("many.csv"),
                   kd_test_path("found.csv"));
     read_rows();
@@ -549,7 +551,7 @@ START_TEST(frames_without_masks_are_compared_too)
     save(s.image, "plain", ".", "extra.jpg");
     kdas_image_destroy(s.image);
     kdas_image_destroy(s.mask);
-    ck_assert_int_eq(doctor("--test test --unlabelled plain --csv found.csv --list leave.txt"), 1);
+    ck_assert_int_eq(doctor("--test test --unlabelled plain --csv found.csv --drop leave.txt"), 1);
     read_rows();
     ck_assert_int_eq(rows, 1);
     ck_assert_int_eq(rows_of("duplicate", "extra", NULL), 1);
@@ -572,7 +574,7 @@ static const struct {
     { "--data none", "there is no folder 'none'" },
     { "--train train --test train/images", "'train/images' has no folder 'images'" },
     { "--train train --csv none/found.csv", "cannot write 'none/found.csv'" },
-    { "--train train --list none/leave.txt", "cannot write 'none/leave.txt'" },
+    { "--train train --drop none/leave.txt", "cannot write 'none/leave.txt'" },
     { "--train train --report out.txt/page", "cannot make the folder" },
 };
 

@@ -63,7 +63,8 @@ static bool examine(patient *p, kdas_context *context)
 static bool tell(const patient *p, kdas_context *context)
 {
     tell_summary(p);
-    return (!p->s.csv || tell_csv(p)) && (!p->s.list || tell_list(p)) &&
+    return (!p->s.csv || tell_csv(p)) && (!p->s.keep || tell_list(p, p->s.keep, true)) &&
+           (!p->s.drop || tell_list(p, p->s.drop, false)) &&
            (!p->s.report || tell_report(p, context));
 }
 

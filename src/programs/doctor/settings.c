@@ -64,10 +64,13 @@ int settings_read(settings *s, int argc, char **argv)
           .help = "write DIR/doctor.html, with pictures side by side" },
         { OPTION_WHOLE, "--pictures", "N", &s->pictures, 0, 10000,
           "most pictures of a kind in the report (24)" },
-        { OPTION_TEXT, "--list", "FILE", &s->list,
-          .help = "write the names of training frames to leave out, one a line" },
+        { OPTION_TEXT, "--keep", "FILE", &s->keep,
+          .help = "write the names of the training frames to keep, one in a\n"
+                  "line, for kdas-distill --train-list" },
+        { OPTION_TEXT, "--drop", "FILE", &s->drop,
+          .help = "write the names of those to leave out" },
         { OPTION_TEXT, "--leave-out", "WHY[,WHY]", &leave,
-          .help = "what the list has: copies (of test frames), sequences (of\n"
+          .help = "what is left out: copies (of test frames), sequences (of\n"
                   "a video with test frames), masks (full, inverted), files\n"
                   "(damaged, black, constant), repeats (copies within\n"
                   "training); default: all but repeats" },

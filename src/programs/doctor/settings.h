@@ -6,9 +6,9 @@
 
 typedef struct settings {
     const char *data, *train, *test, *unlabelled; /* folders; lists with commas but for `data` */
-    const char *csv, *report, *list;
+    const char *csv, *report, *keep, *drop;
     limits      at;
-    int         leave; /* reasons to be in the list, LEAVE_... */
+    int         leave; /* reasons to leave a frame out, LEAVE_... */
     int64_t     pictures;
     machine     machine;
     char       *command; /* the whole line, owned */

@@ -268,15 +268,16 @@ bool tell_csv(const patient *p)
     return output_close(&to);
 }
 
-bool tell_list(const patient *p)
+bool tell_list(const patient *p, const char *path, bool keep)
 {
     output to;
 
-    if (!output_open(&to, p->s.list)) return false;
+    if (!output_open(&to, path)) return false;
     for (int64_t i = 0; i < p->frames.count; i++) {
-        const char *name = p->frames.list[i].name;
+        const char *name  = p->frames.list[i].name;
+        bool        train = p->frames.folders[p->frames.list[i].folder].train;
 
-        if (!(p->leave[i] & p->s.leave)) continue;
+        if (!train || keep == ((p->leave[i] & p->s.leave) != 0)) continue;
         if (strchr(name, '\n'))
             say_error("warning: a name with a line break is not in the list: '%s'", name);
         else

@@ -23,9 +23,10 @@ void count_shared(const patient *p, bool video, int64_t *test, int64_t *train);
 
 /* Print the summary. */
 void tell_summary(const patient *p);
-/* One row for each finding; names of frames to leave out. False after a sentence. */
+/* One row for each finding. False after a sentence, here and below. */
 bool tell_csv(const patient *p);
-bool tell_list(const patient *p);
+/* Names of the training frames to keep, or of those to leave out. */
+bool tell_list(const patient *p, const char *path, bool keep);
 /* Write DIR/doctor.html (page.c). False after a sentence or when the user asked to stop. */
 bool tell_report(const patient *p, kdas_context *context);
 #endif
