@@ -252,7 +252,7 @@ GOLDEN_RUN  := $(if $(GOLDEN),"$(GOLDEN) $(FIXTURES)" "$(GOLDEN) $(FIXTURES) cpu
 
 # Two more makes: flags that pkg-config gives are read when make starts, before the packages are there.
 JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc))
-check: ## install what is missing, build and run every test (ONLY="base data": just those suites); ends with a one-line summary
+check: ## install missing packages, build and run all tests (ONLY="base data": those suites alone)
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory $(JOBS) $(if $(ONLY),$(SUITES),tests)
 	@$(MAKE) --no-print-directory check-built
@@ -267,24 +267,24 @@ check-golden: $(GOLDEN) ## compare with the golden values in FIXTURES=DIR, on DE
 ONNX_PYTHON ?= python3
 check-onnx: $(SHARED) ## compare exported ONNX files with libkdas (ONNX_PYTHON=DIR/bin/python; ONLY="lite_fpn0": those networks)
 	@$(ONNX_PYTHON) test/onnx/compare.py $(SHARED) $(ONLY)
-check-layers: $(STATIC) ## prove the direction of includes and of symbols, and what stands on public functions alone
+check-layers: $(STATIC) ## check the order of layers by includes and symbols, and which files use public functions alone
 	@ARCHIVE=$(STATIC) OBJECTS=$(B)/src test/layers.sh
 DUMP        := test/abi/libkdas-$(SOVERSION).abi
 PLUGIN_DUMP := test/abi/backend-$(shell sed -n 's/^.define KDAS_BACKEND_ABI  *//p' include/kdas/backend.h).abi
-check-abi: lib $(B)/test/declared.def ## compare symbols, headers and types with what is promised
+check-abi: lib $(B)/test/declared.def ## compare symbols, headers and types with the kept ABI
 	@CC="$(CC)" CXX="$(CXX)" SHARED=$(SHARED) STATIC=$(STATIC) LIBS="$(LIBS)" DECLARED=$(B)/test/declared.def \
 	  SYMBOLS=lib/libkdas.sym DUMP=$(DUMP) PLUGIN_DUMP=$(PLUGIN_DUMP) WORK=$(B)/abi \
 	  B=$(B) LIB_COMPILE="$(LIB_COMPILE)" LINK="$(LINK)" OBJ="$(OBJ)" ABI=$(SOVERSION) test/abi/check.sh
-symbols: $(SHARED) ## write lib/libkdas.sym and lib/libkdas-experimental.sym (a promise: look at the difference)
+symbols: $(SHARED) ## write lib/libkdas.sym and lib/libkdas-experimental.sym (part of the ABI: look at the difference)
 	@mkdir -p $(B)
 	CC="$(CC)" test/abi/declared.sh experimental > $(B)/symbols && mv $(B)/symbols lib/libkdas-experimental.sym
 	test/abi/exported.sh $(SHARED) | grep -vxFf lib/libkdas-experimental.sym > $(B)/symbols && mv $(B)/symbols lib/libkdas.sym
-abi-dump: $(SHARED) ## write test/abi/*.abi from the library (a promise, too)
+abi-dump: $(SHARED) ## write test/abi/*.abi from the library (part of the ABI, too)
 	test/abi/dump.sh $(SHARED) > $(B)/dump && mv $(B)/dump $(DUMP)
 	CC="$(CC)" test/abi/plugin.sh $(B)/plugin.so
 	test/abi/dump.sh $(B)/plugin.so > $(B)/dump && mv $(B)/dump $(PLUGIN_DUMP)
 
-abi-headers: ## keep the headers that programs of today are built with (after a break of the ABI)
+abi-headers: ## copy the headers to test/abi (after a break of the ABI)
 	rm -rf test/abi/headers-$(SOVERSION) && cp -r include test/abi/headers-$(SOVERSION)
 
 # libgomp and the compute libraries are not built for TSan, which would take their barriers for races.
@@ -294,7 +294,7 @@ TSAN_SUITES     ?= $(call NAMED,base context% data% loader% thread%)
 VALGRIND_RUN    ?= $(call NAMED,context%) $(B)/test/abi/stranger
 SAN := $(CURDIR)/test/sanitize
 VALGRIND := valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=9
-check-all: ## check under ASan and UBSan, the threads under TSan, a small step under valgrind
+check-all: ## run the tests under ASan and UBSan, those of threads under TSan, a small step under valgrind
 	$(MAKE) CONFIG=asan check-asan
 	$(MAKE) CONFIG=tsan check-tsan
 	$(MAKE) check-valgrind
@@ -318,9 +318,9 @@ bench-kernels: $(INSIDE) ## measure single kernels of the CPU backend, and fused
 bench: all ## measure speed and memory
 	@test -x $(BINOUT)/kdas-bench || { echo "bench: there is no $(BINOUT)/kdas-bench"; exit 1; }
 	$(BINOUT)/kdas-bench
-bench-profile: all ## measure where the time of a step goes
+bench-profile: all ## profile a step by op
 	$(BINOUT)/kdas-bench --only step --profile
-bench-compare: all ## measure libkdas and its peers in turn; installs them outside of this tree
+bench-compare: all ## time libkdas and its peers in turn; installs the peers outside this tree
 	bench/compare
 
 # ---- CUDA -----------------------------------------------------------------------------------------
@@ -332,11 +332,11 @@ BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libope
 # gfortran: openblas.pc names its library for static links, which check tries; locales: a test makes one with a comma;
 # cmake: hosts find the installed library by it; groff-base: reads the man pages
 CHECK_DEPS := check abigail-tools valgrind gfortran locales cmake groff-base
-deps: ## install what is missing (Debian)
+deps: ## install missing packages (Debian)
 	@.ci/deps $(BUILD_DEPS) $(CHECK_DEPS)
 # On a machine that does other work, too, threads that spin long while they wait cost several times the time.
 # DEMO="--scenes 16 --epochs 1": options for it
-demo: ## install what is missing, build, and distil students on synthetic frames into demo/
+demo: ## install missing packages, build, and distil students on synthetic frames into demo/
 	$(MAKE) deps CHECK_DEPS=
 	$(MAKE) $(JOBS) all
 	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-3000} $(BINOUT)/kdas-distill --demo --out demo $(DEMO)

@@ -1,4 +1,4 @@
-/* kdas-bench.c - time a distillation step, inference and live frames: one TSV row a figure, the median of
+/* kdas-bench.c - time a distillation step, inference and live frames: one line of TSV for each measurement, the median of
  * several runs after some that do not count. With --profile, where each figure's time goes; with --grow,
  * how time and memory grow. The rows are those of PyTorch's peer script, to be set side by side. */
 #include <stdio.h>
@@ -14,18 +14,18 @@ static const option options[] = {
     { OPTION_TEXT, "--student", "MODEL", &set.student, 0, 0, "default polyp_pvt_b0" },
     { OPTION_TEXT, "--teacher", "MODEL", &set.teacher, 0, 0, "default polyp_pvt_b2" },
     { OPTION_WHOLE, "--batch", "N", &set.batch, 1, 1024,
-      "images in a step; default 8; with --grow the most: default 64" },
+      "images in a step; default 8; with --grow the largest: default 64" },
     { OPTION_SIZE, "--size", "N|HxW", set.size, 32, 4096, "pixels, multiples of 32; default 352" },
     MACHINE_OPTIONS(set.machine),
     { OPTION_WHOLE, "--reps", "N", &set.reps, 1, MAX_REPS, "timed runs; default 5" },
-    { OPTION_WHOLE, "--warm-up", "N", &set.warm_up, 1, MAX_REPS, "runs before; default 2" },
+    { OPTION_WHOLE, "--warm-up", "N", &set.warm_up, 1, MAX_REPS, "untimed runs before; default 2" },
     { OPTION_TEXT, "--only", "NAMES", &set.only, 0, 0,
       "of student, teacher, infer (both), step, frame,\nwith commas; default infer,step" },
     { OPTION_TEXT, "--frame", "WxH", &set.frame_text, 0, 0,
       "also whole RGB frames of that size, to a mask,\nbeside the network alone" },
     { OPTION_FLAG, "--phases", NULL, &set.phases, 0, 0, "split the step into its phases" },
     { OPTION_FLAG, "--profile", NULL, &set.profile, 0, 0,
-      "after each figure: time, operations and bytes by\nop and node, against the machine's "
+      "after each measurement: time, operations and bytes by\nop and node, against the machine's "
       "rates" },
     { OPTION_TEXT, "--profile-tsv", "FILE", &set.profile_tsv, 0, 0,
       "write every row of the profiles there" },
@@ -36,7 +36,7 @@ static const option options[] = {
 static const program self = {
     "kdas-bench",
     "[OPTION...]",
-    "Time a distillation step, inference and live frames; one TSV row a figure.",
+    "Time a distillation step, inference and live frames; one line of TSV for each measurement.",
     options,
     COUNT(options),
     NULL

@@ -57,7 +57,7 @@ $(CUDA_PLUGIN): $(CUDA_OBJ:%=$(CB)/%) lib/libkdas-plugin.map
 # What can be known of it without a card; see the scripts.
 # CUDA_HEADERS=yes: more of it, for 2.4 GB
 CUDA_SEEN := build/cuda-parts
-check-cuda-build: lib programs $(if $(shell command -v $(NVCC) 2>/dev/null),cuda) ## look at the CUDA plug-in as built; compile its kernels for the V100
+check-cuda-build: lib programs $(if $(shell command -v $(NVCC) 2>/dev/null),cuda) ## inspect the CUDA plug-in, and compile its kernels for the V100
 	@CC="$(CC)" PLUGIN=$(CUDA_PLUGIN) ARCHS="$(CUDA_ARCHS)" SOURCES=$(words $(filter-out $(CUDA_C:%.c=%.o),$(CUDA_OBJ))) \
 	  OPS="$(CUDA_OPS)" F32_OPS="$(CUDA_F32_OPS)" SHARED=$(SHARED) WORK=$(CUDA_SEEN) \
 	  SUMMARY=check-cuda-build $(RUN) test/cuda/check_toolkit.sh test/cuda/check_volta.sh
@@ -99,7 +99,7 @@ $(EMULATOR_SUITES:%=%.o): $(B)/%.o: %.cpp $(EB)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CXX)$(EMULATED_CXX) $(EMULATED_CHECKS) -Itest $(CHECK_CFLAGS) -MMD -MP -c $< -o $@
 $(EMULATOR_SUITES): $(EMULATOR_OBJ)
-emulated: $(EMULATED_PLUGIN) ## build the CUDA plug-in for a card that is emulated on the CPU (for tests)
+emulated: $(EMULATED_PLUGIN) ## build the CUDA plug-in for the emulated card (for tests)
 
 -include $(CUDA_OBJ:%.o=$(CB)/%.d) $(CUDA_OBJ:%.o=$(EB)/%.d) $(EMULATOR_OBJ:.o=.d)
 .PHONY: cuda cuda-toolkit check-cuda-build emulated
