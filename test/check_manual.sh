@@ -91,6 +91,9 @@ claim "the words of a choice are completed" offers "limited" kdas-segment --rang
 claim "so they are after =" offers "full limited" kdas-segment --range =
 claim "and in the midst of it" offers "full" kdas-segment --range = f
 claim "models are completed" offers "lite_fpn0 lite_fpn1 lite_fpn2 lite_fpn3 lite_fpn4" kdas-distill --student lite
+for program in kdas-evaluate kdas-export kdas-segment; do
+    claim "$program --model is completed" offers "polyp_pvt_b0" "$program" --model polyp_pvt_b0
+done
 claim "and where a name stands alone" offers "pvt_v2_b0" kdas-inspect pvt_v2_b0
 claim "a file is completed, with its blank" offers "a file a folder" kdas-segment --weights a
 claim "only folders are where a folder is wanted" offers "a folder" kdas-segment --out a
