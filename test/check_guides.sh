@@ -37,8 +37,8 @@ small() # PROGRAM OPTION...: put it in front of the installed program, with more
 }
 mkdir "$tmp/bin"
 small kdas-distill --size 64 --batch 2 --epochs 1 --max-steps 1 --pictures 1 --threads 1
-small kdas-segment --size 64 --threads 1
-small kdas-evaluate --size 64 --threads 1
+small kdas-segment --threads 1
+small kdas-evaluate --threads 1
 ln -s "$prefix/bin/kdas-inspect" "$tmp/bin/"
 ln -s "$(command -v "${CC:-gcc}")" "$tmp/bin/cc"
 export PATH=$tmp/bin:$PATH PKG_CONFIG_PATH=$prefix/lib/pkgconfig LD_LIBRARY_PATH=$prefix/lib:${LD_LIBRARY_PATH:-} \
@@ -91,7 +91,8 @@ follow() # NAME: of a page
     local block needs missing
     mkdir "$tmp/$1" && cd "$tmp/$1" || return
     cp -r "$own/data" polyps && cp "$own/best.safetensors" student.safetensors &&
-        cp "$own/teacher/best.safetensors" teacher.safetensors && cp teacher.safetensors lite1.safetensors
+        cp "$own/teacher/best.safetensors" teacher.safetensors &&
+        cp teacher.safetensors efficientnet_lite1_as_if_published.whl
     cp "$own"/teacher.pth "$own"/in.mp4 "$source"/examples/*.c . 2>/dev/null
     divide "$source/docs/guides/$1.md"
     claim "guides/$1.md: each block is commands or a file with its name" test -z "$(compgen -G '*.unnamed')"
