@@ -134,6 +134,14 @@ linked() { "$tmp/embed/host" | grep -qx polyp_pvt_b0 && readelf -d "$tmp/embed/h
 claim "the host of the Makefile runs with the shared library" linked
 static() { "$tmp/embed/host-static" | grep -qx polyp_pvt_b0 && ! readelf -d "$tmp/embed/host-static" | grep libkdas; }
 claim "the host of the sources has the library inside" static
+whole() # the recipe's libraries are all that any part of libkdas.a needs
+(
+    cd "$tmp/embed" || return 1
+    # shellcheck disable=SC2016 # the recipe's own variable
+    sed 's|"$KDAS_SOURCE/lib/libkdas.a"|-Wl,--whole-archive & -Wl,--no-whole-archive|; s|host-static|host-whole|' \
+        "$(grep -l 'lib/libkdas.a"' ./*.sh)" | bash -euo pipefail
+)
+claim "the host of the sources can use every part of it" whole
 listed() { local p; for p in docs/guides/*.md; do grep -q "($p)" README.md || { echo "$p"; return 1; }; done; }
 claim "README.md links every guide" listed
 
