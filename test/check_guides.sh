@@ -132,8 +132,9 @@ if grep -q 'needs: ./gst ' "$tmp"/video/*.needs && [ -x "$tmp/video/gst" ]; then
 fi
 linked() { "$tmp/embed/host" | grep -qx polyp_pvt_b0 && readelf -d "$tmp/embed/host" | grep -q libkdas.so; }
 claim "the host of the Makefile runs with the shared library" linked
-static() { "$tmp/embed/host-static" | grep -qx polyp_pvt_b0 && ! readelf -d "$tmp/embed/host-static" | grep libkdas; }
-claim "the host of the sources has the library inside" static
+static() { "$tmp/embed/$1" | grep -qx polyp_pvt_b0 && ! readelf -d "$tmp/embed/$1" | grep libkdas; } # HOST
+claim "the host of the static library has the library inside" static host-archive
+claim "so has the host of the sources" static host-static
 whole() # the recipe's libraries are all that any part of libkdas.a needs
 (
     cd "$tmp/embed" || return 1
