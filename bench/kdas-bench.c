@@ -35,7 +35,7 @@ static const option options[] = {
 
 static const program self = {
     "kdas-bench",
-    "[OPTION...]",
+    "[option]...",
     "Time a distillation step, inference and live frames; one line of TSV for each measurement.",
     options,
     COUNT(options),

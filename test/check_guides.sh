@@ -37,8 +37,8 @@ small() # PROGRAM OPTION...: put it in front of the installed program, with more
 }
 mkdir "$tmp/bin"
 small kdas-distill --size 64 --batch 2 --epochs 1 --max-steps 1 --pictures 1 --threads 1
-small kdas-segment --size 64 --threads 1
-small kdas-evaluate --size 64 --threads 1
+small kdas-segment --threads 1
+small kdas-evaluate --threads 1
 ln -s "$prefix/bin/kdas-inspect" "$tmp/bin/"
 ln -s "$(command -v "${CC:-gcc}")" "$tmp/bin/cc"
 export PATH=$tmp/bin:$PATH PKG_CONFIG_PATH=$prefix/lib/pkgconfig LD_LIBRARY_PATH=$prefix/lib:${LD_LIBRARY_PATH:-} \
@@ -91,7 +91,8 @@ follow() # NAME: of a page
     local block needs missing
     mkdir "$tmp/$1" && cd "$tmp/$1" || return
     cp -r "$own/data" polyps && cp "$own/best.safetensors" student.safetensors &&
-        cp "$own/teacher/best.safetensors" teacher.safetensors && cp teacher.safetensors lite1.safetensors
+        cp "$own/teacher/best.safetensors" teacher.safetensors &&
+        cp teacher.safetensors efficientnet_lite1_as_if_published.whl
     cp "$own"/teacher.pth "$own"/in.mp4 "$source"/examples/*.c . 2>/dev/null
     divide "$source/docs/guides/$1.md"
     claim "guides/$1.md: each block is commands or a file with its name" test -z "$(compgen -G '*.unnamed')"
@@ -131,8 +132,17 @@ if grep -q 'needs: ./gst ' "$tmp"/video/*.needs && [ -x "$tmp/video/gst" ]; then
 fi
 linked() { "$tmp/embed/host" | grep -qx polyp_pvt_b0 && readelf -d "$tmp/embed/host" | grep -q libkdas.so; }
 claim "the host of the Makefile runs with the shared library" linked
-static() { "$tmp/embed/host-static" | grep -qx polyp_pvt_b0 && ! readelf -d "$tmp/embed/host-static" | grep libkdas; }
-claim "the host of the sources has the library inside" static
+static() { "$tmp/embed/$1" | grep -qx polyp_pvt_b0 && ! readelf -d "$tmp/embed/$1" | grep libkdas; } # HOST
+claim "the host of the static library has the library inside" static host-archive
+claim "so has the host of the sources" static host-static
+whole() # the recipe's libraries are all that any part of libkdas.a needs
+(
+    cd "$tmp/embed" || return 1
+    # shellcheck disable=SC2016 # the recipe's own variable
+    sed 's|"$KDAS_SOURCE/lib/libkdas.a"|-Wl,--whole-archive & -Wl,--no-whole-archive|; s|host-static|host-whole|' \
+        "$(grep -l 'lib/libkdas.a"' ./*.sh)" | bash -euo pipefail
+)
+claim "the host of the sources can use every part of it" whole
 listed() { local p; for p in docs/guides/*.md; do grep -q "($p)" README.md || { echo "$p"; return 1; }; done; }
 claim "README.md links every guide" listed
 

@@ -40,7 +40,7 @@ words() { grep -o "[^ ]*" | sort -u; }
 names_all() # PROGRAM: every word of the help is in the page, but for those about the help itself
 {
     "$bin/$1" --help | sed '/^  --help /d; s/^usage://; s/^Exit status: //' | words >"$tmp/help"
-    sed 's/^\( *\)Video in a pipe$/\1Video in a pipe:/' "$tmp/text" | words >"$tmp/page"
+    words <"$tmp/text" >"$tmp/page"
     ! comm -23 "$tmp/help" "$tmp/page" | grep .
 }
 in_order() # PROGRAM: the options of the help, and no others, in the same order
@@ -52,7 +52,9 @@ in_order() # PROGRAM: the options of the help, and no others, in the same order
 refers() { local p; for p in "${programs[@]}"; do [ "$p" = "$1" ] || grep -q "$p(1)" "$tmp/text" || { echo "$p"; return 1; }; done; }
 twice() { cmp <(page "$1") <(cd / && env TZ=Asia/Tokyo LC_ALL=C "$bin/$1" --print-man); }
 whatis() { page "$1" | grep -A1 '^\.SH NAME' | grep -q '^kdas\\-[a-z]* \\- [a-z]'; }
+once() { test "$("$bin/$1" --help | grep -c '^Exit status: ')" = 1; }
 for p in "${programs[@]}"; do
+    claim "the help of $p says its exit statuses once" once "$p"
     claim "$p prints the same page everywhere" twice "$p"
     claim "$p has a line for whatis" whatis "$p"
     command -v groff >/dev/null || continue
@@ -91,6 +93,9 @@ claim "the words of a choice are completed" offers "limited" kdas-segment --rang
 claim "so they are after =" offers "full limited" kdas-segment --range =
 claim "and in the midst of it" offers "full" kdas-segment --range = f
 claim "models are completed" offers "lite_fpn0 lite_fpn1 lite_fpn2 lite_fpn3 lite_fpn4" kdas-distill --student lite
+for program in kdas-evaluate kdas-export kdas-segment; do
+    claim "$program --model is completed" offers "polyp_pvt_b0" "$program" --model polyp_pvt_b0
+done
 claim "and where a name stands alone" offers "pvt_v2_b0" kdas-inspect pvt_v2_b0
 claim "a file is completed, with its blank" offers "a file a folder" kdas-segment --weights a
 claim "only folders are where a folder is wanted" offers "a folder" kdas-segment --out a

@@ -790,8 +790,8 @@ claim "the file gives probabilities" holds "$tmp/m.onnx" probability
 claim "sizes may be free" ends 0 "" $x --weights "$best" --free-size --free-batch --layout nhwc --maps each --quiet --out "$tmp/m.onnx"
 claim "a free file names its axes" holds "$tmp/m.onnx" height
 cp "$tmp/m.onnx" "$tmp/kept.onnx"
-claim "weights of another network are refused" fails "lite_fpn0" $x --weights "$best" --network lite_fpn0 --out "$tmp/m.onnx"
-claim "an unknown network is named" fails "unet9" $x --weights "$best" --network unet9 --out "$tmp/m.onnx"
+claim "weights of another network are refused" fails "lite_fpn0" $x --weights "$best" --model lite_fpn0 --out "$tmp/m.onnx"
+claim "an unknown network is named" fails "unet9" $x --weights "$best" --model unet9 --out "$tmp/m.onnx"
 claim "a folder that is not there is named" fails "nowhere/m.onnx" $x --weights "$best" --out "$tmp/nowhere/m.onnx"
 claim "what failed has changed nothing" cmp "$tmp/m.onnx" "$tmp/kept.onnx"
 claim "kdas-export needs weights" wrong $x --out "$tmp/m.onnx"

@@ -78,7 +78,7 @@ static kd_kind kind_of_text(const unsigned char *p, size_t n)
         return (kd_kind){ "a web page or a server's message (XML) and not the file itself", AGAIN };
     if (n > 0 && (*p == '{' || *p == '['))
         return (kd_kind){ "a text (JSON)", "an index or a server's message has no data itself" };
-    return (kd_kind){ "a text", AGAIN };
+    return (kd_kind){ "a text", "if a server wrote it, fetch the file again; else give another" };
 }
 
 /* A serialised ModelProto: the version of its format, then its producer, or its graph. */

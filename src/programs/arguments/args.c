@@ -45,7 +45,10 @@ static void print_help(const program *p)
             continue;
         }
         snprintf(left, sizeof left, "%s %s", o->name, o->value ? o->value : "");
-        printf("  %-24s ", left);
+        if (o->help[0] && strlen(left) > 24)
+            printf("  %s\n%27s", left, "");
+        else
+            printf("  %-24s ", left);
         for (const char *line = o->help; *line;) {
             size_t length = strcspn(line, "\n");
 
@@ -56,7 +59,7 @@ static void print_help(const program *p)
     printf("\n  %-24s print this\n  %-24s print the versions of program and library\n", "--help",
            "--version");
     if (p->after) printf("\n%s\n", p->after);
-    printf("\nExit status: " EXIT_CODES ".\n");
+    printf("\nExit status: %s.\n", p->exits ? p->exits : EXIT_CODES);
 }
 
 /* The options that every program has; -1 if it is none of them, else the exit code. */

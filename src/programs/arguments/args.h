@@ -30,6 +30,7 @@ typedef struct program {
     const option *options;
     int           count;
     const char   *after; /* a paragraph below them, or NULL                    */
+    const char   *exits; /* what its exit statuses mean; NULL: EXIT_CODES      */
 } program;
 
 /* Read a command line: "--name value", "--name=value", "--" ends the options. What is no option

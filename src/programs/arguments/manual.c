@@ -121,6 +121,8 @@ static void put_environment(const program *p)
 
 void manual_page(const program *p)
 {
+    const char *exits = p->exits ? p->exits : EXIT_CODES;
+
     fputs(".TH ", stdout);
     for (const char *c = p->name; *c; c++)
         *c == '-' ? (void)fputs("\\-", stdout) : (void)putchar(toupper((unsigned char)*c));
@@ -134,7 +136,8 @@ void manual_page(const program *p)
     put_options(p);
     put_environment(p);
     puts(".SH EXIT STATUS");
-    put_line(EXIT_CODES ".");
+    put_roff(exits, strlen(exits));
+    puts(".");
     puts(".SH SEE ALSO");
     for (size_t i = 0, shown = 0; i < sizeof programs / sizeof *programs; i++) {
         if (!strcmp(programs[i], p->name)) continue;

@@ -199,7 +199,7 @@ static const option options[] = {
     { OPTION_TEXT, "--teacher-weights", "FILE", &given.teacher_weights, 0, 0,
       "the trained teacher, or" },
     { OPTION_WHOLE, "--teacher-epochs", "N", &given.teacher_epochs, 1, 1000000,
-      "train it first, on the same frames, or" },
+      "train it first, on the same frames (demo: 12), or" },
     { OPTION_TEXT, "--teacher-maps", "DIR,...", &given.teacher_maps, 0, 0,
       "its maps for all frames to train on, NAME.png or\n.safetensors (kdas-segment --maps); of "
       "several folders\nthe mean" },

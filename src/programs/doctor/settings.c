@@ -83,9 +83,9 @@ int settings_read(settings *s, int argc, char **argv)
             "copies, frames of one video, masks and files that look wrong.",
         .options = options,
         .count   = COUNT(options),
-        .after   = "Exit status: 0 nothing found, 1 something found, 2 wrong usage, or a folder or "
-                   "file\ncannot be read or written, 130 interrupted. docs/doctor.md explains the "
-                   "findings."
+        .after   = "docs/doctor.md explains the findings.",
+        .exits   = "0 nothing was found, 1 something was found, 2 wrong usage or a\n"
+                   "folder or file that cannot be read or written, 130 interrupted"
     };
     int rest, code;
 

@@ -41,7 +41,7 @@ static const option options[] = {
     { OPTION_TEXT, "--weights-entry", "NAME", &set_to.entry,
       .help = "of a .pth file with several sets of weights, the one\nto take, e.g. model or "
               "ema.module" },
-    { OPTION_TEXT, "--model", "NAME", &set_to.model,
+    { OPTION_TEXT, "--model", "MODEL", &set_to.model,
       .help = "network, e.g. polyp_pvt_b0 (the one that the weights\nname)" },
     { OPTION_FLAG, "--data", "DIR...", &set_to.data,
       .help = "sets: folders that hold images/ and masks/" },
@@ -65,7 +65,7 @@ static const option options[] = {
 static const program self = {
     "kdas-evaluate",
     "--predictions DIR --masks DIR [option]...\n"
-    "--weights FILE --data DIR... [--model NAME] [--size N] [option]...",
+    "--weights FILE --data DIR... [--model MODEL] [--size N] [option]...",
     "Prints the field's table, a row for each set: means over thresholds and images, and the best\n"
     "value of the set's mean curve. docs/metrics.md defines each metric.",
     options,

@@ -10,7 +10,7 @@
 #include "system/say.h"
 
 typedef struct settings {
-    const char *network, *weights, *entry, *out;
+    const char *model, *weights, *entry, *out;
     int64_t     size[2], batch;
     int64_t     input, layout, maps; /* kdas_onnx_input, kdas_onnx_layout, kdas_onnx_maps */
     bool        free_size, free_batch, sigmoid, quiet;
@@ -20,10 +20,12 @@ typedef struct settings {
 static int read_settings(settings *s, int argc, char **argv)
 {
     const option options[] = {
-        { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0, "trained weights: safetensors or .pth" },
+        { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0,
+          "trained weights: safetensors or .pth" },
         { OPTION_TEXT, "--weights-entry", "NAME", &s->entry, 0, 0,
-          "of a .pth file with several sets of weights, the one\nto take, e.g. model or ema.module" },
-        { OPTION_TEXT, "--network", "NAME", &s->network, 0, 0,
+          "of a .pth file with several sets of weights, the one\nto take, e.g. model or "
+          "ema.module" },
+        { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
           "their network: polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ...\nlite_fpn4, or pvt_v2_b0 "
           "... pvt_v2_b5, which has features\n(the one that they name, else polyp_pvt_b0)" },
         { OPTION_TEXT, "--out", "FILE", &s->out, 0, 0, "the file to write, e.g. student.onnx" },
@@ -47,7 +49,7 @@ static int read_settings(settings *s, int argc, char **argv)
         MACHINE_OPTIONS(s->machine),
     };
     const program p = { .name    = "kdas-export",
-                        .usage   = "--weights FILE [--network NAME] --out FILE.onnx [option]...",
+                        .usage   = "--weights FILE [--model MODEL] --out FILE.onnx [option]...",
                         .about   = "Write a trained network as an ONNX file (opset 17, f32).",
                         .options = options,
                         .count   = COUNT(options),
@@ -97,10 +99,10 @@ static bool export_file(kdas_context *context, settings *s)
     char             *what = NULL;
     bool              done;
 
-    s->network = weights_network(context, s->network, "polyp_pvt_b0", s->weights, "--network");
-    model      = s->network ? weights_open(context, s->network, s->weights, s->entry) : NULL;
+    s->model = weights_network(context, s->model, "polyp_pvt_b0", s->weights, "--model");
+    model    = s->model ? weights_open(context, s->model, s->weights, s->entry) : NULL;
     if (!model) return false;
-    what    = s->free_size ? text_of("%s at any size", s->network) : weights_size(model, s->size);
+    what    = s->free_size ? text_of("%s at any size", s->model) : weights_size(model, s->size);
     options = onnx_options(s);
     done    = ok(kdas_model_export_onnx(model, s->out, &options));
     if (done) report(s, what);

@@ -30,8 +30,8 @@ static int read_settings(settings *s, int argc, char **argv)
         .usage = "MODEL [option]...\nFILE [option]...\n[option]...",
         .about =
             "Print a network's layers, taps, outputs and cost; or what a file is: weights of any\n"
-            "program (safetensors) or a checkpoint, with all that it says of itself. Without "
-            "either,\nall networks.",
+            "program (safetensors or .pth) or a checkpoint, with all that it says of itself.\n"
+            "Without either, list all networks.",
         .options = options,
         .count   = COUNT(options),
         .after = "MACs are multiply-accumulates of every convolution, linear, attention and graph\n"

@@ -103,7 +103,7 @@ static int read_settings(settings *s, int argc, char **argv)
         { OPTION_FLAG, "--skip-bad", NULL, &s->skip_bad, 0, 0,
           "images that cannot be used are named, and are no failure" },
         { OPTION_FLAG, "--quiet", NULL, &s->quiet, 0, 0, "print errors only" },
-        { OPTION_GROUP, "Video in a pipe:", NULL, NULL, 0, 0, NULL },
+        { OPTION_GROUP, "Video in a pipe", NULL, NULL, 0, 0, NULL },
         { OPTION_TEXT, "--raw", "WxH:FORMAT", &s->raw, 0, 0,
           "frames come on standard input: gray, rgb24, bgr24, rgba, bgra,\n"
           "nv12, yuv420p, p010le; masks go to standard output (gray)" },

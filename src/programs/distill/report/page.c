@@ -308,10 +308,11 @@ static char *lead_text(const work *w)
     const history  *h    = &w->runs[run_count(w) - 1].history;
     double          made = h->epoch_count ? h->epochs[h->epoch_count - 1].epoch : 0;
 
-    return text_of("%lld %s to train on, at %lldx%lld, %.3g epochs; objective%s %s.",
+    return text_of("%lld %s to train on, at %lldx%lld, %.3g epoch%s; objective%s %s.",
                    (long long)kdas_dataset_count(w->frames.train),
                    s->demo ? "synthetic frames" : "frames", (long long)s->size[0],
-                   (long long)s->size[1], made, w->row_count > 1 ? "s" : "", s->presets_text);
+                   (long long)s->size[1], made, made == 1 ? "" : "s", w->row_count > 1 ? "s" : "",
+                   s->presets_text);
 }
 
 bool page_write(const work *w, const cast *c)
@@ -334,8 +335,7 @@ bool page_write(const work *w, const cast *c)
         done = report_end(&r, done) && done;
     }
     if (done) printf("\nreport    %s\n", path);
-    if (done && o->pictures && w->scores.stage.count)
-        printf("pictures  %s/overlays\n", o->out);
+    if (done && o->pictures && w->scores.stage.count) printf("pictures  %s/overlays\n", o->out);
     free(path);
     free(title);
     free(lead);
