@@ -220,7 +220,7 @@ static kdas_status scan_pictures(kd_frames *frames, const kd_pictures *images,
     KD_TRY(check_any(frames, images->dir));
     KD_TRY(kd_frames_survey(frames, scan->skip_bad));
     KD_TRY(check_any(frames, images->dir));
-    KD_TRY(kd_frames_settle(frames, masks->dir ? masks->dir : images->dir));
+    KD_TRY(kd_frames_settle(frames, images->dir, masks->dir));
     if (scan->check) KD_TRY(kd_frames_check(frames, scan->skip_bad));
     KD_TRY(check_any(frames, images->dir));
     if (!scan->allow_empty) KD_TRY(kd_frames_need_polyp(frames, masks->dir));
