@@ -39,6 +39,21 @@ struct group {
     size_t            images, masks;
 };
 
+/* A mask whose name begins with the image's, such as 'a_mask.png', shows how the folder names its
+ * masks. */
+static kdas_status refuse_alone(const kd_picture *image, const kd_pictures *masks)
+{
+    size_t      at = kd_pictures_place(masks, image->name), n = strlen(image->name);
+    const char *next = at < masks->count ? masks->picture[at].name : NULL;
+
+    if (!next || strncmp(next, image->name, n) != 0)
+        return kd_fail(KDAS_ESHAPE, "'%s' has no mask in '%s'", image->path, masks->dir);
+    return kd_fail(KDAS_ESHAPE,
+                   "'%s' has no mask in '%s', where it would be called '%s' like its image; "
+                   "there is '%s'",
+                   image->path, masks->dir, image->name, kd_path_base(masks->picture[at].path));
+}
+
 static kdas_status check_names(const struct group *g, const kd_pictures *images,
                                const kd_pictures *masks, const kd_scan *scan)
 {
@@ -49,7 +64,7 @@ static kdas_status check_names(const struct group *g, const kd_pictures *images,
         return kd_fail(KDAS_EFORMAT, "'%s' and '%s' have the same base name", g->mask[0].path,
                        g->mask[1].path);
     if (!g->masks)
-        return kd_fail(KDAS_ESHAPE, "'%s' has no mask in '%s'", g->image->path, masks->dir);
+        return refuse_alone(g->image, masks);
     if (!g->images)
         return kd_fail(KDAS_ESHAPE, "'%s' has no %s in '%s'", g->mask->path,
                        scan->predictions ? "prediction" : "image", images->dir);
