@@ -33,6 +33,8 @@ static int check(const program *p, const settings *s, int rest, char **argv)
         return args_wrong(p, "give --data DIR, or --train and --test");
     if (!s->leave)
         return args_wrong(p, "--leave-out wants some of copies,sequences,masks,files,repeats");
+    if (s->csv && s->list && !strcmp(s->csv, s->list))
+        return args_wrong(p, "--csv and --list are the same file, '%s'", s->csv);
     if (s->at.sequence > s->at.duplicate)
         return args_wrong(p, "--sequence may not be above --duplicate");
     return -1;
