@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <kdas/metric.h>
+#include <kdas/train.h>
 #include "io/file.h"
 #include "support/check_util.h"
 #include "support/data_util.h"
@@ -532,6 +534,39 @@ START_TEST(predictions_are_found_as_kdas_segment_writes_them)
 }
 END_TEST
 
+/* 0, and `high` in one half. */
+static void write_half(const char *name, uint8_t high)
+{
+    uint8_t   pixels[64];
+    kdas_view v = { pixels, 8, 8, 0, KDAS_PIXEL_GREY8 };
+
+    for (int i = 0; i < 64; i++)
+        pixels[i] = i < 32 ? high : 0;
+    kd_assert_ok(kdas_image_save(kd_data_ctx, kd_test_path(name), &v));
+}
+
+START_TEST(predictions_of_zeros_and_ones_are_warned_of)
+{
+    kdas_dataset   *dataset;
+    kdas_evaluator *evaluator;
+
+    make("maps");
+    write_half("masks/a.png", 255);
+    write_half("masks/b.png", 255);
+    write_half("maps/a.png", 1);
+    for (int bright = 0; bright < 2; bright++) {
+        write_half("maps/b.png", bright ? 2 : 1);
+        kd_assert_ok(open_predictions(&dataset, NULL));
+        kd_assert_ok(kdas_evaluator_create(&evaluator, kd_data_ctx));
+        kd_data_log[0] = 0;
+        kd_assert_ok(kdas_evaluate_predictions(evaluator, dataset, 0));
+        ck_assert_int_eq(strstr(kd_data_log, "a.png', is 1; ") != NULL, !bright);
+        kdas_evaluator_destroy(evaluator);
+        kdas_dataset_destroy(dataset);
+    }
+}
+END_TEST
+
 START_TEST(predictions_need_masks_of_their_size)
 {
     kdas_dataset_options o = defaults();
@@ -652,6 +687,7 @@ int main(void)
     tcase_add_test(tc, what_was_checked_stays_decoded);
     tcase_add_test(tc, masks_of_another_size_are_resized_on_request);
     tcase_add_test(tc, predictions_are_found_as_kdas_segment_writes_them);
+    tcase_add_test(tc, predictions_of_zeros_and_ones_are_warned_of);
     tcase_add_test(tc, predictions_need_masks_of_their_size);
     tcase_add_test(tc, any_allocation_may_fail);
     suite_add_tcase(suite, tc);

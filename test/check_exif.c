@@ -235,6 +235,7 @@ START_TEST(frames_and_masks_of_a_set_are_used_as_they_are_seen)
         kd_assert_ok(open_folder(&dataset));
         ck_assert_ptr_nonnull(strstr(kd_data_log, "EXIF"));
         ck_assert_ptr_nonnull(strstr(kd_data_log, "2x3 as it is seen, stored as 3x2"));
+        ck_assert_ptr_nonnull(strstr(kd_data_log, "/images' are turned"));
         kd_assert_ok(kdas_dataset_get(&image, &mask, dataset, 0));
         ck_assert_int_eq(kdas_image_view(image).width, 2);
         for (int i = 0; i < 6; i++)

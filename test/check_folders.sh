@@ -126,6 +126,27 @@ claim "and learned from" ends 0 "^2 frames to train on, 1 held out" $d --data "$
 claim "two files of one name are refused" ends 1 "would both be written" $s "${weights[@]}" --out "$tmp/x" "$tmp/video" \
     "$tmp/video/Frame"
 
+claim "an --out that holds the images is refused" ends 1 "choose another --out" $s "${weights[@]}" --out "$tests/images" "$tests"
+
+ln -s nowhere "$tmp/loose"
+claim "a folder that cannot be made says why" ends 1 "make the folder '$tmp/loose': File exists" $s "${weights[@]}" --out "$tmp/loose/x" "$tests"
+
+# ---- Tables and limits --------------------------------------------------------------------------------
+cp "$tmp/made/best.safetensors" "$tmp/kept.safetensors"
+tables=(--weights "$tmp/kept.safetensors" --data "$tests")
+claim "a table does not replace the weights" ends 2 "would replace the weights" $e "${tables[@]}" --csv "$tmp/kept.safetensors"
+claim "which are as before" cmp "$tmp/kept.safetensors" "$tmp/made/best.safetensors"
+claim "two tables are two files" ends 2 "same file" $e "${tables[@]}" --csv "$tmp/t.csv" --per-image "$tmp/t.csv"
+claim "so are findings and a list" ends 2 "same file" kdas-doctor --train "$tests" --csv "$tmp/t.csv" --list "$tmp/t.csv"
+limited() ( mkdir -p "$tmp/limit" && ulimit -f 1000 && ends 1 "cannot write.*large" kdas-export --weights "$tmp/kept.safetensors" --out "$tmp/limit/m.onnx" )
+claim "a limit on the size of files is said" limited
+claim "and nothing is left of the file" rmdir "$tmp/limit"
+
+copy && mv "$tmp/set/masks/scene00001.png" "$tmp/set/masks/scene00001_mask.png"
+claim "a mask of another name is shown" train 1 "called 'scene00001' like its image; there is 'scene00001_mask.png'" "$tmp/set"
+printf 'scene00000\n' | iconv -t UTF-16 >"$tmp/wide.txt"
+claim "a list in UTF-16 is told" evaluate 1 "UTF-16; save it as UTF-8" "$tests" --list "$tmp/wide.txt"
+
 odd=$tmp/odd/'a,"b"'
 mkdir -p "$odd" && cp -r "$tests"/* "$odd"
 mv "$odd/images/scene00000.png" "$odd/images/c, \"d\".png" && mv "$odd/masks/scene00000.png" "$odd/masks/c, \"d\".png"

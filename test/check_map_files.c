@@ -220,6 +220,26 @@ START_TEST(a_bad_file_is_named_and_the_maps_stay_as_they_were)
 }
 END_TEST
 
+START_TEST(maps_of_zeros_and_ones_are_warned_of)
+{
+    kdas_dataset *dataset;
+    uint8_t       pixels[64] = { 1 };
+    kdas_view     v          = { pixels, 8, 8, 0, KDAS_PIXEL_GREY8 };
+
+    kd_test_write_pair("a", 32, 32);
+    kd_test_write_map("maps/a.png", 32, 32, 1, 0);
+    for (int bright = 0; bright < 2; bright++) {
+        dataset   = kd_test_open_folder(KDAS_BAD_FILE_REFUSE, 1 << 20);
+        pixels[9] = bright ? 2 : 1;
+        kd_assert_ok(kdas_image_save(kd_data_ctx, kd_test_path("maps/a.png"), &v));
+        kd_data_log[0] = 0;
+        kd_assert_ok(kdas_dataset_add_maps(dataset, kd_test_path("maps")));
+        ck_assert_int_eq(strstr(kd_data_log, "has a probability above 1 / 255") != NULL, !bright);
+        kdas_dataset_destroy(dataset);
+    }
+}
+END_TEST
+
 START_TEST(a_folder_of_even_maps_is_refused_and_a_single_one_is_not)
 {
     kdas_dataset *dataset;
@@ -287,6 +307,7 @@ int main(void)
     tcase_add_loop_test(tc, a_bad_file_is_named_and_the_maps_stay_as_they_were, 0,
                         (int)KD_COUNT(bads));
     tcase_add_test(tc, a_folder_of_even_maps_is_refused_and_a_single_one_is_not);
+    tcase_add_test(tc, maps_of_zeros_and_ones_are_warned_of);
     tcase_add_loop_test(tc, a_file_that_goes_bad_comes_out_of_the_loader, 0, 3);
     suite_add_tcase(suite, tc);
     runner = srunner_create(suite);

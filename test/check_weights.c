@@ -121,6 +121,21 @@ START_TEST(words_before_all_names_are_taken_off)
 }
 END_TEST
 
+START_TEST(the_counter_of_an_average_is_passed_over)
+{
+    const int64_t *none = NULL;
+    kd_test_pth    p;
+
+    kd_test_pth_begin(&p);
+    if (_i % 2) kd_test_pth_put(&p, "n_averaged", 0, none, 7);
+    put_all(&p, b0, _i < 2 ? "module." : "module.averaged.student.", NULL, 2);
+    if (!(_i % 2)) kd_test_pth_put(&p, "n_averaged", 0, none, 7);
+    kd_test_pth_end(&p, path());
+    kd_assert_ok(kdas_model_load(b0, path(), NULL));
+    ck_assert(all_are(b0, "", 2));
+}
+END_TEST
+
 static bool one_without(char *to, size_t size, const char *name)
 {
     snprintf(to, size, "%s%s", strcmp(name, "out_SAM.bias") ? "module." : "", name);
@@ -528,6 +543,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, words_before_all_names_are_taken_off, 0,
                         (int)(sizeof fronts / sizeof *fronts));
+    tcase_add_loop_test(t, the_counter_of_an_average_is_passed_over, 0, 4);
     tcase_add_test(t, words_before_some_names_stay);
     tcase_add_loop_test(t, a_published_backbone_is_loaded_by_each_of_its_names, 0, 4);
     tcase_add_loop_test(t, a_backbone_for_a_network_is_told, 0, 2);

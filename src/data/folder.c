@@ -39,6 +39,21 @@ struct group {
     size_t            images, masks;
 };
 
+/* A mask whose name begins with the image's, such as 'a_mask.png', shows how the folder names its
+ * masks. */
+static kdas_status refuse_alone(const kd_picture *image, const kd_pictures *masks)
+{
+    size_t      at = kd_pictures_place(masks, image->name), n = strlen(image->name);
+    const char *next = at < masks->count ? masks->picture[at].name : NULL;
+
+    if (!next || strncmp(next, image->name, n) != 0)
+        return kd_fail(KDAS_ESHAPE, "'%s' has no mask in '%s'", image->path, masks->dir);
+    return kd_fail(KDAS_ESHAPE,
+                   "'%s' has no mask in '%s', where it would be called '%s' like its image; "
+                   "there is '%s'",
+                   image->path, masks->dir, image->name, kd_path_base(masks->picture[at].path));
+}
+
 static kdas_status check_names(const struct group *g, const kd_pictures *images,
                                const kd_pictures *masks, const kd_scan *scan)
 {
@@ -49,7 +64,7 @@ static kdas_status check_names(const struct group *g, const kd_pictures *images,
         return kd_fail(KDAS_EFORMAT, "'%s' and '%s' have the same base name", g->mask[0].path,
                        g->mask[1].path);
     if (!g->masks)
-        return kd_fail(KDAS_ESHAPE, "'%s' has no mask in '%s'", g->image->path, masks->dir);
+        return refuse_alone(g->image, masks);
     if (!g->images)
         return kd_fail(KDAS_ESHAPE, "'%s' has no %s in '%s'", g->mask->path,
                        scan->predictions ? "prediction" : "image", images->dir);
@@ -220,7 +235,7 @@ static kdas_status scan_pictures(kd_frames *frames, const kd_pictures *images,
     KD_TRY(check_any(frames, images->dir));
     KD_TRY(kd_frames_survey(frames, scan->skip_bad));
     KD_TRY(check_any(frames, images->dir));
-    KD_TRY(kd_frames_settle(frames, masks->dir ? masks->dir : images->dir));
+    KD_TRY(kd_frames_settle(frames, images->dir, masks->dir));
     if (scan->check) KD_TRY(kd_frames_check(frames, scan->skip_bad));
     KD_TRY(check_any(frames, images->dir));
     if (!scan->allow_empty) KD_TRY(kd_frames_need_polyp(frames, masks->dir));

@@ -70,9 +70,9 @@ kdas_status kd_frames_take(kd_frames *frames, kdas_status st, const char *name, 
 kdas_status kd_frames_survey(kd_frames *frames, bool skip_bad);
 kdas_status kd_frames_check(kd_frames *frames, bool skip_bad);
 
-/* After the survey: find the rule by which masks are read, and log what is unusual. `dir` is for
- * sentences (masks.c). */
-kdas_status kd_frames_settle(kd_frames *frames, const char *dir);
+/* After the survey: find the rule by which masks are read, and log what is unusual. The folders
+ * are for sentences; that of masks may be NULL without masks (masks.c). */
+kdas_status kd_frames_settle(kd_frames *frames, const char *images, const char *masks);
 /* After that: refuse a set without any polyp. */
 kdas_status kd_frames_need_polyp(kd_frames *frames, const char *dir);
 

@@ -65,15 +65,25 @@ static kdas_status check_found(const kdas_dataset *dataset, const kd_pictures *f
                    f->dir, (long long)missing, (long long)dataset->count, first);
 }
 
-/* Refuse maps that are all constant: probability maps of frames with polyps are not. The first map
- * usually decides. */
+/* Refuse maps that are all constant: probability maps of frames with polyps are not. Warn of maps
+ * that hold 0 and 1 where 255 is meant. The first map usually decides. */
 static kdas_status check_values(kdas_context *ctx, kd_map *const *map, int64_t count,
                                 const char *dir)
 {
-    bool flat = true;
+    bool flat = true, dim = true;
 
-    for (int64_t i = 0; i < count && flat; i++)
-        KD_RETURN(kd_map_file_flat(&flat, ctx, &map[i]->file[map[i]->count - 1]));
+    for (int64_t i = 0; i < count && (flat || dim); i++) {
+        float range[2];
+
+        KD_RETURN(kd_map_file_range(range, ctx, &map[i]->file[map[i]->count - 1]));
+        flat = flat && range[0] == range[1];
+        dim  = dim && range[1] < 1.5f / 255;
+    }
+    if (!flat && dim)
+        kd_warn(ctx,
+                "no map in '%s' has a probability above 1 / 255; an image holds the probability "
+                "times 255 (65535 with 16 bits), not 0 and 1",
+                dir);
     if (!flat) return KDAS_OK;
     return kd_fail(KDAS_EFORMAT,
                    "every map in '%s', such as '%s', has the same value in all its pixels: these "

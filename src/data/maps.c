@@ -164,15 +164,17 @@ done:
     return st;
 }
 
-kdas_status kd_map_file_flat(bool *flat, kdas_context *ctx, const kd_map_file *file)
+kdas_status kd_map_file_range(float range[2], kdas_context *ctx, const kd_map_file *file)
 {
     int64_t n = file->width * file->height;
     float  *p;
 
     KD_RETURN(decode(&p, ctx, file));
-    *flat = true;
-    for (int64_t i = 1; i < n && *flat; i++)
-        *flat = p[i] == p[0];
+    range[0] = range[1] = p[0];
+    for (int64_t i = 1; i < n; i++) {
+        range[0] = p[i] < range[0] ? p[i] : range[0];
+        range[1] = p[i] > range[1] ? p[i] : range[1];
+    }
     kd_free(ctx, p);
     return KDAS_OK;
 }

@@ -32,8 +32,8 @@ kd_map     *kd_map_share(kd_map *map); /* NULL is fine in all three */
 void        kd_map_drop(kd_map *map);
 uint64_t    kd_map_hash(const kd_map *map);
 
-/* Whether all pixels of a file, which is decoded, are the same. */
-kdas_status kd_map_file_flat(bool *flat, kdas_context *ctx, const kd_map_file *file);
+/* The least and the largest probability of a file, which is decoded. */
+kdas_status kd_map_file_range(float range[2], kdas_context *ctx, const kd_map_file *file);
 
 /* The probabilities, (height,width) floats from kd_alloc, brought to that size by the input
  * resize. */

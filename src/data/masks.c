@@ -107,11 +107,11 @@ static bool has_masks(const kd_frames *frames)
     return frames->count && frames->frame[0].mask_path;
 }
 
-kdas_status kd_frames_settle(kd_frames *frames, const char *dir)
+kdas_status kd_frames_settle(kd_frames *frames, const char *images, const char *masks)
 {
-    tell_turned(frames, dir);
+    tell_turned(frames, images);
     if (frames->mask_rule != KDAS_MASK_AUTO) return KDAS_OK;
-    if (has_masks(frames)) return find_rule(frames, dir);
+    if (has_masks(frames)) return find_rule(frames, masks);
     frames->mask_rule = KDAS_MASK_BRIGHT;
     return KDAS_OK;
 }

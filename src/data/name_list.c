@@ -125,6 +125,10 @@ kdas_status kd_name_list_read(kd_name_list *list, kdas_context *ctx, const char 
     if (!list->path) return KDAS_ENOMEM;
     KD_RETURN(kd_file_read_all(ctx, path, MAX_BYTES, 1, &data, &size));
     at = data;
+    if (strncmp(at, "\xFF\xFE", 2) == 0 || strncmp(at, "\xFE\xFF", 2) == 0) {
+        st = kd_fail(KDAS_EFORMAT, "'%s' is text in UTF-16; save it as UTF-8", path);
+        goto done;
+    }
     if (strncmp(at, "\xEF\xBB\xBF", 3) == 0) at += 3; /* a byte order mark */
     for (; at; at = next) {
         next = strchr(at, '\n');

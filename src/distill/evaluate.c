@@ -142,7 +142,20 @@ kdas_status kdas_evaluate_loss(kdas_evaluator *evaluator, kdas_model *model, kda
 
 /* ---- Predictions on disk ---- */
 
-static kdas_status add_prediction(kdas_evaluator *evaluator, kdas_dataset *dataset, int64_t i)
+static uint8_t brightest(kdas_image *grey)
+{
+    const uint8_t *p    = kdas_image_pixels(grey);
+    kdas_view      v    = kdas_image_view(grey);
+    uint8_t        most = 0;
+
+    for (int64_t i = 0; i < v.height * v.width; i++)
+        most = KD_MAX(most, p[i]);
+    return most;
+}
+
+/* *most: the brightest value so far. */
+static kdas_status add_prediction(kdas_evaluator *evaluator, kdas_dataset *dataset, int64_t i,
+                                  uint8_t *most)
 {
     const char *name  = kdas_dataset_name(dataset, i);
     kdas_image *image = NULL, *mask = NULL, *grey = NULL;
@@ -157,7 +170,8 @@ static kdas_status add_prediction(kdas_evaluator *evaluator, kdas_dataset *datas
     view  = kdas_image_view(image);
     truth = kdas_image_view(mask);
     KD_TRY(kdas_image_convert(&grey, kdas_dataset_context(dataset), &view, KDAS_PIXEL_GREY8));
-    view = kdas_image_view(grey);
+    view  = kdas_image_view(grey);
+    *most = KD_MAX(*most, brightest(grey));
     KD_TRY(kdas_evaluator_add(evaluator, name, &view, &truth));
 done:
     kdas_image_destroy(image);
@@ -170,6 +184,7 @@ kdas_status kdas_evaluate_predictions(kdas_evaluator *evaluator, kdas_dataset *d
                                       int64_t limit)
 {
     int64_t count = kdas_dataset_count(dataset);
+    uint8_t most  = 0;
 
     if (!evaluator || !dataset)
         return kd_fail(KDAS_EINVAL, "kdas_evaluate_predictions: evaluator or dataset is NULL");
@@ -180,7 +195,12 @@ kdas_status kdas_evaluate_predictions(kdas_evaluator *evaluator, kdas_dataset *d
     if (limit > 0) count = KD_MIN(count, limit);
     for (int64_t i = 0; i < count; i++) {
         KD_RETURN(kd_check_cancel(kdas_dataset_context(dataset)));
-        KD_RETURN(add_prediction(evaluator, dataset, i));
+        KD_RETURN(add_prediction(evaluator, dataset, i, &most));
     }
+    if (count > 0 && most <= 1)
+        kd_warn(kdas_dataset_context(dataset),
+                "the brightest value of all predictions, such as '%s', is %d; a prediction holds "
+                "the probability times 255, not 0 and 1",
+                kdas_dataset_image_path(dataset, 0), most);
     return KDAS_OK;
 }

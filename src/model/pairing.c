@@ -3,7 +3,8 @@
  * 1. Of the dictionaries of the file, and of the ways to rename its tensors, that one is taken of
  *    which most tensors fit by name and shape.
  * 2. The ways are: as they are; without the first one, two, ... words that ALL names of the
- *    dictionary begin with ("module.", "model.student."); each of those from timm's names.
+ *    dictionary begin with ("module.", "model.student."); each of those from timm's names. The
+ *    counter of PyTorch's AveragedModel, beside its "module.", is no name of a network.
  * 3. Of ways that fit equally, the first in that order. Of dictionaries that fit equally, none. */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -17,6 +18,8 @@ static bool begins_with(const char *name, const char *beginning)
 {
     return strncmp(name, beginning, strlen(beginning)) == 0;
 }
+
+static bool is_averaged_count(const char *name) { return strcmp(name, "n_averaged") == 0; }
 
 static int by_name(const void *a, const void *b, void *params)
 {
@@ -72,6 +75,7 @@ int kd_pairing_entry(const kd_pairing *p, const char *tensor, char name[KD_NAME_
     char        bare[KD_NAME_ROOM];
     const char *front = p->prefix ? p->prefix : "";
 
+    if (is_averaged_count(tensor)) return -1;
     if (!kd_rename(bare, &p->renaming, tensor)) bare[0] = 0; /* no entry has such a name */
     if (p->part && !begins_with(bare, p->part)) front = p->part;
     if (snprintf(name, KD_NAME_ROOM, "%s%s", front, bare) >= KD_NAME_ROOM) return -1;
@@ -117,18 +121,26 @@ static bool is_better(score a, score b)
 
 /* ---- The choice ------------------------------------------------------------------------------ */
 
+static const char *first_name(const kd_weights *file, int set)
+{
+    for (int64_t i = 0; i < kd_weights_count(file, set); i++)
+        if (!is_averaged_count(kd_weights_at(file, set, i)->name))
+            return kd_weights_at(file, set, i)->name;
+    return "";
+}
+
 /* Bytes of the words that all names of the set begin with, and whether one is a name of timm. */
 static size_t common_words(const kd_weights *file, int set, bool *timm)
 {
-    int64_t     count  = kd_weights_count(file, set);
-    const char *first  = count > 0 ? kd_weights_at(file, set, 0)->name : "";
+    const char *first  = first_name(file, set);
     size_t      common = strlen(first);
 
     *timm  = false;
     common = kd_names_common(first, first, common);
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < kd_weights_count(file, set); i++) {
         const char *name = kd_weights_at(file, set, i)->name;
 
+        if (is_averaged_count(name)) continue;
         *timm  = *timm || kd_name_is_timm(name);
         common = kd_names_common(first, name, common);
     }
@@ -142,7 +154,7 @@ static score choose_renaming(kd_pairing *p)
     score       most = { 0 };
     bool        timm;
     size_t      common = common_words(p->file, p->set, &timm);
-    const char *first  = common ? kd_weights_at(p->file, p->set, 0)->name : "";
+    const char *first  = first_name(p->file, p->set);
     int         words  = 0;
 
     for (size_t strip = 0; strip <= common && words <= MAX_WORDS; strip++) {
@@ -301,8 +313,10 @@ kdas_status kd_pairing_make(kd_pairing *p, bool partial, bool extra)
 
     for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++) {
         const kd_st_tensor *t = kd_weights_at(p->file, p->set, i);
-        int                 k = kd_pairing_entry(p, t->name, name);
+        int                 k;
 
+        if (is_averaged_count(t->name)) continue;
+        k = kd_pairing_entry(p, t->name, name);
         if (k >= 0 && p->part && p->tensor[k] && !begins_with(t->name + p->renaming.strip, p->part))
             continue; /* a name with the part in front counts before one without */
         if (k >= 0 && !kd_pairing_same_shape(kd_params_at(p->params, k), t))

@@ -21,8 +21,10 @@ static bool has_classifier(const kd_pairing *p)
     bool head = false, classifier = false;
 
     for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++) {
-        const char *name = kd_weights_at(p->file, p->set, i)->name + p->renaming.strip;
+        const char *name = kd_weights_at(p->file, p->set, i)->name;
 
+        if (strlen(name) < p->renaming.strip) continue; /* the counter of an average */
+        name += p->renaming.strip;
         head       = head || strcmp(name, "_conv_head.weight") == 0;
         classifier = classifier || strcmp(name, "_fc.weight") == 0;
     }

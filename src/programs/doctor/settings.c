@@ -24,6 +24,8 @@ static int read_reasons(const char *text)
     }
 }
 
+static bool same_path(const char *a, const char *b) { return a && b && !strcmp(a, b); }
+
 static int check(const program *p, const settings *s, int rest, char **argv)
 {
     if (rest) return args_wrong(p, "'%s' stands without --data, --train or --test", argv[1]);
@@ -33,6 +35,10 @@ static int check(const program *p, const settings *s, int rest, char **argv)
         return args_wrong(p, "give --data DIR, or --train and --test");
     if (!s->leave)
         return args_wrong(p, "--leave-out wants some of copies,sequences,masks,files,repeats");
+    if (same_path(s->csv, s->keep) || same_path(s->csv, s->drop))
+        return args_wrong(p, "'%s' is named for two outputs", s->csv);
+    if (same_path(s->keep, s->drop))
+        return args_wrong(p, "'%s' is named for two outputs", s->keep);
     if (s->at.sequence > s->at.duplicate)
         return args_wrong(p, "--sequence may not be above --duplicate");
     return -1;

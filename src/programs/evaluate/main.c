@@ -74,6 +74,24 @@ static const program self = {
 };
 
 /* -1 if the options make one of the two kinds of run, else the exit code. */
+/* The tables may replace neither the input nor each other. */
+static int check_tables(void)
+{
+    const char *const table[] = { set_to.csv, set_to.per_image };
+    const char *const name[]  = { "--csv", "--per-image" };
+
+    for (int i = 0; i < 2; i++) {
+        if (!table[i]) continue;
+        if (set_to.weights && same_file(table[i], set_to.weights))
+            return args_wrong(&self, "%s '%s' would replace the weights", name[i], table[i]);
+        if (set_to.list && same_file(table[i], set_to.list))
+            return args_wrong(&self, "%s '%s' would replace the list", name[i], table[i]);
+    }
+    if (table[0] && table[1] && !strcmp(table[0], table[1]))
+        return args_wrong(&self, "--csv and --per-image are the same file, '%s'", table[0]);
+    return -1;
+}
+
 static int check_settings(int folders)
 {
     if (set_to.predictions || set_to.masks) {
@@ -294,6 +312,7 @@ int main(int argc, char **argv)
     say_as(self.name);
     code = args_read(&self, argc, argv, &count);
     if (code < 0) code = check_settings(count);
+    if (code < 0) code = check_tables();
     if (code >= 0) return code;
 
     maps  = (char *)set_to.predictions;

@@ -58,6 +58,14 @@ static bool add_folder(inputs *in, kdas_context *context, const char *dir, const
             add(in, text_of("%s", kdas_dataset_image_path(frames, i)),
                 text_of("%s", kdas_dataset_name(frames, i)));
     own = kdas_dataset_count(frames) - (in->count - before);
+    if (own && in->count == before) {
+        say_error("all images of '%s' are in --out '%s', the folder for results: choose another "
+                  "--out",
+                  dir, out);
+        free(results);
+        kdas_dataset_destroy(frames);
+        return false;
+    }
     if (own)
         say_error("warning: %lld images in '%s' are results of before and are passed over",
                   (long long)own, out);

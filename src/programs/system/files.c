@@ -33,11 +33,13 @@ static bool make_folders(const char *dir)
 
     for (char *at = path + 1; made; at++) {
         char kept = *at;
+        int  why;
 
         if (kept && kept != '/') continue;
         *at = '\0';
-        if (mkdir(path, 0777) != 0 && !is_folder(path)) {
-            say_error("cannot make the folder '%s': %s", path, strerror(errno));
+        why = mkdir(path, 0777) == 0 ? 0 : errno;
+        if (why && !is_folder(path)) {
+            say_error("cannot make the folder '%s': %s", path, strerror(why));
             made = false;
         }
         *at = kept;

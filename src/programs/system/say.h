@@ -18,7 +18,8 @@ enum {
 #define SAY_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define COUNT(array)     ((int)(sizeof(array) / sizeof((array)[0])))
 
-/* The name that sentences begin with. */
+/* The name that sentences begin with. To be called first: it also lets a write beyond the limit on
+ * the size of files fail. */
 void        say_as(const char *program);
 const char *say_name(void);
 /* "program: sentence" on stderr. */
