@@ -137,7 +137,7 @@ tables=(--weights "$tmp/kept.safetensors" --data "$tests")
 claim "a table does not replace the weights" ends 2 "would replace the weights" $e "${tables[@]}" --csv "$tmp/kept.safetensors"
 claim "which are as before" cmp "$tmp/kept.safetensors" "$tmp/made/best.safetensors"
 claim "two tables are two files" ends 2 "same file" $e "${tables[@]}" --csv "$tmp/t.csv" --per-image "$tmp/t.csv"
-claim "so are findings and a list" ends 2 "same file" kdas-doctor --train "$tests" --csv "$tmp/t.csv" --list "$tmp/t.csv"
+claim "so are findings and a list" ends 2 "two outputs" kdas-doctor --train "$tests" --csv "$tmp/t.csv" --keep "$tmp/t.csv"
 limited() ( mkdir -p "$tmp/limit" && ulimit -f 1000 && ends 1 "cannot write.*large" kdas-export --weights "$tmp/kept.safetensors" --out "$tmp/limit/m.onnx" )
 claim "a limit on the size of files is said" limited
 claim "and nothing is left of the file" rmdir "$tmp/limit"
