@@ -591,7 +591,7 @@ START_TEST(the_program_explains_itself)
 {
     ck_assert_int_eq(doctor("--help"), 0);
     ck_assert(file_has("out.txt", "usage: kdas-doctor --data DIR"));
-    ck_assert(file_has("out.txt", "Exit status: 0 nothing found, 1 something found, 2 wrong"));
+    ck_assert(file_has("out.txt", "Exit status: 0 nothing was found, 1 something was found, 2 wrong"));
     ck_assert_int_eq(doctor("--version"), 0);
     ck_assert(file_has("out.txt", "libkdas"));
 }
