@@ -142,8 +142,9 @@ KDAS_API void kdas_dataset_options_init(kdas_dataset_options *options, size_t si
 KDAS_API kdas_status kdas_dataset_open(kdas_dataset **out, kdas_context *context, const char *dir,
                                        const kdas_dataset_options *options);
 
-/* Whether datasets ignore a file or folder of this name, without a path: 1 for hidden ones (not "." and "..") and for
- * what systems leave in folders, else 0; 1 for NULL. For hosts that list folders. Since 0.4. */
+/* Whether datasets ignore a file or folder of this name, without a path: 1 for hidden ones (not "."
+ * and "..") and for what systems leave in folders, else 0; 1 for NULL. For hosts that list folders.
+ * Since 0.4. */
 KDAS_API int32_t kdas_dataset_ignores(const char *name);
 
 /* Open a folder of predictions, images of probabilities times 255, with a folder of their masks,

@@ -42,10 +42,11 @@ KDAS_API void kdas_onnx_options_init(kdas_onnx_options *options, size_t size);
 /* Write a model's inference form to an ONNX file: opset 17, IR version 8, f32, ONNX's own ops
  * alone, whatever the context computes in. The input is called "image". Metadata of the file:
  * network, version (of this library), batch, height, width ("free" where it is), layout, colour,
- * input, mean, deviation, output, threshold (kdas_model_threshold(); not for features). `options` may be NULL (defaults). The file appears in one step;
- * on failure what was at `path` is unchanged. The model is not changed; do not use it in another
- * thread meanwhile. KDAS_EINVAL (range; a sigmoid of features; an op without a form in ONNX; a file
- * over 2 GiB), KDAS_ESHAPE (sides not divisible by 32), KDAS_EIO, KDAS_ENOMEM. Since 0.4. */
+ * input, mean, deviation, output, threshold (kdas_model_threshold(); not for features). `options`
+ * may be NULL (defaults). The file appears in one step; on failure what was at `path` is unchanged.
+ * The model is not changed; do not use it in another thread meanwhile. KDAS_EINVAL (range; a
+ * sigmoid of features; an op without a form in ONNX; a file over 2 GiB), KDAS_ESHAPE (sides not
+ * divisible by 32), KDAS_EIO, KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_model_export_onnx(const kdas_model *model, const char *path,
                                             const kdas_onnx_options *options);
 KDAS_END

@@ -82,9 +82,10 @@ KDAS_API void kdas_loss_options_init(kdas_loss_options *options, size_t size);
  * KDAS_EINVAL (size not set), KDAS_ENOTFOUND. Since 0.1. */
 KDAS_API kdas_status kdas_loss_options_preset(kdas_loss_options *options, const char *preset);
 
-/* Write the options in words: the preset that is nearest, and what differs from it, "kdas" or "paper
- * with tau 4, axis row". At most `size` bytes with the terminator; what does not fit is cut off. It
- * is not read back: names and form may change. KDAS_EINVAL (NULL, size not set). Since 0.4. */
+/* Write the options in words: the preset that is nearest, and what differs from it, "kdas" or
+ * "paper with tau 4, axis row". At most `size` bytes with the terminator; what does not fit is cut
+ * off. It is not read back: names and form may change. KDAS_EINVAL (NULL, size not set). Since
+ * 0.4. */
 KDAS_API kdas_status kdas_loss_options_describe(const kdas_loss_options *options, char *text,
                                                 size_t size);
 

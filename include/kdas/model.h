@@ -64,32 +64,33 @@ typedef struct kdas_load_options {
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
 
-/* Load a file of weights: safetensors, or PyTorch's .pth (since 0.4), told by its content. Its names
- * are those of the published state_dict. On failure the model is unchanged.
+/* Load a file of weights: safetensors, or PyTorch's .pth (since 0.4), told by its content. Its
+ * names are those of the published state_dict. On failure the model is unchanged.
  *
  * .pth: what torch.save wrote, in both of its forms, of any version but those before 0.1.10. The
  * pickle in it is read as data; nothing of it is run. A whole module is refused, since it needs its
  * Python code. Values of any real or integer type become float.
  * Dictionaries: tensors may be in the outermost dictionary or in one inside it, up to 4 deep, under
  * any keys ("model", "state_dict", "ema"). The one of which most tensors fit the model, by name and
- * shape, is loaded. If two fit equally, the file is refused and the message lists them: see `entry`.
- * Names: words in front that ALL names of the dictionary have ("module.", "_orig_mod.",
+ * shape, is loaded. If two fit equally, the file is refused and the message lists them: see
+ * `entry`. Names: words in front that ALL names of the dictionary have ("module.", "_orig_mod.",
  * "model.student.", up to 6) are taken off, one after the other, as far as more tensors fit then.
  * timm's names of PVTv2 ("stages.0.blocks.0...") are translated, if more tensors fit then. `prefix`
  * and `part` apply to the names that result. Batch counters may be missing if the file has none.
  * Values: a NaN, an infinity or a negative running variance is refused (since 0.4).
  *
- * KDAS_EIO; KDAS_EFORMAT (a damaged file, or one of another kind, which the message names, with what
- * to do); KDAS_ENOTFOUND (a tensor is missing or unknown; no such part or entry), KDAS_ESHAPE: the
- * message names file and tensor, and the network that the tensors fit, if there is one; KDAS_EINVAL
- * (several dictionaries fit). Since 0.4 a load of all values takes the facts of the file, too; a
- * .pth file has none. Since 0.1. */
+ * KDAS_EIO; KDAS_EFORMAT (a damaged file, or one of another kind, which the message names, with
+ * what to do); KDAS_ENOTFOUND (a tensor is missing or unknown; no such part or entry), KDAS_ESHAPE:
+ * the message names file and tensor, and the network that the tensors fit, if there is one;
+ * KDAS_EINVAL (several dictionaries fit). Since 0.4 a load of all values takes the facts of the
+ * file, too; a .pth file has none. Since 0.1. */
 KDAS_API kdas_status kdas_model_load(kdas_model *model, const char *path,
                                      const kdas_load_options *options);
-/* Save as safetensors, atomically, with the facts (see below). PyTorch loads the file with load_state_dict. KDAS_EIO,
- * KDAS_ENOMEM. Since 0.1. */
+/* Save as safetensors, atomically, with the facts (see below). PyTorch loads the file with
+ * load_state_dict. KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_model_save(const kdas_model *model, const char *path);
-/* Copy all values and facts of `from` to `to`, a model of the same name. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
+/* Copy all values and facts of `from` to `to`, a model of the same name. KDAS_EINVAL, KDAS_ENOMEM.
+ * Since 0.1. */
 KDAS_API kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from);
 
 /* The name it was created by, as in kdas_model_name(), and its context. NULL for NULL.
@@ -109,7 +110,7 @@ KDAS_API kdas_status kdas_model_open(kdas_model **out, kdas_context *context, co
  * all values forgets those before it. NULL past the last and for NULL. Since 0.4. */
 KDAS_API const char *kdas_model_source(const kdas_model *model, int32_t i);
 
-/* ---- Facts: what weights know of themselves ------------------------------------------------------
+/* ---- Facts: what weights know of themselves --------------------------------------------------
  * Texts by key. kdas_model_save() and checkpoints store them with the values, in a safetensors file
  * as metadata "kdas.KEY". A load of all values replaces the model's facts by the file's; a load of
  * some values (kdas_load_options.partial, .part) keeps them. kdas_model_copy() copies them too.
@@ -124,10 +125,10 @@ KDAS_API const char *kdas_model_source(const kdas_model *model, int32_t i);
  *   objective             the preset, and what differs from it: "kdas, tau 4"
  *   epoch, validation_dice  the epoch (from 1) and its mean Dice at 0.5
  *   seed                  of the run
- * The first step of a distiller writes height to colour and objective, and removes the others, which
- * were those of loaded weights; kdas_train() writes all. What the host
- * sets stays: neither replaces it, nor does kdas_checkpoint_restore(). Hosts may use other keys.
- * "network", "version" and "format" are those of each file (kdas_file_fact): a model has none. */
+ * The first step of a distiller writes height to colour and objective, and removes the others,
+ * which were those of loaded weights; kdas_train() writes all. What the host sets stays: neither
+ * replaces it, nor does kdas_checkpoint_restore(). Hosts may use other keys. "network", "version"
+ * and "format" are those of each file (kdas_file_fact): a model has none. */
 #define KDAS_INPUT_MEAN      "0.485 0.456 0.406"
 #define KDAS_INPUT_DEVIATION "0.229 0.224 0.225"
 #define KDAS_INPUT_COLOUR    "RGB"
@@ -150,7 +151,7 @@ KDAS_API int32_t kdas_model_input_size(const kdas_model *model, int64_t *height,
 /* The fact threshold if it is a number from 0 to 1, else 0.5 (NULL: NaN). Since 0.4. */
 KDAS_API float kdas_model_threshold(const kdas_model *model);
 
-/* ---- Files: what a file is, by its content -------------------------------------------------------- */
+/* ---- Files: what a file is, by its content --------------------------------------------------- */
 typedef struct kdas_file kdas_file;
 
 typedef enum kdas_file_kind {
@@ -177,11 +178,12 @@ KDAS_API const char *kdas_file_fact(const kdas_file *file, const char *key);
 /* Text `i` of the metadata, with its key as it stands in the file, facts among them, in no order.
  * `key` may be NULL. NULL past the last and for NULL. Since 0.4. */
 KDAS_API const char *kdas_file_text(const kdas_file *file, int64_t i, const char **key);
-/* Name of dictionary `i` of a .pth file, for kdas_load_options.entry; "" is the outermost. NULL past
- * the last, for other files, and for NULL. Since 0.4. */
+/* Name of dictionary `i` of a .pth file, for kdas_load_options.entry; "" is the outermost. NULL
+ * past the last, for other files, and for NULL. Since 0.4. */
 KDAS_API const char *kdas_file_entry(const kdas_file *file, int32_t i);
-/* Name of tensor `i`, in byte order; in a .pth file, of the dictionary that has the most. The outputs may be NULL: its type as in the file ("F32"), its
- * rank (0..8), and dims (room for 8). NULL past the last and for NULL. Since 0.4. */
+/* Name of tensor `i`, in byte order; in a .pth file, of the dictionary that has the most. The
+ * outputs may be NULL: its type as in the file ("F32"), its rank (0..8), and dims (room for 8).
+ * NULL past the last and for NULL. Since 0.4. */
 KDAS_API const char *kdas_file_tensor(const kdas_file *file, int64_t i, const char **type,
                                       int32_t *rank, int64_t *dims);
 

@@ -1,4 +1,5 @@
-/* parts.c - parts of a context: a list of blocks, found by their type. It is short, two or three parts. */
+/* parts.c - parts of a context: a list of blocks, found by their type. It is short, two or three
+ * parts. */
 #include "base/context.h"
 
 struct kd_part {

@@ -1,5 +1,6 @@
-/* masks.c - the masks of a folder as a set: by which rule they are read, and whether any of them has
- * a polyp. With an explicit rule nothing is decoded here but masks up to the first that has one. */
+/* masks.c - the masks of a folder as a set: by which rule they are read, and whether any of them
+ * has a polyp. With an explicit rule nothing is decoded here but masks up to the first that has
+ * one. */
 #include "base/context.h"
 #include "data/frames.h"
 #include "io/file.h"

@@ -4,8 +4,8 @@
 #include <kdas/data.h>
 #include "base/base.h"
 
-/* Tells whether device memory was overwritten since it was looked up: the count of writes to it, and
- * that count at the time. NULL: nothing else writes there. */
+/* Tells whether device memory was overwritten since it was looked up: the count of writes to it,
+ * and that count at the time. NULL: nothing else writes there. */
 typedef struct kd_stamp {
     const uint64_t *writes;
     uint64_t        seen;

@@ -1,5 +1,5 @@
-/* distiller.h - the inside of kdas_distiller. distiller.c, teacher.c and note.c use models, objective,
- * optimizer and batches through the public headers alone, as a host's own loop does. */
+/* distiller.h - the inside of kdas_distiller. distiller.c, teacher.c and note.c use models,
+ * objective, optimizer and batches through the public headers alone, as a host's own loop does. */
 #ifndef KD_DISTILLER_H
 #define KD_DISTILLER_H
 #include <kdas/distill.h>

@@ -1,5 +1,6 @@
-/* note.c - what a step tells the student's weights about themselves: the size of its batches, the normalisation,
- * the objective. distiller.c calls this file; it includes distiller.h, and calls nothing in distiller.c. */
+/* note.c - what a step tells the student's weights about themselves: the size of its batches, the
+ * normalisation, the objective. distiller.c calls this file; it includes distiller.h, and calls
+ * nothing in distiller.c. */
 #include "distill/distiller.h"
 #include "base/text.h"
 
@@ -22,7 +23,8 @@ static bool smaller(const kd_size *a, const kd_size *b)
     return area < other || (area == other && a->height < b->height);
 }
 
-/* The size in the middle of all batches by area: with scales such as 0.75, 1, 1.25 the one between. */
+/* The size in the middle of all batches by area: with scales such as 0.75, 1, 1.25 the one
+ * between. */
 static const kd_size *middle(const kd_sizes *s)
 {
     for (int i = 0; i < s->count; i++) {
@@ -46,8 +48,8 @@ static kdas_status note_number(kdas_model *m, const char *key, int64_t value)
     return kdas_model_default_fact(m, key, text);
 }
 
-/* What does not change from step to step. What loaded weights knew of the run that they came from ends here: the
- * values are no longer that run's. */
+/* What does not change from step to step. What loaded weights knew of the run that they came from
+ * ends here: the values are no longer that run's. */
 static kdas_status note_once(kdas_distiller *d)
 {
     static const char *const of_a_run[] = { "epoch",           "validation_dice",   "seed",

@@ -58,8 +58,8 @@ typedef struct kd_train_notes {
 
 void kd_train_notes_init(kd_train_notes *notes, const kdas_loader *loader,
                          const kdas_dataset *validation, const kdas_train_options *options);
-/* What holds for the whole run. Steps of batches of other sizes, and the first step, which forgets what loaded weights
- * knew, may have changed it. */
+/* What holds for the whole run. Steps of batches of other sizes, and the first step, which forgets
+ * what loaded weights knew, may have changed it. */
 kdas_status kd_train_note(const kd_train_notes *notes, kdas_model *student);
 /* Of the model that was validated; `dice` below 0: it was not. */
 kdas_status kd_train_note_epoch(kdas_model *model, int64_t epoch, double dice);
@@ -100,7 +100,8 @@ typedef struct kd_train_saved {
     int64_t                   steps; /* of the whole run */
 } kd_train_saved;
 
-/* `m` comes zeroed, and must be finished also on failure. Reads the files of weights. KDAS_ENOMEM. */
+/* `m` comes zeroed, and must be finished also on failure. Reads the files of weights.
+ * KDAS_ENOMEM. */
 kdas_status kd_train_manifest_init(kd_train_manifest *m, kdas_context *ctx, const char *folder,
                                    const kdas_distiller *d);
 void        kd_train_manifest_finish(kd_train_manifest *m);

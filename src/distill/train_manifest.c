@@ -1,6 +1,7 @@
-/* train_manifest.c - run.json, beside each last.kdas: what a run was made with, for people and other programs.
- * docs/training.md has its keys. What must outlive a resume travels in last.kdas, from which this file can be written
- * again. train.c calls this file; it includes train.h, and calls nothing in train.c. */
+/* train_manifest.c - run.json, beside each last.kdas: what a run was made with, for people and
+ * other programs. docs/training.md has its keys. What must outlive a resume travels in last.kdas,
+ * from which this file can be written again. train.c calls this file; it includes train.h, and
+ * calls nothing in train.c. */
 #include <string.h>
 #include <time.h>
 #include "distill/train.h"

@@ -1,5 +1,5 @@
-/* train_note.c - what a run tells the student's weights about themselves, beside what each step tells them. train.c
- * calls this file; it includes train.h, and calls nothing in train.c. */
+/* train_note.c - what a run tells the student's weights about themselves, beside what each step
+ * tells them. train.c calls this file; it includes train.h, and calls nothing in train.c. */
 #include "distill/train.h"
 #include "base/text.h"
 

@@ -219,7 +219,7 @@ static void cast(kd_export *e, const kd_node *node)
     kd_export_set(e, node, layout, kd_export_in(e, node->in[0], layout));
 }
 
-/* ---- Over axes, which stay as 1 --------------------------------------------------------------- */
+/* ---- Over axes, which stay as 1 -------------------------------------------------------------- */
 
 static void reduce_channels(kd_export *e, const kd_node *node, const char *type)
 {

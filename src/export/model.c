@@ -109,7 +109,7 @@ static void builds_finish(builds *b)
         kd_graph_destroy(b->probe[p].graph);
 }
 
-/* ---- Outputs and metadata ------------------------------------------------------------------------------------ */
+/* ---- Outputs and metadata -------------------------------------------------------------------- */
 
 static void put_outputs(kd_export *e, const kdas_model *m, const kdas_onnx_options *o)
 {

@@ -142,8 +142,9 @@ static stbi_uc *decode_jpeg_before(struct session *s, const char *ahead, int *w,
 }
 
 /* stb_image reads zeros after the end of data. So zeros are inserted before the end marker. If it
- * still reaches the marker, the last scan lacks bits. Without an end marker in the file, the end may
- * lack fewer bits than that. Then the pixels must be the same with ones in place of the zeros. */
+ * still reaches the marker, the last scan lacks bits. Without an end marker in the file, the end
+ * may lack fewer bits than that. Then the pixels must be the same with ones in place of the
+ * zeros. */
 static stbi_uc *decode_jpeg(struct session *s, int *w, int *h)
 {
     static const char zeros[AHEAD] = { 0 }, ones[] = "\xFE\xFE\xFE\xFE\xFE\xFE\xFE\xFE";

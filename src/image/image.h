@@ -129,7 +129,7 @@ int kd_exif_orientation(const uint8_t *exif, size_t n);
 /* Stored pixels of `size` bytes each, turned to be seen. The sizes are those that info says. */
 void kd_image_turn(void *to, const void *from, size_t size, const kd_image_info *info);
 
-/* ---- TIFF (tiff.c), by libtiff; without it each call says so ---------------------------------- */
+/* ---- TIFF (tiff.c), by libtiff; without it each call says so --------------------------------- */
 
 bool        kd_has_tiff(void);
 kdas_status kd_tiff_info(kd_image_info *out, kd_file *file);
@@ -143,9 +143,9 @@ kdas_status kd_tiff_decode(kdas_context *ctx, uint16_t *to, int channels, const 
 /* Room behind the file's bytes that the decoder may write to. */
 #define KD_CODEC_SPARE 16
 
-/* Decode a JPEG, PNG or BMP that passed kd_image_check_whole into `to` (height,width,channels) as it
- * is stored; channels is 1 or 2 only where the file has no colour, and 2 or 4 with alpha. `path` is
- * for the sentence. */
+/* Decode a JPEG, PNG or BMP that passed kd_image_check_whole into `to` (height,width,channels) as
+ * it is stored; channels is 1 or 2 only where the file has no colour, and 2 or 4 with alpha. `path`
+ * is for the sentence. */
 kdas_status kd_codec_decode(kdas_context *ctx, uint8_t *to, int channels, const kd_image_info *info,
                             const char *path, uint8_t *bytes, size_t end);
 /* The same for a PNG, into 16-bit samples. */

@@ -1,5 +1,6 @@
 /* info.c - JPEG, PNG and BMP files as containers: the header's content, and whether the file is
- * whole. (tiff.c reads what a TIFF says.) Files are decoded only after these checks, since decoders fill missing parts with grey. */
+ * whole. (tiff.c reads what a TIFF says.) Files are decoded only after these checks, since decoders
+ * fill missing parts with grey. */
 #include <stdlib.h>
 #include <string.h>
 #include "io/crc.h"

@@ -59,7 +59,8 @@ static kdas_status check_options(const kdas_segmenter_options *o)
     return KDAS_OK;
 }
 
-/* Say, once for each model and size, that its weights expect another size, or that it is a guess. */
+/* Say, once for each model and size, that its weights expect another size, or that it is a
+ * guess. */
 static void compare_size(const kdas_segmenter_options *o, kdas_model *m, bool guess)
 {
     int64_t height, width;

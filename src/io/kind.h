@@ -1,5 +1,5 @@
-/* kind.h - what a file is, by its first bytes: for sentences about a file that is not what it should
- * be. */
+/* kind.h - what a file is, by its first bytes: for sentences about a file that is not what it
+ * should be. */
 #ifndef KD_KIND_H
 #define KD_KIND_H
 #include "base/base.h"

@@ -29,9 +29,9 @@ typedef enum kd_pickle_kind {
 
 typedef struct kd_pickle kd_pickle;
 
-/* Read one pickle from the front of `size` bytes. The bytes must outlive `out`. `*used`: bytes up to
- * its end. KDAS_EFORMAT: damaged, an opcode that is not known, too many values; `*cut` tells whether
- * it only lacks bytes at the end. KDAS_ENOMEM. Values may contain themselves. */
+/* Read one pickle from the front of `size` bytes. The bytes must outlive `out`. `*used`: bytes up
+ * to its end. KDAS_EFORMAT: damaged, an opcode that is not known, too many values; `*cut` tells
+ * whether it only lacks bytes at the end. KDAS_ENOMEM. Values may contain themselves. */
 kdas_status kd_pickle_read(kd_pickle **out, kdas_context *ctx, const void *bytes, size_t size,
                            size_t *used, bool *cut);
 void        kd_pickle_free(kd_pickle *pickle); /* NULL is fine */
@@ -54,8 +54,8 @@ uint32_t kd_pickle_callable(const kd_pickle *pickle, uint32_t item);
 uint32_t kd_pickle_args(const kd_pickle *pickle, uint32_t item);
 uint32_t kd_pickle_state(const kd_pickle *pickle, uint32_t item);
 
-/* Elements of a tuple, list, set or dictionary, or those that were put into an object, are in cells:
- * the first, the one after it; 0: no more. A cell's key is 0 where there is none. */
+/* Elements of a tuple, list, set or dictionary, or those that were put into an object, are in
+ * cells: the first, the one after it; 0: no more. A cell's key is 0 where there is none. */
 uint32_t kd_pickle_count(const kd_pickle *pickle, uint32_t item);
 uint32_t kd_pickle_first(const kd_pickle *pickle, uint32_t item);
 uint32_t kd_pickle_next(const kd_pickle *pickle, uint32_t cell);

@@ -1,7 +1,7 @@
 /* pytorch.h - tensors of files that PyTorch's torch.save wrote: a zip archive with a pickle in
  * data.pkl and a storage in each data/N, or, before PyTorch 1.6, pickles and storages one after the
- * other. Nothing of the pickle is run (pickle.h). A file can hold several sets of tensors, each in a
- * dictionary of its own. */
+ * other. Nothing of the pickle is run (pickle.h). A file can hold several sets of tensors, each in
+ * a dictionary of its own. */
 #ifndef KD_PYTORCH_H
 #define KD_PYTORCH_H
 #include "base/base.h"

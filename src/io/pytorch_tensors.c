@@ -156,8 +156,8 @@ static tensor_call call_of(const kd_pickle *p, uint32_t callable)
     return strncmp(name, "torch._utils._rebuild_", 22) == 0 ? OTHER_TENSOR : NO_TENSOR;
 }
 
-/* Go through what wraps a tensor: a Parameter, a subclass. `*args`: those of the function that makes
- * the tensor. */
+/* Go through what wraps a tensor: a Parameter, a subclass. `*args`: those of the function that
+ * makes the tensor. */
 static tensor_call unwrap(const kd_pickle *p, uint32_t item, uint32_t *callable, uint32_t *args)
 {
     for (int depth = 0; depth < 4 && kd_pickle_kind_of(p, item) == KD_PICKLE_OBJECT; depth++) {

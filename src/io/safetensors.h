@@ -59,8 +59,8 @@ typedef struct kd_st_tensor {
 
 typedef struct kd_safetensors kd_safetensors;
 
-/* Open and check: every tensor of a type that the format has, its bytes as many as its shape needs, all of them
- * inside the file, none shared, none left over. KDAS_ENOTFOUND, KDAS_EIO (open, read),
+/* Open and check: every tensor of a type that the format has, its bytes as many as its shape needs,
+ * all of them inside the file, none shared, none left over. KDAS_ENOTFOUND, KDAS_EIO (open, read),
  * KDAS_EFORMAT, KDAS_ENOMEM; the sentence names the file and the tensor. The file stays open for
  * the reads below. */
 kdas_status kd_safetensors_open(kd_safetensors **out, kdas_context *ctx, const char *path);

@@ -7,8 +7,8 @@
 
 typedef struct kd_weights kd_weights;
 
-/* KDAS_ENOTFOUND, KDAS_EIO; KDAS_EFORMAT: damaged, or another kind of file, which the sentence names
- * with the cure; KDAS_ENOMEM. */
+/* KDAS_ENOTFOUND, KDAS_EIO; KDAS_EFORMAT: damaged, or another kind of file, which the sentence
+ * names with the cure; KDAS_ENOMEM. */
 kdas_status kd_weights_open(kd_weights **out, kdas_context *ctx, const char *path);
 /* The same, but checkpoints are opened too. */
 kdas_status kd_weights_open_any(kd_weights **out, kdas_context *ctx, const char *path);

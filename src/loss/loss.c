@@ -23,7 +23,8 @@ typedef struct run {
     kdas_loss_report     r;
 } run;
 
-/* The gradient of the total by a term's output: the term's weight, times its share and the scale. */
+/* The gradient of the total by a term's output: the term's weight, times its share and the
+ * scale. */
 static kdas_status set_output_gradient(const run *r, const kd_loss_program *k, int t)
 {
     double weight   = kd_loss_weight(r->loss, t) * (r->limited ? 1 : kd_share_factor(r->loss, t));

@@ -1,5 +1,6 @@
 /* options.c - the objective's settings: defaults, presets, checks.
- * It and loss.c call each other: create() frees a loss when it fails, evaluations read its needs. */
+ * It and loss.c call each other: create() frees a loss when it fails, evaluations read its
+ * needs. */
 #include <math.h>
 #include <string.h>
 #include "base/process.h"

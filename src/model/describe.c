@@ -1,5 +1,5 @@
-/* describe.c - what a file is, by its content: weights of ours or of anybody, or a checkpoint; and the model that a
- * file is of. */
+/* describe.c - what a file is, by its content: weights of ours or of anybody, or a checkpoint; and
+ * the model that a file is of. */
 #include <string.h>
 #include "base/process.h"
 #include "io/container.h"
@@ -44,7 +44,8 @@ static kdas_file_kind kind_of(const kdas_file *f)
                                                               : KDAS_FILE_WEIGHTS;
 }
 
-/* Others may use the key "model" for what they like: a name counts if we know it, or if the file is ours. */
+/* Others may use the key "model" for what they like: a name counts if we know it, or if the file is
+ * ours. */
 static const char *find_network(const kdas_file *f)
 {
     const char *name = text_of(f, "model");

@@ -1,4 +1,5 @@
-/* facts.h - what weights know of themselves: texts by key, which travel in the metadata of files. */
+/* facts.h - what weights know of themselves: texts by key, which travel in the metadata of
+ * files. */
 #ifndef KD_MODEL_FACTS_H
 #define KD_MODEL_FACTS_H
 #include <kdas/model.h>
@@ -35,8 +36,8 @@ const kd_model_fact *kd_model_facts_find(const kd_model_facts *facts, const char
 /* Set all of `from`, or only those that the host has set. */
 kdas_status kd_model_facts_add(kd_model_facts *facts, kdas_context *ctx, const kd_model_facts *from,
                                bool host_only);
-/* Set those of a file's texts whose keys begin with `prefix`. What is the file's own (version, format) and what is
- * out of bounds is left out. */
+/* Set those of a file's texts whose keys begin with `prefix`. What is the file's own (version,
+ * format) and what is out of bounds is left out. */
 kdas_status kd_model_facts_read(kd_model_facts *facts, kdas_context *ctx,
                                 const kd_safetensors *file, const char *prefix);
 

@@ -33,8 +33,8 @@ bool kd_pairing_same_shape(const kd_param_entry *e, const kd_st_tensor *t);
  * many fit in *fits. KDAS_ENOTFOUND: no such set. KDAS_EINVAL: several sets fit equally; the
  * sentence lists them. */
 kdas_status kd_pairing_choose(kd_pairing *p, const char *entry, int64_t *fits);
-/* Pair by the choice. Fails with the name of the first tensor that is missing, unknown or of another
- * shape. */
+/* Pair by the choice. Fails with the name of the first tensor that is missing, unknown or of
+ * another shape. */
 kdas_status kd_pairing_make(kd_pairing *p, bool partial, bool extra);
 
 /* Add to the sentence of a failed pairing what the tensors are: another network's, a backbone. */

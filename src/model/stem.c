@@ -1,7 +1,7 @@
-/* stem.c - EfficientNet-Lite was trained on pixels u = (x - 127) / 128. Networks here get ImageNet's
- * normalisation v = (x / 255 - mean) / deviation. So u = scale v + offset for each channel: the
- * filters take the scale, and the mean of the batch norm behind them gives up what the offset would
- * have added. (At the picture's edge, where zeros are padded, the two differ.)
+/* stem.c - EfficientNet-Lite was trained on pixels u = (x - 127) / 128. Networks here get
+ * ImageNet's normalisation v = (x / 255 - mean) / deviation. So u = scale v + offset for each
+ * channel: the filters take the scale, and the mean of the batch norm behind them gives up what the
+ * offset would have added. (At the picture's edge, where zeros are padded, the two differ.)
  *
  * The file does not say which pixels it was trained on, but two things show it: the published
  * classifier is in it, and the running mean is nearer to what a mean pixel of ImageNet gives for u

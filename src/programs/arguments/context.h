@@ -1,5 +1,5 @@
-/* context.h - where a program computes and in what: the options that all programs share, and the context
- * that they ask for. */
+/* context.h - where a program computes and in what: the options that all programs share, and the
+ * context that they ask for. */
 #ifndef PROGRAMS_CONTEXT_H
 #define PROGRAMS_CONTEXT_H
 #include <kdas/base.h>

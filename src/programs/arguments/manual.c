@@ -62,7 +62,8 @@ static void put_option(const char *name, const char *value, const char *help)
     put_line(help);
 }
 
-/* The first sentence of what the program does, or what comes before its colon, as `whatis` shows it. */
+/* The first sentence of what the program does, or what comes before its colon, as `whatis` shows
+ * it. */
 static void put_name(const program *p)
 {
     size_t length = strcspn(p->about, ".:");

@@ -1,5 +1,6 @@
-/* manual.h - what else is made of a program's table of options: its man page and its completion for bash. `make install`
- * asks each program for both, so they name the options that the program has. */
+/* manual.h - what else is made of a program's table of options: its man page and its completion for
+ * bash. `make install` asks each program for both, so they name the options that the program
+ * has. */
 #ifndef PROGRAMS_MANUAL_H
 #define PROGRAMS_MANUAL_H
 #include "arguments/args.h"

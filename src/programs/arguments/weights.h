@@ -8,16 +8,17 @@
 #define WEIGHTS_SIZE_HELP \
     "input of the network (the size that the weights were\ntrained for; 352 if they do not say)"
 
-/* The network of a file of weights: `network`, as option `with` ("--model") names it, or where it is NULL the one that the
- * file names, else `usual`. NULL after a sentence: the file is of another one; it names none, and `usual` is NULL.
- * The text is static, or the caller's. */
+/* The network of a file of weights: `network`, as option `with` ("--model") names it, or where it
+ * is NULL the one that the file names, else `usual`. NULL after a sentence: the file is of another
+ * one; it names none, and `usual` is NULL. The text is static, or the caller's. */
 const char *weights_network(kdas_context *context, const char *network, const char *usual,
                             const char *path, const char *with);
-/* A model for inference alone, with the weights of a file, or of its `entry` if it has several sets (NULL: any); NULL
- * after a sentence. */
+/* A model for inference alone, with the weights of a file, or of its `entry` if it has several sets
+ * (NULL: any); NULL after a sentence. */
 kdas_model *weights_open(kdas_context *context, const char *network, const char *path,
                          const char *entry);
-/* Fill in a size of zeros, that of --size where it was not given; where the weights do not say it, a warning does. The
- * sentence about what is run, "polyp_pvt_b0 at 96x96, as --size says", is to be freed. */
+/* Fill in a size of zeros, that of --size where it was not given; where the weights do not say it,
+ * a warning does. The sentence about what is run, "polyp_pvt_b0 at 96x96, as --size says", is to be
+ * freed. */
 char *weights_size(const kdas_model *model, int64_t size[2]);
 #endif

@@ -15,8 +15,8 @@ typedef struct frames {
     int            test_count;
 } frames;
 
-/* Open the folders that kdas_layout_find() finds in DIR, and add frames without masks and a teacher's
- * maps to those that are trained on. False after a sentence. */
+/* Open the folders that kdas_layout_find() finds in DIR, and add frames without masks and a
+ * teacher's maps to those that are trained on. False after a sentence. */
 bool frames_open(frames *f, kdas_context *context, const settings *s);
 void frames_close(frames *f);
 /* Write synthetic frames into such folders: s->scenes to train on, a test set "scenes", and where

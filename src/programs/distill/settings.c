@@ -140,7 +140,7 @@ static int check(settings *s, const program *p, int rest, char **argv)
     return -1;
 }
 
-/* ---- The command line -------------------------------------------------------------------------- */
+/* ---- The command line ------------------------------------------------------------------------ */
 
 static settings given; /* what the table below writes to */
 

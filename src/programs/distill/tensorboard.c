@@ -1,9 +1,9 @@
 /* tensorboard.c - scalars of a training as an event file that TensorBoard reads.
  *
- * The file is a sequence of records: the length (8 bytes, little-endian), a checksum of these bytes,
- * the data, a checksum of the data. The data is an Event of protocol buffers: wall_time = 1 (double),
- * step = 2 (int64), file_version = 3 (string), summary = 5. A Summary has values (1), each of a tag
- * (1, string) and a simple_value (2, float). */
+ * The file is a sequence of records: the length (8 bytes, little-endian), a checksum of these
+ * bytes, the data, a checksum of the data. The data is an Event of protocol buffers: wall_time = 1
+ * (double), step = 2 (int64), file_version = 3 (string), summary = 5. A Summary has values (1),
+ * each of a tag (1, string) and a simple_value (2, float). */
 #include "distill/tensorboard.h"
 #include <errno.h>
 #include <math.h>

@@ -19,8 +19,8 @@ typedef struct training {
 } training;
 
 /* Make model and objective, and load the weights to start from, so that what is wrong with them is
- * said before any work is done. `weights` and `backbone`, those of the backbone alone, may be NULL. `label` and `dir`
- * are taken over. */
+ * said before any work is done. `weights` and `backbone`, those of the backbone alone, may be NULL.
+ * `label` and `dir` are taken over. */
 bool training_begin(training *t, kdas_context *context, const settings *s, char *label,
                     const char *model, const kdas_loss_options *loss, const char *weights,
                     const char *backbone, int64_t seed, char *dir);

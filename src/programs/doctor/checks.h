@@ -16,7 +16,7 @@ enum {
     LEAVE_FILES     = 8, /* cannot be decoded, black, constant  */
     LEAVE_REPEATS   = 16 /* a copy of an earlier training frame */
 };
-/* For each frame, the reasons why it should be left out; 0 for frames to keep and test frames. To be
- * freed. */
+/* For each frame, the reasons why it should be left out; 0 for frames to keep and test frames. To
+ * be freed. */
 uint8_t *frames_to_leave(const findings *found, const frames *f, const pairs *p, const limits *at);
 #endif

@@ -138,8 +138,8 @@ static void measure_grey(frame *f, const uint8_t *grey)
     f->deviation = sqrt(fmax(0, squares / (double)pixels - f->mean * f->mean));
 }
 
-/* The values of the mask's file, which the dataset has made 0 and 255. A file that cannot be read as
- * grey is the dataset's to judge. */
+/* The values of the mask's file, which the dataset has made 0 and 255. A file that cannot be read
+ * as grey is the dataset's to judge. */
 static void measure_file(frame *f, kdas_context *context, const char *path)
 {
     kdas_image *raw = NULL;

@@ -44,6 +44,7 @@ void frames_close(frames *f);
  * asks to stop: then false. `thread` counts them from 0. */
 typedef bool (*work_fn)(void *user, int thread, int64_t i);
 bool on_threads(int threads, int64_t count, work_fn work, void *user);
-/* Receives the log of the context (kdas_log_fn) while folders are opened; `user` is a `findings`. */
+/* Receives the log of the context (kdas_log_fn) while folders are opened; `user` is a
+ * `findings`. */
 void frames_log(void *user, kdas_log_level level, const char *text);
 #endif

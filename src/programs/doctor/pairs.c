@@ -9,8 +9,8 @@
  * have nothing to do with each other, fewer than one in a hundred come closer. */
 enum { NEAR_BITS = 18, NEAR_NUMBERS = 2 };
 
-/* Of a frame's pairs with later frames, so many are kept for training and for test: the most similar
- * ones. Long videos would make more than memory holds. */
+/* Of a frame's pairs with later frames, so many are kept for training and for test: the most
+ * similar ones. Long videos would make more than memory holds. */
 enum { KEPT = 32 };
 
 /* ---- Names that count ------------------------------------------------------------------------ */

@@ -149,8 +149,8 @@ const char *sketch_variant(int variant)
     return words[variant];
 }
 
-/* The cell of a frame that a variant of it shows at (y,x). Bit 0 mirrors left to right, bit 1 top to
- * bottom, and bit 2 exchanges rows and columns first. */
+/* The cell of a frame that a variant of it shows at (y,x). Bit 0 mirrors left to right, bit 1 top
+ * to bottom, and bit 2 exchanges rows and columns first. */
 static int source(int variant, int y, int x)
 {
     if (variant & 1) x = SIDE - 1 - x;

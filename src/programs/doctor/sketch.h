@@ -1,4 +1,5 @@
-/* sketch.h - what is kept of a frame for comparisons: a small map of its structure, and hashes of it.
+/* sketch.h - what is kept of a frame for comparisons: a small map of its structure, and hashes of
+ * it.
  *
  * Dark borders are cut off. The rest becomes 32 x 32 grey means, and each cell is normalised by the
  * mean and deviation of its surroundings (9 x 9 cells). So size, aspect ratio, compression,

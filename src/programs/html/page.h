@@ -1,5 +1,5 @@
-/* page.h - pages of HTML: one file that holds its tables and pictures, written from the top down. It
- * needs neither scripts nor other files, and reads in light and dark. */
+/* page.h - pages of HTML: one file that holds its tables and pictures, written from the top down.
+ * It needs neither scripts nor other files, and reads in light and dark. */
 #ifndef PROGRAMS_HTML_PAGE_H
 #define PROGRAMS_HTML_PAGE_H
 #include <stdbool.h>

@@ -47,7 +47,8 @@ static int by_key(const void *a, const void *b)
     return strcmp(((const pair *)a)->key, ((const pair *)b)->key);
 }
 
-/* The texts whose keys begin with `prefix`, without it; or all others but for those that `skip` holds. */
+/* The texts whose keys begin with `prefix`, without it; or all others but for those that `skip`
+ * holds. */
 static void print_texts(const kdas_file *file, const char *heading, const char *prefix, bool others,
                         const char *const *skip)
 {

@@ -4,7 +4,7 @@
 #include <kdas/model.h>
 #include <stdbool.h>
 
-/* Print it, by its content and not its name. `size`: of the input that costs are for; zeros: that of the weights, else
- * 352. False after a sentence. */
+/* Print it, by its content and not its name. `size`: of the input that costs are for; zeros: that
+ * of the weights, else 352. False after a sentence. */
 bool file_inspect(kdas_context *context, const char *path, const int64_t size[2]);
 #endif

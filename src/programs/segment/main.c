@@ -243,8 +243,9 @@ static bool save_map(kdas_context *context, const settings *s, const input *in, 
     return done;
 }
 
-/* The network's map of a frame: the mean of its outputs' logits, since each output of a student is compared with
- * it. The frame is brought to the network's size first, so that map and frame have the same pixels. */
+/* The network's map of a frame: the mean of its outputs' logits, since each output of a student is
+ * compared with it. The frame is brought to the network's size first, so that map and frame have
+ * the same pixels. */
 static bool write_map(kdas_context *context, const settings *s, kdas_segmenter *segmenter,
                       int outputs, const input *in)
 {

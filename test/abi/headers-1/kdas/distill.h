@@ -142,10 +142,10 @@ typedef struct kdas_progress {
     int64_t  best_epoch;
 } kdas_progress;
 
-/* Save student with its facts, its moving average if any, optimizer state, step counts, random state, options and
- * progress. The file is written to a temporary name, synced and renamed, so a crash leaves the
- * previous checkpoint intact. `notes` (may be NULL) is stored as text, e.g. the command line.
- * KDAS_EINVAL, KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
+/* Save student with its facts, its moving average if any, optimizer state, step counts, random
+ * state, options and progress. The file is written to a temporary name, synced and renamed, so a
+ * crash leaves the previous checkpoint intact. `notes` (may be NULL) is stored as text, e.g. the
+ * command line. KDAS_EINVAL, KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_checkpoint_save(const kdas_distiller *distiller, const char *path,
                                           const kdas_progress *progress, const char *notes);
 /* Load a checkpoint into a distiller created alike. The whole file is read and compared first; if

@@ -31,8 +31,8 @@ KDAS_API void kdas_segmenter_options_init(kdas_segmenter_options *options, size_
 /* Create a segmenter for a model with one-channel maps, such as polyp_pvt. The model must outlive
  * it; new weights of the model take effect at once. The call runs the model, so an earlier forward
  * can no longer get its backward. A warning is logged if size or normalisation are not those that
- * the weights were trained for (kdas_model_fact; since 0.4). KDAS_EINVAL (a model without one-channel maps, range),
- * KDAS_ESHAPE (sides not divisible by 32), KDAS_ENOMEM. Since 0.1. */
+ * the weights were trained for (kdas_model_fact; since 0.4). KDAS_EINVAL (a model without
+ * one-channel maps, range), KDAS_ESHAPE (sides not divisible by 32), KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_create(kdas_segmenter **out, kdas_model *model,
                                            const kdas_segmenter_options *options);
 /* NULL is fine. Since 0.1. */

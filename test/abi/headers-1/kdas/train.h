@@ -65,9 +65,9 @@ KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
  * finishes it. log.csv has one line per epoch: means over its steps and, since 0.3, the loss scale
  * and the number of updates skipped for overflow (kdas_optim_options.loss_scale).
  *
- * Facts (since 0.4): the run writes what it knows into the student's facts (kdas_model_fact), and so
- * into best.safetensors and last.kdas; what the host has set stays. run.json, beside each last.kdas,
- * says what the run was made with. docs/training.md has both.
+ * Facts (since 0.4): the run writes what it knows into the student's facts (kdas_model_fact), and
+ * so into best.safetensors and last.kdas; what the host has set stays. run.json, beside each
+ * last.kdas, says what the run was made with. docs/training.md has both.
  *
  * Patience (since 0.4): the run ends with KDAS_OK and stopped_early when that many epochs have
  * passed since the best one. It needs a validation set. Resuming such a run does nothing, unless
