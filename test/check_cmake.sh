@@ -9,20 +9,8 @@ tmp=$(mktemp -d "${TMPDIR:-/tmp}/kdas-cmake.XXXXXX") || exit 1
 trap 'rm -rf "$tmp"' EXIT
 make=${MAKE:-make}
 export CC=${CC:-gcc} CXX=${CXX:-g++}
-passed=0 failed=0
 
-claim() # TEXT COMMAND...
-{
-    local text=$1
-    shift
-    if "$@" >"$tmp/said" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        printf 'FAILED: %s\n' "$text"
-        sed 's/^/    /' "$tmp/said" | tail -n 30
-    fi
-}
+. test/support/claims.sh
 
 number() { sed -n "s/^#define KDAS_$1  *//p" include/kdas/base.h; }
 major=$(number VERSION_MAJOR) minor=$(number VERSION_MINOR) patch=$(number VERSION_PATCH) abi=$(number ABI)
@@ -78,5 +66,4 @@ claim "the shared one is then missed by who asks" refuses "COMPONENTS shared" "l
 rm "$place/$lib/libkdas.a"
 claim "without any library it is not found" refuses "" "neither libkdas.so.$version nor libkdas.a"
 
-printf '%d passed, %d failed\n' $passed $failed
-[ $failed = 0 ]
+claims_end

@@ -7,20 +7,8 @@ source=$PWD
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/kdas-dist.XXXXXX") || exit 1
 trap 'rm -rf "$tmp"' EXIT
 make=${MAKE:-make}
-passed=0 failed=0
 
-claim() # TEXT COMMAND...
-{
-    local text=$1
-    shift
-    if "$@" >"$tmp/said" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        printf 'FAILED: %s\n' "$text"
-        sed 's/^/    /' "$tmp/said" | tail -n 20
-    fi
-}
+. test/support/claims.sh
 
 name=kdas-$(sed -n 's/^#define KDAS_VERSION_[MP][A-Z]*  *//p' include/kdas/base.h | paste -sd.)
 tree=$tmp/$name
@@ -72,5 +60,4 @@ mkdir "$tmp/bin" && for tool in bash dirname env; do ln -s "$(command -v $tool)"
 lacking() { ! PATH=$tmp/bin TARBALL=x VERSION=1 ABI=1 pkgconfig/deb >"$tmp/why" 2>&1 && grep "^deb: there is no dpkg-buildpackage.* dpkg-dev" "$tmp/why"; }
 claim "without Debian's tools make deb names what it lacks" lacking
 
-printf '%d passed, %d failed\n' $passed $failed
-[ $failed = 0 ]
+claims_end

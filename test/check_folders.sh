@@ -7,20 +7,8 @@ cd "$(dirname "$0")/.." || exit 1
 bin=$(realpath "${KDAS_BIN:-bin}")
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/kdas-folders.XXXXXX") || exit 1
 trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0
 
-claim() # TEXT COMMAND...
-{
-    local text=$1
-    shift
-    if "$@" >"$tmp/said" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        printf 'FAILED: %s\n' "$text"
-        sed 's/^/    /' "$tmp/said" | tail -n 20
-    fi
-}
+. test/support/claims.sh
 ends() # CODE PATTERN PROGRAM ARGUMENT...: the exit code, and what stands on either output
 {
     local code=$1 pattern=$2 program=$3 got
@@ -157,5 +145,4 @@ claim "also as the name of a test set" train 0 "" "$tmp/odd"
 claim "which is quoted in scores.csv" holds '^"a,""b""",student,1,3,' "$tmp/run/scores.csv"
 claim "and in summary.csv" holds '^"a,""b""",student,1,meanDice,' "$tmp/run/summary.csv"
 
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+claims_end

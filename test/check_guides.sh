@@ -12,20 +12,8 @@ source=$PWD
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/kdas-guides.XXXXXX") || exit 1
 trap 'rm -rf "$tmp"' EXIT
 make=${MAKE:-make}
-passed=0 failed=0
 
-claim() # TEXT COMMAND...
-{
-    local text=$1
-    shift
-    if "$@" >"$tmp/said" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        printf 'FAILED: %s\n' "$text"
-        sed 's/^/    /' "$tmp/said" | tail -n 20
-    fi
-}
+. test/support/claims.sh
 
 # ---- What a reader has: an installed copy, frames, weights -----------------------------------------------
 prefix=$tmp/prefix
@@ -157,5 +145,4 @@ yuyv()
 }
 claim "a camera of YUYV gives the same as one of NV12" yuyv
 
-printf '%d passed, %d failed\n' $passed $failed
-[ $failed = 0 ]
+claims_end

@@ -10,20 +10,8 @@ source=$PWD
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/kdas-install.XXXXXX") || exit 1
 trap 'rm -rf "$tmp"' EXIT
 cc=${CC:-gcc} cxx=${CXX:-g++} make=${MAKE:-make}
-passed=0 failed=0
 
-claim() # TEXT COMMAND...
-{
-    local text=$1
-    shift
-    if "$@" >"$tmp/said" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        printf 'FAILED: %s\n' "$text"
-        sed 's/^/    /' "$tmp/said"
-    fi
-}
+. test/support/claims.sh
 
 # ---- An installed copy, in a folder of its own ----
 prefix=$tmp/prefix
@@ -120,5 +108,4 @@ claim "make uninstall works" "$make" uninstall "${staged[@]}"
 nothing_left() { ! find "$stage" ! -type d | grep . && [ ! -e "$stage/usr/lib/some-triplet/kdas" ]; }
 claim "make uninstall leaves no file behind" nothing_left
 
-printf '%d passed, %d failed\n' $passed $failed
-[ $failed = 0 ]
+claims_end

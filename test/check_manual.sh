@@ -7,20 +7,8 @@ cd "$(dirname "$0")/.." || exit 1
 bin=$(realpath "${KDAS_BIN:-bin}")
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/kdas-manual.XXXXXX") || exit 1
 trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0
 
-claim() # TEXT COMMAND...
-{
-    local text=$1
-    shift
-    if "$@" >"$tmp/said" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        printf 'FAILED: %s\n' "$text"
-        sed 's/^/    /' "$tmp/said" | tail -n 20
-    fi
-}
+. test/support/claims.sh
 
 programs=() # those that are installed
 for main in src/programs/*/main.c; do
@@ -102,5 +90,4 @@ claim "only folders are where a folder is wanted" offers "a folder" kdas-segment
 claim "a number is not completed" offers "" kdas-segment --threads a
 claim "other words are files" offers "a file a folder" kdas-segment a
 
-printf '%d passed, %d failed\n' $passed $failed
-[ $failed = 0 ]
+claims_end

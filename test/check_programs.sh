@@ -7,20 +7,8 @@ cd "$(dirname "$0")/.." || exit 1
 bin=$(realpath "${KDAS_BIN:-bin}")
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/kdas-programs.XXXXXX") || exit 1
 trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0
 
-claim() # TEXT COMMAND...
-{
-    local text=$1
-    shift
-    if "$@" >"$tmp/said" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        printf 'FAILED: %s\n' "$text"
-        sed 's/^/    /' "$tmp/said" | tail -n 20
-    fi
-}
+. test/support/claims.sh
 
 ends() # CODE PATTERN PROGRAM ARGUMENT...: the exit code, and what stands on stderr
 {
@@ -895,5 +883,4 @@ else
     echo "SKIP: bench/compare needs python3"
 fi
 
-printf '%d passed, %d failed\n' $passed $failed
-[ $failed = 0 ]
+claims_end
