@@ -1,12 +1,10 @@
 /* check_data_layout.c - folders as they come to users: layouts, nested folders, lists of names, what
- * systems leave behind, Unicode, damaged files, sizes that differ, predictions. */
+ * systems leave behind, Unicode, damaged files, sizes that differ. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <kdas/metric.h>
-#include <kdas/train.h>
 #include "io/file.h"
 #include "support/check_util.h"
 #include "support/data_util.h"
@@ -79,19 +77,6 @@ static void refuse(kdas_dataset_options o, kdas_status status, const char *part)
     ck_assert_ptr_null(dataset);
 }
 
-/* All names with blanks between, as the dataset has them; it is destroyed. */
-static void names_are(kdas_dataset *dataset, const char *want)
-{
-    char got[500] = "";
-
-    for (int64_t i = 0; i < kdas_dataset_count(dataset); i++) {
-        if (i) strcat(got, " ");
-        strcat(got, kdas_dataset_name(dataset, i));
-    }
-    ck_assert_str_eq(got, want);
-    kdas_dataset_destroy(dataset);
-}
-
 /* ---- Layouts ---- */
 
 START_TEST(folders_of_sequences_are_read_with_their_paths)
@@ -111,7 +96,7 @@ START_TEST(folders_of_sequences_are_read_with_their_paths)
     ck_assert_str_eq(kdas_dataset_image_path(dataset, 0), kd_test_path("Frame/case1_1/a.png"));
     ck_assert_ptr_null(kdas_dataset_image_path(dataset, 4));
     ck_assert_ptr_eq(kdas_dataset_context(dataset), kd_data_ctx);
-    names_are(dataset, "case1_1/a case1_2/a case1_2/deep/b top");
+    kd_test_names_are(dataset, "case1_1/a case1_2/a case1_2/deep/b top");
 
     unlink(kd_test_path("GT/case1_2/a.png"));
     refuse(defaults(), KDAS_ESHAPE, "Frame/case1_2/a.png' has no mask");
@@ -125,7 +110,7 @@ START_TEST(linked_folders_are_followed_and_a_circle_is_refused)
     kd_test_shell("cd '%s' && mkdir masks/case && mv masks/a.png masks/case/ && "
                   "ln -s ../elsewhere images/case%s",
                   kd_test_path(NULL), "");
-    names_are(open_with(defaults()), "case/a");
+    kd_test_names_are(open_with(defaults()), "case/a");
     kd_test_shell("ln -s . '%s/images/again'%s", kd_test_path(NULL), "");
     refuse(defaults(), KDAS_EIO, "without end");
 }
@@ -142,7 +127,7 @@ START_TEST(a_wrong_layout_is_answered_with_what_was_found)
     kd_assert_sentence("it has 'Kvasir-SEG' and 1 file.");
     kd_assert_sentence("'Kvasir-SEG' is such a folder");
     kd_assert_ok(kdas_dataset_open(&dataset, kd_data_ctx, kd_test_path("Kvasir-SEG"), NULL));
-    names_are(dataset, "f0");
+    kd_test_names_are(dataset, "f0");
     kd_test_shell("rm -r '%s/Kvasir-SEG/masks'%s", kd_test_path(NULL), "");
     kd_assert_status(kdas_dataset_open(&dataset, kd_data_ctx, kd_test_path("Kvasir-SEG"), NULL),
                      KDAS_ENOTFOUND);
@@ -159,7 +144,7 @@ START_TEST(nothing_is_passed_over_in_silence)
     make("images/case");
     make("masks/case");
     write_two("images/case/b.png", "masks/case/b.png");
-    names_are(open_with(defaults()), "a case/b");
+    kd_test_names_are(open_with(defaults()), "a case/b");
     ck_assert_ptr_nonnull(strstr(kd_data_log, "1 images of its own and 1 in folders below"));
     ck_assert_ptr_nonnull(strstr(kd_data_log, "'notes.txt'"));
     ck_assert_ptr_nonnull(strstr(kd_data_log, "'Frame' is passed over"));
@@ -297,7 +282,7 @@ START_TEST(a_list_chooses_frames)
     kd_test_write_pair("c", 8, 8);
     write_text("images/broken.png", "not asked for");
     for (size_t i = 0; i < KD_COUNT(same); i++)
-        names_are(open_with(with_list(same[i])), "a c");
+        kd_test_names_are(open_with(with_list(same[i])), "a c");
 
     refuse(with_list("a\nd\n"), KDAS_ENOTFOUND, "names 'd' in line 2");
     refuse(with_list("a\nb\na.png\n"), KDAS_EFORMAT, "names 'a' twice, in lines 1 and 3");
@@ -314,7 +299,7 @@ START_TEST(a_list_chooses_frames)
         ck_assert_int_eq(kdas_dataset_skipped(dataset), 2);
         ck_assert_str_eq(kdas_dataset_skipped_name(dataset, 0), "d");
         ck_assert_ptr_nonnull(strstr(kdas_dataset_skipped_reason(dataset, 1), "twice"));
-        names_are(dataset, "a b");
+        kd_test_names_are(dataset, "a b");
     }
 }
 END_TEST
@@ -325,7 +310,7 @@ START_TEST(a_name_may_have_blanks_and_folders)
     make("masks/case 1");
     write_two("images/case 1/a, b.png", "masks/case 1/a, b.png");
     write_two("images/b.png", "masks/b.png");
-    names_are(open_with(with_list("case 1/a, b\n")), "case 1/a, b");
+    kd_test_names_are(open_with(with_list("case 1/a, b\n")), "case 1/a, b");
 }
 END_TEST
 
@@ -350,7 +335,7 @@ START_TEST(what_systems_leave_is_no_frame)
     write_text("images/__MACOSX/b.png", "x");
     write_text("images/@eaDir/a.png", "x");
     write_text("masks/.ipynb_checkpoints/a-checkpoint.png", "x");
-    names_are(open_with(defaults()), "a");
+    kd_test_names_are(open_with(defaults()), "a");
     ck_assert_str_eq(kd_data_log, "");
     ck_assert(kdas_dataset_ignores("._a.png") == 1 && kdas_dataset_ignores("@eaDir") == 1);
     ck_assert(kdas_dataset_ignores(".") == 0 && kdas_dataset_ignores("a.png") == 0);
@@ -372,15 +357,15 @@ START_TEST(names_match_in_either_unicode_form)
         write_two(image, mask);
         dataset = open_with(defaults());
         hash[i] = kdas_dataset_hash(dataset);
-        names_are(dataset, composed);
-        names_are(open_with(with_list(i ? "cafe\xCC\x81.png\n" : composed)), composed);
+        kd_test_names_are(dataset, composed);
+        kd_test_names_are(open_with(with_list(i ? "cafe\xCC\x81.png\n" : composed)), composed);
         unlink(kd_test_path(image));
         unlink(kd_test_path(mask));
     }
     ck_assert_uint_eq(hash[0], hash[1]);
 
     write_two("images/\xFF\xFE.png", "masks/\xFF\xFE.png"); /* no UTF-8: compared by its bytes */
-    names_are(open_with(defaults()), "\xFF\xFE");
+    kd_test_names_are(open_with(defaults()), "\xFF\xFE");
     write_two("images/\xFF.png", "masks/\xFE.png");
     refuse(defaults(), KDAS_ESHAPE, "no ");
 }
@@ -493,120 +478,6 @@ START_TEST(masks_of_another_size_are_resized_on_request)
 }
 END_TEST
 
-/* ---- Predictions ---- */
-
-static kdas_status open_predictions(kdas_dataset **out, const kdas_dataset_options *o)
-{
-    return kdas_dataset_open_predictions(out, kd_data_ctx, kd_test_path("maps"),
-                                         kd_test_path("masks"), o);
-}
-
-START_TEST(predictions_are_found_as_kdas_segment_writes_them)
-{
-    kdas_dataset *dataset;
-
-    make("maps/case");
-    make("masks/case");
-    for (int i = 0; i < 3; i++)
-        kd_test_write_picture(i == 0   ? "masks/a.png"
-                              : i == 1 ? "masks/case/b.png"
-                                       : "masks/c_mask.png",
-                              8, 8, KDAS_PIXEL_GREY8, i);
-    kd_test_write_picture("maps/a_probability.png", 8, 8, KDAS_PIXEL_GREY8, 1);
-    kd_test_write_picture("maps/a_mask.png", 8, 8, KDAS_PIXEL_GREY8, 2);
-    kd_test_write_picture("maps/a_overlay.png", 8, 8, KDAS_PIXEL_RGB8, 3);
-    kd_test_write_picture("maps/case/b_mask.png", 8, 8, KDAS_PIXEL_GREY8, 4);
-    kd_test_write_picture("maps/case/b_overlay.png", 8, 8, KDAS_PIXEL_RGB8, 5);
-    kd_test_write_picture("maps/c_mask.jpg", 8, 8, KDAS_PIXEL_GREY8, 6);
-    kd_assert_ok(open_predictions(&dataset, NULL));
-    ck_assert_str_eq(kdas_dataset_image_path(dataset, 0), kd_test_path("maps/a_probability.png"));
-    ck_assert_str_eq(kdas_dataset_image_path(dataset, 1), kd_test_path("maps/c_mask.jpg"));
-    ck_assert_str_eq(kdas_dataset_image_path(dataset, 2), kd_test_path("maps/case/b_mask.png"));
-    names_are(dataset, "a c_mask case/b");
-    ck_assert_str_eq(kd_data_log, "");
-
-    kd_test_write_picture("maps/a.png", 8, 8, KDAS_PIXEL_GREY8, 7); /* the plain name is first */
-    kd_test_write_picture("maps/more.png", 8, 8, KDAS_PIXEL_GREY8, 8);
-    kd_assert_ok(open_predictions(&dataset, NULL));
-    ck_assert_str_eq(kdas_dataset_image_path(dataset, 0), kd_test_path("maps/a.png"));
-    names_are(dataset, "a c_mask case/b");
-    ck_assert_ptr_nonnull(strstr(kd_data_log, "left out: 1"));
-}
-END_TEST
-
-/* 0, and `high` in one half. */
-static void write_half(const char *name, uint8_t high)
-{
-    uint8_t   pixels[64];
-    kdas_view v = { pixels, 8, 8, 0, KDAS_PIXEL_GREY8 };
-
-    for (int i = 0; i < 64; i++)
-        pixels[i] = i < 32 ? high : 0;
-    kd_assert_ok(kdas_image_save(kd_data_ctx, kd_test_path(name), &v));
-}
-
-START_TEST(predictions_of_zeros_and_ones_are_warned_of)
-{
-    kdas_dataset   *dataset;
-    kdas_evaluator *evaluator;
-
-    make("maps");
-    write_half("masks/a.png", 255);
-    write_half("masks/b.png", 255);
-    write_half("maps/a.png", 1);
-    for (int bright = 0; bright < 2; bright++) {
-        write_half("maps/b.png", bright ? 2 : 1);
-        kd_assert_ok(open_predictions(&dataset, NULL));
-        kd_assert_ok(kdas_evaluator_create(&evaluator, kd_data_ctx));
-        kd_data_log[0] = 0;
-        kd_assert_ok(kdas_evaluate_predictions(evaluator, dataset, 0));
-        ck_assert_int_eq(strstr(kd_data_log, "a.png', is 1; ") != NULL, !bright);
-        kdas_evaluator_destroy(evaluator);
-        kdas_dataset_destroy(dataset);
-    }
-}
-END_TEST
-
-START_TEST(predictions_need_masks_of_their_size)
-{
-    kdas_dataset_options o = defaults();
-    kdas_dataset        *dataset;
-    kdas_image          *image, *mask;
-
-    make("maps");
-    kd_assert_status(open_predictions(&dataset, &o), KDAS_ENOTFOUND);
-    kd_test_write_picture("masks/a.png", 8, 6, KDAS_PIXEL_GREY8, 1);
-    kd_test_write_picture("maps/a.png", 32, 32, KDAS_PIXEL_GREY8, 2);
-    kd_assert_status(open_predictions(&dataset, &o), KDAS_ESHAPE);
-    kd_assert_sentence("maps/a.png' is 32 x 32");
-    kd_assert_sentence("is 8 x 6; --resize-predictions (fit_masks)");
-    o.fit_masks = 1;
-    kd_assert_ok(open_predictions(&dataset, &o));
-    kd_assert_ok(kdas_dataset_get(&image, &mask, dataset, 0));
-    ck_assert_int_eq(kdas_image_view(image).width, 8);
-    ck_assert_int_eq(kdas_image_view(image).height, 6);
-    kdas_image_destroy(image);
-    kdas_image_destroy(mask);
-    kdas_dataset_destroy(dataset);
-
-    kd_test_write_picture("masks/b.png", 8, 6, KDAS_PIXEL_GREY8, 1);
-    kd_assert_status(open_predictions(&dataset, &o), KDAS_ESHAPE);
-    kd_assert_sentence("b.png' has no prediction in");
-    o.bad_file = KDAS_BAD_FILE_SKIP;
-    kd_assert_ok(open_predictions(&dataset, &o));
-    ck_assert_int_eq(kdas_dataset_skipped(dataset), 1);
-    names_are(dataset, "a");
-    o.unlabelled = 1;
-    kd_assert_status(open_predictions(&dataset, &o), KDAS_EINVAL);
-    kd_assert_status(kdas_dataset_open_predictions(&dataset, kd_data_ctx, NULL, "/", NULL),
-                     KDAS_EINVAL);
-    kd_assert_status(kdas_dataset_open_predictions(NULL, kd_data_ctx, "/", "/", NULL), KDAS_EINVAL);
-    kd_assert_status(kdas_dataset_open_predictions(&dataset, kd_data_ctx, "/nowhere/at/all",
-                                                   kd_test_path("masks"), NULL),
-                     KDAS_ENOTFOUND);
-}
-END_TEST
-
 /* ---- Memory that runs out ---- */
 
 static kdas_status walk(void)
@@ -625,7 +496,8 @@ static kdas_status walk(void)
     ck_assert_int_eq(kdas_dataset_skipped(dataset), 2);
     KD_TRY(kdas_dataset_join(&both, dataset, dataset));
     o.list = NULL;
-    KD_TRY(open_predictions(&maps, &o));
+    KD_TRY(kdas_dataset_open_predictions(&maps, kd_data_ctx, kd_test_path("maps"),
+                                         kd_test_path("masks"), &o));
 done:
     kdas_layout_destroy(layout);
     kdas_dataset_destroy(dataset);
@@ -686,9 +558,6 @@ int main(void)
     tcase_add_test(tc, a_folder_of_damaged_frames_is_refused);
     tcase_add_test(tc, what_was_checked_stays_decoded);
     tcase_add_test(tc, masks_of_another_size_are_resized_on_request);
-    tcase_add_test(tc, predictions_are_found_as_kdas_segment_writes_them);
-    tcase_add_test(tc, predictions_of_zeros_and_ones_are_warned_of);
-    tcase_add_test(tc, predictions_need_masks_of_their_size);
     tcase_add_test(tc, any_allocation_may_fail);
     suite_add_tcase(suite, tc);
     srunner_run_all(runner, CK_ENV);

@@ -1,5 +1,5 @@
 /* check_onnx.c - networks as ONNX files: what stands in them, and what they compute, by a parser and plain ops of the tests;
- * options; errors; files that appear whole or not at all. test/onnx/compare.py runs them in ONNX Runtime and OpenVINO. */
+ * options. check_onnx_errors.c has what is refused. test/onnx/compare.py runs them in ONNX Runtime and OpenVINO. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -196,15 +196,6 @@ START_TEST(every_tensor_is_in_the_file_bit_for_bit)
 }
 END_TEST
 
-/* Attributes of the first node of a type. */
-static const kd_test_onnx_node *first(const kd_test_onnx *f, const char *type)
-{
-    for (int i = 0; i < f->nodes; i++)
-        if (strcmp(f->node[i].type, type) == 0) return &f->node[i];
-    ck_abort_msg("there is no %s", type);
-    return NULL;
-}
-
 static void assert_ints(const kd_test_onnx_node *n, const char *name, int count,
                         const int64_t *want)
 {
@@ -219,11 +210,12 @@ static void assert_ints(const kd_test_onnx_node *n, const char *name, int count,
 
 START_TEST(attributes_are_those_of_the_ops)
 {
-    kdas_model              *m    = make("lite_fpn0");
-    kdas_onnx_options        o    = usual();
-    kd_test_onnx            *f    = exported(m, &o);
-    const kd_test_onnx_node *stem = first(f, "Conv"), *norm = first(f, "BatchNormalization"),
-                            *resize = first(f, "Resize");
+    kdas_model              *m      = make("lite_fpn0");
+    kdas_onnx_options        o      = usual();
+    kd_test_onnx            *f      = exported(m, &o);
+    const kd_test_onnx_node *stem   = kd_test_onnx_first(f, "Conv"),
+                            *norm   = kd_test_onnx_first(f, "BatchNormalization"),
+                            *resize = kd_test_onnx_first(f, "Resize");
     bool depthwise                  = false;
 
     assert_ints(stem, "pads", 4, (int64_t[]){ 0, 0, 1, 1 }); /* SAME of an even size */
@@ -369,21 +361,6 @@ END_TEST
 
 /* ---- Options ---------------------------------------------------------------------------------- */
 
-static void assert_end(const kd_test_onnx_end *e, const char *want)
-{
-    char   text[160];
-    size_t n = 0;
-
-    ck_assert_int_eq(e->type, 1);
-    for (int i = 0; i < e->rank; i++) {
-        if (e->free[i])
-            n += (size_t)snprintf(text + n, sizeof text - n, " %s", e->free[i]);
-        else
-            n += (size_t)snprintf(text + n, sizeof text - n, " %lld", (long long)e->size[i]);
-    }
-    ck_assert_str_eq(text + 1, want);
-}
-
 START_TEST(ends_have_the_sizes_asked_for)
 {
     kdas_model       *m = make("polyp_pvt_b0"), *features = make("pvt_v2_b0");
@@ -394,8 +371,8 @@ START_TEST(ends_have_the_sizes_asked_for)
     o.height = 64;
     o.width  = 96;
     f        = exported(m, &o);
-    assert_end(&f->input[0], "2 3 64 96");
-    assert_end(&f->output[0], "2 1 64 96");
+    kd_test_onnx_assert_end(&f->input[0], "2 3 64 96");
+    kd_test_onnx_assert_end(&f->output[0], "2 1 64 96");
     ck_assert_str_eq(kd_test_onnx_metadata(f, "height"), "64");
     ck_assert_str_eq(kd_test_onnx_metadata(f, "width"), "96");
     ck_assert_str_eq(kd_test_onnx_metadata(f, "batch"), "2");
@@ -403,16 +380,16 @@ START_TEST(ends_have_the_sizes_asked_for)
     o        = all_free();
     o.layout = KDAS_ONNX_NHWC;
     f        = exported(features, &o);
-    assert_end(&f->input[0], "batch height width 3");
-    assert_end(&f->output[0], "batch height/4 width/4 32");
-    assert_end(&f->output[3], "batch height/32 width/32 256");
+    kd_test_onnx_assert_end(&f->input[0], "batch height width 3");
+    kd_test_onnx_assert_end(&f->output[0], "batch height/4 width/4 32");
+    kd_test_onnx_assert_end(&f->output[3], "batch height/32 width/32 256");
     ck_assert_str_eq(kd_test_onnx_metadata(f, "height"), "free");
     kd_test_onnx_free(f);
     o        = usual();
     o.height = KDAS_ONNX_FREE;
     f        = exported(features, &o);
-    assert_end(&f->input[0], "1 3 height 352");
-    assert_end(&f->output[1], "1 64 height/8 44");
+    kd_test_onnx_assert_end(&f->input[0], "1 3 height 352");
+    kd_test_onnx_assert_end(&f->output[1], "1 64 height/8 44");
     kd_test_onnx_free(f);
     kdas_model_destroy(m);
     kdas_model_destroy(features);
@@ -429,13 +406,13 @@ START_TEST(what_weights_know_is_in_the_file)
     kd_assert_ok(kdas_model_set_fact(m, "width", "128"));
     kd_assert_ok(kdas_model_set_fact(m, "threshold", "0.4"));
     f = exported(m, &o);
-    assert_end(&f->input[0], "1 3 96 128");
+    kd_test_onnx_assert_end(&f->input[0], "1 3 96 128");
     ck_assert_str_eq(kd_test_onnx_metadata(f, "height"), "96");
     ck_assert_str_eq(kd_test_onnx_metadata(f, "threshold"), "0.4");
     kd_test_onnx_free(f);
     o.width = 64;
     f       = exported(m, &o);
-    assert_end(&f->output[0], "1 1 96 64");
+    kd_test_onnx_assert_end(&f->output[0], "1 1 96 64");
     kd_test_onnx_free(f);
     kdas_model_destroy(m);
 }
@@ -519,8 +496,9 @@ START_TEST(normalisation_inside_is_that_of_batches)
     ck_assert_str_eq(kd_test_onnx_metadata(f, "colour"), KDAS_INPUT_COLOUR);
     if (_i == KDAS_ONNX_NORMALISED) ck_assert_ptr_null(kd_test_onnx_tensor_of(f, "image/Sub.1"));
     for (int c = 0; c < 3 && _i != KDAS_ONNX_NORMALISED; c++) {
-        const kd_test_onnx_node *less = first(f, "Sub"), *over = first(f, "Div");
-        float                    v = (float)pixels[c] / 255 * range[_i];
+        const kd_test_onnx_node *less = kd_test_onnx_first(f, "Sub"),
+                                *over = kd_test_onnx_first(f, "Div");
+        float v                       = (float)pixels[c] / 255 * range[_i];
 
         ck_assert_str_eq(less->in[0], "image");
         ck_assert_str_eq(over->in[0], less->out);
@@ -533,214 +511,11 @@ START_TEST(normalisation_inside_is_that_of_batches)
 }
 END_TEST
 
-/* ---- Errors ----------------------------------------------------------------------------------- */
-
-START_TEST(what_cannot_be_exported_is_refused_with_a_sentence)
-{
-    const char       *path = kd_test_path("m.onnx");
-    kdas_model       *m = make("lite_fpn0"), *features = make("pvt_v2_b0");
-    kdas_onnx_options o = usual();
-
-    kd_test_write(path, "before", 6);
-#define REFUSED(member, value, status, part)                           \
-    do {                                                               \
-        o        = usual();                                            \
-        o.member = value;                                              \
-        kd_assert_status(kdas_model_export_onnx(m, path, &o), status); \
-        kd_assert_sentence(part);                                      \
-    } while (0)
-    REFUSED(batch, 0, KDAS_EINVAL, "0 images");
-    REFUSED(batch, -2, KDAS_EINVAL, "-2 images");
-    REFUSED(height, 100, KDAS_ESHAPE, "100x352");
-    REFUSED(width, -32, KDAS_ESHAPE, "352x-32");
-    REFUSED(input, 3, KDAS_EINVAL, "input 3");
-    REFUSED(layout, -1, KDAS_EINVAL, "layout -1");
-    REFUSED(maps, 2, KDAS_EINVAL, "maps");
-    kd_assert_status(kdas_model_export_onnx(NULL, path, NULL), KDAS_EINVAL);
-    kd_assert_status(kdas_model_export_onnx(m, NULL, NULL), KDAS_EINVAL);
-    o         = usual();
-    o.sigmoid = 1;
-    kd_assert_status(kdas_model_export_onnx(features, path, &o), KDAS_EINVAL);
-    kd_assert_sentence("features");
-    kd_assert_status(kdas_model_export_onnx(m, kd_test_path("none/m.onnx"), NULL), KDAS_EIO);
-    kd_assert_sentence("none/m.onnx");
-    kd_assert_status(kdas_model_export_onnx(m, kd_test_path(NULL), NULL), KDAS_EIO);
-    kd_test_assert_text(path, "before");
-    ck_assert_int_eq(kd_test_entries(kd_test_path(NULL)), 1);
-    kd_assert_ok(kdas_model_export_onnx(m, path, NULL));
-    kd_test_onnx_free(kd_test_onnx_read(path));
-    ck_assert_int_eq(kd_test_entries(kd_test_path(NULL)), 1);
-    kdas_model_destroy(m);
-    kdas_model_destroy(features);
-}
-END_TEST
-
-/* A graph of one op on an image of h x w. */
-typedef kd_node *(*one_op)(kd_graph *g, kd_node *x);
-static kd_node *with_center(kd_graph *g, kd_node *x) { return kd_center(g, x); }
-static kd_node *with_detour(kd_graph *g, kd_node *x)
-{
-    return kd_resize(g, kd_resize(g, x, 40, 40, false, 0), kd_shape(x).dim[1] / 2,
-                     kd_shape(x).dim[2] / 2, false, 0);
-}
-static kd_node *with_third(kd_graph *g, kd_node *x)
-{
-    return kd_resize(g, x, kd_shape(x).dim[1] / 3, kd_shape(x).dim[2], false, 0);
-}
-
-static kd_graph *graph_of(one_op add, int64_t h)
-{
-    kd_graph *g = kd_graph_create(ctx, NULL, KD_INFER);
-
-    kd_output(g, "y", add(g, kd_input(g, "image", kd_desc(1, h, 64, 3), false)));
-    kd_assert_ok(kd_graph_status(g));
-    return g;
-}
-
-/* Export it with a free height, to one.onnx. */
-static kdas_status export_one(one_op add)
-{
-    static const int64_t height[] = { 64, 96, 128 };
-    kd_graph            *g[3];
-    kd_probe             probe[2];
-    kd_export            e = { .ctx = ctx };
-    const kd_node       *y;
-    kdas_status          st;
-
-    for (int i = 0; i < 3; i++)
-        g[i] = graph_of(add, height[i]);
-    for (int i = 0; i < 2; i++)
-        probe[i] = (kd_probe){ g[i + 1], { 1, height[i + 1], 64 } };
-    e.graph = g[0];
-    e.value = calloc((size_t)kd_graph_nodes(g[0]), sizeof *e.value);
-    kd_assert_ok(kd_onnx_create(&e.file, ctx, NULL, "one"));
-    st = kd_export_extents(&e, (int64_t[]){ 1, 64, 64 }, probe, 2);
-    if (st == KDAS_OK) {
-        kd_export_image(&e, KDAS_ONNX_NORMALISED);
-        st = kd_export_nodes(&e);
-    }
-    if (st == KDAS_OK) {
-        y = kd_find(g[0], "y");
-        kd_export_output(&e, "y", y, kd_export_in(&e, y, KDAS_ONNX_NCHW), false);
-        st = kd_onnx_save(e.file, kd_test_path("one.onnx"));
-    }
-    kd_onnx_destroy(e.file);
-    free(e.value);
-    for (int i = 0; i < 3; i++)
-        kd_graph_destroy(g[i]);
-    return st;
-}
-
-START_TEST(an_op_without_a_form_is_named)
-{
-    kd_assert_status(export_one(with_center), KDAS_EINVAL);
-    kd_assert_sentence("'center'");
-}
-END_TEST
-
-static const kd_test_onnx_node *last(const kd_test_onnx *f, const char *type)
-{
-    const kd_test_onnx_node *found = first(f, type);
-
-    for (int i = 0; i < f->nodes; i++)
-        if (strcmp(f->node[i].type, type) == 0) found = &f->node[i];
-    return found;
-}
-
-START_TEST(a_map_of_fixed_size_grows_to_a_free_one)
-{
-    kd_test_onnx *f;
-
-    kd_assert_ok(export_one(with_detour));
-    f = kd_test_onnx_read(kd_test_path("one.onnx"));
-    kd_test_onnx_assert_sound(f);
-    assert_end(&f->output[0], "1 3 height/2 32");
-    ck_assert_int_eq(last(f, "Resize")->inputs, 4);
-    ck_assert_str_eq(kd_test_onnx_maker(f, last(f, "Resize")->in[3])->type, "Concat");
-    ck_assert_str_eq(first(f, "Resize")->in[2], "");
-    kd_test_onnx_free(f);
-}
-END_TEST
-
-START_TEST(a_size_that_cannot_be_free_is_refused)
-{
-    kd_assert_status(export_one(with_third), KDAS_EINVAL); /* 21, 32, 42 rows */
-    kd_assert_sentence("does not follow");
-}
-END_TEST
-
-START_TEST(a_file_over_2_gib_is_refused_before_it_is_written)
-{
-    kdas_model *m = make("lite_fpn0");
-    kd_onnx    *f;
-
-    kd_assert_ok(kd_onnx_create(&f, ctx, m->params, "big"));
-    kd_onnx_weight(f, 0, 2, (int64_t[]){ 1 << 20, 511 }, false);
-    kd_onnx_weight(f, 1, 2, (int64_t[]){ 1 << 20, 2 }, true);
-    kd_assert_status(kd_onnx_save(f, kd_test_path("big.onnx")), KDAS_EINVAL);
-    kd_assert_sentence("'big' as ONNX would take 2.00 GiB");
-    ck_assert_int_eq(kd_test_entries(kd_test_path(NULL)), 0);
-    kd_onnx_destroy(f);
-    kdas_model_destroy(m);
-}
-END_TEST
-
-START_TEST(failing_allocations_leave_the_old_file)
-{
-    const char       *path = kd_test_path("m.onnx");
-    kdas_onnx_options o    = all_free();
-    bool              done = false;
-
-    o.input = KDAS_ONNX_BYTES;
-    for (long k = 1; k < 20000 && !done; k += 1 + k / 24) {
-        kd_test_meter m     = { 0 };
-        kdas_context *c     = kd_test_device("cpu", &m);
-        kdas_model   *model = NULL;
-        kdas_status   st;
-
-        kd_assert_ok(kdas_model_create(&model, c, "polyp_pvt_b0", NULL));
-        kd_test_write(path, "before", 6);
-        m.fail_at = m.taken + k;
-        st        = kdas_model_export_onnx(model, path, &o);
-        done      = st == KDAS_OK;
-        ck_assert_msg(done || st == KDAS_ENOMEM, "allocation %ld: %d %s", k, st, kdas_last_error());
-        if (!done) kd_test_assert_text(path, "before");
-        ck_assert_int_eq(kd_test_entries(kd_test_path(NULL)), 1);
-        kdas_model_destroy(model);
-        kdas_context_destroy(c);
-        kd_test_assert_given_back(&m);
-    }
-    ck_assert(done);
-}
-END_TEST
-
-START_TEST(device_memory_of_its_own_gives_the_same_file)
-{
-    kdas_context  *far = kd_test_device("far", NULL);
-    kdas_model    *a   = make("lite_fpn0"), *b;
-    unsigned char *x, *y;
-    size_t         n, k;
-
-    kd_assert_ok(kdas_model_create(&b, far, "lite_fpn0", NULL));
-    kd_assert_ok(kdas_model_export_onnx(a, kd_test_path("a"), NULL));
-    kd_assert_ok(kdas_model_export_onnx(b, kd_test_path("b"), NULL));
-    x = kd_test_read(kd_test_path("a"), &n);
-    y = kd_test_read(kd_test_path("b"), &k);
-    ck_assert_uint_eq(n, k);
-    ck_assert(memcmp(x, y, n) == 0);
-    free(x);
-    free(y);
-    kdas_model_destroy(a);
-    kdas_model_destroy(b);
-    kdas_context_destroy(far);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite     = suite_create("onnx");
     TCase *structure = tcase_create("structure"), *options = tcase_create("options"),
-          *errors = tcase_create("errors"), *values = tcase_create("values");
+          *values = tcase_create("values");
     SRunner *runner;
     int      failed, networks = 0;
 
@@ -752,7 +527,6 @@ int main(void)
     tcase_add_test(structure, attributes_are_those_of_the_ops);
     tcase_add_test(structure, resize_keeps_aligned_corners);
     tcase_add_test(structure, a_context_in_16_bits_writes_the_same_file);
-    tcase_add_test(structure, device_memory_of_its_own_gives_the_same_file);
     suite_add_tcase(suite, structure);
     tcase_add_checked_fixture(values, open_context, close_context);
     tcase_add_loop_test(values, the_file_computes_what_the_network_does, 0, KD_COUNT(shows));
@@ -764,14 +538,6 @@ int main(void)
     tcase_add_test(options, outputs_are_sum_or_maps_as_logits_or_probabilities);
     tcase_add_loop_test(options, normalisation_inside_is_that_of_batches, 0, 3);
     suite_add_tcase(suite, options);
-    tcase_add_checked_fixture(errors, open_context, close_context);
-    tcase_add_test(errors, what_cannot_be_exported_is_refused_with_a_sentence);
-    tcase_add_test(errors, an_op_without_a_form_is_named);
-    tcase_add_test(errors, a_map_of_fixed_size_grows_to_a_free_one);
-    tcase_add_test(errors, a_size_that_cannot_be_free_is_refused);
-    tcase_add_test(errors, a_file_over_2_gib_is_refused_before_it_is_written);
-    tcase_add_test(errors, failing_allocations_leave_the_old_file);
-    suite_add_tcase(suite, errors);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);

@@ -162,3 +162,15 @@ kdas_batch *kd_test_next(kdas_loader *loader)
     ck_assert_ptr_nonnull(b);
     return b;
 }
+
+void kd_test_names_are(kdas_dataset *dataset, const char *want)
+{
+    char got[500] = "";
+
+    for (int64_t i = 0; i < kdas_dataset_count(dataset); i++) {
+        if (i) strcat(got, " ");
+        strcat(got, kdas_dataset_name(dataset, i));
+    }
+    ck_assert_str_eq(got, want);
+    kdas_dataset_destroy(dataset);
+}

@@ -45,5 +45,7 @@ kdas_loader_options kd_test_loader_options(int64_t batch, int64_t height, int64_
 kdas_loader        *kd_test_loader(kdas_dataset *dataset, const kdas_loader_options *o);
 /* The next batch that is one, passing over the end of an epoch. */
 kdas_batch *kd_test_next(kdas_loader *loader);
+/* The names of all frames are these, with blanks between; the dataset is destroyed. */
+void kd_test_names_are(kdas_dataset *dataset, const char *want);
 
 #endif

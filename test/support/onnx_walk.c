@@ -1,6 +1,7 @@
 /* onnx_walk.c - see onnx_walk.h. */
 #include "support/onnx_walk.h"
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "support/files.h"
@@ -410,4 +411,27 @@ void kd_test_onnx_assert_sound(const kd_test_onnx *o)
     for (int i = 0; i < count; i++)
         ck_assert_msg(list[i].used, "nothing reads '%s'", list[i].name);
     free(list);
+}
+
+const kd_test_onnx_node *kd_test_onnx_first(const kd_test_onnx *f, const char *type)
+{
+    for (int i = 0; i < f->nodes; i++)
+        if (strcmp(f->node[i].type, type) == 0) return &f->node[i];
+    ck_abort_msg("there is no %s", type);
+    return NULL;
+}
+
+void kd_test_onnx_assert_end(const kd_test_onnx_end *e, const char *want)
+{
+    char   text[160];
+    size_t n = 0;
+
+    ck_assert_int_eq(e->type, 1);
+    for (int i = 0; i < e->rank; i++) {
+        if (e->free[i])
+            n += (size_t)snprintf(text + n, sizeof text - n, " %s", e->free[i]);
+        else
+            n += (size_t)snprintf(text + n, sizeof text - n, " %lld", (long long)e->size[i]);
+    }
+    ck_assert_str_eq(text + 1, want);
 }

@@ -69,5 +69,9 @@ const char                   *kd_test_onnx_metadata(const kd_test_onnx *o, const
  * every constant and the input are used, constants have the bytes that their shapes need, nodes are of ops that opset 17
  * has, with distinct names. */
 void kd_test_onnx_assert_sound(const kd_test_onnx *o);
+/* The first node of a type; the test fails if there is none. */
+const kd_test_onnx_node *kd_test_onnx_first(const kd_test_onnx *o, const char *type);
+/* Fail the running test unless the end holds floats of these sizes, "free 3 height 32". */
+void kd_test_onnx_assert_end(const kd_test_onnx_end *end, const char *want);
 
 #endif

@@ -1,0 +1,145 @@
+/* check_predictions.c - predictions on disk: paired with their masks, measured, and what is warned of. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+#include <kdas/metric.h>
+#include <kdas/train.h>
+#include "support/check_util.h"
+#include "support/data_util.h"
+#include "support/files.h"
+
+static void make(const char *folder)
+{
+    kd_test_shell("mkdir -p '%s/%s'", kd_test_path(NULL), folder);
+}
+
+static kdas_status open_predictions(kdas_dataset **out, const kdas_dataset_options *o)
+{
+    return kdas_dataset_open_predictions(out, kd_data_ctx, kd_test_path("maps"),
+                                         kd_test_path("masks"), o);
+}
+
+START_TEST(predictions_are_found_as_kdas_segment_writes_them)
+{
+    kdas_dataset *dataset;
+
+    make("maps/case");
+    make("masks/case");
+    for (int i = 0; i < 3; i++)
+        kd_test_write_picture(i == 0   ? "masks/a.png"
+                              : i == 1 ? "masks/case/b.png"
+                                       : "masks/c_mask.png",
+                              8, 8, KDAS_PIXEL_GREY8, i);
+    kd_test_write_picture("maps/a_probability.png", 8, 8, KDAS_PIXEL_GREY8, 1);
+    kd_test_write_picture("maps/a_mask.png", 8, 8, KDAS_PIXEL_GREY8, 2);
+    kd_test_write_picture("maps/a_overlay.png", 8, 8, KDAS_PIXEL_RGB8, 3);
+    kd_test_write_picture("maps/case/b_mask.png", 8, 8, KDAS_PIXEL_GREY8, 4);
+    kd_test_write_picture("maps/case/b_overlay.png", 8, 8, KDAS_PIXEL_RGB8, 5);
+    kd_test_write_picture("maps/c_mask.jpg", 8, 8, KDAS_PIXEL_GREY8, 6);
+    kd_assert_ok(open_predictions(&dataset, NULL));
+    ck_assert_str_eq(kdas_dataset_image_path(dataset, 0), kd_test_path("maps/a_probability.png"));
+    ck_assert_str_eq(kdas_dataset_image_path(dataset, 1), kd_test_path("maps/c_mask.jpg"));
+    ck_assert_str_eq(kdas_dataset_image_path(dataset, 2), kd_test_path("maps/case/b_mask.png"));
+    kd_test_names_are(dataset, "a c_mask case/b");
+    ck_assert_str_eq(kd_data_log, "");
+
+    kd_test_write_picture("maps/a.png", 8, 8, KDAS_PIXEL_GREY8, 7); /* the plain name is first */
+    kd_test_write_picture("maps/more.png", 8, 8, KDAS_PIXEL_GREY8, 8);
+    kd_assert_ok(open_predictions(&dataset, NULL));
+    ck_assert_str_eq(kdas_dataset_image_path(dataset, 0), kd_test_path("maps/a.png"));
+    kd_test_names_are(dataset, "a c_mask case/b");
+    ck_assert_ptr_nonnull(strstr(kd_data_log, "left out: 1"));
+}
+END_TEST
+
+/* 0, and `high` in one half. */
+static void write_half(const char *name, uint8_t high)
+{
+    uint8_t   pixels[64];
+    kdas_view v = { pixels, 8, 8, 0, KDAS_PIXEL_GREY8 };
+
+    for (int i = 0; i < 64; i++)
+        pixels[i] = i < 32 ? high : 0;
+    kd_assert_ok(kdas_image_save(kd_data_ctx, kd_test_path(name), &v));
+}
+
+START_TEST(predictions_of_zeros_and_ones_are_warned_of)
+{
+    kdas_dataset   *dataset;
+    kdas_evaluator *evaluator;
+
+    make("maps");
+    write_half("masks/a.png", 255);
+    write_half("masks/b.png", 255);
+    write_half("maps/a.png", 1);
+    for (int bright = 0; bright < 2; bright++) {
+        write_half("maps/b.png", bright ? 2 : 1);
+        kd_assert_ok(open_predictions(&dataset, NULL));
+        kd_assert_ok(kdas_evaluator_create(&evaluator, kd_data_ctx));
+        kd_data_log[0] = 0;
+        kd_assert_ok(kdas_evaluate_predictions(evaluator, dataset, 0));
+        ck_assert_int_eq(strstr(kd_data_log, "a.png', is 1; ") != NULL, !bright);
+        kdas_evaluator_destroy(evaluator);
+        kdas_dataset_destroy(dataset);
+    }
+}
+END_TEST
+
+START_TEST(predictions_need_masks_of_their_size)
+{
+    kdas_dataset_options o;
+    kdas_dataset        *dataset;
+    kdas_image          *image, *mask;
+
+    kdas_dataset_options_init(&o, sizeof o);
+    make("maps");
+    kd_assert_status(open_predictions(&dataset, &o), KDAS_ENOTFOUND);
+    kd_test_write_picture("masks/a.png", 8, 6, KDAS_PIXEL_GREY8, 1);
+    kd_test_write_picture("maps/a.png", 32, 32, KDAS_PIXEL_GREY8, 2);
+    kd_assert_status(open_predictions(&dataset, &o), KDAS_ESHAPE);
+    kd_assert_sentence("maps/a.png' is 32 x 32");
+    kd_assert_sentence("is 8 x 6; --resize-predictions (fit_masks)");
+    o.fit_masks = 1;
+    kd_assert_ok(open_predictions(&dataset, &o));
+    kd_assert_ok(kdas_dataset_get(&image, &mask, dataset, 0));
+    ck_assert_int_eq(kdas_image_view(image).width, 8);
+    ck_assert_int_eq(kdas_image_view(image).height, 6);
+    kdas_image_destroy(image);
+    kdas_image_destroy(mask);
+    kdas_dataset_destroy(dataset);
+
+    kd_test_write_picture("masks/b.png", 8, 6, KDAS_PIXEL_GREY8, 1);
+    kd_assert_status(open_predictions(&dataset, &o), KDAS_ESHAPE);
+    kd_assert_sentence("b.png' has no prediction in");
+    o.bad_file = KDAS_BAD_FILE_SKIP;
+    kd_assert_ok(open_predictions(&dataset, &o));
+    ck_assert_int_eq(kdas_dataset_skipped(dataset), 1);
+    kd_test_names_are(dataset, "a");
+    o.unlabelled = 1;
+    kd_assert_status(open_predictions(&dataset, &o), KDAS_EINVAL);
+    kd_assert_status(kdas_dataset_open_predictions(&dataset, kd_data_ctx, NULL, "/", NULL),
+                     KDAS_EINVAL);
+    kd_assert_status(kdas_dataset_open_predictions(NULL, kd_data_ctx, "/", "/", NULL), KDAS_EINVAL);
+    kd_assert_status(kdas_dataset_open_predictions(&dataset, kd_data_ctx, "/nowhere/at/all",
+                                                   kd_test_path("masks"), NULL),
+                     KDAS_ENOTFOUND);
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *suite  = suite_create("predictions");
+    TCase   *tc     = tcase_create("predictions");
+    SRunner *runner = srunner_create(suite);
+    int      failed;
+
+    tcase_add_checked_fixture(tc, kd_test_data_start, kd_test_data_finish);
+    tcase_add_test(tc, predictions_are_found_as_kdas_segment_writes_them);
+    tcase_add_test(tc, predictions_of_zeros_and_ones_are_warned_of);
+    tcase_add_test(tc, predictions_need_masks_of_their_size);
+    suite_add_tcase(suite, tc);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
