@@ -33,7 +33,7 @@ typedef enum kd_rule {
     KD_REFUSED,   /* the resume is refused; the sentence names it          */
     KD_FROM_FILE, /* the run goes on as the file has it; a warning says so */
     KD_FROM_HERE, /* the run goes on as set here; a warning says so        */
-    KD_NOTED      /* likewise, and it is what runs are resumed for: a line of the log says so */
+    KD_NOTED      /* as KD_FROM_HERE, with a line in the log and no warning: an expected change */
 } kd_rule;
 
 /* The meaning of a record that the file lacks. */

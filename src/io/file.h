@@ -73,8 +73,8 @@ bool kd_is_clutter(const char *name);
 /* Names in a folder in byte order, without clutter. `out` comes zeroed or used before.
  * KDAS_ENOTFOUND (no such folder), KDAS_EIO, KDAS_ENOMEM: out is then empty. */
 kdas_status kd_list_folder(kd_names *out, kdas_context *ctx, const char *path);
-/* The files in a folder and in the folders below it, as paths relative to it, likewise. Links are
- * followed. */
+/* The files in a folder and in the folders below it, as paths relative to it, sorted and without
+ * clutter as above. Links are followed. */
 kdas_status kd_list_tree(kd_names *out, kdas_context *ctx, const char *path);
 /* Append a name from kd_alloc, which the list then owns, also on failure; NULL is KDAS_ENOMEM. */
 kdas_status kd_names_add(kd_names *names, kdas_context *ctx, char *name);

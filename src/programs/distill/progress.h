@@ -7,7 +7,7 @@
 
 typedef struct progress {
     history     *history; /* notes everything, too */
-    tensorboard *board;   /* likewise; NULL: there is none */
+    tensorboard *board;   /* notes scalars; NULL: none */
     bool         quiet, terminal;
     double       told; /* seconds of the run at the last line */
 } progress;

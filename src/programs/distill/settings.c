@@ -195,7 +195,8 @@ static const option options[] = {
       "start the student's backbone from these, such as\nImageNet weights of PVTv2 or "
       "EfficientNet-Lite" },
     { OPTION_TEXT, "--teacher", "MODEL", &given.teacher, 0, 0,
-      "likewise (the one that --teacher-weights names, else\npolyp_pvt_b2; demo: lite_fpn0)" },
+      "any of the same (the one that --teacher-weights names,\nelse polyp_pvt_b2; demo: "
+      "lite_fpn0)" },
     { OPTION_TEXT, "--teacher-weights", "FILE", &given.teacher_weights, 0, 0,
       "the trained teacher, or" },
     { OPTION_WHOLE, "--teacher-epochs", "N", &given.teacher_epochs, 1, 1000000,

@@ -18,7 +18,7 @@ typedef struct settings {
     const char *train_list, *val_list, *test_list; /* files of names */
     const char *student, *teacher, *student_weights, *teacher_weights;
     const char *usual_teacher;             /* where neither an option nor weights name it */
-    int64_t     usual_size;                /* likewise                                    */
+    int64_t     usual_size;                /* where neither an option nor weights say it  */
     const char *size_from;                 /* where the size comes from, in words         */
     const char *teacher_maps, *unlabelled; /* folders, with commas between */
     const char *backbone_weights, *teacher_backbone_weights; /* the rest keeps its initial values */

@@ -37,8 +37,7 @@ static int check(const program *p, const settings *s, int rest, char **argv)
         return args_wrong(p, "--leave-out wants some of copies,sequences,masks,files,repeats");
     if (same_path(s->csv, s->keep) || same_path(s->csv, s->drop))
         return args_wrong(p, "'%s' is named for two outputs", s->csv);
-    if (same_path(s->keep, s->drop))
-        return args_wrong(p, "'%s' is named for two outputs", s->keep);
+    if (same_path(s->keep, s->drop)) return args_wrong(p, "'%s' is named for two outputs", s->keep);
     if (s->at.sequence > s->at.duplicate)
         return args_wrong(p, "--sequence may not be above --duplicate");
     return -1;
@@ -54,7 +53,7 @@ int settings_read(settings *s, int argc, char **argv)
         { OPTION_TEXT, "--train", "DIR[,DIR]", &s->train,
           .help = "folders that are trained on; each holds images/, masks/" },
         { OPTION_TEXT, "--test", "DIR[,DIR]", &s->test,
-          .help = "folders that are tested on, likewise" },
+          .help = "folders that are tested on, laid out as --train" },
         { OPTION_TEXT, "--unlabelled", "DIR[,DIR]", &s->unlabelled,
           .help = "folders of training frames without masks" },
         { OPTION_GROUP, "Limits" },
