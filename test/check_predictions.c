@@ -1,5 +1,7 @@
 /* check_predictions.c - predictions on disk: paired with their masks, measured, and what is warned of. */
 #include <check.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <kdas/metric.h>
@@ -126,6 +128,89 @@ START_TEST(predictions_need_masks_of_their_size)
 }
 END_TEST
 
+/* Memory in use, and the most that was; each block begins with its size. */
+typedef struct supply {
+    atomic_long live, most;
+} supply;
+
+enum { FRONT = 16 };
+
+static void *measured_alloc(void *user, size_t bytes)
+{
+    supply *s  = user;
+    char   *at = malloc(FRONT + bytes);
+    long    live, most;
+
+    if (!at) return NULL;
+    memcpy(at, &bytes, sizeof bytes);
+    live = atomic_fetch_add(&s->live, (long)bytes) + (long)bytes;
+    for (most = atomic_load(&s->most);
+         live > most && !atomic_compare_exchange_weak(&s->most, &most, live);) {
+    }
+    return at + FRONT;
+}
+
+static void measured_free(void *user, void *at)
+{
+    size_t bytes;
+
+    if (!at) return;
+    memcpy(&bytes, (char *)at - FRONT, sizeof bytes);
+    atomic_fetch_sub(&((supply *)user)->live, (long)bytes);
+    free((char *)at - FRONT);
+}
+
+/* The most memory in use while the folder's predictions are opened and measured. */
+static long most_for(void)
+{
+    static supply        s;
+    kdas_context_options c;
+    kdas_context        *ctx;
+    kdas_dataset_options o;
+    kdas_dataset        *dataset;
+    kdas_evaluator      *evaluator;
+
+    s = (supply){ 0 };
+    kdas_context_options_init(&c, sizeof c);
+    c.threads    = 1; /* two that decode at once need more than one, now and then */
+    c.alloc      = measured_alloc;
+    c.free       = measured_free;
+    c.alloc_user = &s;
+    kd_assert_ok(kdas_context_create(&ctx, &c));
+    kdas_dataset_options_init(&o, sizeof o);
+    o.cache = 0;
+    kd_assert_ok(kdas_dataset_open_predictions(&dataset, ctx, kd_test_path("maps"),
+                                               kd_test_path("masks"), &o));
+    kd_assert_ok(kdas_evaluator_create(&evaluator, ctx));
+    kd_assert_ok(kdas_evaluate_predictions(evaluator, dataset, 0));
+    kdas_evaluator_destroy(evaluator);
+    kdas_dataset_destroy(dataset);
+    kdas_context_destroy(ctx);
+    ck_assert_int_eq(s.live, 0);
+    return s.most;
+}
+
+/* Twenty more frames need less than the pixels of one: rows of figures and names, but no image. */
+START_TEST(memory_does_not_grow_with_the_set)
+{
+    enum { SIDE = 256, FEW = 4, MANY = 24 };
+    long few = 0;
+
+    make("maps");
+    for (int i = 0; i < MANY; i++) {
+        char name[40];
+
+        if (i == FEW) few = most_for();
+        snprintf(name, sizeof name, "masks/%d.png", i);
+        kd_test_write_picture(name, SIDE, SIDE, KDAS_PIXEL_GREY8, i);
+        snprintf(name, sizeof name, "maps/%d.png", i);
+        kd_test_write_picture(name, SIDE, SIDE, KDAS_PIXEL_GREY8, i + MANY);
+    }
+    ck_assert_int_gt(few, SIDE * SIDE);
+    ck_assert_int_lt(most_for() - few, SIDE * SIDE);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *suite  = suite_create("predictions");
@@ -137,6 +222,7 @@ int main(void)
     tcase_add_test(tc, predictions_are_found_as_kdas_segment_writes_them);
     tcase_add_test(tc, predictions_of_zeros_and_ones_are_warned_of);
     tcase_add_test(tc, predictions_need_masks_of_their_size);
+    tcase_add_test(tc, memory_does_not_grow_with_the_set);
     suite_add_tcase(suite, tc);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
