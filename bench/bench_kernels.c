@@ -42,9 +42,9 @@ typedef struct bench {
 
 /* clang-format off */
 #define CONV(text, wants, n, h, w, c, o, k, s, p) \
-    { text, KDAS_OP_CONV2D, wants, 0, { .conv = { s, p, p } }, { { n, h, w, c }, { o, c, k, k } } }
+    { text, KDAS_OP_CONV2D, wants, 0, { .conv = { s, { p, p }, { p, p }, 1, 1 } }, { { n, h, w, c }, { o, c, k, k } } }
 #define DW(n, h, w, c)                                      \
-    { "dwconv", KDAS_OP_DWCONV2D, 7, 0, { .conv = { 1, 1, 1 } }, \
+    { "dwconv", KDAS_OP_DWCONV2D, 7, 0, { .conv = { 1, { 1, 1 }, { 1, 1 }, 1, 1 } }, \
       { { n, h, w, c }, { c, 1, 3, 3 }, { c, 1, 1, 1 } } }
 #define LINEAR(n, h, w, c, o)                       \
     { "linear", KDAS_OP_LINEAR, 7, 0, { { 0 } },    \

@@ -80,7 +80,7 @@ END_TEST
 
 enum {
     LISTED = 0
-#define MODEL(name, function, variant) +1
+#define MODEL(name, function, variant, rules) +1
 #include "model/models.def"
 #undef MODEL
 };

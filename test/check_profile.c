@@ -216,7 +216,7 @@ END_TEST
 
 START_TEST(backward_counts_only_gradients_that_are_wanted)
 {
-    const kdas_conv_attr attr = { 1, 1, 1 };
+    const kdas_conv_attr attr = { 1, { 1, 1 }, { 1, 1 }, 1, 1 };
     const kdas_kernel    k    = { .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1) };
     kdas_node_desc       d    = { .op = KDAS_OP_CONV2D, .inputs = 2, .attr = &attr };
     double               macs = 5.0 * 6 * 4 * 27;

@@ -34,17 +34,19 @@ static void convolve(kd_export *e, const kd_node *node, kdas_conv_attr a, int64_
     int            n     = 2;
 
     if (node->in[2]) in[n++] = vector(e, node, 2);
-    kd_export_set(e, node, NCHW,
-                  kd_onnx_node(e->file, "Conv", n, in,
-                               ATTRS(ATTR_INTS("kernel_shape", k[2], k[3]),
-                                     ATTR_INTS("strides", a.stride, a.stride),
-                                     ATTR_INTS("pads", a.pad, a.pad, a.pad_end, a.pad_end),
-                                     ATTR_INT("group", groups))));
+    kd_export_set(
+        e, node, NCHW,
+        kd_onnx_node(
+            e->file, "Conv", n, in,
+            ATTRS(ATTR_INTS("kernel_shape", k[2], k[3]), ATTR_INTS("strides", a.stride, a.stride),
+                  ATTR_INTS("pads", a.pad[0], a.pad[1], a.pad_end[0], a.pad_end[1]),
+                  ATTR_INTS("dilations", a.dilation, a.dilation), ATTR_INT("group", groups))));
 }
 
 static void conv2d(kd_export *e, const kd_node *node)
 {
-    convolve(e, node, *(const kdas_conv_attr *)node->desc.attr, 1);
+    convolve(e, node, *(const kdas_conv_attr *)node->desc.attr,
+             ((const kdas_conv_attr *)node->desc.attr)->groups);
 }
 
 static void dwconv2d(kd_export *e, const kd_node *node)

@@ -16,18 +16,37 @@ static kd_node *node(kd_graph *g, const kd_op *op, const void *attr, int needed,
 
 /* ---- With parameters ---- */
 
+static kdas_conv_attr conv_attr(int stride, int pad, int pad_end)
+{
+    return (kdas_conv_attr){ .stride   = stride,
+                             .pad      = { pad, pad },
+                             .pad_end  = { pad_end, pad_end },
+                             .dilation = 1,
+                             .groups   = 1 };
+}
+
 kd_node *kd_conv2d_padded(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad,
                           int pad_end)
 {
-    kdas_conv_attr attr = { .stride = stride, .pad = pad, .pad_end = pad_end };
+    return kd_conv2d_of(g, x, w, b, conv_attr(stride, pad, pad_end));
+}
 
+kd_node *kd_conv2d_of(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, kdas_conv_attr attr)
+{
     return node(g, &kd_op_conv2d, &attr, 2, b ? 3 : 2, IN(x, w, b));
+}
+
+kd_node *kd_deconv2d(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad)
+{
+    kdas_conv_attr attr = conv_attr(stride, pad, pad);
+
+    return node(g, &kd_op_deconv2d, &attr, 2, b ? 3 : 2, IN(x, w, b));
 }
 
 kd_node *kd_dwconv2d_padded(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad,
                             int pad_end)
 {
-    kdas_conv_attr attr = { .stride = stride, .pad = pad, .pad_end = pad_end };
+    kdas_conv_attr attr = conv_attr(stride, pad, pad_end);
 
     return node(g, &kd_op_dwconv2d, &attr, 2, b ? 3 : 2, IN(x, w, b));
 }
@@ -76,6 +95,23 @@ kd_node *kd_relu(kd_graph *g, kd_node *x) { return node(g, &kd_op_relu, NULL, 1,
 kd_node *kd_relu6(kd_graph *g, kd_node *x) { return node(g, &kd_op_relu6, NULL, 1, 1, IN(x)); }
 kd_node *kd_sigmoid(kd_graph *g, kd_node *x) { return node(g, &kd_op_sigmoid, NULL, 1, 1, IN(x)); }
 
+kd_node *kd_abs(kd_graph *g, kd_node *x) { return node(g, &kd_op_abs, NULL, 1, 1, IN(x)); }
+kd_node *kd_silu(kd_graph *g, kd_node *x) { return node(g, &kd_op_silu, NULL, 1, 1, IN(x)); }
+
+kd_node *kd_leaky_relu(kd_graph *g, kd_node *x, float slope)
+{
+    kdas_leaky_attr attr = { .slope = slope };
+
+    return node(g, &kd_op_leaky_relu, &attr, 1, 1, IN(x));
+}
+
+kd_node *kd_elu(kd_graph *g, kd_node *x, float alpha)
+{
+    kdas_leaky_attr attr = { .slope = alpha };
+
+    return node(g, &kd_op_elu, &attr, 1, 1, IN(x));
+}
+
 kd_node *kd_add(kd_graph *g, kd_node *a, kd_node *b)
 {
     return node(g, &kd_op_add, NULL, 2, 2, IN(a, b));
@@ -103,6 +139,18 @@ kd_node *kd_drop_path(kd_graph *g, kd_node *x, float p)
     kdas_drop_attr attr = { .p = p };
 
     return node(g, &kd_op_drop_path, &attr, 1, 1, IN(x));
+}
+
+kd_node *kd_dropout(kd_graph *g, kd_node *x, float p)
+{
+    kdas_drop_attr attr = { .p = p };
+
+    return node(g, &kd_op_dropout, &attr, 1, 1, IN(x));
+}
+
+kd_node *kd_recolour(kd_graph *g, kd_node *x, const kdas_recolour_attr *attr)
+{
+    return node(g, &kd_op_recolour, attr, 1, 1, IN(x));
 }
 
 /* ---- Moving data ---- */
@@ -157,6 +205,23 @@ kd_node *kd_pool_avg(kd_graph *g, kd_node *x, int64_t height, int64_t width, int
 kd_node *kd_pool_max(kd_graph *g, kd_node *x)
 {
     return node(g, &kd_op_pool_max, NULL, 1, 1, IN(x));
+}
+
+kd_node *kd_window_max(kd_graph *g, kd_node *x, int size, int stride, int pad)
+{
+    kdas_window_attr attr = { .size = size, .stride = stride, .pad = pad };
+
+    return node(g, &kd_op_window_max, &attr, 1, 1, IN(x));
+}
+
+kd_node *kd_window_avg(kd_graph *g, kd_node *x, int size, int stride, int pad, bool ceil,
+                       bool padded)
+{
+    kdas_window_attr attr = {
+        .size = size, .stride = stride, .pad = pad, .ceil = ceil, .padded = padded
+    };
+
+    return node(g, &kd_op_window_avg, &attr, 1, 1, IN(x));
 }
 
 kd_node *kd_channel_mean(kd_graph *g, kd_node *x)

@@ -13,6 +13,9 @@ kd_node *kd_conv2d_padded(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int s
                           int pad_end);
 kd_node *kd_dwconv2d_padded(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad,
                             int pad_end);
+/* With any attributes: groups, dilation, sides padded apart. */
+kd_node *kd_conv2d_of(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, kdas_conv_attr attr);
+kd_node *kd_deconv2d(kd_graph *g, kd_node *x, kd_node *w, kd_node *b, int stride, int pad);
 kd_node *kd_linear(kd_graph *g, kd_node *x, kd_node *w, kd_node *b);
 kd_node *kd_layer_norm(kd_graph *g, kd_node *x, kd_node *gamma, kd_node *beta, float eps);
 kd_node *kd_batch_norm(kd_graph *g, kd_node *x, kd_node *gamma, kd_node *beta, kd_node *mean,
@@ -24,12 +27,18 @@ kd_node *kd_gelu(kd_graph *g, kd_node *x);
 kd_node *kd_relu(kd_graph *g, kd_node *x);
 kd_node *kd_relu6(kd_graph *g, kd_node *x);
 kd_node *kd_sigmoid(kd_graph *g, kd_node *x);
+kd_node *kd_abs(kd_graph *g, kd_node *x);
+kd_node *kd_silu(kd_graph *g, kd_node *x);
+kd_node *kd_leaky_relu(kd_graph *g, kd_node *x, float slope);
+kd_node *kd_elu(kd_graph *g, kd_node *x, float alpha);
 /* Each axis of b is a's or 1. */
 kd_node *kd_add(kd_graph *g, kd_node *a, kd_node *b);
 kd_node *kd_sub(kd_graph *g, kd_node *a, kd_node *b);
 kd_node *kd_mul(kd_graph *g, kd_node *a, kd_node *b);
 kd_node *kd_scale(kd_graph *g, kd_node *x, float factor, float offset);
-kd_node *kd_drop_path(kd_graph *g, kd_node *x, float p);
+kd_node *kd_drop_path(kd_graph *g, kd_node *x, float p); /* whole images   */
+kd_node *kd_dropout(kd_graph *g, kd_node *x, float p);   /* single elements */
+kd_node *kd_recolour(kd_graph *g, kd_node *x, const kdas_recolour_attr *attr);
 
 /* ---- Moving data ---- */
 kd_node *kd_concat(kd_graph *g, int n, kd_node *const *nodes); /* along C, 2 to 8 */
@@ -40,7 +49,11 @@ kd_node *kd_reshape(kd_graph *g, kd_node *x, int64_t n, int64_t h, int64_t w, in
 /* `counted`: the number of times thop counts the op. */
 kd_node *kd_resize(kd_graph *g, kd_node *x, int64_t height, int64_t width, bool align, int counted);
 kd_node *kd_pool_avg(kd_graph *g, kd_node *x, int64_t height, int64_t width, int64_t counted);
-kd_node *kd_pool_max(kd_graph *g, kd_node *x);     /* (N,1,1,C) */
+kd_node *kd_pool_max(kd_graph *g, kd_node *x); /* (N,1,1,C) */
+/* Sliding windows, size x size; backend.h explains `ceil` and `padded`. */
+kd_node *kd_window_max(kd_graph *g, kd_node *x, int size, int stride, int pad);
+kd_node *kd_window_avg(kd_graph *g, kd_node *x, int size, int stride, int pad, bool ceil,
+                       bool padded);
 kd_node *kd_channel_mean(kd_graph *g, kd_node *x); /* (N,H,W,1) */
 kd_node *kd_channel_max(kd_graph *g, kd_node *x);  /* (N,H,W,1) */
 

@@ -32,7 +32,8 @@ static bool is_3x3(const kd_node *node)
     const kdas_conv_attr *a = node->desc.attr;
     const kdas_desc      *w = &node->desc.in[1];
 
-    return w->dim[2] == 3 && w->dim[3] == 3 && a->stride == 1 && a->pad == 1 && a->pad_end == 1;
+    return w->dim[2] == 3 && w->dim[3] == 3 && a->stride == 1 && a->pad[0] == 1 && a->pad[1] == 1 &&
+           a->pad_end[0] == 1 && a->pad_end[1] == 1;
 }
 
 /* fc1, the depthwise filter, GELU and fc2, from the last to the first. */

@@ -167,7 +167,8 @@ int64_t               kd_params_numbers(const kd_params *p)
     int64_t n = 0;
 
     for (size_t i = 0; i < p->count; i++)
-        if (p->entry[i]->init.kind == KD_TRAINABLE) n += p->entry[i]->count;
+        if (p->entry[i]->init.kind == KD_TRAINABLE || p->entry[i]->init.kind == KD_IDLE)
+            n += p->entry[i]->count;
     return n;
 }
 

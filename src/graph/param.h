@@ -15,7 +15,8 @@ typedef enum kd_init_rule {
 typedef enum kd_param_kind {
     KD_TRAINABLE, /* has a gradient; the first part of the block */
     KD_BUFFER,    /* running statistics                          */
-    KD_COUNTER    /* training batches seen: one number, kept on the host, int64 in files */
+    KD_IDLE,   /* in files and in the number of parameters, but read by no op and never trained */
+    KD_COUNTER /* training batches seen: one number, kept on the host, int64 in files */
 } kd_param_kind;
 
 typedef struct kd_init {
@@ -52,7 +53,7 @@ kdas_status kd_params_init(kd_params *p, uint64_t seed);
 
 int                   kd_params_count(const kd_params *p);
 const kd_param_entry *kd_params_at(const kd_params *p, int i);
-int64_t kd_params_numbers(const kd_params *p);   /* trainable numbers, sealed or not   */
+int64_t kd_params_numbers(const kd_params *p);   /* trainable and idle, sealed or not   */
 int64_t kd_params_trainable(const kd_params *p); /* elements of the block of gradients */
 int64_t kd_params_total(const kd_params *p);     /* elements of the block of values    */
 

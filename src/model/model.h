@@ -9,16 +9,29 @@
 #include "model/facts.h"
 #include "model/state.h"
 
+/* What sets a network apart from the others. */
+typedef struct kd_model_rules {
+    /* Its own colours, made of ImageNet's normalised RGB, which every batch has. NULL: those. */
+    const kdas_recolour_attr *colours;
+    int                       side; /* the only side that it takes; 0: any multiple of 32 */
+    bool                      last; /* its answer is its last map alone, not the sum of its maps */
+} kd_model_rules;
+
+/* Sums of maps, any side, ImageNet's colours. (networks.c) */
+extern const kd_model_rules kd_rules_common;
+
 typedef struct kd_model_def {
-    const char *name;
-    int         variant; /* for families that share a build function */
+    const char           *name;
+    int                   variant; /* for families that share a build function */
+    const kd_model_rules *rules;
     /* Add the network to `g`, including outputs and taps. `image` is (N,H,W,3). */
     void (*build)(kd_graph *g, kd_node *image, int variant, float drop_path);
 } kd_model_def;
 
 /* The build functions that models.def names. */
-#define MODEL(name, function, variant_) \
-    void function(kd_graph *g, kd_node *image, int variant, float drop_path);
+#define MODEL(name, function, variant_, rules_)                                                      \
+    void                        function(kd_graph *g, kd_node *image, int variant, float drop_path); \
+    extern const kd_model_rules kd_rules_##rules_;
 #include "model/models.def"
 #undef MODEL
 

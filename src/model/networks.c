@@ -1,9 +1,12 @@
 /* networks.c - models by name, from models.def, and their cost. */
 #include <string.h>
+#include "graph/build.h"
 #include "model/model.h"
 
+const kd_model_rules kd_rules_common = { 0 };
+
 static const kd_model_def defs[] = {
-#define MODEL(name, function, variant) { #name, variant, function },
+#define MODEL(name, function, variant, rules) { #name, variant, &kd_rules_##rules, function },
 #include "model/models.def"
 #undef MODEL
 };
@@ -45,13 +48,16 @@ kdas_status kd_model_build(kd_graph **out, kdas_context *ctx, const kd_model_def
                            char *const *kept, size_t kept_count)
 {
     kd_graph   *g  = kd_graph_create(ctx, params, mode);
+    kd_node    *in = NULL;
     kdas_status st = KDAS_OK;
 
     *out = NULL;
     if (!g) return KDAS_ENOMEM;
     for (size_t i = 0; i < kept_count; i++)
         KD_TRY(kd_keep_tap(g, kept[i]));
-    def->build(g, kd_input(g, "image", image, false), def->variant, drop_path);
+    in = kd_input(g, "image", image, false);
+    if (def->rules->colours) in = kd_recolour(g, in, def->rules->colours);
+    def->build(g, in, def->variant, drop_path);
     KD_TRY(kd_graph_status(g));
     *out = g;
     g    = NULL;

@@ -67,6 +67,45 @@ kd_node *kd_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, i
     return x;
 }
 
+kd_node *kd_conv_form_layer(kd_graph *g, const char *name, kd_node *x, kd_conv_form form)
+{
+    int            groups = KD_MAX(form.groups, 1);
+    int64_t        c = kd_shape(x).dim[3] / groups, taps = (int64_t)form.kh * form.kw;
+    kdas_conv_attr attr = { .stride   = form.stride,
+                            .pad      = { form.pad_y, form.pad_x },
+                            .pad_end  = { form.pad_y, form.pad_x },
+                            .dilation = KD_MAX(form.dilation, 1),
+                            .groups   = groups };
+    kd_init        init =
+        form.style == KD_STYLE_PVT
+                   ? trainable(KD_INIT_NORMAL, sqrtf(2.0f * (float)groups / (float)(taps * form.out)))
+                   : uniform_by(c * taps);
+    kd_node *w, *b;
+
+    if (!x) return NULL;
+    kd_scope(g, "%s", name);
+    w = weight(g, init, 4, form.out, c, form.kh, form.kw);
+    b = bias_of(g, form.bias, form.style, form.out, c * taps);
+    x = kd_conv2d_of(g, x, w, b, attr);
+    kd_scope_end(g);
+    return x;
+}
+
+kd_node *kd_deconv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, int k, int stride,
+                         int pad)
+{
+    int64_t c = kd_shape(x).dim[3], fan_in = out * k * k; /* PyTorch takes the second axis for it */
+    kd_node *w, *b;
+
+    if (!x) return NULL;
+    kd_scope(g, "%s", name);
+    w = weight(g, uniform_by(fan_in), 4, c, out, k, k);
+    b = bias_of(g, true, KD_STYLE_TORCH, out, fan_in);
+    x = kd_deconv2d(g, x, w, b, stride, pad);
+    kd_scope_end(g);
+    return x;
+}
+
 kd_node *kd_pointwise_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, bool bias)
 {
     int64_t  c = kd_shape(x).dim[3];

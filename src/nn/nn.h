@@ -16,6 +16,18 @@ kd_node *kd_linear_layer(kd_graph *g, const char *name, kd_node *x, int64_t out,
  * [NAME.bias]. */
 kd_node *kd_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, int k, int stride,
                        int pad, bool bias, kd_style style);
+/* Any other form of convolution: NAME.weight (out,C/groups,kh,kw), [NAME.bias]. */
+typedef struct kd_conv_form {
+    int64_t  out;
+    int      kh, kw, stride, pad_y, pad_x, dilation, groups; /* dilation, groups: 0 stands for 1 */
+    bool     bias;
+    kd_style style;
+} kd_conv_form;
+kd_node *kd_conv_form_layer(kd_graph *g, const char *name, kd_node *x, kd_conv_form form);
+/* A k x k transposed convolution with bias; PyTorch's initial values. NAME.weight (C,out,k,k),
+ * NAME.bias (out). */
+kd_node *kd_deconv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, int k, int stride,
+                         int pad);
 /* A 1-D pointwise convolution over the last axis. The weight has Conv1d's shape (out,C,1). */
 kd_node *kd_pointwise_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, bool bias);
 /* 3 x 3 depthwise convolution with bias. NAME.weight (C,1,3,3), NAME.bias. */

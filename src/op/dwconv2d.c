@@ -6,22 +6,18 @@ static kdas_status dwconv2d_infer(kdas_node_desc *node)
 {
     const kdas_conv_attr *attr = node->attr;
     const kdas_desc      *x = &node->in[0], *w = &node->in[1];
-    int64_t               h, q;
+    int64_t               p, q;
 
     KD_RETURN(kd_op_check(node));
-    if (attr->stride < 1 || attr->pad < 0 || attr->pad_end < 0)
-        return kd_fail(KDAS_EINVAL, "dwconv2d: stride %d or padding %d and %d is out of range",
-                       attr->stride, attr->pad, attr->pad_end);
+    KD_RETURN(kd_op_conv_sides(node, &p, &q));
+    if (attr->dilation != 1 || attr->groups != 1)
+        return kd_fail(KDAS_EINVAL, "dwconv2d: dilation %d and %d groups; both must be 1",
+                       attr->dilation, attr->groups);
     if (w->dim[0] != x->dim[3] || w->dim[1] != 1)
         return kd_fail(KDAS_ESHAPE, "dwconv2d: input %s does not fit weight %s", kd_dims_text(x),
                        kd_dims_text(w));
     KD_RETURN(kd_op_check_vectors(node, 2, 2, w->dim[0]));
-    h = x->dim[1] + (int64_t)attr->pad + attr->pad_end - w->dim[2];
-    q = x->dim[2] + (int64_t)attr->pad + attr->pad_end - w->dim[3];
-    if (h < 0 || q < 0)
-        return kd_fail(KDAS_ESHAPE, "dwconv2d: input %s is smaller than weight %s", kd_dims_text(x),
-                       kd_dims_text(w));
-    return kd_op_output(node, x->dim[0], h / attr->stride + 1, q / attr->stride + 1, x->dim[3]);
+    return kd_op_output(node, x->dim[0], p, q, x->dim[3]);
 }
 
 /* Offset in x of channel 0 of tap t for output row r (over N,P,Q); -1 in the padding. */
@@ -31,8 +27,8 @@ static int64_t tap(const kdas_node_desc *node, int64_t r, int64_t t)
     const int64_t        *x = node->in[0].dim, *y = node->out.dim;
     int64_t               kw = node->in[1].dim[3];
     int64_t               n = r / (y[1] * y[2]), p = r / y[2] % y[1], q = r % y[2];
-    int64_t               row = p * attr->stride - attr->pad + t / kw;
-    int64_t               col = q * attr->stride - attr->pad + t % kw;
+    int64_t               row = p * attr->stride - attr->pad[0] + t / kw;
+    int64_t               col = q * attr->stride - attr->pad[1] + t % kw;
 
     if (row < 0 || row >= x[1] || col < 0 || col >= x[2]) return -1;
     return ((n * x[1] + row) * x[2] + col) * x[3];

@@ -18,7 +18,7 @@ static const struct {
     { KDAS_OP_LINEAR, W2, B2 },
 };
 
-static const kdas_conv_attr same_size = { .stride = 1, .pad = 1, .pad_end = 1 };
+static const kdas_conv_attr same_size = { 1, { 1, 1 }, { 1, 1 }, 1, 1 };
 
 /* The four ops as separate nodes, with their shapes. */
 static kdas_status split(const kdas_node_desc *node, kdas_node_desc part[PARTS])

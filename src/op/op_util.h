@@ -18,6 +18,21 @@ kdas_status kd_op_check_same(const kdas_node_desc *node, int first, int last);
  * channels. (ops.c) */
 kdas_status kd_op_check_vectors(const kdas_node_desc *node, int first, int last, int64_t n);
 
+/* The output's sides of a convolution whose weight is kh x kw: the attributes are checked. (ops.c) */
+kdas_status kd_op_conv_sides(const kdas_node_desc *node, int64_t *height, int64_t *width);
+
+/* A window of WINDOW_MAX and WINDOW_AVG: the part inside x; bottom and right are one past the end. */
+typedef struct kd_window {
+    int64_t top, bottom, left, right;
+    int64_t first; /* offset in x of its image */
+    int64_t whole; /* pixels with the padding, without what lies beyond it */
+} kd_window;
+
+/* The shape rule of both. (window.c) */
+kdas_status kd_infer_window(kdas_node_desc *node);
+/* The window of output row r, over N and the output's sides. (window.c) */
+kd_window kd_window_of(const kdas_node_desc *node, int64_t r);
+
 /* out = in[0]'s shape. (ops.c) */
 kdas_status kd_infer_same(kdas_node_desc *node);
 /* Output of a loss: one value for each image. All operands have in[0]'s shape. (ops.c) */

@@ -134,6 +134,31 @@ kdas_status kd_op_check_vectors(const kdas_node_desc *node, int first, int last,
     return KDAS_OK;
 }
 
+kdas_status kd_op_conv_sides(const kdas_node_desc *node, int64_t *height, int64_t *width)
+{
+    const kdas_conv_attr *a = node->attr;
+    const kdas_desc      *x = &node->in[0], *w = &node->in[1];
+    int64_t               room[2];
+
+    if (a->stride < 1 || a->pad[0] < 0 || a->pad[1] < 0 || a->pad_end[0] < 0 || a->pad_end[1] < 0)
+        return kd_fail(KDAS_EINVAL, "%s: stride %d or padding %d,%d and %d,%d is out of range",
+                       kd_op_name(node->op), a->stride, a->pad[0], a->pad[1], a->pad_end[0],
+                       a->pad_end[1]);
+    if (a->dilation < 1 || a->groups < 1)
+        return kd_fail(KDAS_EINVAL, "%s: dilation %d or %d groups is out of range",
+                       kd_op_name(node->op), a->dilation, a->groups);
+    for (int i = 0; i < 2; i++) {
+        room[i] = x->dim[1 + i] + (int64_t)a->pad[i] + a->pad_end[i] -
+                  ((w->dim[2 + i] - 1) * a->dilation + 1);
+        if (room[i] < 0)
+            return kd_fail(KDAS_ESHAPE, "%s: input %s is smaller than weight %s",
+                           kd_op_name(node->op), kd_dims_text(x), kd_dims_text(w));
+    }
+    *height = room[0] / a->stride + 1;
+    *width  = room[1] / a->stride + 1;
+    return KDAS_OK;
+}
+
 kdas_status kd_infer_same(kdas_node_desc *node)
 {
     const int64_t *d = node->in[0].dim;

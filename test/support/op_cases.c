@@ -29,17 +29,19 @@
 
 #define WANTS(mask)           .wants = mask
 #define A(member, ...)        .attr.member = { __VA_ARGS__ }
+#define CONV_ATTR(s, before, after) \
+    A(conv, s, { before, before }, { after, after }, 1, 1)
 #define NO_FD                 .step = -1.0f
 #define CASE(NAME, text, ...) { .name = text, .op = KDAS_OP_##NAME, __VA_ARGS__ },
 #define IN(...)               .in = { __VA_ARGS__ }
 
 const kd_op_case kd_op_cases[] = {
     /* ---- convolutions ---- */
-#define CONV(text, s, p, ...) CASE(CONV2D, "conv2d " text, A(conv, s, p, p), WANTS(7), IN(__VA_ARGS__))
+#define CONV(text, s, p, ...) CASE(CONV2D, "conv2d " text, CONV_ATTR(s, p, p), WANTS(7), IN(__VA_ARGS__))
 #define CONV_NO_BIAS(text, s, p, ...) \
-    CASE(CONV2D, "conv2d " text " without bias", A(conv, s, p, p), WANTS(3), IN(__VA_ARGS__))
+    CASE(CONV2D, "conv2d " text " without bias", CONV_ATTR(s, p, p), WANTS(3), IN(__VA_ARGS__))
     CONV("7x7 s4 p3 3>32", 4, 3, X(1, 20, 28, 3), KERNEL(32, 3, 7, 7), BIAS(32))
-    CASE(CONV2D, "conv2d 7x7 s4 p3 3>32 of an image", A(conv, 4, 3, 3), WANTS(6),
+    CASE(CONV2D, "conv2d 7x7 s4 p3 3>32 of an image", CONV_ATTR(4, 3, 3), WANTS(6),
          IN(X(2, 32, 32, 3), KERNEL(32, 3, 7, 7), BIAS(32)))
     CONV("3x3 s2 p1 32>64", 2, 1, X(1, 8, 10, 32), KERNEL(64, 32, 3, 3), BIAS(64))
     CONV("3x3 s2 p1 odd", 2, 1, X(2, 7, 9, 5), KERNEL(7, 5, 3, 3), BIAS(7))
@@ -50,22 +52,22 @@ const kd_op_case kd_op_cases[] = {
          BIAS(4))
     CONV_NO_BIAS("3x3 p1 96>32", 1, 1, X(1, 6, 5, 96), KERNEL(32, 96, 3, 3))
     CONV_NO_BIAS("3x3 p1 32>32", 1, 1, X(2, 7, 6, 32), KERNEL(32, 32, 3, 3))
-    CASE(CONV2D, "conv2d 3x3 p1 64>64 without bias", A(conv, 1, 1, 1), WANTS(3), .large = true,
+    CASE(CONV2D, "conv2d 3x3 p1 64>64 without bias", CONV_ATTR(1, 1, 1), WANTS(3), .large = true,
          IN(X(2, 22, 22, 64), KERNEL(64, 64, 3, 3)))
     CONV_NO_BIAS("7x7 p3 2>1", 1, 3, X(2, 11, 9, 2), KERNEL(1, 2, 7, 7))
     CONV_NO_BIAS("1x1 2>17", 1, 0, X(1, 3, 5, 2), KERNEL(17, 2, 1, 1))
     CONV("3x3 p0 1>1", 1, 0, X(1, 5, 4, 1), KERNEL(1, 1, 3, 3), BIAS(1))
     CONV("1x3 s1 p1 3>5", 1, 1, X(1, 4, 6, 3), KERNEL(5, 3, 1, 3), BIAS(5))
     CONV("3x3 s3 p2, pad wider than needed", 3, 2, X(2, 5, 4, 3), KERNEL(2, 3, 3, 3), BIAS(2))
-    CASE(CONV2D, "conv2d, an absent bias that is counted", A(conv, 1, 1, 1), WANTS(3), .inputs = 3,
+    CASE(CONV2D, "conv2d, an absent bias that is counted", CONV_ATTR(1, 1, 1), WANTS(3), .inputs = 3,
          IN(X(1, 5, 5, 4), KERNEL(3, 4, 3, 3)))
-    CASE(CONV2D, "conv2d, the gradient of x alone", A(conv, 1, 1, 1), WANTS(1),
+    CASE(CONV2D, "conv2d, the gradient of x alone", CONV_ATTR(1, 1, 1), WANTS(1),
          IN(X(1, 5, 6, 7), KERNEL(5, 7, 3, 3), BIAS(5)))
-    CASE(CONV2D, "conv2d, the gradient of the bias alone", A(conv, 1, 1, 1), WANTS(4),
+    CASE(CONV2D, "conv2d, the gradient of the bias alone", CONV_ATTR(1, 1, 1), WANTS(4),
          IN(X(1, 5, 6, 7), KERNEL(5, 7, 3, 3), BIAS(5)))
 
 #define CONV_ENDS(text, s, before, after, ...) \
-    CASE(CONV2D, "conv2d " text, A(conv, s, before, after), WANTS(7), IN(__VA_ARGS__))
+    CASE(CONV2D, "conv2d " text, CONV_ATTR(s, before, after), WANTS(7), IN(__VA_ARGS__))
     CONV_ENDS("3x3 s2, 0 before and 1 after, 3>32", 2, 0, 1, X(2, 12, 16, 3), KERNEL(32, 3, 3, 3),
               BIAS(32))
     CONV_ENDS("3x3 s2, 0 before and 1 after, odd", 2, 0, 1, X(1, 7, 9, 5), KERNEL(7, 5, 3, 3),
@@ -75,11 +77,11 @@ const kd_op_case kd_op_cases[] = {
     CONV_ENDS("1x1, 1 before and 2 after", 1, 1, 2, X(1, 3, 4, 5), KERNEL(4, 5, 1, 1), BIAS(4))
     CONV_ENDS("2x2 s2, 0 before and 2 after", 2, 0, 2, X(2, 4, 6, 3), KERNEL(4, 3, 2, 2), BIAS(4))
     CONV_ENDS("3x3, 2 before and 0 after", 1, 2, 0, X(1, 5, 4, 3), KERNEL(2, 3, 3, 3), BIAS(2))
-    CASE(CONV2D, "conv2d 3x3 s2, 0 before and 1 after, of an image", A(conv, 2, 0, 1), WANTS(2),
+    CASE(CONV2D, "conv2d 3x3 s2, 0 before and 1 after, of an image", CONV_ATTR(2, 0, 1), WANTS(2),
          IN(X(2, 32, 32, 3), KERNEL(32, 3, 3, 3)))
 
 #define DWCONV(text, s, p, ...) \
-    CASE(DWCONV2D, "dwconv2d " text, A(conv, s, p, p), WANTS(7), IN(__VA_ARGS__))
+    CASE(DWCONV2D, "dwconv2d " text, CONV_ATTR(s, p, p), WANTS(7), IN(__VA_ARGS__))
     DWCONV("3x3 p1 of 64", 1, 1, X(1, 7, 9, 64), KERNEL(64, 1, 3, 3), BIAS(64))
     DWCONV("3x3 p1 of 17", 1, 1, X(2, 5, 6, 17), KERNEL(17, 1, 3, 3), BIAS(17))
     DWCONV("3x3 p1 of 33, one row", 1, 1, X(2, 1, 6, 33), KERNEL(33, 1, 3, 3), BIAS(33))
@@ -89,7 +91,7 @@ const kd_op_case kd_op_cases[] = {
     DWCONV("3x3 s2 p1 of 7", 2, 1, X(2, 7, 6, 7), KERNEL(7, 1, 3, 3), BIAS(7))
     DWCONV("5x5 p2 of 3", 1, 2, X(1, 6, 7, 3), KERNEL(3, 1, 5, 5), BIAS(3))
 #define DWCONV_ENDS(text, s, before, after, ...) \
-    CASE(DWCONV2D, "dwconv2d " text, A(conv, s, before, after), WANTS(7), IN(__VA_ARGS__))
+    CASE(DWCONV2D, "dwconv2d " text, CONV_ATTR(s, before, after), WANTS(7), IN(__VA_ARGS__))
     DWCONV_ENDS("3x3 s2, 0 before and 1 after, of 32", 2, 0, 1, X(2, 8, 12, 32),
                 KERNEL(32, 1, 3, 3), BIAS(32))
     DWCONV_ENDS("3x3 s2, 0 before and 1 after, of 17, odd sides", 2, 0, 1, X(1, 7, 11, 17),
@@ -112,14 +114,14 @@ const kd_op_case kd_op_cases[] = {
                 KERNEL(33, 1, 7, 7), BIAS(33))
     DWCONV_ENDS("3x5 s3 p1 of 20", 3, 1, 1, X(1, 8, 9, 20), KERNEL(20, 1, 3, 5), BIAS(20))
     CASE(DWCONV2D, "dwconv2d 5x5 s2, 1 before and 2 after, of 32 without bias",
-         A(conv, 2, 1, 2), WANTS(3), IN(X(1, 10, 12, 32), KERNEL(32, 1, 5, 5)))
-    CASE(DWCONV2D, "dwconv2d 5x5 p2 of 64, larger", A(conv, 1, 2, 2), WANTS(7), .large = true,
+         CONV_ATTR(2, 1, 2), WANTS(3), IN(X(1, 10, 12, 32), KERNEL(32, 1, 5, 5)))
+    CASE(DWCONV2D, "dwconv2d 5x5 p2 of 64, larger", CONV_ATTR(1, 2, 2), WANTS(7), .large = true,
          IN(X(2, 24, 20, 64), KERNEL(64, 1, 5, 5), BIAS(64)))
-    CASE(DWCONV2D, "dwconv2d 3x3 p1 of 256", A(conv, 1, 1, 1), WANTS(7), .large = true,
+    CASE(DWCONV2D, "dwconv2d 3x3 p1 of 256", CONV_ATTR(1, 1, 1), WANTS(7), .large = true,
          IN(X(2, 22, 22, 256), KERNEL(256, 1, 3, 3), BIAS(256)))
-    CASE(DWCONV2D, "dwconv2d 3x3 p1 of 32 without bias", A(conv, 1, 1, 1), WANTS(3),
+    CASE(DWCONV2D, "dwconv2d 3x3 p1 of 32 without bias", CONV_ATTR(1, 1, 1), WANTS(3),
          IN(X(2, 6, 5, 32), KERNEL(32, 1, 3, 3)))
-    CASE(DWCONV2D, "dwconv2d, the gradients of w and b alone", A(conv, 1, 1, 1), WANTS(6),
+    CASE(DWCONV2D, "dwconv2d, the gradients of w and b alone", CONV_ATTR(1, 1, 1), WANTS(6),
          IN(X(2, 6, 5, 16), KERNEL(16, 1, 3, 3), BIAS(16)))
 
 #define LINEAR_CASE(text, ...) CASE(LINEAR, "linear " text, WANTS(7), IN(__VA_ARGS__))

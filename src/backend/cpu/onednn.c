@@ -136,15 +136,17 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *out, dnnl_engine_t engine, 
     dnnl_status_t           s;
 
     if (way == FORWARD)
-        s = dnnl_convolution_forward_desc_init(&op, dnnl_forward_training, alg, REF(l->x),
-                                               REF(l->any), b, REF(l->out), g->stride, g->pad,
-                                               g->pad_end);
+        s = dnnl_dilated_convolution_forward_desc_init(&op, dnnl_forward_training, alg, REF(l->x),
+                                                       REF(l->any), b, REF(l->out), g->stride,
+                                                       g->dilation, g->pad, g->pad_end);
     else if (way == BACKWARD_DATA)
-        s = dnnl_convolution_backward_data_desc_init(&op, alg, REF(l->x), REF(l->any), REF(l->out),
-                                                     g->stride, g->pad, g->pad_end);
+        s = dnnl_dilated_convolution_backward_data_desc_init(&op, alg, REF(l->x), REF(l->any),
+                                                             REF(l->out), g->stride, g->dilation,
+                                                             g->pad, g->pad_end);
     else
-        s = dnnl_convolution_backward_weights_desc_init(&op, alg, REF(l->x), REF(l->any_f32), b,
-                                                        REF(l->out), g->stride, g->pad, g->pad_end);
+        s = dnnl_dilated_convolution_backward_weights_desc_init(
+            &op, alg, REF(l->x), REF(l->any_f32), b, REF(l->out), g->stride, g->dilation, g->pad,
+            g->pad_end);
     return s ? s : dnnl_primitive_desc_create(out, &op, attr, engine, hint);
 #endif
 }
@@ -283,15 +285,16 @@ static geometry geometry_of(const kdas_node_desc *node)
     const int64_t        *x = node->in[0].dim, *w = node->in[1].dim, *out = node->out.dim;
 
     return (geometry){
-        .x       = { x[0], x[3], x[1], x[2] },
-        .w       = { w[0], w[1], w[2], w[3] },
-        .b       = { w[0] },
-        .out     = { out[0], out[3], out[1], out[2] },
-        .stride  = { a->stride, a->stride },
-        .pad     = { a->pad, a->pad },
-        .pad_end = { a->pad_end, a->pad_end },
-        .type    = node->in[0].dtype == KDAS_BF16 ? dnnl_bf16 : dnnl_f32,
-        .bias    = node->inputs > 2 && node->in[2].dim[0] != 0,
+        .x        = { x[0], x[3], x[1], x[2] },
+        .w        = { w[0], w[1], w[2], w[3] },
+        .b        = { w[0] },
+        .out      = { out[0], out[3], out[1], out[2] },
+        .stride   = { a->stride, a->stride },
+        .dilation = { a->dilation - 1, a->dilation - 1 },
+        .pad      = { a->pad[0], a->pad[1] },
+        .pad_end  = { a->pad_end[0], a->pad_end[1] },
+        .type     = node->in[0].dtype == KDAS_BF16 ? dnnl_bf16 : dnnl_f32,
+        .bias     = node->inputs > 2 && node->in[2].dim[0] != 0,
     };
 }
 

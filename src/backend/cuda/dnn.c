@@ -53,7 +53,7 @@ static cudnnStatus_t describe_convolution(const kdas_device *device, const kdas_
     cudnnStatus_t         status = cudnnCreateConvolutionDescriptor(out);
 
     if (status != CUDNN_STATUS_SUCCESS) return status;
-    status = cudnnSetConvolution2dDescriptor(*out, a->pad, a->pad, a->stride, a->stride, 1, 1,
+    status = cudnnSetConvolution2dDescriptor(*out, a->pad[0], a->pad[1], a->stride, a->stride, 1, 1,
                                              CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT);
     if (status != CUDNN_STATUS_SUCCESS) return status;
     return cudnnSetConvolutionMathType(*out, math_type(device, node->out.dtype));
@@ -132,7 +132,7 @@ kdas_status kd_cuda_dnn_open(kdas_device *device, const kdas_node_desc *node, kd
     cudnnStatus_t         status;
 
     *out = NULL;
-    if (attr->pad != attr->pad_end) return KDAS_OK; /* it pads both sides equally */
+    if (attr->pad[0] != attr->pad_end[0] || attr->pad[1] != attr->pad_end[1]) return KDAS_OK; /* it pads both sides equally */
     if (!device->dnn || !fits(&node->in[0]) || !fits(&node->in[1]) || !fits(&node->out))
         return KDAS_OK;
     d = device->host.alloc(device->host.user, sizeof *d);

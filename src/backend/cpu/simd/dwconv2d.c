@@ -17,7 +17,7 @@ static shape shape_of(const kdas_node_desc *node)
 {
     const kdas_conv_attr *a = node->attr;
     const int64_t        *x = node->in[0].dim, *w = node->in[1].dim, *y = node->out.dim;
-    shape s = { x[0], x[1], x[2], x[3], y[1], y[2], w[2], w[3], a->stride, a->pad, 0, false, 0 };
+    shape s = { x[0], x[1], x[2], x[3], y[1], y[2], w[2], w[3], a->stride, a->pad[0], 0, false, 0 };
 
     s.ld     = round_up(s.C, 16);
     s.common = s.kh == 3 && s.kw == 3 && s.stride == 1 && s.pad == 1 && s.Ho == s.H && s.Wo == s.W;

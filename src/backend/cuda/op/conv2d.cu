@@ -115,7 +115,7 @@ static conv_shape shape_of(const kdas_node_desc *node)
     const kdas_conv_attr *attr = (const kdas_conv_attr *)node->attr;
     const int64_t        *x = node->in[0].dim, *w = node->in[1].dim, *y = node->out.dim;
     conv_shape            s = { x[0], x[1], x[2], x[3],         y[1],      y[2],
-                                w[0], w[2], w[3], attr->stride, attr->pad, w[1] * w[2] * w[3] };
+                                w[0], w[2], w[3], attr->stride, attr->pad[0], w[1] * w[2] * w[3] };
 
     return s;
 }

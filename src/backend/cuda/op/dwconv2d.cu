@@ -229,7 +229,7 @@ static dwconv_shape shape_of(const kdas_node_desc *node)
     const kdas_desc      *w    = &node->in[1];
 
     return dwconv_shape_of(node->in[0].dim, node->out.dim, w->dim[2], w->dim[3], attr->stride,
-                           attr->pad);
+                           attr->pad[0]);
 }
 
 static kdas_status dwconv2d_prepare(kdas_device *device, const kdas_node_desc *node,
