@@ -146,11 +146,19 @@ END_TEST
 
 /* ---- any model teaches any other ---- */
 
+static bool takes_side(const char *name)
+{
+    int side = kd_model_def_find(name)->rules->side;
+
+    return !side || side == SIDE;
+}
+
 /* What these tests can afford of models.def: the small ones with each other, larger ones with the smallest. */
 static bool affordable(kdas_context *ctx, const char *teacher, const char *student)
 {
     int64_t t, s;
 
+    if (!takes_side(teacher) || !takes_side(student)) return false;
     kd_assert_ok(kdas_model_cost(ctx, teacher, 32, 32, KDAS_COUNT_MACS, &t, NULL));
     kd_assert_ok(kdas_model_cost(ctx, student, 32, 32, KDAS_COUNT_MACS, &s, NULL));
     return KD_MAX(t, s) < (KD_MIN(t, s) < 4000000 ? 16000000 : 6000000);

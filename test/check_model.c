@@ -6,6 +6,7 @@
 #include <string.h>
 #include <kdas/kdas.h>
 #include "base/context.h"
+#include "model/model.h"
 #include "support/check_util.h"
 #include "support/files.h"
 #include "support/run_util.h"
@@ -42,11 +43,12 @@ static kdas_batch *draw(int64_t n, int64_t h, int64_t w)
 
 /* ---- What there is and what it costs ---- */
 
-/* Trainable parameters, G multiply-accumulates and thop's G at 352; 0: not published. */
+/* Parameters, G multiply-accumulates and thop's G at 352 or at `side`; 0: not published. */
 static const struct {
     const char *name;
     int64_t     parameters;
     double      macs, thop;
+    int64_t     side; /* 0: 352 */
 } known[] = {
     { "pvt_v2_b0", 3409760, 1.5355, 0 },
     { "pvt_v2_b1", 13496000, 5.4816, 0 },
@@ -69,16 +71,17 @@ static const struct {
     { "unet_milesial", 31037633, 91.0665, 103.4886 },
     { "unet_milesial_bilinear", 17262977, 75.5874, 75.9769 },
     { "colonsegnet", 5014049, 74.4653, 117.5249 },
+    { "transnetr", 27269441, 10.5112, 10.0868, 256 },
 };
 
 START_TEST(costs_equal_the_published_ones)
 {
-    int64_t parameters;
-    double  macs, thop;
+    const char *name = known[_i].name;
+    int64_t     side = known[_i].side ? known[_i].side : 352, parameters;
+    double      macs, thop;
 
-    kd_assert_ok(
-        kdas_model_cost(ctx, known[_i].name, 352, 352, KDAS_COUNT_MACS, &parameters, &macs));
-    kd_assert_ok(kdas_model_cost(ctx, known[_i].name, 352, 352, KDAS_COUNT_THOP, NULL, &thop));
+    kd_assert_ok(kdas_model_cost(ctx, name, side, side, KDAS_COUNT_MACS, &parameters, &macs));
+    kd_assert_ok(kdas_model_cost(ctx, name, side, side, KDAS_COUNT_THOP, NULL, &thop));
     ck_assert_int_eq(parameters, known[_i].parameters);
     ck_assert_double_eq_tol(macs / 1e9, known[_i].macs, 0.6e-4);
     if (known[_i].thop > 0) ck_assert_double_eq_tol(thop / 1e9, known[_i].thop, 0.6e-4);
@@ -98,8 +101,14 @@ START_TEST(every_listed_model_can_be_costed_at_any_size)
     int         count = 0;
 
     for (; (name = kdas_model_name(count)); count++) {
-        double small, large;
+        int64_t side = kd_model_def_at(count)->rules->side;
+        double  small, large;
 
+        if (side) { /* that alone */
+            kd_assert_ok(kdas_model_cost(ctx, name, side, side, KDAS_COUNT_MACS, NULL, &small));
+            ck_assert(small > 0);
+            continue;
+        }
         kd_assert_ok(kdas_model_cost(ctx, name, 32, 96, KDAS_COUNT_MACS, NULL, &small));
         kd_assert_ok(kdas_model_cost(ctx, name, 96, 96, KDAS_COUNT_MACS, NULL, &large));
         ck_assert(small > 0 && large > small);

@@ -54,8 +54,9 @@ static kdas_status try_network(const kd_pairing *asked, const kd_model_def *def,
     kdas_status st;
 
     KD_TRY(kd_params_create(&params, asked->ctx));
-    KD_TRY(
-        kd_model_build(&g, asked->ctx, def, params, KD_INFER, kd_desc(1, 64, 64, 3), 0, NULL, 0));
+    int64_t side = def->rules->side ? def->rules->side : 64;
+    KD_TRY(kd_model_build(&g, asked->ctx, def, params, KD_INFER, kd_desc(1, side, side, 3), 0, NULL,
+                          0));
     KD_TRY(try_part(asked, params, def->name, NULL, whole));
     KD_TRY(try_part(asked, params, def->name, BACKBONE, backbone));
 done:

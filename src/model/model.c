@@ -17,9 +17,11 @@ void kdas_model_options_init(kdas_model_options *options, size_t size)
 /* Build the network once, at the smallest size, to learn its parameters and names. */
 static kdas_status declare(kdas_model *m)
 {
+    int64_t side = m->def->rules->side ? m->def->rules->side : 32;
+
     KD_RETURN(kd_params_create(&m->params, m->ctx));
-    KD_RETURN(kd_model_build(&m->shape, m->ctx, m->def, m->params, KD_INFER, kd_desc(1, 32, 32, 3),
-                             0, NULL, 0));
+    KD_RETURN(kd_model_build(&m->shape, m->ctx, m->def, m->params, KD_INFER,
+                             kd_desc(1, side, side, 3), 0, NULL, 0));
     KD_RETURN(kd_params_seal(m->params, m->options.trainable));
     return kd_params_init(m->params, m->options.seed);
 }
