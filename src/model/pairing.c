@@ -5,7 +5,9 @@
  * 2. The ways are: as they are; without the first one, two, ... words that ALL names of the
  *    dictionary begin with ("module.", "model.student."); each of those from timm's names. The
  *    counter of PyTorch's AveragedModel, beside its "module.", is no name of a network.
- * 3. Of ways that fit equally, the first in that order. Of dictionaries that fit equally, none. */
+ * 3. Of ways that fit equally, the first in that order. Of dictionaries that fit equally, none.
+ * 4. A caller can name a dictionary, or the words that the names of one network begin with where a
+ *    flat dictionary has several ("student", "teacher"); the other names then do not count. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,12 +72,21 @@ static int find(const kd_pairing *p, const char *name)
     return -1;
 }
 
+const kd_st_tensor *kd_pairing_tensor(const kd_pairing *p, int64_t i)
+{
+    const kd_st_tensor *t = kd_weights_at(p->file, p->set, i);
+
+    if (p->words_length &&
+        (strncmp(t->name, p->words, p->words_length) != 0 || t->name[p->words_length] != '.'))
+        return NULL;
+    return is_averaged_count(t->name) ? NULL : t;
+}
+
 int kd_pairing_entry(const kd_pairing *p, const char *tensor, char name[KD_NAME_ROOM])
 {
     char        bare[KD_NAME_ROOM];
     const char *front = p->prefix ? p->prefix : "";
 
-    if (is_averaged_count(tensor)) return -1;
     if (!kd_rename(bare, &p->renaming, tensor)) bare[0] = 0; /* no entry has such a name */
     if (p->part && !begins_with(bare, p->part)) front = p->part;
     if (snprintf(name, KD_NAME_ROOM, "%s%s", front, bare) >= KD_NAME_ROOM) return -1;
@@ -102,8 +113,8 @@ static score score_of(const kd_pairing *p)
     char  name[KD_NAME_ROOM];
 
     for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++) {
-        const kd_st_tensor *t = kd_weights_at(p->file, p->set, i);
-        int                 k = kd_pairing_entry(p, t->name, name);
+        const kd_st_tensor *t = kd_pairing_tensor(p, i);
+        int                 k = t ? kd_pairing_entry(p, t->name, name) : -1;
 
         if (k < 0) continue;
         if (kd_pairing_same_shape(kd_params_at(p->params, k), t))
@@ -121,30 +132,36 @@ static bool is_better(score a, score b)
 
 /* ---- The choice ------------------------------------------------------------------------------ */
 
-static const char *first_name(const kd_weights *file, int set)
+static const char *first_name(const kd_pairing *p)
 {
-    for (int64_t i = 0; i < kd_weights_count(file, set); i++)
-        if (!is_averaged_count(kd_weights_at(file, set, i)->name))
-            return kd_weights_at(file, set, i)->name;
+    for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++)
+        if (kd_pairing_tensor(p, i)) return kd_pairing_tensor(p, i)->name;
     return "";
 }
 
 /* Bytes of the words that all names of the set begin with, and whether one is a name of timm. */
-static size_t common_words(const kd_weights *file, int set, bool *timm)
+static size_t common_words(const kd_pairing *p, bool *timm)
 {
-    const char *first  = first_name(file, set);
+    const char *first  = first_name(p);
     size_t      common = strlen(first);
 
     *timm  = false;
     common = kd_names_common(first, first, common);
-    for (int64_t i = 0; i < kd_weights_count(file, set); i++) {
-        const char *name = kd_weights_at(file, set, i)->name;
+    for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++) {
+        const kd_st_tensor *t = kd_pairing_tensor(p, i);
 
-        if (is_averaged_count(name)) continue;
-        *timm  = *timm || kd_name_is_timm(name);
-        common = kd_names_common(first, name, common);
+        if (!t) continue;
+        *timm  = *timm || kd_name_is_timm(t->name);
+        common = kd_names_common(first, t->name, common);
     }
     return common;
+}
+
+size_t kd_pairing_common(const kd_pairing *p)
+{
+    bool timm;
+
+    return common_words(p, &timm);
 }
 
 /* The best renaming of the set p->set. */
@@ -153,8 +170,8 @@ static score choose_renaming(kd_pairing *p)
     kd_renaming best = { 0 };
     score       most = { 0 };
     bool        timm;
-    size_t      common = common_words(p->file, p->set, &timm);
-    const char *first  = first_name(p->file, p->set);
+    size_t      common = common_words(p, &timm);
+    const char *first  = first_name(p);
     int         words  = 0;
 
     for (size_t strip = 0; strip <= common && words <= MAX_WORDS; strip++) {
@@ -173,6 +190,8 @@ static score choose_renaming(kd_pairing *p)
     p->renaming = best;
     return most;
 }
+
+int64_t kd_pairing_rename(kd_pairing *p) { return choose_renaming(p).fits; }
 
 /* "'a', 'b', 'c'": the sets of the file, of those that fit `fits` tensors where it is not NULL. */
 static void list_sets(const kd_pairing *p, const int64_t *fits, int64_t wanted, char *to,
@@ -209,10 +228,55 @@ static kdas_status refuse_sets(const kd_pairing *p, const int64_t *fits, int64_t
                    kd_weights_path(p->file), p->network, names);
 }
 
+/* Choose the words `words`, without full stops at their end, if a tensor of the set p->set begins
+ * with them and a full stop. */
+static bool take_words(kd_pairing *p, const char *words)
+{
+    size_t length = strlen(words);
+
+    while (length && words[length - 1] == '.')
+        length--;
+    for (int64_t i = 0; length && i < kd_weights_count(p->file, p->set); i++) {
+        const char *name = kd_weights_at(p->file, p->set, i)->name;
+
+        if (strncmp(name, words, length) != 0 || name[length] != '.') continue;
+        p->words        = words;
+        p->words_length = length;
+        return true;
+    }
+    return false;
+}
+
+/* What `entry` means for the set p->set: all of it, the names with p->words in front, or nothing
+ * (false). `whole`: a set has just this name, so no words are looked for. */
+static bool take_entry(kd_pairing *p, const char *entry, bool whole)
+{
+    const char *set    = kd_weights_set(p->file, p->set);
+    size_t      length = strlen(set);
+
+    p->words        = NULL;
+    p->words_length = 0;
+    if (!entry) return true;
+    if (whole) return strcmp(entry, set) == 0;
+    if (length && strncmp(entry, set, length) == 0 && entry[length] == '.' &&
+        take_words(p, entry + length + 1))
+        return true;
+    /* In a file of one set that knows no such words, the entry has no meaning. */
+    return take_words(p, entry) || kd_weights_sets(p->file) == 1;
+}
+
+static bool is_set(const kd_weights *file, const char *entry)
+{
+    for (int s = 0; entry && s < kd_weights_sets(file); s++)
+        if (strcmp(entry, kd_weights_set(file, s)) == 0) return true;
+    return false;
+}
+
 kdas_status kd_pairing_choose(kd_pairing *p, const char *entry, int64_t *fits)
 {
     int         sets = kd_weights_sets(p->file), equal = 0, best = -1;
     int64_t    *all      = kd_calloc(p->ctx, (size_t)sets, sizeof *all);
+    bool        whole    = is_set(p->file, entry);
     score       most     = { 0 };
     kd_renaming renaming = { 0 };
     kdas_status st       = KDAS_OK;
@@ -221,7 +285,7 @@ kdas_status kd_pairing_choose(kd_pairing *p, const char *entry, int64_t *fits)
     for (p->set = 0; p->set < sets; p->set++) {
         score s;
 
-        if (entry && sets > 1 && strcmp(entry, kd_weights_set(p->file, p->set)) != 0) continue;
+        if (!take_entry(p, entry, whole)) continue;
         s           = choose_renaming(p);
         all[p->set] = s.fits;
         if (best >= 0 && !is_better(s, most)) {
@@ -233,7 +297,8 @@ kdas_status kd_pairing_choose(kd_pairing *p, const char *entry, int64_t *fits)
         most     = s;
         renaming = p->renaming;
     }
-    p->set      = KD_MAX(best, 0);
+    p->set = KD_MAX(best, 0);
+    take_entry(p, entry, whole);
     p->renaming = renaming;
     *fits       = most.fits;
     if (entry && best < 0)
@@ -312,10 +377,10 @@ kdas_status kd_pairing_make(kd_pairing *p, bool partial, bool extra)
     char name[KD_NAME_ROOM];
 
     for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++) {
-        const kd_st_tensor *t = kd_weights_at(p->file, p->set, i);
+        const kd_st_tensor *t = kd_pairing_tensor(p, i);
         int                 k;
 
-        if (is_averaged_count(t->name)) continue;
+        if (!t) continue;
         k = kd_pairing_entry(p, t->name, name);
         if (k >= 0 && p->part && p->tensor[k] && !begins_with(t->name + p->renaming.strip, p->part))
             continue; /* a name with the part in front counts before one without */
