@@ -112,6 +112,125 @@ static bool by_timm(char *to, size_t size, const char *name)
     return true;
 }
 
+/* As transformers names PVTv2. Its keys and values are two tensors: they are left out here. */
+static bool by_transformers(char *to, size_t size, const char *name)
+{
+    static const char *const parts[][2] = {
+        { "norm1.", "layer_norm_1." },
+        { "norm2.", "layer_norm_2." },
+        { "attn.q.", "attention.query." },
+        { "attn.proj.", "attention.proj." },
+        { "attn.sr.", "attention.spatial_reduction." },
+        { "attn.norm.", "attention.layer_norm." },
+        { "mlp.fc1.", "mlp.dense1." },
+        { "mlp.fc2.", "mlp.dense2." },
+        { "mlp.dwconv.dwconv.", "mlp.dwconv.dwconv." },
+    };
+    int stage, block, at = 0;
+
+    if (strncmp(name, "backbone.", 9) != 0) return false;
+    name += 9;
+    if (sscanf(name, "patch_embed%d.proj.%n", &stage, &at) == 1 && at)
+        snprintf(to, size, "encoder.layers.%d.patch_embedding.proj.%s", stage - 1, name + at);
+    else if (sscanf(name, "patch_embed%d.norm.%n", &stage, &at) == 1 && at)
+        snprintf(to, size, "encoder.layers.%d.patch_embedding.layer_norm.%s", stage - 1, name + at);
+    else if (sscanf(name, "norm%d.%n", &stage, &at) == 1 && at)
+        snprintf(to, size, "encoder.layers.%d.layer_norm.%s", stage - 1, name + at);
+    else if (sscanf(name, "block%d.%d.%n", &stage, &block, &at) == 2) {
+        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+            size_t n = strlen(parts[i][0]);
+
+            if (strncmp(name + at, parts[i][0], n) != 0) continue;
+            snprintf(to, size, "encoder.layers.%d.blocks.%d.%s%s", stage - 1, block, parts[i][1],
+                     name + at + n);
+            return true;
+        }
+        return false; /* attn.kv */
+    }
+    return true;
+}
+
+/* The keys or the values of each block, half of our tensor; all but those of block `without`. */
+static void put_half(kd_test_pth *p, const char *front, const char *part, float value,
+                     const char *without)
+{
+    const char *name;
+    int64_t     dims[4];
+    int32_t     rank;
+    char        full[256], tail[16];
+    int         stage, block;
+
+    for (int32_t i = 0; (name = kdas_model_tensor(b0, i, &rank, dims, NULL)); i++) {
+        if (sscanf(name, "backbone.block%d.%d.attn.kv.%15s", &stage, &block, tail) != 3) continue;
+        snprintf(full, sizeof full, "%sencoder.layers.%d.blocks.%d.attention.%s.%s", front,
+                 stage - 1, block, part, tail);
+        dims[0] /= 2;
+        if (!without || !strstr(full, without)) kd_test_pth_put(p, full, rank, dims, value);
+    }
+}
+
+static void write_transformers(const char *front, const char *without)
+{
+    const int64_t head[2] = { 1000, 256 };
+    kd_test_pth   p;
+
+    kd_test_pth_begin(&p);
+    kd_test_pth_model(&p, b0, front, by_transformers, 3);
+    put_half(&p, front, "value", 5, without);
+    put_half(&p, front, "key", 4, without);
+    if (*front) kd_test_pth_put(&p, "classifier.weight", 2, head, 0);
+    kd_test_pth_end(&p, path());
+}
+
+/* Whether each tensor of keys and values has the keys first, and all others are 3. */
+static bool is_of_transformers(const kdas_model *m)
+{
+    const char *name;
+    int64_t     dims[4];
+    int32_t     rank;
+    bool        same = true;
+
+    for (int32_t i = 0; (name = kdas_model_tensor(m, i, &rank, dims, NULL)) && same; i++) {
+        bool    both = strstr(name, ".attn.kv.") != NULL;
+        int64_t n    = 1;
+        float  *v;
+
+        if (strncmp(name, "backbone.", 9) != 0) continue;
+        for (int k = 0; k < rank; k++)
+            n *= dims[k];
+        v = malloc((size_t)n * sizeof *v);
+        kd_assert_ok(kdas_model_read(m, i, v));
+        for (int64_t k = 0; k < n; k++)
+            same = same && v[k] == (!both ? 3 : k < n / 2 ? 4 : 5);
+        free(v);
+    }
+    return same;
+}
+
+START_TEST(a_backbone_of_transformers_is_loaded)
+{
+    kdas_load_options o = options("backbone.", NULL);
+
+    write_transformers(_i ? "pvt_v2." : "", NULL);
+    kd_assert_ok(kdas_model_load(b0, path(), &o));
+    ck_assert(is_of_transformers(b0));
+}
+END_TEST
+
+START_TEST(keys_without_values_are_refused)
+{
+    kdas_load_options o = options("backbone.", NULL);
+
+    o.extra = 1;
+    write_transformers("pvt_v2.",
+                       _i ? "2.blocks.1.attention.value.bias" : "2.blocks.1.attention.key.bias");
+    kd_assert_status(kdas_model_load(b0, path(), &o), KDAS_ENOTFOUND);
+    kd_assert_sentence(_i ? "has the keys" : "has the values");
+    kd_assert_sentence("'backbone.block3.1.attn.kv.bias'");
+    ck_assert(!kd_test_all_are(b0, "backbone.norm1.", 3));
+}
+END_TEST
+
 static bool bare(char *to, size_t size, const char *name)
 {
     if (strncmp(name, "backbone.", 9) != 0) return false;
@@ -326,6 +445,8 @@ int main(void)
     tcase_add_loop_test(t, a_published_backbone_is_loaded_by_each_of_its_names, 0, 4);
     tcase_add_loop_test(t, a_backbone_for_a_network_is_told, 0, 2);
     tcase_add_test(t, a_classifier_that_the_network_lacks_is_told);
+    tcase_add_loop_test(t, a_backbone_of_transformers_is_loaded, 0, 2);
+    tcase_add_loop_test(t, keys_without_values_are_refused, 0, 2);
     tcase_add_test(t, an_added_prefix_still_counts);
     tcase_add_test(t, of_two_networks_in_one_dictionary_the_caller_says_which);
     tcase_add_test(t, equal_networks_in_one_dictionary_are_all_named);

@@ -78,8 +78,9 @@ KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
  * shape, is loaded. If two fit equally, the file is refused and the message lists them: see
  * `entry`, which also chooses among networks in one flat dictionary. Names: words in front that ALL names of the dictionary have ("module.", "_orig_mod.",
  * "model.student.", up to 6) are taken off, one after the other, as far as more tensors fit then.
- * timm's names of PVTv2 ("stages.0.blocks.0...") are translated, if more tensors fit then. `prefix`
- * and `part` apply to the names that result. Batch counters may be missing if the file has none.
+ * Names of PVTv2 of timm ("stages.0.blocks.0...") and of Hugging Face's transformers
+ * ("encoder.layers.0.blocks.0...", its keys and values joined) are translated, if more tensors fit
+ * then. `prefix` and `part` apply to the names that result. Batch counters may be missing if the file has none.
  * Values: a NaN, an infinity or a negative running variance is refused (since 0.4).
  *
  * KDAS_EIO; KDAS_EFORMAT (a damaged file, or one of another kind, which the message names, with

@@ -10,8 +10,9 @@
  * else 0. Counters do not matter. */
 static int64_t whole_fit(const kd_pairing *p)
 {
-    int64_t fits = 0, wanted = 0;
-    char    name[KD_NAME_ROOM];
+    int64_t  fits = 0, wanted = 0;
+    char     name[KD_NAME_ROOM];
+    kd_piece piece;
 
     for (int k = 0; k < kd_params_count(p->params); k++) {
         const kd_param_entry *e = kd_params_at(p->params, k);
@@ -21,10 +22,11 @@ static int64_t whole_fit(const kd_pairing *p)
     }
     for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++) {
         const kd_st_tensor *t = kd_pairing_tensor(p, i);
-        int                 k = t ? kd_pairing_entry(p, t->name, name) : -1;
+        int                 k = t ? kd_pairing_entry(p, t->name, name, &piece) : -1;
 
         if (k < 0 || kd_params_at(p->params, k)->init.kind == KD_COUNTER) continue;
-        fits += kd_pairing_same_shape(kd_params_at(p->params, k), t);
+        fits +=
+            piece != KD_SECOND_HALF && kd_pairing_same_shape(kd_params_at(p->params, k), t, piece);
     }
     return wanted > 0 && fits == wanted ? fits : 0;
 }

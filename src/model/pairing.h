@@ -18,6 +18,8 @@ typedef struct kd_pairing {
     size_t               words_length;  /* 0: all names count */
     kd_renaming          renaming;
     const kd_st_tensor **tensor; /* by entry; NULL: not in the file */
+    const kd_st_tensor *
+        *second; /* the second half of an entry whose tensor is the first; or NULL */
 } kd_pairing;
 
 /* Memory for the pairing of a network's parameters with a file; all are borrowed. */
@@ -29,9 +31,10 @@ void        kd_pairing_end(kd_pairing *p);
  * or is the counter of an average. */
 const kd_st_tensor *kd_pairing_tensor(const kd_pairing *p, int64_t i);
 /* The entry for a tensor of the file, under the chosen renaming; -1: none. `name`: what it was
- * looked up by. */
-int  kd_pairing_entry(const kd_pairing *p, const char *tensor, char name[KD_NAME_ROOM]);
-bool kd_pairing_same_shape(const kd_param_entry *e, const kd_st_tensor *t);
+ * looked up by. `piece`: which part of the entry it is. */
+int  kd_pairing_entry(const kd_pairing *p, const char *tensor, char name[KD_NAME_ROOM],
+                      kd_piece *piece);
+bool kd_pairing_same_shape(const kd_param_entry *e, const kd_st_tensor *t, kd_piece piece);
 
 /* Choose the set and the renaming of which most tensors fit the entries by name and shape; of
  * equals, the one that changes names least. `entry`: the set's name, or the words that some of its
