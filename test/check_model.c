@@ -478,6 +478,8 @@ START_TEST(misuse_is_refused_with_a_sentence)
     kd_assert_status(kdas_model_create(&m, ctx, "polyp_pvt_b9", NULL), KDAS_ENOTFOUND);
     ck_assert_ptr_null(m);
     kd_assert_sentence("polyp_pvt_b9");
+    kd_assert_status(kdas_model_create(&m, ctx, "Polyp-pvt-bo", NULL), KDAS_ENOTFOUND);
+    kd_assert_sentence("the nearest name is 'polyp_pvt_b0'");
     kdas_model_options_init(&o, sizeof o);
     o.drop_path = 1;
     kd_assert_status(kdas_model_create(&m, ctx, "polyp_pvt_b0", &o), KDAS_EINVAL);

@@ -797,6 +797,8 @@ claim "kdas-inspect prints taps" says "tap *cfm " $i polyp_pvt_b0 --size 64
 claim "kdas-inspect takes frames that are not square" says "output *P2 *2x64x96x1" $i polyp_pvt_b0 --size 64x96 --batch 2
 claim "kdas-inspect prints the memory of a step" says "training step *[0-9.]* MiB" $i polyp_pvt_b0 --size 64
 claim "kdas-inspect names an unknown model" fails "unet9" $i unet9
+claim "kdas-inspect names the network that was meant" \
+    fails "no file 'Polyp-pvt-bo', and there is no model .*'polyp_pvt_b0'" $i Polyp-pvt-bo
 claim "kdas-inspect says what weights are" says "training_frames *[0-9a-f]\{16\}" $i "$best"
 claim "their network and size" says "GMACs at 64x64, the size that the weights were trained for" $i "$best"
 claim "what a checkpoint is" says "a checkpoint of kdas_train" $i "$demo/paper/last.kdas"

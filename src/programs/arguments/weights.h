@@ -8,6 +8,14 @@
 #define WEIGHTS_SIZE_HELP \
     "input of the network (the size that the weights were\ntrained for; 352 if they do not say)"
 
+/* The row of an option table that chooses among several networks in a file. */
+#define WEIGHTS_ENTRY_OPTION(to)                                                                \
+    {                                                                                           \
+        OPTION_TEXT, "--weights-entry", "NAME", &(to), 0, 0,                                    \
+            "of a file with several sets of weights, the one to take:\na dictionary of a .pth " \
+            "file, e.g. model or ema.module,\nor the words in front of its names, e.g. student" \
+    }
+
 /* The network of a file of weights: `network`, as option `with` ("--model") names it, or where it
  * is NULL the one that the file names, else `usual`. NULL after a sentence: the file is of another
  * one; it names none, and `usual` is NULL. The text is static, or the caller's. */

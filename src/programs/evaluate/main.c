@@ -38,9 +38,7 @@ static const option options[] = {
     { OPTION_GROUP, "A model" },
     { OPTION_TEXT, "--weights", "FILE", &set_to.weights,
       .help = "its weights: safetensors or .pth" },
-    { OPTION_TEXT, "--weights-entry", "NAME", &set_to.entry,
-      .help = "of a .pth file with several sets of weights, the one\nto take, e.g. model or "
-              "ema.module" },
+    WEIGHTS_ENTRY_OPTION(set_to.entry),
     { OPTION_TEXT, "--model", "MODEL", &set_to.model,
       .help = "network, e.g. polyp_pvt_b0 (the one that the weights\nname)" },
     { OPTION_FLAG, "--data", "DIR...", &set_to.data,

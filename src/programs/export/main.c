@@ -22,9 +22,7 @@ static int read_settings(settings *s, int argc, char **argv)
     const option options[] = {
         { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0,
           "trained weights: safetensors or .pth" },
-        { OPTION_TEXT, "--weights-entry", "NAME", &s->entry, 0, 0,
-          "of a .pth file with several sets of weights, the one\nto take, e.g. model or "
-          "ema.module" },
+        WEIGHTS_ENTRY_OPTION(s->entry),
         { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
           "their network: polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ...\nlite_fpn4, or pvt_v2_b0 "
           "... pvt_v2_b5, which has features\n(the one that they name, else polyp_pvt_b0)" },

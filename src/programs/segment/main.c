@@ -85,9 +85,7 @@ static int read_settings(settings *s, int argc, char **argv)
         { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
           "their network: polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ...\nlite_fpn4 (the one that "
           "they name, else polyp_pvt_b0)" },
-        { OPTION_TEXT, "--weights-entry", "NAME", &s->entry, 0, 0,
-          "of a .pth file with several sets of weights, the one\nto take, e.g. model or "
-          "ema.module" },
+        WEIGHTS_ENTRY_OPTION(s->entry),
         { OPTION_TEXT, "--out", "DIR", &s->out, 0, 0, "folder for the pictures" },
         { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, WEIGHTS_SIZE_HELP },
         { OPTION_REAL, "--threshold", "X", &s->threshold, 0, 1,
