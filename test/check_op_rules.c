@@ -252,7 +252,7 @@ START_TEST(builders_make_nodes_of_the_right_shape)
     kd_node     *dw  = kd_input(g, "dw", (kdas_desc){ KDAS_F32, 4, { 8, 1, 3, 3 } }, true);
     kd_node     *m   = kd_input(g, "m", (kdas_desc){ KDAS_F32, 2, { 16, 8, 1, 1 } }, true);
     kd_node     *c   = kd_input(g, "c", (kdas_desc){ KDAS_F32, 1, { 8, 1, 1, 1 } }, true);
-    kd_node     *y, *all[3] = { x, x, x };
+    kd_node     *y, *all[17] = { x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x };
 
     assert_dims(kd_conv2d(g, x, w, NULL, 2, 1), 2, 3, 2, 5);
     assert_dims(kd_dwconv2d(g, x, dw, c, 1, 1), 2, 6, 4, 8);
@@ -265,6 +265,8 @@ START_TEST(builders_make_nodes_of_the_right_shape)
     assert_dims(kd_add(g, x, kd_sub(g, x, kd_mul(g, x, x))), 2, 6, 4, 8);
     assert_dims(kd_scale(g, kd_drop_path(g, x, 0.1f), 2, 0), 2, 6, 4, 8);
     assert_dims(kd_concat(g, 3, all), 2, 6, 4, 24);
+    assert_dims(kd_concat(g, 9, all), 2, 6, 4, 72); /* more than the op takes */
+    assert_dims(kd_concat(g, 17, all), 2, 6, 4, 136);
     assert_dims(kd_slice(g, x, 1, 3), 2, 6, 4, 3);
     assert_dims(kd_crop(g, x, 1, 1, 4, 2), 2, 4, 2, 8);
     assert_dims(kd_transpose(g, x), 2, 6, 8, 4);
