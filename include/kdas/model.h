@@ -9,10 +9,16 @@ KDAS_BEGIN
 /* Name of model `i`, "pvt_v2_b0" ... "lite_fpn4"; NULL past the last. Static. Since 0.1. */
 KDAS_API const char *kdas_model_name(int32_t i);
 
-/* How operations are counted. MACS: multiply-accumulates of every convolution, linear layer,
- * attention and graph product, without bias. THOP: as the Python counter thop 0.1 counts the
- * published modules. */
-typedef enum kdas_count_rule { KDAS_COUNT_MACS = 0, KDAS_COUNT_THOP = 1 } kdas_count_rule;
+/* How operations are counted; papers differ. MACS: multiply-accumulates of every convolution, linear
+ * layer, attention and graph product, without bias. THOP: as the Python counter thop 0.1 counts the
+ * published modules: no products of attention, and stride^2 too many in transposed convolutions.
+ * FVCORE: as the Python counter fvcore: MACS, and norms, resizes and adaptive means (since 0.4).
+ * docs/costs.md has the definitions. */
+typedef enum kdas_count_rule {
+    KDAS_COUNT_MACS   = 0,
+    KDAS_COUNT_THOP   = 1,
+    KDAS_COUNT_FVCORE = 2
+} kdas_count_rule;
 
 /* Cost of a named model for one height x width image (multiples of 32): number of trainable
  * parameters, and of operations by `rule`. Either output may be NULL. KDAS_EINVAL, KDAS_ENOTFOUND,
@@ -296,7 +302,7 @@ typedef struct kdas_layer {
     const char *op;         /* "linear"; static */
     int64_t     dims[4];    /* (N,H,W,C) of its output, N = 1 */
     int64_t     parameters; /* number of trainable values that it reads */
-    double      macs, thop; /* its operations, see kdas_count_rule */
+    double      macs, thop, fvcore; /* its operations, see kdas_count_rule */
 } kdas_layer;
 
 /* List the layers; height and width are multiples of 32. The list belongs to the context and not to

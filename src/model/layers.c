@@ -51,7 +51,8 @@ static void fill(kdas_layers *l, const kd_graph *g)
                             .op         = node->op->name,
                             .parameters = op_parameters(node),
                             .macs       = kd_node_cost(node, KDAS_COUNT_MACS),
-                            .thop       = kd_node_cost(node, KDAS_COUNT_THOP) };
+                            .thop       = kd_node_cost(node, KDAS_COUNT_THOP),
+                            .fvcore     = kd_node_cost(node, KDAS_COUNT_FVCORE) };
         memcpy(to->dims, node->desc.out.dim, sizeof to->dims);
         name += strlen(name) + 1;
         l->count++;

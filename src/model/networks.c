@@ -75,7 +75,7 @@ kdas_status kdas_model_cost(kdas_context *ctx, const char *name, int64_t height,
     kdas_status         st;
 
     if (!ctx || !name) return kd_fail(KDAS_EINVAL, "kdas_model_cost: context or name is NULL");
-    if (rule != KDAS_COUNT_MACS && rule != KDAS_COUNT_THOP)
+    if (rule != KDAS_COUNT_MACS && rule != KDAS_COUNT_THOP && rule != KDAS_COUNT_FVCORE)
         return kd_fail(KDAS_EINVAL, "there is no counting rule %d", (int)rule);
     def = kd_model_def_find(name);
     if (!def) return KDAS_ENOTFOUND;
@@ -99,5 +99,6 @@ double kd_node_cost(const kd_node *node, kdas_count_rule rule)
 {
     if (node->kind != KD_NODE_OP) return 0;
     if (rule == KDAS_COUNT_THOP) return node->op->thop ? node->op->thop(&node->desc) : 0;
+    if (rule == KDAS_COUNT_FVCORE && node->op->fvcore) return node->op->fvcore(&node->desc);
     return node->op->macs ? (double)node->op->macs(&node->desc) : 0;
 }
