@@ -9,9 +9,9 @@
 enum { NOTHING, UNET, UNETPP, PEFNET, CPS, COLONSEGNET, TRANSNETR, MMFIL, KDAS };
 
 static const char *const notes[] = {
-    [UNET]   = "7.6 is the Keras U-Net of UNet++'s authors, 7.76 M, with two digits exchanged or "
-               "cut; the\n"
-               "    network here is the PyTorch one of the same authors' structure.",
+    [UNET] =
+        "7.6 is near 7.76 M, the Keras U-Net of UNet++'s authors, and may be a slip. The network\n"
+        "    here is a PyTorch one of the same structure.",
     [UNETPP] = "9.0 is the Keras UNet++, 9.04 M; the network here is the PyTorch one.",
     [PEFNET] = "No release of PEFNet has 28.0 M parameters; the released network is the one here.",
     [CPS]    = "HarDNet-CPS has no public code, and the paper leaves its cells empty: a row of "
