@@ -95,10 +95,10 @@ int kd_params_declare(kd_params *p, const char *name, kd_init init, int rank, co
 /* The block's parts, in this order. */
 enum { TRAINABLE, RUNNING, IDLE, PARTS };
 
-static int part_of(const kd_param_entry *e)
+static int part_of(const kd_init *init)
 {
-    if (e->init.kind == KD_TRAINABLE) return TRAINABLE;
-    return kd_param_is_idle(e) ? IDLE : RUNNING;
+    if (init->kind == KD_TRAINABLE) return TRAINABLE;
+    return init->kind == KD_IDLE || init->idle ? IDLE : RUNNING;
 }
 
 kdas_status kd_params_seal(kd_params *p, bool gradients)
@@ -109,7 +109,7 @@ kdas_status kd_params_seal(kd_params *p, bool gradients)
         for (size_t i = 0; i < p->count; i++) {
             kd_param_entry *e = p->entry[i];
 
-            if (part_of(e) != part) continue;
+            if (part_of(&e->init) != part) continue;
             e->offset = p->total;
             p->total += (e->count + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
         }
