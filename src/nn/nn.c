@@ -281,6 +281,17 @@ kd_node *kd_squeeze_excite(kd_graph *g, kd_node *x, kd_excite_form form)
     return kd_mul(g, x, kd_sigmoid(g, s));
 }
 
+kd_node *kd_repeat_pixels(kd_graph *g, kd_node *x)
+{
+    kdas_desc s = kd_shape(x);
+    int64_t   n = s.dim[0], h = s.dim[1], row = 2 * s.dim[2] * s.dim[3];
+
+    x = kd_concat(g, 2, (kd_node *[]){ x, x }); /* every pixel twice in a row */
+    x = kd_reshape(g, x, n, h, 1, row);
+    x = kd_concat(g, 2, (kd_node *[]){ x, x }); /* every row twice */
+    return kd_reshape(g, x, n, 2 * h, 2 * s.dim[2], s.dim[3]);
+}
+
 kd_node *kd_residual(kd_graph *g, kd_node *x, kd_node *branch, float drop_path)
 {
     if (drop_path > 0 && kd_graph_mode(g) == KD_TRAIN) branch = kd_drop_path(g, branch, drop_path);

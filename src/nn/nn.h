@@ -64,6 +64,8 @@ typedef struct kd_excite_form {
     kd_style    style;
 } kd_excite_form;
 kd_node *kd_squeeze_excite(kd_graph *g, kd_node *x, kd_excite_form form);
+/* Twice as high and as wide: each pixel four times, as PyTorch's "nearest" resize does. */
+kd_node *kd_repeat_pixels(kd_graph *g, kd_node *x);
 /* x + drop_path(branch). */
 kd_node *kd_residual(kd_graph *g, kd_node *x, kd_node *branch, float drop_path);
 
