@@ -262,7 +262,7 @@ KDAS_API kdas_status kdas_model_check_size(const kdas_model *model, int64_t heig
  * KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.1. */
 KDAS_API kdas_status kdas_model_forward(kdas_model *model, kdas_mode mode, kdas_batch *batch);
 /* Number of outputs, shallow to deep; known before the first forward (NULL: 0). polyp_pvt has "P1"
- * and "P2" (N,H,W,1), lite_fpn "P1", pvt_v2 "x1" to "x4". Since 0.1. */
+ * and "P2" (N,H,W,1), lite_fpn, resunetpp and ddanet "P1", pvt_v2 "x1" to "x4". Since 0.1. */
 KDAS_API int32_t kdas_model_outputs(const kdas_model *model);
 /* Number of one-channel output maps, which objectives compare; known before the first forward. 0 if
  * the outputs are features (NULL: 0). Since 0.4. */
