@@ -45,6 +45,14 @@ kd_node *kd_norm_layer(kd_graph *g, const char *name, kd_node *x, float eps);
 /* Convolution without bias and batch norm (eps 1e-5, momentum 0.1), no activation: NAME.conv and
  * NAME.bn. */
 kd_node *kd_conv_bn(kd_graph *g, const char *name, kd_node *x, int64_t out, int k, int pad);
+/* Parameters of layers that a published network has and never runs, so that its files fit: k x k
+ * convolution from `in` to `out` channels, linear layer with bias, batch norm of c channels, and
+ * what kd_conv_bn() has. Initial values as the layer's. */
+void kd_idle_conv(kd_graph *g, const char *name, int64_t in, int64_t out, int k, bool bias,
+                  kd_style style);
+void kd_idle_linear(kd_graph *g, const char *name, int64_t in, int64_t out);
+void kd_idle_batch_norm(kd_graph *g, const char *name, int64_t c);
+void kd_idle_conv_bn(kd_graph *g, const char *name, int64_t in, int64_t out, int k);
 /* Squeeze and excitation (arXiv 1709.01507): each channel of x times a factor in (0, 1), which two
  * small layers make of the channels' means. */
 typedef struct kd_excite_form {
@@ -56,14 +64,8 @@ typedef struct kd_excite_form {
     kd_style    style;
 } kd_excite_form;
 kd_node *kd_squeeze_excite(kd_graph *g, kd_node *x, kd_excite_form form);
-/* Parameters of layers that a published network has and never runs, so that its files fit: k x k
- * convolution from `in` to `out` channels, linear layer with bias, batch norm of c channels, and
- * what kd_conv_bn() has. Initial values as the layer's. */
-void kd_idle_conv(kd_graph *g, const char *name, int64_t in, int64_t out, int k, bool bias,
-                  kd_style style);
-void kd_idle_linear(kd_graph *g, const char *name, int64_t in, int64_t out);
-void kd_idle_batch_norm(kd_graph *g, const char *name, int64_t c);
-void kd_idle_conv_bn(kd_graph *g, const char *name, int64_t in, int64_t out, int k);
+/* Twice as high and as wide: each pixel four times, as PyTorch's "nearest" resize does. */
+kd_node *kd_repeat_pixels(kd_graph *g, kd_node *x);
 /* x + drop_path(branch). */
 kd_node *kd_residual(kd_graph *g, kd_node *x, kd_node *branch, float drop_path);
 

@@ -83,8 +83,8 @@ static int read_settings(settings *s, int argc, char **argv)
         { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0,
           "trained weights: safetensors or .pth" },
         { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
-          "their network: polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ...\nlite_fpn4 (the one that "
-          "they name, else polyp_pvt_b0)" },
+          "their network: polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ...\nlite_fpn4, resunetpp, "
+          "ddanet (the one that they name, else\npolyp_pvt_b0)" },
         WEIGHTS_ENTRY_OPTION(s->entry),
         { OPTION_TEXT, "--out", "DIR", &s->out, 0, 0, "folder for the pictures" },
         { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, WEIGHTS_SIZE_HELP },
