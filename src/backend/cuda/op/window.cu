@@ -240,18 +240,16 @@ static window_shape shape_of(const kdas_node_desc *node)
     return s;
 }
 
-/* Places along a side, and a place in a window, are counted in ints and in 16 bits. */
-static kdas_status check(kdas_device *device, const kdas_node_desc *node, int most_size)
+/* Places along a side are counted in ints. */
+static kdas_status check(kdas_device *device, const kdas_node_desc *node)
 {
     const kdas_window_attr *a = (const kdas_window_attr *)node->attr;
     const int64_t          *x = node->in[0].dim;
 
-    if (a->size > most_size || a->stride > INT32_MAX / 4 || x[1] > INT32_MAX / 4 ||
-        x[2] > INT32_MAX / 4)
+    if (a->stride > INT32_MAX / 4 || x[1] > INT32_MAX / 4 || x[2] > INT32_MAX / 4)
         return device->host.fail(KDAS_EUNSUPPORTED,
-                                 "cuda:%d: %s: windows of %d x %d on a map of %lld x %lld are too "
-                                 "large",
-                                 device->index, device->op, a->size, a->size, (long long)x[1],
+                                 "cuda:%d: %s: a stride of %d on a map of %lld x %lld is too large",
+                                 device->index, device->op, a->stride, (long long)x[1],
                                  (long long)x[2]);
     return KDAS_OK;
 }
@@ -259,7 +257,7 @@ static kdas_status check(kdas_device *device, const kdas_node_desc *node, int mo
 static kdas_status window_max_prepare(kdas_device *device, const kdas_node_desc *node,
                                       kdas_plan *plan)
 {
-    KD_RETURN(check(device, node, 256));
+    KD_RETURN(check(device, node));
     if (node->wants) plan->saved = (size_t)elements(&node->out) * sizeof(uint16_t);
     return KDAS_OK;
 }
@@ -296,7 +294,7 @@ static kdas_status window_avg_prepare(kdas_device *device, const kdas_node_desc 
                                       kdas_plan *plan)
 {
     (void)plan;
-    return check(device, node, INT32_MAX / 4);
+    return check(device, node);
 }
 
 static kdas_status window_avg_forward(kdas_device *device, const kdas_call *call)
