@@ -334,6 +334,21 @@ START_TEST(frames_of_one_video_are_found_by_likeness)
 }
 END_TEST
 
+/* That is no fault of the split, but not nothing either. */
+START_TEST(a_video_within_training_is_said_without_a_contradiction)
+{
+    put_scenes("train", "t", 0, 3);
+    put(mixed(1, 40, 0.62), "train", "x", ".png");
+    put_scenes("test", "e", 20, 2);
+    ck_assert_int_eq(doctor("--train train --test test --report page"), 0);
+    ck_assert(file_has("out.txt", "No fault was found; one thing is to be known."));
+    ck_assert(file_has("out.txt", "Training frames with neighbours of one video: 2."));
+    ck_assert(!file_has("out.txt", "Nothing was found"));
+    ck_assert(file_has("page/doctor.html", "No fault was found"));
+    ck_assert(file_has("page/doctor.html", "neighbours of one video: 2."));
+}
+END_TEST
+
 /* Less alike than that: numbers that follow each other decide. */
 START_TEST(frames_of_one_video_are_found_by_their_numbers)
 {
@@ -591,7 +606,8 @@ START_TEST(the_program_explains_itself)
 {
     ck_assert_int_eq(doctor("--help"), 0);
     ck_assert(file_has("out.txt", "usage: kdas-doctor --data DIR"));
-    ck_assert(file_has("out.txt", "Exit status: 0 nothing was found, 1 something was found, 2 wrong"));
+    ck_assert(
+        file_has("out.txt", "Exit status: 0 nothing was found, 1 something was found, 2 wrong"));
     ck_assert_int_eq(doctor("--version"), 0);
     ck_assert(file_has("out.txt", "libkdas"));
 }
@@ -616,6 +632,7 @@ int main(void)
                         KD_COUNT(copies));
     tcase_add_test(tc, a_copy_with_another_mask_is_said);
     tcase_add_test(tc, frames_of_one_video_are_found_by_likeness);
+    tcase_add_test(tc, a_video_within_training_is_said_without_a_contradiction);
     tcase_add_loop_test(tc, frames_of_one_video_are_found_by_their_numbers, 0, 6);
     tcase_add_test(tc, copies_within_training_are_left_out_on_request);
     tcase_add_loop_test(tc, masks_that_look_wrong_are_named, 0, KD_COUNT(masks));

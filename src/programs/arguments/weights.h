@@ -17,9 +17,12 @@
             "file, e.g. model or ema.module,\nor the words in front of its names, e.g. student" \
     }
 
+/* The network of the programs that use one, where neither an option nor the weights name it. */
+#define WEIGHTS_USUAL "polyp_pvt_b0"
+
 /* The network of a file of weights: `network`, as option `with` ("--model") names it, or where it
  * is NULL the one that the file names, else `usual`. NULL after a sentence: the file is of another
- * one; it names none, and `usual` is NULL. The text is static, or the caller's. */
+ * one. The text is static, or the caller's. */
 const char *weights_network(kdas_context *context, const char *network, const char *usual,
                             const char *path, const char *with);
 /* A model for inference alone, with the weights of a file, or of its `entry` if it has several sets

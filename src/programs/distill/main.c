@@ -109,7 +109,7 @@ static bool prepare_teacher(work *w, bool needed)
 /* The networks that options or weights name. */
 static bool name_networks(kdas_context *context, settings *s)
 {
-    static const char usual_student[] = "polyp_pvt_b0";
+    static const char usual_student[] = WEIGHTS_USUAL;
 
     if (s->student_weights)
         s->student =
