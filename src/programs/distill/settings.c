@@ -190,8 +190,7 @@ static const option options[] = {
     AUGMENT_OPTIONS(given.augment),
     { OPTION_GROUP, "Networks" },
     { OPTION_TEXT, "--student", "MODEL", &given.student, 0, 0,
-      "polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4,\nresunetpp, ddanet (the one that "
-      "--student-weights names, else\npolyp_pvt_b0)" },
+      "a name that kdas-inspect lists (the one that\n--student-weights names, else polyp_pvt_b0)" },
     { OPTION_TEXT, "--student-weights", "FILE", &given.student_weights, 0, 0, "start from these" },
     { OPTION_TEXT, "--backbone-weights", "FILE", &given.backbone_weights, 0, 0,
       "start the student's backbone from these, such as\nImageNet weights of PVTv2 or "

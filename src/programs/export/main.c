@@ -25,8 +25,8 @@ static int read_settings(settings *s, int argc, char **argv)
           "trained weights: safetensors or .pth" },
         WEIGHTS_ENTRY_OPTION(s->entry),
         { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
-          "their network, a name that kdas-inspect lists (the one that they
-name, else " WEIGHTS_USUAL ")" },
+          "their network, a name that kdas-inspect lists (the one that they\nname, "
+          "else " WEIGHTS_USUAL ")" },
         { OPTION_TEXT, "--out", "FILE", &s->out, 0, 0, "the file to write, e.g. student.onnx" },
         { OPTION_GROUP, "What comes in", NULL, NULL, 0, 0, NULL },
         { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, WEIGHTS_SIZE_HELP },

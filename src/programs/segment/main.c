@@ -87,8 +87,8 @@ static int read_settings(settings *s, int argc, char **argv)
         { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0,
           "trained weights: safetensors or .pth" },
         { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
-          "their network, a name that kdas-inspect lists (the one that they
-name, else " WEIGHTS_USUAL ")" },
+          "their network, a name that kdas-inspect lists (the one that they\nname, "
+          "else " WEIGHTS_USUAL ")" },
         WEIGHTS_ENTRY_OPTION(s->entry),
         { OPTION_TEXT, "--out", "DIR", &s->out, 0, 0, "folder for the pictures" },
         { OPTION_FLAG, "--force", NULL, &s->force, 0, 0,
