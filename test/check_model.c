@@ -65,6 +65,8 @@ static const struct {
     { "lite_fpn3", 6608705, 2.4502, 0 },
     { "lite_fpn4", 11342401, 3.6662, 0 },
     { "transnetr", 27269441, 10.5112, 10.0868, 256 },
+    { "pefnet", 10404297, 4.3881, 0 },
+    { "pefnet", 10404297, 2.3215, 0, 256 },
 };
 
 START_TEST(costs_equal_the_published_ones)
