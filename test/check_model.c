@@ -6,7 +6,6 @@
 #include <string.h>
 #include <kdas/kdas.h>
 #include "base/context.h"
-#include "model/model.h"
 #include "support/check_util.h"
 #include "support/files.h"
 #include "support/run_util.h"
@@ -43,17 +42,13 @@ static kdas_batch *draw(int64_t n, int64_t h, int64_t w)
 
 /* ---- What there is and what it costs ---- */
 
-/* Parameters, G multiply-accumulates and thop's G at 352 or at `side`; 0: not published. */
-static const struct {
-    const char *name;
-    int64_t     parameters;
-    double      macs, thop;
-    int64_t     side; /* 0: 352 */
-/* Parameters, G multiply-accumulates, thop's G and fvcore's G at 352; 0: not published. */
+/* Parameters, G multiply-accumulates, thop's G and fvcore's G at 352 or at `side`; 0: not
+ * published. */
 static const struct {
     const char *name;
     int64_t     parameters;
     double      macs, thop, fvcore;
+    int64_t     side; /* 0: 352 */
 } known[] = {
     { "pvt_v2_b0", 3409760, 1.5355, 0 },
     { "pvt_v2_b1", 13496000, 5.4816, 0 },
@@ -83,22 +78,24 @@ static const struct {
     /* counted by golden/make_networks.py */
     { "resunetpp", 4062993, 29.6240, 0 },
     { "ddanet", 6835638, 32.9860, 0 },
+    { "transnetr", 27269441, 10.5112, 10.0868, 10.580, 256 },
+    /* from the published Keras code */
+    { "pefnet", 10404297, 4.3881, 0 },
+    { "pefnet", 10404297, 2.3215, 0, 0, 256 },
 };
 
 START_TEST(costs_equal_the_published_ones)
 {
     const char *name = known[_i].name;
     int64_t     side = known[_i].side ? known[_i].side : 352, parameters;
-    double      macs, thop;
-    int64_t parameters;
-    double  macs, thop, fvcore;
+    double      macs, thop, fvcore;
 
     kd_assert_ok(kdas_model_cost(ctx, name, side, side, KDAS_COUNT_MACS, &parameters, &macs));
     kd_assert_ok(kdas_model_cost(ctx, name, side, side, KDAS_COUNT_THOP, NULL, &thop));
     ck_assert_int_eq(parameters, known[_i].parameters);
     ck_assert_double_eq_tol(macs / 1e9, known[_i].macs, 0.6e-4);
     if (known[_i].thop > 0) ck_assert_double_eq_tol(thop / 1e9, known[_i].thop, 0.6e-4);
-    kd_assert_ok(kdas_model_cost(ctx, known[_i].name, 352, 352, KDAS_COUNT_FVCORE, NULL, &fvcore));
+    kd_assert_ok(kdas_model_cost(ctx, name, side, side, KDAS_COUNT_FVCORE, NULL, &fvcore));
     if (known[_i].fvcore > 0) ck_assert_double_eq_tol(fvcore / 1e9, known[_i].fvcore, 0.6e-3);
     ck_assert(fvcore > macs);
 }
@@ -132,14 +129,6 @@ START_TEST(every_listed_model_can_be_costed_at_any_size)
     int         count = 0;
 
     for (; (name = kdas_model_name(count)); count++) {
-        int64_t side = kd_model_def_at(count)->rules->side;
-        double  small, large;
-
-        if (side) { /* that alone */
-            kd_assert_ok(kdas_model_cost(ctx, name, side, side, KDAS_COUNT_MACS, NULL, &small));
-            ck_assert(small > 0);
-            continue;
-        }
         kdas_network n = { .size = sizeof n };
         double       small, large;
 
@@ -232,6 +221,47 @@ START_TEST(layers_are_listed_from_one_graph)
 END_TEST
 
 /* ---- Tensors ---- */
+
+static void shape_text(char *text, size_t size, int rank, const int64_t *dims)
+{
+    size_t used = 0;
+
+    snprintf(text, size, "scalar");
+    for (int i = 0; i < rank; i++)
+        used +=
+            (size_t)snprintf(text + used, size - used, i ? "x%lld" : "%lld", (long long)dims[i]);
+}
+
+START_TEST(tensors_are_those_of_the_published_state_dict)
+{
+    static const char *const models[] = { "polyp_pvt_b0", "polyp_pvt_b2" };
+    char                     name[96], line[512];
+    const char              *path;
+    kdas_model              *m;
+    FILE                    *f;
+    int                      rows = 0;
+
+    snprintf(name, sizeof name, "research/zoo/keys_%s.tsv", models[_i]);
+    path = kd_test_shared(name);
+    if (!path || !(f = fopen(path, "r"))) return;
+    m = make(models[_i]);
+    ck_assert_ptr_nonnull(fgets(line, sizeof line, f)); /* the heading */
+    while (fgets(line, sizeof line, f)) {
+        char   *key = strtok(line, "\t"), *shape = strtok(NULL, "\t"), have[64];
+        int32_t i = kdas_model_find(m, key), rank;
+        int64_t dims[4];
+
+        ck_assert_msg(i >= 0, "the model lacks %s", key);
+        kdas_model_tensor(m, i, &rank, dims, NULL);
+        shape_text(have, sizeof have, rank, dims);
+        ck_assert_str_eq(have, shape);
+        rows++;
+    }
+    ck_assert_int_eq(rows, kdas_model_tensors(m));
+    fclose(f);
+    kdas_model_destroy(m);
+}
+END_TEST
 
 START_TEST(initial_values_follow_the_published_rule)
 {
@@ -584,6 +614,7 @@ int main(void)
     tcase_add_test(tensors, the_papers_cost_is_that_at_384);
     tcase_add_test(tensors, layers_add_up_to_the_whole);
     tcase_add_test(tensors, layers_are_listed_from_one_graph);
+    tcase_add_loop_test(tensors, tensors_are_those_of_the_published_state_dict, 0, 2);
     tcase_add_test(tensors, initial_values_follow_the_published_rule);
     tcase_add_test(tensors, seed_decides_the_initial_values);
     tcase_add_test(tensors, saved_model_loads_back_with_the_same_bits);

@@ -1,6 +1,7 @@
 /* param.c - the list of a model's parameters and their blocks. Each entry starts at a multiple
  * of 16 floats. The gaps stay zero, so that passes over a whole block (AdamW, norms, zeroing)
  * may include them. */
+#include <math.h>
 #include <string.h>
 #include "base/parallel.h"
 #include "graph/device.h"
@@ -134,6 +135,15 @@ typedef struct draw_job {
     uint64_t              seed;
 } draw_job;
 
+/* Number i of a truncated normal. Draw again from where no other number draws. */
+static double draw_truncated(kd_random *r, int64_t i, int64_t count)
+{
+    double x;
+
+    for (r->counter = 2 * (uint64_t)i;; r->counter += 2 * (uint64_t)(count - 1))
+        if (fabs(x = kd_random_normal(r)) <= 2) return x;
+}
+
 /* Draw numbers begin .. end of an entry. Each depends only on its position, not on the thread
  * that draws it. */
 static void draw_numbers(void *user, int64_t begin, int64_t end, int thread)
@@ -150,6 +160,7 @@ static void draw_numbers(void *user, int64_t begin, int64_t end, int thread)
         case KD_INIT_ZERO: to[i] = 0; break;
         case KD_INIT_ONE: to[i] = 1; break;
         case KD_INIT_NORMAL: to[i] = e->init.a * (float)kd_random_normal(&r); break;
+        case KD_INIT_TRUNCATED: to[i] = e->init.a * (float)draw_truncated(&r, i, e->count); break;
         case KD_INIT_UNIFORM: to[i] = (float)kd_random_between(&r, -e->init.a, e->init.a); break;
         }
 }

@@ -8,8 +8,9 @@
 typedef enum kd_init_rule {
     KD_INIT_ZERO,
     KD_INIT_ONE,
-    KD_INIT_NORMAL,  /* mean 0, standard deviation a                     */
-    KD_INIT_UNIFORM, /* within +-a                                       */
+    KD_INIT_NORMAL,    /* mean 0, standard deviation a                     */
+    KD_INIT_UNIFORM,   /* within +-a                                       */
+    KD_INIT_TRUNCATED, /* NORMAL, but drawn again where it is beyond 2a  */
 } kd_init_rule;
 
 typedef enum kd_param_kind {
