@@ -51,9 +51,10 @@ typedef struct kdas_model kdas_model;
 
 typedef struct kdas_model_options {
     size_t   size;
-    uint64_t seed;      /* of the initial values and of drop path; default 1 */
-    float    drop_path; /* rate at the deepest block, rising linearly from 0; default 0.1 */
-    int32_t  trainable; /* 0: inference only, without memory for gradients; default 1 */
+    uint64_t seed; /* of the initial values and of drop path; default 1 */
+    /* Rate at the deepest block, rising linearly from 0. transnetr: of its dropouts. Default 0.1 */
+    float   drop_path;
+    int32_t trainable; /* 0: inference only, without memory for gradients; default 1 */
 } kdas_model_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_model_options_init(kdas_model_options *options, size_t size);

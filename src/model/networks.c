@@ -84,7 +84,8 @@ done:
 double kd_node_cost(const kd_node *node, kdas_count_rule rule)
 {
     if (node->kind != KD_NODE_OP) return 0;
-    if (rule == KDAS_COUNT_THOP) return node->op->thop ? node->op->thop(&node->desc) : 0;
+    if (rule == KDAS_COUNT_THOP)
+        return node->op->thop && !node->functional ? node->op->thop(&node->desc) : 0;
     if (rule == KDAS_COUNT_FVCORE && node->op->fvcore) return node->op->fvcore(&node->desc);
     return node->op->macs ? (double)node->op->macs(&node->desc) : 0;
 }
