@@ -56,6 +56,9 @@ static const struct {
     { "pvt_v2_b5", 81443008, 30.2803, 0 },
     { "polyp_pvt_b0", 3650740, 1.9041, 1.6898, 1.923 },
     { "polyp_pvt_b2", 25107604, 10.8437, 10.0184 },
+    { "pranet", 32547319, 13.0022, 13.1496 },
+    { "msnet", 29741329, 16.8440, 17.0049 },
+    { "hardnet_mseg", 33343244, 11.3484, 11.4005 },
     /* from the channels, filters and repeats of the published tables, and the pyramid's */
     { "lite_fpn0", 3138881, 1.3009, 0 },
     { "lite_fpn1", 3903553, 1.5905, 0 },
