@@ -105,7 +105,9 @@ START_TEST(what_networks_are_made_of_has_kernels_of_16_bits)
         KDAS_OP_CONCAT,   KDAS_OP_SLICE,        KDAS_OP_CROP,        KDAS_OP_TRANSPOSE,
         KDAS_OP_RESIZE,   KDAS_OP_ATTENTION,    KDAS_OP_DROP_PATH,   KDAS_OP_MIX_FFN,
         KDAS_OP_POOL_AVG, KDAS_OP_CHANNEL_MEAN, KDAS_OP_CHANNEL_MAX, KDAS_OP_POOL_MAX,
-        KDAS_OP_RELU6,
+        KDAS_OP_RELU6,    KDAS_OP_DECONV2D,     KDAS_OP_WINDOW_MAX,  KDAS_OP_WINDOW_AVG,
+        KDAS_OP_ABS,      KDAS_OP_SILU,         KDAS_OP_LEAKY_RELU,  KDAS_OP_ELU,
+        KDAS_OP_DROPOUT,
     };
 
     for (size_t i = 0; i < KD_COUNT(ops); i++) {
@@ -159,7 +161,7 @@ START_TEST(convolves_without_cudnn)
     kdas_device       *device;
     kd_op_run          want, got;
 
-    if (test->op != KDAS_OP_CONV2D || !kernel) return;
+    if ((test->op != KDAS_OP_CONV2D && test->op != KDAS_OP_DECONV2D) || !kernel) return;
     setenv("KDAS_CUDA_CUDNN", "0", 1);
     device = kd_test_cuda_open(0);
     unsetenv("KDAS_CUDA_CUDNN");

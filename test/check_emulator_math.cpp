@@ -205,19 +205,21 @@ END_TEST
 
 // ---- Convolution ---------------------------------------------------------------------------------
 
-// y (N,h,w,O), x (N,H,W,C), filter (O,kh,kw,C)
+// y (N,h,w,O), x (N,H,W,C), filter (O,kh,kw,C/groups)
 struct shape {
-    int n, h, w, c, o, kernel, step, pad;
-    int out(int in) const { return (in + 2 * pad - kernel) / step + 1; }
+    int n, h, w, c, o, kernel, step, pad_h, pad_w, gap, groups;
+    int out(int in, int pad) const { return (in + 2 * pad - gap * (kernel - 1) - 1) / step + 1; }
+    int out_h() const { return out(h, pad_h); }
+    int out_w() const { return out(w, pad_w); }
+    int own() const { return c / groups; }
     int x_count() const { return n * h * w * c; }
-    int w_count() const { return o * kernel * kernel * c; }
-    int y_count() const { return n * out(h) * out(w) * o; }
+    int w_count() const { return o * kernel * kernel * own(); }
+    int y_count() const { return n * out_h() * out_w() * o; }
 };
-const shape   shapes[]    = { { 2, 5, 7, 3, 4, 3, 1, 1 },
-                              { 1, 8, 6, 5, 3, 3, 2, 1 },
-                              { 3, 4, 4, 2, 6, 1, 1, 0 },
-                              { 2, 9, 9, 3, 8, 7, 4, 3 },
-                              { 1, 6, 5, 4, 2, 2, 2, 0 } };
+const shape   shapes[] = { { 2, 5, 7, 3, 4, 3, 1, 1, 1, 1, 1 }, { 1, 8, 6, 5, 3, 3, 2, 1, 1, 1, 1 },
+                           { 3, 4, 4, 2, 6, 1, 1, 0, 0, 1, 1 }, { 2, 9, 9, 3, 8, 7, 4, 3, 3, 1, 1 },
+                           { 1, 6, 5, 4, 2, 2, 2, 0, 0, 1, 1 }, { 2, 7, 9, 2, 3, 3, 1, 2, 3, 2, 1 },
+                           { 2, 6, 7, 6, 9, 3, 2, 1, 0, 1, 3 }, { 1, 9, 8, 4, 6, 3, 2, 2, 1, 3, 2 } };
 constexpr int shape_count = sizeof shapes / sizeof shapes[0];
 
 struct dnn : bench {
@@ -235,11 +237,13 @@ struct dnn : bench {
         good(cudnnCreateFilterDescriptor(&w));
         good(cudnnCreateConvolutionDescriptor(&conv));
         good(cudnnSetTensor4dDescriptor(x, CUDNN_TENSOR_NHWC, type, s.n, s.c, s.h, s.w));
-        good(cudnnSetTensor4dDescriptor(y, CUDNN_TENSOR_NHWC, type, s.n, s.o, s.out(s.h),
-                                        s.out(s.w)));
-        good(cudnnSetFilter4dDescriptor(w, type, CUDNN_TENSOR_NHWC, s.o, s.c, s.kernel, s.kernel));
-        good(cudnnSetConvolution2dDescriptor(conv, s.pad, s.pad, s.step, s.step, 1, 1,
+        good(
+            cudnnSetTensor4dDescriptor(y, CUDNN_TENSOR_NHWC, type, s.n, s.o, s.out_h(), s.out_w()));
+        good(cudnnSetFilter4dDescriptor(w, type, CUDNN_TENSOR_NHWC, s.o, s.own(), s.kernel,
+                                        s.kernel));
+        good(cudnnSetConvolution2dDescriptor(conv, s.pad_h, s.pad_w, s.step, s.step, s.gap, s.gap,
                                              CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT));
+        if (s.groups > 1) good(cudnnSetConvolutionGroupCount(conv, s.groups));
         good(cudnnSetConvolutionMathType(conv, CUDNN_FMA_MATH));
     }
     ~dnn()
@@ -255,17 +259,18 @@ struct dnn : bench {
 // Calls visit(index of x, of w, of y) for each product of the convolution.
 template <class Visit> void each_product(const shape &s, Visit visit)
 {
-    const int oh = s.out(s.h), ow = s.out(s.w);
+    const int oh = s.out_h(), ow = s.out_w();
 
     for (int y = 0; y < s.y_count(); y++)
         for (int tap = 0; tap < s.kernel * s.kernel; tap++) {
             const int o = y % s.o, ox = y / s.o % ow, oy = y / s.o / ow % oh, n = y / s.o / ow / oh;
             const int ky = tap / s.kernel, kx = tap % s.kernel;
-            const int iy = oy * s.step - s.pad + ky, ix = ox * s.step - s.pad + kx;
+            const int iy = oy * s.step - s.pad_h + ky * s.gap,
+                      ix = ox * s.step - s.pad_w + kx * s.gap;
             if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w) continue;
-            for (int c = 0; c < s.c; c++)
-                visit(((n * s.h + iy) * s.w + ix) * s.c + c,
-                      (o * s.kernel * s.kernel + tap) * s.c + c, y);
+            for (int c = 0; c < s.own(); c++)
+                visit(((n * s.h + iy) * s.w + ix) * s.c + o / (s.o / s.groups) * s.own() + c,
+                      (o * s.kernel * s.kernel + tap) * s.own() + c, y);
         }
 }
 

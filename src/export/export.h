@@ -103,6 +103,10 @@ kd_form kd_form_of(int32_t op);
 /* Add all nodes of the graph. KDAS_EINVAL: an op has no form; the sentence names it. */
 kdas_status kd_export_nodes(kd_export *e);
 
+/* form_window.c: sliding windows. */
+void kd_form_window_max(kd_export *e, const kd_node *node);
+void kd_form_window_avg(kd_export *e, const kd_node *node);
+
 /* form_move.c: the forms that move data. */
 void kd_form_concat(kd_export *e, const kd_node *node);
 void kd_form_slice(kd_export *e, const kd_node *node);

@@ -54,6 +54,25 @@ static void dwconv2d(kd_export *e, const kd_node *node)
     convolve(e, node, *(const kdas_conv_attr *)node->desc.attr, node->desc.out.dim[3]);
 }
 
+/* x, w (C,O,kh,kw), [b], in NCHW. */
+static void deconv2d(kd_export *e, const kd_node *node)
+{
+    const kdas_conv_attr *a     = node->desc.attr;
+    const kd_node        *w     = node->in[1];
+    const int64_t        *k     = w->desc.out.dim;
+    const char           *in[3] = { kd_export_in(e, node->in[0], NCHW),
+                                    kd_onnx_weight(e->file, w->param, 4, k, false) };
+    int                   n     = 2;
+
+    if (node->in[2]) in[n++] = vector(e, node, 2);
+    kd_export_set(
+        e, node, NCHW,
+        kd_onnx_node(e->file, "ConvTranspose", n, in,
+                     ATTRS(ATTR_INTS("kernel_shape", k[2], k[3]),
+                           ATTR_INTS("strides", a->stride, a->stride),
+                           ATTR_INTS("pads", a->pad[0], a->pad[1], a->pad_end[0], a->pad_end[1]))));
+}
+
 /* A 1 x 1 convolution of maps in NCHW, else a product with the transposed weight. */
 static void linear(kd_export *e, const kd_node *node)
 {
@@ -175,6 +194,29 @@ static void same_layout(kd_export *e, const kd_node *node, const char *type)
 
 static void relu(kd_export *e, const kd_node *node) { same_layout(e, node, "Relu"); }
 static void sigmoid(kd_export *e, const kd_node *node) { same_layout(e, node, "Sigmoid"); }
+static void absolute(kd_export *e, const kd_node *node) { same_layout(e, node, "Abs"); }
+
+static void silu(kd_export *e, const kd_node *node)
+{
+    kdas_onnx_layout layout = kd_export_layout(e, node->in[0]);
+    const char      *x      = kd_export_in(e, node->in[0], layout);
+
+    kd_export_set(e, node, layout, pair_of(e, "Mul", x, node_of(e, "Sigmoid", x)));
+}
+
+/* x above 0; below, a function with a parameter. */
+static void leaky(kd_export *e, const kd_node *node, const char *type)
+{
+    const kdas_leaky_attr *a      = node->desc.attr;
+    kdas_onnx_layout       layout = kd_export_layout(e, node->in[0]);
+
+    kd_export_set(e, node, layout,
+                  kd_onnx_node(e->file, type, NAMES(kd_export_in(e, node->in[0], layout)),
+                               ATTRS(ATTR_FLOAT("alpha", a->slope))));
+}
+
+static void leaky_relu(kd_export *e, const kd_node *node) { leaky(e, node, "LeakyRelu"); }
+static void elu(kd_export *e, const kd_node *node) { leaky(e, node, "Elu"); }
 
 static void relu6(kd_export *e, const kd_node *node)
 {
@@ -213,8 +255,30 @@ static void add(kd_export *e, const kd_node *node) { arithmetic(e, node, "Add");
 static void sub(kd_export *e, const kd_node *node) { arithmetic(e, node, "Sub"); }
 static void mul(kd_export *e, const kd_node *node) { arithmetic(e, node, "Mul"); }
 
-/* The file is in f32 throughout: a change of type is no op. */
-static void cast(kd_export *e, const kd_node *node)
+/* Three numbers, one for each channel of an image. */
+static const char *colours(kd_export *e, kdas_onnx_layout layout, const float *values)
+{
+    int64_t dims[3] = { 3, 1, 1 };
+
+    return kd_onnx_floats(e->file, layout == NCHW ? 3 : 1, dims, values);
+}
+
+static void recolour(kd_export *e, const kd_node *node)
+{
+    const kdas_recolour_attr *a         = node->desc.attr;
+    kdas_onnx_layout          layout    = kd_export_layout(e, node->in[0]);
+    int64_t                   source[3] = { a->source[0], a->source[1], a->source[2] };
+    const char               *x         = kd_export_in(e, node->in[0], layout);
+
+    if (source[0] != 0 || source[1] != 1 || source[2] != 2)
+        x = kd_onnx_node(e->file, "Gather", NAMES(x, kd_onnx_ints(e->file, 3, source)),
+                         ATTRS(ATTR_INT("axis", kd_axes_of(layout).c)));
+    x = pair_of(e, "Mul", x, colours(e, layout, a->factor));
+    kd_export_set(e, node, layout, pair_of(e, "Add", x, colours(e, layout, a->offset)));
+}
+
+/* The file is in f32 throughout, and infers: a change of type is no op, nor is dropout. */
+static void unchanged(kd_export *e, const kd_node *node)
 {
     kdas_onnx_layout layout = kd_export_layout(e, node->in[0]);
 
@@ -261,6 +325,7 @@ static const struct {
 } forms[] = {
     { KDAS_OP_CONV2D, conv2d },
     { KDAS_OP_DWCONV2D, dwconv2d },
+    { KDAS_OP_DECONV2D, deconv2d },
     { KDAS_OP_LINEAR, linear },
     { KDAS_OP_MATMUL, matmul },
     { KDAS_OP_ATTENTION, attention },
@@ -274,11 +339,19 @@ static const struct {
     { KDAS_OP_ADD, add },
     { KDAS_OP_SUB, sub },
     { KDAS_OP_MUL, mul },
-    { KDAS_OP_CAST, cast },
+    { KDAS_OP_ABS, absolute },
+    { KDAS_OP_SILU, silu },
+    { KDAS_OP_LEAKY_RELU, leaky_relu },
+    { KDAS_OP_ELU, elu },
+    { KDAS_OP_RECOLOUR, recolour },
+    { KDAS_OP_CAST, unchanged },
+    { KDAS_OP_DROPOUT, unchanged },
     { KDAS_OP_CHANNEL_MEAN, channel_mean },
     { KDAS_OP_CHANNEL_MAX, channel_max },
     { KDAS_OP_POOL_MAX, pool_max },
     { KDAS_OP_POOL_AVG, kd_form_pool_avg },
+    { KDAS_OP_WINDOW_MAX, kd_form_window_max },
+    { KDAS_OP_WINDOW_AVG, kd_form_window_avg },
     { KDAS_OP_CONCAT, kd_form_concat },
     { KDAS_OP_SLICE, kd_form_slice },
     { KDAS_OP_CROP, kd_form_crop },

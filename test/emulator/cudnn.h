@@ -1,5 +1,5 @@
 /* cudnn.h - the host emulation of CUDA: the part of cuDNN that the plug-in uses, dense convolution in N,H,W,C with
- * filters (O,kh,kw,C). Scalars are floats on the host, read at the call. */
+ * filters (O,kh,kw,C/groups). Scalars are floats on the host, read at the call. */
 #ifndef KD_EMULATOR_CUDNN_H
 #define KD_EMULATOR_CUDNN_H
 #include "cuda_runtime_api.h"
@@ -126,6 +126,7 @@ cudnnStatus_t cudnnSetConvolution2dDescriptor(cudnnConvolutionDescriptor_t conv,
                                               int pad_w, int u, int v, int dilation_h,
                                               int dilation_w, cudnnConvolutionMode_t mode,
                                               cudnnDataType_t compute);
+cudnnStatus_t cudnnSetConvolutionGroupCount(cudnnConvolutionDescriptor_t conv, int groups);
 cudnnStatus_t cudnnSetConvolutionMathType(cudnnConvolutionDescriptor_t conv, cudnnMathType_t math);
 
 cudnnStatus_t cudnnGetConvolutionForwardAlgorithm_v7(

@@ -25,7 +25,7 @@ struct cudnnFilterStruct {
 };
 struct cudnnConvolutionStruct {
     bool            set;
-    int             pad_h, pad_w, step_h, step_w, gap_h, gap_w;
+    int             pad_h, pad_w, step_h, step_w, gap_h, gap_w, groups;
     cudnnMathType_t math;
 };
 
@@ -46,12 +46,14 @@ struct convolution {
     float                  alpha, beta;
     void                  *at_x, *at_w, *at_y, *workspace;
     size_t                 workspace_bytes;
-    // Elements: of an image of x and of y, of the filter, of a row of patches; rows of them.
+    // Elements: of an image of x and of y, of the filter, of a row of patches of one group; rows of them; outputs of
+    // one group.
     size_t image_x() const { return (size_t)x.c * (size_t)x.h * (size_t)x.w; }
     size_t image_y() const { return (size_t)y.c * rows(); }
     size_t filter() const { return (size_t)w.o * patch(); }
     size_t patch() const { return (size_t)w.h * (size_t)w.w * (size_t)w.c; }
     size_t rows() const { return (size_t)y.h * (size_t)y.w; }
+    size_t outputs() const { return (size_t)(w.o / conv.groups); }
 };
 
 bool type_of(cudnnDataType_t type, cudaDataType *out)
@@ -86,7 +88,7 @@ cudnnStatus_t describe(convolution *out, direction way, cudnnHandle_t handle,
         return CUDNN_STATUS_NOT_SUPPORTED;
     if (out->type == CUDA_R_16BF && compute_capability() < 80)
         return CUDNN_STATUS_NOT_SUPPORTED_ARCH_MISMATCH;
-    if (x->c != w->c || y->c != w->o || x->n != y->n ||
+    if (w->o % conv->groups || x->c != w->c * conv->groups || y->c != w->o || x->n != y->n ||
         y->h != extent(x->h, conv->pad_h, w->h, conv->step_h, conv->gap_h) ||
         y->w != extent(x->w, conv->pad_w, w->w, conv->step_w, conv->gap_w))
         return CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH;
@@ -97,26 +99,29 @@ cudnnStatus_t describe(convolution *out, direction way, cudnnHandle_t handle,
 
 // ---- Patches ---------------------------------------------------------------------------------------
 
-// patches[p][ky][kx][c] = x at output pixel p, tap (ky,kx); zero outside of the image.
-void lay_out_patches(float *patches, const float *x, const convolution &v)
+// patches[p][ky][kx][c] = x at output pixel p, tap (ky,kx), channel c of this group; zero outside of the image.
+void lay_out_patches(float *patches, const float *x, const convolution &v, int group)
 {
-    const size_t bytes = (size_t)v.x.c * sizeof *x;
+    const size_t bytes = (size_t)v.w.c * sizeof *x;
 
     for (int oy = 0; oy < v.y.h; oy++)
         for (int ox = 0; ox < v.y.w; ox++)
             for (int ky = 0; ky < v.w.h; ky++)
-                for (int kx = 0; kx < v.w.w; kx++, patches += v.x.c) {
+                for (int kx = 0; kx < v.w.w; kx++, patches += v.w.c) {
                     const int iy = oy * v.conv.step_h - v.conv.pad_h + ky * v.conv.gap_h;
                     const int ix = ox * v.conv.step_w - v.conv.pad_w + kx * v.conv.gap_w;
                     if (iy < 0 || iy >= v.x.h || ix < 0 || ix >= v.x.w)
                         std::memset(patches, 0, bytes);
                     else
-                        std::memcpy(patches, x + ((size_t)iy * v.x.w + ix) * v.x.c, bytes);
+                        std::memcpy(patches,
+                                    x + ((size_t)iy * v.x.w + ix) * v.x.c + (size_t)group * v.w.c,
+                                    bytes);
                 }
 }
 
 // The other way: x += the patches, tap by tap, or with the last tap first.
-void gather_patches(float *x, const float *patches, const convolution &v, bool last_first)
+void gather_patches(float *x, const float *patches, const convolution &v, int group,
+                    bool last_first)
 {
     const int taps = v.w.h * v.w.w;
 
@@ -128,9 +133,9 @@ void gather_patches(float *x, const float *patches, const convolution &v, bool l
                 const int ix = ox * v.conv.step_w - v.conv.pad_w + kx * v.conv.gap_w;
                 if (iy < 0 || iy >= v.x.h || ix < 0 || ix >= v.x.w) continue;
                 const float *from =
-                    patches + ((size_t)oy * v.y.w + ox) * v.patch() + (size_t)tap * v.x.c;
-                float *to = x + ((size_t)iy * v.x.w + ix) * v.x.c;
-                for (int c = 0; c < v.x.c; c++)
+                    patches + ((size_t)oy * v.y.w + ox) * v.patch() + (size_t)tap * v.w.c;
+                float *to = x + ((size_t)iy * v.x.w + ix) * v.x.c + (size_t)group * v.w.c;
+                for (int c = 0; c < v.w.c; c++)
                     to[c] += from[c];
             }
     }
@@ -158,13 +163,39 @@ void read_factor(float *out, const convolution &v, const void *memory, size_t fi
     if (v.tf32) round_to_tf32(out, n);
 }
 
-// Row-major c (m x n) = a (m x k) b (k x n), either transposed in memory; `add` to c.
-void multiply(float *c, const float *a, bool ta, const float *b, bool tb, size_t m, size_t n,
-              size_t k, bool add)
+// A row-major matrix: where it begins, and the elements from one row to the next.
+struct matrix {
+    float *at;
+    size_t ld;
+};
+
+// c (m x n) = a (m x k) b (k x n), either transposed in memory; `add` to c.
+void multiply(matrix c, matrix a, bool ta, matrix b, bool tb, size_t m, size_t n, size_t k,
+              bool add)
 {
     cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
-                (int)m, (int)n, (int)k, 1.0f, a, (int)(ta ? m : k), b, (int)(tb ? k : n),
-                add ? 1.0f : 0.0f, c, (int)n);
+                (int)m, (int)n, (int)k, 1.0f, a.at, (int)a.ld, b.at, (int)b.ld, add ? 1.0f : 0.0f,
+                c.at, (int)c.ld);
+}
+
+// One group of one image, of x, y, w and scratch for patches, all in floats. `add` to the filter's gradient.
+void compute_group(const convolution &v, int group, bool reversed, bool add, float *x, float *y,
+                   float *w, float *patches)
+{
+    const size_t outputs = v.outputs();
+    const matrix rows    = { patches, v.patch() },
+                 out     = { y + (size_t)group * outputs, (size_t)v.y.c },
+                 filter  = { w + (size_t)group * outputs * v.patch(), v.patch() };
+
+    if (v.way != BACKWARD_DATA) lay_out_patches(patches, x, v, group);
+    if (v.way == FORWARD) {
+        multiply(out, rows, false, filter, true, v.rows(), outputs, v.patch(), false);
+    } else if (v.way == BACKWARD_DATA) {
+        multiply(rows, out, false, filter, false, v.rows(), v.patch(), outputs, false);
+        gather_patches(x, patches, v, group, reversed);
+    } else {
+        multiply(filter, out, true, rows, false, outputs, v.patch(), v.rows(), add);
+    }
 }
 
 void compute(const convolution &v, bool reversed, float *memory)
@@ -175,22 +206,15 @@ void compute(const convolution &v, bool reversed, float *memory)
     if (v.way != BACKWARD_FILTER) read_factor(w, v, v.at_w, 0, v.filter());
     for (int k = 0; k < v.x.n; k++) {
         const size_t i = (size_t)(reversed ? v.x.n - 1 - k : k);
-        if (v.way != BACKWARD_DATA) {
+        if (v.way != BACKWARD_DATA)
             read_factor(x, v, v.at_x, i * v.image_x(), v.image_x());
-            lay_out_patches(patches, x, v);
-        }
-        if (v.way != FORWARD) read_factor(y, v, v.at_y, i * v.image_y(), v.image_y());
-        if (v.way == FORWARD) {
-            multiply(y, patches, false, w, true, v.rows(), (size_t)v.w.o, v.patch(), false);
-            write(v, v.at_y, i * v.image_y(), y, old, v.image_y());
-        } else if (v.way == BACKWARD_DATA) {
-            multiply(patches, y, false, w, false, v.rows(), v.patch(), (size_t)v.w.o, false);
+        else
             std::fill(x, x + v.image_x(), 0.0f);
-            gather_patches(x, patches, v, reversed);
-            write(v, v.at_x, i * v.image_x(), x, old, v.image_x());
-        } else {
-            multiply(w, y, true, patches, false, (size_t)v.w.o, v.patch(), v.rows(), k > 0);
-        }
+        if (v.way != FORWARD) read_factor(y, v, v.at_y, i * v.image_y(), v.image_y());
+        for (int g = 0; g < v.conv.groups; g++)
+            compute_group(v, g, reversed, k > 0, x, y, w, patches);
+        if (v.way == FORWARD) write(v, v.at_y, i * v.image_y(), y, old, v.image_y());
+        if (v.way == BACKWARD_DATA) write(v, v.at_x, i * v.image_x(), x, old, v.image_x());
     }
     if (v.way == BACKWARD_FILTER) write(v, v.at_w, 0, w, old, v.filter());
 }
@@ -395,7 +419,14 @@ cudnnStatus_t cudnnSetConvolution2dDescriptor(cudnnConvolutionDescriptor_t conv,
         return CUDNN_STATUS_BAD_PARAM;
     if (mode != CUDNN_CROSS_CORRELATION || compute != CUDNN_DATA_FLOAT)
         return CUDNN_STATUS_NOT_SUPPORTED;
-    *conv = { true, pad_h, pad_w, u, v, dilation_h, dilation_w, CUDNN_DEFAULT_MATH };
+    *conv = { true, pad_h, pad_w, u, v, dilation_h, dilation_w, 1, CUDNN_DEFAULT_MATH };
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnSetConvolutionGroupCount(cudnnConvolutionDescriptor_t conv, int groups)
+{
+    if (!conv || groups < 1) return CUDNN_STATUS_BAD_PARAM;
+    conv->groups = groups;
     return CUDNN_STATUS_SUCCESS;
 }
 

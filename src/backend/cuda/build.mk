@@ -16,7 +16,8 @@ CUDA_DIR := src/backend/cuda
 CUDA_C   := $(sort $(wildcard $(CUDA_DIR)/*.c))
 CUDA_OPS := $(sort $(wildcard $(CUDA_DIR)/op/*.cu))
 # Those without activations of 16 bits
-CUDA_F32_OPS := $(filter $(CUDA_DIR)/op/loss%.cu $(CUDA_DIR)/op/update.cu $(CUDA_DIR)/op/cast.cu $(CUDA_DIR)/op/softmax.cu,$(CUDA_OPS))
+CUDA_F32_OPS := $(filter $(CUDA_DIR)/op/loss%.cu $(CUDA_DIR)/op/update.cu $(CUDA_DIR)/op/cast.cu $(CUDA_DIR)/op/softmax.cu \
+                       $(CUDA_DIR)/op/recolour.cu,$(CUDA_OPS))
 CUDA_OBJ := $(CUDA_C:%.c=%.o) $(CUDA_OPS:%.cu=%.f32.o) \
             $(foreach type,f16 bf16,$(patsubst %.cu,%.$(type).o,$(filter-out $(CUDA_F32_OPS),$(CUDA_OPS))))
 

@@ -29,50 +29,61 @@ static cudnnMathType_t math_type(const kdas_device *device, int32_t type)
     return device->tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
 }
 
-static bool fits(const kdas_desc *d)
+static bool fits(int64_t a, int64_t b, int64_t c, int64_t d)
 {
-    int64_t n = 1;
+    const int64_t dim[] = { a, b, c, d };
+    int64_t       n     = 1;
 
-    for (int i = 0; i < KDAS_MAX_DIMS; i++)
-        n = d->dim[i] > 0 && n <= INT_MAX / d->dim[i] ? n * d->dim[i] : INT64_MAX;
+    for (size_t i = 0; i < KD_COUNT(dim); i++)
+        n = dim[i] > 0 && n <= INT_MAX / dim[i] ? n * dim[i] : INT64_MAX;
     return n <= INT_MAX;
+}
+
+/* It counts in ints, and pads both sides equally. */
+static bool takes(const kd_cuda_conv *s)
+{
+    return s->top == s->bottom && s->left == s->right && fits(s->n, s->h, s->w, s->c) &&
+           fits(s->n, s->p, s->q, s->o) && fits(s->o, s->width, 1, 1);
 }
 
 /* ---- descriptors ---- */
 
-static cudnnStatus_t describe_map(cudnnTensorDescriptor_t to, const kdas_desc *d)
+static cudnnStatus_t describe_map(cudnnTensorDescriptor_t to, kdas_dtype type, int64_t n, int64_t c,
+                                  int64_t h, int64_t w)
 {
-    return cudnnSetTensor4dDescriptor(to, CUDNN_TENSOR_NHWC, data_type(d->dtype), (int)d->dim[0],
-                                      (int)d->dim[3], (int)d->dim[1], (int)d->dim[2]);
+    return cudnnSetTensor4dDescriptor(to, CUDNN_TENSOR_NHWC, data_type(type), (int)n, (int)c,
+                                      (int)h, (int)w);
 }
 
-static cudnnStatus_t describe_convolution(const kdas_device *device, const kdas_node_desc *node,
-                                          cudnnConvolutionDescriptor_t *out)
+static cudnnStatus_t describe_convolution(const kdas_device *device, const kd_cuda_conv *s,
+                                          kdas_dtype type, cudnnConvolutionDescriptor_t *out)
 {
-    const kdas_conv_attr *a      = node->attr;
-    cudnnStatus_t         status = cudnnCreateConvolutionDescriptor(out);
+    cudnnStatus_t status = cudnnCreateConvolutionDescriptor(out);
 
     if (status != CUDNN_STATUS_SUCCESS) return status;
-    status = cudnnSetConvolution2dDescriptor(*out, a->pad[0], a->pad[1], a->stride, a->stride, 1, 1,
+    status = cudnnSetConvolution2dDescriptor(*out, (int)s->top, (int)s->left, (int)s->stride,
+                                             (int)s->stride, (int)s->dilation, (int)s->dilation,
                                              CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT);
+    if (status == CUDNN_STATUS_SUCCESS && s->groups > 1)
+        status = cudnnSetConvolutionGroupCount(*out, (int)s->groups);
     if (status != CUDNN_STATUS_SUCCESS) return status;
-    return cudnnSetConvolutionMathType(*out, math_type(device, node->out.dtype));
+    return cudnnSetConvolutionMathType(*out, math_type(device, type));
 }
 
-static cudnnStatus_t describe(const kdas_device *device, const kdas_node_desc *node, kd_cuda_dnn *d)
+static cudnnStatus_t describe(const kdas_device *device, const kd_cuda_conv *s, kdas_dtype type,
+                              kd_cuda_dnn *d)
 {
-    const int64_t *w      = node->in[1].dim;
-    cudnnStatus_t  status = cudnnCreateTensorDescriptor(&d->x);
+    cudnnStatus_t status = cudnnCreateTensorDescriptor(&d->x);
 
-    if (status == CUDNN_STATUS_SUCCESS) status = describe_map(d->x, &node->in[0]);
+    if (status == CUDNN_STATUS_SUCCESS) status = describe_map(d->x, type, s->n, s->c, s->h, s->w);
     if (status == CUDNN_STATUS_SUCCESS) status = cudnnCreateTensorDescriptor(&d->y);
-    if (status == CUDNN_STATUS_SUCCESS) status = describe_map(d->y, &node->out);
+    if (status == CUDNN_STATUS_SUCCESS) status = describe_map(d->y, type, s->n, s->o, s->p, s->q);
     if (status == CUDNN_STATUS_SUCCESS) status = cudnnCreateFilterDescriptor(&d->w);
     if (status == CUDNN_STATUS_SUCCESS)
-        status = cudnnSetFilter4dDescriptor(d->w, data_type(node->out.dtype), CUDNN_TENSOR_NHWC,
-                                            (int)w[0], (int)w[1], (int)w[2], (int)w[3]);
+        status = cudnnSetFilter4dDescriptor(d->w, data_type(type), CUDNN_TENSOR_NHWC, (int)s->o,
+                                            (int)(s->c / s->groups), (int)s->kh, (int)s->kw);
     for (int i = 0; i < KD_DNN_WAYS && status == CUDNN_STATUS_SUCCESS; i++)
-        status = describe_convolution(device, node, &d->conv[i]);
+        status = describe_convolution(device, s, type, &d->conv[i]);
     return status;
 }
 
@@ -115,33 +126,32 @@ CHOOSE(choose_dx, KD_DNN_DX, cudnnGetConvolutionBackwardDataAlgorithm_v7,
 CHOOSE(choose_dw, KD_DNN_DW, cudnnGetConvolutionBackwardFilterAlgorithm_v7,
        cudnnConvolutionBwdFilterAlgoPerf_t, d->x, d->y, d->w)
 
-static bool choose(const kdas_device *device, const kdas_node_desc *node, kd_cuda_dnn *d)
+static bool choose(const kdas_device *device, kdas_dtype type, unsigned ways, kd_cuda_dnn *d)
 {
-    bool full = node->out.dtype == KDAS_F32 && !device->tf32;
+    bool full = type == KDAS_F32 && !device->tf32;
 
-    return choose_forward(device, d, full) && (!(node->wants & 1) || choose_dx(device, d, full)) &&
-           (!(node->wants & 2) || choose_dw(device, d, full));
+    return (!(ways >> KD_DNN_FORWARD & 1) || choose_forward(device, d, full)) &&
+           (!(ways >> KD_DNN_DX & 1) || choose_dx(device, d, full)) &&
+           (!(ways >> KD_DNN_DW & 1) || choose_dw(device, d, full));
 }
 
 /* ---- open, close, run ---- */
 
-kdas_status kd_cuda_dnn_open(kdas_device *device, const kdas_node_desc *node, kd_cuda_dnn **out)
+kdas_status kd_cuda_dnn_open(kdas_device *device, const kd_cuda_conv *shape, kdas_dtype type,
+                             unsigned ways, kd_cuda_dnn **out)
 {
-    const kdas_conv_attr *attr = node->attr;
-    kd_cuda_dnn          *d;
-    cudnnStatus_t         status;
+    kd_cuda_dnn  *d;
+    cudnnStatus_t status;
 
     *out = NULL;
-    if (attr->pad[0] != attr->pad_end[0] || attr->pad[1] != attr->pad_end[1]) return KDAS_OK; /* it pads both sides equally */
-    if (!device->dnn || !fits(&node->in[0]) || !fits(&node->in[1]) || !fits(&node->out))
-        return KDAS_OK;
+    if (!device->dnn || !takes(shape)) return KDAS_OK;
     d = device->host.alloc(device->host.user, sizeof *d);
     if (!d)
-        return device->host.fail(KDAS_ENOMEM, "cuda:%d: conv2d: no memory for its algorithms",
-                                 device->index);
+        return device->host.fail(KDAS_ENOMEM, "cuda:%d: %s: no memory for its algorithms",
+                                 device->index, device->op);
     memset(d, 0, sizeof *d);
-    status = describe(device, node, d);
-    if (status == CUDNN_STATUS_SUCCESS && choose(device, node, d)) {
+    status = describe(device, shape, type, d);
+    if (status == CUDNN_STATUS_SUCCESS && choose(device, type, ways, d)) {
         *out = d;
         return KDAS_OK;
     }
@@ -195,9 +205,10 @@ kdas_status kd_cuda_dnn_run(kdas_device *device, const kd_cuda_dnn *d, int way, 
 
 #else
 
-kdas_status kd_cuda_dnn_open(kdas_device *device, const kdas_node_desc *node, kd_cuda_dnn **out)
+kdas_status kd_cuda_dnn_open(kdas_device *device, const kd_cuda_conv *shape, kdas_dtype type,
+                             unsigned ways, kd_cuda_dnn **out)
 {
-    (void)device, (void)node;
+    (void)device, (void)shape, (void)type, (void)ways;
     *out = NULL;
     return KDAS_OK;
 }

@@ -1,8 +1,9 @@
-/* dnn.h - dense convolution by cuDNN, where it has an algorithm. x (N,H,W,C), w (O,kh,kw,C), y (N,P,Q,O), and their
+/* dnn.h - dense convolution by cuDNN, where it has an algorithm. x (N,H,W,C), w (O,kh,kw,C/groups), y (N,P,Q,O), and their
  * gradients, all of one type. */
 #ifndef KD_CUDA_DNN_H
 #define KD_CUDA_DNN_H
 #include "backend/cuda/cuda.h"
+#include "backend/cuda/conv.h"
 
 KDAS_BEGIN
 
@@ -13,9 +14,10 @@ enum { KD_DNN_FORWARD, KD_DNN_DX, KD_DNN_DW, KD_DNN_WAYS };
 
 typedef struct kd_cuda_dnn kd_cuda_dnn;
 
-/* Choose algorithms for the node of a CONV2D and the gradients that it wants. *out is NULL without cuDNN, or if it lacks one
- * of them; released by kd_cuda_dnn_close(). */
-kdas_status kd_cuda_dnn_open(kdas_device *device, const kdas_node_desc *node, kd_cuda_dnn **out);
+/* Choose algorithms for a convolution of this type and the directions in `ways`: bit i is the i-th of KD_DNN_*. *out is NULL
+ * without cuDNN, or if it lacks one of them; released by kd_cuda_dnn_close(). */
+kdas_status kd_cuda_dnn_open(kdas_device *device, const kd_cuda_conv *shape, kdas_dtype type,
+                             unsigned ways, kd_cuda_dnn **out);
 void        kd_cuda_dnn_close(kdas_device *device, kd_cuda_dnn *dnn);
 /* Bytes of scratch for one of KD_DNN_*. */
 size_t kd_cuda_dnn_work(const kd_cuda_dnn *dnn, int way);

@@ -1,5 +1,5 @@
-/* layer.h - the three products of a linear layer, which convolutions use, too, on top of kd_cuda_multiply(). x (rows, in),
- * w (out, in), y (rows, out), row-major. */
+/* layer.h - the three products of a linear layer, which convolutions use, too, on top of kd_cuda_multiply(). x (rows,
+ * groups, in), w (groups, out, in), y (rows, groups, out), row-major: each group is a layer of its own. */
 #ifndef KD_CUDA_LAYER_H
 #define KD_CUDA_LAYER_H
 #include "backend/cuda/cuda.h"
@@ -8,7 +8,7 @@ KDAS_BEGIN
 
 typedef struct kd_cuda_layer {
     kdas_dtype type; /* of x, w, y and the gradients of x and y */
-    int64_t    rows, in, out;
+    int64_t    rows, in, out, groups;
 } kd_cuda_layer;
 
 /* y = x w' + beta y */

@@ -1,4 +1,4 @@
-/* arith.cu - ADD, SUB and MUL of a (N,H,W,C) with b, whose axes are a's or 1; SCALE and DROP_PATH.
+/* arith.cu - ADD, SUB and MUL of a (N,H,W,C) with b, whose axes are a's or 1; SCALE, DROP_PATH and DROPOUT.
  *
  * Axes are merged first: neighbouring axes that b shares with a become one, and so do neighbouring axes along which b is
  * broadcast. Equal shapes become one long row. Shared and broadcast axes then alternate, so the gradient of b is a sum down
@@ -280,6 +280,27 @@ KERNEL(drop_path_accumulate)
     DISPATCH_WIDTH(width, drop_path, x, y, images, n, keep, seed, add);
 }
 
+static __device__ __forceinline__ void drop(const elem *x, elem *y, int64_t groups, float keep,
+                                            uint64_t seed, int add, const int width)
+{
+    EACH(i, groups)
+    {
+        quad v = load(x + i * width, width);
+
+        EACH_VALUE(k, width)
+        v.v[k] *= unit(seed, (uint64_t)(i * width + k)) < keep ? 1 / keep : 0;
+        accumulate_quad(y + i * width, v, add, width);
+    }
+}
+
+KERNEL(dropout_accumulate)
+(const elem *x, elem *y, int64_t groups, float keep, uint64_t seed, const uint64_t *seed_at,
+ int add, int width)
+{
+    if (seed_at) seed = *seed_at;
+    DISPATCH_WIDTH(width, drop, x, y, groups, keep, seed, add);
+}
+
 #ifdef KD_HOST
 
 static bool same_shapes(const kdas_node_desc *node)
@@ -477,5 +498,32 @@ static kdas_status drop_path_backward(kdas_device *device, const kdas_call *call
 }
 
 KD_OP(drop_path, NULL, NULL, NULL, drop_path_forward, drop_path_backward)
+
+/* to = or += from, each element times its factor. */
+static kdas_status thinned(kdas_device *device, const kdas_call *call, void *to, const void *from,
+                           int add)
+{
+    const kdas_drop_attr *attr  = (const kdas_drop_attr *)call->node->attr;
+    bool                  train = call->node->flags & KDAS_NODE_TRAIN;
+    int64_t               n     = elements(&call->node->out);
+    int                   width = width_of(n, to, from, NULL, NULL);
+
+    return LAUNCH_EACH(device, dropout_accumulate, n / width, (const elem *)from, (elem *)to,
+                       n / width, train ? 1 - attr->p : 1.0f, call->seed, call->seed_at, add,
+                       width);
+}
+
+static kdas_status dropout_forward(kdas_device *device, const kdas_call *call)
+{
+    return thinned(device, call, call->out, call->in[0], 0);
+}
+
+static kdas_status dropout_backward(kdas_device *device, const kdas_call *call)
+{
+    if (!call->din[0]) return KDAS_OK;
+    return thinned(device, call, call->din[0], call->dout, adds(call, 0));
+}
+
+KD_OP(dropout, NULL, NULL, NULL, dropout_forward, dropout_backward)
 
 #endif

@@ -23,7 +23,7 @@ enum {
 
 /* x (N,H,W,C) -> (N,P,Q,C). */
 typedef struct dwconv_shape {
-    int64_t n, h, w, c, p, q, kh, kw, stride, pad;
+    int64_t n, h, w, c, p, q, kh, kw, stride, top, left; /* top, left: the padding before */
 } dwconv_shape;
 
 /* A 3x3 filter over a whole batch. */
@@ -118,11 +118,10 @@ static __device__ __forceinline__ void dwconv_walk(const int purpose, const dwco
 
 #ifdef KD_HOST
 
-/* The padding, from the sizes of x and of the result. */
 static inline dwconv_shape dwconv_shape_of(const int64_t *x, const int64_t *out, int64_t kh,
-                                           int64_t kw, int64_t stride, int64_t pad)
+                                           int64_t kw, int64_t stride, int64_t top, int64_t left)
 {
-    dwconv_shape s = { x[0], x[1], x[2], out[3], out[1], out[2], kh, kw, stride, pad };
+    dwconv_shape s = { x[0], x[1], x[2], out[3], out[1], out[2], kh, kw, stride, top, left };
 
     return s;
 }
@@ -130,8 +129,8 @@ static inline dwconv_shape dwconv_shape_of(const int64_t *x, const int64_t *out,
 /* Does dwconv_walk() support it? */
 static inline bool dwconv_is_same(const dwconv_shape *s)
 {
-    return s->kh == 3 && s->kw == 3 && s->stride == 1 && s->pad == 1 && s->p == s->h &&
-           s->q == s->w && s->h < INT32_MAX && s->w < INT32_MAX - DW_STRETCH &&
+    return s->kh == 3 && s->kw == 3 && s->stride == 1 && s->top == 1 && s->left == 1 &&
+           s->p == s->h && s->q == s->w && s->h < INT32_MAX && s->w < INT32_MAX - DW_STRETCH &&
            s->c < INT32_MAX / DW_TAPS;
 }
 

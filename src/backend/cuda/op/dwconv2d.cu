@@ -81,8 +81,8 @@ KERNEL(dwconv2d_forward)
     EACH(at, s.n * s.p * s.q * s.c)
     {
         int64_t c = at % s.c, r = at / s.c, n = r / (s.p * s.q);
-        int64_t top  = r / s.q % s.p * s.stride - s.pad;
-        int64_t left = r % s.q * s.stride - s.pad;
+        int64_t top  = r / s.q % s.p * s.stride - s.top;
+        int64_t left = r % s.q * s.stride - s.left;
         float   sum  = bias ? bias[c] : 0;
 
         for (int64_t i = 0; i < s.kh; i++)
@@ -95,13 +95,13 @@ KERNEL(dwconv2d_forward)
     }
 }
 
-/* The gradient of input (h, w): the sum over the outputs that read it, those p with h = p stride - pad + i, 0 <= i < kh. */
+/* The gradient of input (h, w): the sum over the outputs that read it, those p with h = p stride - top + i, 0 <= i < kh. */
 KERNEL(dwconv2d_backward)(elem *dx, const elem *dy, const float *filter, int add, dwconv_shape s)
 {
     EACH(at, s.n * s.h * s.w * s.c)
     {
         int64_t c = at % s.c, r = at / s.c, n = r / (s.h * s.w);
-        int64_t h = r / s.w % s.h + s.pad, w = r % s.w + s.pad;
+        int64_t h = r / s.w % s.h + s.top, w = r % s.w + s.left;
         int64_t p0  = h < s.kh ? 0 : (h - s.kh) / s.stride + 1;
         int64_t q0  = w < s.kw ? 0 : (w - s.kw) / s.stride + 1;
         float   sum = 0;
@@ -125,8 +125,8 @@ KERNEL(dwconv2d_parts)
     float            sum = 0;
 
     for (int64_t r = first + threadIdx.x / 32; c < s.c && r < end; r += DW_ROWS) {
-        int64_t h = r / s.q % s.p * s.stride - s.pad + k / s.kw;
-        int64_t w = r % s.q * s.stride - s.pad + k % s.kw, n = r / (s.p * s.q);
+        int64_t h = r / s.q % s.p * s.stride - s.top + k / s.kw;
+        int64_t w = r % s.q * s.stride - s.left + k % s.kw, n = r / (s.p * s.q);
         float   g = num(dy[r * s.c + c]);
 
         if (k == taps)
@@ -229,7 +229,7 @@ static dwconv_shape shape_of(const kdas_node_desc *node)
     const kdas_desc      *w    = &node->in[1];
 
     return dwconv_shape_of(node->in[0].dim, node->out.dim, w->dim[2], w->dim[3], attr->stride,
-                           attr->pad[0]);
+                           attr->pad[0], attr->pad[1]);
 }
 
 static kdas_status dwconv2d_prepare(kdas_device *device, const kdas_node_desc *node,

@@ -46,7 +46,7 @@ kdas_status KD_TYPED(kd_cuda_narrow)(kdas_device *device, void *to, const float 
 
 static kd_cuda_layer layer_of(const kdas_node_desc *node)
 {
-    kd_cuda_layer l = { KD_ELEM, rows_of(&node->out), node->in[0].dim[3], node->out.dim[3] };
+    kd_cuda_layer l = { KD_ELEM, rows_of(&node->out), node->in[0].dim[3], node->out.dim[3], 1 };
 
     return l;
 }

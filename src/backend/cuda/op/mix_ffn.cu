@@ -42,10 +42,11 @@ static ffn ffn_of(const kdas_node_desc *node)
 
     s.fc1.type = s.fc2.type = KD_ELEM;
     s.fc1.rows = s.fc2.rows = rows;
-    s.fc1.in                = x[3];
+    s.fc1.groups = s.fc2.groups = 1;
+    s.fc1.in                    = x[3];
     s.fc1.out = s.fc2.in = f;
     s.fc2.out            = node->out.dim[3];
-    s.filter             = dwconv_shape_of(map, map, 3, 3, 1, 1);
+    s.filter             = dwconv_shape_of(map, map, 3, 3, 1, 1, 1);
     s.hidden             = KD_ALIGN_UP((size_t)(rows * f) * sizeof(elem));
     s.pack_filter        = KD_ALIGN_UP((size_t)(DW_TAPS * f) * sizeof(float));
     s.pack_w1            = KD_ALIGN_UP((size_t)(f * s.fc1.in) * sizeof(elem));
