@@ -31,8 +31,10 @@ says() # PATTERN PROGRAM ARGUMENT...
 }
 
 # ---- Every program explains itself --------------------------------------------------------------------
+narrow() { ! "$bin/$1" --help | grep '.\{81\}'; }
 for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-doctor kdas-export kdas-bench; do
     claim "$program --help says how it is used" says "usage:\|Usage:" $program --help
+    claim "the help of $program has lines of 80 columns" narrow $program
     claim "$program --version names the library" says "libkdas" $program --version
     claim "$program refuses an option that it lacks" ends 2 "no-such-option" $program --no-such-option
 done
