@@ -188,8 +188,8 @@ static const option options[] = {
     AUGMENT_OPTIONS(given.augment),
     { OPTION_GROUP, "Networks" },
     { OPTION_TEXT, "--student", "MODEL", &given.student, 0, 0,
-      "polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4 (the\none that --student-weights "
-      "names, else polyp_pvt_b0)" },
+      "any network that kdas-inspect lists, such as lite_fpn0 or\nunetpp (the one that "
+      "--student-weights names, else\npolyp_pvt_b0)" },
     { OPTION_TEXT, "--student-weights", "FILE", &given.student_weights, 0, 0, "start from these" },
     { OPTION_TEXT, "--backbone-weights", "FILE", &given.backbone_weights, 0, 0,
       "start the student's backbone from these, such as\nImageNet weights of PVTv2 or "
