@@ -1,7 +1,6 @@
 /* check_lite_fpn.c - the networks lite_fpn*: their gradients, one step, and backbones from
  * files. */
 #include <check.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "support/check_util.h"
 #include "support/files.h"
 #include "support/run_util.h"
+#include "support/slope.h"
 
 enum { SIDE = 64, IMAGES = 2, PIXELS = SIDE * SIDE };
 
@@ -48,30 +48,10 @@ static kdas_batch *draw(void)
     return b;
 }
 
-static int64_t count_of(const kdas_model *m, int32_t i)
-{
-    int64_t dims[4];
-
-    kdas_model_tensor(m, i, NULL, dims, NULL);
-    return dims[0] * dims[1] * dims[2] * dims[3];
-}
-
-static float *values_of(const kdas_model *m, const char *name, int64_t *count)
-{
-    int32_t i = kdas_model_find(m, name);
-    float  *v;
-
-    ck_assert_msg(i >= 0, "there is no %s", name);
-    *count = count_of(m, i);
-    v      = malloc((size_t)*count * sizeof *v);
-    kd_assert_ok(kdas_model_read(m, i, v));
-    return v;
-}
-
 static bool same_values(const kdas_model *a, const kdas_model *b, const char *name)
 {
     int64_t n, k;
-    float  *va = values_of(a, name, &n), *vb = values_of(b, name, &k);
+    float  *va = kd_test_values(a, name, &n), *vb = kd_test_values(b, name, &k);
     bool    same = n == k && kd_test_same_bits(va, vb, (size_t)n * sizeof *va);
 
     free(va);
@@ -108,53 +88,6 @@ START_TEST(taps_have_the_strides_they_are_named_for)
 }
 END_TEST
 
-/* sum of weight times P1, in double. */
-static double value_of(kdas_model *m, kdas_batch *b, const float *weight)
-{
-    static float map[IMAGES * PIXELS];
-    double       sum = 0;
-
-    kd_assert_ok(kdas_model_forward(m, KDAS_MODE_EVAL, b));
-    kd_assert_ok(kdas_model_read_output(m, "P1", map));
-    for (int64_t i = 0; i < IMAGES * PIXELS; i++)
-        sum += (double)map[i] * (double)weight[i];
-    return sum;
-}
-
-/* Move one tensor along its own gradient g, both ways, by a length of 3e-4: the sum changes by
- * the length times |g|, but for kinks of activations that are passed, whose share shrinks with
- * the step (4 % at 1e-2, 0.5 % here), and rounding. Running statistics are constants here. */
-static void assert_slope(kdas_model *m, kdas_batch *b, const float *weight, const char *name)
-{
-    const float *gradients[1] = { weight };
-    int64_t      n;
-    int32_t      i = kdas_model_find(m, name);
-    float       *v = values_of(m, name, &n), *g = malloc((size_t)n * sizeof *g),
-          *moved   = malloc((size_t)n * sizeof *g);
-    double squares = 0, change[2], step;
-
-    kd_assert_ok(kdas_model_zero_gradients(m));
-    value_of(m, b, weight);
-    kd_assert_ok(kdas_model_backward(m, gradients));
-    kd_assert_ok(kdas_model_read_gradient(m, i, g));
-    for (int64_t k = 0; k < n; k++)
-        squares += (double)g[k] * (double)g[k];
-    ck_assert_msg(squares > 0, "%s has no gradient", name);
-    step = 3e-4 / sqrt(squares);
-    for (int way = 0; way < 2; way++) {
-        for (int64_t k = 0; k < n; k++)
-            moved[k] = v[k] + (float)(way ? -step : step) * g[k];
-        kd_assert_ok(kdas_model_write(m, i, moved));
-        change[way] = value_of(m, b, weight);
-    }
-    kd_assert_ok(kdas_model_write(m, i, v));
-    ck_assert_msg(fabs((change[0] - change[1]) / (2 * step * squares) - 1) < 0.01,
-                  "%s: %g instead of %g", name, (change[0] - change[1]) / (2 * step), squares);
-    free(v);
-    free(g);
-    free(moved);
-}
-
 START_TEST(gradients_follow_finite_differences)
 {
     static const char *const names[] = { "backbone._conv_stem.weight",
@@ -173,14 +106,12 @@ START_TEST(gradients_follow_finite_differences)
                                          "out.weight" };
     kdas_model              *m       = make("lite_fpn0", 3);
     kdas_batch              *b       = draw();
-    static float             weight[IMAGES * PIXELS];
 
-    kd_test_fill(weight, IMAGES * PIXELS, "weight", 1e-2, 5e-3);
     /* a few training forwards bring the running statistics near those of these images */
     for (int i = 0; i < 4; i++)
         kd_assert_ok(kdas_model_forward(m, KDAS_MODE_TRAIN, b));
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        assert_slope(m, b, weight, names[i]);
+        kd_test_assert_slope(m, b, names[i], 0.01);
     kdas_batch_destroy(b);
     kdas_model_destroy(m);
 }
@@ -245,7 +176,7 @@ static void save_backbone(const kdas_model *m, const char *path, const char *wit
         if (strncmp(name, "backbone.", 9) != 0 || strcmp(name + 9, without) == 0) continue;
         if (strstr(name, "num_batches_tracked")) continue;
         snprintf(text, sizeof text, "%s%s", prefix, name + 9);
-        v = values_of(m, name, &n);
+        v = kd_test_values(m, name, &n);
         kd_assert_ok(kd_st_writer_put(writer, text, KD_ST_F32, rank, dims, v));
         kept[count++] = v;
     }
