@@ -14,6 +14,7 @@
 /* clang-format off */
 #define D(...)            { .desc = { KDAS_F32, 4, { __VA_ARGS__ } } }
 #define ATTR(member, ...) .attr.member = { __VA_ARGS__ }
+#define CONV_ATTR(s, before, after) ATTR(conv, s, { before, before }, { after, after }, 1, 1)
 #define NONE              .attr.kl = { 1 }
 
 /* ---- Shape rules ---- */
@@ -28,21 +29,52 @@ typedef struct refusal {
     { { .name = #NAME, .op = KDAS_OP_##NAME, attr_, .in = { __VA_ARGS__ } }, status_, part_ }
 
 static const refusal refusals[] = {
-    REFUSE(CONV2D, KDAS_ESHAPE, "1x4x4x3", ATTR(conv, 1, 0, 0), D(1, 4, 4, 3), D(8, 2, 3, 3)),
-    REFUSE(CONV2D, KDAS_ESHAPE, "smaller", ATTR(conv, 1, 0, 0), D(1, 2, 4, 3), D(8, 3, 3, 3)),
-    REFUSE(CONV2D, KDAS_ESHAPE, "9x1x1x1", ATTR(conv, 1, 1, 1), D(1, 4, 4, 3), D(8, 3, 3, 3),
+    REFUSE(CONV2D, KDAS_ESHAPE, "1x4x4x3", CONV_ATTR(1, 0, 0), D(1, 4, 4, 3), D(8, 2, 3, 3)),
+    REFUSE(CONV2D, KDAS_ESHAPE, "smaller", CONV_ATTR(1, 0, 0), D(1, 2, 4, 3), D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_ESHAPE, "9x1x1x1", CONV_ATTR(1, 1, 1), D(1, 4, 4, 3), D(8, 3, 3, 3),
            D(9, 1, 1, 1)),
-    REFUSE(CONV2D, KDAS_EINVAL, "stride 0", ATTR(conv, 0, 1, 1), D(1, 4, 4, 3), D(8, 3, 3, 3)),
-    REFUSE(CONV2D, KDAS_EINVAL, "padding -1", ATTR(conv, 1, -1, -1), D(1, 4, 4, 3), D(8, 3, 3, 3)),
-    REFUSE(CONV2D, KDAS_EINVAL, "1 and -1", ATTR(conv, 1, 1, -1), D(1, 4, 4, 3), D(8, 3, 3, 3)),
-    REFUSE(CONV2D, KDAS_EINVAL, "inputs", ATTR(conv, 1, 0, 0), D(1, 4, 4, 3)),
-    REFUSE(CONV2D, KDAS_ESHAPE, "1x-4x4x3", ATTR(conv, 1, 0, 0), D(1, -4, 4, 3), D(8, 3, 3, 3)),
-    REFUSE(CONV2D, KDAS_ESHAPE, "impossible", ATTR(conv, 1, 0, 0), D(1 << 30, 1 << 30, 1 << 30, 3),
+    REFUSE(CONV2D, KDAS_EINVAL, "stride 0", CONV_ATTR(0, 1, 1), D(1, 4, 4, 3), D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_EINVAL, "padding -1,-1", CONV_ATTR(1, -1, -1), D(1, 4, 4, 3), D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_EINVAL, "1,1 and -1,-1", CONV_ATTR(1, 1, -1), D(1, 4, 4, 3), D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_EINVAL, "inputs", CONV_ATTR(1, 0, 0), D(1, 4, 4, 3)),
+    REFUSE(CONV2D, KDAS_ESHAPE, "1x-4x4x3", CONV_ATTR(1, 0, 0), D(1, -4, 4, 3), D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_ESHAPE, "impossible", CONV_ATTR(1, 0, 0), D(1 << 30, 1 << 30, 1 << 30, 3),
            D(8, 3, 3, 3)),
-    REFUSE(DWCONV2D, KDAS_ESHAPE, "4x1x3x3", ATTR(conv, 1, 1, 1), D(1, 4, 4, 3), D(4, 1, 3, 3)),
-    REFUSE(DWCONV2D, KDAS_ESHAPE, "3x2x3x3", ATTR(conv, 1, 1, 1), D(1, 4, 4, 3), D(3, 2, 3, 3)),
-    REFUSE(DWCONV2D, KDAS_EINVAL, "-2 and 1", ATTR(conv, 1, -2, 1), D(1, 4, 4, 3), D(3, 1, 3, 3)),
-    REFUSE(DWCONV2D, KDAS_ESHAPE, "smaller", ATTR(conv, 1, 0, 0), D(1, 2, 4, 3), D(3, 1, 3, 3)),
+    REFUSE(DWCONV2D, KDAS_ESHAPE, "4x1x3x3", CONV_ATTR(1, 1, 1), D(1, 4, 4, 3), D(4, 1, 3, 3)),
+    REFUSE(DWCONV2D, KDAS_ESHAPE, "3x2x3x3", CONV_ATTR(1, 1, 1), D(1, 4, 4, 3), D(3, 2, 3, 3)),
+    REFUSE(DWCONV2D, KDAS_EINVAL, "-2,-2 and 1,1", CONV_ATTR(1, -2, 1), D(1, 4, 4, 3), D(3, 1, 3, 3)),
+    REFUSE(DWCONV2D, KDAS_ESHAPE, "smaller", CONV_ATTR(1, 0, 0), D(1, 2, 4, 3), D(3, 1, 3, 3)),
+    REFUSE(CONV2D, KDAS_EINVAL, "0,-1 and 0,0", ATTR(conv, 1, { 0, -1 }, { 0, 0 }, 1, 1), D(1, 4, 4, 3),
+           D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_EINVAL, "0,0 and -3,0", ATTR(conv, 1, { 0, 0 }, { -3, 0 }, 1, 1), D(1, 4, 4, 3),
+           D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_EINVAL, "dilation 0", ATTR(conv, 1, { 1, 1 }, { 1, 1 }, 0, 1), D(1, 4, 4, 3),
+           D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_EINVAL, "0 groups", ATTR(conv, 1, { 1, 1 }, { 1, 1 }, 1, 0), D(1, 4, 4, 3),
+           D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_ESHAPE, "smaller", ATTR(conv, 1, { 0, 0 }, { 0, 0 }, 2, 1), D(1, 4, 5, 3),
+           D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_ESHAPE, "8x2x3x3 in 2 groups", ATTR(conv, 1, { 1, 1 }, { 1, 1 }, 1, 2),
+           D(1, 4, 4, 6), D(8, 2, 3, 3)),
+    REFUSE(CONV2D, KDAS_ESHAPE, "7x3x3x3 in 2 groups", ATTR(conv, 1, { 1, 1 }, { 1, 1 }, 1, 2),
+           D(1, 4, 4, 6), D(7, 3, 3, 3)),
+    REFUSE(DWCONV2D, KDAS_EINVAL, "dilation 2", ATTR(conv, 1, { 1, 1 }, { 1, 1 }, 2, 1), D(1, 4, 4, 3),
+           D(3, 1, 2, 2)),
+    REFUSE(DWCONV2D, KDAS_EINVAL, "3 groups", ATTR(conv, 1, { 1, 1 }, { 1, 1 }, 1, 3), D(1, 4, 4, 3),
+           D(3, 1, 3, 3)),
+    REFUSE(DECONV2D, KDAS_ESHAPE, "4x5x2x2", CONV_ATTR(2, 0, 0), D(1, 4, 4, 3), D(4, 5, 2, 2)),
+    REFUSE(DECONV2D, KDAS_ESHAPE, "3x1x1x1", CONV_ATTR(2, 0, 0), D(1, 4, 4, 3), D(3, 5, 2, 2),
+           D(3, 1, 1, 1)),
+    REFUSE(DECONV2D, KDAS_EINVAL, "stride 0", CONV_ATTR(0, 0, 0), D(1, 4, 4, 3), D(3, 5, 2, 2)),
+    REFUSE(DECONV2D, KDAS_EINVAL, "padding 0,0 and -1,-1", CONV_ATTR(2, 0, -1), D(1, 4, 4, 3),
+           D(3, 5, 2, 2)),
+    REFUSE(DECONV2D, KDAS_EINVAL, "dilation 2", ATTR(conv, 2, { 0, 0 }, { 0, 0 }, 2, 1), D(1, 4, 4, 3),
+           D(3, 5, 2, 2)),
+    REFUSE(DECONV2D, KDAS_EINVAL, "3 groups", ATTR(conv, 2, { 0, 0 }, { 0, 0 }, 1, 3), D(1, 4, 4, 3),
+           D(3, 5, 2, 2)),
+    REFUSE(DECONV2D, KDAS_ESHAPE, "nothing is left", CONV_ATTR(1, 1, 1), D(1, 1, 4, 3),
+           D(3, 5, 2, 2)),
+    REFUSE(DECONV2D, KDAS_ESHAPE, "result", CONV_ATTR(INT32_MAX, 0, 0), D(4, 9, 9, 3), D(3, 5, 2, 2)),
     REFUSE(LINEAR, KDAS_ESHAPE, "5x4x1x1", NONE, D(1, 2, 2, 3), D(5, 4, 1, 1)),
     REFUSE(LINEAR, KDAS_ESHAPE, "4x1x1x1", NONE, D(1, 2, 2, 3), D(5, 3, 1, 1), D(4, 1, 1, 1)),
     REFUSE(LAYER_NORM, KDAS_ESHAPE, "4x1x1x1", ATTR(norm, 1e-5f, 0), D(1, 2, 2, 3), D(3, 1, 1, 1),
@@ -75,7 +107,7 @@ static const refusal refusals[] = {
     REFUSE(RESIZE, KDAS_ESHAPE, "result", ATTR(resize, INT32_MAX, INT32_MAX, 0, 0), D(4, 2, 2, 3)),
     REFUSE(MATMUL, KDAS_ESHAPE, "result", ATTR(matmul, 0, 0, 1), D(1, 1, 1LL << 40, 1),
            D(1, 1, 1, 1LL << 40)),
-    REFUSE(CONV2D, KDAS_ESHAPE, "result", ATTR(conv, 1, INT32_MAX, INT32_MAX), D(4, 4, 4, 3), D(8, 3, 3, 3)),
+    REFUSE(CONV2D, KDAS_ESHAPE, "result", CONV_ATTR(1, INT32_MAX, INT32_MAX), D(4, 4, 4, 3), D(8, 3, 3, 3)),
     REFUSE(POOL_AVG, KDAS_ESHAPE, "4x-1", ATTR(pool, 4, -1, 0), D(1, 2, 2, 3)),
     REFUSE(ATTENTION, KDAS_EINVAL, "2 heads", ATTR(attention, 2, 1), D(1, 2, 2, 3), D(1, 2, 2, 6)),
     REFUSE(ATTENTION, KDAS_EINVAL, "0 heads", ATTR(attention, 0, 1), D(1, 2, 2, 3), D(1, 2, 2, 6)),
@@ -87,6 +119,33 @@ static const refusal refusals[] = {
     REFUSE(MATMUL, KDAS_EINVAL, "alpha", ATTR(matmul, 0, 0, NAN), D(1, 1, 2, 3), D(1, 1, 3, 2)),
     REFUSE(DROP_PATH, KDAS_EINVAL, "probability 1", ATTR(drop, 1), D(1, 2, 2, 3)),
     REFUSE(DROP_PATH, KDAS_EINVAL, "probability nan", ATTR(drop, NAN), D(1, 2, 2, 3)),
+    REFUSE(DROPOUT, KDAS_EINVAL, "probability 1", ATTR(drop, 1), D(1, 2, 2, 3)),
+    REFUSE(DROPOUT, KDAS_EINVAL, "probability -0.5", ATTR(drop, -0.5f), D(1, 2, 2, 3)),
+    REFUSE(DROPOUT, KDAS_EINVAL, "probability nan", ATTR(drop, NAN), D(1, 2, 2, 3)),
+    REFUSE(LEAKY_RELU, KDAS_EINVAL, "slope inf", ATTR(leaky, INFINITY), D(1, 2, 2, 3)),
+    REFUSE(LEAKY_RELU, KDAS_EINVAL, "slope nan", ATTR(leaky, NAN), D(1, 2, 2, 3)),
+    REFUSE(ELU, KDAS_EINVAL, "alpha inf", ATTR(leaky, INFINITY), D(1, 2, 2, 3)),
+    REFUSE(ELU, KDAS_EINVAL, "alpha nan", ATTR(leaky, NAN), D(1, 2, 2, 3)),
+    REFUSE(RECOLOUR, KDAS_ESHAPE, "1x2x2x4", ATTR(recolour, { 0, 1, 2 }, { 1, 1, 1 }, { 0 }),
+           D(1, 2, 2, 4)),
+    REFUSE(RECOLOUR, KDAS_EINVAL, "channel 3", ATTR(recolour, { 0, 3, 2 }, { 1, 1, 1 }, { 0 }),
+           D(1, 2, 2, 3)),
+    REFUSE(RECOLOUR, KDAS_EINVAL, "channel -1", ATTR(recolour, { -1, 1, 2 }, { 1, 1, 1 }, { 0 }),
+           D(1, 2, 2, 3)),
+    REFUSE(RECOLOUR, KDAS_EINVAL, "channel 2 is inf", ATTR(recolour, { 0, 1, 2 }, { 1, 1, INFINITY }, { 0 }),
+           D(1, 2, 2, 3)),
+    REFUSE(RECOLOUR, KDAS_EINVAL, "plus nan", ATTR(recolour, { 0, 1, 2 }, { 1, 1, 1 }, { NAN }),
+           D(1, 2, 2, 3)),
+    REFUSE(WINDOW_MAX, KDAS_EINVAL, "size 0", ATTR(window, 0, 1, 0), D(1, 4, 4, 3)),
+    REFUSE(WINDOW_MAX, KDAS_EINVAL, "size 256", ATTR(window, 256, 1, 0), D(1, 400, 400, 3)),
+    REFUSE(WINDOW_MAX, KDAS_EINVAL, "stride 0", ATTR(window, 2, 0, 0), D(1, 4, 4, 3)),
+    REFUSE(WINDOW_MAX, KDAS_EINVAL, "padding -1", ATTR(window, 2, 2, -1), D(1, 4, 4, 3)),
+    REFUSE(WINDOW_MAX, KDAS_EINVAL, "padding 2", ATTR(window, 3, 2, 2), D(1, 4, 4, 3)),
+    REFUSE(WINDOW_MAX, KDAS_ESHAPE, "windows of 5x5", ATTR(window, 5, 1, 0), D(1, 4, 7, 3)),
+    REFUSE(WINDOW_MAX, KDAS_ESHAPE, "1x7x4x3", ATTR(window, 7, 2, 0, 1), D(1, 7, 4, 3)),
+    REFUSE(WINDOW_AVG, KDAS_EINVAL, "padding 1", ATTR(window, 1, 1, 1), D(1, 4, 4, 3)),
+    REFUSE(WINDOW_AVG, KDAS_EINVAL, "size -1", ATTR(window, -1, 1, 0), D(1, 4, 4, 3)),
+    REFUSE(WINDOW_AVG, KDAS_ESHAPE, "smaller", ATTR(window, 3, 3, 0), D(1, 2, 7, 3)),
     REFUSE(BCE, KDAS_ESHAPE, "input 1 is 1x2x2x2", NONE, D(1, 2, 2, 1), D(1, 2, 2, 2)),
     REFUSE(BCE, KDAS_ESHAPE, "input 2 is 1x2x1x1", NONE, D(1, 2, 2, 1), D(1, 2, 2, 1),
            D(1, 2, 1, 1)),
@@ -185,9 +244,16 @@ static const struct {
     int64_t    macs;
     double     thop;
 } costs[] = {
-    COST(CONV2D, 36427776, 36427776, ATTR(conv, 4, 3, 3), D(1, 352, 352, 3), D(32, 3, 7, 7),
+    COST(CONV2D, 36427776, 36427776, CONV_ATTR(4, 3, 3), D(1, 352, 352, 3), D(32, 3, 7, 7),
          D(32, 1, 1, 1))
-    COST(DWCONV2D, 35684352, 35684352, ATTR(conv, 1, 1, 1), D(2, 88, 88, 256), D(256, 1, 3, 3))
+    COST(CONV2D, 4460544, 4460544, ATTR(conv, 1, { 2, 2 }, { 2, 2 }, 2, 2), D(1, 44, 22, 32),
+         D(32, 16, 3, 3))
+    COST(DECONV2D, 63438848, 253755392, CONV_ATTR(2, 0, 0), D(2, 44, 44, 64), D(64, 64, 2, 2),
+         D(64, 1, 1, 1))
+    COST(WINDOW_AVG, 0, 15488, ATTR(window, 2, 2), D(1, 44, 44, 32))
+    COST(WINDOW_MAX, 0, 0, ATTR(window, 2, 2), D(1, 44, 44, 32))
+    COST(SILU, 0, 0, NONE, D(1, 44, 44, 16))
+    COST(DWCONV2D, 35684352, 35684352, CONV_ATTR(1, 1, 1), D(2, 88, 88, 256), D(256, 1, 3, 3))
     COST(LINEAR, 63438848, 63438848, NONE, D(1, 88, 88, 32), D(256, 32, 1, 1))
     COST(ATTENTION, 59969536, 0, ATTR(attention, 1, 1), D(1, 88, 88, 32), D(1, 11, 11, 64))
     COST(MATMUL, 495616, 0, ATTR(matmul, 1, 0, 1), D(1, 1, 1936, 16), D(1, 1, 1936, 16))
@@ -249,13 +315,27 @@ START_TEST(builders_make_nodes_of_the_right_shape)
     kd_graph    *g   = kd_graph_create(&ctx, NULL, KD_TRAIN);
     kd_node     *x   = kd_input(g, "x", kd_desc(2, 6, 4, 8), true);
     kd_node     *w   = kd_input(g, "w", (kdas_desc){ KDAS_F32, 4, { 5, 8, 3, 3 } }, true);
+    kd_node     *gw  = kd_input(g, "gw", (kdas_desc){ KDAS_F32, 4, { 6, 4, 3, 1 } }, true);
+    kd_node     *tw  = kd_input(g, "tw", (kdas_desc){ KDAS_F32, 4, { 8, 3, 4, 4 } }, true);
+    kd_node     *rgb = kd_input(g, "rgb", kd_desc(2, 6, 4, 3), true);
     kd_node     *dw  = kd_input(g, "dw", (kdas_desc){ KDAS_F32, 4, { 8, 1, 3, 3 } }, true);
     kd_node     *m   = kd_input(g, "m", (kdas_desc){ KDAS_F32, 2, { 16, 8, 1, 1 } }, true);
     kd_node     *c   = kd_input(g, "c", (kdas_desc){ KDAS_F32, 1, { 8, 1, 1, 1 } }, true);
     kd_node     *y, *all[17] = { x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x };
 
+    const kdas_recolour_attr colours = { { 2, 1, 0 }, { 1, 1, 1 }, { 0, 0, 0 } };
+    const kdas_conv_attr     form    = { 2, { 2, 1 }, { 2, 0 }, 2, 2 };
+
     assert_dims(kd_conv2d(g, x, w, NULL, 2, 1), 2, 3, 2, 5);
     assert_dims(kd_dwconv2d(g, x, dw, c, 1, 1), 2, 6, 4, 8);
+    assert_dims(kd_conv2d_of(g, x, gw, NULL, form), 2, 3, 3, 6);
+    assert_dims(kd_deconv2d(g, x, tw, NULL, 2, 1), 2, 12, 8, 3);
+    assert_dims(kd_window_max(g, x, 3, 2, 1), 2, 3, 2, 8);
+    assert_dims(kd_window_avg(g, x, 3, 2, 0, true, false), 2, 3, 2, 8);
+    assert_dims(kd_window_avg(g, x, 3, 2, 0, false, true), 2, 2, 1, 8);
+    assert_dims(kd_abs(g, kd_silu(g, x)), 2, 6, 4, 8);
+    assert_dims(kd_leaky_relu(g, kd_elu(g, kd_dropout(g, x, 0.5f), 1), 0.1f), 2, 6, 4, 8);
+    assert_dims(kd_recolour(g, rgb, &colours), 2, 6, 4, 3);
     y = kd_linear(g, x, m, NULL);
     assert_dims(y, 2, 6, 4, 16);
     assert_dims(kd_layer_norm(g, x, c, c, 1e-6f), 2, 6, 4, 8);

@@ -203,6 +203,7 @@ typedef struct closed_form {
 #define D(...)            { .desc = { KDAS_F32, 4, { __VA_ARGS__ } } }
 #define V(...)            (const float[]){ __VA_ARGS__ }
 #define ATTR(member, ...) .attr.member = { __VA_ARGS__ }
+#define CONV_ATTR(s, before, after) ATTR(conv, s, { before, before }, { after, after }, 1, 1)
 #define FORM(NAME, text, attr_, shapes, values, result, ...) \
     { .test = { .name = text, .op = KDAS_OP_##NAME, .in = { OPEN shapes }, attr_, __VA_ARGS__ }, \
       .in = { OPEN values }, .out = result }
@@ -212,16 +213,33 @@ typedef struct closed_form {
 static const float ones[12] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
 
 static const closed_form closed_forms[] = {
-    FORM(CONV2D, "conv of ones counts what is inside", ATTR(conv, 1, 1, 1),
+    FORM(CONV2D, "conv of ones counts what is inside", CONV_ATTR(1, 1, 1),
          (D(1, 3, 4, 1), D(1, 1, 3, 3), D(1, 1, 1, 1)), (ones, ones, V(10)),
          V(14, 16, 16, 14, 16, 19, 19, 16, 14, 16, 16, 14)),
-    FORM(CONV2D, "conv correlates, does not flip", ATTR(conv, 1, 0, 0), (D(1, 2, 2, 1), D(1, 1, 2, 2)),
+    FORM(CONV2D, "conv correlates, does not flip", CONV_ATTR(1, 0, 0), (D(1, 2, 2, 1), D(1, 1, 2, 2)),
          (V(1, 2, 3, 4), V(1, 10, 100, 1000)), V(4321)),
-    FORM(CONV2D, "conv weights are (O,C,kh,kw)", ATTR(conv, 2, 0, 0), (D(1, 1, 3, 2), D(2, 2, 1, 2)),
+    FORM(CONV2D, "conv weights are (O,C,kh,kw)", CONV_ATTR(2, 0, 0), (D(1, 1, 3, 2), D(2, 2, 1, 2)),
          (V(1, 2, 3, 4, 5, 6), V(1, 0, 0, 0, 0, 0, 0, 1)), V(1, 4)),
-    FORM(CONV2D, "conv pads before and after by themselves", ATTR(conv, 2, 0, 1),
+    FORM(CONV2D, "conv pads before and after by themselves", CONV_ATTR(2, 0, 1),
          (D(1, 2, 4, 1), D(1, 1, 3, 3)), (ones, ones), V(6, 4)),
-    FORM(DWCONV2D, "dwconv keeps channels apart", ATTR(conv, 1, 0, 0),
+    FORM(CONV2D, "conv, each group by itself", ATTR(conv, 1, { 0 }, { 0 }, 1, 2),
+         (D(1, 1, 1, 4), D(2, 2, 1, 1)), (V(1, 2, 3, 4), V(1, 10, 100, 1000)), V(21, 4300)),
+    FORM(CONV2D, "conv, taps two apart", ATTR(conv, 1, { 0 }, { 0 }, 2, 1),
+         (D(1, 1, 5, 1), D(1, 1, 1, 3)), (V(1, 2, 3, 4, 5), V(1, 10, 100)), V(531)),
+    FORM(CONV2D, "conv pads columns alone", ATTR(conv, 1, { 0, 1 }, { 0, 1 }, 1, 1),
+         (D(1, 2, 2, 1), D(1, 1, 1, 3)), (V(1, 2, 3, 4), V(1, 10, 100)), V(210, 21, 430, 43)),
+    FORM(CONV2D, "conv pads rows alone, and the end alone", ATTR(conv, 1, { 0, 0 }, { 1, 0 }, 1, 1),
+         (D(1, 2, 2, 1), D(1, 1, 2, 1)), (V(1, 2, 3, 4), V(1, 10)), V(31, 42, 3, 4)),
+    FORM(DECONV2D, "deconv puts its filter at each pixel", CONV_ATTR(2, 0, 0),
+         (D(1, 1, 2, 1), D(1, 1, 2, 2)), (V(1, 2), V(1, 10, 100, 1000)),
+         V(1, 10, 2, 20, 100, 1000, 200, 2000)),
+    FORM(DECONV2D, "deconv weights are (C,O,kh,kw)", CONV_ATTR(1, 0, 0),
+         (D(1, 1, 1, 2), D(2, 3, 1, 1), D(3, 1, 1, 1)),
+         (V(1, 2), V(1, 10, 100, 1000, 10000, 100000), V(5, 6, 7)), V(2006, 20016, 200107)),
+    FORM(DECONV2D, "deconv adds where filters overlap, and cuts the padding off",
+         ATTR(conv, 2, { 0, 1 }, { 0, 1 }, 1, 1), (D(1, 1, 2, 1), D(1, 1, 1, 4)),
+         (V(1, 2), V(1, 10, 100, 1000)), V(10, 102, 1020, 200)),
+    FORM(DWCONV2D, "dwconv keeps channels apart", CONV_ATTR(1, 0, 0),
          (D(1, 1, 2, 2), D(2, 1, 1, 2), D(2, 1, 1, 1)),
          (V(1, 2, 3, 4), V(1, 10, 100, 1000), V(5, 6)), V(36, 4206)),
     FORM(LINEAR, "linear", NONE, (D(1, 1, 2, 2), D(2, 2, 1, 1), D(2, 1, 1, 1)),
@@ -242,6 +260,17 @@ static const closed_form closed_forms[] = {
     FORM(RELU6, "relu6 form", NONE, (D(1, 1, 1, 5)), (V(-2, 0, 3, 6, 7)), V(0, 0, 3, 6, 6)),
     FORM(SIGMOID, "sigmoid form", NONE, (D(1, 1, 1, 5)), (V(0, 1, -1, 1000, -1000)),
          V(0.5f, 0.73105858f, 0.26894142f, 1, 0)),
+    FORM(ABS, "abs form", NONE, (D(1, 1, 1, 3)), (V(-2, 0, 3)), V(2, 0, 3)),
+    FORM(SILU, "silu form", NONE, (D(1, 1, 1, 5)), (V(0, 1, -1, 1000, -1000)),
+         V(0, 0.73105858f, -0.26894142f, 1000, 0)),
+    FORM(LEAKY_RELU, "leaky_relu form", ATTR(leaky, 0.25f), (D(1, 1, 1, 3)), (V(-2, 0, 3)),
+         V(-0.5f, 0, 3)),
+    FORM(ELU, "elu form", ATTR(leaky, 2), (D(1, 1, 1, 4)), (V(-1, 0, 3, -1000)),
+         V(-1.26424112f, 0, 3, -2)),
+    FORM(DROPOUT, "dropout outside of training", ATTR(drop, 0.75f), (D(1, 1, 1, 3)), (V(1, 2, 3)),
+         V(1, 2, 3)),
+    FORM(RECOLOUR, "recolour form", ATTR(recolour, { 2, 0, 0 }, { 10, 2, 1 }, { 1, 0, -1 }),
+         (D(1, 1, 2, 3)), (V(1, 2, 3, 4, 5, 6)), V(31, 2, 0, 61, 8, 3)),
     FORM(SUB, "sub a row", NONE, (D(1, 1, 2, 2), D(1, 1, 1, 2)), (V(1, 2, 3, 4), V(10, 20)),
          V(-9, -18, -7, -16)),
     FORM(MUL, "mul pixels", NONE, (D(1, 1, 2, 2), D(1, 1, 2, 1)), (V(1, 2, 3, 4), V(10, 100)),
@@ -268,6 +297,20 @@ static const closed_form closed_forms[] = {
     FORM(POOL_AVG, "pool_avg, windows overlap", ATTR(pool, 1, 2, 0), (D(1, 1, 5, 1)),
          (V(0, 1, 2, 3, 7)), V(1, 4)),
     FORM(POOL_MAX, "pool_max form", NONE, (D(1, 2, 1, 2)), (V(1, 4, 3, 2)), V(3, 4)),
+    FORM(WINDOW_MAX, "window_max leaves the last column out", ATTR(window, 2, 2), (D(1, 2, 3, 2)),
+         (V(1, 8, 4, 2, 9, 9, 3, 5, 2, 6, 9, 9)), V(4, 8)),
+    FORM(WINDOW_MAX, "window_max, rounded up", ATTR(window, 2, 2, 0, 1), (D(1, 3, 3, 1)),
+         (V(1, 2, 3, 4, 5, 6, 7, 8, 9)), V(5, 6, 8, 9)),
+    FORM(WINDOW_MAX, "window_max: the padding never wins", ATTR(window, 3, 2, 1), (D(1, 3, 3, 1)),
+         (V(-1, -2, -3, -4, -5, -6, -7, -8, -9)), V(-1, -2, -4, -5)),
+    FORM(WINDOW_AVG, "window_avg with its padding", ATTR(window, 3, 1, 1, 0, 1), (D(1, 1, 2, 1)),
+         (V(9, 18)), V(3, 3)),
+    FORM(WINDOW_AVG, "window_avg of pixels alone", ATTR(window, 3, 1, 1, 0, 0), (D(1, 1, 2, 1)),
+         (V(9, 18)), V(13.5f, 13.5f)),
+    FORM(WINDOW_AVG, "window_avg: what lies past the padding does not count",
+         ATTR(window, 3, 2, 1, 1, 1), (D(1, 1, 4, 1)), (V(9, 18, 27, 36)), V(3, 9, 6)),
+    FORM(WINDOW_AVG, "window_avg: no window begins in the padding after the image",
+         ATTR(window, 2, 2, 1, 1, 0), (D(1, 1, 3, 1)), (V(1, 2, 4)), V(1, 3)),
     FORM(CHANNEL_MEAN, "channel_mean form", NONE, (D(1, 1, 2, 2)), (V(1, 4, 3, 2)), V(2.5f, 2.5f)),
     FORM(CHANNEL_MAX, "channel_max form", NONE, (D(1, 1, 2, 2)), (V(1, 4, 3, 2)), V(4, 3)),
     FORM(SOFTMAX, "softmax form", NONE, (D(1, 1, 1, 3)), (V(1000, 1000, -1000)), V(0.5f, 0.5f, 0)),
@@ -337,11 +380,17 @@ START_TEST(first_of_equal_ones_receives_the_gradient)
     const kd_op_case channel = {
         .name = "ties", .op = KDAS_OP_CHANNEL_MAX, .wants = 1, .in = { D(1, 1, 1, 4) }
     };
-    const float values[] = { 1, 7, 7, 2 };
-    kd_op_run   run;
+    const kd_op_case window = { .name        = "ties",
+                                .op          = KDAS_OP_WINDOW_MAX,
+                                .wants       = 1,
+                                .attr.window = { .size = 2, .stride = 2 },
+                                .in          = { D(1, 2, 2, 1) } };
+    const kd_op_case *const cases[]  = { &pool, &channel, &window };
+    const float             values[] = { 1, 7, 7, 2 };
+    kd_op_run               run;
 
-    for (int k = 0; k < 2; k++) {
-        kd_assert_ok(kd_op_open(&run, k ? &channel : &pool, NULL, NULL, NULL));
+    for (size_t k = 0; k < KD_COUNT(cases); k++) {
+        kd_assert_ok(kd_op_open(&run, cases[k], NULL, NULL, NULL));
         memcpy(run.in[0], values, sizeof values);
         run.dout[0] = 3;
         kd_assert_ok(kd_op_forward(&run));
@@ -357,7 +406,8 @@ START_TEST(nan_is_not_hidden)
 {
     static const int32_t ops[] = { KDAS_OP_RELU,     KDAS_OP_GELU,        KDAS_OP_SIGMOID,
                                    KDAS_OP_POOL_MAX, KDAS_OP_CHANNEL_MAX, KDAS_OP_SOFTMAX,
-                                   KDAS_OP_MEAN,     KDAS_OP_RELU6 };
+                                   KDAS_OP_MEAN,     KDAS_OP_RELU6,       KDAS_OP_ABS,
+                                   KDAS_OP_SILU,     KDAS_OP_LEAKY_RELU,  KDAS_OP_ELU };
 
     for (size_t k = 0; k < KD_COUNT(ops); k++) {
         const kd_op_case c = { .name = "nan", .op = ops[k], .in = { D(1, 1, 1, 3) } };
@@ -375,15 +425,39 @@ START_TEST(nan_is_not_hidden)
 }
 END_TEST
 
-/* ---- Drop path ---- */
+START_TEST(a_nan_is_the_largest_of_its_window)
+{
+    const kd_op_case c         = { .name        = "nan",
+                                   .op          = KDAS_OP_WINDOW_MAX,
+                                   .wants       = 1,
+                                   .attr.window = { .size = 2, .stride = 2 },
+                                   .in          = { D(1, 2, 4, 1) } };
+    const float      values[8] = { 1, NAN, -INFINITY, -INFINITY, 3, 2, -INFINITY, -INFINITY };
+    kd_op_run        run;
 
-START_TEST(drop_path_is_a_pure_function_of_its_seed)
+    kd_assert_ok(kd_op_open(&run, &c, NULL, NULL, NULL));
+    memcpy(run.in[0], values, sizeof values);
+    run.dout[0] = 3;
+    run.dout[1] = 5;
+    kd_assert_ok(kd_op_forward(&run));
+    kd_assert_ok(kd_op_backward(&run));
+    ck_assert(isnan(((float *)run.out)[0]) && ((float *)run.out)[1] == -INFINITY);
+    for (int i = 0; i < 8; i++)
+        ck_assert_float_eq(run.din[0][i], i == 1 ? 3 : i == 2 ? 5 : 0);
+    kd_op_close(&run);
+}
+END_TEST
+
+/* ---- Drop path and dropout ---- */
+
+/* 2000 numbers are dropped or kept, for two seeds. */
+static void check_drops(int32_t op, kd_test_operand x)
 {
     const kd_op_case c    = { .name      = "drop",
-                              .op        = KDAS_OP_DROP_PATH,
+                              .op        = op,
                               .flags     = KDAS_NODE_TRAIN,
                               .attr.drop = { 0.3f },
-                              .in        = { D(2000, 1, 1, 1) } };
+                              .in        = { x } };
     int              kept = 0, changed = 0;
     float            first[2000];
 
@@ -409,6 +483,17 @@ START_TEST(drop_path_is_a_pure_function_of_its_seed)
     ck_assert_msg(abs(kept - 2800) < 150, "%d of 4000 were kept, about 2800 expected", kept);
     ck_assert_int_gt(changed, 500);
 }
+
+START_TEST(drop_path_is_a_pure_function_of_its_seed)
+{
+    check_drops(KDAS_OP_DROP_PATH, (kd_test_operand)D(2000, 1, 1, 1));
+}
+END_TEST
+
+START_TEST(dropout_is_a_pure_function_of_its_seed)
+{
+    check_drops(KDAS_OP_DROPOUT, (kd_test_operand)D(2, 10, 4, 25));
+}
 END_TEST
 
 int main(void)
@@ -430,7 +515,9 @@ int main(void)
     tcase_add_loop_test(forms, closed_forms_hold, 0, (int)KD_COUNT(closed_forms));
     tcase_add_test(forms, first_of_equal_ones_receives_the_gradient);
     tcase_add_test(forms, nan_is_not_hidden);
+    tcase_add_test(forms, a_nan_is_the_largest_of_its_window);
     tcase_add_test(forms, drop_path_is_a_pure_function_of_its_seed);
+    tcase_add_test(forms, dropout_is_a_pure_function_of_its_seed);
     for (size_t i = 0; i < KD_COUNT(all); i++)
         suite_add_tcase(suite, all[i]);
     srunner_run_all(runner, CK_ENV);

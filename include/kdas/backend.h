@@ -169,7 +169,8 @@ typedef struct kdas_conv_attr {
 } kdas_conv_attr;       /* CONV2D, DWCONV2D, DECONV2D */
 
 typedef struct kdas_window_attr {
-    int32_t size, stride;
+    int32_t size; /* at most 255 */
+    int32_t stride;
     int32_t pad; /* on each side; at most size / 2 */
     /* 1: the number of rows and columns is rounded up where the last window begins inside x or the
      * padding before it; 0: down */

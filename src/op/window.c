@@ -19,7 +19,7 @@ kdas_status kd_infer_window(kdas_node_desc *node)
     int64_t                 h, w;
 
     KD_RETURN(kd_op_check(node));
-    if (a->size < 1 || a->stride < 1 || a->pad < 0 || a->pad > a->size / 2)
+    if (a->size < 1 || a->size > 255 || a->stride < 1 || a->pad < 0 || a->pad > a->size / 2)
         return kd_fail(KDAS_EINVAL, "%s: size %d, stride %d or padding %d is out of range",
                        kd_op_name(node->op), a->size, a->stride, a->pad);
     h = count_of(a, x->dim[1]);

@@ -177,7 +177,7 @@ static const kd_op_case wide_cases[] = {
     { .name      = "dwconv2d 3x3 of every strip",
       .op        = KDAS_OP_DWCONV2D,
       .wants     = 7,
-      .attr.conv = { 1, 1, 1 },
+      .attr.conv = { 1, { 1, 1 }, { 1, 1 }, 1, 1 },
       .tolerance = 2e-5,
       .in        = { KD_TEST_OPERAND(2, 13, 23, 40), KD_TEST_WEIGHT(4, 40, 1, 3, 3),
                      KD_TEST_WEIGHT(1, 40, 1, 1, 1) } },

@@ -80,6 +80,72 @@ const kd_op_case kd_op_cases[] = {
     CASE(CONV2D, "conv2d 3x3 s2, 0 before and 1 after, of an image", CONV_ATTR(2, 0, 1), WANTS(2),
          IN(X(2, 32, 32, 3), KERNEL(32, 3, 3, 3)))
 
+    /* s: stride; y, x: padding above and below, left and right; d: dilation; g: groups */
+#define FORM_ATTR(s, y, x, d, g) A(conv, s, { y, x }, { y, x }, d, g)
+#define CONV_FORM(text, s, y, x, d, g, ...) \
+    CASE(CONV2D, "conv2d " text, FORM_ATTR(s, y, x, d, g), WANTS(7), IN(__VA_ARGS__))
+    CONV_FORM("3x3 p1 in 2 groups", 1, 1, 1, 1, 2, X(2, 5, 6, 6), KERNEL(4, 3, 3, 3), BIAS(4))
+    CONV_FORM("3x3 p1 in 3 groups, odd", 1, 1, 1, 1, 3, X(1, 7, 4, 15), KERNEL(21, 5, 3, 3),
+              BIAS(21))
+    CONV_FORM("3x3 s2 p1 in 2 groups of 16", 2, 1, 1, 1, 2, X(2, 6, 7, 32), KERNEL(32, 16, 3, 3),
+              BIAS(32))
+    CONV_FORM("1x1 in 3 groups", 1, 0, 0, 1, 3, X(1, 3, 5, 9), KERNEL(6, 3, 1, 1), BIAS(6))
+    CONV_FORM("3x3 p1, a group for each channel", 1, 1, 1, 1, 5, X(2, 4, 5, 5), KERNEL(10, 1, 3, 3),
+              BIAS(10))
+    CONV_FORM("3x3 d2 p2 in 2 groups", 1, 2, 2, 2, 2, X(1, 7, 6, 8), KERNEL(6, 4, 3, 3), BIAS(6))
+    CASE(CONV2D, "conv2d 3x3 p1 in 2 groups without bias", FORM_ATTR(1, 1, 1, 1, 2), WANTS(3),
+         IN(X(2, 5, 4, 8), KERNEL(12, 4, 3, 3)))
+    CASE(CONV2D, "conv2d in 2 groups, the gradients of w and b alone", FORM_ATTR(1, 1, 1, 1, 2),
+         WANTS(6), IN(X(1, 5, 6, 14), KERNEL(10, 7, 3, 3), BIAS(10)))
+    CONV_FORM("3x3 d2 p2", 1, 2, 2, 2, 1, X(2, 7, 9, 16), KERNEL(16, 16, 3, 3), BIAS(16))
+    CONV_FORM("3x3 d3 p3 odd", 1, 3, 3, 3, 1, X(1, 9, 8, 5), KERNEL(7, 5, 3, 3), BIAS(7))
+    CONV_FORM("3x3 s2 d2 p2", 2, 2, 2, 2, 1, X(1, 9, 7, 3), KERNEL(4, 3, 3, 3), BIAS(4))
+    CONV_FORM("3x3 d4 p4, wider than the image", 1, 4, 4, 4, 1, X(2, 3, 4, 4), KERNEL(5, 4, 3, 3),
+              BIAS(5))
+    CONV_FORM("3x3 d5 p5", 1, 5, 5, 5, 1, X(1, 11, 6, 8), KERNEL(3, 8, 3, 3), BIAS(3))
+    CONV_FORM("3x3 d6 without padding", 1, 0, 0, 6, 1, X(1, 14, 15, 2), KERNEL(3, 2, 3, 3), BIAS(3))
+    CASE(CONV2D, "conv2d 3x3 d7 p7 of 32 without bias", FORM_ATTR(1, 7, 7, 7, 1), WANTS(3),
+         IN(X(1, 11, 11, 32), KERNEL(32, 32, 3, 3)))
+    CONV_FORM("1x3 p0,1", 1, 0, 1, 1, 1, X(2, 4, 6, 32), KERNEL(32, 32, 1, 3), BIAS(32))
+    CONV_FORM("3x1 p1,0", 1, 1, 0, 1, 1, X(1, 6, 5, 7), KERNEL(5, 7, 3, 1), BIAS(5))
+    CONV_FORM("1x5 p0,2", 1, 0, 2, 1, 1, X(1, 3, 7, 5), KERNEL(6, 5, 1, 5), BIAS(6))
+    CONV_FORM("5x1 p2,0", 1, 2, 0, 1, 1, X(2, 7, 4, 16), KERNEL(8, 16, 5, 1), BIAS(8))
+    CONV_FORM("1x7 p0,3", 1, 0, 3, 1, 1, X(1, 5, 9, 32), KERNEL(32, 32, 1, 7), BIAS(32))
+    CONV_FORM("7x1 p3,0", 1, 3, 0, 1, 1, X(2, 8, 5, 3), KERNEL(4, 3, 7, 1), BIAS(4))
+    CONV_FORM("2x4 s2 p0,1 d2", 2, 0, 1, 2, 1, X(1, 6, 9, 3), KERNEL(4, 3, 2, 4), BIAS(4))
+    CASE(CONV2D, "conv2d 3x3, another padding on each side", A(conv, 1, { 0, 1 }, { 2, 3 }, 1, 1),
+         WANTS(7), IN(X(1, 4, 5, 3), KERNEL(4, 3, 3, 3), BIAS(4)))
+
+#define DECONV(text, s, p, ...) \
+    CASE(DECONV2D, "deconv2d " text, CONV_ATTR(s, p, p), WANTS(7), IN(__VA_ARGS__))
+    DECONV("2x2 s2 32>16", 2, 0, X(2, 4, 5, 32), KERNEL(32, 16, 2, 2), BIAS(16))
+    DECONV("2x2 s2 odd 5>3", 2, 0, X(1, 3, 7, 5), KERNEL(5, 3, 2, 2), BIAS(3))
+    DECONV("2x2 s2 of one pixel", 2, 0, X(3, 1, 1, 4), KERNEL(4, 6, 2, 2), BIAS(6))
+    DECONV("4x4 s2 p1 16>8", 2, 1, X(1, 5, 4, 16), KERNEL(16, 8, 4, 4), BIAS(8))
+    DECONV("4x4 s2 p1 odd 7>5", 2, 1, X(2, 3, 4, 7), KERNEL(7, 5, 4, 4), BIAS(5))
+    DECONV("4x4 s4 6>1", 4, 0, X(1, 4, 3, 6), KERNEL(6, 1, 4, 4), BIAS(1))
+    DECONV("3x3 s2 p1 9>4", 2, 1, X(1, 4, 5, 9), KERNEL(9, 4, 3, 3), BIAS(4))
+    DECONV("3x3 s1 p1 17>2", 1, 1, X(2, 5, 3, 17), KERNEL(17, 2, 3, 3), BIAS(2))
+    DECONV("2x2 s3, pixels apart", 3, 0, X(1, 3, 4, 3), KERNEL(3, 4, 2, 2), BIAS(4))
+    DECONV("1x1 s1 3>5", 1, 0, X(1, 3, 4, 3), KERNEL(3, 5, 1, 1), BIAS(5))
+    CASE(DECONV2D, "deconv2d 2x2 s2 8>8 without bias", CONV_ATTR(2, 0, 0), WANTS(3),
+         IN(X(2, 3, 4, 8), KERNEL(8, 8, 2, 2)))
+    CASE(DECONV2D, "deconv2d 4x4 s2 p1 odd without bias", CONV_ATTR(2, 1, 1), WANTS(3),
+         IN(X(1, 4, 3, 5), KERNEL(5, 3, 4, 4)))
+    CASE(DECONV2D, "deconv2d, an absent bias that is counted", CONV_ATTR(2, 0, 0), WANTS(3),
+         .inputs = 3, IN(X(1, 4, 3, 4), KERNEL(4, 3, 2, 2)))
+    CASE(DECONV2D, "deconv2d 3x4 s2, another padding on each side",
+         A(conv, 2, { 0, 1 }, { 1, 2 }, 1, 1), WANTS(7),
+         IN(X(1, 4, 5, 3), KERNEL(3, 4, 3, 4), BIAS(4)))
+    CASE(DECONV2D, "deconv2d, the gradient of x alone", CONV_ATTR(2, 1, 1), WANTS(1),
+         IN(X(1, 4, 5, 6), KERNEL(6, 5, 4, 4), BIAS(5)))
+    CASE(DECONV2D, "deconv2d, the gradients of w and b alone", CONV_ATTR(2, 0, 0), WANTS(6),
+         IN(X(2, 4, 5, 6), KERNEL(6, 5, 2, 2), BIAS(5)))
+    CASE(DECONV2D, "deconv2d, the gradient of the bias alone", CONV_ATTR(2, 0, 0), WANTS(4),
+         IN(X(2, 4, 5, 6), KERNEL(6, 5, 2, 2), BIAS(5)))
+    CASE(DECONV2D, "deconv2d 2x2 s2 64>32, larger", CONV_ATTR(2, 0, 0), WANTS(7), .large = true,
+         .tolerance = 2e-5, IN(X(2, 22, 20, 64), KERNEL(64, 32, 2, 2), BIAS(32)))
+
 #define DWCONV(text, s, p, ...) \
     CASE(DWCONV2D, "dwconv2d " text, CONV_ATTR(s, p, p), WANTS(7), IN(__VA_ARGS__))
     DWCONV("3x3 p1 of 64", 1, 1, X(1, 7, 9, 64), KERNEL(64, 1, 3, 3), BIAS(64))
@@ -121,6 +187,19 @@ const kd_op_case kd_op_cases[] = {
          IN(X(2, 22, 22, 256), KERNEL(256, 1, 3, 3), BIAS(256)))
     CASE(DWCONV2D, "dwconv2d 3x3 p1 of 32 without bias", CONV_ATTR(1, 1, 1), WANTS(3),
          IN(X(2, 6, 5, 32), KERNEL(32, 1, 3, 3)))
+    CASE(DWCONV2D, "dwconv2d 3x3 p1,0", FORM_ATTR(1, 1, 0, 1, 1), WANTS(7),
+         IN(X(1, 6, 7, 18), KERNEL(18, 1, 3, 3), BIAS(18)))
+    CASE(DWCONV2D, "dwconv2d 3x3 s2 p0,1", FORM_ATTR(2, 0, 1, 1, 1), WANTS(7),
+         IN(X(2, 7, 6, 33), KERNEL(33, 1, 3, 3), BIAS(33)))
+    CASE(DWCONV2D, "dwconv2d 5x5 p2,1", FORM_ATTR(1, 2, 1, 1, 1), WANTS(7),
+         IN(X(1, 6, 9, 17), KERNEL(17, 1, 5, 5), BIAS(17)))
+    CASE(DWCONV2D, "dwconv2d 5x5 s2 p1,2", FORM_ATTR(2, 1, 2, 1, 1), WANTS(7),
+         IN(X(1, 9, 8, 16), KERNEL(16, 1, 5, 5), BIAS(16)))
+    CASE(DWCONV2D, "dwconv2d 1x7 p0,3", FORM_ATTR(1, 0, 3, 1, 1), WANTS(7),
+         IN(X(2, 4, 9, 20), KERNEL(20, 1, 1, 7), BIAS(20)))
+    CASE(DWCONV2D, "dwconv2d 3x3, another padding on each side",
+         A(conv, 1, { 1, 2 }, { 1, 0 }, 1, 1), WANTS(7),
+         IN(X(1, 5, 6, 19), KERNEL(19, 1, 3, 3), BIAS(19)))
     CASE(DWCONV2D, "dwconv2d, the gradients of w and b alone", CONV_ATTR(1, 1, 1), WANTS(6),
          IN(X(2, 6, 5, 16), KERNEL(16, 1, 3, 3), BIAS(16)))
 
@@ -212,7 +291,22 @@ const kd_op_case kd_op_cases[] = {
     CASE(SIGMOID, "sigmoid", WANTS(1), IN(X(2, 3, 5, 7)))
     CASE(SIGMOID, "sigmoid, saturated", WANTS(1), NO_FD,
          IN(VALUES(KD_VALUES_UNIFORM, 100.0f, 0.0f, 1, 5, 6, 33)))
-
+    CASE(ABS, "abs", WANTS(1), IN(APART(2, 3, 5, 17)))
+    CASE(ABS, "abs of zeros", WANTS(1), NO_FD, IN(TIES(1, 4, 4, 3)))
+    CASE(SILU, "silu", WANTS(1), IN(X(2, 3, 5, 32)))
+    CASE(SILU, "silu, wide", WANTS(1), IN(WIDE(1, 5, 7, 33)))
+    CASE(SILU, "silu, both tails", WANTS(1), NO_FD,
+         IN(VALUES(KD_VALUES_UNIFORM, 120.0f, 0.0f, 1, 5, 6, 17)))
+    CASE(LEAKY_RELU, "leaky_relu 0.01", A(leaky, 0.01f), WANTS(1), IN(APART(2, 3, 5, 17)))
+    CASE(LEAKY_RELU, "leaky_relu 0.2 of 64", A(leaky, 0.2f), WANTS(1), IN(APART(1, 5, 7, 64)))
+    CASE(LEAKY_RELU, "leaky_relu -0.5", A(leaky, -0.5f), WANTS(1), IN(APART(1, 4, 3, 5)))
+    CASE(LEAKY_RELU, "leaky_relu of zeros", A(leaky, 0.3f), WANTS(1), NO_FD, IN(TIES(1, 4, 4, 3)))
+    CASE(ELU, "elu", A(leaky, 1.0f), WANTS(1), IN(APART(2, 3, 5, 17)))
+    CASE(ELU, "elu 0.5, wide", A(leaky, 0.5f), WANTS(1),
+         IN(VALUES(KD_VALUES_APART, 4.0f, 0.0f, 1, 5, 7, 33)))
+    CASE(ELU, "elu 2, both tails", A(leaky, 2.0f), WANTS(1), NO_FD,
+         IN(VALUES(KD_VALUES_UNIFORM, 120.0f, 0.0f, 1, 5, 6, 17)))
+    CASE(ELU, "elu of zeros", A(leaky, 0.7f), WANTS(1), NO_FD, IN(TIES(1, 4, 4, 3)))
 #define BINARY(NAME, name)                                                                     \
     CASE(NAME, name, WANTS(3), IN(X(2, 3, 5, 17), X(2, 3, 5, 17)))                             \
     CASE(NAME, name " a value for each channel and image", WANTS(3),                           \
@@ -236,6 +330,19 @@ const kd_op_case kd_op_cases[] = {
     CASE(DROP_PATH, "drop_path train, p 0", A(drop, 0.0f), WANTS(1), .flags = KDAS_NODE_TRAIN,
          IN(X(3, 2, 2, 3)))
     CASE(DROP_PATH, "drop_path eval", A(drop, 0.4f), WANTS(1), IN(X(5, 2, 3, 7)))
+    CASE(DROPOUT, "dropout train", A(drop, 0.3f), WANTS(1), .flags = KDAS_NODE_TRAIN,
+         IN(X(2, 3, 5, 17)))
+    CASE(DROPOUT, "dropout train, p 0.9", A(drop, 0.9f), WANTS(1), .flags = KDAS_NODE_TRAIN,
+         IN(X(1, 7, 5, 64)))
+    CASE(DROPOUT, "dropout train, p 0", A(drop, 0.0f), WANTS(1), .flags = KDAS_NODE_TRAIN,
+         IN(X(3, 2, 2, 3)))
+    CASE(DROPOUT, "dropout eval", A(drop, 0.5f), WANTS(1), IN(X(5, 2, 3, 7)))
+    CASE(RECOLOUR, "recolour to BGR", A(recolour, { 2, 1, 0 }, { 0.25f, -2, 1 }, { 1, 0, -0.5f }),
+         WANTS(1), IN(X(2, 5, 7, 3)))
+    CASE(RECOLOUR, "recolour, one channel twice", A(recolour, { 1, 1, 0 }, { 1, 0.5f, 3 }, { 0, 2, 0 }),
+         WANTS(1), IN(X(1, 6, 11, 3)))
+    CASE(RECOLOUR, "recolour one pixel", A(recolour, { 0, 2, 1 }, { 1, 1, 1 }, { 0, 0, 0 }), WANTS(1),
+         IN(X(3, 1, 1, 3)))
 
     /* ---- moving data ---- */
     CASE(CONCAT, "concat two", WANTS(3), IN(X(2, 3, 4, 32), X(2, 3, 4, 32)))
@@ -285,6 +392,48 @@ const kd_op_case kd_op_cases[] = {
     CASE(POOL_MAX, "pool_max", WANTS(1), IN(RANKS(2, 5, 4, 17)))
     CASE(POOL_MAX, "pool_max of 64", WANTS(1), IN(RANKS(1, 4, 3, 64)))
     CASE(POOL_MAX, "pool_max, ties", WANTS(1), NO_FD, IN(TIES(2, 5, 4, 7)))
+    /* size, stride, padding, ceil, padded */
+#define WINDOW(NAME, text, size, s, p, ceil, padded, ...) \
+    CASE(NAME, text, A(window, size, s, p, ceil, padded), WANTS(1), __VA_ARGS__)
+#define MAX_CASE(text, size, s, p, ceil, ...) \
+    WINDOW(WINDOW_MAX, "window_max " text, size, s, p, ceil, 0, __VA_ARGS__)
+    MAX_CASE("2x2 s2 of 64", 2, 2, 0, 0, IN(RANKS(2, 6, 4, 64)))
+    MAX_CASE("2x2 s2 of 17, odd sides", 2, 2, 0, 0, IN(RANKS(1, 7, 5, 17)))
+    MAX_CASE("2x2 s2 rounded up", 2, 2, 0, 1, IN(RANKS(2, 5, 7, 3)))
+    MAX_CASE("2x2 s2, ties", 2, 2, 0, 0, NO_FD, IN(TIES(2, 6, 5, 19)))
+    MAX_CASE("3x3 s2 p1 of 32", 3, 2, 1, 0, IN(RANKS(1, 8, 6, 32)))
+    MAX_CASE("3x3 s2 p1 of 7, odd sides", 3, 2, 1, 0, IN(RANKS(2, 7, 9, 7)))
+    MAX_CASE("3x3 s2 p1, ties", 3, 2, 1, 0, NO_FD, IN(TIES(1, 7, 8, 33)))
+    MAX_CASE("3x3 s2 p1 rounded up", 3, 2, 1, 1, IN(RANKS(1, 6, 4, 5)))
+    MAX_CASE("3x3 s1 p1 of 16, odd sides", 3, 1, 1, 0, IN(RANKS(1, 5, 7, 16)))
+    MAX_CASE("3x3 s1 p1, ties", 3, 1, 1, 0, NO_FD, IN(TIES(2, 5, 6, 17)))
+    MAX_CASE("3x3 s1 p1 of one pixel", 3, 1, 1, 0, IN(RANKS(3, 1, 1, 5)))
+    MAX_CASE("3x3 s1 p1 of one row", 3, 1, 1, 0, IN(RANKS(2, 1, 6, 4)))
+    MAX_CASE("5x5 s1 p2 of negative values", 5, 1, 2, 0, NO_FD,
+             IN(VALUES(KD_VALUES_UNIFORM, 1.0f, -9.0f, 1, 6, 7, 18)))
+    MAX_CASE("2x2 s3, windows apart", 2, 3, 0, 0, IN(RANKS(1, 8, 9, 6)))
+    MAX_CASE("1x1 s2", 1, 2, 0, 0, IN(RANKS(1, 5, 4, 6)))
+    MAX_CASE("2x2 s2 of 64, larger", 2, 2, 0, 0, .large = true, NO_FD, IN(X(2, 46, 44, 64)))
+    MAX_CASE("3x3 s1 p1 of 32, larger", 3, 1, 1, 0, .large = true, NO_FD, IN(X(2, 40, 44, 32)))
+
+#define AVG_CASE(text, size, s, p, ceil, padded, ...) \
+    WINDOW(WINDOW_AVG, "window_avg " text, size, s, p, ceil, padded, __VA_ARGS__)
+    AVG_CASE("2x2 s2 of 64", 2, 2, 0, 0, 1, IN(X(2, 6, 4, 64)))
+    AVG_CASE("2x2 s2 of 17, odd sides", 2, 2, 0, 0, 0, IN(X(1, 7, 5, 17)))
+    AVG_CASE("2x2 s2 rounded up", 2, 2, 0, 1, 0, IN(X(2, 5, 7, 33)))
+    AVG_CASE("2x2 s2 rounded up, padded", 2, 2, 0, 1, 1, IN(X(1, 7, 5, 6)))
+    AVG_CASE("3x3 s1 p1 padded", 3, 1, 1, 0, 1, IN(X(1, 5, 7, 32)))
+    AVG_CASE("3x3 s1 p1 of pixels alone", 3, 1, 1, 0, 0, IN(X(2, 5, 4, 19)))
+    AVG_CASE("3x3 s2 p1 padded", 3, 2, 1, 0, 1, IN(X(2, 7, 9, 26)))
+    AVG_CASE("3x3 s2 p1 of pixels alone", 3, 2, 1, 0, 0, IN(X(1, 8, 6, 7)))
+    AVG_CASE("3x3 s2 p1 rounded up, padded", 3, 2, 1, 1, 1, IN(X(1, 6, 8, 5)))
+    AVG_CASE("3x3 s2 p1 rounded up, pixels alone", 3, 2, 1, 1, 0, IN(X(1, 6, 8, 16)))
+    AVG_CASE("3x3 s1 p1 of one pixel", 3, 1, 1, 0, 1, IN(X(3, 1, 1, 5)))
+    AVG_CASE("4x4 s4", 4, 4, 0, 0, 1, IN(X(1, 8, 12, 6)))
+    AVG_CASE("2x2 s3, windows apart", 2, 3, 0, 0, 0, IN(X(1, 8, 9, 6)))
+    AVG_CASE("5x5 s1 p2 padded", 5, 1, 2, 0, 1, IN(X(1, 3, 4, 1)))
+    AVG_CASE("3x3 s1 p1 of 64, larger", 3, 1, 1, 0, 1, .large = true, .tolerance = 2e-5,
+             IN(X(2, 24, 26, 64)))
     CASE(CHANNEL_MEAN, "channel_mean of 64", WANTS(1), IN(X(2, 3, 5, 64)))
     CASE(CHANNEL_MEAN, "channel_mean of 17", WANTS(1), IN(X(1, 4, 3, 17)))
     CASE(CHANNEL_MAX, "channel_max of 32", WANTS(1), IN(RANKS(2, 3, 5, 32)))

@@ -32,6 +32,9 @@ typedef union kd_test_attr {
     kdas_attention_attr   attention;
     kdas_matmul_attr      matmul;
     kdas_drop_attr        drop;
+    kdas_window_attr      window;
+    kdas_leaky_attr       leaky;
+    kdas_recolour_attr    recolour;
     kdas_overlap_attr     overlap;
     kdas_boundary_attr    boundary;
     kdas_kl_attr          kl;
