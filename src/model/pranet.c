@@ -29,7 +29,7 @@ static kd_node *resized(kd_graph *g, kd_node *x, kd_node *like)
 /* Refine the logits `coarse` by x, the backbone's map, where they do NOT see a polyp yet. */
 static kd_node *reverse_attention(kd_graph *g, attention a, kd_node *x, kd_node *coarse)
 {
-    char     name[16];
+    char     name[32];
     kd_node *away;
 
     coarse = resized(g, coarse, x);
