@@ -46,6 +46,11 @@ void        kd_params_destroy(kd_params *p);
  * sealed, or if memory runs out. */
 int kd_params_declare(kd_params *p, const char *name, kd_init init, int rank, const int64_t *dims);
 int kd_params_find(const kd_params *p, const char *name); /* -1: none */
+/* Whether no op reads it: a parameter, buffer or counter of a part that never runs. */
+static inline bool kd_param_is_idle(const kd_param_entry *e)
+{
+    return e->init.kind == KD_IDLE || e->init.idle;
+}
 
 /* Seal the list and allocate the blocks. Values are zero until initialised. */
 kdas_status kd_params_seal(kd_params *p, bool gradients);
