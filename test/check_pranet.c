@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <kdas/kdas.h>
+#include "io/safetensors.h"
 #include "model/model.h"
 #include "support/check_util.h"
+#include "support/files.h"
 #include "support/run_util.h"
 #include "support/slope.h"
 #include "support/zoo_golden.h"
@@ -106,8 +108,12 @@ END_TEST
 /* Only PraNet supervises maps that are no part of its answer. */
 START_TEST(pranet_answers_with_its_last_map)
 {
-    for (int i = 0; i < NETWORKS; i++)
-        ck_assert(kd_model_def_find(networks[i].name)->rules->last == (networks[i].outputs > 1));
+    for (int i = 0; i < NETWORKS; i++) {
+        kdas_model *m = make(networks[i].name, 1);
+
+        ck_assert_int_eq(kdas_model_answer(m), networks[i].outputs - 1);
+        kdas_model_destroy(m);
+    }
 }
 END_TEST
 
@@ -178,6 +184,68 @@ START_TEST(gradients_follow_finite_differences)
         kd_test_assert_slope(m, b, networks[_i].slope[i], 0.05);
     kdas_batch_destroy(b);
     kdas_model_destroy(m);
+}
+END_TEST
+
+/* ---- A backbone from a file ---- */
+
+/* Write the backbone of a PraNet under the names of its ImageNet weights. */
+static void save_res2net(const kdas_model *m, const char *path)
+{
+    static float *kept[600]; /* a file's values stay until it is saved */
+    kd_st_writer *writer;
+    const char   *name;
+    int32_t       rank;
+    int64_t       dims[4];
+    int           count = 0;
+
+    kd_assert_ok(kd_st_writer_create(&writer, ctx));
+    for (int32_t i = 0; (name = kdas_model_tensor(m, i, &rank, dims, NULL)); i++) {
+        int64_t n;
+
+        if (strncmp(name, "resnet.", 7) != 0 || strstr(name, "num_batches_tracked")) continue;
+        kept[count] = kd_test_values(m, name, &n);
+        kd_assert_ok(kd_st_writer_put(writer, name + 7, KD_ST_F32, rank, dims, kept[count++]));
+    }
+    kd_assert_ok(kd_st_writer_save(writer, path, false));
+    kd_st_writer_destroy(writer);
+    while (count)
+        free(kept[--count]);
+}
+
+static bool same_values(const kdas_model *a, const kdas_model *b, const char *name)
+{
+    int64_t n, k;
+    float  *va = kd_test_values(a, name, &n), *vb = kd_test_values(b, name, &k);
+    bool    same = n == k && kd_test_same_bits(va, vb, (size_t)n * sizeof *va);
+
+    free(va);
+    free(vb);
+    return same;
+}
+
+START_TEST(a_published_backbone_loads_into_both_of_its_networks)
+{
+    kdas_model       *from = make("pranet", 7), *to = make("msnet", 8), *keep = make("msnet", 8);
+    kdas_load_options o;
+
+    kd_test_folder_make();
+    save_res2net(from, kd_test_path("res2net.safetensors"));
+    kd_assert_status(kdas_model_load(to, kd_test_path("res2net.safetensors"), NULL),
+                     KDAS_ENOTFOUND);
+    kd_assert_sentence("kdas_load_options.part = \"backbone.\"");
+    kdas_load_options_init(&o, sizeof o);
+    o.part = "backbone.";
+    kd_assert_ok(kdas_model_load(to, kd_test_path("res2net.safetensors"), &o));
+    ck_assert(same_values(to, from, "resnet.conv1.0.weight"));
+    ck_assert(same_values(to, from, "resnet.layer4.2.conv3.weight"));
+    ck_assert(same_values(to, from, "resnet.fc.bias"));
+    ck_assert(!same_values(to, keep, "resnet.conv1.0.weight"));
+    ck_assert(same_values(to, keep, "x5_dem_1.0.weight"));
+    kd_test_folder_remove();
+    kdas_model_destroy(from);
+    kdas_model_destroy(to);
+    kdas_model_destroy(keep);
 }
 END_TEST
 
@@ -271,6 +339,7 @@ int main(void)
     tcase_add_test(t, pranet_answers_with_its_last_map);
     tcase_add_test(t, initial_values_follow_the_published_rules);
     tcase_add_loop_test(t, gradients_follow_finite_differences, 0, NETWORKS);
+    tcase_add_test(t, a_published_backbone_loads_into_both_of_its_networks);
     tcase_add_loop_test(t, a_step_trains_what_runs_and_leaves_the_rest, 0, NETWORKS);
     tcase_add_loop_test(t, each_teaches_a_small_student, 0, NETWORKS);
     suite_add_tcase(s, t);

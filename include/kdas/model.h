@@ -73,8 +73,9 @@ typedef struct kdas_load_options {
     /* Load only the part of the model whose names begin with this, e.g. "backbone."; NULL
      * (default): all. Names in the file without it get it prepended. Tensors that the part does not
      * have, such as a classifier, are ignored. The file must have every tensor of the part, except
-     * batch counters and those that no op reads (kdas_model_idle). The rest of the model does not change. Cannot be combined with `prefix`.
-     * Since 0.4. */
+     * batch counters and those that no op reads (kdas_model_idle). The rest of the model does not
+     * change. "backbone." is the backbone of every network that has one, also where its names begin
+     * with another word ("resnet.", "hardnet."). Cannot be combined with `prefix`. Since 0.4. */
     const char *part;
     /* A .pth file may hold several dictionaries of tensors. The name of the one to load: the keys
      * that lead to it, such as "model", "state_dict_ema" or "ema.module"; "" is the outermost.
@@ -262,7 +263,8 @@ KDAS_API kdas_status kdas_model_check_size(const kdas_model *model, int64_t heig
  * KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.1. */
 KDAS_API kdas_status kdas_model_forward(kdas_model *model, kdas_mode mode, kdas_batch *batch);
 /* Number of outputs, shallow to deep; known before the first forward (NULL: 0). polyp_pvt has "P1"
- * and "P2" (N,H,W,1), lite_fpn "P1", pvt_v2 "x1" to "x4". Since 0.1. */
+ * and "P2" (N,H,W,1), lite_fpn, msnet and hardnet_mseg "P1", pranet "P1" to "P4", pvt_v2 "x1" to
+ * "x4". Since 0.1. */
 KDAS_API int32_t kdas_model_outputs(const kdas_model *model);
 /* Number of one-channel output maps, which objectives compare; known before the first forward. 0 if
  * the outputs are features (NULL: 0). Since 0.4. */

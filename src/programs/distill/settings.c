@@ -189,12 +189,13 @@ static const option options[] = {
     AUGMENT_OPTIONS(given.augment),
     { OPTION_GROUP, "Networks" },
     { OPTION_TEXT, "--student", "MODEL", &given.student, 0, 0,
-      "polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4 (the\none that --student-weights "
+      "polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4,\npranet, msnet, hardnet_mseg (the "
+      "one that --student-weights\n"
       "names, else polyp_pvt_b0)" },
     { OPTION_TEXT, "--student-weights", "FILE", &given.student_weights, 0, 0, "start from these" },
     { OPTION_TEXT, "--backbone-weights", "FILE", &given.backbone_weights, 0, 0,
-      "start the student's backbone from these, such as\nImageNet weights of PVTv2 or "
-      "EfficientNet-Lite" },
+      "start the student's backbone from these, such as\nImageNet weights of PVTv2, "
+      "EfficientNet-Lite,\nRes2Net or HarDNet" },
     { OPTION_TEXT, "--teacher", "MODEL", &given.teacher, 0, 0,
       "any of the same (the one that --teacher-weights names,\nelse polyp_pvt_b2; demo: "
       "lite_fpn0)" },
