@@ -27,6 +27,8 @@ const char *kd_export_in(kd_export *e, const kd_node *node, kdas_onnx_layout lay
 {
     const char **name = e->value[node->id].name;
 
+    if (node->kind == KD_NODE_PARAM && !name[KDAS_ONNX_NHWC]) /* one that is an activation */
+        name[KDAS_ONNX_NHWC] = kd_onnx_weight(e->file, node->param, 4, node->desc.out.dim, false);
     if (!name[layout] && name[!layout])
         name[layout] = layout == KDAS_ONNX_NCHW ? kd_export_permute(e, name[!layout], 0, 3, 1, 2)
                                                 : kd_export_permute(e, name[!layout], 0, 2, 3, 1);

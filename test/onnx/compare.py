@@ -96,6 +96,15 @@ class Model:
             setattr(o, key, value)
         self.kdas.call("kdas_model_export_onnx", self.model, path.encode(), c.byref(o))
 
+    def sizes(self):
+        """Those of SIZES, or the only one that the network takes; and whether others may follow."""
+        fits = [s for s in SIZES if self.lib.kdas_model_check_size(self.model, *(c.c_int64(side) for side in s)) == 0]
+        if fits:
+            return fits, True
+        height, width = c.c_int64(), c.c_int64()
+        self.lib.kdas_model_input_size(self.model, c.byref(height), c.byref(width))
+        return [(height.value, width.value)], False
+
     def close(self):
         self.lib.kdas_model_destroy(self.model)
 
@@ -155,13 +164,16 @@ def files(model, name):
     forms = [dict(zip(("input", "layout", "maps", "sigmoid"), f))
              for f in itertools.product(range(3), range(2), range(2 if model.maps else 1), range(2 if model.maps else 1))]
     turn = itertools.cycle(forms[i * 7 % len(forms)] for i in range(len(forms)))
-    every = [(s, b) for s in SIZES for b in BATCHES]
+    sizes, others = model.sizes()
+    every = [(s, b) for s in sizes for b in BATCHES]
     for size, batch in every:
         yield [(size, batch)], size, batch, next(turn)
+    yield [(sizes[0], b) for b in BATCHES], sizes[0], FREE, next(turn)
+    if not others:
+        return
     for form in forms if name in WHOLE else [next(turn)]:
         yield every, (FREE, FREE), FREE, form
-    yield [(SIZES[0], b) for b in BATCHES], SIZES[0], FREE, next(turn)
-    yield [(s, 2) for s in SIZES], (FREE, FREE), 2, next(turn)
+    yield [(s, 2) for s in sizes], (FREE, FREE), 2, next(turn)
     if name.endswith("0"):
         yield [((352, 352), 1)], (352, 352), 1, forms[0]
 
