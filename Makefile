@@ -130,6 +130,7 @@ SUPPORT     := $(B)/test/libsupport.a
 EMULATED    := $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.emulated.o)
 CHECK_CFLAGS := $(shell pkg-config --cflags check 2>/dev/null)
 CHECK_LIBS   := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck_pic -lrt -lm -lsubunit)
+CHECK_LIBS   += -Wl,--wrap=_mark_point # test/support/mark.c
 
 # Programs find the library by the path from their own folder to its: $(call RPATH,from,to)
 RPATH     = -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to=$(1) $(2))'

@@ -18,6 +18,8 @@ struct kd_params {
     int64_t          trainable, running, total; /* elements, including gaps */
     float           *values, *grads;
     uint64_t         version, stats_version;
+    uint64_t         seed; /* of the entries that are undrawn */
+    bool             undrawn;
     struct kd_pack  *packs;
     bool             spoilt; /* the gradients are incomplete: see kd_params_spoil_grads() */
 };
@@ -163,20 +165,49 @@ static void draw_numbers(void *user, int64_t begin, int64_t end, int thread)
         }
 }
 
+static void draw_entry(kd_params *p, kd_param_entry *e, uint64_t seed, float *to)
+{
+    draw_job job = { to, e, seed };
+
+    kd_parallel_rows(p->ctx, e->count, 4096, draw_numbers, &job);
+    e->undrawn = false;
+}
+
+/* In host memory: nothing is allocated, so nothing can fail. */
+static void draw_the_rest(kd_params *p)
+{
+    if (!p->undrawn) return;
+    p->undrawn = false;
+    for (size_t i = 0; i < p->count; i++)
+        if (p->entry[i]->undrawn)
+            draw_entry(p, p->entry[i], p->seed, p->values + p->entry[i]->offset);
+}
+
+static kdas_status draw_later(kd_params *p, uint64_t seed)
+{
+    kd_params_touch(p);
+    p->seed    = seed;
+    p->undrawn = true;
+    for (size_t i = 0; i < p->count; i++) {
+        p->entry[i]->undrawn = p->entry[i]->init.kind != KD_COUNTER;
+        p->entry[i]->counter = 0;
+    }
+    return KDAS_OK;
+}
+
 kdas_status kd_params_init(kd_params *p, uint64_t seed)
 {
     int64_t     largest = 1;
     float      *values;
     kdas_status st = KDAS_OK;
 
+    if (p->ctx->host_memory) return draw_later(p, seed);
     for (size_t i = 0; i < p->count; i++)
         largest = KD_MAX(largest, p->entry[i]->count);
     values = kd_alloc(p->ctx, (size_t)largest * sizeof *values);
     if (!values) return KDAS_ENOMEM;
     for (size_t i = 0; i < p->count; i++) {
-        draw_job job = { values, p->entry[i], seed };
-
-        kd_parallel_rows(p->ctx, p->entry[i]->count, 4096, draw_numbers, &job);
+        draw_entry(p, p->entry[i], seed, values);
         KD_TRY(kd_params_write(p, (int)i, values));
     }
 done:
@@ -196,10 +227,14 @@ int64_t               kd_params_numbers(const kd_params *p)
     return n;
 }
 
-int64_t  kd_params_trainable(const kd_params *p) { return p->trainable; }
-int64_t  kd_params_running(const kd_params *p) { return p->running; }
-int64_t  kd_params_total(const kd_params *p) { return p->total; }
-float   *kd_params_values(kd_params *p) { return p->values; }
+int64_t kd_params_trainable(const kd_params *p) { return p->trainable; }
+int64_t kd_params_running(const kd_params *p) { return p->running; }
+int64_t kd_params_total(const kd_params *p) { return p->total; }
+float  *kd_params_values(kd_params *p)
+{
+    draw_the_rest(p);
+    return p->values;
+}
 float   *kd_params_grads(kd_params *p) { return p->grads; }
 uint64_t kd_params_version(const kd_params *p) { return p->version; }
 void     kd_params_touch(kd_params *p) { p->version++; }
@@ -244,6 +279,7 @@ kdas_status kd_params_read(kd_params *p, int i, float *to)
         *to = (float)p->entry[i]->counter;
         return KDAS_OK;
     }
+    draw_the_rest(p);
     return kd_device_download(p->ctx, to, p->values + p->entry[i]->offset,
                               entry_bytes(p->entry[i]));
 }
@@ -260,6 +296,7 @@ kdas_status kd_params_write(kd_params *p, int i, const float *from)
         p->entry[i]->counter = (int64_t)*from;
         return KDAS_OK;
     }
+    p->entry[i]->undrawn = false;
     return kd_device_upload(p->ctx, p->values + p->entry[i]->offset, from,
                             entry_bytes(p->entry[i]));
 }
