@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "graph/program.h"
+#include "nn/nn.h"
 #include "graph/build.h"
 #include "support/check_util.h"
 #include "support/run_util.h"
@@ -382,6 +383,43 @@ START_TEST(values_depend_on_seed_and_name_not_on_order)
 }
 END_TEST
 
+START_TEST(layers_that_never_run_are_kept_but_not_trained)
+{
+    kd_graph  *g;
+    kd_params *p;
+    int64_t    counter[12];
+
+    kd_assert_ok(kd_params_create(&p, ctx));
+    g = kd_graph_create(ctx, p, KD_TRAIN);
+    kd_output(g, "y", kd_conv_bn(g, "runs", kd_input(g, "x", kd_desc(1, 2, 2, 3), true), 4, 3, 1));
+    kd_idle_conv_bn(g, "idle", 3, 4, 3);
+    kd_assert_ok(kd_graph_status(g));
+    kd_assert_ok(kd_params_seal(p, true));
+    kd_assert_ok(kd_params_init(p, 1));
+    ck_assert_int_eq(kd_params_count(p), 12);
+    for (int i = 0; i < 6; i++) { /* the same tensors, in the same order */
+        const kd_param_entry *a = kd_params_at(p, i), *b = kd_params_at(p, 6 + i);
+        float                 value[108];
+
+        ck_assert_str_eq(strchr(a->name, '.'), strchr(b->name, '.'));
+        ck_assert(a->rank == b->rank && memcmp(a->dim, b->dim, sizeof a->dim) == 0);
+        ck_assert(a->init.rule == b->init.rule && a->init.a == b->init.a);
+        ck_assert(!a->init.idle && b->init.kind != KD_TRAINABLE);
+        ck_assert(b->offset >= kd_params_trainable(p) + kd_params_running(p));
+        kd_assert_ok(kd_params_read(p, 6, value));
+        ck_assert(value[0] != 0 && value[107] != 0);
+    }
+    ck_assert_int_eq(kd_params_numbers(p), 2 * (108 + 4 + 4));
+    ck_assert_int_eq(kd_params_trainable(p), 112 + 16 + 16);
+    kd_params_count_up(p);
+    kd_params_read_counters(p, counter);
+    ck_assert_str_eq(kd_params_at(p, 5)->name, "runs.bn.num_batches_tracked");
+    ck_assert(counter[5] == 1 && counter[11] == 0);
+    kd_graph_destroy(g);
+    kd_params_destroy(p);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *suite      = suite_create("graph");
@@ -393,6 +431,7 @@ int main(void)
     tcase_add_test(build_case, first_error_of_a_graph_is_reported_with_its_place);
     tcase_add_test(build_case, missing_operand_is_an_error_with_the_ops_name);
     tcase_add_test(build_case, values_depend_on_seed_and_name_not_on_order);
+    tcase_add_test(build_case, layers_that_never_run_are_kept_but_not_trained);
     suite_add_tcase(suite, build_case);
     tcase_add_checked_fixture(run, open_context, close_context);
     tcase_add_loop_test(run, gradient_of_a_tangled_graph_matches_finite_differences, 0, 2);

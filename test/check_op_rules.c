@@ -7,6 +7,7 @@
 #include <string.h>
 #include "base/context.h"
 #include "graph/build.h"
+#include "model/model.h"
 #include "support/check_util.h"
 #include "support/op_run.h"
 
@@ -286,6 +287,49 @@ START_TEST(costs_are_those_of_the_counters)
 }
 END_TEST
 
+/* fvcore's rule, in the place of thop's. */
+/* clang-format off */
+static const struct {
+    kd_op_case test;
+    int64_t    macs;
+    double     fvcore;
+} fvcore_costs[] = {
+    COST(LINEAR, 63438848, 63438848, NONE, D(1, 88, 88, 32), D(256, 32, 1, 1))
+    COST(ATTENTION, 59969536, 59969536, ATTR(attention, 1, 1), D(1, 88, 88, 32), D(1, 11, 11, 64))
+    COST(MATMUL, 495616, 495616, ATTR(matmul, 1, 0, 1), D(1, 1, 1936, 16), D(1, 1, 1936, 16))
+    COST(LAYER_NORM, 0, 5 * 88 * 88 * 32, ATTR(norm, 1e-6f), D(1, 88, 88, 32), D(32, 1, 1, 1),
+         D(32, 1, 1, 1))
+    COST(BATCH_NORM, 0, 2 * 44 * 44 * 32, ATTR(norm, 1e-5f), D(1, 44, 44, 32), D(32, 1, 1, 1),
+         D(32, 1, 1, 1), D(32, 1, 1, 1), D(32, 1, 1, 1))
+    COST(RESIZE, 0, 4 * 44 * 44 * 32, ATTR(resize, 44, 44, 1, 1), D(1, 22, 22, 32))
+    COST(RESIZE, 0, 4 * 44 * 44 * 32, ATTR(resize, 44, 44, 1, 0), D(1, 22, 22, 32))
+    COST(RESIZE, 0, 3 * 4 * 44 * 44 * 32, ATTR(resize, 44, 44, 1, 3), D(1, 22, 22, 32))
+    COST(POOL_AVG, 0, 3 * 16 * 1936, ATTR(pool, 6, 6, 3), D(1, 44, 44, 16))
+    COST(MIX_FFN, 2 * 63438848 + 17842176, 2 * 63438848 + 17842176, NONE, D(1, 88, 88, 32),
+         D(256, 32, 1, 1), D(0), D(256, 1, 3, 3), D(0), D(32, 256, 1, 1))
+    COST(GELU, 0, 0, NONE, D(1, 44, 44, 16))
+};
+/* clang-format on */
+
+START_TEST(fvcore_counts_products_norms_and_resizes)
+{
+    for (size_t i = 0; i < KD_COUNT(fvcore_costs); i++) {
+        const kd_op   *op   = kd_op_find(fvcore_costs[i].test.op);
+        kdas_node_desc desc = { .op = fvcore_costs[i].test.op, .attr = &fvcore_costs[i].test.attr };
+        kd_node        node = { .kind = KD_NODE_OP, .op = op };
+
+        for (int k = 0; k < KDAS_MAX_INPUTS; k++) {
+            desc.in[k] = fvcore_costs[i].test.in[k].desc;
+            if (kd_present(&desc.in[k])) desc.inputs = k + 1;
+        }
+        kd_assert_ok(op->infer(&desc));
+        node.desc = desc;
+        ck_assert_double_eq_tol(kd_node_cost(&node, KDAS_COUNT_FVCORE), fvcore_costs[i].fvcore,
+                                0.01);
+    }
+}
+END_TEST
+
 /* ---- Building ---- */
 
 static void *plain_alloc(void *user, size_t bytes)
@@ -321,7 +365,7 @@ START_TEST(builders_make_nodes_of_the_right_shape)
     kd_node     *dw  = kd_input(g, "dw", (kdas_desc){ KDAS_F32, 4, { 8, 1, 3, 3 } }, true);
     kd_node     *m   = kd_input(g, "m", (kdas_desc){ KDAS_F32, 2, { 16, 8, 1, 1 } }, true);
     kd_node     *c   = kd_input(g, "c", (kdas_desc){ KDAS_F32, 1, { 8, 1, 1, 1 } }, true);
-    kd_node     *y, *all[3] = { x, x, x };
+    kd_node     *y, *all[17] = { x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x };
 
     const kdas_recolour_attr colours = { { 2, 1, 0 }, { 1, 1, 1 }, { 0, 0, 0 } };
     const kdas_conv_attr     form    = { 2, { 2, 1 }, { 2, 0 }, 2, 2 };
@@ -345,6 +389,8 @@ START_TEST(builders_make_nodes_of_the_right_shape)
     assert_dims(kd_add(g, x, kd_sub(g, x, kd_mul(g, x, x))), 2, 6, 4, 8);
     assert_dims(kd_scale(g, kd_drop_path(g, x, 0.1f), 2, 0), 2, 6, 4, 8);
     assert_dims(kd_concat(g, 3, all), 2, 6, 4, 24);
+    assert_dims(kd_concat(g, 9, all), 2, 6, 4, 72); /* more than the op takes */
+    assert_dims(kd_concat(g, 17, all), 2, 6, 4, 136);
     assert_dims(kd_slice(g, x, 1, 3), 2, 6, 4, 3);
     assert_dims(kd_crop(g, x, 1, 1, 4, 2), 2, 4, 2, 8);
     assert_dims(kd_transpose(g, x), 2, 6, 8, 4);
@@ -392,6 +438,7 @@ int main(void)
     tcase_add_test(rules, missing_attributes_and_foreign_types_are_refused);
     tcase_add_test(rules, shapes_in_a_sentence_do_not_overwrite_each_other);
     tcase_add_test(rules, costs_are_those_of_the_counters);
+    tcase_add_test(rules, fvcore_counts_products_norms_and_resizes);
     tcase_add_test(rules, builders_make_nodes_of_the_right_shape);
     tcase_add_test(rules, builders_pass_the_first_error_on);
     suite_add_tcase(suite, rules);

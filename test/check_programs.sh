@@ -807,6 +807,12 @@ claim "maps are weights of nobody's network" says "network *not named" $i "$tmp/
 claim "kdas-inspect names a file that is none of them" fails "text.safetensors" $i "$tmp/text.safetensors"
 claim "kdas-inspect names a file that is not there" fails "none.safetensors" $i "$tmp/none.safetensors"
 claim "kdas-inspect refuses two models" wrong $i polyp_pvt_b0 polyp_pvt_b1
+claim "kdas-inspect counts the paper's student as the paper does" says \
+    "KDAS *polyp_pvt_b0 *384x384 *3\.65 *3\.7 *2\.319 *2\.011 *2\.342 *2\.01 " $i --table
+claim "the paper's table has a size for each row" wrong $i --table --size 96
+claim "the paper's table has its own networks" wrong $i polyp_pvt_b0 --table
+claim "kdas-inspect says how maps make an answer" says "^answer *the sum of its maps" $i polyp_pvt_b0 --size 64
+claim "kdas-inspect says which colours a network has" says "^colours *RGB, .* mean 0\.485 0\.456 0\.406" $i polyp_pvt_b0 --size 64
 
 # ---- kdas-bench ---------------------------------------------------------------------------------------
 b=kdas-bench

@@ -53,7 +53,7 @@ KDAS_API kdas_status kdas_segmenter_get_options(const kdas_segmenter   *segmente
  * KDAS_ENUMERIC (the weights give NaN), KDAS_ECANCELLED, KDAS_EBACKEND, and KDAS_ENOMEM if no frame
  * size was stated. On failure `out` and the state kept from past frames are unchanged. */
 
-/* Logits at the frame's size: the sum of the network's maps (P1 + P2), resized (bilinear,
+/* Logits at the frame's size: the network's answer (P1 + P2; kdas_model_answer), resized (bilinear,
  * half-pixel), as height x width floats. KDAS_EINVAL and others, see above. Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_logits(kdas_segmenter *segmenter, const kdas_view *frame,
                                            float *out);

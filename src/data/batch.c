@@ -10,10 +10,13 @@
 #include "image/image.h"
 
 /* ImageNet's statistics, R G B. Steps in float, in this order, give the usual pipeline's bits. */
-static const float mean[3] = { 0.485f, 0.456f, 0.406f };
-static const float std[3]  = { 0.229f, 0.224f, 0.225f };
+const float kd_batch_mean[3]      = { 0.485f, 0.456f, 0.406f };
+const float kd_batch_deviation[3] = { 0.229f, 0.224f, 0.225f };
 
-static inline float normal(float v, int colour) { return (v - mean[colour]) / std[colour]; }
+static inline float normal(float v, int colour)
+{
+    return (v - kd_batch_mean[colour]) / kd_batch_deviation[colour];
+}
 
 /* Numbers for batches and for their contents. No number is used twice in a process, so a new batch
  * at an old batch's address is not mistaken for it. */

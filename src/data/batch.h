@@ -4,6 +4,8 @@
 #include <kdas/data.h>
 #include "base/base.h"
 
+extern const float kd_batch_mean[3], kd_batch_deviation[3]; /* ImageNet's, of colours in 0..1 */
+
 /* A reader: it has read a batch in a forward, and reads it again in the backward. Destroying the
  * batch clears the reader's pointer. */
 typedef struct kd_reader kd_reader;

@@ -297,6 +297,14 @@ int64_t kdas_loader_batches(const kdas_loader *loader)
     return loader ? loader->plan.groups * loader->plan.scales : 0;
 }
 
+int32_t kdas_loader_size(const kdas_loader *loader, int32_t i, int64_t *height, int64_t *width)
+{
+    if (!loader || i < 0 || i >= loader->plan.scales) return 0;
+    if (height) *height = loader->plan.height[i];
+    if (width) *width = loader->plan.width[i];
+    return 1;
+}
+
 int32_t kdas_loader_kept(const kdas_loader *loader)
 {
     return loader ? 1 + (int32_t)loader->behind : 0;

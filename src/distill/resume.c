@@ -49,6 +49,7 @@ static const kd_resume_row rows[] = {
     { "loss.guidance_weight", KD_REFUSED, KD_DAMAGED },
     { "loss.input", KD_REFUSED, KD_MEANS_DEFAULT },
     { "loss.similarity", KD_REFUSED, KD_MEANS_DEFAULT },
+    { "loss.pair", KD_REFUSED, KD_MEANS_DEFAULT },
     { "loss.distance", KD_REFUSED, KD_MEANS_DEFAULT },
     { "loss.kd_weight", KD_REFUSED, KD_MEANS_DEFAULT },
     { "loss.sgm_weight", KD_REFUSED, KD_MEANS_DEFAULT },

@@ -4,19 +4,17 @@
 #include <string.h>
 #include "distill/feature_inside.h"
 
-#define SHAPE_SIDE 32 /* of the graph that a model learns its names by */
-
 /* ---- by stride ---- */
 
 /* The first tap that is `stride` times smaller than the input. */
 static const char *tap_of_stride(const kdas_model *m, int64_t stride)
 {
+    int64_t        side = kd_model_side(m->def); /* of the graph that it learns its names by */
     const kd_node *node;
     const char    *name;
 
     for (int i = 0; (name = kd_graph_tap(m->shape, i, &node)); i++)
-        if (node->desc.out.dim[1] == SHAPE_SIDE / stride &&
-            node->desc.out.dim[2] == SHAPE_SIDE / stride)
+        if (node->desc.out.dim[1] * stride == side && node->desc.out.dim[2] * stride == side)
             return name;
     return NULL;
 }
@@ -32,23 +30,34 @@ static void list_taps(char *to, size_t size, const kdas_model *m)
         used += (size_t)snprintf(to + used, size - used, "%s%s", i ? ", " : "", name);
 }
 
+static void add_stride(kd_feature_pair *pair, int *pairs, const kdas_model *teacher,
+                       const kdas_model *student, int64_t stride)
+{
+    const char *t = tap_of_stride(teacher, stride), *s = tap_of_stride(student, stride);
+
+    if (t && s) pair[(*pairs)++] = (kd_feature_pair){ .teacher = t, .student = s };
+}
+
+/* Strides 4 to 32. Finer taps are large and know little of shapes, so they are taken only where
+ * nothing else is shared, and then those of one stride. */
 static kdas_status pair_by_stride(kd_feature_pair *pair, int *pairs, const kdas_model *teacher,
                                   const kdas_model *student)
 {
     char of_teacher[160], of_student[160];
 
     *pairs = 0;
-    for (int64_t stride = 4; stride <= 32; stride *= 2) {
-        const char *t = tap_of_stride(teacher, stride), *s = tap_of_stride(student, stride);
-
-        if (t && s) pair[(*pairs)++] = (kd_feature_pair){ .teacher = t, .student = s };
-    }
+    for (int64_t stride = 4; stride <= 32; stride *= 2)
+        add_stride(pair, pairs, teacher, student, stride);
+    for (int64_t stride = 2; stride >= 1 && *pairs == 0; stride--)
+        add_stride(pair, pairs, teacher, student, stride);
     if (*pairs) return KDAS_OK;
     list_taps(of_teacher, sizeof of_teacher, teacher);
     list_taps(of_student, sizeof of_student, student);
-    return kd_fail(KDAS_EINVAL,
-                   "no tap of teacher '%s' (%s) has the stride of one of student '%s' (%s)",
-                   teacher->def->name, of_teacher, student->def->name, of_student);
+    return kd_fail(
+        KDAS_EINVAL,
+        "no tap of teacher '%s' (%s) has the stride of one of student '%s' (%s), from 1 to "
+        "32: feature_taps names pairs of any sizes",
+        teacher->def->name, of_teacher, student->def->name, of_student);
 }
 
 /* ---- by name ---- */

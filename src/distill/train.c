@@ -71,13 +71,20 @@ static kdas_status check_options(const kdas_train_options *o)
     return KDAS_OK;
 }
 
-/* Whether the network can be run at the size of validation. */
-static kdas_status check_size(const run *r)
+/* Whether the networks take the size of validation, and those of the batches, at every scale. */
+static kdas_status check_sizes(const run *r)
 {
-    int64_t parameters;
+    const kdas_model *teacher = kd_train_reads_teacher(r->distiller, kdas_loader_dataset(r->loader))
+                                    ? kdas_distiller_teacher(r->distiller)
+                                    : NULL;
+    int64_t           height, width;
 
-    return kdas_model_cost(r->ctx, kdas_model_network(r->student), r->options.height,
-                           r->options.width, KDAS_COUNT_MACS, &parameters, NULL);
+    KD_RETURN(kdas_model_check_size(r->student, r->options.height, r->options.width));
+    for (int32_t i = 0; kdas_loader_size(r->loader, i, &height, &width); i++) {
+        KD_RETURN(kdas_model_check_size(r->student, height, width));
+        if (teacher) KD_RETURN(kdas_model_check_size(teacher, height, width));
+    }
+    return KDAS_OK;
 }
 
 static int64_t run_step(const run *r) { return r->progress.epoch * r->batches + r->batch; }
@@ -517,7 +524,7 @@ static kdas_status train(run *r)
     r->factor  = kdas_loss_guidance_factor(r->loss);
     KD_RETURN(check_options(&r->options));
     KD_RETURN(take_size(r));
-    KD_RETURN(check_size(r));
+    KD_RETURN(check_sizes(r));
     st = start(r);
     if (st == KDAS_OK) {
         st = run_epochs(r);

@@ -57,8 +57,12 @@ static kdas_status check_options(const kdas_model *m, const kdas_onnx_options *o
     if (o->sigmoid && kdas_model_maps(m) == 0)
         return kd_fail(KDAS_EINVAL, "ONNX: the outputs of '%s' are features; a sigmoid is for maps",
                        m->def->name);
+    if (m->def->rules->side && (o->height == KDAS_ONNX_FREE || o->width == KDAS_ONNX_FREE))
+        return kd_fail(KDAS_ESHAPE,
+                       "ONNX: '%s' takes images of %dx%d alone: height and width cannot be free",
+                       m->def->name, m->def->rules->side, m->def->rules->side);
     base_image(o, image);
-    return kd_check_size(image[0], image[1], image[2]);
+    return kd_check_size(m->def, image[0], image[1], image[2]);
 }
 
 /* ---- The graph at several sizes -------------------------------------------------------------- */
@@ -113,18 +117,19 @@ static void builds_finish(builds *b)
 
 static void put_outputs(kd_export *e, const kdas_model *m, const kdas_onnx_options *o)
 {
-    bool           sum = kdas_model_maps(m) > 0 && o->maps == KDAS_ONNX_SUM;
+    bool           sum    = kdas_model_maps(m) > 0 && o->maps == KDAS_ONNX_SUM;
+    int            answer = sum ? kdas_model_answer(m) : 0; /* the first map of it */
     const kd_node *node;
     const char    *name, *x = NULL;
 
     kd_onnx_scope(e->file, "outputs");
-    for (int i = 0; (name = kd_graph_output(e->graph, i, &node)); i++) {
+    for (int i = answer; (name = kd_graph_output(e->graph, i, &node)); i++) {
         const char *y = kd_export_in(e, node, e->layout);
 
         if (!sum)
             kd_export_output(e, name, node, y, o->sigmoid);
         else
-            x = i ? kd_onnx_node(e->file, "Add", NAMES(x, y), NO_ATTRS) : y;
+            x = i > answer ? kd_onnx_node(e->file, "Add", NAMES(x, y), NO_ATTRS) : y;
     }
     kd_graph_output(e->graph, 0, &node);
     if (sum) kd_export_output(e, o->sigmoid ? "probability" : "logits", node, x, o->sigmoid);

@@ -157,7 +157,14 @@ kd_node *kd_recolour(kd_graph *g, kd_node *x, const kdas_recolour_attr *attr)
 
 kd_node *kd_concat(kd_graph *g, int n, kd_node *const *nodes)
 {
-    return node(g, &kd_op_concat, NULL, n, n, nodes);
+    kd_node *in[KDAS_MAX_INPUTS];
+    int      first = n - KDAS_MAX_INPUTS + 1; /* so many become one */
+
+    if (n <= KDAS_MAX_INPUTS) return node(g, &kd_op_concat, NULL, n, n, nodes);
+    in[0] = kd_concat(g, first, nodes);
+    for (int i = 1; i < KDAS_MAX_INPUTS; i++)
+        in[i] = nodes[first + i - 1];
+    return node(g, &kd_op_concat, NULL, KDAS_MAX_INPUTS, KDAS_MAX_INPUTS, in);
 }
 
 kd_node *kd_slice(kd_graph *g, kd_node *x, int64_t start, int64_t count)

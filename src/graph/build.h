@@ -41,7 +41,8 @@ kd_node *kd_dropout(kd_graph *g, kd_node *x, float p);   /* single elements */
 kd_node *kd_recolour(kd_graph *g, kd_node *x, const kdas_recolour_attr *attr);
 
 /* ---- Moving data ---- */
-kd_node *kd_concat(kd_graph *g, int n, kd_node *const *nodes); /* along C, 2 to 8 */
+/* Along C, 2 or more. The op takes 8: of more, the first ones are joined by a CONCAT before. */
+kd_node *kd_concat(kd_graph *g, int n, kd_node *const *nodes);
 kd_node *kd_slice(kd_graph *g, kd_node *x, int64_t start, int64_t count);
 kd_node *kd_crop(kd_graph *g, kd_node *x, int64_t top, int64_t left, int64_t height, int64_t width);
 kd_node *kd_transpose(kd_graph *g, kd_node *x); /* (N,H,R,C) to (N,H,C,R) */

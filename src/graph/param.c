@@ -14,7 +14,7 @@ struct kd_params {
     kd_param_entry **entry;
     size_t           count, capacity;
     bool             sealed;
-    int64_t          trainable, total; /* elements, including gaps */
+    int64_t          trainable, running, total; /* elements, including gaps */
     float           *values, *grads;
     uint64_t         version, stats_version;
     struct kd_pack  *packs;
@@ -92,20 +92,33 @@ int kd_params_declare(kd_params *p, const char *name, kd_init init, int rank, co
     return i;
 }
 
+/* The block's parts, in this order. */
+enum { TRAINABLE, RUNNING, IDLE, PARTS };
+
+static int part_of(const kd_init *init)
+{
+    if (init->kind == KD_TRAINABLE) return TRAINABLE;
+    return init->kind == KD_IDLE || init->idle ? IDLE : RUNNING;
+}
+
 kdas_status kd_params_seal(kd_params *p, bool gradients)
 {
-    for (int pass = 0; pass < 2; pass++) { /* trainable entries first */
+    int64_t end[PARTS];
+
+    for (int part = 0; part < PARTS; part++) {
         for (size_t i = 0; i < p->count; i++) {
             kd_param_entry *e = p->entry[i];
 
-            if ((e->init.kind == KD_TRAINABLE) != (pass == 0)) continue;
+            if (part_of(&e->init) != part) continue;
             e->offset = p->total;
             p->total += (e->count + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
         }
-        if (pass == 0) p->trainable = p->total;
+        end[part] = p->total;
     }
-    p->sealed = true;
-    p->values = kd_device_alloc(p->ctx, (size_t)p->total * sizeof(float));
+    p->trainable = end[TRAINABLE];
+    p->running   = end[RUNNING] - end[TRAINABLE];
+    p->sealed    = true;
+    p->values    = kd_device_alloc(p->ctx, (size_t)p->total * sizeof(float));
     if (!p->values) return KDAS_ENOMEM;
     KD_RETURN(kd_device_zero(p->ctx, p->values, (size_t)p->total * sizeof(float)));
     if (!gradients) return KDAS_OK;
@@ -173,6 +186,7 @@ int64_t               kd_params_numbers(const kd_params *p)
 }
 
 int64_t  kd_params_trainable(const kd_params *p) { return p->trainable; }
+int64_t  kd_params_running(const kd_params *p) { return p->running; }
 int64_t  kd_params_total(const kd_params *p) { return p->total; }
 float   *kd_params_values(kd_params *p) { return p->values; }
 float   *kd_params_grads(kd_params *p) { return p->grads; }
@@ -198,7 +212,7 @@ static size_t entry_bytes(const kd_param_entry *e) { return (size_t)e->count * s
 void kd_params_count_up(kd_params *p)
 {
     for (size_t i = 0; i < p->count; i++)
-        if (p->entry[i]->init.kind == KD_COUNTER) p->entry[i]->counter++;
+        if (p->entry[i]->init.kind == KD_COUNTER && !p->entry[i]->init.idle) p->entry[i]->counter++;
 }
 
 void kd_params_read_counters(const kd_params *p, int64_t *to)

@@ -23,6 +23,7 @@ typedef struct kd_init {
     kd_param_kind kind;
     kd_init_rule  rule;
     float         a;
+    bool          idle; /* a buffer or counter of a part that never runs: no batch changes it */
 } kd_init;
 
 typedef struct kd_param_entry {
@@ -45,6 +46,11 @@ void        kd_params_destroy(kd_params *p);
  * sealed, or if memory runs out. */
 int kd_params_declare(kd_params *p, const char *name, kd_init init, int rank, const int64_t *dims);
 int kd_params_find(const kd_params *p, const char *name); /* -1: none */
+/* Whether no op reads it: a parameter, buffer or counter of a part that never runs. */
+static inline bool kd_param_is_idle(const kd_param_entry *e)
+{
+    return e->init.kind == KD_IDLE || e->init.idle;
+}
 
 /* Seal the list and allocate the blocks. Values are zero until initialised. */
 kdas_status kd_params_seal(kd_params *p, bool gradients);
@@ -55,6 +61,8 @@ int                   kd_params_count(const kd_params *p);
 const kd_param_entry *kd_params_at(const kd_params *p, int i);
 int64_t kd_params_numbers(const kd_params *p);   /* trainable and idle, sealed or not   */
 int64_t kd_params_trainable(const kd_params *p); /* elements of the block of gradients */
+int64_t kd_params_running(const kd_params *p);   /* elements that training forwards change: they
+                                                    follow the trainable ones            */
 int64_t kd_params_total(const kd_params *p);     /* elements of the block of values    */
 
 float *kd_params_values(kd_params *p); /* device memory, total elements     */
@@ -75,7 +83,7 @@ kdas_status kd_params_zero_grads(kd_params *p, const char *label);
 void kd_params_spoil_grads(kd_params *p);
 bool kd_params_grads_spoilt(const kd_params *p);
 
-/* Add one to every KD_COUNTER. */
+/* Add one to every KD_COUNTER that is not idle. */
 void kd_params_count_up(kd_params *p);
 /* All counters, by index. Other entries are skipped. */
 void kd_params_read_counters(const kd_params *p, int64_t *to);

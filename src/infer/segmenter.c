@@ -1,4 +1,4 @@
-/* segmenter.c - frames in, masks out: resize, normalise, run, add the maps up, enlarge to the
+/* segmenter.c - frames in, masks out: resize, normalise, run, add up the maps of the answer, enlarge to the
  * frame. All memory is allocated when the segmenter is made, or when a frame has a new size. */
 #include <kdas/infer.h>
 #include "base/process.h"
@@ -19,10 +19,10 @@ struct kdas_segmenter {
     kd_frame              *frame; /* NULL: no frame's size is known yet  */
     float                 *input; /* (H,W,3), normalised                 */
     kd_staging             staging;
-    int                    maps;
+    int                    maps, answer; /* kdas_model_answer() */
     int64_t                map_height, map_width;
     float                 *map[MAX_MAPS]; /* (map_height,map_width) logits of the last run */
-    float                 *sum;           /* of the maps, smoothed                         */
+    float                 *sum;           /* of the answer's maps, smoothed                */
     float                 *past;          /* smoothed probabilities; NULL: no smoothing    */
     bool                   has_past;
     kd_timing              timing;
@@ -42,7 +42,6 @@ void kdas_segmenter_options_init(kdas_segmenter_options *options, size_t size)
 
 static kdas_status check_options(const kdas_segmenter_options *o)
 {
-    KD_RETURN(kd_check_size(1, o->height, o->width));
     if (!(o->threshold >= 0 && o->threshold <= 1))
         return kd_fail(KDAS_EINVAL, "segmenter: threshold is %g, not 0 to 1", (double)o->threshold);
     if (!(o->smoothing >= 0 && o->smoothing < 1))
@@ -108,6 +107,7 @@ static kdas_status settle_options(kdas_segmenter_options *o, kdas_model *m)
 
     if (own) known = kdas_model_input_size(m, &o->height, &o->width);
     if (o->threshold == KDAS_THRESHOLD_OWN) o->threshold = kdas_model_threshold(m);
+    KD_RETURN(kd_check_size(m->def, 1, o->height, o->width));
     KD_RETURN(check_options(o));
     compare_size(o, m, own && !known);
     compare_colours(m);
@@ -184,7 +184,7 @@ static void sum_rows(void *user, int64_t begin, int64_t end, int thread)
         float *sum = s->sum + y * s->map_width;
 
         memset(sum, 0, (size_t)s->map_width * sizeof *sum);
-        for (int i = 0; i < s->maps; i++) {
+        for (int i = s->answer; i < s->maps; i++) {
             const float *map = s->map[i] + y * s->map_width;
 
 #pragma omp simd
@@ -325,6 +325,7 @@ kdas_status kdas_segmenter_create(kdas_segmenter **out, kdas_model *model,
     s->edges   = (kd_edges){ logit_of(o.threshold),
                              logit_of(o.hysteresis > 0 ? o.hysteresis : o.threshold) };
     s->maps    = maps;
+    s->answer  = kdas_model_answer(model);
     KD_TRY(kd_timing_init(&s->timing, s->ctx));
     KD_TRY(first_run(s));
     if (o.smoothing > 0) {

@@ -317,22 +317,25 @@ static kdas_status check_weights(const float *weights, const kdas_maps *s)
  * host's memory. */
 static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps *s,
                              const kdas_maps *t, const float *masks, const float *weights,
-                             float *const *gradients)
+                             float *const *gradients, kd_teacher_maps *teacher)
 {
-    size_t n     = (size_t)(at->n * at->h * at->w),
-           tn    = (size_t)(at->n * at->teacher_h * at->teacher_w);
-    size_t maps  = (size_t)s->maps;
-    size_t total = ((weights ? 2 * n : n) + maps * (2 * n + (t ? tn : 0))) * sizeof(float);
+    size_t n    = (size_t)(at->n * at->h * at->w),
+           tn   = (size_t)(at->n * at->teacher_h * at->teacher_w);
+    size_t maps = (size_t)s->maps;
+    size_t total =
+        ((weights ? 2 * n : n) + maps * 2 * n + (t ? (size_t)t->maps * tn : 0)) * sizeof(float);
     float *to;
 
+    if (t) *teacher = (kd_teacher_maps){ .maps = (int32_t)t->maps, .h = t->height, .w = t->width };
     if (loss->ctx->host_memory) {
         at->mask   = (float *)masks;
         at->weight = (float *)weights;
         for (int i = 0; i < s->maps; i++) {
             at->student[i]  = (float *)s->map[i];
-            at->teacher[i]  = t ? (float *)t->map[kd_teacher_map(t->maps, s->maps, i)] : NULL;
             at->gradient[i] = gradients ? gradients[i] : NULL;
         }
+        for (int i = 0; i < teacher->maps; i++)
+            teacher->map[i] = (float *)t->map[i];
         return KDAS_OK;
     }
     KD_RETURN(kd_device_reserve(loss->ctx, &loss->staging, total));
@@ -349,10 +352,10 @@ static kdas_status stage_all(kdas_loss *loss, kd_loss_place *at, const kdas_maps
         KD_RETURN(kd_device_upload(loss->ctx, to, s->map[i], n * sizeof *to));
         at->gradient[i] = gradients && gradients[i] ? to + n : NULL;
         to += 2 * n;
-        if (!t) continue;
-        at->teacher[i] = to;
-        KD_RETURN(kd_device_upload(loss->ctx, to, t->map[kd_teacher_map(t->maps, s->maps, i)],
-                                   tn * sizeof *to));
+    }
+    for (int i = 0; i < teacher->maps; i++) {
+        teacher->map[i] = to;
+        KD_RETURN(kd_device_upload(loss->ctx, to, t->map[i], tn * sizeof *to));
         to += tn;
     }
     return KDAS_OK;
@@ -369,7 +372,8 @@ kdas_status kdas_loss_evaluate_weighted(kdas_loss *loss, const kdas_maps *s, con
                                         const float *masks, const float *weights,
                                         float *const *gradients, kdas_loss_report *report)
 {
-    kd_loss_place at = { 0 };
+    kd_loss_place   at      = { 0 };
+    kd_teacher_maps teacher = { 0 };
 
     if (!loss || !s || !masks) return kd_fail(KDAS_EINVAL, "loss: loss, student or masks is NULL");
     KD_RETURN(kd_check_process(loss->ctx));
@@ -388,7 +392,8 @@ kdas_status kdas_loss_evaluate_weighted(kdas_loss *loss, const kdas_maps *s, con
     at.w         = s->width;
     at.teacher_h = t ? t->height : s->height;
     at.teacher_w = t ? t->width : s->width;
-    KD_RETURN(stage_all(loss, &at, s, t, masks, weights, gradients));
+    KD_RETURN(stage_all(loss, &at, s, t, masks, weights, gradients, &teacher));
+    KD_RETURN(kd_loss_pair(loss, &at, &teacher));
     KD_RETURN(kd_loss_run(loss, &at, 1, true, report));
     for (int i = 0; !loss->ctx->host_memory && i < s->maps; i++)
         if (at.gradient[i])
@@ -402,6 +407,7 @@ void kdas_loss_destroy(kdas_loss *loss)
     if (!loss) return;
     kd_loss_programs_destroy(loss);
     kd_device_unstage(loss->ctx, &loss->staging);
+    kd_device_unstage(loss->ctx, &loss->answer);
     kd_pseudo_finish(loss);
     kd_arena_destroy(loss->arena);
     kd_arena_destroy(loss->weight_arena);

@@ -38,12 +38,17 @@ typedef struct kd_guidance {
 } kd_guidance;
 const kd_guidance *kd_guidance_find(const char *name); /* NULL with the sentence set */
 
-/* The teacher's map that guides map `i` of the student. The deepest guides the deepest, and so
- * on towards the first. If the teacher has fewer, its first map guides the remaining ones. */
-static inline int kd_teacher_map(int teacher_maps, int student_maps, int i)
-{
-    return KD_MAX(0, teacher_maps - student_maps + i);
-}
+/* ---- pair.c ---- */
+
+/* kdas_loss_options.pair. DEEP: the deepest guides the deepest, and so on towards the first; if the
+ * teacher has fewer, its first map guides the remaining ones. SPREAD: the first guides the first,
+ * the deepest the deepest, those between in proportion. ANSWER: the teacher's answer guides all. */
+typedef enum kd_pair { KD_PAIR_DEEP, KD_PAIR_SPREAD, KD_PAIR_ANSWER } kd_pair;
+
+/* False with the sentence set (KDAS_ENOTFOUND). */
+bool kd_pair_find(const char *name, kd_pair *out);
+/* The teacher's map that guides map `i` of the student: DEEP or SPREAD. */
+int kd_paired_map(kd_pair pair, int teacher_maps, int student_maps, int i);
 
 /* Device memory of the maps of a step. */
 typedef struct kd_loss_place {
@@ -85,9 +90,13 @@ kdas_status kd_loss_run(kdas_loss *loss, const kd_loss_place *place, float scale
 /* Maps of one teacher for a batch, (n,h,w) each: as logits, in device memory. */
 typedef struct kd_teacher_maps {
     int32_t maps;
+    int32_t answer; /* the first map of the answer: kdas_model_answer() */
     int64_t h, w;
     float  *map[KD_MAX_MAPS];
 } kd_teacher_maps;
+
+/* Point at->teacher to the maps that guide the student's, which may be a sum that is made here. */
+kdas_status kd_loss_pair(kdas_loss *loss, kd_loss_place *at, const kd_teacher_maps *teacher);
 
 /* Check host maps. KDAS_EINVAL, KDAS_ESHAPE: they are invalid. `whose`: "teacher". */
 kdas_status kd_loss_check_maps(const kdas_maps *m, const char *whose);
@@ -160,7 +169,7 @@ typedef struct kd_loss_member {
     size_t      offset;
 } kd_loss_member;
 enum {
-    KD_LOSS_TEXTS         = 9,
+    KD_LOSS_TEXTS         = 10,
     KD_LOSS_NUMBERS       = 9,
     KD_LOSS_FIRST_TEXTS   = 4, /* number of texts in files from before 0.4 */
     KD_LOSS_FIRST_NUMBERS = 3
@@ -178,7 +187,8 @@ struct kdas_loss {
     kd_arena          *arena, *weight_arena; /* maps are evaluated one after the other */
     kd_loss_program  **program;              /* in the order of their last use             */
     size_t             programs, program_capacity;
-    kd_staging         staging;
+    kd_pair            pair;
+    kd_staging         staging, answer; /* answer: a sum of the teacher's maps */
     kd_pseudo          pseudo;
     kd_loss_results   *results; /* device memory */
     bool               warned[KDAS_TERMS];

@@ -21,6 +21,7 @@ void kdas_loss_options_init(kdas_loss_options *options, size_t size)
                                    .input           = "logits",
                                    .similarity      = "dot",
                                    .distance        = "kl",
+                                   .pair            = "deep",
                                    .kd_weight       = 1,
                                    .sgm_weight      = 1,
                                    .share           = KDAS_SHARE_OFF,
@@ -39,8 +40,8 @@ void kdas_loss_options_init(kdas_loss_options *options, size_t size)
         "loss." #member, offsetof(kdas_loss_options, member) \
     }
 const kd_loss_member kd_loss_texts[KD_LOSS_TEXTS] = {
-    MEMBER(seg),        MEMBER(guidance), MEMBER(sym),     MEMBER(axis),        MEMBER(input),
-    MEMBER(similarity), MEMBER(distance), MEMBER(feature), MEMBER(feature_taps)
+    MEMBER(seg),        MEMBER(guidance), MEMBER(sym),     MEMBER(axis),         MEMBER(input),
+    MEMBER(similarity), MEMBER(distance), MEMBER(feature), MEMBER(feature_taps), MEMBER(pair)
 };
 const kd_loss_member kd_loss_numbers[KD_LOSS_NUMBERS] = {
     MEMBER(tau),          MEMBER(seg_weight), MEMBER(guidance_weight), MEMBER(kd_weight),
@@ -186,8 +187,8 @@ static kdas_status check_names(const kdas_loss_options *o)
 {
     if (!o->seg || !o->guidance || !o->sym || !o->axis)
         return kd_fail(KDAS_EINVAL, "loss: seg, guidance, sym or axis is NULL");
-    if (!o->input || !o->similarity || !o->distance || !o->feature)
-        return kd_fail(KDAS_EINVAL, "loss: input, similarity, distance or feature is NULL");
+    if (!o->input || !o->similarity || !o->distance || !o->pair || !o->feature)
+        return kd_fail(KDAS_EINVAL, "loss: input, similarity, distance, pair or feature is NULL");
     KD_RETURN(check_name("covariance sum correlation ", o->sym, "symmetrical structure"));
     KD_RETURN(check_name("spatial row channel pixel ", o->axis, "axis"));
     KD_RETURN(check_name("logits probability standardised ", o->input, "input of the guidance"));
@@ -276,6 +277,7 @@ kdas_status kdas_loss_create(kdas_loss **out, kdas_context *ctx, const kdas_loss
     kdas_loss         *loss;
     const kd_guidance *guidance;
     const kd_seg      *seg;
+    kd_pair            pair;
 
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_loss_create: out is NULL");
     *out = NULL;
@@ -286,6 +288,7 @@ kdas_status kdas_loss_create(kdas_loss **out, kdas_context *ctx, const kdas_loss
     KD_RETURN(kd_check_reserved(o.reserved, "kdas_loss_options"));
     KD_RETURN(check_names(&o));
     KD_RETURN(check_numbers(&o));
+    if (!kd_pair_find(o.pair, &pair)) return KDAS_ENOTFOUND;
     if (!(seg = kd_seg_find(o.seg)) || !(guidance = kd_guidance_find(o.guidance)))
         return KDAS_ENOTFOUND;
     KD_RETURN(check_together(&o));
@@ -295,6 +298,7 @@ kdas_status kdas_loss_create(kdas_loss **out, kdas_context *ctx, const kdas_loss
     loss->options      = o;
     loss->seg          = seg;
     loss->guidance     = guidance;
+    loss->pair         = pair;
     loss->factor       = 1;
     loss->arena        = kd_arena_create(ctx);
     loss->weight_arena = kd_arena_create(ctx);

@@ -1,5 +1,5 @@
 /* pseudo.c - frames without a mask learn from the teacher's output for their batch. The host
- * makes mask and weights from the mean of the maps' logits. With separate device memory the host
+ * makes mask and weights from the mean of the logits of the answer's maps. With separate device memory the host
  * waits for the device here. */
 #include <string.h>
 #include "data/batch.h"
@@ -72,12 +72,12 @@ kdas_status kd_pseudo_fill(kdas_loss *loss, kd_loss_place *at, const kdas_batch 
     memcpy(weights, batch->weights, n * sizeof *weights);
     for (int64_t i = 0; i < batch->count; i++)
         if (kd_batch_waits(batch, i)) memset(mask + (size_t)i * each, 0, each * sizeof *mask);
-    for (int32_t k = 0; k < teacher->maps; k++) {
+    for (int32_t k = teacher->answer; k < teacher->maps; k++) {
         KD_RETURN(kd_device_download(loss->ctx, map, teacher->map[k], maps * sizeof *map));
         for (int64_t i = 0; i < batch->count; i++)
             if (kd_batch_waits(batch, i))
                 add_map(mask + (size_t)i * each, h, w, map + i * th * tw, th, tw,
-                        1.0f / (float)teacher->maps);
+                        1.0f / (float)(teacher->maps - teacher->answer));
     }
     for (int64_t i = 0; i < batch->count; i++)
         if (kd_batch_waits(batch, i))

@@ -44,6 +44,13 @@ static kdas_status check_models(const kdas_loss *loss, const kdas_model *student
                        "teacher '%s' has no one-channel maps for guidance \"%s\": it can give "
                        "features alone, with guidance \"none\"",
                        teacher->def->name, loss->options.guidance);
+    if (teacher && teacher->def->rules->side && student->def->rules->side &&
+        teacher->def->rules->side != student->def->rules->side)
+        return kd_fail(KDAS_ESHAPE,
+                       "teacher '%s' takes images of %dx%d alone, and student '%s' of %dx%d alone: "
+                       "they cannot see the same images",
+                       teacher->def->name, teacher->def->rules->side, teacher->def->rules->side,
+                       student->def->name, student->def->rules->side, student->def->rules->side);
     return KDAS_OK;
 }
 
@@ -62,10 +69,21 @@ static kdas_status check_own_maps(const kdas_loss *loss, const kdas_batch *batch
                    from);
 }
 
+/* Teacher and student read the same images, so both must take their size. */
+static kdas_status check_sizes(const kdas_loss *loss, const kdas_model *student,
+                               const kdas_model *teacher, const kdas_batch *batch)
+{
+    bool teaches = teacher && (kdas_loss_reads_teacher(loss, batch) ||
+                               (kdas_loss_needs_taps(loss) && kd_loss_guides(loss)));
+
+    KD_RETURN(kd_check_size(student->def, batch->count, batch->height, batch->width));
+    return teaches ? kd_check_size(teacher->def, batch->count, batch->height, batch->width)
+                   : KDAS_OK;
+}
+
 static kdas_status check_batch(const kdas_loss *loss, const kdas_model *teacher,
                                const kdas_batch *batch, const kdas_maps *maps)
 {
-    KD_RETURN(kd_check_size(batch->count, batch->height, batch->width));
     if (has_seg(loss) && !batch->masks)
         return kd_fail(KDAS_EINVAL, "the batch was made without masks, and the objective has a "
                                     "segmentation term (seg_weight)");
@@ -102,7 +120,9 @@ kdas_status kdas_loss_check(const kdas_loss *loss, const kdas_model *student,
     if (!loss || !student) return kd_fail(KDAS_EINVAL, "kdas_loss_check: loss or student is NULL");
     KD_RETURN(take(&o, options));
     KD_RETURN(check_models(loss, student, teacher));
-    return batch ? check_batch(loss, teacher, batch, o.teacher_maps) : KDAS_OK;
+    if (!batch) return KDAS_OK;
+    KD_RETURN(check_sizes(loss, student, teacher, batch));
+    return check_batch(loss, teacher, batch, o.teacher_maps);
 }
 
 /* ---- where everything is ---- */
@@ -155,7 +175,8 @@ static kdas_status place_teacher(kd_teacher_maps *to, const kdas_model *m, const
     KD_RETURN(kd_model_check_values(m));
     KD_RETURN(check_dims(image_of(m), m, batch, "teacher"));
     KD_RETURN(check_reads(m, batch, "teacher"));
-    to->maps = kdas_model_maps(m);
+    to->maps   = kdas_model_maps(m);
+    to->answer = kdas_model_answer(m);
     for (int i = 0; i < to->maps; i++) {
         const kd_node *node = kd_model_output_node(m, i, NULL);
 
@@ -245,8 +266,7 @@ static kdas_status run(kdas_loss *loss, const kdas_model *student, const kdas_mo
     KD_RETURN(place_host(loss, &at, &maps, batch, o->teacher_maps, reads && !teacher, waits));
     at.teacher_h = maps.maps ? maps.h : batch->height;
     at.teacher_w = maps.maps ? maps.w : batch->width;
-    for (int i = 0; maps.maps && i < at.maps; i++)
-        at.teacher[i] = maps.map[kd_teacher_map(maps.maps, at.maps, i)];
+    KD_RETURN(kd_loss_pair(loss, &at, &maps));
     if (waits) KD_RETURN(kd_pseudo_fill(loss, &at, batch, &maps));
     return kd_loss_run(loss, &at, o->scale, o->gradient_norms, report);
 }

@@ -229,6 +229,10 @@ int32_t kdas_model_input_size(const kdas_model *m, int64_t *height, int64_t *wid
     bool    known = side_of(m, "height", &h) && side_of(m, "width", &w) && h > 0 && w > 0 &&
                  h <= KD_MAX_SIDE && w <= KD_MAX_SIDE && h % 32 == 0 && w % 32 == 0;
 
+    if (m && m->def->rules->side) {
+        h = w = m->def->rules->side;
+        known = true;
+    }
     if (height) *height = known ? h : KDAS_DEFAULT_SIDE;
     if (width) *width = known ? w : KDAS_DEFAULT_SIDE;
     return known;

@@ -85,11 +85,11 @@ static kdas_status check_values(const kd_param_entry *e, const char *path, const
     return KDAS_OK;
 }
 
-/* Whether the file has all values; batch counters, which some files lack, do not count. */
+/* Whether the file has all values; what a file may lack does not count. */
 static bool is_whole(const kd_pairing *p, const kdas_model *m)
 {
     for (int k = 0; k < kd_params_count(m->params); k++)
-        if (!p->tensor[k] && kd_params_at(m->params, k)->init.kind != KD_COUNTER) return false;
+        if (!p->tensor[k] && !kd_pairing_may_lack(kd_params_at(m->params, k))) return false;
     return true;
 }
 

@@ -7,7 +7,7 @@
 #define BACKBONE "backbone."
 
 /* Entries that the file has under the choice of `p`, if it has all of the network, or of its part;
- * else 0. Counters do not matter. */
+ * else 0. What a file may lack does not matter. */
 static int64_t whole_fit(const kd_pairing *p)
 {
     int64_t fits = 0, wanted = 0;
@@ -16,14 +16,14 @@ static int64_t whole_fit(const kd_pairing *p)
     for (int k = 0; k < kd_params_count(p->params); k++) {
         const kd_param_entry *e = kd_params_at(p->params, k);
 
-        wanted += e->init.kind != KD_COUNTER &&
+        wanted += !kd_pairing_may_lack(e) &&
                   (!p->part || strncmp(e->name, p->part, strlen(p->part)) == 0);
     }
     for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++) {
         const kd_st_tensor *t = kd_weights_at(p->file, p->set, i);
         int                 k = kd_pairing_entry(p, t->name, name);
 
-        if (k < 0 || kd_params_at(p->params, k)->init.kind == KD_COUNTER) continue;
+        if (k < 0 || kd_pairing_may_lack(kd_params_at(p->params, k))) continue;
         fits += kd_pairing_same_shape(kd_params_at(p->params, k), t);
     }
     return wanted > 0 && fits == wanted ? fits : 0;
@@ -51,11 +51,12 @@ static kdas_status try_network(const kd_pairing *asked, const kd_model_def *def,
 {
     kd_params  *params = NULL;
     kd_graph   *g      = NULL;
+    int64_t     side   = kd_model_side(def);
     kdas_status st;
 
     KD_TRY(kd_params_create(&params, asked->ctx));
-    KD_TRY(
-        kd_model_build(&g, asked->ctx, def, params, KD_INFER, kd_desc(1, 64, 64, 3), 0, NULL, 0));
+    KD_TRY(kd_model_build(&g, asked->ctx, def, params, KD_INFER, kd_desc(1, side, side, 3), 0, NULL,
+                          0));
     KD_TRY(try_part(asked, params, def->name, NULL, whole));
     KD_TRY(try_part(asked, params, def->name, BACKBONE, backbone));
 done:

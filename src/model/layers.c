@@ -51,7 +51,8 @@ static void fill(kdas_layers *l, const kd_graph *g)
                             .op         = node->op->name,
                             .parameters = op_parameters(node),
                             .macs       = kd_node_cost(node, KDAS_COUNT_MACS),
-                            .thop       = kd_node_cost(node, KDAS_COUNT_THOP) };
+                            .thop       = kd_node_cost(node, KDAS_COUNT_THOP),
+                            .fvcore     = kd_node_cost(node, KDAS_COUNT_FVCORE) };
         memcpy(to->dims, node->desc.out.dim, sizeof to->dims);
         name += strlen(name) + 1;
         l->count++;
@@ -68,7 +69,7 @@ kdas_status kdas_layers_create(kdas_layers **out, const kdas_model *model, int64
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_layers_create: out is NULL");
     *out = NULL;
     if (!model) return kd_fail(KDAS_EINVAL, "kdas_layers_create: the model is NULL");
-    KD_RETURN(kd_check_size(1, height, width));
+    KD_RETURN(kd_check_size(model->def, 1, height, width));
     KD_RETURN(kd_model_build(&g, model->ctx, model->def, model->params, KD_INFER,
                              kd_desc(1, height, width, 3), 0, NULL, 0));
     st = KDAS_ENOMEM;

@@ -17,32 +17,28 @@ void kdas_model_options_init(kdas_model_options *options, size_t size)
 /* Build the network once, at the smallest size, to learn its parameters and names. */
 static kdas_status declare(kdas_model *m)
 {
+    int64_t side = kd_model_side(m->def);
+
     KD_RETURN(kd_params_create(&m->params, m->ctx));
-    KD_RETURN(kd_model_build(&m->shape, m->ctx, m->def, m->params, KD_INFER, kd_desc(1, 32, 32, 3),
-                             0, NULL, 0));
+    KD_RETURN(kd_model_build(&m->shape, m->ctx, m->def, m->params, KD_INFER,
+                             kd_desc(1, side, side, 3), 0, NULL, 0));
     KD_RETURN(kd_params_seal(m->params, m->options.trainable));
     return kd_params_init(m->params, m->options.seed);
 }
 
-kdas_status kdas_model_create(kdas_model **out, kdas_context *ctx, const char *name,
-                              const kdas_model_options *options)
+kdas_status kd_model_create(kdas_model **out, kdas_context *ctx, const kd_model_def *def,
+                            const kdas_model_options *options)
 {
-    kdas_model_options  o;
-    const kd_model_def *def;
-    kdas_model         *m;
-    kdas_status         st;
+    kdas_model_options o;
+    kdas_model        *m;
+    kdas_status        st;
 
-    if (!out) return kd_fail(KDAS_EINVAL, "kdas_model_create: out is NULL");
     *out = NULL;
-    if (!ctx || !name) return kd_fail(KDAS_EINVAL, "kdas_model_create: context or name is NULL");
-    KD_RETURN(kd_check_process(ctx));
     kdas_model_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_model_options"));
     if (!(o.drop_path >= 0 && o.drop_path < 1))
         return kd_fail(KDAS_EINVAL, "model: drop_path is %g, not 0 to below 1",
                        (double)o.drop_path);
-    def = kd_model_def_find(name);
-    if (!def) return KDAS_ENOTFOUND;
     m = kd_calloc(ctx, 1, sizeof *m);
     if (!m) return KDAS_ENOMEM;
     m->ctx     = ctx;
@@ -56,6 +52,19 @@ kdas_status kdas_model_create(kdas_model **out, kdas_context *ctx, const char *n
     }
     *out = m;
     return KDAS_OK;
+}
+
+kdas_status kdas_model_create(kdas_model **out, kdas_context *ctx, const char *name,
+                              const kdas_model_options *options)
+{
+    const kd_model_def *def;
+
+    if (!out) return kd_fail(KDAS_EINVAL, "kdas_model_create: out is NULL");
+    *out = NULL;
+    if (!ctx || !name) return kd_fail(KDAS_EINVAL, "kdas_model_create: context or name is NULL");
+    KD_RETURN(kd_check_process(ctx));
+    def = kd_model_def_find(name);
+    return def ? kd_model_create(out, ctx, def, options) : KDAS_ENOTFOUND;
 }
 
 void kdas_model_destroy(kdas_model *m)
@@ -178,7 +187,7 @@ kdas_status kdas_model_forward(kdas_model *m, kdas_mode mode, kdas_batch *batch)
     n = kdas_batch_count(batch);
     h = kdas_batch_height(batch);
     w = kdas_batch_width(batch);
-    KD_RETURN(kd_check_size(n, h, w));
+    KD_RETURN(kd_check_size(m->def, n, h, w));
     KD_RETURN(find_images(&at, m, batch));
     KD_RETURN(kd_model_run(m, (kd_mode)mode, at.images, n, h, w));
     m->stamp = at.stamp;

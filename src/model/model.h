@@ -40,8 +40,15 @@ const kd_model_def *kd_model_def_find(const char *name);
 
 #define KD_MAX_BATCH 4096
 #define KD_MAX_SIDE  8192
-/* Check that the batch size is within bounds and the sides are multiples of 32. */
-kdas_status kd_check_size(int64_t n, int64_t h, int64_t w);
+/* Check that the batch size is within bounds, and that the network takes this size. `def` NULL: the
+ * sides are multiples of 32, as every network's are. (rules.c) */
+kdas_status kd_check_size(const kd_model_def *def, int64_t n, int64_t h, int64_t w);
+/* Side of a graph that is made to learn names and shapes: the smallest that the network takes. */
+int64_t kd_model_side(const kd_model_def *def);
+/* The model of a record, which may be no row of models.def. Options as in kdas_model_create(). */
+kdas_status kd_model_create(kdas_model **out, kdas_context *ctx, const kd_model_def *def,
+                            const kdas_model_options *options);
+void kd_network_describe(kdas_network *to, const kd_model_def *def);
 /* A graph of the network. `image` is its input's shape. */
 kdas_status kd_model_build(kd_graph **out, kdas_context *ctx, const kd_model_def *def,
                            kd_params *params, kd_mode mode, kdas_desc image, float drop_path,

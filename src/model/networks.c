@@ -3,8 +3,6 @@
 #include "graph/build.h"
 #include "model/model.h"
 
-const kd_model_rules kd_rules_common = { 0 };
-
 static const kd_model_def defs[] = {
 #define MODEL(name, function, variant, rules) { #name, variant, &kd_rules_##rules, function },
 #include "model/models.def"
@@ -29,18 +27,6 @@ const char *kdas_model_name(int32_t i)
     const kd_model_def *def = kd_model_def_at(i);
 
     return def ? def->name : NULL;
-}
-
-kdas_status kd_check_size(int64_t n, int64_t h, int64_t w)
-{
-    if (n < 1 || n > KD_MAX_BATCH)
-        return kd_fail(KDAS_EINVAL, "a batch of %lld images; it must be 1 to %d", (long long)n,
-                       KD_MAX_BATCH);
-    if (h < 32 || w < 32 || h > KD_MAX_SIDE || w > KD_MAX_SIDE || h % 32 || w % 32)
-        return kd_fail(KDAS_ESHAPE,
-                       "the size %lldx%lld will not do: sides are multiples of 32 up to %d",
-                       (long long)h, (long long)w, KD_MAX_SIDE);
-    return KDAS_OK;
 }
 
 kdas_status kd_model_build(kd_graph **out, kdas_context *ctx, const kd_model_def *def,
@@ -75,11 +61,11 @@ kdas_status kdas_model_cost(kdas_context *ctx, const char *name, int64_t height,
     kdas_status         st;
 
     if (!ctx || !name) return kd_fail(KDAS_EINVAL, "kdas_model_cost: context or name is NULL");
-    if (rule != KDAS_COUNT_MACS && rule != KDAS_COUNT_THOP)
+    if (rule != KDAS_COUNT_MACS && rule != KDAS_COUNT_THOP && rule != KDAS_COUNT_FVCORE)
         return kd_fail(KDAS_EINVAL, "there is no counting rule %d", (int)rule);
     def = kd_model_def_find(name);
     if (!def) return KDAS_ENOTFOUND;
-    KD_RETURN(kd_check_size(1, height, width));
+    KD_RETURN(kd_check_size(def, 1, height, width));
     KD_TRY(kd_params_create(&params, ctx));
     KD_TRY(
         kd_model_build(&g, ctx, def, params, KD_INFER, kd_desc(1, height, width, 3), 0, NULL, 0));
@@ -99,5 +85,6 @@ double kd_node_cost(const kd_node *node, kdas_count_rule rule)
 {
     if (node->kind != KD_NODE_OP) return 0;
     if (rule == KDAS_COUNT_THOP) return node->op->thop ? node->op->thop(&node->desc) : 0;
+    if (rule == KDAS_COUNT_FVCORE && node->op->fvcore) return node->op->fvcore(&node->desc);
     return node->op->macs ? (double)node->op->macs(&node->desc) : 0;
 }

@@ -289,7 +289,8 @@ static kdas_status check_part(const kd_pairing *p)
 }
 
 /* Counters of batches may be missing: all of them, as in files of old versions of PyTorch, or, of a
- * part, any. */
+ * part, any. So may tensors that no op reads: who trains a network of their own need not have
+ * them. */
 static kdas_status check_complete(const kd_pairing *p)
 {
     bool counters = false;
@@ -302,6 +303,7 @@ static kdas_status check_complete(const kd_pairing *p)
 
         if (p->tensor[k] || (p->part && !begins_with(e->name, p->part))) continue;
         if (e->init.kind == KD_COUNTER && (p->part || !counters)) continue;
+        if (kd_param_is_idle(e)) continue;
         return missing(p, e);
     }
     return KDAS_OK;

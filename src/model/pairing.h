@@ -27,6 +27,11 @@ void        kd_pairing_end(kd_pairing *p);
  * looked up by. */
 int  kd_pairing_entry(const kd_pairing *p, const char *tensor, char name[KD_NAME_ROOM]);
 bool kd_pairing_same_shape(const kd_param_entry *e, const kd_st_tensor *t);
+/* Whether a file of the network may lack the entry: counters of batches, and what no op reads. */
+static inline bool kd_pairing_may_lack(const kd_param_entry *e)
+{
+    return e->init.kind == KD_COUNTER || kd_param_is_idle(e);
+}
 
 /* Choose the set and the renaming of which most tensors fit the entries by name and shape; of
  * equals, the one that changes names least. `entry`: the set's name, or NULL for any. Returns how

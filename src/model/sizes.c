@@ -76,7 +76,7 @@ kdas_status kd_model_program_for(kd_program **out, kdas_model *m, kd_mode mode, 
             return KDAS_OK;
         }
     }
-    KD_RETURN(kd_check_size(n, h, w));
+    KD_RETURN(kd_check_size(m->def, n, h, w));
     return compile(out, m, mode, n, h, w);
 }
 

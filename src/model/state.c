@@ -7,17 +7,13 @@
 #include "graph/device.h"
 #include "model/model.h"
 
-static int64_t statistics(const kd_params *p)
-{
-    return kd_params_total(p) - kd_params_trainable(p);
-}
-
 static kdas_status reserve(kd_model_state *s, const kdas_model *m)
 {
     size_t count = (size_t)kd_params_count(m->params);
 
     if (!s->statistics)
-        s->statistics = kd_device_alloc(m->ctx, (size_t)statistics(m->params) * sizeof(float));
+        s->statistics =
+            kd_device_alloc(m->ctx, (size_t)kd_params_running(m->params) * sizeof(float));
     if (!s->statistics) return KDAS_ENOMEM;
     if (!s->counter) s->counter = kd_calloc(m->ctx, count, sizeof *s->counter);
     return s->counter ? KDAS_OK : KDAS_ENOMEM;
@@ -30,7 +26,7 @@ kdas_status kd_model_state_keep(kd_model_state *s, const kdas_model *m)
     s->kept = false;
     KD_RETURN(reserve(s, m));
     KD_RETURN(kd_device_copy(m->ctx, s->statistics, kd_params_values(p) + kd_params_trainable(p),
-                             statistics(p)));
+                             kd_params_running(p)));
     kd_params_read_counters(p, s->counter);
     s->forwards = m->forwards;
     s->version  = kd_params_version(p);
@@ -47,7 +43,7 @@ kdas_status kd_model_state_put_back(const kd_model_state *s, kdas_model *m)
     kd_params_write_counters(p, s->counter);
     kd_params_touch_stats(p);
     return kd_device_copy(m->ctx, kd_params_values(p) + kd_params_trainable(p), s->statistics,
-                          statistics(p));
+                          kd_params_running(p));
 }
 
 void kd_model_state_finish(kd_model_state *s, kdas_context *ctx)

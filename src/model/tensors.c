@@ -28,6 +28,11 @@ const char *kdas_model_tensor(const kdas_model *m, int32_t i, int32_t *rank, int
     return e->name;
 }
 
+int32_t kdas_model_idle(const kdas_model *m, int32_t i)
+{
+    return has_tensor(m, i) && kd_param_is_idle(kd_params_at(m->params, i));
+}
+
 int32_t kdas_model_find(const kdas_model *m, const char *name)
 {
     return m && name ? kd_params_find(m->params, name) : -1;

@@ -25,11 +25,21 @@ static kd_node *vector(kd_graph *g, const char *name, kd_init init, int64_t n)
     return kd_param(g, name, init, 1, &n);
 }
 
+static kd_init bias_init(kd_style style, int64_t fan_in)
+{
+    return style == KD_STYLE_PVT ? trainable(KD_INIT_ZERO, 0) : uniform_by(fan_in);
+}
+
 static kd_node *bias_of(kd_graph *g, bool wanted, kd_style style, int64_t out, int64_t fan_in)
 {
-    if (!wanted) return NULL;
-    return vector(g, "bias",
-                  style == KD_STYLE_PVT ? trainable(KD_INIT_ZERO, 0) : uniform_by(fan_in), out);
+    return wanted ? vector(g, "bias", bias_init(style, fan_in), out) : NULL;
+}
+
+/* Of a k x k convolution. */
+static kd_init conv_init(kd_style style, int64_t in, int64_t out, int k)
+{
+    return style == KD_STYLE_PVT ? trainable(KD_INIT_NORMAL, sqrtf(2.0f / (float)(k * k * out)))
+                                 : uniform_by(in * k * k);
 }
 
 kd_node *kd_linear_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, bool bias,
@@ -51,16 +61,13 @@ kd_node *kd_linear_layer(kd_graph *g, const char *name, kd_node *x, int64_t out,
 kd_node *kd_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, int k, int stride,
                        int pad, bool bias, kd_style style)
 {
-    int64_t  c = kd_shape(x).dim[3], fan_in = c * k * k;
-    kd_init  init = style == KD_STYLE_PVT
-                        ? trainable(KD_INIT_NORMAL, sqrtf(2.0f / (float)(k * k * out)))
-                        : uniform_by(fan_in);
+    int64_t  c = kd_shape(x).dim[3];
     kd_node *w, *b;
 
     if (!x) return NULL;
     kd_scope(g, "%s", name);
-    w = weight(g, init, 4, out, c, k, k);
-    b = bias_of(g, bias, style, out, fan_in);
+    w = weight(g, conv_init(style, c, out, k), 4, out, c, k, k);
+    b = bias_of(g, bias, style, out, c * k * k);
     x = k == 1 && stride == 1 && pad == 0 ? kd_linear(g, x, w, b)
                                           : kd_conv2d(g, x, w, b, stride, pad);
     kd_scope_end(g);
@@ -178,19 +185,29 @@ kd_node *kd_norm_layer(kd_graph *g, const char *name, kd_node *x, float eps)
     return x;
 }
 
+/* Running mean or variance, and the number of batches seen. */
+static kd_node *running(kd_graph *g, const char *name, kd_init_rule rule, bool idle, int64_t c)
+{
+    return vector(g, name, (kd_init){ KD_BUFFER, rule, 0, idle }, c);
+}
+
+static void batches(kd_graph *g, bool idle)
+{
+    kd_param(g, "num_batches_tracked", (kd_init){ KD_COUNTER, KD_INIT_ZERO, 0, idle }, 0, NULL);
+}
+
 kd_node *kd_batch_norm_layer(kd_graph *g, const char *name, kd_node *x, float eps, float momentum)
 {
-    const kd_init zero = { KD_BUFFER, KD_INIT_ZERO, 0 }, one = { KD_BUFFER, KD_INIT_ONE, 0 };
-    int64_t       c = kd_shape(x).dim[3];
-    kd_node      *gamma, *beta, *mean, *var;
+    int64_t  c = kd_shape(x).dim[3];
+    kd_node *gamma, *beta, *mean, *var;
 
     if (!x) return NULL;
     kd_scope(g, "%s", name);
     gamma = vector(g, "weight", trainable(KD_INIT_ONE, 0), c);
     beta  = vector(g, "bias", trainable(KD_INIT_ZERO, 0), c);
-    mean  = vector(g, "running_mean", zero, c);
-    var   = vector(g, "running_var", one, c);
-    kd_param(g, "num_batches_tracked", (kd_init){ KD_COUNTER, KD_INIT_ZERO, 0 }, 0, NULL);
+    mean  = running(g, "running_mean", KD_INIT_ZERO, false, c);
+    var   = running(g, "running_var", KD_INIT_ONE, false, c);
+    batches(g, false);
     x = kd_batch_norm(g, x, gamma, beta, mean, var, eps, momentum);
     kd_scope_end(g);
     return x;
@@ -203,6 +220,48 @@ kd_node *kd_conv_bn(kd_graph *g, const char *name, kd_node *x, int64_t out, int 
     x = kd_batch_norm_layer(g, "bn", x, 1e-5f, 0.1f);
     kd_scope_end(g);
     return x;
+}
+
+static kd_init idle(kd_init init)
+{
+    init.kind = KD_IDLE;
+    return init;
+}
+
+void kd_idle_conv(kd_graph *g, const char *name, int64_t in, int64_t out, int k, bool bias,
+                  kd_style style)
+{
+    kd_scope(g, "%s", name);
+    weight(g, idle(conv_init(style, in, out, k)), 4, out, in, k, k);
+    if (bias) vector(g, "bias", idle(bias_init(style, in * k * k)), out);
+    kd_scope_end(g);
+}
+
+void kd_idle_linear(kd_graph *g, const char *name, int64_t in, int64_t out)
+{
+    kd_scope(g, "%s", name);
+    weight(g, idle(uniform_by(in)), 2, out, in, 1, 1);
+    vector(g, "bias", idle(uniform_by(in)), out);
+    kd_scope_end(g);
+}
+
+void kd_idle_batch_norm(kd_graph *g, const char *name, int64_t c)
+{
+    kd_scope(g, "%s", name);
+    vector(g, "weight", idle(trainable(KD_INIT_ONE, 0)), c);
+    vector(g, "bias", idle(trainable(KD_INIT_ZERO, 0)), c);
+    running(g, "running_mean", KD_INIT_ZERO, true, c);
+    running(g, "running_var", KD_INIT_ONE, true, c);
+    batches(g, true);
+    kd_scope_end(g);
+}
+
+void kd_idle_conv_bn(kd_graph *g, const char *name, int64_t in, int64_t out, int k)
+{
+    kd_scope(g, "%s", name);
+    kd_idle_conv(g, "conv", in, out, k, false, KD_STYLE_TORCH);
+    kd_idle_batch_norm(g, "bn", out);
+    kd_scope_end(g);
 }
 
 kd_node *kd_residual(kd_graph *g, kd_node *x, kd_node *branch, float drop_path)

@@ -45,6 +45,14 @@ kd_node *kd_norm_layer(kd_graph *g, const char *name, kd_node *x, float eps);
 /* Convolution without bias and batch norm (eps 1e-5, momentum 0.1), no activation: NAME.conv and
  * NAME.bn. */
 kd_node *kd_conv_bn(kd_graph *g, const char *name, kd_node *x, int64_t out, int k, int pad);
+/* Parameters of layers that a published network has and never runs, so that its files fit: k x k
+ * convolution from `in` to `out` channels, linear layer with bias, batch norm of c channels, and
+ * what kd_conv_bn() has. Initial values as the layer's. */
+void kd_idle_conv(kd_graph *g, const char *name, int64_t in, int64_t out, int k, bool bias,
+                  kd_style style);
+void kd_idle_linear(kd_graph *g, const char *name, int64_t in, int64_t out);
+void kd_idle_batch_norm(kd_graph *g, const char *name, int64_t c);
+void kd_idle_conv_bn(kd_graph *g, const char *name, int64_t in, int64_t out, int k);
 /* x + drop_path(branch). */
 kd_node *kd_residual(kd_graph *g, kd_node *x, kd_node *branch, float drop_path);
 

@@ -104,6 +104,11 @@ static double batch_norm_thop(const kdas_node_desc *node)
     return 4.0 * (double)kd_elements(&node->out);
 }
 
+static double batch_norm_fvcore(const kdas_node_desc *node)
+{
+    return 2.0 * (double)kd_elements(&node->out);
+}
+
 const kd_op kd_op_batch_norm = {
     .name       = "batch_norm",
     .min_inputs = 5,
@@ -112,6 +117,7 @@ const kd_op kd_op_batch_norm = {
     .attr_size  = sizeof(kdas_norm_attr),
     .infer      = batch_norm_infer,
     .thop       = batch_norm_thop,
+    .fvcore     = batch_norm_fvcore,
     .ref        = { .op       = KDAS_OP_BATCH_NORM,
                     .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
                     .flags    = KDAS_KERNEL_INPLACE,

@@ -78,6 +78,11 @@ static double layer_norm_thop(const kdas_node_desc *node)
     return 4.0 * (double)kd_elements(&node->out);
 }
 
+static double layer_norm_fvcore(const kdas_node_desc *node)
+{
+    return 5.0 * (double)kd_elements(&node->out);
+}
+
 const kd_op kd_op_layer_norm = {
     .name       = "layer_norm",
     .min_inputs = 3,
@@ -85,6 +90,7 @@ const kd_op kd_op_layer_norm = {
     .attr_size  = sizeof(kdas_norm_attr),
     .infer      = layer_norm_infer,
     .thop       = layer_norm_thop,
+    .fvcore     = layer_norm_fvcore,
     .ref        = { .op       = KDAS_OP_LAYER_NORM,
                     .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
                     .flags    = KDAS_KERNEL_INPLACE,

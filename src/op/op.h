@@ -15,9 +15,11 @@ typedef struct kd_op {
     size_t      attr_size;
     /* Check node->in and node->attr, set node->out. On failure kd_fail() with the shapes. */
     kdas_status (*infer)(kdas_node_desc *node);
-    /* Multiply-accumulates by the `macs` rule, and the cost by thop's rule. NULL: no cost. */
+    /* Multiply-accumulates by the `macs` rule, and the cost by thop's rule. NULL: no cost. By
+     * fvcore's rule; NULL: that of `macs`, since it counts every product, too. */
     int64_t (*macs)(const kdas_node_desc *node);
     double (*thop)(const kdas_node_desc *node);
+    double (*fvcore)(const kdas_node_desc *node);
     kdas_kernel ref; /* the definition in code: host memory, one thread */
 } kd_op;
 

@@ -85,6 +85,14 @@ static double pool_avg_thop(const kdas_node_desc *node)
     return (double)attr->counted * (ratio + 1) * (double)kd_elements(&node->out);
 }
 
+/* fvcore counts input elements, of every run. */
+static double pool_avg_fvcore(const kdas_node_desc *node)
+{
+    const kdas_pool_attr *attr = node->attr;
+
+    return (double)(KD_MAX(attr->counted, 1) * kd_elements(&node->in[0]));
+}
+
 const kd_op kd_op_pool_avg = {
     .name       = "pool_avg",
     .min_inputs = 1,
@@ -92,5 +100,6 @@ const kd_op kd_op_pool_avg = {
     .attr_size  = sizeof(kdas_pool_attr),
     .infer      = pool_avg_infer,
     .thop       = pool_avg_thop,
+    .fvcore     = pool_avg_fvcore,
     .ref = { .op = KDAS_OP_POOL_AVG, .forward = pool_avg_forward, .backward = pool_avg_backward },
 };

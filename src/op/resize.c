@@ -83,6 +83,14 @@ static double resize_thop(const kdas_node_desc *node)
     return 11.0 * attr->counted * (double)kd_elements(&node->out);
 }
 
+/* fvcore counts functions as well as modules: where `counted` is 0, it has run once. */
+static double resize_fvcore(const kdas_node_desc *node)
+{
+    const kdas_resize_attr *attr = node->attr;
+
+    return 4.0 * KD_MAX(attr->counted, 1) * (double)kd_elements(&node->out);
+}
+
 const kd_op kd_op_resize = {
     .name       = "resize",
     .min_inputs = 1,
@@ -90,5 +98,6 @@ const kd_op kd_op_resize = {
     .attr_size  = sizeof(kdas_resize_attr),
     .infer      = resize_infer,
     .thop       = resize_thop,
+    .fvcore     = resize_fvcore,
     .ref        = { .op = KDAS_OP_RESIZE, .forward = resize_forward, .backward = resize_backward },
 };

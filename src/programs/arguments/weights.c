@@ -52,13 +52,28 @@ kdas_model *weights_open(kdas_context *context, const char *network, const char 
     return ok(kdas_model_open(&model, context, network, path, &options, &load)) ? model : NULL;
 }
 
+bool network_size(const kdas_model *model, int64_t size[2])
+{
+    kdas_network network = { .size = sizeof network };
+
+    if (!model || kdas_network_describe(kdas_model_network(model), &network) != KDAS_OK ||
+        !network.fixed)
+        return false;
+    if (size) {
+        size[0] = network.height;
+        size[1] = network.width;
+    }
+    return true;
+}
+
 char *weights_size(const kdas_model *model, int64_t size[2])
 {
     int64_t     own[2];
     bool        known = kdas_model_input_size(model, &own[0], &own[1]), told = size[0] != 0;
-    const char *why = told    ? "as --size says"
-                      : known ? "the size that its weights were trained for"
-                              : "the default";
+    const char *why = told                        ? "as --size says"
+                      : network_size(model, NULL) ? "the only size that it takes"
+                      : known                     ? "the size that its weights were trained for"
+                                                  : "the default";
 
     if (!told) {
         size[0] = own[0];

@@ -5,8 +5,9 @@
 #include <stdbool.h>
 
 /* What the programs say of --size where they take weights. */
-#define WEIGHTS_SIZE_HELP \
-    "input of the network (the size that the weights were\ntrained for; 352 if they do not say)"
+#define WEIGHTS_SIZE_HELP                                                                          \
+    "input of the network (the size that the weights were\ntrained for; if they do not say, 352, " \
+    "or the only one\nthat the network takes)"
 
 /* The network of a file of weights: `network`, as option `with` ("--model") names it, or where it
  * is NULL the one that the file names, else `usual`. NULL after a sentence: the file is of another
@@ -17,6 +18,8 @@ const char *weights_network(kdas_context *context, const char *network, const ch
  * (NULL: any); NULL after a sentence. */
 kdas_model *weights_open(kdas_context *context, const char *network, const char *path,
                          const char *entry);
+/* Whether a network takes only one size, which `size` then gets unless it is NULL. False for NULL. */
+bool network_size(const kdas_model *model, int64_t size[2]);
 /* Fill in a size of zeros, that of --size where it was not given; where the weights do not say it,
  * a warning does. The sentence about what is run, "polyp_pvt_b0 at 96x96, as --size says", is to be
  * freed. */

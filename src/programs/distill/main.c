@@ -123,11 +123,16 @@ static bool name_networks(kdas_context *context, settings *s)
     return s->student && s->teacher;
 }
 
-/* The size: that of --size, of the teacher's weights, of the student's. */
+/* The size: that of --size, of a network that takes one alone, of the teacher's weights, of the
+ * student's. */
 static void find_size(settings *s, const kdas_model *teacher, const kdas_model *student)
 {
     s->size_from = "as --size says";
     if (s->size[0]) return;
+    s->size_from = "the only size that the teacher takes";
+    if (network_size(teacher, s->size)) return;
+    s->size_from = "the only size that the student takes";
+    if (network_size(student, s->size)) return;
     s->size_from = "the size that the teacher's weights were trained for";
     if (teacher && kdas_model_input_size(teacher, &s->size[0], &s->size[1])) return;
     s->size_from = "the size that the student's weights were trained for";
@@ -140,8 +145,9 @@ static void find_size(settings *s, const kdas_model *teacher, const kdas_model *
  * at once. */
 static bool prepare(work *w)
 {
-    settings *s      = &w->settings;
-    bool      needed = false;
+    settings         *s      = &w->settings;
+    bool              needed = false;
+    const kdas_model *teacher, *student;
 
     if (!name_networks(w->context, s)) return false;
     w->row_count = s->preset_count;
@@ -152,8 +158,11 @@ static bool prepare(work *w)
         needed = needed || learns_from_teacher(work_run(w, row, 0)->loss);
     }
     if (!prepare_teacher(w, needed)) return false;
-    find_size(s, w->teacher, work_run(w, 0, 0)->model);
-    return true;
+    teacher = w->teacher ? w->teacher : w->teaching.model;
+    student = work_run(w, 0, 0)->model;
+    find_size(s, teacher, student);
+    return (!teacher || ok(kdas_model_check_size(teacher, s->size[0], s->size[1]))) &&
+           ok(kdas_model_check_size(student, s->size[0], s->size[1]));
 }
 
 /* ---- Training -------------------------------------------------------------------------------- */

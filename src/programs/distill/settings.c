@@ -176,8 +176,9 @@ static const option options[] = {
       "frames without masks, in DIR or DIR/images, to train on, too:\nthey learn from the teacher "
       "alone" },
     { OPTION_SIZE, "--size", "N|HxW", given.size, 0, 0,
-      "input of the networks (the size that the weights of the\nteacher, else of the student, were "
-      "trained for; else 352; demo: else 96)" },
+      "input of the networks (the only one that a network takes,\nelse the size that the weights "
+      "of "
+      "the teacher, else of the\nstudent, were trained for; else 352; demo: else 96)" },
     { OPTION_TEXT, "--scales", "LIST", &given.scales_text, 0, 0,
       "train each batch at these scales, like 0.75,1,1.25 (1)" },
     { OPTION_REAL, "--empty-share", "X", &given.empty_share, 0, 1,
@@ -228,6 +229,8 @@ static const option options[] = {
     { OPTION_TEXT, "--similarity", "NAME", &given.similarity, 0, 0,
       "of rows in attention: dot or cosine" },
     { OPTION_TEXT, "--distance", "NAME", &given.distance, 0, 0, "kl, squared or pearson" },
+    { OPTION_TEXT, "--pair", "NAME", &given.pair, 0, 0,
+      "which map of the teacher guides which of the student:\ndeep, spread or answer" },
     { OPTION_REAL, "--tau", "X", &given.tau, 1e-3, 1e3, "temperature (2)" },
     { OPTION_REAL, "--guidance-weight", "X", &given.guidance_weight, 0, 1e6,
       "weight of the guidance (0.2)" },
@@ -384,6 +387,7 @@ kdas_status settings_loss(const settings *s, const char *preset, kdas_loss_optio
     if (s->axis) out->axis = s->axis;
     if (s->input) out->input = s->input;
     if (s->similarity) out->similarity = s->similarity;
+    if (s->pair) out->pair = s->pair;
     if (s->distance) out->distance = s->distance;
     if (s->tau >= 0) out->tau = (float)s->tau;
     if (s->guidance_weight >= 0) out->guidance_weight = (float)s->guidance_weight;

@@ -43,7 +43,7 @@ typedef struct settings {
     int64_t      patience;
 
     /* These change what a preset says; NULL or negative: they do not. */
-    const char *seg, *guidance, *sym, *axis, *input, *similarity, *distance;
+    const char *seg, *guidance, *sym, *axis, *input, *similarity, *distance, *pair;
     double      tau, guidance_weight, kd_weight, sgm_weight;
     double      share, feature_share; /* NaN: it does not */
     double      ramp_up, ramp_down;   /* epochs */

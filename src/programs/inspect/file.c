@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "arguments/weights.h"
 #include "system/say.h"
 
 enum { COLUMN = 20 };
@@ -191,7 +192,7 @@ static bool print_network(kdas_context *context, const kdas_file *file, const in
     const char *network = kdas_file_network(file), *name;
     int64_t     size[2] = { told[0], told[1] }, parameters;
     kdas_model *model   = NULL;
-    bool        known   = false;
+    bool        known   = false, fixed;
     double      macs;
 
     printf("%-*s %s\n", COLUMN, "network", network ? network : "not named");
@@ -206,6 +207,7 @@ static bool print_network(kdas_context *context, const kdas_file *file, const in
         if (fact) kdas_model_set_fact(model, keys[i], fact); /* one that cannot be set is no size */
     }
     known = kdas_model_input_size(model, told[0] ? NULL : &size[0], told[0] ? NULL : &size[1]);
+    fixed = network_size(model, NULL);
     kdas_model_destroy(model);
     if (!ok(kdas_model_cost(context, network, size[0], size[1], KDAS_COUNT_MACS, &parameters,
                             &macs)))
@@ -213,6 +215,7 @@ static bool print_network(kdas_context *context, const kdas_file *file, const in
     printf("%-*s %lld parameters, %.3f GMACs at %lldx%lld, %s\n", COLUMN, "", (long long)parameters,
            macs / 1e9, (long long)size[0], (long long)size[1],
            told[0] ? "as --size says"
+           : fixed ? "the only size that it takes"
            : known ? "the size that the weights were trained for"
                    : "the default");
     return true;

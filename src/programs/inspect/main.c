@@ -7,12 +7,14 @@
 #include "arguments/args.h"
 #include "arguments/context.h"
 #include "inspect/file.h"
+#include "inspect/table.h"
 #include "system/files.h"
 #include "system/say.h"
 
 typedef struct settings {
     const char *model;
     int64_t     size[2], batch;
+    bool        table;
     machine     machine;
 } settings;
 
@@ -20,9 +22,14 @@ static int read_settings(settings *s, int argc, char **argv)
 {
     const option options[] = {
         { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0,
-          "of the input (352; of a FILE, the size that its weights were\ntrained for)" },
+          "of the input (352, or the only one that the network takes; of\na FILE, the size that "
+          "its "
+          "weights were trained for)" },
         { OPTION_WHOLE, "--batch", "N", &s->batch, 1, 4096,
           "images, for the memory of a step (1)" },
+        { OPTION_FLAG, "--table", NULL, &s->table, 0, 0,
+          "print the costs that the KDAS paper gives of the networks that\nit compares, counted "
+          "again" },
         MACHINE_OPTIONS(s->machine),
     };
     const program p = {
@@ -35,8 +42,8 @@ static int read_settings(settings *s, int argc, char **argv)
         .options = options,
         .count   = COUNT(options),
         .after = "MACs are multiply-accumulates of every convolution, linear, attention and graph\n"
-                 "product, without biases; thop is what the Python counter of that name reports.\n"
-                 "Both count one image."
+                 "product, without biases; thop and fvcore are what the Python counters of those\n"
+                 "names report. All count one image."
     };
     int rest, code;
 
@@ -45,6 +52,8 @@ static int read_settings(settings *s, int argc, char **argv)
     if (code < 0 && rest > 1)
         code = args_wrong(&p, "one model or file at a time, not '%s' as well", argv[2]);
     if (rest) s->model = argv[1];
+    if (code < 0 && s->table && (rest || s->size[0]))
+        code = args_wrong(&p, "--table has its own networks and sizes");
     return code;
 }
 
@@ -60,23 +69,40 @@ static bool is_file(const settings *s)
 
 /* ---- All models ------------------------------------------------------------------------------ */
 
+/* The size to look at a network at: --size, unless it takes only one. */
+static bool size_of(const char *name, const settings *s, kdas_network *network, int64_t size[2])
+{
+    const bool told = s->size[0] != 0;
+
+    *network = (kdas_network){ .size = sizeof *network };
+    if (!ok(kdas_network_describe(name, network))) return false;
+    size[0] = told ? s->size[0] : network->height;
+    size[1] = told ? s->size[1] : network->width;
+    return true;
+}
+
 static bool list_models(kdas_context *context, const settings *s)
 {
     const char *name;
 
-    printf("%-16s %14s %12s %12s   at %lldx%lld\n", "model", "parameters", "GMACs", "thop G",
-           (long long)s->size[0], (long long)s->size[1]);
+    printf("%-22s %14s %12s %12s %12s   %s\n", "model", "parameters", "GMACs", "thop G", "fvcore G",
+           "size");
     for (int32_t i = 0; (name = kdas_model_name(i)); i++) {
-        int64_t parameters;
-        double  macs, thop;
+        static const kdas_count_rule rules[] = { KDAS_COUNT_MACS, KDAS_COUNT_THOP,
+                                                 KDAS_COUNT_FVCORE };
+        kdas_network                 network;
+        int64_t                      parameters, size[2];
+        double                       cost[COUNT(rules)];
 
-        if (!ok(kdas_model_cost(context, name, s->size[0], s->size[1], KDAS_COUNT_MACS, &parameters,
-                                &macs)) ||
-            !ok(kdas_model_cost(context, name, s->size[0], s->size[1], KDAS_COUNT_THOP, NULL,
-                                &thop))) {
-            return false;
-        }
-        printf("%-16s %14lld %12.3f %12.3f\n", name, (long long)parameters, macs / 1e9, thop / 1e9);
+        if (!size_of(name, s, &network, size)) return false;
+        if (network.fixed) size[0] = size[1] = network.height; /* a list leaves none out */
+        for (int k = 0; k < COUNT(rules); k++)
+            if (!ok(kdas_model_cost(context, name, size[0], size[1], rules[k], &parameters,
+                                    &cost[k])))
+                return false;
+        printf("%-22s %14lld %12.3f %12.3f %12.3f   %lldx%lld%s\n", name, (long long)parameters,
+               cost[0] / 1e9, cost[1] / 1e9, cost[2] / 1e9, (long long)size[0], (long long)size[1],
+               network.fixed ? ", the only one" : "");
     }
     return true;
 }
@@ -91,14 +117,14 @@ static const char *dims_text(char *text, size_t size, const int64_t dims[4])
     return text;
 }
 
-static bool print_layers(kdas_model *model, const settings *s, double *macs, double *thop)
+static bool print_layers(kdas_model *model, const settings *s, kdas_layer *sum)
 {
     kdas_layer   layer  = { .size = sizeof layer };
     kdas_layers *layers = NULL;
     bool         done   = ok(kdas_layers_create(&layers, model, s->size[0], s->size[1]));
     char         dims[96];
 
-    *macs = *thop = 0;
+    *sum = (kdas_layer){ .size = sizeof *sum };
     if (!done) return false;
     printf("%-46s %-13s %-18s %11s %12s\n", "layer", "op", "output (N,H,W,C)", "parameters",
            "MMACs");
@@ -108,8 +134,9 @@ static bool print_layers(kdas_model *model, const settings *s, double *macs, dou
         printf("%-46s %-13s %-18s %11lld %12.3f\n", layer.name, layer.op,
                dims_text(dims, sizeof dims, layer.dims), (long long)layer.parameters,
                layer.macs / 1e6);
-        *macs += layer.macs;
-        *thop += layer.thop;
+        sum->macs += layer.macs;
+        sum->thop += layer.thop;
+        sum->fvcore += layer.fvcore;
     }
     kdas_layers_destroy(layers);
     return done;
@@ -117,14 +144,42 @@ static bool print_layers(kdas_model *model, const settings *s, double *macs, dou
 
 static bool print_tensors(const kdas_model *model)
 {
-    int32_t trainable, buffers = 0, count = kdas_model_tensors(model);
+    int32_t trainable, rank, idle = 0, buffers = 0, count = kdas_model_tensors(model);
+    int64_t learnt = 0, dims[4], n;
 
     for (int32_t i = 0; i < count; i++) {
-        if (kdas_model_tensor(model, i, NULL, NULL, &trainable)) buffers += !trainable;
+        kdas_model_tensor(model, i, &rank, dims, &trainable);
+        n = 1;
+        for (int32_t k = 0; k < rank; k++)
+            n *= dims[k];
+        if (trainable) learnt += n;
+        idle += kdas_model_idle(model, i);
+        buffers += !trainable && !kdas_model_idle(model, i);
     }
-    printf("%-16s %lld in %d tensors, and %d buffers\n", "parameters",
-           (long long)kdas_model_parameters(model), count - buffers, buffers);
+    printf("%-16s %lld in %d tensors, and %d buffers\n", "parameters", (long long)learnt,
+           count - idle - buffers, buffers);
+    if (idle)
+        printf("%-16s %lld parameters; %d tensors that files have and no layer reads\n", "unused",
+               (long long)(kdas_model_parameters(model) - learnt), idle);
     return true;
+}
+
+/* What sets it apart from other networks. */
+static void print_rules(const kdas_model *model, const kdas_network *n)
+{
+    int32_t maps = kdas_model_maps(model);
+    bool    own  = strcmp(n->colour, "RGB") != 0;
+
+    if (n->fixed)
+        printf("%-16s %lldx%lld alone\n", "takes", (long long)n->height, (long long)n->width);
+    else
+        printf("%-16s sides that are multiples of 32\n", "takes");
+    own = own || n->mean[0] != 0.485f || n->deviation[0] != 0.229f;
+    printf("%-16s %s, (v - mean) / deviation, mean %.4g %.4g %.4g, deviation %.4g %.4g %.4g%s\n",
+           "colours", n->colour, (double)n->mean[0], (double)n->mean[1], (double)n->mean[2],
+           (double)n->deviation[0], (double)n->deviation[1], (double)n->deviation[2],
+           own ? ": made of the batch's, which are ImageNet's" : "");
+    if (maps > 1) printf("%-16s %s\n", "answer", n->last ? "its last map" : "the sum of its maps");
 }
 
 static double mebibytes(size_t bytes) { return (double)bytes / (1024 * 1024); }
@@ -180,17 +235,20 @@ static bool print_places(kdas_context *context, kdas_model *model, const setting
 
 static bool inspect(kdas_context *context, const settings *s)
 {
-    kdas_model *model = NULL;
-    double      macs, thop;
-    bool        done = ok(kdas_model_create(&model, context, s->model, NULL)) &&
-                print_layers(model, s, &macs, &thop);
+    kdas_model  *model = NULL;
+    kdas_layer   sum;
+    kdas_network network = { .size = sizeof network };
+    bool         done    = ok(kdas_network_describe(s->model, &network)) &&
+                ok(kdas_model_create(&model, context, s->model, NULL)) &&
+                print_layers(model, s, &sum);
 
     if (done) {
         printf("\n%s, %lld images of %lldx%lld\n", s->model, (long long)s->batch,
                (long long)s->size[0], (long long)s->size[1]);
+        print_rules(model, &network);
         print_tensors(model);
-        printf("%-16s %.3f G an image\n%-16s %.3f G an image\n", "MACs", macs / 1e9, "thop FLOPs",
-               thop / 1e9);
+        printf("%-16s %.3f G an image\n%-16s %.3f G an image\n%-16s %.3f G an image\n", "MACs",
+               sum.macs / 1e9, "thop FLOPs", sum.thop / 1e9, "fvcore FLOPs", sum.fvcore / 1e9);
         done = print_memory(model, s) && print_places(context, model, s);
     }
     kdas_model_destroy(model);
@@ -210,9 +268,14 @@ int main(int argc, char **argv)
     done = context_open(&context, &s.machine);
     if (done && is_file(&s)) {
         done = file_inspect(context, s.model, s.size);
+    } else if (done && s.table) {
+        done = table_print(context);
+    } else if (done && s.model) {
+        kdas_network network;
+
+        done = size_of(s.model, &s, &network, s.size) && inspect(context, &s);
     } else if (done) {
-        if (!s.size[0]) s.size[0] = s.size[1] = KDAS_DEFAULT_SIDE;
-        done = s.model ? inspect(context, &s) : list_models(context, &s);
+        done = list_models(context, &s);
     }
     kdas_context_destroy(context);
     return done ? EXIT_FINE : EXIT_FAILED;
