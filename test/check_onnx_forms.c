@@ -225,6 +225,33 @@ START_TEST(a_window_of_a_free_size_is_that_of_each_size)
 }
 END_TEST
 
+/* ---- What is left out ---- */
+
+START_TEST(a_value_that_no_output_needs_is_left_out)
+{
+    kd_params    *params;
+    kd_graph     *g;
+    kd_node      *x, *w;
+    kd_test_onnx *f;
+
+    kd_assert_ok(kd_params_create(&params, ctx));
+    g = kd_graph_create(ctx, params, KD_INFER);
+    x = kd_input(g, "image", kd_desc(1, 4, 4, 3), false);
+    w = kd_param(g, "w", (kd_init){ KD_TRAINABLE, KD_INIT_ZERO, 0 }, 2, (int64_t[]){ 5, 3 });
+    kd_output(g, "z", kd_center(g, kd_linear(g, x, w, NULL))); /* CENTER has no form */
+    kd_output(g, "y", kd_abs(g, kd_relu(g, x)));
+    kd_assert_ok(kd_graph_status(g));
+    kd_assert_ok(kd_params_seal(params, false));
+    write_file(g, params, KDAS_ONNX_NHWC, (int64_t[]){ 1, 4, 4 }, NULL, 0);
+    f = read_file();
+    ck_assert_int_eq(f->nodes, 3); /* Relu, Abs, and Identity to the output's name */
+    ck_assert_int_eq(f->tensors, 0);
+    kd_test_onnx_free(f);
+    kd_graph_destroy(g);
+    kd_params_destroy(params);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *suite  = suite_create("onnx: forms");
@@ -237,6 +264,7 @@ int main(void)
     tcase_add_test(tc, every_form_has_a_case);
     tcase_add_loop_test(tc, a_window_of_a_free_size_is_that_of_each_size, 0,
                         2 * (int)KD_COUNT(slides));
+    tcase_add_test(tc, a_value_that_no_output_needs_is_left_out);
     suite_add_tcase(suite, tc);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
