@@ -301,7 +301,9 @@ typedef struct shown {
 static const shown shows[] = { { "lite_fpn0", false, KDAS_ONNX_NCHW, KDAS_ONNX_NORMALISED },
                                { "lite_fpn0", true, KDAS_ONNX_NHWC, KDAS_ONNX_NORMALISED },
                                { "polyp_pvt_b0", false, KDAS_ONNX_NHWC, KDAS_ONNX_NORMALISED },
-                               { "polyp_pvt_b0", true, KDAS_ONNX_NCHW, KDAS_ONNX_UNIT } };
+                               { "polyp_pvt_b0", true, KDAS_ONNX_NCHW, KDAS_ONNX_UNIT },
+                               { "pefnet", false, KDAS_ONNX_NHWC, KDAS_ONNX_NORMALISED },
+                               { "pefnet", true, KDAS_ONNX_NCHW, KDAS_ONNX_UNIT } };
 
 enum { ROWS = 64, COLUMNS = 96, IMAGES = 2, PIXELS = ROWS * COLUMNS };
 

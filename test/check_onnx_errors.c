@@ -138,6 +138,7 @@ static kdas_status export_one(one_op add)
     st = kd_export_extents(&e, (int64_t[]){ 1, 64, 64 }, probe, 2);
     if (st == KDAS_OK) {
         kd_export_image(&e, KDAS_ONNX_NORMALISED);
+        kd_export_need(&e, kd_find(g[0], "y"));
         st = kd_export_nodes(&e);
     }
     if (st == KDAS_OK) {

@@ -139,18 +139,16 @@ END_TEST
 
 START_TEST(gradients_follow_finite_differences)
 {
-    static float weight[IMAGES * PIXELS];
-    kdas_model  *m = make(networks[_i].name);
-    kdas_batch  *b = kd_zoo_batch(m, IMAGES, SIDE / 2, SIDE / 2);
+    kdas_model *m = make(networks[_i].name);
+    kdas_batch *b = kd_zoo_batch(m, IMAGES, SIDE / 2, SIDE / 2);
 
-    kd_zoo_fill(
-        m); /* initial values of PyTorch make networks that hardly depend on the first layers */
-    kd_test_fill(weight, IMAGES * PIXELS, "weight", 1e-2, 5e-3);
+    /* initial values of PyTorch make networks that hardly depend on the first layers */
+    kd_zoo_fill(m);
     /* a few training forwards bring the running statistics near those of these images */
     for (int i = 0; i < 4; i++)
         kd_assert_ok(kdas_model_forward(m, KDAS_MODE_TRAIN, b));
     for (int i = 0; i < TENSORS; i++)
-        kd_test_assert_slope(m, b, weight, networks[_i].tensor[i], 0.01);
+        kd_test_assert_slope(m, b, networks[_i].tensor[i], 0.01);
     kdas_batch_destroy(b);
     kdas_model_destroy(m);
 }

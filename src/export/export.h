@@ -21,6 +21,7 @@ typedef struct kd_extent {
 typedef struct kd_export_value {
     const char *name[2]; /* by kdas_onnx_layout */
     kd_extent   extent[4];
+    bool        needed; /* by an output, see kd_export_need() */
 } kd_export_value;
 
 #define KD_EXPORT_SIZES 16 /* different sizes that nodes compute from the image's */
@@ -100,7 +101,9 @@ typedef void (*kd_form)(kd_export *e, const kd_node *node);
 
 /* The form of an op number; NULL: it has none (forms.c). */
 kd_form kd_form_of(int32_t op);
-/* Add all nodes of the graph. KDAS_EINVAL: an op has no form; the sentence names it. */
+/* The file will have this value, and what it is made of. */
+void kd_export_need(kd_export *e, const kd_node *node);
+/* Add the nodes that are needed. KDAS_EINVAL: an op has no form; the sentence names it. */
 kdas_status kd_export_nodes(kd_export *e);
 
 /* form_window.c: sliding windows. */

@@ -115,10 +115,29 @@ static void builds_finish(builds *b)
 
 /* ---- Outputs and metadata -------------------------------------------------------------------- */
 
+static bool has_sum(const kdas_model *m, const kdas_onnx_options *o)
+{
+    return kdas_model_maps(m) > 0 && o->maps == KDAS_ONNX_SUM;
+}
+
+/* The first of the graph's outputs that the file has, or sums. */
+static int first_output(const kdas_model *m, const kdas_onnx_options *o)
+{
+    return has_sum(m, o) ? kdas_model_answer(m) : 0;
+}
+
+static void need_outputs(kd_export *e, const kdas_model *m, const kdas_onnx_options *o)
+{
+    const kd_node *node;
+
+    for (int i = first_output(m, o); kd_graph_output(e->graph, i, &node); i++)
+        kd_export_need(e, node);
+}
+
 static void put_outputs(kd_export *e, const kdas_model *m, const kdas_onnx_options *o)
 {
-    bool           sum    = kdas_model_maps(m) > 0 && o->maps == KDAS_ONNX_SUM;
-    int            answer = sum ? kdas_model_answer(m) : 0; /* the first map of it */
+    bool           sum    = has_sum(m, o);
+    int            answer = first_output(m, o);
     const kd_node *node;
     const char    *name, *x = NULL;
 
@@ -191,6 +210,7 @@ static kdas_status export(const kdas_model *m, const char *path, const kdas_onnx
     KD_TRY(kd_export_extents(&e, b.image, b.probe, b.probes));
     KD_TRY(kd_onnx_create(&e.file, m->ctx, m->params, m->def->name));
     kd_export_image(&e, (kdas_onnx_input)o->input);
+    need_outputs(&e, m, o);
     KD_TRY(kd_export_nodes(&e));
     put_outputs(&e, m, o);
     put_metadata(&e, m, o);

@@ -27,6 +27,8 @@ const char *kd_export_in(kd_export *e, const kd_node *node, kdas_onnx_layout lay
 {
     const char **name = e->value[node->id].name;
 
+    if (node->kind == KD_NODE_PARAM && !name[KDAS_ONNX_NHWC]) /* one that is an activation */
+        name[KDAS_ONNX_NHWC] = kd_onnx_weight(e->file, node->param, 4, node->desc.out.dim, false);
     if (!name[layout] && name[!layout])
         name[layout] = layout == KDAS_ONNX_NCHW ? kd_export_permute(e, name[!layout], 0, 3, 1, 2)
                                                 : kd_export_permute(e, name[!layout], 0, 2, 3, 1);
@@ -38,13 +40,25 @@ void kd_export_set(kd_export *e, const kd_node *node, kdas_onnx_layout layout, c
     e->value[node->id].name[layout] = name;
 }
 
+/* Inputs stand before the nodes that read them. */
+void kd_export_need(kd_export *e, const kd_node *node)
+{
+    e->value[node->id].needed = true;
+    for (int i = node->id; i >= 0; i--) {
+        const kd_node *made = kd_graph_node(e->graph, i);
+
+        for (int k = 0; k < KDAS_MAX_INPUTS && e->value[i].needed; k++)
+            if (made->in[k]) e->value[made->in[k]->id].needed = true;
+    }
+}
+
 kdas_status kd_export_nodes(kd_export *e)
 {
     for (int i = 0; i < kd_graph_nodes(e->graph); i++) {
         const kd_node *node = kd_graph_node(e->graph, i);
         kd_form        form;
 
-        if (node->kind != KD_NODE_OP) continue;
+        if (node->kind != KD_NODE_OP || !e->value[i].needed) continue;
         form = kd_form_of(node->op->ref.op);
         if (!form)
             return kd_fail(KDAS_EINVAL, "%s: the op '%s' has no form in ONNX (src/export/forms.c)",

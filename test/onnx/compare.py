@@ -1,8 +1,9 @@
 """compare.py LIBRARY [NETWORK...] - ONNX files of networks, run by ONNX Runtime and OpenVINO, against libkdas itself.
 
 `make check-onnx` runs it. For each network, with random weights and running statistics, it exports a file for each of two
-sizes and two batches, and files in which batch, size or both are free, and feeds the same images to all. Files are
-checked by onnx.checker (full_check). Formats of input and output change from file to file; WHOLE goes through all of them.
+sizes and two batches, and files in which batch, size or both are free, and feeds the same images to all. A network that takes
+one size has that one alone. Files are checked by onnx.checker (full_check). Formats of input and output change from file to
+file; WHOLE goes through all of them.
 An output passes if its largest difference is at most 1e-4 of the range of ours (maximum - minimum).
 Prints a row for each network, then "N passed, N failed".
 """
@@ -36,6 +37,11 @@ class Options(c.Structure):
                 ("input", c.c_int32), ("layout", c.c_int32), ("maps", c.c_int32), ("sigmoid", c.c_int32)]
 
 
+class Network(c.Structure):
+    _fields_ = [("size", c.c_size_t), ("name", c.c_char_p), ("height", c.c_int64), ("width", c.c_int64), ("fixed", c.c_int32),
+                ("last", c.c_int32), ("colour", c.c_char_p), ("mean", c.c_float * 3), ("deviation", c.c_float * 3)]
+
+
 class Kdas:
     """The library's functions; a failure is an exception with its sentence."""
 
@@ -60,7 +66,10 @@ class Model:
     def __init__(self, kdas, name):
         self.kdas, self.lib, self.model = kdas, kdas.lib, c.c_void_p()
         kdas.call("kdas_model_create", c.byref(self.model), kdas.context, name.encode(), None)
-        self.maps = self.lib.kdas_model_maps(self.model)
+        self.maps, self.answer = self.lib.kdas_model_maps(self.model), self.lib.kdas_model_answer(self.model)
+        facts = Network(size=c.sizeof(Network))
+        kdas.call("kdas_network_describe", name.encode(), c.byref(facts))
+        self.sizes = ((facts.height, facts.width),) if facts.fixed else SIZES
         self.stir(np.random.default_rng(len(name)))
 
     def stir(self, random):
@@ -101,12 +110,12 @@ class Model:
 
 
 def expected(model, images, maps, sigmoid):
-    """Our outputs as the file has them, in NHWC."""
+    """Our outputs as the file has them, in NHWC; a sum is that of the maps of the answer."""
     found = model.forward(images)
     if not model.maps:
         return found
     if not maps:
-        found = {"probability" if sigmoid else "logits": sum(found.values())}
+        found = {"probability" if sigmoid else "logits": sum(list(found.values())[model.answer:])}
     return {name: 1 / (1 + np.exp(-x)) for name, x in found.items()} if sigmoid else found
 
 
@@ -155,13 +164,15 @@ def files(model, name):
     forms = [dict(zip(("input", "layout", "maps", "sigmoid"), f))
              for f in itertools.product(range(3), range(2), range(2 if model.maps else 1), range(2 if model.maps else 1))]
     turn = itertools.cycle(forms[i * 7 % len(forms)] for i in range(len(forms)))
-    every = [(s, b) for s in SIZES for b in BATCHES]
+    every = [(s, b) for s in model.sizes for b in BATCHES]
     for size, batch in every:
         yield [(size, batch)], size, batch, next(turn)
+    yield [(model.sizes[0], b) for b in BATCHES], model.sizes[0], FREE, next(turn)
+    if len(model.sizes) == 1:
+        return
     for form in forms if name in WHOLE else [next(turn)]:
         yield every, (FREE, FREE), FREE, form
-    yield [(SIZES[0], b) for b in BATCHES], SIZES[0], FREE, next(turn)
-    yield [(s, 2) for s in SIZES], (FREE, FREE), 2, next(turn)
+    yield [(s, 2) for s in model.sizes], (FREE, FREE), 2, next(turn)
     if name.endswith("0"):
         yield [((352, 352), 1)], (352, 352), 1, forms[0]
 

@@ -62,6 +62,7 @@ static double of_one(const char *type, double x)
     if (!strcmp(type, "Relu")) return x > 0 ? x : 0;
     if (!strcmp(type, "Sigmoid")) return 1 / (1 + exp(-x));
     if (!strcmp(type, "Erf")) return erf(x);
+    if (!strcmp(type, "Abs")) return fabs(x);
     if (!strcmp(type, "Not")) return !x;
     return x; /* Identity, Cast */
 }
@@ -72,6 +73,19 @@ static void one(call *c)
 
     for (int64_t i = 0; i < c->y.count; i++)
         y[i] = of_one(c->n->type, c->in[0]->v[i]);
+}
+
+/* LeakyRelu and Elu, below 0 */
+static void leaky(call *c)
+{
+    double alpha = list(c, "alpha")->f, *y = like(c, c->in[0]);
+    bool   bent = !strcmp(c->n->type, "Elu");
+
+    for (int64_t i = 0; i < c->y.count; i++) {
+        double x = c->in[0]->v[i];
+
+        y[i] = x >= 0 ? x : alpha * (bent ? expm1(x) : x);
+    }
 }
 
 static void clip(call *c)
@@ -164,45 +178,124 @@ static void matmul(call *c)
     }
 }
 
-/* One plane of the output gets one plane of the input through one filter. */
-static void convolve(double *y, const int64_t *out, const double *x, const int64_t *in,
-                     const double *w, const int64_t *k, const int64_t *stride, const int64_t *pad)
+/* The window of a convolution or a pool: rows, then columns. */
+typedef struct window {
+    const int64_t *size, *stride, *pad, *gap; /* pad: top, left, bottom, right */
+} window;
+
+static window window_of(const call *c, const int64_t *size)
 {
-    for (int64_t i = 0; i < k[0] * k[1]; i++)
-        for (int64_t r = 0; r < out[0]; r++) {
-            int64_t row = r * stride[0] + i / k[1] - pad[0];
+    static const int64_t          ones[2] = { 1, 1 }, zeros[4] = { 0 };
+    const kd_test_onnx_attribute *strides = kd_test_onnx_attribute_of(c->n, "strides"),
+                                 *pads    = kd_test_onnx_attribute_of(c->n, "pads"),
+                                 *gaps    = kd_test_onnx_attribute_of(c->n, "dilations");
 
-            for (int64_t s = 0; s < out[1] && row >= 0 && row < in[0]; s++) {
-                int64_t column = s * stride[1] + i % k[1] - pad[1];
+    ck_assert_msg(!kd_test_onnx_attribute_of(c->n, "ceil_mode") &&
+                      !kd_test_onnx_attribute_of(c->n, "auto_pad"),
+                  "%s: runtimes differ in this", c->n->name);
+    return (window){ size, strides ? strides->ints : ones, pads ? pads->ints : zeros,
+                     gaps ? gaps->ints : ones };
+}
 
-                if (column >= 0 && column < in[1])
-                    y[r * out[1] + s] += w[i] * x[row * in[1] + column];
-            }
+/* Windows along axis k of `in` rows or columns. */
+static int64_t windows(const window *w, int64_t in, int k)
+{
+    return (in + w->pad[k] + w->pad[k + 2] - w->gap[k] * (w->size[k] - 1) - 1) / w->stride[k] + 1;
+}
+
+/* Row or column of tap i of window p; -1: outside. */
+static int64_t tap(const window *w, int64_t in, int k, int64_t p, int64_t i)
+{
+    int64_t at = p * w->stride[k] + i * w->gap[k] - w->pad[k];
+
+    return at < in ? at : -1;
+}
+
+/* One plane of the output gets one plane of the input through one filter; or `back`, the other way. */
+static void convolve(double *y, const int64_t *out, double *x, const int64_t *in, const double *f,
+                     const window *w, bool back)
+{
+    for (int64_t i = 0; i < w->size[0] * w->size[1]; i++)
+        for (int64_t p = 0; p < out[0] * out[1]; p++) {
+            int64_t row    = tap(w, in[0], 0, p / out[1], i / w->size[1]);
+            int64_t column = tap(w, in[1], 1, p % out[1], i % w->size[1]);
+
+            if (row < 0 || column < 0) continue;
+            if (back)
+                x[row * in[1] + column] += f[i] * y[p];
+            else
+                y[p] += f[i] * x[row * in[1] + column];
         }
 }
 
 static void conv(call *c)
 {
-    static const int64_t          ones[2] = { 1, 1 }, zeros[4] = { 0 };
-    const value                  *x = c->in[0], *w = c->in[1], *b = c->in[2];
-    const kd_test_onnx_attribute *strides = kd_test_onnx_attribute_of(c->n, "strides"),
-                                 *pads    = kd_test_onnx_attribute_of(c->n, "pads");
-    const int64_t *stride = strides ? strides->ints : ones, *pad = pads ? pads->ints : zeros;
-    const int64_t *k = &w->dim[2], *in = &x->dim[2];
-    const int64_t  out[2] = { (in[0] + pad[0] + pad[2] - k[0]) / stride[0] + 1,
-                              (in[1] + pad[1] + pad[3] - k[1]) / stride[1] + 1 };
-    int64_t        group = x->dim[1] / whole(c, "group", 1), o = w->dim[0], plane = out[0] * out[1];
+    const value   *x = c->in[0], *f = c->in[1], *b = c->in[2];
+    const int64_t *in     = &x->dim[2];
+    window         w      = window_of(c, &f->dim[2]);
+    const int64_t  out[2] = { windows(&w, in[0], 0), windows(&w, in[1], 1) };
+    int64_t        group = x->dim[1] / whole(c, "group", 1), o = f->dim[0], plane = out[0] * out[1];
     double        *y = shape(c, 4, (int64_t[]){ x->dim[0], o, out[0], out[1] });
 
-    ck_assert_int_eq(w->dim[1], group);
+    ck_assert_int_eq(f->dim[1], group);
     for (int64_t i = 0; i < x->dim[0] * o; i++, y += plane) {
-        int64_t f = i % o, first = f / (o / whole(c, "group", 1)) * group;
+        int64_t k = i % o, first = k / (o / whole(c, "group", 1)) * group;
 
         for (int64_t j = 0; b && j < plane; j++)
-            y[j] = b->v[f];
+            y[j] = b->v[k];
         for (int64_t ch = 0; ch < group; ch++)
             convolve(y, out, x->v + (i / o * x->dim[1] + first + ch) * in[0] * in[1], in,
-                     w->v + (f * group + ch) * k[0] * k[1], k, stride, pad);
+                     f->v + (k * group + ch) * w.size[0] * w.size[1], &w, false);
+    }
+}
+
+static void deconv(call *c)
+{
+    const value *x = c->in[0], *f = c->in[1], *b = c->in[2];
+    window       w = window_of(c, &f->dim[2]);
+    int64_t      o = f->dim[1], out[2];
+    double      *y;
+
+    ck_assert_int_eq(f->dim[0], x->dim[1]);
+    for (int k = 0; k < 2; k++)
+        out[k] = (x->dim[2 + k] - 1) * w.stride[k] + w.gap[k] * (w.size[k] - 1) + 1 - w.pad[k] -
+                 w.pad[k + 2];
+    y = shape(c, 4, (int64_t[]){ x->dim[0], o, out[0], out[1] });
+    for (int64_t i = 0; i < x->dim[0] * o; i++, y += out[0] * out[1]) {
+        for (int64_t j = 0; b && j < out[0] * out[1]; j++)
+            y[j] = b->v[i % o];
+        for (int64_t ch = 0; ch < x->dim[1]; ch++)
+            convolve(x->v + (i / o * x->dim[1] + ch) * x->dim[2] * x->dim[3], &x->dim[2], y, out,
+                     f->v + (ch * o + i % o) * w.size[0] * w.size[1], &w, true);
+    }
+}
+
+/* MaxPool and AveragePool */
+static void pool(call *c)
+{
+    const value   *x      = c->in[0];
+    const int64_t *in     = &x->dim[2];
+    window         w      = window_of(c, list(c, "kernel_shape")->ints);
+    const int64_t  out[2] = { windows(&w, in[0], 0), windows(&w, in[1], 1) };
+    bool           most = !strcmp(c->n->type, "MaxPool"), all = whole(c, "count_include_pad", 0);
+    double        *y = shape(c, 4, (int64_t[]){ x->dim[0], x->dim[1], out[0], out[1] });
+
+    for (int64_t i = 0; i < c->y.count; i++) {
+        const double *plane = x->v + i / (out[0] * out[1]) * in[0] * in[1];
+        double        best = -INFINITY, sum = 0;
+        int64_t       count = 0, taps = w.size[0] * w.size[1];
+
+        for (int64_t k = 0; k < taps; k++) {
+            int64_t row    = tap(&w, in[0], 0, i / out[1] % out[0], k / w.size[1]);
+            int64_t column = tap(&w, in[1], 1, i % out[1], k % w.size[1]);
+
+            if (row < 0 || column < 0) continue;
+            best = fmax(best, plane[row * in[1] + column]);
+            sum += plane[row * in[1] + column];
+            count++;
+        }
+        ck_assert_int_gt(count, 0);
+        y[i] = most ? best : sum / (double)(all ? taps : count);
     }
 }
 
@@ -374,6 +467,31 @@ static void slice(call *c)
     }
 }
 
+/* By a constant: before each axis, then after each. */
+static void pad(call *c)
+{
+    const value *x = c->in[0], *pads = c->in[1];
+    int64_t      dims[WALK_RANK];
+    double      *y;
+
+    for (int k = 0; k < x->rank; k++)
+        dims[k] = x->dim[k] + (int64_t)(pads->v[k] + pads->v[x->rank + k]);
+    y = shape(c, x->rank, dims);
+    for (int64_t i = 0; i < c->y.count; i++) {
+        int64_t rest = i, at = 0;
+        bool    outside = false;
+
+        for (int k = x->rank - 1; k >= 0; k--) {
+            int64_t j = rest % dims[k] - (int64_t)pads->v[k];
+
+            outside = outside || j < 0 || j >= x->dim[k];
+            at += j * behind(x, k);
+            rest /= dims[k];
+        }
+        y[i] = outside ? c->in[2]->v[0] : x->v[at];
+    }
+}
+
 /* Where sample i of `out` lies in `in`. */
 static double source(int64_t i, int64_t in, int64_t out, double scale, bool align)
 {
@@ -423,13 +541,23 @@ static void shape_of(call *c)
         y[i] = (double)c->in[0]->dim[i];
 }
 
-static void gather(call *c) /* of a row */
+static void gather(call *c) /* by a list of places along an axis */
 {
-    double *y = shape(c, 1, c->in[1]->dim);
+    const value *x    = c->in[0];
+    int          axis = axis_of(x, whole(c, "axis", 0));
+    int64_t      step = behind(x, axis), n = c->in[1]->count, dims[WALK_RANK];
+    double      *y;
 
-    ck_assert_int_eq(c->in[0]->rank, 1);
-    for (int64_t i = 0; i < c->y.count; i++)
-        y[i] = c->in[0]->v[(int64_t)c->in[1]->v[i]];
+    ck_assert_int_eq(c->in[1]->rank, 1);
+    memcpy(dims, x->dim, sizeof dims);
+    dims[axis] = n;
+    y          = shape(c, x->rank, dims);
+    for (int64_t i = 0; i < c->y.count; i++) {
+        int64_t from = (int64_t)c->in[1]->v[i / step % n];
+
+        ck_assert(from >= 0 && from < x->dim[axis]);
+        y[i] = x->v[(i / step / n * x->dim[axis] + from) * step + i % step];
+    }
 }
 
 static void range(call *c)
@@ -448,22 +576,29 @@ static const struct {
     const char *type;
     void (*run)(call *c);
 } ops[] = {
+    { "Abs", one },
     { "Add", two },
     { "And", two },
+    { "AveragePool", pool },
     { "BatchNormalization", batch_norm },
     { "Cast", one },
     { "Clip", clip },
     { "Concat", concat },
     { "Conv", conv },
+    { "ConvTranspose", deconv },
     { "Div", two },
+    { "Elu", leaky },
     { "Erf", one },
     { "Gather", gather },
     { "Identity", one },
     { "LayerNormalization", layer_norm },
+    { "LeakyRelu", leaky },
     { "Less", two },
     { "MatMul", matmul },
+    { "MaxPool", pool },
     { "Mul", two },
     { "Not", one },
+    { "Pad", pad },
     { "Range", range },
     { "ReduceMax", reduce },
     { "ReduceMean", reduce },
