@@ -102,28 +102,49 @@ START_TEST(every_listed_model_can_be_costed_at_any_size)
 }
 END_TEST
 
-/* What the paper prints of its student, 3.7 M and 2.01 G, is thop's at 384. */
+static bool is_listed(const char *name)
+{
+    const char *other;
+
+    for (int i = 0; (other = kdas_model_name(i)); i++)
+        if (strcmp(name, other) == 0) return true;
+    return false;
+}
+
+/* What the paper prints: of its student 3.7 M and 2.01 G, thop's at 384; of TransNetR 10.09 G; of
+ * ColonSegNet 6.22 G, for 62.16. fvcore's numbers are those of the publishers' modules; 0: unknown. */
 START_TEST(counters_of_papers_are_followed)
 {
     static const struct {
-        int64_t side;
-        double  thop, fvcore;
-    } want[]         = { { 352, 1.6898, 1.923 }, { 384, 2.0110, 2.342 } };
-    const char *name = "polyp_pvt_b0";
-    int64_t     parameters;
-    double      thop, fvcore;
+        const char *name;
+        int64_t     side, parameters;
+        double      thop, fvcore;
+    } want[] = {
+        { "polyp_pvt_b0", 352, 3650740, 1.6898, 1.923 },
+        { "polyp_pvt_b0", 384, 3650740, 2.0110, 2.342 },
+        { "colonsegnet", 256, 5014049, 62.1620, 0 },
+        { "transnetr", 256, 27269441, 10.0868, 10.580 },
+    };
+    int64_t parameters;
+    double  thop, fvcore;
+    int     seen = 0;
 
     for (size_t i = 0; i < KD_COUNT(want); i++) {
-        int64_t side = want[i].side;
+        int64_t     side = want[i].side;
+        const char *name = want[i].name;
 
+        if (!is_listed(name)) continue;
         kd_assert_ok(kdas_model_cost(ctx, name, side, side, KDAS_COUNT_THOP, &parameters, &thop));
         kd_assert_ok(kdas_model_cost(ctx, name, side, side, KDAS_COUNT_FVCORE, NULL, &fvcore));
-        ck_assert_int_eq(parameters, 3650740);
+        ck_assert_int_eq(parameters, want[i].parameters);
         ck_assert_double_eq_tol(thop / 1e9, want[i].thop, 0.6e-4);
-        ck_assert_double_eq_tol(fvcore / 1e9, want[i].fvcore, 0.6e-3);
+        if (want[i].fvcore > 0) ck_assert_double_eq_tol(fvcore / 1e9, want[i].fvcore, 0.6e-3);
+        seen++;
     }
-    kd_assert_status(kdas_model_cost(ctx, name, 384, 384, (kdas_count_rule)3, NULL, &thop),
-                     KDAS_EINVAL);
+    ck_assert_int_ge(seen, 2);
+    kd_assert_status(
+        kdas_model_cost(ctx, "polyp_pvt_b0", 384, 384, (kdas_count_rule)3, NULL, &thop),
+        KDAS_EINVAL);
 }
 END_TEST
 
