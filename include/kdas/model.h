@@ -9,11 +9,11 @@ KDAS_BEGIN
 /* Name of model `i`, "pvt_v2_b0" ... "lite_fpn4"; NULL past the last. Static. Since 0.1. */
 KDAS_API const char *kdas_model_name(int32_t i);
 
-/* How operations are counted; papers differ. MACS: multiply-accumulates of every convolution, linear
- * layer, attention and graph product, without bias. THOP: as the Python counter thop 0.1 counts the
- * published modules: no products of attention, and stride^2 too many in transposed convolutions.
- * FVCORE: as the Python counter fvcore: MACS, and norms, resizes and adaptive means (since 0.4).
- * docs/costs.md has the definitions. */
+/* How operations are counted; papers differ. MACS: multiply-accumulates of every convolution,
+ * linear layer, attention and graph product, without bias. THOP: as the Python counter thop 0.1
+ * counts the published modules: no products of attention, and stride^2 too many in transposed
+ * convolutions. FVCORE: as the Python counter fvcore: MACS, and norms, resizes and adaptive means
+ * (since 0.4). docs/costs.md has the definitions. */
 typedef enum kdas_count_rule {
     KDAS_COUNT_MACS   = 0,
     KDAS_COUNT_THOP   = 1,
@@ -21,9 +21,8 @@ typedef enum kdas_count_rule {
 } kdas_count_rule;
 
 /* Cost of a named model for one height x width image (multiples of 32; a network of a fixed size:
- * that one): number of
- * parameters (kdas_model_parameters), and of operations by `rule`. Either output may be NULL. KDAS_EINVAL, KDAS_ENOTFOUND,
- * KDAS_ESHAPE, KDAS_ENOMEM. Since 0.1. */
+ * that one): number of parameters (kdas_model_parameters), and of operations by `rule`. Either
+ * output may be NULL. KDAS_EINVAL, KDAS_ENOTFOUND, KDAS_ESHAPE, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_model_cost(kdas_context *context, const char *name, int64_t height,
                                      int64_t width, kdas_count_rule rule, int64_t *parameters,
                                      double *operations);
@@ -73,8 +72,8 @@ typedef struct kdas_load_options {
     /* Load only the part of the model whose names begin with this, e.g. "backbone."; NULL
      * (default): all. Names in the file without it get it prepended. Tensors that the part does not
      * have, such as a classifier, are ignored. The file must have every tensor of the part, except
-     * batch counters and those that no op reads (kdas_model_idle). The rest of the model does not change. Cannot be combined with `prefix`.
-     * Since 0.4. */
+     * batch counters and those that no op reads (kdas_model_idle). The rest of the model does not
+     * change. Cannot be combined with `prefix`. Since 0.4. */
     const char *part;
     /* A .pth file may hold several dictionaries of tensors. The name of the one to load: the keys
      * that lead to it, such as "model", "state_dict_ema" or "ema.module"; "" is the outermost.
