@@ -1,5 +1,5 @@
 /* table.c - see table.h. The paper's cells are those of arXiv 2312.08555, Tables 1 and 2. It does
- * not say how it counts: `size` is the one at which a counter gives its number, or that of its authors. */
+ * not say how it counts: `size` is the one at which a counter gives its number, or its authors'. */
 #include "inspect/table.h"
 #include <stdio.h>
 #include <string.h>
