@@ -17,7 +17,8 @@ static const option options[] = {
       "loss" },
     { OPTION_WHOLE, "--batch", "N", &set.batch, 1, 1024,
       "images in a step; default 8; with --grow the largest: default 64" },
-    { OPTION_SIZE, "--size", "N|HxW", set.size, 32, 4096, "pixels, multiples of 32; default 352" },
+    { OPTION_SIZE, "--size", "N|HxW", set.size, 32, 4096,
+      "pixels, multiples of 32; default 352, or the only size\nthat a network takes" },
     MACHINE_OPTIONS(set.machine),
     { OPTION_WHOLE, "--reps", "N", &set.reps, 1, MAX_REPS, "timed runs; default 5" },
     { OPTION_WHOLE, "--warm-up", "N", &set.warm_up, 1, MAX_REPS, "untimed runs before; default 2" },
@@ -86,6 +87,18 @@ static int check_frame(void)
     return -1;
 }
 
+/* The only size that one of the networks takes, else 352. Unknown names are refused later. */
+static void find_size(void)
+{
+    const char *const name[]  = { set.student, set.teacher };
+    kdas_network      network = { .size = sizeof network };
+
+    for (int i = 0; !set.size[0] && i < COUNT(name); i++)
+        if (kdas_network_describe(name[i], &network) == KDAS_OK && network.fixed)
+            set.size[0] = set.size[1] = network.height;
+    if (!set.size[0]) set.size[0] = set.size[1] = KDAS_DEFAULT_SIDE;
+}
+
 static int check_settings(int rest, char **argv)
 {
     int code;
@@ -98,6 +111,7 @@ static int check_settings(int rest, char **argv)
     if (!strcmp(set.teacher, "none")) set.teacher = NULL;
     if (!set.teacher && (set.grow || wanted("teacher") || wanted("infer")))
         return args_wrong(&self, "without a teacher there is --only student, step and frame");
+    find_size();
     if (set.batch == 0) set.batch = set.grow ? 64 : 8;
     return -1;
 }

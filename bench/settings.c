@@ -4,7 +4,6 @@
 
 settings set = { .student = "polyp_pvt_b0",
                  .teacher = "polyp_pvt_b2",
-                 .size    = { 352, 352 },
                  .frame   = { 1080, 1920 },
                  .reps    = 5,
                  .warm_up = 2 };

@@ -1,6 +1,6 @@
-/* check_any_pair.c - a step of every network of models.def as a student and as a teacher. Networks of one kind (numbers of
- * maps, answer, size, taps) behave alike in a pair: the smallest of each kind stands for it, and every network is paired
- * with one of those. */
+/* check_any_pair.c - a step of every network of models.def as a student and as a teacher. Networks of one kind (size, taps,
+ * numbers of maps, answer) behave alike in a pair, so the smallest of each kind stands for it: each network is paired with
+ * one of those, and those of each kind of maps with each other. */
 #include <check.h>
 #include <math.h>
 #include <string.h>
@@ -44,31 +44,45 @@ static kind kind_of(kdas_context *ctx, int i)
     return k;
 }
 
+static bool same_maps(const kind *a, const kind *b)
+{
+    return a->maps == b->maps && a->last == b->last;
+}
+
 static bool alike(const kind *a, const kind *b)
 {
-    return a->maps == b->maps && a->last == b->last && a->side == b->side &&
-           a->strides == b->strides;
+    return same_maps(a, b) && a->side == b->side && a->strides == b->strides;
 }
 
 static kind all[ROOM];
-static int  models, speaker[ROOM], speakers; /* the smallest network of each kind */
+static int  models;
 
-static void learn_kinds(kdas_context *ctx)
+/* The smallest network of each kind. Networks of any size alone: the others take long. */
+typedef struct speakers {
+    int of[ROOM], count;
+} speakers;
+
+static void find_speakers(speakers *to, bool (*same)(const kind *a, const kind *b))
 {
-    while (kdas_model_name(models)) {
-        ck_assert_int_lt(models, ROOM);
-        all[models] = kind_of(ctx, models);
-        models++;
-    }
+    to->count = 0;
     for (int i = 0; i < models; i++) {
         int k = 0;
 
-        while (k < speakers && !alike(&all[speaker[k]], &all[i]))
+        if (all[i].side) continue;
+        while (k < to->count && !same(&all[to->of[k]], &all[i]))
             k++;
-        if (k == speakers)
-            speaker[speakers++] = i;
-        else if (all[i].parameters < all[speaker[k]].parameters)
-            speaker[k] = i;
+        if (k == to->count)
+            to->of[to->count++] = i;
+        else if (all[i].parameters < all[to->of[k]].parameters)
+            to->of[k] = i;
+    }
+}
+
+static void learn_kinds(kdas_context *ctx)
+{
+    for (models = 0; kdas_model_name(models); models++) {
+        ck_assert_int_lt(models, ROOM);
+        all[models] = kind_of(ctx, models);
     }
 }
 
@@ -138,19 +152,20 @@ static void assert_teaches(int teacher, int student)
 
 START_TEST(any_network_teaches_and_learns)
 {
-    kdas_context *ctx  = kd_test_device("cpu", NULL);
-    int           mine = 0, next;
+    kdas_context *ctx = kd_test_device("cpu", NULL);
+    speakers      kinds, of_maps;
+    int           partner;
 
     learn_kinds(ctx);
     kdas_context_destroy(ctx);
-    while (!alike(&all[speaker[mine]], &all[_i]))
-        mine++;
-    next = speaker[(mine + 1 + _i) % speakers];
-    for (int k = 0; speaker[mine] == _i && k < speakers; k++)
-        assert_teaches(_i, speaker[k]);
-    if (speaker[mine] == _i) return; /* it has been taught by all of them, in their turn */
-    assert_teaches(_i, next);
-    assert_teaches(next, _i);
+    find_speakers(&kinds, alike);
+    find_speakers(&of_maps, same_maps);
+    for (int k = 0; k < of_maps.count; k++)
+        for (int l = 0; of_maps.of[k] == _i && l < of_maps.count; l++)
+            assert_teaches(_i, of_maps.of[l]);
+    partner = kinds.of[_i % kinds.count];
+    assert_teaches(_i, partner);
+    assert_teaches(partner, _i);
 }
 END_TEST
 

@@ -150,6 +150,58 @@ START_TEST(a_step_of_a_size_that_one_does_not_take_is_refused_unchanged)
 }
 END_TEST
 
+/* The loader's sizes, at every scale, and that of validation. */
+START_TEST(a_run_refuses_sizes_before_its_first_step)
+{
+    static const float scales[] = { 1, 1.5f };
+    kd_model_def       free_    = kd_test_small_def("free", KD_TEST_SMALL(1, 4), &kd_rules_common),
+                 fixed          = kd_test_small_def("fixed", KD_TEST_SMALL(1, 4), &at64);
+    kd_test_rig_options o       = kd_test_rig_usual();
+    const bool          teaches = _i == 1;
+    kd_test_rig         rig;
+    kdas_scene_options  scenes;
+    kdas_loader_options l;
+    kdas_train_options  t;
+    kdas_dataset       *frames;
+    kdas_loader        *loader;
+    int64_t             h, w;
+
+    kd_assert_ok(kd_test_small_rig(&rig, teaches ? &free_ : &fixed, teaches ? &fixed : &free_, &o));
+    kdas_scene_options_init(&scenes, sizeof scenes);
+    scenes.count = 2;
+    scenes.width = scenes.height = 48;
+    kd_assert_ok(kdas_dataset_synthetic(&frames, rig.ctx, &scenes));
+    kdas_loader_options_init(&l, sizeof l);
+    l.batch  = 1;
+    l.height = l.width = 64;
+    l.scales           = scales;
+    l.scale_count      = 2;
+    l.workers          = 0;
+    kd_assert_ok(kdas_loader_create(&loader, frames, &l));
+    ck_assert_int_eq(kdas_loader_size(loader, 0, &h, &w), 1);
+    ck_assert(h == 64 && w == 64);
+    ck_assert_int_eq(kdas_loader_size(loader, 1, &h, &w), 1);
+    ck_assert(h == 96 && w == 96);
+    ck_assert_int_eq(kdas_loader_size(loader, 2, &h, &w), 0);
+    kdas_train_options_init(&t, sizeof t);
+    t.epochs = 1;
+    kd_assert_status(kdas_train(rig.distiller, loader, NULL, &t), KDAS_ESHAPE);
+    kd_assert_sentence("'fixed' takes images of 64x64 alone, not of 96x96");
+    ck_assert_int_eq(kdas_loader_position(loader), 0);
+    kdas_loader_destroy(loader);
+    l.scale_count = 0;
+    l.scales      = NULL;
+    kd_assert_ok(kdas_loader_create(&loader, frames, &l));
+    t.height = t.width = 96;
+    kd_assert_status(kdas_train(rig.distiller, loader, NULL, &t), teaches ? KDAS_OK : KDAS_ESHAPE);
+    t.height = t.width = 0;
+    kd_assert_ok(kdas_train(rig.distiller, loader, NULL, &t));
+    kdas_loader_destroy(loader);
+    kdas_dataset_destroy(frames);
+    kd_test_rig_finish(&rig);
+}
+END_TEST
+
 START_TEST(every_network_says_its_size_and_answer)
 {
     kdas_context *ctx = kd_test_device("cpu", NULL);
@@ -502,6 +554,7 @@ int main(void)
     tcase_add_test(size, its_export_has_its_size_and_no_free_one);
     tcase_add_test(size, networks_of_two_sizes_make_no_distiller);
     tcase_add_loop_test(size, a_step_of_a_size_that_one_does_not_take_is_refused_unchanged, 0, 2);
+    tcase_add_loop_test(size, a_run_refuses_sizes_before_its_first_step, 0, 2);
     tcase_add_test(size, every_network_says_its_size_and_answer);
     tcase_add_test(size, descriptions_are_of_known_networks);
     tcase_add_checked_fixture(answer, kd_test_folder_make, kd_test_folder_remove);

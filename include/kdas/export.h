@@ -9,9 +9,10 @@ KDAS_BEGIN
 /* Layout of the input and of all outputs: (N,C,H,W) or (N,H,W,C). */
 typedef enum kdas_onnx_layout { KDAS_ONNX_NCHW = 0, KDAS_ONNX_NHWC = 1 } kdas_onnx_layout;
 
-/* What the host feeds, always RGB floats, whatever colours the network has within. NORMALISED: (v - mean) / deviation of v in 0..1, with
- * ImageNet's mean 0.485 0.456 0.406 and deviation 0.229 0.224 0.225, as kdas_batch_images() has
- * them. UNIT: 0..1, and BYTES: 0..255; the network then normalises. */
+/* What the host feeds, always RGB floats, whatever colours the network has within. NORMALISED: (v -
+ * mean) / deviation of v in 0..1, with ImageNet's mean 0.485 0.456 0.406 and deviation 0.229 0.224
+ * 0.225, as kdas_batch_images() has them. UNIT: 0..1, and BYTES: 0..255; the network then
+ * normalises. */
 typedef enum kdas_onnx_input {
     KDAS_ONNX_NORMALISED = 0,
     KDAS_ONNX_UNIT       = 1,
@@ -19,8 +20,9 @@ typedef enum kdas_onnx_input {
 } kdas_onnx_input;
 
 /* Outputs of a network with one-channel maps. SUM: the answer, which a segmenter thresholds, as
- * "logits" ("probability" with a sigmoid): the sum of the maps from kdas_model_answer() on. EACH: every map under its own name ("P1", "P2"). A
- * network of features has its features under their names ("x1" ... "x4") in both cases. */
+ * "logits" ("probability" with a sigmoid): the sum of the maps from kdas_model_answer() on. EACH:
+ * every map under its own name ("P1", "P2"). A network of features has its features under their
+ * names ("x1" ... "x4") in both cases. */
 typedef enum kdas_onnx_maps { KDAS_ONNX_SUM = 0, KDAS_ONNX_EACH = 1 } kdas_onnx_maps;
 
 #define KDAS_ONNX_FREE (-1) /* a batch, height or width that the host chooses at each run */

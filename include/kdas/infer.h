@@ -12,7 +12,8 @@ typedef struct kdas_segmenter kdas_segmenter;
 typedef struct kdas_segmenter_options {
     size_t size;
     /* Of the network's input, multiples of 32. Both 0 (default; since 0.4): the size that the
-     * weights were trained for (kdas_model_input_size), 352 x 352 if they do not say. */
+     * weights were trained for, or the only one that the network takes
+     * (kdas_model_input_size); 352 x 352 if they do not say. */
     int64_t height, width;
     /* Size of the frames. 0 (default): any size; the first frame of a new size allocates. */
     int64_t frame_height, frame_width;

@@ -199,8 +199,9 @@ KDAS_API int32_t kdas_loss_reads_teacher(const kdas_loss *loss, const kdas_batch
 /* Check whether kdas_loss_run() can evaluate these, before any forward; the errors are those of
  * kdas_loss_run(). `batch` NULL: check only the models. KDAS_EINVAL: different contexts; a model
  * without one-channel maps although the objective compares maps; a segmentation term and a batch
- * without masks; invalid maps. KDAS_ESHAPE: the batch's height or width; the count of the host's
- * maps. KDAS_ESTATE: teacher maps are needed and there are none. Since 0.4. */
+ * without masks; invalid maps. KDAS_ESHAPE: the batch's height or width, which a network does not
+ * take; two networks that take only one size, and not the same; the count of the host's maps.
+ * KDAS_ESTATE: teacher maps are needed and there are none. Since 0.4. */
 KDAS_API kdas_status kdas_loss_check(const kdas_loss *loss, const kdas_model *student,
                                      const kdas_model *teacher, const kdas_batch *batch,
                                      const kdas_loss_run_options *options);

@@ -9,11 +9,11 @@ KDAS_BEGIN
 /* Name of model `i`, such as "polyp_pvt_b0"; NULL past the last. Static. Since 0.1. */
 KDAS_API const char *kdas_model_name(int32_t i);
 
-/* How operations are counted; papers differ. MACS: multiply-accumulates of every convolution, linear
- * layer, attention and graph product, without bias. THOP: as the Python counter thop 0.1 counts the
- * published modules: no products of attention, and stride^2 too many in transposed convolutions.
- * FVCORE: as the Python counter fvcore: MACS, and norms, resizes and adaptive means (since 0.4).
- * docs/costs.md has the definitions. */
+/* How operations are counted; papers differ. MACS: multiply-accumulates of every convolution,
+ * linear layer, attention and graph product, without bias. THOP: as the Python counter thop 0.1
+ * counts the published modules: no products of attention, and stride^2 too many in transposed
+ * convolutions. FVCORE: as the Python counter fvcore: MACS, and norms, resizes and adaptive means
+ * (since 0.4). docs/costs.md has the definitions. */
 typedef enum kdas_count_rule {
     KDAS_COUNT_MACS   = 0,
     KDAS_COUNT_THOP   = 1,
@@ -21,9 +21,8 @@ typedef enum kdas_count_rule {
 } kdas_count_rule;
 
 /* Cost of a named model for one height x width image (multiples of 32; a network of a fixed size:
- * that one): number of
- * parameters (kdas_model_parameters), and of operations by `rule`. Either output may be NULL. KDAS_EINVAL, KDAS_ENOTFOUND,
- * KDAS_ESHAPE, KDAS_ENOMEM. Since 0.1. */
+ * that one): number of parameters (kdas_model_parameters), and of operations by `rule`. Either
+ * output may be NULL. KDAS_EINVAL, KDAS_ENOTFOUND, KDAS_ESHAPE, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_model_cost(kdas_context *context, const char *name, int64_t height,
                                      int64_t width, kdas_count_rule rule, int64_t *parameters,
                                      double *operations);

@@ -1,5 +1,6 @@
-/* segmenter.c - frames in, masks out: resize, normalise, run, add up the maps of the answer, enlarge to the
- * frame. All memory is allocated when the segmenter is made, or when a frame has a new size. */
+/* segmenter.c - frames in, masks out: resize, normalise, run, add up the maps of the answer,
+ * enlarge to the frame. All memory is allocated when the segmenter is made, or when a frame has a
+ * new size. */
 #include <kdas/infer.h>
 #include "base/process.h"
 #include <math.h>

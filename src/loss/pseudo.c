@@ -1,6 +1,6 @@
 /* pseudo.c - frames without a mask learn from the teacher's output for their batch. The host
- * makes mask and weights from the mean of the logits of the answer's maps. With separate device memory the host
- * waits for the device here. */
+ * makes mask and weights from the mean of the logits of the answer's maps. With separate device
+ * memory the host waits for the device here. */
 #include <string.h>
 #include "data/batch.h"
 #include "loss/loss.h"

@@ -29,7 +29,8 @@ const char *weights_network(kdas_context *context, const char *network, const ch
  * (NULL: any); NULL after a sentence. */
 kdas_model *weights_open(kdas_context *context, const char *network, const char *path,
                          const char *entry);
-/* Whether a network takes only one size, which `size` then gets unless it is NULL. False for NULL. */
+/* Whether a network takes only one size, which `size` then gets unless it is NULL. False without a
+ * model. */
 bool network_size(const kdas_model *model, int64_t size[2]);
 /* Fill in a size of zeros, that of --size where it was not given; where the weights do not say it,
  * a warning does. The sentence about what is run, "polyp_pvt_b0 at 96x96, as --size says", is to be

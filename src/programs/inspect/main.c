@@ -159,17 +159,28 @@ static bool print_layers(kdas_model *model, const settings *s, kdas_layer *sum)
     return done;
 }
 
-static bool print_tensors(const kdas_model *model)
+/* Parameters that are trained: all but those of layers that never run. */
+static int64_t learnt_by(const kdas_model *model)
 {
-    int32_t trainable, rank, idle = 0, buffers = 0, count = kdas_model_tensors(model);
     int64_t learnt = 0, dims[4], n;
+    int32_t trainable, rank;
 
-    for (int32_t i = 0; i < count; i++) {
-        kdas_model_tensor(model, i, &rank, dims, &trainable);
+    for (int32_t i = 0; kdas_model_tensor(model, i, &rank, dims, &trainable); i++) {
         n = 1;
         for (int32_t k = 0; k < rank; k++)
             n *= dims[k];
         if (trainable) learnt += n;
+    }
+    return learnt;
+}
+
+static bool print_tensors(const kdas_model *model)
+{
+    int32_t trainable, idle = 0, buffers = 0, count = kdas_model_tensors(model);
+    int64_t learnt = learnt_by(model);
+
+    for (int32_t i = 0; i < count; i++) {
+        kdas_model_tensor(model, i, NULL, NULL, &trainable);
         idle += kdas_model_idle(model, i);
         buffers += !trainable && !kdas_model_idle(model, i);
     }
@@ -209,9 +220,11 @@ static bool print_memory(kdas_model *model, const settings *s)
         int         copies; /* of the parameters: value, gradient, two moments of AdamW */
     } kinds[] = { { "inference", KDAS_MODE_INFER, 1 }, { "training step", KDAS_MODE_TRAIN, 4 } };
 
+    const int64_t learnt = learnt_by(model);
+
     for (int i = 0; i < COUNT(kinds); i++) {
-        size_t arena, packed,
-            values = 4 * (size_t)kdas_model_parameters(model) * (size_t)kinds[i].copies;
+        size_t arena, packed, unused = (size_t)(kdas_model_parameters(model) - learnt),
+                              values = 4 * ((size_t)learnt * (size_t)kinds[i].copies + unused);
 
         if (!ok(kdas_model_memory(model, kinds[i].mode, s->batch, s->size[0], s->size[1], &arena,
                                   &packed))) {

@@ -1,5 +1,5 @@
-/* table.c - see table.h. The paper's cells are those of arXiv 2312.08555, Tables 1 and 2. It does not say how it counts:
- * `size` and `rule` are those that give its numbers, or come nearest. */
+/* table.c - see table.h. The paper's cells are those of arXiv 2312.08555, Tables 1 and 2. It does
+ * not say how it counts: `size` is the one at which a counter gives its number, or its authors'. */
 #include "inspect/table.h"
 #include <stdio.h>
 #include <string.h>
@@ -115,9 +115,8 @@ bool table_print(kdas_context *context)
     for (int i = 0; i < COUNT(rows); i++)
         if (!print_row(context, &rows[i])) return false;
     puts("\nRows and cells called \"paper\": arXiv 2312.08555, Tables 1 and 2. The paper names "
-         "neither its\n"
-         "counter nor a size; each row has the size that gives the paper's number, or comes "
-         "nearest.");
+         "neither its\ncounter nor a size; each row has the size at which a counter gives its "
+         "number, or else\nthat of its authors.");
     for (int i = 1; i < COUNT(notes); i++)
         printf("(%d) %s\n", i, notes[i]);
     return true;
