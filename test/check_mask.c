@@ -418,6 +418,42 @@ START_TEST(a_set_without_any_polyp_is_refused_unless_it_is_meant)
 }
 END_TEST
 
+/* Of three frames one has a polyp, so that the one that is held out has it, or the other two. */
+START_TEST(a_split_without_any_polyp_in_a_part_is_said)
+{
+    kdas_dataset *dataset, *rest, *part;
+    int           said[2] = { 0 };
+
+    write_frame("a", find_kind("0 and 255"), true);
+    write_frame("b", find_kind("0 and 255"), false);
+    write_frame("c", find_kind("0 and 255"), true);
+    kd_assert_ok(open_with(&dataset, KDAS_MASK_BRIGHT, 0));
+    for (uint64_t seed = 0; seed < 12; seed++) {
+        bool held;
+
+        kd_data_log[0] = 0;
+        kd_assert_ok(kdas_dataset_split(&rest, &part, dataset, 0.3, seed));
+        ck_assert_int_eq(kdas_dataset_count(part), 1);
+        held = !strcmp(kdas_dataset_name(part, 0), "b");
+        ck_assert(strstr(kd_data_log, held ? "leaves 2 frames of which none has a polyp"
+                                           : "holds out 1 frames of which none has a polyp"));
+        said[held]++;
+        kdas_dataset_destroy(rest);
+        kdas_dataset_destroy(part);
+    }
+    ck_assert(said[0] && said[1]);
+    kdas_dataset_destroy(dataset);
+    write_frame("b", find_kind("0 and 255"), true); /* all are empty, and that is meant */
+    kd_assert_ok(open_with(&dataset, KDAS_MASK_BRIGHT, 1));
+    kd_data_log[0] = 0;
+    kd_assert_ok(kdas_dataset_split(&rest, &part, dataset, 0.3, 1));
+    ck_assert_str_eq(kd_data_log, "");
+    kdas_dataset_destroy(rest);
+    kdas_dataset_destroy(part);
+    kdas_dataset_destroy(dataset);
+}
+END_TEST
+
 START_TEST(an_unclear_set_is_refused_when_it_is_opened)
 {
     kdas_dataset *dataset = NULL;
@@ -450,6 +486,7 @@ int main(void)
     tcase_add_test(tc, a_dataset_reads_all_its_masks_by_one_rule);
     tcase_add_test(tc, the_rule_is_part_of_a_datasets_hash);
     tcase_add_test(tc, a_set_without_any_polyp_is_refused_unless_it_is_meant);
+    tcase_add_test(tc, a_split_without_any_polyp_in_a_part_is_said);
     tcase_add_test(tc, an_unclear_set_is_refused_when_it_is_opened);
     suite_add_tcase(suite, tc);
     srunner_run_all(runner, CK_ENV);

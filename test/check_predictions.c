@@ -9,6 +9,7 @@
 #include "support/check_util.h"
 #include "support/data_util.h"
 #include "support/files.h"
+#include "support/pictures.h"
 
 static void make(const char *folder)
 {
@@ -84,6 +85,50 @@ START_TEST(predictions_of_zeros_and_ones_are_warned_of)
         kdas_evaluator_destroy(evaluator);
         kdas_dataset_destroy(dataset);
     }
+}
+END_TEST
+
+/* Grey in three channels is grey; colours and an alpha that hides something are said, once. */
+START_TEST(coloured_and_transparent_predictions_are_counted)
+{
+    uint8_t       pixels[64 * 4], file[600], rows[8 * 33];
+    kdas_view     v = { pixels, 8, 8, 0, KDAS_PIXEL_RGB8 };
+    kdas_dataset *dataset;
+    size_t        n = 0;
+
+    make("maps");
+    for (int k = 0; k < 4; k++)
+        write_half(
+            (const char *[]){ "masks/a.png", "masks/b.png", "masks/c.png", "masks/d.png" }[k], 255);
+    write_half("maps/a.png", 255);
+    write_half("maps/b.png", 255);
+    write_half("maps/d.png", 255);
+    for (int i = 0; i < 64; i++)
+        memset(pixels + 3 * i, i < 32 ? 200 : 0, 3);
+    kd_assert_ok(kdas_image_save(kd_data_ctx, kd_test_path("maps/c.png"), &v));
+    kd_data_log[0] = 0;
+    kd_assert_ok(open_predictions(&dataset, NULL));
+    ck_assert_str_eq(kd_data_log, "");
+    kdas_dataset_destroy(dataset);
+
+    for (int i = 0; i < 32; i++)
+        pixels[3 * i] = 0; /* no red */
+    kd_assert_ok(kdas_image_save(kd_data_ctx, kd_test_path("maps/c.png"), &v));
+    for (int y = 0; y < 8; y++) {
+        rows[n++] = 0;
+        for (int x = 0; x < 8; x++) {
+            memset(rows + n, 255, 4);
+            rows[n + 3] = y < 4 ? 255 : 0; /* white, half of it cannot be seen */
+            n += 4;
+        }
+    }
+    n = kd_test_png(file, 8, 8, 8, 6, NULL, 0, rows, n);
+    kd_test_write(kd_test_path("maps/d.png"), file, n);
+    kd_data_log[0] = 0;
+    kd_assert_ok(open_predictions(&dataset, NULL));
+    ck_assert(strstr(kd_data_log, "2 of the 4 predictions of"));
+    ck_assert(strstr(kd_data_log, "such as 'c.png'"));
+    kdas_dataset_destroy(dataset);
 }
 END_TEST
 
@@ -221,6 +266,7 @@ int main(void)
     tcase_add_checked_fixture(tc, kd_test_data_start, kd_test_data_finish);
     tcase_add_test(tc, predictions_are_found_as_kdas_segment_writes_them);
     tcase_add_test(tc, predictions_of_zeros_and_ones_are_warned_of);
+    tcase_add_test(tc, coloured_and_transparent_predictions_are_counted);
     tcase_add_test(tc, predictions_need_masks_of_their_size);
     tcase_add_test(tc, memory_does_not_grow_with_the_set);
     suite_add_tcase(suite, tc);

@@ -82,6 +82,38 @@ START_TEST(a_broken_run_taken_up_gives_the_bits_of_an_unbroken_one)
 }
 END_TEST
 
+/* Cut off, or with a bit flipped; with the best weights beside it, and without. */
+START_TEST(a_damaged_checkpoint_is_told_with_what_to_begin_from)
+{
+    kd_test_rig_options o    = kd_test_alone();
+    const char         *last = kd_test_path("part/last.kdas");
+    const char         *best = kd_test_path("part/best.safetensors");
+    unsigned char      *bytes;
+    size_t              n;
+    kd_test_training    s;
+
+    kd_test_train_make(&s, &o, kd_test_path("part"));
+    kd_assert_ok(kd_test_train(&s));
+    s.options.resume = 1;
+    bytes            = kd_test_read(last, &n);
+    bytes[n - 9] ^= 1;
+    kd_test_write(last, bytes, _i == 0 ? n : _i == 1 ? n / 2 : 0);
+    kd_assert_status(kd_test_train(&s), KDAS_EFORMAT);
+    kd_assert_sentence("the run cannot go on from its checkpoint: ");
+    kd_assert_sentence(last);
+    kd_assert_sentence("in a new folder (--out), from the best weights so far: '");
+    kd_assert_sentence(best);
+    ck_assert(!strstr(kdas_last_error(), "fetch") && !strstr(kdas_last_error(), "renaming"));
+    remove(best);
+    kd_test_write(kd_test_path("part/last.kdas.old"), bytes, n);
+    kd_assert_status(kd_test_train(&s), KDAS_EFORMAT);
+    kd_assert_sentence("last.kdas.old' to last.kdas, or begin another in a new folder (--out)");
+    ck_assert(!strstr(kdas_last_error(), "best.safetensors"));
+    free(bytes);
+    kd_test_train_finish(&s);
+}
+END_TEST
+
 /* A cancel from another thread after a while. */
 typedef struct alarm_clock {
     kdas_context *ctx;
@@ -250,6 +282,7 @@ static Suite *train_resume_suite(void)
     tcase_add_checked_fixture(taken, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_loop_test(taken, a_broken_run_taken_up_gives_the_bits_of_an_unbroken_one, 0,
                         KD_COUNT(breaks));
+    tcase_add_loop_test(taken, a_damaged_checkpoint_is_told_with_what_to_begin_from, 0, 3);
     tcase_add_test(taken, a_cancel_at_any_moment_leaves_whole_steps);
     tcase_add_test(taken, a_kill_between_the_files_of_an_epoch_leaves_no_trace);
     tcase_add_test(taken, a_run_that_is_complete_has_nothing_to_resume);

@@ -198,8 +198,8 @@ KDAS_API kdas_status kdas_scene_draw(kdas_image **image, kdas_image **mask, kdas
 /* Split a dataset at random, by seed: `part` gets a share of the frames, 0 to 1, and `rest` the
  * others, both in the original order. The count is rounded to nearest; if there are two frames or
  * more, a share strictly between 0 and 1 leaves neither empty. Both share teacher maps, decoded
- * frames and their memory limit with `from`, which may be destroyed first. KDAS_EINVAL,
- * KDAS_ENOMEM. Since 0.1. */
+ * frames and their memory limit with `from`, which may be destroyed first. A part without any polyp
+ * beside one with some is logged as a warning (since 0.4). KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_dataset_split(kdas_dataset **rest, kdas_dataset **part,
                                         const kdas_dataset *from, double share, uint64_t seed);
 /* Concatenate two datasets: all frames of `a`, then all of `b`. The result shares decoded frames

@@ -183,6 +183,49 @@ static kdas_status choose(uint8_t *held, kdas_context *ctx, int64_t n, int64_t k
     return KDAS_OK;
 }
 
+/* Whether a part of a split is of masks in files, all of them empty. A mask that cannot be read is
+ * found when it is due, and until then may have a polyp. */
+static kdas_status all_empty(bool *out, const kdas_dataset *part)
+{
+    int64_t masks = 0;
+
+    *out = false;
+    for (int64_t i = 0; i < part->count; i++) {
+        bool        empty = false;
+        kdas_status st;
+
+        if (!kd_dataset_frame(part, i)->mask_path) continue;
+        masks++;
+        st = kd_dataset_empty(&empty, part, i);
+        if (st == KDAS_ENOMEM) return st;
+        if (st != KDAS_OK || !empty) return KDAS_OK;
+    }
+    *out = masks > 0;
+    return KDAS_OK;
+}
+
+/* A set without any polyp is refused when it is opened, unless that is meant; a split may make one
+ * of a set that has some. */
+static kdas_status tell_empty(kdas_dataset *const two[2])
+{
+    bool none[2];
+
+    for (int i = 0; i < 2; i++)
+        KD_RETURN(all_empty(&none[i], two[i]));
+    if (none[0] && !none[1] && two[1]->count)
+        kd_warn(two[0]->ctx,
+                "the split leaves %lld frames of which none has a polyp: what is trained on them "
+                "learns to find none; take another seed or share",
+                (long long)two[0]->count);
+    if (none[1] && !none[0] && two[0]->count)
+        kd_warn(
+            two[0]->ctx,
+            "the split holds out %lld frames of which none has a polyp: their Dice says nothing "
+            "of what is found; take another seed or share",
+            (long long)two[1]->count);
+    return KDAS_OK;
+}
+
 kdas_status kdas_dataset_split(kdas_dataset **rest, kdas_dataset **part, const kdas_dataset *from,
                                double share, uint64_t seed)
 {
@@ -209,6 +252,7 @@ kdas_status kdas_dataset_split(kdas_dataset **rest, kdas_dataset **part, const k
         kd_dataset_append(two[held[i]], from->entry[i]);
     for (int i = 0; i < 2; i++)
         KD_TRY(kd_skips_join(&two[i]->skips, from->ctx, &from->skips));
+    KD_TRY(tell_empty(two));
 
     *rest  = two[0];
     *part  = two[1];

@@ -396,7 +396,8 @@ kdas_status kd_frames_scan_predictions(kd_frames *frames, const char *prediction
     KD_TRY(drop_ending(&maps, frames->ctx, &truth, segmented[0]));
     KD_TRY(drop_ending(&maps, frames->ctx, &truth, segmented[1]));
     drop_spare(&maps, frames->ctx, &truth);
-    st = scan_pictures(frames, &maps, &truth, scan);
+    KD_TRY(scan_pictures(frames, &maps, &truth, scan));
+    st = kd_frames_tell_painted(frames, maps.dir);
 done:
     kd_pictures_finish(&maps, frames->ctx);
     kd_pictures_finish(&truth, frames->ctx);

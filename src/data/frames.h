@@ -73,6 +73,9 @@ kdas_status kd_frames_check(kd_frames *frames, bool skip_bad);
 /* After the survey: find the rule by which masks are read, and log what is unusual. The folders
  * are for sentences; that of masks may be NULL without masks (masks.c). */
 kdas_status kd_frames_settle(kd_frames *frames, const char *images, const char *masks);
+/* Log that predictions have colours or parts that cannot be seen, if some have: neither counts. What
+ * cannot be read is found when it is due. */
+kdas_status kd_frames_tell_painted(kd_frames *frames, const char *dir);
 /* After that: refuse a set without any polyp. */
 kdas_status kd_frames_need_polyp(kd_frames *frames, const char *dir);
 

@@ -103,6 +103,42 @@ static kdas_status refuse_empty(kd_frames *frames, const char *dir)
         kdas_mask_rule_name(frames->mask_rule), luma ? "counts values above 127" : "finds none");
 }
 
+/* Whether a prediction has colours, or parts that cannot be seen. Most are grey by their headers. */
+static kdas_status is_painted(bool *out, kdas_context *ctx, const char *path)
+{
+    kd_image_info  info;
+    kd_mask_survey survey;
+
+    *out = false;
+    KD_RETURN(kd_image_info_load(&info, ctx, path));
+    if (info.channels == 1) return KDAS_OK;
+    KD_RETURN(kd_mask_survey_file(&survey, ctx, path));
+    *out = survey.kind == KD_MASK_COLOURED || survey.alpha != KD_ALPHA_OPAQUE;
+    return KDAS_OK;
+}
+
+kdas_status kd_frames_tell_painted(kd_frames *frames, const char *dir)
+{
+    const char *first = NULL;
+    size_t      count = 0;
+
+    for (size_t i = 0; i < frames->count; i++) {
+        bool        painted;
+        kdas_status st = is_painted(&painted, frames->ctx, frames->frame[i].image_path);
+
+        if (st == KDAS_ENOMEM) return st;
+        if (st == KDAS_OK && painted && !count++) first = frames->frame[i].image_path;
+    }
+    if (count)
+        kd_warn(
+            frames->ctx,
+            "%zu of the %zu predictions of '%s' are coloured or transparent, such as '%s': they "
+            "are read by their luma, and transparency is ignored; a prediction is grey, the "
+            "probability times 255",
+            count, frames->count, dir, kd_path_base(first));
+    return KDAS_OK;
+}
+
 static bool has_masks(const kd_frames *frames)
 {
     return frames->count && frames->frame[0].mask_path;

@@ -2,7 +2,9 @@
  * are saved as records of last.kdas, and a resume compares them before it changes anything. train.c
  * calls this file; it includes train.h for the options, and calls nothing in train.c. */
 #include <string.h>
+#include "base/text.h"
 #include "distill/train.h"
+#include "io/file.h"
 
 /* ---- what defines a run ---- */
 
@@ -171,11 +173,44 @@ static void read_sums(kd_train_file *f)
                KD_SUM_KINDS * sizeof *f->sum);
 }
 
+/* A file beside the checkpoint, if it is there; kd_free it. */
+static char *beside(kdas_context *ctx, const char *path, const char *name)
+{
+    char *at = kd_printf(ctx, "%.*s%s", (int)(kd_path_base(path) - path), path, name);
+
+    if (at && kd_is_file(at)) return at;
+    kd_free(ctx, at);
+    return NULL;
+}
+
+/* Say why the run cannot go on, and from what a new one can begin. */
+static kdas_status refuse_damaged(kdas_context *ctx, const char *path)
+{
+    char  why[1024];
+    char *old  = beside(ctx, path, "last.kdas.old");
+    char *best = beside(ctx, path, "best.safetensors");
+
+    kd_format(why, sizeof why, "%s", kdas_last_error());
+    kd_fail(KDAS_EFORMAT,
+            "the run cannot go on from its checkpoint: %s; %s%s%sbegin another in a new folder "
+            "(--out)%s%s%s",
+            why, old ? "take up the run before it by renaming '" : "", old ? old : "",
+            old ? "' to last.kdas, or " : "", best ? ", from the best weights so far: '" : "",
+            best ? best : "", best ? "' (--student-weights, kdas_model_load)" : "");
+    kd_free(ctx, old);
+    kd_free(ctx, best);
+    return KDAS_EFORMAT;
+}
+
 kdas_status kd_train_file_open(kd_train_file *f, kdas_context *ctx, const char *path,
                                const kd_facts *ours)
 {
+    kdas_status st;
+
     f->progress = (kdas_progress){ .size = sizeof f->progress };
-    KD_RETURN(kdas_checkpoint_open(&f->checkpoint, ctx, path));
+    st          = kdas_checkpoint_open(&f->checkpoint, ctx, path);
+    if (st == KDAS_EFORMAT) return refuse_damaged(ctx, path);
+    if (st != KDAS_OK) return st;
     KD_RETURN(kdas_checkpoint_progress(f->checkpoint, &f->progress));
     read_sums(f);
     read_facts(&f->facts, f->checkpoint, ours, f->progress.seed);

@@ -141,6 +141,18 @@ static kdas_status check_format(const kd_safetensors *file)
     return KDAS_OK;
 }
 
+/* A file of no bytes is no file of another kind: the disk was full, or the machine lost its power. */
+static kdas_status refuse_empty(kdas_context *ctx, const char *path)
+{
+    kd_file    *file = NULL;
+    kdas_status st   = kd_file_open(&file, ctx, path);
+
+    if (st == KDAS_OK && kd_file_size(file) == 0)
+        st = kd_fail(KDAS_EFORMAT, "'%s' is empty: it was not written to its end", path);
+    kd_file_close(file);
+    return st;
+}
+
 kdas_status kd_container_open(kd_container **out, kdas_context *ctx, const char *path)
 {
     kdas_status   st;
@@ -149,6 +161,7 @@ kdas_status kd_container_open(kd_container **out, kdas_context *ctx, const char 
     *out = NULL;
     if (!c) return KDAS_ENOMEM;
     c->ctx = ctx;
+    KD_TRY(refuse_empty(ctx, path));
     KD_TRY(kd_safetensors_open(&c->file, ctx, path));
     KD_TRY(check_format(c->file));
     KD_TRY(kd_safetensors_verify(c->file));

@@ -1,5 +1,5 @@
-/* written.c - see written.h. The list is a text, a line a file: size, time of the last change in
- * seconds and nanoseconds, name. A line is appended when a file has been written, so that a run that
+/* written.c - see written.h. The list is a text, a line a file: size, FNV-1a hash of the content, name. A
+ * line is appended when a file has been written, so that a run that
  * is broken off leaves it complete; of several lines of a name the last one counts. */
 #include "system/written.h"
 #include <errno.h>
@@ -15,7 +15,7 @@
 
 /* What a file was like. */
 typedef struct stamp {
-    long long size, seconds, nanoseconds;
+    unsigned long long size, hash;
 } stamp;
 
 typedef struct line {
@@ -33,20 +33,23 @@ struct written {
 
 static bool stamp_of(stamp *out, const char *dir, const char *name)
 {
-    char       *path = text_of("%s/%s", dir, name);
-    struct stat info;
-    bool        there = stat(path, &info) == 0;
+    char         *path = text_of("%s/%s", dir, name);
+    FILE         *file = fopen(path, "rb");
+    unsigned char part[16384];
+    size_t        n;
+    bool          fine;
 
     free(path);
-    if (there)
-        *out = (stamp){ (long long)info.st_size, (long long)info.st_mtim.tv_sec,
-                        (long long)info.st_mtim.tv_nsec };
-    return there;
-}
-
-static bool same_stamp(const stamp *a, const stamp *b)
-{
-    return a->size == b->size && a->seconds == b->seconds && a->nanoseconds == b->nanoseconds;
+    *out = (stamp){ 0, 0xcbf29ce484222325ull };
+    if (!file) return false;
+    while ((n = fread(part, 1, sizeof part, file)) > 0) {
+        out->size += n;
+        for (size_t i = 0; i < n; i++)
+            out->hash = (out->hash ^ part[i]) * 0x100000001b3ull;
+    }
+    fine = !ferror(file);
+    fclose(file);
+    return fine;
 }
 
 static int by_name(const void *a, const void *b)
@@ -86,8 +89,7 @@ static void read_list(written *w)
 
         if (text[n - 1] != '\n') break; /* cut off */
         text[n - 1] = '\0';
-        if (sscanf(text, "%lld %lld %lld%n", &was.size, &was.seconds, &was.nanoseconds, &at) < 3 ||
-            text[at++] != ' ')
+        if (sscanf(text, "%llu %llx%n", &was.size, &was.hash, &at) < 2 || text[at++] != ' ')
             continue;
         w->lines           = need_more(w->lines, (size_t)(w->count + 1) * sizeof *w->lines);
         w->lines[w->count] = (line){ text_of("%s", text + at), was, w->count };
@@ -120,13 +122,24 @@ void written_close(written *w)
     free(w);
 }
 
+/* Whether nothing has this name; a link that leads nowhere has it. */
+static bool is_free(const char *dir, const char *name)
+{
+    char       *path = text_of("%s/%s", dir, name);
+    struct stat info;
+    bool        none = lstat(path, &info) != 0;
+
+    free(path);
+    return none;
+}
+
 bool written_may_replace(const written *w, const char *name)
 {
     long        low = 0, high = w->count;
     stamp       now;
     const line *found = NULL;
 
-    if (!stamp_of(&now, w->dir, name)) return true;
+    if (is_free(w->dir, name)) return true;
     while (low < high && !found) {
         long middle = (low + high) / 2;
         int  order  = strcmp(name, w->lines[middle].name);
@@ -137,12 +150,13 @@ bool written_may_replace(const written *w, const char *name)
         else
             low = middle + 1;
     }
-    return found && same_stamp(&found->was, &now);
+    return found && stamp_of(&now, w->dir, name) && now.size == found->was.size &&
+           now.hash == found->was.hash;
 }
 
 static bool put(FILE *file, const stamp *is, const char *name)
 {
-    return fprintf(file, "%lld %lld %lld %s\n", is->size, is->seconds, is->nanoseconds, name) > 0;
+    return fprintf(file, "%llu %016llx %s\n", is->size, is->hash, name) > 0;
 }
 
 /* Open the list for more. If most of it is old, it is written anew before. */

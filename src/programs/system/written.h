@@ -1,5 +1,5 @@
 /* written.h - which files of a folder a program wrote itself. A list in the folder, a hidden file,
- * has their names, sizes and times. So a program can run again into its own results, and does not
+ * has their names, sizes and hashes. So a program can run again into its own results, and does not
  * replace what is of others, or was changed since. */
 #ifndef PROGRAMS_WRITTEN_H
 #define PROGRAMS_WRITTEN_H
