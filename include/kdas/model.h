@@ -6,7 +6,7 @@ KDAS_BEGIN
 
 /* ---- Names and costs ------------------------------------------------------------------------- */
 
-/* Name of model `i`, "pvt_v2_b0" ... "lite_fpn4"; NULL past the last. Static. Since 0.1. */
+/* Name of model `i`, such as "polyp_pvt_b0"; NULL past the last. Static. Since 0.1. */
 KDAS_API const char *kdas_model_name(int32_t i);
 
 /* How operations are counted. MACS: multiply-accumulates of every convolution, linear layer,
@@ -225,8 +225,8 @@ typedef enum kdas_mode { KDAS_MODE_INFER = 0, KDAS_MODE_EVAL = 1, KDAS_MODE_TRAI
  * outputs; in TRAIN mode, statistics and random state are then unchanged.
  * KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.1. */
 KDAS_API kdas_status kdas_model_forward(kdas_model *model, kdas_mode mode, kdas_batch *batch);
-/* Number of outputs, shallow to deep; known before the first forward (NULL: 0). polyp_pvt has "P1"
- * and "P2" (N,H,W,1), lite_fpn, resunetpp and ddanet "P1", pvt_v2 "x1" to "x4". Since 0.1. */
+/* Number of outputs, shallow to deep; known before the first forward (NULL: 0). Segmentation
+ * networks have "P1", "P2" ... (N,H,W,1), pvt_v2 "x1" to "x4". Since 0.1. */
 KDAS_API int32_t kdas_model_outputs(const kdas_model *model);
 /* Number of one-channel output maps, which objectives compare; known before the first forward. 0 if
  * the outputs are features (NULL: 0). Since 0.4. */

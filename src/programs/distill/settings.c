@@ -188,7 +188,7 @@ static const option options[] = {
     AUGMENT_OPTIONS(given.augment),
     { OPTION_GROUP, "Networks" },
     { OPTION_TEXT, "--student", "MODEL", &given.student, 0, 0,
-      "polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4,\nresunetpp, ddanet (the one that "
+      "any network that kdas-inspect lists, such as lite_fpn0 or\nunetpp (the one that "
       "--student-weights names, else\npolyp_pvt_b0)" },
     { OPTION_TEXT, "--student-weights", "FILE", &given.student_weights, 0, 0, "start from these" },
     { OPTION_TEXT, "--backbone-weights", "FILE", &given.backbone_weights, 0, 0,

@@ -26,9 +26,8 @@ static int read_settings(settings *s, int argc, char **argv)
           "of a .pth file with several sets of weights, the one\nto take, e.g. model or "
           "ema.module" },
         { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
-          "their network: polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ...\nlite_fpn4, resunetpp, "
-          "ddanet, or pvt_v2_b0 ... pvt_v2_b5, which\nhas features (the one that they name, else "
-          "polyp_pvt_b0)" },
+          "their network, any that kdas-inspect lists, such as unetpp;\npvt_v2_b0 ... pvt_v2_b5 "
+          "have features (the one that they\nname, else polyp_pvt_b0)" },
         { OPTION_TEXT, "--out", "FILE", &s->out, 0, 0, "the file to write, e.g. student.onnx" },
         { OPTION_GROUP, "What comes in", NULL, NULL, 0, 0, NULL },
         { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, WEIGHTS_SIZE_HELP },

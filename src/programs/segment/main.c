@@ -83,8 +83,8 @@ static int read_settings(settings *s, int argc, char **argv)
         { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0,
           "trained weights: safetensors or .pth" },
         { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
-          "their network: polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ...\nlite_fpn4, resunetpp, "
-          "ddanet (the one that they name, else\npolyp_pvt_b0)" },
+          "their network, any that kdas-inspect lists, such as unetpp\n(the one that they name, "
+          "else polyp_pvt_b0)" },
         { OPTION_TEXT, "--weights-entry", "NAME", &s->entry, 0, 0,
           "of a .pth file with several sets of weights, the one\nto take, e.g. model or "
           "ema.module" },
