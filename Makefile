@@ -61,9 +61,9 @@ SIMD_ISAS   := avx512 avx2 plain bf16 amx emulated
 SIMD_bf16   := -DKD_ISA=bf16 -DKD_HALF -march=x86-64-v4 -mavx512bf16 -mprefer-vector-width=512
 SIMD_amx    := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=amx -DKD_AMX
 SIMD_emulated := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=emulated -DKD_AMX -DKD_AMX_EMULATED
-AMX_FILES   := attention linear mix_ffn mix_ffn_backward table
-HALF_FILES  := activation arith attention batch_norm dwconv2d layer_norm linear mix_ffn mix_ffn_backward resize shape table \
-               window
+AMX_FILES   := attention deconv2d linear mix_ffn mix_ffn_backward table
+HALF_FILES  := activation arith attention batch_norm deconv2d dwconv2d layer_norm linear mix_ffn mix_ffn_backward resize \
+               shape table window
 SIMD_avx512 := -DKD_ISA=avx512 -march=x86-64-v4 -mprefer-vector-width=512
 SIMD_avx2   := -DKD_ISA=avx2 -march=x86-64-v3
 SIMD_plain  := -DKD_ISA=plain

@@ -78,3 +78,45 @@ const kd_cpu_kernel kd_cpu_conv = {
     .forward  = forward,
     .backward = backward,
 };
+
+/* ---- DECONV2D: where filters do not overlap, the kernel in simd/ is faster ---- */
+
+static const kd_cpu_kernel *choose(const kdas_device *device, const kdas_node_desc *node)
+{
+    const kdas_conv_attr *a      = node->attr;
+    const int64_t        *w      = node->in[1].dim;
+    bool                  padded = a->pad[0] || a->pad[1] || a->pad_end[0] || a->pad_end[1];
+
+    if (padded || w[2] != a->stride || w[3] != a->stride) return &kd_cpu_conv;
+    return (*(node->out.dtype == KDAS_BF16 ? device->half : device->code))[KDAS_OP_DECONV2D];
+}
+
+static kdas_status deconv2d_prepare(kdas_device *device, const kdas_node_desc *node,
+                                    kdas_plan *plan)
+{
+    return choose(device, node)->prepare(device, node, plan);
+}
+
+static kdas_status deconv2d_pack(kdas_device *device, const kdas_call *call)
+{
+    return choose(device, call->node)->pack(device, call);
+}
+
+static kdas_status deconv2d_forward(kdas_device *device, const kdas_call *call)
+{
+    return choose(device, call->node)->forward(device, call);
+}
+
+static kdas_status deconv2d_backward(kdas_device *device, const kdas_call *call)
+{
+    return choose(device, call->node)->backward(device, call);
+}
+
+/* The state of the kernel in simd/ is NULL. */
+const kd_cpu_kernel kd_cpu_deconv2d = {
+    .prepare  = deconv2d_prepare,
+    .release  = release,
+    .pack     = deconv2d_pack,
+    .forward  = deconv2d_forward,
+    .backward = deconv2d_backward,
+};

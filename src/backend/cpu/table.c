@@ -5,7 +5,8 @@
 
 static const kd_cpu_kernel *code_of(const kdas_device *device, int32_t op, bool half)
 {
-    if (op == KDAS_OP_CONV2D || op == KDAS_OP_DECONV2D) return &kd_cpu_conv;
+    if (op == KDAS_OP_CONV2D) return &kd_cpu_conv;
+    if (op == KDAS_OP_DECONV2D) return &kd_cpu_deconv2d;
     if (half) return device->half ? (*device->half)[op] : NULL;
     if (op == KDAS_OP_MATMUL) return &kd_cpu_matmul;
     return (*device->code)[op];
@@ -93,7 +94,7 @@ static void release_conv(kdas_device *device, void *state) { kd_cpu_conv.release
     {                                                                       \
         return with_half(device, node, inputs);                             \
     }
-BOTH(CONV2D, conv, 0, 0, backward, KDAS_NEEDS_IN(0))
+BOTH(CONV2D, conv2d, 0, 0, backward, KDAS_NEEDS_IN(0))
 #include "backend/cpu/kernels.def"
 #undef KERNEL
 #undef BOTH
@@ -110,24 +111,23 @@ BOTH(CONV2D, conv, 0, 0, backward, KDAS_NEEDS_IN(0))
       .backward = backward_ },
 
 static const kdas_kernel kernels[] = {
-#define CONV_ROWS(NUMBER)                                                      \
-    ROW(NUMBER, CONV_NEEDS, KDAS_KERNEL_SETS, all_f32, release_conv, backward) \
-    ROW(NUMBER, CONV_NEEDS, KDAS_KERNEL_SETS, conv_half, release_conv, backward)
-#define CONV_NEEDS (KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1))
-    CONV_ROWS(CONV2D) CONV_ROWS(DECONV2D)
+#define CONV2D_NEEDS    (KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1))
+#define RELEASE(NUMBER) KDAS_OP_##NUMBER == KDAS_OP_DECONV2D ? release_conv : release_block
+    ROW(CONV2D, CONV2D_NEEDS, KDAS_KERNEL_SETS, all_f32, release_conv, backward)
+        ROW(CONV2D, CONV2D_NEEDS, KDAS_KERNEL_SETS, conv2d_half, release_conv, backward)
 #define KERNEL(NUMBER, name, needs_, flags_, backward_)  \
     ROW(NUMBER, needs_, flags_,                          \
         KDAS_OP_##NUMBER >= KDAS_OP_ADAMW  ? update_f32  \
         : KDAS_OP_##NUMBER == KDAS_OP_CAST ? known_types \
                                            : all_f32,    \
-        release_block, backward_)
+        RELEASE(NUMBER), backward_)
 #define BOTH(NUMBER, name, needs_, flags_, backward_, inputs) \
     KERNEL(NUMBER, name, needs_, flags_, backward_)           \
-    ROW(NUMBER, needs_, flags_, name##_half, release_block, backward_)
+    ROW(NUMBER, needs_, flags_, name##_half, RELEASE(NUMBER), backward_)
 #include "backend/cpu/kernels.def"
 #undef KERNEL
 #undef BOTH
-        { .op = 0 },
+            { .op = 0 },
 };
 
 static int cpu_probe(int32_t index, char *why, size_t size)

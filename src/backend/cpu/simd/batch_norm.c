@@ -1,8 +1,9 @@
 /* batch_norm.c - BATCH_NORM and STANDARDIZE over N,H,W for each channel of x (rows,C); backend.h defines the statistics.
  *
- * saved: the mean and 1/sqrt(var + eps) that were used, (2,C), each padded to whole cache lines. The variance is two-pass:
- * the mean first, then the squared distances from it. Sums over rows are f32 within blocks of 64 rows and f64 over the
- * blocks, so that rounding does not accumulate. Backward, h = (x - mean) r, M rows: dg = sum dy h, db = sum dy, and
+ * saved: the mean and 1/sqrt(var + eps) that were used, (2,C), each padded to whole cache lines. The variance is two-pass
+ * within a block of 64 rows, which stays in the cache: the block's mean first, then the squared distances from it. So x is
+ * read from memory once for both. Sums are f32 within blocks and f64 over the blocks, so that rounding does not accumulate.
+ * Backward, h = (x - mean) r, M rows: dg = sum dy h, db = sum dy, and
  *   batch statistics: dx = g r (dy - (db + h dg) / M);  running ones: dx = g r dy. */
 #include "backend/cpu/simd/simd.h"
 
@@ -22,78 +23,159 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
     return KDAS_OK;
 }
 
-/* What is summed over rows for each channel: a first and a second quantity. */
+/* The scratch of a part: two rows of floats for a block, then two of doubles for all blocks. */
+typedef struct scratch {
+    float  *block_first, *block_second;
+    double *first, *second;
+} scratch;
+
+static scratch scratch_of(void *work, int part, int64_t C)
+{
+    void   *at = (char *)work + (size_t)part * part_bytes(C);
+    scratch s;
+
+    s.block_first  = bump_alloc(&at, float_bytes(C));
+    s.block_second = bump_alloc(&at, float_bytes(C));
+    s.first        = bump_alloc(&at, double_bytes(C));
+    s.second       = at;
+    return s;
+}
+
+/* ---- statistics of x ---- */
+
+/* Means and sums of squared distances of n values and of m more become those of all. */
+INLINE void merge(double *mean, double *squares, double more_mean, double more_squares, double n,
+                  double m)
+{
+    double d = more_mean - *mean;
+
+    *mean += d * (m / (n + m));
+    *squares += more_squares + d * d * (n * m / (n + m));
+}
+
+/* Mean and sum of squared distances of a block of rows. */
+static void block_moments(const elem *x, int64_t rows, int64_t C, float *mean, float *squares)
+{
+    memset(mean, 0, (size_t)C * sizeof(float));
+    memset(squares, 0, (size_t)C * sizeof(float));
+    for (int64_t i = 0; i < rows; i++)
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++)
+            mean[c] += num(x[i * C + c]);
+#pragma omp simd
+    for (int64_t c = 0; c < C; c++)
+        mean[c] /= (float)rows;
+    for (int64_t i = 0; i < rows; i++)
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++)
+            squares[c] += (num(x[i * C + c]) - mean[c]) * (num(x[i * C + c]) - mean[c]);
+}
+
+/* The same of one part of the rows, to the doubles of its scratch. */
+static void part_moments(const elem *x, int64_t begin, int64_t end, int64_t C, const scratch *s)
+{
+    memset(s->first, 0, (size_t)C * sizeof(double));
+    memset(s->second, 0, (size_t)C * sizeof(double));
+    for (int64_t r = begin; r < end; r += BLOCK) {
+        int64_t m = end - r < BLOCK ? end - r : BLOCK;
+
+        block_moments(x + r * C, m, C, s->block_first, s->block_second);
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++)
+            merge(&s->first[c], &s->second[c], s->block_first[c], s->block_second[c],
+                  (double)(r - begin), (double)m);
+    }
+}
+
+/* The same of all rows; the result is in the scratch of part 0. */
+static scratch all_moments(const elem *x, int64_t rows, int64_t C, void *work, int parts)
+{
+    scratch all = scratch_of(work, 0, C);
+
+#pragma omp parallel for schedule(static)
+    for (int t = 0; t < parts; t++) {
+        scratch s = scratch_of(work, t, C);
+
+        part_moments(x, part_begin(rows, t, parts), part_begin(rows, t + 1, parts), C, &s);
+    }
+    for (int t = 1; t < parts; t++) {
+        scratch s = scratch_of(work, t, C);
+        int64_t n = part_begin(rows, t, parts), m = part_begin(rows, t + 1, parts) - n;
+
+        for (int64_t c = 0; m && c < C; c++)
+            merge(&all.first[c], &all.second[c], s.first[c], s.second[c], (double)n, (double)m);
+    }
+    return all;
+}
+
+/* ---- sums of the gradient ---- */
+
+/* What is summed over rows for each channel: dy, and dy times (x - mean) r. `mean` NULL: times x. */
 typedef struct sums {
-    const elem  *x, *dy;   /* dy NULL: forward                           */
-    const float *mean, *r; /* mean NULL: the sum of x, or of dy and dy x */
+    const elem  *x, *dy;
+    const float *mean, *r;
 } sums;
 
 INLINE void add_row(const sums *s, int64_t row, int64_t C, float *first, float *second)
 {
-    const elem  *x = s->x + row * C, *dy = s->dy ? s->dy + row * C : NULL;
+    const elem  *x = s->x + row * C, *dy = s->dy + row * C;
     const float *mean = s->mean, *r = s->r;
 
-    if (dy && !mean)
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++) {
-            first[c] += num(dy[c]);
-            second[c] += num(dy[c]) * num(x[c]);
-        }
-    else if (dy)
+    if (mean)
 #pragma omp simd
         for (int64_t c = 0; c < C; c++) {
             first[c] += num(dy[c]);
             second[c] += num(dy[c]) * (num(x[c]) - mean[c]) * r[c];
         }
-    else if (mean)
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++)
-            first[c] += (num(x[c]) - mean[c]) * (num(x[c]) - mean[c]);
     else
 #pragma omp simd
-        for (int64_t c = 0; c < C; c++)
-            first[c] += num(x[c]);
+        for (int64_t c = 0; c < C; c++) {
+            first[c] += num(dy[c]);
+            second[c] += num(dy[c]) * num(x[c]);
+        }
 }
 
 /* Sums of one part of the rows into the doubles of its scratch. */
-static void sum_part(const sums *s, int64_t begin, int64_t end, int64_t C, char *work)
+static void sum_part(const sums *s, int64_t begin, int64_t end, int64_t C, const scratch *to)
 {
-    void   *at    = work;
-    float  *first = bump_alloc(&at, float_bytes(C)), *second = bump_alloc(&at, float_bytes(C));
-    double *all_first = bump_alloc(&at, double_bytes(C)), *all_second = at;
-
-    memset(all_first, 0, 2 * double_bytes(C));
+    memset(to->first, 0, (size_t)C * sizeof(double));
+    memset(to->second, 0, (size_t)C * sizeof(double));
     for (int64_t r = begin; r < end; r += BLOCK) {
-        memset(first, 0, 2 * float_bytes(C));
+        memset(to->block_first, 0, (size_t)C * sizeof(float));
+        memset(to->block_second, 0, (size_t)C * sizeof(float));
         for (int64_t i = r; i < r + BLOCK && i < end; i++)
-            add_row(s, i, C, first, second);
+            add_row(s, i, C, to->block_first, to->block_second);
 #pragma omp simd
         for (int64_t c = 0; c < C; c++) {
-            all_first[c] += first[c];
-            all_second[c] += second[c];
+            to->first[c] += to->block_first[c];
+            to->second[c] += to->block_second[c];
         }
     }
 }
 
 /* Sums over all rows; the result is in the scratch of part 0. */
-static void sum_rows(const sums *s, int64_t rows, int64_t C, char *work, int parts, double **first,
-                     double **second)
+static scratch sum_rows(const sums *s, int64_t rows, int64_t C, void *work, int parts)
 {
+    scratch all = scratch_of(work, 0, C);
+
 #pragma omp parallel for schedule(static)
-    for (int t = 0; t < parts; t++)
-        sum_part(s, part_begin(rows, t, parts), part_begin(rows, t + 1, parts), C,
-                 work + (size_t)t * part_bytes(C));
-    *first  = (double *)(work + 2 * float_bytes(C));
-    *second = (double *)(work + 2 * float_bytes(C) + double_bytes(C));
+    for (int t = 0; t < parts; t++) {
+        scratch to = scratch_of(work, t, C);
+
+        sum_part(s, part_begin(rows, t, parts), part_begin(rows, t + 1, parts), C, &to);
+    }
     for (int t = 1; t < parts; t++) {
-        const double *from = (const double *)((char *)*first + (size_t)t * part_bytes(C));
+        scratch from = scratch_of(work, t, C);
 
         for (int64_t c = 0; c < C; c++) {
-            (*first)[c] += from[c];
-            (*second)[c] += from[(int64_t)(double_bytes(C) / sizeof(double)) + c];
+            all.first[c] += from.first[c];
+            all.second[c] += from.second[c];
         }
     }
+    return all;
 }
+
+/* ---- BATCH_NORM ---- */
 
 /* Batch statistics to mean and r; updates the running ones (state inputs 3 and 4). */
 static void batch_statistics(kdas_device *device, const kdas_call *call, float *mean, float *r)
@@ -101,22 +183,31 @@ static void batch_statistics(kdas_device *device, const kdas_call *call, float *
     const kdas_norm_attr *a = call->node->attr;
     int64_t               C = call->node->out.dim[3], rows = row_count(&call->node->out);
     float                *running_mean = call->in[3], *running_var = call->in[4];
-    sums                  s = { .x = call->in[0] };
-    double               *first, *second, M = (double)rows;
+    double                M   = (double)rows;
+    scratch               all = all_moments(call->in[0], rows, C, call->work, device->threads);
 
-    sum_rows(&s, rows, C, call->work, device->threads, &first, &second);
-    for (int64_t c = 0; c < C; c++)
-        mean[c] = (float)(first[c] / M);
-    s.mean = mean;
-    sum_rows(&s, rows, C, call->work, device->threads, &first, &second);
     for (int64_t c = 0; c < C; c++) {
-        double var = first[c] / M, unbiased = rows > 1 ? first[c] / (M - 1) : var;
+        double var = all.second[c] / M, unbiased = rows > 1 ? all.second[c] / (M - 1) : var;
 
-        r[c] = (float)(1.0 / sqrt(var + a->eps));
+        mean[c] = (float)all.first[c];
+        r[c]    = (float)(1.0 / sqrt(var + a->eps));
         if (!isfinite(mean[c]) || !isfinite(unbiased)) continue;
         running_mean[c] = (1.0f - a->momentum) * running_mean[c] + a->momentum * mean[c];
         running_var[c]  = (1.0f - a->momentum) * running_var[c] + a->momentum * (float)unbiased;
     }
+}
+
+/* y = (x - mean) r g + b of one row; streamed: C is a multiple of LANES. */
+INLINE void forward_row(const elem *x, elem *y, int64_t C, const float *mean, const float *r,
+                        const float *g, const float *b, bool streamed)
+{
+    if (streamed)
+        for (int64_t c = 0; c < C; c += LANES)
+            stream(y + c, (load(x + c) - load(mean + c)) * load(r + c) * load(g + c) + load(b + c));
+    else
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++)
+            set(y[c], (num(x[c]) - mean[c]) * r[c] * g[c] + b[c]);
 }
 
 static kdas_status forward(kdas_device *device, const kdas_call *call)
@@ -127,6 +218,7 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     int64_t               C = call->node->out.dim[3], rows = row_count(&call->node->out);
     elem                 *y    = call->out;
     float                *mean = call->saved, *r = mean + float_bytes(C) / sizeof(float);
+    bool streamed = y != x && streams(device, y, C, (size_t)(rows * C) * sizeof *y);
 
     if (of_batch(call)) {
         batch_statistics(device, call, mean, r);
@@ -136,10 +228,12 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
             r[c] = 1.0f / sqrtf(var[c] + a->eps);
     }
 #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < rows; i++)
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++)
-            set(y[i * C + c], (num(x[i * C + c]) - mean[c]) * r[c] * g[c] + b[c]);
+    for (int t = 0; t < device->threads; t++) {
+        for (int64_t i = part_begin(rows, t, device->threads);
+             i < part_begin(rows, t + 1, device->threads); i++)
+            forward_row(x + i * C, y + i * C, C, mean, r, g, b, streamed);
+        stream_done();
+    }
     return KDAS_OK;
 }
 
@@ -167,18 +261,18 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     elem        *dx = call->din[0];
     float       *dg = call->din[1], *db = call->din[2];
     char        *work = call->work;
-    float  *shift = (float *)(work + part_bytes(C) * (size_t)device->threads), *slope = shift + ld;
-    sums    s = { x, dy, mean, r };
-    double *sum_dy, *sum_dy_h;
-    bool    add = adds(call, 0);
+    float *shift = (float *)(work + part_bytes(C) * (size_t)device->threads), *slope = shift + ld;
+    sums   s   = { x, dy, mean, r };
+    bool   add = adds(call, 0);
 
     if (dg || db || of_batch(call)) {
-        sum_rows(&s, rows, C, work, device->threads, &sum_dy, &sum_dy_h);
+        scratch all = sum_rows(&s, rows, C, work, device->threads);
+
         for (int64_t c = 0; c < C; c++) {
-            shift[c] = (float)(sum_dy[c] / (double)rows);
-            slope[c] = (float)(sum_dy_h[c] / (double)rows);
-            if (dg) dg[c] += (float)sum_dy_h[c];
-            if (db) db[c] += (float)sum_dy[c];
+            shift[c] = (float)(all.first[c] / (double)rows);
+            slope[c] = (float)(all.second[c] / (double)rows);
+            if (dg) dg[c] += (float)all.second[c];
+            if (db) db[c] += (float)all.first[c];
         }
     }
     if (!dx) return KDAS_OK;
@@ -216,19 +310,15 @@ static void standardize_statistics(kdas_device *device, const kdas_call *call, f
     const kdas_standardize_attr *a = call->node->attr;
     int64_t                      C = call->node->out.dim[3], rows = row_count(&call->node->out);
     float                       *r = call->saved, *k = r + float_bytes(C) / sizeof(float);
-    sums                         s = { .x = call->in[0] };
-    double                      *first, *second, M = (double)rows;
+    double                       M = (double)rows;
+    scratch all                    = all_moments(call->in[0], rows, C, call->work, device->threads);
 
-    sum_rows(&s, rows, C, call->work, device->threads, &first, &second);
-    for (int64_t c = 0; c < C; c++)
-        mean[c] = (float)(first[c] / M);
-    s.mean = mean;
-    sum_rows(&s, rows, C, call->work, device->threads, &first, &second);
     for (int64_t c = 0; c < C; c++) {
-        double deviation = rows > 1 ? sqrt(first[c] / (M - 1)) : 0;
+        double deviation = rows > 1 ? sqrt(all.second[c] / (M - 1)) : 0;
 
-        r[c] = (float)(1 / (deviation + a->eps));
-        k[c] = deviation > 0 ? (float)((deviation + a->eps) / ((M - 1) * deviation)) : 0;
+        mean[c] = (float)all.first[c];
+        r[c]    = (float)(1 / (deviation + a->eps));
+        k[c]    = deviation > 0 ? (float)((deviation + a->eps) / ((M - 1) * deviation)) : 0;
     }
 }
 
@@ -257,13 +347,12 @@ static kdas_status standardize_backward(kdas_device *device, const kdas_call *ca
     float       *shift = (float *)((char *)call->work + part_bytes(C) * (size_t)device->threads);
     float       *slope = shift + ld;
     sums         s     = { .x = y, .dy = dy };
-    double      *sum_dy, *sum_dy_y;
-    bool         add = adds(call, 0);
+    scratch      all   = sum_rows(&s, rows, C, call->work, device->threads);
+    bool         add   = adds(call, 0);
 
-    sum_rows(&s, rows, C, call->work, device->threads, &sum_dy, &sum_dy_y);
     for (int64_t c = 0; c < C; c++) {
-        shift[c] = (float)(sum_dy[c] / (double)rows);
-        slope[c] = (float)(sum_dy_y[c] * (double)k[c]);
+        shift[c] = (float)(all.first[c] / (double)rows);
+        slope[c] = (float)(all.second[c] * (double)k[c]);
     }
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows; i++)

@@ -28,14 +28,48 @@ static void zero_rows(elem *to, int64_t ld, int64_t rows, int64_t n)
         memset(to + r * ld, 0, (size_t)n * sizeof(elem));
 }
 
+/* Copy rows past the caches: n and to_ld are multiples of LINE, and `to` is aligned to a cache line. Elements are moved
+ * as the bits of floats, whatever they are. */
+static void stream_rows(elem *to, int64_t to_ld, const elem *from, int64_t from_ld, int64_t rows,
+                        int64_t n, int threads)
+{
+    int64_t floats = n * (int64_t)sizeof(elem) / (int64_t)sizeof(float);
+
+#pragma omp parallel for schedule(static)
+    for (int t = 0; t < threads; t++) {
+        for (int64_t r = part_begin(rows, t, threads); r < part_begin(rows, t + 1, threads); r++) {
+            const float *row = (const float *)(from + r * from_ld);
+
+            for (int64_t c = 0; c < floats; c += LANES)
+                stream_f((float *)(to + r * to_ld) + c, load_f(row + c));
+        }
+        stream_done();
+    }
+}
+
 /* ---- concat ---- */
+
+/* Is the output so large that it is streamed, and do all inputs begin at a cache line of it? */
+static bool concat_streams(const kdas_device *device, const kdas_call *call)
+{
+    const kdas_node_desc *node = call->node;
+
+    for (int i = 0; i < node->inputs; i++)
+        if (node->in[i].dim[3] % LINE) return false;
+    return streams(device, call->out, node->out.dim[3], (size_t)numel(&node->out) * sizeof(elem));
+}
 
 static kdas_status concat_forward(kdas_device *device, const kdas_call *call)
 {
     const kdas_node_desc *node = call->node;
     int64_t               rows = row_count(&node->out), C = node->out.dim[3], at = 0;
 
-    (void)device;
+    if (concat_streams(device, call)) {
+        for (int i = 0; i < node->inputs; at += node->in[i].dim[3], i++)
+            stream_rows((elem *)call->out + at, C, call->in[i], node->in[i].dim[3], rows,
+                        node->in[i].dim[3], device->threads);
+        return KDAS_OK;
+    }
     for (int i = 0; i < node->inputs; at += node->in[i].dim[3], i++)
         move_rows((elem *)call->out + at, C, call->in[i], node->in[i].dim[3], rows,
                   node->in[i].dim[3], false);
@@ -47,11 +81,17 @@ static kdas_status concat_backward(kdas_device *device, const kdas_call *call)
     const kdas_node_desc *node = call->node;
     int64_t               rows = row_count(&node->out), C = node->out.dim[3], at = 0;
 
-    (void)device;
-    for (int i = 0; i < node->inputs; at += node->in[i].dim[3], i++)
-        if (call->din[i])
-            move_rows(call->din[i], node->in[i].dim[3], (const elem *)call->dout + at, C, rows,
-                      node->in[i].dim[3], adds(call, i));
+    for (int i = 0; i < node->inputs; at += node->in[i].dim[3], i++) {
+        const elem *from = (const elem *)call->dout + at;
+        int64_t     n    = node->in[i].dim[3];
+        elem       *to   = call->din[i];
+
+        if (!to) continue;
+        if (!adds(call, i) && streams(device, to, n, (size_t)(rows * n) * sizeof *to))
+            stream_rows(to, n, from, C, rows, n, device->threads);
+        else
+            move_rows(to, n, from, C, rows, n, adds(call, i));
+    }
     return KDAS_OK;
 }
 
