@@ -197,35 +197,38 @@ same_split()
         [ "$(split_of "$tmp/other/report.html")" = "$(split_of "$tmp/seeds/report.html")" ]
 }
 claim "all seeds are judged on the same frames held out" same_split
-killed() # SIGNAL: the same in $tmp/killed, ended while the fifth of nine trainings is under way
+again=("${many[@]}" --pictures 0 --save-every 1 --out "$tmp/killed" --resume)
+killed() # SIGNAL ROW/SEED: the same in $tmp/killed, ended while that training is under way
 {
     local pid i
-    rm -rf "$tmp/killed"
-    "$bin/$d" "${many[@]}" --pictures 0 --seeds 2,1,7 --save-every 1 --out "$tmp/killed" >"$tmp/killed.out" 2>&1 </dev/null &
+    "$bin/$d" "${again[@]}" --seeds 2,1,7 >"$tmp/out" 2>&1 </dev/null &
     pid=$!
     for i in $(seq 1200); do
-        [ -s "$tmp/killed/kl/seed-1/last.kdas" ] && break
+        [ -s "$tmp/killed/$2/last.kdas" ] && break
         sleep 0.05
     done
     kill -"$1" $pid
     wait $pid 2>/dev/null
     [ ! -e "$tmp/killed/report.html" ] || { echo "it was not stopped"; return 1; }
-    stat -c '%n %Y %s' "$tmp"/killed/*/seed-2/{last.kdas,figures.txt} >"$tmp/before"
 }
 trained() { grep -c "^[a-z]* seed $1  epoch" "$tmp/out"; }
-goes_on() # with the scores of the unbroken run; what was finished is neither trained nor measured again
+finished() { stat -c '%n %Y %s' "$tmp"/killed/*/seed-"$1"/{last.kdas,figures.txt}; } # SEED
+went_on() # SEED: what was finished of it is neither trained nor measured again
 {
-    ends 0 "" $d "${many[@]}" --pictures 0 --seeds 2,1,7 --save-every 1 --out "$tmp/killed" --resume || return 1
-    stat -c '%n %Y %s' "$tmp"/killed/*/seed-2/{last.kdas,figures.txt} >"$tmp/after"
-    diff "$tmp/before" "$tmp/after" && [ "$(trained 2)" = 0 ] && [ "$(trained 7)" = 6 ] &&
-        cmp "$tmp/seeds/scores.csv" "$tmp/killed/scores.csv" &&
+    finished "$1" | diff "$tmp/before" - && [ "$(trained "$1")" = 0 ]
+}
+goes_on() # with the scores of the unbroken run
+{
+    ends 0 "" $d "${again[@]}" --seeds 2,1,7 || return 1
+    went_on 1 && [ "$(trained 2)" = 0 ] && cmp "$tmp/seeds/scores.csv" "$tmp/killed/scores.csv" &&
         cmp "$tmp/seeds/paper/seed-7/best.safetensors" "$tmp/killed/paper/seed-7/best.safetensors"
 }
-for signal in INT KILL; do
-    claim "a study is stopped by SIG$signal" killed $signal
-    claim "it goes on after SIG$signal and ends alike" goes_on
-done
-again=("${many[@]}" --pictures 0 --save-every 1 --out "$tmp/killed" --resume)
+claim "a study is stopped by SIGINT in the fifth of nine trainings" killed INT kl/seed-1
+finished 2 >"$tmp/before"
+claim "it goes on, and is stopped by SIGKILL in the eighth" killed KILL kl/seed-7
+claim "what was finished before SIGINT is left alone" went_on 2
+finished 1 >"$tmp/before"
+claim "it goes on once more and ends as if it had not been stopped" goes_on
 nothing_left() { ends 0 "" $d "${again[@]}" --seeds 2,1,7 && ! grep " epoch " "$tmp/out"; }
 claim "a finished study has nothing left to do" nothing_left
 one_more() { ends 0 "" $d "${again[@]}" --seeds 2,1,7,8 && [ "$(trained 8)" = 6 ] && [ "$(trained 1)" = 0 ]; }
@@ -238,9 +241,9 @@ other_recipe() # figures of another command are no longer taken
 claim "more epochs train on" other_recipe
 anew() # a run from the start that is stopped goes on with what is its own alone
 {
-    cp -r "$tmp/seeds" "$tmp/anew" && "$bin/$d" "${many[@]}" --pictures 1 --seeds 2,1,7 --out "$tmp/anew" --max-steps 1 &&
-        none_exist "$tmp/anew/paper/seed-7/figures.txt.part" &&
-        all_exist "$tmp/anew/paper/seed-7"/{figures.txt,last.kdas,best.safetensors,log.csv}.old
+    "$bin/$d" "${many[@]}" --pictures 1 --seeds 2,1,7 --out "$tmp/seeds" --max-steps 1 &&
+        none_exist "$tmp/seeds/paper/seed-7/figures.txt.part" &&
+        all_exist "$tmp/seeds/paper/seed-7"/{figures.txt,last.kdas,best.safetensors,log.csv}.old
 }
 claim "a run that starts anew keeps the old one of every seed" anew
 
