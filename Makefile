@@ -62,7 +62,8 @@ SIMD_bf16   := -DKD_ISA=bf16 -DKD_HALF -march=x86-64-v4 -mavx512bf16 -mprefer-ve
 SIMD_amx    := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=amx -DKD_AMX
 SIMD_emulated := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=emulated -DKD_AMX -DKD_AMX_EMULATED
 AMX_FILES   := attention linear mix_ffn mix_ffn_backward table
-HALF_FILES  := activation arith attention batch_norm dwconv2d layer_norm linear mix_ffn mix_ffn_backward resize shape table
+HALF_FILES  := activation arith attention batch_norm dwconv2d layer_norm linear mix_ffn mix_ffn_backward resize shape table \
+               window
 SIMD_avx512 := -DKD_ISA=avx512 -march=x86-64-v4 -mprefer-vector-width=512
 SIMD_avx2   := -DKD_ISA=avx2 -march=x86-64-v3
 SIMD_plain  := -DKD_ISA=plain
@@ -129,6 +130,7 @@ SUPPORT     := $(B)/test/libsupport.a
 EMULATED    := $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.emulated.o)
 CHECK_CFLAGS := $(shell pkg-config --cflags check 2>/dev/null)
 CHECK_LIBS   := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck_pic -lrt -lm -lsubunit)
+CHECK_LIBS   += -Wl,--wrap=_mark_point # test/support/mark.c
 
 # Programs find the library by the path from their own folder to its: $(call RPATH,from,to)
 RPATH     = -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to=$(1) $(2))'

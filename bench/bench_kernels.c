@@ -30,6 +30,9 @@ typedef union attributes {
     kdas_boundary_attr  boundary;
     kdas_kl_attr        kl;
     kdas_adamw_attr     adamw;
+    kdas_window_attr    window;
+    kdas_leaky_attr     leaky;
+    kdas_recolour_attr  recolour;
 } attributes;
 
 typedef struct bench {
@@ -43,6 +46,19 @@ typedef struct bench {
 /* clang-format off */
 #define CONV(text, wants, n, h, w, c, o, k, s, p) \
     { text, KDAS_OP_CONV2D, wants, 0, { .conv = { s, { p, p }, { p, p }, 1, 1 } }, { { n, h, w, c }, { o, c, k, k } } }
+/* kh x kw, padded to keep the size; `groups` of C and O */
+#define CONV_FORM(text, n, h, w, c, o, kh, kw, dilation, groups)                                     \
+    { text, KDAS_OP_CONV2D, 3, 0,                                                                    \
+      { .conv = { 1, { dilation * (kh / 2), dilation * (kw / 2) },                                   \
+                  { dilation * (kh / 2), dilation * (kw / 2) }, dilation, groups } },                \
+      { { n, h, w, c }, { o, c / groups, kh, kw } } }
+#define DECONV(text, n, h, w, c, o, k, s, p)                                                         \
+    { text, KDAS_OP_DECONV2D, 7, 0, { .conv = { s, { p, p }, { p, p }, 1, 1 } },                     \
+      { { n, h, w, c }, { c, o, k, k }, { o, 1, 1, 1 } } }
+#define WINDOW(text, OP, n, h, w, c, size, stride, pad)                                              \
+    { text, KDAS_OP_##OP, 1, 0, { .window = { size, stride, pad, 0, 1 } }, { { n, h, w, c } } }
+#define SLOPED(text, OP, n, h, w, c)                                                                 \
+    { text, KDAS_OP_##OP, 1, 0, { .leaky = { 0.2f } }, { { n, h, w, c } } }
 #define DW(n, h, w, c)                                      \
     { "dwconv", KDAS_OP_DWCONV2D, 7, 0, { .conv = { 1, { 1, 1 }, { 1, 1 }, 1, 1 } }, \
       { { n, h, w, c }, { c, 1, 3, 3 }, { c, 1, 1, 1 } } }
@@ -90,6 +106,17 @@ static const bench benches[] = {
     CONV("conv 3x3", 7, 8, 44, 44, 64, 64, 3, 1, 1),
     CONV("conv 3x3", 7, 8, 44, 44, 96, 96, 3, 1, 1),
     CONV("conv 7x7", 7, 8, 88, 88, 2, 1, 7, 1, 3),
+    CONV("conv 3x3", 7, 2, 352, 352, 64, 64, 3, 1, 1),
+    CONV("conv 3x3", 7, 2, 352, 352, 32, 32, 3, 1, 1),
+    CONV("conv 3x3", 7, 2, 44, 44, 512, 512, 3, 1, 1),
+    CONV_FORM("conv 3x3 d3", 2, 44, 44, 32, 32, 3, 3, 3, 1),
+    CONV_FORM("conv 3x3 d7", 2, 44, 44, 32, 32, 3, 3, 7, 1),
+    CONV_FORM("conv 1x7", 2, 44, 44, 32, 32, 1, 7, 1, 1),
+    CONV_FORM("conv 7x1", 2, 44, 44, 32, 32, 7, 1, 1, 1),
+    CONV_FORM("conv 3x3 in 2 groups", 2, 88, 88, 64, 64, 3, 3, 1, 2),
+    DECONV("deconv 2x2 s2", 2, 176, 176, 128, 64, 2, 2, 0),
+    DECONV("deconv 2x2 s2", 2, 22, 22, 1024, 512, 2, 2, 0),
+    DECONV("deconv 4x4 s2", 2, 88, 88, 64, 64, 4, 2, 1),
     DW(8, 88, 88, 256),
     DW(8, 44, 44, 512),
     DW(8, 22, 22, 640),
@@ -108,6 +135,24 @@ static const bench benches[] = {
     UNARY("gelu", GELU, 8, 88, 88, 256),
     UNARY("gelu", GELU, 8, 22, 22, 640),
     UNARY("relu", RELU, 8, 44, 44, 32),
+    UNARY("relu", RELU, 2, 352, 352, 64),
+    UNARY("abs", ABS, 2, 352, 352, 64),
+    UNARY("silu", SILU, 2, 352, 352, 64),
+    SLOPED("leaky_relu", LEAKY_RELU, 2, 352, 352, 64),
+    SLOPED("elu", ELU, 2, 352, 352, 64),
+    { "dropout",
+      KDAS_OP_DROPOUT,
+      1,
+      KDAS_NODE_TRAIN,
+      { .drop = { 0.1f } },
+      { { 2, 352, 352, 64 } } },
+    { "recolour",
+      KDAS_OP_RECOLOUR,
+      0,
+      0,
+      { .recolour = { { 2, 1, 0 }, { 1, 1, 1 }, { 0, 0, 0 } } },
+      { { 8, 352, 352, 3 } } },
+    BATCH(2, 352, 352, 64),
     UNARY("sigmoid", SIGMOID, 8, 88, 88, 1),
     { "add", KDAS_OP_ADD, 3, 0, { { 0 } }, { { 8, 88, 88, 32 }, { 8, 88, 88, 32 } } },
     { "mul by channel", KDAS_OP_MUL, 3, 0, { { 0 } }, { { 8, 88, 88, 32 }, { 8, 1, 1, 32 } } },
@@ -119,15 +164,28 @@ static const bench benches[] = {
       { .drop = { 0.1f } },
       { { 8, 88, 88, 32 } } },
     { "resize x2", KDAS_OP_RESIZE, 1, 0, { .resize = { 44, 44, 1, 0 } }, { { 8, 22, 22, 32 } } },
+    { "resize x2",
+      KDAS_OP_RESIZE,
+      1,
+      0,
+      { .resize = { 352, 352, 1, 0 } },
+      { { 2, 176, 176, 64 } } },
     { "resize x1/2", KDAS_OP_RESIZE, 1, 0, { .resize = { 44, 44, 1, 0 } }, { { 8, 88, 88, 32 } } },
     { "resize x8", KDAS_OP_RESIZE, 1, 0, { .resize = { 352, 352, 0, 0 } }, { { 8, 44, 44, 1 } } },
     UNARY("softmax", SOFTMAX, 8, 44, 44, 32),
     UNARY("softmax", SOFTMAX, 8, 1, 352, 352),
     UNARY("pool_max", POOL_MAX, 8, 88, 88, 32),
     { "pool_avg", KDAS_OP_POOL_AVG, 1, 0, { .pool = { 1, 1, 0 } }, { { 8, 88, 88, 32 } } },
+    WINDOW("window_max 2x2 s2", WINDOW_MAX, 2, 352, 352, 64, 2, 2, 0),
+    WINDOW("window_max 3x3 s2", WINDOW_MAX, 2, 176, 176, 64, 3, 2, 1),
+    WINDOW("window_max 3x3 s1", WINDOW_MAX, 2, 88, 88, 64, 3, 1, 1),
+    WINDOW("window_avg 2x2 s2", WINDOW_AVG, 2, 176, 176, 64, 2, 2, 0),
+    WINDOW("window_avg 3x3 s1", WINDOW_AVG, 2, 88, 88, 64, 3, 1, 1),
+    WINDOW("window_avg 3x3 s2", WINDOW_AVG, 2, 88, 88, 64, 3, 2, 1),
     UNARY("channel_mean", CHANNEL_MEAN, 8, 88, 88, 32),
     UNARY("channel_max", CHANNEL_MAX, 8, 88, 88, 32),
     { "concat", KDAS_OP_CONCAT, 3, 0, { { 0 } }, { { 8, 44, 44, 64 }, { 8, 44, 44, 32 } } },
+    { "concat", KDAS_OP_CONCAT, 3, 0, { { 0 } }, { { 2, 352, 352, 64 }, { 2, 352, 352, 64 } } },
     { "matmul 352^3",
       KDAS_OP_MATMUL,
       3,
@@ -280,14 +338,20 @@ static totals totals_of(const bench *b, const kdas_node_desc *node)
     return t;
 }
 
+static bool is_convolution(const bench *b)
+{
+    return b->op == KDAS_OP_CONV2D || b->op == KDAS_OP_DECONV2D;
+}
+
 static void print(const bench *b, const char *pass, double seconds, double flops, double bytes)
 {
     char shape[96];
     int  at = snprintf(shape, sizeof shape, "%lldx%lldx%lldx%lld", (long long)b->in[0][0],
                        (long long)b->in[0][1], (long long)b->in[0][2], (long long)b->in[0][3]);
 
-    if (b->op == KDAS_OP_LINEAR || b->op == KDAS_OP_CONV2D)
-        snprintf(shape + at, sizeof shape - (size_t)at, ">%lld", (long long)b->in[1][0]);
+    if (b->op == KDAS_OP_LINEAR || is_convolution(b))
+        snprintf(shape + at, sizeof shape - (size_t)at, ">%lld",
+                 (long long)b->in[1][b->op == KDAS_OP_DECONV2D]);
     printf("%s\t%s\t%s\t%.3f\t%.0f\t%.1f\n", b->name, shape, pass, 1e3 * seconds,
            flops / seconds * 1e-9, bytes / seconds * 1e-9);
     fflush(stdout);
@@ -326,7 +390,7 @@ static void measure_backward(const bench *b, const kdas_kernel *k, kdas_device *
 {
     void *dx = call->din[0], *dw = call->din[1], *db = call->din[2];
 
-    if (b->op != KDAS_OP_LINEAR && b->op != KDAS_OP_CONV2D && b->op != KDAS_OP_DWCONV2D) {
+    if (b->op != KDAS_OP_LINEAR && !is_convolution(b) && b->op != KDAS_OP_DWCONV2D) {
         print(b, "backward", best_of(repeats, k->backward, device, call),
               (b->op == KDAS_OP_ATTENTION ? 2.5 : 2.0) * t.flops, t.backward_bytes);
         return;

@@ -111,13 +111,14 @@ static bool step(kdas_context *ctx, kdas_model *teacher, kdas_model *student)
 {
     static stepping s;
     figure          f = { .images = set.batch, .run = run_step, .state = &s };
-    double          of_student, of_teacher;
+    double          of_student, of_teacher = 0;
     bool            good;
 
     s.ctx = ctx;
     s.t   = (trainer){ .student = student, .teacher = teacher };
     snprintf(f.name, sizeof f.name, "step_b%lld", (long long)set.batch);
-    good = flop_of(&of_student, ctx, set.student) && flop_of(&of_teacher, ctx, set.teacher);
+    good = flop_of(&of_student, ctx, set.student) &&
+           (!teacher || flop_of(&of_teacher, ctx, set.teacher));
     if (good) f.flop = (3 * of_student + of_teacher) * (double)set.batch;
     good = good && trainer_open(&s.t, ctx, set.batch, set.size[0], set.size[1]) &&
            time_figure(ctx, &f);
@@ -202,7 +203,8 @@ bool run_figures(kdas_context *ctx)
     bool        of_teacher = wanted("infer") || wanted("teacher");
     bool        good       = make_model(&student, ctx, set.student, wanted("step"));
 
-    if (of_teacher || wanted("step")) good = good && make_model(&teacher, ctx, set.teacher, false);
+    if (of_teacher || (wanted("step") && set.teacher))
+        good = good && make_model(&teacher, ctx, set.teacher, false);
     if (of_student) good = good && infer_both(ctx, student, set.student, "student");
     if (of_teacher) good = good && infer_both(ctx, teacher, set.teacher, "teacher");
     if (wanted("frame")) good = good && frame(ctx, student);

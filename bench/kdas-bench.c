@@ -12,7 +12,9 @@
 
 static const option options[] = {
     { OPTION_TEXT, "--student", "MODEL", &set.student, 0, 0, "default polyp_pvt_b0" },
-    { OPTION_TEXT, "--teacher", "MODEL", &set.teacher, 0, 0, "default polyp_pvt_b2" },
+    { OPTION_TEXT, "--teacher", "MODEL", &set.teacher, 0, 0,
+      "default polyp_pvt_b2; none: a step is that of the\nstudent alone, by the segmentation "
+      "loss" },
     { OPTION_WHOLE, "--batch", "N", &set.batch, 1, 1024,
       "images in a step; default 8; with --grow the largest: default 64" },
     { OPTION_SIZE, "--size", "N|HxW", set.size, 32, 4096, "pixels, multiples of 32; default 352" },
@@ -93,6 +95,9 @@ static int check_settings(int rest, char **argv)
     if (set.profile_tsv) set.profile = true;
     if (set.grow && (set.profile || set.only || set.frame_text))
         return args_wrong(&self, "--grow goes without --only, --frame and --profile");
+    if (!strcmp(set.teacher, "none")) set.teacher = NULL;
+    if (!set.teacher && (set.grow || wanted("teacher") || wanted("infer")))
+        return args_wrong(&self, "without a teacher there is --only student, step and frame");
     if (set.batch == 0) set.batch = set.grow ? 64 : 8;
     return -1;
 }

@@ -29,11 +29,14 @@ bool make_model(kdas_model **out, kdas_context *ctx, const char *name, bool trai
 bool trainer_open(trainer *t, kdas_context *ctx, int64_t count, int64_t height, int64_t width)
 {
     kdas_distiller_options o;
+    kdas_loss_options      loss;
 
     kdas_distiller_options_init(&o, sizeof o);
+    kdas_loss_options_init(&loss, sizeof loss);
+    if (!t->teacher) loss.guidance = "none";
     o.gradient_norms = 0; /* the peers' steps do not measure what each term sends */
     return make_batch(&t->batch, ctx, count, height, width) &&
-           ok(kdas_loss_create(&t->loss, ctx, NULL)) &&
+           ok(kdas_loss_create(&t->loss, ctx, &loss)) &&
            ok(kdas_optim_create(&t->optim, t->student, NULL)) &&
            ok(kdas_distiller_create(&t->distiller, t->teacher, t->student, t->loss, t->optim, &o));
 }

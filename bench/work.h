@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 typedef struct trainer {
-    kdas_model     *student, *teacher; /* the caller's */
+    kdas_model     *student, *teacher; /* the caller's; teacher NULL: no guidance */
     kdas_loss      *loss;
     kdas_optim     *optim;
     kdas_distiller *distiller;

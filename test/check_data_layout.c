@@ -371,6 +371,17 @@ START_TEST(names_match_in_either_unicode_form)
 }
 END_TEST
 
+START_TEST(two_files_in_two_unicode_forms_are_told_apart)
+{
+    write_two("images/caf\xC3\xA9.png", "masks/caf\xC3\xA9.png");
+    kd_test_write_pair("a", 8, 8);
+    write_two("images/cafe\xCC\x81.png", "masks/a.png");
+    refuse(defaults(), KDAS_EFORMAT,
+           "have the same base name; the first is written in Unicode's "
+           "decomposed form");
+}
+END_TEST
+
 /* ---- Damaged files ---- */
 
 START_TEST(a_damaged_frame_is_found_while_opening)
@@ -554,6 +565,7 @@ int main(void)
     tcase_add_test(tc, a_name_may_have_blanks_and_folders);
     tcase_add_test(tc, what_systems_leave_is_no_frame);
     tcase_add_test(tc, names_match_in_either_unicode_form);
+    tcase_add_test(tc, two_files_in_two_unicode_forms_are_told_apart);
     tcase_add_loop_test(tc, a_damaged_frame_is_found_while_opening, 0, 4);
     tcase_add_test(tc, a_folder_of_damaged_frames_is_refused);
     tcase_add_test(tc, what_was_checked_stays_decoded);

@@ -206,8 +206,10 @@ END_TEST
 
 START_TEST(a_nan_is_not_lost)
 {
-    static const int32_t ops[]   = { KDAS_OP_GELU,    KDAS_OP_SIGMOID, KDAS_OP_SCALE,
-                                     KDAS_OP_SOFTMAX, KDAS_OP_CENTER,  KDAS_OP_MEAN };
+    static const int32_t ops[]   = { KDAS_OP_GELU,       KDAS_OP_SIGMOID, KDAS_OP_SCALE,
+                                     KDAS_OP_SOFTMAX,    KDAS_OP_CENTER,  KDAS_OP_MEAN,
+                                     KDAS_OP_ABS,        KDAS_OP_SILU,    KDAS_OP_ELU,
+                                     KDAS_OP_LEAKY_RELU, KDAS_OP_DROPOUT };
     kdas_device         *device  = kd_test_cpu_open(isas[_i], 1);
     kd_op_place          place   = { &kd_backend_cpu, device };
     kd_op_options        options = { .forward_only = true };
@@ -223,6 +225,31 @@ START_TEST(a_nan_is_not_lost)
         run.in[0][0] = NAN;
         kd_assert_ok(kd_op_forward(&run));
         ck_assert_msg(isnan(((float *)run.out)[0]), "%s", kd_op_name(ops[i]));
+        kd_op_close(&run);
+    }
+    kd_backend_cpu.close(device);
+}
+END_TEST
+
+START_TEST(a_nan_wins_its_window)
+{
+    enum { C = 37 };
+    const kd_op_case test    = { .name        = "nan",
+                                 .op          = KDAS_OP_WINDOW_MAX,
+                                 .attr.window = { .size = 2, .stride = 2 },
+                                 .in          = { KD_TEST_OPERAND(1, 2, 2, C) } };
+    kdas_device     *device  = kd_test_cpu_open(isas[_i], 1);
+    kd_op_place      place   = { &kd_backend_cpu, device };
+    kd_op_options    options = { .forward_only = true };
+
+    for (int pixel = 0; pixel < 4; pixel++) {
+        kd_op_run run;
+
+        kd_assert_ok(kd_op_open(&run, &test, kd_test_cpu_kernel(&test), &place, &options));
+        run.in[0][pixel * C + 5] = run.in[0][pixel * C + 36] = NAN;
+        kd_assert_ok(kd_op_forward(&run));
+        for (int c = 0; c < C; c++)
+            ck_assert_int_eq(isnan(((float *)run.out)[c]) != 0, c == 5 || c == 36);
         kd_op_close(&run);
     }
     kd_backend_cpu.close(device);
@@ -400,6 +427,7 @@ static Suite *kernels_suite(void)
     tcase_add_loop_test(t, gelu_is_that_of_the_error_function, 0, ISAS);
     tcase_add_loop_test(t, sigmoid_is_exact_to_rounding, 0, ISAS);
     tcase_add_loop_test(t, a_nan_is_not_lost, 0, ISAS);
+    tcase_add_loop_test(t, a_nan_wins_its_window, 0, ISAS);
     suite_add_tcase(suite, t);
 
     t = tcase_create("device");

@@ -3,6 +3,7 @@
 #include <check.h>
 #include <kdas/kdas.h>
 #include <locale.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,28 @@ START_TEST(all_that_is_said_has_points)
     kd_free(&context, made);
     kd_test_assert_balanced(&memory);
     still_commas();
+}
+END_TEST
+
+START_TEST(a_nan_has_one_form)
+{
+    volatile double zero = 0;
+    double          nan = zero / zero, other = -nan; /* one of them has the sign set */
+    char            text[128];
+    int             n;
+
+    ck_assert(signbit(nan) != signbit(other));
+    n = kd_format(text, sizeof text, "%s %g|%5.2f|%-6g|%*.*f|%d %lld %zu %c%% %g", "run-nan", nan,
+                  nan, other, 7, 2, nan, -3, (long long)-4, (size_t)5, 'x', 0.5);
+    ck_assert_str_eq(text, "run-nan nan|  nan|nan   |    nan|-3 -4 5 x% 0.5");
+    ck_assert_int_eq(n, (int)strlen(text));
+    ck_assert_int_eq(kd_format(NULL, 0, "%g%g and %s", nan, other, "text"), 15);
+    ck_assert_int_eq(kd_format(text, 6, "%g%g and", other, nan), 10);
+    ck_assert_str_eq(text, "nanna");
+    kd_fail(KDAS_ENUMERIC, "the loss is %g, not %g", other, nan);
+    ck_assert_str_eq(kdas_last_error(), "the loss is nan, not nan");
+    kd_format(text, sizeof text, "%g %g", -INFINITY, -0.0);
+    ck_assert_str_eq(text, "-inf -0");
 }
 END_TEST
 
@@ -324,6 +347,7 @@ int main(void)
 
     tcase_add_checked_fixture(all, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_test(all, all_that_is_said_has_points);
+    tcase_add_test(all, a_nan_has_one_form);
     tcase_add_test(all, a_hosts_locale_of_one_thread_is_given_back);
     tcase_add_test(all, whole_numbers_are_read_to_their_end);
     tcase_add_test(all, numbers_are_read_with_points);

@@ -42,11 +42,14 @@ static kdas_batch *draw(int64_t n, int64_t h, int64_t w)
 
 /* ---- What there is and what it costs ---- */
 
+/* Parameters, G multiply-accumulates, thop's G and fvcore's G at 352 or at `side`; 0: not
+ * published. */
 /* Parameters, G multiply-accumulates, thop's G and fvcore's G at 352; 0: not published. */
 static const struct {
     const char *name;
     int64_t     parameters;
     double      macs, thop, fvcore;
+    int64_t     side; /* 0: 352 */
 } known[] = {
     { "pvt_v2_b0", 3409760, 1.5355, 0 },
     { "pvt_v2_b1", 13496000, 5.4816, 0 },
@@ -56,16 +59,37 @@ static const struct {
     { "pvt_v2_b5", 81443008, 30.2803, 0 },
     { "polyp_pvt_b0", 3650740, 1.9041, 1.6898, 1.923 },
     { "polyp_pvt_b2", 25107604, 10.8437, 10.0184 },
+    { "pranet", 32547319, 13.0022, 13.1496 },
+    { "msnet", 29741329, 16.8440, 17.0049 },
+    { "hardnet_mseg", 33343244, 11.3484, 11.4005 },
     /* from the channels, filters and repeats of the published tables, and the pyramid's */
     { "lite_fpn0", 3138881, 1.3009, 0 },
     { "lite_fpn1", 3903553, 1.5905, 0 },
     { "lite_fpn2", 4541057, 1.7699, 0 },
     { "lite_fpn3", 6608705, 2.4502, 0 },
     { "lite_fpn4", 11342401, 3.6662, 0 },
+    /* counted in the publishers' own code */
+    { "unet", 7852545, 26.3747, 26.6592 },
+    { "unetpp", 9163329, 65.1993, 65.9893 },
+    { "unetpp_ds", 9163428, 65.2112, 66.0012 },
+    { "unet_milesial", 31037633, 91.0665, 103.4886 },
+    { "unet_milesial_bilinear", 17262977, 75.5874, 75.9769 },
+    { "colonsegnet", 5014049, 74.4653, 117.5249 },
+    { "transnetr", 27269441, 10.5112, 10.0868, 256 },
+    /* counted by golden/make_networks.py */
+    { "resunetpp", 4062993, 29.6240, 0 },
+    { "ddanet", 6835638, 32.9860, 0 },
+    { "transnetr", 27269441, 10.5112, 10.0868, 10.580, 256 },
+    /* from the published Keras code */
+    { "pefnet", 10404297, 4.3881, 0 },
+    { "pefnet", 10404297, 2.3215, 0, 0, 256 },
 };
 
 START_TEST(costs_equal_the_published_ones)
 {
+    const char *name = known[_i].name;
+    int64_t     side = known[_i].side ? known[_i].side : 352, parameters;
+    double      macs, thop, fvcore;
     int64_t parameters;
     double  macs, thop, fvcore;
 
@@ -75,7 +99,7 @@ START_TEST(costs_equal_the_published_ones)
     ck_assert_int_eq(parameters, known[_i].parameters);
     ck_assert_double_eq_tol(macs / 1e9, known[_i].macs, 0.6e-4);
     if (known[_i].thop > 0) ck_assert_double_eq_tol(thop / 1e9, known[_i].thop, 0.6e-4);
-    kd_assert_ok(kdas_model_cost(ctx, known[_i].name, 352, 352, KDAS_COUNT_FVCORE, NULL, &fvcore));
+    kd_assert_ok(kdas_model_cost(ctx, name, side, side, KDAS_COUNT_FVCORE, NULL, &fvcore));
     if (known[_i].fvcore > 0) ck_assert_double_eq_tol(fvcore / 1e9, known[_i].fvcore, 0.6e-3);
     ck_assert(fvcore > macs);
 }
@@ -526,6 +550,8 @@ START_TEST(misuse_is_refused_with_a_sentence)
     kd_assert_status(kdas_model_create(&m, ctx, "polyp_pvt_b9", NULL), KDAS_ENOTFOUND);
     ck_assert_ptr_null(m);
     kd_assert_sentence("polyp_pvt_b9");
+    kd_assert_status(kdas_model_create(&m, ctx, "Polyp-pvt-bo", NULL), KDAS_ENOTFOUND);
+    kd_assert_sentence("the nearest name is 'polyp_pvt_b0'");
     kdas_model_options_init(&o, sizeof o);
     o.drop_path = 1;
     kd_assert_status(kdas_model_create(&m, ctx, "polyp_pvt_b0", &o), KDAS_EINVAL);

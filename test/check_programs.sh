@@ -31,8 +31,10 @@ says() # PATTERN PROGRAM ARGUMENT...
 }
 
 # ---- Every program explains itself --------------------------------------------------------------------
+narrow() { ! "$bin/$1" --help | grep '.\{81\}'; }
 for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-doctor kdas-export kdas-bench; do
     claim "$program --help says how it is used" says "usage:\|Usage:" $program --help
+    claim "the help of $program has lines of 80 columns" narrow $program
     claim "$program --version names the library" says "libkdas" $program --version
     claim "$program refuses an option that it lacks" ends 2 "no-such-option" $program --no-such-option
 done
@@ -71,6 +73,11 @@ claim "the demonstration leaves its frames" all_exist "$demo"/data/TrainDataset/
 for row in teacher baseline kl attention paper kdas; do
     claim "$row leaves checkpoint, weights and log" all_exist "$demo/$row"/{last.kdas,best.safetensors,log.csv}
 done
+mkdir -p "$tmp/full/data/TrainDataset/images"
+cp "$demo/data/TrainDataset/images/scene00001.png" "$tmp/full/data/TrainDataset/images/mine.png"
+claim "a demonstration does not remove pictures of others" fails "TrainDataset/images' holds pictures" $d --demo \
+    --out "$tmp/full" --scenes 4 "${small[@]}"
+claim "they are there" all_exist "$tmp/full/data/TrainDataset/images/mine.png"
 claim "the demonstration leaves figures and a report" all_exist "$demo"/{scores.csv,report.html}
 claim "a picture is drawn of each frame that was asked for" test "$(ls "$demo"/overlays | grep -c '\.png$')" = 2
 left_over() { ! find "$demo" -name '*.part*' -o -name '*.tmp*' -o -name '.kdas-*' | grep .; }
@@ -371,6 +378,24 @@ same_figures()
 }
 claim "kdas-evaluate finds the figures of kdas-distill" same_figures
 
+to_standard_output() # the table is alone there; what is for people goes to standard error
+{
+    (cd "$tmp" && "$bin/kdas-evaluate" --weights "$demo/paper/best.safetensors" --size 64 --threads 1 \
+        --data "$data/TestDataset/scenes" --csv - >"$tmp/out" 2>"$tmp/err") || return 1
+    cat "$tmp/out" "$tmp/err"
+    cmp "$tmp/out" "$tmp/figures.csv" && grep -q "^scenes " "$tmp/err" && none_exist "$tmp/-"
+}
+claim "a table goes to standard output" to_standard_output
+claim "one table at a time" wrong kdas-evaluate --weights a.safetensors --data "$data" --csv - --per-image -
+usual_network() # where neither the weights nor an option name it: the same as in kdas-segment
+{
+    ends 1 "model 'polyp_pvt_b0' has no tensor" kdas-evaluate --weights test/golden/pytorch/sets.pth --weights-entry model \
+        --data "$data/TestDataset/scenes" &&
+        ends 1 "model 'polyp_pvt_b0' has no tensor" kdas-segment --weights test/golden/pytorch/sets.pth \
+            --weights-entry model --out "$tmp/x" "$data/TestDataset/scenes/images/scene00000.png"
+}
+claim "weights that name no network are those of the usual one" usual_network
+
 # ---- Weights know what they are -------------------------------------------------------------------------
 best=$demo/paper/best.safetensors sets=$data/TestDataset/scenes
 own_size() # without --size and --model: the figures of the run
@@ -506,6 +531,23 @@ claim "a checkpoint is told from weights" fails "checkpoint.*best.safetensors" $
     --out "$tmp/seg" "$tmp/scene00000.png"
 claim "weights of another network are named" fails "has the weights of polyp_pvt_b0, not of lite_fpn0" $s --model lite_fpn0 \
     --weights "$demo/paper/best.safetensors" --out "$tmp/seg" "$tmp/scene00000.png"
+# What others have put into --out stays.
+seg_again=("${net[@]}" --quiet --out "$tmp/again" "$scenes"/scene0000{0,1}.png)
+claim "frames are drawn into a new folder" ends 0 "" $s "${seg_again[@]}"
+claim "and again, over its own pictures" ends 0 "" $s "${seg_again[@]}"
+cp "$scenes/scene00003.png" "$tmp/again/scene00000_mask.png"
+claim "a mask that was corrected by hand stays" fails "again/scene00000_mask.png.*--force" $s "${seg_again[@]}"
+claim "with its bits" cmp "$scenes/scene00003.png" "$tmp/again/scene00000_mask.png"
+claim "it is replaced where that is meant" ends 0 "" $s "${seg_again[@]}" --force
+claim "from then on it is the program's own" ends 0 "" $s "${seg_again[@]}"
+cp -r "$data/TestDataset/scenes" "$tmp/set"
+claim "maps do not replace the masks of a set" fails "set/masks/scene00000.png' and other files" $s "${net[@]}" --maps \
+    --out "$tmp/set/masks" "$tmp/set/images"
+claim "none of them" diff -r "$data/TestDataset/scenes/masks" "$tmp/set/masks"
+cp "$demo/paper/best.safetensors" "$tmp/scene00000.safetensors"
+claim "maps do not replace the weights" fails "over the weights" $s --weights "$tmp/scene00000.safetensors" --maps \
+    --maps-as logits --force --out "$tmp" "$scenes/scene00000.png"
+claim "standard output is no folder" wrong $s "${net[@]}" --out - "$scenes/scene00000.png"
 mkdir "$tmp/bare"
 claim "a folder without images is named" fails "'$tmp/bare'" $s "${net[@]}" --out "$tmp/seg" "$tmp/bare"
 claim "kdas-segment needs weights" wrong $s --out "$tmp/seg" "$tmp/scene00000.png"
@@ -770,6 +812,7 @@ claim "a folder without frames is named" fails "nothing" $d "${run[@]}" --unlabe
 # ---- kdas-export ---------------------------------------------------------------------------------------
 x=kdas-export best=$demo/teacher/best.safetensors
 holds() { grep -aqF -e "$2" "$1"; } # FILE TEXT
+claim "an ONNX file does not go to standard output" wrong $x --weights "$best" --out -
 claim "kdas-export writes a file" ends 0 "" $x --weights "$best" --size 64 --sigmoid --input bytes --out "$tmp/m.onnx"
 claim "network and size are the weights' own" says "polyp_pvt_b0 at 64x64, the size that its weights were trained for" \
     $x --weights "$best" --sigmoid --input bytes --out "$tmp/m.onnx"
@@ -797,6 +840,8 @@ claim "kdas-inspect prints taps" says "tap *cfm " $i polyp_pvt_b0 --size 64
 claim "kdas-inspect takes frames that are not square" says "output *P2 *2x64x96x1" $i polyp_pvt_b0 --size 64x96 --batch 2
 claim "kdas-inspect prints the memory of a step" says "training step *[0-9.]* MiB" $i polyp_pvt_b0 --size 64
 claim "kdas-inspect names an unknown model" fails "unet9" $i unet9
+claim "kdas-inspect names the network that was meant" \
+    fails "no file 'Polyp-pvt-bo', and there is no model .*'polyp_pvt_b0'" $i Polyp-pvt-bo
 claim "kdas-inspect says what weights are" says "training_frames *[0-9a-f]\{16\}" $i "$best"
 claim "their network and size" says "GMACs at 64x64, the size that the weights were trained for" $i "$best"
 claim "what a checkpoint is" says "a checkpoint of kdas_train" $i "$demo/paper/last.kdas"
@@ -834,6 +879,8 @@ claim "kdas-bench measures the machine" grep -q '^# measured: gemm [0-9.]* GFLOP
 claim "kdas-bench tells the step's share of the machine" grep -q \
     '^# step_b2: [0-9.]* GFLOP .* [0-9.]* GFLOP/s, [0-9.]*% of the gemm rate$' "$tmp/bench"
 claim "kdas-bench tells what a whole frame costs" grep -q '^# frame_200x100 takes [0-9.]* times' "$tmp/bench"
+claim "kdas-bench times a student alone" ends 0 "" $b "${tiny[@]}" --teacher none --only step,student
+claim "kdas-bench infers no teacher that is not there" ends 2 "without a teacher" $b --teacher none
 for title in op program node; do
     claim "a profile has a table by $title for each figure" test "$(grep -c "^# $title .*share" "$tmp/bench")" = 5
 done

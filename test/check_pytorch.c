@@ -267,6 +267,70 @@ static size_t damage(unsigned char *to, const unsigned char *from, size_t n, kd_
     return n;
 }
 
+static uint32_t le32(const unsigned char *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+/* The record of an entry in the directory; its name ends so. */
+static unsigned char *record_of(unsigned char *bytes, size_t n, const char *end)
+{
+    size_t at = le32(bytes + n - 22 + 16), m = strlen(end);
+
+    while (memcmp(bytes + at, "PK\1\2", 4) == 0) {
+        size_t name = bytes[at + 28] | (size_t)bytes[at + 29] << 8;
+
+        if (name >= m && memcmp(bytes + at + 46 + name - m, end, m) == 0) return bytes + at;
+        at += 46 + name + bytes[at + 30] + ((size_t)bytes[at + 31] << 8) + bytes[at + 32];
+    }
+    ck_abort_msg("no entry %s", end);
+    return NULL;
+}
+
+/* Read every value of every tensor of the file. */
+static kdas_status read_every_tensor(const char *path)
+{
+    kd_weights *w;
+    kdas_status st = kd_weights_open(&w, ctx, path);
+
+    if (st != KDAS_OK) return st;
+    for (int s = 0; s < kd_weights_sets(w) && st == KDAS_OK; s++)
+        for (int64_t i = 0; i < kd_weights_count(w, s) && st == KDAS_OK; i++) {
+            const kd_st_tensor *t = kd_weights_at(w, s, i);
+            float              *v = malloc((size_t)t->count * sizeof *v + 1);
+
+            if (kd_st_is_number(t->dtype)) st = kd_weights_read(w, t, v);
+            free(v);
+        }
+    kd_weights_close(w);
+    return st;
+}
+
+/* One bit of a stored entry is otherwise: of a storage, and of the pickle, whose text it may be. */
+START_TEST(a_flipped_bit_in_a_stored_entry_is_told)
+{
+    static const char *const ends[] = { "/data/0", "/data.pkl" };
+    const char              *path   = kd_test_path("x");
+    size_t                   n, from;
+    unsigned char           *bytes  = kd_test_read(stored("zip.pth"), &n);
+    unsigned char           *record = record_of(bytes, n, ends[_i]);
+
+    from = le32(record + 42);
+    from += 30 + bytes[from + 26] + bytes[from + 28] + ((size_t)bytes[from + 29] << 8);
+    bytes[from + le32(record + 24) / 2] ^= 1;
+    kd_test_write(path, bytes, n);
+    kd_assert_status(read_every_tensor(path), KDAS_EFORMAT);
+    kd_assert_sentence(ends[_i]);
+    kd_assert_sentence("its checksum differs");
+    kd_assert_sentence(path);
+    memset(record + 16, 0, 4); /* PyTorch was told to compute none */
+    bytes[from + le32(record + 24) / 2] ^= 1;
+    kd_test_write(path, bytes, n);
+    kd_assert_ok(read_every_tensor(path));
+    free(bytes);
+}
+END_TEST
+
 START_TEST(damaged_files_do_no_harm)
 {
     size_t         n;
@@ -413,6 +477,7 @@ int main(void)
     tcase_add_loop_test(t, another_kind_of_file_is_named_with_the_cure, 0, KD_COUNT(kinds));
     tcase_add_test(t, a_folder_is_no_file_of_weights);
     tcase_add_loop_test(t, a_file_that_is_cut_off_anywhere_is_refused, 0, KD_COUNT(forms));
+    tcase_add_loop_test(t, a_flipped_bit_in_a_stored_entry_is_told, 0, 2);
     tcase_add_loop_test(t, damaged_files_do_no_harm, 0, KD_COUNT(forms));
     tcase_add_loop_test(t, any_allocation_may_fail, 0, 3);
     tcase_add_test(t, a_call_in_a_pickle_is_a_record);

@@ -51,9 +51,10 @@ typedef struct kdas_model kdas_model;
 
 typedef struct kdas_model_options {
     size_t   size;
-    uint64_t seed;      /* of the initial values and of drop path; default 1 */
-    float    drop_path; /* rate at the deepest block, rising linearly from 0; default 0.1 */
-    int32_t  trainable; /* 0: inference only, without memory for gradients; default 1 */
+    uint64_t seed; /* of the initial values and of drop path; default 1 */
+    /* Rate at the deepest block, rising linearly from 0. transnetr: of its dropouts. Default 0.1 */
+    float   drop_path;
+    int32_t trainable; /* 0: inference only, without memory for gradients; default 1 */
 } kdas_model_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_model_options_init(kdas_model_options *options, size_t size);
@@ -76,10 +77,13 @@ typedef struct kdas_load_options {
      * batch counters and those that no op reads (kdas_model_idle). The rest of the model does not change. Cannot be combined with `prefix`.
      * Since 0.4. */
     const char *part;
-    /* A .pth file may hold several dictionaries of tensors. The name of the one to load: the keys
-     * that lead to it, such as "model", "state_dict_ema" or "ema.module"; "" is the outermost.
-     * NULL (default): the one that fits the model best. Has no meaning for a file with one set, as
-     * safetensors. Since 0.4. */
+    /* Which of several sets of weights in a file to load. A .pth file may hold several dictionaries of
+     * tensors: the keys that lead to one, such as "model", "state_dict_ema" or "ema.module"; "" is
+     * the outermost. A dictionary, or a safetensors file, may hold several networks under different
+     * words in front of their names: those words, such as "student" or "model.teacher"; other
+     * tensors then do not count. Both can stand together, with a full stop between. NULL (default):
+     * the dictionary that fits the model best, all of it. Has no meaning for a file with one set
+     * that has no such words. Since 0.4. */
     const char *entry;
     /* 1: load EfficientNet-Lite's published stem as it is, for pixels as (x - 127) / 128. Default
      * 0: it is rewritten for ImageNet's normalisation. Since 0.4. */
@@ -98,10 +102,11 @@ KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
  * Dictionaries: tensors may be in the outermost dictionary or in one inside it, up to 4 deep, under
  * any keys ("model", "state_dict", "ema"). The one of which most tensors fit the model, by name and
  * shape, is loaded. If two fit equally, the file is refused and the message lists them: see
- * `entry`. Names: words in front that ALL names of the dictionary have ("module.", "_orig_mod.",
+ * `entry`, which also chooses among networks in one flat dictionary. Names: words in front that ALL names of the dictionary have ("module.", "_orig_mod.",
  * "model.student.", up to 6) are taken off, one after the other, as far as more tensors fit then.
- * timm's names of PVTv2 ("stages.0.blocks.0...") are translated, if more tensors fit then. `prefix`
- * and `part` apply to the names that result. Batch counters may be missing if the file has none.
+ * Names of PVTv2 of timm ("stages.0.blocks.0...") and of Hugging Face's transformers
+ * ("encoder.layers.0.blocks.0...", its keys and values joined) are translated, if more tensors fit
+ * then. `prefix` and `part` apply to the names that result. Batch counters may be missing if the file has none.
  * Values: a NaN, an infinity or a negative running variance is refused (since 0.4).
  *
  * KDAS_EIO; KDAS_EFORMAT (a damaged file, or one of another kind, which the message names, with
@@ -262,7 +267,7 @@ KDAS_API kdas_status kdas_model_check_size(const kdas_model *model, int64_t heig
  * KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.1. */
 KDAS_API kdas_status kdas_model_forward(kdas_model *model, kdas_mode mode, kdas_batch *batch);
 /* Number of outputs, shallow to deep; known before the first forward (NULL: 0). polyp_pvt has "P1"
- * and "P2" (N,H,W,1), lite_fpn "P1", pvt_v2 "x1" to "x4". Since 0.1. */
+ * and "P2" (N,H,W,1), lite_fpn, resunetpp and ddanet "P1", pvt_v2 "x1" to "x4". Since 0.1. */
 KDAS_API int32_t kdas_model_outputs(const kdas_model *model);
 /* Number of one-channel output maps, which objectives compare; known before the first forward. 0 if
  * the outputs are features (NULL: 0). Since 0.4. */

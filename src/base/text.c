@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Made once, kept for the process's life. 0: it could not be made; then uselocale(0)
  * changes nothing. */
@@ -21,11 +22,156 @@ static locale_t c_locale(void)
 locale_t kd_locale_plain(void) { return uselocale(c_locale()); }
 void     kd_locale_back(locale_t before) { uselocale(before); }
 
+/* ---- A NaN has no sign ----
+ * 0.0 / 0.0 is a NaN with the sign set on x86, which the C library prints as "-nan". So a text with
+ * such a number in it is made piece by piece, with the NaN's sign taken off. */
+
+typedef enum argument {
+    NONE,
+    INT,
+    LONG,
+    LONG_LONG,
+    SIZE,
+    DOUBLE,
+    POINTER,
+    UNKNOWN /* a conversion that nobody here uses: the text is left to the C library */
+} argument;
+
+/* A conversion of a format. */
+typedef struct conversion {
+    size_t   length; /* bytes, from its '%' */
+    int      stars;  /* widths and precisions that are arguments */
+    argument argument;
+} conversion;
+
+static argument argument_of(const char *length, size_t n, char letter)
+{
+    if (letter == '%') return NONE;
+    if (strchr("sp", letter) && n == 0) return POINTER;
+    if (strchr("aAeEfFgG", letter) && n == 0) return DOUBLE;
+    if (letter == 'c' && n == 0) return INT;
+    if (!letter || !strchr("diouxX", letter)) return UNKNOWN;
+    if (n == 0 || length[0] == 'h') return INT;
+    if (n == 1 && length[0] == 'l') return LONG;
+    if (n == 2 && length[0] == 'l') return LONG_LONG;
+    return n == 1 && length[0] == 'z' ? SIZE : UNKNOWN;
+}
+
+static conversion conversion_at(const char *format)
+{
+    conversion  c  = { .stars = 0 };
+    const char *at = format + 1, *length;
+
+    for (; *at && strchr("-+ #0'123456789.*", *at); at++)
+        c.stars += *at == '*';
+    length = at;
+    at += strspn(at, "hlLzjt");
+    c.argument = argument_of(length, (size_t)(at - length), *at);
+    c.length   = (size_t)(at - format) + (*at != 0);
+    return c;
+}
+
+/* Take a conversion's arguments off the list, its stars into `star`; true if it is a NaN with a
+ * sign. */
+static bool pass_over(const conversion *c, va_list *args, int star[2])
+{
+    double value;
+
+    for (int i = 0; i < c->stars; i++)
+        star[i] = va_arg(*args, int);
+    switch (c->argument) {
+    case INT: (void)va_arg(*args, int); break;
+    case LONG: (void)va_arg(*args, long); break;
+    case LONG_LONG: (void)va_arg(*args, long long); break;
+    case SIZE: (void)va_arg(*args, size_t); break;
+    case POINTER: (void)va_arg(*args, void *); break;
+    case DOUBLE: value = va_arg(*args, double); return isnan(value) && signbit(value);
+    default: break;
+    }
+    return false;
+}
+
+/* Whether the arguments have a NaN with a sign. */
+static bool has_signed_nan(const char *format, va_list *args)
+{
+    bool found = false;
+    int  star[2];
+
+    while ((format = strchr(format, '%'))) {
+        conversion c = conversion_at(format);
+
+        if (c.argument == UNKNOWN || c.stars > 2) return false;
+        found = pass_over(&c, args, star) || found;
+        format += c.length;
+    }
+    return found;
+}
+
+/* One conversion, whose arguments are the next of the list. */
+static int format_one(char *to, size_t size, const char *one, const conversion *c, va_list *args)
+{
+    va_list next;
+    int     star[2], n;
+    bool    nan;
+
+    va_copy(next, *args);
+    nan = pass_over(c, &next, star);
+    if (!nan)
+        n = vsnprintf(to, size, one, *args);
+    else if (c->stars == 0)
+        n = snprintf(to, size, one, (double)NAN);
+    else if (c->stars == 1)
+        n = snprintf(to, size, one, star[0], (double)NAN);
+    else
+        n = snprintf(to, size, one, star[0], star[1], (double)NAN);
+    va_end(*args);
+    va_copy(*args, next);
+    va_end(next);
+    return n;
+}
+
+/* The text piece by piece, without signs of NaNs. */
+static int format_pieces(char *to, size_t size, const char *format, va_list *args)
+{
+    int total = 0;
+
+    while (*format) {
+        size_t     room = size > (size_t)total ? size - (size_t)total : 0;
+        char      *at   = room ? to + total : NULL;
+        conversion c    = { .length = strcspn(format, "%") };
+        char       one[64];
+        int        n;
+
+        if (c.length) {
+            n = snprintf(at, room, "%.*s", (int)c.length, format);
+        } else {
+            c = conversion_at(format);
+            if (c.length >= sizeof one) return -1;
+            snprintf(one, sizeof one, "%.*s", (int)c.length, format);
+            n = format_one(at, room, one, &c, args);
+        }
+        if (n < 0) return n;
+        total += n;
+        format += c.length;
+    }
+    return total;
+}
+
 int kd_vformat(char *to, size_t size, const char *format, va_list args)
 {
     locale_t before = kd_locale_plain();
-    int      n      = vsnprintf(to, size, format, args);
+    va_list  copy;
+    int      n;
 
+    va_copy(copy, args);
+    if (has_signed_nan(format, &copy)) {
+        va_end(copy);
+        va_copy(copy, args);
+        n = format_pieces(to, size, format, &copy);
+    } else {
+        n = vsnprintf(to, size, format, args);
+    }
+    va_end(copy);
     kd_locale_back(before);
     return n;
 }

@@ -5,7 +5,7 @@
 #include <locale.h>
 #include "base/base.h"
 
-/* snprintf and vsnprintf in the C locale. */
+/* snprintf and vsnprintf in the C locale. A NaN is "nan", whatever its sign. */
 int kd_format(char *to, size_t size, const char *format, ...) KD_PRINTF(3, 4);
 int kd_vformat(char *to, size_t size, const char *format, va_list args) KD_PRINTF(3, 0);
 

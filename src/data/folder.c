@@ -54,17 +54,19 @@ static kdas_status refuse_alone(const kd_picture *image, const kd_pictures *mask
                    image->path, masks->dir, image->name, kd_path_base(masks->picture[at].path));
 }
 
+/* The first of these files and the next have one name. */
+static kdas_status refuse_both(const kd_picture *files)
+{
+    return kd_fail(KDAS_EFORMAT, "'%s' and '%s' have the same base name%s", files[0].path,
+                   files[1].path, kd_pictures_form(&files[0], &files[1]));
+}
+
 static kdas_status check_names(const struct group *g, const kd_pictures *images,
                                const kd_pictures *masks, const kd_scan *scan)
 {
-    if (g->images > 1)
-        return kd_fail(KDAS_EFORMAT, "'%s' and '%s' have the same base name", g->image[0].path,
-                       g->image[1].path);
-    if (g->masks > 1)
-        return kd_fail(KDAS_EFORMAT, "'%s' and '%s' have the same base name", g->mask[0].path,
-                       g->mask[1].path);
-    if (!g->masks)
-        return refuse_alone(g->image, masks);
+    if (g->images > 1) return refuse_both(g->image);
+    if (g->masks > 1) return refuse_both(g->mask);
+    if (!g->masks) return refuse_alone(g->image, masks);
     if (!g->images)
         return kd_fail(KDAS_ESHAPE, "'%s' has no %s in '%s'", g->mask->path,
                        scan->predictions ? "prediction" : "image", images->dir);
@@ -126,9 +128,7 @@ static kdas_status add_alone(kd_frames *frames, const struct group *g)
     kd_image_info  image;
     kd_frame_files frame;
 
-    if (g->images > 1)
-        return kd_fail(KDAS_EFORMAT, "'%s' and '%s' have the same base name", g->image[0].path,
-                       g->image[1].path);
+    if (g->images > 1) return refuse_both(g->image);
     if (!g->image->readable)
         return kd_fail(KDAS_EFORMAT, "'%s' is not of a kind that is read: JPEG, PNG, BMP, TIFF",
                        g->image->path);

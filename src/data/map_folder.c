@@ -55,8 +55,8 @@ static kdas_status check_found(const kdas_dataset *dataset, const kd_pictures *f
 
         if (!file && missing++ == 0) first = name;
         if (file && file + 1 < f->picture + f->count && strcmp(file[1].name, name) == 0)
-            return kd_fail(KDAS_EFORMAT, "'%s' and '%s' are both maps of one frame", file[0].path,
-                           file[1].path);
+            return kd_fail(KDAS_EFORMAT, "'%s' and '%s' are both maps of one frame%s", file[0].path,
+                           file[1].path, kd_pictures_form(&file[0], &file[1]));
     }
     if (!missing) return KDAS_OK;
     return kd_fail(KDAS_ENOTFOUND,

@@ -89,6 +89,24 @@ done:
     return st;
 }
 
+/* Whether the path has the name's own bytes. */
+static bool is_composed(const kd_picture *p)
+{
+    size_t length = strlen(p->path) - strlen(kd_path_extension(p->path)), n = strlen(p->name);
+
+    return length >= n && memcmp(p->path + length - n, p->name, n) == 0;
+}
+
+const char *kd_pictures_form(const kd_picture *a, const kd_picture *b)
+{
+    bool first = is_composed(a), second = is_composed(b);
+
+    if (first && second) return "";
+    if (first) return "; the second is written in Unicode's decomposed form (NFD)";
+    if (second) return "; the first is written in Unicode's decomposed form (NFD)";
+    return "; they are written in decomposed forms of Unicode";
+}
+
 void kd_pictures_finish(kd_pictures *p, kdas_context *ctx)
 {
     for (size_t i = 0; i < p->count; i++) {

@@ -31,6 +31,9 @@ size_t kd_pictures_place(const kd_pictures *pictures, const char *name);
 const kd_picture *kd_pictures_find(const kd_pictures *pictures, const char *name);
 /* How many pictures from place `from` on have this name. */
 size_t kd_pictures_same(const kd_pictures *pictures, size_t from, const char *name);
+/* Two pictures whose paths may read the same: "", or which of them is in another Unicode form. For
+ * the end of a sentence. */
+const char *kd_pictures_form(const kd_picture *a, const kd_picture *b);
 /* A path's name, as above: without its ending if that is one of an image. kd_free it. */
 char *kd_picture_name(kdas_context *ctx, const char *path);
 

@@ -17,12 +17,13 @@ struct kd_node {
     const kd_op   *op;   /* KD_NODE_OP */
     kdas_node_desc desc; /* desc.out is the node's shape for every kind */
     kd_node       *in[KDAS_MAX_INPUTS];
-    int            param;    /* KD_NODE_PARAM: index in the graph's kd_params */
-    const char    *name;     /* scope and local name, "backbone.block1.0.attn.q" */
-    bool           grad;     /* a gradient flows through here in training   */
-    bool           absorbed; /* a later node does its work: it does not run and has no value */
-    bool           keep;     /* read from outside: value (and gradient) live through a step */
-    kd_node       *twin;     /* its value in the other type (bf16, f32); NULL: not needed yet */
+    int            param;      /* KD_NODE_PARAM: index in the graph's kd_params */
+    const char    *name;       /* scope and local name, "backbone.block1.0.attn.q" */
+    bool           grad;       /* a gradient flows through here in training   */
+    bool           functional; /* the published code runs no module here: thop does not count it */
+    bool           absorbed;   /* a later node does its work: it does not run and has no value */
+    bool           keep;       /* read from outside: value (and gradient) live through a step */
+    kd_node       *twin;       /* its value in the other type (bf16, f32); NULL: not needed yet */
 };
 
 typedef enum kd_mode {

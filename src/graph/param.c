@@ -1,6 +1,7 @@
 /* param.c - the list of a model's parameters and their blocks. Each entry starts at a multiple
  * of 16 floats. The gaps stay zero, so that passes over a whole block (AdamW, norms, zeroing)
  * may include them. */
+#include <math.h>
 #include <string.h>
 #include "base/parallel.h"
 #include "graph/device.h"
@@ -17,6 +18,8 @@ struct kd_params {
     int64_t          trainable, running, total; /* elements, including gaps */
     float           *values, *grads;
     uint64_t         version, stats_version;
+    uint64_t         seed; /* of the entries that are undrawn */
+    bool             undrawn;
     struct kd_pack  *packs;
     bool             spoilt; /* the gradients are incomplete: see kd_params_spoil_grads() */
 };
@@ -132,6 +135,15 @@ typedef struct draw_job {
     uint64_t              seed;
 } draw_job;
 
+/* Number i of a truncated normal. Draw again from where no other number draws. */
+static double draw_truncated(kd_random *r, int64_t i, int64_t count)
+{
+    double x;
+
+    for (r->counter = 2 * (uint64_t)i;; r->counter += 2 * (uint64_t)(count - 1))
+        if (fabs(x = kd_random_normal(r)) <= 2) return x;
+}
+
 /* Draw numbers begin .. end of an entry. Each depends only on its position, not on the thread
  * that draws it. */
 static void draw_numbers(void *user, int64_t begin, int64_t end, int thread)
@@ -148,8 +160,39 @@ static void draw_numbers(void *user, int64_t begin, int64_t end, int thread)
         case KD_INIT_ZERO: to[i] = 0; break;
         case KD_INIT_ONE: to[i] = 1; break;
         case KD_INIT_NORMAL: to[i] = e->init.a * (float)kd_random_normal(&r); break;
+        case KD_INIT_TRUNCATED: to[i] = e->init.a * (float)draw_truncated(&r, i, e->count); break;
         case KD_INIT_UNIFORM: to[i] = (float)kd_random_between(&r, -e->init.a, e->init.a); break;
         }
+}
+
+static void draw_entry(kd_params *p, kd_param_entry *e, uint64_t seed, float *to)
+{
+    draw_job job = { to, e, seed };
+
+    kd_parallel_rows(p->ctx, e->count, 4096, draw_numbers, &job);
+    e->undrawn = false;
+}
+
+/* In host memory: nothing is allocated, so nothing can fail. */
+static void draw_the_rest(kd_params *p)
+{
+    if (!p->undrawn) return;
+    p->undrawn = false;
+    for (size_t i = 0; i < p->count; i++)
+        if (p->entry[i]->undrawn)
+            draw_entry(p, p->entry[i], p->seed, p->values + p->entry[i]->offset);
+}
+
+static kdas_status draw_later(kd_params *p, uint64_t seed)
+{
+    kd_params_touch(p);
+    p->seed    = seed;
+    p->undrawn = true;
+    for (size_t i = 0; i < p->count; i++) {
+        p->entry[i]->undrawn = p->entry[i]->init.kind != KD_COUNTER;
+        p->entry[i]->counter = 0;
+    }
+    return KDAS_OK;
 }
 
 kdas_status kd_params_init(kd_params *p, uint64_t seed)
@@ -158,14 +201,13 @@ kdas_status kd_params_init(kd_params *p, uint64_t seed)
     float      *values;
     kdas_status st = KDAS_OK;
 
+    if (p->ctx->host_memory) return draw_later(p, seed);
     for (size_t i = 0; i < p->count; i++)
         largest = KD_MAX(largest, p->entry[i]->count);
     values = kd_alloc(p->ctx, (size_t)largest * sizeof *values);
     if (!values) return KDAS_ENOMEM;
     for (size_t i = 0; i < p->count; i++) {
-        draw_job job = { values, p->entry[i], seed };
-
-        kd_parallel_rows(p->ctx, p->entry[i]->count, 4096, draw_numbers, &job);
+        draw_entry(p, p->entry[i], seed, values);
         KD_TRY(kd_params_write(p, (int)i, values));
     }
 done:
@@ -185,10 +227,14 @@ int64_t               kd_params_numbers(const kd_params *p)
     return n;
 }
 
-int64_t  kd_params_trainable(const kd_params *p) { return p->trainable; }
-int64_t  kd_params_running(const kd_params *p) { return p->running; }
-int64_t  kd_params_total(const kd_params *p) { return p->total; }
-float   *kd_params_values(kd_params *p) { return p->values; }
+int64_t kd_params_trainable(const kd_params *p) { return p->trainable; }
+int64_t kd_params_running(const kd_params *p) { return p->running; }
+int64_t kd_params_total(const kd_params *p) { return p->total; }
+float  *kd_params_values(kd_params *p)
+{
+    draw_the_rest(p);
+    return p->values;
+}
 float   *kd_params_grads(kd_params *p) { return p->grads; }
 uint64_t kd_params_version(const kd_params *p) { return p->version; }
 void     kd_params_touch(kd_params *p) { p->version++; }
@@ -233,6 +279,7 @@ kdas_status kd_params_read(kd_params *p, int i, float *to)
         *to = (float)p->entry[i]->counter;
         return KDAS_OK;
     }
+    draw_the_rest(p);
     return kd_device_download(p->ctx, to, p->values + p->entry[i]->offset,
                               entry_bytes(p->entry[i]));
 }
@@ -249,6 +296,7 @@ kdas_status kd_params_write(kd_params *p, int i, const float *from)
         p->entry[i]->counter = (int64_t)*from;
         return KDAS_OK;
     }
+    p->entry[i]->undrawn = false;
     return kd_device_upload(p->ctx, p->values + p->entry[i]->offset, from,
                             entry_bytes(p->entry[i]));
 }

@@ -8,8 +8,9 @@
 typedef enum kd_init_rule {
     KD_INIT_ZERO,
     KD_INIT_ONE,
-    KD_INIT_NORMAL,  /* mean 0, standard deviation a                     */
-    KD_INIT_UNIFORM, /* within +-a                                       */
+    KD_INIT_NORMAL,    /* mean 0, standard deviation a                     */
+    KD_INIT_UNIFORM,   /* within +-a                                       */
+    KD_INIT_TRUNCATED, /* NORMAL, but drawn again where it is beyond 2a  */
 } kd_init_rule;
 
 typedef enum kd_param_kind {
@@ -34,6 +35,7 @@ typedef struct kd_param_entry {
     int64_t offset;             /* in elements: into values, and into grads if trainable */
     kd_init init;
     int64_t counter; /* the value of a KD_COUNTER */
+    bool    undrawn; /* its initial value is still to be drawn */
 } kd_param_entry;
 
 typedef struct kd_params kd_params;
@@ -54,7 +56,8 @@ static inline bool kd_param_is_idle(const kd_param_entry *e)
 
 /* Seal the list and allocate the blocks. Values are zero until initialised. */
 kdas_status kd_params_seal(kd_params *p, bool gradients);
-/* Draw initial values. The same seed gives the same values in any order of names. */
+/* Draw initial values. The same seed gives the same values in any order of names. In host memory
+ * a value is drawn when it is first needed: one that is written before, from a file, never is. */
 kdas_status kd_params_init(kd_params *p, uint64_t seed);
 
 int                   kd_params_count(const kd_params *p);

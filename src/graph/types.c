@@ -23,6 +23,7 @@ static bool is_product(const kd_op *op)
 {
     switch (op->ref.op) {
     case KDAS_OP_CONV2D:
+    case KDAS_OP_DECONV2D:
     case KDAS_OP_DWCONV2D:
     case KDAS_OP_LINEAR:
     case KDAS_OP_ATTENTION: return true;

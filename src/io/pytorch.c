@@ -208,6 +208,7 @@ static kdas_status place_entries(kd_pytorch *pt, const char *folder, size_t leng
                            kd_file_path(pt->file), name);
         KD_RETURN(kd_zip_locate(pt->zip, e, &s->at));
         s->size    = e->size;
+        s->entry   = e;
         s->packed  = e->method == KD_ZIP_STORED ? NULL : e;
         s->present = true;
     }

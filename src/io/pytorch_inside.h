@@ -13,8 +13,10 @@ typedef struct kd_pt_storage {
     uint32_t            order;    /* of the pickle's value that named it */
     size_t              element;  /* bytes, by the pickle                */
     uint64_t            at, size; /* in the file, unless packed; bytes of the content */
-    const kd_zip_entry *packed;   /* a deflated entry, or NULL */
+    const kd_zip_entry *entry;    /* of the archive; NULL: the older form */
+    const kd_zip_entry *packed;   /* the entry if it is deflated, or NULL */
     bool                present;
+    bool                checked; /* its bytes have been compared with the entry's checksum */
 } kd_pt_storage;
 
 typedef struct kd_pt_tensor {

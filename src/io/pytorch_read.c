@@ -16,6 +16,16 @@ static kdas_status unpack(kd_pytorch *pt, const kd_pt_storage *storage)
     return KDAS_OK;
 }
 
+/* A stored storage is read in parts. Before the first of them, all of it is compared with its
+ * checksum. */
+static kdas_status check_stored(kd_pytorch *pt, const kd_pt_storage *storage)
+{
+    if (!storage->entry || storage->checked) return KDAS_OK;
+    KD_RETURN(kd_zip_check_stored(pt->zip, storage->entry, storage->at));
+    pt->storage[storage - pt->storage].checked = true;
+    return KDAS_OK;
+}
+
 static void swap_bytes(unsigned char *bytes, size_t n, size_t size)
 {
     for (size_t i = 0; i < n; i++)
@@ -119,6 +129,6 @@ kdas_status kd_pytorch_read_float(kd_pytorch *pt, const kd_st_tensor *tensor, fl
     if (!kd_st_is_number(tensor->dtype))
         return kd_fail(KDAS_EFORMAT, "tensor '%.200s' of '%s' has the type %s, which is not read",
                        tensor->name, kd_file_path(pt->file), kd_st_dtype_name(tensor->dtype));
-    if (t->storage->packed) KD_RETURN(unpack(pt, t->storage));
+    KD_RETURN(t->storage->packed ? unpack(pt, t->storage) : check_stored(pt, t->storage));
     return is_dense(t) ? read_dense(pt, t, to) : read_strided(pt, t, to);
 }

@@ -64,7 +64,7 @@ static kdas_status take_end64(const kd_zip *z, const uint8_t *locator, directory
 static kdas_status find_directory(kd_zip *z, directory *d)
 {
     uint64_t    size = kd_file_size(z->file);
-    size_t      n    = (size_t)KD_MIN(size, (uint64_t)(MAX_COMMENT + END + LOCATOR)), at = 0;
+    size_t      n = (size_t)KD_MIN(size, (uint64_t)(MAX_COMMENT + END + LOCATOR)), at = 0;
     uint8_t    *tail = kd_alloc(z->ctx, n);
     kdas_status st;
 
@@ -231,6 +231,30 @@ kdas_status kd_zip_locate(kd_zip *z, const kd_zip_entry *e, uint64_t *at)
     return KDAS_OK;
 }
 
+static kdas_status bad_checksum(const kd_zip *z, const kd_zip_entry *e)
+{
+    return bad_entry(z, e,
+                     "its checksum differs: the file is damaged; fetch it again, or export "
+                     "it anew");
+}
+
+kdas_status kd_zip_check_stored(kd_zip *z, const kd_zip_entry *e, uint64_t at)
+{
+    unsigned char part[16384];
+    uLong         crc = crc32(0, NULL, 0);
+
+    if (e->crc == 0) return KDAS_OK;
+    for (uint64_t left = e->size; left > 0;) {
+        size_t n = (size_t)KD_MIN(left, sizeof part);
+
+        KD_RETURN(kd_file_read(z->file, at, part, n));
+        crc = crc32(crc, part, (uInt)n);
+        at += n;
+        left -= n;
+    }
+    return (uint32_t)crc == e->crc ? KDAS_OK : bad_checksum(z, e);
+}
+
 static void *zlib_alloc(void *ctx, unsigned count, unsigned size)
 {
     return kd_calloc(ctx, count, size);
@@ -268,8 +292,7 @@ static kdas_status inflate_entry(kd_zip *z, const kd_zip_entry *e, z_stream *s, 
         if (code != Z_STREAM_END && code != Z_OK) break; /* Z_BUF_ERROR: it does not go on */
     }
     if (code != Z_STREAM_END || left > 0) return bad_entry(z, e, "its packed bytes are damaged");
-    if ((uint32_t)crc != e->crc) return bad_entry(z, e, "its checksum differs");
-    return KDAS_OK;
+    return (uint32_t)crc == e->crc ? KDAS_OK : bad_checksum(z, e);
 }
 
 kdas_status kd_zip_read(kd_zip *z, const kd_zip_entry *e, void *to)
@@ -280,7 +303,10 @@ kdas_status kd_zip_read(kd_zip *z, const kd_zip_entry *e, void *to)
     kdas_status   st;
 
     KD_RETURN(kd_zip_locate(z, e, &at));
-    if (e->method == KD_ZIP_STORED) return kd_file_read(z->file, at, to, (size_t)e->size);
+    if (e->method == KD_ZIP_STORED) {
+        KD_RETURN(kd_zip_check_stored(z, e, at));
+        return kd_file_read(z->file, at, to, (size_t)e->size);
+    }
     if (inflateInit2(&s, -MAX_WBITS) != Z_OK)
         return kd_fail(KDAS_ENOMEM, "no memory to unpack '%s'", kd_file_path(z->file));
     st = inflate_entry(z, e, &s, at, e->size ? to : &none);

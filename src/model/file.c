@@ -102,8 +102,10 @@ static kdas_status read_all(const kd_pairing *p, kdas_model *m, kd_weights *file
 
     for (int k = 0; values && k < count && st == KDAS_OK; k++) {
         if (!p->tensor[k]) continue;
-        values[k] = kd_alloc(m->ctx, (size_t)p->tensor[k]->count * sizeof(float));
+        values[k] = kd_alloc(m->ctx, (size_t)kd_params_at(m->params, k)->count * sizeof(float));
         st        = values[k] ? kd_weights_read(file, p->tensor[k], values[k]) : KDAS_ENOMEM;
+        if (st == KDAS_OK && p->second[k])
+            st = kd_weights_read(file, p->second[k], values[k] + p->tensor[k]->count);
         if (st == KDAS_OK)
             st = check_values(kd_params_at(m->params, k), kd_weights_path(file), values[k]);
     }

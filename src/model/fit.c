@@ -10,8 +10,9 @@
  * else 0. What a file may lack does not matter. */
 static int64_t whole_fit(const kd_pairing *p)
 {
-    int64_t fits = 0, wanted = 0;
-    char    name[KD_NAME_ROOM];
+    int64_t  fits = 0, wanted = 0;
+    char     name[KD_NAME_ROOM];
+    kd_piece piece;
 
     for (int k = 0; k < kd_params_count(p->params); k++) {
         const kd_param_entry *e = kd_params_at(p->params, k);
@@ -20,11 +21,12 @@ static int64_t whole_fit(const kd_pairing *p)
                   (!p->part || strncmp(e->name, p->part, strlen(p->part)) == 0);
     }
     for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++) {
-        const kd_st_tensor *t = kd_weights_at(p->file, p->set, i);
-        int                 k = kd_pairing_entry(p, t->name, name);
+        const kd_st_tensor *t = kd_pairing_tensor(p, i);
+        int                 k = t ? kd_pairing_entry(p, t->name, name, &piece) : -1;
 
         if (k < 0 || kd_pairing_may_lack(kd_params_at(p->params, k))) continue;
-        fits += kd_pairing_same_shape(kd_params_at(p->params, k), t);
+        fits +=
+            piece != KD_SECOND_HALF && kd_pairing_same_shape(kd_params_at(p->params, k), t, piece);
     }
     return wanted > 0 && fits == wanted ? fits : 0;
 }
@@ -38,9 +40,12 @@ static kdas_status try_part(const kd_pairing *asked, const kd_params *params, co
 
     *fits = 0;
     if (st == KDAS_OK) {
-        p.part = part;
-        st     = kd_pairing_choose(&p, kd_weights_set(asked->file, asked->set), fits);
-        if (st == KDAS_OK) *fits = whole_fit(&p);
+        p.part         = part;
+        p.set          = asked->set;
+        p.words        = asked->words;
+        p.words_length = asked->words_length;
+        kd_pairing_rename(&p);
+        *fits = whole_fit(&p);
     }
     kd_pairing_end(&p);
     return st;
@@ -92,6 +97,49 @@ static kdas_status find_fit(const kd_pairing *asked, fit *out)
     return KDAS_OK;
 }
 
+/* ---- Several networks in one flat dictionary ---- */
+
+#define MAX_WORDS 16 /* that are tried */
+
+/* The words in front, up to the first full stop behind those that all names have, whose tensors are
+ * the whole of the network: "'student.', 'average.'". The first of them in `one`. */
+static kdas_status find_words(const kd_pairing *asked, char *one, size_t one_size, char *to,
+                              size_t size)
+{
+    kd_pairing  p;
+    const char *tried[MAX_WORDS];
+    size_t      length[MAX_WORDS], at = 0, common;
+    int         count = 0;
+    kdas_status st = kd_pairing_begin(&p, asked->ctx, asked->params, asked->network, asked->file);
+
+    *to    = 0;
+    p.set  = asked->set;
+    p.part = asked->part;
+    if (st != KDAS_OK || asked->words_length) goto done;
+    common = kd_pairing_common(&p);
+    for (int64_t i = 0; i < kd_weights_count(p.file, p.set) && count < MAX_WORDS; i++) {
+        const char *name = kd_weights_at(p.file, p.set, i)->name;
+        const char *stop = strlen(name) > common ? strchr(name + common, '.') : NULL;
+        int         k    = 0;
+
+        if (!stop) continue;
+        while (k < count &&
+               (length[k] != (size_t)(stop - name) || strncmp(tried[k], name, length[k]) != 0))
+            k++;
+        if (k < count) continue;
+        p.words = tried[count] = name;
+        p.words_length = length[count] = (size_t)(stop - name);
+        count++;
+        if (kd_pairing_rename(&p) == 0 || whole_fit(&p) == 0 || at >= size) continue;
+        if (!at) snprintf(one, one_size, "%.*s", (int)p.words_length, name);
+        at += (size_t)snprintf(to + at, size - at, "%s'%.*s.'", at ? ", " : "", (int)p.words_length,
+                               name);
+    }
+done:
+    kd_pairing_end(&p);
+    return st;
+}
+
 /* Whether tensors fit entries of the network besides its backbone, as they were paired. */
 static bool has_more(const kd_pairing *p)
 {
@@ -102,15 +150,22 @@ static bool has_more(const kd_pairing *p)
 }
 
 /* What to say about it; empty: nothing is known. */
-static void describe(const kd_pairing *p, const fit *f, char *to, size_t size)
+static kdas_status describe(const kd_pairing *p, const fit *f, char *to, size_t size)
 {
+    char        one[128], words[256];
     const char *note  = kd_weights_safetensors(p->file)
                             ? kd_safetensors_text(kd_weights_safetensors(p->file), "model")
                             : NULL;
     bool        other = f->network && strcmp(f->network, p->network) != 0;
 
     *to = 0;
-    if (f->network && !other)
+    KD_RETURN(find_words(p, one, sizeof one, words, sizeof words));
+    if (*words && !f->network)
+        snprintf(to, size,
+                 "of its tensors, those whose names begin with %s fit '%s': choose them by "
+                 "kdas_load_options.entry = \"%s\", --weights-entry %s",
+                 words, p->network, one, one);
+    else if (f->network && !other)
         snprintf(to, size,
                  "all others of the network are there (kdas_load_options.extra ignores "
                  "what it does not have)");
@@ -128,18 +183,19 @@ static void describe(const kd_pairing *p, const fit *f, char *to, size_t size)
         snprintf(to, size, "the file says that it is of '%.64s'", note);
     else if (!f->network)
         snprintf(to, size, "these tensors fit none of the networks that are known here");
+    return KDAS_OK;
 }
 
 kdas_status kd_pairing_explain(const kd_pairing *p, kdas_status status)
 {
-    char        why[1024], what[256];
+    char        why[1024], what[768];
     fit         f;
     kdas_status st;
 
     snprintf(why, sizeof why, "%s", kdas_last_error());
     st = find_fit(p, &f);
+    if (st == KDAS_OK) st = describe(p, &f, what, sizeof what);
     if (st == KDAS_ENOMEM) return st;
     if (st != KDAS_OK) return kd_fail(status, "%s", why);
-    describe(p, &f, what, sizeof what);
     return kd_fail(status, "%s%s%s", why, *what ? "; " : "", what);
 }

@@ -14,11 +14,63 @@ const kd_model_def *kd_model_def_at(int i)
     return i >= 0 && i < (int)KD_COUNT(defs) ? &defs[i] : NULL;
 }
 
+/* ---- Names ---- */
+
+#define LONGEST_NAME 64
+
+static char plain(char c)
+{
+    return c == '-' ? '_' : c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+/* Letters to change, insert or remove until `a` is `b`; capitals and dashes are no difference. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[LONGEST_NAME + 1], n = strlen(b);
+
+    if (n > LONGEST_NAME) return SIZE_MAX;
+    for (size_t k = 0; k <= n; k++)
+        row[k] = k;
+    for (size_t i = 0; a[i]; i++) {
+        size_t corner = row[0];
+
+        row[0] = i + 1;
+        for (size_t k = 0; k < n; k++) {
+            size_t changed = corner + (plain(a[i]) != plain(b[k]));
+
+            corner     = row[k + 1];
+            row[k + 1] = KD_MIN(KD_MIN(row[k], row[k + 1]) + 1, changed);
+        }
+    }
+    return row[n];
+}
+
+/* The network whose name is most like this one; NULL: none is, up to a third of its letters. */
+static const char *nearest(const char *name)
+{
+    const char *best   = NULL;
+    size_t      length = strlen(name), least = length / 3 + 1;
+
+    if (length > LONGEST_NAME) return NULL;
+    for (size_t i = 0; i < KD_COUNT(defs); i++) {
+        size_t far = distance(name, defs[i].name);
+
+        if (far >= least) continue;
+        least = far;
+        best  = defs[i].name;
+    }
+    return best;
+}
+
 const kd_model_def *kd_model_def_find(const char *name)
 {
+    const char *like;
+
     for (size_t i = 0; i < KD_COUNT(defs); i++)
         if (strcmp(defs[i].name, name) == 0) return &defs[i];
-    kd_fail(KDAS_ENOTFOUND, "there is no model '%.64s'; kdas_model_name lists them", name);
+    like = nearest(name);
+    kd_fail(KDAS_ENOTFOUND, "there is no model '%.64s'%s%s%s; kdas_model_name lists all", name,
+            like ? "; the nearest name is '" : "", like ? like : "", like ? "'" : "");
     return NULL;
 }
 
@@ -84,7 +136,8 @@ done:
 double kd_node_cost(const kd_node *node, kdas_count_rule rule)
 {
     if (node->kind != KD_NODE_OP) return 0;
-    if (rule == KDAS_COUNT_THOP) return node->op->thop ? node->op->thop(&node->desc) : 0;
+    if (rule == KDAS_COUNT_THOP)
+        return node->op->thop && !node->functional ? node->op->thop(&node->desc) : 0;
     if (rule == KDAS_COUNT_FVCORE && node->op->fvcore) return node->op->fvcore(&node->desc);
     return node->op->macs ? (double)node->op->macs(&node->desc) : 0;
 }

@@ -3,9 +3,12 @@
  * 1. Of the dictionaries of the file, and of the ways to rename its tensors, that one is taken of
  *    which most tensors fit by name and shape.
  * 2. The ways are: as they are; without the first one, two, ... words that ALL names of the
- *    dictionary begin with ("module.", "model.student."); each of those from timm's names. The
- *    counter of PyTorch's AveragedModel, beside its "module.", is no name of a network.
- * 3. Of ways that fit equally, the first in that order. Of dictionaries that fit equally, none. */
+ *    dictionary begin with ("module.", "model.student."); each of those from timm's names, and from
+ *    those of transformers. The counter of PyTorch's AveragedModel, beside its "module.", is no
+ *    name of a network.
+ * 3. Of ways that fit equally, the first in that order. Of dictionaries that fit equally, none.
+ * 4. A caller can name a dictionary, or the words that the names of one network begin with where a
+ *    flat dictionary has several ("student", "teacher"); the other names then do not count. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,8 +37,9 @@ kdas_status kd_pairing_begin(kd_pairing *p, kdas_context *ctx, const kd_params *
 
     *p        = (kd_pairing){ .ctx = ctx, .params = params, .network = network, .file = file };
     p->tensor = kd_calloc(ctx, count + 1, sizeof *p->tensor);
+    p->second = kd_calloc(ctx, count + 1, sizeof *p->second);
     p->order  = kd_calloc(ctx, count + 1, sizeof *p->order);
-    if (!p->tensor || !p->order) return KDAS_ENOMEM;
+    if (!p->tensor || !p->second || !p->order) return KDAS_ENOMEM;
     for (size_t i = 0; i < count; i++)
         p->order[i] = (int)i;
     qsort_r(p->order, count, sizeof *p->order, by_name, (void *)params);
@@ -46,8 +50,10 @@ void kd_pairing_end(kd_pairing *p)
 {
     if (!p->ctx) return;
     kd_free(p->ctx, p->tensor);
+    kd_free(p->ctx, p->second);
     kd_free(p->ctx, p->order);
     p->tensor = NULL;
+    p->second = NULL;
     p->order  = NULL;
 }
 
@@ -70,24 +76,34 @@ static int find(const kd_pairing *p, const char *name)
     return -1;
 }
 
-int kd_pairing_entry(const kd_pairing *p, const char *tensor, char name[KD_NAME_ROOM])
+const kd_st_tensor *kd_pairing_tensor(const kd_pairing *p, int64_t i)
+{
+    const kd_st_tensor *t = kd_weights_at(p->file, p->set, i);
+
+    if (p->words_length &&
+        (strncmp(t->name, p->words, p->words_length) != 0 || t->name[p->words_length] != '.'))
+        return NULL;
+    return is_averaged_count(t->name) ? NULL : t;
+}
+
+int kd_pairing_entry(const kd_pairing *p, const char *tensor, char name[KD_NAME_ROOM],
+                     kd_piece *piece)
 {
     char        bare[KD_NAME_ROOM];
     const char *front = p->prefix ? p->prefix : "";
 
-    if (is_averaged_count(tensor)) return -1;
-    if (!kd_rename(bare, &p->renaming, tensor)) bare[0] = 0; /* no entry has such a name */
+    if (!kd_rename(bare, piece, &p->renaming, tensor)) bare[0] = 0; /* no entry has such a name */
     if (p->part && !begins_with(bare, p->part)) front = p->part;
     if (snprintf(name, KD_NAME_ROOM, "%s%s", front, bare) >= KD_NAME_ROOM) return -1;
     return find(p, name);
 }
 
-bool kd_pairing_same_shape(const kd_param_entry *e, const kd_st_tensor *t)
+bool kd_pairing_same_shape(const kd_param_entry *e, const kd_st_tensor *t, kd_piece piece)
 {
     bool same = t->rank == e->rank;
 
     for (int i = 0; same && i < e->rank; i++)
-        same = t->dim[i] == e->dim[i];
+        same = t->dim[i] * (i == 0 && piece != KD_WHOLE ? 2 : 1) == e->dim[i];
     return same;
 }
 
@@ -98,15 +114,16 @@ typedef struct score {
 
 static score score_of(const kd_pairing *p)
 {
-    score s = { 0 };
-    char  name[KD_NAME_ROOM];
+    score    s = { 0 };
+    char     name[KD_NAME_ROOM];
+    kd_piece piece;
 
     for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++) {
-        const kd_st_tensor *t = kd_weights_at(p->file, p->set, i);
-        int                 k = kd_pairing_entry(p, t->name, name);
+        const kd_st_tensor *t = kd_pairing_tensor(p, i);
+        int                 k = t ? kd_pairing_entry(p, t->name, name, &piece) : -1;
 
         if (k < 0) continue;
-        if (kd_pairing_same_shape(kd_params_at(p->params, k), t))
+        if (kd_pairing_same_shape(kd_params_at(p->params, k), t, piece))
             s.fits++;
         else
             s.named++;
@@ -121,30 +138,37 @@ static bool is_better(score a, score b)
 
 /* ---- The choice ------------------------------------------------------------------------------ */
 
-static const char *first_name(const kd_weights *file, int set)
+static const char *first_name(const kd_pairing *p)
 {
-    for (int64_t i = 0; i < kd_weights_count(file, set); i++)
-        if (!is_averaged_count(kd_weights_at(file, set, i)->name))
-            return kd_weights_at(file, set, i)->name;
+    for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++)
+        if (kd_pairing_tensor(p, i)) return kd_pairing_tensor(p, i)->name;
     return "";
 }
 
-/* Bytes of the words that all names of the set begin with, and whether one is a name of timm. */
-static size_t common_words(const kd_weights *file, int set, bool *timm)
+/* Bytes of the words that all names of the set begin with, and whose names are among them. */
+static size_t common_words(const kd_pairing *p, bool there[KD_NAMINGS])
 {
-    const char *first  = first_name(file, set);
+    const char *first  = first_name(p);
     size_t      common = strlen(first);
 
-    *timm  = false;
+    for (int n = 0; n < KD_NAMINGS; n++)
+        there[n] = n == KD_NAMES_PUBLISHED; /* they are always tried */
     common = kd_names_common(first, first, common);
-    for (int64_t i = 0; i < kd_weights_count(file, set); i++) {
-        const char *name = kd_weights_at(file, set, i)->name;
+    for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++) {
+        const kd_st_tensor *t = kd_pairing_tensor(p, i);
 
-        if (is_averaged_count(name)) continue;
-        *timm  = *timm || kd_name_is_timm(name);
-        common = kd_names_common(first, name, common);
+        if (!t) continue;
+        there[kd_name_naming(t->name)] = true;
+        common                         = kd_names_common(first, t->name, common);
     }
     return common;
+}
+
+size_t kd_pairing_common(const kd_pairing *p)
+{
+    bool there[KD_NAMINGS];
+
+    return common_words(p, there);
 }
 
 /* The best renaming of the set p->set. */
@@ -152,18 +176,19 @@ static score choose_renaming(kd_pairing *p)
 {
     kd_renaming best = { 0 };
     score       most = { 0 };
-    bool        timm;
-    size_t      common = common_words(p->file, p->set, &timm);
-    const char *first  = first_name(p->file, p->set);
+    bool        there[KD_NAMINGS];
+    size_t      common = common_words(p, there);
+    const char *first  = first_name(p);
     int         words  = 0;
 
     for (size_t strip = 0; strip <= common && words <= MAX_WORDS; strip++) {
         if (strip > 0 && first[strip - 1] != '.') continue;
         words++;
-        for (int t = 0; t <= timm; t++) {
+        for (int n = 0; n < KD_NAMINGS; n++) {
             score s;
 
-            p->renaming = (kd_renaming){ .strip = strip, .timm = t };
+            if (!there[n]) continue;
+            p->renaming = (kd_renaming){ .strip = strip, .naming = (kd_naming)n };
             s           = score_of(p);
             if (!is_better(s, most)) continue;
             most = s;
@@ -173,6 +198,8 @@ static score choose_renaming(kd_pairing *p)
     p->renaming = best;
     return most;
 }
+
+int64_t kd_pairing_rename(kd_pairing *p) { return choose_renaming(p).fits; }
 
 /* "'a', 'b', 'c'": the sets of the file, of those that fit `fits` tensors where it is not NULL. */
 static void list_sets(const kd_pairing *p, const int64_t *fits, int64_t wanted, char *to,
@@ -209,10 +236,55 @@ static kdas_status refuse_sets(const kd_pairing *p, const int64_t *fits, int64_t
                    kd_weights_path(p->file), p->network, names);
 }
 
+/* Choose the words `words`, without full stops at their end, if a tensor of the set p->set begins
+ * with them and a full stop. */
+static bool take_words(kd_pairing *p, const char *words)
+{
+    size_t length = strlen(words);
+
+    while (length && words[length - 1] == '.')
+        length--;
+    for (int64_t i = 0; length && i < kd_weights_count(p->file, p->set); i++) {
+        const char *name = kd_weights_at(p->file, p->set, i)->name;
+
+        if (strncmp(name, words, length) != 0 || name[length] != '.') continue;
+        p->words        = words;
+        p->words_length = length;
+        return true;
+    }
+    return false;
+}
+
+/* What `entry` means for the set p->set: all of it, the names with p->words in front, or nothing
+ * (false). `whole`: a set has just this name, so no words are looked for. */
+static bool take_entry(kd_pairing *p, const char *entry, bool whole)
+{
+    const char *set    = kd_weights_set(p->file, p->set);
+    size_t      length = strlen(set);
+
+    p->words        = NULL;
+    p->words_length = 0;
+    if (!entry) return true;
+    if (whole) return strcmp(entry, set) == 0;
+    if (length && strncmp(entry, set, length) == 0 && entry[length] == '.' &&
+        take_words(p, entry + length + 1))
+        return true;
+    /* In a file of one set that knows no such words, the entry has no meaning. */
+    return take_words(p, entry) || kd_weights_sets(p->file) == 1;
+}
+
+static bool is_set(const kd_weights *file, const char *entry)
+{
+    for (int s = 0; entry && s < kd_weights_sets(file); s++)
+        if (strcmp(entry, kd_weights_set(file, s)) == 0) return true;
+    return false;
+}
+
 kdas_status kd_pairing_choose(kd_pairing *p, const char *entry, int64_t *fits)
 {
     int         sets = kd_weights_sets(p->file), equal = 0, best = -1;
     int64_t    *all      = kd_calloc(p->ctx, (size_t)sets, sizeof *all);
+    bool        whole    = is_set(p->file, entry);
     score       most     = { 0 };
     kd_renaming renaming = { 0 };
     kdas_status st       = KDAS_OK;
@@ -221,7 +293,7 @@ kdas_status kd_pairing_choose(kd_pairing *p, const char *entry, int64_t *fits)
     for (p->set = 0; p->set < sets; p->set++) {
         score s;
 
-        if (entry && sets > 1 && strcmp(entry, kd_weights_set(p->file, p->set)) != 0) continue;
+        if (!take_entry(p, entry, whole)) continue;
         s           = choose_renaming(p);
         all[p->set] = s.fits;
         if (best >= 0 && !is_better(s, most)) {
@@ -233,7 +305,8 @@ kdas_status kd_pairing_choose(kd_pairing *p, const char *entry, int64_t *fits)
         most     = s;
         renaming = p->renaming;
     }
-    p->set      = KD_MAX(best, 0);
+    p->set = KD_MAX(best, 0);
+    take_entry(p, entry, whole);
     p->renaming = renaming;
     *fits       = most.fits;
     if (entry && best < 0)
@@ -255,12 +328,16 @@ static void put_shape(char *to, size_t size, int rank, const int64_t *dim)
     if (at < size) snprintf(to + at, size - at, ")");
 }
 
-static kdas_status refuse_shape(const kd_pairing *p, const kd_param_entry *e, const kd_st_tensor *t)
+static kdas_status refuse_shape(const kd_pairing *p, const kd_param_entry *e, const kd_st_tensor *t,
+                                kd_piece piece)
 {
-    char has[128], wants[128];
+    char    has[128], wants[128];
+    int64_t dim[KDAS_MAX_DIMS];
 
+    for (int i = 0; i < e->rank; i++)
+        dim[i] = i == 0 && piece != KD_WHOLE ? e->dim[i] / 2 : e->dim[i];
     put_shape(has, sizeof has, t->rank, t->dim);
-    put_shape(wants, sizeof wants, e->rank, e->dim);
+    put_shape(wants, sizeof wants, e->rank, dim);
     return kd_fail(KDAS_ESHAPE, "'%s': tensor '%.200s' has the shape %s, the model wants %s",
                    kd_weights_path(p->file), t->name, has, wants);
 }
@@ -269,6 +346,23 @@ static kdas_status missing(const kd_pairing *p, const kd_param_entry *e)
 {
     return kd_fail(KDAS_ENOTFOUND, "'%s' lacks the tensor '%s' of model '%s'",
                    kd_weights_path(p->file), e->name, p->network);
+}
+
+/* An entry that the file has in two halves needs both. */
+static kdas_status check_halves(const kd_pairing *p)
+{
+    for (int k = 0; k < kd_params_count(p->params); k++) {
+        const kd_param_entry *e = kd_params_at(p->params, k);
+        const kd_st_tensor   *t = p->tensor[k];
+
+        if (p->second[k] && !t)
+            return kd_fail(KDAS_ENOTFOUND, "'%s' has the values '%.200s', but not the keys of '%s'",
+                           kd_weights_path(p->file), p->second[k]->name, e->name);
+        if (!p->second[k] && t && t->rank > 0 && t->dim[0] != e->dim[0])
+            return kd_fail(KDAS_ENOTFOUND, "'%s' has the keys '%.200s', but not the values of '%s'",
+                           kd_weights_path(p->file), t->name, e->name);
+    }
+    return KDAS_OK;
 }
 
 /* Whether the names of the model's part are there at all. */
@@ -309,26 +403,37 @@ static kdas_status check_complete(const kd_pairing *p)
     return KDAS_OK;
 }
 
+/* Give tensor `t` to the entry k, of which it is a piece. */
+static kdas_status give(kd_pairing *p, int k, const kd_st_tensor *t, kd_piece piece)
+{
+    const kd_param_entry *e      = kd_params_at(p->params, k);
+    const kd_st_tensor  **tensor = piece == KD_SECOND_HALF ? p->second : p->tensor;
+
+    if (p->part && tensor[k] && !begins_with(t->name + p->renaming.strip, p->part))
+        return KDAS_OK; /* a name with the part in front counts before one without */
+    if (!kd_pairing_same_shape(e, t, piece)) return refuse_shape(p, e, t, piece);
+    tensor[k] = t;
+    return KDAS_OK;
+}
+
 kdas_status kd_pairing_make(kd_pairing *p, bool partial, bool extra)
 {
     char name[KD_NAME_ROOM];
 
     for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++) {
-        const kd_st_tensor *t = kd_weights_at(p->file, p->set, i);
+        const kd_st_tensor *t = kd_pairing_tensor(p, i);
+        kd_piece            piece;
         int                 k;
 
-        if (is_averaged_count(t->name)) continue;
-        k = kd_pairing_entry(p, t->name, name);
-        if (k >= 0 && p->part && p->tensor[k] && !begins_with(t->name + p->renaming.strip, p->part))
-            continue; /* a name with the part in front counts before one without */
-        if (k >= 0 && !kd_pairing_same_shape(kd_params_at(p->params, k), t))
-            return refuse_shape(p, kd_params_at(p->params, k), t);
+        if (!t) continue;
+        k = kd_pairing_entry(p, t->name, name, &piece);
         if (k >= 0)
-            p->tensor[k] = t;
+            KD_RETURN(give(p, k, t, piece));
         else if (!extra && !p->part)
             return kd_fail(KDAS_ENOTFOUND, "'%s': model '%s' has no tensor '%.200s'",
                            kd_weights_path(p->file), p->network, name);
     }
+    KD_RETURN(check_halves(p));
     if (p->part) KD_RETURN(check_part(p));
     return partial && !p->part ? KDAS_OK : check_complete(p);
 }

@@ -14,8 +14,12 @@ typedef struct kd_pairing {
     const char          *prefix, *part; /* of kdas_load_options */
     int                 *order;         /* entries by name */
     int                  set;           /* the choice */
+    const char          *words;         /* that its names begin with; others do not count */
+    size_t               words_length;  /* 0: all names count */
     kd_renaming          renaming;
     const kd_st_tensor **tensor; /* by entry; NULL: not in the file */
+    const kd_st_tensor *
+        *second; /* the second half of an entry whose tensor is the first; or NULL */
 } kd_pairing;
 
 /* Memory for the pairing of a network's parameters with a file; all are borrowed. */
@@ -23,10 +27,14 @@ kdas_status kd_pairing_begin(kd_pairing *p, kdas_context *ctx, const kd_params *
                              const char *network, const kd_weights *file);
 void        kd_pairing_end(kd_pairing *p);
 
+/* Tensor `i` of the chosen set; NULL: it does not count, since it has not the chosen words in front,
+ * or is the counter of an average. */
+const kd_st_tensor *kd_pairing_tensor(const kd_pairing *p, int64_t i);
 /* The entry for a tensor of the file, under the chosen renaming; -1: none. `name`: what it was
- * looked up by. */
-int  kd_pairing_entry(const kd_pairing *p, const char *tensor, char name[KD_NAME_ROOM]);
-bool kd_pairing_same_shape(const kd_param_entry *e, const kd_st_tensor *t);
+ * looked up by. `piece`: which part of the entry it is. */
+int  kd_pairing_entry(const kd_pairing *p, const char *tensor, char name[KD_NAME_ROOM],
+                      kd_piece *piece);
+bool kd_pairing_same_shape(const kd_param_entry *e, const kd_st_tensor *t, kd_piece piece);
 /* Whether a file of the network may lack the entry: counters of batches, and what no op reads. */
 static inline bool kd_pairing_may_lack(const kd_param_entry *e)
 {
@@ -34,10 +42,15 @@ static inline bool kd_pairing_may_lack(const kd_param_entry *e)
 }
 
 /* Choose the set and the renaming of which most tensors fit the entries by name and shape; of
- * equals, the one that changes names least. `entry`: the set's name, or NULL for any. Returns how
- * many fit in *fits. KDAS_ENOTFOUND: no such set. KDAS_EINVAL: several sets fit equally; the
- * sentence lists them. */
+ * equals, the one that changes names least. `entry`: the set's name, or the words that some of its
+ * names begin with, or both with a full stop between; NULL for any. It is borrowed. Returns how many
+ * fit in *fits. KDAS_ENOTFOUND: no such set. KDAS_EINVAL: several sets fit equally; the sentence
+ * lists them. */
 kdas_status kd_pairing_choose(kd_pairing *p, const char *entry, int64_t *fits);
+/* Choose the renaming alone, where set and words are known. Returns how many fit. */
+int64_t kd_pairing_rename(kd_pairing *p);
+/* Bytes of the words that all names of the set that count begin with, their full stop included. */
+size_t kd_pairing_common(const kd_pairing *p);
 /* Pair by the choice. Fails with the name of the first tensor that is missing, unknown or of
  * another shape. */
 kdas_status kd_pairing_make(kd_pairing *p, bool partial, bool extra);

@@ -2,6 +2,7 @@
  * identification on the shallow map, and similarity aggregation of both. It has two logit maps
  * at input size, P1 and P2. The published predictor thresholds sigmoid(P1 + P2). */
 #include "model/model.h"
+#include "model/partial_decoder.h"
 #include "model/pvt_v2.h"
 
 #define CHANNELS 32 /* of the decoder */
@@ -17,25 +18,13 @@ static kd_node *times(kd_graph *g, kd_node *x, double factor, bool align, int co
                      (int64_t)((double)s.dim[2] * factor), align, counted);
 }
 
-static kd_node *up2(kd_graph *g, kd_node *x, int counted) { return times(g, x, 2, true, counted); }
-
-/* The cascaded fusion module. x1 is the deepest map (strides 32, 16, 8). */
-static kd_node *cfm(kd_graph *g, kd_node *x1, kd_node *x2, kd_node *x3)
+/* The cascaded fusion module: dense aggregation, and back to the decoder's channels. */
+static kd_node *cfm(kd_graph *g, kd_node *t4, kd_node *t3, kd_node *t2)
 {
-    const int c = CHANNELS;
-    kd_node  *up_x1, *a, *b, *x;
+    kd_node *x;
 
     kd_scope(g, "CFM");
-    up_x1 = up2(g, x1, 3);
-    a     = kd_mul(g, x2, kd_conv_bn(g, "conv_upsample1", up_x1, c, 3, 1));
-    b     = kd_mul(g, kd_conv_bn(g, "conv_upsample2", up2(g, up_x1, 1), c, 3, 1),
-                   kd_conv_bn(g, "conv_upsample3", up2(g, x2, 1), c, 3, 1));
-    b     = kd_mul(g, b, x3);
-    x     = kd_conv_bn(g, "conv_upsample4", up_x1, c, 3, 1);
-    x     = kd_conv_bn(g, "conv_concat2", kd_concat(g, 2, (kd_node *[]){ a, x }), 2 * c, 3, 1);
-    x     = kd_conv_bn(g, "conv_upsample5", up2(g, x, 1), 2 * c, 3, 1);
-    x     = kd_conv_bn(g, "conv_concat3", kd_concat(g, 2, (kd_node *[]){ b, x }), 3 * c, 3, 1);
-    x     = kd_conv_bn(g, "conv4", x, c, 3, 1);
+    x = kd_conv_bn(g, "conv4", kd_aggregate(g, t4, t3, t2), CHANNELS, 3, 1);
     kd_scope_end(g);
     return x;
 }

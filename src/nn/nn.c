@@ -264,6 +264,34 @@ void kd_idle_conv_bn(kd_graph *g, const char *name, int64_t in, int64_t out, int
     kd_scope_end(g);
 }
 
+static kd_node *excite_layer(kd_graph *g, const char *name, kd_node *x, int64_t out,
+                             const kd_excite_form *form)
+{
+    return form->conv ? kd_conv_layer(g, name, x, out, 1, 1, 0, form->bias, form->style)
+                      : kd_linear_layer(g, name, x, out, form->bias, form->style);
+}
+
+kd_node *kd_squeeze_excite(kd_graph *g, kd_node *x, kd_excite_form form)
+{
+    kd_node *s = kd_pool_avg(g, x, 1, 1, 1);
+
+    s = excite_layer(g, form.narrow, s, form.hidden, &form);
+    s = form.silu ? kd_silu(g, s) : kd_relu(g, s);
+    s = excite_layer(g, form.wide, s, kd_shape(x).dim[3], &form);
+    return kd_mul(g, x, kd_sigmoid(g, s));
+}
+
+kd_node *kd_repeat_pixels(kd_graph *g, kd_node *x)
+{
+    kdas_desc s = kd_shape(x);
+    int64_t   n = s.dim[0], h = s.dim[1], row = 2 * s.dim[2] * s.dim[3];
+
+    x = kd_concat(g, 2, (kd_node *[]){ x, x }); /* every pixel twice in a row */
+    x = kd_reshape(g, x, n, h, 1, row);
+    x = kd_concat(g, 2, (kd_node *[]){ x, x }); /* every row twice */
+    return kd_reshape(g, x, n, 2 * h, 2 * s.dim[2], s.dim[3]);
+}
+
 kd_node *kd_residual(kd_graph *g, kd_node *x, kd_node *branch, float drop_path)
 {
     if (drop_path > 0 && kd_graph_mode(g) == KD_TRAIN) branch = kd_drop_path(g, branch, drop_path);

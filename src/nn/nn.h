@@ -53,6 +53,19 @@ void kd_idle_conv(kd_graph *g, const char *name, int64_t in, int64_t out, int k,
 void kd_idle_linear(kd_graph *g, const char *name, int64_t in, int64_t out);
 void kd_idle_batch_norm(kd_graph *g, const char *name, int64_t c);
 void kd_idle_conv_bn(kd_graph *g, const char *name, int64_t in, int64_t out, int k);
+/* Squeeze and excitation (arXiv 1709.01507): each channel of x times a factor in (0, 1), which two
+ * small layers make of the channels' means. */
+typedef struct kd_excite_form {
+    const char *narrow, *wide; /* names of the layers, C to hidden and back */
+    int64_t     hidden;
+    bool        conv; /* the weights are those of 1 x 1 convolutions, (out,C,1,1); else (out,C) */
+    bool        bias;
+    bool        silu; /* between the layers; else ReLU */
+    kd_style    style;
+} kd_excite_form;
+kd_node *kd_squeeze_excite(kd_graph *g, kd_node *x, kd_excite_form form);
+/* Twice as high and as wide: each pixel four times, as PyTorch's "nearest" resize does. */
+kd_node *kd_repeat_pixels(kd_graph *g, kd_node *x);
 /* x + drop_path(branch). */
 kd_node *kd_residual(kd_graph *g, kd_node *x, kd_node *branch, float drop_path);
 

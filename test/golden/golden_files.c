@@ -156,6 +156,8 @@ kdas_status golden_fill_model(kdas_model *model, const char *prefix)
             kd_test_fill(values, n, full, 0.1, 0.0);
         else if (ends_with(name, ".num_batches_tracked"))
             values[0] = 0;
+        else if (ends_with(name, ".positional_embedding"))
+            kd_test_fill(values, n, full, 0.5, 0.0);
         else if (rank == 1) /* the weight of a norm layer */
             kd_test_fill(values, n, full, 0.1, 1.0);
         else

@@ -21,7 +21,7 @@ static kdas_status make_model(kdas_model **out, const golden_case *c, const char
     kdas_model_options_init(&o, sizeof o);
     o.drop_path = 0;
     o.trainable = trainable;
-    snprintf(name, sizeof name, "%s%s", strchr(size, '_') ? "" : "polyp_pvt_", size);
+    snprintf(name, sizeof name, "%s%s", strlen(size) == 2 ? "polyp_pvt_" : "", size);
     st = kdas_model_create(out, c->ctx, name, &o);
     return st == KDAS_OK ? golden_fill_model(*out, fill) : st;
 }

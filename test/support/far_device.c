@@ -242,9 +242,9 @@ static kdas_status far_prepare(kdas_device *d, const kdas_node_desc *node, kdas_
     return k->prepare ? k->prepare(d->inner, node, plan) : KDAS_OK;
 }
 
-/* Kernels release what the host allocated, all of them alike; conv2d has more. */
+/* Kernels release what the host allocated, all of them alike; convolutions have more. */
 static void release_block(kdas_device *d, void *state) { d->host.free(d->host.user, state); }
-static void release_conv2d(kdas_device *d, void *state)
+static void release_conv(kdas_device *d, void *state)
 {
     for (const kdas_kernel *k = d->backend->kernels; k->op; k++)
         if (k->op == KDAS_OP_CONV2D) {
@@ -479,9 +479,9 @@ static void add_kernel(int *count, const kdas_kernel *from,
     *k          = *from;
     k->supports = supports;
     k->prepare  = from->prepare ? far_prepare : NULL;
-    k->release  = !from->release               ? NULL
-                  : from->op == KDAS_OP_CONV2D ? release_conv2d
-                                               : release_block;
+    k->release  = !from->release                                               ? NULL
+                  : from->op == KDAS_OP_CONV2D || from->op == KDAS_OP_DECONV2D ? release_conv
+                                                                               : release_block;
     k->pack     = from->pack ? far_pack : NULL;
     k->forward  = far_forward;
     k->backward = from->backward ? far_backward : NULL;

@@ -1,4 +1,4 @@
-/* conv.c - CONV2D: x (N,H,W,C), w (O,C,kh,kw), [b (O)] -> (N,H',W',O), computed by oneDNN. */
+/* conv.c - CONV2D and DECONV2D: x (N,H,W,C), w, [b (O)] -> (N,H',W',O), computed by oneDNN. */
 #include "backend/cpu/onednn.h"
 
 static size_t round64(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
@@ -10,7 +10,7 @@ static size_t bytes_of(const kdas_desc *d)
     return (size_t)(d->dim[0] * d->dim[1] * d->dim[2] * d->dim[3]) * size;
 }
 
-static kdas_status conv2d_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
     kd_conv_sizes sizes;
     kd_conv      *conv;
@@ -27,19 +27,19 @@ static kdas_status conv2d_prepare(kdas_device *device, const kdas_node_desc *nod
     return KDAS_OK;
 }
 
-static void conv2d_release(kdas_device *device, void *state)
+static void release(kdas_device *device, void *state)
 {
     (void)device;
     kd_conv_destroy(state);
 }
 
-static kdas_status conv2d_pack(kdas_device *device, const kdas_call *call)
+static kdas_status pack(kdas_device *device, const kdas_call *call)
 {
     (void)device;
     return kd_conv_pack(call->state, call->in[1], call->packed);
 }
 
-static kdas_status conv2d_forward(kdas_device *device, const kdas_call *call)
+static kdas_status forward(kdas_device *device, const kdas_call *call)
 {
     (void)device;
     return kd_conv_forward(call->state, call->in[0], call->packed, call->in[2], call->out,
@@ -56,7 +56,7 @@ static kdas_status add_into(kdas_device *device, const kdas_desc *x, void *dx, v
     return (*code)[KDAS_OP_ADD]->forward(device, &call);
 }
 
-static kdas_status conv2d_backward(kdas_device *device, const kdas_call *call)
+static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
     size_t x_bytes = bytes_of(&call->node->in[0]);
     bool   add     = call->add & 1;
@@ -71,10 +71,10 @@ static kdas_status conv2d_backward(kdas_device *device, const kdas_call *call)
     return add ? add_into(device, &call->node->in[0], call->din[0], call->work) : KDAS_OK;
 }
 
-const kd_cpu_kernel kd_cpu_conv2d = {
-    .prepare  = conv2d_prepare,
-    .release  = conv2d_release,
-    .pack     = conv2d_pack,
-    .forward  = conv2d_forward,
-    .backward = conv2d_backward,
+const kd_cpu_kernel kd_cpu_conv = {
+    .prepare  = prepare,
+    .release  = release,
+    .pack     = pack,
+    .forward  = forward,
+    .backward = backward,
 };

@@ -69,8 +69,8 @@ typedef atomic_int kd_cpu_verdict;
 kdas_status kd_cpu_trusted(const kd_cpu_code **out, const kdas_host *host, kd_cpu_verdict *verdict,
                            const kd_cpu_code *tried, const kd_cpu_code *known);
 
-/* ---- conv.c: CONV2D on oneDNN ---- */
-extern const kd_cpu_kernel kd_cpu_conv2d;
+/* ---- conv.c: CONV2D and DECONV2D on oneDNN ---- */
+extern const kd_cpu_kernel kd_cpu_conv;
 
 /* ---- matmul.c: MATMUL on OpenBLAS where it is large, else in simd/ ---- */
 extern const kd_cpu_kernel kd_cpu_matmul;

@@ -15,11 +15,14 @@ struct kd_onednn {
 
 /* ---- the two interfaces ---- */
 
-/* A convolution's operands as oneDNN counts them: x, weights, bias (absent: ndims 0), out. */
+/* A convolution's operands as oneDNN counts them: x, weights, bias (absent: ndims 0), out. Weights are (O,I,kh,kw), or
+ * (groups,O,I,kh,kw) with the channels of one group; the transposed convolution's, too. */
 typedef struct geometry {
-    dnnl_dims_t      x, w, b, out, stride, pad, pad_end, dilation;
-    dnnl_data_type_t type; /* of x, out and packed weights; others are f32 */
-    bool             bias;
+    dnnl_dims_t       x, w, b, out, stride, pad, pad_end, dilation;
+    int               w_rank;
+    dnnl_format_tag_t w_tag; /* the order in which PyTorch keeps them */
+    dnnl_data_type_t  type;  /* of x, out and packed weights; others are f32 */
+    bool              bias, transposed;
 } geometry;
 
 /* FNV-1a, continued from `hash`. */
@@ -102,51 +105,56 @@ static dnnl_status_t layouts_make(layouts *l, const geometry *g)
 {
     dnnl_status_t s = layout_make(&l->x, 4, g->x, g->type, dnnl_acdb);
 
-    if (!s) s = layout_make(&l->any, 4, g->w, g->type, dnnl_format_tag_any);
-    if (!s) s = layout_make(&l->any_f32, 4, g->w, dnnl_f32, dnnl_format_tag_any);
+    if (!s) s = layout_make(&l->any, g->w_rank, g->w, g->type, dnnl_format_tag_any);
+    if (!s) s = layout_make(&l->any_f32, g->w_rank, g->w, dnnl_f32, dnnl_format_tag_any);
     if (!s) s = layout_make(&l->out, 4, g->out, g->type, dnnl_acdb);
     if (!s && g->bias) s = layout_make(&l->b, 1, g->b, dnnl_f32, dnnl_a);
     return s;
 }
+
+/* Both kinds of convolution have the same functions by other names. */
+#if DNNL_VERSION_MAJOR >= 3
+#define CALL(g, name, ...)                                                            \
+    ((g)->transposed ? dnnl_deconvolution_##name##_primitive_desc_create(__VA_ARGS__) \
+                     : dnnl_convolution_##name##_primitive_desc_create(__VA_ARGS__))
+#else
+#define CALL(g, name, ...)                                                        \
+    ((g)->transposed ? dnnl_dilated_deconvolution_##name##_desc_init(__VA_ARGS__) \
+                     : dnnl_dilated_convolution_##name##_desc_init(__VA_ARGS__))
+#endif
 
 /* The primitive descriptor of one direction; `hint`: that of the forward, for the other two. */
 static dnnl_status_t describe(dnnl_primitive_desc_t *out, dnnl_engine_t engine, direction way,
                               const geometry *g, const layouts *l, const_dnnl_primitive_attr_t attr,
                               const_dnnl_primitive_desc_t hint)
 {
-    const dnnl_alg_kind_t alg = dnnl_convolution_direct;
+    const dnnl_alg_kind_t alg = g->transposed ? dnnl_deconvolution_direct : dnnl_convolution_direct;
     layout_ref            b   = g->bias ? REF(l->b) : NULL;
 #if DNNL_VERSION_MAJOR >= 3
     switch (way) {
     case FORWARD:
-        return dnnl_convolution_forward_primitive_desc_create(
-            out, engine, dnnl_forward_training, alg, l->x, l->any, b, l->out, g->stride,
-            g->dilation, g->pad, g->pad_end, attr);
+        return CALL(g, forward, out, engine, dnnl_forward_training, alg, l->x, l->any, b, l->out,
+                    g->stride, g->dilation, g->pad, g->pad_end, attr);
     case BACKWARD_DATA:
-        return dnnl_convolution_backward_data_primitive_desc_create(out, engine, alg, l->x, l->any,
-                                                                    l->out, g->stride, g->dilation,
-                                                                    g->pad, g->pad_end, hint, attr);
+        return CALL(g, backward_data, out, engine, alg, l->x, l->any, l->out, g->stride,
+                    g->dilation, g->pad, g->pad_end, hint, attr);
     default:
-        return dnnl_convolution_backward_weights_primitive_desc_create(
-            out, engine, alg, l->x, l->any_f32, b, l->out, g->stride, g->dilation, g->pad,
-            g->pad_end, hint, attr);
+        return CALL(g, backward_weights, out, engine, alg, l->x, l->any_f32, b, l->out, g->stride,
+                    g->dilation, g->pad, g->pad_end, hint, attr);
     }
 #else
-    dnnl_convolution_desc_t op;
+    dnnl_convolution_desc_t op; /* the other kind's is the same type */
     dnnl_status_t           s;
 
     if (way == FORWARD)
-        s = dnnl_dilated_convolution_forward_desc_init(&op, dnnl_forward_training, alg, REF(l->x),
-                                                       REF(l->any), b, REF(l->out), g->stride,
-                                                       g->dilation, g->pad, g->pad_end);
+        s = CALL(g, forward, &op, dnnl_forward_training, alg, REF(l->x), REF(l->any), b,
+                 REF(l->out), g->stride, g->dilation, g->pad, g->pad_end);
     else if (way == BACKWARD_DATA)
-        s = dnnl_dilated_convolution_backward_data_desc_init(&op, alg, REF(l->x), REF(l->any),
-                                                             REF(l->out), g->stride, g->dilation,
-                                                             g->pad, g->pad_end);
+        s = CALL(g, backward_data, &op, alg, REF(l->x), REF(l->any), REF(l->out), g->stride,
+                 g->dilation, g->pad, g->pad_end);
     else
-        s = dnnl_dilated_convolution_backward_weights_desc_init(
-            &op, alg, REF(l->x), REF(l->any_f32), b, REF(l->out), g->stride, g->dilation, g->pad,
-            g->pad_end);
+        s = CALL(g, backward_weights, &op, alg, REF(l->x), REF(l->any_f32), b, REF(l->out),
+                 g->stride, g->dilation, g->pad, g->pad_end);
     return s ? s : dnnl_primitive_desc_create(out, &op, attr, engine, hint);
 #endif
 }
@@ -158,10 +166,11 @@ static size_t layout_bytes(layout_ref l)
 
 /* ---- device ---- */
 
-static kdas_status failed(const kdas_host *host, dnnl_status_t s, const char *what)
+static kdas_status failed(const kdas_host *host, dnnl_status_t s, const char *what,
+                          const char *whose)
 {
     return host->fail(s == dnnl_out_of_memory ? KDAS_ENOMEM : KDAS_EBACKEND,
-                      "cpu: oneDNN could not %s (its status %d)", what, (int)s);
+                      "cpu: oneDNN could not %s%s (its status %d)", what, whose, (int)s);
 }
 
 static void limit_isa(const kdas_host *host, const char *isa)
@@ -190,7 +199,7 @@ kdas_status kd_onednn_open(kd_onednn **out, const kdas_host *host, const char *i
     if (!s) s = dnnl_stream_create(&dnn->stream, dnn->engine, dnnl_stream_default_flags);
     if (s) {
         kd_onednn_close(dnn);
-        return failed(host, s, "start");
+        return failed(host, s, "start", "");
     }
     *out = dnn;
     return KDAS_OK;
@@ -269,33 +278,55 @@ static dnnl_status_t pass_run(pass *p, dnnl_stream_t stream, void *const *pointe
 /* ---- convolution ---- */
 
 struct kd_conv {
-    kd_onednn *dnn;
-    geometry   g;
-    pass       forward, data, weights;
-    pass       pack_forward, pack_data; /* PyTorch's layout to the primitives' */
-    pass       unpack;                  /* the reverse, added                  */
-    size_t     packed_forward;          /* bytes of the forward's weights      */
-    uint64_t   pack_key;                /* hash of the packed layouts          */
-    size_t     fresh_weights, fresh_bias;
+    kd_onednn  *dnn;
+    const char *name; /* of the op */
+    geometry    g;
+    pass        forward, data, weights;
+    pass        pack_forward, pack_data; /* PyTorch's layout to the primitives' */
+    pass        unpack;                  /* the reverse, added                  */
+    size_t      packed_forward;          /* bytes of the forward's weights      */
+    uint64_t    pack_key;                /* hash of the packed layouts          */
+    size_t      fresh_weights, fresh_bias;
 };
+
+/* The weights' dimensions and PyTorch's order of them: (O,I,kh,kw), the groups one after the other along O; transposed,
+ * (I,O,kh,kw). */
+static void set_weights(geometry *g, const int64_t *w, int64_t groups)
+{
+    if (g->transposed) {
+        memcpy(g->w, (dnnl_dims_t){ w[1], w[0], w[2], w[3] }, sizeof g->w);
+        g->w_rank = 4;
+        g->w_tag  = dnnl_bacd;
+    } else if (groups > 1) {
+        memcpy(g->w, (dnnl_dims_t){ groups, w[0] / groups, w[1], w[2], w[3] }, sizeof g->w);
+        g->w_rank = 5;
+        g->w_tag  = dnnl_abcde;
+    } else {
+        memcpy(g->w, (dnnl_dims_t){ w[0], w[1], w[2], w[3] }, sizeof g->w);
+        g->w_rank = 4;
+        g->w_tag  = dnnl_abcd;
+    }
+}
 
 static geometry geometry_of(const kdas_node_desc *node)
 {
     const kdas_conv_attr *a = node->attr;
-    const int64_t        *x = node->in[0].dim, *w = node->in[1].dim, *out = node->out.dim;
-
-    return (geometry){
-        .x        = { x[0], x[3], x[1], x[2] },
-        .w        = { w[0], w[1], w[2], w[3] },
-        .b        = { w[0] },
-        .out      = { out[0], out[3], out[1], out[2] },
-        .stride   = { a->stride, a->stride },
-        .dilation = { a->dilation - 1, a->dilation - 1 },
-        .pad      = { a->pad[0], a->pad[1] },
-        .pad_end  = { a->pad_end[0], a->pad_end[1] },
-        .type     = node->in[0].dtype == KDAS_BF16 ? dnnl_bf16 : dnnl_f32,
-        .bias     = node->inputs > 2 && node->in[2].dim[0] != 0,
+    const int64_t        *x = node->in[0].dim, *out = node->out.dim;
+    geometry              g = {
+                     .x          = { x[0], x[3], x[1], x[2] },
+                     .b          = { out[3] },
+                     .out        = { out[0], out[3], out[1], out[2] },
+                     .stride     = { a->stride, a->stride },
+                     .dilation   = { a->dilation - 1, a->dilation - 1 },
+                     .pad        = { a->pad[0], a->pad[1] },
+                     .pad_end    = { a->pad_end[0], a->pad_end[1] },
+                     .type       = node->in[0].dtype == KDAS_BF16 ? dnnl_bf16 : dnnl_f32,
+                     .bias       = node->inputs > 2 && node->in[2].dim[0] != 0,
+                     .transposed = node->op == KDAS_OP_DECONV2D,
     };
+
+    set_weights(&g, node->in[1].dim, a->groups);
+    return g;
 }
 
 /* A reorder of weights to another layout; `add`: adds to it. */
@@ -380,7 +411,7 @@ static dnnl_status_t make_passes(kd_conv *c, uint32_t wants, size_t *packed)
     memset(&l, 0, sizeof l);
     memset(&plain, 0, sizeof plain);
     s = layouts_make(&l, &c->g);
-    if (!s) s = layout_make(&plain, 4, c->g.w, dnnl_f32, dnnl_abcd);
+    if (!s) s = layout_make(&plain, c->g.w_rank, c->g.w, dnnl_f32, c->g.w_tag);
     if (!s) s = dnnl_primitive_attr_create(&attr);
     if (!s) s = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
     if (!s) s = describe(&forward, engine, FORWARD, &c->g, &l, attr, NULL);
@@ -403,16 +434,19 @@ static dnnl_status_t make_passes(kd_conv *c, uint32_t wants, size_t *packed)
 kdas_status kd_conv_create(kd_conv **out, kd_onednn *dnn, const kdas_node_desc *node,
                            kd_conv_sizes *sizes)
 {
-    kd_conv      *c = dnn->host.alloc(dnn->host.user, sizeof *c);
+    const char   *name = node->op == KDAS_OP_DECONV2D ? "deconv2d" : "conv2d";
+    kd_conv      *c    = dnn->host.alloc(dnn->host.user, sizeof *c);
     dnnl_status_t s;
 
     *out = NULL;
-    if (!c) return dnn->host.fail(KDAS_ENOMEM, "conv2d: no memory for its plan");
-    *c = (kd_conv){ .dnn = dnn, .g = geometry_of(node), .pack_key = 0xcbf29ce484222325u };
-    s  = make_passes(c, node->wants, &sizes->packed);
+    if (!c) return dnn->host.fail(KDAS_ENOMEM, "%s: no memory for its plan", name);
+    *c = (kd_conv){
+        .dnn = dnn, .name = name, .g = geometry_of(node), .pack_key = 0xcbf29ce484222325u
+    };
+    s = make_passes(c, node->wants, &sizes->packed);
     if (s) {
         kd_conv_destroy(c);
-        return failed(&dnn->host, s, "prepare conv2d");
+        return failed(&dnn->host, s, "prepare ", name);
     }
     sizes->pack_key = c->pack_key | 1;
     sizes->forward  = c->forward.scratch;
@@ -422,8 +456,8 @@ kdas_status kd_conv_create(kd_conv **out, kd_onednn *dnn, const kdas_node_desc *
     /* pack() has no scratch */
     if (c->pack_forward.scratch || c->pack_data.scratch) {
         kd_conv_destroy(c);
-        return dnn->host.fail(KDAS_EBACKEND,
-                              "conv2d: oneDNN wants scratch memory to reorder weights");
+        return dnn->host.fail(KDAS_EBACKEND, "%s: oneDNN wants scratch memory to reorder weights",
+                              name);
     }
     *out = c;
     return KDAS_OK;
@@ -448,7 +482,7 @@ static kdas_status run(kd_conv *c, pass *p, void *const *pointer, const char *wh
 {
     dnnl_status_t s = pass_run(p, c->dnn->stream, pointer);
 
-    return s ? failed(&c->dnn->host, s, what) : KDAS_OK;
+    return s ? failed(&c->dnn->host, s, what, c->name) : KDAS_OK;
 }
 
 kdas_status kd_conv_pack(kd_conv *c, const float *w, void *packed)
@@ -456,9 +490,8 @@ kdas_status kd_conv_pack(kd_conv *c, const float *w, void *packed)
     void *to_forward[] = { NULL, (void *)w, packed };
     void *to_data[]    = { NULL, (void *)w, (char *)packed + c->packed_forward };
 
-    KD_RETURN(run(c, &c->pack_forward, to_forward, "pack the weights of conv2d"));
-    return c->data.primitive ? run(c, &c->pack_data, to_data, "pack the weights of conv2d")
-                             : KDAS_OK;
+    KD_RETURN(run(c, &c->pack_forward, to_forward, "pack the weights of "));
+    return c->data.primitive ? run(c, &c->pack_data, to_data, "pack the weights of ") : KDAS_OK;
 }
 
 kdas_status kd_conv_forward(kd_conv *c, const void *x, const void *packed, const float *b,
@@ -466,7 +499,7 @@ kdas_status kd_conv_forward(kd_conv *c, const void *x, const void *packed, const
 {
     void *pointer[] = { work, (void *)x, (void *)packed, out, (void *)b };
 
-    return run(c, &c->forward, pointer, "run conv2d");
+    return run(c, &c->forward, pointer, "run ");
 }
 
 kdas_status kd_conv_backward_data(kd_conv *c, const void *dout, const void *packed, void *dx,
@@ -474,7 +507,7 @@ kdas_status kd_conv_backward_data(kd_conv *c, const void *dout, const void *pack
 {
     void *pointer[] = { work, (void *)dout, (char *)packed + c->packed_forward, dx };
 
-    return run(c, &c->data, pointer, "run conv2d's gradient of x");
+    return run(c, &c->data, pointer, "compute the gradient of x of ");
 }
 
 kdas_status kd_conv_backward_weights(kd_conv *c, const void *x, const void *dout, float *dw,
@@ -485,8 +518,8 @@ kdas_status kd_conv_backward_weights(kd_conv *c, const void *x, const void *dout
     void  *pointer[] = { scratch, (void *)x, (void *)dout, work, fresh_b };
     void  *back[]    = { scratch, work, dw };
 
-    KD_RETURN(run(c, &c->weights, pointer, "run conv2d's gradient of the weights"));
+    KD_RETURN(run(c, &c->weights, pointer, "compute the gradient of the weights of "));
     for (int64_t i = 0; db && i < c->g.b[0]; i++)
         db[i] += fresh_b[i];
-    return dw ? run(c, &c->unpack, back, "add conv2d's gradient of the weights") : KDAS_OK;
+    return dw ? run(c, &c->unpack, back, "add the gradient of the weights of ") : KDAS_OK;
 }

@@ -1,5 +1,5 @@
-/* onednn.h - the only interface to oneDNN: convolution with N,H,W,C activations and PyTorch's weights. onednn.c builds with
- * 2.6 and with v3; no other file includes a header of oneDNN. */
+/* onednn.h - the only interface to oneDNN: CONV2D and DECONV2D with N,H,W,C activations and PyTorch's weights. onednn.c builds
+ * with 2.6 and with v3; no other file includes a header of oneDNN. */
 #ifndef KD_ONEDNN_H
 #define KD_ONEDNN_H
 #include "backend/cpu/cpu.h"
@@ -12,8 +12,8 @@ void        kd_onednn_version(char *text, size_t size);
 
 /* ---- Convolution ---- */
 
-/* x, out and their gradients are f32 or bf16, as the node says. Weights are (Cout,Cin,kh,kw) outside, as in PyTorch;
- * kd_conv_pack() converts them to the layouts that the primitives chose. All sizes are in bytes. */
+/* x, out and their gradients are f32 or bf16, as the node says. Outside, weights have PyTorch's order, (O,C/groups,kh,kw) or
+ * (C,O,kh,kw); kd_conv_pack() converts them to the layouts that the primitives chose. All sizes are in bytes. */
 typedef struct kd_conv kd_conv;
 
 typedef struct kd_conv_sizes {

@@ -5,7 +5,7 @@
 
 static const kd_cpu_kernel *code_of(const kdas_device *device, int32_t op, bool half)
 {
-    if (op == KDAS_OP_CONV2D) return &kd_cpu_conv2d;
+    if (op == KDAS_OP_CONV2D || op == KDAS_OP_DECONV2D) return &kd_cpu_conv;
     if (half) return device->half ? (*device->half)[op] : NULL;
     if (op == KDAS_OP_MATMUL) return &kd_cpu_matmul;
     return (*device->code)[op];
@@ -84,10 +84,7 @@ static void release_block(kdas_device *device, void *state)
     if (state) device->host.free(device->host.user, state);
 }
 
-static void release_conv2d(kdas_device *device, void *state)
-{
-    kd_cpu_conv2d.release(device, state);
-}
+static void release_conv(kdas_device *device, void *state) { kd_cpu_conv.release(device, state); }
 
 /* A supports() for the bf16 row of each kernel that has one. */
 #define KERNEL(NUMBER, name, needs_, flags_, backward_)
@@ -96,7 +93,7 @@ static void release_conv2d(kdas_device *device, void *state)
     {                                                                       \
         return with_half(device, node, inputs);                             \
     }
-BOTH(CONV2D, conv2d, 0, 0, backward, KDAS_NEEDS_IN(0))
+BOTH(CONV2D, conv, 0, 0, backward, KDAS_NEEDS_IN(0))
 #include "backend/cpu/kernels.def"
 #undef KERNEL
 #undef BOTH
@@ -113,9 +110,11 @@ BOTH(CONV2D, conv2d, 0, 0, backward, KDAS_NEEDS_IN(0))
       .backward = backward_ },
 
 static const kdas_kernel kernels[] = {
-#define CONV2D_NEEDS (KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1))
-    ROW(CONV2D, CONV2D_NEEDS, KDAS_KERNEL_SETS, all_f32, release_conv2d, backward)
-        ROW(CONV2D, CONV2D_NEEDS, KDAS_KERNEL_SETS, conv2d_half, release_conv2d, backward)
+#define CONV_ROWS(NUMBER)                                                      \
+    ROW(NUMBER, CONV_NEEDS, KDAS_KERNEL_SETS, all_f32, release_conv, backward) \
+    ROW(NUMBER, CONV_NEEDS, KDAS_KERNEL_SETS, conv_half, release_conv, backward)
+#define CONV_NEEDS (KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1))
+    CONV_ROWS(CONV2D) CONV_ROWS(DECONV2D)
 #define KERNEL(NUMBER, name, needs_, flags_, backward_)  \
     ROW(NUMBER, needs_, flags_,                          \
         KDAS_OP_##NUMBER >= KDAS_OP_ADAMW  ? update_f32  \
@@ -128,7 +127,7 @@ static const kdas_kernel kernels[] = {
 #include "backend/cpu/kernels.def"
 #undef KERNEL
 #undef BOTH
-            { .op = 0 },
+        { .op = 0 },
 };
 
 static int cpu_probe(int32_t index, char *why, size_t size)

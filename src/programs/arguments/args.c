@@ -25,41 +25,101 @@ int args_wrong(const program *p, const char *format, ...)
 
 /* ---- Help ------------------------------------------------------------------------------------ */
 
-static void print_help(const program *p)
+enum { COLUMNS = 80, TEXT_AT = 27 };
+
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+
+/* "--out DIR", also behind a bracket: an option's value stays on its line. */
+static bool is_value(const char *before, const char *word)
+{
+    before += *before == '(' || *before == '[';
+    return *before == '-' && *word >= 'A' && *word <= 'Z';
+}
+
+/* Print words, the first at column `at`, those on further lines at `indent`, in lines of COLUMNS;
+ * line ends in the text are blanks. Ends the line. */
+static void print_words(const char *text, size_t length, int at, int indent)
+{
+    const char *end = text + length, *before = "";
+    bool        first = true;
+
+    while (text < end) {
+        size_t n, next = 0;
+
+        if (*text == ' ' || *text == '\n') {
+            text++;
+            continue;
+        }
+        n = least(strcspn(text, " \n"), (size_t)(end - text));
+        if (text + n < end && is_value(text, text + n + 1)) /* both or none fit */
+            next = 1 + least(strcspn(text + n + 1, " \n"), (size_t)(end - text - n - 1));
+        if (!first && !is_value(before, text) && at + 1 + (int)(n + next) > COLUMNS) {
+            printf("\n%*s", indent, "");
+            at    = indent;
+            first = true;
+        }
+        printf("%s%.*s", first ? "" : " ", (int)n, text);
+        at += (int)n + !first;
+        first  = false;
+        before = text;
+        text += n;
+    }
+    putchar('\n');
+}
+
+static void print_text(const char *text) { print_words(text, strlen(text), 0, 0); }
+
+static void print_usage(const program *p)
 {
     const char *form = p->usage;
 
     for (const char *lead = "usage:"; *form; lead = "      ") {
         size_t length = strcspn(form, "\n");
+        int    at     = printf("%s %s ", lead, p->name);
 
-        printf("%s %s %.*s\n", lead, p->name, (int)length, form);
+        print_words(form, length, at, at);
         form += length + (form[length] == '\n');
     }
-    printf("\n%s\n", p->about);
+}
+
+static void print_option(const char *name, const char *value, const char *help)
+{
+    char left[64];
+
+    snprintf(left, sizeof left, "%s%s%s", name, value ? " " : "", value ? value : "");
+    printf("  %-24s", left);
+    if (*help && strlen(left) > 24)
+        printf("\n%*s", TEXT_AT, "");
+    else
+        putchar(' ');
+    print_words(help, strlen(help), TEXT_AT, TEXT_AT);
+}
+
+static void print_help(const program *p)
+{
+    char exits[256];
+
+    print_usage(p);
+    putchar('\n');
+    print_text(p->about);
     for (int i = 0; i < p->count; i++) {
         const option *o = &p->options[i];
-        char          left[64];
 
-        if (o->kind == OPTION_GROUP) {
+        if (o->kind == OPTION_GROUP)
             printf("\n%s\n", o->name);
-            continue;
-        }
-        snprintf(left, sizeof left, "%s %s", o->name, o->value ? o->value : "");
-        if (o->help[0] && strlen(left) > 24)
-            printf("  %s\n%27s", left, "");
         else
-            printf("  %-24s ", left);
-        for (const char *line = o->help; *line;) {
-            size_t length = strcspn(line, "\n");
-
-            printf("%*s%.*s\n", line == o->help ? 0 : 27, "", (int)length, line);
-            line += length + (line[length] == '\n');
-        }
+            print_option(o->name, o->value, o->help);
     }
-    printf("\n  %-24s print this\n  %-24s print the versions of program and library\n", "--help",
-           "--version");
-    if (p->after) printf("\n%s\n", p->after);
-    printf("\nExit status: %s.\n", p->exits ? p->exits : EXIT_CODES);
+    putchar('\n');
+    print_option("--help", NULL, "print this");
+    print_option("--version", NULL, "print the versions of program and library");
+    if (p->after) {
+        putchar('\n');
+        print_text(p->after);
+    }
+    snprintf(exits, sizeof exits, "%s.", p->exits ? p->exits : EXIT_CODES);
+    printf("\nExit status: ");
+    print_words(exits, strlen(exits), 13, 0);
 }
 
 /* The options that every program has; -1 if it is none of them, else the exit code. */

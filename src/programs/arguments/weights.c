@@ -32,7 +32,6 @@ const char *weights_network(kdas_context *context, const char *network, const ch
                       path, its);
     } else if (!network) {
         name = usual;
-        if (!name) say_error("'%s' does not say of which network it is: give %s", path, with);
     }
     kdas_file_destroy(file);
     return name;

@@ -9,9 +9,20 @@
     "input of the network (the size that the weights were\ntrained for; if they do not say, 352, " \
     "or the only one\nthat the network takes)"
 
+/* The row of an option table that chooses among several networks in a file. */
+#define WEIGHTS_ENTRY_OPTION(to)                                                                \
+    {                                                                                           \
+        OPTION_TEXT, "--weights-entry", "NAME", &(to), 0, 0,                                    \
+            "of a file with several sets of weights, the one to take:\na dictionary of a .pth " \
+            "file, e.g. model or ema.module,\nor the words in front of its names, e.g. student" \
+    }
+
+/* The network of the programs that use one, where neither an option nor the weights name it. */
+#define WEIGHTS_USUAL "polyp_pvt_b0"
+
 /* The network of a file of weights: `network`, as option `with` ("--model") names it, or where it
  * is NULL the one that the file names, else `usual`. NULL after a sentence: the file is of another
- * one; it names none, and `usual` is NULL. The text is static, or the caller's. */
+ * one. The text is static, or the caller's. */
 const char *weights_network(kdas_context *context, const char *network, const char *usual,
                             const char *path, const char *with);
 /* A model for inference alone, with the weights of a file, or of its `entry` if it has several sets

@@ -5,6 +5,7 @@
 #include "system/files.h"
 #include "system/say.h"
 #include "system/stop.h"
+#include "system/written.h"
 
 /* How a folder is opened. */
 typedef struct opening {
@@ -204,24 +205,51 @@ void frames_close(frames *f)
 /* ---- Synthetic frames ------------------------------------------------------------------------ */
 
 static bool write_scene(kdas_context *context, const kdas_scene_options *options, int64_t i,
-                        const char *dir)
+                        const char *dir, written *own)
 {
     kdas_image *image = NULL, *mask = NULL;
-    char       *image_path = text_of("%s/images/scene%05lld.png", dir, (long long)i);
-    char       *mask_path  = text_of("%s/masks/scene%05lld.png", dir, (long long)i);
-    bool        done       = ok(kdas_scene_draw(&image, &mask, context, i, options));
+    char       *names[2] = { text_of("images/scene%05lld.png", (long long)i),
+                             text_of("masks/scene%05lld.png", (long long)i) };
+    bool        done     = ok(kdas_scene_draw(&image, &mask, context, i, options));
 
     if (done) {
         kdas_view views[2] = { kdas_image_view(image), kdas_image_view(mask) };
 
-        done = ok(kdas_image_save(context, image_path, &views[0])) &&
-               ok(kdas_image_save(context, mask_path, &views[1]));
+        for (int k = 0; k < 2 && done; k++) {
+            char *path = text_of("%s/%s", dir, names[k]);
+
+            done = ok(kdas_image_save(context, path, &views[k])) && written_note(own, names[k]);
+            free(path);
+        }
     }
     kdas_image_destroy(image);
     kdas_image_destroy(mask);
-    free(image_path);
-    free(mask_path);
+    free(names[0]);
+    free(names[1]);
     return done;
+}
+
+/* Remove the scenes of an earlier demo, which may have had more of them. Files of others are left
+ * alone, and would be trained on: false after a sentence. */
+static bool clear_scenes(const char *dir)
+{
+    static const char *const folders[] = { "images", "masks" };
+    written                 *own       = written_open(dir);
+    bool                     empty     = true;
+
+    written_remove(own);
+    written_close(own);
+    for (int i = 0; i < COUNT(folders) && empty; i++) {
+        char *path = text_of("%s/%s", dir, folders[i]);
+
+        empty = !folder_has(path, ".png");
+        if (!empty)
+            say_error("'%s' holds pictures that kdas-distill did not draw, or that were changed "
+                      "since: choose another --out",
+                      path);
+        free(path);
+    }
+    return empty;
 }
 
 static bool write_scenes(kdas_context *context, const settings *s, int64_t count, uint64_t seed,
@@ -229,7 +257,8 @@ static bool write_scenes(kdas_context *context, const settings *s, int64_t count
 {
     kdas_scene_options options;
     char              *images = text_of("%s/images", dir), *masks = text_of("%s/masks", dir);
-    bool               done = folder_ready(images) && folder_ready(masks);
+    bool               done = folder_ready(images) && folder_ready(masks) && clear_scenes(dir);
+    written           *own  = written_open(dir);
 
     kdas_scene_options_init(&options, sizeof options);
     options.seed     = seed;
@@ -237,13 +266,10 @@ static bool write_scenes(kdas_context *context, const settings *s, int64_t count
     options.contrast = 0.8f; /* plain enough to be learned in a minute or two */
     options.height   = s->size[0] < 128 ? 128 : s->size[0];
     options.width    = s->size[1] < 128 ? 128 : s->size[1];
-    if (done) { /* scenes of an earlier demo, which may have had more of them */
-        folder_clear(images, ".png");
-        folder_clear(masks, ".png");
-    }
     for (int64_t i = 0; i < count && done && !stop_asked(); i++) {
-        done = write_scene(context, &options, i, dir);
+        done = write_scene(context, &options, i, dir, own);
     }
+    written_close(own);
     free(images);
     free(masks);
     free(dir);

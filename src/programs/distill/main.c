@@ -70,7 +70,7 @@ static bool begin_run(work *w, int row, int seed)
 
     return ok(settings_loss(s, s->presets[row], &loss)) &&
            training_begin(t, w->context, s, label_of(w, row, seed), s->student, &loss,
-                          s->student_weights, s->backbone_weights, s->seeds[seed],
+                          s->student_weights, s->backbone_weights, s->weights_entry, s->seeds[seed],
                           folder_of(w, row, seed));
 }
 
@@ -81,13 +81,14 @@ static bool prepare_teacher(work *w, bool needed)
     kdas_loss_options loss;
 
     if (s->teacher_weights) {
-        w->teacher = weights_open(w->context, s->teacher, s->teacher_weights, s->weights_entry);
+        w->teacher =
+            weights_open(w->context, s->teacher, s->teacher_weights, s->teacher_weights_entry);
         return w->teacher != NULL;
     }
     if (s->teacher_epochs) {
         if (!ok(settings_teacher_loss(s, &loss)) ||
             !training_begin(&w->teaching, w->context, s, text_of("teacher"), s->teacher, &loss,
-                            NULL, s->teacher_backbone_weights, s->seed,
+                            NULL, s->teacher_backbone_weights, s->teacher_weights_entry, s->seed,
                             text_of("%s/teacher", s->out))) {
             return false;
         }
@@ -108,7 +109,7 @@ static bool prepare_teacher(work *w, bool needed)
 /* The networks that options or weights name. */
 static bool name_networks(kdas_context *context, settings *s)
 {
-    static const char usual_student[] = "polyp_pvt_b0";
+    static const char usual_student[] = WEIGHTS_USUAL;
 
     if (s->student_weights)
         s->student =

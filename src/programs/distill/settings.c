@@ -114,6 +114,7 @@ static int check(settings *s, const program *p, int rest, char **argv)
     if (s->teacher_weights && s->teacher_backbone_weights) {
         return args_wrong(p, "--teacher-weights and --teacher-backbone-weights exclude each other");
     }
+    if (!s->teacher_weights_entry) s->teacher_weights_entry = s->weights_entry;
     if (s->teacher_weights || s->teacher_maps) s->teacher_epochs = 0; /* the demo's default */
     s->scale_count = args_list(s->scales_text, s->scales, MAX_SCALES);
     for (int i = 0; i < s->scale_count; i++) {
@@ -189,8 +190,7 @@ static const option options[] = {
     AUGMENT_OPTIONS(given.augment),
     { OPTION_GROUP, "Networks" },
     { OPTION_TEXT, "--student", "MODEL", &given.student, 0, 0,
-      "polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ... lite_fpn4 (the\none that --student-weights "
-      "names, else polyp_pvt_b0)" },
+      "a name that kdas-inspect lists (the one that\n--student-weights names, else polyp_pvt_b0)" },
     { OPTION_TEXT, "--student-weights", "FILE", &given.student_weights, 0, 0, "start from these" },
     { OPTION_TEXT, "--backbone-weights", "FILE", &given.backbone_weights, 0, 0,
       "start the student's backbone from these, such as\nImageNet weights of PVTv2 or "
@@ -208,7 +208,10 @@ static const option options[] = {
     { OPTION_TEXT, "--teacher-backbone-weights", "FILE", &given.teacher_backbone_weights, 0, 0,
       "start the backbone of a teacher trained here\nfrom these" },
     { OPTION_TEXT, "--weights-entry", "NAME", &given.weights_entry, 0, 0,
-      "of .pth files with several sets of weights, the one\nto take, e.g. model or ema.module" },
+      "of files with several sets of weights, the one to take:\na dictionary of a .pth file, e.g. "
+      "model or ema.module,\nor the words in front of its names, e.g. student" },
+    { OPTION_TEXT, "--teacher-weights-entry", "NAME", &given.teacher_weights_entry, 0, 0,
+      "the same of the teacher's files (that of --weights-entry)" },
     { OPTION_REAL, "--teacher-lr", "X", &given.teacher_lr, 1e-12, 1e3,
       "its learning rate (that of --lr)" },
     { OPTION_REAL, "--drop-path", "X", &given.drop_path, 0, 0.99,

@@ -22,7 +22,7 @@ typedef struct settings {
     const char *size_from;                 /* where the size comes from, in words         */
     const char *teacher_maps, *unlabelled; /* folders, with commas between */
     const char *backbone_weights, *teacher_backbone_weights; /* the rest keeps its initial values */
-    const char *weights_entry;  /* of the files of weights that have several sets */
+    const char *weights_entry, *teacher_weights_entry;       /* of files that have several sets */
     int64_t     teacher_epochs; /* 0: the teacher is not trained here */
     int64_t     epochs, max_steps, batch, accumulate, size[2], workers, seed, save_every;
     int64_t     warmup;         /* updates; below 0: a quarter of the run */

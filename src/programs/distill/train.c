@@ -21,7 +21,7 @@ static bool load_weights(kdas_model *model, const char *path, const char *part, 
 
 bool training_begin(training *t, kdas_context *context, const settings *s, char *label,
                     const char *model, const kdas_loss_options *loss, const char *weights,
-                    const char *backbone, int64_t seed, char *dir)
+                    const char *backbone, const char *entry, int64_t seed, char *dir)
 {
     kdas_model_options options;
 
@@ -32,9 +32,8 @@ bool training_begin(training *t, kdas_context *context, const settings *s, char 
     options.drop_path = (float)s->drop_path;
     return ok(kdas_loss_create(&t->loss, context, loss)) &&
            ok(kdas_model_create(&t->model, context, model, &options)) &&
-           (!weights || load_weights(t->model, weights, NULL, s->weights_entry)) &&
-           (!backbone || load_weights(t->model, backbone, "backbone.", s->weights_entry)) &&
-           folder_ready(dir);
+           (!weights || load_weights(t->model, weights, NULL, entry)) &&
+           (!backbone || load_weights(t->model, backbone, "backbone.", entry)) && folder_ready(dir);
 }
 
 void training_release(training *t)

@@ -208,7 +208,11 @@ static void put_head(const drawing *d)
 
 static void put_facts(const drawing *d)
 {
-    const patient *p = d->p;
+    const patient *p      = d->p;
+    char          *within = tell_within(p);
+
+    if (within) report_section(d->page, "Frames of one video within training", within);
+    free(within);
 
     report_section(d->page, "What was looked at", NULL);
     report_facts_begin(d->page);
@@ -232,8 +236,7 @@ bool tell_report(const patient *p, kdas_context *context)
     report  page;
     drawing d    = { p, context, &page, part };
     bool    done = folder_ready(p->s.report) &&
-                report_begin(&page, path, "What kdas-doctor found",
-                             p->found.count ? NULL : "Nothing was found.",
+                report_begin(&page, path, "What kdas-doctor found", tell_verdict(p),
                              "Frames that training and test share, copies, frames of one video, "
                              "masks and files that look wrong.");
 

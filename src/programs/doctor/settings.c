@@ -3,6 +3,7 @@
 #include <string.h>
 #include "arguments/args.h"
 #include "doctor/checks.h"
+#include "system/output.h"
 #include "system/say.h"
 
 /* "copies,files" as reasons; 0 where a word is none. */
@@ -24,8 +25,6 @@ static int read_reasons(const char *text)
     }
 }
 
-static bool same_path(const char *a, const char *b) { return a && b && !strcmp(a, b); }
-
 static int check(const program *p, const settings *s, int rest, char **argv)
 {
     if (rest) return args_wrong(p, "'%s' stands without --data, --train or --test", argv[1]);
@@ -35,11 +34,16 @@ static int check(const program *p, const settings *s, int rest, char **argv)
         return args_wrong(p, "give --data DIR, or --train and --test");
     if (!s->leave)
         return args_wrong(p, "--leave-out wants some of copies,sequences,masks,files,repeats");
-    if (same_path(s->csv, s->keep) || same_path(s->csv, s->drop))
+    if (output_same(s->csv, s->keep) || output_same(s->csv, s->drop))
         return args_wrong(p, "'%s' is named for two outputs", s->csv);
-    if (same_path(s->keep, s->drop)) return args_wrong(p, "'%s' is named for two outputs", s->keep);
+    if (output_same(s->keep, s->drop))
+        return args_wrong(p, "'%s' is named for two outputs", s->keep);
     if (s->at.sequence > s->at.duplicate)
         return args_wrong(p, "--sequence may not be above --duplicate");
+    if (s->report && !strcmp(s->report, "-")) return args_wrong(p, "--report wants a folder");
+    output_claim(s->csv);
+    output_claim(s->keep);
+    output_claim(s->drop);
     return -1;
 }
 
@@ -64,7 +68,8 @@ int settings_read(settings *s, int argc, char **argv)
         { OPTION_WHOLE, "--threads", "N", &s->machine.threads, 0, 1024,
           "threads; 0 (default): all CPUs that the process may use" },
         { OPTION_GROUP, "Output" },
-        { OPTION_TEXT, "--csv", "FILE", &s->csv, .help = "write a row for each finding" },
+        { OPTION_TEXT, "--csv", "FILE", &s->csv,
+          .help = "write a row for each finding; -, here and below: to\nstandard output" },
         { OPTION_TEXT, "--report", "DIR", &s->report,
           .help = "write DIR/doctor.html, with pictures side by side" },
         { OPTION_WHOLE, "--pictures", "N", &s->pictures, 0, 10000,

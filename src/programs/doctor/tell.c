@@ -167,9 +167,37 @@ static void print_worst(const patient *p, finding_kind kind)
     }
 }
 
+/* How many training frames are of a video that others of them are of, too. No fault of a split
+ * between training and test, so no finding; but to be known where frames are held out. */
+static int64_t count_within(const patient *p)
+{
+    int64_t within = 0;
+
+    for (int64_t i = 0; i < p->frames.count; i++)
+        within += p->pairs.sequence[i] >= 0 && is_train(&p->frames, i);
+    return within;
+}
+
+const char *tell_verdict(const patient *p)
+{
+    if (p->found.count) return NULL;
+    return count_within(p) ? "No fault was found; one thing is to be known." : "Nothing was found.";
+}
+
+char *tell_within(const patient *p)
+{
+    int64_t within = count_within(p);
+
+    if (!within) return NULL;
+    return text_of("Training frames with neighbours of one video: %lld. If frames are held out of "
+                   "these\nat random for validation, they are not independent of the rest.",
+                   (long long)within);
+}
+
 static void print_shared(const patient *p)
 {
-    int64_t test, train, within = 0;
+    int64_t test, train;
+    char   *within = tell_within(p);
 
     count_shared(p, false, &test, &train);
     if (test)
@@ -180,13 +208,8 @@ static void print_shared(const patient *p)
         printf("Test frames of a video that training frames are of: %lld; such training frames: "
                "%lld.\n",
                (long long)test, (long long)train);
-    for (int64_t i = 0; i < p->frames.count; i++)
-        within += p->pairs.sequence[i] >= 0 && is_train(&p->frames, i);
-    if (within)
-        printf(
-            "Training frames with neighbours of one video: %lld. If frames are held out of these\n"
-            "at random for validation, they are not independent of the rest.\n",
-            (long long)within);
+    if (within) puts(within);
+    free(within);
 }
 
 /* The first findings of a kind that are about one frame. */
@@ -211,7 +234,7 @@ void tell_summary(const patient *p)
 {
     print_folders(&p->frames);
     printf("\n");
-    if (!p->found.count) printf("Nothing was found.\n");
+    if (tell_verdict(p)) puts(tell_verdict(p));
     print_shared(p);
     for (int k = 0; k < FOUND_KINDS; k++) {
         char *sentence;

@@ -21,6 +21,10 @@ char *finding_sentence(const findings *f, finding_kind kind);
  * frames. */
 void count_shared(const patient *p, bool video, int64_t *test, int64_t *train);
 
+/* The whole in a sentence where no finding says it; else NULL. Static. */
+const char *tell_verdict(const patient *p);
+/* What training frames of one video mean; NULL: there are none. To be freed. */
+char *tell_within(const patient *p);
 /* Print the summary. */
 void tell_summary(const patient *p);
 /* One row for each finding. False after a sentence, here and below. */

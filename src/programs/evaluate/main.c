@@ -38,11 +38,9 @@ static const option options[] = {
     { OPTION_GROUP, "A model" },
     { OPTION_TEXT, "--weights", "FILE", &set_to.weights,
       .help = "its weights: safetensors or .pth" },
-    { OPTION_TEXT, "--weights-entry", "NAME", &set_to.entry,
-      .help = "of a .pth file with several sets of weights, the one\nto take, e.g. model or "
-              "ema.module" },
+    WEIGHTS_ENTRY_OPTION(set_to.entry),
     { OPTION_TEXT, "--model", "MODEL", &set_to.model,
-      .help = "network, e.g. polyp_pvt_b0 (the one that the weights\nname)" },
+      .help = "network, e.g. lite_fpn1 (the one that the weights name,\nelse " WEIGHTS_USUAL ")" },
     { OPTION_FLAG, "--data", "DIR...", &set_to.data,
       .help = "sets: folders that hold images/ and masks/" },
     { OPTION_FLAG, "--resize-masks", NULL, &set_to.resize_masks,
@@ -57,9 +55,9 @@ static const option options[] = {
     MASK_OPTIONS(set_to.mask_rule, set_to.allow_empty),
     { OPTION_GROUP, "Output" },
     { OPTION_TEXT, "--csv", "FILE", &set_to.csv,
-      .help = "write every metric of every set, in full precision" },
+      .help = "write every metric of every set, in full precision;\n-: to standard output" },
     { OPTION_TEXT, "--per-image", "FILE", &set_to.per_image,
-      .help = "write every metric of every image, in full precision" },
+      .help = "write every metric of every image, the same way" },
 };
 
 static const program self = {
@@ -73,7 +71,6 @@ static const program self = {
     NULL,
 };
 
-/* -1 if the options make one of the two kinds of run, else the exit code. */
 /* The tables may replace neither the input nor each other. */
 static int check_tables(void)
 {
@@ -87,11 +84,14 @@ static int check_tables(void)
         if (set_to.list && same_file(table[i], set_to.list))
             return args_wrong(&self, "%s '%s' would replace the list", name[i], table[i]);
     }
-    if (table[0] && table[1] && !strcmp(table[0], table[1]))
+    if (output_same(table[0], table[1]))
         return args_wrong(&self, "--csv and --per-image are the same file, '%s'", table[0]);
+    output_claim(table[0]);
+    output_claim(table[1]);
     return -1;
 }
 
+/* -1 if the options make one of the two kinds of run, else the exit code. */
 static int check_settings(int folders)
 {
     if (set_to.predictions || set_to.masks) {
@@ -162,8 +162,9 @@ static bool score_maps(kdas_evaluator *set, kdas_context *context)
 
 static bool model_open(kdas_model **out, kdas_context *context)
 {
-    const char *network = weights_network(context, set_to.model, NULL, set_to.weights, "--model");
-    char       *text;
+    const char *network =
+        weights_network(context, set_to.model, WEIGHTS_USUAL, set_to.weights, "--model");
+    char *text;
 
     *out = network ? weights_open(context, network, set_to.weights, set_to.entry) : NULL;
     if (!*out) return false;

@@ -2,6 +2,7 @@
  * others. */
 #include <kdas/export.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include "arguments/args.h"
 #include "arguments/context.h"
@@ -22,12 +23,10 @@ static int read_settings(settings *s, int argc, char **argv)
     const option options[] = {
         { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0,
           "trained weights: safetensors or .pth" },
-        { OPTION_TEXT, "--weights-entry", "NAME", &s->entry, 0, 0,
-          "of a .pth file with several sets of weights, the one\nto take, e.g. model or "
-          "ema.module" },
+        WEIGHTS_ENTRY_OPTION(s->entry),
         { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
-          "their network: polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ...\nlite_fpn4, or pvt_v2_b0 "
-          "... pvt_v2_b5, which has features\n(the one that they name, else polyp_pvt_b0)" },
+          "their network, a name that kdas-inspect lists (the one that they\nname, "
+          "else " WEIGHTS_USUAL ")" },
         { OPTION_TEXT, "--out", "FILE", &s->out, 0, 0, "the file to write, e.g. student.onnx" },
         { OPTION_GROUP, "What comes in", NULL, NULL, 0, 0, NULL },
         { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, WEIGHTS_SIZE_HELP },
@@ -63,6 +62,8 @@ static int read_settings(settings *s, int argc, char **argv)
     if (!s->weights)
         return args_wrong(&p, "--weights is missing: which file holds the trained network?");
     if (!s->out) return args_wrong(&p, "--out is missing: where shall the ONNX file go?");
+    if (!strcmp(s->out, "-"))
+        return args_wrong(&p, "--out wants a file: an ONNX file does not go to standard output");
     if (same_file(s->out, s->weights))
         return args_wrong(&p, "--out '%s' would replace the weights", s->out);
     return -1;
@@ -99,7 +100,7 @@ static bool export_file(kdas_context *context, settings *s)
     char             *what = NULL;
     bool              done;
 
-    s->model = weights_network(context, s->model, "polyp_pvt_b0", s->weights, "--model");
+    s->model = weights_network(context, s->model, WEIGHTS_USUAL, s->weights, "--model");
     model    = s->model ? weights_open(context, s->model, s->weights, s->entry) : NULL;
     if (!model) return false;
     what    = s->free_size ? text_of("%s at any size", s->model) : weights_size(model, s->size);

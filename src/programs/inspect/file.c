@@ -1,6 +1,7 @@
 /* file.c - all that a file is. */
 #include "inspect/file.h"
 #include <kdas/distill.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -88,7 +89,7 @@ static void print_record(const kdas_record *r)
     }
     printf("  %-*s", COLUMN - 2, r->name);
     for (int64_t i = 0; i < r->count && i < MOST; i++)
-        printf(" %.9g", r->numbers[i]);
+        printf(" %.9g", isnan(r->numbers[i]) ? NAN : r->numbers[i]); /* a NaN has no sign */
     printf(r->count > MOST ? " ... (%lld numbers)\n" : "\n", (long long)r->count);
 }
 

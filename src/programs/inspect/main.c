@@ -57,14 +57,31 @@ static int read_settings(settings *s, int argc, char **argv)
     return code;
 }
 
-/* What is no network's name is a file. */
-static bool is_file(const settings *s)
+static bool is_network(const char *text)
 {
     const char *name;
 
-    for (int32_t i = 0; s->model && (name = kdas_model_name(i)); i++)
-        if (!strcmp(name, s->model)) return false;
-    return s->model && (strchr(s->model, '/') || strchr(s->model, '.') || path_exists(s->model));
+    for (int32_t i = 0; (name = kdas_model_name(i)); i++)
+        if (!strcmp(name, text)) return true;
+    return false;
+}
+
+/* What is neither a network's name nor a file: a name that was mistyped. */
+static bool is_neither(const char *text)
+{
+    return !is_network(text) && !strchr(text, '/') && !path_exists(text);
+}
+
+/* Say so: the library knows the nearest name. */
+static bool refuse_name(kdas_context *context, const char *text)
+{
+    kdas_model *model = NULL;
+
+    if (kdas_model_create(&model, context, text, NULL) == KDAS_ENOTFOUND)
+        say_error("there is no file '%s', and %s", text, kdas_last_error());
+    else
+        say_error("%s", kdas_last_error());
+    return false;
 }
 
 /* ---- All models ------------------------------------------------------------------------------ */
@@ -266,7 +283,9 @@ int main(int argc, char **argv)
     code = read_settings(&s, argc, argv);
     if (code >= 0) return code;
     done = context_open(&context, &s.machine);
-    if (done && is_file(&s)) {
+    if (done && s.model && is_neither(s.model)) {
+        done = refuse_name(context, s.model);
+    } else if (done && s.model && !is_network(s.model)) {
         done = file_inspect(context, s.model, s.size);
     } else if (done && s.table) {
         done = table_print(context);

@@ -19,19 +19,21 @@
 #include "system/files.h"
 #include "system/say.h"
 #include "system/stop.h"
+#include "system/written.h"
 
 typedef struct settings {
     const char *model, *weights, *entry, *out, *raw;
     int64_t     size[2];
     machine     machine;
     double      threshold, smoothing, hysteresis;
-    bool        probability, overlay, quiet, maps, skip_bad;
+    bool        probability, overlay, quiet, maps, skip_bad, force;
     int64_t     maps_as;
     int64_t     matrix, range; /* kdas_matrix, kdas_range */
     kdas_view   format;        /* of raw frames           */
     char      **arguments;
     int         count;
     inputs      images; /* of the arguments */
+    written    *own;    /* what earlier runs have written into `out` */
 } settings;
 
 enum { MAPS_PNG16, MAPS_PNG8, MAPS_LOGITS }; /* --maps-as */
@@ -42,6 +44,8 @@ static int check_pictures(const program *p, const settings *s)
         return args_wrong(p, "--overlay, --smoothing and --hysteresis go with --raw");
     if (s->matrix || s->range) return args_wrong(p, "--matrix and --range go with --raw");
     if (!s->out) return args_wrong(p, "--out is missing: where shall the pictures go?");
+    if (!strcmp(s->out, "-"))
+        return args_wrong(p, "--out wants a folder; --raw writes video to standard output");
     if (s->count == 0) return args_wrong(p, "there is no image to segment");
     if (s->maps && s->probability)
         return args_wrong(p, "--maps and --probability exclude each other");
@@ -83,12 +87,12 @@ static int read_settings(settings *s, int argc, char **argv)
         { OPTION_TEXT, "--weights", "FILE", &s->weights, 0, 0,
           "trained weights: safetensors or .pth" },
         { OPTION_TEXT, "--model", "MODEL", &s->model, 0, 0,
-          "their network: polyp_pvt_b0 ... polyp_pvt_b5, lite_fpn0 ...\nlite_fpn4 (the one that "
-          "they name, else polyp_pvt_b0)" },
-        { OPTION_TEXT, "--weights-entry", "NAME", &s->entry, 0, 0,
-          "of a .pth file with several sets of weights, the one\nto take, e.g. model or "
-          "ema.module" },
+          "their network, a name that kdas-inspect lists (the one that they\nname, "
+          "else " WEIGHTS_USUAL ")" },
+        WEIGHTS_ENTRY_OPTION(s->entry),
         { OPTION_TEXT, "--out", "DIR", &s->out, 0, 0, "folder for the pictures" },
+        { OPTION_FLAG, "--force", NULL, &s->force, 0, 0,
+          "replace files in it that kdas-segment did not write, or that\nwere changed since" },
         { OPTION_SIZE, "--size", "N|HxW", s->size, 0, 0, WEIGHTS_SIZE_HELP },
         { OPTION_REAL, "--threshold", "X", &s->threshold, 0, 1,
           "probability from which it is polyp (that of the weights,\n0.5 if they do not say)" },
@@ -139,15 +143,70 @@ static int read_settings(settings *s, int argc, char **argv)
     return check_settings(&p, s);
 }
 
-/* Nothing is written twice, or over an image: found before anything is written. */
-static bool images_are_safe(const settings *s)
+/* Endings of what is written for each image; how many there are. */
+static int kinds_of(const settings *s, const char *kinds[3])
 {
-    static const char *const kinds[] = { "_mask.png", "_overlay.png", "_probability.png", ".png",
-                                         ".safetensors" };
-    const int                first = s->maps ? 3 : 0, count = s->maps ? 2 : 3;
+    int count = 0;
 
-    return inputs_differ(&s->images, kinds[first]) &&
-           inputs_are_safe(&s->images, s->out, kinds + first, count);
+    if (s->maps) {
+        kinds[count++] = s->maps_as == MAPS_LOGITS ? ".safetensors" : ".png";
+    } else {
+        kinds[count++] = "_mask.png";
+        kinds[count++] = "_overlay.png";
+        if (s->probability) kinds[count++] = "_probability.png";
+    }
+    return count;
+}
+
+/* Whether --out has no file of others, or one that was changed, that would be replaced. */
+static bool others_are_safe(const settings *s, const char *const *kinds, int count)
+{
+    char   *first   = NULL;
+    int64_t foreign = 0;
+
+    for (int64_t i = 0; i < s->images.count * count && !s->force; i++) {
+        char *name = text_of("%s%s", s->images.list[i / count].name, kinds[i % count]);
+
+        if (!written_may_replace(s->own, name) && foreign++ == 0)
+            first = name;
+        else
+            free(name);
+    }
+    if (foreign)
+        say_error("'%s/%s'%s would be replaced, and kdas-segment did not write %s, or %s changed "
+                  "since: choose another --out, or give --force",
+                  s->out, first, foreign > 1 ? " and other files" : "", foreign > 1 ? "them" : "it",
+                  foreign > 1 ? "they were" : "it was");
+    free(first);
+    return !foreign;
+}
+
+/* Maps in safetensors are not written over the weights. */
+static bool weights_are_safe(const settings *s, const char *kind)
+{
+    bool safe = true;
+
+    for (int64_t i = 0; i < s->images.count && safe; i++) {
+        char *path = text_of("%s/%s%s", s->out, s->images.list[i].name, kind);
+
+        safe = !same_file(path, s->weights);
+        if (!safe) say_error("'%s' would be written over the weights: choose another --out", path);
+        free(path);
+    }
+    return safe;
+}
+
+/* Nothing is written twice, or over an image, or over a file of others: found before anything is
+ * written. */
+static bool images_are_safe(settings *s)
+{
+    const char *kinds[3];
+    int         count = kinds_of(s, kinds);
+
+    s->own = written_open(s->out);
+    return inputs_differ(&s->images, kinds[0]) &&
+           inputs_are_safe(&s->images, s->out, kinds, count) && weights_are_safe(s, kinds[0]) &&
+           others_are_safe(s, kinds, count);
 }
 
 /* The folder in --out that a name with slashes wants. */
@@ -168,9 +227,10 @@ static bool save(kdas_context *context, const settings *s, const char *name, con
                  const void *pixels, const kdas_view *like, kdas_pixel pixel)
 {
     kdas_view view = { pixels, like->width, like->height, 0, pixel };
-    char     *path = text_of("%s/%s_%s.png", s->out, name, kind);
-    bool      done = ok(kdas_image_save(context, path, &view));
+    char     *file = text_of("%s_%s.png", name, kind), *path = text_of("%s/%s", s->out, file);
+    bool      done = ok(kdas_image_save(context, path, &view)) && written_note(s->own, file);
 
+    free(file);
     free(path);
     return done;
 }
@@ -219,8 +279,8 @@ static bool segment(kdas_context *context, const settings *s, kdas_segmenter *se
 
 static bool save_map(kdas_context *context, const settings *s, const input *in, const float *logits)
 {
-    char *file =
-        text_of("%s/%s.%s", s->out, in->name, s->maps_as == MAPS_LOGITS ? "safetensors" : "png");
+    char  *name  = text_of("%s.%s", in->name, s->maps_as == MAPS_LOGITS ? "safetensors" : "png");
+    char  *file  = text_of("%s/%s", s->out, name);
     size_t count = (size_t)(s->size[0] * s->size[1]);
     bool   done;
 
@@ -235,10 +295,12 @@ static bool save_map(kdas_context *context, const settings *s, const input *in, 
     } else {
         done = ok(kdas_map_save(context, file, logits, s->size[0], s->size[1]));
     }
+    done = done && written_note(s->own, name);
     if (done && !s->quiet) {
         printf("%s: %s\n", in->path, file);
         fflush(stdout);
     }
+    free(name);
     free(file);
     return done;
 }
@@ -319,7 +381,7 @@ static bool open_segmenter(kdas_segmenter **out, kdas_model **model, kdas_contex
 {
     kdas_segmenter_options options;
 
-    s->model = weights_network(context, s->model, "polyp_pvt_b0", s->weights, "--model");
+    s->model = weights_network(context, s->model, WEIGHTS_USUAL, s->weights, "--model");
     *model   = s->model ? weights_open(context, s->model, s->weights, s->entry) : NULL;
     if (!*model) return false;
     introduce(s, *model);
@@ -348,6 +410,7 @@ static int run(settings *s)
         stop_on_signal(NULL);
     }
     inputs_close(&s->images);
+    written_close(s->own);
     kdas_segmenter_destroy(segmenter);
     kdas_model_destroy(model);
     kdas_context_destroy(context);

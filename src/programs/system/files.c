@@ -96,21 +96,17 @@ unsigned char *file_bytes(const char *path, size_t *size)
     return bytes;
 }
 
-void folder_clear(const char *dir, const char *ending)
+bool folder_has(const char *dir, const char *ending)
 {
     DIR           *folder = opendir(dir);
     struct dirent *entry;
+    bool           found = false;
 
-    if (!folder) return;
-    while ((entry = readdir(folder))) {
+    while (folder && !found && (entry = readdir(folder))) {
         size_t length = strlen(entry->d_name), tail = strlen(ending);
 
-        if (length > tail && !strcmp(entry->d_name + length - tail, ending)) {
-            char *path = text_of("%s/%s", dir, entry->d_name);
-
-            unlink(path);
-            free(path);
-        }
+        found = length > tail && !strcmp(entry->d_name + length - tail, ending);
     }
-    closedir(folder);
+    if (folder) closedir(folder);
+    return found;
 }

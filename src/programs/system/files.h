@@ -17,7 +17,6 @@ bool same_file(const char *a, const char *b);
 char *base_name(const char *path);
 /* The whole file, to be freed; NULL after a sentence. */
 unsigned char *file_bytes(const char *path, size_t *size);
-/* Remove what the program itself wrote into a folder of its own: regular files ending in
- * `ending`. */
-void folder_clear(const char *dir, const char *ending);
+/* Whether a file in the folder ends in `ending`. */
+bool folder_has(const char *dir, const char *ending);
 #endif

@@ -1,5 +1,5 @@
-/* activation.c - GELU, RELU, RELU6, SIGMOID, SCALE and DROP_PATH: elementwise ops. All may run in place, forward and
- * backward. */
+/* activation.c - GELU, RELU, RELU6, SIGMOID, ABS, SILU, LEAKY_RELU, ELU, SCALE, DROP_PATH and DROPOUT: elementwise ops. All
+ * may run in place, forward and backward. */
 #include "backend/cpu/simd/fmath.h"
 
 /* Backward over all elements i: x = value, or x += value where `add`. The test is outside of the loop, so that both loops
@@ -178,6 +178,101 @@ static kdas_status sigmoid_backward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
+static kdas_status abs_forward(kdas_device *device, const kdas_call *call)
+{
+    const elem *x = call->in[0];
+    elem       *y = call->out;
+    int64_t     n = numel(&call->node->out);
+
+    EACH_ELEMENT(i, n, device) set(y[i], fabsf(num(x[i])));
+    return KDAS_OK;
+}
+
+INLINE float abs_gradient(float x, float dy) { return x > 0 ? dy : x < 0 ? -dy : 0; }
+
+static kdas_status abs_backward(kdas_device *device, const kdas_call *call)
+{
+    const elem *x = call->in[0], *dy = call->dout;
+    elem       *dx = call->din[0];
+    int64_t     n  = numel(&call->node->out);
+
+    EACH_GRADIENT(i, n, device, adds(call, 0), dx[i], abs_gradient(num(x[i]), num(dy[i])));
+    return KDAS_OK;
+}
+
+static kdas_status silu_forward(kdas_device *device, const kdas_call *call)
+{
+    const elem *x = call->in[0];
+    elem       *y = call->out;
+    int64_t     n = numel(&call->node->out);
+
+    EACH_ELEMENT(i, n, device) set(y[i], num(x[i]) * logistic_f(num(x[i])));
+    return KDAS_OK;
+}
+
+INLINE float silu_slope(float x)
+{
+    float s = logistic_f(x);
+
+    return s * (1.0f + x * (1.0f - s));
+}
+
+static kdas_status silu_backward(kdas_device *device, const kdas_call *call)
+{
+    const elem *x = call->in[0], *dy = call->dout;
+    elem       *dx = call->din[0];
+    int64_t     n  = numel(&call->node->out);
+
+    EACH_GRADIENT(i, n, device, adds(call, 0), dx[i], num(dy[i]) * silu_slope(num(x[i])));
+    return KDAS_OK;
+}
+
+static kdas_status leaky_relu_forward(kdas_device *device, const kdas_call *call)
+{
+    const elem *x     = call->in[0];
+    const float slope = ((const kdas_leaky_attr *)call->node->attr)->slope;
+    elem       *y     = call->out;
+    int64_t     n     = numel(&call->node->out);
+
+    EACH_ELEMENT(i, n, device) set(y[i], num(x[i]) * (num(x[i]) > 0 ? 1.0f : slope));
+    return KDAS_OK;
+}
+
+static kdas_status leaky_relu_backward(kdas_device *device, const kdas_call *call)
+{
+    const elem *x = call->in[0], *dy = call->dout;
+    const float slope = ((const kdas_leaky_attr *)call->node->attr)->slope;
+    elem       *dx    = call->din[0];
+    int64_t     n     = numel(&call->node->out);
+
+    EACH_GRADIENT(i, n, device, adds(call, 0), dx[i], num(dy[i]) * (num(x[i]) > 0 ? 1.0f : slope));
+    return KDAS_OK;
+}
+
+static kdas_status elu_forward(kdas_device *device, const kdas_call *call)
+{
+    const elem *x     = call->in[0];
+    const float alpha = ((const kdas_leaky_attr *)call->node->attr)->slope;
+    elem       *y     = call->out;
+    int64_t     n     = numel(&call->node->out);
+
+    EACH_ELEMENT(i, n, device)
+    set(y[i], num(x[i]) > 0 ? num(x[i]) : alpha * expm1_f(num(x[i])));
+    return KDAS_OK;
+}
+
+static kdas_status elu_backward(kdas_device *device, const kdas_call *call)
+{
+    const elem *x = call->in[0], *dy = call->dout;
+    const float alpha = ((const kdas_leaky_attr *)call->node->attr)->slope;
+    elem       *dx    = call->din[0];
+    int64_t     n     = numel(&call->node->out);
+
+    EACH_GRADIENT(i, n, device, adds(call, 0), dx[i],
+                  num(dy[i]) * (num(x[i]) > 0 ? 1.0f : alpha * exp_f(num(x[i]))));
+    return KDAS_OK;
+}
+
 static kdas_status scale_forward(kdas_device *device, const kdas_call *call)
 {
     const kdas_scale_attr *a      = call->node->attr;
@@ -254,6 +349,45 @@ static kdas_status drop_path_backward(kdas_device *device, const kdas_call *call
     return KDAS_OK;
 }
 
+/* The factor of element i: kdas_unit(seed, i) < 1-p, compared as the integers that it is made of. */
+INLINE float mask_at(uint64_t seed, int64_t i, int32_t limit, float factor)
+{
+    uint64_t z = seed + ((uint64_t)i + 1) * 0x9E3779B97F4A7C15u;
+
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    z = z ^ (z >> 31);
+    return (int32_t)(z >> 40) < limit ? factor : 0.0f;
+}
+
+/* to = or += from, times the mask. */
+static void dropout(kdas_device *device, const kdas_call *call, elem *to, const elem *from,
+                    bool add)
+{
+    const float    keep  = 1.0f - ((const kdas_drop_attr *)call->node->attr)->p;
+    const int32_t  limit = (int32_t)ceilf(keep * 16777216.0f);
+    const uint64_t seed  = call->seed;
+    int64_t        n     = numel(&call->node->out);
+
+    if (call->node->flags & KDAS_NODE_TRAIN)
+        EACH_GRADIENT(i, n, device, add, to[i],
+                      num(from[i]) * mask_at(seed, i, limit, 1.0f / keep));
+    else if (add || to != from)
+        EACH_GRADIENT(i, n, device, add, to[i], num(from[i]));
+}
+
+static kdas_status dropout_forward(kdas_device *device, const kdas_call *call)
+{
+    dropout(device, call, call->out, call->in[0], false);
+    return KDAS_OK;
+}
+
+static kdas_status dropout_backward(kdas_device *device, const kdas_call *call)
+{
+    dropout(device, call, call->din[0], call->dout, adds(call, 0));
+    return KDAS_OK;
+}
+
 const kd_cpu_kernel KD_SIMD(gelu)    = { .forward = gelu_forward, .backward = gelu_backward };
 const kd_cpu_kernel KD_SIMD(relu)    = { .forward = relu_forward, .backward = relu_backward };
 const kd_cpu_kernel KD_SIMD(relu6)   = { .forward = relu6_forward, .backward = relu6_backward };
@@ -261,3 +395,9 @@ const kd_cpu_kernel KD_SIMD(sigmoid) = { .forward = sigmoid_forward, .backward =
 const kd_cpu_kernel KD_SIMD(scale)   = { .forward = scale_forward, .backward = scale_backward };
 const kd_cpu_kernel KD_SIMD(drop_path) = { .forward  = drop_path_forward,
                                            .backward = drop_path_backward };
+const kd_cpu_kernel KD_SIMD(abs)       = { .forward = abs_forward, .backward = abs_backward };
+const kd_cpu_kernel KD_SIMD(silu)      = { .forward = silu_forward, .backward = silu_backward };
+const kd_cpu_kernel KD_SIMD(elu)       = { .forward = elu_forward, .backward = elu_backward };
+const kd_cpu_kernel KD_SIMD(dropout) = { .forward = dropout_forward, .backward = dropout_backward };
+const kd_cpu_kernel KD_SIMD(leaky_relu) = { .forward  = leaky_relu_forward,
+                                            .backward = leaky_relu_backward };

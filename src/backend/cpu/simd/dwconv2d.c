@@ -2,13 +2,15 @@
  *
  * packed: w as (k*k, C), b (zeros if absent), w rotated by 180 degrees. All loops run along C, the dense axis. The common
  * filter (3x3, stride 1, pad 1) computes strips of neighbouring outputs, so that a value of x and of w is loaded once for
- * several products (dwconv.h); so do 3x3 of stride 2 and 5x5 (dwconv_strips.h). Others go tap by tap.
+ * several products (dwconv.h); so do 3x3 of stride 2 and 5x5 (dwconv_strips.h). Others go tap by tap; so do those that are
+ * padded differently above and on the left.
  * The gradient of x is the same convolution of dout with the rotated filter. For that of w, each part of the rows (n,y) has
  * its own sums, (k*k + 1, C) with db last, which are added up in a fixed order. */
 #include "backend/cpu/simd/dwconv_strips.h"
 
 typedef struct shape {
-    int64_t N, H, W, C, Ho, Wo, kh, kw, stride, pad, ld; /* ld: C in whole cache lines */
+    int64_t N, H, W, C, Ho, Wo, kh, kw, stride, ld; /* ld: C in whole cache lines */
+    int64_t top, left, pad; /* padding before; pad: both, where they are equal */
     bool    common;
     int     strips; /* 10 k + stride if dwconv_strips.h handles it, else 0 */
 } shape;
@@ -17,9 +19,21 @@ static shape shape_of(const kdas_node_desc *node)
 {
     const kdas_conv_attr *a = node->attr;
     const int64_t        *x = node->in[0].dim, *w = node->in[1].dim, *y = node->out.dim;
-    shape s = { x[0], x[1], x[2], x[3], y[1], y[2], w[2], w[3], a->stride, a->pad[0], 0, false, 0 };
+    shape                 s = { .N      = x[0],
+                                .H      = x[1],
+                                .W      = x[2],
+                                .C      = x[3],
+                                .Ho     = y[1],
+                                .Wo     = y[2],
+                                .kh     = w[2],
+                                .kw     = w[3],
+                                .stride = a->stride,
+                                .ld     = round_up(x[3], 16),
+                                .top    = a->pad[0],
+                                .left   = a->pad[1],
+                                .pad    = a->pad[0] };
 
-    s.ld     = round_up(s.C, 16);
+    if (s.top != s.left) return s;
     s.common = s.kh == 3 && s.kw == 3 && s.stride == 1 && s.pad == 1 && s.Ho == s.H && s.Wo == s.W;
     if (s.kh == s.kw && (s.kh == 5 ? s.stride <= 2 : s.kh == 3 && s.stride == 2))
         s.strips = (int)(10 * s.kh + s.stride);
@@ -241,8 +255,8 @@ static void any_row(const elem *image, const float *w, const float *b, elem *out
 
         memcpy(sum, b + c, (size_t)m * sizeof(float));
         for (int64_t k = 0; k < s->kh * s->kw; k++) {
-            int64_t iy = y * s->stride - s->pad + k / s->kw,
-                    ix = x * s->stride - s->pad + k % s->kw;
+            int64_t iy = y * s->stride - s->top + k / s->kw,
+                    ix = x * s->stride - s->left + k % s->kw;
 
             if (iy < 0 || iy >= s->H || ix < 0 || ix >= s->W) continue;
             add_tap(sum, w + k * s->ld + c, image + (iy * s->W + ix) * s->C + c, m);
@@ -262,7 +276,7 @@ static void any_data_row(const elem *dimage, const float *w, elem *dx, int64_t y
         float   sum[CHUNK] = { 0 };
 
         for (int64_t k = 0; k < s->kh * s->kw; k++) {
-            int64_t ty = y + s->pad - k / s->kw, tx = x + s->pad - k % s->kw;
+            int64_t ty = y + s->top - k / s->kw, tx = x + s->left - k % s->kw;
             int64_t oy = ty / s->stride, ox = tx / s->stride;
 
             if (ty < 0 || tx < 0 || ty % s->stride || tx % s->stride || oy >= s->Ho || ox >= s->Wo)
@@ -285,8 +299,8 @@ static void any_weights_row(const elem *image, const elem *dy, float *sum, int64
         for (int64_t c = 0; c < s->C; c++)
             db[c] += num(dy[c]);
         for (int64_t k = 0; k < s->kh * s->kw; k++) {
-            int64_t iy = y * s->stride - s->pad + k / s->kw,
-                    ix = x * s->stride - s->pad + k % s->kw;
+            int64_t iy = y * s->stride - s->top + k / s->kw,
+                    ix = x * s->stride - s->left + k % s->kw;
 
             if (iy < 0 || iy >= s->H || ix < 0 || ix >= s->W) continue;
 #pragma omp simd

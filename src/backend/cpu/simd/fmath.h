@@ -1,11 +1,11 @@
-/* fmath.h - exp, log1p, the logistic function and the normal distribution without calls and branches, so that loops
+/* fmath.h - exp, expm1, log1p, the logistic function and the normal distribution without calls and branches, so that loops
  * with them are vectorised. Errors are a few units in the last place of f32. */
 #ifndef KD_FMATH_H
 #define KD_FMATH_H
 #include "backend/cpu/simd/simd.h"
 
-/* The Taylor series of e^r up to r^7, |r| <= ln 2 / 2; r is a float or a vec. */
-#define EXP_SERIES(r)                                                             \
+/* The Taylor series of (e^r - 1) / r and of e^r up to r^7, |r| <= ln 2 / 2; r is a float or a vec. */
+#define EXPM1_SERIES(r)                                                           \
     (((((((1.98412698e-4f * (r) + 1.38888889e-3f) * (r) + 8.33333333e-3f) * (r) + \
          4.16666667e-2f) *                                                        \
             (r) +                                                                 \
@@ -13,9 +13,8 @@
            (r) +                                                                  \
        0.5f) *                                                                    \
           (r) +                                                                   \
-      1.0f) *                                                                     \
-         (r) +                                                                    \
-     1.0f)
+      1.0f))
+#define EXP_SERIES(r) (EXPM1_SERIES(r) * (r) + 1.0f)
 
 /* e^x = 2^n e^r, n the integer nearest to x / ln 2. x is clamped to [-87.3, 88], where the result is 1e-38 and 1e38. */
 INLINE float exp_f(float x)
@@ -32,6 +31,9 @@ INLINE float exp_f(float x)
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;
 }
+
+/* e^x - 1, without cancellation near 0. */
+INLINE float expm1_f(float x) { return fabsf(x) < 0.34f ? EXPM1_SERIES(x) * x : exp_f(x) - 1.0f; }
 
 /* log(1 + x) for 0 <= x <= 1: 2 atanh(s) with s = x / (2 + x) <= 1/3. */
 INLINE float log1p_f(float x)

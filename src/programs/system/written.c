@@ -1,0 +1,184 @@
+/* written.c - see written.h. The list is a text, a line a file: size, time of the last change in
+ * seconds and nanoseconds, name. A line is appended when a file has been written, so that a run that
+ * is broken off leaves it complete; of several lines of a name the last one counts. */
+#include "system/written.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "system/files.h"
+#include "system/say.h"
+
+#define LIST ".written-by-kdas"
+
+/* What a file was like. */
+typedef struct stamp {
+    long long size, seconds, nanoseconds;
+} stamp;
+
+typedef struct line {
+    char *name;
+    stamp was;
+    long  order; /* in the list */
+} line;
+
+struct written {
+    char *dir, *path;     /* of the list */
+    line *lines;          /* by name, one each */
+    long  count, repeats; /* lines; those that were replaced by later ones */
+    FILE *file;           /* open for more, once something is noted */
+};
+
+static bool stamp_of(stamp *out, const char *dir, const char *name)
+{
+    char       *path = text_of("%s/%s", dir, name);
+    struct stat info;
+    bool        there = stat(path, &info) == 0;
+
+    free(path);
+    if (there)
+        *out = (stamp){ (long long)info.st_size, (long long)info.st_mtim.tv_sec,
+                        (long long)info.st_mtim.tv_nsec };
+    return there;
+}
+
+static bool same_stamp(const stamp *a, const stamp *b)
+{
+    return a->size == b->size && a->seconds == b->seconds && a->nanoseconds == b->nanoseconds;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const line *p = a, *q = b;
+    int         order = strcmp(p->name, q->name);
+
+    return order ? order : (p->order > q->order) - (p->order < q->order);
+}
+
+/* Of lines with one name, keep the last. */
+static void settle(written *w)
+{
+    long kept = 0;
+
+    qsort(w->lines, (size_t)w->count, sizeof *w->lines, by_name);
+    for (long i = 0; i < w->count; i++) {
+        if (i + 1 < w->count && !strcmp(w->lines[i].name, w->lines[i + 1].name))
+            free(w->lines[i].name);
+        else
+            w->lines[kept++] = w->lines[i];
+    }
+    w->repeats = w->count - kept;
+    w->count   = kept;
+}
+
+static void read_list(written *w)
+{
+    FILE   *file = fopen(w->path, "r");
+    char   *text = NULL;
+    size_t  room = 0;
+    ssize_t n;
+
+    while (file && (n = getline(&text, &room, file)) > 0) {
+        stamp was;
+        int   at = 0;
+
+        if (text[n - 1] != '\n') break; /* cut off */
+        text[n - 1] = '\0';
+        if (sscanf(text, "%lld %lld %lld%n", &was.size, &was.seconds, &was.nanoseconds, &at) < 3 ||
+            text[at++] != ' ')
+            continue;
+        w->lines           = need_more(w->lines, (size_t)(w->count + 1) * sizeof *w->lines);
+        w->lines[w->count] = (line){ text_of("%s", text + at), was, w->count };
+        w->count++;
+    }
+    free(text);
+    if (file) fclose(file);
+}
+
+written *written_open(const char *dir)
+{
+    written *w = need(sizeof *w);
+
+    w->dir  = text_of("%s", dir);
+    w->path = text_of("%s/" LIST, dir);
+    read_list(w);
+    if (w->count) settle(w);
+    return w;
+}
+
+void written_close(written *w)
+{
+    if (!w) return;
+    for (long i = 0; i < w->count; i++)
+        free(w->lines[i].name);
+    if (w->file) fclose(w->file);
+    free(w->lines);
+    free(w->dir);
+    free(w->path);
+    free(w);
+}
+
+bool written_may_replace(const written *w, const char *name)
+{
+    long        low = 0, high = w->count;
+    stamp       now;
+    const line *found = NULL;
+
+    if (!stamp_of(&now, w->dir, name)) return true;
+    while (low < high && !found) {
+        long middle = (low + high) / 2;
+        int  order  = strcmp(name, w->lines[middle].name);
+
+        if (order == 0) found = &w->lines[middle];
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return found && same_stamp(&found->was, &now);
+}
+
+static bool put(FILE *file, const stamp *is, const char *name)
+{
+    return fprintf(file, "%lld %lld %lld %s\n", is->size, is->seconds, is->nanoseconds, name) > 0;
+}
+
+/* Open the list for more. If most of it is old, it is written anew before. */
+static FILE *open_list(const written *w)
+{
+    char *part = text_of("%s.tmp", w->path);
+    FILE *file = w->repeats > w->count ? fopen(part, "w") : NULL;
+    bool  fine = file != NULL;
+
+    for (long i = 0; i < w->count && fine; i++)
+        fine = put(file, &w->lines[i].was, w->lines[i].name);
+    if (file && fclose(file) != 0) fine = false;
+    if (fine) rename(part, w->path);
+    if (file && !fine) unlink(part);
+    free(part);
+    return fopen(w->path, "a");
+}
+
+bool written_note(written *w, const char *name)
+{
+    stamp now;
+
+    if (strchr(name, '\n') || !stamp_of(&now, w->dir, name)) return true;
+    if (!w->file) w->file = open_list(w);
+    if (w->file && put(w->file, &now, name) && fflush(w->file) == 0) return true;
+    say_error("cannot write '%s': %s", w->path, strerror(errno));
+    return false;
+}
+
+void written_remove(written *w)
+{
+    for (long i = 0; i < w->count; i++) {
+        char *path = text_of("%s/%s", w->dir, w->lines[i].name);
+
+        if (written_may_replace(w, w->lines[i].name)) unlink(path);
+        free(path);
+    }
+    unlink(w->path);
+}
