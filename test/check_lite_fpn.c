@@ -10,6 +10,7 @@
 #include "support/check_util.h"
 #include "support/files.h"
 #include "support/run_util.h"
+#include "support/slope.h"
 
 enum { SIDE = 64, IMAGES = 2, PIXELS = SIDE * SIDE };
 
@@ -108,53 +109,6 @@ START_TEST(taps_have_the_strides_they_are_named_for)
 }
 END_TEST
 
-/* sum of weight times P1, in double. */
-static double value_of(kdas_model *m, kdas_batch *b, const float *weight)
-{
-    static float map[IMAGES * PIXELS];
-    double       sum = 0;
-
-    kd_assert_ok(kdas_model_forward(m, KDAS_MODE_EVAL, b));
-    kd_assert_ok(kdas_model_read_output(m, "P1", map));
-    for (int64_t i = 0; i < IMAGES * PIXELS; i++)
-        sum += (double)map[i] * (double)weight[i];
-    return sum;
-}
-
-/* Move one tensor along its own gradient g, both ways, by a length of 3e-4: the sum changes by
- * the length times |g|, but for kinks of activations that are passed, whose share shrinks with
- * the step (4 % at 1e-2, 0.5 % here), and rounding. Running statistics are constants here. */
-static void assert_slope(kdas_model *m, kdas_batch *b, const float *weight, const char *name)
-{
-    const float *gradients[1] = { weight };
-    int64_t      n;
-    int32_t      i = kdas_model_find(m, name);
-    float       *v = values_of(m, name, &n), *g = malloc((size_t)n * sizeof *g),
-          *moved   = malloc((size_t)n * sizeof *g);
-    double squares = 0, change[2], step;
-
-    kd_assert_ok(kdas_model_zero_gradients(m));
-    value_of(m, b, weight);
-    kd_assert_ok(kdas_model_backward(m, gradients));
-    kd_assert_ok(kdas_model_read_gradient(m, i, g));
-    for (int64_t k = 0; k < n; k++)
-        squares += (double)g[k] * (double)g[k];
-    ck_assert_msg(squares > 0, "%s has no gradient", name);
-    step = 3e-4 / sqrt(squares);
-    for (int way = 0; way < 2; way++) {
-        for (int64_t k = 0; k < n; k++)
-            moved[k] = v[k] + (float)(way ? -step : step) * g[k];
-        kd_assert_ok(kdas_model_write(m, i, moved));
-        change[way] = value_of(m, b, weight);
-    }
-    kd_assert_ok(kdas_model_write(m, i, v));
-    ck_assert_msg(fabs((change[0] - change[1]) / (2 * step * squares) - 1) < 0.01,
-                  "%s: %g instead of %g", name, (change[0] - change[1]) / (2 * step), squares);
-    free(v);
-    free(g);
-    free(moved);
-}
-
 START_TEST(gradients_follow_finite_differences)
 {
     static const char *const names[] = { "backbone._conv_stem.weight",
@@ -180,7 +134,7 @@ START_TEST(gradients_follow_finite_differences)
     for (int i = 0; i < 4; i++)
         kd_assert_ok(kdas_model_forward(m, KDAS_MODE_TRAIN, b));
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        assert_slope(m, b, weight, names[i]);
+        kd_test_assert_slope(m, b, weight, names[i], 0.01);
     kdas_batch_destroy(b);
     kdas_model_destroy(m);
 }

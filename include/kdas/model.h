@@ -6,7 +6,7 @@ KDAS_BEGIN
 
 /* ---- Names and costs ------------------------------------------------------------------------- */
 
-/* Name of model `i`, "pvt_v2_b0" ... "lite_fpn4"; NULL past the last. Static. Since 0.1. */
+/* Name of model `i`, such as "polyp_pvt_b0"; NULL past the last. Static. Since 0.1. */
 KDAS_API const char *kdas_model_name(int32_t i);
 
 /* How operations are counted; papers differ. MACS: multiply-accumulates of every convolution, linear
