@@ -366,7 +366,6 @@ START_TEST(builders_make_nodes_of_the_right_shape)
     kd_node     *m   = kd_input(g, "m", (kdas_desc){ KDAS_F32, 2, { 16, 8, 1, 1 } }, true);
     kd_node     *c   = kd_input(g, "c", (kdas_desc){ KDAS_F32, 1, { 8, 1, 1, 1 } }, true);
     kd_node     *y, *all[17] = { x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x };
-
     const kdas_recolour_attr colours = { { 2, 1, 0 }, { 1, 1, 1 }, { 0, 0, 0 } };
     const kdas_conv_attr     form    = { 2, { 2, 1 }, { 2, 0 }, 2, 2 };
 

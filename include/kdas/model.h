@@ -74,8 +74,9 @@ typedef struct kdas_load_options {
     /* Load only the part of the model whose names begin with this, e.g. "backbone."; NULL
      * (default): all. Names in the file without it get it prepended. Tensors that the part does not
      * have, such as a classifier, are ignored. The file must have every tensor of the part, except
-     * batch counters and those that no op reads (kdas_model_idle). The rest of the model does not change. Cannot be combined with `prefix`.
-     * Since 0.4. */
+     * batch counters and those that no op reads (kdas_model_idle). The rest of the model does not
+     * change. "backbone." is the backbone of every network that has one, also where its names begin
+     * with another word ("resnet.", "hardnet."). Cannot be combined with `prefix`. Since 0.4. */
     const char *part;
     /* Which of several sets of weights in a file to load. A .pth file may hold several dictionaries of
      * tensors: the keys that lead to one, such as "model", "state_dict_ema" or "ema.module"; "" is

@@ -149,6 +149,7 @@ kdas_status kdas_model_load(kdas_model *m, const char *path, const kdas_load_opt
         return kd_fail(KDAS_EINVAL, "kdas_model_load: 'part' and 'prefix' exclude each other");
     if (o.part && !*o.part)
         return kd_fail(KDAS_EINVAL, "kdas_model_load: 'part' is empty; NULL loads the whole model");
+    if (o.part && strcmp(o.part, KD_BACKBONE) == 0) o.part = kd_model_backbone(m->def);
     KD_TRY(kd_weights_open(&file, m->ctx, path));
     KD_TRY(kd_pairing_begin(&p, m->ctx, m->params, m->def->name, file));
     KD_TRY(pair(&p, &o));

@@ -4,8 +4,6 @@
 #include "model/model.h"
 #include "model/pairing.h"
 
-#define BACKBONE "backbone."
-
 /* Entries that the file has under the choice of `p`, if it has all of the network, or of its part;
  * else 0. What a file may lack does not matter. */
 static int64_t whole_fit(const kd_pairing *p)
@@ -63,7 +61,7 @@ static kdas_status try_network(const kd_pairing *asked, const kd_model_def *def,
     KD_TRY(kd_model_build(&g, asked->ctx, def, params, KD_INFER, kd_desc(1, side, side, 3), 0, NULL,
                           0));
     KD_TRY(try_part(asked, params, def->name, NULL, whole));
-    KD_TRY(try_part(asked, params, def->name, BACKBONE, backbone));
+    KD_TRY(try_part(asked, params, def->name, kd_model_backbone(def), backbone));
 done:
     kd_graph_destroy(g);
     kd_params_destroy(params);
@@ -143,8 +141,11 @@ done:
 /* Whether tensors fit entries of the network besides its backbone, as they were paired. */
 static bool has_more(const kd_pairing *p)
 {
+    const char *backbone = kd_model_backbone(kd_model_def_find(p->network));
+
     for (int k = 0; k < kd_params_count(p->params); k++)
-        if (p->tensor[k] && strncmp(kd_params_at(p->params, k)->name, BACKBONE, 9) != 0)
+        if (p->tensor[k] &&
+            strncmp(kd_params_at(p->params, k)->name, backbone, strlen(backbone)) != 0)
             return true;
     return false;
 }
@@ -173,7 +174,7 @@ static kdas_status describe(const kd_pairing *p, const fit *f, char *to, size_t 
         snprintf(to, size,
                  "it has the backbone of '%s': start from that by --backbone-weights (a teacher: "
                  "--teacher-backbone-weights), or "
-                 "kdas_load_options.part = \"" BACKBONE "\"",
+                 "kdas_load_options.part = \"" KD_BACKBONE "\"",
                  p->network);
     else if (other)
         snprintf(to, size, "these tensors fit '%s'", f->network);

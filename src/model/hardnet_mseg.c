@@ -20,6 +20,8 @@ static const struct {
                      { 11, 40, 16, 640, 2, true },
                      { 14, 160, 4, 1024, 3, false } };
 
+const kd_model_rules kd_rules_hardnet_mseg = { .backbone = "hardnet." };
+
 /* Convolution, batch norm, ReLU6. */
 static kd_node *layer(kd_graph *g, const char *list, int i, kd_node *x, int64_t out, int k,
                       int stride)

@@ -15,7 +15,9 @@ typedef struct kd_model_rules {
     const kdas_recolour_attr *colours;
     int                       side; /* the only side that it takes; 0: any multiple of 32 */
     bool                      last; /* its answer is its last map alone, not the sum of its maps */
+    const char *backbone; /* what the names of its backbone begin with; NULL: KD_BACKBONE */
 } kd_model_rules;
+#define KD_BACKBONE "backbone."
 
 /* Sums of maps, any side, ImageNet's colours. (networks.c) */
 extern const kd_model_rules kd_rules_common;
@@ -37,6 +39,8 @@ typedef struct kd_model_def {
 
 const kd_model_def *kd_model_def_at(int i); /* models.def in order; NULL past the last */
 const kd_model_def *kd_model_def_find(const char *name);
+/* What the names of the network's backbone begin with, if it has one. */
+const char *kd_model_backbone(const kd_model_def *def);
 
 #define KD_MAX_BATCH 4096
 #define KD_MAX_SIDE  8192
@@ -48,7 +52,7 @@ int64_t kd_model_side(const kd_model_def *def);
 /* The model of a record, which may be no row of models.def. Options as in kdas_model_create(). */
 kdas_status kd_model_create(kdas_model **out, kdas_context *ctx, const kd_model_def *def,
                             const kdas_model_options *options);
-void kd_network_describe(kdas_network *to, const kd_model_def *def);
+void        kd_network_describe(kdas_network *to, const kd_model_def *def);
 /* A graph of the network. `image` is its input's shape. */
 kdas_status kd_model_build(kd_graph **out, kdas_context *ctx, const kd_model_def *def,
                            kd_params *params, kd_mode mode, kdas_desc image, float drop_path,

@@ -8,6 +8,8 @@
 
 #define CHANNELS 64 /* of every map of the decoder */
 
+const kd_model_rules kd_rules_msnet = { .backbone = "resnet." };
+
 /* 3x3 convolution with bias, batch norm, ReLU. */
 static kd_node *unit(kd_graph *g, const char *name, kd_node *x)
 {

@@ -16,7 +16,7 @@ typedef struct attention {
     int level, width, filters, k, last;
 } attention;
 
-const kd_model_rules kd_rules_pranet = { .last = true };
+const kd_model_rules kd_rules_pranet = { .last = true, .backbone = "resnet." };
 
 /* Half-pixel bilinear. Sides of another size are not smoothed before they shrink. */
 static kd_node *resized(kd_graph *g, kd_node *x, kd_node *like)

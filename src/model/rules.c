@@ -32,6 +32,13 @@ kdas_status kdas_model_check_size(const kdas_model *m, int64_t height, int64_t w
     return kd_check_size(m->def, 1, height, width);
 }
 
+/* ---- the backbone ---- */
+
+const char *kd_model_backbone(const kd_model_def *def)
+{
+    return def->rules->backbone ? def->rules->backbone : KD_BACKBONE;
+}
+
 /* ---- the answer ---- */
 
 int32_t kdas_model_answer(const kdas_model *m)

@@ -193,8 +193,8 @@ static const option options[] = {
       "a name that kdas-inspect lists (the one that\n--student-weights names, else polyp_pvt_b0)" },
     { OPTION_TEXT, "--student-weights", "FILE", &given.student_weights, 0, 0, "start from these" },
     { OPTION_TEXT, "--backbone-weights", "FILE", &given.backbone_weights, 0, 0,
-      "start the student's backbone from these, such as\nImageNet weights of PVTv2 or "
-      "EfficientNet-Lite" },
+      "start the student's backbone from these, such as\nImageNet weights of PVTv2, "
+      "EfficientNet-Lite,\nRes2Net or HarDNet" },
     { OPTION_TEXT, "--teacher", "MODEL", &given.teacher, 0, 0,
       "any of the same (the one that --teacher-weights names,\nelse polyp_pvt_b2; demo: "
       "lite_fpn0)" },
