@@ -1,6 +1,6 @@
-/* check_unet.c - U-Net, U-Net++ and ColonSegNet: taps, gradients, a step as student and as teacher,
- * and the input in their own colours. check_zoo.c compares their outputs with those of the
- * published code. */
+/* check_unet.c - U-Net, U-Net++, ColonSegNet, ResUNet++ and DDANet: taps, gradients, a step as
+ * student and as teacher, and the input in their own colours. check_zoo.c compares their outputs
+ * with those of the published code. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@
 #include "support/slope.h"
 #include "support/zoo_golden.h"
 
-enum { SIDE = 64, IMAGES = 2, PIXELS = SIDE * SIDE, TAPS = 8, TENSORS = 6 };
+enum { SIDE = 64, IMAGES = 2, PIXELS = SIDE * SIDE, TAPS = 16, TENSORS = 6 };
 
 /* Taps with their strides and channels, and tensors whose gradients are tested: of the first layer,
  * of norms and biases, of the deepest layer, of the way up, of the last layer. */
@@ -80,6 +80,35 @@ static const struct {
       { { "s4", 4, 256 }, { "s8", 8, 256 } },
       { "e1.residual_block1.conv1.weight", "r4.se.fc.0.weight", "t1.weight", "t4.bias",
         "r3.se.fc.2.weight", "output.bias" } },
+    { "resunetpp",
+      1,
+      { { "c1", 1, 16 },
+        { "c2", 2, 32 },
+        { "c3", 4, 64 },
+        { "c4", 8, 128 },
+        { "b1", 8, 256 },
+        { "d1", 4, 128 },
+        { "d2", 2, 64 },
+        { "d3", 1, 32 } },
+      { "c1.c1.0.weight", "c2.attn.net.0.weight", "b1.c2.0.weight", "d1.a1.g_conv.2.weight",
+        "d3.r1.c1.0.bias", "aspp.c4.1.weight" } },
+    { "ddanet",
+      1,
+      { { "e1", 1, 32 },
+        { "e2", 2, 64 },
+        { "e3", 4, 128 },
+        { "e4", 8, 256 },
+        { "p4", 16, 256 },
+        { "s1", 8, 128 },
+        { "a1", 8, 128 },
+        { "s2", 4, 64 },
+        { "a2", 4, 64 },
+        { "s3", 2, 32 },
+        { "a3", 2, 32 },
+        { "s4", 1, 16 },
+        { "a4", 1, 16 } },
+      { "e1.r1.conv1.weight", "s4.r1.se.fc.2.weight", "s3.upsample.weight", "a4.r1.conv1.weight",
+        "m4.0.weight", "output1.bias" } },
 };
 
 static kdas_context *ctx;
