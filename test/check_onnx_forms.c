@@ -1,6 +1,7 @@
 /* check_onnx_forms.c - the form of each op in ONNX: files of one op, in both layouts, against the op's reference kernel over
  * the table of cases that kernels are tested with. */
 #include <check.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <kdas/kdas.h>
@@ -225,6 +226,35 @@ START_TEST(a_window_of_a_free_size_is_that_of_each_size)
 }
 END_TEST
 
+/* ---- Parameters as values ---- */
+
+START_TEST(a_parameter_may_be_the_first_input)
+{
+    const int64_t dims[4] = { 1, 1, 1, 3 };
+    float         x[3] = { 1, 2, 3 }, table[3] = { 0.5f, -2, 4 }, y[3];
+    kd_params    *params;
+    kd_graph     *g;
+    kd_node      *w;
+
+    kd_assert_ok(kd_params_create(&params, ctx));
+    g = kd_graph_create(ctx, params, KD_INFER);
+    w = kd_param(g, "w", (kd_init){ KD_TRAINABLE, KD_INIT_ZERO, 0 }, 4, dims);
+    w = kd_scale(g, w, -1, 0.5f);
+    kd_output(g, "y", kd_relu(g, kd_add(g, kd_input(g, "image", kd_desc(1, 1, 1, 3), false), w)));
+    kd_assert_ok(kd_graph_status(g));
+    kd_assert_ok(kd_params_seal(params, false));
+    memcpy(kd_params_values(params), table, sizeof table);
+    for (int i = 0; i < 3; i++)
+        y[i] = fmaxf(x[i] - table[i] + 0.5f, 0);
+    for (int layout = 0; layout < 2; layout++) {
+        write_file(g, params, (kdas_onnx_layout)layout, dims, NULL, 0);
+        assert_file_gives(x, dims, y, dims, (kdas_onnx_layout)layout);
+    }
+    kd_graph_destroy(g);
+    kd_params_destroy(params);
+}
+END_TEST
+
 /* ---- What is left out ---- */
 
 START_TEST(a_value_that_no_output_needs_is_left_out)
@@ -264,6 +294,7 @@ int main(void)
     tcase_add_test(tc, every_form_has_a_case);
     tcase_add_loop_test(tc, a_window_of_a_free_size_is_that_of_each_size, 0,
                         2 * (int)KD_COUNT(slides));
+    tcase_add_test(tc, a_parameter_may_be_the_first_input);
     tcase_add_test(tc, a_value_that_no_output_needs_is_left_out);
     suite_add_tcase(suite, tc);
     srunner_run_all(runner, CK_ENV);

@@ -77,7 +77,7 @@ kd_axes kd_axes_of(kdas_onnx_layout layout);
 
 /* The layout that the value has; both: NHWC, in which the graph is built. */
 kdas_onnx_layout kd_export_layout(const kd_export *e, const kd_node *node);
-/* The name of a node's value in a layout. */
+/* The name of a node's value in a layout; of a parameter, its tensor as (N,H,W,C). */
 const char *kd_export_in(kd_export *e, const kd_node *node, kdas_onnx_layout layout);
 void kd_export_set(kd_export *e, const kd_node *node, kdas_onnx_layout layout, const char *name);
 /* x with its axes in another order. */

@@ -255,6 +255,17 @@ static void add(kd_export *e, const kd_node *node) { arithmetic(e, node, "Add");
 static void sub(kd_export *e, const kd_node *node) { arithmetic(e, node, "Sub"); }
 static void mul(kd_export *e, const kd_node *node) { arithmetic(e, node, "Mul"); }
 
+static void scale(kd_export *e, const kd_node *node)
+{
+    const kdas_scale_attr *a      = node->desc.attr;
+    kdas_onnx_layout       layout = kd_export_layout(e, node->in[0]);
+    const char            *x      = kd_export_in(e, node->in[0], layout);
+
+    x = pair_of(e, "Mul", x, kd_onnx_float(e->file, a->factor));
+    if (a->offset != 0) x = pair_of(e, "Add", x, kd_onnx_float(e->file, a->offset));
+    kd_export_set(e, node, layout, x);
+}
+
 /* Three numbers, one for each channel of an image. */
 static const char *colours(kd_export *e, kdas_onnx_layout layout, const float *values)
 {
@@ -343,6 +354,7 @@ static const struct {
     { KDAS_OP_SILU, silu },
     { KDAS_OP_LEAKY_RELU, leaky_relu },
     { KDAS_OP_ELU, elu },
+    { KDAS_OP_SCALE, scale },
     { KDAS_OP_RECOLOUR, recolour },
     { KDAS_OP_CAST, unchanged },
     { KDAS_OP_DROPOUT, unchanged },

@@ -15,7 +15,8 @@ const kd_extent *kd_export_extent(const kd_export *e, const kd_node *node)
 
 kdas_onnx_layout kd_export_layout(const kd_export *e, const kd_node *node)
 {
-    return e->value[node->id].name[KDAS_ONNX_NHWC] ? KDAS_ONNX_NHWC : KDAS_ONNX_NCHW;
+    return node->kind == KD_NODE_PARAM || e->value[node->id].name[KDAS_ONNX_NHWC] ? KDAS_ONNX_NHWC
+                                                                                  : KDAS_ONNX_NCHW;
 }
 
 const char *kd_export_permute(kd_export *e, const char *x, int a, int b, int c, int d)
@@ -66,6 +67,9 @@ kdas_status kd_export_nodes(kd_export *e)
         kd_onnx_scope(e->file, node->name);
         form(e, node);
         KD_RETURN(kd_onnx_status(e->file));
+        if (!e->value[i].name[KDAS_ONNX_NCHW] && !e->value[i].name[KDAS_ONNX_NHWC])
+            return kd_fail(KDAS_EINVAL, "%s: an input of the op '%s' has no value in the file",
+                           node->name, node->op->name);
     }
     return KDAS_OK;
 }

@@ -4,7 +4,8 @@
 sizes and two batches, and files in which batch, size or both are free, and feeds the same images to all. A network that takes
 one size has that one alone. Files are checked by onnx.checker (full_check). Formats of input and output change from file to
 file; WHOLE goes through all of them.
-An output passes if its largest difference is at most 1e-4 of the range of ours (maximum - minimum).
+An output passes if its largest difference is at most 1e-4 of the range of ours (maximum - minimum); a probability, also if that of
+its logits would: a sigmoid's slope is at most 1/4.
 Prints a row for each network, then "N passed, N failed".
 """
 import ctypes as c
@@ -110,13 +111,16 @@ class Model:
 
 
 def expected(model, images, maps, sigmoid):
-    """Our outputs as the file has them, in NHWC; a sum is that of the maps of the answer."""
+    """Our outputs as the file has them, in NHWC, each with the range that differences are measured by; a sum is that of the
+    maps of the answer."""
     found = model.forward(images)
-    if not model.maps:
-        return found
-    if not maps:
+    if model.maps and not maps:
         found = {"probability" if sigmoid else "logits": sum(list(found.values())[model.answer:])}
-    return {name: 1 / (1 + np.exp(-x)) for name, x in found.items()} if sigmoid else found
+    span = {name: max(float(np.ptp(x)), 1e-30) for name, x in found.items()}
+    if model.maps and sigmoid:
+        found = {name: 0.5 * (1 + np.tanh(0.5 * x)) for name, x in found.items()}
+        span = {name: max(span[name] / 4, float(np.ptp(x))) for name, x in found.items()}
+    return found, span
 
 
 class Runtimes:
@@ -137,10 +141,10 @@ class Runtimes:
         yield "openvino", {name: found[name] for name in names}
 
 
-def difference(ours, theirs):
+def difference(ours, theirs, span):
     if ours.shape != theirs.shape or not np.isfinite(theirs).all():
         return float("inf")
-    return float(np.abs(ours - theirs).max() / max(ours.max() - ours.min(), 1e-30))
+    return float(np.abs(ours - theirs).max() / span)
 
 
 def compare(model, runtimes, size, batch, form, random):
@@ -148,14 +152,14 @@ def compare(model, runtimes, size, batch, form, random):
     unit = random.random((batch, *size, 3))
     fed = ((unit - MEAN) / DEVIATION, unit, unit * 255)[form["input"]].astype(np.float32)
     normal = np.ascontiguousarray((unit - MEAN) / DEVIATION, np.float32)
-    ours = expected(model, normal, form["maps"], form["sigmoid"])
+    ours, span = expected(model, normal, form["maps"], form["sigmoid"])
     nchw = form["layout"] == 0
     image = np.ascontiguousarray(fed.transpose(0, 3, 1, 2)) if nchw else fed
     worst = {}
     for runtime, found in runtimes.run(image):
         if set(found) != set(ours):
             raise RuntimeError(f"{runtime} has the outputs {sorted(found)}, not {sorted(ours)}")
-        worst[runtime] = max(difference(ours[k].transpose(0, 3, 1, 2) if nchw else ours[k], found[k]) for k in ours)
+        worst[runtime] = max(difference(ours[k].transpose(0, 3, 1, 2) if nchw else ours[k], found[k], span[k]) for k in ours)
     return worst
 
 
