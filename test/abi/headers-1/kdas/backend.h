@@ -59,10 +59,11 @@ typedef enum kdas_op_number {
 /* Ops. x is (N,H,W,C). Inputs in [] are optional; an absent one has dim[0] == 0 and a NULL pointer.
  * An op without an attribute struct below has no attributes.
  *
- * CONV2D        x, w (O,C,kh,kw), [b (O)]
+ * CONV2D        x, w (O,C/groups,kh,kw), [b (O)]
  *                    cross-correlation with zero padding: `pad` rows and columns before the first,
- *                    `pad_end` after the last; gives (H + pad + pad_end - kh) / stride + 1 rows,
- *                    rounded down
+ *                    `pad_end` after the last; gives (H + pad + pad_end - span) / stride + 1 rows,
+ *                    rounded down; span = dilation (kh - 1) + 1. Output channel o reads the input
+ *                    channels of its group, o / (O / groups)
  * DWCONV2D      x, w (C,1,kh,kw), [b (C)]  one filter per channel, padded as CONV2D
  * LINEAR        x, w (O,C), [b (O)]        over the last axis
  * LAYER_NORM    x, g (C), b (C)            over the last axis, biased variance
@@ -130,6 +131,25 @@ typedef enum kdas_op_number {
  * STANDARDIZE   x
  *                    per channel over N,H,W: (x - mean) / (deviation + eps). The deviation is
  *                    unbiased (over count - 1), and 0 for a single value
+ * DECONV2D      x, w (C,O,kh,kw), [b (O)]
+ *                    transposed convolution: the gradient that CONV2D with weight w and these
+ *                    attributes sends to its input; gives (H - 1) stride - pad - pad_end + kh rows.
+ *                    groups and dilation are 1
+ * WINDOW_MAX    x
+ *                    maximum of each channel in windows of size x size; padding never wins. The
+ *                    first maximum in row order receives the gradient; a NaN counts as the largest
+ * WINDOW_AVG    x
+ *                    mean of each channel in such windows. `padded` 1: the padding is part of the
+ *                    window, as zeros; 0: the divisor is the number of pixels
+ * ABS           x                          |x|; no gradient at 0
+ * SILU          x                          x sigmoid(x)
+ * LEAKY_RELU    x                          x, or slope x where x <= 0
+ * ELU           x                          x, or alpha (exp(x) - 1) where x <= 0
+ * DROPOUT       x
+ *                    train: element i is kept with probability 1-p and divided by 1-p; it is kept
+ *                    if kdas_unit(seed, i) < 1-p. Else: x
+ * RECOLOUR      x (N,H,W,3)
+ *                    out channel c = factor[c] x[source[c]] + offset[c]
  *
  * Update kernels have only a forward, on flat blocks of dim[0] elements:
  * ADAMW         p (state), g, m (state), v (state)  decoupled decay, then Adam, in PyTorch's order
@@ -142,9 +162,30 @@ typedef enum kdas_op_number {
  */
 typedef struct kdas_conv_attr {
     int32_t stride;
-    int32_t pad;     /* zeros before the first row and column */
-    int32_t pad_end; /* zeros after the last */
-} kdas_conv_attr;    /* CONV2D, DWCONV2D */
+    int32_t pad[2];     /* zeros before the first row, and before the first column */
+    int32_t pad_end[2]; /* zeros after the last row, and after the last column */
+    int32_t dilation;   /* distance of two taps; DWCONV2D, DECONV2D: 1 */
+    int32_t groups;     /* divides C and O; DWCONV2D, DECONV2D: 1 */
+} kdas_conv_attr;       /* CONV2D, DWCONV2D, DECONV2D */
+
+typedef struct kdas_window_attr {
+    int32_t size; /* at most 255 */
+    int32_t stride;
+    int32_t pad; /* on each side; at most size / 2 */
+    /* 1: the number of rows and columns is rounded up where the last window begins inside x or the
+     * padding before it; 0: down */
+    int32_t ceil;
+    int32_t padded;  /* WINDOW_AVG */
+} kdas_window_attr;  /* WINDOW_MAX, WINDOW_AVG */
+
+typedef struct kdas_leaky_attr {
+    float slope; /* LEAKY_RELU: of the negative side; ELU: alpha. Finite */
+} kdas_leaky_attr;
+
+typedef struct kdas_recolour_attr {
+    int32_t source[3]; /* 0 .. 2 */
+    float   factor[3], offset[3];
+} kdas_recolour_attr;
 
 typedef struct kdas_norm_attr {
     float eps, momentum;
@@ -189,7 +230,7 @@ typedef struct kdas_matmul_attr {
 
 typedef struct kdas_drop_attr {
     float p; /* 0 <= p < 1 */
-} kdas_drop_attr;
+} kdas_drop_attr; /* DROP_PATH, DROPOUT */
 
 typedef struct kdas_overlap_attr {
     int32_t jaccard; /* 0: dice */

@@ -198,8 +198,8 @@ KDAS_API kdas_status kdas_scene_draw(kdas_image **image, kdas_image **mask, kdas
 /* Split a dataset at random, by seed: `part` gets a share of the frames, 0 to 1, and `rest` the
  * others, both in the original order. The count is rounded to nearest; if there are two frames or
  * more, a share strictly between 0 and 1 leaves neither empty. Both share teacher maps, decoded
- * frames and their memory limit with `from`, which may be destroyed first. KDAS_EINVAL,
- * KDAS_ENOMEM. Since 0.1. */
+ * frames and their memory limit with `from`, which may be destroyed first. A part without any polyp
+ * beside one with some is logged as a warning (since 0.4). KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_dataset_split(kdas_dataset **rest, kdas_dataset **part,
                                         const kdas_dataset *from, double share, uint64_t seed);
 /* Concatenate two datasets: all frames of `a`, then all of `b`. The result shares decoded frames
@@ -320,6 +320,10 @@ KDAS_API kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset
 KDAS_API void kdas_loader_destroy(kdas_loader *loader);
 /* Number of batches in an epoch, all scales counted (NULL: 0). Since 0.1. */
 KDAS_API int64_t kdas_loader_batches(const kdas_loader *loader);
+/* Size of the batches of scale `i`, from 0: the options' height and width times the scale, rounded
+ * to 32. Outputs may be NULL. Returns 1; 0 past the last scale and for NULL. Since 0.4. */
+KDAS_API int32_t kdas_loader_size(const kdas_loader *loader, int32_t i, int64_t *height,
+                                  int64_t *width);
 /* Get the next batch. *out is NULL at the end of an epoch; the following call starts the next
  * epoch. The batch stays valid until the next call, or the next but one on a device that uploads
  * asynchronously (kdas_batch_prefetch; since 0.3). Its content depends only on seed and position,

@@ -28,13 +28,14 @@ KDAS_API void kdas_distiller_options_init(kdas_distiller_options *options, size_
  * the objective needs none or the host supplies its maps. The models share no memory except the
  * batch. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1.
  *
- * Since 0.4: the models may have different numbers of maps; kdas_loss_evaluate() says how they are
- * paired. A model without one-channel maps can still be the teacher or the student of features.
+ * Since 0.4: the models may have different numbers of maps; kdas_loss_options.pair says how they
+ * are paired. A model without one-channel maps can still be the teacher or the student of features.
  * With kdas_loss_options.feature, the paired taps of both models are kept (as by
  * kdas_model_keep_tap), and `optim` trains the projections, until the distiller is destroyed; an
- * optimizer trains those of one distiller at a time.
- * Errors: KDAS_EINVAL (features without a teacher model, or invalid pairs), KDAS_ENOTFOUND (no such
- * tap). */
+ * optimizer trains those of one distiller at a time. Errors: KDAS_EINVAL (features without a
+ * teacher model, or invalid pairs), KDAS_ENOTFOUND (no such tap), KDAS_ESHAPE (both networks take
+ * only one size, and not the same: kdas_network.fixed). A step refuses a batch of a size that a
+ * network does not take, before anything runs. */
 KDAS_API kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher,
                                            kdas_model *student, kdas_loss *loss, kdas_optim *optim,
                                            const kdas_distiller_options *options);

@@ -12,7 +12,8 @@ typedef struct kdas_segmenter kdas_segmenter;
 typedef struct kdas_segmenter_options {
     size_t size;
     /* Of the network's input, multiples of 32. Both 0 (default; since 0.4): the size that the
-     * weights were trained for (kdas_model_input_size), 352 x 352 if they do not say. */
+     * weights were trained for, or the only one that the network takes
+     * (kdas_model_input_size); 352 x 352 if they do not say. */
     int64_t height, width;
     /* Size of the frames. 0 (default): any size; the first frame of a new size allocates. */
     int64_t frame_height, frame_width;
@@ -53,7 +54,7 @@ KDAS_API kdas_status kdas_segmenter_get_options(const kdas_segmenter   *segmente
  * KDAS_ENUMERIC (the weights give NaN), KDAS_ECANCELLED, KDAS_EBACKEND, and KDAS_ENOMEM if no frame
  * size was stated. On failure `out` and the state kept from past frames are unchanged. */
 
-/* Logits at the frame's size: the sum of the network's maps (P1 + P2), resized (bilinear,
+/* Logits at the frame's size: the network's answer (P1 + P2; kdas_model_answer), resized (bilinear,
  * half-pixel), as height x width floats. KDAS_EINVAL and others, see above. Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_logits(kdas_segmenter *segmenter, const kdas_view *frame,
                                            float *out);

@@ -47,8 +47,16 @@ typedef struct kdas_loss_options {
     const char *input;
     const char *similarity; /* of rows in attention: "dot" (default; Eq. 1) or "cosine" (10 cos) */
     const char *distance;   /* of kd, sgm: "kl" (default; Eq. 3), "squared" or "pearson" (1 - r) */
-    float       tau;        /* temperature, > 0; default 2 */
-    float       seg_weight; /* >= 0; default 1 */
+    /* Which map of the teacher guides which of the student, where T and S are their numbers: "deep"
+     * (default): teacher map max(0, T - S + i) guides student map i, so the deepest guides the
+     * deepest, and a single one guides all. "spread": the first guides the first, the deepest the
+     * deepest, those between in proportion: map i (T - 1) / (S - 1), rounded; a single student map
+     * is guided by the deepest. "answer": the teacher's answer guides every map of the student: the
+     * sum of its maps from kdas_model_answer() on; of maps that are no model's (kdas_maps), the
+     * sum of all. */
+    const char *pair;
+    float       tau;                   /* temperature, > 0; default 2 */
+    float       seg_weight;            /* >= 0; default 1 */
     float       guidance_weight;       /* >= 0; default 0.2 */
     float       kd_weight, sgm_weight; /* >= 0; default 1 and 1 */
     /* Limit for kd and sgm: each is scaled down so that the norm of its gradient at the
@@ -64,7 +72,7 @@ typedef struct kdas_loss_options {
     const char *feature;
     /* Pairs of taps, "teacher:student,...", 1 to 8, by names of kdas_model_tap(). NULL (default):
      * for each of the strides 4, 8, 16 and 32 that both models have, the first tap of that stride
-     * in each. */
+     * in each; where they share none of these, that of stride 2, else of stride 1. */
     const char *feature_taps;
     float       feature_weight; /* >= 0; default 1 */
     float       feature_tau;    /* temperature of "channel", > 0; default 4 */
@@ -148,9 +156,7 @@ typedef struct kdas_maps {
  * `masks` is (count,height,width), 0..1, at the student's size. Features are not evaluated: they
  * need models.
  * `teacher` may be NULL if no term needs it. Teacher maps of another size are resized to the
- * student's (bilinear, half-pixel). With T teacher maps and S student maps, student map i is guided
- * by teacher map max(0, T - S + i): the deepest guides the deepest, a single one guides all (since
- * 0.4).
+ * student's (bilinear, half-pixel). kdas_loss_options.pair says which guides which (since 0.4).
  * With options.share, an evaluation with gradients updates the running means. The first one
  * measures the norms before it applies the limit. A term that is on but has a gradient of exactly
  * zero is logged once, as a warning.
@@ -193,8 +199,9 @@ KDAS_API int32_t kdas_loss_reads_teacher(const kdas_loss *loss, const kdas_batch
 /* Check whether kdas_loss_run() can evaluate these, before any forward; the errors are those of
  * kdas_loss_run(). `batch` NULL: check only the models. KDAS_EINVAL: different contexts; a model
  * without one-channel maps although the objective compares maps; a segmentation term and a batch
- * without masks; invalid maps. KDAS_ESHAPE: the batch's height or width; the count of the host's
- * maps. KDAS_ESTATE: teacher maps are needed and there are none. Since 0.4. */
+ * without masks; invalid maps. KDAS_ESHAPE: the batch's height or width, which a network does not
+ * take; two networks that take only one size, and not the same; the count of the host's maps.
+ * KDAS_ESTATE: teacher maps are needed and there are none. Since 0.4. */
 KDAS_API kdas_status kdas_loss_check(const kdas_loss *loss, const kdas_model *student,
                                      const kdas_model *teacher, const kdas_batch *batch,
                                      const kdas_loss_run_options *options);

@@ -6,29 +6,54 @@ KDAS_BEGIN
 
 /* ---- Names and costs ------------------------------------------------------------------------- */
 
-/* Name of model `i`, "pvt_v2_b0" ... "lite_fpn4"; NULL past the last. Static. Since 0.1. */
+/* Name of model `i`, such as "polyp_pvt_b0"; NULL past the last. Static. Since 0.1. */
 KDAS_API const char *kdas_model_name(int32_t i);
 
-/* How operations are counted. MACS: multiply-accumulates of every convolution, linear layer,
- * attention and graph product, without bias. THOP: as the Python counter thop 0.1 counts the
- * published modules. */
-typedef enum kdas_count_rule { KDAS_COUNT_MACS = 0, KDAS_COUNT_THOP = 1 } kdas_count_rule;
+/* How operations are counted; papers differ. MACS: multiply-accumulates of every convolution,
+ * linear layer, attention and graph product, without bias. THOP: as the Python counter thop 0.1
+ * counts the published modules: no products of attention, and stride^2 too many in transposed
+ * convolutions. FVCORE: as the Python counter fvcore: MACS, and norms, resizes and adaptive means
+ * (since 0.4). docs/costs.md has the definitions. */
+typedef enum kdas_count_rule {
+    KDAS_COUNT_MACS   = 0,
+    KDAS_COUNT_THOP   = 1,
+    KDAS_COUNT_FVCORE = 2
+} kdas_count_rule;
 
-/* Cost of a named model for one height x width image (multiples of 32): number of trainable
- * parameters, and of operations by `rule`. Either output may be NULL. KDAS_EINVAL, KDAS_ENOTFOUND,
- * KDAS_ESHAPE, KDAS_ENOMEM. Since 0.1. */
+/* Cost of a named model for one height x width image (multiples of 32; a network of a fixed size:
+ * that one): number of parameters (kdas_model_parameters), and of operations by `rule`. Either
+ * output may be NULL. KDAS_EINVAL, KDAS_ENOTFOUND, KDAS_ESHAPE, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_model_cost(kdas_context *context, const char *name, int64_t height,
                                      int64_t width, kdas_count_rule rule, int64_t *parameters,
                                      double *operations);
+
+/* What a network expects and answers, since networks of different authors differ. Set `size`.
+ * Colours: every batch has ImageNet's normalised RGB, whatever the network, and the first op of a
+ * network with other colours makes them of it. So hosts, exported files and teacher-student pairs
+ * need no conversion. Its own colours are for information, and for comparisons with its authors'
+ * program: channel c is (v - mean[c]) / deviation[c], in its order, with v in 0..1. */
+typedef struct kdas_network {
+    size_t      size;
+    const char *name;          /* static */
+    int64_t     height, width; /* of inputs, where neither the host nor the weights say */
+    int32_t     fixed;         /* 1: it takes no other size; 0: any multiples of 32 */
+    int32_t     last;          /* 1: its answer is its last map; 0: the sum of its maps */
+    const char *colour;        /* order of its own colours, "RGB" or "BGR"; static */
+    float       mean[3], deviation[3];
+} kdas_network;
+/* Describe a network by its name. Any thread. KDAS_EINVAL (NULL, size not set), KDAS_ENOTFOUND.
+ * Since 0.4. */
+KDAS_API kdas_status kdas_network_describe(const char *name, kdas_network *out);
 
 /* ---- Create, load, save ---------------------------------------------------------------------- */
 typedef struct kdas_model kdas_model;
 
 typedef struct kdas_model_options {
     size_t   size;
-    uint64_t seed;      /* of the initial values and of drop path; default 1 */
-    float    drop_path; /* rate at the deepest block, rising linearly from 0; default 0.1 */
-    int32_t  trainable; /* 0: inference only, without memory for gradients; default 1 */
+    uint64_t seed; /* of the initial values and of drop path; default 1 */
+    /* Rate at the deepest block, rising linearly from 0. transnetr: of its dropouts. Default 0.1 */
+    float   drop_path;
+    int32_t trainable; /* 0: inference only, without memory for gradients; default 1 */
 } kdas_model_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_model_options_init(kdas_model_options *options, size_t size);
@@ -48,13 +73,17 @@ typedef struct kdas_load_options {
     /* Load only the part of the model whose names begin with this, e.g. "backbone."; NULL
      * (default): all. Names in the file without it get it prepended. Tensors that the part does not
      * have, such as a classifier, are ignored. The file must have every tensor of the part, except
-     * batch counters. The rest of the model does not change. Cannot be combined with `prefix`.
-     * Since 0.4. */
+     * batch counters and those that no op reads (kdas_model_idle). The rest of the model does not
+     * change. "backbone." is the backbone of every network that has one, also where its names begin
+     * with another word ("resnet.", "hardnet."). Cannot be combined with `prefix`. Since 0.4. */
     const char *part;
-    /* A .pth file may hold several dictionaries of tensors. The name of the one to load: the keys
-     * that lead to it, such as "model", "state_dict_ema" or "ema.module"; "" is the outermost.
-     * NULL (default): the one that fits the model best. Has no meaning for a file with one set, as
-     * safetensors. Since 0.4. */
+    /* Which of several sets of weights in a file to load. A .pth file may hold several dictionaries of
+     * tensors: the keys that lead to one, such as "model", "state_dict_ema" or "ema.module"; "" is
+     * the outermost. A dictionary, or a safetensors file, may hold several networks under different
+     * words in front of their names: those words, such as "student" or "model.teacher"; other
+     * tensors then do not count. Both can stand together, with a full stop between. NULL (default):
+     * the dictionary that fits the model best, all of it. Has no meaning for a file with one set
+     * that has no such words. Since 0.4. */
     const char *entry;
     /* 1: load EfficientNet-Lite's published stem as it is, for pixels as (x - 127) / 128. Default
      * 0: it is rewritten for ImageNet's normalisation. Since 0.4. */
@@ -73,10 +102,11 @@ KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
  * Dictionaries: tensors may be in the outermost dictionary or in one inside it, up to 4 deep, under
  * any keys ("model", "state_dict", "ema"). The one of which most tensors fit the model, by name and
  * shape, is loaded. If two fit equally, the file is refused and the message lists them: see
- * `entry`. Names: words in front that ALL names of the dictionary have ("module.", "_orig_mod.",
+ * `entry`, which also chooses among networks in one flat dictionary. Names: words in front that ALL names of the dictionary have ("module.", "_orig_mod.",
  * "model.student.", up to 6) are taken off, one after the other, as far as more tensors fit then.
- * timm's names of PVTv2 ("stages.0.blocks.0...") are translated, if more tensors fit then. `prefix`
- * and `part` apply to the names that result. Batch counters may be missing if the file has none.
+ * Names of PVTv2 of timm ("stages.0.blocks.0...") and of Hugging Face's transformers
+ * ("encoder.layers.0.blocks.0...", its keys and values joined) are translated, if more tensors fit
+ * then. `prefix` and `part` apply to the names that result. Batch counters may be missing if the file has none.
  * Values: a NaN, an infinity or a negative running variance is refused (since 0.4).
  *
  * KDAS_EIO; KDAS_EFORMAT (a damaged file, or one of another kind, which the message names, with
@@ -146,7 +176,8 @@ KDAS_API kdas_status kdas_model_default_fact(kdas_model *model, const char *key,
 KDAS_API const char *kdas_model_fact(const kdas_model *model, const char *key);
 KDAS_API const char *kdas_model_fact_at(const kdas_model *model, int32_t i, const char **key);
 /* Size of the input by the facts height and width, if both are multiples of 32 in range: returns 1.
- * Else KDAS_DEFAULT_SIDE for both: returns 0 (also for NULL). Outputs may be NULL. Since 0.4. */
+ * The only size of a network that takes one (kdas_network.fixed): returns 1. Else
+ * KDAS_DEFAULT_SIDE for both: returns 0 (also for NULL). Outputs may be NULL. Since 0.4. */
 KDAS_API int32_t kdas_model_input_size(const kdas_model *model, int64_t *height, int64_t *width);
 /* The fact threshold if it is a number from 0 to 1, else 0.5 (NULL: NaN). Since 0.4. */
 KDAS_API float kdas_model_threshold(const kdas_model *model);
@@ -188,13 +219,19 @@ KDAS_API const char *kdas_file_tensor(const kdas_file *file, int64_t i, const ch
                                       int32_t *rank, int64_t *dims);
 
 /* ---- Tensors: parameters and buffers, in PyTorch's axis order -------------------------------- */
-/* Number of trainable values, and number of tensors (NULL: 0). Since 0.1. */
+/* Number of parameters, and number of tensors (NULL: 0). Parameters are the trainable values, and
+ * those of layers that a published network has but never runs (kdas_model_idle), as in the numbers
+ * that its authors print. Since 0.1. */
 KDAS_API int64_t kdas_model_parameters(const kdas_model *model);
 KDAS_API int32_t kdas_model_tensors(const kdas_model *model);
 /* Name of tensor `i`, valid while the model lives; NULL past the last and for NULL. The outputs may
  * be NULL: rank (0..4), dims (room for 4), and whether it is trainable. Since 0.1. */
 KDAS_API const char *kdas_model_tensor(const kdas_model *model, int32_t i, int32_t *rank,
                                        int64_t *dims, int32_t *trainable);
+/* Whether no op reads tensor `i`: 1 for a parameter or buffer of a layer that the published network
+ * has but never runs. Files have it, so that they can be exchanged; one that lacks it can be loaded
+ * all the same. It is not trainable. 0 for all others, past the last, and for NULL. Since 0.4. */
+KDAS_API int32_t kdas_model_idle(const kdas_model *model, int32_t i);
 /* Find a tensor by name; -1 if there is none. Since 0.1. */
 KDAS_API int32_t kdas_model_find(const kdas_model *model, const char *name);
 /* Copy a tensor's values to or from host memory of its size. KDAS_EINVAL. Since 0.1. */
@@ -214,8 +251,12 @@ KDAS_API uint64_t kdas_model_zeroed(const kdas_model *model);
  * uses batch statistics, updates the running ones and draws drop path. */
 typedef enum kdas_mode { KDAS_MODE_INFER = 0, KDAS_MODE_EVAL = 1, KDAS_MODE_TRAIN = 2 } kdas_mode;
 
-/* Run the batch's images through the network. Height and width must be multiples of 32. The first
- * run of a size and mode compiles it.
+/* Check that the network takes images of this size, without a forward: multiples of 32, and the one
+ * size of a network that has one (kdas_network.fixed). KDAS_EINVAL (NULL), KDAS_ESHAPE (the
+ * message names network and size). Since 0.4. */
+KDAS_API kdas_status kdas_model_check_size(const kdas_model *model, int64_t height, int64_t width);
+/* Run the batch's images through the network. Height and width: see kdas_model_check_size(). The
+ * first run of a size and mode compiles it.
  * Batch: its images are read on the device if kdas_batch_upload() put them there, else uploaded, or
  * read in place if device memory is host memory. Do not change the batch until the backward has
  * run. If a call has changed or destroyed it, the backward is refused; writes through
@@ -225,12 +266,17 @@ typedef enum kdas_mode { KDAS_MODE_INFER = 0, KDAS_MODE_EVAL = 1, KDAS_MODE_TRAI
  * outputs; in TRAIN mode, statistics and random state are then unchanged.
  * KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.1. */
 KDAS_API kdas_status kdas_model_forward(kdas_model *model, kdas_mode mode, kdas_batch *batch);
-/* Number of outputs, shallow to deep; known before the first forward (NULL: 0). polyp_pvt has "P1"
- * and "P2" (N,H,W,1), lite_fpn "P1", pvt_v2 "x1" to "x4". Since 0.1. */
+/* Number of outputs, shallow to deep; known before the first forward (NULL: 0). Segmentation
+ * networks have "P1", "P2" ... (N,H,W,1), pvt_v2 "x1" to "x4". Since 0.1. */
 KDAS_API int32_t kdas_model_outputs(const kdas_model *model);
 /* Number of one-channel output maps, which objectives compare; known before the first forward. 0 if
  * the outputs are features (NULL: 0). Since 0.4. */
 KDAS_API int32_t kdas_model_maps(const kdas_model *model);
+/* Index of the first map of the network's answer: its prediction is the sigmoid of the sum of the
+ * maps from this one to the last. 0 in networks that answer with the sum of all maps (polyp_pvt);
+ * kdas_model_maps() - 1 in those whose last map is the answer (PraNet, UNet++ with deep
+ * supervision), and whose others only help to train. 0 without maps, and for NULL. Since 0.4. */
+KDAS_API int32_t kdas_model_answer(const kdas_model *model);
 /* Number that identifies the outputs and kept taps of the last forward. If it has changed, they are
  * gone. 0: there are none (NULL: 0). Since 0.4. */
 KDAS_API uint64_t kdas_model_generation(const kdas_model *model);
@@ -296,7 +342,7 @@ typedef struct kdas_layer {
     const char *op;         /* "linear"; static */
     int64_t     dims[4];    /* (N,H,W,C) of its output, N = 1 */
     int64_t     parameters; /* number of trainable values that it reads */
-    double      macs, thop; /* its operations, see kdas_count_rule */
+    double      macs, thop, fvcore; /* its operations, see kdas_count_rule */
 } kdas_layer;
 
 /* List the layers; height and width are multiples of 32. The list belongs to the context and not to

@@ -85,7 +85,8 @@ KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
  * unbroken run. A NaN loss returns KDAS_ENUMERIC; the files stay as of the last good checkpoint.
  * KDAS_EIO before the first step: `out` cannot be created or written. KDAS_EINVAL: range; a
  * checkpoint of another run; frames without masks in the validation set, or in training with
- * neither a teacher nor its maps. KDAS_ESHAPE. Since 0.1. */
+ * neither a teacher nor its maps. KDAS_ESHAPE, before the first step: a network does not take the
+ * size of validation, or of the loader at one of its scales. Since 0.1. */
 KDAS_API kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader,
                                 kdas_dataset *validation, const kdas_train_options *options);
 /* Segment the first `limit` frames of `dataset` (0: all) and add them to `evaluator`. Each frame is
