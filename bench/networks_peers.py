@@ -1,9 +1,12 @@
 """networks_peers.py - the part of bench/networks that runs and times; see there.
 
-Each measurement is a process of its own, so that its peak memory is its own. A peer's process is this file again with
---one NETWORK:LAYOUT:FIGURE. Rows are tab-separated: network, peer, figure, seconds (median of the runs), peak MiB.
+Each measurement is a process of its own, so that its peak memory is its own; this one, which starts them, stays small.
+A peer's process is this file again with --one NETWORK:LAYOUT:FIGURE. Rows are tab-separated: network, peer, figure,
+seconds (median of the runs), peak MiB.
 """
 import argparse
+import importlib
+from importlib.metadata import version
 import os
 import resource
 import statistics
@@ -16,6 +19,22 @@ sys.path.insert(0, HERE)
 LAYOUTS = ("eager", "channels-last")
 FIGURES = ("frame", "step")
 ONLY_SIDE = {"transnetr": 256}
+# Name: module, class, its arguments.
+NETWORKS = {
+    "unet": ("networks_torch", "UNet"),
+    "unet_milesial": ("networks_torch", "UNetMilesial"),
+    "unet_milesial_bilinear": ("networks_torch", "UNetMilesial", True),
+    "unetpp": ("networks_torch", "UNetPP"),
+    "unetpp_ds": ("networks_torch", "UNetPP", True),
+    "pranet": ("networks_torch", "PraNet"),
+    "msnet": ("networks_torch", "MSNet"),
+    "hardnet_mseg": ("networks_torch", "HarDNetMSEG"),
+    "colonsegnet": ("networks_torch", "ColonSegNet"),
+    "transnetr": ("networks_torch_more", "TransNetR"),
+    "pefnet": ("networks_torch_more", "PEFNet"),
+    "resunetpp": ("networks_torch_more", "ResUNetPP"),
+    "ddanet": ("networks_torch_more", "DDANet"),
+}
 
 
 def options():
@@ -52,13 +71,13 @@ def loss_of(F, p, y):
 
 def one(o):
     import torch
-    from networks_torch import NETWORKS
     network, layout, figure = o.one.split(":")
+    module, name, *arguments = NETWORKS[network]
     torch.set_num_threads(o.threads)
     torch.manual_seed(0)
     form = torch.channels_last if layout == "channels-last" else torch.contiguous_format
     n, count = side(o, network), 1 if figure == "frame" else o.batch
-    model = NETWORKS[network]().to(memory_format=form).train(figure == "step")
+    model = getattr(importlib.import_module(module), name)(*arguments).to(memory_format=form).train(figure == "step")
     images = torch.randn(count, 3, n, n).to(memory_format=form)
     masks = (torch.rand(count, 1, n, n) > 0.5).float()
     adamw = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=1e-4)
@@ -111,10 +130,8 @@ def main():
     if o.one:
         one(o)
         return
-    from networks_torch import NETWORKS
     names = o.only.split(",") if o.only else list(NETWORKS)
-    import torch
-    print(f"# torch {torch.__version__}, threads={o.threads} batch of a step={o.batch} size={o.size} rounds={o.rounds} "
+    print(f"# torch {version('torch')}, threads={o.threads} batch of a step={o.batch} size={o.size} rounds={o.rounds} "
           f"reps={o.reps}; f32; every row is a process of its own")
     print("# step: forward, BCE and Dice of every map, backward, clamp, AdamW; frame: forward of one image\n"
           "# network\tpeer\tfigure\tseconds\tpeak MiB", flush=True)
