@@ -130,51 +130,15 @@ END_TEST
 
 /* ---- Outputs ---- */
 
-static bool same_forward(const kd_zoo_row *a, const kd_zoo_row *b)
-{
-    return a->train == b->train && a->n == b->n && a->h == b->h && a->w == b->w;
-}
-
-/* TransNetR attends over the batch, but in inference every image is alone (check_transnetr.c). */
-static bool has_row(const kd_zoo_row *row, const char *network, bool train, kdas_mode mode)
-{
-    bool alone = strcmp(network, "transnetr") == 0 && mode == KDAS_MODE_INFER;
-
-    return row->train == train && !(alone && row->n > 1);
-}
-
-/* Run the model for each group of rows, and compare its outputs with them. Without `train`: only
- * the rows of evaluation. A row for each output there must be. */
-static void compare(kdas_model *m, bool train, kdas_mode eval, double bf16)
-{
-    int         rows;
-    kd_zoo_row *row = kd_zoo_read_rows(kdas_model_network(m), &rows);
-
-    for (int i = 0, next; i < rows; i = next) {
-        kdas_batch *batch;
-
-        for (next = i + 1; next < rows && same_forward(&row[i], &row[next]);)
-            next++;
-        if (!has_row(&row[i], kdas_model_network(m), train, eval)) continue;
-        batch = kd_zoo_batch(m, row[i].n, row[i].h, row[i].w);
-        kd_assert_ok(kdas_model_forward(m, train ? KDAS_MODE_TRAIN : eval, batch));
-        ck_assert_int_eq(next - i, kdas_model_maps(m));
-        for (int k = i; k < next; k++)
-            kd_zoo_assert_row(m, &row[k], bf16);
-        kdas_batch_destroy(batch);
-    }
-    free(row);
-}
-
 START_TEST(outputs_equal_those_of_the_published_code)
 {
     kdas_context *ctx = kd_test_device("cpu", NULL);
     kdas_model   *m   = make(ctx, kd_zoo_networks[_i].name, true);
 
     kd_zoo_fill(m);
-    compare(m, false, KDAS_MODE_INFER, 0);
-    compare(m, false, KDAS_MODE_EVAL, 0);
-    compare(m, true, KDAS_MODE_EVAL, 0); /* last, since it moves the running statistics */
+    kd_zoo_compare(m, false, KDAS_MODE_INFER, 0);
+    kd_zoo_compare(m, false, KDAS_MODE_EVAL, 0);
+    kd_zoo_compare(m, true, KDAS_MODE_EVAL, 0); /* last, since it moves the running statistics */
     kdas_model_destroy(m);
     kdas_context_destroy(ctx);
 }
@@ -189,7 +153,7 @@ START_TEST(in_bf16_outputs_are_near_those_of_the_published_code)
     ctx = context_of(KDAS_PRECISION_BF16);
     m   = make(ctx, kd_zoo_networks[_i].name, false);
     kd_zoo_fill(m);
-    compare(m, false, KDAS_MODE_INFER, kd_zoo_networks[_i].bf16);
+    kd_zoo_compare(m, false, KDAS_MODE_INFER, kd_zoo_networks[_i].bf16);
     kdas_model_destroy(m);
     kdas_context_destroy(ctx);
 }

@@ -234,3 +234,39 @@ void kd_zoo_assert_row(const kdas_model *model, const kd_zoo_row *row, double bf
            row->train ? "train" : "eval", (long long)row->h, (long long)row->w, name, worst);
     free(map);
 }
+
+/* ---- All outputs ---- */
+
+static bool same_forward(const kd_zoo_row *a, const kd_zoo_row *b)
+{
+    return a->train == b->train && a->n == b->n && a->h == b->h && a->w == b->w;
+}
+
+/* TransNetR attends over the batch, but in inference every image is alone (check_transnetr.c). */
+static bool has_row(const kd_zoo_row *row, const char *network, bool train, kdas_mode mode)
+{
+    bool alone = strcmp(network, "transnetr") == 0 && mode == KDAS_MODE_INFER;
+
+    return row->train == train && !(alone && row->n > 1);
+}
+
+void kd_zoo_compare(kdas_model *m, bool train, kdas_mode eval, double bf16)
+{
+    int         rows;
+    kd_zoo_row *row = kd_zoo_read_rows(kdas_model_network(m), &rows);
+
+    for (int i = 0, next; i < rows; i = next) {
+        kdas_batch *batch;
+
+        for (next = i + 1; next < rows && same_forward(&row[i], &row[next]);)
+            next++;
+        if (!has_row(&row[i], kdas_model_network(m), train, eval)) continue;
+        batch = kd_zoo_batch(m, row[i].n, row[i].h, row[i].w);
+        kd_assert_ok(kdas_model_forward(m, train ? KDAS_MODE_TRAIN : eval, batch));
+        ck_assert_int_eq(next - i, kdas_model_maps(m));
+        for (int k = i; k < next; k++)
+            kd_zoo_assert_row(m, &row[k], bf16);
+        kdas_batch_destroy(batch);
+    }
+    free(row);
+}

@@ -49,4 +49,8 @@ kdas_batch *kd_zoo_batch(const kdas_model *model, int64_t n, int64_t h, int64_t 
  * bf16, by `bf16` of the largest magnitude, mean and deviation by half of it. */
 void kd_zoo_assert_row(const kdas_model *model, const kd_zoo_row *row, double bf16);
 
+/* Run the model for each group of rows, and compare its outputs with them. Without `train`: only
+ * the rows of evaluation, in the mode `eval`. A row for each output there must be. */
+void kd_zoo_compare(kdas_model *m, bool train, kdas_mode eval, double bf16);
+
 #endif
