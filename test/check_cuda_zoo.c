@@ -20,10 +20,9 @@ static bool is_quick(const char *name)
 
 START_TEST(outputs_equal_those_of_the_published_code)
 {
-    const char        *name = kd_zoo_networks[_i].name;
-    kdas_context      *ctx;
-    kdas_model        *m;
-    kdas_model_options o;
+    const char   *name = kd_zoo_networks[_i].name;
+    kdas_context *ctx;
+    kdas_model   *m;
 
     kd_test_cuda_path();
     if (kd_test_cuda_emulated() && !is_quick(name) && !getenv("KDAS_TEST_ALL_NETWORKS")) return;
