@@ -87,6 +87,13 @@ static int check_frame(void)
     return -1;
 }
 
+static bool is_fixed(const char *name)
+{
+    kdas_network network = { .size = sizeof network };
+
+    return kdas_network_describe(name, &network) == KDAS_OK && network.fixed;
+}
+
 /* The only size that one of the networks takes, else 352. Unknown names are refused later. */
 static void find_size(void)
 {
@@ -111,6 +118,8 @@ static int check_settings(int rest, char **argv)
     if (!strcmp(set.teacher, "none")) set.teacher = NULL;
     if (!set.teacher && (set.grow || wanted("teacher") || wanted("infer")))
         return args_wrong(&self, "without a teacher there is --only student, step and frame");
+    if (set.grow && (is_fixed(set.student) || is_fixed(set.teacher)))
+        return args_wrong(&self, "--grow wants networks that take images of any size");
     find_size();
     if (set.batch == 0) set.batch = set.grow ? 64 : 8;
     return -1;

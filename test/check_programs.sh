@@ -778,6 +778,18 @@ claim "maps may have 8 bits" ends 0 "" $s "${net[@]}" --maps --maps-as png8 --ou
 claim "maps may be logits" ends 0 "" $s "${net[@]}" --maps --maps-as logits --out "$tmp/logits" "$train"/*.png
 claim "logits are written as safetensors" all_exist "$tmp/logits/scene00015.safetensors"
 claim "maps and probabilities exclude each other" wrong $s "${net[@]}" --maps --probability --out "$tmp/x" a.png
+# PraNet answers with the last of its four maps.
+once=(--data "$data" "${small[@]}" --batch 16 --val-fraction 0 --pictures 0 --epochs 1 --max-steps 1 --augment none)
+claim "PraNet learns for a step" ends 0 "" $d "${once[@]}" --preset baseline --student pranet --out "$tmp/pranet"
+pranet=(--teacher pranet --teacher-weights "$tmp/pranet/best.safetensors")
+claim "its maps are written" ends 0 "" $s --weights "$tmp/pranet/best.safetensors" --size 64 --threads 1 --quiet \
+    --maps --maps-as logits --out "$tmp/pranet/maps" "$train"/*.png
+claim "it teaches" ends 0 "" $d "${once[@]}" --preset kl --pair answer "${pranet[@]}" --out "$tmp/pranet/live"
+claim "its maps teach" ends 0 "" $d "${once[@]}" --preset kl --teacher-maps "$tmp/pranet/maps" --out "$tmp/pranet/cached"
+kd_of() { awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == "kd_raw") k = i } NR == 2 { print $k }' "$1/log.csv"; }
+same_guidance() { echo "$(kd_of "$tmp/pranet/live") $(kd_of "$tmp/pranet/cached")" |
+    awk '{ print; d = $1 - $2; exit !($1 > 0 && d < 1e-4 * $1 && -d < 1e-4 * $1) }'; }
+claim "both guide alike: a map is the answer" same_guidance
 claim "a stream has no maps" wrong $s "${net[@]}" --raw 64x64:rgb24 --maps
 cached=(--data "$data" "${small[@]}" --val-fraction 0.2 --pictures 0)
 claim "a student learns from maps" ends 0 "" $d "${cached[@]}" --teacher-maps "$maps" --out "$tmp/cached" --max-steps 6

@@ -151,7 +151,8 @@ static bool has_more(const kd_pairing *p)
 }
 
 /* What to say about it; empty: nothing is known. */
-static kdas_status describe(const kd_pairing *p, const fit *f, char *to, size_t size)
+static kdas_status describe(const kd_pairing *p, const fit *f, kdas_status status, char *to,
+                            size_t size)
 {
     char        one[128], words[256];
     const char *note  = kd_weights_safetensors(p->file)
@@ -166,7 +167,7 @@ static kdas_status describe(const kd_pairing *p, const fit *f, char *to, size_t 
                  "of its tensors, those whose names begin with %s fit '%s': choose them by "
                  "kdas_load_options.entry = \"%s\", --weights-entry %s",
                  words, p->network, one, one);
-    else if (f->network && !other)
+    else if (f->network && !other && !p->part && status == KDAS_ENOTFOUND)
         snprintf(to, size,
                  "all others of the network are there (kdas_load_options.extra ignores "
                  "what it does not have)");
@@ -195,7 +196,7 @@ kdas_status kd_pairing_explain(const kd_pairing *p, kdas_status status)
 
     snprintf(why, sizeof why, "%s", kdas_last_error());
     st = find_fit(p, &f);
-    if (st == KDAS_OK) st = describe(p, &f, what, sizeof what);
+    if (st == KDAS_OK) st = describe(p, &f, status, what, sizeof what);
     if (st == KDAS_ENOMEM) return st;
     if (st != KDAS_OK) return kd_fail(status, "%s", why);
     return kd_fail(status, "%s%s%s", why, *what ? "; " : "", what);

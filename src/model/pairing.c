@@ -30,6 +30,15 @@ static int by_name(const void *a, const void *b, void *params)
                   kd_params_at(params, *(const int *)b)->name);
 }
 
+/* thop leaves what it counted in the modules, from where it comes into files. */
+static bool is_cost(const char *name)
+{
+    const char *last = strrchr(name, '.');
+
+    last = last ? last + 1 : name;
+    return strcmp(last, "total_ops") == 0 || strcmp(last, "total_params") == 0;
+}
+
 kdas_status kd_pairing_begin(kd_pairing *p, kdas_context *ctx, const kd_params *params,
                              const char *network, const kd_weights *file)
 {
@@ -83,7 +92,7 @@ const kd_st_tensor *kd_pairing_tensor(const kd_pairing *p, int64_t i)
     if (p->words_length &&
         (strncmp(t->name, p->words, p->words_length) != 0 || t->name[p->words_length] != '.'))
         return NULL;
-    return is_averaged_count(t->name) ? NULL : t;
+    return is_averaged_count(t->name) || is_cost(t->name) ? NULL : t;
 }
 
 int kd_pairing_entry(const kd_pairing *p, const char *tensor, char name[KD_NAME_ROOM],
@@ -375,7 +384,9 @@ static kdas_status check_part(const kd_pairing *p)
         found = found || p->tensor[k];
     }
     if (!exist)
-        return kd_fail(KDAS_ENOTFOUND, "model '%s' has no part '%.64s'", p->network, p->part);
+        return kd_fail(KDAS_ENOTFOUND,
+                       "model '%s' has no part '%.64s'; part = NULL loads all of it", p->network,
+                       p->part);
     if (!found)
         return kd_fail(KDAS_ENOTFOUND, "'%s' has no tensor of the part '%.64s' of model '%s'",
                        kd_weights_path(p->file), p->part, p->network);

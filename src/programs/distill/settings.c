@@ -313,7 +313,7 @@ static const program self = {
     .after =
         "Writes last.kdas (to continue from), best.safetensors (the best epoch on the frames held "
         "out),\n"
-        "log.csv (every term of every step), scores.csv, overlays/*.png and report.html; a "
+        "log.csv (every term, a line for each epoch), scores.csv, overlays/*.png and report.html; a "
         "teacher\n"
         "trained here is in teacher/, and of several presets each has a folder of its own, with a\n"
         "folder seed-N for each of --seeds in it. summary.csv has mean and spread over the seeds.\n"

@@ -305,8 +305,8 @@ static bool save_map(kdas_context *context, const settings *s, const input *in, 
     return done;
 }
 
-/* The network's map of a frame: the mean of its outputs' logits, since each output of a student is
- * compared with it. The frame is brought to the network's size first, so that map and frame have
+/* The network's map of a frame: the mean of the logits of its answer's maps, since each map of a
+ * student is compared with it. The frame is brought to the network's size first, so that map and frame have
  * the same pixels. */
 static bool write_map(kdas_context *context, const settings *s, kdas_segmenter *segmenter,
                       int outputs, const input *in)
@@ -406,7 +406,8 @@ static int run(settings *s)
 
         stop_on_signal(context);
         code = s->raw ? live_run(segmenter, &s->format, output, s->quiet)
-                      : segment_all(context, s, segmenter, kdas_model_outputs(model));
+                      : segment_all(context, s, segmenter,
+                                    kdas_model_maps(model) - kdas_model_answer(model));
         stop_on_signal(NULL);
     }
     inputs_close(&s->images);
