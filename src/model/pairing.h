@@ -27,8 +27,8 @@ kdas_status kd_pairing_begin(kd_pairing *p, kdas_context *ctx, const kd_params *
                              const char *network, const kd_weights *file);
 void        kd_pairing_end(kd_pairing *p);
 
-/* Tensor `i` of the chosen set; NULL: it does not count, since it has not the chosen words in front,
- * or is the counter of an average. */
+/* Tensor `i` of the chosen set; NULL: it does not count: it lacks the chosen words in front, or is
+ * the counter of an average or one of thop's. */
 const kd_st_tensor *kd_pairing_tensor(const kd_pairing *p, int64_t i);
 /* The entry for a tensor of the file, under the chosen renaming; -1: none. `name`: what it was
  * looked up by. `piece`: which part of the entry it is. */
