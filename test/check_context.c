@@ -326,6 +326,57 @@ static void *read_in_turn(void *shared)
     return st == KDAS_OK ? NULL : "a forward";
 }
 
+/* ---- One model, read by all ---- */
+
+typedef struct reading {
+    const kdas_model  *model;
+    pthread_barrier_t *start;
+    float             *values; /* of its last tensor that is trained */
+    int32_t            tensor;
+    kdas_status        st;
+} reading;
+
+static void *read_values(void *shared)
+{
+    reading *r = shared;
+
+    pthread_barrier_wait(r->start);
+    r->st = kdas_model_read(r->model, r->tensor, r->values);
+    return NULL;
+}
+
+/* Initial values are drawn when they are first read, by whichever thread comes first. */
+START_TEST(several_threads_read_the_initial_values_of_a_model)
+{
+    const char       *name = "out.weight";
+    kdas_context     *ctx;
+    kdas_model       *m, *alone;
+    float             values[THREADS][64], want[64];
+    reading           r[THREADS];
+    pthread_t         threads[THREADS];
+    pthread_barrier_t start;
+
+    kd_assert_ok(kdas_context_create(&ctx, NULL));
+    kd_assert_ok(kdas_model_create(&m, ctx, "lite_fpn0", NULL));
+    kd_assert_ok(kdas_model_create(&alone, ctx, "lite_fpn0", NULL));
+    kd_assert_ok(kdas_model_read(alone, kdas_model_find(alone, name), want));
+    pthread_barrier_init(&start, NULL, THREADS);
+    for (int i = 0; i < THREADS; i++) {
+        r[i] = (reading){ m, &start, values[i], kdas_model_find(m, name), KDAS_OK };
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, read_values, &r[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        ck_assert_int_eq(r[i].st, KDAS_OK);
+        ck_assert_msg(kd_test_same_bits(values[i], want, sizeof want), "thread %d", i);
+    }
+    pthread_barrier_destroy(&start);
+    kdas_model_destroy(alone);
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
 START_TEST(models_of_several_threads_read_a_batch_in_turn)
 {
     kdas_context *ctx;
@@ -369,6 +420,7 @@ int main(void)
     tcase_add_test(rest, contexts_of_several_threads_do_not_meet);
     tcase_set_timeout(rest, 60);
     tcase_add_test(rest, models_of_several_threads_read_a_batch_in_turn);
+    tcase_add_test(rest, several_threads_read_the_initial_values_of_a_model);
     suite_add_tcase(s, rest);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);

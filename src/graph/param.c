@@ -2,8 +2,10 @@
  * of 16 floats. The gaps stay zero, so that passes over a whole block (AdamW, norms, zeroing)
  * may include them. */
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 #include "base/parallel.h"
+#include "base/process.h"
 #include "graph/device.h"
 #include "graph/param.h"
 #include "graph/profile.h"
@@ -19,7 +21,8 @@ struct kd_params {
     float           *values, *grads;
     uint64_t         version, stats_version;
     uint64_t         seed; /* of the entries that are undrawn */
-    bool             undrawn;
+    pthread_mutex_t  drawing;
+    bool             undrawn; /* any entry; read and written atomically */
     struct kd_pack  *packs;
     bool             spoilt; /* the gradients are incomplete: see kd_params_spoil_grads() */
 };
@@ -30,7 +33,10 @@ kdas_status kd_params_create(kd_params **out, kdas_context *ctx)
     if (!*out) return KDAS_ENOMEM;
     (*out)->ctx     = ctx;
     (*out)->version = 1;
-    return KDAS_OK;
+    if (pthread_mutex_init(&(*out)->drawing, NULL) == 0) return KDAS_OK;
+    kd_free(ctx, *out);
+    *out = NULL;
+    return kd_fail(KDAS_ENOMEM, "the system has no memory for a lock");
 }
 
 static void destroy_entry(kdas_context *ctx, kd_param_entry *e)
@@ -46,6 +52,7 @@ void kd_params_destroy(kd_params *p)
         destroy_entry(p->ctx, p->entry[i]);
     kd_device_free(p->ctx, p->values);
     kd_device_free(p->ctx, p->grads);
+    if (!kd_is_inherited(p->ctx)) pthread_mutex_destroy(&p->drawing);
     kd_free(p->ctx, p->entry);
     kd_free(p->ctx, p);
 }
@@ -173,17 +180,20 @@ static void draw_entry(kd_params *p, kd_param_entry *e, uint64_t seed, float *to
     e->undrawn = false;
 }
 
-/* In host memory: nothing is allocated, so nothing can fail. */
+/* In host memory: nothing is allocated, so nothing can fail. Several threads may read the values of
+ * one model, so the first one draws and the others wait. */
 static void draw_the_rest(kd_params *p)
 {
-    if (!p->undrawn) return;
-    p->undrawn = false;
+    if (!__atomic_load_n(&p->undrawn, __ATOMIC_ACQUIRE)) return;
+    pthread_mutex_lock(&p->drawing);
     for (size_t i = 0; i < p->count; i++)
         if (p->entry[i]->undrawn)
             draw_entry(p, p->entry[i], p->seed, p->values + p->entry[i]->offset);
+    __atomic_store_n(&p->undrawn, false, __ATOMIC_RELEASE);
+    pthread_mutex_unlock(&p->drawing);
 }
 
-static kdas_status draw_later(kd_params *p, uint64_t seed)
+static void draw_later(kd_params *p, uint64_t seed)
 {
     kd_params_touch(p);
     p->seed    = seed;
@@ -192,7 +202,6 @@ static kdas_status draw_later(kd_params *p, uint64_t seed)
         p->entry[i]->undrawn = p->entry[i]->init.kind != KD_COUNTER;
         p->entry[i]->counter = 0;
     }
-    return KDAS_OK;
 }
 
 kdas_status kd_params_init(kd_params *p, uint64_t seed)
@@ -201,7 +210,10 @@ kdas_status kd_params_init(kd_params *p, uint64_t seed)
     float      *values;
     kdas_status st = KDAS_OK;
 
-    if (p->ctx->host_memory) return draw_later(p, seed);
+    if (p->ctx->host_memory) {
+        draw_later(p, seed);
+        return KDAS_OK;
+    }
     for (size_t i = 0; i < p->count; i++)
         largest = KD_MAX(largest, p->entry[i]->count);
     values = kd_alloc(p->ctx, (size_t)largest * sizeof *values);
