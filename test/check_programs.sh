@@ -895,6 +895,7 @@ claim "kdas-bench tells the step's share of the machine" grep -q \
     '^# step_b2: [0-9.]* GFLOP .* [0-9.]* GFLOP/s, [0-9.]*% of the gemm rate$' "$tmp/bench"
 claim "kdas-bench tells what a whole frame costs" grep -q '^# frame_200x100 takes [0-9.]* times' "$tmp/bench"
 claim "kdas-bench times a student alone" ends 0 "" $b "${tiny[@]}" --teacher none --only step,student
+claim "kdas-bench grows no network of one size" ends 2 "images of any size" $b --grow --student transnetr
 claim "kdas-bench infers no teacher that is not there" ends 2 "without a teacher" $b --teacher none
 for title in op program node; do
     claim "a profile has a table by $title for each figure" test "$(grep -c "^# $title .*share" "$tmp/bench")" = 5

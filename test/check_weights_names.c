@@ -69,6 +69,23 @@ START_TEST(the_counter_of_an_average_is_passed_over)
 }
 END_TEST
 
+/* thop writes its counts beside the tensors of each module. */
+START_TEST(the_counts_of_thop_are_passed_over)
+{
+    const int64_t *none = NULL;
+    kd_test_pth    p;
+
+    kd_test_pth_begin(&p);
+    if (_i == 0) kd_test_pth_put(&p, "total_ops", 0, none, 7);
+    kd_test_pth_put(&p, _i == 0 ? "backbone.total_params" : "module.backbone.total_ops", 0, none,
+                    7);
+    kd_test_pth_model(&p, b0, _i == 0 ? "" : "module.", NULL, 2);
+    kd_test_pth_end(&p, path());
+    kd_assert_ok(kdas_model_load(b0, path(), NULL));
+    ck_assert(kd_test_all_are(b0, "", 2));
+}
+END_TEST
+
 static bool one_without(char *to, size_t size, const char *name)
 {
     snprintf(to, size, "%s%s", strcmp(name, "out_SAM.bias") ? "module." : "", name);
@@ -441,6 +458,7 @@ int main(void)
     tcase_add_loop_test(t, words_before_all_names_are_taken_off, 0,
                         (int)(sizeof fronts / sizeof *fronts));
     tcase_add_loop_test(t, the_counter_of_an_average_is_passed_over, 0, 4);
+    tcase_add_loop_test(t, the_counts_of_thop_are_passed_over, 0, 2);
     tcase_add_test(t, words_before_some_names_stay);
     tcase_add_loop_test(t, a_published_backbone_is_loaded_by_each_of_its_names, 0, 4);
     tcase_add_loop_test(t, a_backbone_for_a_network_is_told, 0, 2);

@@ -3,49 +3,26 @@
  * map at input size, P1. Initial values are PyTorch's. It was trained on pixels / 255, blue
  * first. */
 #include "model/colours.h"
+#include "model/excited_block.h"
 #include "model/model.h"
-#include "nn/nn.h"
 
 const kd_model_rules kd_rules_colonsegnet = { .colours = &kd_colours_bgr };
-
-static kd_node *conv_norm(kd_graph *g, const char *conv, const char *norm, kd_node *x, int64_t out,
-                          int k, int stride)
-{
-    x = kd_conv_layer(g, conv, x, out, k, stride, k / 2, true, KD_STYLE_TORCH);
-    return kd_batch_norm_layer(g, norm, x, 1e-5f, 0.1f);
-}
-
-/* Two 3 x 3 convolutions beside one of 1 x 1, whose channels are weighted. */
-static kd_node *residual_block(kd_graph *g, const char *name, kd_node *x, int64_t out)
-{
-    kd_excite_form form = {
-        .narrow = "se.fc.0", .wide = "se.fc.2", .hidden = out / 16, .style = KD_STYLE_TORCH
-    };
-    kd_node *y, *s;
-
-    kd_scope(g, "%s", name);
-    y = kd_relu(g, conv_norm(g, "conv1", "bn1", x, out, 3, 1));
-    y = conv_norm(g, "conv2", "bn2", y, out, 3, 1);
-    s = kd_squeeze_excite(g, conv_norm(g, "conv3", "bn3", x, out, 1, 1), form);
-    kd_scope_end(g);
-    return kd_relu(g, kd_add(g, y, s));
-}
 
 /* half[0]: after the first block. half[1]: at half the size, after the second one. */
 static void encoder_block(kd_graph *g, const char *name, kd_node *x, int64_t out, kd_node *half[2])
 {
     kd_scope(g, "%s", name);
-    half[0] = x = residual_block(g, "residual_block1", x, out);
+    half[0] = x = kd_excited_block(g, "residual_block1", x, out);
     kd_scope(g, "strided_conv");
-    x = kd_relu(g, conv_norm(g, "conv", "bn", x, out, 3, 2));
+    x = kd_relu(g, kd_conv_norm(g, "conv", "bn", x, out, 3, 2));
     kd_scope_end(g);
-    half[1] = residual_block(g, "residual_block2", x, out);
+    half[1] = kd_excited_block(g, "residual_block2", x, out);
     kd_scope_end(g);
 }
 
 static kd_node *joined(kd_graph *g, const char *name, kd_node *a, kd_node *b, int64_t out)
 {
-    return residual_block(g, name, kd_concat(g, 2, (kd_node *[]){ a, b }), out);
+    return kd_excited_block(g, name, kd_concat(g, 2, (kd_node *[]){ a, b }), out);
 }
 
 void kd_build_colonsegnet(kd_graph *g, kd_node *image, int variant, float drop_path)

@@ -5,10 +5,8 @@
  * never runs: a grey image is no map of polyps, so no objective may see it. */
 #include <stdio.h>
 #include "model/colours.h"
+#include "model/excited_block.h"
 #include "model/model.h"
-#include "nn/nn.h"
-
-#define REDUCTION 16 /* of squeeze-and-excitation */
 
 const kd_model_rules kd_rules_ddanet = { .colours = &kd_colours_bgr };
 
@@ -16,36 +14,9 @@ enum { LEVELS = 4 };
 static const int encoder_channels[LEVELS] = { 32, 64, 128, 256 };
 static const int decoder_channels[LEVELS] = { 128, 64, 32, 16 };
 
-/* The convolution convI and its batch norm bnI. */
-static kd_node *conv_norm(kd_graph *g, int i, kd_node *x, int64_t out, int k)
-{
-    char name[16];
-
-    snprintf(name, sizeof name, "conv%d", i);
-    x = kd_conv_layer(g, name, x, out, k, 1, k / 2, true, KD_STYLE_TORCH);
-    snprintf(name, sizeof name, "bn%d", i);
-    return kd_batch_norm_layer(g, name, x, 1e-5f, 0.1f);
-}
-
-/* Squeeze-and-excitation acts on the shortcut alone. */
-static kd_node *residual_block(kd_graph *g, const char *name, kd_node *x, int64_t out)
-{
-    kd_excite_form excite = {
-        .narrow = "se.fc.0", .wide = "se.fc.2", .hidden = out / REDUCTION, .style = KD_STYLE_TORCH
-    };
-    kd_node *y;
-
-    kd_scope(g, "%s", name);
-    y = kd_relu(g, conv_norm(g, 1, x, out, 3));
-    y = conv_norm(g, 2, y, out, 3);
-    x = kd_squeeze_excite(g, conv_norm(g, 3, x, out, 1), excite);
-    kd_scope_end(g);
-    return kd_relu(g, kd_add(g, y, x));
-}
-
 static kd_node *two_blocks(kd_graph *g, kd_node *x, int64_t out)
 {
-    return residual_block(g, "r2", residual_block(g, "r1", x, out), out);
+    return kd_excited_block(g, "r2", kd_excited_block(g, "r1", x, out), out);
 }
 
 /* x enlarged, then joined with the encoder's map of that size. */
