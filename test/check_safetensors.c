@@ -24,22 +24,6 @@ static void teardown(void)
     kd_test_folder_remove();
 }
 
-/* A file with this header and n bytes of data 0, 1, 2, ... */
-static const char *lay(const char *header, size_t n)
-{
-    const char    *path   = kd_test_path("laid.safetensors");
-    uint64_t       length = strlen(header);
-    unsigned char *file   = malloc(8 + length + n);
-
-    memcpy(file, &length, 8);
-    memcpy(file + 8, header, length);
-    for (size_t i = 0; i < n; i++)
-        file[8 + length + i] = (unsigned char)i;
-    kd_test_write(path, file, 8 + length + n);
-    free(file);
-    return path;
-}
-
 /* ---- Round trip ---- */
 
 static const float   floats[6] = { 1.5f, -0.0f, 3e38f, 1e-40f, INFINITY, -7 };
@@ -170,7 +154,7 @@ START_TEST(each_type_is_read_as_float)
     snprintf(header, sizeof header,
              "{\"t\":{\"dtype\":\"%s\",\"shape\":[3],\"data_offsets\":[0,%zu]}}", types[_i].dtype,
              size);
-    path = lay(header, size);
+    path = kd_test_lay(header, size);
     file = kd_test_read(path, &n);
     memcpy(file + n - size, types[_i].data, size);
     kd_test_write(path, file, n);

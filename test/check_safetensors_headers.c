@@ -23,22 +23,6 @@ static void teardown(void)
     kd_test_folder_remove();
 }
 
-/* A file with this header and n bytes of data 0, 1, 2, ... */
-static const char *lay(const char *header, size_t n)
-{
-    const char    *path   = kd_test_path("laid.safetensors");
-    uint64_t       length = strlen(header);
-    unsigned char *file   = malloc(8 + length + n);
-
-    memcpy(file, &length, 8);
-    memcpy(file + 8, header, length);
-    for (size_t i = 0; i < n; i++)
-        file[8 + length + i] = (unsigned char)i;
-    kd_test_write(path, file, 8 + length + n);
-    free(file);
-    return path;
-}
-
 /* ---- Headers that lie; 8 bytes of data follow each ---- */
 
 #define ENTRY(type, shape, from, to) \
@@ -102,7 +86,7 @@ static const struct {
 
 START_TEST(a_lying_header_is_refused_by_name)
 {
-    const char     *path = lay(lies[_i].header, 8);
+    const char     *path = kd_test_lay(lies[_i].header, 8);
     kd_safetensors *f    = (kd_safetensors *)&memory;
 
     kd_assert_status(kd_safetensors_open(&f, ctx, path), KDAS_EFORMAT);
@@ -116,12 +100,12 @@ START_TEST(the_rows_above_are_refused_for_their_lie_alone)
 {
     kd_safetensors *f;
 
-    kd_assert_ok(kd_safetensors_open(&f, ctx, lay("{\"t\":" WHOLE "}", 8)));
+    kd_assert_ok(kd_safetensors_open(&f, ctx, kd_test_lay("{\"t\":" WHOLE "}", 8)));
     kd_safetensors_close(f);
     kd_assert_ok(
-        kd_safetensors_open(&f, ctx, lay("{\"__metadata__\":null,\"t\":" WHOLE "}   ", 8)));
+        kd_safetensors_open(&f, ctx, kd_test_lay("{\"__metadata__\":null,\"t\":" WHOLE "}   ", 8)));
     kd_safetensors_close(f);
-    kd_assert_ok(kd_safetensors_open(&f, ctx, lay("{}", 0)));
+    kd_assert_ok(kd_safetensors_open(&f, ctx, kd_test_lay("{}", 0)));
     ck_assert_int_eq(kd_safetensors_count(f), 0);
     ck_assert_ptr_null(kd_safetensors_find(f, "t"));
     kd_safetensors_close(f);
@@ -142,7 +126,7 @@ START_TEST(blanks_around_a_header_are_read_over)
     float           got[8];
 
     snprintf(header, sizeof header, "%s{\"t\":" WHOLE "}%s", paddings[_i].front, paddings[_i].back);
-    kd_assert_ok(kd_safetensors_open(&f, ctx, lay(header, 8)));
+    kd_assert_ok(kd_safetensors_open(&f, ctx, kd_test_lay(header, 8)));
     kd_assert_ok(kd_safetensors_read_float(f, kd_safetensors_find(f, "t"), got));
     for (int i = 0; i < 8; i++)
         ck_assert(got[i] == (float)i);
@@ -161,8 +145,8 @@ START_TEST(other_padding_is_refused)
     size_t                   n;
 
     for (size_t i = 0; i < KD_COUNT(headers); i++)
-        kd_assert_status(kd_safetensors_open(&f, ctx, lay(headers[i], 8)), KDAS_EFORMAT);
-    path                                   = lay(headers[2], 8);
+        kd_assert_status(kd_safetensors_open(&f, ctx, kd_test_lay(headers[i], 8)), KDAS_EFORMAT);
+    path                                   = kd_test_lay(headers[2], 8);
     file                                   = kd_test_read(path, &n);
     *(unsigned char *)memchr(file, '~', n) = 0;
     kd_test_write(path, file, n);
@@ -192,7 +176,7 @@ START_TEST(types_that_are_not_converted_do_not_hinder_the_others)
              "{\"odd\":{\"dtype\":\"%s\",\"shape\":[2,4],\"data_offsets\":[0,%zu]},"
              "\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%zu,%zu]}}",
              others[_i].dtype, n, n, n + 1);
-    kd_assert_ok(kd_safetensors_open(&f, ctx, lay(header, n + 1)));
+    kd_assert_ok(kd_safetensors_open(&f, ctx, kd_test_lay(header, n + 1)));
     kd_assert_ok(kd_safetensors_read_float(f, kd_safetensors_find(f, "t"), got));
     ck_assert(got[0] == (float)n);
     kd_assert_status(kd_safetensors_read_float(f, kd_safetensors_find(f, "odd"), got),
@@ -206,10 +190,10 @@ END_TEST
 START_TEST(escapes_and_members_of_other_writers_are_read)
 {
     const char *path =
-        lay("{ \"__metadata__\" : {\"k\\u00e9\":\"a\\\\u0000\\/\\ud83d\\uDE00\"},\r\n\t"
-            "\"t\\u002E\\u20ac\": {\"by\":[{\"any\":[1.5e-3,true]}],\"data_offsets\":[0,8],"
-            "\"shape\":[8],\"dtype\":\"\\u00558\"} }",
-            8);
+        kd_test_lay("{ \"__metadata__\" : {\"k\\u00e9\":\"a\\\\u0000\\/\\ud83d\\uDE00\"},\r\n\t"
+                    "\"t\\u002E\\u20ac\": {\"by\":[{\"any\":[1.5e-3,true]}],\"data_offsets\":[0,8],"
+                    "\"shape\":[8],\"dtype\":\"\\u00558\"} }",
+                    8);
     kd_safetensors *f;
 
     kd_assert_ok(kd_safetensors_open(&f, ctx, path));
@@ -251,13 +235,13 @@ START_TEST(depth_and_number_are_bounded)
     memset(text, '[', DEEP);
     memcpy(text, "{\"a\":", 5);
     text[DEEP] = 0;
-    kd_assert_status(kd_safetensors_open(&f, ctx, lay(text, 0)), KDAS_EFORMAT);
+    kd_assert_status(kd_safetensors_open(&f, ctx, kd_test_lay(text, 0)), KDAS_EFORMAT);
     kd_assert_sentence("not JSON");
     for (int i = 5; i < MANY; i++)
         text[i] = i % 2 ? ',' : '0';
     memcpy(text, "{\"a\":[", 6);
     text[MANY] = 0;
-    kd_assert_status(kd_safetensors_open(&f, ctx, lay(text, 0)), KDAS_EFORMAT);
+    kd_assert_status(kd_safetensors_open(&f, ctx, kd_test_lay(text, 0)), KDAS_EFORMAT);
     kd_assert_sentence("too many");
     free(text);
 }
@@ -275,7 +259,7 @@ START_TEST(as_many_tensors_as_allowed_are_read)
             text + n, "%c\"t%05d\":{\"dtype\":\"F32\",\"shape\":[0,%d],\"data_offsets\":[0,0]}",
             i ? ',' : '{', i, i);
     strcpy(text + n, "}");
-    kd_assert_ok(kd_safetensors_open(&f, ctx, lay(text, 0)));
+    kd_assert_ok(kd_safetensors_open(&f, ctx, kd_test_lay(text, 0)));
     ck_assert_int_eq(kd_safetensors_count(f), KD_ST_MAX_TENSORS);
     for (int i = 0; i < KD_ST_MAX_TENSORS; i += 33333) {
         snprintf(name, sizeof name, "t%05d", i);

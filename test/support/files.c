@@ -121,3 +121,18 @@ void kd_test_assert_text(const char *path, const char *text)
     ck_assert_str_eq(got, text);
     free(got);
 }
+
+const char *kd_test_lay(const char *header, size_t n)
+{
+    const char    *path   = kd_test_path("laid.safetensors");
+    uint64_t       length = strlen(header);
+    unsigned char *file   = malloc(8 + length + n);
+
+    memcpy(file, &length, 8);
+    memcpy(file + 8, header, length);
+    for (size_t i = 0; i < n; i++)
+        file[8 + length + i] = (unsigned char)i;
+    kd_test_write(path, file, 8 + length + n);
+    free(file);
+    return path;
+}

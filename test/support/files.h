@@ -33,4 +33,7 @@ unsigned char *kd_test_read(const char *path, size_t *n);
 /* Fail the running test unless the file holds exactly this text. */
 void kd_test_assert_text(const char *path, const char *text);
 
+/* A safetensors file with this header and n bytes of data 0, 1, 2, ...; returns its path. */
+const char *kd_test_lay(const char *header, size_t n);
+
 #endif
