@@ -77,13 +77,13 @@ typedef struct kdas_load_options {
      * change. "backbone." is the backbone of every network that has one, also where its names begin
      * with another word ("resnet.", "hardnet."). Cannot be combined with `prefix`. Since 0.4. */
     const char *part;
-    /* Which of several sets of weights in a file to load. A .pth file may hold several dictionaries of
-     * tensors: the keys that lead to one, such as "model", "state_dict_ema" or "ema.module"; "" is
-     * the outermost. A dictionary, or a safetensors file, may hold several networks under different
-     * words in front of their names: those words, such as "student" or "model.teacher"; other
-     * tensors then do not count. Both can stand together, with a full stop between. NULL (default):
-     * the dictionary that fits the model best, all of it. Has no meaning for a file with one set
-     * that has no such words. Since 0.4. */
+    /* Which of several sets of weights in a file to load. A .pth file may hold several dictionaries
+     * of tensors: the keys that lead to one, such as "model", "state_dict_ema" or "ema.module"; ""
+     * is the outermost. A dictionary, or a safetensors file, may hold several networks under
+     * different words in front of their names: those words, such as "student" or "model.teacher";
+     * other tensors then do not count. Both can stand together, with a full stop between. NULL
+     * (default): the dictionary that fits the model best, all of it. Has no meaning for a file with
+     * one set that has no such words. Since 0.4. */
     const char *entry;
     /* 1: load EfficientNet-Lite's published stem as it is, for pixels as (x - 127) / 128. Default
      * 0: it is rewritten for ImageNet's normalisation. Since 0.4. */
@@ -102,11 +102,13 @@ KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
  * Dictionaries: tensors may be in the outermost dictionary or in one inside it, up to 4 deep, under
  * any keys ("model", "state_dict", "ema"). The one of which most tensors fit the model, by name and
  * shape, is loaded. If two fit equally, the file is refused and the message lists them: see
- * `entry`, which also chooses among networks in one flat dictionary. Names: words in front that ALL names of the dictionary have ("module.", "_orig_mod.",
+ * `entry`, which also chooses among networks in one flat dictionary.
+ * Names: words in front that ALL names of the dictionary have ("module.", "_orig_mod.",
  * "model.student.", up to 6) are taken off, one after the other, as far as more tensors fit then.
  * Names of PVTv2 of timm ("stages.0.blocks.0...") and of Hugging Face's transformers
  * ("encoder.layers.0.blocks.0...", its keys and values joined) are translated, if more tensors fit
- * then. `prefix` and `part` apply to the names that result. Batch counters may be missing if the file has none.
+ * then. `prefix` and `part` apply to the names that result. Batch counters may be missing if the
+ * file has none.
  * Values: a NaN, an infinity or a negative running variance is refused (since 0.4).
  *
  * KDAS_EIO; KDAS_EFORMAT (a damaged file, or one of another kind, which the message names, with

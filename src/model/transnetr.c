@@ -11,17 +11,13 @@
  * batch it is in. */
 #include <math.h>
 #include "base/text.h"
+#include "model/colours.h"
 #include "model/model.h"
 #include "model/resnet.h"
 
 enum { CHANNELS = 64, TOKENS = 1024, HEADS = 4, HIDDEN = 2048, LAYERS = 2, SIDE = 256 };
 
-/* Blue, green, red in 0 .. 1. */
-static const kdas_recolour_attr blue_first = { .source = { 2, 1, 0 },
-                                               .factor = { 0.225f, 0.224f, 0.229f },
-                                               .offset = { 0.406f, 0.456f, 0.485f } };
-
-const kd_model_rules kd_rules_transnetr = { .colours = &blue_first, .side = SIDE };
+const kd_model_rules kd_rules_transnetr = { .colours = &kd_colours_bgr, .side = SIDE };
 
 /* ---- convolutions ---- */
 

@@ -1,6 +1,6 @@
 /* written.c - see written.h. The list is a text, a line a file: size, FNV-1a hash of the content, name. A
- * line is appended when a file has been written, so that a run that
- * is broken off leaves it complete; of several lines of a name the last one counts. */
+ * line is appended when a file has been written, so that a run that is broken off leaves it complete; of
+ * several lines of a name the last one counts. */
 #include "system/written.h"
 #include <errno.h>
 #include <stdio.h>
