@@ -216,8 +216,9 @@ $(CXX_SAMPLES): %: %.o $(SHARED)
 	$(call SAY,LINK)$(LINK_CXX) -o $@ $< $(SHARED) -lm $(call RPATH,$(B)/examples,$(LIBOUT))
 
 # ---- Tests ----------------------------------------------------------------------------------------
+include test/soak/build.mk
 # Suites link the static library, so that they may call what is internal.
-tests: all $(SUITES) $(GOLDEN) ## build every test
+tests: all $(SUITES) $(GOLDEN) $(SOAK) ## build every test
 $(B)/.support: FORCE
 	$(call KEEP,$(SUPPORT_SRC))
 $(SUPPORT): $(SUPPORT_SRC:%.c=$(B)/%.o) $(B)/.support
@@ -260,7 +261,7 @@ check: ## install missing packages, build and run all tests (ONLY="base data": t
 	@$(MAKE) --no-print-directory check-built
 check-built:
 	@CC="$(CC)" CXX="$(CXX)" MAKE="$(MAKE_COMMAND)" \
-	  $(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES) $(SCRIPTS))
+	  $(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES) "$(SOAK) minutes 0" $(SCRIPTS))
 check-suites: $(if $(ONLY),$(SUITES),tests) ## check without its scripts; ONLY="base data" runs just those
 	@$(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES))
 check-golden: $(GOLDEN) ## compare with the golden values in FIXTURES=DIR, on DEVICE=cpu, in DTYPE=f32, bf16, f16 or tf32
@@ -292,7 +293,7 @@ abi-headers: ## copy the headers to test/abi (after a break of the ABI)
 # libgomp and the compute libraries are not built for TSan, which would take their barriers for races.
 # So its run has OpenMP teams of one; the threads of the loader and of several contexts remain.
 NAMED = $(filter $(1:%=$(B)/test/check_%),$(SUITES))
-TSAN_SUITES     ?= $(call NAMED,base context% data% loader% thread%)
+TSAN_SUITES     ?= $(call NAMED,base context% data% device_batch far_batch host loader% segmenter_live step team train_resume)
 VALGRIND_RUN    ?= $(call NAMED,context%) $(B)/test/abi/stranger
 SAN := $(CURDIR)/test/sanitize
 VALGRIND := valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=9
@@ -311,6 +312,10 @@ $(B)/test/abi/stranger: %: %.o $(STATIC)
 	$(call SAY,LINK)$(LINK) -o $@ $< $(STATIC) $(LIBS)
 check-valgrind: $(VALGRIND_RUN)
 	@CK_TIMEOUT_MULTIPLIER=20 $(RUN) $(VALGRIND_RUN:%="$(VALGRIND) %")
+
+check-analyzers: ## install clang and cppcheck, and look for faults without running anything
+	@.ci/deps clang cppcheck
+	@CC="$(CC)" test/analyze.sh
 
 $(INSIDE): %: %.o $(STATIC)
 	$(call SAY,LINK)$(LINK) -o $@ $< $(STATIC) $(LIBS)
@@ -350,11 +355,11 @@ format: ## lay out the sources as .clang-format says
 clean: ## remove what was built
 	rm -rf build bin lib/kdas lib/libkdas.so* lib/libkdas.a
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile pkgconfig/package.mk src/backend/cuda/build.mk | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(filter-out %.d,$(MAKEFILE_LIST)) | expand -t 18
 
 .DEFAULT_GOAL := all
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: bench-kernels bench-profile bench-compare all lib programs tests check check-built check-suites check-golden check-onnx check-layers check-abi check-all check-asan \
-  check-tsan check-valgrind symbols abi-dump abi-headers bench deps demo format clean help FORCE
+  check-tsan check-valgrind check-analyzers symbols abi-dump abi-headers bench deps demo format clean help FORCE

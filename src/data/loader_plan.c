@@ -101,7 +101,7 @@ static kdas_status plan_scales(kd_loader_plan *plan, const kdas_loader_options *
     static const float one   = 1.0f;
     const float       *scale = o->scales ? o->scales : &one;
 
-    plan->scales = KD_MAX(o->scale_count, 1);
+    plan->scales = (int)KD_MAX(o->scale_count, 1);
     for (int s = 0; s < plan->scales; s++) {
         bool fits = scale[s] > 0 && scale[s] <= 16;
 

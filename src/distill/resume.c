@@ -163,9 +163,10 @@ void kd_fact_number(kd_facts *facts, const char *name, double number)
 
 void kd_fact_whole(kd_facts *facts, const char *name, uint64_t whole, int base)
 {
-    char *text = facts->hash[facts->hashes++];
+    char *text;
 
-    assert(facts->hashes <= KD_FACT_HASHES && (base == 10 || base == 16));
+    assert(facts->hashes < KD_FACT_HASHES && (base == 10 || base == 16));
+    text = facts->hash[facts->hashes++];
     snprintf(text, sizeof facts->hash[0], base == 16 ? "%016llx" : "%llu",
              (unsigned long long)whole);
     kd_fact_text(facts, name, text);

@@ -1,4 +1,5 @@
 /* extent.c - the size of each axis, as a number or as a multiple of the image's free axes. */
+#include <assert.h>
 #include <string.h>
 #include "base/text.h"
 #include "export/export.h"
@@ -55,6 +56,7 @@ static int64_t size_at(kd_extent a, const int64_t image[KD_FREE_AXES])
 {
     int64_t size = a.num;
 
+    assert(a.den > 0);
     for (int k = 0; k < KD_FREE_AXES; k++)
         if (a.axes >> k & 1) size *= image[k];
     return size % a.den ? 0 : size / a.den;

@@ -1,5 +1,6 @@
 /* onnx.c - see onnx.h. Nodes are encoded as they come. Initializers are listed, and written with
  * their values when the file is saved, so that no copy of all weights is needed. */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/text.h"
@@ -232,6 +233,7 @@ const char *kd_onnx_weight(kd_onnx *f, int param, int rank, const int64_t *dims,
     char                  name[512];
 
     if (f->status != KDAS_OK) return NULL;
+    assert(!transposed || rank == 2);
     set_dims(&t, rank, transposed ? (const int64_t[]){ dims[1], dims[0] } : dims);
     t.transposed = transposed;
     for (size_t i = 0; i < f->count; i++) {

@@ -60,10 +60,12 @@ static kdas_status compute(kd_program *p, const kd_fold *f)
     int64_t        co = node->desc.in[1].dim[0], n = kd_elements(&node->desc.in[1]);
     float          eps = ((const kdas_norm_attr *)norm->desc.attr)->eps;
     float         *w   = kd_alloc(p->ctx, (size_t)(n + 5 * co) * sizeof *w);
-    float         *b = w + n, *stat = b + co;
+    float         *b, *stat;
     kdas_status    st = KDAS_OK;
 
     if (!w) return KDAS_ENOMEM;
+    b    = w + n;
+    stat = b + co;
     KD_TRY(kd_params_read(params, node->in[1]->param, w));
     memset(b, 0, (size_t)co * sizeof *b);
     if (node->in[2]) KD_TRY(kd_params_read(params, node->in[2]->param, b));

@@ -4,6 +4,7 @@
  * node of the chain becomes the fused op, with the operands of all. The others are marked
  * `absorbed` and stay in the list. So node numbers, and the random draws of a step, are the same
  * with and without fusion. Parameters stay nodes of their own and get their gradients as before. */
+#include <assert.h>
 #include <string.h>
 #include "graph/program_inside.h"
 #include "graph/settings.h"
@@ -121,8 +122,10 @@ static bool match_pattern(match *m, const pattern *t, kd_node *last, const int *
 /* Rewrite the last node as the fused one, if the backend has a kernel for that. */
 static bool rewrite(kd_program *p, const pattern *t, match *m)
 {
-    kd_node *last = m->node[0], fused = *last;
+    kd_node *last = m->node[0], fused;
 
+    assert(last); /* matched */
+    fused    = *last;
     fused.op = t->op;
     memset(&fused.desc, 0, sizeof fused.desc);
     memset(fused.in, 0, sizeof fused.in);

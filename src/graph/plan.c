@@ -255,11 +255,12 @@ static void assign_offset(kd_storage *s, kd_storage **assigned, size_t *count)
 
 static kdas_status assign_offsets(kd_program *p)
 {
-    kd_storage **by_size  = kd_calloc(p->ctx, 2 * p->storages + 1, sizeof *by_size);
-    kd_storage **assigned = by_size + p->storages;
+    kd_storage **by_size = kd_calloc(p->ctx, 2 * p->storages + 1, sizeof *by_size);
+    kd_storage **assigned;
     size_t       count = 0, used = 0;
 
     if (!by_size) return KDAS_ENOMEM;
+    assigned = by_size + p->storages;
     for (size_t i = 0; i < p->storages; i++) {
         kd_storage *s = &p->storage[i];
 

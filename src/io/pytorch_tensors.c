@@ -238,8 +238,8 @@ static kdas_status check_inside(const kd_pytorch *pt, const kd_pt_tensor *t)
 
 static kdas_status take_tensor(const kd_pytorch *pt, kd_pt_tensor *t, uint32_t item)
 {
-    const kd_pickle *p = pt->pickle;
-    uint32_t         callable, args;
+    const kd_pickle *p        = pt->pickle;
+    uint32_t         callable = 0, args = 0;
     tensor_call      call = unwrap(p, item, &callable, &args);
     storage_id       id;
     int              type;

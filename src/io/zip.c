@@ -262,22 +262,27 @@ static void *zlib_alloc(void *ctx, unsigned count, unsigned size)
 
 static void zlib_free(void *ctx, void *memory) { kd_free(ctx, memory); }
 
+typedef struct unpacker {
+    z_stream      stream;
+    unsigned char part[16384]; /* of the packed bytes */
+} unpacker;
+
 /* Decompress to exactly e->size bytes. */
-static kdas_status inflate_entry(kd_zip *z, const kd_zip_entry *e, z_stream *s, uint64_t at,
+static kdas_status inflate_entry(kd_zip *z, const kd_zip_entry *e, unpacker *u, uint64_t at,
                                  unsigned char *to)
 {
-    unsigned char part[16384];
-    uint64_t      packed = e->packed, left = e->size;
-    int           code = Z_OK;
-    uLong         crc  = crc32(0, NULL, 0);
+    z_stream *s      = &u->stream;
+    uint64_t  packed = e->packed, left = e->size;
+    int       code = Z_OK;
+    uLong     crc  = crc32(0, NULL, 0);
 
     while (code != Z_STREAM_END) {
         uInt room = (uInt)KD_MIN(left, (uint64_t)1 << 30);
 
         if (s->avail_in == 0 && packed > 0) {
-            s->avail_in = (uInt)KD_MIN(packed, sizeof part);
-            s->next_in  = part;
-            KD_RETURN(kd_file_read(z->file, at, part, s->avail_in));
+            s->avail_in = (uInt)KD_MIN(packed, sizeof u->part);
+            s->next_in  = u->part;
+            KD_RETURN(kd_file_read(z->file, at, u->part, s->avail_in));
             at += s->avail_in;
             packed -= s->avail_in;
         }
@@ -297,7 +302,7 @@ static kdas_status inflate_entry(kd_zip *z, const kd_zip_entry *e, z_stream *s, 
 
 kdas_status kd_zip_read(kd_zip *z, const kd_zip_entry *e, void *to)
 {
-    z_stream      s = { .zalloc = zlib_alloc, .zfree = zlib_free, .opaque = z->ctx };
+    unpacker      u;
     unsigned char none;
     uint64_t      at;
     kdas_status   st;
@@ -307,9 +312,10 @@ kdas_status kd_zip_read(kd_zip *z, const kd_zip_entry *e, void *to)
         KD_RETURN(kd_zip_check_stored(z, e, at));
         return kd_file_read(z->file, at, to, (size_t)e->size);
     }
-    if (inflateInit2(&s, -MAX_WBITS) != Z_OK)
+    u.stream = (z_stream){ .zalloc = zlib_alloc, .zfree = zlib_free, .opaque = z->ctx };
+    if (inflateInit2(&u.stream, -MAX_WBITS) != Z_OK)
         return kd_fail(KDAS_ENOMEM, "no memory to unpack '%s'", kd_file_path(z->file));
-    st = inflate_entry(z, e, &s, at, e->size ? to : &none);
-    inflateEnd(&s);
+    st = inflate_entry(z, e, &u, at, e->size ? to : &none);
+    inflateEnd(&u.stream);
     return st;
 }

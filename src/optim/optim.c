@@ -394,7 +394,7 @@ kdas_status kdas_optim_step(kdas_optim *optim)
 {
     double    norm[2];
     bool      skip;
-    kd_update update;
+    kd_update update = { 0 };
 
     if (!optim) return kd_fail(KDAS_EINVAL, "optimizer: it is NULL");
     KD_RETURN(kd_check_process(optim->ctx));

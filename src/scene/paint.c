@@ -347,9 +347,11 @@ static void camera_row(const kd_scene *s, int64_t y, const uint8_t *above, const
 static kdas_status camera(kdas_context *ctx, const kd_scene *s, uint8_t *rgb)
 {
     size_t   n    = (size_t)s->width * 3;
-    uint8_t *keep = kd_alloc(ctx, 2 * n), *above = keep, *here = keep + n;
+    uint8_t *keep = kd_alloc(ctx, 2 * n), *above, *here;
 
     if (!keep) return KDAS_ENOMEM;
+    above = keep;
+    here  = keep + n;
     memcpy(above, rgb, n);
     for (int64_t y = 0; y < s->height; y++) {
         uint8_t *row = rgb + (size_t)y * n, *swap = above;

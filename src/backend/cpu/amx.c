@@ -164,7 +164,7 @@ kdas_status kd_cpu_trusted(const kd_cpu_code **out, const kdas_host *host, kd_cp
                            const kd_cpu_code *tried, const kd_cpu_code *known)
 {
     int  now = atomic_load(verdict);
-    bool agree;
+    bool agree = false;
 
     *out = known;
     if (!now) { /* two threads may get here at once: both get the same answer */

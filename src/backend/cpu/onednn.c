@@ -2,6 +2,7 @@
  *
  * Scratch memory is caller-owned (user scratchpad mode). Memory objects are created once, without memory; a run sets their
  * pointers. Activations are channels-last (tag acdb) and dense. */
+#include <assert.h>
 #include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 #include <string.h>
@@ -248,7 +249,7 @@ static dnnl_status_t pass_arg(pass *p, dnnl_engine_t engine, int name, layout_re
 
     if (s) return s;
     p->arg[p->args++].arg = name;
-    return s;
+    return dnnl_success;
 }
 
 /* Make the primitive and its scratch operand; the others follow with pass_arg(). */
@@ -478,9 +479,13 @@ void kd_conv_destroy(kd_conv *c)
     host.free(host.user, c);
 }
 
-static kdas_status run(kd_conv *c, pass *p, void *const *pointer, const char *what)
+/* `count` pointers, at least one for each operand. */
+static kdas_status run(kd_conv *c, pass *p, void *const *pointer, size_t count, const char *what)
 {
-    dnnl_status_t s = pass_run(p, c->dnn->stream, pointer);
+    dnnl_status_t s;
+
+    assert((size_t)p->args <= count);
+    s = pass_run(p, c->dnn->stream, pointer);
 
     return s ? failed(&c->dnn->host, s, what, c->name) : KDAS_OK;
 }
@@ -490,8 +495,10 @@ kdas_status kd_conv_pack(kd_conv *c, const float *w, void *packed)
     void *to_forward[] = { NULL, (void *)w, packed };
     void *to_data[]    = { NULL, (void *)w, (char *)packed + c->packed_forward };
 
-    KD_RETURN(run(c, &c->pack_forward, to_forward, "pack the weights of "));
-    return c->data.primitive ? run(c, &c->pack_data, to_data, "pack the weights of ") : KDAS_OK;
+    KD_RETURN(run(c, &c->pack_forward, to_forward, KD_COUNT(to_forward), "pack the weights of "));
+    return c->data.primitive
+               ? run(c, &c->pack_data, to_data, KD_COUNT(to_data), "pack the weights of ")
+               : KDAS_OK;
 }
 
 kdas_status kd_conv_forward(kd_conv *c, const void *x, const void *packed, const float *b,
@@ -499,7 +506,7 @@ kdas_status kd_conv_forward(kd_conv *c, const void *x, const void *packed, const
 {
     void *pointer[] = { work, (void *)x, (void *)packed, out, (void *)b };
 
-    return run(c, &c->forward, pointer, "run ");
+    return run(c, &c->forward, pointer, KD_COUNT(pointer), "run ");
 }
 
 kdas_status kd_conv_backward_data(kd_conv *c, const void *dout, const void *packed, void *dx,
@@ -507,7 +514,7 @@ kdas_status kd_conv_backward_data(kd_conv *c, const void *dout, const void *pack
 {
     void *pointer[] = { work, (void *)dout, (char *)packed + c->packed_forward, dx };
 
-    return run(c, &c->data, pointer, "compute the gradient of x of ");
+    return run(c, &c->data, pointer, KD_COUNT(pointer), "compute the gradient of x of ");
 }
 
 kdas_status kd_conv_backward_weights(kd_conv *c, const void *x, const void *dout, float *dw,
@@ -518,8 +525,10 @@ kdas_status kd_conv_backward_weights(kd_conv *c, const void *x, const void *dout
     void  *pointer[] = { scratch, (void *)x, (void *)dout, work, fresh_b };
     void  *back[]    = { scratch, work, dw };
 
-    KD_RETURN(run(c, &c->weights, pointer, "compute the gradient of the weights of "));
+    KD_RETURN(
+        run(c, &c->weights, pointer, KD_COUNT(pointer), "compute the gradient of the weights of "));
     for (int64_t i = 0; db && i < c->g.b[0]; i++)
         db[i] += fresh_b[i];
-    return dw ? run(c, &c->unpack, back, "add the gradient of the weights of ") : KDAS_OK;
+    return dw ? run(c, &c->unpack, back, KD_COUNT(back), "add the gradient of the weights of ")
+              : KDAS_OK;
 }

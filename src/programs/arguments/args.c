@@ -52,7 +52,7 @@ static void print_words(const char *text, size_t length, int at, int indent)
         }
         n = least(strcspn(text, " \n"), (size_t)(end - text));
         if (text + n < end && is_value(text, text + n + 1)) /* both or none fit */
-            next = 1 + least(strcspn(text + n + 1, " \n"), (size_t)(end - text - n - 1));
+            next = 1 + least(strcspn(text + n + 1, " \n"), (size_t)(end - text) - n - 1);
         if (!first && !is_value(before, text) && at + 1 + (int)(n + next) > COLUMNS) {
             printf("\n%*s", indent, "");
             at    = indent;

@@ -62,7 +62,7 @@ static void print_texts(const kdas_file *file, const char *heading, const char *
         const char *inner = without(key, prefix);
         bool        left  = false;
 
-        for (int k = 0; others && skip[k]; k++)
+        for (int k = 0; others && skip && skip[k]; k++)
             left = left || strncmp(skip[k], key, strlen(skip[k])) == 0;
         if ((inner != NULL) == others || left) continue;
         pairs          = need_more(pairs, (size_t)(count + 1) * sizeof *pairs);
