@@ -220,7 +220,8 @@ static kdas_status expect_forward(kd_test_walk *w, walk_distiller *d, const walk
     int  batch = b >= w->batch && b < w->batch + WALK_BATCHES ? (int)(b - w->batch) : WALK_LOADERS;
 
     if (size_status(b)) return size_status(b);
-    if (l->maps && !teacher) return KDAS_ESTATE;
+    if (l->maps && !teacher && !d->given) return KDAS_ESTATE;
+    if (l->maps && !teacher && d->given != b->n) return KDAS_ESHAPE;
     d->pending  = false;
     d->reads[0] = WALK_NONE;
     if (teacher && (l->maps || l->features)) {
@@ -232,6 +233,7 @@ static kdas_status expect_forward(kd_test_walk *w, walk_distiller *d, const walk
     d->reads[1] = student->generation;
     d->batch    = batch;
     d->pending  = !stop;
+    if (!stop) d->given = 0;
     return stop ? KDAS_ECANCELLED : KDAS_OK;
 }
 
@@ -411,6 +413,22 @@ static void distiller_step(kd_test_walk *w)
     step_on(w, i, &w->batch[k], k, walk_pick(w, 2));
 }
 
+/* Maps of the host's teacher, for the next forward: a backward that is still to come reads its own. */
+static void set_maps(kd_test_walk *w)
+{
+    static float       logits[3 * 64 * 64];
+    const float *const map[] = { logits };
+    int                i = walk_pick_distiller(w), n = 2 + walk_pick(w, 2);
+    int64_t            side = 32 * (1 + walk_pick(w, 2));
+    kdas_maps          maps = { map, 1, n, side, side };
+
+    if (i < 0) return;
+    kd_test_fill(logits, n * side * side, "maps", 3, n);
+    if (walk_expect(w, kdas_distiller_set_teacher_maps(w->distiller[i].h, &maps), KDAS_OK,
+                    "%d maps of side %d for distiller %d", n, (int)side, i))
+        w->distiller[i].given = n;
+}
+
 static void checkpoint(kd_test_walk *w)
 {
     int             i = walk_pick_distiller(w);
@@ -517,6 +535,24 @@ static void change_batch(kd_test_walk *w)
     }
 }
 
+static void fill_place(kd_test_walk *w)
+{
+    static uint8_t pixels[40 * 50 * 3];
+    kdas_view      view = { pixels, 40, 50, 0, KDAS_PIXEL_RGB8 };
+    int            k    = walk_pick_batch(w);
+    int64_t        i    = walk_pick(w, 4);
+    kdas_status    wanted;
+
+    if (k < 0) return;
+    for (size_t at = 0; at < sizeof pixels; at++)
+        pixels[at] = (uint8_t)(at * 7 + (size_t)i * 50);
+    wanted = i < w->batch[k].n ? KDAS_OK : KDAS_EINVAL;
+    if (walk_expect(w, kdas_batch_set(w->batch[k].h, i, &view, NULL), wanted,
+                    "set place %d of batch %d", (int)i, k) &&
+        wanted == KDAS_OK)
+        walk_change_batch(w, k);
+}
+
 static void cancel(kd_test_walk *w)
 {
     int i = walk_pick(w, WALK_CONTEXTS);
@@ -560,8 +596,8 @@ static const call_fn runs[] = {
     load,
 };
 static const call_fn others[] = {
-    read_value, add_gradient, memory,       trim,   keep,      zero,
-    copy,       optim_step,   change_batch, cancel, pass_null,
+    read_value, add_gradient, memory,     trim,     keep,   zero,      copy,
+    optim_step, change_batch, fill_place, set_maps, cancel, pass_null,
 };
 
 void walk_call(kd_test_walk *w)

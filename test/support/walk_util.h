@@ -54,6 +54,7 @@ typedef struct walk_distiller {
     int             micro, accumulate; /* gathered, and wanted                    */
     long            zeroed;            /* of the student, when gathering began    */
     int             saved;             /* micro-batches in its checkpoint; -1: none */
+    int given; /* images that the maps set for the next forward are of; 0: none are set */
 } walk_distiller;
 
 typedef struct walk_segmenter {
