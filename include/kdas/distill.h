@@ -32,10 +32,10 @@ KDAS_API void kdas_distiller_options_init(kdas_distiller_options *options, size_
  * are paired. A model without one-channel maps can still be the teacher or the student of features.
  * With kdas_loss_options.feature, the paired taps of both models are kept (as by
  * kdas_model_keep_tap), and `optim` trains the projections, until the distiller is destroyed; an
- * optimizer trains those of one distiller at a time. Errors: KDAS_EINVAL (features without a
- * teacher model, or invalid pairs), KDAS_ENOTFOUND (no such tap), KDAS_ESHAPE (both networks take
- * only one size, and not the same: kdas_network.fixed). A step refuses a batch of a size that a
- * network does not take, before anything runs. */
+ * optimizer trains those of one distiller at a time. Taps may stay kept where it fails. Errors:
+ * KDAS_EINVAL (features without a teacher model, or invalid pairs), KDAS_ENOTFOUND (no such tap),
+ * KDAS_ESHAPE (both networks take only one size, and not the same: kdas_network.fixed). A step
+ * refuses a batch of a size that a network does not take, before anything runs. */
 KDAS_API kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher,
                                            kdas_model *student, kdas_loss *loss, kdas_optim *optim,
                                            const kdas_distiller_options *options);
