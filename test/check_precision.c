@@ -55,6 +55,84 @@ START_TEST(where_it_cannot_be_had_it_is_refused_or_replaced)
 }
 END_TEST
 
+/* ---- oneDNN has one limit for the process ---- */
+
+static void infer_once(kdas_context *ctx)
+{
+    kdas_batch *b;
+    kdas_model *m;
+
+    kd_assert_ok(kdas_batch_create(&b, ctx, 1, SIDE, SIDE));
+    kd_assert_ok(kdas_model_create(&m, ctx, "lite_fpn0", NULL));
+    kd_assert_ok(kdas_model_forward(m, KDAS_MODE_INFER, b));
+    kdas_model_destroy(m);
+    kdas_batch_destroy(b);
+}
+
+static kdas_context *make(const char *isa, kdas_precision precision)
+{
+    kdas_context *ctx;
+
+    kd_assert_ok(try_context(&ctx, "cpu", isa, precision, NULL, NULL));
+    return ctx;
+}
+
+/* Once a context has limited oneDNN, no later one claims a bf16 in which its first forward fails. */
+START_TEST(a_limit_of_an_earlier_context_leaves_no_bf16)
+{
+    static const char *const limit[] = { "avx2", "plain" };
+    kdas_context            *first   = make(limit[_i % 2], KDAS_PRECISION_F32), *ctx;
+    const kdas_precision     softer  = _i & 4 ? KDAS_PRECISION_AUTO : KDAS_PRECISION_BF16_IF_ABLE;
+    int                      lines   = 0;
+
+    if (_i & 2) infer_once(first);
+    ck_assert_int_eq(try_context(&ctx, "cpu", NULL, KDAS_PRECISION_BF16, NULL, NULL),
+                     KDAS_EUNSUPPORTED);
+    ck_assert_ptr_null(ctx);
+    kd_assert_sentence("bf16");
+    kd_assert_ok(try_context(&ctx, "cpu", NULL, softer, count_line, &lines));
+    ck_assert_int_eq(kdas_context_precision(ctx), KDAS_PRECISION_F32);
+    ck_assert_int_eq(lines, 1);
+    ck_assert_ptr_null(strstr(kdas_context_device(ctx), "+ bf16"));
+    if (__builtin_cpu_supports("avx512bf16"))
+        ck_assert_ptr_nonnull(strstr(kdas_context_device(ctx), "held in this process to "));
+    infer_once(ctx);
+    kdas_context_destroy(ctx);
+    kdas_context_destroy(first);
+}
+END_TEST
+
+/* The same limit from oneDNN's own variable. */
+START_TEST(a_limit_of_the_environment_leaves_no_bf16)
+{
+    kdas_context *ctx;
+
+    setenv(_i ? "ONEDNN_MAX_CPU_ISA" : "DNNL_MAX_CPU_ISA", "AVX2", 1);
+    ctx = make(NULL, KDAS_PRECISION_BF16_IF_ABLE);
+    ck_assert_int_eq(kdas_context_precision(ctx), KDAS_PRECISION_F32);
+    infer_once(ctx);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
+/* Nor does a later context take it from an earlier one, whose first forward may come after. */
+START_TEST(a_limit_of_a_later_context_takes_no_bf16_away)
+{
+    kdas_context *ctx, *later;
+
+    ctx   = make(NULL, KDAS_PRECISION_BF16_IF_ABLE);
+    later = make(_i ? "plain" : "avx2", KDAS_PRECISION_F32);
+    infer_once(later);
+    infer_once(ctx);
+    kdas_context_destroy(later);
+    later = make(NULL, KDAS_PRECISION_BF16_IF_ABLE);
+    ck_assert_int_eq(kdas_context_precision(later), kdas_context_precision(ctx));
+    infer_once(later);
+    kdas_context_destroy(later);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
 /* No device of this library's own has f16 or TF32: a plug-in may. */
 START_TEST(what_only_other_devices_have_is_refused_by_name)
 {
@@ -309,6 +387,9 @@ int main(void)
 
     tcase_set_timeout(t, 120);
     tcase_add_test(t, where_it_cannot_be_had_it_is_refused_or_replaced);
+    tcase_add_loop_test(t, a_limit_of_an_earlier_context_leaves_no_bf16, 0, 8);
+    tcase_add_loop_test(t, a_limit_of_the_environment_leaves_no_bf16, 0, 2);
+    tcase_add_loop_test(t, a_limit_of_a_later_context_takes_no_bf16_away, 0, 2);
     tcase_add_test(t, what_only_other_devices_have_is_refused_by_name);
     tcase_add_test(t, auto_takes_what_there_is);
     tcase_add_test(t, precisions_out_of_range_are_refused);

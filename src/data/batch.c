@@ -27,7 +27,7 @@ static uint64_t new_number(void)
     return atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
 }
 
-static void changed(kdas_batch *batch)
+void kd_batch_change(kdas_batch *batch)
 {
     atomic_store_explicit(&batch->content, new_number(), memory_order_relaxed);
 }
@@ -91,7 +91,7 @@ static kdas_batch *make(kdas_context *context, int64_t count, int64_t height, in
     batch->count = batch->room = count;
     batch->height              = height;
     batch->width               = width;
-    changed(batch);
+    kd_batch_change(batch);
     batch->mapped     = kd_calloc(context, (size_t)count, 1);
     batch->unlabelled = batch->mapped ? kd_calloc(context, (size_t)count, 1) : NULL;
     if (batch->unlabelled) return batch;
@@ -209,7 +209,7 @@ kdas_status kdas_batch_resize(kdas_batch *batch, int64_t count)
     if (count < 1 || count > batch->room)
         return kd_fail(KDAS_EINVAL, "kdas_batch_resize: %lld places of a batch made for %lld",
                        (long long)count, (long long)batch->room);
-    if (count != batch->count) changed(batch);
+    if (count != batch->count) kd_batch_change(batch);
     batch->count = count;
     return KDAS_OK;
 }
@@ -262,7 +262,7 @@ void kd_batch_put(kdas_batch *batch, int64_t i, const uint8_t *rgb, const uint8_
     put_bytes(batch->images + 3 * i * n, rgb, n, 3, order);
     put_mask(batch->masks + i * n, mask, n);
     begin_place(batch, i);
-    changed(batch);
+    kd_batch_change(batch);
 }
 
 /* The image at the batch's size, its samples' type and order kept, alpha dropped. */
@@ -357,7 +357,7 @@ kdas_status kdas_batch_set(kdas_batch *batch, int64_t i, const kdas_view *image,
     else if (batch->masks)
         memset(batch->masks + i * n, 0, (size_t)n * sizeof(float));
     begin_place(batch, i);
-    changed(batch);
+    kd_batch_change(batch);
 done:
     kd_free(batch->ctx, pixels);
     kd_free(batch->ctx, truth);
@@ -470,7 +470,7 @@ void kd_batch_put_teacher(kdas_batch *batch, int64_t i, const float *probability
     }
     batch->mapped[i] = 1;
     follow_map(batch, i);
-    changed(batch);
+    kd_batch_change(batch);
 }
 
 static kdas_status check_plane(const kdas_batch *batch, int64_t i, const kdas_view *view,
@@ -555,7 +555,7 @@ kdas_status kdas_batch_set_weights(kdas_batch *batch, int64_t i, const kdas_view
     KD_TRY(kd_batch_make_weights(batch));
     memcpy(batch->weights + i * n, w, (size_t)n * sizeof *w);
     follow_map(batch, i);
-    changed(batch);
+    kd_batch_change(batch);
 done:
     kd_free(batch->ctx, w);
     return st;
@@ -573,6 +573,6 @@ kdas_status kdas_batch_set_labelled(kdas_batch *batch, int64_t i, int32_t labell
     if (labelled && batch->unlabelled[i] && batch->mapped[i]) drop_label(batch, i);
     batch->unlabelled[i] = !labelled;
     follow_map(batch, i);
-    changed(batch);
+    kd_batch_change(batch);
     return KDAS_OK;
 }

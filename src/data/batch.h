@@ -38,6 +38,9 @@ void kd_reader_set(kd_reader *reader, kdas_batch *batch);
 /* The batch if it is unchanged. NULL: it was changed or destroyed, or there is none. */
 kdas_batch *kd_reader_batch(const kd_reader *reader);
 
+/* The batch has another content from now on: it is changed, or will be. */
+void kd_batch_change(kdas_batch *batch);
+
 /* The number of the current content. Writes through kdas_batch_images() do not change it. */
 uint64_t kd_batch_content(kdas_batch *batch);
 

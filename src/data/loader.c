@@ -129,8 +129,11 @@ static void slot_assign(kdas_loader *l, struct slot *s, int64_t group)
     s->group = group;
     s->size  = kd_loader_plan_group_size(&l->plan, group);
     memcpy(s->view, l->order + first, (size_t)s->size * sizeof *s->view);
-    for (int k = 0; k < l->plan.scales; k++)
+    for (int k = 0; k < l->plan.scales; k++) {
         kdas_batch_resize(s->batch[k], s->size);
+        kd_batch_change(
+            s->batch[k]); /* before workers write: its last reader must not read again */
+    }
     slot_restart(s);
 }
 

@@ -61,7 +61,8 @@ void kdas_distiller_destroy(kdas_distiller *d)
     if (!d) return;
     kd_feature_destroy(d);
     kd_average_finish(d);
-    kd_free(d->ctx, d->host_teacher.memory);
+    for (size_t i = 0; i < KD_COUNT(d->host_teacher.copy); i++)
+        kd_free(d->ctx, d->host_teacher.copy[i].memory);
     kd_free(d->ctx, d);
 }
 
@@ -111,15 +112,16 @@ static float gradient_scale(const kdas_distiller *d)
     return 1.0f / (float)d->options.accumulate * (float)kdas_optim_loss_scale(d->optim);
 }
 
-/* `maps`: maps of the host's own teacher are set. They are read unless there is a teacher model. */
-static kdas_loss_run_options run_options(const kdas_distiller *d, bool maps)
+/* `maps`: those of the host's own teacher; NULL: none are set. They are read unless there is a
+ * teacher model. */
+static kdas_loss_run_options run_options(const kdas_distiller *d, const kdas_maps *maps)
 {
     kdas_loss_run_options o;
 
     kdas_loss_run_options_init(&o, sizeof o);
     o.scale          = gradient_scale(d);
     o.gradient_norms = d->options.gradient_norms;
-    o.teacher_maps   = maps && !d->teacher ? &d->host_teacher.maps : NULL;
+    o.teacher_maps   = d->teacher ? NULL : maps;
     return o;
 }
 
@@ -145,23 +147,26 @@ static kdas_status run_models(kdas_distiller *d, kdas_batch *batch, kdas_step_re
 
 static kdas_status forward(kdas_distiller *d, kdas_batch *batch, kdas_step_report *r)
 {
+    kd_host_teacher      *t;
     kdas_loss_run_options o;
     kdas_status           st;
 
     if (!d || !batch) return kd_fail(KDAS_EINVAL, "distiller: distiller or batch is NULL");
     KD_RETURN(kd_check_process(d->ctx));
-    o = run_options(d, d->host_teacher.fresh);
+    t = &d->host_teacher;
+    o = run_options(d, t->fresh ? &t->copy[t->next].maps : NULL);
     KD_RETURN(kdas_loss_check(d->loss, d->student, d->teacher, batch, &o));
+    d->phase = KD_PHASE_IDLE; /* from here on the forward before is gone, also on failure */
     KD_RETURN(kd_distiller_note(d, batch));
-    d->phase = KD_PHASE_IDLE;
     st       = run_models(d, batch, r);
     if (st != KDAS_OK) {
         kdas_batch_settle(batch);
         return st;
     }
-    d->phase              = KD_PHASE_FORWARD;
-    d->host_teacher.taken = d->host_teacher.fresh;
-    d->host_teacher.fresh = false;
+    d->phase = KD_PHASE_FORWARD;
+    t->taken = t->fresh;
+    t->last  = t->next;
+    t->fresh = false;
     return KDAS_OK;
 }
 
@@ -195,9 +200,10 @@ static kdas_status check_forward(const kdas_distiller *d)
  * teacher has run. `begun`: something may have changed. */
 static kdas_status differentiate(kdas_distiller *d, bool read, kdas_loss_report *loss, bool *begun)
 {
-    double                now = kdas_loss_guidance_factor(d->loss);
-    kdas_loss_run_options o   = run_options(d, d->host_teacher.taken);
-    kdas_status           st;
+    const kd_host_teacher *t   = &d->host_teacher;
+    double                 now = kdas_loss_guidance_factor(d->loss);
+    kdas_loss_run_options  o   = run_options(d, t->taken ? &t->copy[t->last].maps : NULL);
+    kdas_status            st;
 
     kdas_loss_set_guidance_factor(d->loss, d->factor);
     st     = kdas_loss_run(d->loss, d->student, d->holds[0] ? d->teacher : NULL, d->batch, &o,

@@ -6,14 +6,21 @@
 #include "base/base.h"
 #include "distill/feature_step.h"
 
-/* The host's own teacher, of the batch of the coming forward, or of the last one. */
-typedef struct kd_host_teacher {
+/* A copy of the maps of the host's own teacher. */
+typedef struct kd_host_maps {
     float       *memory; /* maps x count x height x width; grows */
     size_t       room;   /* numbers                              */
     const float *map[8]; /* in it                                */
     kdas_maps    maps;
-    bool         fresh; /* set since the last forward           */
-    bool         taken; /* by the last forward                  */
+} kd_host_maps;
+
+/* Those of the last forward, which its backward reads, and those of the coming one. They share one
+ * copy, unless the latter are set between that forward and its backward. */
+typedef struct kd_host_teacher {
+    kd_host_maps copy[2];
+    int          last, next; /* indices */
+    bool         fresh;      /* next: set since the last forward */
+    bool         taken;      /* last: by the last forward        */
 } kd_host_teacher;
 
 /* Sizes of the batches so far, for the student's facts. */

@@ -3,7 +3,7 @@
 #include "base/process.h"
 #include "distill/distiller.h"
 
-enum { MAPS = sizeof((kd_host_teacher){ 0 }.map) / sizeof(float *) };
+enum { MAPS = sizeof((kd_host_maps){ 0 }.map) / sizeof(float *) };
 
 static kdas_status check(const kdas_maps *maps)
 {
@@ -18,40 +18,52 @@ static kdas_status check(const kdas_maps *maps)
     return KDAS_OK;
 }
 
-static kdas_status reserve(kdas_distiller *d, size_t count)
+/* On failure the copy stays as it was. */
+static kdas_status reserve(kdas_context *ctx, kd_host_maps *copy, size_t count)
 {
-    kd_host_teacher *t = &d->host_teacher;
+    float *memory;
 
-    if (t->room >= count) return KDAS_OK;
-    kd_free(d->ctx, t->memory);
-    t->room   = 0;
-    t->memory = kd_alloc(d->ctx, count * sizeof *t->memory);
-    if (!t->memory) return KDAS_ENOMEM;
-    t->room = count;
+    if (copy->room >= count) return KDAS_OK;
+    memory = kd_alloc(ctx, count * sizeof *memory);
+    if (!memory) return KDAS_ENOMEM;
+    kd_free(ctx, copy->memory);
+    copy->memory = memory;
+    copy->room   = count;
     return KDAS_OK;
+}
+
+/* The copy to write: not the one that a backward is still to read. */
+static int writable(const kdas_distiller *d)
+{
+    const kd_host_teacher *t = &d->host_teacher;
+
+    if (t->fresh) return t->next;
+    return t->taken && d->phase == KD_PHASE_FORWARD ? !t->last : t->last;
 }
 
 kdas_status kdas_distiller_set_teacher_maps(kdas_distiller *d, const kdas_maps *maps)
 {
-    kd_host_teacher *t;
-    size_t           each;
+    kd_host_maps *copy;
+    size_t        each;
+    int           next;
 
     if (!d || !maps || !maps->map)
         return kd_fail(KDAS_EINVAL, "set_teacher_maps: an argument is NULL");
     KD_RETURN(kd_check_process(d->ctx));
     KD_RETURN(check(maps));
-    t        = &d->host_teacher;
-    t->fresh = false;
-    each     = (size_t)(maps->count * maps->height * maps->width);
-    KD_RETURN(reserve(d, each * (size_t)maps->maps));
+    next = writable(d);
+    copy = &d->host_teacher.copy[next];
+    each = (size_t)(maps->count * maps->height * maps->width);
+    KD_RETURN(reserve(d->ctx, copy, each * (size_t)maps->maps));
     for (int i = 0; i < maps->maps; i++) {
-        float *to = t->memory + each * (size_t)i;
+        float *to = copy->memory + each * (size_t)i;
 
         memcpy(to, maps->map[i], each * sizeof *to);
-        t->map[i] = to;
+        copy->map[i] = to;
     }
-    t->maps     = *maps;
-    t->maps.map = t->map;
-    t->fresh    = true;
+    copy->maps            = *maps;
+    copy->maps.map        = copy->map;
+    d->host_teacher.next  = next;
+    d->host_teacher.fresh = true;
     return KDAS_OK;
 }

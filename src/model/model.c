@@ -90,18 +90,24 @@ void kdas_model_destroy(kdas_model *m)
 
 /* ---- run ---- */
 
+/* A forward begins: whatever becomes of it, no backward can follow the one before. */
+static void forget(kdas_model *m)
+{
+    m->current = NULL;
+    m->stamp   = (kd_stamp){ 0 };
+    kd_reader_set(&m->reads, NULL);
+    m->runs++;
+}
+
 kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, int64_t h,
                          int64_t w)
 {
     kd_program *p;
     kdas_status st;
 
+    forget(m);
     KD_RETURN(kd_model_program_for(&p, m, mode, n, h, w));
     kd_program_bind(p, kd_find(kd_program_graph(p), "image"), images, NULL);
-    m->current = NULL;
-    m->stamp   = (kd_stamp){ 0 };
-    kd_reader_set(&m->reads, NULL);
-    m->runs++;
     if (mode == KD_TRAIN) KD_RETURN(kd_model_state_keep(&m->before, m));
     st = kd_program_forward(p, kd_mix64(m->options.seed) + m->forwards);
     if (st != KDAS_OK) {
@@ -188,6 +194,8 @@ kdas_status kdas_model_forward(kdas_model *m, kdas_mode mode, kdas_batch *batch)
     h = kdas_batch_height(batch);
     w = kdas_batch_width(batch);
     KD_RETURN(kd_check_size(m->def, n, h, w));
+    KD_RETURN(kd_model_check_mode(m, (kd_mode)mode));
+    forget(m); /* staging may replace the images that it read */
     KD_RETURN(find_images(&at, m, batch));
     KD_RETURN(kd_model_run(m, (kd_mode)mode, at.images, n, h, w));
     m->stamp = at.stamp;
@@ -216,12 +224,11 @@ int32_t kdas_model_maps(const kdas_model *m)
 
 const char *kdas_model_output(const kdas_model *m, int32_t i, int64_t *dims)
 {
-    const char    *name;
-    const kd_node *node = m ? kd_model_output_node(m, i, &name) : NULL;
+    const kd_node *node = m ? kd_model_output_node(m, i, NULL) : NULL;
 
     if (!node) return NULL;
     if (dims) memcpy(dims, node->desc.out.dim, sizeof node->desc.out.dim);
-    return name;
+    return kd_graph_output(m->shape, i, NULL); /* the program may be dropped, this stays */
 }
 
 /* A kept node of the last forward. */

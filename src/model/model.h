@@ -95,6 +95,8 @@ struct kdas_model {
     size_t         sources, source_capacity;
 };
 
+/* KDAS_ESTATE where the model was made without gradients, and the mode needs them. */
+kdas_status kd_model_check_mode(const kdas_model *model, kd_mode mode);
 /* The program for a size and mode, compiled if new. */
 kdas_status kd_model_program_for(kd_program **out, kdas_model *model, kd_mode mode, int64_t n,
                                  int64_t h, int64_t w);
@@ -102,7 +104,7 @@ kdas_status kd_model_program_for(kd_program **out, kdas_model *model, kd_mode mo
 void kd_model_programs_drop(kdas_model *model, size_t keep);
 /* Run it on images in device memory (n,h,w,3), which are bound, not copied. Sets model->current,
  * and no stamp. Training forwards count up model->forwards. A failed forward changes nothing
- * except that its outputs are gone. */
+ * except that there are no outputs. */
 kdas_status kd_model_run(kdas_model *model, kd_mode mode, float *images, int64_t n, int64_t h,
                          int64_t w);
 

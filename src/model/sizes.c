@@ -43,14 +43,19 @@ kdas_status kdas_model_trim(kdas_model *m, int32_t keep)
 
 /* ---- find or compile ---- */
 
+kdas_status kd_model_check_mode(const kdas_model *m, kd_mode mode)
+{
+    if (mode == KD_INFER || m->options.trainable) return KDAS_OK;
+    return kd_fail(KDAS_ESTATE, "model '%s' was made without gradients (trainable = 0)",
+                   m->def->name);
+}
+
 static kdas_status compile(kd_program **out, kdas_model *m, kd_mode mode, int64_t n, int64_t h,
                            int64_t w)
 {
     kd_graph *g;
 
-    if (mode != KD_INFER && !m->options.trainable)
-        return kd_fail(KDAS_ESTATE, "model '%s' was made without gradients (trainable = 0)",
-                       m->def->name);
+    KD_RETURN(kd_model_check_mode(m, mode));
     KD_RETURN(kd_grow(m->ctx, (void **)&m->program, &m->program_capacity, m->programs + 1,
                       sizeof *m->program));
     KD_RETURN(kd_model_build(&g, m->ctx, m->def, m->params, mode, kd_desc(n, h, w, 3),

@@ -11,10 +11,12 @@
 
 static void *counted_alloc(void *user, size_t bytes)
 {
-    kd_test_meter *m   = user;
-    long           at  = atomic_fetch_add(&m->taken, 1) + 1;
-    void          *got = m->fail_at && at >= m->fail_at ? NULL : malloc(bytes);
+    kd_test_meter *m      = user;
+    long           at     = atomic_fetch_add(&m->taken, 1) + 1;
+    bool           refuse = m->fail_at && at >= m->fail_at && (!m->fail_to || at <= m->fail_to);
+    void          *got    = refuse ? NULL : malloc(bytes);
 
+    if (refuse) atomic_fetch_add(&m->refused, 1);
     if (!got) atomic_fetch_add(&m->given_back, 1); /* nothing to give back */
     return got;
 }

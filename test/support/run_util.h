@@ -12,6 +12,8 @@
 typedef struct kd_test_meter {
     atomic_long taken, given_back;
     long        fail_at; /* the allocation that fails, counted from 1, and all after it; 0: none */
+    long        fail_to; /* the last of those; 0: all after it fail */
+    atomic_long refused; /* how many have failed */
 } kd_test_meter;
 
 /* A context on a device ("far": that of far_device.h), with counted memory unless `meter` is NULL, and two threads. Fails the

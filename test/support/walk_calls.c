@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "support/check_util.h"
 #include "support/walk_util.h"
 
@@ -22,7 +23,11 @@ static void forward(kd_test_walk *w)
     if (!wanted && mode != KDAS_MODE_INFER && !m->trainable) wanted = KDAS_ESTATE;
     if (!wanted && w->cancelled[m->ctx]) wanted = KDAS_ECANCELLED;
     got = kdas_model_forward(m->h, (kdas_mode)mode, b->h);
-    walk_expect(w, got, wanted, "forward of model %d, mode %d, batch %d", i, mode, k);
+    if (!walk_expect(w, got, wanted, "forward of model %d, mode %d, batch %d", i, mode, k)) {
+        walk_look(m);
+        ck_assert(!m->values);
+        return;
+    }
     if (wanted == KDAS_OK || wanted == KDAS_ECANCELLED)
         walk_ran(m, k, (kdas_mode)mode, b->n, b->side, got);
 }
@@ -39,12 +44,12 @@ static void backward(kd_test_walk *w)
              : w->cancelled[m->ctx]                           ? KDAS_ECANCELLED
                                                               : KDAS_OK;
     got    = kdas_model_backward(m->h, none);
-    walk_expect(w, got, wanted, "backward of model %d", i);
+    if (!walk_expect(w, got, wanted, "backward of model %d", i)) wanted = KDAS_ECANCELLED;
     if (wanted != KDAS_ESTATE) m->differentiable = false;
     if (wanted == KDAS_ECANCELLED) m->spoilt = true;
 }
 
-static void read(kd_test_walk *w)
+static void read_value(kd_test_walk *w)
 {
     static const char *const names[] = { "P1", "s8", "no_such" };
     static float             room[3 * 64 * 64 * 64];
@@ -55,8 +60,14 @@ static void read(kd_test_walk *w)
     if (i < 0 || (name == 1 && !m->lite)) return;
     if (!m->values || (name == 1 && !m->kept[0])) wanted = KDAS_ESTATE;
     if (m->values && name == 2) wanted = KDAS_ENOTFOUND;
-    walk_expect(w, kdas_model_read_output(m->h, names[name], room), wanted, "read %s of model %d",
-                names[name], i);
+    if (walk_expect(w, kdas_model_read_output(m->h, names[name], room), wanted,
+                    "read %s of model %d", names[name], i) &&
+        wanted == KDAS_OK) {
+        int64_t dims[4];
+
+        kd_assert_ok(kdas_model_tap_dims(m->h, names[name], dims));
+        walk_note(w, room, (size_t)(dims[0] * dims[1] * dims[2] * dims[3]) * sizeof *room);
+    }
 }
 
 static void add_gradient(kd_test_walk *w)
@@ -80,9 +91,11 @@ static void memory(kd_test_walk *w)
 
     if (i < 0) return;
     wanted = mode != KDAS_MODE_INFER && !m->trainable ? KDAS_ESTATE : KDAS_OK;
-    walk_expect(w, kdas_model_memory(m->h, (kdas_mode)mode, n, side, side, NULL, NULL), wanted,
-                "memory of model %d, mode %d, %d of side %d", i, mode, (int)n, (int)side);
-    if (wanted == KDAS_OK) walk_compiled(m, (kdas_mode)mode, n, side);
+    if (!walk_expect(w, kdas_model_memory(m->h, (kdas_mode)mode, n, side, side, NULL, NULL), wanted,
+                     "memory of model %d, mode %d, %d of side %d", i, mode, (int)n, (int)side))
+        walk_look(m);
+    else if (wanted == KDAS_OK)
+        walk_compiled(m, (kdas_mode)mode, n, side);
 }
 
 static void trim(kd_test_walk *w)
@@ -110,8 +123,11 @@ static void keep(kd_test_walk *w)
     walk_model *m     = &w->model[i < 0 ? 0 : i];
 
     if (i < 0 || (known && !m->lite)) return;
-    walk_expect(w, kdas_model_keep_tap(m->h, known ? "s8" : "no_such"),
-                known ? KDAS_OK : KDAS_ENOTFOUND, "keep a tap of model %d", i);
+    if (!walk_expect(w, kdas_model_keep_tap(m->h, known ? "s8" : "no_such"),
+                     known ? KDAS_OK : KDAS_ENOTFOUND, "keep a tap of model %d", i)) {
+        ck_assert_uint_eq(kdas_model_generation(m->h), m->seen);
+        return;
+    }
     if (!known || m->kept[0]) return;
     m->kept[0]  = true;
     m->programs = 0;
@@ -124,8 +140,9 @@ static void zero(kd_test_walk *w)
     walk_model *m = &w->model[i < 0 ? 0 : i];
 
     if (i < 0) return;
-    walk_expect(w, kdas_model_zero_gradients(m->h), m->trainable ? KDAS_OK : KDAS_ESTATE,
-                "zero the gradients of model %d", i);
+    if (!walk_expect(w, kdas_model_zero_gradients(m->h), m->trainable ? KDAS_OK : KDAS_ESTATE,
+                     "zero the gradients of model %d", i))
+        return;
     if (!m->trainable) return;
     m->spoilt = false;
     m->zeroed++;
@@ -133,25 +150,36 @@ static void zero(kd_test_walk *w)
 
 static void copy(kd_test_walk *w)
 {
-    int a = walk_pick_model(w), b = walk_pick_model(w);
+    int      a = walk_pick_model(w), b = walk_pick_model(w);
+    uint64_t before;
 
     if (a < 0 || b < 0) return;
-    walk_expect(w, kdas_model_copy(w->model[a].h, w->model[b].h),
-                w->model[a].lite == w->model[b].lite ? KDAS_OK : KDAS_EINVAL,
-                "copy model %d to model %d", b, a);
+    before = w->fault.k ? walk_weights(&w->model[a]) : 0;
+    walk_arm(w);
+    if (!walk_expect(w, kdas_model_copy(w->model[a].h, w->model[b].h),
+                     w->model[a].lite == w->model[b].lite ? KDAS_OK : KDAS_EINVAL,
+                     "copy model %d to model %d", b, a))
+        ck_assert_uint_eq(walk_weights(&w->model[a]), before);
 }
 
 static void save_and_load(kd_test_walk *w)
 {
-    int  a = walk_pick_model(w), b = walk_pick_model(w);
-    char path[96];
+    int      a = walk_pick_model(w), b = walk_pick_model(w);
+    char     path[96];
+    uint64_t before;
 
     if (a < 0 || b < 0) return;
     snprintf(path, sizeof path, "%s/w.safetensors", w->folder);
-    walk_expect(w, kdas_model_save(w->model[a].h, path), KDAS_OK, "save model %d", a);
-    walk_expect(w, kdas_model_load(w->model[b].h, path, NULL),
-                w->model[a].lite == w->model[b].lite ? KDAS_OK : KDAS_ENOTFOUND,
-                "load the file of model %d into model %d", a, b);
+    if (!walk_expect(w, kdas_model_save(w->model[a].h, path), KDAS_OK, "save model %d", a)) {
+        ck_assert_int_ne(access(path, F_OK), 0);
+        return;
+    }
+    before = w->fault.k ? walk_weights(&w->model[b]) : 0;
+    walk_arm(w);
+    if (!walk_expect(w, kdas_model_load(w->model[b].h, path, NULL),
+                     w->model[a].lite == w->model[b].lite ? KDAS_OK : KDAS_ENOTFOUND,
+                     "load the file of model %d into model %d", a, b))
+        ck_assert_uint_eq(walk_weights(&w->model[b]), before);
     remove(path);
 }
 
@@ -192,7 +220,8 @@ static kdas_status expect_forward(kd_test_walk *w, walk_distiller *d, const walk
     int  batch = b >= w->batch && b < w->batch + WALK_BATCHES ? (int)(b - w->batch) : WALK_LOADERS;
 
     if (size_status(b)) return size_status(b);
-    if (l->maps && !teacher) return KDAS_ESTATE;
+    if (l->maps && !teacher && !d->given) return KDAS_ESTATE;
+    if (l->maps && !teacher && d->given != b->n) return KDAS_ESHAPE;
     d->pending  = false;
     d->reads[0] = WALK_NONE;
     if (teacher && (l->maps || l->features)) {
@@ -204,6 +233,7 @@ static kdas_status expect_forward(kd_test_walk *w, walk_distiller *d, const walk
     d->reads[1] = student->generation;
     d->batch    = batch;
     d->pending  = !stop;
+    if (!stop) d->given = 0;
     return stop ? KDAS_ECANCELLED : KDAS_OK;
 }
 
@@ -251,50 +281,152 @@ static kdas_status expect_step(kd_test_walk *w, walk_distiller *d, const walk_ba
     return st;
 }
 
+/* ---- distillers without memory ---- */
+
+typedef enum walk_phase { FORWARD, BACKWARD, UPDATE, STEP } walk_phase;
+
+static bool starved(kd_test_walk *w, kdas_status got, const char *what, int i)
+{
+    if (got != KDAS_ENOMEM || !walk_refused(w)) return false;
+    walk_expect(w, got, KDAS_OK, "%s of distiller %d", what, i);
+    return true;
+}
+
+/* What a phase without memory has left. A failed forward drops nothing but the forward before it; a failed backward or
+ * update drops all that was gathered. `zeroed`: the student's count before the call. */
+static void distiller_failed(kd_test_walk *w, walk_distiller *d, walk_phase phase, int batch,
+                             uint64_t zeroed)
+{
+    walk_model *student = &w->model[d->student];
+    bool        dropped = kdas_model_zeroed(student->h) != zeroed;
+
+    ck_assert(!(phase == FORWARD && dropped));
+    ck_assert(!((phase == BACKWARD || phase == UPDATE) && !dropped));
+    walk_look_run(student, batch);
+    if (d->teacher >= 0) walk_look_run(&w->model[d->teacher], batch);
+    drop_gathered(w, d);
+    d->pending = false;
+    if (!dropped) return;
+    if (d->micro > 0 || d->batch >= WALK_BATCHES) w->fault.differs = true;
+    if (phase == BACKWARD && !w->cancelled[student->ctx] && d->micro == 0) w->fault.redo = d->batch;
+    abandon(w, d);
+}
+
+/* A backward is made again after its forward. */
+static void redo_forward(kd_test_walk *w, walk_distiller *d)
+{
+    int batch = w->fault.redo;
+
+    if (!w->fault.again || batch < 0 || batch >= WALK_BATCHES) return;
+    w->fault.redo = WALK_NONE;
+    walk_disarm(w);
+    kd_assert_ok(kdas_distiller_forward(d->h, w->batch[batch].h));
+    ck_assert_int_eq(expect_forward(w, d, &w->batch[batch]), KDAS_OK);
+    w->model[d->student].seen = kdas_model_generation(w->model[d->student].h);
+    if (d->teacher >= 0) w->model[d->teacher].seen = kdas_model_generation(w->model[d->teacher].h);
+    walk_arm(w);
+}
+
+/* ---- calls of distillers ---- */
+
+static uint64_t zeroed_of(const kd_test_walk *w, const walk_distiller *d)
+{
+    return kdas_model_zeroed(w->model[d->student].h);
+}
+
 static void distiller_forward(kd_test_walk *w)
 {
-    int i = walk_pick_distiller(w), k = walk_pick_batch(w);
+    int             i = walk_pick_distiller(w), k = walk_pick_batch(w);
+    walk_distiller *d = &w->distiller[i < 0 ? 0 : i];
+    uint64_t        zeroed;
+    kdas_status     got;
 
     if (i < 0 || k < 0) return;
-    {
-        kdas_status got = kdas_distiller_forward(w->distiller[i].h, w->batch[k].h);
-
-        walk_expect(w, got, expect_forward(w, &w->distiller[i], &w->batch[k]),
-                    "forward of distiller %d, batch %d", i, k);
-    }
+    zeroed = zeroed_of(w, d);
+    got    = kdas_distiller_forward(d->h, w->batch[k].h);
+    if (starved(w, got, "forward", i))
+        distiller_failed(w, d, FORWARD, k, zeroed);
+    else
+        walk_expect(w, got, expect_forward(w, d, &w->batch[k]), "forward of distiller %d, batch %d",
+                    i, k);
 }
 
 static void distiller_backward(kd_test_walk *w)
 {
-    int              i = walk_pick_distiller(w);
-    kdas_step_report r = { .size = sizeof r };
+    int              i      = walk_pick_distiller(w);
+    walk_distiller  *d      = &w->distiller[i < 0 ? 0 : i];
+    bool             report = walk_pick(w, 2);
+    kdas_step_report r      = { .size = sizeof r };
+    uint64_t         zeroed;
     kdas_status      got;
 
     if (i < 0) return;
-    got = kdas_distiller_backward(w->distiller[i].h, walk_pick(w, 2) ? &r : NULL);
-    walk_expect(w, got, expect_backward(w, &w->distiller[i]), "backward of distiller %d", i);
+    redo_forward(w, d);
+    zeroed = zeroed_of(w, d);
+    got    = kdas_distiller_backward(d->h, report ? &r : NULL);
+    if (starved(w, got, "backward", i)) {
+        distiller_failed(w, d, BACKWARD, d->batch, zeroed);
+        return;
+    }
+    walk_expect(w, got, expect_backward(w, d), "backward of distiller %d", i);
+    walk_note(w, &r.total, sizeof r.total);
 }
 
 static void distiller_update(kd_test_walk *w)
 {
-    int         i = walk_pick_distiller(w);
-    kdas_status got;
+    int             i = walk_pick_distiller(w);
+    walk_distiller *d = &w->distiller[i < 0 ? 0 : i];
+    uint64_t        zeroed;
+    kdas_status     got;
 
     if (i < 0) return;
-    got = kdas_distiller_update(w->distiller[i].h, NULL);
-    walk_expect(w, got, expect_update(w, &w->distiller[i]), "update of distiller %d", i);
+    zeroed = zeroed_of(w, d);
+    got    = kdas_distiller_update(d->h, NULL);
+    if (starved(w, got, "update", i))
+        distiller_failed(w, d, UPDATE, WALK_NONE, zeroed);
+    else
+        walk_expect(w, got, expect_update(w, d), "update of distiller %d", i);
+}
+
+/* Returns whether it had memory. */
+static bool step_on(kd_test_walk *w, int i, const walk_batch *b, int number, bool report)
+{
+    walk_distiller  *d      = &w->distiller[i];
+    kdas_step_report r      = { .size = sizeof r };
+    uint64_t         zeroed = zeroed_of(w, d);
+    kdas_status      got    = kdas_distiller_step(d->h, b->h, report ? &r : NULL);
+
+    if (starved(w, got, "step", i)) {
+        distiller_failed(w, d, STEP, number, zeroed);
+        return false;
+    }
+    walk_expect(w, got, expect_step(w, d, b), "step of distiller %d, batch %d", i, number);
+    walk_note(w, &r.total, sizeof r.total);
+    return true;
 }
 
 static void distiller_step(kd_test_walk *w)
 {
-    int              i = walk_pick_distiller(w), k = walk_pick_batch(w);
-    kdas_step_report r = { .size = sizeof r };
-    kdas_status      got;
+    int i = walk_pick_distiller(w), k = walk_pick_batch(w);
 
     if (i < 0 || k < 0) return;
-    got = kdas_distiller_step(w->distiller[i].h, w->batch[k].h, walk_pick(w, 2) ? &r : NULL);
-    walk_expect(w, got, expect_step(w, &w->distiller[i], &w->batch[k]),
-                "step of distiller %d, batch %d", i, k);
+    step_on(w, i, &w->batch[k], k, walk_pick(w, 2));
+}
+
+/* Maps of the host's teacher, for the next forward: a backward that is still to come reads its own. */
+static void set_maps(kd_test_walk *w)
+{
+    static float       logits[3 * 64 * 64];
+    const float *const map[] = { logits };
+    int                i = walk_pick_distiller(w), n = 2 + walk_pick(w, 2);
+    int64_t            side = 32 * (1 + walk_pick(w, 2));
+    kdas_maps          maps = { map, 1, n, side, side };
+
+    if (i < 0) return;
+    kd_test_fill(logits, n * side * side, "maps", 3, n);
+    if (walk_expect(w, kdas_distiller_set_teacher_maps(w->distiller[i].h, &maps), KDAS_OK,
+                    "%d maps of side %d for distiller %d", n, (int)side, i))
+        w->distiller[i].given = n;
 }
 
 static void checkpoint(kd_test_walk *w)
@@ -303,18 +435,25 @@ static void checkpoint(kd_test_walk *w)
     kdas_progress   p = { .size = sizeof p };
     walk_distiller *d = &w->distiller[i < 0 ? 0 : i];
     char            path[96];
+    uint64_t        before;
 
     if (i < 0) return;
     snprintf(path, sizeof path, "%s/%d.kdas", w->folder, i);
     if (walk_pick(w, 2)) {
         drop_gathered(w, d);
-        walk_expect(w, kdas_checkpoint_save(d->h, path, &p, NULL), KDAS_OK,
-                    "save a checkpoint of distiller %d", i);
-        d->saved = d->micro;
+        if (walk_expect(w, kdas_checkpoint_save(d->h, path, &p, NULL), KDAS_OK,
+                        "save a checkpoint of distiller %d", i))
+            d->saved = d->micro;
         return;
     }
-    walk_expect(w, kdas_checkpoint_load(d->h, path, &p), d->saved < 0 ? KDAS_ENOTFOUND : KDAS_OK,
-                "load a checkpoint of distiller %d", i);
+    before = w->fault.k ? walk_weights(&w->model[d->student]) : 0;
+    walk_arm(w);
+    if (!walk_expect(w, kdas_checkpoint_load(d->h, path, &p),
+                     d->saved < 0 ? KDAS_ENOTFOUND : KDAS_OK, "load a checkpoint of distiller %d",
+                     i)) {
+        ck_assert_uint_eq(walk_weights(&w->model[d->student]), before);
+        return;
+    }
     if (d->saved < 0) return;
     w->model[d->student].zeroed++;
     w->model[d->student].spoilt = false;
@@ -338,16 +477,18 @@ static void segment(kd_test_walk *w)
     if (walk_pick(w, 4) == 0) view.width = 0;
     wanted = !view.width ? KDAS_EINVAL : w->cancelled[m->ctx] ? KDAS_ECANCELLED : KDAS_OK;
     got    = kdas_segmenter_mask(s->h, &view, out, 0);
-    walk_expect(w, got, wanted, "a frame through segmenter %d", i);
-    if (wanted != KDAS_EINVAL) walk_ran(m, WALK_NONE, KDAS_MODE_INFER, 1, s->side, got);
+    if (!walk_expect(w, got, wanted, "a frame through segmenter %d", i))
+        walk_look_run(m, WALK_NONE);
+    else if (wanted != KDAS_EINVAL)
+        walk_ran(m, WALK_NONE, KDAS_MODE_INFER, 1, s->side, got);
 }
 
 /* ---- loaders ---- */
 
+/* The next batch, and a step of each distiller on it; made again, it goes on with the one that failed. */
 static void load(kd_test_walk *w)
 {
     walk_loader *l = &w->loader;
-    kdas_batch  *b;
 
     if (!l->h) return;
     if (walk_pick(w, 4) == 0) {
@@ -357,17 +498,21 @@ static void load(kd_test_walk *w)
                     (int)at);
         return;
     }
-    walk_expect(w, kdas_loader_next(l->h, &b), KDAS_OK, "the loader's next batch");
-    for (int i = 0; b && i < WALK_OF_EACH; i++) {
-        walk_distiller *d    = &w->distiller[i];
-        walk_batch      from = { b, l->ctx, kdas_batch_count(b), 32 };
-        kdas_status     got;
+    if (!w->fault.again || !l->got) {
+        l->at  = 0;
+        l->got = NULL;
+        if (!walk_expect(w, kdas_loader_next(l->h, &l->got), KDAS_OK, "the loader's next batch"))
+            return;
+    }
+    for (; l->got && l->at < WALK_OF_EACH; l->at++) {
+        walk_distiller *d    = &w->distiller[l->at];
+        walk_batch      from = { l->got, l->ctx, kdas_batch_count(l->got), 32 };
 
         if (!d->h || w->model[d->student].ctx != l->ctx) continue;
-        got = kdas_distiller_step(d->h, b, NULL);
-        walk_expect(w, got, expect_step(w, d, &from), "step of distiller %d, the loader's batch",
-                    i);
+        walk_arm(w);
+        if (!step_on(w, l->at, &from, WALK_LOADERS, false)) return;
     }
+    l->got = NULL;
 }
 
 /* ---- batches, the context, nothing at all ---- */
@@ -383,10 +528,29 @@ static void change_batch(kd_test_walk *w)
         walk_expect(w, kdas_batch_resize(b->h, n > b->n ? 9 : 0), KDAS_EINVAL, "resize batch %d",
                     k);
     else {
-        walk_expect(w, kdas_batch_set_labelled(b->h, n, 1), n < b->n ? KDAS_OK : KDAS_EINVAL,
-                    "label place %d of batch %d", (int)n, k);
-        if (n < b->n) walk_change_batch(w, k);
+        if (walk_expect(w, kdas_batch_set_labelled(b->h, n, 1), n < b->n ? KDAS_OK : KDAS_EINVAL,
+                        "label place %d of batch %d", (int)n, k) &&
+            n < b->n)
+            walk_change_batch(w, k);
     }
+}
+
+static void fill_place(kd_test_walk *w)
+{
+    static uint8_t pixels[40 * 50 * 3];
+    kdas_view      view = { pixels, 40, 50, 0, KDAS_PIXEL_RGB8 };
+    int            k    = walk_pick_batch(w);
+    int64_t        i    = walk_pick(w, 4);
+    kdas_status    wanted;
+
+    if (k < 0) return;
+    for (size_t at = 0; at < sizeof pixels; at++)
+        pixels[at] = (uint8_t)(at * 7 + (size_t)i * 50);
+    wanted = i < w->batch[k].n ? KDAS_OK : KDAS_EINVAL;
+    if (walk_expect(w, kdas_batch_set(w->batch[k].h, i, &view, NULL), wanted,
+                    "set place %d of batch %d", (int)i, k) &&
+        wanted == KDAS_OK)
+        walk_change_batch(w, k);
 }
 
 static void cancel(kd_test_walk *w)
@@ -432,7 +596,8 @@ static const call_fn runs[] = {
     load,
 };
 static const call_fn others[] = {
-    read, add_gradient, memory, trim, keep, zero, copy, optim_step, change_batch, cancel, pass_null,
+    read_value, add_gradient, memory,     trim,     keep,   zero,      copy,
+    optim_step, change_batch, fill_place, set_maps, cancel, pass_null,
 };
 
 void walk_call(kd_test_walk *w)

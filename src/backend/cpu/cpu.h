@@ -33,6 +33,7 @@ struct kdas_device {
     const kd_cpu_code *code;  /* its kernels                                         */
     const kd_cpu_code *half;  /* kernels for bf16 activations; NULL: not on this CPU */
     size_t             large; /* bytes; larger outputs are streamed                  */
+    bool               held;  /* no bf16 because oneDNN is limited to less in this process */
     kd_onednn         *onednn;
     int                outer_threads; /* the thread count that kd_cpu_leave() restores */
 };

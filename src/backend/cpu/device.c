@@ -2,8 +2,8 @@
  * thread count, which threads.c applies.
  *
  * The limit is the option `isa` or the environment variable KDAS_CPU_ISA, whichever is lower. oneDNN has one limit for the
- * process and takes it only before its first use. A context with a lower limit than an earlier one limits our own kernels
- * only, and logs that. */
+ * process, that of the first device opened in it. A context with a lower limit than an earlier one limits our own kernels
+ * only, and logs that. Under a lower limit of an earlier one there is no bf16: oneDNN's convolutions would fail. */
 #include <cpuid.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,6 +88,8 @@ kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host,
         kd_cpu_close(device);
         return st;
     }
+    device->held = half && !kd_onednn_has_bf16(device->onednn);
+    if (device->held) device->half = NULL;
     *out = device;
     return KDAS_OK;
 }
@@ -125,7 +127,9 @@ void kd_cpu_describe(kdas_device *device, char *text, size_t size)
     cpu_name(name);
     kd_onednn_version(onednn, sizeof onednn);
     kd_openblas_version(openblas, sizeof openblas);
-    snprintf(text, size, "cpu: %s, %s%s%s, %d thread%s, oneDNN %s, %s", name, device->isa,
+    snprintf(text, size, "cpu: %s, %s%s%s, %d thread%s, oneDNN %s%s%s, %s", name, device->isa,
              device->half ? " + bf16" : "", device->half == &kd_code_amx ? " + amx" : "",
-             device->threads, device->threads == 1 ? "" : "s", onednn, openblas);
+             device->threads, device->threads == 1 ? "" : "s", onednn,
+             device->held ? " held in this process to " : "",
+             device->held ? kd_onednn_isa(device->onednn) : "", openblas);
 }

@@ -9,9 +9,10 @@
 #include "backend/cpu/onednn.h"
 
 struct kd_onednn {
-    kdas_host     host;
-    dnnl_engine_t engine;
-    dnnl_stream_t stream;
+    kdas_host      host;
+    dnnl_engine_t  engine;
+    dnnl_stream_t  stream;
+    dnnl_cpu_isa_t isa; /* what it uses in this process */
 };
 
 /* ---- the two interfaces ---- */
@@ -174,17 +175,37 @@ static kdas_status failed(const kdas_host *host, dnnl_status_t s, const char *wh
                       "cpu: oneDNN could not %s%s (its status %d)", what, whose, (int)s);
 }
 
-static void limit_isa(const kdas_host *host, const char *isa)
+/* The limit holds for the process, and asking for it settles it. So the first device decides, and no later one takes
+ * instructions away from a device that has been opened. */
+static dnnl_cpu_isa_t limit_isa(const kdas_host *host, const char *isa)
 {
-    dnnl_cpu_isa_t most = !strcmp(isa, "avx512") ? dnnl_cpu_isa_avx512_core_bf16
-                          : !strcmp(isa, "avx2") ? dnnl_cpu_isa_avx2
-                                                 : dnnl_cpu_isa_sse41;
+    const dnnl_cpu_isa_t most = !strcmp(isa, "avx512") ? dnnl_cpu_isa_avx512_core_bf16
+                                : !strcmp(isa, "avx2") ? dnnl_cpu_isa_avx2
+                                                       : dnnl_cpu_isa_sse41;
+    const bool           any  = !strcmp(isa, "amx");
+    dnnl_status_t        s    = any ? dnnl_success : dnnl_set_max_cpu_isa(most);
+    dnnl_cpu_isa_t       got  = dnnl_get_effective_cpu_isa();
 
-    if (!strcmp(isa, "amx")) return;
     /* an instruction set is a bit mask that includes the sets below it */
-    if (dnnl_set_max_cpu_isa(most) != dnnl_success && dnnl_get_effective_cpu_isa() & ~most)
+    if (s != dnnl_success && got & ~most)
         host->log(host->user, KDAS_LOG_INFO,
                   "cpu: oneDNN was in use already and keeps its instruction set; own kernels obey");
+    return got;
+}
+
+static bool includes(dnnl_cpu_isa_t isa, dnnl_cpu_isa_t part) { return (isa & part) == part; }
+
+bool kd_onednn_has_bf16(const kd_onednn *dnn)
+{
+    return includes(dnn->isa, dnnl_cpu_isa_avx512_core_bf16);
+}
+
+const char *kd_onednn_isa(const kd_onednn *dnn)
+{
+    return includes(dnn->isa, dnnl_cpu_isa_avx512_core_bf16) ? "avx512 with bf16"
+           : includes(dnn->isa, dnnl_cpu_isa_avx512_core)    ? "avx512 without bf16"
+           : includes(dnn->isa, dnnl_cpu_isa_avx2)           ? "avx2"
+                                                             : "plain";
 }
 
 kdas_status kd_onednn_open(kd_onednn **out, const kdas_host *host, const char *isa)
@@ -194,9 +215,9 @@ kdas_status kd_onednn_open(kd_onednn **out, const kdas_host *host, const char *i
 
     *out = NULL;
     if (!dnn) return host->fail(KDAS_ENOMEM, "cpu: no memory for oneDNN's engine");
-    *dnn = (kd_onednn){ .host = *host };
-    limit_isa(host, isa);
-    s = dnnl_engine_create(&dnn->engine, dnnl_cpu, 0);
+    *dnn     = (kd_onednn){ .host = *host };
+    dnn->isa = limit_isa(host, isa);
+    s        = dnnl_engine_create(&dnn->engine, dnnl_cpu, 0);
     if (!s) s = dnnl_stream_create(&dnn->stream, dnn->engine, dnnl_stream_default_flags);
     if (s) {
         kd_onednn_close(dnn);

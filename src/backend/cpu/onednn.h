@@ -4,10 +4,13 @@
 #define KD_ONEDNN_H
 #include "backend/cpu/cpu.h"
 
-/* `isa`: the highest instruction set that oneDNN may use, "amx" for no limit. It holds for the process, and has no effect
- * once oneDNN has been used; that is logged. */
+/* `isa`: the highest instruction set that oneDNN may use, "amx" for no limit. It holds for the process: the first call
+ * settles it, unless the host has used oneDNN itself before. A lower limit than that in a later call is logged. */
 kdas_status kd_onednn_open(kd_onednn **out, const kdas_host *host, const char *isa);
 void        kd_onednn_close(kd_onednn *dnn); /* NULL is fine */
+/* What oneDNN really uses in this process: an earlier device, the host or ONEDNN_MAX_CPU_ISA may have limited it. */
+bool        kd_onednn_has_bf16(const kd_onednn *dnn); /* products of bf16 */
+const char *kd_onednn_isa(const kd_onednn *dnn);      /* in words */
 void        kd_onednn_version(char *text, size_t size);
 
 /* ---- Convolution ---- */
