@@ -18,6 +18,7 @@ typedef struct run {
     kdas_dataset      *validation;
     kdas_train_options options;
     char              *last, *best; /* paths; NULL without an output folder */
+    kdas_run_folder   *folder;      /* of both; held while it runs         */
     kd_train_log       log;
     kd_facts           facts;     /* what the run is of, where files are kept  */
     kd_train_manifest  manifest;  /* run.json, where files are kept            */
@@ -109,15 +110,15 @@ static kdas_status save(run *r)
     return kd_train_manifest_save(&r->manifest, &saved);
 }
 
-/* Make the folder, and check that a file can be made in it, so that a run fails at its start and
- * not at its end. */
+/* Make and hold the folder, and check that a file can be made in it, so that a run fails at its
+ * start and not at its end. */
 static kdas_status open_folder(run *r)
 {
     const char *dir    = r->options.out;
     kd_writer  *writer = NULL;
 
     if (!dir) return KDAS_OK;
-    KD_RETURN(kd_make_folders(r->ctx, dir));
+    KD_RETURN(kdas_run_folder_open(&r->folder, r->ctx, dir));
     r->last = kd_path_join(r->ctx, dir, "last.kdas");
     r->best = kd_path_join(r->ctx, dir, "best.safetensors");
     if (!r->last || !r->best) return KDAS_ENOMEM;
@@ -495,6 +496,7 @@ static void finish(run *r)
     kd_train_manifest_finish(&r->manifest);
     kdas_evaluator_destroy(r->evaluator);
     kdas_model_destroy(r->average);
+    kdas_run_folder_destroy(r->folder);
     kd_free(r->ctx, r->last);
     kd_free(r->ctx, r->best);
 }
