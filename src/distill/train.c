@@ -159,7 +159,7 @@ static kdas_status resume_from(run *r, kd_train_file *f)
 
     KD_RETURN(kd_train_file_open(f, r->ctx, r->last, &r->facts));
     KD_RETURN(check_position(r, p));
-    KD_RETURN(kd_train_manifest_resume(&r->manifest, f->checkpoint, p, r->batches));
+    KD_RETURN(kd_train_manifest_resume(&r->manifest, f->checkpoint, r->last, p, r->batches));
     KD_RETURN(open_log(r, p->epoch));
     KD_RETURN(kd_train_file_restore(f, r->distiller));
     r->progress = *p;
