@@ -98,6 +98,24 @@ START_TEST(a_file_system_without_locks_does_not_stop_a_run)
 }
 END_TEST
 
+/* A lock manager that is away for a moment says nothing about the file of an owner. */
+START_TEST(an_owners_file_stays_where_a_lock_cannot_be_tried)
+{
+    kdas_context    *other = kd_test_device("cpu", &meter);
+    kdas_run_folder *one, *two;
+
+    kd_assert_ok(open_folder(&one));
+    no_locks = ENOLCK;
+    kd_assert_ok(kdas_run_folder_open(&two, other, kd_test_path("out")));
+    no_locks = 0;
+    kdas_run_folder_destroy(two);
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 1);
+    kd_assert_status(kdas_run_folder_open(&two, other, kd_test_path("out")), KDAS_ESTATE);
+    kdas_run_folder_destroy(one);
+    kdas_context_destroy(other);
+}
+END_TEST
+
 /* ---- one owner ---- */
 
 START_TEST(a_folder_is_made_and_left_empty)
@@ -480,6 +498,7 @@ int main(void)
     tcase_add_checked_fixture(lock, setup, teardown);
     tcase_add_loop_test(lock, a_file_system_without_locks_does_not_stop_a_run, 0,
                         KD_COUNT(refusals));
+    tcase_add_test(lock, an_owners_file_stays_where_a_lock_cannot_be_tried);
     tcase_add_test(lock, a_folder_is_made_and_left_empty);
     tcase_add_test(lock, a_context_holds_a_folder_any_number_of_times);
     tcase_add_test(lock, wrong_arguments_and_places_are_refused);

@@ -107,11 +107,14 @@ static kdas_status refuse(const char *folder, int fd)
 
 /* A former owner may have been another user, whose file can only be read: that is enough to lock
  * it. */
-static int open_file(const char *path)
+static int open_file(const char *path, bool *made)
 {
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
+    int flags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    int fd    = open(path, O_RDWR | O_CREAT | O_EXCL | flags, 0666);
 
-    if (fd < 0 && errno == EACCES) fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    *made = fd >= 0;
+    if (fd < 0 && errno == EEXIST) fd = open(path, O_RDWR | O_CREAT | flags, 0666);
+    if (fd < 0 && errno == EACCES) fd = open(path, O_RDONLY | flags);
     return fd;
 }
 
@@ -134,7 +137,8 @@ static int lock_file(int fd)
 /* Open and lock the file; *moved: a former owner has removed it in between. */
 static kdas_status try_lock(kd_lock *l, const char *folder, bool *moved)
 {
-    int         fd = open_file(l->path), error = fd < 0 ? errno : 0;
+    bool        made;
+    int         fd = open_file(l->path, &made), error = fd < 0 ? errno : 0;
     kdas_status st = KDAS_OK;
 
     *moved = false;
@@ -145,7 +149,7 @@ static kdas_status try_lock(kd_lock *l, const char *folder, bool *moved)
     } else if (error) {
         kd_info(l->ctx, "the folder '%s' cannot be locked (%s): another run may write into it",
                 folder, kd_error_text(error));
-        unlink(l->path);
+        if (made) unlink(l->path); /* else it may be an owner's */
     } else if (!is_at(fd, l->path)) {
         *moved = true;
     } else {
