@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "base/base.h"
+#include "io/file.h"
 #include "support/check_util.h"
 #include "support/child.h"
 #include "support/files.h"
@@ -375,6 +376,45 @@ START_TEST(temporary_files_of_dead_processes_are_removed)
 }
 END_TEST
 
+/* Whole files of a few MB, one after the other, until it is killed. */
+static void write_for_ever(void)
+{
+    enum { BYTES = 4 << 20 };
+    kdas_context    *own  = kd_test_device("cpu", NULL);
+    char            *data = calloc(BYTES, 1);
+    kdas_run_folder *folder;
+
+    if (kdas_run_folder_open(&folder, own, kd_test_path("out")) != KDAS_OK) _exit(1);
+    while (kd_file_write_all(own, kd_test_path("out/last.kdas"), data, BYTES) == KDAS_OK)
+        continue;
+    _exit(1);
+}
+
+START_TEST(a_kill_in_the_middle_of_a_write_leaves_nothing_to_the_next_run)
+{
+    int left = 0;
+
+    for (int i = 0; left == 0 && i < 200; i++) {
+        struct timespec  pause = { 0, 1000000 + 700000 * (i % 20) };
+        kdas_run_folder *folder;
+        pid_t            child;
+
+        fflush(NULL);
+        child = fork();
+        if (child == 0) write_for_ever();
+        while (kd_test_entries(kd_test_path(NULL)) == 0 || kd_test_entries(kd_test_path("out")) < 2)
+            nanosleep(&pause, NULL);
+        nanosleep(&pause, NULL);
+        end_process(child);
+        left = kd_test_entries(kd_test_path("out")) - 2; /* the lock's file, the checkpoint */
+        kd_assert_ok(open_folder(&folder));
+        kdas_run_folder_destroy(folder);
+        ck_assert_int_le(kd_test_entries(kd_test_path("out")), 1);
+    }
+    ck_assert_int_gt(left, 0);
+}
+END_TEST
+
 /* Names that are nearly the pattern. */
 static const char *const others[] = {
     "out/last.kdas.tmp-%ld",       "out/last.kdas.tmp-%ld-",   "out/last.kdas.tmp-%ld-x",
@@ -511,6 +551,7 @@ int main(void)
     suite_add_tcase(suite, lock);
     tcase_add_checked_fixture(left, setup, teardown);
     tcase_add_test(left, temporary_files_of_dead_processes_are_removed);
+    tcase_add_test(left, a_kill_in_the_middle_of_a_write_leaves_nothing_to_the_next_run);
     tcase_add_test(left, other_files_stay);
     tcase_add_test(left, files_of_living_processes_stay);
     tcase_add_test(left, a_file_older_than_the_process_of_its_number_is_removed);
