@@ -169,6 +169,30 @@ START_TEST(the_cause_of_a_failure_is_told_whatever_is_called_after_it)
 }
 END_TEST
 
+/* What is not there is not found; what cannot be looked at is told by its cause. */
+START_TEST(a_folder_that_cannot_be_looked_at_is_not_said_to_be_missing)
+{
+    const char *path = kd_test_path(causes[_i].path);
+
+    ck_assert_int_eq(symlink("loop", kd_test_path("loop")), 0);
+    kd_test_write(kd_test_path("text"), "old", 3);
+    ck_assert_int_eq(mkdir(kd_test_path("empty"), 0777), 0);
+    if (strcmp(causes[_i].path, "empty") == 0) {
+        kd_assert_ok(kd_check_folder(path));
+        ck_assert(!kd_is_missing(path));
+    } else if (causes[_i].list == ENOENT || causes[_i].list == ENOTDIR) {
+        kd_assert_status(kd_check_folder(path), KDAS_ENOTFOUND);
+        kd_assert_sentence("there is no folder '");
+        ck_assert(kd_is_missing(path) == (strcmp(causes[_i].path, "text") != 0));
+    } else {
+        kd_assert_status(kd_check_folder(path), KDAS_EIO);
+        kd_assert_sentence(strerror(causes[_i].list));
+        ck_assert(!kd_is_missing(path));
+    }
+    kd_assert_sentence(causes[_i].list ? path : "");
+}
+END_TEST
+
 /* A read-only file system, and what else mkdir() can say; 0: it works. */
 static int refuses_folders;
 
@@ -259,6 +283,8 @@ int main(void)
     tcase_add_loop_test(files, bytes_that_do_not_reach_the_disk_are_told, 0, KD_COUNT(lost));
     tcase_add_test(files, a_name_reaches_the_disk_in_its_folder);
     tcase_add_loop_test(files, the_cause_of_a_failure_is_told_whatever_is_called_after_it, 0,
+                        KD_COUNT(causes));
+    tcase_add_loop_test(files, a_folder_that_cannot_be_looked_at_is_not_said_to_be_missing, 0,
                         KD_COUNT(causes));
     tcase_add_loop_test(files, a_folder_that_cannot_be_made_has_its_own_reason, 0,
                         KD_COUNT(no_folders));

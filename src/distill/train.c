@@ -178,9 +178,9 @@ static kdas_status resume(run *r)
 
     r->progress =
         (kdas_progress){ .size = sizeof r->progress, .seed = r->options.seed, .best = -1 };
-    if (r->options.resume && r->last && !kd_is_file(r->last))
+    if (r->options.resume && r->last && kd_is_missing(r->last))
         kd_info(r->ctx, "there is no '%s' to resume: the run begins", r->last);
-    if (!r->options.resume || !r->last || !kd_is_file(r->last)) return open_log(r, 0);
+    if (!r->options.resume || !r->last || kd_is_missing(r->last)) return open_log(r, 0);
     st = resume_from(r, &f);
     kd_train_file_close(&f);
     return st;

@@ -64,6 +64,10 @@ char *kd_path_stem(kdas_context *ctx, const char *path);
 
 bool kd_is_file(const char *path);
 bool kd_is_folder(const char *path);
+/* There is nothing at the path. False where that cannot be found out: what is done then says why. */
+bool kd_is_missing(const char *path);
+/* KDAS_ENOTFOUND: there is no such folder. KDAS_EIO: it cannot be found out, and why. */
+kdas_status kd_check_folder(const char *path);
 /* Make a folder and those above it that are missing. KDAS_EIO. */
 kdas_status kd_make_folders(kdas_context *ctx, const char *path);
 

@@ -59,6 +59,24 @@ bool kd_is_folder(const char *path)
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
+bool kd_is_missing(const char *path)
+{
+    struct stat s;
+
+    return stat(path, &s) != 0 && (errno == ENOENT || errno == ENOTDIR);
+}
+
+kdas_status kd_check_folder(const char *path)
+{
+    struct stat s;
+    int         error = stat(path, &s) != 0 ? errno : S_ISDIR(s.st_mode) ? 0 : ENOTDIR;
+
+    if (!error) return KDAS_OK;
+    if (error == ENOENT || error == ENOTDIR)
+        return kd_fail(KDAS_ENOTFOUND, "there is no folder '%s'", path);
+    return kd_fail(KDAS_EIO, "cannot open the folder '%s': %s", path, kd_error_text(error));
+}
+
 /* 0, or the errno. A folder that is new reaches the disk in the one above it, as a new file does. */
 static int make_folder(const char *path)
 {
