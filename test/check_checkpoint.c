@@ -1,6 +1,7 @@
 /* check_checkpoint.c - a distiller's state in a file: what is saved comes back bit by bit, or not at
  * all. */
 #include <check.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,7 +100,7 @@ START_TEST(progress_comes_back_exactly)
     kd_test_rig_options o   = kd_test_rig_usual();
     kdas_progress       put = { .size       = sizeof put,
                                 .epoch      = 3,
-                                .position   = INT64_C(9007199254740993),
+                                .position   = INT64_C(9007199254740991),
                                 .seed       = UINT64_C(0xFFFFFFFFFFFFFFFE),
                                 .best       = 0.1 + 0.2,
                                 .best_epoch = 2 };
@@ -310,6 +311,46 @@ START_TEST(a_damaged_file_is_refused_and_nothing_is_changed)
 }
 END_TEST
 
+/* Progress that could not be read again is not written. */
+START_TEST(progress_out_of_range_is_not_saved)
+{
+    static const kdas_progress wrong[] = {
+        { .epoch = -1 },      { .epoch = (INT64_C(1) << 53) + 1 },
+        { .position = -1 },   { .position = INT64_MAX },
+        { .best = NAN },      { .best = INFINITY },
+        { .best_epoch = -1 }, { .best_epoch = INT64_C(1) << 62 },
+    };
+    kd_test_rig_options o    = kd_test_rig_usual();
+    const char         *path = kd_test_path("c.kdas");
+    kdas_progress       got  = { .size = sizeof got };
+    kd_test_rig         rig;
+
+    kd_test_rig_make(&rig, &o);
+    for (size_t i = 0; i < KD_COUNT(wrong); i++) {
+        kdas_progress p = wrong[i];
+
+        p.size = sizeof p;
+        kd_assert_status(kdas_checkpoint_save(rig.distiller, path, &p, NULL), KDAS_EINVAL);
+        kd_assert_sentence(p.epoch        ? "epoch"
+                           : p.position   ? "position"
+                           : p.best_epoch ? "best_epoch"
+                                          : "best");
+        ck_assert_int_eq(kd_test_entries(kd_test_path(NULL)), 0);
+    }
+    got.epoch = got.position = got.best_epoch = INT64_C(1) << 53;
+    got.best                                  = -1e308;
+    kd_assert_ok(kdas_checkpoint_save(rig.distiller, path, &got, NULL));
+    got.epoch = 0;
+    kd_assert_ok(kdas_checkpoint_load(rig.distiller, path, &got));
+    ck_assert_int_eq(got.epoch, INT64_C(1) << 53);
+    kd_test_rig_finish(&rig);
+}
+END_TEST
+
+/* Tensors of the rig's student. */
+#define WEIGHT   "Translayer2_1.conv.weight"
+#define VARIANCE "Translayer2_1.bn.running_var"
+
 START_TEST(a_whole_file_that_says_the_impossible_is_refused)
 {
     static const struct {
@@ -325,10 +366,46 @@ START_TEST(a_whole_file_that_says_the_impossible_is_refused)
         { { "optim.nesterov", KD_FORGE_NUMBER, 1e10 }, KDAS_EFORMAT },
         { { "optim.lr", KD_FORGE_NUMBER, 1e39 }, KDAS_EFORMAT },
         { { "optim.lr", KD_FORGE_NUMBER, 0.0 / 0.0 }, KDAS_EFORMAT },
-        { { "optim.lr", KD_FORGE_NUMBER, -1 }, KDAS_EINVAL },
-        { { "optim.beta1", KD_FORGE_NUMBER, 1 }, KDAS_EINVAL },
+        { { "optim.lr", KD_FORGE_NUMBER, -1 }, KDAS_EFORMAT },
+        { { "optim.lr", KD_FORGE_NUMBER, 1e-60 }, KDAS_EFORMAT },
+        { { "optim.beta1", KD_FORGE_NUMBER, 1 }, KDAS_EFORMAT },
+        { { "optim.beta1", KD_FORGE_NUMBER, 0.99999999999 }, KDAS_EFORMAT }, /* as a float, 1 */
+        { { "optim.beta2", KD_FORGE_NUMBER, -0.5 }, KDAS_EFORMAT },
+        { { "optim.eps", KD_FORGE_NUMBER, 0 }, KDAS_EFORMAT },
+        { { "optim.momentum", KD_FORGE_NUMBER, 2 }, KDAS_EFORMAT },
+        { { "optim.weight_decay", KD_FORGE_NUMBER, 1.0 / 0.0 }, KDAS_EFORMAT },
+        { { "optim.clamp", KD_FORGE_NUMBER, -1 }, KDAS_EFORMAT },
+        { { "optim.clip_norm", KD_FORGE_NUMBER, 0.0 / 0.0 }, KDAS_EFORMAT },
+        { { "optim.nesterov", KD_FORGE_NUMBER, 0.5 }, KDAS_EFORMAT },
+        { { "optim.warmup", KD_FORGE_NUMBER, -1 }, KDAS_EFORMAT },
+        { { "optim.warmup", KD_FORGE_NUMBER, 0.5 }, KDAS_EFORMAT },
+        { { "optim.step_every", KD_FORGE_NUMBER, 0 }, KDAS_EFORMAT },
+        { { "optim.step_factor", KD_FORGE_NUMBER, 0 }, KDAS_EFORMAT },
+        { { "optim.power", KD_FORGE_NUMBER, -2 }, KDAS_EFORMAT },
+        { { "optim.lr_min", KD_FORGE_NUMBER, -1e-9 }, KDAS_EFORMAT },
+        { { "optim.loss_scale", KD_FORGE_NUMBER, 3 }, KDAS_EFORMAT },
+        { { "optim.loss_scale_every", KD_FORGE_NUMBER, -1 }, KDAS_EFORMAT },
         { { "optim.schedule", KD_FORGE_TEXT, .text = "zigzag" }, KDAS_ENOTFOUND },
-        { { "optim.loss_scale", KD_FORGE_NUMBER, 3 }, KDAS_EINVAL },
+        { { "optim.updates", KD_FORGE_WHOLE, .whole = (INT64_C(1) << 53) + 1 }, KDAS_EFORMAT },
+        { { "random.forwards", KD_FORGE_WHOLE, .whole = -1 }, KDAS_EFORMAT }, /* 2^64 - 1 */
+        { { "micro", KD_FORGE_WHOLE, .whole = 1 }, KDAS_EFORMAT }, /* an update is one of them */
+        { { "micro.accumulate", KD_FORGE_WHOLE, .whole = -1 }, KDAS_EFORMAT },
+        { { "micro.accumulate", KD_FORGE_WHOLE, .whole = INT64_C(1) << 31 }, KDAS_EFORMAT },
+        { { "progress.epoch", KD_FORGE_WHOLE, .whole = INT64_C(1) << 62 }, KDAS_EFORMAT },
+        { { "progress.position", KD_FORGE_WHOLE, .whole = INT64_MAX }, KDAS_EFORMAT },
+        { { "progress.best", KD_FORGE_NUMBER, 0.0 / 0.0 }, KDAS_EFORMAT },
+        { { "progress.best", KD_FORGE_NUMBER, 1.0 / 0.0 }, KDAS_EFORMAT },
+        { { "progress.best", KD_FORGE_NUMBER, -1.0 / 0.0 }, KDAS_EFORMAT },
+        { { "progress.best_epoch", KD_FORGE_WHOLE, .whole = -1 }, KDAS_EFORMAT },
+        { { "progress.best_epoch", KD_FORGE_WHOLE, .whole = INT64_C(1) << 62 }, KDAS_EFORMAT },
+        { { "student." WEIGHT, KD_FORGE_FLOAT, 0.0 / 0.0 }, KDAS_EFORMAT },
+        { { "exp_avg." WEIGHT, KD_FORGE_FLOAT, 1.0 / 0.0 }, KDAS_EFORMAT },
+        { { "exp_avg_sq." WEIGHT, KD_FORGE_FLOAT, -1e-20 }, KDAS_EFORMAT },
+        { { "student." VARIANCE, KD_FORGE_FLOAT, -1 }, KDAS_EFORMAT },
+        { { "scale.value", KD_FORGE_NUMBER, 0 }, KDAS_EFORMAT },
+        { { "scale.value", KD_FORGE_NUMBER, 1.0 / 0.0 }, KDAS_EFORMAT },
+        { { "scale.skipped", KD_FORGE_WHOLE, .whole = INT64_MAX }, KDAS_EFORMAT },
+        { { "scale.good", KD_FORGE_WHOLE, .whole = INT64_C(1) << 31 }, KDAS_EFORMAT },
         { { "scale.value", KD_FORGE_NUMBER, 3 }, KDAS_EFORMAT },
         { { "scale.value", KD_FORGE_NUMBER, 0x1p25 }, KDAS_EFORMAT },
         { { "scale.value", KD_FORGE_NUMBER, 0.0 / 0.0 }, KDAS_EFORMAT },
@@ -349,7 +426,10 @@ START_TEST(a_whole_file_that_says_the_impossible_is_refused)
     kd_assert_ok(kdas_checkpoint_load(rig.distiller, bad, NULL)); /* honest */
     for (size_t i = 0; i < KD_COUNT(lies); i++) {
         kd_test_forge(rig.ctx, path, bad, &lies[i].edit, 1);
-        assert_refused(&rig, bad, lies[i].status, NULL);
+        assert_refused(&rig, bad, lies[i].status, "bad.kdas");
+        if (lies[i].edit.what != KD_FORGE_DROP && lies[i].edit.what != KD_FORGE_DROP_ALL &&
+            lies[i].edit.what != KD_FORGE_TEXT)
+            kd_assert_sentence(lies[i].edit.record);
     }
     kd_test_rig_finish(&rig);
 }
@@ -500,6 +580,7 @@ static Suite *checkpoint_suite(void)
     tcase_add_loop_test(bits, a_resumed_run_gives_the_bits_of_an_unbroken_one, 0, KD_COUNT(cases));
     tcase_add_test(bits, a_load_drops_what_was_gathered_before_it);
     tcase_add_test(bits, progress_comes_back_exactly);
+    tcase_add_test(bits, progress_out_of_range_is_not_saved);
     tcase_add_test(bits, notes_are_kept_whatever_bytes_they_have);
     tcase_add_test(bits, the_optimizer_goes_on_as_it_was_and_says_so);
     tcase_add_test(bits, a_run_may_go_on_in_another_precision_and_says_so);

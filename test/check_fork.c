@@ -139,6 +139,7 @@ static const kdas_maps       maps            = {
     CALL(checkpoint_save, kdas_checkpoint_save(p->rig.distiller, kd_test_path("again.kdas"), NULL, NULL))   \
     CALL(checkpoint_load, kdas_checkpoint_load(p->rig.distiller, kd_test_path("run.kdas"), NULL))           \
     CALL(train, kdas_train(p->rig.distiller, p->loader, NULL, NULL))                                        \
+    CALL(run_folder_open, kdas_run_folder_open((kdas_run_folder **)made, p->rig.ctx, kd_test_path(NULL)))  \
     CALL(evaluate, kdas_evaluate(p->evaluator, p->rig.teacher, p->dataset, SIDE, SIDE, 0))                  \
     CALL(evaluate_predictions, kdas_evaluate_predictions(p->evaluator, p->dataset, 0))                         \
     CALL(segmenter_create, kdas_segmenter_create((kdas_segmenter **)made, p->rig.teacher, NULL))            \

@@ -139,6 +139,22 @@ interrupted() # a long run, ended by Ctrl-C as soon as its first checkpoint is t
     [ $code = 130 ] && [ -s "$tmp/long/last.kdas" ]
 }
 claim "Ctrl-C saves and ends with 130" interrupted
+second_run() # into the folder of one that runs: refused at once, and nothing of the first is touched
+{
+    local pid i
+    "$bin/$d" "${run[@]}" --out "$tmp/held" --epochs 10000 --save-every 1 >"$tmp/held.out" 2>&1 </dev/null &
+    pid=$!
+    for i in $(seq 300); do
+        [ -s "$tmp/held/last.kdas" ] && break
+        sleep 0.1
+    done
+    ends 1 "process $pid writes a run into it" $d "${run[@]}" --out "$tmp/held" && none_exist "$tmp"/held/*.old
+    i=$?
+    kill -9 $pid
+    wait $pid 2>/dev/null
+    return $i
+}
+claim "a second run into a folder is refused by the id of the first" second_run
 claim "a run that was interrupted can be taken up again" ends 0 "" $d "${run[@]}" --out "$tmp/long" --epochs 10000 \
     --max-steps 1 --resume
 

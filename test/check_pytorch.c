@@ -377,6 +377,18 @@ static kdas_status read_pickle(const void *bytes, size_t n)
     return st;
 }
 
+/* Nothing at all, and opcodes whose line does not even begin. */
+START_TEST(a_pickle_of_no_bytes_is_cut_off)
+{
+    kd_assert_status(read_pickle(NULL, 0), KDAS_EFORMAT);
+    kd_assert_sentence("cut off at byte 0");
+    for (const char *op = "cpgILPi"; *op; op++) {
+        kd_assert_status(read_pickle(op, 1), KDAS_EFORMAT);
+        kd_assert_sentence("cut off at byte 1");
+    }
+}
+END_TEST
+
 START_TEST(a_call_in_a_pickle_is_a_record)
 {
     static const char bytes[] = "cos\nsystem\n(U\x10touch harmed.txttR.";
@@ -480,6 +492,7 @@ int main(void)
     tcase_add_loop_test(t, a_flipped_bit_in_a_stored_entry_is_told, 0, 2);
     tcase_add_loop_test(t, damaged_files_do_no_harm, 0, KD_COUNT(forms));
     tcase_add_loop_test(t, any_allocation_may_fail, 0, 3);
+    tcase_add_test(t, a_pickle_of_no_bytes_is_cut_off);
     tcase_add_test(t, a_call_in_a_pickle_is_a_record);
     tcase_add_loop_test(t, a_bad_pickle_is_refused, 0, KD_COUNT(bad_pickles));
     tcase_add_test(t, the_number_of_values_is_bounded);

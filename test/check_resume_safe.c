@@ -1,6 +1,7 @@
 /* check_resume_safe.c - a resume that is refused has changed nothing, whatever it is refused for; frames that moved; the
  * lengths of a schedule. */
 #include <check.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,7 +97,7 @@ START_TEST(a_run_that_was_refused_goes_on_as_if_it_had_not_been_asked)
         const char *part;
     } refusals[]     = { { KDAS_EINVAL, "stands at batch 9 after 1 epochs" },
                          { KDAS_EFORMAT, "last.kdas" },
-                         { KDAS_EINVAL, "eps is -1" },
+                         { KDAS_EFORMAT, "record 'optim.eps'" },
                          { KDAS_EFORMAT, "last.kdas" },
                          { KDAS_EFORMAT, "log.csv" } };
     kd_test_told   t = rich();
@@ -125,6 +126,68 @@ START_TEST(a_run_that_was_refused_goes_on_as_if_it_had_not_been_asked)
     free(state);
     kd_test_run_finish(&asked);
     kd_test_run_finish(&twin);
+}
+END_TEST
+
+/* Numbers of the run itself that no run can have written. Each is named with the file, and nothing is changed. */
+static const struct {
+    kd_test_edit edit;
+    const char  *part;
+} lies[] = {
+    { { "progress.epoch", KD_FORGE_WHOLE, .whole = INT64_C(1) << 62 }, "progress.epoch" },
+    { { "progress.epoch", KD_FORGE_WHOLE, .whole = INT64_C(1) << 31 }, "progress.epoch" },
+    { { "progress.position", KD_FORGE_WHOLE, .whole = INT64_C(1) << 53 }, "stands at batch" },
+    { { "progress.best", KD_FORGE_NUMBER, NAN }, "progress.best" },
+    { { "progress.best", KD_FORGE_NUMBER, INFINITY }, "progress.best" },
+    { { "progress.best", KD_FORGE_NUMBER, 1.5 }, "progress.best" },
+    { { "progress.best", KD_FORGE_NUMBER, -2 }, "progress.best" },
+    { { "progress.best_epoch", KD_FORGE_WHOLE, .whole = 3 }, "progress.best_epoch" },
+    { { "host.run.sums", KD_FORGE_NUMBER, NAN }, "run.sums" },
+    { { "host.run.sums", KD_FORGE_NUMBER, INFINITY }, "run.sums" },
+    { { "host.run.sums", KD_FORGE_NUMBER, -1 }, "run.sums" },
+    { { "host.run.sums", KD_FORGE_NUMBER, 0.5 }, "run.sums" },
+    { { "host.run.sums", KD_FORGE_NUMBER, 1e300 }, "run.sums" },
+    { { "host.run.started", KD_FORGE_NUMBER, NAN }, "run.started" },
+    { { "host.run.started", KD_FORGE_NUMBER, 1e300 }, "run.started" },
+    { { "host.run.started", KD_FORGE_NUMBER, -5 }, "run.started" },
+    { { "host.run.resumes", KD_FORGE_NUMBER, -1 }, "run.resumes" },
+    { { "host.run.resumes", KD_FORGE_NUMBER, 1e18 }, "run.resumes" },
+    { { "host.run.resumes", KD_FORGE_NUMBER, NAN }, "run.resumes" },
+};
+
+START_TEST(numbers_that_no_run_has_are_refused_by_name)
+{
+    kd_test_told   t = rich();
+    char           last[600], kept[600];
+    unsigned char *state, *log, *after;
+    size_t         n, m, k;
+    kd_test_run    run;
+
+    snprintf(last, sizeof last, "%s", kd_test_path("out/last.kdas"));
+    snprintf(kept, sizeof kept, "%s", kd_test_path("kept.kdas"));
+    kd_test_run_whole(&t);
+    t.train.resume    = 1;
+    t.train.max_steps = 5;
+    kd_test_run_whole(&t); /* so that there is a resume to tell of */
+    rename(last, kept);
+    log = kd_test_read(kd_test_path("out/log.csv"), &m);
+    kd_test_run_make(&run, &t);
+    state = kd_test_state(run.rig.distiller, &n);
+    for (size_t i = 0; i < KD_COUNT(lies); i++) {
+        kd_test_forge(run.rig.ctx, kept, last, &lies[i].edit, 1);
+        ck_assert_int_ne(kd_test_run_train(&run), KDAS_OK);
+        kd_assert_sentence(lies[i].part);
+        kd_assert_sentence("out/last.kdas");
+        kd_test_assert_state(run.rig.distiller, state, n, lies[i].part);
+        after = kd_test_read(kd_test_path("out/log.csv"), &k);
+        ck_assert(k == m && memcmp(log, after, m) == 0);
+        free(after);
+    }
+    kd_test_forge(run.rig.ctx, kept, last, NULL, 0);
+    kd_assert_ok(kd_test_run_train(&run)); /* an honest copy is taken */
+    free(log);
+    free(state);
+    kd_test_run_finish(&run);
 }
 END_TEST
 
@@ -362,6 +425,7 @@ int main(void)
     tcase_add_checked_fixture(data, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_test(refuse, any_allocation_of_a_resume_may_fail);
     tcase_add_loop_test(refuse, a_run_that_was_refused_goes_on_as_if_it_had_not_been_asked, 0, 5);
+    tcase_add_test(refuse, numbers_that_no_run_has_are_refused_by_name);
     suite_add_tcase(s, refuse);
     tcase_add_test(data, a_frame_that_was_exchanged_is_noticed);
     tcase_add_loop_test(data, a_validation_set_cannot_come_or_go, 0, 2);

@@ -1,9 +1,11 @@
 /* check_train_resume.c - runs broken anywhere and taken up, with the bits of an unbroken one. */
 #include <check.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/base.h"
 #include "support/check_util.h"
@@ -254,6 +256,49 @@ START_TEST(a_checkpoint_of_longer_epochs_is_refused)
 }
 END_TEST
 
+/* A checkpoint or log that cannot be looked at is not said to be missing, and no run begins over it. */
+START_TEST(files_that_cannot_be_looked_at_are_not_replaced)
+{
+    static const char *const names[] = { "out/last.kdas", "out/log.csv" };
+    kd_test_rig_options      o       = kd_test_alone();
+    const char              *path    = kd_test_path(names[_i]);
+    kd_test_training         s;
+    struct stat              link;
+
+    kd_test_train_make(&s, &o, kd_test_path("out"));
+    s.options.epochs = 1;
+    kd_assert_ok(kd_test_train(&s));
+    ck_assert_int_eq(remove(path), 0);
+    ck_assert_int_eq(symlink(strrchr(path, '/') + 1, path), 0); /* it leads to itself */
+    s.options.resume = 1;
+    s.options.epochs = 2;
+    kd_assert_status(kd_test_train(&s), KDAS_EIO);
+    kd_assert_sentence(path);
+    kd_assert_sentence(strerror(ELOOP));
+    ck_assert(lstat(path, &link) == 0 && S_ISLNK(link.st_mode));
+    ck_assert_int_eq(s.saw.steps, KD_TEST_BATCHES);
+    kd_test_train_finish(&s);
+}
+END_TEST
+
+/* Weights that have become NaN are found by the next step; a checkpoint comes before it. */
+START_TEST(a_run_that_breaks_down_leaves_the_last_good_checkpoint)
+{
+    kd_test_rig_options o = kd_test_alone();
+    kdas_progress       p = { .size = sizeof p };
+    kd_test_training    s;
+
+    kd_test_train_make(&s, &o, kd_test_path("out"));
+    s.options.save_every = 1;
+    s.saw.poison_at      = 3;
+    kd_assert_status(kd_test_train(&s), KDAS_ENUMERIC);
+    kd_assert_sentence("nan, not finite: nothing is saved");
+    kd_assert_ok(kdas_checkpoint_load(s.rig.distiller, kd_test_path("out/last.kdas"), &p));
+    ck_assert_int_eq(p.position, 2);
+    kd_test_train_finish(&s);
+}
+END_TEST
+
 START_TEST(checkpoints_come_as_often_as_asked)
 {
     kd_test_rig_options o = kd_test_alone();
@@ -263,7 +308,7 @@ START_TEST(checkpoints_come_as_often_as_asked)
     kd_test_train_make(&s, &o, kd_test_path("out"));
     s.options.save_every = 3;
     s.options.notes      = "a note";
-    s.saw.poison_at      = 3; /* so that step 4 is the run's end */
+    s.saw.poison_at      = 4; /* so that the first epoch's validation is the run's end */
     kd_assert_status(kd_test_train(&s), KDAS_ENUMERIC);
     kd_assert_ok(kdas_checkpoint_load(s.rig.distiller, kd_test_path("out/last.kdas"), &p));
     ck_assert_int_eq(p.epoch, 0);
@@ -289,6 +334,8 @@ static Suite *train_resume_suite(void)
     tcase_add_test(taken, a_checkpoint_of_another_seed_or_loader_is_refused);
     tcase_add_test(taken, a_checkpoint_of_longer_epochs_is_refused);
     tcase_add_test(taken, checkpoints_come_as_often_as_asked);
+    tcase_add_loop_test(taken, files_that_cannot_be_looked_at_are_not_replaced, 0, 2);
+    tcase_add_test(taken, a_run_that_breaks_down_leaves_the_last_good_checkpoint);
     suite_add_tcase(s, taken);
     return s;
 }

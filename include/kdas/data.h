@@ -181,7 +181,7 @@ KDAS_API const char *kdas_layout_test_name(const kdas_layout *layout, int64_t i)
 typedef struct kdas_scene_options {
     size_t   size;
     uint64_t seed;          /* default 1 */
-    int64_t  count;         /* frames, >= 1; default 64 */
+    int64_t  count;         /* frames, 1 to 2^31 - 1; default 64 */
     int64_t  width, height; /* pixels, 32..4096; default 352 x 352 */
     float    empty;         /* share of frames without a polyp; default 0 */
     float    contrast;      /* between polyps and mucosa, 0..1; default 0.5 */

@@ -139,17 +139,18 @@ KDAS_API kdas_status kdas_distiller_read_average(kdas_distiller *distiller, kdas
 /* Progress of the host, stored in a checkpoint. */
 typedef struct kdas_progress {
     size_t   size;
-    int64_t  epoch;    /* completed epochs */
-    int64_t  position; /* batches returned by the loader; for kdas_loader_seek() */
-    uint64_t seed;     /* of the run */
-    double   best;     /* best validation score so far */
-    int64_t  best_epoch;
+    int64_t  epoch;      /* completed epochs; 0 to 2^53 */
+    int64_t  position;   /* batches returned by the loader; for kdas_loader_seek(); 0 to 2^53 */
+    uint64_t seed;       /* of the run */
+    double   best;       /* best validation score so far; finite */
+    int64_t  best_epoch; /* 0 to 2^53 */
 } kdas_progress;
 
 /* Save student with its facts, its moving average if any, optimizer state, step counts, random
  * state, options and progress. The file is written to a temporary name, synced and renamed, so a
  * crash leaves the previous checkpoint intact. `notes` (may be NULL) is stored as text, e.g. the
- * command line. KDAS_EINVAL, KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
+ * command line. KDAS_EINVAL, KDAS_EIO, KDAS_ENOMEM; KDAS_ENUMERIC (since 0.4): a weight or moment is
+ * not finite, and the file stays as it was. Since 0.1. */
 KDAS_API kdas_status kdas_checkpoint_save(const kdas_distiller *distiller, const char *path,
                                           const kdas_progress *progress, const char *notes);
 /* Load a checkpoint into a distiller created alike. The whole file is read and compared first; if

@@ -80,7 +80,7 @@ static kdas_status check_make(const char *what, kdas_batch **out, const kdas_con
     return KDAS_OK;
 }
 
-/* Make a batch without images and masks. Returns NULL with the sentence set on failure. */
+/* A batch without memory for its images. Returns NULL with the sentence set on failure. */
 static kdas_batch *make(kdas_context *context, int64_t count, int64_t height, int64_t width)
 {
     kdas_batch *batch = kd_calloc(context, 1, sizeof *batch);
@@ -92,11 +92,14 @@ static kdas_batch *make(kdas_context *context, int64_t count, int64_t height, in
     batch->height              = height;
     batch->width               = width;
     kd_batch_change(batch);
-    batch->mapped     = kd_calloc(context, (size_t)count, 1);
-    batch->unlabelled = batch->mapped ? kd_calloc(context, (size_t)count, 1) : NULL;
-    if (batch->unlabelled) return batch;
-    kdas_batch_destroy(batch);
-    return NULL;
+    return batch;
+}
+
+static kdas_status make_flags(kdas_batch *batch)
+{
+    batch->mapped     = kd_calloc(batch->ctx, (size_t)batch->count, 1);
+    batch->unlabelled = batch->mapped ? kd_calloc(batch->ctx, (size_t)batch->count, 1) : NULL;
+    return batch->unlabelled ? KDAS_OK : KDAS_ENOMEM;
 }
 
 kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t count,
@@ -107,9 +110,11 @@ kdas_status kdas_batch_create(kdas_batch **out, kdas_context *context, int64_t c
     KD_RETURN(check_make("kdas_batch_create", out, context, count, height, width));
     batch = make(context, count, height, width);
     if (!batch) return KDAS_ENOMEM;
-    if (make_pixels(batch, (size_t)(count * height * width)) != KDAS_OK) { /* < 2^59 */
+    if (make_pixels(batch, (size_t)(count * height * width)) != KDAS_OK || /* < 2^59 */
+        make_flags(batch) != KDAS_OK) {
         kdas_batch_destroy(batch);
-        return KDAS_ENOMEM;
+        return kd_fail_in(KDAS_ENOMEM, "kdas_batch_create: %lld images of %lldx%lld",
+                          (long long)count, (long long)width, (long long)height);
     }
     *out = batch;
     return KDAS_OK;
@@ -127,7 +132,11 @@ kdas_status kdas_batch_wrap(kdas_batch **out, kdas_context *context, int64_t cou
     batch->wrapped = true;
     batch->images  = images;
     batch->masks   = masks;
-    *out           = batch;
+    if (make_flags(batch) != KDAS_OK) {
+        kdas_batch_destroy(batch);
+        return KDAS_ENOMEM;
+    }
+    *out = batch;
     return KDAS_OK;
 }
 

@@ -140,6 +140,8 @@ kdas_status kdas_dataset_synthetic(kdas_dataset **out, kdas_context *context,
     kdas_dataset_options_init(&defaults, sizeof defaults);
     KD_TRY(kd_frames_create(&frames, context, defaults.cache));
     frames->scene = o;
+    KD_TRY(kd_grow(context, (void **)&frames->frame, &frames->capacity, (size_t)o.count,
+                   sizeof *frames->frame));
     for (int64_t i = 0; i < o.count; i++)
         KD_TRY(kd_frames_add(
             frames, (kd_frame_files){ .name   = kd_printf(context, "scene-%06lld", (long long)i),

@@ -383,10 +383,7 @@ kdas_status kd_frames_scan_predictions(kd_frames *frames, const char *prediction
     kd_pictures maps = { 0 }, truth = { 0 };
 
     KD_TRY(list_side_or_all(&truth, frames->ctx, masks, KD_SIDE_MASKS));
-    if (!kd_is_folder(predictions)) {
-        st = kd_fail(KDAS_ENOTFOUND, "there is no folder '%s'", predictions);
-        goto done;
-    }
+    KD_TRY(kd_check_folder(predictions));
     KD_TRY(kd_pictures_list(&maps, frames->ctx, predictions, NULL));
     if (!truth.count || !maps.count) {
         st = kd_fail(KDAS_ENOTFOUND, "'%s' has no JPEG, PNG, BMP or TIFF files",

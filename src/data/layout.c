@@ -43,7 +43,7 @@ done:
 
 static kdas_status folders_in(kd_names *out, int *files, kdas_context *ctx, const char *dir)
 {
-    if (!kd_is_folder(dir)) return kd_fail(KDAS_ENOTFOUND, "there is no folder '%s'", dir);
+    KD_RETURN(kd_check_folder(dir));
     return folders_of(out, files, ctx, dir);
 }
 

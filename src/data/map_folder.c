@@ -14,7 +14,7 @@ static kdas_status list_maps(kd_pictures *maps, kdas_context *ctx, const char *d
 {
     static const char *const endings[] = { ".png", ".safetensors", NULL };
 
-    if (!kd_is_folder(dir)) return kd_fail(KDAS_ENOTFOUND, "there is no folder '%s'", dir);
+    KD_RETURN(kd_check_folder(dir));
     return kd_pictures_list(maps, ctx, dir, endings);
 }
 

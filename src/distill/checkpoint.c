@@ -7,9 +7,17 @@
 #include <string.h>
 #include "distill/snapshot.h"
 
+/* What could not be read again is not written: the last good file stays. */
 static kdas_status put_tensor(void *user, const char *record, int rank, const int64_t *dims,
                               float *host)
 {
+    float       bad;
+    const char *range = kd_snapshot_fault(record, host, kd_st_elements(rank, dims), &bad);
+
+    if (range)
+        return kd_fail(KDAS_ENUMERIC,
+                       "checkpoint: '%.200s' has the value %g, not %s: nothing is saved", record,
+                       (double)bad, range);
     return kd_container_put(user, record, KD_ST_F32, rank, dims, host);
 }
 
@@ -177,9 +185,8 @@ kdas_status kdas_checkpoint_save_records(const kdas_distiller *d, const char *pa
     if (!d || !path) return kd_fail(KDAS_EINVAL, "checkpoint: distiller or path is NULL");
     KD_RETURN(kd_check_process(d->ctx));
     KD_RETURN(kd_take_options(&p, sizeof p, progress, "kdas_progress"));
-    if (p.epoch < 0 || p.position < 0)
-        return kd_fail(KDAS_EINVAL, "kdas_progress: epoch %lld, position %lld: neither is below 0",
-                       (long long)p.epoch, (long long)p.position);
+    if (kd_checkpoint_progress_fault(&p))
+        return kd_fail(KDAS_EINVAL, "kdas_progress: %s", kd_checkpoint_progress_fault(&p));
     KD_RETURN(check_records(records, count));
     KD_TRY(kd_checkpoint_facts_init(&facts, d));
     KD_TRY(kd_snapshot_init(&s, d, kd_distiller_accumulated(d) > 0, d->average.begun));

@@ -38,6 +38,16 @@ kdas_status kd_checkpoint_take_optim(kdas_optim_options *o, const kd_facts *thei
 
 /* ---- checkpoint_open.c ---- */
 
+/* The most that a count in a checkpoint can be: as far as doubles have all whole numbers. */
+#define KD_MOST_COUNT (INT64_C(1) << 53)
+
+/* A whole number from 0 to `most`. KDAS_ENOTFOUND; KDAS_EFORMAT: another one. */
+kdas_status kd_checkpoint_get_count(kd_container *file, const char *record, int64_t most,
+                                    int64_t *out);
+/* What holds for a progress wherever it comes from: NULL, or the name of the wrong member and its
+ * range, "epoch is not from 0 to 2^53". */
+const char *kd_checkpoint_progress_fault(const kdas_progress *p);
+
 struct kdas_checkpoint {
     kdas_context *ctx;
     kd_container *file;

@@ -14,30 +14,35 @@ typedef struct field {
     const char *name; /* of its record */
     size_t      offset;
     field_type  type;
+    double      least, most;
+    const char *range; /* the same in words, behind "not" */
 } field;
 
-#define FIELD(member, type)                                          \
-    {                                                                \
-        "optim." #member, offsetof(kdas_optim_options, member), type \
+#define FIELD(member, ...)                                                  \
+    {                                                                       \
+        "optim." #member, offsetof(kdas_optim_options, member), __VA_ARGS__ \
     }
+#define ABOVE_0 (double)FLT_TRUE_MIN, (double)FLT_MAX, "above 0 and finite"
+#define FROM_0  0, (double)FLT_MAX, "0 or above and finite"
+#define BELOW_1 0, 1 - (double)FLT_EPSILON / 2, "from 0 to below 1"
 static const field fields[] = {
-    FIELD(lr, FLOAT32),
-    FIELD(weight_decay, FLOAT32),
-    FIELD(beta1, FLOAT32),
-    FIELD(beta2, FLOAT32),
-    FIELD(eps, FLOAT32),
-    FIELD(momentum, FLOAT32),
-    FIELD(nesterov, INT32),
-    FIELD(clamp, FLOAT32),
-    FIELD(clip_norm, FLOAT32),
-    FIELD(warmup, INT64),
-    FIELD(total, INT64),
-    FIELD(step_every, INT64),
-    FIELD(step_factor, FLOAT32),
-    FIELD(power, FLOAT32),
-    FIELD(lr_min, FLOAT32),
-    FIELD(loss_scale, FLOAT32),
-    FIELD(loss_scale_every, INT32),
+    FIELD(lr, FLOAT32, ABOVE_0),
+    FIELD(weight_decay, FLOAT32, FROM_0),
+    FIELD(beta1, FLOAT32, BELOW_1),
+    FIELD(beta2, FLOAT32, BELOW_1),
+    FIELD(eps, FLOAT32, ABOVE_0),
+    FIELD(momentum, FLOAT32, 0, 1, "from 0 to 1"),
+    FIELD(nesterov, INT32, INT32_MIN, INT32_MAX, "a whole number of 32 bits"),
+    FIELD(clamp, FLOAT32, FROM_0),
+    FIELD(clip_norm, FLOAT32, FROM_0),
+    FIELD(warmup, INT64, 0, 0x1p53, "a whole number from 0 to 2^53"),
+    FIELD(total, INT64, 0, 0x1p53, "a whole number from 0 to 2^53"),
+    FIELD(step_every, INT64, 1, 0x1p53, "a whole number from 1 to 2^53"),
+    FIELD(step_factor, FLOAT32, ABOVE_0),
+    FIELD(power, FLOAT32, FROM_0),
+    FIELD(lr_min, FLOAT32, FROM_0),
+    FIELD(loss_scale, FLOAT32, 0, KD_SCALE_MOST, "0 or a power of two from 1 to 2^24"),
+    FIELD(loss_scale_every, INT32, 0, INT32_MAX, "a whole number from 0 to 2147483647"),
 };
 
 /* A double holds every field without loss, whole numbers up to 2^53. */
@@ -52,13 +57,20 @@ static double get_field(const void *options, const field *f)
     }
 }
 
-/* False, and nothing set, where the value does not fit. */
+static bool is_possible(const field *f, double value)
+{
+    if (!(value >= f->least && value <= f->most)) return false; /* NaN, too */
+    if (f->type != FLOAT32) return value == floor(value);
+    return f->offset != offsetof(kdas_optim_options, loss_scale) || value == 0 ||
+           kd_scale_possible(value);
+}
+
+/* False, and nothing set, where the value cannot be. */
 static bool set_field(void *options, const field *f, double value)
 {
-    static const double most[] = { [FLOAT32] = FLT_MAX, [INT32] = INT32_MAX, [INT64] = 0x1p53 };
-    char               *at     = (char *)options + f->offset;
+    char *at = (char *)options + f->offset;
 
-    if (!(fabs(value) <= most[f->type])) return false;
+    if (!is_possible(f, value)) return false;
     switch (f->type) {
     case FLOAT32: *(float *)at = (float)value; break;
     case INT32: *(int32_t *)at = (int32_t)value; break;
@@ -92,8 +104,8 @@ kdas_status kd_checkpoint_take_optim(kdas_optim_options *o, const kd_facts *thei
 
         if (!r) continue;
         if (!set_field(keep_ours(o, &fields[i]) ? &test : o, &fields[i], r->numbers[0]))
-            return kd_fail(KDAS_EFORMAT, "'%s': %s cannot be %g", path, fields[i].name,
-                           r->numbers[0]);
+            return kd_fail(KDAS_EFORMAT, "record '%s' of checkpoint '%s' is %g, not %s",
+                           fields[i].name, path, r->numbers[0], fields[i].range);
     }
     if (from_file("optim.schedule") && text_of(theirs, "optim.schedule"))
         o->schedule = text_of(theirs, "optim.schedule");

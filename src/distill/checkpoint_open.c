@@ -1,5 +1,6 @@
 /* checkpoint_open.c - read a checkpoint: the host's values and records. checkpoint_restore.c
  * restores a distiller from it. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "distill/checkpoint.h"
@@ -14,17 +15,38 @@ static const char *host_name(const char *record)
 
 /* ---- what is read at once ---- */
 
+kdas_status kd_checkpoint_get_count(kd_container *file, const char *record, int64_t most,
+                                    int64_t *out)
+{
+    KD_RETURN(kd_container_get_i64(file, record, out));
+    if (*out >= 0 && *out <= most) return KDAS_OK;
+    return kd_fail(KDAS_EFORMAT, "record '%s' of checkpoint '%s' is %lld, not from 0 to %lld",
+                   record, kd_container_path(file), (long long)*out, (long long)most);
+}
+
+const char *kd_checkpoint_progress_fault(const kdas_progress *p)
+{
+    if (p->epoch < 0 || p->epoch > KD_MOST_COUNT) return "epoch is not from 0 to 2^53";
+    if (p->position < 0 || p->position > KD_MOST_COUNT) return "position is not from 0 to 2^53";
+    if (!isfinite(p->best)) return "best is not a finite number";
+    if (p->best_epoch < 0 || p->best_epoch > KD_MOST_COUNT)
+        return "best_epoch is not from 0 to 2^53";
+    return NULL;
+}
+
 static kdas_status read_progress(kd_container *file, kdas_progress *p)
 {
+    const char *fault;
+
     *p = (kdas_progress){ .size = sizeof *p };
     KD_RETURN(kd_container_get_i64(file, "progress.epoch", &p->epoch));
     KD_RETURN(kd_container_get_i64(file, "progress.position", &p->position));
     KD_RETURN(kd_container_get_u64(file, "progress.seed", &p->seed));
     KD_RETURN(kd_container_get_f64(file, "progress.best", &p->best));
     KD_RETURN(kd_container_get_i64(file, "progress.best_epoch", &p->best_epoch));
-    if (p->epoch < 0 || p->position < 0)
-        return kd_fail(KDAS_EFORMAT, "'%s': a count is below 0", kd_container_path(file));
-    return KDAS_OK;
+    fault = kd_checkpoint_progress_fault(p);
+    if (!fault) return KDAS_OK;
+    return kd_fail(KDAS_EFORMAT, "checkpoint '%s': progress.%s", kd_container_path(file), fault);
 }
 
 static kdas_status read_numbers(kdas_checkpoint *c, const kd_st_tensor *t)

@@ -1,6 +1,7 @@
 /* checkpoint_restore.c - restore a distiller from a checkpoint. All of the file is read into host
  * memory and compared with the distiller's settings. Only then is the distiller changed. */
 #include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "distill/checkpoint.h"
@@ -68,13 +69,18 @@ static kdas_status check_moments(const kd_container *c, const kdas_distiller *d,
 
 static kdas_status get_counts(kd_container *c, content *to)
 {
-    KD_RETURN(kd_container_get_i64(c, "optim.updates", &to->updates));
-    KD_RETURN(kd_container_get_u64(c, "random.seed", &to->seed));
+    int64_t micros = INT32_MAX; /* of an update */
+
+    KD_RETURN(kd_checkpoint_get_count(c, "optim.updates", KD_MOST_COUNT, &to->updates));
+    KD_RETURN(kd_container_get_u64(c, "random.seed", &to->seed)); /* any */
     KD_RETURN(kd_container_get_u64(c, "random.forwards", &to->forwards));
-    KD_RETURN(kd_container_get_i64(c, "micro", &to->micro));
-    if (to->micro < 0 || to->micro > INT32_MAX || to->updates < 0)
-        return kd_fail(KDAS_EFORMAT, "'%s': a count is below 0", kd_container_path(c));
-    return KDAS_OK;
+    if (to->forwards > KD_MOST_COUNT)
+        return kd_fail(
+            KDAS_EFORMAT, "record 'random.forwards' of checkpoint '%s' is %llu, not from 0 to %lld",
+            kd_container_path(c), (unsigned long long)to->forwards, (long long)KD_MOST_COUNT);
+    KD_RETURN(kd_checkpoint_get_count(c, "micro.accumulate", INT32_MAX, &micros));
+    /* fewer than an update has: the last one would have made it */
+    return kd_checkpoint_get_count(c, "micro", KD_MAX(micros, 1) - 1, &to->micro);
 }
 
 static kdas_status get_share(kd_container *c, const kdas_distiller *d, content *to)
@@ -93,10 +99,12 @@ static kdas_status get_share(kd_container *c, const kdas_distiller *d, content *
         const double *m = means[t];
 
         if (!(m[0] >= 0 && m[1] >= 0 && m[2] >= 0 && m[0] <= DBL_MAX && m[1] <= DBL_MAX &&
-              m[2] <= 0x1p53))
-            return kd_fail(KDAS_EFORMAT,
-                           "'%s': a share cannot have means of %g and %g after %g evaluations",
-                           kd_container_path(c), m[0], m[1], m[2]);
+              m[2] <= 0x1p53 && m[2] == floor(m[2])))
+            return kd_fail(
+                KDAS_EFORMAT,
+                "record 'share' of checkpoint '%s' has means of %g and %g after %g evaluations: "
+                "means are finite and not below 0, evaluations from 0 to 2^53",
+                kd_container_path(c), m[0], m[1], m[2]);
         to->share[t] = (kd_share){ m[0], m[1], (int64_t)m[2] };
     }
     to->has_share = true;
@@ -117,19 +125,19 @@ static bool same_precision(const content *c)
  * Files from before 0.3 have no loss scale. */
 static kdas_status get_scale(kd_container *c, const kdas_distiller *d, content *to)
 {
-    int64_t good, skipped;
+    int64_t good;
 
     kd_scale_start(&to->scale, &to->optim, d->ctx->type);
     to->was_scale = 1;
     if (!kd_container_find(c, "scale.value")) return KDAS_OK;
     KD_RETURN(kd_container_get_f64(c, "scale.value", &to->was_scale));
-    KD_RETURN(kd_container_get_i64(c, "scale.good", &good));
-    KD_RETURN(kd_container_get_i64(c, "scale.skipped", &skipped));
-    if (!kd_scale_possible(to->was_scale) || good < 0 || good > INT32_MAX || skipped < 0)
+    KD_RETURN(kd_checkpoint_get_count(c, "scale.good", INT32_MAX, &good));
+    KD_RETURN(kd_checkpoint_get_count(c, "scale.skipped", KD_MOST_COUNT, &to->scale.skipped));
+    if (!kd_scale_possible(to->was_scale))
         return kd_fail(KDAS_EFORMAT,
-                       "'%s': a loss scale cannot be %g after %lld updates, %lld skipped",
-                       kd_container_path(c), to->was_scale, (long long)good, (long long)skipped);
-    to->scale.skipped = skipped;
+                       "record 'scale.value' of checkpoint '%s' is %g, not a power of two from 1 "
+                       "to %g",
+                       kd_container_path(c), to->was_scale, KD_SCALE_MOST);
     if (to->scale.every == 0 || (!same_precision(to) && to->optim.loss_scale == 0)) return KDAS_OK;
     to->scale.value = (float)to->was_scale;
     to->scale.good  = (int32_t)good;
@@ -139,7 +147,14 @@ static kdas_status get_scale(kd_container *c, const kdas_distiller *d, content *
 static kdas_status get_tensor(void *user, const char *record, int rank, const int64_t *dims,
                               float *host)
 {
-    return kd_container_get(user, record, KD_ST_F32, rank, dims, host);
+    const char *range;
+    float       bad;
+
+    KD_RETURN(kd_container_get(user, record, KD_ST_F32, rank, dims, host));
+    range = kd_snapshot_fault(record, host, kd_st_elements(rank, dims), &bad);
+    if (!range) return KDAS_OK;
+    return kd_fail(KDAS_EFORMAT, "record '%.200s' of checkpoint '%s' has the value %g, not %s",
+                   record, kd_container_path(user), (double)bad, range);
 }
 
 static bool is_gradient(const kd_block *b)
@@ -202,7 +217,11 @@ static kdas_status commit(kdas_distiller *d, content *from)
 {
     kd_snapshot *s = &from->state, *feature = &from->feature;
 
-    KD_RETURN(kd_optim_restore(d->optim, &from->optim, from->updates, &from->scale));
+    kdas_status st;
+
+    st = kd_optim_restore(d->optim, &from->optim, from->updates, &from->scale);
+    if (st != KDAS_OK && st != KDAS_ENOMEM) return kd_fail_in(st, "'%s'", from->resume.path);
+    if (st != KDAS_OK) return st;
     KD_RETURN(drop_gradients(d));
     KD_RETURN(kd_snapshot_upload(s));
     KD_RETURN(kd_snapshot_upload(feature));

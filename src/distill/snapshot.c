@@ -1,6 +1,8 @@
 /* snapshot.c - the flat blocks of a distiller, copied between device and host. */
 #include "distill/snapshot.h"
+#include <math.h>
 #include <stdio.h>
+#include <string.h>
 #include "distill/distiller.h"
 #include "optim/optim.h"
 
@@ -82,6 +84,35 @@ kdas_status kd_snapshot_counters(kd_snapshot *s, bool write)
             KD_RETURN(kd_params_read(s->params, i, s->block[0].host + e->offset));
     }
     return KDAS_OK;
+}
+
+static bool begins(const char *record, const char *prefix)
+{
+    return strncmp(record, prefix, strlen(prefix)) == 0;
+}
+
+/* Variances of batch norms, and second moments. */
+static bool is_square(const char *record)
+{
+    static const char variance[] = ".running_var";
+    size_t            n = strlen(record), tail = sizeof variance - 1;
+
+    return begins(record, "exp_avg_sq.") || begins(record, "feature.exp_avg_sq.") ||
+           (n > tail && strcmp(record + n - tail, variance) == 0);
+}
+
+const char *kd_snapshot_fault(const char *record, const float *value, int64_t count, float *bad)
+{
+    bool square = is_square(record);
+
+    /* gradients that wait may have overflowed: their update will be skipped */
+    if (begins(record, "gradient.") || begins(record, "feature.gradient.")) return NULL;
+    for (int64_t i = 0; i < count; i++) {
+        if (isfinite(value[i]) && !(square && value[i] < 0)) continue;
+        *bad = value[i];
+        return square ? "0 or above and finite" : "finite";
+    }
+    return NULL;
 }
 
 kdas_status kd_snapshot_tensors(kd_snapshot *s, kd_tensor_fn each, void *user)

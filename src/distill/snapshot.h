@@ -41,4 +41,8 @@ typedef kdas_status (*kd_tensor_fn)(void *user, const char *record, int rank, co
                                     float *host);
 kdas_status kd_snapshot_tensors(kd_snapshot *s, kd_tensor_fn each, void *user);
 
+/* Whether a tensor under this record has a value that no run goes on from: NULL, or the range in
+ * words, with the first such value in *bad. */
+const char *kd_snapshot_fault(const char *record, const float *value, int64_t count, float *bad);
+
 #endif

@@ -1,18 +1,26 @@
 /* teacher.c - the host's own teacher: its maps are kept until the backward that reads them. */
 #include <string.h>
 #include "base/process.h"
+#include "base/sizes.h"
 #include "distill/distiller.h"
 
 enum { MAPS = sizeof((kd_host_maps){ 0 }.map) / sizeof(float *) };
 
 static kdas_status check(const kdas_maps *maps)
 {
+    int64_t bytes;
+
     if (maps->maps < 1 || maps->maps > MAPS)
         return kd_fail(KDAS_ESHAPE, "the teacher has %lld maps, not 1 to %d", (long long)maps->maps,
                        MAPS);
     if (maps->count < 1 || maps->height < 1 || maps->width < 1)
         return kd_fail(KDAS_ESHAPE, "the teacher's maps are %lldx%lldx%lld", (long long)maps->count,
                        (long long)maps->height, (long long)maps->width);
+    if (!kd_product(&bytes, maps->maps, maps->count, maps->height, maps->width, sizeof(float)))
+        return kd_fail(KDAS_ESHAPE,
+                       "the teacher's %lld maps are %lldx%lldx%lld, more than memory has",
+                       (long long)maps->maps, (long long)maps->count, (long long)maps->height,
+                       (long long)maps->width);
     for (int i = 0; i < maps->maps; i++)
         if (!maps->map[i]) return kd_fail(KDAS_EINVAL, "map %d of the teacher is NULL", i);
     return KDAS_OK;

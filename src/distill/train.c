@@ -18,6 +18,7 @@ typedef struct run {
     kdas_dataset      *validation;
     kdas_train_options options;
     char              *last, *best; /* paths; NULL without an output folder */
+    kdas_run_folder   *folder;      /* of both; held while it runs         */
     kd_train_log       log;
     kd_facts           facts;     /* what the run is of, where files are kept  */
     kd_train_manifest  manifest;  /* run.json, where files are kept            */
@@ -109,15 +110,15 @@ static kdas_status save(run *r)
     return kd_train_manifest_save(&r->manifest, &saved);
 }
 
-/* Make the folder, and check that a file can be made in it, so that a run fails at its start and
- * not at its end. */
+/* Make and hold the folder, and check that a file can be made in it, so that a run fails at its
+ * start and not at its end. */
 static kdas_status open_folder(run *r)
 {
     const char *dir    = r->options.out;
     kd_writer  *writer = NULL;
 
     if (!dir) return KDAS_OK;
-    KD_RETURN(kd_make_folders(r->ctx, dir));
+    KD_RETURN(kdas_run_folder_open(&r->folder, r->ctx, dir));
     r->last = kd_path_join(r->ctx, dir, "last.kdas");
     r->best = kd_path_join(r->ctx, dir, "best.safetensors");
     if (!r->last || !r->best) return KDAS_ENOMEM;
@@ -158,7 +159,7 @@ static kdas_status resume_from(run *r, kd_train_file *f)
 
     KD_RETURN(kd_train_file_open(f, r->ctx, r->last, &r->facts));
     KD_RETURN(check_position(r, p));
-    KD_RETURN(kd_train_manifest_resume(&r->manifest, f->checkpoint, p, r->batches));
+    KD_RETURN(kd_train_manifest_resume(&r->manifest, f->checkpoint, r->last, p, r->batches));
     KD_RETURN(open_log(r, p->epoch));
     KD_RETURN(kd_train_file_restore(f, r->distiller));
     r->progress = *p;
@@ -177,9 +178,9 @@ static kdas_status resume(run *r)
 
     r->progress =
         (kdas_progress){ .size = sizeof r->progress, .seed = r->options.seed, .best = -1 };
-    if (r->options.resume && r->last && !kd_is_file(r->last))
+    if (r->options.resume && r->last && kd_is_missing(r->last))
         kd_info(r->ctx, "there is no '%s' to resume: the run begins", r->last);
-    if (!r->options.resume || !r->last || !kd_is_file(r->last)) return open_log(r, 0);
+    if (!r->options.resume || !r->last || kd_is_missing(r->last)) return open_log(r, 0);
     st = resume_from(r, &f);
     kd_train_file_close(&f);
     return st;
@@ -495,6 +496,7 @@ static void finish(run *r)
     kd_train_manifest_finish(&r->manifest);
     kdas_evaluator_destroy(r->evaluator);
     kdas_model_destroy(r->average);
+    kdas_run_folder_destroy(r->folder);
     kd_free(r->ctx, r->last);
     kd_free(r->ctx, r->best);
 }

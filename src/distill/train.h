@@ -105,9 +105,10 @@ typedef struct kd_train_saved {
 kdas_status kd_train_manifest_init(kd_train_manifest *m, kdas_context *ctx, const char *folder,
                                    const kdas_distiller *d);
 void        kd_train_manifest_finish(kd_train_manifest *m);
-/* Go on from a checkpoint that stands at `at`, with `batches` in an epoch. */
+/* Go on from a checkpoint at `path` that stands at `at`, with `batches` in an epoch. KDAS_EFORMAT: a
+ * record that cannot be. */
 kdas_status kd_train_manifest_resume(kd_train_manifest *m, const kdas_checkpoint *c,
-                                     const kdas_progress *at, int64_t batches);
+                                     const char *path, const kdas_progress *at, int64_t batches);
 /* What goes into the checkpoint, at most two records; they are the manifest's. Returns how many. */
 int         kd_train_manifest_records(const kd_train_manifest *m, kdas_record *to);
 kdas_status kd_train_manifest_save(const kd_train_manifest *m, const kd_train_saved *s);

@@ -108,7 +108,7 @@ kdas_status kd_train_log_init(kd_train_log *log, kdas_context *ctx, const char *
         st = kd_fail(KDAS_EIO, "cannot write '%s': it is a folder", path);
         goto done;
     }
-    if (keep < 1 || !kd_is_file(path)) goto done;
+    if (keep < 1 || kd_is_missing(path)) goto done;
     KD_TRY(kd_file_read_all(ctx, path, MAX_LOG, 1, &text, &size));
     KD_TRY(take_lines(log, text, keep));
 done:

@@ -17,6 +17,9 @@
 
 enum { STAMP = 24, BLOCK = 1 << 16 };
 
+/* Seconds since 1970, up to the year 9999. */
+static bool is_time(double seconds) { return seconds >= 0 && seconds < 253402300800.0; }
+
 /* "2026-01-31T12:00:00Z" */
 static const char *stamp(char to[STAMP], double seconds)
 {
@@ -95,14 +98,31 @@ void kd_train_manifest_finish(kd_train_manifest *m)
     kd_free(m->ctx, m->resumes);
 }
 
+/* The two records of the manifest in a checkpoint, either of which may be missing. */
+static kdas_status check_records(const char *path, const kdas_record *started,
+                                 const kdas_record *resumes)
+{
+    if (started && !(started->numbers && is_time(started->numbers[0])))
+        return kd_fail(KDAS_EFORMAT, "checkpoint '%s': run.started is no time", path);
+    for (int64_t i = 0; resumes && i < resumes->count; i++) {
+        double number = resumes->numbers[i];
+
+        if (i % KD_RESUME_NUMBERS == 0 ? !is_time(number) : !(number >= 0 && number <= 0x1p53))
+            return kd_fail(KDAS_EFORMAT, "checkpoint '%s': number %lld of run.resumes cannot be %g",
+                           path, (long long)i + 1, number);
+    }
+    return KDAS_OK;
+}
+
 kdas_status kd_train_manifest_resume(kd_train_manifest *m, const kdas_checkpoint *c,
-                                     const kdas_progress *at, int64_t batches)
+                                     const char *path, const kdas_progress *at, int64_t batches)
 {
     const kdas_record *started = kdas_checkpoint_find(c, "run.started");
     const kdas_record *resumes = kdas_checkpoint_find(c, "run.resumes");
     int64_t            old = resumes && resumes->numbers ? resumes->count / KD_RESUME_NUMBERS : 0;
     double            *new_one;
 
+    KD_RETURN(check_records(path, started, resumes));
     m->started = started && started->numbers ? started->numbers[0] : -1; /* of an earlier version */
     if (old >= KD_MOST_RESUMES) old = KD_MOST_RESUMES - 1; /* the first ones are kept */
     KD_RETURN(kd_grow(m->ctx, (void **)&m->resumes, &m->resume_room,

@@ -1,6 +1,7 @@
 /* train_resume.c - what defines a run: its data, their augmentation, its teacher, its ramps. They
  * are saved as records of last.kdas, and a resume compares them before it changes anything. train.c
  * calls this file; it includes train.h for the options, and calls nothing in train.c. */
+#include <math.h>
 #include <string.h>
 #include "base/text.h"
 #include "distill/train.h"
@@ -156,6 +157,43 @@ static void read_facts(kd_facts *facts, const kdas_checkpoint *c, const kd_facts
     }
 }
 
+/* A sum that a run can have. Terms and totals are of any sign; the norms of gradients of f16 may have
+ * overflowed. */
+static bool is_sum(int i, double value)
+{
+    if (i >= KD_SUM_TERMS && (i - KD_SUM_TERMS) % KD_SUM_KINDS == KD_SUM_GRADIENT)
+        return !(value < 0);
+    if (!isfinite(value)) return false;
+    if (i == KD_SUM_TOTAL || i >= KD_SUM_TERMS) return true;
+    if (i == KD_SUM_STEPS || i == KD_SUM_IMAGES)
+        return value >= 0 && value <= 0x1p53 && value == floor(value);
+    return value >= 0;
+}
+
+/* The numbers that a run goes on from, but for those that are compared with ours. */
+static kdas_status check_numbers(const kd_train_file *f, const char *path)
+{
+    const kdas_progress *p = &f->progress;
+
+    if (p->epoch > INT32_MAX)
+        return kd_fail(KDAS_EFORMAT, "checkpoint '%s': progress.epoch is %lld, not from 0 to %d",
+                       path, (long long)p->epoch, INT32_MAX);
+    if (!(p->best >= -1 && p->best <= 1))
+        return kd_fail(
+            KDAS_EFORMAT,
+            "checkpoint '%s': progress.best is %g, not a Dice from 0 to 1, or -1 for none", path,
+            p->best);
+    if (p->best_epoch > p->epoch + 1) /* an epoch that was cut short can be the best, too */
+        return kd_fail(KDAS_EFORMAT,
+                       "checkpoint '%s': progress.best_epoch is %lld after %lld epochs", path,
+                       (long long)p->best_epoch, (long long)p->epoch);
+    for (int i = 0; i < KD_SUMS; i++)
+        if (!is_sum(i, f->sum[i]))
+            return kd_fail(KDAS_EFORMAT, "checkpoint '%s': number %d of run.sums cannot be %g",
+                           path, i + 1, f->sum[i]);
+    return KDAS_OK;
+}
+
 /* Sums of the epoch under way. A library with fewer or more terms may have written them: the
  * terms are last. */
 static void read_sums(kd_train_file *f)
@@ -213,6 +251,7 @@ kdas_status kd_train_file_open(kd_train_file *f, kdas_context *ctx, const char *
     if (st != KDAS_OK) return st;
     KD_RETURN(kdas_checkpoint_progress(f->checkpoint, &f->progress));
     read_sums(f);
+    if (check_numbers(f, path) != KDAS_OK) return refuse_damaged(ctx, path);
     read_facts(&f->facts, f->checkpoint, ours, f->progress.seed);
     f->resume = (kd_resume){ .path = path, .ours = ours, .theirs = &f->facts };
     return kd_resume_check(&f->resume);
@@ -222,7 +261,10 @@ kdas_status kd_train_file_restore(kd_train_file *f, kdas_distiller *d)
 {
     kdas_context *ctx = kdas_model_context(kdas_distiller_student(d));
 
-    KD_RETURN(kdas_checkpoint_restore(f->checkpoint, d));
+    kdas_status st = kdas_checkpoint_restore(f->checkpoint, d);
+
+    if (st == KDAS_EFORMAT) return refuse_damaged(ctx, f->resume.path);
+    if (st != KDAS_OK) return st;
     kd_resume_log(&f->resume, ctx);
     if (!f->has_sums)
         kd_info(ctx, "'%s' has no sums of the epoch under way: they begin here", f->resume.path);

@@ -12,7 +12,9 @@
 #include <unistd.h>
 #include "io/file.h"
 
-#define BUFFER (64 * 1024)
+#define BUFFER     (64 * 1024)
+#define MOST_NAME  200 /* bytes of a file's name in its temporary name: NAME_MAX is 255 */
+#define MOST_LINKS 40  /* as the kernel follows */
 
 struct kd_file {
     kdas_context *ctx;
@@ -123,8 +125,11 @@ kdas_status kd_file_read(kd_file *file, uint64_t offset, void *to, size_t n)
             file->memory ? 0 : pread(file->fd, p, KD_MIN(n, (size_t)1 << 30), (off_t)offset);
 
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0)
-            return kd_fail(KDAS_EIO, "cannot read '%s': %s", file->path, kd_error_text(errno));
+        if (got < 0) {
+            int error = errno;
+
+            return kd_fail(KDAS_EIO, "cannot read '%s': %s", file->path, kd_error_text(error));
+        }
         if (got == 0)
             return kd_fail(KDAS_EFORMAT, "'%s' is cut off: %zu bytes are missing at byte %llu",
                            file->path, n, (unsigned long long)offset);
@@ -176,23 +181,54 @@ static kdas_status writer_failed(kd_writer *w, int error)
     return kd_fail(w->status, "cannot write '%s': %s", w->path, kd_error_text(w->error));
 }
 
+/* The path that the link at *path leads to, in its place. */
+static kdas_status read_link(kd_writer *w, char **path)
+{
+    char    target[PATH_MAX];
+    ssize_t n     = readlink(*path, target, sizeof target - 1);
+    int     error = n < 0 ? errno : 0;
+    char   *to;
+
+    if (error) return kd_fail(KDAS_EIO, "cannot write '%s': %s", *path, kd_error_text(error));
+    target[n] = 0;
+    to        = target[0] == '/'
+                    ? kd_strdup(w->ctx, target)
+                    : kd_printf(w->ctx, "%.*s%s", (int)(kd_path_base(*path) - *path), *path, target);
+    if (!to) return KDAS_ENOMEM;
+    kd_free(w->ctx, *path);
+    *path = to;
+    return KDAS_OK;
+}
+
+/* Links are followed to the file that they name, whether it is there or not. */
+static kdas_status follow_links(kd_writer *w, const char *path)
+{
+    struct stat s;
+
+    w->path = kd_strdup(w->ctx, path);
+    if (!w->path) return KDAS_ENOMEM;
+    for (int i = 0; lstat(w->path, &s) == 0 && S_ISLNK(s.st_mode); i++) {
+        if (i == MOST_LINKS)
+            return kd_fail(KDAS_EIO, "cannot write '%s': %s", path, kd_error_text(ELOOP));
+        KD_RETURN(read_link(w, &w->path));
+    }
+    return KDAS_OK;
+}
+
 /* Find the file to replace, and the permissions of the new file (0: the default). */
 static kdas_status writer_target(kd_writer *w, const char *path, mode_t *mode)
 {
-    char        real[PATH_MAX];
     struct stat s;
 
     *mode = 0;
     if (!*path) return kd_fail(KDAS_EIO, "cannot write a file without a name");
-    if (stat(path, &s) == 0) {
-        if (!S_ISREG(s.st_mode))
-            return kd_fail(KDAS_EIO, "cannot write '%s': it is %s, not a file", path,
-                           S_ISDIR(s.st_mode) ? "a folder" : "a device or pipe");
-        *mode = s.st_mode & 0777;
-        if (realpath(path, real)) path = real;
-    }
-    w->path = kd_strdup(w->ctx, path);
-    return w->path ? KDAS_OK : KDAS_ENOMEM;
+    KD_RETURN(follow_links(w, path));
+    if (stat(w->path, &s) != 0) return KDAS_OK;
+    if (!S_ISREG(s.st_mode))
+        return kd_fail(KDAS_EIO, "cannot write '%s': it is %s, not a file", path,
+                       S_ISDIR(s.st_mode) ? "a folder" : "a device or pipe");
+    *mode = s.st_mode & 0777;
+    return KDAS_OK;
 }
 
 /* Create a temporary file that nobody else has, beside the target. mode: see writer_target(). */
@@ -200,9 +236,11 @@ static kdas_status writer_temp(kd_writer *w, mode_t mode)
 {
     static atomic_uint counter;
     int                error = EEXIST;
+    const char        *base  = kd_path_base(w->path);
+    size_t             kept  = (size_t)(base - w->path) + KD_MIN(strlen(base), (size_t)MOST_NAME);
 
     for (int tries = 0; tries < 1000; tries++) {
-        w->temp = kd_printf(w->ctx, "%s.tmp-%ld-%u", w->path, (long)getpid(),
+        w->temp = kd_printf(w->ctx, "%.*s.tmp-%ld-%u", (int)kept, w->path, (long)getpid(),
                             atomic_fetch_add(&counter, 1));
         if (!w->temp) return KDAS_ENOMEM;
         w->fd = open(w->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode ? mode | 0600 : 0666);
@@ -274,24 +312,44 @@ kdas_status kd_writer_put(kd_writer *writer, const void *data, size_t n)
     return KDAS_OK;
 }
 
-/* The rename itself must reach the disk. Some file systems cannot sync a folder, and say EINVAL. */
+/* What a file system answers that has no such call, or not for folders. */
+static bool cannot_sync(int error)
+{
+    return error == EINVAL || error == ENOTSUP || error == ENOSYS || error == EBADF;
+}
+
+int kd_sync_folder_of(const char *path)
+{
+    char        folder[PATH_MAX];
+    const char *base  = kd_path_base(path);
+    size_t      n     = (size_t)(base - path);
+    int         error = 0, fd;
+
+    if (n >= sizeof folder) return 0; /* which open() would refuse, too */
+    memcpy(folder, path, n);
+    folder[n] = 0;
+    fd        = open(n ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return 0; /* a folder may be written to and yet not be readable */
+    if (fsync(fd) != 0 && !cannot_sync(errno)) error = errno;
+    close(fd);
+    return error;
+}
+
+/* The rename itself must reach the disk. */
 static kdas_status sync_folder(kd_writer *w)
 {
-    char *slash = strrchr(w->path, '/');
-    int   fd, error = 0;
+    int error = kd_sync_folder_of(w->path);
 
-    if (slash) {
-        char kept = slash[1];
+    return error ? writer_failed(w, error) : KDAS_OK;
+}
 
-        slash[1] = 0;
-        fd       = open(w->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        slash[1] = kept;
-    } else {
-        fd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    }
-    if (fd < 0) return KDAS_OK; /* a folder may be written to and yet not be readable */
-    if (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP) error = errno;
-    close(fd);
+/* All bytes reach the disk before the file gets its name. */
+static kdas_status sync_file(kd_writer *w)
+{
+    int error = fsync(w->fd) != 0 && !cannot_sync(errno) ? errno : 0;
+
+    if (close(w->fd) != 0 && !error && errno != EINTR) error = errno;
+    w->fd = -1;
     return error ? writer_failed(w, error) : KDAS_OK;
 }
 
@@ -306,13 +364,7 @@ kdas_status kd_writer_commit(kd_writer **writer)
         goto done;
     }
     KD_TRY(write_buffer(w));
-    if (fsync(w->fd) != 0) {
-        st = writer_failed(w, errno);
-        goto done;
-    }
-    st    = close(w->fd) == 0 ? KDAS_OK : writer_failed(w, errno);
-    w->fd = -1;
-    if (st != KDAS_OK) goto done;
+    KD_TRY(sync_file(w));
     if (rename(w->temp, w->path) != 0) {
         st = writer_failed(w, errno);
         goto done;

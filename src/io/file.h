@@ -30,7 +30,8 @@ kdas_status kd_file_read_all(kdas_context *ctx, const char *path, uint64_t limit
 /* ---- Writing ----------------------------------------------------------------------------------
  * Bytes go to "<path>.tmp-<pid>-<n>" in the same folder; commit syncs it, renames it over `path`
  * and syncs the folder. A kill at any moment leaves the old file or the new one, and at worst a
- * temporary file. A symbolic link is followed; what exists and is not a regular file is refused. */
+ * temporary file. A symbolic link is followed, also to a file that is not there yet; what exists and
+ * is not a regular file is refused. File systems that refuse chmod or fsync do not hinder. */
 typedef struct kd_writer kd_writer;
 
 kdas_status kd_writer_open(kd_writer **out, kdas_context *ctx, const char *path);
@@ -40,6 +41,10 @@ kdas_status kd_writer_put(kd_writer *writer, const void *data, size_t n);
 kdas_status kd_writer_commit(kd_writer **writer);
 /* Destroy and leave `path` as it was. NULL is fine. */
 void kd_writer_discard(kd_writer *writer);
+
+/* Let a change of a folder's entries, of which `path` is one, reach the disk: 0, or the errno. File
+ * systems that cannot sync a folder count as success. */
+int kd_sync_folder_of(const char *path);
 
 /* The three calls above for one block. */
 kdas_status kd_file_write_all(kdas_context *ctx, const char *path, const void *data, size_t n);
@@ -59,6 +64,10 @@ char *kd_path_stem(kdas_context *ctx, const char *path);
 
 bool kd_is_file(const char *path);
 bool kd_is_folder(const char *path);
+/* There is nothing at the path. False where that cannot be found out: what is done then says why. */
+bool kd_is_missing(const char *path);
+/* KDAS_ENOTFOUND: there is no such folder. KDAS_EIO: it cannot be found out, and why. */
+kdas_status kd_check_folder(const char *path);
 /* Make a folder and those above it that are missing. KDAS_EIO. */
 kdas_status kd_make_folders(kdas_context *ctx, const char *path);
 

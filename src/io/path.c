@@ -59,6 +59,36 @@ bool kd_is_folder(const char *path)
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
+bool kd_is_missing(const char *path)
+{
+    struct stat s;
+
+    return stat(path, &s) != 0 && (errno == ENOENT || errno == ENOTDIR);
+}
+
+kdas_status kd_check_folder(const char *path)
+{
+    struct stat s;
+    int         error = stat(path, &s) != 0 ? errno : S_ISDIR(s.st_mode) ? 0 : ENOTDIR;
+
+    if (!error) return KDAS_OK;
+    if (error == ENOENT || error == ENOTDIR)
+        return kd_fail(KDAS_ENOTFOUND, "there is no folder '%s'", path);
+    return kd_fail(KDAS_EIO, "cannot open the folder '%s': %s", path, kd_error_text(error));
+}
+
+/* 0, or the errno. A folder that is new reaches the disk in the one above it, as a new file does. */
+static int make_folder(const char *path)
+{
+    int         error = mkdir(path, 0777) == 0 ? 0 : errno;
+    struct stat s;
+
+    if (!error) return kd_sync_folder_of(path);
+    if (kd_is_folder(path)) return 0;
+    if (error != EEXIST) return error;
+    return stat(path, &s) == 0 ? ENOTDIR : errno; /* a file, or a link that leads nowhere */
+}
+
 kdas_status kd_make_folders(kdas_context *ctx, const char *path)
 {
     char  *part  = kd_strdup(ctx, path);
@@ -69,10 +99,7 @@ kdas_status kd_make_folders(kdas_context *ctx, const char *path)
     for (size_t i = 1; i <= n && !error; i++) {
         if (path[i] && path[i] != '/') continue;
         part[i] = 0;
-        if (mkdir(part, 0777) != 0) {
-            error = errno;
-            if (kd_is_folder(part)) error = 0;
-        }
+        error   = make_folder(part);
         part[i] = path[i];
     }
     kd_free(ctx, part);
@@ -124,18 +151,21 @@ kdas_status kd_list_folder(kd_names *out, kdas_context *ctx, const char *path)
     kdas_status    st = KDAS_OK;
     DIR           *dir;
     struct dirent *entry;
+    int            error;
 
     kd_names_clear(out, ctx);
-    dir = opendir(path);
+    dir   = opendir(path);
+    error = dir ? 0 : errno;
     if (!dir)
-        return kd_fail(errno == ENOENT || errno == ENOTDIR ? KDAS_ENOTFOUND : KDAS_EIO,
-                       "cannot open the folder '%s': %s", path, kd_error_text(errno));
+        return kd_fail(error == ENOENT || error == ENOTDIR ? KDAS_ENOTFOUND : KDAS_EIO,
+                       "cannot open the folder '%s': %s", path, kd_error_text(error));
     while (errno = 0, (entry = readdir(dir)) != NULL) {
         if (kd_is_clutter(entry->d_name)) continue;
         KD_TRY(kd_names_add(out, ctx, kd_strdup(ctx, entry->d_name)));
     }
-    if (errno)
-        st = kd_fail(KDAS_EIO, "cannot read the folder '%s': %s", path, kd_error_text(errno));
+    error = errno;
+    if (error)
+        st = kd_fail(KDAS_EIO, "cannot read the folder '%s': %s", path, kd_error_text(error));
     else if (out->count)
         qsort(out->name, out->count, sizeof *out->name, by_bytes);
 done:

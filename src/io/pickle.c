@@ -31,7 +31,7 @@ static void damaged(machine *m, const char *why)
 /* The next n bytes; NULL with the failure set if there are fewer. */
 static const unsigned char *take(machine *m, uint64_t n)
 {
-    const unsigned char *bytes = m->bytes + m->at;
+    const unsigned char *bytes;
 
     if (m->status != KDAS_OK) return NULL;
     if (n > m->size - m->at) {
@@ -39,6 +39,7 @@ static const unsigned char *take(machine *m, uint64_t n)
         m->status = kd_fail(KDAS_EFORMAT, "its pickle is cut off at byte %zu", m->size);
         return NULL;
     }
+    bytes = m->bytes + m->at; /* which may be NULL where there are none */
     m->at += (size_t)n;
     return bytes;
 }
@@ -57,11 +58,12 @@ static uint64_t number(machine *m, int n)
 /* Bytes up to a line end, which is taken too. */
 static const char *line(machine *m, size_t *length)
 {
-    const unsigned char *begin = m->bytes + m->at;
-    const unsigned char *end   = memchr(begin, '\n', m->size - m->at);
+    size_t               left  = m->size - m->at;
+    const unsigned char *begin = left ? m->bytes + m->at : NULL;
+    const unsigned char *end   = left ? memchr(begin, '\n', left) : NULL;
 
     if (!end) {
-        take(m, m->size - m->at + 1);
+        take(m, left + 1);
         return NULL;
     }
     *length = (size_t)(end - begin);

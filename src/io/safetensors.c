@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/sizes.h"
 #include "base/text.h"
 #include "io/crc.h"
 #include "io/json.h"
@@ -68,10 +69,9 @@ bool        kd_st_is_number(kd_st_dtype dtype) { return dtype < KD_ST_F4; }
 
 int64_t kd_st_elements(int rank, const int64_t *dims)
 {
-    int64_t n = 1;
+    int64_t n = -1;
 
-    for (int i = 0; i < rank; i++)
-        if (dims[i] < 0 || __builtin_mul_overflow(n, dims[i], &n)) return -1;
+    kd_product_of(&n, rank, dims);
     return n;
 }
 

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 #include "base/process.h"
+#include "base/sizes.h"
 #include "graph/profile.h"
 #include "loss/loss.h"
 
@@ -272,12 +273,18 @@ kdas_status kd_loss_run(kdas_loss *loss, const kd_loss_place *at, float scale, b
 
 kdas_status kd_loss_check_maps(const kdas_maps *m, const char *whose)
 {
+    int64_t bytes;
+
     if (!m->map || m->maps < 1 || m->maps > KD_MAX_MAPS)
         return kd_fail(KDAS_EINVAL, "loss: the %s has %lld maps, not 1 to %d", whose,
                        (long long)m->maps, KD_MAX_MAPS);
     if (m->count < 1 || m->height < 1 || m->width < 1)
         return kd_fail(KDAS_ESHAPE, "loss: the %s's maps are %lldx%lldx%lld", whose,
                        (long long)m->count, (long long)m->height, (long long)m->width);
+    /* all maps of both sides, gradients, masks and weights together can be counted in bytes */
+    if (!kd_product(&bytes, m->count, m->height, m->width, sizeof(float), 4 * KD_MAX_MAPS))
+        return kd_fail(KDAS_ESHAPE, "loss: the %s's maps are %lldx%lldx%lld, more than memory has",
+                       whose, (long long)m->count, (long long)m->height, (long long)m->width);
     for (int i = 0; i < m->maps; i++)
         if (!m->map[i]) return kd_fail(KDAS_EINVAL, "loss: map %d of the %s is NULL", i, whose);
     return KDAS_OK;

@@ -19,8 +19,9 @@ void kdas_scene_options_init(kdas_scene_options *options, size_t size)
 
 kdas_status kd_scene_check(const kdas_scene_options *o, const char *what)
 {
-    if (o->count < 1)
-        return kd_fail(KDAS_EINVAL, "%s: count is %lld, not 1 or more", what, (long long)o->count);
+    if (o->count < 1 || o->count > INT32_MAX)
+        return kd_fail(KDAS_EINVAL, "%s: count is %lld, not 1 to %d", what, (long long)o->count,
+                       INT32_MAX);
     if (o->width < 32 || o->width > 4096 || o->height < 32 || o->height > 4096)
         return kd_fail(KDAS_EINVAL, "%s: %lldx%lld pixels; sides are 32 to 4096", what,
                        (long long)o->width, (long long)o->height);

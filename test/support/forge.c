@@ -41,7 +41,13 @@ static void *copy_tensor(forge *f, const kd_st_tensor *t)
     if (is_dropped(e)) return NULL;
     data = malloc(t->bytes + 1);
     kd_assert_ok(kd_container_get(f->file, t->name, t->dtype, t->rank, t->dim, data));
-    for (int64_t i = 0; e && i < t->count; i++) {
+    if (e && e->what == KD_FORGE_FLOAT) {
+        float value = (float)e->number;
+
+        ck_assert(t->dtype == KD_ST_F32 && t->count > 0);
+        memcpy(data + (t->count - 1) * 4, &value, 4);
+    }
+    for (int64_t i = 0; e && e->what != KD_FORGE_FLOAT && i < t->count; i++) {
         ck_assert(t->dtype == (e->what == KD_FORGE_NUMBER ? KD_ST_F64 : t->dtype));
         memcpy(data + i * 8, e->what == KD_FORGE_NUMBER ? (void *)&e->number : (void *)&e->whole,
                8);

@@ -18,6 +18,12 @@ static bool open_context(work *w)
     return true;
 }
 
+/* Before anything in it is replaced. */
+static bool hold_folder(work *w)
+{
+    return ok(kdas_run_folder_open(&w->folder, w->context, w->settings.out));
+}
+
 /* A folder for one of several trainings, the run's own for the only one. */
 static char *folder_of(const work *w, int row, int seed)
 {
@@ -264,9 +270,10 @@ static bool open_frames(work *w)
 
 static bool run(work *w)
 {
-    const settings *s    = &w->settings;
-    bool            done = folder_ready(s->out) && open_context(w) && prepare(w) && open_frames(w);
-    bool            has_teacher = w->teacher || s->teacher_epochs;
+    const settings *s = &w->settings;
+    bool            done =
+        folder_ready(s->out) && open_context(w) && hold_folder(w) && prepare(w) && open_frames(w);
+    bool has_teacher = w->teacher || s->teacher_epochs;
 
     if (done) {
         results_begin(w, has_teacher);
@@ -291,6 +298,7 @@ static void end(work *w)
     kdas_model_destroy(w->teacher);
     results_end(w);
     frames_close(&w->frames);
+    kdas_run_folder_destroy(w->folder);
     kdas_context_destroy(w->context);
     free(w->made);
     settings_free(&w->settings);

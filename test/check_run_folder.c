@@ -1,0 +1,569 @@
+/* check_run_folder.c - one run at a time writes into a folder: locks that end with their owner, and the temporary files
+ * that killed processes leave. */
+#define _GNU_SOURCE
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <kdas/kdas.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "base/base.h"
+#include "io/file.h"
+#include "support/check_util.h"
+#include "support/child.h"
+#include "support/files.h"
+#include "support/train_util.h"
+
+static kd_test_meter meter;
+static kdas_context *ctx;
+static char          log_text[4096];
+
+static void note(void *user, kdas_log_level level, const char *text)
+{
+    size_t n = strlen(log_text);
+
+    (void)user;
+    (void)level;
+    snprintf(log_text + n, sizeof log_text - n, "%s\n", text);
+}
+
+static kdas_context *logged(void)
+{
+    kdas_context_options o;
+    kdas_context        *made;
+
+    kdas_context_options_init(&o, sizeof o);
+    o.log     = note;
+    o.threads = 1;
+    kd_assert_ok(kdas_context_create(&made, &o));
+    return made;
+}
+
+static void setup(void)
+{
+    kd_test_folder_make();
+    memset(&meter, 0, sizeof meter);
+    ctx = kd_test_device("cpu", &meter);
+}
+
+static void teardown(void)
+{
+    kdas_context_destroy(ctx);
+    kd_test_assert_given_back(&meter);
+    kd_test_folder_remove();
+}
+
+static kdas_status open_folder(kdas_run_folder **out)
+{
+    return kdas_run_folder_open(out, ctx, kd_test_path("out"));
+}
+
+/* ---- a file system without locks, or with an unusual answer ---- */
+
+static int no_locks; /* the errno of flock(); 0: it works */
+
+int flock(int fd, int operation)
+{
+    if (!no_locks) return (int)syscall(SYS_flock, fd, operation);
+    errno = no_locks;
+    return -1;
+}
+
+static const int refusals[] = { ENOLCK, EOPNOTSUPP, ENOSYS, EINVAL };
+
+START_TEST(a_file_system_without_locks_does_not_stop_a_run)
+{
+    kdas_context    *own = logged(), *before = ctx;
+    kdas_run_folder *one, *two;
+
+    ctx         = own;
+    log_text[0] = 0;
+    no_locks    = refusals[_i];
+    kd_assert_ok(open_folder(&one));
+    ctx = before;
+    kd_assert_ok(open_folder(&two)); /* which nobody can know */
+    no_locks = 0;
+    ck_assert_ptr_nonnull(strstr(log_text, "cannot be locked"));
+    kdas_run_folder_destroy(one);
+    kdas_run_folder_destroy(two);
+    kdas_context_destroy(own);
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 0);
+}
+END_TEST
+
+/* A lock manager that is away for a moment says nothing about the file of an owner. */
+START_TEST(an_owners_file_stays_where_a_lock_cannot_be_tried)
+{
+    kdas_context    *other = kd_test_device("cpu", &meter);
+    kdas_run_folder *one, *two;
+
+    kd_assert_ok(open_folder(&one));
+    no_locks = ENOLCK;
+    kd_assert_ok(kdas_run_folder_open(&two, other, kd_test_path("out")));
+    no_locks = 0;
+    kdas_run_folder_destroy(two);
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 1);
+    kd_assert_status(kdas_run_folder_open(&two, other, kd_test_path("out")), KDAS_ESTATE);
+    kdas_run_folder_destroy(one);
+    kdas_context_destroy(other);
+}
+END_TEST
+
+/* ---- one owner ---- */
+
+START_TEST(a_folder_is_made_and_left_empty)
+{
+    kdas_run_folder *folder;
+
+    kd_assert_ok(kdas_run_folder_open(&folder, ctx, kd_test_path("deep/er")));
+    ck_assert_int_eq(kd_test_entries(kd_test_path("deep/er")), 1); /* the lock's file */
+    kdas_run_folder_destroy(folder);
+    ck_assert_int_eq(kd_test_entries(kd_test_path("deep/er")), 0);
+    kdas_run_folder_destroy(NULL);
+}
+END_TEST
+
+START_TEST(a_context_holds_a_folder_any_number_of_times)
+{
+    kdas_context    *other = kd_test_device("cpu", &meter);
+    kdas_run_folder *one, *two, *link, *refused = (kdas_run_folder *)&meter;
+
+    kd_assert_ok(open_folder(&one));
+    ck_assert_int_eq(symlink("out", kd_test_path("link")), 0);
+    kd_assert_ok(open_folder(&two));
+    kd_assert_ok(kdas_run_folder_open(&link, ctx, kd_test_path("link")));
+    kdas_run_folder_destroy(one);
+    kdas_run_folder_destroy(link);
+    kd_assert_status(kdas_run_folder_open(&refused, other, kd_test_path("out")), KDAS_ESTATE);
+    ck_assert_ptr_null(refused);
+    kd_assert_sentence("another run of this process");
+    kdas_run_folder_destroy(two);
+    kd_assert_ok(kdas_run_folder_open(&one, other, kd_test_path("out")));
+    kdas_run_folder_destroy(one);
+    kdas_context_destroy(other);
+}
+END_TEST
+
+START_TEST(wrong_arguments_and_places_are_refused)
+{
+    kdas_run_folder *folder = (kdas_run_folder *)&meter;
+
+    kd_test_write(kd_test_path("file"), "x", 1);
+    kd_assert_status(kdas_run_folder_open(NULL, ctx, "x"), KDAS_EINVAL);
+    kd_assert_status(kdas_run_folder_open(&folder, NULL, "x"), KDAS_EINVAL);
+    ck_assert_ptr_null(folder);
+    kd_assert_status(kdas_run_folder_open(&folder, ctx, NULL), KDAS_EINVAL);
+    kd_assert_status(kdas_run_folder_open(&folder, ctx, kd_test_path("file")), KDAS_EIO);
+    kd_assert_sentence("/file'");
+    mkdir(kd_test_path("out"), 0777);
+    mkdir(kd_test_path("out/.kdas-lock"), 0777);
+    kd_assert_status(open_folder(&folder), KDAS_EIO);
+    kd_assert_sentence(".kdas-lock': Is a directory");
+    ck_assert_ptr_null(folder);
+}
+END_TEST
+
+START_TEST(any_allocation_may_fail)
+{
+    kdas_run_folder *folder = NULL;
+    kdas_status      st     = KDAS_ENOMEM;
+    int              k      = 0;
+
+    while (st == KDAS_ENOMEM) {
+        meter.fail_at = atomic_load(&meter.taken) + ++k;
+        st            = open_folder(&folder);
+        meter.fail_at = 0;
+        if (st == KDAS_ENOMEM) ck_assert_ptr_null(folder);
+    }
+    kd_assert_ok(st);
+    ck_assert_int_gt(k, 5);
+    kdas_run_folder_destroy(folder);
+    kd_assert_ok(open_folder(&folder)); /* no failure has left a lock */
+    kdas_run_folder_destroy(folder);
+}
+END_TEST
+
+/* ---- processes ---- */
+
+/* A process that holds the folder until it is killed; `fork_too`: and one that it has forked, whose id comes by the pipe. */
+static pid_t start_owner(bool fork_too, pid_t *forked)
+{
+    int   ready[2];
+    pid_t owner, second = 0;
+
+    ck_assert_int_eq(pipe(ready), 0);
+    fflush(NULL);
+    owner = fork();
+    ck_assert_int_ge(owner, 0);
+    if (owner == 0) {
+        kdas_run_folder *folder;
+
+        ctx = kd_test_device("cpu", NULL);
+        if (open_folder(&folder) != KDAS_OK) _exit(1);
+        if (fork_too && (second = fork()) == 0)
+            for (;;)
+                pause();
+        if (write(ready[1], &second, sizeof second) != sizeof second) _exit(1);
+        for (;;)
+            pause();
+    }
+    close(ready[1]);
+    ck_assert_int_eq(read(ready[0], &second, sizeof second), sizeof second);
+    close(ready[0]);
+    if (forked) *forked = second;
+    return owner;
+}
+
+static void end_process(pid_t pid)
+{
+    ck_assert_int_eq(kill(pid, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+}
+
+START_TEST(a_second_process_is_refused_by_the_id_of_the_first)
+{
+    pid_t            owner = start_owner(false, NULL);
+    kdas_run_folder *folder;
+    char             id[40];
+
+    kd_assert_status(open_folder(&folder), KDAS_ESTATE);
+    snprintf(id, sizeof id, "process %ld ", (long)owner);
+    kd_assert_sentence(id);
+    kd_assert_sentence("/out'");
+    end_process(owner); /* SIGKILL: its file stays, its lock does not */
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 1);
+    kd_assert_ok(open_folder(&folder));
+    kdas_run_folder_destroy(folder);
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 0);
+}
+END_TEST
+
+START_TEST(another_hosts_process_is_named_with_its_host)
+{
+    pid_t            owner = start_owner(false, NULL);
+    kdas_run_folder *folder;
+
+    kd_test_write(kd_test_path("out/.kdas-lock"), "77 far-away\n", 12); /* as over NFS */
+    kd_assert_status(open_folder(&folder), KDAS_ESTATE);
+    kd_assert_sentence("process 77 on the host 'far-away'");
+    kd_test_write(kd_test_path("out/.kdas-lock"), "", 0); /* a full disk */
+    kd_assert_status(open_folder(&folder), KDAS_ESTATE);
+    kd_assert_sentence("another process");
+    end_process(owner);
+}
+END_TEST
+
+START_TEST(a_forked_child_does_not_keep_the_lock)
+{
+    kdas_run_folder *folder;
+    pid_t            forked, owner = start_owner(true, &forked);
+
+    kd_assert_status(open_folder(&folder), KDAS_ESTATE);
+    end_process(owner);
+    ck_assert_int_eq(kill(forked, 0), 0); /* lives */
+    kd_assert_ok(open_folder(&folder));
+    kdas_run_folder_destroy(folder);
+    kill(forked, SIGKILL);
+}
+END_TEST
+
+static int destroy_in_child(void *folder)
+{
+    kdas_run_folder *again;
+
+    kd_child_assert_status(open_folder(&again), KDAS_ESTATE);
+    kd_child_assert(strstr(kdas_last_error(), "forked") != NULL);
+    kdas_run_folder_destroy(folder);
+    return 0;
+}
+
+START_TEST(destroying_it_in_a_child_leaves_the_parents_lock)
+{
+    kdas_context    *other = kd_test_device("cpu", &meter);
+    kdas_run_folder *folder, *second;
+
+    kd_assert_ok(open_folder(&folder));
+    kd_test_in_child(destroy_in_child, folder);
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 1);
+    kd_assert_status(kdas_run_folder_open(&second, other, kd_test_path("out")), KDAS_ESTATE);
+    kdas_run_folder_destroy(folder);
+    kdas_context_destroy(other);
+}
+END_TEST
+
+/* Processes that open and close it all the time: never two at once. */
+START_TEST(of_many_processes_one_has_it)
+{
+    enum { MANY = 4, ROUNDS = 300 };
+    pid_t child[MANY];
+    int   status;
+
+    mkdir(kd_test_path("out"), 0777);
+    fflush(NULL);
+    for (int i = 0; i < MANY; i++) {
+        child[i] = fork();
+        if (child[i]) continue;
+        ctx = kd_test_device("cpu", NULL);
+        for (int round = 0; round < ROUNDS; round++) {
+            kdas_run_folder *folder;
+            kdas_status      st = open_folder(&folder);
+            int              fd;
+
+            if (st == KDAS_ESTATE) continue;
+            if (st != KDAS_OK) _exit(2);
+            fd = open(kd_test_path("out/mine"), O_CREAT | O_EXCL, 0600);
+            if (fd < 0) _exit(3); /* somebody else has it, too */
+            close(fd);
+            unlink(kd_test_path("out/mine"));
+            kdas_run_folder_destroy(folder);
+        }
+        _exit(0);
+    }
+    for (int i = 0; i < MANY; i++) {
+        ck_assert_int_eq(waitpid(child[i], &status, 0), child[i]);
+        ck_assert_int_eq(status, 0);
+    }
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 0);
+}
+END_TEST
+
+/* ---- what killed processes leave ---- */
+
+/* The id of a process that has ended. */
+static pid_t dead(void)
+{
+    pid_t pid = fork();
+
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) _exit(0);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+    return pid;
+}
+
+static const char *lay(const char *format, pid_t pid)
+{
+    char        name[100];
+    const char *path;
+
+    snprintf(name, sizeof name, format, (long)pid);
+    path = kd_test_path(name);
+    kd_test_write(path, "half", 4);
+    return path;
+}
+
+START_TEST(temporary_files_of_dead_processes_are_removed)
+{
+    kdas_run_folder *folder;
+    pid_t            pid = dead();
+
+    mkdir(kd_test_path("out"), 0777);
+    lay("out/last.kdas.tmp-%ld-0", pid);
+    lay("out/last.kdas.tmp-%ld-4294967295", pid);
+    lay("out/best.safetensors.tmp-%ld-17", pid);
+    lay("out/log.csv.tmp-%ld-3", pid);
+    lay("out/run.json.tmp-%ld-3", pid);
+    kd_assert_ok(open_folder(&folder));
+    kdas_run_folder_destroy(folder);
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 0);
+}
+END_TEST
+
+/* Whole files of a few MB, one after the other, until it is killed. */
+static void write_for_ever(void)
+{
+    enum { BYTES = 4 << 20 };
+    kdas_context    *own  = kd_test_device("cpu", NULL);
+    char            *data = calloc(BYTES, 1);
+    kdas_run_folder *folder;
+
+    if (kdas_run_folder_open(&folder, own, kd_test_path("out")) != KDAS_OK) _exit(1);
+    while (kd_file_write_all(own, kd_test_path("out/last.kdas"), data, BYTES) == KDAS_OK)
+        continue;
+    _exit(1);
+}
+
+START_TEST(a_kill_in_the_middle_of_a_write_leaves_nothing_to_the_next_run)
+{
+    int left = 0;
+
+    for (int i = 0; left == 0 && i < 200; i++) {
+        struct timespec  pause = { 0, 1000000 + 700000 * (i % 20) };
+        kdas_run_folder *folder;
+        pid_t            child;
+
+        fflush(NULL);
+        child = fork();
+        if (child == 0) write_for_ever();
+        while (kd_test_entries(kd_test_path(NULL)) == 0 || kd_test_entries(kd_test_path("out")) < 2)
+            nanosleep(&pause, NULL);
+        nanosleep(&pause, NULL);
+        end_process(child);
+        left = kd_test_entries(kd_test_path("out")) - 2; /* the lock's file, the checkpoint */
+        kd_assert_ok(open_folder(&folder));
+        kdas_run_folder_destroy(folder);
+        ck_assert_int_le(kd_test_entries(kd_test_path("out")), 1);
+    }
+    ck_assert_int_gt(left, 0);
+}
+END_TEST
+
+/* Names that are nearly the pattern. */
+static const char *const others[] = {
+    "out/last.kdas.tmp-%ld",       "out/last.kdas.tmp-%ld-",   "out/last.kdas.tmp-%ld-x",
+    "out/last.kdas.tmp-0%ld-1",    "out/last.kdas.tmp-%ld-01", "out/last.kdas.tmp-%ld-1 ",
+    "out/last.kdas.tmp-+%ld-1",    "out/last.kdas.tmp- %ld-1", "out/last.kdas.tmp-%ld-4294967296",
+    "out/mine.kdas.tmp-%ld-1",     "out/xlast.kdas.tmp-%ld-1", "out/last.kdas.tmp-%ld99999999999-1",
+    "out/last.kdas.tmp-%ld-1.old", "out/last.kdas.tmp%ld-1",   "out/last.kdas.TMP-%ld-1",
+    "out/last.kdas.tmp-%ld--1",    "out/best.safetensors%ld",  "out/last.kdas",
+};
+
+START_TEST(other_files_stay)
+{
+    kdas_run_folder *folder;
+    pid_t            pid = dead();
+
+    mkdir(kd_test_path("out"), 0777);
+    for (size_t i = 0; i < KD_COUNT(others); i++)
+        lay(others[i], pid);
+    snprintf(log_text, sizeof log_text, "out/last.kdas.tmp-%ld-1", (long)pid);
+    mkdir(kd_test_path(log_text), 0777); /* a folder of that name */
+    kd_assert_ok(open_folder(&folder));
+    kdas_run_folder_destroy(folder);
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), (int)KD_COUNT(others) + 1);
+}
+END_TEST
+
+START_TEST(files_of_living_processes_stay)
+{
+    kdas_run_folder *folder;
+
+    mkdir(kd_test_path("out"), 0777);
+    lay("out/last.kdas.tmp-%ld-0", getpid());
+    lay("out/last.kdas.tmp-%ld-0", getppid());
+    lay("out/last.kdas.tmp-%ld-1", 1); /* which we may not signal, if we are not root */
+    kd_assert_ok(open_folder(&folder));
+    kdas_run_folder_destroy(folder);
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 3);
+}
+END_TEST
+
+START_TEST(a_file_older_than_the_process_of_its_number_is_removed)
+{
+    struct timespec  hour[2];
+    kdas_run_folder *folder;
+
+    clock_gettime(CLOCK_REALTIME, &hour[0]);
+    hour[0].tv_sec -= 3600;
+    hour[1] = hour[0];
+    mkdir(kd_test_path("out"), 0777);
+    ck_assert_int_eq(utimensat(AT_FDCWD, lay("out/last.kdas.tmp-%ld-0", getpid()), hour, 0), 0);
+    lay("out/last.kdas.tmp-%ld-1", getpid());
+    kd_assert_ok(open_folder(&folder));
+    kdas_run_folder_destroy(folder);
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 1);
+}
+END_TEST
+
+START_TEST(nothing_is_removed_where_there_are_no_locks)
+{
+    kdas_run_folder *folder;
+
+    mkdir(kd_test_path("out"), 0777);
+    lay("out/last.kdas.tmp-%ld-0", dead());
+    no_locks = ENOLCK;
+    kd_assert_ok(open_folder(&folder));
+    no_locks = 0;
+    kdas_run_folder_destroy(folder);
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 1);
+}
+END_TEST
+
+/* ---- a run ---- */
+
+START_TEST(a_run_is_refused_where_another_one_runs)
+{
+    kd_test_rig_options o     = kd_test_alone();
+    pid_t               owner = start_owner(false, NULL);
+    kd_test_training    s;
+    char                id[40];
+
+    kd_test_train_make(&s, &o, kd_test_path("out"));
+    kd_assert_status(kd_test_train(&s), KDAS_ESTATE);
+    snprintf(id, sizeof id, "process %ld ", (long)owner);
+    kd_assert_sentence(id);
+    ck_assert_int_eq(s.saw.steps, 0);
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 1); /* the owner's */
+    end_process(owner);
+    lay("out/best.safetensors.tmp-%ld-17", owner);
+    s.options.max_steps = 1;
+    kd_assert_ok(kd_test_train(&s));
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 4);
+    kd_test_train_finish(&s);
+}
+END_TEST
+
+START_TEST(a_run_goes_into_the_folder_that_its_context_holds)
+{
+    kd_test_rig_options o = kd_test_alone();
+    kdas_run_folder    *folder;
+    kd_test_training    s;
+
+    kd_test_train_make(&s, &o, kd_test_path("out"));
+    kd_assert_ok(kdas_run_folder_open(&folder, s.rig.ctx, kd_test_path("out")));
+    s.options.max_steps = 1;
+    kd_assert_ok(kd_test_train(&s));
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")),
+                     5); /* and the lock's file: it is still held */
+    kdas_run_folder_destroy(folder);
+    ck_assert_int_eq(kd_test_entries(kd_test_path("out")), 4);
+    kd_test_train_finish(&s);
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *suite = suite_create("run_folder");
+    TCase   *lock = tcase_create("lock"), *left = tcase_create("left"), *run = tcase_create("run");
+    SRunner *runner;
+    int      failed;
+
+    tcase_add_checked_fixture(lock, setup, teardown);
+    tcase_add_loop_test(lock, a_file_system_without_locks_does_not_stop_a_run, 0,
+                        KD_COUNT(refusals));
+    tcase_add_test(lock, an_owners_file_stays_where_a_lock_cannot_be_tried);
+    tcase_add_test(lock, a_folder_is_made_and_left_empty);
+    tcase_add_test(lock, a_context_holds_a_folder_any_number_of_times);
+    tcase_add_test(lock, wrong_arguments_and_places_are_refused);
+    tcase_add_test(lock, any_allocation_may_fail);
+    tcase_add_test(lock, a_second_process_is_refused_by_the_id_of_the_first);
+    tcase_add_test(lock, another_hosts_process_is_named_with_its_host);
+    tcase_add_test(lock, a_forked_child_does_not_keep_the_lock);
+    tcase_add_test(lock, destroying_it_in_a_child_leaves_the_parents_lock);
+    tcase_add_test(lock, of_many_processes_one_has_it);
+    suite_add_tcase(suite, lock);
+    tcase_add_checked_fixture(left, setup, teardown);
+    tcase_add_test(left, temporary_files_of_dead_processes_are_removed);
+    tcase_add_test(left, a_kill_in_the_middle_of_a_write_leaves_nothing_to_the_next_run);
+    tcase_add_test(left, other_files_stay);
+    tcase_add_test(left, files_of_living_processes_stay);
+    tcase_add_test(left, a_file_older_than_the_process_of_its_number_is_removed);
+    tcase_add_test(left, nothing_is_removed_where_there_are_no_locks);
+    suite_add_tcase(suite, left);
+    tcase_add_checked_fixture(run, setup, teardown);
+    tcase_add_test(run, a_run_is_refused_where_another_one_runs);
+    tcase_add_test(run, a_run_goes_into_the_folder_that_its_context_holds);
+    suite_add_tcase(suite, run);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
