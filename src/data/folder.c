@@ -379,11 +379,13 @@ static void drop_spare(kd_pictures *p, kdas_context *ctx, const kd_pictures *mas
 kdas_status kd_frames_scan_predictions(kd_frames *frames, const char *predictions,
                                        const char *masks, const kd_scan *scan)
 {
-    kdas_status st   = KDAS_OK;
-    kd_pictures maps = { 0 }, truth = { 0 };
+    kdas_status  st   = KDAS_OK;
+    kd_pictures  maps = { 0 }, truth = { 0 };
+    kd_path_kind kind;
 
     KD_TRY(list_side_or_all(&truth, frames->ctx, masks, KD_SIDE_MASKS));
-    if (!kd_is_folder(predictions)) {
+    KD_TRY(kd_look_at(&kind, predictions));
+    if (kind != KD_PATH_FOLDER) {
         st = kd_fail(KDAS_ENOTFOUND, "there is no folder '%s'", predictions);
         goto done;
     }

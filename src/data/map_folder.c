@@ -13,8 +13,10 @@
 static kdas_status list_maps(kd_pictures *maps, kdas_context *ctx, const char *dir)
 {
     static const char *const endings[] = { ".png", ".safetensors", NULL };
+    kd_path_kind             kind;
 
-    if (!kd_is_folder(dir)) return kd_fail(KDAS_ENOTFOUND, "there is no folder '%s'", dir);
+    KD_RETURN(kd_look_at(&kind, dir));
+    if (kind != KD_PATH_FOLDER) return kd_fail(KDAS_ENOTFOUND, "there is no folder '%s'", dir);
     return kd_pictures_list(maps, ctx, dir, endings);
 }
 

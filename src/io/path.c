@@ -59,6 +59,19 @@ bool kd_is_folder(const char *path)
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
+kdas_status kd_look_at(kd_path_kind *out, const char *path)
+{
+    struct stat s;
+    int         error = stat(path, &s) == 0 ? 0 : errno;
+
+    *out = KD_PATH_NONE;
+    if (error == ENOENT || error == ENOTDIR || error == ELOOP || error == ENAMETOOLONG)
+        return KDAS_OK;
+    if (error) return kd_fail(KDAS_EIO, "cannot look at '%s': %s", path, kd_error_text(error));
+    *out = S_ISREG(s.st_mode) ? KD_PATH_FILE : S_ISDIR(s.st_mode) ? KD_PATH_FOLDER : KD_PATH_OTHER;
+    return KDAS_OK;
+}
+
 kdas_status kd_make_folders(kdas_context *ctx, const char *path)
 {
     char  *part  = kd_strdup(ctx, path);
@@ -157,14 +170,16 @@ static kdas_status list_level(kd_names *out, kd_names *folders, kdas_context *ct
     if (!dir) return KDAS_ENOMEM;
     KD_TRY(kd_list_folder(&names, ctx, dir));
     for (size_t i = 0; i < names.count; i++) {
+        kd_path_kind kind;
+
         full = kd_path_join(ctx, dir, names.name[i]);
         name = kd_path_join(ctx, below, names.name[i]);
-        if (!full || !name) {
+        st   = full && name ? kd_look_at(&kind, full) : KDAS_ENOMEM;
+        if (st != KDAS_OK) {
             kd_free(ctx, name);
-            st = KDAS_ENOMEM;
             goto done;
         }
-        KD_TRY(kd_names_add(kd_is_folder(full) ? folders : out, ctx, name));
+        KD_TRY(kd_names_add(kind == KD_PATH_FOLDER ? folders : out, ctx, name));
         kd_free(ctx, full);
         full = NULL;
     }

@@ -7,6 +7,7 @@
  *   KDAS_FAULT_HOW=WHAT    an errno (EIO, ENOSPC, EINTR, EDQUOT, EMFILE, EACCES, EROFS); short: half of what was to
  *                          be read or written; kill: SIGKILL before the call
  *   KDAS_FAULT_CALLS=LIST  calls that count, e.g. "write,fsync"; without it all. A short call counts reads and writes
+ *   KDAS_FAULT_PATH=END    only paths that end so count
  *   KDAS_FAULT_BYTES=N     no more than N bytes are written in all; then ENOSPC: a full disk
  *   KDAS_FAULT_LOG=FILE    a line for each call that counts: number, call, path; "! NUMBER CALL PATH" for one that fails
  *   KDAS_FAULT_CLOCK=1     time stands still, so that two runs write the same bits */
@@ -34,7 +35,7 @@
 enum { SHORT = -1, KILL = -2, FDS = 4096, FOLDERS = 64 };
 
 static struct {
-    const char *under, *calls;
+    const char *under, *calls, *end;
     long        at;
     bool        on; /* and all after it */
     int         how;
@@ -77,6 +78,7 @@ __attribute__((constructor)) static void begin(void)
 
     told.under = getenv("KDAS_FAULT_UNDER");
     told.calls = getenv("KDAS_FAULT_CALLS");
+    told.end   = getenv("KDAS_FAULT_PATH");
     told.at    = at ? atol(at) : 0;
     told.on    = at && strchr(at, '+');
     told.how   = number_of(getenv("KDAS_FAULT_HOW"));
@@ -117,6 +119,13 @@ static bool listed(const char *call)
     return false;
 }
 
+static bool ends(const char *path)
+{
+    size_t n = strlen(path), end = told.end ? strlen(told.end) : 0;
+
+    return n >= end && !strcmp(path + n - end, told.end ? told.end : "");
+}
+
 static void note(const char *mark, long n, const char *call, const char *path)
 {
     char line[PATH_MAX + 64];
@@ -131,7 +140,7 @@ static int fault(const char *call, const char *path, bool of_data)
 {
     long n;
 
-    if (!path || !listed(call) || (told.how == SHORT && !of_data)) return 0;
+    if (!path || !listed(call) || !ends(path) || (told.how == SHORT && !of_data)) return 0;
     n = atomic_fetch_add(&count, 1) + 1;
     note("", n, call, path);
     if (!told.at || n < told.at || (n > told.at && !told.on)) return 0;
