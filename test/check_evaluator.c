@@ -348,6 +348,41 @@ static int fill_up(kdas_evaluator *into, const uint8_t *map, const float *logits
     return i;
 }
 
+START_TEST(a_rollback_gives_the_figures_at_the_mark)
+{
+    uint8_t map[20], mask[20];
+    double  before[KDAS_METRICS];
+
+    make_fill(map, FULL);
+    make_fill(mask, PART);
+    kd_assert_status(kdas_evaluator_rollback(kd_eval), KDAS_ESTATE);
+    kd_assert_sentence("no mark");
+    kd_test_add(map, mask, 5, 4);
+    for (int m = 0; m < KDAS_METRICS; m++)
+        before[m] = kd_test_figure(kd_eval, -1, m);
+    kd_assert_ok(kdas_evaluator_mark(kd_eval));
+    for (int twice = 0; twice < 2; twice++) {
+        make_fill(mask, EMPTY);
+        for (int i = 0; i < 20; i++) /* the list grows */
+            kd_test_add(map, mask, 5, 4);
+        ck_assert_int_eq(kdas_evaluator_empty(kd_eval), 20);
+        kd_assert_ok(kdas_evaluator_rollback(kd_eval));
+        ck_assert_int_eq(kdas_evaluator_count(kd_eval), 1);
+        ck_assert_int_eq(kdas_evaluator_empty(kd_eval), 0);
+        ck_assert_ptr_null(kdas_evaluator_name(kd_eval, 1));
+        for (int m = 0; m < KDAS_METRICS; m++) {
+            double now = kd_test_figure(kd_eval, -1, m);
+
+            ck_assert(kd_test_same_bits(&now, &before[m], sizeof now));
+        }
+    }
+    kdas_evaluator_reset(kd_eval);
+    kd_assert_status(kdas_evaluator_rollback(kd_eval), KDAS_ESTATE);
+    kd_assert_status(kdas_evaluator_mark(NULL), KDAS_EINVAL);
+    kd_assert_status(kdas_evaluator_rollback(NULL), KDAS_EINVAL);
+}
+END_TEST
+
 START_TEST(any_allocation_may_fail_and_nothing_is_half_added)
 {
     uint8_t         map[20], mask[20];
@@ -410,6 +445,7 @@ int main(void)
     tcase_add_test(tests, image_names_are_copied);
     tcase_add_test(tests, views_that_do_not_fit_are_refused);
     tcase_add_test(tests, null_handles_and_bad_numbers_are_refused);
+    tcase_add_test(tests, a_rollback_gives_the_figures_at_the_mark);
     tcase_add_test(tests, any_allocation_may_fail_and_nothing_is_half_added);
     suite_add_tcase(suite, tests);
     runner = srunner_create(suite);

@@ -172,22 +172,27 @@ END_TEST
 /* What is not there is not found; what cannot be looked at is told by its cause. */
 START_TEST(a_folder_that_cannot_be_looked_at_is_not_said_to_be_missing)
 {
-    const char *path = kd_test_path(causes[_i].path);
+    const char  *path = kd_test_path(causes[_i].path);
+    kd_path_kind kind;
 
     ck_assert_int_eq(symlink("loop", kd_test_path("loop")), 0);
     kd_test_write(kd_test_path("text"), "old", 3);
     ck_assert_int_eq(mkdir(kd_test_path("empty"), 0777), 0);
     if (strcmp(causes[_i].path, "empty") == 0) {
         kd_assert_ok(kd_check_folder(path));
-        ck_assert(!kd_is_missing(path));
+        kd_assert_ok(kd_look_at(&kind, path));
+        ck_assert_int_eq(kind, KD_PATH_FOLDER);
     } else if (causes[_i].list == ENOENT || causes[_i].list == ENOTDIR) {
         kd_assert_status(kd_check_folder(path), KDAS_ENOTFOUND);
         kd_assert_sentence("there is no folder '");
-        ck_assert(kd_is_missing(path) == (strcmp(causes[_i].path, "text") != 0));
+        kd_assert_ok(kd_look_at(&kind, path));
+        ck_assert_int_eq(kind, strcmp(causes[_i].path, "text") != 0 ? KD_PATH_NONE : KD_PATH_FILE);
+        kd_assert_status(kd_check_folder(path), KDAS_ENOTFOUND);
     } else {
         kd_assert_status(kd_check_folder(path), KDAS_EIO);
         kd_assert_sentence(strerror(causes[_i].list));
-        ck_assert(!kd_is_missing(path));
+        kd_assert_status(kd_look_at(&kind, path), KDAS_EIO);
+        kd_assert_sentence(strerror(causes[_i].list));
     }
     kd_assert_sentence(causes[_i].list ? path : "");
 }

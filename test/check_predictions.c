@@ -88,6 +88,36 @@ START_TEST(predictions_of_zeros_and_ones_are_warned_of)
 }
 END_TEST
 
+/* The last frame is damaged after the folder was opened: the others were added before. */
+START_TEST(predictions_that_fail_add_nothing)
+{
+    kdas_dataset_options o;
+    kdas_dataset        *dataset;
+    kdas_evaluator      *evaluator;
+    double               before, after;
+
+    make("maps");
+    write_half("masks/a.png", 255);
+    write_half("masks/b.png", 255);
+    write_half("maps/a.png", 255);
+    write_half("maps/b.png", 200);
+    kdas_dataset_options_init(&o, sizeof o);
+    o.cache = 0;
+    kd_assert_ok(open_predictions(&dataset, &o));
+    kd_assert_ok(kdas_evaluator_create(&evaluator, kd_data_ctx));
+    kd_assert_ok(kdas_evaluate_predictions(evaluator, dataset, 1));
+    kd_assert_ok(kdas_evaluator_get(evaluator, -1, KDAS_METRIC_WFM, &before));
+    kd_test_shell("echo damaged > '%s'%s", kd_test_path("maps/b.png"), "");
+    kd_assert_status(kdas_evaluate_predictions(evaluator, dataset, 0), KDAS_EFORMAT);
+    kd_assert_sentence("b.png");
+    ck_assert_int_eq(kdas_evaluator_count(evaluator), 1);
+    kd_assert_ok(kdas_evaluator_get(evaluator, -1, KDAS_METRIC_WFM, &after));
+    ck_assert(kd_test_same_bits(&before, &after, sizeof before));
+    kdas_evaluator_destroy(evaluator);
+    kdas_dataset_destroy(dataset);
+}
+END_TEST
+
 /* Grey in three channels is grey; colours and an alpha that hides something are said, once. */
 START_TEST(coloured_and_transparent_predictions_are_counted)
 {
@@ -266,6 +296,7 @@ int main(void)
     tcase_add_checked_fixture(tc, kd_test_data_start, kd_test_data_finish);
     tcase_add_test(tc, predictions_are_found_as_kdas_segment_writes_them);
     tcase_add_test(tc, predictions_of_zeros_and_ones_are_warned_of);
+    tcase_add_test(tc, predictions_that_fail_add_nothing);
     tcase_add_test(tc, coloured_and_transparent_predictions_are_counted);
     tcase_add_test(tc, predictions_need_masks_of_their_size);
     tcase_add_test(tc, memory_does_not_grow_with_the_set);

@@ -172,6 +172,43 @@ START_TEST(without_validation_the_last_epoch_is_the_best)
 }
 END_TEST
 
+/* Any allocation of an evaluation fails, also when frames have been added. */
+START_TEST(an_evaluation_that_fails_adds_nothing)
+{
+    kd_test_rig_options o     = kd_test_alone();
+    kd_test_meter       meter = { 0 };
+    kdas_status         st    = KDAS_ENOMEM;
+    kdas_evaluator     *e;
+    kd_test_training    s;
+    double              before, after, loss = 7;
+    int                 late = 0;
+
+    o.meter = &meter;
+    kd_test_train_make(&s, &o, NULL);
+    kd_assert_ok(kdas_evaluator_create(&e, s.rig.ctx));
+    kd_assert_ok(kdas_evaluate(e, s.rig.student, s.validation, 64, 32, 1));
+    kd_assert_ok(kdas_evaluator_get(e, -1, KDAS_METRIC_WFM, &before));
+    for (long k = 1; st != KDAS_OK; k++) {
+        meter.fail_at = meter.taken + k;
+        st            = k % 2
+                            ? kdas_evaluate(e, s.rig.student, s.validation, 64, 32, 0)
+                            : kdas_evaluate_loss(e, s.rig.student, s.validation, 64, 32, 0, s.rig.loss, &loss);
+        meter.fail_at = 0;
+        if (st == KDAS_OK) break;
+        kd_assert_status(st, KDAS_ENOMEM);
+        late += strstr(kdas_last_error(), "frame") != NULL;
+        ck_assert_int_eq(kdas_evaluator_count(e), 1);
+        ck_assert_double_eq(loss, 7);
+        kd_assert_ok(kdas_evaluator_get(e, -1, KDAS_METRIC_WFM, &after));
+        ck_assert(kd_test_same_bits(&before, &after, sizeof before));
+    }
+    ck_assert_int_gt(late, 8);
+    ck_assert_int_eq(kdas_evaluator_count(e), 1 + kdas_dataset_count(s.validation));
+    kdas_evaluator_destroy(e);
+    kd_test_train_finish(&s);
+}
+END_TEST
+
 START_TEST(an_evaluation_is_each_frame_segmented_at_its_own_size)
 {
     kd_test_rig_options    o = kd_test_alone();
@@ -374,6 +411,7 @@ static Suite *train_suite(void)
     tcase_add_test(whole, a_run_leaves_four_files_and_a_line_for_each_epoch);
     tcase_add_test(whole, validation_chooses_the_best_student_and_its_file_holds_it);
     tcase_add_test(whole, without_validation_the_last_epoch_is_the_best);
+    tcase_add_test(whole, an_evaluation_that_fails_adds_nothing);
     tcase_add_test(whole, an_evaluation_is_each_frame_segmented_at_its_own_size);
     suite_add_tcase(s, whole);
 

@@ -111,7 +111,8 @@ KDAS_API kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader,
  * run alone at the network's height x width, and its metrics are computed at the frame's own size.
  * Both 0 (since 0.4): the size that the weights were trained for, as kdas_segmenter_options has it.
  * KDAS_EINVAL (a model without maps), KDAS_ESHAPE (sides), KDAS_ENUMERIC, KDAS_ECANCELLED; the
- * message names the frame. Since 0.1. */
+ * message names the frame. On failure no frame is added: here and below, the call sets the
+ * evaluator's mark (kdas_evaluator_mark). Since 0.1. */
 KDAS_API kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model,
                                    kdas_dataset *dataset, int64_t height, int64_t width,
                                    int64_t limit);

@@ -22,15 +22,13 @@ static kdas_status folders_of(kd_names *out, int *files, kdas_context *ctx, cons
     *files = 0;
     KD_TRY(kd_list_folder(&names, ctx, dir));
     for (size_t i = 0; i < names.count; i++) {
-        char *path = kd_path_join(ctx, dir, names.name[i]);
-        bool  is   = path && kd_is_folder(path);
+        char        *path = kd_path_join(ctx, dir, names.name[i]);
+        kd_path_kind kind = KD_PATH_NONE;
 
+        st = path ? kd_look_at(&kind, path) : KDAS_ENOMEM;
         kd_free(ctx, path);
-        if (!path) {
-            st = KDAS_ENOMEM;
-            goto done;
-        }
-        if (is)
+        if (st != KDAS_OK) goto done;
+        if (kind == KD_PATH_FOLDER)
             KD_TRY(kd_names_add(out, ctx, kd_strdup(ctx, names.name[i])));
         else
             *files += 1;

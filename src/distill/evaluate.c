@@ -70,6 +70,7 @@ static kdas_status evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_d
     kdas_segmenter_options options;
     kdas_status            st;
 
+    KD_RETURN(kdas_evaluator_mark(evaluator));
     if (limit > 0) count = KD_MIN(count, limit);
     kdas_segmenter_options_init(&options, sizeof options);
     options.height = height;
@@ -83,6 +84,7 @@ static kdas_status evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_d
     }
     if (loss) *mean_loss = e.loss_sum / (double)count;
 done:
+    if (st != KDAS_OK) kdas_evaluator_rollback(evaluator);
     kdas_segmenter_destroy(e.segmenter);
     kdas_batch_destroy(e.batch);
     kd_free(e.ctx, e.logits);
@@ -183,8 +185,9 @@ done:
 kdas_status kdas_evaluate_predictions(kdas_evaluator *evaluator, kdas_dataset *dataset,
                                       int64_t limit)
 {
-    int64_t count = kdas_dataset_count(dataset);
-    uint8_t most  = 0;
+    int64_t     count = kdas_dataset_count(dataset);
+    uint8_t     most  = 0;
+    kdas_status st    = KDAS_OK;
 
     if (!evaluator || !dataset)
         return kd_fail(KDAS_EINVAL, "kdas_evaluate_predictions: evaluator or dataset is NULL");
@@ -193,14 +196,17 @@ kdas_status kdas_evaluate_predictions(kdas_evaluator *evaluator, kdas_dataset *d
         return kd_fail(KDAS_EINVAL, "kdas_evaluate_predictions: limit is %lld, below 0",
                        (long long)limit);
     if (limit > 0) count = KD_MIN(count, limit);
+    KD_RETURN(kdas_evaluator_mark(evaluator));
     for (int64_t i = 0; i < count; i++) {
-        KD_RETURN(kd_check_cancel(kdas_dataset_context(dataset)));
-        KD_RETURN(add_prediction(evaluator, dataset, i, &most));
+        KD_TRY(kd_check_cancel(kdas_dataset_context(dataset)));
+        KD_TRY(add_prediction(evaluator, dataset, i, &most));
     }
     if (count > 0 && most <= 1)
         kd_warn(kdas_dataset_context(dataset),
                 "the brightest value of all predictions, such as '%s', is %d; a prediction holds "
                 "the probability times 255, not 0 and 1",
                 kdas_dataset_image_path(dataset, 0), most);
-    return KDAS_OK;
+done:
+    if (st != KDAS_OK) kdas_evaluator_rollback(evaluator);
+    return st;
 }

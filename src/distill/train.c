@@ -173,14 +173,18 @@ static kdas_status resume_from(run *r, kd_train_file *f)
 /* Begin, or resume if there is a checkpoint. */
 static kdas_status resume(run *r)
 {
-    kd_train_file f = { 0 };
+    kd_train_file f    = { 0 };
+    kd_path_kind  kind = KD_PATH_NONE;
     kdas_status   st;
 
     r->progress =
         (kdas_progress){ .size = sizeof r->progress, .seed = r->options.seed, .best = -1 };
-    if (r->options.resume && r->last && kd_is_missing(r->last))
+    if (!r->options.resume || !r->last) return open_log(r, 0);
+    KD_RETURN(kd_look_at(&kind, r->last)); /* else a run would begin that overwrites the old one */
+    if (kind != KD_PATH_FILE) {
         kd_info(r->ctx, "there is no '%s' to resume: the run begins", r->last);
-    if (!r->options.resume || !r->last || kd_is_missing(r->last)) return open_log(r, 0);
+        return open_log(r, 0);
+    }
     st = resume_from(r, &f);
     kd_train_file_close(&f);
     return st;

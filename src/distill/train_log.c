@@ -94,21 +94,23 @@ static kdas_status take_lines(kd_train_log *log, const char *text, int64_t keep)
 
 kdas_status kd_train_log_init(kd_train_log *log, kdas_context *ctx, const char *path, int64_t keep)
 {
-    char        header[HEADER];
-    void       *text = NULL;
-    size_t      size;
-    kdas_status st = KDAS_OK;
+    char         header[HEADER];
+    void        *text = NULL;
+    size_t       size;
+    kd_path_kind kind;
+    kdas_status  st = KDAS_OK;
 
     *log      = (kd_train_log){ .ctx = ctx };
     log->path = kd_strdup(ctx, path);
     if (!log->path) return KDAS_ENOMEM;
     write_header(header);
     KD_TRY(append(log, header, strlen(header)));
-    if (kd_is_folder(path)) {
+    KD_TRY(kd_look_at(&kind, path));
+    if (kind == KD_PATH_FOLDER) {
         st = kd_fail(KDAS_EIO, "cannot write '%s': it is a folder", path);
         goto done;
     }
-    if (keep < 1 || kd_is_missing(path)) goto done;
+    if (keep < 1 || kind != KD_PATH_FILE) goto done;
     KD_TRY(kd_file_read_all(ctx, path, MAX_LOG, 1, &text, &size));
     KD_TRY(take_lines(log, text, keep));
 done:

@@ -64,8 +64,17 @@ char *kd_path_stem(kdas_context *ctx, const char *path);
 
 bool kd_is_file(const char *path);
 bool kd_is_folder(const char *path);
-/* There is nothing at the path. False where that cannot be found out: what is done then says why. */
-bool kd_is_missing(const char *path);
+
+typedef enum kd_path_kind {
+    KD_PATH_NONE,
+    KD_PATH_FILE,
+    KD_PATH_FOLDER,
+    KD_PATH_OTHER
+} kd_path_kind;
+/* What is at a path, links followed: for decisions that must not take what cannot be seen for what
+ * is not there. NONE: nothing, or a link that leads nowhere. KDAS_EIO: it cannot be told
+ * (permission, a disk that fails); *out is then NONE. */
+kdas_status kd_look_at(kd_path_kind *out, const char *path);
 /* KDAS_ENOTFOUND: there is no such folder. KDAS_EIO: it cannot be found out, and why. */
 kdas_status kd_check_folder(const char *path);
 /* Make a folder and those above it that are missing. KDAS_EIO. */

@@ -23,12 +23,18 @@ typedef struct score {
     double figure[KDAS_METRICS];
 } score;
 
+/* What was added: how many images, and sums over them. */
+typedef struct state {
+    int64_t count, empty;
+    double  sum[KD_CURVES][KD_THRESHOLDS]; /* of the images' curves */
+} state;
+
 struct kdas_evaluator {
     kdas_context *ctx;
     score        *images;
     size_t        capacity;
-    int64_t       count, empty;
-    double        sum[KD_CURVES][KD_THRESHOLDS]; /* of the images' curves */
+    state         now, mark;
+    bool          marked;
 };
 
 /* ---- metrics ---- */
@@ -106,8 +112,8 @@ static kdas_status take_place(kdas_evaluator *evaluator, const char *name, char 
 {
     void *images = evaluator->images;
 
-    KD_RETURN(kd_grow(evaluator->ctx, &images, &evaluator->capacity, (size_t)evaluator->count + 1,
-                      sizeof(score)));
+    KD_RETURN(kd_grow(evaluator->ctx, &images, &evaluator->capacity,
+                      (size_t)evaluator->now.count + 1, sizeof(score)));
     evaluator->images = images;
     *copy             = kd_strdup(evaluator->ctx, name ? name : "");
     return *copy ? KDAS_OK : KDAS_ENOMEM;
@@ -129,13 +135,13 @@ static kdas_status add_pair(kdas_evaluator *evaluator, const char *name, const k
     plain[KD_SM]  = kd_s_measure(pair, &tally);
     plain[KD_MAE] = kd_mean_error(&tally);
 
-    set_figures(&evaluator->images[evaluator->count], curves, plain);
-    evaluator->images[evaluator->count].name = copy;
+    set_figures(&evaluator->images[evaluator->now.count], curves, plain);
+    evaluator->images[evaluator->now.count].name = copy;
     for (int i = 0; i < KD_CURVES; i++)
         for (int j = 0; j < KD_THRESHOLDS; j++)
-            evaluator->sum[i][j] += curves[i][j];
-    evaluator->empty += tally.polyp == 0;
-    evaluator->count++;
+            evaluator->now.sum[i][j] += curves[i][j];
+    evaluator->now.empty += tally.polyp == 0;
+    evaluator->now.count++;
     copy = NULL;
 done:
     kd_free(evaluator->ctx, copy);
@@ -223,13 +229,36 @@ kdas_status kdas_evaluator_create(kdas_evaluator **out, kdas_context *context)
     return KDAS_OK;
 }
 
+/* Drop the images from number `first` on; the sums are the caller's. */
+static void drop_images(kdas_evaluator *evaluator, int64_t first)
+{
+    for (int64_t i = first; i < evaluator->now.count; i++)
+        kd_free(evaluator->ctx, evaluator->images[i].name);
+}
+
 void kdas_evaluator_reset(kdas_evaluator *evaluator)
 {
     if (!evaluator) return;
-    for (int64_t i = 0; i < evaluator->count; i++)
-        kd_free(evaluator->ctx, evaluator->images[i].name);
-    memset(evaluator->sum, 0, sizeof evaluator->sum);
-    evaluator->count = evaluator->empty = 0;
+    drop_images(evaluator, 0);
+    evaluator->now    = (state){ 0 };
+    evaluator->marked = false;
+}
+
+kdas_status kdas_evaluator_mark(kdas_evaluator *evaluator)
+{
+    if (!evaluator) return kd_fail(KDAS_EINVAL, "the evaluator is NULL");
+    evaluator->mark   = evaluator->now;
+    evaluator->marked = true;
+    return KDAS_OK;
+}
+
+kdas_status kdas_evaluator_rollback(kdas_evaluator *evaluator)
+{
+    if (!evaluator) return kd_fail(KDAS_EINVAL, "the evaluator is NULL");
+    if (!evaluator->marked) return kd_fail(KDAS_ESTATE, "the evaluator has no mark to return to");
+    drop_images(evaluator, evaluator->mark.count);
+    evaluator->now = evaluator->mark;
+    return KDAS_OK;
 }
 
 void kdas_evaluator_destroy(kdas_evaluator *evaluator)
@@ -244,25 +273,26 @@ void kdas_evaluator_destroy(kdas_evaluator *evaluator)
 
 int64_t kdas_evaluator_count(const kdas_evaluator *evaluator)
 {
-    return evaluator ? evaluator->count : 0;
+    return evaluator ? evaluator->now.count : 0;
 }
 
 int64_t kdas_evaluator_empty(const kdas_evaluator *evaluator)
 {
-    return evaluator ? evaluator->empty : 0;
+    return evaluator ? evaluator->now.empty : 0;
 }
 
 const char *kdas_evaluator_name(const kdas_evaluator *evaluator, int64_t i)
 {
-    return evaluator && i >= 0 && i < evaluator->count ? evaluator->images[i].name : NULL;
+    return evaluator && i >= 0 && i < evaluator->now.count ? evaluator->images[i].name : NULL;
 }
 
 static double set_figure(const kdas_evaluator *evaluator, kdas_metric metric)
 {
-    double n = (double)evaluator->count, sum = 0;
+    double n = (double)evaluator->now.count, sum = 0;
 
-    if (metrics[metric].rule == BEST) return best_of(evaluator->sum[metrics[metric].source]) / n;
-    for (int64_t i = 0; i < evaluator->count; i++)
+    if (metrics[metric].rule == BEST)
+        return best_of(evaluator->now.sum[metrics[metric].source]) / n;
+    for (int64_t i = 0; i < evaluator->now.count; i++)
         sum += evaluator->images[i].figure[metric];
     return sum / n;
 }
@@ -274,11 +304,11 @@ kdas_status kdas_evaluator_get(const kdas_evaluator *evaluator, int64_t i, kdas_
     if (!out) return kd_fail(KDAS_EINVAL, "the place for the figure is NULL");
     if (!kdas_metric_name(metric))
         return kd_fail(KDAS_EINVAL, "there is no metric number %d", (int)metric);
-    if (evaluator->count == 0)
+    if (evaluator->now.count == 0)
         return kd_fail(KDAS_ESTATE, "no image has been added to the evaluator");
-    if (i >= evaluator->count)
+    if (i >= evaluator->now.count)
         return kd_fail(KDAS_EINVAL, "image %lld was asked for, but the evaluator has %lld",
-                       (long long)i, (long long)evaluator->count);
+                       (long long)i, (long long)evaluator->now.count);
     *out = i < 0 ? set_figure(evaluator, metric) : evaluator->images[i].figure[metric];
     return KDAS_OK;
 }

@@ -218,7 +218,8 @@ static bool write_scene(kdas_context *context, const kdas_scene_options *options
         for (int k = 0; k < 2 && done; k++) {
             char *path = text_of("%s/%s", dir, names[k]);
 
-            done = ok(kdas_image_save(context, path, &views[k])) && written_note(own, names[k]);
+            done = written_begin(own, names[k]) && ok(kdas_image_save(context, path, &views[k])) &&
+                   written_note(own, names[k]);
             free(path);
         }
     }

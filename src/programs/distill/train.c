@@ -62,7 +62,7 @@ bool training_set_aside(const char *dir)
     for (int i = 0; i < COUNT(names) && done; i++) {
         char *path = text_of("%s/%s", dir, names[i]), *old = text_of("%s.old", path);
 
-        if (path_exists(path) && rename(path, old) != 0) {
+        if (rename(path, old) != 0 && errno != ENOENT) {
             say_error("cannot rename '%s': %s", path, strerror(errno));
             done = false;
         }
@@ -153,8 +153,9 @@ void training_remember(training *t)
 /* The weights of the best epoch; those of the last step where no epoch was finished. */
 static bool take_best(training *t)
 {
-    char *path = text_of("%s/best.safetensors", t->dir);
-    bool  done = !path_exists(path) || ok(kdas_model_load(t->model, path, NULL));
+    char       *path   = text_of("%s/best.safetensors", t->dir);
+    kdas_status status = kdas_model_load(t->model, path, NULL);
+    bool        done   = status == KDAS_ENOTFOUND || ok(status);
 
     free(path);
     return done;

@@ -228,7 +228,8 @@ static bool save(kdas_context *context, const settings *s, const char *name, con
 {
     kdas_view view = { pixels, like->width, like->height, 0, pixel };
     char     *file = text_of("%s_%s.png", name, kind), *path = text_of("%s/%s", s->out, file);
-    bool      done = ok(kdas_image_save(context, path, &view)) && written_note(s->own, file);
+    bool      done = written_begin(s->own, file) && ok(kdas_image_save(context, path, &view)) &&
+                written_note(s->own, file);
 
     free(file);
     free(path);
@@ -282,9 +283,9 @@ static bool save_map(kdas_context *context, const settings *s, const input *in, 
     char  *name  = text_of("%s.%s", in->name, s->maps_as == MAPS_LOGITS ? "safetensors" : "png");
     char  *file  = text_of("%s/%s", s->out, name);
     size_t count = (size_t)(s->size[0] * s->size[1]);
-    bool   done;
+    bool   done  = written_begin(s->own, name);
 
-    if (s->maps_as == MAPS_PNG8) {
+    if (done && s->maps_as == MAPS_PNG8) {
         uint8_t  *p    = need(count);
         kdas_view view = { p, s->size[1], s->size[0], 0, KDAS_PIXEL_GREY8 };
 
@@ -292,7 +293,7 @@ static bool save_map(kdas_context *context, const settings *s, const input *in, 
             p[i] = (uint8_t)(255 / (1 + exp(-(double)logits[i])) + 0.5);
         done = ok(kdas_image_save(context, file, &view));
         free(p);
-    } else {
+    } else if (done) {
         done = ok(kdas_map_save(context, file, logits, s->size[0], s->size[1]));
     }
     done = done && written_note(s->own, name);

@@ -1,6 +1,6 @@
 /* written.c - see written.h. The list is a text, a line a file: size, FNV-1a hash of the content, name. A
- * line is appended when a file has been written, so that a run that is broken off leaves it complete; of
- * several lines of a name the last one counts. */
+ * line is appended before a file is written, and another one when it has been, so that a run that is broken off
+ * leaves the list complete; of several lines of a name the last one counts. */
 #include "system/written.h"
 #include <errno.h>
 #include <stdio.h>
@@ -18,6 +18,9 @@ typedef struct stamp {
     unsigned long long size, hash;
 } stamp;
 
+/* The line of a file that is about to be written: what then has the name is the program's. */
+static const stamp begun = { ~0ull, 0 };
+
 typedef struct line {
     char *name;
     stamp was;
@@ -29,26 +32,28 @@ struct written {
     line *lines;          /* by name, one each */
     long  count, repeats; /* lines; those that were replaced by later ones */
     FILE *file;           /* open for more, once something is noted */
+    bool  unread, cut;    /* the list cannot be read; its last line has no end */
 };
 
+/* False after a sentence. */
 static bool stamp_of(stamp *out, const char *dir, const char *name)
 {
     char         *path = text_of("%s/%s", dir, name);
     FILE         *file = fopen(path, "rb");
     unsigned char part[16384];
     size_t        n;
-    bool          fine;
+    bool          fine = file != NULL;
 
-    free(path);
     *out = (stamp){ 0, 0xcbf29ce484222325ull };
-    if (!file) return false;
-    while ((n = fread(part, 1, sizeof part, file)) > 0) {
+    while (file && (n = fread(part, 1, sizeof part, file)) > 0) {
         out->size += n;
         for (size_t i = 0; i < n; i++)
             out->hash = (out->hash ^ part[i]) * 0x100000001b3ull;
     }
-    fine = !ferror(file);
-    fclose(file);
+    if (file && ferror(file)) fine = false;
+    if (!fine) say_error("cannot read '%s': %s", path, strerror(errno));
+    if (file) fclose(file);
+    free(path);
     return fine;
 }
 
@@ -87,7 +92,8 @@ static void read_list(written *w)
         stamp was;
         int   at = 0;
 
-        if (text[n - 1] != '\n') break; /* cut off */
+        w->cut = text[n - 1] != '\n';
+        if (w->cut) break;
         text[n - 1] = '\0';
         if (sscanf(text, "%llu %llx%n", &was.size, &was.hash, &at) < 2 || text[at++] != ' ')
             continue;
@@ -95,6 +101,8 @@ static void read_list(written *w)
         w->lines[w->count] = (line){ text_of("%s", text + at), was, w->count };
         w->count++;
     }
+    w->unread = file ? ferror(file) : errno != ENOENT && errno != ENOTDIR;
+    if (w->unread) say_error("cannot read '%s': %s", w->path, strerror(errno));
     free(text);
     if (file) fclose(file);
 }
@@ -122,12 +130,15 @@ void written_close(written *w)
     free(w);
 }
 
-/* Whether nothing has this name; a link that leads nowhere has it. */
+/* Whether nothing has this name; a link that leads nowhere has it, and what cannot be seen may. */
 static bool is_free(const char *dir, const char *name)
 {
     char       *path = text_of("%s/%s", dir, name);
     struct stat info;
-    bool        none = lstat(path, &info) != 0;
+    int         why  = lstat(path, &info) == 0 ? 0 : errno;
+    bool        none = why == ENOENT || why == ENOTDIR;
+
+    if (why && !none) say_error("cannot look at '%s': %s", path, strerror(why));
 
     free(path);
     return none;
@@ -150,6 +161,7 @@ bool written_may_replace(const written *w, const char *name)
         else
             low = middle + 1;
     }
+    if (found && found->was.size == begun.size) return true;
     return found && stamp_of(&now, w->dir, name) && now.size == found->was.size &&
            now.hash == found->was.hash;
 }
@@ -175,15 +187,24 @@ static FILE *open_list(const written *w)
     return fopen(w->path, "a");
 }
 
+static bool append(written *w, const stamp *is, const char *name)
+{
+    if (!w->file && (w->file = open_list(w)) && w->cut) fputc('\n', w->file);
+    if (w->file && put(w->file, is, name) && fflush(w->file) == 0) return true;
+    say_error("cannot write '%s': %s", w->path, strerror(errno));
+    return false;
+}
+
+bool written_begin(written *w, const char *name)
+{
+    return strchr(name, '\n') || append(w, &begun, name);
+}
+
 bool written_note(written *w, const char *name)
 {
     stamp now;
 
-    if (strchr(name, '\n') || !stamp_of(&now, w->dir, name)) return true;
-    if (!w->file) w->file = open_list(w);
-    if (w->file && put(w->file, &now, name) && fflush(w->file) == 0) return true;
-    say_error("cannot write '%s': %s", w->path, strerror(errno));
-    return false;
+    return strchr(name, '\n') || (stamp_of(&now, w->dir, name) && append(w, &now, name));
 }
 
 void written_remove(written *w)
@@ -194,5 +215,5 @@ void written_remove(written *w)
         if (written_may_replace(w, w->lines[i].name)) unlink(path);
         free(path);
     }
-    unlink(w->path);
+    if (!w->unread) unlink(w->path);
 }

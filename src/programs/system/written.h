@@ -12,6 +12,9 @@ written *written_open(const char *dir);
 void     written_close(written *w); /* NULL is fine */
 /* Whether dir/name may be written: there is no such file, or it is as the program left it. */
 bool written_may_replace(const written *w, const char *name);
+/* Note that dir/name, which may be replaced, is about to be written: a run that is broken off before
+ * the next call can be made again. False after a sentence. */
+bool written_begin(written *w, const char *name);
 /* Note that dir/name has just been written. False after a sentence. */
 bool written_note(written *w, const char *name);
 /* Remove all files of the list that are as the program left them. */

@@ -1,0 +1,607 @@
+/* allocations.c - a host whose memory runs out. It makes the calls of a whole life: open, load, train by steps and by
+ * kdas_train, segment, export, write and read checkpoints. Before a call succeeds, it fails once for each of its
+ * allocations (the context's hooks return NULL): with KDAS_ENOMEM and a sentence, with the outputs and the files as they
+ * were. The call that follows has all the memory. The results of the life must be those of one without failures, bit by
+ * bit, and at its end all memory is given back.
+ *
+ *   allocations [--every] [--lasting] DIR
+ *
+ * --every: each allocation of each call (of kdas_train each 31st); else few of calls that make many. --lasting: once an allocation has failed,
+ * all others of the call do. Prints a table; ends with "N passed, N failed". */
+#include <kdas/kdas.h>
+#include <dirent.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { SIDE = 64, FRAMES = 6, STEPS = 3, ROWS = 64 };
+
+/* ---- Memory that runs out ---------------------------------------------------------------------- */
+
+static atomic_long taken, given, fail_at;
+static atomic_bool failed_once;
+static bool        every, lasting;
+
+static void *take(void *user, size_t bytes)
+{
+    long  number = atomic_fetch_add(&taken, 1) + 1, at = fail_at;
+    void *memory;
+
+    (void)user;
+    if (at && (number == at || (lasting && number > at))) {
+        failed_once = true;
+        atomic_fetch_add(&given, 1);
+        return NULL;
+    }
+    memory = malloc(bytes ? bytes : 1);
+    return memory;
+}
+
+static void give(void *user, void *memory)
+{
+    (void)user;
+    if (!memory) return;
+    atomic_fetch_add(&given, 1);
+    free(memory);
+}
+
+/* ---- What was found ---------------------------------------------------------------------------- */
+
+static struct {
+    char name[40];
+    long calls, allocations, failures, survived;
+} rows[ROWS];
+static int         row_count;
+static long        passed, failed;
+static const char *life_name;
+
+static void claim(bool right, const char *call, long k, const char *what)
+{
+    if (right) {
+        passed++;
+        return;
+    }
+    if (failed++ < 40)
+        printf("FAILED: %s: %s, allocation %ld: %s (%s)\n", life_name, call, k, what,
+               kdas_last_error());
+}
+
+static int row_of(const char *call)
+{
+    int    i = 0;
+    size_t n = strcspn(call, "(");
+
+    while (i < row_count && (strncmp(rows[i].name, call, n) != 0 || rows[i].name[n]))
+        i++;
+    if (i == row_count && row_count < ROWS - 1)
+        snprintf(rows[row_count++].name, sizeof rows[0].name, "%.*s", (int)n, call);
+    return i;
+}
+
+static uint64_t digest; /* of all results of the life */
+
+static void add(const void *bytes, size_t n)
+{
+    const unsigned char *p = bytes;
+
+    for (size_t i = 0; i < n; i++)
+        digest = (digest ^ p[i]) * 0x100000001b3ull;
+}
+
+/* ---- Files ------------------------------------------------------------------------------------- */
+
+static const char *dir; /* all files of a life are in it */
+static char        paths[16][600];
+
+static const char *in_dir(const char *name)
+{
+    static int next;
+    char      *path = paths[next = (next + 1) % 16];
+
+    snprintf(path, sizeof paths[0], "%s/%s", dir, name);
+    return path;
+}
+
+static uint64_t hash_of(const char *path)
+{
+    static uint64_t part[8192];
+    uint64_t        hash = 0xcbf29ce484222325ull;
+    FILE           *file = fopen(path, "rb");
+    size_t          n;
+
+    if (!file) return 0;
+    while ((n = fread(part, 1, sizeof part, file)) > 0) {
+        memset((char *)part + n, 0, (8 - n % 8) % 8);
+        for (size_t i = 0; i < (n + 7) / 8; i++)
+            hash = (hash ^ part[i]) * 0x9e3779b97f4a7c15ull;
+        hash ^= n;
+    }
+    fclose(file);
+    return hash;
+}
+
+/* Files of the folder, in no order: their names and contents, as one number. */
+static uint64_t folder_hash(const char *path)
+{
+    DIR           *folder = opendir(path);
+    struct dirent *entry;
+    uint64_t       sum = 0;
+
+    while (folder && (entry = readdir(folder))) {
+        uint64_t hash = 0xcbf29ce484222325ull;
+        char     whole[1200];
+
+        if (entry->d_name[0] == '.') continue;
+        for (const char *c = entry->d_name; *c; c++)
+            hash = (hash ^ (unsigned char)*c) * 0x100000001b3ull;
+        snprintf(whole, sizeof whole, "%s/%s", path, entry->d_name);
+        sum += hash ^ hash_of(whole);
+    }
+    if (folder) closedir(folder);
+    return sum;
+}
+
+static bool has_temporary(const char *path)
+{
+    DIR           *folder = opendir(path);
+    struct dirent *entry;
+    bool           found = false;
+
+    while (folder && (entry = readdir(folder)))
+        found |= strstr(entry->d_name, ".tmp") != NULL;
+    if (folder) closedir(folder);
+    return found;
+}
+
+static void empty_folder(const char *path)
+{
+    DIR           *folder = opendir(path);
+    struct dirent *entry;
+
+    while (folder && (entry = readdir(folder))) {
+        char whole[1200];
+
+        snprintf(whole, sizeof whole, "%s/%s", path, entry->d_name);
+        if (entry->d_name[0] != '.') unlink(whole);
+    }
+    if (folder) closedir(folder);
+    mkdir(path, 0777);
+}
+
+/* ---- A call that fails for each of its allocations ------------------------------------------------ */
+
+static bool faults; /* whether memory runs out in this life */
+
+/* The next allocation of a call to fail, after k: all of the first, then fewer. */
+static long after(long k) { return every ? k + 1 : k + 1 + k / 2; }
+
+/* Make a call as often as it fails for lack of memory, then once with all memory. `out`: `bytes` that a failed call must
+ * not change; `files`: a folder that it must not. Ends the life if the call fails otherwise. */
+#define CALL_OUT(call, out, bytes, files)                                        \
+    do {                                                                         \
+        kdas_status status_ = KDAS_ENOMEM;                                       \
+        long        k_ = 1, first_ = taken;                                      \
+        int         row_ = row_of(#call);                                        \
+        while (faults && status_ != KDAS_OK) {                                   \
+            remember(out, bytes, files);                                         \
+            failed_once = false;                                                 \
+            first_      = taken;                                                 \
+            fail_at     = first_ + k_;                                           \
+            status_     = (call);                                                \
+            fail_at     = 0;                                                     \
+            judge(row_, #call, k_, status_, out, bytes, files);                  \
+            k_ = after(k_);                                                      \
+        }                                                                        \
+        if (!faults || status_ != KDAS_OK) status_ = (call);                     \
+        if (!faults) rows[row_].allocations += taken - first_;                   \
+        if (!faults) rows[row_].calls++;                                         \
+        claim(status_ == KDAS_OK, #call, 0, "a call with all the memory fails"); \
+        if (status_ != KDAS_OK) goto done;                                       \
+    } while (0)
+#define CALL(call)             CALL_OUT(call, NULL, 0, NULL)
+#define CREATE(handle, create) CALL_OUT(create, &(handle), sizeof(handle), NULL)
+#define WRITE(call)            CALL_OUT(call, NULL, 0, in_dir("files"))
+#define PAINT(call)            CALL_OUT(call, NULL, 0, in_dir("pictures"))
+
+static unsigned char *kept;
+static size_t         kept_room;
+static uint64_t       kept_files;
+
+static void remember(const void *out, size_t bytes, const char *files)
+{
+    if (bytes > kept_room) kept = realloc(kept, kept_room = bytes);
+    if (bytes) memcpy(kept, out, bytes);
+    if (files) kept_files = folder_hash(files);
+}
+
+static void judge(int row, const char *call, long k, kdas_status status, const void *out,
+                  size_t bytes, const char *files)
+{
+    if (!failed_once) { /* the call makes no more allocations */
+        claim(status == KDAS_OK, call, k, "fails with all its memory");
+        return;
+    }
+    rows[row].failures++;
+    if (status == KDAS_OK) {
+        rows[row].survived++;
+        return;
+    }
+    claim(status == KDAS_ENOMEM, call, k, kdas_status_name(status));
+    claim(kdas_last_error()[0] != 0, call, k, "has no sentence");
+    if (bytes) claim(memcmp(kept, out, bytes) == 0, call, k, "changes its output");
+    if (files) claim(folder_hash(files) == kept_files, call, k, "changes files");
+    if (files) claim(!has_temporary(files), call, k, "leaves a temporary file");
+}
+
+/* ---- A life ---------------------------------------------------------------------------------------- */
+
+typedef struct setup {
+    const char *name, *network, *preset, *feature;
+    float       ema;
+    int32_t     accumulate, workers, precision;
+} setup;
+
+typedef struct world {
+    kdas_context    *ctx;
+    kdas_dataset    *all, *frames, *validation;
+    kdas_loader     *loader;
+    kdas_model      *teacher, *student, *average, *opened;
+    kdas_loss       *loss;
+    kdas_optim      *optim;
+    kdas_distiller  *distiller;
+    kdas_segmenter  *segmenter;
+    kdas_evaluator  *evaluator;
+    kdas_image      *image, *mask;
+    kdas_checkpoint *checkpoint;
+    kdas_file       *file;
+} world;
+
+static void end(world *w)
+{
+    kdas_file_destroy(w->file);
+    kdas_checkpoint_destroy(w->checkpoint);
+    kdas_image_destroy(w->image);
+    kdas_image_destroy(w->mask);
+    kdas_evaluator_destroy(w->evaluator);
+    kdas_segmenter_destroy(w->segmenter);
+    kdas_distiller_destroy(w->distiller);
+    kdas_optim_destroy(w->optim);
+    kdas_loss_destroy(w->loss);
+    kdas_model_destroy(w->opened);
+    kdas_model_destroy(w->average);
+    kdas_model_destroy(w->student);
+    kdas_model_destroy(w->teacher);
+    kdas_loader_destroy(w->loader);
+    kdas_dataset_destroy(w->validation);
+    kdas_dataset_destroy(w->frames);
+    kdas_dataset_destroy(w->all);
+    kdas_context_destroy(w->ctx);
+    *w = (world){ 0 };
+}
+
+static void context_options(kdas_context_options *o, const setup *s)
+{
+    kdas_context_options_init(o, sizeof *o);
+    o->threads   = 1;
+    o->alloc     = take;
+    o->free      = give;
+    o->precision = s->precision;
+}
+
+static void options_of(const setup *s, kdas_loss_options *loss, kdas_optim_options *optim,
+                       kdas_distiller_options *d, kdas_loader_options *loader)
+{
+    kdas_loss_options_init(loss, sizeof *loss);
+    kdas_loss_options_preset(loss, s->preset);
+    if (s->feature) loss->feature = s->feature;
+    kdas_optim_options_init(optim, sizeof *optim);
+    kdas_distiller_options_init(d, sizeof *d);
+    d->ema        = s->ema;
+    d->accumulate = s->accumulate;
+    kdas_loader_options_init(loader, sizeof *loader);
+    loader->batch  = 2;
+    loader->height = loader->width = SIDE;
+    loader->workers                = s->workers;
+    loader->crop                   = 0.5f;
+    loader->hue                    = 0.1f;
+    loader->blur                   = 0.5f;
+}
+
+/* Frames on disk, the teacher's weights; without failures. */
+static bool prepare(void)
+{
+    kdas_context      *ctx     = NULL;
+    kdas_model        *teacher = NULL;
+    kdas_scene_options scene;
+    bool               fine = false;
+
+    mkdir(in_dir("frames"), 0777);
+    mkdir(in_dir("frames/images"), 0777);
+    mkdir(in_dir("frames/masks"), 0777);
+    kdas_scene_options_init(&scene, sizeof scene);
+    scene.width = scene.height = 96;
+    if (kdas_context_create(&ctx, NULL) != KDAS_OK) goto done;
+    for (int i = 0; i < FRAMES; i++) {
+        kdas_image *image = NULL, *mask = NULL;
+        kdas_view   of_image, of_mask;
+        char        name[64];
+
+        if (kdas_scene_draw(&image, &mask, ctx, i, &scene) != KDAS_OK) goto done;
+        of_image = kdas_image_view(image);
+        of_mask  = kdas_image_view(mask);
+        snprintf(name, sizeof name, i % 2 ? "frames/images/%d.png" : "frames/images/%d.jpg", i);
+        fine = kdas_image_save(ctx, in_dir(name), &of_image) == KDAS_OK;
+        snprintf(name, sizeof name, "frames/masks/%d.png", i);
+        fine = fine && kdas_image_save(ctx, in_dir(name), &of_mask) == KDAS_OK;
+        kdas_image_destroy(image);
+        kdas_image_destroy(mask);
+        if (!fine) goto done;
+    }
+    fine = kdas_model_create(&teacher, ctx, "lite_fpn0", NULL) == KDAS_OK &&
+           kdas_model_save(teacher, in_dir("teacher.safetensors")) == KDAS_OK;
+done:
+    if (!fine) printf("FAILED: the files of the test: %s\n", kdas_last_error());
+    kdas_model_destroy(teacher);
+    kdas_context_destroy(ctx);
+    return fine;
+}
+
+static bool open_all(world *w, const setup *s)
+{
+    kdas_context_options   context;
+    kdas_loss_options      loss;
+    kdas_optim_options     optim;
+    kdas_distiller_options distiller;
+    kdas_loader_options    loader;
+    kdas_model_options     frozen;
+    bool                   fine = false;
+
+    context_options(&context, s);
+    options_of(s, &loss, &optim, &distiller, &loader);
+    kdas_model_options_init(&frozen, sizeof frozen);
+    frozen.trainable = 0;
+    CREATE(w->ctx, kdas_context_create(&w->ctx, &context));
+    CREATE(w->all, kdas_dataset_open(&w->all, w->ctx, in_dir("frames"), NULL));
+    CREATE(w->frames, kdas_dataset_split(&w->frames, &w->validation, w->all, 0.34, 3));
+    CREATE(w->loader, kdas_loader_create(&w->loader, w->frames, &loader));
+    CREATE(w->teacher, kdas_model_create(&w->teacher, w->ctx, "lite_fpn0", &frozen));
+    CALL(kdas_model_load(w->teacher, in_dir("teacher.safetensors"), NULL));
+    CREATE(w->student, kdas_model_create(&w->student, w->ctx, s->network, NULL));
+    CREATE(w->loss, kdas_loss_create(&w->loss, w->ctx, &loss));
+    CREATE(w->optim, kdas_optim_create(&w->optim, w->student, &optim));
+    CREATE(w->distiller, kdas_distiller_create(&w->distiller, w->teacher, w->student, w->loss,
+                                               w->optim, &distiller));
+    fine = true;
+done:
+    return fine;
+}
+
+static bool make_steps(world *w, int count)
+{
+    kdas_step_report report = { .size = sizeof report };
+    bool             fine   = false;
+
+    for (int i = 0; i < count; i++) {
+        kdas_batch *batch = NULL;
+
+        CALL_OUT(kdas_loader_next(w->loader, &batch), &batch, sizeof batch, NULL);
+        if (!batch) CALL_OUT(kdas_loader_next(w->loader, &batch), &batch, sizeof batch, NULL);
+        CALL_OUT(kdas_distiller_step(w->distiller, batch, &report), &report, sizeof report, NULL);
+        add(&report.total, sizeof report.total);
+        add(report.gradient, sizeof report.gradient);
+    }
+    fine = true;
+done:
+    return fine;
+}
+
+static bool keep_files(world *w, const setup *s)
+{
+    kdas_progress progress   = { .size = sizeof progress, .epoch = 1, .seed = 7, .best = 0.5 },
+                  read       = { .size = sizeof read };
+    kdas_record       record = { .name = "host.note", .text = "a note" };
+    kdas_onnx_options onnx;
+    bool              fine = false;
+
+    kdas_onnx_options_init(&onnx, sizeof onnx);
+    onnx.height = onnx.width = SIDE;
+    WRITE(kdas_model_save(w->student, in_dir("files/student.safetensors")));
+    WRITE(kdas_checkpoint_save_records(w->distiller, in_dir("files/last.kdas"), &progress, "notes",
+                                       &record, 1));
+    WRITE(kdas_model_export_onnx(w->student, in_dir("files/student.onnx"), &onnx));
+    if (s->ema > 0) {
+        CREATE(w->average, kdas_model_create(&w->average, w->ctx, s->network, NULL));
+        CALL(kdas_distiller_read_average(w->distiller, w->average));
+        WRITE(kdas_model_save(w->average, in_dir("files/average.safetensors")));
+    }
+    CREATE(w->file, kdas_file_open(&w->file, w->ctx, in_dir("files/student.safetensors")));
+    CREATE(w->opened, kdas_model_open(&w->opened, w->ctx, NULL, in_dir("files/student.safetensors"),
+                                      NULL, NULL));
+    if (!make_steps(w, 1)) goto done; /* which the checkpoint takes back */
+    CALL_OUT(kdas_checkpoint_load(w->distiller, in_dir("files/last.kdas"), &read), &read,
+             sizeof read, NULL);
+    CREATE(w->checkpoint, kdas_checkpoint_open(&w->checkpoint, w->ctx, in_dir("files/last.kdas")));
+    CALL(kdas_checkpoint_restore(w->checkpoint, w->distiller));
+    CALL(kdas_loader_seek(w->loader, STEPS));
+    if (!make_steps(w, 1)) goto done;
+    WRITE(kdas_model_save(w->student, in_dir("files/after.safetensors")));
+    fine = true;
+done:
+    return fine;
+}
+
+static bool look(world *w)
+{
+    static uint8_t         mask[96 * 96];
+    static float           logits[96 * 96];
+    kdas_segmenter_options options;
+    kdas_view              view;
+    double                 value = 0;
+    bool                   fine  = false;
+
+    kdas_segmenter_options_init(&options, sizeof options);
+    options.height = options.width = SIDE;
+    options.smoothing              = 0.5f;
+    CREATE(w->segmenter, kdas_segmenter_create(&w->segmenter, w->opened, &options));
+    for (int64_t i = 0; i < 3; i++) {
+        CALL_OUT(kdas_dataset_get(&w->image, &w->mask, w->all, i), &w->image, sizeof w->image,
+                 NULL);
+        view = kdas_image_view(w->image);
+        CALL_OUT(kdas_segmenter_mask(w->segmenter, &view, mask, 0), mask, sizeof mask, NULL);
+        CALL_OUT(kdas_segmenter_logits(w->segmenter, &view, logits), logits, sizeof logits, NULL);
+        add(mask, sizeof mask);
+        add(logits, sizeof logits);
+        PAINT(kdas_image_save(w->ctx, in_dir("pictures/frame.png"), &view));
+        PAINT(kdas_map_save(w->ctx, in_dir("pictures/map.safetensors"), logits, 96, 96));
+        kdas_image_destroy(w->image);
+        kdas_image_destroy(w->mask);
+        w->image = w->mask = NULL;
+    }
+    CREATE(w->evaluator, kdas_evaluator_create(&w->evaluator, w->ctx));
+    CALL(kdas_evaluate(w->evaluator, w->opened, w->validation, SIDE, SIDE, 0));
+    CALL_OUT(kdas_evaluator_get(w->evaluator, -1, KDAS_METRIC_DICE_50, &value), &value,
+             sizeof value, NULL);
+    add(&value, sizeof value);
+    fine = true;
+done:
+    return fine;
+}
+
+/* A life with or without failures; the digest of its results. */
+static uint64_t live(const setup *s, bool with_faults)
+{
+    world w = { 0 };
+
+    faults = with_faults;
+    digest = 0xcbf29ce484222325ull;
+    taken = given = 0;
+    empty_folder(in_dir("files"));
+    empty_folder(in_dir("pictures"));
+    (void)(open_all(&w, s) && make_steps(&w, STEPS) && keep_files(&w, s) && look(&w));
+    end(&w);
+    claim(taken == given, "the end", 0, "memory is not given back");
+    return digest ^ folder_hash(in_dir("files")) ^ (folder_hash(in_dir("pictures")) << 1);
+}
+
+/* ---- kdas_train -------------------------------------------------------------------------------------- */
+
+static kdas_status train(world *w, const char *out)
+{
+    kdas_train_options o;
+
+    kdas_train_options_init(&o, sizeof o);
+    o.epochs     = 2;
+    o.out        = out;
+    o.save_every = 1;
+    o.resume     = 1;
+    return kdas_train(w->distiller, w->loader, w->validation, &o);
+}
+
+/* Weights of the best epoch; log.csv has the seconds, and last.kdas when it began. */
+static uint64_t trained(world *w, const char *out)
+{
+    char best[700];
+
+    snprintf(best, sizeof best, "%s/best.safetensors", out);
+    if (kdas_model_save(w->student, in_dir("student.safetensors")) != KDAS_OK) return 0;
+    return hash_of(best) ^ (hash_of(in_dir("student.safetensors")) << 1);
+}
+
+/* A run in which the allocation `k` fails, and one that takes it up: the hash of its results; 0: it has none. *more:
+ * whether there was such an allocation. */
+static uint64_t train_with(const setup *s, long k, bool *more)
+{
+    world       w      = { 0 };
+    uint64_t    result = 0;
+    char        out[600];
+    kdas_status st;
+
+    snprintf(out, sizeof out, "%s", in_dir("run"));
+    empty_folder(out);
+    taken = given = 0;
+    faults        = false;
+    if (!open_all(&w, s)) goto done;
+    failed_once = false;
+    fail_at     = k ? taken + k : 0;
+    st          = train(&w, out);
+    fail_at     = 0;
+    *more       = failed_once;
+    if (st != KDAS_OK) {
+        claim(st == KDAS_ENOMEM && kdas_last_error()[0], "kdas_train", k, kdas_status_name(st));
+        claim(!has_temporary(out), "kdas_train", k, "leaves a temporary file");
+        end(&w);
+        claim(taken == given, "kdas_train", k, "memory is not given back");
+        if (!open_all(&w, s)) goto done;
+        st = train(&w, out);
+    }
+    claim(st == KDAS_OK, "kdas_train", k, "cannot be resumed");
+    if (st == KDAS_OK) result = trained(&w, out);
+done:
+    end(&w);
+    claim(taken == given, "kdas_train", k, "memory is not given back at the end");
+    return result;
+}
+
+static void train_through(const setup *s, long first, long stride)
+{
+    bool     more = true;
+    int      row  = row_of("kdas_train");
+    uint64_t good = train_with(s, 0, &more);
+
+    rows[row].calls++;
+    more = true;
+    for (long k = first; more; k += stride) {
+        uint64_t is = train_with(s, k, &more);
+
+        claim(is == good, "kdas_train", k, "ends with other bits");
+        if (more) rows[row].failures++;
+        if (more) rows[row].allocations = k > rows[row].allocations ? k : rows[row].allocations;
+        if (every && rows[row].failures % 50 == 0)
+            printf("  %s: kdas_train, allocation %ld\n", s->name, k);
+        fflush(stdout);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const setup setups[] = {
+        { "kdas, features, average", "lite_fpn0", "kdas", "normalised", 0.9f, 2, 0,
+          KDAS_PRECISION_F32 },
+        { "baseline, bf16 if able", "lite_fpn0", "baseline", NULL, 0, 1, 0,
+          KDAS_PRECISION_BF16_IF_ABLE },
+        { "paper, two workers", "polyp_pvt_b0", "paper", NULL, 0.9f, 1, 2, KDAS_PRECISION_F32 },
+    };
+    int count = 2; /* the third has threads of its own, and is long */
+
+    for (int i = 1; i < argc; i++) {
+        every |= !strcmp(argv[i], "--every");
+        lasting |= !strcmp(argv[i], "--lasting");
+        if (argv[i][0] != '-') dir = argv[i];
+    }
+    if (!dir || !prepare()) return 2;
+    if (every) count = 3;
+    for (int i = 0; i < count; i++) {
+        uint64_t good, is;
+
+        life_name = setups[i].name;
+        good      = live(&setups[i], false);
+        is        = live(&setups[i], true);
+        claim(is == good, "the life", 0, "has other results than without failures");
+        if (every) printf("  %s: %ld checks\n", life_name, passed);
+        fflush(stdout);
+        if (setups[i].workers == 0) train_through(&setups[i], 1, every ? 31 : 1499);
+    }
+    printf("%-32s %6s %12s %9s %9s\n", "allocations of", "calls", "of a call", "failed",
+           "survived");
+    for (int i = 0; i < row_count; i++)
+        printf("%-32s %6ld %12ld %9ld %9ld\n", rows[i].name, rows[i].calls,
+               rows[i].allocations /
+                   (rows[i].calls && strcmp(rows[i].name, "kdas_train") ? rows[i].calls : 1),
+               rows[i].failures, rows[i].survived);
+    printf("%ld passed, %ld failed\n", passed, failed);
+    return failed != 0;
+}

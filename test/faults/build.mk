@@ -1,0 +1,24 @@
+# Faults: allocations, file calls and kills. Included by the Makefile.
+FAULTS_DIR := test/faults
+FB         := $(B)/test/faults
+FAULTS     := $(FB)/shim.so $(FB)/same $(FB)/allocations
+FAULTS_RUN  = FAULTS=$(FB) KDAS_BIN=$(BINOUT)
+
+# No sanitizer: the shim is loaded in front of the C library.
+$(FB)/shim.so: $(FAULTS_DIR)/shim.c $(B)/.flags
+	@mkdir -p $(@D)
+	$(call SAY,CC)$(CC) -std=gnu11 -O2 -g $(C_WARN) -fPIC -shared -o $@ $< -ldl
+# Reads what the library wrote, with the library's inside.
+$(FB)/same: $(FB)/same.o $(STATIC)
+	$(call SAY,LINK)$(LINK) -o $@ $< $(STATIC) $(LIBS)
+# A host: it sees public headers alone.
+$(FB)/allocations.o: $(FAULTS_DIR)/allocations.c $(B)/.flags
+	@mkdir -p $(@D)
+	$(call SAY,CC)$(HOST_COMPILE) -MMD -MP -c $< -o $@
+$(FB)/allocations: $(FB)/allocations.o $(SHARED)
+	$(call SAY,LINK)$(LINK) -o $@ $< $(SHARED) $(call RPATH,$(FB),$(LIBOUT))
+tests: $(FAULTS)
+check-faults: all $(FAULTS) ## make allocations, file calls and disks fail, and kill runs: the long form, about half an hour
+	@LONG=1 $(FAULTS_RUN) test/check_faults.sh
+-include $(FB)/same.d $(FB)/allocations.d
+.PHONY: check-faults
