@@ -96,6 +96,40 @@ else
 fi
 claim "every training has its run.json" all_exist "$demo"/{teacher,paper}/run.json
 
+# ---- A size is checked before anything is printed ----------------------------------------------------------
+# Weights of a network that takes one size alone.
+cat >"$tmp/save.c" <<'END'
+#include <kdas/model.h>
+int main(int argc, char **argv)
+{
+    kdas_context *context;
+    kdas_model   *model;
+
+    return argc != 3 || kdas_context_create(&context, NULL) || kdas_model_create(&model, context, argv[1], NULL) ||
+           kdas_model_save(model, argv[2]);
+}
+END
+"${CC:-gcc}" -Iinclude -o "$tmp/save" "$tmp/save.c" "$bin/../lib/libkdas.so" -Wl,-rpath,"$bin/../lib"
+claim "weights of TransNetR are written" "$tmp/save" transnetr "$tmp/fixed.safetensors"
+fixed=(--weights "$tmp/fixed.safetensors" --size 64 --threads 1)
+refused_first() # PROGRAM ARGUMENT...
+{
+    fails "'transnetr' takes images of 256x256 alone, not of 64x64" "$@" && [ ! -s "$tmp/out" ] && [ "$(wc -l <"$tmp/err")" = 1 ]
+}
+claim "kdas-evaluate refuses a size first" refused_first kdas-evaluate "${fixed[@]}" --data "$sets"
+claim "kdas-segment refuses a size first" refused_first kdas-segment "${fixed[@]}" --out "$tmp/fixed" "$sets/images/scene00000.png"
+claim "kdas-segment refuses it first in a pipe" refused_first kdas-segment "${fixed[@]}" --raw 64x64:rgb24
+claim "kdas-export refuses a size first" refused_first kdas-export "${fixed[@]}" --out "$tmp/m.onnx"
+claim "kdas-inspect refuses a size first" refused_first kdas-inspect transnetr --size 64
+claim "kdas-inspect refuses it first of a file" refused_first kdas-inspect "$tmp/fixed.safetensors" --size 64
+claim "kdas-distill refuses a size first" refused_first $d --data "$data" --preset baseline --student transnetr --size 64 \
+    --batch 1 --threads 1 "${o[@]}"
+claim "kdas-bench refuses a size first" refused_first kdas-bench --student transnetr --size 64 --threads 1 --profile
+none_first() { fails "no model 'unet9'" kdas-bench --only student --teacher unet9 --size 64 --threads 1 && [ ! -s "$tmp/out" ]; }
+claim "kdas-bench refuses an unknown network first" none_first
+no_table() { fails "nowhere" kdas-evaluate --weights "$best" --threads 1 --data "$tmp/nowhere" && ! grep meanDic "$tmp/out"; }
+claim "kdas-evaluate prints no table of a folder that is not there" no_table
+
 # ---- kdas-export ---------------------------------------------------------------------------------------
 x=kdas-export best=$demo/teacher/best.safetensors
 holds() { grep -aqF -e "$2" "$1"; } # FILE TEXT

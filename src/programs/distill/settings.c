@@ -313,11 +313,16 @@ static const program self = {
     .after =
         "Writes last.kdas (to continue from), best.safetensors (the best epoch on the frames held "
         "out),\n"
-        "log.csv (every term, a line for each epoch), scores.csv, overlays/*.png and report.html; a "
+        "log.csv (every term, a line for each epoch), scores.csv, overlays/*.png and report.html; "
+        "a "
         "teacher\n"
         "trained here is in teacher/, and of several presets each has a folder of its own, with a\n"
         "folder seed-N for each of --seeds in it. summary.csv has mean and spread over the seeds.\n"
-        "Ctrl-C finishes the step, saves and ends with 130; --resume continues from there.",
+        "Ctrl-C, SIGTERM or a terminal that closes (unless under nohup) finishes the step, saves "
+        "and\n"
+        "ends with 130; --resume continues from there. Where nobody reads the output, the training "
+        "goes\n"
+        "on without it and ends with 141.",
 };
 
 /* The command line without options that change no training, for figures_load(). */

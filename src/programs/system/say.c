@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+#include "system/streams.h"
 
 static const char *name = "kdas";
 static bool        drawn; /* a redrawn line stands on the terminal */
@@ -12,6 +13,7 @@ static bool        drawn; /* a redrawn line stands on the terminal */
 void say_as(const char *program)
 {
     name = program;
+    streams_begin();
     signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit then fails, which is said */
 }
 

@@ -12,14 +12,14 @@ enum {
     EXIT_FAILED      = 1,
     EXIT_USAGE       = 2,
     EXIT_INTERRUPTED = 130,
-    EXIT_CLOSED      = 141 /* nobody reads what is written: as if SIGPIPE had ended the program */
+    EXIT_CLOSED      = 141 /* nobody reads what is printed: as if SIGPIPE had ended the program */
 };
 
 #define SAY_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define COUNT(array)     ((int)(sizeof(array) / sizeof((array)[0])))
 
-/* The name that sentences begin with. To be called first: it also lets a write beyond the limit on
- * the size of files fail. */
+/* The name that sentences begin with. To be called first: it also begins to watch the standard
+ * streams (streams.h), and lets a write beyond the limit on the size of files fail. */
 void        say_as(const char *program);
 const char *say_name(void);
 /* "program: sentence" on stderr. */
