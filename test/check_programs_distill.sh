@@ -254,6 +254,20 @@ claim "a run that gets no better stops" stops
 o=(--out "$tmp/bad")
 claim "a missing folder is named" fails "$tmp/nowhere" $d --data "$tmp/nowhere" --preset baseline "${o[@]}" "${small[@]}"
 claim "an objective that needs a teacher says so" fails "teacher" $d --data "$data" "${o[@]}" "${small[@]}"
+nameless() # PATTERN ARGUMENT...: nothing was printed or trained before, and no student is spoken of
+{
+    fails "$1" $d --data "$data" "${small[@]}" "${o[@]}" "${@:2}" && ! grep -q "student" "$tmp/err" && [ ! -s "$tmp/out" ]
+}
+claim "a teacher without maps is not called a student" nameless "'pvt_v2_b0' has no one-channel maps" --teacher pvt_v2_b0 \
+    --teacher-epochs 1 --preset kl
+claim "a network without maps learns no masks" nameless "'pvt_v2_b0' has no one-channel maps" --student pvt_v2_b0 --preset baseline
+dropless() # said once, of two students and two seeds
+{
+    ends 0 "warning: drop_path is 0.3, and 'colonsegnet' .* no effect" $d --data "$data" "${small[@]}" --val-fraction 0 --pictures 0 \
+        --student colonsegnet --drop-path 0.3 --preset baseline --seeds 1,2 --max-steps 1 --out "$tmp/dropless" &&
+        [ "$(grep -c drop_path "$tmp/err")" = 1 ]
+}
+claim "a drop path without effect is said once" dropless
 claim "an unknown student is named" fails "polyp_pvt_b9" $d "${run[@]}" "${o[@]}" --student polyp_pvt_b9
 claim "an unknown preset is named" fails "nonsense" $d "${run[@]}" "${o[@]}" --preset paper,nonsense
 claim "an unknown guidance is named" fails "nonsense" $d "${run[@]}" "${o[@]}" --guidance nonsense

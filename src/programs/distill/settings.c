@@ -215,7 +215,7 @@ static const option options[] = {
     { OPTION_REAL, "--teacher-lr", "X", &given.teacher_lr, 1e-12, 1e3,
       "its learning rate (that of --lr)" },
     { OPTION_REAL, "--drop-path", "X", &given.drop_path, 0, 0.99,
-      "rate of the deepest block (0.1)" },
+      "rate of the deepest block (0.1); ignored, with a warning, by\nnetworks that drop nothing" },
     { OPTION_GROUP, "Objective" },
     { OPTION_TEXT, "--preset", "NAME,...", &given.presets_text, 0, 0,
       "kdas, feature, paper, baseline, kl, attention or\npublished_code (" DEFAULT_PRESET

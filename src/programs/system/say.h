@@ -27,7 +27,7 @@ void say_error(const char *format, ...) SAY_PRINTF(1, 2);
 /* True on success. Else the library's sentence is said, but for a cancel, which the user asked
  * for. */
 bool ok(kdas_status status);
-/* Receives a context's log (kdas_log_fn): warnings and errors are said, the rest is dropped, but
+/* Receives a context's log (kdas_log_fn): errors are said, a warning once, the rest is dropped, but
  * for lines between say_more(true) and say_more(false). */
 void say_more(bool more);
 void say_log(void *user, kdas_log_level level, const char *text);
