@@ -197,6 +197,7 @@ ended_by() # NAME SIGNAL...: one after the other, at once
 claim "a terminal that closes ends a training as Ctrl-C does" ended_by hup HUP
 claim "it can be taken up again" ends 0 "" "${long[@]}" --out "$tmp/hup" --max-steps 1 --resume
 claim "also one that says so several times" ended_by hups HUP HUP HUP
+claim "a limit of CPU time ends it alike" ended_by xcpu XCPU XCPU
 claim "also where the shell then ends it" ended_by hupterm HUP TERM
 under_nohup() # goes on
 {
