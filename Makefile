@@ -230,7 +230,7 @@ $(C_SUITES): %: %.o $(SUPPORT) $(STATIC)
 $(B)/test/check_amx: $(EMULATED)
 $(B)/test/check_stats: $(B)/$(PROGRAM_DIR)/distill/scores/stats.o
 $(B)/test/check_doctor: | $(BINOUT)/kdas-doctor
-$(B)/test/check_tensorboard: $(patsubst %,$(B)/$(PROGRAM_DIR)/%.o,distill/tensorboard system/files system/say)
+$(B)/test/check_tensorboard: $(patsubst %,$(B)/$(PROGRAM_DIR)/%.o,distill/tensorboard system/files system/say system/sink system/streams)
 $(CXX_SUITES): %: %.o $(SUPPORT) $(STATIC)
 	$(call SAY,LINK)$(LINK_CXX) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
 $(B)/test/golden/check_golden: $(GOLDEN_SRC:%.c=$(B)/%.o) $(SUPPORT) $(STATIC)

@@ -9,6 +9,7 @@
 #include "profile_table.h"
 #include "settings.h"
 #include "system/say.h"
+#include "system/stop.h"
 
 static const option options[] = {
     { OPTION_TEXT, "--student", "MODEL", &set.student, 0, 0, "default polyp_pvt_b0" },
@@ -94,6 +95,18 @@ static bool is_fixed(const char *name)
     return kdas_network_describe(name, &network) == KDAS_OK && network.fixed;
 }
 
+/* Whether both are networks, and take the size. Before anything is printed. */
+static bool check_networks(kdas_context *ctx)
+{
+    const char *const name[] = { set.student, set.teacher };
+    bool              good   = true;
+
+    for (int i = 0; good && i < COUNT(name); i++)
+        good = !name[i] || ok(kdas_model_cost(ctx, name[i], set.size[0], set.size[1],
+                                              KDAS_COUNT_MACS, NULL, NULL));
+    return good;
+}
+
 /* The only size that one of the networks takes, else 352. Unknown names are refused later. */
 static void find_size(void)
 {
@@ -129,6 +142,7 @@ static int check_settings(int rest, char **argv)
 
 static void print_head(const kdas_context *ctx)
 {
+    if (set.profile) profile_print_roofline();
     printf("# libkdas %s, %s, threads=%d size=%lldx%lld dtype=%s reps=%lld warm-up=%lld\n",
            kdas_version_string(), kdas_context_device(ctx), kdas_context_threads(ctx),
            (long long)set.size[0], (long long)set.size[1], context_dtype(ctx), (long long)set.reps,
@@ -148,7 +162,7 @@ static void print_head(const kdas_context *ctx)
 int main(int argc, char **argv)
 {
     kdas_context_options o;
-    kdas_context        *ctx;
+    kdas_context        *ctx = NULL;
     int                  rest, code;
     bool                 good;
 
@@ -156,13 +170,16 @@ int main(int argc, char **argv)
     code = args_read(&self, argc, argv, &rest);
     if (code < 0) code = check_settings(rest, argv);
     if (code >= 0) return code;
-    o = context_options(&set.machine);
-    if (!profile_open()) return EXIT_FAILED;
-    if (set.profile && !profile_roofline(&o)) return EXIT_FAILED;
-    if (!ok(kdas_context_create(&ctx, &o))) return EXIT_FAILED;
-    print_head(ctx);
-    good = set.grow ? run_growth(ctx) : run_figures(ctx);
+    o    = context_options(&set.machine);
+    good = profile_open() && (!set.profile || profile_roofline(&o)) &&
+           ok(kdas_context_create(&ctx, &o)) && check_networks(ctx);
+    if (good) {
+        stop_on_signal(ctx);
+        print_head(ctx);
+        good = set.grow ? run_growth(ctx) : run_figures(ctx);
+        stop_on_signal(NULL);
+    }
     kdas_context_destroy(ctx);
-    good &= profile_close();
-    return good ? EXIT_FINE : EXIT_FAILED;
+    good = profile_close(good) && good;
+    return good ? EXIT_FINE : stop_asked() ? EXIT_INTERRUPTED : EXIT_FAILED;
 }

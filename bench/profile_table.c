@@ -8,13 +8,14 @@
 #include <unistd.h>
 #include "arguments/context.h"
 #include "settings.h"
+#include "system/output.h"
 #include "system/say.h"
 
 enum { NODES = 20 }; /* in the table of the most expensive */
 
 static kdas_profile_roofline roofline = { .size = sizeof roofline };
 static kdas_precision half; /* the 16-bit type of networks, where roofline.gemm_bf16 is above 0 */
-static FILE          *tsv;
+static output         tsv;
 
 /* ---- The machine --------------------------------------------------------------------------------- */
 
@@ -48,12 +49,15 @@ bool profile_roofline(const kdas_context_options *options)
            read(ends[0], &half, sizeof half) == sizeof half;
     close(ends[0]);
     waitpid(child, &status, 0);
-    if (!good || status) return false; /* the child has said why */
+    return good && !status; /* else the child has said why */
+}
+
+void profile_print_roofline(void)
+{
     printf("# measured: gemm %.1f GFLOP/s (f32), ", 1e-9 * roofline.gemm);
     if (roofline.gemm_bf16 > 0)
         printf("%.1f GFLOP/s (%s), ", 1e-9 * roofline.gemm_bf16, precision_word(half));
     printf("triad %.1f GB/s\n", 1e-9 * roofline.triad);
-    return true;
 }
 
 /* ---- The file ------------------------------------------------------------------------------------ */
@@ -61,24 +65,18 @@ bool profile_roofline(const kdas_context_options *options)
 bool profile_open(void)
 {
     if (!set.profile_tsv) return true;
-    tsv = fopen(set.profile_tsv, "w");
-    if (!tsv) {
-        say_error("'%s' cannot be written", set.profile_tsv);
-        return false;
-    }
-    fputs("figure\truns\tprogram\top\tnode\tpart\tcalls\tseconds\tflop\tbytes\tprecision\n", tsv);
+    if (!output_open(&tsv, set.profile_tsv)) return false;
+    fputs("figure\truns\tprogram\top\tnode\tpart\tcalls\tseconds\tflop\tbytes\tprecision\n",
+          tsv.file);
     return true;
 }
 
-bool profile_close(void)
+bool profile_close(bool keep)
 {
-    bool good;
-
-    if (!tsv) return true;
-    good = !ferror(tsv);
-    good &= fclose(tsv) == 0;
-    if (!good) say_error("'%s' could not be written to its end", set.profile_tsv);
-    return good;
+    if (!tsv.file) return true;
+    if (keep) return output_close(&tsv);
+    output_drop(&tsv);
+    return true;
 }
 
 /* ---- Sums ---------------------------------------------------------------------------------------- */
@@ -191,10 +189,10 @@ static void print_tables(const kdas_profile_row *rows, int count, int64_t runs)
 
 static void write_rows(const figure *f, const kdas_profile_row *rows, int count)
 {
-    for (int i = 0; tsv && i < count; i++) {
+    for (int i = 0; tsv.file && i < count; i++) {
         const kdas_profile_row *r = &rows[i];
 
-        fprintf(tsv, "%s\t%lld\t%s\t%s\t%s\t%s\t%lld\t%.9f\t%.0f\t%.0f\t%s\n", f->name,
+        fprintf(tsv.file, "%s\t%lld\t%s\t%s\t%s\t%s\t%lld\t%.9f\t%.0f\t%.0f\t%s\n", f->name,
                 (long long)set.reps, r->program, r->op, r->node, kdas_profile_part_name(r->part),
                 (long long)r->calls, r->seconds, r->flop, r->bytes, precision_word(r->precision));
     }

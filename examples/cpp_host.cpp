@@ -91,7 +91,7 @@ try {
     kdas_view            view = kdas_image_view(frame);
     kdas::check(kdas_segmenter_mask(segmenter.get(), &view, mask.data(), 0));
     std::printf("the first pixel is %s\n", mask[0] ? "polyp" : "mucosa");
-    return 0;
+    return std::fflush(stdout) != 0; // a full disk
 } catch (const std::exception &error) {
     std::fprintf(stderr, "cpp_host: %s\n", error.what());
     return 1;

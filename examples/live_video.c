@@ -53,5 +53,5 @@ int main(void)
     kdas_segmenter_destroy(segmenter);
     kdas_model_destroy(model);
     kdas_context_destroy(context);
-    return status != KDAS_OK;
+    return status != KDAS_OK || fflush(stdout) != 0; /* a full disk */
 }

@@ -148,5 +148,5 @@ int main(int argc, char **argv)
     free(polyps);
     free(c.nv12);
     close(c.fd);
-    return status != KDAS_OK || ended;
+    return status != KDAS_OK || ended || fflush(stdout) != 0; /* a full disk */
 }

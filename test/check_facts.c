@@ -8,70 +8,32 @@
 #include "io/safetensors.h"
 #include "model/model.h"
 #include "support/check_util.h"
+#include "support/facts_util.h"
 #include "support/files.h"
 #include "support/told.h"
 #include "support/train_util.h"
-
-static kd_test_meter meter;
-static kdas_context *ctx;
-
-static void setup(void)
-{
-    kd_test_folder_make();
-    memset(&meter, 0, sizeof meter);
-    ctx = kd_test_device("cpu", &meter);
-}
-
-static void teardown(void)
-{
-    kdas_context_destroy(ctx);
-    kd_test_assert_given_back(&meter);
-    kd_test_folder_remove();
-}
-
-static kdas_model *make(const char *network)
-{
-    kdas_model_options o;
-    kdas_model        *m;
-
-    kdas_model_options_init(&o, sizeof o);
-    o.trainable = 0;
-    kd_assert_ok(kdas_model_create(&m, ctx, network, &o));
-    return m;
-}
-
-static void assert_fact(const kdas_model *m, const char *key, const char *value)
-{
-    const char *is = kdas_model_fact(m, key);
-
-    if (!value)
-        ck_assert_msg(is == NULL, "%s is '%s', not unset", key, is);
-    else
-        ck_assert_msg(is && strcmp(is, value) == 0, "%s is '%s', not '%s'", key, is ? is : "unset",
-                      value);
-}
 
 /* ---- one by one ---- */
 
 START_TEST(facts_are_set_read_and_removed)
 {
-    kdas_model *m   = make("lite_fpn0");
+    kdas_model *m   = kd_test_frozen("lite_fpn0");
     const char *key = NULL;
 
-    assert_fact(m, "width", NULL);
+    kd_test_assert_fact(m, "width", NULL);
     kd_assert_ok(kdas_model_set_fact(m, "width", "64"));
     kd_assert_ok(kdas_model_set_fact(m, "a.b_c-1", "caf\xC3\xA9 \"x\" \\"));
-    assert_fact(m, "width", "64");
+    kd_test_assert_fact(m, "width", "64");
     ck_assert_str_eq(kdas_model_fact_at(m, 0, &key), "caf\xC3\xA9 \"x\" \\");
     ck_assert_str_eq(key, "a.b_c-1");
     ck_assert_str_eq(kdas_model_fact_at(m, 1, NULL), "64");
     ck_assert_ptr_null(kdas_model_fact_at(m, 2, &key));
     ck_assert_ptr_null(kdas_model_fact_at(m, -1, &key));
     kd_assert_ok(kdas_model_set_fact(m, "width", kdas_model_fact(m, "width")));
-    assert_fact(m, "width", "64");
+    kd_test_assert_fact(m, "width", "64");
     kd_assert_ok(kdas_model_set_fact(m, "width", NULL));
     kd_assert_ok(kdas_model_set_fact(m, "width", NULL));
-    assert_fact(m, "width", NULL);
+    kd_test_assert_fact(m, "width", NULL);
     ck_assert_ptr_null(kdas_model_fact(NULL, "width"));
     ck_assert_ptr_null(kdas_model_fact(m, NULL));
     kdas_model_destroy(m);
@@ -80,7 +42,7 @@ END_TEST
 
 START_TEST(what_no_file_can_hold_is_refused)
 {
-    kdas_model *m = make("lite_fpn0");
+    kdas_model *m = kd_test_frozen("lite_fpn0");
     char        text[4100], key[80];
 
     kd_assert_status(kdas_model_set_fact(m, "", "1"), KDAS_EINVAL);
@@ -108,43 +70,44 @@ START_TEST(what_no_file_can_hold_is_refused)
         kd_assert_ok(kdas_model_set_fact(m, key, "1"));
     }
     kd_assert_status(kdas_model_set_fact(m, "more", "1"), KDAS_EINVAL);
-    assert_fact(m, "more", NULL);
+    kd_test_assert_fact(m, "more", NULL);
     kd_assert_ok(kdas_model_set_fact(m, "f3", "2"));
-    assert_fact(m, "f3", "2");
+    kd_test_assert_fact(m, "f3", "2");
     kdas_model_destroy(m);
 }
 END_TEST
 
 START_TEST(a_default_does_not_replace_what_the_host_has_set)
 {
-    kdas_model *m = make("lite_fpn0");
+    kdas_model *m = kd_test_frozen("lite_fpn0");
 
     kd_assert_ok(kdas_model_default_fact(m, "width", "64"));
     kd_assert_ok(kdas_model_default_fact(m, "width", "96"));
-    assert_fact(m, "width", "96");
+    kd_test_assert_fact(m, "width", "96");
     kd_assert_ok(kdas_model_set_fact(m, "width", "128"));
     kd_assert_ok(kdas_model_default_fact(m, "width", "96"));
     kd_assert_ok(kdas_model_default_fact(m, "width", NULL));
-    assert_fact(m, "width", "128");
+    kd_test_assert_fact(m, "width", "128");
     kdas_model_destroy(m);
 }
 END_TEST
 
 START_TEST(any_allocation_of_a_fact_may_fail)
 {
-    kdas_model *m  = make("lite_fpn0");
+    kdas_model *m  = kd_test_frozen("lite_fpn0");
     kdas_status st = KDAS_ENOMEM;
 
     for (long k = 1; st != KDAS_OK; k++) {
-        meter.fail_at = meter.taken + k;
-        st            = kdas_model_set_fact(m, "height", "352");
-        meter.fail_at = 0;
-        assert_fact(m, "height", st == KDAS_OK ? "352" : NULL);
+        kd_test_facts.meter.fail_at = kd_test_facts.meter.taken + k;
+        st                          = kdas_model_set_fact(m, "height", "352");
+        kd_test_facts.meter.fail_at = 0;
+        kd_test_assert_fact(m, "height", st == KDAS_OK ? "352" : NULL);
     }
-    meter.fail_at = meter.taken + 1; /* a value as short as before needs nothing */
+    kd_test_facts.meter.fail_at =
+        kd_test_facts.meter.taken + 1; /* a value as short as before needs nothing */
     kd_assert_ok(kdas_model_set_fact(m, "height", "96"));
-    meter.fail_at = 0;
-    assert_fact(m, "height", "96");
+    kd_test_facts.meter.fail_at = 0;
+    kd_test_assert_fact(m, "height", "96");
     kdas_model_destroy(m);
 }
 END_TEST
@@ -153,7 +116,7 @@ START_TEST(a_size_is_one_that_can_be_run)
 {
     static const char *const bad[][2] = { { "100", "96" }, { "96", "x" },   { "0", "96" },
                                           { "-32", "96" }, { "96 ", "96" }, { "96", "99999968" } };
-    kdas_model              *m        = make("lite_fpn0");
+    kdas_model              *m        = kd_test_frozen("lite_fpn0");
     int64_t                  h, w;
 
     ck_assert_int_eq(kdas_model_input_size(m, &h, &w), 0);
@@ -187,7 +150,7 @@ END_TEST
 START_TEST(facts_travel_with_the_weights)
 {
     const char *path = kd_test_path("w.safetensors");
-    kdas_model *m    = make("lite_fpn0"), *copy;
+    kdas_model *m    = kd_test_frozen("lite_fpn0"), *copy;
     kdas_file  *file;
 
     kd_assert_ok(kdas_model_set_fact(m, "height", "96"));
@@ -196,7 +159,7 @@ START_TEST(facts_travel_with_the_weights)
     kd_assert_ok(kdas_model_save(m, path));
     kdas_model_destroy(m);
 
-    kd_assert_ok(kdas_file_open(&file, ctx, path));
+    kd_assert_ok(kdas_file_open(&file, kd_test_facts.ctx, path));
     ck_assert_int_eq(kdas_file_type(file), KDAS_FILE_WEIGHTS);
     ck_assert_str_eq(kdas_file_network(file), "lite_fpn0");
     ck_assert_str_eq(kdas_file_fact(file, "network"), "lite_fpn0");
@@ -206,18 +169,18 @@ START_TEST(facts_travel_with_the_weights)
     ck_assert_ptr_null(kdas_file_fact(file, "epoch"));
     kdas_file_destroy(file);
 
-    m = make("lite_fpn0");
+    m = kd_test_frozen("lite_fpn0");
     kd_assert_ok(kdas_model_set_fact(m, "seed", "7")); /* of other values, which are gone */
     kd_assert_ok(kdas_model_load(m, path, NULL));
-    assert_fact(m, "height", "96");
-    assert_fact(m, "hospital", "\xC3\x85rhus \"N\"");
-    assert_fact(m, "seed", NULL);
-    assert_fact(m, "version", NULL);
+    kd_test_assert_fact(m, "height", "96");
+    kd_test_assert_fact(m, "hospital", "\xC3\x85rhus \"N\"");
+    kd_test_assert_fact(m, "seed", NULL);
+    kd_test_assert_fact(m, "version", NULL);
     ck_assert_str_eq(kdas_model_source(m, 0), path);
     ck_assert_ptr_null(kdas_model_source(m, 1));
-    copy = make("lite_fpn0");
+    copy = kd_test_frozen("lite_fpn0");
     kd_assert_ok(kdas_model_copy(copy, m));
-    assert_fact(copy, "width", "64");
+    kd_test_assert_fact(copy, "width", "64");
     ck_assert_ptr_null(kdas_model_fact_at(copy, 3, NULL));
     kdas_model_destroy(copy);
     kdas_model_destroy(m);
@@ -234,7 +197,7 @@ static void write_file(const char *path, const kdas_model *m, const char *const 
     const char   *name;
     int32_t       count = 0;
 
-    kd_assert_ok(kd_st_writer_create(&w, ctx));
+    kd_assert_ok(kd_st_writer_create(&w, kd_test_facts.ctx));
     for (; (name = kdas_model_tensor(m, count, &rank, dims, NULL)); count++) {
         int64_t n = 1;
 
@@ -258,26 +221,27 @@ START_TEST(files_of_others_load_without_facts)
                                             { "kdas.mean", "a\nb" }, { "kdas.width", "96" },
                                             { "height", "96" },      { NULL, NULL } };
     const char              *path       = kd_test_path("w.safetensors");
-    kdas_model              *m = make("lite_fpn0"), *opened = NULL;
+    kdas_model              *m = kd_test_frozen("lite_fpn0"), *opened = NULL;
     kdas_file               *file;
 
     write_file(path, m, NULL);
     kd_assert_ok(kdas_model_set_fact(m, "height", "64"));
     kd_assert_ok(kdas_model_load(m, path, NULL));
     ck_assert_ptr_null(kdas_model_fact_at(m, 0, NULL));
-    kd_assert_ok(kdas_file_open(&file, ctx, path));
+    kd_assert_ok(kdas_file_open(&file, kd_test_facts.ctx, path));
     ck_assert_ptr_null(kdas_file_network(file));
     ck_assert_ptr_null(kdas_file_fact(file, "version"));
     ck_assert_ptr_null(kdas_file_text(file, 0, NULL));
     kdas_file_destroy(file);
 
-    kd_assert_status(kdas_model_open(&opened, ctx, NULL, path, NULL, NULL), KDAS_ENOTFOUND);
+    kd_assert_status(kdas_model_open(&opened, kd_test_facts.ctx, NULL, path, NULL, NULL),
+                     KDAS_ENOTFOUND);
     kd_assert_sentence("w.safetensors");
     ck_assert_ptr_null(opened);
     write_file(path, m, texts);
-    kd_assert_ok(kdas_model_open(&opened, ctx, "lite_fpn0", path, NULL,
+    kd_assert_ok(kdas_model_open(&opened, kd_test_facts.ctx, "lite_fpn0", path, NULL,
                                  NULL)); /* whose "model" is not ours */
-    assert_fact(opened, "width", "96");
+    kd_test_assert_fact(opened, "width", "96");
     ck_assert_ptr_null(kdas_model_fact_at(opened, 1, NULL));
     kdas_model_destroy(opened);
     kdas_model_destroy(m);
@@ -287,7 +251,7 @@ END_TEST
 START_TEST(a_load_of_a_part_keeps_the_facts)
 {
     const char       *path = kd_test_path("w.safetensors");
-    kdas_model       *m    = make("lite_fpn0");
+    kdas_model       *m    = kd_test_frozen("lite_fpn0");
     kdas_load_options o;
 
     kd_assert_ok(kdas_model_set_fact(m, "height", "96"));
@@ -296,14 +260,14 @@ START_TEST(a_load_of_a_part_keeps_the_facts)
     kdas_load_options_init(&o, sizeof o);
     o.part = "backbone.";
     kd_assert_ok(kdas_model_load(m, path, &o));
-    assert_fact(m, "height", "64");
+    kd_test_assert_fact(m, "height", "64");
     ck_assert_str_eq(kdas_model_source(m, 0), path);
     kd_assert_ok(kdas_model_load(m, path, &o));
     ck_assert_str_eq(kdas_model_source(m, 1), path);
     kd_assert_status(kdas_model_load(m, kd_test_path("none"), NULL), KDAS_ENOTFOUND);
-    assert_fact(m, "height", "64");
+    kd_test_assert_fact(m, "height", "64");
     kd_assert_ok(kdas_model_load(m, path, NULL));
-    assert_fact(m, "height", "96");
+    kd_test_assert_fact(m, "height", "96");
     ck_assert_ptr_null(kdas_model_source(m, 1));
     kdas_model_destroy(m);
 }
@@ -312,38 +276,41 @@ END_TEST
 START_TEST(a_file_names_its_network)
 {
     const char *path = kd_test_path("w.safetensors");
-    kdas_model *m    = make("lite_fpn0"), *opened;
+    kdas_model *m    = kd_test_frozen("lite_fpn0"), *opened;
 
     kd_assert_ok(kdas_model_save(m, path));
     kdas_model_destroy(m);
-    kd_assert_ok(kdas_model_open(&opened, ctx, NULL, path, NULL, NULL));
+    kd_assert_ok(kdas_model_open(&opened, kd_test_facts.ctx, NULL, path, NULL, NULL));
     ck_assert_str_eq(kdas_model_network(opened), "lite_fpn0");
     kdas_model_destroy(opened);
-    kd_assert_status(kdas_model_open(&opened, ctx, "polyp_pvt_b0", path, NULL, NULL), KDAS_EINVAL);
+    kd_assert_status(kdas_model_open(&opened, kd_test_facts.ctx, "polyp_pvt_b0", path, NULL, NULL),
+                     KDAS_EINVAL);
     kd_assert_sentence("lite_fpn0, not of polyp_pvt_b0");
     ck_assert_ptr_null(opened);
-    kd_assert_status(kdas_model_open(&opened, ctx, NULL, kd_test_path("no"), NULL, NULL),
-                     KDAS_ENOTFOUND);
+    kd_assert_status(
+        kdas_model_open(&opened, kd_test_facts.ctx, NULL, kd_test_path("no"), NULL, NULL),
+        KDAS_ENOTFOUND);
     kd_test_write(kd_test_path("text"), "these are no weights", 20);
-    kd_assert_status(kdas_model_open(&opened, ctx, NULL, kd_test_path("text"), NULL, NULL),
-                     KDAS_EFORMAT);
+    kd_assert_status(
+        kdas_model_open(&opened, kd_test_facts.ctx, NULL, kd_test_path("text"), NULL, NULL),
+        KDAS_EFORMAT);
 }
 END_TEST
 
 START_TEST(any_allocation_of_a_load_may_fail)
 {
     const char *path = kd_test_path("w.safetensors");
-    kdas_model *m    = make("lite_fpn0");
+    kdas_model *m    = kd_test_frozen("lite_fpn0");
     kdas_status st   = KDAS_ENOMEM;
 
     kd_assert_ok(kdas_model_set_fact(m, "height", "96"));
     kd_assert_ok(kdas_model_save(m, path));
     kd_assert_ok(kdas_model_set_fact(m, "height", "64"));
     for (long k = 1; st != KDAS_OK; k += 1 + k / 8) {
-        meter.fail_at = meter.taken + k;
-        st            = kdas_model_load(m, path, NULL);
-        meter.fail_at = 0;
-        assert_fact(m, "height", st == KDAS_OK ? "96" : "64");
+        kd_test_facts.meter.fail_at = kd_test_facts.meter.taken + k;
+        st                          = kdas_model_load(m, path, NULL);
+        kd_test_facts.meter.fail_at = 0;
+        kd_test_assert_fact(m, "height", st == KDAS_OK ? "96" : "64");
         ck_assert_int_eq(kdas_model_source(m, 0) != NULL, st == KDAS_OK);
     }
     kdas_model_destroy(m);
@@ -357,7 +324,7 @@ START_TEST(a_step_tells_the_weights_what_they_learn_from)
     kd_test_rig_options o = kd_test_rig_usual();
     kd_test_rig         rig;
 
-    o.meter         = &meter;
+    o.meter         = &kd_test_facts.meter;
     o.teacher       = NULL;
     o.loss.tau      = 3;
     o.loss.guidance = "none";
@@ -367,16 +334,16 @@ START_TEST(a_step_tells_the_weights_what_they_learn_from)
     kd_assert_ok(
         kdas_model_default_fact(rig.student, "epoch", "12")); /* as loaded weights have it */
     kd_test_rig_step(&rig, 0);
-    assert_fact(rig.student, "height", "32");
-    assert_fact(rig.student, "width", "64");
-    assert_fact(rig.student, "epoch", NULL);
-    assert_fact(rig.student, "mean", KDAS_INPUT_MEAN);
-    assert_fact(rig.student, "deviation", KDAS_INPUT_DEVIATION);
-    assert_fact(rig.student, "colour", "RGB");
-    assert_fact(rig.student, "objective", "baseline with tau 3");
+    kd_test_assert_fact(rig.student, "height", "32");
+    kd_test_assert_fact(rig.student, "width", "64");
+    kd_test_assert_fact(rig.student, "epoch", NULL);
+    kd_test_assert_fact(rig.student, "mean", KDAS_INPUT_MEAN);
+    kd_test_assert_fact(rig.student, "deviation", KDAS_INPUT_DEVIATION);
+    kd_test_assert_fact(rig.student, "colour", "RGB");
+    kd_test_assert_fact(rig.student, "objective", "baseline with tau 3");
     kd_assert_ok(kdas_model_set_fact(rig.student, "height", "96"));
     kd_test_rig_step(&rig, 1);
-    assert_fact(rig.student, "height", "96");
+    kd_test_assert_fact(rig.student, "height", "96");
     kd_test_rig_finish(&rig);
 }
 END_TEST
@@ -404,8 +371,8 @@ START_TEST(of_several_scales_the_middle_one_counts)
         step_at(&rig, 96, 64);
         step_at(&rig, 32, 32);
         step_at(&rig, 64, 32);
-        assert_fact(rig.student, "height", "64");
-        assert_fact(rig.student, "width", "32");
+        kd_test_assert_fact(rig.student, "height", "64");
+        kd_test_assert_fact(rig.student, "width", "32");
     }
     kd_test_rig_finish(&rig);
 }
@@ -422,7 +389,7 @@ START_TEST(the_normalisation_is_that_of_the_batches)
     ck_assert_int_eq(
         sscanf(KDAS_INPUT_DEVIATION, "%lf %lf %lf", &deviation[0], &deviation[1], &deviation[2]),
         3);
-    kd_assert_ok(kdas_batch_create(&batch, ctx, 1, 32, 32));
+    kd_assert_ok(kdas_batch_create(&batch, kd_test_facts.ctx, 1, 32, 32));
     kd_assert_ok(kdas_batch_set(batch, 0, &view, NULL));
     for (int c = 0; c < 3; c++)
         ck_assert_double_eq_tol(kdas_batch_images(batch)[c], (1 - mean[c]) / deviation[c], 1e-5);
@@ -483,7 +450,7 @@ START_TEST(a_segmenter_takes_size_and_threshold_from_the_weights)
     kd_test_rig            rig;
 
     o.log   = t.rig.log;
-    o.meter = &meter;
+    o.meter = &kd_test_facts.meter;
     kd_test_rig_make(&rig, &o);
     kd_test_said[0] = 0;
     is              = options_of(rig.teacher, NULL);
@@ -544,7 +511,7 @@ static Suite *facts_suite(void)
     TCase *steps = tcase_create("steps");
     TCase *used  = tcase_create("used");
 
-    tcase_add_checked_fixture(each, setup, teardown);
+    tcase_add_checked_fixture(each, kd_test_facts_setup, kd_test_facts_teardown);
     tcase_add_test(each, facts_are_set_read_and_removed);
     tcase_add_test(each, what_no_file_can_hold_is_refused);
     tcase_add_test(each, a_default_does_not_replace_what_the_host_has_set);
@@ -552,7 +519,7 @@ static Suite *facts_suite(void)
     tcase_add_test(each, a_size_is_one_that_can_be_run);
     suite_add_tcase(s, each);
 
-    tcase_add_checked_fixture(files, setup, teardown);
+    tcase_add_checked_fixture(files, kd_test_facts_setup, kd_test_facts_teardown);
     tcase_add_test(files, facts_travel_with_the_weights);
     tcase_add_test(files, files_of_others_load_without_facts);
     tcase_add_test(files, a_load_of_a_part_keeps_the_facts);
@@ -560,14 +527,14 @@ static Suite *facts_suite(void)
     tcase_add_test(files, any_allocation_of_a_load_may_fail);
     suite_add_tcase(s, files);
 
-    tcase_add_checked_fixture(steps, setup, teardown);
+    tcase_add_checked_fixture(steps, kd_test_facts_setup, kd_test_facts_teardown);
     tcase_add_test(steps, a_step_tells_the_weights_what_they_learn_from);
     tcase_add_test(steps, of_several_scales_the_middle_one_counts);
     tcase_add_test(steps, the_normalisation_is_that_of_the_batches);
     tcase_add_test(steps, an_objective_is_put_into_words);
     suite_add_tcase(s, steps);
 
-    tcase_add_checked_fixture(used, setup, teardown);
+    tcase_add_checked_fixture(used, kd_test_facts_setup, kd_test_facts_teardown);
     tcase_add_test(used, a_segmenter_takes_size_and_threshold_from_the_weights);
     tcase_add_test(used, an_evaluation_without_a_size_is_one_at_the_weights_own);
     suite_add_tcase(s, used);

@@ -6,48 +6,10 @@
 #include "io/json.h"
 #include "model/model.h"
 #include "support/check_util.h"
+#include "support/facts_util.h"
 #include "support/files.h"
 #include "support/told.h"
 #include "support/train_util.h"
-
-static kd_test_meter meter;
-static kdas_context *ctx;
-
-static void setup(void)
-{
-    kd_test_folder_make();
-    memset(&meter, 0, sizeof meter);
-    ctx = kd_test_device("cpu", &meter);
-}
-
-static void teardown(void)
-{
-    kdas_context_destroy(ctx);
-    kd_test_assert_given_back(&meter);
-    kd_test_folder_remove();
-}
-
-static kdas_model *make(const char *network)
-{
-    kdas_model_options o;
-    kdas_model        *m;
-
-    kdas_model_options_init(&o, sizeof o);
-    o.trainable = 0;
-    kd_assert_ok(kdas_model_create(&m, ctx, network, &o));
-    return m;
-}
-
-static void assert_fact(const kdas_model *m, const char *key, const char *value)
-{
-    const char *is = kdas_model_fact(m, key);
-
-    if (!value)
-        ck_assert_msg(is == NULL, "%s is '%s', not unset", key, is);
-    else
-        ck_assert_msg(is && strcmp(is, value) == 0, "%s is '%s', not '%s'", key, is ? is : "unset",
-                      value);
-}
 
 /* ---- facts ---- */
 
@@ -62,20 +24,20 @@ START_TEST(a_run_tells_the_weights_all)
     kd_test_train_make(&s, &o, kd_test_path("out"));
     kd_assert_ok(kdas_model_set_fact(s.rig.student, "threshold", "0.4"));
     kd_assert_ok(kd_test_train(&s));
-    m = make(kdas_model_network(s.rig.student));
+    m = kd_test_frozen(kdas_model_network(s.rig.student));
     kd_assert_ok(kdas_model_load(m, kd_test_path("out/best.safetensors"), NULL));
-    assert_fact(m, "height", "32");
-    assert_fact(m, "width", "32");
-    assert_fact(m, "threshold", "0.4");
-    assert_fact(m, "seed", "5");
+    kd_test_assert_fact(m, "height", "32");
+    kd_test_assert_fact(m, "width", "32");
+    kd_test_assert_fact(m, "threshold", "0.4");
+    kd_test_assert_fact(m, "seed", "5");
     snprintf(text, sizeof text, "%lld", (long long)s.saw.last_epoch.best_epoch);
-    assert_fact(m, "epoch", text);
+    kd_test_assert_fact(m, "epoch", text);
     snprintf(text, sizeof text, "%.6g", s.saw.last_epoch.best_dice);
-    assert_fact(m, "validation_dice", text);
+    kd_test_assert_fact(m, "validation_dice", text);
     snprintf(text, sizeof text, "%016llx", (unsigned long long)kdas_dataset_hash(s.frames));
-    assert_fact(m, "training_frames", text);
+    kd_test_assert_fact(m, "training_frames", text);
     snprintf(text, sizeof text, "%016llx", (unsigned long long)kdas_dataset_hash(s.validation));
-    assert_fact(m, "validation_frames", text);
+    kd_test_assert_fact(m, "validation_frames", text);
     ck_assert_ptr_nonnull(kdas_model_fact(m, "objective"));
     kdas_model_destroy(m);
     kd_test_train_finish(&s);
@@ -90,7 +52,7 @@ START_TEST(a_resume_restores_the_facts_but_for_the_hosts)
 
     t.train.epochs = 1;
     kd_test_run_whole(&t);
-    kd_assert_ok(kdas_file_open(&file, ctx, kd_test_path("out/last.kdas")));
+    kd_assert_ok(kdas_file_open(&file, kd_test_facts.ctx, kd_test_path("out/last.kdas")));
     ck_assert_int_eq(kdas_file_type(file), KDAS_FILE_CHECKPOINT);
     ck_assert_str_eq(kdas_file_network(file), "polyp_pvt_b0");
     ck_assert_str_eq(kdas_file_fact(file, "width"), "32");
@@ -101,9 +63,9 @@ START_TEST(a_resume_restores_the_facts_but_for_the_hosts)
     kd_test_run_make(&run, &t);
     kd_assert_ok(kdas_model_set_fact(run.rig.student, "width", "64"));
     kd_assert_ok(kd_test_run_train(&run));
-    assert_fact(run.rig.student, "height", "32");
-    assert_fact(run.rig.student, "width", "64");
-    assert_fact(run.rig.student, "epoch", "1");
+    kd_test_assert_fact(run.rig.student, "height", "32");
+    kd_test_assert_fact(run.rig.student, "width", "64");
+    kd_test_assert_fact(run.rig.student, "epoch", "1");
     kd_test_run_finish(&run);
 }
 END_TEST
@@ -163,7 +125,7 @@ START_TEST(a_manifest_stands_beside_the_checkpoint)
     char        *text, hash[40];
     size_t       n;
     kd_json     *json;
-    kdas_model  *m = make("polyp_pvt_b0");
+    kdas_model  *m = kd_test_frozen("polyp_pvt_b0");
 
     kd_assert_ok(kdas_model_save(m, weights));
     kdas_model_destroy(m);
@@ -177,7 +139,7 @@ START_TEST(a_manifest_stands_beside_the_checkpoint)
         t.train.max_steps = 3;
     }
     text = (char *)kd_test_read(kd_test_path("out/run.json"), &n);
-    kd_assert_ok(kd_json_parse(&json, ctx, text, n, 1000));
+    kd_assert_ok(kd_json_parse(&json, kd_test_facts.ctx, text, n, 1000));
     ck_assert_str_eq(text_at(json, "format"), "kdas-run");
     ck_assert_str_eq(text_at(json, "libkdas"), kdas_version_string());
     ck_assert_str_eq(text_at(json, "command"), "train \"it\"\n\xEF\xBF\xBD \xC3\xA9");
@@ -239,7 +201,7 @@ int main(void)
     SRunner *runner = srunner_create(suite);
     int      failed;
 
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, kd_test_facts_setup, kd_test_facts_teardown);
     tcase_add_loop_test(tc, a_run_tells_the_weights_all, 0, 2);
     tcase_add_test(tc, a_resume_restores_the_facts_but_for_the_hosts);
     tcase_add_test(tc, a_teacher_at_another_size_is_said);

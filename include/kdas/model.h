@@ -51,7 +51,9 @@ typedef struct kdas_model kdas_model;
 typedef struct kdas_model_options {
     size_t   size;
     uint64_t seed; /* of the initial values and of drop path; default 1 */
-    /* Rate at the deepest block, rising linearly from 0. transnetr: of its dropouts. Default 0.1 */
+    /* Rate at the deepest block, rising linearly from 0. transnetr: of its dropouts. Networks whose
+     * authors drop nothing ignore it; a rate above 0 that is not the default is then warned of in
+     * the log (since 0.4). Default 0.1 */
     float   drop_path;
     int32_t trainable; /* 0: inference only, without memory for gradients; default 1 */
 } kdas_model_options;
@@ -110,6 +112,8 @@ KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
  * then. `prefix` and `part` apply to the names that result. Batch counters may be missing if the
  * file has none.
  * Values: a NaN, an infinity or a negative running variance is refused (since 0.4).
+ * A tensor that no op reads (kdas_model_idle), such as the classifier of a backbone, may be missing
+ * or have another shape: the model then keeps its own values, and the log says so (since 0.4).
  *
  * KDAS_EIO; KDAS_EFORMAT (a damaged file, or one of another kind, which the message names, with
  * what to do); KDAS_ENOTFOUND (a tensor is missing or unknown; no such part or entry), KDAS_ESHAPE:

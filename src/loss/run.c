@@ -36,8 +36,8 @@ static kdas_status check_models(const kdas_loss *loss, const kdas_model *student
         return kd_fail(KDAS_EINVAL, "teacher, student and loss are not of one context");
     if (kdas_model_maps(student) == 0 && (guided || has_seg(loss) || !kdas_loss_needs_taps(loss)))
         return kd_fail(KDAS_EINVAL,
-                       "student '%s' has no one-channel maps: it can learn features alone, with "
-                       "seg_weight 0 and guidance \"none\"",
+                       "'%s' has no one-channel maps to learn masks with: it can learn features "
+                       "alone, with seg_weight 0 and guidance \"none\"",
                        student->def->name);
     if (teacher && guided && kdas_model_maps(teacher) == 0)
         return kd_fail(KDAS_EINVAL,

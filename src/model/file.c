@@ -132,6 +132,25 @@ static kdas_status pair(kd_pairing *p, const kdas_load_options *o)
     return st == KDAS_ENOTFOUND || st == KDAS_ESHAPE ? kd_pairing_explain(p, st) : st;
 }
 
+/* What no op reads may have another shape: a classifier of other classes. */
+static void tell_left(const kd_pairing *p, kdas_context *ctx)
+{
+    const char *path = kd_weights_path(p->file);
+
+    if (p->lefts == 1)
+        kd_info(
+            ctx,
+            "'%s': the tensor '%.200s' has another shape than model '%s' wants; the network never "
+            "reads it, and the model keeps its own values",
+            path, p->left->name, p->network);
+    if (p->lefts > 1)
+        kd_info(
+            ctx,
+            "'%s': the tensor '%.200s' and %d more have other shapes than model '%s' wants; the "
+            "network never reads them, and the model keeps its own values",
+            path, p->left->name, p->lefts - 1, p->network);
+}
+
 kdas_status kdas_model_load(kdas_model *m, const char *path, const kdas_load_options *options)
 {
     kdas_load_options o;
@@ -156,6 +175,7 @@ kdas_status kdas_model_load(kdas_model *m, const char *path, const kdas_load_opt
     KD_TRY(arrival_init(&a, m, file));
     KD_TRY(read_all(&p, m, file, o.as_published));
     arrival_take(&a, m, is_whole(&p, m));
+    tell_left(&p, m->ctx);
 done:
     arrival_finish(&a, m);
     kd_pairing_end(&p);

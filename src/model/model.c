@@ -5,9 +5,13 @@
 
 /* ---- make ---- */
 
+#define USUAL_DROP_PATH 0.1f
+
 void kdas_model_options_init(kdas_model_options *options, size_t size)
 {
-    kdas_model_options defaults = { .size = size, .seed = 1, .drop_path = 0.1f, .trainable = 1 };
+    kdas_model_options defaults = {
+        .size = size, .seed = 1, .drop_path = USUAL_DROP_PATH, .trainable = 1
+    };
 
     if (!options || size < sizeof size) return;
     memset(options, 0, size);
@@ -24,6 +28,31 @@ static kdas_status declare(kdas_model *m)
                              kd_desc(1, side, side, 3), 0, NULL, 0));
     KD_RETURN(kd_params_seal(m->params, m->options.trainable));
     return kd_params_init(m->params, m->options.seed);
+}
+
+/* Say where a rate that the host chose drops nothing. */
+static kdas_status tell_drop_path(kdas_model *m)
+{
+    float     rate  = m->options.drop_path;
+    int64_t   side  = kd_model_side(m->def);
+    bool      drops = false;
+    kd_graph *g;
+
+    if (!m->options.trainable || rate <= 0 || rate == USUAL_DROP_PATH) return KDAS_OK;
+    KD_RETURN(kd_model_build(&g, m->ctx, m->def, m->params, KD_TRAIN, kd_desc(1, side, side, 3),
+                             rate, NULL, 0));
+    for (int i = 0; i < kd_graph_nodes(g) && !drops; i++) {
+        const kd_node *node = kd_graph_node(g, i);
+
+        drops = node->kind == KD_NODE_OP &&
+                (node->op == &kd_op_drop_path || node->op == &kd_op_dropout);
+    }
+    kd_graph_destroy(g);
+    if (!drops)
+        kd_warn(m->ctx,
+                "drop_path is %g, and '%s' has no layers that drop anything: it has no effect",
+                (double)rate, m->def->name);
+    return KDAS_OK;
 }
 
 kdas_status kd_model_create(kdas_model **out, kdas_context *ctx, const kd_model_def *def,
@@ -46,6 +75,7 @@ kdas_status kd_model_create(kdas_model **out, kdas_context *ctx, const kd_model_
     m->options = o;
     m->arena   = kd_arena_create(ctx);
     st         = m->arena ? declare(m) : KDAS_ENOMEM;
+    if (st == KDAS_OK) st = tell_drop_path(m);
     if (st != KDAS_OK) {
         kdas_model_destroy(m);
         return st;

@@ -422,7 +422,11 @@ static kdas_status give(kd_pairing *p, int k, const kd_st_tensor *t, kd_piece pi
 
     if (p->part && tensor[k] && !begins_with(t->name + p->renaming.strip, p->part))
         return KDAS_OK; /* a name with the part in front counts before one without */
-    if (!kd_pairing_same_shape(e, t, piece)) return refuse_shape(p, e, t, piece);
+    if (!kd_pairing_same_shape(e, t, piece)) {
+        if (!kd_param_is_idle(e)) return refuse_shape(p, e, t, piece);
+        if (p->lefts++ == 0) p->left = t; /* it may as well be missing */
+        return KDAS_OK;
+    }
     tensor[k] = t;
     return KDAS_OK;
 }

@@ -18,8 +18,10 @@ typedef struct kd_pairing {
     size_t               words_length;  /* 0: all names count */
     kd_renaming          renaming;
     const kd_st_tensor **tensor; /* by entry; NULL: not in the file */
-    const kd_st_tensor *
+    const kd_st_tensor                *
         *second; /* the second half of an entry whose tensor is the first; or NULL */
+    const kd_st_tensor *left;   /* the first tensor of another shape that no op reads; NULL: none */
+    int                 lefts;  /* how many there are: they are left out */
 } kd_pairing;
 
 /* Memory for the pairing of a network's parameters with a file; all are borrowed. */
@@ -52,7 +54,7 @@ int64_t kd_pairing_rename(kd_pairing *p);
 /* Bytes of the words that all names of the set that count begin with, their full stop included. */
 size_t kd_pairing_common(const kd_pairing *p);
 /* Pair by the choice. Fails with the name of the first tensor that is missing, unknown or of
- * another shape. */
+ * another shape, unless no op reads it. */
 kdas_status kd_pairing_make(kd_pairing *p, bool partial, bool extra);
 
 /* Add to the sentence of a failed pairing what the tensors are: another network's, a backbone. */

@@ -56,6 +56,11 @@ kdas_context *kd_test_far_context(kd_test_meter *meter, kdas_log_fn log, void *u
     return make_context("far", meter, log, user, KDAS_PRECISION_F32);
 }
 
+kdas_context *kd_test_logging(kd_test_meter *meter, kdas_log_fn log, void *user)
+{
+    return make_context("cpu", meter, log, user, KDAS_PRECISION_F32);
+}
+
 kdas_context *kd_test_device(const char *device, kd_test_meter *meter)
 {
     return make_context(device, meter, NULL, NULL, KDAS_PRECISION_F32);

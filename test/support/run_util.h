@@ -19,6 +19,8 @@ typedef struct kd_test_meter {
 /* A context on a device ("far": that of far_device.h), with counted memory unless `meter` is NULL, and two threads. Fails the
  * running test if it cannot be made. */
 kdas_context *kd_test_device(const char *device, kd_test_meter *meter);
+/* One on the CPU that says its log. */
+kdas_context *kd_test_logging(kd_test_meter *meter, kdas_log_fn log, void *user);
 /* Whether this CPU has products in bf16; where not, says on standard output that the test is skipped. */
 bool kd_test_can_half(void);
 /* Fail the running test unless all that was taken has been given back. */

@@ -9,7 +9,7 @@
 
 char kd_test_said[1 << 15];
 
-static void keep_line(void *user, kdas_log_level level, const char *text)
+void kd_test_keep_line(void *user, kdas_log_level level, const char *text)
 {
     size_t used = strlen(kd_test_said);
 
@@ -35,7 +35,7 @@ kd_test_told kd_test_told_usual(void)
 {
     kd_test_told t = { .rig = kd_test_rig_usual() };
 
-    t.rig.log = keep_line;
+    t.rig.log = kd_test_keep_line;
     kdas_scene_options_init(&t.frames, sizeof t.frames);
     t.frames.count = 4;
     t.frames.width = t.frames.height = 48;

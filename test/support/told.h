@@ -23,6 +23,7 @@ typedef struct kd_test_run {
 
 /* Lines "W text" for warnings, "I text" for the rest of the log of all runs. */
 extern char kd_test_said[1 << 15];
+void kd_test_keep_line(void *user, kdas_log_level level, const char *text); /* a kdas_log_fn */
 /* How many lines hold both parts. */
 int kd_test_said_count(const char *a, const char *b);
 

@@ -6,7 +6,10 @@
 #include "arguments/args.h"
 
 /* What the exit codes of every program mean. */
-#define EXIT_CODES "0 done, 1 failed, 2 wrong usage, 130 interrupted"
+#define EXIT_CODES                                                                            \
+    "0 done, 1 failed (also if output was lost), 2 wrong usage, 130 interrupted, 141 nobody " \
+    "reads "                                                                                  \
+    "the output"
 
 /* Print the page in roff, with the macros of man(7). */
 void manual_page(const program *p);

@@ -78,6 +78,7 @@ char *weights_size(const kdas_model *model, int64_t size[2])
         size[0] = own[0];
         size[1] = own[1];
     }
+    if (!ok(kdas_model_check_size(model, size[0], size[1]))) return NULL;
     if (!told && !known)
         say_error("warning: the weights do not say for which size they were trained: %s runs at "
                   "%lldx%lld; --size tells another",

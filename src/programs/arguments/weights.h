@@ -34,6 +34,6 @@ kdas_model *weights_open(kdas_context *context, const char *network, const char 
 bool network_size(const kdas_model *model, int64_t size[2]);
 /* Fill in a size of zeros, that of --size where it was not given; where the weights do not say it,
  * a warning does. The sentence about what is run, "polyp_pvt_b0 at 96x96, as --size says", is to be
- * freed. */
+ * freed; NULL after one about a size that the network does not take. */
 char *weights_size(const kdas_model *model, int64_t size[2]);
 #endif

@@ -130,6 +130,21 @@ static bool name_networks(kdas_context *context, settings *s)
     return s->student && s->teacher;
 }
 
+/* Whether every objective can be evaluated with the networks that it is for. */
+static bool networks_fit(const work *w, const kdas_model *teacher)
+{
+    bool fit = !w->teaching.model ||
+               ok(kdas_loss_check(w->teaching.loss, w->teaching.model, NULL, NULL, NULL));
+
+    for (int row = 0; row < w->row_count && fit; row++) {
+        const training *t = work_run(w, row, 0);
+
+        fit = ok(kdas_loss_check(t->loss, t->model, learns_from_teacher(t->loss) ? teacher : NULL,
+                                 NULL, NULL));
+    }
+    return fit;
+}
+
 /* The size: that of --size, of a network that takes one alone, of the teacher's weights, of the
  * student's. */
 static void find_size(settings *s, const kdas_model *teacher, const kdas_model *student)
@@ -166,6 +181,7 @@ static bool prepare(work *w)
     }
     if (!prepare_teacher(w, needed)) return false;
     teacher = w->teacher ? w->teacher : w->teaching.model;
+    if (!networks_fit(w, teacher)) return false;
     student = work_run(w, 0, 0)->model;
     find_size(s, teacher, student);
     return (!teacher || ok(kdas_model_check_size(teacher, s->size[0], s->size[1]))) &&

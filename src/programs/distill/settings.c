@@ -215,7 +215,7 @@ static const option options[] = {
     { OPTION_REAL, "--teacher-lr", "X", &given.teacher_lr, 1e-12, 1e3,
       "its learning rate (that of --lr)" },
     { OPTION_REAL, "--drop-path", "X", &given.drop_path, 0, 0.99,
-      "rate of the deepest block (0.1)" },
+      "rate of the deepest block (0.1); ignored, with a warning, by\nnetworks that drop nothing" },
     { OPTION_GROUP, "Objective" },
     { OPTION_TEXT, "--preset", "NAME,...", &given.presets_text, 0, 0,
       "kdas, feature, paper, baseline, kl, attention or\npublished_code (" DEFAULT_PRESET
@@ -313,11 +313,17 @@ static const program self = {
     .after =
         "Writes last.kdas (to continue from), best.safetensors (the best epoch on the frames held "
         "out),\n"
-        "log.csv (every term, a line for each epoch), scores.csv, overlays/*.png and report.html; a "
+        "log.csv (every term, a line for each epoch), scores.csv, overlays/*.png and report.html; "
+        "a "
         "teacher\n"
         "trained here is in teacher/, and of several presets each has a folder of its own, with a\n"
         "folder seed-N for each of --seeds in it. summary.csv has mean and spread over the seeds.\n"
-        "Ctrl-C finishes the step, saves and ends with 130; --resume continues from there.",
+        "Ctrl-C, SIGTERM, SIGXCPU or a terminal that closes (unless under nohup) finishes the "
+        "step, saves "
+        "and\n"
+        "ends with 130; --resume continues from there. Where nobody reads the output, the training "
+        "goes\n"
+        "on without it and ends with 141.",
 };
 
 /* The command line without options that change no training, for figures_load(). */

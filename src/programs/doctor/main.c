@@ -4,6 +4,7 @@
 #include "doctor/tell.h"
 #include "system/say.h"
 #include "system/stop.h"
+#include "system/streams.h"
 
 /* Open the folders of a list with commas. */
 static bool add_list(patient *p, kdas_context *context, const char *list, bool train,
@@ -85,6 +86,7 @@ int main(int argc, char **argv)
     bool          done;
 
     say_as("kdas-doctor");
+    streams_failed_as(2); /* 1 says that something was found */
     code = settings_read(&p.s, argc, argv);
     if (code >= 0) {
         free(p.s.command);

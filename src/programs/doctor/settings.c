@@ -95,7 +95,8 @@ int settings_read(settings *s, int argc, char **argv)
         .count   = COUNT(options),
         .after   = "docs/doctor.md explains the findings.",
         .exits   = "0 nothing was found, 1 something was found, 2 wrong usage or a\n"
-                   "folder or file that cannot be read or written, 130 interrupted"
+                   "folder, file or output that cannot be read or written, 130 interrupted,\n"
+                   "141 nobody reads the output"
     };
     int rest, code;
 

@@ -16,6 +16,7 @@
 #include "system/output.h"
 #include "system/say.h"
 #include "system/stop.h"
+#include "system/streams.h"
 
 /* ---- Settings -------------------------------------------------------------------------------- */
 
@@ -169,6 +170,7 @@ static bool model_open(kdas_model **out, kdas_context *context)
     *out = network ? weights_open(context, network, set_to.weights, set_to.entry) : NULL;
     if (!*out) return false;
     text = weights_size(*out, set_to.size);
+    if (!text) return false;
     puts(text);
     free(text);
     return true;
@@ -288,12 +290,13 @@ static bool write_table(const char *path, char **dirs, int count, kdas_evaluator
 static bool run(char **dirs, int count, kdas_evaluator **sets, kdas_context *context,
                 kdas_model *model)
 {
-    print_heading();
     for (int i = 0; i < count; i++) {
         if (!ok(kdas_evaluator_create(&sets[i], context))) return false;
         if (model ? !score_model(sets[i], context, model, dirs[i]) : !score_maps(sets[i], context))
             return false;
+        if (i == 0) print_heading();
         print_row(dirs[i], sets[i]);
+        if (streams_lost() && !set_to.csv && !set_to.per_image) break; /* the rest is for nobody */
     }
     if (left_out) printf("\n%s", left_out);
     fflush(stdout);

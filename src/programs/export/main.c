@@ -105,7 +105,7 @@ static bool export_file(kdas_context *context, settings *s)
     if (!model) return false;
     what    = s->free_size ? text_of("%s at any size", s->model) : weights_size(model, s->size);
     options = onnx_options(s);
-    done    = ok(kdas_model_export_onnx(model, s->out, &options));
+    done    = what && ok(kdas_model_export_onnx(model, s->out, &options));
     if (done) report(s, what);
     free(what);
     kdas_model_destroy(model);

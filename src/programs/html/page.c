@@ -1,6 +1,5 @@
 /* page.c - pages of HTML, written from the top down. */
 #include "html/page.h"
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "system/files.h"
@@ -97,15 +96,9 @@ void html_element(FILE *file, const char *open, const char *text, const char *cl
 bool report_begin(report *r, const char *path, const char *title, const char *verdict,
                   const char *subtitle)
 {
-    r->path = text_of("%s", path);
-    r->part = text_of("%s.part", path);
-    r->file = fopen(r->part, "w");
-    if (!r->file) {
-        say_error("cannot write '%s': %s", r->part, strerror(errno));
-        free(r->path);
-        free(r->part);
-        return false;
-    }
+    *r = (report){ 0 };
+    if (!output_open(&r->page, path)) return false;
+    r->file = r->page.file;
     fputs("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
           r->file);
@@ -119,18 +112,11 @@ bool report_begin(report *r, const char *path, const char *title, const char *ve
 
 bool report_end(report *r, bool keep)
 {
-    bool written;
-
     fputs("</main></body></html>\n", r->file);
-    written = !ferror(r->file);
-    if (fclose(r->file) != 0) written = false;
-    if (written && keep && rename(r->part, r->path) != 0) written = false;
-    if (!written) say_error("cannot write '%s': %s", r->path, strerror(errno));
-    if (!written || !keep) remove(r->part);
-    free(r->path);
-    free(r->part);
-    *r = (report){ 0 };
-    return written;
+    r->file = NULL;
+    if (keep) return output_close(&r->page);
+    output_drop(&r->page);
+    return true;
 }
 
 void report_section(report *r, const char *title, const char *text)

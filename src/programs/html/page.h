@@ -4,10 +4,11 @@
 #define PROGRAMS_HTML_PAGE_H
 #include <stdbool.h>
 #include <stdio.h>
+#include "system/output.h"
 
 typedef struct report {
-    FILE *file;
-    char *path, *part; /* the page, and the file beside it that becomes the page at the end */
+    FILE  *file; /* of `page` */
+    output page;
 } report;
 
 /* `verdict` is the page's first line, or NULL. False after a sentence. */

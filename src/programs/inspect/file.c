@@ -187,16 +187,21 @@ static void print_tensors(const kdas_file *file)
 
 /* ---- The whole ---- */
 
-/* The cost of its network at the size that the weights say. */
-static bool print_network(kdas_context *context, const kdas_file *file, const int64_t told[2])
+/* The cost of a file's network. */
+typedef struct cost {
+    const char *why; /* this size; NULL: not a network of this libkdas */
+    int64_t     size[2], parameters;
+    double      macs;
+} cost;
+
+/* At the size that is told, else at that of the weights. */
+static bool find_cost(cost *to, kdas_context *context, const kdas_file *file, const int64_t told[2])
 {
     const char *network = kdas_file_network(file), *name;
-    int64_t     size[2] = { told[0], told[1] }, parameters;
     kdas_model *model   = NULL;
     bool        known   = false, fixed;
-    double      macs;
 
-    printf("%-*s %s\n", COLUMN, "network", network ? network : "not named");
+    *to = (cost){ .size = { told[0], told[1] } };
     for (int32_t i = 0; network && (name = kdas_model_name(i)); i++)
         known = known || !strcmp(name, network);
     if (!known) return true;
@@ -207,19 +212,27 @@ static bool print_network(kdas_context *context, const kdas_file *file, const in
 
         if (fact) kdas_model_set_fact(model, keys[i], fact); /* one that cannot be set is no size */
     }
-    known = kdas_model_input_size(model, told[0] ? NULL : &size[0], told[0] ? NULL : &size[1]);
+    known =
+        kdas_model_input_size(model, told[0] ? NULL : &to->size[0], told[0] ? NULL : &to->size[1]);
     fixed = network_size(model, NULL);
     kdas_model_destroy(model);
-    if (!ok(kdas_model_cost(context, network, size[0], size[1], KDAS_COUNT_MACS, &parameters,
-                            &macs)))
-        return false;
-    printf("%-*s %lld parameters, %.3f GMACs at %lldx%lld, %s\n", COLUMN, "", (long long)parameters,
-           macs / 1e9, (long long)size[0], (long long)size[1],
-           told[0] ? "as --size says"
-           : fixed ? "the only size that it takes"
-           : known ? "the size that the weights were trained for"
-                   : "the default");
-    return true;
+    to->why = told[0] ? "as --size says"
+              : fixed ? "the only size that it takes"
+              : known ? "the size that the weights were trained for"
+                      : "the default";
+    return ok(kdas_model_cost(context, network, to->size[0], to->size[1], KDAS_COUNT_MACS,
+                              &to->parameters, &to->macs));
+}
+
+static void print_network(const kdas_file *file, const cost *c)
+{
+    const char *network = kdas_file_network(file);
+
+    printf("%-*s %s\n", COLUMN, "network", network ? network : "not named");
+    if (c->why)
+        printf("%-*s %lld parameters, %.3f GMACs at %lldx%lld, %s\n", COLUMN, "",
+               (long long)c->parameters, c->macs / 1e9, (long long)c->size[0],
+               (long long)c->size[1], c->why);
 }
 
 static void print_kind(const kdas_file *file, const char *path)
@@ -246,13 +259,15 @@ bool file_inspect(kdas_context *context, const char *path, const int64_t size[2]
     static const char *const of_weights[]    = { "model", NULL };
     static const char *const of_checkpoint[] = { "host.", "notes", "model", "version", NULL };
     kdas_file               *file            = NULL;
-    bool                     done            = ok(kdas_file_open(&file, context, path)), checkpoint;
+    cost                     its;
+    bool done = ok(kdas_file_open(&file, context, path)) && find_cost(&its, context, file, size);
+    bool checkpoint = done && kdas_file_type(file) == KDAS_FILE_CHECKPOINT;
 
-    if (!done) return false;
-    checkpoint = kdas_file_type(file) == KDAS_FILE_CHECKPOINT;
-    print_kind(file, path);
-    done = print_network(context, file, size);
-    done = done && (!checkpoint || print_checkpoint(context, path));
+    if (done) {
+        print_kind(file, path);
+        print_network(file, &its);
+        done = !checkpoint || print_checkpoint(context, path);
+    }
     if (done) {
         const char *prefix = checkpoint ? "facts." : "kdas.";
 

@@ -367,14 +367,16 @@ static kdas_segmenter_options segmenter_options(const settings *s)
     return options;
 }
 
-/* What runs at which size; standard output may be a stream of video. */
-static void introduce(settings *s, const kdas_model *model)
+/* What runs at which size; standard output may be a stream of video. False after a sentence. */
+static bool introduce(settings *s, const kdas_model *model)
 {
     char *text = weights_size(model, s->size);
 
+    if (!text) return false;
     if (s->raw && !s->quiet) fprintf(stderr, "%s: %s\n", say_name(), text);
     if (!s->raw && !s->quiet) puts(text);
     free(text);
+    return true;
 }
 
 static bool open_segmenter(kdas_segmenter **out, kdas_model **model, kdas_context *context,
@@ -384,8 +386,7 @@ static bool open_segmenter(kdas_segmenter **out, kdas_model **model, kdas_contex
 
     s->model = weights_network(context, s->model, WEIGHTS_USUAL, s->weights, "--model");
     *model   = s->model ? weights_open(context, s->model, s->weights, s->entry) : NULL;
-    if (!*model) return false;
-    introduce(s, *model);
+    if (!*model || !introduce(s, *model)) return false;
     options = segmenter_options(s);
     return ok(kdas_segmenter_create(out, *model, &options));
 }

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -103,7 +102,6 @@ kdas_view stream_view(const kdas_view *format, void *memory)
 
 void stream_begin(void)
 {
-    signal(SIGPIPE, SIG_IGN);
 #ifdef F_SETPIPE_SZ
     fcntl(STDIN_FILENO, F_SETPIPE_SZ,
           1 << 20); /* fewer turns for each frame; no matter if refused */

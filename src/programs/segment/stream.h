@@ -22,7 +22,7 @@ typedef enum stream_state {
     STREAM_STOPPED /* by Ctrl-C                                         */
 } stream_state;
 
-/* Call once before: a closed pipe is a state, not the end of the program, and pipes are made roomier. */
+/* Call once before: makes pipes roomier. */
 void stream_begin(void);
 /* The next frame, all of it; `number` is for the sentence. Waits, but not beyond a Ctrl-C. */
 stream_state stream_read(void *to, size_t bytes, long long number);

@@ -1,67 +1,149 @@
-/* output.c - tables and lists that a program writes into a file. */
+/* output.c - see output.h. */
+#define _GNU_SOURCE
 #include "system/output.h"
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "system/say.h"
-
-/* A device, a pipe or a link, e.g. /dev/stdout: written to as it is, never replaced. */
-static bool is_special(const char *path)
-{
-    struct stat info;
-
-    return lstat(path, &info) == 0 && !S_ISREG(info.st_mode);
-}
-
-static int standard = -1; /* standard output, once it is claimed */
+#include "system/streams.h"
 
 static bool is_standard(const char *path) { return strcmp(path, "-") == 0; }
 
 void output_claim(const char *path)
 {
-    if (!path || !is_standard(path) || standard >= 0) return;
-    fflush(stdout);
-    standard = dup(STDOUT_FILENO);
-    if (standard >= 0) dup2(STDERR_FILENO, STDOUT_FILENO);
+    if (path && is_standard(path)) streams_claim();
 }
 
 bool output_same(const char *a, const char *b) { return a && b && strcmp(a, b) == 0; }
 
-static bool open_standard(output *o)
+/* The part of a path before its last slash, to be freed. */
+static char *folder_of(const char *path)
 {
-    int copy = dup(standard >= 0 ? standard : STDOUT_FILENO);
+    const char *slash = strrchr(path, '/');
 
-    *o      = (output){ .path = "standard output" };
-    o->file = copy >= 0 ? fdopen(copy, "w") : NULL;
-    if (o->file) return true;
-    say_error("cannot write to standard output: %s", strerror(errno));
-    if (copy >= 0) close(copy);
-    return false;
+    if (!slash) return text_of(".");
+    return text_of("%.*s", (int)(slash > path ? slash - path : 1), path);
+}
+
+/* Whether it is a link that stands for an open file: /dev/stdout, /dev/fd/3, /proc/self/fd/3. */
+static bool is_descriptor(const char *path)
+{
+    char        real[PATH_MAX], *folder;
+    struct stat info;
+    bool        it_is;
+
+    if (lstat(path, &info) != 0 || !S_ISLNK(info.st_mode)) return false;
+    folder = folder_of(path);
+    it_is  = realpath(folder, real) && (!strcmp(real, "/dev") || !strncmp(real, "/proc/", 6));
+    free(folder);
+    return it_is;
+}
+
+/* Create a file that nobody else has, beside the path. Its descriptor, or -1 with errno. */
+static int create_beside(output *o, mode_t mode)
+{
+    static unsigned counter;
+    int             fd = -1;
+
+    for (int tries = 0; tries < 1000 && fd < 0; tries++) {
+        free(o->temp);
+        o->temp = text_of("%s.tmp-%ld-%u", o->path, (long)getpid(), counter++);
+        fd      = open(o->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode ? mode | 0600 : 0666);
+        if (fd < 0 && errno != EEXIST) break; /* else a process that was killed left it */
+    }
+    if (fd >= 0 && mode)
+        (void)!fchmod(fd, mode); /* what the umask took; some file systems refuse */
+    return fd;
+}
+
+/* A descriptor to write to, or -1 with errno. */
+static int open_place(output *o, const char *path)
+{
+    char        real[PATH_MAX];
+    struct stat info;
+    bool        there = stat(path, &info) == 0;
+
+    if (is_standard(path)) return streams_claim();
+    if (there && S_ISDIR(info.st_mode)) {
+        errno = EISDIR;
+        return -1;
+    }
+    o->path = text_of("%s", there && realpath(path, real) ? real : path);
+    if (there && (!S_ISREG(info.st_mode) || is_descriptor(path)))
+        return open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    return create_beside(o, there ? info.st_mode & 0777 : 0);
+}
+
+static void finish(output *o)
+{
+    free(o->to);
+    free(o->name);
+    free(o->path);
+    free(o->temp);
+    *o = (output){ 0 };
 }
 
 bool output_open(output *o, const char *path)
 {
-    if (is_standard(path)) return open_standard(o);
-    *o      = (output){ .path = path, .part = is_special(path) ? NULL : text_of("%s.tmp", path) };
-    o->file = fopen(o->part ? o->part : path, "w");
+    *o        = (output){ .to = need(sizeof *o->to) };
+    o->name   = is_standard(path) ? text_of("to standard output") : text_of("'%s'", path);
+    o->to->fd = open_place(o, path);
+    o->file   = o->to->fd >= 0 ? sink_file(o->to) : NULL;
     if (o->file) return true;
-    say_error("cannot write '%s': %s", path, strerror(errno));
-    free(o->part);
+    say_error("cannot write %s: %s", o->name, strerror(errno));
+    if (o->to->fd >= 0 && o->path) close(o->to->fd);
+    if (o->to->fd >= 0 && o->temp) unlink(o->temp);
+    finish(o);
     return false;
+}
+
+/* The name itself must reach the disk. A folder may be writable and yet not be readable; some file
+ * systems cannot bring folders to the disk. Returns errno or 0. */
+static int sync_folder(const char *path)
+{
+    char *folder = folder_of(path);
+    int   fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = 0;
+
+    if (fd >= 0 && fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP) error = errno;
+    if (fd >= 0) close(fd);
+    free(folder);
+    return error;
+}
+
+/* Returns errno or 0. */
+static int put_in_place(output *o)
+{
+    int error = sink_flush(o->to, o->file);
+
+    fclose(o->file);
+    if (!o->path) return error; /* standard output stays open */
+    if (!error && o->temp && fsync(o->to->fd) != 0 && errno != EINVAL) error = errno;
+    if (close(o->to->fd) != 0 && !error) error = errno;
+    if (!o->temp) return error;
+    if (!error && rename(o->temp, o->path) != 0) error = errno;
+    if (error) unlink(o->temp);
+    return error ? error : sync_folder(o->path);
 }
 
 bool output_close(output *o)
 {
-    bool fine = fflush(o->file) == 0 && !ferror(o->file);
+    int  error = put_in_place(o);
+    bool fine  = !error || (!o->path && error == EPIPE);
 
-    fine = fclose(o->file) == 0 && fine;
-    if (fine && o->part) fine = rename(o->part, o->path) == 0;
-    if (!fine) {
-        say_error("cannot write '%s': %s", o->path, strerror(errno));
-        if (o->part) remove(o->part);
-    }
-    free(o->part);
+    if (error && o->path) say_error("cannot write %s: %s", o->name, strerror(error));
+    if (error && !o->path) streams_lose(error); /* said when the program ends */
+    finish(o);
     return fine;
+}
+
+void output_drop(output *o)
+{
+    fclose(o->file);
+    if (o->path) close(o->to->fd);
+    if (o->temp) unlink(o->temp);
+    finish(o);
 }

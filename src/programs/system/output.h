@@ -1,8 +1,9 @@
-/* output.h - tables and lists that a program writes into a file. */
+/* output.h - files that a program writes: whole or not at all. */
 #ifndef PROGRAMS_OUTPUT_H
 #define PROGRAMS_OUTPUT_H
 #include <stdbool.h>
 #include <stdio.h>
+#include "system/sink.h"
 
 /* A path of "-" means standard output: tell this for each path before anything is printed. What the
  * program prints then goes to standard error, so that the table is alone on standard output. */
@@ -11,14 +12,19 @@ void output_claim(const char *path);
 bool output_same(const char *a, const char *b);
 
 typedef struct output {
-    FILE       *file;
-    const char *path;
-    char *
-        part; /* the file that becomes `path` at the end; NULL: a device or pipe, written as it is */
+    FILE *file;
+    sink *to;
+    char *name, *path; /* as it was told; where links lead */
+    char *temp;        /* the file that becomes `path` at the end; NULL: standard output, a device
+                        * or a pipe, written as it is */
 } output;
 
-/* Begin a file, or go on with standard output. `path` must stay valid. False after a sentence. */
+/* Begin a file. It is written beside its place, under a name that no other process has. False after a
+ * sentence. */
 bool output_open(output *o, const char *path);
-/* Put the file in its place. False after a sentence: what stood there is untouched. */
+/* Bring the file to the disk and into its place. False after a sentence: what stood there is
+ * untouched. Also true where it was standard output and nobody reads on: see streams.h. */
 bool output_close(output *o);
+/* Drop the file: what stood there is untouched. */
+void output_drop(output *o);
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+#include "system/streams.h"
 
 static const char *name = "kdas";
 static bool        drawn; /* a redrawn line stands on the terminal */
@@ -12,6 +13,7 @@ static bool        drawn; /* a redrawn line stands on the terminal */
 void say_as(const char *program)
 {
     name = program;
+    streams_begin();
     signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit then fails, which is said */
 }
 
@@ -49,11 +51,25 @@ static bool informs;
 
 void say_more(bool more) { informs = more; }
 
+/* Models of several trainings warn alike: once is enough. */
+static bool is_new(const char *warning)
+{
+    static char *said[32];
+    static int   count;
+
+    for (int i = 0; i < count; i++)
+        if (!strcmp(said[i], warning)) return false;
+    if (count < COUNT(said)) said[count++] = text_of("%s", warning);
+    return true;
+}
+
 void say_log(void *user, kdas_log_level level, const char *text)
 {
     (void)user;
     if (level == KDAS_LOG_ERROR) say_error("%s", text);
-    if (level == KDAS_LOG_WARN) say_error("warning: %s", text);
+    flockfile(stderr); /* the log may come from several threads */
+    if (level == KDAS_LOG_WARN && is_new(text)) say_error("warning: %s", text);
+    funlockfile(stderr);
     if (level == KDAS_LOG_INFO && informs) say_error("%s", text);
 }
 

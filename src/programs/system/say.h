@@ -12,14 +12,14 @@ enum {
     EXIT_FAILED      = 1,
     EXIT_USAGE       = 2,
     EXIT_INTERRUPTED = 130,
-    EXIT_CLOSED      = 141 /* nobody reads what is written: as if SIGPIPE had ended the program */
+    EXIT_CLOSED      = 141 /* nobody reads what is printed: as if SIGPIPE had ended the program */
 };
 
 #define SAY_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define COUNT(array)     ((int)(sizeof(array) / sizeof((array)[0])))
 
-/* The name that sentences begin with. To be called first: it also lets a write beyond the limit on
- * the size of files fail. */
+/* The name that sentences begin with. To be called first: it also begins to watch the standard
+ * streams (streams.h), and lets a write beyond the limit on the size of files fail. */
 void        say_as(const char *program);
 const char *say_name(void);
 /* "program: sentence" on stderr. */
@@ -27,7 +27,7 @@ void say_error(const char *format, ...) SAY_PRINTF(1, 2);
 /* True on success. Else the library's sentence is said, but for a cancel, which the user asked
  * for. */
 bool ok(kdas_status status);
-/* Receives a context's log (kdas_log_fn): warnings and errors are said, the rest is dropped, but
+/* Receives a context's log (kdas_log_fn): errors are said, a warning once, the rest is dropped, but
  * for lines between say_more(true) and say_more(false). */
 void say_more(bool more);
 void say_log(void *user, kdas_log_level level, const char *text);

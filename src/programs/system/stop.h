@@ -1,11 +1,12 @@
-/* stop.h - Ctrl-C: the first one asks to stop at the next safe point, the second ends at
- * once. */
+/* stop.h - Ctrl-C, SIGTERM, a terminal that closes (SIGHUP) and a limit of CPU time (SIGXCPU): the first one
+ * asks to stop at the next safe point; a second Ctrl-C or SIGTERM ends at once. */
 #ifndef PROGRAMS_STOP_H
 #define PROGRAMS_STOP_H
 #include <kdas/base.h>
 #include <stdbool.h>
 
-/* From now on SIGINT and SIGTERM cancel what runs on the context; NULL: nothing runs any more. */
+/* From now on these signals cancel what runs on the context; NULL: nothing runs any more. SIGHUP and SIGXCPU stay
+ * ignored where they were, as under nohup. */
 void stop_on_signal(kdas_context *context);
 /* Whether one of them came. */
 bool stop_asked(void);

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "system/files.h"
+#include "system/output.h"
 #include "system/say.h"
 
 #define LIST ".written-by-kdas"
@@ -174,16 +174,13 @@ static bool put(FILE *file, const stamp *is, const char *name)
 /* Open the list for more. If most of it is old, it is written anew before. */
 static FILE *open_list(const written *w)
 {
-    char *part = text_of("%s.tmp", w->path);
-    FILE *file = w->repeats > w->count ? fopen(part, "w") : NULL;
-    bool  fine = file != NULL;
+    output to;
 
-    for (long i = 0; i < w->count && fine; i++)
-        fine = put(file, &w->lines[i].was, w->lines[i].name);
-    if (file && fclose(file) != 0) fine = false;
-    if (fine) rename(part, w->path);
-    if (file && !fine) unlink(part);
-    free(part);
+    if (w->repeats > w->count && output_open(&to, w->path)) {
+        for (long i = 0; i < w->count; i++)
+            put(to.file, &w->lines[i].was, w->lines[i].name);
+        output_close(&to); /* the old list is good, too */
+    }
     return fopen(w->path, "a");
 }
 

@@ -1,10 +1,10 @@
 /* figures.c - the figures of one model on one set of frames, and their file. */
 #include "distill/scores/figures.h"
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "system/files.h"
+#include "system/output.h"
 #include "system/say.h"
 
 bool figures_take(figures *f, const kdas_evaluator *evaluator)
@@ -46,29 +46,20 @@ static void put(FILE *file, char *text)
 
 bool figures_save(const figures *f, const stage *t, const char *key, const char *path)
 {
-    char *part = text_of("%s.part", path);
-    FILE *file = fopen(part, "w");
-    bool  written;
+    output to;
 
-    if (file) {
-        put(file, first_lines(key));
-        for (int set = 0; set < t->count; set++) {
-            put(file, set_line(t, set));
-            fprintf(file, "%lld %lld\n", (long long)f[set].frames, (long long)f[set].empty);
-            for (int k = 0; k < KDAS_METRICS; k++)
-                fprintf(file, "%.17g\n", f[set].value[k]);
-            for (int64_t i = 0; i < f[set].frames; i++)
-                fprintf(file, "%.17g\n", f[set].dice[i]);
-        }
-        fputs("end\n", file);
+    if (!output_open(&to, path)) return false;
+    put(to.file, first_lines(key));
+    for (int set = 0; set < t->count; set++) {
+        put(to.file, set_line(t, set));
+        fprintf(to.file, "%lld %lld\n", (long long)f[set].frames, (long long)f[set].empty);
+        for (int k = 0; k < KDAS_METRICS; k++)
+            fprintf(to.file, "%.17g\n", f[set].value[k]);
+        for (int64_t i = 0; i < f[set].frames; i++)
+            fprintf(to.file, "%.17g\n", f[set].dice[i]);
     }
-    written = file && !ferror(file);
-    if (file && fclose(file) != 0) written = false;
-    if (written && rename(part, path) != 0) written = false;
-    if (!written) say_error("cannot write '%s': %s", path, strerror(errno));
-    if (!written && file) remove(part);
-    free(part);
-    return written;
+    fputs("end\n", to.file);
+    return output_close(&to);
 }
 
 /* Step over `text`, which is freed; false where something else stands there. */

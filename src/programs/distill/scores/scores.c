@@ -1,12 +1,12 @@
 /* scores.c - figures of several models on several sets of frames, each with one or more
  * seeds. */
 #include "distill/scores/scores.h"
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "system/csv.h"
+#include "system/output.h"
 #include "system/say.h"
 
 void scores_begin(scores *s, const stage *t, int models, int students, int seeds,
@@ -188,21 +188,13 @@ void scores_print(const scores *s)
 
 typedef void (*write_fn)(const scores *s, FILE *file);
 
-/* Whole or not at all. */
 static bool write_file(const scores *s, const char *path, write_fn write)
 {
-    char *part = text_of("%s.part", path);
-    FILE *file = fopen(part, "w");
-    bool  written;
+    output to;
 
-    if (file) write(s, file);
-    written = file && !ferror(file);
-    if (file && fclose(file) != 0) written = false;
-    if (written && rename(part, path) != 0) written = false;
-    if (!written) say_error("cannot write '%s': %s", path, strerror(errno));
-    if (!written && file) remove(part);
-    free(part);
-    return written;
+    if (!output_open(&to, path)) return false;
+    write(s, to.file);
+    return output_close(&to);
 }
 
 static void write_cell(const scores *s, FILE *file, int set, int model, int seed)
