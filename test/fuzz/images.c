@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 #include "fuzz/fuzz.h"
 #include "image/image.h"
 #include "support/check_util.h"
@@ -146,36 +147,52 @@ static void seed_saved(kdas_context *ctx, const char *name, kdas_pixel pixel)
     kdas_image_destroy(image);
 }
 
-/* A TIFF of one strip, not packed: 4 x 3 pixels of 8 bits. */
-static void seed_tiff(const char *name, int samples, int photometric)
+/* A TIFF of 4 x 3 pixels in one strip, or, if it is tiled, in one tile of 16 x 16. */
+static void seed_tiff(const char *name, unsigned samples, unsigned photometric, unsigned bits,
+                      unsigned packing, bool tiled)
 {
-    const unsigned tag[][4]  = { { 256, 3, 1, 4 },
-                                 { 257, 3, 1, 3 },
-                                 { 258, 3, 1, 8 },
-                                 { 259, 3, 1, 1 },
-                                 { 262, 3, 1, (unsigned)photometric },
-                                 { 273, 4, 1, 8 },
-                                 { 274, 3, 1, 6 },
-                                 { 277, 3, 1, (unsigned)samples },
-                                 { 278, 3, 1, 3 },
-                                 { 279, 4, 1, 12u * (unsigned)samples } };
-    uint8_t        file[512] = { 'I', 'I', 42, 0 };
-    size_t         n         = 8;
-    uint32_t       at;
+    enum { RAW = 1, DEFLATE = 8, PACKBITS = 32773 };
+    unsigned row = ((tiled ? 16 : 4) * samples * bits + 7) / 8, n = row * (tiled ? 16 : 3);
+    uint8_t  pixels[2048], file[4096]                             = { 'I', 'I', 42, 0 };
+    uLongf   size     = sizeof file - 256;
+    unsigned tag[][4] = { { 256, 3, 1, 4 },
+                          { 257, 3, 1, 3 },
+                          { 258, 3, 1, bits },
+                          { 259, 3, 1, packing },
+                          { 262, 3, 1, photometric },
+                          { tiled ? 324u : 273u, 4, 1, 8 },
+                          { 274, 3, 1, 6 },
+                          { 277, 3, 1, samples },
+                          { tiled ? 322u : 278u, 3, 1, tiled ? 16 : 3 },
+                          { tiled ? 323u : 279u, tiled ? 3 : 4, 1, tiled ? 16 : n },
+                          { tiled ? 325u : 320u, tiled ? 4 : 3, tiled ? 1 : 3u << bits, n } };
+    unsigned tags     = tiled || photometric == 3 ? 11 : 10;
+    uint32_t at;
 
-    for (int i = 0; i < 12 * samples; i++)
-        file[n++] = kd_test_value(i);
-    at = (uint32_t)n;
-    memcpy(file + 4, &at, 4);
-    file[n++] = (uint8_t)KD_COUNT(tag);
-    file[n++] = 0;
-    for (size_t i = 0; i < KD_COUNT(tag); i++, n += 12) {
-        memcpy(file + n, &tag[i][0], 2);
-        memcpy(file + n + 2, &tag[i][1], 2);
-        memcpy(file + n + 4, &tag[i][2], 4);
-        memcpy(file + n + 8, &tag[i][3], 4);
+    for (unsigned i = 0; i < n; i++)
+        pixels[i] = kd_test_value(i);
+    if (packing == DEFLATE) {
+        compress(file + 8, &size, pixels, n);
+        n = (unsigned)size;
+    } else if (packing == PACKBITS) {
+        file[8] = (uint8_t)(n - 1); /* a literal run of up to 128 */
+        memcpy(file + 9, pixels, n++);
+    } else {
+        memcpy(file + 8, pixels, n);
     }
-    kd_fuzz_seed(name, file, n + 4);
+    tag[tiled ? 10 : 9][3] = n;
+    at                     = 8 + n + n % 2;
+    memcpy(file + 4, &at, 4);
+    if (!tiled) tag[10][3] = at + 2 + 12 * tags + 4; /* the palette, zeros */
+    file[at++] = (uint8_t)tags;
+    file[at++] = 0;
+    for (unsigned i = 0; i < tags; i++, at += 12) {
+        memcpy(file + at, &tag[i][0], 2);
+        memcpy(file + at + 2, &tag[i][1], 2);
+        memcpy(file + at + 4, &tag[i][2], 4);
+        memcpy(file + at + 8, &tag[i][3], 4);
+    }
+    kd_fuzz_seed(name, file, at + 4 + (photometric == 3 ? 6u << bits : 0));
 }
 
 /* The JPEG with an orientation before its other segments. */
@@ -216,8 +233,14 @@ static void seeds(void)
     kd_fuzz_seed("progressive.jpg", kd_test_progressive, sizeof kd_test_progressive);
     seed_exif();
     kd_fuzz_seed("24.bmp", kd_test_bmp, sizeof kd_test_bmp);
-    seed_tiff("grey.tif", 1, 1);
-    seed_tiff("rgb.tif", 3, 2);
+    seed_tiff("grey.tif", 1, 1, 8, 1, false);
+    seed_tiff("grey1.tif", 1, 0, 1, 1, false);
+    seed_tiff("grey16.tif", 1, 1, 16, 8, false);
+    seed_tiff("rgb.tif", 3, 2, 8, 1, false);
+    seed_tiff("rgba.tif", 4, 2, 8, 32773, false);
+    seed_tiff("palette.tif", 1, 3, 4, 1, false);
+    seed_tiff("tiled.tif", 1, 1, 8, 1, true);
+    seed_tiff("tiled_rgb.tif", 3, 2, 8, 8, true);
     kd_fuzz_end();
 }
 
