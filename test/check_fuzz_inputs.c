@@ -193,7 +193,7 @@ START_TEST(an_altered_archive_has_the_checksums_of_what_it_holds)
     n = kd_fuzz_mutate_zip(data, n, ROOM, 8192 + 512 + 2 * 16 + 1, flip_last);
     ck_assert_uint_eq(n, seed_called("zip")->size);
     ck_assert_int_ne(memcmp(data, seed_called("zip")->data, n), 0);
-    kd_fuzz_load(kd_fuzz_file(data, n), 3);
+    kd_fuzz_load_as(kd_fuzz_file(data, n), 3);
     drop_seeds();
 }
 END_TEST
@@ -214,6 +214,27 @@ START_TEST(an_altered_png_has_the_checksums_of_what_it_holds)
     kdas_image_destroy(image);
     drop_seeds();
     kd_fuzz_end();
+}
+END_TEST
+
+/* Else a load that must change nothing where it fails would never be one that succeeds. */
+START_TEST(seeds_of_the_small_network_are_loaded_into_it)
+{
+    static const struct {
+        const kd_fuzz_target *target;
+        const char           *seed;
+    } whole[] = { { &kd_fuzz_safetensors, "small" }, { &kd_fuzz_pth, "old_model" } };
+    kdas_model *m = kd_fuzz_small_model(kd_fuzz_device());
+
+    for (size_t i = 0; i < KD_COUNT(whole); i++) {
+        const struct seed *s;
+
+        make_seeds(whole[i].target);
+        s = seed_called(whole[i].seed);
+        kd_assert_ok(kdas_model_load(m, kd_fuzz_file(s->data, s->size), NULL));
+        drop_seeds();
+    }
+    kdas_model_destroy(m);
 }
 END_TEST
 
@@ -247,6 +268,7 @@ int main(void)
     tcase_add_test(repairs, an_altered_checkpoint_has_the_checksum_of_what_it_holds);
     tcase_add_test(repairs, an_altered_archive_has_the_checksums_of_what_it_holds);
     tcase_add_test(repairs, an_altered_png_has_the_checksums_of_what_it_holds);
+    tcase_add_test(repairs, seeds_of_the_small_network_are_loaded_into_it);
     tcase_add_test(repairs, memory_beyond_the_contexts_limit_is_refused);
     suite_add_tcase(suite, repairs);
     runner = srunner_create(suite);

@@ -72,7 +72,10 @@ size_t kd_fuzz_mutate_zip(uint8_t *data, size_t size, size_t max, unsigned seed,
 
 /* Read all that the library says about a file of weights, then load it with options that depend on `how`. Claims that
  * a load that fails changes nothing. */
-void kd_fuzz_load(const char *path, unsigned how);
+void kd_fuzz_load_as(const char *path, unsigned how);
+/* The same for files with tensors as a network has them, and for one in eight of the others: to say what they are, the
+ * library builds all networks that it knows. */
+void kd_fuzz_load(const char *path, const uint8_t *data, size_t size, int64_t tensors);
 /* The same network in a new context-wide handle: for seeds. */
 kdas_model *kd_fuzz_small_model(kdas_context *ctx);
 

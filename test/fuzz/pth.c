@@ -62,14 +62,16 @@ static void run(const uint8_t *data, size_t size)
     kdas_context *ctx  = kd_fuzz_begin();
     const char   *path = kd_fuzz_file(data, size);
     kd_weights   *w;
-    bool          opened;
+    int64_t       tensors = -1;
 
     walk_pickle(ctx, data, size);
-    opened = kd_fuzz_refused_well(kd_weights_open(&w, ctx, path), KDAS_OK);
-    if (opened) read_sets(w);
+    if (kd_fuzz_refused_well(kd_weights_open(&w, ctx, path), KDAS_OK)) {
+        read_sets(w);
+        tensors = kd_weights_count(w, 0);
+    }
     kd_weights_close(w);
     kd_fuzz_end();
-    if (opened) kd_fuzz_load(path, size > 16 ? data[size / 2] * 5u : 0);
+    if (tensors >= 0) kd_fuzz_load(path, data, size, tensors);
 }
 
 /* ---- seeds ---- */
