@@ -177,8 +177,9 @@ kdas_status kdas_checkpoint_save_records(const kdas_distiller *d, const char *pa
     if (!d || !path) return kd_fail(KDAS_EINVAL, "checkpoint: distiller or path is NULL");
     KD_RETURN(kd_check_process(d->ctx));
     KD_RETURN(kd_take_options(&p, sizeof p, progress, "kdas_progress"));
-    if (p.epoch < 0 || p.position < 0)
-        return kd_fail(KDAS_EINVAL, "kdas_progress: epoch %lld, position %lld: neither is below 0",
+    if (p.epoch < 0 || p.position < 0 || p.epoch > KD_MAX_COUNT || p.position > KD_MAX_COUNT)
+        return kd_fail(KDAS_EINVAL,
+                       "kdas_progress: epoch %lld, position %lld: both are from 0 to 2^62",
                        (long long)p.epoch, (long long)p.position);
     KD_RETURN(check_records(records, count));
     KD_TRY(kd_checkpoint_facts_init(&facts, d));

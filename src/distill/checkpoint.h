@@ -14,6 +14,9 @@
 /* The prefix of the names of host records. It keeps them apart from the library's. */
 #define KD_HOST_PREFIX "host."
 
+/* No count of a file is larger, so that counting on cannot overflow. */
+#define KD_MAX_COUNT ((int64_t)1 << 62)
+
 /* ---- checkpoint_facts.c: all settings of a distiller that a resume compares ---- */
 
 typedef struct kd_checkpoint_facts {

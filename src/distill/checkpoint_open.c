@@ -22,8 +22,9 @@ static kdas_status read_progress(kd_container *file, kdas_progress *p)
     KD_RETURN(kd_container_get_u64(file, "progress.seed", &p->seed));
     KD_RETURN(kd_container_get_f64(file, "progress.best", &p->best));
     KD_RETURN(kd_container_get_i64(file, "progress.best_epoch", &p->best_epoch));
-    if (p->epoch < 0 || p->position < 0)
-        return kd_fail(KDAS_EFORMAT, "'%s': a count is below 0", kd_container_path(file));
+    if (p->epoch < 0 || p->position < 0 || p->epoch > KD_MAX_COUNT || p->position > KD_MAX_COUNT)
+        return kd_fail(KDAS_EFORMAT, "'%s': a count is below 0 or above 2^62",
+                       kd_container_path(file));
     return KDAS_OK;
 }
 

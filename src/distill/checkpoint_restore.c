@@ -72,8 +72,9 @@ static kdas_status get_counts(kd_container *c, content *to)
     KD_RETURN(kd_container_get_u64(c, "random.seed", &to->seed));
     KD_RETURN(kd_container_get_u64(c, "random.forwards", &to->forwards));
     KD_RETURN(kd_container_get_i64(c, "micro", &to->micro));
-    if (to->micro < 0 || to->micro > INT32_MAX || to->updates < 0)
-        return kd_fail(KDAS_EFORMAT, "'%s': a count is below 0", kd_container_path(c));
+    if (to->micro < 0 || to->micro >= INT32_MAX || to->updates < 0 || to->updates > KD_MAX_COUNT)
+        return kd_fail(KDAS_EFORMAT, "'%s': a count is below 0 or above 2^62",
+                       kd_container_path(c));
     return KDAS_OK;
 }
 
@@ -125,7 +126,8 @@ static kdas_status get_scale(kd_container *c, const kdas_distiller *d, content *
     KD_RETURN(kd_container_get_f64(c, "scale.value", &to->was_scale));
     KD_RETURN(kd_container_get_i64(c, "scale.good", &good));
     KD_RETURN(kd_container_get_i64(c, "scale.skipped", &skipped));
-    if (!kd_scale_possible(to->was_scale) || good < 0 || good > INT32_MAX || skipped < 0)
+    if (!kd_scale_possible(to->was_scale) || good < 0 || good >= INT32_MAX || skipped < 0 ||
+        skipped > KD_MAX_COUNT)
         return kd_fail(KDAS_EFORMAT,
                        "'%s': a loss scale cannot be %g after %lld updates, %lld skipped",
                        kd_container_path(c), to->was_scale, (long long)good, (long long)skipped);
@@ -159,8 +161,14 @@ static void rescale_gradients(kd_snapshot *s, const content *from)
 
 static kdas_status get_tensors(kd_container *c, const kdas_distiller *d, content *to)
 {
+    const kd_param_entry *bad;
+
     KD_RETURN(kd_snapshot_init(&to->state, d, to->micro > 0, to->average));
     KD_RETURN(kd_snapshot_tensors(&to->state, get_tensor, c));
+    bad = kd_snapshot_bad_counter(&to->state);
+    if (bad)
+        return kd_fail(KDAS_EFORMAT, "'%s': '%s' is no number of batches, 0 to 2^53",
+                       kd_container_path(c), bad->name);
     KD_RETURN(kd_snapshot_init_feature(&to->feature, d, to->micro > 0));
     KD_RETURN(kd_snapshot_tensors(&to->feature, get_tensor, c));
     rescale_gradients(&to->state, to);

@@ -10,7 +10,7 @@ here=$(dirname "$0")
 export ASAN_OPTIONS=allocator_may_return_null=1:detect_stack_use_after_return=0:${ASAN_OPTIONS:-}
 export UBSAN_OPTIONS=print_stacktrace=1:${UBSAN_OPTIONS:-}
 export LSAN_OPTIONS=suppressions=$here/../sanitize/lsan.supp:print_suppressions=0
-export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
+export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 OMP_THREAD_LIMIT=1 OMP_WAIT_POLICY=passive
 
 last() { grep -oE "$1" "$log" | tail -n 1 | grep -oE '[0-9]+' | tail -n 1; } # PATTERN: the last number of the last match
 
