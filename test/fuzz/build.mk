@@ -30,7 +30,7 @@ $(B)/test/check_fuzz_inputs: $(FUZZ_OBJ)
 
 fuzz: ## fuzz each reader of files and more for SECONDS=60 (ONLY="images pth"); installs clang; keeps inputs that crash
 	@.ci/deps $(BUILD_DEPS) check $(FUZZ_DEPS)
-	@$(MAKE) --no-print-directory $(JOBS) $(FUZZ_SIMD) ONLY=
+	@$(MAKE) -s --no-print-directory $(JOBS) $(FUZZ_SIMD) ONLY=
 	@$(MAKE) --no-print-directory $(JOBS) CONFIG=fuzz CC=clang CFLAGS="-O1 -gline-tables-only" ONLY= fuzz-targets
 	@SECONDS_EACH=$(SECONDS) WORK=$(FUZZ_WORK) $(FUZZ_DIR)/run.sh build/fuzz/$(FUZZ_DIR) $(or $(ONLY),$(FUZZ_TARGETS))
 fuzz-targets: $(FUZZ_BIN)
