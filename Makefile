@@ -15,7 +15,7 @@ endif
 ifneq ($(filter default undefined,$(origin CXX)),)
 CXX := g++
 endif
-# release, asan (address and undefined behaviour) or tsan (data races)
+# release, asan (address and undefined behaviour), tsan (data races) or fuzz (clang; see `make fuzz`)
 CONFIG   ?= release
 FIXTURES ?= test/golden/fixtures
 
@@ -39,6 +39,7 @@ WARN          := -Wall -Wextra -Wshadow -Wno-missing-field-initializers
 C_WARN        := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
 SANITIZE_asan := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -Wno-format-truncation
 SANITIZE_tsan := -fsanitize=thread -fno-omit-frame-pointer -Wno-format-truncation
+SANITIZE_fuzz := -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 SANITIZE      := $(SANITIZE_$(CONFIG))
 
 LIB_CFLAGS  := -std=gnu11 -fPIC -fvisibility=hidden -fopenmp -fno-math-errno -fno-trapping-math
@@ -134,7 +135,8 @@ CHECK_LIBS   += -Wl,--wrap=_mark_point # test/support/mark.c
 
 # Programs find the library by the path from their own folder to its: $(call RPATH,from,to)
 RPATH     = -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to=$(1) $(2))'
-EVERY_OBJ = $(OBJ) $(EMULATED) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(BENCH_PARTS_SRC) $(INSIDE_SRC) $(SAMPLE_SRC) \
+include test/fuzz/build.mk
+EVERY_OBJ = $(OBJ) $(EMULATED) $(FUZZ_OBJ) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(BENCH_PARTS_SRC) $(INSIDE_SRC) $(SAMPLE_SRC) \
             $(SUITE_SRC) $(SUPPORT_SRC) $(GOLDEN_SRC)) $(patsubst %.cpp,$(B)/%.o,$(SAMPLE_CXX) $(SUITE_CXX))
 
 # ---- Build ----------------------------------------------------------------------------------------
@@ -160,6 +162,8 @@ $(B)/.tiff: FORCE
 	$(call KEEP,$(TIFF_CFLAGS))
 $(B)/src/image/tiff.o: LIB_COMPILE += $(TIFF_CFLAGS)
 $(B)/src/image/tiff.o: $(B)/.tiff
+# The image codecs overflow signed numbers, and rely on wrapping.
+$(B)/src/image/codec.o: LIB_COMPILE += -fwrapv
 $(B)/src/%.o: src/%.c $(B)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CC)$(LIB_COMPILE) -MMD -MP -c $< -o $@

@@ -353,6 +353,7 @@ END_TEST
 
 START_TEST(a_whole_file_that_says_the_impossible_is_refused)
 {
+    static const char counter[] = "student.CFM.conv4.bn.num_batches_tracked";
     static const struct {
         kd_test_edit edit;
         kdas_status  status;
@@ -411,6 +412,16 @@ START_TEST(a_whole_file_that_says_the_impossible_is_refused)
         { { "scale.value", KD_FORGE_NUMBER, 0.0 / 0.0 }, KDAS_EFORMAT },
         { { "scale.good", KD_FORGE_WHOLE, .whole = -1 }, KDAS_EFORMAT },
         { { "scale.skipped", KD_FORGE_WHOLE, .whole = -1 }, KDAS_EFORMAT },
+        { { "scale.good", KD_FORGE_WHOLE, .whole = INT32_MAX }, KDAS_EFORMAT },
+        { { "scale.skipped", KD_FORGE_WHOLE, .whole = INT64_MAX }, KDAS_EFORMAT },
+        { { "micro", KD_FORGE_WHOLE, .whole = INT32_MAX }, KDAS_EFORMAT },
+        { { "optim.updates", KD_FORGE_WHOLE, .whole = INT64_MAX }, KDAS_EFORMAT },
+        { { "progress.epoch", KD_FORGE_WHOLE, .whole = INT64_MAX }, KDAS_EFORMAT },
+        { { "progress.position", KD_FORGE_WHOLE, .whole = INT64_MAX }, KDAS_EFORMAT },
+        { { counter, KD_FORGE_NUMBER, 1.0 / 0.0 }, KDAS_EFORMAT },
+        { { counter, KD_FORGE_NUMBER, 0.0 / 0.0 }, KDAS_EFORMAT },
+        { { counter, KD_FORGE_NUMBER, 1e30 }, KDAS_EFORMAT },
+        { { counter, KD_FORGE_NUMBER, -1 }, KDAS_EFORMAT },
         { { "scale.good", KD_FORGE_DROP }, KDAS_EFORMAT },
         { { "progress.best", KD_FORGE_DROP }, KDAS_EFORMAT },
         { { "student.", KD_FORGE_DROP_ALL }, KDAS_EFORMAT },

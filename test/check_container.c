@@ -201,6 +201,28 @@ START_TEST(what_is_no_checkpoint_of_ours_is_told_so)
 }
 END_TEST
 
+START_TEST(a_file_with_two_records_of_one_name_is_refused)
+{
+    const char   *path = kd_test_path("c.kdas");
+    const double  one  = 1;
+    kd_container *c;
+    kd_st_writer *w;
+
+    for (int twice = 0; twice < 2; twice++) {
+        kd_assert_ok(kd_st_writer_create(&w, ctx));
+        kd_assert_ok(kd_st_writer_put_text(w, "format", KD_CONTAINER_FORMAT));
+        kd_assert_ok(kd_st_writer_put_text(w, "version", "1"));
+        kd_assert_ok(kd_st_writer_put_text(w, "host.a", "a text"));
+        kd_assert_ok(kd_st_writer_put_scalar(w, twice ? "host.a" : "host.b", KD_ST_F64, &one));
+        kd_assert_ok(kd_st_writer_save(w, path, true));
+        kd_st_writer_destroy(w);
+        kd_assert_status(kd_container_open(&c, ctx, path), twice ? KDAS_EFORMAT : KDAS_OK);
+        kd_container_close(c);
+    }
+    kd_assert_sentence("two records 'host.a'");
+}
+END_TEST
+
 START_TEST(checkpoints_survive_each_allocation_that_fails)
 {
     const char *path = kd_test_path("x");
@@ -277,6 +299,7 @@ static Suite *container_suite(void)
     tcase_add_test(t, no_flipped_bit_goes_unnoticed);
     tcase_add_test(t, no_cut_goes_unnoticed);
     tcase_add_test(t, what_is_no_checkpoint_of_ours_is_told_so);
+    tcase_add_test(t, a_file_with_two_records_of_one_name_is_refused);
     tcase_add_test(t, checkpoints_survive_each_allocation_that_fails);
     tcase_add_test(t, a_kill_leaves_the_last_good_checkpoint);
     suite_add_tcase(s, t);

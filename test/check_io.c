@@ -399,6 +399,28 @@ START_TEST(a_listing_is_sorted_and_leaves_out_hidden_names)
 }
 END_TEST
 
+/* Two links in each folder to the one below: 2^20 paths of 20 folders. */
+START_TEST(links_to_the_same_folders_again_and_again_are_refused)
+{
+    kd_names names = { 0 };
+    char     path[320], name[8];
+
+    for (int i = 0; i <= 20; i++) {
+        snprintf(name, sizeof name, "f%d", i);
+        snprintf(path, sizeof path, "../f%d", i + 1);
+        kd_assert_ok(kd_make_folders(ctx, kd_test_path(name)));
+        for (int k = 0; i < 20 && k < 2; k++) {
+            snprintf(name, sizeof name, "f%d/%d", i, k);
+            ck_assert_int_eq(symlink(path, kd_test_path(name)), 0);
+        }
+    }
+    kd_assert_status(kd_list_tree(&names, ctx, kd_test_path("f0")), KDAS_EIO);
+    kd_assert_sentence("more than 100000 folders");
+    ck_assert_uint_eq(names.count, 0);
+    kd_assert_ok(kd_list_tree(&names, ctx, kd_test_path("f10"))); /* 1024 */
+}
+END_TEST
+
 START_TEST(a_listing_survives_each_allocation_that_fails)
 {
     kd_names names = { 0 };
@@ -467,6 +489,7 @@ static Suite *io_suite(void)
     tcase_add_test(path, paths_join_with_one_slash);
     tcase_add_test(path, folders_are_made_with_those_above);
     tcase_add_test(path, a_listing_is_sorted_and_leaves_out_hidden_names);
+    tcase_add_test(path, links_to_the_same_folders_again_and_again_are_refused);
     tcase_add_test(path, a_listing_survives_each_allocation_that_fails);
     tcase_add_test(path, crc_is_the_one_of_zip_and_png);
     suite_add_tcase(s, path);

@@ -305,6 +305,13 @@ START_TEST(saved_model_loads_back_with_the_same_bits)
     kd_test_assert_same_weights(a, b);
     kd_assert_ok(kdas_model_read(b, counter, &seen));
     ck_assert(seen == 1);
+    for (int i = 0; i < 4; i++) {
+        const float no_counts[] = { -1, 1e30f, INFINITY, NAN };
+
+        kd_assert_status(kdas_model_write(b, counter, &no_counts[i]), KDAS_EINVAL);
+        kd_assert_ok(kdas_model_read(b, counter, &seen));
+        ck_assert(seen == 1);
+    }
     ck_assert_int_eq(kd_test_entries(kd_test_path(NULL)), 1); /* no temporary file is left */
     kdas_batch_destroy(x);
     kdas_model_destroy(a);

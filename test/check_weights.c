@@ -183,6 +183,8 @@ static const struct {
     { "Translayer2_1.bn.running_mean", -INFINITY, "an infinity" },
     { "Translayer2_1.bn.running_var", NAN, "a NaN" },
     { "Translayer2_1.bn.running_var", -1, "a negative variance" },
+    { "Translayer2_1.bn.num_batches_tracked", 1e30f, "an impossible number of batches" },
+    { "Translayer2_1.bn.num_batches_tracked", -1, "an impossible number of batches" },
 };
 
 START_TEST(values_of_a_broken_training_are_refused)

@@ -240,7 +240,8 @@ KDAS_API const char *kdas_model_tensor(const kdas_model *model, int32_t i, int32
 KDAS_API int32_t kdas_model_idle(const kdas_model *model, int32_t i);
 /* Find a tensor by name; -1 if there is none. Since 0.1. */
 KDAS_API int32_t kdas_model_find(const kdas_model *model, const char *name);
-/* Copy a tensor's values to or from host memory of its size. KDAS_EINVAL. Since 0.1. */
+/* Copy a tensor's values to or from host memory of its size. KDAS_EINVAL (also a number of batches
+ * that is not 0 to 2^53). Since 0.1. */
 KDAS_API kdas_status kdas_model_read(const kdas_model *model, int32_t i, float *to);
 KDAS_API kdas_status kdas_model_write(kdas_model *model, int32_t i, const float *from);
 /* Copy the accumulated gradient. KDAS_EINVAL, KDAS_ESTATE (not trainable). Since 0.1. */

@@ -14,6 +14,7 @@
 /* The prefix of the names of host records. It keeps them apart from the library's. */
 #define KD_HOST_PREFIX "host."
 
+
 /* ---- checkpoint_facts.c: all settings of a distiller that a resume compares ---- */
 
 typedef struct kd_checkpoint_facts {

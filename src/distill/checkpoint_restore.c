@@ -131,7 +131,7 @@ static kdas_status get_scale(kd_container *c, const kdas_distiller *d, content *
     to->was_scale = 1;
     if (!kd_container_find(c, "scale.value")) return KDAS_OK;
     KD_RETURN(kd_container_get_f64(c, "scale.value", &to->was_scale));
-    KD_RETURN(kd_checkpoint_get_count(c, "scale.good", INT32_MAX, &good));
+    KD_RETURN(kd_checkpoint_get_count(c, "scale.good", INT32_MAX - 1, &good));
     KD_RETURN(kd_checkpoint_get_count(c, "scale.skipped", KD_MOST_COUNT, &to->scale.skipped));
     if (!kd_scale_possible(to->was_scale))
         return kd_fail(KDAS_EFORMAT,
@@ -174,8 +174,14 @@ static void rescale_gradients(kd_snapshot *s, const content *from)
 
 static kdas_status get_tensors(kd_container *c, const kdas_distiller *d, content *to)
 {
+    const kd_param_entry *bad;
+
     KD_RETURN(kd_snapshot_init(&to->state, d, to->micro > 0, to->average));
     KD_RETURN(kd_snapshot_tensors(&to->state, get_tensor, c));
+    bad = kd_snapshot_bad_counter(&to->state);
+    if (bad)
+        return kd_fail(KDAS_EFORMAT, "'%s': '%s' is no number of batches, 0 to 2^53",
+                       kd_container_path(c), bad->name);
     KD_RETURN(kd_snapshot_init_feature(&to->feature, d, to->micro > 0));
     KD_RETURN(kd_snapshot_tensors(&to->feature, get_tensor, c));
     rescale_gradients(&to->state, to);

@@ -158,7 +158,7 @@ static kdas_status forward(kdas_distiller *d, kdas_batch *batch, kdas_step_repor
     KD_RETURN(kdas_loss_check(d->loss, d->student, d->teacher, batch, &o));
     d->phase = KD_PHASE_IDLE; /* from here on the forward before is gone, also on failure */
     KD_RETURN(kd_distiller_note(d, batch));
-    st       = run_models(d, batch, r);
+    st = run_models(d, batch, r);
     if (st != KDAS_OK) {
         kdas_batch_settle(batch);
         return st;

@@ -115,6 +115,17 @@ const char *kd_snapshot_fault(const char *record, const float *value, int64_t co
     return NULL;
 }
 
+const kd_param_entry *kd_snapshot_bad_counter(const kd_snapshot *s)
+{
+    for (int i = 0; s->blocks && i < kd_params_count(s->params); i++) {
+        const kd_param_entry *e = kd_params_at(s->params, i);
+
+        if (e->init.kind == KD_COUNTER && !kd_is_counter_value(s->block[0].host[e->offset]))
+            return e;
+    }
+    return NULL;
+}
+
 kdas_status kd_snapshot_tensors(kd_snapshot *s, kd_tensor_fn each, void *user)
 {
     for (int k = 0; k < s->blocks; k++) {

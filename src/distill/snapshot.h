@@ -35,6 +35,8 @@ kdas_status kd_snapshot_download(kd_snapshot *s);
 kdas_status kd_snapshot_upload(const kd_snapshot *s);
 /* Counters are stored outside the blocks; in a file they are tensors of one number. */
 kdas_status kd_snapshot_counters(kd_snapshot *s, bool write);
+/* A counter whose number, as it was read, is none: its entry, or NULL. */
+const kd_param_entry *kd_snapshot_bad_counter(const kd_snapshot *s);
 
 /* Call `each` for every tensor of every block with the name of its record. */
 typedef kdas_status (*kd_tensor_fn)(void *user, const char *record, int rank, const int64_t *dims,

@@ -301,11 +301,13 @@ kdas_status kd_params_read_grad(kd_params *p, int i, float *to)
     return kd_device_download(p->ctx, to, p->grads + p->entry[i]->offset, entry_bytes(p->entry[i]));
 }
 
+bool kd_is_counter_value(float value) { return value >= 0 && value <= 0x1p53f; }
+
 kdas_status kd_params_write(kd_params *p, int i, const float *from)
 {
     kd_params_touch(p);
     if (p->entry[i]->init.kind == KD_COUNTER) {
-        p->entry[i]->counter = (int64_t)*from;
+        p->entry[i]->counter = kd_is_counter_value(*from) ? (int64_t)*from : 0;
         return KDAS_OK;
     }
     p->entry[i]->undrawn = false;

@@ -99,5 +99,7 @@ struct kd_pack **kd_params_packs(kd_params *p);
 kdas_status kd_params_read(kd_params *p, int i, float *to);
 kdas_status kd_params_read_grad(kd_params *p, int i, float *to);
 kdas_status kd_params_write(kd_params *p, int i, const float *from);
+/* What an entry of KD_COUNTER can be written with: a number of batches, 0 to 2^53. */
+bool kd_is_counter_value(float value);
 
 #endif

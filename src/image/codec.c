@@ -99,8 +99,8 @@ static void *codec_realloc(void *memory, size_t old, size_t n)
 #define STBIW_MALLOC(n)                codec_alloc((size_t)(n))
 #define STBIW_REALLOC_SIZED(p, old, n) codec_realloc(p, (size_t)(old), (size_t)(n))
 #define STBIW_FREE(p)                  codec_free(p)
-/* Both libraries overflow signed numbers in shifts and sums, and rely on wrapping. */
-#pragma GCC optimize("wrapv")
+/* Both libraries overflow signed numbers in shifts and sums, and rely on wrapping: the Makefile
+ * compiles this file with -fwrapv. */
 /* Disabled functions stay declared, and GCC warns about them at the end of the file. */
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include <stb/stb_image.h>

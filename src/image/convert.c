@@ -54,11 +54,14 @@ static void convert(uint8_t *to, int64_t stride, kdas_pixel pixel, const kdas_vi
     kd_yuv yuv;
 
     if (is_yuv) kd_yuv_init(&yuv, view, kd_has_avx2());
-    for (int64_t y = 0; y < view->height; y++, to += stride)
+    for (int64_t y = 0; y < view->height; y++) {
+        uint8_t *row = to + y * stride;
+
         if (is_yuv)
-            yuv_row_as(to, pixel, &yuv, y);
+            yuv_row_as(row, pixel, &yuv, y);
         else
-            row_as(to, pixel, kd_view_row(view, y), view->pixel, view->width);
+            row_as(row, pixel, kd_view_row(view, y), view->pixel, view->width);
+    }
 }
 
 void kd_view_pack(uint8_t *to, kdas_pixel pixel, const kdas_view *view)

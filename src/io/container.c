@@ -141,6 +141,18 @@ static kdas_status check_format(const kd_safetensors *file)
     return KDAS_OK;
 }
 
+/* A forged file could have a text and a tensor of one name. */
+static kdas_status check_names(const kd_safetensors *file)
+{
+    const char *name;
+
+    for (int64_t i = 0; kd_safetensors_text_at(file, i, &name); i++)
+        if (kd_safetensors_find(file, name))
+            return kd_fail(KDAS_EFORMAT, "'%s' has two records '%.200s'", kd_safetensors_path(file),
+                           name);
+    return KDAS_OK;
+}
+
 /* A file of no bytes is no file of another kind: the disk was full, or the machine lost its power. */
 static kdas_status refuse_empty(kdas_context *ctx, const char *path)
 {
@@ -165,6 +177,7 @@ kdas_status kd_container_open(kd_container **out, kdas_context *ctx, const char 
     KD_TRY(kd_safetensors_open(&c->file, ctx, path));
     KD_TRY(check_format(c->file));
     KD_TRY(kd_safetensors_verify(c->file));
+    KD_TRY(check_names(c->file));
     *out = c;
     c    = NULL;
 done:

@@ -177,7 +177,8 @@ done:
     return st;
 }
 
-enum { MAX_DEPTH = 32 }; /* of folders: more is a link that leads back */
+/* Of folders: more are links that lead back, or to the same folders again and again. */
+enum { MAX_DEPTH = 32, MAX_FOLDERS = 100000 };
 
 /* List one folder of a tree: its files go to `out`, its folders to `folders`. */
 static kdas_status list_level(kd_names *out, kd_names *folders, kdas_context *ctx, const char *path,
@@ -230,6 +231,11 @@ kdas_status kd_list_tree(kd_names *out, kdas_context *ctx, const char *path)
         if (depth_of(folders.name[i]) >= MAX_DEPTH) {
             st = kd_fail(KDAS_EIO, "'%s' has folders in folders without end: '%s'", path,
                          folders.name[i]);
+            goto done;
+        }
+        if (i >= MAX_FOLDERS) {
+            st = kd_fail(KDAS_EIO, "'%s' has more than %d folders, by links that lead in circles?",
+                         path, MAX_FOLDERS);
             goto done;
         }
         KD_TRY(list_level(out, &folders, ctx, path, folders.name[i]));

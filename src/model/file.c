@@ -72,12 +72,16 @@ void kdas_load_options_init(kdas_load_options *options, size_t size)
 static kdas_status check_values(const kd_param_entry *e, const char *path, const float *values)
 {
     bool variance = e->init.kind == KD_BUFFER && e->init.rule == KD_INIT_ONE;
+    bool counter  = e->init.kind == KD_COUNTER;
 
     for (int64_t i = 0; i < e->count; i++) {
-        if (isfinite(values[i]) && !(variance && values[i] < 0)) continue;
+        if (isfinite(values[i]) && !(variance && values[i] < 0) &&
+            !(counter && !kd_is_counter_value(values[i])))
+            continue;
         return kd_fail(KDAS_EFORMAT, "'%s': tensor '%s' has %s at element %lld; %s", path, e->name,
                        isnan(values[i])   ? "a NaN"
                        : isinf(values[i]) ? "an infinity"
+                       : counter          ? "an impossible number of batches"
                                           : "a negative variance",
                        (long long)i,
                        "the training that wrote it broke down, or the file is damaged");

@@ -57,6 +57,9 @@ kdas_status kdas_model_read(const kdas_model *m, int32_t i, float *to)
 kdas_status kdas_model_write(kdas_model *m, int32_t i, const float *from)
 {
     KD_RETURN(check_tensor(m, i, from));
+    if (kd_params_at(m->params, i)->init.kind == KD_COUNTER && !kd_is_counter_value(*from))
+        return kd_fail(KDAS_EINVAL, "'%s' is a number of batches, 0 to 2^53, which %g is not",
+                       kd_params_at(m->params, i)->name, (double)*from);
     return kd_params_write(m->params, i, from);
 }
 

@@ -48,6 +48,12 @@ static void *copy_tensor(forge *f, const kd_st_tensor *t)
         memcpy(data + (t->count - 1) * 4, &value, 4);
     }
     for (int64_t i = 0; e && e->what != KD_FORGE_FLOAT && i < t->count; i++) {
+        float narrow = (float)e->number;
+
+        if (e->what == KD_FORGE_NUMBER && t->dtype == KD_ST_F32) {
+            memcpy(data + i * 4, &narrow, 4);
+            continue;
+        }
         ck_assert(t->dtype == (e->what == KD_FORGE_NUMBER ? KD_ST_F64 : t->dtype));
         memcpy(data + i * 8, e->what == KD_FORGE_NUMBER ? (void *)&e->number : (void *)&e->whole,
                8);

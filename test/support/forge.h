@@ -6,7 +6,7 @@
 
 typedef enum kd_test_forgery {
     KD_FORGE_DROP,    /* the record is missing                                         */
-    KD_FORGE_NUMBER,  /* a number of 64-bit floating point, or each of a list, is `number` */
+    KD_FORGE_NUMBER,  /* a number of floating point, or each of a list, is `number` */
     KD_FORGE_FLOAT,   /* the last value of a tensor is `number`                        */
     KD_FORGE_WHOLE,   /* a whole number is `whole`                                     */
     KD_FORGE_TEXT,    /* a text is `text`                                              */

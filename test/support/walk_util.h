@@ -92,6 +92,8 @@ typedef struct walk_fault {
 
 typedef struct kd_test_walk {
     kd_random      r;
+    const uint8_t *choice; /* bytes that choose instead, so many; NULL: none. After them all is 0 */
+    size_t         choices;
     uint64_t       seed;
     kd_test_meter  meter[WALK_CONTEXTS];
     kdas_context  *ctx[WALK_CONTEXTS];
