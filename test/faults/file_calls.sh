@@ -35,9 +35,10 @@ describe() # ROW: sets command, old, kind
         command=("$bin/kdas-export" --weights w/in/teacher.safetensors --out w/out/x.onnx "${small[@]}")
         old=(cp w/in/last.kdas w/out/x.onnx)
         ;;
-    doctor)
+    doctor) # to which a file that cannot be read is a finding
+        kind=finds
         command=("$bin/kdas-doctor" --data w/in/data --csv w/out/found.csv --report w/out --keep w/out/keep.txt --drop w/out/drop.txt
-            --sequence 0.2 --threads 1)
+            --sequence 0.5 --threads 1)
         old=(cp w/in/data/TestDataset/scenes/images/scene00000.png w/out/keep.txt)
         ;;
     distill) command=("${of_train[@]}" --preset baseline,kdas --ema 0.9) kind=train ;;
@@ -120,7 +121,22 @@ told() # PATH HOW
     local name
     name=$(basename "$1" | sed -E 's/^\.kdas-probe.*//; s/\.(tmp|part).*//; s/\.old$//')
     [ -n "$name" ] || name=$(basename "$(dirname "$1")")
-    grep -E "^kdas-[a-z]+: " "$tmp/stderr" | grep -F "$name" | grep -qF "$(reason_of "$2")"
+    # A program that cannot look at a path may take it for missing, or for no folder, and says that.
+    case $3 in
+    stat | lstat | access | realpath) set -- "$1" none ;;
+    esac
+    { grep -E "^kdas-[a-z]+: " "$tmp/stderr"; [ $kind != finds ] || cat "$tmp/stdout"; } | grep -F "$name" | grep -q "$(reason_of "$2")"
+}
+
+# What may differ where the status is that of a run without a failure: kdas-inspect leaves out the size of a file that it
+# cannot look at, and what cannot be removed is left.
+tolerated() # ROW CALL
+{
+    case $1:$2 in
+    inspect:stat | checkpoint:stat) return 0 ;;
+    *:unlink) ! grep -qvE "Only in .*: (\.kdas-probe-|.*\.tmp-)" "$tmp/differs" ;;
+    *) return 1 ;;
+    esac
 }
 
 judge() # ROW N HOW
@@ -130,7 +146,7 @@ judge() # ROW N HOW
     path=${path#"$tmp/"}
     label="$1: $3 of call $2, ${call:-none} $path: "
     faults=$((faults + 1))
-    if [ "$rc" = "$fine" ] && alike; then
+    if [ "$rc" = "$fine" ] && { alike || tolerated "$1" "$call"; }; then
         survived=$((survived + 1))
         echo "$1 $call $3" >>"$tmp/survived"
         right
@@ -140,7 +156,7 @@ judge() # ROW N HOW
         wrong "$label status $rc" "$tmp/stderr"
     elif [ "$rc" != "$fine" ] && [ "$3" = short ]; then
         wrong "$label must be continued" "$tmp/stderr"
-    elif [ "$rc" != "$fine" ] && ! told "$path" "$3"; then
+    elif [ "$rc" != "$fine" ] && ! told "$path" "$3" "$call"; then
         wrong "$label no sentence names the file and the reason" "$tmp/stderr"
     elif ! kept && [ "$call" != unlink ]; then
         wrong "$label status $rc" "$tmp/differs"
@@ -213,6 +229,7 @@ row() # ROW STRIDE MOST
     cp -r "$out/." "$tmp/old"
     run
     fine=$rc
+    [ "$fine" = 0 ] || { [ "$1" = doctor ] && [ "$fine" = 1 ]; } || wrong "$1: status $fine without a failure" "$tmp/stderr"
     cp -r "$out" "$tmp/good"
     cp "$tmp/stdout" "$tmp/good.stdout"
     calls=$(wc -l <"$tmp/calls")

@@ -28,6 +28,7 @@ fresh() { rm -rf "$out"; mkdir -p "$out"; }
 
 # Each program that writes, in turn: sets command and the file that it writes first.
 writers=(export evaluate doctor segment distill)
+if [ -n "$LONG" ]; then parts=(0 1 100 third half) descriptors=(4 5 6 7 8 9 10 11 12 14 16 20) step=20; else parts=(1 half) descriptors=(5 8) step=150; fi
 describe()
 {
     case $1 in
@@ -50,15 +51,22 @@ for name in "${writers[@]}"; do
     fresh
     program env KDAS_FAULT_UNDER="$out" KDAS_FAULT_LOG="$tmp/calls" LD_PRELOAD="$shim" "${command[@]}"
     whole=$(du -sb --apparent-size "$out" | cut -f1)
-    for part in 0 1 100 $((whole / 3)) $((whole / 2)); do
+    for part in "${parts[@]}"; do
+        case $part in
+        third) part=$((whole / 3)) ;;
+        half) part=$((whole / 2)) ;;
+        esac
         fresh
         echo "the old one" >"$out/$file"
-        [ "$name" != segment ] && [ "$name" != distill ] || rm "$out/$file" # which replaces none of others; which renames it
+        case $name in # which replaces no file of others; which gives an old one another name
+        segment | distill) rm "$out/$file" ;;
+        esac
         program env KDAS_FAULT_UNDER="$out" KDAS_FAULT_BYTES="$part" LD_PRELOAD="$shim" "${command[@]}"
         fails "$name on a disk with room for $part bytes" "No space left on device"
+        case $name in
+        export | evaluate) [ "$(cat "$out/$file")" = "the old one" ] || wrong "$name on a full disk: '$file' is not the old one" ;;
+        esac
     done
-    [ ! -e "$out/$file" ] || [ "$name" = distill ] || [ "$name" = segment ] || grep -q "the old one" "$out/$file" || [ -s "$out/$file" ] ||
-        wrong "$name on a full disk: '$file' is neither old nor new"
 done
 if mount -t tmpfs -o size=20m tmpfs "$(mkdir -p "$tmp/disk" && echo "$tmp/disk")" 2>/dev/null; then
     out=$tmp/disk/out
@@ -75,6 +83,7 @@ else
 fi
 
 # ---- Nobody reads, or nobody can ---------------------------------------------------------------------
+if [ -e src/programs/system/streams.c ]; then # the programs watch their output
 for command in "kdas-inspect $weights" "kdas-inspect" "kdas-distill --help" "kdas-export --version" \
     "kdas-evaluate --weights $weights --data $test_set --threads 1" "kdas-evaluate --weights $weights --data $test_set --threads 1 --csv -" \
     "kdas-doctor --data $tmp/in/data --threads 1" "kdas-segment --weights $weights --out $tmp/out --threads 1 $test_set"; do
@@ -86,8 +95,9 @@ for command in "kdas-inspect $weights" "kdas-inspect" "kdas-distill --help" "kda
     (timeout 60 $bin/$command 2>"$tmp/stderr" </dev/null; echo $? >"$tmp/rc") | true
     rc=$(cat "$tmp/rc")
     if [ "$rc" = 0 ] || [ "$rc" = 141 ]; then right; else wrong "$command | true: status $rc" "$tmp/stderr"; fi
-    [ ! -s "$tmp/stderr" ] || wrong "$command | true: speaks of it" "$tmp/stderr"
+    ! grep -q "^kdas-" "$tmp/stderr" || wrong "$command | true: speaks of it" "$tmp/stderr"
 done
+fi
 for name in evaluate doctor; do
     describe $name
     program "${command[@]/$out\/$file//dev/full}"
@@ -135,28 +145,30 @@ done
 # ---- Limits of the shell -----------------------------------------------------------------------------
 for name in "${writers[@]}"; do
     describe $name
-    for blocks in 0 1 8; do # of 1024 bytes
+    for blocks in 1 8; do # of 1024 bytes: the sentence itself is shorter
         fresh
         program bash -c "ulimit -f $blocks; exec \"\$@\"" - "${command[@]}"
         [ $rc = 0 ] && continue # its files are smaller
         fails "$name, files of $blocks KiB at most" "File too large"
     done
-    for files in $(seq 4 14) 20; do
+    for files in "${descriptors[@]}"; do
         fresh
         program bash -c "ulimit -n $files; exec \"\$@\"" - "${command[@]}"
         [ $rc = 0 ] || [ $rc = 127 ] && continue # enough, or the program cannot be loaded
         fails "$name, $files descriptors" "Too many open files"
     done
 done
+# Below some size OpenBLAS, while it is loaded, asks for memory without end; the first size that loads it is searched.
+limited() { (ulimit -v $(($1 * 1024)); timeout 5 "$bin/kdas-export" --version >/dev/null 2>&1); }
+least=100
+while ! limited $least && [ $least -lt 1500 ]; do least=$((least + 50)); done
 for name in "${writers[@]}"; do
     describe $name
-    last=0
-    for megabytes in $(seq 100 100 1500); do
+    for ((megabytes = least; megabytes <= 1500; megabytes += step)); do
         fresh
         program bash -c "ulimit -v $((megabytes * 1024)); exec \"\$@\"" - "${command[@]}"
         case $rc in
         0) break ;;
-        127) ;; # cannot be loaded
         1 | 2) fails "$name, $megabytes MB of addresses" "memory|thread|Cannot allocate" ;;
         *) wrong "$name, $megabytes MB of addresses: status $rc" "$tmp/stderr" ;;
         esac
