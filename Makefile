@@ -343,7 +343,7 @@ demo: ## install missing packages, build, and distil students on synthetic frame
 	$(MAKE) $(JOBS) all
 	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-3000} $(BINOUT)/kdas-distill --demo --out demo $(DEMO)
 
-include $(wildcard test/faults/build.mk)
+include test/faults/build.mk
 include pkgconfig/package.mk
 
 format: ## lay out the sources as .clang-format says
@@ -351,7 +351,7 @@ format: ## lay out the sources as .clang-format says
 clean: ## remove what was built
 	rm -rf build bin lib/kdas lib/libkdas.so* lib/libkdas.a
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile pkgconfig/package.mk src/backend/cuda/build.mk | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile pkgconfig/package.mk src/backend/cuda/build.mk test/faults/build.mk | expand -t 18
 
 .DEFAULT_GOAL := all
 MAKEFLAGS += --no-builtin-rules
