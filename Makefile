@@ -352,7 +352,7 @@ demo: ## install missing packages, build, and distil students on synthetic frame
 	$(MAKE) $(JOBS) all
 	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-3000} $(BINOUT)/kdas-distill --demo --out demo $(DEMO)
 
-include $(wildcard test/faults/build.mk)
+include test/faults/build.mk
 include pkgconfig/package.mk
 
 format: ## lay out the sources as .clang-format says

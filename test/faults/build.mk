@@ -1,8 +1,8 @@
 # Faults: allocations, file calls and kills. Included by the Makefile.
 FAULTS_DIR := test/faults
 FB         := $(B)/test/faults
-FAULTS     := $(FB)/shim.so $(FB)/same $(FB)/allocations
-FAULTS_RUN  = FAULTS=$(FB) KDAS_BIN=$(BINOUT)
+FAULT_FILES := $(FB)/shim.so $(FB)/same $(FB)/allocations
+check-built check-faults: export FAULTS := $(FB)
 
 # No sanitizer: the shim is loaded in front of the C library.
 $(FB)/shim.so: $(FAULTS_DIR)/shim.c $(B)/.flags
@@ -17,8 +17,8 @@ $(FB)/allocations.o: $(FAULTS_DIR)/allocations.c $(B)/.flags
 	$(call SAY,CC)$(HOST_COMPILE) -MMD -MP -c $< -o $@
 $(FB)/allocations: $(FB)/allocations.o $(SHARED)
 	$(call SAY,LINK)$(LINK) -o $@ $< $(SHARED) $(call RPATH,$(FB),$(LIBOUT))
-tests: $(FAULTS)
-check-faults: all $(FAULTS) ## make allocations, file calls and disks fail, and kill runs: the long form, about half an hour
-	@LONG=1 $(FAULTS_RUN) test/check_faults.sh
+tests: $(FAULT_FILES)
+check-faults: all $(FAULT_FILES) ## make allocations, file calls and disks fail, and kill runs: the long form, about half an hour
+	@LONG=1 test/check_faults.sh
 -include $(FB)/same.d $(FB)/allocations.d
 .PHONY: check-faults

@@ -253,10 +253,11 @@ row() # ROW STRIDE MOST
 }
 
 make_inputs
+[ -n "$LONG" ] || scenarios=(inspect evaluate segment export doctor distill demo)
 for name in ${ONLY:-${scenarios[@]}}; do
     case $name in
-    distill | again | demo) if [ -n "$LONG" ]; then row $name 2 3; else row $name 60 2; fi ;;
-    *) if [ -n "$LONG" ]; then row $name 0 3; else row $name 6 2; fi ;;
+    distill | again | demo) if [ -n "$LONG" ]; then row $name 3 3; else row $name 200 2; fi ;;
+    *) if [ -n "$LONG" ]; then row $name 0 3; else row $name 12 2; fi ;;
     esac
 done
 say "file calls   of a run   failed   survived    refused  seconds"

@@ -4,12 +4,12 @@
 # moment, half right before a random file call, which can be repeated exactly; some of the resumed runs are killed, too.
 # Then the signals that ask a run to stop: it saves, and ends with 130.
 #
-#   KILLS=N    kills in all (3; with LONG=1: 200);  SIGNALS=N  (3; 30)
+#   KILLS=N    kills in all (3; with LONG=1: 200);  SIGNALS=N  (1; 30)
 #   SEED=N     of moments and calls (printed; default: the time)
 cd "$(dirname "$0")/../.." || exit 1
 . test/faults/common.sh
 kills=${KILLS:-$([ -n "$LONG" ] && echo 200 || echo 3)}
-signals=${SIGNALS:-$([ -n "$LONG" ] && echo 30 || echo 3)}
+signals=${SIGNALS:-$([ -n "$LONG" ] && echo 30 || echo 1)}
 seed=${SEED:-$(date +%s)}
 RANDOM=$((seed % 32768))
 say "seed $seed: $kills kills, $signals signals"
