@@ -309,7 +309,6 @@ START_TEST(a_full_disk_ends_the_run_and_leaves_nothing_half_written)
 
     kd_test_train_make(&s, &o, kd_test_path("out"));
     s.options.save_every = 1;
-    signal(SIGXFSZ, SIG_IGN);
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     kd_assert_status(kd_test_train(&s), KDAS_EIO);
     kd_assert_sentence("last.kdas");

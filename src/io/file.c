@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include "io/file.h"
 
@@ -281,10 +283,33 @@ done:
     return st;
 }
 
+ssize_t kd_write_some(int fd, const void *data, size_t n)
+{
+    const struct timespec none = { 0 };
+    sigset_t              limit, before, pending;
+    ssize_t               put;
+    int                   error;
+
+    sigemptyset(&limit);
+    sigaddset(&limit, SIGXFSZ);
+    sigemptyset(&pending);
+    sigpending(&pending);
+    error = pthread_sigmask(SIG_BLOCK, &limit, &before);
+    put   = write(fd, data, n);
+    if (error) return put;
+    error = errno;
+    if (put < 0 && error == EFBIG && !sigismember(&pending, SIGXFSZ))
+        while (sigtimedwait(&limit, NULL, &none) < 0 && errno == EINTR)
+            continue;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return put;
+}
+
 static kdas_status write_through(kd_writer *w, const unsigned char *p, size_t n)
 {
     while (n > 0) {
-        ssize_t put = write(w->fd, p, KD_MIN(n, (size_t)1 << 30));
+        ssize_t put = kd_write_some(w->fd, p, KD_MIN(n, (size_t)1 << 30));
 
         if (put < 0 && errno == EINTR) continue;
         if (put < 0) return writer_failed(w, errno);

@@ -34,6 +34,10 @@ kdas_status kd_file_read_all(kdas_context *ctx, const char *path, uint64_t limit
  * is not a regular file is refused. File systems that refuse chmod or fsync do not hinder. */
 typedef struct kd_writer kd_writer;
 
+/* write(). Beyond a limit of file sizes it fails with EFBIG: the signal SIGXFSZ, which ends a process
+ * by default, does not reach the host. */
+ssize_t kd_write_some(int fd, const void *data, size_t n);
+
 kdas_status kd_writer_open(kd_writer **out, kdas_context *ctx, const char *path);
 /* After a failure the writer stays failed: commit repeats the first failure. */
 kdas_status kd_writer_put(kd_writer *writer, const void *data, size_t n);

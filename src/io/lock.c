@@ -69,7 +69,7 @@ static void write_owner(int fd)
 
     if (gethostname(host, sizeof host - 1) != 0) host[0] = 0;
     n = kd_format(text, sizeof text, "%lld %s\n", (long long)getpid(), host);
-    if (ftruncate(fd, 0) == 0) (void)!pwrite(fd, text, (size_t)n, 0);
+    if (ftruncate(fd, 0) == 0) (void)!kd_write_some(fd, text, (size_t)n);
 }
 
 /* "process 77", "process 77 on other-host", "another run of this process". */

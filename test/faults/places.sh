@@ -83,7 +83,6 @@ else
 fi
 
 # ---- Nobody reads, or nobody can ---------------------------------------------------------------------
-if [ -e src/programs/system/streams.c ]; then # the programs watch their output
 for command in "kdas-inspect $weights" "kdas-inspect" "kdas-distill --help" "kdas-export --version" \
     "kdas-evaluate --weights $weights --data $test_set --threads 1" "kdas-evaluate --weights $weights --data $test_set --threads 1 --csv -" \
     "kdas-doctor --data $tmp/in/data --threads 1" "kdas-segment --weights $weights --out $tmp/out --threads 1 $test_set"; do
@@ -97,7 +96,6 @@ for command in "kdas-inspect $weights" "kdas-inspect" "kdas-distill --help" "kda
     if [ "$rc" = 0 ] || [ "$rc" = 141 ]; then right; else wrong "$command | true: status $rc" "$tmp/stderr"; fi
     ! grep -q "^kdas-" "$tmp/stderr" || wrong "$command | true: speaks of it" "$tmp/stderr"
 done
-fi
 for name in evaluate doctor; do
     describe $name
     program "${command[@]/$out\/$file//dev/full}"
