@@ -95,7 +95,7 @@ static void *there(void *memory)
 {
     if (memory) return memory;
     say_error("out of memory");
-    exit(EXIT_FAILED);
+    exit(streams_failure());
 }
 
 void *need(size_t bytes) { return there(calloc(1, bytes ? bytes : 1)); }

@@ -62,6 +62,8 @@ void streams_begin(void)
 
 void streams_failed_as(int status) { failed = status; }
 
+int streams_failure(void) { return failed; }
+
 bool streams_lost(void) { return lost || printed.error; }
 
 int streams_claim(void)

@@ -9,8 +9,9 @@
  * next file would be opened as one of them, and messages written into it. A write that nobody reads fails, instead of
  * ending the program. */
 void streams_begin(void);
-/* The exit status where output is lost (EXIT_FAILED). */
+/* The exit status of a program that failed: where output is lost, or memory has run out (EXIT_FAILED). */
 void streams_failed_as(int status);
+int  streams_failure(void);
 /* Whether standard output takes no more: there is no sense in computing what would only be printed. */
 bool streams_lost(void);
 
