@@ -180,8 +180,9 @@ static kdas_status get_tensors(kd_container *c, const kdas_distiller *d, content
     KD_RETURN(kd_snapshot_tensors(&to->state, get_tensor, c));
     bad = kd_snapshot_bad_counter(&to->state);
     if (bad)
-        return kd_fail(KDAS_EFORMAT, "'%s': '%s' is no number of batches, 0 to 2^53",
-                       kd_container_path(c), bad->name);
+        return kd_fail(KDAS_EFORMAT,
+                       "record '%s.%.200s' of checkpoint '%s' is no number of batches, 0 to 2^53",
+                       to->state.block[0].prefix, bad->name, kd_container_path(c));
     KD_RETURN(kd_snapshot_init_feature(&to->feature, d, to->micro > 0));
     KD_RETURN(kd_snapshot_tensors(&to->feature, get_tensor, c));
     rescale_gradients(&to->state, to);
