@@ -126,7 +126,9 @@ ifdef ONLY
   SUITES := $(ONLY:%=$(B)/test/check_%)
 endif
 GOLDEN      := $(if $(GOLDEN_SRC),$(B)/test/golden/check_golden)
-SCRIPTS     := $(sort $(wildcard test/check_*.sh))
+# Those that run beside others first, see run.sh.
+BESIDE      := $(shell grep -lx '. Runs beside others.' test/check_*.sh)
+SCRIPTS     := $(BESIDE) $(filter-out $(BESIDE),$(sort $(wildcard test/check_*.sh)))
 SUPPORT     := $(B)/test/libsupport.a
 EMULATED    := $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.emulated.o)
 CHECK_CFLAGS := $(shell pkg-config --cflags check 2>/dev/null)

@@ -3,6 +3,7 @@
 # full, kills. `make check` runs a short form of each; LONG=1 (make check-faults) all of it, for about half an hour, with
 # progress and tables. ONLY="kills places": those parts. test/faults has the parts; build.mk builds what they need.
 # Ends with "N passed, N failed".
+# Runs beside others.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 LONG=${LONG:-}

@@ -2,6 +2,7 @@
 # check_folders.sh - the programs on folders as they come to users: flat and nested sets, lists, what systems leave
 # behind, damaged frames, sizes that differ, and what one program writes and another reads. KDAS_BIN names the folder
 # of the programs. Ends with "N passed, N failed".
+# Runs beside others.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 bin=$(realpath "${KDAS_BIN:-bin}")

@@ -2,6 +2,7 @@
 # check_manual.sh - what the programs print for `make install`: man pages, which groff reads without a warning and which
 # name what --help names, and completions, which bash runs. KDAS_BIN names the folder of the programs. Ends with "N passed,
 # N failed".
+# Runs beside others.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 bin=$(realpath "${KDAS_BIN:-bin}")

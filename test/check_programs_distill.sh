@@ -2,6 +2,7 @@
 # check_programs_distill.sh - kdas-distill: the demonstration, runs over folders, resumes, seeds, types, and what it
 # refuses. Small synthetic frames throughout. See test/support/programs.sh.
 # Ends with "N passed, N failed".
+# Runs beside others.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . test/support/programs.sh

@@ -2,6 +2,7 @@
 # check_programs_output.sh - what programs make of output that cannot be written: full devices, closed streams, pipes that nobody
 # reads, files that cannot be replaced; and of signals that end them. See test/support/programs.sh.
 # Ends with "N passed, N failed".
+# Runs beside others.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . test/support/programs.sh

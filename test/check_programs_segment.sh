@@ -2,6 +2,7 @@
 # check_programs_segment.sh - kdas-segment: pictures, raw video in a pipe, and maps that teach a student. See
 # test/support/programs.sh.
 # Ends with "N passed, N failed".
+# Runs beside others.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . test/support/programs.sh

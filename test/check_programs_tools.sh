@@ -2,6 +2,7 @@
 # check_programs_tools.sh - what all programs have in common, kdas-evaluate, kdas-export, kdas-inspect and kdas-bench. See
 # test/support/programs.sh.
 # Ends with "N passed, N failed".
+# Runs beside others.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . test/support/programs.sh

@@ -3,7 +3,8 @@
 # counts are read from Check's closing line, others from "N passed, N failed"; a command that prints neither
 # counts as one. What fails is named again at the end; the exit status is then 1.
 # Up to AT_ONCE commands (default: the processors, at most 4) run at once, but scripts run alone: they
-# measure memory, and they build. What a command prints appears when it ends.
+# measure memory, and they build. Those with the line "# Runs beside others." do not. What a command prints
+# appears when it ends.
 set -u
 # Threads that spin while they wait cost a loaded machine dearly; the suites' parallel regions are tiny.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
@@ -12,22 +13,22 @@ at_once=${AT_ONCE:-$((processors < 4 ? processors : 4))}
 logs=${LOGS:-build/log}
 mkdir -p "$logs"
 ran=0 passed=0 failed=0 skipped=0 bad=()
-declare -A seen=() name_of=() # names so far; process to name
+declare -A seen=() name_of=() began=() # names so far; process to name; name to seconds
 
 start() # COMMAND: in the background
 {
     local name
-    name=$(basename "$(tr ' ' '\n' <<<"$1" | grep -m1 -E 'check_|examples/' || echo "$1")")
+    name=$(basename "$(tr ' ' '\n' <<<"$1" | grep -m1 -E 'check_|examples/' || echo "${1%% *}")")
     seen[$name]=$((${seen[$name]:-0} + 1))
     [ "${seen[$name]}" = 1 ] || name=$name-${seen[$name]} # the same program again: a log of its own
     bash -c "exec timeout 7200 $1" >"$logs/$name.log" 2>&1 </dev/null &
-    name_of[$!]=$name
+    name_of[$!]=$name began[$name]=$SECONDS
 }
 
 tell() # NAME STATUS: what it printed, and its counts
 {
     local name=$1 rc=$2 log=$logs/$1.log good wrong
-    printf '== %s\n' "$name"
+    printf '== %s (%d s)\n' "$name" $((SECONDS - began[$name]))
     cat "$log"
     # "97%: Checks: 40, Failures: 1, Errors: 0" (a program may have several) or "39 passed, 1 failed"
     read -r good wrong < <(awk '
@@ -63,18 +64,17 @@ stop() # a signal: what runs ends, too
 }
 trap stop INT TERM HUP
 
+alone() { [[ $1 = *.sh ]] && ! grep -qx '# Runs beside others.' "$1"; }
+
 for command in "$@"; do
-    case $command in
-    *.sh | *.sh\ *)
+    if alone "$command"; then
         finish 0
         start "$command"
         finish 0
-        ;;
-    *)
+    else
         finish $((at_once - 1))
         start "$command"
-        ;;
-    esac
+    fi
 done
 finish 0
 

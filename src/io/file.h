@@ -2,6 +2,7 @@
  * file in one step or not at all, path text, folder listings. Every sentence names the path. */
 #ifndef KD_FILE_H
 #define KD_FILE_H
+#include <sys/types.h>
 #include "base/base.h"
 
 /* What errno's value means; the thread's, until its next call. Does not allocate. */
