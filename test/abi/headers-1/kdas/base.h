@@ -123,7 +123,9 @@ typedef struct kdas_context_options {
     size_t      size;   /* set by init; members are only added at the end */
     const char *device; /* "cpu" (default), "reference" (plain C) or a plug-in, "name[:index]" */
     /* Highest instruction set of the CPU kernels: "amx" (since 0.2), "avx512" (with its BF16),
-     * "avx2" or "plain". NULL (default): no limit. */
+     * "avx2" or "plain". NULL (default): no limit. oneDNN has one limit for the process, that of
+     * its first context: a later one gets no bf16 under "avx2" or "plain", and a lower limit of its
+     * own holds for the library's own kernels alone. */
     const char   *isa;
     kdas_log_fn   log; /* NULL (default): no log */
     void         *log_user;

@@ -36,8 +36,9 @@ KDAS_API int64_t kdas_batch_count(const kdas_batch *batch);
 KDAS_API int64_t kdas_batch_height(const kdas_batch *batch);
 KDAS_API int64_t kdas_batch_width(const kdas_batch *batch);
 /* The values, to read or write: images (N,H,W,3), and masks (N,H,W,1) or NULL if there are none.
- * Writes after kdas_batch_prefetch() or kdas_batch_upload() are not seen: call it again. NULL for
- * NULL. Since 0.1. */
+ * Writes after kdas_batch_prefetch() or kdas_batch_upload() are not seen: call it again. Do not
+ * write between a forward and its backward, which reads the batch again and cannot notice it. NULL
+ * for NULL. Since 0.1. */
 KDAS_API float *kdas_batch_images(kdas_batch *batch);
 KDAS_API float *kdas_batch_masks(kdas_batch *batch);
 /* Use only the first `count` places, 1 <= count <= the number created. KDAS_EINVAL. Since 0.1. */
@@ -180,7 +181,7 @@ KDAS_API const char *kdas_layout_test_name(const kdas_layout *layout, int64_t i)
 typedef struct kdas_scene_options {
     size_t   size;
     uint64_t seed;          /* default 1 */
-    int64_t  count;         /* frames, >= 1; default 64 */
+    int64_t  count;         /* frames, 1 to 2^31 - 1; default 64 */
     int64_t  width, height; /* pixels, 32..4096; default 352 x 352 */
     float    empty;         /* share of frames without a polyp; default 0 */
     float    contrast;      /* between polyps and mucosa, 0..1; default 0.5 */
@@ -326,10 +327,11 @@ KDAS_API int32_t kdas_loader_size(const kdas_loader *loader, int32_t i, int64_t 
                                   int64_t *width);
 /* Get the next batch. *out is NULL at the end of an epoch; the following call starts the next
  * epoch. The batch stays valid until the next call, or the next but one on a device that uploads
- * asynchronously (kdas_batch_prefetch; since 0.3). Its content depends only on seed and position,
- * not on workers. Errors of a frame's file are returned by the call for the batch that contains it;
- * the position does not advance. Call again to retry, or seek to the next position to skip the
- * batch. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
+ * asynchronously (kdas_batch_prefetch; since 0.3). Then a worker may fill it anew at any time: the
+ * backward of a forward on it is refused (since 0.4). Its content depends only on seed and
+ * position, not on workers. Errors of a frame's file are returned by the call for the batch that
+ * contains it; the position does not advance. Call again to retry, or seek to the next position to
+ * skip the batch. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_loader_next(kdas_loader *loader, kdas_batch **out);
 /* Number of batches returned since creation, ends of epochs not counted (NULL: 0). Since 0.1. */
 KDAS_API int64_t kdas_loader_position(const kdas_loader *loader);

@@ -32,10 +32,10 @@ KDAS_API void kdas_distiller_options_init(kdas_distiller_options *options, size_
  * are paired. A model without one-channel maps can still be the teacher or the student of features.
  * With kdas_loss_options.feature, the paired taps of both models are kept (as by
  * kdas_model_keep_tap), and `optim` trains the projections, until the distiller is destroyed; an
- * optimizer trains those of one distiller at a time. Errors: KDAS_EINVAL (features without a
- * teacher model, or invalid pairs), KDAS_ENOTFOUND (no such tap), KDAS_ESHAPE (both networks take
- * only one size, and not the same: kdas_network.fixed). A step refuses a batch of a size that a
- * network does not take, before anything runs. */
+ * optimizer trains those of one distiller at a time. Taps may stay kept where it fails. Errors:
+ * KDAS_EINVAL (features without a teacher model, or invalid pairs), KDAS_ENOTFOUND (no such tap),
+ * KDAS_ESHAPE (both networks take only one size, and not the same: kdas_network.fixed). A step
+ * refuses a batch of a size that a network does not take, before anything runs. */
 KDAS_API kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher,
                                            kdas_model *student, kdas_loss *loss, kdas_optim *optim,
                                            const kdas_distiller_options *options);
@@ -106,21 +106,24 @@ KDAS_API kdas_status kdas_distiller_step(kdas_distiller *distiller, kdas_batch *
 
 /* The phases of a step, for hosts that act between them: forward, then backward, then update.
  * Without an update, gradients continue to accumulate; kdas_model_zero_gradients(student) clears
- * them. Do not change the batch between its forward and its backward, which may read it. The
- * guidance factor (kdas_loss_set_guidance_factor) is read by forward and used by its backward. A
- * failed phase has the effects of a step that fails there.
+ * them. Do not change the batch between its forward and its backward, which reads it again: its
+ * images, masks, weights and maps. Writes through kdas_batch_images() and the like, or to the
+ * floats of kdas_batch_wrap(), are not detected. The guidance factor
+ * (kdas_loss_set_guidance_factor) is read by forward and used by its backward. A failed phase has
+ * the effects of a step that fails there.
  * KDAS_ESTATE, and nothing changes, if: the order is wrong; the batch was changed by a call or
- * destroyed (since 0.4); the forward's results are gone, because student or teacher has run, keeps
- * a new tap or has reallocated for a larger size (kdas_model_memory, kdas_segmenter_create); or the
- * update's gradients were zeroed. Since 0.1. */
+ * destroyed, or its loader has gone on and fills it anew (since 0.4); the forward's results are
+ * gone, because student or teacher has run, keeps a new tap or has reallocated for a larger size
+ * (kdas_model_memory, kdas_segmenter_create); or the update's gradients were zeroed. Since 0.1. */
 KDAS_API kdas_status kdas_distiller_forward(kdas_distiller *distiller, kdas_batch *batch);
 KDAS_API kdas_status kdas_distiller_backward(kdas_distiller *distiller, kdas_step_report *report);
 KDAS_API kdas_status kdas_distiller_update(kdas_distiller *distiller, kdas_step_report *report);
 
 /* Set the host's own teacher maps for the batch of the next forward: 1 to 8, paired as in
  * kdas_loss_evaluate(). They are copied. Call it before each forward if there is no teacher model
- * and the batch has no maps. (Since 0.4 a batch can have one map per image, which guides every
- * output; see kdas_batch_set_teacher().) KDAS_EINVAL, KDAS_ESHAPE, KDAS_ENOMEM. Since 0.1. */
+ * and the batch has no maps. Between a forward and its backward it sets those of the next forward.
+ * On failure, maps set before stay. (Since 0.4 a batch can have one map per image, which guides
+ * every output; see kdas_batch_set_teacher().) KDAS_EINVAL, KDAS_ESHAPE, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_distiller_set_teacher_maps(kdas_distiller  *distiller,
                                                      const kdas_maps *maps);
 
@@ -136,17 +139,18 @@ KDAS_API kdas_status kdas_distiller_read_average(kdas_distiller *distiller, kdas
 /* Progress of the host, stored in a checkpoint. */
 typedef struct kdas_progress {
     size_t   size;
-    int64_t  epoch;    /* completed epochs */
-    int64_t  position; /* batches returned by the loader; for kdas_loader_seek() */
-    uint64_t seed;     /* of the run */
-    double   best;     /* best validation score so far */
-    int64_t  best_epoch;
+    int64_t  epoch;      /* completed epochs; 0 to 2^53 */
+    int64_t  position;   /* batches returned by the loader; for kdas_loader_seek(); 0 to 2^53 */
+    uint64_t seed;       /* of the run */
+    double   best;       /* best validation score so far; finite */
+    int64_t  best_epoch; /* 0 to 2^53 */
 } kdas_progress;
 
 /* Save student with its facts, its moving average if any, optimizer state, step counts, random
  * state, options and progress. The file is written to a temporary name, synced and renamed, so a
  * crash leaves the previous checkpoint intact. `notes` (may be NULL) is stored as text, e.g. the
- * command line. KDAS_EINVAL, KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
+ * command line. KDAS_EINVAL, KDAS_EIO, KDAS_ENOMEM; KDAS_ENUMERIC (since 0.4): a weight or moment is
+ * not finite, and the file stays as it was. Since 0.1. */
 KDAS_API kdas_status kdas_checkpoint_save(const kdas_distiller *distiller, const char *path,
                                           const kdas_progress *progress, const char *notes);
 /* Load a checkpoint into a distiller created alike. The whole file is read and compared first; if

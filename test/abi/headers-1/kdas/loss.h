@@ -216,9 +216,10 @@ KDAS_API kdas_status kdas_loss_check(const kdas_loss *loss, const kdas_model *st
  * `options` and `report` may be NULL. On a GPU with a NULL report only the norms for options.share
  * are read back, and values are not checked. options.share updates its running means. Nothing is
  * allocated after the first call of a size.
- * Errors of kdas_loss_check(); also KDAS_ESTATE (a forward is missing, its outputs are gone, or its
- * backward has run), KDAS_ESHAPE (the forward had another size), KDAS_ENUMERIC, KDAS_ENOMEM,
- * KDAS_ECANCELLED, KDAS_EBACKEND. On failure the running means are unchanged. Since 0.4. */
+ * Errors of kdas_loss_check(); also KDAS_ESTATE (a forward is missing, was on another batch or on
+ * this one before a call changed it; its outputs are gone, or its backward has run), KDAS_ESHAPE
+ * (the forward had another size), KDAS_ENUMERIC, KDAS_ENOMEM, KDAS_ECANCELLED, KDAS_EBACKEND. On
+ * failure the running means are unchanged. Since 0.4. */
 KDAS_API kdas_status kdas_loss_run(kdas_loss *loss, kdas_model *student, kdas_model *teacher,
                                    kdas_batch *batch, const kdas_loss_run_options *options,
                                    kdas_loss_report *report);

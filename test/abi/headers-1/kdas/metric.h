@@ -47,8 +47,14 @@ typedef struct kdas_evaluator kdas_evaluator;
 KDAS_API kdas_status kdas_evaluator_create(kdas_evaluator **out, kdas_context *context);
 /* NULL is fine. Since 0.1. */
 KDAS_API void kdas_evaluator_destroy(kdas_evaluator *evaluator);
-/* Remove all images. NULL is fine. Since 0.1. */
+/* Remove all images, and the mark. NULL is fine. Since 0.1. */
 KDAS_API void kdas_evaluator_reset(kdas_evaluator *evaluator);
+/* Mark the images added so far, before a set that may fail half-way. An evaluator has one mark, the
+ * last; kdas_evaluate() and its like set it. Nothing is allocated. KDAS_EINVAL. Since 0.4. */
+KDAS_API kdas_status kdas_evaluator_mark(kdas_evaluator *evaluator);
+/* Remove the images added since the mark, any number of times: the figures have the bits that they
+ * had. KDAS_EINVAL, KDAS_ESTATE (no mark). Since 0.4. */
+KDAS_API kdas_status kdas_evaluator_rollback(kdas_evaluator *evaluator);
 
 /* Add an image. `prediction` is GREY8, the min-max normalised map times 255. `truth` is GREY8, >
  * 127 is polyp. Both have the same size, sides at most KDAS_IMAGE_MAX_SIDE. `name` (may be NULL) is

@@ -51,7 +51,9 @@ typedef struct kdas_model kdas_model;
 typedef struct kdas_model_options {
     size_t   size;
     uint64_t seed; /* of the initial values and of drop path; default 1 */
-    /* Rate at the deepest block, rising linearly from 0. transnetr: of its dropouts. Default 0.1 */
+    /* Rate at the deepest block, rising linearly from 0. transnetr: of its dropouts. Networks whose
+     * authors drop nothing ignore it; a rate above 0 that is not the default is then warned of in
+     * the log (since 0.4). Default 0.1 */
     float   drop_path;
     int32_t trainable; /* 0: inference only, without memory for gradients; default 1 */
 } kdas_model_options;
@@ -110,6 +112,8 @@ KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
  * then. `prefix` and `part` apply to the names that result. Batch counters may be missing if the
  * file has none.
  * Values: a NaN, an infinity or a negative running variance is refused (since 0.4).
+ * A tensor that no op reads (kdas_model_idle), such as the classifier of a backbone, may be missing
+ * or have another shape: the model then keeps its own values, and the log says so (since 0.4).
  *
  * KDAS_EIO; KDAS_EFORMAT (a damaged file, or one of another kind, which the message names, with
  * what to do); KDAS_ENOTFOUND (a tensor is missing or unknown; no such part or entry), KDAS_ESHAPE:
@@ -236,7 +240,8 @@ KDAS_API const char *kdas_model_tensor(const kdas_model *model, int32_t i, int32
 KDAS_API int32_t kdas_model_idle(const kdas_model *model, int32_t i);
 /* Find a tensor by name; -1 if there is none. Since 0.1. */
 KDAS_API int32_t kdas_model_find(const kdas_model *model, const char *name);
-/* Copy a tensor's values to or from host memory of its size. KDAS_EINVAL. Since 0.1. */
+/* Copy a tensor's values to or from host memory of its size. KDAS_EINVAL (also a number of batches
+ * that is not 0 to 2^53). Since 0.1. */
 KDAS_API kdas_status kdas_model_read(const kdas_model *model, int32_t i, float *to);
 KDAS_API kdas_status kdas_model_write(kdas_model *model, int32_t i, const float *from);
 /* Copy the accumulated gradient. KDAS_EINVAL, KDAS_ESTATE (not trainable). Since 0.1. */
@@ -261,7 +266,8 @@ KDAS_API kdas_status kdas_model_check_size(const kdas_model *model, int64_t heig
  * first run of a size and mode compiles it.
  * Batch: its images are read on the device if kdas_batch_upload() put them there, else uploaded, or
  * read in place if device memory is host memory. Do not change the batch until the backward has
- * run. If a call has changed or destroyed it, the backward is refused; writes through
+ * run. If a call has changed or destroyed it (kdas_batch_set() and others, kdas_batch_resize(), the
+ * loader's next kdas_loader_next() or kdas_loader_seek()), the backward is refused; writes through
  * kdas_batch_images() are not detected.
  * Outputs: valid until the model runs again, keeps another tap, or reallocates for a larger size. A
  * forward refused for its arguments leaves the previous outputs. One that fails later leaves no
@@ -286,8 +292,8 @@ KDAS_API uint64_t kdas_model_generation(const kdas_model *model);
  * or destroyed the batch, if the outputs are gone, after a segmenter's frame, and for NULL.
  * Since 0.4. */
 KDAS_API kdas_batch *kdas_model_batch(const kdas_model *model);
-/* Name and dims (N,H,W,C) of output `i`; `dims` may be NULL. Returns NULL past the last, before a
- * forward, and for NULL. Since 0.1. */
+/* Name and dims (N,H,W,C) of output `i`; `dims` may be NULL. The name is valid while the model
+ * lives. Returns NULL past the last, before a forward, and for NULL. Since 0.1. */
 KDAS_API const char *kdas_model_output(const kdas_model *model, int32_t i, int64_t *dims);
 /* Copy an output or a kept tap to host memory. KDAS_ENOTFOUND, KDAS_ESTATE (no forward, or its
  * outputs are gone). Since 0.1. */
@@ -296,8 +302,11 @@ KDAS_API kdas_status kdas_model_read_output(const kdas_model *model, const char 
  * gradients. gradients[i] is the gradient of output i; NULL uses the gradient already stored at the
  * output, which is zero at first. `gradients` may be NULL (since 0.4): all are the stored ones, as
  * kdas_loss_run() leaves them. If it fails, the parameters' gradients are incomplete, and updates
- * return KDAS_ESTATE until kdas_model_zero_gradients(). KDAS_ESTATE: no forward, or its outputs, or
- * its images on the device, are gone. Since 0.1. */
+ * return KDAS_ESTATE until kdas_model_zero_gradients().
+ * The batch of the forward is read again: it must be unchanged. KDAS_ESTATE, and nothing changes:
+ * no forward, or its outputs, or its images on the device, are gone; a call has changed or
+ * destroyed the batch (since 0.4). Writes through kdas_batch_images(), or to the floats of
+ * kdas_batch_wrap(), are not detected: the gradients are then of neither content. Since 0.1. */
 KDAS_API kdas_status kdas_model_backward(kdas_model *model, const float *const *gradients);
 
 /* Save what a training forward changes besides outputs: running statistics, batch counters, random

@@ -58,6 +58,23 @@ typedef struct kdas_train_options {
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
 
+/* A folder that is held for runs. kdas_train() holds `out` by itself for as long as it runs. A host
+ * opens one if it also keeps files of its own there, or does several runs in it. */
+typedef struct kdas_run_folder kdas_run_folder;
+/* Make the folder `path`, with those above it, and hold it: until kdas_run_folder_destroy(), no
+ * other context and no other process can open it or train into it. This context can, any number of
+ * times. Folders in it are not held. The hold is a lock (flock) on the file ".kdas-lock" in the
+ * folder, which ends with the process, even if it is killed, and which a forked child does not
+ * have. On file systems without locks the folder is not held; a line in the log says so.
+ * Temporary files of last.kdas, best.safetensors, log.csv and run.json ("last.kdas.tmp-PID-N") that
+ * a killed process has left are removed; those of a living process stay.
+ * KDAS_ESTATE: held by another; the message has its process id, and its host if it is another one.
+ * KDAS_EIO: it cannot be made or written. KDAS_EINVAL (NULL). Since 0.4. */
+KDAS_API kdas_status kdas_run_folder_open(kdas_run_folder **out, kdas_context *context,
+                                          const char *path);
+/* NULL is fine. Since 0.4. */
+KDAS_API void kdas_run_folder_destroy(kdas_run_folder *folder);
+
 /* Train the distiller's student on the loader's batches, from the loader's first batch on. After
  * each epoch the frames of `validation` are segmented, and the student is saved as best if its mean
  * Dice at 0.5 is the highest so far. `validation` may be NULL: then the last epoch counts as best.
@@ -83,7 +100,8 @@ KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
  * Cancelling the context, or a non-zero result of the callback, finishes the step, saves, and
  * returns KDAS_ECANCELLED unless the run was complete. A resume continues with the same bits as an
  * unbroken run. A NaN loss returns KDAS_ENUMERIC; the files stay as of the last good checkpoint.
- * KDAS_EIO before the first step: `out` cannot be created or written. KDAS_EINVAL: range; a
+ * KDAS_EIO before the first step: `out` cannot be created or written. KDAS_ESTATE before it: another
+ * run writes into `out` (kdas_run_folder_open, since 0.4). KDAS_EINVAL: range; a
  * checkpoint of another run; frames without masks in the validation set, or in training with
  * neither a teacher nor its maps. KDAS_ESHAPE, before the first step: a network does not take the
  * size of validation, or of the loader at one of its scales. Since 0.1. */
@@ -93,7 +111,8 @@ KDAS_API kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader,
  * run alone at the network's height x width, and its metrics are computed at the frame's own size.
  * Both 0 (since 0.4): the size that the weights were trained for, as kdas_segmenter_options has it.
  * KDAS_EINVAL (a model without maps), KDAS_ESHAPE (sides), KDAS_ENUMERIC, KDAS_ECANCELLED; the
- * message names the frame. Since 0.1. */
+ * message names the frame. On failure no frame is added: here and below, the call sets the
+ * evaluator's mark (kdas_evaluator_mark). Since 0.1. */
 KDAS_API kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model,
                                    kdas_dataset *dataset, int64_t height, int64_t width,
                                    int64_t limit);
