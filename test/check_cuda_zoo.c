@@ -1,6 +1,6 @@
 /* check_cuda_zoo.c - published networks on the CUDA plug-in, against their publishers' outputs. On a card
- * (KDAS_TEST_CUDA) all of them; on the emulation those that take seconds there, or with
- * KDAS_TEST_ALL_NETWORKS=1 all, too. */
+ * (KDAS_TEST_CUDA) all of them; on the emulation those that take seconds there, or all with
+ * KDAS_TEST_ALL_NETWORKS=1, or one with KDAS_TEST_ALL_NETWORKS=NAME. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,13 +40,15 @@ int main(int argc, char **argv)
     Suite   *suite = suite_create("cuda_zoo");
     TCase   *all   = tcase_create("outputs");
     SRunner *runner;
-    bool     every = getenv("KDAS_TEST_CUDA") || getenv("KDAS_TEST_ALL_NETWORKS");
+    char    *named = getenv("KDAS_TEST_ALL_NETWORKS"); /* or "1" */
+    bool     every = getenv("KDAS_TEST_CUDA") || (named && strcmp(named, "1") == 0);
     int      failed;
 
     (void)argc;
     kd_test_cuda_wait_passively(argv);
     for (int i = 0; kd_zoo_networks[i].name; i++)
-        if (every || is_quick(kd_zoo_networks[i].name))
+        if (every || (named ? strcmp(named, kd_zoo_networks[i].name) == 0
+                            : is_quick(kd_zoo_networks[i].name)))
             tcase_add_loop_test(all, outputs_equal_those_of_the_published_code, i, i + 1);
     tcase_set_timeout(all, 3600);
     suite_add_tcase(suite, all);
