@@ -360,13 +360,16 @@ END_TEST
 
 int main(int argc, char **argv)
 {
-    Suite   *suite = suite_create("cores");
-    TCase   *mask = tcase_create("mask"), *quotas = tcase_create("quotas");
-    TCase   *both = tcase_create("default");
+    Suite   *suite;
+    TCase   *mask, *quotas, *both;
     SRunner *runner;
     int      failed;
 
     if (argc == 3 && !strcmp(argv[1], "--count")) return print_count(argv[2]);
+    suite  = suite_create("cores");
+    mask   = tcase_create("mask");
+    quotas = tcase_create("quotas");
+    both   = tcase_create("default");
     tcase_add_test(mask, machines_of_more_than_1024_cpus_are_counted);
     tcase_add_test(mask, the_mask_of_this_process_counts);
     suite_add_tcase(suite, mask);
