@@ -89,6 +89,10 @@ SRC      := $(filter-out $(SIMD_SRC),$(sort $(shell find src -name '*.c' -not -p
 OBJ      := $(SRC:%.c=$(B)/%.o) \
             $(foreach isa,avx512 avx2 plain,$(SIMD_SRC:%.c=$(B)/%.$(isa).o)) \
             $(HALF_FILES:%=$(B)/$(SIMD_DIR)/%.bf16.o) $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.amx.o)
+ifeq ($(CONFIG),tsan)
+  # The run has one thread in each kernel (check-tsan), so those of the release are linked.
+  OBJ := $(filter-out $(B)/$(SIMD_DIR)/%,$(OBJ)) $(patsubst $(B)/%,build/release/%,$(filter $(B)/$(SIMD_DIR)/%,$(OBJ)))
+endif
 SHARED   := $(LIBOUT)/libkdas.so.$(VERSION)
 STATIC   := $(LIBOUT)/libkdas.a
 
@@ -305,6 +309,7 @@ SAN := $(CURDIR)/test/sanitize
 VALGRIND := valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=9
 check-all: ## run the tests under ASan and UBSan, those of threads under TSan, a small step under valgrind
 	$(MAKE) CONFIG=asan check-asan
+	$(MAKE) lib
 	$(MAKE) CONFIG=tsan check-tsan
 	$(MAKE) check-valgrind
 check-asan: tests

@@ -98,22 +98,52 @@ interrupted() # a long run, ended by Ctrl-C as soon as its first checkpoint is t
     [ $code = 130 ] && [ -s "$tmp/long/last.kdas" ]
 }
 claim "Ctrl-C saves and ends with 130" interrupted
-second_run() # into the folder of one that runs: refused at once, and nothing of the first is touched
+second_run() # FOLDER OUT OPTION...: into the folder of one that runs: refused at once, and nothing of the first is touched
 {
-    local pid i
-    "$bin/$d" "${run[@]}" --out "$tmp/held" --epochs 10000 --save-every 1 >"$tmp/held.out" 2>&1 </dev/null &
+    local pid i folder=$1
+    shift
+    "$bin/$d" "${run[@]}" --out "$folder" --epochs 10000 --save-every 1 >"$tmp/held.out" 2>&1 </dev/null &
     pid=$!
     for i in $(seq 300); do
-        [ -s "$tmp/held/last.kdas" ] && break
+        [ -s "$folder/last.kdas" ] && break
         sleep 0.1
     done
-    ends 1 "process $pid writes a run into it" $d "${run[@]}" --out "$tmp/held" && none_exist "$tmp"/held/*.old
+    ends 1 "process $pid writes a run into it" $d --data "$data" "${small[@]}" --val-fraction 0 --pictures 0 --max-steps 1 --out "$@" &&
+        none_exist "$folder"/*.old
     i=$?
     kill -9 $pid
     wait $pid 2>/dev/null
     return $i
 }
-claim "a second run into a folder is refused by the id of the first" second_run
+claim "a second run into a folder is refused by the id of the first" second_run "$tmp/held" "$tmp/held" "${teacher[@]}"
+claim "so is one above it, which would train its teacher there" second_run "$tmp/many/teacher" "$tmp/many" \
+    --teacher polyp_pvt_b0 --teacher-epochs 1
+begins_anew() # a run without a checkpoint: the best weights of before have another name
+{
+    cp "$tmp/cut/best.safetensors" "$tmp/best" && rm "$tmp/cut/last.kdas" "$tmp/cut/figures.txt" || return 1
+    ends 0 "" $d "${run[@]}" --out "$tmp/cut" --max-steps 2 --resume && cmp "$tmp/best" "$tmp/cut/best.safetensors.old"
+}
+claim "a run without a checkpoint is begun anew and keeps what there was" begins_anew
+pipes() # nobody reads or writes them: they are not waited for
+{
+    mkdir "$tmp/pipes" && mkfifo "$tmp/pipes/report.html" || return 1
+    ends 1 "report.html" $d "${run[@]}" --out "$tmp/pipes" --max-steps 1 || return 1
+    rm "$tmp/pipes/report.html" "$tmp/pipes/figures.txt" && mkfifo "$tmp/pipes/figures.txt" || return 1
+    timeout 100 "$bin/$d" "${run[@]}" --out "$tmp/pipes" --max-steps 1 --resume >/dev/null 2>&1 </dev/null
+    [ $? != 124 ]
+}
+claim "a pipe in the place of a file is not waited for" pipes
+others_list() # says that files outside of the folder were the program's
+{
+    mkdir -p "$tmp/theirs/data/TrainDataset" && echo precious >"$tmp/victim" || return 1
+    echo "18446744073709551615 0000000000000000 ../../../victim" >"$tmp/theirs/data/TrainDataset/.written-by-kdas"
+    echo "18446744073709551615 0000000000000000 $tmp/victim" >>"$tmp/theirs/data/TrainDataset/.written-by-kdas"
+    ends 0 "" $d --demo --out "$tmp/theirs" --scenes 8 --test-scenes 0 --teacher-scenes 8 --teacher polyp_pvt_b0 --teacher-epochs 1 \
+        --epochs 1 --max-steps 1 --pictures 0 "${small[@]}" && [ -s "$tmp/victim" ]
+}
+claim "a list of files that others wrote removes nothing outside of the folder" others_list
+ln -s nowhere/below "$tmp/dangling"
+claim "a link that leads nowhere is told as such" fails "No such file" $d "${run[@]}" --out "$tmp/dangling"
 claim "a run that was interrupted can be taken up again" ends 0 "" $d "${run[@]}" --out "$tmp/long" --epochs 10000 \
     --max-steps 1 --resume
 

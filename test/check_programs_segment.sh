@@ -91,6 +91,9 @@ claim "a mask that was corrected by hand stays" fails "again/scene00000_mask.png
 claim "with its bits" cmp "$scenes/scene00003.png" "$tmp/again/scene00000_mask.png"
 claim "it is replaced where that is meant" ends 0 "" $s "${seg_again[@]}" --force
 claim "from then on it is the program's own" ends 0 "" $s "${seg_again[@]}"
+mkdir "$tmp/listed" && mkfifo "$tmp/listed/.written-by-kdas"
+claim "a pipe in the place of the list is not waited for" fails "cannot read '.*written-by-kdas'" $s "${net[@]}" --quiet \
+    --out "$tmp/listed" "$scenes/scene00000.png"
 cp -r "$data/TestDataset/scenes" "$tmp/set"
 claim "maps do not replace the masks of a set" fails "set/masks/scene00000.png' and other files" $s "${net[@]}" --maps \
     --out "$tmp/set/masks" "$tmp/set/images"

@@ -17,6 +17,7 @@
 #include <unistd.h>
 #include "base/base.h"
 #include "io/file.h"
+#include "distill/train.h"
 #include "support/check_util.h"
 #include "support/child.h"
 #include "support/files.h"
@@ -148,6 +149,57 @@ START_TEST(a_context_holds_a_folder_any_number_of_times)
     kdas_run_folder_destroy(two);
     kd_assert_ok(kdas_run_folder_open(&one, other, kd_test_path("out")));
     kdas_run_folder_destroy(one);
+    kdas_context_destroy(other);
+}
+END_TEST
+
+/* Another context has made a folder of the same name; the first gives back its own alone. */
+static void assert_held_by(kdas_run_folder *second, const char *name)
+{
+    kdas_context    *third = kd_test_device("cpu", &meter);
+    kdas_run_folder *none;
+
+    kd_assert_status(kdas_run_folder_open(&none, third, name), KDAS_ESTATE);
+    kdas_run_folder_destroy(second);
+    kd_assert_ok(kdas_run_folder_open(&none, third, name));
+    kdas_run_folder_destroy(none);
+    kdas_context_destroy(third);
+}
+
+START_TEST(a_relative_path_is_that_of_its_working_folder)
+{
+    kdas_context    *other = kd_test_device("cpu", &meter);
+    kdas_run_folder *one, *two;
+
+    ck_assert_int_eq(mkdir(kd_test_path("a"), 0777), 0);
+    ck_assert_int_eq(mkdir(kd_test_path("b"), 0777), 0);
+    ck_assert_int_eq(chdir(kd_test_path("a")), 0);
+    kd_assert_ok(kdas_run_folder_open(&one, ctx, "run"));
+    ck_assert_int_eq(chdir(kd_test_path("b")), 0);
+    kd_assert_ok(kdas_run_folder_open(&two, other, "run"));
+    kdas_run_folder_destroy(one);
+    ck_assert_int_eq(kd_test_entries(kd_test_path("a/run")), 0);
+    assert_held_by(two, "run");
+    kdas_context_destroy(other);
+    ck_assert_int_eq(chdir("/"), 0);
+}
+END_TEST
+
+START_TEST(a_folder_made_anew_belongs_to_who_made_it)
+{
+    kdas_context    *other = kd_test_device("cpu", &meter);
+    kdas_run_folder *one, *two;
+
+    kd_assert_ok(open_folder(&one));
+    kd_assert_ok(kd_train_folder_check(one, "out"));
+    ck_assert_int_eq(rename(kd_test_path("out"), kd_test_path("old")), 0);
+    kd_assert_ok(kd_train_folder_check(one, "out")); /* nobody's: writing will tell */
+    kd_assert_ok(kdas_run_folder_open(&two, other, kd_test_path("out")));
+    kd_assert_status(kd_train_folder_check(one, "out"), KDAS_ESTATE);
+    kd_assert_sentence("'out' is no longer this run's");
+    kd_assert_ok(kd_train_folder_check(two, "out"));
+    kdas_run_folder_destroy(one);
+    assert_held_by(two, kd_test_path("out"));
     kdas_context_destroy(other);
 }
 END_TEST
@@ -541,6 +593,8 @@ int main(void)
     tcase_add_test(lock, an_owners_file_stays_where_a_lock_cannot_be_tried);
     tcase_add_test(lock, a_folder_is_made_and_left_empty);
     tcase_add_test(lock, a_context_holds_a_folder_any_number_of_times);
+    tcase_add_test(lock, a_relative_path_is_that_of_its_working_folder);
+    tcase_add_test(lock, a_folder_made_anew_belongs_to_who_made_it);
     tcase_add_test(lock, wrong_arguments_and_places_are_refused);
     tcase_add_test(lock, any_allocation_may_fail);
     tcase_add_test(lock, a_second_process_is_refused_by_the_id_of_the_first);

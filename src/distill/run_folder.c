@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include "base/context.h"
 #include "base/process.h"
+#include "distill/train.h"
 #include "io/file.h"
 #include "io/lock.h"
 
@@ -77,6 +78,16 @@ static kdas_status take(kdas_run_folder *f, const char *path)
     }
     f->hold->users++;
     return KDAS_OK;
+}
+
+kdas_status kd_train_folder_check(const kdas_run_folder *folder, const char *path)
+{
+    if (!folder || !kd_lock_is_lost(folder->hold->lock)) return KDAS_OK;
+    return kd_fail(
+        KDAS_ESTATE,
+        "the folder '%s' is no longer this run's: it was removed or renamed, and another "
+        "run writes into the one that has its name now",
+        path);
 }
 
 kdas_status kdas_run_folder_open(kdas_run_folder **out, kdas_context *context, const char *path)

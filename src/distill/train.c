@@ -100,6 +100,7 @@ static kdas_status save(run *r)
                              &r->facts,    &r->progress, r->steps };
 
     if (!r->last) return KDAS_OK;
+    KD_RETURN(kd_train_folder_check(r->folder, r->options.out));
     KD_RETURN(kd_train_note(&r->notes, r->student));
     r->progress.position = run_step(r);
     memcpy(record, r->facts.record, sizeof r->facts.record);
@@ -362,7 +363,9 @@ static kdas_status judge(run *r, kd_train_row *row)
     KD_RETURN(validate(r, model, row));
     KD_RETURN(kd_train_note_epoch(model, row->epoch, row->validation_dice));
     row->best = !r->validation || row->validation_dice > r->progress.best;
-    return row->best && r->best ? kdas_model_save(model, r->best) : KDAS_OK;
+    if (!row->best || !r->best) return KDAS_OK;
+    KD_RETURN(kd_train_folder_check(r->folder, r->options.out));
+    return kdas_model_save(model, r->best);
 }
 
 /* Whether the epochs since the best one have reached the patience. */

@@ -49,6 +49,12 @@ kdas_status kd_train_file_open(kd_train_file *f, kdas_context *ctx, const char *
 kdas_status kd_train_file_restore(kd_train_file *f, kdas_distiller *d);
 void        kd_train_file_close(kd_train_file *f);
 
+/* ---- run_folder.c ---- */
+
+/* KDAS_ESTATE: the folder was removed or renamed meanwhile, and another run holds what now has its
+ * name. NULL is fine. */
+kdas_status kd_train_folder_check(const kdas_run_folder *folder, const char *path);
+
 /* ---- train_note.c: the facts of the student's weights ---- */
 
 typedef struct kd_train_notes {

@@ -3,7 +3,9 @@
 #include "io/lock.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -166,12 +168,13 @@ kdas_status kd_lock_folder(kd_lock **out, kdas_context *ctx, const char *folder)
     kd_lock    *l     = kd_calloc(ctx, 1, sizeof *l);
     bool        moved = true;
     kdas_status st    = KDAS_OK;
+    char        whole[PATH_MAX]; /* the working folder may change */
 
     *out = NULL;
     if (!l) return KDAS_ENOMEM;
     l->ctx  = ctx;
     l->fd   = -1;
-    l->path = kd_path_join(ctx, folder, KD_LOCK_NAME);
+    l->path = kd_path_join(ctx, realpath(folder, whole) ? whole : folder, KD_LOCK_NAME);
     if (!l->path) {
         kd_free(ctx, l);
         return KDAS_ENOMEM;
@@ -191,12 +194,19 @@ kdas_status kd_lock_folder(kd_lock **out, kdas_context *ctx, const char *folder)
 
 bool kd_lock_holds(const kd_lock *lock) { return lock->fd >= 0; }
 
+bool kd_lock_is_lost(const kd_lock *lock)
+{
+    struct stat s;
+
+    return lock->fd >= 0 && lstat(lock->path, &s) == 0 && !is_at(lock->fd, lock->path);
+}
+
 void kd_lock_drop(kd_lock *lock)
 {
     if (!lock) return;
     unlink_lock(lock);
     if (lock->fd >= 0) {
-        unlink(lock->path);
+        if (is_at(lock->fd, lock->path)) unlink(lock->path); /* else it is another run's */
         close(lock->fd);
     }
     kd_free(lock->ctx, lock->path);

@@ -17,6 +17,8 @@ typedef struct kd_lock kd_lock;
 kdas_status kd_lock_folder(kd_lock **out, kdas_context *ctx, const char *folder);
 /* Unlock; in a forked child only free. NULL is fine. */
 void kd_lock_drop(kd_lock *lock);
+/* Another owner has made the folder anew, or has removed our file from it. */
+bool kd_lock_is_lost(const kd_lock *lock);
 /* False: the file system has no locks, so there may be another owner. */
 bool kd_lock_holds(const kd_lock *lock);
 

@@ -9,10 +9,10 @@ void __wrap__mark_point(const char *file, int line);
 
 void __wrap__mark_point(const char *file, int line)
 {
-    static int             last_line;
-    static struct timespec last;
-    struct timespec        now;
-    double                 passed;
+    static _Thread_local int             last_line;
+    static _Thread_local struct timespec last;
+    struct timespec                      now;
+    double                               passed;
 
     if (line == last_line) return;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);

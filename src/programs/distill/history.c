@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "system/files.h"
 #include "system/say.h"
 
 void history_begin(history *h, const char *label)
@@ -124,7 +125,7 @@ static void take_line(history *h, const char *header, const char *line)
 
 void history_read_log(history *h, const char *path)
 {
-    FILE   *file = fopen(path, "r");
+    FILE   *file = open_to_read(path);
     char    header[1024], line[1024];
     history all;
     double  first = h->step_count ? floor(h->steps[0].epoch - 1e-9) + 1 : INFINITY;

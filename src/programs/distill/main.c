@@ -190,18 +190,55 @@ static bool prepare(work *w)
 
 /* ---- Training -------------------------------------------------------------------------------- */
 
+/* The folder of training `i`, the teacher's last; NULL: it has none. To be freed. */
+static char *folder_at(const work *w, int i)
+{
+    int count = w->row_count * w->settings.seed_count;
+
+    if (i < count) return folder_of(w, i / w->settings.seed_count, i % w->settings.seed_count);
+    return w->teaching.dir ? text_of("%s", w->teaching.dir) : NULL;
+}
+
+/* Another run may write into one of them alone. */
+static bool hold_trainings(work *w)
+{
+    int  count = w->row_count * w->settings.seed_count + 1;
+    bool done  = true;
+
+    w->held = need((size_t)count * sizeof *w->held);
+    for (int i = 0; i < count && done; i++) {
+        char *dir = folder_at(w, i);
+
+        if (dir && path_exists(dir))
+            done = ok(kdas_run_folder_open(&w->held[w->held_count++], w->context, dir));
+        free(dir);
+    }
+    return done;
+}
+
+/* Where a training cannot be resumed, it begins anew. */
+static bool can_resume(const work *w, const char *dir)
+{
+    char *last = text_of("%s/last.kdas", dir), *known = text_of("%s/figures.txt", dir);
+    bool  can = w->settings.resume && (path_exists(last) || path_exists(known));
+
+    free(last);
+    free(known);
+    return can;
+}
+
 /* A run that starts anew leaves nothing of an earlier one to be taken for its own. */
 static bool set_aside(const work *w)
 {
     char *teacher = text_of("%s/teacher.figures.txt", w->settings.out);
-    bool  done    = !w->teaching.dir || training_set_aside(w->teaching.dir);
+    bool  done    = true;
 
-    remove(teacher);
+    if (!w->settings.resume) remove(teacher);
     free(teacher);
-    for (int i = 0; i < w->row_count * w->settings.seed_count && done; i++) {
-        char *dir = folder_of(w, i / w->settings.seed_count, i % w->settings.seed_count);
+    for (int i = 0; i <= w->row_count * w->settings.seed_count && done; i++) {
+        char *dir = folder_at(w, i);
 
-        done = training_set_aside(dir);
+        if (dir && !can_resume(w, dir)) done = training_set_aside(dir);
         free(dir);
     }
     return done;
@@ -294,7 +331,7 @@ static bool run(work *w)
     if (done) {
         results_begin(w, has_teacher);
         introduce(w);
-        done = (s->resume || set_aside(w)) && (!s->teacher_epochs || teach(w));
+        done = hold_trainings(w) && set_aside(w) && (!s->teacher_epochs || teach(w));
     }
     if (done && has_teacher) done = results_teacher_known(w) || results_measure_teacher(w);
     for (int i = 0; i < w->row_count * s->seed_count && done; i++)
@@ -314,6 +351,9 @@ static void end(work *w)
     kdas_model_destroy(w->teacher);
     results_end(w);
     frames_close(&w->frames);
+    for (int i = 0; i < w->held_count; i++)
+        kdas_run_folder_destroy(w->held[i]);
+    free(w->held);
     kdas_run_folder_destroy(w->folder);
     kdas_context_destroy(w->context);
     free(w->made);

@@ -2,6 +2,7 @@
 #include "system/files.h"
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,19 @@ bool same_file(const char *a, const char *b)
     struct stat x, y;
 
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+FILE *open_to_read(const char *path)
+{
+    int         fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    struct stat info;
+    FILE       *file = NULL;
+    int         why  = fd < 0 || fstat(fd, &info) != 0 ? errno : S_ISREG(info.st_mode) ? 0 : EINVAL;
+
+    if (!why && !(file = fdopen(fd, "rb"))) why = errno;
+    if (!file && fd >= 0) close(fd);
+    if (!file) errno = why;
+    return file;
 }
 
 static bool is_folder(const char *path)
@@ -39,6 +53,9 @@ static bool make_folders(const char *dir)
         *at = '\0';
         why = mkdir(path, 0777) == 0 ? 0 : errno;
         if (why && !is_folder(path)) {
+            struct stat info; /* EEXIST: what is in the way? */
+
+            if (why == EEXIST) why = stat(path, &info) == 0 ? ENOTDIR : errno;
             say_error("cannot make the folder '%s': %s", path, strerror(why));
             made = false;
         }
@@ -78,7 +95,7 @@ char *base_name(const char *path)
 
 unsigned char *file_bytes(const char *path, size_t *size)
 {
-    FILE          *file  = fopen(path, "rb");
+    FILE          *file  = open_to_read(path);
     unsigned char *bytes = NULL;
     size_t         room  = 0;
 

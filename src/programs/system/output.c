@@ -60,6 +60,15 @@ static int create_beside(output *o, mode_t mode)
     return fd;
 }
 
+/* A device, or a pipe that somebody reads: none is waited for. */
+static int open_other(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_TRUNC | O_NONBLOCK | O_CLOEXEC);
+
+    if (fd >= 0) (void)!fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    return fd;
+}
+
 /* A descriptor to write to, or -1 with errno. */
 static int open_place(output *o, const char *path)
 {
@@ -73,8 +82,7 @@ static int open_place(output *o, const char *path)
         return -1;
     }
     o->path = text_of("%s", there && realpath(path, real) ? real : path);
-    if (there && (!S_ISREG(info.st_mode) || is_descriptor(path)))
-        return open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    if (there && (!S_ISREG(info.st_mode) || is_descriptor(path))) return open_other(path);
     return create_beside(o, there ? info.st_mode & 0777 : 0);
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "system/files.h"
 #include "system/output.h"
 #include "system/say.h"
 
@@ -39,7 +40,7 @@ struct written {
 static bool stamp_of(stamp *out, const char *dir, const char *name)
 {
     char         *path = text_of("%s/%s", dir, name);
-    FILE         *file = fopen(path, "rb");
+    FILE         *file = open_to_read(path);
     unsigned char part[16384];
     size_t        n;
     bool          fine = file != NULL;
@@ -81,9 +82,18 @@ static void settle(written *w)
     w->count   = kept;
 }
 
+/* A list may have been written by others: no name in it leads out of the folder. */
+static bool is_inside(const char *name)
+{
+    if (*name == '/' || !*name) return false;
+    for (const char *part = name; part; part = (part = strchr(part, '/')) ? part + 1 : NULL)
+        if (!strncmp(part, "..", 2) && (!part[2] || part[2] == '/')) return false;
+    return true;
+}
+
 static void read_list(written *w)
 {
-    FILE   *file = fopen(w->path, "r");
+    FILE   *file = open_to_read(w->path);
     char   *text = NULL;
     size_t  room = 0;
     ssize_t n;
@@ -95,7 +105,8 @@ static void read_list(written *w)
         w->cut = text[n - 1] != '\n';
         if (w->cut) break;
         text[n - 1] = '\0';
-        if (sscanf(text, "%llu %llx%n", &was.size, &was.hash, &at) < 2 || text[at++] != ' ')
+        if (sscanf(text, "%llu %llx%n", &was.size, &was.hash, &at) < 2 || text[at++] != ' ' ||
+            !is_inside(text + at))
             continue;
         w->lines           = need_more(w->lines, (size_t)(w->count + 1) * sizeof *w->lines);
         w->lines[w->count] = (line){ text_of("%s", text + at), was, w->count };
@@ -176,6 +187,7 @@ static FILE *open_list(const written *w)
 {
     output to;
 
+    if (w->unread) return NULL; /* which was said */
     if (w->repeats > w->count && output_open(&to, w->path)) {
         for (long i = 0; i < w->count; i++)
             put(to.file, &w->lines[i].was, w->lines[i].name);
