@@ -118,6 +118,18 @@ second_run() # FOLDER OUT OPTION...: into the folder of one that runs: refused a
 claim "a second run into a folder is refused by the id of the first" second_run "$tmp/held" "$tmp/held" "${teacher[@]}"
 claim "so is one above it, which would train its teacher there" second_run "$tmp/many/teacher" "$tmp/many" \
     --teacher polyp_pvt_b0 --teacher-epochs 1
+loses_a_line() # of log.csv
+{
+    cp -r "$tmp/whole" "$tmp/lost" && rm "$tmp/lost/figures.txt" && sed -i 2d "$tmp/lost/log.csv" || return 1
+    ends 0 "log.csv' has only 0 of the 1 epochs before" $d "${run[@]}" --out "$tmp/lost" --max-steps 7 --resume
+}
+claim "epochs that are missing in the log are told" loses_a_line
+lies() # figures that cannot be: they are measured again
+{
+    cp -r "$tmp/whole" "$tmp/lies" && sed -i 's/^0\.[0-9]*/-5/; s/ 0\.[0-9]*/ nan/' "$tmp/lies/figures.txt" || return 1
+    ends 0 "" $d "${run[@]}" --out "$tmp/lies" --max-steps 6 --resume && ! grep -q "nan" "$tmp/lies/figures.txt"
+}
+claim "figures that cannot be are measured again" lies
 begins_anew() # a run without a checkpoint: the best weights of before have another name
 {
     cp "$tmp/cut/best.safetensors" "$tmp/best" && rm "$tmp/cut/last.kdas" "$tmp/cut/figures.txt" || return 1

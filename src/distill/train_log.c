@@ -75,19 +75,22 @@ static kdas_status take_line(kd_train_log *log, const char *columns, const char 
     }
 }
 
-/* Take over the whole lines of epochs 1 .. keep from a log of this kind; another kind of
+/* Take over the whole lines of epochs 1 .. keep from a log of this kind, each once; another kind of
  * file is ignored. */
-static kdas_status take_lines(kd_train_log *log, const char *text, int64_t keep)
+static kdas_status take_lines(kd_train_log *log, const char *text, int64_t keep, int64_t *taken)
 {
-    const char *line = strchr(text, '\n'), *end;
+    const char *line   = strchr(text, '\n'), *end;
+    int64_t     before = 0;
 
     if (!line || strncmp(text, first_columns, strlen(first_columns)) != 0) return KDAS_OK;
     for (line++; (end = strchr(line, '\n')); line = end + 1) {
         const char *rest;
         int64_t     epoch;
 
-        if (kd_parse_whole(line, &rest, &epoch) && epoch >= 1 && epoch <= keep)
-            KD_RETURN(take_line(log, text, line));
+        if (!kd_parse_whole(line, &rest, &epoch) || epoch <= before || epoch > keep) continue;
+        KD_RETURN(take_line(log, text, line));
+        before = epoch;
+        ++*taken;
     }
     return KDAS_OK;
 }
@@ -97,6 +100,7 @@ kdas_status kd_train_log_init(kd_train_log *log, kdas_context *ctx, const char *
     char         header[HEADER];
     void        *text = NULL;
     size_t       size;
+    int64_t      taken = 0;
     kd_path_kind kind;
     kdas_status  st = KDAS_OK;
 
@@ -110,9 +114,14 @@ kdas_status kd_train_log_init(kd_train_log *log, kdas_context *ctx, const char *
         st = kd_fail(KDAS_EIO, "cannot write '%s': it is a folder", path);
         goto done;
     }
-    if (keep < 1 || kind != KD_PATH_FILE) goto done;
-    KD_TRY(kd_file_read_all(ctx, path, MAX_LOG, 1, &text, &size));
-    KD_TRY(take_lines(log, text, keep));
+    if (keep < 1) goto done;
+    if (kind == KD_PATH_FILE) {
+        KD_TRY(kd_file_read_all(ctx, path, MAX_LOG, 1, &text, &size));
+        KD_TRY(take_lines(log, text, keep, &taken));
+    }
+    if (taken < keep)
+        kd_warn(ctx, "'%s' has only %lld of the %lld epochs before: the others stay missing", path,
+                (long long)taken, (long long)keep);
 done:
     kd_free(ctx, text);
     return st;

@@ -1,5 +1,6 @@
 /* figures.c - the figures of one model on one set of frames, and their file. */
 #include "distill/scores/figures.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,7 +79,7 @@ static bool take_number(const char **at, double *out)
     char *end;
 
     *out = strtod(*at, &end);
-    if (end == *at || (*end != '\n' && *end != ' ')) return false;
+    if (end == *at || (*end != '\n' && *end != ' ') || !isfinite(*out)) return false;
     *at = end + 1;
     return true;
 }
@@ -97,7 +98,7 @@ static bool take_set(const char **at, figures *f, const stage *t, int set)
     for (int k = 0; k < KDAS_METRICS; k++)
         if (!take_number(at, &f->value[k])) return false;
     for (int64_t i = 0; i < frames; i++)
-        if (!take_number(at, &f->dice[i])) return false;
+        if (!take_number(at, &f->dice[i]) || f->dice[i] < 0 || f->dice[i] > 1) return false;
     return true;
 }
 
