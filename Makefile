@@ -303,6 +303,7 @@ abi-headers: ## copy the headers to test/abi (after a break of the ABI)
 # libgomp and the compute libraries are not built for TSan, which would take their barriers for races.
 # So its run has OpenMP teams of one; the threads of the loader and of several contexts remain.
 NAMED = $(filter $(1:%=$(B)/test/check_%),$(SUITES))
+# check_team limits the threads of the process, and TSan has one of its own.
 TSAN_SUITES     ?= $(call NAMED,base context% data% device_batch far_batch host loader% segmenter_live step train_resume)
 VALGRIND_RUN    ?= $(call NAMED,context%) $(B)/test/abi/stranger
 SAN := $(CURDIR)/test/sanitize

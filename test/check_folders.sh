@@ -118,7 +118,7 @@ claim "two files of one name are refused" ends 1 "would both be written" $s "${w
 claim "an --out that holds the images is refused" ends 1 "choose another --out" $s "${weights[@]}" --out "$tests/images" "$tests"
 
 ln -s nowhere "$tmp/loose"
-claim "a folder that cannot be made says why" ends 1 "make the folder '$tmp/loose': File exists" $s "${weights[@]}" --out "$tmp/loose/x" "$tests"
+claim "a folder that cannot be made says why" ends 1 "make the folder '$tmp/loose': No such file" $s "${weights[@]}" --out "$tmp/loose/x" "$tests"
 
 # ---- Tables and limits --------------------------------------------------------------------------------
 cp "$tmp/made/best.safetensors" "$tmp/kept.safetensors"

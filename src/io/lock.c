@@ -196,9 +196,10 @@ bool kd_lock_holds(const kd_lock *lock) { return lock->fd >= 0; }
 
 bool kd_lock_is_lost(const kd_lock *lock)
 {
-    struct stat s;
+    struct stat here, there; /* what cannot be seen is not lost */
 
-    return lock->fd >= 0 && lstat(lock->path, &s) == 0 && !is_at(lock->fd, lock->path);
+    return lock->fd >= 0 && fstat(lock->fd, &here) == 0 && lstat(lock->path, &there) == 0 &&
+           (here.st_dev != there.st_dev || here.st_ino != there.st_ino);
 }
 
 void kd_lock_drop(kd_lock *lock)

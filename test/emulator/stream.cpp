@@ -27,7 +27,7 @@ void *tape::add(cudaError_t (*run)(int, void *), size_t bytes, void (*drop)(void
 
     if (!chunks || chunks->size - chunks->used < whole) {
         const size_t size = std::max(whole, least);
-        chunk       *c    = (chunk *)std::aligned_alloc(align, sizeof(chunk) + align + size);
+        chunk       *c    = (chunk *)std::malloc(sizeof(chunk) + align + size); // aligned to 16
         if (!c) return nullptr;
         *c     = { chunks, 0, size };
         chunks = c;
