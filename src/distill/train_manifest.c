@@ -104,7 +104,7 @@ static kdas_status check_records(const char *path, const kdas_record *started,
 {
     if (started && !(started->numbers && is_time(started->numbers[0])))
         return kd_fail(KDAS_EFORMAT, "checkpoint '%s': run.started is no time", path);
-    for (int64_t i = 0; resumes && i < resumes->count; i++) {
+    for (int64_t i = 0; resumes && resumes->numbers && i < resumes->count; i++) {
         double number = resumes->numbers[i];
 
         if (i % KD_RESUME_NUMBERS == 0 ? !is_time(number) : !(number >= 0 && number <= 0x1p53))

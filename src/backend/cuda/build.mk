@@ -92,7 +92,7 @@ endef
 $(foreach type,f32 f16 bf16,$(eval $(call EMULATED_RULE,$(type))))
 $(EMULATED_PLUGIN): $(CUDA_OBJ:%=$(EB)/%) $(EMULATOR_OBJ)
 	@mkdir -p $(@D)
-	$(call SAY,LINK)$(CXX) $(SANITIZE) $(LDFLAGS) -shared -Wl,--no-undefined -o $@ $^ $(OPENBLAS_LIBS) -lpthread -ldl -lm
+	$(call SAY,LINK)$(CXX) $(SANITIZE) $(LDFLAGS) -shared $(if $(SANITIZE),-Wl$(comma)-z$(comma)nodelete) -Wl,--no-undefined -o $@ $^ $(OPENBLAS_LIBS) -lpthread -ldl -lm
 $(filter $(B)/test/check_cuda%,$(C_SUITES)): | $(EMULATED_PLUGIN)
 # What the emulation itself is tested with: kernels in a suite that has it inside.
 EMULATOR_SUITES := $(patsubst %.cpp,$(B)/%,$(filter test/check_emulator%,$(SUITE_CXX)))
