@@ -35,6 +35,8 @@ TIFF_LIBS       := $(if $(HAS_TIFF),$(shell pkg-config --libs libtiff-4))
 SYSTEM_LIBS     := -lz -lgomp -lpthread -ldl -lm
 LIBS            := $(ONEDNN_LIBS) $(OPENBLAS_LIBS) $(UTF8PROC_LIBS) $(TIFF_LIBS) $(SYSTEM_LIBS)
 
+# Between the arguments of a flag.
+comma         := ,
 WARN          := -Wall -Wextra -Wshadow -Wno-missing-field-initializers
 C_WARN        := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
 SANITIZE_asan := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -Wno-format-truncation

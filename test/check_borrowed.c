@@ -21,17 +21,7 @@ static kdas_view plane_of(const uint8_t *pixels)
     return (kdas_view){ (void *)pixels, SIDE, SIDE, 0, KDAS_PIXEL_GREY8 };
 }
 
-static kdas_batch *draw(kdas_context *ctx, int t)
-{
-    kdas_batch *b;
-    char        name[32];
-
-    snprintf(name, sizeof name, "batch.%d", t);
-    kd_assert_ok(kdas_batch_create(&b, ctx, N, SIDE, SIDE));
-    kd_test_fill(kdas_batch_images(b), N * AREA * 3, name, 1, 0);
-    kd_test_ellipses(kdas_batch_masks(b), N, SIDE, SIDE, name);
-    return b;
-}
+static kdas_batch *draw(kdas_context *ctx, int t) { return kd_test_batch(ctx, N, SIDE, t); }
 
 /* ---- Calls that change a batch ---- */
 

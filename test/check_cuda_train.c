@@ -40,17 +40,7 @@ static kd_test_rig_options on(const char *device)
     return o;
 }
 
-static kdas_batch *draw(kdas_context *ctx, int t)
-{
-    kdas_batch *b;
-    char        name[32];
-
-    snprintf(name, sizeof name, "batch.%d", t);
-    kd_assert_ok(kdas_batch_create(&b, ctx, 2, SIDE, SIDE));
-    kd_test_fill(kdas_batch_images(b), 2 * SIDE * SIDE * 3, name, 1, 0);
-    kd_test_ellipses(kdas_batch_masks(b), 2, SIDE, SIDE, name);
-    return b;
-}
+static kdas_batch *draw(kdas_context *ctx, int t) { return kd_test_batch(ctx, 2, SIDE, t); }
 
 /* ---- beside the CPU ---- */
 

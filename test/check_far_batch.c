@@ -38,15 +38,8 @@ static void same_free(void *user, void *memory)
 
 static kdas_batch *draw(kdas_context *ctx, int t)
 {
-    kdas_batch *b;
-    char        name[32];
-
-    snprintf(name, sizeof name, "batch.%d", t);
     block.asked = ctx->alloc == same_alloc;
-    kd_assert_ok(kdas_batch_create(&b, ctx, 2, SIDE, SIDE));
-    kd_test_fill(kdas_batch_images(b), 2 * AREA * 3, name, 1, 0);
-    kd_test_ellipses(kdas_batch_masks(b), 2, SIDE, SIDE, name);
-    return b;
+    return kd_test_batch(ctx, 2, SIDE, t);
 }
 
 /* A student that learns alone, on the far device. */

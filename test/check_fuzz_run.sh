@@ -21,7 +21,7 @@ $2
 END
     chmod +x "$tmp/fuzz_$1"
 }
-run() { SECONDS_EACH=3 WORK=$tmp/work test/fuzz/run.sh "$tmp" "$@" >"$tmp/table" 2>&1; }
+run() { SECONDS_EACH=3 WORK=$tmp/runs test/fuzz/run.sh "$tmp" "$@" >"$tmp/table" 2>&1; }
 row() { grep -Eqx "$1 +$2 +$3 +$4 +[0-9]+ +$5" "$tmp/table"; } # TARGET EXECUTIONS EDGES CORPUS CRASHES
 
 fuzzer fine ""
@@ -32,11 +32,11 @@ echo x >"$kept"; echo "==1==ERROR: AddressSanitizer: heap-use"; echo "Test unit 
 claim "where nothing is found it succeeds" run fine
 claim "the table has executions, edges, corpus and crashes" row fine 90 42 8 0
 claim "it runs for the seconds that were asked for" grep -qx -- "-max_total_time=3" "$tmp/fine.options"
-claim "it begins with the target's seeds" test -f "$tmp/work/fine/seeds/one"
+claim "it begins with the target's seeds" test -f "$tmp/runs/fine/seeds/one"
 fails() { ! run "$@"; }
 claim "an input that crashes is a failure" fails broken fine
-claim "the input is named" grep -q "kept: $tmp/work/broken/found/crash-1$" "$tmp/table"
-claim "and kept" test -f "$tmp/work/broken/found/crash-1"
+claim "the input is named" grep -q "kept: $tmp/runs/broken/found/crash-1$" "$tmp/table"
+claim "and kept" test -f "$tmp/runs/broken/found/crash-1"
 claim "what was wrong is said" grep -q "ERROR: AddressSanitizer: heap-use" "$tmp/table"
 claim "its row counts it" row broken 90 42 8 1
 claim "the targets behind it run, too" row fine 90 42 8 0

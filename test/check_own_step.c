@@ -11,17 +11,7 @@
 
 enum { N = 2, SIDE = 32, AREA = SIDE * SIDE };
 
-static kdas_batch *draw(kdas_context *ctx, int t)
-{
-    kdas_batch *b;
-    char        name[32];
-
-    snprintf(name, sizeof name, "batch.%d", t);
-    kd_assert_ok(kdas_batch_create(&b, ctx, N, SIDE, SIDE));
-    kd_test_fill(kdas_batch_images(b), N * AREA * 3, name, 1, 0);
-    kd_test_ellipses(kdas_batch_masks(b), N, SIDE, SIDE, name);
-    return b;
-}
+static kdas_batch *draw(kdas_context *ctx, int t) { return kd_test_batch(ctx, N, SIDE, t); }
 
 /* ---- A step of the host's own ---- */
 

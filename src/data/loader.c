@@ -131,8 +131,8 @@ static void slot_assign(kdas_loader *l, struct slot *s, int64_t group)
     memcpy(s->view, l->order + first, (size_t)s->size * sizeof *s->view);
     for (int k = 0; k < l->plan.scales; k++) {
         kdas_batch_resize(s->batch[k], s->size);
-        kd_batch_change(
-            s->batch[k]); /* before workers write: its last reader must not read again */
+        /* before workers write: what has read it must not read it again */
+        kd_batch_change(s->batch[k]);
     }
     slot_restart(s);
 }

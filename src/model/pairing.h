@@ -18,10 +18,11 @@ typedef struct kd_pairing {
     size_t               words_length;  /* 0: all names count */
     kd_renaming          renaming;
     const kd_st_tensor **tensor; /* by entry; NULL: not in the file */
-    const kd_st_tensor                *
-        *second; /* the second half of an entry whose tensor is the first; or NULL */
-    const kd_st_tensor *left;   /* the first tensor of another shape that no op reads; NULL: none */
-    int                 lefts;  /* how many there are: they are left out */
+    /* The second half of an entry whose tensor is the first; or NULL. */
+    const kd_st_tensor **second;
+    /* The first of the tensors of another shape that no op reads, and their number: left out. */
+    const kd_st_tensor *left;
+    int                 lefts;
 } kd_pairing;
 
 /* Memory for the pairing of a network's parameters with a file; all are borrowed. */

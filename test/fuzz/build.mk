@@ -8,7 +8,6 @@ FUZZ_OBJ      = $(FUZZ_SRC:%.c=$(B)/%.o)
 FUZZ_BIN     := $(FUZZ_TARGETS:%=$(B)/$(FUZZ_DIR)/fuzz_%)
 FUZZ_SIMD    := $(patsubst $(B)/%,build/release/%,$(filter $(B)/$(SIMD_DIR)/%,$(OBJ)))
 FUZZ_DEPS    := clang libclang-rt-dev llvm
-comma        := ,
 # Seconds of each target; the targets of ONLY alone.
 SECONDS      ?= 60
 FUZZ_WORK    := build/fuzz/work

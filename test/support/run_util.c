@@ -127,16 +127,23 @@ void kd_test_rig_finish(kd_test_rig *rig)
     kdas_context_destroy(rig->ctx);
 }
 
+kdas_batch *kd_test_batch(kdas_context *ctx, int64_t n, int64_t side, int t)
+{
+    kdas_batch *batch;
+    char        name[32];
+
+    snprintf(name, sizeof name, "batch.%d", t);
+    kd_assert_ok(kdas_batch_create(&batch, ctx, n, side, side));
+    kd_test_fill(kdas_batch_images(batch), n * side * side * 3, name, 1, 0);
+    kd_test_ellipses(kdas_batch_masks(batch), n, side, side, name);
+    return batch;
+}
+
 kdas_step_report kd_test_rig_report(kd_test_rig *rig, int t)
 {
     kdas_step_report report = { .size = sizeof report };
-    kdas_batch      *batch;
-    char             name[32];
+    kdas_batch      *batch  = kd_test_batch(rig->ctx, 2, 32, t);
 
-    snprintf(name, sizeof name, "batch.%d", t);
-    kd_assert_ok(kdas_batch_create(&batch, rig->ctx, 2, 32, 32));
-    kd_test_fill(kdas_batch_images(batch), 2 * 32 * 32 * 3, name, 1, 0);
-    kd_test_ellipses(kdas_batch_masks(batch), 2, 32, 32, name);
     kd_assert_ok(kdas_distiller_step(rig->distiller, batch, &report));
     kdas_batch_destroy(batch);
     return report;

@@ -55,6 +55,8 @@ typedef struct kd_test_rig {
 kd_test_rig_options kd_test_rig_usual(void);
 void                kd_test_rig_make(kd_test_rig *rig, const kd_test_rig_options *options);
 void                kd_test_rig_finish(kd_test_rig *rig);
+/* Batch number t, n images of side x side. */
+kdas_batch *kd_test_batch(kdas_context *ctx, int64_t n, int64_t side, int t);
 /* One step on batch number t, two images of 32 x 32 that depend on t alone: its report, or the total loss. */
 kdas_step_report kd_test_rig_report(kd_test_rig *rig, int t);
 double           kd_test_rig_step(kd_test_rig *rig, int t);
