@@ -65,7 +65,8 @@ typedef struct kdas_run_folder kdas_run_folder;
  * other context and no other process can open it or train into it. This context can, any number of
  * times. Folders in it are not held. The hold is a lock (flock) on the file ".kdas-lock" in the
  * folder, which ends with the process, even if it is killed, and which a forked child does not
- * have. On file systems without locks the folder is not held; a line in the log says so.
+ * have. On file systems without locks the folder is not held; a line in the log says so. If the
+ * folder is removed or renamed meanwhile, one that is made anew under its name is not held.
  * Temporary files of last.kdas, best.safetensors, log.csv and run.json ("last.kdas.tmp-PID-N") that
  * a killed process has left are removed; those of a living process stay.
  * KDAS_ESTATE: held by another; the message has its process id, and its host if it is another one.
@@ -100,11 +101,13 @@ KDAS_API void kdas_run_folder_destroy(kdas_run_folder *folder);
  * Cancelling the context, or a non-zero result of the callback, finishes the step, saves, and
  * returns KDAS_ECANCELLED unless the run was complete. A resume continues with the same bits as an
  * unbroken run. A NaN loss returns KDAS_ENUMERIC; the files stay as of the last good checkpoint.
- * KDAS_EIO before the first step: `out` cannot be created or written. KDAS_ESTATE before it: another
- * run writes into `out` (kdas_run_folder_open, since 0.4). KDAS_EINVAL: range; a
- * checkpoint of another run; frames without masks in the validation set, or in training with
- * neither a teacher nor its maps. KDAS_ESHAPE, before the first step: a network does not take the
- * size of validation, or of the loader at one of its scales. Since 0.1. */
+ * KDAS_EIO before the first step: `out` cannot be created or written. KDAS_ESTATE (since 0.4):
+ * another run writes into `out` (kdas_run_folder_open), before the first step, or, if `out` was
+ * removed or renamed and made anew, at the next file. A call that fails before its first last.kdas
+ * leaves the student as its last step left it. KDAS_EINVAL: range; a checkpoint of another run;
+ * frames without masks in the validation set, or in training with neither a teacher nor its maps.
+ * KDAS_ESHAPE, before the first step: a network does not take the size of validation, or of the
+ * loader at one of its scales. Since 0.1. */
 KDAS_API kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader,
                                 kdas_dataset *validation, const kdas_train_options *options);
 /* Segment the first `limit` frames of `dataset` (0: all) and add them to `evaluator`. Each frame is
