@@ -57,16 +57,19 @@ HOST_COMPILE_CXX = $(CXX) -std=c++17 -Iinclude $(CPPFLAGS) $(CXXFLAGS) $(WARN) $
 LINK     = $(CC) $(SANITIZE) $(LDFLAGS)
 LINK_CXX = $(CXX) $(SANITIZE) $(LDFLAGS)
 
-# One source, several instruction sets: files in simd/ are compiled once for each; for bf16, those that
+# One source, several instruction sets (int8_*.c: those with VNNI): files in simd/ are compiled once for each; for bf16, those that
 # have such kernels; for amx, those with matrix products, and for a test with the tiles emulated. (The
 # tiles' instructions are in assembly, which needs no flag of the compiler.)
-SIMD_ISAS   := avx512 avx2 plain bf16 amx emulated
+SIMD_ISAS   := avx512 avx2 plain bf16 amx emulated vnni avxvnni
 SIMD_bf16   := -DKD_ISA=bf16 -DKD_HALF -march=x86-64-v4 -mavx512bf16 -mprefer-vector-width=512
 SIMD_amx    := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=amx -DKD_AMX
 SIMD_emulated := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=emulated -DKD_AMX -DKD_AMX_EMULATED
 AMX_FILES   := attention deconv2d linear mix_ffn mix_ffn_backward table
-HALF_FILES  := activation arith attention batch_norm deconv2d dwconv2d layer_norm linear mix_ffn mix_ffn_backward resize \
+HALF_FILES  := activation arith attention batch_norm deconv2d dwconv2d layer_norm linear mix_ffn mix_ffn_backward quantize resize \
                shape table window
+SIMD_vnni   := -DKD_ISA=vnni -DKD_INT8 -march=x86-64-v4 -mavx512vnni -mprefer-vector-width=512
+SIMD_avxvnni := -DKD_ISA=avxvnni -DKD_INT8 -march=x86-64-v3 -mavxvnni
+INT8_FILES  := int8_conv2d int8_dwconv2d int8_mix_ffn table
 SIMD_avx512 := -DKD_ISA=avx512 -march=x86-64-v4 -mprefer-vector-width=512
 SIMD_avx2   := -DKD_ISA=avx2 -march=x86-64-v3
 SIMD_plain  := -DKD_ISA=plain
@@ -85,12 +88,14 @@ endif
 HEADERS  := $(sort $(wildcard include/kdas/*.h include/kdas/*.def))
 PROGRAM_DIR := src/programs
 SIMD_DIR := src/backend/cpu/simd
-SIMD_SRC := $(sort $(wildcard $(SIMD_DIR)/*.c))
-SRC      := $(filter-out $(SIMD_SRC),$(sort $(shell find src -name '*.c' -not -path 'src/backend/cuda/*' \
+SIMD_EVERY := $(sort $(wildcard $(SIMD_DIR)/*.c))
+SIMD_SRC := $(filter-out $(SIMD_DIR)/int8_%,$(SIMD_EVERY))
+SRC      := $(filter-out $(SIMD_EVERY),$(sort $(shell find src -name '*.c' -not -path 'src/backend/cuda/*' \
               -not -path '$(PROGRAM_DIR)/*')))
 OBJ      := $(SRC:%.c=$(B)/%.o) \
             $(foreach isa,avx512 avx2 plain,$(SIMD_SRC:%.c=$(B)/%.$(isa).o)) \
-            $(HALF_FILES:%=$(B)/$(SIMD_DIR)/%.bf16.o) $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.amx.o)
+            $(HALF_FILES:%=$(B)/$(SIMD_DIR)/%.bf16.o) $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.amx.o) \
+            $(foreach isa,vnni avxvnni,$(INT8_FILES:%=$(B)/$(SIMD_DIR)/%.$(isa).o))
 ifeq ($(CONFIG),tsan)
   # The run has one thread in each kernel (check-tsan), so those of the release are linked.
   OBJ := $(filter-out $(B)/$(SIMD_DIR)/%,$(OBJ)) $(patsubst $(B)/%,build/release/%,$(filter $(B)/$(SIMD_DIR)/%,$(OBJ)))

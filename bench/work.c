@@ -1,5 +1,6 @@
 /* work.c - what is timed: models, batches and what a step needs. */
 #include "work.h"
+#include <string.h>
 #include "system/say.h"
 
 /* Any values do: the work does not depend on them. */
@@ -17,13 +18,30 @@ bool make_batch(kdas_batch **out, kdas_context *ctx, int64_t count, int64_t heig
     return true;
 }
 
+/* Some range for each grid: the work does not depend on them. */
+static bool fill_ranges(kdas_model *model)
+{
+    const char *name;
+    const float range[2] = { -3, 3 };
+
+    for (int32_t i = 0; (name = kdas_model_tensor(model, i, NULL, NULL, NULL)); i++) {
+        const char *end = strrchr(name, '.');
+
+        if (end && strcmp(end, ".input_range") == 0 && !ok(kdas_model_write(model, i, range)))
+            return false;
+    }
+    return true;
+}
+
 bool make_model(kdas_model **out, kdas_context *ctx, const char *name, bool trainable)
 {
     kdas_model_options o;
 
     kdas_model_options_init(&o, sizeof o);
     o.trainable = trainable;
-    return ok(kdas_model_create(out, ctx, name, &o));
+    if (!trainable && kdas_context_precision(ctx) == KDAS_PRECISION_INT8)
+        o.quantize = KDAS_QUANTIZE_INT8;
+    return ok(kdas_model_create(out, ctx, name, &o)) && fill_ranges(*out);
 }
 
 bool trainer_open(trainer *t, kdas_context *ctx, int64_t count, int64_t height, int64_t width)

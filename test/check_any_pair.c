@@ -31,7 +31,7 @@ static kind kind_of(kdas_context *ctx, int i)
 
     kd_assert_ok(kd_params_create(&params, ctx));
     kd_assert_ok(
-        kd_model_build(&g, ctx, def, params, KD_INFER, kd_desc(1, side, side, 3), 0, NULL, 0));
+        kd_model_build(&g, ctx, def, params, kd_desc(1, side, side, 3), &(kd_model_form){ .mode = KD_INFER }));
     for (int o = 0; kd_graph_output(g, o, &node); o++)
         k.maps += node->desc.out.dim[3] == 1;
     for (int t = 0; kd_graph_tap(g, t, &node); t++)
@@ -181,7 +181,7 @@ START_TEST(maps_have_the_size_of_the_image)
 
     kd_assert_ok(kd_params_create(&params, ctx));
     kd_assert_ok(
-        kd_model_build(&g, ctx, def, params, KD_TRAIN, kd_desc(2, side, side, 3), 0, NULL, 0));
+        kd_model_build(&g, ctx, def, params, kd_desc(2, side, side, 3), &(kd_model_form){ .mode = KD_TRAIN }));
     for (int i = 0; kd_graph_output(g, i, &node); i++)
         if (node->desc.out.dim[3] == 1)
             ck_assert_msg(node->desc.out.dim[0] == 2 && node->desc.out.dim[1] == side &&

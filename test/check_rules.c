@@ -380,7 +380,7 @@ START_TEST(colours_are_made_in_f32_where_networks_compute_in_16_bits)
     kd_assert_ok(kdas_context_create(&ctx, &o));
     kd_assert_ok(kd_params_create(&params, ctx));
     kd_assert_ok(
-        kd_model_build(&g, ctx, &def, params, KD_TRAIN, kd_desc(1, SIDE, SIDE, 3), 0, NULL, 0));
+        kd_model_build(&g, ctx, &def, params, kd_desc(1, SIDE, SIDE, 3), &(kd_model_form){ .mode = KD_TRAIN }));
     for (int i = 0; i < kd_graph_nodes(g); i++) {
         const kd_node *node = kd_graph_node(g, i);
 

@@ -107,15 +107,20 @@ typedef struct kdas_context kdas_context;
  * needs a GPU, and a loss scale for training (kdas_optim_options.loss_scale).
  * TF32: f32, but a GPU may round the factors of matrix products to 10 bits of fraction. Needs a GPU
  * from sm_80.
- * On a device without the format, BF16, F16 and TF32 fail with KDAS_EUNSUPPORTED; BF16_IF_ABLE and
- * AUTO use f32 and log a line. AUTO takes bf16, else f16, else f32. */
+ * INT8 (since 0.4): inference of models on 8-bit grids (kdas_model_options.quantize) computes their
+ * layers with integers, the rest in bf16 where the device can, else in f32; training, and other
+ * models, as BF16_IF_ABLE does without its log line. Needs a CPU with AVX-512 VNNI or AVX-VNNI.
+ * On a device without the format, BF16, F16, TF32 and INT8 fail with KDAS_EUNSUPPORTED;
+ * BF16_IF_ABLE and AUTO use f32 and log a line. AUTO takes bf16, else f16, else f32, and integers
+ * for models on grids where the device has them. */
 typedef enum kdas_precision {
     KDAS_PRECISION_F32          = 0,
     KDAS_PRECISION_BF16         = 1,
     KDAS_PRECISION_BF16_IF_ABLE = 2,
     KDAS_PRECISION_F16          = 3, /* since 0.3 */
     KDAS_PRECISION_TF32         = 4, /* since 0.3 */
-    KDAS_PRECISION_AUTO         = 5  /* since 0.3 */
+    KDAS_PRECISION_AUTO         = 5, /* since 0.3 */
+    KDAS_PRECISION_INT8         = 6  /* since 0.4 */
 } kdas_precision;
 
 /* Settings. Call kdas_context_options_init() first, then change what you need. */
@@ -189,7 +194,8 @@ KDAS_API kdas_status kdas_context_release(kdas_context *context);
 KDAS_API kdas_status kdas_context_wait(kdas_context *context);
 /* Number of compute threads in use (NULL: 0). Since 0.1. */
 KDAS_API int32_t kdas_context_threads(const kdas_context *context);
-/* Precision in use: KDAS_PRECISION_F32, _BF16, _F16 or _TF32 (NULL: F32). Since 0.2. */
+/* Precision in use: KDAS_PRECISION_F32, _BF16, _F16, _TF32, or _INT8 if that was asked for (NULL:
+ * F32). Since 0.2. */
 KDAS_API kdas_precision kdas_context_precision(const kdas_context *context);
 /* One line about the device: name, instruction set, libraries. Valid while the context lives. NULL
  * for NULL. Since 0.1. */

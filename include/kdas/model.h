@@ -48,6 +48,14 @@ KDAS_API kdas_status kdas_network_describe(const char *name, kdas_network *out);
 /* ---- Create, load, save ---------------------------------------------------------------------- */
 typedef struct kdas_model kdas_model;
 
+/* Whether the layers of a model are on 8-bit grids. INT8: the inputs of convolutions (without
+ * groups, not transposed), depthwise convolutions and linear layers, and of GELU, are the nearest of
+ * 256 values of a range, one range for each ("NAME.input_range": low, high); their weights are the
+ * nearest of 255 values for each output channel. Training and other contexts simulate that in
+ * floats; in a context that computes with integers (KDAS_PRECISION_INT8, _AUTO), inference does. An
+ * empty range (0, 0) changes nothing in a simulation, and is refused by integers (KDAS_ESTATE). */
+typedef enum kdas_quantize { KDAS_QUANTIZE_NONE = 0, KDAS_QUANTIZE_INT8 = 1 } kdas_quantize;
+
 typedef struct kdas_model_options {
     size_t   size;
     uint64_t seed; /* of the initial values and of drop path; default 1 */
@@ -56,6 +64,16 @@ typedef struct kdas_model_options {
      * the log (since 0.4). Default 0.1 */
     float   drop_path;
     int32_t trainable; /* 0: inference only, without memory for gradients; default 1 */
+    /* A kdas_quantize: KDAS_QUANTIZE_INT8 makes a model whose layers are on 8-bit grids
+     * (docs/int8.md). Default KDAS_QUANTIZE_NONE; kdas_model_open() then takes what the file is.
+     * Since 0.4. */
+    int32_t quantize;
+    /* What one training batch weighs in the ranges of activations, 0 to 1; 0: training leaves the
+     * ranges. Default 0.05. Since 0.4. */
+    float range_momentum;
+    /* Layers that are not on grids, by the names before ".weight", with spaces between; copied. NULL
+     * (default): kdas_model_wide_layers() of the network; "": none. Since 0.4. */
+    const char *wide;
 } kdas_model_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_model_options_init(kdas_model_options *options, size_t size);
@@ -142,6 +160,13 @@ KDAS_API kdas_context *kdas_model_context(const kdas_model *model);
 KDAS_API kdas_status kdas_model_open(kdas_model **out, kdas_context *context, const char *network,
                                      const char *path, const kdas_model_options *options,
                                      const kdas_load_options *load);
+/* The layers that a network keeps off grids by default, as in kdas_model_options.wide: its first and
+ * last ones, by measurement. Static; NULL if there is no such network. Since 0.4. */
+KDAS_API const char *kdas_model_wide_layers(const char *network);
+/* Whether its layers are on grids (a kdas_quantize), and the layers that are not: "" if all are, and
+ * without grids. Valid while the model lives. NULL: KDAS_QUANTIZE_NONE, "". Since 0.4. */
+KDAS_API kdas_quantize kdas_model_quantized(const kdas_model *model);
+KDAS_API const char   *kdas_model_wide(const kdas_model *model);
 /* Path of file `i` that the values were loaded from, as it was given, the oldest first: a load of
  * all values forgets those before it. NULL past the last and for NULL. Since 0.4. */
 KDAS_API const char *kdas_model_source(const kdas_model *model, int32_t i);

@@ -56,7 +56,7 @@ static kdas_status check_options(const kdas_context_options *o)
         strcmp(o->isa, "plain"))
         return kd_fail(KDAS_EINVAL, "context: isa '%.32s' is not amx, avx512, avx2 or plain",
                        o->isa);
-    if (o->precision < KDAS_PRECISION_F32 || o->precision > KDAS_PRECISION_AUTO)
+    if (o->precision < KDAS_PRECISION_F32 || o->precision > KDAS_PRECISION_INT8)
         return kd_fail(KDAS_EINVAL, "context: precision is %d, not a kdas_precision",
                        (int)o->precision);
     return KDAS_OK;
@@ -76,9 +76,29 @@ static bool can_compute_in(const kdas_context *ctx, kdas_dtype type)
     return false;
 }
 
+/* Does it have integer products? */
+static bool has_integers(const kdas_context *ctx)
+{
+    const kdas_node_desc node = { .op     = KDAS_OP_LINEAR,
+                                  .inputs = 5,
+                                  .in     = { { KDAS_U8, 4, { 1, 1, 16, 16 } },
+                                              { KDAS_F32, 2, { 16, 16, 1, 1 } },
+                                              [3] = { KDAS_F32, 1, { 2, 1, 1, 1 } } },
+                                  .out    = { KDAS_F32, 4, { 1, 1, 16, 16 } } };
+
+    for (const kdas_kernel *k = ctx->backend->kernels; k && k->op; k++)
+        if (k->op == node.op && (!k->supports || k->supports(ctx->device, &node))) return true;
+    return false;
+}
+
 static kdas_status refuse_precision(const kdas_context *ctx, int32_t precision)
 {
     switch (precision) {
+    case KDAS_PRECISION_INT8:
+        return kd_fail(KDAS_EUNSUPPORTED,
+                       "context: %s has no products of 8-bit integers (x86 needs AVX-512 VNNI or "
+                       "AVX-VNNI)",
+                       ctx->device_text);
     case KDAS_PRECISION_TF32:
         return kd_fail(KDAS_EUNSUPPORTED,
                        "context: %s has no products in tf32 (a GPU from sm_80 has)",
@@ -96,10 +116,14 @@ static kdas_status refuse_precision(const kdas_context *ctx, int32_t precision)
 static kdas_status choose_precision(kdas_context *ctx, const kdas_context_options *o)
 {
     bool bf16 = o->precision == KDAS_PRECISION_BF16 ||
-                o->precision == KDAS_PRECISION_BF16_IF_ABLE || o->precision == KDAS_PRECISION_AUTO;
+                o->precision == KDAS_PRECISION_BF16_IF_ABLE ||
+                o->precision == KDAS_PRECISION_AUTO || o->precision == KDAS_PRECISION_INT8;
     bool f16 = o->precision == KDAS_PRECISION_F16 || o->precision == KDAS_PRECISION_AUTO;
 
-    ctx->type = KDAS_F32;
+    ctx->type    = KDAS_F32;
+    ctx->int8    = o->precision == KDAS_PRECISION_INT8;
+    ctx->integer = (ctx->int8 || o->precision == KDAS_PRECISION_AUTO) && has_integers(ctx);
+    if (ctx->int8 && !ctx->integer) return refuse_precision(ctx, o->precision);
     if (o->precision == KDAS_PRECISION_F32) return KDAS_OK;
     if (o->precision == KDAS_PRECISION_TF32) {
         ctx->tf32 = ctx->backend->has_tf32 && ctx->backend->has_tf32(ctx->device);
@@ -109,7 +133,7 @@ static kdas_status choose_precision(kdas_context *ctx, const kdas_context_option
         ctx->type = KDAS_BF16;
     else if (f16 && can_compute_in(ctx, KDAS_F16))
         ctx->type = KDAS_F16;
-    if (ctx->type != KDAS_F32) return KDAS_OK;
+    if (ctx->type != KDAS_F32 || ctx->int8) return KDAS_OK;
     if (o->precision == KDAS_PRECISION_BF16 || o->precision == KDAS_PRECISION_F16)
         return refuse_precision(ctx, o->precision);
     kd_log(ctx, KDAS_LOG_WARN, "%s has no kernels for %s: computing in f32", ctx->device_text,
@@ -302,6 +326,7 @@ int32_t kdas_context_threads(const kdas_context *ctx) { return ctx ? ctx->thread
 kdas_precision kdas_context_precision(const kdas_context *ctx)
 {
     if (!ctx) return KDAS_PRECISION_F32;
+    if (ctx->int8) return KDAS_PRECISION_INT8;
     if (ctx->type == KDAS_BF16) return KDAS_PRECISION_BF16;
     if (ctx->type == KDAS_F16) return KDAS_PRECISION_F16;
     return ctx->tf32 ? KDAS_PRECISION_TF32 : KDAS_PRECISION_F32;

@@ -44,6 +44,8 @@ struct kdas_context {
     kdas_device        *device;      /* result of its open()                                 */
     void               *library;     /* the plug-in's dlopen handle, else NULL               */
     kdas_dtype          type;        /* of networks' activations: KDAS_F32, _BF16 or _F16    */
+    bool                int8;    /* KDAS_PRECISION_INT8 was asked for */
+    bool                integer; /* inference of models on grids computes with integers   */
     bool                tf32;        /* products of f32 round their factors                  */
     bool                host_memory; /* device memory can be read and written by the host    */
     char                device_text[160];

@@ -76,8 +76,11 @@ typedef struct builds {
 
 static kdas_status build(kd_graph **out, const kdas_model *m, const int64_t image[KD_FREE_AXES])
 {
-    return kd_model_build(out, m->ctx, m->def, m->params, KD_INFER,
-                          kd_desc(image[0], image[1], image[2], 3), 0, NULL, 0);
+    kd_model_form form = kd_model_form_of(m, KD_INFER);
+
+    form.kept_count = 0;
+    return kd_model_build(out, m->ctx, m->def, m->params, kd_desc(image[0], image[1], image[2], 3),
+                          &form);
 }
 
 /* Build it with `steps` more of one free axis, or of all (axis -1). */

@@ -148,6 +148,13 @@ kd_node *kd_dropout(kd_graph *g, kd_node *x, float p)
     return node(g, &kd_op_dropout, &attr, 1, 1, IN(x));
 }
 
+kd_node *kd_quantize(kd_graph *g, kd_node *x, kd_node *range, float momentum)
+{
+    kdas_quantize_attr attr = { .momentum = momentum };
+
+    return node(g, &kd_op_quantize, &attr, 2, 2, IN(x, range));
+}
+
 kd_node *kd_recolour(kd_graph *g, kd_node *x, const kdas_recolour_attr *attr)
 {
     return node(g, &kd_op_recolour, attr, 1, 1, IN(x));
@@ -155,16 +162,18 @@ kd_node *kd_recolour(kd_graph *g, kd_node *x, const kdas_recolour_attr *attr)
 
 /* ---- Moving data ---- */
 
+enum { CONCAT_MOST = 8 }; /* inputs of the op */
+
 kd_node *kd_concat(kd_graph *g, int n, kd_node *const *nodes)
 {
-    kd_node *in[KDAS_MAX_INPUTS];
-    int      first = n - KDAS_MAX_INPUTS + 1; /* so many become one */
+    kd_node *in[CONCAT_MOST];
+    int      first = n - CONCAT_MOST + 1; /* so many become one */
 
-    if (n <= KDAS_MAX_INPUTS) return node(g, &kd_op_concat, NULL, n, n, nodes);
+    if (n <= CONCAT_MOST) return node(g, &kd_op_concat, NULL, n, n, nodes);
     in[0] = kd_concat(g, first, nodes);
-    for (int i = 1; i < KDAS_MAX_INPUTS; i++)
+    for (int i = 1; i < CONCAT_MOST; i++)
         in[i] = nodes[first + i - 1];
-    return node(g, &kd_op_concat, NULL, KDAS_MAX_INPUTS, KDAS_MAX_INPUTS, in);
+    return node(g, &kd_op_concat, NULL, CONCAT_MOST, CONCAT_MOST, in);
 }
 
 kd_node *kd_slice(kd_graph *g, kd_node *x, int64_t start, int64_t count)

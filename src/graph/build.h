@@ -38,6 +38,8 @@ kd_node *kd_mul(kd_graph *g, kd_node *a, kd_node *b);
 kd_node *kd_scale(kd_graph *g, kd_node *x, float factor, float offset);
 kd_node *kd_drop_path(kd_graph *g, kd_node *x, float p); /* whole images   */
 kd_node *kd_dropout(kd_graph *g, kd_node *x, float p);   /* single elements */
+/* x to the nearest of the 256 values of `range` (2), a buffer. */
+kd_node *kd_quantize(kd_graph *g, kd_node *x, kd_node *range, float momentum);
 kd_node *kd_recolour(kd_graph *g, kd_node *x, const kdas_recolour_attr *attr);
 
 /* ---- Moving data ---- */

@@ -58,10 +58,14 @@ static kd_pack describe_pack(const kd_program *p, int i)
         if (in && in->kind != KD_NODE_PARAM) pack.key = 0;
     }
     if (slot->fold >= 0) {
-        pack.norm    = p->graph->node[p->fold[slot->fold].norm]->in[1]->param;
+        int norm = p->fold[slot->fold].norm;
+
+        if (norm >= 0) pack.norm = p->graph->node[norm]->in[1]->param;
+        pack.rounded = node->rounded;
         pack.weights = (size_t)kd_elements(&node->desc.in[1]);
         pack.biases  = (size_t)node->desc.in[1].dim[0];
     }
+    pack.stats = pack.norm >= 0 || p->graph->grids;
     return pack;
 }
 
@@ -97,6 +101,8 @@ static kdas_status compile(kd_program *p)
     }
     KD_RETURN(kd_fuse(p));
     if (g->mode == KD_INFER) KD_RETURN(kd_fold_find(p));
+    if (kd_has_integers(p)) KD_RETURN(kd_lower(p));
+    KD_RETURN(kd_fold_rounded(p));
     for (int i = 0; i < p->nodes; i++)
         KD_RETURN(choose_kernel(p, i));
     KD_RETURN(make_packs(p));

@@ -1,9 +1,10 @@
-/* fold.c - for inference: folds a batch norm into the weights of the convolution or linear layer
- * before it, if only the norm reads that layer's result. The folded weights are recomputed when
- * parameters or running statistics change.
+/* fold.c - weights that are changed before a layer reads them: rounded to 8 bits, and for inference
+ * with a batch norm folded into the convolution or linear layer before it, if only the norm reads
+ * that layer's result. They are recomputed when parameters or running statistics change.
  * It and run.c call each other: a run folds stale weights, which are then packed like others. */
 #include <math.h>
 #include <string.h>
+#include "base/grid.h"
 #include "graph/program_inside.h"
 
 static bool can_take_norm(const kd_node *node)
@@ -13,7 +14,7 @@ static bool can_take_norm(const kd_node *node)
             node->op->ref.op == KDAS_OP_LINEAR);
 }
 
-static int readers(const kd_program *p, const kd_node *of)
+int kd_readers(const kd_program *p, const kd_node *of)
 {
     int n = 0;
 
@@ -28,10 +29,10 @@ static kdas_status add_fold(kd_program *p, kd_node *node, const kd_node *norm)
     const kdas_desc *w = &node->desc.in[1];
 
     KD_RETURN(kd_grow(p->ctx, (void **)&p->fold, &p->fold_capacity, p->folds + 1, sizeof *p->fold));
-    p->fold[p->folds++]    = (kd_fold){ .node = node->id, .norm = norm->id };
+    p->fold[p->folds++]    = (kd_fold){ .node = node->id, .norm = norm ? norm->id : -1 };
     p->slot[node->id].fold = (int)p->folds - 1;
-    p->slot[norm->id].root = node->id;
-    node->desc.in[2]       = (kdas_desc){ KDAS_F32, 1, { w->dim[0], 1, 1, 1 } };
+    if (norm) p->slot[norm->id].root = node->id;
+    node->desc.in[2] = (kdas_desc){ KDAS_F32, 1, { w->dim[0], 1, 1, 1 } };
     return KDAS_OK;
 }
 
@@ -41,7 +42,7 @@ kdas_status kd_fold_find(kd_program *p)
         kd_node *norm = p->graph->node[i];
 
         if (norm->kind != KD_NODE_OP || norm->op->ref.op != KDAS_OP_BATCH_NORM) continue;
-        if (can_take_norm(norm->in[0]) && readers(p, norm->in[0]) == 1)
+        if (can_take_norm(norm->in[0]) && kd_readers(p, norm->in[0]) == 1)
             KD_RETURN(add_fold(p, norm->in[0], norm));
     }
     /* a reshape of a folded norm uses the same memory */
@@ -50,16 +51,41 @@ kdas_status kd_fold_find(kd_program *p)
     return KDAS_OK;
 }
 
-/* Copies the operands to the host, scales them, and uploads the result. Runs when weights
- * change, not in a step. */
+/* An integer kernel rounds by itself. */
+kdas_status kd_fold_rounded(kd_program *p)
+{
+    for (int i = 0; i < p->nodes; i++) {
+        kd_node *node = p->graph->node[i];
+
+        if (node->kind == KD_NODE_OP && node->rounded && !node->absorbed && p->slot[i].fold < 0 &&
+            node->desc.in[0].dtype != KDAS_U8)
+            KD_RETURN(add_fold(p, node, NULL));
+    }
+    return KDAS_OK;
+}
+
+/* Rows of weights times the norm's scale, and the biases that belong to them. */
+static void apply_norm(float *w, float *b, const float *stat, int64_t co, int64_t row, float eps)
+{
+    for (int64_t o = 0; o < co; o++) {
+        float scale = stat[o] / sqrtf(stat[3 * co + o] + eps);
+
+        for (int64_t i = 0; i < row; i++)
+            w[o * row + i] *= scale;
+        b[o] = (b[o] - stat[2 * co + o]) * scale + stat[co + o];
+    }
+}
+
+/* Copies the operands to the host, changes them, and uploads the result. Runs when weights
+ * change. */
 static kdas_status compute(kd_program *p, const kd_fold *f)
 {
-    const kd_node *node = p->graph->node[f->node], *norm = p->graph->node[f->norm];
+    const kd_node *node   = p->graph->node[f->node];
+    const kd_node *norm   = f->norm < 0 ? NULL : p->graph->node[f->norm];
     kd_params     *params = p->graph->params;
     const kd_pack *pack   = p->slot[f->node].pack;
     int64_t        co = node->desc.in[1].dim[0], n = kd_elements(&node->desc.in[1]);
-    float          eps = ((const kdas_norm_attr *)norm->desc.attr)->eps;
-    float         *w   = kd_alloc(p->ctx, (size_t)(n + 5 * co) * sizeof *w);
+    float         *w = kd_alloc(p->ctx, (size_t)(n + 5 * co) * sizeof *w);
     float         *b, *stat;
     kdas_status    st = KDAS_OK;
 
@@ -69,15 +95,11 @@ static kdas_status compute(kd_program *p, const kd_fold *f)
     KD_TRY(kd_params_read(params, node->in[1]->param, w));
     memset(b, 0, (size_t)co * sizeof *b);
     if (node->in[2]) KD_TRY(kd_params_read(params, node->in[2]->param, b));
-    for (int i = 0; i < 4; i++) /* gamma, beta, mean, var */
+    for (int64_t o = 0; node->rounded && o < co; o++)
+        kd_weights_round(w + o * (n / co), n / co);
+    for (int i = 0; norm && i < 4; i++) /* gamma, beta, mean, var */
         KD_TRY(kd_params_read(params, norm->in[1 + i]->param, stat + i * co));
-    for (int64_t o = 0; o < co; o++) {
-        float scale = stat[o] / sqrtf(stat[3 * co + o] + eps);
-
-        for (int64_t i = 0; i < n / co; i++)
-            w[o * (n / co) + i] *= scale;
-        b[o] = (b[o] - stat[2 * co + o]) * scale + stat[co + o];
-    }
+    if (norm) apply_norm(w, b, stat, co, n / co, ((const kdas_norm_attr *)norm->desc.attr)->eps);
     KD_TRY(kd_device_upload(p->ctx, pack->weight, w, (size_t)n * sizeof *w));
     KD_TRY(kd_device_upload(p->ctx, pack->bias, b, (size_t)co * sizeof *b));
 done:

@@ -9,7 +9,7 @@
 #include "graph/program_inside.h"
 #include "graph/settings.h"
 
-enum { MAX_PATTERN = 6 };
+enum { MAX_PATTERN = 8 };
 
 /* One node of a pattern. Its first operand is the result of the node before it. Its second and
  * third are parameters. They become operands `weight` and `bias` of the fused node. */
@@ -24,6 +24,7 @@ typedef struct pattern {
     /* The operand of the fused node that gets the other term of an addition at the end of the
      * chain. 0: no addition. */
     int          residual;
+    bool         integer; /* only where the program computes with integers */
     int          count;
     pattern_node node[MAX_PATTERN]; /* from the last node to the first */
 } pattern;
@@ -46,12 +47,26 @@ static bool is_3x3(const kd_node *node)
         { KDAS_OP_DWCONV2D, is_3x3, 3, 4 }, \
         { KDAS_OP_LINEAR, NULL, 1, 2 },     \
     }
+/* The same with its values on grids; operands 8 to 11 are the ranges. */
+#define FEED_FORWARD_ON_GRIDS               \
+    {                                       \
+        { KDAS_OP_LINEAR, NULL, 5, 6 },     \
+        { KDAS_OP_QUANTIZE, NULL, 11, 0 },  \
+        { KDAS_OP_GELU, NULL, 0, 0 },       \
+        { KDAS_OP_QUANTIZE, NULL, 10, 0 },  \
+        { KDAS_OP_DWCONV2D, is_3x3, 3, 4 }, \
+        { KDAS_OP_QUANTIZE, NULL, 9, 0 },   \
+        { KDAS_OP_LINEAR, NULL, 1, 2 },     \
+        { KDAS_OP_QUANTIZE, NULL, 8, 0 },   \
+    }
 /* clang-format on */
 
 /* Earlier rows are matched first. */
 static const pattern patterns[] = {
-    { &kd_op_mix_ffn, 7, 4, FEED_FORWARD },
-    { &kd_op_mix_ffn, 0, 4, FEED_FORWARD },
+    { &kd_op_mix_ffn, 7, true, 8, FEED_FORWARD_ON_GRIDS },
+    { &kd_op_mix_ffn, 0, true, 8, FEED_FORWARD_ON_GRIDS },
+    { &kd_op_mix_ffn, 7, false, 4, FEED_FORWARD },
+    { &kd_op_mix_ffn, 0, false, 4, FEED_FORWARD },
 };
 
 /* A matched chain: its nodes from the last to the first, and the fused node's operands. */
@@ -133,7 +148,8 @@ static bool rewrite(kd_program *p, const pattern *t, match *m)
     if (t->op->infer(&fused.desc) != KDAS_OK) return false;
     fused.desc.out.dtype = last->desc.out.dtype;
     if (!kd_device_kernel(p->ctx, &fused.desc, NULL)) return false;
-    *last = fused;
+    fused.rounded = false; /* an integer kernel rounds by itself */
+    *last         = fused;
     for (int i = 1; i < m->nodes; i++) {
         m->node[i]->absorbed   = true;
         m->node[i]->desc.wants = 0;
@@ -154,6 +170,7 @@ kdas_status kd_fuse(kd_program *p)
             match m;
 
             if (p->graph->node[i]->absorbed) break;
+            if (patterns[k].integer && !kd_has_integers(p)) continue;
             if (match_pattern(&m, &patterns[k], p->graph->node[i], uses) &&
                 rewrite(p, &patterns[k], &m))
                 break;

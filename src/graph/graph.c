@@ -32,6 +32,24 @@ kd_mode kd_graph_mode(const kd_graph *g) { return g->mode; }
 void    kd_graph_stay_f32(kd_graph *g) { g->type = KDAS_F32; }
 void    kd_graph_keep_tape(kd_graph *g) { g->tape = true; }
 
+void kd_graph_use_grids(kd_graph *g, float momentum, const char *wide)
+{
+    g->grids    = true;
+    g->momentum = momentum;
+    g->wide     = wide ? kd_pool_strdup(&g->pool, wide) : "";
+    if (!g->wide) g->status = KDAS_ENOMEM;
+}
+
+bool kd_graph_has_grids(const kd_graph *g)
+{
+    size_t n = strlen(g->scope);
+
+    if (!g->grids || !g->wide) return false;
+    for (const char *at = g->wide; (at = strstr(at, g->scope)); at += n)
+        if ((at == g->wide || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return false;
+    return n > 0;
+}
+
 /* ---- errors ---- */
 
 /* Store the current error message as the graph's, if it is the graph's first error. */
@@ -202,6 +220,19 @@ kd_node *kd_apply(kd_graph *g, const kd_op *op, const void *attr, int inputs,
     st                   = op->infer(&node->desc);
     node->desc.out.dtype = type;
     return st == KDAS_OK ? node : keep_error(g, st);
+}
+
+kd_node *kd_on_grid(kd_graph *g, kd_node *x)
+{
+    static const int64_t two[] = { 2 };
+    kdas_quantize_attr   attr  = { .momentum = g->momentum };
+    kd_node             *in[2] = { x, NULL };
+
+    if (!x || !kd_graph_has_grids(g)) return x;
+    if (x->quantized) return x->quantized;
+    in[1] = kd_param(g, "input_range", (kd_init){ KD_BUFFER, KD_INIT_ZERO, 0, false }, 1, two);
+    if (in[1]) x->quantized = kd_apply(g, &kd_op_quantize, &attr, 2, in);
+    return x->quantized;
 }
 
 kd_node *kd_output(kd_graph *g, const char *name, kd_node *node)

@@ -23,7 +23,9 @@ struct kd_node {
     bool           functional; /* the published code runs no module here: thop does not count it */
     bool           absorbed;   /* a later node does its work: it does not run and has no value */
     bool           keep;       /* read from outside: value (and gradient) live through a step */
-    kd_node       *twin;       /* its value in the other type (bf16, f32); NULL: not needed yet */
+    bool           rounded; /* its weights, in[1], are rounded to 8 bits for each output channel */
+    kd_node       *twin;    /* its value in the other type (bf16, f32); NULL: not needed yet */
+    kd_node       *quantized; /* its value on an 8-bit grid; NULL: not needed yet              */
 };
 
 typedef enum kd_mode {
@@ -43,6 +45,18 @@ void kd_graph_stay_f32(kd_graph *g);
 /* The program keeps what backward reads, so that kd_program_backward_of() can run for each
  * output. */
 void kd_graph_keep_tape(kd_graph *g);
+
+/* Layers compute with 8-bit numbers: their inputs are on the grids of ranges, their weights are
+ * rounded. In training and in f32 or bf16 both are simulated. A program for inference in a context
+ * with integers computes with them (lower.c). Call before building. `momentum`: what a training
+ * batch weighs in a range; 0: ranges stay. `wide`: names of layers that stay as they are, with
+ * spaces between; NULL: none. */
+void kd_graph_use_grids(kd_graph *g, float momentum, const char *wide);
+/* Whether the layer of the current scopes computes so. */
+bool kd_graph_has_grids(const kd_graph *g);
+/* x on the grid of parameter "input_range" inside the current scopes; if x is on a grid for an
+ * earlier layer, on that one. x itself where the layer does not compute so. */
+kd_node *kd_on_grid(kd_graph *g, kd_node *x);
 
 /* Name prefixes: parameters and ops inside are called "<scopes joined by .>.<name>". */
 void kd_scope(kd_graph *g, const char *format, ...) KD_PRINTF(2, 3);

@@ -27,6 +27,9 @@ struct kd_graph {
     size_t        count, capacity;
     kd_named     *named; /* inputs, outputs, taps */
     size_t        named_count, named_capacity;
+    bool          grids; /* kd_graph_use_grids() */
+    float         momentum;
+    const char   *wide;
     char         *kept[KD_MAX_KEPT]; /* taps that the caller will read */
     size_t        kept_count;
     char          scope[KD_MAX_NAME];

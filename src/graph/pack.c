@@ -5,7 +5,8 @@
 static bool same(const kd_pack *a, const kd_pack *b)
 {
     return a->key && a->key == b->key && a->kernel == b->kernel && a->bytes == b->bytes &&
-           a->norm == b->norm && memcmp(a->param, b->param, sizeof a->param) == 0;
+           a->norm == b->norm && a->rounded == b->rounded && a->weights == b->weights &&
+           memcmp(a->param, b->param, sizeof a->param) == 0;
 }
 
 static void destroy(kdas_context *ctx, kd_pack *pack)
@@ -19,7 +20,7 @@ static void destroy(kdas_context *ctx, kd_pack *pack)
 static kdas_status fill(kdas_context *ctx, kd_pack *pack)
 {
     if (pack->bytes && !(pack->memory = kd_device_alloc(ctx, pack->bytes))) return KDAS_ENOMEM;
-    if (pack->norm < 0) return KDAS_OK;
+    if (!pack->weights) return KDAS_OK;
     pack->weight = kd_device_alloc(ctx, pack->weights * sizeof(float));
     if (!pack->weight) return KDAS_ENOMEM;
     pack->bias = kd_device_alloc(ctx, pack->biases * sizeof(float));

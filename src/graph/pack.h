@@ -14,7 +14,9 @@ struct kd_pack {
     size_t             bytes;
     int                param[KDAS_MAX_INPUTS]; /* of inputs 1 and on; -1: none         */
     int                norm;                   /* the folded norm's scale; -1: none     */
-    size_t             weights, biases;        /* numbers of the folded weight and bias */
+    bool               stats;                  /* it depends on statistics, too          */
+    bool               rounded;                /* the weights are rounded to 8 bits      */
+    size_t             weights, biases; /* numbers of the changed weight and bias; 0: as they are */
     /* the contents */
     void    *memory; /* device memory, filled by the kernel's pack(); NULL: not needed */
     float   *weight, *bias;

@@ -227,6 +227,13 @@ done:
     return st;
 }
 
+bool kd_param_is_range(const kd_param_entry *e)
+{
+    const char *end = strrchr(e->name, '.');
+
+    return e->init.kind == KD_BUFFER && end && strcmp(end, ".input_range") == 0;
+}
+
 int                   kd_params_count(const kd_params *p) { return (int)p->count; }
 const kd_param_entry *kd_params_at(const kd_params *p, int i) { return p->entry[i]; }
 int64_t               kd_params_numbers(const kd_params *p)

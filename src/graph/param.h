@@ -54,6 +54,9 @@ static inline bool kd_param_is_idle(const kd_param_entry *e)
     return e->init.kind == KD_IDLE || e->init.idle;
 }
 
+/* Whether it is the range of a grid (kd_on_grid). */
+bool kd_param_is_range(const kd_param_entry *e);
+
 /* Seal the list and allocate the blocks. Values are zero until initialised. */
 kdas_status kd_params_seal(kd_params *p, bool gradients);
 /* Draw initial values. The same seed gives the same values in any order of names. In host memory

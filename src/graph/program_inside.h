@@ -36,10 +36,11 @@ typedef struct kd_slot {
     kdas_call forward, backward;
 } kd_slot;
 
-/* A batch norm folded into the convolution or linear layer before it: w' = w s, b' = b s + t.
- * The node's pack holds the result. */
+/* Weights that a layer reads changed. They are rounded to 8 bits, if the node says so. Then a batch
+ * norm is folded into the convolution or linear layer before it: w' = w s, b' = b s + t. The node's
+ * pack holds the result. */
 typedef struct kd_fold {
-    int node, norm;
+    int node, norm; /* norm -1: none */
 } kd_fold;
 
 /* The parts of a program. Each is captured separately. */
@@ -110,7 +111,17 @@ struct kd_arena {
 kdas_status kd_fuse(kd_program *p);
 /* fold.c */
 kdas_status kd_fold_find(kd_program *p);    /* choose pairs, before kernels are prepared */
+kdas_status kd_fold_rounded(kd_program *p); /* add the layers that are only rounded      */
 kdas_status kd_fold_compute(kd_program *p); /* fill outdated weights and biases          */
+/* lower.c: layers on grids become integer nodes, where the backend has kernels for them. */
+kdas_status kd_lower(kd_program *p);
+/* Whether the program computes with integers. */
+static inline bool kd_has_integers(const kd_program *p)
+{
+    return p->graph->grids && p->graph->mode == KD_INFER && p->ctx->integer;
+}
+/* The number of operands that read `of`. */
+int kd_readers(const kd_program *p, const kd_node *of);
 /* run.c: whether the pack of node i, if any, matches the current parameters. */
 bool kd_pack_current(const kd_program *p, int i);
 /* plan.c: storages, their intervals and offsets. */

@@ -133,7 +133,7 @@ bool kd_pack_current(const kd_program *p, int i)
     const kd_params *params = p->graph->params;
 
     return !pack || (pack->version == kd_params_version(params) &&
-                     (pack->norm < 0 || pack->stats_version == kd_params_stats_version(params)));
+                     (!pack->stats || pack->stats_version == kd_params_stats_version(params)));
 }
 
 /* A device that captures this packs everything, so that the graph is complete. Other devices
@@ -165,7 +165,7 @@ static kdas_status pack(kd_program *p)
 
     if (!params) return KDAS_OK;
     version = kd_params_version(params);
-    stats   = p->folds ? kd_params_stats_version(params) : 0;
+    stats   = p->folds || p->graph->grids ? kd_params_stats_version(params) : 0;
     if (p->version == version && p->stats_version == stats) return KDAS_OK;
     if (!all_current(p)) {
         KD_RETURN(fold(p));

@@ -134,9 +134,22 @@ const char *kdas_file_tensor(const kdas_file *f, int64_t i, const char **type, i
 
 /* ---- the model of a file ---- */
 
-/* Copy the name of the file's network, or check that it is `network`. */
-static kdas_status agree(char **out, kdas_context *ctx, const char *network, const char *path)
+/* What a file is of. */
+typedef struct origin {
+    char *network, *wide;
+    bool  grids;
+} origin;
+
+static kdas_status keep_text(char **out, kdas_context *ctx, const char *text)
 {
+    *out = kd_strdup(ctx, text ? text : "");
+    return *out ? KDAS_OK : KDAS_ENOMEM;
+}
+
+/* Find the file's network, or check that it is `network`, and whether its layers are on grids. */
+static kdas_status agree(origin *out, kdas_context *ctx, const char *network, const char *path)
+{
+    const char *grids;
     kdas_file  *file = NULL;
     const char *its;
     kdas_status st;
@@ -151,8 +164,10 @@ static kdas_status agree(char **out, kdas_context *ctx, const char *network, con
         st = kd_fail(KDAS_ENOTFOUND, "'%s' does not say of which network it is: name it", path);
         goto done;
     }
-    *out = kd_strdup(ctx, network ? network : its);
-    if (!*out) st = KDAS_ENOMEM;
+    grids      = kdas_file_fact(file, KD_FACT_GRIDS);
+    out->grids = grids && strcmp(grids, "int8") == 0;
+    KD_TRY(keep_text(&out->network, ctx, network ? network : its));
+    KD_TRY(keep_text(&out->wide, ctx, kdas_file_fact(file, KD_FACT_WIDE)));
 done:
     kdas_file_destroy(file);
     return st;
@@ -162,21 +177,30 @@ kdas_status kdas_model_open(kdas_model **out, kdas_context *context, const char 
                             const char *path, const kdas_model_options *options,
                             const kdas_load_options *load)
 {
-    kdas_model *m    = NULL;
-    char       *name = NULL;
-    kdas_status st;
+    kdas_model_options o;
+    kdas_model        *m  = NULL;
+    origin             of = { 0 };
+    kdas_status        st;
 
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_model_open: out is NULL");
     *out = NULL;
     if (!context || !path) return kd_fail(KDAS_EINVAL, "kdas_model_open: context or path is NULL");
     KD_RETURN(kd_check_process(context));
-    KD_TRY(agree(&name, context, network, path));
-    KD_TRY(kdas_model_create(&m, context, name, options));
+    kdas_model_options_init(&o, sizeof o);
+    KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_model_options"));
+    KD_TRY(agree(&of, context, network, path));
+    if (of.grids && o.quantize == KDAS_QUANTIZE_NONE) {
+        o.quantize = KDAS_QUANTIZE_INT8;
+        o.wide     = of.wide;
+    }
+    o.size = sizeof o;
+    KD_TRY(kdas_model_create(&m, context, of.network, &o));
     KD_TRY(kdas_model_load(m, path, load));
     *out = m;
     m    = NULL;
 done:
     kdas_model_destroy(m);
-    kd_free(context, name);
+    kd_free(context, of.network);
+    kd_free(context, of.wide);
     return st;
 }

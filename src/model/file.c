@@ -2,6 +2,7 @@
  * under the names of the published state_dict. */
 #include <math.h>
 #include <string.h>
+#include "base/grid.h"
 #include "base/process.h"
 #include "base/text.h"
 #include "io/safetensors.h"
@@ -97,6 +98,43 @@ static bool is_whole(const kd_pairing *p, const kdas_model *m)
     return true;
 }
 
+static const kd_st_tensor *find_tensor(const kd_pairing *p, const char *name)
+{
+    for (int64_t i = 0; i < kd_weights_count(p->file, p->set); i++)
+        if (strcmp(kd_weights_at(p->file, p->set, i)->name, name) == 0)
+            return kd_weights_at(p->file, p->set, i);
+    return NULL;
+}
+
+/* A tensor, with its scales where it is a weight in 8 bits. */
+static kdas_status read_tensor(const kd_pairing *p, kdas_context *ctx, kd_weights *file,
+                               const kd_st_tensor *t, float *values)
+{
+    const kd_st_tensor *s;
+    char               *name;
+    float              *scale;
+    int64_t             rows = t->rank ? t->dim[0] : 1;
+    kdas_status         st;
+
+    KD_RETURN(kd_weights_read(file, t, values));
+    if (t->dtype != KD_ST_I8) return KDAS_OK;
+    name = kd_printf(ctx, "%s" KD_SCALE_SUFFIX, t->name);
+    if (!name) return KDAS_ENOMEM;
+    s = find_tensor(p, name);
+    kd_free(ctx, name);
+    if (!s) return KDAS_OK; /* numbers like any other */
+    if (s->count != rows)
+        return kd_fail(KDAS_EFORMAT, "'%s': tensor '%s' has %lld scales, not %lld",
+                       kd_weights_path(file), s->name, (long long)s->count, (long long)rows);
+    scale = kd_alloc(ctx, (size_t)rows * sizeof *scale);
+    if (!scale) return KDAS_ENOMEM;
+    st = kd_weights_read(file, s, scale);
+    for (int64_t i = 0; st == KDAS_OK && i < t->count; i++)
+        values[i] *= scale[i / (t->count / rows)];
+    kd_free(ctx, scale);
+    return st;
+}
+
 /* Everything is read before anything is written. So a failure leaves the model unchanged. */
 static kdas_status read_all(const kd_pairing *p, kdas_model *m, kd_weights *file, bool as_published)
 {
@@ -107,9 +145,9 @@ static kdas_status read_all(const kd_pairing *p, kdas_model *m, kd_weights *file
     for (int k = 0; values && k < count && st == KDAS_OK; k++) {
         if (!p->tensor[k]) continue;
         values[k] = kd_alloc(m->ctx, (size_t)kd_params_at(m->params, k)->count * sizeof(float));
-        st        = values[k] ? kd_weights_read(file, p->tensor[k], values[k]) : KDAS_ENOMEM;
+        st        = values[k] ? read_tensor(p, m->ctx, file, p->tensor[k], values[k]) : KDAS_ENOMEM;
         if (st == KDAS_OK && p->second[k])
-            st = kd_weights_read(file, p->second[k], values[k] + p->tensor[k]->count);
+            st = read_tensor(p, m->ctx, file, p->second[k], values[k] + p->tensor[k]->count);
         if (st == KDAS_OK)
             st = check_values(kd_params_at(m->params, k), kd_weights_path(file), values[k]);
     }
@@ -189,14 +227,41 @@ done:
 
 /* ---- save ---- */
 
-static kdas_status put_entry(kd_st_writer *writer, kdas_model *m, int i, float *values)
+/* A weight on a grid: 8-bit numbers, which take the place of its values, and the scales, at `scale`. */
+static kdas_status put_rounded(kd_st_writer *writer, kdas_model *m, const kd_param_entry *e,
+                               float *values, float *scale)
+{
+    int64_t     rows = e->dim[0], row = e->count / rows;
+    int8_t     *q = (int8_t *)values;
+    char       *name;
+    kdas_status st;
+
+    for (int64_t o = 0; o < rows; o++) /* numbers are written behind what is still to be read */
+        scale[o] = kd_weights_to_grid(q + o * row, values + o * row, row, 1, NULL);
+    KD_RETURN(kd_st_writer_put(writer, e->name, KD_ST_I8, e->rank, e->dim, q));
+    name = kd_printf(m->ctx, "%s" KD_SCALE_SUFFIX, e->name);
+    if (!name) return KDAS_ENOMEM;
+    st = kd_st_writer_put(writer, name, KD_ST_F32, 1, &rows, scale);
+    kd_free(m->ctx, name);
+    return st;
+}
+
+/* `room`: scratch for the scales of this entry. */
+static kdas_status put_entry(kd_st_writer *writer, kdas_model *m, int i, float *values, float *room)
 {
     const kd_param_entry *e = kd_params_at(m->params, i);
 
     if (e->init.kind == KD_COUNTER)
         return kd_st_writer_put_scalar(writer, e->name, KD_ST_I64, &e->counter);
     KD_RETURN(kd_params_read(m->params, i, values));
+    if (kd_model_is_rounded(m, i)) return put_rounded(writer, m, e, values, room);
     return kd_st_writer_put(writer, e->name, KD_ST_F32, e->rank, e->dim, values);
+}
+
+/* What the file says by itself. */
+static bool is_of_file(const char *key)
+{
+    return strcmp(key, KD_FACT_GRIDS) == 0 || strcmp(key, KD_FACT_WIDE) == 0;
 }
 
 /* The metadata: the file's own, then the model's facts. */
@@ -209,7 +274,12 @@ static kdas_status put_facts(kd_st_writer *writer, const kdas_model *m)
     kd_format(text, sizeof text, "%d", KD_FACTS_FORMAT);
     KD_RETURN(kd_st_writer_put_text(writer, KD_FACT_PREFIX "format", text));
     KD_RETURN(kd_st_writer_put_text(writer, KD_FACT_PREFIX "version", kdas_version_string()));
+    if (m->options.quantize == KDAS_QUANTIZE_INT8) {
+        KD_RETURN(kd_st_writer_put_text(writer, KD_FACT_PREFIX KD_FACT_GRIDS, "int8"));
+        KD_RETURN(kd_st_writer_put_text(writer, KD_FACT_PREFIX KD_FACT_WIDE, m->options.wide));
+    }
     for (size_t i = 0; i < m->facts.count; i++) {
+        if (is_of_file(m->facts.fact[i].key)) continue;
         kd_format(text, sizeof text, KD_FACT_PREFIX "%s", m->facts.fact[i].key);
         KD_RETURN(kd_st_writer_put_text(writer, text, m->facts.fact[i].value));
     }
@@ -221,17 +291,20 @@ kdas_status kdas_model_save(const kdas_model *model, const char *path)
     kdas_model   *m      = (kdas_model *)model; /* reading values does not change the model */
     kd_st_writer *writer = NULL;
     float        *values = NULL;
+    size_t        total;
     kdas_status   st;
 
     if (!m || !path) return kd_fail(KDAS_EINVAL, "kdas_model_save: model or path is NULL");
     KD_RETURN(kd_check_process(m->ctx));
     KD_TRY(kd_st_writer_create(&writer, m->ctx));
     st     = KDAS_ENOMEM;
-    values = kd_alloc(m->ctx, (size_t)kd_params_total(m->params) * sizeof *values);
+    total  = (size_t)kd_params_total(m->params);
+    values = kd_alloc(m->ctx, 2 * total * sizeof *values); /* a scale for each row, at most */
     if (!values) goto done;
     KD_TRY(put_facts(writer, m));
     for (int i = 0; i < kd_params_count(m->params); i++)
-        KD_TRY(put_entry(writer, m, i, values + kd_params_at(m->params, i)->offset));
+        KD_TRY(put_entry(writer, m, i, values + kd_params_at(m->params, i)->offset,
+                         values + total + kd_params_at(m->params, i)->offset));
     KD_TRY(kd_st_writer_save(writer, path, false));
 done:
     kd_st_writer_destroy(writer);

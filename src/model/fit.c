@@ -58,8 +58,8 @@ static kdas_status try_network(const kd_pairing *asked, const kd_model_def *def,
     kdas_status st;
 
     KD_TRY(kd_params_create(&params, asked->ctx));
-    KD_TRY(kd_model_build(&g, asked->ctx, def, params, KD_INFER, kd_desc(1, side, side, 3), 0, NULL,
-                          0));
+    KD_TRY(kd_model_build(&g, asked->ctx, def, params, kd_desc(1, side, side, 3),
+                          &(kd_model_form){ 0 }));
     KD_TRY(try_part(asked, params, def->name, NULL, whole));
     KD_TRY(try_part(asked, params, def->name, kd_model_backbone(def), backbone));
 done:

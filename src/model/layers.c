@@ -62,16 +62,20 @@ static void fill(kdas_layers *l, const kd_graph *g)
 kdas_status kdas_layers_create(kdas_layers **out, const kdas_model *model, int64_t height,
                                int64_t width)
 {
-    kdas_layers *l = NULL;
-    kd_graph    *g = NULL;
-    kdas_status  st;
+    kdas_layers  *l = NULL;
+    kd_graph     *g = NULL;
+    kd_model_form form;
+    kdas_status   st;
 
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_layers_create: out is NULL");
     *out = NULL;
     if (!model) return kd_fail(KDAS_EINVAL, "kdas_layers_create: the model is NULL");
     KD_RETURN(kd_check_size(model->def, 1, height, width));
-    KD_RETURN(kd_model_build(&g, model->ctx, model->def, model->params, KD_INFER,
-                             kd_desc(1, height, width, 3), 0, NULL, 0));
+    form            = kd_model_form_of(model, KD_INFER);
+    form.drop_path  = 0;
+    form.kept_count = 0;
+    KD_RETURN(kd_model_build(&g, model->ctx, model->def, model->params,
+                             kd_desc(1, height, width, 3), &form));
     st = KDAS_ENOMEM;
     l  = kd_calloc(model->ctx, 1, sizeof *l);
     if (!l) goto done;

@@ -9,23 +9,38 @@
 
 void kdas_model_options_init(kdas_model_options *options, size_t size)
 {
-    kdas_model_options defaults = {
-        .size = size, .seed = 1, .drop_path = USUAL_DROP_PATH, .trainable = 1
-    };
+    kdas_model_options defaults = { .size           = size,
+                                    .seed           = 1,
+                                    .drop_path      = USUAL_DROP_PATH,
+                                    .trainable      = 1,
+                                    .range_momentum = 0.05f };
 
     if (!options || size < sizeof size) return;
     memset(options, 0, size);
     memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
 }
 
+kd_model_form kd_model_form_of(const kdas_model *m, kd_mode mode)
+{
+    return (kd_model_form){ .mode       = mode,
+                            .drop_path  = m->options.drop_path,
+                            .grids      = m->options.quantize == KDAS_QUANTIZE_INT8,
+                            .momentum   = m->options.range_momentum,
+                            .wide       = m->options.wide,
+                            .kept       = m->kept,
+                            .kept_count = m->kept_count };
+}
+
 /* Build the network once, at the smallest size, to learn its parameters and names. */
 static kdas_status declare(kdas_model *m)
 {
-    int64_t side = kd_model_side(m->def);
+    int64_t       side = kd_model_side(m->def);
+    kd_model_form form = kd_model_form_of(m, KD_INFER);
 
+    form.drop_path = 0;
     KD_RETURN(kd_params_create(&m->params, m->ctx));
-    KD_RETURN(kd_model_build(&m->shape, m->ctx, m->def, m->params, KD_INFER,
-                             kd_desc(1, side, side, 3), 0, NULL, 0));
+    KD_RETURN(
+        kd_model_build(&m->shape, m->ctx, m->def, m->params, kd_desc(1, side, side, 3), &form));
     KD_RETURN(kd_params_seal(m->params, m->options.trainable));
     return kd_params_init(m->params, m->options.seed);
 }
@@ -33,14 +48,15 @@ static kdas_status declare(kdas_model *m)
 /* Say where a rate that the host chose drops nothing. */
 static kdas_status tell_drop_path(kdas_model *m)
 {
-    float     rate  = m->options.drop_path;
-    int64_t   side  = kd_model_side(m->def);
-    bool      drops = false;
-    kd_graph *g;
+    float         rate  = m->options.drop_path;
+    int64_t       side  = kd_model_side(m->def);
+    bool          drops = false;
+    kd_model_form form;
+    kd_graph     *g;
 
     if (!m->options.trainable || rate <= 0 || rate == USUAL_DROP_PATH) return KDAS_OK;
-    KD_RETURN(kd_model_build(&g, m->ctx, m->def, m->params, KD_TRAIN, kd_desc(1, side, side, 3),
-                             rate, NULL, 0));
+    form = kd_model_form_of(m, KD_TRAIN);
+    KD_RETURN(kd_model_build(&g, m->ctx, m->def, m->params, kd_desc(1, side, side, 3), &form));
     for (int i = 0; i < kd_graph_nodes(g) && !drops; i++) {
         const kd_node *node = kd_graph_node(g, i);
 
@@ -68,13 +84,16 @@ kdas_status kd_model_create(kdas_model **out, kdas_context *ctx, const kd_model_
     if (!(o.drop_path >= 0 && o.drop_path < 1))
         return kd_fail(KDAS_EINVAL, "model: drop_path is %g, not 0 to below 1",
                        (double)o.drop_path);
+    KD_RETURN(kd_model_check_grids(&o, def));
     m = kd_calloc(ctx, 1, sizeof *m);
     if (!m) return KDAS_ENOMEM;
-    m->ctx     = ctx;
-    m->def     = def;
-    m->options = o;
-    m->arena   = kd_arena_create(ctx);
-    st         = m->arena ? declare(m) : KDAS_ENOMEM;
+    m->ctx          = ctx;
+    m->def          = def;
+    m->options      = o;
+    m->options.wide = NULL;
+    m->arena        = kd_arena_create(ctx);
+    st              = m->arena ? kd_model_keep_wide(m, o.wide) : KDAS_ENOMEM;
+    if (st == KDAS_OK) st = declare(m);
     if (st == KDAS_OK) st = tell_drop_path(m);
     if (st != KDAS_OK) {
         kdas_model_destroy(m);
@@ -115,6 +134,7 @@ void kdas_model_destroy(kdas_model *m)
     kd_graph_destroy(m->shape);
     kd_arena_destroy(m->arena);
     kd_params_destroy(m->params);
+    kd_free(m->ctx, (char *)m->options.wide);
     kd_free(m->ctx, m);
 }
 

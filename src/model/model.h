@@ -53,11 +53,22 @@ int64_t kd_model_side(const kd_model_def *def);
 kdas_status kd_model_create(kdas_model **out, kdas_context *ctx, const kd_model_def *def,
                             const kdas_model_options *options);
 void        kd_network_describe(kdas_network *to, const kd_model_def *def);
+/* How a graph of a network is built. Zeros: as published, for inference. */
+typedef struct kd_model_form {
+    kd_mode      mode;
+    float        drop_path;
+    bool         grids;    /* its layers are on 8-bit grids */
+    float        momentum; /* of their ranges */
+    const char  *wide;     /* layers that are not, with spaces between */
+    char *const *kept;     /* taps */
+    size_t       kept_count;
+} kd_model_form;
 /* A graph of the network. `image` is its input's shape. */
 kdas_status kd_model_build(kd_graph **out, kdas_context *ctx, const kd_model_def *def,
-                           kd_params *params, kd_mode mode, kdas_desc image, float drop_path,
-                           char *const *kept, size_t kept_count);
-double      kd_node_cost(const kd_node *node, kdas_count_rule rule);
+                           kd_params *params, kdas_desc image, const kd_model_form *form);
+/* The form of a model's own graphs. */
+kd_model_form kd_model_form_of(const kdas_model *model, kd_mode mode);
+double        kd_node_cost(const kd_node *node, kdas_count_rule rule);
 
 /* A compiled size and mode. */
 typedef struct kd_model_program {
@@ -70,7 +81,7 @@ typedef struct kd_model_program {
 struct kdas_model {
     kdas_context       *ctx;
     const kd_model_def *def;
-    kdas_model_options  options;
+    kdas_model_options  options; /* `wide` is its own copy; NULL: without grids */
     kd_params          *params;
     kd_arena           *arena; /* shared by all programs: one runs at a time */
     kd_model_program   *program;
@@ -94,6 +105,15 @@ struct kdas_model {
     char         **source;    /* the files that its values were loaded from */
     size_t         sources, source_capacity;
 };
+
+/* ---- grids.c: models on 8-bit grids ---- */
+kdas_status kd_model_check_grids(const kdas_model_options *options, const kd_model_def *def);
+/* Copy the list of wide layers, the network's own for NULL, and check their names later. */
+kdas_status kd_model_keep_wide(kdas_model *model, const char *wide);
+/* Whether parameter `i` is the weight of a layer on grids. */
+bool kd_model_is_rounded(const kdas_model *model, int i);
+#define KD_FACT_GRIDS "quantization" /* of files: "int8" */
+#define KD_FACT_WIDE  "wide"
 
 /* KDAS_ESTATE where the model was made without gradients, and the mode needs them. */
 kdas_status kd_model_check_mode(const kdas_model *model, kd_mode mode);

@@ -82,20 +82,20 @@ const char *kdas_model_name(int32_t i)
 }
 
 kdas_status kd_model_build(kd_graph **out, kdas_context *ctx, const kd_model_def *def,
-                           kd_params *params, kd_mode mode, kdas_desc image, float drop_path,
-                           char *const *kept, size_t kept_count)
+                           kd_params *params, kdas_desc image, const kd_model_form *form)
 {
-    kd_graph   *g  = kd_graph_create(ctx, params, mode);
+    kd_graph   *g  = kd_graph_create(ctx, params, form->mode);
     kd_node    *in = NULL;
     kdas_status st = KDAS_OK;
 
     *out = NULL;
     if (!g) return KDAS_ENOMEM;
-    for (size_t i = 0; i < kept_count; i++)
-        KD_TRY(kd_keep_tap(g, kept[i]));
+    if (form->grids) kd_graph_use_grids(g, form->momentum, form->wide);
+    for (size_t i = 0; i < form->kept_count; i++)
+        KD_TRY(kd_keep_tap(g, form->kept[i]));
     in = kd_input(g, "image", image, false);
     if (def->rules->colours) in = kd_recolour(g, in, def->rules->colours);
-    def->build(g, in, def->variant, drop_path);
+    def->build(g, in, def->variant, form->drop_path);
     KD_TRY(kd_graph_status(g));
     *out = g;
     g    = NULL;
@@ -120,7 +120,7 @@ kdas_status kdas_model_cost(kdas_context *ctx, const char *name, int64_t height,
     KD_RETURN(kd_check_size(def, 1, height, width));
     KD_TRY(kd_params_create(&params, ctx));
     KD_TRY(
-        kd_model_build(&g, ctx, def, params, KD_INFER, kd_desc(1, height, width, 3), 0, NULL, 0));
+        kd_model_build(&g, ctx, def, params, kd_desc(1, height, width, 3), &(kd_model_form){ 0 }));
     if (parameters) *parameters = kd_params_numbers(params);
     if (operations) {
         *operations = 0;

@@ -85,6 +85,14 @@ static int find(const kd_pairing *p, const char *name)
     return -1;
 }
 
+/* The scales of a weight in 8 bits belong to that. */
+static bool is_scale(const char *name)
+{
+    size_t n = strlen(name), end = strlen("weight" KD_SCALE_SUFFIX);
+
+    return n >= end && strcmp(name + n - end, "weight" KD_SCALE_SUFFIX) == 0;
+}
+
 const kd_st_tensor *kd_pairing_tensor(const kd_pairing *p, int64_t i)
 {
     const kd_st_tensor *t = kd_weights_at(p->file, p->set, i);
@@ -92,7 +100,7 @@ const kd_st_tensor *kd_pairing_tensor(const kd_pairing *p, int64_t i)
     if (p->words_length &&
         (strncmp(t->name, p->words, p->words_length) != 0 || t->name[p->words_length] != '.'))
         return NULL;
-    return is_averaged_count(t->name) || is_cost(t->name) ? NULL : t;
+    return is_averaged_count(t->name) || is_cost(t->name) || is_scale(t->name) ? NULL : t;
 }
 
 int kd_pairing_entry(const kd_pairing *p, const char *tensor, char name[KD_NAME_ROOM],

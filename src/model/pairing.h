@@ -25,6 +25,8 @@ typedef struct kd_pairing {
     int                 lefts;
 } kd_pairing;
 
+#define KD_SCALE_SUFFIX "_scale" /* of the tensor with the scales of one in 8 bits */
+
 /* Memory for the pairing of a network's parameters with a file; all are borrowed. */
 kdas_status kd_pairing_begin(kd_pairing *p, kdas_context *ctx, const kd_params *params,
                              const char *network, const kd_weights *file);
@@ -38,10 +40,11 @@ const kd_st_tensor *kd_pairing_tensor(const kd_pairing *p, int64_t i);
 int  kd_pairing_entry(const kd_pairing *p, const char *tensor, char name[KD_NAME_ROOM],
                       kd_piece *piece);
 bool kd_pairing_same_shape(const kd_param_entry *e, const kd_st_tensor *t, kd_piece piece);
-/* Whether a file of the network may lack the entry: counters of batches, and what no op reads. */
+/* Whether a file of the network may lack the entry: counters of batches, ranges of grids, and what
+ * no op reads. */
 static inline bool kd_pairing_may_lack(const kd_param_entry *e)
 {
-    return e->init.kind == KD_COUNTER || kd_param_is_idle(e);
+    return e->init.kind == KD_COUNTER || kd_param_is_range(e) || kd_param_is_idle(e);
 }
 
 /* Choose the set and the renaming of which most tensors fit the entries by name and shape; of

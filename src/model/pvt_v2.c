@@ -56,7 +56,7 @@ static kd_node *mlp(kd_graph *g, kd_node *x, int dim, int hidden)
     kd_scope(g, "mlp");
     x = kd_linear_layer(g, "fc1", x, hidden, true, KD_STYLE_PVT);
     x = kd_dwconv_layer(g, "dwconv.dwconv", x);
-    x = kd_gelu(g, x);
+    x = kd_gelu_layer(g, "act", x);
     x = kd_linear_layer(g, "fc2", x, dim, true, KD_STYLE_PVT);
     kd_scope_end(g);
     return x;

@@ -53,13 +53,13 @@ kdas_status kd_model_check_mode(const kdas_model *m, kd_mode mode)
 static kdas_status compile(kd_program **out, kdas_model *m, kd_mode mode, int64_t n, int64_t h,
                            int64_t w)
 {
-    kd_graph *g;
+    kd_model_form form = kd_model_form_of(m, mode);
+    kd_graph     *g;
 
     KD_RETURN(kd_model_check_mode(m, mode));
     KD_RETURN(kd_grow(m->ctx, (void **)&m->program, &m->program_capacity, m->programs + 1,
                       sizeof *m->program));
-    KD_RETURN(kd_model_build(&g, m->ctx, m->def, m->params, mode, kd_desc(n, h, w, 3),
-                             m->options.drop_path, m->kept, m->kept_count));
+    KD_RETURN(kd_model_build(&g, m->ctx, m->def, m->params, kd_desc(n, h, w, 3), &form));
     KD_RETURN(kd_program_create(out, g, m->arena));
     kd_program_label(*out, "%s %s %lldx%lldx%lld", m->def->name, mode_names[mode], (long long)n,
                      (long long)h, (long long)w);

@@ -42,6 +42,13 @@ static kd_init conv_init(kd_style style, int64_t in, int64_t out, int k)
                                  : uniform_by(in * k * k);
 }
 
+/* Mark a layer whose input is on a grid: its weights are rounded, too. */
+static kd_node *layer(kd_graph *g, kd_node *node)
+{
+    if (node) node->rounded = kd_graph_has_grids(g);
+    return node;
+}
+
 kd_node *kd_linear_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, bool bias,
                          kd_style style)
 {
@@ -53,7 +60,7 @@ kd_node *kd_linear_layer(kd_graph *g, const char *name, kd_node *x, int64_t out,
     w = weight(g, style == KD_STYLE_PVT ? trainable(KD_INIT_NORMAL, 0.02f) : uniform_by(c), 2, out,
                c, 1, 1);
     b = bias_of(g, bias, style, out, c);
-    x = kd_linear(g, x, w, b);
+    x = layer(g, kd_linear(g, kd_on_grid(g, x), w, b));
     kd_scope_end(g);
     return x;
 }
@@ -68,8 +75,9 @@ kd_node *kd_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, i
     kd_scope(g, "%s", name);
     w = weight(g, conv_init(style, c, out, k), 4, out, c, k, k);
     b = bias_of(g, bias, style, out, c * k * k);
-    x = k == 1 && stride == 1 && pad == 0 ? kd_linear(g, x, w, b)
-                                          : kd_conv2d(g, x, w, b, stride, pad);
+    x = kd_on_grid(g, x);
+    x = layer(g, k == 1 && stride == 1 && pad == 0 ? kd_linear(g, x, w, b)
+                                                   : kd_conv2d(g, x, w, b, stride, pad));
     kd_scope_end(g);
     return x;
 }
@@ -93,7 +101,9 @@ kd_node *kd_conv_form_layer(kd_graph *g, const char *name, kd_node *x, kd_conv_f
     kd_scope(g, "%s", name);
     w = weight(g, init, 4, form.out, c, form.kh, form.kw);
     b = bias_of(g, form.bias, form.style, form.out, c * taps);
-    x = kd_conv2d_of(g, x, w, b, attr);
+    /* integer products have no groups */
+    x = groups == 1 ? layer(g, kd_conv2d_of(g, kd_on_grid(g, x), w, b, attr))
+                    : kd_conv2d_of(g, x, w, b, attr);
     kd_scope_end(g);
     return x;
 }
@@ -136,7 +146,7 @@ kd_node *kd_dwconv_layer(kd_graph *g, const char *name, kd_node *x)
     kd_scope(g, "%s", name);
     w = weight(g, trainable(KD_INIT_NORMAL, sqrtf(2.0f / 9.0f)), 4, c, 1, 3, 3);
     b = bias_of(g, true, KD_STYLE_PVT, c, 9);
-    x = kd_dwconv2d(g, x, w, b, 1, 1);
+    x = layer(g, kd_dwconv2d(g, kd_on_grid(g, x), w, b, 1, 1));
     kd_scope_end(g);
     return x;
 }
@@ -152,7 +162,8 @@ kd_node *kd_same_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t o
     if (k == 1) return kd_conv_layer(g, name, x, out, k, stride, 0, false, KD_STYLE_PVT);
     kd_scope(g, "%s", name);
     w = weight(g, trainable(KD_INIT_NORMAL, sqrtf(2.0f / (float)(k * k * out))), 4, out, c, k, k);
-    x = kd_conv2d_padded(g, x, w, NULL, stride, before, k - stride - before);
+    x = layer(g,
+              kd_conv2d_padded(g, kd_on_grid(g, x), w, NULL, stride, before, k - stride - before));
     kd_scope_end(g);
     return x;
 }
@@ -166,7 +177,16 @@ kd_node *kd_same_dwconv_layer(kd_graph *g, const char *name, kd_node *x, int k, 
     if (!x) return NULL;
     kd_scope(g, "%s", name);
     w = weight(g, trainable(KD_INIT_NORMAL, sqrtf(2.0f / (float)(k * k))), 4, c, 1, k, k);
-    x = kd_dwconv2d_padded(g, x, w, NULL, stride, before, k - stride - before);
+    x = layer(
+        g, kd_dwconv2d_padded(g, kd_on_grid(g, x), w, NULL, stride, before, k - stride - before));
+    kd_scope_end(g);
+    return x;
+}
+
+kd_node *kd_gelu_layer(kd_graph *g, const char *name, kd_node *x)
+{
+    kd_scope(g, "%s", name);
+    x = kd_gelu(g, kd_on_grid(g, x));
     kd_scope_end(g);
     return x;
 }

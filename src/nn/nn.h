@@ -32,6 +32,8 @@ kd_node *kd_deconv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out,
 kd_node *kd_pointwise_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, bool bias);
 /* 3 x 3 depthwise convolution with bias. NAME.weight (C,1,3,3), NAME.bias. */
 kd_node *kd_dwconv_layer(kd_graph *g, const char *name, kd_node *x);
+/* GELU. Its input is on a grid where layers are, so that a table can answer for it. */
+kd_node *kd_gelu_layer(kd_graph *g, const char *name, kd_node *x);
 /* Convolutions without bias. They pad as TensorFlow's SAME does where the sides are multiples of
  * the stride: k - stride zeros in all, the odd one after the last row and column. NAME.weight
  * (out,C,k,k), or depthwise (C,1,k,k). */

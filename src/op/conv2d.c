@@ -1,5 +1,6 @@
 /* conv2d.c - cross-correlation with zero padding.
  * x (N,H,W,C), w (O,C/groups,kh,kw), b (O) -> y (N,P,Q,O). */
+#include "op/integer.h"
 #include "op/op_util.h"
 
 static kdas_status conv2d_infer(kdas_node_desc *node)
@@ -14,6 +15,7 @@ static kdas_status conv2d_infer(kdas_node_desc *node)
         return kd_fail(KDAS_ESHAPE, "conv2d: input %s does not fit weight %s in %d groups",
                        kd_dims_text(x), kd_dims_text(w), attr->groups);
     KD_RETURN(kd_op_check_vectors(node, 2, 2, w->dim[0]));
+    KD_RETURN(kd_integer_check(node));
     return kd_op_output(node, x->dim[0], p, q, w->dim[0]);
 }
 
@@ -77,6 +79,7 @@ static kdas_status conv2d_forward(kdas_device *device, const kdas_call *call)
     conv_sizes   s = sizes_of(call->node);
 
     (void)device;
+    if (kd_is_integer(call->node)) return kd_integer_conv2d(call);
     for (int64_t n = 0; n < s.n; n++)
         for (int64_t p = 0; p < s.p; p++)
             for (int64_t q = 0; q < s.q; q++)
@@ -168,13 +171,15 @@ static double conv2d_thop(const kdas_node_desc *node) { return (double)conv2d_ma
 const kd_op kd_op_conv2d = {
     .name       = "conv2d",
     .min_inputs = 2,
-    .max_inputs = 3,
+    .max_inputs = 5,
+    .optional   = 1u << 2 | 1u << KD_RANGE_X | 1u << KD_RANGE_OUT,
     .attr_size  = sizeof(kdas_conv_attr),
     .infer      = conv2d_infer,
     .macs       = conv2d_macs,
     .thop       = conv2d_thop,
     .ref        = { .op       = KDAS_OP_CONV2D,
                     .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+                    .prepare  = kd_integer_prepare,
                     .forward  = conv2d_forward,
                     .backward = conv2d_backward },
 };

@@ -1,5 +1,6 @@
 /* dwconv2d.c - depthwise convolution: each channel has its own filter. x (N,H,W,C), w
  * (C,1,kh,kw), b (C) -> y (N,P,Q,C). */
+#include "op/integer.h"
 #include "op/op_util.h"
 
 static kdas_status dwconv2d_infer(kdas_node_desc *node)
@@ -17,6 +18,7 @@ static kdas_status dwconv2d_infer(kdas_node_desc *node)
         return kd_fail(KDAS_ESHAPE, "dwconv2d: input %s does not fit weight %s", kd_dims_text(x),
                        kd_dims_text(w));
     KD_RETURN(kd_op_check_vectors(node, 2, 2, w->dim[0]));
+    KD_RETURN(kd_integer_check(node));
     return kd_op_output(node, x->dim[0], p, q, x->dim[3]);
 }
 
@@ -42,6 +44,7 @@ static kdas_status dwconv2d_forward(kdas_device *device, const kdas_call *call)
     int64_t taps = node->in[1].dim[2] * node->in[1].dim[3], channels = node->out.dim[3];
 
     (void)device;
+    if (kd_is_integer(call->node)) return kd_integer_dwconv2d(call);
     for (int64_t r = 0; r < kd_rows(&node->out); r++, y += channels) {
         for (int64_t c = 0; c < channels; c++)
             y[c] = b ? b[c] : 0;
@@ -103,13 +106,15 @@ static double dwconv2d_thop(const kdas_node_desc *node) { return (double)dwconv2
 const kd_op kd_op_dwconv2d = {
     .name       = "dwconv2d",
     .min_inputs = 2,
-    .max_inputs = 3,
+    .max_inputs = 5,
+    .optional   = 1u << 2 | 1u << KD_RANGE_X | 1u << KD_RANGE_OUT,
     .attr_size  = sizeof(kdas_conv_attr),
     .infer      = dwconv2d_infer,
     .macs       = dwconv2d_macs,
     .thop       = dwconv2d_thop,
     .ref        = { .op       = KDAS_OP_DWCONV2D,
                     .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+                    .prepare  = kd_integer_prepare,
                     .forward  = dwconv2d_forward,
                     .backward = dwconv2d_backward },
 };

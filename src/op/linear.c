@@ -1,4 +1,5 @@
 /* linear.c - y = x W^T + b over the last axis. x (N,H,W,C), W (O,C), b (O) -> y (N,H,W,O). */
+#include "op/integer.h"
 #include "op/op_util.h"
 
 static kdas_status linear_infer(kdas_node_desc *node)
@@ -10,6 +11,7 @@ static kdas_status linear_infer(kdas_node_desc *node)
         return kd_fail(KDAS_ESHAPE, "linear: input %s does not fit weight %s", kd_dims_text(x),
                        kd_dims_text(w));
     KD_RETURN(kd_op_check_vectors(node, 2, 2, w->dim[0]));
+    KD_RETURN(kd_integer_check(node));
     return kd_op_output(node, x->dim[0], x->dim[1], x->dim[2], w->dim[0]);
 }
 
@@ -21,6 +23,7 @@ static kdas_status linear_forward(kdas_device *device, const kdas_call *call)
     int64_t      ci = call->node->in[0].dim[3], co = call->node->out.dim[3];
 
     (void)device;
+    if (kd_is_integer(call->node)) return kd_integer_linear(call);
     for (int64_t r = 0; r < rows; r++, x += ci, y += co)
         for (int64_t o = 0; o < co; o++) {
             double sum = b ? b[o] : 0;
@@ -72,12 +75,14 @@ static double linear_thop(const kdas_node_desc *node) { return (double)linear_ma
 const kd_op kd_op_linear = {
     .name       = "linear",
     .min_inputs = 2,
-    .max_inputs = 3,
+    .max_inputs = 5,
+    .optional   = 1u << 2 | 1u << KD_RANGE_X | 1u << KD_RANGE_OUT,
     .infer      = linear_infer,
     .macs       = linear_macs,
     .thop       = linear_thop,
     .ref        = { .op       = KDAS_OP_LINEAR,
                     .needs    = KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1),
+                    .prepare  = kd_integer_prepare,
                     .forward  = linear_forward,
                     .backward = linear_backward },
 };

@@ -2,6 +2,7 @@
  * are F hidden channels between the two linear layers. x (N,H,W,C), W1 (F,C), [b1 (F)], Wd
  * (F,1,3,3), [bd (F)], W2 (O,F), [b2 (O)], [residual (N,H,W,O)] -> y (N,H,W,O). The reference
  * runs the four ops in order, on its own scratch. */
+#include "op/integer.h"
 #include "op/op_util.h"
 
 enum { X, W1, B1, WD, BD, W2, B2, RESIDUAL };
@@ -55,6 +56,7 @@ static kdas_status mix_ffn_infer(kdas_node_desc *node)
     if (kd_present(&node->in[RESIDUAL]) && !kd_same_dims(&node->in[RESIDUAL], out))
         return kd_fail(KDAS_ESHAPE, "mix_ffn: the residual is %s, but the result is %s",
                        kd_dims_text(&node->in[RESIDUAL]), kd_dims_text(out));
+    KD_RETURN(kd_integer_check(node));
     return kd_op_output(node, out->dim[0], out->dim[1], out->dim[2], out->dim[3]);
 }
 
@@ -67,7 +69,7 @@ static int64_t hidden_numel(const kdas_node_desc *node)
 
 static kdas_status mix_ffn_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
-    (void)device;
+    if (kd_is_integer(node)) return kd_integer_prepare(device, node, plan);
     plan->work_forward  = (size_t)(3 * hidden_numel(node)) * sizeof(float);
     plan->work_backward = (size_t)(6 * hidden_numel(node)) * sizeof(float);
     return KDAS_OK;
@@ -108,6 +110,7 @@ static kdas_status mix_ffn_forward(kdas_device *device, const kdas_call *call)
     const float   *residual   = call->in[RESIDUAL];
     kdas_node_desc part[PARTS];
 
+    if (kd_is_integer(call->node)) return kd_integer_mix_ffn(call);
     KD_RETURN(split(call->node, part));
     KD_RETURN(run_parts(device, call, FC2, part, map));
     for (int64_t i = 0; residual && i < kd_elements(&call->node->out); i++)
@@ -164,8 +167,8 @@ static double mix_ffn_thop(const kdas_node_desc *node)
 const kd_op kd_op_mix_ffn = {
     .name       = "mix_ffn",
     .min_inputs = 6,
-    .max_inputs = 8,
-    .optional   = 1u << B1 | 1u << BD | 1u << B2,
+    .max_inputs = 12,
+    .optional   = 1u << B1 | 1u << BD | 1u << B2 | 1u << RESIDUAL | 0xfu << KD_FFN_RANGES,
     .infer      = mix_ffn_infer,
     .macs       = mix_ffn_macs,
     .thop       = mix_ffn_thop,

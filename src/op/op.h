@@ -45,7 +45,13 @@ static inline int64_t kd_elements(const kdas_desc *d)
 }
 static inline size_t kd_type_size(int32_t dtype)
 {
-    return dtype == KDAS_BF16 || dtype == KDAS_F16 ? 2 : dtype == KDAS_F64 ? 8 : 4;
+    switch (dtype) {
+    case KDAS_U8: return 1;
+    case KDAS_BF16:
+    case KDAS_F16: return 2;
+    case KDAS_F64: return 8;
+    default: return 4;
+    }
 }
 static inline size_t kd_bytes(const kdas_desc *d)
 {

@@ -75,6 +75,9 @@ static kdas_status check_input(const kdas_node_desc *node, int i)
 {
     int32_t dtype = node->in[i].dtype;
 
+    if (dtype == KDAS_U8 && i == 0 &&
+        (node->op == KDAS_OP_CONV2D || node->op == KDAS_OP_DWCONV2D || node->op == KDAS_OP_LINEAR))
+        return KDAS_OK; /* an integer node */
     if (dtype != KDAS_F32 && dtype != KDAS_BF16 && dtype != KDAS_F16)
         return kd_fail(KDAS_EUNSUPPORTED, "%s: input %d is neither f32 nor bf16 nor f16",
                        kd_op_name(node->op), i);

@@ -25,15 +25,18 @@ typedef struct kd_cpu_kernel {
 #define KD_CPU_OPS 80
 typedef const kd_cpu_kernel *kd_cpu_code[KD_CPU_OPS];
 extern const kd_cpu_code     kd_code_avx512, kd_code_avx2, kd_code_plain, kd_code_bf16, kd_code_amx;
+/* Kernels of integer nodes. */
+extern const kd_cpu_code kd_code_vnni, kd_code_avxvnni;
 
 struct kdas_device {
     kdas_host          host;
     int                threads;
-    const char        *isa;   /* "avx512", "avx2" or "plain"                         */
-    const kd_cpu_code *code;  /* its kernels                                         */
-    const kd_cpu_code *half;  /* kernels for bf16 activations; NULL: not on this CPU */
-    size_t             large; /* bytes; larger outputs are streamed                  */
-    bool               held;  /* no bf16 because oneDNN is limited to less in this process */
+    const char        *isa;     /* "avx512", "avx2" or "plain"                         */
+    const kd_cpu_code *code;    /* its kernels                                         */
+    const kd_cpu_code *half;    /* kernels for bf16 activations; NULL: not on this CPU */
+    const kd_cpu_code *integer; /* kernels of integer nodes; NULL: not on this CPU   */
+    size_t             large;   /* bytes; larger outputs are streamed                  */
+    bool               held;    /* no bf16 because oneDNN is limited to less in this process */
     kd_onednn         *onednn;
     int                outer_threads; /* the thread count that kd_cpu_leave() restores */
 };

@@ -53,6 +53,17 @@ static kdas_status choose_half(const kd_cpu_code **out, const kdas_host *host, i
     return kd_cpu_trusted(out, host, &verdict, &kd_code_amx, &kd_code_bf16);
 }
 
+/* Kernels of integers need VNNI. With AVX-512 its form for that, else AVX-VNNI's. */
+static const kd_cpu_code *integers_for(int level)
+{
+    unsigned a, b, c, d;
+
+    if (level == AVX512 && __builtin_cpu_supports("avx512vnni")) return &kd_code_vnni;
+    if (level >= AVX2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1))
+        return &kd_code_avxvnni;
+    return NULL;
+}
+
 /* An output of this size is evicted from the caches of any machine before its reader comes. (The size that the system reports
  * for the last-level cache is not reliable.) */
 enum { LARGE = 16 << 20 };
@@ -82,6 +93,7 @@ kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host,
                              .isa     = isa_names[level],
                              .code    = code_for(level),
                              .half    = half,
+                             .integer = integers_for(level),
                              .large   = LARGE };
     st      = kd_onednn_open(&device->onednn, host, isa_names[limit]);
     if (st != KDAS_OK) {
@@ -127,9 +139,9 @@ void kd_cpu_describe(kdas_device *device, char *text, size_t size)
     cpu_name(name);
     kd_onednn_version(onednn, sizeof onednn);
     kd_openblas_version(openblas, sizeof openblas);
-    snprintf(text, size, "cpu: %s, %s%s%s, %d thread%s, oneDNN %s%s%s, %s", name, device->isa,
+    snprintf(text, size, "cpu: %s, %s%s%s%s, %d thread%s, oneDNN %s%s%s, %s", name, device->isa,
              device->half ? " + bf16" : "", device->half == &kd_code_amx ? " + amx" : "",
-             device->threads, device->threads == 1 ? "" : "s", onednn,
-             device->held ? " held in this process to " : "",
+             device->integer ? " + vnni" : "", device->threads, device->threads == 1 ? "" : "s",
+             onednn, device->held ? " held in this process to " : "",
              device->held ? kd_onednn_isa(device->onednn) : "", openblas);
 }

@@ -3,8 +3,26 @@
 #include <stdio.h>
 #include "backend/cpu/cpu.h"
 
-static const kd_cpu_kernel *code_of(const kdas_device *device, int32_t op, bool half)
+enum { RANGE_X = 3, FFN_RANGE_X = 8 }; /* the first range among an integer node's inputs */
+
+/* In its integer form (kdas/backend.h). A QUANTIZE has none. */
+static bool is_integer(const kdas_node_desc *node)
 {
+    switch (node->op) {
+    case KDAS_OP_CONV2D:
+    case KDAS_OP_DWCONV2D:
+    case KDAS_OP_LINEAR: return node->in[0].dtype == KDAS_U8;
+    case KDAS_OP_MIX_FFN: return node->in[FFN_RANGE_X].dim[0] != 0;
+    default: return false;
+    }
+}
+
+static const kd_cpu_kernel *code_of(const kdas_device *device, const kdas_node_desc *node,
+                                    bool half)
+{
+    int32_t op = node->op;
+
+    if (is_integer(node)) return (*device->integer)[op];
     if (op == KDAS_OP_CONV2D) return &kd_cpu_conv;
     if (op == KDAS_OP_DECONV2D) return &kd_cpu_deconv2d;
     if (half) return device->half ? (*device->half)[op] : NULL;
@@ -15,12 +33,14 @@ static const kd_cpu_kernel *code_of(const kdas_device *device, int32_t op, bool 
 /* Does the node use the bf16 copy? The table has two rows for such ops, f32 and bf16. */
 static bool is_half(const kdas_node_desc *node)
 {
+    if (node->op == KDAS_OP_QUANTIZE) return node->in[0].dtype == KDAS_BF16;
     return node->op != KDAS_OP_CAST && node->out.dtype == KDAS_BF16;
 }
 
 static int all_f32(kdas_device *device, const kdas_node_desc *node)
 {
     (void)device;
+    if (is_integer(node) || node->post != KDAS_POST_NONE) return 0;
     for (int i = 0; i < node->inputs; i++)
         if (node->in[i].dim[0] && node->in[i].dtype != KDAS_F32) return 0;
     return node->out.dtype == KDAS_F32;
@@ -30,6 +50,7 @@ static int all_f32(kdas_device *device, const kdas_node_desc *node)
 static int with_half(kdas_device *device, const kdas_node_desc *node, uint32_t inputs)
 {
     if (!device->half || node->out.dtype != KDAS_BF16) return 0;
+    if (is_integer(node) || node->post != KDAS_POST_NONE) return 0;
     for (int i = 0; i < node->inputs; i++)
         if (node->in[i].dim[0] && node->in[i].dtype != (inputs >> i & 1 ? KDAS_BF16 : KDAS_F32))
             return 0;
@@ -43,6 +64,27 @@ static int known_types(kdas_device *device, const kdas_node_desc *node)
            (node->out.dtype == KDAS_F32 || node->out.dtype == KDAS_BF16);
 }
 
+/* A QUANTIZE for integer nodes: from values to numbers. */
+static int to_numbers(kdas_device *device, const kdas_node_desc *node)
+{
+    return node->out.dtype == KDAS_U8 && !node->wants &&
+           (node->in[0].dtype == KDAS_F32 || (node->in[0].dtype == KDAS_BF16 && device->half));
+}
+
+static int of_integers(kdas_device *device, const kdas_node_desc *node)
+{
+    const kdas_conv_attr *a = node->attr;
+
+    if (!device->integer || !is_integer(node) || node->wants) return 0;
+    if (node->op == KDAS_OP_MIX_FFN)
+        return node->in[0].dtype == node->out.dtype &&
+               (node->out.dtype == KDAS_F32 || node->out.dtype == KDAS_BF16);
+    if (node->op == KDAS_OP_CONV2D && a->groups != 1) return 0;
+    if (node->op == KDAS_OP_DWCONV2D && node->in[1].dim[2] * node->in[1].dim[3] > 49) return 0;
+    return node->out.dtype == KDAS_U8 || node->out.dtype == KDAS_F32 ||
+           node->out.dtype == KDAS_BF16;
+}
+
 /* An update's node need not have a shape for `out`. */
 static int update_f32(kdas_device *device, const kdas_node_desc *node)
 {
@@ -52,7 +94,7 @@ static int update_f32(kdas_device *device, const kdas_node_desc *node)
 
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
-    const kd_cpu_kernel *code = code_of(device, node->op, is_half(node));
+    const kd_cpu_kernel *code = code_of(device, node, is_half(node));
     kdas_status          st;
 
     if (!code->prepare) return KDAS_OK;
@@ -64,19 +106,19 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 
 static kdas_status pack(kdas_device *device, const kdas_call *call)
 {
-    const kd_cpu_kernel *code = code_of(device, call->node->op, is_half(call->node));
+    const kd_cpu_kernel *code = code_of(device, call->node, is_half(call->node));
 
     return code->pack ? code->pack(device, call) : KDAS_OK;
 }
 
 static kdas_status forward(kdas_device *device, const kdas_call *call)
 {
-    return code_of(device, call->node->op, is_half(call->node))->forward(device, call);
+    return code_of(device, call->node, is_half(call->node))->forward(device, call);
 }
 
 static kdas_status backward(kdas_device *device, const kdas_call *call)
 {
-    return code_of(device, call->node->op, is_half(call->node))->backward(device, call);
+    return code_of(device, call->node, is_half(call->node))->backward(device, call);
 }
 
 /* The state of a kernel in simd/ is NULL, or one block from the host's allocator. */
@@ -127,7 +169,13 @@ static const kdas_kernel kernels[] = {
 #include "backend/cpu/kernels.def"
 #undef KERNEL
 #undef BOTH
-            { .op = 0 },
+#define KERNEL(NUMBER, name, needs_, flags_, backward_)
+#define BOTH(NUMBER, name, needs_, flags_, backward_, inputs)
+#define INTEGER(NUMBER, name) ROW(NUMBER, 0, 0, of_integers, release_block, NULL)
+#include "backend/cpu/kernels.def"
+#undef KERNEL
+#undef BOTH
+            ROW(QUANTIZE, 0, 0, to_numbers, release_block, NULL){ .op = 0 },
 };
 
 static int cpu_probe(int32_t index, char *why, size_t size)

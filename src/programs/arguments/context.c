@@ -7,8 +7,9 @@ static const struct {
     const char    *word;
     kdas_precision precision;
 } dtypes[] = {
-    { "f32", KDAS_PRECISION_F32 },   { "bf16", KDAS_PRECISION_BF16 }, { "f16", KDAS_PRECISION_F16 },
-    { "tf32", KDAS_PRECISION_TF32 }, { "auto", KDAS_PRECISION_AUTO },
+    { "f32", KDAS_PRECISION_F32 },   { "bf16", KDAS_PRECISION_BF16 },
+    { "f16", KDAS_PRECISION_F16 },   { "tf32", KDAS_PRECISION_TF32 },
+    { "auto", KDAS_PRECISION_AUTO }, { "int8", KDAS_PRECISION_INT8 },
 };
 
 kdas_context_options context_options(const machine *m)

@@ -21,15 +21,15 @@ typedef struct machine {
       "cpu (default), reference, cuda[:N] (card N), or another\nplug-in's name" },     \
     { OPTION_TEXT, "--isa", "NAME", &(m).isa, 0, 0,                                   \
       "highest instruction set: amx, avx512, avx2, plain" },                                        \
-    { OPTION_CHOICE, "--dtype", "f32|bf16|f16|tf32|auto", &(m).dtype, 0, 0,           \
-      "what networks compute in (f32); auto: bf16 or f16 where\nthe device can" }
+    { OPTION_CHOICE, "--dtype", "f32|bf16|f16|tf32|auto|int8", &(m).dtype, 0, 0,           \
+      "what networks compute in (f32); auto: bf16 or f16 where\nthe device can; int8: models on 8-bit grids with integers" }
 /* clang-format on */
 
 /* The options as the library takes them, with the program's log. */
 kdas_context_options context_options(const machine *m);
 /* False after the library's sentence. */
 bool context_open(kdas_context **out, const machine *m);
-/* The word of --dtype for a precision, "f32", "bf16", "f16" or "tf32"; and for what is in use. */
+/* The word of --dtype for a precision, "f32", "bf16", "f16", "tf32" or "int8"; and for what is in use. */
 const char *precision_word(kdas_precision precision);
 const char *context_dtype(const kdas_context *context);
 #endif

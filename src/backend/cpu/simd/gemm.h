@@ -68,11 +68,7 @@ INLINE void micro_kernel(const int rows, const int vecs, int64_t K, const a_oper
             b += vecs * LANES;
         }
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
-        for (int j = 0; j < vecs; j++)
-            store_tile(c, i, j * LANES, acc[i][j]);
+    store_tiles(c, rows, vecs, acc);
 }
 
 /* The same for a panel of two vectors or of one. */
@@ -125,14 +121,13 @@ panel_kernel(int64_t rows, int64_t n, int64_t N, int64_t K, const a_operand *a, 
     bool         two_vecs = width_at(n, N) == PANEL;
     int64_t      cols     = cols_at(n, N);
     const float *start    = bias ? bias + n : NULL;
-    c_operand    to       = *c;
+    c_operand    to       = from_column(c, n);
 
-    to.at += n * c_elem_size(c);
     if (cols == width_at(n, N)) {
         micro_kernel_any(rows, two_vecs, K, a, b, start, &to, prefetch);
     } else {
         float     tile[TILE_ROWS * PANEL];
-        c_operand all = { (char *)tile, sizeof(float) * PANEL, true, SET };
+        c_operand all = whole_tile(&to, tile);
 
         micro_kernel_any(rows, two_vecs, K, a, b, start, &all, prefetch);
         store_columns(&to, tile, rows, cols);
@@ -146,6 +141,7 @@ panel_kernel(int64_t rows, int64_t n, int64_t N, int64_t K, const a_operand *a, 
  * - K is no multiple of UNIT_DEPTH: the last unit of each row is padded with a zero. */
 enum { K_BLOCK = 512, PAGE = 4096 /* bytes */ };
 
+#ifndef KD_INT8
 static void __attribute__((unused))
 gemm_copied_a(int64_t M, int64_t N, int64_t K, const a_operand *a, const unit *packed,
               const float *bias, const c_operand *c)
@@ -176,6 +172,8 @@ gemm_copied_a(int64_t M, int64_t N, int64_t K, const a_operand *a, const unit *p
     }
 }
 
+#endif
+
 /* The product, of operands as gemm_operands.h describes them. K is in elements. Chooses between the AMX tiles,
  * copied rows of A, and A as it is; blocks the loops so that `block` tiles of A stay in the L2 cache for all
  * panels. */
@@ -194,10 +192,12 @@ gemm_of_operands(int64_t M, int64_t N, int64_t K, a_operand a, const unit *packe
         return;
     }
 #endif
+#ifndef KD_INT8
     if (dense_k && ((a.rs % PAGE == 0 && M > 1) || K % UNIT_DEPTH)) {
         gemm_copied_a(M, N, K, &a, packed, bias, &c);
         return;
     }
+#endif
     block = block < 1 ? 1 : block > 16 ? 16 : block;
     for (int64_t t0 = 0; t0 < tiles; t0 += block) {
         int64_t t1 = t0 + block < tiles ? t0 + block : tiles;
@@ -207,8 +207,9 @@ gemm_of_operands(int64_t M, int64_t N, int64_t K, a_operand a, const unit *packe
                 int64_t   m = part_begin(M, t, tiles), rows = part_begin(M, t + 1, tiles) - m;
                 int64_t   prefetch = n > 0 || a.in_cache ? 0 : dense_k ? rows * a.rs : units * a.cs;
                 a_operand from     = { a.at + m * a.rs, a.rs, a.cs, a.in_cache };
-                c_operand to       = { c.at + m * c.ld, c.ld, c.is_float, c.mode };
+                c_operand to       = c;
 
+                to.at += m * c.ld;
                 panel_kernel(rows, n, N, units, &from, packed + n * units, bias, &to, prefetch);
             }
     }

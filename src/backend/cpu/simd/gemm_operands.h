@@ -12,7 +12,24 @@ enum { PANEL = 2 * LANES };
 
 /* A unit is what one lane multiplies at a time: a float, or in bf16 a pair of neighbours along K (the VNNI
  * layout). UNIT_DEPTH: elements along K in a unit. mac(): acc += a b, `a` one unit of A for all lanes. */
-#ifdef KD_HALF
+#ifdef KD_INT8
+/* Four numbers of A times four weights of B. The sums are integers, whose bits are in `vec`. */
+typedef struct __attribute__((may_alias)) unit {
+    uint32_t bits;
+} unit;
+enum { UNIT_DEPTH = 4 };
+INLINE vec mac(vec acc, const char *a, vec b)
+{
+    int32_t four;
+
+    memcpy(&four, a, sizeof four);
+#if defined(__AVX512F__)
+    return (vec)_mm512_dpbusd_epi32((__m512i)acc, _mm512_set1_epi32(four), (__m512i)b);
+#else
+    return (vec)_mm256_dpbusd_avx_epi32((__m256i)acc, _mm256_set1_epi32(four), (__m256i)b);
+#endif
+}
+#elif defined(KD_HALF)
 /* The lower k is in the lower half. */
 typedef struct __attribute__((may_alias)) unit {
     uint32_t bits;
@@ -53,6 +70,10 @@ INLINE int64_t cols_at(int64_t n, int64_t N)
 }
 
 /* ---- packing B ---- */
+
+#ifdef KD_INT8
+#include "backend/cpu/simd/int8_operands.h"
+#else
 
 /* pack_panels(to, b, K, N, rs_b, cs_b, alpha) packs alpha B into panels. Element (k,n) of B is at
  * b[k rs_b + n cs_b], a float or a bf16. B is read along its dense axis.
@@ -105,6 +126,7 @@ DEFINE_PACK(bf16, h)
 #undef DEFINE_PACK
 #define pack_panels(to, b, K, N, rs_b, cs_b, alpha) \
     BY_TYPE(b, pack_panels)(to, b, K, N, rs_b, cs_b, alpha)
+#endif
 
 /* ---- A and C ---- */
 
@@ -115,6 +137,7 @@ typedef struct a_operand {
     bool        in_cache; /* A is cached already: no prefetch    */
 } a_operand;
 
+#ifndef KD_INT8
 /* The operand C, and what the epilogue does with the accumulators. */
 typedef struct c_operand {
     char      *at;
@@ -146,6 +169,38 @@ INLINE void store_tile(const c_operand *c, int64_t i, int64_t j, vec acc)
         store_f(f, c->mode == ADD ? load_f(f) + acc : acc);
 }
 
+/* The epilogue of a tile of accumulators, `rows` by `vecs` vectors. */
+INLINE void store_tiles(const c_operand *c, const int rows, const int vecs, vec acc[][2])
+{
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < vecs; j++)
+            store_tile(c, i, j * LANES, acc[i][j]);
+}
+
+/* Bytes of an element of C. */
+INLINE int64_t c_elem_size(const c_operand *c)
+{
+    return c->is_float ? (int64_t)sizeof(float) : (int64_t)sizeof(elem);
+}
+
+/* The operand from column n on. */
+INLINE c_operand from_column(const c_operand *c, int64_t n)
+{
+    c_operand to = *c;
+
+    to.at += n * c_elem_size(c);
+    return to;
+}
+
+/* The operand that all of a tile goes to, as floats, before store_columns(). */
+INLINE c_operand whole_tile(const c_operand *c, float *tile)
+{
+    (void)c;
+    return (c_operand){ (char *)tile, sizeof(float) * PANEL, true, SET };
+}
+
 /* The epilogue where the panel is wider than C: the first `cols` columns of a tile of accumulators `acc`
  * (rows, PANEL), which were stored as floats, into C. */
 static __attribute__((noinline, unused)) void store_columns(const c_operand *c, const float *acc,
@@ -162,10 +217,6 @@ static __attribute__((noinline, unused)) void store_columns(const c_operand *c, 
         }
 }
 
-/* Bytes of an element of C. */
-INLINE int64_t c_elem_size(const c_operand *c)
-{
-    return c->is_float ? (int64_t)sizeof(float) : (int64_t)sizeof(elem);
-}
+#endif
 
 #endif

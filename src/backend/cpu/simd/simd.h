@@ -8,6 +8,9 @@
  * `elem`, which is float in the other copies. Arithmetic is in f32 everywhere; parameters and statistics are float. num(x)
  * reads an element, set(x, value) writes one; load() and store() do so with a vector, of floats as well.
  *
+ * KD_ISA vnni and avxvnni (KD_INT8) are copies of the files of integer nodes, int8_*.c, for AVX-512 VNNI and for AVX-VNNI.
+ * Their elements are the numbers of a grid (base/grid.h), of type uint8_t.
+ *
  * KD_ISA amx (KD_AMX) is the bf16 copy of the files with matrix products, which it computes with AMX tiles.
  *
  * Work is divided by part_begin(n, t, T): a range is cut into T parts, one for each thread of the device. Scratch belongs to
@@ -49,6 +52,9 @@ typedef struct bf16 {
 #ifdef KD_HALF
 typedef bf16 elem;
 enum { HALF = 1 };
+#elif defined(KD_INT8)
+typedef uint8_t elem;
+enum { HALF = 0 };
 #else
 typedef float elem;
 enum { HALF = 0 };
@@ -313,6 +319,7 @@ add_parts(float *out, const float *part, int64_t n, int64_t ld, int parts)
     }
 }
 
+#ifndef KD_INT8
 /* sum (n) += the rows of dy (rows,n): the gradient of a bias. */
 static void __attribute__((unused)) add_columns(float *sum, const elem *dy, int64_t rows, int64_t n)
 {
@@ -321,5 +328,6 @@ static void __attribute__((unused)) add_columns(float *sum, const elem *dy, int6
         for (int64_t o = 0; o < n; o++)
             sum[o] += num(dy[r * n + o]);
 }
+#endif
 
 #endif

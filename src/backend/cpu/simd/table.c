@@ -1,6 +1,18 @@
 /* table.c - the kernels of one instruction set by the op's number. */
 #include "backend/cpu/simd/simd.h"
 
+#ifdef KD_INT8
+/* The copies for integers have only INTEGER rows. */
+#define KERNEL(NUMBER, name, needs, flags, backward)
+#define BOTH(NUMBER, name, needs, flags, backward, half)
+#define INTEGER(NUMBER, name) extern const kd_cpu_kernel KD_SIMD(name);
+#include "backend/cpu/kernels.def"
+
+const kd_cpu_code KD_SIMD(code) = {
+#define INTEGER(NUMBER, name) [KDAS_OP_##NUMBER] = &KD_SIMD(name),
+#include "backend/cpu/kernels.def"
+};
+#else
 /* The bf16 copy has only BOTH and PRODUCT rows. The amx copy has only PRODUCT rows of its own, and takes BOTH rows from
  * the bf16 copy. */
 #ifdef KD_HALF
@@ -27,3 +39,4 @@ const kd_cpu_code KD_SIMD(code) = {
 #include "backend/cpu/kernels.def"
 #undef BOTH
 };
+#endif

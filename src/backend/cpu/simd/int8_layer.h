@@ -1,0 +1,88 @@
+/* int8_layer.h - the packed parameters of a layer of integers, and its product.
+ *
+ * packed: weights as panels | start sums | factors | offsets, one for each output channel, padded to whole panels. The start
+ * sum of a channel is -zero times the sum of its weights, so that x's numbers can be multiplied as they are. */
+#ifndef KD_INT8_LAYER_H
+#define KD_INT8_LAYER_H
+#include "backend/cpu/simd/gemm.h"
+
+enum { RANGE_X = 3, RANGE_OUT = 4 }; /* inputs of an integer node */
+
+typedef struct int8_layer {
+    unit    *w;
+    int32_t *start;
+    float   *factor, *offset;
+    int64_t  K, N; /* of the product; K is rounded up to UNIT_DEPTH */
+} int8_layer;
+
+/* Lay the arrays out at *at, and move it past them. */
+INLINE int8_layer int8_layer_at(void **at, int64_t K, int64_t N)
+{
+    int64_t    padded = round_up(N, PANEL);
+    int8_layer l      = { .K = round_up(K, UNIT_DEPTH), .N = N };
+
+    l.w      = bump_alloc(at, float_bytes(packed_numel(l.K, N)));
+    l.start  = bump_alloc(at, float_bytes(padded));
+    l.factor = bump_alloc(at, float_bytes(padded));
+    l.offset = bump_alloc(at, float_bytes(padded));
+    return l;
+}
+
+/* One weight into the panels: row k, column n. */
+INLINE void put_weight(int8_layer *l, int64_t k, int64_t n, int8_t q)
+{
+    int64_t panel = n / PANEL * PANEL;
+    int8_t *to = (int8_t *)(l->w + panel * units_of(l->K) + k / UNIT_DEPTH * width_at(panel, l->N) +
+                            (n - panel));
+
+    to[k % UNIT_DEPTH] = q;
+}
+
+/* Fill it with weights (N, C, taps), where k counts (taps, C). `q`: room for one channel's weights. `b` and `out` may be
+ * NULL. */
+static void __attribute__((unused))
+int8_layer_fill(int8_layer *l, const float *w, const float *b, int64_t C, int64_t taps,
+                const kd_grid *x, const kd_grid *out, int8_t *q)
+{
+    int64_t count = C * taps;
+
+    memset(l->w, 0, float_bytes(packed_numel(l->K, l->N)));
+    for (int64_t n = 0; n < round_up(l->N, PANEL); n++) {
+        l->start[n]  = 0;
+        l->factor[n] = l->offset[n] = 0;
+    }
+    for (int64_t n = 0; n < l->N; n++) {
+        int32_t sum;
+        float   scale = kd_weights_to_grid(q, w + n * count, count, 1, &sum);
+
+        l->start[n] = -x->zero * sum;
+        kd_requantise_channel(&l->factor[n], &l->offset[n], x, scale, b ? b[n] : 0, out);
+        for (int64_t c = 0; c < C; c++)
+            for (int64_t t = 0; t < taps; t++)
+                put_weight(l, t * C + c, n, q[c * taps + t]);
+    }
+}
+
+/* C (M,N), rows `ld` bytes apart = the requantised product of A, rows `rs` bytes apart, with the weights. */
+INLINE void int8_product(const int8_layer *l, int64_t M, const uint8_t *a, int64_t rs, void *c,
+                         int64_t ld, c_type type, kd_requantise r, bool in_cache)
+{
+    gemm_of_operands(M, l->N, l->K, (a_operand){ (const char *)a, rs, sizeof(unit), in_cache },
+                     l->w, (const float *)l->start,
+                     (c_operand){ c, ld, type, l->factor, l->offset, r });
+}
+
+/* The grid of input i. KDAS_ESTATE: its range is empty. */
+static inline __attribute__((unused)) kdas_status grid_of_input(kd_grid *g, kdas_device *device,
+                                                                const kdas_call *call, int i,
+                                                                const char *op)
+{
+    *g = kd_grid_of(call->in[i]);
+    return g->scale > 0 ? KDAS_OK
+                        : device->host.fail(KDAS_ESTATE,
+                                            "%s: the range of its numbers is empty; the model was "
+                                            "not calibrated (kdas-quantize)",
+                                            op);
+}
+
+#endif

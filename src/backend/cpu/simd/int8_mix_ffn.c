@@ -1,0 +1,282 @@
+/* int8_mix_ffn.c - MIX_FFN of integers: out = fc2(gelu(dwconv3x3(fc1(x)))) + residual. x, the residual and out are f32 or
+ * bf16; what is between are numbers on four grids. GELU is a table of 256 numbers.
+ *
+ * The rows (n,y) are divided over the threads. A thread goes by bands of rows: x in numbers, fc1 of the band's rows and of the
+ * row above and below, the filter and the table, the product with W2. fc1's last two rows are kept for the next band.
+ * packed: fc1 | filter | fc2 | the grids | what requantises | the table | a pixel of the padding. */
+#include "backend/cpu/simd/int8_filter.h"
+#include "backend/cpu/simd/int8_layer.h"
+
+enum { X, W1, B1, WD, BD, W2, B2, RESIDUAL, RANGES };
+enum { ON_X, ON_FC1, ON_FILTER, ON_GELU, GRIDS };
+enum { TAPS = 9, BAND_BYTES = 262144 };
+
+typedef struct shape {
+    int64_t N, H, W, C, F, O;
+    int64_t band; /* rows */
+} shape;
+
+static shape shape_of(const kdas_node_desc *node)
+{
+    const int64_t *x = node->in[X].dim;
+    shape          s = {
+                 .N = x[0], .H = x[1], .W = x[2], .C = x[3], .F = node->in[W1].dim[0], .O = node->out.dim[3]
+    };
+
+    s.band = BAND_BYTES / (s.W * (2 * s.F + s.C)) - 2;
+    s.band = s.band < 2 ? 2 : s.band > s.H ? s.H : s.band;
+    return s;
+}
+
+typedef struct packed {
+    int8_layer     fc1, fc2;
+    int8_filter    filter;
+    kd_grid       *grid; /* GRIDS of them */
+    kd_requantise *to_numbers, *to_values;
+    uint8_t       *table, *outside;
+} packed;
+
+static size_t packed_layout(packed *p, const shape *s, void *memory)
+{
+    void *at = memory;
+
+    p->fc1        = int8_layer_at(&at, s->C, s->F);
+    p->filter     = int8_filter_at(&at, s->F, TAPS);
+    p->fc2        = int8_layer_at(&at, s->F, s->O);
+    p->grid       = bump_alloc(&at, float_bytes(GRIDS * sizeof(kd_grid) / 4));
+    p->to_numbers = bump_alloc(&at, float_bytes(4));
+    p->to_values  = bump_alloc(&at, float_bytes(4));
+    p->table      = bump_alloc(&at, 256);
+    p->outside    = bump_alloc(&at, float_bytes(s->F / 4 + 1));
+    return (size_t)((char *)at - (char *)memory);
+}
+
+/* Scratch of a thread. */
+typedef struct scratch {
+    uint8_t *x;         /* numbers: (rows of the band, W, ldx)  */
+    uint8_t *hidden;    /* fc1: (band + 2, W, F)                */
+    uint8_t *activated; /* (band, W, ldf)                       */
+    float   *sums;      /* fc2: (TILE block, O) values          */
+} scratch;
+
+enum { PIXELS = 4 * TILE_ROWS }; /* of a product with W2 whose values are added to the residual */
+
+INLINE int64_t row_stride(int64_t channels) { return round_up(channels, UNIT_DEPTH); }
+
+static size_t scratch_layout(scratch *t, const shape *s, void *memory)
+{
+    void *at = memory;
+
+    t->x         = bump_alloc(&at, float_bytes((s->band + 2) * s->W * row_stride(s->C) / 4 + 16));
+    t->hidden    = bump_alloc(&at, float_bytes((s->band + 2) * s->W * s->F / 4 + 16));
+    t->activated = bump_alloc(&at, float_bytes(s->band * s->W * row_stride(s->F) / 4 + 16));
+    t->sums      = bump_alloc(&at, float_bytes(PIXELS * s->O));
+    return (size_t)((char *)at - (char *)memory);
+}
+
+static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+{
+    shape   s = shape_of(node);
+    packed  p;
+    scratch t;
+
+    plan->packed       = packed_layout(&p, &s, NULL);
+    plan->pack_key     = 1;
+    plan->work_forward = scratch_layout(&t, &s, NULL) * (size_t)device->threads;
+    if (plan->work_forward < (size_t)(s.C + s.F)) plan->work_forward = (size_t)(s.C + s.F);
+    return KDAS_OK;
+}
+
+static kdas_status pack(kdas_device *device, const kdas_call *call)
+{
+    shape          s = shape_of(call->node);
+    packed         p;
+    const kd_grid *g;
+
+    packed_layout(&p, &s, call->packed);
+    for (int i = 0; i < GRIDS; i++)
+        KD_RETURN(grid_of_input(&p.grid[i], device, call, RANGES + i, "mix_ffn"));
+    g             = p.grid;
+    *p.to_numbers = kd_requantise_of(&g[ON_FC1], KDAS_POST_NONE);
+    *p.to_values  = kd_requantise_of(NULL, KDAS_POST_NONE);
+    int8_layer_fill(&p.fc1, call->in[W1], call->in[B1], s.C, 1, &g[ON_X], &g[ON_FC1], call->work);
+    int8_filter_fill(&p.filter, call->in[WD], call->in[BD], &g[ON_FC1], &g[ON_FILTER], call->work);
+    int8_layer_fill(&p.fc2, call->in[W2], call->in[B2], s.F, 1, &g[ON_GELU], NULL, call->work);
+    kd_gelu_table(p.table, &g[ON_FILTER], &g[ON_GELU]);
+    memset(p.outside, g[ON_FC1].zero, (size_t)s.F);
+    return KDAS_OK;
+}
+
+/* ---- values and numbers ---- */
+
+INLINE float value_at(const void *x, int64_t i, bool half)
+{
+    return half ? from_bf16(((const bf16 *)x)[i]) : ((const float *)x)[i];
+}
+
+/* `rows` rows of C values, to numbers in rows of `ld` bytes. */
+static void to_numbers(uint8_t *to, const void *x, int64_t at, int64_t rows, int64_t C, int64_t ld,
+                       const kd_grid *g, bool half)
+{
+    float low = (float)-g->zero, high = (float)(255 - g->zero), inverse = g->inverse;
+    int   zero = g->zero;
+
+    for (int64_t r = 0; r < rows; r++, at += C, to += ld)
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++) {
+            float v = value_at(x, at + c, half) * inverse;
+
+            v     = v > low ? v < high ? v : high : low;
+            to[c] = (uint8_t)((int32_t)rintf(v) + zero);
+        }
+}
+
+#if defined(__AVX512F__)
+/* 64 numbers by a table of 256. */
+__attribute__((target("avx512vbmi"))) static inline __m512i look_up_64(__m512i       n,
+                                                                       const __m512i t[4])
+{
+    __m512i low  = _mm512_permutex2var_epi8(t[0], n, t[1]);
+    __m512i high = _mm512_permutex2var_epi8(t[2], n, t[3]);
+
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(n), low, high);
+}
+__attribute__((target("avx512vbmi"))) static void look_up_vectors(uint8_t *x, int64_t n,
+                                                                  const uint8_t *table)
+{
+    __m512i t[4];
+
+    for (int i = 0; i < 4; i++)
+        t[i] = _mm512_loadu_si512(table + 64 * i);
+    for (int64_t i = 0; i < n; i += 64)
+        _mm512_storeu_si512(x + i, look_up_64(_mm512_loadu_si512(x + i), t));
+}
+#endif
+
+/* x (n) = table[x]; n is rounded up to 64, and x has room for it. */
+static void look_up(uint8_t *x, int64_t n, const uint8_t *table)
+{
+#if defined(__AVX512F__)
+    if (__builtin_cpu_supports("avx512vbmi")) {
+        look_up_vectors(x, n, table);
+        return;
+    }
+#endif
+    for (int64_t i = 0; i < n; i++)
+        x[i] = table[x[i]];
+}
+
+/* ---- a band ---- */
+
+typedef struct band {
+    int64_t n, y0, y1;  /* image; the thread's rows of it   */
+    int64_t begin, end; /* of the band                     */
+    int64_t first;      /* of the rows in scratch->hidden  */
+} band;
+
+/* fc1 of rows y .. end-1 into the hidden rows. */
+static void run_fc1(const kdas_call *call, const shape *s, const packed *p, const scratch *t,
+                    const band *b, int64_t y, int64_t end)
+{
+    int64_t pixels = (end - y) * s->W, at = (b->n * s->H + y) * s->W * s->C;
+
+    if (pixels <= 0) return;
+    to_numbers(t->x, call->in[X], at, pixels, s->C, row_stride(s->C), &p->grid[ON_X],
+               call->node->in[X].dtype == KDAS_BF16);
+    int8_product(&p->fc1, pixels, t->x, row_stride(s->C), t->hidden + (y - b->first) * s->W * s->F,
+                 s->F, C_NUMBERS, *p->to_numbers, true);
+}
+
+/* The filter and GELU of row y. */
+static void run_filter(const shape *s, const packed *p, const scratch *t, const band *b, int64_t y)
+{
+    uint8_t *to = t->activated + (y - b->begin) * s->W * row_stride(s->F);
+
+    for (int64_t x = 0; x < s->W; x++) {
+        const uint8_t *tap[12];
+        int            k = 0;
+
+        for (int64_t i = y - 1; i <= y + 1; i++)
+            for (int64_t j = x - 1; j <= x + 1; j++)
+                tap[k++] = i < 0 || i >= s->H || j < 0 || j >= s->W
+                               ? p->outside
+                               : t->hidden + ((i - b->first) * s->W + j) * s->F;
+        tap[9] = tap[10] = tap[11] = p->outside;
+        filter_pixel(to + x * row_stride(s->F), &p->filter, tap, *p->to_numbers, 3);
+    }
+    look_up(to, s->W * row_stride(s->F), p->table);
+}
+
+/* fc2 of the band, plus the residual. */
+static void run_fc2(const kdas_call *call, const shape *s, const packed *p, const scratch *t,
+                    const band *b)
+{
+    int64_t     pixels = (b->end - b->begin) * s->W, at = (b->n * s->H + b->begin) * s->W * s->O;
+    bool        half     = call->node->out.dtype == KDAS_BF16;
+    const void *residual = call->in[RESIDUAL];
+
+    for (int64_t i = 0; i < pixels; i += PIXELS) {
+        int64_t n = pixels - i < PIXELS ? pixels - i : PIXELS, from = at + i * s->O;
+
+        int8_product(&p->fc2, n, t->activated + i * row_stride(s->F), row_stride(s->F), t->sums,
+                     s->O * (int64_t)sizeof(float), C_FLOATS, *p->to_values, true);
+        for (int64_t k = 0; residual && k < n * s->O; k++)
+            t->sums[k] += value_at(residual, from + k, half);
+        if (!half)
+            memcpy((float *)call->out + from, t->sums, (size_t)(n * s->O) * sizeof(float));
+        else
+#pragma omp simd
+            for (int64_t k = 0; k < n * s->O; k++)
+                ((bf16 *)call->out)[from + k] = to_bf16(t->sums[k]);
+    }
+}
+
+/* The thread's rows y0 .. y1-1 of one image. */
+static void run_rows(const kdas_call *call, const shape *s, const packed *p, const scratch *t,
+                     band *b)
+{
+    for (b->begin = b->y0; b->begin < b->y1; b->begin = b->end) {
+        int64_t first = b->begin > 0 ? b->begin - 1 : 0, known = first, last;
+
+        b->end = b->y1 - b->begin < s->band ? b->y1 : b->begin + s->band;
+        last   = b->end < s->H ? b->end + 1 : s->H;
+        if (b->begin > b->y0) { /* rows begin - 1 and begin are there: the last two */
+            memmove(t->hidden, t->hidden + (first - b->first) * s->W * s->F,
+                    (size_t)(2 * s->W * s->F));
+            known = b->begin + 1;
+        }
+        b->first = first;
+        run_fc1(call, s, p, t, b, known, last);
+        for (int64_t y = b->begin; y < b->end; y++)
+            run_filter(s, p, t, b, y);
+        run_fc2(call, s, p, t, b);
+    }
+}
+
+static kdas_status forward(kdas_device *device, const kdas_call *call)
+{
+    shape s     = shape_of(call->node);
+    int   parts = device->threads;
+
+#pragma omp parallel for schedule(static)
+    for (int i = 0; i < parts; i++) {
+        packed  p;
+        scratch t;
+        size_t  each = scratch_layout(&t, &s, NULL);
+        int64_t r = part_begin(s.N * s.H, i, parts), end = part_begin(s.N * s.H, i + 1, parts);
+
+        packed_layout(&p, &s, call->packed);
+        scratch_layout(&t, &s, (char *)call->work + each * (size_t)i);
+        while (r < end) {
+            band    b    = { .n = r / s.H, .y0 = r % s.H };
+            int64_t rows = s.H - b.y0 < end - r ? s.H - b.y0 : end - r;
+
+            b.y1 = b.y0 + rows;
+            run_rows(call, &s, &p, &t, &b);
+            r += rows;
+        }
+    }
+    return KDAS_OK;
+}
+
+const kd_cpu_kernel KD_SIMD(mix_ffn) = { .prepare = prepare, .pack = pack, .forward = forward };

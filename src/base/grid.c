@@ -1,0 +1,103 @@
+/* grid.c - see grid.h. */
+#include "base/grid.h"
+#include <float.h>
+#include <math.h>
+#include <kdas/backend.h>
+#include "base/base.h"
+#include "base/plain_math.h" /* no fused multiply-adds but where they are asked for */
+
+kd_grid kd_grid_of(const float *range)
+{
+    float   low = fminf(range[0], 0), high = fmaxf(range[1], 0);
+    kd_grid g = { 0 };
+
+    if (!(high - low > 0) || !isfinite(high - low)) return g;
+    g.scale   = (high - low) / 255.0f;
+    g.inverse = 255.0f / (high - low);
+    g.zero    = (int32_t)rintf(-low * g.inverse);
+    /* a range too narrow for a float */
+    if (!(g.scale > 0) || !isfinite(g.inverse)) return (kd_grid){ 0 };
+    return g;
+}
+
+static float clamp(float x, float low, float high) { return x > low ? x < high ? x : high : low; }
+
+uint8_t kd_grid_number(const kd_grid *g, float value)
+{
+    return (uint8_t)((int32_t)rintf(
+                         clamp(value * g->inverse, (float)-g->zero, (float)(255 - g->zero))) +
+                     g->zero);
+}
+
+float kd_grid_round(const kd_grid *g, float value)
+{
+    if (g->scale == 0) return value;
+    return (float)(kd_grid_number(g, value) - g->zero) * g->scale;
+}
+
+float kd_weights_to_grid(int8_t *q, const float *w, int64_t count, int64_t step, int32_t *sum)
+{
+    float most = 0, scale;
+
+    if (sum) *sum = 0;
+    for (int64_t i = 0; i < count; i++)
+        most = fmaxf(most, fabsf(w[i * step]));
+    scale = most / 127.0f;
+    for (int64_t i = 0; i < count; i++) {
+        q[i] = scale > 0 ? (int8_t)rintf(clamp(w[i * step] / scale, -127, 127)) : 0;
+        if (sum) *sum += q[i];
+    }
+    return scale;
+}
+
+void kd_weights_round(float *w, int64_t count)
+{
+    float most = 0, scale;
+
+    for (int64_t i = 0; i < count; i++)
+        most = fmaxf(most, fabsf(w[i]));
+    scale = most / 127.0f;
+    for (int64_t i = 0; scale > 0 && i < count; i++)
+        w[i] = rintf(clamp(w[i] / scale, -127, 127)) * scale;
+}
+
+kd_requantise kd_requantise_of(const kd_grid *out, int32_t post)
+{
+    kd_requantise r = { -FLT_MAX, FLT_MAX };
+
+    if (out) r = (kd_requantise){ 0, 255 };
+    if (post == KDAS_POST_NONE) return r;
+    r.low = out ? (float)out->zero : 0;
+    if (post == KDAS_POST_RELU6)
+        r.high = out ? fminf(r.high, rintf(6 * out->inverse) + (float)out->zero) : 6;
+    return r;
+}
+
+void kd_requantise_channel(float *factor, float *offset, const kd_grid *x, float weight_scale,
+                           float bias, const kd_grid *out)
+{
+    *factor = x->scale * weight_scale;
+    *offset = bias;
+    if (!out) return;
+    *factor = *factor * out->inverse;
+    *offset = *offset * out->inverse + (float)out->zero;
+}
+
+float kd_requantise_value(const kd_requantise *r, int32_t sum, float factor, float offset)
+{
+    return clamp(fmaf((float)sum, factor, offset), r->low, r->high);
+}
+
+uint8_t kd_requantise_number(const kd_requantise *r, int32_t sum, float factor, float offset)
+{
+    return (uint8_t)rintf(kd_requantise_value(r, sum, factor, offset));
+}
+
+void kd_gelu_table(uint8_t table[256], const kd_grid *x, const kd_grid *out)
+{
+    for (int32_t n = 0; n < 256; n++) {
+        double v = (double)(n - x->zero) * x->scale;
+
+        table[n] = kd_grid_number(out, (float)(v / 2 * (1 + erf(v * 0.70710678118654752))));
+    }
+}

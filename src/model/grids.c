@@ -1,0 +1,63 @@
+/* grids.c - models on 8-bit grids: which layers are on them, and what a file says of it. */
+#include <string.h>
+#include "model/model.h"
+
+/* What stays wide by default, by the beginning of the network's name. The first layer sees three
+ * colours, where rounding costs most and integers gain least; the last makes the logits. */
+static const struct {
+    const char *network, *wide;
+} defaults[] = {
+    { "lite_fpn", "backbone._conv_stem out" },
+    { "polyp_pvt", "backbone.patch_embed1.proj out_CFM out_SAM" },
+    { "pvt_v2", "patch_embed1.proj" },
+};
+
+const char *kdas_model_wide_layers(const char *network)
+{
+    if (!network || !kd_model_def_find(network)) return NULL;
+    for (size_t i = 0; i < KD_COUNT(defaults); i++)
+        if (strncmp(network, defaults[i].network, strlen(defaults[i].network)) == 0)
+            return defaults[i].wide;
+    return "";
+}
+
+kdas_status kd_model_check_grids(const kdas_model_options *o, const kd_model_def *def)
+{
+    if (o->quantize != KDAS_QUANTIZE_NONE && o->quantize != KDAS_QUANTIZE_INT8)
+        return kd_fail(KDAS_EINVAL, "model: quantize is %d, not a kdas_quantize", o->quantize);
+    if (!(o->range_momentum >= 0 && o->range_momentum <= 1))
+        return kd_fail(KDAS_EINVAL, "model: range_momentum is %g, not 0 to 1",
+                       (double)o->range_momentum);
+    if (o->quantize == KDAS_QUANTIZE_NONE && o->wide && *o->wide)
+        return kd_fail(KDAS_EINVAL, "'%s': wide layers are named, but no layer is on a grid",
+                       def->name);
+    return KDAS_OK;
+}
+
+kdas_status kd_model_keep_wide(kdas_model *m, const char *wide)
+{
+    if (m->options.quantize == KDAS_QUANTIZE_NONE) return KDAS_OK;
+    if (!wide) wide = kdas_model_wide_layers(m->def->name);
+    m->options.wide = kd_strdup(m->ctx, wide ? wide : "");
+    return m->options.wide ? KDAS_OK : KDAS_ENOMEM;
+}
+
+kdas_quantize kdas_model_quantized(const kdas_model *m)
+{
+    return m ? (kdas_quantize)m->options.quantize : KDAS_QUANTIZE_NONE;
+}
+
+const char *kdas_model_wide(const kdas_model *m)
+{
+    return m && m->options.wide ? m->options.wide : "";
+}
+
+bool kd_model_is_rounded(const kdas_model *m, int param)
+{
+    for (int i = 0; i < kd_graph_nodes(m->shape); i++) {
+        const kd_node *node = kd_graph_node(m->shape, i);
+
+        if (node->rounded && node->in[1]->param == param) return true;
+    }
+    return false;
+}
