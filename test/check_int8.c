@@ -142,6 +142,8 @@ static const int8_case cases[] = {
       0,
       0 },
     { "dwconv 3x3 32", KDAS_OP_DWCONV2D, 0, KDAS_U8, { 1, 7, 9, 32 }, 32, 3, CONV(1, 1, 1), 0, 0 },
+    { "dwconv 3x3 32, odd width, relu", KDAS_OP_DWCONV2D, 1, KDAS_U8, { 2, 6, 11, 32 }, 32, 3, CONV(1, 1, 1), 0, 0 },
+    { "dwconv 5x5 16 to floats", KDAS_OP_DWCONV2D, 0, KDAS_F32, { 1, 6, 11, 16 }, 16, 5, CONV(1, 2, 1), 0, 0 },
     { "dwconv 3x3 s2 96, relu6",
       KDAS_OP_DWCONV2D,
       2,

@@ -1,61 +1,110 @@
 /* int8_filter.h - depthwise filters of integers, for int8_dwconv2d.c and int8_mix_ffn.c.
  *
- * Work goes by blocks of 4 LANES channels. Taps are taken four at a time: four vectors of bytes, one for each tap, are
- * interleaved into four vectors whose units have the four taps of one channel. Accumulator j then has channels 4 j .. 4 j + 3
- * of each 16: the per-channel arrays of a block are stored in that order, and narrowing restores the channels' own. */
+ * Work goes by blocks of 4 LANES channels. Four neighbouring pixels of a row, a vector of bytes each, are interleaved into
+ * four vectors, whose units have the four pixels of one channel: a group. Its product with a unit of weights adds up to four
+ * taps of an output. Neighbouring outputs use the same group with their taps at other places of the unit: a strip of `strip`
+ * outputs is computed at a time, from `groups` groups of each row of the filter.
+ * A block of fewer channels is filled with the neighbouring pixels, `pixels` of them: their outputs are computed together.
+ *
+ * Accumulator j has channels 4 j .. 4 j + 3 of each 16: the per-channel arrays of a block are stored in that order, and
+ * narrowing restores the channels' own. Rows are read past a block's last channel and past a strip's last pixel, where weights
+ * are zero. */
 #ifndef KD_INT8_FILTER_H
 #define KD_INT8_FILTER_H
 #include "backend/cpu/simd/gemm.h"
 
-enum {
-    FILTER_BLOCK = 4 * LANES,
-    MOST_GROUPS  = 13
-}; /* channels; groups of four taps: up to 7 x 7 */
+enum { FILTER_BLOCK = 4 * LANES, MOST_FILTER_ROWS = 7, MOST_STRIP = 4 };
 
-/* A block's packed parameters: for each group its weights, then start sums, factors and offsets. */
 typedef struct int8_filter {
-    int64_t C, taps, groups;
-    char   *packed;
+    int64_t C, kh, kw, stride, strip, groups, pixels;
+    char   *packed; /* of each block: weights (kh, strip, groups), start sums, factors, offsets */
 } int8_filter;
 
-INLINE int64_t filter_block_bytes(int64_t groups)
+INLINE int64_t filter_units(const int8_filter *f) { return f->kh * f->strip * f->groups; }
+INLINE int64_t filter_block_bytes(const int8_filter *f)
 {
-    return (groups + 3) * FILTER_BLOCK * (int64_t)sizeof(float);
+    return (filter_units(f) + 3) * FILTER_BLOCK * (int64_t)sizeof(float);
 }
-INLINE int8_filter int8_filter_at(void **at, int64_t C, int64_t taps)
+INLINE int64_t filter_strips(const int8_filter *f, int64_t width)
 {
-    int8_filter f = { C, taps, ceil_div(taps, UNIT_DEPTH), *at };
+    return ceil_div(width, f->strip * f->pixels);
+}
+/* Bytes of a row that are read for `width` outputs, with the padding before it. */
+INLINE int64_t filter_row_bytes(const int8_filter *f, int64_t width)
+{
+    int64_t pixels = filter_strips(f, width) * f->strip * f->pixels * f->stride + 4 * f->groups;
 
-    bump_alloc(at, (size_t)(ceil_div(C, FILTER_BLOCK) * filter_block_bytes(f.groups)));
+    return round_up(pixels * f->C + FILTER_BLOCK, 64);
+}
+
+/* Its shape, and its place at *at, which is moved past it. */
+INLINE int8_filter int8_filter_at(void **at, int64_t C, int64_t kh, int64_t kw, int64_t stride)
+{
+    int8_filter f = { .C      = C,
+                      .kh     = kh,
+                      .kw     = kw,
+                      .stride = stride,
+                      .strip  = 1,
+                      .groups = ceil_div(kw, UNIT_DEPTH),
+                      .packed = *at };
+
+    f.pixels = 1;
+    if (stride == 1 && C <= FILTER_BLOCK / 2 && FILTER_BLOCK % C == 0)
+        f.pixels = FILTER_BLOCK / C;
+    else if (kw == 3 && stride == 1)
+        f.strip = 2;
+    else if (kw == 5)
+        f.strip = stride == 1 ? 4 : stride == 2 ? 2 : 1;
+    bump_alloc(at, (size_t)(ceil_div(C, FILTER_BLOCK) * filter_block_bytes(&f)));
     return f;
 }
 /* Of the block that channel c begins. */
 INLINE char *filter_block(const int8_filter *f, int64_t c)
 {
-    return f->packed + c / FILTER_BLOCK * filter_block_bytes(f->groups);
+    return f->packed + c / FILTER_BLOCK * filter_block_bytes(f);
 }
 
 /* Where channel c of a block is among its lanes. */
 INLINE int64_t filter_lane(int64_t c) { return c % 16 / 4 * LANES + c / 16 * 4 + c % 4; }
+
+/* The taps q of a channel, for each output of a strip. */
+INLINE void put_taps(const int8_filter *f, char *block, int64_t lane, const int8_t *q)
+{
+    for (int64_t i = 0; i < f->kh; i++)
+        for (int64_t o = 0; o < f->strip; o++)
+            for (int64_t j = 0; j < f->kw; j++) {
+                int64_t pixel = o * f->stride + j;
+                int64_t at    = (i * f->strip + o) * f->groups + pixel / UNIT_DEPTH;
+
+                block[(at * FILTER_BLOCK + lane) * UNIT_DEPTH + pixel % UNIT_DEPTH] =
+                    (char)q[i * f->kw + j];
+            }
+}
 
 /* `q`: room for the taps of a channel. */
 static void __attribute__((unused))
 int8_filter_fill(int8_filter *f, const float *w, const float *b, const kd_grid *x,
                  const kd_grid *out, int8_t *q)
 {
-    memset(f->packed, 0, (size_t)(ceil_div(f->C, FILTER_BLOCK) * filter_block_bytes(f->groups)));
-    for (int64_t c = 0; c < f->C; c++) {
-        char    *block  = filter_block(f, c);
-        int64_t  lane   = filter_lane(c % FILTER_BLOCK);
-        int32_t *start  = (int32_t *)(block + f->groups * FILTER_BLOCK * 4);
-        float   *factor = (float *)start + FILTER_BLOCK, *offset = factor + FILTER_BLOCK;
-        int32_t  sum;
-        float    scale = kd_weights_to_grid(q, w + c * f->taps, f->taps, 1, &sum);
+    int64_t taps = f->kh * f->kw;
 
-        for (int64_t t = 0; t < f->taps; t++)
-            block[(t / 4 * FILTER_BLOCK + lane) * 4 + t % 4] = (char)q[t];
-        start[lane] = -x->zero * sum;
-        kd_requantise_channel(&factor[lane], &offset[lane], x, scale, b ? b[c] : 0, out);
+    memset(f->packed, 0, (size_t)(ceil_div(f->C, FILTER_BLOCK) * filter_block_bytes(f)));
+    for (int64_t c = 0; c < f->C; c++) {
+        char   *block = filter_block(f, c);
+        float   factor, offset;
+        int32_t sum;
+        float   scale = kd_weights_to_grid(q, w + c * taps, taps, 1, &sum);
+
+        kd_requantise_channel(&factor, &offset, x, scale, b ? b[c] : 0, out);
+        for (int64_t p = 0; p < f->pixels; p++) {
+            int64_t  lane  = filter_lane((c + p * f->C) % FILTER_BLOCK);
+            int32_t *start = (int32_t *)(block + filter_units(f) * FILTER_BLOCK * UNIT_DEPTH);
+
+            put_taps(f, block, lane, q);
+            start[lane]                               = -x->zero * sum;
+            ((float *)start)[FILTER_BLOCK + lane]     = factor;
+            ((float *)start)[2 * FILTER_BLOCK + lane] = offset;
+        }
     }
 }
 
@@ -63,12 +112,8 @@ int8_filter_fill(int8_filter *f, const float *w, const float *b, const kd_grid *
 
 #if defined(__AVX512F__)
 typedef __m512i bytes;
-INLINE bytes    load_bytes(const uint8_t *p, int64_t n)
-{
-    if (n >= FILTER_BLOCK) return _mm512_loadu_si512(p);
-    return _mm512_maskz_loadu_epi8((1ull << n) - 1, p);
-}
-INLINE void store_bytes(uint8_t *p, bytes v, int64_t n)
+INLINE bytes    load_bytes(const uint8_t *p) { return _mm512_loadu_si512(p); }
+INLINE void     store_bytes(uint8_t *p, bytes v, int64_t n)
 {
     if (n >= FILTER_BLOCK)
         _mm512_storeu_si512(p, v);
@@ -89,23 +134,20 @@ INLINE vec dot(vec acc, bytes x, const char *w)
 {
     return (vec)_mm512_dpbusd_epi32((__m512i)acc, x, _mm512_loadu_si512(w));
 }
-INLINE bytes narrow(const vec v[4])
+/* To the nearest whole numbers, at least `low` >= 0; at most 255 is true already. */
+INLINE bytes narrow(const vec v[4], int low)
 {
-    return _mm512_packus_epi16(
-        _mm512_packus_epi32(_mm512_cvtps_epi32((__m512)v[0]), _mm512_cvtps_epi32((__m512)v[1])),
-        _mm512_packus_epi32(_mm512_cvtps_epi32((__m512)v[2]), _mm512_cvtps_epi32((__m512)v[3])));
+    __m512i first =
+        _mm512_packs_epi32(_mm512_cvtps_epi32((__m512)v[0]), _mm512_cvtps_epi32((__m512)v[1]));
+    __m512i second =
+        _mm512_packs_epi32(_mm512_cvtps_epi32((__m512)v[2]), _mm512_cvtps_epi32((__m512)v[3]));
+
+    return _mm512_max_epu8(_mm512_packus_epi16(first, second), _mm512_set1_epi8((char)low));
 }
 #else
 typedef __m256i bytes;
-INLINE bytes    load_bytes(const uint8_t *p, int64_t n)
-{
-    uint8_t part[FILTER_BLOCK] = { 0 };
-
-    if (n >= FILTER_BLOCK) return _mm256_loadu_si256((const __m256i_u *)p);
-    memcpy(part, p, (size_t)n);
-    return _mm256_loadu_si256((const __m256i_u *)part);
-}
-INLINE void store_bytes(uint8_t *p, bytes v, int64_t n)
+INLINE bytes    load_bytes(const uint8_t *p) { return _mm256_loadu_si256((const __m256i_u *)p); }
+INLINE void     store_bytes(uint8_t *p, bytes v, int64_t n)
 {
     uint8_t part[FILTER_BLOCK];
 
@@ -130,55 +172,121 @@ INLINE vec dot(vec acc, bytes x, const char *w)
 {
     return (vec)_mm256_dpbusd_avx_epi32((__m256i)acc, x, _mm256_loadu_si256((const __m256i_u *)w));
 }
-INLINE bytes narrow(const vec v[4])
+INLINE bytes narrow(const vec v[4], int low)
 {
-    return _mm256_packus_epi16(
-        _mm256_packus_epi32(_mm256_cvtps_epi32((__m256)v[0]), _mm256_cvtps_epi32((__m256)v[1])),
-        _mm256_packus_epi32(_mm256_cvtps_epi32((__m256)v[2]), _mm256_cvtps_epi32((__m256)v[3])));
+    __m256i first =
+        _mm256_packs_epi32(_mm256_cvtps_epi32((__m256)v[0]), _mm256_cvtps_epi32((__m256)v[1]));
+    __m256i second =
+        _mm256_packs_epi32(_mm256_cvtps_epi32((__m256)v[2]), _mm256_cvtps_epi32((__m256)v[3]));
+
+    return _mm256_max_epu8(_mm256_packus_epi16(first, second), _mm256_set1_epi8((char)low));
 }
 #endif
 
-/* ---- one output pixel ---- */
+/* ---- a row of outputs ---- */
 
-/* The requantised sums of the block that channel c begins, `n` channels of it, in the order of the lanes. tap[t]: channel 0
- * of tap t; those past the last may be any readable C bytes. */
-INLINE void filter_sums(vec v[4], const int8_filter *f, const uint8_t *const *tap, int64_t c,
-                        int64_t n, kd_requantise r, const int groups)
+/* A block of one output, from the order of the lanes to the channels' own. n: its channels that exist. */
+INLINE void store_block(char *to, const vec v[4], c_type type, int64_t n, float low)
 {
-    const char  *block  = filter_block(f, c);
-    const float *start  = (const float *)(block + groups * FILTER_BLOCK * 4);
-    const float *factor = start + FILTER_BLOCK, *offset = factor + FILTER_BLOCK;
+    float sorted[FILTER_BLOCK];
+    char  stored[FILTER_BLOCK * sizeof(float)];
 
-    for (int j = 0; j < 4; j++)
-        v[j] = load_f(start + j * LANES);
-    for (int g = 0; g < groups; g++, block += FILTER_BLOCK * 4, tap += 4) {
-        bytes x[4];
-
-        interleave(x, load_bytes(tap[0] + c, n), load_bytes(tap[1] + c, n),
-                   load_bytes(tap[2] + c, n), load_bytes(tap[3] + c, n));
-        for (int j = 0; j < 4; j++)
-            v[j] = dot(v[j], x[j], block + j * LANES * 4);
+    if (type == C_NUMBERS) {
+        store_bytes((uint8_t *)to, narrow(v, (int)low), n);
+        return;
     }
+    for (int64_t i = 0; i < FILTER_BLOCK; i++)
+        sorted[i] = ((const float *)v)[filter_lane(i)];
+    for (int64_t i = 0; i < FILTER_BLOCK; i += LANES)
+        if (type == C_BF16)
+            store_bf16((uint16_t *)stored + i, load_f(sorted + i));
+        else
+            store_f((float *)stored + i, load_f(sorted + i));
+    memcpy(to, stored, (size_t)(n * c_size_of(type)));
+}
+
+/* The sums of a strip. `at`: of its first pixel and of the block in the rows. The sizes are constants where this is inlined. */
+INLINE void strip_sums(vec acc[MOST_STRIP][4], const char *block, const uint8_t *const *row,
+                       int64_t at, int64_t C, const int kh, const int strip, const int groups)
+{
+    for (int i = 0; i < kh; i++)
+#pragma GCC unroll 2
+        for (int g = 0; g < groups; g++) {
+            const uint8_t *p = row[i] + at + 4 * g * C;
+            bytes          x[4];
+
+            interleave(x, load_bytes(p), load_bytes(p + C), load_bytes(p + 2 * C),
+                       load_bytes(p + 3 * C));
+#pragma GCC unroll 4
+            for (int o = 0; o < strip; o++)
+#pragma GCC unroll 4
+                for (int j = 0; j < 4; j++)
+                    acc[o][j] = dot(acc[o][j], x[j],
+                                    block + (((i * strip + o) * groups + g) * 4 + j) * LANES * 4);
+        }
+}
+
+/* The requantised block of an output. */
+INLINE void requantise_block(vec v[4], const float *factor, const float *offset, kd_requantise r,
+                             c_type type)
+{
+#pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
         v[j] = fma_v(sums_as_floats(v[j]), load_f(factor + j * LANES), load_f(offset + j * LANES));
-        v[j] = min_v(max_v(v[j], (vec){ 0 } + r.low), (vec){ 0 } + r.high);
+        v[j] = min_v(v[j], (vec){ 0 } + r.high);
+        if (type != C_NUMBERS) v[j] = max_v(v[j], (vec){ 0 } + r.low); /* else narrow() does it */
     }
 }
 
-/* A pixel's numbers, all channels. `groups` is a constant where this is inlined. */
-INLINE void filter_pixel(uint8_t *to, const int8_filter *f, const uint8_t *const *tap,
-                         kd_requantise r, const int groups)
+INLINE void filter_row_of(char *to, const int8_filter *f, const uint8_t *const *row, int64_t width,
+                          c_type type, kd_requantise r, const int kh, const int strip,
+                          const int groups, const int stride)
 {
-    vec     v[4];
-    int64_t c = 0;
+    int64_t size = c_size_of(type);
 
-    for (; c + FILTER_BLOCK <= f->C; c += FILTER_BLOCK) {
-        filter_sums(v, f, tap, c, FILTER_BLOCK, r, groups);
-        store_bytes(to + c, narrow(v), FILTER_BLOCK);
+    for (int64_t c = 0; c < f->C; c += FILTER_BLOCK) {
+        const char  *block = filter_block(f, c);
+        const float *start = (const float *)(block + kh * strip * groups * FILTER_BLOCK * 4);
+        int64_t      n     = f->C - c < FILTER_BLOCK ? f->C - c : FILTER_BLOCK;
+
+        for (int64_t x = 0; x < width; x += strip * f->pixels) {
+            vec acc[MOST_STRIP][4];
+
+#pragma GCC unroll 4
+            for (int o = 0; o < strip; o++)
+#pragma GCC unroll 4
+                for (int j = 0; j < 4; j++)
+                    acc[o][j] = load_f(start + j * LANES);
+            strip_sums(acc, block, row, x * stride * f->C + c, f->C, kh, strip, groups);
+            if (f->pixels > 1) n = f->C * (width - x < f->pixels ? width - x : f->pixels);
+#pragma GCC unroll 4
+            for (int o = 0; o < strip; o++) {
+                requantise_block(acc[o], start + FILTER_BLOCK, start + 2 * FILTER_BLOCK, r, type);
+                if (x + o < width)
+                    store_block(to + ((x + o) * f->C + c) * size, acc[o], type, n, r.low);
+            }
+        }
     }
-    if (c == f->C) return;
-    filter_sums(v, f, tap, c, f->C - c, r, groups);
-    store_bytes(to + c, narrow(v), f->C - c);
+}
+
+/* `width` outputs of one row, dense. row[i]: row i of the filter, from the first pixel that output 0 reads. */
+static void __attribute__((unused))
+filter_row(char *to, const int8_filter *f, const uint8_t *const *row, int64_t width, c_type type,
+           kd_requantise r)
+{
+    int64_t form = 1000 * f->kh + 100 * f->strip + 10 * f->groups + f->stride;
+
+    switch (type == C_NUMBERS ? form : 0) {
+    case 3211: filter_row_of(to, f, row, width, C_NUMBERS, r, 3, 2, 1, 1); break;
+    case 3111: filter_row_of(to, f, row, width, C_NUMBERS, r, 3, 1, 1, 1); break;
+    case 3112: filter_row_of(to, f, row, width, C_NUMBERS, r, 3, 1, 1, 2); break;
+    case 5421: filter_row_of(to, f, row, width, C_NUMBERS, r, 5, 4, 2, 1); break;
+    case 5222: filter_row_of(to, f, row, width, C_NUMBERS, r, 5, 2, 2, 2); break;
+    default:
+        filter_row_of(to, f, row, width, type, r, (int)f->kh, (int)f->strip, (int)f->groups,
+                      (int)f->stride);
+        break;
+    }
 }
 
 #endif

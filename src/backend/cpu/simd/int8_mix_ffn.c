@@ -1,15 +1,15 @@
 /* int8_mix_ffn.c - MIX_FFN of integers: out = fc2(gelu(dwconv3x3(fc1(x)))) + residual. x, the residual and out are f32 or
  * bf16; what is between are numbers on four grids. GELU is a table of 256 numbers.
  *
- * The rows (n,y) are divided over the threads. A thread goes by bands of rows: x in numbers, fc1 of the band's rows and of the
- * row above and below, the filter and the table, the product with W2. fc1's last two rows are kept for the next band.
- * packed: fc1 | filter | fc2 | the grids | what requantises | the table | a pixel of the padding. */
+ * The rows (n,y) are divided over the threads. A thread goes row by row: x in numbers; fc1 of the row below, into a
+ * ring of three padded rows; the filter and the table. The product with W2 is that of a band of rows.
+ * packed: fc1 | filter | fc2 | the grids | what requantises | the table. */
 #include "backend/cpu/simd/int8_filter.h"
 #include "backend/cpu/simd/int8_layer.h"
 
 enum { X, W1, B1, WD, BD, W2, B2, RESIDUAL, RANGES };
 enum { ON_X, ON_FC1, ON_FILTER, ON_GELU, GRIDS };
-enum { TAPS = 9, BAND_BYTES = 262144 };
+enum { RING = 3, BAND_BYTES = 131072 };
 
 typedef struct shape {
     int64_t N, H, W, C, F, O;
@@ -23,8 +23,8 @@ static shape shape_of(const kdas_node_desc *node)
                  .N = x[0], .H = x[1], .W = x[2], .C = x[3], .F = node->in[W1].dim[0], .O = node->out.dim[3]
     };
 
-    s.band = BAND_BYTES / (s.W * (2 * s.F + s.C)) - 2;
-    s.band = s.band < 2 ? 2 : s.band > s.H ? s.H : s.band;
+    s.band = BAND_BYTES / (s.W * s.F);
+    s.band = s.band < 1 ? 1 : s.band > s.H ? s.H : s.band;
     return s;
 }
 
@@ -33,7 +33,7 @@ typedef struct packed {
     int8_filter    filter;
     kd_grid       *grid; /* GRIDS of them */
     kd_requantise *to_numbers, *to_values;
-    uint8_t       *table, *outside;
+    uint8_t       *table;
 } packed;
 
 static size_t packed_layout(packed *p, const shape *s, void *memory)
@@ -41,35 +41,36 @@ static size_t packed_layout(packed *p, const shape *s, void *memory)
     void *at = memory;
 
     p->fc1        = int8_layer_at(&at, s->C, s->F);
-    p->filter     = int8_filter_at(&at, s->F, TAPS);
+    p->filter     = int8_filter_at(&at, s->F, 3, 3, 1);
     p->fc2        = int8_layer_at(&at, s->F, s->O);
     p->grid       = bump_alloc(&at, float_bytes(GRIDS * sizeof(kd_grid) / 4));
     p->to_numbers = bump_alloc(&at, float_bytes(4));
     p->to_values  = bump_alloc(&at, float_bytes(4));
     p->table      = bump_alloc(&at, 256);
-    p->outside    = bump_alloc(&at, float_bytes(s->F / 4 + 1));
     return (size_t)((char *)at - (char *)memory);
 }
 
 /* Scratch of a thread. */
 typedef struct scratch {
-    uint8_t *x;         /* numbers: (rows of the band, W, ldx)  */
-    uint8_t *hidden;    /* fc1: (band + 2, W, F)                */
-    uint8_t *activated; /* (band, W, ldf)                       */
-    float   *sums;      /* fc2: (TILE block, O) values          */
+    uint8_t *x;         /* a row in numbers, C rounded up to units   */
+    uint8_t *ring;      /* fc1: row y, with a pixel of padding before, is at (y mod RING) rows */
+    uint8_t *activated; /* (band, W, F)                              */
+    float   *sums;      /* fc2: (PIXELS, O) values                   */
+    int64_t  row_bytes;
 } scratch;
 
 enum { PIXELS = 4 * TILE_ROWS }; /* of a product with W2 whose values are added to the residual */
 
 INLINE int64_t row_stride(int64_t channels) { return round_up(channels, UNIT_DEPTH); }
 
-static size_t scratch_layout(scratch *t, const shape *s, void *memory)
+static size_t scratch_layout(scratch *t, const shape *s, const int8_filter *f, void *memory)
 {
     void *at = memory;
 
-    t->x         = bump_alloc(&at, float_bytes((s->band + 2) * s->W * row_stride(s->C) / 4 + 16));
-    t->hidden    = bump_alloc(&at, float_bytes((s->band + 2) * s->W * s->F / 4 + 16));
-    t->activated = bump_alloc(&at, float_bytes(s->band * s->W * row_stride(s->F) / 4 + 16));
+    t->row_bytes = filter_row_bytes(f, s->W);
+    t->x         = bump_alloc(&at, float_bytes(s->W * row_stride(s->C) / 4 + 16));
+    t->ring      = bump_alloc(&at, (size_t)(RING * t->row_bytes));
+    t->activated = bump_alloc(&at, float_bytes(s->band * s->W * s->F / 4 + 16));
     t->sums      = bump_alloc(&at, float_bytes(PIXELS * s->O));
     return (size_t)((char *)at - (char *)memory);
 }
@@ -82,8 +83,7 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
 
     plan->packed       = packed_layout(&p, &s, NULL);
     plan->pack_key     = 1;
-    plan->work_forward = scratch_layout(&t, &s, NULL) * (size_t)device->threads;
-    if (plan->work_forward < (size_t)(s.C + s.F)) plan->work_forward = (size_t)(s.C + s.F);
+    plan->work_forward = scratch_layout(&t, &s, &p.filter, NULL) * (size_t)device->threads;
     return KDAS_OK;
 }
 
@@ -103,7 +103,6 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
     int8_filter_fill(&p.filter, call->in[WD], call->in[BD], &g[ON_FC1], &g[ON_FILTER], call->work);
     int8_layer_fill(&p.fc2, call->in[W2], call->in[B2], s.F, 1, &g[ON_GELU], NULL, call->work);
     kd_gelu_table(p.table, &g[ON_FILTER], &g[ON_GELU]);
-    memset(p.outside, g[ON_FC1].zero, (size_t)s.F);
     return KDAS_OK;
 }
 
@@ -169,42 +168,41 @@ static void look_up(uint8_t *x, int64_t n, const uint8_t *table)
 /* ---- a band ---- */
 
 typedef struct band {
-    int64_t n, y0, y1;  /* image; the thread's rows of it   */
-    int64_t begin, end; /* of the band                     */
-    int64_t first;      /* of the rows in scratch->hidden  */
+    int64_t n, y0, y1;  /* image; the thread's rows of it */
+    int64_t begin, end; /* of the band                    */
+    int64_t next;       /* the first row that is not in the ring yet */
 } band;
 
-/* fc1 of rows y .. end-1 into the hidden rows. */
-static void run_fc1(const kdas_call *call, const shape *s, const packed *p, const scratch *t,
-                    const band *b, int64_t y, int64_t end)
+static uint8_t *ring_at(const scratch *t, int64_t y)
 {
-    int64_t pixels = (end - y) * s->W, at = (b->n * s->H + y) * s->W * s->C;
+    return t->ring + (y + RING) % RING * t->row_bytes;
+}
 
-    if (pixels <= 0) return;
-    to_numbers(t->x, call->in[X], at, pixels, s->C, row_stride(s->C), &p->grid[ON_X],
+/* fc1 of row y, into the ring. Outside of the image it is fc1's zero. */
+static void run_fc1(const kdas_call *call, const shape *s, const packed *p, const scratch *t,
+                    const band *b, int64_t y)
+{
+    int64_t  at = (b->n * s->H + y) * s->W * s->C;
+    uint8_t *to = ring_at(t, y);
+
+    if (y < 0 || y >= s->H) {
+        memset(to, p->grid[ON_FC1].zero, (size_t)t->row_bytes);
+        return;
+    }
+    to_numbers(t->x, call->in[X], at, s->W, s->C, row_stride(s->C), &p->grid[ON_X],
                call->node->in[X].dtype == KDAS_BF16);
-    int8_product(&p->fc1, pixels, t->x, row_stride(s->C), t->hidden + (y - b->first) * s->W * s->F,
-                 s->F, C_NUMBERS, *p->to_numbers, true);
+    int8_product(&p->fc1, s->W, t->x, row_stride(s->C), to + s->F, s->F, C_NUMBERS, *p->to_numbers,
+                 true);
 }
 
 /* The filter and GELU of row y. */
 static void run_filter(const shape *s, const packed *p, const scratch *t, const band *b, int64_t y)
 {
-    uint8_t *to = t->activated + (y - b->begin) * s->W * row_stride(s->F);
+    uint8_t       *to     = t->activated + (y - b->begin) * s->W * s->F;
+    const uint8_t *row[3] = { ring_at(t, y - 1), ring_at(t, y), ring_at(t, y + 1) };
 
-    for (int64_t x = 0; x < s->W; x++) {
-        const uint8_t *tap[12];
-        int            k = 0;
-
-        for (int64_t i = y - 1; i <= y + 1; i++)
-            for (int64_t j = x - 1; j <= x + 1; j++)
-                tap[k++] = i < 0 || i >= s->H || j < 0 || j >= s->W
-                               ? p->outside
-                               : t->hidden + ((i - b->first) * s->W + j) * s->F;
-        tap[9] = tap[10] = tap[11] = p->outside;
-        filter_pixel(to + x * row_stride(s->F), &p->filter, tap, *p->to_numbers, 3);
-    }
-    look_up(to, s->W * row_stride(s->F), p->table);
+    filter_row((char *)to, &p->filter, row, s->W, C_NUMBERS, *p->to_numbers);
+    look_up(to, s->W * s->F, p->table);
 }
 
 /* fc2 of the band, plus the residual. */
@@ -218,7 +216,7 @@ static void run_fc2(const kdas_call *call, const shape *s, const packed *p, cons
     for (int64_t i = 0; i < pixels; i += PIXELS) {
         int64_t n = pixels - i < PIXELS ? pixels - i : PIXELS, from = at + i * s->O;
 
-        int8_product(&p->fc2, n, t->activated + i * row_stride(s->F), row_stride(s->F), t->sums,
+        int8_product(&p->fc2, n, t->activated + i * s->F, s->F, t->sums,
                      s->O * (int64_t)sizeof(float), C_FLOATS, *p->to_values, true);
         for (int64_t k = 0; residual && k < n * s->O; k++)
             t->sums[k] += value_at(residual, from + k, half);
@@ -235,20 +233,14 @@ static void run_fc2(const kdas_call *call, const shape *s, const packed *p, cons
 static void run_rows(const kdas_call *call, const shape *s, const packed *p, const scratch *t,
                      band *b)
 {
+    b->next = b->y0 - 1;
     for (b->begin = b->y0; b->begin < b->y1; b->begin = b->end) {
-        int64_t first = b->begin > 0 ? b->begin - 1 : 0, known = first, last;
-
         b->end = b->y1 - b->begin < s->band ? b->y1 : b->begin + s->band;
-        last   = b->end < s->H ? b->end + 1 : s->H;
-        if (b->begin > b->y0) { /* rows begin - 1 and begin are there: the last two */
-            memmove(t->hidden, t->hidden + (first - b->first) * s->W * s->F,
-                    (size_t)(2 * s->W * s->F));
-            known = b->begin + 1;
-        }
-        b->first = first;
-        run_fc1(call, s, p, t, b, known, last);
-        for (int64_t y = b->begin; y < b->end; y++)
+        for (int64_t y = b->begin; y < b->end; y++) {
+            for (; b->next <= y + 1; b->next++)
+                run_fc1(call, s, p, t, b, b->next);
             run_filter(s, p, t, b, y);
+        }
         run_fc2(call, s, p, t, b);
     }
 }
@@ -262,11 +254,13 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     for (int i = 0; i < parts; i++) {
         packed  p;
         scratch t;
-        size_t  each = scratch_layout(&t, &s, NULL);
+        size_t  each;
         int64_t r = part_begin(s.N * s.H, i, parts), end = part_begin(s.N * s.H, i + 1, parts);
 
         packed_layout(&p, &s, call->packed);
-        scratch_layout(&t, &s, (char *)call->work + each * (size_t)i);
+        each = scratch_layout(&t, &s, &p.filter, NULL);
+        scratch_layout(&t, &s, &p.filter, (char *)call->work + each * (size_t)i);
+        memset(t.ring, p.grid[ON_FC1].zero, (size_t)(RING * t.row_bytes)); /* for the padding */
         while (r < end) {
             band    b    = { .n = r / s.H, .y0 = r % s.H };
             int64_t rows = s.H - b.y0 < end - r ? s.H - b.y0 : end - r;
