@@ -51,8 +51,6 @@ INLINE int8_filter int8_filter_at(void **at, int64_t C, int64_t kh, int64_t kw, 
     f.pixels = 1;
     if (stride == 1 && C <= FILTER_BLOCK / 2 && FILTER_BLOCK % C == 0)
         f.pixels = FILTER_BLOCK / C;
-    else if (kw == 3 && stride == 1)
-        f.strip = 2;
     else if (kw == 5)
         f.strip = stride == 1 ? 4 : stride == 2 ? 2 : 1;
     bump_alloc(at, (size_t)(ceil_div(C, FILTER_BLOCK) * filter_block_bytes(&f)));
@@ -226,15 +224,30 @@ INLINE void strip_sums(vec acc[MOST_STRIP][4], const char *block, const uint8_t 
         }
 }
 
+/* What requantises a block, in registers: stores of results might alias it in memory. */
+typedef struct block_scale {
+    vec factor[4], offset[4], low, high;
+} block_scale;
+
+INLINE block_scale load_scale(const float *factor, kd_requantise r)
+{
+    block_scale s = { .low = (vec){ 0 } + r.low, .high = (vec){ 0 } + r.high };
+
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        s.factor[j] = load_f(factor + j * LANES);
+        s.offset[j] = load_f(factor + FILTER_BLOCK + j * LANES);
+    }
+    return s;
+}
+
 /* The requantised block of an output. */
-INLINE void requantise_block(vec v[4], const float *factor, const float *offset, kd_requantise r,
-                             c_type type)
+INLINE void requantise_block(vec v[4], const block_scale *s, c_type type)
 {
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
-        v[j] = fma_v(sums_as_floats(v[j]), load_f(factor + j * LANES), load_f(offset + j * LANES));
-        v[j] = min_v(v[j], (vec){ 0 } + r.high);
-        if (type != C_NUMBERS) v[j] = max_v(v[j], (vec){ 0 } + r.low); /* else narrow() does it */
+        v[j] = min_v(fma_v(sums_as_floats(v[j]), s->factor[j], s->offset[j]), s->high);
+        if (type != C_NUMBERS) v[j] = max_v(v[j], s->low); /* else narrow() does it */
     }
 }
 
@@ -242,14 +255,15 @@ INLINE void filter_row_of(char *to, const int8_filter *f, const uint8_t *const *
                           c_type type, kd_requantise r, const int kh, const int strip,
                           const int groups, const int stride)
 {
-    int64_t size = c_size_of(type);
+    const int64_t size = c_size_of(type), C = f->C, pixels = f->pixels;
 
-    for (int64_t c = 0; c < f->C; c += FILTER_BLOCK) {
+    for (int64_t c = 0; c < C; c += FILTER_BLOCK) {
         const char  *block = filter_block(f, c);
         const float *start = (const float *)(block + kh * strip * groups * FILTER_BLOCK * 4);
-        int64_t      n     = f->C - c < FILTER_BLOCK ? f->C - c : FILTER_BLOCK;
+        block_scale  scale = load_scale(start + FILTER_BLOCK, r);
+        int64_t      n     = C - c < FILTER_BLOCK ? C - c : FILTER_BLOCK;
 
-        for (int64_t x = 0; x < width; x += strip * f->pixels) {
+        for (int64_t x = 0; x < width; x += strip * pixels) {
             vec acc[MOST_STRIP][4];
 
 #pragma GCC unroll 4
@@ -257,13 +271,13 @@ INLINE void filter_row_of(char *to, const int8_filter *f, const uint8_t *const *
 #pragma GCC unroll 4
                 for (int j = 0; j < 4; j++)
                     acc[o][j] = load_f(start + j * LANES);
-            strip_sums(acc, block, row, x * stride * f->C + c, f->C, kh, strip, groups);
-            if (f->pixels > 1) n = f->C * (width - x < f->pixels ? width - x : f->pixels);
+            strip_sums(acc, block, row, x * stride * C + c, C, kh, strip, groups);
+            if (pixels > 1) n = C * (width - x < pixels ? width - x : pixels);
 #pragma GCC unroll 4
             for (int o = 0; o < strip; o++) {
-                requantise_block(acc[o], start + FILTER_BLOCK, start + 2 * FILTER_BLOCK, r, type);
+                requantise_block(acc[o], &scale, type);
                 if (x + o < width)
-                    store_block(to + ((x + o) * f->C + c) * size, acc[o], type, n, r.low);
+                    store_block(to + ((x + o) * C + c) * size, acc[o], type, n, r.low);
             }
         }
     }
@@ -277,7 +291,6 @@ filter_row(char *to, const int8_filter *f, const uint8_t *const *row, int64_t wi
     int64_t form = 1000 * f->kh + 100 * f->strip + 10 * f->groups + f->stride;
 
     switch (type == C_NUMBERS ? form : 0) {
-    case 3211: filter_row_of(to, f, row, width, C_NUMBERS, r, 3, 2, 1, 1); break;
     case 3111: filter_row_of(to, f, row, width, C_NUMBERS, r, 3, 1, 1, 1); break;
     case 3112: filter_row_of(to, f, row, width, C_NUMBERS, r, 3, 1, 1, 2); break;
     case 5421: filter_row_of(to, f, row, width, C_NUMBERS, r, 5, 4, 2, 1); break;

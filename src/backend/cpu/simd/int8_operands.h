@@ -89,32 +89,36 @@ INLINE void store_bf16(uint16_t *p, vec v)
 #endif
 }
 
-/* The result of LANES accumulators of column j on. */
-INLINE vec requantised(const c_operand *c, int64_t j, vec acc)
-{
-    vec v = fma_v(sums_as_floats(acc), load_f(c->factor + j), load_f(c->offset + j));
-
-    return min_v(max_v(v, (vec){ 0 } + c->r.low), (vec){ 0 } + c->r.high);
-}
-
+/* All of the operand is in registers before the first store, which might alias it. */
 INLINE void store_tiles_as(const c_operand *c, const c_type type, const int rows, const int vecs,
                            vec acc[][2])
 {
+    vec     low = (vec){ 0 } + c->r.low, high = (vec){ 0 } + c->r.high;
+    char   *at = c->at;
+    int64_t ld = c->ld;
+
 #pragma GCC unroll 2
-    for (int j = 0; j < vecs; j++)
+    for (int j = 0; j < vecs; j++) {
+        vec factor = load_f(c->factor + j * LANES), offset = load_f(c->offset + j * LANES);
+
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
-            char *p = c->at + i * c->ld;
+            char *p = at + i * ld;
+            vec   v;
 
-            if (type == C_SUMS)
+            if (type == C_SUMS) {
                 store_f((float *)p + j * LANES, acc[i][j]);
-            else if (type == C_NUMBERS)
-                store_numbers((uint8_t *)p + j * LANES, requantised(c, j * LANES, acc[i][j]));
+                continue;
+            }
+            v = min_v(max_v(fma_v(sums_as_floats(acc[i][j]), factor, offset), low), high);
+            if (type == C_NUMBERS)
+                store_numbers((uint8_t *)p + j * LANES, v);
             else if (type == C_BF16)
-                store_bf16((uint16_t *)p + j * LANES, requantised(c, j * LANES, acc[i][j]));
+                store_bf16((uint16_t *)p + j * LANES, v);
             else
-                store_f((float *)p + j * LANES, requantised(c, j * LANES, acc[i][j]));
+                store_f((float *)p + j * LANES, v);
         }
+    }
 }
 
 INLINE void store_tiles(const c_operand *c, const int rows, const int vecs, vec acc[][2])
