@@ -46,7 +46,7 @@ struct kdas_context {
     kdas_dtype          type;        /* of networks' activations: KDAS_F32, _BF16 or _F16    */
     bool                tf32;        /* products of f32 round their factors                  */
     bool                host_memory; /* device memory can be read and written by the host    */
-    char                device_text[160];
+    char                device_text[256];
 };
 
 #endif
