@@ -17,10 +17,7 @@
 
 #define LIST  ".written-by-kdas"
 #define PLACE ".kdas-put-" /* and a process: a file that is not yet in its place */
-
-enum {
-    KEPT = 8
-}; /* contents of a name that are remembered: runs that were broken off leave more than one */
+#define KEPT  8 /* contents of a name that are remembered: runs that broke off leave several */
 
 /* What a file was like. */
 typedef struct stamp {
