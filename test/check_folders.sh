@@ -126,6 +126,20 @@ tables=(--weights "$tmp/kept.safetensors" --data "$tests")
 claim "a table does not replace the weights" ends 2 "would replace the weights" $e "${tables[@]}" --csv "$tmp/kept.safetensors"
 claim "which are as before" cmp "$tmp/kept.safetensors" "$tmp/made/best.safetensors"
 claim "two tables are two files" ends 2 "same file" $e "${tables[@]}" --csv "$tmp/t.csv" --per-image "$tmp/t.csv"
+ln -s "$tmp" "$tmp/here" && ln -s nowhere.csv "$tmp/dangling.csv" && ln -s dangling.csv "$tmp/twice.csv"
+for other in "$tmp/./t.csv" "$tmp//t.csv" "$tmp/here/t.csv" "$tmp/none/../t.csv" "$(realpath --relative-to=. "$tmp")/t.csv"; do
+    claim "two tables are two files: ${other#"$tmp"}" ends 2 "same file" $e "${tables[@]}" --csv "$tmp/t.csv" --per-image "$other"
+done
+echo kept >"$tmp/there.csv" && ln -s there.csv "$tmp/link.csv"
+claim "also one that is there, by a link" ends 2 "same file" $e "${tables[@]}" --csv "$tmp/there.csv" --per-image "$tmp/link.csv"
+claim "which stays" grep -qx kept "$tmp/there.csv"
+claim "a link to a file that is not there yet is that file" ends 2 "same file" $e "${tables[@]}" --csv "$tmp/nowhere.csv" \
+    --per-image "$tmp/twice.csv"
+claim "standard output has two names" ends 2 "same file" $e "${tables[@]}" --csv - --per-image /dev/stdout
+claim "two files are not one" ends 0 "" $e "${tables[@]}" --csv "$tmp/t1.csv" --per-image "$tmp/dangling.csv"
+claim "one is written through its links" exist "$tmp/t1.csv" "$tmp/nowhere.csv"
+claim "a table is no file of the report" ends 2 "file of the report" kdas-doctor --train "$tests" --csv "$tmp/page/../page/doctor.html" \
+    --report "$tmp/page"
 claim "so are findings and a list" ends 2 "two outputs" kdas-doctor --train "$tests" --csv "$tmp/t.csv" --keep "$tmp/t.csv"
 limited() ( mkdir -p "$tmp/limit" && ulimit -f 1000 && ends 1 "cannot write.*large" kdas-export --weights "$tmp/kept.safetensors" --out "$tmp/limit/m.onnx" )
 claim "a limit on the size of files is said" limited

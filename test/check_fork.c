@@ -105,6 +105,7 @@ static const kdas_maps       maps            = {
     CALL(model_export_onnx, kdas_model_export_onnx(p->rig.student, kd_test_path("student.onnx"), NULL))     \
     CALL(model_copy, kdas_model_copy(p->rig.student, p->rig.teacher))                                       \
     CALL(model_read, kdas_model_read(p->rig.student, 0, floats))                                            \
+    CALL(model_hash, kdas_model_hash(p->rig.student, &(uint64_t){ 0 }))                                     \
     CALL(model_write, kdas_model_write(p->rig.student, 0, floats))                                          \
     CALL(model_read_gradient, kdas_model_read_gradient(p->rig.student, 0, floats))                          \
     CALL(model_zero_gradients, kdas_model_zero_gradients(p->rig.student))                                   \

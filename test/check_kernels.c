@@ -206,10 +206,11 @@ END_TEST
 
 START_TEST(a_nan_is_not_lost)
 {
-    static const int32_t ops[]   = { KDAS_OP_GELU,      KDAS_OP_SIGMOID, KDAS_OP_SCALE,
-                                     KDAS_OP_SOFTMAX,   KDAS_OP_CENTER,  KDAS_OP_MEAN,
-                                     KDAS_OP_ABS,       KDAS_OP_SILU,    KDAS_OP_ELU,
-                                     KDAS_OP_LEAKY_RELU };
+    static const int32_t ops[]   = { KDAS_OP_GELU,       KDAS_OP_SIGMOID,    KDAS_OP_SCALE,
+                                     KDAS_OP_SOFTMAX,    KDAS_OP_CENTER,     KDAS_OP_MEAN,
+                                     KDAS_OP_ABS,        KDAS_OP_SILU,       KDAS_OP_ELU,
+                                     KDAS_OP_LEAKY_RELU, KDAS_OP_RELU,       KDAS_OP_RELU6,
+                                     KDAS_OP_POOL_MAX,   KDAS_OP_CHANNEL_MAX };
     kdas_device         *device  = kd_test_cpu_open(isas[_i], 1);
     kd_op_place          place   = { &kd_backend_cpu, device };
     kd_op_options        options = { .forward_only = true };
@@ -218,7 +219,7 @@ START_TEST(a_nan_is_not_lost)
         kd_op_case test = { .name       = "nan",
                             .op         = ops[i],
                             .attr.scale = { 2, 1 },
-                            .in         = { KD_TEST_OPERAND(1, 1, 1, 37) } };
+                            .in         = { KD_TEST_OPERAND(1, 2, 1, 37) } };
         kd_op_run  run;
 
         kd_assert_ok(kd_op_open(&run, &test, kd_test_cpu_kernel(&test), &place, &options));
@@ -252,6 +253,33 @@ START_TEST(a_nan_wins_its_window)
             ck_assert_int_eq(isnan(((float *)run.out)[c]) != 0, c == 5 || c == 36);
         kd_op_close(&run);
     }
+    kd_backend_cpu.close(device);
+}
+END_TEST
+
+/* Wherever it stands, over space and over channels; the first one receives the gradient. */
+START_TEST(a_nan_wins_over_space_and_over_channels)
+{
+    enum { C = 37, PIXELS = 3 };
+    kdas_device *device = kd_test_cpu_open(isas[_i], 1);
+    kd_op_place  place  = { &kd_backend_cpu, device };
+
+    for (int over = 0; over < 2; over++)
+        for (int at = 0; at < C * PIXELS; at++) {
+            const kd_op_case test = { .name  = "nan",
+                                      .op    = over ? KDAS_OP_CHANNEL_MAX : KDAS_OP_POOL_MAX,
+                                      .wants = 1,
+                                      .in    = { KD_TEST_OPERAND(1, PIXELS, 1, C) } };
+            kd_op_run        run;
+
+            kd_assert_ok(kd_op_open(&run, &test, kd_test_cpu_kernel(&test), &place, NULL));
+            run.in[0][at] = run.in[0][C * PIXELS - 1] = NAN;
+            kd_assert_ok(kd_op_forward(&run));
+            kd_assert_ok(kd_op_backward(&run));
+            ck_assert(isnan(((float *)run.out)[over ? at / C : at % C]));
+            ck_assert_float_eq(run.din[0][at], run.dout[over ? at / C : at % C]);
+            kd_op_close(&run);
+        }
     kd_backend_cpu.close(device);
 }
 END_TEST
@@ -428,6 +456,7 @@ static Suite *kernels_suite(void)
     tcase_add_loop_test(t, sigmoid_is_exact_to_rounding, 0, ISAS);
     tcase_add_loop_test(t, a_nan_is_not_lost, 0, ISAS);
     tcase_add_loop_test(t, a_nan_wins_its_window, 0, ISAS);
+    tcase_add_loop_test(t, a_nan_wins_over_space_and_over_channels, 0, ISAS);
     suite_add_tcase(suite, t);
 
     t = tcase_create("device");

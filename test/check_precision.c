@@ -102,6 +102,39 @@ START_TEST(a_limit_of_an_earlier_context_leaves_no_bf16)
 }
 END_TEST
 
+/* The last word of what a device's text says of oneDNN, which names its instruction set. */
+static void read_onednn(char word[16], const kdas_context *ctx)
+{
+    char        text[128];
+    const char *begin = strstr(kdas_context_device(ctx), "oneDNN ");
+
+    ck_assert_ptr_nonnull(begin);
+    snprintf(text, sizeof text, "%.*s", (int)strcspn(begin, ","), begin);
+    snprintf(word, 16, "%s", strrchr(text, ' ') + 1);
+}
+
+/* The bits of two contexts of one limit differ where oneDNN differs: their texts say it. */
+START_TEST(the_device_says_what_onednn_uses)
+{
+    static const char *const limits[] = { "avx2", "plain" };
+    const char              *limit    = limits[_i % 2];
+    bool                     wide     = _i & 2; /* the first context has no limit */
+    kdas_context            *first    = make(wide ? NULL : limit, KDAS_PRECISION_F32);
+    kdas_context            *later    = make(wide ? limit : NULL, KDAS_PRECISION_F32);
+    char                     own[32], words[2][16];
+
+    snprintf(own, sizeof own, ", %s, ", limit);
+    ck_assert_ptr_nonnull(strstr(kdas_context_device(wide ? later : first), own));
+    read_onednn(words[0], first);
+    read_onednn(words[1], later);
+    ck_assert_str_eq(words[0], words[1]);
+    if (!wide) ck_assert_str_eq(words[0], limit);
+    if (wide && __builtin_cpu_supports("avx512f")) ck_assert_str_ne(words[1], limit);
+    kdas_context_destroy(later);
+    kdas_context_destroy(first);
+}
+END_TEST
+
 /* The same limit from oneDNN's own variable. */
 START_TEST(a_limit_of_the_environment_leaves_no_bf16)
 {
@@ -388,6 +421,7 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_test(t, where_it_cannot_be_had_it_is_refused_or_replaced);
     tcase_add_loop_test(t, a_limit_of_an_earlier_context_leaves_no_bf16, 0, 8);
+    tcase_add_loop_test(t, the_device_says_what_onednn_uses, 0, 4);
     tcase_add_loop_test(t, a_limit_of_the_environment_leaves_no_bf16, 0, 2);
     tcase_add_loop_test(t, a_limit_of_a_later_context_takes_no_bf16_away, 0, 2);
     tcase_add_test(t, what_only_other_devices_have_is_refused_by_name);

@@ -130,6 +130,16 @@ lies() # figures that cannot be: they are measured again
     ends 0 "" $d "${run[@]}" --out "$tmp/lies" --max-steps 6 --resume && ! grep -q "nan" "$tmp/lies/figures.txt"
 }
 claim "figures that cannot be are measured again" lies
+other_teacher() # under the path of before: a finished training was guided by another one
+{
+    local guided=(--data "$data" --teacher polyp_pvt_b0 --teacher-weights "$tmp/guide.safetensors" "${small[@]}" --val-fraction 0
+        --pictures 0 --max-steps 2 --out "$tmp/guided")
+    cp "$demo/teacher/best.safetensors" "$tmp/guide.safetensors" && ends 0 "" $d "${guided[@]}" &&
+        ends 0 "" $d "${guided[@]}" --resume && grep -q "teacher [0-9a-f]\{16\}" "$tmp/guided/figures.txt" || return 1
+    cp "$tmp/guided/best.safetensors" "$tmp/guide.safetensors" # the same network, other values
+    ends 1 "teacher" $d "${guided[@]}" --resume
+}
+claim "a finished training is not taken for one of another teacher" other_teacher
 begins_anew() # a run without a checkpoint: the best weights of before have another name
 {
     cp "$tmp/cut/best.safetensors" "$tmp/best" && rm "$tmp/cut/last.kdas" "$tmp/cut/figures.txt" || return 1
@@ -148,8 +158,8 @@ claim "a pipe in the place of a file is not waited for" pipes
 others_list() # says that files outside of the folder were the program's
 {
     mkdir -p "$tmp/theirs/data/TrainDataset" && echo precious >"$tmp/victim" || return 1
-    echo "18446744073709551615 0000000000000000 ../../../victim" >"$tmp/theirs/data/TrainDataset/.written-by-kdas"
-    echo "18446744073709551615 0000000000000000 $tmp/victim" >>"$tmp/theirs/data/TrainDataset/.written-by-kdas"
+    echo "9 8b36f7d29e1eb0df ../../../victim" >"$tmp/theirs/data/TrainDataset/.written-by-kdas"
+    echo "9 8b36f7d29e1eb0df $tmp/victim" >>"$tmp/theirs/data/TrainDataset/.written-by-kdas"
     ends 0 "" $d --demo --out "$tmp/theirs" --scenes 8 --test-scenes 0 --teacher-scenes 8 --teacher polyp_pvt_b0 --teacher-epochs 1 \
         --epochs 1 --max-steps 1 --pictures 0 "${small[@]}" && [ -s "$tmp/victim" ]
 }

@@ -91,6 +91,33 @@ claim "a mask that was corrected by hand stays" fails "again/scene00000_mask.png
 claim "with its bits" cmp "$scenes/scene00003.png" "$tmp/again/scene00000_mask.png"
 claim "it is replaced where that is meant" ends 0 "" $s "${seg_again[@]}" --force
 claim "from then on it is the program's own" ends 0 "" $s "${seg_again[@]}"
+begun() # a list that names a file before it was written is no proof that the file is the program's
+{
+    rm -rf "$tmp/begun" && mkdir "$tmp/begun" || return 1
+    cp "$scenes/scene00003.png" "$tmp/begun/scene00000_mask.png"
+    echo "18446744073709551615 0000000000000000 scene00000_mask.png" >"$tmp/begun/.written-by-kdas"
+    fails "begun/scene00000_mask.png.*--force" $s "${net[@]}" --quiet --out "$tmp/begun" "$scenes/scene00000.png" &&
+        cmp "$scenes/scene00003.png" "$tmp/begun/scene00000_mask.png"
+}
+claim "a file of others that a list only names stays" begun
+leftover() # of a process that is gone; of one that lives
+{
+    local gone
+    gone=$(bash -c 'echo $$')
+    touch "$tmp/again/.kdas-put-$gone.png" "$tmp/again/.kdas-put-$$.png"
+    ends 0 "" $s "${seg_again[@]}" && [ ! -e "$tmp/again/.kdas-put-$gone.png" ] && [ -e "$tmp/again/.kdas-put-$$.png" ] &&
+        rm "$tmp/again/.kdas-put-$$.png" && [ "$(find "$tmp/again" -name '.kdas-put*' | wc -l)" = 0 ]
+}
+claim "what killed runs have left beside the pictures is removed" leftover
+linked() # a picture whose place is a link: where it leads is written to; its rights stay
+{
+    mkdir -p "$tmp/far" && mv "$tmp/again/scene00001_mask.png" "$tmp/far/mask.png" && chmod 640 "$tmp/far/mask.png" || return 1
+    ln -s "$tmp/far/mask.png" "$tmp/again/scene00001_mask.png" && chmod 604 "$tmp/again/scene00000_mask.png" || return 1
+    ends 0 "" $s "${seg_again[@]}" --threshold 0.3 && [ -L "$tmp/again/scene00001_mask.png" ] &&
+        [ "$(stat -c %a "$tmp/far/mask.png" "$tmp/again/scene00000_mask.png" | xargs)" = "640 604" ] &&
+        ends 0 "" $s "${seg_again[@]}"
+}
+claim "a picture is written through a link and keeps its rights" linked
 mkdir "$tmp/listed" && mkfifo "$tmp/listed/.written-by-kdas"
 claim "a pipe in the place of the list is not waited for" fails "cannot read '.*written-by-kdas'" $s "${net[@]}" --quiet \
     --out "$tmp/listed" "$scenes/scene00000.png"

@@ -49,7 +49,8 @@ KDAS_API void kdas_onnx_options_init(kdas_onnx_options *options, size_t size);
  * may be NULL (defaults). The file appears in one step; on failure what was at `path` is unchanged.
  * The model is not changed; do not use it in another thread meanwhile. KDAS_EINVAL (range; a
  * sigmoid of features; an op without a form in ONNX; a file over 2 GiB), KDAS_ESHAPE (a size that
- * the network does not take), KDAS_EIO, KDAS_ENOMEM. Since 0.4. */
+ * the network does not take), KDAS_ENUMERIC (a weight is not finite), KDAS_EIO, KDAS_ENOMEM.
+ * Since 0.4. */
 KDAS_API kdas_status kdas_model_export_onnx(const kdas_model *model, const char *path,
                                             const kdas_onnx_options *options);
 KDAS_END

@@ -33,7 +33,8 @@ KDAS_API void kdas_segmenter_options_init(kdas_segmenter_options *options, size_
  * it; new weights of the model take effect at once. The call runs the model, so an earlier forward
  * can no longer get its backward. A warning is logged if size or normalisation are not those that
  * the weights were trained for (kdas_model_fact; since 0.4). KDAS_EINVAL (a model without
- * one-channel maps, range), KDAS_ESHAPE (sides not divisible by 32), KDAS_ENOMEM. Since 0.1. */
+ * one-channel maps, range), KDAS_ESHAPE (sides not divisible by 32), KDAS_ENUMERIC (since 0.4: a
+ * weight is not finite; the message names its tensor), KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_segmenter_create(kdas_segmenter **out, kdas_model *model,
                                            const kdas_segmenter_options *options);
 /* NULL is fine. Since 0.1. */
@@ -51,8 +52,9 @@ KDAS_API kdas_status kdas_segmenter_get_options(const kdas_segmenter   *segmente
  * network's size as by kdas_batch_set(); grey fills all three colours. A YUV frame gives the same
  * bits as its RGB8 pixels (kdas_view_convert); rows are converted while resizing.
  * Errors of each call: KDAS_EINVAL, KDAS_ESHAPE (the frame does not have the stated size),
- * KDAS_ENUMERIC (the weights give NaN), KDAS_ECANCELLED, KDAS_EBACKEND, and KDAS_ENOMEM if no frame
- * size was stated. On failure `out` and the state kept from past frames are unchanged. */
+ * KDAS_ENUMERIC (a weight is not finite, or the network gives logits that are not), KDAS_ECANCELLED,
+ * KDAS_EBACKEND, and KDAS_ENOMEM if no frame size was stated. On failure `out` and the state kept
+ * from past frames are unchanged. */
 
 /* Logits at the frame's size: the network's answer (P1 + P2; kdas_model_answer), resized (bilinear,
  * half-pixel), as height x width floats. KDAS_EINVAL and others, see above. Since 0.1. */

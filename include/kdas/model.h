@@ -141,7 +141,8 @@ KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
 KDAS_API kdas_status kdas_model_load(kdas_model *model, const char *path,
                                      const kdas_load_options *options);
 /* Save as safetensors, atomically, with the facts (see below). PyTorch loads the file with
- * load_state_dict. KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
+ * load_state_dict. KDAS_EIO, KDAS_ENOMEM; KDAS_ENUMERIC (since 0.4): a value that
+ * kdas_model_load() would refuse, which the message names; the old file stays. Since 0.1. */
 KDAS_API kdas_status kdas_model_save(const kdas_model *model, const char *path);
 /* Copy all values and facts of `from` to `to`, a model of the same name. KDAS_EINVAL, KDAS_ENOMEM.
  * Since 0.1. */
@@ -269,6 +270,10 @@ KDAS_API int32_t kdas_model_find(const kdas_model *model, const char *name);
  * that is not 0 to 2^53). Since 0.1. */
 KDAS_API kdas_status kdas_model_read(const kdas_model *model, int32_t i, float *to);
 KDAS_API kdas_status kdas_model_write(kdas_model *model, int32_t i, const float *from);
+/* *hash: of the names, shapes and values of all tensors, in order. Two models of equal hash compute
+ * the same; a run keeps that of its teacher (kdas_train). On failure *hash is unchanged.
+ * KDAS_EINVAL (NULL), KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_model_hash(const kdas_model *model, uint64_t *hash);
 /* Copy the accumulated gradient. KDAS_EINVAL, KDAS_ESTATE (not trainable). Since 0.1. */
 KDAS_API kdas_status kdas_model_read_gradient(const kdas_model *model, int32_t i, float *to);
 /* Set all gradients to zero. KDAS_EINVAL, KDAS_ESTATE (not trainable). Since 0.1. */
@@ -297,7 +302,10 @@ KDAS_API kdas_status kdas_model_check_size(const kdas_model *model, int64_t heig
  * Outputs: valid until the model runs again, keeps another tap, or reallocates for a larger size. A
  * forward refused for its arguments leaves the previous outputs. One that fails later leaves no
  * outputs; in TRAIN mode, statistics and random state are then unchanged.
- * KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.1. */
+ * Weights (since 0.4): a NaN or an infinity in a tensor that ops read is KDAS_ENUMERIC, and the
+ * message names the tensor. They are looked at once after a change: in INFER mode after any, in the
+ * others after any but an optimizer's update, whose gradients were looked at.
+ * KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED, KDAS_ENUMERIC. Since 0.1. */
 KDAS_API kdas_status kdas_model_forward(kdas_model *model, kdas_mode mode, kdas_batch *batch);
 /* Number of outputs, shallow to deep; known before the first forward (NULL: 0). Segmentation
  * networks have "P1", "P2" ... (N,H,W,1), pvt_v2 "x1" to "x4". Since 0.1. */

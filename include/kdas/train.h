@@ -100,7 +100,8 @@ KDAS_API void kdas_run_folder_destroy(kdas_run_folder *folder);
  *
  * Cancelling the context, or a non-zero result of the callback, finishes the step, saves, and
  * returns KDAS_ECANCELLED unless the run was complete. A resume continues with the same bits as an
- * unbroken run. A NaN loss returns KDAS_ENUMERIC; the files stay as of the last good checkpoint.
+ * unbroken run. A loss or a weight that is not finite returns KDAS_ENUMERIC; the files stay as of
+ * the last good checkpoint.
  * KDAS_EIO before the first step: `out` cannot be created or written. KDAS_ESTATE (since 0.4):
  * another run writes into `out` (kdas_run_folder_open), before the first step, or, if `out` was
  * removed or renamed and made anew, at the next file. A call that fails before its first last.kdas
@@ -113,9 +114,9 @@ KDAS_API kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader,
 /* Segment the first `limit` frames of `dataset` (0: all) and add them to `evaluator`. Each frame is
  * run alone at the network's height x width, and its metrics are computed at the frame's own size.
  * Both 0 (since 0.4): the size that the weights were trained for, as kdas_segmenter_options has it.
- * KDAS_EINVAL (a model without maps), KDAS_ESHAPE (sides), KDAS_ENUMERIC, KDAS_ECANCELLED; the
- * message names the frame. On failure no frame is added: here and below, the call sets the
- * evaluator's mark (kdas_evaluator_mark). Since 0.1. */
+ * KDAS_EINVAL (a model without maps), KDAS_ESHAPE (sides), KDAS_ENUMERIC (a weight or a logit is
+ * not finite), KDAS_ECANCELLED; the message names the frame, or the tensor. On failure no frame is
+ * added: here and below, the call sets the evaluator's mark (kdas_evaluator_mark). Since 0.1. */
 KDAS_API kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model,
                                    kdas_dataset *dataset, int64_t height, int64_t width,
                                    int64_t limit);

@@ -48,7 +48,7 @@ struct kdas_context {
     bool                integer; /* inference of models on grids computes with integers   */
     bool                tf32;        /* products of f32 round their factors                  */
     bool                host_memory; /* device memory can be read and written by the host    */
-    char                device_text[160];
+    char                device_text[256];
 };
 
 #endif

@@ -9,35 +9,6 @@
 
 /* ---- what defines a run ---- */
 
-/* A hash of names, shapes and values. */
-static kdas_status hash_model(uint64_t *out, const kdas_model *model)
-{
-    kdas_context *ctx   = kdas_model_context(model);
-    uint64_t      hash  = 0;
-    float        *value = NULL;
-    size_t        room  = 0;
-    kdas_status   st    = KDAS_OK;
-    const char   *name;
-    int64_t       dims[4];
-    int32_t       rank;
-
-    for (int32_t i = 0; (name = kdas_model_tensor(model, i, &rank, dims, NULL)); i++) {
-        size_t count = 1;
-
-        for (int32_t k = 0; k < rank; k++)
-            count *= (size_t)dims[k];
-        KD_TRY(kd_grow(ctx, (void **)&value, &room, count, sizeof *value));
-        KD_TRY(kdas_model_read(model, i, value));
-        hash = kd_mix64(hash ^ kd_hash64(name));
-        hash = kd_mix64(hash ^ kd_hash_bytes(dims, (size_t)rank * sizeof *dims));
-        hash = kd_mix64(hash ^ kd_hash_bytes(value, count * sizeof *value));
-    }
-    *out = hash;
-done:
-    kd_free(ctx, value);
-    return st;
-}
-
 bool kd_train_reads_teacher(const kdas_distiller *d, const kdas_dataset *frames)
 {
     const kdas_loss *loss = kdas_distiller_loss(d);
@@ -58,7 +29,7 @@ static kdas_status add_teacher(kd_facts *facts, const kdas_distiller *d, const k
         kd_fact_text(facts, "run.teacher_values", "none");
         return KDAS_OK;
     }
-    KD_RETURN(hash_model(&hash, teacher));
+    KD_RETURN(kdas_model_hash(teacher, &hash));
     kd_fact_text(facts, "run.teacher", kdas_model_network(teacher));
     kd_fact_whole(facts, "run.teacher_values", hash, 16);
     return KDAS_OK;

@@ -237,5 +237,6 @@ kdas_status kdas_model_export_onnx(const kdas_model *m, const char *path,
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_onnx_options"));
     settle_size(&o, m);
     KD_RETURN(check_options(m, &o));
+    KD_RETURN(kd_params_check(m->params, m->def->name, false));
     return export(m, path, &o);
 }

@@ -2,30 +2,14 @@
  * of 16 floats. The gaps stay zero, so that passes over a whole block (AdamW, norms, zeroing)
  * may include them. */
 #include <math.h>
-#include <pthread.h>
 #include <string.h>
 #include "base/parallel.h"
 #include "base/process.h"
 #include "graph/device.h"
-#include "graph/param.h"
+#include "graph/param_inside.h"
 #include "graph/profile.h"
 
 #define ALIGN_FLOATS (KDAS_ALIGNMENT / (int64_t)sizeof(float))
-
-struct kd_params {
-    kdas_context    *ctx;
-    kd_param_entry **entry;
-    size_t           count, capacity;
-    bool             sealed;
-    int64_t          trainable, running, total; /* elements, including gaps */
-    float           *values, *grads;
-    uint64_t         version, stats_version;
-    uint64_t         seed; /* of the entries that are undrawn */
-    pthread_mutex_t  drawing;
-    bool             undrawn; /* any entry; read and written atomically */
-    struct kd_pack  *packs;
-    bool             spoilt; /* the gradients are incomplete: see kd_params_spoil_grads() */
-};
 
 kdas_status kd_params_create(kd_params **out, kdas_context *ctx)
 {
@@ -52,6 +36,7 @@ void kd_params_destroy(kd_params *p)
         destroy_entry(p->ctx, p->entry[i]);
     kd_device_free(p->ctx, p->values);
     kd_device_free(p->ctx, p->grads);
+    kd_device_free(p->ctx, p->squares);
     if (!kd_is_inherited(p->ctx)) pthread_mutex_destroy(&p->drawing);
     kd_free(p->ctx, p->entry);
     kd_free(p->ctx, p);
@@ -256,7 +241,12 @@ float  *kd_params_values(kd_params *p)
 }
 float   *kd_params_grads(kd_params *p) { return p->grads; }
 uint64_t kd_params_version(const kd_params *p) { return p->version; }
-void     kd_params_touch(kd_params *p) { p->version++; }
+void     kd_params_touch_update(kd_params *p) { p->version++; }
+void     kd_params_touch(kd_params *p)
+{
+    p->version++;
+    p->given++;
+}
 uint64_t kd_params_stats_version(const kd_params *p) { return p->stats_version; }
 void     kd_params_touch_stats(kd_params *p) { p->stats_version++; }
 

@@ -78,9 +78,16 @@ float *kd_params_grads(
 /* Increased when values change, so that kernels repack their copies. */
 uint64_t kd_params_version(const kd_params *p);
 void     kd_params_touch(kd_params *p);
+void     kd_params_touch_update(kd_params *p); /* the same, by an update of finite gradients */
 /* The same for the buffers only. A training forward changes them. */
 uint64_t kd_params_stats_version(const kd_params *p);
 void     kd_params_touch_stats(kd_params *p);
+
+/* KDAS_ENUMERIC, with the names of the network and of the tensor, where a value that ops read is not
+ * finite. Values are looked at once after each change, other calls cost nothing. `training`: those
+ * that updates and training forwards have made since are not looked at, since the gradients and the
+ * loss of a step are. (param_check.c) */
+kdas_status kd_params_check(kd_params *p, const char *network, bool training);
 
 /* Set all gradients to zero. `label` is the row's name in the profile. */
 kdas_status kd_params_zero_grads(kd_params *p, const char *label);

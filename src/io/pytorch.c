@@ -200,7 +200,7 @@ static kdas_status place_entries(kd_pytorch *pt, const char *folder, size_t leng
     for (size_t i = 0; i < pt->storages; i++) {
         kd_pt_storage      *s = &pt->storage[i];
         const kd_zip_entry *e;
-        int n = snprintf(name, sizeof name, "data/%.*s", (int)KD_MIN(s->length, 500), s->key);
+        int                 n = snprintf(name, sizeof name, "data/%.*s", (int)s->length, s->key);
 
         e = entry_in(pt, folder, length, name, (size_t)n);
         if (!e)

@@ -10,6 +10,7 @@
 
 #define KD_PT_MAX_DEPTH 4 /* dictionaries inside each other that are searched */
 #define KD_PT_MAX_SETS  64
+#define KD_PT_MAX_KEY   100 /* bytes of a storage's key, a number: keys are compared very often */
 
 typedef struct kd_pytorch kd_pytorch;
 

@@ -47,6 +47,7 @@ struct kd_pytorch {
     size_t               tensors, name_bytes; /* of all sets */
     const kd_pt_storage *unpacked; /* what `content` holds: the last packed storage that was read */
     unsigned char       *content;
+    uint64_t             work; /* of the search: pairs of dictionaries, and bytes of names */
 };
 
 /* List the storages that the pickle names, by key, without places. */

@@ -77,7 +77,7 @@ static bool take_storage_id(const kd_pickle *p, uint32_t item, storage_id *out)
     view      = kd_pickle_element(p, id, 5);
     if (kd_pickle_kind_of(p, view) == KD_PICKLE_TUPLE)
         kd_pickle_whole(p, kd_pickle_element(p, view, 1), &out->view);
-    return out->key && out->view >= 0;
+    return out->key && out->length <= KD_PT_MAX_KEY && out->view >= 0;
 }
 
 static int compare_keys(const kd_pt_storage *x, const kd_pt_storage *y)
@@ -270,23 +270,42 @@ static kdas_status take_tensor(const kd_pytorch *pt, kd_pt_tensor *t, uint32_t i
 
 /* ---- Dictionaries ---------------------------------------------------------------------------- */
 
+/* What was done with an item: a pickle can name one in a million places, and it is done once. */
+enum {
+    SEEN       = 1, /* searched as a dictionary           */
+    WALKED     = 2, /* its cells were gone through, as pairs */
+    NOTED      = 4, /* they were, as a module's state     */
+    NAME_KNOWN = 8, /* whether it can name a tensor       */
+    NAME_GOOD  = 16 /* it can                             */
+};
+
+typedef struct search {
+    kd_pytorch    *pt;
+    unsigned char *done;        /* by item */
+    char           module[256]; /* the class of a module that was found; empty: none */
+} search;
+
 /* Go through the pairs of a dictionary, or of an object that behaves like one: cells with keys, or,
  * of an OrderedDict of Python 2, a list of pairs as its argument. */
 typedef struct pairs {
+    search          *s;
     const kd_pickle *p;
+    uint32_t         of; /* the item that has the cells */
     uint32_t         at;
     bool             listed;
 } pairs;
 
-static pairs pairs_of(const kd_pickle *p, uint32_t item)
+static pairs pairs_of(search *s, uint32_t item)
 {
-    kd_pickle_kind kind = kd_pickle_kind_of(p, item);
-    pairs          it   = { .p = p };
+    const kd_pickle *p    = s->pt->pickle;
+    kd_pickle_kind   kind = kd_pickle_kind_of(p, item);
+    pairs            it   = { .s = s, .p = p, .of = item };
 
     if (kind != KD_PICKLE_DICT && kind != KD_PICKLE_OBJECT) return it;
     it.at = kd_pickle_first(p, item);
     if (!it.at && kd_pickle_is_global(p, kd_pickle_callable(p, item), "collections.OrderedDict")) {
-        it.at     = kd_pickle_first(p, kd_pickle_element(p, kd_pickle_args(p, item), 0));
+        it.of     = kd_pickle_element(p, kd_pickle_args(p, item), 0);
+        it.at     = kd_pickle_first(p, it.of);
         it.listed = true;
     }
     return it;
@@ -295,6 +314,7 @@ static pairs pairs_of(const kd_pickle *p, uint32_t item)
 static bool next_pair(pairs *it, uint32_t *key, uint32_t *item)
 {
     if (!it->at) return false;
+    it->s->pt->work++;
     *key  = kd_pickle_key(it->p, it->at);
     *item = kd_pickle_item(it->p, it->at);
     if (it->listed) {
@@ -305,13 +325,21 @@ static bool next_pair(pairs *it, uint32_t *key, uint32_t *item)
     return true;
 }
 
-/* The text of a key that can name a tensor, or NULL. */
-static const char *name_of(const kd_pickle *p, uint32_t key, size_t *length)
+static bool can_name(const char *text, size_t n)
 {
-    const char *text = kd_pickle_text(p, key, length);
-    size_t      n    = *length;
+    return n > 0 && n < 4096 && !memchr(text, 0, n) && kd_st_is_utf8(text, n);
+}
 
-    return text && n > 0 && n < 4096 && !memchr(text, 0, n) && kd_st_is_utf8(text, n) ? text : NULL;
+/* The text of a key that can name a tensor, or NULL. */
+static const char *name_of(search *s, uint32_t key, size_t *length)
+{
+    const char *text = kd_pickle_text(s->pt->pickle, key, length);
+
+    if (text && !(s->done[key] & NAME_KNOWN)) {
+        s->pt->work += *length;
+        s->done[key] |= NAME_KNOWN | (can_name(text, *length) ? NAME_GOOD : 0);
+    }
+    return text && s->done[key] & NAME_GOOD ? text : NULL;
 }
 
 static int by_name(const void *a, const void *b)
@@ -336,25 +364,24 @@ static void sort_set(kd_pt_set *set)
     set->count = kept;
 }
 
-static kdas_status fill_set(kd_pytorch *pt, kd_pt_set *set, uint32_t dict)
+static kdas_status fill_set(search *s, kd_pt_set *set, uint32_t dict)
 {
-    const kd_pickle *p  = pt->pickle;
-    pairs            it = pairs_of(p, dict);
-    char            *to = set->names;
-    uint32_t         key, item;
+    pairs    it = pairs_of(s, dict);
+    char    *to = set->names;
+    uint32_t key, item;
 
     while (next_pair(&it, &key, &item)) {
         size_t        n    = 0;
-        const char   *name = name_of(p, key, &n);
+        const char   *name = name_of(s, key, &n);
         kd_pt_tensor *t    = &set->tensor[set->count];
 
-        if (!name || !is_tensor(p, item)) continue;
+        if (!name || !is_tensor(it.p, item)) continue;
         memcpy(to, name, n);
         to[n]        = 0;
         t->base.name = to;
         t->order     = (uint32_t)set->count;
         to += n + 1;
-        KD_RETURN(take_tensor(pt, t, item));
+        KD_RETURN(take_tensor(s->pt, t, item));
         set->count++;
     }
     sort_set(set);
@@ -362,10 +389,10 @@ static kdas_status fill_set(kd_pytorch *pt, kd_pt_set *set, uint32_t dict)
 }
 
 /* Add a set for the `count` tensors of a dictionary. */
-static kdas_status add_set(kd_pytorch *pt, uint32_t dict, const char *name, size_t count,
-                           size_t bytes)
+static kdas_status add_set(search *s, uint32_t dict, const char *name, size_t count, size_t bytes)
 {
-    kd_pt_set *set;
+    kd_pytorch *pt = s->pt;
+    kd_pt_set  *set;
 
     pt->tensors += count;
     pt->name_bytes += bytes;
@@ -378,24 +405,20 @@ static kdas_status add_set(kd_pytorch *pt, uint32_t dict, const char *name, size
     set->names  = kd_alloc(pt->ctx, bytes);
     set->tensor = kd_calloc(pt->ctx, count, sizeof *set->tensor);
     if (!set->name || !set->names || !set->tensor) return KDAS_ENOMEM;
-    return fill_set(pt, set, dict);
+    return fill_set(s, set, dict);
 }
 
 /* ---- The search ------------------------------------------------------------------------------ */
-
-typedef struct search {
-    kd_pytorch *pt;
-    bool       *seen;        /* by item */
-    char        module[256]; /* the class of a module that was found; empty: none */
-} search;
 
 /* A module's state has its parameters and its modules by name. */
 static void note_module(search *s, uint32_t item)
 {
     const kd_pickle *p     = s->pt->pickle;
     uint32_t         type  = kd_pickle_callable(p, item), key, value;
-    pairs            state = pairs_of(p, kd_pickle_state(p, item));
+    pairs            state = pairs_of(s, kd_pickle_state(p, item));
 
+    if (s->done[state.of] & NOTED) return;
+    s->done[state.of] |= NOTED;
     while (!*s->module && next_pair(&state, &key, &value)) {
         if (!kd_pickle_is_text(p, key, "_modules")) continue;
         if (kd_pickle_kind_of(p, type) == KD_PICKLE_PERSISTENT) /* older files keep its source */
@@ -411,24 +434,26 @@ static void note_module(search *s, uint32_t item)
 static kdas_status walk(search *s, uint32_t dict, const char *path, int depth)
 {
     const kd_pickle *p     = s->pt->pickle;
-    pairs            it    = pairs_of(p, dict);
+    pairs            it    = pairs_of(s, dict);
     size_t           count = 0, bytes = 0, n = 0;
     uint32_t         key, item;
     char             inner[256];
 
-    if (s->seen[dict]) return KDAS_OK;
-    s->seen[dict] = true;
+    if (s->done[dict] & SEEN) return KDAS_OK;
+    s->done[dict] |= SEEN;
     if (kd_pickle_kind_of(p, dict) == KD_PICKLE_OBJECT) note_module(s, dict);
+    if (s->done[it.of] & WALKED) return KDAS_OK;
+    if (it.at) s->done[it.of] |= WALKED;
     while (next_pair(&it, &key, &item))
-        if (name_of(p, key, &n) && is_tensor(p, item)) {
+        if (name_of(s, key, &n) && is_tensor(p, item)) {
             count++;
             bytes += n + 1;
         }
-    if (count) KD_RETURN(add_set(s->pt, dict, path, count, bytes));
+    if (count) KD_RETURN(add_set(s, dict, path, count, bytes));
     if (depth == KD_PT_MAX_DEPTH) return KDAS_OK;
-    it = pairs_of(p, dict);
+    it = pairs_of(s, dict);
     while (next_pair(&it, &key, &item)) {
-        const char *name = name_of(p, key, &n);
+        const char *name = name_of(s, key, &n);
         int         length;
 
         if (!name || is_tensor(p, item)) continue;
@@ -446,10 +471,10 @@ kdas_status kd_pt_find_sets(kd_pytorch *pt)
     const char *path = kd_file_path(pt->file);
     kdas_status st;
 
-    s.seen = kd_calloc(pt->ctx, kd_pickle_values(pt->pickle), sizeof *s.seen);
-    if (!s.seen) return KDAS_ENOMEM;
+    s.done = kd_calloc(pt->ctx, kd_pickle_values(pt->pickle), sizeof *s.done);
+    if (!s.done) return KDAS_ENOMEM;
     st = walk(&s, kd_pickle_root(pt->pickle), "", 0);
-    kd_free(pt->ctx, s.seen);
+    kd_free(pt->ctx, s.done);
     if (st != KDAS_OK || pt->sets > 0) return st;
     if (*s.module)
         return kd_fail(KDAS_EFORMAT,

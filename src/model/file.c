@@ -69,25 +69,33 @@ void kdas_load_options_init(kdas_load_options *options, size_t size)
     memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
 }
 
-/* A file of a run that broke down would make masks of NaN, or a training without sense. */
-static kdas_status check_values(const kd_param_entry *e, const char *path, const float *values)
+/* A value that no network can have, in words, and its place; NULL: there is none. */
+static const char *find_fault(const kd_param_entry *e, const float *values, int64_t *at)
 {
     bool variance = e->init.kind == KD_BUFFER && e->init.rule == KD_INIT_ONE;
     bool counter  = e->init.kind == KD_COUNTER;
 
-    for (int64_t i = 0; i < e->count; i++) {
-        if (isfinite(values[i]) && !(variance && values[i] < 0) &&
-            !(counter && !kd_is_counter_value(values[i])))
-            continue;
-        return kd_fail(KDAS_EFORMAT, "'%s': tensor '%s' has %s at element %lld; %s", path, e->name,
-                       isnan(values[i])   ? "a NaN"
-                       : isinf(values[i]) ? "an infinity"
-                       : counter          ? "an impossible number of batches"
-                                          : "a negative variance",
-                       (long long)i,
-                       "the training that wrote it broke down, or the file is damaged");
+    for (*at = 0; *at < e->count; ++*at) {
+        float x = values[*at];
+
+        if (isnan(x)) return "a NaN";
+        if (isinf(x)) return "an infinity";
+        if (counter && !kd_is_counter_value(x)) return "an impossible number of batches";
+        if (variance && x < 0) return "a negative variance";
     }
-    return KDAS_OK;
+    return NULL;
+}
+
+/* A file of a run that broke down would make masks of NaN, or a training without sense. */
+static kdas_status check_values(const kd_param_entry *e, const char *path, const float *values)
+{
+    int64_t     at;
+    const char *fault = find_fault(e, values, &at);
+
+    if (!fault) return KDAS_OK;
+    return kd_fail(KDAS_EFORMAT, "'%s': tensor '%s' has %s at element %lld; %s", path, e->name,
+                   fault, (long long)at,
+                   "the training that wrote it broke down, or the file is damaged");
 }
 
 /* Whether the file has all values; what a file may lack does not count. */
@@ -250,10 +258,16 @@ static kdas_status put_rounded(kd_st_writer *writer, kdas_model *m, const kd_par
 static kdas_status put_entry(kd_st_writer *writer, kdas_model *m, int i, float *values, float *room)
 {
     const kd_param_entry *e = kd_params_at(m->params, i);
+    const char           *fault;
+    int64_t               at;
 
     if (e->init.kind == KD_COUNTER)
         return kd_st_writer_put_scalar(writer, e->name, KD_ST_I64, &e->counter);
     KD_RETURN(kd_params_read(m->params, i, values));
+    fault = find_fault(e, values, &at); /* such a file could not be loaded */
+    if (fault)
+        return kd_fail(KDAS_ENUMERIC, "'%s': tensor '%s' has %s at element %lld: nothing is saved",
+                       m->def->name, e->name, fault, (long long)at);
     if (kd_model_is_rounded(m, i)) return put_rounded(writer, m, e, values, room);
     return kd_st_writer_put(writer, e->name, KD_ST_F32, e->rank, e->dim, values);
 }

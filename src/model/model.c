@@ -156,6 +156,7 @@ kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, 
     kdas_status st;
 
     forget(m);
+    KD_RETURN(kd_params_check(m->params, m->def->name, mode != KD_INFER));
     KD_RETURN(kd_model_program_for(&p, m, mode, n, h, w));
     kd_program_bind(p, kd_find(kd_program_graph(p), "image"), images, NULL);
     if (mode == KD_TRAIN) KD_RETURN(kd_model_state_keep(&m->before, m));

@@ -63,6 +63,32 @@ kdas_status kdas_model_write(kdas_model *m, int32_t i, const float *from)
     return kd_params_write(m->params, i, from);
 }
 
+kdas_status kdas_model_hash(const kdas_model *m, uint64_t *out)
+{
+    uint64_t    hash  = 0;
+    float      *value = NULL;
+    size_t      room  = 0;
+    kdas_status st    = KDAS_OK;
+
+    if (!m || !out)
+        return kd_fail(KDAS_EINVAL, "kdas_model_hash: the %s is NULL", m ? "output" : "model");
+    KD_RETURN(kd_check_process(m->ctx));
+    for (int i = 0; i < kd_params_count(m->params); i++) {
+        const kd_param_entry *e     = kd_params_at(m->params, i);
+        size_t                count = (size_t)e->count;
+
+        KD_TRY(kd_grow(m->ctx, (void **)&value, &room, count, sizeof *value));
+        KD_TRY(kd_params_read(m->params, i, value));
+        hash = kd_mix64(hash ^ kd_hash64(e->name));
+        hash = kd_mix64(hash ^ kd_hash_bytes(e->dim, (size_t)e->rank * sizeof *e->dim));
+        hash = kd_mix64(hash ^ kd_hash_bytes(value, count * sizeof *value));
+    }
+    *out = hash;
+done:
+    kd_free(m->ctx, value);
+    return st;
+}
+
 static kdas_status check_trainable(const kdas_model *m)
 {
     if (!m) return kd_fail(KDAS_EINVAL, "the model is NULL");

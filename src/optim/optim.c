@@ -415,7 +415,7 @@ kdas_status kdas_optim_step(kdas_optim *optim)
     update.lr         = (float)kd_schedule_lr(&optim->options, optim->updates);
     update.grad_scale = (float)(kd_optim_clip(optim, norm[0]) / (double)optim->scale.value);
     update.step       = optim->updates + 1;
-    kd_params_touch(optim->params);
+    kd_params_touch_update(optim->params);
     for (size_t i = 0; i < optim->ranges; i++) {
         update.first        = optim->range[i].first;
         update.count        = optim->range[i].count;

@@ -40,7 +40,7 @@ kdas_status kd_optim_side_step(kdas_optim *optim, kd_update update, double norm)
     update.params     = side->params;
     update.slot       = side->slot;
     update.grad_scale = (float)(kd_optim_clip(optim, norm) / (double)optim->scale.value);
-    kd_params_touch(side->params);
+    kd_params_touch_update(side->params);
     for (int i = 0; i < kd_params_count(side->params); i++) {
         const kd_param_entry *e = kd_params_at(side->params, i);
 

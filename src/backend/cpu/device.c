@@ -3,7 +3,8 @@
  *
  * The limit is the option `isa` or the environment variable KDAS_CPU_ISA, whichever is lower. oneDNN has one limit for the
  * process, that of the first device opened in it. A context with a lower limit than an earlier one limits our own kernels
- * only, and logs that. Under a lower limit of an earlier one there is no bf16: oneDNN's convolutions would fail. */
+ * only, and logs that. Under a lower limit of an earlier one there is no bf16: oneDNN's convolutions would fail. The
+ * device's text says what oneDNN uses, since the bits depend on it. */
 #include <cpuid.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,6 +143,6 @@ void kd_cpu_describe(kdas_device *device, char *text, size_t size)
     snprintf(text, size, "cpu: %s, %s%s%s%s, %d thread%s, oneDNN %s%s%s, %s", name, device->isa,
              device->half ? " + bf16" : "", device->half == &kd_code_amx ? " + amx" : "",
              device->integer ? " + vnni" : "", device->threads, device->threads == 1 ? "" : "s",
-             onednn, device->held ? " held in this process to " : "",
-             device->held ? kd_onednn_isa(device->onednn) : "", openblas);
+             onednn, device->held ? " held in this process to " : " at ",
+             kd_onednn_isa(device->onednn), openblas);
 }

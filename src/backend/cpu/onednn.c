@@ -202,10 +202,11 @@ bool kd_onednn_has_bf16(const kd_onednn *dnn)
 
 const char *kd_onednn_isa(const kd_onednn *dnn)
 {
-    return includes(dnn->isa, dnnl_cpu_isa_avx512_core_bf16) ? "avx512 with bf16"
-           : includes(dnn->isa, dnnl_cpu_isa_avx512_core)    ? "avx512 without bf16"
-           : includes(dnn->isa, dnnl_cpu_isa_avx2)           ? "avx2"
-                                                             : "plain";
+    return includes(dnn->isa, dnnl_cpu_isa_avx512_core_amx)    ? "amx"
+           : includes(dnn->isa, dnnl_cpu_isa_avx512_core_bf16) ? "avx512 with bf16"
+           : includes(dnn->isa, dnnl_cpu_isa_avx512_core)      ? "avx512 without bf16"
+           : includes(dnn->isa, dnnl_cpu_isa_avx2)             ? "avx2"
+                                                               : "plain";
 }
 
 kdas_status kd_onednn_open(kd_onednn **out, const kdas_host *host, const char *isa)

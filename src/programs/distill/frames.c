@@ -205,7 +205,7 @@ void frames_close(frames *f)
 /* ---- Synthetic frames ------------------------------------------------------------------------ */
 
 static bool write_scene(kdas_context *context, const kdas_scene_options *options, int64_t i,
-                        const char *dir, written *own)
+                        written *own)
 {
     kdas_image *image = NULL, *mask = NULL;
     char       *names[2] = { text_of("images/scene%05lld.png", (long long)i),
@@ -216,11 +216,10 @@ static bool write_scene(kdas_context *context, const kdas_scene_options *options
         kdas_view views[2] = { kdas_image_view(image), kdas_image_view(mask) };
 
         for (int k = 0; k < 2 && done; k++) {
-            char *path = text_of("%s/%s", dir, names[k]);
+            char *place = written_place(own, names[k]);
 
-            done = written_begin(own, names[k]) && ok(kdas_image_save(context, path, &views[k])) &&
-                   written_note(own, names[k]);
-            free(path);
+            done =
+                written_put(own, names[k], place, ok(kdas_image_save(context, place, &views[k])));
         }
     }
     kdas_image_destroy(image);
@@ -268,7 +267,7 @@ static bool write_scenes(kdas_context *context, const settings *s, int64_t count
     options.height   = s->size[0] < 128 ? 128 : s->size[0];
     options.width    = s->size[1] < 128 ? 128 : s->size[1];
     for (int64_t i = 0; i < count && done && !stop_asked(); i++) {
-        done = write_scene(context, &options, i, dir, own);
+        done = write_scene(context, &options, i, own);
     }
     written_close(own);
     free(images);

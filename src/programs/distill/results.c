@@ -33,12 +33,17 @@ void results_begin(work *w, bool has_teacher)
 void results_end(work *w) { scores_end(&w->scores); }
 
 /* What figures are of: the command, but for what no single training depends on; the library; the
- * frames. */
-static char *key_of(const work *w, const char *label, int64_t seed)
+ * frames; the values of the teacher, whose file may be another one under the same path. NULL after a sentence. */
+static char *key_of(const work *w, const training *t, const char *label)
 {
-    return text_of("%s, libkdas %s, %s, seed %lld, frames %016llx", w->settings.recipe,
-                   kdas_version_string(), label, (long long)seed,
-                   (unsigned long long)kdas_dataset_hash(w->frames.train));
+    uint64_t teacher = 0;
+    bool     fixed   = t == &w->teaching && !t->dir; /* it was trained elsewhere */
+
+    if ((fixed || t->teacher) && !ok(kdas_model_hash(w->teacher, &teacher))) return NULL;
+    return text_of("%s, libkdas %s, %s, seed %lld, frames %016llx, teacher %016llx",
+                   w->settings.recipe, kdas_version_string(), label, (long long)t->seed,
+                   (unsigned long long)kdas_dataset_hash(w->frames.train),
+                   (unsigned long long)teacher);
 }
 
 /* Where they are kept: with the training, or for a teacher from a file in the run's own folder. */
@@ -50,9 +55,9 @@ static char *path_of(const work *w, const training *t)
 
 static bool known(work *w, const training *t, const char *label, int model, int seed)
 {
-    char *key = key_of(w, label, t->seed), *path = path_of(w, t);
-    bool  same = w->settings.resume &&
-                figures_load(scores_cells(&w->scores, model, seed), &w->scores.stage, key, path);
+    char *key = w->settings.resume ? key_of(w, t, label) : NULL, *path = path_of(w, t);
+    bool  same =
+        key && figures_load(scores_cells(&w->scores, model, seed), &w->scores.stage, key, path);
 
     free(key);
     free(path);
@@ -85,9 +90,9 @@ static bool measure(work *w, const training *t, const char *label, kdas_model *m
 {
     scores  *s   = &w->scores;
     figures *f   = scores_cells(s, model, seed);
-    char    *key = key_of(w, label, t->seed), *path = path_of(w, t);
+    char    *key = key_of(w, t, label), *path = path_of(w, t);
     char    *csv  = text_of("%s/scores.csv", w->settings.out);
-    bool     done = true;
+    bool     done = key != NULL;
 
     for (int set = 0; set < s->stage.count && done; set++) {
         char line[200];

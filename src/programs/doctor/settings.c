@@ -1,5 +1,6 @@
 /* settings.c - the command line of kdas-doctor. */
 #include "doctor/settings.h"
+#include <stdlib.h>
 #include <string.h>
 #include "arguments/args.h"
 #include "doctor/checks.h"
@@ -25,8 +26,39 @@ static int read_reasons(const char *text)
     }
 }
 
+/* Whether a table would be a file of the report. */
+static bool is_in_report(const settings *s, const char *path)
+{
+    static const char *const names[] = { "doctor.html", "doctor.part.jpg" };
+    bool                     found   = false;
+
+    for (int i = 0; s->report && path && i < COUNT(names); i++) {
+        char *file = text_of("%s/%s", s->report, names[i]);
+
+        found = found || output_same(file, path);
+        free(file);
+    }
+    return found;
+}
+
+/* Outputs do not replace each other. */
+static int check_outputs(const program *p, const settings *s)
+{
+    const char *const path[] = { s->csv, s->keep, s->drop };
+
+    for (int i = 0; i < COUNT(path); i++) {
+        if (output_same(path[i], path[(i + 1) % COUNT(path)]))
+            return args_wrong(p, "'%s' is named for two outputs", path[i]);
+        if (is_in_report(s, path[i]))
+            return args_wrong(p, "'%s' is a file of the report in '%s'", path[i], s->report);
+    }
+    return -1;
+}
+
 static int check(const program *p, const settings *s, int rest, char **argv)
 {
+    int code;
+
     if (rest) return args_wrong(p, "'%s' stands without --data, --train or --test", argv[1]);
     if (s->data && (s->train || s->test))
         return args_wrong(p, "--data does not go with --train and --test");
@@ -34,10 +66,8 @@ static int check(const program *p, const settings *s, int rest, char **argv)
         return args_wrong(p, "give --data DIR, or --train and --test");
     if (!s->leave)
         return args_wrong(p, "--leave-out wants some of copies,sequences,masks,files,repeats");
-    if (output_same(s->csv, s->keep) || output_same(s->csv, s->drop))
-        return args_wrong(p, "'%s' is named for two outputs", s->csv);
-    if (output_same(s->keep, s->drop))
-        return args_wrong(p, "'%s' is named for two outputs", s->keep);
+    code = check_outputs(p, s);
+    if (code >= 0) return code;
     if (s->at.sequence > s->at.duplicate)
         return args_wrong(p, "--sequence may not be above --duplicate");
     if (s->report && !strcmp(s->report, "-")) return args_wrong(p, "--report wants a folder");

@@ -227,12 +227,10 @@ static bool save(kdas_context *context, const settings *s, const char *name, con
                  const void *pixels, const kdas_view *like, kdas_pixel pixel)
 {
     kdas_view view = { pixels, like->width, like->height, 0, pixel };
-    char     *file = text_of("%s_%s.png", name, kind), *path = text_of("%s/%s", s->out, file);
-    bool      done = written_begin(s->own, file) && ok(kdas_image_save(context, path, &view)) &&
-                written_note(s->own, file);
+    char     *file = text_of("%s_%s.png", name, kind), *place = written_place(s->own, file);
+    bool      done = written_put(s->own, file, place, ok(kdas_image_save(context, place, &view)));
 
     free(file);
-    free(path);
     return done;
 }
 
@@ -281,28 +279,27 @@ static bool segment(kdas_context *context, const settings *s, kdas_segmenter *se
 static bool save_map(kdas_context *context, const settings *s, const input *in, const float *logits)
 {
     char  *name  = text_of("%s.%s", in->name, s->maps_as == MAPS_LOGITS ? "safetensors" : "png");
-    char  *file  = text_of("%s/%s", s->out, name);
+    char  *place = written_place(s->own, name);
     size_t count = (size_t)(s->size[0] * s->size[1]);
-    bool   done  = written_begin(s->own, name);
+    bool   done;
 
-    if (done && s->maps_as == MAPS_PNG8) {
+    if (s->maps_as == MAPS_PNG8) {
         uint8_t  *p    = need(count);
         kdas_view view = { p, s->size[1], s->size[0], 0, KDAS_PIXEL_GREY8 };
 
         for (size_t i = 0; i < count; i++)
             p[i] = (uint8_t)(255 / (1 + exp(-(double)logits[i])) + 0.5);
-        done = ok(kdas_image_save(context, file, &view));
+        done = ok(kdas_image_save(context, place, &view));
         free(p);
-    } else if (done) {
-        done = ok(kdas_map_save(context, file, logits, s->size[0], s->size[1]));
+    } else {
+        done = ok(kdas_map_save(context, place, logits, s->size[0], s->size[1]));
     }
-    done = done && written_note(s->own, name);
+    done = written_put(s->own, name, place, done);
     if (done && !s->quiet) {
-        printf("%s: %s\n", in->path, file);
+        printf("%s: %s/%s\n", in->path, s->out, name);
         fflush(stdout);
     }
     free(name);
-    free(file);
     return done;
 }
 

@@ -122,7 +122,8 @@ bool folder_has(const char *dir, const char *ending)
     while (folder && !found && (entry = readdir(folder))) {
         size_t length = strlen(entry->d_name), tail = strlen(ending);
 
-        found = length > tail && !strcmp(entry->d_name + length - tail, ending);
+        found = length > tail && *entry->d_name != '.' &&
+                !strcmp(entry->d_name + length - tail, ending);
     }
     if (folder) closedir(folder);
     return found;

@@ -20,6 +20,6 @@ char *base_name(const char *path);
 FILE *open_to_read(const char *path);
 /* The whole file, to be freed; NULL after a sentence. */
 unsigned char *file_bytes(const char *path, size_t *size);
-/* Whether a file in the folder ends in `ending`. */
+/* Whether a file in the folder ends in `ending`; hidden ones do not count. */
 bool folder_has(const char *dir, const char *ending);
 #endif

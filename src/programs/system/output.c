@@ -18,8 +18,6 @@ void output_claim(const char *path)
     if (path && is_standard(path)) streams_claim();
 }
 
-bool output_same(const char *a, const char *b) { return a && b && strcmp(a, b) == 0; }
-
 /* The part of a path before its last slash, to be freed. */
 static char *folder_of(const char *path)
 {
@@ -42,6 +40,76 @@ static bool is_descriptor(const char *path)
     free(folder);
     return it_is;
 }
+
+/* ---- What a path leads to --------------------------------------------------------------------- */
+
+/* "folder/name" without a slash too many, to be freed; "." and ".." are taken away. */
+static char *join(const char *folder, const char *name)
+{
+    if (!*name || !strcmp(name, ".")) return text_of("%s", folder);
+    if (!strcmp(name, "..")) return folder_of(folder);
+    return text_of("%s/%s", strcmp(folder, "/") ? folder : "", name);
+}
+
+/* Where a file of this path is or would be, through all links, to be freed. `links`: that were followed. */
+static char *resolve(const char *path, int links)
+{
+    char        real[PATH_MAX], target[PATH_MAX];
+    const char *slash  = strrchr(path, '/');
+    char       *folder = folder_of(path), *whole, *out;
+    ssize_t     n;
+
+    if (realpath(path, real)) {
+        free(folder);
+        return text_of("%s", real);
+    }
+    n = links < 40 ? readlink(path, target, sizeof target - 1) : -1;
+    if (n > 0) {
+        target[n] = 0;
+        whole     = *target == '/' ? text_of("%s", target) : text_of("%s/%s", folder, target);
+        out       = resolve(whole, links + 1);
+    } else {
+        whole = !*path || !strcmp(folder, path) ? text_of("%s", folder) : resolve(folder, links);
+        out   = join(whole, slash ? slash + 1 : path);
+    }
+    free(whole);
+    free(folder);
+    return out;
+}
+
+/* One of them is standard output, or stands for an open file. */
+static bool same_descriptor(const char *a, const char *b)
+{
+    const char *path[2] = { a, b };
+    struct stat info[2];
+    bool        open[2];
+
+    for (int i = 0; i < 2; i++) {
+        open[i] = is_standard(path[i]) || is_descriptor(path[i]);
+        if ((is_standard(path[i]) ? fstat(STDOUT_FILENO, &info[i]) : stat(path[i], &info[i])) != 0)
+            return false;
+    }
+    return info[0].st_dev == info[1].st_dev && info[0].st_ino == info[1].st_ino &&
+           ((open[0] && open[1]) || S_ISREG(info[0].st_mode));
+}
+
+bool output_same(const char *a, const char *b)
+{
+    char *x, *y;
+    bool  same;
+
+    if (!a || !b || !strcmp(a, b)) return a && b;
+    if (is_standard(a) || is_standard(b) || is_descriptor(a) || is_descriptor(b))
+        return same_descriptor(a, b);
+    x    = resolve(a, 0);
+    y    = resolve(b, 0);
+    same = !strcmp(x, y);
+    free(x);
+    free(y);
+    return same;
+}
+
+/* ---- Writing ---------------------------------------------------------------------------------- */
 
 /* Create a file that nobody else has, beside the path. Its descriptor, or -1 with errno. */
 static int create_beside(output *o, mode_t mode)
@@ -72,7 +140,6 @@ static int open_other(const char *path)
 /* A descriptor to write to, or -1 with errno. */
 static int open_place(output *o, const char *path)
 {
-    char        real[PATH_MAX];
     struct stat info;
     bool        there = stat(path, &info) == 0;
 
@@ -81,7 +148,7 @@ static int open_place(output *o, const char *path)
         errno = EISDIR;
         return -1;
     }
-    o->path = text_of("%s", there && realpath(path, real) ? real : path);
+    o->path = there && !S_ISREG(info.st_mode) ? text_of("%s", path) : resolve(path, 0);
     if (there && (!S_ISREG(info.st_mode) || is_descriptor(path))) return open_other(path);
     return create_beside(o, there ? info.st_mode & 0777 : 0);
 }
@@ -146,6 +213,14 @@ bool output_close(output *o)
     if (error && !o->path) streams_lose(error); /* said when the program ends */
     finish(o);
     return fine;
+}
+
+bool output_move(const char *from, const char *to)
+{
+    int error = rename(from, to) == 0 ? sync_folder(to) : errno;
+
+    if (error) say_error("cannot write '%s': %s", to, strerror(error));
+    return !error;
 }
 
 void output_drop(output *o)

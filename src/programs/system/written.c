@@ -1,8 +1,11 @@
 /* written.c - see written.h. The list is a text, a line a file: size, FNV-1a hash of the content, name. A
- * line is appended before a file is written, and another one when it has been, so that a run that is broken off
- * leaves the list complete; of several lines of a name the last one counts. */
+ * file is written beside its place, then its line is appended, then it is moved. So whatever a run that is broken off
+ * leaves at the place, the file of before or the new one, is in the list by its content. */
+#define _GNU_SOURCE
 #include "system/written.h"
+#include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,15 +15,14 @@
 #include "system/output.h"
 #include "system/say.h"
 
-#define LIST ".written-by-kdas"
+#define LIST  ".written-by-kdas"
+#define PLACE ".kdas-put-" /* and a process: a file that is not yet in its place */
+#define KEPT  8 /* contents of a name that are remembered: runs that broke off leave several */
 
 /* What a file was like. */
 typedef struct stamp {
     unsigned long long size, hash;
 } stamp;
-
-/* The line of a file that is about to be written: what then has the name is the program's. */
-static const stamp begun = { ~0ull, 0 };
 
 typedef struct line {
     char *name;
@@ -30,16 +32,17 @@ typedef struct line {
 
 struct written {
     char *dir, *path;     /* of the list */
-    line *lines;          /* by name, one each */
-    long  count, repeats; /* lines; those that were replaced by later ones */
-    FILE *file;           /* open for more, once something is noted */
-    bool  unread, cut;    /* the list cannot be read; its last line has no end */
+    line *lines;          /* by name, the newest first; the contents of a name differ */
+    long  count, repeats; /* lines; those that say nothing new */
+    char *swept;       /* the folder that was last looked through for what killed runs have left */
+    FILE *file;        /* open for more, once something is noted */
+    bool  unread, cut; /* the list cannot be read; its last line has no end */
 };
 
-/* False after a sentence. */
+/* `dir` NULL: the name is a path. False after a sentence. */
 static bool stamp_of(stamp *out, const char *dir, const char *name)
 {
-    char         *path = text_of("%s/%s", dir, name);
+    char         *path = text_of("%s%s%s", dir ? dir : "", dir ? "/" : "", name);
     FILE         *file = open_to_read(path);
     unsigned char part[16384];
     size_t        n;
@@ -63,17 +66,27 @@ static int by_name(const void *a, const void *b)
     const line *p = a, *q = b;
     int         order = strcmp(p->name, q->name);
 
-    return order ? order : (p->order > q->order) - (p->order < q->order);
+    return order ? order : (p->order < q->order) - (p->order > q->order);
 }
 
-/* Of lines with one name, keep the last. */
+static bool same_stamp(const stamp *a, const stamp *b)
+{
+    return a->size == b->size && a->hash == b->hash;
+}
+
+/* Of the lines of a name, keep the newest of each content. */
 static void settle(written *w)
 {
-    long kept = 0;
+    long kept = 0, first = 0; /* of the name, among those that are kept */
 
     qsort(w->lines, (size_t)w->count, sizeof *w->lines, by_name);
     for (long i = 0; i < w->count; i++) {
-        if (i + 1 < w->count && !strcmp(w->lines[i].name, w->lines[i + 1].name))
+        bool known = false;
+
+        if (kept > 0 && strcmp(w->lines[kept - 1].name, w->lines[i].name) != 0) first = kept;
+        for (long k = first; k < kept; k++)
+            known = known || same_stamp(&w->lines[k].was, &w->lines[i].was);
+        if (known || kept - first == KEPT)
             free(w->lines[i].name);
         else
             w->lines[kept++] = w->lines[i];
@@ -136,6 +149,7 @@ void written_close(written *w)
         free(w->lines[i].name);
     if (w->file) fclose(w->file);
     free(w->lines);
+    free(w->swept);
     free(w->dir);
     free(w->path);
     free(w);
@@ -157,24 +171,24 @@ static bool is_free(const char *dir, const char *name)
 
 bool written_may_replace(const written *w, const char *name)
 {
-    long        low = 0, high = w->count;
-    stamp       now;
-    const line *found = NULL;
+    long  low = 0, high = w->count;
+    stamp now;
+    bool  own = false;
 
     if (is_free(w->dir, name)) return true;
-    while (low < high && !found) {
+    while (low < high) { /* the first line of the name */
         long middle = (low + high) / 2;
-        int  order  = strcmp(name, w->lines[middle].name);
 
-        if (order == 0) found = &w->lines[middle];
-        if (order < 0)
+        if (strcmp(name, w->lines[middle].name) <= 0)
             high = middle;
         else
             low = middle + 1;
     }
-    if (found && found->was.size == begun.size) return true;
-    return found && stamp_of(&now, w->dir, name) && now.size == found->was.size &&
-           now.hash == found->was.hash;
+    if (low == w->count || strcmp(name, w->lines[low].name) != 0 || !stamp_of(&now, w->dir, name))
+        return false;
+    for (; low < w->count && !own && !strcmp(name, w->lines[low].name); low++)
+        own = same_stamp(&now, &w->lines[low].was);
+    return own;
 }
 
 static bool put(FILE *file, const stamp *is, const char *name)
@@ -189,7 +203,7 @@ static FILE *open_list(const written *w)
 
     if (w->unread) return NULL; /* which was said */
     if (w->repeats > w->count && output_open(&to, w->path)) {
-        for (long i = 0; i < w->count; i++)
+        for (long i = w->count; i-- > 0;) /* the newest last */
             put(to.file, &w->lines[i].was, w->lines[i].name);
         output_close(&to); /* the old list is good, too */
     }
@@ -204,16 +218,80 @@ static bool append(written *w, const stamp *is, const char *name)
     return false;
 }
 
-bool written_begin(written *w, const char *name)
+/* ---- Writing --------------------------------------------------------------------------------- */
+
+/* Remove what processes that are gone have left in a folder, which ends in a slash or is empty. */
+static void sweep(written *w, const char *folder)
 {
-    return strchr(name, '\n') || append(w, &begun, name);
+    char          *path = text_of("%s/%s", w->dir, folder);
+    DIR           *dir  = w->swept && !strcmp(w->swept, folder) ? NULL : opendir(path);
+    struct dirent *entry;
+
+    while (dir && (entry = readdir(dir))) {
+        char *end, *file;
+        long  pid;
+
+        if (strncmp(entry->d_name, PLACE, strlen(PLACE)) != 0) continue;
+        pid = strtol(entry->d_name + strlen(PLACE), &end, 10);
+        if (pid < 1 || *end != '.' || kill((pid_t)pid, 0) == 0 || errno != ESRCH) continue;
+        file = text_of("%s%s", path, entry->d_name);
+        unlink(file);
+        free(file);
+    }
+    if (dir) {
+        closedir(dir);
+        free(w->swept);
+        w->swept = text_of("%s", folder);
+    }
+    free(path);
 }
 
-bool written_note(written *w, const char *name)
+/* A link is written through and keeps its file; what is no file is the library's to refuse. */
+static bool is_moved_to(const char *path)
 {
+    struct stat info;
+
+    return lstat(path, &info) != 0 || S_ISREG(info.st_mode);
+}
+
+char *written_place(written *w, const char *name)
+{
+    const char *slash = strrchr(name, '/'), *dot = strrchr(name, '.');
+    char       *folder = text_of("%.*s", (int)(slash ? slash - name + 1 : 0), name);
+    char       *place  = text_of("%s/%s", w->dir, name);
+
+    if (is_moved_to(place)) {
+        free(place);
+        sweep(w, folder);
+        place = text_of("%s/%s" PLACE "%ld%s", w->dir, folder, (long)getpid(),
+                        dot && (!slash || dot > slash) ? dot : ".");
+    }
+    free(folder);
+    return place;
+}
+
+/* With the rights of the file that it replaces. */
+static bool move(const char *place, const char *path)
+{
+    struct stat info;
+
+    if (stat(path, &info) == 0) (void)!chmod(place, info.st_mode & 0777); /* some systems refuse */
+    return output_move(place, path);
+}
+
+bool written_put(written *w, const char *name, char *place, bool made)
+{
+    char *path  = text_of("%s/%s", w->dir, name);
+    bool  moves = strcmp(place, path) != 0, done;
     stamp now;
 
-    return strchr(name, '\n') || (stamp_of(&now, w->dir, name) && append(w, &now, name));
+    done = made && stamp_of(&now, NULL, place) && (strchr(name, '\n') || append(w, &now, name)) &&
+           (!moves || move(place, path));
+    if (!done && moves) unlink(place);
+    if (!done) say_error("'%s' is not written", path);
+    free(path);
+    free(place);
+    return done;
 }
 
 void written_remove(written *w)

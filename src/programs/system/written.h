@@ -12,11 +12,13 @@ written *written_open(const char *dir);
 void     written_close(written *w); /* NULL is fine */
 /* Whether dir/name may be written: there is no such file, or it is as the program left it. */
 bool written_may_replace(const written *w, const char *name);
-/* Note that dir/name, which may be replaced, is about to be written: a run that is broken off before
- * the next call can be made again. False after a sentence. */
-bool written_begin(written *w, const char *name);
-/* Note that dir/name has just been written. False after a sentence. */
-bool written_note(written *w, const char *name);
+/* Where to write what shall become dir/name: a hidden file beside it, with the same ending. To be given to
+ * written_put(). */
+char *written_place(written *w, const char *name);
+/* Note what the file at `place` is like, and move it to dir/name. `made`: it was written; else, or if this fails, it
+ * is removed. False after a sentence. A run that is broken off at any moment can be made again, and what others put at
+ * the place since is not taken for the program's. */
+bool written_put(written *w, const char *name, char *place, bool made);
 /* Remove all files of the list that are as the program left them. */
 void written_remove(written *w);
 #endif

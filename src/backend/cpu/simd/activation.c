@@ -89,7 +89,7 @@ static kdas_status relu_forward(kdas_device *device, const kdas_call *call)
     elem       *y = call->out;
     int64_t     n = numel(&call->node->out);
 
-    EACH_ELEMENT(i, n, device) set(y[i], num(x[i]) > 0 ? num(x[i]) : 0);
+    EACH_ELEMENT(i, n, device) set(y[i], num(x[i]) < 0 ? 0 : num(x[i])); /* a NaN stays one */
     return KDAS_OK;
 }
 

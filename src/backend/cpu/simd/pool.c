@@ -106,7 +106,7 @@ static kdas_status pool_max_forward(kdas_device *device, const kdas_call *call)
         for (int64_t p = 1; p < pixels; p++)
 #pragma omp simd
             for (int64_t c = 0; c < width; c++) {
-                bool more = from[p * C + c] > most[c];
+                bool more = !(from[p * C + c] <= most[c]) & (most[c] == most[c]); /* a NaN wins */
 
                 most[c] = more ? from[p * C + c] : most[c];
                 at[c]   = more ? (int32_t)p : at[c];
@@ -204,10 +204,20 @@ static kdas_status channel_max_forward(kdas_device *device, const kdas_call *cal
         const float *x    = in + r * C;
         float        most = x[0];
         int32_t      at   = (int32_t)C - 1;
+        int          nan  = 0;
 
-#pragma omp simd reduction(max : most)
-        for (int64_t c = 0; c < C; c++)
+#pragma omp simd reduction(max : most) reduction(| : nan)
+        for (int64_t c = 0; c < C; c++) {
             most = x[c] > most ? x[c] : most;
+            nan |= x[c] != x[c];
+        }
+        if (nan) { /* the first one wins */
+            for (at = 0; x[at] == x[at];)
+                at++;
+            out[r]   = x[at];
+            saved[r] = at;
+            continue;
+        }
 #pragma omp simd reduction(min : at)
         for (int32_t c = 0; c < (int32_t)C; c++)
             at = x[c] == most && c < at ? c : at;
