@@ -117,7 +117,8 @@ KDAS_API kdas_status kdas_segmenter_reset(kdas_segmenter *segmenter);
  * With options.frame_deadline, a call that would end later repeats the last result in its own form:
  * mask, probabilities or logits of the last frame that was computed, or its mask drawn into the
  * frame given. The call returns KDAS_OK. The clock starts when the call begins.
- * - A frame is repeated at once if half of the recent frames took longer than the deadline.
+ * - A frame is repeated at once if more than half of the recent frames, which are at least three,
+ *   took longer than the deadline.
  * - Else it is computed. It is given up, and repeated, at the first step of the network that begins
  *   after the deadline less the time that writing a result takes. A step is one operation; a device
  *   that runs the network as one graph (CUDA) has a single one.

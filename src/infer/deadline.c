@@ -30,7 +30,7 @@ bool kd_deadline_may_repeat(const kd_deadline *d) { return d->seconds > 0 && d->
 
 bool kd_deadline_hopeless(const kd_deadline *d)
 {
-    return kd_deadline_estimate(d, 0.5) > d->seconds;
+    return d->frames >= KD_DEADLINE_LEAST && kd_deadline_estimate(d, 0.5) > d->seconds;
 }
 
 double kd_deadline_stop(const kd_deadline *d) { return d->seconds - rank(d, d->output, 0.5); }

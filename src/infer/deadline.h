@@ -4,6 +4,8 @@
 #define KD_DEADLINE_H
 #include "base/base.h"
 
+/* One frame alone, such as that of a warm-up, says little: at least so many decide. */
+enum { KD_DEADLINE_LEAST = 3 };
 enum { KD_DEADLINE_FRAMES = 16, KD_DEADLINE_REPEATS = 4, KD_DEADLINE_MOST_REPEATS = 1000 };
 #define KD_DEADLINE_MOST 3600.0
 
