@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "support/check_util.h"
+#include "support/far_device.h"
 #include "support/slow_device.h"
 
 enum { SIDE = 64, W = 90, H = 60, FRAMES = 3 };
@@ -494,6 +495,62 @@ START_TEST(nothing_is_allocated_for_a_repeated_frame)
 }
 END_TEST
 
+/* ---- a device that runs the network as one graph ---- */
+
+static double ticking, tick; /* a clock that goes on whenever it is read */
+
+static double read_ticking(void *user)
+{
+    (void)user;
+    return ticking += tick;
+}
+
+/* Late before a launch, before a capture, and in the midst of one: nothing is broken by it. */
+START_TEST(a_graph_is_given_up_before_it_is_launched)
+{
+    static const double    ticks[] = { 2, 0.1, 0.9 };
+    kdas_segmenter_options o       = options(1);
+    static float           want[W * H], got[W * H];
+    kdas_context          *far = kd_test_far_context(NULL, NULL, NULL);
+    kdas_model            *net;
+    kdas_segmenter        *s;
+    kdas_batch            *other;
+    long                   launches, captured;
+
+    kd_assert_ok(kdas_model_create(&net, far, "lite_fpn0", NULL));
+    kd_assert_ok(kdas_segmenter_create(&s, net, &o));
+    kd_assert_ok(kdas_batch_create(&other, far, 2, 96, 96));
+    kd_segmenter_set_clock(s, read_ticking, NULL);
+    for (int i = 0; i < 6; i++)
+        kd_assert_ok(kdas_segmenter_logits(s, &frames[0], want));
+    ck_assert_int_gt(kd_far.launches, 0);
+    launches = kd_far.launches;
+    if (_i > 0)
+        kd_assert_ok(kdas_model_forward(net, KDAS_MODE_INFER, other)); /* graphs are dropped */
+    captured = kd_far.captured;
+    tick     = ticks[_i];
+    kd_assert_ok(kdas_segmenter_logits(s, &frames[1], got));
+    ck_assert_int_eq(kdas_segmenter_repeated(s), KDAS_REPEAT_LATE);
+    ck_assert_int_eq(kd_far.launches, launches);
+    ck_assert_int_eq(kd_far.captured > captured, _i == 1);
+    ck_assert(kd_test_same_bits(got, want, sizeof want));
+    tick = 0;
+    for (int i = 0; i < 3; i++) {
+        kd_assert_ok(kdas_segmenter_logits(s, &frames[1], got));
+        ck_assert_int_eq(kdas_segmenter_repeated(s), KDAS_REPEAT_NONE);
+        ck_assert(!kd_test_same_bits(got, want, sizeof want));
+        kd_assert_ok(kdas_segmenter_logits(s, &frames[0], got));
+        ck_assert(kd_test_same_bits(got, want, sizeof want));
+    }
+    ck_assert_int_gt(kd_far.launches, launches);
+    kdas_segmenter_destroy(s);
+    kdas_batch_destroy(other);
+    kdas_model_destroy(net);
+    kdas_context_destroy(far);
+    kd_test_far_assert_empty();
+}
+END_TEST
+
 /* ---- counts and options ---- */
 
 START_TEST(frames_are_counted_and_estimated)
@@ -629,6 +686,7 @@ int main(void)
     tcase_add_test(shown, a_repeated_frame_is_no_evidence);
     tcase_add_test(shown, maps_are_those_of_the_last_computed_frame);
     tcase_add_test(shown, nothing_is_allocated_for_a_repeated_frame);
+    tcase_add_loop_test(shown, a_graph_is_given_up_before_it_is_launched, 0, 3);
     suite_add_tcase(suite, shown);
     tcase_add_checked_fixture(counts, setup, teardown);
     tcase_add_test(counts, frames_are_counted_and_estimated);
