@@ -1,5 +1,6 @@
 /* figures.c - the figures of kdas-bench: inference, a distillation step, and live frames. */
 #include "figures.h"
+#include "frames.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -210,6 +211,7 @@ bool run_figures(kdas_context *ctx)
     if (of_student) good = good && infer_both(ctx, student, set.student, "student");
     if (of_teacher) good = good && infer_both(ctx, teacher, set.teacher, "teacher");
     if (wanted("frame")) good = good && frame(ctx, student);
+    if (wanted("frames")) good = good && run_frames();
     if (wanted("step")) good = good && step(ctx, teacher, student);
     kdas_model_destroy(teacher);
     kdas_model_destroy(student);

@@ -24,9 +24,12 @@ static const option options[] = {
     { OPTION_WHOLE, "--reps", "N", &set.reps, 1, MAX_REPS, "timed runs; default 5" },
     { OPTION_WHOLE, "--warm-up", "N", &set.warm_up, 1, MAX_REPS, "untimed runs before; default 2" },
     { OPTION_TEXT, "--only", "NAMES", &set.only, 0, 0,
-      "of student, teacher, infer (both), step, frame,\nwith commas; default infer,step" },
+      "of student, teacher, infer (both), step, frame,\nframes (how even they are), with commas; "
+      "default infer,step" },
     { OPTION_TEXT, "--frame", "WxH", &set.frame_text, 0, 0,
       "also whole RGB frames of that size, to a mask,\nbeside the network alone" },
+    { OPTION_WHOLE, "--frames", "N", &set.frames, 1, 1000000,
+      "of the figure frames: so many with bound threads, and\nso many without; default 200" },
     { OPTION_FLAG, "--phases", NULL, &set.phases, 0, 0, "split the step into its phases" },
     { OPTION_FLAG, "--profile", NULL, &set.profile, 0, 0,
       "after each measurement: time, operations and bytes by\nop and node, against the machine's "
@@ -50,7 +53,7 @@ static const program self = {
 
 static bool known_figure(const char *name, size_t length)
 {
-    static const char *const names[] = { "student", "teacher", "infer", "step", "frame" };
+    static const char *const names[] = { "student", "teacher", "infer", "step", "frame", "frames" };
 
     for (int i = 0; i < COUNT(names); i++)
         if (strlen(names[i]) == length && !strncmp(names[i], name, length)) return true;
@@ -64,9 +67,9 @@ static int check_only(void)
         size_t length = strcspn(at, ",");
 
         if (!known_figure(at, length))
-            return args_wrong(&self,
-                              "--only takes student, teacher, infer, step and frame, not '%.*s'",
-                              (int)length, at);
+            return args_wrong(
+                &self, "--only takes student, teacher, infer, step, frame and frames, not '%.*s'",
+                (int)length, at);
         at = at[length] ? at + length + 1 : NULL;
     }
     return -1;
@@ -130,7 +133,8 @@ static int check_settings(int rest, char **argv)
         return args_wrong(&self, "--grow goes without --only, --frame and --profile");
     if (!strcmp(set.teacher, "none")) set.teacher = NULL;
     if (!set.teacher && (set.grow || wanted("teacher") || wanted("infer")))
-        return args_wrong(&self, "without a teacher there is --only student, step and frame");
+        return args_wrong(&self,
+                          "without a teacher there is --only student, step, frame and frames");
     if (set.grow && (is_fixed(set.student) || is_fixed(set.teacher)))
         return args_wrong(&self, "--grow wants networks that take images of any size");
     find_size();

@@ -5,6 +5,7 @@
 settings set = { .student = "polyp_pvt_b0",
                  .teacher = "polyp_pvt_b2",
                  .frame   = { 1080, 1920 },
+                 .frames  = 200,
                  .reps    = 5,
                  .warm_up = 2 };
 

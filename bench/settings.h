@@ -12,6 +12,7 @@ typedef struct settings {
     int64_t     batch, size[2], reps, warm_up;
     machine     machine;
     int64_t     frame[2]; /* height, width */
+    int64_t     frames;   /* of the figure of that name */
     bool        phases, profile, grow;
 } settings;
 extern settings set;

@@ -138,14 +138,9 @@ static void refuse_on_a_context(kdas_context *ctx)
 
 static void refuse_on_a_model(kdas_model *model, kdas_loss *loss, kdas_optim *optim)
 {
-    kdas_segmenter_options segmenter;
     kdas_distiller_options distiller;
-    kdas_segmenter        *made_segmenter;
     kdas_distiller        *made_distiller;
 
-    kdas_segmenter_options_init(&segmenter, sizeof segmenter);
-    segmenter.reserved = 1;
-    expect_reserved(kdas_segmenter_create(&made_segmenter, model, &segmenter));
     kdas_distiller_options_init(&distiller, sizeof distiller);
     distiller.reserved = 1;
     expect_reserved(kdas_distiller_create(&made_distiller, NULL, model, loss, optim, &distiller));
@@ -153,16 +148,12 @@ static void refuse_on_a_model(kdas_model *model, kdas_loss *loss, kdas_optim *op
 
 START_TEST(reserved_room_is_zero)
 {
-    kdas_context_options options;
-    kdas_loss_options    baseline;
-    kdas_context        *ctx;
-    kdas_model          *model;
-    kdas_loss           *loss;
-    kdas_optim          *optim;
+    kdas_loss_options baseline;
+    kdas_context     *ctx;
+    kdas_model       *model;
+    kdas_loss        *loss;
+    kdas_optim       *optim;
 
-    kdas_context_options_init(&options, sizeof options);
-    options.reserved = 1;
-    expect_reserved(kdas_context_create(&ctx, &options));
     ck_assert_int_eq(kdas_context_create(&ctx, NULL), KDAS_OK);
     kdas_loss_options_init(&baseline, sizeof baseline);
     ck_assert_int_eq(kdas_loss_options_preset(&baseline, "baseline"), KDAS_OK);

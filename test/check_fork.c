@@ -148,6 +148,7 @@ static const kdas_maps       maps            = {
     CALL(segmenter_mask, kdas_segmenter_mask(p->segmenter, &frame, bytes, 0))                               \
     CALL(segmenter_probability, kdas_segmenter_probability(p->segmenter, &frame, bytes, 0))                 \
     CALL(segmenter_overlay, kdas_segmenter_overlay(p->segmenter, &frame, bytes, 0, NULL))                   \
+    CALL(segmenter_warm_up, kdas_segmenter_warm_up(p->segmenter, SIDE, SIDE, KDAS_PIXEL_RGB8))              \
     CALL(batch_create, kdas_batch_create((kdas_batch **)made, p->rig.ctx, 1, SIDE, SIDE))                   \
     CALL(batch_set, kdas_batch_set(p->batch, 0, &frame, &plane))                                            \
     CALL(batch_set_teacher, kdas_batch_set_teacher(p->batch, 0, &plane))                                    \

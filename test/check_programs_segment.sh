@@ -239,6 +239,22 @@ claim "a stream's overlays change nothing outside the masks" stream_overlays
 claim "a stream is smoothed" piped 0 "" --raw "$side:rgb24" --smoothing 0.9 --hysteresis 0.2 --quiet
 smoothed() { ! cmp "$tmp/piped" "$tmp/masks.gray" && cmp -n $((frame / 3)) "$tmp/piped" "$tmp/masks.gray"; }
 claim "smoothing leaves the first frame and changes others" smoothed
+one=$((frame / 3)) # bytes of a mask
+late() # LIMIT PATTERN: nothing can be done in a microsecond; the first mask is repeated LIMIT times
+{
+    piped 0 "deadline of 0.001 ms: $2" --raw "$side:rgb24" --quiet --timing --deadline 0.001 --repeat-limit "$1" &&
+        cmp -n $one "$tmp/piped" "$tmp/masks.gray" && cmp -n $one "$tmp/piped" "$tmp/piped" 0 $one
+}
+claim "a deadline that is too short repeats masks" late 2 "2 repeated (1 at once, 1 given up, at most [0-9.]* ms), 1 late"
+claim "all of them" cmp -n $one "$tmp/piped" "$tmp/piped" 0 $((2 * one))
+claim "but not for ever" late 1 "1 repeated (0 at once, 1 given up, at most [0-9.]* ms), 2 late"
+claim "and the next mask is its own" cmp -n $one "$tmp/piped" "$tmp/masks.gray" $((2 * one)) $((2 * one))
+in_time() { piped 0 "deadline of 600000 ms: 0 repeated" --raw "$side:rgb24" --deadline 600000 && cmp "$tmp/piped" "$tmp/masks.gray"; }
+claim "a long deadline changes no mask" in_time
+times_alone() { piped 0 "^  p99/p50 *[0-9.]*$" --raw "$side:rgb24" --quiet --timing && ! grep deadline "$tmp/err"; }
+claim "times can be said by a quiet stream" times_alone
+pinned() { piped 0 "" --raw "$side:rgb24" --quiet --pin && cmp "$tmp/piped" "$tmp/masks.gray"; }
+claim "bound threads draw the same masks" pinned
 stream_probabilities() { piped 0 "" --raw "$side:rgb24" --probability --quiet && [ "$(stat -c %s "$tmp/piped")" = $frame ]; }
 claim "a stream of probabilities has a byte for each pixel" stream_probabilities
 stream_in_auto() # masks alike but for pixels near the threshold
@@ -337,6 +353,13 @@ claim "a stream writes one kind of frames" wrong $s "${raw[@]}" 64x64:rgb24 --ov
 claim "the past never has all the weight" wrong $s "${raw[@]}" 64x64:rgb24 --smoothing 1
 claim "hysteresis is not above a threshold" wrong $s "${raw[@]}" 64x64:rgb24 --threshold 0.5 --hysteresis 0.6
 claim "nor above that of the weights" fails "not 0 to the threshold" $s "${raw[@]}" 64x64:rgb24 --hysteresis 0.6
+claim "a deadline has a sign" wrong $s "${raw[@]}" 64x64:rgb24 --deadline -1
+claim "a deadline is a number" wrong $s "${raw[@]}" 64x64:rgb24 --deadline soon
+claim "a deadline is not above ten minutes" wrong $s "${raw[@]}" 64x64:rgb24 --deadline 600001
+claim "some frame is computed at last" wrong $s "${raw[@]}" 64x64:rgb24 --deadline 40 --repeat-limit 1001
+claim "a limit of repeated frames is one from 1 on" wrong $s "${raw[@]}" 64x64:rgb24 --deadline 40 --repeat-limit 0
+claim "without a deadline nothing is repeated" ends 2 "goes with --deadline" $s "${raw[@]}" 64x64:rgb24 --repeat-limit 3
+claim "pictures have no deadline" ends 2 "go with --raw" $s "${net[@]}" --out "$tmp/seg" --deadline 40 "$tmp/scene00000.png"
 claim "pictures have no past" wrong $s "${net[@]}" --out "$tmp/seg" --smoothing 0.5 "$tmp/scene00000.png"
 claim "missing weights are named in a stream" fails "none.safetensors" $s --weights "$tmp/none.safetensors" --raw 64x64:gray
 

@@ -225,6 +225,13 @@ claim "kdas-bench times what it is asked for" ends 0 "" $b "${tiny[@]}" --only s
 cp "$tmp/out" "$tmp/bench"
 claim "the step is split into its phases" figures infer_student_b1 infer_student_b2 step_b2 "  teacher" \
     "  student_forward" "  objective_backward" "  update"
+claim "kdas-bench times frames one by one" ends 0 "" $b "${tiny[@]}" --teacher none --only frames --frames 20 --frame 200x100 --threads 1
+cp "$tmp/out" "$tmp/bench"
+claim "kdas-bench prints percentiles, with bound threads, too" figures frames_200x100_p50 frames_200x100_p99 \
+    frames_200x100_max frames_200x100_pin_p50 frames_200x100_pin_p99 frames_200x100_pin_max
+rising() { awk -F'\t' '/^frames/ { if ($1 !~ /p50/ && $2 < last) exit 1; last = $2; n++ } END { exit n != 6 }' "$tmp/bench"; }
+claim "percentiles rise" rising
+claim "kdas-bench times a frame at least" wrong $b --only frames --frames 0
 claim "kdas-bench tells how time and memory grow" ends 0 "" $b "${tiny[@]}" --size 32 --grow
 growth() { [ "$(grep -v '^#' "$tmp/out" | awk -F'\t' 'NF == 10 && $6 >= 1 && $10 >= 1' | wc -l)" = 10 ]; }
 claim "growth is told against the best line" growth

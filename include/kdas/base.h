@@ -146,7 +146,8 @@ typedef struct kdas_context_options {
     /* 1 (default): the same inputs, threads and device give the same bits. 0: a GPU may use
      * algorithms whose summation order varies. Since 0.3. */
     int32_t deterministic;
-    int32_t reserved; /* 0 */
+    /* 1: during calls, each compute thread is bound to one CPU; see below. Default 0. Since 0.4. */
+    int32_t pin_threads;
 } kdas_context_options;
 
 /* threads = 0 takes the smallest of these (since 0.4):
@@ -158,6 +159,14 @@ typedef struct kdas_context_options {
  * - 1024.
  * A number here wins over all of these except 1024. If the system or OMP_THREAD_LIMIT allows fewer
  * threads than requested, the context uses those and logs a line. */
+
+/* pin_threads = 1 chooses among the CPUs of the calling thread's affinity mask: one of each physical
+ * core, in ascending order, then their SMT siblings. The calling thread is bound while a call
+ * computes, and has its mask again when the call returns, unless the mask was changed meanwhile.
+ * The threads that it computes with stay bound between calls, until a context without pin_threads
+ * computes on the same thread. If the mask has fewer CPUs than the context has threads, or the
+ * system refuses, threads are not bound, and a line is logged. Two contexts that compute at a time
+ * need disjoint masks. */
 
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_context_options_init(kdas_context_options *options, size_t size);
@@ -194,6 +203,9 @@ KDAS_API kdas_status kdas_context_release(kdas_context *context);
 KDAS_API kdas_status kdas_context_wait(kdas_context *context);
 /* Number of compute threads in use (NULL: 0). Since 0.1. */
 KDAS_API int32_t kdas_context_threads(const kdas_context *context);
+/* Whether compute threads are bound to CPUs (kdas_context_options.pin_threads): 1 or 0 (NULL: 0).
+ * Since 0.4. */
+KDAS_API int32_t kdas_context_pinned(const kdas_context *context);
 /* Precision in use: KDAS_PRECISION_F32, _BF16, _F16, _TF32, or _INT8 if that was asked for (NULL:
  * F32). Since 0.2. */
 KDAS_API kdas_precision kdas_context_precision(const kdas_context *context);

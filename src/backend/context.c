@@ -6,6 +6,7 @@
 #include "backend/registry.h"
 #include "base/context.h"
 #include "base/cores.h"
+#include "base/pin.h"
 #include "base/process.h"
 #include "base/team.h"
 
@@ -187,6 +188,7 @@ static kdas_status open_context(kdas_context *ctx, const kdas_context_options *o
     kdas_status st;
 
     KD_RETURN(choose_threads(ctx, o->threads));
+    if (o->pin_threads) KD_RETURN(kd_pin_open(ctx));
     kd_process_enter();
     st = open_device(ctx, o, index);
     kd_process_leave();
@@ -204,7 +206,6 @@ static kdas_status take_options(kdas_context_options *o, const kdas_context_opti
 {
     kdas_context_options_init(o, sizeof *o);
     KD_RETURN(kd_take_options(o, sizeof *o, options, "kdas_context_options"));
-    KD_RETURN(kd_check_reserved(o->reserved, "kdas_context_options"));
     KD_RETURN(check_options(o));
     if (!o->alloc) {
         o->alloc = host_malloc;
@@ -279,6 +280,7 @@ void kdas_context_destroy(kdas_context *ctx)
     if (!ctx) return;
     kd_context_parts_finish(ctx);
     kd_profile_finish(ctx);
+    kd_pin_close(ctx);
     if (kd_device_is_here(ctx)) {
         if (ctx->device) ctx->backend->close(ctx->device);
         kd_backend_unload(ctx->library);
@@ -322,6 +324,8 @@ kdas_status kdas_context_wait(kdas_context *ctx)
 }
 
 int32_t kdas_context_threads(const kdas_context *ctx) { return ctx ? ctx->threads : 0; }
+
+int32_t kdas_context_pinned(const kdas_context *ctx) { return ctx && kd_pin_holds(ctx); }
 
 kdas_precision kdas_context_precision(const kdas_context *ctx)
 {

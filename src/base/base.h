@@ -57,6 +57,8 @@ void kd_log(kdas_context *ctx, kdas_log_level level, const char *format, ...) KD
 
 /* KDAS_ECANCELLED once the host has asked to stop. */
 kdas_status kd_check_cancel(const kdas_context *ctx);
+/* The same; also KDAS_ECANCELLED, without a sentence, where ctx->give_up() says so. */
+kdas_status kd_check_stop(const kdas_context *ctx);
 
 /* ---- options.c ---- */
 

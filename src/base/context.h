@@ -33,6 +33,10 @@ struct kdas_context {
     bool          plain; /* isa "plain": no vector code outside the backend either */
     atomic_int    cancelled;
     int           held;      /* kdas_context_hold() less kdas_context_release(): a cancel waits  */
+    /* Asked between the steps of a forward; true: it is given up. NULL: never. */
+    bool (*give_up)(void *user);
+    void          *give_up_user;
+    struct kd_pin *pin; /* pin.h; NULL: threads are not bound to CPUs */
     bool          profiling; /* then `profile` is there */
     kd_profile   *profile;   /* NULL until it is first switched on */
 

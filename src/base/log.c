@@ -26,6 +26,12 @@ kdas_status kd_check_cancel(const kdas_context *ctx)
     return kd_fail(KDAS_ECANCELLED, "the host asked to stop");
 }
 
+kdas_status kd_check_stop(const kdas_context *ctx)
+{
+    KD_RETURN(kd_check_cancel(ctx));
+    return ctx->give_up && ctx->give_up(ctx->give_up_user) ? KDAS_ECANCELLED : KDAS_OK;
+}
+
 double kd_now(void)
 {
     struct timespec t;

@@ -197,7 +197,7 @@ static kdas_status run_captured(kd_program *p, kd_capture *capture, kd_run_fn ru
         capture->ran = st == KDAS_OK;
         return st;
     }
-    KD_RETURN(kd_check_cancel(p->ctx));
+    KD_RETURN(kd_check_stop(p->ctx));
     if (!capture->graph) st = capture_calls(p, capture, run);
     if (st == KDAS_OK) {
         st = p->ctx->backend->graph_launch(p->ctx->device, capture->graph);

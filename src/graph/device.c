@@ -1,6 +1,7 @@
 /* device.c - see device.h. */
 #include <stdio.h>
 #include <string.h>
+#include "base/pin.h"
 #include "base/process.h"
 #include "base/team.h"
 #include "graph/device.h"
@@ -137,10 +138,15 @@ void kd_device_unstage(kdas_context *ctx, kd_staging *staging)
 
 /* A device that computes on the host's processors uses OpenMP's threads. A device without
  * enter() has no threads. */
+static bool has_threads(const kdas_context *ctx) { return ctx->host_memory && ctx->backend->enter; }
+
 kdas_status kd_device_enter(kdas_context *ctx)
 {
     KD_RETURN(kd_check_process(ctx));
-    if (ctx->host_memory && ctx->backend->enter) KD_RETURN(kd_team_start(ctx->threads));
+    if (has_threads(ctx)) {
+        KD_RETURN(kd_team_start(ctx->threads));
+        kd_pin_enter(ctx);
+    }
     kd_process_enter();
     if (ctx->backend->enter) ctx->backend->enter(ctx->device);
     return KDAS_OK;
@@ -150,6 +156,7 @@ void kd_device_leave(kdas_context *ctx)
 {
     if (ctx->backend->leave) ctx->backend->leave(ctx->device);
     kd_process_leave();
+    if (has_threads(ctx)) kd_pin_leave();
 }
 
 const kdas_kernel *kd_device_kernel(kdas_context *ctx, const kdas_node_desc *node,

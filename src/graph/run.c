@@ -199,7 +199,7 @@ static kdas_status run_forward(kd_program *p)
         kd_slot *slot = &p->slot[i];
 
         if (!slot->kernel) continue;
-        KD_RETURN(kd_check_cancel(p->ctx));
+        KD_RETURN(kd_check_stop(p->ctx));
         KD_RETURN(run_node(p, i, KDAS_PROFILE_FORWARD, slot->kernel->forward, &slot->forward));
     }
     return kd_has_backward(p) ? clear_outside_grads(p) : KDAS_OK;

@@ -273,6 +273,7 @@ struct output_job {
     decide_fn         decide;
     void             *out;
     int64_t           stride;
+    bool              hold;    /* kd_edges.hold */
     const kd_overlay *overlay; /* instead of `out` */
 };
 
@@ -377,7 +378,14 @@ static void fill_row(const output_job *job, uint8_t *to, const scratch *s, int64
 /* Row y in `to`, or where the last mask is kept; returns which. */
 static const uint8_t *byte_row(const output_job *job, uint8_t *to, const scratch *s, int64_t y)
 {
-    if (job->decide == decide_kept) to = job->f->kept + y * job->f->size.width;
+    if (job->decide == decide_kept) {
+        uint8_t *kept = job->f->kept + y * job->f->size.width;
+
+        if (job->hold)
+            memcpy(to, kept, (size_t)job->f->size.width);
+        else
+            to = kept;
+    }
     fill_row(job, to, s, y);
     return to;
 }
@@ -444,7 +452,8 @@ static output_job mask_job(kd_frame *f, void *out, int64_t stride, const float *
                          .high   = edges.on,
                          .decide = f->kept ? decide_kept : decide_mask,
                          .out    = out,
-                         .stride = stride };
+                         .stride = stride,
+                         .hold   = edges.hold };
 }
 
 void kd_frame_mask(kd_frame *f, uint8_t *out, int64_t stride, const float *map, kd_edges edges)

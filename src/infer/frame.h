@@ -33,6 +33,7 @@ void kd_frame_probability(kd_frame *frame, uint8_t *out, int64_t stride, const f
  * to `off`, which is not above it. */
 typedef struct kd_edges {
     float on, off;
+    bool  hold; /* the last mask that is kept affects this one, and stays as it is */
 } kd_edges;
 
 void kd_frame_mask(kd_frame *frame, uint8_t *out, int64_t stride, const float *map, kd_edges edges);

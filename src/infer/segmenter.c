@@ -1,119 +1,12 @@
 /* segmenter.c - frames in, masks out: resize, normalise, run, add up the maps of the answer,
  * enlarge to the frame. All memory is allocated when the segmenter is made, or when a frame has a
  * new size. */
-#include <kdas/infer.h>
-#include "base/process.h"
+#include "infer/segmenter.h"
 #include <math.h>
 #include <string.h>
 #include "base/parallel.h"
-#include "infer/frame.h"
-#include "model/model.h"
-#include "infer/timing.h"
-
-#define MAX_MAPS 8
-
-struct kdas_segmenter {
-    kdas_context          *ctx;
-    kdas_model            *model;
-    kdas_segmenter_options options;
-    kd_edges               edges;
-    kd_frame              *frame; /* NULL: no frame's size is known yet  */
-    float                 *input; /* (H,W,3), normalised                 */
-    kd_staging             staging;
-    int                    maps, answer; /* kdas_model_answer() */
-    int64_t                map_height, map_width;
-    float                 *map[MAX_MAPS]; /* (map_height,map_width) logits of the last run */
-    float                 *sum;           /* of the answer's maps, smoothed                */
-    float                 *past;          /* smoothed probabilities; NULL: no smoothing    */
-    bool                   has_past;
-    kd_timing              timing;
-    double                 at[KDAS_STAGES]; /* when the stages of this run began */
-};
-
-/* ---- options ---- */
-
-void kdas_segmenter_options_init(kdas_segmenter_options *options, size_t size)
-{
-    kdas_segmenter_options defaults = { .size = size, .threshold = KDAS_THRESHOLD_OWN };
-
-    if (!options || size < sizeof size) return;
-    memset(options, 0, size);
-    memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
-}
-
-static kdas_status check_options(const kdas_segmenter_options *o)
-{
-    if (!(o->threshold >= 0 && o->threshold <= 1))
-        return kd_fail(KDAS_EINVAL, "segmenter: threshold is %g, not 0 to 1", (double)o->threshold);
-    if (!(o->smoothing >= 0 && o->smoothing < 1))
-        return kd_fail(KDAS_EINVAL, "segmenter: smoothing is %g, not from 0 to below 1",
-                       (double)o->smoothing);
-    if (!(o->hysteresis >= 0 && o->hysteresis <= o->threshold))
-        return kd_fail(KDAS_EINVAL, "segmenter: hysteresis is %g, not 0 to the threshold of %g",
-                       (double)o->hysteresis, (double)o->threshold);
-    if (o->frame_height == 0 && o->frame_width == 0) return KDAS_OK;
-    if (o->frame_height < 1 || o->frame_width < 1 || o->frame_height > KDAS_IMAGE_MAX_SIDE ||
-        o->frame_width > KDAS_IMAGE_MAX_SIDE)
-        return kd_fail(KDAS_EINVAL, "segmenter: frames of %lldx%lld; sides are 1 to %d, or both 0",
-                       (long long)o->frame_width, (long long)o->frame_height, KDAS_IMAGE_MAX_SIDE);
-    return KDAS_OK;
-}
-
-/* Say, once for each model and size, that its weights expect another size, or that it is a
- * guess. */
-static void compare_size(const kdas_segmenter_options *o, kdas_model *m, bool guess)
-{
-    int64_t height, width;
-    bool    known = kdas_model_input_size(m, &height, &width);
-    bool    wrong = known && (o->height != height || o->width != width);
-
-    if (!(wrong || guess) || (m->warned[0] == o->height && m->warned[1] == o->width)) return;
-    m->warned[0] = o->height;
-    m->warned[1] = o->width;
-    if (wrong)
-        kd_warn(m->ctx,
-                "'%s' runs at %lldx%lld, but its weights were trained at %lldx%lld (height x "
-                "width)",
-                m->def->name, (long long)o->height, (long long)o->width, (long long)height,
-                (long long)width);
-    else
-        kd_warn(m->ctx,
-                "'%s' runs at the default size of %lldx%lld: its weights do not say for which size "
-                "they were trained",
-                m->def->name, (long long)o->height, (long long)o->width);
-}
-
-/* Say where the weights were trained on colours of another scale or order. */
-static void compare_colours(const kdas_model *m)
-{
-    static const char *const inputs[][2] = { { "mean", KDAS_INPUT_MEAN },
-                                             { "deviation", KDAS_INPUT_DEVIATION },
-                                             { "colour", KDAS_INPUT_COLOUR } };
-
-    for (size_t i = 0; i < KD_COUNT(inputs); i++) {
-        const char *fact = kdas_model_fact(m, inputs[i][0]);
-
-        if (fact && strcmp(fact, inputs[i][1]) != 0)
-            kd_warn(m->ctx,
-                    "the weights of '%s' were trained with the %s '%.64s', but get inputs with "
-                    "'%s'",
-                    m->def->name, inputs[i][0], fact, inputs[i][1]);
-    }
-}
-
-/* What the host leaves open is taken from the weights. */
-static kdas_status settle_options(kdas_segmenter_options *o, kdas_model *m)
-{
-    bool own = o->height == 0 && o->width == 0, known = true;
-
-    if (own) known = kdas_model_input_size(m, &o->height, &o->width);
-    if (o->threshold == KDAS_THRESHOLD_OWN) o->threshold = kdas_model_threshold(m);
-    KD_RETURN(kd_check_size(m->def, 1, o->height, o->width));
-    KD_RETURN(check_options(o));
-    compare_size(o, m, own && !known);
-    compare_colours(m);
-    return KDAS_OK;
-}
+#include "base/pin.h"
+#include "base/process.h"
 
 /* The network must end in maps of one channel. */
 static kdas_status check_model(const kdas_model *model, int *maps)
@@ -121,7 +14,7 @@ static kdas_status check_model(const kdas_model *model, int *maps)
     const kd_node *node;
 
     for (*maps = 0; kd_graph_output(model->shape, *maps, &node); ++*maps)
-        if (*maps == MAX_MAPS || node->desc.out.dim[3] != 1)
+        if (*maps == KD_MAX_MAPS || node->desc.out.dim[3] != 1)
             return kd_fail(KDAS_EINVAL, "segmenter: '%s' has no one-channel maps to segment with",
                            model->def->name);
     return KDAS_OK;
@@ -143,7 +36,8 @@ static kdas_status frame_set(kdas_segmenter *s, int64_t height, int64_t width)
     KD_RETURN(kd_frame_create(&frame, s->ctx, &sizes, s->options.hysteresis > 0));
     kd_frame_destroy(s->frame);
     s->frame    = frame;
-    s->has_past = false;
+    s->has_past = s->has_sum = false;
+    kd_deadline_forget(&s->deadline);
     return KDAS_OK;
 }
 
@@ -182,7 +76,7 @@ static void sum_rows(void *user, int64_t begin, int64_t end, int thread)
 
     (void)thread;
     for (int64_t y = begin; y < end; y++) {
-        float *sum = s->sum + y * s->map_width;
+        float *sum = s->fresh + y * s->map_width;
 
         memset(sum, 0, (size_t)s->map_width * sizeof *sum);
         for (int i = s->answer; i < s->maps; i++) {
@@ -208,21 +102,22 @@ static void smooth_rows(void *user, int64_t begin, int64_t end, int thread)
 
     (void)thread;
     for (int64_t i = begin * s->map_width; i < end * s->map_width; i++) {
-        float p = 1 / (1 + expf(-s->sum[i]));
+        float p = 1 / (1 + expf(-s->fresh[i]));
 
         if (!s->has_past) {
             s->past[i] = p;
             continue;
         }
-        s->past[i] = w * s->past[i] + (1 - w) * p;
-        p          = KD_MIN(KD_MAX(s->past[i], least), 1 - least);
-        s->sum[i]  = logf(p / (1 - p));
+        s->past[i]  = w * s->past[i] + (1 - w) * p;
+        p           = KD_MIN(KD_MAX(s->past[i], least), 1 - least);
+        s->fresh[i] = logf(p / (1 - p));
     }
 }
 
 static kdas_status add_maps(kdas_segmenter *s)
 {
     sum_job job   = { .s = s };
+    float  *sum   = s->fresh;
     int64_t least = 1 + 8192 / s->map_width; /* rows that are worth a thread */
 
     kd_parallel_rows(s->ctx, s->map_height, least, sum_rows, &job);
@@ -233,15 +128,36 @@ static kdas_status add_maps(kdas_segmenter *s)
         kd_parallel_rows(s->ctx, s->map_height, least, smooth_rows, &job);
         s->has_past = true;
     }
+    s->fresh = s->sum;
+    s->sum   = sum;
     return KDAS_OK;
 }
 
-/* From a frame to s->sum. The caller writes its output from it, and then calls done(). */
-static kdas_status run(kdas_segmenter *s, const kdas_view *frame)
+/* ---- a frame ---- */
+
+static double now(const kdas_segmenter *s) { return s->clock(s->clock_user); }
+
+static double system_clock(void *user)
+{
+    (void)user;
+    return kd_now();
+}
+
+void kd_segmenter_set_clock(kdas_segmenter *s, kd_clock_fn clock, void *user)
+{
+    s->clock      = clock;
+    s->clock_user = user;
+}
+
+static uint64_t weights_version(const kdas_segmenter *s)
+{
+    return kd_params_version(s->model->params) + kd_params_stats_version(s->model->params);
+}
+
+kdas_status kd_segmenter_check_frame(const kdas_segmenter *s, const kdas_view *frame)
 {
     const kdas_segmenter_options *o = &s->options;
 
-    s->at[KDAS_STAGE_INPUT] = kd_now();
     KD_RETURN(kd_check_process(s->ctx));
     KD_RETURN(kd_view_check(frame, "segmenter"));
     if (o->frame_width && (frame->width != o->frame_width || frame->height != o->frame_height))
@@ -249,19 +165,126 @@ static kdas_status run(kdas_segmenter *s, const kdas_view *frame)
                        "segmenter: a frame of %lldx%lld, but it was opened for %lldx%lld",
                        (long long)frame->width, (long long)frame->height, (long long)o->frame_width,
                        (long long)o->frame_height);
-    if (!kd_frame_fits(s->frame, frame)) KD_RETURN(frame_set(s, frame->height, frame->width));
+    return KDAS_OK;
+}
+
+/* The engine asks this between two steps of the network. */
+static bool too_late(void *user)
+{
+    kdas_segmenter *s = user;
+
+    s->gave_up = now(s) - s->at[KDAS_STAGE_INPUT] > kd_deadline_stop(&s->deadline);
+    return s->gave_up;
+}
+
+static kdas_status run_to_deadline(kdas_segmenter *s)
+{
+    kdas_status st;
+
+    s->gave_up           = false;
+    s->ctx->give_up_user = s;
+    s->ctx->give_up      = too_late;
+    st                   = run_network(s);
+    s->ctx->give_up      = NULL;
+    return st;
+}
+
+/* Input and network; s->repeats says whether it was given up. */
+static kdas_status compute(kdas_segmenter *s, const kdas_view *frame, bool may_repeat)
+{
+    kdas_status st;
+
     kd_frame_input(s->frame, s->input, frame);
-    s->at[KDAS_STAGE_NETWORK] = kd_now();
-    KD_RETURN(run_network(s));
+    s->at[KDAS_STAGE_NETWORK] = now(s);
+    st                        = may_repeat ? run_to_deadline(s) : run_network(s);
+    if (st != KDAS_OK && may_repeat && s->gave_up) {
+        s->repeats = KDAS_REPEAT_LATE;
+        return KDAS_OK;
+    }
+    KD_RETURN(st);
     KD_RETURN(fetch_maps(s));
-    s->at[KDAS_STAGE_OUTPUT] = kd_now();
+    s->at[KDAS_STAGE_OUTPUT] = now(s);
     return add_maps(s);
+}
+
+/* To s->sum; or s->repeats says that it stays as it is. */
+static kdas_status run(kdas_segmenter *s, const kdas_view *frame)
+{
+    bool may_repeat;
+
+    s->repeats = KDAS_REPEAT_NONE;
+    if (!kd_frame_fits(s->frame, frame)) KD_RETURN(frame_set(s, frame->height, frame->width));
+    may_repeat =
+        s->has_sum && s->version == weights_version(s) && kd_deadline_may_repeat(&s->deadline);
+    if (!may_repeat || !kd_deadline_hopeless(&s->deadline)) return compute(s, frame, may_repeat);
+    s->repeats = KDAS_REPEAT_PREDICTED;
+    return kd_check_cancel(s->ctx);
+}
+
+kdas_status kd_segmenter_begin(kdas_segmenter *s, const kdas_view *frame)
+{
+    kdas_status st;
+
+    s->at[KDAS_STAGE_INPUT] = now(s);
+    KD_RETURN(kd_segmenter_check_frame(s, frame));
+    kd_pin_enter(s->ctx);
+    st = run(s, frame);
+    if (st != KDAS_OK) kd_pin_leave();
+    return st;
+}
+
+/* A repeated mask leaves the one that is kept as it is. */
+static kd_edges edges(const kdas_segmenter *s)
+{
+    kd_edges e = s->edges;
+
+    e.hold = s->repeats != KDAS_REPEAT_NONE;
+    return e;
+}
+
+void kd_segmenter_learn(kdas_segmenter *s, double seconds)
+{
+    kd_deadline_computed(&s->deadline, seconds, s->at[KDAS_STAGE_WHOLE] - s->at[KDAS_STAGE_OUTPUT]);
+}
+
+static void count_computed(kdas_segmenter *s, double seconds)
+{
+    double most = s->deadline.seconds;
+
+    kd_timing_add(&s->timing, s->at);
+    s->timing.overrun += most > 0 && seconds > most;
+    kd_segmenter_learn(s, seconds);
+    s->has_sum = true;
+    s->version = weights_version(s);
+}
+
+static void count_repeated(kdas_segmenter *s, double seconds)
+{
+    bool given_up = s->repeats == KDAS_REPEAT_LATE;
+
+    kd_timing_repeat(&s->timing, seconds, given_up);
+    if (given_up)
+        kd_deadline_given_up(&s->deadline);
+    else
+        kd_deadline_repeated(&s->deadline);
+}
+
+double kd_segmenter_end(kdas_segmenter *s)
+{
+    kd_pin_leave();
+    s->at[KDAS_STAGE_WHOLE] = now(s);
+    return s->at[KDAS_STAGE_WHOLE] - s->at[KDAS_STAGE_INPUT];
 }
 
 static kdas_status done(kdas_segmenter *s)
 {
-    s->at[KDAS_STAGE_WHOLE] = kd_now();
-    kd_timing_add(&s->timing, s->at);
+    double seconds = kd_segmenter_end(s);
+
+    if (s->repeats == KDAS_REPEAT_NONE)
+        count_computed(s, seconds);
+    else
+        count_repeated(s, seconds);
+    s->repeated = s->repeats;
     return KDAS_OK;
 }
 
@@ -294,8 +317,9 @@ static kdas_status first_run(kdas_segmenter *s)
         s->map[i]     = kd_calloc(s->ctx, (size_t)kd_elements(&node->desc.out), sizeof(float));
         if (!s->map[i]) return KDAS_ENOMEM;
     }
-    s->sum = kd_calloc(s->ctx, (size_t)(s->map_height * s->map_width), sizeof(float));
-    return s->sum ? KDAS_OK : KDAS_ENOMEM;
+    s->sum   = kd_calloc(s->ctx, (size_t)(s->map_height * s->map_width), sizeof(float));
+    s->fresh = kd_calloc(s->ctx, (size_t)(s->map_height * s->map_width), sizeof(float));
+    return s->sum && s->fresh ? KDAS_OK : KDAS_ENOMEM;
 }
 
 /* sigmoid(z) >= p where z >= log(p / (1 - p)), from -inf to inf: no exponential for each pixel. */
@@ -315,18 +339,19 @@ kdas_status kdas_segmenter_create(kdas_segmenter **out, kdas_model *model,
     KD_RETURN(kd_check_process(model->ctx));
     kdas_segmenter_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_segmenter_options"));
-    KD_RETURN(kd_check_reserved(o.reserved, "kdas_segmenter_options"));
     KD_RETURN(check_model(model, &maps));
-    KD_RETURN(settle_options(&o, model));
+    KD_RETURN(kd_segmenter_settle(&o, model));
     s = kd_calloc(model->ctx, 1, sizeof *s);
     if (!s) return KDAS_ENOMEM;
-    s->ctx     = model->ctx;
-    s->model   = model;
-    s->options = o;
-    s->edges   = (kd_edges){ logit_of(o.threshold),
-                             logit_of(o.hysteresis > 0 ? o.hysteresis : o.threshold) };
-    s->maps    = maps;
-    s->answer  = kdas_model_answer(model);
+    s->ctx      = model->ctx;
+    s->model    = model;
+    s->options  = o;
+    s->edges    = (kd_edges){ logit_of(o.threshold),
+                              logit_of(o.hysteresis > 0 ? o.hysteresis : o.threshold) };
+    s->maps     = maps;
+    s->answer   = kdas_model_answer(model);
+    s->deadline = (kd_deadline){ .seconds = o.frame_deadline, .limit = o.repeat_limit };
+    kd_segmenter_set_clock(s, system_clock, NULL);
     KD_TRY(kd_timing_init(&s->timing, s->ctx));
     KD_TRY(first_run(s));
     if (o.smoothing > 0) {
@@ -354,11 +379,12 @@ void kdas_segmenter_destroy(kdas_segmenter *s)
 {
     if (!s) return;
     kd_frame_destroy(s->frame);
-    for (int i = 0; i < MAX_MAPS; i++)
+    for (int i = 0; i < KD_MAX_MAPS; i++)
         kd_free(s->ctx, s->map[i]);
     kd_device_unstage(s->ctx, &s->staging);
     kd_timing_finish(&s->timing);
     kd_free(s->ctx, s->sum);
+    kd_free(s->ctx, s->fresh);
     kd_free(s->ctx, s->past);
     kd_free(s->ctx, s->input);
     kd_free(s->ctx, s);
@@ -367,7 +393,7 @@ void kdas_segmenter_destroy(kdas_segmenter *s)
 kdas_status kdas_segmenter_reset(kdas_segmenter *s)
 {
     if (!s) return kd_fail(KDAS_EINVAL, "kdas_segmenter_reset: the segmenter is NULL");
-    s->has_past = false;
+    s->has_past = s->has_sum = false;
     if (s->frame) kd_frame_forget(s->frame);
     return KDAS_OK;
 }
@@ -377,7 +403,7 @@ kdas_status kdas_segmenter_reset(kdas_segmenter *s)
 kdas_status kdas_segmenter_logits(kdas_segmenter *s, const kdas_view *frame, float *out)
 {
     if (!s || !out) return kd_fail(KDAS_EINVAL, "kdas_segmenter_logits: an argument is NULL");
-    KD_RETURN(run(s, frame));
+    KD_RETURN(kd_segmenter_begin(s, frame));
     kd_frame_logits(s->frame, out, s->sum);
     return done(s);
 }
@@ -397,8 +423,8 @@ kdas_status kdas_segmenter_mask(kdas_segmenter *s, const kdas_view *frame, uint8
                                 int64_t stride)
 {
     KD_RETURN(check_bytes(s, frame, out, stride));
-    KD_RETURN(run(s, frame));
-    kd_frame_mask(s->frame, out, stride, s->sum, s->edges);
+    KD_RETURN(kd_segmenter_begin(s, frame));
+    kd_frame_mask(s->frame, out, stride, s->sum, edges(s));
     return done(s);
 }
 
@@ -406,7 +432,7 @@ kdas_status kdas_segmenter_probability(kdas_segmenter *s, const kdas_view *frame
                                        int64_t stride)
 {
     KD_RETURN(check_bytes(s, frame, out, stride));
-    KD_RETURN(run(s, frame));
+    KD_RETURN(kd_segmenter_begin(s, frame));
     kd_frame_probability(s->frame, out, stride, s->sum);
     return done(s);
 }
@@ -420,12 +446,23 @@ kdas_status kdas_segmenter_overlay(kdas_segmenter *s, const kdas_view *frame, vo
     KD_RETURN(kd_view_check(frame, "kdas_segmenter_overlay"));
     KD_RETURN(kd_overlay_init(&overlay, frame, out, stride, options, "kdas_segmenter_overlay"));
     overlay.yuv.vectors = overlay.yuv.vectors && !s->ctx->plain;
-    KD_RETURN(run(s, frame));
-    kd_frame_overlay(s->frame, &overlay, s->sum, s->edges);
+    KD_RETURN(kd_segmenter_begin(s, frame));
+    kd_frame_overlay(s->frame, &overlay, s->sum, edges(s));
     return done(s);
 }
 
 /* ---- how long it takes ---- */
+
+kdas_repeat kdas_segmenter_repeated(const kdas_segmenter *s)
+{
+    return s ? s->repeated : KDAS_REPEAT_NONE;
+}
+
+double kdas_segmenter_estimate(const kdas_segmenter *s, double share)
+{
+    if (!s || !(share > 0 && share <= 1)) return NAN;
+    return kd_deadline_estimate(&s->deadline, share);
+}
 
 kdas_status kdas_segmenter_timing(kdas_segmenter *s, kdas_timing_report *out)
 {
@@ -439,6 +476,6 @@ kdas_status kdas_segmenter_timing(kdas_segmenter *s, kdas_timing_report *out)
 kdas_status kdas_segmenter_timing_reset(kdas_segmenter *s)
 {
     if (!s) return kd_fail(KDAS_EINVAL, "kdas_segmenter_timing_reset: the segmenter is NULL");
-    s->timing.frames = 0;
+    kd_timing_reset(&s->timing);
     return KDAS_OK;
 }

@@ -34,6 +34,19 @@ void kd_timing_add(kd_timing *t, const double at[KDAS_STAGES])
     slot[KDAS_STAGE_WHOLE * KDAS_TIMING_WINDOW]   = at[3] - at[0];
 }
 
+void kd_timing_repeat(kd_timing *t, double seconds, bool given_up)
+{
+    t->repeated++;
+    t->given_up += given_up;
+    t->repeated_max = KD_MAX(t->repeated_max, seconds);
+}
+
+void kd_timing_reset(kd_timing *t)
+{
+    t->frames = t->overrun = t->repeated = t->given_up = 0;
+    t->repeated_max                                    = 0;
+}
+
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -51,8 +64,12 @@ void kd_timing_get(kd_timing *t, kdas_timing_report *out)
 {
     int64_t n = KD_MIN(t->frames, KDAS_TIMING_WINDOW);
 
-    out->frames = t->frames;
-    out->window = n;
+    out->frames       = t->frames;
+    out->window       = n;
+    out->overrun      = t->overrun;
+    out->repeated     = t->repeated;
+    out->given_up     = t->given_up;
+    out->repeated_max = t->repeated_max;
     for (int stage = 0; stage < KDAS_STAGES && n > 0; stage++) {
         const double *ring = t->ring + stage * KDAS_TIMING_WINDOW;
 

@@ -447,6 +447,7 @@ static bool look(world *w)
     options.height = options.width = SIDE;
     options.smoothing              = 0.5f;
     CREATE(w->segmenter, kdas_segmenter_create(&w->segmenter, w->opened, &options));
+    CALL(kdas_segmenter_warm_up(w->segmenter, 96, 96, KDAS_PIXEL_RGB8));
     for (int64_t i = 0; i < 3; i++) {
         CALL_OUT(kdas_dataset_get(&w->image, &w->mask, w->all, i), &w->image, sizeof w->image,
                  NULL);

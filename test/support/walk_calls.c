@@ -476,7 +476,10 @@ static void segment(kd_test_walk *w)
     if (!s->h) return;
     if (walk_pick(w, 4) == 0) view.width = 0;
     wanted = !view.width ? KDAS_EINVAL : w->cancelled[m->ctx] ? KDAS_ECANCELLED : KDAS_OK;
-    got    = kdas_segmenter_mask(s->h, &view, out, 0);
+    if (walk_pick(w, 8) == 0)
+        got = kdas_segmenter_warm_up(s->h, view.height, view.width, view.pixel);
+    else
+        got = kdas_segmenter_mask(s->h, &view, out, 0);
     if (!walk_expect(w, got, wanted, "a frame through segmenter %d", i))
         walk_look_run(m, WALK_NONE);
     else if (wanted != KDAS_EINVAL)

@@ -18,10 +18,11 @@ kdas_context_options context_options(const machine *m)
 
     kdas_context_options_init(&options, sizeof options);
     if (m->device) options.device = m->device;
-    options.isa       = m->isa;
-    options.threads   = (int32_t)m->threads;
-    options.precision = (int32_t)dtypes[m->dtype].precision;
-    options.log       = say_log;
+    options.isa         = m->isa;
+    options.threads     = (int32_t)m->threads;
+    options.precision   = (int32_t)dtypes[m->dtype].precision;
+    options.log         = say_log;
+    options.pin_threads = m->pin;
     return options;
 }
 

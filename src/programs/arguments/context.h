@@ -10,6 +10,7 @@ typedef struct machine {
     const char *device, *isa; /* NULL: the library's choice */
     int64_t     threads;      /* 0: the library's choice    */
     int64_t     dtype;        /* which of --dtype's words   */
+    bool        pin;
 } machine;
 
 /* Rows of an option table that write to `m`, a machine of zeros. */
@@ -17,6 +18,8 @@ typedef struct machine {
 #define MACHINE_OPTIONS(m)                                                            \
     { OPTION_WHOLE, "--threads", "N", &(m).threads, 0, 1024,                          \
       "compute threads; 0 (default): all CPUs that the process\nmay use, at most OMP_NUM_THREADS" },  \
+    { OPTION_FLAG, "--pin", NULL, &(m).pin, 0, 0,                                     \
+      "bind each compute thread to a CPU of its own" },                               \
     { OPTION_TEXT, "--device", "NAME", &(m).device, 0, 0,                             \
       "cpu (default), reference, cuda[:N] (card N), or another\nplug-in's name" },     \
     { OPTION_TEXT, "--isa", "NAME", &(m).isa, 0, 0,                                   \

@@ -6,7 +6,7 @@
 
 typedef enum live_output { LIVE_MASK, LIVE_PROBABILITY, LIVE_OVERLAY } live_output;
 
-/* Segment standard input to standard output, frames of `format` (see stream.h), until it ends; then say
- * on stderr how long it took, unless `quiet`. Returns the exit code. */
-int live_run(kdas_segmenter *segmenter, const kdas_view *format, live_output output, bool quiet);
+/* Segment standard input to standard output, frames of `format` (see stream.h), until it ends; then, if
+ * `times`, say on stderr how long it took. Returns the exit code. */
+int live_run(kdas_segmenter *segmenter, const kdas_view *format, live_output output, bool times);
 #endif

@@ -25,9 +25,9 @@ typedef struct settings {
     const char *model, *weights, *entry, *out, *raw;
     int64_t     size[2];
     machine     machine;
-    double      threshold, smoothing, hysteresis;
-    bool        probability, overlay, quiet, maps, skip_bad, force;
-    int64_t     maps_as;
+    double      threshold, smoothing, hysteresis, deadline; /* ms */
+    bool        probability, overlay, quiet, maps, skip_bad, force, timing;
+    int64_t     maps_as, repeat_limit;
     int64_t     matrix, range; /* kdas_matrix, kdas_range */
     kdas_view   format;        /* of raw frames           */
     char      **arguments;
@@ -43,6 +43,8 @@ static int check_pictures(const program *p, const settings *s)
     if (s->overlay || s->smoothing > 0 || s->hysteresis > 0)
         return args_wrong(p, "--overlay, --smoothing and --hysteresis go with --raw");
     if (s->matrix || s->range) return args_wrong(p, "--matrix and --range go with --raw");
+    if (s->deadline > 0 || s->repeat_limit || s->timing)
+        return args_wrong(p, "--deadline, --repeat-limit and --timing go with --raw");
     if (!s->out) return args_wrong(p, "--out is missing: where shall the pictures go?");
     if (!strcmp(s->out, "-"))
         return args_wrong(p, "--out wants a folder; --raw writes video to standard output");
@@ -76,6 +78,8 @@ static int check_settings(const program *p, settings *s)
     if (s->threshold >= 0 && s->hysteresis > s->threshold)
         return args_wrong(p, "--hysteresis is %g, above the threshold of %g", s->hysteresis,
                           s->threshold);
+    if (s->repeat_limit && s->deadline == 0)
+        return args_wrong(p, "--repeat-limit goes with --deadline");
     if (isatty(STDOUT_FILENO))
         return args_wrong(p, "--raw writes video to standard output, which is a terminal");
     return -1;
@@ -120,6 +124,13 @@ static int read_settings(settings *s, int argc, char **argv)
           "weight of the past in each probability (0)" },
         { OPTION_REAL, "--hysteresis", "X", &s->hysteresis, 0, 1,
           "probability down to which polyp stays polyp (off)" },
+        { OPTION_REAL, "--deadline", "MS", &s->deadline, 0, 600000,
+          "milliseconds for a frame; one that cannot be done in time\nrepeats the last result "
+          "(off)" },
+        { OPTION_WHOLE, "--repeat-limit", "N", &s->repeat_limit, 1, 1000,
+          "at most N frames in a row are repeated; the next one is\ncomputed to its end (4)" },
+        { OPTION_FLAG, "--timing", NULL, &s->timing, 0, 0,
+          "print the times of the stages at the end, also with --quiet" },
     };
     const program p = { .name  = "kdas-segment",
                         .usage = "--weights FILE --out DIR [option]... IMAGE|DIR...\n"
@@ -354,13 +365,15 @@ static kdas_segmenter_options segmenter_options(const settings *s)
     kdas_segmenter_options options;
 
     kdas_segmenter_options_init(&options, sizeof options);
-    options.height       = s->size[0];
-    options.width        = s->size[1];
-    options.threshold    = (float)s->threshold;
-    options.smoothing    = (float)s->smoothing;
-    options.hysteresis   = (float)s->hysteresis;
-    options.frame_height = s->format.height; /* 0 for pictures: of any size */
-    options.frame_width  = s->format.width;
+    options.height         = s->size[0];
+    options.width          = s->size[1];
+    options.threshold      = (float)s->threshold;
+    options.smoothing      = (float)s->smoothing;
+    options.hysteresis     = (float)s->hysteresis;
+    options.repeat_limit   = (int32_t)s->repeat_limit;
+    options.frame_deadline = 1e-3 * s->deadline;
+    options.frame_height   = s->format.height; /* 0 for pictures: of any size */
+    options.frame_width    = s->format.width;
     return options;
 }
 
@@ -404,7 +417,7 @@ static int run(settings *s)
                                               : LIVE_MASK;
 
         stop_on_signal(context);
-        code = s->raw ? live_run(segmenter, &s->format, output, s->quiet)
+        code = s->raw ? live_run(segmenter, &s->format, output, s->timing || !s->quiet)
                       : segment_all(context, s, segmenter,
                                     kdas_model_maps(model) - kdas_model_answer(model));
         stop_on_signal(NULL);
