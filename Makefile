@@ -70,7 +70,8 @@ HALF_FILES  := activation arith attention batch_norm deconv2d dwconv2d layer_nor
 SIMD_avx512 := -DKD_ISA=avx512 -march=x86-64-v4 -mprefer-vector-width=512
 SIMD_avx2   := -DKD_ISA=avx2 -march=x86-64-v3
 SIMD_plain  := -DKD_ISA=plain
-SIMD_CFLAGS := -O3 -ffast-math -fno-finite-math-only
+# src/base/regions.h needs the names in the assembler's output: no link-time optimisation.
+SIMD_CFLAGS := -O3 -ffast-math -fno-finite-math-only -fno-lto
 
 # ---- Files ----------------------------------------------------------------------------------------
 B := build/$(CONFIG)

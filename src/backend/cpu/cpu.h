@@ -4,6 +4,7 @@
 #define KD_CPU_H
 #include <kdas/backend.h>
 #include "base/base.h"
+#include "base/team.h"
 
 /* The tables of the two built-in backends: "cpu", and "reference", which has no kernels, so that every op runs on its plain-C
  * reference kernel. */
@@ -28,7 +29,7 @@ extern const kd_cpu_code     kd_code_avx512, kd_code_avx2, kd_code_plain, kd_cod
 
 struct kdas_device {
     kdas_host          host;
-    int                threads;
+    int                threads; /* how many parts the work has, and so in what order sums are made */
     const char        *isa;   /* "avx512", "avx2" or "plain"                         */
     const kd_cpu_code *code;  /* its kernels                                         */
     const kd_cpu_code *half;  /* kernels for bf16 activations; NULL: not on this CPU */
@@ -51,9 +52,9 @@ kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host,
 void        kd_cpu_close(kdas_device *device);
 void        kd_cpu_describe(kdas_device *device, char *text, size_t size);
 
-/* ---- threads.c: the OpenMP thread count of a run ---- */
-void kd_cpu_enter(kdas_device *device); /* OpenMP uses device->threads from here on */
-void kd_cpu_leave(kdas_device *device); /* and the caller's own number again        */
+/* ---- threads.c: OpenMP's thread count of a run ---- */
+void kd_cpu_enter(kdas_device *device); /* the calling thread's OpenMP uses one thread from here on */
+void kd_cpu_leave(kdas_device *device); /* and the caller's own number again                        */
 
 /* ---- amx.c: matrix tiles ---- */
 

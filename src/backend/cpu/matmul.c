@@ -120,16 +120,27 @@ static void backward_symmetric(const product *p, const kdas_call *call, int64_t 
 
 typedef void (*unit_fn)(const product *p, const kdas_call *call, int64_t u);
 
+typedef struct units {
+    const product   *p;
+    const kdas_call *call;
+    unit_fn          run;
+    int              parts;
+} units;
+
+static void run_units(void *job, int part)
+{
+    const units *j = job;
+
+    for (int64_t u = j->p->units * part / j->parts; u < j->p->units * (part + 1) / j->parts; u++)
+        j->run(j->p, j->call, u);
+}
+
 static void each_unit(const kdas_device *device, const product *p, const kdas_call *call,
                       unit_fn run)
 {
-    if (p->units >= device->threads)
-#pragma omp parallel for schedule(static)
-        for (int64_t u = 0; u < p->units; u++)
-            run(p, call, u);
-    else
-        for (int64_t u = 0; u < p->units; u++)
-            run(p, call, u);
+    units j = { p, call, run, (int)KD_MIN(p->units, (int64_t)device->threads) };
+
+    kd_team_do(j.parts, run_units, &j);
 }
 
 /* ---- The kernel: one of the two, by shape ---- */
