@@ -356,12 +356,11 @@ BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libope
 CHECK_DEPS := check abigail-tools valgrind gfortran locales cmake groff-base
 deps: ## install missing packages (Debian)
 	@.ci/deps $(BUILD_DEPS) $(CHECK_DEPS)
-# On a machine that does other work, too, threads that spin long while they wait cost several times the time.
 # DEMO="--scenes 16 --epochs 1": options for it
 demo: ## install missing packages, build, and distil students on synthetic frames into demo/
 	$(MAKE) deps CHECK_DEPS=
 	$(MAKE) $(JOBS) all
-	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-3000} $(BINOUT)/kdas-distill --demo --out demo $(DEMO)
+	$(BINOUT)/kdas-distill --demo --out demo $(DEMO)
 
 include test/faults/build.mk
 include pkgconfig/package.mk

@@ -21,8 +21,8 @@ int kd_region_parts(void) { return here.parts ? here.parts : 1; }
 
 static void run_part(void *job, int part)
 {
-    const region *r       = job;
-    const int     outer   = here.part, outer_parts = here.parts;
+    const region *r     = job;
+    const int     outer = here.part, outer_parts = here.parts;
 
     here.part  = part;
     here.parts = r->parts;

@@ -163,7 +163,8 @@ static int take_parts(kd_team *team, uint64_t job, int thread)
     const int      parts  = (int)(job & ((1u << PART_BITS) - 1));
     int            done = 0, at = (int)((int64_t)thread * parts / team->threads);
 
-    if (team->seed) at = (int)(kd_mix64(team->seed ^ number << 8 ^ (uint64_t)thread) % (uint64_t)parts);
+    if (team->seed)
+        at = (int)(kd_mix64(team->seed ^ number << 8 ^ (uint64_t)thread) % (uint64_t)parts);
     for (int i = 0; i < parts; i++, at = at + 1 < parts ? at + 1 : 0) {
         if (!take(&team->seat[at], number)) continue;
         if (!done++ && _mm_getcsr() != team->csr) _mm_setcsr(team->csr);
@@ -186,7 +187,8 @@ static void *work(void *what)
         if (atomic_load(&team->ended)) return NULL;
         seen = atomic_load(&team->posted);
         done = take_parts(team, seen, m->number);
-        if (done && atomic_fetch_sub(&team->left, done) == done && atomic_load(&team->caller_sleeps))
+        if (done && atomic_fetch_sub(&team->left, done) == done &&
+            atomic_load(&team->caller_sleeps))
             wake(&team->left, 1);
     }
 }
@@ -216,9 +218,9 @@ static void share(kd_team *team, int parts, kd_part_fn fn, void *job)
 {
     int done;
 
-    team->fn  = fn;
-    team->job = job;
-    team->csr = _mm_getcsr();
+    team->fn    = fn;
+    team->job   = job;
+    team->csr   = _mm_getcsr();
     mine.inside = true;
     post(team, parts);
     done = take_parts(team, atomic_load(&team->posted), 0);
@@ -296,14 +298,16 @@ static void make_members(kd_team *team)
 
 void kd_team_start(kd_team *team)
 {
-    if (!team || mine.inside || team->made == team->threads - 1 || team->forks != kd_process_forks())
+    if (!team || mine.inside || team->made == team->threads - 1 ||
+        team->forks != kd_process_forks())
         return;
     if (atomic_exchange(&team->busy, true)) return;
     make_members(team);
     if (team->made < team->threads - 1 && !team->warned) {
         team->warned = true;
         kd_warn(team->ctx,
-                "%d of %d compute threads can be had, the system refuses more (limits of processes or of memory): "
+                "%d of %d compute threads can be had, the system refuses more (limits of processes "
+                "or of memory): "
                 "they do the work of all",
                 team->made + 1, team->threads);
     }

@@ -4,7 +4,6 @@
 #define KD_CPU_H
 #include <kdas/backend.h>
 #include "base/base.h"
-#include "base/team.h"
 
 /* The tables of the two built-in backends: "cpu", and "reference", which has no kernels, so that every op runs on its plain-C
  * reference kernel. */

@@ -83,7 +83,7 @@ kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host,
                              .code    = code_for(level),
                              .half    = half,
                              .large   = LARGE };
-    st      = kd_onednn_open(&device->onednn, host, isa_names[limit]);
+    st      = kd_onednn_open(&device->onednn, host, isa_names[limit], device->threads);
     if (st != KDAS_OK) {
         kd_cpu_close(device);
         return st;

@@ -1,6 +1,7 @@
 /* memory.c - device memory of the CPU backends: the host's own, through its hooks. */
 #include <string.h>
 #include "backend/cpu/cpu.h"
+#include "base/team.h"
 
 #define LARGE_BLOCK ((size_t)1 << 20)
 
