@@ -119,10 +119,11 @@ typedef enum kdas_precision {
 } kdas_precision;
 
 /* What compute threads do between two pieces of work. It changes no result. AUTO looks for the next
- * piece for some microseconds and then sleeps, which costs nothing on an idle machine and little on
- * one that does other work. SPIN looks for 20 milliseconds: for a machine, or processors, that do
- * nothing else. SLEEP sleeps at once, which saves power and takes a little longer. AUTO obeys the
- * environment variable OMP_WAIT_POLICY: "active" gives SPIN, "passive" SLEEP. Since 0.4. */
+ * piece for half a millisecond and then sleeps; it sleeps at once while other work takes the
+ * processors away from the threads, and where there are more threads than processors. SPIN looks
+ * for 20 milliseconds: for processors that do nothing else. SLEEP sleeps at once, which saves power
+ * and takes a little longer. AUTO obeys the environment variable OMP_WAIT_POLICY: "active" gives
+ * SPIN, "passive" SLEEP. Since 0.4. */
 typedef enum kdas_wait { KDAS_WAIT_AUTO = 0, KDAS_WAIT_SPIN = 1, KDAS_WAIT_SLEEP = 2 } kdas_wait;
 
 /* Settings. Call kdas_context_options_init() first, then change what you need. */

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,8 +25,16 @@
 
 enum { PART_BITS = 16 }; /* of a job's word */
 
-/* Nanoseconds that a thread looks for what it waits for, before it sleeps. */
-enum { SHORT_SPIN = 50 * 1000, LONG_SPIN = 20 * 1000 * 1000 };
+/* Nanoseconds. A thread looks so long for what it waits for, before it sleeps: AUTO is longer than most work of one
+ * thread between two jobs. On a crowded machine AUTO does not look at all, since that is time that others need. A team is on a
+ * crowded machine while the system takes the processor away from its threads, before they sleep, more often than one time
+ * in SELDOM for each thread. */
+enum {
+    AUTO_SPIN = 500 * 1000,
+    LONG_SPIN = 20 * 1000 * 1000,
+    SELDOM    = 8 * 1000 * 1000,
+    ASK_AFTER = 1000 * 1000 /* between two questions how often that was */
+};
 
 typedef atomic_uint_fast64_t word;
 
@@ -45,8 +54,9 @@ struct kd_team {
     int           threads, made;
     unsigned      forks;
     bool          warned;
-    int64_t       spin; /* nanoseconds that a thread looks around before it sleeps */
-    uint64_t      seed; /* of kd_team_shuffle() */
+    int64_t       spin;   /* nanoseconds that a thread looks around before it sleeps */
+    bool          adapts; /* it is 0 while the machine is crowded */
+    uint64_t      seed;   /* of kd_team_shuffle() */
     atomic_bool   busy;
 
     /* the job */
@@ -62,12 +72,16 @@ struct kd_team {
     _Alignas(KD_ALIGN) atomic_int left; /* parts that are not done: the caller sleeps on it */
     atomic_bool caller_sleeps;
 
+    _Alignas(KD_ALIGN) atomic_int_fast64_t crowded; /* a time: see notice_crowd() */
+
     seat seat[]; /* one for each part */
 };
 
 static _Thread_local struct {
     kd_team *team;
     bool     inside; /* a part of a job is running, or the thread is a team's own */
+    int64_t  asked;  /* when it asked for the next */
+    long     taken;  /* how often the system has taken its processor away */
 } mine;
 
 /* ---- waiting ---- */
@@ -90,16 +104,43 @@ static int64_t now(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+/* Each time adds a share of SELDOM to team->crowded, from which the time itself takes away; twice that is a crowd, and
+ * more than four times is not counted. */
+static void notice_crowd(kd_team *team)
+{
+    struct rusage usage;
+    int64_t       time, level, step = SELDOM / team->threads;
+
+    if (!team->adapts) return;
+    time = now();
+    if (time - mine.asked < ASK_AFTER || getrusage(RUSAGE_THREAD, &usage) != 0) return;
+    if (mine.asked && usage.ru_nivcsw > mine.taken) {
+        level = atomic_load_explicit(&team->crowded, memory_order_relaxed);
+        level = KD_MAX(level, time) + KD_MIN(usage.ru_nivcsw - mine.taken, 4) * step;
+        atomic_store_explicit(&team->crowded, KD_MIN(level, time + 4 * step), memory_order_relaxed);
+    }
+    mine.asked = time;
+    mine.taken = usage.ru_nivcsw;
+}
+
+static bool is_crowded(const kd_team *team, int64_t time)
+{
+    return atomic_load_explicit(&team->crowded, memory_order_relaxed) - time >
+           2 * SELDOM / team->threads;
+}
+
 /* Look until there is what is waited for, or the time is over: then false. */
 typedef bool (*condition)(const kd_team *team, uint64_t seen);
 
-static bool look(const kd_team *team, condition is, uint64_t seen, int64_t spin)
+static bool look(const kd_team *team, condition is, uint64_t seen)
 {
-    int64_t end;
+    int64_t time, end;
 
     if (is(team, seen)) return true;
-    if (spin <= 0) return false;
-    end = now() + spin;
+    if (team->spin <= 0) return false;
+    time = now();
+    end  = time + team->spin;
+    if (is_crowded(team, time)) return false;
     do
         for (int i = 0; i < 32; i++) {
             _mm_pause();
@@ -124,7 +165,7 @@ static bool is_done(const kd_team *team, uint64_t seen)
 /* The bell is read before the last look: if it rings in between, the sleep ends at once. */
 static void wait_for_job(kd_team *team, uint64_t seen)
 {
-    if (look(team, is_new, seen, team->spin)) return;
+    if (look(team, is_new, seen)) return;
     atomic_fetch_add(&team->sleeping, 1);
     for (;;) {
         unsigned bell = atomic_load(&team->bell);
@@ -139,7 +180,7 @@ static void wait_for_others(kd_team *team)
 {
     int left;
 
-    if (look(team, is_done, 0, team->spin)) return;
+    if (look(team, is_done, 0)) return;
     atomic_store(&team->caller_sleeps, true);
     while ((left = atomic_load(&team->left)) != 0)
         sleep_on(&team->left, (unsigned)left);
@@ -190,6 +231,7 @@ static void *work(void *what)
         if (done && atomic_fetch_sub(&team->left, done) == done &&
             atomic_load(&team->caller_sleeps))
             wake(&team->left, 1);
+        notice_crowd(team);
     }
 }
 
@@ -222,6 +264,7 @@ static void share(kd_team *team, int parts, kd_part_fn fn, void *job)
     team->job   = job;
     team->csr   = _mm_getcsr();
     mine.inside = true;
+    notice_crowd(team);
     post(team, parts);
     done = take_parts(team, atomic_load(&team->posted), 0);
     if (atomic_fetch_sub(&team->left, done) != done) wait_for_others(team);
@@ -324,7 +367,7 @@ static int64_t spin_of(const kd_team *team, int32_t wait)
     switch (wait) {
     case KDAS_WAIT_SPIN: return LONG_SPIN;
     case KDAS_WAIT_SLEEP: return 0;
-    default: return team->threads > kd_affinity_cpus() ? 0 : SHORT_SPIN;
+    default: return team->threads > kd_affinity_cpus() ? 0 : AUTO_SPIN;
     }
 }
 
@@ -345,6 +388,7 @@ kdas_status kd_team_create(kd_team **out, kdas_context *ctx, int32_t threads, in
     team->threads = threads;
     team->forks   = kd_process_forks();
     team->spin    = spin_of(team, wait);
+    team->adapts  = team->spin == AUTO_SPIN;
     *out          = team;
     return KDAS_OK;
 }

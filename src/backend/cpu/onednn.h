@@ -1,5 +1,5 @@
-/* onednn.h - the only interface to oneDNN: CONV2D and DECONV2D with N,H,W,C activations and PyTorch's weights. onednn.c and
- * onednn_conv.c build with 2.6 and with v3; no other file includes a header of oneDNN. */
+/* onednn.h - the only interface to oneDNN: CONV2D and DECONV2D with N,H,W,C activations and PyTorch's weights. The files
+ * onednn*.c build with 2.6 and with v3; no other file includes a header of oneDNN. */
 #ifndef KD_ONEDNN_H
 #define KD_ONEDNN_H
 #include "backend/cpu/cpu.h"

@@ -1,4 +1,4 @@
-/* onednn_api.h - what onednn.c and onednn_conv.c share: the device's part of oneDNN, and the differences between the C API of 2.6 and of
+/* onednn_api.h - what the files onednn*.c share: the device's part of oneDNN, and the differences between the C API of 2.6 and of
  * v3. No other file includes it.
  *
  * Scratch memory is caller-owned (user scratchpad mode). Memory objects are created once, without memory; a run sets their

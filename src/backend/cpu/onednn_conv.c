@@ -1,21 +1,9 @@
-/* onednn_conv.c - CONV2D and DECONV2D by oneDNN, see onednn.h. Each direction is cut into slabs (slabs.h), for each of which there is a
- * primitive for one thread; the parts run on the context's threads. oneDNN chooses the layouts of weights. It may choose
- * different ones for slabs of different sizes: then the weights are packed once for each. */
-#include <assert.h>
-#include "backend/cpu/onednn_api.h"
-#include "backend/cpu/slabs.h"
-#include "base/team.h"
+/* onednn_conv.c - makes CONV2D and DECONV2D for oneDNN, see onednn.h. Each direction is cut into slabs (slabs.h), for each of
+ * which there is a primitive for one thread. oneDNN chooses the layouts of weights. It may choose different ones for slabs of
+ * different sizes: then the weights are packed once for each. */
+#include "backend/cpu/onednn_pass.h"
 
 /* ---- a primitive with its operands ---- */
-
-enum { MAX_ARGS = 5 };
-
-typedef struct exec {
-    dnnl_primitive_t primitive;
-    dnnl_exec_arg_t  arg[MAX_ARGS];
-    int              args;
-    size_t           scratch; /* bytes */
-} exec;
 
 static void exec_free(exec *e)
 {
@@ -45,52 +33,7 @@ static dnnl_status_t exec_make(exec *e, dnnl_engine_t engine, const_dnnl_primiti
     return exec_arg(e, engine, DNNL_ARG_SCRATCHPAD, scratch);
 }
 
-/* Run it; the pointers are in the order of the operands, scratch first. */
-static dnnl_status_t exec_run(exec *e, dnnl_stream_t stream, void *const *pointer)
-{
-    dnnl_status_t s;
-
-    for (int i = 0; i < e->args; i++) {
-        s = dnnl_memory_set_data_handle(e->arg[i].memory, pointer[i]);
-        if (s) return s;
-    }
-    s = dnnl_primitive_execute(e->primitive, stream, e->args, e->arg);
-    return s ? s : dnnl_stream_wait(stream);
-}
-
-/* ---- a convolution ---- */
-
-/* A layout that the primitives of a direction chose for the weights, or for their gradient. */
-typedef struct order {
-    dnnl_primitive_desc_t desc; /* of the first primitive that has it      */
-    exec                  move; /* from PyTorch's order; of a gradient back */
-    size_t                at, bytes;
-} order;
-
-typedef struct piece {
-    exec   e;
-    int    part, order;
-    size_t x_at, out_at; /* bytes */
-} piece;
-
-/* One direction. */
-typedef struct pass {
-    kd_slab *slab;
-    piece   *piece;
-    order   *order;
-    int      pieces, orders, parts;
-    size_t   scratch; /* of one part */
-} pass;
-
-struct kd_conv {
-    kd_onednn  *dnn;
-    const char *name; /* of the op */
-    geometry    g;
-    pass        forward, data, weights;
-    size_t      packed_forward;    /* bytes of the forward's weights */
-    uint64_t    pack_key;          /* hash of the packed layouts     */
-    size_t      fresh, fresh_bias; /* bytes of one slab's gradients  */
-};
+/* ---- the convolution's shape ---- */
 
 /* The weights' dimensions and PyTorch's order of them: (O,I,kh,kw), the groups one after the other along O; transposed,
  * (I,O,kh,kw). */
@@ -194,7 +137,7 @@ static void cut(pass *p, const geometry *g, direction way, int threads)
     for (int i = 0; i < p->pieces; i++)
         exact = exact && (!g->transposed || p->slab[i].pad_end >= 0);
     if (!exact) p->pieces = kd_slabs_cut(p->slab, &rows, cut_of(g, way), 1);
-    if (p->pieces == 1) p->parts = 1;
+    p->parts = p->slab[p->pieces - 1].part + 1;
 }
 
 /* ---- making ---- */
@@ -406,12 +349,6 @@ static dnnl_status_t make_passes(kd_conv *c, uint32_t wants)
     return s;
 }
 
-/* How many gradients of the bias are summed: one of each slab, or one of each part of sum_columns(). */
-static int biases(const kd_conv *c)
-{
-    return c->g.transposed ? c->dnn->threads : c->weights.pieces;
-}
-
 kdas_status kd_conv_create(kd_conv **out, kd_onednn *dnn, const kdas_node_desc *node,
                            kd_conv_sizes *sizes)
 {
@@ -445,7 +382,7 @@ kdas_status kd_conv_create(kd_conv **out, kd_onednn *dnn, const kdas_node_desc *
     sizes->forward  = (size_t)c->forward.parts * c->forward.scratch;
     sizes->data     = (size_t)c->data.parts * c->data.scratch;
     sizes->weights =
-        (size_t)c->weights.pieces * c->fresh + (size_t)biases(c) * c->fresh_bias + work;
+        (size_t)c->weights.pieces * c->fresh + (size_t)kd_conv_biases(c) * c->fresh_bias + work;
     *out = c;
     return KDAS_OK;
 }
@@ -460,203 +397,4 @@ void kd_conv_destroy(kd_conv *c)
     pass_free(&host, &c->data);
     pass_free(&host, &c->weights);
     host.free(host.user, c);
-}
-
-/* ---- running ---- */
-
-/* A pass as a job. Of the operands, x and out lie at the slab's rows, weights at their layout's place, fresh gradients one
- * slab's after the other. */
-typedef struct job {
-    kd_conv   *c;
-    pass      *p;
-    char      *scratch, *x, *out, *w, *b;
-    bool       fresh; /* w and b are */
-    atomic_int failed;
-} job;
-
-static void run_part(void *what, int part)
-{
-    job *j = what;
-
-    for (int i = 0; i < j->p->pieces; i++) {
-        piece        *it        = &j->p->piece[i];
-        void         *pointer[] = { j->scratch + (size_t)part * j->p->scratch, j->x + it->x_at,
-                                    j->out + it->out_at,
-                                    j->w + (j->fresh ? (size_t)i * j->c->fresh : j->p->order[it->order].at),
-                                    j->b + (j->fresh ? (size_t)i * j->c->fresh_bias : 0) };
-        dnnl_status_t s;
-
-        if (it->part != part) continue;
-        assert(it->e.args <= (int)KD_COUNT(pointer));
-        s = exec_run(&it->e, j->c->dnn->stream[part], pointer);
-        if (s) atomic_store(&j->failed, (int)s);
-    }
-}
-
-static kdas_status run(job *j, const char *what)
-{
-    int s;
-
-    kd_team_do(j->p->parts, run_part, j);
-    s = atomic_load(&j->failed);
-    return s ? kd_onednn_failed(&j->c->dnn->host, (dnnl_status_t)s, what, j->c->name) : KDAS_OK;
-}
-
-static kdas_status move(kd_conv *c, order *o, void *scratch, const void *from, void *to,
-                        const char *what)
-{
-    void         *pointer[] = { scratch, (void *)from, to };
-    dnnl_status_t s         = exec_run(&o->move, c->dnn->stream[0], pointer);
-
-    return s ? kd_onednn_failed(&c->dnn->host, s, what, c->name) : KDAS_OK;
-}
-
-static kdas_status pack(kd_conv *c, pass *p, const float *w, char *packed)
-{
-    for (int i = 0; i < p->orders; i++)
-        KD_RETURN(move(c, &p->order[i], NULL, w, packed + p->order[i].at, "pack the weights of "));
-    return KDAS_OK;
-}
-
-kdas_status kd_conv_pack(kd_conv *c, const float *w, void *packed)
-{
-    KD_RETURN(pack(c, &c->forward, w, packed));
-    return pack(c, &c->data, w, (char *)packed + c->packed_forward);
-}
-
-kdas_status kd_conv_forward(kd_conv *c, const void *x, const void *packed, const float *b,
-                            void *out, void *work)
-{
-    job j = { .c       = c,
-              .p       = &c->forward,
-              .scratch = work,
-              .x       = (char *)x,
-              .out     = out,
-              .w       = (char *)packed,
-              .b       = (char *)b };
-
-    return run(&j, "run ");
-}
-
-kdas_status kd_conv_backward_data(kd_conv *c, const void *dout, const void *packed, void *dx,
-                                  void *work)
-{
-    job j = { .c       = c,
-              .p       = &c->data,
-              .scratch = work,
-              .x       = dx,
-              .out     = (char *)dout,
-              .w       = (char *)packed + c->packed_forward };
-
-    return run(&j, "compute the gradient of x of ");
-}
-
-/* ---- the slabs' gradients of the weights, summed in their order ---- */
-
-typedef struct sums {
-    const kd_conv *c;
-    float         *fresh;
-    int            first; /* the slab whose gradient becomes the sum of those of its layout */
-    int            parts;
-} sums;
-
-static void sum_part(void *what, int part)
-{
-    const sums *s     = what;
-    const pass *p     = &s->c->weights;
-    int64_t     n     = (int64_t)(p->order[p->piece[s->first].order].bytes / sizeof(float));
-    int64_t     begin = n * part / s->parts, end = n * (part + 1) / s->parts;
-    float      *sum = s->fresh + (size_t)s->first * s->c->fresh / sizeof(float);
-
-    for (int i = s->first + 1; i < p->pieces; i++) {
-        const float *one = s->fresh + (size_t)i * s->c->fresh / sizeof(float);
-
-        if (p->piece[i].order != p->piece[s->first].order) continue;
-#pragma omp simd
-        for (int64_t k = begin; k < end; k++)
-            sum[k] += one[k];
-    }
-}
-
-static bool is_first(const pass *p, int i)
-{
-    for (int k = 0; k < i; k++)
-        if (p->piece[k].order == p->piece[i].order) return false;
-    return true;
-}
-
-static kdas_status add_weights(kd_conv *c, float *fresh, float *dw, void *scratch)
-{
-    pass *p = &c->weights;
-
-    for (int i = 0; i < p->pieces; i++) {
-        sums s = { c, fresh, i, c->fresh > 1 << 16 ? c->dnn->threads : 1 };
-
-        if (!is_first(p, i)) continue;
-        if (p->pieces > 1) kd_team_do(s.parts, sum_part, &s);
-        KD_RETURN(move(c, &p->order[p->piece[i].order], scratch,
-                       (char *)fresh + (size_t)i * c->fresh, dw,
-                       "add the gradient of the weights of "));
-    }
-    return KDAS_OK;
-}
-
-/* Slabs of a transposed convolution share rows of dout, which the gradient of the bias counts once. */
-typedef struct columns {
-    const kd_conv *c;
-    const void    *dout;
-    char          *sums;
-} columns;
-
-static void sum_columns(void *what, int part)
-{
-    const columns  *j = what;
-    const int64_t  *d = j->c->g.out;
-    const int64_t   n = d[1], rows = d[0] * d[2] * d[3];
-    float          *sum   = (float *)(j->sums + (size_t)part * j->c->fresh_bias);
-    const float    *f     = j->dout;
-    const uint16_t *h     = j->dout;
-    const int       parts = j->c->dnn->threads;
-
-    memset(sum, 0, (size_t)n * sizeof *sum);
-    for (int64_t r = rows * part / parts; r < rows * (part + 1) / parts; r++)
-        for (int64_t o = 0; o < n; o++) {
-            uint32_t bits;
-            float    v;
-
-            if (j->c->g.type == dnnl_bf16) {
-                bits = (uint32_t)h[r * n + o] << 16;
-                memcpy(&v, &bits, sizeof v);
-            } else {
-                v = f[r * n + o];
-            }
-            sum[o] += v;
-        }
-}
-
-kdas_status kd_conv_backward_weights(kd_conv *c, const void *x, const void *dout, float *dw,
-                                     float *db, void *work)
-{
-    const size_t pieces  = (size_t)c->weights.pieces;
-    char        *fresh_b = (char *)work + pieces * c->fresh;
-    char        *scratch = fresh_b + (size_t)biases(c) * c->fresh_bias;
-    job          j       = { .c       = c,
-                             .p       = &c->weights,
-                             .scratch = scratch,
-                             .x       = (char *)x,
-                             .out     = (char *)dout,
-                             .w       = work,
-                             .b       = fresh_b,
-                             .fresh   = true };
-
-    KD_RETURN(run(&j, "compute the gradient of the weights of "));
-    if (db && c->g.transposed) {
-        columns sums = { c, dout, fresh_b };
-
-        kd_team_do(c->dnn->threads, sum_columns, &sums);
-    }
-    for (int i = 0; db && i < biases(c); i++)
-        for (int64_t o = 0; o < c->g.b[0]; o++)
-            db[o] += ((const float *)(fresh_b + (size_t)i * c->fresh_bias))[o];
-    return dw ? add_weights(c, work, dw, scratch) : KDAS_OK;
 }

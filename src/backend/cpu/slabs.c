@@ -82,8 +82,10 @@ static int cut_part(kd_slab *out, const kd_rows *r, kd_cut cut, place from, plac
 
 int kd_slabs_cut(kd_slab *out, const kd_rows *r, kd_cut cut, int parts)
 {
-    int n = 0;
+    int64_t rows = r->images * (cut == KD_CUT_WIDE ? r->wide : r->narrow);
+    int     n    = 0;
 
+    parts = (int)KD_MIN(rows, (int64_t)parts);
     for (int part = 0; part < parts; part++) {
         place from = place_of(r, cut, part, parts), to = place_of(r, cut, part + 1, parts);
         int   more = cut_part(out + n, r, cut, from, to, part);
