@@ -51,7 +51,8 @@ typedef struct member {
 struct kd_team {
     kdas_context *ctx;
     member       *member; /* threads-1 of them; `made` exist */
-    int           threads, made;
+    int           threads;
+    atomic_int    made;
     unsigned      forks;
     bool          warned;
     int64_t       spin;   /* nanoseconds that a thread looks around before it sleeps */

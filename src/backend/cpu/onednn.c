@@ -5,8 +5,10 @@
 kdas_status kd_onednn_failed(const kdas_host *host, dnnl_status_t s, const char *what,
                              const char *whose)
 {
-    return host->fail(s == dnnl_out_of_memory ? KDAS_ENOMEM : KDAS_EBACKEND,
-                      "cpu: oneDNN could not %s%s (its status %d)", what, whose, (int)s);
+    if (s == dnnl_out_of_memory)
+        return host->fail(KDAS_ENOMEM, "cpu: no memory for oneDNN to %s%s", what, whose);
+    return host->fail(KDAS_EBACKEND, "cpu: oneDNN could not %s%s (its status %d)", what, whose,
+                      (int)s);
 }
 
 /* The limit holds for the process, and asking for it settles it. So the first device decides, and no later one takes
