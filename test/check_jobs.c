@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <xmmintrin.h>
 #include "base/context.h"
+#include "base/cores.h"
 #include "base/parallel.h"
 #include "base/process.h"
 #include "base/regions.h"
@@ -406,6 +407,51 @@ START_TEST(the_hosts_openmp_is_as_it_was)
 }
 END_TEST
 
+static const struct {
+    const char *policy; /* NULL: it is not set */
+    int32_t     wait;
+    int64_t     least, most; /* nanoseconds that threads look */
+} policies[] = {
+    { NULL, KDAS_WAIT_SLEEP, 0, 0 },
+    { NULL, KDAS_WAIT_SPIN, 10000000, 100000000 },
+    { "passive", KDAS_WAIT_AUTO, 0, 0 },
+    { "PASSIVE", KDAS_WAIT_AUTO, 0, 0 },
+    { "passive", KDAS_WAIT_SPIN, 10000000, 100000000 },
+    { "active", KDAS_WAIT_SLEEP, 0, 0 },
+    { "ACTIVE", KDAS_WAIT_AUTO, 10000000, 100000000 },
+    { "passively", KDAS_WAIT_AUTO, 0, 1000000 },
+};
+
+START_TEST(the_option_wins_over_openmps_policy)
+{
+    kd_team *team;
+
+    unsetenv("OMP_WAIT_POLICY");
+    if (policies[_i].policy) setenv("OMP_WAIT_POLICY", policies[_i].policy, 1);
+    team = make_team(2, policies[_i].wait);
+    ck_assert_int_ge(kd_team_spin(team), policies[_i].least);
+    ck_assert_int_le(kd_team_spin(team), policies[_i].most);
+    kd_team_destroy(team);
+}
+END_TEST
+
+START_TEST(more_threads_than_processors_sleep_at_once)
+{
+    kd_team *few, *many;
+    int64_t  cpus = kd_affinity_cpus();
+
+    if (cpus > 500) return;
+    unsetenv("OMP_WAIT_POLICY");
+    many = make_team((int32_t)cpus + 1, KDAS_WAIT_AUTO);
+    ck_assert_int_eq(kd_team_spin(many), 0);
+    kd_team_destroy(many);
+    if (cpus < 2) return;
+    few = make_team((int32_t)cpus, KDAS_WAIT_AUTO);
+    ck_assert_int_gt(kd_team_spin(few), 0);
+    kd_team_destroy(few);
+}
+END_TEST
+
 START_TEST(a_way_to_wait_that_there_is_not_is_refused)
 {
     kdas_context_options o;
@@ -437,6 +483,8 @@ int main(void)
     tcase_add_loop_test(nets, bits_do_not_depend_on_the_order_of_parts, 0, KD_COUNT(networks));
     tcase_add_test(nets, contexts_of_several_threads_compute_at_once);
     tcase_add_test(nets, the_hosts_openmp_is_as_it_was);
+    tcase_add_loop_test(jobs, the_option_wins_over_openmps_policy, 0, KD_COUNT(policies));
+    tcase_add_test(jobs, more_threads_than_processors_sleep_at_once);
     tcase_add_loop_test(nets, a_way_to_wait_that_there_is_not_is_refused, 0, 2);
     suite_add_tcase(suite, nets);
     runner = srunner_create(suite);

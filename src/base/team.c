@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <strings.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -57,7 +56,7 @@ struct kd_team {
     bool          warned;
     int64_t       spin;   /* nanoseconds that a thread looks around before it sleeps */
     bool          adapts; /* it is 0 while the machine is crowded */
-    uint64_t      seed;   /* of kd_team_shuffle() */
+    word          seed;   /* of kd_team_shuffle() */
     atomic_bool   busy;
 
     /* the job */
@@ -203,10 +202,10 @@ static int take_parts(kd_team *team, uint64_t job, int thread)
 {
     const uint64_t number = job >> PART_BITS;
     const int      parts  = (int)(job & ((1u << PART_BITS) - 1));
+    const uint64_t seed   = atomic_load_explicit(&team->seed, memory_order_relaxed);
     int            done = 0, at = (int)((int64_t)thread * parts / team->threads);
 
-    if (team->seed)
-        at = (int)(kd_mix64(team->seed ^ number << 8 ^ (uint64_t)thread) % (uint64_t)parts);
+    if (seed) at = (int)(kd_mix64(seed ^ number << 8 ^ (uint64_t)thread) % (uint64_t)parts);
     for (int i = 0; i < parts; i++, at = at + 1 < parts ? at + 1 : 0) {
         if (!take(&team->seat[at], number)) continue;
         if (!done++ && _mm_getcsr() != team->csr) _mm_setcsr(team->csr);
@@ -358,13 +357,21 @@ void kd_team_start(kd_team *team)
     atomic_store(&team->busy, false);
 }
 
+/* Is it the word (in small letters), whatever letters it has? */
+static bool is_word(const char *text, const char *small)
+{
+    while (*small && (*text == *small || *text + 'a' - 'A' == *small))
+        text++, small++;
+    return !*small && !*text;
+}
+
 /* More threads than processors only take time from each other by looking. */
 static int64_t spin_of(const kd_team *team, int32_t wait)
 {
     const char *policy = getenv("OMP_WAIT_POLICY");
 
-    if (wait == KDAS_WAIT_AUTO && policy && !strcasecmp(policy, "passive")) wait = KDAS_WAIT_SLEEP;
-    if (wait == KDAS_WAIT_AUTO && policy && !strcasecmp(policy, "active")) wait = KDAS_WAIT_SPIN;
+    if (wait == KDAS_WAIT_AUTO && policy && is_word(policy, "passive")) wait = KDAS_WAIT_SLEEP;
+    if (wait == KDAS_WAIT_AUTO && policy && is_word(policy, "active")) wait = KDAS_WAIT_SPIN;
     switch (wait) {
     case KDAS_WAIT_SPIN: return LONG_SPIN;
     case KDAS_WAIT_SLEEP: return 0;
@@ -409,6 +416,7 @@ void kd_team_destroy(kd_team *team)
     kd_free(team->ctx, team);
 }
 
-int  kd_team_made(const kd_team *team) { return team->made; }
-int  kd_team_sleeping(const kd_team *team) { return atomic_load(&team->sleeping); }
-void kd_team_shuffle(kd_team *team, uint64_t seed) { team->seed = seed; }
+int     kd_team_made(const kd_team *team) { return team->made; }
+int     kd_team_sleeping(const kd_team *team) { return atomic_load(&team->sleeping); }
+int64_t kd_team_spin(const kd_team *team) { return team->spin; }
+void    kd_team_shuffle(kd_team *team, uint64_t seed) { atomic_store(&team->seed, seed); }

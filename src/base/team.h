@@ -34,8 +34,9 @@ void kd_team_do(int parts, kd_part_fn fn, void *job);
 int kd_team_parts(void);
 
 /* ---- for tests ---- */
-int  kd_team_made(const kd_team *team);             /* threads that exist, without the caller's */
-int  kd_team_sleeping(const kd_team *team);         /* of these, how many sleep now             */
-void kd_team_shuffle(kd_team *team, uint64_t seed); /* claim parts in a random order; 0: not */
+int     kd_team_made(const kd_team *team);          /* threads that exist, without the caller's  */
+int     kd_team_sleeping(const kd_team *team);      /* of these, how many sleep now              */
+int64_t kd_team_spin(const kd_team *team);          /* nanoseconds that they look before that    */
+void kd_team_shuffle(kd_team *team, uint64_t seed); /* claim parts in a random order; 0: not     */
 
 #endif
