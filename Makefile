@@ -73,7 +73,8 @@ INT8_FILES  := int8_conv2d int8_dwconv2d int8_mix_ffn table
 SIMD_avx512 := -DKD_ISA=avx512 -march=x86-64-v4 -mprefer-vector-width=512
 SIMD_avx2   := -DKD_ISA=avx2 -march=x86-64-v3
 SIMD_plain  := -DKD_ISA=plain
-SIMD_CFLAGS := -O3 -ffast-math -fno-finite-math-only
+# src/base/regions.h needs the names in the assembler's output: no link-time optimisation.
+SIMD_CFLAGS := -O3 -ffast-math -fno-finite-math-only -fno-lto
 
 # ---- Files ----------------------------------------------------------------------------------------
 B := build/$(CONFIG)
@@ -97,7 +98,7 @@ OBJ      := $(SRC:%.c=$(B)/%.o) \
             $(HALF_FILES:%=$(B)/$(SIMD_DIR)/%.bf16.o) $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.amx.o) \
             $(foreach isa,vnni avxvnni,$(INT8_FILES:%=$(B)/$(SIMD_DIR)/%.$(isa).o))
 ifeq ($(CONFIG),tsan)
-  # The run has one thread in each kernel (check-tsan), so those of the release are linked.
+  # The kernels are those of the release: each part writes what is its own.
   OBJ := $(filter-out $(B)/$(SIMD_DIR)/%,$(OBJ)) $(patsubst $(B)/%,build/release/%,$(filter $(B)/$(SIMD_DIR)/%,$(OBJ)))
 endif
 SHARED   := $(LIBOUT)/libkdas.so.$(VERSION)
@@ -307,11 +308,10 @@ abi-dump: $(SHARED) ## write test/abi/*.abi from the library (part of the ABI, t
 abi-headers: ## copy the headers to test/abi (after a break of the ABI)
 	rm -rf test/abi/headers-$(SOVERSION) && cp -r include test/abi/headers-$(SOVERSION)
 
-# libgomp and the compute libraries are not built for TSan, which would take their barriers for races.
-# So its run has OpenMP teams of one; the threads of the loader and of several contexts remain.
+# The compute libraries are not built for TSan, which does not look into them. All threads are the library's own.
 NAMED = $(filter $(1:%=$(B)/test/check_%),$(SUITES))
 # check_team limits the threads of the process, and TSan has one of its own.
-TSAN_SUITES     ?= $(call NAMED,base context% data% device_batch far_batch host loader% segmenter_live step train_resume)
+TSAN_SUITES     ?= $(call NAMED,base context% data% device_batch far_batch host jobs loader% segmenter_live step train_resume)
 VALGRIND_RUN    ?= $(call NAMED,context%) $(B)/test/abi/stranger
 SAN := $(CURDIR)/test/sanitize
 VALGRIND := valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=9
@@ -326,7 +326,7 @@ check-asan: tests
 	  $(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES))
 check-tsan: $(TSAN_SUITES)
 	@TSAN_OPTIONS=suppressions=$(SAN)/tsan.supp:ignore_noninstrumented_modules=1:allocator_may_return_null=1 \
-	  OMP_THREAD_LIMIT=1 CK_TIMEOUT_MULTIPLIER=8 $(RUN) $(TSAN_SUITES)
+	  CK_TIMEOUT_MULTIPLIER=8 $(RUN) $(TSAN_SUITES)
 $(B)/test/abi/stranger: %: %.o $(STATIC)
 	$(call SAY,LINK)$(LINK) -o $@ $< $(STATIC) $(LIBS)
 check-valgrind: $(VALGRIND_RUN)
@@ -360,12 +360,11 @@ BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libope
 CHECK_DEPS := check abigail-tools valgrind gfortran locales cmake groff-base
 deps: ## install missing packages (Debian)
 	@.ci/deps $(BUILD_DEPS) $(CHECK_DEPS)
-# On a machine that does other work, too, threads that spin long while they wait cost several times the time.
 # DEMO="--scenes 16 --epochs 1": options for it
 demo: ## install missing packages, build, and distil students on synthetic frames into demo/
 	$(MAKE) deps CHECK_DEPS=
 	$(MAKE) $(JOBS) all
-	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-3000} $(BINOUT)/kdas-distill --demo --out demo $(DEMO)
+	$(BINOUT)/kdas-distill --demo --out demo $(DEMO)
 
 include test/faults/build.mk
 include pkgconfig/package.mk

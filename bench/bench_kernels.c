@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 #include "backend/cpu/cpu.h"
+#include "base/context.h"
+#include "base/regions.h"
 #include "op/op.h"
 
 typedef union attributes {
@@ -250,6 +252,8 @@ static const kdas_host host = { .abi   = KDAS_BACKEND_ABI,
                                 .log   = log_line,
                                 .fail  = kd_fail };
 
+static kdas_context context = { .alloc = lend, .free = take_back };
+
 static void die_on(kdas_status st)
 {
     if (st == KDAS_OK) return;
@@ -475,6 +479,7 @@ int main(int argc, char **argv)
 {
     kdas_device_options options = { .size = sizeof options, .threads = 2 };
     kdas_device        *device;
+    kd_team            *team = NULL;
     const char         *part = "";
     char                text[160];
     int                 repeats = 5, option;
@@ -499,11 +504,15 @@ int main(int argc, char **argv)
     if (large > 0) device->large = (size_t)large;
     kd_backend_cpu.describe(device, text, sizeof text);
     printf("# %s\nop\tshape\tpass\tms\tGFLOP/s\tGB/s\n", text);
+    if (options.threads > 1) die_on(kd_team_create(&team, &context, options.threads, KDAS_WAIT_AUTO));
+    kd_team_start(team);
+    kd_team_use(team);
     kd_backend_cpu.enter(device);
     if (!*part) measure_copy(repeats);
     for (size_t i = 0; i < KD_COUNT(benches); i++)
         if (strstr(benches[i].name, part)) measure(&benches[i], device, repeats);
     kd_backend_cpu.leave(device);
+    kd_team_destroy(team);
     kd_backend_cpu.close(device);
     return EXIT_SUCCESS;
 }

@@ -351,59 +351,43 @@ static int compute_by_four(void *what)
     return 0;
 }
 
-/* Computing with one thread starts no team, and neither do contexts that have yet to compute. */
-START_TEST(a_child_computes_where_no_team_was_started)
+/* The parent's threads are not the child's concern: contexts of the child make their own. */
+START_TEST(a_child_computes_with_threads_of_its_own)
 {
-    kdas_context *ctx;
-
-    kd_assert_ok(try_context(&ctx, 4));
-    kdas_context_destroy(ctx);
     ck_assert_ptr_null(compute(&one));
     kd_test_in_child(compute_by_four, NULL);
-}
-END_TEST
-
-static int no_team_but_one_thread(void *what)
-{
-    kdas_context *ctx = what;
-    pthread_t     thread;
-    void         *wrong;
-
-    kd_child_assert_status(try_context(&ctx, 2), KDAS_ESTATE);
-    kd_child_assert(ctx == NULL && strstr(kdas_last_error(), "parent"));
-    kd_child_assert_status(try_context(&ctx, 4), KDAS_ESTATE);
-    kd_child_assert(compute(&one) == NULL);
-    kd_child_assert(pthread_create(&thread, NULL, compute, &two) == 0);
-    kd_child_assert(pthread_join(thread, &wrong) == 0);
-    kd_child_assert(wrong == NULL);
-    return 0;
-}
-
-START_TEST(a_child_of_a_thread_with_a_team_computes_by_one_thread_or_in_a_new_one)
-{
     ck_assert_ptr_null(compute(&two));
-    kd_test_in_child(no_team_but_one_thread, &two);
+    kd_test_in_child(compute_by_four, NULL);
     ck_assert_ptr_null(compute(&four));
 }
 END_TEST
 
-static int no_default_either(void *what)
+static int destroy_and_compute(void *what)
 {
-    kdas_context *ctx;
-
-    (void)what;
-    setenv("OMP_NUM_THREADS", "3", 1);
-    kd_child_assert_status(try_context(&ctx, 0), KDAS_ESTATE);
-    setenv("OMP_NUM_THREADS", "1", 1);
-    kd_child_assert_status(try_context(&ctx, 0), KDAS_OK);
-    kdas_context_destroy(ctx);
+    kdas_context_destroy(what);
+    kd_child_assert(compute(&four) == NULL);
     return 0;
 }
 
-START_TEST(the_default_of_several_threads_is_refused_there_too)
+/* Its threads sleep, or look for work, at the moment of the fork. */
+START_TEST(a_child_computes_beside_a_context_with_threads)
 {
-    ck_assert_ptr_null(compute(&two));
-    kd_test_in_child(no_default_either, NULL);
+    kdas_context *ctx;
+    kdas_model   *model;
+    kdas_batch   *batch;
+
+    kd_assert_ok(try_context(&ctx, 3));
+    kd_assert_ok(kdas_model_create(&model, ctx, "pvt_v2_b0", NULL));
+    kd_assert_ok(kdas_batch_create(&batch, ctx, 2, 64, 64));
+    for (int i = 0; i < 3; i++) {
+        kd_assert_ok(kdas_model_forward(model, KDAS_MODE_TRAIN, batch));
+        kd_test_in_child(compute_by_four, NULL);
+    }
+    kdas_batch_destroy(batch);
+    kdas_model_destroy(model);
+    usleep(50000);
+    kd_test_in_child(destroy_and_compute, ctx);
+    kdas_context_destroy(ctx);
 }
 END_TEST
 
@@ -543,9 +527,8 @@ int main(void)
     tcase_add_test(old, a_device_with_its_own_memory_is_left_alone);
     tcase_add_test(old, a_childs_own_context_belongs_to_it_alone);
     suite_add_tcase(suite, old);
-    tcase_add_test(fresh, a_child_computes_where_no_team_was_started);
-    tcase_add_test(fresh, a_child_of_a_thread_with_a_team_computes_by_one_thread_or_in_a_new_one);
-    tcase_add_test(fresh, the_default_of_several_threads_is_refused_there_too);
+    tcase_add_test(fresh, a_child_computes_with_threads_of_its_own);
+    tcase_add_test(fresh, a_child_computes_beside_a_context_with_threads);
     tcase_add_test(fresh, a_child_computes_where_another_thread_had_a_team);
     tcase_add_test(fresh, a_child_that_was_forked_in_the_middle_of_a_call_gets_no_context);
     suite_add_tcase(suite, fresh);

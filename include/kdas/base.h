@@ -123,6 +123,14 @@ typedef enum kdas_precision {
     KDAS_PRECISION_INT8         = 6  /* since 0.4 */
 } kdas_precision;
 
+/* What compute threads do between two pieces of work. It changes no result. AUTO looks for the next
+ * piece for half a millisecond and then sleeps; it sleeps at once while other work takes the
+ * processors away from the threads, and where there are more threads than processors. SPIN looks
+ * for 20 milliseconds: for processors that do nothing else. SLEEP sleeps at once, which saves power
+ * and takes a little longer. AUTO obeys the environment variable OMP_WAIT_POLICY: "active" gives
+ * SPIN, "passive" SLEEP. Since 0.4. */
+typedef enum kdas_wait { KDAS_WAIT_AUTO = 0, KDAS_WAIT_SPIN = 1, KDAS_WAIT_SLEEP = 2 } kdas_wait;
+
 /* Settings. Call kdas_context_options_init() first, then change what you need. */
 typedef struct kdas_context_options {
     size_t      size;   /* set by init; members are only added at the end */
@@ -148,6 +156,8 @@ typedef struct kdas_context_options {
     int32_t deterministic;
     /* 1: during calls, each compute thread is bound to one CPU; see below. Default 0. Since 0.4. */
     int32_t pin_threads;
+    int32_t wait; /* kdas_wait; default KDAS_WAIT_AUTO. Since 0.4 */
+    int32_t reserved; /* 0 */
 } kdas_context_options;
 
 /* threads = 0 takes the smallest of these (since 0.4):
@@ -157,24 +167,24 @@ typedef struct kdas_context_options {
  * - the first number in the environment variable OMP_NUM_THREADS; a value that is no number from 1
  *   on is ignored and logged;
  * - 1024.
- * A number here wins over all of these except 1024. If the system or OMP_THREAD_LIMIT allows fewer
- * threads than requested, the context uses those and logs a line. */
+ * A number here wins over all of these except 1024. OMP_THREAD_LIMIT limits both: a context that has
+ * fewer threads than requested logs a line. If the system refuses to create some of the threads, the
+ * others do their work, with the same results; that is logged, too. */
 
 /* pin_threads = 1 chooses among the CPUs of the calling thread's affinity mask: one of each physical
  * core, in ascending order, then their SMT siblings. The calling thread is bound while a call
  * computes, and has its mask again when the call returns, unless the mask was changed meanwhile.
- * The threads that it computes with stay bound between calls, until a context without pin_threads
- * computes on the same thread. If the mask has fewer CPUs than the context has threads, or the
+ * The context's own threads stay bound between calls. If the mask has fewer CPUs than the context has threads, or the
  * system refuses, threads are not bound, and a line is logged. Two contexts that compute at a time
  * need disjoint masks. */
 
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_context_options_init(kdas_context_options *options, size_t size);
 
-/* Create a context. `options` may be NULL (defaults); it and its strings are not kept. The call may
- * briefly start the compute threads, to check that the system allows them.
+/* Create a context. `options` may be NULL (defaults); it and its strings are not kept. Its compute
+ * threads are created when it first computes, and end with it.
  * KDAS_EINVAL (range), KDAS_ENOTFOUND (device), KDAS_EBACKEND (device not usable),
- * KDAS_EUNSUPPORTED (precision), KDAS_ESTATE (a forked child that cannot run that many threads; see
+ * KDAS_EUNSUPPORTED (precision), KDAS_ESTATE (a child forked in the middle of a call; see
  * docs/threads.md), KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_context_create(kdas_context **out, const kdas_context_options *options);
 /* Destroy a context, after all its handles. NULL is fine. Like every destroy it is safe in a forked

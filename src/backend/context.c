@@ -1,5 +1,6 @@
 /* context.c - creating a context: hooks, thread count, and the device for a name. */
 #include <limits.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +61,8 @@ static kdas_status check_options(const kdas_context_options *o)
     if (o->precision < KDAS_PRECISION_F32 || o->precision > KDAS_PRECISION_INT8)
         return kd_fail(KDAS_EINVAL, "context: precision is %d, not a kdas_precision",
                        (int)o->precision);
+    if (o->wait < KDAS_WAIT_AUTO || o->wait > KDAS_WAIT_SLEEP)
+        return kd_fail(KDAS_EINVAL, "context: wait is %d, not a kdas_wait", (int)o->wait);
     return KDAS_OK;
 }
 
@@ -168,31 +171,29 @@ static kdas_status open_device(kdas_context *ctx, const kdas_context_options *o,
     return KDAS_OK;
 }
 
-/* The number of threads: as asked for, or as many as can be had. If OpenMP cannot create one, it ends the process. */
-static kdas_status choose_threads(kdas_context *ctx, int32_t asked)
+/* The number of threads: as asked for, but for OpenMP's own limit. */
+static void choose_threads(kdas_context *ctx, int32_t asked)
 {
     int32_t wanted = asked ? asked : kd_default_threads(ctx);
 
-    ctx->threads = wanted;
-    KD_RETURN(kd_team_open(&ctx->threads));
+    ctx->threads = KD_MIN(wanted, (int32_t)omp_get_thread_limit());
     if (ctx->threads < wanted)
-        kd_warn(ctx,
-                "%d of %d compute threads can be had, the system refuses more (OMP_THREAD_LIMIT, "
-                "limits of processes or of memory): computing with those",
-                ctx->threads, wanted);
-    return KDAS_OK;
+        kd_warn(ctx, "%d compute threads are wanted, OMP_THREAD_LIMIT allows %d", wanted,
+                ctx->threads);
 }
 
 static kdas_status open_context(kdas_context *ctx, const kdas_context_options *o, int32_t index)
 {
     kdas_status st;
 
-    KD_RETURN(choose_threads(ctx, o->threads));
+    choose_threads(ctx, o->threads);
     if (o->pin_threads) KD_RETURN(kd_pin_open(ctx));
     kd_process_enter();
     st = open_device(ctx, o, index);
     kd_process_leave();
-    return st == KDAS_OK ? choose_precision(ctx, o) : st;
+    KD_RETURN(st);
+    if (ctx->threads > 1) KD_RETURN(kd_team_create(&ctx->team, ctx, ctx->threads, o->wait));
+    return choose_precision(ctx, o);
 }
 
 /* Requirements on the process, whatever the options. */
@@ -280,6 +281,7 @@ void kdas_context_destroy(kdas_context *ctx)
     if (!ctx) return;
     kd_context_parts_finish(ctx);
     kd_profile_finish(ctx);
+    kd_team_destroy(ctx->team);
     kd_pin_close(ctx);
     if (kd_device_is_here(ctx)) {
         if (ctx->device) ctx->backend->close(ctx->device);

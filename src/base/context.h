@@ -5,6 +5,7 @@
 #include <kdas/backend.h>
 #include "base/base.h"
 #include "base/profile_rows.h"
+#include "base/team.h"
 
 /* A part: data that a folder above keeps for each context. A static kd_part_type in that folder
  * identifies it, so this header does not depend on it. */
@@ -30,6 +31,7 @@ struct kdas_context {
     void         *log_user;
     unsigned      forks; /* of the process that made it: kd_process_forks() */
     int32_t       threads;
+    kd_team      *team;  /* of so many threads; NULL: 1 */
     bool          plain; /* isa "plain": no vector code outside the backend either */
     atomic_int    cancelled;
     int           held;      /* kdas_context_hold() less kdas_context_release(): a cancel waits  */

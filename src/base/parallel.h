@@ -9,8 +9,7 @@ typedef void (*kd_rows_fn)(void *job, int64_t begin, int64_t end, int thread);
 
 /* Cut 0 .. count-1 into a block for each compute thread, and return when all are done. Rows must
  * not depend on each other. A thread is not woken for less than `least` rows. If threads cannot be
- * made, the calling thread does all rows. Never called where Check has yet to fork (see
- * docs/threads.md), nor from the loader's workers. */
+ * made, those that exist do all rows. Not called from the loader's workers. */
 void kd_parallel_rows(const kdas_context *ctx, int64_t count, int64_t least, kd_rows_fn rows,
                       void *job);
 

@@ -1,5 +1,4 @@
-/* pin.c - see pin.h. OpenMP keeps a team of threads for each thread of the host, so a binding is a
- * fact about threads, not about contexts: it is made anew where a thread of the team is new. */
+/* pin.c - see pin.h. */
 #define _GNU_SOURCE
 #include "base/pin.h"
 #include <errno.h>
@@ -7,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/context.h"
-#include "base/parallel.h"
+#include "base/team.h"
 #include "base/text.h"
 
 typedef struct kd_pin {
@@ -15,18 +14,16 @@ typedef struct kd_pin {
     int        cpu[KD_PIN_THREADS]; /* of each thread */
     bool       usable;              /* there is one for each thread */
     bool       refused;             /* by the system */
+    int        bound;               /* threads of the context's team that are bound   */
+    bool       stale;               /* ... to an earlier choice                       */
 } kd_pin;
 
 static _Thread_local struct caller {
     int        depth; /* of kd_pin_enter() */
     int        cpu;   /* that this thread is bound to, if `bound` */
     bool       bound;
-    int        others; /* threads of the largest team of this thread that was bound; 0: free */
     kd_cpu_set before; /* its mask while it is not bound */
 } mine;
-
-/* CPU + 1 that a thread of a team is bound to; 0: none. New threads begin with 0. */
-static _Thread_local int own_cpu;
 
 /* ---- sets ---- */
 
@@ -117,6 +114,7 @@ static void choose(kdas_context *ctx, const kd_cpu_set *set)
     int found = kd_pin_order(ctx->pin->cpu, ctx->threads, set, "");
 
     ctx->pin->set    = *set;
+    ctx->pin->stale  = true;
     ctx->pin->usable = found == ctx->threads;
     if (!ctx->pin->usable)
         kd_warn(ctx,
@@ -162,67 +160,61 @@ bool kd_pin_holds(const kdas_context *ctx)
 
 /* ---- binding ---- */
 
-typedef struct binding {
-    const kd_pin     *pin;    /* NULL: threads are set free */
-    const kd_cpu_set *free;   /* the calling thread's mask */
-    atomic_int        failed; /* errno of a thread that could not be bound; 0: none */
-} binding;
-
-/* Each thread binds itself. Threads other than the caller's are bound already, but for new ones. */
-static void bind_thread(void *user, int64_t begin, int64_t end, int thread)
+/* Set the mask of the team's threads first .. made. Returns an errno, or 0. */
+static int mask_others(kdas_context *ctx, int first, const kd_cpu_set *all)
 {
-    binding   *b     = user;
-    int        wants = b->pin ? b->pin->cpu[thread] + 1 : 0;
-    kd_cpu_set set;
+    for (int i = first; ctx->team && i <= kd_team_made(ctx->team); i++) {
+        kd_cpu_set set   = all ? *all : only(ctx->pin->cpu[i]);
+        int        error = kd_team_set_mask(ctx->team, i, sizeof set, &set);
 
-    (void)begin;
-    (void)end;
-    if (thread > 0 && own_cpu == wants) return;
-    if (thread == 0 && !b->pin) return;
-    set = wants ? only(wants - 1) : *b->free;
-    if (!write_mask(&set))
-        atomic_store(&b->failed, errno);
-    else if (thread > 0)
-        own_cpu = wants;
+        if (error) return error;
+    }
+    return 0;
 }
 
-static int bind_all(kdas_context *ctx, const kd_pin *pin)
+static void free_others(kdas_context *ctx)
 {
-    binding b = { .pin = pin, .free = &mine.before };
-
-    kd_parallel_rows(ctx, ctx->threads, 1, bind_thread, &b);
-    return atomic_load(&b.failed);
+    if (ctx->pin->bound) mask_others(ctx, 1, &mine.before);
+    ctx->pin->bound = 0;
 }
 
-static void set_free(kdas_context *ctx)
+/* The calling thread, and those of the team that are new or bound by an earlier choice. Returns an
+ * errno, or 0. */
+static int bind_all(kdas_context *ctx)
 {
-    bind_all(ctx, NULL);
-    if (ctx->threads >= mine.others) mine.others = 0; /* else some of a larger team are left */
+    kd_pin    *pin   = ctx->pin;
+    kd_cpu_set first = only(pin->cpu[0]);
+    int        made  = ctx->team ? kd_team_made(ctx->team) : 0, error;
+
+    if (!write_mask(&first)) return errno;
+    error = made > pin->bound || pin->stale
+                ? mask_others(ctx, pin->stale ? 1 : pin->bound + 1, NULL)
+                : 0;
+    if (error) return error;
+    pin->bound = made;
+    pin->stale = false;
+    return 0;
 }
 
 static void enter(kdas_context *ctx)
 {
-    bool pinned = kd_pin_holds(ctx);
-    int  error;
+    int error;
 
-    if (!(ctx->pin || mine.others) || !read_mask(&mine.before)) return;
-    if (ctx->pin && !ctx->pin->refused && !same(&mine.before, &ctx->pin->set)) {
-        choose(ctx, &mine.before);
-        pinned = kd_pin_holds(ctx);
+    if (!ctx->pin || ctx->pin->refused || !read_mask(&mine.before)) return;
+    if (!same(&mine.before, &ctx->pin->set)) choose(ctx, &mine.before);
+    if (!ctx->pin->usable) {
+        free_others(ctx);
+        return;
     }
-    if (pinned && (error = bind_all(ctx, ctx->pin)) != 0) {
+    error = bind_all(ctx);
+    if (error) {
         write_mask(&mine.before);
+        free_others(ctx);
         refuse(ctx, error);
-        pinned      = false;
-        mine.others = ctx->threads;
+        return;
     }
-    mine.bound = pinned;
-    if (pinned) {
-        mine.cpu    = ctx->pin->cpu[0];
-        mine.others = KD_MAX(mine.others, ctx->threads);
-    } else if (mine.others) {
-        set_free(ctx);
-    }
+    mine.bound = true;
+    mine.cpu   = ctx->pin->cpu[0];
 }
 
 void kd_pin_enter(kdas_context *ctx)

@@ -17,9 +17,8 @@ void        kd_pin_close(kdas_context *ctx);
 bool        kd_pin_holds(const kdas_context *ctx);
 
 /* Around what computes; pairs may nest. The outermost enter binds the calling thread and the
- * threads that it computes with, if the context asks for that; if it does not, threads that an
- * earlier context has bound are set free. The outermost leave gives the calling thread its mask
- * back. Without pinned contexts, neither costs anything. */
+ * context's threads, if the context asks for that. The outermost leave gives the calling thread its
+ * mask back. For other contexts, neither costs anything. */
 void kd_pin_enter(kdas_context *ctx);
 void kd_pin_leave(void);
 

@@ -1,19 +1,45 @@
-/* team.h - the team of OpenMP threads of a host's thread. OpenMP makes it at the first region and
- * keeps it for that thread. OpenMP ends the process if it cannot make a thread. In a forked child
- * it waits for ever for the parent's team. So both cases are ruled out here before any region. */
+/* team.h - the compute threads of a context. A job is cut into parts; the calling thread and the team's own threads take
+ * parts until none is left, so that a thread that the system gives no processor delays no part that it has not begun.
+ * Which thread runs a part is open. What a part computes must not depend on it.
+ *
+ * The team's threads are created at its first job. Between jobs they look for the next one for a short time, and then
+ * sleep. All libraries below are called with one OpenMP thread, so that OpenMP never makes threads beside these. */
 #ifndef KD_TEAM_H
 #define KD_TEAM_H
 #include "base/base.h"
 
-/* For a new context: lower *threads to the number that the calling thread can have, at least 1, and
- * that OMP_THREAD_LIMIT allows.
- * KDAS_ESTATE: more than one was requested, and the calling thread's team exists only in the
- * parent process. */
-kdas_status kd_team_open(int32_t *threads);
-/* Call before regions of that many threads. KDAS_ESTATE as above; KDAS_EBACKEND: so many cannot be
- * made here. The result is cached for the calling thread until the number changes. */
-kdas_status kd_team_start(int32_t threads);
-/* The same without a sentence, for work that one thread can do as well. */
-bool kd_team_try(int32_t threads);
+typedef struct kd_team kd_team;
+typedef void (*kd_part_fn)(void *job, int part);
+
+/* A team of `threads`, the caller included, 2 or more; `wait`: a kdas_wait. KDAS_ENOMEM. */
+kdas_status kd_team_create(kd_team **out, kdas_context *ctx, int32_t threads, int32_t wait);
+/* Ends its threads. In a forked child, which has none of them, it only frees memory. NULL is fine. */
+void kd_team_destroy(kd_team *team);
+
+/* Create the threads that are missing. If the system refuses some, the others do their parts; that is logged once, and
+ * the next call tries again. NULL is fine. */
+void kd_team_start(kd_team *team);
+
+/* A job has at most so many parts for each thread. */
+enum { KD_TEAM_PARTS = 4 };
+/* fn(job, part) for each part of 0 .. parts-1; returns when all are done. The calling thread runs all of them, in order,
+ * without a team, inside a part of any team, in a forked child, and while another thread uses the team. */
+void kd_team_run(kd_team *team, int parts, kd_part_fn fn, void *job);
+
+/* The team that kernels in the calling thread use from here on, NULL for none; see regions.h. */
+void kd_team_use(kd_team *team);
+/* A job of kernels: kd_team_run() with that team. */
+void kd_team_do(int parts, kd_part_fn fn, void *job);
+/* How many parts use all threads of that team; 1 where one thread would run them. */
+int kd_team_parts(void);
+
+/* Set the affinity mask of the team's thread `i`, 1 .. kd_team_made(). Returns 0, or an errno. */
+int kd_team_set_mask(kd_team *team, int i, size_t size, const void *mask);
+int kd_team_made(const kd_team *team); /* threads that exist, without the caller's */
+
+/* ---- for tests ---- */
+int     kd_team_sleeping(const kd_team *team);      /* of these, how many sleep now              */
+int64_t kd_team_spin(const kd_team *team);          /* nanoseconds that they look before that    */
+void kd_team_shuffle(kd_team *team, uint64_t seed); /* claim parts in a random order; 0: not     */
 
 #endif

@@ -3,7 +3,6 @@
 #include <string.h>
 #include "base/pin.h"
 #include "base/process.h"
-#include "base/team.h"
 #include "graph/device.h"
 #include "op/op.h"
 #include "graph/profile.h"
@@ -63,10 +62,23 @@ kdas_status kd_device_download(kdas_context *ctx, void *to, const void *from, si
     return ctx->backend->download(ctx->device, to, from, bytes);
 }
 
+/* A device in the host's memory computes on the context's team. */
+static void use_team(kdas_context *ctx, bool on)
+{
+    if (!ctx->host_memory || !ctx->team) return;
+    if (on) kd_team_start(ctx->team);
+    kd_team_use(on ? ctx->team : NULL);
+}
+
 kdas_status kd_device_zero(kdas_context *ctx, void *memory, size_t bytes)
 {
+    kdas_status st;
+
     KD_RETURN(kd_check_process(ctx));
-    return ctx->backend->zero(ctx->device, memory, bytes);
+    use_team(ctx, true);
+    st = ctx->backend->zero(ctx->device, memory, bytes);
+    use_team(ctx, false);
+    return st;
 }
 
 /* Backends only copy between host and device. With separate device memory, x is copied as 0 + 1
@@ -136,18 +148,16 @@ void kd_device_unstage(kdas_context *ctx, kd_staging *staging)
     *staging = (kd_staging){ 0 };
 }
 
-/* A device that computes on the host's processors uses OpenMP's threads. A device without
+/* A device that computes on the host's processors uses the context's threads. A device without
  * enter() has no threads. */
 static bool has_threads(const kdas_context *ctx) { return ctx->host_memory && ctx->backend->enter; }
 
 kdas_status kd_device_enter(kdas_context *ctx)
 {
     KD_RETURN(kd_check_process(ctx));
-    if (has_threads(ctx)) {
-        KD_RETURN(kd_team_start(ctx->threads));
-        kd_pin_enter(ctx);
-    }
     kd_process_enter();
+    use_team(ctx, true);
+    if (has_threads(ctx)) kd_pin_enter(ctx); /* binds threads that were just made, too */
     if (ctx->backend->enter) ctx->backend->enter(ctx->device);
     return KDAS_OK;
 }
@@ -155,6 +165,7 @@ kdas_status kd_device_enter(kdas_context *ctx)
 void kd_device_leave(kdas_context *ctx)
 {
     if (ctx->backend->leave) ctx->backend->leave(ctx->device);
+    use_team(ctx, false);
     kd_process_leave();
     if (has_threads(ctx)) kd_pin_leave();
 }

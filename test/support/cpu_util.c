@@ -1,5 +1,6 @@
 /* cpu_util.c - see cpu_util.h. */
 #include "support/cpu_util.h"
+#include "base/context.h"
 #include "support/check_util.h"
 #include <check.h>
 #include <stdlib.h>
@@ -41,12 +42,38 @@ const kdas_host kd_test_cpu_host = { .abi   = KDAS_BACKEND_ABI,
                                      .log   = log_nothing,
                                      .fail  = kd_fail };
 
+/* Not among the device's blocks. */
+static void *team_alloc(void *user, size_t bytes)
+{
+    (void)user;
+    return malloc(bytes);
+}
+static void team_free(void *user, void *memory)
+{
+    (void)user;
+    free(memory);
+}
+
+/* One for each count, to the end of the process. */
+static void use_team(int threads)
+{
+    static kdas_context ctx = { .alloc = team_alloc, .free = team_free };
+    static kd_team     *team[4];
+
+    ck_assert_int_lt(threads, (int)KD_COUNT(team));
+    if (threads > 1 && !team[threads])
+        kd_assert_ok(kd_team_create(&team[threads], &ctx, threads, KDAS_WAIT_AUTO));
+    kd_team_start(team[threads]);
+    kd_team_use(team[threads]);
+}
+
 kdas_device *kd_test_cpu_open(const char *isa, int threads)
 {
     kdas_device_options options = { .size = sizeof options, .threads = threads, .isa = isa };
     kdas_device        *device;
 
     kd_assert_ok(kd_backend_cpu.open(&device, &kd_test_cpu_host, &options));
+    use_team(threads);
     return device;
 }
 

@@ -30,11 +30,11 @@ extern const kd_cpu_code kd_code_vnni, kd_code_avxvnni;
 
 struct kdas_device {
     kdas_host          host;
-    int                threads;
+    int                threads; /* how many parts the work has, and so in what order sums are made */
     const char        *isa;     /* "avx512", "avx2" or "plain"                         */
     const kd_cpu_code *code;    /* its kernels                                         */
     const kd_cpu_code *half;    /* kernels for bf16 activations; NULL: not on this CPU */
-    const kd_cpu_code *integer; /* kernels of integer nodes; NULL: not on this CPU   */
+    const kd_cpu_code *integer; /* kernels of integer nodes; NULL: not on this CPU     */
     size_t             large;   /* bytes; larger outputs are streamed                  */
     bool               held;    /* no bf16 because oneDNN is limited to less in this process */
     kd_onednn         *onednn;
@@ -54,9 +54,9 @@ kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host,
 void        kd_cpu_close(kdas_device *device);
 void        kd_cpu_describe(kdas_device *device, char *text, size_t size);
 
-/* ---- threads.c: the OpenMP thread count of a run ---- */
-void kd_cpu_enter(kdas_device *device); /* OpenMP uses device->threads from here on */
-void kd_cpu_leave(kdas_device *device); /* and the caller's own number again        */
+/* ---- threads.c: OpenMP's thread count of a run ---- */
+void kd_cpu_enter(kdas_device *device); /* the calling thread's OpenMP uses one thread from here on */
+void kd_cpu_leave(kdas_device *device); /* and the caller's own number again                        */
 
 /* ---- amx.c: matrix tiles ---- */
 

@@ -96,7 +96,7 @@ kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host,
                              .half    = half,
                              .integer = integers_for(level),
                              .large   = LARGE };
-    st      = kd_onednn_open(&device->onednn, host, isa_names[limit]);
+    st      = kd_onednn_open(&device->onednn, host, isa_names[limit], device->threads);
     if (st != KDAS_OK) {
         kd_cpu_close(device);
         return st;

@@ -22,21 +22,29 @@ kdas_status kd_cpu_copy(kdas_device *device, void *to, const void *from, size_t 
     return KDAS_OK;
 }
 
+typedef struct block {
+    char  *memory;
+    size_t bytes;
+    int    parts;
+} block;
+
+static void zero_part(void *job, int part)
+{
+    const block *b     = job;
+    size_t       lines = b->bytes / KDAS_ALIGNMENT;
+    size_t       begin = lines * (size_t)part / (size_t)b->parts * KDAS_ALIGNMENT;
+    size_t       end   = lines * (size_t)(part + 1) / (size_t)b->parts * KDAS_ALIGNMENT;
+
+    memset(b->memory + begin, 0, (part + 1 == b->parts ? b->bytes : end) - begin);
+}
+
 /* Large blocks, such as all gradients of a model, are zeroed by all threads. */
 kdas_status kd_cpu_zero(kdas_device *device, void *memory, size_t bytes)
 {
-    int    parts = bytes >= LARGE_BLOCK ? device->threads : 1;
-    size_t lines = bytes / KDAS_ALIGNMENT;
+    block b = { memory, bytes, bytes >= LARGE_BLOCK ? kd_team_parts() : 1 };
 
-    if (!bytes) return KDAS_OK;
-    if (parts > 1 && !kd_team_try(parts)) parts = 1;
-#pragma omp parallel for schedule(static) num_threads(parts) if (parts > 1)
-    for (int t = 0; t < parts; t++) {
-        size_t begin = lines * (size_t)t / (size_t)parts * KDAS_ALIGNMENT;
-        size_t end   = lines * (size_t)(t + 1) / (size_t)parts * KDAS_ALIGNMENT;
-
-        memset((char *)memory + begin, 0, (t + 1 == parts ? bytes : end) - begin);
-    }
+    (void)device;
+    if (bytes) kd_team_do(b.parts, zero_part, &b);
     return KDAS_OK;
 }
 

@@ -1,12 +1,13 @@
-/* onednn.h - the only interface to oneDNN: CONV2D and DECONV2D with N,H,W,C activations and PyTorch's weights. onednn.c builds
- * with 2.6 and with v3; no other file includes a header of oneDNN. */
+/* onednn.h - the only interface to oneDNN: CONV2D and DECONV2D with N,H,W,C activations and PyTorch's weights. The files
+ * onednn*.c build with 2.6 and with v3; no other file includes a header of oneDNN. */
 #ifndef KD_ONEDNN_H
 #define KD_ONEDNN_H
 #include "backend/cpu/cpu.h"
 
 /* `isa`: the highest instruction set that oneDNN may use, "amx" for no limit. It holds for the process: the first call
- * settles it, unless the host has used oneDNN itself before. A lower limit than that in a later call is logged. */
-kdas_status kd_onednn_open(kd_onednn **out, const kdas_host *host, const char *isa);
+ * settles it, unless the host has used oneDNN itself before. A lower limit than that in a later call is logged.
+ * `threads`: into how many parts work is cut. */
+kdas_status kd_onednn_open(kd_onednn **out, const kdas_host *host, const char *isa, int threads);
 void        kd_onednn_close(kd_onednn *dnn); /* NULL is fine */
 /* What oneDNN really uses in this process: an earlier device, the host or ONEDNN_MAX_CPU_ISA may have limited it. */
 bool        kd_onednn_has_bf16(const kd_onednn *dnn); /* products of bf16 */

@@ -98,7 +98,7 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
     kdas_status          st;
 
     if (!code->prepare) return KDAS_OK;
-    kd_cpu_enter(device); /* oneDNN plans for the current thread count of OpenMP */
+    kd_cpu_enter(device); /* oneDNN plans for OpenMP's thread count */
     st = code->prepare(device, node, plan);
     kd_cpu_leave(device);
     return st;

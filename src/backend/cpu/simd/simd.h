@@ -15,13 +15,14 @@
  *
  * Work is divided by part_begin(n, t, T): a range is cut into T parts, one for each thread of the device. Scratch belongs to
  * a part, not to the thread that happens to run it. So a result depends on the inputs and the thread count alone,
- * whatever OpenMP does. */
+ * whichever thread runs which part. Parallel regions run on the context's threads: regions.h. */
 #ifndef KD_SIMD_H
 #define KD_SIMD_H
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
 #include "backend/cpu/cpu.h"
+#include "base/regions.h"
 
 #define KD_JOIN_(name, isa) kd_##name##_##isa
 #define KD_JOIN(name, isa)  KD_JOIN_(name, isa)
