@@ -67,10 +67,13 @@ static int grid_of(const kdas_calibrator *c, const kd_node *quantize)
     return i;
 }
 
+/* A layer that a network runs twice, on two values, has one range for both. */
 static kdas_status add_grid(kdas_calibrator *c, const kd_node *quantize)
 {
-    kd_calibrated_grid *g = &c->grid[c->grids++];
+    kd_calibrated_grid *g;
 
+    if (grid_of(c, quantize) < c->grids) return KDAS_OK;
+    g        = &c->grid[c->grids++];
     *g       = (kd_calibrated_grid){ .param = quantize->in[1]->param, .gelu = true };
     g->seen  = kd_alloc(c->ctx, sizeof *g->seen);
     g->fresh = kd_alloc(c->ctx, sizeof *g->fresh);
@@ -79,10 +82,19 @@ static kdas_status add_grid(kdas_calibrator *c, const kd_node *quantize)
     return KDAS_OK;
 }
 
+static bool has_layer(const kdas_calibrator *c, const kd_node *node)
+{
+    for (int i = 0; i < c->layers; i++)
+        if (node->rounded && c->layer[i].weight == node->in[1]->param) return true;
+    return false;
+}
+
 static kdas_status add_layer(kdas_calibrator *c, const kd_node *node)
 {
-    kd_layer_on_grid *l = &c->layer[c->layers++];
+    kd_layer_on_grid *l;
 
+    if (has_layer(c, node)) return KDAS_OK;
+    l  = &c->layer[c->layers++];
     *l = (kd_layer_on_grid){ .grid = grid_of(c, node->in[0]), .weight = -1 };
     if (node->rounded) l->weight = node->in[1]->param;
     if (node->desc.op != KDAS_OP_GELU) c->grid[l->grid].gelu = false;
