@@ -20,7 +20,7 @@ static bool open_frames(kdas_dataset **out, kdas_context *context, const setting
 {
     kdas_dataset_options options;
     kdas_layout         *layout = NULL;
-    bool                 fine;
+    kdas_status          status;
 
     kdas_dataset_options_init(&options, sizeof options);
     options.bad_file    = s->skip_bad ? KDAS_BAD_FILE_SKIP : KDAS_BAD_FILE_REFUSE;
@@ -30,11 +30,13 @@ static bool open_frames(kdas_dataset **out, kdas_context *context, const setting
     options.allow_empty = s->allow_empty;
     options.list        = s->list;
     options.cache       = 0;
-    if (s->no_masks) return ok(kdas_dataset_open(out, context, s->data, &options));
-    fine = ok(kdas_layout_find(&layout, context, s->data)) &&
-           ok(kdas_dataset_open(out, context, kdas_layout_train(layout), &options));
+    status              = kdas_dataset_open(out, context, s->data, &options);
+    if (status == KDAS_ENOTFOUND && kdas_layout_find(&layout, context, s->data) == KDAS_OK)
+        status = kdas_dataset_open(out, context, kdas_layout_train(layout), &options);
+    else if (status == KDAS_ENOTFOUND) /* with its own sentence */
+        status = kdas_dataset_open(out, context, s->data, &options);
     kdas_layout_destroy(layout);
-    return fine;
+    return ok(status);
 }
 
 /* `wanted` frames of a set at random, and the others; all where it has no more. */
