@@ -39,7 +39,6 @@ typedef struct kdas_calibrator_options {
      * them. Defaults 0.05, 0 */
     float   wide_error;
     int32_t most_wide;
-    int32_t reserved; /* 0 */
 } kdas_calibrator_options;
 /* Write the defaults; pass sizeof *options. Since 0.4. */
 KDAS_API void kdas_calibrator_options_init(kdas_calibrator_options *options, size_t size);
@@ -89,7 +88,7 @@ typedef struct kdas_calibrated_layer {
     float       low, high; /* the range; the grid's own begins and ends at or beyond 0 */
     int32_t     wide;      /* 1: kdas_calibrator_make() keeps it off grids */
     int32_t     reserved;  /* 0 */
-    double      clipped;   /* share of the values that are cut off */
+    double      clipped;   /* share of the values that lie further out than rounding moves any */
     double      input_error;  /* of the input: rounded and cut off */
     double      weight_error; /* of the rounded weights; 0: it has none (GELU) */
     /* Of the network's answer, if this layer alone, with its range, is rounded: the sigmoid of the sum

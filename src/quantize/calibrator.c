@@ -25,7 +25,6 @@ void kdas_calibrator_options_init(kdas_calibrator_options *options, size_t size)
 
 static kdas_status check_options(const kdas_calibrator_options *o)
 {
-    KD_RETURN(kd_check_reserved(o->reserved, "kdas_calibrator_options"));
     if (o->method < KDAS_RANGE_MIN_MAX || o->method > KDAS_RANGE_MSE)
         return kd_fail(KDAS_EINVAL, "calibration: method is %d, not a kdas_range_method",
                        o->method);

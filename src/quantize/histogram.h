@@ -35,7 +35,7 @@ void kd_choose_range(float range[2], const kd_histogram *h, const kd_range_rule 
 /* The sum of squares of what rounding to the grid of a range changes, and of the values. */
 void kd_range_error(double *error, double *square, const kd_histogram *h, const float range[2],
                     float floor);
-/* The share of values outside of the range. */
+/* The share of values that the range cuts off: more than half a step beyond its grid's ends. */
 double kd_range_clipped(const kd_histogram *h, const float range[2], float floor);
 
 #endif

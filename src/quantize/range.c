@@ -31,8 +31,10 @@ void kd_range_error(double *error, double *square, const kd_histogram *h, const 
 
 double kd_range_clipped(const kd_histogram *h, const float range[2], float floor)
 {
-    float    low = fminf(range[0], 0), high = fmaxf(range[1], 0);
-    uint64_t out = 0;
+    kd_grid  g    = kd_grid_of(range);
+    float    low  = ((float)-g.zero - 0.5f) * g.scale;
+    float    high = ((float)(255 - g.zero) + 0.5f) * g.scale;
+    uint64_t out  = 0;
 
     for (int i = 0; i < KD_BINS; i++) {
         float x = fminf(fmaxf(centre(h, i), h->low), h->high);
