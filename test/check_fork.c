@@ -20,13 +20,15 @@ enum { SIDE = 32, PIXELS = SIDE * SIDE };
 /* ---- what a parent has ---- */
 
 typedef struct parts {
-    kd_test_rig     rig;
-    kd_test_meter   meter;
-    kdas_segmenter *segmenter;
-    kdas_dataset   *dataset;
-    kdas_loader    *loader;
-    kdas_batch     *batch;
-    kdas_evaluator *evaluator;
+    kd_test_rig      rig;
+    kd_test_meter    meter;
+    kdas_segmenter  *segmenter;
+    kdas_dataset    *dataset;
+    kdas_loader     *loader;
+    kdas_batch      *batch;
+    kdas_evaluator  *evaluator;
+    kdas_model      *on_grids;
+    kdas_calibrator *calibrator;
 } parts;
 
 static uint8_t         frame_bytes[3 * PIXELS], mask_bytes[PIXELS];
@@ -51,6 +53,16 @@ static void make_data(parts *p, int32_t workers)
     kd_assert_ok(kdas_evaluator_create(&p->evaluator, p->rig.ctx));
 }
 
+static void make_calibrator(parts *p)
+{
+    kdas_model_options o;
+
+    kdas_model_options_init(&o, sizeof o);
+    o.quantize = KDAS_QUANTIZE_INT8;
+    kd_assert_ok(kdas_model_create(&p->on_grids, p->rig.ctx, "lite_fpn0", &o));
+    kd_assert_ok(kdas_calibrator_create(&p->calibrator, p->on_grids, NULL));
+}
+
 /* All that there is, on a device, after a step and half of another one. */
 static void make_parts(parts *p, const char *device, int32_t workers)
 {
@@ -62,6 +74,7 @@ static void make_parts(parts *p, const char *device, int32_t workers)
     o.distiller.ema = 0.9f;
     kd_test_rig_make(&p->rig, &o);
     make_data(p, workers);
+    make_calibrator(p);
     kd_assert_ok(kdas_segmenter_create(&p->segmenter, p->rig.teacher, NULL));
     kd_test_rig_step(&p->rig, 0);
     kd_assert_ok(kdas_distiller_forward(p->rig.distiller, p->batch));
@@ -74,6 +87,8 @@ static void destroy_parts(parts *p)
     kdas_loader_destroy(p->loader);
     kdas_dataset_destroy(p->dataset);
     kdas_batch_destroy(p->batch);
+    kdas_calibrator_destroy(p->calibrator);
+    kdas_model_destroy(p->on_grids);
     kdas_segmenter_destroy(p->segmenter);
     kdas_evaluator_destroy(p->evaluator);
     kd_test_rig_finish(&p->rig);
@@ -130,6 +145,11 @@ static const kdas_maps       maps            = {
     CALL(batch_prefetch, kdas_batch_prefetch(p->batch))                                                     \
     CALL(batch_upload, kdas_batch_upload(p->batch))                                                         \
     CALL(batch_wrap, kdas_batch_wrap((kdas_batch **)made, p->rig.ctx, 1, 32, 32, floats, NULL))             \
+    CALL(calibrator_create, kdas_calibrator_create((kdas_calibrator **)made, p->on_grids, NULL))            \
+    CALL(calibrator_add, kdas_calibrator_add(p->calibrator, p->batch))                                      \
+    CALL(calibrator_add_dataset, kdas_calibrator_add_dataset(p->calibrator, p->dataset, 32, 32, 0))         \
+    CALL(calibrator_finish, kdas_calibrator_finish(p->calibrator))                                          \
+    CALL(calibrator_make, kdas_calibrator_make((kdas_model **)made, p->calibrator))                         \
     CALL(model_trim, kdas_model_trim(p->rig.student, 0))                                                    \
     CALL(model_mark, kdas_model_mark(p->rig.student))                                                       \
     CALL(model_rollback, kdas_model_rollback(p->rig.student))                                               \

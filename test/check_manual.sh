@@ -82,7 +82,7 @@ claim "the words of a choice are completed" offers "limited" kdas-segment --rang
 claim "so they are after =" offers "full limited" kdas-segment --range =
 claim "and in the midst of it" offers "full" kdas-segment --range = f
 claim "models are completed" offers "lite_fpn0 lite_fpn1 lite_fpn2 lite_fpn3 lite_fpn4" kdas-distill --student lite
-for program in kdas-evaluate kdas-export kdas-segment; do
+for program in kdas-evaluate kdas-export kdas-quantize kdas-segment; do
     claim "$program --model is completed" offers "polyp_pvt_b0" "$program" --model polyp_pvt_b0
 done
 claim "and where a name stands alone" offers "pvt_v2_b0" kdas-inspect pvt_v2_b0

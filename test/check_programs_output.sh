@@ -57,7 +57,7 @@ lost() # NAME CODE PROGRAM ARGUMENT...: none of its output gets lost unnoticed
     claim "$name into a closed output has failed" closed "$@"
     claim "$name that nobody reads ends quietly" unread 141 "${@:2}"
 }
-for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-doctor kdas-export kdas-bench; do
+for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-doctor kdas-export kdas-quantize kdas-bench; do
     [ $program = kdas-doctor ] && code=2 || code=1
     for option in --help --version --print-man --print-completion; do
         claim "$program $option into a full device has failed" full $code $program $option

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 # ---- Every program explains itself --------------------------------------------------------------------
 narrow() { ! "$bin/$1" --help | grep '.\{81\}'; }
-for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-doctor kdas-export kdas-bench; do
+for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-doctor kdas-export kdas-quantize kdas-bench; do
     claim "$program --help says how it is used" says "usage:\|Usage:" $program --help
     claim "the help of $program has lines of 80 columns" narrow $program
     claim "$program --version names the library" says "libkdas" $program --version
@@ -19,7 +19,7 @@ done
 for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-export kdas-bench; do
     claim "$program refuses ten thousand threads" ends 2 "threads .* 1024, not '10000'" $program --threads 10000
     claim "$program refuses less than no thread" wrong $program --threads -1
-    claim "$program names the types that there are" ends 2 "f32|bf16|f16|tf32|auto, not 'f64'" $program --dtype f64
+    claim "$program names the types that there are" ends 2 "f32|bf16|f16|tf32|auto|int8, not 'f64'" $program --dtype f64
     claim "$program wants a whole type" wrong $program --dtype bf
 done
 

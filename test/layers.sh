@@ -12,7 +12,7 @@
 # symbol, that breaks a rule, then "N passed, N failed".
 set -u
 cd "${1:-$(dirname "$0")/..}" || exit 1
-order=(base io image backend op graph scene data nn model export infer loss optim metric distill)
+order=(base io image backend op graph scene data nn model quantize export infer loss optim metric distill)
 passed=0 failed=0
 
 rank() # FOLDER: its place in the order, empty if it has none

@@ -79,7 +79,7 @@ typedef struct kdas_model_options {
 KDAS_API void kdas_model_options_init(kdas_model_options *options, size_t size);
 
 /* Create a model with the published initialisation. `options` may be NULL (defaults).
- * KDAS_ENOTFOUND (name), KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
+ * KDAS_ENOTFOUND (name; a layer of `wide`), KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_model_create(kdas_model **out, kdas_context *context, const char *name,
                                        const kdas_model_options *options);
 /* NULL is fine. Since 0.1. */
@@ -130,6 +130,9 @@ KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
  * then. `prefix` and `part` apply to the names that result. Batch counters may be missing if the
  * file has none.
  * Values: a NaN, an infinity or a negative running variance is refused (since 0.4).
+ * Grids: weights in 8 bits become the floats that they stand for. A load of all values empties the
+ * ranges that the file does not have; ranges that the model does not have are left out, and the log
+ * says so. So weights of either kind load into a model of either (since 0.4).
  * A tensor that no op reads (kdas_model_idle), such as the classifier of a backbone, may be missing
  * or have another shape: the model then keeps its own values, and the log says so (since 0.4).
  *
@@ -144,8 +147,9 @@ KDAS_API kdas_status kdas_model_load(kdas_model *model, const char *path,
  * load_state_dict. KDAS_EIO, KDAS_ENOMEM; KDAS_ENUMERIC (since 0.4): a value that
  * kdas_model_load() would refuse, which the message names; the old file stays. Since 0.1. */
 KDAS_API kdas_status kdas_model_save(const kdas_model *model, const char *path);
-/* Copy all values and facts of `from` to `to`, a model of the same name. KDAS_EINVAL, KDAS_ENOMEM.
- * Since 0.1. */
+/* Copy all values and facts of `from` to `to`, a model of the same name. Either may be on grids
+ * (kdas_model_options.quantize), with any wide layers: ranges that `from` does not have become empty in
+ * `to`, and those that `to` does not have are left out. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from);
 
 /* The name it was created by, as in kdas_model_name(), and its context. NULL for NULL.
@@ -189,8 +193,9 @@ KDAS_API const char *kdas_model_source(const kdas_model *model, int32_t i);
  *   seed                  of the run
  * The first step of a distiller writes height to colour and objective, and removes the others,
  * which were those of loaded weights; kdas_train() writes all. What the host sets stays: neither
- * replaces it, nor does kdas_checkpoint_restore(). Hosts may use other keys. "network", "version"
- * and "format" are those of each file (kdas_file_fact): a model has none. */
+ * replaces it, nor does kdas_checkpoint_restore(). Hosts may use other keys. "network", "version",
+ * "format", "quantization" ("int8": layers are on 8-bit grids) and "wide" (those that are not) are those
+ * of each file (kdas_file_fact): a model has none. */
 #define KDAS_INPUT_MEAN      "0.485 0.456 0.406"
 #define KDAS_INPUT_DEVIATION "0.229 0.224 0.225"
 #define KDAS_INPUT_COLOUR    "RGB"

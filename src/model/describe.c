@@ -189,7 +189,7 @@ kdas_status kdas_model_open(kdas_model **out, kdas_context *context, const char 
     kdas_model_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_model_options"));
     KD_TRY(agree(&of, context, network, path));
-    if (of.grids && o.quantize == KDAS_QUANTIZE_NONE) {
+    if (of.grids && (o.quantize == KDAS_QUANTIZE_NONE || !o.wide)) {
         o.quantize = KDAS_QUANTIZE_INT8;
         o.wide     = of.wide;
     }

@@ -10,7 +10,7 @@
 /* ---- lists ---- */
 
 /* Keys of a file that describe the file. */
-static const char *const files_own[] = { "network", "version", "format" };
+static const char *const files_own[] = { "network", "version", "format", KD_FACT_GRIDS, KD_FACT_WIDE };
 
 static bool is_files_own(const char *key)
 {

@@ -147,10 +147,15 @@ static kdas_status read_tensor(const kd_pairing *p, kdas_context *ctx, kd_weight
 static kdas_status read_all(const kd_pairing *p, kdas_model *m, kd_weights *file, bool as_published)
 {
     int         count  = kd_params_count(m->params);
+    bool        whole  = is_whole(p, m);
     float     **values = kd_calloc(m->ctx, (size_t)count + 1, sizeof *values);
     kdas_status st     = values ? KDAS_OK : KDAS_ENOMEM;
 
     for (int k = 0; values && k < count && st == KDAS_OK; k++) {
+        if (!p->tensor[k] && whole && kd_param_is_range(kd_params_at(m->params, k))) {
+            values[k] = kd_calloc(m->ctx, 2, sizeof(float)); /* that of other weights is void */
+            if (!values[k]) st = KDAS_ENOMEM;
+        }
         if (!p->tensor[k]) continue;
         values[k] = kd_alloc(m->ctx, (size_t)kd_params_at(m->params, k)->count * sizeof(float));
         st        = values[k] ? read_tensor(p, m->ctx, file, p->tensor[k], values[k]) : KDAS_ENOMEM;
@@ -199,6 +204,11 @@ static void tell_left(const kd_pairing *p, kdas_context *ctx)
             "'%s': the tensor '%.200s' and %d more have other shapes than model '%s' wants; the "
             "network never reads them, and the model keeps its own values",
             path, p->left->name, p->lefts - 1, p->network);
+    if (p->ranges)
+        kd_info(ctx,
+                "'%s': of the model's layers %d are not on 8-bit grids, as they are in the file: "
+                "they take the weights as they were rounded, and no ranges",
+                path, p->ranges);
 }
 
 kdas_status kdas_model_load(kdas_model *m, const char *path, const kdas_load_options *options)
@@ -272,12 +282,6 @@ static kdas_status put_entry(kd_st_writer *writer, kdas_model *m, int i, float *
     return kd_st_writer_put(writer, e->name, KD_ST_F32, e->rank, e->dim, values);
 }
 
-/* What the file says by itself. */
-static bool is_of_file(const char *key)
-{
-    return strcmp(key, KD_FACT_GRIDS) == 0 || strcmp(key, KD_FACT_WIDE) == 0;
-}
-
 /* The metadata: the file's own, then the model's facts. */
 static kdas_status put_facts(kd_st_writer *writer, const kdas_model *m)
 {
@@ -293,7 +297,6 @@ static kdas_status put_facts(kd_st_writer *writer, const kdas_model *m)
         KD_RETURN(kd_st_writer_put_text(writer, KD_FACT_PREFIX KD_FACT_WIDE, m->options.wide));
     }
     for (size_t i = 0; i < m->facts.count; i++) {
-        if (is_of_file(m->facts.fact[i].key)) continue;
         kd_format(text, sizeof text, KD_FACT_PREFIX "%s", m->facts.fact[i].key);
         KD_RETURN(kd_st_writer_put_text(writer, text, m->facts.fact[i].value));
     }

@@ -42,6 +42,62 @@ kdas_status kd_model_keep_wide(kdas_model *m, const char *wide)
     return m->options.wide ? KDAS_OK : KDAS_ENOMEM;
 }
 
+/* Nodes are named by their layer and their op. */
+static size_t layer_length(const kd_node *node)
+{
+    const char *end = strrchr(node->name, '.');
+
+    return end ? (size_t)(end - node->name) : 0;
+}
+
+char *kd_model_layer_name(kdas_context *ctx, const kd_node *node)
+{
+    return kd_printf(ctx, "%.*s", (int)layer_length(node), node->name);
+}
+
+/* Whether it could be on a grid: of the same kinds as in kdas_quantize, also where the form of a
+ * convolution has none. */
+static bool is_layer(const kd_node *node)
+{
+    if (node->kind != KD_NODE_OP) return false;
+    switch (node->desc.op) {
+    case KDAS_OP_CONV2D:
+    case KDAS_OP_DWCONV2D:
+    case KDAS_OP_LINEAR:
+    case KDAS_OP_GELU: return true;
+    default: return false;
+    }
+}
+
+static bool has_layer(const kd_graph *g, const char *name, size_t length)
+{
+    for (int i = 0; i < kd_graph_nodes(g); i++) {
+        const kd_node *node = kd_graph_node(g, i);
+
+        if (is_layer(node) && layer_length(node) == length &&
+            strncmp(node->name, name, length) == 0)
+            return true;
+    }
+    return false;
+}
+
+kdas_status kd_model_check_wide(const kdas_model *m)
+{
+    const char *at = m->options.wide;
+
+    while (at && *at) {
+        size_t n = strcspn(at, " ");
+
+        if (n && !has_layer(m->shape, at, n))
+            return kd_fail(KDAS_ENOTFOUND,
+                           "'%s' has no layer '%.*s' that could be kept wide; its tensors tell the "
+                           "names, without \".weight\"",
+                           m->def->name, (int)KD_MIN(n, 128), at);
+        at += n + (at[n] == ' ');
+    }
+    return KDAS_OK;
+}
+
 kdas_quantize kdas_model_quantized(const kdas_model *m)
 {
     return m ? (kdas_quantize)m->options.quantize : KDAS_QUANTIZE_NONE;

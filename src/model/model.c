@@ -41,6 +41,7 @@ static kdas_status declare(kdas_model *m)
     KD_RETURN(kd_params_create(&m->params, m->ctx));
     KD_RETURN(
         kd_model_build(&m->shape, m->ctx, m->def, m->params, kd_desc(1, side, side, 3), &form));
+    KD_RETURN(kd_model_check_wide(m));
     KD_RETURN(kd_params_seal(m->params, m->options.trainable));
     return kd_params_init(m->params, m->options.seed);
 }

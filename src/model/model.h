@@ -58,6 +58,7 @@ typedef struct kd_model_form {
     kd_mode      mode;
     float        drop_path;
     bool         grids;    /* its layers are on 8-bit grids */
+    bool         watched;  /* and are watched for calibration: kd_graph_watch_grids() */
     float        momentum; /* of their ranges */
     const char  *wide;     /* layers that are not, with spaces between */
     char *const *kept;     /* taps */
@@ -108,12 +109,18 @@ struct kdas_model {
 
 /* ---- grids.c: models on 8-bit grids ---- */
 kdas_status kd_model_check_grids(const kdas_model_options *options, const kd_model_def *def);
-/* Copy the list of wide layers, the network's own for NULL, and check their names later. */
+/* Copy the list of wide layers, the network's own for NULL. */
 kdas_status kd_model_keep_wide(kdas_model *model, const char *wide);
+/* Check, once the shape is built, that each of them is the name of a layer. */
+kdas_status kd_model_check_wide(const kdas_model *model);
+/* The name of a layer by its node, as in kdas_model_options.wide. The caller frees it; NULL:
+ * KDAS_ENOMEM. */
+char *kd_model_layer_name(kdas_context *ctx, const kd_node *node);
 /* Whether parameter `i` is the weight of a layer on grids. */
 bool kd_model_is_rounded(const kdas_model *model, int i);
-#define KD_FACT_GRIDS "quantization" /* of files: "int8" */
-#define KD_FACT_WIDE  "wide"
+#define KD_RANGE_SUFFIX ".input_range" /* of a layer's name: its range */
+#define KD_FACT_GRIDS   "quantization" /* of files: "int8" */
+#define KD_FACT_WIDE    "wide"
 
 /* KDAS_ESTATE where the model was made without gradients, and the mode needs them. */
 kdas_status kd_model_check_mode(const kdas_model *model, kd_mode mode);

@@ -91,6 +91,7 @@ kdas_status kd_model_build(kd_graph **out, kdas_context *ctx, const kd_model_def
     *out = NULL;
     if (!g) return KDAS_ENOMEM;
     if (form->grids) kd_graph_use_grids(g, form->momentum, form->wide);
+    if (form->watched) kd_graph_watch_grids(g);
     for (size_t i = 0; i < form->kept_count; i++)
         KD_TRY(kd_keep_tap(g, form->kept[i]));
     in = kd_input(g, "image", image, false);

@@ -416,7 +416,7 @@ static kdas_status check_complete(const kd_pairing *p)
 
         if (p->tensor[k] || (p->part && !begins_with(e->name, p->part))) continue;
         if (e->init.kind == KD_COUNTER && (p->part || !counters)) continue;
-        if (kd_param_is_idle(e)) continue;
+        if (kd_param_is_idle(e) || kd_param_is_range(e)) continue;
         return missing(p, e);
     }
     return KDAS_OK;
@@ -452,6 +452,8 @@ kdas_status kd_pairing_make(kd_pairing *p, bool partial, bool extra)
         k = kd_pairing_entry(p, t->name, name, &piece);
         if (k >= 0)
             KD_RETURN(give(p, k, t, piece));
+        else if (kd_is_range_name(t->name))
+            p->ranges++;
         else if (!extra && !p->part)
             return kd_fail(KDAS_ENOTFOUND, "'%s': model '%s' has no tensor '%.200s'",
                            kd_weights_path(p->file), p->network, name);

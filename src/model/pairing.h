@@ -23,6 +23,7 @@ typedef struct kd_pairing {
     /* The first of the tensors of another shape that no op reads, and their number: left out. */
     const kd_st_tensor *left;
     int                 lefts;
+    int                 ranges; /* of grids that the network does not have: left out */
 } kd_pairing;
 
 #define KD_SCALE_SUFFIX "_scale" /* of the tensor with the scales of one in 8 bits */

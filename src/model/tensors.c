@@ -134,12 +134,14 @@ kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from)
     values = kd_alloc(from->ctx, (size_t)kd_params_total(from->params) * sizeof *values);
     if (!values) return KDAS_ENOMEM;
     KD_TRY(kd_model_facts_add(&facts, to->ctx, &from->facts, false));
-    for (int i = 0; i < kd_params_count(from->params); i++) {
-        int k = kd_params_find(to->params, kd_params_at(from->params, i)->name);
+    for (int i = 0; i < kd_params_count(to->params); i++) {
+        int k = kd_params_find(from->params, kd_params_at(to->params, i)->name);
 
-        if (k < 0) continue; /* a range of a grid: see below */
-        KD_TRY(kd_params_read(from->params, i, values));
-        KD_TRY(kd_params_write(to->params, k, values));
+        if (k < 0) /* the range of a grid that the other has not */
+            values[0] = values[1] = 0;
+        else
+            KD_TRY(kd_params_read(from->params, k, values));
+        KD_TRY(kd_params_write(to->params, i, values));
     }
     kd_model_facts_take(to, &facts);
 done:

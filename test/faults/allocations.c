@@ -258,11 +258,16 @@ typedef struct world {
     kdas_image      *image, *mask;
     kdas_checkpoint *checkpoint;
     kdas_file       *file;
+    kdas_model      *on_grids, *calibrated;
+    kdas_calibrator *calibrator;
 } world;
 
 static void end(world *w)
 {
     kdas_file_destroy(w->file);
+    kdas_calibrator_destroy(w->calibrator);
+    kdas_model_destroy(w->calibrated);
+    kdas_model_destroy(w->on_grids);
     kdas_checkpoint_destroy(w->checkpoint);
     kdas_image_destroy(w->image);
     kdas_image_destroy(w->mask);
@@ -434,6 +439,28 @@ done:
     return fine;
 }
 
+static bool calibrate(world *w)
+{
+    kdas_model_options      model;
+    kdas_calibrator_options options;
+    bool                    fine = false;
+
+    kdas_model_options_init(&model, sizeof model);
+    model.quantize = KDAS_QUANTIZE_INT8;
+    kdas_calibrator_options_init(&options, sizeof options);
+    options.least_frames = 1;
+    options.probe_frames = 0;
+    CREATE(w->on_grids, kdas_model_create(&w->on_grids, w->ctx, "lite_fpn0", &model));
+    CREATE(w->calibrator, kdas_calibrator_create(&w->calibrator, w->on_grids, &options));
+    CALL(kdas_calibrator_add_dataset(w->calibrator, w->validation, SIDE, SIDE, 1));
+    CALL(kdas_calibrator_finish(w->calibrator));
+    CREATE(w->calibrated, kdas_calibrator_make(&w->calibrated, w->calibrator));
+    WRITE(kdas_model_save(w->calibrated, in_dir("files/int8.safetensors")));
+    fine = true;
+done:
+    return fine;
+}
+
 static bool look(world *w)
 {
     static uint8_t         mask[96 * 96];
@@ -467,7 +494,7 @@ static bool look(world *w)
     CALL_OUT(kdas_evaluator_get(w->evaluator, -1, KDAS_METRIC_DICE_50, &value), &value,
              sizeof value, NULL);
     add(&value, sizeof value);
-    fine = true;
+    fine = calibrate(w);
 done:
     return fine;
 }

@@ -35,6 +35,11 @@ describe() # ROW: sets command, old, kind
         command=("$bin/kdas-export" --weights w/in/teacher.safetensors --out w/out/x.onnx "${small[@]}")
         old=(cp w/in/last.kdas w/out/x.onnx)
         ;;
+    quantize)
+        command=("$bin/kdas-quantize" --weights w/in/teacher.safetensors --data w/in/data/TestDataset/scenes --out w/out/x.safetensors
+            --csv w/out/layers.csv --frames 1 --held-out 0 --probes 0 "${small[@]}")
+        old=(cp w/in/last.kdas w/out/x.safetensors)
+        ;;
     doctor) # to which a file that cannot be read is a finding
         kind=finds
         command=("$bin/kdas-doctor" --data w/in/data --csv w/out/found.csv --report w/out --keep w/out/keep.txt --drop w/out/drop.txt

@@ -27,12 +27,16 @@ fine() { [ $rc = 0 ] && right || wrong "$1: status $rc" "$tmp/stderr"; }
 fresh() { rm -rf "$out"; mkdir -p "$out"; }
 
 # Each program that writes, in turn: sets command and the file that it writes first.
-writers=(export evaluate doctor segment distill)
+writers=(export quantize evaluate doctor segment distill)
 if [ -n "$LONG" ]; then parts=(0 1 100 third half) descriptors=(4 5 6 7 8 9 10 11 12 14 16 20) step=20; else parts=(1 half) descriptors=(5 8) step=150; fi
 describe()
 {
     case $1 in
     export) file=x.onnx command=("$bin/kdas-export" --weights "$weights" --out "$out/x.onnx" "${small[@]}") ;;
+    quantize)
+        file=x.safetensors command=("$bin/kdas-quantize" --weights "$weights" --data in/data/TestDataset/scenes --out "$out/x.safetensors"
+            --frames 2 --held-out 0 --probes 0 "${small[@]}")
+        ;;
     evaluate) file=a.csv command=("$bin/kdas-evaluate" --weights "$weights" --data "$test_set" --csv "$out/a.csv" --threads 1) ;;
     doctor) file=keep.txt command=("$bin/kdas-doctor" --data in/data --report "$out" --keep "$out/keep.txt" --threads 1) ;;
     segment) file=scene00000_mask.png command=("$bin/kdas-segment" --weights "$weights" --out "$out" "${small[@]}" "$test_set") ;;

@@ -13,9 +13,9 @@ typedef struct machine {
     bool        pin;
 } machine;
 
-/* Rows of an option table that write to `m`, a machine of zeros. */
+/* Rows of an option table that write to `m`, a machine of zeros; without --dtype, and with it. */
 /* clang-format off */
-#define MACHINE_OPTIONS(m)                                                            \
+#define PLACE_OPTIONS(m)                                                              \
     { OPTION_WHOLE, "--threads", "N", &(m).threads, 0, 1024,                          \
       "compute threads; 0 (default): all CPUs that the process\nmay use, at most OMP_NUM_THREADS" },  \
     { OPTION_FLAG, "--pin", NULL, &(m).pin, 0, 0,                                     \
@@ -23,7 +23,9 @@ typedef struct machine {
     { OPTION_TEXT, "--device", "NAME", &(m).device, 0, 0,                             \
       "cpu (default), reference, cuda[:N] (card N), or another\nplug-in's name" },     \
     { OPTION_TEXT, "--isa", "NAME", &(m).isa, 0, 0,                                   \
-      "highest instruction set: amx, avx512, avx2, plain" },                                        \
+      "highest instruction set: amx, avx512, avx2, plain" }
+#define MACHINE_OPTIONS(m)                                                            \
+    PLACE_OPTIONS(m),                                                                 \
     { OPTION_CHOICE, "--dtype", "f32|bf16|f16|tf32|auto|int8", &(m).dtype, 0, 0,           \
       "what networks compute in (f32); auto: bf16 or f16 where\nthe device can; int8: models on 8-bit grids with integers" }
 /* clang-format on */

@@ -7,7 +7,8 @@
 #include <string.h>
 
 static const char *const programs[] = { "kdas-distill", "kdas-doctor",  "kdas-evaluate",
-                                        "kdas-export",  "kdas-inspect", "kdas-segment" };
+                                        "kdas-export",  "kdas-inspect", "kdas-quantize",
+                                        "kdas-segment" };
 
 static bool has_option(const program *p, const char *name)
 {

@@ -41,14 +41,32 @@ kdas_model *weights_open(kdas_context *context, const char *network, const char 
                          const char *entry)
 {
     kdas_model_options options;
-    kdas_load_options  load;
-    kdas_model        *model = NULL;
 
     kdas_model_options_init(&options, sizeof options);
     options.trainable = 0;
+    return weights_open_as(context, network, path, entry, &options);
+}
+
+bool weights_fit_dtype(const kdas_model *model, const char *path)
+{
+    if (kdas_context_precision(kdas_model_context(model)) != KDAS_PRECISION_INT8 ||
+        kdas_model_quantized(model) != KDAS_QUANTIZE_NONE)
+        return true;
+    say_error("--dtype int8: '%s' has no ranges to compute with integers by; make a file that has: "
+              "kdas-quantize --weights %s --data DIR --out FILE",
+              path, path);
+    return false;
+}
+
+kdas_model *weights_open_as(kdas_context *context, const char *network, const char *path,
+                            const char *entry, const kdas_model_options *options)
+{
+    kdas_load_options load;
+    kdas_model       *model = NULL;
+
     kdas_load_options_init(&load, sizeof load);
     load.entry = entry;
-    return ok(kdas_model_open(&model, context, network, path, &options, &load)) ? model : NULL;
+    return ok(kdas_model_open(&model, context, network, path, options, &load)) ? model : NULL;
 }
 
 bool network_size(const kdas_model *model, int64_t size[2])

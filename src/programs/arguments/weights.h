@@ -29,6 +29,11 @@ const char *weights_network(kdas_context *context, const char *network, const ch
  * (NULL: any); NULL after a sentence. */
 kdas_model *weights_open(kdas_context *context, const char *network, const char *path,
                          const char *entry);
+/* The same, made by these options. */
+kdas_model *weights_open_as(kdas_context *context, const char *network, const char *path,
+                            const char *entry, const kdas_model_options *options);
+/* False after a sentence: --dtype int8 was asked for, and the weights are of no model on 8-bit grids. */
+bool weights_fit_dtype(const kdas_model *model, const char *path);
 /* Whether a network takes only one size, which `size` then gets unless it is NULL. False without a
  * model. */
 bool network_size(const kdas_model *model, int64_t size[2]);

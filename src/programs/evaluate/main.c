@@ -168,7 +168,7 @@ static bool model_open(kdas_model **out, kdas_context *context)
     char *text;
 
     *out = network ? weights_open(context, network, set_to.weights, set_to.entry) : NULL;
-    if (!*out) return false;
+    if (!*out || !weights_fit_dtype(*out, set_to.weights)) return false;
     text = weights_size(*out, set_to.size);
     if (!text) return false;
     puts(text);

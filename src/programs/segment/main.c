@@ -396,7 +396,7 @@ static bool open_segmenter(kdas_segmenter **out, kdas_model **model, kdas_contex
 
     s->model = weights_network(context, s->model, WEIGHTS_USUAL, s->weights, "--model");
     *model   = s->model ? weights_open(context, s->model, s->weights, s->entry) : NULL;
-    if (!*model || !introduce(s, *model)) return false;
+    if (!*model || !weights_fit_dtype(*model, s->weights) || !introduce(s, *model)) return false;
     options = segmenter_options(s);
     return ok(kdas_segmenter_create(out, *model, &options));
 }

@@ -1,0 +1,840 @@
+/* check_calibrate.c - ranges of known distributions by each method; a calibrated model and its file; simulation against
+ * integers; what is refused. */
+#include <check.h>
+#include <kdas/infer.h>
+#include <kdas/metric.h>
+#include <kdas/train.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "base/grid.h"
+#include "quantize/calibrator.h"
+#include "support/check_util.h"
+#include "support/files.h"
+#include "support/run_util.h"
+#include "support/small_nets.h"
+
+/* ---- histograms and ranges ---- */
+
+enum { VALUES = 200000 };
+static float        values[VALUES];
+static kd_histogram histogram;
+
+static double uniform(uint64_t i) { return (kdas_unit(5, i) * 2 - 1) * 0.999999; }
+
+/* Normal, by Box and Muller. */
+static float normal(uint64_t i)
+{
+    double u = (kdas_unit(7, 2 * i) + 1e-12), v = kdas_unit(7, 2 * i + 1);
+
+    return (float)(sqrt(-2 * log(u)) * cos(2 * M_PI * v));
+}
+
+static void count_values(void)
+{
+    kd_histogram_clear(&histogram);
+    ck_assert(kd_histogram_add(&histogram, values, VALUES));
+}
+
+static void choose(float range[2], int method, float percentile, float floor)
+{
+    kd_range_rule rule = { method, percentile, floor };
+
+    kd_choose_range(range, &histogram, &rule);
+}
+
+/* The mean square error of rounding the values themselves, not their bins. */
+static double true_error(const float range[2])
+{
+    kd_grid g   = kd_grid_of(range);
+    double  sum = 0;
+
+    for (int i = 0; i < VALUES; i++) {
+        double d = kd_grid_round(&g, values[i]) - (double)values[i];
+
+        sum += d * d;
+    }
+    return sum / VALUES;
+}
+
+START_TEST(ranges_of_a_uniform_distribution)
+{
+    float range[2];
+
+    for (int i = 0; i < VALUES; i++)
+        values[i] = (float)(1 + 2 * uniform((uint64_t)i)); /* -1 to 3 */
+    count_values();
+    choose(range, KDAS_RANGE_MIN_MAX, 0, -INFINITY);
+    ck_assert_float_eq(range[0], histogram.low);
+    ck_assert_float_eq(range[1], histogram.high);
+    choose(range, KDAS_RANGE_PERCENTILE, 99, -INFINITY); /* 1% is 0.04 of its width */
+    ck_assert_float_eq_tol(range[0], -0.96f, 0.01f);
+    ck_assert_float_eq_tol(range[1], 2.96f, 0.01f);
+    choose(range, KDAS_RANGE_MSE, 0, -INFINITY); /* to cut off costs more than a finer grid gains */
+    ck_assert_float_eq_tol(range[0], -1, 0.04f);
+    ck_assert_float_eq_tol(range[1], 3, 0.08f);
+}
+END_TEST
+
+/* The best ends for 8 bits are at 3.92 standard deviations (arXiv 1810.05723). */
+START_TEST(ranges_of_a_normal_distribution)
+{
+    float range[2], best[2], whole[2];
+
+    for (int i = 0; i < VALUES; i++)
+        values[i] = normal((uint64_t)i);
+    count_values();
+    choose(whole, KDAS_RANGE_MIN_MAX, 0, -INFINITY);
+    choose(best, KDAS_RANGE_MSE, 0, -INFINITY);
+    ck_assert_float_eq_tol(best[0], -3.92f, 0.35f);
+    ck_assert_float_eq_tol(best[1], 3.92f, 0.35f);
+    ck_assert_double_lt(true_error(best), true_error(whole));
+    choose(range, KDAS_RANGE_PERCENTILE, 99.9f, -INFINITY);
+    ck_assert_float_eq_tol(range[0], -3.09f, 0.08f);
+    ck_assert_float_eq_tol(range[1], 3.09f, 0.08f);
+    ck_assert_double_lt(true_error(best), true_error(range));
+}
+END_TEST
+
+START_TEST(one_value_far_away_is_cut_off_by_a_percentile)
+{
+    float range[2];
+
+    for (int i = 0; i < VALUES; i++)
+        values[i] = fabsf(normal((uint64_t)i));
+    values[99] = 1000;
+    count_values();
+    choose(range, KDAS_RANGE_MIN_MAX, 0, -INFINITY);
+    ck_assert_float_eq(range[0], 0);
+    ck_assert_float_eq(range[1], 1000);
+    choose(range, KDAS_RANGE_PERCENTILE, 99.99f, -INFINITY);
+    ck_assert_float_lt(range[1], 5);
+    ck_assert_double_eq_tol(kd_range_clipped(&histogram, range, -INFINITY), 1e-4, 5e-5);
+}
+END_TEST
+
+/* gelu(-4) is -0.00013, and more negative values are nearer to 0. */
+START_TEST(the_range_of_gelu_begins_at_the_floor)
+{
+    float range[2];
+
+    for (int i = 0; i < VALUES; i++)
+        values[i] = 5 * normal((uint64_t)i) - 3;
+    count_values();
+    for (int method = 0; method < 3; method++) {
+        choose(range, method, 99.99f, -4);
+        ck_assert_float_ge(range[0], -4);
+        ck_assert_float_lt(range[0], -3.5f);
+        ck_assert_float_gt(range[1], 8);
+        ck_assert_double_lt(kd_range_clipped(&histogram, range, -4), 0.02);
+    }
+}
+END_TEST
+
+START_TEST(the_error_of_a_histogram_is_that_of_the_values)
+{
+    for (int k = 0; k < 4; k++) {
+        const float ranges[][2] = { { -4, 4 }, { -1, 2 }, { 0, 3 }, { -0.3f, 9 } };
+        double      error, square, sum = 0;
+
+        for (int i = 0; i < VALUES; i++) {
+            values[i] = i % 3 ? normal((uint64_t)i) : 0;
+            sum += (double)values[i] * values[i];
+        }
+        count_values();
+        kd_range_error(&error, &square, &histogram, ranges[k], -INFINITY);
+        ck_assert_double_eq_tol(error / VALUES, true_error(ranges[k]),
+                                0.03 * true_error(ranges[k]));
+        ck_assert_double_eq_tol(square, sum, 1e-3 * sum);
+    }
+}
+END_TEST
+
+START_TEST(counts_depend_on_neither_order_nor_batches)
+{
+    static kd_histogram parts, part;
+
+    for (int i = 0; i < VALUES; i++)
+        values[i] = normal((uint64_t)i) * (float)pow(10, (double)(i / 20000) - 5);
+    count_values();
+    kd_histogram_clear(&parts);
+    for (int k = 9; k >= 0; k--) {
+        kd_histogram_clear(&part);
+        ck_assert(kd_histogram_add(&part, values + k * 20000, 12345));
+        ck_assert(kd_histogram_add(&part, values + k * 20000 + 12345, 20000 - 12345));
+        kd_histogram_merge(&parts, &part);
+    }
+    ck_assert(kd_test_same_bits(&histogram, &parts, sizeof parts));
+}
+END_TEST
+
+START_TEST(a_histogram_takes_zeros_and_refuses_what_is_not_finite)
+{
+    const float bad[] = { NAN, INFINITY, -INFINITY };
+
+    memset(values, 0, sizeof values);
+    count_values();
+    ck_assert_float_eq(histogram.low, 0);
+    ck_assert_float_eq(histogram.high, 0);
+    ck_assert_uint_eq(histogram.zeros, VALUES);
+    for (int i = 0; i < 3; i++) {
+        values[777] = bad[i];
+        kd_histogram_clear(&histogram);
+        ck_assert(!kd_histogram_add(&histogram, values, VALUES));
+    }
+}
+END_TEST
+
+/* ---- models ---- */
+
+static kdas_model *make_model(kdas_context *ctx, const char *name, int32_t quantize,
+                              const char *wide)
+{
+    kdas_model_options o;
+    kdas_model        *m;
+
+    kdas_model_options_init(&o, sizeof o);
+    o.quantize  = quantize;
+    o.wide      = wide;
+    o.trainable = 0;
+    kd_assert_ok(kdas_model_create(&m, ctx, name, &o));
+    return m;
+}
+
+static void add_batches(kdas_calibrator *c, kdas_context *ctx, int batches, int64_t side)
+{
+    for (int i = 0; i < batches; i++) {
+        kdas_batch *b = kd_test_batch(ctx, 4, side, i);
+
+        kd_assert_ok(kdas_calibrator_add(c, b));
+        kdas_batch_destroy(b);
+    }
+}
+
+static kdas_calibrator *calibrated(kdas_model *m, const kdas_calibrator_options *o, int64_t side)
+{
+    kdas_calibrator *c;
+
+    kd_assert_ok(kdas_calibrator_create(&c, m, o));
+    add_batches(c, kdas_model_context(m), 4, side);
+    kd_assert_ok(kdas_calibrator_finish(c));
+    return c;
+}
+
+/* The answer: the sum of a network's maps. */
+static float *answer(kdas_model *m, kdas_batch *batch, int64_t *count)
+{
+    int64_t dims[4];
+    float  *sum = NULL, *map;
+
+    kd_assert_ok(kdas_model_forward(m, KDAS_MODE_INFER, batch));
+    for (int i = 0; kdas_model_output(m, i, dims); i++) {
+        *count = dims[0] * dims[1] * dims[2];
+        map    = malloc((size_t)*count * sizeof *map);
+        kd_assert_ok(kdas_model_read_output(m, kdas_model_output(m, i, NULL), map));
+        for (int64_t k = 0; sum && k < *count; k++)
+            sum[k] += map[k];
+        if (sum)
+            free(map);
+        else
+            sum = map;
+    }
+    return sum;
+}
+
+static double probability(float logit) { return 1 / (1 + exp(-(double)logit)); }
+
+/* As kdas_calibrated_layer.output_error has it. */
+static double distance(const float *a, const float *b, int64_t n)
+{
+    double change = 0, square = 0;
+
+    for (int64_t i = 0; i < n; i++) {
+        double d = probability(a[i]) - probability(b[i]);
+
+        change += d * d;
+        square += probability(b[i]) * probability(b[i]);
+    }
+    return sqrt(change / square);
+}
+
+START_TEST(a_calibrated_model_is_saved_and_opened_with_the_same_bits)
+{
+    kdas_context    *ctx = kd_test_device("cpu", NULL);
+    kdas_model      *m   = make_model(ctx, "lite_fpn0", KDAS_QUANTIZE_INT8, NULL);
+    kdas_model      *f   = make_model(ctx, "lite_fpn0", KDAS_QUANTIZE_NONE, NULL), *opened;
+    kdas_calibrator *c   = calibrated(m, NULL, 64);
+    kdas_batch      *b   = kd_test_batch(ctx, 2, 64, 77);
+    struct stat      small, large;
+    int64_t          n;
+    float           *ours, *its;
+
+    kd_test_folder_make();
+    kd_assert_ok(kdas_model_save(m, kd_test_path("int8.safetensors")));
+    kd_assert_ok(kdas_model_save(f, kd_test_path("f32.safetensors")));
+    ck_assert_int_eq(stat(kd_test_path("int8.safetensors"), &small), 0);
+    ck_assert_int_eq(stat(kd_test_path("f32.safetensors"), &large), 0);
+    ck_assert_int_lt(small.st_size, (off_t)(0.3 * (double)large.st_size));
+    kd_assert_ok(kdas_model_open(&opened, ctx, NULL, kd_test_path("int8.safetensors"), NULL, NULL));
+    ck_assert_int_eq(kdas_model_quantized(opened), KDAS_QUANTIZE_INT8);
+    ck_assert_str_eq(kdas_model_wide(opened), kdas_model_wide(m));
+    ours = answer(m, b, &n);
+    its  = answer(opened, b, &n);
+    /* scales are found again from the rounded weights: the last bit of one may differ */
+    ck_assert_double_lt(distance(its, ours, n), 1e-3);
+    free(its);
+    kd_assert_ok(kdas_model_save(opened, kd_test_path("again.safetensors")));
+    kdas_model_destroy(opened);
+    kd_assert_ok(
+        kdas_model_open(&opened, ctx, NULL, kd_test_path("again.safetensors"), NULL, NULL));
+    for (int32_t i = 0; i < kdas_model_tensors(m); i++) {
+        const char *name = kdas_model_tensor(m, i, NULL, NULL, NULL);
+        float       a[2], o[2];
+
+        if (!kd_is_range_name(name)) continue;
+        kd_assert_ok(kdas_model_read(m, i, a));
+        kd_assert_ok(kdas_model_read(opened, kdas_model_find(opened, name), o));
+        ck_assert(a[0] == o[0] && a[1] == o[1] && a[1] > a[0]);
+    }
+    free(ours);
+    kdas_batch_destroy(b);
+    kdas_model_destroy(opened);
+    kdas_calibrator_destroy(c);
+    kdas_model_destroy(f);
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+    kd_test_folder_remove();
+}
+END_TEST
+
+/* What a layer's row says is what a forward shows: a model in which all layers but one are wide. */
+START_TEST(a_layer_alone_has_the_error_that_is_reported)
+{
+    enum { SIDE = 64 };
+    kdas_context         *ctx  = kd_test_device("cpu", NULL);
+    kdas_model           *m    = make_model(ctx, "lite_fpn0", KDAS_QUANTIZE_INT8, NULL);
+    kdas_model           *f    = make_model(ctx, "lite_fpn0", KDAS_QUANTIZE_NONE, NULL), *one;
+    kdas_calibrator      *c    = calibrated(m, NULL, SIDE);
+    kdas_batch           *b    = kd_test_batch(ctx, 4, SIDE, 0); /* the probes */
+    const char           *name = "smooth.1.0";
+    kdas_calibrated_layer l    = { .size = sizeof l };
+    int64_t               n;
+    float                *whole = answer(f, b, &n), *rounded = answer(m, b, &n), range[2];
+    char                  wide[8192] = "backbone._conv_stem out";
+    double                all, found = 0;
+
+    kd_assert_ok(kdas_calibrator_error(c, &all, NULL));
+    ck_assert_double_eq_tol(distance(rounded, whole, n), all, 0.02 * all);
+    free(rounded);
+    for (int32_t i = 0; i < kdas_calibrator_layers(c); i++) {
+        kd_assert_ok(kdas_calibrator_layer(c, i, &l));
+        ck_assert(l.output_error >= 0 && l.output_error < 1 && l.input_error > 0);
+        ck_assert(l.weight_error > 0 && l.weight_error < 0.05);
+        if (strcmp(l.name, name) == 0) {
+            range[0] = l.low;
+            range[1] = l.high;
+            found    = l.output_error;
+        } else {
+            strcat(strcat(wide, " "), l.name);
+        }
+    }
+    ck_assert_double_gt(found, 0);
+    one = make_model(ctx, "lite_fpn0", KDAS_QUANTIZE_INT8, wide);
+    kd_assert_ok(kdas_model_copy(one, f));
+    kd_assert_ok(kdas_model_write(one, kdas_model_find(one, "smooth.1.0.input_range"), range));
+    rounded = answer(one, b, &n);
+    ck_assert_double_eq_tol(distance(rounded, whole, n), found, 0.02 * found);
+    free(rounded);
+    free(whole);
+    kdas_batch_destroy(b);
+    kdas_calibrator_destroy(c);
+    kdas_model_destroy(one);
+    kdas_model_destroy(f);
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
+START_TEST(the_worst_layers_become_wide)
+{
+    kdas_context           *ctx = kd_test_device("cpu", NULL);
+    kdas_model             *m   = make_model(ctx, "lite_fpn0", KDAS_QUANTIZE_INT8, NULL), *made;
+    kdas_calibrator_options o;
+    kdas_calibrator        *c;
+    kdas_calibrated_layer   l     = { .size = sizeof l };
+    double                  least = INFINITY, most = 0, all, with_wide;
+    int                     wide = 0;
+
+    kdas_calibrator_options_init(&o, sizeof o);
+    o.most_wide  = 3;
+    o.wide_error = 0;
+    c            = calibrated(m, &o, 64);
+    for (int32_t i = 0; i < kdas_calibrator_layers(c); i++) {
+        kd_assert_ok(kdas_calibrator_layer(c, i, &l));
+        wide += l.wide;
+        if (l.wide) ck_assert_ptr_nonnull(strstr(kdas_calibrator_wide(c), l.name));
+        if (l.wide) least = fmin(least, l.output_error);
+        if (!l.wide) most = fmax(most, l.output_error);
+    }
+    ck_assert_int_eq(wide, 3);
+    ck_assert_double_ge(least, most);
+    kd_assert_ok(kdas_calibrator_error(c, &all, &with_wide));
+    ck_assert_double_lt(with_wide, all);
+    kd_assert_ok(kdas_calibrator_make(&made, c));
+    ck_assert_str_eq(kdas_model_wide(made), kdas_calibrator_wide(c));
+    for (int32_t i = 0; i < kdas_model_tensors(made); i++) {
+        float range[2];
+
+        if (!kd_is_range_name(kdas_model_tensor(made, i, NULL, NULL, NULL))) continue;
+        kd_assert_ok(kdas_model_read(made, i, range));
+        ck_assert_float_gt(range[1], range[0]);
+    }
+    kdas_model_destroy(made);
+    kdas_calibrator_destroy(c);
+    o.wide_error = 0.9f; /* none is that bad */
+    c            = calibrated(m, &o, 64);
+    ck_assert_str_eq(kdas_calibrator_wide(c), kdas_model_wide(m));
+    kdas_calibrator_destroy(c);
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
+/* From theory, before any measurement: simulation and integers round to the same grids, so each is
+ * within E of the network in f32, where E is the error that the calibrator reports; what is not on a
+ * grid is in bf16 beside the integers, which the network without grids shows to be H. So they differ
+ * by at most 2 E + H, and less where the roundings agree. */
+START_TEST(integers_give_the_maps_of_the_simulation)
+{
+    const char *const    names[] = { "lite_fpn0", "polyp_pvt_b0" };
+    kdas_context_options o;
+    kdas_context        *ctx = kd_test_device("cpu", NULL), *fast;
+    kdas_model          *m, *f, *integers, *half;
+    kdas_calibrator     *c;
+    kdas_batch          *b, *there;
+    int64_t              n;
+    float               *simulated, *computed, *whole, *in_half;
+    double               e;
+
+    kdas_context_options_init(&o, sizeof o);
+    o.precision = KDAS_PRECISION_INT8;
+    o.threads   = 2;
+    if (kdas_context_create(&fast, &o) == KDAS_EUNSUPPORTED) {
+        printf("SKIP: no integers on this CPU\n");
+        kdas_context_destroy(ctx);
+        return;
+    }
+    m        = make_model(ctx, names[_i], KDAS_QUANTIZE_INT8, NULL);
+    f        = make_model(ctx, names[_i], KDAS_QUANTIZE_NONE, NULL);
+    c        = calibrated(m, NULL, 64);
+    integers = make_model(fast, names[_i], KDAS_QUANTIZE_INT8, NULL);
+    half     = make_model(fast, names[_i], KDAS_QUANTIZE_NONE, NULL);
+    kd_assert_ok(kdas_model_copy(integers, m));
+    b         = kd_test_batch(ctx, 4, 64, 0);
+    there     = kd_test_batch(fast, 4, 64, 0);
+    simulated = answer(m, b, &n);
+    whole     = answer(f, b, &n);
+    computed  = answer(integers, there, &n);
+    in_half   = answer(half, there, &n);
+    kd_assert_ok(kdas_calibrator_error(c, &e, NULL));
+    ck_assert_double_gt(e, 0);
+    ck_assert_msg(distance(computed, simulated, n) <= 2 * e + distance(in_half, whole, n),
+                  "%s: %.5f apart; E %.5f, H %.5f", names[_i], distance(computed, simulated, n), e,
+                  distance(in_half, whole, n));
+    ck_assert_double_gt(distance(computed, whole, n), 0); /* it was not computed in f32 */
+    free(simulated);
+    free(whole);
+    free(computed);
+    free(in_half);
+    kdas_batch_destroy(b);
+    kdas_batch_destroy(there);
+    kdas_calibrator_destroy(c);
+    kdas_model_destroy(m);
+    kdas_model_destroy(f);
+    kdas_model_destroy(integers);
+    kdas_model_destroy(half);
+    kdas_context_destroy(fast);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
+/* A device whose memory the host cannot read gives the ranges of the CPU. */
+START_TEST(a_far_device_has_the_same_ranges)
+{
+    kd_model_def def =
+        kd_test_small_def("small", KD_TEST_SMALL(2, KD_TEST_USUAL_STRIDES), &kd_rules_common);
+    const char *const  devices[] = { "cpu", "far" };
+    float              ranges[2][64];
+    int                count[2] = { 0 };
+    kdas_model_options o;
+
+    kdas_model_options_init(&o, sizeof o);
+    o.quantize = KDAS_QUANTIZE_INT8;
+    for (int d = 0; d < 2; d++) {
+        kdas_context    *ctx = kd_test_device(devices[d], NULL);
+        kdas_model      *m;
+        kdas_calibrator *c;
+
+        kd_assert_ok(kd_model_create(&m, ctx, &def, &o));
+        c = calibrated(m, NULL, 32);
+        for (int32_t i = 0; i < kdas_model_tensors(m); i++)
+            if (kd_is_range_name(kdas_model_tensor(m, i, NULL, NULL, NULL))) {
+                kd_assert_ok(kdas_model_read(m, i, ranges[d] + count[d]));
+                count[d] += 2;
+            }
+        kdas_calibrator_destroy(c);
+        kdas_model_destroy(m);
+        kdas_context_destroy(ctx);
+    }
+    ck_assert_int_gt(count[0], 8);
+    ck_assert_int_eq(count[0], count[1]);
+    ck_assert(kd_test_same_bits(ranges[0], ranges[1], (size_t)count[0] * sizeof(float)));
+}
+END_TEST
+
+START_TEST(a_calibration_that_runs_out_of_memory_changes_nothing)
+{
+    kd_model_def def =
+        kd_test_small_def("small", KD_TEST_SMALL(2, KD_TEST_USUAL_STRIDES), &kd_rules_common);
+    kd_test_meter      meter = { 0 };
+    kdas_context      *ctx   = kd_test_device("cpu", &meter);
+    kdas_model_options o;
+    kdas_model        *m, *made;
+    kdas_calibrator   *c;
+    kdas_batch        *b    = kd_test_batch(ctx, 16, 32, 0);
+    bool               done = false;
+
+    kdas_model_options_init(&o, sizeof o);
+    o.quantize = KDAS_QUANTIZE_INT8;
+    kd_assert_ok(kd_model_create(&m, ctx, &def, &o));
+    for (long k = 1; !done; k++) {
+        kdas_status st;
+        float       range[2];
+        int64_t     frames;
+
+        meter.fail_at = meter.taken + meter.refused + k;
+        meter.fail_to = 0;
+        st            = kdas_calibrator_create(&c, m, NULL);
+        frames        = 0;
+        if (st == KDAS_OK) st = kdas_calibrator_add(c, b);
+        if (c) frames = kdas_calibrator_frames(c);
+        ck_assert_int_eq(frames, st == KDAS_OK ? 16 : 0);
+        if (st == KDAS_OK) {
+            st = kdas_calibrator_finish(c);
+            kd_assert_ok(kdas_model_read(m, kdas_model_find(m, "level1.input_range"), range));
+            if (st != KDAS_OK) ck_assert(range[0] == 0 && range[1] == 0);
+        }
+        if (st == KDAS_OK) st = kdas_calibrator_make(&made, c);
+        if (st == KDAS_OK) kdas_model_destroy(made);
+        done          = st == KDAS_OK;
+        meter.fail_at = 0;
+        if (!done) ck_assert_int_eq(st, KDAS_ENOMEM);
+        kdas_calibrator_destroy(c);
+        if (!done) { /* a finish that went through has set them */
+            range[0] = range[1] = 0;
+            for (int32_t i = 0; i < kdas_model_tensors(m); i++)
+                if (kd_is_range_name(kdas_model_tensor(m, i, NULL, NULL, NULL)))
+                    kd_assert_ok(kdas_model_write(m, i, range));
+        }
+    }
+    kdas_batch_destroy(b);
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+    kd_test_assert_given_back(&meter);
+}
+END_TEST
+
+/* ---- files and copies of either kind ---- */
+
+static int  lines;
+static char line[512];
+
+static void keep_line(void *user, kdas_log_level level, const char *text)
+{
+    (void)user;
+    (void)level;
+    if (!strstr(text, "8-bit grids")) return;
+    lines++;
+    strncpy(line, text, sizeof line - 1);
+}
+
+static bool range_is_empty(const kdas_model *m, const char *name)
+{
+    float range[2];
+
+    kd_assert_ok(kdas_model_read(m, kdas_model_find(m, name), range));
+    return range[0] == 0 && range[1] == 0;
+}
+
+START_TEST(weights_of_either_kind_load_into_either)
+{
+    kdas_context    *ctx = kd_test_logging(NULL, keep_line, NULL);
+    kdas_model      *m   = make_model(ctx, "lite_fpn0", KDAS_QUANTIZE_INT8, NULL);
+    kdas_model      *f   = make_model(ctx, "lite_fpn0", KDAS_QUANTIZE_NONE, NULL);
+    kdas_calibrator *c   = calibrated(m, NULL, 64);
+    const char      *of  = "lateral.0.weight";
+    static float     a[65536], o[65536];
+    int64_t          dims[4];
+    kdas_file       *file;
+
+    kdas_calibrator_destroy(c);
+    kd_test_folder_make();
+    kd_assert_ok(kdas_model_save(m, kd_test_path("int8.safetensors")));
+    kd_assert_ok(kdas_model_save(f, kd_test_path("f32.safetensors")));
+    kd_assert_ok(kdas_file_open(&file, ctx, kd_test_path("int8.safetensors")));
+    ck_assert_str_eq(kdas_file_fact(file, "quantization"), "int8");
+    kdas_file_destroy(file);
+    lines = 0;
+    kd_assert_ok(kdas_model_load(f, kd_test_path("int8.safetensors"), NULL));
+    ck_assert_int_eq(lines, 1);
+    ck_assert_ptr_null(kdas_model_fact(f, "quantization"));
+    kdas_model_tensor(m, kdas_model_find(m, of), NULL, dims, NULL);
+    kd_assert_ok(kdas_model_read(m, kdas_model_find(m, of), a));
+    kd_assert_ok(kdas_model_read(f, kdas_model_find(f, of), o));
+    for (int64_t row = 0; row < dims[0]; row++) /* the values that the numbers stand for */
+        kd_weights_round(a + row * dims[1], dims[1]);
+    for (int64_t i = 0; i < dims[0] * dims[1]; i++)
+        ck_assert_float_eq_tol(a[i], o[i], 1e-6f);
+    ck_assert(!range_is_empty(m, "lateral.3.input_range"));
+    kd_assert_ok(kdas_model_load(m, kd_test_path("f32.safetensors"), NULL)); /* of other weights */
+    ck_assert(range_is_empty(m, "lateral.3.input_range"));
+    kdas_model_destroy(f);
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+    kd_test_folder_remove();
+}
+END_TEST
+
+START_TEST(values_are_copied_between_models_of_either_kind)
+{
+    kdas_context    *ctx = kd_test_device("cpu", NULL);
+    kdas_model      *m   = make_model(ctx, "lite_fpn0", KDAS_QUANTIZE_INT8, NULL);
+    kdas_model      *f   = make_model(ctx, "lite_fpn0", KDAS_QUANTIZE_NONE, NULL);
+    kdas_model      *w   = make_model(ctx, "lite_fpn0", KDAS_QUANTIZE_INT8, "lateral.3");
+    kdas_calibrator *c   = calibrated(m, NULL, 64);
+
+    kdas_calibrator_destroy(c);
+    kd_assert_ok(kdas_model_copy(w, m)); /* "lateral.3" has no range there, "out" none here */
+    ck_assert_int_eq(kdas_model_find(w, "lateral.3.input_range"), -1);
+    ck_assert(range_is_empty(w, "out.input_range"));
+    ck_assert(!range_is_empty(w, "smooth.3.0.input_range"));
+    kd_assert_ok(kdas_model_copy(f, m));
+    kd_assert_ok(kdas_model_copy(m, f));
+    ck_assert(range_is_empty(m, "smooth.3.0.input_range"));
+    kdas_model_destroy(w);
+    kdas_model_destroy(f);
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
+/* ---- refusals ---- */
+
+START_TEST(wide_names_must_be_layers)
+{
+    kdas_context      *ctx = kd_test_device("cpu", NULL);
+    kdas_model_options o;
+    kdas_model        *m;
+    const char *const  bad[] = { "nothing", "out lateral", "backbone", "out.weight",
+                                 "backbone._bn0" };
+
+    kdas_model_options_init(&o, sizeof o);
+    o.quantize = KDAS_QUANTIZE_INT8;
+    for (size_t i = 0; i < KD_COUNT(bad); i++) {
+        const char *last = strrchr(bad[i], ' ');
+
+        o.wide = bad[i];
+        kd_assert_status(kdas_model_create(&m, ctx, "lite_fpn0", &o), KDAS_ENOTFOUND);
+        kd_assert_sentence(last ? last + 1 : bad[i]);
+        ck_assert_ptr_null(m);
+    }
+    o.wide = "  out   lateral.3 ";
+    kd_assert_ok(kdas_model_create(&m, ctx, "lite_fpn0", &o));
+    ck_assert_int_eq(kdas_model_find(m, "lateral.3.input_range"), -1);
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
+START_TEST(every_network_has_the_layers_that_it_keeps_wide)
+{
+    kdas_context      *ctx = kd_test_device("cpu", NULL);
+    kdas_model_options o;
+    const char        *name;
+
+    kdas_model_options_init(&o, sizeof o);
+    o.quantize  = KDAS_QUANTIZE_INT8;
+    o.trainable = 0;
+    for (int i = 0; (name = kdas_model_name(i)); i++) {
+        kdas_model *m;
+
+        if (!*kdas_model_wide_layers(name)) continue;
+        kd_assert_ok(kdas_model_create(&m, ctx, name, &o));
+        kdas_model_destroy(m);
+    }
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
+START_TEST(what_cannot_be_calibrated_is_refused)
+{
+    kd_model_def def =
+        kd_test_small_def("small", KD_TEST_SMALL(1, KD_TEST_USUAL_STRIDES), &kd_rules_common);
+    kdas_context           *ctx = kd_test_device("cpu", NULL);
+    kdas_model_options      mo;
+    kdas_calibrator_options o;
+    kdas_calibrated_layer   l = { .size = sizeof l };
+    kdas_calibrator        *c;
+    kdas_model             *m, *f, *made;
+    kdas_batch             *b       = kd_test_batch(ctx, 16, 32, 0);
+    float                   bias[4] = { NAN, 0, 0, 0 }, was[4], zeros[36 * 4] = { 0 };
+    int32_t                 at;
+
+    kdas_model_options_init(&mo, sizeof mo);
+    kd_assert_ok(kd_model_create(&f, ctx, &def, &mo));
+    mo.quantize = KDAS_QUANTIZE_INT8;
+    kd_assert_ok(kd_model_create(&m, ctx, &def, &mo));
+
+    kd_assert_status(kdas_calibrator_create(&c, f, NULL), KDAS_EINVAL);
+    kd_assert_sentence("'small' is not on grids");
+    kdas_calibrator_options_init(&o, sizeof o);
+    o.method = 3;
+    kd_assert_status(kdas_calibrator_create(&c, m, &o), KDAS_EINVAL);
+    kd_assert_sentence("method is 3");
+    kdas_calibrator_options_init(&o, sizeof o);
+    o.percentile = 50;
+    kd_assert_status(kdas_calibrator_create(&c, m, &o), KDAS_EINVAL);
+    kd_assert_sentence("percentile");
+    kdas_calibrator_options_init(&o, sizeof o);
+    o.probe_frames = 65;
+    kd_assert_status(kdas_calibrator_create(&c, m, &o), KDAS_EINVAL);
+    ck_assert_ptr_null(c);
+
+    kd_assert_ok(kdas_calibrator_create(&c, m, NULL));
+    kd_assert_status(kdas_calibrator_finish(c), KDAS_ESTATE);
+    kd_assert_sentence("0 frames are too few, it takes 16");
+    kd_assert_status(kdas_calibrator_make(&made, c), KDAS_ESTATE);
+    kd_assert_status(kdas_calibrator_layer(c, 0, &l), KDAS_ESTATE);
+    kd_assert_status(kdas_calibrator_error(c, NULL, NULL), KDAS_ESTATE);
+    kdas_batch_images(b)[3 * 32 * 32 * 3 + 7] = NAN;
+    kd_assert_status(kdas_calibrator_add(c, b), KDAS_ENUMERIC);
+    kd_assert_sentence("image 3 of the batch has a NaN");
+    ck_assert_int_eq(kdas_calibrator_frames(c), 0);
+    kdas_batch_images(b)[3 * 32 * 32 * 3 + 7] = 0;
+    kdas_calibrator_destroy(c);
+
+    at = kdas_model_find(m, "norm.weight"); /* a network that makes NaN of finite images */
+    kd_assert_ok(kdas_model_read(m, at, was));
+    kd_assert_ok(kdas_model_write(m, at, bias));
+    kd_assert_ok(kdas_calibrator_create(&c, m, NULL));
+    kd_assert_status(kdas_calibrator_add(c, b), KDAS_ENUMERIC);
+    kd_assert_sentence("layer 'level1' has a NaN");
+    ck_assert_int_eq(kdas_calibrator_frames(c), 0);
+    kdas_calibrator_destroy(c);
+
+    /* a dead layer: its result, the next one's input, is 0 everywhere */
+    memset(bias, 0, sizeof bias);
+    kd_assert_ok(kdas_model_write(m, at, was));
+    kd_assert_ok(kdas_model_write(m, kdas_model_find(m, "level2.weight"), zeros));
+    kd_assert_ok(kdas_model_write(m, kdas_model_find(m, "level2.bias"), bias));
+    kd_assert_ok(kdas_calibrator_create(&c, m, NULL));
+    kd_assert_ok(kdas_calibrator_add(c, b));
+    kd_assert_status(kdas_calibrator_finish(c), KDAS_ENUMERIC);
+    kd_assert_sentence("layer 'level3' is 0 in all of the 16 frames");
+    ck_assert(range_is_empty(m, "level1.input_range"));
+    kdas_calibrator_destroy(c);
+    kdas_batch_destroy(b);
+    kdas_model_destroy(f);
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
+START_TEST(empty_ranges_are_refused_by_integers)
+{
+    kdas_context_options o;
+    kdas_context        *ctx;
+    kdas_model          *m;
+    kdas_segmenter      *segmenter;
+    kdas_dataset        *frames;
+    kdas_evaluator      *set;
+    kdas_scene_options   scenes;
+    kdas_batch          *b;
+
+    kdas_context_options_init(&o, sizeof o);
+    o.precision = KDAS_PRECISION_INT8;
+    if (kdas_context_create(&ctx, &o) == KDAS_EUNSUPPORTED) return;
+    m = make_model(ctx, "lite_fpn0", KDAS_QUANTIZE_INT8, NULL);
+    b = kd_test_batch(ctx, 1, 64, 0);
+    kd_assert_status(kdas_model_forward(m, KDAS_MODE_INFER, b), KDAS_ESTATE);
+    kd_assert_sentence("range");
+    kd_assert_sentence("backbone._blocks.0._depthwise_conv"); /* the first layer that needs one */
+    kdas_scene_options_init(&scenes, sizeof scenes);
+    scenes.count = 2;
+    kd_assert_ok(kdas_dataset_synthetic(&frames, ctx, &scenes));
+    kd_assert_ok(kdas_evaluator_create(&set, ctx));
+    kd_assert_status(kdas_evaluate(set, m, frames, 64, 64, 0), KDAS_ESTATE);
+    kd_assert_sentence("backbone._blocks.0._depthwise_conv");
+    if (kdas_segmenter_create(&segmenter, m, NULL) == KDAS_OK) {
+        static uint8_t rgb[64 * 64 * 3];
+        static float   logits[64 * 64];
+        kdas_view      view = {
+                 .data = rgb, .width = 64, .height = 64, .stride = 64 * 3, .pixel = KDAS_PIXEL_RGB8
+        };
+
+        kd_assert_status(kdas_segmenter_logits(segmenter, &view, logits), KDAS_ESTATE);
+        kdas_segmenter_destroy(segmenter);
+    }
+    kd_assert_sentence("backbone._blocks.0._depthwise_conv");
+    kdas_evaluator_destroy(set);
+    kdas_dataset_destroy(frames);
+    kdas_batch_destroy(b);
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
+static Suite *calibrate_suite(void)
+{
+    Suite *s = suite_create("calibrate");
+    TCase *t = tcase_create("ranges");
+
+    tcase_add_test(t, ranges_of_a_uniform_distribution);
+    tcase_add_test(t, ranges_of_a_normal_distribution);
+    tcase_add_test(t, one_value_far_away_is_cut_off_by_a_percentile);
+    tcase_add_test(t, the_range_of_gelu_begins_at_the_floor);
+    tcase_add_test(t, the_error_of_a_histogram_is_that_of_the_values);
+    tcase_add_test(t, counts_depend_on_neither_order_nor_batches);
+    tcase_add_test(t, a_histogram_takes_zeros_and_refuses_what_is_not_finite);
+    suite_add_tcase(s, t);
+    t = tcase_create("models");
+    tcase_add_test(t, a_calibrated_model_is_saved_and_opened_with_the_same_bits);
+    tcase_add_test(t, a_layer_alone_has_the_error_that_is_reported);
+    tcase_add_test(t, the_worst_layers_become_wide);
+    tcase_add_loop_test(t, integers_give_the_maps_of_the_simulation, 0, 2);
+    tcase_add_test(t, a_far_device_has_the_same_ranges);
+    tcase_add_test(t, a_calibration_that_runs_out_of_memory_changes_nothing);
+    tcase_add_test(t, weights_of_either_kind_load_into_either);
+    tcase_add_test(t, values_are_copied_between_models_of_either_kind);
+    suite_add_tcase(s, t);
+    t = tcase_create("refusals");
+    tcase_add_test(t, wide_names_must_be_layers);
+    tcase_add_test(t, every_network_has_the_layers_that_it_keeps_wide);
+    tcase_add_test(t, what_cannot_be_calibrated_is_refused);
+    tcase_add_test(t, empty_ranges_are_refused_by_integers);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(calibrate_suite());
+    int      failed;
+
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
