@@ -15,6 +15,7 @@ const kd_extent *kd_export_extent(const kd_export *e, const kd_node *node)
 
 kdas_onnx_layout kd_export_layout(const kd_export *e, const kd_node *node)
 {
+    node = kd_export_source(node);
     return node->kind == KD_NODE_PARAM || e->value[node->id].name[KDAS_ONNX_NHWC] ? KDAS_ONNX_NHWC
                                                                                   : KDAS_ONNX_NCHW;
 }
@@ -26,10 +27,15 @@ const char *kd_export_permute(kd_export *e, const char *x, int a, int b, int c, 
 
 const char *kd_export_in(kd_export *e, const kd_node *node, kdas_onnx_layout layout)
 {
-    const char **name = e->value[node->id].name;
+    const char **name;
 
+    node = kd_export_source(node);
+    name = e->value[node->id].name;
     if (node->kind == KD_NODE_PARAM && !name[KDAS_ONNX_NHWC]) /* one that is an activation */
         name[KDAS_ONNX_NHWC] = kd_onnx_weight(e->file, node->param, 4, node->desc.out.dim, false);
+    /* no Transpose between a grid and its layer, where runtimes would not look past it */
+    if (!name[layout] && name[!layout] && kd_export_is_grid(node))
+        name[layout] = kd_export_on_grid(e, node, layout);
     if (!name[layout] && name[!layout])
         name[layout] = layout == KDAS_ONNX_NCHW ? kd_export_permute(e, name[!layout], 0, 3, 1, 2)
                                                 : kd_export_permute(e, name[!layout], 0, 2, 3, 1);
