@@ -122,10 +122,9 @@ kd_export_operands kd_export_layer(kd_export *e, const kd_node *node, int rank, 
 bool kd_export_is_folded(const kd_export *e, const kd_node *norm);
 /* Past casts: the file has f32 alone. */
 const kd_node *kd_export_source(const kd_node *node);
-/* A QUANTIZE, and its value in a layout. */
+/* A QUANTIZE, and nodes for its value in a layout. */
 bool        kd_export_is_grid(const kd_node *node);
 const char *kd_export_on_grid(kd_export *e, const kd_node *node, kdas_onnx_layout layout);
-void        kd_form_quantize(kd_export *e, const kd_node *node);
 
 /* form_window.c: sliding windows. */
 void kd_form_window_max(kd_export *e, const kd_node *node);

@@ -45,13 +45,6 @@ const char *kd_export_on_grid(kd_export *e, const kd_node *node, kdas_onnx_layou
     return kd_onnx_node(e->file, "DequantizeLinear", NAMES(x, scale, zero), NO_ATTRS);
 }
 
-void kd_form_quantize(kd_export *e, const kd_node *node)
-{
-    kdas_onnx_layout layout = kd_export_layout(e, node->in[0]);
-
-    kd_export_set(e, node, layout, kd_export_on_grid(e, node, layout));
-}
-
 /* ---- Norms ----------------------------------------------------------------------------------- */
 
 /* The batch norm that alone reads a layer on a grid; NULL: there is none. */
@@ -180,6 +173,16 @@ static const char *put_weights(kd_export *e, rounded *r, const kd_node *node, in
                         ATTRS(ATTR_INT("axis", transposed)));
 }
 
+/* Of a product of matrices with four axes: ONNX Runtime takes a vector into a Gemm, for which it has
+ * no integer kernel with a result in floats. */
+static const char *put_bias(kd_export *e, const rounded *r, bool matrix)
+{
+    const int64_t dims[4] = { 1, 1, 1, r->channels };
+
+    return matrix && !e->floats ? kd_onnx_floats(e->file, 4, dims, r->bias)
+                                : kd_onnx_floats(e->file, 1, &r->channels, r->bias);
+}
+
 static kd_export_operands rounded_operands(kd_export *e, const kd_node *node, int rank,
                                            const int64_t *dims, bool transposed)
 {
@@ -192,7 +195,7 @@ static kd_export_operands rounded_operands(kd_export *e, const kd_node *node, in
     if (read_rounded(e, &r, node)) {
         to.weight   = put_weights(e, &r, node, rank, transposed ? turned : dims, transposed);
         to.has_bias = r.has_bias;
-        if (r.has_bias) to.bias = kd_onnx_floats(e->file, 1, &r.channels, r.bias);
+        if (r.has_bias) to.bias = put_bias(e, &r, transposed);
     }
     kd_free(e->ctx, r.values);
     return to;

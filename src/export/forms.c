@@ -22,8 +22,15 @@ static const char *vector(kd_export *e, const kd_node *node, int k)
     return kd_onnx_weight(e->file, node->in[k]->param, 1, node->in[k]->desc.out.dim, false);
 }
 
-/* The value of its input. The file is in f32 throughout, and infers: a change of type is no op, nor
- * is dropout. */
+/* What kd_export_in() makes where it is read. The file is in f32 throughout, so a change of type is no
+ * op. A grid stands in the layout that its layer wants: runtimes do not find one behind a Transpose. */
+static void nothing(kd_export *e, const kd_node *node)
+{
+    (void)e;
+    (void)node;
+}
+
+/* The value of its input: the file infers, so dropout is no op. */
 static void unchanged(kd_export *e, const kd_node *node)
 {
     kdas_onnx_layout layout = kd_export_layout(e, node->in[0]);
@@ -355,9 +362,9 @@ static const struct {
     { KDAS_OP_ELU, elu },
     { KDAS_OP_SCALE, scale },
     { KDAS_OP_RECOLOUR, recolour },
-    { KDAS_OP_CAST, unchanged },
+    { KDAS_OP_CAST, nothing },
     { KDAS_OP_DROPOUT, unchanged },
-    { KDAS_OP_QUANTIZE, kd_form_quantize },
+    { KDAS_OP_QUANTIZE, nothing },
     { KDAS_OP_CHANNEL_MEAN, channel_mean },
     { KDAS_OP_CHANNEL_MAX, channel_max },
     { KDAS_OP_POOL_MAX, pool_max },

@@ -200,42 +200,6 @@ static const char *add_copy(kd_onnx *f, tensor *t, const void *values)
     return add_tensor(f, t);
 }
 
-/* A constant of equal type, shape and bytes is stored once. */
-static const char *constant(kd_onnx *f, tensor *t, const void *values)
-{
-    size_t bytes = tensor_bytes(t);
-
-    if (f->status != KDAS_OK) return NULL;
-    for (size_t i = 0; i < f->count; i++) {
-        const tensor *o = &f->tensor[i];
-
-        if (o->param < 0 && o->type == t->type && o->rank == t->rank && o->count == t->count &&
-            memcmp(o->dim, t->dim, sizeof o->dim) == 0 && memcmp(o->values, values, bytes) == 0)
-            return o->name;
-    }
-    t->name = new_name(f, "constant");
-    return add_copy(f, t, values);
-}
-
-const char *kd_onnx_floats(kd_onnx *f, int rank, const int64_t *dims, const float *values)
-{
-    tensor t = { .type = ONNX_DATA_FLOAT };
-
-    set_dims(&t, rank, dims);
-    return constant(f, &t, values);
-}
-
-const char *kd_onnx_float(kd_onnx *f, float value) { return kd_onnx_floats(f, 0, NULL, &value); }
-
-const char *kd_onnx_ints(kd_onnx *f, int count, const int64_t *values)
-{
-    tensor  t    = { .type = ONNX_DATA_INT64 };
-    int64_t dims = count;
-
-    set_dims(&t, count < 0 ? 0 : 1, &dims);
-    return constant(f, &t, values);
-}
-
 /* `name`, or `base` with a number where another tensor has it. */
 static const char *free_name(kd_onnx *f, const char *name, const char *base)
 {
@@ -250,16 +214,50 @@ static const char *free_name(kd_onnx *f, const char *name, const char *base)
     return made ? made : keep_error(f, KDAS_ENOMEM);
 }
 
+/* A constant of equal type, shape and bytes is stored once. `name`: what the tensor wants to be
+ * called; NULL: by its number. */
+static const char *constant(kd_onnx *f, const char *name, tensor *t, const void *values)
+{
+    size_t bytes = tensor_bytes(t);
+
+    if (f->status != KDAS_OK) return NULL;
+    for (size_t i = 0; i < f->count; i++) {
+        const tensor *o = &f->tensor[i];
+
+        if (o->param < 0 && o->type == t->type && o->rank == t->rank && o->count == t->count &&
+            memcmp(o->dim, t->dim, sizeof o->dim) == 0 && memcmp(o->values, values, bytes) == 0)
+            return o->name;
+    }
+    t->name = name ? free_name(f, name, name) : new_name(f, "constant");
+    return add_copy(f, t, values);
+}
+
+const char *kd_onnx_floats(kd_onnx *f, int rank, const int64_t *dims, const float *values)
+{
+    tensor t = { .type = ONNX_DATA_FLOAT };
+
+    set_dims(&t, rank, dims);
+    return constant(f, NULL, &t, values);
+}
+
+const char *kd_onnx_float(kd_onnx *f, float value) { return kd_onnx_floats(f, 0, NULL, &value); }
+
+const char *kd_onnx_ints(kd_onnx *f, int count, const int64_t *values)
+{
+    tensor  t    = { .type = ONNX_DATA_INT64 };
+    int64_t dims = count;
+
+    set_dims(&t, count < 0 ? 0 : 1, &dims);
+    return constant(f, NULL, &t, values);
+}
+
 const char *kd_onnx_bytes(kd_onnx *f, const char *name, int type, int rank, const int64_t *dims,
                           const void *values)
 {
     tensor t = { .type = type };
 
     set_dims(&t, rank, dims);
-    if (!name) return constant(f, &t, values);
-    if (f->status != KDAS_OK) return NULL;
-    t.name = free_name(f, name, name);
-    return add_copy(f, &t, values);
+    return constant(f, name, &t, values);
 }
 
 bool kd_onnx_read(kd_onnx *f, int param, float *to)
