@@ -102,26 +102,27 @@ static kd_node *read_from_outside(kd_graph *g, kd_node *x)
     return norm(g, y);
 }
 
-/* The file has so many QuantizeLinear in NCHW and in NHWC, DequantizeLinear of weights, and batch norms. */
+/* The file has so many QuantizeLinear in NCHW and in NHWC, DequantizeLinear of weights and, in NCHW and in NHWC, of biases,
+ * and batch norms. A linear layer in NHWC has its bias as floats. */
 static const struct {
     const char *name;
     kd_node *(*add)(kd_graph *g, kd_node *x);
-    int grids[2], weights, norms;
+    int grids[2], weights, biases[2], norms;
 } layers[] = {
-    { "conv, norm", conv_norm, { 1, 1 }, 1, 0 },
-    { "conv with a bias", conv_bias, { 1, 1 }, 1, 0 },
-    { "conv with a bias, norm", conv_bias_norm, { 1, 1 }, 1, 0 },
-    { "conv", conv_alone, { 1, 1 }, 1, 0 },
-    { "wide conv, norm", wide_conv, { 0, 0 }, 0, 1 },
-    { "linear with a bias", linear_bias, { 1, 1 }, 1, 0 },
-    { "linear", linear_alone, { 1, 1 }, 1, 0 },
-    { "linear, norm", linear_norm, { 1, 1 }, 1, 0 },
-    { "depthwise", depthwise, { 1, 1 }, 1, 0 },
-    { "depthwise, norm", depthwise_norm, { 1, 1 }, 1, 0 },
-    { "gelu", gelu, { 1, 1 }, 0, 0 },
-    { "two layers of one grid", two_layers, { 1, 2 }, 2, 0 },
-    { "read twice", read_twice, { 1, 1 }, 1, 1 },
-    { "read from outside", read_from_outside, { 1, 1 }, 1, 1 },
+    { "conv, norm", conv_norm, { 1, 1 }, 1, { 1, 1 }, 0 },
+    { "conv with a bias", conv_bias, { 1, 1 }, 1, { 1, 1 }, 0 },
+    { "conv with a bias, norm", conv_bias_norm, { 1, 1 }, 1, { 1, 1 }, 0 },
+    { "conv", conv_alone, { 1, 1 }, 1, { 0, 0 }, 0 },
+    { "wide conv, norm", wide_conv, { 0, 0 }, 0, { 0, 0 }, 1 },
+    { "linear with a bias", linear_bias, { 1, 1 }, 1, { 1, 0 }, 0 },
+    { "linear", linear_alone, { 1, 1 }, 1, { 0, 0 }, 0 },
+    { "linear, norm", linear_norm, { 1, 1 }, 1, { 1, 0 }, 0 },
+    { "depthwise", depthwise, { 1, 1 }, 1, { 1, 1 }, 0 },
+    { "depthwise, norm", depthwise_norm, { 1, 1 }, 1, { 1, 1 }, 0 },
+    { "gelu", gelu, { 1, 1 }, 0, { 0, 0 }, 0 },
+    { "two layers of one grid", two_layers, { 1, 2 }, 2, { 2, 1 }, 0 },
+    { "read twice", read_twice, { 1, 1 }, 1, { 1, 1 }, 1 },
+    { "read from outside", read_from_outside, { 1, 1 }, 1, { 1, 1 }, 1 },
 };
 
 static kd_graph *graph_of(kd_params *params, int k)
@@ -219,7 +220,7 @@ static void assert_gives(const kd_test_onnx *f, const float *x, const float *y, 
         ck_assert_int_eq(v->dim[k], dims[k]);
     for (int64_t i = 0; i < v->count; i++)
         got[i] = (float)v->v[i];
-    kd_assert_close(got, want, v->count, 1e-5);
+    kd_assert_close(got, want, v->count, 5e-5); /* biases are rounded */
     kd_test_onnx_run_free(&run);
 }
 
@@ -261,8 +262,9 @@ START_TEST(a_layer_computes_what_the_simulation_does)
     y = simulated(o.params, o.layer, o.image, dims);
     f = file_of(o.g, o.params, layout, false);
     ck_assert_int_eq(count_of(f, "QuantizeLinear"), layers[o.layer].grids[_i % 2]);
-    ck_assert_int_eq(count_of(f, "DequantizeLinear"),
-                     layers[o.layer].grids[_i % 2] + layers[o.layer].weights);
+    ck_assert_int_eq(count_of(f, "DequantizeLinear"), layers[o.layer].grids[_i % 2] +
+                                                          layers[o.layer].weights +
+                                                          layers[o.layer].biases[_i % 2]);
     ck_assert_int_eq(count_of(f, "BatchNormalization"), layers[o.layer].norms);
     assert_gives(f, o.image, y, dims, o.nchw);
     kd_test_onnx_free(f);
@@ -376,7 +378,7 @@ typedef struct shown {
 
 static const shown shows[] = {
     { "lite_fpn0", "logits", IMAGES *PIXELS, 20 },
-    { "pvt_v2_b0", "x1", IMAGES *PIXELS * 2, 20 },
+    { "pvt_v2_b0", "x1", IMAGES *PIXELS * 2, 4 },
     { "polyp_pvt_b0", "logits", IMAGES *PIXELS, 0 },
 };
 
@@ -429,7 +431,7 @@ static double difference(const float *x, const float *y, int n)
     return sqrt(sum / own);
 }
 
-/* Two correct ways differ by about what one way gives for images that differ by 1e-5. */
+/* Two correct ways differ by about what one way gives for images that differ by 1e-5; biases in 32 bits add to that. */
 START_TEST(a_network_computes_what_the_simulation_does)
 {
     static float      ours[MOST], changed[MOST], got[MOST], floats[MOST];
@@ -453,7 +455,7 @@ START_TEST(a_network_computes_what_the_simulation_does)
     answer(ours, m, s, 1);
     answer(changed, m, s, 1 + 1e-5f);
     off = difference(got, ours, s->values);
-    ck_assert_double_lt(off, 2 * difference(changed, ours, s->values) + 0.002);
+    ck_assert_double_lt(off, 3 * difference(changed, ours, s->values) + 0.002);
     ck_assert_double_gt(difference(floats, ours, s->values), s->apart * off);
     kdas_model_destroy(m);
 }

@@ -40,7 +40,7 @@ const char *kd_export_on_grid(kd_export *e, const kd_node *node, kdas_onnx_layou
                             node->in[1]->name, (double)range[0], (double)range[1]);
     number = (uint8_t)g.zero;
     scale  = kd_onnx_float(e->file, g.scale);
-    zero   = kd_onnx_bytes(e->file, NULL, ONNX_DATA_UINT8, 0, NULL, &number);
+    zero   = kd_onnx_numbers(e->file, NULL, ONNX_DATA_UINT8, 0, NULL, &number);
     x      = kd_onnx_node(e->file, "QuantizeLinear", NAMES(x, scale, zero), NO_ATTRS);
     return kd_onnx_node(e->file, "DequantizeLinear", NAMES(x, scale, zero), NO_ATTRS);
 }
@@ -117,7 +117,7 @@ static void fold(rounded *r, float eps)
     }
 }
 
-/* ONNX's scales are positive. */
+/* ONNX's scales are positive. A channel of zeros has one in which its bias is a large number. */
 static void make_positive(rounded *r)
 {
     for (int64_t o = 0; o < r->channels; o++) {
@@ -128,7 +128,7 @@ static void make_positive(rounded *r)
         r->scale[o] = fabsf(r->scale[o]);
         if (r->scale[o] > 0) continue;
         memset(q, 0, (size_t)r->row);
-        r->scale[o] = 1;
+        r->scale[o] = r->bias[o] != 0 ? fabsf(r->bias[o]) / (1 << 20) : 1;
     }
 }
 
@@ -165,22 +165,54 @@ static const char *put_weights(kd_export *e, rounded *r, const kd_node *node, in
                 (float)r->turned[i] * r->scale[transposed ? i % r->channels : i / r->row];
         return kd_onnx_floats(e->file, rank, dims, r->values);
     }
-    q     = kd_onnx_bytes(e->file, node->in[1]->name, ONNX_DATA_INT8, rank, dims, r->turned);
+    q     = kd_onnx_numbers(e->file, node->in[1]->name, ONNX_DATA_INT8, rank, dims, r->turned);
     scale = kd_onnx_floats(e->file, 1, &zeros_dims, r->scale);
     memset(r->q, 0, (size_t)r->channels); /* written: no longer needed */
-    zeros = kd_onnx_bytes(e->file, NULL, ONNX_DATA_INT8, 1, &zeros_dims, r->q);
+    zeros = kd_onnx_numbers(e->file, NULL, ONNX_DATA_INT8, 1, &zeros_dims, r->q);
     return kd_onnx_node(e->file, "DequantizeLinear", NAMES(q, scale, zeros),
                         ATTRS(ATTR_INT("axis", transposed)));
 }
 
-/* Of a product of matrices with four axes: ONNX Runtime takes a vector into a Gemm, for which it has
- * no integer kernel with a result in floats. */
-static const char *put_bias(kd_export *e, const rounded *r, bool matrix)
+/* The scale of the sums of layer `node`, without that of its weights. */
+static float input_scale(kd_export *e, const kd_node *node)
+{
+    const kd_node *grid     = kd_export_source(node->in[0]);
+    float          range[2] = { 0, 0 };
+
+    return kd_onnx_read(e->file, grid->in[1]->param, range) ? kd_grid_of(range).scale : 0;
+}
+
+/* The bias as whole numbers of what the sums count (r->values), and what they count (r->stat). False:
+ * some do not fit. */
+static bool round_bias(rounded *r, float x_scale)
+{
+    int32_t *to = (int32_t *)r->values;
+
+    for (int64_t o = 0; o < r->channels; o++) {
+        double unit = (double)(r->stat[o] = x_scale * r->scale[o]),
+               n    = rint((double)r->bias[o] / unit);
+
+        if (!(unit > 0) || !(fabs(n) < INT32_MAX)) return false;
+        to[o] = (int32_t)n;
+    }
+    return true;
+}
+
+/* Of a convolution as 32-bit numbers: some releases of ONNX Runtime have integer kernels for nothing
+ * else. It is off by at most half of what one product of numbers is worth. Of a product of matrices
+ * as floats with four axes: ONNX Runtime takes a vector into a Gemm, for which it has no integer
+ * kernel with a result in floats. */
+static const char *put_bias(kd_export *e, rounded *r, const kd_node *node, bool matrix)
 {
     const int64_t dims[4] = { 1, 1, 1, r->channels };
+    const char   *n, *scale;
 
-    return matrix && !e->floats ? kd_onnx_floats(e->file, 4, dims, r->bias)
-                                : kd_onnx_floats(e->file, 1, &r->channels, r->bias);
+    if (matrix && !e->floats) return kd_onnx_floats(e->file, 4, dims, r->bias);
+    if (e->floats || !round_bias(r, input_scale(e, node)))
+        return kd_onnx_floats(e->file, 1, &r->channels, r->bias);
+    n     = kd_onnx_numbers(e->file, NULL, ONNX_DATA_INT32, 1, &r->channels, r->values);
+    scale = kd_onnx_floats(e->file, 1, &r->channels, r->stat);
+    return kd_onnx_node(e->file, "DequantizeLinear", NAMES(n, scale), ATTRS(ATTR_INT("axis", 0)));
 }
 
 static kd_export_operands rounded_operands(kd_export *e, const kd_node *node, int rank,
@@ -195,7 +227,7 @@ static kd_export_operands rounded_operands(kd_export *e, const kd_node *node, in
     if (read_rounded(e, &r, node)) {
         to.weight   = put_weights(e, &r, node, rank, transposed ? turned : dims, transposed);
         to.has_bias = r.has_bias;
-        if (r.has_bias) to.bias = put_bias(e, &r, transposed);
+        if (r.has_bias) to.bias = put_bias(e, &r, node, transposed);
     }
     kd_free(e->ctx, r.values);
     return to;

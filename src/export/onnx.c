@@ -175,6 +175,7 @@ static size_t tensor_bytes(const tensor *t)
 {
     switch (t->type) {
     case ONNX_DATA_INT64: return (size_t)t->count * sizeof(int64_t);
+    case ONNX_DATA_INT32: return (size_t)t->count * sizeof(int32_t);
     case ONNX_DATA_FLOAT: return (size_t)t->count * sizeof(float);
     default: return (size_t)t->count;
     }
@@ -251,8 +252,8 @@ const char *kd_onnx_ints(kd_onnx *f, int count, const int64_t *values)
     return constant(f, NULL, &t, values);
 }
 
-const char *kd_onnx_bytes(kd_onnx *f, const char *name, int type, int rank, const int64_t *dims,
-                          const void *values)
+const char *kd_onnx_numbers(kd_onnx *f, const char *name, int type, int rank, const int64_t *dims,
+                            const void *values)
 {
     tensor t = { .type = type };
 

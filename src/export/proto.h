@@ -49,6 +49,7 @@ enum {
     ONNX_DATA_FLOAT       = 1,
     ONNX_DATA_UINT8       = 2,
     ONNX_DATA_INT8        = 3,
+    ONNX_DATA_INT32       = 6,
     ONNX_DATA_INT64       = 7,
     /* ValueInfoProto, TypeProto, TypeProto.Tensor, TensorShapeProto, its Dimension */
     ONNX_VALUE_NAME       = 1,

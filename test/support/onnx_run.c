@@ -72,7 +72,7 @@ static int64_t scale_of(const call *c, int64_t i)
     const value *x = c->in[0], *scale = c->in[1];
     int          axis;
 
-    ck_assert_msg(scale->count == c->in[2]->count, "%s: scales and zeros", c->n->name);
+    ck_assert_msg(!c->in[2] || scale->count == c->in[2]->count, "%s: zeros", c->n->name);
     if (scale->rank == 0) return 0;
     axis = axis_of(x, whole(c, "axis", 1));
     ck_assert_msg(scale->rank == 1 && axis < x->rank && scale->count == x->dim[axis],
@@ -103,13 +103,14 @@ static void dequantize_linear(call *c)
     const value *x = c->in[0];
     double      *y = like(c, x);
 
-    ck_assert((x->type == 2 || x->type == 3) && c->in[2]->type == x->type);
+    ck_assert(x->type == 2 || x->type == 3 || x->type == 6);
+    ck_assert(!c->in[2] || c->in[2]->type == x->type);
     c->y.type = 1;
     for (int64_t i = 0; i < x->count; i++) {
         int64_t k = scale_of(c, i);
 
         ck_assert(c->in[1]->v[k] > 0);
-        y[i] = (x->v[i] - c->in[2]->v[k]) * c->in[1]->v[k];
+        y[i] = (x->v[i] - (c->in[2] ? c->in[2]->v[k] : 0)) * c->in[1]->v[k];
     }
 }
 
@@ -451,6 +452,7 @@ static void add_tensor(kd_test_onnx_run *run, const kd_test_onnx_tensor *t)
         to->dim[i] = i < t->rank ? t->dim[i] : 1;
     for (int64_t i = 0; i < t->count; i++) {
         int64_t n;
+        int32_t k;
         float   f;
 
         switch (t->type) {
@@ -460,6 +462,10 @@ static void add_tensor(kd_test_onnx_run *run, const kd_test_onnx_tensor *t)
             break;
         case 2: to->v[i] = t->values[i]; break;
         case 3: to->v[i] = (signed char)t->values[i]; break;
+        case 6:
+            memcpy(&k, t->values + 4 * i, 4);
+            to->v[i] = k;
+            break;
         default: memcpy(&n, t->values + 8 * i, 8); to->v[i] = (double)n;
         }
     }

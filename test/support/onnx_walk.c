@@ -387,7 +387,7 @@ static void assert_known(const kd_test_onnx_node *n)
 
 static void assert_tensor(const kd_test_onnx_tensor *t)
 {
-    static const size_t sizes[] = { [1] = 4, [2] = 1, [3] = 1, [7] = 8 };
+    static const size_t sizes[] = { [1] = 4, [2] = 1, [3] = 1, [6] = 4, [7] = 8 };
 
     ck_assert_msg(t->type > 0 && t->type < 8 && sizes[t->type], "%s has type %d", t->name,
                   (int)t->type);
