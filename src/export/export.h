@@ -32,6 +32,7 @@ typedef struct kd_export {
     const kd_graph  *graph;
     unsigned         free;   /* KD_FREE_* */
     kdas_onnx_layout layout; /* of the image and of the outputs */
+    bool             floats; /* layers on grids as floats: see kdas_onnx_options */
     const char      *image;  /* the input as it comes in */
     kd_export_value *value;  /* by node */
     const char      *shape;  /* of the image; NULL: not needed yet */
@@ -77,7 +78,8 @@ kd_axes kd_axes_of(kdas_onnx_layout layout);
 
 /* The layout that the value has; both: NHWC, in which the graph is built. */
 kdas_onnx_layout kd_export_layout(const kd_export *e, const kd_node *node);
-/* The name of a node's value in a layout; of a parameter, its tensor as (N,H,W,C). */
+/* The name of a node's value in a layout; of a parameter, its tensor as (N,H,W,C). A cast is the
+ * value that it casts. */
 const char *kd_export_in(kd_export *e, const kd_node *node, kdas_onnx_layout layout);
 void kd_export_set(kd_export *e, const kd_node *node, kdas_onnx_layout layout, const char *name);
 /* x with its axes in another order. */
@@ -105,6 +107,24 @@ kd_form kd_form_of(int32_t op);
 void kd_export_need(kd_export *e, const kd_node *node);
 /* Add the nodes that are needed. KDAS_EINVAL: an op has no form; the sentence names it. */
 kdas_status kd_export_nodes(kd_export *e);
+
+/* form_grid.c: layers on 8-bit grids. */
+
+/* A layer's weights, in these dims (transposed: of two), and its bias, folded norm included. */
+typedef struct kd_export_operands {
+    const char *weight, *bias;
+    bool        has_bias; /* false: `bias` is NULL, which is no failure */
+} kd_export_operands;
+
+kd_export_operands kd_export_layer(kd_export *e, const kd_node *node, int rank, const int64_t *dims,
+                                   bool transposed);
+/* Whether the layer before a batch norm has done its work. */
+bool kd_export_is_folded(const kd_export *e, const kd_node *norm);
+/* Past casts: the file has f32 alone. */
+const kd_node *kd_export_source(const kd_node *node);
+/* A QUANTIZE, and nodes for its value in a layout. */
+bool        kd_export_is_grid(const kd_node *node);
+const char *kd_export_on_grid(kd_export *e, const kd_node *node, kdas_onnx_layout layout);
 
 /* form_window.c: sliding windows. */
 void kd_form_window_max(kd_export *e, const kd_node *node);

@@ -22,22 +22,35 @@ static const char *vector(kd_export *e, const kd_node *node, int k)
     return kd_onnx_weight(e->file, node->in[k]->param, 1, node->in[k]->desc.out.dim, false);
 }
 
+/* What kd_export_in() makes where it is read. The file is in f32 throughout, so a change of type is no
+ * op. A grid stands in the layout that its layer wants: runtimes do not find one behind a Transpose. */
+static void nothing(kd_export *e, const kd_node *node)
+{
+    (void)e;
+    (void)node;
+}
+
+/* The value of its input: the file infers, so dropout is no op. */
+static void unchanged(kd_export *e, const kd_node *node)
+{
+    kdas_onnx_layout layout = kd_export_layout(e, node->in[0]);
+
+    kd_export_set(e, node, layout, kd_export_in(e, node->in[0], layout));
+}
+
 /* ---- Convolutions and products --------------------------------------------------------------- */
 
 /* x, w (O,C/groups,kh,kw), [b], in NCHW. */
 static void convolve(kd_export *e, const kd_node *node, kdas_conv_attr a, int64_t groups)
 {
-    const kd_node *w     = node->in[1];
-    const int64_t *k     = w->desc.out.dim;
-    const char    *in[3] = { kd_export_in(e, node->in[0], NCHW),
-                             kd_onnx_weight(e->file, w->param, 4, k, false) };
-    int            n     = 2;
+    const int64_t     *k = node->in[1]->desc.out.dim;
+    kd_export_operands o = kd_export_layer(e, node, 4, k, false);
+    const char        *x = kd_export_in(e, node->in[0], NCHW);
 
-    if (node->in[2]) in[n++] = vector(e, node, 2);
     kd_export_set(
         e, node, NCHW,
         kd_onnx_node(
-            e->file, "Conv", n, in,
+            e->file, "Conv", o.has_bias ? 3 : 2, (const char *[]){ x, o.weight, o.bias },
             ATTRS(ATTR_INTS("kernel_shape", k[2], k[3]), ATTR_INTS("strides", a.stride, a.stride),
                   ATTR_INTS("pads", a.pad[0], a.pad[1], a.pad_end[0], a.pad_end[1]),
                   ATTR_INTS("dilations", a.dilation, a.dilation), ATTR_INT("group", groups))));
@@ -76,24 +89,21 @@ static void deconv2d(kd_export *e, const kd_node *node)
 /* A 1 x 1 convolution of maps in NCHW, else a product with the transposed weight. */
 static void linear(kd_export *e, const kd_node *node)
 {
-    const kd_node *w       = node->in[1];
-    const int64_t  dims[4] = { node->desc.out.dim[3], node->desc.in[0].dim[3], 1, 1 };
-    const char    *y;
+    const int64_t      dims[4] = { node->desc.out.dim[3], node->desc.in[0].dim[3], 1, 1 };
+    kdas_onnx_layout   layout  = kd_export_layout(e, node->in[0]);
+    bool               matrix  = layout == NHWC;
+    kd_export_operands o       = kd_export_layer(e, node, matrix ? 2 : 4, dims, matrix);
+    const char        *x       = kd_export_in(e, node->in[0], layout);
 
-    if (kd_export_layout(e, node->in[0]) == NCHW) {
-        const char *in[3] = { kd_export_in(e, node->in[0], NCHW),
-                              kd_onnx_weight(e->file, w->param, 4, dims, false) };
-        int         n     = 2;
-
-        if (node->in[2]) in[n++] = vector(e, node, 2);
-        kd_export_set(e, node, NCHW,
-                      kd_onnx_node(e->file, "Conv", n, in, ATTRS(ATTR_INTS("kernel_shape", 1, 1))));
-        return;
+    if (matrix) {
+        x = pair_of(e, "MatMul", x, o.weight);
+        if (o.has_bias) x = pair_of(e, "Add", x, o.bias);
+    } else {
+        x = kd_onnx_node(e->file, "Conv", o.has_bias ? 3 : 2,
+                         (const char *[]){ x, o.weight, o.bias },
+                         ATTRS(ATTR_INTS("kernel_shape", 1, 1)));
     }
-    y = pair_of(e, "MatMul", kd_export_in(e, node->in[0], NHWC),
-                kd_onnx_weight(e->file, w->param, 2, dims, true));
-    if (node->in[2]) y = pair_of(e, "Add", y, vector(e, node, 2));
-    kd_export_set(e, node, NHWC, y);
+    kd_export_set(e, node, layout, x);
 }
 
 /* alpha op(a) op(b) on the last two axes. */
@@ -166,6 +176,10 @@ static void batch_norm(kd_export *e, const kd_node *node)
 {
     const kdas_norm_attr *a = node->desc.attr;
 
+    if (kd_export_is_folded(e, node)) {
+        unchanged(e, node);
+        return;
+    }
     kd_export_set(e, node, NCHW,
                   kd_onnx_node(e->file, "BatchNormalization",
                                NAMES(kd_export_in(e, node->in[0], NCHW), vector(e, node, 1),
@@ -288,14 +302,6 @@ static void recolour(kd_export *e, const kd_node *node)
     kd_export_set(e, node, layout, pair_of(e, "Add", x, colours(e, layout, a->offset)));
 }
 
-/* The file is in f32 throughout, and infers: a change of type is no op, nor is dropout. */
-static void unchanged(kd_export *e, const kd_node *node)
-{
-    kdas_onnx_layout layout = kd_export_layout(e, node->in[0]);
-
-    kd_export_set(e, node, layout, kd_export_in(e, node->in[0], layout));
-}
-
 /* ---- Over axes, which stay as 1 -------------------------------------------------------------- */
 
 static void reduce_channels(kd_export *e, const kd_node *node, const char *type)
@@ -356,8 +362,9 @@ static const struct {
     { KDAS_OP_ELU, elu },
     { KDAS_OP_SCALE, scale },
     { KDAS_OP_RECOLOUR, recolour },
-    { KDAS_OP_CAST, unchanged },
+    { KDAS_OP_CAST, nothing },
     { KDAS_OP_DROPOUT, unchanged },
+    { KDAS_OP_QUANTIZE, nothing },
     { KDAS_OP_CHANNEL_MEAN, channel_mean },
     { KDAS_OP_CHANNEL_MAX, channel_max },
     { KDAS_OP_POOL_MAX, pool_max },

@@ -192,6 +192,8 @@ static void put_metadata(kd_export *e, const kdas_model *m, const kdas_onnx_opti
     put_colours(e, "mean", kd_export_mean);
     put_colours(e, "deviation", kd_export_deviation);
     kd_onnx_metadata(e->file, "output", output);
+    if (m->options.quantize == KDAS_QUANTIZE_INT8 && !o->floats)
+        kd_onnx_metadata(e->file, KD_FACT_GRIDS, "int8");
     if (kdas_model_maps(m) == 0) return;
     kd_format(text, sizeof text, "%g", (double)kdas_model_threshold(m));
     kd_onnx_metadata(e->file, "threshold", text);
@@ -201,7 +203,7 @@ static void put_metadata(kd_export *e, const kdas_model *m, const kdas_onnx_opti
 
 static kdas_status export(const kdas_model *m, const char *path, const kdas_onnx_options *o)
 {
-    kd_export   e = { .ctx = m->ctx, .layout = (kdas_onnx_layout)o->layout };
+    kd_export   e = { .ctx = m->ctx, .layout = (kdas_onnx_layout)o->layout, .floats = o->floats };
     builds      b = { 0 };
     kdas_status st;
 

@@ -173,7 +173,12 @@ static const char *add_tensor(kd_onnx *f, const tensor *t)
 
 static size_t tensor_bytes(const tensor *t)
 {
-    return (size_t)t->count * (t->type == ONNX_DATA_INT64 ? sizeof(int64_t) : sizeof(float));
+    switch (t->type) {
+    case ONNX_DATA_INT64: return (size_t)t->count * sizeof(int64_t);
+    case ONNX_DATA_INT32: return (size_t)t->count * sizeof(int32_t);
+    case ONNX_DATA_FLOAT: return (size_t)t->count * sizeof(float);
+    default: return (size_t)t->count;
+    }
 }
 
 static void set_dims(tensor *t, int rank, const int64_t *dims)
@@ -184,11 +189,37 @@ static void set_dims(tensor *t, int rank, const int64_t *dims)
         t->count *= t->dim[i] = dims[i];
 }
 
-/* A constant of equal type, shape and bytes is stored once. */
-static const char *constant(kd_onnx *f, tensor *t, const void *values)
+static const char *add_copy(kd_onnx *f, tensor *t, const void *values)
 {
     size_t bytes = tensor_bytes(t);
-    void  *copy;
+    void  *copy  = kd_pool_alloc(&f->pool, bytes);
+
+    if (!copy) return keep_error(f, KDAS_ENOMEM);
+    memcpy(copy, values, bytes);
+    t->values = copy;
+    t->param  = -1;
+    return add_tensor(f, t);
+}
+
+/* `name`, or `base` with a number where another tensor has it. */
+static const char *free_name(kd_onnx *f, const char *name, const char *base)
+{
+    char        text[512];
+    const char *made;
+
+    kd_format(text, sizeof text, "%.400s", name);
+    for (size_t i = 0; i < f->count; i++)
+        if (strcmp(f->tensor[i].name, text) == 0)
+            kd_format(text, sizeof text, "%.400s.%d", base, ++f->serial);
+    made = kd_pool_strdup(&f->pool, text);
+    return made ? made : keep_error(f, KDAS_ENOMEM);
+}
+
+/* A constant of equal type, shape and bytes is stored once. `name`: what the tensor wants to be
+ * called; NULL: by its number. */
+static const char *constant(kd_onnx *f, const char *name, tensor *t, const void *values)
+{
+    size_t bytes = tensor_bytes(t);
 
     if (f->status != KDAS_OK) return NULL;
     for (size_t i = 0; i < f->count; i++) {
@@ -198,13 +229,8 @@ static const char *constant(kd_onnx *f, tensor *t, const void *values)
             memcmp(o->dim, t->dim, sizeof o->dim) == 0 && memcmp(o->values, values, bytes) == 0)
             return o->name;
     }
-    copy = kd_pool_alloc(&f->pool, bytes);
-    if (!copy) return keep_error(f, KDAS_ENOMEM);
-    memcpy(copy, values, bytes);
-    t->values = copy;
-    t->param  = -1;
-    t->name   = new_name(f, "constant");
-    return add_tensor(f, t);
+    t->name = name ? free_name(f, name, name) : new_name(f, "constant");
+    return add_copy(f, t, values);
 }
 
 const char *kd_onnx_floats(kd_onnx *f, int rank, const int64_t *dims, const float *values)
@@ -212,7 +238,7 @@ const char *kd_onnx_floats(kd_onnx *f, int rank, const int64_t *dims, const floa
     tensor t = { .type = ONNX_DATA_FLOAT };
 
     set_dims(&t, rank, dims);
-    return constant(f, &t, values);
+    return constant(f, NULL, &t, values);
 }
 
 const char *kd_onnx_float(kd_onnx *f, float value) { return kd_onnx_floats(f, 0, NULL, &value); }
@@ -223,7 +249,24 @@ const char *kd_onnx_ints(kd_onnx *f, int count, const int64_t *values)
     int64_t dims = count;
 
     set_dims(&t, count < 0 ? 0 : 1, &dims);
-    return constant(f, &t, values);
+    return constant(f, NULL, &t, values);
+}
+
+const char *kd_onnx_numbers(kd_onnx *f, const char *name, int type, int rank, const int64_t *dims,
+                            const void *values)
+{
+    tensor t = { .type = type };
+
+    set_dims(&t, rank, dims);
+    return constant(f, name, &t, values);
+}
+
+bool kd_onnx_read(kd_onnx *f, int param, float *to)
+{
+    kdas_status st = f->status == KDAS_OK ? kd_params_read(f->params, param, to) : f->status;
+
+    if (st != KDAS_OK) keep_error(f, st);
+    return st == KDAS_OK;
 }
 
 const char *kd_onnx_weight(kd_onnx *f, int param, int rank, const int64_t *dims, bool transposed)
@@ -245,11 +288,8 @@ const char *kd_onnx_weight(kd_onnx *f, int param, int rank, const int64_t *dims,
     }
     /* the name of the state_dict for a form that keeps its order; one of each shape has it */
     kd_format(name, sizeof name, "%.400s%s", e->name, transposed ? ".transposed" : "");
-    for (size_t i = 0; i < f->count; i++)
-        if (strcmp(f->tensor[i].name, name) == 0)
-            kd_format(name, sizeof name, "%.400s.%d", e->name, ++f->serial);
-    t.name = kd_pool_strdup(&f->pool, name);
-    return t.name ? add_tensor(f, &t) : keep_error(f, KDAS_ENOMEM);
+    t.name = free_name(f, name, e->name);
+    return add_tensor(f, &t);
 }
 
 /* ---- Ends and metadata ----------------------------------------------------------------------- */

@@ -77,10 +77,17 @@ const char *kd_onnx_node_as(kd_onnx *file, const char *out, const char *type, in
 const char *kd_onnx_floats(kd_onnx *file, int rank, const int64_t *dims, const float *values);
 const char *kd_onnx_float(kd_onnx *file, float value); /* a scalar */
 const char *kd_onnx_ints(kd_onnx *file, int count, const int64_t *values);
+/* Of a `type`, ONNX_DATA_*; called `name`, with a number behind it if others have it, or as constants
+ * are (NULL). */
+const char *kd_onnx_numbers(kd_onnx *file, const char *name, int type, int rank,
+                            const int64_t *dims, const void *values);
 /* Parameter `param`, with these dims in its own order; transposed: a matrix (dims[1],dims[0]). A
  * parameter used again in the same form is stored once. */
 const char *kd_onnx_weight(kd_onnx *file, int param, int rank, const int64_t *dims,
                            bool transposed);
+
+/* The values of a parameter. False: a failure, which the file keeps. */
+bool kd_onnx_read(kd_onnx *file, int param, float *to);
 
 /* Floats that come in or go out. */
 void kd_onnx_input(kd_onnx *file, const char *name, const kd_onnx_axis axis[4]);

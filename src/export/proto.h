@@ -47,6 +47,9 @@ enum {
     ONNX_TENSOR_NAME      = 8,
     ONNX_TENSOR_RAW_DATA  = 9,
     ONNX_DATA_FLOAT       = 1,
+    ONNX_DATA_UINT8       = 2,
+    ONNX_DATA_INT8        = 3,
+    ONNX_DATA_INT32       = 6,
     ONNX_DATA_INT64       = 7,
     /* ValueInfoProto, TypeProto, TypeProto.Tensor, TensorShapeProto, its Dimension */
     ONNX_VALUE_NAME       = 1,

@@ -15,6 +15,8 @@ const kd_extent *kd_export_extent(const kd_export *e, const kd_node *node)
 
 kdas_onnx_layout kd_export_layout(const kd_export *e, const kd_node *node)
 {
+    node = kd_export_source(node);
+    if (kd_export_is_grid(node)) return kd_export_layout(e, node->in[0]);
     return node->kind == KD_NODE_PARAM || e->value[node->id].name[KDAS_ONNX_NHWC] ? KDAS_ONNX_NHWC
                                                                                   : KDAS_ONNX_NCHW;
 }
@@ -26,10 +28,13 @@ const char *kd_export_permute(kd_export *e, const char *x, int a, int b, int c, 
 
 const char *kd_export_in(kd_export *e, const kd_node *node, kdas_onnx_layout layout)
 {
-    const char **name = e->value[node->id].name;
+    const char **name;
 
+    node = kd_export_source(node);
+    name = e->value[node->id].name;
     if (node->kind == KD_NODE_PARAM && !name[KDAS_ONNX_NHWC]) /* one that is an activation */
         name[KDAS_ONNX_NHWC] = kd_onnx_weight(e->file, node->param, 4, node->desc.out.dim, false);
+    if (!name[layout] && kd_export_is_grid(node)) name[layout] = kd_export_on_grid(e, node, layout);
     if (!name[layout] && name[!layout])
         name[layout] = layout == KDAS_ONNX_NCHW ? kd_export_permute(e, name[!layout], 0, 3, 1, 2)
                                                 : kd_export_permute(e, name[!layout], 0, 2, 3, 1);
@@ -67,6 +72,7 @@ kdas_status kd_export_nodes(kd_export *e)
         kd_onnx_scope(e->file, node->name);
         form(e, node);
         KD_RETURN(kd_onnx_status(e->file));
+        if (node != kd_export_source(node) || kd_export_is_grid(node)) continue; /* not here */
         if (!e->value[i].name[KDAS_ONNX_NCHW] && !e->value[i].name[KDAS_ONNX_NHWC])
             return kd_fail(KDAS_EINVAL, "%s: an input of the op '%s' has no value in the file",
                            node->name, node->op->name);

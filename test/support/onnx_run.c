@@ -59,11 +59,59 @@ static void two(call *c)
     int64_t      dims[WALK_RANK];
     double      *y;
 
-    ck_assert_msg(a->whole == b->whole, "%s: two types", c->n->name);
+    ck_assert_msg(a->type == b->type, "%s: two types", c->n->name);
     y = shape(c, joined(c, dims, 0), dims);
     for (int64_t i = 0; i < c->y.count; i++)
         y[i] = of_two(c->n->type, a->v[broadcast(a, &c->y, i, 0)], b->v[broadcast(b, &c->y, i, 0)],
-                      a->whole);
+                      a->type == 7);
+}
+
+/* Of a DequantizeLinear: the place of element i of x in its scales; a scalar has one. */
+static int64_t scale_of(const call *c, int64_t i)
+{
+    const value *x = c->in[0], *scale = c->in[1];
+    int          axis;
+
+    ck_assert_msg(!c->in[2] || scale->count == c->in[2]->count, "%s: zeros", c->n->name);
+    if (scale->rank == 0) return 0;
+    axis = axis_of(x, whole(c, "axis", 1));
+    ck_assert_msg(scale->rank == 1 && axis < x->rank && scale->count == x->dim[axis],
+                  "%s: %d scales", c->n->name, (int)scale->count);
+    return i / behind(x, axis) % x->dim[axis];
+}
+
+/* In f32, as the operator's text has it: the rounding is what counts. The type of the result is the
+ * zero's. */
+static void quantize_linear(call *c)
+{
+    const value *x = c->in[0], *zero = c->in[2];
+    double       low = zero->type == 2 ? 0 : -128, *y = like(c, x);
+    float        scale = (float)c->in[1]->v[0];
+
+    ck_assert_msg(c->in[1]->rank == 0 && scale > 0 && zero->rank == 0, "%s: one grid", c->n->name);
+    ck_assert(x->type == 1 && (zero->type == 2 || zero->type == 3));
+    c->y.type = zero->type;
+    for (int64_t i = 0; i < x->count; i++) {
+        double n = rint((double)((float)x->v[i] / scale)) + zero->v[0];
+
+        y[i] = fmin(fmax(n, low), low + 255);
+    }
+}
+
+static void dequantize_linear(call *c)
+{
+    const value *x = c->in[0];
+    double      *y = like(c, x);
+
+    ck_assert(x->type == 2 || x->type == 3 || x->type == 6);
+    ck_assert(!c->in[2] || c->in[2]->type == x->type);
+    c->y.type = 1;
+    for (int64_t i = 0; i < x->count; i++) {
+        int64_t k = scale_of(c, i);
+
+        ck_assert(c->in[1]->v[k] > 0);
+        y[i] = (x->v[i] - (c->in[2] ? c->in[2]->v[k] : 0)) * c->in[1]->v[k];
+    }
 }
 
 /* ---- Norms and sums --------------------------------------------------------------------------- */
@@ -353,6 +401,7 @@ static const struct {
     { "Concat", concat },
     { "Conv", kd_test_onnx_conv },
     { "ConvTranspose", kd_test_onnx_deconv },
+    { "DequantizeLinear", dequantize_linear },
     { "Div", two },
     { "Elu", leaky },
     { "Erf", one },
@@ -366,6 +415,7 @@ static const struct {
     { "Mul", two },
     { "Not", one },
     { "Pad", pad },
+    { "QuantizeLinear", quantize_linear },
     { "Range", range },
     { "ReduceMax", reduce },
     { "ReduceMean", reduce },
@@ -394,7 +444,7 @@ static void add_tensor(kd_test_onnx_run *run, const kd_test_onnx_tensor *t)
     value *to = &run->value[run->values++];
 
     to->name  = t->name;
-    to->whole = t->type == 7;
+    to->type  = (int)t->type;
     to->rank  = t->rank;
     to->count = t->count;
     to->v     = calloc((size_t)t->count + 1, sizeof *to->v);
@@ -402,11 +452,22 @@ static void add_tensor(kd_test_onnx_run *run, const kd_test_onnx_tensor *t)
         to->dim[i] = i < t->rank ? t->dim[i] : 1;
     for (int64_t i = 0; i < t->count; i++) {
         int64_t n;
+        int32_t k;
         float   f;
 
-        memcpy(&n, t->values + (to->whole ? 8 * i : 0), to->whole ? 8 : 0);
-        memcpy(&f, t->values + (to->whole ? 0 : 4 * i), 4);
-        to->v[i] = to->whole ? (double)n : (double)f;
+        switch (t->type) {
+        case 1:
+            memcpy(&f, t->values + 4 * i, 4);
+            to->v[i] = (double)f;
+            break;
+        case 2: to->v[i] = t->values[i]; break;
+        case 3: to->v[i] = (signed char)t->values[i]; break;
+        case 6:
+            memcpy(&k, t->values + 4 * i, 4);
+            to->v[i] = k;
+            break;
+        default: memcpy(&n, t->values + 8 * i, 8); to->v[i] = (double)n;
+        }
     }
 }
 
@@ -416,9 +477,9 @@ static void run_node(kd_test_onnx_run *run, const node *n)
 
     for (int i = 0; i < n->inputs; i++)
         c.in[i] = n->in[i][0] ? kd_test_onnx_value_of(run, n->in[i]) : NULL;
-    c.y.whole = c.in[0]->whole;
-    if (!strcmp(n->type, "Shape")) c.y.whole = true;
-    if (!strcmp(n->type, "Cast")) c.y.whole = false;
+    c.y.type = c.in[0]->type;
+    if (!strcmp(n->type, "Shape")) c.y.type = 7;
+    if (!strcmp(n->type, "Cast")) c.y.type = 1;
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
         if (strcmp(ops[i].type, n->type) == 0) ops[i].run(&c);
     ck_assert_msg(c.y.v != NULL, "%s: '%s' is not known here", n->name, n->type);
@@ -435,6 +496,7 @@ kd_test_onnx_run kd_test_onnx_forward(const kd_test_onnx *o, const float *image,
 
     x->name  = o->input[0].name;
     x->rank  = 4;
+    x->type  = 1;
     x->count = 1;
     for (int i = 0; i < 4; i++)
         x->count *= x->dim[i] = dims[i];

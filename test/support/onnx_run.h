@@ -6,7 +6,7 @@
 /* A value; whole numbers and truth values are doubles, too. Trailing axes beyond the rank are 1. */
 typedef struct kd_test_onnx_value {
     const char *name;
-    bool        whole; /* int64: quotients round toward zero */
+    int         type; /* 1: f32; 2: u8; 3: s8; 6: int32; 7: int64, whose quotients round toward zero */
     int         rank;
     int64_t     dim[WALK_RANK], count;
     double     *v;

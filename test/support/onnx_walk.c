@@ -351,6 +351,7 @@ static void assert_known(const kd_test_onnx_node *n)
                                        "Concat",
                                        "Conv",
                                        "ConvTranspose",
+                                       "DequantizeLinear",
                                        "Div",
                                        "Elu",
                                        "Erf",
@@ -364,6 +365,7 @@ static void assert_known(const kd_test_onnx_node *n)
                                        "Mul",
                                        "Not",
                                        "Pad",
+                                       "QuantizeLinear",
                                        "Range",
                                        "ReduceMax",
                                        "ReduceMean",
@@ -385,9 +387,12 @@ static void assert_known(const kd_test_onnx_node *n)
 
 static void assert_tensor(const kd_test_onnx_tensor *t)
 {
-    ck_assert_msg(t->type == 1 || t->type == 7, "%s has type %d", t->name, (int)t->type);
-    ck_assert_msg(t->bytes == (size_t)t->count * (t->type == 1 ? 4 : 8),
-                  "%s has %zu bytes for %lld values", t->name, t->bytes, (long long)t->count);
+    static const size_t sizes[] = { [1] = 4, [2] = 1, [3] = 1, [6] = 4, [7] = 8 };
+
+    ck_assert_msg(t->type > 0 && t->type < 8 && sizes[t->type], "%s has type %d", t->name,
+                  (int)t->type);
+    ck_assert_msg(t->bytes == (size_t)t->count * sizes[t->type], "%s has %zu bytes for %lld values",
+                  t->name, t->bytes, (long long)t->count);
 }
 
 /* All values, sorted. Fails where a name is twice. */

@@ -14,7 +14,7 @@ typedef struct settings {
     const char *model, *weights, *entry, *out;
     int64_t     size[2], batch;
     int64_t     input, layout, maps; /* kdas_onnx_input, kdas_onnx_layout, kdas_onnx_maps */
-    bool        free_size, free_batch, sigmoid, quiet;
+    bool        free_size, free_batch, sigmoid, floats, quiet;
     machine     machine;
 } settings;
 
@@ -43,17 +43,21 @@ static int read_settings(settings *s, int argc, char **argv)
         { OPTION_CHOICE, "--maps", "sum|each", &s->maps, 0, 0,
           "the sum of the maps (default), which is to be thresholded,\nor each map" },
         { OPTION_FLAG, "--sigmoid", NULL, &s->sigmoid, 0, 0, "probabilities instead of logits" },
+        { OPTION_FLAG, "--floats", NULL, &s->floats, 0, 0,
+          "floats alone, of weights that were made for 8-bit integers" },
         { OPTION_GROUP, "Program", NULL, NULL, 0, 0, NULL },
         { OPTION_FLAG, "--quiet", NULL, &s->quiet, 0, 0, "print errors only" },
         MACHINE_OPTIONS(s->machine),
     };
-    const program p = { .name    = "kdas-export",
-                        .usage   = "--weights FILE [--model MODEL] --out FILE.onnx [option]...",
-                        .about   = "Write a trained network as an ONNX file (opset 17, f32).",
-                        .options = options,
-                        .count   = COUNT(options),
-                        .after   = "docs/onnx.md shows how to feed the file." };
-    int           rest, code;
+    const program p = {
+        .name    = "kdas-export",
+        .usage   = "--weights FILE [--model MODEL] --out FILE.onnx [option]...",
+        .about   = "Write a trained network as an ONNX file (opset 17; f32, or 8-bit integers).",
+        .options = options,
+        .count   = COUNT(options),
+        .after   = "docs/onnx.md shows how to feed the file."
+    };
+    int rest, code;
 
     *s   = (settings){ .batch = 1 };
     code = args_read(&p, argc, argv, &rest);
@@ -81,6 +85,7 @@ static kdas_onnx_options onnx_options(const settings *s)
     o.layout  = (int32_t)s->layout;
     o.maps    = (int32_t)s->maps;
     o.sigmoid = s->sigmoid;
+    o.floats  = s->floats;
     return o;
 }
 
