@@ -34,6 +34,8 @@ static const option options[] = {
     { OPTION_FLAG, "--profile", NULL, &set.profile, 0, 0,
       "after each measurement: time, operations and bytes by\nop and node, against the machine's "
       "rates" },
+    { OPTION_FLAG, "--timeline", NULL, &set.timeline, 0, 0,
+      "also the calls of a run in their order (implies --profile)" },
     { OPTION_TEXT, "--profile-tsv", "FILE", &set.profile_tsv, 0, 0,
       "write every row of the profiles there" },
     { OPTION_FLAG, "--grow", NULL, &set.grow, 0, 0,
@@ -128,7 +130,7 @@ static int check_settings(int rest, char **argv)
 
     if (rest) return args_wrong(&self, "there is nothing to do with '%s'", argv[1]);
     if ((code = check_only()) >= 0 || (code = check_frame()) >= 0) return code;
-    if (set.profile_tsv) set.profile = true;
+    if (set.profile_tsv || set.timeline) set.profile = true;
     if (set.grow && (set.profile || set.only || set.frame_text))
         return args_wrong(&self, "--grow goes without --only, --frame and --profile");
     if (!strcmp(set.teacher, "none")) set.teacher = NULL;

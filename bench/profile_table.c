@@ -16,6 +16,7 @@ enum { NODES = 20 }; /* in the table of the most expensive */
 static kdas_profile_roofline roofline = { .size = sizeof roofline };
 static kdas_precision half; /* the 16-bit type of networks, where roofline.gemm_bf16 is above 0 */
 static output         tsv;
+static double         threads; /* of the figure's context */
 
 /* ---- The machine --------------------------------------------------------------------------------- */
 
@@ -27,6 +28,7 @@ static int measure_into(int pipe, const kdas_context_options *options)
         !ok(kdas_profile_measure_roofline(ctx, &roofline)))
         return 1;
     half = kdas_context_precision(ctx);
+    if (half == KDAS_PRECISION_INT8) half = KDAS_PRECISION_BF16; /* of what is not integers */
     return write(pipe, &roofline, sizeof roofline) != sizeof roofline ||
            write(pipe, &half, sizeof half) != sizeof half;
 }
@@ -57,6 +59,7 @@ void profile_print_roofline(void)
     printf("# measured: gemm %.1f GFLOP/s (f32), ", 1e-9 * roofline.gemm);
     if (roofline.gemm_bf16 > 0)
         printf("%.1f GFLOP/s (%s), ", 1e-9 * roofline.gemm_bf16, precision_word(half));
+    if (roofline.gemm_int8 > 0) printf("%.1f GOP/s (int8), ", 1e-9 * roofline.gemm_int8);
     printf("triad %.1f GB/s\n", 1e-9 * roofline.triad);
 }
 
@@ -66,7 +69,7 @@ bool profile_open(void)
 {
     if (!set.profile_tsv) return true;
     if (!output_open(&tsv, set.profile_tsv)) return false;
-    fputs("figure\truns\tprogram\top\tnode\tpart\tcalls\tseconds\tflop\tbytes\tprecision\n",
+    fputs("figure\truns\tprogram\top\tnode\tpart\tcalls\tseconds\tflop\tbytes\tprecision\tidle\n",
           tsv.file);
     return true;
 }
@@ -85,15 +88,18 @@ typedef struct sum {
     const char *name, *part, *more; /* more: what stands at the line's end */
     double      calls, seconds, flop, bytes;
     double      least; /* seconds that the machine's rates leave at best */
+    double      idle;  /* thread-seconds */
 } sum;
 
 /* A node is bound by its operations or its bytes, whichever take longer. */
 static double least_seconds(const kdas_profile_row *r)
 {
     bool   in_half = roofline.gemm_bf16 > 0 && r->precision == (int32_t)half;
-    double work    = r->flop / (in_half ? roofline.gemm_bf16 : roofline.gemm),
-           moves   = r->bytes / roofline.triad;
+    double rate    = in_half ? roofline.gemm_bf16 : roofline.gemm, work, moves;
 
+    if (r->precision == KDAS_PRECISION_INT8 && roofline.gemm_int8 > 0) rate = roofline.gemm_int8;
+    work  = r->flop / rate;
+    moves = r->bytes / roofline.triad;
     return work > moves ? work : moves;
 }
 
@@ -104,6 +110,7 @@ static void add(sum *to, const kdas_profile_row *r)
     to->flop += r->flop;
     to->bytes += r->bytes;
     to->least += least_seconds(r);
+    to->idle += r->idle;
 }
 
 /* The sum of this name and part among `count`; a new one at their end if there is none. */
@@ -128,10 +135,10 @@ static void print_sum(const sum *s, int width, double all, int64_t runs)
 {
     double t = s->seconds > 0 ? s->seconds : 1e-12; /* below the clock's grain */
 
-    printf("# %-*s  %-8s %8.1f %10.3f %5.1f%% %8.1f %7.1f %7.0f%%%s%s\n", width, s->name, s->part,
-           s->calls / (double)runs, 1e3 * s->seconds / (double)runs, 100 * s->seconds / all,
-           1e-9 * s->flop / t, 1e-9 * s->bytes / t, 100 * s->least / t, *s->more ? "  " : "",
-           s->more);
+    printf("# %-*s  %-8s %8.1f %10.3f %5.1f%% %8.1f %7.1f %7.0f%% %4.0f%%%s%s\n", width, s->name,
+           s->part, s->calls / (double)runs, 1e3 * s->seconds / (double)runs,
+           100 * s->seconds / all, 1e-9 * s->flop / t, 1e-9 * s->bytes / t, 100 * s->least / t,
+           100 * s->idle / (t * threads), *s->more ? "  " : "", s->more);
 }
 
 /* The dearest `most`, of those that take a thousandth of the time or more; the rest as one line. */
@@ -146,8 +153,8 @@ static void print_table(const char *title, sum *sums, int count, int most, int64
     qsort(sums, (size_t)count, sizeof *sums, dearest_first);
     for (; shown < count && shown < most && sums[shown].seconds >= 0.001 * all; shown++)
         if ((int)strlen(sums[shown].name) > width) width = (int)strlen(sums[shown].name);
-    printf("#\n# %-*s  %-8s %8s %10s %6s %8s %7s %8s\n", width, title, "part", "calls", "ms",
-           "share", "GFLOP/s", "GB/s", "roofline");
+    printf("#\n# %-*s  %-8s %8s %10s %6s %8s %7s %8s %5s\n", width, title, "part", "calls", "ms",
+           "share", "GFLOP/s", "GB/s", "roofline", "idle");
     for (int i = 0; i < count; i++) {
         if (i < shown) {
             print_sum(&sums[i], width, all, runs);
@@ -158,6 +165,7 @@ static void print_table(const char *title, sum *sums, int count, int most, int64
         rest.flop += sums[i].flop;
         rest.bytes += sums[i].bytes;
         rest.least += sums[i].least;
+        rest.idle += sums[i].idle;
     }
     if (shown < count) print_sum(&rest, width, all, runs);
 }
@@ -187,14 +195,34 @@ static void print_tables(const kdas_profile_row *rows, int count, int64_t runs)
     free(sums);
 }
 
+/* The calls of a run in their order, each with the time at which it begins where the ones before take their means. */
+static void print_timeline(const kdas_profile_row *rows, int count)
+{
+    double at = 0;
+
+    printf("# %10s %8s %5s %8s  %-8s  %s\n", "begin ms", "ms", "idle", "roofline", "part",
+           "timeline");
+    for (int i = 0; i < count; i++) {
+        const kdas_profile_row *r = &rows[i];
+        double mean = r->seconds / (double)r->calls, t = r->seconds > 0 ? r->seconds : 1e-12;
+
+        printf("# %10.3f %8.3f %4.0f%% %7.0f%%  %-8s  %s  %s\n", 1e3 * at, 1e3 * mean,
+               100 * r->idle / (t * threads), 100 * least_seconds(r) / t,
+               kdas_profile_part_name(r->part), *r->node ? r->node : r->op, r->program);
+        at += mean;
+    }
+    puts("#");
+}
+
 static void write_rows(const figure *f, const kdas_profile_row *rows, int count)
 {
     for (int i = 0; tsv.file && i < count; i++) {
         const kdas_profile_row *r = &rows[i];
 
-        fprintf(tsv.file, "%s\t%lld\t%s\t%s\t%s\t%s\t%lld\t%.9f\t%.0f\t%.0f\t%s\n", f->name,
+        fprintf(tsv.file, "%s\t%lld\t%s\t%s\t%s\t%s\t%lld\t%.9f\t%.0f\t%.0f\t%s\t%.9f\n", f->name,
                 (long long)set.reps, r->program, r->op, r->node, kdas_profile_part_name(r->part),
-                (long long)r->calls, r->seconds, r->flop, r->bytes, precision_word(r->precision));
+                (long long)r->calls, r->seconds, r->flop, r->bytes, precision_word(r->precision),
+                r->idle);
     }
 }
 
@@ -217,8 +245,9 @@ bool profile_figure(kdas_context *ctx, const figure *f, double seconds)
 
     if (!ok(kdas_context_profile(ctx, 1)) || !f->run(f->state) || !ok(kdas_profile_reset(ctx)))
         return false;
-    good  = true;
-    start = now();
+    good    = true;
+    threads = kdas_context_threads(ctx);
+    start   = now();
     for (int64_t i = 0; good && i < set.reps; i++)
         good = f->run(f->state);
     wall  = now() - start;
@@ -237,6 +266,7 @@ bool profile_figure(kdas_context *ctx, const figure *f, double seconds)
                "rates allow, of the time taken.\n",
                1e3 * wall / (double)set.reps, 100 * inside / wall);
         print_tables(rows, count, set.reps);
+        if (set.timeline) print_timeline(rows, count);
         write_rows(f, rows, count);
     }
     free(rows);

@@ -13,7 +13,7 @@ typedef struct settings {
     machine     machine;
     int64_t     frame[2]; /* height, width */
     int64_t     frames;   /* of the figure of that name */
-    bool        phases, profile, grow;
+    bool        phases, profile, timeline, grow;
 } settings;
 extern settings set;
 

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "base/pin.h"
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,8 +15,7 @@ typedef struct kd_pin {
     int        cpu[KD_PIN_THREADS]; /* of each thread */
     bool       usable;              /* there is one for each thread */
     bool       refused;             /* by the system */
-    int        bound;               /* threads of the context's team that are bound   */
-    bool       stale;               /* ... to an earlier choice                       */
+    int        bound;               /* so many threads of the team are, as `cpu` says */
 } kd_pin;
 
 static _Thread_local struct caller {
@@ -114,7 +114,6 @@ static void choose(kdas_context *ctx, const kd_cpu_set *set)
     int found = kd_pin_order(ctx->pin->cpu, ctx->threads, set, "");
 
     ctx->pin->set    = *set;
-    ctx->pin->stale  = true;
     ctx->pin->usable = found == ctx->threads;
     if (!ctx->pin->usable)
         kd_warn(ctx,
@@ -160,40 +159,36 @@ bool kd_pin_holds(const kdas_context *ctx)
 
 /* ---- binding ---- */
 
-/* Set the mask of the team's threads first .. made. Returns an errno, or 0. */
-static int mask_others(kdas_context *ctx, int first, const kd_cpu_set *all)
+/* errno, or 0. */
+static int write_mask_of(pthread_t thread, const kd_cpu_set *set)
 {
-    for (int i = first; ctx->team && i <= kd_team_made(ctx->team); i++) {
-        kd_cpu_set set   = all ? *all : only(ctx->pin->cpu[i]);
-        int        error = kd_team_set_mask(ctx->team, i, sizeof set, &set);
-
-        if (error) return error;
-    }
-    return 0;
+    return pthread_setaffinity_np(thread, sizeof *set, (const cpu_set_t *)set);
 }
 
-static void free_others(kdas_context *ctx)
+static void set_free(kdas_context *ctx)
 {
-    if (ctx->pin->bound) mask_others(ctx, 1, &mine.before);
+    for (int i = 1; i <= ctx->pin->bound; i++)
+        write_mask_of(kd_team_thread(ctx->team, i), &mine.before);
     ctx->pin->bound = 0;
 }
 
-/* The calling thread, and those of the team that are new or bound by an earlier choice. Returns an
- * errno, or 0. */
+/* The team's threads that are not bound yet, then the calling thread; errno, or 0. Threads are made
+ * before: they would inherit its CPU. */
 static int bind_all(kdas_context *ctx)
 {
-    kd_pin    *pin   = ctx->pin;
-    kd_cpu_set first = only(pin->cpu[0]);
-    int        made  = ctx->team ? kd_team_made(ctx->team) : 0, error;
+    kd_pin    *pin = ctx->pin;
+    kd_cpu_set set;
+    int        error;
 
-    if (!write_mask(&first)) return errno;
-    error = made > pin->bound || pin->stale
-                ? mask_others(ctx, pin->stale ? 1 : pin->bound + 1, NULL)
-                : 0;
-    if (error) return error;
-    pin->bound = made;
-    pin->stale = false;
-    return 0;
+    kd_team_start(ctx->team);
+    for (int i = pin->bound + 1; ctx->team && i <= kd_team_made(ctx->team); i++) {
+        set   = only(pin->cpu[i]);
+        error = write_mask_of(kd_team_thread(ctx->team, i), &set);
+        if (error) return error;
+        pin->bound = i;
+    }
+    set = only(pin->cpu[0]);
+    return write_mask(&set) ? 0 : errno;
 }
 
 static void enter(kdas_context *ctx)
@@ -201,15 +196,14 @@ static void enter(kdas_context *ctx)
     int error;
 
     if (!ctx->pin || ctx->pin->refused || !read_mask(&mine.before)) return;
-    if (!same(&mine.before, &ctx->pin->set)) choose(ctx, &mine.before);
-    if (!ctx->pin->usable) {
-        free_others(ctx);
-        return;
+    if (!same(&mine.before, &ctx->pin->set)) {
+        set_free(ctx);
+        choose(ctx, &mine.before);
     }
+    if (!ctx->pin->usable) return;
     error = bind_all(ctx);
     if (error) {
-        write_mask(&mine.before);
-        free_others(ctx);
+        set_free(ctx);
         refuse(ctx, error);
         return;
     }

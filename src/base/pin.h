@@ -16,9 +16,9 @@ kdas_status kd_pin_open(kdas_context *ctx);
 void        kd_pin_close(kdas_context *ctx);
 bool        kd_pin_holds(const kdas_context *ctx);
 
-/* Around what computes; pairs may nest. The outermost enter binds the calling thread and the
- * context's threads, if the context asks for that. The outermost leave gives the calling thread its
- * mask back. For other contexts, neither costs anything. */
+/* Around what computes; pairs may nest. The outermost enter makes the context's threads and binds them
+ * and the calling thread, if the context asks for that. The outermost leave gives the calling
+ * thread its mask back. Without the option, neither costs anything. */
 void kd_pin_enter(kdas_context *ctx);
 void kd_pin_leave(void);
 

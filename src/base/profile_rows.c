@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/context.h"
 #include "base/pool.h"
+#include "base/team.h"
 
 typedef struct row {
     uint64_t         key; /* hash of the names and the part */
@@ -14,8 +15,9 @@ struct kd_profile {
     row    *row;
     size_t  rows, row_capacity;
     /* Rows with a call since the reset, in the order of first calls; room for all. */
-    int32_t *called;
-    size_t   calls, called_capacity;
+    int32_t      *called;
+    size_t        calls, called_capacity;
+    kd_team_times before; /* at the last kd_profile_begin() */
 };
 
 const char *kdas_profile_part_name(kdas_profile_part part)
@@ -34,6 +36,7 @@ kdas_status kdas_context_profile(kdas_context *ctx, int32_t on)
         kd_pool_init(&ctx->profile->names, ctx);
     }
     ctx->profiling = on != 0;
+    kd_team_take_times(ctx->team, ctx->profiling);
     return KDAS_OK;
 }
 
@@ -86,6 +89,24 @@ kdas_status kd_profile_row(int32_t *out, kdas_context *ctx, const char *program,
     return KDAS_OK;
 }
 
+double kd_profile_begin(const kdas_context *ctx)
+{
+    ctx->profile->before = kd_team_read_times(ctx->team);
+    return kd_now();
+}
+
+/* Outside of jobs the calling thread is busy, and the others are not. A job that one thread could do
+ * is no job. */
+static double idle_of(const kdas_context *ctx, double seconds)
+{
+    kd_team_times now = kd_team_read_times(ctx->team), was = ctx->profile->before;
+    double        jobs = 1e-9 * (double)(now.jobs - was.jobs),
+           parts       = 1e-9 * (double)(now.parts - was.parts);
+    double idle        = seconds * ctx->threads - parts - KD_MAX(seconds - jobs, 0.0);
+
+    return ctx->team && ctx->host_memory ? KD_MAX(idle, 0.0) : 0;
+}
+
 void kd_profile_add(kdas_context *ctx, int32_t i, double seconds, double flop, double bytes)
 {
     kd_profile       *p   = ctx->profile;
@@ -93,6 +114,7 @@ void kd_profile_add(kdas_context *ctx, int32_t i, double seconds, double flop, d
 
     if (sum->calls++ == 0) p->called[p->calls++] = i;
     sum->seconds += seconds;
+    sum->idle += idle_of(ctx, seconds);
     sum->flop += flop;
     sum->bytes += bytes;
 }

@@ -57,6 +57,8 @@ struct kd_team {
     int64_t       spin;   /* nanoseconds that a thread looks around before it sleeps */
     bool          adapts; /* it is 0 while the machine is crowded */
     word          seed;   /* of kd_team_shuffle() */
+    bool          timed;  /* kd_team_take_times() */
+    word          in_parts, in_jobs;
     atomic_bool   busy;
 
     /* the job */
@@ -204,6 +206,7 @@ static int take_parts(kd_team *team, uint64_t job, int thread)
     const int      parts  = (int)(job & ((1u << PART_BITS) - 1));
     const uint64_t seed   = atomic_load_explicit(&team->seed, memory_order_relaxed);
     int            done = 0, at = (int)((int64_t)thread * parts / team->threads);
+    const int64_t  start = team->timed ? now() : 0;
 
     if (seed) at = (int)(kd_mix64(seed ^ number << 8 ^ (uint64_t)thread) % (uint64_t)parts);
     for (int i = 0; i < parts; i++, at = at + 1 < parts ? at + 1 : 0) {
@@ -211,6 +214,7 @@ static int take_parts(kd_team *team, uint64_t job, int thread)
         if (!done++ && _mm_getcsr() != team->csr) _mm_setcsr(team->csr);
         team->fn(team->job, at);
     }
+    if (start && done) atomic_fetch_add(&team->in_parts, (uint64_t)(now() - start));
     return done;
 }
 
@@ -258,7 +262,8 @@ static void post(kd_team *team, int parts)
 
 static void share(kd_team *team, int parts, kd_part_fn fn, void *job)
 {
-    int done;
+    const int64_t start = team->timed ? now() : 0;
+    int           done;
 
     team->fn    = fn;
     team->job   = job;
@@ -268,6 +273,7 @@ static void share(kd_team *team, int parts, kd_part_fn fn, void *job)
     post(team, parts);
     done = take_parts(team, atomic_load(&team->posted), 0);
     if (atomic_fetch_sub(&team->left, done) != done) wait_for_others(team);
+    if (start) atomic_fetch_add(&team->in_jobs, (uint64_t)(now() - start));
     mine.inside = false;
 }
 
@@ -416,10 +422,19 @@ void kd_team_destroy(kd_team *team)
     kd_free(team->ctx, team);
 }
 
-int kd_team_set_mask(kd_team *team, int i, size_t size, const void *mask)
+void kd_team_take_times(kd_team *team, bool on)
 {
-    return pthread_setaffinity_np(team->member[i - 1].thread, size, mask);
+    if (team) team->timed = on;
 }
+
+kd_team_times kd_team_read_times(const kd_team *team)
+{
+    if (!team) return (kd_team_times){ 0 };
+    return (kd_team_times){ (int64_t)atomic_load(&team->in_parts),
+                            (int64_t)atomic_load(&team->in_jobs) };
+}
+
+pthread_t kd_team_thread(const kd_team *team, int i) { return team->member[i - 1].thread; }
 
 int     kd_team_made(const kd_team *team) { return team->made; }
 int     kd_team_sleeping(const kd_team *team) { return atomic_load(&team->sleeping); }

@@ -6,6 +6,7 @@
  * sleep. All libraries below are called with one OpenMP thread, so that OpenMP never makes threads beside these. */
 #ifndef KD_TEAM_H
 #define KD_TEAM_H
+#include <pthread.h>
 #include "base/base.h"
 
 typedef struct kd_team kd_team;
@@ -33,9 +34,16 @@ void kd_team_do(int parts, kd_part_fn fn, void *job);
 /* How many parts use all threads of that team; 1 where one thread would run them. */
 int kd_team_parts(void);
 
-/* Set the affinity mask of the team's thread `i`, 1 .. kd_team_made(). Returns 0, or an errno. */
-int kd_team_set_mask(kd_team *team, int i, size_t size, const void *mask);
-int kd_team_made(const kd_team *team); /* threads that exist, without the caller's */
+int       kd_team_made(const kd_team *team);          /* threads that exist, without the caller's */
+pthread_t kd_team_thread(const kd_team *team, int i); /* number i of them, 1 .. made */
+
+/* Nanoseconds since the team was created, while times are taken: all threads together in parts, and the
+ * caller's in jobs, from their posting until all parts are done. NULL: zeros. */
+typedef struct kd_team_times {
+    int64_t parts, jobs;
+} kd_team_times;
+void          kd_team_take_times(kd_team *team, bool on); /* NULL is fine */
+kd_team_times kd_team_read_times(const kd_team *team);
 
 /* ---- for tests ---- */
 int     kd_team_sleeping(const kd_team *team);      /* of these, how many sleep now              */

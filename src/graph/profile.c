@@ -2,6 +2,7 @@
  * It and device.c call each other: updates are timed, and so is clearing memory. */
 #include "graph/profile.h"
 #include "graph/program_inside.h"
+#include "op/integer.h"
 
 /* ---- what a node costs ---- */
 
@@ -129,6 +130,7 @@ static double pack_bytes(const kd_program *p, int i)
 
 static kdas_precision precision_of(const kd_node *node)
 {
+    if (kd_is_integer(&node->desc)) return KDAS_PRECISION_INT8;
     switch (node->desc.in[0].dtype) {
     case KDAS_BF16: return KDAS_PRECISION_BF16;
     case KDAS_F16: return KDAS_PRECISION_F16;

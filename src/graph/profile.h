@@ -15,7 +15,7 @@ kd_work kd_work_of(const kdas_node_desc *node, const kdas_kernel *kernel, kdas_p
 /* The time now while the profile is on, else 0. */
 static inline double kd_profile_start(const kdas_context *ctx)
 {
-    return ctx->profiling ? kd_now() : 0;
+    return ctx->profiling ? kd_profile_begin(ctx) : 0;
 }
 /* Add the time since `start` to the row of these names. */
 kdas_status kd_profile_stop(kdas_context *ctx, double start, const char *program, const char *op,

@@ -40,17 +40,24 @@ static kdas_status run_program(void *program) { return kd_program_forward(progra
 
 /* One product per thread, (1,threads,SIDE,SIDE), or one with a weight. Sets *operations of a
  * run. */
-static kd_node *add_product(kd_graph *g, kd_params *params, int32_t threads, double *operations)
+static kd_node *add_product(kd_graph *g, kd_params *params, bool integer, int32_t threads,
+                            double *operations)
 {
     const kd_init          weight = { KD_TRAINABLE, KD_INIT_UNIFORM, 0.1f };
     const kdas_matmul_attr attr   = { .alpha = 1 };
-    kd_node               *in[2];
+    kd_node               *in[2], *node;
 
     if (params) {
         in[0]       = kd_input(g, "a", kd_desc(1, 1, ROWS, WIDTH), false);
         in[1]       = kd_param(g, "w", weight, 2, (const int64_t[]){ WIDTH, WIDTH });
         *operations = 2.0 * ROWS * WIDTH * WIDTH;
-        return kd_apply(g, &kd_op_linear, NULL, 2, in);
+        if (integer) kd_graph_use_grids(g, 0, NULL);
+        kd_scope(g, "product");
+        in[0] = kd_on_grid(g, in[0]);
+        node  = kd_apply(g, &kd_op_linear, NULL, 2, in);
+        if (node) node->rounded = integer;
+        kd_scope_end(g);
+        return node;
     }
     in[0]       = kd_input(g, "a", kd_desc(1, threads, SIDE, SIDE), false);
     in[1]       = kd_input(g, "b", kd_desc(1, threads, SIDE, SIDE), false);
@@ -71,7 +78,16 @@ static kdas_status fill_inputs(kd_program *p, kdas_context *ctx, float *host, fl
     return KDAS_OK;
 }
 
-static kdas_status time_product(double *rate, kdas_context *ctx, kd_params *params)
+/* The range of the product's input. */
+static kdas_status fill_range(kd_params *params)
+{
+    const float range[2] = { -0.5f, 0.5f };
+    int         i        = kd_params_find(params, "product.input_range");
+
+    return i < 0 ? KDAS_OK : kd_params_write(params, i, range);
+}
+
+static kdas_status time_product(double *rate, kdas_context *ctx, kd_params *params, bool integer)
 {
     kd_arena   *arena = kd_arena_create(ctx);
     kd_graph   *g     = kd_graph_create(ctx, params, KD_INFER);
@@ -86,9 +102,10 @@ static kdas_status time_product(double *rate, kdas_context *ctx, kd_params *para
         kd_arena_destroy(arena);
         return KDAS_ENOMEM;
     }
-    kd_output(g, "c", add_product(g, params, ctx->threads, &operations));
+    kd_output(g, "c", add_product(g, params, integer, ctx->threads, &operations));
     if (params) st = kd_params_seal(params, false);
     if (st == KDAS_OK && params) st = kd_params_init(params, 1);
+    if (st == KDAS_OK && params) st = fill_range(params);
     if (st != KDAS_OK) kd_graph_destroy(g);
     if (st != KDAS_OK) goto done;
     KD_TRY(kd_program_create(&p, g, arena));
@@ -108,13 +125,13 @@ done:
 }
 
 /* A product with a weight follows the context's precision. */
-static kdas_status time_weighted(double *rate, kdas_context *ctx)
+static kdas_status time_weighted(double *rate, kdas_context *ctx, bool integer)
 {
     kd_params  *params = NULL;
     kdas_status st     = KDAS_OK;
 
     KD_TRY(kd_params_create(&params, ctx));
-    KD_TRY(time_product(rate, ctx, params));
+    KD_TRY(time_product(rate, ctx, params, integer));
 done:
     kd_params_destroy(params);
     return st;
@@ -126,10 +143,11 @@ static kdas_status time_products(kdas_profile_roofline *out, kdas_context *ctx)
     double      plain, packed;
     kdas_status st = KDAS_OK;
 
-    if (type != KDAS_F32) KD_TRY(time_weighted(&out->gemm_bf16, ctx));
+    if (type != KDAS_F32) KD_TRY(time_weighted(&out->gemm_bf16, ctx, false));
+    if (ctx->integer) KD_TRY(time_weighted(&out->gemm_int8, ctx, true));
     ctx->type = KDAS_F32;
-    KD_TRY(time_product(&plain, ctx, NULL));
-    KD_TRY(time_weighted(&packed, ctx));
+    KD_TRY(time_product(&plain, ctx, NULL, false));
+    KD_TRY(time_weighted(&packed, ctx, false));
     out->gemm = KD_MAX(plain, packed);
 done:
     ctx->type = type;
