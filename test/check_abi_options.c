@@ -153,16 +153,12 @@ static void refuse_on_a_model(kdas_model *model, kdas_loss *loss, kdas_optim *op
 
 START_TEST(reserved_room_is_zero)
 {
-    kdas_context_options options;
-    kdas_loss_options    baseline;
-    kdas_context        *ctx;
-    kdas_model          *model;
-    kdas_loss           *loss;
-    kdas_optim          *optim;
+    kdas_loss_options baseline;
+    kdas_context     *ctx;
+    kdas_model       *model;
+    kdas_loss        *loss;
+    kdas_optim       *optim;
 
-    kdas_context_options_init(&options, sizeof options);
-    options.reserved = 1;
-    expect_reserved(kdas_context_create(&ctx, &options));
     ck_assert_int_eq(kdas_context_create(&ctx, NULL), KDAS_OK);
     kdas_loss_options_init(&baseline, sizeof baseline);
     ck_assert_int_eq(kdas_loss_options_preset(&baseline, "baseline"), KDAS_OK);
