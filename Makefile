@@ -320,7 +320,7 @@ check-asan: tests
 	  LSAN_OPTIONS=suppressions=$(SAN)/lsan.supp:print_suppressions=0 CK_TIMEOUT_MULTIPLIER=4 \
 	  $(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES))
 check-tsan: $(TSAN_SUITES)
-	@TSAN_OPTIONS=suppressions=$(SAN)/tsan.supp:ignore_noninstrumented_modules=1:allocator_may_return_null=1:die_after_fork=0 \
+	@TSAN_OPTIONS=suppressions=$(SAN)/tsan.supp:ignore_noninstrumented_modules=1:allocator_may_return_null=1 \
 	  CK_TIMEOUT_MULTIPLIER=8 $(RUN) $(TSAN_SUITES)
 $(B)/test/abi/stranger: %: %.o $(STATIC)
 	$(call SAY,LINK)$(LINK) -o $@ $< $(STATIC) $(LIBS)
