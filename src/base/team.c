@@ -22,7 +22,8 @@
 #include "base/process.h"
 #include "base/text.h"
 
-enum { PART_BITS = 16 }; /* of a job's word */
+/* A job's word: its number, a bit that says that each thread takes the part of its own number, and its count of parts. */
+enum { PART_BITS = 16, OWN = 1 << 15 };
 
 /* Nanoseconds. A thread looks so long for what it waits for, before it sleeps: AUTO is longer than most work of one
  * thread between two jobs. On a crowded machine AUTO does not look at all, since that is time that others need. A team is on a
@@ -198,20 +199,36 @@ static bool take(seat *s, uint64_t number)
     return last < number && atomic_compare_exchange_strong(&s->taken, &last, number);
 }
 
+static int parts_of(uint64_t job) { return (int)(job & (OWN - 1)); }
+
+static void round_as_caller(const kd_team *team)
+{
+    if (_mm_getcsr() != team->csr) _mm_setcsr(team->csr);
+}
+
+static int take_own(kd_team *team, uint64_t job, int thread)
+{
+    if (thread >= parts_of(job) || !take(&team->seat[thread], job >> PART_BITS)) return 0;
+    round_as_caller(team);
+    team->fn(team->job, thread);
+    return 1;
+}
+
 /* Run parts until all are taken, first those that the thread ran in the jobs before: their data may still be in its cache.
  * Returns the number of parts. */
 static int take_parts(kd_team *team, uint64_t job, int thread)
 {
     const uint64_t number = job >> PART_BITS;
-    const int      parts  = (int)(job & ((1u << PART_BITS) - 1));
+    const int      parts  = parts_of(job);
     const uint64_t seed   = atomic_load_explicit(&team->seed, memory_order_relaxed);
     int            done = 0, at = (int)((int64_t)thread * parts / team->threads);
     const int64_t  start = team->timed ? now() : 0;
 
+    if (job & OWN) return take_own(team, job, thread);
     if (seed) at = (int)(kd_mix64(seed ^ number << 8 ^ (uint64_t)thread) % (uint64_t)parts);
     for (int i = 0; i < parts; i++, at = at + 1 < parts ? at + 1 : 0) {
         if (!take(&team->seat[at], number)) continue;
-        if (!done++ && _mm_getcsr() != team->csr) _mm_setcsr(team->csr);
+        if (!done++) round_as_caller(team);
         team->fn(team->job, at);
     }
     if (start && done) atomic_fetch_add(&team->in_parts, (uint64_t)(now() - start));
@@ -247,20 +264,20 @@ static bool can_share(const kd_team *team)
 }
 
 /* Threads that look for a job need no call; of the others, as many are woken as there are parts left for them. */
-static void post(kd_team *team, int parts)
+static void post(kd_team *team, int parts, int own)
 {
     uint64_t number = (atomic_load(&team->posted) >> PART_BITS) + 1;
     int      asleep, wanted;
 
     atomic_store(&team->left, parts);
-    atomic_store(&team->posted, number << PART_BITS | (uint64_t)parts);
+    atomic_store(&team->posted, number << PART_BITS | (uint64_t)(own | parts));
     atomic_fetch_add(&team->bell, 1);
     asleep = atomic_load(&team->sleeping);
     wanted = parts - 1 - (team->made - asleep);
     if (asleep > 0 && wanted > 0) wake(&team->bell, KD_MIN(wanted, asleep));
 }
 
-static void share(kd_team *team, int parts, kd_part_fn fn, void *job)
+static void share(kd_team *team, int parts, int own, kd_part_fn fn, void *job)
 {
     const int64_t start = team->timed ? now() : 0;
     int           done;
@@ -270,7 +287,7 @@ static void share(kd_team *team, int parts, kd_part_fn fn, void *job)
     team->csr   = _mm_getcsr();
     mine.inside = true;
     notice_crowd(team);
-    post(team, parts);
+    post(team, parts, own);
     done = take_parts(team, atomic_load(&team->posted), 0);
     if (atomic_fetch_sub(&team->left, done) != done) wait_for_others(team);
     if (start) atomic_fetch_add(&team->in_jobs, (uint64_t)(now() - start));
@@ -281,12 +298,22 @@ void kd_team_run(kd_team *team, int parts, kd_part_fn fn, void *job)
 {
     if (parts > 1 && can_share(team) && !atomic_exchange(&team->busy, true)) {
         assert(parts <= KD_TEAM_PARTS * team->threads);
-        share(team, parts, fn, job);
+        share(team, parts, 0, fn, job);
         atomic_store(&team->busy, false);
         return;
     }
     for (int part = 0; part < parts; part++)
         fn(job, part);
+}
+
+void kd_team_each(kd_team *team, kd_part_fn fn, void *job)
+{
+    if (!can_share(team) || atomic_exchange(&team->busy, true)) {
+        fn(job, 0);
+        return;
+    }
+    share(team, team->made + 1, OWN, fn, job);
+    atomic_store(&team->busy, false);
 }
 
 void kd_team_use(kd_team *team) { mine.team = team; }

@@ -27,6 +27,10 @@ enum { KD_TEAM_PARTS = 4 };
  * without a team, inside a part of any team, in a forked child, and while another thread uses the team. */
 void kd_team_run(kd_team *team, int parts, kd_part_fn fn, void *job);
 
+/* fn(job, thread) once on each thread that exists, the caller's (0) included: for what is a matter of threads, such as the
+ * CPUs that they may use. Only the caller's where kd_team_run() would run all parts on it. */
+void kd_team_each(kd_team *team, kd_part_fn fn, void *job);
+
 /* The team that kernels in the calling thread use from here on, NULL for none; see regions.h. */
 void kd_team_use(kd_team *team);
 /* A job of kernels: kd_team_run() with that team. */
