@@ -169,7 +169,7 @@ KDAS_API kdas_status kdas_model_open(kdas_model **out, kdas_context *context, co
  * last ones, by measurement. Static; NULL if there is no such network. Since 0.4. */
 KDAS_API const char *kdas_model_wide_layers(const char *network);
 /* Whether its layers are on grids (a kdas_quantize), and the layers that are not: "" if all are, and
- * without grids. Valid while the model lives. NULL: KDAS_QUANTIZE_NONE, "". Since 0.4. */
+ * without grids. Valid while the model lives. NULL: KDAS_QUANTIZE_NONE, NULL. Since 0.4. */
 KDAS_API kdas_quantize kdas_model_quantized(const kdas_model *model);
 KDAS_API const char   *kdas_model_wide(const kdas_model *model);
 /* Path of file `i` that the values were loaded from, as it was given, the oldest first: a load of

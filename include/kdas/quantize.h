@@ -76,7 +76,7 @@ KDAS_API kdas_status kdas_calibrator_finish(kdas_calibrator *calibrator);
  * KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_calibrator_make(kdas_model **out, const kdas_calibrator *calibrator);
 /* The layers that should be wide, as in kdas_model_options.wide: the model's, and those that the last
- * kdas_calibrator_finish() chose. Valid until the next. NULL: "". Since 0.4. */
+ * kdas_calibrator_finish() chose. Valid until the next. NULL for NULL. Since 0.4. */
 KDAS_API const char *kdas_calibrator_wide(const kdas_calibrator *calibrator);
 
 /* A layer on a grid. Errors are relative: the root of the mean square of the change over that of the

@@ -105,7 +105,8 @@ kdas_quantize kdas_model_quantized(const kdas_model *m)
 
 const char *kdas_model_wide(const kdas_model *m)
 {
-    return m && m->options.wide ? m->options.wide : "";
+    if (!m) return NULL;
+    return m->options.wide ? m->options.wide : "";
 }
 
 bool kd_model_is_rounded(const kdas_model *m, int param)

@@ -448,7 +448,7 @@ done:
     return st;
 }
 
-const char *kdas_calibrator_wide(const kdas_calibrator *c) { return c ? c->wide : ""; }
+const char *kdas_calibrator_wide(const kdas_calibrator *c) { return c ? c->wide : NULL; }
 int32_t     kdas_calibrator_layers(const kdas_calibrator *c) { return c ? c->layers : 0; }
 
 kdas_status kdas_calibrator_layer(const kdas_calibrator *c, int32_t i, kdas_calibrated_layer *out)
