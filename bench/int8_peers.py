@@ -73,7 +73,7 @@ class ModelOptions(c.Structure):
 
 class OnnxOptions(c.Structure):
     _fields_ = [("size", c.c_size_t), *((name, c.c_int64) for name in ("batch", "height", "width")),
-                *((name, c.c_int32) for name in ("input", "layout", "maps", "sigmoid", "floats"))]
+                *((name, c.c_int32) for name in ("input", "layout", "maps", "sigmoid", "floats", "reserved"))]
 
 
 class Kdas:
