@@ -258,6 +258,71 @@ START_TEST(device_memory_of_its_own_gives_the_same_file)
 }
 END_TEST
 
+/* ---- Models on grids -------------------------------------------------------------------------- */
+
+static kdas_model *with_given_ranges(kdas_context *c)
+{
+    const float        range[2] = { -2, 3 };
+    kdas_model_options o;
+    kdas_model        *m;
+
+    kdas_model_options_init(&o, sizeof o);
+    o.quantize  = KDAS_QUANTIZE_INT8;
+    o.trainable = 0;
+    kd_assert_ok(kdas_model_create(&m, c, "polyp_pvt_b0", &o));
+    for (int32_t i = 0; i < kdas_model_tensors(m); i++)
+        if (strstr(kdas_model_tensor(m, i, NULL, NULL, NULL), ".input_range"))
+            kd_assert_ok(kdas_model_write(m, i, range));
+    return m;
+}
+
+START_TEST(failing_allocations_leave_the_old_file_of_grids)
+{
+    const char *path = kd_test_path("m.onnx");
+    bool        done = false;
+
+    for (long k = 1; k < 100000 && !done; k += 1 + k / 12) {
+        kd_test_meter m     = { 0 };
+        kdas_context *c     = kd_test_device("cpu", &m);
+        kdas_model   *model = with_given_ranges(c);
+        kdas_status   st;
+
+        kd_test_write(path, "before", 6);
+        m.fail_at = m.taken + k;
+        st        = kdas_model_export_onnx(model, path, NULL);
+        done      = st == KDAS_OK;
+        ck_assert_msg(done || st == KDAS_ENOMEM, "allocation %ld: %d %s", k, st, kdas_last_error());
+        if (!done) kd_test_assert_text(path, "before");
+        ck_assert_int_eq(kd_test_entries(kd_test_path(NULL)), 1);
+        kdas_model_destroy(model);
+        kdas_context_destroy(c);
+        kd_test_assert_given_back(&m);
+    }
+    ck_assert(done);
+}
+END_TEST
+
+START_TEST(device_memory_gives_the_same_grids)
+{
+    kdas_context  *far = kd_test_device("far", NULL);
+    kdas_model    *a = with_given_ranges(ctx), *b = with_given_ranges(far);
+    unsigned char *x, *y;
+    size_t         n, k;
+
+    kd_assert_ok(kdas_model_export_onnx(a, kd_test_path("a"), NULL));
+    kd_assert_ok(kdas_model_export_onnx(b, kd_test_path("b"), NULL));
+    x = kd_test_read(kd_test_path("a"), &n);
+    y = kd_test_read(kd_test_path("b"), &k);
+    ck_assert_uint_eq(n, k);
+    ck_assert(memcmp(x, y, n) == 0);
+    free(x);
+    free(y);
+    kdas_model_destroy(a);
+    kdas_model_destroy(b);
+    kdas_context_destroy(far);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *suite  = suite_create("onnx: errors");
@@ -273,6 +338,8 @@ int main(void)
     tcase_add_test(tc, a_file_over_2_gib_is_refused_before_it_is_written);
     tcase_add_test(tc, failing_allocations_leave_the_old_file);
     tcase_add_test(tc, device_memory_of_its_own_gives_the_same_file);
+    tcase_add_test(tc, failing_allocations_leave_the_old_file_of_grids);
+    tcase_add_test(tc, device_memory_gives_the_same_grids);
     suite_add_tcase(suite, tc);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);

@@ -135,6 +135,7 @@ claim "kdas-evaluate prints no table of a folder that is not there" no_table
 x=kdas-export best=$demo/teacher/best.safetensors
 holds() { grep -aqF -e "$2" "$1"; } # FILE TEXT
 claim "an ONNX file does not go to standard output" wrong $x --weights "$best" --out -
+claim "kdas-export writes floats of floats" ends 0 "" $x --weights "$best" --size 64 --floats --out "$tmp/f.onnx"
 claim "kdas-export writes a file" ends 0 "" $x --weights "$best" --size 64 --sigmoid --input bytes --out "$tmp/m.onnx"
 claim "network and size are the weights' own" says "polyp_pvt_b0 at 64x64, the size that its weights were trained for" \
     $x --weights "$best" --sigmoid --input bytes --out "$tmp/m.onnx"
@@ -267,6 +268,25 @@ if command -v python3 >/dev/null; then
     claim "compare installs nothing for a wrong command line" none_exist "$tmp/venv"
 else
     echo "SKIP: bench/compare needs python3"
+fi
+
+# ---- bench/int8, likewise ---------------------------------------------------------------------------------
+int8() # CODE PATTERN ARGUMENT...
+{
+    local code=$1 pattern=$2 got
+    shift 2
+    bench/int8 --venv "$tmp/venv" "$@" >"$tmp/out" 2>&1
+    got=$?
+    cat "$tmp/out"
+    [ $got = "$code" ] && grep -q -e "$pattern" "$tmp/out"
+}
+if command -v python3 >/dev/null; then
+    claim "bench/int8 refuses a peer that it lacks" int8 2 "there is no 'mxnet'" --only mxnet
+    claim "bench/int8 refuses a size that networks do not take" int8 2 "a multiple of 32" --size 100
+    claim "bench/int8 refuses a library that is not there" int8 2 "nowhere.so" --library "$tmp/nowhere.so"
+    claim "bench/int8 installs nothing for a wrong command line" none_exist "$tmp/venv"
+else
+    echo "SKIP: bench/int8 needs python3"
 fi
 
 claims_end

@@ -42,6 +42,7 @@ typedef struct kdas_onnx_options {
      * integer kernels. 1: floats alone; weights are the rounded ones, activations are not rounded.
      * Of no effect without grids. Since 0.4. */
     int32_t floats;
+    int32_t reserved; /* 0 */
 } kdas_onnx_options;
 /* Write the defaults; pass sizeof *options. Since 0.4. */
 KDAS_API void kdas_onnx_options_init(kdas_onnx_options *options, size_t size);

@@ -44,7 +44,8 @@ INTEGER = ("QLinearConv", "QLinearMatMul", "MatMulIntegerToFloat", "QGemm")
 
 class Options(c.Structure):
     _fields_ = [("size", c.c_size_t), ("batch", c.c_int64), ("height", c.c_int64), ("width", c.c_int64),
-                ("input", c.c_int32), ("layout", c.c_int32), ("maps", c.c_int32), ("sigmoid", c.c_int32), ("floats", c.c_int32)]
+                ("input", c.c_int32), ("layout", c.c_int32), ("maps", c.c_int32), ("sigmoid", c.c_int32), ("floats", c.c_int32),
+                ("reserved", c.c_int32)]
 
 
 class ModelOptions(c.Structure):
