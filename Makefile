@@ -58,9 +58,9 @@ LINK     = $(CC) $(SANITIZE) $(LDFLAGS)
 LINK_CXX = $(CXX) $(SANITIZE) $(LDFLAGS)
 
 # One source, several instruction sets (int8_*.c: those with VNNI): files in simd/ are compiled once for each; for bf16, those that
-# have such kernels; for amx, those with matrix products, and for a test with the tiles emulated. (The
+# have such kernels; for amx and amx_int8, those with matrix products, and for tests with the tiles emulated. (The
 # tiles' instructions are in assembly, which needs no flag of the compiler.)
-SIMD_ISAS   := avx512 avx2 plain bf16 amx emulated vnni avxvnni
+SIMD_ISAS   := avx512 avx2 plain bf16 amx emulated vnni avxvnni amx_int8 emulated_int8
 SIMD_bf16   := -DKD_ISA=bf16 -DKD_HALF -march=x86-64-v4 -mavx512bf16 -mprefer-vector-width=512
 SIMD_amx    := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=amx -DKD_AMX
 SIMD_emulated := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=emulated -DKD_AMX -DKD_AMX_EMULATED
@@ -69,7 +69,10 @@ HALF_FILES  := activation arith attention batch_norm deconv2d dwconv2d layer_nor
                shape table window
 SIMD_vnni   := -DKD_ISA=vnni -DKD_INT8 -march=x86-64-v4 -mavx512vnni -mprefer-vector-width=512
 SIMD_avxvnni := -DKD_ISA=avxvnni -DKD_INT8 -march=x86-64-v3 -mavxvnni
+SIMD_amx_int8 := $(filter-out -DKD_ISA=vnni,$(SIMD_vnni)) -DKD_ISA=amx_int8 -DKD_AMX
+SIMD_emulated_int8 := $(SIMD_amx_int8:amx_int8=emulated_int8) -DKD_AMX_EMULATED
 INT8_FILES  := int8_conv2d int8_dwconv2d int8_mix_ffn table
+AMX_INT8_FILES := int8_conv2d int8_mix_ffn table
 SIMD_avx512 := -DKD_ISA=avx512 -march=x86-64-v4 -mprefer-vector-width=512
 SIMD_avx2   := -DKD_ISA=avx2 -march=x86-64-v3
 SIMD_plain  := -DKD_ISA=plain
@@ -96,7 +99,8 @@ SRC      := $(filter-out $(SIMD_EVERY),$(sort $(shell find src -name '*.c' -not 
 OBJ      := $(SRC:%.c=$(B)/%.o) \
             $(foreach isa,avx512 avx2 plain,$(SIMD_SRC:%.c=$(B)/%.$(isa).o)) \
             $(HALF_FILES:%=$(B)/$(SIMD_DIR)/%.bf16.o) $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.amx.o) \
-            $(foreach isa,vnni avxvnni,$(INT8_FILES:%=$(B)/$(SIMD_DIR)/%.$(isa).o))
+            $(foreach isa,vnni avxvnni,$(INT8_FILES:%=$(B)/$(SIMD_DIR)/%.$(isa).o)) \
+            $(AMX_INT8_FILES:%=$(B)/$(SIMD_DIR)/%.amx_int8.o)
 ifeq ($(CONFIG),tsan)
   # The kernels are those of the release: each part writes what is its own.
   OBJ := $(filter-out $(B)/$(SIMD_DIR)/%,$(OBJ)) $(patsubst $(B)/%,build/release/%,$(filter $(B)/$(SIMD_DIR)/%,$(OBJ)))
@@ -143,6 +147,7 @@ BESIDE      := $(shell grep -lx '. Runs beside others.' test/check_*.sh)
 SCRIPTS     := $(BESIDE) $(filter-out $(BESIDE),$(sort $(wildcard test/check_*.sh)))
 SUPPORT     := $(B)/test/libsupport.a
 EMULATED    := $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.emulated.o)
+EMULATED_INT8 := $(AMX_INT8_FILES:%=$(B)/$(SIMD_DIR)/%.emulated_int8.o)
 CHECK_CFLAGS := $(shell pkg-config --cflags check 2>/dev/null)
 CHECK_LIBS   := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck_pic -lrt -lm -lsubunit)
 CHECK_LIBS   += -Wl,--wrap=_mark_point # test/support/mark.c
@@ -150,7 +155,7 @@ CHECK_LIBS   += -Wl,--wrap=_mark_point # test/support/mark.c
 # Programs find the library by the path from their own folder to its: $(call RPATH,from,to)
 RPATH     = -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to=$(1) $(2))'
 include test/fuzz/build.mk
-EVERY_OBJ = $(OBJ) $(EMULATED) $(FUZZ_OBJ) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(BENCH_PARTS_SRC) $(INSIDE_SRC) $(SAMPLE_SRC) \
+EVERY_OBJ = $(OBJ) $(EMULATED) $(EMULATED_INT8) $(FUZZ_OBJ) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(BENCH_PARTS_SRC) $(INSIDE_SRC) $(SAMPLE_SRC) \
             $(SUITE_SRC) $(SUPPORT_SRC) $(GOLDEN_SRC)) $(patsubst %.cpp,$(B)/%.o,$(SAMPLE_CXX) $(SUITE_CXX))
 
 # ---- Build ----------------------------------------------------------------------------------------
@@ -245,7 +250,8 @@ $(SUPPORT): $(SUPPORT_SRC:%.c=$(B)/%.o) $(B)/.support
 	$(call SAY,AR)ar rcs $@ $(filter %.o,$^)
 $(C_SUITES): %: %.o $(SUPPORT) $(STATIC)
 	$(call SAY,LINK)$(LINK) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
-$(B)/test/check_amx: $(EMULATED)
+$(B)/test/check_amx: $(EMULATED) $(EMULATED_INT8)
+$(B)/test/check_int8: $(EMULATED_INT8)
 $(B)/test/check_stats: $(B)/$(PROGRAM_DIR)/distill/scores/stats.o
 $(B)/test/check_doctor: | $(BINOUT)/kdas-doctor
 $(B)/test/check_tensorboard: $(patsubst %,$(B)/$(PROGRAM_DIR)/%.o,distill/tensorboard system/files system/say system/sink system/streams)

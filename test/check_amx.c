@@ -1,4 +1,4 @@
-/* check_amx.c - the kernels on AMX tiles, on any CPU with AVX-512 BF16: compiled with the tiles' instructions
+/* check_amx.c - the kernels in bf16 on AMX tiles (check_int8.c has those of integers), on any CPU with AVX-512 BF16: compiled with the tiles' instructions
  * emulated in C (simd/amx.h), they are compared with the reference and with the copy without tiles; and the
  * trial that a machine's own tiles have to stand. The real instructions are in the library alone, where
  * check_kernels runs them if the CPU has them. */
@@ -10,7 +10,7 @@
 #include "support/check_util.h"
 #include "support/cpu_util.h"
 
-extern const kd_cpu_code kd_code_emulated;
+extern const kd_cpu_code kd_code_emulated, kd_code_emulated_int8;
 atomic_long              kd_tile_products; /* counted by the emulation */
 
 /* A device whose products in bf16 are those of the emulated tiles; NULL, with a line, where the rest of them
@@ -230,63 +230,92 @@ static kdas_status nan_backward(kdas_device *device, const kdas_call *call)
     return st;
 }
 
-/* A table of kernels with a linear layer as it should be (0), or broken in one of three ways. */
-static const kd_cpu_code *broken(int way)
+static kdas_status lossy_integers(kdas_device *device, const kdas_call *call)
+{
+    kdas_status st = kd_code_emulated_int8[KDAS_OP_LINEAR]->forward(device, call);
+
+    ((uint32_t *)call->out)[44 * 51 + 50] ^= 1;
+    return st;
+}
+
+/* What is tried: a table with the linear layer as it should be, or broken; what it is compared with; what is said. */
+typedef kdas_status step(kdas_device *device, const kdas_call *call);
+typedef struct attempt {
+    const kd_cpu_trial *trial;
+    const kd_cpu_code  *emulated, *known;
+    step               *forward, *backward; /* NULL: as they should be */
+    const char         *warning;            /* NULL: it agrees         */
+} attempt;
+static const attempt attempts[] = {
+#define BF16  &kd_cpu_trial_bf16, &kd_code_emulated, &kd_code_bf16
+#define INT8  &kd_cpu_trial_int8, &kd_code_emulated_int8, &kd_code_vnni
+#define WRONG "tiles (AMX) of this machine give wrong results with "
+    { BF16, NULL, NULL, NULL },
+    { BF16, lossy_forward, NULL, WRONG "bf16" },
+    { BF16, NULL, lossy_backward, WRONG "bf16" },
+    { BF16, NULL, nan_backward, WRONG "bf16" },
+    { INT8, NULL, NULL, NULL },
+    { INT8, lossy_integers, NULL, WRONG "8-bit integers" },
+};
+
+/* The table that is tried; NULL: this CPU cannot run it. */
+static const kd_cpu_code *table_of(const attempt *a)
 {
     static kd_cpu_kernel        linear;
     static const kd_cpu_kernel *table[KD_CPU_OPS];
+    kdas_device                *device = emulated(1);
 
-    linear = *kd_code_emulated[KDAS_OP_LINEAR];
-    if (way == 1) linear.forward = lossy_forward;
-    if (way == 2) linear.backward = lossy_backward;
-    if (way == 3) linear.backward = nan_backward;
+    if (!device) return NULL;
+    kd_backend_cpu.close(device);
+    if (a->known == &kd_code_vnni && !__builtin_cpu_supports("avx512vnni")) return NULL;
+    linear = *(*a->emulated)[KDAS_OP_LINEAR];
+    if (a->forward) linear.forward = a->forward;
+    if (a->backward) linear.backward = a->backward;
     table[KDAS_OP_LINEAR] = &linear;
     return (const kd_cpu_code *)&table;
 }
 
 START_TEST(tiles_that_give_other_results_are_not_used)
 {
-    kdas_device       *device  = emulated(2);
+    const attempt     *a       = &attempts[_i];
+    const kd_cpu_code *tried   = table_of(a), *code;
     kdas_host          host    = kd_test_cpu_host;
     kd_cpu_verdict     verdict = 0;
-    const kd_cpu_code *code;
 
-    if (!device) return;
+    if (!tried) return;
     host.log = keep_warning;
     for (int again = 0; again < 2; again++) {
         long before = kd_tile_products;
 
-        kd_assert_ok(kd_cpu_trusted(&code, &host, &verdict, broken(_i), &kd_code_bf16));
-        ck_assert_ptr_eq(code, _i ? &kd_code_bf16 : broken(0));
-        ck_assert_int_eq(verdict, _i ? -1 : 1);
-        ck_assert_int_eq(warnings, _i ? again + 1 : 0);
-        if (_i) ck_assert_ptr_nonnull(strstr(last_log, "AMX"));
+        kd_assert_ok(kd_cpu_trusted(&code, &host, a->trial, &verdict, tried, a->known));
+        ck_assert_ptr_eq(code, a->warning ? a->known : tried);
+        ck_assert_int_eq(verdict, a->warning ? -1 : 1);
+        ck_assert_int_eq(warnings, a->warning ? again + 1 : 0);
+        if (a->warning) ck_assert_ptr_nonnull(strstr(last_log, a->warning));
         ck_assert_int_eq(kd_tile_products > before, !again); /* it is tried once */
     }
-    kd_backend_cpu.close(device);
     ck_assert_int_eq(kd_test_cpu_blocks, 0);
 }
 END_TEST
 
 START_TEST(a_trial_without_memory_is_none)
 {
-    kdas_device       *device  = emulated(1);
+    const attempt     *a       = &attempts[_i ? 4 : 0]; /* of bf16, of integers */
+    const kd_cpu_code *tried   = table_of(a), *code;
     kd_cpu_verdict     verdict = 0;
-    const kd_cpu_code *code;
-    kdas_status        st = KDAS_ENOMEM;
+    kdas_status        st      = KDAS_ENOMEM;
     int                k;
 
-    if (!device) return;
-    kd_backend_cpu.close(device);
+    if (!tried) return;
     for (k = 0; st != KDAS_OK; k++) {
         kd_test_cpu_allocations = k;
-        st = kd_cpu_trusted(&code, &kd_test_cpu_host, &verdict, broken(0), &kd_code_bf16);
+        st = kd_cpu_trusted(&code, &kd_test_cpu_host, a->trial, &verdict, tried, a->known);
         kd_test_cpu_allocations = -1;
         ck_assert_int_eq(kd_test_cpu_blocks, 0);
         ck_assert_int_eq(verdict, st == KDAS_OK);
         if (st != KDAS_OK) kd_assert_sentence("memory");
         if (st != KDAS_OK) ck_assert_int_eq(st, KDAS_ENOMEM);
-        ck_assert_ptr_eq(code, st == KDAS_OK ? broken(0) : &kd_code_bf16);
+        ck_assert_ptr_eq(code, st == KDAS_OK ? tried : a->known);
     }
     ck_assert_int_eq(k, 4); /* operands, and work for each of the two */
 }
@@ -306,8 +335,8 @@ static Suite *amx_suite(void)
     suite_add_tcase(suite, t);
 
     t = tcase_create("trial");
-    tcase_add_loop_test(t, tiles_that_give_other_results_are_not_used, 0, 4);
-    tcase_add_test(t, a_trial_without_memory_is_none);
+    tcase_add_loop_test(t, tiles_that_give_other_results_are_not_used, 0, KD_COUNT(attempts));
+    tcase_add_loop_test(t, a_trial_without_memory_is_none, 0, 2);
     suite_add_tcase(suite, t);
     return suite;
 }

@@ -1,8 +1,9 @@
 /* check_int8.c - integer nodes: every kernel has the bits of the plain-C reference, on each
- * instruction set with integer products; networks on grids, simulated and with integers. */
+ * instruction set with integer products, and with AMX tiles emulated in C (simd/amx.h); grids. */
 #define _GNU_SOURCE
 #include <check.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -421,45 +422,119 @@ static void *reference(const int8_case *c)
     return out;
 }
 
-static const char *const isas[] = { "avx512", "avx2" };
-enum { ISAS = 2, CASES = KD_COUNT(cases) };
+/* The copies of the kernels, and the instruction set that has each. The emulated one is not in the library. */
+extern const kd_cpu_code kd_code_emulated_int8;
+atomic_long              kd_tile_products; /* counted by the emulation */
+
+typedef struct copy {
+    const char        *name, *isa;
+    const kd_cpu_code *code;
+} copy;
+static const copy copies[] = {
+    { "vnni", "avx512", &kd_code_vnni },
+    { "avxvnni", "avx2", &kd_code_avxvnni },
+    { "amx", "amx", &kd_code_amx_int8 },
+    { "emulated", "avx512", &kd_code_emulated_int8 },
+};
+enum { EMULATED = 3, COPIES, CASES = KD_COUNT(cases) };
+
+/* A device with that copy; NULL: this CPU cannot run it. */
+static kdas_device *device_with(const copy *p, int threads)
+{
+    kdas_device *device = kd_test_cpu_open(p->isa, threads);
+
+    if (p == &copies[EMULATED] && device->integer == &kd_code_vnni) device->integer = p->code;
+    if (device->integer == p->code) return device;
+    kd_backend_cpu.close(device);
+    return NULL;
+}
+
+/* Has a product of the case enough rows and depth for tiles? */
+static bool fills_tiles(const int8_case *c, const operands *o, int threads)
+{
+    bool    ffn   = c->op == KDAS_OP_MIX_FFN;
+    int64_t rows  = ffn ? c->x[2] : kd_elements(&o->node.out) / c->outputs / threads;
+    int64_t depth = ffn ? c->x[3] : c->kernel * c->kernel * c->x[3];
+
+    return c->op != KDAS_OP_DWCONV2D && rows >= 16 && depth >= 32;
+}
+
+/* Run the case on the device, and close it. */
+static void assert_bits(const int8_case *c, const copy *p, kdas_device *device, const uint8_t *want)
+{
+    const kdas_kernel *kernel = NULL;
+    long               before = kd_tile_products;
+    operands           o;
+    const uint8_t     *got;
+
+    make(&o, c);
+    for (const kdas_kernel *k = kd_backend_cpu.kernels; k->op && !kernel; k++)
+        if (k->op == c->op && k->supports(device, &o.node)) kernel = k;
+    ck_assert_ptr_nonnull(kernel);
+    kd_assert_ok(kernel->prepare(device, &o.node, &o.plan));
+    reserve(&o);
+    kd_backend_cpu.enter(device);
+    kd_assert_ok(kernel->pack(device, &o.call));
+    memset(o.call.work, 0xff, o.plan.work_forward);
+    kd_assert_ok(kernel->forward(device, &o.call));
+    kd_backend_cpu.leave(device);
+    got = o.call.out;
+    for (size_t i = 0; i < o.out_bytes; i++)
+        if (got[i] != want[i])
+            ck_abort_msg("%s, %s, %d threads: byte %zu of %zu is %d, not %d", c->name, p->name,
+                         device->threads, i, o.out_bytes, got[i], want[i]);
+    for (size_t i = 0; i < 64; i++)
+        ck_assert_int_eq(got[o.out_bytes + i], 0xa5);
+    if (p == &copies[EMULATED] && fills_tiles(c, &o, device->threads))
+        ck_assert_int_gt(kd_tile_products, before);
+    done(&o);
+    kd_backend_cpu.close(device);
+}
 
 START_TEST(kernels_have_the_bits_of_the_reference)
 {
-    const int8_case *c    = &cases[_i / ISAS];
+    const int8_case *c    = &cases[_i / COPIES];
     void            *want = reference(c);
 
     for (int threads = 1; threads <= 3; threads++) {
-        kdas_device       *device = kd_test_cpu_open(isas[_i % ISAS], threads);
-        const kdas_kernel *kernel = NULL;
-        operands           o;
+        kdas_device *device = device_with(&copies[_i % COPIES], threads);
 
-        if (!device->integer || strcmp(device->isa, isas[_i % ISAS]) != 0) {
-            kd_backend_cpu.close(device);
-            break;
-        }
-        make(&o, c);
-        for (const kdas_kernel *k = kd_backend_cpu.kernels; k->op && !kernel; k++)
-            if (k->op == c->op && k->supports(device, &o.node)) kernel = k;
-        ck_assert_ptr_nonnull(kernel);
-        kd_assert_ok(kernel->prepare(device, &o.node, &o.plan));
-        reserve(&o);
-        kd_backend_cpu.enter(device);
-        kd_assert_ok(kernel->pack(device, &o.call));
-        memset(o.call.work, 0xff, o.plan.work_forward);
-        kd_assert_ok(kernel->forward(device, &o.call));
-        kd_backend_cpu.leave(device);
-        for (size_t i = 0; i < o.out_bytes; i++)
-            if (((uint8_t *)o.call.out)[i] != ((uint8_t *)want)[i])
-                ck_abort_msg("%s, %s, %d threads: byte %zu of %zu is %d, not %d", c->name,
-                             isas[_i % ISAS], threads, i, o.out_bytes, ((uint8_t *)o.call.out)[i],
-                             ((uint8_t *)want)[i]);
-        for (size_t i = 0; i < 64; i++)
-            ck_assert_int_eq(((uint8_t *)o.call.out)[o.out_bytes + i], 0xa5);
-        done(&o);
-        kd_backend_cpu.close(device);
+        if (!device) break;
+        assert_bits(c, &copies[_i % COPIES], device, want);
     }
     free(want);
+}
+END_TEST
+
+/* Around what a tile, a block, a panel and a step of AMX hold; the last rows reach past a block of them. */
+static const int64_t row_counts[]    = { 15, 16, 17, 31, 32, 33, 47, 49, 64, 65, 300, 531 };
+static const int64_t depths[]        = { 28, 32, 33, 36, 60, 63, 64, 65, 68, 127, 128, 200 };
+static const int64_t column_counts[] = { 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 65 };
+enum { COUNTS = 12 };
+
+START_TEST(products_of_every_shape_have_the_bits_of_the_reference)
+{
+    static const int32_t types[] = { KDAS_U8, KDAS_F32, KDAS_BF16 };
+
+    for (int j = 0; j < COUNTS; j++) {
+        int64_t      rows = row_counts[_i / COUNTS], depth = depths[_i % COUNTS];
+        kdas_device *device = device_with(&copies[EMULATED], 1 + j % 2);
+        char         name[64];
+        int8_case    c = { .name    = name,
+                           .op      = KDAS_OP_LINEAR,
+                           .out     = types[(_i + j) % 3],
+                           .x       = { 1, 1, rows, depth },
+                           .outputs = column_counts[j],
+                           .kernel  = 1 };
+        void        *want;
+
+        if (!device) return;
+        snprintf(name, sizeof name, "linear of %d rows, %d>%d", (int)rows, (int)depth,
+                 (int)column_counts[j]);
+        want = reference(&c);
+        assert_bits(&c, &copies[EMULATED], device, want);
+        free(want);
+    }
 }
 END_TEST
 
@@ -524,7 +599,9 @@ static Suite *int8_suite(void)
     Suite *s = suite_create("int8");
     TCase *t = tcase_create("kernels");
 
-    tcase_add_loop_test(t, kernels_have_the_bits_of_the_reference, 0, CASES * ISAS);
+    tcase_add_loop_test(t, kernels_have_the_bits_of_the_reference, 0, CASES * COPIES);
+    tcase_add_loop_test(t, products_of_every_shape_have_the_bits_of_the_reference, 0,
+                        COUNTS * COUNTS);
     suite_add_tcase(s, t);
     t = tcase_create("grids");
     tcase_add_test(t, a_grid_holds_zero_and_its_ends);

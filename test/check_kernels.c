@@ -343,8 +343,13 @@ START_TEST(tiles_are_used_where_they_are_and_may_be)
     ck_assert(all->half != &kd_code_amx || kd_cpu_has_tiles());
     ck_assert(!all->half == !less->half);
     ck_assert(!less->half || less->half == &kd_code_bf16);
+    ck_assert_ptr_eq(all->integer, asked->integer);
+    ck_assert(all->integer != &kd_code_amx_int8 || kd_cpu_has_int8_tiles());
+    ck_assert(!all->integer == !less->integer);
+    ck_assert(less->integer != &kd_code_amx_int8);
     kd_backend_cpu.describe(all, text, sizeof text);
-    ck_assert(!strstr(text, " + amx") == (all->half != &kd_code_amx));
+    ck_assert((strstr(text, " + amx ") || strstr(text, " + amx,")) == (all->half == &kd_code_amx));
+    ck_assert(!strstr(text, " + amx-int8") == (all->integer != &kd_code_amx_int8));
     kd_backend_cpu.describe(less, text, sizeof text);
     ck_assert_ptr_null(strstr(text, " + amx"));
     kd_backend_cpu.close(all);

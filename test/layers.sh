@@ -256,7 +256,7 @@ archive_members() # the objects of the library: those with a source in src/ that
 {
     local object source
     find "$objects" -name '*.o' -not -path "$objects/backend/cuda/*" -not -path "$objects/programs/*" \
-        -not -name '*.emulated.o' | while read -r object; do
+        -not -name '*.emulated*.o' | while read -r object; do
         source=${object#"$objects"/}
         source=${source%.o}
         [ -f "src/$source.c" ] || [[ $source =~ ^backend/cpu/simd/ && -f src/${source%.*}.c ]] && echo "$object"

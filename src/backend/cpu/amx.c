@@ -1,11 +1,12 @@
 /* amx.c - decides whether the kernels on AMX tiles may be used: the CPU has tiles, the operating system grants them, and
  * the kernels give the same results as those without.
  *
- * The last is tested once in a process, by one training step of a linear layer of odd shapes: its three products use every
- * path of gemm_amx.h. This catches what no test on another machine can, such as a hypervisor that announces tiles and does
- * not preserve them. */
+ * The last is tested once in a process, for bf16 by one training step of a linear layer of odd shapes, whose three products
+ * use every path of gemm_amx.h; for integers by the forward of such a layer. This catches what no test on another machine can,
+ * such as a hypervisor that announces tiles and does not preserve them. */
 #include <cpuid.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 enum {
     EDX_AMX_BF16 = 1 << 22, /* leaf 7 */
     EDX_AMX_TILE = 1 << 24,
+    EDX_AMX_INT8 = 1 << 25,
     ECX_OSXSAVE  = 1 << 27, /* leaf 1                              */
     XCR0_TILES   = 3 << 17, /* XTILECFG and XTILEDATA              */
     TILE_DATA    = 18,      /* the state to request permission for */
@@ -30,9 +32,10 @@ static unsigned int enabled_states(void)
     return low;
 }
 
-bool kd_cpu_has_tiles(void)
+/* Tiles, and these products on them. */
+static bool has_tiles_with(unsigned int products)
 {
-    unsigned int a, b, c, d, wanted = EDX_AMX_TILE | EDX_AMX_BF16;
+    unsigned int a, b, c, d, wanted = EDX_AMX_TILE | products;
 
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & ECX_OSXSAVE)) return false;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & wanted) != wanted) return false;
@@ -41,7 +44,10 @@ bool kd_cpu_has_tiles(void)
     return syscall(SYS_arch_prctl, REQUEST_STATE, TILE_DATA) == 0;
 }
 
-/* ---- the trial ---- */
+bool kd_cpu_has_tiles(void) { return has_tiles_with(EDX_AMX_BF16); }
+bool kd_cpu_has_int8_tiles(void) { return has_tiles_with(EDX_AMX_INT8); }
+
+/* ---- the trials ---- */
 
 /* Rows: two row tiles and a remainder; IN: a K step and a remainder; OUT: a panel and a remainder. */
 enum { ROWS = 45, IN = 74, OUT = 51 };
@@ -86,42 +92,49 @@ static void draw_trial(trial *t)
         t->bias[i] = drawn(30000 + (uint64_t)i);
 }
 
-/* One training step by the kernel of `code`, on a device of one thread. */
-static kdas_status run_trial(trial *t, const kdas_host *host, const kd_cpu_code *code)
+/* One step of a linear layer by the kernel of `code`, on a device of one thread: forward, and backward where the node wants
+ * gradients. */
+static kdas_status run_linear(const kdas_host *host, const kd_cpu_code *code, kdas_call *call)
 {
     const kd_cpu_kernel *kernel = (*code)[KDAS_OP_LINEAR];
     kdas_device          device = { .host = *host, .threads = 1, .half = code, .large = SIZE_MAX };
-    const kdas_node_desc node   = { .op     = KDAS_OP_LINEAR,
-                                    .inputs = 3,
-                                    .wants  = 7,
-                                    .in     = { { KDAS_BF16, 4, { 1, 1, ROWS, IN } },
-                                                { KDAS_F32, 2, { OUT, IN, 1, 1 } },
-                                                { KDAS_F32, 1, { OUT, 1, 1, 1 } } },
-                                    .out    = { KDAS_BF16, 4, { 1, 1, ROWS, OUT } } };
-    kdas_call            call   = { .node = &node,
-                                    .in   = { t->x, t->w, t->bias },
-                                    .out  = t->y,
-                                    .dout = t->dy,
-                                    .din  = { t->dx, t->dw, t->db } };
     kdas_plan            plan   = { 0 };
-    kdas_status          st     = KDAS_ENOMEM;
+    kdas_status          st;
     size_t               work;
     char                *memory = NULL;
 
-    draw_trial(t);
-    KD_RETURN(kernel->prepare(&device, &node, &plan));
+    KD_RETURN(kernel->prepare(&device, call->node, &plan));
     work   = KD_MAX(plan.work_forward, plan.work_backward);
     memory = host->alloc(host->user, plan.packed + work + KDAS_ALIGNMENT);
     if (!memory) return host->fail(KDAS_ENOMEM, "cpu: no memory to try the matrix tiles");
-    call.packed = memory;
-    call.work   = memory + (plan.packed + KDAS_ALIGNMENT - 1) / KDAS_ALIGNMENT * KDAS_ALIGNMENT;
+    call->packed = memory;
+    call->work   = memory + (plan.packed + KDAS_ALIGNMENT - 1) / KDAS_ALIGNMENT * KDAS_ALIGNMENT;
     kd_cpu_enter(&device); /* one thread: no other is started before the host computes */
-    st = kernel->pack(&device, &call);
-    if (st == KDAS_OK) st = kernel->forward(&device, &call);
-    if (st == KDAS_OK) st = kernel->backward(&device, &call);
+    st = kernel->pack(&device, call);
+    if (st == KDAS_OK) st = kernel->forward(&device, call);
+    if (st == KDAS_OK && call->node->wants) st = kernel->backward(&device, call);
     kd_cpu_leave(&device);
     host->free(host->user, memory);
     return st;
+}
+
+static kdas_status run_trial(trial *t, const kdas_host *host, const kd_cpu_code *code)
+{
+    const kdas_node_desc node = { .op     = KDAS_OP_LINEAR,
+                                  .inputs = 3,
+                                  .wants  = 7,
+                                  .in     = { { KDAS_BF16, 4, { 1, 1, ROWS, IN } },
+                                              { KDAS_F32, 2, { OUT, IN, 1, 1 } },
+                                              { KDAS_F32, 1, { OUT, 1, 1, 1 } } },
+                                  .out    = { KDAS_BF16, 4, { 1, 1, ROWS, OUT } } };
+    kdas_call            call = { .node = &node,
+                                  .in   = { t->x, t->w, t->bias },
+                                  .out  = t->y,
+                                  .dout = t->dy,
+                                  .din  = { t->dx, t->dw, t->db } };
+
+    draw_trial(t);
+    return run_linear(host, code, &call);
 }
 
 /* Both sum the same products, dozens of values below 1 in magnitude, in a different order: the sums differ by at most
@@ -143,8 +156,8 @@ static bool near_floats(const float *a, const float *b, int count)
     return true;
 }
 
-kdas_status kd_cpu_agree(bool *out, const kdas_host *host, const kd_cpu_code *tried,
-                         const kd_cpu_code *known)
+static kdas_status agree_in_bf16(bool *out, const kdas_host *host, const kd_cpu_code *tried,
+                                 const kd_cpu_code *known)
 {
     trial      *t  = host->alloc(host->user, 2 * sizeof *t), *want;
     kdas_status st = KDAS_OK;
@@ -160,23 +173,79 @@ done:
     return st;
 }
 
-kdas_status kd_cpu_trusted(const kd_cpu_code **out, const kdas_host *host, kd_cpu_verdict *verdict,
-                           const kd_cpu_code *tried, const kd_cpu_code *known)
+/* The same of a layer of integers: here K is a step of 16 units and a remainder. Its values tell every bit of its sums, which
+ * have to be the same. */
+enum { INT8_IN = 88 };
+
+typedef struct int8_trial {
+    uint8_t x[ROWS * INT8_IN];
+    float   w[OUT * INT8_IN], bias[OUT], range[2], y[ROWS * OUT];
+} int8_trial;
+
+static kdas_status run_int8_trial(int8_trial *t, const kdas_host *host, const kd_cpu_code *code)
 {
-    int  now = atomic_load(verdict);
+    const kdas_node_desc node = { .op     = KDAS_OP_LINEAR,
+                                  .inputs = 4,
+                                  .in     = { { KDAS_U8, 4, { 1, 1, ROWS, INT8_IN } },
+                                              { KDAS_F32, 2, { OUT, INT8_IN, 1, 1 } },
+                                              { KDAS_F32, 1, { OUT, 1, 1, 1 } },
+                                              { KDAS_F32, 1, { 2, 1, 1, 1 } } },
+                                  .out    = { KDAS_F32, 4, { 1, 1, ROWS, OUT } } };
+    kdas_call call = { .node = &node, .in = { t->x, t->w, t->bias, t->range }, .out = t->y };
+
+    memset(t, 0, sizeof *t);
+    for (int i = 0; i < ROWS * INT8_IN; i++)
+        t->x[i] = (uint8_t)kd_mix64((uint64_t)i);
+    for (int i = 0; i < OUT * INT8_IN; i++)
+        t->w[i] = drawn(10000 + (uint64_t)i);
+    for (int i = 0; i < OUT; i++)
+        t->bias[i] = drawn(20000 + (uint64_t)i);
+    t->range[0] = -1;
+    t->range[1] = 1.5f;
+    return run_linear(host, code, &call);
+}
+
+static kdas_status agree_in_int8(bool *out, const kdas_host *host, const kd_cpu_code *tried,
+                                 const kd_cpu_code *known)
+{
+    int8_trial *t  = host->alloc(host->user, 2 * sizeof *t), *want;
+    kdas_status st = KDAS_OK;
+
+    if (!t) return host->fail(KDAS_ENOMEM, "cpu: no memory to try the matrix tiles");
+    want = t + 1;
+    KD_TRY(run_int8_trial(t, host, tried));
+    KD_TRY(run_int8_trial(want, host, known));
+    *out = !memcmp(t->y, want->y, sizeof t->y);
+done:
+    host->free(host->user, t);
+    return st;
+}
+
+const kd_cpu_trial kd_cpu_trial_bf16 = { "bf16", agree_in_bf16 };
+const kd_cpu_trial kd_cpu_trial_int8 = { "8-bit integers", agree_in_int8 };
+
+kdas_status kd_cpu_trusted(const kd_cpu_code **out, const kdas_host *host, const kd_cpu_trial *of,
+                           kd_cpu_verdict *verdict, const kd_cpu_code *tried,
+                           const kd_cpu_code *known)
+{
+    char text[160];
+    int  now   = atomic_load(verdict);
     bool agree = false;
 
     *out = known;
     if (!now) { /* two threads may get here at once: both get the same answer */
-        KD_RETURN(kd_cpu_agree(&agree, host, tried, known));
+        KD_RETURN(of->agree(&agree, host, tried, known));
         now = agree ? 1 : -1;
         atomic_store(verdict, now);
     }
-    if (now > 0)
+    if (now > 0) {
         *out = tried;
-    else
-        host->log(
-            host->user, KDAS_LOG_WARN,
-            "cpu: the matrix tiles (AMX) of this machine give wrong results: computing without");
+        return KDAS_OK;
+    }
+    snprintf(text, sizeof text,
+             "cpu: the matrix tiles (AMX) of this machine give wrong results with %s: computing "
+             "without",
+             of->numbers);
+    host->log(host->user, KDAS_LOG_WARN, text);
     return KDAS_OK;
 }

@@ -26,7 +26,7 @@ typedef struct kd_cpu_kernel {
 typedef const kd_cpu_kernel *kd_cpu_code[KD_CPU_OPS];
 extern const kd_cpu_code     kd_code_avx512, kd_code_avx2, kd_code_plain, kd_code_bf16, kd_code_amx;
 /* Kernels of integer nodes. */
-extern const kd_cpu_code kd_code_vnni, kd_code_avxvnni;
+extern const kd_cpu_code kd_code_vnni, kd_code_avxvnni, kd_code_amx_int8;
 
 struct kdas_device {
     kdas_host          host;
@@ -62,16 +62,24 @@ void kd_cpu_leave(kdas_device *device); /* and the caller's own number again    
 
 /* Does the CPU have tiles with bf16 products, and does the system grant them? It asks for permission. */
 bool kd_cpu_has_tiles(void);
+/* The same of products of 8-bit integers. */
+bool kd_cpu_has_int8_tiles(void);
 
-/* Do two copies of the kernels for bf16 compute the same but for rounding? KDAS_ENOMEM: it could not be tested. */
-kdas_status kd_cpu_agree(bool *out, const kdas_host *host, const kd_cpu_code *tried,
+/* Do two copies of the kernels compute the same? Of those for bf16, but for rounding; of those for integers, to the bit.
+ * KDAS_ENOMEM: it could not be tested. */
+typedef struct kd_cpu_trial {
+    const char *numbers; /* what is computed with, for messages */
+    kdas_status (*agree)(bool *out, const kdas_host *host, const kd_cpu_code *tried,
                          const kd_cpu_code *known);
+} kd_cpu_trial;
+extern const kd_cpu_trial kd_cpu_trial_bf16, kd_cpu_trial_int8;
 
-/* The result of kd_cpu_agree(): 0 not tested yet, 1 yes, -1 no. */
+/* The result of a trial: 0 not tried yet, 1 yes, -1 no. */
 typedef atomic_int kd_cpu_verdict;
 /* *out = `tried` if it agrees with `known`, else `known`, with a warning. Thread-safe. */
-kdas_status kd_cpu_trusted(const kd_cpu_code **out, const kdas_host *host, kd_cpu_verdict *verdict,
-                           const kd_cpu_code *tried, const kd_cpu_code *known);
+kdas_status kd_cpu_trusted(const kd_cpu_code **out, const kdas_host *host, const kd_cpu_trial *of,
+                           kd_cpu_verdict *verdict, const kd_cpu_code *tried,
+                           const kd_cpu_code *known);
 
 /* ---- conv.c: CONV2D on oneDNN, and DECONV2D where its filters overlap; else in simd/ ---- */
 extern const kd_cpu_kernel kd_cpu_conv, kd_cpu_deconv2d;

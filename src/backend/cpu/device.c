@@ -51,18 +51,24 @@ static kdas_status choose_half(const kd_cpu_code **out, const kdas_host *host, i
 
     *out = level == AVX512 && __builtin_cpu_supports("avx512bf16") ? &kd_code_bf16 : NULL;
     if (!*out || limit < AMX || !kd_cpu_has_tiles()) return KDAS_OK;
-    return kd_cpu_trusted(out, host, &verdict, &kd_code_amx, &kd_code_bf16);
+    return kd_cpu_trusted(out, host, &kd_cpu_trial_bf16, &verdict, &kd_code_amx, &kd_code_bf16);
 }
 
-/* Kernels of integers need VNNI. With AVX-512 its form for that, else AVX-VNNI's. */
-static const kd_cpu_code *integers_for(int level)
+/* Kernels of integers need VNNI. With AVX-512 its form for that, else AVX-VNNI's. AMX tiles as above. */
+static kdas_status choose_integers(const kd_cpu_code **out, const kdas_host *host, int limit,
+                                   int level)
 {
-    unsigned a, b, c, d;
+    static kd_cpu_verdict verdict;
+    unsigned              a, b, c, d;
 
-    if (level == AVX512 && __builtin_cpu_supports("avx512vnni")) return &kd_code_vnni;
-    if (level >= AVX2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1))
-        return &kd_code_avxvnni;
-    return NULL;
+    *out = NULL;
+    if (level == AVX512 && __builtin_cpu_supports("avx512vnni"))
+        *out = &kd_code_vnni;
+    else if (level >= AVX2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1))
+        *out = &kd_code_avxvnni;
+    if (*out != &kd_code_vnni || limit < AMX || !kd_cpu_has_int8_tiles()) return KDAS_OK;
+    return kd_cpu_trusted(out, host, &kd_cpu_trial_int8, &verdict, &kd_code_amx_int8,
+                          &kd_code_vnni);
 }
 
 /* An output of this size is evicted from the caches of any machine before its reader comes. (The size that the system reports
@@ -80,13 +86,14 @@ kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host,
     kdas_device       *device;
     kdas_status        st;
     int                limit = AMX, level;
-    const kd_cpu_code *half;
+    const kd_cpu_code *half, *integer;
 
     *out = NULL;
     KD_RETURN(limit_isa(host, &limit, options->isa, "isa"));
     KD_RETURN(limit_isa(host, &limit, getenv("KDAS_CPU_ISA"), "KDAS_CPU_ISA"));
     level = KD_MIN(limit, isa_of_cpu());
     KD_RETURN(choose_half(&half, host, limit, level));
+    KD_RETURN(choose_integers(&integer, host, limit, level));
     device = host->alloc(host->user, sizeof *device);
     if (!device) return host->fail(KDAS_ENOMEM, "cpu: no memory for the device");
     *device = (kdas_device){ .host    = *host,
@@ -94,7 +101,7 @@ kdas_status kd_cpu_open(kdas_device **out, const kdas_host *host,
                              .isa     = isa_names[level],
                              .code    = code_for(level),
                              .half    = half,
-                             .integer = integers_for(level),
+                             .integer = integer,
                              .large   = LARGE };
     st      = kd_onednn_open(&device->onednn, host, isa_names[limit], device->threads);
     if (st != KDAS_OK) {
@@ -140,9 +147,11 @@ void kd_cpu_describe(kdas_device *device, char *text, size_t size)
     cpu_name(name);
     kd_onednn_version(onednn, sizeof onednn);
     kd_openblas_version(openblas, sizeof openblas);
-    snprintf(text, size, "cpu: %s, %s%s%s%s, %d thread%s, oneDNN %s%s%s, %s", name, device->isa,
+    snprintf(text, size, "cpu: %s, %s%s%s%s%s, %d thread%s, oneDNN %s%s%s, %s", name, device->isa,
              device->half ? " + bf16" : "", device->half == &kd_code_amx ? " + amx" : "",
-             device->integer ? " + vnni" : "", device->threads, device->threads == 1 ? "" : "s",
-             onednn, device->held ? " held in this process to " : " at ",
+             device->integer ? " + vnni" : "",
+             device->integer == &kd_code_amx_int8 ? " + amx-int8" : "", device->threads,
+             device->threads == 1 ? "" : "s", onednn,
+             device->held ? " held in this process to " : " at ",
              kd_onednn_isa(device->onednn), openblas);
 }

@@ -7,6 +7,7 @@
  *   tile_load(t, from, stride)    t = its rows, `stride` bytes apart
  *   tile_store(t, to, stride)     the reverse
  *   tile_dot_bf16(c, a, b)        c (M,N) f32 += a (M,K) b (K,N), units of two bf16 along K
+ *   tile_dot_int8(c, a, b)        c (M,N) int32 += a (M,K) b (K,N), units of four uint8 of a, int8 of b
  * Tiles are named by literal numbers, because they are part of the instruction.
  *
  * They are assembly because the intrinsics of compilers do not declare that memory is read: a store before a load could be
@@ -37,6 +38,8 @@ typedef struct tile_shapes {
                      : "memory")
 #define tile_dot_bf16(c, a, b) \
     __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::: "memory")
+#define tile_dot_int8(c, a, b) \
+    __asm__ volatile("tdpbusd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::: "memory")
 #else
 /* The emulation, as Intel's manual defines the instructions. What would be #UD or #GP is an assertion. The details are
  * kept: sums over even elements and over odd ones are separate until the end; denormal inputs and results are zeros. It
@@ -125,16 +128,24 @@ static inline float tile_half(const uint8_t *row, int i)
     return tile_flushed((uint32_t)bits << 16);
 }
 
-static inline void tile_dot_bf16(int c, int a, int b)
+/* The operands of a product. */
+static inline void tile_dot_checked(int c, int a, int b)
 {
-    const tile_shapes *s    = &tile_unit.shapes;
-    int                cols = s->bytes[c] / 4, depth = s->bytes[a] / 4;
+    const tile_shapes *s = &tile_unit.shapes;
 
     kd_tile_products++;
     tile_checked(a), tile_checked(b), tile_checked(c);
     assert(a != b && b != c && a != c);
     assert(s->bytes[a] % 4 == 0 && s->bytes[b] % 4 == 0 && s->bytes[c] % 4 == 0);
-    assert(s->rows[c] == s->rows[a] && s->bytes[c] == s->bytes[b] && s->rows[b] == depth);
+    assert(s->rows[c] == s->rows[a] && s->bytes[c] == s->bytes[b] && s->rows[b] == s->bytes[a] / 4);
+}
+
+static inline void tile_dot_bf16(int c, int a, int b)
+{
+    const tile_shapes *s    = &tile_unit.shapes;
+    int                cols = s->bytes[c] / 4, depth = s->bytes[a] / 4;
+
+    tile_dot_checked(c, a, b);
     for (int m = 0; m < s->rows[c]; m++)
         for (int n = 0; n < cols; n++) {
             uint8_t *to      = tile_unit.row[c][m] + 4 * n;
@@ -148,6 +159,27 @@ static inline void tile_dot_bf16(int c, int a, int b)
                                                     tile_half(tile_unit.row[b][k], 2 * n + i));
             memcpy(&old, to, sizeof old);
             sum = tile_sum(tile_flushed(old), tile_sum(part[0], part[1]));
+            memcpy(to, &sum, sizeof sum);
+        }
+}
+
+/* The sums wrap; no product is saturated. */
+static inline void tile_dot_int8(int c, int a, int b)
+{
+    const tile_shapes *s    = &tile_unit.shapes;
+    int                cols = s->bytes[c] / 4, depth = s->bytes[a] / 4;
+
+    tile_dot_checked(c, a, b);
+    for (int m = 0; m < s->rows[c]; m++)
+        for (int n = 0; n < cols; n++) {
+            uint8_t *to = tile_unit.row[c][m] + 4 * n;
+            uint32_t sum;
+
+            memcpy(&sum, to, sizeof sum);
+            for (int k = 0; k < depth; k++)
+                for (int i = 0; i < 4; i++)
+                    sum += (uint32_t)(tile_unit.row[a][m][4 * k + i] *
+                                      (int8_t)tile_unit.row[b][k][4 * n + i]);
             memcpy(to, &sum, sizeof sum);
         }
 }

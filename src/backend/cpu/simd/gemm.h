@@ -19,6 +19,13 @@
 #include "backend/cpu/simd/gemm_amx.h"
 #endif
 
+/* Who divides the rows of A divides them by a multiple of this, so that no product is left with few. */
+#ifdef KD_AMX
+enum { GEMM_ROWS = 2 * TILE_MAX_ROWS };
+#else
+enum { GEMM_ROWS = TILE_ROWS };
+#endif
+
 /* ---- the micro-kernel ---- */
 
 /* A tile of C of `rows` rows by `vecs` vectors; both are constants where this is inlined. K is in units.

@@ -1,6 +1,6 @@
-/* gemm_amx.h - the matrix product of gemm.h on AMX tiles, for the copy KD_AMX.
+/* gemm_amx.h - the matrix product of gemm.h on AMX tiles, for the copies KD_AMX: of bf16, and of 8-bit integers (KD_INT8).
  *
- * A block of C is 32 rows by one panel. It uses all eight tile registers: four accumulators of 16 x 16 floats, two
+ * A block of C is 32 rows by one panel. It uses all eight tile registers: four accumulators of 16 x 16 sums, two
  * tiles of A (16 rows of 16 units, loaded from where A lies) and two of B (16 units along K of a panel). A step takes 16
  * units along K: four loads and four products, which are independent, as each has its own accumulator. A panel of LANES
  * columns needs half of them.
@@ -11,7 +11,8 @@
  * - units along K: the last step takes the last 16. Units that an earlier step has multiplied are zeros in a copy of
  *   A's tail. If K has fewer than 16 units, the tiles are configured with that depth.
  * The epilogue stores the accumulators to a buffer, and from there to C; where C is floats and all columns exist, tiles
- * are loaded from C and stored to it directly. */
+ * are loaded from C and stored to it directly. Sums of integers are always requantised, so they take the buffer. The bits
+ * of an integer sum are those of a float in what follows, as in gemm_operands.h. */
 #ifndef KD_GEMM_AMX_H
 #define KD_GEMM_AMX_H
 #include "backend/cpu/simd/amx.h"
@@ -19,10 +20,17 @@
 
 /* Below these limits the micro-kernel on vectors is faster, by an estimate in cycles, not by measurement. Vectors
  * take 16 cycles for 16 rows by 16 columns by one unit. A product of tiles takes 16 for up to 16 units, about 32
- * more for the epilogue, and each call about 100 to configure and release. */
+ * more for the epilogue, and each call about 100 to configure and release. With integers vectors take 8, and 8 units are
+ * still enough. */
 enum { MIN_ROWS = TILE_MAX_ROWS, MIN_UNITS = 8 };
 /* Units along K of a step; most rows of a block, whose K tails are copied (see gemm_amx()). */
 enum { K_STEP = TILE_ROW_BYTES / (int)sizeof(unit), MAX_BLOCK_ROWS = 256 };
+
+#ifdef KD_INT8
+#define tile_dot tile_dot_int8
+#else
+#define tile_dot tile_dot_bf16
+#endif
 
 /* Is A dense along K, K whole units, and the product large enough? */
 INLINE bool amx_applies(int64_t M, int64_t K, const a_operand *a)
@@ -85,15 +93,15 @@ INLINE void amx_k_step(const int count, bool two_tiles, const char *const a[2], 
 
     tile_load(4, a[0], rs);
     tile_load(6, b, rs_b);
-    tile_dot_bf16(0, 4, 6);
+    tile_dot(0, 4, 6);
     if (two_tiles) {
         tile_load(7, b + LANES, rs_b);
-        tile_dot_bf16(1, 4, 7);
+        tile_dot(1, 4, 7);
     }
     if (count > 1) {
         tile_load(5, a[1], rs);
-        tile_dot_bf16(2, 5, 6);
-        if (two_tiles) tile_dot_bf16(3, 5, 7);
+        tile_dot(2, 5, 6);
+        if (two_tiles) tile_dot(3, 5, 7);
     }
     for (int i = 0; prefetch && i < count * TILE_MAX_ROWS; i++)
         __builtin_prefetch(a[i / TILE_MAX_ROWS] + i % TILE_MAX_ROWS * rs + prefetch, 0, 2);
@@ -120,8 +128,14 @@ INLINE void store_row_tile(const c_operand *c, const float *acc, int64_t overlap
         return;
     }
     for (int64_t i = overlap; i < TILE_MAX_ROWS; i++) {
-        store_tile(c, i, 0, load_f(acc + i * PANEL));
-        if (two_tiles) store_tile(c, i, LANES, load_f(acc + i * PANEL + LANES));
+        vec row[1][2] = { { load_f(acc + i * PANEL) } };
+
+        to.at = c->at + i * c->ld;
+        if (two_tiles) row[0][1] = load_f(acc + i * PANEL + LANES);
+        if (two_tiles)
+            store_tiles(&to, 1, 2, row);
+        else
+            store_tiles(&to, 1, 1, row);
     }
 }
 
@@ -132,37 +146,46 @@ typedef struct amx_block {
     const char  *k_tail[2]; /* copies of their K tails   */
     int64_t      rs, prefetch;
     const unit  *b;
-    const float *bias; /* or NULL   */
-    char        *c[2]; /* rows of C */
+    const float *bias; /* or NULL                                    */
+    c_operand    c[2]; /* rows of C, from the panel's first column on */
     int64_t      cols;
     bool         two_tiles; /* the panel has PANEL columns */
 } amx_block;
 
-/* Can accumulators be loaded from C and stored to C without a buffer? */
-INLINE bool stores_directly(const amx_block *k, const row_tiles *r, const c_operand *c)
+/* Are accumulators loaded from C and stored to C without a buffer? */
+typedef struct direct {
+    bool loads, stores;
+} direct;
+INLINE direct direct_to_c(const amx_block *k, const row_tiles *r)
 {
-    int64_t whole = k->two_tiles ? PANEL : LANES;
+#ifdef KD_INT8
+    (void)k, (void)r;
+    return (direct){ 0 };
+#else
+    const c_operand *c     = &k->c[0];
+    int64_t          whole = k->two_tiles ? PANEL : LANES;
 
-    if (!c->is_float || k->cols < whole || c->mode == STREAM) return false;
-    return c->mode == SET || (!k->bias && !r->overlap[0] && !r->overlap[1]);
+    if (!c->is_float || k->cols < whole || c->mode == STREAM) return (direct){ 0 };
+    if (c->mode == SET) return (direct){ .stores = true };
+    return !k->bias && !r->overlap[0] && !r->overlap[1] ? (direct){ true, true } : (direct){ 0 };
+#endif
 }
 
-INLINE void amx_micro_kernel(const amx_block *k, const row_tiles *r, const c_operand *c)
+INLINE void amx_micro_kernel(const amx_block *k, const row_tiles *r)
 {
-    const int   count     = r->count;
-    const bool  two_tiles = k->two_tiles, direct = stores_directly(k, r, c);
-    const bool  from_c = direct && c->mode == ADD;
-    float       acc[2][TILE_MAX_ROWS * PANEL] __attribute__((aligned(64)));
-    int64_t     half  = LANES * (int64_t)sizeof(float);
-    int64_t     ld    = direct ? c->ld : PANEL * (int64_t)sizeof(float), u;
-    char       *to[2] = { direct ? k->c[0] : (char *)acc[0], direct ? k->c[1] : (char *)acc[1] };
-    const char *a[2]  = { k->a[0], k->a[1] }, *start[2];
-    int64_t     from  = from_c ? ld : 0; /* stride 0: each row starts with the bias */
-    const c_operand group[2] = { { k->c[0], c->ld, c->is_float, c->mode },
-                                 { k->c[1], c->ld, c->is_float, c->mode } };
+    const int    count     = r->count;
+    const bool   two_tiles = k->two_tiles;
+    const direct d         = direct_to_c(k, r);
+    float        acc[2][TILE_MAX_ROWS * PANEL] __attribute__((aligned(64)));
+    int64_t      half  = LANES * (int64_t)sizeof(float);
+    int64_t      ld    = d.stores ? k->c[0].ld : PANEL * (int64_t)sizeof(float), u;
+    const char  *a[2]  = { k->a[0], k->a[1] }, *start[2];
+    int64_t      from  = d.loads ? ld : 0; /* stride 0: each row starts with the bias */
+    char        *to[2] = { d.stores ? k->c[0].at : (char *)acc[0],
+                    d.stores ? k->c[1].at : (char *)acc[1] };
 
     for (int i = 0; i < 2; i++)
-        start[i] = from_c ? to[i] : (const char *)k->bias;
+        start[i] = d.loads ? to[i] : (const char *)k->bias;
     INIT_ACCUMULATOR(0, start[0], from);
     if (two_tiles) INIT_ACCUMULATOR(1, start[0] ? start[0] + half : NULL, from);
     if (count > 1) {
@@ -182,8 +205,8 @@ INLINE void amx_micro_kernel(const amx_block *k, const row_tiles *r, const c_ope
         tile_store(2, to[1], ld);
         if (two_tiles) tile_store(3, to[1] + half, ld);
     }
-    for (int i = 0; !direct && i < count; i++)
-        store_row_tile(&group[i], acc[i], r->overlap[i], k->cols, two_tiles);
+    for (int i = 0; !d.stores && i < count; i++)
+        store_row_tile(&k->c[i], acc[i], r->overlap[i], k->cols, two_tiles);
 }
 
 /* The product, where amx_applies(). A block of rows of A stays in the L2 cache for all panels, a panel in the L1
@@ -217,20 +240,22 @@ gemm_amx(int64_t M, int64_t N, int64_t units, const a_operand *a, const unit *pa
                     char *copy = copies[(m - m0) / TILE_MAX_ROWS + i];
 
                     k.a[i]      = a->at + r.row[i] * a->rs;
-                    k.c[i]      = c->at + r.row[i] * c->ld + n * c_elem_size(c);
+                    k.c[i]      = from_column(c, n);
                     k.k_tail[i] = copy;
+                    k.c[i].at += r.row[i] * c->ld;
                     if (tail_units && n == 0)
                         copy_k_tail(copy, k.a[i] + (units - K_STEP) * (int64_t)sizeof(unit), a->rs,
                                     tail_units);
                 }
                 if (r.count == 1) k.a[1] = k.a[0]; /* its pointer is advanced, not read */
-                amx_micro_kernel(&k, &r, c);
+                amx_micro_kernel(&k, &r);
             }
     tile_release();
 }
 
 /* ---- a transposed A ---- */
 
+#ifndef KD_INT8
 /* Units of the lanes of two rows. */
 INLINE __m512i units_from_f(vec low, vec high)
 {
@@ -308,5 +333,6 @@ INLINE void transpose_16x16(__m512i r[LANES])
 DEFINE_TRANSPOSE(float, f)
 DEFINE_TRANSPOSE(bf16, h)
 #undef DEFINE_TRANSPOSE
+#endif
 
 #endif

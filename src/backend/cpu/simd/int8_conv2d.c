@@ -40,8 +40,8 @@ static shape shape_of(const kdas_node_desc *node)
     if (K == s.C && s.stride == 1 && !s.top && !s.left && K % UNIT_DEPTH == 0) return s;
     s.ld = round_up(K, 16);
     if (s.ld % PAGE_BYTES == 0) s.ld += 64; /* else all rows compete for the same sets of a cache */
-    s.block = BLOCK_BYTES / s.ld / TILE_ROWS * TILE_ROWS;
-    s.block = s.block < TILE_ROWS ? TILE_ROWS : s.block > 8 * TILE_ROWS ? 8 * TILE_ROWS : s.block;
+    s.block = BLOCK_BYTES / s.ld / GEMM_ROWS * GEMM_ROWS;
+    s.block = s.block < GEMM_ROWS ? GEMM_ROWS : s.block > 8 * GEMM_ROWS ? 8 * GEMM_ROWS : s.block;
     return s;
 }
 

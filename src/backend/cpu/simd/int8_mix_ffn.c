@@ -59,7 +59,7 @@ typedef struct scratch {
     int64_t  row_bytes;
 } scratch;
 
-enum { PIXELS = 4 * TILE_ROWS }; /* of a product with W2 whose values are added to the residual */
+enum { PIXELS = 4 * GEMM_ROWS }; /* of a product with W2 whose values are added to the residual */
 
 INLINE int64_t row_stride(int64_t channels) { return round_up(channels, UNIT_DEPTH); }
 

@@ -2,14 +2,24 @@
 #include "backend/cpu/simd/simd.h"
 
 #ifdef KD_INT8
-/* The copies for integers have only INTEGER rows. */
+/* The copies for integers have only INTEGER rows. That for AMX has only INTEGER_PRODUCT rows of its own, and takes the
+ * others from the vnni copy. */
 #define KERNEL(NUMBER, name, needs, flags, backward)
 #define BOTH(NUMBER, name, needs, flags, backward, half)
-#define INTEGER(NUMBER, name) extern const kd_cpu_kernel KD_SIMD(name);
+
+#ifdef KD_AMX
+#define OTHER(name) KD_JOIN(name, vnni)
+#else
+#define OTHER(name) KD_SIMD(name)
+#endif
+
+#define INTEGER_PRODUCT(NUMBER, name) extern const kd_cpu_kernel KD_SIMD(name);
+#define INTEGER(NUMBER, name)         extern const kd_cpu_kernel OTHER(name);
 #include "backend/cpu/kernels.def"
 
 const kd_cpu_code KD_SIMD(code) = {
-#define INTEGER(NUMBER, name) [KDAS_OP_##NUMBER] = &KD_SIMD(name),
+#define INTEGER_PRODUCT(NUMBER, name) [KDAS_OP_##NUMBER] = &KD_SIMD(name),
+#define INTEGER(NUMBER, name)         [KDAS_OP_##NUMBER] = &OTHER(name),
 #include "backend/cpu/kernels.def"
 };
 #else
