@@ -81,7 +81,8 @@ typedef struct kd_model_program {
 struct kdas_model {
     kdas_context       *ctx;
     const kd_model_def *def;
-    kdas_model_options  options; /* `wide` is its own copy; NULL: without grids */
+    kdas_model_options  options;     /* `wide` is its own copy; NULL: without grids */
+    bool                ranges_held; /* kdas_model_hold_ranges() */
     kd_params          *params;
     kd_arena           *arena; /* shared by all programs: one runs at a time */
     kd_model_program   *program;
@@ -110,6 +111,8 @@ struct kdas_model {
 kdas_status kd_model_check_grids(const kdas_model_options *options, const kd_model_def *def);
 /* Copy the list of wide layers, the network's own for NULL, and check their names later. */
 kdas_status kd_model_keep_wide(kdas_model *model, const char *wide);
+/* KDAS_EINVAL: the model is to be on grids, and no layer is. */
+kdas_status kd_model_check_rounds(const kdas_model *model);
 /* Whether parameter `i` is the weight of a layer on grids. */
 bool kd_model_is_rounded(const kdas_model *model, int i);
 #define KD_FACT_GRIDS "quantization" /* of files: "int8" */

@@ -416,7 +416,7 @@ static kdas_status check_complete(const kd_pairing *p)
 
         if (p->tensor[k] || (p->part && !begins_with(e->name, p->part))) continue;
         if (e->init.kind == KD_COUNTER && (p->part || !counters)) continue;
-        if (kd_param_is_idle(e)) continue;
+        if (kd_param_is_idle(e) || kd_param_is_range(e)) continue;
         return missing(p, e);
     }
     return KDAS_OK;
