@@ -129,7 +129,7 @@ enum { STEPS = 3 };
 
 typedef struct course {
     const char *device;
-    bool        uncaptured;
+    bool        uncaptured, grids;
     double      total[STEPS];
     kd_test_rig rig; /* after the steps */
 } course;
@@ -139,6 +139,7 @@ static void *run(void *user)
     course             *c = user;
     kd_test_rig_options o = on(c->device);
 
+    o.model.quantize = c->grids ? KDAS_QUANTIZE_INT8 : KDAS_QUANTIZE_NONE;
     kd_test_rig_make(&c->rig, &o);
     kd_graph_settings_change(c->rig.ctx)->uncaptured = c->uncaptured;
     for (int t = 0; t < STEPS; t++)
@@ -166,18 +167,23 @@ START_TEST(the_same_seed_gives_the_same_bits)
 }
 END_TEST
 
+/* On grids, too: their ranges move on the device. */
 START_TEST(graphs_give_the_bits_of_plain_runs)
 {
     const kd_test_emulator *emulator = kd_test_cuda_emulated() ? kd_test_emulated() : NULL;
-    course                  plain = { "cuda", .uncaptured = true }, launched = { "cuda" };
+    course                  plain    = { "cuda", .uncaptured = true, .grids = _i };
+    course                  launched = { "cuda", .grids = _i }, cpu = { "cpu", .grids = _i };
 
     run(&plain);
     if (emulator) ck_assert_int_eq(emulator->graphs(), 0);
     run(&launched);
     if (emulator) ck_assert_int_gt(emulator->graphs(), 0);
     assert_same_course(&launched, &plain);
+    run(&cpu);
+    ck_assert_double_eq_tol(launched.total[0] / cpu.total[0], 1, 1e-2);
     kd_test_rig_finish(&plain.rig);
     kd_test_rig_finish(&launched.rig);
+    kd_test_rig_finish(&cpu.rig);
 }
 END_TEST
 
@@ -447,7 +453,7 @@ int main(int argc, char **argv)
     tcase_set_timeout(t, 240);
     tcase_add_loop_test(t, a_step_is_that_of_the_cpu, 0, KD_COUNT(rules));
     tcase_add_test(t, the_same_seed_gives_the_same_bits);
-    tcase_add_test(t, graphs_give_the_bits_of_plain_runs);
+    tcase_add_loop_test(t, graphs_give_the_bits_of_plain_runs, 0, 2);
     tcase_add_loop_test(t, contexts_in_two_threads_give_the_bits_of_one_alone, 0, KD_COUNT(places));
     tcase_add_loop_test(t, where_nothing_can_be_captured_it_runs_plainly_and_says_so_once, 0, 3);
     tcase_add_loop_test(t, losses_in_fewer_bits_are_near_those_of_f32, 0, KD_COUNT(kinds));

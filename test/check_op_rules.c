@@ -137,6 +137,11 @@ static const refusal refusals[] = {
            D(1, 2, 2, 3)),
     REFUSE(RECOLOUR, KDAS_EINVAL, "plus nan", ATTR(recolour, { 0, 1, 2 }, { 1, 1, 1 }, { NAN }),
            D(1, 2, 2, 3)),
+    REFUSE(QUANTIZE, KDAS_EINVAL, "momentum -0.1", ATTR(quantize, -0.1f), D(1, 2, 2, 3), D(2, 1, 1, 1)),
+    REFUSE(QUANTIZE, KDAS_EINVAL, "momentum 1.5", ATTR(quantize, 1.5f), D(1, 2, 2, 3), D(2, 1, 1, 1)),
+    REFUSE(QUANTIZE, KDAS_EINVAL, "momentum nan", ATTR(quantize, NAN), D(1, 2, 2, 3), D(2, 1, 1, 1)),
+    REFUSE(QUANTIZE, KDAS_ESHAPE, "3x1x1x1", ATTR(quantize, 0.1f), D(1, 2, 2, 3), D(3, 1, 1, 1)),
+    REFUSE(QUANTIZE, KDAS_EINVAL, "inputs", ATTR(quantize, 0.1f), D(1, 2, 2, 3)),
     REFUSE(WINDOW_MAX, KDAS_EINVAL, "size 0", ATTR(window, 0, 1, 0), D(1, 4, 4, 3)),
     REFUSE(WINDOW_MAX, KDAS_EINVAL, "size 256", ATTR(window, 256, 1, 0), D(1, 400, 400, 3)),
     REFUSE(WINDOW_MAX, KDAS_EINVAL, "stride 0", ATTR(window, 2, 0, 0), D(1, 4, 4, 3)),
@@ -365,6 +370,7 @@ START_TEST(builders_make_nodes_of_the_right_shape)
     kd_node     *dw  = kd_input(g, "dw", (kdas_desc){ KDAS_F32, 4, { 8, 1, 3, 3 } }, true);
     kd_node     *m   = kd_input(g, "m", (kdas_desc){ KDAS_F32, 2, { 16, 8, 1, 1 } }, true);
     kd_node     *c   = kd_input(g, "c", (kdas_desc){ KDAS_F32, 1, { 8, 1, 1, 1 } }, true);
+    kd_node     *two = kd_input(g, "two", (kdas_desc){ KDAS_F32, 1, { 2, 1, 1, 1 } }, false);
     kd_node     *y, *all[17] = { x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x };
     const kdas_recolour_attr colours = { { 2, 1, 0 }, { 1, 1, 1 }, { 0, 0, 0 } };
     const kdas_conv_attr     form    = { 2, { 2, 1 }, { 2, 0 }, 2, 2 };
@@ -379,6 +385,7 @@ START_TEST(builders_make_nodes_of_the_right_shape)
     assert_dims(kd_abs(g, kd_silu(g, x)), 2, 6, 4, 8);
     assert_dims(kd_leaky_relu(g, kd_elu(g, kd_dropout(g, x, 0.5f), 1), 0.1f), 2, 6, 4, 8);
     assert_dims(kd_recolour(g, rgb, &colours), 2, 6, 4, 3);
+    assert_dims(kd_quantize(g, x, two, 0.1f), 2, 6, 4, 8);
     y = kd_linear(g, x, m, NULL);
     assert_dims(y, 2, 6, 4, 16);
     assert_dims(kd_layer_norm(g, x, c, c, 1e-6f), 2, 6, 4, 8);

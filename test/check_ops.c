@@ -271,6 +271,18 @@ static const closed_form closed_forms[] = {
          V(1, 2, 3)),
     FORM(RECOLOUR, "recolour form", ATTR(recolour, { 2, 0, 0 }, { 10, 2, 1 }, { 1, 0, -1 }),
          (D(1, 1, 2, 3)), (V(1, 2, 3, 4, 5, 6)), V(31, 2, 0, 61, 8, 3)),
+    FORM(QUANTIZE, "quantize: 64 values for 1, ties to even", ATTR(quantize, 0.5f),
+         (D(1, 1, 2, 4), D(2, 1, 1, 1)),
+         (V(-1.5f, -1, -0.75f / 64, -0.5f / 64, 0, 1.5f / 64, 2.5f / 64, 5), V(-1, 191 / 64.0f)),
+         V(-1, -1, -1 / 64.0f, 0, 0, 2 / 64.0f, 2 / 64.0f, 191 / 64.0f)),
+    FORM(QUANTIZE, "quantize: the range grows to hold 0", ATTR(quantize, 0.5f),
+         (D(1, 1, 1, 4), D(2, 1, 1, 1)), (V(-3, 0.4f / 51, 3.6f / 51, 6), V(2, 5)),
+         V(0, 0, 4 / 51.0f, 5)),
+    FORM(QUANTIZE, "quantize: an empty range rounds nothing", ATTR(quantize, 0.5f),
+         (D(1, 1, 1, 3), D(2, 1, 1, 1)), (V(-0.123f, 0, 77.7f), V(0, 0)), V(-0.123f, 0, 77.7f)),
+    FORM(QUANTIZE, "quantize train moves the range first", ATTR(quantize, 0.25f),
+         (D(1, 1, 1, 4), D(2, 1, 1, 1)), (V(-4, 8, 1, 4), V(0, 4)),
+         V(-42 * 6 / 255.0f, 213 * 6 / 255.0f, 42 * 6 / 255.0f, 4), .flags = KDAS_NODE_TRAIN),
     FORM(SUB, "sub a row", NONE, (D(1, 1, 2, 2), D(1, 1, 1, 2)), (V(1, 2, 3, 4), V(10, 20)),
          V(-9, -18, -7, -16)),
     FORM(MUL, "mul pixels", NONE, (D(1, 1, 2, 2), D(1, 1, 2, 1)), (V(1, 2, 3, 4), V(10, 100)),
@@ -372,6 +384,61 @@ START_TEST(closed_forms_hold)
 }
 END_TEST
 
+static const kd_op_case quantize_train = { .name  = "quantize",
+                                           .op    = KDAS_OP_QUANTIZE,
+                                           .flags = KDAS_NODE_TRAIN,
+                                           .wants = 1,
+                                           .attr  = { .quantize = { 0.25f } },
+                                           .in    = { D(1, 1, 1, 4), D(2, 1, 1, 1) } };
+
+/* Moves the range by a batch; gives the range that it becomes and the gradients of ones. */
+static void follow(int32_t joins, const float *x, const float *range, float *moved, float *gradient)
+{
+    kd_op_case c = quantize_train;
+    kd_op_run  run;
+
+    c.attr.quantize.joins = joins;
+    kd_assert_ok(kd_op_open(&run, &c, NULL, NULL, NULL));
+    memcpy(run.in[0], x, 4 * sizeof *x);
+    memcpy(run.in[1], range, 2 * sizeof *range);
+    for (int i = 0; i < 4; i++)
+        run.dout[i] = 1;
+    kd_assert_ok(kd_op_forward(&run));
+    kd_assert_ok(kd_op_backward(&run));
+    memcpy(moved, run.in[1], 2 * sizeof *moved);
+    memcpy(gradient, run.din[0], 4 * sizeof *gradient);
+    kd_op_close(&run);
+}
+
+START_TEST(a_training_batch_moves_the_range_and_gradients_pass_inside_it)
+{
+    static const struct {
+        float   x[4], range[2], moved[2], gradient[4];
+        int32_t joins;
+    } cases[] = {
+        { { -4, 8, 1, 4 }, { 0, 4 }, { -1, 5 }, { 0, 0, 1, 1 } },
+        { { -4, 8, 1, 4 }, { 0, 0 }, { -4, 8 }, { 1, 1, 1, 1 } },       /* empty: the batch's */
+        { { -4, NAN, 1, 3 }, { 0, 4 }, { 0, 4 }, { 0, 0, 1, 1 } },      /* as it was */
+        { { -4, INFINITY, 1, 3 }, { 0, 4 }, { 0, 4 }, { 0, 0, 1, 1 } }, /* as it was */
+        { { NAN, 2, 1, 3 }, { 0, 0 }, { 0, 0 }, { 1, 1, 1, 1 } },
+        { { 0, 0, 0, 0 }, { 0, 0 }, { 0, 0 }, { 1, 1, 1, 1 } },
+        { { -4, 8, 1, 3 }, { -5, 4 }, { -5, 8 }, { 1, 1, 1, 1 }, 1 },
+        { { 2, 8, 4, 3 }, { 0, 0 }, { 2, 8 }, { 1, 1, 1, 1 }, 1 },
+        { { -4, NAN, 1, 3 }, { 0, 4 }, { 0, 4 }, { 0, 0, 1, 1 }, 1 },
+    };
+
+    for (size_t k = 0; k < KD_COUNT(cases); k++) {
+        float moved[2], gradient[4];
+
+        follow(cases[k].joins, cases[k].x, cases[k].range, moved, gradient);
+        for (int i = 0; i < 2; i++)
+            ck_assert_float_eq_tol(moved[i], cases[k].moved[i], 1e-6f);
+        for (int i = 0; i < 4; i++)
+            ck_assert_float_eq(gradient[i], cases[k].gradient[i]);
+    }
+}
+END_TEST
+
 START_TEST(first_of_equal_ones_receives_the_gradient)
 {
     const kd_op_case pool = {
@@ -380,11 +447,11 @@ START_TEST(first_of_equal_ones_receives_the_gradient)
     const kd_op_case channel = {
         .name = "ties", .op = KDAS_OP_CHANNEL_MAX, .wants = 1, .in = { D(1, 1, 1, 4) }
     };
-    const kd_op_case window = { .name        = "ties",
-                                .op          = KDAS_OP_WINDOW_MAX,
-                                .wants       = 1,
-                                .attr.window = { .size = 2, .stride = 2 },
-                                .in          = { D(1, 2, 2, 1) } };
+    const kd_op_case        window   = { .name        = "ties",
+                                         .op          = KDAS_OP_WINDOW_MAX,
+                                         .wants       = 1,
+                                         .attr.window = { .size = 2, .stride = 2 },
+                                         .in          = { D(1, 2, 2, 1) } };
     const kd_op_case *const cases[]  = { &pool, &channel, &window };
     const float             values[] = { 1, 7, 7, 2 };
     kd_op_run               run;
@@ -407,13 +474,17 @@ START_TEST(nan_is_not_hidden)
     static const int32_t ops[] = { KDAS_OP_RELU,     KDAS_OP_GELU,        KDAS_OP_SIGMOID,
                                    KDAS_OP_POOL_MAX, KDAS_OP_CHANNEL_MAX, KDAS_OP_SOFTMAX,
                                    KDAS_OP_MEAN,     KDAS_OP_RELU6,       KDAS_OP_ABS,
-                                   KDAS_OP_SILU,     KDAS_OP_LEAKY_RELU,  KDAS_OP_ELU };
+                                   KDAS_OP_SILU,     KDAS_OP_LEAKY_RELU,  KDAS_OP_ELU,
+                                   KDAS_OP_QUANTIZE };
 
     for (size_t k = 0; k < KD_COUNT(ops); k++) {
-        const kd_op_case c = { .name = "nan", .op = ops[k], .in = { D(1, 1, 1, 3) } };
-        kd_op_run        run;
-        bool             seen = false;
+        kd_op_case c = { .name = "nan", .op = ops[k], .in = { D(1, 1, 1, 3) } };
+        kd_op_run  run;
+        bool       seen = false;
 
+        if (ops[k] == KDAS_OP_QUANTIZE)
+            c.in[1] =
+                (kd_test_operand){ { KDAS_F32, 1, { 2, 1, 1, 1 } }, KD_VALUES_RANGE, 1, 0, 1 };
         kd_assert_ok(kd_op_open(&run, &c, NULL, NULL, NULL));
         run.in[0][1] = NAN;
         kd_assert_ok(kd_op_forward(&run));
@@ -453,13 +524,11 @@ END_TEST
 /* 2000 numbers are dropped or kept, for two seeds. */
 static void check_drops(int32_t op, kd_test_operand x)
 {
-    const kd_op_case c    = { .name      = "drop",
-                              .op        = op,
-                              .flags     = KDAS_NODE_TRAIN,
-                              .attr.drop = { 0.3f },
-                              .in        = { x } };
-    int              kept = 0, changed = 0;
-    float            first[2000];
+    const kd_op_case c = {
+        .name = "drop", .op = op, .flags = KDAS_NODE_TRAIN, .attr.drop = { 0.3f }, .in = { x }
+    };
+    int   kept = 0, changed = 0;
+    float first[2000];
 
     for (uint64_t seed = 1; seed <= 2; seed++) {
         const kd_op_options options = { .seed = seed };
@@ -513,6 +582,7 @@ int main(void)
     tcase_add_loop_test(cases, reference_keeps_its_promises, 0, kd_op_case_count);
     tcase_add_loop_test(cases, backward_adds_to_what_is_there, 0, kd_op_case_count);
     tcase_add_loop_test(forms, closed_forms_hold, 0, (int)KD_COUNT(closed_forms));
+    tcase_add_test(forms, a_training_batch_moves_the_range_and_gradients_pass_inside_it);
     tcase_add_test(forms, first_of_equal_ones_receives_the_gradient);
     tcase_add_test(forms, nan_is_not_hidden);
     tcase_add_test(forms, a_nan_is_the_largest_of_its_window);

@@ -169,6 +169,28 @@ claim "a link that leads nowhere is told as such" fails "No such file" $d "${run
 claim "a run that was interrupted can be taken up again" ends 0 "" $d "${run[@]}" --out "$tmp/long" --epochs 10000 \
     --max-steps 1 --resume
 
+# ---- Into integers ------------------------------------------------------------------------------------
+claim "a list of layers goes with grids" ends 2 "--wide goes with --quantize" $d --demo --out "$tmp/x" --wide none
+claim "a momentum of ranges does" ends 2 "--range-momentum goes with --quantize" $d --demo --out "$tmp/x" --range-momentum 0.1
+claim "frozen ranges do" ends 2 "--freeze-ranges goes with --quantize" $d --demo --out "$tmp/x" --freeze-ranges 1
+claim "ranges are not frozen from the start" ends 2 "--freeze-ranges wants fewer epochs" $d --demo --out "$tmp/x" --quantize \
+    --epochs 2 --freeze-ranges 2
+int8=("${run[@]}" --preset baseline --student-weights "$tmp/whole/best.safetensors")
+claim "ranges that nothing sets are refused" fails "ranges of student" $d "${int8[@]}" --quantize --out "$tmp/x8" \
+    --range-momentum 0 --max-steps 1
+claim "a student is trained on grids from float weights" ends 0 "" $d "${int8[@]}" --quantize --out "$tmp/int8" --max-steps 6
+cp "$tmp/out" "$tmp/int8.out"
+claim "the table says so" grep -q "student int8" "$tmp/int8.out"
+claim "the report does" grep -q "on 8-bit grids but for" "$tmp/int8/report.html"
+claim "its best weights are for integers" grep -aq '"kdas.quantization":"int8"' "$tmp/int8/best.safetensors"
+a_quarter() { [ $(($(stat -c %s "$tmp/int8/best.safetensors") * 3)) -lt "$(stat -c %s "$tmp/whole/best.safetensors")" ]; }
+claim "they take less than a third of the floats" a_quarter
+claim "a run on grids can be cut short" ends 0 "" $d "${int8[@]}" --quantize --out "$tmp/int8-cut" --max-steps 3
+claim "it does not go on without them" fails "grid of the student's layers" $d "${int8[@]}" --out "$tmp/int8-cut" --max-steps 6 \
+    --resume
+claim "it goes on with them" ends 0 "" $d "${int8[@]}" --quantize --out "$tmp/int8-cut" --max-steps 6 --resume
+claim "and ends with the same bits" cmp "$tmp/int8/best.safetensors" "$tmp/int8-cut/best.safetensors"
+
 # ---- Several seeds ------------------------------------------------------------------------------------
 claim "seeds are whole numbers" wrong $d --demo --out "$tmp/x" --seeds 1,two
 claim "seeds differ" wrong $d --demo --out "$tmp/x" --seeds 1,2,1

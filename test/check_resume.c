@@ -40,6 +40,7 @@ static void with_features(kd_test_told *t)
 static void waiting(kd_test_told *t) { t->rig.distiller.accumulate = 3; }
 static void settled(kd_test_told *t) { t->rig.distiller.accumulate = 2; }
 static void averaged(kd_test_told *t) { t->rig.distiller.ema = 0.9f; }
+static void on_grids(kd_test_told *t) { t->rig.model.quantize = KDAS_QUANTIZE_INT8; }
 static void ramped(kd_test_told *t) { t->train.ramp_down = 1; }
 static void by_steps(kd_test_told *t) { t->rig.optim.schedule = "step"; }
 static void by_poly(kd_test_told *t)
@@ -74,6 +75,9 @@ static void more_scales(kd_test_told *t)
 static const change changes[] = {
     IN("model", rig.student, TEXT, .text = "lite_fpn0"),
     IN("model.drop_path", rig.model.drop_path, F32, 0.2),
+    IN("model.quantize", rig.model.quantize, I32, KDAS_QUANTIZE_INT8),
+    IN("model.wide", rig.model.wide, TEXT, .text = "out_CFM", .before = on_grids),
+    IN("model.range_momentum", rig.model.range_momentum, F32, 0.5, .before = on_grids),
     { "precision", .apply = in_f16 },
     OPTIM(rule, TEXT, .text = "sgd"),
     OPTIM(lr, F32, 0.5),
@@ -141,6 +145,7 @@ static const change changes[] = {
     TRAIN(max_steps, I64, 1),
     TRAIN(ramp_up, F64, 1),
     TRAIN(ramp_down, F64, 1),
+    IN("run.freeze_ranges", train.freeze_ranges, F64, 0.5, .before = on_grids),
     { "run.ramp_epochs", KD_ALWAYS, AT(train.epochs), I64, 3, .before = ramped },
     LOADER(augment, I32, 0),
     LOADER(rotation, F32, 30),
@@ -261,8 +266,8 @@ static void assert_goes_on(kd_test_run *run, const kd_resume_row *row, kdas_stat
     ck_assert_msg(st == KDAS_OK, "%s: %s", row->record, kdas_last_error());
     ck_assert_msg(kd_test_said_count(level, description_of(row)) == 1, "%s: the log says\n%s",
                   row->record, kd_test_said);
-    ck_assert_msg(kd_test_said_count(description_of(row), says[row->rule]) == 1, "%s: the log says\n%s",
-                  row->record, kd_test_said);
+    ck_assert_msg(kd_test_said_count(description_of(row), says[row->rule]) == 1,
+                  "%s: the log says\n%s", row->record, kd_test_said);
     ck_assert_msg(kd_test_said_count("W ", "goes on at") + kd_test_said_count("W ", "from here") ==
                       (row->rule != KD_NOTED),
                   "%s: the log says\n%s", row->record, kd_test_said);

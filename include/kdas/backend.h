@@ -153,8 +153,11 @@ typedef enum kdas_op_number {
  * QUANTIZE      x, range (2) (state)
  *                    x to the nearest of the range's 256 values; out has x's type, or is U8: their
  *                    numbers. Train: before, range becomes (1-momentum) old + momentum (min x,
- *                    max x), or those two if it was empty. The gradient is that of out inside the
- *                    range, 0 outside. Since 0.4
+ *                    max x), or those two if it was (0, 0), or with `joins`, if
+ *                    momentum is above 0, is widened to hold them; a batch with values that are not
+ *                    finite leaves it. An empty range rounds nothing. The gradient is that of out
+ *                    where x moves by half a step at most, else 0. NaN stays NaN in floats, and is
+ *                    0 in U8. Since 0.4
  *
  * Update kernels have only a forward, on flat blocks of dim[0] elements:
  * ADAMW         p (state), g, m (state), v (state)  decoupled decay, then Adam, in PyTorch's order
@@ -276,6 +279,8 @@ typedef struct kdas_sgd_attr {
 
 typedef struct kdas_quantize_attr {
     float momentum; /* 0..1; 0: training does not change the range */
+    /* 1: the range is that of another node before, too, and training widens it to hold x */
+    int32_t joins;
 } kdas_quantize_attr;
 
 /* ---- A node, a plan, a call ------------------------------------------------------------------ */

@@ -72,7 +72,8 @@ typedef struct kdas_model_options {
      * ranges. Default 0.05. Since 0.4. */
     float range_momentum;
     /* Layers that are not on grids, by the names before ".weight", with spaces between; copied. NULL
-     * (default): kdas_model_wide_layers() of the network; "": none. Since 0.4. */
+     * (default): kdas_model_wide_layers() of the network; "": none. KDAS_EINVAL: no layer is
+     * left to be on a grid. Since 0.4. */
     const char *wide;
 } kdas_model_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
@@ -172,6 +173,19 @@ KDAS_API const char *kdas_model_wide_layers(const char *network);
  * without grids. Valid while the model lives. NULL: KDAS_QUANTIZE_NONE, NULL. Since 0.4. */
 KDAS_API kdas_quantize kdas_model_quantized(const kdas_model *model);
 KDAS_API const char   *kdas_model_wide(const kdas_model *model);
+/* Keep the ranges of a model on grids as they are: from now on its training forwards move none
+ * (`held` 1), or move them again by range_momentum (0, as at first). Empty ranges stay empty, which
+ * round nothing. The model is compiled anew, so its outputs are lost; where nothing changes,
+ * nothing is done. Without grids it has no effect. KDAS_EINVAL (NULL). Not while another thread
+ * uses the model. Since 0.4. */
+KDAS_API kdas_status kdas_model_hold_ranges(kdas_model *model, int32_t held);
+/* Whether training leaves them, also because range_momentum is 0 (NULL, and without grids: 0). Since
+ * 0.4. */
+KDAS_API int32_t kdas_model_ranges_held(const kdas_model *model);
+/* How many ranges a model on grids has, and how many of them are empty, because no batch has set
+ * them; both 0 without grids. Either result may be NULL. Waits for the device. KDAS_EINVAL (NULL),
+ * KDAS_EBACKEND. Since 0.4. */
+KDAS_API kdas_status kdas_model_count_ranges(const kdas_model *model, int32_t *all, int32_t *empty);
 /* Path of file `i` that the values were loaded from, as it was given, the oldest first: a load of
  * all values forgets those before it. NULL past the last and for NULL. Since 0.4. */
 KDAS_API const char *kdas_model_source(const kdas_model *model, int32_t i);

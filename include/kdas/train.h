@@ -54,6 +54,10 @@ typedef struct kdas_train_options {
      * the distiller keeps one; 0, the student. Since 0.4. */
     int32_t evaluate_ema;
     int32_t resume; /* continue from out/last.kdas if it exists; default 0 */
+    /* Last epochs in which the ranges of a student on grids (kdas_model_options.quantize) stay as
+     * they are, fractions allowed; 0 to below `epochs`. Default 0: they move to the end. Since
+     * 0.4. */
+    double freeze_ranges;
 } kdas_train_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
@@ -87,6 +91,9 @@ KDAS_API void kdas_run_folder_destroy(kdas_run_folder *folder);
  * so into best.safetensors and last.kdas; what the host has set stays. run.json, beside each
  * last.kdas, says what the run was made with. docs/training.md has both.
  *
+ * Grids (since 0.4): a student on 8-bit grids is trained, validated and saved as such; its empty
+ * ranges are set by the first batch. docs/int8.md has more.
+ *
  * Patience (since 0.4): the run ends with KDAS_OK and stopped_early when that many epochs have
  * passed since the best one. It needs a validation set. Resuming such a run does nothing, unless
  * patience is raised. last.kdas holds the student and its average; best.safetensors holds the one
@@ -104,7 +111,8 @@ KDAS_API void kdas_run_folder_destroy(kdas_run_folder *folder);
  * the last good checkpoint.
  * KDAS_EIO before the first step: `out` cannot be created or written. KDAS_ESTATE (since 0.4):
  * another run writes into `out` (kdas_run_folder_open), before the first step, or, if `out` was
- * removed or renamed and made anew, at the next file. A call that fails before its first last.kdas
+ * removed or renamed and made anew, at the next file; a student on grids whose ranges are empty,
+ * and which nothing sets (range_momentum 0, kdas_model_hold_ranges). A call that fails before its first last.kdas
  * leaves the student as its last step left it. KDAS_EINVAL: range; a checkpoint of another run;
  * frames without masks in the validation set, or in training with neither a teacher nor its maps.
  * KDAS_ESHAPE, before the first step: a network does not take the size of validation, or of the

@@ -31,8 +31,35 @@ uint8_t kd_grid_number(const kd_grid *g, float value)
 
 float kd_grid_round(const kd_grid *g, float value)
 {
-    if (g->scale == 0) return value;
+    if (g->scale == 0 || isnan(value)) return value;
     return (float)(kd_grid_number(g, value) - g->zero) * g->scale;
+}
+
+void kd_range_follow(float *range, float low, float high, float momentum)
+{
+    if (!isfinite(low) || !isfinite(high)) return;
+    if (range[0] == 0 && range[1] == 0) momentum = 1;
+    range[0] = (1 - momentum) * range[0] + momentum * low;
+    range[1] = (1 - momentum) * range[1] + momentum * high;
+}
+
+void kd_range_join(float *range, float low, float high)
+{
+    if (!isfinite(low) || !isfinite(high)) return;
+    if (range[0] == 0 && range[1] == 0) {
+        range[0] = low;
+        range[1] = high;
+        return;
+    }
+    range[0] = fminf(range[0], low);
+    range[1] = fmaxf(range[1], high);
+}
+
+bool kd_grid_holds(const kd_grid *g, float value)
+{
+    float n = rintf(value * g->inverse);
+
+    return g->scale == 0 || (n >= (float)-g->zero && n <= (float)(255 - g->zero));
 }
 
 float kd_weights_to_grid(int8_t *q, const float *w, int64_t count, int64_t step, int32_t *sum)
@@ -50,15 +77,28 @@ float kd_weights_to_grid(int8_t *q, const float *w, int64_t count, int64_t step,
     return scale;
 }
 
+/* To nearest, ties to even, for |x| < 2^22: as rintf(), which compilers do not vectorise for every
+ * CPU. */
+static inline float nearest(float x)
+{
+    const float big = 0x1.8p23f;
+
+    return (x + big) - big;
+}
+
 void kd_weights_round(float *w, int64_t count)
 {
     float most = 0, scale;
 
     for (int64_t i = 0; i < count; i++)
-        most = fmaxf(most, fabsf(w[i]));
+        most = fabsf(w[i]) > most ? fabsf(w[i]) : most;
     scale = most / 127.0f;
-    for (int64_t i = 0; scale > 0 && i < count; i++)
-        w[i] = rintf(clamp(w[i] / scale, -127, 127)) * scale;
+    if (!(scale > 0)) return;
+    for (int64_t i = 0; i < count; i++) {
+        float q = w[i] / scale;
+
+        w[i] = nearest(q < -127 ? -127 : q > 127 ? 127 : q) * scale; /* NaN stays */
+    }
 }
 
 kd_requantise kd_requantise_of(const kd_grid *out, int32_t post)

@@ -19,13 +19,22 @@ typedef struct kd_grid {
 kd_grid kd_grid_of(const float *range);
 /* The number of a value: the nearest, ties to even. NaN gives 0. */
 uint8_t kd_grid_number(const kd_grid *grid, float value);
-/* The value nearest to `value`; where the range is empty, `value` itself. */
+/* The value nearest to `value`; where the range is empty, `value` itself. NaN stays NaN. */
 float kd_grid_round(const kd_grid *grid, float value);
+
+/* What a training batch whose values lie from low to high makes of a range: (1 - momentum) of it and
+ * momentum of that; of an empty one (0, 0), that. Ends that are not finite change nothing. */
+void kd_range_follow(float *range, float low, float high, float momentum);
+/* The same of a range that other values have moved before: it is widened to hold low and high. */
+void kd_range_join(float *range, float low, float high);
+/* Whether rounding moves the value by half a step at most: there gradients pass. Everything, where the
+ * range is empty. */
+bool kd_grid_holds(const kd_grid *grid, float value);
 
 /* The weights of one output channel, `count` of them, `step` apart, as q[i] scale. Returns the scale, max |w| / 127; 0 where
  * all are 0. `sum` receives the sum of q and may be NULL. */
 float kd_weights_to_grid(int8_t *q, const float *w, int64_t count, int64_t step, int32_t *sum);
-/* The same in place, as floats. */
+/* The same in place, as floats. NaN stays NaN. */
 void kd_weights_round(float *w, int64_t count);
 
 /* An accumulator of products, less the part of x's zero, as a result:

@@ -1,6 +1,6 @@
 /* average.c - a moving average of the student: after every update each parameter and
- * running statistic moves a fraction of the way to the student's value. The batch counters
- * are the student's. */
+ * running statistic, and each range of a grid, moves a fraction of the way to the student's value.
+ * The batch counters are the student's. */
 #include <string.h>
 #include "base/process.h"
 #include "distill/distiller.h"
@@ -50,17 +50,19 @@ kdas_status kd_average_update(kdas_distiller *d)
     return KDAS_OK;
 }
 
-/* A tensor of the average, through host memory. */
+/* A tensor of the average, through host memory. Ranges of grids are nothing to a model without. */
 static kdas_status read_tensor(kdas_distiller *d, int i, kd_params *to, float *values)
 {
     const kd_param_entry *e = kd_params_at(d->student->params, i);
+    int                   k = kd_params_find(to, e->name);
 
+    if (k < 0) return KDAS_OK;
     if (e->init.kind == KD_COUNTER || !d->average.begun)
         KD_RETURN(kd_params_read(d->student->params, i, values));
     else
         KD_RETURN(kd_device_download(d->ctx, values, d->average.values + e->offset,
                                      (size_t)e->count * sizeof(float)));
-    return kd_params_write(to, i, values);
+    return kd_params_write(to, k, values);
 }
 
 kdas_status kdas_distiller_read_average(kdas_distiller *d, kdas_model *to)

@@ -140,6 +140,16 @@ static void add_loss(kd_facts *facts, kdas_loss_options *o, int texts, int numbe
         kd_fact_number(facts, kd_loss_numbers[i].name, (double)*kd_loss_number(o, i));
 }
 
+static void add_grids(kd_facts *facts, const kdas_model *student)
+{
+    bool grids = kdas_model_quantized(student) == KDAS_QUANTIZE_INT8;
+
+    kd_fact_text(facts, "model.quantize", grids ? "int8" : "none");
+    kd_fact_text(facts, "model.wide", kdas_model_wide(student));
+    if (grids)
+        kd_fact_number(facts, "model.range_momentum", (double)student->options.range_momentum);
+}
+
 kdas_status kd_checkpoint_facts_init(kd_checkpoint_facts *facts, const kdas_distiller *d)
 {
     const kdas_optim_options *o    = &d->optim->options;
@@ -154,6 +164,7 @@ kdas_status kd_checkpoint_facts_init(kd_checkpoint_facts *facts, const kdas_dist
     if (d->feature) kd_feature_pairs(facts->pairs, d->feature);
     kd_fact_text(list, "model", d->student->def->name);
     kd_fact_number(list, "model.drop_path", (double)d->student->options.drop_path);
+    add_grids(list, d->student);
     kd_fact_text(list, "precision", precision_of(d->ctx));
     kd_fact_text(list, "optim.rule", o->rule);
     kd_fact_text(list, "optim.schedule", o->schedule);
@@ -179,6 +190,8 @@ void kd_checkpoint_defaults(kd_facts *facts)
 
     kdas_loss_options_init(&loss, sizeof loss);
     facts->count = facts->hashes = 0;
+    kd_fact_text(facts, "model.quantize", "none");
+    kd_fact_text(facts, "model.wide", "");
     kd_fact_text(facts, "precision", "f32");
     add_loss(facts, &loss, KD_LOSS_FIRST_TEXTS, KD_LOSS_FIRST_NUMBERS);
     kd_fact_text(facts, "feature.teacher", "");

@@ -7,7 +7,7 @@
 
 /* ---- Facts: named values, a list of them for a file and one for here ---- */
 
-enum { KD_FACTS = 64, KD_FACT_NUMBERS = 8, KD_FACT_HASHES = 8 };
+enum { KD_FACTS = 80, KD_FACT_NUMBERS = 8, KD_FACT_HASHES = 8 };
 
 /* Texts are caller-owned, except hashes. The struct points into itself, so it must not be
  * copied. */

@@ -32,6 +32,7 @@ typedef struct run {
     int64_t          batches, steps; /* in an epoch; in the whole run                 */
     int64_t          batch;          /* done in the epoch under way                   */
     double           factor;         /* of the guidance as the host had it            */
+    bool             held;           /* the host keeps the student's ranges           */
     bool             stop;           /* the host's callback has asked to              */
     bool             looks_ahead;    /* the next batch is uploaded during a step      */
     kdas_batch      *ahead;          /* which waits for its step; NULL: none          */
@@ -67,6 +68,11 @@ static kdas_status check_options(const kdas_train_options *o)
     if (!(o->ramp_down >= 0 && o->ramp_down < 1e9))
         return kd_fail(KDAS_EINVAL, "train: ramp_down is %g, not from 0 to below 1e9",
                        o->ramp_down);
+    if (!(o->freeze_ranges >= 0 && o->freeze_ranges < (double)o->epochs))
+        return kd_fail(KDAS_EINVAL,
+                       "train: freeze_ranges is %g, not from 0 to below the %lld epochs "
+                       "(kdas_model_hold_ranges keeps ranges for a whole run)",
+                       o->freeze_ranges, (long long)o->epochs);
     if (o->patience < 0)
         return kd_fail(KDAS_EINVAL, "train: patience is %lld, below 0", (long long)o->patience);
     return KDAS_OK;
@@ -292,6 +298,16 @@ static kdas_status set_ramp(run *r)
     return kdas_loss_set_guidance_factor(r->loss, r->factor * factor);
 }
 
+/* Whether ranges stay depends on the same. */
+static kdas_status hold_ranges(run *r)
+{
+    double at   = (double)run_step(r) / (double)r->batches;
+    bool   last = at >= (double)r->options.epochs - r->options.freeze_ranges;
+
+    return r->options.freeze_ranges > 0 ? kdas_model_hold_ranges(r->student, r->held || last)
+                                        : KDAS_OK;
+}
+
 static kdas_status step(run *r)
 {
     double      start = kd_now(), waited = kdas_loader_waited(r->loader);
@@ -302,6 +318,7 @@ static kdas_status step(run *r)
     r->now = batch;
     KD_RETURN(look_ahead(r));
     KD_RETURN(set_ramp(r));
+    KD_RETURN(hold_ranges(r));
     waited    = kdas_loader_waited(r->loader) - waited;
     r->report = (kdas_step_report){ .size = sizeof r->report };
     KD_RETURN(kdas_context_hold(r->ctx)); /* half a step could not be resumed */
@@ -449,7 +466,22 @@ static kdas_status open_average(run *r)
         return KDAS_OK;
     kdas_model_options_init(&model, sizeof model);
     model.trainable = 0;
+    model.quantize  = kdas_model_quantized(r->student);
+    model.wide      = kdas_model_wide(r->student);
     return kdas_model_create(&r->average, r->ctx, kdas_model_network(r->student), &model);
+}
+
+/* Ranges that nothing sets would leave a student that no integers compute. */
+static kdas_status check_ranges(const run *r)
+{
+    int32_t all, empty;
+
+    KD_RETURN(kdas_model_count_ranges(r->student, &all, &empty));
+    if (!r->held || empty == 0) return KDAS_OK;
+    return kd_fail(KDAS_ESTATE,
+                   "train: %d of the %d ranges of student '%s' are empty, and training leaves "
+                   "ranges as they are (range_momentum 0, or kdas_model_hold_ranges)",
+                   empty, all, kdas_model_network(r->student));
 }
 
 /* Check before the first step that there is something to learn from. */
@@ -479,6 +511,7 @@ static kdas_status start(run *r)
         KD_RETURN(kd_train_facts(&r->facts, r->distiller, r->loader, r->validation, &r->options));
     kd_train_notes_init(&r->notes, r->loader, r->validation, &r->options);
     KD_RETURN(resume(r));
+    KD_RETURN(check_ranges(r));
     if (kd_train_reads_teacher(r->distiller, kdas_loader_dataset(r->loader)))
         kd_train_compare_teacher(kdas_distiller_teacher(r->distiller), r->loader);
     r->state.best_dice       = r->progress.best;
@@ -499,6 +532,7 @@ static void finish(run *r)
 {
     if (r->options.ramp_up > 0 || r->options.ramp_down > 0)
         kdas_loss_set_guidance_factor(r->loss, r->factor);
+    if (r->options.freeze_ranges > 0) kdas_model_hold_ranges(r->student, r->held);
     kd_train_log_finish(&r->log);
     kd_train_manifest_finish(&r->manifest);
     kdas_evaluator_destroy(r->evaluator);
@@ -531,6 +565,7 @@ static kdas_status train(run *r)
     r->optim   = kdas_distiller_optim(r->distiller);
     r->ctx     = kdas_model_context(r->student);
     r->factor  = kdas_loss_guidance_factor(r->loss);
+    r->held    = kdas_model_ranges_held(r->student);
     KD_RETURN(check_options(&r->options));
     KD_RETURN(take_size(r));
     KD_RETURN(check_sizes(r));

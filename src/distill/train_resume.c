@@ -84,6 +84,8 @@ static kdas_status add_options(kd_facts *facts, const kdas_train_options *o,
     kd_fact_number(facts, "run.max_steps", (double)o->max_steps);
     kd_fact_number(facts, "run.ramp_up", o->ramp_up);
     kd_fact_number(facts, "run.ramp_down", o->ramp_down);
+    if (kdas_model_quantized(kdas_distiller_student(d)) != KDAS_QUANTIZE_NONE)
+        kd_fact_number(facts, "run.freeze_ranges", o->freeze_ranges);
     kd_fact_number(facts, "run.ramp_epochs", o->ramp_down > 0 ? (double)o->epochs : 0);
     kd_fact_number(facts, "run.validation_height", (double)o->height);
     kd_fact_number(facts, "run.validation_width", (double)o->width);

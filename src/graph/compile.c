@@ -65,7 +65,7 @@ static kd_pack describe_pack(const kd_program *p, int i)
         pack.weights = (size_t)kd_elements(&node->desc.in[1]);
         pack.biases  = (size_t)node->desc.in[1].dim[0];
     }
-    pack.stats = pack.norm >= 0 || p->graph->grids;
+    pack.stats = pack.norm >= 0 || kd_has_integers(p); /* which pack ranges, too */
     return pack;
 }
 

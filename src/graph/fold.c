@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 #include "base/grid.h"
+#include "base/parallel.h"
 #include "graph/program_inside.h"
 
 static bool can_take_norm(const kd_node *node)
@@ -76,6 +77,30 @@ static void apply_norm(float *w, float *b, const float *stat, int64_t co, int64_
     }
 }
 
+/* ---- Rounding, in parallel: training does it in each step ---- */
+
+typedef struct rounding {
+    float  *w;
+    int64_t row; /* weights of an output channel */
+} rounding;
+
+static void round_rows(void *job, int64_t begin, int64_t end, int thread)
+{
+    const rounding *r = job;
+
+    (void)thread;
+    for (int64_t o = begin; o < end; o++)
+        kd_weights_round(r->w + o * r->row, r->row);
+}
+
+static void round_weights(const kd_program *p, float *w, int64_t channels, int64_t row)
+{
+    enum { LEAST = 16384 }; /* weights that are worth a thread */
+    rounding r = { w, row };
+
+    kd_parallel_rows(p->ctx, channels, LEAST / row + 1, round_rows, &r);
+}
+
 /* Copies the operands to the host, changes them, and uploads the result. Runs when weights
  * change. */
 static kdas_status compute(kd_program *p, const kd_fold *f)
@@ -95,8 +120,7 @@ static kdas_status compute(kd_program *p, const kd_fold *f)
     KD_TRY(kd_params_read(params, node->in[1]->param, w));
     memset(b, 0, (size_t)co * sizeof *b);
     if (node->in[2]) KD_TRY(kd_params_read(params, node->in[2]->param, b));
-    for (int64_t o = 0; node->rounded && !p->graph->watched && o < co; o++)
-        kd_weights_round(w + o * (n / co), n / co);
+    if (node->rounded && !p->graph->watched) round_weights(p, w, co, n / co);
     for (int i = 0; norm && i < 4; i++) /* gamma, beta, mean, var */
         KD_TRY(kd_params_read(params, norm->in[1 + i]->param, stat + i * co));
     if (norm) apply_norm(w, b, stat, co, n / co, ((const kdas_norm_attr *)norm->desc.attr)->eps);

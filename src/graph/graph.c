@@ -228,6 +228,19 @@ kd_node *kd_apply(kd_graph *g, const kd_op *op, const void *attr, int inputs,
     return st == KDAS_OK ? node : keep_error(g, st);
 }
 
+/* A layer that runs twice has one range, for all that it reads. */
+static bool is_followed(const kd_graph *g, const kd_node *range)
+{
+    for (int i = 0; i < range->id; i++) {
+        const kd_node *node = g->node[i];
+
+        if (node->kind == KD_NODE_OP && node->op == &kd_op_quantize &&
+            node->in[1]->param == range->param)
+            return true;
+    }
+    return false;
+}
+
 kd_node *kd_on_grid(kd_graph *g, kd_node *x)
 {
     static const int64_t two[] = { 2 };
@@ -237,6 +250,7 @@ kd_node *kd_on_grid(kd_graph *g, kd_node *x)
     if (!x || !kd_graph_has_grids(g)) return x;
     if (x->quantized) return x->quantized;
     in[1] = kd_param(g, "input_range", (kd_init){ KD_BUFFER, KD_INIT_ZERO, 0, false }, 1, two);
+    if (in[1]) attr.joins = is_followed(g, in[1]);
     if (in[1]) x->quantized = kd_apply(g, &kd_op_quantize, &attr, 2, in);
     return x->quantized;
 }

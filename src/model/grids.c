@@ -1,5 +1,7 @@
 /* grids.c - models on 8-bit grids: which layers are on them, and what a file says of it. */
 #include <string.h>
+#include "base/grid.h"
+#include "base/process.h"
 #include "model/model.h"
 
 /* What stays wide by default, by the beginning of the network's name. The first layer sees three
@@ -117,4 +119,52 @@ bool kd_model_is_rounded(const kdas_model *m, int param)
         if (node->rounded && node->in[1]->param == param) return true;
     }
     return false;
+}
+
+kdas_status kd_model_check_rounds(const kdas_model *m)
+{
+    const char *wide   = kdas_model_wide(m);
+    bool        rounds = m->options.quantize == KDAS_QUANTIZE_NONE;
+
+    for (int i = 0; i < kd_graph_nodes(m->shape); i++)
+        rounds |= kd_graph_node(m->shape, i)->rounded;
+    if (rounds) return KDAS_OK;
+    return kd_fail(KDAS_EINVAL, "'%s' has no layer that could be on a grid%s%s", m->def->name,
+                   *wide ? " but for " : "", wide);
+}
+
+/* ---- ranges ---- */
+
+kdas_status kdas_model_hold_ranges(kdas_model *m, int32_t held)
+{
+    if (!m) return kd_fail(KDAS_EINVAL, "kdas_model_hold_ranges: the model is NULL");
+    KD_RETURN(kd_check_process(m->ctx));
+    if (m->ranges_held == (held != 0)) return KDAS_OK;
+    m->ranges_held = held != 0;
+    if (m->options.quantize != KDAS_QUANTIZE_NONE) kd_model_programs_drop(m, 0);
+    return KDAS_OK;
+}
+
+int32_t kdas_model_ranges_held(const kdas_model *m)
+{
+    return m && m->options.quantize != KDAS_QUANTIZE_NONE &&
+           (m->ranges_held || m->options.range_momentum == 0);
+}
+
+kdas_status kdas_model_count_ranges(const kdas_model *m, int32_t *all, int32_t *empty)
+{
+    int32_t ranges = 0, unset = 0;
+    float   range[2];
+
+    if (!m) return kd_fail(KDAS_EINVAL, "kdas_model_count_ranges: the model is NULL");
+    KD_RETURN(kd_check_process(m->ctx));
+    for (int i = 0; i < kd_params_count(m->params); i++) {
+        if (!kd_param_is_range(kd_params_at(m->params, i))) continue;
+        KD_RETURN(kd_params_read(m->params, i, range));
+        ranges++;
+        unset += kd_grid_of(range).scale == 0;
+    }
+    if (all) *all = ranges;
+    if (empty) *empty = unset;
+    return KDAS_OK;
 }

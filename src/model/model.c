@@ -25,7 +25,7 @@ kd_model_form kd_model_form_of(const kdas_model *m, kd_mode mode)
     return (kd_model_form){ .mode       = mode,
                             .drop_path  = m->options.drop_path,
                             .grids      = m->options.quantize == KDAS_QUANTIZE_INT8,
-                            .momentum   = m->options.range_momentum,
+                            .momentum   = m->ranges_held ? 0 : m->options.range_momentum,
                             .wide       = m->options.wide,
                             .kept       = m->kept,
                             .kept_count = m->kept_count };
@@ -95,6 +95,7 @@ kdas_status kd_model_create(kdas_model **out, kdas_context *ctx, const kd_model_
     m->arena        = kd_arena_create(ctx);
     st              = m->arena ? kd_model_keep_wide(m, o.wide) : KDAS_ENOMEM;
     if (st == KDAS_OK) st = declare(m);
+    if (st == KDAS_OK) st = kd_model_check_rounds(m);
     if (st == KDAS_OK) st = tell_drop_path(m);
     if (st != KDAS_OK) {
         kdas_model_destroy(m);

@@ -82,7 +82,8 @@ typedef struct kd_model_program {
 struct kdas_model {
     kdas_context       *ctx;
     const kd_model_def *def;
-    kdas_model_options  options; /* `wide` is its own copy; NULL: without grids */
+    kdas_model_options  options;     /* `wide` is its own copy; NULL: without grids */
+    bool                ranges_held; /* kdas_model_hold_ranges() */
     kd_params          *params;
     kd_arena           *arena; /* shared by all programs: one runs at a time */
     kd_model_program   *program;
@@ -116,6 +117,8 @@ kdas_status kd_model_check_wide(const kdas_model *model);
 /* The name of a layer by its node, as in kdas_model_options.wide. The caller frees it; NULL:
  * KDAS_ENOMEM. */
 char *kd_model_layer_name(kdas_context *ctx, const kd_node *node);
+/* KDAS_EINVAL: the model is to be on grids, and no layer is. */
+kdas_status kd_model_check_rounds(const kdas_model *model);
 /* Whether parameter `i` is the weight of a layer on grids. */
 bool kd_model_is_rounded(const kdas_model *model, int i);
 #define KD_RANGE_SUFFIX ".input_range" /* of a layer's name: its range */

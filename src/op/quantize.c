@@ -14,19 +14,14 @@ static kdas_status quantize_infer(kdas_node_desc *node)
     return kd_op_output(node, x->dim[0], x->dim[1], x->dim[2], x->dim[3]);
 }
 
-/* What training makes of a range. */
-static void follow(float *range, const float *x, int64_t n, float momentum)
+/* The least and the largest of x; NaN if one of them is. */
+static void extremes(const float *x, int64_t n, float *low, float *high)
 {
-    float low = x[0], high = x[0];
-
+    *low = *high = x[0];
     for (int64_t i = 1; i < n; i++) {
-        low  = fminf(low, x[i]);
-        high = fmaxf(high, x[i]);
+        if (x[i] < *low || isnan(x[i])) *low = x[i];
+        if (x[i] > *high || isnan(x[i])) *high = x[i];
     }
-    if (!isfinite(low) || !isfinite(high)) return;
-    if (range[0] == 0 && range[1] == 0) momentum = 1;
-    range[0] = (1 - momentum) * range[0] + momentum * low;
-    range[1] = (1 - momentum) * range[1] + momentum * high;
 }
 
 static kdas_status quantize_forward(kdas_device *device, const kdas_call *call)
@@ -35,11 +30,17 @@ static kdas_status quantize_forward(kdas_device *device, const kdas_call *call)
     const float              *x    = call->in[0];
     float                    *y = call->out, *range = call->in[1];
     int64_t                   n = kd_elements(&call->node->out);
+    float                     low, high;
     kd_grid                   g;
 
     (void)device;
-    if ((call->node->flags & KDAS_NODE_TRAIN) && attr->momentum > 0)
-        follow(range, x, n, attr->momentum);
+    if ((call->node->flags & KDAS_NODE_TRAIN) && attr->momentum > 0) {
+        extremes(x, n, &low, &high);
+        if (attr->joins)
+            kd_range_join(range, low, high);
+        else
+            kd_range_follow(range, low, high, attr->momentum);
+    }
     g = kd_grid_of(range);
     if (call->node->out.dtype != KDAS_U8) {
         for (int64_t i = 0; i < n; i++)
@@ -52,22 +53,15 @@ static kdas_status quantize_forward(kdas_device *device, const kdas_call *call)
     return KDAS_OK;
 }
 
-/* 1 inside of the range and where it is empty, 0 outside. */
 static kdas_status quantize_backward(kdas_device *device, const kdas_call *call)
 {
-    const float *x = call->in[0], *range = call->in[1], *dy = call->dout;
-    float       *dx  = call->din[0];
-    int64_t      n   = kd_elements(&call->node->out);
-    kd_grid      g   = kd_grid_of(range);
-    float        low = -INFINITY, high = INFINITY;
+    const float *x = call->in[0], *dy = call->dout;
+    float       *dx = call->din[0];
+    kd_grid      g  = kd_grid_of(call->in[1]);
 
     (void)device;
-    if (g.scale > 0) {
-        low  = (float)-g.zero * g.scale;
-        high = (float)(255 - g.zero) * g.scale;
-    }
-    for (int64_t i = 0; i < n; i++)
-        if (x[i] >= low && x[i] <= high) dx[i] += dy[i];
+    for (int64_t i = 0; i < kd_elements(&call->node->out); i++)
+        if (kd_grid_holds(&g, x[i])) dx[i] += dy[i];
     return KDAS_OK;
 }
 

@@ -24,6 +24,9 @@
 #define GAIN(c)              PARAM(0.5f, 1.0f, 1, c, 1, 1, 1)
 #define MOMENT(c)            PARAM(0.3f, 0.1f, 1, c, 1, 1, 1)
 #define VARIANCE(c)          PARAM(0.4f, 0.9f, 1, c, 1, 1, 1) /* in [0.5, 1.3) */
+#define RANGE(low, high) \
+    { .desc = { KDAS_F32, 1, { 2, 1, 1, 1 } }, .values = KD_VALUES_RANGE, \
+      .scale = ((high) - (low)) / 2, .shift = ((high) + (low)) / 2, .param = true }
 #define FLAT(scale_, shift_, n) \
     { .desc = { KDAS_F32, 1, { n, 1, 1, 1 } }, .scale = scale_, .shift = shift_ }
 
@@ -178,6 +181,27 @@ const kd_op_case kd_op_cases[] = {
          WANTS(1), IN(X(1, 6, 11, 3)))
     CASE(RECOLOUR, "recolour one pixel", A(recolour, { 0, 2, 1 }, { 1, 1, 1 }, { 0, 0, 0 }), WANTS(1),
          IN(X(3, 1, 1, 3)))
+
+    /* Steps have no derivative; where the range is empty, there are none. TIES: values on the ends */
+#define QUANTIZE_CASE(text, ...) CASE(QUANTIZE, "quantize " text, WANTS(1), __VA_ARGS__)
+#define TRAIN .flags = KDAS_NODE_TRAIN
+    QUANTIZE_CASE("eval", A(quantize, 0.1f), NO_FD, IN(X(2, 3, 5, 17), RANGE(-1.0f, 1.0f)))
+    QUANTIZE_CASE("eval, values outside", A(quantize, 0.1f), NO_FD, IN(WIDE(1, 5, 7, 33), RANGE(-1.5f, 0.5f)))
+    QUANTIZE_CASE("eval, above 0 alone", A(quantize, 0.1f), NO_FD, IN(WIDE(2, 2, 3, 32), RANGE(1.0f, 3.0f)))
+    QUANTIZE_CASE("eval, below 0 alone", A(quantize, 0.1f), NO_FD, IN(WIDE(1, 3, 3, 5), RANGE(-3.0f, -1.0f)))
+    QUANTIZE_CASE("eval, on the ends", A(quantize, 0.1f), NO_FD, IN(TIES(1, 4, 4, 3), RANGE(0.0f, 1.0f)))
+    QUANTIZE_CASE("eval, empty range", A(quantize, 0.1f), IN(X(2, 3, 5, 7), RANGE(0.0f, 0.0f)))
+    QUANTIZE_CASE("eval, ends the wrong way round", A(quantize, 0.1f), IN(X(1, 3, 2, 9), RANGE(2.0f, -2.0f)))
+    QUANTIZE_CASE("train", A(quantize, 0.1f), NO_FD, TRAIN, IN(X(2, 3, 5, 17), RANGE(-0.5f, 2.0f)))
+    QUANTIZE_CASE("train, momentum 1", A(quantize, 1.0f), NO_FD, TRAIN, IN(WIDE(1, 5, 7, 33), RANGE(-1.0f, 1.0f)))
+    QUANTIZE_CASE("train, momentum 0", A(quantize, 0.0f), NO_FD, TRAIN, IN(X(3, 2, 5, 6), RANGE(-0.5f, 0.25f)))
+    QUANTIZE_CASE("train, momentum 0, empty range", A(quantize, 0.0f), TRAIN, IN(X(1, 4, 3, 5), RANGE(0.0f, 0.0f)))
+    QUANTIZE_CASE("train, empty range", A(quantize, 0.05f), NO_FD, TRAIN, IN(WIDE(2, 4, 3, 8), RANGE(0.0f, 0.0f)))
+    QUANTIZE_CASE("train, one value", A(quantize, 0.05f), NO_FD, TRAIN, IN(X(1, 1, 1, 1), RANGE(0.0f, 0.0f)))
+    QUANTIZE_CASE("train, joins", A(quantize, 0.3f, 1), NO_FD, TRAIN, IN(WIDE(1, 3, 4, 7), RANGE(-1.0f, 5.0f)))
+    QUANTIZE_CASE("train, joins an empty range", A(quantize, 0.3f, 1), NO_FD, TRAIN, IN(X(1, 3, 4, 7), RANGE(0.0f, 0.0f)))
+    QUANTIZE_CASE("train of 64, larger", A(quantize, 0.3f), NO_FD, TRAIN, .large = true,
+                  IN(WIDE(2, 44, 40, 64), RANGE(-3.0f, 1.0f)))
 
     /* ---- moving data ---- */
     CASE(CONCAT, "concat two", WANTS(3), IN(X(2, 3, 4, 32), X(2, 3, 4, 32)))

@@ -10,7 +10,8 @@ typedef enum kd_test_values {
     KD_VALUES_BINARY,      /* 0 or 1                                                        */
     KD_VALUES_APART,       /* at least scale / 4 from `shift`, at most scale: for a kink   */
     KD_VALUES_RANKS,       /* a permutation of multiples of scale: no two are close         */
-    KD_VALUES_TIES         /* 0, 0.5 or 1: many equal ones                                  */
+    KD_VALUES_TIES,        /* 0, 0.5 or 1: many equal ones                                  */
+    KD_VALUES_RANGE        /* two: shift - scale, shift + scale                             */
 } kd_test_values;
 
 typedef struct kd_test_operand {
@@ -40,6 +41,7 @@ typedef union kd_test_attr {
     kdas_kl_attr          kl;
     kdas_normalize_attr   normalize;
     kdas_cast_attr        cast;
+    kdas_quantize_attr    quantize;
     kdas_adamw_attr       adamw;
     kdas_sgd_attr         sgd;
     kdas_desc             dims; /* RESHAPE */

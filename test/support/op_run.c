@@ -184,6 +184,7 @@ static void fill_operand(float *out, const kd_test_operand *in, const char *name
             out[i] -= in->shift;
             out[i] = copysignf(0.25f * in->scale + 0.75f * fabsf(out[i]), out[i]) + in->shift;
             break;
+        case KD_VALUES_RANGE: out[i] = in->shift + (i ? in->scale : -in->scale); break;
         default: break;
         }
 }

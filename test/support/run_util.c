@@ -109,6 +109,8 @@ void kd_test_rig_make(kd_test_rig *rig, const kd_test_rig_options *o)
     if (o->adapt) o->adapt(rig->ctx);
     teacher.seed      = 8;
     teacher.trainable = 0;
+    teacher.quantize  = KDAS_QUANTIZE_NONE;
+    teacher.wide      = NULL;
     if (o->teacher) kd_assert_ok(kdas_model_create(&rig->teacher, rig->ctx, o->teacher, &teacher));
     kd_assert_ok(kdas_model_create(&rig->student, rig->ctx, o->student, &o->model));
     kd_assert_ok(kdas_loss_create(&rig->loss, rig->ctx, &o->loss));

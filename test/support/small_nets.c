@@ -47,6 +47,8 @@ kdas_status kd_test_small_rig(kd_test_rig *rig, const kd_model_def *student,
     *rig             = (kd_test_rig){ .ctx = kd_test_device("cpu", NULL) };
     frozen.seed      = 8;
     frozen.trainable = 0;
+    frozen.quantize  = KDAS_QUANTIZE_NONE;
+    frozen.wide      = NULL;
     if (teacher) kd_assert_ok(kd_model_create(&rig->teacher, rig->ctx, teacher, &frozen));
     kd_assert_ok(kd_model_create(&rig->student, rig->ctx, student, &o->model));
     kd_assert_ok(kdas_loss_create(&rig->loss, rig->ctx, &o->loss));

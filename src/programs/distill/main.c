@@ -77,7 +77,7 @@ static bool begin_run(work *w, int row, int seed)
     return ok(settings_loss(s, s->presets[row], &loss)) &&
            training_begin(t, w->context, s, label_of(w, row, seed), s->student, &loss,
                           s->student_weights, s->backbone_weights, s->weights_entry, s->seeds[seed],
-                          folder_of(w, row, seed));
+                          s->quantize, folder_of(w, row, seed));
 }
 
 /* Make the teacher, or what trains it. */
@@ -95,7 +95,7 @@ static bool prepare_teacher(work *w, bool needed)
         if (!ok(settings_teacher_loss(s, &loss)) ||
             !training_begin(&w->teaching, w->context, s, text_of("teacher"), s->teacher, &loss,
                             NULL, s->teacher_backbone_weights, s->teacher_weights_entry, s->seed,
-                            text_of("%s/teacher", s->out))) {
+                            false, text_of("%s/teacher", s->out))) {
             return false;
         }
         w->teaching.epochs = s->teacher_epochs;

@@ -31,6 +31,7 @@ static void defaults(settings *s, bool demo)
                      .sgm_weight      = -1,
                      .share           = NAN,
                      .feature_share   = NAN,
+                     .range_momentum  = -1,
                      .augment         = augment_default(),
                      .empty_share     = -1,
                      .clamp           = 0.5,
@@ -125,6 +126,14 @@ static int check(settings *s, const program *p, int rest, char **argv)
             p, "--scales wants up to %d numbers from 0.1 to 4 like 0.75,1,1.25, not '%s'",
             MAX_SCALES, s->scales_text);
     }
+    if (!s->quantize && (s->wide || s->range_momentum >= 0 || s->freeze_ranges > 0))
+        return args_wrong(p, "%s goes with --quantize",
+                          s->wide                  ? "--wide"
+                          : s->range_momentum >= 0 ? "--range-momentum"
+                                                   : "--freeze-ranges");
+    if (s->freeze_ranges > 0 && s->freeze_ranges >= (double)s->epochs)
+        return args_wrong(p, "--freeze-ranges wants fewer epochs than --epochs, which are %lld",
+                          (long long)s->epochs);
     if (augment_wrong(&s->augment)) return args_wrong(p, "%s", augment_wrong(&s->augment));
     if (s->val_list && !s->train_list)
         return args_wrong(p, "--val-list goes with --train-list: which frames are trained on?");
@@ -216,6 +225,16 @@ static const option options[] = {
       "its learning rate (that of --lr)" },
     { OPTION_REAL, "--drop-path", "X", &given.drop_path, 0, 0.99,
       "rate of the deepest block (0.1); ignored, with a warning, by\nnetworks that drop nothing" },
+    { OPTION_GROUP, "Integers" },
+    { OPTION_FLAG, "--quantize", NULL, &given.quantize, 0, 0,
+      "train the student on 8-bit grids: best.safetensors is\nthen a student for integers; mostly "
+      "from the\n--student-weights of a trained one, for an epoch or two at\na low --lr" },
+    { OPTION_TEXT, "--wide", "LAYER,...", &given.wide, 0, 0,
+      "its layers that are not on grids, or none (by the\nnetwork: its first and last ones)" },
+    { OPTION_REAL, "--range-momentum", "X", &given.range_momentum, 0, 1,
+      "what a batch weighs in the ranges of the grids (0.05)" },
+    { OPTION_REAL, "--freeze-ranges", "X", &given.freeze_ranges, 0, 1e6,
+      "last epochs in which the ranges stay (0)" },
     { OPTION_GROUP, "Objective" },
     { OPTION_TEXT, "--preset", "NAME,...", &given.presets_text, 0, 0,
       "kdas, feature, paper, baseline, kl, attention or\npublished_code (" DEFAULT_PRESET

@@ -23,6 +23,10 @@ typedef struct settings {
     const char *teacher_maps, *unlabelled; /* folders, with commas between */
     const char *backbone_weights, *teacher_backbone_weights; /* the rest keeps its initial values */
     const char *weights_entry, *teacher_weights_entry;       /* of files that have several sets */
+    bool        quantize;                                    /* the student is on 8-bit grids */
+    const char *wide;           /* its layers that are not; NULL: the network's own */
+    double      range_momentum; /* below 0: the library's */
+    double      freeze_ranges;  /* epochs */
     int64_t     teacher_epochs; /* 0: the teacher is not trained here */
     int64_t     epochs, max_steps, batch, accumulate, size[2], workers, seed, save_every;
     int64_t     warmup;         /* updates; below 0: a quarter of the run */

@@ -19,19 +19,41 @@ static bool load_weights(kdas_model *model, const char *path, const char *part, 
     return ok(kdas_model_load(model, path, &options));
 }
 
-bool training_begin(training *t, kdas_context *context, const settings *s, char *label,
-                    const char *model, const kdas_loss_options *loss, const char *weights,
-                    const char *backbone, const char *entry, int64_t seed, char *dir)
+/* The student's: its form, too. The list has commas on the command line. */
+static void put_on_grids(kdas_model_options *options, const settings *s, char *wide)
+{
+    options->quantize = KDAS_QUANTIZE_INT8;
+    if (s->range_momentum >= 0) options->range_momentum = (float)s->range_momentum;
+    if (!s->wide) return;
+    for (char *at = wide; *at; at++)
+        if (*at == ',') *at = ' ';
+    options->wide = strcmp(wide, "none") ? wide : "";
+}
+
+static bool make_model(training *t, kdas_context *context, const settings *s, const char *model,
+                       bool quantize)
 {
     kdas_model_options options;
+    char              *wide = text_of("%s", s->wide ? s->wide : "");
+    bool               done;
 
+    kdas_model_options_init(&options, sizeof options);
+    options.seed      = (uint64_t)t->seed;
+    options.drop_path = (float)s->drop_path;
+    if (quantize) put_on_grids(&options, s, wide);
+    done = ok(kdas_model_create(&t->model, context, model, &options));
+    free(wide);
+    return done;
+}
+
+bool training_begin(training *t, kdas_context *context, const settings *s, char *label,
+                    const char *model, const kdas_loss_options *loss, const char *weights,
+                    const char *backbone, const char *entry, int64_t seed, bool quantize, char *dir)
+{
     *t = (training){ .label = label, .dir = dir, .epochs = s->epochs, .lr = s->lr, .seed = seed };
     history_begin(&t->history, label);
-    kdas_model_options_init(&options, sizeof options);
-    options.seed      = (uint64_t)seed;
-    options.drop_path = (float)s->drop_path;
     return ok(kdas_loss_create(&t->loss, context, loss)) &&
-           ok(kdas_model_create(&t->model, context, model, &options)) &&
+           make_model(t, context, s, model, quantize) &&
            (!weights || load_weights(t->model, weights, NULL, entry)) &&
            (!backbone || load_weights(t->model, backbone, "backbone.", entry)) && folder_ready(dir);
 }
@@ -133,8 +155,9 @@ static kdas_status train(training *t, const settings *s, const frames *f, kdas_d
     options.notes      = s->command;
     options.ramp_up    = s->ramp_up;
     options.ramp_down  = s->ramp_down;
-    options.progress   = progress_event;
-    options.user       = &shown;
+    if (kdas_model_quantized(t->model)) options.freeze_ranges = s->freeze_ranges;
+    options.progress = progress_event;
+    options.user     = &shown;
     say_more(s->resume && !s->quiet); /* what has changed since */
     status = kdas_train(distiller, loader, f->validation, &options);
     say_more(false);

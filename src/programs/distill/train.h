@@ -20,10 +20,11 @@ typedef struct training {
 
 /* Make model and objective, and load the weights to start from, so that what is wrong with them is
  * said before any work is done. `weights`, `backbone`, those of the backbone alone, and `entry`, which
- * chooses in both, may be NULL. `label` and `dir` are taken over. */
+ * chooses in both, may be NULL. `quantize`: on 8-bit grids, as the settings say. `label` and `dir` are taken over. */
 bool training_begin(training *t, kdas_context *context, const settings *s, char *label,
                     const char *model, const kdas_loss_options *loss, const char *weights,
-                    const char *backbone, const char *entry, int64_t seed, char *dir);
+                    const char *backbone, const char *entry, int64_t seed, bool quantize,
+                    char *dir);
 void training_end(training *t);
 /* Give back model and objective; what the run has told stays. */
 void training_release(training *t);

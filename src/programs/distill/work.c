@@ -8,5 +8,6 @@ training *work_run(const work *w, int row, int seed)
 
 const char *work_row_name(const work *w, int row)
 {
-    return w->settings.preset_count > 1 ? w->settings.presets[row] : "student";
+    if (w->settings.preset_count > 1) return w->settings.presets[row];
+    return w->settings.quantize ? "student int8" : "student";
 }

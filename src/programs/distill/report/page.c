@@ -259,6 +259,15 @@ static void run_facts(report *r, const work *w)
     }
 }
 
+static void grids_fact(report *r, const settings *s)
+{
+    const char *wide = s->wide ? s->wide : kdas_model_wide_layers(s->student);
+
+    report_fact(r, "Integers",
+                "layers on 8-bit grids but for %s; ranges of the last %g epochs stay",
+                *wide && strcmp(wide, "none") ? wide : "none", s->freeze_ranges);
+}
+
 static void write_facts(report *r, const work *w)
 {
     const settings *s   = &w->settings;
@@ -274,7 +283,8 @@ static void write_facts(report *r, const work *w)
     report_fact(r, "Library", "libkdas %s, ABI %d", kdas_version_string(), kdas_abi());
     report_fact(r, "Device", "%s; %d threads, in %s", kdas_context_device(w->context),
                 (int)kdas_context_threads(w->context), context_dtype(w->context));
-    report_fact(r, "Networks", "student %s%s%s; teacher %s%s%s", s->student,
+    report_fact(r, "Networks", "student %s%s%s%s; teacher %s%s%s", s->student,
+                s->quantize ? " in int8" : "",
                 s->student_weights || s->backbone_weights ? " from " : "",
                 s->student_weights    ? s->student_weights
                 : s->backbone_weights ? s->backbone_weights
@@ -284,6 +294,7 @@ static void write_facts(report *r, const work *w)
                                   : "none",
                 w->teacher && s->teacher_weights ? " from " : "",
                 w->teacher && s->teacher_weights ? s->teacher_weights : "");
+    if (s->quantize) grids_fact(r, s);
     if (s->teacher_maps) report_fact(r, "Teacher's maps", "%s", s->teacher_maps);
     if (s->unlabelled) report_fact(r, "Frames without masks", "%s", s->unlabelled);
     for (int i = 0; i < w->row_count; i++)
@@ -318,10 +329,11 @@ static char *lead_text(const work *w)
 bool page_write(const work *w, const cast *c)
 {
     const settings *o     = &w->settings;
+    const char     *int8  = o->quantize ? " in int8" : "";
     char           *path  = text_of("%s/report.html", o->out);
-    char           *title = w->teacher        ? text_of("%s, taught by %s", o->student, o->teacher)
-                            : o->teacher_maps ? text_of("%s, taught by maps", o->student)
-                                              : text_of("%s, without a teacher", o->student);
+    char           *title = w->teacher ? text_of("%s%s, taught by %s", o->student, int8, o->teacher)
+                            : o->teacher_maps ? text_of("%s%s, taught by maps", o->student, int8)
+                                              : text_of("%s%s, without a teacher", o->student, int8);
     char           *lead = lead_text(w), *verdict = scores_verdict(&w->scores);
     report          r;
     bool            done = report_begin(&r, path, title, verdict, lead);
