@@ -20,7 +20,7 @@
 KDAS_BEGIN
 
 #define KDAS_BACKEND_ABI 3
-#define KDAS_MAX_INPUTS  8
+#define KDAS_MAX_INPUTS  12
 #define KDAS_MAX_DIMS    4
 
 /* ---- Operands -------------------------------------------------------------------------------- */
@@ -150,6 +150,14 @@ typedef enum kdas_op_number {
  *                    if kdas_unit(seed, i) < 1-p. Else: x
  * RECOLOUR      x (N,H,W,3)
  *                    out channel c = factor[c] x[source[c]] + offset[c]
+ * QUANTIZE      x, range (2) (state)
+ *                    x to the nearest of the range's 256 values; out has x's type, or is U8: their
+ *                    numbers. Train: before, range becomes (1-momentum) old + momentum (min x,
+ *                    max x), or those two if it was (0, 0), or with `joins`, if
+ *                    momentum is above 0, is widened to hold them; a batch with values that are not
+ *                    finite leaves it. An empty range rounds nothing. The gradient is that of out
+ *                    where x moves by half a step at most, else 0. NaN stays NaN in floats, and is
+ *                    0 in U8. Since 0.4
  *
  * Update kernels have only a forward, on flat blocks of dim[0] elements:
  * ADAMW         p (state), g, m (state), v (state)  decoupled decay, then Adam, in PyTorch's order
@@ -175,8 +183,8 @@ typedef struct kdas_window_attr {
     /* 1: the number of rows and columns is rounded up where the last window begins inside x or the
      * padding before it; 0: down */
     int32_t ceil;
-    int32_t padded;  /* WINDOW_AVG */
-} kdas_window_attr;  /* WINDOW_MAX, WINDOW_AVG */
+    int32_t padded; /* WINDOW_AVG */
+} kdas_window_attr; /* WINDOW_MAX, WINDOW_AVG */
 
 typedef struct kdas_leaky_attr {
     float slope; /* LEAKY_RELU: of the negative side; ELU: alpha. Finite */
@@ -229,7 +237,7 @@ typedef struct kdas_matmul_attr {
 } kdas_matmul_attr;
 
 typedef struct kdas_drop_attr {
-    float p; /* 0 <= p < 1 */
+    float p;      /* 0 <= p < 1 */
 } kdas_drop_attr; /* DROP_PATH, DROPOUT */
 
 typedef struct kdas_overlap_attr {
@@ -269,16 +277,27 @@ typedef struct kdas_sgd_attr {
     int64_t step;
 } kdas_sgd_attr;
 
+typedef struct kdas_quantize_attr {
+    float momentum; /* 0..1; 0: training does not change the range */
+    /* 1: the range is that of another node before, too, and training widens it to hold x */
+    int32_t joins;
+} kdas_quantize_attr;
+
 /* ---- A node, a plan, a call ------------------------------------------------------------------ */
 
 enum { KDAS_NODE_TRAIN = 1 }; /* training mode: batch statistics, drop path */
 
+/* Applied to a node's result; only to integer nodes. Since 0.4. */
+typedef enum kdas_post { KDAS_POST_NONE = 0, KDAS_POST_RELU = 1, KDAS_POST_RELU6 = 2 } kdas_post;
+
 typedef struct kdas_node_desc {
-    int32_t     op;     /* KDAS_OP_* */
-    int32_t     inputs; /* number of in[], absent optional ones included */
-    uint32_t    flags;  /* KDAS_NODE_* */
-    uint32_t    wants;  /* bit i: the gradient of input i is wanted */
-    const void *attr;   /* the op's attributes, or NULL */
+    int32_t     op;       /* KDAS_OP_* */
+    int32_t     inputs;   /* number of in[], absent optional ones included */
+    uint32_t    flags;    /* KDAS_NODE_* */
+    uint32_t    wants;    /* bit i: the gradient of input i is wanted */
+    int32_t     post;     /* kdas_post */
+    int32_t     reserved; /* 0 */
+    const void *attr;     /* the op's attributes, or NULL */
     kdas_desc   in[KDAS_MAX_INPUTS];
     kdas_desc   out;
 } kdas_node_desc;
@@ -322,6 +341,18 @@ static inline float kdas_unit(uint64_t seed, uint64_t n)
     z          = z ^ (z >> 31);
     return (float)(z >> 40) / 16777216.0f;
 }
+
+/* Integer nodes (since 0.4; inference only). CONV2D, DWCONV2D, LINEAR and MIX_FFN have a form whose
+ * products are of 8-bit integers. It has more inputs: ranges, two floats (low, high) each. The 256
+ * values of a range are (n - zero) scale for n = 0..255, with low and high moved to include 0,
+ * scale = (high - low) / 255 and zero = -low / scale, rounded: 0 is one of them. A range is empty if
+ * scale is 0; a kernel refuses it (KDAS_ESTATE). docs/int8.md defines the arithmetic to the bit.
+ * CONV2D, DWCONV2D, LINEAR   in[3]: range of x, which is U8; in[4]: range of out, if that is U8,
+ *                            else absent
+ * MIX_FFN                    in[8] to in[11]: ranges of x, of fc1's and the filter's results, and of
+ *                            gelu's. x, the residual and out are not U8
+ * Weights are parameters in f32 as ever; a kernel rounds each output channel to multiples of its
+ * largest |w| / 127. `post` of the node is applied to the result before it is stored. */
 
 /* If two inputs are the same tensor, their din[] are the same memory and the second's bit in `add`
  * is set. A kernel must write din[0] before din[1]. */

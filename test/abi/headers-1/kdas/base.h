@@ -107,16 +107,29 @@ typedef struct kdas_context kdas_context;
  * needs a GPU, and a loss scale for training (kdas_optim_options.loss_scale).
  * TF32: f32, but a GPU may round the factors of matrix products to 10 bits of fraction. Needs a GPU
  * from sm_80.
- * On a device without the format, BF16, F16 and TF32 fail with KDAS_EUNSUPPORTED; BF16_IF_ABLE and
- * AUTO use f32 and log a line. AUTO takes bf16, else f16, else f32. */
+ * INT8 (since 0.4): inference of models on 8-bit grids (kdas_model_options.quantize) computes their
+ * layers with integers, the rest in bf16 where the device can, else in f32; training, and other
+ * models, as BF16_IF_ABLE does without its log line. Needs a CPU with AVX-512 VNNI or AVX-VNNI.
+ * On a device without the format, BF16, F16, TF32 and INT8 fail with KDAS_EUNSUPPORTED;
+ * BF16_IF_ABLE and AUTO use f32 and log a line. AUTO takes bf16, else f16, else f32, and integers
+ * for models on grids where the device has them. */
 typedef enum kdas_precision {
     KDAS_PRECISION_F32          = 0,
     KDAS_PRECISION_BF16         = 1,
     KDAS_PRECISION_BF16_IF_ABLE = 2,
     KDAS_PRECISION_F16          = 3, /* since 0.3 */
     KDAS_PRECISION_TF32         = 4, /* since 0.3 */
-    KDAS_PRECISION_AUTO         = 5  /* since 0.3 */
+    KDAS_PRECISION_AUTO         = 5, /* since 0.3 */
+    KDAS_PRECISION_INT8         = 6  /* since 0.4 */
 } kdas_precision;
+
+/* What compute threads do between two pieces of work. It changes no result. AUTO looks for the next
+ * piece for half a millisecond and then sleeps; it sleeps at once while other work takes the
+ * processors away from the threads, and where there are more threads than processors. SPIN looks
+ * for 20 milliseconds: for processors that do nothing else. SLEEP sleeps at once, which saves power
+ * and takes a little longer. AUTO obeys the environment variable OMP_WAIT_POLICY: "active" gives
+ * SPIN, "passive" SLEEP. Since 0.4. */
+typedef enum kdas_wait { KDAS_WAIT_AUTO = 0, KDAS_WAIT_SPIN = 1, KDAS_WAIT_SLEEP = 2 } kdas_wait;
 
 /* Settings. Call kdas_context_options_init() first, then change what you need. */
 typedef struct kdas_context_options {
@@ -141,6 +154,9 @@ typedef struct kdas_context_options {
     /* 1 (default): the same inputs, threads and device give the same bits. 0: a GPU may use
      * algorithms whose summation order varies. Since 0.3. */
     int32_t deterministic;
+    /* 1: during calls, each compute thread is bound to one CPU; see below. Default 0. Since 0.4. */
+    int32_t pin_threads;
+    int32_t wait; /* kdas_wait; default KDAS_WAIT_AUTO. Since 0.4 */
     int32_t reserved; /* 0 */
 } kdas_context_options;
 
@@ -151,16 +167,24 @@ typedef struct kdas_context_options {
  * - the first number in the environment variable OMP_NUM_THREADS; a value that is no number from 1
  *   on is ignored and logged;
  * - 1024.
- * A number here wins over all of these except 1024. If the system or OMP_THREAD_LIMIT allows fewer
- * threads than requested, the context uses those and logs a line. */
+ * A number here wins over all of these except 1024. OMP_THREAD_LIMIT limits both: a context that has
+ * fewer threads than requested logs a line. If the system refuses to create some of the threads, the
+ * others do their work, with the same results; that is logged, too. */
+
+/* pin_threads = 1 chooses among the CPUs of the calling thread's affinity mask: one of each physical
+ * core, in ascending order, then their SMT siblings. The calling thread is bound while a call
+ * computes, and has its mask again when the call returns, unless the mask was changed meanwhile.
+ * The context's own threads stay bound between calls. If the mask has fewer CPUs than the context has threads, or the
+ * system refuses, threads are not bound, and a line is logged. Two contexts that compute at a time
+ * need disjoint masks. */
 
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_context_options_init(kdas_context_options *options, size_t size);
 
-/* Create a context. `options` may be NULL (defaults); it and its strings are not kept. The call may
- * briefly start the compute threads, to check that the system allows them.
+/* Create a context. `options` may be NULL (defaults); it and its strings are not kept. Its compute
+ * threads are created when it first computes, and end with it.
  * KDAS_EINVAL (range), KDAS_ENOTFOUND (device), KDAS_EBACKEND (device not usable),
- * KDAS_EUNSUPPORTED (precision), KDAS_ESTATE (a forked child that cannot run that many threads; see
+ * KDAS_EUNSUPPORTED (precision), KDAS_ESTATE (a child forked in the middle of a call; see
  * docs/threads.md), KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_context_create(kdas_context **out, const kdas_context_options *options);
 /* Destroy a context, after all its handles. NULL is fine. Like every destroy it is safe in a forked
@@ -189,7 +213,11 @@ KDAS_API kdas_status kdas_context_release(kdas_context *context);
 KDAS_API kdas_status kdas_context_wait(kdas_context *context);
 /* Number of compute threads in use (NULL: 0). Since 0.1. */
 KDAS_API int32_t kdas_context_threads(const kdas_context *context);
-/* Precision in use: KDAS_PRECISION_F32, _BF16, _F16 or _TF32 (NULL: F32). Since 0.2. */
+/* Whether compute threads are bound to CPUs (kdas_context_options.pin_threads): 1 or 0 (NULL: 0).
+ * Since 0.4. */
+KDAS_API int32_t kdas_context_pinned(const kdas_context *context);
+/* Precision in use: KDAS_PRECISION_F32, _BF16, _F16, _TF32, or _INT8 if that was asked for (NULL:
+ * F32). Since 0.2. */
 KDAS_API kdas_precision kdas_context_precision(const kdas_context *context);
 /* One line about the device: name, instruction set, libraries. Valid while the context lives. NULL
  * for NULL. Since 0.1. */

@@ -38,18 +38,26 @@ typedef struct kdas_onnx_options {
     int32_t layout;  /* kdas_onnx_layout; default NCHW */
     int32_t maps;    /* kdas_onnx_maps; default SUM */
     int32_t sigmoid; /* 1: probabilities instead of logits; not for features; default 0 */
+    /* Of a model on 8-bit grids (kdas_model_quantized()). 0 (default): its grids are in the file, for
+     * integer kernels. 1: floats alone; weights are the rounded ones, activations are not rounded.
+     * Of no effect without grids. Since 0.4. */
+    int32_t floats;
+    int32_t reserved; /* 0 */
 } kdas_onnx_options;
 /* Write the defaults; pass sizeof *options. Since 0.4. */
 KDAS_API void kdas_onnx_options_init(kdas_onnx_options *options, size_t size);
 
 /* Write a model's inference form to an ONNX file: opset 17, IR version 8, f32, ONNX's own ops
- * alone, whatever the context computes in. The input is called "image". Metadata of the file:
+ * alone, whatever the context computes in. A model on 8-bit grids has 8-bit weights, and
+ * QuantizeLinear and DequantizeLinear before its layers (docs/onnx.md). The input is called "image". Metadata of the file:
  * network, version (of this library), batch, height, width ("free" where it is), layout, colour,
- * input, mean, deviation, output, threshold (kdas_model_threshold(); not for features). `options`
+ * input, mean, deviation, output, quantization ("int8", of a file with grids), threshold
+ * (kdas_model_threshold(); not for features). `options`
  * may be NULL (defaults). The file appears in one step; on failure what was at `path` is unchanged.
  * The model is not changed; do not use it in another thread meanwhile. KDAS_EINVAL (range; a
  * sigmoid of features; an op without a form in ONNX; a file over 2 GiB), KDAS_ESHAPE (a size that
- * the network does not take), KDAS_EIO, KDAS_ENOMEM. Since 0.4. */
+ * the network does not take), KDAS_ENUMERIC (a weight is not finite), KDAS_ESTATE (a range of the
+ * model is empty: not calibrated), KDAS_EIO, KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_model_export_onnx(const kdas_model *model, const char *path,
                                             const kdas_onnx_options *options);
 KDAS_END

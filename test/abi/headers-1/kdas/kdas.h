@@ -12,5 +12,6 @@
 #include <kdas/model.h>
 #include <kdas/optim.h>
 #include <kdas/profile.h>
+#include <kdas/quantize.h>
 #include <kdas/train.h>
 #endif

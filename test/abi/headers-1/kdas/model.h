@@ -48,6 +48,14 @@ KDAS_API kdas_status kdas_network_describe(const char *name, kdas_network *out);
 /* ---- Create, load, save ---------------------------------------------------------------------- */
 typedef struct kdas_model kdas_model;
 
+/* Whether the layers of a model are on 8-bit grids. INT8: the inputs of convolutions (without
+ * groups, not transposed), depthwise convolutions and linear layers, and of GELU, are the nearest of
+ * 256 values of a range, one range for each ("NAME.input_range": low, high); their weights are the
+ * nearest of 255 values for each output channel. Training and other contexts simulate that in
+ * floats; in a context that computes with integers (KDAS_PRECISION_INT8, _AUTO), inference does. An
+ * empty range (0, 0) changes nothing in a simulation, and is refused by integers (KDAS_ESTATE). */
+typedef enum kdas_quantize { KDAS_QUANTIZE_NONE = 0, KDAS_QUANTIZE_INT8 = 1 } kdas_quantize;
+
 typedef struct kdas_model_options {
     size_t   size;
     uint64_t seed; /* of the initial values and of drop path; default 1 */
@@ -56,12 +64,23 @@ typedef struct kdas_model_options {
      * the log (since 0.4). Default 0.1 */
     float   drop_path;
     int32_t trainable; /* 0: inference only, without memory for gradients; default 1 */
+    /* A kdas_quantize: KDAS_QUANTIZE_INT8 makes a model whose layers are on 8-bit grids
+     * (docs/int8.md). Default KDAS_QUANTIZE_NONE; kdas_model_open() then takes what the file is.
+     * Since 0.4. */
+    int32_t quantize;
+    /* What one training batch weighs in the ranges of activations, 0 to 1; 0: training leaves the
+     * ranges. Default 0.05. Since 0.4. */
+    float range_momentum;
+    /* Layers that are not on grids, by the names before ".weight", with spaces between; copied. NULL
+     * (default): kdas_model_wide_layers() of the network; "": none. KDAS_EINVAL: no layer is
+     * left to be on a grid. Since 0.4. */
+    const char *wide;
 } kdas_model_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_model_options_init(kdas_model_options *options, size_t size);
 
 /* Create a model with the published initialisation. `options` may be NULL (defaults).
- * KDAS_ENOTFOUND (name), KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
+ * KDAS_ENOTFOUND (name; a layer of `wide`), KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_model_create(kdas_model **out, kdas_context *context, const char *name,
                                        const kdas_model_options *options);
 /* NULL is fine. Since 0.1. */
@@ -112,6 +131,9 @@ KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
  * then. `prefix` and `part` apply to the names that result. Batch counters may be missing if the
  * file has none.
  * Values: a NaN, an infinity or a negative running variance is refused (since 0.4).
+ * Grids: weights in 8 bits become the floats that they stand for. A load of all values empties the
+ * ranges that the file does not have; ranges that the model does not have are left out, and the log
+ * says so. So weights of either kind load into a model of either (since 0.4).
  * A tensor that no op reads (kdas_model_idle), such as the classifier of a backbone, may be missing
  * or have another shape: the model then keeps its own values, and the log says so (since 0.4).
  *
@@ -123,10 +145,12 @@ KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
 KDAS_API kdas_status kdas_model_load(kdas_model *model, const char *path,
                                      const kdas_load_options *options);
 /* Save as safetensors, atomically, with the facts (see below). PyTorch loads the file with
- * load_state_dict. KDAS_EIO, KDAS_ENOMEM. Since 0.1. */
+ * load_state_dict. KDAS_EIO, KDAS_ENOMEM; KDAS_ENUMERIC (since 0.4): a value that
+ * kdas_model_load() would refuse, which the message names; the old file stays. Since 0.1. */
 KDAS_API kdas_status kdas_model_save(const kdas_model *model, const char *path);
-/* Copy all values and facts of `from` to `to`, a model of the same name. KDAS_EINVAL, KDAS_ENOMEM.
- * Since 0.1. */
+/* Copy all values and facts of `from` to `to`, a model of the same name. Either may be on grids
+ * (kdas_model_options.quantize), with any wide layers: ranges that `from` does not have become empty in
+ * `to`, and those that `to` does not have are left out. KDAS_EINVAL, KDAS_ENOMEM. Since 0.1. */
 KDAS_API kdas_status kdas_model_copy(kdas_model *to, const kdas_model *from);
 
 /* The name it was created by, as in kdas_model_name(), and its context. NULL for NULL.
@@ -142,6 +166,26 @@ KDAS_API kdas_context *kdas_model_context(const kdas_model *model);
 KDAS_API kdas_status kdas_model_open(kdas_model **out, kdas_context *context, const char *network,
                                      const char *path, const kdas_model_options *options,
                                      const kdas_load_options *load);
+/* The layers that a network keeps off grids by default, as in kdas_model_options.wide: its first and
+ * last ones, by measurement. Static; NULL if there is no such network. Since 0.4. */
+KDAS_API const char *kdas_model_wide_layers(const char *network);
+/* Whether its layers are on grids (a kdas_quantize), and the layers that are not: "" if all are, and
+ * without grids. Valid while the model lives. NULL: KDAS_QUANTIZE_NONE, NULL. Since 0.4. */
+KDAS_API kdas_quantize kdas_model_quantized(const kdas_model *model);
+KDAS_API const char   *kdas_model_wide(const kdas_model *model);
+/* Keep the ranges of a model on grids as they are: from now on its training forwards move none
+ * (`held` 1), or move them again by range_momentum (0, as at first). Empty ranges stay empty, which
+ * round nothing. The model is compiled anew, so its outputs are lost; where nothing changes,
+ * nothing is done. Without grids it has no effect. KDAS_EINVAL (NULL). Not while another thread
+ * uses the model. Since 0.4. */
+KDAS_API kdas_status kdas_model_hold_ranges(kdas_model *model, int32_t held);
+/* Whether training leaves them, also because range_momentum is 0 (NULL, and without grids: 0). Since
+ * 0.4. */
+KDAS_API int32_t kdas_model_ranges_held(const kdas_model *model);
+/* How many ranges a model on grids has, and how many of them are empty, because no batch has set
+ * them; both 0 without grids. Either result may be NULL. Waits for the device. KDAS_EINVAL (NULL),
+ * KDAS_EBACKEND. Since 0.4. */
+KDAS_API kdas_status kdas_model_count_ranges(const kdas_model *model, int32_t *all, int32_t *empty);
 /* Path of file `i` that the values were loaded from, as it was given, the oldest first: a load of
  * all values forgets those before it. NULL past the last and for NULL. Since 0.4. */
 KDAS_API const char *kdas_model_source(const kdas_model *model, int32_t i);
@@ -163,8 +207,9 @@ KDAS_API const char *kdas_model_source(const kdas_model *model, int32_t i);
  *   seed                  of the run
  * The first step of a distiller writes height to colour and objective, and removes the others,
  * which were those of loaded weights; kdas_train() writes all. What the host sets stays: neither
- * replaces it, nor does kdas_checkpoint_restore(). Hosts may use other keys. "network", "version"
- * and "format" are those of each file (kdas_file_fact): a model has none. */
+ * replaces it, nor does kdas_checkpoint_restore(). Hosts may use other keys. "network", "version",
+ * "format", "quantization" ("int8": layers are on 8-bit grids) and "wide" (those that are not) are those
+ * of each file (kdas_file_fact): a model has none. */
 #define KDAS_INPUT_MEAN      "0.485 0.456 0.406"
 #define KDAS_INPUT_DEVIATION "0.229 0.224 0.225"
 #define KDAS_INPUT_COLOUR    "RGB"
@@ -244,6 +289,10 @@ KDAS_API int32_t kdas_model_find(const kdas_model *model, const char *name);
  * that is not 0 to 2^53). Since 0.1. */
 KDAS_API kdas_status kdas_model_read(const kdas_model *model, int32_t i, float *to);
 KDAS_API kdas_status kdas_model_write(kdas_model *model, int32_t i, const float *from);
+/* *hash: of the names, shapes and values of all tensors, in order. Two models of equal hash compute
+ * the same; a run keeps that of its teacher (kdas_train). On failure *hash is unchanged.
+ * KDAS_EINVAL (NULL), KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_model_hash(const kdas_model *model, uint64_t *hash);
 /* Copy the accumulated gradient. KDAS_EINVAL, KDAS_ESTATE (not trainable). Since 0.1. */
 KDAS_API kdas_status kdas_model_read_gradient(const kdas_model *model, int32_t i, float *to);
 /* Set all gradients to zero. KDAS_EINVAL, KDAS_ESTATE (not trainable). Since 0.1. */
@@ -272,7 +321,10 @@ KDAS_API kdas_status kdas_model_check_size(const kdas_model *model, int64_t heig
  * Outputs: valid until the model runs again, keeps another tap, or reallocates for a larger size. A
  * forward refused for its arguments leaves the previous outputs. One that fails later leaves no
  * outputs; in TRAIN mode, statistics and random state are then unchanged.
- * KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.1. */
+ * Weights (since 0.4): a NaN or an infinity in a tensor that ops read is KDAS_ENUMERIC, and the
+ * message names the tensor. They are looked at once after a change: in INFER mode after any, in the
+ * others after any but an optimizer's update, whose gradients were looked at.
+ * KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED, KDAS_ENUMERIC. Since 0.1. */
 KDAS_API kdas_status kdas_model_forward(kdas_model *model, kdas_mode mode, kdas_batch *batch);
 /* Number of outputs, shallow to deep; known before the first forward (NULL: 0). Segmentation
  * networks have "P1", "P2" ... (N,H,W,1), pvt_v2 "x1" to "x4". Since 0.1. */

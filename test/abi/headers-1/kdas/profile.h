@@ -34,7 +34,7 @@ typedef struct kdas_profile_row {
     const char *op;        /* "conv2d"; for updates its name, "adamw" */
     const char *node;      /* "backbone.block1.0.mlp.fc1.linear"; "" if none */
     int32_t     part;      /* kdas_profile_part */
-    int32_t     precision; /* kdas_precision of the first operand */
+    int32_t     precision; /* kdas_precision of the first operand; of integer nodes INT8 */
     int64_t     calls;
     double      seconds;
     /* Floating-point operations. Matrix products and convolutions: two per multiply-accumulate (as
@@ -44,6 +44,10 @@ typedef struct kdas_profile_row {
     /* Bytes of operands read and results written, each counted once, parameters included. This is
      * the memory traffic without cache reuse and without repeated reads. */
     double bytes;
+    /* Of `seconds` times the context's threads: thread-seconds in which a thread had nothing to do,
+     * because others were not done or the work was not divided. 0 on a device that does not compute
+     * with the context's threads. Since 0.4. */
+    double idle;
 } kdas_profile_row;
 
 /* Number of rows with a call since the last reset (NULL: 0). Since 0.2. */
@@ -62,6 +66,8 @@ typedef struct kdas_profile_roofline {
     double triad;
     /* As gemm, in the context's 16-bit format (bf16 or f16); 0 if the context computes in f32. */
     double gemm_bf16;
+    /* As gemm, of 8-bit integers; 0 if the context does not compute with them. Since 0.4. */
+    double gemm_int8;
 } kdas_profile_roofline;
 
 /* Measure the roofline. Takes one to two seconds and 256 MiB, which are freed. It does not show in

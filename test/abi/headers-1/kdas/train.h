@@ -54,6 +54,10 @@ typedef struct kdas_train_options {
      * the distiller keeps one; 0, the student. Since 0.4. */
     int32_t evaluate_ema;
     int32_t resume; /* continue from out/last.kdas if it exists; default 0 */
+    /* Last epochs in which the ranges of a student on grids (kdas_model_options.quantize) stay as
+     * they are, fractions allowed; 0 to below `epochs`. Default 0: they move to the end. Since
+     * 0.4. */
+    double freeze_ranges;
 } kdas_train_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_train_options_init(kdas_train_options *options, size_t size);
@@ -87,6 +91,9 @@ KDAS_API void kdas_run_folder_destroy(kdas_run_folder *folder);
  * so into best.safetensors and last.kdas; what the host has set stays. run.json, beside each
  * last.kdas, says what the run was made with. docs/training.md has both.
  *
+ * Grids (since 0.4): a student on 8-bit grids is trained, validated and saved as such; its empty
+ * ranges are set by the first batch. docs/int8.md has more.
+ *
  * Patience (since 0.4): the run ends with KDAS_OK and stopped_early when that many epochs have
  * passed since the best one. It needs a validation set. Resuming such a run does nothing, unless
  * patience is raised. last.kdas holds the student and its average; best.safetensors holds the one
@@ -100,10 +107,12 @@ KDAS_API void kdas_run_folder_destroy(kdas_run_folder *folder);
  *
  * Cancelling the context, or a non-zero result of the callback, finishes the step, saves, and
  * returns KDAS_ECANCELLED unless the run was complete. A resume continues with the same bits as an
- * unbroken run. A NaN loss returns KDAS_ENUMERIC; the files stay as of the last good checkpoint.
+ * unbroken run. A loss or a weight that is not finite returns KDAS_ENUMERIC; the files stay as of
+ * the last good checkpoint.
  * KDAS_EIO before the first step: `out` cannot be created or written. KDAS_ESTATE (since 0.4):
  * another run writes into `out` (kdas_run_folder_open), before the first step, or, if `out` was
- * removed or renamed and made anew, at the next file. A call that fails before its first last.kdas
+ * removed or renamed and made anew, at the next file; a student on grids whose ranges are empty,
+ * and which nothing sets (range_momentum 0, kdas_model_hold_ranges). A call that fails before its first last.kdas
  * leaves the student as its last step left it. KDAS_EINVAL: range; a checkpoint of another run;
  * frames without masks in the validation set, or in training with neither a teacher nor its maps.
  * KDAS_ESHAPE, before the first step: a network does not take the size of validation, or of the
@@ -113,9 +122,9 @@ KDAS_API kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader,
 /* Segment the first `limit` frames of `dataset` (0: all) and add them to `evaluator`. Each frame is
  * run alone at the network's height x width, and its metrics are computed at the frame's own size.
  * Both 0 (since 0.4): the size that the weights were trained for, as kdas_segmenter_options has it.
- * KDAS_EINVAL (a model without maps), KDAS_ESHAPE (sides), KDAS_ENUMERIC, KDAS_ECANCELLED; the
- * message names the frame. On failure no frame is added: here and below, the call sets the
- * evaluator's mark (kdas_evaluator_mark). Since 0.1. */
+ * KDAS_EINVAL (a model without maps), KDAS_ESHAPE (sides), KDAS_ENUMERIC (a weight or a logit is
+ * not finite), KDAS_ECANCELLED; the message names the frame, or the tensor. On failure no frame is
+ * added: here and below, the call sets the evaluator's mark (kdas_evaluator_mark). Since 0.1. */
 KDAS_API kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model,
                                    kdas_dataset *dataset, int64_t height, int64_t width,
                                    int64_t limit);
