@@ -1,6 +1,6 @@
 /* int8_operands.h - the operands B and C of a product of 8-bit integers; gemm_operands.h includes it. A has the numbers of
  * a grid, B weights, and C is made of the sums by the epilogue: base/grid.h defines it, to the bit. K is a multiple of
- * UNIT_DEPTH: rows of A that are not are copied first (int8_rows.h). */
+ * UNIT_DEPTH: rows of A that are not are copied first. */
 #ifndef KD_INT8_OPERANDS_H
 #define KD_INT8_OPERANDS_H
 #include "base/grid.h"
