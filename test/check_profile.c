@@ -114,6 +114,42 @@ START_TEST(rows_add_up_to_the_time_that_passed)
 END_TEST
 
 /* The operations are those of kdas_model_cost: two for a multiply-accumulate, and ops without any beside. */
+/* A thread is idle for no longer than the row took, and one thread alone never is. */
+START_TEST(idle_time_is_within_that_of_the_threads)
+{
+    for (int32_t threads = 1; threads <= 3; threads++) {
+        kdas_context_options o;
+        kdas_model_options   mo;
+        kdas_context        *ctx;
+        kdas_model          *m;
+        kdas_batch          *b;
+        double               idle = 0;
+
+        kdas_context_options_init(&o, sizeof o);
+        kdas_model_options_init(&mo, sizeof mo);
+        o.threads    = threads;
+        mo.trainable = 0;
+        kd_assert_ok(kdas_context_create(&ctx, &o));
+        kd_assert_ok(kdas_model_create(&m, ctx, "lite_fpn0", &mo));
+        b = draw(ctx, 1, SIDE);
+        kd_assert_ok(kdas_context_profile(ctx, 1));
+        kd_assert_ok(kdas_model_forward(m, KDAS_MODE_INFER, b));
+        for (int32_t i = 0; i < kdas_profile_count(ctx); i++) {
+            kdas_profile_row r = row_at(ctx, i);
+
+            ck_assert_double_ge(r.idle, 0);
+            ck_assert_double_le(r.idle, r.seconds * threads);
+            idle += r.idle;
+        }
+        if (threads == 1) ck_assert_double_eq(idle, 0);
+        if (threads == 3) ck_assert_double_gt(idle, 0); /* small maps are not divided */
+        kdas_batch_destroy(b);
+        kdas_model_destroy(m);
+        kdas_context_destroy(ctx);
+    }
+}
+END_TEST
+
 START_TEST(operations_are_those_of_the_model)
 {
     kdas_context *ctx = kd_test_device("cpu", NULL);
@@ -481,6 +517,7 @@ int main(void)
 
     tcase_add_test(rows, a_step_shows_every_part_of_its_work);
     tcase_add_test(rows, rows_add_up_to_the_time_that_passed);
+    tcase_add_test(rows, idle_time_is_within_that_of_the_threads);
     tcase_add_test(rows, operations_are_those_of_the_model);
     tcase_add_test(rows, operations_and_bytes_of_a_known_convolution);
     tcase_add_test(rows, backward_counts_only_gradients_that_are_wanted);

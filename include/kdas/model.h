@@ -72,8 +72,8 @@ typedef struct kdas_model_options {
      * ranges. Default 0.05. Since 0.4. */
     float range_momentum;
     /* Layers that are not on grids, by the names before ".weight", with spaces between; copied. NULL
-     * (default): kdas_model_wide_layers() of the network; "": none. KDAS_EINVAL: no layer is
-     * left to be on a grid. Since 0.4. */
+     * (default): kdas_model_wide_layers() of the network, in kdas_model_open() those of a file whose
+     * model is on grids; "": none. KDAS_EINVAL: no layer is left to be on a grid. Since 0.4. */
     const char *wide;
 } kdas_model_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */

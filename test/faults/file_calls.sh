@@ -12,7 +12,7 @@ declare -a rows=()
 
 # ---- The programs ------------------------------------------------------------------------------------
 # For each row: `old` makes what stands in $out before (of an earlier run), `command` is what runs; fine: its status.
-scenarios=(inspect checkpoint evaluate segment maps export doctor distill again demo)
+scenarios=(inspect checkpoint evaluate segment maps export quantize doctor distill again demo)
 of_segment=("$bin/kdas-segment" --weights w/in/teacher.safetensors --out w/out --probability "${small[@]}" w/in/data/TestDataset/scenes)
 of_maps=("$bin/kdas-segment" --weights w/in/teacher.safetensors --out w/out --maps --maps-as logits "${small[@]}" w/in/data/TestDataset/scenes)
 of_train=("$bin/kdas-distill" --data w/in/data --out w/out --epochs 1 --save-every 2 --teacher-weights w/in/teacher.safetensors
@@ -258,7 +258,7 @@ row() # ROW STRIDE MOST
 }
 
 make_inputs
-[ -n "$LONG" ] || scenarios=(inspect evaluate segment export doctor distill demo)
+[ -n "$LONG" ] || scenarios=(inspect evaluate segment export quantize doctor distill demo)
 for name in ${ONLY:-${scenarios[@]}}; do
     case $name in
     distill | again | demo) if [ -n "$LONG" ]; then row $name 3 3; else row $name 200 2; fi ;;
