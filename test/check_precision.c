@@ -174,7 +174,7 @@ START_TEST(precisions_out_of_range_are_refused)
         kdas_context *ctx;
 
         ck_assert_int_eq(try_context(&ctx, "cpu", NULL,
-                                     (kdas_precision)(i ? KDAS_PRECISION_AUTO + 1 : -1), NULL,
+                                     (kdas_precision)(i ? KDAS_PRECISION_INT8 + 1 : -1), NULL,
                                      NULL),
                          KDAS_EINVAL);
         ck_assert_ptr_nonnull(strstr(kdas_last_error(), "precision"));
