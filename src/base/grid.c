@@ -90,10 +90,12 @@ void kd_weights_round(float *w, int64_t count)
 {
     float most = 0, scale;
 
+#pragma omp simd reduction(max : most)
     for (int64_t i = 0; i < count; i++)
         most = fabsf(w[i]) > most ? fabsf(w[i]) : most;
     scale = most / 127.0f;
     if (!(scale > 0)) return;
+#pragma omp simd
     for (int64_t i = 0; i < count; i++) {
         float q = w[i] / scale;
 

@@ -17,7 +17,7 @@ static const kd_resume_row rows[] = {
     { "model.drop_path", KD_REFUSED, KD_DAMAGED },
     { "model.quantize", KD_REFUSED, KD_MEANS_DEFAULT, .what = "grid of the student's layers" },
     { "model.wide", KD_REFUSED, KD_MEANS_DEFAULT, .what = "list of layers that are not on grids" },
-    { "model.range_momentum", KD_REFUSED, KD_NOT_COMPARED, .what = "momentum of ranges" },
+    { "model.range_momentum", KD_REFUSED, KD_ABSENT, .what = "momentum of ranges" },
     { "precision", KD_FROM_HERE, KD_MEANS_DEFAULT },
 
     /* the optimizer: it continues unchanged, except for the length of its schedule */
@@ -96,7 +96,7 @@ static const kd_resume_row rows[] = {
     { "run.max_steps", KD_NOTED, KD_NOT_COMPARED, .what = "limit of steps (0: none)" },
     { "run.ramp_up", KD_REFUSED, KD_NOT_COMPARED, .what = "ramp_up" },
     { "run.ramp_down", KD_REFUSED, KD_NOT_COMPARED, .what = "ramp_down" },
-    { "run.freeze_ranges", KD_REFUSED, KD_NOT_COMPARED, .what = "freeze_ranges" },
+    { "run.freeze_ranges", KD_REFUSED, KD_ABSENT, .what = "freeze_ranges" },
     { "run.ramp_epochs", KD_FROM_HERE, KD_NOT_COMPARED, .what = "epoch at which ramp_down ends" },
 
     /* augmentation: it may change at a resume */

@@ -101,22 +101,22 @@ static void round_weights(const kd_program *p, float *w, int64_t channels, int64
     kd_parallel_rows(p->ctx, channels, LEAST / row + 1, round_rows, &r);
 }
 
-/* Copies the operands to the host, changes them, and uploads the result. Runs when weights
- * change. */
+/* Changes copies of the operands: in their place where the host can write there, else they are
+ * uploaded. Runs when weights change. */
 static kdas_status compute(kd_program *p, const kd_fold *f)
 {
     const kd_node *node   = p->graph->node[f->node];
     const kd_node *norm   = f->norm < 0 ? NULL : p->graph->node[f->norm];
     kd_params     *params = p->graph->params;
     const kd_pack *pack   = p->slot[f->node].pack;
+    bool           here   = p->ctx->host_memory;
     int64_t        co = node->desc.in[1].dim[0], n = kd_elements(&node->desc.in[1]);
-    float         *w = kd_alloc(p->ctx, (size_t)(n + 5 * co) * sizeof *w);
-    float         *b, *stat;
-    kdas_status    st = KDAS_OK;
+    float         *stat = kd_alloc(p->ctx, (size_t)(4 * co + (here ? 0 : n + co)) * sizeof *stat);
+    float         *w    = here ? pack->weight : stat + 4 * co;
+    float         *b    = here ? pack->bias : w + n;
+    kdas_status    st   = KDAS_OK;
 
-    if (!w) return KDAS_ENOMEM;
-    b    = w + n;
-    stat = b + co;
+    if (!stat) return KDAS_ENOMEM;
     KD_TRY(kd_params_read(params, node->in[1]->param, w));
     memset(b, 0, (size_t)co * sizeof *b);
     if (node->in[2]) KD_TRY(kd_params_read(params, node->in[2]->param, b));
@@ -124,10 +124,11 @@ static kdas_status compute(kd_program *p, const kd_fold *f)
     for (int i = 0; norm && i < 4; i++) /* gamma, beta, mean, var */
         KD_TRY(kd_params_read(params, norm->in[1 + i]->param, stat + i * co));
     if (norm) apply_norm(w, b, stat, co, n / co, ((const kdas_norm_attr *)norm->desc.attr)->eps);
+    if (here) goto done;
     KD_TRY(kd_device_upload(p->ctx, pack->weight, w, (size_t)n * sizeof *w));
     KD_TRY(kd_device_upload(p->ctx, pack->bias, b, (size_t)co * sizeof *b));
 done:
-    kd_free(p->ctx, w);
+    kd_free(p->ctx, stat);
     return st;
 }
 

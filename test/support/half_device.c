@@ -1,5 +1,6 @@
 /* half_device.c - see half_device.h. */
 #include "support/half_device.h"
+#include <assert.h>
 #include <stdlib.h>
 #include "backend/cpu/cpu.h"
 #include "base/context.h"
@@ -100,7 +101,7 @@ static int takes_f16(kdas_device *device, const kdas_node_desc *node)
 /* Its rows, and after them those of the CPU. */
 static const kdas_kernel *kernels(void)
 {
-    static kdas_kernel row[128];
+    static kdas_kernel row[256];
     size_t             n = 0;
 
 #define OP(number, NAME, name)                                        \
@@ -116,8 +117,10 @@ static const kdas_kernel *kernels(void)
 #include <kdas/ops.def>
 #undef OP
 #undef UPDATE
-    for (const kdas_kernel *k = kd_backend_cpu.kernels; k->op; k++)
+    for (const kdas_kernel *k = kd_backend_cpu.kernels; k->op; k++) {
+        assert(n + 1 < KD_COUNT(row));
         row[n++] = *k;
+    }
     row[n] = (kdas_kernel){ .op = 0 };
     return row;
 }
