@@ -123,7 +123,7 @@ START_TEST(the_device_says_what_onednn_uses)
     kdas_context            *later    = make(wide ? limit : NULL, KDAS_PRECISION_F32);
     char                     own[32], words[2][16];
 
-    snprintf(own, sizeof own, ", %s, ", limit);
+    snprintf(own, sizeof own, ", %s", limit);
     ck_assert_ptr_nonnull(strstr(kdas_context_device(wide ? later : first), own));
     read_onednn(words[0], first);
     read_onednn(words[1], later);

@@ -215,7 +215,7 @@ tsv_sound() # the operations of a step: student forward and twice that backward,
 {
     awk -F'\t' '
         $1 == "step_b2" && $4 ~ /^(conv2d|dwconv2d|linear|attention|matmul|mix_ffn)$/ && $3 ~ /polyp/ { flop += $9 }
-        $8 < 0 || NF != 11 { exit 2 }
+        $8 < 0 || NF != 12 { exit 2 }
         END { print flop; exit !(flop > 0) }' "$tmp/profile.tsv" >"$tmp/flop" || return 1
     cat "$tmp/flop" "$tmp/bench"
     awk -v flop="$(cat "$tmp/flop")" '/^# step_b2: / { ratio = flop / ($3 * 1e9) }
