@@ -189,10 +189,8 @@ kdas_status kdas_model_open(kdas_model **out, kdas_context *context, const char 
     kdas_model_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_model_options"));
     KD_TRY(agree(&of, context, network, path));
-    if (of.grids && (o.quantize == KDAS_QUANTIZE_NONE || !o.wide)) {
-        o.quantize = KDAS_QUANTIZE_INT8;
-        o.wide     = of.wide;
-    }
+    if (of.grids && !o.wide) o.wide = of.wide;
+    if (of.grids && o.quantize == KDAS_QUANTIZE_NONE) o.quantize = KDAS_QUANTIZE_INT8;
     o.size = sizeof o;
     KD_TRY(kdas_model_create(&m, context, of.network, &o));
     KD_TRY(kdas_model_load(m, path, load));

@@ -114,31 +114,82 @@ static const kd_st_tensor *find_tensor(const kd_pairing *p, const char *name)
     return NULL;
 }
 
+/* The scales of tensor `t`; *out NULL: it has none. */
+static kdas_status find_scales(const kd_st_tensor **out, const kd_pairing *p, kdas_context *ctx,
+                               const kd_st_tensor *t)
+{
+    char *name = kd_printf(ctx, "%s" KD_SCALE_SUFFIX, t->name);
+
+    *out = NULL;
+    if (!name) return KDAS_ENOMEM;
+    *out = find_tensor(p, name);
+    kd_free(ctx, name);
+    return KDAS_OK;
+}
+
+static bool says_grids(const kd_weights *file)
+{
+    const kd_safetensors *own = kd_weights_safetensors(file);
+    const char *fact          = own ? kd_safetensors_text(own, KD_FACT_PREFIX KD_FACT_GRIDS) : NULL;
+
+    return fact && strcmp(fact, "int8") == 0;
+}
+
+/* Whether the scales fit the numbers: one for each row, as floats. */
+static kdas_status check_scales(const kd_weights *file, const kd_st_tensor *t,
+                                const kd_st_tensor *s, int64_t rows)
+{
+    const char *path = kd_weights_path(file);
+
+    if (!s && t->dtype == KD_ST_I8 && says_grids(file))
+        return kd_fail(KDAS_EFORMAT, "'%s': the 8-bit tensor '%s' has no scales ('%s%s')", path,
+                       t->name, t->name, KD_SCALE_SUFFIX);
+    if (s && t->dtype != KD_ST_I8)
+        return kd_fail(KDAS_EFORMAT, "'%s': tensor '%s' has scales, and is of %s, not I8", path,
+                       t->name, kd_st_dtype_name(t->dtype));
+    if (s && s->dtype != KD_ST_F32)
+        return kd_fail(KDAS_EFORMAT, "'%s': the scales '%s' are of %s, not F32", path, s->name,
+                       kd_st_dtype_name(s->dtype));
+    if (s && s->count != rows)
+        return kd_fail(KDAS_EFORMAT, "'%s': tensor '%s' has %lld scales, not %lld", path, s->name,
+                       (long long)s->count, (long long)rows);
+    return KDAS_OK;
+}
+
+/* A row of zeros has the scale 0. */
+static kdas_status multiply_rows(float *values, const float *scale, int64_t rows, int64_t row,
+                                 const char *path, const char *name)
+{
+    for (int64_t o = 0; o < rows; o++)
+        for (int64_t i = 0; i < row; i++) {
+            float *v = &values[o * row + i];
+
+            if (!(isfinite(scale[o]) && (scale[o] > 0 || (scale[o] == 0 && *v == 0))))
+                return kd_fail(KDAS_EFORMAT, "'%s': tensor '%s' has the scale %g at element %lld",
+                               path, name, (double)scale[o], (long long)o);
+            *v *= scale[o];
+        }
+    return KDAS_OK;
+}
+
 /* A tensor, with its scales where it is a weight in 8 bits. */
 static kdas_status read_tensor(const kd_pairing *p, kdas_context *ctx, kd_weights *file,
                                const kd_st_tensor *t, float *values)
 {
     const kd_st_tensor *s;
-    char               *name;
     float              *scale;
     int64_t             rows = t->rank ? t->dim[0] : 1;
     kdas_status         st;
 
     KD_RETURN(kd_weights_read(file, t, values));
-    if (t->dtype != KD_ST_I8) return KDAS_OK;
-    name = kd_printf(ctx, "%s" KD_SCALE_SUFFIX, t->name);
-    if (!name) return KDAS_ENOMEM;
-    s = find_tensor(p, name);
-    kd_free(ctx, name);
-    if (!s) return KDAS_OK; /* numbers like any other */
-    if (s->count != rows)
-        return kd_fail(KDAS_EFORMAT, "'%s': tensor '%s' has %lld scales, not %lld",
-                       kd_weights_path(file), s->name, (long long)s->count, (long long)rows);
+    KD_RETURN(find_scales(&s, p, ctx, t));
+    KD_RETURN(check_scales(file, t, s, rows));
+    if (!s) return KDAS_OK;
     scale = kd_alloc(ctx, (size_t)rows * sizeof *scale);
     if (!scale) return KDAS_ENOMEM;
     st = kd_weights_read(file, s, scale);
-    for (int64_t i = 0; st == KDAS_OK && i < t->count; i++)
-        values[i] *= scale[i / (t->count / rows)];
+    if (st == KDAS_OK)
+        st = multiply_rows(values, scale, rows, t->count / rows, kd_weights_path(file), s->name);
     kd_free(ctx, scale);
     return st;
 }

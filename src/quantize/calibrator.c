@@ -1,6 +1,7 @@
 /* calibrator.c - ranges for the grids of a model, from frames. */
 #include <math.h>
 #include <string.h>
+#include "base/grid.h"
 #include "base/process.h"
 #include "base/text.h"
 #include "quantize/calibrator.h"
@@ -293,6 +294,12 @@ static kdas_status choose_ranges(const kdas_calibrator *c, kd_calibrated_grid *g
                            "it has no range; take other frames, or keep the layer wide",
                            range_owner(c, &c->grid[i]), (double)h->low, (long long)c->frames);
         kd_choose_range(g->range, h, &rule);
+        if (kd_grid_of(g->range).scale == 0)
+            return kd_fail(
+                KDAS_ENUMERIC,
+                "calibration: the values before layer '%s', %g to %g, have no range that "
+                "can be divided; take other frames, or keep the layer wide",
+                range_owner(c, &c->grid[i]), (double)h->low, (double)h->high);
         kd_range_error(&error, &square, h, g->range, rule.floor);
         g->error   = square > 0 ? sqrt(error / square) : 0;
         g->clipped = kd_range_clipped(h, g->range, rule.floor);

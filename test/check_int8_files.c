@@ -1,0 +1,184 @@
+/* check_int8_files.c - files of models on grids: whole ones, damaged ones, and what of them the host may
+ * choose. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "io/safetensors.h"
+#include "model/model.h"
+#include "support/check_util.h"
+#include "support/files.h"
+#include "support/run_util.h"
+
+static const char *const WEIGHT = "lateral.0.weight";
+
+/* What is changed in a file. */
+typedef enum damage {
+    WHOLE,
+    NO_SCALES,
+    SCALES_OF_INTEGERS,
+    TOO_FEW_SCALES,
+    NEGATIVE,
+    ZERO,
+    NOT_A_NUMBER,
+    NO_NUMBERS, /* the weight is of floats, beside its scales */
+    DAMAGES
+} damage;
+
+typedef struct copy {
+    kd_st_writer *writer;
+    void         *memory[1000];
+    int           count;
+} copy;
+
+static void put(copy *c, const char *name, kd_st_dtype dtype, int rank, const int64_t *dims,
+                const void *data, size_t bytes)
+{
+    void *own = malloc(bytes + 1);
+
+    memcpy(own, data, bytes);
+    c->memory[c->count++] = own;
+    kd_assert_ok(kd_st_writer_put(c->writer, name, dtype, rank, dims, own));
+}
+
+static void put_scales(copy *c, const kd_st_tensor *t, float *scale, damage how)
+{
+    int64_t n = t->dim[0];
+
+    switch (how) {
+    case NO_SCALES: return;
+    case SCALES_OF_INTEGERS:
+        for (int64_t i = 0; i < n; i++)
+            ((int8_t *)scale)[i] = 1;
+        put(c, t->name, KD_ST_I8, 1, &n, scale, (size_t)n);
+        return;
+    case TOO_FEW_SCALES: n--; break;
+    case NEGATIVE: scale[1] = -scale[1]; break;
+    case ZERO: scale[1] = 0; break;
+    case NOT_A_NUMBER: scale[1] = NAN; break;
+    default: break;
+    }
+    put(c, t->name, KD_ST_F32, 1, &n, scale, (size_t)n * sizeof *scale);
+}
+
+/* Write `from` again, with one weight damaged. */
+static void forge(kdas_context *ctx, const char *from, const char *to, damage how)
+{
+    kd_safetensors *file;
+    copy            c = { 0 };
+    const char     *key, *text;
+
+    kd_assert_ok(kd_safetensors_open(&file, ctx, from));
+    kd_assert_ok(kd_st_writer_create(&c.writer, ctx));
+    for (int64_t i = 0; (text = kd_safetensors_text_at(file, i, &key)); i++)
+        kd_assert_ok(kd_st_writer_put_text(c.writer, key, text));
+    for (int64_t i = 0; i < kd_safetensors_count(file); i++) {
+        const kd_st_tensor *t    = kd_safetensors_at(file, i);
+        float              *data = malloc((size_t)t->count * sizeof(float) + t->bytes + 8);
+        bool                ours = strncmp(t->name, WEIGHT, strlen(WEIGHT)) == 0;
+
+        kd_assert_ok(kd_safetensors_read(file, t, data));
+        if (ours && strlen(t->name) > strlen(WEIGHT)) {
+            put_scales(&c, t, data, how);
+        } else if (ours && how == NO_NUMBERS) {
+            kd_assert_ok(kd_safetensors_read_float(file, t, data));
+            put(&c, t->name, KD_ST_F32, t->rank, t->dim, data, (size_t)t->count * sizeof *data);
+        } else {
+            put(&c, t->name, t->dtype, t->rank, t->dim, data, (size_t)t->bytes);
+        }
+        free(data);
+    }
+    kd_assert_ok(kd_st_writer_save(c.writer, to, false));
+    kd_st_writer_destroy(c.writer);
+    kd_safetensors_close(file);
+    for (int i = 0; i < c.count; i++)
+        free(c.memory[i]);
+}
+
+static void save_model(kdas_context *ctx, const char *path)
+{
+    kdas_model_options o;
+    kdas_model        *m;
+
+    kdas_model_options_init(&o, sizeof o);
+    o.quantize = KDAS_QUANTIZE_INT8;
+    kd_assert_ok(kdas_model_create(&m, ctx, "lite_fpn0", &o));
+    kd_assert_ok(kdas_model_save(m, path));
+    kdas_model_destroy(m);
+}
+
+START_TEST(damaged_numbers_and_scales_are_refused_by_name)
+{
+    kdas_context *ctx = kd_test_device("cpu", NULL);
+    kdas_model   *m   = NULL;
+    char          whole[512], damaged[512];
+    kdas_status   st;
+
+    snprintf(whole, sizeof whole, "%s", kd_test_path("whole.safetensors"));
+    snprintf(damaged, sizeof damaged, "%s", kd_test_path("damaged.safetensors"));
+    save_model(ctx, whole);
+    forge(ctx, whole, damaged, (damage)_i);
+    st = kdas_model_open(&m, ctx, NULL, damaged, NULL, NULL);
+    if (_i == WHOLE) {
+        kd_assert_ok(st);
+        ck_assert_int_eq(kdas_model_quantized(m), KDAS_QUANTIZE_INT8);
+    } else {
+        ck_assert_int_eq(st, KDAS_EFORMAT);
+        kd_assert_sentence(damaged);
+        kd_assert_sentence(WEIGHT);
+    }
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
+START_TEST(the_host_may_choose_the_wide_layers_of_a_file)
+{
+    kdas_context      *ctx = kd_test_device("cpu", NULL);
+    kdas_model_options o;
+    kdas_model        *m = NULL;
+    const char        *path;
+
+    kdas_model_options_init(&o, sizeof o);
+    path = kd_test_path("whole.safetensors");
+    save_model(ctx, path);
+    kd_assert_ok(kdas_model_open(&m, ctx, NULL, path, NULL, NULL));
+    ck_assert_str_eq(kdas_model_wide(m), kdas_model_wide_layers("lite_fpn0"));
+    kdas_model_destroy(m);
+    o.wide = "lateral.0 out";
+    kd_assert_ok(kdas_model_open(&m, ctx, NULL, path, &o, NULL));
+    ck_assert_str_eq(kdas_model_wide(m), "lateral.0 out");
+    ck_assert_int_eq(kdas_model_quantized(m), KDAS_QUANTIZE_INT8);
+    kdas_model_destroy(m);
+    m      = NULL;
+    o.wide = "zzz";
+    ck_assert_int_eq(kdas_model_open(&m, ctx, NULL, path, &o, NULL), KDAS_ENOTFOUND);
+    kd_assert_sentence("zzz");
+    o.wide = NULL;
+    for (int32_t bad = 2; bad > -2; bad -= 3) {
+        o.quantize = bad;
+        ck_assert_int_eq(kdas_model_open(&m, ctx, NULL, path, &o, NULL), KDAS_EINVAL);
+    }
+    ck_assert_ptr_null(m);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *suite = suite_create("int8 files");
+    TCase   *t     = tcase_create("files");
+    SRunner *runner;
+    int      failed;
+
+    tcase_add_checked_fixture(t, kd_test_folder_make, kd_test_folder_remove);
+    tcase_add_loop_test(t, damaged_numbers_and_scales_are_refused_by_name, 0, DAMAGES);
+    tcase_add_test(t, the_host_may_choose_the_wide_layers_of_a_file);
+    suite_add_tcase(suite, t);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
