@@ -78,11 +78,14 @@ static inline __attribute__((unused)) kdas_status grid_of_input(kd_grid *g, kdas
                                                                 const char *op)
 {
     *g = kd_grid_of(call->in[i]);
-    return g->scale > 0 ? KDAS_OK
-                        : device->host.fail(KDAS_ESTATE,
-                                            "%s: the range of its numbers is empty; the model was "
-                                            "not calibrated (kdas-quantize)",
-                                            op);
+    if (g->scale > 0) return KDAS_OK;
+    return device->host.fail(KDAS_ESTATE,
+                             "%s: the range of %s is empty; the model was not calibrated "
+                             "(kdas-quantize)",
+                             op,
+                             call->node->op != KDAS_OP_MIX_FFN && i == RANGE_OUT
+                                 ? "the numbers that it gives to the layer after it"
+                                 : "its numbers");
 }
 
 #endif
