@@ -66,6 +66,7 @@ done
 claim "methods differ" eval '! cmp -s "$tmp/min-max.safetensors" "$tmp/percentile.safetensors"'
 wide_is() { "$bin/$q" "${fast[@]}" --out "$tmp/wide.safetensors" "${@:2}" >/dev/null && says "wide  *$1\$" kdas-inspect "$tmp/wide.safetensors"; }
 claim "--wide names layers" wide_is "out_SAM CFM.conv4.conv" --wide out_SAM,CFM.conv4.conv
+claim "--wide none: all layers are on grids" wide_is "" --wide none
 claim "--most-wide keeps the worst layers wide" wide_is "out_SAM [a-z].* [a-zA-Z].*" --wide out_SAM --most-wide 2 --wide-error 0 --probes 1
 claim "frames without masks will do" ends 0 "" $q --weights "$weights" --data "$scenes/images" --no-masks --frames 4 --probes 0 \
     --out "$tmp/unlabelled.safetensors" --threads 1

@@ -147,7 +147,7 @@ static bool compare(kdas_model *model, const settings *s)
 static bool model_open(kdas_model **out, kdas_context *context, settings *s)
 {
     kdas_model_options options;
-    char              *wide = s->wide ? text_of("%s", s->wide) : NULL, *text;
+    char *wide = s->wide ? text_of("%s", strcmp(s->wide, "none") ? s->wide : "") : NULL, *text;
 
     for (char *c = wide; c && *c; c++)
         if (*c == ',') *c = ' ';

@@ -61,7 +61,7 @@ int settings_read(settings *s, int argc, char **argv)
         { OPTION_REAL, "--percentile", "X", &s->percentile, 50, 100, "for that method (99.99)" },
         { OPTION_GROUP, "Layers", NULL, NULL, 0, 0, NULL },
         { OPTION_TEXT, "--wide", "NAME,...", &s->wide, 0, 0,
-          "layers that stay off grids (the network's own: its first and\nlast ones); \"\": none" },
+          "layers that stay off grids (the network's own: its first and\nlast ones), or none" },
         { OPTION_WHOLE, "--most-wide", "N", &s->most_wide, 0, 10000,
           "keep up to N more wide, those with the largest output error (0)" },
         { OPTION_REAL, "--wide-error", "X", &s->wide_error, 0, 10,
