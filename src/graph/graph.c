@@ -50,10 +50,10 @@ bool kd_graph_has_grids(const kd_graph *g)
 {
     size_t n = strlen(g->scope);
 
-    if (!g->grids || !g->wide) return false;
+    if (!g->grids || !g->wide || n == 0) return false;
     for (const char *at = g->wide; (at = strstr(at, g->scope)); at += n)
         if ((at == g->wide || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return false;
-    return n > 0;
+    return true;
 }
 
 /* ---- errors ---- */

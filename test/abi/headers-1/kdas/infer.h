@@ -71,8 +71,8 @@ KDAS_API kdas_status kdas_segmenter_warm_up(kdas_segmenter *segmenter, int64_t h
  * bits as its RGB8 pixels (kdas_view_convert); rows are converted while resizing.
  * Errors of each call: KDAS_EINVAL, KDAS_ESHAPE (the frame does not have the stated size),
  * KDAS_ENUMERIC (a weight is not finite, or the network gives logits that are not), KDAS_ECANCELLED,
- * KDAS_EBACKEND, and KDAS_ENOMEM if no frame size was stated. On failure `out` and the state kept
- * from past frames are unchanged. */
+ * KDAS_EBACKEND, KDAS_ESTATE (integers, and a range of the model is empty), and KDAS_ENOMEM if no
+ * frame size was stated. On failure `out` and the state kept from past frames are unchanged. */
 
 /* Logits at the frame's size: the network's answer (P1 + P2; kdas_model_answer), resized (bilinear,
  * half-pixel), as height x width floats. KDAS_EINVAL and others, see above. Since 0.1. */

@@ -72,8 +72,8 @@ typedef struct kdas_model_options {
      * ranges. Default 0.05. Since 0.4. */
     float range_momentum;
     /* Layers that are not on grids, by the names before ".weight", with spaces between; copied. NULL
-     * (default): kdas_model_wide_layers() of the network; "": none. KDAS_EINVAL: no layer is
-     * left to be on a grid. Since 0.4. */
+     * (default): kdas_model_wide_layers() of the network, in kdas_model_open() those of a file whose
+     * model is on grids; "": none. KDAS_EINVAL: no layer is left to be on a grid. Since 0.4. */
     const char *wide;
 } kdas_model_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
@@ -324,7 +324,8 @@ KDAS_API kdas_status kdas_model_check_size(const kdas_model *model, int64_t heig
  * Weights (since 0.4): a NaN or an infinity in a tensor that ops read is KDAS_ENUMERIC, and the
  * message names the tensor. They are looked at once after a change: in INFER mode after any, in the
  * others after any but an optimizer's update, whose gradients were looked at.
- * KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED, KDAS_ENUMERIC. Since 0.1. */
+ * KDAS_ESHAPE, KDAS_ENOMEM, KDAS_ECANCELLED, KDAS_ENUMERIC; KDAS_ESTATE (integers, and a range of the
+ * model is empty). Since 0.1. */
 KDAS_API kdas_status kdas_model_forward(kdas_model *model, kdas_mode mode, kdas_batch *batch);
 /* Number of outputs, shallow to deep; known before the first forward (NULL: 0). Segmentation
  * networks have "P1", "P2" ... (N,H,W,1), pvt_v2 "x1" to "x4". Since 0.1. */
