@@ -5,11 +5,6 @@
  * packed: the layer (int8_layer.h) | the grid of x | what requantises. */
 #include "backend/cpu/simd/int8_layer.h"
 
-typedef struct tail {
-    kd_grid       x;
-    kd_requantise r;
-} tail;
-
 typedef struct shape {
     int64_t H, W, C, O, Ho, Wo, kh, kw, stride, dilation, top, left;
     int64_t pixels;    /* N Ho Wo */
@@ -71,9 +66,7 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
     const char *op  = call->node->op == KDAS_OP_CONV2D ? "conv2d" : "linear";
     kd_grid     out = { 0 };
 
-    KD_RETURN(grid_of_input(&t->x, device, call, RANGE_X, op));
-    if (u8) KD_RETURN(grid_of_input(&out, device, call, RANGE_OUT, op));
-    t->r = kd_requantise_of(u8 ? &out : NULL, call->node->post);
+    KD_RETURN(find_grids(t, &out, device, call, op));
     int8_layer_fill(&l, call->in[1], call->in[2], s.C, s.kh * s.kw, &t->x, u8 ? &out : NULL,
                     call->work);
     return KDAS_OK;

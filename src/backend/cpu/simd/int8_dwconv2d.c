@@ -5,11 +5,6 @@
 #include "backend/cpu/simd/int8_filter.h"
 #include "backend/cpu/simd/int8_layer.h"
 
-typedef struct tail {
-    kd_grid       x;
-    kd_requantise r;
-} tail;
-
 static int8_filter filter_at(void **at, const kdas_node_desc *node)
 {
     const kdas_conv_attr *a = node->attr;
@@ -53,9 +48,7 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
     bool        u8  = call->node->out.dtype == KDAS_U8;
     kd_grid     out = { 0 };
 
-    KD_RETURN(grid_of_input(&t->x, device, call, RANGE_X, "dwconv2d"));
-    if (u8) KD_RETURN(grid_of_input(&out, device, call, RANGE_OUT, "dwconv2d"));
-    t->r = kd_requantise_of(u8 ? &out : NULL, call->node->post);
+    KD_RETURN(find_grids(t, &out, device, call, "dwconv2d"));
     int8_filter_fill(&f, call->in[1], call->in[2], &t->x, u8 ? &out : NULL, call->work);
     return KDAS_OK;
 }

@@ -88,4 +88,23 @@ static inline __attribute__((unused)) kdas_status grid_of_input(kd_grid *g, kdas
                                  : "its numbers");
 }
 
+/* What CONV2D, DWCONV2D and LINEAR keep behind their packed weights: the grid of x, and what requantises. */
+typedef struct tail {
+    kd_grid       x;
+    kd_requantise r;
+} tail;
+
+/* Fill it by the node's ranges; *out is the grid of the result, where that is numbers. KDAS_ESTATE: a range is empty. */
+static inline __attribute__((unused)) kdas_status find_grids(tail *t, kd_grid *out,
+                                                             kdas_device     *device,
+                                                             const kdas_call *call, const char *op)
+{
+    bool u8 = call->node->out.dtype == KDAS_U8;
+
+    KD_RETURN(grid_of_input(&t->x, device, call, RANGE_X, op));
+    if (u8) KD_RETURN(grid_of_input(out, device, call, RANGE_OUT, op));
+    t->r = kd_requantise_of(u8 ? out : NULL, call->node->post);
+    return KDAS_OK;
+}
+
 #endif
