@@ -257,10 +257,11 @@ static pid_t start_owner(bool fork_too, pid_t *forked)
 
         ctx = kd_test_device("cpu", NULL);
         if (open_folder(&folder) != KDAS_OK) _exit(1);
-        if (fork_too && (second = fork()) == 0)
-            for (;;)
-                pause();
-        if (write(ready[1], &second, sizeof second) != sizeof second) _exit(1);
+        /* The last process to come up reports: it has run what fork() does in a child. */
+        if (!fork_too || fork() == 0) {
+            second = getpid();
+            if (write(ready[1], &second, sizeof second) != sizeof second) _exit(1);
+        }
         for (;;)
             pause();
     }
