@@ -12,7 +12,7 @@
 # symbol, that breaks a rule, then "N passed, N failed".
 set -u
 cd "${1:-$(dirname "$0")/..}" || exit 1
-order=(base io image backend op graph scene data nn model quantize export infer loss optim metric distill)
+order=(base io image backend ranks op graph scene data nn model quantize export infer loss optim metric distill)
 passed=0 failed=0
 
 rank() # FOLDER: its place in the order, empty if it has none
@@ -196,9 +196,9 @@ done < <(every_include test bench)
 # all headers that it has seen, through others too, those in src/ belong to the two lists. The inside of a context is for
 # none of them.
 stand_on_public=(
-    "distill/train.c distill/train_log.c distill/train_manifest.c distill/train_note.c distill/train_resume.c distill/evaluate.c distill/resume.c | base io | kd_train_folder_check"
+    "distill/train.c distill/train_log.c distill/train_manifest.c distill/train_note.c distill/train_resume.c distill/evaluate.c distill/resume.c | base io ranks | kd_train_folder_check"
     # the step; what it has beside models, objective and optimizer reaches inside of them
-    "distill/distiller.c distill/teacher.c distill/parts.c distill/note.c | base distill/feature_step.h | kd_average_init kd_average_finish
+    "distill/distiller.c distill/teacher.c distill/parts.c distill/note.c | base ranks distill/feature_step.h | kd_average_init kd_average_finish
     kd_average_update kd_feature_create kd_feature_destroy kd_feature_wanted kd_feature_run kd_feature_zero"
 )
 inside_only=" base/context.h "

@@ -4,6 +4,7 @@
 #include <kdas/loss.h>
 #include <kdas/model.h>
 #include <kdas/optim.h>
+#include <kdas/ranks.h>
 KDAS_BEGIN
 
 typedef struct kdas_distiller kdas_distiller;
@@ -19,6 +20,9 @@ typedef struct kdas_distiller_options {
      * most (1 + t) / (10 + t). 0 (default): no average. Since 0.4. */
     float   ema;
     int32_t reserved; /* 0 */
+    /* Ranks that train the same student, each on its own images: a step is then collective. NULL
+     * (default): alone. Since 0.4. */
+    kdas_ranks *ranks;
 } kdas_distiller_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_distiller_options_init(kdas_distiller_options *options, size_t size);

@@ -2,6 +2,7 @@
 #ifndef KDAS_MODEL_H
 #define KDAS_MODEL_H
 #include <kdas/data.h>
+#include <kdas/ranks.h>
 KDAS_BEGIN
 
 /* ---- Names and costs ------------------------------------------------------------------------- */
@@ -75,6 +76,9 @@ typedef struct kdas_model_options {
      * (default): kdas_model_wide_layers() of the network, in kdas_model_open() those of a file whose
      * model is on grids; "": none. KDAS_EINVAL: no layer is left to be on a grid. Since 0.4. */
     const char *wide;
+    /* Ranks over which batch norms take their statistics while training: a training forward and a
+     * backward are then collective. NULL (default): each process's own images. Since 0.4. */
+    kdas_ranks *ranks;
 } kdas_model_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_model_options_init(kdas_model_options *options, size_t size);

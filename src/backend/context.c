@@ -215,15 +215,15 @@ static kdas_status take_options(kdas_context_options *o, const kdas_context_opti
     return KDAS_OK;
 }
 
-/* A context on a table; owns `library`, also on failure. */
+/* A context on a table; owns the plug-in, also on failure. */
 static kdas_status create(kdas_context **out, const kdas_context_options *o,
-                          const kdas_backend *table, void *library, int32_t index)
+                          const kdas_backend *table, kd_plugin plugin, int32_t index)
 {
     kdas_context *ctx = o->alloc(o->alloc_user, sizeof *ctx);
     kdas_status   st;
 
     if (!ctx) {
-        kd_backend_unload(library);
+        kd_plugin_close(&plugin);
         return kd_fail(KDAS_ENOMEM, "out of memory: %zu bytes were needed", sizeof *ctx);
     }
     memset(ctx, 0, sizeof *ctx);
@@ -234,7 +234,7 @@ static kdas_status create(kdas_context **out, const kdas_context_options *o,
     ctx->log_user   = o->log_user;
     ctx->forks      = kd_process_forks();
     ctx->plain      = plain_asked(o->isa);
-    ctx->library    = library;
+    ctx->plugin     = plugin;
     kd_backend_take(&ctx->table, table);
     ctx->backend = &ctx->table;
     atomic_init(&ctx->cancelled, 0);
@@ -251,7 +251,7 @@ kdas_status kdas_context_create(kdas_context **out, const kdas_context_options *
 {
     kdas_context_options o;
     const kdas_backend  *table;
-    void                *library;
+    kd_plugin            plugin;
     int32_t              index;
     char                 name[64];
 
@@ -260,8 +260,8 @@ kdas_status kdas_context_create(kdas_context **out, const kdas_context_options *
     KD_RETURN(take_options(&o, options));
     KD_RETURN(kd_backend_parse(name, sizeof name, &index, o.device));
     KD_RETURN(check_process());
-    KD_RETURN(kd_backend_find(&table, &library, name, o.plugin_path));
-    return create(out, &o, table, library, index);
+    KD_RETURN(kd_backend_find(&table, &plugin, name, o.plugin_path));
+    return create(out, &o, table, plugin, index);
 }
 
 kdas_status kd_context_create_on(kdas_context **out, const kdas_context_options *options,
@@ -273,7 +273,7 @@ kdas_status kd_context_create_on(kdas_context **out, const kdas_context_options 
     KD_RETURN(take_options(&o, options));
     KD_RETURN(check_process());
     KD_RETURN(kd_backend_check(table, table->name));
-    return create(out, &o, table, NULL, 0);
+    return create(out, &o, table, (kd_plugin){ 0 }, 0);
 }
 
 void kdas_context_destroy(kdas_context *ctx)
@@ -285,7 +285,7 @@ void kdas_context_destroy(kdas_context *ctx)
     kd_pin_close(ctx);
     if (kd_device_is_here(ctx)) {
         if (ctx->device) ctx->backend->close(ctx->device);
-        kd_backend_unload(ctx->library);
+        kd_plugin_close(&ctx->plugin);
     }
     ctx->free(ctx->alloc_user, ctx);
 }

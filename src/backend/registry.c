@@ -1,12 +1,7 @@
 /* registry.c - finds backends by name. It knows the table of a backend, but no particular plug-in. */
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "backend/cpu/cpu.h"
 #include "backend/registry.h"
 #include "base/text.h"
@@ -97,116 +92,41 @@ kdas_status kd_backend_check(const kdas_backend *table, const char *path)
     return KDAS_OK;
 }
 
-/* Open one file and check its table. KDAS_ENOTFOUND: there is no such file. */
-static kdas_status open_plugin(const kdas_backend **out, void **library, const char *path)
+static kdas_status check_entry(void *symbol, const char *path)
 {
     kdas_backend_entry_fn entry;
     const kdas_backend   *table;
-    void                 *symbol;
-    kdas_status           st;
 
-    if (access(path, F_OK) != 0) return kd_fail(KDAS_ENOTFOUND, "there is no plug-in '%s'", path);
-    KD_RETURN(kd_plugin_file_check(path));
-    *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!*library) return kd_fail(KDAS_EBACKEND, "'%s' cannot be loaded: %s", path, dlerror());
-    symbol = dlsym(*library, KDAS_BACKEND_ENTRY);
     memcpy(&entry, &symbol, sizeof entry);
-    table = symbol ? entry() : NULL;
-    if (!symbol)
-        st = kd_fail(KDAS_EBACKEND, "'%s' is not a libkdas plug-in: it has no %s", path,
-                     KDAS_BACKEND_ENTRY);
-    else if (!table)
-        st = kd_fail(KDAS_EBACKEND, "'%s': its %s gives no table", path, KDAS_BACKEND_ENTRY);
-    else
-        st = kd_backend_check(table, path);
-    if (st == KDAS_OK) {
-        *out = table;
-        return KDAS_OK;
-    }
-    dlclose(*library);
-    *library = NULL;
-    return st;
+    table = entry();
+    return table ? kd_backend_check(table, path)
+                 : kd_fail(KDAS_EBACKEND, "'%s': its %s gives no table", path, KDAS_BACKEND_ENTRY);
 }
 
-/* The folder "kdas" beside the shared library (or beside the program that links it statically). */
-static void plugin_folder(char *folder, size_t size)
-{
-    Dl_info info;
-    char   *slash;
-
-    folder[0] = 0;
-    if (!dladdr((const void *)&built_in, &info) || !info.dli_fname) return;
-    snprintf(folder, size, "%s", info.dli_fname);
-    slash = strrchr(folder, '/');
-    if (slash)
-        *slash = 0;
-    else
-        snprintf(folder, size, ".");
-    if (strlen(folder) + 6 < size) strcat(folder, "/kdas");
-}
-
-/* Open the plug-in in a folder of n characters. KDAS_ENOTFOUND: it has none. */
-static kdas_status find_in(const kdas_backend **out, void **library, const char *name,
-                           const char *folder, size_t n)
-{
-    char path[PATH_MAX];
-    int  length =
-        snprintf(path, sizeof path, "%.*s/libkdas-%s.so", (int)KD_MIN(n, PATH_MAX), folder, name);
-
-    if (n == 0 || length >= (int)sizeof path) return KDAS_ENOTFOUND; /* no file has such a name */
-    return open_plugin(out, library, path);
-}
-
-/* Search folders joined by ':'; the first that has the plug-in decides. */
-static kdas_status find_in_list(const kdas_backend **out, void **library, const char *name,
-                                const char *list)
-{
-    kdas_status st = KDAS_ENOTFOUND;
-
-    while (list && *list && st == KDAS_ENOTFOUND) {
-        size_t n = strcspn(list, ":");
-
-        st = find_in(out, library, name, list, n);
-        list += n + (list[n] == ':');
-    }
-    return st;
-}
-
-kdas_status kd_backend_find(const kdas_backend **out, void **library, const char *name,
+kdas_status kd_backend_find(const kdas_backend **out, kd_plugin *plugin, const char *name,
                             const char *plugin_path)
 {
-    const char *list = secure_getenv("KDAS_BACKEND_PATH");
-    char        folder[PATH_MAX];
-    kdas_status st;
+    static const kd_plugin_kind kind = { "device", "neither built in nor a", KDAS_BACKEND_ENTRY,
+                                         check_entry };
+    kdas_backend_entry_fn       entry;
 
-    *library = NULL;
+    *plugin = (kd_plugin){ 0 };
     for (size_t i = 0; i < KD_COUNT(built_in); i++)
         if (strcmp(built_in[i]->name, name) == 0) {
             *out = built_in[i];
             return KDAS_OK;
         }
-    plugin_folder(folder, sizeof folder);
-    st = find_in_list(out, library, name, plugin_path);
-    if (st == KDAS_ENOTFOUND) st = find_in_list(out, library, name, list);
-    if (st == KDAS_ENOTFOUND) st = find_in(out, library, name, folder, strlen(folder));
-    if (st == KDAS_ENOTFOUND)
-        kd_fail(st,
-                "there is no device '%s': neither built in nor a plug-in libkdas-%s.so in '%s'%s%s",
-                name, name, folder, plugin_path ? " or plugin_path" : "",
-                list ? " or KDAS_BACKEND_PATH" : "");
-    return st;
-}
-
-void kd_backend_unload(void *library)
-{
-    if (library) dlclose(library);
+    KD_RETURN(kd_plugin_find(plugin, &kind, name, plugin_path));
+    memcpy(&entry, &plugin->entry, sizeof entry);
+    *out = entry();
+    return KDAS_OK;
 }
 
 /* Can the device be used? If not, why not; the text buffer may always be written by plug-ins. */
 static bool probe(const char *name, const char *plugin_path, char *why, size_t size)
 {
     const kdas_backend *table;
-    void               *library;
+    kd_plugin           plugin;
     char                base[64];
     int32_t             index;
     int                 score;
@@ -214,12 +134,12 @@ static bool probe(const char *name, const char *plugin_path, char *why, size_t s
     why[0] = 0;
     if (!name) kd_fail(KDAS_EINVAL, "the device name is NULL");
     if (!name || kd_backend_parse(base, sizeof base, &index, name) != KDAS_OK ||
-        kd_backend_find(&table, &library, base, plugin_path) != KDAS_OK) {
+        kd_backend_find(&table, &plugin, base, plugin_path) != KDAS_OK) {
         snprintf(why, size, "%s", kdas_last_error());
         return false;
     }
     score = table->probe(index, why, size);
-    kd_backend_unload(library);
+    kd_plugin_close(&plugin);
     return score > 0;
 }
 

@@ -3,16 +3,12 @@
 #define KD_REGISTRY_H
 #include <kdas/backend.h>
 #include "base/base.h"
+#include "base/plugin.h"
 
-/* Find `name` (without an index). A plug-in is searched for in plugin_path (folders joined by ':', or NULL), in
- * $KDAS_BACKEND_PATH, and in the folder "kdas" beside the library, and stays open until kd_backend_unload(*library).
+/* Find `name` (without an index). A plug-in stays open until kd_plugin_close(); of a built-in backend there is none.
  * KDAS_ENOTFOUND, or KDAS_EBACKEND with the reason (not a plug-in, another ABI number). */
-kdas_status kd_backend_find(const kdas_backend **out, void **library, const char *name,
+kdas_status kd_backend_find(const kdas_backend **out, kd_plugin *plugin, const char *name,
                             const char *plugin_path);
-void        kd_backend_unload(void *library); /* NULL is fine */
-
-/* KDAS_EBACKEND if the file of a shared object is truncated (plugin_file.c). */
-kdas_status kd_plugin_file_check(const char *path);
 /* Can this library use the table? KDAS_EBACKEND with the reason if not; `path` is for its text. */
 kdas_status kd_backend_check(const kdas_backend *table, const char *path);
 /* A copy of a table that may be shorter or longer than ours: missing members are NULL. */

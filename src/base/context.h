@@ -4,6 +4,7 @@
 #define KD_CONTEXT_H
 #include <kdas/backend.h>
 #include "base/base.h"
+#include "base/plugin.h"
 #include "base/profile_rows.h"
 #include "base/team.h"
 
@@ -34,13 +35,13 @@ struct kdas_context {
     kd_team      *team;  /* of so many threads; NULL: 1 */
     bool          plain; /* isa "plain": no vector code outside the backend either */
     atomic_int    cancelled;
-    int           held;      /* kdas_context_hold() less kdas_context_release(): a cancel waits  */
+    int           held; /* kdas_context_hold() less kdas_context_release(): a cancel waits  */
     /* Asked between the steps of a forward; true: it is given up. NULL: never. */
     bool (*give_up)(void *user);
     void          *give_up_user;
-    struct kd_pin *pin; /* pin.h; NULL: threads are not bound to CPUs */
-    bool          profiling; /* then `profile` is there */
-    kd_profile   *profile;   /* NULL until it is first switched on */
+    struct kd_pin *pin;       /* pin.h; NULL: threads are not bound to CPUs */
+    bool           profiling; /* then `profile` is there */
+    kd_profile    *profile;   /* NULL until it is first switched on */
 
     kd_part *parts; /* what the folders above keep for this context */
 
@@ -48,10 +49,10 @@ struct kdas_context {
     const kdas_backend *backend;     /* the table in use: `table`                            */
     kdas_backend        table;       /* a copy; what the backend's own is too short for is 0 */
     kdas_device        *device;      /* result of its open()                                 */
-    void               *library;     /* the plug-in's dlopen handle, else NULL               */
+    kd_plugin           plugin;      /* of the backend; none for a built-in one */
     kdas_dtype          type;        /* of networks' activations: KDAS_F32, _BF16 or _F16    */
-    bool                int8;    /* KDAS_PRECISION_INT8 was asked for */
-    bool                integer; /* inference of models on grids computes with integers   */
+    bool                int8;        /* KDAS_PRECISION_INT8 was asked for */
+    bool                integer;     /* inference of models on grids computes with integers   */
     bool                tf32;        /* products of f32 round their factors                  */
     bool                host_memory; /* device memory can be read and written by the host    */
     char                device_text[256];

@@ -5,6 +5,7 @@
 #include "base/context.h"
 #include "data/loader.h"
 #include "image/image.h"
+#include "ranks/ranks.h"
 
 void kdas_loader_options_init(kdas_loader_options *options, size_t size)
 {
@@ -139,6 +140,7 @@ kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kd
     kdas_loader_options_init(o, sizeof *o);
     KD_RETURN(kd_take_options(o, sizeof *o, options, "kdas_loader_options"));
     KD_RETURN(kd_check_reserved(o->reserved, "kdas_loader_options"));
+    KD_RETURN(kd_ranks_check(o->ranks, dataset->ctx, "kdas_loader_options"));
     KD_RETURN(check_options(o, frames));
     KD_RETURN(check_augmentation(o));
     *plan        = (kd_loader_plan){ .dataset    = dataset,

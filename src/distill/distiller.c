@@ -1,6 +1,7 @@
 /* distiller.c - the step: teacher, student, objective, update. */
 #include "base/process.h"
 #include "distill/distiller.h"
+#include "ranks/ranks.h"
 #include <string.h>
 
 void kdas_distiller_options_init(kdas_distiller_options *options, size_t size)
@@ -39,6 +40,7 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
         return kd_fail(KDAS_EINVAL, "distiller: accumulate is %d, not 1 to 65536", o.accumulate);
     if (!(o.ema >= 0 && o.ema < 1))
         return kd_fail(KDAS_EINVAL, "distiller: ema is %g, not from 0 to below 1", (double)o.ema);
+    KD_RETURN(kd_ranks_check(o.ranks, kdas_model_context(student), "distiller"));
     d = kd_calloc(kdas_model_context(student), 1, sizeof *d);
     if (!d) return KDAS_ENOMEM;
     d->ctx     = kdas_model_context(student);

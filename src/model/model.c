@@ -2,6 +2,7 @@
 #include <string.h>
 #include "base/process.h"
 #include "model/model.h"
+#include "ranks/ranks.h"
 
 /* ---- make ---- */
 
@@ -82,6 +83,7 @@ kdas_status kd_model_create(kdas_model **out, kdas_context *ctx, const kd_model_
     *out = NULL;
     kdas_model_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_model_options"));
+    KD_RETURN(kd_ranks_check(o.ranks, ctx, "kdas_model_options"));
     if (!(o.drop_path >= 0 && o.drop_path < 1))
         return kd_fail(KDAS_EINVAL, "model: drop_path is %g, not 0 to below 1",
                        (double)o.drop_path);

@@ -15,11 +15,11 @@
 const kdas_backend *kd_test_cuda(void)
 {
     static const kdas_backend *table;
-    void                      *library;
+    static kd_plugin           plugin;
 
     if (table) return table;
     kd_test_cuda_path();
-    kd_assert_ok(kd_backend_find(&table, &library, "cuda", NULL));
+    kd_assert_ok(kd_backend_find(&table, &plugin, "cuda", NULL));
     return table;
 }
 

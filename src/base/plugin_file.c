@@ -3,7 +3,7 @@
 #include <link.h>
 #include <stdio.h>
 #include <string.h>
-#include "backend/registry.h"
+#include "base/plugin.h"
 
 /* Do `count` entries of `each` bytes from `at` lie within the file? */
 static bool within(uint64_t at, uint64_t count, uint64_t each, uint64_t size)

@@ -1,0 +1,404 @@
+/* check_ranks.c - ranks: the collective calls, what happens when a rank is lost, and which tables are taken. */
+#include <check.h>
+#include <kdas/kdas.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "ranks/ranks.h"
+#include "support/check_util.h"
+#include "support/child.h"
+#include "support/files.h"
+#include "support/thread_ranks.h"
+
+/* ---- all is well ---- */
+
+static void see_numbers(kd_test_seat *s)
+{
+    ck_assert_int_eq(kdas_ranks_rank(s->ranks), s->rank);
+    ck_assert_int_eq(kdas_ranks_count(s->ranks), *(int *)s->user);
+    ck_assert_int_eq(kdas_ranks_broken(s->ranks), 0);
+    ck_assert_ptr_nonnull(strstr(kdas_ranks_describe(s->ranks), "threads of a test"));
+}
+
+START_TEST(each_rank_knows_its_number)
+{
+    for (int n = 1; n <= 4; n++) {
+        kd_test_group_options o = kd_test_group_of(n);
+
+        kd_test_on_ranks(&o, see_numbers, &n);
+    }
+    ck_assert_int_eq(kdas_ranks_rank(NULL), 0);
+    ck_assert_int_eq(kdas_ranks_count(NULL), 1);
+    ck_assert_ptr_null(kdas_ranks_describe(NULL));
+    ck_assert_int_eq(kdas_ranks_broken(NULL), 0);
+    kdas_ranks_destroy(NULL);
+    kdas_ranks_abort(NULL, 1);
+}
+END_TEST
+
+static void add_up(kd_test_seat *s)
+{
+    double  v[3] = { 1, s->rank, 0.1 * (s->rank + 1) }, sum = 0;
+    float   f[2]  = { (float)s->rank, 0.5f };
+    int     n     = kdas_ranks_count(s->ranks);
+    int64_t bytes = s->rank;
+
+    kd_assert_ok(kdas_ranks_sum(s->ranks, v, 3));
+    ck_assert_double_eq(v[0], n);
+    ck_assert_double_eq(v[1], n * (n - 1) / 2);
+    for (int i = 0; i < n; i++)
+        sum += 0.1 * (i + 1);
+    ck_assert_double_eq(v[2], sum);
+    kd_assert_ok(kd_ranks_do(s->ranks, KD_RANKS_SUM_F32, f, 2, 0));
+    ck_assert_float_eq(f[0], (float)(n * (n - 1) / 2));
+    ck_assert_float_eq(f[1], 0.5f * (float)n);
+    for (int root = 0; root < n; root++) {
+        bytes = 100 + s->rank;
+        kd_assert_ok(kdas_ranks_broadcast(s->ranks, &bytes, sizeof bytes, root));
+        ck_assert_int_eq(bytes, 100 + root);
+    }
+    kd_assert_ok(kdas_ranks_barrier(s->ranks));
+    kd_assert_status(kdas_ranks_broadcast(s->ranks, &bytes, sizeof bytes, n), KDAS_EINVAL);
+    kd_assert_sentence("there is no rank");
+    kd_assert_status(kdas_ranks_sum(s->ranks, NULL, 1), KDAS_EINVAL);
+}
+
+START_TEST(sums_and_broadcasts_reach_all)
+{
+    for (int n = 1; n <= 4; n++) {
+        kd_test_group_options o = kd_test_group_of(n);
+
+        kd_test_on_ranks(&o, add_up, NULL);
+    }
+}
+END_TEST
+
+START_TEST(without_a_group_calls_return_at_once)
+{
+    double v = 3;
+
+    kd_assert_ok(kdas_ranks_sum(NULL, &v, 1));
+    kd_assert_ok(kdas_ranks_broadcast(NULL, &v, sizeof v, 0));
+    kd_assert_ok(kdas_ranks_barrier(NULL));
+    kd_assert_ok(kdas_ranks_agree(NULL, "x", "y"));
+    kd_assert_ok(kdas_ranks_vote(NULL, KDAS_OK));
+    ck_assert_double_eq(v, 3);
+}
+END_TEST
+
+enum { JOBS = 20 };
+
+static void start_many(kd_test_seat *s)
+{
+    kd_ranks_job job[JOBS];
+    double       value[JOBS];
+
+    for (int i = 0; i < JOBS; i++) {
+        value[i] = i + s->rank;
+        job[i]   = (kd_ranks_job){ .kind = KD_RANKS_SUM_F64, .values = &value[i], .count = 1 };
+        kd_ranks_start(s->ranks, &job[i]);
+    }
+    for (int i = JOBS - 1; i >= 0; i--) /* in any order */
+        kd_assert_ok(kd_ranks_wait(s->ranks, &job[i]));
+    for (int i = 0; i < JOBS; i++)
+        ck_assert_double_eq(value[i], 3 * i + 3);
+    ck_assert(kd_ranks_worked(s->ranks) > 0);
+}
+
+START_TEST(jobs_run_while_their_caller_goes_on)
+{
+    kd_test_group_options o = kd_test_group_of(3);
+
+    kd_test_on_ranks(&o, start_many, NULL);
+}
+END_TEST
+
+/* ---- votes and agreement ---- */
+
+static void vote(kd_test_seat *s)
+{
+    double      v[2] = { 1, s->rank };
+    kdas_status mine;
+
+    kd_assert_ok(kdas_ranks_vote(s->ranks, KDAS_OK));
+    mine = s->rank > 0 ? kd_fail(KDAS_EIO, "the file of rank %d is gone", s->rank) : KDAS_OK;
+    kd_assert_status(kdas_ranks_vote(s->ranks, mine), KDAS_EIO);
+    kd_assert_sentence("rank 1: the file of rank 1 is gone");
+    mine = s->rank == 2 ? kd_fail(KDAS_ECANCELLED, "enough") : KDAS_OK;
+    kd_assert_status(kd_ranks_vote_sum(s->ranks, mine, v, 2), KDAS_ECANCELLED);
+    ck_assert_double_eq(v[1], s->rank); /* no sums */
+    kd_assert_ok(kd_ranks_vote_sum(s->ranks, KDAS_OK, v, 2));
+    ck_assert_double_eq(v[0], 3);
+    ck_assert_double_eq(v[1], 3);
+    kd_assert_status(kdas_ranks_vote(s->ranks, (kdas_status)1), KDAS_EINVAL);
+    ck_assert_int_eq(kdas_ranks_broken(s->ranks), 0);
+}
+
+START_TEST(a_failure_of_one_is_a_failure_of_all)
+{
+    kd_test_group_options o = kd_test_group_of(3);
+
+    kd_test_on_ranks(&o, vote, NULL);
+}
+END_TEST
+
+static void agree(kd_test_seat *s)
+{
+    char longer[3000];
+
+    kd_assert_ok(kdas_ranks_agree(s->ranks, "batch", "8"));
+    kd_assert_status(kdas_ranks_agree(s->ranks, "batch", s->rank == 2 ? "16" : "8"), KDAS_EINVAL);
+    kd_assert_sentence("rank 2 has another batch than rank 0: '16' and not '8'");
+    memset(longer, 'x', sizeof longer);
+    longer[sizeof longer - 1] = 0;
+    longer[2000]              = s->rank == 1 ? 'y' : 'x';
+    kd_assert_status(kdas_ranks_agree(s->ranks, "hash of the data", longer), KDAS_EINVAL);
+    kd_assert_sentence("rank 1 has another hash of the data");
+    kd_assert_status(kdas_ranks_agree(s->ranks, NULL, "8"), KDAS_EINVAL);
+}
+
+START_TEST(differences_are_told_to_all)
+{
+    kd_test_group_options o = kd_test_group_of(3);
+
+    kd_test_on_ranks(&o, agree, NULL);
+}
+END_TEST
+
+/* ---- a rank is lost ---- */
+
+static void lose(kd_test_seat *s)
+{
+    char        first[300];
+    double      v = 1;
+    kdas_status st;
+
+    kd_assert_ok(kdas_ranks_barrier(s->ranks));
+    do
+        st = kdas_ranks_sum(s->ranks, &v, 1);
+    while (st == KDAS_OK);
+    ck_assert_int_eq(st, KDAS_EBACKEND);
+    ck_assert_int_eq(kdas_ranks_broken(s->ranks), 1);
+    snprintf(first, sizeof first, "%s", kdas_last_error());
+    ck_assert_ptr_nonnull(strstr(first, s->rank == 1 ? "is lost" : "did not answer"));
+    kd_assert_status(kdas_ranks_barrier(s->ranks), KDAS_EBACKEND);
+    ck_assert_str_eq(kdas_last_error(), first);
+    kd_assert_status(kdas_ranks_vote(s->ranks, KDAS_OK), KDAS_EBACKEND);
+    kd_assert_status(kdas_ranks_agree(s->ranks, "x", "y"), KDAS_EBACKEND);
+    if (s->rank == 0) kdas_ranks_abort(s->ranks, 7);
+    if (s->rank == 0) ck_assert_int_eq(kd_test_group_aborted(s), 7);
+}
+
+START_TEST(a_lost_rank_ends_the_others)
+{
+    kd_test_group_options o = kd_test_group_of(3);
+
+    o.lost    = 1;
+    o.calls   = 10;
+    o.timeout = 0.3;
+    kd_test_on_ranks(&o, lose, NULL);
+}
+END_TEST
+
+static void wait_for_the_late(kd_test_seat *s)
+{
+    double v = 1;
+
+    kd_assert_ok(kdas_ranks_sum(s->ranks, &v, 1));
+    ck_assert_double_eq(v, 2);
+    if (s->rank == 0) ck_assert(kd_ranks_waited(s->ranks) > 0.04);
+}
+
+START_TEST(a_late_rank_is_waited_for)
+{
+    kd_test_group_options o = kd_test_group_of(2);
+
+    o.slow = 1;
+    o.late = 0.05;
+    kd_test_on_ranks(&o, wait_for_the_late, NULL);
+}
+END_TEST
+
+/* ---- options and tables ---- */
+
+static kdas_context *ctx;
+static kd_test_meter meter;
+
+static void setup(void)
+{
+    memset(&meter, 0, sizeof meter);
+    ctx = kd_test_device("cpu", &meter);
+}
+
+static void teardown(void)
+{
+    kdas_context_destroy(ctx);
+    kd_test_assert_given_back(&meter);
+}
+
+static void assert_refused(const kdas_ranks_options *o, kdas_status st, const char *sentence)
+{
+    kdas_ranks *r = (kdas_ranks *)&meter;
+
+    kd_assert_status(kdas_ranks_create(&r, ctx, o), st);
+    ck_assert_ptr_null(r);
+    kd_assert_sentence(sentence);
+}
+
+START_TEST(wrong_options_are_refused)
+{
+    kdas_ranks_options o;
+    kdas_ranks        *r = (kdas_ranks *)&meter;
+
+    kdas_ranks_options_init(&o, sizeof o);
+    o.collective = "no-such";
+    assert_refused(&o, KDAS_ENOTFOUND,
+                   "there is no collective 'no-such': no plug-in libkdas-no-such.so in");
+    o.collective = "a/b";
+    assert_refused(&o, KDAS_EINVAL, "is not a name of a collective");
+    o.collective = NULL;
+    assert_refused(&o, KDAS_EINVAL, "is not a name of a collective");
+    kdas_ranks_options_init(&o, sizeof o);
+    o.timeout = 0;
+    assert_refused(&o, KDAS_EINVAL, "timeout is 0 seconds");
+    o.timeout = 2e6;
+    assert_refused(&o, KDAS_EINVAL, "timeout is 2e+06 seconds");
+    o.size = 0;
+    assert_refused(&o, KDAS_EINVAL, "kdas_ranks_options");
+    kd_assert_status(kdas_ranks_create(NULL, ctx, NULL), KDAS_EINVAL);
+    kd_assert_status(kdas_ranks_create(&r, NULL, NULL), KDAS_EINVAL);
+    ck_assert_ptr_null(r);
+}
+END_TEST
+
+START_TEST(tables_that_cannot_be_used_are_refused)
+{
+    kdas_collective    t = kd_test_collective;
+    kdas_ranks_options o;
+
+    kdas_ranks_options_init(&o, sizeof o);
+    o.table = &t;
+    t.abi   = 99;
+    assert_refused(&o, KDAS_EBACKEND, "'threads' has collective ABI 99, this library has 1");
+    t      = kd_test_collective;
+    t.size = 40;
+    assert_refused(&o, KDAS_EBACKEND, "ends before abort()");
+    t     = kd_test_collective;
+    t.sum = NULL;
+    assert_refused(&o, KDAS_EBACKEND, "lacks a name or one of open()");
+}
+END_TEST
+
+static int32_t rank_beyond(void *group)
+{
+    (void)group;
+    return 5;
+}
+
+/* A group of one, whose one rank is this thread. */
+static void alone(kdas_ranks_options *o, kdas_collective *t)
+{
+    static kd_test_seat seat;
+    static char         group[4096]; /* only its options are read */
+
+    kdas_ranks_options_init(o, sizeof *o);
+    memset(group, 0, sizeof group);
+    *(kd_test_group_options *)group = kd_test_group_of(1);
+    seat                            = (kd_test_seat){ .group = (kd_test_group *)group };
+    *t                              = kd_test_collective;
+    o->table                        = t;
+    o->communicator                 = &seat;
+}
+
+START_TEST(a_rank_outside_of_the_group_is_refused)
+{
+    kdas_collective    t;
+    kdas_ranks_options o;
+
+    alone(&o, &t);
+    t.rank = rank_beyond;
+    assert_refused(&o, KDAS_EBACKEND, "collective 'threads' calls this process rank 5 of 1");
+}
+END_TEST
+
+START_TEST(any_allocation_may_fail)
+{
+    kdas_collective    t;
+    kdas_ranks_options o;
+    kdas_ranks        *r  = NULL;
+    kdas_status        st = KDAS_ENOMEM;
+    int                k  = 0;
+
+    alone(&o, &t);
+    while (st == KDAS_ENOMEM) {
+        meter.fail_at = atomic_load(&meter.taken) + ++k;
+        st            = kdas_ranks_create(&r, ctx, &o);
+        meter.fail_at = 0;
+        if (st == KDAS_ENOMEM) ck_assert_ptr_null(r);
+    }
+    kd_assert_ok(st);
+    ck_assert_int_gt(k, 2);
+    kdas_ranks_destroy(r);
+}
+END_TEST
+
+static int in_child(void *user)
+{
+    kdas_ranks *r = user;
+    double      v = 1;
+
+    kd_child_assert_status(kdas_ranks_sum(r, &v, 1), KDAS_ESTATE);
+    kd_child_assert_status(kdas_ranks_barrier(r), KDAS_ESTATE);
+    kd_child_assert_status(kdas_ranks_agree(r, "x", "y"), KDAS_ESTATE);
+    kd_child_assert_status(kdas_ranks_vote(r, KDAS_OK), KDAS_ESTATE);
+    kd_child_assert(kdas_ranks_broken(r) == 0);
+    kdas_ranks_abort(r, 1);
+    kdas_ranks_destroy(r);
+    return 0;
+}
+
+START_TEST(a_forked_child_is_refused)
+{
+    kdas_collective    t;
+    kdas_ranks_options o;
+    kdas_ranks        *r;
+
+    alone(&o, &t);
+    kd_assert_ok(kdas_ranks_create(&r, ctx, &o));
+    kd_test_in_child(in_child, r);
+    kd_assert_ok(kdas_ranks_barrier(r));
+    kdas_ranks_destroy(r);
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *suite = suite_create("ranks");
+    TCase   *calls = tcase_create("calls"), *options = tcase_create("options");
+    SRunner *runner;
+    int      failed;
+
+    tcase_add_test(calls, each_rank_knows_its_number);
+    tcase_add_test(calls, sums_and_broadcasts_reach_all);
+    tcase_add_test(calls, without_a_group_calls_return_at_once);
+    tcase_add_test(calls, jobs_run_while_their_caller_goes_on);
+    tcase_add_test(calls, a_failure_of_one_is_a_failure_of_all);
+    tcase_add_test(calls, differences_are_told_to_all);
+    tcase_add_test(calls, a_lost_rank_ends_the_others);
+    tcase_add_test(calls, a_late_rank_is_waited_for);
+    suite_add_tcase(suite, calls);
+
+    tcase_add_checked_fixture(options, setup, teardown);
+    tcase_add_test(options, wrong_options_are_refused);
+    tcase_add_test(options, tables_that_cannot_be_used_are_refused);
+    tcase_add_test(options, a_rank_outside_of_the_group_is_refused);
+    tcase_add_test(options, any_allocation_may_fail);
+    tcase_add_test(options, a_forked_child_is_refused);
+    suite_add_tcase(suite, options);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
