@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/grid.h"
 #include "io/safetensors.h"
 #include "model/model.h"
+#include "support/calibrate_util.h"
 #include "support/check_util.h"
 #include "support/files.h"
 #include "support/run_util.h"
@@ -165,6 +167,80 @@ START_TEST(the_host_may_choose_the_wide_layers_of_a_file)
 }
 END_TEST
 
+/* ---- files and copies of either kind ---- */
+
+static int  lines;
+static char line[512];
+
+static void keep_line(void *user, kdas_log_level level, const char *text)
+{
+    (void)user;
+    (void)level;
+    if (!strstr(text, "8-bit grids")) return;
+    lines++;
+    strncpy(line, text, sizeof line - 1);
+}
+
+START_TEST(weights_of_either_kind_load_into_either)
+{
+    kdas_context    *ctx = kd_test_logging(NULL, keep_line, NULL);
+    kdas_model      *m   = kd_test_grids_model(ctx, "lite_fpn0", KDAS_QUANTIZE_INT8, NULL);
+    kdas_model      *f   = kd_test_grids_model(ctx, "lite_fpn0", KDAS_QUANTIZE_NONE, NULL);
+    kdas_calibrator *c   = kd_test_calibrated(m, NULL, 64);
+    const char      *of  = "lateral.0.weight";
+    static float     a[65536], o[65536];
+    int64_t          dims[4];
+    kdas_file       *file;
+
+    kdas_calibrator_destroy(c);
+    kd_assert_ok(kdas_model_save(m, kd_test_path("int8.safetensors")));
+    kd_assert_ok(kdas_model_save(f, kd_test_path("f32.safetensors")));
+    kd_assert_ok(kdas_file_open(&file, ctx, kd_test_path("int8.safetensors")));
+    ck_assert_str_eq(kdas_file_fact(file, "quantization"), "int8");
+    kdas_file_destroy(file);
+    lines = 0;
+    kd_assert_ok(kdas_model_load(f, kd_test_path("int8.safetensors"), NULL));
+    ck_assert_int_eq(lines, 1);
+    ck_assert_ptr_null(kdas_model_fact(f, "quantization"));
+    kdas_model_tensor(m, kdas_model_find(m, of), NULL, dims, NULL);
+    kd_assert_ok(kdas_model_read(m, kdas_model_find(m, of), a));
+    kd_assert_ok(kdas_model_read(f, kdas_model_find(f, of), o));
+    for (int64_t row = 0; row < dims[0]; row++) /* the values that the numbers stand for */
+        kd_weights_round(a + row * dims[1], dims[1]);
+    for (int64_t i = 0; i < dims[0] * dims[1]; i++)
+        ck_assert_float_eq_tol(a[i], o[i], 1e-6f);
+    ck_assert(!kd_test_range_is_empty(m, "lateral.3.input_range"));
+    kd_assert_ok(kdas_model_load(m, kd_test_path("f32.safetensors"), NULL)); /* of other weights */
+    ck_assert(kd_test_range_is_empty(m, "lateral.3.input_range"));
+    kdas_model_destroy(f);
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
+START_TEST(values_are_copied_between_models_of_either_kind)
+{
+    kdas_context    *ctx = kd_test_device("cpu", NULL);
+    kdas_model      *m   = kd_test_grids_model(ctx, "lite_fpn0", KDAS_QUANTIZE_INT8, NULL);
+    kdas_model      *f   = kd_test_grids_model(ctx, "lite_fpn0", KDAS_QUANTIZE_NONE, NULL);
+    kdas_model      *w   = kd_test_grids_model(ctx, "lite_fpn0", KDAS_QUANTIZE_INT8, "lateral.3");
+    kdas_calibrator *c   = kd_test_calibrated(m, NULL, 64);
+
+    kdas_calibrator_destroy(c);
+    kd_assert_ok(kdas_model_copy(w, m)); /* "lateral.3" has no range there, "out" none here */
+    ck_assert_int_eq(kdas_model_find(w, "lateral.3.input_range"), -1);
+    ck_assert(kd_test_range_is_empty(w, "out.input_range"));
+    ck_assert(!kd_test_range_is_empty(w, "smooth.3.0.input_range"));
+    kd_assert_ok(kdas_model_copy(f, m));
+    kd_assert_ok(kdas_model_copy(m, f));
+    ck_assert(kd_test_range_is_empty(m, "smooth.3.0.input_range"));
+    kdas_model_destroy(w);
+    kdas_model_destroy(f);
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *suite = suite_create("int8 files");
@@ -175,6 +251,11 @@ int main(void)
     tcase_add_checked_fixture(t, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_loop_test(t, damaged_numbers_and_scales_are_refused_by_name, 0, DAMAGES);
     tcase_add_test(t, the_host_may_choose_the_wide_layers_of_a_file);
+    suite_add_tcase(suite, t);
+    t = tcase_create("either kind");
+    tcase_add_checked_fixture(t, kd_test_folder_make, kd_test_folder_remove);
+    tcase_add_test(t, weights_of_either_kind_load_into_either);
+    tcase_add_test(t, values_are_copied_between_models_of_either_kind);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
