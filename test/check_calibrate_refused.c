@@ -4,6 +4,7 @@
 #include <kdas/metric.h>
 #include <kdas/train.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "quantize/calibrator.h"
@@ -132,6 +133,57 @@ START_TEST(what_cannot_be_calibrated_is_refused)
 }
 END_TEST
 
+/* A network without a layer on a grid could be neither made nor told from one of floats. */
+START_TEST(a_calibration_that_would_leave_nothing_on_grids_is_refused)
+{
+    kdas_context           *ctx = kd_test_device("cpu", NULL);
+    kdas_model             *m   = kd_test_grids_model(ctx, "lite_fpn0", KDAS_QUANTIZE_INT8, NULL);
+    kdas_model             *made;
+    kdas_batch             *b          = kd_test_batch(ctx, 16, 32, 0);
+    char                    wide[8192] = "backbone._conv_stem out";
+    kdas_calibrator_options o;
+    kdas_calibrator        *c;
+    int32_t                 layers;
+
+    for (int32_t i = 0; i < kdas_model_tensors(m); i++) { /* but a few */
+        const char *name = kdas_model_tensor(m, i, NULL, NULL, NULL);
+        size_t      end  = strlen(wide);
+
+        if (kd_is_range_name(name) && strncmp(name, "smooth.0.0.", 11) != 0 &&
+            strncmp(name, "smooth.1.0.", 11) != 0)
+            snprintf(wide + end, sizeof wide - end, " %.*s",
+                     (int)(strlen(name) - strlen(KD_RANGE_SUFFIX)), name);
+    }
+    kdas_model_destroy(m);
+    m = kd_test_grids_model(ctx, "lite_fpn0", KDAS_QUANTIZE_INT8, wide);
+    kdas_calibrator_options_init(&o, sizeof o);
+    o.wide_error = 0;
+    kd_assert_ok(kdas_calibrator_create(&c, m, NULL));
+    layers = kdas_calibrator_layers(c);
+    kdas_calibrator_destroy(c);
+    ck_assert(layers > 1 && layers < 9);
+    for (o.most_wide = layers; o.most_wide >= layers - 1; o.most_wide--) {
+        kd_assert_ok(kdas_calibrator_create(&c, m, &o));
+        kd_assert_ok(kdas_calibrator_add(c, b));
+        if (o.most_wide < layers) {
+            kd_assert_ok(kdas_calibrator_finish(c));
+            kd_assert_ok(kdas_calibrator_make(&made, c));
+            kdas_model_destroy(made);
+        } else {
+            kd_assert_status(kdas_calibrator_finish(c), KDAS_EINVAL);
+            kd_assert_sentence("nothing of 'lite_fpn0' would be left on grids");
+            kd_assert_sentence("lets all of them be wide");
+            ck_assert(kd_test_range_is_empty(m, "smooth.1.0.input_range"));
+            kd_assert_status(kdas_calibrator_make(&made, c), KDAS_ESTATE);
+        }
+        kdas_calibrator_destroy(c);
+    }
+    kdas_batch_destroy(b);
+    kdas_model_destroy(m);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
 START_TEST(empty_ranges_are_refused_by_integers)
 {
     kdas_context_options o;
@@ -184,6 +236,7 @@ static Suite *refused_suite(void)
     tcase_add_test(t, wide_names_must_be_layers);
     tcase_add_test(t, every_network_has_the_layers_that_it_keeps_wide);
     tcase_add_test(t, what_cannot_be_calibrated_is_refused);
+    tcase_add_test(t, a_calibration_that_would_leave_nothing_on_grids_is_refused);
     tcase_add_test(t, empty_ranges_are_refused_by_integers);
     suite_add_tcase(s, t);
     return s;

@@ -327,6 +327,19 @@ static int choose_wide(const kdas_calibrator *c, kd_layer_on_grid *layer)
     return chosen;
 }
 
+/* kdas_calibrator_make() needs a layer with weights that stays on its grid. */
+static kdas_status check_left(const kdas_calibrator *c, const kd_layer_on_grid *layer, int wide)
+{
+    for (int i = 0; i < c->layers; i++)
+        if (!layer[i].wide && layer[i].weight >= 0) return KDAS_OK;
+    return kd_fail(KDAS_EINVAL,
+                   "calibration: nothing of '%s' would be left on grids: the output errors of %d of "
+                   "its %d layers are above wide_error, %g, and most_wide, %d, lets all of them be "
+                   "wide; raise the one or lower the other",
+                   c->model->def->name, wide, c->layers, (double)c->options.wide_error,
+                   c->options.most_wide);
+}
+
 /* The names of the model's wide layers and of those chosen. */
 static char *wide_names(const kdas_calibrator *c, const kd_layer_on_grid *layer)
 {
@@ -359,12 +372,15 @@ static kdas_status find_all(kdas_calibrator *c, kd_calibrated_grid *grid, kd_lay
 {
     double      all, with_wide;
     char       *wide;
+    int         chosen;
     kdas_status st;
 
     KD_RETURN(choose_ranges(c, grid));
     KD_RETURN(kd_measure_layers(c, layer, grid, &all));
     with_wide = all;
-    if (choose_wide(c, layer)) KD_RETURN(kd_measure_narrow(c, layer, grid, &with_wide));
+    chosen    = choose_wide(c, layer);
+    KD_RETURN(check_left(c, layer, chosen));
+    if (chosen) KD_RETURN(kd_measure_narrow(c, layer, grid, &with_wide));
     wide = wide_names(c, layer);
     if (!wide) return KDAS_ENOMEM;
     st = write_ranges(c, grid);
