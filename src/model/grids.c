@@ -162,7 +162,7 @@ kdas_status kdas_model_count_ranges(const kdas_model *m, int32_t *all, int32_t *
         if (!kd_param_is_range(kd_params_at(m->params, i))) continue;
         KD_RETURN(kd_params_read(m->params, i, range));
         ranges++;
-        unset += kd_grid_of(range).scale == 0;
+        unset += kd_range_is_empty(range);
     }
     if (all) *all = ranges;
     if (empty) *empty = unset;
