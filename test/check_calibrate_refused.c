@@ -31,6 +31,9 @@ START_TEST(wide_names_must_be_layers)
         kd_assert_sentence(last ? last + 1 : bad[i]);
         ck_assert_ptr_null(m);
     }
+    o.wide = "out \x1b[31mred\n\x7f\xc2\x9b"; /* a sentence is one line, which a terminal obeys in nothing */
+    kd_assert_status(kdas_model_create(&m, ctx, "lite_fpn0", &o), KDAS_ENOTFOUND);
+    kd_assert_sentence("no layer '?[31mred?\?\?\?'");
     o.wide = "  out   lateral.3 ";
     kd_assert_ok(kdas_model_create(&m, ctx, "lite_fpn0", &o));
     ck_assert_int_eq(kdas_model_find(m, "lateral.3.input_range"), -1);
@@ -95,7 +98,7 @@ START_TEST(what_cannot_be_calibrated_is_refused)
 
     kd_assert_ok(kdas_calibrator_create(&c, m, NULL));
     kd_assert_status(kdas_calibrator_finish(c), KDAS_ESTATE);
-    kd_assert_sentence("0 frames are too few, it takes 16");
+    kd_assert_sentence("0 frames are too few; least_frames is 16");
     kd_assert_status(kdas_calibrator_make(&made, c), KDAS_ESTATE);
     kd_assert_status(kdas_calibrator_layer(c, 0, &l), KDAS_ESTATE);
     kd_assert_status(kdas_calibrator_error(c, NULL, NULL), KDAS_ESTATE);

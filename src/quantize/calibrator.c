@@ -294,7 +294,7 @@ static kdas_status choose_ranges(const kdas_calibrator *c, kd_calibrated_grid *g
                            "it has no range; take other frames, or keep the layer wide",
                            range_owner(c, &c->grid[i]), (double)h->low, (long long)c->frames);
         kd_choose_range(g->range, h, &rule);
-        if (kd_grid_of(g->range).scale == 0)
+        if (kd_range_is_empty(g->range))
             return kd_fail(
                 KDAS_ENUMERIC,
                 "calibration: the values before layer '%s', %g to %g, have no range that "
@@ -404,8 +404,9 @@ kdas_status kdas_calibrator_finish(kdas_calibrator *c)
     if (!c) return kd_fail(KDAS_EINVAL, "kdas_calibrator_finish: the calibrator is NULL");
     KD_RETURN(kd_check_process(c->ctx));
     if (c->frames < c->options.least_frames)
-        return kd_fail(KDAS_ESTATE, "calibration: %lld frames are too few, it takes %d",
-                       (long long)c->frames, c->options.least_frames);
+        return kd_fail(KDAS_ESTATE, "calibration: %lld frame%s too few; least_frames is %d",
+                       (long long)c->frames, c->frames == 1 ? " is" : "s are",
+                       c->options.least_frames);
     grid  = kd_alloc(c->ctx, (size_t)c->grids * sizeof *grid);
     layer = kd_alloc(c->ctx, (size_t)c->layers * sizeof *layer);
     st    = grid && layer ? KDAS_OK : KDAS_ENOMEM;
