@@ -206,6 +206,122 @@ START_TEST(reports_of_any_size_are_filled)
 }
 END_TEST
 
+/* ---- truth values and enumerations: docs/abi.md, "How declarations are made" ---- */
+
+/* The images of the first batch of a loader with such values. */
+static float *first_images(kdas_dataset *frames, int32_t truth)
+{
+    kdas_loader_options o;
+    kdas_loader        *loader;
+    kdas_batch         *batch;
+    float              *images = (float *)filled(2 * 32 * 32 * 3 * sizeof(float), 0);
+
+    kdas_loader_options_init(&o, sizeof o);
+    o.batch  = 2;
+    o.height = o.width = 32;
+    o.shuffle = o.augment = truth;
+    o.workers             = 0;
+    ck_assert_int_eq(kdas_loader_create(&loader, frames, &o), KDAS_OK);
+    ck_assert_int_eq(kdas_loader_next(loader, &batch), KDAS_OK);
+    memcpy(images, kdas_batch_images(batch), 2 * 32 * 32 * 3 * sizeof(float));
+    kdas_loader_destroy(loader);
+    return images;
+}
+
+START_TEST(any_truth_value_but_0_counts_as_1)
+{
+    const int32_t        values[] = { 2, -1, INT32_MIN };
+    kdas_context_options co;
+    kdas_model_options   mo;
+    kdas_scene_options   so;
+    kdas_context        *ctx;
+    kdas_model          *model;
+    kdas_optim          *optim;
+    kdas_dataset        *frames;
+    float               *one, *zero, *other;
+
+    kdas_context_options_init(&co, sizeof co);
+    co.deterministic = co.pin_threads = values[_i];
+    ck_assert_int_eq(kdas_context_create(&ctx, &co), KDAS_OK);
+    kdas_model_options_init(&mo, sizeof mo);
+    mo.trainable = values[_i];
+    mo.quantize  = KDAS_QUANTIZE_INT8;
+    ck_assert_int_eq(kdas_model_create(&model, ctx, "lite_fpn0", &mo), KDAS_OK);
+    ck_assert_int_eq(kdas_optim_create(&optim, model, NULL), KDAS_OK);
+    ck_assert_int_eq(kdas_model_hold_ranges(model, values[_i]), KDAS_OK);
+    ck_assert_int_eq(kdas_model_ranges_held(model), 1);
+    kdas_optim_destroy(optim);
+    kdas_model_destroy(model);
+    kdas_scene_options_init(&so, sizeof so);
+    so.count = 8;
+    so.width = so.height = 48;
+    ck_assert_int_eq(kdas_dataset_synthetic(&frames, ctx, &so), KDAS_OK);
+    zero  = first_images(frames, 0);
+    one   = first_images(frames, 1);
+    other = first_images(frames, values[_i]);
+    ck_assert_int_ne(memcmp(zero, one, 2 * 32 * 32 * 3 * sizeof(float)), 0);
+    ck_assert_int_eq(memcmp(other, one, 2 * 32 * 32 * 3 * sizeof(float)), 0);
+    free(zero);
+    free(one);
+    free(other);
+    kdas_dataset_destroy(frames);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
+/* The status of a call with a value of an enumeration that it does not have; the sentence has it. */
+#define REFUSES(set, call)                                                                      \
+    do {                                                                                        \
+        set;                                                                                    \
+        ck_assert_msg((call) == KDAS_EINVAL, #set " is not refused");                           \
+        ck_assert_msg(strstr(kdas_last_error(), number) != NULL, #set ": the sentence is '%s'", \
+                      kdas_last_error());                                                       \
+    } while (0)
+
+START_TEST(values_that_an_enumeration_does_not_have_are_refused)
+{
+    const int32_t           bad    = _i ? 99 : -7;
+    const char             *number = _i ? "99" : "-7";
+    kdas_context_options    co;
+    kdas_dataset_options    d;
+    kdas_model_options      mo;
+    kdas_onnx_options       x;
+    kdas_calibrator_options c;
+    kdas_context           *ctx, *other;
+    kdas_dataset           *frames;
+    kdas_model             *model, *none;
+    kdas_calibrator        *calibrator;
+    kdas_batch             *batch;
+
+    ck_assert_int_eq(kdas_context_create(&ctx, NULL), KDAS_OK);
+    kdas_model_options_init(&mo, sizeof mo);
+    ck_assert_int_eq(kdas_model_create(&model, ctx, "lite_fpn0", &mo), KDAS_OK);
+    ck_assert_int_eq(kdas_batch_create(&batch, ctx, 1, 32, 32), KDAS_OK);
+    kdas_context_options_init(&co, sizeof co);
+    REFUSES(co.precision = bad, kdas_context_create(&other, &co));
+    kdas_context_options_init(&co, sizeof co);
+    REFUSES(co.wait = bad, kdas_context_create(&other, &co));
+    kdas_dataset_options_init(&d, sizeof d);
+    REFUSES(d.bad_file = bad, kdas_dataset_open(&frames, ctx, "nowhere", &d));
+    kdas_dataset_options_init(&d, sizeof d);
+    REFUSES(d.mask_rule = bad, kdas_dataset_open(&frames, ctx, "nowhere", &d));
+    REFUSES(mo.quantize = bad, kdas_model_create(&none, ctx, "lite_fpn0", &mo));
+    kdas_onnx_options_init(&x, sizeof x);
+    REFUSES(x.input = bad, kdas_model_export_onnx(model, "nowhere/x.onnx", &x));
+    kdas_onnx_options_init(&x, sizeof x);
+    REFUSES(x.layout = bad, kdas_model_export_onnx(model, "nowhere/x.onnx", &x));
+    kdas_onnx_options_init(&x, sizeof x);
+    REFUSES(x.maps = bad, kdas_model_export_onnx(model, "nowhere/x.onnx", &x));
+    kdas_calibrator_options_init(&c, sizeof c);
+    REFUSES(c.method = bad, kdas_calibrator_create(&calibrator, model, &c));
+    REFUSES((void)0, kdas_model_forward(model, (kdas_mode)bad, batch));
+    REFUSES((void)0, kdas_model_cost(ctx, "lite_fpn0", 32, 32, (kdas_count_rule)bad, NULL, NULL));
+    kdas_batch_destroy(batch);
+    kdas_model_destroy(model);
+    kdas_context_destroy(ctx);
+}
+END_TEST
+
 START_TEST(the_headers_declare_option_structs)
 {
     int found = 0;
@@ -226,6 +342,8 @@ int main(void)
     tcase_add_test(rules, the_headers_declare_option_structs);
     tcase_add_test(rules, reserved_room_is_zero);
     tcase_add_loop_test(rules, reports_of_any_size_are_filled, 0, 4);
+    tcase_add_loop_test(rules, any_truth_value_but_0_counts_as_1, 0, 3);
+    tcase_add_loop_test(rules, values_that_an_enumeration_does_not_have_are_refused, 0, 2);
     tcase_add_loop_test(rules, init_sets_every_byte_and_no_other, 0, TYPES);
     tcase_add_loop_test(rules, init_fills_what_an_older_program_has, 0, TYPES);
     tcase_add_loop_test(rules, init_clears_what_a_newer_program_has, 0, TYPES);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <kdas/backend.h>
 #include <kdas/kdas.h>
+#include "base/context.h"
 #include "support/check_util.h"
 
 static kdas_context_options one_thread(void)
@@ -93,6 +94,35 @@ START_TEST(settings_out_of_range_are_refused)
     o      = one_thread();
     o.size = 0;
     refuse(&o, KDAS_EINVAL, "kdas_context_options");
+}
+END_TEST
+
+static void copy_line(void *user, kdas_log_level level, const char *text)
+{
+    (void)level;
+    strcpy(user, text);
+}
+
+/* What a name of others holds must not move a terminal's cursor, or make a line of a log look like two. */
+START_TEST(sentences_and_log_are_lines_without_control_characters)
+{
+    static const char    name[]  = "a\nb\x1b[2J\x7f\t\xc2\x85\xc3\xa9"; /* e with an acute stays */
+    static const char    plain[] = "a?b?[2J?\?\?\?\xc3\xa9";
+    kdas_context_options o       = one_thread();
+    kdas_context        *context = NULL;
+    char                 logged[512], want[64];
+
+    snprintf(want, sizeof want, "'%s'", plain);
+    kd_fail(KDAS_EFORMAT, "'%s'", name);
+    ck_assert_str_eq(kdas_last_error(), want);
+    kd_fail_in(KDAS_EFORMAT, "in %s", "\r");
+    ck_assert_msg(strncmp(kdas_last_error(), "in ?: 'a?b?", 11) == 0, "%s", kdas_last_error());
+    o.log      = copy_line;
+    o.log_user = logged;
+    ck_assert_int_eq(kdas_context_create(&context, &o), KDAS_OK);
+    kd_warn(context, "'%s'", name);
+    ck_assert_str_eq(logged, want);
+    kdas_context_destroy(context);
 }
 END_TEST
 
@@ -410,6 +440,7 @@ int main(void)
     tcase_add_test(create, every_built_in_device_opens);
     tcase_add_test(create, waiting_for_a_cpu_takes_no_time_and_for_nothing_is_refused);
     tcase_add_test(create, settings_out_of_range_are_refused);
+    tcase_add_test(create, sentences_and_log_are_lines_without_control_characters);
     tcase_add_test(create, device_names_that_cannot_be_are_refused_by_name);
     tcase_add_test(create, a_probe_never_writes_past_its_buffer);
     tcase_add_test(create, a_file_that_is_not_a_plug_in_is_named);

@@ -1,5 +1,5 @@
 /* check_int8.c - integer nodes: every kernel has the bits of the plain-C reference, on each
- * instruction set with integer products, and with AMX tiles emulated in C (simd/amx.h); grids. */
+ * instruction set with integer products, and with AMX tiles emulated in C (simd/amx.h). */
 #define _GNU_SOURCE
 #include <check.h>
 #include <math.h>
@@ -538,62 +538,6 @@ START_TEST(products_of_every_shape_have_the_bits_of_the_reference)
 }
 END_TEST
 
-/* ---- grids ---- */
-
-START_TEST(a_grid_holds_zero_and_its_ends)
-{
-    const float ranges[][2] = { { -1, 1 }, { 0, 6 }, { 2, 3 }, { -4, -1 }, { -0.17f, 5.3f } };
-
-    for (size_t i = 0; i < KD_COUNT(ranges); i++) {
-        kd_grid g = kd_grid_of(ranges[i]);
-
-        ck_assert_float_eq(kd_grid_round(&g, 0), 0);
-        ck_assert_int_eq(kd_grid_number(&g, -1e30f), 0);
-        ck_assert_int_eq(kd_grid_number(&g, 1e30f), 255);
-        ck_assert_int_ge(g.zero, 0);
-        ck_assert_int_le(g.zero, 255);
-        for (int n = 0; n < 256; n++)
-            ck_assert_int_eq(kd_grid_number(&g, (float)(n - g.zero) * g.scale), n);
-    }
-}
-END_TEST
-
-START_TEST(an_empty_range_has_no_grid)
-{
-    const float ranges[][2] = { { 0, 0 }, { 1e-45f, 0 }, { 0, INFINITY }, { 3, -3 } };
-
-    for (size_t i = 0; i < KD_COUNT(ranges); i++) {
-        kd_grid g = kd_grid_of(ranges[i]);
-
-        if (i == 3) continue; /* ends the wrong way round: 0 is all that is left */
-        ck_assert_float_eq(g.scale, 0);
-        ck_assert_float_eq(kd_grid_round(&g, 1.25f), 1.25f);
-    }
-    ck_assert_float_eq(kd_grid_of(ranges[3]).scale, 0);
-}
-END_TEST
-
-START_TEST(rounded_weights_round_to_themselves)
-{
-    float  w[37], again[37];
-    int8_t q[37];
-    float  scale;
-
-    draws = 7;
-    for (int i = 0; i < 37; i++)
-        w[i] = 3 * draw();
-    scale = kd_weights_to_grid(q, w, 37, 1, NULL);
-    kd_weights_round(w, 37);
-    for (int i = 0; i < 37; i++)
-        ck_assert_float_eq(w[i], (float)q[i] * scale);
-    memcpy(again, w, sizeof w);
-    kd_weights_round(again, 37);
-    ck_assert_int_eq(kd_weights_to_grid(q, again, 37, 1, NULL) > 0, 1);
-    for (int i = 0; i < 37; i++)
-        ck_assert_float_eq_tol(again[i], w[i], 1e-6f);
-}
-END_TEST
-
 static Suite *int8_suite(void)
 {
     Suite *s = suite_create("int8");
@@ -602,11 +546,6 @@ static Suite *int8_suite(void)
     tcase_add_loop_test(t, kernels_have_the_bits_of_the_reference, 0, CASES * COPIES);
     tcase_add_loop_test(t, products_of_every_shape_have_the_bits_of_the_reference, 0,
                         COUNTS * COUNTS);
-    suite_add_tcase(s, t);
-    t = tcase_create("grids");
-    tcase_add_test(t, a_grid_holds_zero_and_its_ends);
-    tcase_add_test(t, an_empty_range_has_no_grid);
-    tcase_add_test(t, rounded_weights_round_to_themselves);
     suite_add_tcase(s, t);
     return s;
 }

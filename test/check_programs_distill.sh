@@ -191,6 +191,17 @@ claim "it does not go on without them" fails "grid of the student's layers" $d "
 claim "it goes on with them" ends 0 "" $d "${int8[@]}" --quantize --out "$tmp/int8-cut" --max-steps 6 --resume
 claim "and ends with the same bits" cmp "$tmp/int8/best.safetensors" "$tmp/int8-cut/best.safetensors"
 
+changed_start() # a finished training whose file of weights to start from is another one now: it is said, and the values stay
+{
+    local from=("${run[@]}" --preset baseline --student-weights "$tmp/start.safetensors" --out "$tmp/from" --max-steps 2)
+    cp "$tmp/whole/best.safetensors" "$tmp/start.safetensors" && ends 0 "" $d "${from[@]}" || return 1
+    grep -q "start [0-9a-f]\{16\}" "$tmp/from/figures.txt" && cp "$tmp/from/best.safetensors" "$tmp/from.best" || return 1
+    ends 0 "" $d "${from[@]}" --resume && ! grep "has no effect" "$tmp/err" || return 1
+    cp "$tmp/int8/best.safetensors" "$tmp/start.safetensors"
+    ends 0 "start.safetensors' is not the file .* has no effect" $d "${from[@]}" --resume && cmp "$tmp/from/best.safetensors" "$tmp/from.best"
+}
+claim "another file to start from has no effect at a resume, which is said" changed_start
+
 # ---- Several seeds ------------------------------------------------------------------------------------
 claim "seeds are whole numbers" wrong $d --demo --out "$tmp/x" --seeds 1,two
 claim "seeds differ" wrong $d --demo --out "$tmp/x" --seeds 1,2,1

@@ -86,6 +86,28 @@ claim "a percentile, too" wrong $q "${few[@]}" --out "$tmp/x" --percentile 20
 claim "a wide layer that is none is named" fails "no layer 'nonsense'" $q "${few[@]}" --out "$tmp/x" --wide nonsense
 claim "so is a folder that is none" fails "nowhere" $q --weights "$weights" --data "$tmp/nowhere" --out "$tmp/x"
 claim "so is a file that is none" fails "nofile" $q --weights "$tmp/nofile" --data "$data" --out "$tmp/x"
+claim "a place for no file is refused before any frame is read" \
+    fails "cannot write '$tmp/nowhere/x'" $q --weights "$weights" --data "$tmp/no-frames" --out "$tmp/nowhere/x"
+claim "so is one for no table" fails "cannot write '$tmp/nowhere/x.csv'" $q --weights "$weights" --data "$tmp/no-frames" \
+    --out "$tmp/x" --csv "$tmp/nowhere/x.csv"
+frame=$(find "$data/TrainDataset/images" -type f | sort | head -1)
+mask=$(find "$data/TrainDataset/masks" -type f | sort | head -1)
+same_sums() { [ "$(cat "$frame" "$mask" "$tmp/list.txt" | cksum)" = "$sums" ]; }
+basename "$frame" >"$tmp/list.txt"
+sums=$(cat "$frame" "$mask" "$tmp/list.txt" | cksum)
+ln -s "$mask" "$tmp/link"
+claim "a frame is not written over" fails "--out '.*' would replace a frame" $q "${few[@]}" --out "$frame"
+claim "nor a mask through a link" fails "--out '.*' would replace a frame" $q "${few[@]}" --out "$tmp/link"
+claim "nor by the table" fails "--csv '.*' would replace a frame" $q "${few[@]}" --out "$tmp/x" --csv "$frame"
+claim "nor the list of frames" ends 2 "would replace the list" $q "${few[@]}" --out "$tmp/list.txt" --list "$tmp/list.txt"
+claim "nor by the table, either" ends 2 "would replace the list" $q "${few[@]}" --out "$tmp/x" --list "$tmp/list.txt" --csv "$tmp/list.txt"
+claim "they are as they were" same_sums
+claim "too few frames are told with folder and option" fails "'$data' has 1 frame to find ranges on, and 16 .*--frames 1 takes" \
+    $q --weights "$weights" --data "$data" --out "$tmp/x" --list "$tmp/list.txt"
+claim "which takes it" ends 0 "" $q --weights "$weights" --data "$data" --out "$tmp/one.safetensors" --list "$tmp/list.txt" \
+    --frames 1 --probes 0 --threads 1
+claim "a choice of wide layers that leaves no grid is refused" fails "nothing of 'polyp_pvt_b0' would be left on grids" \
+    $q "${few[@]}" --out "$tmp/x" --most-wide 10000 --wide-error 0 --probes 1
 claim "nothing is written then" none_exist "$tmp/x"
 
 claims_end

@@ -20,6 +20,7 @@ for program in kdas-distill kdas-segment kdas-inspect kdas-evaluate kdas-export 
     claim "$program refuses ten thousand threads" ends 2 "threads .* 1024, not '10000'" $program --threads 10000
     claim "$program refuses less than no thread" wrong $program --threads -1
     claim "$program names the types that there are" ends 2 "f32|bf16|f16|tf32|auto|int8, not 'f64'" $program --dtype f64
+    claim "$program names the ways to wait that there are" ends 2 "auto|spin|sleep, not 'doze'" $program --wait doze
     claim "$program wants a whole type" wrong $program --dtype bf
 done
 

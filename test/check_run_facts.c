@@ -150,6 +150,7 @@ START_TEST(a_manifest_stands_beside_the_checkpoint)
     ck_assert_str_eq(text_at(json, "dtype"), "f32");
     ck_assert_int_eq(kd_json_whole(json, item(json, "threads")), 2);
     ck_assert_str_eq(text_at(json, "teacher/network"), "polyp_pvt_b0");
+    ck_assert_ptr_null(kd_json_text(json, item(json, "grids")));
     ck_assert_str_eq(text_at(json, "objective"), "paper");
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)kdas_dataset_hash(run.frames));
     ck_assert_str_eq(text_at(json, "data/training/hash"), hash);
@@ -194,6 +195,55 @@ START_TEST(files_of_weights_are_hashed)
 }
 END_TEST
 
+START_TEST(a_manifest_says_how_the_student_is_on_grids)
+{
+    kd_test_told t = kd_test_told_usual();
+    kd_test_run  run;
+    char        *text;
+    size_t       n;
+    kd_json     *json;
+
+    t.rig.model.quantize  = KDAS_QUANTIZE_INT8;
+    t.rig.model.wide      = "out_SAM";
+    t.train.freeze_ranges = 0.5;
+    kd_test_run_make(&run, &t);
+    kd_assert_ok(kd_test_run_train(&run));
+    text = (char *)kd_test_read(kd_test_path("out/run.json"), &n);
+    ck_assert_ptr_nonnull(strstr(text, "\"freeze_ranges\": 0.5"));
+    kd_assert_ok(kd_json_parse(&json, kd_test_facts.ctx, text, n, 1000));
+    ck_assert_str_eq(text_at(json, "grids/quantization"), "int8");
+    ck_assert_str_eq(text_at(json, "grids/wide"), "out_SAM");
+    ck_assert_str_eq(text_at(json, "grids/ranges"), "moving");
+    free(text);
+    kd_json_free(json);
+    kd_test_run_finish(&run);
+}
+END_TEST
+
+/* The values are those of last.kdas: it is said, once, where another file was meant to give them. */
+START_TEST(another_file_of_the_student_is_warned_of)
+{
+    const char  *path = kd_test_path("start.safetensors");
+    kd_test_told t    = kd_test_told_usual();
+    kd_test_run  run;
+
+    for (int i = 0; i < 5;
+         i++) { /* begin; the same; another; none; another, and then nobody has forgotten */
+        kd_test_said[0] = 0;
+        kd_test_run_make(&run, &t);
+        if (i == 0) kd_assert_ok(kdas_model_save(run.rig.student, path));
+        if (i == 2) kd_assert_ok(kdas_model_save(run.rig.teacher, path));
+        if (i != 3) kd_assert_ok(kdas_model_load(run.rig.student, path, NULL));
+        kd_assert_ok(kd_test_run_train(&run));
+        ck_assert_int_eq(kd_test_said_count("W ", path), i == 2 || i == 4);
+        ck_assert_int_eq(kd_test_said_count("has no effect", "last.kdas"), i == 2 || i == 4);
+        kd_test_run_finish(&run);
+        t.train.resume    = 1;
+        t.train.max_steps = i == 0 ? 3 : 4;
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite   *suite  = suite_create("run_facts");
@@ -207,6 +257,8 @@ int main(void)
     tcase_add_test(tc, a_teacher_at_another_size_is_said);
     tcase_add_test(tc, a_manifest_stands_beside_the_checkpoint);
     tcase_add_test(tc, files_of_weights_are_hashed);
+    tcase_add_test(tc, a_manifest_says_how_the_student_is_on_grids);
+    tcase_add_test(tc, another_file_of_the_student_is_warned_of);
     suite_add_tcase(suite, tc);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);

@@ -153,9 +153,11 @@ typedef enum kdas_op_number {
  * QUANTIZE      x, range (2) (state)
  *                    x to the nearest of the range's 256 values; out has x's type, or is U8: their
  *                    numbers. Train: before, range becomes (1-momentum) old + momentum (min x,
- *                    max x), or those two if it was (0, 0), or with `joins`, if
+ *                    max x), or those two if it was empty, or with `joins`, if
  *                    momentum is above 0, is widened to hold them; a batch with values that are not
- *                    finite leaves it. An empty range rounds nothing. The gradient is that of out
+ *                    finite leaves it. A range is empty if its ends are the wrong way round, or
+ *                    their distance, with 0 between them, is 0 or cannot be divided by 255 in a
+ *                    float, nor 255 by it. It rounds nothing. The gradient is that of out
  *                    where x moves by half a step at most, else 0. NaN stays NaN in floats, and is
  *                    0 in U8. Since 0.4
  *

@@ -54,7 +54,8 @@ typedef struct kdas_model kdas_model;
  * 256 values of a range, one range for each ("NAME.input_range": low, high); their weights are the
  * nearest of 255 values for each output channel. Training and other contexts simulate that in
  * floats; in a context that computes with integers (KDAS_PRECISION_INT8, _AUTO), inference does. An
- * empty range (0, 0) changes nothing in a simulation, and is refused by integers (KDAS_ESTATE). */
+ * empty range, such as (0, 0), changes nothing in a simulation, is refused by integers (KDAS_ESTATE), and
+ * is set anew by the next batch of a training. */
 typedef enum kdas_quantize { KDAS_QUANTIZE_NONE = 0, KDAS_QUANTIZE_INT8 = 1 } kdas_quantize;
 
 typedef struct kdas_model_options {
@@ -92,7 +93,8 @@ KDAS_API void kdas_model_destroy(kdas_model *model);
 
 typedef struct kdas_load_options {
     size_t      size;
-    int32_t     partial; /* 1: tensors missing from the file keep their values; default 0 */
+    /* 1: tensors missing from the file keep their values, ranges (see below) included; default 0 */
+    int32_t     partial;
     int32_t     extra;   /* 1: ignore tensors that the model does not have; default 0 */
     const char *prefix;  /* prepended to each name of the file, e.g. "backbone."; default NULL */
     /* Load only the part of the model whose names begin with this, e.g. "backbone."; NULL
@@ -135,9 +137,10 @@ KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
  * then. `prefix` and `part` apply to the names that result. Batch counters may be missing if the
  * file has none.
  * Values: a NaN, an infinity or a negative running variance is refused (since 0.4).
- * Grids: weights in 8 bits become the floats that they stand for. A load of all values empties the
- * ranges that the file does not have; ranges that the model does not have are left out, and the log
- * says so. So weights of either kind load into a model of either (since 0.4).
+ * Grids: weights in 8 bits become the floats that they stand for. A load of all values without `partial`
+ * empties the ranges that the file does not have; ranges that the model does not have are left out, and
+ * the log says so. So weights of either kind load into a model of either. A file whose fact
+ * "quantization" is of no known kind is refused, and so is a number below -127 (since 0.4).
  * A tensor that no op reads (kdas_model_idle), such as the classifier of a backbone, may be missing
  * or have another shape: the model then keeps its own values, and the log says so (since 0.4).
  *

@@ -11,7 +11,7 @@ kd_grid kd_grid_of(const float *range)
     float   low = fminf(range[0], 0), high = fmaxf(range[1], 0);
     kd_grid g = { 0 };
 
-    if (!(high - low > 0) || !isfinite(high - low)) return g;
+    if (!(range[0] <= range[1]) || !(high - low > 0) || !isfinite(high - low)) return g;
     g.scale   = (high - low) / 255.0f;
     g.inverse = 255.0f / (high - low);
     g.zero    = (int32_t)rintf(-low * g.inverse);
@@ -19,6 +19,8 @@ kd_grid kd_grid_of(const float *range)
     if (!(g.scale > 0) || !isfinite(g.inverse)) return (kd_grid){ 0 };
     return g;
 }
+
+bool kd_range_is_empty(const float *range) { return kd_grid_of(range).scale == 0; }
 
 static float clamp(float x, float low, float high) { return x > low ? x < high ? x : high : low; }
 
@@ -35,10 +37,18 @@ float kd_grid_round(const kd_grid *g, float value)
     return (float)(kd_grid_number(g, value) - g->zero) * g->scale;
 }
 
+static bool set_empty(float *range, float low, float high)
+{
+    if (!kd_range_is_empty(range)) return false;
+    range[0] = low;
+    range[1] = high;
+    return true;
+}
+
 void kd_range_follow(float *range, float low, float high, float momentum)
 {
     if (!isfinite(low) || !isfinite(high)) return;
-    if (range[0] == 0 && range[1] == 0) momentum = 1;
+    if (set_empty(range, low, high)) return;
     range[0] = (1 - momentum) * range[0] + momentum * low;
     range[1] = (1 - momentum) * range[1] + momentum * high;
 }
@@ -46,11 +56,7 @@ void kd_range_follow(float *range, float low, float high, float momentum)
 void kd_range_join(float *range, float low, float high)
 {
     if (!isfinite(low) || !isfinite(high)) return;
-    if (range[0] == 0 && range[1] == 0) {
-        range[0] = low;
-        range[1] = high;
-        return;
-    }
+    if (set_empty(range, low, high)) return;
     range[0] = fminf(range[0], low);
     range[1] = fmaxf(range[1], high);
 }

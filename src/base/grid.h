@@ -17,13 +17,16 @@ typedef struct kd_grid {
 
 /* The grid of a range (low, high). */
 kd_grid kd_grid_of(const float *range);
+/* Whether it has none: (0, 0), which was never set; ends the wrong way round; ends so far apart or so near,
+ * once 0 is among them, that a float cannot divide them. For integers, simulation and training alike. */
+bool kd_range_is_empty(const float *range);
 /* The number of a value: the nearest, ties to even. NaN gives 0. */
 uint8_t kd_grid_number(const kd_grid *grid, float value);
 /* The value nearest to `value`; where the range is empty, `value` itself. NaN stays NaN. */
 float kd_grid_round(const kd_grid *grid, float value);
 
 /* What a training batch whose values lie from low to high makes of a range: (1 - momentum) of it and
- * momentum of that; of an empty one (0, 0), that. Ends that are not finite change nothing. */
+ * momentum of that; of an empty one, that. Ends that are not finite change nothing. */
 void kd_range_follow(float *range, float low, float high, float momentum);
 /* The same of a range that other values have moved before: it is widened to hold low and high. */
 void kd_range_join(float *range, float low, float high);

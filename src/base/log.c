@@ -12,6 +12,7 @@ void kd_log(kdas_context *ctx, kdas_log_level level, const char *format, ...)
     va_start(args, format);
     kd_vformat(text, sizeof text, format, args);
     va_end(args);
+    kd_make_plain(text);
     ctx->log(ctx->log_user, level, text);
 }
 

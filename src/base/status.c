@@ -14,6 +14,7 @@ kdas_status kd_fail(kdas_status status, const char *format, ...)
     va_start(args, format);
     kd_vformat(text, sizeof text, format, args);
     va_end(args);
+    kd_make_plain(text); /* names come from files of others */
     memcpy(sentence, text, sizeof text);
     return status;
 }
@@ -29,6 +30,7 @@ kdas_status kd_fail_in(kdas_status status, const char *format, ...)
     va_end(args);
     if (used >= 0 && used < SENTENCE - 3)
         kd_format(text + used, sizeof text - (size_t)used, ": %.*s", SENTENCE - 3 - used, sentence);
+    kd_make_plain(text);
     memcpy(sentence, text, sizeof text);
     return status;
 }

@@ -19,6 +19,15 @@ static locale_t c_locale(void)
     return none;
 }
 
+/* Of ASCII, and those of Latin 1 in UTF-8 (0xC2, 0x80 to 0x9F), which terminals obey, too. */
+void kd_make_plain(char *text)
+{
+    for (unsigned char *c = (unsigned char *)text; *c; c++) {
+        if (*c < ' ' || *c == 0x7F) *c = '?';
+        if (*c == 0xC2 && c[1] >= 0x80 && c[1] <= 0x9F) c[0] = c[1] = '?';
+    }
+}
+
 locale_t kd_locale_plain(void) { return uselocale(c_locale()); }
 void     kd_locale_back(locale_t before) { uselocale(before); }
 

@@ -16,6 +16,9 @@ bool kd_parse_whole(const char *text, const char **end, int64_t *out);
 /* The same for a finite number with a decimal point, as strtod reads it in the C locale. */
 bool kd_parse_real(const char *text, const char **end, double *out);
 
+/* Make a text one line that a terminal shows as it is: a control character becomes '?'. */
+void kd_make_plain(char *text);
+
 /* Are they the same but for capitals, of A to Z alone? */
 bool kd_same_letters(const char *a, const char *b);
 

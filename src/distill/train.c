@@ -100,7 +100,7 @@ static int64_t run_step(const run *r) { return r->progress.epoch * r->batches + 
 
 static kdas_status save(run *r)
 {
-    kdas_record    record[KD_FACTS + 3];
+    kdas_record    record[KD_FACTS + 4];
     int64_t        count = r->facts.count;
     kd_train_saved saved = { r->distiller, r->loader,    r->validation, &r->options,
                              &r->facts,    &r->progress, r->steps };

@@ -89,6 +89,9 @@ typedef struct kd_train_manifest {
     char            *path;
     kd_train_weights weights[KD_MANIFEST_WEIGHTS];
     int              weight_count;
+    /* Hashes of the student's files when the run began, with blanks between; "": there were none, or an
+     * earlier version has begun it */
+    char             student[KD_MANIFEST_WEIGHTS * 32];
     double           started; /* seconds since 1970; -1: an earlier version has begun the run */
     double          *resumes; /* of each: when, after which epoch, batch of it, and step */
     int64_t          resume_count;
@@ -111,11 +114,11 @@ typedef struct kd_train_saved {
 kdas_status kd_train_manifest_init(kd_train_manifest *m, kdas_context *ctx, const char *folder,
                                    const kdas_distiller *d);
 void        kd_train_manifest_finish(kd_train_manifest *m);
-/* Go on from a checkpoint at `path` that stands at `at`, with `batches` in an epoch. KDAS_EFORMAT: a
- * record that cannot be. */
+/* Go on from a checkpoint at `path` that stands at `at`, with `batches` in an epoch. A student's file that
+ * is not the one of the beginning has no effect: it is warned of. KDAS_EFORMAT: a record that cannot be. */
 kdas_status kd_train_manifest_resume(kd_train_manifest *m, const kdas_checkpoint *c,
                                      const char *path, const kdas_progress *at, int64_t batches);
-/* What goes into the checkpoint, at most two records; they are the manifest's. Returns how many. */
+/* What goes into the checkpoint, at most three records; they are the manifest's. Returns how many. */
 int         kd_train_manifest_records(const kd_train_manifest *m, kdas_record *to);
 kdas_status kd_train_manifest_save(const kd_train_manifest *m, const kd_train_saved *s);
 

@@ -77,6 +77,39 @@ static kdas_status add_weights(kd_train_manifest *m, const kdas_model *model, co
     return KDAS_OK;
 }
 
+static bool is_students(const kd_train_weights *w) { return strcmp(w->role, "student") == 0; }
+
+/* As kd_train_manifest.student, of the files as they are now. */
+static void put_students(const kd_train_manifest *m, char *to, size_t size)
+{
+    size_t at = 0;
+
+    to[0] = 0;
+    for (int i = 0; i < m->weight_count && at < size; i++)
+        if (is_students(&m->weights[i]))
+            at += (size_t)kd_format(to + at, size - at, "%s%s", at ? " " : "",
+                                    *m->weights[i].hash ? m->weights[i].hash : "gone");
+}
+
+/* Its values are the checkpoint's. */
+static void compare_students(kd_train_manifest *m, const kdas_record *began, const char *path)
+{
+    char        now_are[sizeof m->student];
+    const char *were = began && began->text ? began->text : NULL;
+
+    put_students(m, now_are, sizeof now_are);
+    kd_format(m->student, sizeof m->student, "%s", were ? were : "");
+    if (!were || !*now_are || strcmp(were, now_are) == 0) return;
+    for (int i = 0; i < m->weight_count; i++)
+        if (is_students(&m->weights[i]) && !strstr(were, m->weights[i].hash)) {
+            kd_warn(m->ctx,
+                    "'%s' is not the file that the student began with: it has no effect, and the "
+                    "run goes on with the values in '%s'",
+                    m->weights[i].path, path);
+            return;
+        }
+}
+
 /* ---- begin, resume ---- */
 
 kdas_status kd_train_manifest_init(kd_train_manifest *m, kdas_context *ctx, const char *folder,
@@ -86,6 +119,7 @@ kdas_status kd_train_manifest_init(kd_train_manifest *m, kdas_context *ctx, cons
     m->path = kd_path_join(ctx, folder, "run.json");
     if (!m->path) return KDAS_ENOMEM;
     KD_RETURN(add_weights(m, kdas_distiller_student(d), "student"));
+    put_students(m, m->student, sizeof m->student);
     return add_weights(m, kdas_distiller_teacher(d), "teacher");
 }
 
@@ -98,7 +132,7 @@ void kd_train_manifest_finish(kd_train_manifest *m)
     kd_free(m->ctx, m->resumes);
 }
 
-/* The two records of the manifest in a checkpoint, either of which may be missing. */
+/* Records of the manifest in a checkpoint, either of which may be missing. */
 static kdas_status check_records(const char *path, const kdas_record *started,
                                  const kdas_record *resumes)
 {
@@ -123,6 +157,7 @@ kdas_status kd_train_manifest_resume(kd_train_manifest *m, const kdas_checkpoint
     double            *new_one;
 
     KD_RETURN(check_records(path, started, resumes));
+    compare_students(m, kdas_checkpoint_find(c, "run.student_files"), path);
     m->started = started && started->numbers ? started->numbers[0] : -1; /* of an earlier version */
     if (old >= KD_MOST_RESUMES) old = KD_MOST_RESUMES - 1; /* the first ones are kept */
     KD_RETURN(kd_grow(m->ctx, (void **)&m->resumes, &m->resume_room,
@@ -148,6 +183,8 @@ int kd_train_manifest_records(const kd_train_manifest *m, kdas_record *to)
         to[count++] = (kdas_record){ .name    = "run.resumes",
                                      .numbers = m->resumes,
                                      .count   = m->resume_count * KD_RESUME_NUMBERS };
+    if (*m->student)
+        to[count++] = (kdas_record){ .name = "run.student_files", .text = m->student };
     return count;
 }
 
@@ -165,7 +202,8 @@ static void put_machine(kd_json_out *out, const kdas_context *ctx)
     static const char *const types[] = { [KDAS_PRECISION_F32]  = "f32",
                                          [KDAS_PRECISION_BF16] = "bf16",
                                          [KDAS_PRECISION_F16]  = "f16",
-                                         [KDAS_PRECISION_TF32] = "tf32" };
+                                         [KDAS_PRECISION_TF32] = "tf32",
+                                         [KDAS_PRECISION_INT8] = "int8" };
     kdas_precision           type    = kdas_context_precision(ctx);
 
     kd_json_put_text(out, "libkdas", kdas_version_string());
@@ -263,6 +301,23 @@ static void put_teacher(kd_json_out *out, const kd_facts *facts)
     kd_json_end(out, '}');
 }
 
+/* How the student is on grids; null: it is of floats. */
+static void put_grids(kd_json_out *out, const kd_train_saved *s)
+{
+    const kdas_model *student = kdas_distiller_student(s->distiller);
+
+    if (kdas_model_quantized(student) != KDAS_QUANTIZE_INT8) {
+        kd_json_put_text(out, "grids", NULL);
+        return;
+    }
+    kd_json_begin(out, "grids", '{');
+    kd_json_put_text(out, "quantization", "int8");
+    kd_json_put_text(out, "wide", kdas_model_wide(student));
+    kd_json_put_real(out, "freeze_ranges", s->options->freeze_ranges);
+    kd_json_put_text(out, "ranges", kdas_model_ranges_held(student) ? "held" : "moving");
+    kd_json_end(out, '}');
+}
+
 /* The run's own settings. */
 static kdas_status put_run(kd_json_out *out, const kd_train_saved *s)
 {
@@ -278,6 +333,7 @@ static kdas_status put_run(kd_json_out *out, const kd_train_saved *s)
     kd_json_put_text(out, "command", s->options->notes);
     put_seeds(out, &loader, s->options->seed);
     kd_json_put_text(out, "network", kdas_model_network(kdas_distiller_student(s->distiller)));
+    put_grids(out, s);
     put_teacher(out, s->facts);
     kd_json_put_text(out, "objective", objective);
     kd_json_begin(out, "input", '{');

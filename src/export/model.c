@@ -193,7 +193,7 @@ static void put_metadata(kd_export *e, const kdas_model *m, const kdas_onnx_opti
     put_colours(e, "deviation", kd_export_deviation);
     kd_onnx_metadata(e->file, "output", output);
     if (m->options.quantize == KDAS_QUANTIZE_INT8 && !o->floats)
-        kd_onnx_metadata(e->file, KD_FACT_GRIDS, "int8");
+        kd_onnx_metadata(e->file, KD_FACT_GRIDS, KD_GRIDS_INT8);
     if (kdas_model_maps(m) == 0) return;
     kd_format(text, sizeof text, "%g", (double)kdas_model_threshold(m));
     kd_onnx_metadata(e->file, "threshold", text);

@@ -149,7 +149,6 @@ static kdas_status keep_text(char **out, kdas_context *ctx, const char *text)
 /* Find the file's network, or check that it is `network`, and whether its layers are on grids. */
 static kdas_status agree(origin *out, kdas_context *ctx, const char *network, const char *path)
 {
-    const char *grids;
     kdas_file  *file = NULL;
     const char *its;
     kdas_status st;
@@ -164,8 +163,7 @@ static kdas_status agree(origin *out, kdas_context *ctx, const char *network, co
         st = kd_fail(KDAS_ENOTFOUND, "'%s' does not say of which network it is: name it", path);
         goto done;
     }
-    grids      = kdas_file_fact(file, KD_FACT_GRIDS);
-    out->grids = grids && strcmp(grids, "int8") == 0;
+    KD_TRY(kd_model_grids_of(&out->grids, path, kdas_file_fact(file, KD_FACT_GRIDS)));
     KD_TRY(keep_text(&out->network, ctx, network ? network : its));
     KD_TRY(keep_text(&out->wide, ctx, kdas_file_fact(file, KD_FACT_WIDE)));
 done:

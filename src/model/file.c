@@ -127,12 +127,12 @@ static kdas_status find_scales(const kd_st_tensor **out, const kd_pairing *p, kd
     return KDAS_OK;
 }
 
-static bool says_grids(const kd_weights *file)
+static kdas_status find_grids(bool *out, const kd_weights *file)
 {
     const kd_safetensors *own = kd_weights_safetensors(file);
-    const char *fact          = own ? kd_safetensors_text(own, KD_FACT_PREFIX KD_FACT_GRIDS) : NULL;
 
-    return fact && strcmp(fact, "int8") == 0;
+    return kd_model_grids_of(out, kd_weights_path(file),
+                             own ? kd_safetensors_text(own, KD_FACT_PREFIX KD_FACT_GRIDS) : NULL);
 }
 
 /* Whether the scales fit the numbers: one for each row, as floats. */
@@ -140,8 +140,10 @@ static kdas_status check_scales(const kd_weights *file, const kd_st_tensor *t,
                                 const kd_st_tensor *s, int64_t rows)
 {
     const char *path = kd_weights_path(file);
+    bool        grids;
 
-    if (!s && t->dtype == KD_ST_I8 && says_grids(file))
+    KD_RETURN(find_grids(&grids, file));
+    if (!s && t->dtype == KD_ST_I8 && grids)
         return kd_fail(KDAS_EFORMAT, "'%s': the 8-bit tensor '%s' has no scales ('%s%s')", path,
                        t->name, t->name, KD_SCALE_SUFFIX);
     if (s && t->dtype != KD_ST_I8)
@@ -156,7 +158,8 @@ static kdas_status check_scales(const kd_weights *file, const kd_st_tensor *t,
     return KDAS_OK;
 }
 
-/* A row of zeros has the scale 0. */
+/* A row of zeros has the scale 0. The grid of a weight is from -127 to 127: a network with another number
+ * would not be computed as it was meant. */
 static kdas_status multiply_rows(float *values, const float *scale, int64_t rows, int64_t row,
                                  const char *path, const char *name)
 {
@@ -165,8 +168,15 @@ static kdas_status multiply_rows(float *values, const float *scale, int64_t rows
             float *v = &values[o * row + i];
 
             if (!(isfinite(scale[o]) && (scale[o] > 0 || (scale[o] == 0 && *v == 0))))
-                return kd_fail(KDAS_EFORMAT, "'%s': tensor '%s' has the scale %g at element %lld",
+                return kd_fail(KDAS_EFORMAT,
+                               "'%s': tensor '%s" KD_SCALE_SUFFIX "' has the scale %g at element "
+                               "%lld",
                                path, name, (double)scale[o], (long long)o);
+            if (*v < -127)
+                return kd_fail(KDAS_EFORMAT,
+                               "'%s': the 8-bit tensor '%s' has %g at element %lld; its numbers "
+                               "are from -127 to 127",
+                               path, name, (double)*v, (long long)(o * row + i));
             *v *= scale[o];
         }
     return KDAS_OK;
@@ -189,16 +199,17 @@ static kdas_status read_tensor(const kd_pairing *p, kdas_context *ctx, kd_weight
     if (!scale) return KDAS_ENOMEM;
     st = kd_weights_read(file, s, scale);
     if (st == KDAS_OK)
-        st = multiply_rows(values, scale, rows, t->count / rows, kd_weights_path(file), s->name);
+        st = multiply_rows(values, scale, rows, t->count / rows, kd_weights_path(file), t->name);
     kd_free(ctx, scale);
     return st;
 }
 
 /* Everything is read before anything is written. So a failure leaves the model unchanged. */
-static kdas_status read_all(const kd_pairing *p, kdas_model *m, kd_weights *file, bool as_published)
+static kdas_status read_all(const kd_pairing *p, kdas_model *m, kd_weights *file,
+                            const kdas_load_options *o)
 {
     int         count  = kd_params_count(m->params);
-    bool        whole  = is_whole(p, m);
+    bool        whole  = is_whole(p, m) && !o->partial; /* what `partial` leaves keeps its values */
     float     **values = kd_calloc(m->ctx, (size_t)count + 1, sizeof *values);
     kdas_status st     = values ? KDAS_OK : KDAS_ENOMEM;
 
@@ -215,7 +226,7 @@ static kdas_status read_all(const kd_pairing *p, kdas_model *m, kd_weights *file
         if (st == KDAS_OK)
             st = check_values(kd_params_at(m->params, k), kd_weights_path(file), values[k]);
     }
-    if (st == KDAS_OK && !as_published && kd_stem_adapt(p, values))
+    if (st == KDAS_OK && !o->as_published && kd_stem_adapt(p, values))
         kd_info(m->ctx, "'%s': the stem is rewritten from (x - 127) / 128 to ImageNet's pixels",
                 kd_weights_path(file));
     for (int k = 0; values && k < count && st == KDAS_OK; k++)
@@ -268,6 +279,7 @@ kdas_status kdas_model_load(kdas_model *m, const char *path, const kdas_load_opt
     kd_weights       *file = NULL;
     kd_pairing        p    = { 0 };
     arrival           a    = { 0 };
+    bool              grids; /* of no matter */
     kdas_status       st;
 
     if (!m || !path) return kd_fail(KDAS_EINVAL, "kdas_model_load: model or path is NULL");
@@ -281,10 +293,11 @@ kdas_status kdas_model_load(kdas_model *m, const char *path, const kdas_load_opt
         return kd_fail(KDAS_EINVAL, "kdas_model_load: 'part' is empty; NULL loads the whole model");
     if (o.part && strcmp(o.part, KD_BACKBONE) == 0) o.part = kd_model_backbone(m->def);
     KD_TRY(kd_weights_open(&file, m->ctx, path));
+    KD_TRY(find_grids(&grids, file));
     KD_TRY(kd_pairing_begin(&p, m->ctx, m->params, m->def->name, file));
     KD_TRY(pair(&p, &o));
     KD_TRY(arrival_init(&a, m, file));
-    KD_TRY(read_all(&p, m, file, o.as_published));
+    KD_TRY(read_all(&p, m, file, &o));
     arrival_take(&a, m, is_whole(&p, m));
     tell_left(&p, m->ctx);
 done:
@@ -344,7 +357,7 @@ static kdas_status put_facts(kd_st_writer *writer, const kdas_model *m)
     KD_RETURN(kd_st_writer_put_text(writer, KD_FACT_PREFIX "format", text));
     KD_RETURN(kd_st_writer_put_text(writer, KD_FACT_PREFIX "version", kdas_version_string()));
     if (m->options.quantize == KDAS_QUANTIZE_INT8) {
-        KD_RETURN(kd_st_writer_put_text(writer, KD_FACT_PREFIX KD_FACT_GRIDS, "int8"));
+        KD_RETURN(kd_st_writer_put_text(writer, KD_FACT_PREFIX KD_FACT_GRIDS, KD_GRIDS_INT8));
         KD_RETURN(kd_st_writer_put_text(writer, KD_FACT_PREFIX KD_FACT_WIDE, m->options.wide));
     }
     for (size_t i = 0; i < m->facts.count; i++) {

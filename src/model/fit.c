@@ -159,6 +159,7 @@ static kdas_status describe(const kd_pairing *p, const fit *f, kdas_status statu
                             ? kd_safetensors_text(kd_weights_safetensors(p->file), "model")
                             : NULL;
     bool        other = f->network && strcmp(f->network, p->network) != 0;
+    bool        same  = f->network && !other; /* only what is beside the network is wrong, such as a range */
 
     *to = 0;
     KD_RETURN(find_words(p, one, sizeof one, words, sizeof words));
@@ -167,11 +168,11 @@ static kdas_status describe(const kd_pairing *p, const fit *f, kdas_status statu
                  "of its tensors, those whose names begin with %s fit '%s': choose them by "
                  "kdas_load_options.entry = \"%s\", --weights-entry %s",
                  words, p->network, one, one);
-    else if (f->network && !other && !p->part && status == KDAS_ENOTFOUND)
+    else if (same && !p->part && status == KDAS_ENOTFOUND)
         snprintf(to, size,
                  "all others of the network are there (kdas_load_options.extra ignores "
                  "what it does not have)");
-    else if (f->of_asked && !p->part && !has_more(p))
+    else if (!same && f->of_asked && !p->part && !has_more(p))
         snprintf(to, size,
                  "it has the backbone of '%s': start from that by --backbone-weights (a teacher: "
                  "--teacher-backbone-weights), or "

@@ -36,6 +36,16 @@ kdas_status kd_model_check_grids(const kdas_model_options *o, const kd_model_def
     return KDAS_OK;
 }
 
+kdas_status kd_model_grids_of(bool *out, const char *path, const char *fact)
+{
+    *out = fact != NULL;
+    if (!fact || strcmp(fact, KD_GRIDS_INT8) == 0) return KDAS_OK;
+    return kd_fail(KDAS_EFORMAT,
+                   "'%s': its fact '" KD_FACT_GRIDS "' is '%.64s', which libkdas %s does not know: "
+                   "of networks on grids it reads '" KD_GRIDS_INT8 "'",
+                   path, fact, kdas_version_string());
+}
+
 kdas_status kd_model_keep_wide(kdas_model *m, const char *wide)
 {
     if (m->options.quantize == KDAS_QUANTIZE_NONE) return KDAS_OK;
@@ -162,7 +172,7 @@ kdas_status kdas_model_count_ranges(const kdas_model *m, int32_t *all, int32_t *
         if (!kd_param_is_range(kd_params_at(m->params, i))) continue;
         KD_RETURN(kd_params_read(m->params, i, range));
         ranges++;
-        unset += kd_grid_of(range).scale == 0;
+        unset += kd_range_is_empty(range);
     }
     if (all) *all = ranges;
     if (empty) *empty = unset;

@@ -117,12 +117,16 @@ kdas_status kd_model_check_wide(const kdas_model *model);
 /* The name of a layer by its node, as in kdas_model_options.wide. The caller frees it; NULL:
  * KDAS_ENOMEM. */
 char *kd_model_layer_name(kdas_context *ctx, const kd_node *node);
+/* Whether a file is of a model on grids, by its fact KD_FACT_GRIDS (NULL: it has none). KDAS_EFORMAT: of a
+ * kind that is not known here. */
+kdas_status kd_model_grids_of(bool *out, const char *path, const char *fact);
 /* KDAS_EINVAL: the model is to be on grids, and no layer is. */
 kdas_status kd_model_check_rounds(const kdas_model *model);
 /* Whether parameter `i` is the weight of a layer on grids. */
 bool kd_model_is_rounded(const kdas_model *model, int i);
 #define KD_RANGE_SUFFIX ".input_range" /* of a layer's name: its range */
-#define KD_FACT_GRIDS   "quantization" /* of files: "int8" */
+#define KD_FACT_GRIDS   "quantization" /* of files: KD_GRIDS_INT8 */
+#define KD_GRIDS_INT8   "int8"
 #define KD_FACT_WIDE    "wide"
 
 /* KDAS_ESTATE where the model was made without gradients, and the mode needs them. */

@@ -294,7 +294,7 @@ static kdas_status choose_ranges(const kdas_calibrator *c, kd_calibrated_grid *g
                            "it has no range; take other frames, or keep the layer wide",
                            range_owner(c, &c->grid[i]), (double)h->low, (long long)c->frames);
         kd_choose_range(g->range, h, &rule);
-        if (kd_grid_of(g->range).scale == 0)
+        if (kd_range_is_empty(g->range))
             return kd_fail(
                 KDAS_ENUMERIC,
                 "calibration: the values before layer '%s', %g to %g, have no range that "
@@ -325,6 +325,19 @@ static int choose_wide(const kdas_calibrator *c, kd_layer_on_grid *layer)
         worst->wide = true;
     }
     return chosen;
+}
+
+/* kdas_calibrator_make() needs a layer with weights that stays on its grid. */
+static kdas_status check_left(const kdas_calibrator *c, const kd_layer_on_grid *layer, int wide)
+{
+    for (int i = 0; i < c->layers; i++)
+        if (!layer[i].wide && layer[i].weight >= 0) return KDAS_OK;
+    return kd_fail(KDAS_EINVAL,
+                   "calibration: nothing of '%s' would be left on grids: the output errors of %d of "
+                   "its %d layers are above wide_error, %g, and most_wide, %d, lets all of them be "
+                   "wide; raise the one or lower the other",
+                   c->model->def->name, wide, c->layers, (double)c->options.wide_error,
+                   c->options.most_wide);
 }
 
 /* The names of the model's wide layers and of those chosen. */
@@ -359,12 +372,15 @@ static kdas_status find_all(kdas_calibrator *c, kd_calibrated_grid *grid, kd_lay
 {
     double      all, with_wide;
     char       *wide;
+    int         chosen;
     kdas_status st;
 
     KD_RETURN(choose_ranges(c, grid));
     KD_RETURN(kd_measure_layers(c, layer, grid, &all));
     with_wide = all;
-    if (choose_wide(c, layer)) KD_RETURN(kd_measure_narrow(c, layer, grid, &with_wide));
+    chosen    = choose_wide(c, layer);
+    KD_RETURN(check_left(c, layer, chosen));
+    if (chosen) KD_RETURN(kd_measure_narrow(c, layer, grid, &with_wide));
     wide = wide_names(c, layer);
     if (!wide) return KDAS_ENOMEM;
     st = write_ranges(c, grid);
@@ -388,8 +404,9 @@ kdas_status kdas_calibrator_finish(kdas_calibrator *c)
     if (!c) return kd_fail(KDAS_EINVAL, "kdas_calibrator_finish: the calibrator is NULL");
     KD_RETURN(kd_check_process(c->ctx));
     if (c->frames < c->options.least_frames)
-        return kd_fail(KDAS_ESTATE, "calibration: %lld frames are too few, it takes %d",
-                       (long long)c->frames, c->options.least_frames);
+        return kd_fail(KDAS_ESTATE, "calibration: %lld frame%s too few; least_frames is %d",
+                       (long long)c->frames, c->frames == 1 ? " is" : "s are",
+                       c->options.least_frames);
     grid  = kd_alloc(c->ctx, (size_t)c->grids * sizeof *grid);
     layer = kd_alloc(c->ctx, (size_t)c->layers * sizeof *layer);
     st    = grid && layer ? KDAS_OK : KDAS_ENOMEM;

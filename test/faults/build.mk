@@ -12,13 +12,14 @@ $(FB)/shim.so: $(FAULTS_DIR)/shim.c $(B)/.flags
 $(FB)/same: $(FB)/same.o $(STATIC)
 	$(call SAY,LINK)$(LINK) -o $@ $< $(STATIC) $(LIBS)
 # A host: it sees public headers alone.
-$(FB)/allocations.o: $(FAULTS_DIR)/allocations.c $(B)/.flags
+STARVED := $(FB)/allocations.o $(FB)/starved.o
+$(STARVED): $(FB)/%.o: $(FAULTS_DIR)/%.c $(B)/.flags
 	@mkdir -p $(@D)
 	$(call SAY,CC)$(HOST_COMPILE) -MMD -MP -c $< -o $@
-$(FB)/allocations: $(FB)/allocations.o $(SHARED)
-	$(call SAY,LINK)$(LINK) -o $@ $< $(SHARED) $(call RPATH,$(FB),$(LIBOUT))
+$(FB)/allocations: $(STARVED) $(SHARED)
+	$(call SAY,LINK)$(LINK) -o $@ $(STARVED) $(SHARED) $(call RPATH,$(FB),$(LIBOUT))
 tests: $(FAULT_FILES)
 check-faults: all $(FAULT_FILES) ## make allocations, file calls and disks fail, and kill runs: the long form, about half an hour
 	@LONG=1 test/check_faults.sh
--include $(FB)/same.d $(FB)/allocations.d
+-include $(FB)/same.d $(STARVED:.o=.d)
 .PHONY: check-faults

@@ -1,6 +1,6 @@
 /* walk_util.h - a random walk over the public handles, and the small model of them that knows which status each call must
- * give. walk_util.c: the world, and what makes and destroys handles. walk_calls.c: what is done with them. walk_fault.c:
- * calls whose memory runs out. */
+ * give. walk_util.c: the world, and what makes and destroys handles. walk_calls.c and
+ * walk_distill.c: what is done with them. walk_fault.c: calls whose memory runs out. */
 #ifndef KD_TEST_WALK_UTIL_H
 #define KD_TEST_WALK_UTIL_H
 #include <kdas/kdas.h>
@@ -146,8 +146,24 @@ void walk_ran(walk_model *m, int batch, kdas_mode mode, int64_t n, int64_t side,
 /* A batch was changed or destroyed: no backward can read it again. */
 void walk_change_batch(kd_test_walk *w, int batch);
 
+/* What a network says of a batch's size. */
+static inline kdas_status walk_size_status(const walk_batch *b)
+{
+    return b->side % 32 ? KDAS_ESHAPE : KDAS_OK;
+}
+
 /* ---- walk_calls.c ---- */
 void walk_call(kd_test_walk *w);
+
+/* ---- walk_distill.c, for walk_calls.c ---- */
+void walk_distiller_forward(kd_test_walk *w);
+void walk_distiller_backward(kd_test_walk *w);
+void walk_distiller_update(kd_test_walk *w);
+void walk_distiller_step(kd_test_walk *w);
+void walk_set_maps(kd_test_walk *w);
+void walk_checkpoint(kd_test_walk *w);
+/* A step of distiller i on batch b, which is number `number`. False: it ran out of memory. */
+bool walk_step_on(kd_test_walk *w, int i, const walk_batch *b, int number, bool report);
 
 /* ---- walk_fault.c ---- */
 

@@ -23,6 +23,7 @@ kdas_context_options context_options(const machine *m)
     options.precision   = (int32_t)dtypes[m->dtype].precision;
     options.log         = say_log;
     options.pin_threads = m->pin;
+    options.wait        = (int32_t)m->wait;
     return options;
 }
 

@@ -10,16 +10,22 @@ typedef struct machine {
     const char *device, *isa; /* NULL: the library's choice */
     int64_t     threads;      /* 0: the library's choice    */
     int64_t     dtype;        /* which of --dtype's words   */
+    int64_t     wait;         /* a kdas_wait */
     bool        pin;
 } machine;
 
-/* Rows of an option table that write to `m`, a machine of zeros; without --dtype, and with it. */
+/* Rows of an option table that write to `m`, a machine of zeros: how threads behave; the device, too, without
+ * --dtype; and with it. */
 /* clang-format off */
-#define PLACE_OPTIONS(m)                                                              \
+#define THREAD_OPTIONS(m)                                                             \
     { OPTION_WHOLE, "--threads", "N", &(m).threads, 0, 1024,                          \
       "compute threads; 0 (default): all CPUs that the process\nmay use, at most OMP_NUM_THREADS" },  \
     { OPTION_FLAG, "--pin", NULL, &(m).pin, 0, 0,                                     \
       "bind each compute thread to a CPU of its own" },                               \
+    { OPTION_CHOICE, "--wait", "auto|spin|sleep", &(m).wait, 0, 0,                    \
+      "what waiting threads do: look for work for 0.5 ms (auto)\nor 20 ms, then sleep; or sleep at once" }
+#define PLACE_OPTIONS(m)                                                              \
+    THREAD_OPTIONS(m),                                                                \
     { OPTION_TEXT, "--device", "NAME", &(m).device, 0, 0,                             \
       "cpu (default), reference, cuda[:N] (card N), or another\nplug-in's name" },     \
     { OPTION_TEXT, "--isa", "NAME", &(m).isa, 0, 0,                                   \

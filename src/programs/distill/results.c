@@ -33,17 +33,20 @@ void results_begin(work *w, bool has_teacher)
 void results_end(work *w) { scores_end(&w->scores); }
 
 /* What figures are of: the command, but for what no single training depends on; the library; the
- * frames; the values of the teacher, whose file may be another one under the same path. NULL after a sentence. */
+ * frames; the values of the teacher and those that the student begins with, whose files may be others under the same
+ * paths. NULL after a sentence. */
 static char *key_of(const work *w, const training *t, const char *label)
 {
     uint64_t teacher = 0;
     bool     fixed   = t == &w->teaching && !t->dir; /* it was trained elsewhere */
+    char     start[40] = "";
 
     if ((fixed || t->teacher) && !ok(kdas_model_hash(w->teacher, &teacher))) return NULL;
-    return text_of("%s, libkdas %s, %s, seed %lld, frames %016llx, teacher %016llx",
+    if (t->start) snprintf(start, sizeof start, ", start %016llx", (unsigned long long)t->start);
+    return text_of("%s, libkdas %s, %s, seed %lld, frames %016llx, teacher %016llx%s",
                    w->settings.recipe, kdas_version_string(), label, (long long)t->seed,
                    (unsigned long long)kdas_dataset_hash(w->frames.train),
-                   (unsigned long long)teacher);
+                   (unsigned long long)teacher, start);
 }
 
 /* Where they are kept: with the training, or for a teacher from a file in the run's own folder. */

@@ -55,7 +55,9 @@ bool training_begin(training *t, kdas_context *context, const settings *s, char 
     return ok(kdas_loss_create(&t->loss, context, loss)) &&
            make_model(t, context, s, model, quantize) &&
            (!weights || load_weights(t->model, weights, NULL, entry)) &&
-           (!backbone || load_weights(t->model, backbone, "backbone.", entry)) && folder_ready(dir);
+           (!backbone || load_weights(t->model, backbone, "backbone.", entry)) &&
+           ((!weights && !backbone) || ok(kdas_model_hash(t->model, &t->start))) &&
+           folder_ready(dir);
 }
 
 void training_release(training *t)

@@ -14,6 +14,7 @@ typedef struct training {
     int64_t     epochs;
     double      lr;
     int64_t     seed; /* of weights, order and augmentation */
+    uint64_t    start; /* hash of the values that files gave the model; 0: none did */
     history     history;
     kdas_status status; /* of the run                       */
 } training;

@@ -9,6 +9,8 @@
 #include "arguments/weights.h"
 #include "quantize/settings.h"
 #include "quantize/table.h"
+#include "system/files.h"
+#include "system/output.h"
 #include "system/say.h"
 #include "system/stop.h"
 
@@ -16,7 +18,7 @@
 
 enum { SPLIT_SEED = 1, HELD_OUT_SEED = 2 };
 
-static bool open_frames(kdas_dataset **out, kdas_context *context, const settings *s)
+static bool open_all(kdas_dataset **out, kdas_context *context, const settings *s)
 {
     kdas_dataset_options options;
     kdas_layout         *layout = NULL;
@@ -37,6 +39,28 @@ static bool open_frames(kdas_dataset **out, kdas_context *context, const setting
         status = kdas_dataset_open(out, context, s->data, &options);
     kdas_layout_destroy(layout);
     return ok(status);
+}
+
+/* Nothing that is read is written over. */
+static bool is_safe(const char *option, const char *path, const kdas_dataset *frames)
+{
+    for (int64_t i = 0; path && i < kdas_dataset_count(frames); i++) {
+        const char *image = kdas_dataset_image_path(frames, i);
+        const char *mask  = kdas_dataset_mask_path(frames, i);
+
+        if ((image && same_file(path, image)) || (mask && same_file(path, mask))) {
+            say_error("%s '%s' would replace a frame or its mask: choose another file", option,
+                      path);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool open_frames(kdas_dataset **out, kdas_context *context, const settings *s)
+{
+    return open_all(out, context, s) && is_safe("--out", s->out, *out) &&
+           is_safe("--csv", s->csv, *out);
 }
 
 /* `wanted` frames of a set at random, and the others; all where it has no more. */
@@ -178,10 +202,23 @@ static kdas_calibrator_options calibrator_options(const settings *s)
     return o;
 }
 
+/* The library says it, too, but knows neither folder nor option. */
+static bool are_enough(const kdas_dataset *frames, const settings *s)
+{
+    int64_t count = kdas_dataset_count(frames), least = calibrator_options(s).least_frames;
+
+    if (count >= least) return true;
+    say_error("'%s' has %lld frame%s to find ranges on, and %lld are wanted at least; --frames %lld "
+              "takes %s",
+              s->data, (long long)count, count == 1 ? "" : "s", (long long)least, (long long)count,
+              count == 1 ? "the one" : "what there is");
+    return false;
+}
+
 static bool calibrate(kdas_calibrator *calibrator, kdas_context *context, const settings *s)
 {
     kdas_dataset *frames = NULL;
-    bool          fine   = frames_for(&frames, context, s, false) &&
+    bool          fine   = frames_for(&frames, context, s, false) && are_enough(frames, s) &&
                 ok(kdas_calibrator_add_dataset(calibrator, frames, s->size[0], s->size[1], 0)) &&
                 ok(kdas_calibrator_finish(calibrator));
 
@@ -216,7 +253,8 @@ static bool run(kdas_context *context, settings *s)
     kdas_calibrator_options options = calibrator_options(s);
     kdas_model             *model = NULL, *best = NULL;
     kdas_calibrator        *calibrator = NULL;
-    bool                    fine       = model_open(&model, context, s) &&
+    bool                    fine       = output_ready(s->out) && (!s->csv || output_ready(s->csv)) &&
+                model_open(&model, context, s) &&
                 ok(kdas_calibrator_create(&calibrator, model, &options)) &&
                 calibrate(calibrator, context, s) && ok(kdas_calibrator_make(&best, calibrator)) &&
                 write_all(calibrator, best, s);

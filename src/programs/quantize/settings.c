@@ -20,6 +20,10 @@ static int check(const program *p, const settings *s, int rest, char **argv)
         return args_wrong(p, "--out wants a file: weights do not go to standard output");
     if (same_file(s->out, s->weights))
         return args_wrong(p, "--out '%s' would replace the weights", s->out);
+    if (s->list && same_file(s->out, s->list))
+        return args_wrong(p, "--out '%s' would replace the list of frames", s->out);
+    if (s->csv && s->list && same_file(s->csv, s->list))
+        return args_wrong(p, "--csv '%s' would replace the list of frames", s->csv);
     if (s->csv && (same_file(s->csv, s->weights) || output_same(s->csv, s->out)))
         return args_wrong(p, "--csv '%s' would replace the weights", s->csv);
     output_claim(s->csv);

@@ -176,6 +176,18 @@ bool output_open(output *o, const char *path)
     return false;
 }
 
+bool output_ready(const char *path)
+{
+    struct stat info;
+    output      probe;
+
+    if (is_standard(path)) return true;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) return true;
+    if (!output_open(&probe, path)) return false;
+    output_drop(&probe);
+    return true;
+}
+
 /* The name itself must reach the disk. A folder may be writable and yet not be readable; some file
  * systems cannot bring folders to the disk. Returns errno or 0. */
 static int sync_folder(const char *path)

@@ -20,6 +20,8 @@ typedef struct output {
                         * or a pipe, written as it is */
 } output;
 
+/* Whether a file can be made there, before long work is done for it; true of what is no file. False after a sentence. */
+bool output_ready(const char *path);
 /* Begin a file. It is written beside its place, under a name that no other process has. False after a
  * sentence. */
 bool output_open(output *o, const char *path);

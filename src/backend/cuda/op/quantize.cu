@@ -17,7 +17,7 @@ static __device__ __forceinline__ grid grid_of(const float *range)
     float width = high - low;
     grid  g     = { 0, 0, 0, 0 };
 
-    if (!(width > 0) || !is_finite(width)) return g;
+    if (!(range[0] <= range[1]) || !(width > 0) || !is_finite(width)) return g;
     g.scale   = __fdiv_rn(width, 255.0f);
     g.inverse = __fdiv_rn(255.0f, width);
     g.low     = -rintf(__fmul_rn(-low, g.inverse));
@@ -54,9 +54,12 @@ KERNEL(quantize_follow)
     float low = -block_max(part[2 * t]), high = block_max(part[2 * t + 1]), kept;
 
     if (threadIdx.x > 0 || !is_finite(low) || !is_finite(high)) return;
-    if (range[0] == 0 && range[1] == 0) {
-        momentum = 1;
-    } else if (joins) {
+    if (grid_of(range).scale == 0) { /* empty */
+        range[0] = low;
+        range[1] = high;
+        return;
+    }
+    if (joins) {
         low      = range[0] < low ? range[0] : low;
         high     = range[1] > high ? range[1] : high;
         momentum = 1;
