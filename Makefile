@@ -95,6 +95,7 @@ SIMD_DIR := src/backend/cpu/simd
 SIMD_EVERY := $(sort $(wildcard $(SIMD_DIR)/*.c))
 SIMD_SRC := $(filter-out $(SIMD_DIR)/int8_%,$(SIMD_EVERY))
 SRC      := $(filter-out $(SIMD_EVERY),$(sort $(shell find src -name '*.c' -not -path 'src/backend/cuda/*' \
+              -not -path 'src/ranks/mpi/*' \
               -not -path '$(PROGRAM_DIR)/*')))
 OBJ      := $(SRC:%.c=$(B)/%.o) \
             $(foreach isa,avx512 avx2 plain,$(SIMD_SRC:%.c=$(B)/%.$(isa).o)) \
@@ -162,7 +163,7 @@ EVERY_OBJ = $(OBJ) $(EMULATED) $(EMULATED_INT8) $(FUZZ_OBJ) $(patsubst %.c,$(B)/
 # A command is shown by its kind and its product; whole with V=1.
 SAY = $(if $(V),,@printf '  %-4s %s\n' $(1) $@;)
 
-all: lib programs ## build the libraries, the programs and the samples (the default)
+all: lib programs mpi ## build the libraries, the programs, the samples, and a plug-in for each MPI (the default)
 lib: $(SHARED) $(STATIC) ## build lib/libkdas.so and lib/libkdas.a
 programs: $(PROGRAMS) $(BENCHES) $(SAMPLES) ## build bin/kdas-* and the samples
 
@@ -357,6 +358,9 @@ bench-compare: all ## time libkdas and its peers in turn; installs the peers out
 
 # ---- CUDA -----------------------------------------------------------------------------------------
 include src/backend/cuda/build.mk
+
+# ---- MPI ------------------------------------------------------------------------------------------
+include src/ranks/mpi/build.mk
 
 # ---- Machine --------------------------------------------------------------------------------------
 BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libopenblas-openmp-dev libstb-dev libjsmn-dev zlib1g-dev \
