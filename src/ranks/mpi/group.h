@@ -27,6 +27,8 @@ typedef struct group {
 kdas_status kd_mpi_start(const kdas_collective_host *host, double timeout);
 /* After the communicator of all processes is known to have one rank: was this process started as one of several? */
 kdas_status kd_mpi_check_launcher(const kdas_collective_host *host);
+/* Name and version of the MPI that is loaded, such as "Open MPI 4.1.4". Without the lock. */
+void kd_mpi_library(char *name, size_t size);
 /* Take the lock. False: MPI has ended, and the lock is not held. */
 bool kd_mpi_enter(void);
 void kd_mpi_leave(void);

@@ -2,13 +2,15 @@
  *
  * If the host has not started MPI, the plug-in does, and ends it when the process exits. It is linked with nodelete, so it is
  * there until then. At the exit:
- * - All is well: MPI_Finalize. It waits for the other ranks; after the timeout the process exits without it.
+ * - All is well: MPI_Finalize. It waits for the other ranks. The process exits without it when they have had the timeout, and
+ *   LINGER seconds, to notice that this rank is gone.
  * - A call has failed, or the process exits with an error out of an open group: MPI_Abort, because the other ranks may
  *   never come to MPI_Finalize. Launchers then end the other processes. Ranks other than 0 first wait for this end, LINGER
  *   seconds at most: rank 0 may still be writing. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -92,7 +94,7 @@ void kd_mpi_abort(MPI_Comm comm, int code)
 
 static void *exit_late(void *user)
 {
-    struct timespec t = { (time_t)life.timeout, 0 };
+    struct timespec t = { (time_t)life.timeout + LINGER, 0 };
 
     nanosleep(&t, NULL);
     _exit(*(int *)user ? *(int *)user : EXIT_FAILURE);
@@ -143,29 +145,47 @@ static void at_exit(int status, void *user)
 #define FLAVOUR "MPI"
 #endif
 
+/* Libraries say "Open MPI v4.1.4, package: ..." or "MPICH Version:\t4.0.2\nMPICH Release date: ...". */
+void kd_mpi_library(char *name, size_t size)
+{
+    char  text[16384] = ""; /* enough for any library's: this may be another one than was built for */
+    char *number;
+    int   length;
+
+    MPI_Get_library_version(text, &length);
+    text[strcspn(text, "\n,")] = 0;
+    number                     = strstr(text, " Version:");
+    if (number) {
+        char *behind = number + strlen(" Version:");
+
+        behind += strspn(behind, " \t");
+        memmove(number + 1, behind, strlen(behind) + 1);
+    }
+    number = strstr(text, " v");
+    if (number) memmove(number + 1, number + 2, strlen(number + 2) + 1);
+    snprintf(name, size, "%s", text);
+}
+
 /* Functions of MPI have the same names in every library. A host that has loaded another one lends its functions to the
  * plug-in, whose constants and types are of this one. */
 static kdas_status check_library(const kdas_collective_host *host)
 {
-    char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
-    int  length, open_mpi;
+    char name[80];
+    bool open_mpi, wanted = strcmp(FLAVOUR, "Open MPI") == 0;
 
-    MPI_Get_library_version(text, &length);
-    open_mpi = strstr(text, "Open MPI") != NULL;
-    text[strcspn(text, "\n,")] = 0;
-#ifdef OPEN_MPI
-    if (open_mpi) return KDAS_OK;
-#else
-    if (!open_mpi) return KDAS_OK;
-#endif
+    kd_mpi_library(name, sizeof name);
+    open_mpi = strncmp(name, "Open MPI", 8) == 0;
+    if (open_mpi == wanted) return KDAS_OK;
     return (host->fail)(KDAS_EBACKEND,
                         "this plug-in was built for %s, but the process has loaded '%s': use the "
                         "collective that is built for that",
-                        FLAVOUR, text);
+                        FLAVOUR, name);
 }
 
-/* Open MPI loads its parts by dlopen; some builds of them find the library only if it is global. */
-static void make_global(void)
+/* Open MPI loads its parts by dlopen; some builds of them find the library only if it is global. A process without a launcher
+ * would start a daemon of Open MPI, which is for processes that start others; where it is not installed, that is the end of
+ * the process. */
+static void prepare(void)
 {
     Dl_info info;
     int (*function)(int *) = MPI_Initialized;
@@ -174,6 +194,9 @@ static void make_global(void)
     memcpy(&address, &function, sizeof address);
     if (dladdr(address, &info) && info.dli_fname)
         dlopen(info.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD);
+#ifdef OPEN_MPI
+    setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+#endif
 }
 
 /* MPI_Init_thread waits for all processes of the job and knows no timeout, so a thread of its own calls it. If it does not come
@@ -207,7 +230,7 @@ static kdas_status start(const kdas_collective_host *host, double timeout)
     bool            returned;
     int             late = 0;
 
-    make_global();
+    prepare();
     if (pthread_create(&thread, NULL, call_init, NULL) != 0)
         return (host->fail)(KDAS_EBACKEND, "MPI_Init_thread: the system refuses a thread");
     pthread_mutex_lock(&init.lock);

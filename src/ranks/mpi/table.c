@@ -42,22 +42,6 @@ static kdas_status copy_communicator(group *g, const void *communicator)
     return st;
 }
 
-/* The first line of what the library says about itself: "Open MPI v4.1.4, package: ..." or "MPICH Version:\t4.0.2". */
-static void name_library(char *name, size_t size)
-{
-    char text[MPI_MAX_LIBRARY_VERSION_STRING] = "", *number;
-    int  length;
-
-    MPI_Get_library_version(text, &length);
-    text[strcspn(text, "\n,")] = 0;
-    number                     = strstr(text, " v");
-    if (number) memmove(number + 1, number + 2, strlen(number + 2) + 1);
-    number = strstr(text, " Version:");
-    if (number) memmove(number + 1, number + 9 + strspn(number + 9, " \t"),
-                        strlen(number + 9 + strspn(number + 9, " \t")) + 1);
-    snprintf(name, size, "%.80s", text);
-}
-
 enum { NAME = 256 }; /* bytes of a host's name that are compared */
 
 static kdas_status count_hosts(group *g, int *hosts)
@@ -88,11 +72,11 @@ static kdas_status count_hosts(group *g, int *hosts)
 
 static kdas_status describe_group(group *g)
 {
-    char        library[96];
+    char        library[80];
     int         hosts = 1;
     kdas_status st    = count_hosts(g, &hosts);
 
-    name_library(library, sizeof library);
+    kd_mpi_library(library, sizeof library);
     snprintf(g->text, sizeof g->text, "%s, %d rank%s on %d host%s", library, g->count,
              g->count == 1 ? "" : "s", hosts, hosts == 1 ? "" : "s");
     return st;
