@@ -365,9 +365,11 @@ include src/ranks/mpi/build.mk
 # ---- Machine --------------------------------------------------------------------------------------
 BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libopenblas-openmp-dev libstb-dev libjsmn-dev zlib1g-dev \
               libutf8proc-dev libtiff-dev
+# Two MPIs, for whose plug-ins there are tests; a build does without, too
+MPI_DEPS   := openmpi-bin libopenmpi-dev mpich libmpich-dev
 # gfortran: openblas.pc names its library for static links, which check tries; locales: a test makes one with a comma;
 # cmake: hosts find the installed library by it; groff-base: reads the man pages
-CHECK_DEPS := check abigail-tools valgrind gfortran locales cmake groff-base
+CHECK_DEPS := check abigail-tools valgrind gfortran locales cmake groff-base $(MPI_DEPS)
 deps: ## install missing packages (Debian)
 	@.ci/deps $(BUILD_DEPS) $(CHECK_DEPS)
 # DEMO="--scenes 16 --epochs 1": options for it
