@@ -10,6 +10,8 @@ left() { pgrep -f "^$tmp/"; }
 trap 'left >/dev/null && kill -KILL $(left); rm -rf "$tmp"' EXIT
 lib=$PWD/lib
 [ "${KDAS_BIN:-bin}" = bin ] || lib=$(cd "$(dirname "$KDAS_BIN")/lib" && pwd)
+samples=$PWD/build/release/examples
+[ "${KDAS_BIN:-bin}" = bin ] || samples=$(dirname "$KDAS_BIN")/examples
 cc=${CC:-gcc}
 . test/support/claims.sh
 
@@ -74,6 +76,7 @@ each()
     for n in killed stopped early early_error; do
         start "$f.$n" 20 "$run" -n 3 "$tmp/host" "$f" $n 2
     done
+    start "$f.example" 20 "$run" -n 2 "$samples/ranks" "$f"
     start "$f.abort" 20 "$run" -n 2 "$tmp/host" "$f" abort
     # shellcheck disable=SC2016 # expanded there
     start "$f.absent" 20 "$run" -n 2 bash -c 'RANK_HERE=${OMPI_COMM_WORLD_RANK:-$PMI_RANK} exec "$@"' - "$tmp/host" "$f" absent 2
@@ -127,6 +130,7 @@ for f in "${flavours[@]}"; do
     claim "$f: a stopped rank is given up, rank 0 saves, all end" ends "$f.stopped" 3 1 "$late" 1 "rank 0: has saved"
     claim "$f: so is a rank that leaves early" ends "$f.early" error 1 "$late" 1 "rank 0: has saved"
     claim "$f: a rank that leaves with an error ends all" ends "$f.early_error" 5 0 "did not fail"
+    claim "$f: the sample runs" ends "$f.example" 0 1 "^.* 2 ranks on 1 host: pi is about 3.141593"
     claim "$f: abort ends all" ends "$f.abort" 9 0 "fine"
     claim "$f: a process that does not join is not waited for" ends "$f.absent" error 1 "MPI_Init_thread: it did not return within 2 seconds"
 done

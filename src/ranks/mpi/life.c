@@ -301,12 +301,20 @@ static const struct {
     { "SLURM_STEP_NUM_TASKS", "Slurm's srun" },
 };
 
+static long number_in(const char *text)
+{
+    long number = 0;
+
+    for (; text && *text >= '0' && *text <= '9' && number < 100000000; text++)
+        number = number * 10 + (*text - '0');
+    return number;
+}
+
 /* A process that was started by the launcher of another MPI is alone, without an error. */
 kdas_status kd_mpi_check_launcher(const kdas_collective_host *host)
 {
     for (size_t i = 0; i < sizeof launchers / sizeof *launchers; i++) {
-        const char *text  = getenv(launchers[i].variable);
-        long        count = text ? atol(text) : 0;
+        long count = number_in(getenv(launchers[i].variable));
 
         if (count > 1)
             return (host->fail)(KDAS_EBACKEND,
