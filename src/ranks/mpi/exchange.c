@@ -1,7 +1,8 @@
 /* exchange.c - exchanges with other ranks, and the sum.
  *
- * A rank that waits tests its requests: for SPIN seconds after the last progress without a pause, then with pauses that
- * grow to LONGEST, so that threads that compute keep their processors.
+ * A rank that waits tests its requests: for SPIN seconds after the last progress without a pause, then with pauses of a third of
+ * what it has waited, up to LONGEST, so that threads that compute keep their processors. Pauses must not be longer than that, or
+ * two ranks could wait for each other's pauses in every call; so the thread's timers are exact (table.c).
  *
  * Few values: each rank gets those of all ranks, and adds them up. Many: values are divided into as many chunks as there are
  * ranks. Rank r gets chunk r of all others, adds up, and sends the sums to all. Chunks go in pieces; WINDOW pieces are under way at a
@@ -11,23 +12,15 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <time.h>
 #include "group.h"
 
 #define SPIN 50e-6
-enum { SHORTEST = 5000, LONGEST = 150000 }; /* pauses, in nanoseconds */
+#define LONGEST 150e-6
 enum { FEW = 8192 };                        /* bytes: so many are few */
 enum { WINDOW = 4, PIECE = 256 << 10, LEAST = 16 << 10 };
 
 /* ---- waiting ---- */
-
-typedef struct patience {
-    double since; /* the last progress */
-    long   pause;
-} patience;
-
-static patience patience_from_now(void) { return (patience){ kd_mpi_now(), SHORTEST }; }
 
 static kdas_status fail(group *g)
 {
@@ -53,10 +46,10 @@ static kdas_status fail_ended(group *g, const char *call)
     return fail(g);
 }
 
-/* Nothing has come: pause, or give up. */
-static kdas_status rest(group *g, patience *p, const char *call)
+/* Nothing has come since then: pause, or give up. */
+static kdas_status rest(group *g, double since, const char *call)
 {
-    double waited = kd_mpi_now() - p->since;
+    double waited = kd_mpi_now() - since;
 
     if (waited > g->timeout) {
         (g->host->fail)(KDAS_EBACKEND,
@@ -68,10 +61,10 @@ static kdas_status rest(group *g, patience *p, const char *call)
     if (waited < SPIN) {
         sched_yield();
     } else {
-        struct timespec t = { 0, p->pause };
+        double          pause = waited / 3 < LONGEST ? waited / 3 : LONGEST;
+        struct timespec t     = { 0, (long)(pause * 1e9) };
 
         nanosleep(&t, NULL);
-        p->pause = p->pause * 3 / 2 < LONGEST ? p->pause * 3 / 2 : LONGEST;
     }
     return KDAS_OK;
 }
@@ -79,7 +72,7 @@ static kdas_status rest(group *g, patience *p, const char *call)
 kdas_status kd_mpi_do(group *g, const char *call, kd_mpi_begin begin, void *user)
 {
     MPI_Request request = MPI_REQUEST_NULL;
-    patience    p       = patience_from_now();
+    double      since   = kd_mpi_now();
     kdas_status st      = KDAS_OK;
     int         done    = 0, error;
 
@@ -89,7 +82,7 @@ kdas_status kd_mpi_do(group *g, const char *call, kd_mpi_begin begin, void *user
         error = MPI_Test(&request, &done, MPI_STATUS_IGNORE);
         if (done || error != MPI_SUCCESS) break;
         kd_mpi_leave();
-        st = rest(g, &p, call);
+        st = rest(g, since, call);
         if (st != KDAS_OK) return st;
         if (!kd_mpi_enter()) return fail_ended(g, call);
     }
@@ -208,7 +201,8 @@ static size_t piece_of(const many *m, size_t round, int r, char **at)
     return end - begin < m->piece ? end - begin : m->piece;
 }
 
-/* Where the values of rank r for this rank's piece arrive. */
+/* Where values of rank r for this rank's piece arrive, and then the sums of its own piece. Not in the caller's memory:
+ * after a failure, MPI may still write. */
 static char *arrival(const many *m, int place, int r)
 {
     return m->g->scratch + ((size_t)place * (size_t)m->g->count + (size_t)r) * m->piece;
@@ -238,8 +232,8 @@ static int begin_state(many *m, int place, int state)
         int from = (m->g->rank + m->g->count - step) % m->g->count;
 
         size_theirs = piece_of(m, m->of[place], from, &theirs);
-        error = state == SCATTER ? post(m, place, false, from, arrival(m, place, from), size_own)
-                                 : post(m, place, false, from, theirs, size_theirs);
+        error       = post(m, place, false, from, arrival(m, place, from),
+                           state == SCATTER ? size_own : size_theirs);
     }
     for (int step = 1; step < m->g->count && error == MPI_SUCCESS; step++) {
         int to = (m->g->rank + step) % m->g->count;
@@ -262,6 +256,17 @@ static void add_piece(many *m, int place)
     add(own, part, m->g->count, bytes / m->width, m->type);
 }
 
+static void keep_sums(many *m, int place)
+{
+    char  *at;
+    size_t bytes;
+
+    for (int r = 0; r < m->g->count; r++) {
+        bytes = piece_of(m, m->of[place], r, &at);
+        if (r != m->g->rank) memcpy(at, arrival(m, place, r), bytes);
+    }
+}
+
 /* Go on where nothing is waited for any more. */
 static int advance(many *m)
 {
@@ -272,14 +277,14 @@ static int advance(many *m)
             if (m->state[place] == SCATTER) {
                 add_piece(m, place);
                 error = begin_state(m, place, COLLECT);
-            } else if (m->next[place] < m->rounds) {
-                m->of[place] = m->next[place];
-                m->next[place] += WINDOW;
-                error = begin_state(m, place, SCATTER);
-            } else {
-                m->state[place] = FREE;
-                break;
+                continue;
             }
+            if (m->state[place] == COLLECT) keep_sums(m, place);
+            m->state[place] = FREE;
+            if (m->next[place] >= m->rounds) break;
+            m->of[place] = m->next[place];
+            m->next[place] += WINDOW;
+            error = begin_state(m, place, SCATTER);
         }
     }
     return error;
@@ -290,15 +295,6 @@ static bool all_done(const many *m)
     for (int place = 0; place < WINDOW; place++)
         if (m->state[place] != FREE) return false;
     return true;
-}
-
-/* After a failure: MPI shall not write to what has been lent, as far as it can be asked. */
-static void withdraw(many *m)
-{
-    if (!kd_mpi_enter()) return;
-    for (int i = 0; i < WINDOW * m->others; i++)
-        if (m->request[i] != MPI_REQUEST_NULL && i % 2 == 0) MPI_Cancel(&m->request[i]);
-    kd_mpi_leave();
 }
 
 /* The error of the request that has failed. */
@@ -313,7 +309,7 @@ static int error_of(const many *m, int error, int done)
 static kdas_status exchange(many *m)
 {
     group      *g  = m->g;
-    patience    p  = patience_from_now();
+    double      since = kd_mpi_now();
     kdas_status st = KDAS_OK;
     int         error, done;
 
@@ -326,12 +322,12 @@ static kdas_status exchange(many *m)
         for (int i = 0; i < done; i++)
             m->open[m->done[i] / m->others]--;
         if (done > 0) {
-            p     = patience_from_now();
+            since = kd_mpi_now();
             error = advance(m);
             continue;
         }
         kd_mpi_leave();
-        st = rest(g, &p, "sum");
+        st = rest(g, since, "sum");
         if (st != KDAS_OK) return st;
         if (!kd_mpi_enter()) return fail_ended(g, "sum");
     }
@@ -373,7 +369,6 @@ static kdas_status sum_many(group *g, void *values, size_t count, int32_t type)
     }
     st = kd_mpi_reserve(g, WINDOW * (size_t)g->count * m.piece);
     if (st == KDAS_OK) st = exchange(&m);
-    if (st != KDAS_OK) withdraw(&m);
     return st;
 }
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include "group.h"
 
 KDAS_API const kdas_collective *kdas_collective_entry(void);
@@ -104,7 +105,8 @@ static kdas_status open_group(void **out, const kdas_collective_host *host,
     kdas_status st;
 
     *out = NULL;
-    st   = kd_mpi_start(host, options->timeout);
+    prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL); /* of this thread, which is the library's */
+    st = kd_mpi_start(host, options->timeout);
     if (st != KDAS_OK) return st;
     g = malloc(sizeof *g);
     if (!g) return (host->fail)(KDAS_ENOMEM, "out of memory: %zu bytes were needed", sizeof *g);
