@@ -318,7 +318,7 @@ abi-headers: ## copy the headers to test/abi (after a break of the ABI)
 # The compute libraries are not built for TSan, which does not look into them. All threads are the library's own.
 NAMED = $(filter $(1:%=$(B)/test/check_%),$(SUITES))
 # check_team limits the threads of the process, and TSan has one of its own.
-TSAN_SUITES     ?= $(call NAMED,base context% data% device_batch far_batch host jobs loader% segmenter_live step train_resume)
+TSAN_SUITES     ?= $(call NAMED,base context% data% device_batch far_batch host jobs loader% ranks segmenter_live step train_resume)
 VALGRIND_RUN    ?= $(call NAMED,context%) $(B)/test/abi/stranger
 SAN := $(CURDIR)/test/sanitize
 VALGRIND := valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=9

@@ -42,11 +42,11 @@ for flavour in "${flavours[@]}"; do
         -o "$tmp/own_$flavour" test/mpi/host.c "${against[@]}"
 done
 
-# start NAME SECONDS COMMAND...: in the background, up to three at once. Its output is then in $tmp/NAME.out, its exit status in
+# start NAME SECONDS COMMAND...: in the background, up to four at once. Its output is then in $tmp/NAME.out, its exit status in
 # $tmp/NAME.rc: "late" if it took longer.
 start()
 {
-    while [ "$(jobs -rp | wc -l)" -ge 3 ]; do wait -n; done
+    while [ "$(jobs -rp | wc -l)" -ge 4 ]; do wait -n; done
     {
         local begin=$SECONDS rc
         timeout -k 2 "$2" "${@:3}" >"$tmp/$1.out" 2>&1 </dev/null
@@ -60,36 +60,36 @@ each()
 {
     local f=$1 run=mpirun.$1 n
     for n in 2 3 4; do
-        start "$f.table$n" 30 "$run" -n $n "$tmp/table" "$lib/kdas/libkdas-$f.so"
+        start "$f.table$n" 60 "$run" -n $n "$tmp/table" "$lib/kdas/libkdas-$f.so"
     done
-    start "$f.fine" 30 "$run" -n 3 "$tmp/host" "$f" fine
-    start "$f.loaded" 30 "$run" -n 2 "$tmp/loaded" "$f" fine
+    start "$f.fine" 60 "$run" -n 3 "$tmp/host" "$f" fine
+    start "$f.loaded" 60 "$run" -n 2 "$tmp/loaded" "$f" fine
     for n in disagree vote again fork; do
-        start "$f.$n" 30 "$run" -n 3 "$tmp/host" "$f" $n
+        start "$f.$n" 60 "$run" -n 3 "$tmp/host" "$f" $n
     done
     for n in own single over; do
-        start "$f.$n" 30 "$run" -n 2 "$tmp/own_$f" "$f" $n
+        start "$f.$n" 60 "$run" -n 2 "$tmp/own_$f" "$f" $n
     done
-    start "$f.split" 30 "$run" -n 4 "$tmp/own_$f" "$f" split
-    start "$f.alone" 30 "$tmp/host" "$f" fine
-    start "$f.alone_loaded" 30 "$tmp/loaded" "$f" fine
+    start "$f.split" 60 "$run" -n 4 "$tmp/own_$f" "$f" split
+    start "$f.alone" 60 "$tmp/host" "$f" fine
+    start "$f.alone_loaded" 60 "$tmp/loaded" "$f" fine
     for n in killed stopped early early_error; do
-        start "$f.$n" 20 "$run" -n 3 "$tmp/host" "$f" $n 2
+        start "$f.$n" 60 "$run" -n 3 "$tmp/host" "$f" $n 3
     done
-    start "$f.example" 20 "$run" -n 2 "$samples/ranks" "$f"
-    start "$f.abort" 20 "$run" -n 2 "$tmp/host" "$f" abort
+    start "$f.example" 60 "$run" -n 2 "$samples/ranks" "$f"
+    start "$f.abort" 60 "$run" -n 2 "$tmp/host" "$f" abort
     # shellcheck disable=SC2016 # expanded there
-    start "$f.absent" 20 "$run" -n 2 bash -c 'RANK_HERE=${OMPI_COMM_WORLD_RANK:-$PMI_RANK} exec "$@"' - "$tmp/host" "$f" absent 2
+    start "$f.absent" 60 "$run" -n 2 bash -c 'RANK_HERE=${OMPI_COMM_WORLD_RANK:-$PMI_RANK} exec "$@"' - "$tmp/host" "$f" absent 2
 }
 for flavour in "${flavours[@]}"; do each "$flavour"; done
 if [ ${#flavours[@]} = 2 ]; then
-    start launcher.openmpi 30 mpirun.openmpi -n 2 "$tmp/host" mpich fine
-    start launcher.mpich 30 mpirun.mpich -n 2 "$tmp/host" openmpi fine
-    start library.openmpi 30 mpirun.openmpi -n 2 "$tmp/own_openmpi" mpich own
-    start library.mpich 30 mpirun.mpich -n 2 "$tmp/own_mpich" openmpi own
+    start launcher.openmpi 60 mpirun.openmpi -n 2 "$tmp/host" mpich fine
+    start launcher.mpich 60 mpirun.mpich -n 2 "$tmp/host" openmpi fine
+    start library.openmpi 60 mpirun.openmpi -n 2 "$tmp/own_openmpi" mpich own
+    start library.mpich 60 mpirun.mpich -n 2 "$tmp/own_mpich" openmpi own
 fi
 [[ " ${flavours[*]} " != *" openmpi "* ]] ||
-    start openmpi.recovered 20 mpirun.openmpi --enable-recovery -n 3 "$tmp/host" openmpi killed 2
+    start openmpi.recovered 60 mpirun.openmpi --enable-recovery -n 3 "$tmp/host" openmpi killed 3
 wait
 
 # ends NAME STATUS [LINES SENTENCE]...: it ended in time with this status ("error": any but 0), and so many lines of its
@@ -109,7 +109,7 @@ ends()
         shift 2
     done
 }
-late='rank 0 of 3: sum: the other ranks did not answer within 2 seconds'
+late='rank 0 of 3: sum: the other ranks did not answer within 3 seconds'
 for f in "${flavours[@]}"; do
     for n in 2 3 4; do
         claim "$f: sums of $n ranks have the bits of a sum in their order" ends "$f.table$n" 0 1 "table: fine: .* [0-9.]+, $n ranks on 1 host"

@@ -52,27 +52,27 @@ static double value(int r, size_t i)
     return (double)((i * 2654435761u + (size_t)r * 40503u) % 100003) / 7.0 * (r % 2 ? 1e-3 : 1e3);
 }
 
-#define CHECK(type, name, kind)                                                                    \
-    static int check_##name(size_t n)                                                              \
-    {                                                                                              \
-        type *v   = malloc((n + 1) * sizeof *v);                                                   \
-        int   bad = 0;                                                                             \
-                                                                                                   \
-        for (size_t i = 0; i < n; i++)                                                             \
-            v[i] = (type)value(rank, i);                                                           \
-        v[n] = 42; /* behind the end */                                                            \
-        if (t->sum(group, v, n, kind) != KDAS_OK) return 1;                                        \
-        for (size_t i = 0; i < n && !bad; i++) {                                                   \
-            type sum = (type)value(0, i);                                                          \
-                                                                                                   \
-            for (int r = 1; r < count; r++)                                                        \
-                sum += (type)value(r, i);                                                          \
-            bad = memcmp(&sum, &v[i], sizeof sum) != 0;                                            \
-            if (bad) printf("rank %d: sum of %zu " #name ": value %zu differs\n", rank, n, i);     \
-        }                                                                                          \
-        bad = bad || v[n] != 42;                                                                   \
-        free(v);                                                                                   \
-        return bad;                                                                                \
+#define CHECK(type, name, kind)                                                                \
+    static int check_##name(size_t n)                                                          \
+    {                                                                                          \
+        type *v   = malloc((n + 1) * sizeof *v);                                               \
+        int   bad = 0;                                                                         \
+                                                                                               \
+        for (size_t i = 0; i < n; i++)                                                         \
+            v[i] = (type)value(rank, i);                                                       \
+        v[n] = 42; /* behind the end */                                                        \
+        if (t->sum(group, v, n, kind) != KDAS_OK) return 1;                                    \
+        for (size_t i = 0; i < n && !bad; i++) {                                               \
+            type sum = (type)value(0, i);                                                      \
+                                                                                               \
+            for (int r = 1; r < count; r++)                                                    \
+                sum += (type)value(r, i);                                                      \
+            bad = memcmp(&sum, &v[i], sizeof sum) != 0;                                        \
+            if (bad) printf("rank %d: sum of %zu " #name ": value %zu differs\n", rank, n, i); \
+        }                                                                                      \
+        bad = bad || v[n] != 42;                                                               \
+        free(v);                                                                               \
+        return bad;                                                                            \
     }
 CHECK(float, f32, KDAS_COLLECTIVE_F32)
 CHECK(double, f64, KDAS_COLLECTIVE_F64)
@@ -136,7 +136,8 @@ static int times(void)
             }
             if (rank == 0)
                 printf("%s %9zu bytes: least %10.1f us, mean %10.1f us\n",
-                       kind ? "MPI_Allreduce" : "plug-in      ", size[s] * 4, least * 1e6, mean * 1e6);
+                       kind ? "MPI_Allreduce" : "plug-in      ", size[s] * 4, least * 1e6,
+                       mean * 1e6);
         }
         free(v);
     }
@@ -178,11 +179,11 @@ int main(int words, char **word)
                                                .free  = lend_free,
                                                .log   = lend_log,
                                                .fail  = fail };
-    kdas_collective_options o   = { .size = sizeof o, .timeout = 20 };
-    void                   *lib = dlopen(word[1], RTLD_NOW | RTLD_LOCAL);
-    kdas_collective_entry_fn entry;
-    char                     text[200];
-    int                      bad;
+    kdas_collective_options           o    = { .size = sizeof o, .timeout = 20 };
+    void                             *lib  = dlopen(word[1], RTLD_NOW | RTLD_LOCAL);
+    kdas_collective_entry_fn          entry;
+    char                              text[200];
+    int                               bad;
 
 #ifdef COMPARE
     MPI_Init_thread(&words, &word, MPI_THREAD_SERIALIZED, &rank);

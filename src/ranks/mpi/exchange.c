@@ -15,9 +15,9 @@
 #include <time.h>
 #include "group.h"
 
-#define SPIN 50e-6
+#define SPIN    50e-6
 #define LONGEST 150e-6
-enum { FEW = 8192 };                        /* bytes: so many are few */
+enum { FEW = 8192 }; /* bytes: so many are few */
 enum { WINDOW = 4, PIECE = 256 << 10, LEAST = 16 << 10 };
 
 /* ---- waiting ---- */
@@ -52,10 +52,11 @@ static kdas_status rest(group *g, double since, const char *call)
     double waited = kd_mpi_now() - since;
 
     if (waited > g->timeout) {
-        (g->host->fail)(KDAS_EBACKEND,
-                        "rank %d of %d: %s: the other ranks did not answer within %g seconds; one may "
-                        "be lost, or be late",
-                        g->rank, g->count, call, g->timeout);
+        (g->host->fail)(
+            KDAS_EBACKEND,
+            "rank %d of %d: %s: the other ranks did not answer within %g seconds; one may "
+            "be lost, or be late",
+            g->rank, g->count, call, g->timeout);
         return fail(g);
     }
     if (waited < SPIN) {
@@ -127,23 +128,23 @@ kdas_status kd_mpi_reserve(group *g, size_t bytes)
 /* ---- adding ---- */
 
 /* values[i] = part[0][i] + part[1][i] + ..., in this order. One of the parts is `values` itself. */
-#define ADD(type)                                                                                  \
-    static void add_##type(type *values, const char *const *part, int parts, size_t count)         \
-    {                                                                                              \
-        enum { BLOCK = 1024 };                                                                     \
-        for (size_t begin = 0; begin < count; begin += BLOCK) {                                    \
-            size_t n = count - begin < BLOCK ? count - begin : BLOCK;                              \
-            type   sum[BLOCK];                                                                     \
-                                                                                                   \
-            memcpy(sum, (const type *)(const void *)part[0] + begin, n * sizeof *sum);             \
-            for (int r = 1; r < parts; r++) {                                                      \
-                const type *restrict more = (const type *)(const void *)part[r] + begin;           \
-                                                                                                   \
-                for (size_t i = 0; i < n; i++)                                                     \
-                    sum[i] += more[i];                                                             \
-            }                                                                                      \
-            memcpy(values + begin, sum, n * sizeof *sum);                                          \
-        }                                                                                          \
+#define ADD(type)                                                                          \
+    static void add_##type(type *values, const char *const *part, int parts, size_t count) \
+    {                                                                                      \
+        enum { BLOCK = 1024 };                                                             \
+        for (size_t begin = 0; begin < count; begin += BLOCK) {                            \
+            size_t n = count - begin < BLOCK ? count - begin : BLOCK;                      \
+            type   sum[BLOCK];                                                             \
+                                                                                           \
+            memcpy(sum, (const type *)(const void *)part[0] + begin, n * sizeof *sum);     \
+            for (int r = 1; r < parts; r++) {                                              \
+                const type *restrict more = (const type *)(const void *)part[r] + begin;   \
+                                                                                           \
+                for (size_t i = 0; i < n; i++)                                             \
+                    sum[i] += more[i];                                                     \
+            }                                                                              \
+            memcpy(values + begin, sum, n * sizeof *sum);                                  \
+        }                                                                                  \
     }
 ADD(float)
 ADD(double)
@@ -175,16 +176,17 @@ static kdas_status sum_few(group *g, void *values, size_t count, int32_t type)
 enum { SCATTER, COLLECT, FREE }; /* what a place of the window waits for */
 
 typedef struct many {
-    group       *g;
-    char        *values;
-    size_t       total, chunk, piece; /* bytes */
-    size_t       width;               /* of a value */
-    int32_t      type;
-    size_t       rounds;
-    int          others;        /* requests of a place: 2 for each other rank */
-    int          state[WINDOW], open[WINDOW];
-    size_t       next[WINDOW]; /* the round after the present one: each WINDOW-th is this place's, on every rank */
-    size_t       of[WINDOW];   /* its round */
+    group  *g;
+    char   *values;
+    size_t  total, chunk, piece; /* bytes */
+    size_t  width;               /* of a value */
+    int32_t type;
+    size_t  rounds;
+    int     others; /* requests of a place: 2 for each other rank */
+    int     state[WINDOW], open[WINDOW];
+    size_t  next
+        [WINDOW]; /* the round after the present one: each WINDOW-th is this place's, on every rank */
+    size_t       of[WINDOW]; /* its round */
     MPI_Request *request;    /* WINDOW times `others`, as are these: */
     MPI_Status  *status;
     int         *done;
@@ -225,7 +227,7 @@ static int begin_state(many *m, int place, int state)
 {
     char  *own, *theirs;
     size_t size_own = piece_of(m, m->of[place], m->g->rank, &own), size_theirs;
-    int    error = MPI_SUCCESS;
+    int    error    = MPI_SUCCESS;
 
     m->state[place] = state;
     for (int step = 1; step < m->g->count && error == MPI_SUCCESS; step++) {
@@ -233,7 +235,7 @@ static int begin_state(many *m, int place, int state)
 
         size_theirs = piece_of(m, m->of[place], from, &theirs);
         error       = post(m, place, false, from, arrival(m, place, from),
-                           state == SCATTER ? size_own : size_theirs);
+                     state == SCATTER ? size_own : size_theirs);
     }
     for (int step = 1; step < m->g->count && error == MPI_SUCCESS; step++) {
         int to = (m->g->rank + step) % m->g->count;
@@ -308,9 +310,9 @@ static int error_of(const many *m, int error, int done)
 
 static kdas_status exchange(many *m)
 {
-    group      *g  = m->g;
+    group      *g     = m->g;
     double      since = kd_mpi_now();
-    kdas_status st = KDAS_OK;
+    kdas_status st    = KDAS_OK;
     int         error, done;
 
     if (!kd_mpi_enter()) return fail_ended(g, "sum");

@@ -15,7 +15,7 @@ typedef struct group {
     MPI_Comm                    comm; /* of the group's own; errors are returned */
     int                         rank, count;
     double                      timeout;
-    bool                        failed; /* no call reaches MPI any more */
+    bool                        failed;  /* no call reaches MPI any more */
     char                       *scratch; /* kd_mpi_reserve() */
     size_t                      scratch_size;
     char                        text[128]; /* describe() */
@@ -37,7 +37,7 @@ void kd_mpi_count(int change);
 /* A call has failed: the process will not be able to end MPI in order. */
 void kd_mpi_spoil(void);
 /* MPI_Abort. */
-void kd_mpi_abort(MPI_Comm comm, int code);
+void   kd_mpi_abort(MPI_Comm comm, int code);
 double kd_mpi_now(void);
 
 /* ---- exchange.c: KDAS_EBACKEND with a sentence that names `call`, after which the group has failed ---- */

@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +22,10 @@ enum { LINGER = 10 };
 
 static struct {
     pthread_mutex_t lock;
-    pid_t           pid;     /* that uses MPI; a forked child must not */
-    bool            started; /* by the plug-in */
-    bool            stuck;   /* MPI_Init_thread has not returned */
+    pid_t           pid;   /* that uses MPI; a forked child must not */
+    bool            stuck; /* MPI_Init_thread has not returned */
     bool            ended, spoiled;
-    volatile bool   aborting;
+    atomic_bool     aborting;
     int             groups, rank, size;
     double          timeout; /* the longest of all groups */
 } life = { .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -148,7 +148,8 @@ static void at_exit(int status, void *user)
 /* Libraries say "Open MPI v4.1.4, package: ..." or "MPICH Version:\t4.0.2\nMPICH Release date: ...". */
 void kd_mpi_library(char *name, size_t size)
 {
-    char  text[16384] = ""; /* enough for any library's: this may be another one than was built for */
+    char text[16384] =
+        ""; /* enough for any library's: this may be another one than was built for */
     char *number;
     int   length;
 
@@ -241,10 +242,11 @@ static kdas_status start(const kdas_collective_host *host, double timeout)
     if (!returned) {
         life.stuck = true;
         pthread_detach(thread);
-        return (host->fail)(KDAS_EBACKEND,
-                            "MPI_Init_thread: it did not return within %g seconds; a process of the job "
-                            "may not have come, or is another program",
-                            timeout);
+        return (host->fail)(
+            KDAS_EBACKEND,
+            "MPI_Init_thread: it did not return within %g seconds; a process of the job "
+            "may not have come, or is another program",
+            timeout);
     }
     pthread_join(thread, NULL);
     if (init.error != MPI_SUCCESS)
@@ -253,9 +255,11 @@ static kdas_status start(const kdas_collective_host *host, double timeout)
     MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
     MPI_Comm_rank(MPI_COMM_WORLD, &life.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &life.size);
-    life.pid     = getpid();
-    life.started = on_exit(at_exit, NULL) == 0;
-    return KDAS_OK;
+    life.pid = getpid();
+    on_exit(at_exit, NULL);
+    if (init.level >= MPI_THREAD_SERIALIZED) return KDAS_OK;
+    return (host->fail)(KDAS_EBACKEND,
+                        "this MPI gives no support for threads (MPI_THREAD_SERIALIZED)");
 }
 
 /* Under the lock. */
@@ -266,10 +270,12 @@ static kdas_status start_or_join(const kdas_collective_host *host, double timeou
     MPI_Initialized(&runs);
     MPI_Finalized(&over);
     if (over || life.ended)
-        return (host->fail)(KDAS_EBACKEND,
-                            "MPI has been ended in this process (MPI_Finalize), and cannot start again");
+        return (host->fail)(
+            KDAS_EBACKEND,
+            "MPI has been ended in this process (MPI_Finalize), and cannot start again");
     if (life.stuck)
-        return (host->fail)(KDAS_EBACKEND, "MPI_Init_thread has not returned since an earlier call");
+        return (host->fail)(KDAS_EBACKEND,
+                            "MPI_Init_thread has not returned since an earlier call");
     if (!runs) return start(host, timeout);
     MPI_Query_thread(&level);
     if (level >= MPI_THREAD_SERIALIZED) return KDAS_OK;
@@ -317,11 +323,12 @@ kdas_status kd_mpi_check_launcher(const kdas_collective_host *host)
         long count = number_in(getenv(launchers[i].variable));
 
         if (count > 1)
-            return (host->fail)(KDAS_EBACKEND,
-                                "%s has started %ld processes (%s), but each is alone for the MPI of this "
-                                "plug-in, which is %s: use the launcher that belongs to it, or the "
-                                "collective that belongs to the launcher ('openmpi' or 'mpich')",
-                                launchers[i].launcher, count, launchers[i].variable, FLAVOUR);
+            return (host->fail)(
+                KDAS_EBACKEND,
+                "%s has started %ld processes (%s), but each is alone for the MPI of this "
+                "plug-in, which is %s: use the launcher that belongs to it, or the "
+                "collective that belongs to the launcher ('openmpi' or 'mpich')",
+                launchers[i].launcher, count, launchers[i].variable, FLAVOUR);
     }
     return KDAS_OK;
 }

@@ -47,7 +47,7 @@ enum { NAME = 256 }; /* bytes of a host's name that are compared */
 
 static kdas_status count_hosts(group *g, int *hosts)
 {
-    size_t      n   = (size_t)g->count;
+    size_t      n                                   = (size_t)g->count;
     char        name[MPI_MAX_PROCESSOR_NAME + NAME] = "", *all;
     int         length                              = 0;
     kdas_status st                                  = kd_mpi_reserve(g, (n + 1) * NAME);
