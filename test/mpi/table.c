@@ -1,7 +1,7 @@
 /* table.c - the table of an MPI plug-in, called as the library does, but without it: sums of both types and many sizes,
  * whose bits must be those of a sum in the order of the ranks; broadcasts; times.
  *
- *   table PLUGIN            the test
+ *   table PLUGIN            the test; with "long", for minutes
  *   table PLUGIN times      seconds of a vote, and of a sum of 14 MB; with -DCOMPARE (mpicc) those of MPI_Allreduce, too
  *   table PLUGIN huge       a sum of more than 2^31 bytes */
 #include <dlfcn.h>
@@ -160,13 +160,20 @@ static int huge(void)
     return bad != 0;
 }
 
-static int test(void)
+static int test(size_t rounds)
 {
     static const size_t size[] = { 0, 1, 3, 1023, 1024, 1025, 2048, 2049, 5000, 70001, 1500001 };
     int                 bad    = 0;
 
     for (size_t s = 0; s < sizeof size / sizeof *size; s++)
         bad = bad || check_f32(size[s]) || check_f64(size[s]) || check_broadcast(size[s] * 4 + 1);
+    /* ranks that come at different times */
+    for (size_t i = 0; i < rounds && !bad; i++) {
+        struct timespec late = { 0, (long)((i * 104729 + (size_t)rank * 7919) % 3000) * 1000 };
+
+        nanosleep(&late, NULL);
+        bad = i % 2 ? check_f32(i * 40503 % 300007) : check_f64(i * 40503 % 300007);
+    }
     bad = bad || t->barrier(group) != KDAS_OK;
     return bad;
 }
@@ -196,7 +203,9 @@ int main(int words, char **word)
     count = t->count(group);
     t->describe(group, text, sizeof text);
     if (words < 3)
-        bad = test();
+        bad = test(20);
+    else if (!strcmp(word[2], "long"))
+        bad = test(2000);
     else
         bad = strcmp(word[2], "times") ? huge() : times();
     t->close(group);

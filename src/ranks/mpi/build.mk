@@ -28,5 +28,5 @@ endef
 $(foreach name,$(MPI_NAMES),$(eval $(call MPI_RULES,$(name))))
 
 mpi: $(MPI_PLUGINS) ## build lib/kdas/libkdas-mpi.so and others, where there is an MPI (part of `make`)
-	@$(if $(MPI_PLUGINS),,echo "mpi: there is no '$(MPICC)', so no plug-in is built: install libopenmpi-dev or libmpich-dev")
+	@$(if $(MPI_PLUGINS)$(if $(MPICC),,no),,echo "mpi: there is no '$(MPICC)', so no plug-in is built: install libopenmpi-dev or libmpich-dev")
 .PHONY: mpi
