@@ -92,30 +92,52 @@ void kd_mpi_abort(MPI_Comm comm, int code)
 
 /* ---- the end ---- */
 
+static struct {
+    int code, seconds;
+} last;
+
 static void *exit_late(void *user)
 {
-    struct timespec t = { (time_t)life.timeout + LINGER, 0 };
+    struct timespec t = { last.seconds, 0 };
 
     nanosleep(&t, NULL);
-    _exit(*(int *)user ? *(int *)user : EXIT_FAILURE);
+    _exit(last.code ? last.code : EXIT_FAILURE);
+    return user;
 }
 
-/* MPI_Finalize, or the end of the process if that takes too long. */
+/* From now on the process has so many seconds. False: the system refuses a thread. */
+static bool limit(int code, int seconds, pthread_t *watch)
+{
+    last.code    = code;
+    last.seconds = seconds;
+    return pthread_create(watch, NULL, exit_late, NULL) == 0;
+}
+
 static void finalize(int status)
 {
-    static int code;
-    pthread_t  watch;
+    pthread_t watch;
 
-    code = status;
-    if (life.size > 1 && pthread_create(&watch, NULL, exit_late, &code) != 0) return;
+    if (life.size > 1 && !limit(status, (int)life.timeout + LINGER, &watch)) return;
     MPI_Finalize();
     if (life.size > 1) pthread_cancel(watch);
 }
 
+/* What was printed shall be seen: the launcher may be faster than the rest of the exit. */
+static void give_up(int status)
+{
+    struct timespec linger = { LINGER, 0 };
+    pthread_t       watch;
+
+    if (limit(status, 2 * LINGER, &watch)) fflush(NULL);
+    if (life.spoiled && life.rank != 0) nanosleep(&linger, NULL);
+    life.aborting = true;
+    MPI_Abort(MPI_COMM_WORLD, status ? status : EXIT_FAILURE);
+}
+
 static void at_exit(int status, void *user)
 {
-    struct timespec until = from_now(2), linger = { LINGER, 0 };
-    int             over = 0;
+    struct timespec until = from_now(2);
+    int             over  = 0;
     bool            bad;
 
     (void)user;
@@ -126,13 +148,10 @@ static void at_exit(int status, void *user)
     pthread_mutex_unlock(&life.lock);
     MPI_Finalized(&over);
     if (over) return;
-    if (!bad) {
+    if (bad)
+        give_up(status);
+    else
         finalize(status);
-        return;
-    }
-    if (life.spoiled && life.rank != 0) nanosleep(&linger, NULL);
-    life.aborting = true;
-    MPI_Abort(MPI_COMM_WORLD, status ? status : EXIT_FAILURE);
 }
 
 /* ---- the beginning ---- */
