@@ -95,6 +95,7 @@ SIMD_DIR := src/backend/cpu/simd
 SIMD_EVERY := $(sort $(wildcard $(SIMD_DIR)/*.c))
 SIMD_SRC := $(filter-out $(SIMD_DIR)/int8_%,$(SIMD_EVERY))
 SRC      := $(filter-out $(SIMD_EVERY),$(sort $(shell find src -name '*.c' -not -path 'src/backend/cuda/*' \
+              -not -path 'src/ranks/mpi/*' \
               -not -path '$(PROGRAM_DIR)/*')))
 OBJ      := $(SRC:%.c=$(B)/%.o) \
             $(foreach isa,avx512 avx2 plain,$(SIMD_SRC:%.c=$(B)/%.$(isa).o)) \
@@ -162,7 +163,7 @@ EVERY_OBJ = $(OBJ) $(EMULATED) $(EMULATED_INT8) $(FUZZ_OBJ) $(patsubst %.c,$(B)/
 # A command is shown by its kind and its product; whole with V=1.
 SAY = $(if $(V),,@printf '  %-4s %s\n' $(1) $@;)
 
-all: lib programs ## build the libraries, the programs and the samples (the default)
+all: lib programs mpi ## build the libraries, the programs, the samples, and a plug-in for each MPI (the default)
 lib: $(SHARED) $(STATIC) ## build lib/libkdas.so and lib/libkdas.a
 programs: $(PROGRAMS) $(BENCHES) $(SAMPLES) ## build bin/kdas-* and the samples
 
@@ -317,7 +318,7 @@ abi-headers: ## copy the headers to test/abi (after a break of the ABI)
 # The compute libraries are not built for TSan, which does not look into them. All threads are the library's own.
 NAMED = $(filter $(1:%=$(B)/test/check_%),$(SUITES))
 # check_team limits the threads of the process, and TSan has one of its own.
-TSAN_SUITES     ?= $(call NAMED,base context% data% device_batch far_batch host jobs loader% segmenter_live step train_resume)
+TSAN_SUITES     ?= $(call NAMED,base context% data% device_batch far_batch host jobs loader% ranks segmenter_live step train_resume)
 VALGRIND_RUN    ?= $(call NAMED,context%) $(B)/test/abi/stranger
 SAN := $(CURDIR)/test/sanitize
 VALGRIND := valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=9
@@ -358,12 +359,17 @@ bench-compare: all ## time libkdas and its peers in turn; installs the peers out
 # ---- CUDA -----------------------------------------------------------------------------------------
 include src/backend/cuda/build.mk
 
+# ---- MPI ------------------------------------------------------------------------------------------
+include src/ranks/mpi/build.mk
+
 # ---- Machine --------------------------------------------------------------------------------------
 BUILD_DEPS := gcc g++ make pkg-config $(if $(ONEDNN_CFLAGS),,libdnnl-dev) libopenblas-openmp-dev libstb-dev libjsmn-dev zlib1g-dev \
               libutf8proc-dev libtiff-dev
+# Two MPIs, for whose plug-ins there are tests; a build does without, too
+MPI_DEPS   := openmpi-bin libopenmpi-dev mpich libmpich-dev
 # gfortran: openblas.pc names its library for static links, which check tries; locales: a test makes one with a comma;
 # cmake: hosts find the installed library by it; groff-base: reads the man pages
-CHECK_DEPS := check abigail-tools valgrind gfortran locales cmake groff-base
+CHECK_DEPS := check abigail-tools valgrind gfortran locales cmake groff-base $(MPI_DEPS)
 deps: ## install missing packages (Debian)
 	@.ci/deps $(BUILD_DEPS) $(CHECK_DEPS)
 # DEMO="--scenes 16 --epochs 1": options for it

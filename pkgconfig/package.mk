@@ -5,8 +5,8 @@ COMPLETIONDIR ?= $(DATADIR)/bash-completion/completions
 CMAKEDIR      := $(LIBDIR)/cmake/kdas
 
 # Installed programs are linked anew: the path from BINDIR to LIBDIR is not that of the build tree. INSTALL_RPATH=no does
-# without a path, for a LIBDIR where the system looks anyway. The CUDA plug-in comes along if it was built (CUDA_PLUGIN=
-# does without); libkdas finds it in the folder kdas beside itself. Each program prints its man page and its completion.
+# without a path, for a LIBDIR where the system looks anyway. Plug-ins come along: the MPI ones, and the CUDA one if it was built
+# (MPI_PLUGINS= and CUDA_PLUGIN= do without); libkdas finds them in the folder kdas beside itself. Each program prints its man page and its completion.
 D := $(DESTDIR)
 INSTALL_RPATH ?= yes
 FROM_CMAKE     = $(shell realpath -m --relative-to=$(CMAKEDIR) $(1))
@@ -27,7 +27,8 @@ install: all ## install under PREFIX (LIBDIR, INCLUDEDIR, BINDIR, DATADIR; all b
 	$(call FILL,$(ONEDNN_LIBS) $(TIFF_LIBS) $(SYSTEM_LIBS)) pkgconfig/kdas.pc.in >$(D)$(LIBDIR)/pkgconfig/kdas.pc
 	set -e; for file in kdas-config.cmake kdas-config-version.cmake; do \
 	  $(call FILL,$(PRIVATE_LIST)) pkgconfig/$$file.in >$(D)$(CMAKEDIR)/$$file; done
-	test ! -f "$(CUDA_PLUGIN)" || install -D -m 755 $(CUDA_PLUGIN) $(D)$(LIBDIR)/kdas/$(notdir $(CUDA_PLUGIN))
+	set -e; for plugin in $(CUDA_PLUGIN) $(MPI_PLUGINS); do \
+	  test ! -f $$plugin || install -D -m 755 $$plugin $(D)$(LIBDIR)/kdas/$${plugin##*/}; done
 	set -e; $(foreach p,$(PROGRAM_NAMES),$(LINK) -o $(D)$(BINDIR)/kdas-$(p) $(call PROGRAM_OWN,$(p)) \
 	  $(PROGRAM_SHARED) $(SHARED) -lpthread -lm $(if $(filter-out no,$(INSTALL_RPATH)),$(call RPATH,$(BINDIR),$(LIBDIR)));)
 	set -e; for p in $(PROGRAM_NAMES); do \
@@ -35,7 +36,7 @@ install: all ## install under PREFIX (LIBDIR, INCLUDEDIR, BINDIR, DATADIR; all b
 	  $(BINOUT)/kdas-$$p --print-completion >$(D)$(COMPLETIONDIR)/kdas-$$p; done
 uninstall: ## remove what install put there
 	rm -f $(addprefix $(D)$(LIBDIR)/,libkdas.so libkdas.so.$(SOVERSION) libkdas.so.$(VERSION) libkdas.a \
-	  pkgconfig/kdas.pc kdas/libkdas-cuda.so) $(addprefix $(D)$(BINDIR)/,$(notdir $(PROGRAMS))) \
+	  pkgconfig/kdas.pc kdas/libkdas-cuda.so $(MPI_EVERY:%=kdas/libkdas-%.so)) $(addprefix $(D)$(BINDIR)/,$(notdir $(PROGRAMS))) \
 	  $(PROGRAM_NAMES:%=$(D)$(MANDIR)/man1/kdas-%.1) $(PROGRAM_NAMES:%=$(D)$(COMPLETIONDIR)/kdas-%)
 	rm -rf $(D)$(INCLUDEDIR)/kdas $(D)$(CMAKEDIR)
 	test ! -d $(D)$(LIBDIR)/kdas || rmdir --ignore-fail-on-non-empty $(D)$(LIBDIR)/kdas

@@ -24,7 +24,7 @@ count() # FILE: its findings are in $log
 }
 
 # Vector code and the plug-in have compilers of their own; stb's headers are not ours.
-sources() { find "$@" -name '*.c' -not -path '*/simd/*' -not -path '*/cuda/*' | sort; }
+sources() { find "$@" -name '*.c' -not -path '*/simd/*' -not -path '*/cuda/*' -not -path '*/mpi/*' | sort; }
 
 set_flags() # FILE: as a part of the library or of a program; what the analyzer cannot see from one file is told
 {

@@ -37,9 +37,10 @@ claim "what it then writes is the same tree" after
 # debian/*.install share out what `make install` installs: each file is in one package.
 stage=$tmp/stage
 plugin=$tmp/libkdas-cuda.so
-touch "$plugin"
+mpi=("$tmp"/libkdas-{mpi,openmpi,mpich}.so)
+touch "$plugin" "${mpi[@]}"
 claim "make install into a stage" "$make" install DESTDIR="$stage" PREFIX=/usr LIBDIR=/usr/lib/some-triplet INSTALL_RPATH=no \
-    CUDA_PLUGIN="$plugin"
+    CUDA_PLUGIN="$plugin" MPI_PLUGINS="${mpi[*]}"
 claim "programs have no path to the library if none is wanted" \
     test -z "$(readelf -d "$stage"/usr/bin/kdas-* | grep -E 'RPATH|RUNPATH')"
 shared_out()

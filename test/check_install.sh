@@ -2,7 +2,7 @@
 # check_install.sh - install, and let strangers in: a C and a C++ program that know nothing but pkg-config
 # build against the installed copy, shared and static, and run. So does the README's program, by the README's line, and
 # what the documentation has of whole C files. Then a staged install (DESTDIR) with another
-# LIBDIR, its programs, the CUDA plug-in (the emulated one), and the removal of everything. Ends with "N passed, N
+# LIBDIR, its programs, the plug-ins (of CUDA the emulated one), and the removal of everything. Ends with "N passed, N
 # failed".
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -15,7 +15,7 @@ cc=${CC:-gcc} cxx=${CXX:-g++} make=${MAKE:-make}
 
 # ---- An installed copy, in a folder of its own ----
 prefix=$tmp/prefix
-plain=(PREFIX="$prefix" LIBDIR="$prefix/lib" INCLUDEDIR="$prefix/include" BINDIR="$prefix/bin" DESTDIR= CUDA_PLUGIN=)
+plain=(PREFIX="$prefix" LIBDIR="$prefix/lib" INCLUDEDIR="$prefix/include" BINDIR="$prefix/bin" DESTDIR= CUDA_PLUGIN= MPI_PLUGINS=)
 claim "make install works" "$make" install "${plain[@]}"
 claim "kdas.pc states the version of the headers" \
     test "$(PKG_CONFIG_PATH=$prefix/lib/pkgconfig pkg-config --modversion kdas)" = \
@@ -103,6 +103,13 @@ if [ -f "$emulated" ]; then
     claim "an installed program finds the CUDA plug-in beside the installed library" asks "$stage/usr/bin/kdas-inspect"
 else
     echo "SKIP: the CUDA plug-in is installed, found and removed: build it by 'make emulated' first"
+fi
+mpi=$(ls lib/kdas/libkdas-{mpi,openmpi,mpich}.so 2>/dev/null | xargs -rn1 basename)
+same_plugins() { [ "$(ls "$stage/usr/lib/some-triplet/kdas" | grep -v cuda)" = "$(sort <<<"$mpi")" ]; }
+if [ -n "$mpi" ]; then
+    claim "the MPI plug-ins are installed beside the library" same_plugins
+else
+    echo "SKIP: the MPI plug-ins are installed and removed: there is no MPI"
 fi
 claim "make uninstall works" "$make" uninstall "${staged[@]}"
 nothing_left() { ! find "$stage" ! -type d | grep . && [ ! -e "$stage/usr/lib/some-triplet/kdas" ]; }

@@ -131,7 +131,9 @@ static void vote(kd_test_seat *s)
     kd_assert_ok(kd_ranks_vote_sum(s->ranks, KDAS_OK, v, 2));
     ck_assert_double_eq(v[0], 3);
     ck_assert_double_eq(v[1], 3);
-    kd_assert_status(kdas_ranks_vote(s->ranks, (kdas_status)1), KDAS_EINVAL);
+    kd_assert_status(kdas_ranks_vote(s->ranks, s->rank == 1 ? (kdas_status)1 : KDAS_OK),
+                     KDAS_EINVAL);
+    kd_assert_sentence("rank 1: kdas_ranks_vote: 1 is not a status");
     ck_assert_int_eq(kdas_ranks_broken(s->ranks), 0);
 }
 
@@ -198,6 +200,37 @@ START_TEST(a_lost_rank_ends_the_others)
     o.calls   = 10;
     o.timeout = 0.3;
     kd_test_on_ranks(&o, lose, NULL);
+}
+END_TEST
+
+static kd_ranks_job left_job[3][4];
+static double       left_value[3][4];
+
+static void leave_jobs(kd_test_seat *s)
+{
+    for (int i = 0; i < 4; i++) {
+        left_job[s->rank][i] = (kd_ranks_job){ .kind   = KD_RANKS_SUM_F64,
+                                               .values = &left_value[s->rank][i],
+                                               .count  = 1 };
+        kd_ranks_start(s->ranks, &left_job[s->rank][i]);
+    }
+}
+
+START_TEST(jobs_that_nobody_waits_for_end_with_the_handle)
+{
+    kd_test_group_options o     = kd_test_group_of(3);
+    double                start = kd_now();
+
+    o.lost    = 1;
+    o.calls   = 4; /* two of joining */
+    o.timeout = 0.3;
+    kd_test_on_ranks(&o, leave_jobs, NULL);
+    ck_assert(kd_now() - start < 10); /* one timeout, not one for each */
+    for (int r = 0; r < 3; r++)
+        for (int i = 0; i < 4; i++) {
+            ck_assert(left_job[r][i].done);
+            ck_assert_int_eq(left_job[r][i].status, i < 2 ? KDAS_OK : KDAS_EBACKEND);
+        }
 }
 END_TEST
 
@@ -386,6 +419,7 @@ int main(void)
     tcase_add_test(calls, a_failure_of_one_is_a_failure_of_all);
     tcase_add_test(calls, differences_are_told_to_all);
     tcase_add_test(calls, a_lost_rank_ends_the_others);
+    tcase_add_test(calls, jobs_that_nobody_waits_for_end_with_the_handle);
     tcase_add_test(calls, a_late_rank_is_waited_for);
     suite_add_tcase(suite, calls);
 

@@ -3,7 +3,8 @@
 # - A folder of src/ includes only from itself and from those before it in `order`, and the objects of the library refer
 #   only to symbols that those define.
 # - The CPU backend includes only what a plug-in may. The CUDA plug-in, which links to nothing of the library, includes only
-#   kdas/backend.h. Only the plug-in and its emulator include CUDA's headers.
+#   kdas/backend.h, and the MPI plug-in only kdas/collective.h and kdas/base.h. Only the plug-ins and the emulator include
+#   CUDA's and MPI's headers.
 # - Examples and programs include only what a host may. Folders that programs share include nothing of a program, and
 #   programs include nothing of each other.
 # - Some files of src/ use only public functions, by their objects.
@@ -26,7 +27,7 @@ rank() # FOLDER: its place in the order, empty if it has none
 folder() # PATH below src/: the layer that it belongs to; a backend is one of its own
 {
     case $1 in
-    backend/*/*) cut -d/ -f1-2 <<<"$1" ;;
+    backend/*/* | ranks/mpi/*) cut -d/ -f1-2 <<<"$1" ;;
     *) cut -d/ -f1 <<<"$1" ;;
     esac
 }
@@ -46,12 +47,16 @@ why_not_system() # FOLDER NAME: a reason why <NAME> may not be included there
     case $1:$2 in
     *:'a macro') echo "which file that is cannot be read here" ;;
     *:programs/*) echo "the library knows no program" ;;
+    ranks/mpi:kdas/base.h | ranks/mpi:kdas/collective.h) ;;
+    ranks/mpi:kdas/*) echo "the MPI plug-in knows only base.h and collective.h" ;;
     backend/*:kdas/base.h | backend/*:kdas/backend.h | backend/*:kdas/ops.def) ;;
     backend/*:kdas/*) echo "a backend knows only base.h, backend.h and ops.def" ;;
     *:kdas/*) [ -f "include/$2" ] || echo "there is no such public header" ;;
     backend/cuda:dnnl* | backend/cuda:oneapi/* | backend/cuda:*cblas* | backend/cuda:openblas*)
         echo "the CUDA plug-in needs no library of the CPU's" ;;
     backend/cuda:*) ;;
+    ranks/mpi:mpi.h) ;;
+    *:mpi.h) echo "MPI belongs to its plug-in" ;;
     *:cuda* | *:cublas* | *:cudnn*) echo "CUDA belongs to its plug-in" ;;
     backend/*) ;;
     *:dnnl* | *:oneapi/* | *:*cblas* | *:openblas* | *:lapack*) echo "compute libraries belong to a backend" ;;
@@ -66,13 +71,13 @@ why_not_ours() # FOLDER FILE NAME: a reason why "NAME" may not be included by FI
     [ "$to" = "$1" ] && return
     [ "$to" = programs ] && { echo "the library knows no program"; return; }
     case $1 in
-    backend/cuda) echo "the CUDA plug-in links to nothing of the library" ;;
+    backend/cuda | ranks/mpi) echo "a plug-in links to nothing of the library" ;;
     backend/*) [ "$to" = base ] || echo "a backend knows only base/ and itself" ;;
     backend) # the registry names the table of the built-in backend, and nothing else of it
         [ "$path" = backend/cpu/cpu.h ] || [ "$(rank "$to")" -lt "$(rank backend)" ] ||
             echo "$to is not above backend" ;;
     *)
-        case $to in backend/*) echo "only the registry knows a particular backend"; return ;; esac
+        case $to in ranks/mpi) echo "the library knows no plug-in"; return ;; backend/*) echo "only the registry knows a particular backend"; return ;; esac
         [ -n "$(rank "$to")" ] && [ "$(rank "$to")" -lt "$(rank "$1")" ] || echo "$to is not above $1" ;;
     esac
 }
@@ -122,7 +127,7 @@ while IFS=: read -r file line include; do
     layer=$(folder "${file#src/}")
     name=${include:1:-1}
     case $layer in
-    backend/*) known=yes ;;
+    backend/* | ranks/mpi) known=yes ;;
     *) known=$(rank "$layer") ;;
     esac
     if [ -z "$known" ]; then
@@ -252,10 +257,10 @@ done
 # ---- Layers by symbols -----------------------------------------------------------------------------------
 # The same order, by what the linker sees: a member of the archive refers to no symbol that a folder below it in the
 # list defines. The CPU backend refers to base alone; the registry alone to the CPU backend.
-archive_members() # the objects of the library: those with a source in src/ that are not of programs, plug-in or emulation
+archive_members() # the objects of the library: those with a source in src/ that are not of programs, plug-ins or emulation
 {
     local object source
-    find "$objects" -name '*.o' -not -path "$objects/backend/cuda/*" -not -path "$objects/programs/*" \
+    find "$objects" -name '*.o' -not -path "$objects/backend/cuda/*" -not -path "$objects/ranks/mpi/*" -not -path "$objects/programs/*" \
         -not -name '*.emulated*.o' | while read -r object; do
         source=${object#"$objects"/}
         source=${source%.o}

@@ -9,8 +9,9 @@
  * library calls the functions of a group from one thread of its own, but abort(), which any thread may call.
  *
  * Failure: a call that cannot be completed within the group's timeout returns KDAS_EBACKEND, with a sentence by
- * host->fail that says what is known: which rank, which call. After a failure the library calls only abort() and close().
- * close() then must not wait for other ranks. */
+ * host->fail that says what is known: which rank, which call. It must return by then, because kdas_ranks_destroy() waits for it.
+ * After a failure the library calls only abort() and close(). close() then must not wait for other ranks, and nothing may be
+ * written to the values of the failed call any more. */
 #ifndef KDAS_COLLECTIVE_H
 #define KDAS_COLLECTIVE_H
 #include <kdas/base.h>
@@ -42,7 +43,7 @@ typedef struct kdas_collective_options {
     size_t size;
     double timeout; /* seconds that a call waits for other ranks */
     /* What the host named (kdas_ranks_options.communicator), or NULL: all processes of the job. "mpi" reads an MPI_Comm
-     * there and duplicates it. */
+     * there, which must be one group, and duplicates it. */
     const void *communicator;
 } kdas_collective_options;
 

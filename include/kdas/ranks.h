@@ -21,7 +21,10 @@ typedef struct kdas_ranks_options {
     const char *collective;
     const kdas_collective *
         table; /* the host's own, which must outlive the handle; it wins over the name. Default NULL */
-    /* For the collective: "mpi" takes the address of an MPI_Comm. NULL (default): all processes of the job. */
+    /* For the collective: "mpi" takes the address of an MPI_Comm. NULL (default): all processes of the job.
+     * "mpi" starts MPI if the host has not, and then ends it at the process's exit, by MPI_Abort if a call has failed. A host
+     * that starts MPI asks for MPI_THREAD_SERIALIZED and calls no MPI while a call of the library's does, or for
+     * MPI_THREAD_MULTIPLE; it ends MPI after kdas_ranks_destroy(). */
     const void *communicator;
     const char *plugin_path; /* folders separated by ':'; NULL (default): no more */
     /* Seconds that a call waits for other ranks before it fails with KDAS_EBACKEND: above 0 and up to 1e6; default 300. It

@@ -1,4 +1,5 @@
 /* calls.c - collective calls: sums, votes, agreement. */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/process.h"
@@ -54,6 +55,7 @@ kdas_status kd_ranks_vote_sum(kdas_ranks *r, kdas_status mine, double *values, s
 {
     int32_t who;
 
+    assert(count <= KD_RANKS_VALUES);
     if (!r || r->count == 1) return mine;
     memset(r->ballot, 0, (size_t)r->count * sizeof *r->ballot);
     r->ballot[r->rank] = (double)mine; /* 0 or below */
@@ -67,7 +69,8 @@ kdas_status kd_ranks_vote_sum(kdas_ranks *r, kdas_status mine, double *values, s
 
 kdas_status kdas_ranks_vote(kdas_ranks *r, kdas_status mine)
 {
-    if (mine > 0) return kd_fail(KDAS_EINVAL, "kdas_ranks_vote: %d is not a status", (int)mine);
+    /* The others wait for this vote, too. */
+    if (mine > 0) mine = kd_fail(KDAS_EINVAL, "kdas_ranks_vote: %d is not a status", (int)mine);
     if (r) KD_RETURN(kd_check_process(r->ctx));
     return kd_ranks_vote_sum(r, mine, NULL, 0);
 }

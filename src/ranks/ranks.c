@@ -89,13 +89,16 @@ static void  lend_log(void *user, kdas_log_level level, const char *text)
 
 static kdas_status join(kdas_ranks *r)
 {
+    kdas_status st;
+
     KD_RETURN(kd_ranks_thread_start(r));
     KD_RETURN(kd_ranks_do(r, KD_RANKS_OPEN, NULL, 0, 0));
     r->alone  = r->count == 1;
     r->ballot = kd_calloc(r->ctx, (size_t)r->count + KD_RANKS_VALUES, sizeof *r->ballot);
     /* From here on a failure of this rank alone ends the others by their timeout. */
     if (!r->ballot) return KDAS_ENOMEM;
-    return kdas_ranks_agree(r, "version of libkdas", kdas_version_string());
+    st = kdas_ranks_agree(r, "version of libkdas", kdas_version_string());
+    return st == KDAS_EINVAL ? KDAS_ESTATE : st;
 }
 
 kdas_status kdas_ranks_create(kdas_ranks **out, kdas_context *context,
@@ -159,7 +162,16 @@ int32_t     kdas_ranks_rank(const kdas_ranks *r) { return r ? r->rank : 0; }
 int32_t     kdas_ranks_count(const kdas_ranks *r) { return r ? r->count : 1; }
 const char *kdas_ranks_describe(const kdas_ranks *r) { return r ? r->text : NULL; }
 double      kd_ranks_waited(const kdas_ranks *r) { return r->waited; }
-double      kd_ranks_worked(const kdas_ranks *r) { return r->worked; }
+
+double kd_ranks_worked(const kdas_ranks *r)
+{
+    double worked;
+
+    pthread_mutex_lock((pthread_mutex_t *)&r->lock);
+    worked = r->worked;
+    pthread_mutex_unlock((pthread_mutex_t *)&r->lock);
+    return worked;
+}
 
 int32_t kdas_ranks_broken(const kdas_ranks *r)
 {
