@@ -4,9 +4,11 @@
  * include the header of the public functions here (kdas/train.h, by train.h) for the types of
  * options and reports. */
 #include "base/process.h"
+#include "base/text.h"
 #include "distill/train.h"
 #include <string.h>
 #include "io/file.h"
+#include "ranks/ranks.h"
 
 typedef struct run {
     kdas_context      *ctx;
@@ -15,6 +17,7 @@ typedef struct run {
     kdas_loss         *loss;
     kdas_optim        *optim;
     kdas_loader       *loader;
+    kdas_ranks        *ranks; /* of loader and distiller; NULL: alone. Rank 0 alone has files */
     kdas_dataset      *validation;
     kdas_train_options options;
     char              *last, *best; /* paths; NULL without an output folder */
@@ -27,6 +30,10 @@ typedef struct run {
     kdas_model      *average; /* holds the average for validation; NULL: the student is validated */
     kdas_progress    progress;
     double           sum[KD_SUMS];
+    int64_t          update;          /* the step of the last update; -1: not in this call         */
+    double           update_sum[KD_SUMS]; /* as they were after it */
+    bool             every;           /* step is an update */
+    bool             undone;          /* a step has failed: the student is as that update left it  */
     kdas_step_report report;
     kdas_train_state state;
     int64_t          batches, steps; /* in an epoch; in the whole run                 */
@@ -43,40 +50,7 @@ typedef struct run {
     double           step_seconds, check_seconds;
 } run;
 
-/* ---- options ---- */
-
-void kdas_train_options_init(kdas_train_options *options, size_t size)
-{
-    kdas_train_options defaults = { .size = size, .epochs = 20, .evaluate_ema = 1 };
-
-    if (!options || size < sizeof size) return;
-    memset(options, 0, size);
-    memcpy(options, &defaults, KD_MIN(size, sizeof defaults));
-}
-
-static kdas_status check_options(const kdas_train_options *o)
-{
-    if (o->epochs < 1 || o->epochs > INT32_MAX)
-        return kd_fail(KDAS_EINVAL, "train: epochs is %lld, not 1 to %d", (long long)o->epochs,
-                       INT32_MAX);
-    if (o->max_steps < 0)
-        return kd_fail(KDAS_EINVAL, "train: max_steps is %lld, below 0", (long long)o->max_steps);
-    if (o->save_every < 0)
-        return kd_fail(KDAS_EINVAL, "train: save_every is %lld, below 0", (long long)o->save_every);
-    if (!(o->ramp_up >= 0 && o->ramp_up < 1e9))
-        return kd_fail(KDAS_EINVAL, "train: ramp_up is %g, not from 0 to below 1e9", o->ramp_up);
-    if (!(o->ramp_down >= 0 && o->ramp_down < 1e9))
-        return kd_fail(KDAS_EINVAL, "train: ramp_down is %g, not from 0 to below 1e9",
-                       o->ramp_down);
-    if (!(o->freeze_ranges >= 0 && o->freeze_ranges < (double)o->epochs))
-        return kd_fail(KDAS_EINVAL,
-                       "train: freeze_ranges is %g, not from 0 to below the %lld epochs "
-                       "(kdas_model_hold_ranges keeps ranges for a whole run)",
-                       o->freeze_ranges, (long long)o->epochs);
-    if (o->patience < 0)
-        return kd_fail(KDAS_EINVAL, "train: patience is %lld, below 0", (long long)o->patience);
-    return KDAS_OK;
-}
+/* ---- what is asked for ---- */
 
 /* Whether the networks take the size of validation, and those of the batches, at every scale. */
 static kdas_status check_sizes(const run *r)
@@ -95,6 +69,9 @@ static kdas_status check_sizes(const run *r)
 }
 
 static int64_t run_step(const run *r) { return r->progress.epoch * r->batches + r->batch; }
+
+/* After what may fail on one rank: all fail. */
+static kdas_status together(const run *r, kdas_status st) { return kdas_ranks_vote(r->ranks, st); }
 
 /* ---- files ---- */
 
@@ -149,31 +126,53 @@ static kdas_status open_log(run *r, int64_t epoch)
 }
 
 /* Files from before 0.4 do not record the batches of an epoch. A mismatch is found here. */
-static kdas_status check_position(const run *r, const kdas_progress *p)
+static kdas_status check_position(const run *r, const kdas_progress *p, const char *path)
 {
     int64_t batch = p->epoch > INT64_MAX / r->batches ? -1 : p->position - p->epoch * r->batches;
 
     if (batch >= 0 && batch <= r->batches) return KDAS_OK;
     return kd_fail(KDAS_EINVAL,
                    "'%s' stands at batch %lld after %lld epochs, but an epoch has %lld batches",
-                   r->last, (long long)p->position, (long long)p->epoch, (long long)r->batches);
+                   path, (long long)p->position, (long long)p->epoch, (long long)r->batches);
+}
+
+/* Read the checkpoint and compare it. */
+static kdas_status read_checkpoint(run *r, kd_train_file *f, const char *path)
+{
+    KD_RETURN(kd_train_file_open(f, r->ctx, path, &r->facts));
+    KD_RETURN(check_position(r, &f->progress, path));
+    if (!r->last) return KDAS_OK;
+    KD_RETURN(kd_train_manifest_resume(&r->manifest, f->checkpoint, path, &f->progress, r->batches));
+    return open_log(r, f->progress.epoch);
 }
 
 /* Resume from the checkpoint. Restoring comes last, so a refused resume changes nothing. */
-static kdas_status resume_from(run *r, kd_train_file *f)
+static kdas_status resume_from(run *r, kd_train_file *f, kd_train_copy *copy)
 {
     const kdas_progress *p = &f->progress;
 
-    KD_RETURN(kd_train_file_open(f, r->ctx, r->last, &r->facts));
-    KD_RETURN(check_position(r, p));
-    KD_RETURN(kd_train_manifest_resume(&r->manifest, f->checkpoint, r->last, p, r->batches));
-    KD_RETURN(open_log(r, p->epoch));
-    KD_RETURN(kd_train_file_restore(f, r->distiller));
+    KD_RETURN(kd_train_copy_open(copy, r->ctx, r->ranks, r->last));
+    KD_RETURN(together(r, read_checkpoint(r, f, copy->fd >= 0 ? copy->path : r->last)));
+    KD_RETURN(together(r, kd_train_file_restore(f, r->distiller, !r->last)));
     r->progress = *p;
     r->batch    = p->position - p->epoch * r->batches;
     memcpy(r->sum, f->sum, sizeof r->sum);
-    kd_info(r->ctx, "resumed after epoch %lld, batch %lld", (long long)p->epoch,
-            (long long)r->batch);
+    if (r->last)
+        kd_info(r->ctx, "resumed after epoch %lld, batch %lld", (long long)p->epoch,
+                (long long)r->batch);
+    return KDAS_OK;
+}
+
+/* Whether there is a checkpoint to go on from. */
+static kdas_status find_checkpoint(run *r, bool *found)
+{
+    kd_path_kind kind = KD_PATH_NONE;
+
+    *found = false;
+    if (!r->options.resume || !r->last) return KDAS_OK;
+    KD_RETURN(kd_look_at(&kind, r->last)); /* else a run would begin that overwrites the old one */
+    *found = kind == KD_PATH_FILE;
+    if (!*found) kd_info(r->ctx, "there is no '%s' to resume: the run begins", r->last);
     return KDAS_OK;
 }
 
@@ -181,19 +180,18 @@ static kdas_status resume_from(run *r, kd_train_file *f)
 static kdas_status resume(run *r)
 {
     kd_train_file f    = { 0 };
-    kd_path_kind  kind = KD_PATH_NONE;
+    kd_train_copy copy = { .fd = -1 };
+    bool          found;
     kdas_status   st;
 
     r->progress =
         (kdas_progress){ .size = sizeof r->progress, .seed = r->options.seed, .best = -1 };
-    if (!r->options.resume || !r->last) return open_log(r, 0);
-    KD_RETURN(kd_look_at(&kind, r->last)); /* else a run would begin that overwrites the old one */
-    if (kind != KD_PATH_FILE) {
-        kd_info(r->ctx, "there is no '%s' to resume: the run begins", r->last);
-        return open_log(r, 0);
-    }
-    st = resume_from(r, &f);
+    KD_RETURN(together(r, find_checkpoint(r, &found)));
+    KD_RETURN(kdas_ranks_broadcast(r->ranks, &found, sizeof found, 0));
+    if (!found) return together(r, open_log(r, 0));
+    st = resume_from(r, &f, &copy);
     kd_train_file_close(&f);
+    kd_train_copy_close(&copy);
     return st;
 }
 
@@ -273,14 +271,15 @@ static kdas_status look_ahead(run *r)
     return kdas_batch_prefetch(r->ahead);
 }
 
-/* The loader stands where the steps do. */
+/* The loader stands where the steps do: on every rank at the same place, after steps that failed, too. */
 static void forget_ahead(run *r)
 {
+    if (r->ranks) kdas_loader_seek(r->loader, run_step(r));
     if (!r->looks_ahead) return;
     if (r->now) kdas_batch_settle(r->now); /* its step may have been refused */
     if (!r->ahead) return;
     kdas_batch_settle(r->ahead);
-    kdas_loader_seek(r->loader, kdas_loader_position(r->loader) - 1);
+    if (!r->ranks) kdas_loader_seek(r->loader, kdas_loader_position(r->loader) - 1);
     r->ahead = NULL;
 }
 
@@ -308,31 +307,6 @@ static kdas_status hold_ranges(run *r)
                                         : KDAS_OK;
 }
 
-static kdas_status step(run *r)
-{
-    double      start = kd_now(), waited = kdas_loader_waited(r->loader);
-    kdas_batch *batch;
-    kdas_status st;
-
-    KD_RETURN(next_batch(r, &batch));
-    r->now = batch;
-    KD_RETURN(look_ahead(r));
-    KD_RETURN(set_ramp(r));
-    KD_RETURN(hold_ranges(r));
-    waited    = kdas_loader_waited(r->loader) - waited;
-    r->report = (kdas_step_report){ .size = sizeof r->report };
-    KD_RETURN(kdas_context_hold(r->ctx)); /* half a step could not be resumed */
-    st = kdas_distiller_step(r->distiller, batch, &r->report);
-    kdas_context_release(r->ctx);
-    if (st != KDAS_OK)
-        return kd_fail_in(st, "epoch %lld, batch %lld", (long long)r->progress.epoch + 1,
-                          (long long)r->batch + 1);
-    r->now = NULL;
-    r->batch++;
-    add_to_sums(r, kdas_batch_count(batch), kd_now() - start, waited);
-    return KDAS_OK;
-}
-
 /* Whether the host has asked to stop: KDAS_ECANCELLED. */
 static kdas_status check_stop(const run *r)
 {
@@ -340,18 +314,64 @@ static kdas_status check_stop(const run *r)
     return kd_check_cancel(r->ctx);
 }
 
+/* All that comes before a step; *images of all ranks. A stop, or a frame that cannot be read, on one of them is none's
+ * step. */
+static kdas_status begin_step(run *r, double *images)
+{
+    kdas_status st = check_stop(r);
+
+    *images = 0;
+    KD_TRY(st);
+    KD_TRY(next_batch(r, &r->now));
+    *images = (double)kdas_batch_count(r->now);
+    KD_TRY(look_ahead(r));
+    KD_TRY(set_ramp(r));
+    KD_TRY(hold_ranges(r));
+done:
+    return kd_ranks_vote_sum(r->ranks, st, images, 1);
+}
+
+/* What a later failure may go back to. */
+static void note_update(run *r)
+{
+    if (!r->report.updated && !r->report.skipped) return;
+    r->update = run_step(r);
+    memcpy(r->update_sum, r->sum, sizeof r->sum);
+}
+
+static kdas_status step(run *r)
+{
+    double      start = kd_now(), waited = kdas_loader_waited(r->loader), images;
+    kdas_status st;
+
+    KD_RETURN(begin_step(r, &images));
+    waited    = kdas_loader_waited(r->loader) - waited;
+    r->report = (kdas_step_report){ .size = sizeof r->report };
+    KD_RETURN(kdas_context_hold(r->ctx)); /* half a step could not be resumed */
+    st = kdas_distiller_step(r->distiller, r->now, &r->report);
+    kdas_context_release(r->ctx);
+    r->undone = st != KDAS_OK;
+    if (st != KDAS_OK)
+        return kd_fail_in(st, "epoch %lld, batch %lld", (long long)r->progress.epoch + 1,
+                          (long long)r->batch + 1);
+    r->now = NULL;
+    r->batch++;
+    add_to_sums(r, (int64_t)images, kd_now() - start, waited);
+    note_update(r);
+    return KDAS_OK;
+}
+
 /* The rest of the epoch's steps, or as many as the run may still make. */
 static kdas_status run_steps(run *r)
 {
     while (r->batch < r->batches && run_step(r) < r->steps) {
-        KD_RETURN(check_stop(r));
         KD_RETURN(step(r));
         tell(r, KDAS_EVENT_STEP, r->progress.epoch + 1);
         if (r->options.save_every && run_step(r) % r->options.save_every == 0 &&
             r->batch < r->batches)
-            KD_RETURN(save(r));
+            KD_RETURN(together(r, save(r)));
     }
-    return check_stop(r);
+    return together(r, check_stop(r));
 }
 
 /* ---- the end of an epoch ---- */
@@ -370,19 +390,26 @@ static kdas_status validate(run *r, kdas_model *model, kd_train_row *row)
     return KDAS_OK;
 }
 
-/* Validate the student, or its average, and keep it if it is the best. */
-static kdas_status judge(run *r, kd_train_row *row)
+/* The best so far is a file. */
+static kdas_status keep_best(run *r, kdas_model *model, kd_train_row *row)
 {
-    kdas_model *model = r->average ? r->average : r->student;
-
-    KD_RETURN(kd_train_note(&r->notes, r->student));
-    if (r->average) KD_RETURN(kdas_distiller_read_average(r->distiller, r->average));
-    KD_RETURN(validate(r, model, row));
     KD_RETURN(kd_train_note_epoch(model, row->epoch, row->validation_dice));
     row->best = !r->validation || row->validation_dice > r->progress.best;
     if (!row->best || !r->best) return KDAS_OK;
     KD_RETURN(kd_train_folder_check(r->folder, r->options.out));
     return kdas_model_save(model, r->best);
+}
+
+/* Validate the student, or its average, and keep it if it is the best. */
+static kdas_status judge(run *r, kd_train_row *row)
+{
+    kdas_model *model = r->average ? r->average : r->student;
+    kdas_status st    = kd_train_note(&r->notes, r->student);
+
+    if (st == KDAS_OK && r->average) st = kdas_distiller_read_average(r->distiller, r->average);
+    KD_RETURN(together(r, st));
+    KD_RETURN(validate(r, model, row));
+    return together(r, keep_best(r, model, row));
 }
 
 /* Whether the epochs since the best one have reached the patience. */
@@ -409,13 +436,13 @@ static kdas_status end_epoch(run *r)
         r->progress.best       = row.validation_dice;
         r->progress.best_epoch = row.epoch;
     }
-    if (r->last) KD_RETURN(kd_train_log_add(&r->log, &row));
+    KD_RETURN(together(r, r->last ? kd_train_log_add(&r->log, &row) : KDAS_OK));
     if (r->batch == r->batches) {
         r->progress.epoch++;
         r->batch = 0;
         memset(r->sum, 0, sizeof r->sum);
     }
-    KD_RETURN(save(r));
+    KD_RETURN(together(r, save(r)));
     r->state.validation_dice = row.validation_dice;
     r->state.validation_loss = row.validation_loss;
     r->state.best_dice       = r->progress.best;
@@ -434,7 +461,7 @@ static kdas_status run_epochs(run *r)
         KD_RETURN(run_steps(r));
         KD_RETURN(end_epoch(r));
         if (run_step(r) >= r->steps || out_of_patience(r)) return KDAS_OK;
-        KD_RETURN(check_stop(r));
+        KD_RETURN(together(r, check_stop(r)));
     }
 }
 
@@ -450,7 +477,8 @@ static kdas_status open_validation(run *r)
     if (kdas_dataset_unlabelled(r->validation) > 0)
         return kd_fail(KDAS_EINVAL, "train: %lld frames of the validation set have no mask",
                        (long long)kdas_dataset_unlabelled(r->validation));
-    return kdas_evaluator_create(&r->evaluator, r->ctx);
+    KD_RETURN(kdas_evaluator_create(&r->evaluator, r->ctx));
+    return kdas_evaluator_share(r->evaluator, r->ranks);
 }
 
 /* A model to read the average into, if the average is validated or saved. Training
@@ -496,36 +524,79 @@ static kdas_status check_teacher(const run *r)
     return KDAS_OK;
 }
 
+/* What is opened and found before files are made. */
+static kdas_status open_parts(run *r)
+{
+    if (r->batches < 1) return kd_fail(KDAS_EINVAL, "train: an epoch of the loader has no batches");
+    KD_RETURN(check_teacher(r));
+    KD_RETURN(open_validation(r));
+    KD_RETURN(open_average(r));
+    return r->options.out || r->ranks
+               ? kd_train_facts(&r->facts, r->distiller, r->loader, r->validation, &r->options)
+               : KDAS_OK;
+}
+
 static kdas_status start(run *r)
 {
     r->batches     = kdas_loader_batches(r->loader);
     r->looks_ahead = kdas_loader_kept(r->loader) > 1 && kdas_loader_context(r->loader) == r->ctx;
-    if (r->batches < 1) return kd_fail(KDAS_EINVAL, "train: an epoch of the loader has no batches");
-    r->steps = r->options.epochs * r->batches;
+    r->steps       = r->options.epochs * r->batches;
     if (r->options.max_steps) r->steps = KD_MIN(r->steps, r->options.max_steps);
-    KD_RETURN(check_teacher(r));
-    KD_RETURN(open_folder(r));
-    KD_RETURN(open_validation(r));
-    KD_RETURN(open_average(r));
-    if (r->last)
-        KD_RETURN(kd_train_facts(&r->facts, r->distiller, r->loader, r->validation, &r->options));
+    KD_RETURN(together(r, open_parts(r)));
+    KD_RETURN(kd_train_agree(r->ranks, &r->facts, r->distiller, &r->options));
+    KD_RETURN(together(r, open_folder(r)));
     kd_train_notes_init(&r->notes, r->loader, r->validation, &r->options);
     KD_RETURN(resume(r));
-    KD_RETURN(check_ranges(r));
+    KD_RETURN(together(r, check_ranges(r)));
+    KD_RETURN(kd_train_agree_values(r->ranks, r->distiller));
     if (kd_train_reads_teacher(r->distiller, kdas_loader_dataset(r->loader)))
         kd_train_compare_teacher(kdas_distiller_teacher(r->distiller), r->loader);
     r->state.best_dice       = r->progress.best;
     r->state.best_epoch      = r->progress.best_epoch;
     r->state.validation_dice = r->state.validation_loss = -1;
-    return kdas_loader_seek(r->loader, run_step(r));
+    return together(r, kdas_loader_seek(r->loader, run_step(r)));
 }
 
 /* A cancel between steps: keep what is done. */
 static kdas_status save_cancelled(run *r)
 {
-    KD_RETURN(save(r));
+    KD_RETURN(together(r, save(r)));
     return kd_fail(KDAS_ECANCELLED, "stopped after step %lld of %lld", (long long)run_step(r),
                    (long long)r->steps);
+}
+
+/* A step that failed was undone, and with it those that have accumulated gradients for the same
+ * update. Stand there; false if that is not in this epoch, or not known. */
+static bool stand_at_update(run *r)
+{
+    int64_t batch = r->update - r->progress.epoch * r->batches;
+
+    if (!r->undone) return true;
+    if (r->update < 0 || batch < 0) return false;
+    r->batch = batch;
+    if (batch == 0)
+        memset(r->sum, 0, sizeof r->sum);
+    else
+        memcpy(r->sum, r->update_sum, sizeof r->sum);
+    return true;
+}
+
+/* A rank is lost, and the others end: rank 0 keeps what is done. Returns `st`. */
+static kdas_status save_lost(run *r, kdas_status st)
+{
+    char why[512];
+
+    if (!r->last || !kdas_ranks_broken(r->ranks)) return st;
+    kd_format(why, sizeof why, "%s", kdas_last_error());
+    if (!stand_at_update(r)) return kd_fail(st, "%s; 'last.kdas' is as it was last saved", why);
+    if (save(r) != KDAS_OK) {
+        char more[512];
+
+        kd_format(more, sizeof more, "%s", kdas_last_error());
+        return kd_fail(st, "%s; the run could not be saved: %s", why, more);
+    }
+    return kd_fail(st, "%s; the run is saved after step %lld of %lld, and can be resumed", why,
+                   (long long)run_step(r), (long long)r->steps);
 }
 
 static void finish(run *r)
@@ -555,28 +626,63 @@ static kdas_status take_size(run *r)
     return KDAS_OK;
 }
 
+/* Where every step is an update, no gradients wait for one. */
+static void note_start(run *r)
+{
+    if (!r->every) return;
+    r->update = run_step(r);
+    memcpy(r->update_sum, r->sum, sizeof r->sum);
+}
+
+static kdas_status check(run *r)
+{
+    KD_RETURN(kd_train_check_options(&r->options));
+    KD_RETURN(take_size(r));
+    return check_sizes(r);
+}
+
 static kdas_status train(run *r)
 {
     kdas_status st;
 
     r->started = kd_now();
-    r->student = kdas_distiller_student(r->distiller);
     r->loss    = kdas_distiller_loss(r->distiller);
     r->optim   = kdas_distiller_optim(r->distiller);
-    r->ctx     = kdas_model_context(r->student);
     r->factor  = kdas_loss_guidance_factor(r->loss);
     r->held    = kdas_model_ranges_held(r->student);
-    KD_RETURN(check_options(&r->options));
-    KD_RETURN(take_size(r));
-    KD_RETURN(check_sizes(r));
+    KD_RETURN(together(r, check(r)));
     st = start(r);
     if (st == KDAS_OK) {
+        note_start(r);
         st = run_epochs(r);
-        forget_ahead(r);
         if (st == KDAS_ECANCELLED) st = save_cancelled(r);
+        if (st != KDAS_OK) st = save_lost(r, st);
+        forget_ahead(r);
     }
     finish(r);
     return st;
+}
+
+/* Loader and distiller have the same ranks, of which the first alone has files. */
+static kdas_status take_ranks(run *r)
+{
+    kdas_distiller_options distiller;
+    kdas_loader_options    loader;
+
+    kdas_distiller_options_init(&distiller, sizeof distiller);
+    kdas_loader_options_init(&loader, sizeof loader);
+    KD_RETURN(kdas_distiller_get_options(r->distiller, &distiller));
+    KD_RETURN(kdas_loader_get_options(r->loader, &loader));
+    if (distiller.ranks != loader.ranks)
+        return kd_fail(KDAS_EINVAL, "train: the loader's ranks are not those of the distiller%s",
+                       !loader.ranks      ? ", it has none"
+                       : !distiller.ranks ? ", which has none"
+                                          : "");
+    r->ranks  = loader.ranks;
+    r->update = -1;
+    r->every  = distiller.accumulate == 1;
+    if (kdas_ranks_rank(r->ranks) > 0) r->options.out = NULL;
+    return KDAS_OK;
 }
 
 kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader, kdas_dataset *validation,
@@ -586,8 +692,11 @@ kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader, kdas_data
 
     if (!distiller || !loader)
         return kd_fail(KDAS_EINVAL, "kdas_train: distiller or loader is NULL");
-    KD_RETURN(kd_check_process(kdas_model_context(kdas_distiller_student(distiller))));
+    r.student = kdas_distiller_student(distiller);
+    r.ctx     = kdas_model_context(r.student);
+    KD_RETURN(kd_check_process(r.ctx));
     kdas_train_options_init(&r.options, sizeof r.options);
     KD_RETURN(kd_take_options(&r.options, sizeof r.options, options, "kdas_train_options"));
+    KD_RETURN(take_ranks(&r));
     return train(&r);
 }
