@@ -21,11 +21,6 @@ enum { KD_SUM_RAW, KD_SUM_WEIGHTED, KD_SUM_GRADIENT, KD_SUM_KINDS };
 enum { KD_SUMS = KD_SUM_TERMS + KDAS_TERMS * KD_SUM_KINDS };
 #define KD_SUM_OF(term, kind) (KD_SUM_TERMS + (term)*KD_SUM_KINDS + (kind))
 
-/* ---- train_options.c ---- */
-
-/* KDAS_EINVAL: out of range. */
-kdas_status kd_train_check_options(const kdas_train_options *o);
-
 /* ---- train_resume.c: the run's own records in last.kdas ---- */
 
 /* The run's data and settings, as the records "run." of its checkpoint. Texts are the arguments'.
