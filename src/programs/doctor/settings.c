@@ -97,6 +97,7 @@ int settings_read(settings *s, int argc, char **argv)
           "least similarity of two frames of one video (0.65)" },
         { OPTION_WHOLE, "--threads", "N", &s->machine.threads, 0, 1024,
           "threads; 0 (default): all CPUs that the process may use" },
+        GROUP_OPTIONS(s->group),
         { OPTION_GROUP, "Output" },
         { OPTION_TEXT, "--csv", "FILE", &s->csv,
           .help = "write a row for each finding; -, here and below: to\nstandard output" },
