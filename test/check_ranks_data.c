@@ -216,8 +216,8 @@ static void refuse(kd_test_seat *s)
     ck_assert_ptr_null(loader);
     kdas_dataset_destroy(frames);
 
-    p      = plan_of(5, 2);
-    frames = scenes(s->ctx, &p);
+    p                  = plan_of(5, 2);
+    frames             = scenes(s->ctx, &p);
     p.loader.ranks     = s->ranks;
     p.loader.drop_last = 1;
     kd_assert_status(kdas_loader_create(&loader, frames, &p.loader), KDAS_EINVAL);

@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include "support/check_util.h"
+#include "support/child.h"
 #include "support/data_util.h"
 #include "support/files.h"
+#include "support/small_nets.h"
 #include "support/thread_ranks.h"
 
 enum { FRAMES = 37 };
@@ -27,12 +29,17 @@ static kdas_dataset *scenes(kdas_context *ctx, int64_t count)
 
 static kdas_model *student(kdas_context *ctx)
 {
-    kdas_model_options o;
-    kdas_model        *model;
+    static const kd_model_rules usual = { 0 };
+    static const kd_model_def   small = { .name    = "small",
+                                          .variant = KD_TEST_SMALL(2, KD_TEST_USUAL_STRIDES),
+                                          .rules   = &usual,
+                                          .build   = kd_test_build_small };
+    kdas_model_options          o;
+    kdas_model                 *model;
 
     kdas_model_options_init(&o, sizeof o);
     o.trainable = 0;
-    kd_assert_ok(kdas_model_create(&model, ctx, "polyp_pvt_b0", &o));
+    kd_assert_ok(kd_model_create(&model, ctx, &small, &o));
     return model;
 }
 
@@ -254,6 +261,32 @@ START_TEST(images_of_hosts_are_gathered_in_the_order_of_ranks)
 }
 END_TEST
 
+static int gather_in_child(void *user)
+{
+    kd_child_assert_status(kdas_evaluator_gather(user), KDAS_ESTATE);
+    kdas_evaluator_destroy(user);
+    return 0;
+}
+
+static void fork_one(kd_test_seat *s)
+{
+    kdas_evaluator *e = evaluator_of(s->ctx, s->ranks);
+
+    kd_test_in_child(gather_in_child, e);
+    add_images(e, 0, 1);
+    kd_assert_ok(kdas_evaluator_gather(e));
+    ck_assert_int_eq(kdas_evaluator_count(e), 1);
+    kdas_evaluator_destroy(e);
+}
+
+START_TEST(a_forked_child_gathers_nothing)
+{
+    kd_test_group_options o = kd_test_group_of(1);
+
+    kd_test_on_ranks(&o, fork_one, NULL);
+}
+END_TEST
+
 START_TEST(sharing_has_its_rules)
 {
     kd_test_meter   meter = { 0 };
@@ -278,8 +311,8 @@ END_TEST
 /* Rank 1's context has memory that runs out; all ranks fail or succeed together. */
 static void run_out(kd_test_seat *s)
 {
-    kd_test_meter      meter = { 0 };
-    kdas_context      *ctx   = kd_test_device("cpu", &meter);
+    kd_test_meter      meter  = { 0 };
+    kdas_context      *ctx    = kd_test_device("cpu", &meter);
     kdas_dataset      *frames = scenes(ctx, 5);
     kdas_model        *model  = student(ctx);
     kdas_evaluator    *e      = evaluator_of(ctx, NULL);
@@ -402,6 +435,7 @@ int main(void)
     tcase_add_test(tests, a_cancel_of_one_ends_the_evaluation_of_all);
     tcase_add_test(tests, a_lost_rank_adds_nothing);
     tcase_add_test(tests, images_of_hosts_are_gathered_in_the_order_of_ranks);
+    tcase_add_test(tests, a_forked_child_gathers_nothing);
     tcase_add_test(tests, sharing_has_its_rules);
     tcase_add_test(tests, memory_that_runs_out_on_one_fails_all);
     suite_add_tcase(suite, tests);

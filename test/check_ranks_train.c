@@ -20,9 +20,9 @@ typedef struct plan {
     bool    resume, alone; /* alone: no ranks in loader and distiller */
     float   lr;
     int     stop_rank, stop_at, cancel_rank, cancel_at; /* steps from 1; 0: never */
-    int     other;    /* this rank has another ... */
+    int     other;                                      /* this rank has another ... */
     enum { NOTHING, SEED, LR, EPOCHS, BATCH, FRAME_COUNT, PATIENCE, NO_RANKS, LOSS } what;
-    char    out[MOST][600]; /* each rank's folder; "": none */
+    char out[MOST][600]; /* each rank's folder; "": none */
     struct {
         kdas_status      status;
         char             sentence[700];
@@ -31,15 +31,16 @@ typedef struct plan {
         int              steps, epochs; /* events */
         int64_t          position;
         kdas_train_state last;
-        double           total;               /* of the last step */
+        double           total;                /* of the last step */
         long             calls[2 * STEPS + 1]; /* of the group, before and after each step */
     } result[MOST];
 } plan;
 
 static plan plan_of(int64_t batch)
 {
-    return (plan){ .batch = batch, .epochs = 2, .frames = FRAMES, .accumulate = 1, .lr = 1e-3f,
-                   .other = -1 };
+    return (plan){
+        .batch = batch, .epochs = 2, .frames = FRAMES, .accumulate = 1, .lr = 1e-3f, .other = -1
+    };
 }
 
 static void plan_finish(plan *p)
@@ -130,15 +131,14 @@ static void take_result(plan *p, int rank, kdas_status st, kdas_model *student, 
 
 static void train(kd_test_seat *s)
 {
-    plan              *p       = s->user;
-    rank_run           run     = { s, p };
-    bool               differs = s->rank == p->other;
-    kd_model_rules     rules   = { 0 };
-    kd_model_def       def     = kd_test_small_def("small", KD_TEST_SMALL(1, KD_TEST_USUAL_STRIDES),
-                                                   &rules);
-    kdas_dataset      *frames = scenes(s->ctx, p->frames + (differs && p->what == FRAME_COUNT), 1);
-    kdas_dataset      *validation = scenes(s->ctx, 5, 2);
-    kdas_loader       *loader     = loader_of(s, p, differs, frames);
+    plan          *p       = s->user;
+    rank_run       run     = { s, p };
+    bool           differs = s->rank == p->other;
+    kd_model_rules rules   = { 0 };
+    kd_model_def  def = kd_test_small_def("small", KD_TEST_SMALL(1, KD_TEST_USUAL_STRIDES), &rules);
+    kdas_dataset *frames     = scenes(s->ctx, p->frames + (differs && p->what == FRAME_COUNT), 1);
+    kdas_dataset *validation = scenes(s->ctx, 5, 2);
+    kdas_loader  *loader     = loader_of(s, p, differs, frames);
     kdas_train_options o;
     kdas_model_options m;
     kdas_model        *student;
@@ -349,8 +349,9 @@ START_TEST(a_run_goes_on_with_as_many_images_on_other_ranks)
     p.batch   = 1; /* of 2 ranks: 2 images, not 4 */
     on_ranks(2, &p);
     assert_all(&p, 2, KDAS_EINVAL, "rank 0: ");
-    assert_all(&p, 2, KDAS_EINVAL, "batch size is 4, here it is 2; give it the former value, of "
-                                   "all ranks together, to go on");
+    assert_all(&p, 2, KDAS_EINVAL,
+               "batch size is 4, here it is 2; give it the former value, of "
+               "all ranks together, to go on");
     p.batch   = 4; /* of one process */
     p.alone   = true;
     p.stop_at = 5;
@@ -415,16 +416,10 @@ static void lose_at_each_call(int64_t accumulate)
     plan_finish(&whole);
 }
 
-START_TEST(a_lost_rank_ends_the_run_which_can_go_on)
-{
-    lose_at_each_call(1);
-}
+START_TEST(a_lost_rank_ends_the_run_which_can_go_on) { lose_at_each_call(1); }
 END_TEST
 
-START_TEST(steps_that_wait_for_their_update_are_made_again)
-{
-    lose_at_each_call(2);
-}
+START_TEST(steps_that_wait_for_their_update_are_made_again) { lose_at_each_call(2); }
 END_TEST
 
 int main(void)

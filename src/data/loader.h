@@ -35,7 +35,7 @@ kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kd
 void        kd_loader_plan_finish(kd_loader_plan *plan);
 /* The order of an epoch's views, into order (frames). A view is a frame's number, plus `frames` for
  * each time that the frame has come before in the epoch. */
-void    kd_loader_plan_order(const kd_loader_plan *plan, int64_t epoch, int64_t *order);
+void kd_loader_plan_order(const kd_loader_plan *plan, int64_t epoch, int64_t *order);
 /* This process's share of a group's frames: how many, and where it begins in the epoch's order. Not
  * empty. */
 int64_t kd_loader_plan_share(const kd_loader_plan *plan, int64_t group, int64_t *first);

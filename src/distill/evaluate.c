@@ -259,7 +259,7 @@ static kdas_status add_prediction(void *user, int64_t i, double *number)
     view  = kdas_image_view(image);
     truth = kdas_image_view(mask);
     KD_TRY(kdas_image_convert(&grey, kdas_dataset_context(dataset), &view, KDAS_PIXEL_GREY8));
-    view  = kdas_image_view(grey);
+    view    = kdas_image_view(grey);
     p->most = KD_MAX(p->most, brightest(grey));
     KD_TRY(kdas_evaluator_add(p->evaluator, name, &view, &truth));
 done:
@@ -287,8 +287,8 @@ kdas_status kdas_evaluate_predictions(kdas_evaluator *evaluator, kdas_dataset *d
                                       int64_t limit)
 {
     predictions p = { evaluator, dataset, 0 };
-    rounds      r = { kdas_dataset_context(dataset), evaluator, dataset,
-                      kdas_dataset_count(dataset),   .add = add_prediction };
+    rounds r = { kdas_dataset_context(dataset), evaluator, dataset, kdas_dataset_count(dataset),
+                 .add = add_prediction };
     kdas_status st = KDAS_OK;
 
     if (!evaluator || !dataset)

@@ -24,10 +24,10 @@ typedef struct kd_run {
     kdas_model      *average; /* holds the average for validation; NULL: the student is validated */
     kdas_progress    progress;
     double           sum[KD_SUMS];
-    int64_t          update;          /* the step of the last update; -1: not in this call         */
+    int64_t          update; /* the step of the last update; -1: not in this call         */
     double           update_sum[KD_SUMS]; /* as they were after it */
-    bool             every;           /* step is an update */
-    bool             undone;          /* a step has failed: the student is as that update left it  */
+    bool             every;               /* step is an update */
+    bool             undone; /* a step has failed: the student is as that update left it  */
     kdas_step_report report;
     kdas_train_state state;
     int64_t          batches, steps; /* in an epoch; in the whole run                 */
@@ -44,7 +44,10 @@ typedef struct kd_run {
     double           step_seconds, check_seconds;
 } kd_run;
 
-static inline int64_t kd_run_step(const kd_run *r) { return r->progress.epoch * r->batches + r->batch; }
+static inline int64_t kd_run_step(const kd_run *r)
+{
+    return r->progress.epoch * r->batches + r->batch;
+}
 
 /* After what may fail on one rank: all fail. */
 static inline kdas_status kd_run_together(const kd_run *r, kdas_status st)

@@ -147,7 +147,8 @@ static kdas_status read_checkpoint(kd_run *r, kd_train_file *f, const char *path
     KD_RETURN(kd_train_file_open(f, r->ctx, path, &r->facts));
     KD_RETURN(check_position(r, &f->progress, path));
     if (!r->last) return KDAS_OK;
-    KD_RETURN(kd_train_manifest_resume(&r->manifest, f->checkpoint, path, &f->progress, r->batches));
+    KD_RETURN(
+        kd_train_manifest_resume(&r->manifest, f->checkpoint, path, &f->progress, r->batches));
     return open_log(r, f->progress.epoch);
 }
 

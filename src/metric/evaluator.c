@@ -143,8 +143,7 @@ static kdas_status add_pair(kdas_evaluator *evaluator, const char *name, const k
     set_figures(image, addend.curves, plain);
     image->name = copy;
     copy        = NULL;
-    if (evaluator->ranks)
-        evaluator->own[evaluator->now.count - evaluator->gathered.count] = addend;
+    if (evaluator->ranks) evaluator->own[evaluator->now.count - evaluator->gathered.count] = addend;
     kd_evaluator_sum(&evaluator->now, &addend);
 done:
     kd_free(evaluator->ctx, copy);
@@ -250,8 +249,9 @@ kdas_status kdas_evaluator_mark(kdas_evaluator *evaluator)
 {
     if (!evaluator) return kd_fail(KDAS_EINVAL, "the evaluator is NULL");
     if (evaluator->ranks && evaluator->gathered.count != evaluator->now.count)
-        return kd_fail(KDAS_ESTATE, "%lld images of the evaluator are this rank's alone: they are "
-                                    "gathered before a mark",
+        return kd_fail(KDAS_ESTATE,
+                       "%lld images of the evaluator are this rank's alone: they are "
+                       "gathered before a mark",
                        (long long)(evaluator->now.count - evaluator->gathered.count));
     evaluator->mark   = evaluator->now;
     evaluator->marked = true;

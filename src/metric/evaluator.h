@@ -33,11 +33,11 @@ struct kdas_evaluator {
     kd_evaluated  now, mark;
     bool          marked;
 
-    kdas_ranks  *ranks;      /* NULL: not shared */
-    kd_evaluated gathered;   /* the part of `now` that all ranks have */
-    kd_addend   *own;        /* of the images after it, which only this rank has */
+    kdas_ranks  *ranks;    /* NULL: not shared */
+    kd_evaluated gathered; /* the part of `now` that all ranks have */
+    kd_addend   *own;      /* of the images after it, which only this rank has */
     size_t       own_room;
-    kd_given    *given;      /* (ranks) */
+    kd_given    *given; /* (ranks) */
 };
 
 /* Drop the images from number `first` on; the sums are the caller's. */

@@ -20,7 +20,7 @@ typedef struct group {
 /* clang-format off */
 #define GROUP_OPTIONS(g)                                                              \
     { OPTION_TEXT, "--ranks", "NAME", &(g).collective, 0, 0,                          \
-      "share the work with the other processes of the job by the\nplug-in NAME, e.g. mpi: mpirun -n 4 PROGRAM --ranks mpi ...;\nthe first one prints and writes" }, \
+      "share the work with the other processes of the job, by the\nplug-in NAME, such as mpi; the first one prints and writes" }, \
     { OPTION_REAL, "--ranks-timeout", "S", &(g).timeout, 0.001, 1000000,              \
       "seconds that a rank waits for the others (300)" }
 /* clang-format on */

@@ -335,8 +335,7 @@ static bool open_frames(work *w)
 
     if (s->demo) {
         s->data = w->made = text_of("%s/data", s->out);
-        done = group_all(&s->group,
-                         !group_first(&s->group) || frames_make(w->context, s, w->made));
+        done = group_all(&s->group, !group_first(&s->group) || frames_make(w->context, s, w->made));
     }
     done = done && frames_open(&w->frames, w->context, s);
     for (int row = 0; row < w->row_count && done; row++)
@@ -347,8 +346,8 @@ static bool open_frames(work *w)
 static bool run(work *w)
 {
     const settings *s = &w->settings;
-    bool            done = open_context(w) && hold_folder(w) &&
-                group_all(&s->group, prepare(w)) && open_frames(w);
+    bool            done =
+        open_context(w) && hold_folder(w) && group_all(&s->group, prepare(w)) && open_frames(w);
     bool has_teacher = w->teacher || s->teacher_epochs;
 
     if (done) {

@@ -74,8 +74,8 @@ static bool known_to_all(work *w, const training *t, const char *label, int mode
 
 bool results_known(work *w, int row, int seed)
 {
-    return known_to_all(w, work_run(w, row, seed), w->settings.presets[row], w->scores.students + row,
-                 seed);
+    return known_to_all(w, work_run(w, row, seed), w->settings.presets[row],
+                        w->scores.students + row, seed);
 }
 
 bool results_teacher_known(work *w) { return known_to_all(w, &w->teaching, "teacher", 0, 0); }
@@ -85,8 +85,7 @@ static bool measure_set(const work *w, figures *f, kdas_model *model, int set)
     const stage    *t         = &w->scores.stage;
     kdas_evaluator *evaluator = NULL;
     kdas_ranks     *ranks     = w->settings.group.ranks; /* which notice a stop together */
-    bool            done      = (ranks || !stop_asked()) &&
-                ok(kdas_evaluator_create(&evaluator, w->context)) &&
+    bool done = (ranks || !stop_asked()) && ok(kdas_evaluator_create(&evaluator, w->context)) &&
                 ok(kdas_evaluator_share(evaluator, ranks)) &&
                 ok(kdas_evaluate(evaluator, model, t->sets[set], w->settings.size[0],
                                  w->settings.size[1], 0)) &&

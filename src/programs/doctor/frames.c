@@ -220,7 +220,7 @@ static bool tell_finding(findings *found, const finding *own, int32_t from, cons
     bool    done;
 
     if (own)
-        m = (message){ own->kind, own->folder, own->a, own->b, (int64_t)strlen(own->detail),
+        m = (message){ own->kind,      own->folder, own->a, own->b, (int64_t)strlen(own->detail),
                        own->similarity };
     if (!ok(kdas_ranks_broadcast(g->ranks, &m, sizeof m, from))) return false;
     detail = need((size_t)m.length + 1);
@@ -230,7 +230,8 @@ static bool tell_finding(findings *found, const finding *own, int32_t from, cons
         free(detail);
         return done;
     }
-    findings_add(found, (finding){ (finding_kind)m.kind, m.folder, m.a, m.b, m.similarity, detail });
+    findings_add(found,
+                 (finding){ (finding_kind)m.kind, m.folder, m.a, m.b, m.similarity, detail });
     return true;
 }
 
@@ -240,8 +241,8 @@ static bool share_results(frames *f, findings *found, int64_t first, int64_t end
 {
     bool    own = from == kdas_ranks_rank(g->ranks);
     int64_t at = share_of(f, g, from), to = share_of(f, g, from + 1), count = own ? end - first : 0;
-    bool    done = ok(kdas_ranks_broadcast(g->ranks, f->list + at,
-                                           (size_t)(to - at) * sizeof *f->list, from)) &&
+    bool done = ok(kdas_ranks_broadcast(g->ranks, f->list + at, (size_t)(to - at) * sizeof *f->list,
+                                        from)) &&
                 ok(kdas_ranks_broadcast(g->ranks, &count, sizeof count, from));
 
     for (int64_t i = at; i < to; i++) /* a pointer of another process */
@@ -256,8 +257,8 @@ static bool share_results(frames *f, findings *found, int64_t first, int64_t end
 
 bool frames_measure(frames *f, findings *found, int threads, const group *g)
 {
-    measuring m = { f, share_of(f, g, kdas_ranks_rank(g->ranks)), found,
-                    need((size_t)threads * sizeof *m.contexts) };
+    measuring m   = { f, share_of(f, g, kdas_ranks_rank(g->ranks)), found,
+                      need((size_t)threads * sizeof *m.contexts) };
     int64_t   end = share_of(f, g, kdas_ranks_rank(g->ranks) + 1), before = found->count, after;
     bool      done = true;
 

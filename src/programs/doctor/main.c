@@ -52,7 +52,8 @@ static bool agree(const patient *p)
     bool same = true;
 
     for (int i = 0; i < p->frames.folder_count && same; i++) {
-        char *hash = text_of("%016llx", (unsigned long long)kdas_dataset_hash(p->frames.folders[i].set));
+        char *hash =
+            text_of("%016llx", (unsigned long long)kdas_dataset_hash(p->frames.folders[i].set));
 
         same = ok(kdas_ranks_agree(p->s.group.ranks, "hash of the frames", hash));
         free(hash);

@@ -169,8 +169,8 @@ static bool share_pairs(pairs *p, kdas_ranks *ranks)
         all.list = need_more(all.list, (size_t)(all.count + count) * sizeof *all.list);
         if (r == kdas_ranks_rank(ranks) && count)
             memcpy(all.list + all.count, p->list, (size_t)count * sizeof *p->list);
-        done = ok(kdas_ranks_broadcast(ranks, all.list + all.count,
-                                       (size_t)count * sizeof *all.list, r));
+        done = ok(
+            kdas_ranks_broadcast(ranks, all.list + all.count, (size_t)count * sizeof *all.list, r));
         all.count += count;
     }
     free(p->list);

@@ -189,7 +189,7 @@ static bool score_model(kdas_evaluator *set, kdas_context *context, kdas_model *
 {
     kdas_dataset_options settings = dataset_options();
     kdas_dataset        *frames   = NULL;
-    bool                 fine     = all_opened(kdas_dataset_open(&frames, context, dir, &settings)) &&
+    bool                 fine = all_opened(kdas_dataset_open(&frames, context, dir, &settings)) &&
                 ok(kdas_evaluate(set, model, frames, set_to.size[0], set_to.size[1], 0));
 
     if (fine) remember_left_out(dir, frames);

@@ -9,7 +9,7 @@
 #include "system/streams.h"
 
 static const char *name = "kdas";
-static int         rank; /* above 0: not the one that speaks */
+static int         rank;  /* above 0: not the one that speaks */
 static bool        drawn; /* a redrawn line stands on the terminal */
 
 void say_as(const char *program)
@@ -60,7 +60,8 @@ void say_error(const char *format, ...)
 
 bool ok(kdas_status status)
 {
-    bool theirs = rank && !strncmp(kdas_last_error(), "rank ", strlen("rank ")); /* the first says it */
+    bool theirs =
+        rank && !strncmp(kdas_last_error(), "rank ", strlen("rank ")); /* the first says it */
 
     if (status != KDAS_OK && status != KDAS_ECANCELLED && !theirs)
         say_error("%s", kdas_last_error());
