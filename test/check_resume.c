@@ -135,6 +135,7 @@ static const change changes[] = {
     LOADER(batch, I64, 4),
     LOADER(height, I64, 64),
     LOADER(width, I64, 64),
+    { "run.ranks", .edit = { "host.run.ranks", KD_FORGE_NUMBER, 2 } },
     { "run.scales", .apply = more_scales },
     LOADER(drop_last, I32, 1),
     { "run.batches", .edit = { "host.run.batches", KD_FORGE_NUMBER, 3 } },

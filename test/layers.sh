@@ -201,7 +201,7 @@ done < <(every_include test bench)
 # all headers that it has seen, through others too, those in src/ belong to the two lists. The inside of a context is for
 # none of them.
 stand_on_public=(
-    "distill/train.c distill/train_log.c distill/train_manifest.c distill/train_note.c distill/train_resume.c distill/evaluate.c distill/resume.c | base io ranks | kd_train_folder_check"
+    "distill/train.c distill/train_log.c distill/train_manifest.c distill/train_note.c distill/train_ranks.c distill/train_resume.c distill/train_start.c distill/evaluate.c distill/resume.c | base io ranks distill/train_run.h | kd_train_folder_check kd_settings_agree"
     # the step; what it has beside models, objective and optimizer reaches inside of them
     "distill/distiller.c distill/teacher.c distill/parts.c distill/note.c | base ranks distill/feature_step.h | kd_average_init kd_average_finish
     kd_average_update kd_feature_create kd_feature_destroy kd_feature_wanted kd_feature_run kd_feature_zero"

@@ -119,7 +119,7 @@ static void slot_quiesce(kdas_loader *l, struct slot *s)
 
 static void slot_assign(kdas_loader *l, struct slot *s, int64_t group)
 {
-    int64_t epoch = group / l->plan.groups, first = group % l->plan.groups * l->plan.batch;
+    int64_t epoch = group / l->plan.groups, first;
 
     slot_quiesce(l, s);
     if (l->order_epoch != epoch) {
@@ -127,7 +127,7 @@ static void slot_assign(kdas_loader *l, struct slot *s, int64_t group)
         l->order_epoch = epoch;
     }
     s->group = group;
-    s->size  = kd_loader_plan_group_size(&l->plan, group);
+    s->size  = kd_loader_plan_share(&l->plan, group, &first);
     memcpy(s->view, l->order + first, (size_t)s->size * sizeof *s->view);
     for (int k = 0; k < l->plan.scales; k++) {
         kdas_batch_resize(s->batch[k], s->size);

@@ -8,12 +8,15 @@
 
 enum { KD_LOADER_SCALES = 8, KD_LOADER_WORKERS = 64, KD_LOADER_AHEAD = 1024 };
 
-/* What batches are made of: options that have been checked. The frames of a batch are a group; a
- * group makes one batch for each scale. Group numbers continue across epochs. */
+/* What batches are made of: options that have been checked. The frames of the batches of all ranks
+ * are a group, of which each rank has a share; a group makes one batch for each scale. Group
+ * numbers continue across epochs. */
 typedef struct kd_loader_plan {
     kdas_dataset *dataset;
     int64_t       batch, frames; /* places of a batch, frames of the dataset */
+    int64_t       whole;         /* frames of a group: the batches of all ranks */
     int64_t       groups;        /* in an epoch                              */
+    int32_t       rank, ranks;   /* this process's number, and how many share a group */
     int           scales;
     int64_t       height[KD_LOADER_SCALES], width[KD_LOADER_SCALES];
     bool          shuffle, augment;
@@ -32,8 +35,10 @@ kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kd
 void        kd_loader_plan_finish(kd_loader_plan *plan);
 /* The order of an epoch's views, into order (frames). A view is a frame's number, plus `frames` for
  * each time that the frame has come before in the epoch. */
-void    kd_loader_plan_order(const kd_loader_plan *plan, int64_t epoch, int64_t *order);
-int64_t kd_loader_plan_group_size(const kd_loader_plan *plan, int64_t group);
+void kd_loader_plan_order(const kd_loader_plan *plan, int64_t epoch, int64_t *order);
+/* This process's share of a group's frames: how many, and where it begins in the epoch's order. Not
+ * empty. */
+int64_t kd_loader_plan_share(const kd_loader_plan *plan, int64_t group, int64_t *first);
 
 /* A worker's own memory: a frame at the largest size, before and after augmentation. */
 typedef struct kd_loader_scratch {

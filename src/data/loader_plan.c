@@ -62,6 +62,22 @@ static kdas_status check_augmentation(const kdas_loader_options *o)
     return check_range("empty_share", o->empty_share, 0, 1);
 }
 
+/* Every rank has a frame of each group. */
+static kdas_status check_share(const kdas_loader_options *o, int64_t frames)
+{
+    int32_t ranks = kdas_ranks_count(o->ranks);
+
+    if (frames < ranks)
+        return kd_fail(KDAS_EINVAL, "kdas_loader_create: %lld frames cannot be shared by %d ranks",
+                       (long long)frames, ranks);
+    if (o->drop_last && frames < o->batch * ranks)
+        return kd_fail(
+            KDAS_EINVAL,
+            "kdas_loader_options: %lld frames fill no batch of %lld, and drop_last is set",
+            (long long)frames, (long long)(o->batch * ranks));
+    return KDAS_OK;
+}
+
 static kdas_status check_options(const kdas_loader_options *o, int64_t frames)
 {
     if (frames < 1) return kd_fail(KDAS_EINVAL, "kdas_loader_create: the dataset has no frames");
@@ -83,12 +99,7 @@ static kdas_status check_options(const kdas_loader_options *o, int64_t frames)
     if (o->ahead < 1 || o->ahead > KD_LOADER_AHEAD)
         return kd_fail(KDAS_EINVAL, "kdas_loader_options: ahead is %d, not 1 to %d", o->ahead,
                        KD_LOADER_AHEAD);
-    if (o->drop_last && frames < o->batch)
-        return kd_fail(
-            KDAS_EINVAL,
-            "kdas_loader_options: %lld frames fill no batch of %lld, and drop_last is set",
-            (long long)frames, (long long)o->batch);
-    return KDAS_OK;
+    return check_share(o, frames);
 }
 
 /* A side at a scale, rounded to 32 (halves to even). */
@@ -132,6 +143,18 @@ static kd_augment_rules rules_of(const kdas_loader_options *o)
                                .cutout      = o->cutout };
 }
 
+/* An epoch ends with an incomplete group, unless that is dropped or has no frame for some rank. */
+static int64_t count_groups(const kd_loader_plan *plan, bool drop_last)
+{
+    int64_t last = plan->frames % plan->whole;
+
+    if (last && !drop_last && last < plan->ranks)
+        kd_info(plan->dataset->ctx,
+                "an epoch ends before its last batch, whose %lld images are too few for %d ranks",
+                (long long)last, plan->ranks);
+    return plan->frames / plan->whole + (!drop_last && last >= plan->ranks);
+}
+
 kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kdas_dataset *dataset,
                                 const kdas_loader_options *options)
 {
@@ -146,13 +169,16 @@ kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kd
     *plan        = (kd_loader_plan){ .dataset    = dataset,
                                      .batch      = o->batch,
                                      .frames     = frames,
+                                     .whole      = o->batch * kdas_ranks_count(o->ranks),
+                                     .rank       = kdas_ranks_rank(o->ranks),
+                                     .ranks      = kdas_ranks_count(o->ranks),
                                      .shuffle    = o->shuffle,
                                      .augment    = o->augment,
                                      .rules      = rules_of(o),
                                      .maps       = kd_dataset_has_maps(dataset),
                                      .unlabelled = kdas_dataset_unlabelled(dataset) > 0,
                                      .seed       = o->seed };
-    plan->groups = o->drop_last ? frames / o->batch : (frames + o->batch - 1) / o->batch;
+    plan->groups = count_groups(plan, o->drop_last);
     KD_RETURN(plan_scales(plan, o));
     return o->empty_share < 0 ? KDAS_OK : kd_sampling_init(plan, o->empty_share);
 }
@@ -180,9 +206,14 @@ void kd_loader_plan_order(const kd_loader_plan *plan, int64_t epoch, int64_t *or
     }
 }
 
-int64_t kd_loader_plan_group_size(const kd_loader_plan *plan, int64_t group)
+int64_t kd_loader_plan_share(const kd_loader_plan *plan, int64_t group, int64_t *first)
 {
-    return KD_MIN(plan->batch, plan->frames - group % plan->groups * plan->batch);
+    int64_t start = group % plan->groups * plan->whole;
+    int64_t size  = KD_MIN(plan->whole, plan->frames - start);
+    int64_t from  = plan->rank * size / plan->ranks;
+
+    *first = start + from;
+    return (plan->rank + 1) * size / plan->ranks - from;
 }
 
 /* ---- A sample ---- */

@@ -184,6 +184,16 @@ void kd_checkpoint_facts_finish(kd_checkpoint_facts *facts)
     if (facts->ctx) kd_free(facts->ctx, facts->no_decay);
 }
 
+kdas_status kd_settings_agree(kdas_ranks *ranks, const kdas_distiller *d)
+{
+    kd_checkpoint_facts facts = { 0 };
+    kdas_status         st    = kdas_ranks_vote(ranks, kd_checkpoint_facts_init(&facts, d));
+
+    if (st == KDAS_OK) st = kd_facts_agree(ranks, &facts.list);
+    kd_checkpoint_facts_finish(&facts);
+    return st;
+}
+
 void kd_checkpoint_defaults(kd_facts *facts)
 {
     kdas_loss_options loss;

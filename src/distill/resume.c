@@ -83,7 +83,9 @@ static const kd_resume_row rows[] = {
     { "run.teacher", KD_REFUSED, KD_NOT_COMPARED, .what = "teacher" },
     { "run.teacher_values", KD_REFUSED, KD_NOT_COMPARED, .what = "hash of the teacher's values",
       .cure = "give the teacher its former weights to go on" },
-    { "run.batch", KD_REFUSED, KD_NOT_COMPARED, .what = "batch size" },
+    { "run.batch", KD_REFUSED, KD_NOT_COMPARED, .what = "batch size",
+      .cure = "give it the former value, of all ranks together, to go on" },
+    { "run.ranks", KD_NOTED, KD_ABSENT, .what = "number of ranks" },
     { "run.height", KD_REFUSED, KD_NOT_COMPARED, .what = "height of a batch" },
     { "run.width", KD_REFUSED, KD_NOT_COMPARED, .what = "width of a batch" },
     { "run.scales", KD_REFUSED, KD_NOT_COMPARED, .what = "list of scales" },
@@ -295,4 +297,36 @@ void kd_resume_log(const kd_resume *r, kdas_context *ctx)
                    "%s is %s from here on; '%s' had %s", description_of(f.row), ours, r->path,
                    theirs);
     }
+}
+
+/* ---- ranks ---- */
+
+/* What a record is called, for which there may be several rows. */
+static const char *called(const char *record)
+{
+    for (size_t i = 0; i < KD_COUNT(rows); i++)
+        if (strcmp(rows[i].record, record) == 0) return description_of(&rows[i]);
+    return record;
+}
+
+kdas_status kd_facts_agree(kdas_ranks *ranks, const kd_facts *facts)
+{
+    char   text[KD_FACTS * 32];
+    size_t used = 0;
+
+    if (kdas_ranks_count(ranks) == 1) return KDAS_OK;
+    text[0] = 0;
+    for (int i = 0; i < facts->count && used < sizeof text; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, " %s", facts->record[i].name);
+    KD_RETURN(kdas_ranks_agree(ranks, "list of settings", text));
+    for (int i = 0; i < facts->count; i++) {
+        const kdas_record *r = &facts->record[i];
+
+        used = 0;
+        for (int64_t k = 0; !r->text && k < r->count && used < sizeof text; k++)
+            used += (size_t)kd_format(text + used, sizeof text - used, "%s%.17g", k ? " " : "",
+                                      r->numbers[k]);
+        KD_RETURN(kdas_ranks_agree(ranks, called(r->name), r->text ? r->text : text));
+    }
+    return KDAS_OK;
 }

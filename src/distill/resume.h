@@ -26,6 +26,12 @@ void kd_fact_whole(kd_facts *facts, const char *name, uint64_t whole, int base);
 /* NULL: there is none. */
 const kdas_record *kd_fact_find(const kd_facts *facts, const char *name);
 
+/* Compare the facts over ranks, one by one; each has the same names in its list. KDAS_EINVAL: the sentence names the fact,
+ * a rank and both values. */
+kdas_status kd_facts_agree(kdas_ranks *ranks, const kd_facts *facts);
+/* The same of all settings of a distiller that a resume compares. (checkpoint_facts.c) */
+kdas_status kd_settings_agree(kdas_ranks *ranks, const kdas_distiller *d);
+
 /* ---- The table ---- */
 
 /* The rule for a difference. */

@@ -45,9 +45,27 @@ typedef struct kd_train_file {
  * must outlive it. */
 kdas_status kd_train_file_open(kd_train_file *f, kdas_context *ctx, const char *path,
                                const kd_facts *ours);
-/* Restore it into the distiller, the last step that can fail, and log the differences. */
-kdas_status kd_train_file_restore(kd_train_file *f, kdas_distiller *d);
+/* Restore it into the distiller, the last step that can fail, and unless `quiet` log the differences. */
+kdas_status kd_train_file_restore(kd_train_file *f, kdas_distiller *d, bool quiet);
 void        kd_train_file_close(kd_train_file *f);
+
+/* ---- train_ranks.c: what several ranks do together; all of it is collective ---- */
+
+/* Compare what all ranks must have in common: data, settings, and the student's values; KDAS_EINVAL names what differs. */
+kdas_status kd_train_agree(kdas_ranks *ranks, const kd_facts *facts, const kdas_distiller *d,
+                           const kdas_train_options *options);
+kdas_status kd_train_agree_values(kdas_ranks *ranks, const kdas_distiller *d);
+
+/* A file of rank 0 that the others have in memory, under a path of their own. */
+typedef struct kd_train_copy {
+    int  fd; /* -1: none */
+    char path[40];
+} kd_train_copy;
+/* `path`: rank 0's. The others' copy is read at copy->path until it is closed; rank 0 has none. `copy` comes with an fd of
+ * -1, and must be closed also on failure. */
+kdas_status kd_train_copy_open(kd_train_copy *copy, kdas_context *ctx, kdas_ranks *ranks,
+                               const char *path);
+void        kd_train_copy_close(kd_train_copy *copy);
 
 /* ---- run_folder.c ---- */
 

@@ -339,8 +339,9 @@ static kdas_status put_run(kd_json_out *out, const kd_train_saved *s)
     kd_json_begin(out, "input", '{');
     kd_json_put_whole(out, "height", loader.height);
     kd_json_put_whole(out, "width", loader.width);
-    kd_json_put_whole(out, "batch", loader.batch);
+    kd_json_put_whole(out, "batch", loader.batch * kdas_ranks_count(loader.ranks));
     kd_json_end(out, '}');
+    kd_json_put_whole(out, "ranks", kdas_ranks_count(loader.ranks));
     kd_json_begin(out, "data", '{');
     put_data(out, "training", kdas_loader_dataset(s->loader), fact_text(s->facts, "run.frames"));
     put_data(out, "validation", s->validation, fact_text(s->facts, "run.validation"));

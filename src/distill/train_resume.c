@@ -60,7 +60,8 @@ static kdas_status add_loader(kd_facts *facts, const kdas_loader *loader)
     KD_RETURN(kdas_loader_get_options(loader, &o));
     for (int32_t i = 0; i < o.scale_count; i++)
         scale[i] = (double)o.scales[i];
-    kd_fact_number(facts, "run.batch", (double)o.batch);
+    kd_fact_number(facts, "run.batch", (double)(o.batch * kdas_ranks_count(o.ranks)));
+    kd_fact_number(facts, "run.ranks", kdas_ranks_count(o.ranks));
     kd_fact_number(facts, "run.height", (double)o.height);
     kd_fact_number(facts, "run.width", (double)o.width);
     kd_fact_numbers(facts, "run.scales", scale, KD_MAX(o.scale_count, 1));
@@ -230,14 +231,14 @@ kdas_status kd_train_file_open(kd_train_file *f, kdas_context *ctx, const char *
     return kd_resume_check(&f->resume);
 }
 
-kdas_status kd_train_file_restore(kd_train_file *f, kdas_distiller *d)
+kdas_status kd_train_file_restore(kd_train_file *f, kdas_distiller *d, bool quiet)
 {
     kdas_context *ctx = kdas_model_context(kdas_distiller_student(d));
 
     kdas_status st = kdas_checkpoint_restore(f->checkpoint, d);
 
     if (st == KDAS_EFORMAT) return refuse_damaged(ctx, f->resume.path);
-    if (st != KDAS_OK) return st;
+    if (st != KDAS_OK || quiet) return st;
     kd_resume_log(&f->resume, ctx);
     if (!f->has_sums)
         kd_info(ctx, "'%s' has no sums of the epoch under way: they begin here", f->resume.path);

@@ -4,7 +4,7 @@
 #include <string.h>
 #include "base/context.h"
 #include "image/image.h"
-#include "metric/metric.h"
+#include "metric/evaluator.h"
 
 typedef enum rule { MEAN, BEST, PLAIN } rule;
 
@@ -16,25 +16,6 @@ static const struct {
 #define METRIC(id, name, rule, source) [KDAS_METRIC_##id] = { name, rule, source },
 #include "metric/metrics.def"
 #undef METRIC
-};
-
-typedef struct score {
-    char  *name;
-    double figure[KDAS_METRICS];
-} score;
-
-/* What was added: how many images, and sums over them. */
-typedef struct state {
-    int64_t count, empty;
-    double  sum[KD_CURVES][KD_THRESHOLDS]; /* of the images' curves */
-} state;
-
-struct kdas_evaluator {
-    kdas_context *ctx;
-    score        *images;
-    size_t        capacity;
-    state         now, mark;
-    bool          marked;
 };
 
 /* ---- metrics ---- */
@@ -70,7 +51,7 @@ static double best_of(const double *curve)
     return best;
 }
 
-static void set_figures(score *out, double curves[KD_CURVES][KD_THRESHOLDS],
+static void set_figures(kd_score *out, double curves[KD_CURVES][KD_THRESHOLDS],
                         const double plain[KD_PLAINS])
 {
     for (int i = 0; i < KDAS_METRICS; i++) {
@@ -107,42 +88,63 @@ static kdas_status check_view(const char *name, const char *what, const kdas_vie
     return KDAS_OK;
 }
 
+kdas_status kd_evaluator_reserve(kdas_evaluator *evaluator, int64_t count, int64_t own)
+{
+    void *images = evaluator->images, *addends = evaluator->own;
+
+    KD_RETURN(kd_grow(evaluator->ctx, &images, &evaluator->capacity, (size_t)count,
+                      sizeof *evaluator->images));
+    evaluator->images = images;
+    if (!evaluator->ranks) return KDAS_OK;
+    KD_RETURN(kd_grow(evaluator->ctx, &addends, &evaluator->own_room, (size_t)own,
+                      sizeof *evaluator->own));
+    evaluator->own = addends;
+    return KDAS_OK;
+}
+
+void kd_evaluator_sum(kd_evaluated *to, const kd_addend *addend)
+{
+    for (int i = 0; i < KD_CURVES; i++)
+        for (int j = 0; j < KD_THRESHOLDS; j++)
+            to->sum[i][j] += addend->curves[i][j];
+    to->empty += addend->empty > 0;
+    to->count++;
+}
+
 /* Make room for one more image, so that adding it cannot fail half-way. */
 static kdas_status take_place(kdas_evaluator *evaluator, const char *name, char **copy)
 {
-    void *images = evaluator->images;
+    int64_t count = evaluator->now.count + 1;
 
-    KD_RETURN(kd_grow(evaluator->ctx, &images, &evaluator->capacity,
-                      (size_t)evaluator->now.count + 1, sizeof(score)));
-    evaluator->images = images;
-    *copy             = kd_strdup(evaluator->ctx, name ? name : "");
+    KD_RETURN(kd_evaluator_reserve(evaluator, count, count - evaluator->gathered.count));
+    *copy = kd_strdup(evaluator->ctx, name ? name : "");
     return *copy ? KDAS_OK : KDAS_ENOMEM;
 }
 
 static kdas_status add_pair(kdas_evaluator *evaluator, const char *name, const kd_pair *pair)
 {
-    double      curves[KD_CURVES][KD_THRESHOLDS];
     double      plain[KD_PLAINS];
+    kd_addend   addend;
     kd_tally    tally;
+    kd_score   *image;
     char       *copy = NULL;
     kdas_status st   = KDAS_OK;
 
     KD_TRY(take_place(evaluator, name, &copy));
     kd_tally_make(&tally, pair);
     KD_TRY(kd_weighted_f(&plain[KD_WFM], evaluator->ctx, pair, &tally));
-    kd_curves(curves, &tally);
+    kd_curves(addend.curves, &tally);
     kd_overlap_at_half(&plain[KD_DICE_50], &plain[KD_IOU_50], &tally);
     plain[KD_SM]  = kd_s_measure(pair, &tally);
     plain[KD_MAE] = kd_mean_error(&tally);
+    addend.empty  = tally.polyp == 0;
 
-    set_figures(&evaluator->images[evaluator->now.count], curves, plain);
-    evaluator->images[evaluator->now.count].name = copy;
-    for (int i = 0; i < KD_CURVES; i++)
-        for (int j = 0; j < KD_THRESHOLDS; j++)
-            evaluator->now.sum[i][j] += curves[i][j];
-    evaluator->now.empty += tally.polyp == 0;
-    evaluator->now.count++;
-    copy = NULL;
+    image = &evaluator->images[evaluator->now.count];
+    set_figures(image, addend.curves, plain);
+    image->name = copy;
+    copy        = NULL;
+    if (evaluator->ranks) evaluator->own[evaluator->now.count - evaluator->gathered.count] = addend;
+    kd_evaluator_sum(&evaluator->now, &addend);
 done:
     kd_free(evaluator->ctx, copy);
     return st;
@@ -229,8 +231,7 @@ kdas_status kdas_evaluator_create(kdas_evaluator **out, kdas_context *context)
     return KDAS_OK;
 }
 
-/* Drop the images from number `first` on; the sums are the caller's. */
-static void drop_images(kdas_evaluator *evaluator, int64_t first)
+void kd_evaluator_drop(kdas_evaluator *evaluator, int64_t first)
 {
     for (int64_t i = first; i < evaluator->now.count; i++)
         kd_free(evaluator->ctx, evaluator->images[i].name);
@@ -239,14 +240,19 @@ static void drop_images(kdas_evaluator *evaluator, int64_t first)
 void kdas_evaluator_reset(kdas_evaluator *evaluator)
 {
     if (!evaluator) return;
-    drop_images(evaluator, 0);
-    evaluator->now    = (state){ 0 };
-    evaluator->marked = false;
+    kd_evaluator_drop(evaluator, 0);
+    evaluator->now = evaluator->gathered = (kd_evaluated){ 0 };
+    evaluator->marked                    = false;
 }
 
 kdas_status kdas_evaluator_mark(kdas_evaluator *evaluator)
 {
     if (!evaluator) return kd_fail(KDAS_EINVAL, "the evaluator is NULL");
+    if (evaluator->ranks && evaluator->gathered.count != evaluator->now.count)
+        return kd_fail(KDAS_ESTATE,
+                       "%lld images of the evaluator are this rank's alone: they are "
+                       "gathered before a mark",
+                       (long long)(evaluator->now.count - evaluator->gathered.count));
     evaluator->mark   = evaluator->now;
     evaluator->marked = true;
     return KDAS_OK;
@@ -256,8 +262,8 @@ kdas_status kdas_evaluator_rollback(kdas_evaluator *evaluator)
 {
     if (!evaluator) return kd_fail(KDAS_EINVAL, "the evaluator is NULL");
     if (!evaluator->marked) return kd_fail(KDAS_ESTATE, "the evaluator has no mark to return to");
-    drop_images(evaluator, evaluator->mark.count);
-    evaluator->now = evaluator->mark;
+    kd_evaluator_drop(evaluator, evaluator->mark.count);
+    evaluator->now = evaluator->gathered = evaluator->mark;
     return KDAS_OK;
 }
 
@@ -266,6 +272,8 @@ void kdas_evaluator_destroy(kdas_evaluator *evaluator)
     if (!evaluator) return;
     kdas_evaluator_reset(evaluator);
     kd_free(evaluator->ctx, evaluator->images);
+    kd_free(evaluator->ctx, evaluator->own);
+    kd_free(evaluator->ctx, evaluator->given);
     kd_free(evaluator->ctx, evaluator);
 }
 

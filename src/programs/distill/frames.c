@@ -26,6 +26,8 @@ static bool open_as(kdas_dataset **out, kdas_context *context, const settings *s
     options.mask_rule   = (int32_t)s->mask_rule;
     options.allow_empty = s->allow_empty;
     if (o.once) options.cache = 0;
+    /* once is enough, unless all must leave out the same frames */
+    options.check = group_first(&s->group) || s->skip_bad;
     return ok(kdas_dataset_open(out, context, o.dir, &options));
 }
 

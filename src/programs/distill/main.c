@@ -13,15 +13,23 @@
 
 static bool open_context(work *w)
 {
-    if (!context_open(&w->context, &w->settings.machine)) return false;
+    settings *s = &w->settings;
+
+    if (!context_open(&w->context, &s->machine)) return false;
     stop_on_signal(w->context);
+    if (!group_join(&s->group, w->context, &s->machine)) return false;
+    s->quiet = s->quiet || !group_first(&s->group);
     return true;
 }
 
-/* Before anything in it is replaced. */
+/* Before anything in it is replaced. The first rank has the folders. */
 static bool hold_folder(work *w)
 {
-    return ok(kdas_run_folder_open(&w->folder, w->context, w->settings.out));
+    bool held = !group_first(&w->settings.group) ||
+                (folder_ready(w->settings.out) &&
+                 ok(kdas_run_folder_open(&w->folder, w->context, w->settings.out)));
+
+    return group_all(&w->settings.group, held);
 }
 
 /* A folder for one of several trainings, the run's own for the only one. */
@@ -244,6 +252,19 @@ static bool set_aside(const work *w)
     return done;
 }
 
+/* The first rank has its file, and the others its values. */
+static kdas_model *open_teacher(work *w, const char *best)
+{
+    kdas_model_options options;
+    kdas_model        *model = NULL;
+
+    if (group_first(&w->settings.group))
+        return weights_open(w->context, w->settings.teacher, best, NULL);
+    kdas_model_options_init(&options, sizeof options);
+    options.trainable = 0;
+    return ok(kdas_model_create(&model, w->context, w->settings.teacher, &options)) ? model : NULL;
+}
+
 /* Train the teacher and keep its best epoch, frozen: without the memory that training takes. */
 static bool teach(work *w)
 {
@@ -257,14 +278,15 @@ static bool teach(work *w)
         own.validation = own.teacher_validation;
     }
     if (results_teacher_known(w)) {
-        training_remember(&w->teaching);
+        if (group_first(&w->settings.group)) training_remember(&w->teaching);
     } else {
         done = training_run(&w->teaching, &w->settings, &own);
     }
     training_release(&w->teaching);
-    if (done) w->teacher = weights_open(w->context, w->settings.teacher, best, NULL);
+    if (done) w->teacher = open_teacher(w, best);
     free(best);
-    return done && w->teacher;
+    return done && group_all(&w->settings.group, w->teacher != NULL) &&
+           group_copy(&w->settings.group, w->teacher);
 }
 
 /* Train and measure one student, unless an earlier call has. */
@@ -273,10 +295,10 @@ static bool study(work *w, int row, int seed)
     training *t = work_run(w, row, seed);
     bool      done;
 
-    if (!t->model && !begin_run(w, row, seed)) return false;
+    if (!group_all(&w->settings.group, t->model || begin_run(w, row, seed))) return false;
     t->teacher = learns_from_teacher(t->loss) || w->settings.unlabelled ? w->teacher : NULL;
     if (results_known(w, row, seed)) {
-        training_remember(t);
+        if (group_first(&w->settings.group)) training_remember(t);
         done = true;
     } else {
         done = training_run(t, &w->settings, &w->frames) && results_measure(w, row, seed);
@@ -313,30 +335,31 @@ static bool open_frames(work *w)
 
     if (s->demo) {
         s->data = w->made = text_of("%s/data", s->out);
-        done              = frames_make(w->context, s, w->made);
+        done = group_all(&s->group, !group_first(&s->group) || frames_make(w->context, s, w->made));
     }
     done = done && frames_open(&w->frames, w->context, s);
     for (int row = 0; row < w->row_count && done; row++)
         done = training_check(work_run(w, row, 0), s, &w->frames);
-    return done;
+    return group_all(&s->group, done);
 }
 
 static bool run(work *w)
 {
     const settings *s = &w->settings;
     bool            done =
-        folder_ready(s->out) && open_context(w) && hold_folder(w) && prepare(w) && open_frames(w);
+        open_context(w) && hold_folder(w) && group_all(&s->group, prepare(w)) && open_frames(w);
     bool has_teacher = w->teacher || s->teacher_epochs;
 
     if (done) {
         results_begin(w, has_teacher);
         introduce(w);
-        done = hold_trainings(w) && set_aside(w) && (!s->teacher_epochs || teach(w));
+        done = !group_first(&s->group) || (hold_trainings(w) && set_aside(w));
+        done = group_all(&s->group, done) && (!s->teacher_epochs || teach(w));
     }
     if (done && has_teacher) done = results_teacher_known(w) || results_measure_teacher(w);
     for (int i = 0; i < w->row_count * s->seed_count && done; i++)
         done = study(w, i % w->row_count, i / w->row_count);
-    done = done && results_write(w);
+    done = done && group_all(&s->group, !group_first(&s->group) || results_write(w));
     say_redraw(NULL);
     return done;
 }
@@ -355,6 +378,7 @@ static void end(work *w)
         kdas_run_folder_destroy(w->held[i]);
     free(w->held);
     kdas_run_folder_destroy(w->folder);
+    group_leave(&w->settings.group);
     kdas_context_destroy(w->context);
     free(w->made);
     settings_free(&w->settings);
@@ -374,7 +398,8 @@ int main(int argc, char **argv)
     }
     done = run(&w);
     code = stop_asked() ? EXIT_INTERRUPTED : done ? EXIT_FINE : EXIT_FAILED;
-    if (stop_asked()) {
+    code = group_code(&w.settings.group, code);
+    if (code == EXIT_INTERRUPTED && group_first(&w.settings.group)) {
         say_error("interrupted; '%s%s' goes on", w.settings.command,
                   w.settings.resume ? "" : " --resume");
     }

@@ -67,19 +67,29 @@ static bool known(work *w, const training *t, const char *label, int model, int 
     return same;
 }
 
-bool results_known(work *w, int row, int seed)
+/* The first rank has the files; the others need no figures. */
+static bool known_to_all(work *w, const training *t, const char *label, int model, int seed)
 {
-    return known(w, work_run(w, row, seed), w->settings.presets[row], w->scores.students + row,
-                 seed);
+    bool is = group_first(&w->settings.group) && known(w, t, label, model, seed);
+
+    return group_told(&w->settings.group, &is) && is;
 }
 
-bool results_teacher_known(work *w) { return known(w, &w->teaching, "teacher", 0, 0); }
+bool results_known(work *w, int row, int seed)
+{
+    return known_to_all(w, work_run(w, row, seed), w->settings.presets[row],
+                        w->scores.students + row, seed);
+}
+
+bool results_teacher_known(work *w) { return known_to_all(w, &w->teaching, "teacher", 0, 0); }
 
 static bool measure_set(const work *w, figures *f, kdas_model *model, int set)
 {
     const stage    *t         = &w->scores.stage;
     kdas_evaluator *evaluator = NULL;
-    bool            done = !stop_asked() && ok(kdas_evaluator_create(&evaluator, w->context)) &&
+    kdas_ranks     *ranks     = w->settings.group.ranks; /* which notice a stop together */
+    bool done = (ranks || !stop_asked()) && ok(kdas_evaluator_create(&evaluator, w->context)) &&
+                ok(kdas_evaluator_share(evaluator, ranks)) &&
                 ok(kdas_evaluate(evaluator, model, t->sets[set], w->settings.size[0],
                                  w->settings.size[1], 0)) &&
                 figures_take(f, evaluator);
@@ -95,7 +105,7 @@ static bool measure(work *w, const training *t, const char *label, kdas_model *m
     figures *f   = scores_cells(s, model, seed);
     char    *key = key_of(w, t, label), *path = path_of(w, t);
     char    *csv  = text_of("%s/scores.csv", w->settings.out);
-    bool     done = key != NULL;
+    bool     done = group_all(&w->settings.group, key != NULL);
 
     for (int set = 0; set < s->stage.count && done; set++) {
         char line[200];
@@ -106,7 +116,9 @@ static bool measure(work *w, const training *t, const char *label, kdas_model *m
         done = measure_set(w, &f[set], model_of, set);
     }
     say_redraw(NULL);
-    done = done && figures_save(f, &s->stage, key, path) && scores_write_csv(s, csv);
+    if (group_first(&w->settings.group))
+        done = done && figures_save(f, &s->stage, key, path) && scores_write_csv(s, csv);
+    done = group_all(&w->settings.group, done);
     free(key);
     free(path);
     free(csv);

@@ -193,7 +193,8 @@ static const option options[] = {
       "train each batch at these scales, like 0.75,1,1.25 (1)" },
     { OPTION_REAL, "--empty-share", "X", &given.empty_share, 0, 1,
       "share of an epoch's frames without a polyp (as they\ncome)" },
-    { OPTION_WHOLE, "--batch", "N", &given.batch, 1, 4096, "images in a batch (8)" },
+    { OPTION_WHOLE, "--batch", "N", &given.batch, 1, 4096,
+      "images in a batch (8); with --ranks, of each rank" },
     { OPTION_WHOLE, "--workers", "N", &given.workers, 0, 64, "threads that make batches (1)" },
     { OPTION_GROUP, "Augmentation" },
     AUGMENT_OPTIONS(given.augment),
@@ -318,6 +319,7 @@ static const option options[] = {
       "steps between checkpoints within an epoch" },
     { OPTION_WHOLE, "--pictures", "N", &given.pictures, 0, 1000, "frames of each set to draw (4)" },
     MACHINE_OPTIONS(given.machine),
+    GROUP_OPTIONS(given.group),
     { OPTION_FLAG, "--quiet", NULL, &given.quiet, 0, 0, "print results only, no progress" },
 };
 
@@ -337,7 +339,8 @@ static const program self = {
         "teacher\n"
         "trained here is in teacher/, and of several presets each has a folder of its own, with a\n"
         "folder seed-N for each of --seeds in it. summary.csv has mean and spread over the seeds.\n"
-        "Ctrl-C, SIGTERM, SIGXCPU or a terminal that closes (unless under nohup) finishes the "
+        "Ctrl-C, SIGTERM, SIGXCPU, with --ranks SIGUSR1 and SIGUSR2, or a terminal that closes "
+        "(unless under nohup) finishes the "
         "step, saves "
         "and\n"
         "ends with 130; --resume continues from there. Where nobody reads the output, the training "
@@ -348,10 +351,9 @@ static const program self = {
 /* The command line without options that change no training, for figures_load(). */
 static char *recipe_of(int argc, char **argv)
 {
-    static const char *const dropped[] = {
-        "--resume", "--quiet",    "--out",        "--seeds",
-        "--preset", "--pictures", "--save-every", "--tensorboard"
-    };
+    static const char *const dropped[] = { "--resume",     "--quiet",       "--out",
+                                           "--seeds",      "--preset",      "--pictures",
+                                           "--save-every", "--tensorboard", "--ranks-timeout" };
     enum { FLAGS = 2 }; /* the first of them have no value */
     char **kept  = need((size_t)argc * sizeof *kept);
     int    count = 0;

@@ -5,6 +5,7 @@
 #include <kdas/optim.h>
 #include <stdbool.h>
 #include "arguments/context.h"
+#include "arguments/group.h"
 #include "distill/augment.h"
 
 #define DEFAULT_PRESET "kdas" /* where --preset is not given */
@@ -40,6 +41,7 @@ typedef struct settings {
     double      lr, teacher_lr, weight_decay, clip, drop_path, val_fraction;
     const char *optimizer, *schedule;
     machine     machine;
+    group       group; /* whose ranks are joined with the context */
 
     augmentation augment;
     double       empty_share; /* below 0: as frames come */

@@ -57,7 +57,7 @@ bool training_begin(training *t, kdas_context *context, const settings *s, char 
            (!weights || load_weights(t->model, weights, NULL, entry)) &&
            (!backbone || load_weights(t->model, backbone, "backbone.", entry)) &&
            ((!weights && !backbone) || ok(kdas_model_hash(t->model, &t->start))) &&
-           folder_ready(dir);
+           (!group_first(&s->group) || folder_ready(dir));
 }
 
 void training_release(training *t)
@@ -110,6 +110,7 @@ static bool make_loader(kdas_loader **out, const training *t, const settings *s,
     options.workers     = (int32_t)s->workers;
     options.empty_share = (float)s->empty_share;
     options.seed        = (uint64_t)t->seed;
+    options.ranks       = s->group.ranks;
     augment_options(&s->augment, &options);
     return ok(kdas_loader_create(out, dataset, &options));
 }
@@ -176,14 +177,14 @@ void training_remember(training *t)
 }
 
 /* The weights of the best epoch; those of the last step where no epoch was finished. */
-static bool take_best(training *t)
+static bool take_best(training *t, const settings *s)
 {
     char       *path   = text_of("%s/best.safetensors", t->dir);
-    kdas_status status = kdas_model_load(t->model, path, NULL);
+    kdas_status status = group_first(&s->group) ? kdas_model_load(t->model, path, NULL) : KDAS_OK;
     bool        done   = status == KDAS_ENOTFOUND || ok(status);
 
     free(path);
-    return done;
+    return group_all(&s->group, done) && group_copy(&s->group, t->model);
 }
 
 bool training_run(training *t, const settings *s, const frames *f)
@@ -198,20 +199,23 @@ bool training_run(training *t, const settings *s, const frames *f)
     kdas_distiller_options_init(&options, sizeof options);
     options.accumulate = (int32_t)s->accumulate;
     options.ema        = (float)s->ema;
+    options.ranks      = s->group.ranks;
     done               = make_loader(&loader, t, s, f->train) && make_optim(&optim, t, s, loader) &&
            ok(kdas_distiller_create(&distiller, t->teacher, t->model, t->loss, optim, &options));
-    if (done && s->tensorboard) {
+    if (done && s->tensorboard && group_first(&s->group)) {
         board = tensorboard_begin(s->tensorboard, t->label);
         done  = board != NULL;
     }
-    if (done) {
+    if (group_all(&s->group, done)) {
         t->status = train(t, s, f, distiller, loader, board);
         done      = ok(t->status) && !stop_asked();
+    } else {
+        done = false;
     }
-    done = tensorboard_end(board) && done;
+    done = group_all(&s->group, tensorboard_end(board) && done);
     kdas_distiller_destroy(distiller);
     kdas_optim_destroy(optim);
     kdas_loader_destroy(loader);
-    if (done && s->resume) training_remember(t);
-    return done && take_best(t);
+    if (done && s->resume && group_first(&s->group)) training_remember(t);
+    return done && take_best(t, s);
 }

@@ -121,6 +121,7 @@ bool on_threads(int threads, int64_t count, work_fn work, void *user)
 
 typedef struct measuring {
     frames        *frames;
+    int64_t        first; /* of this rank */
     findings      *found;
     kdas_context **contexts; /* of each thread, for files that are read past the dataset */
 } measuring;
@@ -170,9 +171,10 @@ static bool measure_pixels(frame *f, const kdas_view *image, const kdas_view *ma
     return done;
 }
 
-static bool measure_frame(void *user, int thread, int64_t i)
+static bool measure_frame(void *user, int thread, int64_t number)
 {
     measuring  *m     = user;
+    int64_t     i     = m->first + number;
     frame      *f     = &m->frames->list[i];
     folder     *from  = &m->frames->folders[f->folder];
     kdas_image *image = NULL, *mask = NULL;
@@ -196,9 +198,68 @@ static bool measure_frame(void *user, int thread, int64_t i)
     return done;
 }
 
-bool frames_measure(frames *f, findings *found, int threads)
+/* ---- Ranks ----------------------------------------------------------------------------------- */
+
+/* Where the share of a rank begins; that of `rank` one above ends there. */
+static int64_t share_of(const frames *f, const group *g, int32_t rank)
 {
-    measuring m    = { f, found, need((size_t)threads * sizeof *m.contexts) };
+    return rank * f->count / kdas_ranks_count(g->ranks);
+}
+
+/* A finding on its way. */
+typedef struct message {
+    int32_t kind, folder;
+    int64_t a, b, length;
+    double  similarity;
+} message;
+
+static bool tell_finding(findings *found, const finding *own, int32_t from, const group *g)
+{
+    message m = { .kind = -1 };
+    char   *detail;
+    bool    done;
+
+    if (own)
+        m = (message){ own->kind,      own->folder, own->a, own->b, (int64_t)strlen(own->detail),
+                       own->similarity };
+    if (!ok(kdas_ranks_broadcast(g->ranks, &m, sizeof m, from))) return false;
+    detail = need((size_t)m.length + 1);
+    if (own) memcpy(detail, own->detail, (size_t)m.length);
+    done = ok(kdas_ranks_broadcast(g->ranks, detail, (size_t)m.length, from));
+    if (own || !done) {
+        free(detail);
+        return done;
+    }
+    findings_add(found,
+                 (finding){ (finding_kind)m.kind, m.folder, m.a, m.b, m.similarity, detail });
+    return true;
+}
+
+/* What a rank has measured: its frames, and its findings from number `first` to below `end` of its list. */
+static bool share_results(frames *f, findings *found, int64_t first, int64_t end, int32_t from,
+                          const group *g)
+{
+    bool    own = from == kdas_ranks_rank(g->ranks);
+    int64_t at = share_of(f, g, from), to = share_of(f, g, from + 1), count = own ? end - first : 0;
+    bool done = ok(kdas_ranks_broadcast(g->ranks, f->list + at, (size_t)(to - at) * sizeof *f->list,
+                                        from)) &&
+                ok(kdas_ranks_broadcast(g->ranks, &count, sizeof count, from));
+
+    for (int64_t i = at; i < to; i++) /* a pointer of another process */
+        f->list[i].name = kdas_dataset_name(f->folders[f->list[i].folder].set, f->list[i].index);
+    for (int64_t i = 0; i < count && done; i++) {
+        finding copy = own ? found->list[first + i] : (finding){ 0 };
+
+        done = tell_finding(found, own ? &copy : NULL, from, g);
+    }
+    return done;
+}
+
+bool frames_measure(frames *f, findings *found, int threads, const group *g)
+{
+    measuring m   = { f, share_of(f, g, kdas_ranks_rank(g->ranks)), found,
+                      need((size_t)threads * sizeof *m.contexts) };
+    int64_t   end = share_of(f, g, kdas_ranks_rank(g->ranks) + 1), before = found->count, after;
     bool      done = true;
 
     for (int i = 0; i < threads && done; i++) {
@@ -208,9 +269,12 @@ bool frames_measure(frames *f, findings *found, int threads)
         options.threads = 1;
         done            = ok(kdas_context_create(&m.contexts[i], &options));
     }
-    done = done && on_threads(threads, f->count, measure_frame, &m);
+    done = group_all(g, done && on_threads(threads, end - m.first, measure_frame, &m));
     for (int i = 0; i < threads; i++)
         kdas_context_destroy(m.contexts[i]);
     free(m.contexts);
+    after = found->count;
+    for (int32_t r = 0; g->ranks && r < kdas_ranks_count(g->ranks) && done; r++)
+        done = share_results(f, found, before, after, r, g);
     return done;
 }

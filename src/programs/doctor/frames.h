@@ -2,6 +2,7 @@
 #ifndef DOCTOR_FRAMES_H
 #define DOCTOR_FRAMES_H
 #include <kdas/data.h>
+#include "arguments/group.h"
 #include "doctor/findings.h"
 #include "doctor/masks.h"
 #include "doctor/sketch.h"
@@ -36,9 +37,9 @@ typedef struct frames {
  * after a sentence. */
 bool frames_add(frames *f, findings *found, kdas_context *context, char *dir, bool train,
                 bool unlabelled);
-/* Decode and measure all frames, on `threads` threads. Frames that cannot be decoded become
- * findings. False after a sentence or when the user asked to stop. */
-bool frames_measure(frames *f, findings *found, int threads);
+/* Decode and measure all frames, on `threads` threads; ranks do a share each, and all have all results. Frames that cannot
+ * be decoded become findings. False after a sentence or when the user asked to stop. */
+bool frames_measure(frames *f, findings *found, int threads, const group *g);
 void frames_close(frames *f);
 /* Call `work` with 0 .. count - 1, on several threads at once, until it returns false or the user
  * asks to stop: then false. `thread` counts them from 0. */

@@ -46,12 +46,27 @@ static bool open_folders(patient *p, kdas_context *context)
            add_list(p, context, p->s.test, false, false);
 }
 
+/* All ranks see the same folders. */
+static bool agree(const patient *p)
+{
+    bool same = true;
+
+    for (int i = 0; i < p->frames.folder_count && same; i++) {
+        char *hash =
+            text_of("%016llx", (unsigned long long)kdas_dataset_hash(p->frames.folders[i].set));
+
+        same = ok(kdas_ranks_agree(p->s.group.ranks, "hash of the frames", hash));
+        free(hash);
+    }
+    return same;
+}
+
 static bool examine(patient *p, kdas_context *context)
 {
     int threads = kdas_context_threads(context);
 
-    if (!frames_measure(&p->frames, &p->found, threads) ||
-        !pairs_find(&p->pairs, &p->frames, &p->s.at, threads)) {
+    if (!agree(p) || !frames_measure(&p->frames, &p->found, threads, &p->s.group) ||
+        !pairs_find(&p->pairs, &p->frames, &p->s.at, threads, &p->s.group)) {
         return false;
     }
     check_frames(&p->found, &p->frames);
@@ -95,15 +110,19 @@ int main(int argc, char **argv)
     done = open_context(&context, &p);
     if (done) {
         stop_on_signal(context);
-        done = open_folders(&p, context) && examine(&p, context) && tell(&p, context);
+        done = group_join(&p.s.group, context, &p.s.machine) &&
+               group_all(&p.s.group, open_folders(&p, context)) && examine(&p, context) &&
+               group_all(&p.s.group, !group_first(&p.s.group) || tell(&p, context));
         stop_on_signal(NULL);
     }
-    code = p.found.count ? 1 : 0;
+    code = done ? p.found.count != 0 : stop_asked() ? EXIT_INTERRUPTED : 2;
+    code = group_code(&p.s.group, code);
     free(p.leave);
     pairs_free(&p.pairs);
     findings_free(&p.found);
     frames_close(&p.frames);
+    group_leave(&p.s.group);
     kdas_context_destroy(context);
     free(p.s.command);
-    return done ? code : stop_asked() ? EXIT_INTERRUPTED : 2;
+    return code;
 }

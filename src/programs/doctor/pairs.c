@@ -59,6 +59,7 @@ typedef struct search {
     const limits *at;
     numbered     *numbers;
     found_pairs  *found; /* of each thread */
+    int32_t       rank, ranks;
 } search;
 
 static void keep(found_pairs *to, pair p)
@@ -114,9 +115,11 @@ static void offer(best_pairs *best, const pair *p)
     if (best->list[least].similarity < p->similarity) best->list[least] = *p;
 }
 
-static bool compare_row(void *user, int thread, int64_t i)
+/* The rows of a rank are every so many-th, since the first ones are the longest. */
+static bool compare_row(void *user, int thread, int64_t number)
 {
     search      *s       = user;
+    int64_t      i       = number * s->ranks + s->rank;
     found_pairs *to      = &s->found[thread];
     const frame *a       = &s->frames->list[i];
     best_pairs   best[2] = { { .count = 0 }, { .count = 0 } }; /* with test, with training */
@@ -149,6 +152,32 @@ static bool compare_row(void *user, int thread, int64_t i)
     for (int k = 0; k < best[1].count; k++)
         keep(to, best[1].list[k]);
     return true;
+}
+
+/* Put the pairs of all ranks together, on each. */
+static bool share_pairs(pairs *p, kdas_ranks *ranks)
+{
+    pairs  all  = { 0 };
+    double sum  = (double)p->compared;
+    bool   done = ok(kdas_ranks_sum(ranks, &sum, 1));
+
+    for (int32_t r = 0; r < kdas_ranks_count(ranks) && done; r++) {
+        int64_t count = p->count;
+
+        done = ok(kdas_ranks_broadcast(ranks, &count, sizeof count, r));
+        if (!done) break;
+        all.list = need_more(all.list, (size_t)(all.count + count) * sizeof *all.list);
+        if (r == kdas_ranks_rank(ranks) && count)
+            memcpy(all.list + all.count, p->list, (size_t)count * sizeof *p->list);
+        done = ok(
+            kdas_ranks_broadcast(ranks, all.list + all.count, (size_t)count * sizeof *all.list, r));
+        all.count += count;
+    }
+    free(p->list);
+    p->list     = all.list;
+    p->count    = done ? all.count : 0;
+    p->compared = (int64_t)sum;
+    return done;
 }
 
 static int by_frames(const void *x, const void *y)
@@ -213,16 +242,21 @@ static void find_sequences(pairs *p, const frames *f, const limits *at)
     free(parent);
 }
 
-bool pairs_find(pairs *p, const frames *f, const limits *at, int threads)
+bool pairs_find(pairs *p, const frames *f, const limits *at, int threads, const group *g)
 {
-    search s = { f, at, need((size_t)f->count * sizeof *s.numbers),
-                 need((size_t)threads * sizeof *s.found) };
+    search s = { f,
+                 at,
+                 need((size_t)f->count * sizeof *s.numbers),
+                 need((size_t)threads * sizeof *s.found),
+                 kdas_ranks_rank(g->ranks),
+                 kdas_ranks_count(g->ranks) };
     bool   done;
 
     *p = (pairs){ 0 };
     for (int64_t i = 0; i < f->count; i++)
         s.numbers[i] = number_of(f->list[i].name);
-    done = on_threads(threads, f->count, compare_row, &s);
+    done = on_threads(threads, (f->count - s.rank + s.ranks - 1) / s.ranks, compare_row, &s);
+    done = group_all(g, done);
     for (int t = 0; t < threads; t++) {
         p->list = need_more(p->list, (size_t)(p->count + s.found[t].count) * sizeof *p->list);
         if (s.found[t].count)
@@ -231,6 +265,7 @@ bool pairs_find(pairs *p, const frames *f, const limits *at, int threads)
         p->compared += s.found[t].compared;
         free(s.found[t].list);
     }
+    if (g->ranks) done = done && share_pairs(p, g->ranks);
     if (p->count) qsort(p->list, (size_t)p->count, sizeof *p->list, by_frames);
     find_sequences(p, f, at);
     free(s.found);

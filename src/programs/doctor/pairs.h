@@ -25,9 +25,9 @@ typedef struct pairs {
     int     sequences; /* with two frames or more */
 } pairs;
 
-/* Compare all frames, on several threads. Kept are pairs with `sequence` or more, and those of
+/* Compare all frames, on several threads and ranks. Kept are pairs with `sequence` or more, and those of
  * following numbers with `named` or more. False when the user asked to stop. */
-bool pairs_find(pairs *p, const frames *f, const limits *at, int threads);
+bool pairs_find(pairs *p, const frames *f, const limits *at, int threads, const group *g);
 void pairs_free(pairs *p);
 /* Whether a pair is two files of one picture. */
 static inline bool pair_is_copy(const pair *p, const limits *at)

@@ -96,6 +96,7 @@ int settings_read(settings *s, int argc, char **argv)
         { OPTION_REAL, "--sequence", "R", &s->at.sequence, 0.5, 1,
           "least similarity of two frames of one video (0.65)" },
         THREAD_OPTIONS(s->machine),
+        GROUP_OPTIONS(s->group),
         { OPTION_GROUP, "Output" },
         { OPTION_TEXT, "--csv", "FILE", &s->csv,
           .help = "write a row for each finding; -, here and below: to\nstandard output" },

@@ -2,6 +2,7 @@
 #ifndef DOCTOR_SETTINGS_H
 #define DOCTOR_SETTINGS_H
 #include "arguments/context.h"
+#include "arguments/group.h"
 #include "doctor/pairs.h"
 
 typedef struct settings {
@@ -10,6 +11,7 @@ typedef struct settings {
     limits      at;
     int         leave; /* reasons to leave a frame out, LEAVE_... */
     int64_t     pictures;
+    group       group; /* whose ranks are joined with the context */
     machine     machine;
     char       *command; /* the whole line, owned */
 } settings;

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include "arguments/args.h"
 #include "arguments/context.h"
+#include "arguments/group.h"
 #include "arguments/masks.h"
 #include "arguments/weights.h"
 #include "system/csv.h"
@@ -25,6 +26,7 @@ static struct {
     bool        data, skip_bad, resize_masks, resize_predictions, allow_empty;
     int64_t     size[2], mask_rule;
     machine     machine;
+    group       group;
 } set_to;
 
 static const option options[] = {
@@ -48,6 +50,7 @@ static const option options[] = {
       .help = "resize masks of another size to their images'" },
     { OPTION_SIZE, "--size", "N|HxW", set_to.size, .help = WEIGHTS_SIZE_HELP },
     MACHINE_OPTIONS(set_to.machine),
+    GROUP_OPTIONS(set_to.group),
     { OPTION_GROUP, "Frames" },
     { OPTION_TEXT, "--list", "FILE", &set_to.list,
       .help = "only the frames that the file names, one in a line" },
@@ -128,6 +131,8 @@ static kdas_dataset_options dataset_options(void)
     settings.mask_rule   = (int32_t)set_to.mask_rule;
     settings.allow_empty = set_to.allow_empty;
     settings.cache       = 0;
+    /* ranks decode their own frames alone; with --skip-bad all must leave out the same ones */
+    settings.check = !set_to.group.ranks || set_to.skip_bad;
     return settings;
 }
 
@@ -146,19 +151,22 @@ static void remember_left_out(const char *dir, const kdas_dataset *frames)
     }
 }
 
+/* Opened on all ranks, or on none. */
+static bool all_opened(kdas_status status) { return group_all(&set_to.group, ok(status)); }
+
 /* ---- Scoring: functions return false after a sentence ---------------------------------------- */
 
 static bool score_maps(kdas_evaluator *set, kdas_context *context)
 {
     kdas_dataset_options settings = dataset_options();
     kdas_dataset        *frames   = NULL;
-    bool fine = ok(kdas_dataset_open_predictions(&frames, context, set_to.predictions, set_to.masks,
-                                                 &settings)) &&
+    bool fine = all_opened(kdas_dataset_open_predictions(&frames, context, set_to.predictions,
+                                                         set_to.masks, &settings)) &&
                 ok(kdas_evaluate_predictions(set, frames, 0));
 
     if (fine) remember_left_out(set_to.predictions, frames);
     kdas_dataset_destroy(frames);
-    return fine && !stop_asked();
+    return group_all(&set_to.group, fine && !stop_asked());
 }
 
 static bool model_open(kdas_model **out, kdas_context *context)
@@ -181,7 +189,7 @@ static bool score_model(kdas_evaluator *set, kdas_context *context, kdas_model *
 {
     kdas_dataset_options settings = dataset_options();
     kdas_dataset        *frames   = NULL;
-    bool                 fine     = ok(kdas_dataset_open(&frames, context, dir, &settings)) &&
+    bool                 fine = all_opened(kdas_dataset_open(&frames, context, dir, &settings)) &&
                 ok(kdas_evaluate(set, model, frames, set_to.size[0], set_to.size[1], 0));
 
     if (fine) remember_left_out(dir, frames);
@@ -291,15 +299,19 @@ static bool run(char **dirs, int count, kdas_evaluator **sets, kdas_context *con
                 kdas_model *model)
 {
     for (int i = 0; i < count; i++) {
-        if (!ok(kdas_evaluator_create(&sets[i], context))) return false;
+        if (!ok(kdas_evaluator_create(&sets[i], context)) ||
+            !ok(kdas_evaluator_share(sets[i], set_to.group.ranks)))
+            return false;
         if (model ? !score_model(sets[i], context, model, dirs[i]) : !score_maps(sets[i], context))
             return false;
         if (i == 0) print_heading();
         print_row(dirs[i], sets[i]);
-        if (streams_lost() && !set_to.csv && !set_to.per_image) break; /* the rest is for nobody */
+        if (streams_lost() && !set_to.csv && !set_to.per_image && !set_to.group.ranks)
+            break; /* the rest is for nobody */
     }
     if (left_out) printf("\n%s", left_out);
     fflush(stdout);
+    if (!group_first(&set_to.group)) return true;
     return (!set_to.csv || write_table(set_to.csv, dirs, count, sets, false)) &&
            (!set_to.per_image || write_table(set_to.per_image, dirs, count, sets, true));
 }
@@ -326,15 +338,19 @@ int main(int argc, char **argv)
     fine  = context_open(&context, &set_to.machine);
     if (fine) {
         stop_on_signal(context);
-        fine = (!set_to.weights || model_open(&model, context)) &&
+        fine = group_join(&set_to.group, context, &set_to.machine) &&
+               group_all(&set_to.group, !set_to.weights || model_open(&model, context)) &&
                run(dirs, count, sets, context, model);
         stop_on_signal(NULL);
     }
+    code = fine ? EXIT_FINE : stop_asked() ? EXIT_INTERRUPTED : EXIT_FAILED;
+    code = group_code(&set_to.group, code);
     for (int i = 0; i < count; i++)
         kdas_evaluator_destroy(sets[i]);
     free(sets);
     free(left_out);
     kdas_model_destroy(model);
+    group_leave(&set_to.group);
     kdas_context_destroy(context);
-    return fine ? EXIT_FINE : stop_asked() ? EXIT_INTERRUPTED : EXIT_FAILED;
+    return code;
 }

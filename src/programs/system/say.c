@@ -1,5 +1,6 @@
 /* say.c - how the programs speak. */
 #include "system/say.h"
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "system/streams.h"
 
 static const char *name = "kdas";
+static int         rank;  /* above 0: not the one that speaks */
 static bool        drawn; /* a redrawn line stands on the terminal */
 
 void say_as(const char *program)
@@ -27,14 +29,29 @@ static void take_away(void)
     drawn = false;
 }
 
+void say_as_rank(int number)
+{
+    int nowhere;
+
+    rank = number;
+    if (rank == 0) return;
+    fflush(stdout);
+    nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (nowhere < 0) return;
+    dup2(nowhere, STDOUT_FILENO);
+    close(nowhere);
+}
+
 void say_error(const char *format, ...)
 {
     va_list list;
 
+    if (rank && !strncmp(format, "warning: ", strlen("warning: "))) return;
     va_start(list, format);
     flockfile(stderr); /* the log may come from several threads */
     take_away();
     fprintf(stderr, "%s: ", name);
+    if (rank) fprintf(stderr, "rank %d: ", rank);
     vfprintf(stderr, format, list);
     fputc('\n', stderr);
     funlockfile(stderr);
@@ -43,7 +60,11 @@ void say_error(const char *format, ...)
 
 bool ok(kdas_status status)
 {
-    if (status != KDAS_OK && status != KDAS_ECANCELLED) say_error("%s", kdas_last_error());
+    bool theirs =
+        rank && !strncmp(kdas_last_error(), "rank ", strlen("rank ")); /* the first says it */
+
+    if (status != KDAS_OK && status != KDAS_ECANCELLED && !theirs)
+        say_error("%s", kdas_last_error());
     return status == KDAS_OK;
 }
 
@@ -66,6 +87,7 @@ static bool is_new(const char *warning)
 void say_log(void *user, kdas_log_level level, const char *text)
 {
     (void)user;
+    if (rank && level != KDAS_LOG_ERROR) return;
     if (level == KDAS_LOG_ERROR) say_error("%s", text);
     flockfile(stderr); /* the log may come from several threads */
     if (level == KDAS_LOG_WARN && is_new(text)) say_error("warning: %s", text);

@@ -22,6 +22,9 @@ enum {
  * streams (streams.h), and lets a write beyond the limit on the size of files fail. */
 void        say_as(const char *program);
 const char *say_name(void);
+/* From now on this process is a rank of several. All but the first are silent, but for errors, which begin with "rank N: ":
+ * what they print goes nowhere, and an error of another rank is said by the first. */
+void say_as_rank(int rank);
 /* "program: sentence" on stderr. */
 void say_error(const char *format, ...) SAY_PRINTF(1, 2);
 /* True on success. Else the library's sentence is said, but for a cancel, which the user asked

@@ -40,4 +40,13 @@ void stop_on_signal(kdas_context *context)
             sigaction(unless_ignored[i], &action, NULL);
 }
 
+void stop_on_user_signals(void)
+{
+    struct sigaction action = { .sa_handler = stop, .sa_flags = SA_RESTART };
+
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGUSR1, &action, NULL);
+    sigaction(SIGUSR2, &action, NULL);
+}
+
 bool stop_asked(void) { return asked != 0; }
