@@ -86,6 +86,16 @@ static const refusal refusals[] = {
            D(3, 1, 1, 1), D(3, 1, 1, 1), D(3, 1, 1, 1), D(2, 1, 1, 1)),
     REFUSE(BATCH_NORM, KDAS_EINVAL, "momentum 2", ATTR(norm, 1e-5f, 2), D(1, 2, 2, 3),
            D(3, 1, 1, 1), D(3, 1, 1, 1), D(3, 1, 1, 1), D(3, 1, 1, 1)),
+    REFUSE(EXCHANGE, KDAS_ESHAPE, "1x1x1x4 is not", NONE, D(1, 1, 1, 4)),
+    REFUSE(EXCHANGE, KDAS_ESHAPE, "1x1x2x5 is not", NONE, D(1, 1, 2, 5)),
+    REFUSE(EXCHANGE, KDAS_ESHAPE, "1x1x1x1 is not", NONE, D(1, 1, 1, 1)),
+    REFUSE(APPLY_MOMENTS, KDAS_ESHAPE, "1x1x1x6 are not the moments", ATTR(norm, 1e-5f, 0.1f),
+           D(1, 2, 2, 3), D(1, 1, 1, 6), D(3, 1, 1, 1), D(3, 1, 1, 1), D(3, 1, 1, 1),
+           D(3, 1, 1, 1)),
+    REFUSE(APPLY_MOMENTS, KDAS_ESHAPE, "2x1x1x1", ATTR(norm, 1e-5f, 0.1f), D(1, 2, 2, 3),
+           D(1, 1, 1, 7), D(3, 1, 1, 1), D(3, 1, 1, 1), D(3, 1, 1, 1), D(2, 1, 1, 1)),
+    REFUSE(APPLY_MOMENTS, KDAS_EINVAL, "momentum 2", ATTR(norm, 1e-5f, 2), D(1, 2, 2, 3),
+           D(1, 1, 1, 7), D(3, 1, 1, 1), D(3, 1, 1, 1), D(3, 1, 1, 1), D(3, 1, 1, 1)),
     REFUSE(STANDARDIZE, KDAS_EINVAL, "eps", ATTR(standardize, 0), D(1, 2, 2, 3)),
     REFUSE(ADD, KDAS_ESHAPE, "broadcast", NONE, D(1, 2, 2, 3), D(1, 2, 2, 2)),
     REFUSE(SUB, KDAS_ESHAPE, "2x2x2x3", NONE, D(1, 2, 2, 3), D(2, 2, 2, 3)),
@@ -266,6 +276,8 @@ static const struct {
     COST(LAYER_NORM, 0, 991232, ATTR(norm, 1e-6f), D(1, 88, 88, 32), D(32, 1, 1, 1), D(32, 1, 1, 1))
     COST(BATCH_NORM, 0, 247808, ATTR(norm, 1e-5f), D(1, 44, 44, 32), D(32, 1, 1, 1), D(32, 1, 1, 1),
          D(32, 1, 1, 1), D(32, 1, 1, 1))
+    COST(APPLY_MOMENTS, 0, 247808, ATTR(norm, 1e-5f), D(1, 44, 44, 32), D(1, 1, 1, 65),
+         D(32, 1, 1, 1), D(32, 1, 1, 1), D(32, 1, 1, 1), D(32, 1, 1, 1))
     COST(RESIZE, 0, 681472, ATTR(resize, 44, 44, 1, 1), D(1, 22, 22, 32))
     COST(RESIZE, 0, 0, ATTR(resize, 44, 44, 1, 0), D(1, 22, 22, 32))
     COST(POOL_AVG, 0, 3 * 16 * (1936 + 36), ATTR(pool, 6, 6, 3), D(1, 44, 44, 16))
@@ -306,6 +318,8 @@ static const struct {
          D(32, 1, 1, 1))
     COST(BATCH_NORM, 0, 2 * 44 * 44 * 32, ATTR(norm, 1e-5f), D(1, 44, 44, 32), D(32, 1, 1, 1),
          D(32, 1, 1, 1), D(32, 1, 1, 1), D(32, 1, 1, 1))
+    COST(APPLY_MOMENTS, 0, 2 * 44 * 44 * 32, ATTR(norm, 1e-5f), D(1, 44, 44, 32), D(1, 1, 1, 65),
+         D(32, 1, 1, 1), D(32, 1, 1, 1), D(32, 1, 1, 1), D(32, 1, 1, 1))
     COST(RESIZE, 0, 4 * 44 * 44 * 32, ATTR(resize, 44, 44, 1, 1), D(1, 22, 22, 32))
     COST(RESIZE, 0, 4 * 44 * 44 * 32, ATTR(resize, 44, 44, 1, 0), D(1, 22, 22, 32))
     COST(RESIZE, 0, 3 * 4 * 44 * 44 * 32, ATTR(resize, 44, 44, 1, 3), D(1, 22, 22, 32))
@@ -371,7 +385,7 @@ START_TEST(builders_make_nodes_of_the_right_shape)
     kd_node     *m   = kd_input(g, "m", (kdas_desc){ KDAS_F32, 2, { 16, 8, 1, 1 } }, true);
     kd_node     *c   = kd_input(g, "c", (kdas_desc){ KDAS_F32, 1, { 8, 1, 1, 1 } }, true);
     kd_node     *two = kd_input(g, "two", (kdas_desc){ KDAS_F32, 1, { 2, 1, 1, 1 } }, false);
-    kd_node     *y, *all[17] = { x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x };
+    kd_node     *moments, *y, *all[17] = { x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x };
     const kdas_recolour_attr colours = { { 2, 1, 0 }, { 1, 1, 1 }, { 0, 0, 0 } };
     const kdas_conv_attr     form    = { 2, { 2, 1 }, { 2, 0 }, 2, 2 };
 
@@ -390,6 +404,9 @@ START_TEST(builders_make_nodes_of_the_right_shape)
     assert_dims(y, 2, 6, 4, 16);
     assert_dims(kd_layer_norm(g, x, c, c, 1e-6f), 2, 6, 4, 8);
     assert_dims(kd_batch_norm(g, x, c, c, c, c, 1e-5f, 0.1f), 2, 6, 4, 8);
+    moments = kd_exchange(g, kd_moments(g, x));
+    assert_dims(moments, 1, 1, 1, 17);
+    assert_dims(kd_apply_moments(g, x, moments, c, c, c, c, 1e-5f, 0.1f), 2, 6, 4, 8);
     assert_dims(kd_gelu(g, kd_standardize(g, x, 1e-4f)), 2, 6, 4, 8);
     assert_dims(kd_relu(g, kd_sigmoid(g, x)), 2, 6, 4, 8);
     assert_dims(kd_add(g, x, kd_sub(g, x, kd_mul(g, x, x))), 2, 6, 4, 8);

@@ -194,7 +194,7 @@ END_TEST
 
 typedef struct closed_form {
     kd_op_case   test;
-    const float *in[5];
+    const float *in[6];
     const float *out;
 } closed_form;
 
@@ -252,6 +252,12 @@ static const closed_form closed_forms[] = {
     FORM(BATCH_NORM, "batch_norm eval", ATTR(norm, 0.25f, 0.5f),
          (D(1, 1, 2, 1), D(1, 1, 1, 1), D(1, 1, 1, 1), D(1, 1, 1, 1), D(1, 1, 1, 1)),
          (V(1, 3), V(4), V(10), V(1), V(3.75f)), V(10, 14)),
+    FORM(MOMENTS, "moments: means, biased variances, how many", NONE, (D(2, 1, 2, 2)),
+         (V(1, 5, 2, 5, 3, 5, 6, 5)), V(3, 5, 3.5f, 0, 4)),
+    FORM(EXCHANGE, "exchange of a process alone", NONE, (D(1, 1, 1, 3)), (V(3, 2, 8)), V(3, 2, 8)),
+    FORM(APPLY_MOMENTS, "apply_moments moves the running ones, unbiased", ATTR(norm, 0.25f, 0.25f),
+         (D(1, 1, 2, 1), D(1, 1, 1, 3), D(1, 1, 1, 1), D(1, 1, 1, 1), D(1, 1, 1, 1), D(1, 1, 1, 1)),
+         (V(1, 3), V(2, 3.75f, 4), V(4), V(10), V(4), V(8)), V(8, 12), .flags = KDAS_NODE_TRAIN),
     FORM(STANDARDIZE, "standardize: unbiased, eps beside the deviation", ATTR(standardize, 1),
          (D(1, 1, 3, 2)), (V(1, 5, 2, 5, 3, 5)), V(-0.5f, 0, 0, 0, 0.5f, 0)),
     FORM(GELU, "gelu", NONE, (D(1, 1, 1, 5)), (V(-1, 0, 1, 2, 40)),
@@ -376,6 +382,9 @@ START_TEST(closed_forms_hold)
     if (f->test.op == KDAS_OP_BATCH_NORM && (f->test.flags & KDAS_NODE_TRAIN)) {
         ck_assert_float_eq_tol(run.in[3][0], 0.75f * 4 + 0.25f * 2, 1e-6f);
         ck_assert_float_eq_tol(run.in[4][0], 0.75f * 8 + 0.25f * 2, 1e-6f); /* unbiased: 2 */
+    } else if (f->test.op == KDAS_OP_APPLY_MOMENTS) {
+        ck_assert_float_eq_tol(run.in[4][0], 0.75f * 4 + 0.25f * 2, 1e-6f);
+        ck_assert_float_eq_tol(run.in[5][0], 0.75f * 8 + 0.25f * 5, 1e-6f); /* 3.75 4/3 */
     } else if (f->test.op == KDAS_OP_BATCH_NORM) {
         ck_assert_float_eq(run.in[3][0], 1);
         ck_assert_float_eq(run.in[4][0], 3.75f);

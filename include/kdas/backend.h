@@ -160,6 +160,17 @@ typedef enum kdas_op_number {
  *                    float, nor 255 by it. It rounds nothing. The gradient is that of out
  *                    where x moves by half a step at most, else 0. NaN stays NaN in floats, and is
  *                    0 in U8. Since 0.4
+ * MOMENTS       x
+ *                    over N,H,W: (1,1,1,2C+1), the mean of each channel, the biased variance of each,
+ *                    and the number of values of a channel, N H W. out is f32 also where x has 16
+ *                    bits. Since 0.4
+ * EXCHANGE      m (1,1,1,2C+1)
+ *                    moments of this process's images to those of the images of all processes that
+ *                    train together; never reaches a kernel. Since 0.4
+ * APPLY_MOMENTS x, m (1,1,1,2C+1), g, b, mean, var (C each)
+ *                    BATCH_NORM by the moments m, f32 always: y = (x - mean) / sqrt(var + eps) g + b.
+ *                    Train: mean and var are moved as by BATCH_NORM, the variance unbiased by m's
+ *                    number of values. Since 0.4
  *
  * Update kernels have only a forward, on flat blocks of dim[0] elements:
  * ADAMW         p (state), g, m (state), v (state)  decoupled decay, then Adam, in PyTorch's order
@@ -199,7 +210,7 @@ typedef struct kdas_recolour_attr {
 
 typedef struct kdas_norm_attr {
     float eps, momentum;
-} kdas_norm_attr; /* LAYER_NORM (momentum unused), BATCH_NORM */
+} kdas_norm_attr; /* LAYER_NORM (momentum unused), BATCH_NORM, APPLY_MOMENTS */
 
 typedef struct kdas_standardize_attr {
     float eps; /* > 0 */

@@ -77,8 +77,13 @@ typedef struct kdas_model_options {
      * (default): kdas_model_wide_layers() of the network, in kdas_model_open() those of a file whose
      * model is on grids; "": none. KDAS_EINVAL: no layer is left to be on a grid. Since 0.4. */
     const char *wide;
-    /* Ranks over which batch norms take their statistics while training: a training forward and a
-     * backward are then collective. NULL (default): each process's own images. Since 0.4. */
+    /* Ranks over which batch norms take their statistics while training, and ranges of grids their
+     * extremes: those of all ranks' images, which have one size (KDAS_ESHAPE). A training forward,
+     * and its backward, are then collective: all ranks begin each, or tell the others before by
+     * kdas_ranks_vote(). A failure of a forward is one of all ranks. The gradient of each rank's
+     * outputs is that of what all ranks' images are to minimise together; the sum of the ranks'
+     * gradients is then that of one process with all images. NULL (default), and a group of one: each
+     * process's own images. Since 0.4. */
     kdas_ranks *ranks;
 } kdas_model_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */

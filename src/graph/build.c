@@ -88,6 +88,21 @@ kd_node *kd_standardize(kd_graph *g, kd_node *x, float eps)
     return node(g, &kd_op_standardize, &attr, 1, 1, IN(x));
 }
 
+kd_node *kd_moments(kd_graph *g, kd_node *x) { return node(g, &kd_op_moments, NULL, 1, 1, IN(x)); }
+
+kd_node *kd_exchange(kd_graph *g, kd_node *moments)
+{
+    return node(g, &kd_op_exchange, NULL, 1, 1, IN(moments));
+}
+
+kd_node *kd_apply_moments(kd_graph *g, kd_node *x, kd_node *moments, kd_node *gamma, kd_node *beta,
+                          kd_node *mean, kd_node *var, float eps, float momentum)
+{
+    kdas_norm_attr attr = { .eps = eps, .momentum = momentum };
+
+    return node(g, &kd_op_apply_moments, &attr, 6, 6, IN(x, moments, gamma, beta, mean, var));
+}
+
 /* ---- Elementwise ---- */
 
 kd_node *kd_gelu(kd_graph *g, kd_node *x) { return node(g, &kd_op_gelu, NULL, 1, 1, IN(x)); }

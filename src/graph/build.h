@@ -21,6 +21,11 @@ kd_node *kd_layer_norm(kd_graph *g, kd_node *x, kd_node *gamma, kd_node *beta, f
 kd_node *kd_batch_norm(kd_graph *g, kd_node *x, kd_node *gamma, kd_node *beta, kd_node *mean,
                        kd_node *var, float eps, float momentum);
 kd_node *kd_standardize(kd_graph *g, kd_node *x, float eps); /* no parameters; over N,H,W */
+/* A batch norm in three: the moments of x (1,1,1,2C+1), made those of all ranks, and applied. */
+kd_node *kd_moments(kd_graph *g, kd_node *x);
+kd_node *kd_exchange(kd_graph *g, kd_node *moments);
+kd_node *kd_apply_moments(kd_graph *g, kd_node *x, kd_node *moments, kd_node *gamma, kd_node *beta,
+                          kd_node *mean, kd_node *var, float eps, float momentum);
 
 /* ---- Elementwise ---- */
 kd_node *kd_gelu(kd_graph *g, kd_node *x);

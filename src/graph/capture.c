@@ -56,7 +56,7 @@ kdas_status kd_captures_create(kd_program *p)
 {
     size_t room = 2 * inputs_of(p) + 1;
 
-    if (!p->ctx->backend->capture_begin) return KDAS_OK;
+    if (!p->ctx->backend->capture_begin || p->exchanges) return KDAS_OK;
     KD_RETURN(make_seeds(p));
     p->bindable      = kd_calloc(p->ctx, room, sizeof *p->bindable);
     p->capture_bound = kd_calloc(p->ctx, KD_CAPTURE_SETS * room, sizeof *p->capture_bound);

@@ -2,7 +2,17 @@
 #include <string.h>
 #include "base/process.h"
 #include "base/text.h"
-#include "graph/program_inside.h"
+#include "graph/exchange.h"
+
+/* The host runs it, whatever the device (exchange.c): its kernel is only what the planner asks. */
+static const kdas_kernel *exchange_kernel(const kd_node *node)
+{
+    static const kdas_kernel kernel = { .op    = KDAS_OP_EXCHANGE,
+                                        .needs = KDAS_NEEDS_IN(0) | KDAS_NEEDS_OUT,
+                                        .flags = KDAS_KERNEL_SETS };
+
+    return node->op == &kd_op_exchange ? &kernel : NULL;
+}
 
 /* Ops that need no kernel: their value uses another node's memory. */
 static bool is_alias(const kd_node *node)
@@ -18,6 +28,8 @@ static kdas_status choose_kernel(kd_program *p, int i)
     kdas_status   st;
 
     if (node->kind != KD_NODE_OP || node->absorbed || slot->root != i) return KDAS_OK;
+    slot->kernel = exchange_kernel(node);
+    if (slot->kernel) return KDAS_OK;
     slot->kernel = kd_device_kernel(ctx, &node->desc, &node->op->ref);
     if (!slot->kernel)
         return kd_fail(KDAS_EUNSUPPORTED, "device '%s' cannot run %s (%s)", ctx->backend->name,
@@ -107,6 +119,7 @@ static kdas_status compile(kd_program *p)
         KD_RETURN(choose_kernel(p, i));
     KD_RETURN(make_packs(p));
     KD_RETURN(kd_plan(p));
+    KD_RETURN(kd_exchanges_create(p));
     KD_RETURN(kd_captures_create(p));
     KD_RETURN(kd_arena_reserve(p->arena, p->arena_bytes));
     kd_program_resolve(p);
@@ -143,6 +156,7 @@ void kd_program_destroy(kd_program *p)
 {
     if (!p) return;
     kd_captures_destroy(p);
+    kd_exchanges_destroy(p);
     for (int i = 0; p->slot && i < p->nodes; i++) {
         if (p->slot[i].kernel) kd_device_release(p->ctx, p->slot[i].kernel, p->slot[i].plan.state);
         kd_pack_release(p->ctx, packs_of(p), p->slot[i].pack);

@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "graph/graph.h"
 #include "graph/graph_inside.h"
+#include "graph/settings.h"
 
 kd_graph *kd_graph_create(kdas_context *ctx, kd_params *params, kd_mode mode)
 {
@@ -45,6 +46,17 @@ void kd_graph_watch_grids(kd_graph *g)
     g->watched = true;
     kd_graph_stay_f32(g);
 }
+
+void kd_graph_use_ranks(kd_graph *g, kdas_ranks *ranks)
+{
+    bool alone = kdas_ranks_count(ranks) == 1;
+
+    if (g->mode != KD_TRAIN) return;
+    g->ranks     = alone ? NULL : ranks;
+    g->exchanges = !alone || kd_graph_settings_of(g->ctx)->exchanges;
+}
+
+bool kd_graph_has_exchanges(const kd_graph *g) { return g->exchanges; }
 
 bool kd_graph_has_grids(const kd_graph *g)
 {

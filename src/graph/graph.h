@@ -3,6 +3,7 @@
  * graph is built for one (N,H,W). */
 #ifndef KD_GRAPH_H
 #define KD_GRAPH_H
+#include <kdas/ranks.h>
 #include "op/op.h"
 #include "graph/param.h"
 
@@ -60,6 +61,12 @@ bool kd_graph_has_grids(const kd_graph *g);
 /* x on the grid of parameter "input_range" inside the current scopes; if x is on a grid for an
  * earlier layer, on that one. x itself where the layer does not compute so. */
 kd_node *kd_on_grid(kd_graph *g, kd_node *x);
+
+/* Batch norms of a training graph take the statistics of all ranks' images: each has an EXCHANGE, and running the
+ * program is collective (exchange.h). Nothing changes in a group of one. Call before building. */
+void kd_graph_use_ranks(kd_graph *g, kdas_ranks *ranks);
+/* Whether they do. */
+bool kd_graph_has_exchanges(const kd_graph *g);
 
 /* Name prefixes: parameters and ops inside are called "<scopes joined by .>.<name>". */
 void kd_scope(kd_graph *g, const char *format, ...) KD_PRINTF(2, 3);

@@ -2,6 +2,7 @@
 #ifndef KD_GRAPH_INSIDE_H
 #define KD_GRAPH_INSIDE_H
 #include "base/pool.h"
+#include <kdas/ranks.h>
 #include "graph/graph.h"
 
 #define KD_MAX_SCOPES 16
@@ -31,6 +32,8 @@ struct kd_graph {
     bool          watched; /* kd_graph_watch_grids() */
     float         momentum;
     const char   *wide;
+    kdas_ranks   *ranks;     /* kd_graph_use_ranks(); NULL: alone */
+    bool          exchanges; /* batch norms have the moments of all ranks */
     char         *kept[KD_MAX_KEPT]; /* taps that the caller will read */
     size_t        kept_count;
     char          scope[KD_MAX_NAME];

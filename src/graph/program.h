@@ -46,6 +46,8 @@ void kd_program_watch(kd_program *p, kd_watch_fn watch, void *user);
 /* Run. `seed` decides random draws. Backward accumulates into the parameters' gradients, and
  * sets those of the inputs. The caller writes the gradients of outputs and kept taps before
  * backward. */
+/* Over ranks (kd_graph_use_ranks) all run the same program: a forward or backward that fails on one before its last exchange
+ * fails on all. */
 kdas_status kd_program_forward(kd_program *p, uint64_t seed);
 kdas_status kd_program_backward(kd_program *p);
 /* Backward of one output only. The gradients at other outputs are ignored. The graph must keep

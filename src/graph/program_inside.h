@@ -86,13 +86,15 @@ struct kd_program {
     int       draws;
 
     /* KD_CAPTURE_SETS of them. NULL: the device has no graphs, or this program cannot be
-     * captured. */
+     * captured, as one with exchanges cannot. */
     kd_capture_set *capture;
     float         **capture_bound;
     int            *bindable; /* storages that may be caller-owned */
     int             bindable_count;
     uint64_t        capture_clock;
     kd_capture      pack_capture; /* packs of parameters, never caller-owned */
+
+    struct kd_exchanges *exchanges; /* exchange.h; NULL: its graph has no EXCHANGE */
 
     kd_watch_fn watch; /* kd_program_watch(); NULL: nobody watches */
     void       *watch_user;

@@ -1,7 +1,8 @@
-/* run.c - runs a program without allocations, lookups or branches on a node's kind. */
+/* run.c - runs a program without allocations or lookups. The only nodes that are run otherwise than by their kernel are
+ * those of exchange.c. */
 #include <assert.h>
 #include "base/process.h"
-#include "graph/program_inside.h"
+#include "graph/exchange.h"
 
 static void *storage_memory(const kd_program *p, int storage)
 {
@@ -199,17 +200,43 @@ static kdas_status clear_outside_grads(kd_program *p)
     return KDAS_OK;
 }
 
+static kdas_status forward_node(kd_program *p, int i)
+{
+    const kd_slot *slot = &p->slot[i];
+
+    KD_RETURN(kd_check_stop(p->ctx));
+    if (p->watch && p->graph->node[i]->desc.op == KDAS_OP_QUANTIZE)
+        KD_RETURN(p->watch(p->watch_user, p->graph->node[i], slot->forward.in[0]));
+    return run_node(p, i, KDAS_PROFILE_FORWARD, slot->kernel->forward, &slot->forward);
+}
+
+/* An EXCHANGE, after nodes that have returned `st`. */
+static kdas_status run_exchange(kd_program *p, int i, kdas_profile_part part, const kdas_call *call,
+                                kdas_status st, bool *all)
+{
+    double start = kd_profile_start(p->ctx);
+
+    st = part == KDAS_PROFILE_FORWARD ? kd_exchange_forward(p, i, st, all)
+                                      : kd_exchange_backward(p, i, call, st, all);
+    if (st == KDAS_OK && p->ctx->profiling) st = kd_profile_node(p, i, part, start);
+    return st == KDAS_OK || *all ? st : kd_fail_in(st, "%s", p->graph->node[i]->name);
+}
+
+/* After a failure nodes do not run, but the next exchange does: see exchange.h. */
 static kdas_status run_forward(kd_program *p)
 {
-    for (int i = 0; i < p->nodes; i++) {
-        kd_slot *slot = &p->slot[i];
+    kdas_status st  = KDAS_OK;
+    bool        all = false;
 
-        if (!slot->kernel) continue;
-        KD_RETURN(kd_check_stop(p->ctx));
-        if (p->watch && p->graph->node[i]->desc.op == KDAS_OP_QUANTIZE)
-            KD_RETURN(p->watch(p->watch_user, p->graph->node[i], slot->forward.in[0]));
-        KD_RETURN(run_node(p, i, KDAS_PROFILE_FORWARD, slot->kernel->forward, &slot->forward));
+    if (p->exchanges) p->exchanges->begun = true;
+    for (int i = 0; i < p->nodes && !all && (st == KDAS_OK || p->exchanges); i++) {
+        if (!p->slot[i].kernel) continue;
+        if (kd_is_exchange(p, i))
+            st = run_exchange(p, i, KDAS_PROFILE_FORWARD, NULL, st, &all);
+        else if (st == KDAS_OK)
+            st = forward_node(p, i);
     }
+    KD_RETURN(st);
     return kd_has_backward(p) ? clear_outside_grads(p) : KDAS_OK;
 }
 
@@ -222,11 +249,17 @@ static kdas_status forward(kd_program *p, uint64_t seed)
     return KDAS_OK;
 }
 
-kdas_status kd_program_forward(kd_program *p, uint64_t seed)
+/* With exchanges a failure before the nodes is told at the first of them. */
+static kdas_status tell_early(kd_program *p, bool backward, kdas_status st)
+{
+    if (st == KDAS_OK || !p->exchanges || p->exchanges->begun) return st;
+    return kd_exchange_decline(p, backward, st);
+}
+
+static kdas_status forward_all(kd_program *p, uint64_t seed)
 {
     kdas_status st;
 
-    KD_RETURN(kd_check_process(p->ctx));
     KD_RETURN(kd_arena_reserve(p->arena, p->arena_bytes)); /* lost if another growth failed */
     if (p->arena_moves != p->arena->moves) kd_program_resolve(p);
     if (p->ctx->profiling) KD_RETURN(kd_profile_program(p));
@@ -236,6 +269,13 @@ kdas_status kd_program_forward(kd_program *p, uint64_t seed)
     kd_device_leave(p->ctx);
     if (st == KDAS_OK) p->arena->forward_of = p->arena->values_of = p;
     return st;
+}
+
+kdas_status kd_program_forward(kd_program *p, uint64_t seed)
+{
+    KD_RETURN(kd_check_process(p->ctx));
+    if (p->exchanges) p->exchanges->begun = false;
+    return tell_early(p, false, forward_all(p, seed));
 }
 
 bool kd_program_holds(const kd_program *p) { return p->arena->values_of == p; }
@@ -256,17 +296,31 @@ static kdas_status clear_grads(kd_program *p, int i)
     return KDAS_OK;
 }
 
+static kdas_status backward_node(kd_program *p, int i)
+{
+    const kd_slot *slot = &p->slot[i];
+
+    KD_RETURN(kd_check_cancel(p->ctx));
+    KD_RETURN(clear_grads(p, i));
+    return run_node(p, i, KDAS_PROFILE_BACKWARD, slot->kernel->backward, &slot->backward);
+}
+
 static kdas_status run_backward(kd_program *p)
 {
-    for (int i = p->nodes - 1; i >= 0; i--) {
-        kd_slot *slot = &p->slot[i];
+    kdas_status st  = KDAS_OK;
+    bool        all = false;
+
+    if (p->exchanges) p->exchanges->begun = true;
+    for (int i = p->nodes - 1; i >= 0 && !all && (st == KDAS_OK || p->exchanges); i--) {
+        const kd_slot *slot = &p->slot[i];
 
         if (!slot->kernel || !p->graph->node[i]->desc.wants || !slot->backward.dout) continue;
-        KD_RETURN(kd_check_cancel(p->ctx));
-        KD_RETURN(clear_grads(p, i));
-        KD_RETURN(run_node(p, i, KDAS_PROFILE_BACKWARD, slot->kernel->backward, &slot->backward));
+        if (kd_is_exchange(p, i))
+            st = run_exchange(p, i, KDAS_PROFILE_BACKWARD, &slot->backward, st, &all);
+        else if (st == KDAS_OK)
+            st = backward_node(p, i);
     }
-    return KDAS_OK;
+    return st;
 }
 
 kdas_status kd_program_check_backward(const kd_program *p)
@@ -283,7 +337,7 @@ static kdas_status ready_for_backward(kd_program *p)
     return p->ctx->profiling ? kd_profile_program(p) : KDAS_OK;
 }
 
-kdas_status kd_program_backward(kd_program *p)
+static kdas_status backward_all(kd_program *p)
 {
     kdas_status st;
 
@@ -295,6 +349,12 @@ kdas_status kd_program_backward(kd_program *p)
     if (st != KDAS_OK && p->graph->params) kd_params_spoil_grads(p->graph->params);
     if (st == KDAS_OK && p->graph->tape) p->arena->forward_of = p;
     return st;
+}
+
+kdas_status kd_program_backward(kd_program *p)
+{
+    if (p->exchanges) p->exchanges->begun = false;
+    return tell_early(p, true, backward_all(p));
 }
 
 /* ---- backward of one output ---- */
@@ -330,6 +390,7 @@ static kdas_status run_backward_of(kd_program *p, int output)
         const kd_node *node = p->graph->node[i];
         kd_slot       *slot = &p->slot[i];
         kdas_call      call = slot->backward;
+        bool           all;
 
         if (node->kind == KD_NODE_INPUT && slot->grad >= 0 && !slot->grad_written)
             KD_RETURN(
@@ -337,7 +398,10 @@ static kdas_status run_backward_of(kd_program *p, int output)
         if (!slot->kernel || !slot->grad_written || !node->desc.wants || !call.dout) continue;
         KD_RETURN(kd_check_cancel(p->ctx));
         KD_RETURN(set_or_add(p, i, &call));
-        KD_RETURN(run_node(p, i, KDAS_PROFILE_BACKWARD, slot->kernel->backward, &call));
+        if (kd_is_exchange(p, i))
+            KD_RETURN(run_exchange(p, i, KDAS_PROFILE_BACKWARD, &call, KDAS_OK, &all));
+        else
+            KD_RETURN(run_node(p, i, KDAS_PROFILE_BACKWARD, slot->kernel->backward, &call));
     }
     return KDAS_OK;
 }

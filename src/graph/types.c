@@ -1,7 +1,7 @@
 /* types.c - decides which nodes of a graph compute in 16 bits (bf16 or f16), if the context
  * requests it. Products (convolutions, linear layers, attention) take 16-bit activations.
  * Another op computes in 16 bits if all its activations have 16 bits and the device has a kernel
- * for it, else in f32. A CAST converts between the two, at most one per value. Parameters,
+ * for it, else in f32; moments of a batch norm are f32 always (kd_op.wide). A CAST converts between the two, at most one per value. Parameters,
  * statistics, losses and all values read from outside stay f32.
  * It and graph.c call each other: adding a node chooses its type, which may add a CAST. */
 #include "graph/device.h"
@@ -31,14 +31,18 @@ static bool is_product(const kd_op *op)
     }
 }
 
-static bool is_activation(const kd_node *node) { return node && node->kind != KD_NODE_PARAM; }
+/* Whether input i of the op is of the node's type: parameters, and what is always f32, are not. */
+static bool follows(const kd_op *op, const kd_node *in, int i)
+{
+    return in && in->kind != KD_NODE_PARAM && !(op->wide >> i & 1);
+}
 
 /* The type of this op's activations by the rule above. */
 static kdas_dtype wanted_type(const kd_graph *g, const kd_op *op, int inputs, kd_node *const *in)
 {
     if (is_product(op)) return g->type;
     for (int i = 0; i < inputs; i++)
-        if (is_activation(in[i]) && in[i]->desc.out.dtype != (int32_t)g->type) return KDAS_F32;
+        if (follows(op, in[i], i) && in[i]->desc.out.dtype != (int32_t)g->type) return KDAS_F32;
     return g->type;
 }
 
@@ -51,10 +55,10 @@ static bool can_follow(const kd_graph *g, const kd_op *op, const void *attr, int
     for (int i = 0; i < inputs; i++) {
         if (!in[i]) continue;
         d.in[i] = in[i]->desc.out;
-        if (is_activation(in[i])) d.in[i].dtype = g->type;
+        if (follows(op, in[i], i)) d.in[i].dtype = g->type;
     }
     if (op->infer(&d) != KDAS_OK) return false; /* reported when the node is made */
-    d.out.dtype = g->type;
+    if (!(op->wide & KDAS_NEEDS_OUT)) d.out.dtype = g->type;
     return kd_device_kernel(g->ctx, &d, NULL) != NULL;
 }
 
@@ -67,6 +71,7 @@ kdas_dtype kd_choose_type(kd_graph *g, const kd_op *op, const void *attr, int in
     if (g->type != KDAS_F32) type = wanted_type(g, op, inputs, in);
     if (type != KDAS_F32 && !can_follow(g, op, attr, inputs, in)) type = KDAS_F32;
     for (int i = 0; i < inputs; i++)
-        if (is_activation(in[i])) in[i] = kd_cast(g, in[i], type);
-    return type;
+        if (in[i] && in[i]->kind != KD_NODE_PARAM)
+            in[i] = kd_cast(g, in[i], follows(op, in[i], i) ? type : KDAS_F32);
+    return op->wide & KDAS_NEEDS_OUT ? KDAS_F32 : type;
 }

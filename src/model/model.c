@@ -1,7 +1,7 @@
 /* model.c - making a model, and running its programs. */
 #include <string.h>
 #include "base/process.h"
-#include "model/model.h"
+#include "model/over_ranks.h"
 #include "ranks/ranks.h"
 
 /* ---- make ---- */
@@ -28,6 +28,7 @@ kd_model_form kd_model_form_of(const kdas_model *m, kd_mode mode)
                             .grids      = m->options.quantize == KDAS_QUANTIZE_INT8,
                             .momentum   = m->ranges_held ? 0 : m->options.range_momentum,
                             .wide       = m->options.wide,
+                            .ranks      = m->options.ranks,
                             .kept       = m->kept,
                             .kept_count = m->kept_count };
 }
@@ -133,6 +134,7 @@ void kdas_model_destroy(kdas_model *m)
     kd_device_unstage(m->ctx, &m->gradient);
     kd_model_state_finish(&m->before, m->ctx);
     kd_model_state_finish(&m->mark, m->ctx);
+    kd_model_finish_ranks(m);
     kd_model_facts_clear(&m->facts, m->ctx);
     kd_model_sources_clear(m);
     kd_graph_destroy(m->shape);
@@ -145,12 +147,23 @@ void kdas_model_destroy(kdas_model *m)
 /* ---- run ---- */
 
 /* A forward begins: whatever becomes of it, no backward can follow the one before. */
-static void forget(kdas_model *m)
+static void forget(kdas_model *m, kd_mode mode)
 {
     m->current = NULL;
+    m->mode    = mode;
     m->stamp   = (kd_stamp){ 0 };
     kd_reader_set(&m->reads, NULL);
     m->runs++;
+}
+
+static kdas_status make_ready(kd_program **p, kdas_model *m, kd_mode mode, float *images, int64_t n,
+                              int64_t h, int64_t w)
+{
+    KD_RETURN(kd_params_check(m->params, m->def->name, mode != KD_INFER));
+    KD_RETURN(kd_model_program_for(p, m, mode, n, h, w));
+    kd_program_bind(*p, kd_find(kd_program_graph(*p), "image"), images, NULL);
+    KD_RETURN(kd_model_prepare_ranks(m, mode));
+    return mode == KD_TRAIN ? kd_model_state_keep(&m->before, m) : KDAS_OK;
 }
 
 kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, int64_t h,
@@ -159,12 +172,11 @@ kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, 
     kd_program *p;
     kdas_status st;
 
-    forget(m);
-    KD_RETURN(kd_params_check(m->params, m->def->name, mode != KD_INFER));
-    KD_RETURN(kd_model_program_for(&p, m, mode, n, h, w));
-    kd_program_bind(p, kd_find(kd_program_graph(p), "image"), images, NULL);
-    if (mode == KD_TRAIN) KD_RETURN(kd_model_state_keep(&m->before, m));
+    forget(m, mode);
+    st = make_ready(&p, m, mode, images, n, h, w);
+    KD_RETURN(kd_model_begin_forward(m, mode, st, h, w));
     st = kd_program_forward(p, kd_mix64(m->options.seed) + m->forwards);
+    st = kd_model_end_forward(m, mode, st);
     if (st != KDAS_OK) {
         if (mode == KD_TRAIN) kd_model_state_put_back(&m->before, m);
         return st;
@@ -240,18 +252,23 @@ kdas_status kdas_model_forward(kdas_model *m, kdas_mode mode, kdas_batch *batch)
 {
     int64_t        n, h, w;
     kd_batch_place at;
+    kdas_status    st;
 
     if (!m || !batch) return kd_fail(KDAS_EINVAL, "kdas_model_forward: model or batch is NULL");
     if (mode != KDAS_MODE_INFER && mode != KDAS_MODE_EVAL && mode != KDAS_MODE_TRAIN)
         return kd_fail(KDAS_EINVAL, "there is no mode %d", (int)mode);
     KD_RETURN(kd_check_process(m->ctx));
-    n = kdas_batch_count(batch);
-    h = kdas_batch_height(batch);
-    w = kdas_batch_width(batch);
-    KD_RETURN(kd_check_size(m->def, n, h, w));
-    KD_RETURN(kd_model_check_mode(m, (kd_mode)mode));
-    forget(m); /* staging may replace the images that it read */
-    KD_RETURN(find_images(&at, m, batch));
+    n  = kdas_batch_count(batch);
+    h  = kdas_batch_height(batch);
+    w  = kdas_batch_width(batch);
+    st = kd_check_size(m->def, n, h, w);
+    if (st == KDAS_OK) st = kd_model_check_mode(m, (kd_mode)mode);
+    if (st == KDAS_OK) {
+        forget(m, (kd_mode)mode); /* staging may replace the images that it read */
+        st = find_images(&at, m, batch);
+    }
+    if (st != KDAS_OK && mode == KDAS_MODE_TRAIN && m->options.ranks) forget(m, KD_TRAIN);
+    if (st != KDAS_OK) return kd_model_begin_forward(m, (kd_mode)mode, st, h, w);
     KD_RETURN(kd_model_run(m, (kd_mode)mode, at.images, n, h, w));
     m->stamp = at.stamp;
     kd_reader_set(&m->reads, batch);
@@ -317,17 +334,23 @@ kdas_status kdas_model_read_output(const kdas_model *m, const char *name, float 
     return kd_device_download(m->ctx, to, kd_program_value(m->current, node), node_bytes(node));
 }
 
-kdas_status kdas_model_backward(kdas_model *m, const float *const *gradients)
+static kdas_status put_gradients(kdas_model *m, const float *const *gradients)
 {
     const kd_node *node;
 
-    if (!m) return kd_fail(KDAS_EINVAL, "kdas_model_backward: the model is NULL");
-    KD_RETURN(kd_check_process(m->ctx));
     KD_RETURN(kd_model_check_backward(m));
     for (int i = 0; gradients && (node = kd_model_output_node(m, i, NULL)); i++)
         if (gradients[i])
             KD_RETURN(kd_device_upload(m->ctx, kd_program_grad(m->current, node), gradients[i],
                                        node_bytes(node)));
+    return KDAS_OK;
+}
+
+kdas_status kdas_model_backward(kdas_model *m, const float *const *gradients)
+{
+    if (!m) return kd_fail(KDAS_EINVAL, "kdas_model_backward: the model is NULL");
+    KD_RETURN(kd_check_process(m->ctx));
+    KD_RETURN(kd_model_begin_backward(m, put_gradients(m, gradients)));
     return kd_program_backward(m->current);
 }
 

@@ -61,6 +61,7 @@ typedef struct kd_model_form {
     bool         watched;  /* and are watched for calibration: kd_graph_watch_grids() */
     float        momentum; /* of their ranges */
     const char  *wide;     /* layers that are not, with spaces between */
+    kdas_ranks  *ranks;    /* of batch norms in training; NULL: alone  */
     char *const *kept;     /* taps */
     size_t       kept_count;
 } kd_model_form;
@@ -90,19 +91,22 @@ struct kdas_model {
     size_t              programs, program_capacity;
     uint64_t            program_clock;
     kd_program         *current; /* of the last forward; NULL before */
-    kd_graph      *shape; /* the graph that declared the parameters: taps and outputs by name */
-    char         **kept;  /* taps that the host requested */
-    size_t         kept_count, kept_capacity;
-    uint64_t       forwards; /* training forwards so far: the random state */
-    uint64_t       runs;     /* forwards of any kind that were started: the number identifies one */
-    kd_model_state before;   /* state to restore if a training forward fails */
-    kd_model_state mark;     /* kdas_model_mark()                      */
-    kd_reader      reads;    /* the batch of the last forward */
-    kd_stamp       stamp;    /* of the images that the last forward and its backward read */
-    uint64_t       zeroed;   /* how often its gradients were dropped       */
-    kd_staging     images;   /* the batch on a device that cannot read the host's memory */
-    kd_staging     gradient; /* the same for a gradient that a host adds at a tap        */
-    kd_model_facts facts;    /* what its values know of themselves */
+    kd_graph *shape; /* the graph that declared the parameters: taps and outputs by name */
+    char    **kept;  /* taps that the host requested */
+    size_t    kept_count, kept_capacity;
+    uint64_t  forwards;   /* training forwards so far: the random state */
+    kd_mode   mode;       /* of the last forward that was started */
+    double   *ranges;     /* of grids, on all ranks (over_ranks.c)                           */
+    float    *statistics; /* a copy of what forwards change, for that, if the host cannot read it */
+    uint64_t  runs;       /* forwards of any kind that were started: the number identifies one */
+    kd_model_state before;    /* state to restore if a training forward fails */
+    kd_model_state mark;      /* kdas_model_mark()                      */
+    kd_reader      reads;     /* the batch of the last forward */
+    kd_stamp       stamp;     /* of the images that the last forward and its backward read */
+    uint64_t       zeroed;    /* how often its gradients were dropped       */
+    kd_staging     images;    /* the batch on a device that cannot read the host's memory */
+    kd_staging     gradient;  /* the same for a gradient that a host adds at a tap        */
+    kd_model_facts facts;     /* what its values know of themselves */
     int64_t        warned[2]; /* the size that the log has said not to be the weights' own */
     char         **source;    /* the files that its values were loaded from */
     size_t         sources, source_capacity;
@@ -141,6 +145,10 @@ void kd_model_programs_drop(kdas_model *model, size_t keep);
  * except that there are no outputs. */
 kdas_status kd_model_run(kdas_model *model, kd_mode mode, float *images, int64_t n, int64_t h,
                          int64_t w);
+
+/* A rank that cannot begin the training forward or the backward that the other ranks begin tells them: theirs fail with
+ * its status `mine`, whose sentence is the thread's last. Returns that; alone, `mine`. */
+kdas_status kd_model_decline(kdas_model *model, kdas_status mine);
 
 /* KDAS_ESTATE where the last forward's outputs and taps are lost, or there was no forward. */
 kdas_status kd_model_check_values(const kdas_model *model);

@@ -92,6 +92,7 @@ kdas_status kd_model_build(kd_graph **out, kdas_context *ctx, const kd_model_def
     if (!g) return KDAS_ENOMEM;
     if (form->grids) kd_graph_use_grids(g, form->momentum, form->wide);
     if (form->watched) kd_graph_watch_grids(g);
+    kd_graph_use_ranks(g, form->ranks);
     for (size_t i = 0; i < form->kept_count; i++)
         KD_TRY(kd_keep_tap(g, form->kept[i]));
     in = kd_input(g, "image", image, false);

@@ -228,7 +228,11 @@ kd_node *kd_batch_norm_layer(kd_graph *g, const char *name, kd_node *x, float ep
     mean  = running(g, "running_mean", KD_INIT_ZERO, false, c);
     var   = running(g, "running_var", KD_INIT_ONE, false, c);
     batches(g, false);
-    x = kd_batch_norm(g, x, gamma, beta, mean, var, eps, momentum);
+    if (kd_graph_has_exchanges(g))
+        x = kd_apply_moments(g, x, kd_exchange(g, kd_moments(g, x)), gamma, beta, mean, var, eps,
+                             momentum);
+    else
+        x = kd_batch_norm(g, x, gamma, beta, mean, var, eps, momentum);
     kd_scope_end(g);
     return x;
 }

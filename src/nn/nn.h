@@ -40,7 +40,7 @@ kd_node *kd_gelu_layer(kd_graph *g, const char *name, kd_node *x);
 kd_node *kd_same_conv_layer(kd_graph *g, const char *name, kd_node *x, int64_t out, int k,
                             int stride);
 kd_node *kd_same_dwconv_layer(kd_graph *g, const char *name, kd_node *x, int k, int stride);
-/* Batch norm. NAME.weight, .bias, .running_mean, .running_var, .num_batches_tracked. */
+/* Batch norm; in a training graph over ranks (kd_graph_use_ranks) in three nodes. NAME.weight, .bias, .running_mean, .running_var, .num_batches_tracked. */
 kd_node *kd_batch_norm_layer(kd_graph *g, const char *name, kd_node *x, float eps, float momentum);
 /* Layer norm over C. NAME.weight, NAME.bias. */
 kd_node *kd_norm_layer(kd_graph *g, const char *name, kd_node *x, float eps);

@@ -12,7 +12,9 @@ typedef struct kd_op {
     uint32_t    state;    /* bit i: input i is read and written, and has no gradient */
     uint32_t    constant; /* bit i: input i never receives a gradient                */
     bool        draws;    /* in training it reads the call's seed                */
-    size_t      attr_size;
+    /* bit i: input i is f32 whatever type the others have; KDAS_NEEDS_OUT: the output is */
+    uint32_t wide;
+    size_t   attr_size;
     /* Check node->in and node->attr, set node->out. On failure kd_fail() with the shapes. */
     kdas_status (*infer)(kdas_node_desc *node);
     /* Multiply-accumulates by the `macs` rule, and the cost by thop's rule. NULL: no cost. By

@@ -97,6 +97,26 @@ const kd_op_case kd_op_cases[] = {
          .flags = KDAS_NODE_TRAIN, .large = true, .tolerance = 2e-5, .fd_tolerance = 1e-3,
          IN(X(4, 22, 20, 64), STATS(64)))
 
+#define MOMENTS_CASE(text, ...) CASE(MOMENTS, "moments " text, WANTS(1), __VA_ARGS__)
+    MOMENTS_CASE("of 32", IN(X(2, 5, 4, 32)))
+    MOMENTS_CASE("of 17", IN(X(3, 3, 4, 17)))
+    MOMENTS_CASE("of 1", IN(X(1, 4, 5, 1)))
+    MOMENTS_CASE("of one value of each channel", IN(X(1, 1, 1, 5)))
+    MOMENTS_CASE("far from zero", .tolerance = 2e-5, .fd_tolerance = 1e-2,
+                 IN(VALUES(KD_VALUES_UNIFORM, 1.0f, 20.0f, 2, 4, 4, 33)))
+    MOMENTS_CASE("of 64, larger", .large = true, .fd_tolerance = 1e-2, IN(X(4, 22, 20, 64)))
+    CASE(EXCHANGE, "exchange of 17 channels", WANTS(1), IN(X(1, 1, 1, 35)))
+#define OF_ALL(c) VALUES(KD_VALUES_UNIFORM, 0.4f, 1.5f, 1, 1, 1, 2 * (c) + 1) /* in [1.1, 1.9) */
+#define APPLY(text, c, n, h, w, ...)                                                          \
+    CASE(APPLY_MOMENTS, "apply_moments " text, A(norm, 1e-3f, 0.1f), .flags = KDAS_NODE_TRAIN, \
+         .fd_tolerance = 1e-3, IN(X(n, h, w, c), OF_ALL(c), STATS(c)), __VA_ARGS__)
+    APPLY("of 32", 32, 2, 5, 4, WANTS(15))
+    APPLY("of 17", 17, 3, 3, 4, WANTS(15))
+    APPLY("of 1", 1, 1, 4, 5, WANTS(15))
+    APPLY("of 33, the gradient of x alone", 33, 1, 6, 5, WANTS(1))
+    APPLY("of 48, the gradients of m, g and b alone", 48, 2, 3, 5, WANTS(14))
+    APPLY("of 64, larger", 64, 4, 22, 20, WANTS(15), .large = true, .tolerance = 2e-5)
+
 #define STANDARDIZE_CASE(text, ...) \
     CASE(STANDARDIZE, "standardize " text, A(standardize, 1e-4f), WANTS(1), \
          .fd_tolerance = 5e-4, __VA_ARGS__)

@@ -208,13 +208,22 @@ static void round_operand(const kd_op_run *run, float *values, const kdas_desc *
 
 /* ---- Open ---- */
 
+/* Whether input i, or the output, is an activation whose type may have 16 bits. */
+enum { OUT = 30 };
+static bool has_halves(const kd_op_case *c, int i)
+{
+    const kd_op *op = kd_op_find(c->op);
+
+    return !(op && op->wide >> i & 1) && (i == OUT || !c->in[i].param);
+}
+
 /* Activations become halves; a cast has its own types. */
 static void make_half(kdas_node_desc *node, const kd_op_case *c, int32_t half)
 {
     if (!half || c->op == KDAS_OP_CAST) return;
     for (int i = 0; i < node->inputs; i++)
-        if (kd_present(&node->in[i]) && !c->in[i].param) node->in[i].dtype = half;
-    node->out.dtype = half;
+        if (kd_present(&node->in[i]) && has_halves(c, i)) node->in[i].dtype = half;
+    if (has_halves(c, OUT)) node->out.dtype = half;
 }
 
 kdas_status kd_op_node(kdas_node_desc *node, const kd_op_case *c, const kd_op_options *options)
@@ -259,7 +268,7 @@ static kdas_status make_operands(kd_op_run *run)
         KD_RETURN(host_new(&run->in[i], bytes));
         snprintf(name, sizeof name, "%s.in%d", run->test->name, is_twin(run, i) ? 0 : i);
         fill_operand(run->in[i], &run->test->in[i], name);
-        if (!run->test->in[i].param) round_operand(run, run->in[i], &node->in[i]);
+        if (has_halves(run->test, i)) round_operand(run, run->in[i], &node->in[i]);
         if (is_twin(run, i))
             run->call.in[i] = run->call.in[0];
         else
@@ -277,7 +286,7 @@ static kdas_status make_operands(kd_op_run *run)
     KD_RETURN(host_new(&run->dout, kd_op_bytes(&node->out)));
     snprintf(name, sizeof name, "%s.dout", run->test->name);
     kd_test_fill(run->dout, kd_elements(&node->out), name, 1, 0);
-    round_operand(run, run->dout, &node->out);
+    if (has_halves(run->test, OUT)) round_operand(run, run->dout, &node->out);
     return KDAS_OK;
 }
 

@@ -47,6 +47,11 @@ typedef struct kd_op_run {
 
 /* The node of a case, as a backend's kernel under `options` (NULL: all 0) gets it. */
 kdas_status kd_op_node(kdas_node_desc *node, const kd_op_case *test, const kd_op_options *options);
+/* Whether devices need a kernel for the op: a RESHAPE is another name of its operand, and the host does an EXCHANGE. */
+static inline bool kd_op_needs_kernel(int32_t op)
+{
+    return op != KDAS_OP_RESHAPE && op != KDAS_OP_EXCHANGE;
+}
 /* The first row of a backend's table that can do a node, as the library would choose; NULL: none can. */
 const kdas_kernel *kd_op_kernel_for(const kdas_backend *backend, kdas_device *device,
                                     const kdas_node_desc *node);

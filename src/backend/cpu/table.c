@@ -33,7 +33,8 @@ static const kd_cpu_kernel *code_of(const kdas_device *device, const kdas_node_d
 /* Does the node use the bf16 copy? The table has two rows for such ops, f32 and bf16. */
 static bool is_half(const kdas_node_desc *node)
 {
-    if (node->op == KDAS_OP_QUANTIZE) return node->in[0].dtype == KDAS_BF16;
+    if (node->op == KDAS_OP_QUANTIZE || node->op == KDAS_OP_MOMENTS)
+        return node->in[0].dtype == KDAS_BF16;
     return node->op != KDAS_OP_CAST && node->out.dtype == KDAS_BF16;
 }
 
@@ -46,10 +47,12 @@ static int all_f32(kdas_device *device, const kdas_node_desc *node)
     return node->out.dtype == KDAS_F32;
 }
 
-/* `inputs`: bit i says that input i is an activation, and so bf16 like the output. */
+/* `inputs`: bit i says that input i is an activation, and so bf16 like the output, which is f32 with KDAS_NEEDS_OUT. */
 static int with_half(kdas_device *device, const kdas_node_desc *node, uint32_t inputs)
 {
-    if (!device->half || node->out.dtype != KDAS_BF16) return 0;
+    int32_t out = inputs & KDAS_NEEDS_OUT ? KDAS_F32 : KDAS_BF16;
+
+    if (!device->half || node->out.dtype != out) return 0;
     if (is_integer(node) || node->post != KDAS_POST_NONE) return 0;
     for (int i = 0; i < node->inputs; i++)
         if (node->in[i].dim[0] && node->in[i].dtype != (inputs >> i & 1 ? KDAS_BF16 : KDAS_F32))

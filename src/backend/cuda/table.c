@@ -30,21 +30,23 @@ static const struct {
 #undef BOTH
 };
 
-/* The code for a node; a cast has one for all types. */
+/* The code for a node; a cast has one for all types. What MOMENTS gives is f32 always. */
 static int type_of(const kdas_node_desc *node)
 {
+    int32_t type = node->op == KDAS_OP_MOMENTS ? node->in[0].dtype : node->out.dtype;
+
     if (node->op == KDAS_OP_CAST) return F32;
-    return node->out.dtype == KDAS_F16 ? F16 : node->out.dtype == KDAS_BF16 ? BF16 : F32;
+    return type == KDAS_F16 ? F16 : type == KDAS_BF16 ? BF16 : F32;
 }
 
 /* ---- supports ---- */
 
 static bool can_bf16(const kdas_device *device) { return device->major >= 8; }
 
-/* `inputs`: bit i says that input i is an activation, of the type of the output. */
+/* `inputs`: bit i says that input i is an activation, of the type of the output, which is f32 with KDAS_NEEDS_OUT. */
 static int is_of(const kdas_node_desc *node, kdas_dtype type, uint32_t inputs)
 {
-    if (node->out.dtype != (int32_t)type) return 0;
+    if (node->out.dtype != (int32_t)(inputs & KDAS_NEEDS_OUT ? KDAS_F32 : type)) return 0;
     for (int i = 0; i < node->inputs; i++)
         if (node->in[i].dim[0] && node->in[i].dtype != (int32_t)(inputs >> i & 1 ? type : KDAS_F32))
             return 0;

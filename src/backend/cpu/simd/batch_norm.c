@@ -1,4 +1,5 @@
-/* batch_norm.c - BATCH_NORM and STANDARDIZE over N,H,W for each channel of x (rows,C); backend.h defines the statistics.
+/* batch_norm.c - BATCH_NORM, its halves MOMENTS and APPLY_MOMENTS, and STANDARDIZE over N,H,W for each channel of x (rows,C);
+ * backend.h defines the statistics.
  *
  * saved: the mean and 1/sqrt(var + eps) that were used, (2,C), each padded to whole cache lines. The variance is two-pass
  * within a block of 64 rows, which stays in the cache: the block's mean first, then the squared distances from it. So x is
@@ -110,10 +111,14 @@ static scratch all_moments(const elem *x, int64_t rows, int64_t C, void *work, i
 
 /* ---- sums of the gradient ---- */
 
-/* What is summed over rows for each channel: dy, and dy times (x - mean) r. `mean` NULL: times x. */
+/* What is summed over rows for each channel: dy, and dy times (x - mean) r. `mean` NULL: times x. `dx`: then dy times
+ * `scale` goes there, or is added; it may be the memory of dy. */
 typedef struct sums {
     const elem  *x, *dy;
     const float *mean, *r;
+    const float *scale;
+    elem        *dx;
+    bool         add;
 } sums;
 
 INLINE void add_row(const sums *s, int64_t row, int64_t C, float *first, float *second)
@@ -135,6 +140,23 @@ INLINE void add_row(const sums *s, int64_t row, int64_t C, float *first, float *
         }
 }
 
+/* dx = dy scale. */
+INLINE void scale_row(const sums *s, int64_t row, int64_t C)
+{
+    const elem  *dy    = s->dy + row * C;
+    elem        *dx    = s->dx + row * C;
+    const float *scale = s->scale;
+
+    if (s->add)
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++)
+            set(dx[c], num(dx[c]) + num(dy[c]) * scale[c]);
+    else
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++)
+            set(dx[c], num(dy[c]) * scale[c]);
+}
+
 /* Sums of one part of the rows into the doubles of its scratch. */
 static void sum_part(const sums *s, int64_t begin, int64_t end, int64_t C, const scratch *to)
 {
@@ -143,8 +165,10 @@ static void sum_part(const sums *s, int64_t begin, int64_t end, int64_t C, const
     for (int64_t r = begin; r < end; r += BLOCK) {
         memset(to->block_first, 0, (size_t)C * sizeof(float));
         memset(to->block_second, 0, (size_t)C * sizeof(float));
-        for (int64_t i = r; i < r + BLOCK && i < end; i++)
+        for (int64_t i = r; i < r + BLOCK && i < end; i++) {
             add_row(s, i, C, to->block_first, to->block_second);
+            if (s->dx) scale_row(s, i, C);
+        }
 #pragma omp simd
         for (int64_t c = 0; c < C; c++) {
             to->first[c] += to->block_first[c];
@@ -262,7 +286,7 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     float       *dg = call->din[1], *db = call->din[2];
     char        *work = call->work;
     float *shift = (float *)(work + part_bytes(C) * (size_t)device->threads), *slope = shift + ld;
-    sums   s   = { x, dy, mean, r };
+    sums   s   = { .x = x, .dy = dy, .mean = mean, .r = r };
     bool   add = adds(call, 0);
 
     if (dg || db || of_batch(call)) {
@@ -287,6 +311,156 @@ const kd_cpu_kernel KD_SIMD(batch_norm) = {
     .prepare  = prepare,
     .forward  = forward,
     .backward = backward,
+};
+
+/* ---- MOMENTS: the mean, the biased variance and the number of values, (2C+1) ---- */
+
+static kdas_status moments_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+{
+    int64_t C = node->in[0].dim[3];
+
+    plan->work_forward  = part_bytes(C) * (size_t)device->threads;
+    plan->work_backward = 2 * float_bytes(C);
+    return KDAS_OK;
+}
+
+static kdas_status moments_forward(kdas_device *device, const kdas_call *call)
+{
+    int64_t C = call->node->in[0].dim[3], rows = row_count(&call->node->in[0]);
+    float  *out = call->out;
+    scratch all = all_moments(call->in[0], rows, C, call->work, device->threads);
+
+    for (int64_t c = 0; c < C; c++) {
+        out[c]     = (float)all.first[c];
+        out[C + c] = (float)(all.second[c] / (double)rows);
+    }
+    out[2 * C] = (float)rows;
+    return KDAS_OK;
+}
+
+/* dx = (dmean + 2 (x - mean) dvar) / rows. */
+static kdas_status moments_backward(kdas_device *device, const kdas_call *call)
+{
+    int64_t      C = call->node->in[0].dim[3], rows = row_count(&call->node->in[0]);
+    const elem  *x    = call->in[0];
+    const float *mean = call->out, *dout = call->dout;
+    elem        *dx    = call->din[0];
+    float       *shift = call->work, *slope = shift + float_bytes(C) / sizeof(float);
+    bool         add = adds(call, 0);
+
+    (void)device;
+    for (int64_t c = 0; c < C; c++) {
+        shift[c] = dout[c] / (float)rows;
+        slope[c] = 2.0f * dout[C + c] / (float)rows;
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < rows; i++)
+#pragma omp simd
+        for (int64_t c = i * C; c < (i + 1) * C; c++) {
+            int64_t k = c - i * C;
+            float   d = shift[k] + (num(x[c]) - mean[k]) * slope[k];
+
+            accumulate(dx[c], d, add);
+        }
+    return KDAS_OK;
+}
+
+const kd_cpu_kernel KD_SIMD(moments) = {
+    .prepare  = moments_prepare,
+    .forward  = moments_forward,
+    .backward = moments_backward,
+};
+
+/* ---- APPLY_MOMENTS ---- */
+
+static kdas_status apply_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+{
+    int64_t C = node->in[0].dim[3];
+
+    plan->work_forward  = float_bytes(C);
+    plan->work_backward = part_bytes(C) * (size_t)device->threads + 2 * float_bytes(C);
+    return KDAS_OK;
+}
+
+/* r = 1/sqrt(var + eps). */
+static void reciprocals(const kdas_call *call, float *r)
+{
+    const kdas_norm_attr *a   = call->node->attr;
+    int64_t               C   = call->node->out.dim[3];
+    const float          *var = (const float *)call->in[1] + C;
+
+    for (int64_t c = 0; c < C; c++)
+        r[c] = (float)(1.0 / sqrt((double)var[c] + a->eps));
+}
+
+static void move_running(const kdas_call *call)
+{
+    const kdas_norm_attr *a    = call->node->attr;
+    int64_t               C    = call->node->out.dim[3];
+    const float          *mean = call->in[1], *var = mean + C;
+    float                *running_mean = call->in[4], *running_var = call->in[5];
+    double                M = mean[2 * C], by = M > 1 ? M / (M - 1) : 1;
+
+    for (int64_t c = 0; c < C; c++) {
+        double unbiased = var[c] * by;
+
+        if (!isfinite(mean[c]) || !isfinite(unbiased)) continue;
+        running_mean[c] = (1.0f - a->momentum) * running_mean[c] + a->momentum * mean[c];
+        running_var[c]  = (1.0f - a->momentum) * running_var[c] + a->momentum * (float)unbiased;
+    }
+}
+
+static kdas_status apply_forward(kdas_device *device, const kdas_call *call)
+{
+    const elem  *x    = call->in[0];
+    const float *mean = call->in[1], *g = call->in[2], *b = call->in[3];
+    int64_t      C = call->node->out.dim[3], rows = row_count(&call->node->out);
+    elem        *y        = call->out;
+    float       *r        = call->work;
+    bool         streamed = y != x && streams(device, y, C, (size_t)(rows * C) * sizeof *y);
+
+    reciprocals(call, r);
+    if (of_batch(call)) move_running(call);
+#pragma omp parallel for schedule(static)
+    for (int t = 0; t < device->threads; t++) {
+        for (int64_t i = part_begin(rows, t, device->threads);
+             i < part_begin(rows, t + 1, device->threads); i++)
+            forward_row(x + i * C, y + i * C, C, mean, r, g, b, streamed);
+        stream_done();
+    }
+    return KDAS_OK;
+}
+
+/* dx = g r dy, dmean = -g r db, dvar = -g r^2 dg / 2. */
+static kdas_status apply_backward(kdas_device *device, const kdas_call *call)
+{
+    int64_t      C = call->node->out.dim[3], rows = row_count(&call->node->out);
+    const float *mean = call->in[1], *g = call->in[2];
+    float       *dm = call->din[1], *dg = call->din[2], *db = call->din[3];
+    float       *r     = (float *)((char *)call->work + part_bytes(C) * (size_t)device->threads);
+    float       *scale = r + float_bytes(C) / sizeof(float);
+    sums         s     = { call->in[0], call->dout, mean, r, scale, call->din[0], adds(call, 0) };
+    scratch      all;
+
+    reciprocals(call, r);
+    for (int64_t c = 0; c < C; c++)
+        scale[c] = g[c] * r[c];
+    all = sum_rows(&s, rows, C, call->work, device->threads);
+    for (int64_t c = 0; c < C; c++) {
+        if (dg) dg[c] += (float)all.second[c];
+        if (db) db[c] += (float)all.first[c];
+        if (!dm) continue;
+        accumulate(dm[c], (float)(-all.first[c] * scale[c]), adds(call, 1));
+        accumulate(dm[C + c], (float)(-0.5 * all.second[c] * scale[c] * r[c]), adds(call, 1));
+    }
+    if (dm) accumulate(dm[2 * C], 0.0f, adds(call, 1));
+    return KDAS_OK;
+}
+
+const kd_cpu_kernel KD_SIMD(apply_moments) = {
+    .prepare  = apply_prepare,
+    .forward  = apply_forward,
+    .backward = apply_backward,
 };
 
 /* ---- STANDARDIZE ---- */

@@ -240,6 +240,76 @@ KERNEL(batch_norm_backward)
     DISPATCH_WIDTH(width, backward_dx, x, dy, dx, saved, g, means, rows, C, add);
 }
 
+/* ---- MOMENTS and APPLY_MOMENTS: the halves of a batch norm ---- */
+
+/* out (2C+1): means, biased variances, and how many values. */
+KERNEL(moments_of_parts)
+(const float *part_mean, const float *part_square, float *out, int64_t rows, int64_t C,
+ int64_t part_rows)
+{
+    EACH_ROW_BY(c, C, 32)
+    {
+        float mean, square;
+
+        combine_parts(&mean, &square, part_mean, part_square, c, rows, C, part_rows);
+        if (threadIdx.x % 32 > 0) continue;
+        out[c]     = mean;
+        out[C + c] = square / (float)rows;
+        if (c == 0) out[2 * C] = (float)rows;
+    }
+}
+
+/* dx = (dmean + 2 (x - mean) dvar) / rows. */
+KERNEL(moments_gradient)
+(const elem *x, elem *dx, const float *moments, const float *dout, int64_t rows, int64_t C, int add)
+{
+    float share = 1.0f / (float)rows;
+
+    EACH(i, rows * C)
+    {
+        int64_t c = i - over(i, C) * C;
+        float   d = (dout[c] + 2.0f * (num(x[i]) - moments[c]) * dout[C + c]) * share;
+
+        accumulate(&dx[i], d, add);
+    }
+}
+
+/* saved (2,C): the means, and r = 1/sqrt(var + eps). The running statistics, NULL where they stay, follow those that are
+ * finite. */
+KERNEL(moments_constants)
+(const float *moments, float *saved, float *running_mean, float *running_var, int64_t C, float eps,
+ float momentum)
+{
+    float count = moments[2 * C], by = count > 1 ? count / (count - 1) : 1;
+
+    EACH(c, C)
+    {
+        float mean = moments[c], unbiased = moments[C + c] * by;
+
+        saved[c]     = mean;
+        saved[C + c] = 1.0f / sqrtf(moments[C + c] + eps);
+        if (!running_mean || mean - mean != 0 || unbiased - unbiased != 0) continue;
+        running_mean[c] = (1.0f - momentum) * running_mean[c] + momentum * mean;
+        running_var[c]  = (1.0f - momentum) * running_var[c] + momentum * unbiased;
+    }
+}
+
+/* dmean = -g r sum(dy), dvar = -g r^2 sum(dy h) / 2, of the means over rows that batch_norm_gradients has made. */
+KERNEL(apply_moments_gradients)
+(const float *means, const float *saved, const float *g, float *dm, int64_t rows, int64_t C,
+ int add)
+{
+    EACH(c, C)
+    {
+        float r = saved[C + c], slope = -g[c] * r * (float)rows;
+        float dmean = slope * means[c], dvar = 0.5f * slope * r * means[C + c];
+
+        dm[c]     = add ? dm[c] + dmean : dmean;
+        dm[C + c] = add ? dm[C + c] + dvar : dvar;
+        if (c == 0 && !add) dm[2 * C] = 0;
+    }
+}
+
 /* ---- STANDARDIZE: f32 alone ---- */
 
 #if !defined KD_TYPE_f16 && !defined KD_TYPE_bf16
@@ -364,6 +434,88 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
 }
 
 KD_OP(batch_norm, prepare, NULL, NULL, forward, backward)
+
+static kdas_status moments_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+{
+    (void)device;
+    plan->work_forward = 2 * kd_cuda_parts_bytes(rows_of(&node->in[0]), node->in[0].dim[3]);
+    return KDAS_OK;
+}
+
+static kdas_status moments_forward(kdas_device *device, const kdas_call *call)
+{
+    int64_t rows = rows_of(&call->node->in[0]), C = call->node->in[0].dim[3];
+    int64_t part_rows = kd_cuda_part_rows(rows);
+    float  *means = (float *)call->work, *squares = means + kd_cuda_parts(rows) * C;
+
+    KD_RETURN(LAUNCH(device, batch_norm_parts, parts_grid(rows, C), KD_BLOCK,
+                     (const elem *)call->in[0], means, squares, rows, C, part_rows));
+    return LAUNCH_ROWS(device, moments_of_parts, C, 32, (const float *)means,
+                       (const float *)squares, (float *)call->out, rows, C, part_rows);
+}
+
+static kdas_status moments_backward(kdas_device *device, const kdas_call *call)
+{
+    int64_t rows = rows_of(&call->node->in[0]), C = call->node->in[0].dim[3];
+
+    return LAUNCH_EACH(device, moments_gradient, rows * C, (const elem *)call->in[0],
+                       (elem *)call->din[0], (const float *)call->out, (const float *)call->dout,
+                       rows, C, adds(call, 0));
+}
+
+KD_OP(moments, moments_prepare, NULL, NULL, moments_forward, moments_backward)
+
+static kdas_status apply_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
+{
+    int64_t C = node->out.dim[3];
+
+    (void)device;
+    plan->saved         = 2 * (size_t)C * sizeof(float);
+    plan->work_backward = 2 * kd_cuda_parts_bytes(rows_of(&node->out), C) + plan->saved;
+    return KDAS_OK;
+}
+
+static kdas_status apply_forward(kdas_device *device, const kdas_call *call)
+{
+    const kdas_norm_attr *a = (const kdas_norm_attr *)call->node->attr;
+    const elem           *x = (const elem *)call->in[0];
+    const float          *g = (const float *)call->in[2], *b = (const float *)call->in[3];
+    int64_t               rows = rows_of(&call->node->out), C = call->node->out.dim[3];
+    bool                  moves = of_batch(call->node);
+    int width = KD_MIN(width_of(C, x, call->out, NULL, NULL), width_of(C, call->saved, g, b, NULL));
+
+    KD_RETURN(LAUNCH_EACH(device, moments_constants, C, (const float *)call->in[1],
+                          (float *)call->saved, moves ? (float *)call->in[4] : (float *)NULL,
+                          (float *)call->in[5], C, a->eps, a->momentum));
+    return LAUNCH_MATRIX(device, batch_norm_apply, rows, C, width, x, (elem *)call->out,
+                         (const float *)call->saved, g, b, rows, C, width);
+}
+
+static kdas_status apply_backward(kdas_device *device, const kdas_call *call)
+{
+    const elem  *x = (const elem *)call->in[0], *dy = (const elem *)call->dout;
+    const float *g = (const float *)call->in[2], *saved = (const float *)call->saved;
+    int64_t      rows = rows_of(&call->node->out), C = call->node->out.dim[3];
+    int64_t      count = kd_cuda_parts(rows);
+    float       *means = (float *)call->work, *part_b = means + 2 * C, *part_g = part_b + count * C;
+    int width = KD_MIN(width_of(C, x, dy, call->din[0], NULL), width_of(C, saved, g, NULL, NULL));
+
+    if (call->din[1] || call->din[2] || call->din[3]) {
+        KD_RETURN(LAUNCH(device, batch_norm_sums, parts_grid(rows, C), KD_BLOCK, x, dy, saved,
+                         part_b, part_g, rows, C, kd_cuda_part_rows(rows)));
+        KD_RETURN(LAUNCH_ROWS(device, batch_norm_gradients, C, 32, (const float *)part_b,
+                              (const float *)part_g, means, (float *)call->din[3],
+                              (float *)call->din[2], rows, C, count));
+    }
+    if (call->din[1])
+        KD_RETURN(LAUNCH_EACH(device, apply_moments_gradients, C, (const float *)means, saved, g,
+                              (float *)call->din[1], rows, C, adds(call, 1)));
+    if (!call->din[0]) return KDAS_OK;
+    return LAUNCH_MATRIX(device, batch_norm_backward, rows, C, width, x, dy, (elem *)call->din[0],
+                         saved, g, (const float *)NULL, rows, C, adds(call, 0), width);
+}
+
+KD_OP(apply_moments, apply_prepare, NULL, NULL, apply_forward, apply_backward)
 
 #if !defined KD_TYPE_f16 && !defined KD_TYPE_bf16
 
