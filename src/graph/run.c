@@ -261,6 +261,7 @@ static kdas_status run_backward(kd_program *p)
     for (int i = p->nodes - 1; i >= 0; i--) {
         kd_slot *slot = &p->slot[i];
 
+        if (p->gradients) kd_program_tell_gradients(p, i);
         if (!slot->kernel || !p->graph->node[i]->desc.wants || !slot->backward.dout) continue;
         KD_RETURN(kd_check_cancel(p->ctx));
         KD_RETURN(clear_grads(p, i));
