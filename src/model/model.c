@@ -164,7 +164,7 @@ kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, 
     KD_RETURN(kd_model_program_for(&p, m, mode, n, h, w));
     kd_program_bind(p, kd_find(kd_program_graph(p), "image"), images, NULL);
     if (mode == KD_TRAIN) KD_RETURN(kd_model_state_keep(&m->before, m));
-    st = kd_program_forward(p, kd_mix64(m->options.seed) + m->forwards);
+    st = kd_program_forward(p, (kd_mix64(m->options.seed) + m->forwards) ^ m->draws);
     if (st != KDAS_OK) {
         if (mode == KD_TRAIN) kd_model_state_put_back(&m->before, m);
         return st;

@@ -94,6 +94,7 @@ struct kdas_model {
     char         **kept;  /* taps that the host requested */
     size_t         kept_count, kept_capacity;
     uint64_t       forwards; /* training forwards so far: the random state */
+    uint64_t       draws;    /* mixed into the seed of draws: 0, but for ranks above 0 */
     uint64_t       runs;     /* forwards of any kind that were started: the number identifies one */
     kd_model_state before;   /* state to restore if a training forward fails */
     kd_model_state mark;     /* kdas_model_mark()                      */
