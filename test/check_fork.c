@@ -142,6 +142,7 @@ static const kdas_maps       maps            = {
     CALL(distiller_forward, kdas_distiller_forward(p->rig.distiller, p->batch))                             \
     CALL(distiller_backward, kdas_distiller_backward(p->rig.distiller, NULL))                               \
     CALL(distiller_update, kdas_distiller_update(p->rig.distiller, NULL))                                   \
+    CALL(distiller_gather, kdas_distiller_gather(p->rig.distiller))                                         \
     CALL(batch_prefetch, kdas_batch_prefetch(p->batch))                                                     \
     CALL(batch_upload, kdas_batch_upload(p->batch))                                                         \
     CALL(batch_wrap, kdas_batch_wrap((kdas_batch **)made, p->rig.ctx, 1, 32, 32, floats, NULL))             \

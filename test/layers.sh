@@ -203,8 +203,11 @@ done < <(every_include test bench)
 stand_on_public=(
     "distill/train.c distill/train_log.c distill/train_manifest.c distill/train_note.c distill/train_ranks.c distill/train_resume.c distill/train_start.c distill/evaluate.c distill/resume.c | base io ranks distill/train_run.h | kd_train_folder_check kd_settings_agree"
     # the step; what it has beside models, objective and optimizer reaches inside of them
-    "distill/distiller.c distill/teacher.c distill/parts.c distill/note.c | base ranks distill/feature_step.h | kd_average_init kd_average_finish
-    kd_average_update kd_feature_create kd_feature_destroy kd_feature_wanted kd_feature_run kd_feature_zero"
+    "distill/distiller.c distill/teacher.c distill/parts.c distill/note.c | base ranks distill/feature_step.h distill/ranks_step.h | kd_average_init kd_average_finish
+    kd_average_update kd_feature_create kd_feature_destroy kd_feature_wanted kd_feature_run kd_feature_zero
+    kd_ranks_step_create kd_ranks_step_destroy kd_ranks_step_vote kd_ranks_step_enter kd_ranks_step_forward kd_ranks_step_part kd_ranks_step_read
+    kd_ranks_step_begin kd_ranks_step_end kd_ranks_step_reduce kd_ranks_step_average kd_ranks_step_updated
+    kd_ranks_step_forget"
 )
 inside_only=" base/context.h "
 objects=${OBJECTS:-build/release/src}

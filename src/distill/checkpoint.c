@@ -184,6 +184,7 @@ kdas_status kdas_checkpoint_save_records(const kdas_distiller *d, const char *pa
 
     if (!d || !path) return kd_fail(KDAS_EINVAL, "checkpoint: distiller or path is NULL");
     KD_RETURN(kd_check_process(d->ctx));
+    KD_RETURN(kd_ranks_step_check_save(d));
     KD_RETURN(kd_take_options(&p, sizeof p, progress, "kdas_progress"));
     if (kd_checkpoint_progress_fault(&p))
         return kd_fail(KDAS_EINVAL, "kdas_progress: %s", kd_checkpoint_progress_fault(&p));

@@ -246,7 +246,7 @@ static kdas_status commit(kdas_distiller *d, content *from)
     d->zeroed        = d->student->zeroed;
     d->phase         = KD_PHASE_IDLE;
     d->marked        = false;
-    return KDAS_OK;
+    return kd_ranks_step_restored(d);
 }
 
 static void log_differences(const content *c, const kdas_distiller *d)

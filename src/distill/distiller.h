@@ -5,6 +5,7 @@
 #include <kdas/distill.h>
 #include "base/base.h"
 #include "distill/feature_step.h"
+#include "distill/ranks_step.h"
 
 /* A copy of the maps of the host's own teacher. */
 typedef struct kd_host_maps {
@@ -50,6 +51,7 @@ struct kdas_distiller {
     kdas_batch            *batch;   /* of the last forward, until its backward  */
     double                 factor;  /* of the guidance, in the last forward     */
     kd_feature            *feature; /* NULL: the objective has no features      */
+    kd_ranks_step         *over;    /* NULL: alone, not one of several ranks    */
     /* Generations of teacher and student, whose values it reads; teacher 0: none. */
     uint64_t        holds[2];
     kd_host_teacher host_teacher;
@@ -62,6 +64,8 @@ struct kdas_distiller {
 
 /* The number of accumulated micro-batches; 0 if the host has zeroed the gradients. (distiller.c) */
 int32_t kd_distiller_accumulated(const kdas_distiller *d);
+/* Go back to the last update and drop the gradients. Returns `st`. (distiller.c) */
+kdas_status kd_distiller_abandon(kdas_distiller *d, kdas_status st);
 
 /* ---- note.c ---- */
 

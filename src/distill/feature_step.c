@@ -182,7 +182,7 @@ typedef struct run {
     double              weight, scale, factor;
     bool                read;     /* the caller reads the value      */
     bool                measured; /* and the norm, or the share does */
-    double              value, norm;
+    double              value, norm, squares;
 } run;
 
 static kd_program *student_of(const run *r) { return r->d->student->current; }
@@ -240,8 +240,9 @@ static kdas_status fetch(run *r)
     KD_RETURN(kd_device_download(r->f->ctx, &results, r->f->results, sizeof results));
     for (int i = 0; r->measured && i < r->f->pairs; i++)
         if (r->k->student[i]) sum += results.squares[i];
-    r->value = (double)results.value;
-    r->norm  = sqrt(sum) / r->scale;
+    r->value   = (double)results.value;
+    r->squares = sum;
+    r->norm    = sqrt(sum) / r->scale;
     if (r->read && !isfinite(r->value))
         return kd_fail(KDAS_ENUMERIC, "the feature term of the loss is not finite (%g)", r->value);
     return KDAS_OK;
@@ -286,26 +287,72 @@ static void warn_of_zero(const run *r)
 
 bool kd_feature_wanted(const kdas_distiller *d) { return d->feature && kd_loss_guides(d->loss); }
 
+/* All up to the norm. */
+static kdas_status measure(run *r)
+{
+    KD_RETURN(kd_feature_settle(r->d));
+    KD_RETURN(program_for(&r->k, r->d));
+    KD_RETURN(kd_device_zero(r->f->ctx, r->f->results, sizeof *r->f->results));
+    KD_RETURN(run_program(r));
+    return fetch(r);
+}
+
+/* The first norms, over all ranks. */
+static kdas_status vote(run *r, kdas_status mine)
+{
+    kdas_loss    *loss                = r->d->loss;
+    kd_loss_part *part                = loss->part;
+    double        squares[KDAS_TERMS] = {
+               [KDAS_TERM_SEG] = part->squares[KDAS_TERM_SEG], [KDAS_TERM_FEATURE] = r->squares
+    };
+
+    KD_RETURN(kd_loss_part_vote(loss, mine, squares));
+    r->norm        = sqrt(squares[KDAS_TERM_FEATURE]) / part->scale;
+    loss->seg_norm = sqrt(squares[KDAS_TERM_SEG]) / part->scale;
+    return KDAS_OK;
+}
+
+bool kd_feature_votes(const kdas_distiller *d)
+{
+    return kd_feature_wanted(d) && kd_share_limits(d->loss, KDAS_TERM_FEATURE) &&
+           d->loss->share[KDAS_TERM_FEATURE].count == 0;
+}
+
+/* What waits for the other ranks' parts of the batch. */
+static void keep_part(const run *r, bool note)
+{
+    const int     t    = KDAS_TERM_FEATURE;
+    kd_loss_part *part = r->d->loss->part;
+
+    kd_loss_part_keep(r->d->loss, t, r->value, r->squares,
+                      r->d->options.gradient_norms ? r->factor : 0);
+    if (r->measured) part->measured |= 1u << t;
+    if (note) part->noted |= 1u << t;
+}
+
 /* The share and the ramp limit the student's gradients. The projections' gradients use
  * the weight alone. */
 kdas_status kd_feature_run(kdas_distiller *d, float scale, bool read, kdas_loss_report *report)
 {
-    run  r       = { .d = d, .f = d->feature, .scale = scale };
-    bool limited = kd_share_limits(d->loss, KDAS_TERM_FEATURE), first;
+    run         r       = { .d = d, .f = d->feature, .scale = scale };
+    bool        limited = kd_share_limits(d->loss, KDAS_TERM_FEATURE), first;
+    kdas_status st;
 
     if (!kd_feature_wanted(d) || !d->holds[0]) return KDAS_OK; /* no teacher has run */
     r.weight   = kd_loss_weight(d->loss, KDAS_TERM_FEATURE);
     r.read     = read || d->ctx->host_memory;
     r.measured = limited || (read && d->options.gradient_norms);
-    KD_RETURN(kd_feature_settle(d));
-    KD_RETURN(program_for(&r.k, d));
-    KD_RETURN(kd_device_zero(d->ctx, r.f->results, sizeof *r.f->results));
-    KD_RETURN(run_program(&r));
-    KD_RETURN(fetch(&r));
     first = limited && d->loss->share[KDAS_TERM_FEATURE].count == 0; /* no earlier measurement */
+    st    = measure(&r);
+    if (first && d->loss->part) st = vote(&r, st);
+    KD_RETURN(st);
     if (first) kd_share_note(d->loss, KDAS_TERM_FEATURE, d->loss->seg_norm, r.norm);
     r.factor = kd_share_factor(d->loss, KDAS_TERM_FEATURE);
     KD_RETURN(add_to_student(&r));
+    if (d->loss->part) {
+        keep_part(&r, limited && !first);
+        return KDAS_OK;
+    }
     if (limited && !first) kd_share_note(d->loss, KDAS_TERM_FEATURE, d->loss->seg_norm, r.norm);
     if (read) put_report(&r, report);
     warn_of_zero(&r);

@@ -13,6 +13,8 @@ kdas_status kd_feature_create(kdas_distiller *d);
 void        kd_feature_destroy(kdas_distiller *d);
 /* Whether this step's features are computed, so the teacher's taps are needed. */
 bool kd_feature_wanted(const kdas_distiller *d);
+/* Whether this step measures the norm of its gradient for the first time, for a share: over ranks that is a vote. */
+bool kd_feature_votes(const kdas_distiller *d);
 /* Between the objective of the maps and the student's backward: add the term's gradients to those
  * of the student's taps, accumulate those of the projections, and add the term to `report`. `read`:
  * the caller reads it. */

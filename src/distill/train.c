@@ -30,6 +30,13 @@ static kdas_status save(kd_run *r)
     return kd_train_manifest_save(&r->manifest, &saved);
 }
 
+/* Rank 0 saves what all have accumulated. */
+static kdas_status save_together(kd_run *r)
+{
+    KD_RETURN(kdas_distiller_gather(r->distiller));
+    return kd_run_together(r, save(r));
+}
+
 /* ---- progress reports to the host ---- */
 
 static void count_left(kd_run *r, kdas_train_state *s)
@@ -204,7 +211,7 @@ static kdas_status run_steps(kd_run *r)
         tell(r, KDAS_EVENT_STEP, r->progress.epoch + 1);
         if (r->options.save_every && kd_run_step(r) % r->options.save_every == 0 &&
             r->batch < r->batches)
-            KD_RETURN(kd_run_together(r, save(r)));
+            KD_RETURN(save_together(r));
     }
     return kd_run_together(r, check_stop(r));
 }
@@ -277,7 +284,7 @@ static kdas_status end_epoch(kd_run *r)
         r->batch = 0;
         memset(r->sum, 0, sizeof r->sum);
     }
-    KD_RETURN(kd_run_together(r, save(r)));
+    KD_RETURN(save_together(r));
     r->state.validation_dice = row.validation_dice;
     r->state.validation_loss = row.validation_loss;
     r->state.best_dice       = r->progress.best;
@@ -305,7 +312,7 @@ static kdas_status run_epochs(kd_run *r)
 /* A cancel between steps: keep what is done. */
 static kdas_status save_cancelled(kd_run *r)
 {
-    KD_RETURN(kd_run_together(r, save(r)));
+    KD_RETURN(save_together(r));
     return kd_fail(KDAS_ECANCELLED, "stopped after step %lld of %lld", (long long)kd_run_step(r),
                    (long long)r->steps);
 }

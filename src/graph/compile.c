@@ -166,6 +166,7 @@ void kd_program_destroy(kd_program *p)
     kd_free(p->ctx, p->storage);
     kd_free(p->ctx, p->slot);
     kd_free(p->ctx, p->profile);
+    kd_free(p->ctx, p->final);
     kd_graph_destroy(p->graph);
     kd_free(p->ctx, p);
 }

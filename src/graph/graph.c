@@ -203,6 +203,7 @@ void kd_connect(kd_graph *g, kd_node *node, int inputs, kd_node *const *in)
         if (!in[i]) continue;
         node->in[i] = in[i];
         d->in[i]    = in[i]->desc.out;
+        if (!in[i]->reader) in[i]->reader = node->id;
         if (in[i]->grad && !((node->op->constant | node->op->state) >> i & 1)) d->wants |= 1u << i;
     }
     node->grad = d->wants != 0;

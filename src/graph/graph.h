@@ -19,6 +19,7 @@ struct kd_node {
     kdas_node_desc desc; /* desc.out is the node's shape for every kind */
     kd_node       *in[KDAS_MAX_INPUTS];
     int            param;      /* KD_NODE_PARAM: index in the graph's kd_params */
+    int            reader;     /* KD_NODE_PARAM: the first node that reads it, as built; 0: none */
     const char    *name;       /* scope and local name, "backbone.block1.0.attn.q" */
     bool           grad;       /* a gradient flows through here in training   */
     bool           functional; /* the published code runs no module here: thop does not count it */

@@ -99,6 +99,10 @@ struct kd_program {
     kd_watch_fn watch; /* kd_program_watch(); NULL: nobody watches */
     void       *watch_user;
 
+    const struct kd_gradient_watch *gradients; /* buckets.h; NULL: nobody watches */
+    int *final; /* by bucket: the first node that reads one of its parameters */
+    int  final_room, told;
+
     kd_profile_slot *profile;   /* for each node; NULL until it ran with the profile on */
     char             label[96]; /* its name in the profile                              */
 };
@@ -144,6 +148,8 @@ void        kd_captures_drop(kd_program *p); /* discard all captures */
 typedef kdas_status (*kd_run_fn)(kd_program *p);
 kdas_status kd_capture_run(kd_program *p, kd_capture_part part, kd_run_fn run);
 kdas_status kd_capture_pack(kd_program *p, kd_run_fn run);
+/* buckets.c: the backward of node i comes next. Only where p->gradients is set. */
+void kd_program_tell_gradients(kd_program *p, int i);
 /* Set the seed of each node that draws, for this forward. */
 kdas_status kd_program_seed(kd_program *p, uint64_t seed);
 

@@ -314,6 +314,7 @@ static kdas_status run_backward(kd_program *p)
     for (int i = p->nodes - 1; i >= 0 && !all && (st == KDAS_OK || p->exchanges); i--) {
         const kd_slot *slot = &p->slot[i];
 
+        if (p->gradients) kd_program_tell_gradients(p, i);
         if (!slot->kernel || !p->graph->node[i]->desc.wants || !slot->backward.dout) continue;
         if (kd_is_exchange(p, i))
             st = run_exchange(p, i, KDAS_PROFILE_BACKWARD, &slot->backward, st, &all);

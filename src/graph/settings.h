@@ -4,10 +4,11 @@
 #include "base/context.h"
 
 typedef struct kd_graph_settings {
-    bool unfused;    /* run op by op as built, without fusion: for comparisons               */
-    bool uncaptured; /* run call by call, also on devices with graphs: for comparisons       */
-    bool exchanges;  /* EXCHANGE nodes also in a group of one: for comparisons               */
-    bool warned_uncaptured; /* a failed capture has been logged */
+    bool    unfused;    /* run op by op as built, without fusion: for comparisons               */
+    bool    uncaptured; /* run call by call, also on devices with graphs: for comparisons       */
+    bool    exchanges;  /* EXCHANGE nodes also in a group of one: for comparisons               */
+    bool    warned_uncaptured; /* a failed capture has been logged */
+    int64_t bucket; /* elements of a bucket of gradients (buckets.h); 0: the usual, for tests */
 } kd_graph_settings;
 
 /* For reading. Returns the defaults until a setting is changed. */

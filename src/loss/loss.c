@@ -171,7 +171,12 @@ static kdas_status run_maps(run *r)
 }
 
 /* Norm of the gradient from the term's backward. */
-static double norm_of(const run *r, int t) { return sqrt(r->squares[t]) / (double)r->scale; }
+static double norm_of(const run *r, int t)
+{
+    const kd_loss_part *part = r->loss->part;
+
+    return sqrt(r->squares[t]) / (part ? part->scale : (double)r->scale);
+}
 
 /* Weight the terms, and compute the norms of the gradients after limits. */
 static void finish_report(run *r)
@@ -217,19 +222,36 @@ static void note_norms(const run *r, uint32_t terms)
  * from the first evaluation. On return `terms` holds the other terms. */
 static kdas_status measure_first(run *r, uint32_t *terms)
 {
-    uint32_t unknown = 0;
+    uint32_t    unknown = 0;
+    kdas_status st;
 
     for (int t = 0; t < KDAS_TERMS; t++)
         if ((*terms >> t & 1) && r->loss->share[t].count == 0) unknown |= 1u << t;
     if (!unknown) return KDAS_OK;
     r->measuring = true;
-    KD_RETURN(run_maps(r));
-    KD_RETURN(fetch(r));
+    st           = run_maps(r);
+    if (st == KDAS_OK) st = fetch(r);
+    if (r->loss->part) st = kd_loss_part_vote(r->loss, st, r->squares);
+    KD_RETURN(st);
     note_norms(r, unknown);
     r->measuring = false;
     *terms &= ~unknown;
     memset(r->squares, 0, sizeof r->squares);
     return KDAS_OK;
+}
+
+/* Results of a part of a batch wait for the others'. `terms` as in note_norms(). */
+static void keep_part(const run *r, uint32_t terms)
+{
+    kd_loss_part *part = r->loss->part;
+
+    for (int t = 0; t < KDAS_TERMS; t++) {
+        if (!r->r.on[t]) continue;
+        kd_loss_part_keep(r->loss, t, r->r.raw[t], r->squares[t],
+                          r->norms && r->limited ? kd_share_factor(r->loss, t) : r->norms);
+        if (r->norms && r->backward) part->measured |= 1u << t;
+    }
+    if (r->limited && r->backward) part->noted |= terms;
 }
 
 /* The whole evaluation. If it fails, the caller restores the running means. */
@@ -243,6 +265,10 @@ static kdas_status evaluate(run *r)
     KD_RETURN(run_maps(r));
     if (!r->read) return KDAS_OK;
     KD_RETURN(fetch(r));
+    if (loss->part) {
+        keep_part(r, terms);
+        return KDAS_OK;
+    }
     finish_report(r);
     if (r->limited && r->backward) note_norms(r, terms);
     return KDAS_OK;

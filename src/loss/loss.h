@@ -5,6 +5,7 @@
 #include "base/context.h"
 #include "graph/program.h"
 #include "model/model.h"
+#include "ranks/ranks.h"
 
 #define KD_MAX_MAPS 8
 
@@ -162,6 +163,35 @@ void kd_share_note(kdas_loss *loss, int term, double seg_norm, double term_norm)
 /* Whether guidance is computed now: the factor is above 0. */
 bool kd_loss_guides(const kdas_loss *loss);
 
+/* ---- part.c: evaluations of a part of a batch, the rest of which other ranks have ---- */
+
+/* One step's. Fill the first four members; the others are zeros. What is summed over the ranks at the end of the step
+ * lies here until then. */
+typedef struct kd_loss_part {
+    kdas_ranks *ranks;
+    double      part;     /* of the images of all ranks that are here */
+    double      scale;    /* of gradients, without `part`             */
+    int         votes;    /* first measurements of norms in this step that are still to come */
+    bool        agreed;   /* one of them has failed, and all ranks know it */
+    uint32_t    on;       /* terms, as bits: those with a value */
+    uint32_t    noted;    /* those that the running means take  */
+    uint32_t    measured; /* those with a norm     */
+    double      raw[KDAS_TERMS];     /* values                */
+    double      squares[KDAS_TERMS]; /* of the gradients      */
+    double      factor[KDAS_TERMS];  /* kd_share_factor()     */
+    double      times[KDAS_TERMS];   /* of the reported norm  */
+} kd_loss_part;
+
+/* How many first measurements an evaluation of maps begins with: 0 or 1. The same on all ranks. */
+int kd_loss_part_votes(const kdas_loss *loss, int maps);
+/* Replace the squares of norms by their sums over the ranks, unless one has failed: then all return its status. */
+kdas_status kd_loss_part_vote(kdas_loss *loss, kdas_status mine, double squares[KDAS_TERMS]);
+/* Keep a term's results for kd_loss_part_finish(). `times`: of the reported norm; 0: none. */
+void kd_loss_part_keep(kdas_loss *loss, int term, double raw, double squares, double times);
+/* Exchange what was kept: the report becomes the whole batch's, and the running means take its norms. A status is that of
+ * all ranks. `report` may be NULL. */
+kdas_status kd_loss_part_finish(kdas_loss *loss, kdas_status mine, kdas_loss_report *report);
+
 /* ---- options.c: the members that a checkpoint knows by name ---- */
 
 typedef struct kd_loss_member {
@@ -197,6 +227,7 @@ struct kdas_loss {
     kd_share           mark[KDAS_TERMS];  /* of kdas_loss_mark()              */
     bool               marked;
     double             seg_norm; /* from the last measured evaluation */
+    kd_loss_part      *part;     /* NULL: batches are whole */
 };
 
 #endif

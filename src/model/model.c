@@ -175,7 +175,7 @@ kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, 
     forget(m, mode);
     st = make_ready(&p, m, mode, images, n, h, w);
     KD_RETURN(kd_model_begin_forward(m, mode, st, h, w));
-    st = kd_program_forward(p, kd_mix64(m->options.seed) + m->forwards);
+    st = kd_program_forward(p, (kd_mix64(m->options.seed) + m->forwards) ^ m->draws);
     st = kd_model_end_forward(m, mode, st);
     if (st != KDAS_OK) {
         if (mode == KD_TRAIN) kd_model_state_put_back(&m->before, m);

@@ -95,6 +95,8 @@ struct kdas_model {
     char    **kept;  /* taps that the host requested */
     size_t    kept_count, kept_capacity;
     uint64_t  forwards;   /* training forwards so far: the random state */
+    uint64_t  ballots;    /* votes on beginning a forward or a backward (over_ranks.c)       */
+    uint64_t  draws;      /* mixed into the seed of draws: 0, but for ranks above 0 */
     kd_mode   mode;       /* of the last forward that was started */
     double   *ranges;     /* of grids, on all ranks (over_ranks.c)                           */
     float    *statistics; /* a copy of what forwards change, for that, if the host cannot read it */

@@ -305,34 +305,38 @@ static kdas_status sum_squares(kdas_optim *optim, double out[2])
     return kd_device_download(optim->ctx, out, optim->squares, count * sizeof *out);
 }
 
+enum { SOME = 2048 };
+
+/* Some of a parameter's gradients, from element `first` on. */
+static kdas_status inspect_some(const kdas_optim *optim, kd_params *p, const kd_param_entry *e,
+                                int64_t first, double *sum)
+{
+    float   g[SOME];
+    int64_t count = KD_MIN(e->count - first, SOME);
+
+    KD_RETURN(kd_device_download(optim->ctx, g, kd_params_grads(p) + e->offset + first,
+                                 (size_t)count * sizeof *g));
+    for (int64_t k = 0; k < count; k++) {
+        if (!isfinite(g[k]))
+            return kd_fail(KDAS_ENUMERIC, "the gradient of '%s' is not finite", e->name);
+        *sum += (double)g[k] * (double)g[k];
+    }
+    return KDAS_OK;
+}
+
 /* The slow path after an error: name the first parameter whose gradient is not finite. If all
- * are finite (the fast sum overflowed), *out is the sum in double. */
+ * are finite (the fast sum overflowed), *out is the sum in double. It allocates nothing, so that over ranks, which have the same
+ * gradients, all of them do the same. */
 static kdas_status inspect(kdas_optim *optim, kd_params *p, double *out)
 {
-    int64_t     largest = 1;
-    float      *g       = NULL;
-    kdas_status st      = KDAS_OK;
-
-    for (int i = 0; i < kd_params_count(p); i++)
-        largest = KD_MAX(largest, kd_params_at(p, i)->count);
-    g = kd_alloc(optim->ctx, (size_t)largest * sizeof *g);
-    if (!g) return KDAS_ENOMEM;
     *out = 0;
     for (int i = 0; i < kd_params_count(p); i++) {
         const kd_param_entry *e = kd_params_at(p, i);
 
-        if (e->init.kind != KD_TRAINABLE) continue;
-        KD_TRY(kd_params_read_grad(p, i, g));
-        for (int64_t k = 0; k < e->count; k++) {
-            *out += (double)g[k] * (double)g[k];
-            if (isfinite(g[k])) continue;
-            st = kd_fail(KDAS_ENUMERIC, "the gradient of '%s' is not finite", e->name);
-            goto done;
-        }
+        for (int64_t k = 0; e->init.kind == KD_TRAINABLE && k < e->count; k += SOME)
+            KD_RETURN(inspect_some(optim, p, e, k, out));
     }
-done:
-    kd_free(optim->ctx, g);
-    return st;
+    return KDAS_OK;
 }
 
 kdas_status kdas_optim_gradient_norm(kdas_optim *optim, double *out)

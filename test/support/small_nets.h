@@ -8,7 +8,11 @@
 /* The variant of a network with so many maps ("P1" ...) and taps ("s1", "s2" ... "s32") at the strides whose bits are
  * set. */
 #define KD_TEST_SMALL(maps, strides) ((maps) | (strides) << 4)
-enum { KD_TEST_USUAL_STRIDES = 4 | 8 | 16 | 32, KD_TEST_NOT_IDLE = 64 /* without "unused" */ };
+enum {
+    KD_TEST_USUAL_STRIDES = 4 | 8 | 16 | 32,
+    KD_TEST_NOT_IDLE      = 64 /* without "unused" */,
+    KD_TEST_NO_NORM       = 128 /* nor a batch norm */
+};
 
 /* Six convolutions of 4 channels at strides 1 to 32, a head for each map, and "unused", a convolution with batch norm that
  * never runs. */

@@ -19,6 +19,8 @@ struct kd_test_group {
     long                  meetings;
     bool                  left; /* a rank has given up: no meeting is complete any more */
     const void           *operand[KD_TEST_RANKS];
+    size_t                size[KD_TEST_RANKS]; /* of each rank's operand in its call */
+    const char           *what[KD_TEST_RANKS];
     long                  calls[KD_TEST_RANKS];
     double                bytes;
     int                   aborted;
@@ -67,7 +69,16 @@ static bool meet(kd_test_group *g)
     return met;
 }
 
-static kdas_status come(side *s, const char *what, const void *operand)
+/* A collective of processes fails, or worse, where ranks make different calls. */
+static void assert_same_call(const kd_test_group *g)
+{
+    for (int r = 1; r < g->options.count; r++)
+        ck_assert_msg(strcmp(g->what[r], g->what[0]) == 0 && g->size[r] == g->size[0],
+                      "rank %d: %s of %zu bytes; rank 0: %s of %zu bytes", r, g->what[r],
+                      g->size[r], g->what[0], g->size[0]);
+}
+
+static kdas_status come(side *s, const char *what, const void *operand, size_t size)
 {
     kd_test_group *g    = s->seat->group;
     int            rank = s->seat->rank;
@@ -82,7 +93,12 @@ static kdas_status come(side *s, const char *what, const void *operand)
         return (s->host->fail)(KDAS_EBACKEND, "rank %d is lost", rank);
     g->calls[rank]++;
     g->operand[rank] = operand;
-    if (meet(g)) return KDAS_OK;
+    g->size[rank]    = size;
+    g->what[rank]    = what;
+    if (meet(g)) {
+        assert_same_call(g);
+        return KDAS_OK;
+    }
     return (s->host->fail)(KDAS_EBACKEND, "%s: a rank did not answer within %g seconds", what,
                            g->options.timeout);
 }
@@ -129,7 +145,7 @@ static kdas_status sum(void *group, void *values, size_t count, int32_t type)
     kdas_status    st;
 
     memcpy(own, values, bytes);
-    st = come(s, "sum", own);
+    st = come(s, type == KDAS_COLLECTIVE_F64 ? "sum of f64" : "sum", own, bytes);
     for (size_t i = 0; st == KDAS_OK && i < count; i++) {
         double wide = 0;
         float  f    = 0;
@@ -155,14 +171,14 @@ static kdas_status broadcast(void *group, void *bytes, size_t count, int32_t roo
 {
     side *s = group;
 
-    KD_RETURN(come(s, "broadcast", bytes));
+    KD_RETURN(come(s, "broadcast", bytes, count));
     if (s->seat->rank != root) memcpy(bytes, s->seat->group->operand[root], count);
     return part(s, "broadcast");
 }
 
 static kdas_status barrier(void *group)
 {
-    KD_RETURN(come(group, "barrier", NULL));
+    KD_RETURN(come(group, "barrier", NULL, 0));
     return part(group, "barrier");
 }
 

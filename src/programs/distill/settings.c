@@ -126,6 +126,8 @@ static int check(settings *s, const program *p, int rest, char **argv)
             p, "--scales wants up to %d numbers from 0.1 to 4 like 0.75,1,1.25, not '%s'",
             MAX_SCALES, s->scales_text);
     }
+    if (s->sync_batch_norm && !s->group.name)
+        return args_wrong(p, "--sync-batch-norm goes with --ranks");
     if (!s->quantize && (s->wide || s->range_momentum >= 0 || s->freeze_ranges > 0))
         return args_wrong(p, "%s goes with --quantize",
                           s->wide                  ? "--wide"
@@ -320,6 +322,8 @@ static const option options[] = {
     { OPTION_WHOLE, "--pictures", "N", &given.pictures, 0, 1000, "frames of each set to draw (4)" },
     MACHINE_OPTIONS(given.machine),
     GROUP_OPTIONS(given.group),
+    { OPTION_FLAG, "--sync-batch-norm", NULL, &given.sync_batch_norm, 0, 0,
+      "with --ranks: batch norms take their statistics over the\nimages of all ranks, not of each by itself" },
     { OPTION_FLAG, "--quiet", NULL, &given.quiet, 0, 0, "print results only, no progress" },
 };
 

@@ -41,6 +41,7 @@ typedef struct settings {
     double      lr, teacher_lr, weight_decay, clip, drop_path, val_fraction;
     const char *optimizer, *schedule;
     machine     machine;
+    bool        sync_batch_norm; /* batch norms over all ranks */
     group       group; /* whose ranks are joined with the context */
 
     augmentation augment;

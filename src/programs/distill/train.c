@@ -40,6 +40,7 @@ static bool make_model(training *t, kdas_context *context, const settings *s, co
     kdas_model_options_init(&options, sizeof options);
     options.seed      = (uint64_t)t->seed;
     options.drop_path = (float)s->drop_path;
+    if (s->sync_batch_norm) options.ranks = s->group.ranks;
     if (quantize) put_on_grids(&options, s, wide);
     done = ok(kdas_model_create(&t->model, context, model, &options));
     free(wide);
