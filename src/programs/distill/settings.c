@@ -126,7 +126,7 @@ static int check(settings *s, const program *p, int rest, char **argv)
             p, "--scales wants up to %d numbers from 0.1 to 4 like 0.75,1,1.25, not '%s'",
             MAX_SCALES, s->scales_text);
     }
-    if (s->sync_batch_norm && !s->group.name)
+    if (s->sync_batch_norm && !s->group.collective)
         return args_wrong(p, "--sync-batch-norm goes with --ranks");
     if (!s->quantize && (s->wide || s->range_momentum >= 0 || s->freeze_ranges > 0))
         return args_wrong(p, "%s goes with --quantize",
