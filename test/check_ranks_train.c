@@ -393,8 +393,8 @@ static bool lose_and_go_on(plan *p, long calls, const plan *whole)
     return saved;
 }
 
-/* Lose it with each call of the step after the second and of the end of the epoch. */
-static void lose_at_each_call(int64_t accumulate)
+/* Lose it with each call of the step after step `first`, and of the end of the epoch. */
+static void lose_at_each_call(int64_t accumulate, int first)
 {
     plan        whole = plan_of(2);
     const long *calls = whole.result[1].calls;
@@ -402,7 +402,7 @@ static void lose_at_each_call(int64_t accumulate)
 
     whole.accumulate = accumulate;
     on_ranks(2, &whole);
-    for (int step = 2; step <= STEPS; step += STEPS - 2)
+    for (int step = first; step <= STEPS; step += STEPS - first)
         for (long call = calls[step]; call < calls[step + 1]; call++) {
             plan p = plan_of(2);
             char name[20];
