@@ -97,13 +97,14 @@ static kdas_loader *loader_of(const kd_test_seat *s, const plan *p, bool differs
     return loader;
 }
 
-static kdas_distiller *distiller_of(const kd_test_seat *s, const plan *p, bool differs,
-                                    kdas_model *student, kdas_loss **loss, kdas_optim **optim)
+/* It may compare settings already. */
+static kdas_status make_distiller(kdas_distiller **d, const kd_test_seat *s, const plan *p,
+                                  bool differs, kdas_model *student, kdas_loss **loss,
+                                  kdas_optim **optim)
 {
     kdas_loss_options      lo;
     kdas_optim_options     oo;
     kdas_distiller_options o;
-    kdas_distiller        *d;
 
     kdas_loss_options_init(&lo, sizeof lo);
     kd_assert_ok(kdas_loss_options_preset(&lo, "baseline"));
@@ -115,8 +116,7 @@ static kdas_distiller *distiller_of(const kd_test_seat *s, const plan *p, bool d
     kdas_distiller_options_init(&o, sizeof o);
     o.ranks      = p->alone ? NULL : s->ranks;
     o.accumulate = (int32_t)p->accumulate;
-    kd_assert_ok(kdas_distiller_create(&d, NULL, student, *loss, *optim, &o));
-    return d;
+    return kdas_distiller_create(d, NULL, student, *loss, *optim, &o);
 }
 
 static void take_result(plan *p, int rank, kdas_status st, kdas_model *student, kdas_loader *loader)
@@ -145,11 +145,12 @@ static void train(kd_test_seat *s)
     kdas_loss         *loss;
     kdas_optim        *optim;
     kdas_distiller    *d;
+    kdas_status        st;
 
     kdas_model_options_init(&m, sizeof m);
     m.seed = 3 + (differs && p->what == SEED);
     kd_assert_ok(kd_model_create(&student, s->ctx, &def, &m));
-    d = distiller_of(s, p, differs, student, &loss, &optim);
+    st = make_distiller(&d, s, p, differs, student, &loss, &optim);
     kdas_train_options_init(&o, sizeof o);
     o.epochs     = p->epochs + (differs && p->what == EPOCHS);
     o.patience   = differs && p->what == PATIENCE ? 9 : 0;
@@ -158,7 +159,8 @@ static void train(kd_test_seat *s)
     o.out        = p->out[s->rank][0] ? p->out[s->rank] : NULL;
     o.progress   = watch;
     o.user       = &run;
-    take_result(p, s->rank, kdas_train(d, loader, validation, &o), student, loader);
+    if (st == KDAS_OK) st = kdas_train(d, loader, validation, &o);
+    take_result(p, s->rank, st, student, loader);
     kdas_distiller_destroy(d);
     kdas_optim_destroy(optim);
     kdas_loss_destroy(loss);
@@ -391,8 +393,8 @@ static bool lose_and_go_on(plan *p, long calls, const plan *whole)
     return saved;
 }
 
-/* Lose it with each call of the step after the second and of the end of the epoch. */
-static void lose_at_each_call(int64_t accumulate)
+/* Lose it with each call of the step after step `first`, and of the end of the epoch. */
+static void lose_at_each_call(int64_t accumulate, int first)
 {
     plan        whole = plan_of(2);
     const long *calls = whole.result[1].calls;
@@ -400,7 +402,7 @@ static void lose_at_each_call(int64_t accumulate)
 
     whole.accumulate = accumulate;
     on_ranks(2, &whole);
-    for (int step = 2; step <= STEPS; step += STEPS - 2)
+    for (int step = first; step <= STEPS; step += STEPS - first)
         for (long call = calls[step]; call < calls[step + 1]; call++) {
             plan p = plan_of(2);
             char name[20];
@@ -425,20 +427,23 @@ END_TEST
 int main(void)
 {
     Suite   *suite = suite_create("ranks_train");
-    TCase   *tests = tcase_create("runs");
+    TCase   *tests = tcase_create("runs"), *before = tcase_create("before a run");
     SRunner *runner;
     int      failed;
 
     tcase_add_checked_fixture(tests, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_test(tests, the_first_rank_alone_writes_and_all_see_the_same);
-    tcase_add_test(tests, a_folder_that_cannot_be_made_fails_all);
-    tcase_add_test(tests, what_differs_is_named_before_anything_is_made);
-    tcase_add_test(tests, loader_and_distiller_have_the_same_ranks);
+    tcase_add_test(before, a_folder_that_cannot_be_made_fails_all);
+    tcase_add_test(before, what_differs_is_named_before_anything_is_made);
+    tcase_add_test(before, loader_and_distiller_have_the_same_ranks);
     tcase_add_test(tests, a_stop_on_one_rank_stops_all_at_the_same_step);
     tcase_add_test(tests, a_run_goes_on_with_as_many_images_on_other_ranks);
     tcase_add_test(tests, a_lost_rank_ends_the_run_which_can_go_on);
     tcase_add_test(tests, steps_that_wait_for_their_update_are_made_again);
+    tcase_add_checked_fixture(before, kd_test_folder_make, kd_test_folder_remove);
     tcase_set_timeout(tests, 100);
+    tcase_set_timeout(before, 100);
+    suite_add_tcase(suite, before);
     suite_add_tcase(suite, tests);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
