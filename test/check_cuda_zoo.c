@@ -28,8 +28,8 @@ START_TEST(outputs_equal_those_of_the_published_code)
     ctx = kd_test_device("cuda", NULL);
     kd_assert_ok(kdas_model_create(&m, ctx, name, NULL));
     kd_zoo_fill(m);
-    kd_zoo_compare(m, false, KDAS_MODE_INFER, 0);
-    kd_zoo_compare(m, true, KDAS_MODE_INFER, 0); /* last, since it moves the running statistics */
+    kd_zoo_compare(m, false, KDAS_MODE_INFER);
+    kd_zoo_compare(m, true, KDAS_MODE_INFER); /* last, since it moves the running statistics */
     kdas_model_destroy(m);
     kdas_context_destroy(ctx);
 }

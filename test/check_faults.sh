@@ -10,6 +10,7 @@ LONG=${LONG:-}
 export LONG FAULTS=${FAULTS:-build/release/test/faults} KDAS_BIN=${KDAS_BIN:-bin}
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/kdas-check-faults.XXXXXX") || exit 1
 trap 'rm -rf "$tmp"' EXIT
+export FAULTS_INPUTS=$tmp/inputs # which the first script makes
 passed=0 failed=0
 
 allocations() # once for single allocations, once for all from one on

@@ -32,9 +32,14 @@ claims_end()
 say() { printf '%s\n' "$*"; }
 progress() { [ -z "$LONG" ] || say "  $(date +%T) $*"; }
 
-# Frames, a teacher, weights: $tmp/in/data, $tmp/in/teacher.safetensors, $tmp/in/last.kdas. Made once.
+# Frames, a teacher, weights: $tmp/in/data, $tmp/in/teacher.safetensors, $tmp/in/last.kdas. Made once: kept as
+# FAULTS_INPUTS, where that is set, for the scripts that follow.
 make_inputs()
 {
+    if [ -d "${FAULTS_INPUTS:-}" ]; then
+        cp -r "$FAULTS_INPUTS" "$tmp/in"
+        return
+    fi
     mkdir -p "$tmp/in"
     "$bin/kdas-distill" --demo --out "$tmp/in/demo" --scenes 6 --test-scenes 2 --epochs 1 --teacher lite_fpn0 \
         --teacher-scenes 4 --teacher-epochs 1 "${net[@]}" "${small[@]}" --preset baseline >"$tmp/made" 2>&1 || {
@@ -45,6 +50,7 @@ make_inputs()
     mv "$tmp/in/demo/teacher/best.safetensors" "$tmp/in/teacher.safetensors"
     mv "$tmp/in/demo/last.kdas" "$tmp/in/last.kdas"
     rm -rf "$tmp/in/demo"
+    [ -z "${FAULTS_INPUTS:-}" ] || cp -r "$tmp/in" "$FAULTS_INPUTS"
 }
 
 # Whether two checkpoints are one but for the list of resumes.
