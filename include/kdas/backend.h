@@ -287,7 +287,8 @@ typedef struct kdas_quantize_attr {
 
 enum { KDAS_NODE_TRAIN = 1 }; /* training mode: batch statistics, drop path */
 
-/* Applied to a node's result; only to integer nodes. Since 0.4. */
+/* Applied to a node's result before it is stored; a NaN stays a NaN. Only nodes without gradients have one: integer nodes, and
+ * CONV2D, DWCONV2D and LINEAR for kernels with KDAS_KERNEL_POST. Since 0.4. */
 typedef enum kdas_post { KDAS_POST_NONE = 0, KDAS_POST_RELU = 1, KDAS_POST_RELU6 = 2 } kdas_post;
 
 typedef struct kdas_node_desc {
@@ -373,7 +374,9 @@ enum {
     /* out may be the memory of in[0] */
     KDAS_KERNEL_INPLACE = 2,
     /* din[0] may be the memory of dout */
-    KDAS_KERNEL_INPLACE_BACKWARD = 4
+    KDAS_KERNEL_INPLACE_BACKWARD = 4,
+    /* forward applies node->post to values, too. A kernel without this flag never gets such a node. Since 0.4. */
+    KDAS_KERNEL_POST = 8
 };
 
 typedef struct kdas_kernel {

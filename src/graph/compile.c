@@ -101,7 +101,7 @@ static kdas_status compile(kd_program *p)
     }
     KD_RETURN(kd_fuse(p));
     if (g->mode == KD_INFER) KD_RETURN(kd_fold_find(p));
-    if (kd_has_integers(p)) KD_RETURN(kd_lower(p));
+    if (g->mode == KD_INFER) KD_RETURN(kd_lower(p));
     KD_RETURN(kd_fold_rounded(p));
     for (int i = 0; i < p->nodes; i++)
         KD_RETURN(choose_kernel(p, i));

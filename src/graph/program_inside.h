@@ -116,8 +116,11 @@ kdas_status kd_fuse(kd_program *p);
 kdas_status kd_fold_find(kd_program *p);    /* choose pairs, before kernels are prepared */
 kdas_status kd_fold_rounded(kd_program *p); /* add the layers that are only rounded      */
 kdas_status kd_fold_compute(kd_program *p); /* fill outdated weights and biases          */
-/* lower.c: layers on grids become integer nodes, where the backend has kernels for them. */
+/* lower.c: activations go into the layers before them, and layers on grids become integer nodes, where
+ * the backend has kernels for them. */
 kdas_status kd_lower(kd_program *p);
+/* Is `reader` alone in reading the value of `from`, and is the value read by no caller? */
+bool kd_reads_alone(const kd_program *p, const kd_node *reader, const kd_node *from);
 /* Whether the program computes with integers. */
 static inline bool kd_has_integers(const kd_program *p)
 {
