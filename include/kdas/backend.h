@@ -116,6 +116,8 @@ typedef enum kdas_op_number {
  *                    image: (N,1,1,1)
  * SQUARE_ERROR  a, b                       mean of (a-b)^2 per image: (N,1,1,1)
  * RESHAPE       x                          the same memory with other dims; never reaches a kernel
+ * INVERTED      x, w1 (F,C), [b1 (F)], wd (F,1,k,k), [bd (F)], w2 (O,F), [b2 (O)],
+ *               [residual (N,P,Q,O)]     narrow(filter(widen(x))) + residual; inference only. Since 0.4
  * MIX_FFN       x, w1 (F,C), [b1 (F)], wd (F,1,3,3), [bd (F)], w2 (O,F), [b2 (O)],
  *               [residual (N,H,W,O)]
  *                    linear(gelu(dwconv2d(linear(x, w1, b1), wd, bd)), w2, b2) + residual; stride
@@ -175,6 +177,13 @@ typedef struct kdas_conv_attr {
     int32_t dilation;   /* distance of two taps; DWCONV2D, DECONV2D: 1 */
     int32_t groups;     /* divides C and O; DWCONV2D, DECONV2D: 1 */
 } kdas_conv_attr;       /* CONV2D, DWCONV2D, DECONV2D */
+
+/* Since 0.4. */
+typedef struct kdas_inverted_attr {
+    kdas_conv_attr filter;            /* as of DWCONV2D */
+    int32_t        widened, filtered; /* kdas_post: the activations after widening and after the filter */
+    int32_t        reserved[2];       /* 0 */
+} kdas_inverted_attr;                 /* INVERTED */
 
 typedef struct kdas_window_attr {
     int32_t size; /* at most 255 */

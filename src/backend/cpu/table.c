@@ -37,10 +37,19 @@ static bool is_half(const kdas_node_desc *node)
     return node->op != KDAS_OP_CAST && node->out.dtype == KDAS_BF16;
 }
 
+/* Filters of an inverted block that the kernel has. */
+static bool has_filter(const kdas_node_desc *node)
+{
+    const kdas_inverted_attr *a = node->attr;
+    const int64_t            *w = node->in[3].dim;
+
+    return w[2] == w[3] && (w[2] == 3 || w[2] == 5) && a->filter.stride <= 2 && !node->wants;
+}
+
 static int all_f32(kdas_device *device, const kdas_node_desc *node)
 {
     (void)device;
-    if (is_integer(node)) return 0;
+    if (is_integer(node) || (node->op == KDAS_OP_INVERTED && !has_filter(node))) return 0;
     for (int i = 0; i < node->inputs; i++)
         if (node->in[i].dim[0] && node->in[i].dtype != KDAS_F32) return 0;
     return node->out.dtype == KDAS_F32;
@@ -50,7 +59,7 @@ static int all_f32(kdas_device *device, const kdas_node_desc *node)
 static int with_half(kdas_device *device, const kdas_node_desc *node, uint32_t inputs)
 {
     if (!device->half || node->out.dtype != KDAS_BF16) return 0;
-    if (is_integer(node)) return 0;
+    if (is_integer(node) || (node->op == KDAS_OP_INVERTED && !has_filter(node))) return 0;
     for (int i = 0; i < node->inputs; i++)
         if (node->in[i].dim[0] && node->in[i].dtype != (inputs >> i & 1 ? KDAS_BF16 : KDAS_F32))
             return 0;
