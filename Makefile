@@ -64,8 +64,8 @@ SIMD_ISAS   := avx512 avx2 plain bf16 amx emulated vnni avxvnni amx_int8 emulate
 SIMD_bf16   := -DKD_ISA=bf16 -DKD_HALF -march=x86-64-v4 -mavx512bf16 -mprefer-vector-width=512
 SIMD_amx    := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=amx -DKD_AMX
 SIMD_emulated := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=emulated -DKD_AMX -DKD_AMX_EMULATED
-AMX_FILES   := attention deconv2d inverted linear mix_ffn mix_ffn_backward table
-HALF_FILES  := activation arith attention batch_norm deconv2d dwconv2d inverted layer_norm linear mix_ffn mix_ffn_backward quantize resize \
+AMX_FILES   := attention deconv2d linear mix_ffn mix_ffn_backward table
+HALF_FILES  := activation arith attention batch_norm deconv2d dwconv2d layer_norm linear mix_ffn mix_ffn_backward quantize resize \
                shape table window
 SIMD_vnni   := -DKD_ISA=vnni -DKD_INT8 -march=x86-64-v4 -mavx512vnni -mprefer-vector-width=512
 SIMD_avxvnni := -DKD_ISA=avxvnni -DKD_INT8 -march=x86-64-v3 -mavxvnni

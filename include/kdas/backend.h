@@ -297,7 +297,7 @@ typedef struct kdas_quantize_attr {
 enum { KDAS_NODE_TRAIN = 1 }; /* training mode: batch statistics, drop path */
 
 /* Applied to a node's result before it is stored; a NaN stays a NaN. Only nodes without gradients have one: integer nodes, and
- * CONV2D, DWCONV2D and LINEAR for kernels with KDAS_KERNEL_POST. Since 0.4. */
+ * CONV2D, DWCONV2D and LINEAR of kernels with KDAS_KERNEL_POST. Since 0.4. */
 typedef enum kdas_post { KDAS_POST_NONE = 0, KDAS_POST_RELU = 1, KDAS_POST_RELU6 = 2 } kdas_post;
 
 typedef struct kdas_node_desc {

@@ -8,6 +8,10 @@
 
 enum { RESIDUAL = 7 };
 
+/* Bytes of the wide map from which a block is fused: a smaller one is read from a cache, and single layers
+ * are as fast or faster. */
+enum { LEAST_BYTES = 3 << 19 };
+
 /* A layer in its float form that runs. */
 static bool is_layer(const kd_program *p, const kd_node *node, int32_t op)
 {
@@ -100,6 +104,8 @@ static kdas_status fuse_block(kd_program *p, kd_node *narrow)
     layer[1] = layer_before(p, narrow, KDAS_OP_DWCONV2D);
     layer[0] = layer[1] ? layer_before(p, layer[1], KDAS_OP_LINEAR) : NULL;
     if (!layer[0]) return KDAS_OK;
+    if (kd_bytes(&layer[0]->desc.out) < LEAST_BYTES && !kd_graph_settings_of(p->ctx)->fuse_small)
+        return KDAS_OK;
     add = addition_after(p, narrow, &other);
     return add ? rewrite(p, layer, add, add->in[other]) : rewrite(p, layer, narrow, NULL);
 }

@@ -31,7 +31,6 @@ typedef struct geometry {
     dnnl_format_tag_t w_tag; /* the order in which PyTorch keeps them */
     dnnl_data_type_t  type;  /* of x, out and packed weights; others are f32 */
     bool              bias, transposed;
-    int32_t           post; /* kdas_post, of the forward */
 } geometry;
 
 /* FNV-1a, continued from `hash`. */
@@ -60,11 +59,6 @@ static inline void layout_free(layout *l)
 static inline dnnl_status_t append_sum(dnnl_post_ops_t ops)
 {
     return dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef);
-}
-static inline dnnl_status_t append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t kind, float alpha,
-                                           float beta)
-{
-    return dnnl_post_ops_append_eltwise(ops, kind, alpha, beta);
 }
 static inline uint64_t layout_hash(uint64_t hash, layout_ref l)
 {
@@ -98,11 +92,6 @@ static inline void          layout_free(layout *l) { (void)l; }
 static inline dnnl_status_t append_sum(dnnl_post_ops_t ops)
 {
     return dnnl_post_ops_append_sum(ops, 1.0f);
-}
-static inline dnnl_status_t append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t kind, float alpha,
-                                           float beta)
-{
-    return dnnl_post_ops_append_eltwise(ops, 1.0f, kind, alpha, beta);
 }
 static inline uint64_t layout_hash(uint64_t hash, layout_ref l)
 {

@@ -69,7 +69,6 @@ static geometry geometry_of(const kdas_node_desc *node)
                      .type       = node->in[0].dtype == KDAS_BF16 ? dnnl_bf16 : dnnl_f32,
                      .bias       = node->inputs > 2 && node->in[2].dim[0] != 0,
                      .transposed = node->op == KDAS_OP_DECONV2D,
-                     .post       = node->post,
     };
 
     set_weights(&g, node->in[1].dim, a->groups);
@@ -195,19 +194,6 @@ static dnnl_status_t add_operands(exec *e, dnnl_engine_t engine, direction way, 
     }
 }
 
-/* The activation that follows, in the attributes. */
-static dnnl_status_t set_post(dnnl_primitive_attr_t attr, int32_t post)
-{
-    dnnl_post_ops_t ops = NULL;
-    dnnl_status_t   s   = dnnl_post_ops_create(&ops);
-
-    if (!s && post == KDAS_POST_RELU6) s = append_eltwise(ops, dnnl_eltwise_clip, 0, 6);
-    if (!s && post == KDAS_POST_RELU) s = append_eltwise(ops, dnnl_eltwise_relu, 0, 0);
-    if (!s) s = dnnl_primitive_attr_set_post_ops(attr, ops);
-    if (ops) dnnl_post_ops_destroy(ops);
-    return s;
-}
-
 /* The primitive descriptor of one direction. */
 static dnnl_status_t describe_form(dnnl_primitive_desc_t *out, dnnl_engine_t engine, direction way,
                                    const geometry *g, const layouts *l)
@@ -217,7 +203,6 @@ static dnnl_status_t describe_form(dnnl_primitive_desc_t *out, dnnl_engine_t eng
     dnnl_status_t         s       = dnnl_primitive_attr_create(&attr);
 
     if (!s) s = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
-    if (!s && g->post != KDAS_POST_NONE) s = set_post(attr, g->post);
     if (!s) s = describe(&forward, engine, FORWARD, g, l, attr, NULL);
     if (!s && way != FORWARD) s = describe(out, engine, way, g, l, attr, forward);
     if (!s && way == FORWARD) {

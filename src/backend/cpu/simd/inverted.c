@@ -11,8 +11,9 @@
 #include "backend/cpu/simd/gemm.h"
 
 enum { X, W1, B1, WD, BD, W2, B2, RESIDUAL };
-/* Most panels in one product with W2: 128 channels with vectors of 8 and 16. */
-enum { GROUP = LANES == 16 ? 4 : 8, PIXELS = 8 /* of a strip */ };
+/* Most panels in one product with W2: 256 channels with vectors of 8 and 16. Pixels of a strip of the filter, whose sums are
+ * independent: the CPU overlaps them. */
+enum { GROUP = LANES == 16 ? 8 : 16, PIXELS = 8 };
 
 typedef struct shape {
     int64_t N, H, W, C, F, O, Ho, Wo;
@@ -170,11 +171,7 @@ INLINE void filter_strip(const int k, const int step, const int n, const elem *c
     for (int q = 0; q < n; q++)
         sum[q] = load(w + k * k * PANEL);
     for (int i = 0; i < k; i++)
-#if defined(__AVX512F__)
 #pragma GCC unroll 5
-#else
-#pragma GCC unroll 1 /* values in memory, else they do not fit into the registers */
-#endif
         for (int t = 0; t < k; t++) {
             vec tap = load(w + (i * k + t) * PANEL);
 
