@@ -8,9 +8,18 @@
 
 enum { RESIDUAL = 7 };
 
-/* Bytes of the wide map from which a block is fused: a smaller one is read from a cache, and single layers
- * are as fast or faster. */
-enum { LEAST_BYTES = 3 << 19 };
+/* Threads that share the rows of a block widen those at their edges twice. With many threads and few rows
+ * that costs more than a fused block saves. Two threads share channels instead. */
+static bool has_rows(const kd_program *p, const kd_node *filter)
+{
+    const kdas_conv_attr *a       = filter->desc.attr;
+    int64_t               rows    = filter->desc.out.dim[0] * filter->desc.out.dim[1];
+    int64_t               twice   = filter->desc.in[1].dim[2] - a->stride;
+    int                   threads = p->ctx->threads;
+
+    return threads <= 2 || kd_graph_settings_of(p->ctx)->fuse_all ||
+           rows * a->stride >= 4 * twice * threads;
+}
 
 /* A layer in its float form that runs. */
 static bool is_layer(const kd_program *p, const kd_node *node, int32_t op)
@@ -103,9 +112,7 @@ static kdas_status fuse_block(kd_program *p, kd_node *narrow)
     if (narrow->desc.post != KDAS_POST_NONE) return KDAS_OK;
     layer[1] = layer_before(p, narrow, KDAS_OP_DWCONV2D);
     layer[0] = layer[1] ? layer_before(p, layer[1], KDAS_OP_LINEAR) : NULL;
-    if (!layer[0]) return KDAS_OK;
-    if (kd_bytes(&layer[0]->desc.out) < LEAST_BYTES && !kd_graph_settings_of(p->ctx)->fuse_small)
-        return KDAS_OK;
+    if (!layer[0] || !has_rows(p, layer[1])) return KDAS_OK;
     add = addition_after(p, narrow, &other);
     return add ? rewrite(p, layer, add, add->in[other]) : rewrite(p, layer, narrow, NULL);
 }

@@ -198,11 +198,13 @@ INLINE void filter_strips(const int k, const int step, const int n, const elem *
     }
 }
 
-static void filter_lanes(const int k, const int step, const elem *const from[], const float *w,
+INLINE void filter_lanes(const int k, const int step, const elem *const from[], const float *w,
                          elem *to, int64_t to_step, int64_t width, limits l)
 {
-    if (width >= PIXELS)
-        filter_strips(k, step, PIXELS, from, w, to, to_step, width, l);
+    const int n = k == 3 || LANES == 16 ? PIXELS : PIXELS / 2; /* what registers have room for */
+
+    if (width >= n)
+        filter_strips(k, step, n, from, w, to, to_step, width, l);
     else if (width >= 4)
         filter_strips(k, step, 4, from, w, to, to_step, width, l);
     else
@@ -227,54 +229,114 @@ typedef struct job {
     packed                    w;
 } job;
 
-/* The rows of panel p that the band reads. */
-static void widen_rows(const job *j, const scratch *t, const band *b, int64_t p)
+/* `count` tiles of `rows` pixels of a whole panel. */
+INLINE void widen_tiles(const int rows, int64_t count, const elem *x, int64_t C, const unit *w,
+                        const float *bias, elem *to, int32_t post)
 {
-    const shape *s     = j->s;
-    int64_t      first = first_row(s, b->begin), y = first, row = row_elems(s);
-    int64_t      end  = first_row(s, b->end - 1) + s->k;
-    elem        *halo = t->halo + p * s->halo * row;
-    const elem  *x    = (const elem *)j->call->in[X] + b->n * s->H * s->W * s->C;
+    for (int64_t t = 0; t < count; t++, x += rows * C, to += rows * PANEL) {
+        a_operand from = { (const char *)x, C * (int64_t)sizeof *x, sizeof(unit), true };
+        c_operand c    = { (char *)to, PANEL * (int64_t)sizeof *to, !HALF, SET, post };
 
-    if (b->begin > b->y0) {
-        memcpy(t->wide, halo, (size_t)(s->halo * row) * sizeof(elem));
-        y += s->halo;
+        micro_kernel(rows, 2, units_of(C), &from, w, bias, &c, 0);
     }
-    for (y = y < 0 ? 0 : y; y < end && y < s->H; y++)
-        gemm_from(s->W, panel_width(s, p), s->C, x + y * s->W * s->C, s->C, 1, true,
-                  j->w.w1 + p * PANEL * units_of(s->C), j->w.b1 + p * PANEL,
-                  t->wide + (y - first) * row + s->left * PANEL, PANEL, SET, j->attr->widened);
-    if (b->end < b->y1)
-        memcpy(halo, t->wide + (end - s->halo - first) * row,
-               (size_t)(s->halo * row) * sizeof(elem));
 }
 
-/* The filter of panel p, into `to`. */
-static void filter_rows(const job *j, const scratch *t, const band *b, int64_t p, elem *to)
+static __attribute__((noinline)) void widen_tiles_any(int64_t rows, int64_t count, const elem *x,
+                                                      int64_t C, const unit *w, const float *bias,
+                                                      elem *to, int32_t post)
+{
+    switch (rows) {
+    case 1: widen_tiles(1, count, x, C, w, bias, to, post); break;
+    case 2: widen_tiles(2, count, x, C, w, bias, to, post); break;
+    case 3: widen_tiles(3, count, x, C, w, bias, to, post); break;
+    case 4: widen_tiles(4, count, x, C, w, bias, to, post); break;
+    case 5: widen_tiles(5, count, x, C, w, bias, to, post); break;
+#if defined(__AVX2__)
+    case 6: widen_tiles(6, count, x, C, w, bias, to, post); break;
+#endif
+#if defined(__AVX512F__)
+    case 7: widen_tiles(7, count, x, C, w, bias, to, post); break;
+    case 8: widen_tiles(8, count, x, C, w, bias, to, post); break;
+    case 9: widen_tiles(9, count, x, C, w, bias, to, post); break;
+    case 10: widen_tiles(10, count, x, C, w, bias, to, post); break;
+    case 11: widen_tiles(11, count, x, C, w, bias, to, post); break;
+    case 12: widen_tiles(12, count, x, C, w, bias, to, post); break;
+    case 13: widen_tiles(13, count, x, C, w, bias, to, post); break;
+    case 14: widen_tiles(14, count, x, C, w, bias, to, post); break;
+#endif
+    default: break;
+    }
+}
+
+/* A row of x (W,C), widened to panel p. Products over few channels: what gemm() does for each tile would cost as much as
+ * they do. So tiles of a whole panel, of two heights, are computed one after the other. */
+static void widen_row(const job *j, const elem *x, int64_t p, elem *to)
 {
     const shape *s    = j->s;
-    int64_t      step = s->group * PANEL;
+    const unit  *w    = j->w.w1 + p * PANEL * units_of(s->C);
+    const float *bias = j->w.b1 + p * PANEL;
+    int64_t      tiles = ceil_div(s->W, TILE_ROWS), rows = ceil_div(s->W, tiles);
+    int64_t      high = s->W - tiles * (rows - 1); /* tiles with `rows` rows; others have one less */
+    int32_t      post = j->attr->widened;
+
+    if (panel_width(s, p) < PANEL || s->C % UNIT_DEPTH ||
+        s->C * (int64_t)sizeof(elem) % PAGE == 0) {
+        gemm_from(s->W, panel_width(s, p), s->C, x, s->C, 1, true, w, bias, to, PANEL, SET, post);
+        return;
+    }
+    widen_tiles_any(rows, high, x, s->C, w, bias, to, post);
+    widen_tiles_any(rows - 1, tiles - high, x + high * rows * s->C, s->C, w, bias,
+                    to + high * rows * PANEL, post);
+}
+
+/* Row y of panel p, filtered. */
+static void filter_row(const job *j, const scratch *t, const band *b, int64_t p, int64_t y, elem *to)
+{
+    const shape *s    = j->s;
+    int64_t      step = s->group * PANEL, first = first_row(s, b->begin);
     const float *w    = j->w.filter + p * filter_floats(s);
     limits       l    = limits_of(j->attr->filtered);
 
-    for (int64_t y = b->begin; y < b->end; y++, to += s->Wo * step)
-        for (int64_t c = 0; c < panel_width(s, p); c += LANES) {
-            const elem *row[5];
+    for (int64_t c = 0; c < panel_width(s, p); c += LANES) {
+        const elem *row[5];
 
-            for (int i = 0; i < s->k; i++) {
-                int64_t at = first_row(s, y) + i;
+        for (int i = 0; i < s->k; i++) {
+            int64_t at = first_row(s, y) + i;
 
-                row[i] = at < 0 || at >= s->H
-                             ? t->zeros
-                             : t->wide + (at - first_row(s, b->begin)) * row_elems(s) + c;
-            }
-            switch (10 * s->k + s->stride) {
-            case 31: filter_lanes(3, 1, row, w + c, to + c, step, s->Wo, l); break;
-            case 32: filter_lanes(3, 2, row, w + c, to + c, step, s->Wo, l); break;
-            case 51: filter_lanes(5, 1, row, w + c, to + c, step, s->Wo, l); break;
-            default: filter_lanes(5, 2, row, w + c, to + c, step, s->Wo, l); break;
-            }
+            row[i] = at < 0 || at >= s->H ? t->zeros : t->wide + (at - first) * row_elems(s) + c;
         }
+        switch (10 * s->k + s->stride) {
+        case 31: filter_lanes(3, 1, row, w + c, to + c, step, s->Wo, l); break;
+        case 32: filter_lanes(3, 2, row, w + c, to + c, step, s->Wo, l); break;
+        case 51: filter_lanes(5, 1, row, w + c, to + c, step, s->Wo, l); break;
+        default: filter_lanes(5, 2, row, w + c, to + c, step, s->Wo, l); break;
+        }
+    }
+}
+
+/* Panel p of the band, widened and filtered, into `to`. Each row is filtered as soon as the rows that it reads are there, and
+ * so in the L1 cache. */
+static void filter_panel(const job *j, const scratch *t, const band *b, int64_t p, elem *to)
+{
+    const shape *s     = j->s;
+    int64_t      first = first_row(s, b->begin), next = first, row = row_elems(s);
+    elem        *halo  = t->halo + p * s->halo * row;
+    const elem  *x     = (const elem *)j->call->in[X] + b->n * s->H * s->W * s->C;
+
+    if (b->begin > b->y0) {
+        memcpy(t->wide, halo, (size_t)(s->halo * row) * sizeof(elem));
+        next += s->halo;
+    }
+    for (int64_t y = b->begin; y < b->end; y++, to += s->Wo * s->group * PANEL) {
+        for (int64_t end = first_row(s, y) + s->k; next < end; next++)
+            if (next >= 0 && next < s->H)
+                widen_row(j, x + next * s->W * s->C, p,
+                          t->wide + (next - first) * row + s->left * PANEL);
+        filter_row(j, t, b, p, y, to);
+    }
+    if (b->end < b->y1)
+        memcpy(halo, t->wide + (next - s->halo - first) * row,
+               (size_t)(s->halo * row) * sizeof(elem));
 }
 
 /* out (count) = the sum of `parts` partial sums, which lie `ld` apart, and of `other`, if that is not NULL. */
@@ -303,8 +365,7 @@ static void forward_band(const job *j, const scratch *t, const band *b, float *p
         int64_t cols = 0;
 
         for (int64_t i = p; i < p + s->group && i < b->panels; i++) {
-            widen_rows(j, t, b, i);
-            filter_rows(j, t, b, i, t->filtered + (i - p) * PANEL);
+            filter_panel(j, t, b, i, t->filtered + (i - p) * PANEL);
             cols += panel_cols(s, i);
         }
         gemm_cached_a(pixels, s->O, cols, t->filtered, step, 1,
