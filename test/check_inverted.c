@@ -18,14 +18,14 @@
 
 typedef enum spoil {
     WHOLE,
-    SWAPPED,     /* the block is the addition's first operand */
+    SWAPPED, /* the block is the addition's first operand */
     NO_RESIDUAL,
-    NO_NORMS,    /* layers with biases instead                */
+    NO_NORMS, /* layers with biases instead                */
     NO_ACTIVATION,
-    TWICE,       /* the result is added, and then read again  */
+    TWICE, /* the result is added, and then read again  */
     LAST_SPOIL_THAT_FUSES = TWICE,
-    READ_TWICE,  /* the filtered map has another reader       */
-    KEPT,        /* a tap inside is read from outside         */
+    READ_TWICE, /* the filtered map has another reader       */
+    KEPT,       /* a tap inside is read from outside         */
     SILU_INSTEAD,
     WIDE_FILTER, /* 7x7                                       */
     WIDENS_BY_3X3,
@@ -47,7 +47,9 @@ static kd_node *normed(kd_graph *g, const char *name, kd_node *x, spoil how)
 static kd_node *activated(kd_graph *g, kd_node *x, spoil how)
 {
     if (how == NO_ACTIVATION) return x;
-    return how == SILU_INSTEAD ? kd_silu(g, x) : how == NO_RESIDUAL ? kd_relu(g, x) : kd_relu6(g, x);
+    return how == SILU_INSTEAD  ? kd_silu(g, x)
+           : how == NO_RESIDUAL ? kd_relu(g, x)
+                                : kd_relu6(g, x);
 }
 
 static kd_node *block(kd_graph *g, kd_node *x, const sizes *s, spoil how)
@@ -58,7 +60,8 @@ static kd_node *block(kd_graph *g, kd_node *x, const sizes *s, spoil how)
 
     y = activated(g, normed(g, "bn0", y, how), how);
     y = kd_tap(g, "wide", y);
-    y = activated(g, normed(g, "bn1", kd_same_dwconv_layer(g, "filter", y, k, s->stride), how), how);
+    y = activated(g, normed(g, "bn1", kd_same_dwconv_layer(g, "filter", y, k, s->stride), how),
+                  how);
     if (how == READ_TWICE) kd_output(g, "mean", kd_mean(g, y));
     y = normed(g, "bn2", kd_conv_layer(g, "project", y, s->o, 1, 1, 0, bias, KD_STYLE_TORCH), how);
     if (how == NO_RESIDUAL || s->stride > 1 || s->c != s->o) return y;
@@ -66,7 +69,8 @@ static kd_node *block(kd_graph *g, kd_node *x, const sizes *s, spoil how)
     return how == TWICE ? kd_add(g, kd_scale(g, y, 2, 0), y) : y;
 }
 
-static kd_graph *build(kdas_context *ctx, kd_params *params, kd_mode mode, const sizes *s, spoil how)
+static kd_graph *build(kdas_context *ctx, kd_params *params, kd_mode mode, const sizes *s,
+                       spoil how)
 {
     kd_graph *g = kd_graph_create(ctx, params, mode);
     kd_node  *x;
@@ -110,8 +114,8 @@ static kdas_status open_side(side *s, kdas_context *ctx, kd_mode mode, const siz
     kd_graph_destroy(build(ctx, s->params, mode, z, how)); /* declares the parameters */
     KD_TRY(kd_params_seal(s->params, mode != KD_INFER));
     fill(s->params, 11);
-    s->arena                                  = kd_arena_create(ctx);
-    kd_graph_settings_change(ctx)->unfused    = unfused;
+    s->arena                                = kd_arena_create(ctx);
+    kd_graph_settings_change(ctx)->unfused  = unfused;
     kd_graph_settings_change(ctx)->fuse_all = true;
     KD_TRY(kd_program_create(&s->p, build(ctx, s->params, mode, z, how), s->arena));
     ck_assert_int_le(z->n * z->h * z->w * z->c, MOST);

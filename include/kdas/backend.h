@@ -117,7 +117,11 @@ typedef enum kdas_op_number {
  * SQUARE_ERROR  a, b                       mean of (a-b)^2 per image: (N,1,1,1)
  * RESHAPE       x                          the same memory with other dims; never reaches a kernel
  * INVERTED      x, w1 (F,C), [b1 (F)], wd (F,1,k,k), [bd (F)], w2 (O,F), [b2 (O)],
- *               [residual (N,P,Q,O)]     narrow(filter(widen(x))) + residual; inference only. Since 0.4
+ *               [residual (N,P,Q,O)]
+ *                    linear(dwconv2d(linear(x, w1, b1), wd, bd), w2, b2) + residual, with activations
+ *                    after the first two (kdas_inverted_attr). No gradient. Graphs are built from the
+ *                    ops and compiled to this one for inference, if the backend has a kernel that
+ *                    supports the node. Since 0.4
  * MIX_FFN       x, w1 (F,C), [b1 (F)], wd (F,1,3,3), [bd (F)], w2 (O,F), [b2 (O)],
  *               [residual (N,H,W,O)]
  *                    linear(gelu(dwconv2d(linear(x, w1, b1), wd, bd)), w2, b2) + residual; stride

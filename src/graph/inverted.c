@@ -53,8 +53,7 @@ static kd_node *addition_after(const kd_program *p, const kd_node *narrow, int *
         for (int k = 0; k < 2; k++)
             if (root_of(p, add->in[k]) == narrow && root_of(p, add->in[1 - k]) != narrow &&
                 kd_same_dims(&add->desc.in[0], &add->desc.in[1]) &&
-                add->desc.in[0].dtype == add->desc.in[1].dtype &&
-                kd_reads_alone(p, add, narrow)) {
+                add->desc.in[0].dtype == add->desc.in[1].dtype && kd_reads_alone(p, add, narrow)) {
                 *other = 1 - k;
                 return add;
             }
@@ -66,17 +65,18 @@ static kd_node *addition_after(const kd_program *p, const kd_node *narrow, int *
 static kdas_status rewrite(kd_program *p, kd_node *const layer[KD_BLOCK_LAYERS], kd_node *last,
                            kd_node *residual)
 {
-    kdas_inverted_attr attr  = { *(const kdas_conv_attr *)layer[1]->desc.attr, layer[0]->desc.post,
-                                 layer[1]->desc.post,
-                                 { 0, 0 } };
-    kd_node            fused = *last;
+    kdas_inverted_attr  attr  = { *(const kdas_conv_attr *)layer[1]->desc.attr,
+                                  layer[0]->desc.post,
+                                  layer[1]->desc.post,
+                                  { 0, 0 } };
+    kd_node             fused = *last;
     kdas_inverted_attr *copy;
 
     fused.op = &kd_op_inverted;
     memset(&fused.in, 0, sizeof fused.in);
-    fused.desc = (kdas_node_desc){ .op     = KDAS_OP_INVERTED,
-                                   .inputs = kd_op_inverted.max_inputs,
-                                   .attr   = &attr };
+    fused.desc       = (kdas_node_desc){ .op     = KDAS_OP_INVERTED,
+                                         .inputs = kd_op_inverted.max_inputs,
+                                         .attr   = &attr };
     fused.in[0]      = layer[0]->in[0];
     fused.desc.in[0] = layer[0]->desc.in[0];
     for (int i = 0; i < KD_BLOCK_LAYERS; i++)

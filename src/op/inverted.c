@@ -110,7 +110,5 @@ const kd_op kd_op_inverted = {
     .infer      = inverted_infer,
     .macs       = inverted_macs,
     .thop       = inverted_thop,
-    .ref        = { .op      = KDAS_OP_INVERTED,
-                    .prepare = inverted_prepare,
-                    .forward = inverted_forward },
+    .ref = { .op = KDAS_OP_INVERTED, .prepare = inverted_prepare, .forward = inverted_forward },
 };

@@ -75,10 +75,10 @@ INLINE int64_t panel_cols(const shape *s, int64_t p) { return cols_at(p * PANEL,
 /* ---- parameters ---- */
 
 typedef struct packed {
-    unit  *w1;     /* W1^T (C,F), panels                                      */
+    unit  *w1;      /* W1^T (C,F), panels                                      */
     float *b1, *b2; /* padded with zeros                                       */
-    float *filter; /* for each panel (k k + 1, PANEL): taps and the bias      */
-    unit  *w2;     /* for each group of panels its rows of W2^T (F,O), panels */
+    float *filter;  /* for each panel (k k + 1, PANEL): taps and the bias      */
+    unit  *w2;      /* for each group of panels its rows of W2^T (F,O), panels */
 } packed;
 
 INLINE int64_t filter_floats(const shape *s) { return (s->k * s->k + 1) * PANEL; }
@@ -101,8 +101,8 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
     shape        s  = shape_of(call->node, device->threads);
     const float *w1 = call->in[W1], *b1 = call->in[B1], *wd = call->in[WD], *bd = call->in[BD],
                 *w2 = call->in[W2], *b2 = call->in[B2];
-    int64_t      taps = s.k * s.k, group = s.group * PANEL;
-    packed       p;
+    int64_t taps = s.k * s.k, group = s.group * PANEL;
+    packed  p;
 
     memset(call->packed, 0, packed_layout(&p, &s, call->packed));
     pack_panels(p.w1, w1, s.C, s.F, 1, s.C, 1.0f);
@@ -272,12 +272,12 @@ static __attribute__((noinline)) void widen_tiles_any(int64_t rows, int64_t coun
  * they do. So tiles of a whole panel, of two heights, are computed one after the other. */
 static void widen_row(const job *j, const elem *x, int64_t p, elem *to)
 {
-    const shape *s    = j->s;
-    const unit  *w    = j->w.w1 + p * PANEL * units_of(s->C);
-    const float *bias = j->w.b1 + p * PANEL;
+    const shape *s     = j->s;
+    const unit  *w     = j->w.w1 + p * PANEL * units_of(s->C);
+    const float *bias  = j->w.b1 + p * PANEL;
     int64_t      tiles = ceil_div(s->W, TILE_ROWS), rows = ceil_div(s->W, tiles);
-    int64_t      high = s->W - tiles * (rows - 1); /* tiles with `rows` rows; others have one less */
-    int32_t      post = j->attr->widened;
+    int64_t high = s->W - tiles * (rows - 1); /* tiles with `rows` rows; others have one less */
+    int32_t post = j->attr->widened;
 
     if (panel_width(s, p) < PANEL || s->C % UNIT_DEPTH ||
         s->C * (int64_t)sizeof(elem) % PAGE == 0) {
@@ -290,12 +290,13 @@ static void widen_row(const job *j, const elem *x, int64_t p, elem *to)
 }
 
 /* Row y of panel p, filtered. */
-static void filter_row(const job *j, const scratch *t, const band *b, int64_t p, int64_t y, elem *to)
+static void filter_row(const job *j, const scratch *t, const band *b, int64_t p, int64_t y,
+                       elem *to)
 {
     const shape *s    = j->s;
     int64_t      step = s->group * PANEL, first = first_row(s, b->begin);
-    const float *w    = j->w.filter + p * filter_floats(s);
-    limits       l    = limits_of(j->attr->filtered);
+    const float *w = j->w.filter + p * filter_floats(s);
+    limits       l = limits_of(j->attr->filtered);
 
     for (int64_t c = 0; c < panel_width(s, p); c += LANES) {
         const elem *row[5];
@@ -320,8 +321,8 @@ static void filter_panel(const job *j, const scratch *t, const band *b, int64_t 
 {
     const shape *s     = j->s;
     int64_t      first = first_row(s, b->begin), next = first, row = row_elems(s);
-    elem        *halo  = t->halo + p * s->halo * row;
-    const elem  *x     = (const elem *)j->call->in[X] + b->n * s->H * s->W * s->C;
+    elem        *halo = t->halo + p * s->halo * row;
+    const elem  *x    = (const elem *)j->call->in[X] + b->n * s->H * s->W * s->C;
 
     if (b->begin > b->y0) {
         memcpy(t->wide, halo, (size_t)(s->halo * row) * sizeof(elem));
@@ -380,9 +381,9 @@ static void forward_band(const job *j, const scratch *t, const band *b, float *p
 /* Task (d, a): part d of the rows, part a of the panels. `partial`: its partial sums of out; NULL if there is one part. */
 static void forward_part(const job *j, const scratch *t, int d, int a, float *partial)
 {
-    const shape *s = j->s;
-    int64_t      r = part_begin(s->N * s->Ho, d, s->row_parts);
-    int64_t      last = part_begin(s->N * s->Ho, d + 1, s->row_parts);
+    const shape *s      = j->s;
+    int64_t      r      = part_begin(s->N * s->Ho, d, s->row_parts);
+    int64_t      last   = part_begin(s->N * s->Ho, d + 1, s->row_parts);
     int64_t      groups = ceil_div(s->panels, s->group), rows;
     int64_t      end    = part_begin(groups, a + 1, s->panel_parts) * s->group;
     band         b      = { .panel  = part_begin(groups, a, s->panel_parts) * s->group,
@@ -404,10 +405,10 @@ static void forward_part(const job *j, const scratch *t, int d, int a, float *pa
 
 static kdas_status forward(kdas_device *device, const kdas_call *call)
 {
-    shape       s     = shape_of(call->node, device->threads);
-    int64_t     count = numel(&call->node->out);
-    void       *at    = call->work;
-    float      *partial = s.panel_parts > 1 ? bump_alloc(&at, float_bytes(s.panel_parts * count)) : NULL;
+    shape   s      = shape_of(call->node, device->threads);
+    int64_t count  = numel(&call->node->out);
+    void   *at     = call->work;
+    float *partial = s.panel_parts > 1 ? bump_alloc(&at, float_bytes(s.panel_parts * count)) : NULL;
     const elem *residual = call->in[RESIDUAL];
     job         j        = { .call = call, .attr = call->node->attr, .s = &s };
 
