@@ -147,17 +147,18 @@ typedef struct c_operand {
     int32_t    post;     /* kdas_post: applied last   */
 } c_operand;
 
-/* The epilogue of one vector: accumulator `acc` into row i of C, from column j on; `post`: between limits. */
-INLINE void store_tile(const c_operand *c, int64_t i, int64_t j, vec acc, const bool post, limits l)
+/* The epilogue of one vector: accumulator `acc` into row i of C, from column j on. `mode`: of C; `post`: between limits. */
+INLINE void store_tile(const c_operand *c, int64_t i, int64_t j, vec acc, store_mode mode,
+                       const bool post, limits l)
 {
     char *p = c->at + i * c->ld;
 #ifdef KD_HALF
     if (!c->is_float) {
         bf16 *h = (bf16 *)p + j;
 
-        if (c->mode == ADD) acc += load_h(h);
+        if (mode == ADD) acc += load_h(h);
         if (post) acc = clamp_v(acc, l);
-        if (c->mode == STREAM)
+        if (mode == STREAM)
             stream_h(h, acc);
         else
             store_h(h, acc);
@@ -166,9 +167,9 @@ INLINE void store_tile(const c_operand *c, int64_t i, int64_t j, vec acc, const 
 #endif
     float *f = (float *)p + j;
 
-    if (c->mode == ADD) acc += load_f(f);
+    if (mode == ADD) acc += load_f(f);
     if (post) acc = clamp_v(acc, l);
-    if (c->mode == STREAM)
+    if (mode == STREAM)
         stream_f(f, acc);
     else
         store_f(f, acc);
@@ -176,7 +177,7 @@ INLINE void store_tile(const c_operand *c, int64_t i, int64_t j, vec acc, const 
 
 /* The epilogue of a tile of accumulators, `rows` by `vecs` vectors. */
 INLINE void store_tiles_as(const c_operand *c, const int rows, const int vecs, vec acc[][2],
-                           const bool post)
+                           store_mode mode, const bool post)
 {
     limits l = limits_of(c->post);
 
@@ -184,14 +185,17 @@ INLINE void store_tiles_as(const c_operand *c, const int rows, const int vecs, v
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < vecs; j++)
-            store_tile(c, i, j * LANES, acc[i][j], post, l);
+            store_tile(c, i, j * LANES, acc[i][j], mode, post, l);
 }
+/* What is frequent has code of its own, without branches. */
 INLINE void store_tiles(const c_operand *c, const int rows, const int vecs, vec acc[][2])
 {
     if (c->post != KDAS_POST_NONE)
-        store_tiles_as(c, rows, vecs, acc, true);
+        store_tiles_as(c, rows, vecs, acc, c->mode, true);
+    else if (c->mode == SET)
+        store_tiles_as(c, rows, vecs, acc, SET, false);
     else
-        store_tiles_as(c, rows, vecs, acc, false);
+        store_tiles_as(c, rows, vecs, acc, c->mode, false);
 }
 
 /* Bytes of an element of C. */
