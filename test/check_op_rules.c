@@ -183,6 +183,20 @@ static const refusal refusals[] = {
            D(8, 1, 3, 3), D(0), D(2, 9, 1, 1)),
     REFUSE(MIX_FFN, KDAS_ESHAPE, "residual is 1x2x2x3", NONE, D(1, 2, 2, 3), D(8, 3, 1, 1), D(0),
            D(8, 1, 3, 3), D(0), D(2, 8, 1, 1), D(0), D(1, 2, 2, 3)),
+#define BLOCK_ATTR(s, first, second) \
+    ATTR(inverted, { s, { 1, 1 }, { 1, 1 }, 1, 1 }, first, second)
+    REFUSE(INVERTED, KDAS_EINVAL, "input 3 is missing", BLOCK_ATTR(1, 2, 2), D(1, 2, 2, 3),
+           D(8, 3, 1, 1), D(0), D(0), D(0), D(2, 8, 1, 1)),
+    REFUSE(INVERTED, KDAS_ESHAPE, "8x4x1x1", BLOCK_ATTR(1, 2, 2), D(1, 2, 2, 3), D(8, 4, 1, 1),
+           D(0), D(8, 1, 3, 3), D(0), D(2, 8, 1, 1)),
+    REFUSE(INVERTED, KDAS_ESHAPE, "9x1x3x3", BLOCK_ATTR(1, 2, 2), D(1, 2, 2, 3), D(8, 3, 1, 1),
+           D(0), D(9, 1, 3, 3), D(0), D(2, 8, 1, 1)),
+    REFUSE(INVERTED, KDAS_EINVAL, "no kdas_post 7", BLOCK_ATTR(1, 2, 7), D(1, 2, 2, 3),
+           D(8, 3, 1, 1), D(0), D(8, 1, 3, 3), D(0), D(2, 8, 1, 1)),
+    REFUSE(INVERTED, KDAS_EINVAL, "stride 0", BLOCK_ATTR(0, 2, 2), D(1, 2, 2, 3), D(8, 3, 1, 1),
+           D(0), D(8, 1, 3, 3), D(0), D(2, 8, 1, 1)),
+    REFUSE(INVERTED, KDAS_ESHAPE, "residual is 1x2x2x2", BLOCK_ATTR(2, 2, 2), D(1, 2, 2, 3),
+           D(8, 3, 1, 1), D(0), D(8, 1, 3, 3), D(0), D(2, 8, 1, 1), D(0), D(1, 2, 2, 2)),
     REFUSE(SQUARE_ERROR, KDAS_ESHAPE, "2x2x2x1", NONE, D(1, 2, 2, 1), D(2, 2, 2, 1)),
 };
 /* clang-format on */
@@ -283,6 +297,9 @@ static const struct {
     COST(POOL_AVG, 0, 3 * 16 * (1936 + 36), ATTR(pool, 6, 6, 3), D(1, 44, 44, 16))
     COST(MIX_FFN, 2 * 63438848 + 17842176, 2 * 63438848 + 17842176, NONE, D(1, 88, 88, 32),
          D(256, 32, 1, 1), D(0), D(256, 1, 3, 3), D(0), D(32, 256, 1, 1))
+    COST(INVERTED, 88 * 88 * 144 * 24 + 44 * 44 * 144 * (9 + 40),
+         88 * 88 * 144 * 24 + 44 * 44 * 144 * (9 + 40), BLOCK_ATTR(2, 2, 2), D(1, 88, 88, 24),
+         D(144, 24, 1, 1), D(0), D(144, 1, 3, 3), D(0), D(40, 144, 1, 1))
     COST(GELU, 0, 0, NONE, D(1, 44, 44, 16))
 };
 /* clang-format on */

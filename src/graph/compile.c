@@ -70,12 +70,19 @@ static kd_pack describe_pack(const kd_program *p, int i)
         if (in && in->kind != KD_NODE_PARAM) pack.key = 0;
     }
     if (slot->fold >= 0) {
-        int norm = p->fold[slot->fold].norm;
+        const kd_fold   *fold = &p->fold[slot->fold];
+        const kdas_desc *w    = &node->desc.in[fold->weight];
+
+        if (fold->norm >= 0) pack.norm = p->graph->node[fold->norm]->in[1]->param;
+        pack.rounded = node->rounded && !p->graph->watched;
+        pack.weights = (size_t)kd_elements(w);
+        pack.biases  = (size_t)w->dim[0];
+    }
+    for (int k = 0; k < KD_BLOCK_LAYERS && pack.norm < 0 && slot->layer[k] >= 0; k++) {
+        int fold = p->slot[slot->layer[k]].fold;
+        int norm = fold < 0 ? -1 : p->fold[fold].norm;
 
         if (norm >= 0) pack.norm = p->graph->node[norm]->in[1]->param;
-        pack.rounded = node->rounded && !p->graph->watched;
-        pack.weights = (size_t)kd_elements(&node->desc.in[1]);
-        pack.biases  = (size_t)node->desc.in[1].dim[0];
     }
     pack.stats = pack.norm >= 0 || kd_has_integers(p); /* which pack ranges, too */
     return pack;
@@ -110,10 +117,13 @@ static kdas_status compile(kd_program *p)
         s->root  = is_alias(g->node[i]) ? p->slot[g->node[i]->in[0]->id].root : i;
         s->value = s->grad = s->saved = s->packed = s->work_forward = s->work_backward = -1;
         s->grad_writer = s->fold = s->draw = -1;
+        for (int k = 0; k < KD_BLOCK_LAYERS; k++)
+            s->layer[k] = -1;
     }
     KD_RETURN(kd_fuse(p));
     if (g->mode == KD_INFER) KD_RETURN(kd_fold_find(p));
-    if (kd_has_integers(p)) KD_RETURN(kd_lower(p));
+    if (g->mode == KD_INFER) KD_RETURN(kd_lower(p));
+    if (g->mode == KD_INFER) KD_RETURN(kd_fuse_blocks(p));
     KD_RETURN(kd_fold_rounded(p));
     for (int i = 0; i < p->nodes; i++)
         KD_RETURN(choose_kernel(p, i));

@@ -170,11 +170,20 @@ void kd_device_leave(kdas_context *ctx)
     if (has_threads(ctx)) kd_pin_leave();
 }
 
+/* Values that an activation follows are only for kernels that know of it; integer nodes always are. */
+static bool can_post(const kdas_kernel *kernel, const kdas_node_desc *node)
+{
+    return node->post == KDAS_POST_NONE || node->in[0].dtype == KDAS_U8 ||
+           (kernel->flags & KDAS_KERNEL_POST);
+}
+
 const kdas_kernel *kd_device_kernel(kdas_context *ctx, const kdas_node_desc *node,
                                     const kdas_kernel *reference)
 {
     for (const kdas_kernel *k = ctx->backend->kernels; k && k->op; k++)
-        if (k->op == node->op && (!k->supports || k->supports(ctx->device, node))) return k;
+        if (k->op == node->op && can_post(k, node) &&
+            (!k->supports || k->supports(ctx->device, node)))
+            return k;
     return ctx->host_memory ? reference : NULL;
 }
 

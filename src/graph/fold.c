@@ -30,7 +30,7 @@ static kdas_status add_fold(kd_program *p, kd_node *node, const kd_node *norm)
     const kdas_desc *w = &node->desc.in[1];
 
     KD_RETURN(kd_grow(p->ctx, (void **)&p->fold, &p->fold_capacity, p->folds + 1, sizeof *p->fold));
-    p->fold[p->folds++]    = (kd_fold){ .node = node->id, .norm = norm ? norm->id : -1 };
+    p->fold[p->folds++] = (kd_fold){ .node = node->id, .norm = norm ? norm->id : -1, .weight = 1 };
     p->slot[node->id].fold = (int)p->folds - 1;
     if (norm) p->slot[norm->id].root = node->id;
     node->desc.in[2] = (kdas_desc){ KDAS_F32, 1, { w->dim[0], 1, 1, 1 } };
@@ -110,16 +110,16 @@ static kdas_status compute(kd_program *p, const kd_fold *f)
     kd_params     *params = p->graph->params;
     const kd_pack *pack   = p->slot[f->node].pack;
     bool           here   = p->ctx->host_memory;
-    int64_t        co = node->desc.in[1].dim[0], n = kd_elements(&node->desc.in[1]);
+    int64_t        co = node->desc.in[f->weight].dim[0], n = kd_elements(&node->desc.in[f->weight]);
     float         *stat = kd_alloc(p->ctx, (size_t)(4 * co + (here ? 0 : n + co)) * sizeof *stat);
     float         *w    = here ? pack->weight : stat + 4 * co;
     float         *b    = here ? pack->bias : w + n;
     kdas_status    st   = KDAS_OK;
 
     if (!stat) return KDAS_ENOMEM;
-    KD_TRY(kd_params_read(params, node->in[1]->param, w));
+    KD_TRY(kd_params_read(params, node->in[f->weight]->param, w));
     memset(b, 0, (size_t)co * sizeof *b);
-    if (node->in[2]) KD_TRY(kd_params_read(params, node->in[2]->param, b));
+    if (node->in[f->weight + 1]) KD_TRY(kd_params_read(params, node->in[f->weight + 1]->param, b));
     if (node->rounded && !p->graph->watched) round_weights(p, w, co, n / co);
     for (int i = 0; norm && i < 4; i++) /* gamma, beta, mean, var */
         KD_TRY(kd_params_read(params, norm->in[1 + i]->param, stat + i * co));

@@ -1,11 +1,13 @@
-/* lower.c - for inference with integers: layers whose input is on a grid become integer nodes
- * (kdas/backend.h) where the backend has kernels for them.
+/* lower.c - for inference: a layer applies the activation after it, where the backend's kernel can. With
+ * integers, layers whose input is on a grid become integer nodes (kdas/backend.h) where the backend has
+ * kernels for them.
  *
  * A QUANTIZE whose readers are all such layers gives numbers (U8) instead of values. If its own
  * operand is the result of an integer node, through a folded norm and a ReLU, and nothing else reads
  * that, the node gives the numbers itself: the QUANTIZE and the ReLU then do not run, and are
  * aliases of the node, as a folded norm is. */
 #include "graph/program_inside.h"
+#include "graph/settings.h"
 
 enum { X_RANGE = 3, OUT_RANGE = 4 }; /* operands of an integer node */
 
@@ -97,7 +99,7 @@ static void give_numbers(kd_program *p, kd_node *q)
     drop_casts(p, q);
 }
 
-/* ---- what follows an integer node ---- */
+/* ---- what follows a layer ---- */
 
 static kd_node *root_of(const kd_program *p, const kd_node *node)
 {
@@ -109,7 +111,26 @@ static bool is_integer_node(const kd_node *node)
     return node->kind == KD_NODE_OP && node->rounded && node->desc.in[0].dtype == KDAS_U8;
 }
 
-/* Let the integer node that `node` reads do its work: then `node` is an alias of it. */
+static bool is_layer(const kd_node *node)
+{
+    return is_op(node, KDAS_OP_CONV2D) || is_op(node, KDAS_OP_DWCONV2D) ||
+           is_op(node, KDAS_OP_LINEAR);
+}
+
+bool kd_reads_alone(const kd_program *p, const kd_node *reader, const kd_node *from)
+{
+    for (int i = 0; i < p->nodes; i++) {
+        const kd_node *node = p->graph->node[i];
+
+        if (p->slot[i].root == from->id && node->keep) return false;
+        if (node == reader || p->slot[i].root == from->id) continue;
+        for (int k = 0; k < KDAS_MAX_INPUTS; k++)
+            if (node->in[k] && p->slot[node->in[k]->id].root == from->id) return false;
+    }
+    return true;
+}
+
+/* Let the layer that `node` reads do its work: then `node` is an alias of it. */
 static void take_over(kd_program *p, kd_node *from, kd_node *node, const kdas_node_desc *desc)
 {
     int old = p->slot[node->id].root;
@@ -125,7 +146,8 @@ static void absorb(kd_program *p, kd_node *node, int32_t post, kd_node *range)
     kd_node       *from = root_of(p, node->in[0]);
     kdas_node_desc d    = from->desc;
 
-    if (!is_integer_node(from) || node->in[0]->keep || kd_readers(p, node->in[0]) != 1) return;
+    if ((!is_integer_node(from) && (range || !is_layer(from))) || !kd_reads_alone(p, node, from))
+        return;
     if (d.out.dtype == KDAS_U8 || (post != KDAS_POST_NONE && d.post != KDAS_POST_NONE)) return;
     if (post != KDAS_POST_NONE) d.post = post;
     if (range) {
@@ -141,9 +163,11 @@ static void absorb(kd_program *p, kd_node *node, int32_t post, kd_node *range)
 
 kdas_status kd_lower(kd_program *p)
 {
-    for (int i = 0; i < p->nodes; i++)
+    bool apart = kd_graph_settings_of(p->ctx)->unfused && !kd_has_integers(p);
+
+    for (int i = 0; i < p->nodes && kd_has_integers(p); i++)
         if (is_op(p->graph->node[i], KDAS_OP_QUANTIZE)) give_numbers(p, p->graph->node[i]);
-    for (int i = 0; i < p->nodes; i++) {
+    for (int i = 0; i < p->nodes && !apart; i++) {
         kd_node *node = p->graph->node[i];
 
         if (is_op(node, KDAS_OP_RELU)) absorb(p, node, KDAS_POST_RELU, NULL);

@@ -17,6 +17,8 @@ typedef struct kd_storage {
     float *memory;
 } kd_storage;
 
+enum { KD_BLOCK_LAYERS = 3 };
+
 /* Per-node data of a program. Storages are indices; -1: none. */
 typedef struct kd_slot {
     /* NULL: an input, a parameter, or nothing to run (reshape, folded norm) */
@@ -33,6 +35,7 @@ typedef struct kd_slot {
     int  draw;        /* index in program->seed of a node that draws; -1: it does not      */
     uint32_t  add;    /* call->add of the backward                                         */
     bool      grad_written; /* kd_program_backward_of(): its gradient has been written           */
+    int       layer[KD_BLOCK_LAYERS]; /* the layers of a fused block, -1: it is none               */
     kdas_call forward, backward;
 } kd_slot;
 
@@ -40,7 +43,8 @@ typedef struct kd_slot {
  * norm is folded into the convolution or linear layer before it: w' = w s, b' = b s + t. The node's
  * pack holds the result. */
 typedef struct kd_fold {
-    int node, norm; /* norm -1: none */
+    int node, norm; /* norm -1: none                                       */
+    int weight;     /* the operand of the node; the bias is the next one */
 } kd_fold;
 
 /* The parts of a program. Each is captured separately. */
@@ -122,8 +126,13 @@ kdas_status kd_fuse(kd_program *p);
 kdas_status kd_fold_find(kd_program *p);    /* choose pairs, before kernels are prepared */
 kdas_status kd_fold_rounded(kd_program *p); /* add the layers that are only rounded      */
 kdas_status kd_fold_compute(kd_program *p); /* fill outdated weights and biases          */
-/* lower.c: layers on grids become integer nodes, where the backend has kernels for them. */
+/* lower.c: activations go into the layers before them, and layers on grids become integer nodes, where
+ * the backend has kernels for them. */
 kdas_status kd_lower(kd_program *p);
+/* inverted.c: one node for a block of layers that the backend can run as one kernel. */
+kdas_status kd_fuse_blocks(kd_program *p);
+/* Is `reader` alone in reading the value of `from`, and is the value read by no caller? */
+bool kd_reads_alone(const kd_program *p, const kd_node *reader, const kd_node *from);
 /* Whether the program computes with integers. */
 static inline bool kd_has_integers(const kd_program *p)
 {

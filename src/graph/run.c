@@ -13,14 +13,27 @@ static void *storage_memory(const kd_program *p, int storage)
     return p->arena->memory + s->offset;
 }
 
+/* Operand k of node i if it is the weight or the bias of a layer that reads changed ones; else NULL. */
+static void *changed_operand(const kd_program *p, int i, int k)
+{
+    const kd_slot *slot = &p->slot[i];
+
+    if (k == 0) return NULL;
+    if (slot->layer[0] >= 0) { /* weight and bias of the first layer, of the second ... */
+        if (k > 2 * KD_BLOCK_LAYERS) return NULL;
+        slot = &p->slot[slot->layer[(k - 1) / 2]];
+        k    = 1 + (k - 1) % 2;
+    }
+    if (slot->fold < 0 || k > 2) return NULL;
+    return k == 1 ? slot->pack->weight : slot->pack->bias;
+}
+
 static void *operand(const kd_program *p, int i, int k)
 {
-    const kd_node *in   = p->graph->node[i]->in[k];
-    int            fold = p->slot[i].fold;
+    const kd_node *in      = p->graph->node[i]->in[k];
+    void          *changed = changed_operand(p, i, k);
 
-    if (fold >= 0 && k == 1) return p->slot[i].pack->weight;
-    if (fold >= 0 && k == 2) return p->slot[i].pack->bias;
-    if (!in) return NULL;
+    if (changed || !in) return changed;
     if (in->kind == KD_NODE_PARAM)
         return kd_params_values(p->graph->params) +
                kd_params_at(p->graph->params, in->param)->offset;

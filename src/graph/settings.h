@@ -5,6 +5,7 @@
 
 typedef struct kd_graph_settings {
     bool    unfused;    /* run op by op as built, without fusion: for comparisons               */
+    bool    fuse_all;   /* fuse blocks of few rows, too: for tests                              */
     bool    uncaptured; /* run call by call, also on devices with graphs: for comparisons       */
     bool    exchanges;  /* EXCHANGE nodes also in a group of one: for comparisons               */
     bool    warned_uncaptured; /* a failed capture has been logged */

@@ -84,9 +84,10 @@ static kdas_status conv2d_forward(kdas_device *device, const kdas_call *call)
         for (int64_t p = 0; p < s.p; p++)
             for (int64_t q = 0; q < s.q; q++)
                 for (int64_t o = 0; o < s.o * s.groups; o++)
-                    *y++ = (float)(output_at(&s, x + o / s.o * s.c, w + o * s.c * s.kh * s.kw, n, p,
-                                             q) +
-                                   (b ? b[o] : 0));
+                    *y++ = kd_post((float)(output_at(&s, x + o / s.o * s.c,
+                                                     w + o * s.c * s.kh * s.kw, n, p, q) +
+                                           (b ? b[o] : 0)),
+                                   call->node->post);
     return KDAS_OK;
 }
 

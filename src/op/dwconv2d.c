@@ -54,6 +54,8 @@ static kdas_status dwconv2d_forward(kdas_device *device, const kdas_call *call)
             for (int64_t c = 0; at >= 0 && c < channels; c++)
                 y[c] += x[at + c] * w[c * taps + t];
         }
+        for (int64_t c = 0; c < channels; c++)
+            y[c] = kd_post(y[c], node->post);
     }
     return KDAS_OK;
 }

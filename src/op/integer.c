@@ -21,10 +21,12 @@ kdas_status kd_integer_check(const kdas_node_desc *node)
         last  = KD_FFN_RANGES + KD_FFN_RANGE_COUNT - 1;
     }
     KD_RETURN(kd_op_check_vectors(node, first, last, 2));
+    if (node->post < KDAS_POST_NONE || node->post > KDAS_POST_RELU6)
+        return kd_fail(KDAS_EINVAL, "%s: there is no kdas_post %d", name, node->post);
     if (!kd_is_integer(node)) {
-        if (node->post != KDAS_POST_NONE)
-            return kd_fail(KDAS_EINVAL, "%s: only an integer node is followed by an activation",
-                           name);
+        if (node->post != KDAS_POST_NONE && (node->wants || node->op == KDAS_OP_MIX_FFN))
+            return kd_fail(KDAS_EINVAL, "%s: no activation can follow it%s", name,
+                           node->wants ? " where a gradient is wanted" : "");
         for (int i = first; i <= last; i++)
             if (kd_present(&node->in[i]))
                 return kd_fail(KDAS_EINVAL, "%s: a range, but the products are not of integers",
@@ -32,8 +34,6 @@ kdas_status kd_integer_check(const kdas_node_desc *node)
         return KDAS_OK;
     }
     if (node->wants) return kd_fail(KDAS_EUNSUPPORTED, "%s: integers have no gradient", name);
-    if (node->post < KDAS_POST_NONE || node->post > KDAS_POST_RELU6)
-        return kd_fail(KDAS_EINVAL, "%s: there is no kdas_post %d", name, node->post);
     for (int i = first; i <= (node->op == KDAS_OP_MIX_FFN ? last : first); i++)
         if (!kd_present(&node->in[i]))
             return kd_fail(KDAS_EINVAL, "%s: range %d is missing", name, i - first);

@@ -29,7 +29,7 @@ static kdas_status linear_forward(kdas_device *device, const kdas_call *call)
             double sum = b ? b[o] : 0;
             for (int64_t i = 0; i < ci; i++)
                 sum += (double)x[i] * w[o * ci + i];
-            y[o] = (float)sum;
+            y[o] = kd_post((float)sum, call->node->post);
         }
     return KDAS_OK;
 }

@@ -40,6 +40,14 @@ kdas_status kd_infer_loss(kdas_node_desc *node);
 /* Each axis of in[1] is in[0]'s or 1: any axis of (N,H,W,C) may be broadcast. (ops.c) */
 kdas_status kd_infer_broadcast(kdas_node_desc *node);
 
+/* A value with the activation `post` (kdas_post) applied; a NaN stays a NaN. */
+static inline float kd_post(float v, int32_t post)
+{
+    if (post == KDAS_POST_NONE) return v;
+    if (post == KDAS_POST_RELU6 && v > 6) return 6;
+    return v < 0 ? 0 : v;
+}
+
 /* ---- Broadcasting: each axis of b is a's or 1 ---- */
 
 /* The element of b that is paired with element i of a. */

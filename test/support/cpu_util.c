@@ -208,6 +208,45 @@ static const kd_op_case wide_cases[] = {
       .tolerance = 2e-5,
       .in        = { KD_TEST_OPERAND(2, 13, 23, 40), KD_TEST_WEIGHT(4, 40, 1, 3, 3),
                      KD_TEST_WEIGHT(1, 40, 1, 1, 1) } },
+#define POST_CASE(text, op_, post_, ...) \
+    { .name = text, .op = KDAS_OP_##op_, .post = KDAS_POST_##post_, __VA_ARGS__ }
+    POST_CASE("linear and relu6", LINEAR, RELU6,
+              .in = { KD_TEST_OPERAND(2, 5, 7, 40), KD_TEST_WEIGHT(2, 70, 40, 1, 1),
+                      KD_TEST_WEIGHT(1, 70, 1, 1, 1) }),
+    POST_CASE("linear, odd, and relu", LINEAR, RELU,
+              .in = { KD_TEST_OPERAND(1, 3, 7, 9), KD_TEST_WEIGHT(2, 19, 9, 1, 1) }),
+    POST_CASE("linear of rows of a page, and relu6", LINEAR, RELU6,
+              .in = { KD_TEST_OPERAND(1, 3, 7, 2048), KD_TEST_WEIGHT(2, 9, 2048, 1, 1) }),
+    POST_CASE("dwconv2d 3x3 and relu6", DWCONV2D, RELU6,
+              .attr.conv = { 1, { 1, 1 }, { 1, 1 }, 1, 1 },
+              .in = { KD_TEST_OPERAND(1, 5, 7, 35), KD_TEST_WEIGHT(4, 35, 1, 3, 3),
+                      KD_TEST_WEIGHT(1, 35, 1, 1, 1) }),
+    POST_CASE("dwconv2d 5x5 s2 and relu", DWCONV2D, RELU,
+              .attr.conv = { 2, { 1, 1 }, { 2, 2 }, 1, 1 },
+              .in = { KD_TEST_OPERAND(1, 11, 13, 20), KD_TEST_WEIGHT(4, 20, 1, 5, 5) }),
+    POST_CASE("dwconv2d 7x7 and relu6", DWCONV2D, RELU6,
+              .attr.conv = { 1, { 3, 3 }, { 3, 3 }, 1, 1 },
+              .in = { KD_TEST_OPERAND(1, 5, 7, 20), KD_TEST_WEIGHT(4, 20, 1, 7, 7) }),
+#define INVERTED(text, k, s, n, h, w, c, f, o, ...)                                         \
+    {                                                                                       \
+        .name = text, .op = KDAS_OP_INVERTED, .tolerance = 2e-5,                            \
+        .attr.inverted = { { s, { (k - s) / 2, (k - s) / 2 }, { k / 2, k / 2 }, 1, 1 },     \
+                           KDAS_POST_RELU6,                                                 \
+                           KDAS_POST_RELU6 },                                               \
+        .in = { KD_TEST_OPERAND(n, h, w, c), KD_TEST_WEIGHT(2, f, c, 1, 1),                 \
+                KD_TEST_WEIGHT(1, f, 1, 1, 1), KD_TEST_WEIGHT(4, f, 1, k, k),               \
+                KD_TEST_WEIGHT(1, f, 1, 1, 1), KD_TEST_WEIGHT(2, o, f, 1, 1),               \
+                KD_TEST_WEIGHT(1, o, 1, 1, 1), __VA_ARGS__ }                                \
+    }
+    INVERTED("inverted 3x3 of several bands", 3, 1, 1, 45, 40, 7, 50, 7, KD_TEST_OPERAND(1, 45, 40, 7)),
+    INVERTED("inverted 5x5 of several bands", 5, 1, 1, 45, 39, 6, 50, 6, KD_TEST_OPERAND(1, 45, 39, 6)),
+    INVERTED("inverted 3x3 s2 of several bands", 3, 2, 1, 67, 62, 5, 40, 9, { .scale = 0 }),
+    INVERTED("inverted 5x5 s2 of bands of one row", 5, 2, 1, 9, 901, 3, 18, 5, { .scale = 0 }),
+    INVERTED("inverted of images that end inside a part", 5, 1, 5, 17, 5, 24, 64, 24,
+             KD_TEST_OPERAND(5, 17, 5, 24)),
+    INVERTED("inverted whose panels are divided", 3, 1, 1, 6, 7, 20, 1100, 33,
+             KD_TEST_OPERAND(1, 6, 7, 33)),
+    INVERTED("inverted 5x5 s2 whose panels are divided", 5, 2, 2, 9, 11, 20, 1100, 33, { .scale = 0 }),
 #define FFN(text, mask, n, h, w, c, f, o)                                              \
     {                                                                                  \
         .name = text, .op = KDAS_OP_MIX_FFN, .wants = mask, .tolerance = 2e-5, .in = { \

@@ -497,7 +497,7 @@ static void fill_kernels(void)
     for (const kdas_kernel *k = kd_backend_cpu.kernels; !kd_far.reference && k->op; k++)
         if (count == 0 || kernels[count - 1].op != k->op) add_kernel(&count, k, they_can);
     for (int op = 1; op < 128; op++) {
-        if (op == KDAS_OP_MIX_FFN) continue;
+        if (op == KDAS_OP_MIX_FFN || op == KDAS_OP_INVERTED) continue;
         if (kd_op_find(op)) add_kernel(&count, &kd_op_find(op)->ref, all_f32);
         if (kd_update_find(op)) add_kernel(&count, kd_update_find(op), all_f32);
     }

@@ -469,6 +469,23 @@ const kd_op_case kd_op_cases[] = {
          IN(X(1, 5, 6, 7), MATRIX(18, 7), BIAS(18), KERNEL(18, 1, 3, 3), BIAS(18), MATRIX(7, 18),
             BIAS(7), X(1, 5, 6, 7)))
 
+/* Filters of k x k; `first`: the activation after widening, `second`: after the filter. */
+#define INVERTED_CASE(text, k, s, before, after, first, second, n, h, w, c, f, o, ...)           \
+    CASE(INVERTED, "inverted " text, .tolerance = 2e-5,                                          \
+         A(inverted, { s, { before, before }, { after, after }, 1, 1 }, KDAS_POST_##first,       \
+           KDAS_POST_##second),                                                                  \
+         IN(X(n, h, w, c), MATRIX(f, c), BIAS(f), KERNEL(f, 1, k, k), BIAS(f), MATRIX(o, f),     \
+            BIAS(o), __VA_ARGS__))
+    INVERTED_CASE("3x3 8>48>8", 3, 1, 1, 1, RELU6, RELU6, 2, 7, 9, 8, 48, 8, X(2, 7, 9, 8))
+    INVERTED_CASE("3x3 s2 16>96>24", 3, 2, 0, 1, RELU6, RELU6, 1, 12, 18, 16, 96, 24, ABSENT)
+    INVERTED_CASE("5x5 odd 5>33>5", 5, 1, 2, 2, RELU, RELU6, 2, 6, 5, 5, 33, 5, X(2, 6, 5, 5))
+    INVERTED_CASE("5x5 s2 odd 7>41>9", 5, 2, 1, 2, RELU6, NONE, 1, 11, 13, 7, 41, 9, ABSENT)
+    INVERTED_CASE("3x3 s2, one pixel", 3, 2, 1, 1, RELU, RELU, 3, 1, 1, 3, 17, 1, X(3, 1, 1, 1))
+    INVERTED_CASE("5x5, one column", 5, 1, 2, 2, NONE, RELU, 1, 6, 1, 3, 16, 2, ABSENT)
+    CASE(INVERTED, "inverted, without biases, padded at the end", .tolerance = 2e-5,
+         A(inverted, { 1, { 0, 1 }, { 2, 1 }, 1, 1 }, KDAS_POST_RELU6, KDAS_POST_RELU6),
+         IN(X(1, 5, 10, 6), MATRIX(20, 6), ABSENT, KERNEL(20, 1, 3, 3), ABSENT, MATRIX(6, 20)))
+
     /* ---- updates ---- */
 #define ADAMW_CASE(text, step, decay, scale, clamp, n) \
     CASE(ADAMW, "adamw " text, \

@@ -42,6 +42,7 @@ typedef union kd_test_attr {
     kdas_normalize_attr   normalize;
     kdas_cast_attr        cast;
     kdas_quantize_attr    quantize;
+    kdas_inverted_attr    inverted;
     kdas_adamw_attr       adamw;
     kdas_sgd_attr         sgd;
     kdas_desc             dims; /* RESHAPE */
@@ -51,6 +52,7 @@ typedef struct kd_op_case {
     const char     *name; /* op and what is special, "conv2d 7x7 s4 p3 3>32" */
     int32_t         op;
     uint32_t        flags;  /* KDAS_NODE_*                                              */
+    int32_t         post;   /* kdas_post                                                */
     uint32_t        wants;  /* bit i: the gradient of input i is compared               */
     uint32_t        state;  /* of an UPDATE kernel, bit i: it writes input i            */
     int             inputs; /* 0: as many as are present; more: absent ones are counted */

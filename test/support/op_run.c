@@ -235,6 +235,7 @@ kdas_status kd_op_node(kdas_node_desc *node, const kd_op_case *c, const kd_op_op
     memset(node, 0, sizeof *node);
     node->op    = c->op;
     node->flags = c->flags;
+    node->post  = c->post;
     node->wants = options->forward_only ? 0 : c->wants;
     node->attr  = &c->attr;
     for (int i = 0; i < KDAS_MAX_INPUTS; i++) {

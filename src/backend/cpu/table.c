@@ -38,10 +38,19 @@ static bool is_half(const kdas_node_desc *node)
     return node->op != KDAS_OP_CAST && node->out.dtype == KDAS_BF16;
 }
 
+/* Filters of an inverted block that the kernel has. */
+static bool has_filter(const kdas_node_desc *node)
+{
+    const kdas_inverted_attr *a = node->attr;
+    const int64_t            *w = node->in[3].dim;
+
+    return w[2] == w[3] && (w[2] == 3 || w[2] == 5) && a->filter.stride <= 2 && !node->wants;
+}
+
 static int all_f32(kdas_device *device, const kdas_node_desc *node)
 {
     (void)device;
-    if (is_integer(node) || node->post != KDAS_POST_NONE) return 0;
+    if (is_integer(node) || (node->op == KDAS_OP_INVERTED && !has_filter(node))) return 0;
     for (int i = 0; i < node->inputs; i++)
         if (node->in[i].dim[0] && node->in[i].dtype != KDAS_F32) return 0;
     return node->out.dtype == KDAS_F32;
@@ -53,7 +62,7 @@ static int with_half(kdas_device *device, const kdas_node_desc *node, uint32_t i
     int32_t out = inputs & KDAS_NEEDS_OUT ? KDAS_F32 : KDAS_BF16;
 
     if (!device->half || node->out.dtype != out) return 0;
-    if (is_integer(node) || node->post != KDAS_POST_NONE) return 0;
+    if (is_integer(node)) return 0;
     for (int i = 0; i < node->inputs; i++)
         if (node->in[i].dim[0] && node->in[i].dtype != (inputs >> i & 1 ? KDAS_BF16 : KDAS_F32))
             return 0;
@@ -158,6 +167,7 @@ BOTH(CONV2D, conv2d, 0, 0, backward, KDAS_NEEDS_IN(0))
 static const kdas_kernel kernels[] = {
 #define CONV2D_NEEDS    (KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1))
 #define RELEASE(NUMBER) KDAS_OP_##NUMBER == KDAS_OP_DECONV2D ? release_conv : release_block
+    /* without KDAS_KERNEL_POST: oneDNN's activations make a NaN 0 */
     ROW(CONV2D, CONV2D_NEEDS, KDAS_KERNEL_SETS, all_f32, release_conv, backward)
         ROW(CONV2D, CONV2D_NEEDS, KDAS_KERNEL_SETS, conv2d_half, release_conv, backward)
 #define KERNEL(NUMBER, name, needs_, flags_, backward_)  \

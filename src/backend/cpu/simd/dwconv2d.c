@@ -13,6 +13,7 @@ typedef struct shape {
     int64_t top, left, pad; /* padding before; pad: both, where they are equal */
     bool    common;
     int     strips; /* 10 k + stride if dwconv_strips.h handles it, else 0 */
+    int32_t post;   /* of the forward */
 } shape;
 
 static shape shape_of(const kdas_node_desc *node)
@@ -31,7 +32,8 @@ static shape shape_of(const kdas_node_desc *node)
                                 .ld     = round_up(x[3], 16),
                                 .top    = a->pad[0],
                                 .left   = a->pad[1],
-                                .pad    = a->pad[0] };
+                                .pad    = a->pad[0],
+                                .post   = node->post };
 
     if (s.top != s.left) return s;
     s.common = s.kh == 3 && s.kw == 3 && s.stride == 1 && s.pad == 1 && s.Ho == s.H && s.Wo == s.W;
@@ -97,6 +99,10 @@ INLINE void strip_lanes(const int n, const elem *const row[3], const float *w, c
         if (mode == ADD) sum[j] += load_some(out + (x + j) * s->C + c, whole, m);
     }
     add_taps(sum, n, at, taps, x, (line){ s->W, s->C }, whole, m);
+    if (s->post != KDAS_POST_NONE)
+#pragma GCC unroll 4
+        for (int j = 0; j < n; j++)
+            sum[j] = clamp_v(sum[j], limits_of(s->post));
 #pragma GCC unroll 4
     for (int j = 0; j < n; j++)
         if (mode == STREAM)
@@ -192,7 +198,7 @@ static void common_weights_row(const elem *image, const elem *dy, float *sum, in
 static void strips_row(const elem *image, const float *w, const float *b, elem *out, int64_t y,
                        const shape *s, store_mode mode)
 {
-    strips job = { image, out, w, b, s->H, s->W, s->Wo, s->C, s->ld, s->pad, mode };
+    strips job = { image, out, w, b, s->H, s->W, s->Wo, s->C, s->ld, s->pad, mode, s->post };
 
     switch (s->strips) {
     case 32: filter_row(3, 2, &job, y); break;
@@ -210,7 +216,7 @@ static bool strips_data(const shape *s)
 static void strips_data_row(const elem *dimage, const float *w, const float *rotated, elem *dx,
                             int64_t y, const shape *s, store_mode mode)
 {
-    strips job = { dimage, dx, w, NULL, s->Ho, s->Wo, s->W, s->C, s->ld, s->kh - 1 - s->pad, mode };
+    strips job = { dimage, dx, w, NULL, s->Ho, s->Wo, s->W, s->C, s->ld, s->kh - 1 - s->pad, mode, KDAS_POST_NONE };
 
     switch (s->strips) {
     case 32: transposed_row(3, &job, y); break;
@@ -263,7 +269,7 @@ static void any_row(const elem *image, const float *w, const float *b, elem *out
         }
 #pragma omp simd
         for (int64_t j = 0; j < m; j++)
-            set(out[x * s->C + c + j], sum[j]);
+            set(out[x * s->C + c + j], post_f(sum[j], s->post));
     }
 }
 

@@ -15,6 +15,7 @@ typedef struct strips {
     const float *w, *b; /* b: NULL for none */
     int64_t      from_h, from_w, to_w, C, ld, pad;
     store_mode   mode;
+    int32_t      post; /* kdas_post, of a filter */
 } strips;
 
 enum { MOST_TAPS = 5, MOST_COLUMNS = 2 * (STRIP - 1) + MOST_TAPS };
@@ -64,6 +65,10 @@ INLINE void filter_strip(const int k, const int step, const int n, const strips 
                 sum[q] += tap * v[q * step + t];
         }
     }
+    if (s->post != KDAS_POST_NONE)
+#pragma GCC unroll 4
+        for (int q = 0; q < n; q++)
+            sum[q] = clamp_v(sum[q], limits_of(s->post));
 #pragma GCC unroll 4
     for (int q = 0; q < n; q++)
         store_pixel(s->to + (x + q) * s->C + c, sum[q], s->mode, whole, m);

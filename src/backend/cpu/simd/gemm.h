@@ -172,6 +172,7 @@ gemm_copied_a(int64_t M, int64_t N, int64_t K, const a_operand *a, const unit *p
                 memcpy(copy[i], a->at + (m + i) * a->rs + k * a->cs, (size_t)elems * sizeof(elem));
             }
             to.mode = c->mode == ADD || k ? ADD : SET;
+            to.post = k + depth < units ? KDAS_POST_NONE : c->post;
             for (int64_t n = 0; n < N; n += PANEL)
                 panel_kernel(rows, n, N, depth, &from, packed + n * units + k * width_at(n, N),
                              k ? NULL : bias, &to, 0);
@@ -226,11 +227,12 @@ gemm_of_operands(int64_t M, int64_t N, int64_t K, a_operand a, const unit *packe
  * `bias`, if not NULL, has round_up(N, LANES) values, one for each column. The types follow from the pointers:
  * A is elements with cs 1, or units (K is in elements all the same, cs in units); C is elements or floats. */
 #define gemm(M, N, K, a, rs, cs, packed, bias, c, ldc, mode) \
-    gemm_from(M, N, K, a, rs, cs, false, packed, bias, c, ldc, mode)
+    gemm_from(M, N, K, a, rs, cs, false, packed, bias, c, ldc, mode, KDAS_POST_NONE)
 /* The same for an A that is in a cache already, because its rows were just written or multiplied. */
 #define gemm_cached_a(M, N, K, a, rs, cs, packed, bias, c, ldc, mode) \
-    gemm_from(M, N, K, a, rs, cs, true, packed, bias, c, ldc, mode)
-#define gemm_from(M, N, K, a, rs, cs, in_cache, packed, bias, c, ldc, mode)                  \
+    gemm_from(M, N, K, a, rs, cs, true, packed, bias, c, ldc, mode, KDAS_POST_NONE)
+/* The same with an activation (kdas_post) of what is stored. */
+#define gemm_from(M, N, K, a, rs, cs, in_cache, packed, bias, c, ldc, mode, post)            \
     gemm_of_operands(M, N, K,                                                                \
                      (a_operand){ (const char *)(a), (rs) * (int64_t)sizeof *(a),            \
                                   sizeof *(a) < sizeof(unit) ? (int64_t)sizeof(unit)         \
@@ -238,7 +240,7 @@ gemm_of_operands(int64_t M, int64_t N, int64_t K, a_operand a, const unit *packe
                                   in_cache },                                                \
                      packed, bias,                                                           \
                      (c_operand){ (char *)(c), (ldc) * (int64_t)sizeof *(c),                 \
-                                  sizeof *(c) == sizeof(float), mode })
+                                  sizeof *(c) == sizeof(float), mode, post })
 
 /* ---- a transposed A ---- */
 
@@ -292,7 +294,7 @@ gemm_transposed_a(int64_t M, int64_t N, int64_t K, const void *transposed, const
 #endif
 
     gemm_of_operands(M, N, round_up(K, UNIT_DEPTH), a, packed, NULL,
-                     (c_operand){ (char *)c, ldc * (int64_t)sizeof *c, true, mode });
+                     (c_operand){ (char *)c, ldc * (int64_t)sizeof *c, true, mode, KDAS_POST_NONE });
 }
 #endif
 

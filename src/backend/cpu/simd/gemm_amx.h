@@ -165,7 +165,8 @@ INLINE direct direct_to_c(const amx_block *k, const row_tiles *r)
     const c_operand *c     = &k->c[0];
     int64_t          whole = k->two_tiles ? PANEL : LANES;
 
-    if (!c->is_float || k->cols < whole || c->mode == STREAM) return (direct){ 0 };
+    if (!c->is_float || k->cols < whole || c->mode == STREAM || c->post != KDAS_POST_NONE)
+        return (direct){ 0 };
     if (c->mode == SET) return (direct){ .stores = true };
     return !k->bias && !r->overlap[0] && !r->overlap[1] ? (direct){ true, true } : (direct){ 0 };
 #endif

@@ -144,39 +144,58 @@ typedef struct c_operand {
     int64_t    ld;       /* row stride, bytes         */
     bool       is_float; /* C is floats, not elements */
     store_mode mode;     /* set, add or stream        */
+    int32_t    post;     /* kdas_post: applied last   */
 } c_operand;
 
-/* The epilogue of one vector: accumulator `acc` into row i of C, from column j on. */
-INLINE void store_tile(const c_operand *c, int64_t i, int64_t j, vec acc)
+/* The epilogue of one vector: accumulator `acc` into row i of C, from column j on. `mode`: of C; `post`: between limits. */
+INLINE void store_tile(const c_operand *c, int64_t i, int64_t j, vec acc, store_mode mode,
+                       const bool post, limits l)
 {
     char *p = c->at + i * c->ld;
 #ifdef KD_HALF
     if (!c->is_float) {
         bf16 *h = (bf16 *)p + j;
 
-        if (c->mode == STREAM)
+        if (mode == ADD) acc += load_h(h);
+        if (post) acc = clamp_v(acc, l);
+        if (mode == STREAM)
             stream_h(h, acc);
         else
-            store_h(h, c->mode == ADD ? load_h(h) + acc : acc);
+            store_h(h, acc);
         return;
     }
 #endif
     float *f = (float *)p + j;
 
-    if (c->mode == STREAM)
+    if (mode == ADD) acc += load_f(f);
+    if (post) acc = clamp_v(acc, l);
+    if (mode == STREAM)
         stream_f(f, acc);
     else
-        store_f(f, c->mode == ADD ? load_f(f) + acc : acc);
+        store_f(f, acc);
 }
 
 /* The epilogue of a tile of accumulators, `rows` by `vecs` vectors. */
-INLINE void store_tiles(const c_operand *c, const int rows, const int vecs, vec acc[][2])
+INLINE void store_tiles_as(const c_operand *c, const int rows, const int vecs, vec acc[][2],
+                           store_mode mode, const bool post)
 {
+    limits l = limits_of(c->post);
+
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < vecs; j++)
-            store_tile(c, i, j * LANES, acc[i][j]);
+            store_tile(c, i, j * LANES, acc[i][j], mode, post, l);
+}
+/* What is frequent has code of its own, without branches. */
+INLINE void store_tiles(const c_operand *c, const int rows, const int vecs, vec acc[][2])
+{
+    if (c->post != KDAS_POST_NONE)
+        store_tiles_as(c, rows, vecs, acc, c->mode, true);
+    else if (c->mode == SET)
+        store_tiles_as(c, rows, vecs, acc, SET, false);
+    else
+        store_tiles_as(c, rows, vecs, acc, c->mode, false);
 }
 
 /* Bytes of an element of C. */
@@ -198,7 +217,7 @@ INLINE c_operand from_column(const c_operand *c, int64_t n)
 INLINE c_operand whole_tile(const c_operand *c, float *tile)
 {
     (void)c;
-    return (c_operand){ (char *)tile, sizeof(float) * PANEL, true, SET };
+    return (c_operand){ (char *)tile, sizeof(float) * PANEL, true, SET, KDAS_POST_NONE };
 }
 
 /* The epilogue where the panel is wider than C: the first `cols` columns of a tile of accumulators `acc`
@@ -209,11 +228,17 @@ static __attribute__((noinline, unused)) void store_columns(const c_operand *c, 
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < cols; j++) {
             float value = acc[i * PANEL + j];
+            bool  add   = c->mode == ADD;
 
-            if (c->is_float)
-                accumulate(((float *)(c->at + i * c->ld))[j], value, c->mode == ADD);
-            else
-                accumulate(((elem *)(c->at + i * c->ld))[j], value, c->mode == ADD);
+            if (c->is_float) {
+                float *to = (float *)(c->at + i * c->ld) + j;
+
+                *to = post_f(add ? *to + value : value, c->post);
+            } else {
+                elem *to = (elem *)(c->at + i * c->ld) + j;
+
+                set(*to, post_f(add ? num(*to) + value : value, c->post));
+            }
         }
 }
 

@@ -74,7 +74,7 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
 /* C (rows,n) = A (rows,k) B (+ bias), the rows divided over the threads. Large results are streamed where a row of a panel
  * is a whole cache line, as it is but for the shortest vectors. */
 static void by_rows(const kdas_device *device, int64_t rows, int64_t n, int64_t k, const elem *a,
-                    const unit *packed, const float *bias, elem *c, bool add)
+                    const unit *packed, const float *bias, elem *c, bool add, int32_t post)
 {
     int        parts = device->threads;
     store_mode mode  = store_mode_of(add);
@@ -86,7 +86,7 @@ static void by_rows(const kdas_device *device, int64_t rows, int64_t n, int64_t 
     for (int t = 0; t < parts; t++) {
         int64_t m = part_begin(rows, t, parts), end = part_begin(rows, t + 1, parts);
 
-        gemm(end - m, n, k, a + m * k, k, 1, packed, bias, c + m * n, n, mode);
+        gemm_from(end - m, n, k, a + m * k, k, 1, false, packed, bias, c + m * n, n, mode, post);
         stream_done();
     }
 }
@@ -97,7 +97,7 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     void       *at = call->packed;
     const unit *w  = bump_alloc(&at, float_bytes(packed_numel(s.in, s.out)));
 
-    by_rows(device, s.rows, s.out, s.in, call->in[0], w, at, call->out, false);
+    by_rows(device, s.rows, s.out, s.in, call->in[0], w, at, call->out, false, call->node->post);
     return KDAS_OK;
 }
 
@@ -192,7 +192,8 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     if (call->din[0]) {
         at = (char *)at + float_bytes(packed_numel(s.in, s.out)) +
              float_bytes(round_up(s.out, LANES));
-        by_rows(device, s.rows, s.in, s.out, call->dout, at, NULL, call->din[0], adds(call, 0));
+        by_rows(device, s.rows, s.in, s.out, call->dout, at, NULL, call->din[0], adds(call, 0),
+                KDAS_POST_NONE);
     }
     if (!call->din[1] && !call->din[2]) return KDAS_OK;
 #pragma omp parallel for schedule(static)

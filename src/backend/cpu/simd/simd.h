@@ -200,6 +200,26 @@ INLINE vec min_v(vec a, vec b)
 #endif
 }
 
+/* A value with the activation `post` (kdas_post) applied; a NaN stays a NaN. */
+INLINE float post_f(float v, int32_t post)
+{
+    if (post == KDAS_POST_NONE) return v;
+    if (post == KDAS_POST_RELU6 && v > 6) return 6;
+    return v < 0 ? 0 : v;
+}
+/* The same of vectors, without a branch: their limits; a vector between them. */
+typedef struct limits {
+    vec low, high;
+} limits;
+INLINE limits limits_of(int32_t post)
+{
+    const vec zero = { 0 };
+
+    return (limits){ zero + (post == KDAS_POST_NONE ? -INFINITY : 0),
+                     zero + (post == KDAS_POST_RELU6 ? 6 : INFINITY) };
+}
+INLINE vec clamp_v(vec v, limits l) { return min_v(l.high, max_v(l.low, v)); }
+
 #if defined(__AVX2__) && !defined(__AVX512F__)
 /* The lower and the upper half of a vector. */
 INLINE __m128 low_half(vec v) { return _mm256_castps256_ps128((__m256)v); }
