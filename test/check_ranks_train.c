@@ -418,10 +418,10 @@ static void lose_at_each_call(int64_t accumulate, int first)
     plan_finish(&whole);
 }
 
-START_TEST(a_lost_rank_ends_the_run_which_can_go_on) { lose_at_each_call(1); }
+START_TEST(a_lost_rank_ends_the_run_which_can_go_on) { lose_at_each_call(1, 2); }
 END_TEST
 
-START_TEST(steps_that_wait_for_their_update_are_made_again) { lose_at_each_call(2); }
+START_TEST(steps_that_wait_for_their_update_are_made_again) { lose_at_each_call(2, 3); }
 END_TEST
 
 int main(void)
