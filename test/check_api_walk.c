@@ -11,9 +11,9 @@
 #include "support/walk_util.h"
 
 /* Of `make check`: seeds, and steps of a walk. A step is one call or a few. */
-enum { SEEDS = 3, STEPS = 800 };
-enum { DENSE_SEEDS = 2, DENSE_STEPS = 300, DENSE_EVERY = 23 };
-enum { SPARSE_SEEDS = 2, SPARSE_STEPS = 150, SPARSE_WALKS = 8 };
+enum { SEEDS = 3, STEPS = 600 };
+enum { DENSE_SEEDS = 2, DENSE_STEPS = 160, DENSE_EVERY = 23 };
+enum { SPARSE_SEEDS = 2, SPARSE_STEPS = 150, SPARSE_WALKS = 4 };
 enum { SCATTERED_SEEDS = 3, SCATTERED_STEPS = 600 };
 
 static long setting(const char *name, long usual)
