@@ -11,6 +11,15 @@
 
 /* ---- files ---- */
 
+/* What waits for an update goes to rank 0; on failure it is dropped. Collective. */
+static kdas_status gather(kd_run *r)
+{
+    kdas_status st = kdas_distiller_gather(r->distiller);
+
+    r->undone = r->undone || st != KDAS_OK;
+    return st;
+}
+
 static kdas_status save(kd_run *r)
 {
     kdas_record    record[KD_FACTS + 4];
@@ -18,6 +27,7 @@ static kdas_status save(kd_run *r)
     kd_train_saved saved = { r->distiller, r->loader,    r->validation, &r->options,
                              &r->facts,    &r->progress, r->steps };
 
+    KD_RETURN(gather(r));
     if (!r->last) return KDAS_OK;
     KD_RETURN(kd_train_folder_check(r->folder, r->options.out));
     KD_RETURN(kd_train_note(&r->notes, r->student));
@@ -28,13 +38,6 @@ static kdas_status save(kd_run *r)
     KD_RETURN(kdas_checkpoint_save_records(r->distiller, r->last, &r->progress, r->options.notes,
                                            record, count));
     return kd_train_manifest_save(&r->manifest, &saved);
-}
-
-/* Rank 0 saves what all have accumulated. */
-static kdas_status save_together(kd_run *r)
-{
-    KD_RETURN(kdas_distiller_gather(r->distiller));
-    return kd_run_together(r, save(r));
 }
 
 /* ---- progress reports to the host ---- */
@@ -211,7 +214,7 @@ static kdas_status run_steps(kd_run *r)
         tell(r, KDAS_EVENT_STEP, r->progress.epoch + 1);
         if (r->options.save_every && kd_run_step(r) % r->options.save_every == 0 &&
             r->batch < r->batches)
-            KD_RETURN(save_together(r));
+            KD_RETURN(kd_run_together(r, save(r)));
     }
     return kd_run_together(r, check_stop(r));
 }
@@ -284,7 +287,7 @@ static kdas_status end_epoch(kd_run *r)
         r->batch = 0;
         memset(r->sum, 0, sizeof r->sum);
     }
-    KD_RETURN(save_together(r));
+    KD_RETURN(kd_run_together(r, save(r)));
     r->state.validation_dice = row.validation_dice;
     r->state.validation_loss = row.validation_loss;
     r->state.best_dice       = r->progress.best;
@@ -312,7 +315,7 @@ static kdas_status run_epochs(kd_run *r)
 /* A cancel between steps: keep what is done. */
 static kdas_status save_cancelled(kd_run *r)
 {
-    KD_RETURN(save_together(r));
+    KD_RETURN(kd_run_together(r, save(r)));
     return kd_fail(KDAS_ECANCELLED, "stopped after step %lld of %lld", (long long)kd_run_step(r),
                    (long long)r->steps);
 }
@@ -340,6 +343,7 @@ static kdas_status save_lost(kd_run *r, kdas_status st)
 
     if (!r->last || !kdas_ranks_broken(r->ranks)) return st;
     kd_format(why, sizeof why, "%s", kdas_last_error());
+    gather(r); /* without the others that drops what waits */
     if (!stand_at_update(r)) return kd_fail(st, "%s; 'last.kdas' is as it was last saved", why);
     if (save(r) != KDAS_OK) {
         char more[512];
