@@ -116,6 +116,12 @@ typedef enum kdas_op_number {
  *                    image: (N,1,1,1)
  * SQUARE_ERROR  a, b                       mean of (a-b)^2 per image: (N,1,1,1)
  * RESHAPE       x                          the same memory with other dims; never reaches a kernel
+ * INVERTED      x, w1 (F,C), [b1 (F)], wd (F,1,k,k), [bd (F)], w2 (O,F), [b2 (O)],
+ *               [residual (N,P,Q,O)]
+ *                    linear(dwconv2d(linear(x, w1, b1), wd, bd), w2, b2) + residual, with activations
+ *                    after the first two (kdas_inverted_attr). No gradient. Graphs are built from the
+ *                    ops and compiled to this one for inference, if the backend has a kernel that
+ *                    supports the node. Since 0.4
  * MIX_FFN       x, w1 (F,C), [b1 (F)], wd (F,1,3,3), [bd (F)], w2 (O,F), [b2 (O)],
  *               [residual (N,H,W,O)]
  *                    linear(gelu(dwconv2d(linear(x, w1, b1), wd, bd)), w2, b2) + residual; stride
@@ -153,11 +159,24 @@ typedef enum kdas_op_number {
  * QUANTIZE      x, range (2) (state)
  *                    x to the nearest of the range's 256 values; out has x's type, or is U8: their
  *                    numbers. Train: before, range becomes (1-momentum) old + momentum (min x,
- *                    max x), or those two if it was (0, 0), or with `joins`, if
+ *                    max x), or those two if it was empty, or with `joins`, if
  *                    momentum is above 0, is widened to hold them; a batch with values that are not
- *                    finite leaves it. An empty range rounds nothing. The gradient is that of out
+ *                    finite leaves it. A range is empty if its ends are the wrong way round, or
+ *                    their distance, with 0 between them, is 0 or cannot be divided by 255 in a
+ *                    float, nor 255 by it. It rounds nothing. The gradient is that of out
  *                    where x moves by half a step at most, else 0. NaN stays NaN in floats, and is
  *                    0 in U8. Since 0.4
+ * MOMENTS       x
+ *                    over N,H,W: (1,1,1,2C+1), the mean of each channel, the biased variance of each,
+ *                    and the number of values of a channel, N H W. out is f32 also where x has 16
+ *                    bits. Since 0.4
+ * EXCHANGE      m (1,1,1,2C+1)
+ *                    moments of this process's images to those of the images of all processes that
+ *                    train together; never reaches a kernel. Since 0.4
+ * APPLY_MOMENTS x, m (1,1,1,2C+1), g, b, mean, var (C each)
+ *                    BATCH_NORM by the moments m, f32 always: y = (x - mean) / sqrt(var + eps) g + b.
+ *                    Train: mean and var are moved as by BATCH_NORM, the variance unbiased by m's
+ *                    number of values. Since 0.4
  *
  * Update kernels have only a forward, on flat blocks of dim[0] elements:
  * ADAMW         p (state), g, m (state), v (state)  decoupled decay, then Adam, in PyTorch's order
@@ -175,6 +194,13 @@ typedef struct kdas_conv_attr {
     int32_t dilation;   /* distance of two taps; DWCONV2D, DECONV2D: 1 */
     int32_t groups;     /* divides C and O; DWCONV2D, DECONV2D: 1 */
 } kdas_conv_attr;       /* CONV2D, DWCONV2D, DECONV2D */
+
+/* Since 0.4. */
+typedef struct kdas_inverted_attr {
+    kdas_conv_attr filter;            /* as of DWCONV2D */
+    int32_t        widened, filtered; /* kdas_post: the activations after widening and after the filter */
+    int32_t        reserved[2];       /* 0 */
+} kdas_inverted_attr;                 /* INVERTED */
 
 typedef struct kdas_window_attr {
     int32_t size; /* at most 255 */
@@ -197,7 +223,7 @@ typedef struct kdas_recolour_attr {
 
 typedef struct kdas_norm_attr {
     float eps, momentum;
-} kdas_norm_attr; /* LAYER_NORM (momentum unused), BATCH_NORM */
+} kdas_norm_attr; /* LAYER_NORM (momentum unused), BATCH_NORM, APPLY_MOMENTS */
 
 typedef struct kdas_standardize_attr {
     float eps; /* > 0 */
@@ -287,7 +313,8 @@ typedef struct kdas_quantize_attr {
 
 enum { KDAS_NODE_TRAIN = 1 }; /* training mode: batch statistics, drop path */
 
-/* Applied to a node's result; only to integer nodes. Since 0.4. */
+/* Applied to a node's result before it is stored; a NaN stays a NaN. Only nodes without gradients have one: integer nodes, and
+ * CONV2D, DWCONV2D and LINEAR of kernels with KDAS_KERNEL_POST. Since 0.4. */
 typedef enum kdas_post { KDAS_POST_NONE = 0, KDAS_POST_RELU = 1, KDAS_POST_RELU6 = 2 } kdas_post;
 
 typedef struct kdas_node_desc {
@@ -373,7 +400,9 @@ enum {
     /* out may be the memory of in[0] */
     KDAS_KERNEL_INPLACE = 2,
     /* din[0] may be the memory of dout */
-    KDAS_KERNEL_INPLACE_BACKWARD = 4
+    KDAS_KERNEL_INPLACE_BACKWARD = 4,
+    /* forward applies node->post to values, too. A kernel without this flag never gets such a node. Since 0.4. */
+    KDAS_KERNEL_POST = 8
 };
 
 typedef struct kdas_kernel {

@@ -2,6 +2,7 @@
 #ifndef KDAS_DATA_H
 #define KDAS_DATA_H
 #include <kdas/image.h>
+#include <kdas/ranks.h>
 KDAS_BEGIN
 
 /* ---- Batch: images and masks of one step -----------------------------------------------------
@@ -307,6 +308,14 @@ typedef struct kdas_loader_options {
      * Since 0.4. */
     float   empty_share;
     int32_t reserved; /* 0 */
+    /* Ranks among which each batch is divided: `batch` is then the number of images of each rank, and
+     * all ranks name the same options but `workers` and `ahead`. Order and positions are those of one
+     * loader with batches of all ranks' images. Of m images rank r of n gets those from r*m/n to below
+     * (r+1)*m/n, rounded down, and kdas_batch_count() is their number. A last batch with fewer images
+     * than ranks is left out, and logged; fewer frames than ranks are KDAS_EINVAL. No call of the loader
+     * is collective: each rank decodes its own frames (with `empty_share`, the masks of all). NULL
+     * (default): all images are this process's. Since 0.4. */
+    kdas_ranks *ranks;
 } kdas_loader_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_loader_options_init(kdas_loader_options *options, size_t size);

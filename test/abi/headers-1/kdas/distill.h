@@ -4,6 +4,7 @@
 #include <kdas/loss.h>
 #include <kdas/model.h>
 #include <kdas/optim.h>
+#include <kdas/ranks.h>
 KDAS_BEGIN
 
 typedef struct kdas_distiller kdas_distiller;
@@ -19,6 +20,9 @@ typedef struct kdas_distiller_options {
      * most (1 + t) / (10 + t). 0 (default): no average. Since 0.4. */
     float   ema;
     int32_t reserved; /* 0 */
+    /* Ranks that train the same student, each on its own images: a step is then collective. NULL
+     * (default): alone. See "Ranks" below. Since 0.4. */
+    kdas_ranks *ranks;
 } kdas_distiller_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_distiller_options_init(kdas_distiller_options *options, size_t size);
@@ -133,6 +137,32 @@ KDAS_API kdas_status kdas_distiller_set_teacher_maps(kdas_distiller  *distiller,
  * KDAS_EINVAL
  * (another model), KDAS_ESTATE (no average is kept), KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_distiller_read_average(kdas_distiller *distiller, kdas_model *to);
+
+/* ---- Ranks -----------------------------------------------------------------------------------
+ *
+ * Over ranks (kdas_distiller_options.ranks) all ranks make the same calls of a distiller in the same order: create, step or
+ * phases, gather. Each step is one of the batch that all ranks' batches make together. Gradients, losses and norms are those of
+ * that batch, with the same bits on all ranks, and students stay equal to the bit. Batches may be of different numbers
+ * of images. With own batch norms, and for feature guidance "normalised", statistics are each rank's own; after each update
+ * the running ones are the means over the ranks.
+ *
+ * kdas_distiller_create() compares networks, options, and the values of student and teacher: KDAS_EINVAL on all ranks, with a
+ * sentence, where they differ. Random draws of rank 0 are those of a student alone; other ranks have their own.
+ *
+ * A call that fails on one rank fails on all, with the status and the sentence of the first rank that failed, and with the
+ * effects that the call documents. Report, guidance factor and what a host changes between calls must be alike: a
+ * report that one rank reads costs all the same. KDAS_EBACKEND: a rank is gone; the student is as after the last update.
+ * KDAS_ESTATE: ranks are at different micro-batches of an update; or an update was made on some ranks alone, because a device has
+ * failed on another, until a checkpoint is loaded.
+ *
+ * Gradients are summed while a backward runs, if it is that of kdas_distiller_step() with which the update comes, and if the
+ * device computes in the host's memory; else before the update. */
+
+/* Collective: gather what micro-batches have accumulated since the last update at rank 0, so that its checkpoint holds all
+ * of it. Steps may follow. Without ranks, and between updates, it does nothing. A checkpoint of gradients that were not gathered
+ * is refused: KDAS_ESTATE. Each rank loads the checkpoint that rank 0 has saved; the number of ranks may differ. On failure the
+ * micro-batches are discarded. KDAS_EINVAL, KDAS_EBACKEND. Since 0.4. */
+KDAS_API kdas_status kdas_distiller_gather(kdas_distiller *distiller);
 
 /* ---- Checkpoint ------------------------------------------------------------------------------ */
 

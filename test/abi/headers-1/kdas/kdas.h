@@ -13,5 +13,6 @@
 #include <kdas/optim.h>
 #include <kdas/profile.h>
 #include <kdas/quantize.h>
+#include <kdas/ranks.h>
 #include <kdas/train.h>
 #endif

@@ -12,6 +12,7 @@
 #ifndef KDAS_METRIC_H
 #define KDAS_METRIC_H
 #include <kdas/image.h>
+#include <kdas/ranks.h>
 KDAS_BEGIN
 
 /* Metrics, in the order of published result tables. */
@@ -69,6 +70,21 @@ KDAS_API kdas_status kdas_evaluator_add(kdas_evaluator *evaluator, const char *n
  * infinite) and the errors of kdas_evaluator_add(). Since 0.1. */
 KDAS_API kdas_status kdas_evaluator_add_logits(kdas_evaluator *evaluator, const char *name,
                                                const float *logits, const kdas_view *truth);
+
+/* Share the evaluator among ranks (NULL: no longer): kdas_evaluate() and its like then divide their
+ * frames among them, are collective, and give each rank the whole table, with the bits of one process
+ * alone. All ranks call it with the same images in their evaluators, such as none. They must outlive it
+ * or its sharing. KDAS_EINVAL (ranks of another context), KDAS_ESTATE (images that were not gathered),
+ * KDAS_ENOMEM. Since 0.4. */
+KDAS_API kdas_status kdas_evaluator_share(kdas_evaluator *evaluator, kdas_ranks *ranks);
+/* The ranks that it is shared among; NULL: none. Since 0.4. */
+KDAS_API kdas_ranks *kdas_evaluator_ranks(const kdas_evaluator *evaluator);
+/* Put together the images that the ranks have added since the last call: on every rank those of rank 0
+ * come first, then those of rank 1, and so on. For hosts that add images by themselves; without ranks
+ * nothing happens. Collective. A mark needs gathered images. On failure, which all ranks share, the
+ * images since the last call are removed. KDAS_EINVAL (NULL), KDAS_ENOMEM, KDAS_EBACKEND (a rank is
+ * lost), KDAS_ESTATE (a forked child). Since 0.4. */
+KDAS_API kdas_status kdas_evaluator_gather(kdas_evaluator *evaluator);
 
 /* Number of images added (NULL: 0). Since 0.1. */
 KDAS_API int64_t kdas_evaluator_count(const kdas_evaluator *evaluator);

@@ -2,6 +2,7 @@
 #ifndef KDAS_MODEL_H
 #define KDAS_MODEL_H
 #include <kdas/data.h>
+#include <kdas/ranks.h>
 KDAS_BEGIN
 
 /* ---- Names and costs ------------------------------------------------------------------------- */
@@ -53,7 +54,8 @@ typedef struct kdas_model kdas_model;
  * 256 values of a range, one range for each ("NAME.input_range": low, high); their weights are the
  * nearest of 255 values for each output channel. Training and other contexts simulate that in
  * floats; in a context that computes with integers (KDAS_PRECISION_INT8, _AUTO), inference does. An
- * empty range (0, 0) changes nothing in a simulation, and is refused by integers (KDAS_ESTATE). */
+ * empty range, such as (0, 0), changes nothing in a simulation, is refused by integers (KDAS_ESTATE), and
+ * is set anew by the next batch of a training. */
 typedef enum kdas_quantize { KDAS_QUANTIZE_NONE = 0, KDAS_QUANTIZE_INT8 = 1 } kdas_quantize;
 
 typedef struct kdas_model_options {
@@ -75,6 +77,14 @@ typedef struct kdas_model_options {
      * (default): kdas_model_wide_layers() of the network, in kdas_model_open() those of a file whose
      * model is on grids; "": none. KDAS_EINVAL: no layer is left to be on a grid. Since 0.4. */
     const char *wide;
+    /* Ranks over which batch norms take their statistics while training, and ranges of grids their
+     * extremes: those of all ranks' images, which have one size (KDAS_ESHAPE). A training forward,
+     * and its backward, are then collective: all ranks begin each, or tell the others before by
+     * kdas_ranks_vote(). A failure of a forward is one of all ranks. The gradient of each rank's
+     * outputs is that of what all ranks' images are to minimise together; the sum of the ranks'
+     * gradients is then that of one process with all images. NULL (default), and a group of one: each
+     * process's own images. Since 0.4. */
+    kdas_ranks *ranks;
 } kdas_model_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
 KDAS_API void kdas_model_options_init(kdas_model_options *options, size_t size);
@@ -88,7 +98,8 @@ KDAS_API void kdas_model_destroy(kdas_model *model);
 
 typedef struct kdas_load_options {
     size_t      size;
-    int32_t     partial; /* 1: tensors missing from the file keep their values; default 0 */
+    /* 1: tensors missing from the file keep their values, ranges (see below) included; default 0 */
+    int32_t     partial;
     int32_t     extra;   /* 1: ignore tensors that the model does not have; default 0 */
     const char *prefix;  /* prepended to each name of the file, e.g. "backbone."; default NULL */
     /* Load only the part of the model whose names begin with this, e.g. "backbone."; NULL
@@ -131,9 +142,10 @@ KDAS_API void kdas_load_options_init(kdas_load_options *options, size_t size);
  * then. `prefix` and `part` apply to the names that result. Batch counters may be missing if the
  * file has none.
  * Values: a NaN, an infinity or a negative running variance is refused (since 0.4).
- * Grids: weights in 8 bits become the floats that they stand for. A load of all values empties the
- * ranges that the file does not have; ranges that the model does not have are left out, and the log
- * says so. So weights of either kind load into a model of either (since 0.4).
+ * Grids: weights in 8 bits become the floats that they stand for. A load of all values without `partial`
+ * empties the ranges that the file does not have; ranges that the model does not have are left out, and
+ * the log says so. So weights of either kind load into a model of either. A file whose fact
+ * "quantization" is of no known kind is refused, and so is a number below -127 (since 0.4).
  * A tensor that no op reads (kdas_model_idle), such as the classifier of a backbone, may be missing
  * or have another shape: the model then keeps its own values, and the log says so (since 0.4).
  *

@@ -67,7 +67,8 @@ KDAS_API kdas_status kdas_calibrator_add_dataset(kdas_calibrator *calibrator, kd
 KDAS_API int64_t kdas_calibrator_frames(const kdas_calibrator *calibrator);
 
 /* Choose the ranges, measure the errors, and set the model's ranges. May be called again after more
- * batches. On failure the model is unchanged. KDAS_EINVAL, KDAS_ESTATE (fewer frames than least_frames),
+ * batches. On failure the model is unchanged. KDAS_EINVAL (NULL; wide_error and most_wide leave no layer
+ * with weights on a grid), KDAS_ESTATE (fewer frames than least_frames),
  * KDAS_ENUMERIC (the input of a layer has one value everywhere, so it has no range: the message names
  * the layer), KDAS_ENOMEM, KDAS_ECANCELLED. Since 0.4. */
 KDAS_API kdas_status kdas_calibrator_finish(kdas_calibrator *calibrator);

@@ -109,6 +109,13 @@ KDAS_API void kdas_run_folder_destroy(kdas_run_folder *folder);
  * returns KDAS_ECANCELLED unless the run was complete. A resume continues with the same bits as an
  * unbroken run. A loss or a weight that is not finite returns KDAS_ENUMERIC; the files stay as of
  * the last good checkpoint.
+ * Ranks (since 0.4): loader and distiller have the same (else KDAS_EINVAL), all ranks call, and all
+ * return the same status. They agree on data, settings and the student's values before the first step
+ * (KDAS_EINVAL: the sentence names what differs); rank 0 alone has `out`; frames of `validation` are
+ * shared; a stop or failure of one is that of all. If a rank is lost, the others return KDAS_EBACKEND,
+ * and rank 0 saves the state after the last whole update. A resume may have another number of ranks
+ * where ranks times batch is the same. docs/training.md has more.
+ *
  * KDAS_EIO before the first step: `out` cannot be created or written. KDAS_ESTATE (since 0.4):
  * another run writes into `out` (kdas_run_folder_open), before the first step, or, if `out` was
  * removed or renamed and made anew, at the next file; a student on grids whose ranges are empty,
@@ -124,7 +131,9 @@ KDAS_API kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader,
  * Both 0 (since 0.4): the size that the weights were trained for, as kdas_segmenter_options has it.
  * KDAS_EINVAL (a model without maps), KDAS_ESHAPE (sides), KDAS_ENUMERIC (a weight or a logit is
  * not finite), KDAS_ECANCELLED; the message names the frame, or the tensor. On failure no frame is
- * added: here and below, the call sets the evaluator's mark (kdas_evaluator_mark). Since 0.1. */
+ * added: here and below, the call sets the evaluator's mark (kdas_evaluator_mark). An evaluator that is
+ * shared (kdas_evaluator_share, since 0.4) makes these calls collective: each rank has the same frames
+ * and takes a part of them; the first that fails anywhere fails all. Since 0.1. */
 KDAS_API kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model,
                                    kdas_dataset *dataset, int64_t height, int64_t width,
                                    int64_t limit);
