@@ -41,5 +41,6 @@ part file_calls test/faults/file_calls.sh
 part named test/faults/named.sh
 part places test/faults/places.sh
 part kills test/faults/kills.sh
+[ -z "$LONG" ] || part kill_ranks test/faults/kill_ranks.sh
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

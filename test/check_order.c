@@ -21,7 +21,7 @@ static kdas_batch *draw(kdas_context *ctx, int t) { return kd_test_batch(ctx, N,
 static void ask_for_memory(kdas_context *ctx, kdas_model *m)
 {
     (void)ctx;
-    kd_assert_ok(kdas_model_memory(m, KDAS_MODE_INFER, 1, 512, 512, NULL, NULL));
+    kd_assert_ok(kdas_model_memory(m, KDAS_MODE_INFER, 1, 1024, 1024, NULL, NULL));
 }
 
 static void keep_taps(kdas_context *ctx, kdas_model *m)

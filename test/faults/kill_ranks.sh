@@ -1,0 +1,81 @@
+#!/bin/bash
+# kill_ranks.sh - trainings of two ranks under mpirun of which one is killed, or stopped for ever, at a random moment: all end
+# within the timeout and a minute, and the resumed run's student and scores have the bits of a run that was left alone. SKIPs
+# where there is no MPI.
+#
+#   KILLS=N    in all (2; with LONG=1: 50), every fifth a stop
+#   SEED=N     of moments (printed; default: the time)
+cd "$(dirname "$0")/../.." || exit 1
+. test/faults/common.sh
+kills=${KILLS:-$([ -n "$LONG" ] && echo 50 || echo 2)}
+seed=${SEED:-$(date +%s)}
+RANDOM=$((seed % 32768))
+lib=$(realpath "$bin/../lib")
+if [ ! -f "$lib/kdas/libkdas-openmpi.so" ] || ! command -v mpirun.openmpi >/dev/null; then
+    echo "SKIP: there is no plug-in for Open MPI in lib/kdas, or no mpirun for it (make deps installs them)"
+    echo "0 passed, 0 failed"
+    exit 0
+fi
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_btl=self,vader
+export KDAS_BACKEND_PATH=$lib/kdas
+wait_for=8 # seconds that a rank waits for the others
+say "seed $seed: $kills kills of a rank"
+make_inputs
+
+begin() # FOLDER
+{
+    (cd "$tmp" && exec mpirun.openmpi -n 2 "$bin/kdas-distill" --ranks openmpi --ranks-timeout $wait_for --data in/data \
+        --student lite_fpn0 --preset baseline --size 32 --batch 1 --epochs 3 --val-fraction 0 --pictures 0 --save-every 1 --resume \
+        "${small[@]}" --out "$1" >"$tmp/stdout" 2>"$tmp/stderr" </dev/null) &
+    pid=$!
+}
+end() { wait "$pid" 2>/dev/null; rc=$?; }
+end_within() # SECONDS
+{
+    local i
+    for ((i = 0; i < 10 * $1; i++)); do
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -0 "$pid" 2>/dev/null && { kill -KILL "$pid"; pkill -KILL -P "$pid"; rc=hangs; return; }
+    end
+}
+# What is left but times: the student, and each epoch's losses and scores.
+results() { cksum <"$1/best.safetensors" && awk -F, -f test/faults/no_times.awk "$1/log.csv"; }
+is_good() { [ "$(results "$tmp/good")" = "$(results "$tmp/run")" ]; }
+
+began=$(date +%s%N)
+begin good
+end
+seconds=$(awk -v n=$(($(date +%s%N) - began)) 'BEGIN { printf "%.3f", n / 1e9 }')
+[ $rc = 0 ] || { wrong "a run that is left alone" "$tmp/stderr"; claims_end; exit 1; }
+begin run
+end
+is_good && right || wrong "two runs differ" "$tmp/stderr"
+struck=0 longest=0
+for ((k = 0; k < kills && failed < 5; k++)); do
+    rm -rf "$tmp/run"
+    how=KILL
+    [ $((k % 5)) != 4 ] || how=STOP
+    moment=$(awk -v t="$seconds" -v r="$RANDOM" 'BEGIN { printf "%.3f", t * 1.02 * r / 32768 }')
+    label="SIG$how after $moment s:"
+    begin run
+    sleep "$moment"
+    mapfile -t ranks < <(pgrep -P "$pid" -x kdas-distill)
+    if [ ${#ranks[@]} -gt 0 ]; then
+        kill -$how "${ranks[RANDOM % ${#ranks[@]}]}" 2>/dev/null && struck=$((struck + 1))
+    fi
+    from=$SECONDS
+    end_within $((wait_for + 60))
+    [ $((SECONDS - from)) -le $longest ] || longest=$((SECONDS - from))
+    [ "$rc" != hangs ] || { wrong "$label it hangs" "$tmp/stderr"; continue; }
+    begin run
+    end
+    [ $rc = 0 ] || { wrong "$label cannot be resumed" "$tmp/stderr"; continue; }
+    is_good || { wrong "$label ends with other results" "$tmp/stderr"; continue; }
+    right
+    progress "$label the same bits"
+done
+say "$kills runs of $seconds s, $struck of them struck; the last end came $longest s after the signal"
+claims_end
