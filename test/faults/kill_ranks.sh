@@ -4,10 +4,15 @@
 # where there is no MPI.
 #
 #   KILLS=N    in all (2; with LONG=1: 50), every fifth a stop
+#   CUTS=N     of the link between two hosts, network namespaces of this machine (0; with LONG=1 and for root: 5)
 #   SEED=N     of moments (printed; default: the time)
 cd "$(dirname "$0")/../.." || exit 1
 . test/faults/common.sh
 kills=${KILLS:-$([ -n "$LONG" ] && echo 50 || echo 2)}
+cuts=${CUTS:-$([ -n "$LONG" ] && [ "$(id -u)" = 0 ] && echo 5 || echo 0)}
+scratch=$tmp
+. test/support/link.sh
+trap 'link_down; chmod -R u+w "$tmp" 2>/dev/null; rm -rf "$tmp"' EXIT
 seed=${SEED:-$(date +%s)}
 RANDOM=$((seed % 32768))
 lib=$(realpath "$bin/../lib")
@@ -17,17 +22,21 @@ if [ ! -f "$lib/kdas/libkdas-openmpi.so" ] || ! command -v mpirun.openmpi >/dev/
     exit 0
 fi
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_btl=self,vader
+export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl_vader_single_copy_mechanism=none
+here=(mpirun.openmpi --mca btl "self,vader" -n 2)
 export KDAS_BACKEND_PATH=$lib/kdas
 wait_for=8 # seconds that a rank waits for the others
 say "seed $seed: $kills kills of a rank"
 make_inputs
 
-begin() # FOLDER
+begin() # FOLDER [LAUNCHER...]
 {
-    (cd "$tmp" && exec mpirun.openmpi -n 2 "$bin/kdas-distill" --ranks openmpi --ranks-timeout $wait_for --data in/data \
+    local folder=$1
+    shift
+    [ $# -gt 0 ] || set -- "${here[@]}"
+    (cd "$tmp" && exec env KDAS_BACKEND_PATH="$KDAS_BACKEND_PATH" "$@" -x KDAS_BACKEND_PATH "$bin/kdas-distill" --ranks openmpi --ranks-timeout $wait_for --data in/data \
         --student lite_fpn0 --preset baseline --size 32 --batch 1 --epochs 3 --val-fraction 0 --pictures 0 --save-every 1 --resume \
-        "${small[@]}" --out "$1" >"$tmp/stdout" 2>"$tmp/stderr" </dev/null) &
+        "${small[@]}" --out "$folder" >"$tmp/stdout" 2>"$tmp/stderr" </dev/null) &
     pid=$!
 }
 end() { wait "$pid" 2>/dev/null; rc=$?; }
@@ -40,6 +49,15 @@ end_within() # SECONDS
     done
     kill -0 "$pid" 2>/dev/null && { kill -KILL "$pid"; pkill -KILL -P "$pid"; rc=hangs; return; }
     end
+}
+ranks_end_within() # SECONDS
+{
+    local i
+    for ((i = 0; i < 10 * $1; i++)); do
+        pgrep -f "^[^ ]*kdas-distill .*--ranks-timeout $wait_for .*--out run" >/dev/null || return 0
+        sleep 0.1
+    done
+    return 1
 }
 # What is left but times: the student, and each epoch's losses and scores.
 results() { cksum <"$1/best.safetensors" && awk -F, -f test/faults/no_times.awk "$1/log.csv"; }
@@ -77,5 +95,31 @@ for ((k = 0; k < kills && failed < 5; k++)); do
     right
     progress "$label the same bits"
 done
-say "$kills runs of $seconds s, $struck of them struck; the last end came $longest s after the signal"
+for ((k = 0; k < cuts && failed < 5; k++)); do
+    rm -rf "$tmp/run"
+    if ! link_up 10gbit 0 2>"$tmp/stderr"; then
+        say "SKIP: no link can be made: $(head -n 1 "$tmp/stderr")"
+        cuts=$k
+        break
+    fi
+    moment=$(awk -v t="$seconds" -v r="$RANDOM" 'BEGIN { printf "%.3f", 0.5 + t * r / 32768 }')
+    label="the link is cut after $moment s:"
+    begin run "${across[@]}"
+    sleep "$moment"
+    link_cut
+    from=$SECONDS
+    ranks_end_within $((wait_for + 30)) || wrong "$label ranks hang" "$tmp/stderr"
+    [ $((SECONDS - from)) -le $longest ] || longest=$((SECONDS - from))
+    # mpirun itself waits for its daemon behind the link, as long as the system's TCP does.
+    kill -KILL "$pid" 2>/dev/null
+    end
+    link_down
+    begin run
+    end
+    [ $rc = 0 ] || { wrong "$label cannot be resumed" "$tmp/stderr"; continue; }
+    is_good || { wrong "$label ends with other results" "$tmp/stderr"; continue; }
+    right
+    progress "$label the same bits"
+done
+say "$kills runs of $seconds s, $struck of them struck; the link was cut $cuts times; the last end came $longest s after it"
 claims_end
