@@ -378,9 +378,8 @@ static bool lose_and_go_on(plan *p, long calls, const plan *whole)
     kd_test_group_options o = kd_test_group_of(2);
     bool                  saved;
 
-    o.lost    = 1;
-    o.calls   = (int)calls;
-    o.timeout = 2;
+    o.lost  = 1;
+    o.calls = (int)calls;
     kd_test_on_ranks(&o, train, p);
     assert_all(p, 2, KDAS_EBACKEND, NULL);
     ck_assert_ptr_nonnull(strstr(p->result[1].sentence, "rank 1 is lost"));

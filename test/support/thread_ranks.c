@@ -17,6 +17,7 @@ struct kd_test_group {
     pthread_cond_t        meet;
     int                   present;
     long                  meetings;
+    bool                  waits; /* for a lost rank, as long as the test says */
     bool                  left; /* a rank has given up: no meeting is complete any more */
     const void           *operand[KD_TEST_RANKS];
     size_t                size[KD_TEST_RANKS]; /* of each rank's operand in its call */
@@ -78,6 +79,15 @@ static void assert_same_call(const kd_test_group *g)
                       g->size[r], g->what[0], g->size[0]);
 }
 
+/* The others' timeouts are over at once. */
+static void lose(kd_test_group *g)
+{
+    pthread_mutex_lock(&g->lock);
+    g->left = true;
+    pthread_cond_broadcast(&g->meet);
+    pthread_mutex_unlock(&g->lock);
+}
+
 static kdas_status come(side *s, const char *what, const void *operand, size_t size)
 {
     kd_test_group *g    = s->seat->group;
@@ -89,8 +99,10 @@ static kdas_status come(side *s, const char *what, const void *operand, size_t s
 
         nanosleep(&t, NULL);
     }
-    if (rank == g->options.lost && g->calls[rank] >= g->options.calls)
+    if (rank == g->options.lost && g->calls[rank] >= g->options.calls) {
+        if (!g->waits) lose(g);
         return (s->host->fail)(KDAS_EBACKEND, "rank %d is lost", rank);
+    }
     g->calls[rank]++;
     g->operand[rank] = operand;
     g->size[rank]    = size;
@@ -234,7 +246,8 @@ void kd_test_on_ranks(const kd_test_group_options *options, void (*fn)(kd_test_s
     runner        r[KD_TEST_RANKS];
 
     ck_assert_int_le(options->count, KD_TEST_RANKS);
-    if (g.options.timeout == 0) g.options.timeout = 60;
+    g.waits = options->timeout > 0;
+    if (!g.waits) g.options.timeout = 60;
     pthread_mutex_init(&g.lock, NULL);
     pthread_cond_init(&g.meet, NULL);
     memset(r, 0, sizeof r);

@@ -21,7 +21,7 @@ extern const kdas_collective kd_test_collective;
 
 typedef struct kd_test_group_options {
     int         count;
-    double      timeout; /* 0: 60 seconds */
+    double      timeout; /* 0: 60 seconds, and a lost rank is noticed at once */
     int         lost;    /* a rank that takes part in the first `calls` calls alone; -1: none */
     int         calls;
     int         slow;   /* a rank that comes late to each call; -1: none */
