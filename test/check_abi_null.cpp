@@ -78,6 +78,16 @@ const entry functions[] = {
 };
 constexpr int count = sizeof functions / sizeof functions[0];
 
+// NULL is a group of one, in which these succeed.
+bool group_of_one(const char *name)
+{
+    static const char *const calls[] = { "barrier", "broadcast", "count", "sum", "vote" };
+
+    for (const char *of : calls)
+        if (std::strncmp(name, "kdas_ranks_", 11) == 0 && std::strcmp(name + 11, of) == 0) return true;
+    return false;
+}
+
 const char *running = "";
 
 // Check tells of a signal by the number of the loop; this adds the function's name.
@@ -104,8 +114,8 @@ START_TEST(null_is_refused_with_a_sentence)
         ck_assert_int_eq(kdas_model_find(nullptr, "x"), -1);
         return;
     }
-    ck_assert_msg(status != not_empty, "%s(NULL, ...) gives neither 0, NaN nor NULL", f.name);
-    if (status == no_status) return;
+    ck_assert_msg(status != not_empty || group_of_one(f.name), "%s(NULL, ...) gives neither 0, NaN nor NULL", f.name);
+    if (status == no_status || group_of_one(f.name)) return;
     ck_assert_msg(status == KDAS_EINVAL, "%s(NULL, 0, ...) returns %s", f.name,
                   kdas_status_name(static_cast<kdas_status>(status)));
     ck_assert_msg(*kdas_last_error() != 0, "%s(NULL, 0, ...) leaves no sentence", f.name);

@@ -52,6 +52,12 @@ static kd_pack **packs_of(const kd_program *p)
     return p->graph->params ? kd_params_packs(p->graph->params) : NULL;
 }
 
+/* What a fused block adds at its end; no pack depends on it. */
+static bool is_residual(const kd_node *node, int k)
+{
+    return k == 7 && (node->desc.op == KDAS_OP_MIX_FFN || node->desc.op == KDAS_OP_INVERTED);
+}
+
 /* The pack of a node. It can be shared if it depends only on parameters, not if it depends on
  * caller-owned memory. */
 static kd_pack describe_pack(const kd_program *p, int i)
@@ -67,7 +73,7 @@ static kd_pack describe_pack(const kd_program *p, int i)
         const kd_node *in = k ? node->in[k] : NULL;
 
         pack.param[k] = in && in->kind == KD_NODE_PARAM ? in->param : -1;
-        if (in && in->kind != KD_NODE_PARAM) pack.key = 0;
+        if (in && in->kind != KD_NODE_PARAM && !is_residual(node, k)) pack.key = 0;
     }
     if (slot->fold >= 0) {
         const kd_fold   *fold = &p->fold[slot->fold];

@@ -102,6 +102,14 @@ static const char *text_of(uint8_t i)
     return texts[i % KD_COUNT(texts)];
 }
 
+/* Ranks are handles, which no bytes can be: the member at `at` is NULL, as far as it is there. */
+static void no_ranks(made *m, size_t at)
+{
+    size_t end = m->size < at + sizeof(void *) ? m->size : at + sizeof(void *);
+
+    if (m->size > at) memset(m->bytes + at, 0, end - at);
+}
+
 /* The defaults in `init`, of `size` bytes, with members altered as the input says. Pointers are at `pointer`, in bytes. */
 static made alter(kd_fuzz_bytes *b, const void *init, size_t size, const size_t *pointer,
                   size_t pointers)
@@ -260,6 +268,7 @@ static void loader(kd_fuzz_bytes *b)
     kdas_loader_options back = { .size = sizeof back };
     kdas_batch         *batch;
 
+    no_ranks(&m, offsetof(kdas_loader_options, ranks));
     if (offsetof(kdas_loader_options, scales) + 8 <= m.size)
         memcpy(m.bytes + offsetof(kdas_loader_options, scales), &at, 8);
     if (at && offsetof(kdas_loader_options, scale_count) + 8 <= m.size) {
@@ -333,6 +342,7 @@ static void distiller(kd_fuzz_bytes *b)
     kdas_distiller        *d, *again = NULL;
     kdas_distiller_options back = { .size = sizeof back };
 
+    no_ranks(&m, offsetof(kdas_distiller_options, ranks));
     kd_assert_ok(kdas_loss_create(&l, w.ctx, NULL));
     kd_assert_ok(kdas_optim_create(&o, w.student, NULL));
     if (taken(kdas_distiller_create(&d, w.teacher, w.student, l, o,
@@ -349,12 +359,14 @@ static void distiller(kd_fuzz_bytes *b)
 
 static void model(kd_fuzz_bytes *b)
 {
-    made                         m = ALTER(b, kdas_model_options, kdas_model_options_init, 0);
+    made m =
+        ALTER(b, kdas_model_options, kdas_model_options_init, offsetof(kdas_model_options, wide));
     kdas_model                  *net;
     int64_t                      h = kd_fuzz_whole(b), width = kd_fuzz_whole(b), parameters;
     double                       operations;
     static const kdas_count_rule rules[] = { 0, 1, 2 };
 
+    no_ranks(&m, offsetof(kdas_model_options, ranks));
     taken(kd_model_create(&net, w.ctx, &w.def, (kdas_model_options *)m.bytes));
     kdas_model_destroy(net);
     taken(kdas_model_check_size(w.teacher, h, width));

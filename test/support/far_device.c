@@ -2,6 +2,7 @@
 #include "support/far_device.h"
 #include <check.h>
 #include <stdint.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,7 +63,10 @@ struct kdas_device {
 
 static size_t total(void) { return kd_far.total ? kd_far.total : (size_t)1 << 30; }
 
-static void *far_alloc(kdas_device *d, size_t bytes)
+/* Contexts of several threads count together. */
+static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER;
+
+static void *alloc_block(kdas_device *d, size_t bytes)
 {
     block *b = &d->block[d->blocks];
 
@@ -82,7 +86,7 @@ static void *far_alloc(kdas_device *d, size_t bytes)
     return (void *)b->address;
 }
 
-static void far_free(kdas_device *d, void *memory)
+static void free_block(kdas_device *d, void *memory)
 {
     for (int i = 0; i < d->blocks; i++) {
         block b = d->block[i];
@@ -95,6 +99,23 @@ static void far_free(kdas_device *d, void *memory)
         return;
     }
     ck_abort_msg("memory is given back that was not taken");
+}
+
+static void *far_alloc(kdas_device *d, size_t bytes)
+{
+    void *memory;
+
+    pthread_mutex_lock(&counting);
+    memory = alloc_block(d, bytes);
+    pthread_mutex_unlock(&counting);
+    return memory;
+}
+
+static void far_free(kdas_device *d, void *memory)
+{
+    pthread_mutex_lock(&counting);
+    free_block(d, memory);
+    pthread_mutex_unlock(&counting);
 }
 
 /* Where it really is; NULL: it is no memory of the device, or was given back. */

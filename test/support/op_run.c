@@ -253,7 +253,9 @@ const kdas_kernel *kd_op_kernel_for(const kdas_backend *backend, kdas_device *de
                                     const kdas_node_desc *node)
 {
     for (const kdas_kernel *k = backend->kernels; k && k->op; k++)
-        if (k->op == node->op && (!k->supports || k->supports(device, node))) return k;
+        if (k->op == node->op && (!node->post || k->flags & KDAS_KERNEL_POST) &&
+            (!k->supports || k->supports(device, node)))
+            return k;
     return NULL;
 }
 

@@ -18,7 +18,7 @@ struct kd_test_group {
     int                   present;
     long                  meetings;
     bool                  waits; /* for a lost rank, as long as the test says */
-    bool                  left; /* a rank has given up: no meeting is complete any more */
+    bool                  left;  /* a rank has given up: no meeting is complete any more */
     const void           *operand[KD_TEST_RANKS];
     size_t                size[KD_TEST_RANKS]; /* of each rank's operand in its call */
     const char           *what[KD_TEST_RANKS];
