@@ -58,19 +58,20 @@ KDAS_API int32_t kdas_ranks_broken(const kdas_ranks *ranks);
  * does not answer within the timeout, KDAS_ESTATE in a forked child. Since 0.4. ---- */
 
 /* Compare a text, such as options or the hash of data. If it differs, every rank returns KDAS_EINVAL with the same sentence,
- * which names `what` (the same on all ranks), the first rank that differs from rank 0, and both texts. */
+ * which names `what` (the same on all ranks), the first rank that differs from rank 0, and both texts. Since 0.4. */
 KDAS_API kdas_status kdas_ranks_agree(kdas_ranks *ranks, const char *what, const char *text);
 /* Tell the others whether a step of the host's own has succeeded here. If it failed anywhere, every rank returns the status
  * of the first rank that failed, with its sentence behind "rank N: ". Call it with KDAS_OK where it succeeded, and right after
- * the failure where it failed. */
+ * the failure where it failed. KDAS_EINVAL (no status), KDAS_EBACKEND. Since 0.4. */
 KDAS_API kdas_status kdas_ranks_vote(kdas_ranks *ranks, kdas_status mine);
 /* Replace the values by their sums over all ranks: the same bits on every rank, and in every run. On failure they are
- * undefined. */
+ * undefined. KDAS_EINVAL (NULL), KDAS_EBACKEND. Since 0.4. */
 KDAS_API kdas_status kdas_ranks_sum(kdas_ranks *ranks, double *values, size_t count);
-/* Replace the bytes by those of rank `root`. KDAS_EINVAL: there is no such rank. On failure they are undefined. */
+/* Replace the bytes by those of rank `root`. KDAS_EINVAL: there is no such rank. On failure they are undefined.
+ * KDAS_EBACKEND. Since 0.4. */
 KDAS_API kdas_status kdas_ranks_broadcast(kdas_ranks *ranks, void *bytes, size_t count,
                                           int32_t root);
-/* Wait for all ranks. */
+/* Wait for all ranks. KDAS_EBACKEND. Since 0.4. */
 KDAS_API kdas_status kdas_ranks_barrier(kdas_ranks *ranks);
 
 /* End the processes of all ranks with this exit code, for a program that must end and cannot ask them. Not collective. It
