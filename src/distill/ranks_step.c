@@ -162,17 +162,6 @@ static kdas_status probe(const kdas_distiller *d, uint64_t *bits)
     return kd_device_download(d->ctx, bits, d->optim->squares, sizeof *bits);
 }
 
-static kdas_status agree_facts(kdas_ranks *ranks, const kd_facts *facts)
-{
-    for (int i = 0; i < facts->count; i++) {
-        const kdas_record *r = &facts->record[i];
-
-        KD_RETURN(r->text ? kdas_ranks_agree(ranks, r->name, r->text)
-                          : agree_number(ranks, r->name, r->numbers[0]));
-    }
-    return KDAS_OK;
-}
-
 /* What may fail here alone comes before the vote. */
 static kdas_status agree(kdas_distiller *d, kdas_ranks *ranks, kdas_status mine)
 {
@@ -187,7 +176,7 @@ static kdas_status agree(kdas_distiller *d, kdas_ranks *ranks, kdas_status mine)
     if (st == KDAS_OK && d->teacher) st = kdas_model_hash(d->teacher, &hash[1]);
     if (st == KDAS_OK) st = probe(d, &hash[2]);
     KD_TRY(kdas_ranks_vote(ranks, st));
-    KD_TRY(agree_facts(ranks, &facts->list));
+    KD_TRY(kd_facts_agree(ranks, &facts->list));
     KD_TRY(agree_number(ranks, "gradient_norms", d->options.gradient_norms));
     KD_TRY(agree_number(ranks, "number of ranks that a batch norm is over",
                         kdas_ranks_count(d->student->options.ranks)));
