@@ -1,4 +1,4 @@
-/* conv.c - CONV2D and DECONV2D: x (N,H,W,C), w, [b (O)] -> (N,H',W',O), computed by oneDNN. */
+/* conv.c - CONV2D and DECONV2D: x (N,H,W,C), w, [b (O)] -> (N,H',W',O), computed by oneDNN, or in simd/ where that is faster. */
 #include "backend/cpu/onednn.h"
 
 static size_t round64(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
@@ -71,52 +71,71 @@ static kdas_status backward(kdas_device *device, const kdas_call *call)
     return add ? add_into(device, &call->node->in[0], call->din[0], call->work) : KDAS_OK;
 }
 
-const kd_cpu_kernel kd_cpu_conv = {
+static const kd_cpu_kernel by_onednn = {
     .prepare  = prepare,
-    .release  = release,
     .pack     = pack,
     .forward  = forward,
     .backward = backward,
 };
 
-/* ---- DECONV2D: where filters do not overlap, the kernel in simd/ is faster ---- */
+/* ---- the choice ---- */
+
+/* Winograd's filters at their points are four times as large as the filters. They may need as much memory as what is convolved,
+ * or 1 MiB. With few channels, the transforms cost what the products save. */
+bool kd_cpu_conv_by_winograd(const kdas_node_desc *node)
+{
+    const kdas_conv_attr *a = node->attr;
+    const int64_t        *w = node->in[1].dim, *x = node->in[0].dim, *y = node->out.dim;
+    const int64_t         fewest = 16, always = 1 << 18, points = 36;
+    const int64_t         maps = x[0] * (x[1] * x[2] * x[3] + y[1] * y[2] * y[3]);
+
+    return node->op == KDAS_OP_CONV2D && node->out.dtype == KDAS_F32 && w[2] == 3 && w[3] == 3 &&
+           a->stride == 1 && a->dilation == 1 && a->groups == 1 && w[0] >= fewest &&
+           w[1] >= fewest && points * w[0] * w[1] <= KD_MAX(maps, always);
+}
+
+/* Filters that lie side by side. */
+static bool tiles_the_output(const kdas_node_desc *node)
+{
+    const kdas_conv_attr *a = node->attr;
+    const int64_t        *w = node->in[1].dim;
+
+    return node->op == KDAS_OP_DECONV2D && !a->pad[0] && !a->pad[1] && !a->pad_end[0] &&
+           !a->pad_end[1] && w[2] == a->stride && w[3] == a->stride;
+}
 
 static const kd_cpu_kernel *choose(const kdas_device *device, const kdas_node_desc *node)
 {
-    const kdas_conv_attr *a      = node->attr;
-    const int64_t        *w      = node->in[1].dim;
-    bool                  padded = a->pad[0] || a->pad[1] || a->pad_end[0] || a->pad_end[1];
+    const kd_cpu_code *code = node->out.dtype == KDAS_BF16 ? device->half : device->code;
 
-    if (padded || w[2] != a->stride || w[3] != a->stride) return &kd_cpu_conv;
-    return (*(node->out.dtype == KDAS_BF16 ? device->half : device->code))[KDAS_OP_DECONV2D];
+    return kd_cpu_conv_by_winograd(node) || tiles_the_output(node) ? (*code)[node->op] : &by_onednn;
 }
 
-static kdas_status deconv2d_prepare(kdas_device *device, const kdas_node_desc *node,
-                                    kdas_plan *plan)
+static kdas_status chosen_prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
     return choose(device, node)->prepare(device, node, plan);
 }
 
-static kdas_status deconv2d_pack(kdas_device *device, const kdas_call *call)
+static kdas_status chosen_pack(kdas_device *device, const kdas_call *call)
 {
     return choose(device, call->node)->pack(device, call);
 }
 
-static kdas_status deconv2d_forward(kdas_device *device, const kdas_call *call)
+static kdas_status chosen_forward(kdas_device *device, const kdas_call *call)
 {
     return choose(device, call->node)->forward(device, call);
 }
 
-static kdas_status deconv2d_backward(kdas_device *device, const kdas_call *call)
+static kdas_status chosen_backward(kdas_device *device, const kdas_call *call)
 {
     return choose(device, call->node)->backward(device, call);
 }
 
-/* The state of the kernel in simd/ is NULL. */
-const kd_cpu_kernel kd_cpu_deconv2d = {
-    .prepare  = deconv2d_prepare,
+/* The state of a kernel in simd/ is NULL. */
+const kd_cpu_kernel kd_cpu_conv = {
+    .prepare  = chosen_prepare,
     .release  = release,
-    .pack     = deconv2d_pack,
-    .forward  = deconv2d_forward,
-    .backward = deconv2d_backward,
+    .pack     = chosen_pack,
+    .forward  = chosen_forward,
+    .backward = chosen_backward,
 };

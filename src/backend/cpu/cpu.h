@@ -81,8 +81,9 @@ kdas_status kd_cpu_trusted(const kd_cpu_code **out, const kdas_host *host, const
                            kd_cpu_verdict *verdict, const kd_cpu_code *tried,
                            const kd_cpu_code *known);
 
-/* ---- conv.c: CONV2D on oneDNN, and DECONV2D where its filters overlap; else in simd/ ---- */
-extern const kd_cpu_kernel kd_cpu_conv, kd_cpu_deconv2d;
+/* ---- conv.c: CONV2D and DECONV2D on oneDNN, some of them in simd/ ---- */
+extern const kd_cpu_kernel kd_cpu_conv;
+bool                       kd_cpu_conv_by_winograd(const kdas_node_desc *node); /* in simd/; it can apply `post` */
 
 /* ---- matmul.c: MATMUL on OpenBLAS where it is large, else in simd/ ---- */
 extern const kd_cpu_kernel kd_cpu_matmul;

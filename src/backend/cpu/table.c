@@ -23,8 +23,7 @@ static const kd_cpu_kernel *code_of(const kdas_device *device, const kdas_node_d
     int32_t op = node->op;
 
     if (is_integer(node)) return (*device->integer)[op];
-    if (op == KDAS_OP_CONV2D) return &kd_cpu_conv;
-    if (op == KDAS_OP_DECONV2D) return &kd_cpu_deconv2d;
+    if (op == KDAS_OP_CONV2D || op == KDAS_OP_DECONV2D) return &kd_cpu_conv;
     if (half) return device->half ? (*device->half)[op] : NULL;
     if (op == KDAS_OP_MATMUL) return &kd_cpu_matmul;
     return (*device->code)[op];
@@ -54,6 +53,13 @@ static int all_f32(kdas_device *device, const kdas_node_desc *node)
     for (int i = 0; i < node->inputs; i++)
         if (node->in[i].dim[0] && node->in[i].dtype != KDAS_F32) return 0;
     return node->out.dtype == KDAS_F32;
+}
+
+/* oneDNN's activations make a NaN 0. */
+static int conv2d_f32(kdas_device *device, const kdas_node_desc *node)
+{
+    return all_f32(device, node) &&
+           (node->post == KDAS_POST_NONE || kd_cpu_conv_by_winograd(node));
 }
 
 /* `inputs`: bit i says that input i is an activation, and so bf16 like the output, which is f32 with KDAS_NEEDS_OUT. */
@@ -167,8 +173,8 @@ BOTH(CONV2D, conv2d, 0, 0, backward, KDAS_NEEDS_IN(0))
 static const kdas_kernel kernels[] = {
 #define CONV2D_NEEDS    (KDAS_NEEDS_IN(0) | KDAS_NEEDS_IN(1))
 #define RELEASE(NUMBER) KDAS_OP_##NUMBER == KDAS_OP_DECONV2D ? release_conv : release_block
-    /* without KDAS_KERNEL_POST: oneDNN's activations make a NaN 0 */
-    ROW(CONV2D, CONV2D_NEEDS, KDAS_KERNEL_SETS, all_f32, release_conv, backward)
+    ROW(CONV2D, CONV2D_NEEDS, KDAS_KERNEL_SETS | KDAS_KERNEL_POST, conv2d_f32, release_conv,
+        backward)
         ROW(CONV2D, CONV2D_NEEDS, KDAS_KERNEL_SETS, conv2d_half, release_conv, backward)
 #define KERNEL(NUMBER, name, needs_, flags_, backward_)  \
     ROW(NUMBER, needs_, flags_,                          \

@@ -37,6 +37,9 @@ const kd_cpu_code KD_SIMD(code) = {
 #define OTHER(name) KD_SIMD(name)
 #endif
 
+#ifndef KD_HALF
+#define FEW(NUMBER, name) extern const kd_cpu_kernel KD_SIMD(name);
+#endif
 #define PRODUCT(NUMBER, name, needs, flags, backward, half) \
     extern const kd_cpu_kernel KD_SIMD(name);
 #define BOTH(NUMBER, name, needs, flags, backward, half) extern const kd_cpu_kernel OTHER(name);
@@ -44,6 +47,9 @@ const kd_cpu_code KD_SIMD(code) = {
 #undef BOTH
 
 const kd_cpu_code KD_SIMD(code) = {
+#ifndef KD_HALF
+#define FEW(NUMBER, name) [KDAS_OP_##NUMBER] = &KD_SIMD(name),
+#endif
 #define PRODUCT(NUMBER, name, needs, flags, backward, half) [KDAS_OP_##NUMBER] = &KD_SIMD(name),
 #define BOTH(NUMBER, name, needs, flags, backward, half)    [KDAS_OP_##NUMBER] = &OTHER(name),
 #include "backend/cpu/kernels.def"
