@@ -49,6 +49,15 @@ static struct timespec in_seconds(double seconds)
     return t;
 }
 
+/* The last rank that comes. */
+static void let_go(kd_test_group *g)
+{
+    g->present = 0;
+    g->meetings++;
+    pthread_cond_broadcast(&g->meet);
+}
+
+/* Wait for all ranks, up to the timeout, or until one is lost; then nobody meets any more. */
 static bool meet(kd_test_group *g)
 {
     struct timespec until = in_seconds(g->options.timeout);
@@ -57,17 +66,26 @@ static bool meet(kd_test_group *g)
 
     pthread_mutex_lock(&g->lock);
     own = g->meetings;
-    if (++g->present == g->options.count) {
-        g->present = 0;
-        g->meetings++;
-        pthread_cond_broadcast(&g->meet);
-    }
+    if (!g->left && ++g->present == g->options.count) let_go(g);
     while (g->meetings == own && !g->left)
         if (pthread_cond_timedwait(&g->meet, &g->lock, &until) == ETIMEDOUT) g->left = true;
     met = g->meetings != own;
     if (!met) pthread_cond_broadcast(&g->meet);
     pthread_mutex_unlock(&g->lock);
     return met;
+}
+
+/* The end of a call for which all have met: each comes, however slow the machine is, and until then reads what the others lend. */
+static void finish_call(kd_test_group *g)
+{
+    long own;
+
+    pthread_mutex_lock(&g->lock);
+    own = g->meetings;
+    if (++g->present == g->options.count) let_go(g);
+    while (g->meetings == own)
+        pthread_cond_wait(&g->meet, &g->lock);
+    pthread_mutex_unlock(&g->lock);
 }
 
 /* A collective of processes fails, or worse, where ranks make different calls. */
@@ -113,13 +131,6 @@ static kdas_status come(side *s, const char *what, const void *operand, size_t s
     }
     return (s->host->fail)(KDAS_EBACKEND, "%s: a rank did not answer within %g seconds", what,
                            g->options.timeout);
-}
-
-static kdas_status part(side *s, const char *what)
-{
-    if (meet(s->seat->group)) return KDAS_OK;
-    return (s->host->fail)(KDAS_EBACKEND, "%s: a rank did not answer within %g seconds", what,
-                           s->seat->group->options.timeout);
 }
 
 static kdas_status open_side(void **out, const kdas_collective_host *host,
@@ -174,7 +185,7 @@ static kdas_status sum(void *group, void *values, size_t count, int32_t type)
             ((float *)values)[i] = f;
     }
     if (st == KDAS_OK && s->seat->rank == 0) g->bytes += (double)bytes;
-    if (st == KDAS_OK) st = part(s, "sum");
+    if (st == KDAS_OK) finish_call(g);
     free(own);
     return st;
 }
@@ -185,13 +196,15 @@ static kdas_status broadcast(void *group, void *bytes, size_t count, int32_t roo
 
     KD_RETURN(come(s, "broadcast", bytes, count));
     if (s->seat->rank != root) memcpy(bytes, s->seat->group->operand[root], count);
-    return part(s, "broadcast");
+    finish_call(s->seat->group);
+    return KDAS_OK;
 }
 
 static kdas_status barrier(void *group)
 {
     KD_RETURN(come(group, "barrier", NULL, 0));
-    return part(group, "barrier");
+    finish_call(((side *)group)->seat->group);
+    return KDAS_OK;
 }
 
 static void abort_all(void *group, int32_t code) { ((side *)group)->seat->group->aborted = code; }
