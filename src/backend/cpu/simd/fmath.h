@@ -122,11 +122,12 @@ INLINE vec exp2_v(vec x)
     vec n = (vec)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     vec r = x - n;
 #else
-    typedef int32_t ints __attribute__((vector_size(sizeof(vec))));
-    vec             c = clamp(x, 126.0f), n, r;
-    ints            e = __builtin_convertvector(c + 127.5f, ints);
+    typedef int32_t  ints __attribute__((vector_size(sizeof(vec))));
+    typedef uint32_t words __attribute__((vector_size(sizeof(vec)))); /* a NaN gives the least integer, which wraps */
+    vec              c = clamp(x, 126.0f), n, r;
+    words            e = (words) __builtin_convertvector(c + 127.5f, ints);
 
-    n = __builtin_convertvector(e - 127, vec);
+    n = __builtin_convertvector((ints)(e - 127), vec);
     r = c - n;
 #endif
     vec p = r * 1.32764719e-3f + 9.67554133e-3f;
