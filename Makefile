@@ -152,6 +152,8 @@ EMULATED_INT8 := $(AMX_INT8_FILES:%=$(B)/$(SIMD_DIR)/%.emulated_int8.o)
 CHECK_CFLAGS := $(shell pkg-config --cflags check 2>/dev/null)
 CHECK_LIBS   := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck_pic -lrt -lm -lsubunit)
 CHECK_LIBS   += -Wl,--wrap=_mark_point # test/support/mark.c
+# The library refers to test/support/thin.c, too.
+CHECK_LINK    = $(filter %.o,$^) -Wl,--wrap=kd_pvt_v2 -Wl,--start-group $(SUPPORT) $(STATIC) -Wl,--end-group $(CHECK_LIBS) $(LIBS)
 
 # Programs find the library by the path from their own folder to its: $(call RPATH,from,to)
 RPATH     = -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to=$(1) $(2))'
@@ -250,16 +252,16 @@ $(SUPPORT): $(SUPPORT_SRC:%.c=$(B)/%.o) $(B)/.support
 	@rm -f $@
 	$(call SAY,AR)ar rcs $@ $(filter %.o,$^)
 $(C_SUITES): %: %.o $(SUPPORT) $(STATIC)
-	$(call SAY,LINK)$(LINK) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
+	$(call SAY,LINK)$(LINK) -o $@ $(CHECK_LINK)
 $(B)/test/check_amx: $(EMULATED) $(EMULATED_INT8)
 $(B)/test/check_int8: $(EMULATED_INT8)
 $(B)/test/check_stats: $(B)/$(PROGRAM_DIR)/distill/scores/stats.o
 $(B)/test/check_doctor: | $(BINOUT)/kdas-doctor
 $(B)/test/check_tensorboard: $(patsubst %,$(B)/$(PROGRAM_DIR)/%.o,distill/tensorboard system/files system/say system/sink system/streams)
 $(CXX_SUITES): %: %.o $(SUPPORT) $(STATIC)
-	$(call SAY,LINK)$(LINK_CXX) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
+	$(call SAY,LINK)$(LINK_CXX) -o $@ $(CHECK_LINK)
 $(B)/test/golden/check_golden: $(GOLDEN_SRC:%.c=$(B)/%.o) $(SUPPORT) $(STATIC)
-	$(call SAY,LINK)$(LINK) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
+	$(call SAY,LINK)$(LINK) -o $@ $(CHECK_LINK)
 
 # What the headers declare, one line for a function, for the tests of the ABI.
 $(B)/test/declared.def: $(HEADERS) test/abi/declared.sh
