@@ -9,6 +9,7 @@
 #include "support/check_util.h"
 #include "support/feature_util.h"
 #include "support/small_nets.h"
+#include "support/thin.h"
 
 enum { SIDE = 32, STRIDES = 6, ROOM = 64 };
 
@@ -213,6 +214,7 @@ int main(void)
     SRunner *runner;
     int      failed, count = 0;
 
+    kd_test_quick_values(true);
     while (kdas_model_name(count))
         count++;
     tcase_set_timeout(pairs, 600);
