@@ -143,15 +143,19 @@ ifdef ONLY
   SUITES := $(ONLY:%=$(B)/test/check_%)
 endif
 GOLDEN      := $(if $(GOLDEN_SRC),$(B)/test/golden/check_golden)
-# Those that run beside others first, see run.sh.
-BESIDE      := $(shell grep -lx '. Runs beside others.' test/check_*.sh)
-SCRIPTS     := $(BESIDE) $(filter-out $(BESIDE),$(sort $(wildcard test/check_*.sh)))
+# Those that run beside others begin, since they take longest: see run.sh.
+BESIDE      := $(shell grep -lxE '. (Runs beside others|Builds)[.]' test/check_*.sh)
+ALONE       := $(filter-out $(BESIDE),$(sort $(wildcard test/check_*.sh)))
 SUPPORT     := $(B)/test/libsupport.a
 EMULATED    := $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.emulated.o)
 EMULATED_INT8 := $(AMX_INT8_FILES:%=$(B)/$(SIMD_DIR)/%.emulated_int8.o)
 CHECK_CFLAGS := $(shell pkg-config --cflags check 2>/dev/null)
 CHECK_LIBS   := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck_pic -lrt -lm -lsubunit)
 CHECK_LIBS   += -Wl,--wrap=_mark_point # test/support/mark.c
+# test/support/thin.c, to which the library then refers
+THIN_WRAP    := -Wl,--wrap=kd_pvt_v2 -Wl,--wrap=kd_same_conv_layer -Wl,--wrap=kd_random_normal
+THIN_SHARED  := $(B)/test/thin/libkdas.so.$(SOVERSION)
+CHECK_LINK    = $(filter %.o,$^) $(THIN_WRAP) -Wl,--start-group $(SUPPORT) $(STATIC) -Wl,--end-group $(CHECK_LIBS) $(LIBS)
 
 # Programs find the library by the path from their own folder to its: $(call RPATH,from,to)
 RPATH     = -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to=$(1) $(2))'
@@ -242,7 +246,12 @@ $(CXX_SAMPLES): %: %.o $(SHARED)
 # ---- Tests ----------------------------------------------------------------------------------------
 include test/soak/build.mk
 # Suites link the static library, so that they may call what is internal.
-tests: all $(SUITES) $(GOLDEN) $(SOAK) ## build every test
+tests: all $(SUITES) $(GOLDEN) $(SOAK) $(THIN_SHARED) ## build every test
+# The library with thin networks, for scripts that run the programs.
+$(THIN_SHARED): $(B)/test/support/thin.o $(SHARED)
+	@mkdir -p $(@D)
+	$(call SAY,LINK)$(LINK) -shared -Wl,-soname,libkdas.so.$(SOVERSION) -Wl,--version-script=lib/libkdas.map \
+	  -Wl,--no-undefined -Wl,-init,kd_test_thin_networks -o $@ $(OBJ) $< $(THIN_WRAP) $(LIBS)
 $(B)/.support: FORCE
 	$(call KEEP,$(SUPPORT_SRC))
 $(SUPPORT): $(SUPPORT_SRC:%.c=$(B)/%.o) $(B)/.support
@@ -250,16 +259,16 @@ $(SUPPORT): $(SUPPORT_SRC:%.c=$(B)/%.o) $(B)/.support
 	@rm -f $@
 	$(call SAY,AR)ar rcs $@ $(filter %.o,$^)
 $(C_SUITES): %: %.o $(SUPPORT) $(STATIC)
-	$(call SAY,LINK)$(LINK) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
+	$(call SAY,LINK)$(LINK) -o $@ $(CHECK_LINK)
 $(B)/test/check_amx: $(EMULATED) $(EMULATED_INT8)
 $(B)/test/check_int8: $(EMULATED_INT8)
 $(B)/test/check_stats: $(B)/$(PROGRAM_DIR)/distill/scores/stats.o
 $(B)/test/check_doctor: | $(BINOUT)/kdas-doctor
 $(B)/test/check_tensorboard: $(patsubst %,$(B)/$(PROGRAM_DIR)/%.o,distill/tensorboard system/files system/say system/sink system/streams)
 $(CXX_SUITES): %: %.o $(SUPPORT) $(STATIC)
-	$(call SAY,LINK)$(LINK_CXX) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
+	$(call SAY,LINK)$(LINK_CXX) -o $@ $(CHECK_LINK)
 $(B)/test/golden/check_golden: $(GOLDEN_SRC:%.c=$(B)/%.o) $(SUPPORT) $(STATIC)
-	$(call SAY,LINK)$(LINK) -o $@ $(filter %.o,$^) $(SUPPORT) $(STATIC) $(CHECK_LIBS) $(LIBS)
+	$(call SAY,LINK)$(LINK) -o $@ $(CHECK_LINK)
 
 # What the headers declare, one line for a function, for the tests of the ABI.
 $(B)/test/declared.def: $(HEADERS) test/abi/declared.sh
@@ -275,7 +284,7 @@ $(patsubst test/%,$(B)/test/%.o,$(basename $(wildcard test/check_abi_*.c test/ch
 export CK_DEFAULT_TIMEOUT ?= 300
 export KDAS_BIN := $(BINOUT)
 RUN := LOGS=$(B)/log test/run.sh
-ON_EMULATED := env KDAS_BACKEND_PATH=$(B)/emulated KDAS_EMULATOR_LOCK=0
+ON_EMULATED := env KDAS_BACKEND_PATH=$(B)/emulated KDAS_EMULATOR_LOCK=0 $(if $(LONG),,GOLDEN_PIXELS=16384)
 GOLDEN_RUN  := $(if $(GOLDEN),"$(GOLDEN) $(FIXTURES)" "$(GOLDEN) $(FIXTURES) cpu bf16" "$(ON_EMULATED) $(GOLDEN) $(FIXTURES) cuda")
 
 # Two more makes: flags that pkg-config gives are read when make starts, before the packages are there.
@@ -284,9 +293,10 @@ check: ## install missing packages, build and run all tests (ONLY="base data": t
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory $(JOBS) $(if $(ONLY),$(SUITES),tests)
 	@$(MAKE) --no-print-directory check-built
+check-built: export KDAS_THIN := $(B)/test/thin
 check-built:
 	@CC="$(CC)" CXX="$(CXX)" MAKE="$(MAKE_COMMAND)" \
-	  $(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES) "$(SOAK) minutes 0" $(SCRIPTS))
+	  $(RUN) $(if $(ONLY),,$(BESIDE) $(GOLDEN_RUN)) $(SUITES) $(if $(ONLY),,$(SAMPLES) "$(SOAK) minutes 0" $(ALONE))
 check-suites: $(if $(ONLY),$(SUITES),tests) ## check without its scripts; ONLY="base data" runs just those
 	@$(RUN) $(SUITES) $(if $(ONLY),,$(GOLDEN_RUN) $(SAMPLES))
 check-golden: $(GOLDEN) ## compare with the golden values in FIXTURES=DIR, on DEVICE=cpu, in DTYPE=f32, bf16, f16 or tf32

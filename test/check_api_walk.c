@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "support/check_util.h"
+#include "support/thin.h"
 #include "support/walk_util.h"
 
 /* Of `make check`: seeds, and steps of a walk. A step is one call or a few. */
@@ -134,6 +135,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     add(suite, "walk", every_call_gives_the_status_that_it_must, SEEDS);
     add(suite, "dense", a_call_without_memory_fails_and_can_be_made_again, DENSE_SEEDS);
     add(suite, "sparse", after_a_call_without_memory_all_calls_give_the_status_that_they_must,

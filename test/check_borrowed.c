@@ -8,6 +8,7 @@
 #include <kdas/kdas.h>
 #include "support/check_util.h"
 #include "support/run_util.h"
+#include "support/thin.h"
 
 enum { N = 2, SIDE = 32, AREA = SIDE * SIDE };
 
@@ -361,6 +362,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, a_models_backward_is_refused_after_any_call_that_changes_its_batch, 0,
                         2 * CHANGERS);

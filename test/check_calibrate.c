@@ -11,6 +11,7 @@
 #include "support/files.h"
 #include "support/run_util.h"
 #include "support/small_nets.h"
+#include "support/thin.h"
 
 /* The answer: the sum of a network's maps. */
 static float *answer(kdas_model *m, kdas_batch *batch, int64_t *count)
@@ -355,6 +356,7 @@ int main(void)
     SRunner *runner = srunner_create(calibrate_suite());
     int      failed;
 
+    kd_test_thin_networks();
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);

@@ -8,6 +8,7 @@
 #include "support/check_util.h"
 #include "support/files.h"
 #include "support/run_util.h"
+#include "support/thin.h"
 
 /* ---- the same bits ---- */
 
@@ -291,6 +292,7 @@ int main(void)
     SRunner *runner = srunner_create(checkpoint_suite());
     int      failed;
 
+    kd_test_thin_networks();
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);

@@ -10,6 +10,7 @@
 #include "support/files.h"
 #include "support/forge.h"
 #include "support/run_util.h"
+#include "support/thin.h"
 
 /* Loading must fail, name `part`, and leave everything as it was. */
 static void assert_refused(kd_test_rig *rig, const char *path, kdas_status status, const char *part)
@@ -327,6 +328,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_add_checked_fixture(refused, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_test(refused, progress_out_of_range_is_not_saved);
     tcase_add_test(refused, a_checkpoint_of_another_run_is_refused_and_the_difference_named);

@@ -1,6 +1,7 @@
 #!/bin/bash
 # check_cmake.sh - find_package(kdas) on an installed copy: C and C++ hosts with the shared and the static library, after
 # the installed tree was moved; versions that it stands for and that it does not. Ends with "N passed, N failed".
+# Builds.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 command -v cmake >/dev/null || { echo "SKIP: find_package(kdas) needs cmake"; echo "0 passed, 0 failed"; exit 0; }

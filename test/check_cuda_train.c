@@ -13,6 +13,7 @@
 #include "support/cuda_util.h"
 #include "support/files.h"
 #include "support/run_util.h"
+#include "support/thin.h"
 #include "graph/settings.h"
 
 #define SIDE 64
@@ -446,6 +447,7 @@ int main(int argc, char **argv)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     (void)argc;
     kd_test_cuda_wait_passively(argv);
     tcase_add_checked_fixture(t, kd_test_folder_make, kd_test_folder_remove);

@@ -1,6 +1,7 @@
 #!/bin/bash
 # check_deps.sh - .ci/deps, which `make check` and `make demo` begin with, on machines that are made up: dpkg-query,
 # apt-get, sudo and id are scripts here. Ends with "N passed, N failed".
+# Runs beside others.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/kdas-deps.XXXXXX") || exit 1

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "support/check_util.h"
 #include "support/far_device.h"
+#include "support/thin.h"
 #include "support/train_util.h"
 
 enum { N = 2, SIDE = 32, AREA = SIDE * SIDE };
@@ -252,6 +253,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_add_loop_test(there, a_batch_on_the_device_is_uploaded_once, 0, 3);
     tcase_add_test(there, a_batch_that_was_changed_is_not_found_on_the_device);
     tcase_add_test(there, images_that_were_overwritten_are_refused_by_the_backward);

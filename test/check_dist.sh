@@ -1,6 +1,7 @@
 #!/bin/bash
 # check_dist.sh - the source tarball and the recipe of Debian's packages, without the long build: `make check-dist` builds
 # the one, `make deb` the other. Ends with "N passed, N failed".
+# Builds.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 source=$PWD

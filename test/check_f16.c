@@ -10,6 +10,7 @@
 #include "support/files.h"
 #include "support/half_device.h"
 #include "support/run_util.h"
+#include "support/thin.h"
 
 #define SIDE 64
 #define AREA (SIDE * SIDE)
@@ -271,6 +272,7 @@ int main(void)
     SRunner *runner = srunner_create(f16_suite());
     int      failed;
 
+    kd_test_thin_networks();
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);

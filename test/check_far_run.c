@@ -7,6 +7,7 @@
 #include "support/check_util.h"
 #include "support/far_device.h"
 #include "support/files.h"
+#include "support/thin.h"
 #include "support/train_util.h"
 
 /* ---- training ---- */
@@ -310,6 +311,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_add_checked_fixture(train, start, kd_test_folder_remove);
     tcase_add_loop_test(train, a_run_far_away_broken_and_taken_up_gives_the_bits_of_the_cpu, 0,
                         KD_COUNT(breaks));

@@ -12,6 +12,7 @@
 #include "support/check_util.h"
 #include "support/feature_util.h"
 #include "support/files.h"
+#include "support/thin.h"
 
 enum { SIDE = 32, AREA = SIDE * SIDE };
 
@@ -510,6 +511,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_add_loop_test(learn, the_term_falls_and_is_part_of_the_total, 0, KD_TEST_FEATURES);
     tcase_add_test(learn, projections_are_trained_and_not_part_of_the_student);
     tcase_add_loop_test(learn, the_gradient_is_that_of_a_host_that_adds_it_at_the_tap, 0,

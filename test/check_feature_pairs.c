@@ -11,6 +11,7 @@
 #include "support/far_device.h"
 #include "support/feature_util.h"
 #include "support/small_nets.h"
+#include "support/thin.h"
 
 enum { SIDE = 32, AREA = SIDE * SIDE };
 
@@ -414,6 +415,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_add_test(pairs, taps_of_one_stride_are_paired);
     tcase_add_loop_test(pairs, bad_taps_are_named, 0, (int)KD_COUNT(slips));
     tcase_add_test(pairs, features_want_a_teacher_model);

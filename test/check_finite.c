@@ -8,6 +8,7 @@
 #include "support/check_util.h"
 #include "support/files.h"
 #include "support/run_util.h"
+#include "support/thin.h"
 #include "support/train_util.h"
 
 static kd_test_meter meter;
@@ -267,6 +268,7 @@ int main(void)
     SRunner *runner = srunner_create(suite);
     int      failed;
 
+    kd_test_thin_networks();
     tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_loop_test(t, a_segmenter_names_the_tensor, 0, 2);

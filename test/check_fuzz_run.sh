@@ -1,6 +1,7 @@
 #!/bin/bash
 # check_fuzz_run.sh - test/fuzz/run.sh, which `make fuzz` ends with: its table, and what it does with an input that crashes.
 # The fuzzers are scripts here. Ends with "N passed, N failed".
+# Runs beside others.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/kdas-fuzz-run.XXXXXX") || exit 1

@@ -6,6 +6,7 @@
 # Before a block may stand <!-- needs: WORD... -->: commands, files, python:MODULE, pkg-config:PACKAGE, or camera, a driver of
 # V4L2 that is made up (guides/camera.c). Where one is missing the block is a SKIP. <!-- not run: ... --> says why a block never
 # is. Ends with "N passed, N failed".
+# Builds.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 source=$PWD

@@ -4,6 +4,7 @@
 # what the documentation has of whole C files. Then a staged install (DESTDIR) with another
 # LIBDIR, its programs, the plug-ins (of CUDA the emulated one), and the removal of everything. Ends with "N passed, N
 # failed".
+# Builds.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 source=$PWD

@@ -14,9 +14,18 @@
 #include "io/safetensors.h"
 #include "support/check_util.h"
 #include "support/files.h"
+#include "support/thin.h"
 #include "support/train_util.h"
 
 /* ---- locales ---- */
+
+static char locale_folder[256]; /* a folder: to make a locale takes seconds, so tests share them */
+
+static void locales_make(void)
+{
+    kd_test_folder_make();
+    snprintf(locale_folder, sizeof locale_folder, "%s", kd_test_path(NULL));
+}
 
 /* Set a locale made from the system's sources; false, and a line, where there are none. */
 static bool set_locale(const char *language)
@@ -25,9 +34,10 @@ static bool set_locale(const char *language)
 
     snprintf(name, sizeof name, "%s.UTF-8", language);
     snprintf(command, sizeof command,
-             "localedef --no-archive -c -f UTF-8 -i %s '%s' >'%s' 2>&1 || test -e '%s/LC_NUMERIC'",
-             language, kd_test_path(name), kd_test_path("localedef.log"), kd_test_path(name));
-    setenv("LOCPATH", kd_test_path(NULL), 1);
+             "cd '%s' && { test -e %s/LC_NUMERIC || localedef --no-archive -c -f UTF-8 -i %s ./%s >log 2>&1 || "
+             "test -e %s/LC_NUMERIC; }",
+             locale_folder, name, language, name, name);
+    setenv("LOCPATH", locale_folder, 1);
     if (system(command) == 0 && setlocale(LC_ALL, name)) return true;
     printf("SKIP: localedef makes no locale %s here (Debian: package locales)\n", name);
     return false;
@@ -345,6 +355,8 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
+    tcase_add_unchecked_fixture(all, locales_make, kd_test_folder_remove);
     tcase_add_checked_fixture(all, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_test(all, all_that_is_said_has_points);
     tcase_add_test(all, a_nan_has_one_form);

@@ -10,6 +10,7 @@
 #include "support/far_device.h"
 #include "support/files.h"
 #include "support/run_util.h"
+#include "support/thin.h"
 
 enum { SIDE = 32, AREA = SIDE * SIDE, N = 2, ALL = N * AREA };
 
@@ -433,6 +434,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, maps_of_the_batch_are_a_hosts_maps_for_every_output);
     tcase_add_loop_test(tc, a_model_or_a_hosts_maps_come_before_those_of_the_batch, 0, 2);

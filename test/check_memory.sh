@@ -2,6 +2,7 @@
 # check_memory.sh - which of the library's objects can reach the C library's allocator: the one that gives a
 # context its default hooks, and no other; nor do any call what hands memory out by itself. (check_hooks counts
 # what happens.) Ends with "N passed, N failed".
+# Runs beside others.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 library=${STATIC:-lib/libkdas.a}

@@ -16,6 +16,7 @@
 #include "support/onnx_run.h"
 #include "support/onnx_walk.h"
 #include "support/run_util.h"
+#include "support/thin.h"
 
 static kdas_context *ctx;
 
@@ -524,6 +525,7 @@ int main(void)
     SRunner *runner;
     int      failed, networks = 0;
 
+    kd_test_quick_values(true);
     while (kdas_model_name(networks))
         networks++;
     tcase_add_checked_fixture(structure, open_context, close_context);

@@ -13,6 +13,7 @@
 #include "support/files.h"
 #include "support/onnx_walk.h"
 #include "support/run_util.h"
+#include "support/thin.h"
 
 static kdas_context *ctx;
 
@@ -330,6 +331,7 @@ int main(void)
     SRunner *runner = srunner_create(suite);
     int      failed;
 
+    kd_test_thin_networks();
     tcase_add_checked_fixture(tc, open_context, close_context);
     tcase_add_test(tc, what_cannot_be_exported_is_refused_with_a_sentence);
     tcase_add_test(tc, an_op_without_a_form_is_named);

@@ -11,6 +11,7 @@
 #include "support/far_device.h"
 #include "support/files.h"
 #include "support/run_util.h"
+#include "support/thin.h"
 
 enum { N = 2, SIDE = 32, AREA = SIDE * SIDE };
 
@@ -447,6 +448,7 @@ int main(void)
     SRunner *runner;
     int      bad;
 
+    kd_test_thin_networks();
     tcase_add_checked_fixture(gone, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_loop_test(gone, a_models_values_are_refused_once_they_are_gone, 0, TAKING);
     tcase_add_loop_test(gone, a_distillers_backward_is_refused_once_its_forward_is_gone, 0,

@@ -9,6 +9,7 @@
 #include "support/check_util.h"
 #include "support/far_device.h"
 #include "support/run_util.h"
+#include "support/thin.h"
 
 enum { N = 2, SMALL = 32, LARGE = 64, TRIES = 40 };
 
@@ -215,6 +216,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, after_a_larger_forward_without_memory_nothing_is_read_or_differentiated,
                         0, 2);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "support/check_util.h"
 #include "support/far_device.h"
+#include "support/thin.h"
 #include "support/train_util.h"
 
 enum { N = 2, SIDE = 32, AREA = SIDE * SIDE };
@@ -459,6 +460,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_add_loop_test(same, a_step_by_public_calls_is_the_distillers, 0, 4 * KINDS);
     tcase_add_loop_test(same, a_step_of_the_hosts_own_allocates_nothing_later, 0, 2 * KINDS);
     tcase_add_test(outputs, an_objective_wants_forwards_that_are_there);

@@ -12,6 +12,7 @@
 #include "support/files.h"
 #include "support/run_util.h"
 #include "support/slope.h"
+#include "support/thin.h"
 #include "support/zoo_golden.h"
 
 enum { SIDE = 64, IMAGES = 2, PIXELS = SIDE * SIDE, NETWORKS = 3, SLOPES = 12 };
@@ -144,6 +145,7 @@ START_TEST(initial_values_follow_the_published_rules)
     const char *network = NULL;
     kdas_model *m       = NULL;
 
+    kd_test_quick_values(false);
     for (size_t i = 0; i < sizeof draws / sizeof *draws; i++) {
         double  want    = draws[i].normal ? sqrt(2.0 / draws[i].fan) : 1 / sqrt(draws[i].fan);
         double  squares = 0, most = 0;
@@ -334,6 +336,7 @@ int main(void)
     SRunner *r;
     int      failed;
 
+    kd_test_quick_values(true);
     tcase_add_checked_fixture(t, open_context, close_context);
     tcase_add_loop_test(t, taps_and_outputs_have_their_sizes, 0, NETWORKS);
     tcase_add_test(t, pranet_answers_with_its_last_map);

@@ -185,7 +185,8 @@ ended_by() # NAME SIGNAL...: one after the other, at once
 {
     local pid code name=$1 signal
     shift
-    "$bin/${long[0]}" "${long[@]:1}" --out "$tmp/$name" >"$tmp/out" 2>&1 </dev/null &
+    # the tests themselves may run under nohup
+    env --default-signal=HUP "$bin/${long[0]}" "${long[@]:1}" --out "$tmp/$name" >"$tmp/out" 2>&1 </dev/null &
     pid=$!
     started "$name"
     for signal in "$@"; do kill -"$signal" $pid; done

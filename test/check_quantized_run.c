@@ -7,6 +7,7 @@
 #include "base/base.h"
 #include "support/check_util.h"
 #include "support/files.h"
+#include "support/thin.h"
 #include "support/train_util.h"
 
 static void read_tensor(const kdas_model *m, const char *name, float *to)
@@ -217,6 +218,7 @@ int main(void)
     SRunner *runner = srunner_create(suite);
     int      failed;
 
+    kd_test_thin_networks();
     tcase_set_timeout(runs, 240);
     tcase_add_checked_fixture(runs, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_test(runs, the_saved_student_computes_what_was_trained);

@@ -8,6 +8,7 @@
 #include "support/check_util.h"
 #include "support/files.h"
 #include "support/small_nets.h"
+#include "support/thin.h"
 #include "support/thread_ranks.h"
 
 enum { FRAMES = 14, STEPS = 4 /* of an epoch, of 4 images but the last of 2 */, MOST = 4 };
@@ -430,6 +431,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_add_checked_fixture(tests, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_test(tests, the_first_rank_alone_writes_and_all_see_the_same);
     tcase_add_test(before, a_folder_that_cannot_be_made_fails_all);

@@ -9,6 +9,7 @@
 #include "support/check_util.h"
 #include "support/files.h"
 #include "support/run_util.h"
+#include "support/thin.h"
 #include "support/told.h"
 
 static const char *path_of_file(void) { return kd_test_path("c.kdas"); }
@@ -359,6 +360,7 @@ int main(void)
     SRunner *runner = srunner_create(s);
     int      failed;
 
+    kd_test_thin_networks();
     tcase_set_timeout(cases, 120);
     tcase_add_checked_fixture(cases, kd_test_folder_make, kd_test_folder_remove);
     tcase_add_test(cases, records_come_back_bit_by_bit);

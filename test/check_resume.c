@@ -12,6 +12,7 @@
 #include "support/files.h"
 #include "support/forge.h"
 #include "support/half_device.h"
+#include "support/thin.h"
 #include "support/told.h"
 
 /* ---- what is told otherwise ---- */
@@ -502,6 +503,7 @@ int main(void)
     SRunner *runner = srunner_create(s);
     int      failed;
 
+    kd_test_thin_networks();
     tcase_set_timeout(table, 300);
     tcase_set_timeout(older, 300);
     tcase_add_checked_fixture(table, kd_test_folder_make, kd_test_folder_remove);

@@ -11,6 +11,7 @@
 #include "support/data_util.h"
 #include "support/files.h"
 #include "support/forge.h"
+#include "support/thin.h"
 #include "support/told.h"
 
 /* A run with all that there is to lose: projections, an average, shares, micro-batches that wait. */
@@ -419,6 +420,7 @@ int main(void)
     SRunner *runner = srunner_create(s);
     int      failed;
 
+    kd_test_thin_networks();
     tcase_set_timeout(refuse, 300);
     tcase_set_timeout(data, 120);
     tcase_add_checked_fixture(refuse, kd_test_folder_make, kd_test_folder_remove);

@@ -8,6 +8,7 @@
 #include "support/check_util.h"
 #include "support/facts_util.h"
 #include "support/files.h"
+#include "support/thin.h"
 #include "support/told.h"
 #include "support/train_util.h"
 
@@ -251,6 +252,7 @@ int main(void)
     SRunner *runner = srunner_create(suite);
     int      failed;
 
+    kd_test_thin_networks();
     tcase_add_checked_fixture(tc, kd_test_facts_setup, kd_test_facts_teardown);
     tcase_add_loop_test(tc, a_run_tells_the_weights_all, 0, 2);
     tcase_add_test(tc, a_resume_restores_the_facts_but_for_the_hosts);

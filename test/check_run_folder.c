@@ -18,6 +18,7 @@
 #include "support/check_util.h"
 #include "support/child.h"
 #include "support/files.h"
+#include "support/thin.h"
 #include "support/train_util.h"
 
 static kd_test_meter meter;
@@ -435,6 +436,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_add_checked_fixture(lock, setup, teardown);
     tcase_add_loop_test(lock, a_file_system_without_locks_does_not_stop_a_run, 0,
                         KD_COUNT(refusals));

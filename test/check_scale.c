@@ -11,6 +11,7 @@
 #include "support/check_util.h"
 #include "support/files.h"
 #include "support/optim_util.h"
+#include "support/thin.h"
 #include "support/train_util.h"
 
 static const char *const devices[] = { "reference", "cpu" };
@@ -565,6 +566,7 @@ int main(void)
     SRunner *runner = srunner_create(scale_suite());
     int      failed;
 
+    kd_test_thin_networks();
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);

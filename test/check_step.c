@@ -7,6 +7,7 @@
 #include <kdas/kdas.h>
 #include "support/check_util.h"
 #include "support/run_util.h"
+#include "support/thin.h"
 
 #define SIDE 32
 #define AREA (SIDE * SIDE)
@@ -388,7 +389,7 @@ START_TEST(nan_in_the_images_stops_the_step_before_the_weights)
     kd_test_rig_options o = kd_test_rig_usual();
     kd_test_rig         rig;
     kdas_batch         *b;
-    float               before[1024], after[1024], statistics[2][32];
+    float               before[16 * 16], after[16 * 16], statistics[2][32];
     int32_t             q, mean;
 
     kd_test_rig_make(&rig, &o);
@@ -501,6 +502,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_add_test(learn, loss_falls_on_one_batch);
     tcase_add_test(learn, phases_equal_the_whole_step);
     tcase_add_test(learn, phases_out_of_order_are_refused);

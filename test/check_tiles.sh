@@ -1,6 +1,7 @@
 #!/bin/bash
 # check_tiles.sh - what the compiler made of the kernels on AMX tiles, which no test may run where the CPU has none:
 # the library holds the instructions, and a function that configures tiles releases them at its end.
+# Runs beside others.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 lib=lib/libkdas.so

@@ -11,6 +11,7 @@
 #include "support/check_util.h"
 #include "support/far_device.h"
 #include "support/files.h"
+#include "support/thin.h"
 #include "support/train_util.h"
 
 static kd_test_rig_options with_ema(float ema)
@@ -562,6 +563,7 @@ int main(void)
     SRunner *runner = srunner_create(train_ema_suite());
     int      failed;
 
+    kd_test_thin_networks();
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);

@@ -10,6 +10,7 @@
 #include "base/base.h"
 #include "support/check_util.h"
 #include "support/files.h"
+#include "support/thin.h"
 #include "support/train_util.h"
 
 /* Two logs agree in all but what a clock says. */
@@ -345,6 +346,7 @@ int main(void)
     SRunner *runner = srunner_create(train_resume_suite());
     int      failed;
 
+    kd_test_thin_networks();
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);

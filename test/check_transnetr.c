@@ -8,6 +8,7 @@
 #include <kdas/kdas.h>
 #include "support/check_util.h"
 #include "support/run_util.h"
+#include "support/thin.h"
 
 enum { SIDE = 256, PIXELS = SIDE * SIDE };
 
@@ -236,6 +237,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_quick_values(true);
     tcase_add_checked_fixture(network, open_context, close_context);
     tcase_add_test(network, in_inference_the_answer_to_an_image_does_not_depend_on_its_batch);
     tcase_add_test(network, in_training_an_image_attends_to_those_of_its_batch);

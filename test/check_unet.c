@@ -11,6 +11,7 @@
 #include "support/check_util.h"
 #include "support/run_util.h"
 #include "support/slope.h"
+#include "support/thin.h"
 #include "support/zoo_golden.h"
 
 enum { SIDE = 64, IMAGES = 2, PIXELS = SIDE * SIDE, TAPS = 16, TENSORS = 6 };
@@ -197,7 +198,7 @@ static void step(const char *teacher, const char *student)
     o.loss.guidance = "kl";
     o.loss.feature  = "normalised";
     kd_test_rig_make(&rig, &o);
-    b = draw(rig.ctx, SIDE);
+    b = draw(rig.ctx, SIDE / 2);
     kd_assert_ok(kdas_distiller_step(rig.distiller, b, &r));
     ck_assert(r.updated && isfinite(r.total));
     ck_assert(r.raw[KDAS_TERM_SEG] > 0 && r.gradient[KDAS_TERM_SEG] > 0);
@@ -269,6 +270,7 @@ int main(void)
     SRunner *r;
     int      failed;
 
+    kd_test_quick_values(true);
     tcase_add_checked_fixture(t, open_context, close_context);
     tcase_add_loop_test(t, maps_and_taps_are_what_the_documents_say, 0, NETWORKS);
     tcase_add_loop_test(t, gradients_follow_finite_differences, 0, NETWORKS);

@@ -2,9 +2,9 @@
 # run.sh - run tests and sum them up. Each argument is a command: a suite, a sample or a script. A suite's
 # counts are read from Check's closing line, others from "N passed, N failed"; a command that prints neither
 # counts as one. What fails is named again at the end; the exit status is then 1.
-# Up to AT_ONCE commands (default: the processors, at most 4) run at once, but scripts run alone: they
-# measure memory, and they build. Those with the line "# Runs beside others." do not. What a command prints
-# appears when it ends.
+# Up to AT_ONCE commands (default: the processors, at most 4) run at once, in their order, but scripts run alone:
+# they measure memory. Those with the line "# Runs beside others." do not; of those with the line "# Builds." one
+# runs at a time, beside others that do not build. What a command prints appears when it ends.
 set -u
 # Threads that spin while they wait cost a loaded machine dearly; the suites' parallel regions are tiny.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
@@ -64,17 +64,40 @@ stop() # a signal: what runs ends, too
 }
 trap stop INT TERM HUP
 
-alone() { [[ $1 = *.sh ]] && ! grep -qx '# Runs beside others.' "$1"; }
+marked() { [[ $1 = *.sh ]] && grep -qx "# $2" "$1"; } # COMMAND LINE
+alone() { [[ $1 = *.sh ]] && ! marked "$1" "Runs beside others." && ! marked "$1" "Builds."; }
+building() # whether one that builds runs
+{
+    local pid
+    for pid in "${!name_of[@]}"; do
+        marked "test/${name_of[$pid]}" "Builds." && return
+    done
+    return 1
+}
 
-for command in "$@"; do
-    if alone "$command"; then
-        finish 0
-        start "$command"
-        finish 0
+may_start() # COMMAND
+{
+    if alone "$1"; then
+        [ ${#name_of[@]} = 0 ]
     else
-        finish $((at_once - 1))
-        start "$command"
+        ! marked "$1" "Builds." || ! building
     fi
+}
+
+waiting=("$@")
+while [ ${#waiting[@]} -gt 0 ]; do
+    finish $((at_once - 1))
+    for i in "${!waiting[@]}"; do
+        command=${waiting[$i]}
+        if may_start "$command"; then
+            unset "waiting[$i]"
+            start "$command"
+            ! alone "$command" || finish 0
+            continue 2
+        fi
+        ! alone "$command" || break # those behind it wait for it
+    done
+    finish $((${#name_of[@]} - 1)) # until one of them ends
 done
 finish 0
 

@@ -12,6 +12,9 @@ tmp=$(realpath "$tmp")
 trap 'chmod -R u+w "$tmp" 2>/dev/null; rm -rf "$tmp"' EXIT
 trap 'exit 130' INT TERM HUP
 LONG=${LONG:-}
+# Thin networks (test/support/thin.h), unless the programs are others'.
+thin=$(realpath "${KDAS_THIN:-build/release/test/thin}")
+[ "$bin" != "$(realpath bin)" ] || [ ! -d "$thin" ] || export LD_LIBRARY_PATH=$thin
 export LC_ALL=C OMP_WAIT_POLICY=passive
 small=(--threads 1 --quiet)
 net=(--student lite_fpn0 --size 32 --batch 2 --workers 0 --pictures 1)

@@ -5,6 +5,12 @@ bin=$(realpath "${KDAS_BIN:-bin}")
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/kdas-programs.XXXXXX") || exit 1
 trap 'rm -rf "$tmp"' EXIT
 
+# Networks are thin (thin.h), by a library of their own, unless the programs are others': most runs here would take
+# several times as long. real() runs a command with the programs' own library.
+thin=$(realpath "${KDAS_THIN:-build/release/test/thin}")
+[ -n "${KDAS_BIN:-}" ] || [ ! -d "$thin" ] || export LD_LIBRARY_PATH=$thin
+real() { env -u LD_LIBRARY_PATH "$@"; }
+
 . test/support/claims.sh
 
 ends() # CODE PATTERN PROGRAM ARGUMENT...: the exit code, and what stands on stderr
