@@ -55,6 +55,20 @@ start()
         echo $rc >"$tmp/$1.rc"
     } 2>/dev/null &
 }
+# A launcher that is busy while rank 0 ends: mpiexec and its proxy, which reads what ranks print, stand still from the lost sum
+# until after the end, and then the proxy goes on first.
+cat >"$tmp/busy" <<'END'
+"$@" & mpiexec=$!
+out=$(readlink /proc/$$/fd/1)
+until grep -q "rank 0 of 3: sum" "$out"; do sleep 0.02; kill -0 $mpiexec || exit 1; done
+proxy=$(pgrep -P $mpiexec)
+kill -STOP $mpiexec $proxy
+sleep 2
+kill -CONT $proxy
+sleep 0.3
+kill -CONT $mpiexec
+wait $mpiexec
+END
 # each FLAVOUR: start all that is asked below
 each()
 {
@@ -88,6 +102,8 @@ if [ ${#flavours[@]} = 2 ]; then
     start library.openmpi 60 mpirun.openmpi -n 2 "$tmp/own_openmpi" mpich own
     start library.mpich 60 mpirun.mpich -n 2 "$tmp/own_mpich" openmpi own
 fi
+[[ " ${flavours[*]} " != *" mpich "* ]] ||
+    start mpich.busy 60 bash "$tmp/busy" mpirun.mpich -n 3 "$tmp/host" mpich early 2
 [[ " ${flavours[*]} " != *" openmpi "* ]] ||
     start openmpi.recovered 60 mpirun.openmpi --enable-recovery -n 3 "$tmp/host" openmpi killed 3
 wait
@@ -140,6 +156,8 @@ if [ ${#flavours[@]} = 2 ]; then
     claim "a host with Open MPI is not mixed with MPICH" ends library.openmpi error some "built for MPICH, but the process has loaded 'Open MPI"
     claim "a host with MPICH is not mixed with Open MPI" ends library.mpich error some "built for Open MPI, but the process has loaded 'MPICH"
 fi
+[ ! -f "$tmp/mpich.busy.rc" ] ||
+    claim "what rank 0 says last is seen, also where the launcher is slow to read" ends mpich.busy 3 1 "rank 0: has saved" 1 "rank 0: last words"
 [ ! -f "$tmp/openmpi.recovered.rc" ] ||
     claim "where the launcher lets them, ranks survive a killed one until they have saved" ends openmpi.recovered 0 1 "$late" 1 "rank 0: has saved"
 none_left() { for _ in 1 2 3 4 5 6; do left || return 0; sleep 0.5; done; return 1; }
