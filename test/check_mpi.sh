@@ -37,6 +37,7 @@ against=(-L"$lib" -lkdas -Wl,-rpath,"$lib")
 claim "the host compiles" "$cc" "${flags[@]}" -o "$tmp/host" test/mpi/host.c "${against[@]}"
 claim "the host that loads the library compiles" "$cc" "${flags[@]}" "-DLOADED=\"$lib/libkdas.so\"" -o "$tmp/loaded" test/mpi/host.c -ldl
 claim "the caller of the table compiles" "$cc" "${flags[@]}" -o "$tmp/table" test/mpi/table.c -ldl
+claim "what makes a launcher slow compiles" "$cc" "${flags[@]}" -shared -fPIC -o "$tmp/slow.so" test/mpi/slow.c -ldl
 for flavour in "${flavours[@]}"; do
     claim "the host with $flavour of its own compiles" env OMPI_CC="$cc" MPICH_CC="$cc" "mpicc.$flavour" "${flags[@]}" -DOWN_MPI \
         -o "$tmp/own_$flavour" test/mpi/host.c "${against[@]}"
@@ -88,6 +89,8 @@ if [ ${#flavours[@]} = 2 ]; then
     start library.openmpi 60 mpirun.openmpi -n 2 "$tmp/own_openmpi" mpich own
     start library.mpich 60 mpirun.mpich -n 2 "$tmp/own_mpich" openmpi own
 fi
+[[ " ${flavours[*]} " != *" mpich "* ]] ||
+    start mpich.slow 60 env LD_PRELOAD="$tmp/slow.so" mpirun.mpich -n 3 env -u LD_PRELOAD "$tmp/host" mpich early 3
 [[ " ${flavours[*]} " != *" openmpi "* ]] ||
     start openmpi.recovered 60 mpirun.openmpi --enable-recovery -n 3 "$tmp/host" openmpi killed 3
 wait
@@ -117,7 +120,7 @@ for f in "${flavours[@]}"; do
     claim "$f: three ranks sum, broadcast, agree and vote" ends "$f.fine" 0 3 "^rank [0-2]: fine"
     claim "$f: so does a host that loads libkdas by dlopen" ends "$f.loaded" 0 2 "^rank [01]: fine"
     claim "$f: a difference is told to all" ends "$f.disagree" 0 3 "rank 2 has another batch than rank 0: '16' and not '8'"
-    claim "$f: a failure is told to all" ends "$f.vote" 0 3 "rank 2: .*there is no rank 99 of 3"
+    claim "$f: a failure is told to all" ends "$f.vote" 0 3 "rank 2: .*there is no rank 99 of 3" 3 "kdas_ranks_sum\(\): ranks call it for different numbers"
     claim "$f: ranks may leave, and join again" ends "$f.again" 0 6 "3 ranks on 1 host" 3 "fine"
     claim "$f: the exit of a forked child ends nothing" ends "$f.fork" 0 3 "fine"
     claim "$f: a host may have started MPI itself" ends "$f.own" 0 2 "fine"
@@ -140,6 +143,8 @@ if [ ${#flavours[@]} = 2 ]; then
     claim "a host with Open MPI is not mixed with MPICH" ends library.openmpi error some "built for MPICH, but the process has loaded 'Open MPI"
     claim "a host with MPICH is not mixed with Open MPI" ends library.mpich error some "built for Open MPI, but the process has loaded 'MPICH"
 fi
+[ ! -f "$tmp/mpich.slow.rc" ] ||
+    claim "what rank 0 says last is seen, also where the launcher comes late to read it" ends mpich.slow 3 1 "rank 0: has saved" 1 "rank 0: last words"
 [ ! -f "$tmp/openmpi.recovered.rc" ] ||
     claim "where the launcher lets them, ranks survive a killed one until they have saved" ends openmpi.recovered 0 1 "$late" 1 "rank 0: has saved"
 none_left() { for _ in 1 2 3 4 5 6; do left || return 0; sleep 0.5; done; return 1; }

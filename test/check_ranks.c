@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "ranks/ranks.h"
+#include "ranks/ranks_inside.h"
 #include "support/check_util.h"
 #include "support/child.h"
 #include "support/files.h"
@@ -168,6 +168,65 @@ START_TEST(differences_are_told_to_all)
 }
 END_TEST
 
+/* ---- calls that do not fit ---- */
+
+/* All ranks are told what one did wrong, and go on. */
+static void refuse_one(kd_test_seat *s)
+{
+    double v   = 1;
+    bool   bad = s->rank == 1;
+
+    kd_assert_status(kdas_ranks_sum(s->ranks, bad ? NULL : &v, 1), KDAS_EINVAL);
+    kd_assert_sentence("rank 1: kdas_ranks_sum: values is NULL");
+    kd_assert_status(kdas_ranks_broadcast(s->ranks, &v, sizeof v, bad ? -1 : 0), KDAS_EINVAL);
+    kd_assert_sentence("rank 1: kdas_ranks_broadcast: there is no rank -1 of 3");
+    kd_assert_status(kdas_ranks_broadcast(s->ranks, bad ? NULL : &v, sizeof v, 0), KDAS_EINVAL);
+    kd_assert_sentence("rank 1: kdas_ranks_broadcast: bytes is NULL");
+    kd_assert_status(kdas_ranks_agree(s->ranks, "x", bad ? NULL : "y"), KDAS_EINVAL);
+    kd_assert_sentence("rank 1: kdas_ranks_agree: what or text is NULL");
+    ck_assert_double_eq(v, 1);
+    ck_assert_int_eq(kdas_ranks_broken(s->ranks), 0);
+    kd_assert_ok(kdas_ranks_sum(s->ranks, &v, 1));
+    ck_assert_double_eq(v, 3);
+}
+
+START_TEST(a_call_that_one_rank_makes_wrongly_is_refused_on_all)
+{
+    kd_test_group_options o = kd_test_group_of(3);
+
+    kd_test_on_ranks(&o, refuse_one, NULL);
+}
+END_TEST
+
+static void part_ways(kd_test_seat *s)
+{
+    double v[3] = { 1, 1, 1 };
+    bool   odd  = s->rank == 2;
+
+    kd_assert_status(odd ? kdas_ranks_barrier(s->ranks) : kdas_ranks_sum(s->ranks, v, 3),
+                     KDAS_ESTATE);
+    kd_assert_sentence("rank 2 is at kdas_ranks_barrier(), and rank 0 at kdas_ranks_sum()");
+    kd_assert_status(odd ? kdas_ranks_vote(s->ranks, KDAS_OK)
+                         : kdas_ranks_agree(s->ranks, "a", "b"),
+                     KDAS_ESTATE);
+    kd_assert_sentence("rank 2 is at kdas_ranks_vote(), and rank 0 at kdas_ranks_agree()");
+    kd_assert_status(kdas_ranks_sum(s->ranks, v, odd ? 2 : 3), KDAS_ESTATE);
+    kd_assert_sentence("kdas_ranks_sum(): ranks call it for different numbers of values");
+    kd_assert_status(kdas_ranks_broadcast(s->ranks, v, sizeof v, odd ? 1 : 0), KDAS_ESTATE);
+    kd_assert_sentence("kdas_ranks_broadcast(): ranks call it for different");
+    ck_assert_double_eq(v[0], 1);
+    ck_assert_int_eq(kdas_ranks_broken(s->ranks), 0);
+    kd_assert_ok(kdas_ranks_barrier(s->ranks));
+}
+
+START_TEST(ranks_that_make_different_calls_are_told)
+{
+    kd_test_group_options o = kd_test_group_of(3);
+
+    kd_test_on_ranks(&o, part_ways, NULL);
+}
+END_TEST
+
 /* ---- a rank is lost ---- */
 
 static void lose(kd_test_seat *s)
@@ -222,7 +281,7 @@ START_TEST(jobs_that_nobody_waits_for_end_with_the_handle)
     double                start = kd_now();
 
     o.lost    = 1;
-    o.calls   = 4; /* two of joining */
+    o.calls   = 5; /* three of joining */
     o.timeout = 0.3;
     kd_test_on_ranks(&o, leave_jobs, NULL);
     ck_assert(kd_now() - start < 10); /* one timeout, not one for each */
@@ -381,6 +440,12 @@ static int in_child(void *user)
     kdas_ranks *r = user;
     double      v = 1;
 
+    kdas_ranks *another = r;
+
+    kd_child_assert_status(kdas_ranks_create(&another, r->ctx, NULL), KDAS_ESTATE);
+    kd_child_assert(!another && strstr(kdas_last_error(), "forked"));
+    kd_child_assert_status(kdas_ranks_broadcast(r, &v, sizeof v, 0), KDAS_ESTATE);
+    kd_child_assert(strstr(kdas_last_error(), "forked") != NULL);
     kd_child_assert_status(kdas_ranks_sum(r, &v, 1), KDAS_ESTATE);
     kd_child_assert_status(kdas_ranks_barrier(r), KDAS_ESTATE);
     kd_child_assert_status(kdas_ranks_agree(r, "x", "y"), KDAS_ESTATE);
@@ -418,6 +483,8 @@ int main(void)
     tcase_add_test(calls, jobs_run_while_their_caller_goes_on);
     tcase_add_test(calls, a_failure_of_one_is_a_failure_of_all);
     tcase_add_test(calls, differences_are_told_to_all);
+    tcase_add_test(calls, a_call_that_one_rank_makes_wrongly_is_refused_on_all);
+    tcase_add_test(calls, ranks_that_make_different_calls_are_told);
     tcase_add_test(calls, a_lost_rank_ends_the_others);
     tcase_add_test(calls, jobs_that_nobody_waits_for_end_with_the_handle);
     tcase_add_test(calls, a_late_rank_is_waited_for);

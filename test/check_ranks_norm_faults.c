@@ -52,7 +52,7 @@ static void lose_one(kd_test_seat *s)
 
 START_TEST(a_lost_rank_ends_the_forward_of_all)
 {
-    static const int calls[] = { 2, 20 }; /* after the version: at the vote, and at an exchange */
+    static const int calls[] = { 3, 21 }; /* after the version: at the vote, and at an exchange */
 
     for (size_t i = 0; i < KD_COUNT(calls); i++) {
         kd_test_group_options o = kd_test_group_of(3);

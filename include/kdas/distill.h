@@ -161,7 +161,7 @@ KDAS_API kdas_status kdas_distiller_read_average(kdas_distiller *distiller, kdas
 /* Collective: gather what micro-batches have accumulated since the last update at rank 0, so that its checkpoint holds all
  * of it. Steps may follow. Without ranks, and between updates, it does nothing. A checkpoint of gradients that were not gathered
  * is refused: KDAS_ESTATE. Each rank loads the checkpoint that rank 0 has saved; the number of ranks may differ. On failure the
- * micro-batches are discarded. KDAS_EINVAL, KDAS_EBACKEND. Since 0.4. */
+ * micro-batches are discarded. KDAS_EINVAL, KDAS_ESTATE (they wait on some ranks alone, and stay), KDAS_EBACKEND. Since 0.4. */
 KDAS_API kdas_status kdas_distiller_gather(kdas_distiller *distiller);
 
 /* ---- Checkpoint ------------------------------------------------------------------------------ */

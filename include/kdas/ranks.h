@@ -55,14 +55,20 @@ KDAS_API const char *kdas_ranks_describe(const kdas_ranks *ranks);
 KDAS_API int32_t kdas_ranks_broken(const kdas_ranks *ranks);
 
 /* ---- Collective calls. All ranks make them in the same order; NULL is a group of one. They return KDAS_EBACKEND if a rank
- * does not answer within the timeout, KDAS_ESTATE in a forked child. Since 0.4. ---- */
+ * does not answer within the timeout, KDAS_ESTATE in a forked child.
+ *
+ * These calls, and all others of the library that are collective, begin with an exchange of what was checked before. A call
+ * that one rank makes with arguments that are refused is refused on all, with its status and its sentence behind "rank N: ". So is
+ * one that a rank makes while another makes another call, or has another number of values: KDAS_ESTATE, with a sentence that
+ * names both. What cannot be told ends the others by their timeout: a call without the handle or the object that has it, an
+ * option struct that cannot be read (kdas_distiller_create), and a rank that makes no call at all. Since 0.4. ---- */
 
 /* Compare a text, such as options or the hash of data. If it differs, every rank returns KDAS_EINVAL with the same sentence,
  * which names `what` (the same on all ranks), the first rank that differs from rank 0, and both texts. Since 0.4. */
 KDAS_API kdas_status kdas_ranks_agree(kdas_ranks *ranks, const char *what, const char *text);
 /* Tell the others whether a step of the host's own has succeeded here. If it failed anywhere, every rank returns the status
  * of the first rank that failed, with its sentence behind "rank N: ". Call it with KDAS_OK where it succeeded, and right after
- * the failure where it failed. KDAS_EINVAL (no status), KDAS_EBACKEND. Since 0.4. */
+ * the failure where it failed; not after a collective call, whose failure all ranks know. KDAS_EINVAL (no status), KDAS_EBACKEND. Since 0.4. */
 KDAS_API kdas_status kdas_ranks_vote(kdas_ranks *ranks, kdas_status mine);
 /* Replace the values by their sums over all ranks: the same bits on every rank, and in every run. On failure they are
  * undefined. KDAS_EINVAL (NULL), KDAS_EBACKEND. Since 0.4. */

@@ -69,8 +69,8 @@ kdas_status kdas_distiller_create(kdas_distiller **out, kdas_model *teacher, kda
     if (out) *out = NULL;
     kdas_distiller_options_init(&o, sizeof o);
     KD_RETURN(kd_take_options(&o, sizeof o, options, "kdas_distiller_options"));
-    if (student) KD_RETURN(kd_ranks_check(o.ranks, kdas_model_context(student), "distiller"));
-    st = create(out, teacher, student, loss, optim, &o);
+    st = student ? kd_ranks_check(o.ranks, kdas_model_context(student), "distiller") : KDAS_OK;
+    if (st == KDAS_OK) st = create(out, teacher, student, loss, optim, &o);
     st = kd_ranks_step_create(out ? *out : NULL, o.ranks, st);
     if (st == KDAS_OK || !out) return st;
     kdas_distiller_destroy(*out);
@@ -343,7 +343,7 @@ kdas_status kdas_distiller_backward(kdas_distiller *d, kdas_step_report *report)
     kdas_status      st = check_report(d, report);
 
     if (st == KDAS_OK) st = check_forward(d);
-    KD_RETURN(kd_ranks_step_vote(d, st));
+    KD_RETURN(kd_ranks_step_vote(d, false, st));
     KD_RETURN(backward(d, report != NULL, &r));
     report_optim(d, &r);
     give_report(report, &r);
@@ -403,7 +403,7 @@ kdas_status kdas_distiller_update(kdas_distiller *d, kdas_step_report *report)
     kdas_status      st = check_report(d, report);
 
     if (st == KDAS_OK) st = check_update(d);
-    KD_RETURN(kd_ranks_step_vote(d, st));
+    KD_RETURN(kd_ranks_step_vote(d, true, st));
     KD_RETURN(update(d, &r));
     give_report(report, &r);
     return KDAS_OK;

@@ -6,6 +6,14 @@
 #include "base/base.h"
 #include "base/process.h"
 #include "base/text.h"
+#include "ranks/ranks.h"
+
+/* The beginning of all that is collective: after the checks, whose status is `st`, the table is marked. */
+static kdas_status meet(kdas_evaluator *evaluator, kdas_status st)
+{
+    if (st == KDAS_OK) st = kdas_evaluator_mark(evaluator);
+    return kd_ranks_meet(kdas_evaluator_ranks(evaluator), KD_RANKS_AT_EVALUATE, 0, st, NULL, 0);
+}
 
 /* ---- Rounds ---- */
 
@@ -139,7 +147,7 @@ static kdas_status prepare(evaluation *e, kdas_model *model, kdas_segmenter_opti
                    : KDAS_OK;
 }
 
-/* With a `loss`, its mean goes to *mean_loss. */
+/* After meet(). With a `loss`, its mean goes to *mean_loss. */
 static kdas_status evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_dataset *dataset,
                             int64_t height, int64_t width, int64_t limit, kdas_loss *loss,
                             double *mean_loss)
@@ -151,7 +159,6 @@ static kdas_status evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_d
     kdas_segmenter_options options;
     kdas_status            st;
 
-    KD_RETURN(kdas_evaluator_mark(evaluator));
     if (limit > 0) r.count = KD_MIN(r.count, limit);
     r.user = &e;
     kdas_segmenter_options_init(&options, sizeof options);
@@ -183,7 +190,7 @@ static kdas_status check(const kdas_evaluator *evaluator, const kdas_model *mode
 kdas_status kdas_evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_dataset *dataset,
                           int64_t height, int64_t width, int64_t limit)
 {
-    KD_RETURN(check(evaluator, model, dataset, limit));
+    KD_RETURN(meet(evaluator, check(evaluator, model, dataset, limit)));
     return evaluate(evaluator, model, dataset, height, width, limit, NULL, NULL);
 }
 
@@ -207,13 +214,13 @@ kdas_status kdas_evaluate_loss(kdas_evaluator *evaluator, kdas_model *model, kda
                                double *mean_loss)
 {
     kdas_loss  *seg = NULL;
-    kdas_status st;
+    kdas_status st  = check(evaluator, model, dataset, limit);
 
-    KD_RETURN(check(evaluator, model, dataset, limit));
-    if (!loss || !mean_loss)
-        return kd_fail(KDAS_EINVAL, "kdas_evaluate_loss: loss or mean_loss is NULL");
-    if (kdas_dataset_count(dataset) == 0)
-        return kd_fail(KDAS_EINVAL, "kdas_evaluate_loss: the dataset has no frames");
+    if (st == KDAS_OK && (!loss || !mean_loss))
+        st = kd_fail(KDAS_EINVAL, "kdas_evaluate_loss: loss or mean_loss is NULL");
+    if (st == KDAS_OK && kdas_dataset_count(dataset) == 0)
+        st = kd_fail(KDAS_EINVAL, "kdas_evaluate_loss: the dataset has no frames");
+    KD_RETURN(meet(evaluator, st));
     st = alone(&seg, kdas_model_context(model), loss);
     st = kdas_ranks_vote(kdas_evaluator_ranks(evaluator), st);
     if (st == KDAS_OK)
@@ -283,6 +290,18 @@ static kdas_status brightest_of_all(kdas_ranks *ranks, uint8_t *most)
     return KDAS_OK;
 }
 
+static kdas_status check_predictions(const kdas_evaluator *evaluator, const kdas_dataset *dataset,
+                                     int64_t limit)
+{
+    if (!evaluator || !dataset)
+        return kd_fail(KDAS_EINVAL, "kdas_evaluate_predictions: evaluator or dataset is NULL");
+    KD_RETURN(kd_check_process(kdas_dataset_context(dataset)));
+    if (limit < 0)
+        return kd_fail(KDAS_EINVAL, "kdas_evaluate_predictions: limit is %lld, below 0",
+                       (long long)limit);
+    return KDAS_OK;
+}
+
 kdas_status kdas_evaluate_predictions(kdas_evaluator *evaluator, kdas_dataset *dataset,
                                       int64_t limit)
 {
@@ -291,15 +310,9 @@ kdas_status kdas_evaluate_predictions(kdas_evaluator *evaluator, kdas_dataset *d
                  .add = add_prediction };
     kdas_status st = KDAS_OK;
 
-    if (!evaluator || !dataset)
-        return kd_fail(KDAS_EINVAL, "kdas_evaluate_predictions: evaluator or dataset is NULL");
-    KD_RETURN(kd_check_process(kdas_dataset_context(dataset)));
-    if (limit < 0)
-        return kd_fail(KDAS_EINVAL, "kdas_evaluate_predictions: limit is %lld, below 0",
-                       (long long)limit);
+    KD_RETURN(meet(evaluator, check_predictions(evaluator, dataset, limit)));
     if (limit > 0) r.count = KD_MIN(r.count, limit);
     r.user = &p;
-    KD_RETURN(kdas_evaluator_mark(evaluator));
     KD_TRY(rounds_begin(&r, KDAS_OK, 0, 0));
     KD_TRY(rounds_run(&r));
     KD_TRY(brightest_of_all(kdas_evaluator_ranks(evaluator), &p.most));

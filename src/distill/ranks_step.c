@@ -198,10 +198,11 @@ static kdas_status check_norms(const kdas_distiller *d, const kdas_ranks *ranks)
     const kdas_ranks *norms = d->student->options.ranks;
 
     if (kdas_ranks_count(norms) == 1 || norms == ranks) return KDAS_OK;
-    return kd_fail(KDAS_EINVAL,
-                   "distiller: the batch norms of student '%s' are over ranks (kdas_model_options), and "
-                   "the distiller is not over the same ones",
-                   d->student->def->name);
+    return kd_fail(
+        KDAS_EINVAL,
+        "distiller: the batch norms of student '%s' are over ranks (kdas_model_options), and "
+        "the distiller is not over the same ones",
+        d->student->def->name);
 }
 
 kdas_status kd_ranks_step_create(kdas_distiller *d, kdas_ranks *ranks, kdas_status mine)
@@ -212,9 +213,11 @@ kdas_status kd_ranks_step_create(kdas_distiller *d, kdas_ranks *ranks, kdas_stat
 
 /* ---- votes ---- */
 
-kdas_status kd_ranks_step_vote(const kdas_distiller *d, kdas_status mine)
+kdas_status kd_ranks_step_vote(const kdas_distiller *d, bool update, kdas_status mine)
 {
-    return d && d->over ? kdas_ranks_vote(d->over->ranks, mine) : mine;
+    kd_ranks_meeting at = update ? KD_RANKS_AT_UPDATE : KD_RANKS_AT_BACKWARD;
+
+    return d && d->over ? kd_ranks_meet(d->over->ranks, at, 0, mine, NULL, 0) : mine;
 }
 
 void kd_ranks_step_enter(kdas_distiller *d) { d->over->ballots = d->student->ballots; }
@@ -243,7 +246,7 @@ kdas_status kd_ranks_step_forward(kdas_distiller *d, kdas_batch *batch, kdas_sta
     double         own   = sum[0];
     kdas_status    st    = mine == KDAS_OK ? check_torn(s) : decline(d, mine);
 
-    st = kd_ranks_vote_sum(s->ranks, st, sum, KD_COUNT(sum));
+    st = kd_ranks_meet(s->ranks, KD_RANKS_AT_FORWARD, 0, st, sum, KD_COUNT(sum));
     if (st == KDAS_OK && sum[2] != 0 && sum[2] != count)
         st = kd_fail(KDAS_ESTATE,
                      "%g of %d ranks are at the last micro-batch of an update, the others are not",
@@ -473,13 +476,34 @@ static kdas_status gather(kdas_distiller *d)
     return kdas_ranks_vote(d->over->ranks, st);
 }
 
+/* Whether gradients wait: on all ranks or on none. Without the others, after one was lost, none need to be gathered where none
+ * wait. */
+static kdas_status meet_to_gather(const kdas_distiller *d, bool *waits)
+{
+    kdas_ranks *ranks = d->over->ranks;
+    double      sum;
+
+    *waits = !d->over->gathered && kd_distiller_accumulated(d) > 0;
+    sum    = *waits;
+    if (kdas_ranks_broken(ranks)) return KDAS_OK;
+    KD_RETURN(kd_ranks_meet(ranks, KD_RANKS_AT_GATHER, 0, KDAS_OK, &sum, 1));
+    if (sum == 0 || sum == kdas_ranks_count(ranks)) return KDAS_OK;
+    return kd_fail(KDAS_ESTATE,
+                   "kdas_distiller_gather: micro-batches wait for an update on %g of %d ranks, and "
+                   "not on the others",
+                   sum, kdas_ranks_count(ranks));
+}
+
 kdas_status kdas_distiller_gather(kdas_distiller *d)
 {
     kdas_status st;
+    bool        waits;
 
     if (!d) return kd_fail(KDAS_EINVAL, "kdas_distiller_gather: the distiller is NULL");
     KD_RETURN(kd_check_process(d->ctx));
-    if (!d->over || d->over->gathered || kd_distiller_accumulated(d) == 0) return KDAS_OK;
+    if (!d->over) return KDAS_OK;
+    KD_RETURN(meet_to_gather(d, &waits));
+    if (!waits) return KDAS_OK;
     st = gather(d);
     if (st == KDAS_OK) d->over->gathered = true;
     return st == KDAS_OK ? st : kd_distiller_abandon(d, st);

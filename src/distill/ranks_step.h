@@ -18,7 +18,7 @@ kdas_status kd_ranks_step_create(kdas_distiller *d, kdas_ranks *ranks, kdas_stat
 void        kd_ranks_step_destroy(kdas_distiller *d); /* also where the distiller is alone */
 
 /* A vote on `mine`; where the distiller is NULL or alone: `mine`. */
-kdas_status kd_ranks_step_vote(const kdas_distiller *d, kdas_status mine);
+kdas_status kd_ranks_step_vote(const kdas_distiller *d, bool update, kdas_status mine);
 /* Before a forward. */
 void kd_ranks_step_enter(kdas_distiller *d);
 /* After a forward. `read`: the caller reads a report. `last`: an update follows its backward. On failure the student is as

@@ -173,7 +173,7 @@ static kdas_status begin_step(kd_run *r, double *images)
     KD_TRY(set_ramp(r));
     KD_TRY(hold_ranges(r));
 done:
-    return kd_ranks_vote_sum(r->ranks, st, images, 1);
+    return kd_ranks_meet(r->ranks, KD_RANKS_AT_TRAIN, 0, st, images, 1);
 }
 
 /* What a later failure may go back to. */
@@ -363,17 +363,30 @@ static void note_start(kd_run *r)
     memcpy(r->update_sum, r->sum, sizeof r->sum);
 }
 
-static kdas_status train(kd_run *r)
+/* The options, and whether the run can be made. `ranks` is set also on failure. */
+static kdas_status take_options(kd_run *r, const kdas_train_options *options)
 {
-    kdas_status st;
+    kdas_status st = kd_run_take_ranks(r);
+
+    kdas_train_options_init(&r->options, sizeof r->options);
+    KD_RETURN(kd_take_options(&r->options, sizeof r->options, options, "kdas_train_options"));
+    if (kdas_ranks_rank(r->ranks) > 0) r->options.out = NULL; /* the first alone has files */
+    KD_RETURN(st);
+    return kd_run_check(r);
+}
+
+static kdas_status train(kd_run *r, const kdas_train_options *options)
+{
+    kdas_status st = take_options(r, options);
+
+    KD_RETURN(kd_ranks_meet(r->ranks, KD_RANKS_AT_TRAIN, 1, st, NULL, 0));
 
     r->started = kd_now();
     r->loss    = kdas_distiller_loss(r->distiller);
     r->optim   = kdas_distiller_optim(r->distiller);
     r->factor  = kdas_loss_guidance_factor(r->loss);
     r->held    = kdas_model_ranges_held(r->student);
-    KD_RETURN(kd_run_together(r, kd_run_check(r)));
-    st = kd_run_start(r);
+    st         = kd_run_start(r);
     if (st == KDAS_OK) {
         note_start(r);
         st = run_epochs(r);
@@ -390,13 +403,9 @@ kdas_status kdas_train(kdas_distiller *distiller, kdas_loader *loader, kdas_data
 {
     kd_run r = { .distiller = distiller, .loader = loader, .validation = validation };
 
-    if (!distiller || !loader)
-        return kd_fail(KDAS_EINVAL, "kdas_train: distiller or loader is NULL");
+    if (!distiller) return kd_fail(KDAS_EINVAL, "kdas_train: the distiller is NULL");
     r.student = kdas_distiller_student(distiller);
     r.ctx     = kdas_model_context(r.student);
     KD_RETURN(kd_check_process(r.ctx));
-    kdas_train_options_init(&r.options, sizeof r.options);
-    KD_RETURN(kd_take_options(&r.options, sizeof r.options, options, "kdas_train_options"));
-    KD_RETURN(kd_run_take_ranks(&r));
-    return train(&r);
+    return train(&r, options);
 }

@@ -57,7 +57,7 @@ static inline kdas_status kd_run_together(const kd_run *r, kdas_status st)
 
 /* ---- train_start.c ---- */
 
-/* Loader and distiller have the same ranks, of which the first alone has files: KDAS_EINVAL. */
+/* Loader and distiller have the same ranks: KDAS_EINVAL, with the ranks to tell. */
 kdas_status kd_run_take_ranks(kd_run *r);
 /* Check options and sizes. */
 kdas_status kd_run_check(kd_run *r);

@@ -75,7 +75,7 @@ kdas_status kd_run_check(kd_run *r)
     return check_sizes(r);
 }
 
-/* Loader and distiller have the same ranks, of which the first alone has files. */
+/* Loader and distiller have the same ranks. */
 kdas_status kd_run_take_ranks(kd_run *r)
 {
     kdas_distiller_options distiller;
@@ -84,16 +84,17 @@ kdas_status kd_run_take_ranks(kd_run *r)
     kdas_distiller_options_init(&distiller, sizeof distiller);
     kdas_loader_options_init(&loader, sizeof loader);
     KD_RETURN(kdas_distiller_get_options(r->distiller, &distiller));
+    r->ranks = distiller.ranks;
+    if (!r->loader) return kd_fail(KDAS_EINVAL, "kdas_train: the loader is NULL");
     KD_RETURN(kdas_loader_get_options(r->loader, &loader));
+    if (!r->ranks) r->ranks = loader.ranks; /* whose others wait */
     if (distiller.ranks != loader.ranks)
         return kd_fail(KDAS_EINVAL, "train: the loader's ranks are not those of the distiller%s",
                        !loader.ranks      ? ", it has none"
                        : !distiller.ranks ? ", which has none"
                                           : "");
-    r->ranks  = loader.ranks;
     r->update = -1;
     r->every  = distiller.accumulate == 1;
-    if (kdas_ranks_rank(r->ranks) > 0) r->options.out = NULL;
     return KDAS_OK;
 }
 

@@ -24,7 +24,7 @@ static kdas_status vote(kdas_model *m, kdas_status mine, double h, double w)
     double v[SIZES] = { h, h * h, w, w * w }, n = kdas_ranks_count(m->options.ranks);
 
     m->ballots++;
-    KD_RETURN(kd_ranks_vote_sum(m->options.ranks, mine, v, SIZES));
+    KD_RETURN(kd_ranks_meet(m->options.ranks, KD_RANKS_AT_MODEL, 0, mine, v, SIZES));
     if (all_same(n, v[0], v[1]) && all_same(n, v[2], v[3])) return KDAS_OK;
     return kd_fail(KDAS_ESHAPE,
                    "'%s': images are %.0fx%.0f here and not on every rank; batch norms over ranks "

@@ -35,7 +35,30 @@ kdas_status kd_ranks_wait(kdas_ranks *ranks, kd_ranks_job *job);
 kdas_status kd_ranks_do(kdas_ranks *ranks, kd_ranks_kind kind, void *values, size_t count,
                         int32_t root);
 
-/* kdas_ranks_vote(), and in the same exchange the sums of `count` values, at most KD_RANKS_VALUES. The sums are valid on
+/* What a rank is about to do together with the others. */
+typedef enum kd_ranks_meeting {
+    KD_RANKS_AT_VOTE,
+    KD_RANKS_AT_SUM,
+    KD_RANKS_AT_BROADCAST,
+    KD_RANKS_AT_BARRIER,
+    KD_RANKS_AT_AGREE,
+    KD_RANKS_AT_FORWARD,
+    KD_RANKS_AT_BACKWARD,
+    KD_RANKS_AT_UPDATE,
+    KD_RANKS_AT_GATHER,
+    KD_RANKS_AT_MODEL,
+    KD_RANKS_AT_EVALUATE,
+    KD_RANKS_AT_TRAIN
+} kd_ranks_meeting;
+
+/* The exchange that begins a collective call: a vote with the status of the checks before, in which ranks that make different calls
+ * find out: KDAS_ESTATE on all, with a sentence that names both. `detail`: a number that must be equal, too. With it the sums of at
+ * most KD_RANKS_FEW values, as in kd_ranks_vote_sum(). A group of one: `mine`. */
+enum { KD_RANKS_FEW = 4 };
+kdas_status kd_ranks_meet(kdas_ranks *ranks, kd_ranks_meeting meeting, uint64_t detail,
+                          kdas_status mine, double *values, size_t count);
+
+/* A vote in the midst of a collective call, and in the same exchange the sums of `count` values, at most KD_RANKS_VALUES. The sums are valid on
  * success alone. */
 enum { KD_RANKS_VALUES = 64 };
 kdas_status kd_ranks_vote_sum(kdas_ranks *ranks, kdas_status mine, double *values, size_t count);

@@ -102,10 +102,14 @@ static int disagree(void)
 
 static int fail_alone(void)
 {
-    kdas_status mine = rank == count - 1 ? kdas_ranks_broadcast(ranks, &mine, 1, 99) : KDAS_OK;
+    double value = 1;
+    int    root  = rank == count - 1 ? 99 : 0;
 
-    return expect(kdas_ranks_vote(ranks, mine) == KDAS_EINVAL, "no failure") ||
-           (say(kdas_last_error()), 0);
+    return expect(kdas_ranks_broadcast(ranks, &value, sizeof value, root) == KDAS_EINVAL,
+                  "no failure") ||
+           (say(kdas_last_error()), 0) || expect(kdas_ranks_broken(ranks) == 0, "it is broken") ||
+           expect(kdas_ranks_sum(ranks, &value, rank == 0 ? 1 : 0) == KDAS_ESTATE, "they agree") ||
+           (say(kdas_last_error()), 0) || all_is_well();
 }
 
 /* The others, after rank 1 is gone. */

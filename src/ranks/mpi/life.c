@@ -6,7 +6,7 @@
  *   LINGER seconds, to notice that this rank is gone.
  * - A call has failed, or the process exits with an error out of an open group: MPI_Abort, because the other ranks may
  *   never come to MPI_Finalize. Launchers then end the other processes. Ranks other than 0 first wait for this end, LINGER
- *   seconds at most: rank 0 may still be writing. */
+ *   seconds at most: rank 0 may still be writing. What was printed is read by the launcher first, if it does so in time. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include "group.h"
@@ -77,11 +79,30 @@ void kd_mpi_spoil(void)
     pthread_mutex_unlock(&life.lock);
 }
 
+/* MPI_Abort does not wait for output: MPICH's mpiexec ends at once when it hears of it, and what is still in the pipe between a
+ * process and its launcher is lost. Wait until the launcher has read it. */
+static void wait_until_read(void)
+{
+    double until = kd_mpi_now() + LINGER / 2;
+
+    for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
+        struct timespec pause = { 0, 1000000 };
+        struct stat     kind;
+        int             unread;
+
+        if (fstat(fd, &kind) != 0 || !S_ISFIFO(kind.st_mode)) continue;
+        while (kd_mpi_now() < until && ioctl(fd, FIONREAD, &unread) == 0 && unread > 0)
+            nanosleep(&pause, NULL);
+    }
+}
+
 void kd_mpi_abort(MPI_Comm comm, int code)
 {
-    struct timespec until = from_now(2);
-    int             over  = 0;
+    struct timespec until;
+    int             over = 0;
 
+    wait_until_read();
+    until = from_now(2);
     /* Without the lock, too, if another thread does not give it back: all ends here. */
     bool locked   = pthread_mutex_timedlock(&life.lock, &until) == 0;
     life.aborting = true;
@@ -129,6 +150,7 @@ static void give_up(int status)
     pthread_t       watch;
 
     if (limit(status, 2 * LINGER, &watch)) fflush(NULL);
+    wait_until_read();
     if (life.spoiled && life.rank != 0) nanosleep(&linger, NULL);
     life.aborting = true;
     MPI_Abort(MPI_COMM_WORLD, status ? status : EXIT_FAILURE);
