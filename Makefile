@@ -309,9 +309,10 @@ check-layers: $(STATIC) ## check the order of layers by includes and symbols, an
 	@ARCHIVE=$(STATIC) OBJECTS=$(B)/src test/layers.sh
 DUMP        := test/abi/libkdas-$(SOVERSION).abi
 PLUGIN_DUMP := test/abi/backend-$(shell sed -n 's/^.define KDAS_BACKEND_ABI  *//p' include/kdas/backend.h).abi
+COLLECTIVE_DUMP := test/abi/collective-$(shell sed -n 's/^.define KDAS_COLLECTIVE_ABI  *//p' include/kdas/collective.h).abi
 check-abi: lib $(B)/test/declared.def ## compare symbols, headers and types with the kept ABI
 	@CC="$(CC)" CXX="$(CXX)" SHARED=$(SHARED) STATIC=$(STATIC) LIBS="$(LIBS)" DECLARED=$(B)/test/declared.def \
-	  SYMBOLS=lib/libkdas.sym DUMP=$(DUMP) PLUGIN_DUMP=$(PLUGIN_DUMP) WORK=$(B)/abi \
+	  SYMBOLS=lib/libkdas.sym DUMP=$(DUMP) PLUGIN_DUMP=$(PLUGIN_DUMP) COLLECTIVE_DUMP=$(COLLECTIVE_DUMP) WORK=$(B)/abi \
 	  B=$(B) LIB_COMPILE="$(LIB_COMPILE)" LINK="$(LINK)" OBJ="$(OBJ)" ABI=$(SOVERSION) test/abi/check.sh
 symbols: $(SHARED) ## write lib/libkdas.sym and lib/libkdas-experimental.sym (part of the ABI: look at the difference)
 	@mkdir -p $(B)
@@ -319,8 +320,10 @@ symbols: $(SHARED) ## write lib/libkdas.sym and lib/libkdas-experimental.sym (pa
 	test/abi/exported.sh $(SHARED) | grep -vxFf lib/libkdas-experimental.sym > $(B)/symbols && mv $(B)/symbols lib/libkdas.sym
 abi-dump: $(SHARED) ## write test/abi/*.abi from the library (part of the ABI, too)
 	test/abi/dump.sh $(SHARED) > $(B)/dump && mv $(B)/dump $(DUMP)
-	CC="$(CC)" test/abi/plugin.sh $(B)/plugin.so
+	CC="$(CC)" test/abi/plugin.sh backend $(B)/plugin.so
 	test/abi/dump.sh $(B)/plugin.so > $(B)/dump && mv $(B)/dump $(PLUGIN_DUMP)
+	CC="$(CC)" test/abi/plugin.sh collective $(B)/plugin.so
+	test/abi/dump.sh $(B)/plugin.so > $(B)/dump && mv $(B)/dump $(COLLECTIVE_DUMP)
 
 abi-headers: ## copy the headers to test/abi (after a break of the ABI)
 	rm -rf test/abi/headers-$(SOVERSION) && cp -r include test/abi/headers-$(SOVERSION)

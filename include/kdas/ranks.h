@@ -68,7 +68,8 @@ KDAS_API int32_t kdas_ranks_broken(const kdas_ranks *ranks);
 KDAS_API kdas_status kdas_ranks_agree(kdas_ranks *ranks, const char *what, const char *text);
 /* Tell the others whether a step of the host's own has succeeded here. If it failed anywhere, every rank returns the status
  * of the first rank that failed, with its sentence behind "rank N: ". Call it with KDAS_OK where it succeeded, and right after
- * the failure where it failed; not after a collective call, whose failure all ranks know. KDAS_EINVAL (no status), KDAS_EBACKEND. Since 0.4. */
+ * the failure where it failed; not after a collective call, whose failure all ranks know. KDAS_EINVAL (no status),
+ * KDAS_EBACKEND. Since 0.4. */
 KDAS_API kdas_status kdas_ranks_vote(kdas_ranks *ranks, kdas_status mine);
 /* Replace the values by their sums over all ranks: the same bits on every rank, and in every run. On failure they are
  * undefined. KDAS_EINVAL (NULL), KDAS_EBACKEND. Since 0.4. */

@@ -153,9 +153,10 @@ unbroken() # DUMP LIBRARY
     command -v abidiff >/dev/null || { echo "there is no abidiff; make deps installs it"; return 1; }
     "$here/dump.sh" "$2" >"$WORK/now.abi" && abidiff --no-added-syms "$1" "$WORK/now.abi"
 }
-plugin() { CC=$CC "$here/plugin.sh" "$WORK/plugin.so" && unbroken "$PLUGIN_DUMP" "$WORK/plugin.so"; }
+plugin() { CC=$CC "$here/plugin.sh" "$1" "$WORK/plugin_$1.so" && unbroken "$2" "$WORK/plugin_$1.so"; }
 claim "functions and types are those of $DUMP" unbroken "$DUMP" "$SHARED"
-claim "types of plug-ins are those of $PLUGIN_DUMP" plugin
+claim "types of backends are those of $PLUGIN_DUMP" plugin backend "$PLUGIN_DUMP"
+claim "types of collectives are those of $COLLECTIVE_DUMP" plugin collective "$COLLECTIVE_DUMP"
 
 # ---- Growth: programs and libraries of which one knows a loss term more ----
 if [ -n "${LIB_COMPILE:-}" ]; then
