@@ -7,6 +7,7 @@
 #include "base/context.h"
 #include "support/check_util.h"
 #include "support/far_device.h"
+#include "support/thin.h"
 #include "support/train_util.h"
 
 enum { SIDE = 32, AREA = SIDE * SIDE };
@@ -235,6 +236,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_add_loop_test(other, a_batch_of_another_context_is_copied_by_each_step, 0, 3);
     tcase_add_test(other, a_run_on_batches_of_another_context_does_without);
     suite_add_tcase(suite, other);

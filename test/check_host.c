@@ -9,6 +9,7 @@
 #include "support/check_util.h"
 #include "support/far_device.h"
 #include "support/files.h"
+#include "support/thin.h"
 #include "support/train_util.h"
 
 /* ---- cancels that wait ---- */
@@ -359,6 +360,7 @@ int main(void)
     SRunner *runner = srunner_create(s);
     int      failed;
 
+    kd_test_thin_networks();
     tcase_set_timeout(asked, 120);
     tcase_add_test(asked, a_cancel_waits_while_it_is_held);
     tcase_add_test(asked, a_loader_tells_what_it_was_made_of);

@@ -9,6 +9,7 @@
 #include "graph/build.h"
 #include "support/check_util.h"
 #include "support/run_util.h"
+#include "support/thin.h"
 
 #define SIDE 64
 
@@ -515,6 +516,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_add_test(rows, a_step_shows_every_part_of_its_work);
     tcase_add_test(rows, rows_add_up_to_the_time_that_passed);
     tcase_add_test(rows, idle_time_is_within_that_of_the_threads);

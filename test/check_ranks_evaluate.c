@@ -9,6 +9,7 @@
 #include "support/data_util.h"
 #include "support/files.h"
 #include "support/small_nets.h"
+#include "support/thin.h"
 #include "support/thread_ranks.h"
 
 enum { FRAMES = 37 };
@@ -430,6 +431,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_add_test(tests, a_shared_evaluation_has_the_bits_of_one_alone);
     tcase_add_test(tests, ranks_with_other_frames_are_refused);
     tcase_add_test(tests, a_cancel_of_one_ends_the_evaluation_of_all);

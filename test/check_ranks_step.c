@@ -11,6 +11,7 @@
 #include "support/check_util.h"
 #include "support/files.h"
 #include "support/ranks_rig.h"
+#include "support/thin.h"
 
 enum { STEPS = 10 };
 
@@ -576,6 +577,7 @@ int main(void)
     SRunner *runner;
     int      failed;
 
+    kd_test_thin_networks();
     tcase_add_loop_test(same, ranks_do_what_one_does_with_the_whole_batch, 0, 3);
     tcase_add_loop_test(same, parts_may_be_of_different_numbers_of_images, 0, 2);
     tcase_add_test(same, micro_batches_are_summed_with_their_update);

@@ -72,7 +72,8 @@ for name in "${writers[@]}"; do
         esac
     done
 done
-if mount -t tmpfs -o size=20m tmpfs "$(mkdir -p "$tmp/disk" && echo "$tmp/disk")" 2>/dev/null; then
+# Less than a checkpoint takes, and more than weights do.
+if mount -t tmpfs -o size=4m tmpfs "$(mkdir -p "$tmp/disk" && echo "$tmp/disk")" 2>/dev/null; then
     out=$tmp/disk/out
     describe distill
     program "${command[@]}"

@@ -139,40 +139,62 @@ done:
 
 /* ---- one step under an objective ---- */
 
-static kdas_status step_once(kdas_loss_report *report, const golden_case *c, pair *p,
-                             const kdas_loss_options *options)
+/* The maps of both networks, and room for their gradients. */
+typedef struct pair_maps {
+    float       *memory, *g[2];
+    const float *s[2], *t[2];
+    kdas_maps    student, teacher;
+} pair_maps;
+
+static kdas_status run_both(pair_maps *m, pair *p)
 {
     int64_t n = kdas_batch_count(p->batch), h = kdas_batch_height(p->batch),
-            w               = kdas_batch_width(p->batch);
-    size_t       bytes      = (size_t)(n * h * w) * sizeof(float);
-    float       *memory     = malloc(6 * bytes);
-    const char  *outputs[2] = { "P1", "P2" };
-    const float *s[2], *t[2];
-    float       *g[2];
-    kdas_maps    student = { s, 2, n, h, w }, teacher = { t, 2, n, h, w };
-    kdas_loss   *loss = NULL;
-    kdas_status  st   = KDAS_ENOMEM;
+            w          = kdas_batch_width(p->batch);
+    size_t      count  = (size_t)(n * h * w);
+    kdas_status st     = KDAS_ENOMEM;
+    const char *out[2] = { "P1", "P2" };
 
-    for (int i = 0; memory && i < 2; i++) {
-        s[i] = memory + (size_t)i * (bytes / sizeof *memory);
-        t[i] = memory + (size_t)(2 + i) * (bytes / sizeof *memory);
-        g[i] = memory + (size_t)(4 + i) * (bytes / sizeof *memory);
+    *m = (pair_maps){ .memory = malloc(6 * count * sizeof(float)) };
+    for (size_t i = 0; m->memory && i < 2; i++) {
+        m->s[i] = m->memory + i * count;
+        m->t[i] = m->memory + (2 + i) * count;
+        m->g[i] = m->memory + (4 + i) * count;
     }
-    if (memory) st = kdas_model_zero_gradients(p->student);
+    m->student = (kdas_maps){ m->s, 2, n, h, w };
+    m->teacher = (kdas_maps){ m->t, 2, n, h, w };
+    if (m->memory) st = kdas_model_zero_gradients(p->student);
     if (st == KDAS_OK) st = kdas_model_forward(p->student, KDAS_MODE_TRAIN, p->batch);
     if (st == KDAS_OK) st = kdas_model_forward(p->teacher, KDAS_MODE_INFER, p->batch);
     for (int i = 0; i < 2 && st == KDAS_OK; i++) {
-        st = kdas_model_read_output(p->student, outputs[i], (float *)s[i]);
-        if (st == KDAS_OK) st = kdas_model_read_output(p->teacher, outputs[i], (float *)t[i]);
+        st = kdas_model_read_output(p->student, out[i], (float *)m->s[i]);
+        if (st == KDAS_OK) st = kdas_model_read_output(p->teacher, out[i], (float *)m->t[i]);
     }
-    if (st == KDAS_OK) st = kdas_loss_create(&loss, c->ctx, options);
+    return st;
+}
+
+static kdas_status judge(kdas_loss_report *report, const golden_case *c, const pair *p,
+                         const pair_maps *m, const kdas_loss_options *options)
+{
+    kdas_loss  *loss = NULL;
+    kdas_status st   = kdas_loss_create(&loss, c->ctx, options);
+
     if (st == KDAS_OK)
-        st = kdas_loss_evaluate(loss, &student, &teacher, kdas_batch_masks(p->batch), g, report);
-    for (int64_t i = 0; i < 2 * n * h * w && st == KDAS_OK; i++)
-        g[0][i] *= golden_scale(c);
-    if (st == KDAS_OK) st = kdas_model_backward(p->student, (const float *const *)g);
+        st = kdas_loss_evaluate(loss, &m->student, &m->teacher, kdas_batch_masks(p->batch), m->g, report);
     kdas_loss_destroy(loss);
-    free(memory);
+    return st;
+}
+
+static kdas_status step_once(kdas_loss_report *report, const golden_case *c, pair *p,
+                             const kdas_loss_options *options)
+{
+    pair_maps   m;
+    kdas_status st = run_both(&m, p);
+
+    if (st == KDAS_OK) st = judge(report, c, p, &m, options);
+    for (int64_t i = 0; i < 2 * m.student.count * m.student.height * m.student.width && st == KDAS_OK; i++)
+        m.g[0][i] *= golden_scale(c);
+    if (st == KDAS_OK) st = kdas_model_backward(p->student, (const float *const *)m.g);
+    free(m.memory);
     return st;
 }
 
@@ -218,12 +240,13 @@ bool golden_losses(golden_case *c)
 {
     golden_table *t  = golden_read_table(c, c->name);
     pair          p  = { 0 };
+    pair_maps     m  = { 0 };
     bool          ok = true, ran = false;
 
     c->bound = golden_bound(c, 1e-4, 0.15);
     if (!t) return golden_stop(c, "its table cannot be read");
-    /* One pair for all rows: training normalises by the batch, so that running statistics do not matter. */
     GOLDEN_DO(c, make_pair(&p, c, &ok));
+    GOLDEN_DO(c, run_both(&m, &p)); /* once for all rows */
     for (int row = 0; row < t->rows; row++) {
         kdas_loss_options o;
         kdas_loss_report  r = { .size = sizeof r };
@@ -233,11 +256,12 @@ bool golden_losses(golden_case *c)
             golden_stop(c, t->cell[row][0]);
             goto done;
         }
-        GOLDEN_DO(c, step_once(&r, c, &p, &o));
+        GOLDEN_DO(c, judge(&r, c, &p, &m, &o));
         note_losses(c, t, row, &r, published);
     }
     ran = ok;
 done:
+    free(m.memory);
     destroy_pair(&p);
     golden_free_table(t);
     return ran;
