@@ -338,10 +338,12 @@ START_TEST(a_frame_gone_bad_fails_its_batch_and_no_other)
     ck_assert_ptr_null(b);
     kd_assert_ok(kdas_loader_seek(loader, 2));
     kd_assert_status(kdas_loader_next(loader, &b), KDAS_EFORMAT);
-    /* mended: workers may have failed once more before */
+    /* mended: a seek forgets what workers failed to make ahead of it */
+    usleep(100000);
     kd_test_write_disc("f5", 32, 32, 16, 16, 11);
-    for (int tries = 0; tries < 3 && kdas_loader_next(loader, &b) != KDAS_OK; tries++)
-        continue;
+    kd_assert_ok(kdas_loader_seek(loader, 1));
+    kd_test_next(loader);
+    kd_assert_ok(kdas_loader_next(loader, &b));
     ck_assert_ptr_nonnull(b);
     ck_assert_int_eq(kdas_loader_position(loader), 3);
     kdas_loader_destroy(loader);

@@ -137,6 +137,21 @@ static void slot_assign(kdas_loader *l, struct slot *s, int64_t group)
     slot_restart(s);
 }
 
+/* Groups that could not be made are made anew: the cause may be gone. */
+static void ring_retry(kdas_loader *l)
+{
+    bool again = false;
+
+    for (int64_t i = 0; i < l->slots; i++) {
+        struct slot *s = &l->slot[i];
+
+        if (s->group < 0 || s->status == KDAS_OK) continue;
+        slot_assign(l, s, s->group);
+        again = true;
+    }
+    if (again) pthread_cond_broadcast(&l->more);
+}
+
 /* Make the ring hold `group` and the groups after it. Those already in the ring stay. */
 static void ring_move(kdas_loader *l, int64_t group)
 {
@@ -340,6 +355,7 @@ kdas_status kdas_loader_seek(kdas_loader *loader, int64_t position)
     loader->position = position;
     loader->ended    = false;
     pthread_mutex_lock(&loader->lock);
+    ring_retry(loader);
     ring_move(loader, position / loader->plan.scales);
     pthread_mutex_unlock(&loader->lock);
     return KDAS_OK;
