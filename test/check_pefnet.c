@@ -168,7 +168,7 @@ static void assert_slope(kdas_model *m, kdas_batch *b, const float *weight, cons
     int64_t n;
     float  *v = values_of(m, name, &n), *g = gradient_of(m, b, weight, name, &n),
           *moved  = malloc((size_t)n * sizeof *moved);
-    double length = norm_of(g, n), way_length = length < 1 ? 1e-2 : 3e-3,
+    double length = norm_of(g, n), way_length = length < 1 ? 3e-2 : 3e-3,
            step = way_length / length, change[2];
 
     ck_assert_msg(length > 0, "%s has no gradient", name);

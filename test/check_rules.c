@@ -21,9 +21,12 @@ static const kd_model_rules at64 = { .side = 64 }, at96 = { .side = 96 }, last =
 
 static kdas_model *make(kdas_context *ctx, int maps, const kd_model_rules *rules)
 {
-    kd_model_def *def = malloc(sizeof *def); /* outlives the model; the test's process ends */
-    kdas_model   *m;
+    static kd_model_def defs[8]; /* outlive the models; each test has a process of its own */
+    static int          used;
+    kd_model_def       *def = &defs[used++];
+    kdas_model         *m;
 
+    ck_assert_int_le(used, (int)KD_COUNT(defs));
     *def = kd_test_small_def("small", KD_TEST_SMALL(maps, KD_TEST_USUAL_STRIDES), rules);
     kd_assert_ok(kd_model_create(&m, ctx, def, NULL));
     return m;
