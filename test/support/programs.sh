@@ -8,7 +8,7 @@ trap 'rm -rf "$tmp"' EXIT
 # Networks are thin (thin.h), by a library of their own, unless the programs are others': most runs here would take
 # several times as long. real() runs a command with the programs' own library.
 thin=$(realpath "${KDAS_THIN:-build/release/test/thin}")
-[ -n "${KDAS_BIN:-}" ] || [ ! -d "$thin" ] || export LD_LIBRARY_PATH=$thin
+[ "$bin" != "$(realpath bin)" ] || [ ! -d "$thin" ] || export LD_LIBRARY_PATH=$thin
 real() { LD_LIBRARY_PATH="" "$@"; }
 
 . test/support/claims.sh
