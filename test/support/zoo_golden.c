@@ -224,10 +224,11 @@ static void bounds_of(double *bound, const kd_zoo_row *row, const kd_zoo_network
 {
     double low = row->figure[KD_ZOO_MIN], high = row->figure[KD_ZOO_MAX];
     double most = half ? network->bf16 * fmax(fabs(low), fabs(high)) : 2e-4 * (high - low);
+    double f32  = (row->train ? 8 : 4) * row->f32;
 
     for (int i = 0; i < KD_ZOO_FIGURES; i++)
-        bound[i] = (i <= KD_ZOO_STD ? most / 2 : most) + 8 * row->f32;
-    if (half && row->output == network->shifted) bound[KD_ZOO_MEAN] = most + 8 * row->f32;
+        bound[i] = (i <= KD_ZOO_STD ? most / 2 : most) + f32;
+    if (half && row->output == network->shifted) bound[KD_ZOO_MEAN] = most + f32;
 }
 
 void kd_zoo_assert_row(const kdas_model *model, const kd_zoo_row *row)

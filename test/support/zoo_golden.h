@@ -45,9 +45,10 @@ void kd_zoo_fill(kdas_model *model);
 /* A batch that becomes the rule's image in the colours of the network itself. */
 kdas_batch *kd_zoo_batch(const kdas_model *model, int64_t n, int64_t h, int64_t w);
 /* Compare an output of the last forward with its row. In f32, elements and extremes may be off by
- * 2e-4 of the range of the map, mean and deviation by half of it, as in golden_models.c; and by eight
- * times the error of the publishers' own code in float32: four, since its sums are others, and twice
- * that for 3x3 convolutions, whose transform has twice the rounding error of a sum. In bf16, by the
+ * 2e-4 of the range of the map, mean and deviation by half of it, as in golden_models.c; and by four
+ * times the error of the publishers' own code in float32, which has other sums than this one. In
+ * training it is eight times: the transform of 3x3 convolutions has twice the rounding error of a
+ * sum, and batch norms over few pixels amplify it. In bf16, by the
  * share in zoo.def of the largest magnitude, deviation and most means by half of it. */
 void kd_zoo_assert_row(const kdas_model *model, const kd_zoo_row *row);
 
