@@ -65,7 +65,7 @@ each()
     done
     start "$f.fine" 60 "$run" -n 3 "$tmp/host" "$f" fine
     start "$f.loaded" 60 "$run" -n 2 "$tmp/loaded" "$f" fine
-    for n in disagree vote again fork; do
+    for n in disagree vote again fork twice; do
         start "$f.$n" 60 "$run" -n 3 "$tmp/host" "$f" $n
     done
     for n in own single over; do
@@ -122,6 +122,7 @@ for f in "${flavours[@]}"; do
     claim "$f: a difference is told to all" ends "$f.disagree" 0 3 "rank 2 has another batch than rank 0: '16' and not '8'"
     claim "$f: a failure is told to all" ends "$f.vote" 0 3 "rank 2: .*there is no rank 99 of 3" 3 "kdas_ranks_sum\(\): ranks call it for different numbers"
     claim "$f: ranks may leave, and join again" ends "$f.again" 0 6 "3 ranks on 1 host" 3 "fine"
+    claim "$f: two handles over the same ranks may be used at once" ends "$f.twice" 0 3 "fine"
     claim "$f: the exit of a forked child ends nothing" ends "$f.fork" 0 3 "fine"
     claim "$f: a host may have started MPI itself" ends "$f.own" 0 2 "fine"
     claim "$f: it must have done so for threads" ends "$f.single" error some "must call MPI_Init_thread with MPI_THREAD_SERIALIZED"

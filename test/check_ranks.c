@@ -388,19 +388,12 @@ static int32_t rank_beyond(void *group)
     return 5;
 }
 
-/* A group of one, whose one rank is this thread. */
+/* A group of one, with a table that the test can change. */
 static void alone(kdas_ranks_options *o, kdas_collective *t)
 {
-    static kd_test_seat seat;
-    static char         group[4096]; /* only its options are read */
-
-    kdas_ranks_options_init(o, sizeof *o);
-    memset(group, 0, sizeof group);
-    *(kd_test_group_options *)group = kd_test_group_of(1);
-    seat                            = (kd_test_seat){ .group = (kd_test_group *)group };
-    *t                              = kd_test_collective;
-    o->table                        = t;
-    o->communicator                 = &seat;
+    *o       = kd_test_alone();
+    *t       = kd_test_collective;
+    o->table = t;
 }
 
 START_TEST(a_rank_outside_of_the_group_is_refused)

@@ -6,12 +6,13 @@
  * plug-in links to nothing of libkdas.
  *
  * A group is the open collective: `count` ranks, numbered from 0. All ranks make the same calls in the same order. The
- * library calls the functions of a group from one thread of its own, but abort(), which any thread may call.
+ * library calls the functions of a group from one thread of its own, but abort(), which any thread may call. The functions
+ * call nothing of the library but what the host lends them.
  *
  * Failure: a call that cannot be completed within the group's timeout returns KDAS_EBACKEND, with a sentence by
  * host->fail that says what is known: which rank, which call. It must return by then, because kdas_ranks_destroy() waits for it.
  * After a failure the library calls only abort() and close(). close() then must not wait for other ranks, and nothing may be
- * written to the values of the failed call any more. */
+ * written to the values of the failed call any more. In a forked child no function is called, close() neither. */
 #ifndef KDAS_COLLECTIVE_H
 #define KDAS_COLLECTIVE_H
 #include <kdas/base.h>

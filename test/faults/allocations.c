@@ -24,10 +24,12 @@ typedef struct setup {
     const char *name, *network, *preset, *feature;
     float       ema;
     int32_t     accumulate, workers, precision;
+    bool        ranks; /* whether all objects have the handle of a group of one */
 } setup;
 
 typedef struct world {
     kdas_context    *ctx;
+    kdas_ranks      *ranks;
     kdas_dataset    *all, *frames, *validation;
     kdas_loader     *loader;
     kdas_model      *teacher, *student, *average, *opened;
@@ -65,9 +67,83 @@ static void end(world *w)
     kdas_dataset_destroy(w->validation);
     kdas_dataset_destroy(w->frames);
     kdas_dataset_destroy(w->all);
+    kdas_ranks_destroy(w->ranks);
     kdas_context_destroy(w->ctx);
     *w = (world){ 0 };
 }
+
+/* ---- A collective of one rank ---------------------------------------------------------------------- */
+
+static kdas_status enter(void **group, const kdas_collective_host *host,
+                         const kdas_collective_options *options)
+{
+    (void)options;
+    *group = (host->alloc)(host->user, 64);
+    if (!*group) return KDAS_ENOMEM;
+    memcpy(*group, &host, sizeof host);
+    return KDAS_OK;
+}
+
+static void leave(void *group)
+{
+    const kdas_collective_host *host;
+
+    memcpy(&host, group, sizeof host);
+    (host->free)(host->user, group);
+}
+
+static int32_t     first(void *group) { return (void)group, 0; }
+static int32_t     only(void *group) { return (void)group, 1; }
+static kdas_status met(void *group) { return (void)group, KDAS_OK; }
+static void        describe(void *group, char *text, size_t size)
+{
+    (void)group;
+    snprintf(text, size, "one rank");
+}
+static kdas_status sum(void *group, void *values, size_t count, int32_t type)
+{
+    return (void)group, (void)values, (void)count, (void)type, KDAS_OK;
+}
+static kdas_status broadcast(void *group, void *bytes, size_t count, int32_t root)
+{
+    return (void)group, (void)bytes, (void)count, (void)root, KDAS_OK;
+}
+static void give_up(void *group, int32_t code) { (void)group, (void)code; }
+
+static const kdas_collective collective_of_one = {
+    .abi       = KDAS_COLLECTIVE_ABI,
+    .size      = sizeof collective_of_one,
+    .name      = "one",
+    .open      = enter,
+    .close     = leave,
+    .rank      = first,
+    .count     = only,
+    .describe  = describe,
+    .sum       = sum,
+    .broadcast = broadcast,
+    .barrier   = met,
+    .abort     = give_up,
+};
+
+static bool join_ranks(world *w, const setup *s)
+{
+    kdas_ranks_options o;
+    double             value = 3;
+    bool               fine  = false;
+
+    if (!s->ranks) return true;
+    kdas_ranks_options_init(&o, sizeof o);
+    o.table = &collective_of_one;
+    CREATE(w->ranks, kdas_ranks_create(&w->ranks, w->ctx, &o));
+    CALL(kdas_ranks_agree(w->ranks, "what both have", "text"));
+    CALL_OUT(kdas_ranks_sum(w->ranks, &value, 1), &value, sizeof value, NULL);
+    CALL(kdas_ranks_barrier(w->ranks));
+    fine = true;
+done:
+    return fine;
+}
+
+/* ---- The calls ------------------------------------------------------------------------------------- */
 
 static void context_options(kdas_context_options *o, const setup *s)
 {
@@ -143,20 +219,23 @@ static bool open_all(world *w, const setup *s)
     kdas_optim_options     optim;
     kdas_distiller_options distiller;
     kdas_loader_options    loader;
-    kdas_model_options     frozen;
+    kdas_model_options     frozen, trained;
     bool                   fine = false;
 
     context_options(&context, s);
     options_of(s, &loss, &optim, &distiller, &loader);
     kdas_model_options_init(&frozen, sizeof frozen);
     frozen.trainable = 0;
+    kdas_model_options_init(&trained, sizeof trained);
     CREATE(w->ctx, kdas_context_create(&w->ctx, &context));
+    if (!join_ranks(w, s)) goto done;
+    loader.ranks = distiller.ranks = trained.ranks = w->ranks;
     CREATE(w->all, kdas_dataset_open(&w->all, w->ctx, in_dir("frames"), NULL));
     CREATE(w->frames, kdas_dataset_split(&w->frames, &w->validation, w->all, 0.34, 3));
     CREATE(w->loader, kdas_loader_create(&w->loader, w->frames, &loader));
     CREATE(w->teacher, kdas_model_create(&w->teacher, w->ctx, "lite_fpn0", &frozen));
     CALL(kdas_model_load(w->teacher, in_dir("teacher.safetensors"), NULL));
-    CREATE(w->student, kdas_model_create(&w->student, w->ctx, s->network, NULL));
+    CREATE(w->student, kdas_model_create(&w->student, w->ctx, s->network, &trained));
     CREATE(w->loss, kdas_loss_create(&w->loss, w->ctx, &loss));
     CREATE(w->optim, kdas_optim_create(&w->optim, w->student, &optim));
     CREATE(w->distiller, kdas_distiller_create(&w->distiller, w->teacher, w->student, w->loss,
@@ -271,6 +350,7 @@ static bool look(world *w)
         w->image = w->mask = NULL;
     }
     CREATE(w->evaluator, kdas_evaluator_create(&w->evaluator, w->ctx));
+    CALL(kdas_evaluator_share(w->evaluator, w->ranks));
     CALL(kdas_evaluate(w->evaluator, w->opened, w->validation, SIDE, SIDE, 0));
     CALL_OUT(kdas_evaluator_get(w->evaluator, -1, KDAS_METRIC_DICE_50, &value), &value,
              sizeof value, NULL);
@@ -379,10 +459,11 @@ int main(int argc, char **argv)
 {
     static const setup setups[] = {
         { "kdas, features, average", "lite_fpn0", "kdas", "normalised", 0.9f, 2, 0,
-          KDAS_PRECISION_F32 },
+          KDAS_PRECISION_F32, true },
         { "baseline, bf16 if able", "lite_fpn0", "baseline", NULL, 0, 1, 0,
-          KDAS_PRECISION_BF16_IF_ABLE },
-        { "paper, two workers", "polyp_pvt_b0", "paper", NULL, 0.9f, 1, 2, KDAS_PRECISION_F32 },
+          KDAS_PRECISION_BF16_IF_ABLE, false },
+        { "paper, two workers", "polyp_pvt_b0", "paper", NULL, 0.9f, 1, 2, KDAS_PRECISION_F32,
+          false },
     };
     int count = 2; /* the third has threads of its own, and is long */
 

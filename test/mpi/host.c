@@ -5,6 +5,7 @@
  * Built three times: linked with libkdas; with -DLOADED="path", libkdas is loaded by dlopen and nothing is global; with
  * -DOWN_MPI, by an MPI's compiler, the host starts MPI itself. Each line that it prints begins with "rank N:". */
 #include <kdas/kdas.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -164,7 +165,47 @@ static int fork_one(void)
     return all_is_well();
 }
 
-static int run(const char *scenario)
+/* A second handle over the same processes, with a context of its own, which another thread uses at the same time. */
+static void *sum_often(void *handle)
+{
+    enum { TIMES = 300 };
+    long bad = 0;
+
+    for (int i = 0; i < TIMES; i++) {
+        double v[2] = { rank, i };
+
+        bad += kdas_ranks_sum(handle, v, 2) != KDAS_OK || v[0] != count * (count - 1) / 2.0 ||
+               v[1] != count * i;
+    }
+    return (void *)bad;
+}
+
+static int use_two_at_once(const char *collective)
+{
+    kdas_context      *other_ctx = NULL;
+    kdas_ranks        *other     = NULL;
+    kdas_ranks_options o;
+    pthread_t          thread;
+    void              *bad_there = NULL;
+    int                bad;
+
+    kdas_ranks_options_init(&o, sizeof o);
+    o.collective = collective;
+    o.timeout    = 20;
+    bad          = expect(kdas_context_create(&other_ctx, NULL) == KDAS_OK, "no second context") ||
+          expect(kdas_ranks_create(&other, other_ctx, &o) == KDAS_OK, "no second handle") ||
+          expect(pthread_create(&thread, NULL, sum_often, other) == 0, "no thread");
+    if (!bad) {
+        bad = expect(sum_often(ranks) == NULL, "sums of the first handle are wrong");
+        pthread_join(thread, &bad_there);
+        bad += expect(bad_there == NULL, "sums of the second handle are wrong");
+    }
+    kdas_ranks_destroy(other);
+    kdas_context_destroy(other_ctx);
+    return bad || all_is_well();
+}
+
+static int run(const char *scenario, const char *collective)
 {
     if (!strcmp(scenario, "fine")) return all_is_well();
     if (!strcmp(scenario, "disagree")) return disagree();
@@ -176,6 +217,7 @@ static int run(const char *scenario)
     if (!strcmp(scenario, "abort")) return abort_all();
     if (!strcmp(scenario, "again")) return leave_to_join_again();
     if (!strcmp(scenario, "fork")) return fork_one();
+    if (!strcmp(scenario, "twice")) return use_two_at_once(collective);
     say("there is no such scenario");
     return 2;
 }
@@ -245,7 +287,7 @@ int main(int words, char **word)
         kdas_context_destroy(ctx);
         return 3;
     }
-    bad = run(scenario);
+    bad = run(scenario, word[1]);
     if (!strcmp(scenario, "again") && !bad)
         bad = join(word[1], timeout, communicator) != KDAS_OK || all_is_well();
     kdas_ranks_destroy(ranks);

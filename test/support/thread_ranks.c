@@ -38,6 +38,19 @@ kd_test_group_options kd_test_group_of(int count)
     return (kd_test_group_options){ .count = count, .lost = -1, .slow = -1 };
 }
 
+kdas_ranks_options kd_test_alone(void)
+{
+    static kd_test_group group; /* only its options are read */
+    static kd_test_seat  seat = { .group = &group };
+    kdas_ranks_options   o;
+
+    group.options = kd_test_group_of(1);
+    kdas_ranks_options_init(&o, sizeof o);
+    o.table        = &kd_test_collective;
+    o.communicator = &seat;
+    return o;
+}
+
 static struct timespec in_seconds(double seconds)
 {
     struct timespec t;

@@ -36,6 +36,9 @@ kd_test_group_options kd_test_group_of(int count);
 void kd_test_on_ranks(const kd_test_group_options *options, void (*fn)(kd_test_seat *seat),
                       void                        *user);
 
+/* Options of a group of one, whose rank is the calling thread. One such handle at a time. */
+kdas_ranks_options kd_test_alone(void);
+
 /* The calls that the group has completed so far, and the bytes that were summed. */
 long   kd_test_group_calls(const kd_test_seat *seat);
 double kd_test_group_bytes(const kd_test_seat *seat);
