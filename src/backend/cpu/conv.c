@@ -80,18 +80,18 @@ static const kd_cpu_kernel by_onednn = {
 
 /* ---- the choice ---- */
 
-/* Winograd's filters at their points are four times as large as the filters. They may need as much memory as what is convolved,
- * or 1 MiB. With few channels, the transforms cost what the products save. */
+/* Winograd's transform pays where there are enough tiles of 4x4 outputs for what the filters' transform costs, or where the filters are
+ * few and come from cache. With few channels, the transforms of the maps cost what the products save. */
 bool kd_cpu_conv_by_winograd(const kdas_node_desc *node)
 {
     const kdas_conv_attr *a = node->attr;
-    const int64_t        *w = node->in[1].dim, *x = node->in[0].dim, *y = node->out.dim;
-    const int64_t         fewest = 16, always = 1 << 18, points = 36;
-    const int64_t         maps = x[0] * (x[1] * x[2] * x[3] + y[1] * y[2] * y[3]);
+    const int64_t        *w = node->in[1].dim, *y = node->out.dim;
+    const int64_t         fewest = 16, enough = 32, few = 80 * 80;
+    const int64_t         tiles = y[0] * ((y[1] + 3) / 4) * ((y[2] + 3) / 4);
 
     return node->op == KDAS_OP_CONV2D && node->out.dtype == KDAS_F32 && w[2] == 3 && w[3] == 3 &&
            a->stride == 1 && a->dilation == 1 && a->groups == 1 && w[0] >= fewest &&
-           w[1] >= fewest && points * w[0] * w[1] <= KD_MAX(maps, always);
+           w[1] >= fewest && (tiles >= enough || w[0] * w[1] <= few);
 }
 
 /* Filters that lie side by side. */

@@ -56,6 +56,16 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
     return KDAS_OK;
 }
 
+/* pack_panels(), the panels divided over the threads where there are many. */
+static void pack_by_all(unit *to, const float *b, int64_t K, int64_t N, int64_t rs_b, int64_t cs_b)
+{
+    const bool many = K * N >= 32768;
+
+#pragma omp parallel for schedule(static) if (many)
+    for (int64_t n = 0; n < N; n += PANEL)
+        pack_panels(to + n * units_of(K), b + n * cs_b, K, KD_MIN(N - n, PANEL), rs_b, cs_b, 1.0f);
+}
+
 static kdas_status pack(kdas_device *device, const kdas_call *call)
 {
     shape        s       = shape_of(call->node, device->threads);
@@ -64,10 +74,10 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
     float       *bias    = bump_alloc(&at, float_bytes(round_up(s.out, LANES)));
     const float *w       = call->in[1];
 
-    pack_panels(forward, w, s.in, s.out, 1, s.in, 1.0f);
+    pack_by_all(forward, w, s.in, s.out, 1, s.in);
     memset(bias, 0, float_bytes(round_up(s.out, LANES)));
     if (has_bias(call->node)) memcpy(bias, call->in[2], (size_t)s.out * sizeof(float));
-    if (call->node->wants & 1) pack_panels(at, w, s.out, s.in, s.in, 1, 1.0f);
+    if (call->node->wants & 1) pack_by_all(at, w, s.out, s.in, s.in, 1);
     return KDAS_OK;
 }
 
