@@ -477,7 +477,7 @@ START_TEST(a_lost_rank_leaves_the_others_at_their_last_update)
     ck_assert_int_gt(t.calls[2], t.calls[1]);
     o.lost    = 1;
     o.timeout = 0.1;
-    for (long c = 10; c < t.calls[4]; c += c < t.calls[0] ? t.calls[0] / 4 : 1) {
+    for (long c = 7; c < t.calls[4]; c += c < t.calls[0] ? t.calls[0] / 4 : 1) {
         o.calls = (int)c;
         kd_test_on_ranks(&o, step_until_lost, &t);
     }

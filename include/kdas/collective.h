@@ -6,8 +6,9 @@
  * plug-in links to nothing of libkdas.
  *
  * A group is the open collective: `count` ranks, numbered from 0. All ranks make the same calls in the same order. The
- * library calls the functions of a group from one thread of its own, but abort(), which any thread may call. The functions
- * call nothing of the library but what the host lends them.
+ * library calls the functions of a group, open() and close() too, from one thread of its own, but abort(), which any thread
+ * may call. The functions call nothing of the library but what the host lends them, until close() returns. A table has all
+ * of them. kdas_ranks_create() compares numbers of ranks and a sum, and so finds a collective that mixes them up.
  *
  * Failure: a call that cannot be completed within the group's timeout returns KDAS_EBACKEND, with a sentence by
  * host->fail that says what is known: which rank, which call. It must return by then, because kdas_ranks_destroy() waits for it.
@@ -42,7 +43,7 @@ typedef struct kdas_collective_host {
 /* How a group is opened. */
 typedef struct kdas_collective_options {
     size_t size;
-    double timeout; /* seconds that a call waits for other ranks */
+    double timeout; /* seconds without progress that a call waits for other ranks */
     /* What the host named (kdas_ranks_options.communicator), or NULL: all processes of the job. "mpi" reads an MPI_Comm
      * there, which must be one group, and duplicates it. */
     const void *communicator;
@@ -64,10 +65,10 @@ typedef struct kdas_collective {
     /* One line: library, version, how many ranks on how many machines. */
     void (*describe)(void *group, char *text, size_t size);
 
-    /* Replace `count` values by their sums over all ranks. Every rank receives the same bits, and the same inputs give the
+    /* Replace `count` values, 1 or more, by their sums over all ranks. Every rank receives the same bits, and the same inputs give the
      * same bits in every run: the order of summation depends on rank numbers and on `count` alone. */
     kdas_status (*sum)(void *group, void *values, size_t count, int32_t type);
-    /* Replace the bytes by those of rank `root`. */
+    /* Replace the bytes, 1 or more, by those of rank `root`. */
     kdas_status (*broadcast)(void *group, void *bytes, size_t count, int32_t root);
     /* Return when all ranks have called it. */
     kdas_status (*barrier)(void *group);

@@ -62,6 +62,7 @@ static const char *const meetings[] = {
     [KD_RANKS_AT_MODEL]     = "a forward or backward with batch norms over ranks",
     [KD_RANKS_AT_EVALUATE]  = "an evaluation",
     [KD_RANKS_AT_TRAIN]     = "kdas_train()",
+    [KD_RANKS_AT_LOADER]    = "kdas_loader_create()",
 };
 
 /* Which rank is at another call than rank 0, after it has turned out that there is one. */
@@ -124,7 +125,7 @@ kdas_status kdas_ranks_sum(kdas_ranks *r, double *values, size_t count)
 
     if (!values && count) st = kd_fail(KDAS_EINVAL, "kdas_ranks_sum: values is NULL");
     KD_RETURN(kd_ranks_meet(r, KD_RANKS_AT_SUM, count, st, NULL, 0));
-    return r ? kd_ranks_do(r, KD_RANKS_SUM_F64, values, count, 0) : KDAS_OK;
+    return r && count ? kd_ranks_do(r, KD_RANKS_SUM_F64, values, count, 0) : KDAS_OK;
 }
 
 kdas_status kdas_ranks_broadcast(kdas_ranks *r, void *bytes, size_t count, int32_t root)
@@ -137,7 +138,7 @@ kdas_status kdas_ranks_broadcast(kdas_ranks *r, void *bytes, size_t count, int32
                      kdas_ranks_count(r));
     KD_RETURN(
         kd_ranks_meet(r, KD_RANKS_AT_BROADCAST, kd_mix64(count) + (uint32_t)root, st, NULL, 0));
-    return r ? kd_ranks_do(r, KD_RANKS_BROADCAST, bytes, count, root) : KDAS_OK;
+    return r && count ? kd_ranks_do(r, KD_RANKS_BROADCAST, bytes, count, root) : KDAS_OK;
 }
 
 kdas_status kdas_ranks_barrier(kdas_ranks *r)

@@ -87,6 +87,38 @@ static void  lend_log(void *user, kdas_log_level level, const char *text)
 
 /* ---- joining ---- */
 
+/* Each number is one rank's. */
+static kdas_status check_numbers(kdas_ranks *r)
+{
+    memset(r->ballot, 0, (size_t)r->count * sizeof *r->ballot);
+    r->ballot[r->rank] = 1;
+    KD_RETURN(kd_ranks_do(r, KD_RANKS_SUM_F64, r->ballot, (size_t)r->count, 0));
+    for (int32_t i = 0; i < r->count; i++)
+        if (r->ballot[i] != 1)
+            return kd_fail(KDAS_EBACKEND, "collective '%s': %g processes are rank %d of %d",
+                           r->table.name, r->ballot[i], i, r->count);
+    return KDAS_OK;
+}
+
+/* A sum has the same bits everywhere, and they are those of some order of summation. */
+static kdas_status check_sum(kdas_ranks *r)
+{
+    double want = 0, sum, first;
+
+    for (int32_t i = 0; i < r->count; i++)
+        want += 1 / (i + 3.0);
+    sum = 1 / (r->rank + 3.0);
+    KD_RETURN(kd_ranks_do(r, KD_RANKS_SUM_F64, &sum, 1, 0));
+    first = sum;
+    KD_RETURN(kd_ranks_do(r, KD_RANKS_BROADCAST, &first, sizeof first, 0));
+    r->ballot[0] = memcmp(&sum, &first, sizeof sum) != 0 || !(fabs(sum - want) <= 1e-12 * want);
+    KD_RETURN(kd_ranks_do(r, KD_RANKS_SUM_F64, r->ballot, 1, 0));
+    if (r->ballot[0] == 0) return KDAS_OK;
+    return kd_fail(KDAS_EBACKEND,
+                   "collective '%s': a sum is wrong, or has other bits on some ranks",
+                   r->table.name);
+}
+
 static kdas_status join(kdas_ranks *r)
 {
     kdas_status st;
@@ -97,6 +129,10 @@ static kdas_status join(kdas_ranks *r)
     r->ballot = kd_calloc(r->ctx, (size_t)r->count + KD_RANKS_VALUES, sizeof *r->ballot);
     /* From here on a failure of this rank alone ends the others by their timeout. */
     if (!r->ballot) return KDAS_ENOMEM;
+    if (!r->alone) {
+        KD_RETURN(check_numbers(r));
+        KD_RETURN(check_sum(r));
+    }
     st = kdas_ranks_agree(r, "version of libkdas", kdas_version_string());
     return st == KDAS_EINVAL ? KDAS_ESTATE : st;
 }

@@ -48,7 +48,8 @@ typedef enum kd_ranks_meeting {
     KD_RANKS_AT_GATHER,
     KD_RANKS_AT_MODEL,
     KD_RANKS_AT_EVALUATE,
-    KD_RANKS_AT_TRAIN
+    KD_RANKS_AT_TRAIN,
+    KD_RANKS_AT_LOADER
 } kd_ranks_meeting;
 
 /* The exchange that begins a collective call: a vote with the status of the checks before, in which ranks that make different calls

@@ -11,6 +11,8 @@
 #include "base/base.h"
 #include "support/check_util.h"
 
+enum { JOINING = -1000 }; /* calls that are made to join are not counted */
+
 struct kd_test_group {
     kd_test_group_options options;
     pthread_mutex_t       lock;
@@ -254,10 +256,12 @@ static void *run(void *user)
 
     r->seat.ctx = kd_test_device(device ? device : "cpu", &r->meter);
     kdas_ranks_options_init(&o, sizeof o);
-    o.table        = &kd_test_collective;
-    o.communicator = &r->seat;
-    o.timeout      = r->seat.group->options.timeout;
+    o.table                            = &kd_test_collective;
+    o.communicator                     = &r->seat;
+    o.timeout                          = r->seat.group->options.timeout;
+    r->seat.group->calls[r->seat.rank] = JOINING;
     kd_assert_ok(kdas_ranks_create(&r->seat.ranks, r->seat.ctx, &o));
+    r->seat.group->calls[r->seat.rank] = 0;
     r->fn(&r->seat);
     kdas_ranks_destroy(r->seat.ranks);
     kdas_context_destroy(r->seat.ctx);
