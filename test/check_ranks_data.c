@@ -233,6 +233,82 @@ START_TEST(too_few_frames_are_refused)
 }
 END_TEST
 
+/* ---- agreement ---- */
+
+enum { BATCH, SEED, AUGMENT, SCALE, FRAMES, WRONG, DIFFERENCES };
+
+static const char *const differences[DIFFERENCES] = {
+    [BATCH]   = "rank 1 has another loader.batch than rank 0: '3' and not '2'",
+    [SEED]    = "rank 1 has another loader.seed than rank 0: '4' and not '3'",
+    [AUGMENT] = "rank 1 has another loader.augment than rank 0: '0' and not '1'",
+    [SCALE]   = "rank 1 has another scale of the loader than rank 0: '2' and not '1'",
+    [FRAMES]  = "rank 1 has another hash of the loader's frames than rank 0",
+    [WRONG]   = "rank 1: kdas_loader_options: blur is 5",
+};
+
+static void differ(kd_test_seat *s)
+{
+    static const float usual[] = { 1 }, twice[] = { 2 };
+
+    for (int i = 0; i < DIFFERENCES; i++) {
+        bool          other  = s->rank == 1;
+        plan          p      = plan_of(other && i == FRAMES ? 9 : 8, 2);
+        kdas_dataset *frames = scenes(s->ctx, &p);
+        kdas_loader  *loader = (kdas_loader *)s;
+
+        p.loader.ranks       = s->ranks;
+        p.loader.workers     = s->rank;
+        p.loader.scales      = other && i == SCALE ? twice : usual;
+        p.loader.scale_count = 1;
+        p.loader.batch += other && i == BATCH;
+        p.loader.seed += other && i == SEED;
+        if (other && i == AUGMENT) p.loader.augment = 0;
+        if (other && i == WRONG) p.loader.blur = 5;
+        kd_assert_status(kdas_loader_create(&loader, frames, &p.loader), KDAS_EINVAL);
+        ck_assert_ptr_null(loader);
+        kd_assert_sentence(differences[i]);
+        kdas_dataset_destroy(frames);
+    }
+}
+
+START_TEST(loaders_that_differ_are_refused_on_all)
+{
+    kd_test_group_options o = kd_test_group_of(3);
+
+    kd_test_on_ranks(&o, differ, NULL);
+}
+END_TEST
+
+/* Each allocation of rank 1 fails once. */
+static void run_out_of_memory(kd_test_seat *s)
+{
+    kd_test_meter *meter  = s->ctx->alloc_user;
+    plan           p      = plan_of(8, 2);
+    kdas_dataset  *frames = scenes(s->ctx, &p);
+    kdas_loader   *loader = NULL;
+    kdas_status    st     = KDAS_ENOMEM;
+
+    p.loader.ranks = s->ranks;
+    for (long k = 1; st != KDAS_OK; k++) {
+        if (s->rank == 1) meter->fail_at = meter->fail_to = meter->taken + k;
+        st             = kdas_loader_create(&loader, frames, &p.loader);
+        meter->fail_at = meter->fail_to = 0;
+        ck_assert_msg(st == KDAS_OK || st == KDAS_ENOMEM, "%s", kdas_last_error());
+        ck_assert((loader != NULL) == (st == KDAS_OK));
+        kd_assert_ok(kdas_ranks_barrier(s->ranks)); /* so all have the same status */
+    }
+    kdas_loader_destroy(loader);
+    kdas_dataset_destroy(frames);
+}
+
+START_TEST(a_rank_without_memory_makes_no_loader_on_any)
+{
+    kd_test_group_options o = kd_test_group_of(2);
+
+    kd_test_on_ranks(&o, run_out_of_memory, NULL);
+}
+END_TEST
+
 static void note(void *user, kdas_log_level level, const char *text)
 {
     if (level == KDAS_LOG_INFO && strstr(text, "too few for")) strcpy(user, text);
@@ -289,6 +365,8 @@ int main(void)
     tcase_add_test(tests, frames_without_a_polyp_come_as_often);
     tcase_add_test(tests, a_position_is_that_of_one_loader);
     tcase_add_test(tests, too_few_frames_are_refused);
+    tcase_add_test(tests, loaders_that_differ_are_refused_on_all);
+    tcase_add_test(tests, a_rank_without_memory_makes_no_loader_on_any);
     tcase_add_test(tests, a_batch_that_is_left_out_is_logged);
     suite_add_tcase(suite, tests);
     runner = srunner_create(suite);

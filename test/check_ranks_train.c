@@ -22,7 +22,7 @@ typedef struct plan {
     float   lr;
     int     stop_rank, stop_at, cancel_rank, cancel_at; /* steps from 1; 0: never */
     int     other;                                      /* this rank has another ... */
-    enum { NOTHING, SEED, LR, EPOCHS, BATCH, FRAME_COUNT, PATIENCE, NO_RANKS, LOSS } what;
+    enum { NOTHING, SEED, LR, EPOCHS, VALIDATION, PATIENCE, NO_RANKS, LOSS } what;
     char out[MOST][600]; /* each rank's folder; "": none */
     struct {
         kdas_status      status;
@@ -91,7 +91,7 @@ static kdas_loader *loader_of(const kd_test_seat *s, const plan *p, bool differs
     kdas_loader        *loader;
 
     kdas_loader_options_init(&o, sizeof o);
-    o.batch  = p->batch + (differs && p->what == BATCH);
+    o.batch  = p->batch;
     o.height = o.width = 32;
     o.ranks            = p->alone || (differs && p->what == NO_RANKS) ? NULL : s->ranks;
     kd_assert_ok(kdas_loader_create(&loader, frames, &o));
@@ -137,8 +137,8 @@ static void train(kd_test_seat *s)
     bool           differs = s->rank == p->other;
     kd_model_rules rules   = { 0 };
     kd_model_def  def = kd_test_small_def("small", KD_TEST_SMALL(1, KD_TEST_USUAL_STRIDES), &rules);
-    kdas_dataset *frames     = scenes(s->ctx, p->frames + (differs && p->what == FRAME_COUNT), 1);
-    kdas_dataset *validation = scenes(s->ctx, 5, 2);
+    kdas_dataset *frames     = scenes(s->ctx, p->frames, 1);
+    kdas_dataset *validation = scenes(s->ctx, 5 + (differs && p->what == VALIDATION), 2);
     kdas_loader  *loader     = loader_of(s, p, differs, frames);
     kdas_train_options o;
     kdas_model_options m;
@@ -270,8 +270,7 @@ START_TEST(what_differs_is_named_before_anything_is_made)
     assert_differs(LR, "rank 1 has another optim.lr than rank 0: '0.5' and not '0.001");
     assert_differs(LOSS, "rank 1 has another loss.seg_weight than rank 0: '0.5' and not '1'");
     assert_differs(EPOCHS, "rank 1 has another number of epochs than rank 0: '3' and not '2'");
-    assert_differs(BATCH, "rank 1 has another batch size than rank 0: '9' and not '6'");
-    assert_differs(FRAME_COUNT, "rank 1 has another hash of the training frames than rank 0");
+    assert_differs(VALIDATION, "rank 1 has another hash of the validation frames than rank 0");
     assert_differs(PATIENCE, "rank 1 has another set of options than rank 0: 'save_every 0, "
                              "patience 9");
     ck_assert(!is_there(kd_test_path("out")));
@@ -353,8 +352,8 @@ START_TEST(a_run_goes_on_with_as_many_images_on_other_ranks)
     on_ranks(2, &p);
     assert_all(&p, 2, KDAS_EINVAL, "rank 0: ");
     assert_all(&p, 2, KDAS_EINVAL,
-               "batch size is 4, here it is 2; give it the former value, of "
-               "all ranks together, to go on");
+               "batch size is 4, here it is 2; images of a rank times ranks must be the "
+               "former value to go on");
     p.batch   = 4; /* of one process */
     p.alone   = true;
     p.stop_at = 5;

@@ -233,46 +233,64 @@ static void start_workers(kdas_loader *l)
                 l->started, l->workers, l->started ? "" : ": batches are made in the call");
 }
 
+/* The loader of a plan, which it takes over also where it fails. */
+static kdas_status make_loader(kdas_loader **out, const kd_loader_plan *plan,
+                               const kdas_loader_options *o)
+{
+    kdas_status  st = KDAS_OK;
+    kdas_loader *l  = kd_calloc(plan->dataset->ctx, 1, sizeof *l);
+
+    if (!l) {
+        kd_free(plan->dataset->ctx, plan->empty);
+        return KDAS_ENOMEM;
+    }
+    l->ctx     = plan->dataset->ctx;
+    l->plan    = *plan;
+    l->workers = o->workers;
+    keep_options(l, o);
+    l->order_epoch = -1;
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->more, NULL);
+    pthread_cond_init(&l->finished, NULL);
+    l->order = kd_alloc(l->ctx, (size_t)plan->frames * sizeof *l->order);
+    if (!l->order) {
+        st = KDAS_ENOMEM;
+        goto done;
+    }
+    KD_TRY(make_slots(l, o->ahead));
+    KD_TRY(make_scratch(l));
+    ring_move(l, 0);
+    *out = l;
+    l    = NULL;
+done:
+    kdas_loader_destroy(l);
+    return st;
+}
+
 kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset,
                                const kdas_loader_options *options)
 {
-    kdas_status         st = KDAS_OK;
-    kdas_loader        *l  = NULL;
     kdas_loader_options o;
-    kd_loader_plan      plan;
+    kd_loader_plan      plan = { .dataset = dataset };
+    kdas_loader        *l    = NULL;
+    kdas_status         st, own;
 
     if (!out) return kd_fail(KDAS_EINVAL, "kdas_loader_create: out is NULL");
     *out = NULL;
     if (!dataset) return kd_fail(KDAS_EINVAL, "kdas_loader_create: the dataset is NULL");
     KD_RETURN(kd_check_process(dataset->ctx));
-    KD_RETURN(kd_loader_plan_init(&plan, &o, dataset, options));
-
-    l = kd_calloc(dataset->ctx, 1, sizeof *l);
-    if (!l) {
-        kd_loader_plan_finish(&plan);
-        return KDAS_ENOMEM;
+    own = kd_loader_plan_init(&plan, &o, dataset, options);
+    st  = kd_loader_agree(&o, dataset, own);
+    if (st != KDAS_OK) {
+        if (own == KDAS_OK) kd_loader_plan_finish(&plan);
+        return st;
     }
-    l->ctx     = dataset->ctx;
-    l->plan    = plan;
-    l->workers = o.workers;
-    keep_options(l, &o);
-    l->order_epoch = -1;
-    pthread_mutex_init(&l->lock, NULL);
-    pthread_cond_init(&l->more, NULL);
-    pthread_cond_init(&l->finished, NULL);
-    l->order = kd_alloc(l->ctx, (size_t)plan.frames * sizeof *l->order);
-    if (!l->order) {
-        st = KDAS_ENOMEM;
-        goto done;
-    }
-    KD_TRY(make_slots(l, o.ahead));
-    KD_TRY(make_scratch(l));
-    ring_move(l, 0);
-    start_workers(l);
-    *out = l;
-    l    = NULL;
-done:
-    kdas_loader_destroy(l);
+    st = kd_loader_vote(o.ranks, make_loader(&l, &plan, &o));
+    if (st == KDAS_OK)
+        start_workers(l);
+    else
+        kdas_loader_destroy(l);
+    if (st == KDAS_OK) *out = l;
     return st;
 }
 
