@@ -51,6 +51,25 @@ claim "kdas-evaluate alone" ends 0 "" kdas-evaluate --weights "$weights" --data 
     --per-image "$tmp/one_each.csv" --threads 1
 claim "two ranks give its tables, to the bit, and print them once" same_tables 2
 claim "so do three" same_tables 3
+same_guide() # the first command of the guide, for two ranks
+{
+    local command
+    command=$(awk '/^    mpirun -n 4 /, !/\\$/' docs/cluster.md | tr -d '\\\n')
+    command=${command/mpirun -n 4 --bind-to none/mpirun.$flavour -n 2} command=${command/--ranks mpi/--ranks $flavour}
+    command=${command/--data polyps/--data $frames} command=${command/teacher.safetensors/$weights}
+    command=${command/--out run/--out $tmp/guide} command=${command/kdas-distill/$bin/kdas-distill}
+    echo "$command"
+    # shellcheck disable=SC2086 # words
+    timeout 200 $command --threads 1 --student lite_fpn0 --size 64 --epochs 1 --max-steps 1 --pictures 0 --quiet </dev/null &&
+        [ -s "$tmp/guide/best.safetensors" ]
+}
+claim "the guide's command trains" same_guide
+alone_of_two()
+{
+    timeout 200 "mpirun.$flavour" -n 2 "$bin/kdas-evaluate" --weights "$weights" --data "$set" --threads 1 >"$tmp/out" 2>&1 </dev/null &&
+        times 2 "warning: this is one of 2 processes (.*), and without --ranks each does all of the work" "$tmp/out"
+}
+claim "a launcher without --ranks is noticed" alone_of_two
 cp -r "$set" "$tmp/cut"
 for file in "$tmp"/cut/images/*6.*; do head -c 500 "$file" >"$tmp/x" && mv "$tmp/x" "$file"; done
 claim "a frame that cannot be read fails all, and is named once" eval \

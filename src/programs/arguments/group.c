@@ -38,11 +38,34 @@ static bool look_at_threads(kdas_ranks *ranks, const kdas_context *context, cons
     return true;
 }
 
+/* Launchers tell a process how many there are. Without --ranks each does all of the work. */
+static void look_at_launcher(void)
+{
+    static const char *const counts[] = { "OMPI_COMM_WORLD_SIZE", "PMI_SIZE",
+                                          "SLURM_STEP_NUM_TASKS" };
+
+    for (int i = 0; i < COUNT(counts); i++) {
+        const char *text  = getenv(counts[i]);
+        long        count = text ? strtol(text, NULL, 10) : 0;
+
+        if (count > 1) {
+            say_error(
+                "warning: this is one of %ld processes (%s), and without --ranks each does all "
+                "of the work",
+                count, counts[i]);
+            return;
+        }
+    }
+}
+
 bool group_join(group *g, kdas_context *context, const machine *m)
 {
     kdas_ranks_options options;
 
-    if (!g->collective) return true;
+    if (!g->collective) {
+        look_at_launcher();
+        return true;
+    }
     kdas_ranks_options_init(&options, sizeof options);
     options.collective = g->collective;
     if (g->timeout > 0) options.timeout = g->timeout;

@@ -400,8 +400,13 @@ int main(int argc, char **argv)
     code = stop_asked() ? EXIT_INTERRUPTED : done ? EXIT_FINE : EXIT_FAILED;
     code = group_code(&w.settings.group, code);
     if (code == EXIT_INTERRUPTED && group_first(&w.settings.group)) {
-        say_error("interrupted; '%s%s' goes on", w.settings.command,
-                  w.settings.resume ? "" : " --resume");
+        const char *resume = w.settings.resume ? "" : " --resume";
+        int         ranks  = (int)kdas_ranks_count(w.settings.group.ranks);
+
+        if (ranks > 1)
+            say_error("interrupted; on %d ranks '%s%s' goes on", ranks, w.settings.command, resume);
+        else
+            say_error("interrupted; '%s%s' goes on", w.settings.command, resume);
     }
     end(&w);
     return code;
