@@ -6,6 +6,7 @@
  * with any number of workers. A sample depends on the plan alone. All members below `lock` in
  * kdas_loader, and the slots but for the pixels of samples that a worker has taken, are used
  * under the lock. */
+#include <assert.h>
 #include <math.h>
 #include <signal.h>
 #include <string.h>
@@ -286,12 +287,14 @@ kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset,
         return st;
     }
     st = kd_loader_vote(o.ranks, make_loader(&l, &plan, &o));
-    if (st == KDAS_OK)
-        start_workers(l);
-    else
+    if (st != KDAS_OK) {
         kdas_loader_destroy(l);
-    if (st == KDAS_OK) *out = l;
-    return st;
+        return st;
+    }
+    assert(l); /* a rank without one says so */
+    start_workers(l);
+    *out = l;
+    return KDAS_OK;
 }
 
 static void stop_workers(kdas_loader *l)

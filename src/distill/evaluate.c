@@ -1,5 +1,6 @@
 /* evaluate.c - a model's metrics on a dataset: each frame by itself, at its own size. Ranks that share the evaluator go
  * through the frames in rounds: each does a share of a round's frames, then all receive all results. */
+#include <assert.h>
 #include <kdas/infer.h>
 #include <kdas/train.h>
 #include <string.h>
@@ -166,6 +167,7 @@ static kdas_status evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_d
     options.width  = width;
     KD_TRY(rounds_begin(&r, prepare(&e, model, &options), options.height, options.width));
     KD_TRY(rounds_run(&r));
+    assert(!loss || mean_loss);
     if (loss) *mean_loss = r.sum / (double)r.count;
 done:
     if (st != KDAS_OK) kdas_evaluator_rollback(evaluator);

@@ -2,6 +2,7 @@
  * of its own; its gradient at the student's taps is added to the initial gradients of the
  * student's backward. */
 #include "distill/feature_step.h"
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -253,7 +254,10 @@ static kdas_status fetch(run *r)
 static kdas_status add_to_student(const run *r)
 {
     for (int i = 0; i < r->f->pairs; i++) {
-        const kd_node *s = r->k->student[i];
+        const kd_node *s;
+
+        assert(r->k->student); /* made with the program */
+        s = r->k->student[i];
 
         if (!s) continue;
         KD_RETURN(kd_device_add(r->f->ctx, kd_program_grad(student_of(r), student_tap(r, i)),

@@ -2,6 +2,7 @@
  * that libraries can do their first-use setup. The second run is captured. Later runs launch the
  * graph. Data that changes from run to run stays outside the graph: seeds are uploaded before
  * the launch, and each set of caller-owned memory has its own graph. */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include "graph/program_inside.h"
@@ -136,6 +137,7 @@ static kd_capture_set *find_set(kd_program *p)
 {
     kd_capture_set *oldest = p->capture, *found = NULL;
 
+    assert(oldest); /* the program is captured */
     for (int i = 0; i < KD_CAPTURE_SETS && !found; i++) {
         if (p->capture[i].used < oldest->used) oldest = &p->capture[i];
         if (fits(p, &p->capture[i])) found = &p->capture[i];

@@ -5,6 +5,7 @@
  * where dmean and dvar are the sums of the gradients that all ranks have for them. f64 has 29 bits more than the moments:
  * the difference in var loses none of theirs, unless |mean| is more than 10000 deviations. */
 #include "graph/exchange.h"
+#include <assert.h>
 #include <string.h>
 #include "graph/device.h"
 #include "ranks/ranks.h"
@@ -190,6 +191,7 @@ kdas_status kd_exchange_backward(kd_program *p, int i, const kdas_call *call, kd
     for (int64_t k = 0; mine == KDAS_OK && k < n; k++)
         sum[k] = o.dout[k];
     KD_RETURN(sum_ranks(p, n, mine, all));
+    assert(o.m && o.out && o.din); /* otherwise this rank has told so */
     spread(&o, sum, p->exchanges->share[i], n / 2, call->add & 1);
     return put(p, call->din[0], o.din, n);
 }

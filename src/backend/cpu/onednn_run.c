@@ -60,8 +60,10 @@ static kdas_status move(kd_conv *c, order *o, void *scratch, const void *from, v
                         const char *what)
 {
     void         *pointer[] = { scratch, (void *)from, to };
-    dnnl_status_t s         = exec_run(&o->move, c->dnn->stream[0], pointer);
+    dnnl_status_t s;
 
+    assert(o->move.args <= (int)KD_COUNT(pointer));
+    s = exec_run(&o->move, c->dnn->stream[0], pointer);
     return s ? kd_onednn_failed(&c->dnn->host, s, what, c->name) : KDAS_OK;
 }
 
