@@ -78,7 +78,7 @@ static void make_parts(parts *p, const char *device, int32_t workers)
     kd_test_rig_make(&p->rig, &o);
     make_data(p, workers);
     make_calibrator(p);
-    alone = kd_test_alone();
+    alone = kd_test_group_of_one();
     kd_assert_ok(kdas_ranks_create(&p->ranks, p->rig.ctx, &alone));
     kd_assert_ok(kdas_segmenter_create(&p->segmenter, p->rig.teacher, NULL));
     kd_test_rig_step(&p->rig, 0);

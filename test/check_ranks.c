@@ -392,7 +392,7 @@ static int32_t rank_beyond(void *group)
 /* A group of one, with a table that the test can change. */
 static void alone(kdas_ranks_options *o, kdas_collective *t)
 {
-    *o       = kd_test_alone();
+    *o       = kd_test_group_of_one();
     *t       = kd_test_collective;
     o->table = t;
 }

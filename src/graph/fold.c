@@ -112,11 +112,12 @@ static kdas_status compute(kd_program *p, const kd_fold *f)
     bool           here   = p->ctx->host_memory;
     int64_t        co = node->desc.in[f->weight].dim[0], n = kd_elements(&node->desc.in[f->weight]);
     float         *stat = kd_alloc(p->ctx, (size_t)(4 * co + (here ? 0 : n + co)) * sizeof *stat);
-    float         *w    = here ? pack->weight : stat + 4 * co;
-    float         *b    = here ? pack->bias : w + n;
-    kdas_status    st   = KDAS_OK;
+    float         *w, *b;
+    kdas_status    st = KDAS_OK;
 
     if (!stat) return KDAS_ENOMEM;
+    w = here ? pack->weight : stat + 4 * co;
+    b = here ? pack->bias : w + n;
     KD_TRY(kd_params_read(params, node->in[f->weight]->param, w));
     memset(b, 0, (size_t)co * sizeof *b);
     if (node->in[f->weight + 1]) KD_TRY(kd_params_read(params, node->in[f->weight + 1]->param, b));

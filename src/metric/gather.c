@@ -1,5 +1,6 @@
 /* gather.c - an evaluator that ranks share: each adds images of its own, and then all receive all of them. Sums are added
  * again in the order of the images, so that they have the bits of one process alone. */
+#include <assert.h>
 #include <string.h>
 #include "base/context.h"
 #include "base/process.h"
@@ -81,6 +82,7 @@ static void pack(const kdas_evaluator *e, char *to)
     char   *name = to + (size_t)own_count(e) * sizeof *p;
 
     for (int64_t i = e->gathered.count; i < e->now.count; i++, p++) {
+        assert(p); /* there are such images */
         memcpy(p->figure, e->images[i].figure, sizeof p->figure);
         p->addend = e->own[i - e->gathered.count];
         name      = stpcpy(name, e->images[i].name) + 1;

@@ -1,4 +1,5 @@
 /* model.c - making a model, and running its programs. */
+#include <assert.h>
 #include <string.h>
 #include "base/process.h"
 #include "model/over_ranks.h"
@@ -169,12 +170,13 @@ static kdas_status make_ready(kd_program **p, kdas_model *m, kd_mode mode, float
 kdas_status kd_model_run(kdas_model *m, kd_mode mode, float *images, int64_t n, int64_t h,
                          int64_t w)
 {
-    kd_program *p;
+    kd_program *p = NULL;
     kdas_status st;
 
     forget(m, mode);
     st = make_ready(&p, m, mode, images, n, h, w);
     KD_RETURN(kd_model_begin_forward(m, mode, st, h, w));
+    assert(p); /* otherwise it gives st */
     st = kd_program_forward(p, (kd_mix64(m->options.seed) + m->forwards) ^ m->draws);
     st = kd_model_end_forward(m, mode, st);
     if (st != KDAS_OK) {

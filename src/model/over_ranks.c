@@ -1,5 +1,6 @@
 /* over_ranks.c - see over_ranks.h. */
 #include "model/over_ranks.h"
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 #include "ranks/ranks.h"
@@ -101,6 +102,8 @@ static kdas_status read_statistics(float **out, kdas_model *m)
 static void join(float *range, const double *of_all, size_t ranks, size_t stride)
 {
     double low = of_all[0], high = of_all[1];
+
+    assert(range);
 
     for (size_t r = 1; r < ranks; r++) {
         low  = fmin(low, of_all[r * stride]);

@@ -1,5 +1,6 @@
 /* watched.c - see watched.h. */
 #include "quantize/watched.h"
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 #include "base/grid.h"
@@ -123,6 +124,7 @@ kdas_status kd_watched_answer(kd_watched *w, float **out, int64_t *count)
         return st;
     }
     if (w->maps) { /* all of one size */
+        assert(largest > 0);
         for (int64_t i = largest; i < n; i++)
             all[i % largest] += all[i];
         for (int64_t i = 0; i < largest; i++)

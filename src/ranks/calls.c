@@ -176,6 +176,7 @@ kdas_status kdas_ranks_agree(kdas_ranks *r, const char *what, const char *text)
     if (!what || !text) st = kd_fail(KDAS_EINVAL, "kdas_ranks_agree: what or text is NULL");
     KD_RETURN(kd_ranks_meet(r, KD_RANKS_AT_AGREE, 0, st, NULL, 0));
     if (!r || r->count == 1) return KDAS_OK;
+    assert(what && text); /* otherwise all have been told */
     own[0] = first[0] = kd_hash64(text);
     own[1] = first[1] = strlen(text);
     KD_RETURN(kd_ranks_do(r, KD_RANKS_BROADCAST, first, sizeof first, 0));

@@ -40,7 +40,7 @@ kd_test_group_options kd_test_group_of(int count)
     return (kd_test_group_options){ .count = count, .lost = -1, .slow = -1 };
 }
 
-kdas_ranks_options kd_test_alone(void)
+kdas_ranks_options kd_test_group_of_one(void)
 {
     static kd_test_group group; /* only its options are read */
     static kd_test_seat  seat = { .group = &group };

@@ -22,7 +22,7 @@ extern const kdas_collective kd_test_collective;
 typedef struct kd_test_group_options {
     int         count;
     double      timeout; /* 0: 60 seconds, and a lost rank is noticed at once */
-    int         lost;    /* a rank that, after joining, takes part in `calls` calls alone; -1: none */
+    int         lost; /* a rank that, after joining, takes part in `calls` calls alone; -1: none */
     int         calls;
     int         slow;   /* a rank that comes late to each call; -1: none */
     double      late;   /* seconds */
@@ -37,7 +37,7 @@ void kd_test_on_ranks(const kd_test_group_options *options, void (*fn)(kd_test_s
                       void                        *user);
 
 /* Options of a group of one, whose rank is the calling thread. One such handle at a time. */
-kdas_ranks_options kd_test_alone(void);
+kdas_ranks_options kd_test_group_of_one(void);
 
 /* The calls that the group has completed so far, those of joining left out, and the bytes that were summed. */
 long   kd_test_group_calls(const kd_test_seat *seat);

@@ -140,7 +140,7 @@ static bool compare(kdas_model *model, const settings *s)
 {
     kdas_context *context = kdas_model_context(model);
     kdas_model   *whole   = NULL;
-    double        before, simulated, integers;
+    double        before, simulated = 0, integers;
     int64_t       count;
     bool          fine;
 
