@@ -135,12 +135,12 @@ static bool fits(const kd_program *p, const kd_capture_set *set)
  * recently used one. */
 static kd_capture_set *find_set(kd_program *p)
 {
-    kd_capture_set *oldest = p->capture, *found = NULL;
+    kd_capture_set *set = p->capture, *oldest = set, *found = NULL;
 
-    assert(oldest); /* the program is captured */
+    assert(set); /* the program is captured */
     for (int i = 0; i < KD_CAPTURE_SETS && !found; i++) {
-        if (p->capture[i].used < oldest->used) oldest = &p->capture[i];
-        if (fits(p, &p->capture[i])) found = &p->capture[i];
+        if (set[i].used < oldest->used) oldest = &set[i];
+        if (fits(p, &set[i])) found = &set[i];
     }
     if (!found) {
         found = oldest;

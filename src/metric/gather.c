@@ -98,6 +98,7 @@ static kdas_status unpack(kdas_evaluator *e, const char *from, const kd_given *g
     for (int64_t i = 0; i < (int64_t)given->images; i++, p++) {
         kd_score *image = &e->images[e->now.count];
 
+        assert(p);
         image->name = kd_strdup(e->ctx, name);
         if (!image->name) return KDAS_ENOMEM;
         memcpy(image->figure, p->figure, sizeof image->figure);
@@ -123,6 +124,7 @@ static kdas_status pass_round(kdas_evaluator *e, const char *own, char *passing)
         size_t bytes = bytes_of(&e->given[r]);
 
         if (bytes == 0) continue;
+        assert(own && passing); /* large enough for all that is passed */
         if (r == rank) memcpy(passing, own, bytes);
         KD_RETURN(kdas_ranks_broadcast(e->ranks, passing, bytes, r));
         if (st == KDAS_OK) st = unpack(e, passing, &e->given[r]);

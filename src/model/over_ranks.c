@@ -120,6 +120,7 @@ static kdas_status join_ranges(kdas_model *m, float *values)
     double *own  = m->ranges + (size_t)kdas_ranks_rank(m->options.ranks) * stride;
     int64_t base = kd_params_trainable(m->params);
 
+    assert(values);
     memset(m->ranges, 0, ranks * stride * sizeof *m->ranges);
     for (int i = 0; i < kd_params_count(m->params); i++) {
         const kd_param_entry *e = kd_params_at(m->params, i);
