@@ -31,6 +31,15 @@ ranks_end()
     echo "exit code $got, expected $code and stderr with '$pattern'"
     [ $got = "$code" ] && { [ -z "$pattern" ] || grep -q -e "$pattern" "$tmp/err"; }
 }
+# differ PATTERN PROGRAM "ARGUMENT... of rank 0" "... of rank 1": both end at once, with this sentence, said once.
+differ()
+{
+    local all=("$bin/$2" --ranks $flavour --ranks-timeout 100 --threads 1)
+
+    # shellcheck disable=SC2086 # lists of words
+    timeout 60 "mpirun.$flavour" -n 1 "${all[@]}" $3 : -n 1 "${all[@]}" $4 >"$tmp/out" 2>"$tmp/err" </dev/null
+    [ $? = 1 ] && times 1 "$1" "$tmp/err" || { cat "$tmp/out" "$tmp/err"; return 1; }
+}
 times() # N PATTERN FILE
 {
     [ "$(grep -c -e "$2" "$3")" = "$1" ] || { cat "$3"; return 1; }
@@ -70,6 +79,10 @@ alone_of_two()
         times 2 "warning: this is one of 2 processes (.*), and without --ranks each does all of the work" "$tmp/out"
 }
 claim "a launcher without --ranks is noticed" alone_of_two
+claim "ranks with other numbers of sets are told" differ "rank 1 has another number of sets" kdas-evaluate \
+    "--weights $weights --data $set" "--weights $weights --data $set $set"
+claim "and with other weights" differ "rank 1 has another model to evaluate" kdas-evaluate \
+    "--weights $weights --data $set" "--weights $demo/teacher/best.safetensors --data $set"
 cp -r "$set" "$tmp/cut"
 for file in "$tmp"/cut/images/*6.*; do head -c 500 "$file" >"$tmp/x" && mv "$tmp/x" "$file"; done
 claim "a frame that cannot be read fails all, and is named once" eval \
@@ -103,6 +116,15 @@ claim "a teacher is trained by all, and taught by" ranks_end 0 "" 2 "${run[@]}" 
 claim "a folder that cannot be made fails all" ranks_end 1 "cannot make the folder" 2 "${run[@]}" --out /proc/none
 claim "without the plug-in there is a sentence" fails "there is no collective 'nix'" kdas-distill --ranks nix "${run[@]:1}" \
     --out "$tmp/none"
+
+# Command lines that differ in what the ranks do together.
+cp -r "$frames" "$tmp/more" && cp -r "$tmp/more/TestDataset/scenes" "$tmp/more/TestDataset/again"
+line="${small[*]} --batch 2 --epochs 1 --out $tmp/differ"
+claim "ranks with other trainings are told" differ "rank 1 has another list of trainings than rank 0: .*seed 1,2" kdas-distill \
+    "--data $frames $line" "--data $frames $line --seeds 1,2"
+claim "and with other test sets, before the first step" differ "rank 1 has another list of sets to measure on" kdas-distill \
+    "--data $frames $line" "--data $tmp/more $line"
+claim "nothing was trained" eval '[ ! -e "$tmp/differ/last.kdas" ]'
 
 # A run that is asked to stop at one of its ranks, then goes on.
 stops() # SIGNAL FOLDER

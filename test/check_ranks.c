@@ -1,4 +1,4 @@
-/* check_ranks.c - ranks: the collective calls, what happens when a rank is lost, and which tables are taken. */
+/* check_ranks.c - ranks: the collective calls, and what happens when a rank is lost. */
 #include <check.h>
 #include <kdas/kdas.h>
 #include <math.h>
@@ -365,30 +365,6 @@ START_TEST(wrong_options_are_refused)
 }
 END_TEST
 
-START_TEST(tables_that_cannot_be_used_are_refused)
-{
-    kdas_collective    t = kd_test_collective;
-    kdas_ranks_options o;
-
-    kdas_ranks_options_init(&o, sizeof o);
-    o.table = &t;
-    t.abi   = 99;
-    assert_refused(&o, KDAS_EBACKEND, "'threads' has collective ABI 99, this library has 1");
-    t      = kd_test_collective;
-    t.size = 40;
-    assert_refused(&o, KDAS_EBACKEND, "ends before abort()");
-    t     = kd_test_collective;
-    t.sum = NULL;
-    assert_refused(&o, KDAS_EBACKEND, "lacks a name or one of open()");
-}
-END_TEST
-
-static int32_t rank_beyond(void *group)
-{
-    (void)group;
-    return 5;
-}
-
 /* A group of one, with a table that the test can change. */
 static void alone(kdas_ranks_options *o, kdas_collective *t)
 {
@@ -396,17 +372,6 @@ static void alone(kdas_ranks_options *o, kdas_collective *t)
     *t       = kd_test_collective;
     o->table = t;
 }
-
-START_TEST(a_rank_outside_of_the_group_is_refused)
-{
-    kdas_collective    t;
-    kdas_ranks_options o;
-
-    alone(&o, &t);
-    t.rank = rank_beyond;
-    assert_refused(&o, KDAS_EBACKEND, "collective 'threads' calls this process rank 5 of 1");
-}
-END_TEST
 
 static int32_t always_first(void *group)
 {
@@ -535,8 +500,6 @@ int main(void)
 
     tcase_add_checked_fixture(options, setup, teardown);
     tcase_add_test(options, wrong_options_are_refused);
-    tcase_add_test(options, tables_that_cannot_be_used_are_refused);
-    tcase_add_test(options, a_rank_outside_of_the_group_is_refused);
     tcase_add_test(options, a_collective_that_mixes_up_ranks_is_refused);
     tcase_add_test(options, any_allocation_may_fail);
     tcase_add_test(options, a_forked_child_is_refused);

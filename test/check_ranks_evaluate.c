@@ -140,6 +140,33 @@ START_TEST(ranks_with_other_frames_are_refused)
 }
 END_TEST
 
+static void evaluate_other_values(kd_test_seat *s)
+{
+    kdas_dataset   *frames = scenes(s->ctx, 6);
+    kdas_model     *model  = student(s->ctx);
+    kdas_evaluator *e      = evaluator_of(s->ctx, s->ranks);
+    size_t          count;
+    float          *values = kd_test_weights(model, &count);
+
+    values[0] += (float)s->rank;
+    kd_assert_ok(kdas_model_write(model, 0, values));
+    kd_assert_status(kdas_evaluate(e, model, frames, 32, 32, 0), KDAS_EINVAL);
+    kd_assert_sentence("rank 1 has another model to evaluate than rank 0: 'small with hash");
+    ck_assert_int_eq(kdas_evaluator_count(e), 0);
+    free(values);
+    kdas_evaluator_destroy(e);
+    kdas_model_destroy(model);
+    kdas_dataset_destroy(frames);
+}
+
+START_TEST(ranks_with_other_values_are_refused)
+{
+    kd_test_group_options o = kd_test_group_of(2);
+
+    kd_test_on_ranks(&o, evaluate_other_values, NULL);
+}
+END_TEST
+
 static void cancel_one(kd_test_seat *s)
 {
     kdas_dataset   *frames = scenes(s->ctx, 6);
@@ -434,6 +461,7 @@ int main(void)
     kd_test_thin_networks();
     tcase_add_test(tests, a_shared_evaluation_has_the_bits_of_one_alone);
     tcase_add_test(tests, ranks_with_other_frames_are_refused);
+    tcase_add_test(tests, ranks_with_other_values_are_refused);
     tcase_add_test(tests, a_cancel_of_one_ends_the_evaluation_of_all);
     tcase_add_test(tests, a_lost_rank_adds_nothing);
     tcase_add_test(tests, images_of_hosts_are_gathered_in_the_order_of_ranks);

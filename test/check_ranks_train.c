@@ -19,6 +19,7 @@ enum { FRAMES = 14, STEPS = 4 /* of an epoch, of 4 images but the last of 2 */, 
 typedef struct plan {
     int64_t batch, epochs, save_every, frames, accumulate;
     bool    resume, alone; /* alone: no ranks in loader and distiller */
+    bool    norms;         /* the student has batch norms */
     float   lr;
     int     stop_rank, stop_at, cancel_rank, cancel_at; /* steps from 1; 0: never */
     int     other;                                      /* this rank has another ... */
@@ -136,10 +137,11 @@ static void train(kd_test_seat *s)
     rank_run       run     = { s, p };
     bool           differs = s->rank == p->other;
     kd_model_rules rules   = { 0 };
-    kd_model_def  def = kd_test_small_def("small", KD_TEST_SMALL(1, KD_TEST_USUAL_STRIDES), &rules);
-    kdas_dataset *frames     = scenes(s->ctx, p->frames, 1);
-    kdas_dataset *validation = scenes(s->ctx, 5 + (differs && p->what == VALIDATION), 2);
-    kdas_loader  *loader     = loader_of(s, p, differs, frames);
+    kd_model_def   def =
+        kd_test_small_def("small", KD_TEST_SMALL(p->norms ? 2 : 1, KD_TEST_USUAL_STRIDES), &rules);
+    kdas_dataset      *frames     = scenes(s->ctx, p->frames, 1);
+    kdas_dataset      *validation = scenes(s->ctx, 5 + (differs && p->what == VALIDATION), 2);
+    kdas_loader       *loader     = loader_of(s, p, differs, frames);
     kdas_train_options o;
     kdas_model_options m;
     kdas_model        *student;
@@ -370,6 +372,22 @@ START_TEST(a_run_goes_on_with_as_many_images_on_other_ranks)
 }
 END_TEST
 
+/* An epoch ends in the midst of an update; until then each rank's running statistics are its own. */
+START_TEST(all_ranks_validate_the_same_student)
+{
+    plan p = plan_of(2);
+
+    p.accumulate = 3;
+    p.norms      = true;
+    on_ranks(2, &p);
+    assert_all(&p, 2, KDAS_OK, NULL);
+    ck_assert_int_eq(p.result[0].epochs, 2);
+    ck_assert(kd_test_same_bits(p.result[0].weights, p.result[1].weights,
+                                p.result[0].count * sizeof(float)));
+    plan_finish(&p);
+}
+END_TEST
+
 /* ---- a rank is lost ---- */
 
 /* Lose rank 1 after so many calls, then go on with a new group. Returns whether rank 0 has saved. */
@@ -438,6 +456,7 @@ int main(void)
     tcase_add_test(before, loader_and_distiller_have_the_same_ranks);
     tcase_add_test(tests, a_stop_on_one_rank_stops_all_at_the_same_step);
     tcase_add_test(tests, a_run_goes_on_with_as_many_images_on_other_ranks);
+    tcase_add_test(tests, all_ranks_validate_the_same_student);
     tcase_add_test(tests, a_lost_rank_ends_the_run_which_can_go_on);
     tcase_add_test(tests, steps_that_wait_for_their_update_are_made_again);
     tcase_add_checked_fixture(before, kd_test_folder_make, kd_test_folder_remove);

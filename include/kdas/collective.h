@@ -12,7 +12,8 @@
  *
  * Failure: a call that cannot be completed within the group's timeout returns KDAS_EBACKEND, with a sentence by
  * host->fail that says what is known: which rank, which call. It must return by then, because kdas_ranks_destroy() waits for it.
- * After a failure the library calls only abort() and close(). close() then must not wait for other ranks, and nothing may be
+ * KDAS_ENOMEM is passed on, too, and of open() KDAS_EINVAL, KDAS_ENOTFOUND and KDAS_ESTATE; any other number becomes
+ * KDAS_EBACKEND. After a failure the library calls only abort() and close(). close() then must not wait for other ranks, and nothing may be
  * written to the values of the failed call any more. In a forked child no function is called, close() neither. */
 #ifndef KDAS_COLLECTIVE_H
 #define KDAS_COLLECTIVE_H
@@ -56,7 +57,8 @@ typedef struct kdas_collective {
         size; /* sizeof(kdas_collective) it was compiled with; members are only added at the end */
     const char *name;
 
-    /* Open a group. It may wait for the other ranks, up to the timeout. Errors leave nothing behind. */
+    /* Open a group. It may wait for the other ranks, up to the timeout. Errors leave nothing behind, and
+     * close() is not called then; success gives a group that is not NULL. */
     kdas_status (*open)(void **group, const kdas_collective_host *host,
                         const kdas_collective_options *options);
     void (*close)(void *group);

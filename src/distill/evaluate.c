@@ -148,6 +148,16 @@ static kdas_status prepare(evaluation *e, kdas_model *model, kdas_segmenter_opti
                    : KDAS_OK;
 }
 
+/* Ranks of other values, or that compute in another format, would give the figures of no network at all. */
+static kdas_status agree_on_model(kdas_ranks *ranks, const kdas_model *model, uint64_t hash)
+{
+    char text[160];
+
+    kd_format(text, sizeof text, "%s with hash %016llx, precision %d", kdas_model_network(model),
+              (unsigned long long)hash, (int)kdas_context_precision(kdas_model_context(model)));
+    return kdas_ranks_agree(ranks, "model to evaluate", text);
+}
+
 /* After meet(). With a `loss`, its mean goes to *mean_loss. */
 static kdas_status evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_dataset *dataset,
                             int64_t height, int64_t width, int64_t limit, kdas_loss *loss,
@@ -158,6 +168,8 @@ static kdas_status evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_d
     };
     rounds r = { e.ctx, evaluator, dataset, kdas_dataset_count(dataset), .add = add_frame };
     kdas_segmenter_options options;
+    kdas_ranks            *ranks = kdas_evaluator_ranks(evaluator);
+    uint64_t               hash  = 0;
     kdas_status            st;
 
     if (limit > 0) r.count = KD_MIN(r.count, limit);
@@ -165,7 +177,10 @@ static kdas_status evaluate(kdas_evaluator *evaluator, kdas_model *model, kdas_d
     kdas_segmenter_options_init(&options, sizeof options);
     options.height = height;
     options.width  = width;
-    KD_TRY(rounds_begin(&r, prepare(&e, model, &options), options.height, options.width));
+    st             = prepare(&e, model, &options);
+    if (st == KDAS_OK && kdas_ranks_count(ranks) > 1) st = kdas_model_hash(model, &hash);
+    KD_TRY(rounds_begin(&r, st, options.height, options.width));
+    if (kdas_ranks_count(ranks) > 1) KD_TRY(agree_on_model(ranks, model, hash));
     KD_TRY(rounds_run(&r));
     assert(!loss || mean_loss);
     if (loss) *mean_loss = r.sum / (double)r.count;

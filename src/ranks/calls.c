@@ -7,11 +7,24 @@
 
 /* ---- votes ---- */
 
-static int32_t first_below_zero(const kdas_ranks *r)
+/* Whether a number that each rank alone has given came back as one that can be: a host's own sum() may give anything. */
+static bool is_whole(double number, double least, double most)
 {
-    for (int32_t i = 0; i < r->count; i++)
-        if (r->ballot[i] < 0) return i;
-    return -1;
+    return number >= least && number <= most && number == (double)(int32_t)number;
+}
+
+/* The first rank whose ballot is a failure; -1: none. */
+static kdas_status find_failure(kdas_ranks *r, int32_t *who)
+{
+    *who = -1;
+    for (int32_t i = r->count - 1; i >= 0; i--) {
+        if (!is_whole(r->ballot[i], INT32_MIN, 0))
+            return kd_ranks_break(r,
+                                  "collective '%s': its sum() gives %g for the status of rank %d",
+                                  r->table.name, r->ballot[i], i);
+        if (r->ballot[i] < 0) *who = i;
+    }
+    return KDAS_OK;
 }
 
 /* Every rank learns what rank `who` says: its sentence is this thread's last one. */
@@ -41,7 +54,7 @@ kdas_status kd_ranks_vote_sum(kdas_ranks *r, kdas_status mine, double *values, s
     assert(count <= KD_RANKS_VALUES);
     if (!r || r->count == 1) return mine;
     KD_RETURN(count_ballots(r, (double)mine, values, count)); /* 0 or below */
-    who = first_below_zero(r);
+    KD_RETURN(find_failure(r, &who));
     if (who >= 0) return tell(r, who, (kdas_status)r->ballot[who]);
     if (count) memcpy(values, r->ballot + r->count, count * sizeof *values);
     return KDAS_OK;
@@ -73,6 +86,10 @@ static kdas_status tell_meetings(kdas_ranks *r, kd_ranks_meeting meeting)
     memset(at, 0, (size_t)r->count * sizeof *at);
     at[r->rank] = meeting;
     KD_RETURN(kd_ranks_do(r, KD_RANKS_SUM_F64, at, (size_t)r->count, 0));
+    for (int32_t i = 0; i < r->count; i++)
+        if (!is_whole(at[i], 0, KD_COUNT(meetings) - 1))
+            return kd_ranks_break(r, "collective '%s': its sum() gives %g for the call of rank %d",
+                                  r->table.name, at[i], i);
     for (int32_t i = 1; i < r->count; i++)
         if (at[i] != at[0])
             return kd_fail(KDAS_ESTATE, "rank %d is at %s, and rank 0 at %s", i,
@@ -103,7 +120,7 @@ kdas_status kd_ranks_meet(kdas_ranks *r, kd_ranks_meeting meeting, uint64_t deta
     own[1] = own[0] * own[0];
     if (count) memcpy(own + DIGEST, values, count * sizeof *values);
     KD_RETURN(count_ballots(r, (double)mine, own, KD_COUNT(own)));
-    who = first_below_zero(r);
+    KD_RETURN(find_failure(r, &who));
     if (who >= 0) return tell(r, who, (kdas_status)r->ballot[who]);
     all = r->ballot + r->count;
     if (r->count * all[1] != all[0] * all[0]) return tell_meetings(r, meeting);
@@ -183,6 +200,6 @@ kdas_status kdas_ranks_agree(kdas_ranks *r, const char *what, const char *text)
     memset(r->ballot, 0, (size_t)r->count * sizeof *r->ballot);
     r->ballot[r->rank] = memcmp(own, first, sizeof own) ? -1 : 0;
     KD_RETURN(kd_ranks_do(r, KD_RANKS_SUM_F64, r->ballot, (size_t)r->count, 0));
-    who = first_below_zero(r);
+    KD_RETURN(find_failure(r, &who));
     return who < 0 ? KDAS_OK : tell_difference(r, who, what, text);
 }

@@ -35,5 +35,8 @@ struct kdas_ranks {
 /* The thread: started and ended with the group. (thread.c) */
 kdas_status kd_ranks_thread_start(kdas_ranks *ranks);
 void        kd_ranks_thread_end(kdas_ranks *ranks);
+/* The collective cannot be relied on: KDAS_EBACKEND with this sentence, for this call and all that follow. */
+kdas_status kd_ranks_break(kdas_ranks *ranks, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -69,9 +69,9 @@ bool group_join(group *g, kdas_context *context, const machine *m)
     kdas_ranks_options_init(&options, sizeof options);
     options.collective = g->collective;
     if (g->timeout > 0) options.timeout = g->timeout;
+    stop_on_user_signals(); /* joining may take long */
     if (!ok(kdas_ranks_create(&g->ranks, context, &options))) return false;
     say_as_rank(kdas_ranks_rank(g->ranks));
-    stop_on_user_signals();
     return look_at_threads(g->ranks, context, m);
 }
 
@@ -89,6 +89,11 @@ bool group_all(const group *g, bool fine)
 
     if (!g->ranks) return fine;
     return ok(kdas_ranks_sum(g->ranks, &failed, 1)) && failed == 0;
+}
+
+bool group_agrees(const group *g, const char *what, const char *text)
+{
+    return ok(kdas_ranks_agree(g->ranks, what, text));
 }
 
 bool group_told(const group *g, bool *answer)

@@ -33,6 +33,8 @@ void group_leave(group *g);
 bool group_first(const group *g);
 /* Whether all ranks say that it is fine. A rank that says no has said why. */
 bool group_all(const group *g, bool fine);
+/* Whether all ranks have this text, which decides what they do next; `what` names it. False after a sentence. */
+bool group_agrees(const group *g, const char *what, const char *text);
 /* What the first rank says. False where a rank is lost. */
 bool group_told(const group *g, bool *answer);
 /* Give a model the values of the first rank's. */

@@ -11,6 +11,56 @@
 #include "system/say.h"
 #include "system/stop.h"
 
+/* A text that goes on; `more` may be NULL. */
+static char *longer(char *text, const char *between, const char *more)
+{
+    char *all = text_of("%s%s%s", text, between, more ? more : "");
+
+    free(text);
+    return all;
+}
+
+/* Ranks of other trainings, or with other sets, would wait for each other: what decides the order of all that they do together
+ * is compared before. */
+static bool agree_on_trainings(const settings *s)
+{
+    char *text = text_of("%s teacher", s->teacher_epochs    ? "a trained"
+                                       : s->teacher_weights ? "a given"
+                                                            : "no");
+    bool  same;
+
+    if (s->demo) text = longer(text, ", demo", NULL);
+    for (int i = 0; i < s->preset_count; i++)
+        text = longer(text, i ? "," : ", preset ", s->presets[i]);
+    for (int i = 0; i < s->seed_count; i++) {
+        char *seed = text_of("%lld", (long long)s->seeds[i]);
+
+        text = longer(text, i ? "," : ", seed ", seed);
+        free(seed);
+    }
+    same = group_agrees(&s->group, "list of trainings", text);
+    free(text);
+    return same;
+}
+
+static bool agree_on_sets(const work *w)
+{
+    const stage *t    = &w->scores.stage;
+    char        *text = text_of("%d", t->count);
+    bool         same;
+
+    for (int i = 0; i < t->count; i++) {
+        char *set = text_of("%lld with hash %016llx", (long long)kdas_dataset_count(t->sets[i]),
+                            (unsigned long long)kdas_dataset_hash(t->sets[i]));
+
+        text = longer(text, i ? ", " : ": ", set);
+        free(set);
+    }
+    same = group_agrees(&w->settings.group, "list of sets to measure on", text);
+    free(text);
+    return same;
+}
+
 static bool open_context(work *w)
 {
     settings *s = &w->settings;
@@ -19,7 +69,7 @@ static bool open_context(work *w)
     stop_on_signal(w->context);
     if (!group_join(&s->group, w->context, &s->machine)) return false;
     s->quiet = s->quiet || !group_first(&s->group);
-    return true;
+    return agree_on_trainings(s);
 }
 
 /* Before anything in it is replaced. The first rank has the folders. */
@@ -353,6 +403,9 @@ static bool run(work *w)
     if (done) {
         results_begin(w, has_teacher);
         introduce(w);
+        done = agree_on_sets(w);
+    }
+    if (done) {
         done = !group_first(&s->group) || (hold_trainings(w) && set_aside(w));
         done = group_all(&s->group, done) && (!s->teacher_epochs || teach(w));
     }

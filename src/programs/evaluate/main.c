@@ -316,6 +316,16 @@ static bool run(char **dirs, int count, kdas_evaluator **sets, kdas_context *con
            (!set_to.per_image || write_table(set_to.per_image, dirs, count, sets, true));
 }
 
+/* Ranks with other numbers of sets would wait for each other. */
+static bool agree_on_sets(int count)
+{
+    char *text = text_of("%d, of %s", count, set_to.weights ? "a model" : "maps");
+    bool  same = group_agrees(&set_to.group, "number of sets", text);
+
+    free(text);
+    return same;
+}
+
 int main(int argc, char **argv)
 {
     kdas_context    *context = NULL;
@@ -338,7 +348,7 @@ int main(int argc, char **argv)
     fine  = context_open(&context, &set_to.machine);
     if (fine) {
         stop_on_signal(context);
-        fine = group_join(&set_to.group, context, &set_to.machine) &&
+        fine = group_join(&set_to.group, context, &set_to.machine) && agree_on_sets(count) &&
                group_all(&set_to.group, !set_to.weights || model_open(&model, context)) &&
                run(dirs, count, sets, context, model);
         stop_on_signal(NULL);
