@@ -88,6 +88,7 @@ bool group_all(const group *g, bool fine)
     double failed = fine ? 0 : 1;
 
     if (!g->ranks) return fine;
+    if (kdas_ranks_broken(g->ranks)) return false; /* the call that noticed has said so */
     return ok(kdas_ranks_sum(g->ranks, &failed, 1)) && failed == 0;
 }
 

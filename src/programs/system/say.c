@@ -44,19 +44,27 @@ void say_as_rank(int number)
 
 void say_error(const char *format, ...)
 {
+    char    line[8192]; /* written at once: other processes write to the same place */
+    size_t  at;
     va_list list;
 
     if (rank && !strncmp(format, "warning: ", strlen("warning: "))) return;
+    if (rank)
+        snprintf(line, sizeof line, "%.100s: rank %d: ", name, rank);
+    else
+        snprintf(line, sizeof line, "%.100s: ", name);
+    at = strlen(line);
     va_start(list, format);
+    vsnprintf(line + at, sizeof line - at - 1, format, list);
+    va_end(list);
+    strcat(line, "\n");
     flockfile(stderr); /* the log may come from several threads */
     take_away();
-    fprintf(stderr, "%s: ", name);
-    if (rank) fprintf(stderr, "rank %d: ", rank);
-    vfprintf(stderr, format, list);
-    fputc('\n', stderr);
+    fputs(line, stderr);
     funlockfile(stderr);
-    va_end(list);
 }
+
+bool say_is_first(void) { return rank == 0; }
 
 bool ok(kdas_status status)
 {

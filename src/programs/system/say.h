@@ -25,6 +25,8 @@ const char *say_name(void);
 /* From now on this process is a rank of several. All but the first are silent, but for errors, which begin with "rank N: ":
  * what they print goes nowhere, and an error of another rank is said by the first. */
 void say_as_rank(int rank);
+/* Whether this process is the first rank, or has none. Safe in a signal handler. */
+bool say_is_first(void);
 /* "program: sentence" on stderr. */
 void say_error(const char *format, ...) SAY_PRINTF(1, 2);
 /* True on success. Else the library's sentence is said, but for a cancel, which the user asked

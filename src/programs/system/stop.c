@@ -21,7 +21,7 @@ static void stop(int signal_number)
         by_hand = 1;
     }
     asked = 1;
-    if (!again && write(STDERR_FILENO, text, sizeof text - 1) < 0)
+    if (!again && say_is_first() && write(STDERR_FILENO, text, sizeof text - 1) < 0)
         asked = 1; /* nobody listens: stop all the same */
     if (context) kdas_context_cancel(context);
 }
