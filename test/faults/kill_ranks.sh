@@ -40,6 +40,15 @@ begin() # FOLDER [LAUNCHER...]
     pid=$!
 }
 end() { wait "$pid" 2>/dev/null; rc=$?; }
+ranks_begin() # sets ranks, when both are there
+{
+    local i
+    for ((i = 0; i < 1000; i++)); do
+        mapfile -t ranks < <(pgrep -P "$pid" -x kdas-distill)
+        [ ${#ranks[@]} -lt 2 ] || return
+        sleep 0.02
+    done
+}
 end_within() # SECONDS
 {
     local i
@@ -63,27 +72,26 @@ ranks_end_within() # SECONDS
 results() { cksum <"$1/best.safetensors" && awk -F, -f test/faults/no_times.awk "$1/log.csv"; }
 is_good() { [ "$(results "$tmp/good")" = "$(results "$tmp/run")" ]; }
 
-began=$(date +%s%N)
 begin good
+ranks_begin
+began=$(date +%s%N)
 end
 seconds=$(awk -v n=$(($(date +%s%N) - began)) 'BEGIN { printf "%.3f", n / 1e9 }')
 [ $rc = 0 ] || { wrong "a run that is left alone" "$tmp/stderr"; claims_end; exit 1; }
 begin run
 end
 is_good && right || wrong "two runs differ" "$tmp/stderr"
-struck=0 longest=0
-for ((k = 0; k < kills && failed < 5; k++)); do
+struck=0 longest=0 # some moments are after the end
+for ((k = 0; struck < kills && k < 3 * kills && failed < 5; k++)); do
     rm -rf "$tmp/run"
     how=KILL
-    [ $((k % 5)) != 4 ] || how=STOP
-    moment=$(awk -v t="$seconds" -v r="$RANDOM" 'BEGIN { printf "%.3f", t * 1.02 * r / 32768 }')
+    [ $((struck % 5)) != 4 ] || how=STOP
+    moment=$(awk -v t="$seconds" -v r="$RANDOM" 'BEGIN { printf "%.3f", t * 0.98 * r / 32768 }')
     label="SIG$how after $moment s:"
     begin run
+    ranks_begin
     sleep "$moment"
-    mapfile -t ranks < <(pgrep -P "$pid" -x kdas-distill)
-    if [ ${#ranks[@]} -gt 0 ]; then
-        kill -$how "${ranks[RANDOM % ${#ranks[@]}]}" 2>/dev/null && struck=$((struck + 1))
-    fi
+    kill -$how "${ranks[RANDOM % ${#ranks[@]}]}" 2>/dev/null && struck=$((struck + 1))
     from=$SECONDS
     end_within $((wait_for + 60))
     [ $((SECONDS - from)) -le $longest ] || longest=$((SECONDS - from))
@@ -95,6 +103,7 @@ for ((k = 0; k < kills && failed < 5; k++)); do
     right
     progress "$label the same bits"
 done
+runs=$k
 for ((k = 0; k < cuts && failed < 5; k++)); do
     rm -rf "$tmp/run"
     if ! link_up 10gbit 0 2>"$tmp/stderr"; then
@@ -121,5 +130,5 @@ for ((k = 0; k < cuts && failed < 5; k++)); do
     right
     progress "$label the same bits"
 done
-say "$kills runs of $seconds s, $struck of them struck; the link was cut $cuts times; the last end came $longest s after it"
+say "$struck of $runs runs of $seconds s struck; the link was cut $cuts times; the last end came $longest s after it"
 claims_end
