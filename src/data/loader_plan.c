@@ -68,8 +68,8 @@ static kdas_status check_share(const kdas_loader_options *o, int64_t frames)
     int32_t ranks = kdas_ranks_count(o->ranks);
 
     if (frames < ranks)
-        return kd_fail(KDAS_EINVAL, "kdas_loader_create: %lld frames cannot be shared by %d ranks",
-                       (long long)frames, ranks);
+        return kd_fail(KDAS_EINVAL, "kdas_loader_create: %lld frame%s cannot be shared by %d ranks",
+                       (long long)frames, frames == 1 ? "" : "s", ranks);
     if (o->drop_last && frames < o->batch * ranks)
         return kd_fail(
             KDAS_EINVAL,
