@@ -459,7 +459,7 @@ claim "a cosine does not speak of steps" quiet_of step_every --epochs 6
 claim "more epochs are said" grep -q "number of epochs is 6 from here on; .* had 3" "$tmp/err"
 claim "steps become longer with the run" again 0 "optim.step_every is 6" step --epochs 6
 claim "a tenth at each third" awk -F, 'NR == 7 { last = $3 } END { exit !(last > 0.9e-6 && last < 1.1e-6) }' "$tmp/again/log.csv"
-claim "another batch is refused, and how to go on is said" again 1 "batch size is 4, here it is 2; give it the former value" cosine --epochs 3 --batch 2
+claim "another batch is refused, and how to go on is said" again 1 "batch size is 4, here it is 2; images of a rank times ranks must be the former value" cosine --epochs 3 --batch 2
 claim "another size is refused" again 1 "is 64, here it is 96" cosine --epochs 3 --size 96
 claim "another rate is said" again 0 "optim.lr goes on at 0.0001" cosine --epochs 3 --lr 1e-2
 claim "another seed is refused" again 1 "seed is '1', here it is '2'" cosine --epochs 3 --seed 2
