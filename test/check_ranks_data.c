@@ -288,7 +288,8 @@ static void run_out_of_memory(kd_test_seat *s)
     kdas_loader   *loader = NULL;
     kdas_status    st     = KDAS_ENOMEM;
 
-    p.loader.ranks = s->ranks;
+    p.loader.ranks   = s->ranks;
+    p.loader.workers = 0; /* which would take memory at the same time */
     for (long k = 1; st != KDAS_OK; k++) {
         if (s->rank == 1) meter->fail_at = meter->fail_to = meter->taken + k;
         st             = kdas_loader_create(&loader, frames, &p.loader);

@@ -65,8 +65,8 @@ void kd_test_folder_remove(void)
 
 const char *kd_test_path(const char *name)
 {
-    static char path[16][512];
-    static int  turn;
+    static _Thread_local char path[16][512];
+    static _Thread_local int  turn;
 
     if (!name) return folder;
     turn = (turn + 1) % 16;
