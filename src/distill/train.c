@@ -276,7 +276,8 @@ static kdas_status end_epoch(kd_run *r)
                          .loss_scale      = kdas_optim_loss_scale(r->optim),
                          .skipped         = kdas_optim_skipped(r->optim) };
 
-    KD_RETURN(gather(r)); /* else running statistics are each rank's own where an update is under way */
+    KD_RETURN(
+        gather(r)); /* else running statistics are each rank's own where an update is under way */
     KD_RETURN(judge(r, &row));
     if (row.best) {
         r->progress.best       = row.validation_dice;

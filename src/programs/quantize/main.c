@@ -208,10 +208,11 @@ static bool are_enough(const kdas_dataset *frames, const settings *s)
     int64_t count = kdas_dataset_count(frames), least = calibrator_options(s).least_frames;
 
     if (count >= least) return true;
-    say_error("'%s' has %lld frame%s to find ranges on, and %lld are wanted at least; --frames %lld "
-              "takes %s",
-              s->data, (long long)count, count == 1 ? "" : "s", (long long)least, (long long)count,
-              count == 1 ? "the one" : "what there is");
+    say_error(
+        "'%s' has %lld frame%s to find ranges on, and %lld are wanted at least; --frames %lld "
+        "takes %s",
+        s->data, (long long)count, count == 1 ? "" : "s", (long long)least, (long long)count,
+        count == 1 ? "the one" : "what there is");
     return false;
 }
 
@@ -253,7 +254,7 @@ static bool run(kdas_context *context, settings *s)
     kdas_calibrator_options options = calibrator_options(s);
     kdas_model             *model = NULL, *best = NULL;
     kdas_calibrator        *calibrator = NULL;
-    bool                    fine       = output_ready(s->out) && (!s->csv || output_ready(s->csv)) &&
+    bool                    fine = output_ready(s->out) && (!s->csv || output_ready(s->csv)) &&
                 model_open(&model, context, s) &&
                 ok(kdas_calibrator_create(&calibrator, model, &options)) &&
                 calibrate(calibrator, context, s) && ok(kdas_calibrator_make(&best, calibrator)) &&
