@@ -1,11 +1,14 @@
-/* check_ranks_tables.c - collectives of a host's own: which tables are taken, and what becomes of ones that are wrong. */
+/* check_ranks_tables.c - making a handle: which options and tables of a host's own are taken, and what becomes of a handle whose
+ * table is wrong, or whose process has forked. */
 #include <check.h>
 #include <kdas/kdas.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/base.h"
+#include "ranks/ranks_inside.h"
 #include "support/check_util.h"
+#include "support/child.h"
 #include "support/thread_ranks.h"
 
 /* ---- options and tables ---- */
@@ -33,6 +36,32 @@ static void assert_refused(const kdas_ranks_options *o, kdas_status st, const ch
     ck_assert_ptr_null(r);
     kd_assert_sentence(sentence);
 }
+
+START_TEST(wrong_options_are_refused)
+{
+    kdas_ranks_options o;
+    kdas_ranks        *r = (kdas_ranks *)&meter;
+
+    kdas_ranks_options_init(&o, sizeof o);
+    o.collective = "no-such";
+    assert_refused(&o, KDAS_ENOTFOUND,
+                   "there is no collective 'no-such': no plug-in libkdas-no-such.so in");
+    o.collective = "a/b";
+    assert_refused(&o, KDAS_EINVAL, "is not a name of a collective");
+    o.collective = NULL;
+    assert_refused(&o, KDAS_EINVAL, "is not a name of a collective");
+    kdas_ranks_options_init(&o, sizeof o);
+    o.timeout = 0;
+    assert_refused(&o, KDAS_EINVAL, "timeout is 0 seconds");
+    o.timeout = 2e6;
+    assert_refused(&o, KDAS_EINVAL, "timeout is 2e+06 seconds");
+    o.size = 0;
+    assert_refused(&o, KDAS_EINVAL, "kdas_ranks_options");
+    kd_assert_status(kdas_ranks_create(NULL, ctx, NULL), KDAS_EINVAL);
+    kd_assert_status(kdas_ranks_create(&r, NULL, NULL), KDAS_EINVAL);
+    ck_assert_ptr_null(r);
+}
+END_TEST
 
 START_TEST(tables_that_cannot_be_used_are_refused)
 {
@@ -224,6 +253,111 @@ START_TEST(what_sums_give_is_looked_at)
 }
 END_TEST
 
+static int32_t always_first(void *group)
+{
+    (void)group;
+    return 0;
+}
+
+/* Counts are right; on rank 1 the last bit of another sum is not. */
+static kdas_status sum_loosely(void *group, void *values, size_t count, int32_t type)
+{
+    double     *v = values;
+    kdas_status st;
+
+    st = kd_test_collective.sum(group, values, count, type);
+    for (size_t i = 0; i < count && type == KDAS_COLLECTIVE_F64; i++)
+        if (v[i] != floor(v[i]) && kd_test_collective.rank(group) == 1) v[i] = nextafter(v[i], 9);
+    return st;
+}
+
+static void mix_up(kd_test_seat *s)
+{
+    kdas_collective    t = kd_test_collective;
+    kdas_ranks_options o;
+    kdas_ranks        *r = (kdas_ranks *)s;
+
+    kdas_ranks_options_init(&o, sizeof o);
+    o.table        = &t;
+    o.communicator = s;
+    t.rank         = always_first;
+    kd_assert_status(kdas_ranks_create(&r, s->ctx, &o), KDAS_EBACKEND);
+    ck_assert_ptr_null(r);
+    kd_assert_sentence("collective 'threads': 3 processes are rank 0 of 3");
+    t     = kd_test_collective;
+    t.sum = sum_loosely;
+    kd_assert_status(kdas_ranks_create(&r, s->ctx, &o), KDAS_EBACKEND);
+    ck_assert_ptr_null(r);
+    kd_assert_sentence("a sum is wrong, or has other bits on some ranks");
+    t.sum = kd_test_collective.sum;
+    kd_assert_ok(kdas_ranks_create(&r, s->ctx, &o));
+    kdas_ranks_destroy(r);
+}
+
+START_TEST(a_collective_that_mixes_up_ranks_is_refused)
+{
+    kd_test_group_options o = kd_test_group_of(3);
+
+    kd_test_on_ranks(&o, mix_up, NULL);
+}
+END_TEST
+
+START_TEST(any_allocation_may_fail)
+{
+    kdas_collective    t;
+    kdas_ranks_options o;
+    kdas_ranks        *r  = NULL;
+    kdas_status        st = KDAS_ENOMEM;
+    int                k  = 0;
+
+    alone(&o, &t);
+    while (st == KDAS_ENOMEM) {
+        meter.fail_at = atomic_load(&meter.taken) + ++k;
+        st            = kdas_ranks_create(&r, ctx, &o);
+        meter.fail_at = 0;
+        if (st == KDAS_ENOMEM) ck_assert_ptr_null(r);
+    }
+    kd_assert_ok(st);
+    ck_assert_int_gt(k, 2);
+    kdas_ranks_destroy(r);
+}
+END_TEST
+
+static int in_child(void *user)
+{
+    kdas_ranks *r = user;
+    double      v = 1;
+
+    kdas_ranks *another = r;
+
+    kd_child_assert_status(kdas_ranks_create(&another, r->ctx, NULL), KDAS_ESTATE);
+    kd_child_assert(!another && strstr(kdas_last_error(), "forked"));
+    kd_child_assert_status(kdas_ranks_broadcast(r, &v, sizeof v, 0), KDAS_ESTATE);
+    kd_child_assert(strstr(kdas_last_error(), "forked") != NULL);
+    kd_child_assert_status(kdas_ranks_sum(r, &v, 1), KDAS_ESTATE);
+    kd_child_assert_status(kdas_ranks_barrier(r), KDAS_ESTATE);
+    kd_child_assert_status(kdas_ranks_agree(r, "x", "y"), KDAS_ESTATE);
+    kd_child_assert_status(kdas_ranks_vote(r, KDAS_OK), KDAS_ESTATE);
+    kd_child_assert(kdas_ranks_broken(r) == 0);
+    kdas_ranks_abort(r, 1);
+    kdas_ranks_destroy(r);
+    return 0;
+}
+
+START_TEST(a_forked_child_is_refused)
+{
+    kdas_collective    t;
+    kdas_ranks_options o;
+    kdas_ranks        *r;
+
+    alone(&o, &t);
+    kd_assert_ok(kdas_ranks_create(&r, ctx, &o));
+    kd_test_in_child(in_child, r);
+    kd_assert_ok(kdas_ranks_barrier(r));
+    kdas_ranks_destroy(r);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *suite  = suite_create("ranks_tables");
@@ -232,10 +366,14 @@ int main(void)
     int      failed;
 
     tcase_add_checked_fixture(tables, setup, teardown);
+    tcase_add_test(tables, wrong_options_are_refused);
     tcase_add_test(tables, tables_that_cannot_be_used_are_refused);
     tcase_add_test(tables, a_rank_outside_of_the_group_is_refused);
     tcase_add_test(tables, what_open_gives_is_looked_at);
     tcase_add_test(tables, what_sums_give_is_looked_at);
+    tcase_add_test(tables, a_collective_that_mixes_up_ranks_is_refused);
+    tcase_add_test(tables, any_allocation_may_fail);
+    tcase_add_test(tables, a_forked_child_is_refused);
     suite_add_tcase(suite, tables);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
