@@ -4,9 +4,9 @@
  *   mpirun -n 2 ranks_train                   with Open MPI or MPICH, whose plug-in `make` has built
  *   mpirun.mpich -n 2 ranks_train mpich       a plug-in by name
  *
- * The loss that is printed, and the hash of the student, are the same on all ranks, and but for rounding the loss does not depend on
- * how many there are. Where a call is not collective, such as
- * kdas_loader_next(), it may fail on one rank alone: all vote before the next collective call, so that none waits for it. */
+ * The loss that is printed, and the hash of the student, are the same on all ranks. But for rounding, the loss does not depend
+ * on their number. A call that is not collective, such as kdas_loader_next(), may fail on one rank alone: all vote before the
+ * next collective call, so that none waits for it. */
 #include <kdas/kdas.h>
 #include <stdio.h>
 
@@ -55,12 +55,11 @@ static kdas_status make_own(host *h)
     kdas_loss_options_init(&loss, sizeof loss);
     TRY(kdas_loss_options_preset(&loss, "baseline"));
     kdas_model_options_init(&model, sizeof model);
-    model.ranks = h->ranks; /* batch norms over the images of all */
-    model.drop_path =
-        0; /* which each rank would draw for itself: so the loss is that of one rank */
+    model.ranks     = h->ranks; /* batch norms over the images of all */
+    model.drop_path = 0;        /* each rank would draw its own */
     TRY(kdas_dataset_synthetic(&h->frames, h->ctx, &scenes));
     TRY(kdas_model_create(&h->student, h->ctx, "lite_fpn0",
-                          &model)); /* equal on all, by its seed */
+                          &model)); /* its seed is the same on all */
     TRY(kdas_loss_create(&h->loss, h->ctx, &loss));
     TRY(kdas_optim_create(&h->optim, h->student, NULL));
 done:
