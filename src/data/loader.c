@@ -13,6 +13,7 @@
 #include "base/context.h"
 #include "base/process.h"
 #include "data/loader.h"
+#include "ranks/ranks.h"
 
 struct slot {
     int64_t     group;             /* -1: none yet */
@@ -286,7 +287,7 @@ kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset,
         if (own == KDAS_OK) kd_loader_plan_finish(&plan);
         return st;
     }
-    st = kd_loader_vote(o.ranks, make_loader(&l, &plan, &o));
+    st = kd_ranks_vote_sum(o.ranks, make_loader(&l, &plan, &o), NULL, 0);
     if (st != KDAS_OK) {
         kdas_loader_destroy(l);
         return st;

@@ -33,11 +33,9 @@ typedef struct kd_loader_plan {
 kdas_status kd_loader_plan_init(kd_loader_plan *plan, kdas_loader_options *o, kdas_dataset *dataset,
                                 const kdas_loader_options *options);
 void        kd_loader_plan_finish(kd_loader_plan *plan);
-/* With ranks, a creation is collective: first each tells whether its own checks have succeeded, and all compare options and frames; at
- * the end each tells whether it has its loader. Without ranks: `mine`. */
+/* With ranks: tell the others whether this rank's checks have succeeded, and compare options and frames. Without: `mine`. */
 kdas_status kd_loader_agree(const kdas_loader_options *o, const kdas_dataset *dataset,
                             kdas_status mine);
-kdas_status kd_loader_vote(kdas_ranks *ranks, kdas_status mine);
 /* The order of an epoch's views, into order (frames). A view is a frame's number, plus `frames` for
  * each time that the frame has come before in the epoch. */
 void kd_loader_plan_order(const kd_loader_plan *plan, int64_t epoch, int64_t *order);

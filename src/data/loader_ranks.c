@@ -54,8 +54,3 @@ kdas_status kd_loader_agree(const kdas_loader_options *o, const kdas_dataset *da
     kd_format(hash, sizeof hash, "%016llx", (unsigned long long)kdas_dataset_hash(dataset));
     return kdas_ranks_agree(o->ranks, "hash of the loader's frames", hash);
 }
-
-kdas_status kd_loader_vote(kdas_ranks *ranks, kdas_status mine)
-{
-    return kd_ranks_vote_sum(ranks, mine, NULL, 0);
-}

@@ -80,8 +80,8 @@ static const kd_cpu_kernel by_onednn = {
 
 /* ---- the choice ---- */
 
-/* Winograd's transform pays where there are enough tiles of 4x4 outputs for what the filters' transform costs, or where the filters are
- * few and come from cache. With few channels, the transforms of the maps cost what the products save. */
+/* Winograd's transform pays where there are enough tiles of 4x4 outputs for what the filters' transform costs, or where there
+ * are so few filters that they come from cache. With few channels, the transforms of the maps cost what the products save. */
 bool kd_cpu_conv_by_winograd(const kdas_node_desc *node)
 {
     const kdas_conv_attr *a = node->attr;
