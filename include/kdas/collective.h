@@ -6,15 +6,15 @@
  * plug-in links to nothing of libkdas.
  *
  * A group is the open collective: `count` ranks, numbered from 0. All ranks make the same calls in the same order. The
- * library calls the functions of a group, open() and close() too, from one thread of its own, but abort(), which any thread
- * may call. The functions call nothing of the library but what the host lends them, until close() returns. A table has all
- * of them. kdas_ranks_create() compares numbers of ranks and a sum, and so finds a collective that mixes them up.
+ * library calls all functions of a table, open() and close() too, from one thread of its own, but abort(), which any thread
+ * may call. A table has all functions. They call nothing of the library but what the host lends them, which is valid until
+ * close() returns. kdas_ranks_create() checks the numbers of the ranks and a sum.
  *
  * Failure: a call that cannot be completed within the group's timeout returns KDAS_EBACKEND, with a sentence by
  * host->fail that says what is known: which rank, which call. It must return by then, because kdas_ranks_destroy() waits for it.
  * KDAS_ENOMEM is passed on, too, and of open() KDAS_EINVAL, KDAS_ENOTFOUND and KDAS_ESTATE; any other number becomes
- * KDAS_EBACKEND. After a failure the library calls only abort() and close(). close() then must not wait for other ranks, and nothing may be
- * written to the values of the failed call any more. In a forked child no function is called, close() neither. */
+ * KDAS_EBACKEND. After a failure the library calls only abort() and close(). close() then must not wait for other ranks,
+ * and nothing may be written to the values of the failed call any more. In a forked child the library calls no function. */
 #ifndef KDAS_COLLECTIVE_H
 #define KDAS_COLLECTIVE_H
 #include <kdas/base.h>
@@ -67,8 +67,8 @@ typedef struct kdas_collective {
     /* One line: library, version, how many ranks on how many machines. */
     void (*describe)(void *group, char *text, size_t size);
 
-    /* Replace `count` values, 1 or more, by their sums over all ranks. Every rank receives the same bits, and the same inputs give the
-     * same bits in every run: the order of summation depends on rank numbers and on `count` alone. */
+    /* Replace `count` values, 1 or more, by their sums over all ranks. Every rank receives the same bits, and the same
+     * inputs give the same bits in every run: the order of summation depends on rank numbers and on `count` alone. */
     kdas_status (*sum)(void *group, void *values, size_t count, int32_t type);
     /* Replace the bytes, 1 or more, by those of rank `root`. */
     kdas_status (*broadcast)(void *group, void *bytes, size_t count, int32_t root);

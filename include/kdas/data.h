@@ -312,10 +312,10 @@ typedef struct kdas_loader_options {
      * all ranks name the same options but `workers` and `ahead`. Order and positions are those of one
      * loader with batches of all ranks' images. Of m images rank r of n gets those from r*m/n to below
      * (r+1)*m/n, rounded down, and kdas_batch_count() is their number. A last batch with fewer images
-     * than ranks is left out, and logged; fewer frames than ranks are KDAS_EINVAL. Creating the loader is
-     * collective, and compares these options and kdas_dataset_hash(); other calls are not: each rank decodes
-     * its own frames (with `empty_share`, the masks of all). NULL (default): all images are this
-     * process's. Since 0.4. */
+     * than ranks is left out, and logged; fewer frames than ranks are KDAS_EINVAL. Creating the
+     * loader is collective, and compares these options and kdas_dataset_hash(); no other call of the
+     * loader is: each rank decodes its own frames (with `empty_share`, the masks of all). NULL
+     * (default): all images are this process's. Since 0.4. */
     kdas_ranks *ranks;
 } kdas_loader_options;
 /* Write the defaults; pass sizeof *options. Since 0.1. */
@@ -324,7 +324,8 @@ KDAS_API void kdas_loader_options_init(kdas_loader_options *options, size_t size
 /* Create a loader over `dataset`, which must outlive it. If the dataset has teacher maps, so have
  * the batches: maps get the geometry of their frames, and probability 0 outside of them. If it has
  * frames without masks, batches have weights (since 0.4). KDAS_EINVAL, KDAS_ENOMEM; with an
- * empty_share also errors of a mask's file; with ranks KDAS_EBACKEND and KDAS_ESTATE (kdas/ranks.h). Since 0.1. */
+ * empty_share also errors of a mask's file; with ranks KDAS_EBACKEND and KDAS_ESTATE
+ * (kdas/ranks.h). Since 0.1. */
 KDAS_API kdas_status kdas_loader_create(kdas_loader **out, kdas_dataset *dataset,
                                         const kdas_loader_options *options);
 /* NULL is fine. Joins the worker threads. Since 0.1. */

@@ -34,10 +34,10 @@ typedef struct kdas_ranks_options {
 /* Write the defaults; pass sizeof *options. Since 0.4. */
 KDAS_API void kdas_ranks_options_init(kdas_ranks_options *options, size_t size);
 
-/* Join the group. Collective: all ranks call it, and wait for each other. Whether all have the same version of the library
- * is compared, and whether the collective numbers them and adds up. `options` may be NULL; what it points to is not kept, but the table. The handle belongs to the context, one
- * thread at a time uses it, and it must outlive the objects that it was given to. A thread of the library's own talks to
- * the other ranks.
+/* Join the group. Collective: all ranks call it, and wait for each other. It checks that all have the same
+ * version of the library, that each number is one rank's, and that a sum is right. `options` may be NULL; what it points to
+ * is not kept, but the table. The handle belongs to the context, one thread at a time uses it, and it must outlive the
+ * objects that it was given to. A thread of the library's own talks to the other ranks.
  * KDAS_EINVAL, KDAS_ENOTFOUND (no such collective), KDAS_EBACKEND (it cannot be used, or a rank did not come),
  * KDAS_ESTATE (ranks of different versions, or a forked child), KDAS_ENOMEM. Since 0.4. */
 KDAS_API kdas_status kdas_ranks_create(kdas_ranks **out, kdas_context *context,
