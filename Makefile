@@ -57,10 +57,10 @@ HOST_COMPILE_CXX = $(CXX) -std=c++17 -Iinclude $(CPPFLAGS) $(CXXFLAGS) $(WARN) $
 LINK     = $(CC) $(SANITIZE) $(LDFLAGS)
 LINK_CXX = $(CXX) $(SANITIZE) $(LDFLAGS)
 
-# One source, several instruction sets (int8_*.c: those with VNNI): files in simd/ are compiled once for each; for bf16, those that
+# One source, several instruction sets (int8_*.c: those for integers): files in simd/ are compiled once for each; for bf16, those that
 # have such kernels; for amx and amx_int8, those with matrix products, and for tests with the tiles emulated. (The
 # tiles' instructions are in assembly, which needs no flag of the compiler.)
-SIMD_ISAS   := avx512 avx2 plain bf16 amx emulated vnni avxvnni amx_int8 emulated_int8
+SIMD_ISAS   := avx512 avx2 plain bf16 amx emulated vnni avxvnni avx2_int8 amx_int8 emulated_int8
 SIMD_bf16   := -DKD_ISA=bf16 -DKD_HALF -march=x86-64-v4 -mavx512bf16 -mprefer-vector-width=512
 SIMD_amx    := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=amx -DKD_AMX
 SIMD_emulated := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=emulated -DKD_AMX -DKD_AMX_EMULATED
@@ -69,9 +69,11 @@ HALF_FILES  := activation arith attention batch_norm deconv2d dwconv2d layer_nor
                shape table window
 SIMD_vnni   := -DKD_ISA=vnni -DKD_INT8 -march=x86-64-v4 -mavx512vnni -mprefer-vector-width=512
 SIMD_avxvnni := -DKD_ISA=avxvnni -DKD_INT8 -march=x86-64-v3 -mavxvnni
+SIMD_avx2_int8 := -DKD_ISA=avx2_int8 -DKD_INT8 -march=x86-64-v3
 SIMD_amx_int8 := $(filter-out -DKD_ISA=vnni,$(SIMD_vnni)) -DKD_ISA=amx_int8 -DKD_AMX
 SIMD_emulated_int8 := $(SIMD_amx_int8:amx_int8=emulated_int8) -DKD_AMX_EMULATED
 INT8_FILES  := int8_conv2d int8_dwconv2d int8_mix_ffn table
+WORDS_FILES := int8_winograd
 AMX_INT8_FILES := int8_conv2d int8_mix_ffn table
 SIMD_avx512 := -DKD_ISA=avx512 -march=x86-64-v4 -mprefer-vector-width=512
 SIMD_avx2   := -DKD_ISA=avx2 -march=x86-64-v3
@@ -100,7 +102,8 @@ SRC      := $(filter-out $(SIMD_EVERY),$(sort $(shell find src -name '*.c' -not 
 OBJ      := $(SRC:%.c=$(B)/%.o) \
             $(foreach isa,avx512 avx2 plain,$(SIMD_SRC:%.c=$(B)/%.$(isa).o)) \
             $(HALF_FILES:%=$(B)/$(SIMD_DIR)/%.bf16.o) $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.amx.o) \
-            $(foreach isa,vnni avxvnni,$(INT8_FILES:%=$(B)/$(SIMD_DIR)/%.$(isa).o)) \
+            $(foreach isa,vnni avxvnni avx2_int8,$(INT8_FILES:%=$(B)/$(SIMD_DIR)/%.$(isa).o)) \
+            $(WORDS_FILES:%=$(B)/$(SIMD_DIR)/%.avx2_int8.o) \
             $(AMX_INT8_FILES:%=$(B)/$(SIMD_DIR)/%.amx_int8.o)
 ifeq ($(CONFIG),tsan)
   # The kernels are those of the release: each part writes what is its own.

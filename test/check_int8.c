@@ -21,6 +21,7 @@ typedef struct int8_case {
     int64_t        x[4], outputs, kernel;
     kdas_conv_attr attr;
     bool           no_bias, residual;
+    bool           largest; /* all numbers and weights */
 } int8_case;
 
 #define CONV(s, p, d)               \
@@ -142,6 +143,14 @@ static const int8_case cases[] = {
       { 2, { 0, 0 }, { 1, 1 }, 1, 1 },
       0,
       0 },
+    { "conv 3x3 40>24, two images, no padding", KDAS_OP_CONV2D, 2, KDAS_U8, { 2, 11, 14, 40 }, 24, 3, CONV(1, 0, 1), 0, 0, 0 },
+    { "conv 3x3 17>21, padded by 2", KDAS_OP_CONV2D, 1, KDAS_F32, { 1, 5, 21, 17 }, 21, 3, CONV(1, 2, 1), 1, 0, 0 },
+    { "conv 3x3 150>33 to bf16", KDAS_OP_CONV2D, 0, KDAS_BF16, { 1, 13, 11, 150 }, 33, 3, CONV(1, 1, 1), 0, 0, 0 },
+    { "conv 3x3 260>48", KDAS_OP_CONV2D, 0, KDAS_U8, { 1, 32, 32, 260 }, 48, 3, CONV(1, 1, 1), 0, 0, 0 },
+    { "conv 3x3 112>16, largest", KDAS_OP_CONV2D, 0, KDAS_F32, { 1, 8, 8, 112 }, 16, 3, CONV(1, 1, 1), 0, 0, 1 },
+    { "conv 3x3 230>17, largest", KDAS_OP_CONV2D, 0, KDAS_F32, { 1, 9, 8, 230 }, 17, 3, CONV(1, 1, 1), 0, 0, 1 },
+    { "linear 64>32, largest", KDAS_OP_LINEAR, 0, KDAS_F32, { 1, 9, 8, 64 }, 32, 1, CONV(1, 0, 1), 0, 0, 1 },
+    { "dwconv 5x5 48, largest", KDAS_OP_DWCONV2D, 0, KDAS_F32, { 1, 9, 8, 48 }, 48, 5, CONV(1, 2, 1), 0, 0, 1 },
     { "dwconv 3x3 32", KDAS_OP_DWCONV2D, 0, KDAS_U8, { 1, 7, 9, 32 }, 32, 3, CONV(1, 1, 1), 0, 0 },
     { "dwconv 3x3 32, odd width, relu", KDAS_OP_DWCONV2D, 1, KDAS_U8, { 2, 6, 11, 32 }, 32, 3, CONV(1, 1, 1), 0, 0 },
     { "dwconv 5x5 16 to floats", KDAS_OP_DWCONV2D, 0, KDAS_F32, { 1, 6, 11, 16 }, 16, 5, CONV(1, 2, 1), 0, 0 },
@@ -322,11 +331,13 @@ static void make_layer(operands *o, const int8_case *c)
     int64_t  channels = c->op == KDAS_OP_DWCONV2D ? 1 : c->x[3];
 
     for (int64_t k = 0; k < n; k++)
-        x[k] = (uint8_t)(128 + 127.9f * draw());
+        x[k] = c->largest ? 255 : (uint8_t)(128 + 127.9f * draw());
     o->call.in[0]       = x;
     o->node.in[0]       = kd_desc(c->x[0], c->x[1], c->x[2], c->x[3]);
     o->node.in[0].dtype = KDAS_U8;
     fill(o, 1, weight(c->outputs, channels, c->kernel, c->kernel), 0.4f);
+    for (int64_t k = 0; c->largest && k < kd_elements(&o->node.in[1]); k++)
+        ((float *)o->call.in[1])[k] = 0.4f;
     if (!c->no_bias) fill(o, 2, vector(c->outputs), 1);
     set_range(o, KD_RANGE_X, -1.3f, 2.9f);
     if (c->out == KDAS_U8) set_range(o, KD_RANGE_OUT, c->post ? 0 : -5.1f, 7.3f);
@@ -433,10 +444,11 @@ typedef struct copy {
 static const copy copies[] = {
     { "vnni", "avx512", &kd_code_vnni },
     { "avxvnni", "avx2", &kd_code_avxvnni },
+    { "avx2", "avx2", &kd_code_avx2_int8 },
     { "amx", "amx", &kd_code_amx_int8 },
     { "emulated", "avx512", &kd_code_emulated_int8 },
 };
-enum { EMULATED = 3, COPIES, CASES = KD_COUNT(cases) };
+enum { WORDS = 2, EMULATED = 4, COPIES, CASES = KD_COUNT(cases) };
 
 /* A device with that copy; NULL: this CPU cannot run it. */
 static kdas_device *device_with(const copy *p, int threads)
@@ -444,6 +456,7 @@ static kdas_device *device_with(const copy *p, int threads)
     kdas_device *device = kd_test_cpu_open(p->isa, threads);
 
     if (p == &copies[EMULATED] && device->integer == &kd_code_vnni) device->integer = p->code;
+    if (p == &copies[WORDS] && device->integer) device->integer = p->code;
     if (device->integer == p->code) return device;
     kd_backend_cpu.close(device);
     return NULL;

@@ -109,7 +109,7 @@ typedef struct kdas_context kdas_context;
  * from sm_80.
  * INT8 (since 0.4): inference of models on 8-bit grids (kdas_model_options.quantize) computes their
  * layers with integers, the rest in bf16 where the device can, else in f32; training, and other
- * models, as BF16_IF_ABLE does without its log line. Needs a CPU with AVX-512 VNNI or AVX-VNNI.
+ * models, as BF16_IF_ABLE does without its log line. Needs a CPU with AVX2; with VNNI it is fastest.
  * On a device without the format, BF16, F16, TF32 and INT8 fail with KDAS_EUNSUPPORTED;
  * BF16_IF_ABLE and AUTO use f32 and log a line. AUTO takes bf16, else f16, else f32, and integers
  * for models on grids where the device has them. */

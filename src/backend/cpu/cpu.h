@@ -26,7 +26,7 @@ typedef struct kd_cpu_kernel {
 typedef const kd_cpu_kernel *kd_cpu_code[KD_CPU_OPS];
 extern const kd_cpu_code     kd_code_avx512, kd_code_avx2, kd_code_plain, kd_code_bf16, kd_code_amx;
 /* Kernels of integer nodes. */
-extern const kd_cpu_code kd_code_vnni, kd_code_avxvnni, kd_code_amx_int8;
+extern const kd_cpu_code kd_code_vnni, kd_code_avxvnni, kd_code_avx2_int8, kd_code_amx_int8;
 
 struct kdas_device {
     kdas_host          host;

@@ -54,7 +54,7 @@ static kdas_status choose_half(const kd_cpu_code **out, const kdas_host *host, i
     return kd_cpu_trusted(out, host, &kd_cpu_trial_bf16, &verdict, &kd_code_amx, &kd_code_bf16);
 }
 
-/* Kernels of integers need VNNI. With AVX-512 its form for that, else AVX-VNNI's. AMX tiles as above. */
+/* Kernels of integers: with VNNI in its form for AVX-512, else AVX-VNNI's, else with words by AVX2. AMX tiles as above. */
 static kdas_status choose_integers(const kd_cpu_code **out, const kdas_host *host, int limit,
                                    int level)
 {
@@ -66,6 +66,8 @@ static kdas_status choose_integers(const kd_cpu_code **out, const kdas_host *hos
         *out = &kd_code_vnni;
     else if (level >= AVX2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1))
         *out = &kd_code_avxvnni;
+    else if (level >= AVX2)
+        *out = &kd_code_avx2_int8;
     if (*out != &kd_code_vnni || limit < AMX || !kd_cpu_has_int8_tiles()) return KDAS_OK;
     return kd_cpu_trusted(out, host, &kd_cpu_trial_int8, &verdict, &kd_code_amx_int8,
                           &kd_code_vnni);
@@ -149,7 +151,7 @@ void kd_cpu_describe(kdas_device *device, char *text, size_t size)
     kd_openblas_version(openblas, sizeof openblas);
     snprintf(text, size, "cpu: %s, %s%s%s%s%s, %d thread%s, oneDNN %s%s%s, %s", name, device->isa,
              device->half ? " + bf16" : "", device->half == &kd_code_amx ? " + amx" : "",
-             device->integer ? " + vnni" : "",
+             !device->integer ? "" : device->integer == &kd_code_avx2_int8 ? " + int8" : " + vnni",
              device->integer == &kd_code_amx_int8 ? " + amx-int8" : "", device->threads,
              device->threads == 1 ? "" : "s", onednn,
              device->held ? " held in this process to " : " at ",

@@ -12,12 +12,30 @@ enum { PANEL = 2 * LANES };
 
 /* A unit is what one lane multiplies at a time: a float, or in bf16 a pair of neighbours along K (the VNNI
  * layout). UNIT_DEPTH: elements along K in a unit. mac(): acc += a b, `a` one unit of A for all lanes. */
-#ifdef KD_INT8
-/* Four numbers of A times four weights of B. The sums are integers, whose bits are in `vec`. */
+#ifdef KD_WORDS
+/* Two numbers of A times two weights of B, of 16 bits each. The sums are integers, whose bits are in `vec`. */
+typedef struct __attribute__((may_alias)) unit {
+    uint32_t bits;
+} unit;
+enum { UNIT_DEPTH = 2 };
+typedef uint16_t a_number; /* an element of A */
+typedef int16_t  b_weight; /* an element of B */
+INLINE vec mac(vec acc, const char *a, vec b)
+{
+    int32_t two;
+
+    memcpy(&two, a, sizeof two);
+    return (vec)_mm256_add_epi32((__m256i)acc,
+                                 _mm256_madd_epi16(_mm256_set1_epi32(two), (__m256i)b));
+}
+#elif defined(KD_INT8)
+/* The same of four numbers and four weights, of 8 bits. */
 typedef struct __attribute__((may_alias)) unit {
     uint32_t bits;
 } unit;
 enum { UNIT_DEPTH = 4 };
+typedef uint8_t a_number;
+typedef int8_t  b_weight;
 INLINE vec mac(vec acc, const char *a, vec b)
 {
     int32_t four;

@@ -1,17 +1,20 @@
 /* int8_conv2d.c - CONV2D and LINEAR of integers: x (N,H,W,C) in numbers, w (O,C,kh,kw), [b (O)].
  *
  * A convolution is a product of rows of taps: those of a block of output pixels are copied side by side, (pixels, kh kw C),
- * with x's zero in the padding. A linear layer's rows are there already, unless C is no multiple of UNIT_DEPTH.
+ * with x's zero in the padding. A linear layer's rows are there already, unless C is no multiple of UNIT_DEPTH or the products
+ * are of words.
  * packed: the layer (int8_layer.h) | the grid of x | what requantises. */
 #include "backend/cpu/simd/int8_layer.h"
+#include "backend/cpu/simd/int8_winograd.h"
 
 typedef struct shape {
     int64_t H, W, C, O, Ho, Wo, kh, kw, stride, dilation, top, left;
+    bool    rows;      /* each row of taps is a pixel of x */
     int64_t pixels;    /* N Ho Wo */
-    int64_t block, ld; /* of copied rows: pixels, and bytes of a row; ld 0: nothing is copied */
+    int64_t block, ld; /* of copied rows: pixels, and elements of a row; ld 0: nothing is copied */
 } shape;
 
-enum { BLOCK_BYTES = 98304, PAGE_BYTES = 4096 };
+enum { BLOCK_BYTES = 98304, PAGE_BYTES = 4096, ELEMENT = sizeof(a_number) };
 
 static shape shape_of(const kdas_node_desc *node)
 {
@@ -32,15 +35,30 @@ static shape shape_of(const kdas_node_desc *node)
                                 .pixels   = row_count(&node->out) };
     int64_t               K = s.kh * s.kw * s.C;
 
-    if (K == s.C && s.stride == 1 && !s.top && !s.left && K % UNIT_DEPTH == 0) return s;
+    s.rows = K == s.C && s.stride == 1 && !s.top && !s.left;
+    if (s.rows && K % UNIT_DEPTH == 0 && ELEMENT == 1) return s;
     s.ld = round_up(K, 16);
-    if (s.ld % PAGE_BYTES == 0) s.ld += 64; /* else all rows compete for the same sets of a cache */
-    s.block = BLOCK_BYTES / s.ld / GEMM_ROWS * GEMM_ROWS;
+    if (s.ld * ELEMENT % PAGE_BYTES == 0) /* else all rows compete for the same sets of a cache */
+        s.ld += 64 / ELEMENT;
+    s.block = BLOCK_BYTES / ELEMENT / s.ld / GEMM_ROWS * GEMM_ROWS;
     s.block = s.block < GEMM_ROWS ? GEMM_ROWS : s.block > 8 * GEMM_ROWS ? 8 * GEMM_ROWS : s.block;
     return s;
 }
 
-static size_t rows_bytes(const shape *s) { return float_bytes(s->block * s->ld / 4 + 16); }
+/* Another kernel, where that is faster, or NULL. */
+static const kd_cpu_kernel *other(const kdas_node_desc *node)
+{
+#ifdef KD_WORDS
+    if (KD_SIMD(int8_winograd_applies)(node)) return &KD_SIMD(int8_winograd);
+#endif
+    (void)node;
+    return NULL;
+}
+
+static size_t rows_bytes(const shape *s)
+{
+    return float_bytes(s->block * s->ld * ELEMENT / 4 + 16);
+}
 
 static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas_plan *plan)
 {
@@ -48,6 +66,7 @@ static kdas_status prepare(kdas_device *device, const kdas_node_desc *node, kdas
     int64_t K  = s.kh * s.kw * s.C;
     void   *at = NULL;
 
+    if (other(node)) return other(node)->prepare(device, node, plan);
     int8_layer_at(&at, K, s.O);
     plan->packed       = (size_t)((char *)at - (char *)NULL) + float_bytes(sizeof(tail) / 4 + 1);
     plan->pack_key     = 1;
@@ -66,6 +85,7 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
     const char *op  = call->node->op == KDAS_OP_CONV2D ? "conv2d" : "linear";
     kd_grid     out = { 0 };
 
+    if (other(call->node)) return other(call->node)->pack(device, call);
     KD_RETURN(find_grids(t, &out, device, call, op));
     int8_layer_fill(&l, call->in[1], call->in[2], s.C, s.kh * s.kw, &t->x, u8 ? &out : NULL,
                     call->work);
@@ -73,30 +93,41 @@ static kdas_status pack(kdas_device *device, const kdas_call *call)
 }
 
 /* The taps of row `y` of the image for an output that begins at column x0. */
-INLINE void copy_taps(uint8_t *to, const uint8_t *image, const shape *s, int64_t y, int64_t x0,
+INLINE void copy_taps(a_number *to, const uint8_t *image, const shape *s, int64_t y, int64_t x0,
                       uint8_t zero)
 {
     const uint8_t *row  = image + y * s->W * s->C;
     int64_t        last = x0 + (s->kw - 1) * s->dilation;
 
     if (y < 0 || y >= s->H) {
-        memset(to, zero, (size_t)(s->kw * s->C));
+        fill_numbers(to, zero, s->kw * s->C);
     } else if (s->dilation == 1 && x0 >= 0 && last < s->W) {
-        memcpy(to, row + x0 * s->C, (size_t)(s->kw * s->C));
+        copy_numbers(to, row + x0 * s->C, s->kw * s->C);
     } else {
         for (int64_t j = 0; j < s->kw; j++, to += s->C) {
             int64_t x = x0 + j * s->dilation;
 
             if (x < 0 || x >= s->W)
-                memset(to, zero, (size_t)s->C);
+                fill_numbers(to, zero, s->C);
             else
-                memcpy(to, row + x * s->C, (size_t)s->C);
+                copy_numbers(to, row + x * s->C, s->C);
         }
     }
 }
 
+/* The rows of pixels p .. p + count - 1, which are those of x. */
+static void copy_pixels(a_number *to, const uint8_t *x, const shape *s, int64_t p, int64_t count)
+{
+    if (s->C == s->ld) {
+        copy_numbers(to, x + p * s->C, count * s->C);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++)
+        copy_numbers(to + i * s->ld, x + (p + i) * s->C, s->C);
+}
+
 /* The rows of output pixels p .. p + count - 1. */
-static void copy_rows_of_taps(uint8_t *to, const uint8_t *x, const shape *s, int64_t p,
+static void copy_rows_of_taps(a_number *to, const uint8_t *x, const shape *s, int64_t p,
                               int64_t count, uint8_t zero)
 {
     for (int64_t i = 0; i < count; i++, to += s->ld) {
@@ -110,7 +141,7 @@ static void copy_rows_of_taps(uint8_t *to, const uint8_t *x, const shape *s, int
 }
 
 static void forward_part(const kdas_call *call, const shape *s, int64_t p0, int64_t p1,
-                         uint8_t *rows)
+                         a_number *rows)
 {
     void          *at   = call->packed;
     int8_layer     l    = int8_layer_at(&at, s->kh * s->kw * s->C, s->O);
@@ -121,13 +152,17 @@ static void forward_part(const kdas_call *call, const shape *s, int64_t p0, int6
     char          *y    = call->out;
 
     if (!s->ld) {
-        int8_product(&l, p1 - p0, x + p0 * s->C, s->C, y + p0 * ld, ld, type, t->r, false);
+        int8_product(&l, p1 - p0, (const a_number *)(x + p0 * s->C), s->C, y + p0 * ld, ld, type,
+                     t->r, false);
         return;
     }
     for (int64_t p = p0; p < p1; p += s->block) {
         int64_t n = p1 - p < s->block ? p1 - p : s->block;
 
-        copy_rows_of_taps(rows, x, s, p, n, (uint8_t)t->x.zero);
+        if (s->rows)
+            copy_pixels(rows, x, s, p, n);
+        else
+            copy_rows_of_taps(rows, x, s, p, n, (uint8_t)t->x.zero);
         int8_product(&l, n, rows, s->ld, y + p * ld, ld, type, t->r, true);
     }
 }
@@ -137,10 +172,11 @@ static kdas_status forward(kdas_device *device, const kdas_call *call)
     shape s     = shape_of(call->node);
     int   parts = device->threads;
 
+    if (other(call->node)) return other(call->node)->forward(device, call);
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < parts; t++)
         forward_part(call, &s, part_begin(s.pixels, t, parts), part_begin(s.pixels, t + 1, parts),
-                     (uint8_t *)call->work + rows_bytes(&s) * (size_t)t);
+                     (a_number *)((char *)call->work + rows_bytes(&s) * (size_t)t));
     return KDAS_OK;
 }
 

@@ -31,11 +31,32 @@ INLINE int8_layer int8_layer_at(void **at, int64_t K, int64_t N)
 /* One weight into the panels: row k, column n. */
 INLINE void put_weight(int8_layer *l, int64_t k, int64_t n, int8_t q)
 {
-    int64_t panel = n / PANEL * PANEL;
-    int8_t *to = (int8_t *)(l->w + panel * units_of(l->K) + k / UNIT_DEPTH * width_at(panel, l->N) +
-                            (n - panel));
+    int64_t   panel = n / PANEL * PANEL;
+    unit     *at    = l->w + panel * units_of(l->K) + k / UNIT_DEPTH * width_at(panel, l->N);
+    b_weight *to    = (b_weight *)(at + (n - panel));
 
     to[k % UNIT_DEPTH] = q;
+}
+
+/* Zeros, for a layer that is filled channel by channel. */
+INLINE void int8_layer_clear(int8_layer *l)
+{
+    memset(l->w, 0, float_bytes(packed_numel(l->K, l->N)));
+    for (int64_t n = 0; n < round_up(l->N, PANEL); n++) {
+        l->start[n]  = 0;
+        l->factor[n] = l->offset[n] = 0;
+    }
+}
+
+/* What requantises channel n, and its `count` weights as numbers in q. `out` may be NULL. */
+INLINE void int8_layer_channel(int8_layer *l, int64_t n, int8_t *q, const float *w, float bias,
+                               int64_t count, const kd_grid *x, const kd_grid *out)
+{
+    int32_t sum;
+    float   scale = kd_weights_to_grid(q, w, count, 1, &sum);
+
+    l->start[n] = -x->zero * sum;
+    kd_requantise_channel(&l->factor[n], &l->offset[n], x, scale, bias, out);
 }
 
 /* Fill it with weights (N, C, taps), where k counts (taps, C). `q`: room for one channel's weights. `b` and `out` may be
@@ -46,30 +67,39 @@ int8_layer_fill(int8_layer *l, const float *w, const float *b, int64_t C, int64_
 {
     int64_t count = C * taps;
 
-    memset(l->w, 0, float_bytes(packed_numel(l->K, l->N)));
-    for (int64_t n = 0; n < round_up(l->N, PANEL); n++) {
-        l->start[n]  = 0;
-        l->factor[n] = l->offset[n] = 0;
-    }
+    int8_layer_clear(l);
     for (int64_t n = 0; n < l->N; n++) {
-        int32_t sum;
-        float   scale = kd_weights_to_grid(q, w + n * count, count, 1, &sum);
-
-        l->start[n] = -x->zero * sum;
-        kd_requantise_channel(&l->factor[n], &l->offset[n], x, scale, b ? b[n] : 0, out);
+        int8_layer_channel(l, n, q, w + n * count, b ? b[n] : 0, count, x, out);
         for (int64_t c = 0; c < C; c++)
             for (int64_t t = 0; t < taps; t++)
                 put_weight(l, t * C + c, n, q[c * taps + t]);
     }
 }
 
-/* C (M,N), rows `ld` bytes apart = the requantised product of A, rows `rs` bytes apart, with the weights. */
-INLINE void int8_product(const int8_layer *l, int64_t M, const uint8_t *a, int64_t rs, void *c,
+/* `count` numbers as elements of A. */
+INLINE void copy_numbers(a_number *to, const uint8_t *from, int64_t count)
+{
+    if (sizeof *to == sizeof *from)
+        memcpy(to, from, (size_t)count);
+    else
+        for (int64_t i = 0; i < count; i++)
+            to[i] = from[i];
+}
+/* The same of one number. */
+INLINE void fill_numbers(a_number *to, uint8_t number, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        to[i] = number;
+}
+
+/* C (M,N), rows `ld` bytes apart = the requantised product of A, rows `rs` numbers apart, with the weights. */
+INLINE void int8_product(const int8_layer *l, int64_t M, const a_number *a, int64_t rs, void *c,
                          int64_t ld, c_type type, kd_requantise r, bool in_cache)
 {
-    gemm_of_operands(M, l->N, l->K, (a_operand){ (const char *)a, rs, sizeof(unit), in_cache },
-                     l->w, (const float *)l->start,
-                     (c_operand){ c, ld, type, l->factor, l->offset, r });
+    gemm_of_operands(
+        M, l->N, l->K,
+        (a_operand){ (const char *)a, rs * (int64_t)sizeof *a, sizeof(unit), in_cache }, l->w,
+        (const float *)l->start, (c_operand){ c, ld, type, l->factor, l->offset, r });
 }
 
 /* The grid of input i. KDAS_ESTATE: its range is empty. */

@@ -9,7 +9,7 @@
 
 enum { X, W1, B1, WD, BD, W2, B2, RESIDUAL, RANGES };
 enum { ON_X, ON_FC1, ON_FILTER, ON_GELU, GRIDS };
-enum { RING = 3, BAND_BYTES = 131072 };
+enum { RING = 3, BAND_BYTES = 131072, ELEMENT = sizeof(a_number) };
 
 typedef struct shape {
     int64_t N, H, W, C, F, O;
@@ -23,7 +23,7 @@ static shape shape_of(const kdas_node_desc *node)
                  .N = x[0], .H = x[1], .W = x[2], .C = x[3], .F = node->in[W1].dim[0], .O = node->out.dim[3]
     };
 
-    s.band = BAND_BYTES / (s.W * s.F);
+    s.band = BAND_BYTES / ELEMENT / (s.W * s.F);
     s.band = s.band < 1 ? 1 : s.band > s.H ? s.H : s.band;
     return s;
 }
@@ -52,11 +52,12 @@ static size_t packed_layout(packed *p, const shape *s, void *memory)
 
 /* Scratch of a thread. */
 typedef struct scratch {
-    uint8_t *x;         /* a row in numbers, C rounded up to units   */
-    uint8_t *ring;      /* fc1: row y, with a pixel of padding before, is at (y mod RING) rows */
-    uint8_t *activated; /* (band, W, F)                              */
-    float   *sums;      /* fc2: (PIXELS, O) values                   */
-    int64_t  row_bytes;
+    a_number *x;         /* a row in numbers, C rounded up to units   */
+    uint8_t  *ring;      /* fc1: row y, with a pixel of padding before, is at (y mod RING) rows */
+    uint8_t  *filtered;  /* (W, F): a row before GELU                 */
+    a_number *activated; /* (band, W, F)                              */
+    float    *sums;      /* fc2: (PIXELS, O) values                   */
+    int64_t   row_bytes;
 } scratch;
 
 enum { PIXELS = 4 * GEMM_ROWS }; /* of a product with W2 whose values are added to the residual */
@@ -68,9 +69,10 @@ static size_t scratch_layout(scratch *t, const shape *s, const int8_filter *f, v
     void *at = memory;
 
     t->row_bytes = filter_row_bytes(f, s->W);
-    t->x         = bump_alloc(&at, float_bytes(s->W * row_stride(s->C) / 4 + 16));
+    t->x         = bump_alloc(&at, float_bytes(s->W * row_stride(s->C) * ELEMENT / 4 + 16));
     t->ring      = bump_alloc(&at, (size_t)(RING * t->row_bytes));
-    t->activated = bump_alloc(&at, float_bytes(s->band * s->W * s->F / 4 + 16));
+    t->filtered  = bump_alloc(&at, float_bytes(s->W * s->F / 4 + 16));
+    t->activated = bump_alloc(&at, float_bytes(s->band * s->W * s->F * ELEMENT / 4 + 16));
     t->sums      = bump_alloc(&at, float_bytes(PIXELS * s->O));
     return (size_t)((char *)at - (char *)memory);
 }
@@ -114,7 +116,7 @@ INLINE float value_at(const void *x, int64_t i, bool half)
 }
 
 /* `rows` rows of C values, to numbers in rows of `ld` bytes. */
-static void to_numbers(uint8_t *to, const void *x, int64_t at, int64_t rows, int64_t C, int64_t ld,
+static void to_numbers(a_number *to, const void *x, int64_t at, int64_t rows, int64_t C, int64_t ld,
                        const kd_grid *g, bool half)
 {
     float low = (float)-g->zero, high = (float)(255 - g->zero), inverse = g->inverse;
@@ -126,7 +128,7 @@ static void to_numbers(uint8_t *to, const void *x, int64_t at, int64_t rows, int
             float v = value_at(x, at + c, half) * inverse;
 
             v     = v > low ? v < high ? v : high : low;
-            to[c] = (uint8_t)((int32_t)rintf(v) + zero);
+            to[c] = (a_number)((int32_t)rintf(v) + zero);
         }
 }
 
@@ -140,29 +142,59 @@ __attribute__((target("avx512vbmi"))) static inline __m512i look_up_64(__m512i  
 
     return _mm512_mask_blend_epi8(_mm512_movepi8_mask(n), low, high);
 }
-__attribute__((target("avx512vbmi"))) static void look_up_vectors(uint8_t *x, int64_t n,
-                                                                  const uint8_t *table)
+__attribute__((target("avx512vbmi"))) static void look_up_vectors(uint8_t *to, const uint8_t *x,
+                                                                  int64_t n, const uint8_t *table)
 {
     __m512i t[4];
 
     for (int i = 0; i < 4; i++)
         t[i] = _mm512_loadu_si512(table + 64 * i);
     for (int64_t i = 0; i < n; i += 64)
-        _mm512_storeu_si512(x + i, look_up_64(_mm512_loadu_si512(x + i), t));
+        _mm512_storeu_si512(to + i, look_up_64(_mm512_loadu_si512(x + i), t));
+}
+#else
+/* 32 numbers by 16 tables of 16, one of which has the number; a shuffle gives 0 for the others. */
+INLINE __m256i look_up_32(__m256i n, const uint8_t *table)
+{
+    const __m256i beyond = _mm256_set1_epi8(0x70), next = _mm256_set1_epi8(16);
+    __m256i       y = _mm256_setzero_si256();
+
+#pragma GCC unroll 16
+    for (int i = 0; i < 256; i += 16) {
+        __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i_u *)(table + i)));
+
+        y = _mm256_or_si256(y, _mm256_shuffle_epi8(t, _mm256_adds_epu8(n, beyond)));
+        n = _mm256_sub_epi8(n, next);
+    }
+    return y;
+}
+/* As elements of A. */
+INLINE void store_32(a_number *to, __m256i n)
+{
+#ifdef KD_WORDS
+    _mm256_storeu_si256((__m256i_u *)to, _mm256_cvtepu8_epi16(_mm256_castsi256_si128(n)));
+    _mm256_storeu_si256((__m256i_u *)(to + 16),
+                        _mm256_cvtepu8_epi16(_mm256_extracti128_si256(n, 1)));
+#else
+    _mm256_storeu_si256((__m256i_u *)to, n);
+#endif
 }
 #endif
 
-/* x (n) = table[x]; n is rounded up to 64, and x has room for it. */
-static void look_up(uint8_t *x, int64_t n, const uint8_t *table)
+/* to (n) = table[x]; n is rounded up to 64, or 32 with AVX2, and both have room for it. */
+static void look_up(a_number *to, const uint8_t *x, int64_t n, const uint8_t *table)
 {
 #if defined(__AVX512F__)
     if (__builtin_cpu_supports("avx512vbmi")) {
-        look_up_vectors(x, n, table);
+        look_up_vectors(to, x, n, table);
         return;
     }
-#endif
     for (int64_t i = 0; i < n; i++)
-        x[i] = table[x[i]];
+        to[i] = table[x[i]];
+#else
+    for (int64_t i = 0; i < n; i += 32)
+        store_32(to + i, look_up_32(_mm256_loadu_si256((const __m256i_u *)(x + i)), table));
+#endif
 }
 
 /* ---- a band ---- */
@@ -198,11 +230,10 @@ static void run_fc1(const kdas_call *call, const shape *s, const packed *p, cons
 /* The filter and GELU of row y. */
 static void run_filter(const shape *s, const packed *p, const scratch *t, const band *b, int64_t y)
 {
-    uint8_t       *to     = t->activated + (y - b->begin) * s->W * s->F;
     const uint8_t *row[3] = { ring_at(t, y - 1), ring_at(t, y), ring_at(t, y + 1) };
 
-    filter_row((char *)to, &p->filter, row, s->W, C_NUMBERS, *p->to_numbers);
-    look_up(to, s->W * s->F, p->table);
+    filter_row((char *)t->filtered, &p->filter, row, s->W, C_NUMBERS, *p->to_numbers);
+    look_up(t->activated + (y - b->begin) * s->W * s->F, t->filtered, s->W * s->F, p->table);
 }
 
 /* fc2 of the band, plus the residual. */

@@ -5,20 +5,6 @@
 #define KD_INT8_OPERANDS_H
 #include "base/grid.h"
 
-/* Pack weights (N,K), rows dense, into panels; K is rounded up with zeros. */
-static void __attribute__((unused)) pack_weights(unit *to, const int8_t *w, int64_t K, int64_t N)
-{
-    for (int64_t n = 0; n < N; n += PANEL)
-        for (int64_t k = 0; k < units_of(K); k++) {
-            int8_t *row = (int8_t *)(to + n * units_of(K) + k * width_at(n, N));
-
-            memset(row, 0, (size_t)width_at(n, N) * sizeof(unit));
-            for (int64_t j = 0; j < cols_at(n, N); j++)
-                for (int64_t i = 0; i < UNIT_DEPTH && k * UNIT_DEPTH + i < K; i++)
-                    row[j * UNIT_DEPTH + i] = w[(n + j) * K + k * UNIT_DEPTH + i];
-        }
-}
-
 /* What C is made of. */
 typedef enum c_type { C_NUMBERS, C_FLOATS, C_BF16, C_SUMS } c_type;
 
@@ -68,6 +54,25 @@ INLINE void store_numbers(uint8_t *p, vec v)
     _mm_storel_epi64((__m128i_u *)p, _mm_packus_epi16(words, words));
 #endif
 }
+
+#if !defined(__AVX512F__)
+/* Two vectors of each of two rows, a and b, to the nearest whole numbers, at least `low`: 16 at `first`, 16 at `second`. */
+INLINE void store_numbers_of_rows(uint8_t *first, uint8_t *second, const vec a[2], const vec b[2],
+                                  float low)
+{
+    const __m256i order   = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256i       words_a = _mm256_packs_epi32(_mm256_cvtps_epi32((__m256)a[0]),
+                                               _mm256_cvtps_epi32((__m256)a[1])),
+            words_b       = _mm256_packs_epi32(_mm256_cvtps_epi32((__m256)b[0]),
+                                               _mm256_cvtps_epi32((__m256)b[1]));
+    __m256i all =
+        _mm256_max_epu8(_mm256_packus_epi16(words_a, words_b), _mm256_set1_epi8((char)low));
+
+    all = _mm256_permutevar8x32_epi32(all, order);
+    _mm_storeu_si128((__m128i_u *)first, _mm256_castsi256_si128(all));
+    _mm_storeu_si128((__m128i_u *)second, _mm256_extracti128_si256(all, 1));
+}
+#endif
 
 /* LANES values as bf16: to nearest, ties to even. They are not NaN. */
 INLINE void store_bf16(uint16_t *p, vec v)
@@ -121,8 +126,42 @@ INLINE void store_tiles_as(const c_operand *c, const c_type type, const int rows
     }
 }
 
+#if !defined(__AVX512F__)
+/* The same of numbers in two vectors, row by row in pairs. */
+INLINE void store_pairs_of_rows(const c_operand *c, const int rows, vec acc[][2])
+{
+    const vec high      = (vec){ 0 } + c->r.high,
+              factor[2] = { load_f(c->factor), load_f(c->factor + LANES) },
+              offset[2] = { load_f(c->offset), load_f(c->offset + LANES) };
+    char   *at          = c->at;
+    int64_t ld          = c->ld;
+    float   low         = c->r.low;
+
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i += 2) {
+        const int next = i + 1 < rows ? i + 1 : i;
+
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            acc[i][j] = min_v(fma_v(sums_as_floats(acc[i][j]), factor[j], offset[j]), high);
+            if (next > i)
+                acc[next][j] =
+                    min_v(fma_v(sums_as_floats(acc[next][j]), factor[j], offset[j]), high);
+        }
+        store_numbers_of_rows((uint8_t *)at + i * ld, (uint8_t *)at + next * ld, acc[i], acc[next],
+                              low);
+    }
+}
+#endif
+
 INLINE void store_tiles(const c_operand *c, const int rows, const int vecs, vec acc[][2])
 {
+#if !defined(__AVX512F__)
+    if (c->type == C_NUMBERS && vecs == 2) {
+        store_pairs_of_rows(c, rows, acc);
+        return;
+    }
+#endif
     switch (c->type) {
     case C_NUMBERS: store_tiles_as(c, C_NUMBERS, rows, vecs, acc); break;
     case C_BF16: store_tiles_as(c, C_BF16, rows, vecs, acc); break;

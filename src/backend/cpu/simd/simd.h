@@ -8,8 +8,9 @@
  * `elem`, which is float in the other copies. Arithmetic is in f32 everywhere; parameters and statistics are float. num(x)
  * reads an element, set(x, value) writes one; load() and store() do so with a vector, of floats as well.
  *
- * KD_ISA vnni and avxvnni (KD_INT8) are copies of the files of integer nodes, int8_*.c, for AVX-512 VNNI and for AVX-VNNI.
- * Their elements are the numbers of a grid (base/grid.h), of type uint8_t.
+ * KD_ISA vnni, avxvnni and avx2_int8 (KD_INT8) are copies of the files of integer nodes, int8_*.c, for AVX-512 VNNI, for
+ * AVX-VNNI and for AVX2. Their elements are the numbers of a grid (base/grid.h), of type uint8_t. That for AVX2 (KD_WORDS)
+ * multiplies words of 16 bits: products of bytes would saturate there.
  *
  * KD_ISA amx (KD_AMX) is the bf16 copy of the files with matrix products, which it computes with AMX tiles.
  *
@@ -56,6 +57,9 @@ enum { HALF = 1 };
 #elif defined(KD_INT8)
 typedef uint8_t elem;
 enum { HALF = 0 };
+#if !defined(__AVX512VNNI__) && !defined(__AVXVNNI__)
+#define KD_WORDS
+#endif
 #else
 typedef float elem;
 enum { HALF = 0 };
