@@ -60,10 +60,10 @@ LINK_CXX = $(CXX) $(SANITIZE) $(LDFLAGS)
 # One source, several instruction sets (int8_*.c: those for integers): files in simd/ are compiled once for each; for bf16, those that
 # have such kernels; for amx and amx_int8, those with matrix products, and for tests with the tiles emulated. (The
 # tiles' instructions are in assembly, which needs no flag of the compiler.)
-SIMD_ISAS   := avx512 avx2 plain bf16 amx emulated vnni avxvnni avx2_int8 amx_int8 emulated_int8
+SIMD_ISAS   := avx512 avx2 plain bf16 amx vnni avxvnni avx2_int8 amx_int8 \
+               emulated_f32 emulated_bf16 emulated_vnni emulated_amx emulated_amx_int8
 SIMD_bf16   := -DKD_ISA=bf16 -DKD_HALF -march=x86-64-v4 -mavx512bf16 -mprefer-vector-width=512
 SIMD_amx    := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=amx -DKD_AMX
-SIMD_emulated := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=emulated -DKD_AMX -DKD_AMX_EMULATED
 AMX_FILES   := attention deconv2d linear mix_ffn mix_ffn_backward table
 HALF_FILES  := activation arith attention batch_norm deconv2d dwconv2d layer_norm linear mix_ffn mix_ffn_backward quantize resize \
                shape table window
@@ -71,10 +71,16 @@ SIMD_vnni   := -DKD_ISA=vnni -DKD_INT8 -march=x86-64-v4 -mavx512vnni -mprefer-ve
 SIMD_avxvnni := -DKD_ISA=avxvnni -DKD_INT8 -march=x86-64-v3 -mavxvnni
 SIMD_avx2_int8 := -DKD_ISA=avx2_int8 -DKD_INT8 -march=x86-64-v3
 SIMD_amx_int8 := $(filter-out -DKD_ISA=vnni,$(SIMD_vnni)) -DKD_ISA=amx_int8 -DKD_AMX
-SIMD_emulated_int8 := $(SIMD_amx_int8:amx_int8=emulated_int8) -DKD_AMX_EMULATED
 INT8_FILES  := int8_conv2d int8_dwconv2d int8_mix_ffn table
 WORDS_FILES := int8_winograd
 AMX_INT8_FILES := int8_conv2d int8_mix_ffn table
+# The instructions of AVX-512 and of AMX in C and AVX2, for tests on any CPU with that (simd/avx512.h, simd/amx.h)
+IN_AVX2     := -DKD_AVX512_EMULATED -march=x86-64-v3 -Og -Wno-psabi
+SIMD_emulated_f32  := -DKD_ISA=emulated_f32 $(IN_AVX2)
+SIMD_emulated_bf16 := -DKD_ISA=emulated_bf16 -DKD_HALF $(IN_AVX2)
+SIMD_emulated_vnni := -DKD_ISA=emulated_vnni -DKD_INT8 $(IN_AVX2)
+SIMD_emulated_amx  := -DKD_ISA=emulated_amx -DKD_HALF -DKD_AMX -DKD_AMX_EMULATED $(IN_AVX2)
+SIMD_emulated_amx_int8 := -DKD_ISA=emulated_amx_int8 -DKD_INT8 -DKD_AMX -DKD_AMX_EMULATED $(IN_AVX2)
 SIMD_avx512 := -DKD_ISA=avx512 -march=x86-64-v4 -mprefer-vector-width=512
 SIMD_avx2   := -DKD_ISA=avx2 -march=x86-64-v3
 SIMD_plain  := -DKD_ISA=plain
@@ -150,20 +156,22 @@ GOLDEN      := $(if $(GOLDEN_SRC),$(B)/test/golden/check_golden)
 BESIDE      := $(shell grep -lxE '. (Runs beside others|Builds)[.]' test/check_*.sh)
 ALONE       := $(filter-out $(BESIDE),$(sort $(wildcard test/check_*.sh)))
 SUPPORT     := $(B)/test/libsupport.a
-EMULATED    := $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.emulated.o)
-EMULATED_INT8 := $(AMX_INT8_FILES:%=$(B)/$(SIMD_DIR)/%.emulated_int8.o)
+EMULATED_OBJ := $(SIMD_SRC:%.c=$(B)/%.emulated_f32.o) $(HALF_FILES:%=$(B)/$(SIMD_DIR)/%.emulated_bf16.o) \
+                $(INT8_FILES:%=$(B)/$(SIMD_DIR)/%.emulated_vnni.o) $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.emulated_amx.o) \
+                $(AMX_INT8_FILES:%=$(B)/$(SIMD_DIR)/%.emulated_amx_int8.o)
+EMULATED     := $(B)/test/libemulated.a
 CHECK_CFLAGS := $(shell pkg-config --cflags check 2>/dev/null)
 CHECK_LIBS   := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck_pic -lrt -lm -lsubunit)
 CHECK_LIBS   += -Wl,--wrap=_mark_point # test/support/mark.c
 # test/support/thin.c, to which the library then refers
 THIN_WRAP    := -Wl,--wrap=kd_pvt_v2 -Wl,--wrap=kd_same_conv_layer -Wl,--wrap=kd_random_normal
 THIN_SHARED  := $(B)/test/thin/libkdas.so.$(SOVERSION)
-CHECK_LINK    = $(filter %.o,$^) $(THIN_WRAP) -Wl,--start-group $(SUPPORT) $(STATIC) -Wl,--end-group $(CHECK_LIBS) $(LIBS)
+CHECK_LINK    = $(filter %.o,$^) $(filter $(EMULATED),$^) $(THIN_WRAP) -Wl,--start-group $(SUPPORT) $(STATIC) -Wl,--end-group $(CHECK_LIBS) $(LIBS)
 
 # Programs find the library by the path from their own folder to its: $(call RPATH,from,to)
 RPATH     = -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to=$(1) $(2))'
 include test/fuzz/build.mk
-EVERY_OBJ = $(OBJ) $(EMULATED) $(EMULATED_INT8) $(FUZZ_OBJ) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(BENCH_PARTS_SRC) $(INSIDE_SRC) $(SAMPLE_SRC) \
+EVERY_OBJ = $(OBJ) $(EMULATED_OBJ) $(FUZZ_OBJ) $(patsubst %.c,$(B)/%.o,$(PROGRAM_SRC) $(BENCH_SRC) $(BENCH_PARTS_SRC) $(INSIDE_SRC) $(SAMPLE_SRC) \
             $(SUITE_SRC) $(SUPPORT_SRC) $(GOLDEN_SRC)) $(patsubst %.cpp,$(B)/%.o,$(SAMPLE_CXX) $(SUITE_CXX))
 
 # ---- Build ----------------------------------------------------------------------------------------
@@ -263,8 +271,11 @@ $(SUPPORT): $(SUPPORT_SRC:%.c=$(B)/%.o) $(B)/.support
 	$(call SAY,AR)ar rcs $@ $(filter %.o,$^)
 $(C_SUITES): %: %.o $(SUPPORT) $(STATIC)
 	$(call SAY,LINK)$(LINK) -o $@ $(CHECK_LINK)
-$(B)/test/check_amx: $(EMULATED) $(EMULATED_INT8)
-$(B)/test/check_int8: $(EMULATED_INT8)
+$(EMULATED): $(EMULATED_OBJ)
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(call SAY,AR)ar rcs $@ $^
+$(B)/test/check_amx $(B)/test/check_int8 $(B)/test/check_kernels: $(EMULATED)
 $(B)/test/check_stats: $(B)/$(PROGRAM_DIR)/distill/scores/stats.o
 $(B)/test/check_doctor: | $(BINOUT)/kdas-doctor
 $(B)/test/check_tensorboard: $(patsubst %,$(B)/$(PROGRAM_DIR)/%.o,distill/tensorboard system/files system/say system/sink system/streams)

@@ -1,5 +1,5 @@
-/* check_amx.c - the kernels in bf16 on AMX tiles (check_int8.c has those of integers), on any CPU with AVX-512 BF16: compiled with the tiles' instructions
- * emulated in C (simd/amx.h), they are compared with the reference and with the copy without tiles; and the
+/* check_amx.c - the kernels in bf16 on AMX tiles (check_int8.c has those of integers), on any CPU with AVX2: compiled with the
+ * instructions of tiles and of AVX-512 in C (simd/amx.h, simd/avx512.h), they are compared with the reference and with the copy without tiles; and the
  * trial that a machine's own tiles have to stand. The real instructions are in the library alone, where
  * check_kernels runs them if the CPU has them. */
 #include <check.h>
@@ -10,7 +10,8 @@
 #include "support/check_util.h"
 #include "support/cpu_util.h"
 
-extern const kd_cpu_code kd_code_emulated, kd_code_emulated_int8;
+extern const kd_cpu_code kd_code_emulated_bf16, kd_code_emulated_vnni, kd_code_emulated_amx,
+    kd_code_emulated_amx_int8;
 atomic_long              kd_tile_products; /* counted by the emulation */
 
 /* A device whose products in bf16 are those of the emulated tiles; NULL, with a line, where the rest of them
@@ -19,12 +20,12 @@ static kdas_device *emulated(int threads)
 {
     kdas_device *device = kd_test_cpu_open(NULL, threads);
 
-    if (device->half) {
-        device->half = &kd_code_emulated;
+    if (device->code != &kd_code_plain) {
+        device->half = &kd_code_emulated_amx;
         return device;
     }
     kd_backend_cpu.close(device);
-    printf("SKIP: this CPU has no products in bf16\n");
+    printf("SKIP: this CPU has no AVX2\n");
     return NULL;
 }
 
@@ -35,6 +36,7 @@ START_TEST(with_tiles_it_follows_the_reference)
     const kd_op_case *test = kd_test_cpu_case(_i);
 
     if (!kd_test_cpu_half_kernel(test)) return;
+    if (kd_test_cpu_by_onednn(test)) return;
     for (int threads = 1; threads <= 3; threads++) {
         kdas_device *device = emulated(threads);
 
@@ -176,6 +178,7 @@ START_TEST(gives_the_same_bits_again)
     kd_op_options     options = { .half = KDAS_BF16, .seed = 17 };
 
     if (!kd_test_cpu_half_kernel(test)) return;
+    if (kd_test_cpu_by_onednn(test)) return;
     for (int threads = 1; threads <= 3; threads++) {
         kdas_device *device = emulated(threads);
         kd_op_place  place  = { &kd_backend_cpu, device };
@@ -208,7 +211,7 @@ static void keep_warning(void *user, kdas_log_level level, const char *text)
 /* A linear layer as a processor might have it that is broken: one sum of forward, or one of backward, is lost. */
 static kdas_status lossy_forward(kdas_device *device, const kdas_call *call)
 {
-    kdas_status st = kd_code_emulated[KDAS_OP_LINEAR]->forward(device, call);
+    kdas_status st = kd_code_emulated_amx[KDAS_OP_LINEAR]->forward(device, call);
 
     ((uint16_t *)call->out)[44 * 51 + 50] = 0;
     return st;
@@ -216,7 +219,7 @@ static kdas_status lossy_forward(kdas_device *device, const kdas_call *call)
 
 static kdas_status lossy_backward(kdas_device *device, const kdas_call *call)
 {
-    kdas_status st = kd_code_emulated[KDAS_OP_LINEAR]->backward(device, call);
+    kdas_status st = kd_code_emulated_amx[KDAS_OP_LINEAR]->backward(device, call);
 
     ((float *)call->din[1])[50 * 74 + 73] = 0;
     return st;
@@ -224,7 +227,7 @@ static kdas_status lossy_backward(kdas_device *device, const kdas_call *call)
 
 static kdas_status nan_backward(kdas_device *device, const kdas_call *call)
 {
-    kdas_status st = kd_code_emulated[KDAS_OP_LINEAR]->backward(device, call);
+    kdas_status st = kd_code_emulated_amx[KDAS_OP_LINEAR]->backward(device, call);
 
     ((float *)call->din[1])[0] = NAN;
     return st;
@@ -232,7 +235,7 @@ static kdas_status nan_backward(kdas_device *device, const kdas_call *call)
 
 static kdas_status lossy_integers(kdas_device *device, const kdas_call *call)
 {
-    kdas_status st = kd_code_emulated_int8[KDAS_OP_LINEAR]->forward(device, call);
+    kdas_status st = kd_code_emulated_amx_int8[KDAS_OP_LINEAR]->forward(device, call);
 
     ((uint32_t *)call->out)[44 * 51 + 50] ^= 1;
     return st;
@@ -247,8 +250,8 @@ typedef struct attempt {
     const char         *warning;            /* NULL: it agrees         */
 } attempt;
 static const attempt attempts[] = {
-#define BF16  &kd_cpu_trial_bf16, &kd_code_emulated, &kd_code_bf16
-#define INT8  &kd_cpu_trial_int8, &kd_code_emulated_int8, &kd_code_vnni
+#define BF16  &kd_cpu_trial_bf16, &kd_code_emulated_amx, &kd_code_emulated_bf16
+#define INT8  &kd_cpu_trial_int8, &kd_code_emulated_amx_int8, &kd_code_emulated_vnni
 #define WRONG "tiles (AMX) of this machine give wrong results with "
     { BF16, NULL, NULL, NULL },
     { BF16, lossy_forward, NULL, WRONG "bf16" },
@@ -267,7 +270,6 @@ static const kd_cpu_code *table_of(const attempt *a)
 
     if (!device) return NULL;
     kd_backend_cpu.close(device);
-    if (a->known == &kd_code_vnni && !__builtin_cpu_supports("avx512vnni")) return NULL;
     linear = *(*a->emulated)[KDAS_OP_LINEAR];
     if (a->forward) linear.forward = a->forward;
     if (a->backward) linear.backward = a->backward;

@@ -434,7 +434,7 @@ static void *reference(const int8_case *c)
 }
 
 /* The copies of the kernels, and the instruction set that has each. The emulated one is not in the library. */
-extern const kd_cpu_code kd_code_emulated_int8;
+extern const kd_cpu_code kd_code_emulated_vnni, kd_code_emulated_amx_int8;
 atomic_long              kd_tile_products; /* counted by the emulation */
 
 typedef struct copy {
@@ -446,17 +446,17 @@ static const copy copies[] = {
     { "avxvnni", "avx2", &kd_code_avxvnni },
     { "avx2", "avx2", &kd_code_avx2_int8 },
     { "amx", "amx", &kd_code_amx_int8 },
-    { "emulated", "avx512", &kd_code_emulated_int8 },
+    { "emulated tiles", "avx2", &kd_code_emulated_amx_int8 },
+    { "emulated vnni", "avx2", &kd_code_emulated_vnni },
 };
-enum { WORDS = 2, EMULATED = 4, COPIES, CASES = KD_COUNT(cases) };
+enum { WORDS = 2, TILES, EMULATED, EMULATED_VNNI, COPIES, CASES = KD_COUNT(cases) };
 
 /* A device with that copy; NULL: this CPU cannot run it. */
 static kdas_device *device_with(const copy *p, int threads)
 {
     kdas_device *device = kd_test_cpu_open(p->isa, threads);
 
-    if (p == &copies[EMULATED] && device->integer == &kd_code_vnni) device->integer = p->code;
-    if (p == &copies[WORDS] && device->integer) device->integer = p->code;
+    if (p - copies >= WORDS && p != &copies[TILES] && device->integer) device->integer = p->code;
     if (device->integer == p->code) return device;
     kd_backend_cpu.close(device);
     return NULL;

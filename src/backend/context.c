@@ -99,10 +99,11 @@ static kdas_status refuse_precision(const kdas_context *ctx, int32_t precision)
 {
     switch (precision) {
     case KDAS_PRECISION_INT8:
-        return kd_fail(KDAS_EUNSUPPORTED,
-                       "context: %s has no products of 8-bit integers (x86 needs AVX2); "
-                       "KDAS_PRECISION_AUTO (--dtype auto) runs networks on grids with floats there",
-                       ctx->device_text);
+        return kd_fail(
+            KDAS_EUNSUPPORTED,
+            "context: %s has no products of 8-bit integers (x86 needs AVX2); "
+            "KDAS_PRECISION_AUTO (--dtype auto) runs networks on grids with floats there",
+            ctx->device_text);
     case KDAS_PRECISION_TF32:
         return kd_fail(KDAS_EUNSUPPORTED,
                        "context: %s has no products in tf32 (a GPU from sm_80 has)",

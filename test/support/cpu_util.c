@@ -91,6 +91,17 @@ const kdas_kernel *kd_test_cpu_half_kernel(const kd_op_case *test)
     return k && k[1].op == test->op ? k + 1 : NULL;
 }
 
+bool kd_test_cpu_by_onednn(const kd_op_case *test)
+{
+    const kdas_conv_attr *a = &test->attr.conv;
+    const int64_t        *w = test->in[1].desc.dim;
+
+    if (test->op == KDAS_OP_CONV2D) return true;
+    return test->op == KDAS_OP_DECONV2D &&
+           (a->pad[0] || a->pad[1] || a->pad_end[0] || a->pad_end[1] || w[2] != a->stride ||
+            w[3] != a->stride);
+}
+
 /* ---- comparing ---- */
 
 void kd_test_cpu_assert_same(const kd_op_run *got, const kd_op_run *want, double tolerance,

@@ -18,6 +18,9 @@ kdas_device *kd_test_cpu_open(const char *isa, int threads);
 const kdas_kernel *kd_test_cpu_kernel(const kd_op_case *test);
 const kdas_kernel *kd_test_cpu_half_kernel(const kd_op_case *test);
 
+/* Whether oneDNN computes the case in bf16: it needs a CPU with AVX-512. */
+bool kd_test_cpu_by_onednn(const kd_op_case *test);
+
 /* ---- cases ---- */
 
 #define KD_TEST_OPERAND(n, h, w, c)                            \

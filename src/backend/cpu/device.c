@@ -142,6 +142,12 @@ static void cpu_name(char name[49])
         name[n - 1] = 0;
 }
 
+static const char *text_of_integers(const kd_cpu_code *code)
+{
+    if (!code) return "";
+    return code == &kd_code_avx2_int8 ? " + int8" : " + vnni";
+}
+
 void kd_cpu_describe(kdas_device *device, char *text, size_t size)
 {
     char name[49], onednn[32], openblas[32];
@@ -151,9 +157,9 @@ void kd_cpu_describe(kdas_device *device, char *text, size_t size)
     kd_openblas_version(openblas, sizeof openblas);
     snprintf(text, size, "cpu: %s, %s%s%s%s%s, %d thread%s, oneDNN %s%s%s, %s", name, device->isa,
              device->half ? " + bf16" : "", device->half == &kd_code_amx ? " + amx" : "",
-             !device->integer ? "" : device->integer == &kd_code_avx2_int8 ? " + int8" : " + vnni",
+             text_of_integers(device->integer),
              device->integer == &kd_code_amx_int8 ? " + amx-int8" : "", device->threads,
              device->threads == 1 ? "" : "s", onednn,
-             device->held ? " held in this process to " : " at ",
-             kd_onednn_isa(device->onednn), openblas);
+             device->held ? " held in this process to " : " at ", kd_onednn_isa(device->onednn),
+             openblas);
 }

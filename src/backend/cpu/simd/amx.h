@@ -49,6 +49,10 @@ typedef struct tile_shapes {
 #include <stdbool.h>
 #include <string.h>
 
+/* The rest of an emulated copy is compiled without this, since its unrolled loops would take minutes. */
+#pragma GCC push_options
+#pragma GCC optimize("O2")
+
 typedef struct tile_state {
     bool        configured;
     tile_shapes shapes;
@@ -183,5 +187,6 @@ static inline void tile_dot_int8(int c, int a, int b)
             memcpy(to, &sum, sizeof sum);
         }
 }
+#pragma GCC pop_options
 #endif
 #endif

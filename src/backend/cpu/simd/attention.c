@@ -115,7 +115,7 @@ INLINE vec scaled(const float *scores, float c)
 {
     vec v = load_f(scores) * c;
 
-    __asm__("" : "+v"(v));
+    __asm__("" : IN_REGISTER(v));
     return v;
 }
 

@@ -105,7 +105,7 @@ INLINE float normal_f(float x)
 INLINE vec clamp(vec x, float limit)
 {
     vec high = (vec){ 0 } + limit;
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     return (vec)_mm512_min_ps((__m512)high, _mm512_max_ps((__m512)-high, (__m512)x));
 #elif defined(__AVX2__)
     return (vec)_mm256_min_ps((__m256)high, _mm256_max_ps((__m256)-high, (__m256)x));
@@ -118,7 +118,7 @@ INLINE vec clamp(vec x, float limit)
  * x <= 127; below -126 the result is 2^-126 or less. */
 INLINE vec exp2_v(vec x)
 {
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     vec n = (vec)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     vec r = x - n;
 #else
@@ -136,7 +136,7 @@ INLINE vec exp2_v(vec x)
     p = p * r + 2.40221197e-1f;
     p = p * r + 6.93146967e-1f;
     p = p * r + 1.0f;
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     return (vec)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else
     return p * (vec)(e << 23);

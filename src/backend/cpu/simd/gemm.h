@@ -105,7 +105,7 @@ static __attribute__((noinline, unused)) void micro_kernel_any(int64_t rows, boo
 #if defined(__AVX2__)
     case 6: micro_kernel_of_rows(6, two_vecs, K, a, packed, bias, c, prefetch); break;
 #endif
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     case 7: micro_kernel_of_rows(7, two_vecs, K, a, packed, bias, c, prefetch); break;
     case 8: micro_kernel_of_rows(8, two_vecs, K, a, packed, bias, c, prefetch); break;
     case 9: micro_kernel_of_rows(9, two_vecs, K, a, packed, bias, c, prefetch); break;

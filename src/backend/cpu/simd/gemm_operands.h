@@ -20,6 +20,7 @@ typedef struct __attribute__((may_alias)) unit {
 enum { UNIT_DEPTH = 2 };
 typedef uint16_t a_number; /* an element of A */
 typedef int16_t  b_weight; /* an element of B */
+
 INLINE vec mac(vec acc, const char *a, vec b)
 {
     int32_t two;
@@ -36,12 +37,13 @@ typedef struct __attribute__((may_alias)) unit {
 enum { UNIT_DEPTH = 4 };
 typedef uint8_t a_number;
 typedef int8_t  b_weight;
+
 INLINE vec mac(vec acc, const char *a, vec b)
 {
     int32_t four;
 
     memcpy(&four, a, sizeof four);
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     return (vec)_mm512_dpbusd_epi32((__m512i)acc, _mm512_set1_epi32(four), (__m512i)b);
 #else
     return (vec)_mm256_dpbusd_avx_epi32((__m256i)acc, _mm256_set1_epi32(four), (__m256i)b);

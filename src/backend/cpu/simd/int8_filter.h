@@ -2,11 +2,12 @@
  *
  * Work goes by blocks of 4 LANES channels. Four neighbouring pixels of a row, a vector of bytes each, are interleaved into
  * four vectors, whose units have the four pixels of one channel: a group. Its product with a unit of weights adds up to four
- * taps of an output. With words, a block has 2 LANES channels, and a group two pixels in two vectors. Neighbouring outputs use the same group with their taps at other places of the unit: a strip of `strip`
- * outputs is computed at a time, from `groups` groups of each row of the filter.
+ * taps of an output. With words, a block has 2 LANES channels, and a group two pixels in two vectors. Neighbouring outputs use
+ * the same group with their taps at other places of the unit: a strip of `strip` outputs is computed at a time, from `groups`
+ * groups of each row of the filter.
  * A block of fewer channels is filled with the neighbouring pixels, `pixels` of them: their outputs are computed together.
  *
- * Accumulator j has channels 4 j .. 4 j + 3 of each 16: the per-channel arrays of a block are stored in that order, and
+ * Accumulator j has channels 4 j .. 4 j + 3 of each 4 GROUP: the per-channel arrays of a block are stored in that order, and
  * narrowing restores the channels' own. Rows are read past a block's last channel and past a strip's last pixel, where weights
  * are zero. */
 #ifndef KD_INT8_FILTER_H
@@ -117,7 +118,7 @@ int8_filter_fill(int8_filter *f, const float *w, const float *b, const kd_grid *
 
 /* ---- vectors of bytes ---- */
 
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
 typedef __m512i bytes;
 INLINE bytes    load_bytes(const uint8_t *p) { return _mm512_loadu_si512(p); }
 INLINE void     store_bytes(uint8_t *p, bytes v, int64_t n)
@@ -225,7 +226,7 @@ INLINE vec dot(vec acc, bytes x, const char *w)
     vec     sum      = (vec)_mm256_add_epi32((__m256i)acc, products);
 
     /* Else the compiler adds products to one another, and has all of them in memory until then. */
-    __asm__("" : "+x"(sum));
+    __asm__("" : IN_REGISTER(sum));
     return sum;
 }
 /* Into the lower half. */

@@ -132,18 +132,25 @@ static void to_numbers(a_number *to, const void *x, int64_t at, int64_t rows, in
         }
 }
 
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
+/* What is compiled for a CPU that also has VBMI, and whether it is one. */
+#ifdef KD_AVX512_EMULATED
+#define VBMI
+static bool has_vbmi(void) { return true; }
+#else
+#define VBMI __attribute__((target("avx512vbmi")))
+static bool has_vbmi(void) { return __builtin_cpu_supports("avx512vbmi"); }
+#endif
+
 /* 64 numbers by a table of 256. */
-__attribute__((target("avx512vbmi"))) static inline __m512i look_up_64(__m512i       n,
-                                                                       const __m512i t[4])
+VBMI static inline __m512i look_up_64(__m512i n, const __m512i t[4])
 {
     __m512i low  = _mm512_permutex2var_epi8(t[0], n, t[1]);
     __m512i high = _mm512_permutex2var_epi8(t[2], n, t[3]);
 
     return _mm512_mask_blend_epi8(_mm512_movepi8_mask(n), low, high);
 }
-__attribute__((target("avx512vbmi"))) static void look_up_vectors(uint8_t *to, const uint8_t *x,
-                                                                  int64_t n, const uint8_t *table)
+VBMI static void look_up_vectors(uint8_t *to, const uint8_t *x, int64_t n, const uint8_t *table)
 {
     __m512i t[4];
 
@@ -184,8 +191,8 @@ INLINE void store_32(a_number *to, __m256i n)
 /* to (n) = table[x]; n is rounded up to 64, or 32 with AVX2, and both have room for it. */
 static void look_up(a_number *to, const uint8_t *x, int64_t n, const uint8_t *table)
 {
-#if defined(__AVX512F__)
-    if (__builtin_cpu_supports("avx512vbmi")) {
+#if defined(KD_AVX512)
+    if (has_vbmi()) {
         look_up_vectors(to, x, n, table);
         return;
     }

@@ -25,7 +25,7 @@ typedef struct c_operand {
 
 INLINE vec fma_v(vec a, vec b, vec c)
 {
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #else
     return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
@@ -34,7 +34,7 @@ INLINE vec fma_v(vec a, vec b, vec c)
 
 INLINE vec sums_as_floats(vec acc)
 {
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     return (vec)_mm512_cvtepi32_ps((__m512i)acc);
 #else
     return (vec)_mm256_cvtepi32_ps((__m256i)acc);
@@ -44,7 +44,7 @@ INLINE vec sums_as_floats(vec acc)
 /* LANES numbers, of values in 0..255, to the nearest. */
 INLINE void store_numbers(uint8_t *p, vec v)
 {
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     _mm_storeu_si128((__m128i_u *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32((__m512)v)));
 #else
     __m256i whole = _mm256_cvtps_epi32((__m256)v);
@@ -55,7 +55,7 @@ INLINE void store_numbers(uint8_t *p, vec v)
 #endif
 }
 
-#if !defined(__AVX512F__)
+#if !defined(KD_AVX512)
 /* Two vectors of each of two rows, a and b, to the nearest whole numbers, at least `low`: 16 at `first`, 16 at `second`. */
 INLINE void store_numbers_of_rows(uint8_t *first, uint8_t *second, const vec a[2], const vec b[2],
                                   float low)
@@ -77,7 +77,7 @@ INLINE void store_numbers_of_rows(uint8_t *first, uint8_t *second, const vec a[2
 /* LANES values as bf16: to nearest, ties to even. They are not NaN. */
 INLINE void store_bf16(uint16_t *p, vec v)
 {
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     __m512i bits = (__m512i)v,
             odd  = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
 
@@ -126,7 +126,7 @@ INLINE void store_tiles_as(const c_operand *c, const c_type type, const int rows
     }
 }
 
-#if !defined(__AVX512F__)
+#if !defined(KD_AVX512)
 /* The same of numbers in two vectors, row by row in pairs. */
 INLINE void store_pairs_of_rows(const c_operand *c, const int rows, vec acc[][2])
 {
@@ -156,7 +156,7 @@ INLINE void store_pairs_of_rows(const c_operand *c, const int rows, vec acc[][2]
 
 INLINE void store_tiles(const c_operand *c, const int rows, const int vecs, vec acc[][2])
 {
-#if !defined(__AVX512F__)
+#if !defined(KD_AVX512)
     if (c->type == C_NUMBERS && vecs == 2) {
         store_pairs_of_rows(c, rows, acc);
         return;

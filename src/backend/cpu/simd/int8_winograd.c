@@ -1,13 +1,14 @@
-/* int8_winograd.c - CONV2D of integers whose filters are 3x3, with stride 1, by Winograd's F(4x4, 3x3) in exact integers: x (N,H,W,C) in
- * numbers, w (O,C,3,3), [b (O)]. For copies that multiply words. int8_conv2d.c chooses the nodes.
+/* int8_winograd.c - CONV2D of integers whose filters are 3x3, with stride 1, by Winograd's F(4x4, 3x3) in exact integers:
+ * x (N,H,W,C) in numbers, w (O,C,3,3), [b (O)]. For copies that multiply words. int8_conv2d.c chooses the nodes.
  *
- * The points are 0, 1, -1, 2, -2 and infinity. Inputs at the points are whole numbers of at most 20400, and the filters there, each
- * multiplied by the denominator of its point, of at most 6223: both fit words. Results are 576 = 9 * 64 times the sums. All is computed
- * modulo 2^32, where a multiplication by the inverse of 9 divides exactly; a shift divides by 64. This has the bits of the plain
- * sum as long as 64 times that fits 32 bits: of at most GROUP channels. More are computed in groups, whose sums are added.
+ * The points are 0, 1, -1, 2, -2 and infinity. Inputs at the points are whole numbers of at most 20400, and the filters there,
+ * each multiplied by the denominator of its point, of at most 6223: both fit words. Results are 576 = 9 * 64 times the sums. All
+ * is computed modulo 2^32, where a multiplication by the inverse of 9 divides exactly; a shift divides by 64. This has the bits
+ * of the plain sum as long as 64 times that fits 32 bits: of at most GROUP channels. More are computed in groups, whose sums are
+ * added.
  *
- * A block of tiles of 4x4 outputs is computed in three steps, as in conv2d.c: inputs to points, (TAPS,tiles,C); a product with the filters
- * at each point, (TAPS,tiles,O); points to sums.
+ * A block of tiles of 4x4 outputs is computed in three steps, as in conv2d.c: inputs to points, (TAPS,tiles,C); a product with
+ * the filters at each point, (TAPS,tiles,O); points to sums.
  * packed: of each group, TAPS times panels (channels,O) | what requantises (int8_layer.h, without weights) | the tail. */
 #include "backend/cpu/simd/int8_layer.h"
 #include "backend/cpu/simd/int8_winograd.h"
@@ -269,7 +270,8 @@ static void inputs_to_points(const shape *s, const uint8_t *x, const uint8_t *no
     }
 }
 
-/* The sums of a tile's outputs, (PIXELS, columns), from its products; added to what is there, or to the start sums if `first`. */
+/* The sums of a tile's outputs, (PIXELS, columns), from its products; added to what is there, or to the start sums if
+ * `first`. */
 static void points_to_sums(const uint32_t *products, int64_t point, int64_t columns,
                            const int32_t *start, bool first, uint32_t *to)
 {

@@ -254,7 +254,7 @@ static __attribute__((noinline)) void widen_tiles_any(int64_t rows, int64_t coun
 #if defined(__AVX2__)
     case 6: widen_tiles(6, count, x, C, w, bias, to, post); break;
 #endif
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     case 7: widen_tiles(7, count, x, C, w, bias, to, post); break;
     case 8: widen_tiles(8, count, x, C, w, bias, to, post); break;
     case 9: widen_tiles(9, count, x, C, w, bias, to, post); break;

@@ -21,7 +21,7 @@ typedef float quad __attribute__((vector_size(ROWS * sizeof(float))));
 /* Fold v to a vector of four lanes with the same sum. */
 INLINE quad fold_lanes(vec v)
 {
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     __m256 h =
         _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
 

@@ -112,7 +112,7 @@ INLINE vec pick(const float *p, const int32_t *at, int32_t first, bool near)
 {
     vec v;
 
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     if (near)
         return (vec)_mm512_permutexvar_ps(
             _mm512_sub_epi32(_mm512_loadu_si512(at), _mm512_set1_epi32(first)),

@@ -20,6 +20,9 @@
 #ifndef KD_SIMD_H
 #define KD_SIMD_H
 #include <immintrin.h>
+#ifdef KD_AVX512_EMULATED
+#include "backend/cpu/simd/avx512.h"
+#endif
 #include <math.h>
 #include <string.h>
 #include "backend/cpu/cpu.h"
@@ -29,8 +32,12 @@
 #define KD_JOIN(name, isa)  KD_JOIN_(name, isa)
 #define KD_SIMD(name)       KD_JOIN(name, KD_ISA)
 
+#if defined(__AVX512F__) || defined(KD_AVX512_EMULATED)
+#define KD_AVX512
+#endif
+
 /* Lanes of a vector; rows of a register tile of the matrix product, which leave registers for A and B. */
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
 enum { LANES = 16, TILE_ROWS = 14 };
 #elif defined(__AVX2__)
 enum { LANES = 8, TILE_ROWS = 6 };
@@ -41,6 +48,13 @@ typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
 /* the same at any address */
 typedef float loose_vec
     __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
+
+/* The operand of an asm that reads and writes a vec. */
+#ifdef KD_AVX512_EMULATED
+#define IN_REGISTER "+m"
+#else
+#define IN_REGISTER "+v"
+#endif
 
 #define INLINE static inline __attribute__((always_inline, unused))
 
@@ -57,7 +71,7 @@ enum { HALF = 1 };
 #elif defined(KD_INT8)
 typedef uint8_t elem;
 enum { HALF = 0 };
-#if !defined(__AVX512VNNI__) && !defined(__AVXVNNI__)
+#if !defined(KD_AVX512) && !defined(__AVXVNNI__)
 #define KD_WORDS
 #endif
 #else
@@ -95,7 +109,7 @@ INLINE void store_f(float *p, vec v) { *(loose_vec *)p = v; }
  * streaming saves reading its lines in only to overwrite them. */
 INLINE void stream_f(float *p, vec v)
 {
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     _mm512_stream_ps(p, (__m512)v);
 #elif defined(__AVX2__)
     _mm256_stream_ps(p, (__m256)v);
@@ -183,7 +197,7 @@ INLINE vec masked(vec v, bool whole, int64_t left)
 /* Lane by lane, the larger. */
 INLINE vec max_v(vec a, vec b)
 {
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     return (vec)_mm512_max_ps((__m512)a, (__m512)b);
 #elif defined(__AVX2__)
     return (vec)_mm256_max_ps((__m256)a, (__m256)b);
@@ -195,7 +209,7 @@ INLINE vec max_v(vec a, vec b)
 /* Lane by lane, the smaller; the second where either is NaN. */
 INLINE vec min_v(vec a, vec b)
 {
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     return (vec)_mm512_min_ps((__m512)a, (__m512)b);
 #elif defined(__AVX2__)
     return (vec)_mm256_min_ps((__m256)a, (__m256)b);
@@ -224,7 +238,7 @@ INLINE limits limits_of(int32_t post)
 }
 INLINE vec clamp_v(vec v, limits l) { return min_v(l.high, max_v(l.low, v)); }
 
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(__AVX2__) && !defined(KD_AVX512)
 /* The lower and the upper half of a vector. */
 INLINE __m128 low_half(vec v) { return _mm256_castps256_ps128((__m256)v); }
 INLINE __m128 high_half(vec v) { return _mm256_extractf128_ps((__m256)v, 1); }
@@ -233,7 +247,7 @@ INLINE __m128 high_half(vec v) { return _mm256_extractf128_ps((__m256)v, 1); }
 /* The largest lane; below, the sum of all lanes. */
 INLINE float lanes_max(vec v)
 {
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     return _mm512_reduce_max_ps((__m512)v);
 #elif defined(__AVX2__)
     __m128 four = _mm_max_ps(low_half(v), high_half(v));
@@ -250,7 +264,7 @@ INLINE float lanes_max(vec v)
 }
 INLINE float lanes_sum(vec v)
 {
-#if defined(__AVX512F__)
+#if defined(KD_AVX512)
     return _mm512_reduce_add_ps((__m512)v);
 #elif defined(__AVX2__)
     __m128 four = _mm_add_ps(low_half(v), high_half(v));

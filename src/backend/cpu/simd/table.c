@@ -1,6 +1,15 @@
 /* table.c - the kernels of one instruction set by the op's number. */
 #include "backend/cpu/simd/simd.h"
 
+/* The copies that those for AMX take the other rows from. */
+#ifdef KD_AVX512_EMULATED
+#define HALF_COPY emulated_bf16
+#define INT8_COPY emulated_vnni
+#else
+#define HALF_COPY bf16
+#define INT8_COPY vnni
+#endif
+
 #ifdef KD_INT8
 /* The copies for integers have only INTEGER rows. That for AMX has only INTEGER_PRODUCT rows of its own, and takes the
  * others from the vnni copy. */
@@ -8,7 +17,7 @@
 #define BOTH(NUMBER, name, needs, flags, backward, half)
 
 #ifdef KD_AMX
-#define OTHER(name) KD_JOIN(name, vnni)
+#define OTHER(name) KD_JOIN(name, INT8_COPY)
 #else
 #define OTHER(name) KD_SIMD(name)
 #endif
@@ -32,7 +41,7 @@ const kd_cpu_code KD_SIMD(code) = {
 #endif
 
 #ifdef KD_AMX
-#define OTHER(name) KD_JOIN(name, bf16)
+#define OTHER(name) KD_JOIN(name, HALF_COPY)
 #else
 #define OTHER(name) KD_SIMD(name)
 #endif
