@@ -22,6 +22,7 @@ typedef struct int8_case {
     kdas_conv_attr attr;
     bool           no_bias, residual;
     bool           largest; /* all numbers and weights */
+    bool           far;     /* the range of x from that of the result: the factor overflows */
 } int8_case;
 
 #define CONV(s, p, d)               \
@@ -143,6 +144,11 @@ static const int8_case cases[] = {
       { 2, { 0, 0 }, { 1, 1 }, 1, 1 },
       0,
       0 },
+    { .name = "conv 1x1 padded after", .op = KDAS_OP_CONV2D, .out = KDAS_U8, .x = { 2, 3, 4, 8 }, .outputs = 9, .kernel = 1, .attr = { 1, { 0, 0 }, { 1, 2 }, 1, 1 } },
+    { .name = "conv 1x1 padded after, odd", .op = KDAS_OP_CONV2D, .out = KDAS_F32, .x = { 1, 3, 4, 9 }, .outputs = 8, .kernel = 1, .attr = { 1, { 0, 0 }, { 0, 1 }, 1, 1 } },
+    { .name = "linear from a far range", .op = KDAS_OP_LINEAR, .out = KDAS_U8, .x = { 1, 4, 8, 24 }, .outputs = 19, .kernel = 1, .attr = CONV(1, 0, 1), .no_bias = true, .far = true },
+    { .name = "conv 3x3 from a far range, relu", .op = KDAS_OP_CONV2D, .post = 1, .out = KDAS_U8, .x = { 1, 16, 8, 24 }, .outputs = 19, .kernel = 3, .attr = CONV(1, 1, 1), .far = true },
+    { .name = "dwconv 3x3 from a far range", .op = KDAS_OP_DWCONV2D, .out = KDAS_U8, .x = { 1, 16, 8, 24 }, .outputs = 24, .kernel = 3, .attr = CONV(1, 1, 1), .no_bias = true, .far = true },
     { "conv 3x3 40>24, two images, no padding", KDAS_OP_CONV2D, 2, KDAS_U8, { 2, 11, 14, 40 }, 24, 3, CONV(1, 0, 1), 0, 0, 0 },
     { "conv 3x3 17>21, padded by 2", KDAS_OP_CONV2D, 1, KDAS_F32, { 1, 5, 21, 17 }, 21, 3, CONV(1, 2, 1), 1, 0, 0 },
     { "conv 3x3 150>33 to bf16", KDAS_OP_CONV2D, 0, KDAS_BF16, { 1, 13, 11, 150 }, 33, 3, CONV(1, 1, 1), 0, 0, 0 },
@@ -339,6 +345,12 @@ static void make_layer(operands *o, const int8_case *c)
     for (int64_t k = 0; c->largest && k < kd_elements(&o->node.in[1]); k++)
         ((float *)o->call.in[1])[k] = 0.4f;
     if (!c->no_bias) fill(o, 2, vector(c->outputs), 1);
+    if (c->far) {
+        set_range(o, KD_RANGE_X, 0, 1e16f);
+        set_range(o, KD_RANGE_OUT, c->post ? 0 : -1e-28f, 1e-28f);
+        memset(x, 0, (size_t)n / 2); /* of which the sums are 0 */
+        return;
+    }
     set_range(o, KD_RANGE_X, -1.3f, 2.9f);
     if (c->out == KDAS_U8) set_range(o, KD_RANGE_OUT, c->post ? 0 : -5.1f, 7.3f);
 }

@@ -126,9 +126,11 @@ void kd_requantise_channel(float *factor, float *offset, const kd_grid *x, float
 {
     *factor = x->scale * weight_scale;
     *offset = bias;
-    if (!out) return;
-    *factor = *factor * out->inverse;
-    *offset = *offset * out->inverse + (float)out->zero;
+    if (out) {
+        *factor = *factor * out->inverse;
+        *offset = *offset * out->inverse + (float)out->zero;
+    }
+    *factor = fminf(*factor, FLT_MAX); /* infinite, it would make a NaN of a sum of 0 */
 }
 
 float kd_requantise_value(const kd_requantise *r, int32_t sum, float factor, float offset)

@@ -35,7 +35,7 @@ static shape shape_of(const kdas_node_desc *node)
                                 .pixels   = row_count(&node->out) };
     int64_t               K = s.kh * s.kw * s.C;
 
-    s.rows = K == s.C && s.stride == 1 && !s.top && !s.left;
+    s.rows = K == s.C && s.stride == 1 && !s.top && !s.left && s.Ho == s.H && s.Wo == s.W;
     if (s.rows && K % UNIT_DEPTH == 0 && ELEMENT == 1) return s;
     s.ld = round_up(K, 16);
     if (s.ld * ELEMENT % PAGE_BYTES == 0) /* else all rows compete for the same sets of a cache */
