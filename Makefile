@@ -61,7 +61,7 @@ LINK_CXX = $(CXX) $(SANITIZE) $(LDFLAGS)
 # have such kernels; for amx and amx_int8, those with matrix products, and for tests with the tiles emulated. (The
 # tiles' instructions are in assembly, which needs no flag of the compiler.)
 SIMD_ISAS   := avx512 avx2 plain bf16 amx vnni avxvnni avx2_int8 amx_int8 \
-               emulated_f32 emulated_bf16 emulated_vnni emulated_amx emulated_amx_int8
+               emulated_f32 emulated_bf16 emulated_vnni emulated_avxvnni emulated_amx emulated_amx_int8
 SIMD_bf16   := -DKD_ISA=bf16 -DKD_HALF -march=x86-64-v4 -mavx512bf16 -mprefer-vector-width=512
 SIMD_amx    := $(filter-out -DKD_ISA=bf16,$(SIMD_bf16)) -DKD_ISA=amx -DKD_AMX
 AMX_FILES   := attention deconv2d linear mix_ffn mix_ffn_backward table
@@ -79,6 +79,8 @@ IN_AVX2     := -DKD_AVX512_EMULATED -march=x86-64-v3 -Og -Wno-psabi
 SIMD_emulated_f32  := -DKD_ISA=emulated_f32 $(IN_AVX2)
 SIMD_emulated_bf16 := -DKD_ISA=emulated_bf16 -DKD_HALF $(IN_AVX2)
 SIMD_emulated_vnni := -DKD_ISA=emulated_vnni -DKD_INT8 $(IN_AVX2)
+# -mavxvnni only chooses the form: without optimisation the compiler makes none of its instructions
+SIMD_emulated_avxvnni := -DKD_ISA=emulated_avxvnni -DKD_INT8 -march=x86-64-v3 -mavxvnni -include src/backend/cpu/simd/avx512.h -Og -Wno-psabi
 SIMD_emulated_amx  := -DKD_ISA=emulated_amx -DKD_HALF -DKD_AMX -DKD_AMX_EMULATED $(IN_AVX2)
 SIMD_emulated_amx_int8 := -DKD_ISA=emulated_amx_int8 -DKD_INT8 -DKD_AMX -DKD_AMX_EMULATED $(IN_AVX2)
 SIMD_avx512 := -DKD_ISA=avx512 -march=x86-64-v4 -mprefer-vector-width=512
@@ -157,7 +159,7 @@ BESIDE      := $(shell grep -lxE '. (Runs beside others|Builds)[.]' test/check_*
 ALONE       := $(filter-out $(BESIDE),$(sort $(wildcard test/check_*.sh)))
 SUPPORT     := $(B)/test/libsupport.a
 EMULATED_OBJ := $(SIMD_SRC:%.c=$(B)/%.emulated_f32.o) $(HALF_FILES:%=$(B)/$(SIMD_DIR)/%.emulated_bf16.o) \
-                $(INT8_FILES:%=$(B)/$(SIMD_DIR)/%.emulated_vnni.o) $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.emulated_amx.o) \
+                $(foreach isa,vnni avxvnni,$(INT8_FILES:%=$(B)/$(SIMD_DIR)/%.emulated_$(isa).o)) $(AMX_FILES:%=$(B)/$(SIMD_DIR)/%.emulated_amx.o) \
                 $(AMX_INT8_FILES:%=$(B)/$(SIMD_DIR)/%.emulated_amx_int8.o)
 EMULATED     := $(B)/test/libemulated.a
 CHECK_CFLAGS := $(shell pkg-config --cflags check 2>/dev/null)

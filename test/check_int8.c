@@ -446,7 +446,7 @@ static void *reference(const int8_case *c)
 }
 
 /* The copies of the kernels, and the instruction set that has each. The emulated one is not in the library. */
-extern const kd_cpu_code kd_code_emulated_vnni, kd_code_emulated_amx_int8;
+extern const kd_cpu_code kd_code_emulated_vnni, kd_code_emulated_avxvnni, kd_code_emulated_amx_int8;
 atomic_long              kd_tile_products; /* counted by the emulation */
 
 typedef struct copy {
@@ -460,8 +460,9 @@ static const copy copies[] = {
     { "amx", "amx", &kd_code_amx_int8 },
     { "emulated tiles", "avx2", &kd_code_emulated_amx_int8 },
     { "emulated vnni", "avx2", &kd_code_emulated_vnni },
+    { "emulated avxvnni", "avx2", &kd_code_emulated_avxvnni },
 };
-enum { WORDS = 2, TILES, EMULATED, EMULATED_VNNI, COPIES, CASES = KD_COUNT(cases) };
+enum { WORDS = 2, TILES, EMULATED, EMULATED_VNNI, EMULATED_AVXVNNI, COPIES, CASES = KD_COUNT(cases) };
 
 /* A device with that copy; NULL: this CPU cannot run it. */
 static kdas_device *device_with(const copy *p, int threads)

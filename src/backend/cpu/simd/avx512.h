@@ -1,4 +1,4 @@
-/* avx512.h - the instructions of AVX-512 that this folder uses, in C and AVX2, for tests on CPUs without them
+/* avx512.h - the instructions of AVX-512 and of AVX-VNNI that this folder uses, in C and AVX2, for tests on CPUs without them
  * (KD_AVX512_EMULATED). Each gives the bits of the instruction, but that denormals are kept where those for bf16 flush them, and
  * that a streaming store is a plain one. Halves of a vector are computed with the instruction's form for AVX2, where there is
  * one. */
@@ -338,6 +338,7 @@ EMULATED __m256i emulated_cvtneps_pbh(__m512 v)
 #define _mm512_scalef_ps            emulated_scalef_ps
 #define _mm512_reduce_add_ps        emulated_reduce_add_ps
 #define _mm512_reduce_max_ps        emulated_reduce_max_ps
+#define _mm256_dpbusd_avx_epi32     emulated_dot_bytes
 #define _mm512_dpbusd_epi32         emulated_dpbusd_epi32
 #define _mm512_dpbf16_ps(sum, a, b) emulated_dot_halves(sum, (__m512i)(a), (__m512i)(b))
 #define _mm512_cvtneps_pbh          emulated_cvtneps_pbh
