@@ -18,7 +18,6 @@
 static const char *const isas[] = { "avx512", "avx2", "plain", "emulated" };
 enum { ISAS = 4 };
 extern const kd_cpu_code kd_code_emulated_f32, kd_code_emulated_bf16, kd_code_emulated_vnni;
-atomic_long              kd_tile_products;
 
 /* A device with at most `isa`; where AVX-512 is real, it is not emulated. */
 static kdas_device *open_isa(const char *isa, int threads)

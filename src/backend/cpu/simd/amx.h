@@ -49,7 +49,7 @@ typedef struct tile_shapes {
 #include <stdbool.h>
 #include <string.h>
 
-/* The rest of an emulated copy is compiled without this, since its unrolled loops would take minutes. */
+/* The emulation is optimised. The kernels of an emulated copy are not: their unrolled loops would take minutes to compile. */
 #pragma GCC push_options
 #pragma GCC optimize("O2")
 

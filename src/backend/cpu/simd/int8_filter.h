@@ -16,11 +16,9 @@
 
 /* GROUP: pixels of a group, and vectors of a block. */
 enum { GROUP = UNIT_DEPTH, FILTER_BLOCK = GROUP * LANES, MOST_FILTER_ROWS = 7, MOST_STRIP = 4 };
+/* Outputs of a strip of a 3x3 filter, with stride 1 and 2. */
 #ifdef KD_WORDS
-enum {
-    STRIP_OF_3      = 4,
-    STRIP_OF_3_BY_2 = 2
-}; /* outputs of a strip of a 3x3 filter, with stride 1 and 2 */
+enum { STRIP_OF_3 = 4, STRIP_OF_3_BY_2 = 2 };
 #else
 enum { STRIP_OF_3 = 1, STRIP_OF_3_BY_2 = 1 };
 #endif
